@@ -1,0 +1,252 @@
+//! A hosted primitive without an actor: what tests of a kind are written with.
+//!
+//! The bench runs the very host that the actor runs, in a time that only moves when it is told to,
+//! and keeps every answer. Use it for kinds of your own as well.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    rc::Rc,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use tokio_util::bytes::Bytes;
+
+use crate::{
+    CallId, Fault, Host, Input, Operation, Operations, Outcome, Peer, Primitive, RawCall, Refusal,
+    Serve, SessionId, Shell, Sink, codec,
+};
+
+/// A primitive under test, and all that it has said so far.
+///
+/// ```
+/// use lockkeeper_actors::{Bench, sync::{Acquire, Lock, Release}};
+///
+/// let mut bench = Bench::<Lock>::new(()).unwrap();
+/// let first = bench.call(1, Acquire);
+/// let second = bench.call(2, Acquire);
+/// assert!(bench.is_answered(first) && !bench.is_answered(second));
+/// bench.call(1, Release { grant: first });
+/// assert!(bench.is_answered(second));
+/// ```
+pub struct Bench<P: Primitive> {
+    host: Host<P>,
+    shell: Rc<Shell>,
+    log: Rc<RefCell<Log>>,
+    numbers: Vec<&'static str>,
+    now: Duration,
+    calls: u64,
+    sessions: BTreeSet<SessionId>,
+    deadlines: BTreeSet<(Duration, CallId)>,
+}
+
+/// What the primitive has said.
+#[derive(Debug, Default)]
+struct Log {
+    answers: BTreeMap<u64, Vec<Result<Vec<u8>, Fault>>>,
+    order: Vec<u64>,
+    revoked: BTreeSet<u64>,
+    gone: BTreeSet<u32>,
+}
+
+/// The bench numbers calls through all sessions, so the number alone finds the log's entry.
+struct LogSink(Rc<RefCell<Log>>);
+
+impl Sink for LogSink {
+    fn answer(&self, seq: u64, outcome: &Outcome<'_>) {
+        let mut log = self.0.borrow_mut();
+        let answer = match outcome {
+            Outcome::Reply(body) => Ok(body.to_vec()),
+            Outcome::Fault(fault) => Err(fault.clone()),
+            Outcome::Revoked => {
+                log.revoked.insert(seq);
+                return;
+            }
+        };
+        log.order.push(seq);
+        log.answers.entry(seq).or_default().push(answer);
+    }
+
+    fn gone(&self, object: u32) {
+        self.0.borrow_mut().gone.insert(object);
+    }
+}
+
+impl<P: Primitive> Bench<P> {
+    /// Makes the primitive and its host.
+    ///
+    /// # Errors
+    ///
+    /// Returns the refusal of `create`.
+    pub fn new(spec: P::Spec) -> Result<Self, Refusal> {
+        let shell = Shell::new(Arc::new(AtomicU64::new(1)));
+        let mut operations = Operations::default();
+        P::operations(&mut operations);
+        let numbers = operations.names().collect();
+        let host = Host::new(P::create(spec)?, Rc::new(operations), Rc::clone(&shell));
+        Ok(Self {
+            host,
+            shell,
+            log: Rc::default(),
+            numbers,
+            now: Duration::ZERO,
+            calls: 0,
+            sessions: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+        })
+    }
+
+    /// Calls the primitive in the name of a session.
+    pub fn call<O: Operation>(&mut self, session: u64, operation: O) -> CallId
+    where
+        P: Serve<O>,
+    {
+        self.call_within(session, operation, None)
+    }
+
+    /// The same, with a deadline. Zero is answered at once.
+    pub fn call_timeout<O: Operation>(
+        &mut self,
+        session: u64,
+        operation: O,
+        timeout: Duration,
+    ) -> CallId
+    where
+        P: Serve<O>,
+    {
+        self.call_within(session, operation, Some(timeout))
+    }
+
+    /// Withdraws a call, as a dropped future does.
+    pub fn withdraw(&mut self, id: CallId) {
+        self.input(Input::Withdraw(id));
+    }
+
+    /// Ends a session, as a killed process does.
+    pub fn hang_up(&mut self, session: u64) {
+        let session = SessionId::new(session);
+        // A session that ended hears nothing more.
+        self.shell.leave(session);
+        self.sessions.remove(&session);
+        self.input(Input::HangUp(session, Arc::new(Peer::default())));
+    }
+
+    /// Removes the object.
+    pub fn remove(&mut self) {
+        self.input(Input::Remove);
+    }
+
+    /// Lets time pass, and the deadlines that fall into it.
+    pub fn advance(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(&(at, id)) = self.deadlines.first().filter(|(at, _)| *at <= end) {
+            self.deadlines.remove(&(at, id));
+            self.now = at;
+            if !self.is_answered(id) {
+                self.input(Input::Expire(id));
+            }
+        }
+        self.now = end;
+    }
+
+    /// Whether a call was answered.
+    #[must_use]
+    pub fn is_answered(&self, id: CallId) -> bool {
+        self.times_answered(id) > 0
+    }
+
+    /// How often a call was answered; more than once is never right.
+    #[must_use]
+    pub fn times_answered(&self, id: CallId) -> usize {
+        self.log.borrow().answers.get(&id.seq()).map_or(0, Vec::len)
+    }
+
+    /// Whether a grant was revoked.
+    #[must_use]
+    pub fn is_revoked(&self, id: CallId) -> bool {
+        self.log.borrow().revoked.contains(&id.seq())
+    }
+
+    /// Whether the sessions were told that the object is no more.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.log.borrow().gone.contains(&OBJECT)
+    }
+
+    /// The answer to a call.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the reply is not of that operation.
+    #[must_use]
+    pub fn reply<O: Operation>(&self, id: CallId) -> Option<Result<O::Reply, Fault>> {
+        let log = self.log.borrow();
+        let answer = log.answers.get(&id.seq())?.first()?;
+        Some(match answer {
+            Ok(body) => Ok(codec::decode(body).expect("the reply is of another operation")),
+            Err(fault) => Err(fault.clone()),
+        })
+    }
+
+    /// The numbers of all answered calls, in the order of their answers.
+    #[must_use]
+    pub fn order(&self) -> Vec<u64> {
+        self.log.borrow().order.clone()
+    }
+
+    /// The state as it is, or nothing once the object is gone.
+    #[must_use]
+    pub fn primitive(&self) -> Option<&P> {
+        self.host.primitive()
+    }
+
+    fn call_within<O: Operation>(
+        &mut self,
+        session: u64,
+        operation: O,
+        timeout: Option<Duration>,
+    ) -> CallId
+    where
+        P: Serve<O>,
+    {
+        let session = SessionId::new(session);
+        if self.sessions.insert(session) {
+            self.shell
+                .join(session, Rc::new(LogSink(Rc::clone(&self.log))));
+            self.input(Input::Open(session, OBJECT));
+        }
+        self.calls += 1;
+        let id = CallId::new(session, self.calls);
+        let number = self.numbers.iter().position(|name| *name == O::NAME);
+        let number = number.expect("the kind lists no such operation");
+        self.input(Input::Call(RawCall {
+            id,
+            operation: u32::try_from(number).expect("a kind has few operations"),
+            timeout,
+            arguments: Bytes::from(codec::encode(&operation).expect("the operation encodes")),
+        }));
+        id
+    }
+
+    fn input(&mut self, input: Input) {
+        if let Some((id, timeout)) = self.host.turn(self.now, input) {
+            self.deadlines
+                .insert((self.now.saturating_add(timeout), id));
+        }
+        self.shell.deliver();
+    }
+}
+
+/// The number that all sessions of a bench have opened the object under.
+const OBJECT: u32 = 0;
+
+impl<P: Primitive> fmt::Debug for Bench<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bench")
+            .field("host", &self.host)
+            .field("log", &self.log)
+            .finish()
+    }
+}

@@ -1,0 +1,388 @@
+//! One call: its id, the duty to answer it, and the outbox that the answers go to.
+//!
+//! The pure side of the way back: a primitive holds [`Call`]s and replies to them; the host drains
+//! the [`Outbox`] after every input and knows where each answer goes.
+//!
+//! Invariant: every [`Call`] yields exactly one answer, on drop at the latest.
+
+use std::{
+    cell::RefCell,
+    fmt,
+    marker::PhantomData,
+    mem,
+    ops::Range,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Fault, codec};
+
+/// One client's stay with a manager. Never reused, not even by the manager's successors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionId(u64);
+
+impl SessionId {
+    /// Makes an id of a number that no other session has.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number within.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// One call of one session: the ticket while it waits, the grant once it is answered, the proof
+/// when it is released and the key when it is withdrawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CallId {
+    session: SessionId,
+    /// The client's number; the top bit marks a call that nobody waits for.
+    seq: u64,
+}
+
+impl CallId {
+    /// Sequence numbers stay below this bit, which marks one-way calls.
+    pub const ONE_WAY: u64 = 1 << 63;
+
+    /// The call that its session numbered `seq` and whose answer is awaited.
+    #[must_use]
+    pub const fn new(session: SessionId, seq: u64) -> Self {
+        Self {
+            session,
+            seq: seq & !Self::ONE_WAY,
+        }
+    }
+
+    /// The same for a call that nobody waits for: its answer goes nowhere.
+    #[must_use]
+    pub const fn one_way(session: SessionId, seq: u64) -> Self {
+        Self {
+            session,
+            seq: seq | Self::ONE_WAY,
+        }
+    }
+
+    /// The session that called.
+    #[must_use]
+    pub const fn session(self) -> SessionId {
+        self.session
+    }
+
+    /// The client's number for the call.
+    #[must_use]
+    pub const fn seq(self) -> u64 {
+        self.seq & !Self::ONE_WAY
+    }
+
+    /// Whether nobody waits for the answer.
+    #[must_use]
+    pub const fn is_one_way(self) -> bool {
+        self.seq & Self::ONE_WAY != 0
+    }
+
+    /// The least and the greatest id of a session.
+    pub(crate) const fn span(session: SessionId) -> (Self, Self) {
+        (
+            Self { session, seq: 0 },
+            Self {
+                session,
+                seq: u64::MAX,
+            },
+        )
+    }
+}
+
+/// A fencing token: each grant of an object carries a higher one than all grants before it, also
+/// across removals of the object and restarts of its manager.
+///
+/// A resource that refuses every token lower than the highest it has seen is safe from a holder
+/// that was paused, lost its lock, and goes on writing (M. Kleppmann, "How to do distributed
+/// locking"). The number fits a signed 64-bit column. Tokens start from the wall clock of the
+/// manager's start, in nanoseconds, so a restart on a machine whose clock was set back is outside
+/// of the promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Fence(u64);
+
+impl Fence {
+    /// A token of that number.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number within.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    /// Checks the token at the resource's side, and raises the high-water mark to it.
+    ///
+    /// Returns whether the holder of this token may go on.
+    ///
+    /// ```
+    /// use lockkeeper_actors::Fence;
+    ///
+    /// let mut high_water = Fence::new(0);
+    /// assert!(Fence::new(34).check(&mut high_water));
+    /// assert!(!Fence::new(33).check(&mut high_water), "a late write of an earlier holder");
+    /// assert!(Fence::new(34).check(&mut high_water), "the holder itself goes on");
+    /// ```
+    #[must_use = "a token that fails the check must not write"]
+    pub fn check(self, high_water: &mut Self) -> bool {
+        let fresh = self >= *high_water;
+        if fresh {
+            *high_water = self;
+        }
+        fresh
+    }
+}
+
+impl fmt::Display for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The duty to answer one call: kept by a primitive while the caller waits.
+#[must_use = "a call that is dropped is answered with a fault"]
+pub struct Call<R> {
+    id: CallId,
+    /// Empty once the call was answered.
+    outbox: Option<Outbox>,
+    reply: PhantomData<fn(R)>,
+}
+
+impl<R: Serialize> Call<R> {
+    /// Answers the caller.
+    pub fn reply(mut self, reply: R) {
+        if let Some(outbox) = self.outbox.take() {
+            outbox.put_reply(self.id, &reply);
+        }
+    }
+}
+
+impl<R> Call<R> {
+    /// Which call it is.
+    #[must_use]
+    pub const fn id(&self) -> CallId {
+        self.id
+    }
+
+    /// Answers the caller with a fault of the call.
+    pub fn fail(mut self, fault: Fault) {
+        if let Some(outbox) = self.outbox.take() {
+            outbox.put(self.id, Parcel::Fault(fault));
+        }
+    }
+
+    /// The outbox that the answer will go to.
+    ///
+    /// # Panics
+    ///
+    /// Never: a call has its outbox until it is consumed.
+    #[must_use]
+    pub fn outbox(&self) -> &Outbox {
+        self.outbox
+            .as_ref()
+            .expect("only a consumed call has no outbox")
+    }
+}
+
+impl<R> Drop for Call<R> {
+    fn drop(&mut self) {
+        if let Some(outbox) = self.outbox.take() {
+            outbox.put_dropped(self.id);
+        }
+    }
+}
+
+impl<R> fmt::Debug for Call<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Call").field(&self.id).finish()
+    }
+}
+
+/// What a primitive says, and the little that it may ask: the time of the turn and a fresh fence.
+///
+/// A handle: clones share one outbox. It is empty between turns.
+#[derive(Clone)]
+pub struct Outbox(Rc<RefCell<Turn>>);
+
+struct Turn {
+    now: Duration,
+    fences: Arc<AtomicU64>,
+    parcels: Vec<(CallId, Parcel)>,
+    /// How many parcels earlier turns left that were not drained yet.
+    begun: usize,
+    /// The encoded replies of the turn, one after the other; kept for its capacity.
+    bodies: Vec<u8>,
+    /// The call that this turn undoes, and what its drop means then.
+    undoing: Option<(CallId, Fault)>,
+}
+
+enum Parcel {
+    Reply(Range<usize>),
+    Fault(Fault),
+    Revoked,
+}
+
+/// One thing that an outbox held for a caller.
+#[derive(Debug)]
+pub struct Answer<'a> {
+    /// The call that is answered, or the grant that is revoked.
+    pub call: CallId,
+    /// What its caller is told.
+    pub outcome: Outcome<'a>,
+}
+
+/// What a caller is told.
+#[derive(Debug)]
+pub enum Outcome<'a> {
+    /// The encoded reply.
+    Reply(&'a [u8]),
+    /// Why there is no reply.
+    Fault(Fault),
+    /// The grant that the call got is void from now on.
+    Revoked,
+}
+
+/// Bodies above this capacity are not kept from one turn to the next.
+const KEPT_CAPACITY: usize = 1 << 20;
+
+impl Outbox {
+    /// Makes an empty outbox that draws its fences from a counter.
+    #[must_use]
+    pub fn new(fences: Arc<AtomicU64>) -> Self {
+        Self(Rc::new(RefCell::new(Turn {
+            now: Duration::ZERO,
+            fences,
+            parcels: Vec::new(),
+            begun: 0,
+            bodies: Vec::new(),
+            undoing: None,
+        })))
+    }
+
+    /// The time of this turn, counted from the manager's start.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.0.borrow().now
+    }
+
+    /// Draws a token above all that were drawn before.
+    #[must_use]
+    pub fn next_fence(&self) -> Fence {
+        Fence(self.0.borrow().fences.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Tells the holder of a grant that it is void from now on.
+    pub fn revoke(&self, grant: CallId) {
+        self.put(grant, Parcel::Revoked);
+    }
+
+    /// Begins a turn.
+    pub(crate) fn begin(&self, now: Duration, undoing: Option<(CallId, Fault)>) {
+        let mut turn = self.0.borrow_mut();
+        turn.now = now;
+        turn.undoing = undoing;
+        turn.begun = turn.parcels.len();
+    }
+
+    /// Whether this turn has answered call `id`.
+    pub(crate) fn has_answered(&self, id: CallId) -> bool {
+        let turn = self.0.borrow();
+        turn.parcels
+            .iter()
+            .skip(turn.begun)
+            .any(|(call, _)| *call == id)
+    }
+
+    /// Takes up the duty to answer call `id`.
+    pub(crate) fn call<R>(&self, id: CallId) -> Call<R> {
+        Call {
+            id,
+            outbox: Some(self.clone()),
+            reply: PhantomData,
+        }
+    }
+
+    /// Empties the outbox, in the order in which it was filled.
+    pub(crate) fn drain(&self, mut each: impl FnMut(Answer<'_>)) {
+        let (mut parcels, mut bodies) = {
+            let mut turn = self.0.borrow_mut();
+            turn.undoing = None;
+            turn.begun = 0;
+            (mem::take(&mut turn.parcels), mem::take(&mut turn.bodies))
+        };
+        for (call, parcel) in parcels.drain(..) {
+            let outcome = match parcel {
+                Parcel::Reply(range) => Outcome::Reply(bodies.get(range).unwrap_or_default()),
+                Parcel::Fault(fault) => Outcome::Fault(fault),
+                Parcel::Revoked => Outcome::Revoked,
+            };
+            each(Answer { call, outcome });
+        }
+        bodies.clear();
+        if bodies.capacity() <= KEPT_CAPACITY {
+            let mut turn = self.0.borrow_mut();
+            turn.parcels = parcels;
+            turn.bodies = bodies;
+        }
+    }
+
+    fn put_reply<R: Serialize>(&self, id: CallId, reply: &R) {
+        if id.is_one_way() {
+            return;
+        }
+        let turn = &mut *self.0.borrow_mut();
+        let (start, place) = (turn.bodies.len(), turn.parcels.len());
+        // Encoding runs the kind's code. Should it panic, this answer stands.
+        turn.parcels.push((id, Parcel::Fault(Fault::Gone)));
+        let parcel = match codec::encode_into(&mut turn.bodies, reply) {
+            Ok(()) => Parcel::Reply(start..turn.bodies.len()),
+            Err(error) => {
+                turn.bodies.truncate(start);
+                Parcel::Fault(Fault::Unencodable(error.to_string()))
+            }
+        };
+        if let Some(answer) = turn.parcels.get_mut(place) {
+            answer.1 = parcel;
+        }
+    }
+
+    fn put_dropped(&self, id: CallId) {
+        let undoing = self.0.borrow().undoing.clone();
+        let fault = match undoing {
+            Some((undone, fault)) if undone == id => fault,
+            Some(_) | None => Fault::Gone,
+        };
+        self.put(id, Parcel::Fault(fault));
+    }
+
+    fn put(&self, id: CallId, parcel: Parcel) {
+        if !id.is_one_way() {
+            self.0.borrow_mut().parcels.push((id, parcel));
+        }
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox")
+            .field("parcels", &self.0.borrow().parcels.len())
+            .finish()
+    }
+}

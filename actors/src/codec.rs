@@ -1,0 +1,159 @@
+//! MessagePack, and the only file that names the codec.
+//!
+//! Structs and tuples are arrays, enum variants are named, byte strings are `bin`. Decoding is
+//! bounded: nesting past [`MAX_DEPTH`] is an error, and a length in the input allocates nothing.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// How deep a message may nest.
+pub const MAX_DEPTH: usize = 64;
+
+/// Why bytes and a value did not fit together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodecError(String);
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for CodecError {}
+
+/// Appends the encoded value to a buffer, which keeps what it held when that fails only in part:
+/// truncate it to its former length then.
+///
+/// # Errors
+///
+/// Returns an error when the value's own `Serialize` does, or when it nests too deep.
+pub fn encode_into<T: Serialize + ?Sized>(
+    buffer: &mut Vec<u8>,
+    value: &T,
+) -> Result<(), CodecError> {
+    let mut serializer = rmp_serde::Serializer::new(buffer);
+    value
+        .serialize(&mut serializer)
+        .map_err(|error| CodecError(error.to_string()))
+}
+
+/// Encodes a value.
+///
+/// # Errors
+///
+/// As [`encode_into`].
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
+    let mut buffer = Vec::new();
+    encode_into(&mut buffer, value)?;
+    Ok(buffer)
+}
+
+/// Decodes a value that takes up all of the bytes.
+///
+/// # Errors
+///
+/// Returns an error when the bytes are no MessagePack, nest too deep, do not fit the type, or go
+/// on after the value.
+pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> {
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+    deserializer.set_max_depth(MAX_DEPTH);
+    let value = T::deserialize(&mut deserializer).map_err(|error| CodecError(error.to_string()))?;
+    // The deserializer does not tell what is left; only at the end is there no marker to read.
+    match de::IgnoredAny::deserialize(&mut deserializer) {
+        Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
+        Ok(_) | Err(_) => Err(CodecError("bytes after the end of the message".to_owned())),
+    }
+}
+
+/// A byte string: one `bin` on the wire, where a plain `Vec<u8>` would be an array of integers.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Blob(pub Vec<u8>);
+
+impl Serialize for Blob {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Blob {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct BlobVisitor;
+
+        impl de::Visitor<'_> for BlobVisitor {
+            type Value = Blob;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a byte string")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Blob, E> {
+                Ok(Blob(bytes.to_vec()))
+            }
+
+            fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Blob, E> {
+                Ok(Blob(bytes))
+            }
+        }
+
+        deserializer.deserialize_byte_buf(BlobVisitor)
+    }
+}
+
+impl fmt::Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Blob({} bytes)", self.0.len())
+    }
+}
+
+/// A byte string that stays where it was read or will be written from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlobRef<'a>(pub &'a [u8]);
+
+impl Serialize for BlobRef<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for BlobRef<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <&[u8]>::deserialize(deserializer).map(BlobRef)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blob_is_one_byte_string() {
+        assert_eq!(encode(&Blob(vec![1, 2, 3])).unwrap(), [0xc4, 3, 1, 2, 3]);
+        assert_eq!(
+            decode::<Blob>(&[0xc4, 3, 1, 2, 3]).unwrap(),
+            Blob(vec![1, 2, 3])
+        );
+        assert_eq!(decode::<BlobRef<'_>>(&[0xc4, 1, 9]).unwrap(), BlobRef(&[9]));
+    }
+
+    #[test]
+    fn nesting_without_end_is_an_error() {
+        #[derive(Debug, Deserialize)]
+        struct Nest(#[expect(dead_code, reason = "only its shape matters")] Vec<Nest>);
+        let bytes = vec![0x91; 100_000];
+        let error = decode::<Nest>(&bytes).unwrap_err();
+        assert!(error.to_string().contains("depth"), "{error}");
+    }
+
+    #[test]
+    fn trailing_bytes_are_an_error() {
+        assert!(decode::<u8>(&[1, 2]).is_err());
+    }
+
+    #[test]
+    fn a_length_in_the_input_allocates_nothing() {
+        // An array of 2^32-1 numbers that ends after the first.
+        assert!(decode::<Vec<u64>>(&[0xdd, 0xff, 0xff, 0xff, 0xff, 1]).is_err());
+        assert!(decode::<Blob>(&[0xc6, 0xff, 0xff, 0xff, 0xff, 1]).is_err());
+    }
+}

@@ -1,0 +1,135 @@
+//! Errors that cross the wire: why a call has no reply, and why a primitive refused.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Why the manager gave a call no reply.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The object was removed, or its code panicked.
+    Gone,
+    /// The call's deadline passed before it could be granted.
+    TimedOut,
+    /// The caller withdrew the call.
+    Withdrawn,
+    /// No object of that name is hosted.
+    UnknownObject(String),
+    /// The manager hosts no such kind.
+    UnknownKind(String),
+    /// The kind has no operation of that name or number.
+    UnknownOperation(String),
+    /// The name belongs to an object of another kind.
+    WrongKind {
+        /// The name that was opened.
+        name: String,
+        /// The kind of the object that has it.
+        is: String,
+        /// The kind that was asked for.
+        asked: String,
+    },
+    /// The name belongs to an object that was made from another spec.
+    WrongSpec(String),
+    /// The name is not allowed.
+    BadName(String),
+    /// The arguments do not fit the operation.
+    BadArguments(String),
+    /// The primitive refused to be made.
+    Refused(Refusal),
+    /// The reply could not be encoded.
+    Unencodable(String),
+    /// A limit of the manager is reached.
+    Limit {
+        /// What is limited.
+        what: String,
+        /// How much is allowed.
+        most: u64,
+    },
+    /// The manager is about to end.
+    ShuttingDown,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("the object is gone: it was removed, or its code panicked"),
+            Self::TimedOut => f.write_str("timed out"),
+            Self::Withdrawn => f.write_str("the call was withdrawn"),
+            Self::UnknownObject(name) => write!(f, "no object named {name:?} is hosted"),
+            Self::UnknownKind(kind) => {
+                write!(
+                    f,
+                    "the manager hosts no kind {kind:?}: register it where the manager starts"
+                )
+            }
+            Self::UnknownOperation(name) => write!(f, "the kind has no operation {name}"),
+            Self::WrongKind { name, is, asked } => {
+                write!(
+                    f,
+                    "{name:?} is a {is}, not a {asked}: open it as what it is, or use another name"
+                )
+            }
+            Self::WrongSpec(name) => write!(
+                f,
+                "{name:?} was made from another spec: open it with the same arguments, or use another name"
+            ),
+            Self::BadName(why) => write!(f, "bad name: {why}"),
+            Self::BadArguments(why) => write!(f, "the arguments do not fit: {why}"),
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Unencodable(why) => write!(f, "the reply could not be encoded: {why}"),
+            Self::Limit { what, most } => write!(f, "limit reached: at most {most} {what}"),
+            Self::ShuttingDown => f.write_str("the manager is shutting down"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// Why a built-in primitive said no. Its state is as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The caller does not hold what it wants to release.
+    NotHeld,
+    /// Releasing that many would exceed the bound.
+    OverRelease {
+        /// The bound of the semaphore.
+        bound: u64,
+    },
+    /// More was asked for than there will ever be.
+    TooMany {
+        /// How many were asked for.
+        asked: u64,
+        /// How many there are at most.
+        most: u64,
+    },
+    /// The object was closed.
+    Closed,
+    /// The object cannot be made from that spec; the text says what is allowed.
+    Invalid(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotHeld => f.write_str("not held: it was released before, or taken away"),
+            Self::OverRelease { bound } => {
+                write!(
+                    f,
+                    "over-release: the bound of {bound} permits would be exceeded"
+                )
+            }
+            Self::TooMany { asked, most } => {
+                write!(
+                    f,
+                    "{asked} permits can never be granted: there are at most {most}"
+                )
+            }
+            Self::Closed => f.write_str("closed"),
+            Self::Invalid(why) => write!(f, "refused: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}

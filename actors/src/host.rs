@@ -1,0 +1,259 @@
+//! The actor that runs any primitive, and all that it is ever told.
+//!
+//! Invariant: a host does not know which primitive it runs; it is the only file with
+//! `catch_unwind`. A primitive that panics is dropped, which answers all its callers, and its host
+//! lives on to answer `Gone` until nobody has its mailbox any more.
+
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    fmt,
+    panic::{self, AssertUnwindSafe},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
+use tokio_util::bytes::Bytes;
+
+use crate::{CallId, Fault, Operations, Peer, Primitive, SessionId, Shell};
+
+/// A call as it came over the wire.
+#[derive(Debug)]
+pub struct RawCall {
+    /// Which call it is.
+    pub id: CallId,
+    /// The operation's number within its kind.
+    pub operation: u32,
+    /// How long it may wait at the most; zero answers at once. `None` waits for ever.
+    pub timeout: Option<Duration>,
+    /// The encoded operation.
+    pub arguments: Bytes,
+}
+
+/// All that a host is ever told.
+#[derive(Debug)]
+pub enum Input {
+    /// A session opened the object and calls it by that number.
+    Open(SessionId, u32),
+    /// A call is to be served.
+    Call(RawCall),
+    /// A call is to be undone.
+    Withdraw(CallId),
+    /// A call's deadline has passed. Comes alone, so that all earlier answers are on their way
+    /// when it is decided.
+    Expire(CallId),
+    /// A session ended.
+    HangUp(SessionId, Arc<Peer>),
+    /// The object is to be no more.
+    Remove,
+}
+
+/// What one message to a host holds: all that one read of a socket brought for it.
+#[derive(Debug)]
+pub enum Inputs {
+    /// The common case, without an allocation.
+    One(Input),
+    /// Several, in order.
+    Many(Vec<Input>),
+}
+
+impl Message for Inputs {
+    type Result = ();
+}
+
+impl Inputs {
+    /// Adds one behind the others.
+    pub fn push(&mut self, input: Input) {
+        match self {
+            Self::One(_) => {
+                let Self::One(first) = std::mem::replace(self, Self::Many(Vec::with_capacity(8)))
+                else {
+                    return;
+                };
+                if let Self::Many(inputs) = self {
+                    inputs.extend([first, input]);
+                }
+            }
+            Self::Many(inputs) => inputs.push(input),
+        }
+    }
+}
+
+/// Where inputs for one hosted object go, whatever its kind.
+pub type Mailbox = Recipient<Inputs>;
+
+/// What a primitive learns of a session that ended.
+#[derive(Clone, Debug)]
+pub struct HangUp {
+    /// The session.
+    pub session: SessionId,
+    /// Who it was.
+    pub peer: Arc<Peer>,
+    /// When, counted from the manager's start.
+    pub at: Duration,
+}
+
+/// A primitive and what it takes to run it.
+pub struct Host<P> {
+    /// Empty once it was removed or has panicked.
+    primitive: Option<P>,
+    operations: Rc<Operations<P>>,
+    /// Who has opened the object, and under which number.
+    openers: BTreeMap<SessionId, u32>,
+    shell: Rc<Shell>,
+}
+
+impl<P: Primitive> Host<P> {
+    /// Makes a host that is not an actor yet.
+    #[must_use]
+    pub fn new(primitive: P, operations: Rc<Operations<P>>, shell: Rc<Shell>) -> Self {
+        Self {
+            primitive: Some(primitive),
+            operations,
+            openers: BTreeMap::new(),
+            shell,
+        }
+    }
+
+    /// Starts the host on this arbiter.
+    #[must_use]
+    pub fn launch(self) -> Mailbox {
+        self.start().recipient()
+    }
+
+    /// The primitive, while it lives.
+    pub(crate) const fn primitive(&self) -> Option<&P> {
+        self.primitive.as_ref()
+    }
+
+    /// Handles one input at time `now`. Returns the call that it leaves waiting with a deadline.
+    pub(crate) fn turn(&mut self, now: Duration, input: Input) -> Option<(CallId, Duration)> {
+        match input {
+            Input::Open(session, object) => {
+                if self.primitive.is_some() {
+                    self.openers.insert(session, object);
+                } else {
+                    self.shell.announce_gone([(&session, &object)].into_iter());
+                }
+                None
+            }
+            Input::Call(call) => self.serve(now, &call),
+            Input::Withdraw(id) => {
+                self.undo(now, id, Fault::Withdrawn, P::withdraw);
+                None
+            }
+            Input::Expire(id) => {
+                self.undo(now, id, Fault::TimedOut, P::expire);
+                None
+            }
+            Input::HangUp(session, peer) => {
+                self.openers.remove(&session);
+                self.shell.outbox().begin(now, None);
+                self.run(|primitive| {
+                    primitive.hang_up(&HangUp {
+                        session,
+                        peer,
+                        at: now,
+                    })
+                });
+                None
+            }
+            Input::Remove => {
+                self.shell.outbox().begin(now, None);
+                self.end();
+                None
+            }
+        }
+    }
+
+    fn serve(&mut self, now: Duration, call: &RawCall) -> Option<(CallId, Duration)> {
+        let outbox = self.shell.outbox().clone();
+        outbox.begin(now, None);
+        if self.primitive.is_none() {
+            outbox.call::<()>(call.id).fail(Fault::Gone);
+            return None;
+        }
+        let operations = Rc::clone(&self.operations);
+        self.run(|primitive| {
+            operations.serve(primitive, call.operation, &call.arguments, call.id, &outbox);
+        });
+        let timeout = call.timeout.filter(|_| !call.id.is_one_way())?;
+        if outbox.has_answered(call.id) {
+            None
+        } else if timeout.is_zero() {
+            self.undo(now, call.id, Fault::TimedOut, P::expire);
+            None
+        } else {
+            Some((call.id, timeout))
+        }
+    }
+
+    /// Undoes a call, whose drop means `fault`.
+    fn undo(&mut self, now: Duration, id: CallId, fault: Fault, undo: fn(&mut P, CallId)) {
+        self.shell.outbox().begin(now, Some((id, fault)));
+        self.run(|primitive| undo(primitive, id));
+    }
+
+    /// Runs the primitive's own code, which may panic.
+    fn run(&mut self, code: impl FnOnce(&mut P)) {
+        let Some(primitive) = self.primitive.as_mut() else {
+            return;
+        };
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| code(primitive)));
+        if outcome.is_err() {
+            self.end();
+        }
+    }
+
+    /// Drops the primitive, which answers its callers, and tells all who have opened it.
+    fn end(&mut self) {
+        let Some(primitive) = self.primitive.take() else {
+            return;
+        };
+        let dropped: Result<(), Box<dyn Any + Send>> =
+            panic::catch_unwind(AssertUnwindSafe(|| drop(primitive)));
+        // A destructor that panics has answered what it could; there is nobody else to tell.
+        drop(dropped);
+        self.shell.announce_gone(self.openers.iter());
+    }
+}
+
+impl<P: Primitive> Actor for Host<P> {
+    type Context = Context<Self>;
+}
+
+impl<P: Primitive> Handler<Inputs> for Host<P> {
+    type Result = ();
+
+    fn handle(&mut self, inputs: Inputs, context: &mut Context<Self>) {
+        let now = self.shell.now();
+        let mut each = |input| {
+            if let Input::Expire(id) = input
+                && !self.shell.deadlines().decide(id)
+            {
+                return;
+            }
+            if let Some((id, timeout)) = self.turn(now, input) {
+                self.shell
+                    .deadlines()
+                    .enter(id, timeout, context.address().recipient());
+            }
+        };
+        match inputs {
+            Inputs::One(input) => each(input),
+            Inputs::Many(inputs) => inputs.into_iter().for_each(each),
+        }
+        self.shell.deliver();
+    }
+}
+
+impl<P> fmt::Debug for Host<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host")
+            .field("operations", &self.operations)
+            .field("lives", &self.primitive.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,40 @@
+//! The hosted side of lockkeeper: the primitives, and the one actor that runs any of them.
+//!
+//! This crate knows no socket. It is what a kind of one's own depends on; programs that only use
+//! the built-in kinds depend on `lockkeeper`, which re-exports what they need.
+//!
+//! | room | what is in it | may know |
+//! | --- | --- | --- |
+//! | [`Primitive`], [`Operation`], [`Serve`] | what a kind is | nothing else |
+//! | [`Call`], [`CallId`], [`Outbox`] | one call and its answer, the pure side | codec |
+//! | [`Operations`] | number on the wire to typed call | primitive, call, codec |
+//! | [`WaitQueue`] | parked calls in order | call ids |
+//! | [`sync`], [`data`] | the built-in kinds, pure state machines | all of the above |
+//! | [`Host`], [`Input`], [`Mailbox`], [`Shell`] | the actor round a primitive | all of the above |
+//! | [`Deadlines`] | when a parked call has waited long enough | mailboxes |
+//! | [`Bench`] | a hosted primitive without an actor, for tests | host |
+//! | [`codec`] | MessagePack | serde |
+//! | [`Fault`], [`Refusal`] | errors that cross the wire | serde |
+
+mod bench;
+mod call;
+pub mod codec;
+pub mod data;
+mod deadlines;
+mod fault;
+mod host;
+mod operations;
+mod primitive;
+mod shell;
+pub mod sync;
+mod wait_queue;
+
+pub use bench::Bench;
+pub use call::{Answer, Call, CallId, Fence, Outbox, Outcome, SessionId};
+pub use deadlines::Deadlines;
+pub use fault::{Fault, Refusal};
+pub use host::{HangUp, Host, Input, Inputs, Mailbox, RawCall};
+pub use operations::Operations;
+pub use primitive::{Operation, Primitive, Serve};
+pub use shell::{Abandoned, Peer, Shell, Sink};
+pub use wait_queue::WaitQueue;

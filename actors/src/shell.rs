@@ -1,0 +1,140 @@
+//! What all hosts of one arbiter share: the outbox, the deadlines and the ways back to sessions.
+//!
+//! Invariant: a shell never leaves its thread; nothing here is a lock that another session holds.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    fmt,
+    rc::Rc,
+    sync::{Arc, atomic::AtomicU64},
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Deadlines, Fence, Outbox, Outcome, SessionId};
+
+/// Who is at the other end of a session, by its own account.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// The process id.
+    pub pid: u32,
+    /// The name of the program.
+    pub program: String,
+    /// What the client calls itself, or nothing.
+    pub label: String,
+}
+
+/// What a holder left that ended without releasing: who it was and for how long it held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Abandoned {
+    /// Who held it.
+    pub holder: Peer,
+    /// For how long.
+    pub held: Duration,
+    /// The fence of the abandoned grant.
+    pub fence: Fence,
+}
+
+impl fmt::Display for Abandoned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Peer { pid, program, .. } = &self.holder;
+        write!(
+            f,
+            "abandoned by process {pid} ({program}) after {:?}",
+            self.held
+        )
+    }
+}
+
+/// The way back to one session.
+pub trait Sink {
+    /// Tells what became of the session's call `seq`.
+    fn answer(&self, seq: u64, outcome: &Outcome<'_>);
+
+    /// Tells that the object that the session opened as number `object` is no more.
+    fn gone(&self, object: u32);
+}
+
+/// What all hosts of one arbiter share.
+pub struct Shell {
+    started: Instant,
+    outbox: Outbox,
+    deadlines: Deadlines,
+    sinks: RefCell<HashMap<SessionId, Rc<dyn Sink>>>,
+}
+
+impl Shell {
+    /// Makes the shell of this arbiter, with the counter that fences are drawn from.
+    #[must_use]
+    pub fn new(fences: Arc<AtomicU64>) -> Rc<Self> {
+        Rc::new(Self {
+            started: Instant::now(),
+            outbox: Outbox::new(fences),
+            deadlines: Deadlines::new(),
+            sinks: RefCell::new(HashMap::new()),
+        })
+    }
+
+    /// The outbox of all hosts.
+    #[must_use]
+    pub const fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// The deadlines of all calls; its `run` must be spawned once.
+    #[must_use]
+    pub const fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
+    }
+
+    /// The time since the start.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Begins a session: answers to its calls go to `sink`.
+    pub fn join(&self, session: SessionId, sink: Rc<dyn Sink>) {
+        self.sinks.borrow_mut().insert(session, sink);
+    }
+
+    /// Ends a session: answers to its calls go nowhere.
+    pub fn leave(&self, session: SessionId) {
+        self.sinks.borrow_mut().remove(&session);
+    }
+
+    /// Sends off what the outbox holds.
+    pub(crate) fn deliver(&self) {
+        let sinks = self.sinks.borrow();
+        self.outbox.drain(|answer| {
+            self.deadlines.answered(answer.call);
+            if let Some(sink) = sinks.get(&answer.call.session()) {
+                sink.answer(answer.call.seq(), &answer.outcome);
+            }
+        });
+    }
+
+    /// Tells sessions that an object is no more.
+    pub(crate) fn announce_gone<'a>(
+        &self,
+        openers: impl Iterator<Item = (&'a SessionId, &'a u32)>,
+    ) {
+        let sinks = self.sinks.borrow();
+        for (session, object) in openers {
+            if let Some(sink) = sinks.get(session) {
+                sink.gone(*object);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Shell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shell")
+            .field("sessions", &self.sinks.borrow().len())
+            .field("deadlines", &self.deadlines)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,450 @@
+//! The lock: one holder, and a queue of calls that wait to be it.
+//!
+//! Invariant: a free lock has no waiters.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Abandoned, Call, CallId, Fence, HangUp, Operation, Operations, Outbox, Primitive, Refusal,
+    Serve, WaitQueue,
+};
+
+/// Waits for the lock.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Acquire;
+
+/// Gives the lock back. The grant proves who holds it, whichever session sends it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Release {
+    /// The call that was granted.
+    pub grant: CallId,
+}
+
+/// Moves the hold to the calling session; from then on the call is the grant.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Adopt {
+    /// The call that was granted.
+    pub grant: CallId,
+}
+
+/// Declares that what an earlier holder left has been looked after.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct MarkConsistent {
+    /// The call that was granted.
+    pub grant: CallId,
+}
+
+/// Takes the lock from whoever holds it. Answers whether anybody did.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ForceUnlock;
+
+/// Asks who is there, without waiting.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Status;
+
+/// What the holder of a lock is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockGrant {
+    /// The token of this grant.
+    pub fence: Fence,
+    /// What an earlier holder left that ended without releasing.
+    pub abandoned: Option<Abandoned>,
+}
+
+/// The state of a lock at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockStatus {
+    /// Whether somebody holds it.
+    pub held: bool,
+    /// How many calls wait for it.
+    pub waiting: u64,
+}
+
+impl Operation for Acquire {
+    const NAME: &'static str = "acquire";
+    type Reply = LockGrant;
+}
+
+impl Operation for Release {
+    const NAME: &'static str = "release";
+    type Reply = Result<(), Refusal>;
+}
+
+impl Operation for Adopt {
+    const NAME: &'static str = "adopt";
+    type Reply = Result<LockGrant, Refusal>;
+}
+
+impl Operation for MarkConsistent {
+    const NAME: &'static str = "mark_consistent";
+    type Reply = Result<(), Refusal>;
+}
+
+impl Operation for ForceUnlock {
+    const NAME: &'static str = "force_unlock";
+    type Reply = bool;
+}
+
+impl Operation for Status {
+    const NAME: &'static str = "status";
+    type Reply = LockStatus;
+}
+
+/// A mutual exclusion lock, granted in the order of arrival.
+#[derive(Debug, Default)]
+pub struct Lock {
+    holder: Option<Holder>,
+    waiters: WaitQueue<Call<LockGrant>>,
+    abandoned: Option<Box<Abandoned>>,
+}
+
+#[derive(Debug)]
+struct Holder {
+    grant: CallId,
+    fence: Fence,
+    since: Duration,
+}
+
+impl Lock {
+    /// Grants the lock to a call. It must be free.
+    fn grant(&mut self, call: Call<LockGrant>) {
+        let reply = self.hold(call.id(), call.outbox());
+        call.reply(reply);
+    }
+
+    /// Makes a call the holder.
+    fn hold(&mut self, grant: CallId, outbox: &Outbox) -> LockGrant {
+        let fence = outbox.next_fence();
+        self.holder = Some(Holder {
+            grant,
+            fence,
+            since: outbox.now(),
+        });
+        LockGrant {
+            fence,
+            abandoned: self.abandoned.as_deref().cloned(),
+        }
+    }
+
+    /// Frees the lock and grants it to the next in line: the end of every hold.
+    fn pass_on(&mut self) {
+        self.holder = None;
+        if let Some(next) = self.waiters.pop_front() {
+            self.grant(next);
+        }
+    }
+
+    fn is_held_by(&self, grant: CallId) -> bool {
+        self.holder
+            .as_ref()
+            .is_some_and(|holder| holder.grant == grant)
+    }
+}
+
+impl Primitive for Lock {
+    const KIND: &'static str = "lock";
+    type Spec = ();
+
+    fn create((): ()) -> Result<Self, Refusal> {
+        Ok(Self::default())
+    }
+
+    fn operations(operations: &mut Operations<Self>) {
+        operations
+            .on::<Acquire>()
+            .on::<Release>()
+            .on::<Adopt>()
+            .on::<MarkConsistent>()
+            .on::<ForceUnlock>()
+            .on::<Status>();
+    }
+
+    fn withdraw(&mut self, id: CallId) {
+        if self.waiters.remove(id).is_none() && self.is_held_by(id) {
+            self.pass_on();
+        }
+    }
+
+    fn hang_up(&mut self, ended: &HangUp) {
+        self.waiters.remove_session(ended.session);
+        let Some(holder) = &self.holder else { return };
+        if holder.grant.session() == ended.session {
+            self.abandoned = Some(Box::new(Abandoned {
+                holder: (*ended.peer).clone(),
+                held: ended.at.saturating_sub(holder.since),
+                fence: holder.fence,
+            }));
+            self.pass_on();
+        }
+    }
+}
+
+impl Serve<Acquire> for Lock {
+    fn serve(&mut self, _: Acquire, call: Call<LockGrant>) {
+        if self.holder.is_none() {
+            self.grant(call);
+        } else {
+            self.waiters.push(call.id(), call);
+        }
+    }
+}
+
+impl Serve<Release> for Lock {
+    fn serve(&mut self, Release { grant }: Release, call: Call<Result<(), Refusal>>) {
+        if self.is_held_by(grant) {
+            call.reply(Ok(()));
+            self.pass_on();
+        } else {
+            call.reply(Err(Refusal::NotHeld));
+        }
+    }
+}
+
+impl Serve<Adopt> for Lock {
+    fn serve(&mut self, Adopt { grant }: Adopt, call: Call<Result<LockGrant, Refusal>>) {
+        if self.is_held_by(grant) {
+            let reply = self.hold(call.id(), call.outbox());
+            call.outbox().revoke(grant);
+            call.reply(Ok(reply));
+        } else {
+            call.reply(Err(Refusal::NotHeld));
+        }
+    }
+}
+
+impl Serve<MarkConsistent> for Lock {
+    fn serve(&mut self, MarkConsistent { grant }: MarkConsistent, call: Call<Result<(), Refusal>>) {
+        if self.is_held_by(grant) {
+            self.abandoned = None;
+            call.reply(Ok(()));
+        } else {
+            call.reply(Err(Refusal::NotHeld));
+        }
+    }
+}
+
+impl Serve<ForceUnlock> for Lock {
+    fn serve(&mut self, _: ForceUnlock, call: Call<bool>) {
+        let Some(holder) = &self.holder else {
+            call.reply(false);
+            return;
+        };
+        call.outbox().revoke(holder.grant);
+        call.reply(true);
+        self.pass_on();
+    }
+}
+
+impl Serve<Status> for Lock {
+    fn serve(&mut self, _: Status, call: Call<LockStatus>) {
+        let waiting = self.waiters.len().try_into().unwrap_or(u64::MAX);
+        call.reply(LockStatus {
+            held: self.holder.is_some(),
+            waiting,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Bench, Fault};
+
+    fn bench() -> Bench<Lock> {
+        Bench::new(()).unwrap()
+    }
+
+    /// The fence and the mark that a granted call was told.
+    fn grant(bench: &Bench<Lock>, id: CallId) -> LockGrant {
+        bench
+            .reply::<Acquire>(id)
+            .expect("granted")
+            .expect("no fault")
+    }
+
+    fn release(bench: &mut Bench<Lock>, session: u64, grant: CallId) -> Result<(), Refusal> {
+        let id = bench.call(session, Release { grant });
+        bench
+            .reply::<Release>(id)
+            .expect("answered")
+            .expect("no fault")
+    }
+
+    #[test]
+    fn lock_is_granted_in_order_of_arrival() {
+        let mut bench = bench();
+        let calls: Vec<CallId> = (1..=4)
+            .map(|session| bench.call(session, Acquire))
+            .collect();
+        for (turn, id) in calls.iter().enumerate() {
+            assert!(
+                calls
+                    .iter()
+                    .enumerate()
+                    .all(|(n, id)| bench.is_answered(*id) == (n <= turn))
+            );
+            release(&mut bench, id.session().number(), *id).unwrap();
+        }
+    }
+
+    #[test]
+    fn fences_only_grow() {
+        let mut bench = bench();
+        let mut last = Fence::new(0);
+        for _ in 0..10 {
+            let id = bench.call(1, Acquire);
+            let fence = grant(&bench, id).fence;
+            assert!(fence > last);
+            last = fence;
+            release(&mut bench, 1, id).unwrap();
+        }
+    }
+
+    #[test]
+    fn late_or_second_release_is_refused_and_frees_nobody_else() {
+        let mut bench = bench();
+        let first = bench.call(1, Acquire);
+        release(&mut bench, 1, first).unwrap();
+        let second = bench.call(2, Acquire);
+        let third = bench.call(3, Acquire);
+        assert_eq!(release(&mut bench, 1, first), Err(Refusal::NotHeld));
+        assert!(bench.is_answered(second) && !bench.is_answered(third));
+    }
+
+    #[test]
+    fn whoever_has_the_grant_may_release() {
+        let mut bench = bench();
+        let first = bench.call(1, Acquire);
+        release(&mut bench, 2, first).unwrap();
+    }
+
+    #[test]
+    fn withdrawn_waiter_is_skipped() {
+        let mut bench = bench();
+        let first = bench.call(1, Acquire);
+        let second = bench.call(2, Acquire);
+        let third = bench.call(3, Acquire);
+        bench.withdraw(second);
+        assert_eq!(bench.reply::<Acquire>(second), Some(Err(Fault::Withdrawn)));
+        release(&mut bench, 1, first).unwrap();
+        assert!(bench.is_answered(third));
+        assert_eq!(bench.times_answered(second), 1);
+    }
+
+    #[test]
+    fn withdrawn_grant_is_passed_on_unmarked() {
+        let mut bench = bench();
+        let first = bench.call(1, Acquire);
+        let second = bench.call(2, Acquire);
+        bench.withdraw(first);
+        assert_eq!(grant(&bench, second).abandoned, None);
+        assert_eq!(bench.times_answered(first), 1);
+    }
+
+    #[test]
+    fn deadline_is_a_timeout_or_an_answer_never_both() {
+        let mut bench = bench();
+        let first = bench.call(1, Acquire);
+        let second = bench.call_timeout(2, Acquire, Duration::from_secs(1));
+        let third = bench.call_timeout(3, Acquire, Duration::from_secs(2));
+        bench.advance(Duration::from_millis(1500));
+        assert_eq!(bench.reply::<Acquire>(second), Some(Err(Fault::TimedOut)));
+        release(&mut bench, 1, first).unwrap();
+        bench.advance(Duration::from_secs(9));
+        assert!(grant(&bench, third).abandoned.is_none());
+        assert_eq!(bench.times_answered(third), 1);
+        release(&mut bench, 3, third).unwrap();
+    }
+
+    #[test]
+    fn a_try_never_overtakes_and_never_waits() {
+        let mut bench = bench();
+        let first = bench.call(1, Acquire);
+        let tried = bench.call_timeout(2, Acquire, Duration::ZERO);
+        assert_eq!(bench.reply::<Acquire>(tried), Some(Err(Fault::TimedOut)));
+        release(&mut bench, 1, first).unwrap();
+        let tried = bench.call_timeout(2, Acquire, Duration::ZERO);
+        grant(&bench, tried);
+    }
+
+    #[test]
+    fn killed_holder_passes_the_lock_on_and_the_next_is_told() {
+        let mut bench = bench();
+        let first = bench.call(1, Acquire);
+        let fence = grant(&bench, first).fence;
+        let second = bench.call(2, Acquire);
+        bench.advance(Duration::from_secs(3));
+        bench.hang_up(1);
+        let abandoned = grant(&bench, second).abandoned.expect("marked");
+        assert_eq!(
+            (abandoned.held, abandoned.fence),
+            (Duration::from_secs(3), fence)
+        );
+    }
+
+    #[test]
+    fn the_mark_stays_until_somebody_declares_the_data_consistent() {
+        let mut bench = bench();
+        bench.call(1, Acquire);
+        bench.hang_up(1);
+        let second = bench.call(2, Acquire);
+        release(&mut bench, 2, second).unwrap();
+        let third = bench.call(3, Acquire);
+        assert!(grant(&bench, third).abandoned.is_some());
+        let marked = bench.call(3, MarkConsistent { grant: third });
+        assert_eq!(bench.reply::<MarkConsistent>(marked), Some(Ok(Ok(()))));
+        release(&mut bench, 3, third).unwrap();
+        let fourth = bench.call(4, Acquire);
+        assert_eq!(grant(&bench, fourth).abandoned, None);
+    }
+
+    #[test]
+    fn a_session_that_holds_and_waits_is_never_granted_after_its_end() {
+        let mut bench = bench();
+        bench.call(1, Acquire);
+        bench.call(1, Acquire);
+        let other = bench.call(2, Acquire);
+        bench.hang_up(1);
+        assert!(bench.is_answered(other));
+    }
+
+    #[test]
+    fn force_unlock_revokes_the_holder_and_grants_the_next_a_higher_fence() {
+        let mut bench = bench();
+        let first = bench.call(1, Acquire);
+        let second = bench.call(2, Acquire);
+        let forced = bench.call(3, ForceUnlock);
+        assert_eq!(bench.reply::<ForceUnlock>(forced), Some(Ok(true)));
+        assert!(bench.is_revoked(first) && !bench.is_revoked(second));
+        assert!(grant(&bench, second).fence > grant(&bench, first).fence);
+        assert_eq!(release(&mut bench, 1, first), Err(Refusal::NotHeld));
+    }
+
+    #[test]
+    fn an_adopted_hold_belongs_to_the_new_session() {
+        let mut bench = bench();
+        let first = bench.call(1, Acquire);
+        let adopted = bench.call(2, Adopt { grant: first });
+        assert!(bench.reply::<Adopt>(adopted).unwrap().unwrap().is_ok());
+        assert!(bench.is_revoked(first));
+        bench.hang_up(1);
+        let waiting = bench.call(3, Acquire);
+        assert!(!bench.is_answered(waiting));
+        release(&mut bench, 2, adopted).unwrap();
+        assert!(bench.is_answered(waiting));
+    }
+
+    #[test]
+    fn a_removed_lock_answers_all_its_callers() {
+        let mut bench = bench();
+        bench.call(1, Acquire);
+        let waiting = bench.call(2, Acquire);
+        bench.remove();
+        assert_eq!(bench.reply::<Acquire>(waiting), Some(Err(Fault::Gone)));
+        let late = bench.call(1, Acquire);
+        assert_eq!(bench.reply::<Acquire>(late), Some(Err(Fault::Gone)));
+        assert!(bench.is_gone());
+    }
+}

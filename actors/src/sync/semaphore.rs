@@ -1,0 +1,602 @@
+//! Semaphores: a number of permits, and a queue of calls that want some of them.
+//!
+//! One state machine with two faces: [`Semaphore`] may gain permits without end,
+//! [`BoundedSemaphore`] never has more than it began with.
+//!
+//! Invariant: the call at the head of the queue wants more permits than there are.
+
+use std::{collections::BTreeMap, fmt, marker::PhantomData, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Abandoned, Call, CallId, Fence, HangUp, Operation, Operations, Primitive, Refusal, Serve,
+    WaitQueue,
+};
+
+/// What a semaphore is made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SemaphoreSpec {
+    /// How many permits it begins with: 0 to 4,294,967,295.
+    pub permits: i64,
+}
+
+/// Waits for a number of permits, all or none.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct AcquireMany {
+    /// How many.
+    pub permits: u32,
+}
+
+/// Gives permits of a grant back.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ReleasePermits {
+    /// The call that was granted.
+    pub grant: CallId,
+    /// How many of its permits.
+    pub permits: u32,
+}
+
+/// Parts with permits of a grant for good: they do not come back when the session ends.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Forget {
+    /// The call that was granted.
+    pub grant: CallId,
+    /// How many of its permits.
+    pub permits: u32,
+}
+
+/// Adds permits that nobody held.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct AddPermits {
+    /// How many.
+    pub permits: u32,
+}
+
+/// Declares that what an earlier holder left has been looked after.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct MarkPermitsConsistent {
+    /// The call that was granted.
+    pub grant: CallId,
+}
+
+/// Refuses all who wait and all who come.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Close;
+
+/// Asks for the numbers, without waiting.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Count;
+
+/// What the holder of permits is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PermitGrant {
+    /// The token of this grant.
+    pub fence: Fence,
+    /// What an earlier holder left that ended without releasing.
+    pub abandoned: Option<Abandoned>,
+}
+
+/// The state of a semaphore at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SemaphoreStatus {
+    /// How many permits are free.
+    pub available: u64,
+    /// How many are held.
+    pub held: u64,
+    /// How many calls wait.
+    pub waiting: u64,
+    /// Whether it was closed.
+    pub closed: bool,
+}
+
+impl Operation for AcquireMany {
+    const NAME: &'static str = "acquire";
+    type Reply = Result<PermitGrant, Refusal>;
+}
+
+impl Operation for ReleasePermits {
+    const NAME: &'static str = "release";
+    type Reply = Result<(), Refusal>;
+}
+
+impl Operation for Forget {
+    const NAME: &'static str = "forget";
+    type Reply = Result<(), Refusal>;
+}
+
+impl Operation for AddPermits {
+    const NAME: &'static str = "add_permits";
+    type Reply = Result<(), Refusal>;
+}
+
+impl Operation for MarkPermitsConsistent {
+    const NAME: &'static str = "mark_consistent";
+    type Reply = Result<(), Refusal>;
+}
+
+impl Operation for Close {
+    const NAME: &'static str = "close";
+    type Reply = ();
+}
+
+impl Operation for Count {
+    const NAME: &'static str = "count";
+    type Reply = SemaphoreStatus;
+}
+
+/// What tells the two kinds of semaphore apart.
+pub trait Bound: fmt::Debug + Send + Sync + Unpin + 'static {
+    /// The name of the kind.
+    const KIND: &'static str;
+
+    /// The most permits that a semaphore may ever have that began with `permits`.
+    fn most(permits: u64) -> u64;
+}
+
+/// Permits may be added without end.
+#[derive(Clone, Copy, Debug)]
+pub enum Unbounded {}
+
+/// There are never more permits than at the beginning.
+#[derive(Clone, Copy, Debug)]
+pub enum Bounded {}
+
+impl Bound for Unbounded {
+    const KIND: &'static str = "semaphore";
+
+    fn most(_: u64) -> u64 {
+        MOST
+    }
+}
+
+impl Bound for Bounded {
+    const KIND: &'static str = "bounded_semaphore";
+
+    fn most(permits: u64) -> u64 {
+        permits
+    }
+}
+
+/// The most permits that any semaphore has.
+const MOST: u64 = u32::MAX as u64;
+
+/// A semaphore that may gain permits.
+pub type Semaphore = Counting<Unbounded>;
+
+/// A semaphore that never has more permits than it began with.
+pub type BoundedSemaphore = Counting<Bounded>;
+
+/// A number of permits, granted in the order of arrival.
+#[derive(Debug)]
+pub struct Counting<B> {
+    available: u64,
+    most: u64,
+    /// The sum of all in `holders`.
+    held: u64,
+    holders: BTreeMap<CallId, Holder>,
+    waiters: WaitQueue<Waiter>,
+    abandoned: Option<Box<Abandoned>>,
+    closed: bool,
+    bound: PhantomData<B>,
+}
+
+#[derive(Debug)]
+struct Holder {
+    permits: u32,
+    fence: Fence,
+    since: Duration,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    permits: u32,
+    call: Call<Result<PermitGrant, Refusal>>,
+}
+
+impl<B> Counting<B> {
+    /// Grants permits from the head of the queue for as long as they suffice: the end of every
+    /// path that frees some or shortens the queue.
+    fn grant_all_that_fit(&mut self) {
+        while self
+            .waiters
+            .front()
+            .is_some_and(|head| u64::from(head.permits) <= self.available)
+        {
+            let Some(Waiter { permits, call }) = self.waiters.pop_front() else {
+                return;
+            };
+            let (fence, since) = (call.outbox().next_fence(), call.outbox().now());
+            self.available -= u64::from(permits);
+            self.held += u64::from(permits);
+            self.holders.insert(
+                call.id(),
+                Holder {
+                    permits,
+                    fence,
+                    since,
+                },
+            );
+            let abandoned = self.abandoned.as_deref().cloned();
+            call.reply(Ok(PermitGrant { fence, abandoned }));
+        }
+    }
+
+    /// Takes permits out of a holder's hands.
+    fn take_from(&mut self, grant: CallId, permits: u32) -> Result<(), Refusal> {
+        let holder = self.holders.get_mut(&grant).ok_or(Refusal::NotHeld)?;
+        holder.permits = holder
+            .permits
+            .checked_sub(permits)
+            .ok_or(Refusal::NotHeld)?;
+        self.held -= u64::from(permits);
+        if holder.permits == 0 {
+            self.holders.remove(&grant);
+        }
+        Ok(())
+    }
+
+    /// Puts all permits of a holder back, without a grant yet.
+    fn put_back(&mut self, grant: CallId) -> Option<Holder> {
+        let holder = self.holders.remove(&grant)?;
+        self.held -= u64::from(holder.permits);
+        self.available += u64::from(holder.permits);
+        Some(holder)
+    }
+}
+
+impl<B: Bound> Primitive for Counting<B> {
+    const KIND: &'static str = B::KIND;
+    type Spec = SemaphoreSpec;
+
+    fn create(SemaphoreSpec { permits }: SemaphoreSpec) -> Result<Self, Refusal> {
+        let available = u64::try_from(permits)
+            .ok()
+            .filter(|permits| *permits <= MOST)
+            .ok_or_else(|| {
+                Refusal::Invalid(format!(
+                    "a semaphore has 0 to {MOST} permits, not {permits}"
+                ))
+            })?;
+        Ok(Self {
+            available,
+            most: B::most(available),
+            held: 0,
+            holders: BTreeMap::new(),
+            waiters: WaitQueue::new(),
+            abandoned: None,
+            closed: false,
+            bound: PhantomData,
+        })
+    }
+
+    fn operations(operations: &mut Operations<Self>) {
+        operations
+            .on::<AcquireMany>()
+            .on::<ReleasePermits>()
+            .on::<Forget>()
+            .on::<AddPermits>()
+            .on::<MarkPermitsConsistent>()
+            .on::<Close>()
+            .on::<Count>();
+    }
+
+    fn withdraw(&mut self, id: CallId) {
+        drop(self.waiters.remove(id));
+        self.put_back(id);
+        self.grant_all_that_fit();
+    }
+
+    fn hang_up(&mut self, ended: &HangUp) {
+        self.waiters.remove_session(ended.session);
+        let (least, greatest) = CallId::span(ended.session);
+        let grants: Vec<CallId> = self
+            .holders
+            .range(least..=greatest)
+            .map(|(id, _)| *id)
+            .collect();
+        for grant in grants {
+            if let Some(Holder { fence, since, .. }) = self.put_back(grant) {
+                self.abandoned = Some(Box::new(Abandoned {
+                    holder: (*ended.peer).clone(),
+                    held: ended.at.saturating_sub(since),
+                    fence,
+                }));
+            }
+        }
+        self.grant_all_that_fit();
+    }
+}
+
+impl<B: Bound> Serve<AcquireMany> for Counting<B> {
+    fn serve(
+        &mut self,
+        AcquireMany { permits }: AcquireMany,
+        call: Call<Result<PermitGrant, Refusal>>,
+    ) {
+        if self.closed {
+            call.reply(Err(Refusal::Closed));
+        } else if u64::from(permits) > self.most {
+            call.reply(Err(Refusal::TooMany {
+                asked: permits.into(),
+                most: self.most,
+            }));
+        } else {
+            self.waiters.push(call.id(), Waiter { permits, call });
+            self.grant_all_that_fit();
+        }
+    }
+}
+
+impl<B: Bound> Serve<ReleasePermits> for Counting<B> {
+    fn serve(
+        &mut self,
+        ReleasePermits { grant, permits }: ReleasePermits,
+        call: Call<Result<(), Refusal>>,
+    ) {
+        let released = self.take_from(grant, permits);
+        if released.is_ok() {
+            self.available += u64::from(permits);
+        }
+        call.reply(released);
+        self.grant_all_that_fit();
+    }
+}
+
+impl<B: Bound> Serve<Forget> for Counting<B> {
+    fn serve(&mut self, Forget { grant, permits }: Forget, call: Call<Result<(), Refusal>>) {
+        call.reply(self.take_from(grant, permits));
+    }
+}
+
+impl<B: Bound> Serve<AddPermits> for Counting<B> {
+    fn serve(&mut self, AddPermits { permits }: AddPermits, call: Call<Result<(), Refusal>>) {
+        let added = u64::from(permits);
+        if self.available + self.held + added > self.most {
+            call.reply(Err(Refusal::OverRelease { bound: self.most }));
+            return;
+        }
+        self.available += added;
+        call.reply(Ok(()));
+        self.grant_all_that_fit();
+    }
+}
+
+impl<B: Bound> Serve<MarkPermitsConsistent> for Counting<B> {
+    fn serve(
+        &mut self,
+        MarkPermitsConsistent { grant }: MarkPermitsConsistent,
+        call: Call<Result<(), Refusal>>,
+    ) {
+        if self.holders.contains_key(&grant) {
+            self.abandoned = None;
+            call.reply(Ok(()));
+        } else {
+            call.reply(Err(Refusal::NotHeld));
+        }
+    }
+}
+
+impl<B: Bound> Serve<Close> for Counting<B> {
+    fn serve(&mut self, _: Close, call: Call<()>) {
+        self.closed = true;
+        while let Some(waiter) = self.waiters.pop_front() {
+            waiter.call.reply(Err(Refusal::Closed));
+        }
+        call.reply(());
+    }
+}
+
+impl<B: Bound> Serve<Count> for Counting<B> {
+    fn serve(&mut self, _: Count, call: Call<SemaphoreStatus>) {
+        call.reply(SemaphoreStatus {
+            available: self.available,
+            held: self.held,
+            waiting: self.waiters.len().try_into().unwrap_or(u64::MAX),
+            closed: self.closed,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Bench, Fault};
+
+    fn bench<B: Bound>(permits: i64) -> Bench<Counting<B>> {
+        Bench::new(SemaphoreSpec { permits }).unwrap()
+    }
+
+    fn acquire<B: Bound>(bench: &mut Bench<Counting<B>>, session: u64, permits: u32) -> CallId {
+        bench.call(session, AcquireMany { permits })
+    }
+
+    fn granted<B: Bound>(bench: &Bench<Counting<B>>, id: CallId) -> bool {
+        matches!(bench.reply::<AcquireMany>(id), Some(Ok(Ok(_))))
+    }
+
+    fn release<B: Bound>(
+        bench: &mut Bench<Counting<B>>,
+        grant: CallId,
+        permits: u32,
+    ) -> Result<(), Refusal> {
+        let id = bench.call(grant.session().number(), ReleasePermits { grant, permits });
+        bench.reply::<ReleasePermits>(id).unwrap().unwrap()
+    }
+
+    fn add<B: Bound>(bench: &mut Bench<Counting<B>>, permits: u32) -> Result<(), Refusal> {
+        let id = bench.call(9, AddPermits { permits });
+        bench.reply::<AddPermits>(id).unwrap().unwrap()
+    }
+
+    fn count<B: Bound>(bench: &mut Bench<Counting<B>>) -> SemaphoreStatus {
+        let id = bench.call(9, Count);
+        bench.reply::<Count>(id).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_negative_number_of_permits_is_refused_and_zero_is_not() {
+        let refusal = Bench::<Semaphore>::new(SemaphoreSpec { permits: -1 }).unwrap_err();
+        assert!(
+            refusal
+                .to_string()
+                .contains("0 to 4294967295 permits, not -1"),
+            "{refusal}"
+        );
+        assert!(Bench::<Semaphore>::new(SemaphoreSpec { permits: 1 << 32 }).is_err());
+        let mut bench = bench::<Unbounded>(0);
+        let first = acquire(&mut bench, 1, 1);
+        assert!(!granted(&bench, first));
+        add(&mut bench, 1).unwrap();
+        assert!(granted(&bench, first));
+    }
+
+    #[test]
+    fn many_permits_are_granted_all_or_none_and_nobody_overtakes() {
+        let mut bench = bench::<Unbounded>(3);
+        let first = acquire(&mut bench, 1, 2);
+        let big = acquire(&mut bench, 2, 2);
+        let small = acquire(&mut bench, 3, 1);
+        assert!(granted(&bench, first) && !granted(&bench, big) && !granted(&bench, small));
+        release(&mut bench, first, 1).unwrap();
+        assert!(granted(&bench, big) && !granted(&bench, small));
+        release(&mut bench, first, 1).unwrap();
+        assert!(granted(&bench, small));
+    }
+
+    #[test]
+    fn withdrawing_the_head_lets_in_those_behind_it_that_fit() {
+        let mut bench = bench::<Unbounded>(1);
+        let big = acquire(&mut bench, 1, 2);
+        let small = acquire(&mut bench, 2, 1);
+        assert!(!granted(&bench, small));
+        bench.withdraw(big);
+        assert!(granted(&bench, small));
+    }
+
+    #[test]
+    fn an_expired_head_lets_in_those_behind_it_that_fit() {
+        let mut bench = bench::<Unbounded>(1);
+        let big = bench.call_timeout(1, AcquireMany { permits: 2 }, Duration::from_secs(1));
+        let small = acquire(&mut bench, 2, 1);
+        bench.advance(Duration::from_secs(1));
+        assert_eq!(bench.reply::<AcquireMany>(big), Some(Err(Fault::TimedOut)));
+        assert!(granted(&bench, small));
+    }
+
+    #[test]
+    fn more_than_the_bound_is_refused_at_once() {
+        let mut bench = bench::<Bounded>(2);
+        let id = acquire(&mut bench, 1, 3);
+        let refusal = Refusal::TooMany { asked: 3, most: 2 };
+        assert_eq!(bench.reply::<AcquireMany>(id), Some(Ok(Err(refusal))));
+    }
+
+    #[test]
+    fn releasing_above_the_bound_is_refused_and_changes_nothing() {
+        let mut bench = bench::<Bounded>(2);
+        assert_eq!(add(&mut bench, 1), Err(Refusal::OverRelease { bound: 2 }));
+        let first = acquire(&mut bench, 1, 1);
+        assert_eq!(add(&mut bench, 1), Err(Refusal::OverRelease { bound: 2 }));
+        release(&mut bench, first, 1).unwrap();
+        assert_eq!(release(&mut bench, first, 1), Err(Refusal::NotHeld));
+        assert_eq!(count(&mut bench).available, 2);
+    }
+
+    #[test]
+    fn a_semaphore_without_bound_gains_permits() {
+        let mut bench = bench::<Unbounded>(1);
+        add(&mut bench, 2).unwrap();
+        let id = acquire(&mut bench, 1, 3);
+        assert!(granted(&bench, id));
+        assert!(add(&mut bench, u32::MAX).is_err());
+    }
+
+    #[test]
+    fn more_than_is_held_is_never_released() {
+        let mut bench = bench::<Unbounded>(2);
+        let first = acquire(&mut bench, 1, 1);
+        assert_eq!(release(&mut bench, first, 2), Err(Refusal::NotHeld));
+        assert_eq!(count(&mut bench).held, 1);
+    }
+
+    #[test]
+    fn permits_of_an_ended_session_come_back_marked() {
+        let mut bench = bench::<Unbounded>(2);
+        acquire(&mut bench, 1, 1);
+        acquire(&mut bench, 1, 1);
+        let waiting = acquire(&mut bench, 2, 2);
+        bench.hang_up(1);
+        let grant = bench
+            .reply::<AcquireMany>(waiting)
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        assert!(grant.abandoned.is_some());
+    }
+
+    #[test]
+    fn forgotten_permits_do_not_come_back() {
+        let mut bench = bench::<Unbounded>(2);
+        let first = acquire(&mut bench, 1, 2);
+        bench.call(
+            1,
+            Forget {
+                grant: first,
+                permits: 1,
+            },
+        );
+        bench.hang_up(1);
+        assert_eq!(count(&mut bench).available, 1);
+    }
+
+    #[test]
+    fn forgotten_permits_of_a_bounded_semaphore_may_be_added_again() {
+        let mut bench = bench::<Bounded>(1);
+        let first = acquire(&mut bench, 1, 1);
+        bench.call(
+            1,
+            Forget {
+                grant: first,
+                permits: 1,
+            },
+        );
+        add(&mut bench, 1).unwrap();
+        assert_eq!(add(&mut bench, 1), Err(Refusal::OverRelease { bound: 1 }));
+    }
+
+    #[test]
+    fn a_granted_call_that_nobody_saw_gives_its_permits_back() {
+        let mut bench = bench::<Unbounded>(1);
+        let first = acquire(&mut bench, 1, 1);
+        let second = acquire(&mut bench, 2, 1);
+        bench.withdraw(first);
+        assert!(granted(&bench, second));
+    }
+
+    #[test]
+    fn closing_refuses_all_who_wait_and_all_who_come() {
+        let mut bench = bench::<Unbounded>(1);
+        let first = acquire(&mut bench, 1, 1);
+        let waiting = acquire(&mut bench, 2, 1);
+        bench.call(3, Close);
+        assert_eq!(
+            bench.reply::<AcquireMany>(waiting),
+            Some(Ok(Err(Refusal::Closed)))
+        );
+        let late = acquire(&mut bench, 2, 1);
+        assert_eq!(
+            bench.reply::<AcquireMany>(late),
+            Some(Ok(Err(Refusal::Closed)))
+        );
+        release(&mut bench, first, 1).unwrap();
+    }
+
+    #[test]
+    fn none_at_all_is_granted_in_its_turn() {
+        let mut bench = bench::<Unbounded>(0);
+        let none = acquire(&mut bench, 1, 0);
+        assert!(granted(&bench, none));
+        release(&mut bench, none, 0).unwrap();
+    }
+}

@@ -1,0 +1,232 @@
+//! A FIFO of parked calls that forgets any of them, or all of one session, without a scan.
+//!
+//! The parked values stand in a slab and are linked in order of arrival; an ordered index finds a
+//! call, and the calls of a session side by side. Push, pop and remove take O(log n) at the most.
+
+use std::collections::BTreeMap;
+
+use slab::Slab;
+
+use crate::{CallId, SessionId};
+
+/// Parked calls in order of arrival, each with what its kind wants to keep of it.
+#[derive(Debug)]
+pub struct WaitQueue<T> {
+    nodes: Slab<Node<T>>,
+    index: BTreeMap<CallId, u32>,
+    front: u32,
+    back: u32,
+}
+
+/// A parked call and its neighbours.
+#[derive(Debug)]
+struct Node<T> {
+    id: CallId,
+    before: u32,
+    behind: u32,
+    parked: T,
+}
+
+/// No neighbour.
+const NONE: u32 = u32::MAX;
+
+/// The most calls that one queue holds.
+const CAPACITY: usize = NONE as usize;
+
+impl<T> Default for WaitQueue<T> {
+    fn default() -> Self {
+        Self {
+            nodes: Slab::new(),
+            index: BTreeMap::new(),
+            front: NONE,
+            back: NONE,
+        }
+    }
+}
+
+impl<T> WaitQueue<T> {
+    /// Makes an empty queue.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether nobody waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Parks a call behind all others.
+    ///
+    /// A call whose id is parked already takes the place of the earlier one, which is dropped: ids
+    /// are unique as long as sessions number their calls, which the session sees to. A queue of
+    /// four billion drops the newcomer.
+    pub fn push(&mut self, id: CallId, parked: T) {
+        drop(self.remove(id));
+        self.insert(id, parked, self.back, NONE);
+    }
+
+    /// Parks a call before all others.
+    pub fn push_front(&mut self, id: CallId, parked: T) {
+        drop(self.remove(id));
+        self.insert(id, parked, NONE, self.front);
+    }
+
+    /// The call that has waited longest.
+    #[must_use]
+    pub fn front(&self) -> Option<&T> {
+        self.nodes.get(slot(self.front)).map(|node| &node.parked)
+    }
+
+    /// Takes the call that has waited longest.
+    pub fn pop_front(&mut self) -> Option<T> {
+        let id = self.nodes.get(slot(self.front))?.id;
+        self.remove(id)
+    }
+
+    /// Takes one call, wherever it stands.
+    pub fn remove(&mut self, id: CallId) -> Option<T> {
+        let place = self.index.remove(&id)?;
+        let node = self.nodes.try_remove(slot(place))?;
+        match self.nodes.get_mut(slot(node.before)) {
+            Some(before) => before.behind = node.behind,
+            None => self.front = node.behind,
+        }
+        match self.nodes.get_mut(slot(node.behind)) {
+            Some(behind) => behind.before = node.before,
+            None => self.back = node.before,
+        }
+        if self.nodes.is_empty() {
+            self.give_memory_back();
+        }
+        Some(node.parked)
+    }
+
+    /// Forgets all calls of one session and tells whether there were any.
+    pub fn remove_session(&mut self, session: SessionId) -> bool {
+        let (least, greatest) = CallId::span(session);
+        let gone: Vec<CallId> = self
+            .index
+            .range(least..=greatest)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in &gone {
+            drop(self.remove(*id));
+        }
+        !gone.is_empty()
+    }
+
+    /// The parked calls in order.
+    pub fn iter(&self) -> impl Iterator<Item = (CallId, &T)> {
+        let mut place = self.front;
+        std::iter::from_fn(move || {
+            let node = self.nodes.get(slot(place))?;
+            place = node.behind;
+            Some((node.id, &node.parked))
+        })
+    }
+
+    fn insert(&mut self, id: CallId, parked: T, before: u32, behind: u32) {
+        if self.nodes.len() >= CAPACITY {
+            return;
+        }
+        let key = self.nodes.insert(Node {
+            id,
+            before,
+            behind,
+            parked,
+        });
+        let place = u32::try_from(key).unwrap_or(NONE);
+        match self.nodes.get_mut(slot(before)) {
+            Some(node) => node.behind = place,
+            None => self.front = place,
+        }
+        match self.nodes.get_mut(slot(behind)) {
+            Some(node) => node.before = place,
+            None => self.back = place,
+        }
+        self.index.insert(id, place);
+    }
+
+    /// A queue that was long once and is empty now should not keep its memory.
+    fn give_memory_back(&mut self) {
+        if self.nodes.capacity() > 64 {
+            *self = Self::default();
+        }
+    }
+}
+
+/// A place in the slab; that of [`NONE`] holds nothing.
+const fn slot(place: u32) -> usize {
+    place as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(session: u64, seq: u64) -> CallId {
+        CallId::new(SessionId::new(session), seq)
+    }
+
+    fn order(queue: &WaitQueue<u64>) -> Vec<u64> {
+        queue.iter().map(|(_, parked)| *parked).collect()
+    }
+
+    fn queue(calls: &[(u64, u64)]) -> WaitQueue<u64> {
+        let mut queue = WaitQueue::new();
+        for &(session, seq) in calls {
+            queue.push(id(session, seq), session * 10 + seq);
+        }
+        queue
+    }
+
+    #[test]
+    fn first_in_is_first_out() {
+        let mut queue = queue(&[(1, 1), (2, 1), (1, 2)]);
+        assert_eq!(queue.len(), 3);
+        assert_eq!(queue.front(), Some(&11));
+        assert_eq!(queue.pop_front(), Some(11));
+        assert_eq!(queue.pop_front(), Some(21));
+        assert_eq!(queue.pop_front(), Some(12));
+        assert_eq!(queue.pop_front(), None);
+    }
+
+    #[test]
+    fn removal_keeps_the_order_of_the_others() {
+        for gone in 1..=3 {
+            let mut queue = queue(&[(1, 1), (1, 2), (1, 3)]);
+            assert_eq!(queue.remove(id(1, gone)), Some(10 + gone));
+            assert_eq!(queue.remove(id(1, gone)), None);
+            let rest: Vec<u64> = (1..=3)
+                .filter(|seq| *seq != gone)
+                .map(|seq| 10 + seq)
+                .collect();
+            assert_eq!(order(&queue), rest);
+            queue.push(id(2, 1), 21);
+            assert_eq!(order(&queue).last(), Some(&21));
+        }
+    }
+
+    #[test]
+    fn a_session_leaves_with_all_its_calls_and_no_others() {
+        let mut queue = queue(&[(1, 1), (2, 1), (1, 2), (3, 1), (1, 3)]);
+        assert!(queue.remove_session(SessionId::new(1)));
+        assert!(!queue.remove_session(SessionId::new(1)));
+        assert_eq!(order(&queue), [21, 31]);
+    }
+
+    #[test]
+    fn pushed_to_the_front_is_next() {
+        let mut queue = queue(&[(1, 1), (1, 2)]);
+        queue.push_front(id(2, 1), 21);
+        assert_eq!(order(&queue), [21, 11, 12]);
+    }
+}
