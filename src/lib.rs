@@ -1,1 +1,87 @@
-//! x
+//! Locks and semaphores that processes share, and a pool of processes to use them:
+//! Python's `multiprocessing.Manager` for Rust.
+//!
+//! A [`Manager`] hosts the real objects. [`Lock`], [`Semaphore`] and [`BoundedSemaphore`] are
+//! proxies of them: data that goes into the arguments of a [`Task`] which a [`Pool`] runs in other
+//! processes. What a process holds is given back when it ends, in whatever way.
+//!
+//! | room | what is in it |
+//! | --- | --- |
+//! | [`program`] | the one call at the top of main |
+//! | [`Manager`], [`Address`], [`Limits`] | where the objects live |
+//! | [`Lock`], [`Semaphore`], [`BoundedSemaphore`] | the built-in kinds, from here |
+//! | [`Primitive`], [`Operation`], [`Serve`], [`Proxy`] | kinds of your own |
+//! | [`Pool`], [`Task`], [`PlainTask`] | processes that run tasks |
+//! | [`CallError`], [`StartError`], [`TaskError`] | what can go wrong |
+//!
+//! Proxies work on any tokio runtime, and from plain threads through their `blocking_*` methods.
+//!
+//! ```no_run
+//! use lockkeeper::{Manager, Pool, Semaphore, Task};
+//! use serde::{Deserialize, Serialize};
+//!
+//! /// A number drawn while at most two tasks are inside.
+//! #[derive(Serialize, Deserialize)]
+//! struct Draw {
+//!     number: u32,
+//!     permits: Semaphore,
+//! }
+//!
+//! impl Task for Draw {
+//!     const NAME: &'static str = "draw";
+//!     type Output = Result<u32, lockkeeper::CallError>;
+//!
+//!     async fn run(self) -> Self::Output {
+//!         let _permit = self.permits.acquire().await?;
+//!         Ok(self.number * self.number)
+//!     }
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     lockkeeper::program().task::<Draw>().run(async {
+//!         let manager = Manager::start().await?;
+//!         let permits = manager.semaphore(2).await?;
+//!         let pool = Pool::new(4).await?;
+//!         let draws = (0..10).map(|number| Draw { number, permits: permits.clone() });
+//!         for value in pool.map(draws).await? {
+//!             println!("{}", value?);
+//!         }
+//!         Ok(())
+//!     })
+//! }
+//! ```
+
+mod address;
+mod client;
+mod error;
+mod kinds;
+mod limits;
+mod manager;
+mod pool;
+mod process;
+mod program;
+mod proxy;
+mod server;
+mod session;
+mod supervisor;
+mod task;
+mod wire;
+
+pub use address::Address;
+pub use error::{CallError, StartError};
+pub use limits::Limits;
+pub use lockkeeper_actors::{
+    self as actors, Abandoned, Bench, Call, CallId, Fault, Fence, HangUp, Operation, Operations,
+    Peer, Primitive, Refusal, Serve, SessionId, WaitQueue,
+    data::{TaskFault, TaskQueueStatus},
+    sync::{LockStatus, SemaphoreStatus},
+};
+pub use manager::{Manager, ManagerBuilder, Named};
+pub use pool::{Pool, PoolBuilder, TaskHandle};
+pub use program::{Program, program};
+pub use proxy::{
+    Proxy, Token,
+    lock::{Lock, LockGuard, StrictError, Ticket},
+    semaphore::{BoundedSemaphore, Permit, Semaphore, SemaphoreOf},
+};
+pub use task::{Plain, PlainTask, Task, TaskError};

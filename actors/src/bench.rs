@@ -85,7 +85,7 @@ impl<P: Primitive> Bench<P> {
         let mut operations = Operations::default();
         P::operations(&mut operations);
         let numbers = operations.names().collect();
-        let host = Host::new(P::create(spec)?, Rc::new(operations), Rc::clone(&shell));
+        let host = Host::new(P::create(spec)?, Arc::new(operations), Rc::clone(&shell));
         Ok(Self {
             host,
             shell,
@@ -103,7 +103,7 @@ impl<P: Primitive> Bench<P> {
     where
         P: Serve<O>,
     {
-        self.call_within(session, operation, None)
+        self.call_within(session, &operation, None)
     }
 
     /// The same, with a deadline. Zero is answered at once.
@@ -116,7 +116,7 @@ impl<P: Primitive> Bench<P> {
     where
         P: Serve<O>,
     {
-        self.call_within(session, operation, Some(timeout))
+        self.call_within(session, &operation, Some(timeout))
     }
 
     /// Withdraws a call, as a dropped future does.
@@ -205,7 +205,7 @@ impl<P: Primitive> Bench<P> {
     fn call_within<O: Operation>(
         &mut self,
         session: u64,
-        operation: O,
+        operation: &O,
         timeout: Option<Duration>,
     ) -> CallId
     where
@@ -225,7 +225,7 @@ impl<P: Primitive> Bench<P> {
             id,
             operation: u32::try_from(number).expect("a kind has few operations"),
             timeout,
-            arguments: Bytes::from(codec::encode(&operation).expect("the operation encodes")),
+            arguments: Bytes::from(codec::encode(operation).expect("the operation encodes")),
         }));
         id
     }

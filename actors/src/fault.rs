@@ -50,6 +50,17 @@ pub enum Fault {
     ShuttingDown,
 }
 
+impl Fault {
+    /// The refusal of what is above a limit.
+    #[must_use]
+    pub fn limit(what: &str, most: usize) -> Self {
+        Self::Limit {
+            what: what.to_owned(),
+            most: most.try_into().unwrap_or(u64::MAX),
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -17,7 +17,7 @@ use std::{
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
 use tokio_util::bytes::Bytes;
 
-use crate::{CallId, Fault, Operations, Peer, Primitive, SessionId, Shell};
+use crate::{CallId, Fault, Operations, Peer, Primitive, Refusal, SessionId, Shell};
 
 /// A call as it came over the wire.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ pub struct HangUp {
 pub struct Host<P> {
     /// Empty once it was removed or has panicked.
     primitive: Option<P>,
-    operations: Rc<Operations<P>>,
+    operations: Arc<Operations<P>>,
     /// Who has opened the object, and under which number.
     openers: BTreeMap<SessionId, u32>,
     shell: Rc<Shell>,
@@ -108,13 +108,32 @@ pub struct Host<P> {
 impl<P: Primitive> Host<P> {
     /// Makes a host that is not an actor yet.
     #[must_use]
-    pub fn new(primitive: P, operations: Rc<Operations<P>>, shell: Rc<Shell>) -> Self {
+    pub fn new(primitive: P, operations: Arc<Operations<P>>, shell: Rc<Shell>) -> Self {
         Self {
             primitive: Some(primitive),
             operations,
             openers: BTreeMap::new(),
             shell,
         }
+    }
+
+    /// Makes the primitive and its host.
+    ///
+    /// # Errors
+    ///
+    /// Returns the refusal of `make`; a panic in it is one too.
+    pub fn build(
+        make: impl FnOnce() -> Result<P, Refusal>,
+        operations: Arc<Operations<P>>,
+        shell: Rc<Shell>,
+    ) -> Result<Self, Fault> {
+        let made = panic::catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|_| {
+            Err(Refusal::Invalid(format!(
+                "the constructor of kind {:?} panicked",
+                P::KIND
+            )))
+        });
+        Ok(Self::new(made.map_err(Fault::Refused)?, operations, shell))
     }
 
     /// Starts the host on this arbiter.
@@ -175,7 +194,7 @@ impl<P: Primitive> Host<P> {
             outbox.call::<()>(call.id).fail(Fault::Gone);
             return None;
         }
-        let operations = Rc::clone(&self.operations);
+        let operations = Arc::clone(&self.operations);
         self.run(|primitive| {
             operations.serve(primitive, call.operation, &call.arguments, call.id, &outbox);
         });

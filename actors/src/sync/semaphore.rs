@@ -597,6 +597,6 @@ mod tests {
         let mut bench = bench::<Unbounded>(0);
         let none = acquire(&mut bench, 1, 0);
         assert!(granted(&bench, none));
-        release(&mut bench, none, 0).unwrap();
+        assert_eq!(release(&mut bench, none, 0), Err(Refusal::NotHeld));
     }
 }

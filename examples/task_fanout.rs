@@ -1,0 +1,149 @@
+//! Shows a pool of processes that runs a fan-out of tasks, of which a semaphore lets a few run at
+//! once.
+//!
+//!     cargo run --release --example task_fanout -- --tasks 10 --workers 4 --permits 2 --seed 7
+//!
+//! It prints a line a task, with the number that the task drew and slept for, and last how many
+//! tasks were ever inside at once, counted by a file that every task locks and changes:
+//!
+//!     task  3 drew 0.104 in worker 4711
+//!     ...
+//!     10 tasks, 4 workers, at most 2 inside at once
+
+use std::{
+    error::Error,
+    fs::{File, OpenOptions},
+    io::{self, IsTerminal, Read, Seek, Write},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Parser;
+use futures::StreamExt;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lockkeeper::{CallError, Manager, Pool, Semaphore, Task};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use serde::{Deserialize, Serialize};
+
+/// Runs tasks in a pool of processes while a semaphore lets only some of them in.
+#[derive(Parser)]
+struct Options {
+    /// How many tasks there are.
+    #[arg(long, default_value_t = 10)]
+    tasks: u64,
+    /// How many processes run them.
+    #[arg(long, default_value_t = 4)]
+    workers: usize,
+    /// How many tasks may be inside at once.
+    #[arg(long, default_value_t = 2)]
+    permits: u32,
+    /// What the random numbers come from.
+    #[arg(long, default_value_t = 7)]
+    seed: u64,
+}
+
+/// Draws a number and sleeps for that many seconds, with a permit.
+#[derive(Serialize, Deserialize)]
+struct Draw {
+    number: u64,
+    seed: u64,
+    permits: Semaphore,
+    witness: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Drawn {
+    number: u64,
+    value: f64,
+    worker: u32,
+    inside: u32,
+}
+
+impl Task for Draw {
+    const NAME: &'static str = "draw";
+    type Output = Result<Drawn, CallError>;
+
+    async fn run(self) -> Self::Output {
+        let permit = self.permits.acquire().await?;
+        let inside = count(&self.witness, 1).expect("the witness is a file of this example");
+        let value = StdRng::seed_from_u64(self.seed ^ self.number).random_range(0.0..0.5);
+        tokio::time::sleep(Duration::from_secs_f64(value)).await;
+        count(&self.witness, -1).expect("the witness is a file of this example");
+        drop(permit);
+        Ok(Drawn {
+            number: self.number,
+            value,
+            worker: std::process::id(),
+            inside,
+        })
+    }
+}
+
+/// Changes the number in a file that all processes share, and returns it: a witness of how many
+/// are inside that does not rely on the semaphore.
+fn count(witness: &Path, change: i32) -> io::Result<u32> {
+    let mut file: File = OpenOptions::new().read(true).write(true).open(witness)?;
+    file.lock()?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    let now = text
+        .trim()
+        .parse::<u32>()
+        .unwrap_or(0)
+        .saturating_add_signed(change);
+    file.rewind()?;
+    file.set_len(0)?;
+    write!(file, "{now}")?;
+    Ok(now)
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    lockkeeper::program().task::<Draw>().run(async {
+        let options = Options::parse();
+        let folder = tempfile::tempdir()?;
+        let witness = folder.path().join("inside");
+        File::create(&witness)?;
+
+        let manager = Manager::start().await?;
+        let permits = manager.semaphore(options.permits).await?;
+        let pool = Pool::new(options.workers).await?;
+
+        let bar = progress_bar(options.tasks);
+        let draws = (0..options.tasks).map(|number| Draw {
+            number,
+            seed: options.seed,
+            permits: permits.clone(),
+            witness: witness.clone(),
+        });
+        let mut most = 0;
+        let mut outcomes = pool.imap_unordered(draws);
+        while let Some(outcome) = outcomes.next().await {
+            let Drawn {
+                number,
+                value,
+                worker,
+                inside,
+            } = outcome??;
+            most = most.max(inside);
+            bar.suspend(|| println!("task {number:>2} drew {value:.3} in worker {worker}"));
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        pool.join().await?;
+        let Options { tasks, workers, .. } = options;
+        println!("{tasks} tasks, {workers} workers, at most {most} inside at once");
+        Ok(())
+    })
+}
+
+/// A progress bar on a terminal, and nothing elsewhere.
+fn progress_bar(tasks: u64) -> ProgressBar {
+    let target = if io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} tasks, {elapsed}");
+    ProgressBar::with_draw_target(Some(tasks), target)
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

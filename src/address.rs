@@ -1,0 +1,264 @@
+//! Where a manager is reached, and the claim of a living manager to be reached there.
+//!
+//! Invariant: an address is claimed by a lock on a file beside the socket, which the kernel lets
+//! go when its process ends in whatever way. So a socket that a killed manager left is taken over,
+//! and that of a live one never.
+
+use std::{
+    env, fmt,
+    fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    process,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{StartError, wire::Door};
+
+/// Where a manager is reached: the path of its socket.
+///
+/// A text with a slash is a path; one without is a name in this user's own folder, which is
+/// `lockkeeper` in `$XDG_RUNTIME_DIR`, or `lockkeeper-<uid>` in the folder for temporary files.
+///
+/// ```
+/// let address = lockkeeper::Address::from("/run/build/locks.sock");
+/// assert_eq!(address.to_string(), "/run/build/locks.sock");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct Address(Arc<str>);
+
+impl Address {
+    /// The path of the socket.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        Path::new(&*self.0)
+    }
+
+    /// An address that no other manager has.
+    pub(crate) fn unused() -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self::from(format!("{ANONYMOUS}{}-{count}", process::id()).as_str())
+    }
+}
+
+impl From<&str> for Address {
+    fn from(text: &str) -> Self {
+        if !text.contains('/') {
+            return Self(
+                runtime_folder()
+                    .join(format!("{text}.sock"))
+                    .to_string_lossy()
+                    .into(),
+            );
+        }
+        match std::path::absolute(text) {
+            Ok(path) => Self(path.to_string_lossy().into()),
+            Err(_) => Self(text.into()),
+        }
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> Self {
+        address.0.as_ref().to_owned()
+    }
+}
+
+impl std::str::FromStr for Address {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self::from(text))
+    }
+}
+
+impl From<String> for Address {
+    fn from(text: String) -> Self {
+        Self::from(text.as_str())
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What the sockets of managers without an address of their choice begin with.
+const ANONYMOUS: &str = "manager-";
+
+/// The longest path that fits a socket's address.
+const MOST_PATH_BYTES: usize = 100;
+
+/// This user's folder for sockets.
+fn runtime_folder() -> PathBuf {
+    match env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
+        Some(folder) if folder.is_dir() => folder.join("lockkeeper"),
+        Some(_) | None => env::temp_dir().join(format!("lockkeeper-{}", own_uid())),
+    }
+}
+
+/// The user that this process acts as.
+pub(crate) fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// The right to be reached at an address. Its end removes the socket.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    address: Address,
+    lock_path: PathBuf,
+    /// Locked for as long as the claim lasts.
+    _lock: File,
+}
+
+impl Claim {
+    /// Claims an address and binds its socket.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when a live manager has the address, when it is no usable path, or when
+    /// the folder is open to others.
+    pub(crate) fn stake(address: Address) -> Result<(Self, Door), StartError> {
+        let path = address.path();
+        if path.as_os_str().len() > MOST_PATH_BYTES {
+            return Err(StartError::BadAddress {
+                why: format!("a socket's path has at most {MOST_PATH_BYTES} bytes"),
+                address,
+            });
+        }
+        prepare_folder(&address)?;
+        let lock_path = lock_path(path);
+        let Some(lock) = lock_exclusively(&lock_path).map_err(|error| failed(&address, &error))?
+        else {
+            return Err(StartError::AddressInUse { address });
+        };
+        // Nobody alive can have bound what is left here.
+        remove_if_there(path).map_err(|error| failed(&address, &error))?;
+        let claim = Self {
+            address,
+            lock_path,
+            _lock: lock,
+        };
+        let door =
+            Door::bind(claim.address.path()).map_err(|error| failed(&claim.address, &error))?;
+        Ok((claim, door))
+    }
+}
+
+impl Claim {
+    /// What is claimed.
+    pub(crate) const fn address(&self) -> &Address {
+        &self.address
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // What cannot be removed is taken over by the next manager.
+        let _ = remove_if_there(self.address.path());
+        let _ = remove_if_there(&self.lock_path);
+    }
+}
+
+fn failed(address: &Address, error: &io::Error) -> StartError {
+    StartError::BadAddress {
+        address: address.clone(),
+        why: error.to_string(),
+    }
+}
+
+fn lock_path(socket: &Path) -> PathBuf {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".lock");
+    path.into()
+}
+
+/// Makes sure of the folder, and clears this user's own of what killed managers left.
+fn prepare_folder(address: &Address) -> Result<(), StartError> {
+    let Some(folder) = address.path().parent() else {
+        return Ok(());
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| failed(address, &error))?;
+    if folder == runtime_folder() {
+        let metadata = fs::symlink_metadata(folder).map_err(|error| failed(address, &error))?;
+        if !is_private(&metadata) {
+            let why = format!("{} is not a folder of this user alone", folder.display());
+            return Err(StartError::BadAddress {
+                address: address.clone(),
+                why,
+            });
+        }
+        sweep(folder);
+    }
+    Ok(())
+}
+
+fn is_private(metadata: &Metadata) -> bool {
+    metadata.is_dir() && metadata.uid() == own_uid() && metadata.mode() & 0o077 == 0
+}
+
+/// Removes the sockets of anonymous managers that were killed.
+fn sweep(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if let Some(socket) = name.strip_suffix(".lock")
+            && socket.starts_with(ANONYMOUS)
+            && let Ok(Some(_lock)) = lock_exclusively(&entry.path())
+        {
+            // Another sweep may be quicker; then there is nothing left to do.
+            let _ = remove_if_there(&folder.join(socket));
+            let _ = remove_if_there(&entry.path());
+        }
+    }
+}
+
+/// Locks a file, `None` if a live process has it locked.
+fn lock_exclusively(path: &Path) -> io::Result<Option<File>> {
+    loop {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // Its last owner may have removed the file between our opening and our locking it.
+        let ours = file.metadata()?;
+        match fs::metadata(path) {
+            Ok(there) if there.ino() == ours.ino() && there.dev() == ours.dev() => {
+                return Ok(Some(file));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

@@ -1,0 +1,150 @@
+//! Why a call has no answer, and why a manager or a pool did not start.
+
+use std::fmt;
+
+use lockkeeper_actors::{Fault, Refusal};
+use serde::{Deserialize, Serialize};
+
+use crate::Address;
+
+/// Why a call has no answer.
+///
+/// It can be sent on, so that a task may have it in its output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The time was over before the call could be granted. Nothing is held.
+    TimedOut,
+    /// The primitive said no, and is as it was.
+    Refused(Refusal),
+    /// The object was removed, or its code panicked.
+    Gone,
+    /// The manager would not let the object answer.
+    Fault(Fault),
+    /// No manager is reached at the address.
+    NoManager {
+        /// Where one was looked for.
+        address: Address,
+        /// What the system says.
+        why: String,
+    },
+    /// The connection is lost, and with it all that was held over it: the manager ended, was
+    /// killed, or hung up. Connect anew, and open the objects anew.
+    Disconnected {
+        /// Where the manager was.
+        address: Address,
+        /// How the connection ended.
+        why: String,
+    },
+    /// What the manager answered is not what was asked.
+    Protocol(String),
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut => f.write_str("timed out"),
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Gone => Fault::Gone.fmt(f),
+            Self::Fault(fault) => fault.fmt(f),
+            Self::NoManager { address, why } => {
+                write!(f, "no manager at {address} ({why}): start one there first")
+            }
+            Self::Disconnected { address, why } => {
+                write!(f, "disconnected from the manager at {address}: {why}")
+            }
+            Self::Protocol(why) => write!(f, "the manager broke the protocol: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for CallError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            Self::Fault(fault) => Some(fault),
+            Self::TimedOut
+            | Self::Gone
+            | Self::NoManager { .. }
+            | Self::Disconnected { .. }
+            | Self::Protocol(_) => None,
+        }
+    }
+}
+
+impl From<Fault> for CallError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::TimedOut => Self::TimedOut,
+            Fault::Gone => Self::Gone,
+            Fault::Refused(refusal) => Self::Refused(refusal),
+            other => Self::Fault(other),
+        }
+    }
+}
+
+impl From<Refusal> for CallError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// Why a manager, a pool or a child process did not start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A live manager has the address.
+    AddressInUse {
+        /// The address.
+        address: Address,
+    },
+    /// The address cannot be used.
+    BadAddress {
+        /// The address.
+        address: Address,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The system would not give what is needed.
+    System(String),
+    /// The program does not call [`program`](crate::program) first thing in main, so a child
+    /// would be the same program once more, and not a worker or a manager.
+    NotAProgram,
+    /// The child process ended, or failed, before it was ready.
+    Child(String),
+    /// What was asked for is not possible; the text says what is.
+    Unusable(String),
+    /// The manager started and cannot be reached.
+    Call(CallError),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddressInUse { address } => {
+                write!(
+                    f,
+                    "a live manager is at {address}: connect to it, or use another address"
+                )
+            }
+            Self::BadAddress { address, why } => {
+                write!(f, "cannot use the address {address}: {why}")
+            }
+            Self::System(why) => write!(f, "the system would not let it start: {why}"),
+            Self::NotAProgram => f.write_str(
+                "no child process can be started: call lockkeeper::program() first thing in main",
+            ),
+            Self::Child(why) => write!(f, "the child process did not get ready: {why}"),
+            Self::Unusable(why) => f.write_str(why),
+            Self::Call(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<CallError> for StartError {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}

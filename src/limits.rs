@@ -1,0 +1,46 @@
+//! Limits on everything, in one place.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What a manager takes from its clients at the most. Beyond, they are refused with a clear error.
+///
+/// ```
+/// use lockkeeper::Limits;
+///
+/// let limits = Limits { sessions: 100, ..Limits::default() };
+/// assert!(limits.frame_bytes > 1_000_000);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes of one message: 64 MiB by default, at least 64 KiB, at most 4 GiB.
+    pub frame_bytes: usize,
+    /// Calls of one session that wait for an answer: 1,048,576 by default.
+    pub calls_in_flight: usize,
+    /// Clients at a time: 100,000 by default, as far as the system has file descriptors.
+    pub sessions: usize,
+    /// Hosted objects: 10,000,000 by default.
+    pub objects: usize,
+    /// Bytes of an object's name: 255 by default.
+    pub name_bytes: usize,
+    /// Answers of one session that it has not read, in bytes, before it is hung up: 128 MiB by
+    /// default. A session stops being listened to long before.
+    pub unread_bytes: usize,
+    /// How long a client may take to say hello: ten seconds by default.
+    pub hello: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frame_bytes: 64 << 20,
+            calls_in_flight: 1 << 20,
+            sessions: 100_000,
+            objects: 10_000_000,
+            name_bytes: 255,
+            unread_bytes: 128 << 20,
+            hello: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! The manager as programs see it: started here, spawned as a process, or connected to.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use lockkeeper_actors::{
+    Primitive, Refusal,
+    sync::{Bounded, SemaphoreSpec, Unbounded},
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::{
+    Address, BoundedSemaphore, CallError, Limits, Lock, Proxy, Semaphore, SemaphoreOf, StartError,
+    address::Claim,
+    client::{Connection, background},
+    kinds::Registrations,
+    process::{Child, Role},
+    program,
+    server::Server,
+};
+
+/// A manager that hosts objects for processes to share. Counterpart of Python's `SyncManager`.
+///
+/// A handle: clones are the same manager. The manager ends when the last handle of whoever started
+/// it is dropped, or with [`Self::shutdown`]; then there is no process, no socket and no waiting
+/// client left of it.
+#[derive(Clone, Debug)]
+pub struct Manager {
+    connection: Arc<Connection>,
+    /// Empty for a manager that somebody else started.
+    owned: Option<Arc<Owned>>,
+}
+
+impl Manager {
+    /// Starts a manager on a thread of this process, reachable for its children.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the system gives no socket or thread.
+    pub async fn start() -> Result<Self, StartError> {
+        Self::builder().start().await
+    }
+
+    /// Starts a manager as a process of its own, which is this program once more. It ends with
+    /// this process at the latest.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StartError::NotAProgram`] unless [`program`](crate::program) was called first
+    /// thing in main, and [`StartError::Child`] when the process does not get ready.
+    pub async fn spawn() -> Result<Self, StartError> {
+        Self::builder().spawn().await
+    }
+
+    /// Connects to the manager at an address, which goes on when this handle is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::NoManager`] when there is none, and [`CallError::Disconnected`] when
+    /// it does not speak this version of the protocol.
+    pub async fn connect(address: impl Into<Address>) -> Result<Self, CallError> {
+        let connection = Connection::to(&address.into()).await?;
+        Ok(Self {
+            connection,
+            owned: None,
+        })
+    }
+
+    /// Prepares a manager with an address, limits, or kinds of its own.
+    #[must_use]
+    pub fn builder() -> ManagerBuilder {
+        ManagerBuilder::default()
+    }
+
+    /// Where the manager is reached.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        self.connection.address()
+    }
+
+    /// Makes a lock. Python: `manager.Lock()`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Disconnected`] without the manager and [`CallError::Fault`] with
+    /// `Limit` when it hosts too many objects.
+    pub async fn lock(&self) -> Result<Lock, CallError> {
+        self.anonymous().lock().await
+    }
+
+    /// Makes a semaphore of that many permits; zero is allowed. Python: `manager.Semaphore(n)`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::lock`].
+    pub async fn semaphore(&self, permits: u32) -> Result<Semaphore, CallError> {
+        self.anonymous().semaphore(permits).await
+    }
+
+    /// Makes a semaphore that never has more than that many permits.
+    /// Python: `manager.BoundedSemaphore(n)`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::lock`].
+    pub async fn bounded_semaphore(&self, permits: u32) -> Result<BoundedSemaphore, CallError> {
+        self.anonymous().bounded_semaphore(permits).await
+    }
+
+    /// Makes an object of a kind that was registered with the manager.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::lock`], [`CallError::Fault`] with `UnknownKind` when it was not registered, and
+    /// [`CallError::Refused`] when its `create` refuses the spec.
+    pub async fn open<P: Primitive>(&self, spec: P::Spec) -> Result<Proxy<P>, CallError> {
+        Proxy::open(&self.connection, None, &spec).await
+    }
+
+    /// Names the object that is opened next. Opening a name twice gives the same object.
+    #[must_use]
+    pub fn named<'a>(&'a self, name: &'a str) -> Named<'a> {
+        Named {
+            manager: self,
+            name: Some(name),
+        }
+    }
+
+    /// Ends the object of that name: all who wait for it get [`CallError::Gone`], all guards are
+    /// lost, and the name is free. The name of an anonymous one is in its token.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Fault`] with `UnknownObject` when there is none of that name.
+    pub async fn remove(&self, name: &str) -> Result<(), CallError> {
+        self.connection.remove(name).await
+    }
+
+    /// Ends the manager, for all its handles and clients, and waits until it is gone. A manager
+    /// that somebody else started goes on.
+    pub async fn shutdown(self) {
+        if let Some(owned) = self.owned {
+            // It takes a thread that may be blocked; a failure would mean that it is gone.
+            let _ = background().spawn_blocking(move || owned.end()).await;
+        }
+    }
+
+    const fn anonymous(&self) -> Named<'_> {
+        Named {
+            manager: self,
+            name: None,
+        }
+    }
+}
+
+/// A name about to be given to an object, or to find it by.
+///
+/// Errors of its methods, beyond those of the [`Manager`]'s: [`CallError::Fault`] with `WrongKind`
+/// or `WrongSpec` when the name is that of another object, and with `BadName` when it is empty,
+/// too long, or begins with `#`.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    manager: &'a Manager,
+    name: Option<&'a str>,
+}
+
+impl Named<'_> {
+    /// Opens a lock.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`].
+    pub async fn lock(self) -> Result<Lock, CallError> {
+        self.proxy(&()).await.map(Lock)
+    }
+
+    /// Opens a semaphore of that many permits.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`].
+    pub async fn semaphore(self, permits: u32) -> Result<Semaphore, CallError> {
+        let spec = SemaphoreSpec {
+            permits: permits.into(),
+        };
+        self.proxy(&spec).await.map(SemaphoreOf::<Unbounded>)
+    }
+
+    /// Opens a bounded semaphore of that many permits.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`].
+    pub async fn bounded_semaphore(self, permits: u32) -> Result<BoundedSemaphore, CallError> {
+        let spec = SemaphoreSpec {
+            permits: permits.into(),
+        };
+        self.proxy(&spec).await.map(SemaphoreOf::<Bounded>)
+    }
+
+    /// Opens an object of a kind that was registered with the manager.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`].
+    pub async fn open<P: Primitive>(self, spec: P::Spec) -> Result<Proxy<P>, CallError> {
+        self.proxy(&spec).await
+    }
+
+    async fn proxy<P: Primitive>(self, spec: &P::Spec) -> Result<Proxy<P>, CallError> {
+        Proxy::open(&self.manager.connection, self.name, spec).await
+    }
+}
+
+/// A manager to be.
+#[derive(Debug, Default)]
+pub struct ManagerBuilder {
+    address: Option<Address>,
+    limits: Limits,
+    kinds: Registrations,
+}
+
+/// What a spawned manager is told.
+#[derive(Debug, Serialize, Deserialize)]
+struct Config {
+    address: Address,
+    limits: Limits,
+}
+
+/// The role of a spawned manager.
+pub(crate) const ROLE: &str = "manager";
+
+impl ManagerBuilder {
+    /// Sets where the manager is reached, for programs that share no parent. Without it the
+    /// address is one that no other manager has.
+    #[must_use]
+    pub fn address(mut self, address: impl Into<Address>) -> Self {
+        self.address = Some(address.into());
+        self
+    }
+
+    /// Sets what the manager takes from its clients at the most.
+    #[must_use]
+    pub const fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Adds a kind of your own.
+    #[must_use]
+    pub fn register<P: Primitive>(self) -> Self {
+        self.register_with(P::create)
+    }
+
+    /// Adds a kind of your own whose objects `make` makes, which may capture what they need.
+    #[must_use]
+    pub fn register_with<P: Primitive>(
+        mut self,
+        make: impl Fn(P::Spec) -> Result<P, Refusal> + Send + Sync + 'static,
+    ) -> Self {
+        self.kinds.push(make);
+        self
+    }
+
+    /// Starts the manager on a thread of this process, with a runtime of its own, so that any
+    /// async or plain program can embed it.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StartError::AddressInUse`] when a live manager is there,
+    /// [`StartError::BadAddress`] when no socket can be there, [`StartError::System`] when there
+    /// is no thread to be had.
+    pub async fn start(self) -> Result<Manager, StartError> {
+        let address = self.address.unwrap_or_else(Address::unused);
+        let mut kinds = program::kinds();
+        self.kinds.add_to(&mut kinds);
+        let (claim, door) = Claim::stake(address.clone())?;
+        let server = Server {
+            claim,
+            door,
+            kinds,
+            limits: self.limits,
+        };
+        let owned = Owned::new(Owner::thread(server)?);
+        Manager::own(&address, owned).await
+    }
+
+    /// Starts the manager as a process of its own. Kinds of your own are registered where the
+    /// program starts then: `program().kind::<K>()`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`] and [`Manager::spawn`], and [`StartError::Unusable`] when kinds were
+    /// registered here.
+    pub async fn spawn(self) -> Result<Manager, StartError> {
+        if !self.kinds.is_empty() {
+            return Err(StartError::Unusable(
+                "kinds registered here cannot go to another process: \
+                 register them with program().kind::<K>()"
+                    .to_owned(),
+            ));
+        }
+        let address = self.address.unwrap_or_else(Address::unused);
+        let config = Config {
+            address: address.clone(),
+            limits: self.limits,
+        };
+        let mut child = Child::start(ROLE, &config)?;
+        child.ready().await?;
+        Manager::own(&address, Owned::new(Owner::Process(Box::new(child)))).await
+    }
+}
+
+impl Manager {
+    async fn own(address: &Address, owned: Owned) -> Result<Self, StartError> {
+        let connection = Connection::to(address).await?;
+        Ok(Self {
+            connection,
+            owned: Some(Arc::new(owned)),
+        })
+    }
+}
+
+/// The running manager that a handle owns, until it was ended.
+#[derive(Debug)]
+struct Owned(Mutex<Option<Owner>>);
+
+#[derive(Debug)]
+enum Owner {
+    Thread(oneshot::Sender<()>, JoinHandle<()>),
+    Process(Box<Child>),
+}
+
+impl Owner {
+    fn thread(server: Server) -> Result<Self, StartError> {
+        let (stop, stopped) = oneshot::channel();
+        let serve = move || actix_rt::System::new().block_on(server.serve(stopped));
+        let thread = thread::Builder::new()
+            .name("lockkeeper".to_owned())
+            .spawn(serve)
+            .map_err(|error| StartError::System(error.to_string()))?;
+        Ok(Self::Thread(stop, thread))
+    }
+}
+
+impl Owned {
+    const fn new(owner: Owner) -> Self {
+        Self(Mutex::new(Some(owner)))
+    }
+
+    /// Ends the manager and waits until it is gone, which takes milliseconds.
+    fn end(&self) {
+        let owner = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match owner {
+            Some(Owner::Thread(stop, thread)) => {
+                // It may have stopped already, and a panic has been printed where it happened.
+                let _ = stop.send(());
+                if thread.thread().id() != thread::current().id() {
+                    let _ = thread.join();
+                }
+            }
+            Some(Owner::Process(child)) => child.end(),
+            None => {}
+        }
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// What a process that was started as a manager does, until its parent lets go of it.
+pub(crate) fn work(mut role: Role) {
+    let staked = role
+        .config::<Config>()
+        .map_err(|error| error.to_string())
+        .and_then(|config| {
+            let (claim, door) = Claim::stake(config.address).map_err(|error| error.to_string())?;
+            Ok(Server {
+                claim,
+                door,
+                kinds: program::kinds(),
+                limits: config.limits,
+            })
+        })
+        .and_then(|server| {
+            let (stop, stopped) = oneshot::channel::<()>();
+            let watch = role.lifeline.watch(move || drop(stop));
+            watch.map_err(|error| error.to_string())?;
+            Ok((server, stopped))
+        });
+    match staked {
+        Ok((server, stopped)) => {
+            role.lifeline.ready();
+            actix_rt::System::new().block_on(server.serve(stopped));
+        }
+        Err(why) => role.lifeline.failed(why),
+    }
+}

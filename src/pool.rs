@@ -1,0 +1,452 @@
+//! A pool of processes that run tasks.
+//!
+//! A pool hosts a manager of its own on a thread; the hosted kind [`TaskQueue`] is its protocol.
+//! Tasks go in as calls, so a dropped future withdraws its task, and a worker that dies gives back
+//! what it took as any client does.
+
+mod crew;
+mod worker;
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Mutex, PoisonError},
+    task::{Context, Poll},
+    thread::{self, JoinHandle},
+    vec,
+};
+
+use actix::{Actor, Addr};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+use lockkeeper_actors::{
+    codec::{self, Blob},
+    data::{CloseTasks, CountTasks, Submit, TaskFault, TaskQueue, TaskQueueStatus},
+};
+use tokio::sync::oneshot;
+
+use self::crew::{Crew, Join, Pids, Start, Terminate};
+pub(crate) use self::worker::{ROLE, work};
+use crate::{
+    Address, CallError, Limits, Proxy, StartError,
+    address::Claim,
+    client::{Connection, background},
+    program,
+    server::Server,
+    task::{Task, TaskError},
+};
+
+/// A number of worker processes that run tasks. Counterpart of Python's `multiprocessing.Pool`.
+///
+/// Unlike there, a worker that is killed fails only the task that it ran, and is replaced; nothing
+/// hangs. Dropped, the pool is terminated: its workers are killed. So are they when this process
+/// ends.
+#[derive(Debug)]
+pub struct Pool {
+    queue: Proxy<TaskQueue>,
+    crew: Addr<Crew>,
+    /// How many chunks are handed out ahead.
+    window: usize,
+    chunk: usize,
+    retries: u32,
+    stop: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
+}
+
+/// A pool to be.
+#[derive(Debug)]
+pub struct PoolBuilder {
+    workers: usize,
+    chunk: usize,
+    retries: u32,
+    max_tasks_per_child: Option<u32>,
+    initializer: Result<Option<(String, Blob)>, StartError>,
+}
+
+impl PoolBuilder {
+    /// Sets how many tasks are handed to a worker at a time by `map` and its kin: 1 by default.
+    ///
+    /// A worker that dies fails its whole chunk, so chunks are for many short tasks.
+    #[must_use]
+    pub fn chunk_size(mut self, tasks: usize) -> Self {
+        self.chunk = tasks.max(1);
+        self
+    }
+
+    /// Sets how often a chunk is run again when its worker dies: never by default, since its tasks
+    /// may have had effects.
+    #[must_use]
+    pub const fn retries(mut self, times: u32) -> Self {
+        self.retries = times;
+        self
+    }
+
+    /// Replaces each worker once it has run that many tasks, at least one.
+    #[must_use]
+    pub fn max_tasks_per_child(mut self, tasks: u32) -> Self {
+        self.max_tasks_per_child = Some(tasks.max(1));
+        self
+    }
+
+    /// Runs a registered task in each worker before its first task. A panic in it keeps the pool
+    /// from starting.
+    #[must_use]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a task is made for this call"
+    )]
+    pub fn initializer<T: Task>(mut self, task: T) -> Self {
+        self.initializer = match codec::encode(&task) {
+            Ok(arguments) => Ok(Some((T::NAME.to_owned(), Blob(arguments)))),
+            Err(error) => Err(StartError::Unusable(format!("the initializer: {error}"))),
+        };
+        self
+    }
+
+    /// Starts the pool and waits until its workers are ready.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StartError::Unusable`] for a pool of no workers, [`StartError::NotAProgram`]
+    /// unless [`program`](crate::program) was called first thing in main, and
+    /// [`StartError::Child`] when a worker does not get ready.
+    pub async fn start(self) -> Result<Pool, StartError> {
+        if self.workers == 0 {
+            return Err(StartError::Unusable(
+                "a pool has at least one worker, not 0".to_owned(),
+            ));
+        }
+        let initializer = self.initializer?;
+        let (claim, door) = Claim::stake(Address::unused())?;
+        let address = claim.address().clone();
+        let limits = Limits {
+            calls_in_flight: usize::MAX,
+            ..Limits::default()
+        };
+        let server = Server {
+            claim,
+            door,
+            kinds: program::kinds(),
+            limits,
+        };
+        let (crew, stop) = launch(server).await?;
+        let connection = Connection::to(&address).await?;
+        let queue = Proxy::open(&connection, None, &()).await?;
+        let pool = Pool {
+            queue: queue.clone(),
+            crew,
+            window: self.workers.saturating_mul(4),
+            chunk: self.chunk,
+            retries: self.retries,
+            stop: Mutex::new(Some(stop)),
+        };
+        let config = worker::Config {
+            queue,
+            initializer,
+            max_tasks: self.max_tasks_per_child,
+        };
+        let start = Start {
+            config,
+            workers: self.workers,
+        };
+        let started = pool.crew.send(start).await;
+        started.map_err(|error| StartError::System(error.to_string()))??;
+        Ok(pool)
+    }
+}
+
+/// Starts the pool's thread: its manager and its crew.
+async fn launch(
+    server: Server,
+) -> Result<(Addr<Crew>, (oneshot::Sender<()>, JoinHandle<()>)), StartError> {
+    let (stop, stopped) = oneshot::channel();
+    let (tell_crew, told_crew) = oneshot::channel();
+    let live = || async move {
+        let crew = Crew::default().start();
+        // The pool waits for it.
+        let _ = tell_crew.send(crew.clone());
+        let end = async {
+            // Stopped or forgotten, either way the workers are to end before the server does.
+            let _ = stopped.await;
+            let _ = crew.send(Terminate).await;
+        };
+        server.serve(end).await;
+    };
+    let thread = thread::Builder::new()
+        .name("lockkeeper-pool".to_owned())
+        .spawn(move || actix_rt::System::new().block_on(live()))
+        .map_err(|error| StartError::System(error.to_string()))?;
+    match told_crew.await {
+        Ok(crew) => Ok((crew, (stop, thread))),
+        Err(_) => Err(StartError::System(
+            "the pool's thread ended at once".to_owned(),
+        )),
+    }
+}
+
+impl Pool {
+    /// Starts a pool of that many worker processes, and waits until they are ready.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolBuilder::start`].
+    pub async fn new(workers: usize) -> Result<Self, StartError> {
+        Self::builder(workers).start().await
+    }
+
+    /// Prepares a pool of that many worker processes.
+    #[must_use]
+    pub const fn builder(workers: usize) -> PoolBuilder {
+        PoolBuilder {
+            workers,
+            chunk: 1,
+            retries: 0,
+            max_tasks_per_child: None,
+            initializer: Ok(None),
+        }
+    }
+
+    /// Runs one task. Python: `pool.apply(f, args)`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`TaskError::Failed`] when the task panicked, its worker died, it is not registered,
+    /// or the pool is closed, terminated or cannot start workers.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before a worker took the task, it is not run. Dropped later, it is run to its end
+    /// and its output is lost.
+    pub async fn apply<T: Task>(&self, task: T) -> Result<T::Output, TaskError> {
+        apply(self.queue.clone(), self.retries, task).await
+    }
+
+    /// Runs one task whether or not the handle is waited for. Python: `pool.apply_async(f, args)`.
+    pub fn spawn<T: Task>(&self, task: T) -> TaskHandle<T::Output> {
+        let work = apply(self.queue.clone(), self.retries, task);
+        TaskHandle(background().spawn(work))
+    }
+
+    /// Runs tasks and collects their outputs in order. Python: `pool.starmap(f, args)`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the first task in order that has no output, as [`Self::apply`]. Tasks
+    /// that no worker has taken by then are not run.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::apply`] for each task.
+    pub async fn map<T: Task>(
+        &self,
+        tasks: impl IntoIterator<Item = T>,
+    ) -> Result<Vec<T::Output>, TaskError> {
+        self.imap(tasks).try_collect().await
+    }
+
+    /// Runs tasks as the stream is polled and yields their outcomes in order. Takes from `tasks`
+    /// only some four chunks a worker ahead. Python: `pool.imap(f, args)`.
+    pub fn imap<T, I>(
+        &self,
+        tasks: I,
+    ) -> impl Stream<Item = Result<T::Output, TaskError>> + use<T, I>
+    where
+        T: Task,
+        I: IntoIterator<Item = T>,
+    {
+        self.chunks(tasks)
+            .buffered(self.window)
+            .flat_map(stream::iter)
+    }
+
+    /// Runs tasks as the stream is polled and yields their outcomes as they come.
+    /// Python: `pool.imap_unordered(f, args)`.
+    pub fn imap_unordered<T, I>(
+        &self,
+        tasks: I,
+    ) -> impl Stream<Item = Result<T::Output, TaskError>> + use<T, I>
+    where
+        T: Task,
+        I: IntoIterator<Item = T>,
+    {
+        self.chunks(tasks)
+            .buffer_unordered(self.window)
+            .flat_map(stream::iter)
+    }
+
+    /// Takes no more tasks. Those that were submitted are run.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the pool cannot be reached.
+    pub async fn close(&self) -> Result<(), CallError> {
+        self.queue.call(CloseTasks { reason: None }).await
+    }
+
+    /// Closes the pool and waits until its tasks are run and its workers have ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::close`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, the pool is terminated.
+    pub async fn join(self) -> Result<(), CallError> {
+        self.close().await?;
+        let joined = self.crew.send(Join).await;
+        joined.map_err(|error| CallError::Protocol(error.to_string()))
+    }
+
+    /// Kills the workers at once. Tasks that are not finished fail with
+    /// [`TaskFault::Terminated`].
+    pub async fn terminate(self) {
+        // Where the queue cannot be told, its callers are told that it is gone.
+        let _ = self
+            .queue
+            .call(CloseTasks {
+                reason: Some(TaskFault::Terminated),
+            })
+            .await;
+        // It takes a thread that may be blocked.
+        let _ = background().spawn_blocking(move || drop(self)).await;
+    }
+
+    /// The process ids of the workers that live.
+    pub async fn pids(&self) -> Vec<u32> {
+        self.crew.send(Pids).await.unwrap_or_default()
+    }
+
+    /// Tells how many jobs wait and run and how many workers are idle, which may have changed when
+    /// it is read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::close`].
+    pub async fn status(&self) -> Result<TaskQueueStatus, CallError> {
+        self.queue.call(CountTasks).await
+    }
+
+    /// The outcomes of chunks of tasks, each a future that has not begun.
+    fn chunks<T, I>(
+        &self,
+        tasks: I,
+    ) -> impl Stream<Item = impl Future<Output = vec::IntoIter<Outcome<T>>> + use<T, I>> + use<T, I>
+    where
+        T: Task,
+        I: IntoIterator<Item = T>,
+    {
+        let (queue, retries, size) = (self.queue.clone(), self.retries, self.chunk);
+        let mut tasks = tasks.into_iter();
+        let chunks = std::iter::from_fn(move || {
+            let chunk: Vec<T> = tasks.by_ref().take(size).collect();
+            (!chunk.is_empty()).then_some(chunk)
+        });
+        stream::iter(chunks).map(move |chunk| {
+            let queue = queue.clone();
+            async move { submit(queue, retries, chunk).await.into_iter() }
+        })
+    }
+}
+
+/// The outcome of one task.
+type Outcome<T> = Result<<T as Task>::Output, TaskError>;
+
+async fn apply<T: Task>(queue: Proxy<TaskQueue>, retries: u32, task: T) -> Outcome<T> {
+    let lost = || TaskFault::Unreadable("the outcome is missing".to_owned());
+    let mut outcomes = submit(queue, retries, vec![task]).await;
+    outcomes.pop().unwrap_or_else(|| Err(lost().into()))
+}
+
+/// Has a chunk of tasks run and returns an outcome for each.
+async fn submit<T: Task>(queue: Proxy<TaskQueue>, retries: u32, chunk: Vec<T>) -> Vec<Outcome<T>> {
+    let count = chunk.len();
+    let outcomes = match call(queue, retries, chunk).await {
+        Ok(outcomes) if outcomes.len() == count => outcomes,
+        Ok(outcomes) => {
+            let why = format!("{} outcomes of {count} tasks", outcomes.len());
+            return (0..count)
+                .map(|_| Err(TaskFault::Unreadable(why.clone()).into()))
+                .collect();
+        }
+        Err(error) => return (0..count).map(|_| Err(error.clone())).collect(),
+    };
+    let read = |outcome: Result<Blob, TaskFault>| {
+        let Blob(output) = outcome?;
+        codec::decode(&output).map_err(|error| {
+            TaskFault::Unreadable(format!("output of {:?}: {error}", T::NAME)).into()
+        })
+    };
+    outcomes.into_iter().map(read).collect()
+}
+
+async fn call<T: Task>(
+    queue: Proxy<TaskQueue>,
+    retries: u32,
+    chunk: Vec<T>,
+) -> Result<Vec<Result<Blob, TaskFault>>, TaskError> {
+    if !program::tasks().has(T::NAME) {
+        return Err(TaskFault::NotRegistered(T::NAME.to_owned()).into());
+    }
+    let mut arguments = Vec::with_capacity(chunk.len());
+    for task in chunk {
+        let encoded = codec::encode(&task).map_err(|error| {
+            TaskFault::Unreadable(format!("arguments of {:?}: {error}", T::NAME))
+        })?;
+        arguments.push(Blob(encoded));
+    }
+    let submit = Submit {
+        task: T::NAME.to_owned(),
+        arguments,
+        retries,
+    };
+    Ok(queue.call(submit).await??)
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let stop = self
+            .stop
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some((stop, thread)) = stop {
+            // A pool whose thread has ended has nothing left to stop.
+            let _ = stop.send(());
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The output to come of a task that was spawned. Dropped, the task goes on.
+pub struct TaskHandle<R>(tokio::task::JoinHandle<Result<R, TaskError>>);
+
+impl<R> TaskHandle<R> {
+    /// Withdraws the task: if no worker has taken it, it is not run.
+    pub fn cancel(self) {
+        self.0.abort();
+    }
+
+    /// Whether there is an outcome.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+impl<R> Future for TaskHandle<R> {
+    type Output = Result<R, TaskError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|joined| {
+            joined.unwrap_or_else(|error| Err(CallError::Protocol(error.to_string()).into()))
+        })
+    }
+}
+
+impl<R> fmt::Debug for TaskHandle<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskHandle")
+            .field("is_finished", &self.is_finished())
+            .finish()
+    }
+}

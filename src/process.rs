@@ -1,0 +1,347 @@
+//! Child processes of the same program, each started in a role.
+//!
+//! A child is the program's own executable with one argument that says so, and a socket in place of
+//! its standard input: the lifeline. Over it the child learns its role and reports that it is
+//! ready, and by its end each side learns that the other has died.
+//!
+//! Invariant: this file knows no role's work. No child is started by a program that would not take
+//! a role, so there is never a chain of processes.
+
+use std::{
+    env, io,
+    io::{Read, Write},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    process::Stdio,
+    sync::OnceLock,
+    thread,
+    time::{Duration, Instant},
+};
+
+use lockkeeper_actors::codec::{self, Blob};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::{io::AsyncReadExt, process};
+
+use crate::{
+    StartError,
+    client::background,
+    wire::{self, Inbox},
+};
+
+/// The argument by which a child knows that it is one.
+const MARKER: &str = "lockkeeper:child";
+
+/// The most bytes of one message over a lifeline.
+const MOST_BYTES: usize = 64 << 20;
+
+/// How long a child may take from its start until it is ready.
+const READY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a child may take to end by itself once its lifeline is gone.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the last words of a child that has ended may take.
+const LAST_WORDS_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How children of this program are started.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Launch {
+    /// Main calls the program's roles first thing.
+    Main,
+    /// The test of that name does, within a test harness.
+    Test(String),
+}
+
+static LAUNCH: OnceLock<Launch> = OnceLock::new();
+
+/// States how children are to be started. The first statement counts.
+pub(crate) fn set_launch(launch: Launch) {
+    LAUNCH.get_or_init(|| launch);
+}
+
+/// What a child is told first.
+#[derive(Debug, Serialize, Deserialize)]
+struct Assignment {
+    role: String,
+    config: Blob,
+}
+
+/// What a child tells.
+#[derive(Debug, Serialize, Deserialize)]
+enum Report {
+    /// It does its work from now on.
+    Ready,
+    /// It cannot do its work.
+    Failed(String),
+    /// It has done its work.
+    Done,
+}
+
+/// A child process, seen from its parent. Dropped, it is killed.
+#[derive(Debug)]
+pub(crate) struct Child {
+    process: process::Child,
+    reports: Reports,
+}
+
+/// The parent's end of the lifeline.
+#[derive(Debug)]
+struct Reports {
+    lifeline: tokio::net::UnixStream,
+    inbox: Inbox,
+}
+
+/// How a child ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// It reported that its work was done.
+    pub(crate) is_done: bool,
+    /// The exit status in words.
+    pub(crate) status: String,
+}
+
+impl Child {
+    /// Starts this program once more, in a role.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StartError::NotAProgram`] when the program would not take the role, and
+    /// [`StartError::System`] when no process can be had.
+    pub(crate) fn start<C: Serialize>(role: &str, config: &C) -> Result<Self, StartError> {
+        let launch = LAUNCH.get().ok_or(StartError::NotAProgram)?;
+        Self::start_as(launch, role, config).map_err(|error| StartError::System(error.to_string()))
+    }
+
+    fn start_as<C: Serialize>(launch: &Launch, role: &str, config: &C) -> io::Result<Self> {
+        let config = Blob(codec::encode(config).map_err(io::Error::other)?);
+        let assignment = Assignment {
+            role: role.to_owned(),
+            config,
+        };
+        let (ours, theirs) = UnixStream::pair()?;
+        let mut command = process::Command::new(env::current_exe()?);
+        if let Launch::Test(name) = launch {
+            command.args(["--exact", "--nocapture", "--test-threads=1", name.as_str()]);
+        }
+        command
+            .arg(MARKER)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .kill_on_drop(true);
+        let runtime = background().enter();
+        let process = command.spawn()?;
+        ours.set_nonblocking(true)?;
+        let lifeline = tokio::net::UnixStream::from_std(ours)?;
+        drop(runtime);
+        let mut message = Vec::new();
+        wire::append(&mut message, &assignment, MOST_BYTES).map_err(io::Error::other)?;
+        let reports = Reports {
+            lifeline,
+            inbox: Inbox::new(MOST_BYTES),
+        };
+        reports.write(&message)?;
+        Ok(Self { process, reports })
+    }
+
+    /// The process id, if the process was not seen to end.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.process.id()
+    }
+
+    /// Waits until the child is ready.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StartError::Child`] when it reports a failure, ends, or takes longer than a minute.
+    pub(crate) async fn ready(&mut self) -> Result<(), StartError> {
+        match tokio::time::timeout(READY_PATIENCE, self.reports.next()).await {
+            Ok(Ok(Some(Report::Ready | Report::Done))) => Ok(()),
+            Ok(Ok(Some(Report::Failed(why)))) => Err(StartError::Child(why)),
+            Ok(Ok(None)) => {
+                let status = self.process.wait().await;
+                let status = status.map_or_else(|error| error.to_string(), |s| s.to_string());
+                Err(StartError::Child(format!(
+                    "it ended before it was ready ({status}): \
+                     is lockkeeper::program() the first thing that main does?"
+                )))
+            }
+            Ok(Err(error)) => Err(StartError::Child(error.to_string())),
+            Err(_) => Err(StartError::Child(format!(
+                "it took longer than {READY_PATIENCE:?}"
+            ))),
+        }
+    }
+
+    /// Waits until the child has ended.
+    pub(crate) async fn ended(&mut self) -> Ending {
+        let mut is_done = false;
+        // A child's own children may hold its end of the lifeline open, so the process tells.
+        let status = loop {
+            tokio::select! {
+                status = self.process.wait() => break status,
+                report = self.reports.next() => match report {
+                    Ok(Some(report)) => is_done |= matches!(report, Report::Done),
+                    Ok(None) | Err(_) => break self.process.wait().await,
+                },
+            }
+        };
+        let last_words = async {
+            while let Ok(Some(report)) = self.reports.next().await {
+                is_done |= matches!(report, Report::Done);
+            }
+        };
+        // They are there already if there are any; only the end may be held back.
+        let _ = tokio::time::timeout(LAST_WORDS_PATIENCE, last_words).await;
+        let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+        Ending { is_done, status }
+    }
+
+    /// Kills the child without waiting for its end.
+    pub(crate) fn kill(&mut self) {
+        // It fails only when the process has ended already.
+        let _ = self.process.start_kill();
+    }
+
+    /// Lets go of the lifeline, waits a while until the child has ended, and kills it if it has
+    /// not. Blocks.
+    pub(crate) fn end(self) {
+        let Self {
+            mut process,
+            reports,
+        } = self;
+        drop(reports);
+        let patience = Instant::now() + END_PATIENCE;
+        let mut pause = Duration::from_micros(100);
+        while let Ok(None) = process.try_wait() {
+            if Instant::now() > patience {
+                // It fails only when the process has ended already.
+                let _ = process.start_kill();
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Reports {
+    /// Writes a message that a fresh socket takes at once, or a little later when it is long.
+    fn write(&self, mut message: &[u8]) -> io::Result<()> {
+        let patience = Instant::now() + READY_PATIENCE;
+        while !message.is_empty() {
+            match self.lifeline.try_write(message) {
+                Ok(written) => message = message.get(written..).unwrap_or_default(),
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < patience =>
+                {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the next report, `None` at the end of the lifeline.
+    async fn next(&mut self) -> io::Result<Option<Report>> {
+        loop {
+            if let Some(frame) = self.inbox.next().map_err(io::Error::other)? {
+                return codec::decode(&frame).map(Some).map_err(io::Error::other);
+            }
+            let mut bytes = [0; 1024];
+            match self.lifeline.read(&mut bytes).await? {
+                0 => return Ok(None),
+                length => self.inbox.feed(bytes.get(..length).unwrap_or_default()),
+            }
+        }
+    }
+}
+
+/// A role that this process was started in.
+#[derive(Debug)]
+pub(crate) struct Role {
+    pub(crate) name: String,
+    config: Blob,
+    pub(crate) lifeline: Lifeline,
+}
+
+/// The child's end of the lifeline.
+#[derive(Debug)]
+pub(crate) struct Lifeline(UnixStream);
+
+impl Role {
+    /// The role of this process, if it is a child.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the process claims to be a child and has no parent.
+    pub(crate) fn of_this_process() -> io::Result<Option<Self>> {
+        if !env::args_os().any(|argument| argument == MARKER) {
+            return Ok(None);
+        }
+        let mut stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+        // Exactly one frame is read: nothing else comes.
+        let mut inbox = Inbox::new(MOST_BYTES);
+        let mut bytes = [0; 4096];
+        let frame = loop {
+            let length = stream.read(&mut bytes)?;
+            if length == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            inbox.feed(bytes.get(..length).unwrap_or_default());
+            if let Some(frame) = inbox.next().map_err(io::Error::other)? {
+                break frame;
+            }
+        };
+        let Assignment { role, config } = codec::decode(&frame).map_err(io::Error::other)?;
+        Ok(Some(Self {
+            name: role,
+            config,
+            lifeline: Lifeline(stream),
+        }))
+    }
+
+    /// What the parent said about the role.
+    pub(crate) fn config<C: DeserializeOwned>(&self) -> Result<C, codec::CodecError> {
+        codec::decode(&self.config.0)
+    }
+}
+
+impl Lifeline {
+    /// Reports that the work begins.
+    pub(crate) fn ready(&mut self) {
+        self.tell(&Report::Ready);
+    }
+
+    /// Reports that there can be no work.
+    pub(crate) fn failed(&mut self, why: String) {
+        self.tell(&Report::Failed(why));
+    }
+
+    /// Reports that the work is done.
+    pub(crate) fn done(&mut self) {
+        self.tell(&Report::Done);
+    }
+
+    /// Runs `end` on a thread of its own once the parent is gone.
+    pub(crate) fn watch(&self, end: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let mut stream = self.0.try_clone()?;
+        let watch = move || {
+            let mut byte = [0];
+            while matches!(stream.read(&mut byte), Ok(1)) {}
+            end();
+        };
+        thread::Builder::new()
+            .name("lockkeeper-lifeline".to_owned())
+            .spawn(watch)
+            .map(drop)
+    }
+
+    fn tell(&mut self, report: &Report) {
+        let mut message = Vec::new();
+        if wire::append(&mut message, report, MOST_BYTES).is_ok() {
+            // A parent that is gone needs no report, and the watch ends this process.
+            let _ = self.0.write_all(&message);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The one call at the top of main: main program, worker or spawned manager.
+
+use std::{
+    future::Future,
+    process,
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+};
+
+use lockkeeper_actors::{Primitive, Refusal};
+
+use crate::{
+    kinds::{Kinds, Registrations},
+    manager, pool,
+    process::{Launch, Role, set_launch},
+    task::{Task, Tasks},
+};
+
+/// Begins the one call at the top of main, by which the same executable serves as main program,
+/// as worker of a pool and as spawned manager.
+///
+/// It ends with [`Program::run`], or with [`Program::init`] in a program with a runtime of its
+/// own, or with [`Program::in_test`] in a test.
+///
+/// ```no_run
+/// # use lockkeeper::{Task, Pool};
+/// # use serde::{Serialize, Deserialize};
+/// # #[derive(Serialize, Deserialize)] struct Draw;
+/// # impl Task for Draw { const NAME: &'static str = "draw"; type Output = (); async fn run(self) {} }
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     lockkeeper::program().task::<Draw>().run(async {
+///         let pool = Pool::new(4).await?;
+///         pool.map([Draw, Draw]).await?;
+///         Ok(())
+///     })
+/// }
+/// ```
+pub fn program() -> Program {
+    Program {
+        tasks: Tasks::default(),
+        kinds: Registrations::default(),
+    }
+}
+
+/// What the processes of this program can do. See [`program`].
+#[derive(Debug)]
+#[must_use = "it has an effect with run, init or in_test"]
+pub struct Program {
+    tasks: Tasks,
+    kinds: Registrations,
+}
+
+/// The exit code of a child that could not take its role.
+const EXIT_NO_ROLE: i32 = 70;
+
+struct Registered {
+    tasks: Tasks,
+    kinds: Kinds,
+}
+
+static REGISTERED: LazyLock<Mutex<Registered>> = LazyLock::new(|| {
+    Mutex::new(Registered {
+        tasks: Tasks::default(),
+        kinds: Kinds::built_in(),
+    })
+});
+
+fn registered() -> MutexGuard<'static, Registered> {
+    REGISTERED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The kinds of this program, the built-in ones among them.
+pub(crate) fn kinds() -> Kinds {
+    registered().kinds.clone()
+}
+
+/// The tasks of this program.
+pub(crate) fn tasks() -> Tasks {
+    registered().tasks.clone()
+}
+
+impl Program {
+    /// Adds a task that pools may run.
+    pub fn task<T: Task>(mut self) -> Self {
+        self.tasks.add::<T>();
+        self
+    }
+
+    /// Adds a kind of your own to all managers of this program, also to spawned ones.
+    pub fn kind<P: Primitive>(self) -> Self {
+        self.kind_with(P::create)
+    }
+
+    /// Adds a kind of your own whose objects `make` makes, which may capture what they need.
+    pub fn kind_with<P: Primitive>(
+        mut self,
+        make: impl Fn(P::Spec) -> Result<P, Refusal> + Send + Sync + 'static,
+    ) -> Self {
+        self.kinds.push(make);
+        self
+    }
+
+    /// Runs the main program in an actix system, which is a tokio runtime on this thread. In a
+    /// child it does the child's work instead, and does not return.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the system gives no runtime.
+    pub fn run<F: Future>(self, main: F) -> F::Output {
+        self.enter(Launch::Main);
+        actix_rt::System::new().block_on(main)
+    }
+
+    /// Returns at once in the main program. In a child it does the child's work instead, and does
+    /// not return.
+    ///
+    /// To be called first thing in main, before a runtime or a thread is started and before
+    /// arguments are parsed.
+    pub fn init(self) {
+        self.enter(Launch::Main);
+    }
+
+    /// Does the same within a test harness, where main is not ours: `test` is the full name of a
+    /// test that does nothing but this, and children are started by running that test alone.
+    ///
+    /// ```no_run
+    /// fn program() {
+    ///     lockkeeper::program().in_test("children");
+    /// }
+    ///
+    /// #[test]
+    /// fn children() {
+    ///     program();
+    /// }
+    ///
+    /// #[test]
+    /// fn manager_is_a_process() {
+    ///     program();
+    ///     // Manager::spawn() and Pool::new() work from here on.
+    /// }
+    /// ```
+    pub fn in_test(self, test: &str) {
+        self.enter(Launch::Test(test.to_owned()));
+    }
+
+    fn enter(self, launch: Launch) {
+        {
+            let mut registered = registered();
+            registered.tasks.extend(self.tasks);
+            self.kinds.add_to(&mut registered.kinds);
+        }
+        set_launch(launch);
+        match Role::of_this_process() {
+            Ok(None) => {}
+            Ok(Some(role)) => {
+                take(role);
+                process::exit(0);
+            }
+            Err(error) => {
+                eprintln!("lockkeeper: this process was to be a child, but has no parent: {error}");
+                process::exit(EXIT_NO_ROLE);
+            }
+        }
+    }
+}
+
+/// Does the work of a child.
+fn take(mut role: Role) {
+    match role.name.as_str() {
+        manager::ROLE => manager::work(role),
+        pool::ROLE => pool::work(role),
+        other => role
+            .lifeline
+            .failed(format!("this program knows no role {other:?}")),
+    }
+}

@@ -1,0 +1,384 @@
+//! What programs hold in place of a hosted object: a [`Token`] as data, a [`Proxy`] that calls.
+//!
+//! A proxy is an address and a name. It can be cloned, sent to other threads, and serialized into
+//! the arguments of a task; where it arrives, it connects on first use. Nothing counts references:
+//! an object lives until it is removed or its manager ends.
+//!
+//! Invariant: a proxy knows no socket, and no guard's drop waits, blocks or panics.
+
+pub(crate) mod lock;
+pub(crate) mod semaphore;
+
+use std::{
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use lockkeeper_actors::{CallId, Operation, Primitive, Refusal, Serve, codec};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{
+    Address, CallError,
+    client::{Connection, Object, background},
+};
+
+/// Where a hosted object is: its manager's address and its name.
+#[derive(Serialize, Deserialize)]
+pub struct Token<P> {
+    address: Address,
+    name: String,
+    #[serde(skip)]
+    kind: PhantomData<fn() -> P>,
+}
+
+impl<P> Token<P> {
+    /// Where the manager is.
+    #[must_use]
+    pub const fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The name of the object with its manager. That of an anonymous one begins with `#`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl<P> Clone for Token<P> {
+    fn clone(&self) -> Self {
+        Self {
+            address: self.address.clone(),
+            name: self.name.clone(),
+            kind: PhantomData,
+        }
+    }
+}
+
+impl<P: Primitive> fmt::Debug for Token<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} at {}", P::KIND, self.name, self.address)
+    }
+}
+
+/// A hosted object of kind `P`, called from here.
+///
+/// The built-in kinds have proxies with methods of their own; this one is for a kind of yours.
+/// A proxy stays with the connection that it first used: when that is lost, its calls fail with
+/// [`CallError::Disconnected`], and one that is opened or deserialized afterwards connects anew.
+///
+/// ```
+/// use lockkeeper::{Call, Manager, Operation, Operations, Primitive, Refusal, Serve};
+/// use serde::{Deserialize, Serialize};
+///
+/// struct Counter(i64);
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Add(i64);
+///
+/// impl Operation for Add {
+///     const NAME: &'static str = "add";
+///     type Reply = i64;
+/// }
+///
+/// impl Primitive for Counter {
+///     const KIND: &'static str = "counter";
+///     type Spec = i64;
+///
+///     fn create(start: i64) -> Result<Self, Refusal> {
+///         Ok(Self(start))
+///     }
+///
+///     fn operations(operations: &mut Operations<Self>) {
+///         operations.on::<Add>();
+///     }
+/// }
+///
+/// impl Serve<Add> for Counter {
+///     fn serve(&mut self, Add(number): Add, call: Call<i64>) {
+///         self.0 += number;
+///         call.reply(self.0);
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let manager = Manager::builder().register::<Counter>().start().await?;
+/// let counter = manager.open::<Counter>(40).await?;
+/// assert_eq!(counter.call(Add(2)).await?, 42);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Proxy<P> {
+    token: Token<P>,
+    bound: Arc<OnceLock<Arc<Bound>>>,
+}
+
+/// An object as one connection knows it.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    connection: Arc<Connection>,
+    object: Arc<Object>,
+}
+
+impl<P: Primitive> Proxy<P> {
+    /// Opens an object: a new one without a name, else the one of that name, made if need be.
+    pub(crate) async fn open(
+        connection: &Arc<Connection>,
+        name: Option<&str>,
+        spec: &P::Spec,
+    ) -> Result<Self, CallError> {
+        let spec = encode(spec)?;
+        let object = connection.open(P::KIND, name, Some(&spec)).await?;
+        let token = Token {
+            address: connection.address().clone(),
+            name: object.name.clone(),
+            kind: PhantomData,
+        };
+        let connection = Arc::clone(connection);
+        let bound = OnceLock::from(Arc::new(Bound { connection, object }));
+        Ok(Self {
+            token,
+            bound: Arc::new(bound),
+        })
+    }
+
+    /// Where the object is.
+    #[must_use]
+    pub const fn token(&self) -> &Token<P> {
+        &self.token
+    }
+
+    /// Calls the object and waits for its answer.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Disconnected`] or [`CallError::NoManager`] without a manager,
+    /// [`CallError::Gone`] without the object, [`CallError::Fault`] when it would not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, the call is withdrawn: the kind undoes what it has done for it.
+    pub async fn call<O: Operation>(&self, operation: O) -> Result<O::Reply, CallError>
+    where
+        P: Serve<O>,
+    {
+        let (_, reply) = self.bound().await?.call(&operation, None).await?;
+        Ok(reply)
+    }
+
+    /// Calls the object and waits for its answer until the time is over.
+    ///
+    /// The manager keeps the time: the outcome is an answer or a timeout, never both. A time of
+    /// zero is answered at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::call`], and [`CallError::TimedOut`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::call`].
+    pub async fn call_timeout<O: Operation>(
+        &self,
+        operation: O,
+        timeout: Duration,
+    ) -> Result<O::Reply, CallError>
+    where
+        P: Serve<O>,
+    {
+        let (_, reply) = self.bound().await?.call(&operation, Some(timeout)).await?;
+        Ok(reply)
+    }
+
+    /// Calls the object from a plain thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::call`].
+    ///
+    /// # Panics
+    ///
+    /// Panics inside an async context, which it would block.
+    pub fn blocking_call<O: Operation>(&self, operation: O) -> Result<O::Reply, CallError>
+    where
+        P: Serve<O>,
+    {
+        block_on(self.call(operation))
+    }
+
+    /// Sends the object an operation whose answer nobody waits for.
+    ///
+    /// One that the manager never gets, since the connection is lost or the operation is above the
+    /// limit of a message, is lost without a word.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the object cannot be opened; only a proxy that was never used before
+    /// has to.
+    pub async fn cast<O: Operation>(&self, operation: O) -> Result<(), CallError>
+    where
+        P: Serve<O>,
+    {
+        self.bound().await?.cast(&operation);
+        Ok(())
+    }
+
+    /// The object as this process's connection knows it, opened on first use.
+    pub(crate) async fn bound(&self) -> Result<&Arc<Bound>, CallError> {
+        if let Some(bound) = self.bound.get() {
+            return Ok(bound);
+        }
+        let connection = Connection::to(&self.token.address).await?;
+        let object = connection
+            .open(P::KIND, Some(&self.token.name), None)
+            .await?;
+        // Of two first uses at a time both get the same object of the same connection.
+        Ok(self
+            .bound
+            .get_or_init(|| Arc::new(Bound { connection, object })))
+    }
+}
+
+impl<P> Clone for Proxy<P> {
+    fn clone(&self) -> Self {
+        Self {
+            token: self.token.clone(),
+            bound: Arc::clone(&self.bound),
+        }
+    }
+}
+
+impl<P> Serialize for Proxy<P> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.token.serialize(serializer)
+    }
+}
+
+impl<'de, P> Deserialize<'de> for Proxy<P> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self {
+            token: Token::deserialize(deserializer)?,
+            bound: Arc::default(),
+        })
+    }
+}
+
+impl<P: Primitive> fmt::Debug for Proxy<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Proxy").field(&self.token).finish()
+    }
+}
+
+impl Bound {
+    /// Calls the object. The id is the grant, where the answer is one.
+    pub(crate) async fn call<O: Operation>(
+        &self,
+        operation: &O,
+        timeout: Option<Duration>,
+    ) -> Result<(CallId, O::Reply), CallError> {
+        let number = self.object.operation(O::NAME)?;
+        let arguments = encode(operation)?;
+        let read = |body: &[u8]| {
+            codec::decode(body).map_err(|error| CallError::Protocol(error.to_string()))
+        };
+        self.connection
+            .call(self.object.number, number, timeout, &arguments, read)
+            .await
+    }
+
+    /// Sends the object an operation whose answer nobody waits for.
+    pub(crate) fn cast<O: Operation>(&self, operation: &O) {
+        if let (Ok(number), Ok(arguments)) = (self.object.operation(O::NAME), encode(operation)) {
+            self.connection.cast(self.object.number, number, &arguments);
+        }
+    }
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CallError> {
+    codec::encode(value).map_err(|error| CallError::Protocol(error.to_string()))
+}
+
+/// What a guard holds on to: a grant of one object.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    bound: Arc<Bound>,
+    grant: CallId,
+}
+
+impl Hold {
+    pub(crate) fn new(bound: &Arc<Bound>, grant: CallId) -> Self {
+        Self {
+            bound: Arc::clone(bound),
+            grant,
+        }
+    }
+
+    pub(crate) const fn grant(&self) -> CallId {
+        self.grant
+    }
+
+    /// A second hold of the same grant, for permits that are split.
+    pub(crate) fn share(&self) -> Self {
+        Self::new(&self.bound, self.grant)
+    }
+
+    /// Whether both are of one object and one session.
+    pub(crate) fn is_sibling(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.bound.connection, &other.bound.connection)
+            && self.bound.object.number == other.bound.object.number
+    }
+
+    pub(crate) fn is_valid(&self) -> bool {
+        self.bound
+            .connection
+            .is_valid(self.bound.object.number, self.grant)
+    }
+
+    /// Waits until the grant no longer stands, without borrowing the guard.
+    pub(crate) fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (bound, grant) = (Arc::clone(&self.bound), self.grant);
+        async move { bound.connection.lost(bound.object.number, grant).await }
+    }
+
+    /// Calls the object that granted.
+    pub(crate) async fn call<T, O>(&self, operation: &O) -> Result<T, CallError>
+    where
+        O: Operation<Reply = Result<T, Refusal>>,
+    {
+        let (_, reply) = self.bound.call(operation, None).await?;
+        Ok(reply?)
+    }
+
+    /// Tells the object that granted, and does not wait.
+    pub(crate) fn cast<O: Operation>(&self, operation: &O) {
+        self.bound.cast(operation);
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.bound.connection.forget(self.grant);
+    }
+}
+
+/// `None` for a call that did not get its turn at once.
+pub(crate) fn tried<T>(outcome: Result<T, CallError>) -> Result<Option<T>, CallError> {
+    match outcome {
+        Ok(granted) => Ok(Some(granted)),
+        Err(CallError::TimedOut) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Waits on a plain thread.
+///
+/// # Panics
+///
+/// Panics inside an async context, which it would block.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    background().block_on(future)
+}

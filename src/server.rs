@@ -1,0 +1,116 @@
+//! The inside of a manager: lets clients in, and ends with all of them.
+//!
+//! Runs in an actix system, on one arbiter with the supervisor, the hosts and the sessions, so
+//! that no call crosses threads.
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    rc::Rc,
+    sync::{Arc, atomic::AtomicU64},
+    time::{Duration, SystemTime},
+};
+
+use actix::Actor;
+use lockkeeper_actors::{SessionId, Shell};
+use tokio::{task::JoinSet, time};
+
+use crate::{
+    Limits,
+    address::{self, Claim},
+    kinds::Kinds,
+    session::{self, CHUNK_BYTES, Context},
+    supervisor::Supervisor,
+    wire::{Door, Link, OpenDoor},
+};
+
+/// A manager that is bound and serves nobody yet.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) claim: Claim,
+    pub(crate) door: Door,
+    pub(crate) kinds: Kinds,
+    pub(crate) limits: Limits,
+}
+
+/// How long a manager that has no file descriptors left waits before it lets the next client in.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+impl Server {
+    /// Serves clients until `stop` is over. Then every session is hung up and the socket is gone.
+    pub(crate) async fn serve(self, stop: impl Future) {
+        let Self {
+            claim,
+            door,
+            kinds,
+            limits,
+        } = self;
+        // A door that cannot be registered lets nobody in, and its clients are told.
+        let Ok(door) = door.open() else { return };
+        let incarnation = incarnation();
+        let shell = Shell::new(Arc::new(AtomicU64::new(incarnation)));
+        let deadlines = actix_rt::spawn(shell.deadlines().clone().run());
+        let supervisor = Supervisor::new(kinds, limits, Rc::clone(&shell), incarnation).start();
+        let context = Rc::new(Context {
+            supervisor,
+            shell,
+            limits,
+            incarnation,
+            scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
+        });
+        let mut sessions = JoinSet::new();
+        tokio::select! {
+            _ = stop => {}
+            () = let_in(&door, &context, &mut sessions) => {}
+        }
+        // First nobody finds the manager any more, then those inside are hung up.
+        drop((claim, door));
+        sessions.shutdown().await;
+        deadlines.abort();
+    }
+}
+
+/// A number that no other start of a manager has: what fences and session ids count up from.
+fn incarnation() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_nanos())
+        .unwrap_or(u64::MAX >> 1)
+        .max(1)
+}
+
+/// Lets clients in, for ever.
+async fn let_in(door: &OpenDoor, context: &Rc<Context>, sessions: &mut JoinSet<()>) {
+    let mut next = context.incarnation;
+    loop {
+        tokio::select! {
+            Some(_) = sessions.join_next() => {}
+            link = accept(door) => {
+                let most = context.limits.sessions;
+                if !link.peer_uid().is_ok_and(|uid| uid == Some(address::own_uid())) {
+                    let reason = "this manager serves its own user alone".to_owned();
+                    sessions.spawn_local(session::refuse(link, reason, context.limits));
+                } else if sessions.len() >= most {
+                    let reason = format!("limit reached: at most {most} sessions");
+                    sessions.spawn_local(session::refuse(link, reason, context.limits));
+                } else {
+                    let id = SessionId::new(next);
+                    next += 1;
+                    sessions.spawn_local(session::serve(link, id, Rc::clone(context)));
+                }
+            }
+        }
+    }
+}
+
+/// Waits for the next client.
+async fn accept(door: &OpenDoor) -> Link {
+    loop {
+        match door.accept().await {
+            Ok(link) => return link,
+            // Most likely too many open files; the client waits in the socket's queue meanwhile.
+            Err(_) => time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}

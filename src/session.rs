@@ -1,0 +1,563 @@
+//! One client: its frames to mailboxes, answers to its frames, and a hang-up when it ends.
+//!
+//! All that one read brought goes out together, one message a mailbox; then the actors run, and
+//! their answers are written in one call before the next read.
+//!
+//! Invariant: a session names no primitive. Whatever its client sends, only the session ends.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    future, io,
+    rc::Rc,
+    sync::Arc,
+    task::{self, Poll, Waker, ready},
+    time::Duration,
+};
+
+use actix::Addr;
+use lockkeeper_actors::{
+    CallId, Fault, Input, Inputs, Mailbox, Outcome, Peer, RawCall, SessionId, Shell, Sink,
+    codec::{self, BlobRef},
+};
+use tokio::time;
+use tokio_util::bytes::Bytes;
+
+use crate::{
+    Limits,
+    supervisor::{Open, Opened, Remove, Supervisor},
+    wire::{self, Inbox, Link, Request, Response},
+};
+
+/// What all sessions of an arbiter share.
+pub(crate) struct Context {
+    pub(crate) supervisor: Addr<Supervisor>,
+    pub(crate) shell: Rc<Shell>,
+    pub(crate) limits: Limits,
+    pub(crate) incarnation: u64,
+    /// Where all sessions read into, one after the other.
+    pub(crate) scratch: RefCell<Box<[u8]>>,
+}
+
+/// How much one read takes at the most.
+pub(crate) const CHUNK_BYTES: usize = 1 << 16;
+
+/// With more unread answers than this, a session is not listened to.
+const HIGH_WATER_BYTES: usize = 1 << 20;
+
+/// Buffers above this capacity are given back once they are empty.
+const KEPT_BYTES: usize = 1 << 14;
+
+/// Serves one client until it ends or does what it must not.
+pub(crate) async fn serve(link: Link, id: SessionId, context: Rc<Context>) {
+    let mut inbox = Inbox::new(wire::FIRST_FRAME_BYTES);
+    let outgoing = Rc::new(Outgoing::new(context.limits));
+    let hello = time::timeout(context.limits.hello, hello(&link, &mut inbox, &context));
+    let end = match hello.await {
+        Ok(Ok(peer)) => {
+            inbox.allow(context.limits.frame_bytes);
+            outgoing.put(&Response::Welcome {
+                version: wire::VERSION,
+                incarnation: context.incarnation,
+                session: id.number(),
+                frame_bytes: context.limits.frame_bytes.try_into().unwrap_or(u64::MAX),
+            });
+            let mut session = Session::new(id, peer, inbox, Rc::clone(&outgoing), context);
+            session.run(&link).await
+        }
+        Ok(Err(end)) => end,
+        Err(_) => End::Offence("no hello came in time".to_owned()),
+    };
+    if let End::Offence(reason) = end {
+        outgoing.put(&Response::Bye { reason });
+        outgoing.flush_once(&link).await;
+    }
+}
+
+/// Tells a client that there is no session for it.
+pub(crate) async fn refuse(link: Link, reason: String, limits: Limits) {
+    let outgoing = Outgoing::new(limits);
+    outgoing.put(&Response::Bye { reason });
+    outgoing.flush_once(&link).await;
+}
+
+/// Why a session ends.
+#[derive(Debug)]
+enum End {
+    /// The client is gone.
+    Left,
+    /// The client did what it must not, and is told.
+    Offence(String),
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> Self {
+        Self::Left
+    }
+}
+
+/// Waits for the first frame and takes it.
+async fn hello(link: &Link, inbox: &mut Inbox, context: &Context) -> Result<Arc<Peer>, End> {
+    loop {
+        if let Some(frame) = inbox
+            .next()
+            .map_err(|error| End::Offence(error.to_string()))?
+        {
+            return welcome(&frame);
+        }
+        future::poll_fn(|task| poll_receive(task, link, inbox, context)).await?;
+    }
+}
+
+/// Checks the first frame.
+fn welcome(frame: &[u8]) -> Result<Arc<Peer>, End> {
+    match codec::decode::<Request<'_>>(frame) {
+        Ok(Request::Hello {
+            version: wire::VERSION,
+            pid,
+            program,
+            label,
+        }) => Ok(Arc::new(Peer {
+            pid,
+            program: program.to_owned(),
+            label: label.to_owned(),
+        })),
+        Ok(Request::Hello { version, .. }) => Err(End::Offence(format!(
+            "version {version} of the protocol is not spoken here, only {}",
+            wire::VERSION
+        ))),
+        Ok(_) => Err(End::Offence("the first frame is no hello".to_owned())),
+        Err(error) => Err(End::Offence(format!("bad frame: {error}"))),
+    }
+}
+
+/// Reads one chunk into the inbox.
+fn poll_receive(
+    task: &mut task::Context<'_>,
+    link: &Link,
+    inbox: &mut Inbox,
+    context: &Context,
+) -> Poll<Result<(), End>> {
+    let scratch = &mut *context.scratch.borrow_mut();
+    match ready!(link.poll_read(task, scratch)) {
+        Ok(0) => Poll::Ready(Err(End::Left)),
+        Ok(length) => {
+            inbox.feed(scratch.get(..length).unwrap_or_default());
+            Poll::Ready(Ok(()))
+        }
+        Err(error) => Poll::Ready(Err(error.into())),
+    }
+}
+
+/// The frames that wait to be written to a client.
+struct Outgoing {
+    buffer: RefCell<Buffer>,
+    /// Calls that were passed on and are not answered yet.
+    in_flight: Cell<usize>,
+    /// Who waits for something to write.
+    writer: RefCell<Option<Waker>>,
+    limits: Limits,
+}
+
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    /// How many of the bytes are written.
+    sent: usize,
+}
+
+impl Outgoing {
+    fn new(limits: Limits) -> Self {
+        Self {
+            buffer: RefCell::default(),
+            in_flight: Cell::new(0),
+            writer: RefCell::default(),
+            limits,
+        }
+    }
+
+    /// Adds a frame. One above the limit becomes the fault that says so.
+    fn put(&self, response: &Response<'_>) {
+        let bytes = &mut self.buffer.borrow_mut().bytes;
+        if wire::append(bytes, response, self.limits.frame_bytes).is_err()
+            && let Response::Reply { seq, .. } = *response
+        {
+            let fault = Fault::limit("bytes in a message", self.limits.frame_bytes);
+            // A fault of a few words is below every limit.
+            let _ = wire::append(bytes, &Response::Fault { seq, fault }, usize::MAX);
+        }
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
+    }
+
+    fn put_fault(&self, seq: u64, fault: Fault) {
+        self.put(&Response::Fault { seq, fault });
+    }
+
+    /// How many bytes wait.
+    fn len(&self) -> usize {
+        let buffer = self.buffer.borrow();
+        buffer.bytes.len() - buffer.sent
+    }
+
+    /// Writes all that waits, as far as the socket takes it.
+    fn poll_flush(&self, task: &mut task::Context<'_>, link: &Link) -> Poll<io::Result<()>> {
+        let buffer = &mut *self.buffer.borrow_mut();
+        while let Some(rest) = buffer
+            .bytes
+            .get(buffer.sent..)
+            .filter(|rest| !rest.is_empty())
+        {
+            buffer.sent += ready!(link.poll_write(task, rest))?;
+        }
+        buffer.sent = 0;
+        buffer.bytes.clear();
+        buffer.bytes.shrink_to(KEPT_BYTES);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes once. The client may be gone already, or may not read; either way it is over.
+    async fn flush_once(&self, link: &Link) {
+        let once =
+            |task: &mut task::Context<'_>| Poll::Ready(self.poll_flush(task, link).is_ready());
+        future::poll_fn(once).await;
+    }
+}
+
+impl Sink for Outgoing {
+    fn answer(&self, seq: u64, outcome: &Outcome<'_>) {
+        match outcome {
+            Outcome::Reply(body) => self.put(&Response::Reply {
+                seq,
+                body: BlobRef(body),
+            }),
+            Outcome::Fault(fault) => self.put_fault(seq, fault.clone()),
+            Outcome::Revoked => {
+                self.put(&Response::Revoked { seq });
+                return;
+            }
+        }
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+    }
+
+    fn gone(&self, object: u32) {
+        self.put(&Response::Gone { object });
+    }
+}
+
+/// A client that has said hello.
+struct Session {
+    id: SessionId,
+    peer: Arc<Peer>,
+    inbox: Inbox,
+    outgoing: Rc<Outgoing>,
+    context: Rc<Context>,
+    /// What the client has opened, by its number for it.
+    objects: Vec<Object>,
+    /// The client's number of each object, by the supervisor's.
+    numbers: HashMap<u64, u32>,
+    /// The objects that this chunk has inputs for.
+    touched: Vec<usize>,
+    last_seq: u64,
+}
+
+struct Object {
+    mailbox: Mailbox,
+    pending: Option<Inputs>,
+}
+
+/// What takes the supervisor's answer to go on.
+enum Errand {
+    Open(u64, Open),
+    Remove(u64, Remove),
+}
+
+impl Session {
+    fn new(
+        id: SessionId,
+        peer: Arc<Peer>,
+        inbox: Inbox,
+        outgoing: Rc<Outgoing>,
+        context: Rc<Context>,
+    ) -> Self {
+        let sink: Rc<dyn Sink> = outgoing.clone();
+        context.shell.join(id, sink);
+        Self {
+            id,
+            peer,
+            inbox,
+            outgoing,
+            context,
+            objects: Vec::new(),
+            numbers: HashMap::new(),
+            touched: Vec::new(),
+            last_seq: 0,
+        }
+    }
+
+    async fn run(&mut self, link: &Link) -> End {
+        loop {
+            // The first chunk came with the hello.
+            if let Err(end) = self.handle_chunk().await {
+                return end;
+            }
+            if let Err(end) = future::poll_fn(|task| self.poll_chunk(task, link)).await {
+                return end;
+            }
+        }
+    }
+
+    /// Writes what there is to write, then reads the next chunk, unless the client does not read.
+    fn poll_chunk(&mut self, task: &mut task::Context<'_>, link: &Link) -> Poll<Result<(), End>> {
+        if let Poll::Ready(flushed) = self.outgoing.poll_flush(task, link) {
+            flushed?;
+        }
+        let unread = self.outgoing.len();
+        let most = self.context.limits.unread_bytes;
+        if unread > most {
+            let reason = format!("more than {most} bytes of answers are unread");
+            return Poll::Ready(Err(End::Offence(reason)));
+        }
+        if unread < HIGH_WATER_BYTES {
+            let received = poll_receive(task, link, &mut self.inbox, &self.context);
+            if received.is_ready() {
+                return received;
+            }
+        }
+        self.outgoing.writer.replace(Some(task.waker().clone()));
+        Poll::Pending
+    }
+
+    /// Sends all whole frames of the inbox on their way and lets the actors answer.
+    async fn handle_chunk(&mut self) -> Result<(), End> {
+        while let Some(frame) = self
+            .inbox
+            .next()
+            .map_err(|error| End::Offence(error.to_string()))?
+        {
+            if let Some(errand) = self.handle(&frame)? {
+                self.deliver();
+                self.run_errand(errand).await;
+            }
+        }
+        if !self.touched.is_empty() {
+            self.deliver();
+            let_others_run().await;
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, frame: &Bytes) -> Result<Option<Errand>, End> {
+        let request = codec::decode::<Request<'_>>(frame)
+            .map_err(|error| End::Offence(format!("bad frame: {error}")))?;
+        match request {
+            Request::Hello { .. } => return Err(End::Offence("a second hello".to_owned())),
+            Request::Open {
+                seq,
+                kind,
+                name,
+                spec,
+            } => {
+                self.number(seq)?;
+                let open = Open {
+                    kind: kind.to_owned(),
+                    name: name.map(str::to_owned),
+                    spec: spec.map(|BlobRef(bytes)| bytes.to_vec()),
+                };
+                return Ok(Some(Errand::Open(seq, open)));
+            }
+            Request::Remove { seq, name } => {
+                self.number(seq)?;
+                return Ok(Some(Errand::Remove(seq, Remove(name.to_owned()))));
+            }
+            Request::Call {
+                seq,
+                object,
+                operation,
+                micros,
+                arguments,
+            } => {
+                self.number(seq)?;
+                let arguments = frame.slice_ref(arguments.0);
+                self.call(
+                    seq,
+                    object,
+                    operation,
+                    micros.map(Duration::from_micros),
+                    arguments,
+                );
+            }
+            Request::Cast {
+                seq,
+                object,
+                operation,
+                arguments,
+            } => {
+                self.number(seq)?;
+                let call = RawCall {
+                    id: CallId::one_way(self.id, seq),
+                    operation,
+                    timeout: None,
+                    arguments: frame.slice_ref(arguments.0),
+                };
+                self.push(object, Input::Call(call));
+            }
+            Request::Withdraw { object, seq } => {
+                self.push(object, Input::Withdraw(CallId::new(self.id, seq)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes the number of a new call. Only rising ones make each unique.
+    fn number(&mut self, seq: u64) -> Result<(), End> {
+        if seq <= self.last_seq || seq >= CallId::ONE_WAY {
+            return Err(End::Offence(format!(
+                "call {seq} does not count up from {}",
+                self.last_seq
+            )));
+        }
+        self.last_seq = seq;
+        Ok(())
+    }
+
+    fn call(
+        &mut self,
+        seq: u64,
+        object: u32,
+        operation: u32,
+        timeout: Option<Duration>,
+        arguments: Bytes,
+    ) {
+        let most = self.context.limits.calls_in_flight;
+        let in_flight = self.outgoing.in_flight.get();
+        if in_flight >= most {
+            self.outgoing
+                .put_fault(seq, Fault::limit("calls in flight", most));
+            return;
+        }
+        let id = CallId::new(self.id, seq);
+        if self.push(
+            object,
+            Input::Call(RawCall {
+                id,
+                operation,
+                timeout,
+                arguments,
+            }),
+        ) {
+            self.outgoing.in_flight.set(in_flight + 1);
+        } else {
+            self.outgoing
+                .put_fault(seq, Fault::UnknownObject(format!("number {object}")));
+        }
+    }
+
+    /// Keeps an input until the chunk is through. `false` means that there is no such object.
+    fn push(&mut self, number: u32, input: Input) -> bool {
+        let place = usize::try_from(number).unwrap_or(usize::MAX);
+        let Some(object) = self.objects.get_mut(place) else {
+            return false;
+        };
+        match &mut object.pending {
+            Some(inputs) => inputs.push(input),
+            pending @ None => {
+                *pending = Some(Inputs::One(input));
+                self.touched.push(place);
+            }
+        }
+        true
+    }
+
+    /// Sends what was kept, one message a mailbox.
+    fn deliver(&mut self) {
+        for place in self.touched.drain(..) {
+            if let Some(object) = self.objects.get_mut(place)
+                && let Some(inputs) = object.pending.take()
+            {
+                object.mailbox.do_send(inputs);
+            }
+        }
+    }
+
+    async fn run_errand(&mut self, errand: Errand) {
+        match errand {
+            Errand::Open(seq, open) => {
+                let opened = self.context.supervisor.send(open).await;
+                match opened.unwrap_or(Err(Fault::ShuttingDown)) {
+                    Ok(opened) => self.enter(seq, opened),
+                    Err(fault) => self.outgoing.put_fault(seq, fault),
+                }
+            }
+            Errand::Remove(seq, remove) => {
+                let removed = self.context.supervisor.send(remove).await;
+                match removed.unwrap_or(Err(Fault::ShuttingDown)) {
+                    Ok(()) => self.outgoing.put(&Response::Reply {
+                        seq,
+                        body: BlobRef(NIL),
+                    }),
+                    Err(fault) => self.outgoing.put_fault(seq, fault),
+                }
+            }
+        }
+    }
+
+    /// Gives an opened object a number, the one it has already if it was opened before.
+    fn enter(&mut self, seq: u64, opened: Opened) {
+        let Opened {
+            id,
+            name,
+            operations,
+            mailbox,
+        } = opened;
+        let number = match self.numbers.get(&id) {
+            Some(number) => *number,
+            None => {
+                let number = u32::try_from(self.objects.len()).unwrap_or(u32::MAX);
+                mailbox.do_send(Inputs::One(Input::Open(self.id, number)));
+                self.objects.push(Object {
+                    mailbox,
+                    pending: None,
+                });
+                self.numbers.insert(id, number);
+                number
+            }
+        };
+        self.outgoing.put(&Response::Opened {
+            seq,
+            object: number,
+            name: name.to_string(),
+            operations: operations.iter().map(|name| (*name).to_owned()).collect(),
+        });
+    }
+}
+
+/// The encoded unit.
+const NIL: &[u8] = &[0xc0];
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.context.shell.leave(self.id);
+        for object in &self.objects {
+            object
+                .mailbox
+                .do_send(Inputs::One(Input::HangUp(self.id, Arc::clone(&self.peer))));
+        }
+    }
+}
+
+/// Steps behind every task that is ready now. Unlike tokio's own yield it does not look for I/O
+/// first, which would cost a system call a chunk.
+async fn let_others_run() {
+    let mut stepped_back = false;
+    future::poll_fn(|context| {
+        if stepped_back {
+            return Poll::Ready(());
+        }
+        stepped_back = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

@@ -1,0 +1,202 @@
+//! The actor that spawns the hosted objects and knows their names. Not on the path of a call.
+//!
+//! Invariant: a child is never restarted: a fresh lock under an old name would be granted twice.
+//! The name of an object that failed stays taken until it is removed.
+
+use std::{collections::HashMap, fmt, rc::Rc, sync::Arc};
+
+use actix::{Actor, Context, Handler, Message};
+use lockkeeper_actors::{Fault, Input, Inputs, Mailbox, Shell};
+
+use crate::{Limits, kinds::Kinds};
+
+/// The actor that spawns and names the hosted objects of a manager.
+pub(crate) struct Supervisor {
+    kinds: Kinds,
+    limits: Limits,
+    shell: Rc<Shell>,
+    children: HashMap<Arc<str>, Child>,
+    incarnation: u64,
+    spawned: u64,
+}
+
+/// A hosted object, as data.
+struct Child {
+    id: u64,
+    kind: &'static str,
+    spec: Box<[u8]>,
+    operations: Arc<[&'static str]>,
+    mailbox: Mailbox,
+}
+
+/// Asks for an object: a new one without a name, or the one of that name, which is made if there
+/// is a spec.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) kind: String,
+    pub(crate) name: Option<String>,
+    pub(crate) spec: Option<Vec<u8>>,
+}
+
+/// An object that a session may call.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// Unique within the manager, also when the name is used again.
+    pub(crate) id: u64,
+    pub(crate) name: Arc<str>,
+    pub(crate) operations: Arc<[&'static str]>,
+    pub(crate) mailbox: Mailbox,
+}
+
+/// Ends the object of that name; the name is free afterwards.
+#[derive(Debug)]
+pub(crate) struct Remove(pub(crate) String);
+
+impl Message for Open {
+    type Result = Result<Opened, Fault>;
+}
+
+impl Message for Remove {
+    type Result = Result<(), Fault>;
+}
+
+/// What the names of anonymous objects begin with, and no others.
+const ANONYMOUS: char = '#';
+
+impl Supervisor {
+    pub(crate) fn new(kinds: Kinds, limits: Limits, shell: Rc<Shell>, incarnation: u64) -> Self {
+        Self {
+            kinds,
+            limits,
+            shell,
+            children: HashMap::new(),
+            incarnation,
+            spawned: 0,
+        }
+    }
+
+    fn open(&mut self, open: Open) -> Result<Opened, Fault> {
+        let Open { kind, name, spec } = open;
+        if let Some(name) = &name {
+            self.check(name)?;
+            if let Some(child) = self.children.get_key_value(name.as_str()) {
+                return revisit(child, &kind, spec.as_deref());
+            }
+        }
+        let Some(spec) = spec else {
+            return Err(Fault::UnknownObject(name.unwrap_or_default()));
+        };
+        if name
+            .as_ref()
+            .is_some_and(|name| name.starts_with(ANONYMOUS))
+        {
+            return Err(Fault::BadName(format!(
+                "a name may not begin with {ANONYMOUS:?}"
+            )));
+        }
+        self.spawn(&kind, name, spec)
+    }
+
+    fn spawn(&mut self, kind: &str, name: Option<String>, spec: Vec<u8>) -> Result<Opened, Fault> {
+        if self.children.len() >= self.limits.objects {
+            return Err(Fault::limit("hosted objects", self.limits.objects));
+        }
+        let Some((kind, entry)) = self.kinds.get(kind) else {
+            return Err(Fault::UnknownKind(kind.to_owned()));
+        };
+        let mailbox = (entry.spawn)(&spec, &self.shell)?;
+        let operations = Arc::clone(&entry.operations);
+        self.spawned += 1;
+        let id = self.spawned;
+        let name: Arc<str> = match name {
+            Some(name) => name.into(),
+            None => format!("{ANONYMOUS}{:x}.{id}", self.incarnation).into(),
+        };
+        let child = Child {
+            id,
+            kind,
+            spec: spec.into(),
+            operations,
+            mailbox,
+        };
+        let opened = child.opened(&name);
+        self.children.insert(name, child);
+        Ok(opened)
+    }
+
+    fn check(&self, name: &str) -> Result<(), Fault> {
+        let most = self.limits.name_bytes;
+        if name.is_empty() || name.len() > most {
+            let length = name.len();
+            return Err(Fault::BadName(format!(
+                "a name has 1 to {most} bytes, not {length}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Opens an object that is there already.
+fn revisit(
+    (name, child): (&Arc<str>, &Child),
+    kind: &str,
+    spec: Option<&[u8]>,
+) -> Result<Opened, Fault> {
+    if child.kind != kind {
+        return Err(Fault::WrongKind {
+            name: name.to_string(),
+            is: child.kind.to_owned(),
+            asked: kind.to_owned(),
+        });
+    }
+    if spec.is_some_and(|spec| *spec != *child.spec) {
+        return Err(Fault::WrongSpec(name.to_string()));
+    }
+    Ok(child.opened(name))
+}
+
+impl Child {
+    fn opened(&self, name: &Arc<str>) -> Opened {
+        Opened {
+            id: self.id,
+            name: Arc::clone(name),
+            operations: Arc::clone(&self.operations),
+            mailbox: self.mailbox.clone(),
+        }
+    }
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+}
+
+impl Handler<Open> for Supervisor {
+    type Result = Result<Opened, Fault>;
+
+    fn handle(&mut self, open: Open, _: &mut Context<Self>) -> Self::Result {
+        self.open(open)
+    }
+}
+
+impl Handler<Remove> for Supervisor {
+    type Result = Result<(), Fault>;
+
+    fn handle(&mut self, Remove(name): Remove, _: &mut Context<Self>) -> Self::Result {
+        match self.children.remove(name.as_str()) {
+            Some(child) => {
+                child.mailbox.do_send(Inputs::One(Input::Remove));
+                Ok(())
+            }
+            None => Err(Fault::UnknownObject(name)),
+        }
+    }
+}
+
+impl fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Supervisor")
+            .field("kinds", &self.kinds)
+            .field("children", &self.children.len())
+            .finish_non_exhaustive()
+    }
+}
