@@ -30,7 +30,7 @@ use tokio_util::bytes::Bytes;
 
 use crate::{
     Address, CallError,
-    wire::{self, Inbox, Request, Response, Socket},
+    wire::{self, Inbox, Link, Request, Response, Socket},
 };
 
 /// A session with a manager.
@@ -38,7 +38,7 @@ pub(crate) struct Connection {
     address: Address,
     session: SessionId,
     frame_bytes: usize,
-    socket: Socket,
+    socket: Arc<Socket>,
     state: Mutex<State>,
     inbox: Mutex<Receiver>,
     /// The runtimes that have a driver, and how to stir it when there are bytes that the socket
@@ -175,6 +175,7 @@ impl Connection {
 
     /// Says hello over a connected socket and waits to be welcomed.
     pub(crate) async fn greet(address: Address, socket: Socket) -> Result<Arc<Self>, CallError> {
+        let socket = Arc::new(socket);
         let lost = |why: String| CallError::Disconnected {
             address: address.clone(),
             why,
@@ -199,6 +200,12 @@ impl Connection {
                 SessionId::new(session),
                 usize::try_from(frame_bytes).unwrap_or(usize::MAX),
             ),
+            Ok(Response::Welcome { version, .. }) => {
+                return Err(CallError::Protocol(format!(
+                    "it speaks version {version}, not {}",
+                    wire::VERSION
+                )));
+            }
             Ok(Response::Bye { reason }) => return Err(lost(reason)),
             Ok(_) => {
                 return Err(CallError::Protocol(
@@ -312,7 +319,9 @@ impl Connection {
 
     /// Whether a grant still stands, as far as this process can know.
     pub(crate) fn is_valid(self: &Arc<Self>, object: u32, grant: CallId) -> bool {
-        self.look();
+        if let Poll::Ready(Err(why)) = self.look() {
+            self.end(&why);
+        }
         let state = lock(&self.state);
         state.ended.is_none()
             && !state.gone.contains(&object)
@@ -387,7 +396,7 @@ impl Connection {
         drop(state);
         match flushed {
             Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(error)) => self.end(&error.to_string()),
+            Poll::Ready(Err(error)) => self.end_after_last_words(&error.to_string()),
             Poll::Pending => self.stir(),
         }
         Ok(())
@@ -447,13 +456,22 @@ impl Connection {
     }
 
     /// Reads what is there without a runtime.
-    fn look(&self) {
-        let read = |scratch: &mut [u8]| match self.socket.try_read(scratch) {
+    fn look(&self) -> Poll<Result<(), String>> {
+        self.drain(|scratch| match self.socket.try_read(scratch) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             read => Poll::Ready(read),
-        };
-        if let Poll::Ready(Err(why)) = self.drain(read) {
-            self.end(&why);
+        })
+    }
+
+    /// Ends a connection that takes no more, once all is read that the manager sent before it
+    /// left: answers that came in time, and why it hung up.
+    fn end_after_last_words(&self, why: &str) {
+        loop {
+            match self.look() {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(last)) => return self.end(&last),
+                Poll::Pending => return self.end(why),
+            }
         }
     }
 
@@ -596,8 +614,8 @@ impl Drop for Attachment {
 }
 
 /// Says hello and returns the first frame that comes back.
-async fn hello(socket: &Socket, receiver: &mut Receiver) -> Result<Bytes, String> {
-    let link = socket.register().map_err(|error| error.to_string())?;
+async fn hello(socket: &Arc<Socket>, receiver: &mut Receiver) -> Result<Bytes, String> {
+    let link = Link::new(Arc::clone(socket)).map_err(|error| error.to_string())?;
     let mut hello = Vec::new();
     let program = std::env::current_exe().unwrap_or_default();
     let program = program.file_name().unwrap_or_default().to_string_lossy();
@@ -609,10 +627,9 @@ async fn hello(socket: &Socket, receiver: &mut Receiver) -> Result<Bytes, String
     };
     wire::append(&mut hello, &request, wire::FIRST_FRAME_BYTES)
         .map_err(|error| error.to_string())?;
-    // A socket that is new takes a frame of this size whole.
-    socket
-        .try_write(&hello)
-        .map_err(|error| error.to_string())?;
+    // A socket that is new takes a frame of this size whole. A manager that refuses its clients may
+    // have hung up already; the reason is there to be read.
+    let _ = socket.try_write(&hello);
     let Receiver { inbox, scratch } = receiver;
     loop {
         let length = future::poll_fn(|task| link.poll_read(task, scratch)).await;
@@ -629,20 +646,14 @@ async fn hello(socket: &Socket, receiver: &mut Receiver) -> Result<Bytes, String
 /// Reads for a connection on one runtime, and writes what its callers could not, until the
 /// connection or the runtime ends.
 async fn drive(attachment: Attachment, stirred: Arc<AtomicWaker>) {
-    let link = match attachment
-        .connection
-        .upgrade()
-        .map(|connection| connection.socket.register())
-    {
-        Some(Ok(link)) => link,
-        Some(Err(error)) => {
-            if let Some(connection) = attachment.connection.upgrade() {
-                connection.end(&error.to_string());
-            }
-            return;
-        }
-        None => return,
+    let Some(connection) = attachment.connection.upgrade() else {
+        return;
     };
+    let link = match Link::new(Arc::clone(&connection.socket)) {
+        Ok(link) => link,
+        Err(error) => return connection.end(&error.to_string()),
+    };
+    drop(connection);
     future::poll_fn(|task| {
         stirred.register(task.waker());
         loop {
@@ -652,7 +663,7 @@ async fn drive(attachment: Attachment, stirred: Arc<AtomicWaker>) {
             };
             let flushed = lock(&connection.state).flush(|bytes| link.poll_write(task, bytes));
             if let Poll::Ready(Err(error)) = flushed {
-                connection.end(&error.to_string());
+                connection.end_after_last_words(&error.to_string());
             }
             if let Err(why) = ready!(connection.drain(|scratch| link.poll_read(task, scratch))) {
                 connection.end(&why);

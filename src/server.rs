@@ -21,7 +21,7 @@ use crate::{
     kinds::Kinds,
     session::{self, CHUNK_BYTES, Context},
     supervisor::Supervisor,
-    wire::{Door, Link, OpenDoor},
+    wire::{Door, Link, OpenDoor, Socket},
 };
 
 /// A manager that is bound and serves nobody yet.
@@ -86,9 +86,11 @@ async fn let_in(door: &OpenDoor, context: &Rc<Context>, sessions: &mut JoinSet<(
     loop {
         tokio::select! {
             Some(_) = sessions.join_next() => {}
-            link = accept(door) => {
+            socket = accept(door) => {
+                let is_own = socket.peer_uid().is_ok_and(|uid| uid == Some(address::own_uid()));
+                let Ok(link) = Link::new(socket.into()) else { continue };
                 let most = context.limits.sessions;
-                if !link.peer_uid().is_ok_and(|uid| uid == Some(address::own_uid())) {
+                if !is_own {
                     let reason = "this manager serves its own user alone".to_owned();
                     sessions.spawn_local(session::refuse(link, reason, context.limits));
                 } else if sessions.len() >= most {
@@ -105,10 +107,10 @@ async fn let_in(door: &OpenDoor, context: &Rc<Context>, sessions: &mut JoinSet<(
 }
 
 /// Waits for the next client.
-async fn accept(door: &OpenDoor) -> Link {
+async fn accept(door: &OpenDoor) -> Socket {
     loop {
         match door.accept().await {
-            Ok(link) => return link,
+            Ok(socket) => return socket,
             // Most likely too many open files; the client waits in the socket's queue meanwhile.
             Err(_) => time::sleep(ACCEPT_PAUSE).await,
         }

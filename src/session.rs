@@ -176,11 +176,13 @@ impl Outgoing {
         }
     }
 
-    /// Adds a frame. One above the limit becomes the fault that says so.
+    /// Adds a frame. An answer above the limit becomes the fault that says so.
     fn put(&self, response: &Response<'_>) {
         let bytes = &mut self.buffer.borrow_mut().bytes;
         if wire::append(bytes, response, self.limits.frame_bytes).is_err()
-            && let Response::Reply { seq, .. } = *response
+            && let Response::Reply { seq, .. }
+            | Response::Fault { seq, .. }
+            | Response::Opened { seq, .. } = *response
         {
             let fault = Fault::limit("bytes in a message", self.limits.frame_bytes);
             // A fault of a few words is below every limit.
@@ -215,6 +217,11 @@ impl Outgoing {
         buffer.bytes.clear();
         buffer.bytes.shrink_to(KEPT_BYTES);
         Poll::Ready(Ok(()))
+    }
+
+    /// Forgets what waits, for a client that will never read it.
+    fn discard(&self) {
+        self.buffer.take();
     }
 
     /// Writes once. The client may be gone already, or may not read; either way it is over.
@@ -310,8 +317,10 @@ impl Session {
 
     /// Writes what there is to write, then reads the next chunk, unless the client does not read.
     fn poll_chunk(&mut self, task: &mut task::Context<'_>, link: &Link) -> Poll<Result<(), End>> {
-        if let Poll::Ready(flushed) = self.outgoing.poll_flush(task, link) {
-            flushed?;
+        if let Poll::Ready(Err(_)) = self.outgoing.poll_flush(task, link) {
+            // The client reads no more, but what it sent before it left is still to be done: a
+            // release that was lost would mark its lock as abandoned.
+            self.outgoing.discard();
         }
         let unread = self.outgoing.len();
         let most = self.context.limits.unread_bytes;

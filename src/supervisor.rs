@@ -78,13 +78,16 @@ impl Supervisor {
     fn open(&mut self, open: Open) -> Result<Opened, Fault> {
         let Open { kind, name, spec } = open;
         if let Some(name) = &name {
-            self.check(name)?;
             if let Some(child) = self.children.get_key_value(name.as_str()) {
                 return revisit(child, &kind, spec.as_deref());
             }
+            self.check(name)?;
         }
         let Some(spec) = spec else {
-            return Err(Fault::UnknownObject(name.unwrap_or_default()));
+            return Err(match name {
+                Some(name) => Fault::UnknownObject(name),
+                None => Fault::BadArguments("an object without a name needs a spec".to_owned()),
+            });
         };
         if name
             .as_ref()

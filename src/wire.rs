@@ -9,21 +9,21 @@
 use std::{
     fmt,
     io::{self, Read, Write},
-    os::fd::OwnedFd,
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     path::Path,
-    pin::Pin,
-    task::{Context, Poll},
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use interprocess::{
     ConnectWaitMode,
     local_socket::{
-        self, ConnectOptions, GenericFilePath, Listener, ListenerNonblockingMode, ListenerOptions,
-        Name, Stream, ToFsName,
-        traits::{StreamCommon as _, tokio::Listener as _},
+        ConnectOptions, GenericFilePath, Listener, ListenerNonblockingMode, ListenerOptions, Name,
+        Stream, ToFsName,
+        traits::{Listener as _, StreamCommon as _},
     },
-    os::unix::{local_socket::ListenerOptionsExt, uds_local_socket as unix},
+    os::unix::local_socket::ListenerOptionsExt,
 };
 use lockkeeper_actors::{
     Fault,
@@ -33,7 +33,7 @@ use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{self, SeqAccess, Visitor},
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{Interest, unix::AsyncFd};
 use tokio_util::bytes::{Buf, Bytes, BytesMut};
 
 /// The first word of every session.
@@ -194,8 +194,19 @@ impl<'de> Visitor<'de> for RequestVisitor {
                 if field::<&str, _>(s)? != MAGIC {
                     return Err(de::Error::custom("the first frame does not say lockkeeper"));
                 }
+                let version = field(s)?;
+                if version != VERSION {
+                    // Only what stands before is the same in all versions.
+                    while s.next_element::<de::IgnoredAny>()?.is_some() {}
+                    return Ok(Request::Hello {
+                        version,
+                        pid: 0,
+                        program: "",
+                        label: "",
+                    });
+                }
                 Request::Hello {
-                    version: field(s)?,
+                    version,
                     pid: field(s)?,
                     program: field(s)?,
                     label: field(s)?,
@@ -393,21 +404,17 @@ impl Socket {
     pub(crate) fn pair() -> io::Result<(Self, Self)> {
         let end = |fd: std::os::unix::net::UnixStream| -> io::Result<Self> {
             fd.set_nonblocking(true)?;
-            Ok(Self(unix::Stream::from(fd).into()))
+            Ok(Self(
+                interprocess::os::unix::uds_local_socket::Stream::from(fd).into(),
+            ))
         };
         let (one, other) = std::os::unix::net::UnixStream::pair()?;
         Ok((end(one)?, end(other)?))
     }
 
-    /// Registers the socket with the current runtime, beside others that it may be registered with.
-    pub(crate) fn register(&self) -> io::Result<Link> {
-        let Stream::UdSocket(stream) = &self.0;
-        let copy = OwnedFd::from(stream.inner().try_clone()?);
-        Ok(Link(
-            unix::tokio::Stream::try_from(copy)
-                .map_err(io::Error::other)?
-                .into(),
-        ))
+    /// The user at the other end.
+    pub(crate) fn peer_uid(&self) -> io::Result<Option<u32>> {
+        Ok(self.0.peer_creds()?.euid())
     }
 
     /// Reads what is there, `WouldBlock` if that is nothing.
@@ -428,20 +435,53 @@ impl Socket {
     }
 }
 
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        let Stream::UdSocket(stream) = &self.0;
+        stream.inner().as_raw_fd()
+    }
+}
+
 /// A connected local socket as one runtime knows it.
+///
+/// It is registered for reading alone. A socket that is registered for writing too wakes its
+/// reader each time that the peer reads, which costs a system call a message; so it is registered
+/// for that only once it was full.
 #[derive(Debug)]
-pub(crate) struct Link(local_socket::tokio::Stream);
+pub(crate) struct Link {
+    socket: AsyncFd<Arc<Socket>>,
+    room: OnceLock<AsyncFd<OwnedFd>>,
+}
 
 impl Link {
+    /// Registers a socket with the current runtime, beside others that it may be registered with.
+    pub(crate) fn new(socket: Arc<Socket>) -> io::Result<Self> {
+        Ok(Self {
+            socket: register(socket, Interest::READABLE)?,
+            room: OnceLock::new(),
+        })
+    }
+
     /// Reads what is there, or waits until there is something. Zero is the end.
     pub(crate) fn poll_read(
         &self,
         context: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(buffer);
-        let read = Pin::new(&mut &self.0).poll_read(context, &mut buffer);
-        read.map_ok(|()| buffer.filled().len())
+        loop {
+            let mut ready = ready!(self.socket.poll_read_ready(context))?;
+            match self.socket.get_ref().try_read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Ok(length) => {
+                    if 0 < length && length < buffer.len() {
+                        // A read that did not fill the buffer has emptied the socket.
+                        ready.clear_ready();
+                    }
+                    return Poll::Ready(Ok(length));
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
     }
 
     /// Writes what fits, or waits until something does.
@@ -450,12 +490,24 @@ impl Link {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut &self.0).poll_write(context, bytes)
+        loop {
+            match self.socket.get_ref().try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.room()?.poll_write_ready(context))?.clear_ready();
+                }
+                written => return Poll::Ready(written),
+            }
+        }
     }
 
-    /// The user at the other end.
-    pub(crate) fn peer_uid(&self) -> io::Result<Option<u32>> {
-        Ok(self.0.peer_creds()?.euid())
+    fn room(&self) -> io::Result<&AsyncFd<OwnedFd>> {
+        if let Some(room) = self.room.get() {
+            return Ok(room);
+        }
+        // One runtime knows a descriptor once, so this is another one of the same socket.
+        let Stream::UdSocket(stream) = &self.socket.get_ref().0;
+        let room = register(stream.inner().try_clone()?.into(), Interest::WRITABLE)?;
+        Ok(self.room.get_or_init(|| room))
     }
 }
 
@@ -465,7 +517,7 @@ pub(crate) struct Door(Listener);
 
 /// A bound local socket that lets clients in.
 #[derive(Debug)]
-pub(crate) struct OpenDoor(local_socket::tokio::Listener);
+pub(crate) struct OpenDoor(AsyncFd<Door>);
 
 impl Door {
     /// Binds a socket at a path where there is none, for this user alone.
@@ -481,16 +533,37 @@ impl Door {
 
     /// Registers the socket with the current runtime.
     pub(crate) fn open(self) -> io::Result<OpenDoor> {
-        let Listener::UdSocket(listener) = self.0;
-        Ok(OpenDoor(unix::tokio::Listener::try_from(listener)?.into()))
+        register(self, Interest::READABLE).map(OpenDoor)
+    }
+}
+
+impl AsRawFd for Door {
+    fn as_raw_fd(&self) -> RawFd {
+        let Listener::UdSocket(listener) = &self.0;
+        listener.as_fd().as_raw_fd()
     }
 }
 
 impl OpenDoor {
     /// Lets the next client in.
-    pub(crate) async fn accept(&self) -> io::Result<Link> {
-        self.0.accept().await.map(Link)
+    pub(crate) async fn accept(&self) -> io::Result<Socket> {
+        loop {
+            let mut ready = self.0.readable().await?;
+            match retry(|| ready.get_inner().0.accept()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                accepted => return accepted.map(Socket),
+            }
+        }
     }
+}
+
+/// Registers a descriptor with the current runtime.
+#[expect(
+    deprecated,
+    reason = "the successor is unsafe, for types whose descriptor may change; those here own theirs"
+)]
+fn register<T: AsRawFd>(io: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(io, interest)
 }
 
 fn name(path: &Path) -> io::Result<Name<'_>> {

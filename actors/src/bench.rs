@@ -99,6 +99,10 @@ impl<P: Primitive> Bench<P> {
     }
 
     /// Calls the primitive in the name of a session.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "an operation is made for its call"
+    )]
     pub fn call<O: Operation>(&mut self, session: u64, operation: O) -> CallId
     where
         P: Serve<O>,
@@ -107,6 +111,10 @@ impl<P: Primitive> Bench<P> {
     }
 
     /// The same, with a deadline. Zero is answered at once.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "an operation is made for its call"
+    )]
     pub fn call_timeout<O: Operation>(
         &mut self,
         session: u64,

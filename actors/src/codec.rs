@@ -20,7 +20,20 @@ impl CodecError {
     pub const fn new(text: String) -> Self {
         Self(text)
     }
+
+    /// What the codec says. It may quote the input, which has no end, so it is cut.
+    fn quote(error: &impl fmt::Display) -> Self {
+        let mut text = error.to_string();
+        if let Some((end, _)) = text.char_indices().nth(MAX_QUOTED) {
+            text.truncate(end);
+            text.push_str("..");
+        }
+        Self(text)
+    }
 }
+
+/// How many characters of what the codec says go into an error.
+const MAX_QUOTED: usize = 300;
 
 impl fmt::Display for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,7 +56,7 @@ pub fn encode_into<T: Serialize + ?Sized>(
     let mut serializer = rmp_serde::Serializer::new(buffer);
     value
         .serialize(&mut serializer)
-        .map_err(|error| CodecError(error.to_string()))
+        .map_err(|error| CodecError::quote(&error))
 }
 
 /// Encodes a value.
@@ -66,7 +79,7 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
 pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> {
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
     deserializer.set_max_depth(MAX_DEPTH);
-    let value = T::deserialize(&mut deserializer).map_err(|error| CodecError(error.to_string()))?;
+    let value = T::deserialize(&mut deserializer).map_err(|error| CodecError::quote(&error))?;
     // The deserializer does not tell what is left; only at the end is there no marker to read.
     match de::IgnoredAny::deserialize(&mut deserializer) {
         Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
@@ -147,7 +160,7 @@ mod tests {
     #[test]
     fn nesting_without_end_is_an_error() {
         #[derive(Debug, Deserialize)]
-        struct Nest(#[expect(dead_code, reason = "only its shape matters")] Vec<Nest>);
+        struct Nest(#[expect(dead_code, reason = "only its shape matters")] Vec<Self>);
         let bytes = vec![0x91; 100_000];
         let error = decode::<Nest>(&bytes).unwrap_err();
         assert!(error.to_string().contains("depth"), "{error}");
