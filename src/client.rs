@@ -1,8 +1,9 @@
 //! One connection per process and address: calls go out, answers find their callers.
 //!
-//! The calling task writes its frame itself. Each runtime that calls has one driver task, which
-//! reads for all; so an answer wakes its caller's own thread, and a connection outlives any of its
-//! runtimes. What fits no runtime, connecting and blocking callers, is driven by [`background`].
+//! The calling task writes its frame itself, and reads for itself and all others while it waits;
+//! so an answer wakes its caller and nobody else. Each runtime that calls has one driver task, for
+//! when no caller reads; so a connection outlives any of its runtimes. What fits no runtime,
+//! connecting and blocking callers, runs on [`background`].
 //!
 //! Invariant: a call is entered in the in-flight table and guarded against being dropped before its
 //! frame is written. When the connection ends, every call gets `Disconnected`; none ever hangs.
@@ -11,13 +12,15 @@ use std::{
     collections::{HashMap, HashSet},
     fmt, future, io, mem,
     pin::pin,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak},
-    task::{Poll, ready},
-    thread,
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{self, Poll, Wake, Waker, ready},
     time::Duration,
 };
 
-use futures::task::AtomicWaker;
+use futures::{FutureExt, task::AtomicWaker};
 use lockkeeper_actors::{
     CallId, Fault, SessionId,
     codec::{self, BlobRef},
@@ -41,11 +44,56 @@ pub(crate) struct Connection {
     socket: Arc<Socket>,
     state: Mutex<State>,
     inbox: Mutex<Receiver>,
-    /// The runtimes that have a driver, and how to stir it when there are bytes that the socket
-    /// did not take.
-    attached: Mutex<Vec<(runtime::Id, Arc<AtomicWaker>)>>,
+    /// How each runtime that calls reads, by its id.
+    readers: Mutex<Vec<(runtime::Id, Arc<Reader>)>>,
+    /// How many there are to read for.
+    audience: Arc<AtomicUsize>,
     /// Told when grants are revoked, objects are gone, or the connection ends.
     changed: Notify,
+}
+
+/// The socket as one runtime reads it.
+struct Reader {
+    link: Link,
+    wakers: Arc<Wakers>,
+    /// The wakers as the one waker that the link knows.
+    waker: Waker,
+}
+
+/// Who is woken when there is something to read. Whoever comes first hands it out to all.
+struct Wakers {
+    /// The caller that has begun to wait last.
+    caller: AtomicWaker,
+    /// The driver, which reads when no caller does, and writes what the socket did not take.
+    driver: AtomicWaker,
+    audience: Arc<AtomicUsize>,
+}
+
+impl Wake for Wakers {
+    fn wake(self: Arc<Self>) {
+        self.caller.wake();
+        // A caller may be woken and yet not poll its call, as in a `select!` that is elsewhere by
+        // now. It must not keep others waiting; alone it harms nobody.
+        if self.audience.load(Ordering::Acquire) > 1 {
+            self.driver.wake();
+        }
+    }
+}
+
+/// Somebody to read for.
+struct Listening<'a>(&'a AtomicUsize, usize);
+
+impl<'a> Listening<'a> {
+    fn begin(audience: &'a AtomicUsize, count: usize) -> Self {
+        audience.fetch_add(count, Ordering::AcqRel);
+        Self(audience, count)
+    }
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::AcqRel);
+    }
 }
 
 #[derive(Default)]
@@ -222,7 +270,8 @@ impl Connection {
             socket,
             state: Mutex::default(),
             inbox: Mutex::new(receiver),
-            attached: Mutex::default(),
+            readers: Mutex::default(),
+            audience: Arc::default(),
             changed: Notify::new(),
         }))
     }
@@ -330,7 +379,12 @@ impl Connection {
 
     /// Waits until a grant no longer stands.
     pub(crate) async fn lost(self: &Arc<Self>, object: u32, grant: CallId) {
-        self.attach();
+        // It counts for two, since no caller reads for it.
+        let _listening = Listening::begin(&self.audience, 2);
+        // A runtime that cannot read ends the connection, and with it the grant.
+        if self.attach().is_ok() {
+            self.stir();
+        }
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
@@ -355,12 +409,13 @@ impl Connection {
         object: Option<u32>,
         request: impl FnOnce(u64) -> Request<'a>,
     ) -> Result<Pending, CallError> {
-        self.attach();
+        let reader = self.attach()?;
         let (sender, receiver) = oneshot::channel();
         let mut state = lock(&self.state);
         if let Some(why) = &state.ended {
             return Err(self.disconnected(why));
         }
+        self.audience.fetch_add(1, Ordering::AcqRel);
         state.last_seq += 1;
         let seq = state.last_seq;
         state.in_flight.insert(seq, sender);
@@ -368,6 +423,7 @@ impl Connection {
             connection: Arc::clone(self),
             object,
             seq,
+            reader,
             receiver: Some(receiver),
         };
         if let Err(error) = self.write(state, &request(seq)) {
@@ -402,39 +458,55 @@ impl Connection {
         Ok(())
     }
 
-    /// Makes sure that the caller's runtime reads answers.
-    fn attach(self: &Arc<Self>) {
+    /// Gives the reader of the caller's runtime, and makes it if it is the first call there.
+    fn attach(self: &Arc<Self>) -> Result<Arc<Reader>, CallError> {
         match Handle::try_current() {
             Ok(handle) => self.attach_to(&handle),
             Err(_) => self.attach_to(background().handle()),
         }
     }
 
-    fn attach_to(self: &Arc<Self>, handle: &Handle) {
+    fn attach_to(self: &Arc<Self>, handle: &Handle) -> Result<Arc<Reader>, CallError> {
         let id = handle.id();
-        let stirred = Arc::new(AtomicWaker::new());
-        {
-            let mut attached = lock(&self.attached);
-            if attached.iter().any(|(there, _)| *there == id) {
-                return;
-            }
-            attached.push((id, Arc::clone(&stirred)));
+        let mut readers = lock(&self.readers);
+        if let Some((_, reader)) = readers.iter().find(|(there, _)| *there == id) {
+            return Ok(Arc::clone(reader));
         }
+        let link = {
+            let _runtime = handle.enter();
+            Link::new(Arc::clone(&self.socket))
+        };
+        let link = link.map_err(|error| self.disconnected(&error.to_string()))?;
+        let wakers = Arc::new(Wakers {
+            caller: AtomicWaker::new(),
+            driver: AtomicWaker::new(),
+            audience: Arc::clone(&self.audience),
+        });
+        let waker = Waker::from(Arc::clone(&wakers));
+        let reader = Arc::new(Reader {
+            link,
+            wakers,
+            waker,
+        });
+        readers.push((id, Arc::clone(&reader)));
+        drop(readers);
         let attachment = Attachment {
             connection: Arc::downgrade(self),
             id,
         };
         // A runtime that is about to end drops the attachment, which detaches.
-        drop(handle.spawn(drive(attachment, stirred)));
+        drop(handle.spawn(drive(attachment, Arc::clone(&reader))));
+        Ok(reader)
     }
 
-    /// Has the drivers write what the socket did not take.
+    /// Has the drivers read and write what nobody else does.
     fn stir(self: &Arc<Self>) {
-        if lock(&self.attached).is_empty() {
-            self.attach_to(background().handle());
+        if lock(&self.readers).is_empty() {
+            // Without it, what waits is written with the next call.
+            let _ = self.attach_to(background().handle());
         }
-        for (_, stirred) in &*lock(&self.attached) {
-            stirred.wake();
+        for (_, reader) in &*lock(&self.readers) {
+            reader.wakers.driver.wake();
         }
     }
 
@@ -453,6 +525,19 @@ impl Connection {
             }
             Err(error) => Err(error.to_string()),
         })
+    }
+
+    /// Reads all there is and hands it out, then waits for more. It is over with the connection.
+    fn poll_drain(&self, reader: &Reader) -> Poll<()> {
+        let mut task = task::Context::from_waker(&reader.waker);
+        loop {
+            if let Err(why) =
+                ready!(self.drain(|scratch| reader.link.poll_read(&mut task, scratch)))
+            {
+                self.end(&why);
+                return Poll::Ready(());
+            }
+        }
     }
 
     /// Reads what is there without a runtime.
@@ -604,11 +689,10 @@ impl Drop for Attachment {
         let Some(connection) = self.connection.upgrade() else {
             return;
         };
-        // A runtime without I/O panics when it is asked for some; its callers are not to suffer.
-        if thread::panicking() && self.id != background().handle().id() {
-            connection.attach_to(background().handle());
-        } else {
-            lock(&connection.attached).retain(|(id, _)| *id != self.id);
+        lock(&connection.readers).retain(|(id, _)| *id != self.id);
+        // A call may have moved to another runtime than it was made on.
+        if !lock(&connection.state).in_flight.is_empty() {
+            connection.stir();
         }
     }
 }
@@ -643,33 +727,20 @@ async fn hello(socket: &Arc<Socket>, receiver: &mut Receiver) -> Result<Bytes, S
     }
 }
 
-/// Reads for a connection on one runtime, and writes what its callers could not, until the
-/// connection or the runtime ends.
-async fn drive(attachment: Attachment, stirred: Arc<AtomicWaker>) {
-    let Some(connection) = attachment.connection.upgrade() else {
-        return;
-    };
-    let link = match Link::new(Arc::clone(&connection.socket)) {
-        Ok(link) => link,
-        Err(error) => return connection.end(&error.to_string()),
-    };
-    drop(connection);
+/// Reads for a connection on one runtime when no caller does, and writes what its callers could
+/// not, until the connection or the runtime ends.
+async fn drive(attachment: Attachment, reader: Arc<Reader>) {
     future::poll_fn(|task| {
-        stirred.register(task.waker());
-        loop {
-            // Not kept from one turn to the next: the connection ends with its last user.
-            let Some(connection) = attachment.connection.upgrade() else {
-                return Poll::Ready(());
-            };
-            let flushed = lock(&connection.state).flush(|bytes| link.poll_write(task, bytes));
-            if let Poll::Ready(Err(error)) = flushed {
-                connection.end_after_last_words(&error.to_string());
-            }
-            if let Err(why) = ready!(connection.drain(|scratch| link.poll_read(task, scratch))) {
-                connection.end(&why);
-                return Poll::Ready(());
-            }
+        reader.wakers.driver.register(task.waker());
+        // Not kept from one turn to the next: the connection ends with its last user.
+        let Some(connection) = attachment.connection.upgrade() else {
+            return Poll::Ready(());
+        };
+        let flushed = lock(&connection.state).flush(|bytes| reader.link.poll_write(task, bytes));
+        if let Poll::Ready(Err(error)) = flushed {
+            connection.end_after_last_words(&error.to_string());
         }
+        connection.poll_drain(&reader)
     })
     .await;
 }
@@ -680,6 +751,7 @@ struct Pending {
     /// The object that was called, if it is a call.
     object: Option<u32>,
     seq: u64,
+    reader: Arc<Reader>,
     /// Empty once the answer was taken in full.
     receiver: Option<oneshot::Receiver<Answer>>,
 }
@@ -687,11 +759,26 @@ struct Pending {
 impl Pending {
     /// Waits for the answer. The guard stays armed.
     async fn answer(&mut self) -> Answer {
-        let Some(receiver) = self.receiver.as_mut() else {
+        let Self {
+            connection,
+            reader,
+            receiver,
+            ..
+        } = self;
+        let Some(receiver) = receiver.as_mut() else {
             return Err(wrong_answer());
         };
-        let answer = receiver.await;
+        let answer = future::poll_fn(|task| {
+            if let Ok(answer) = receiver.try_recv() {
+                return Poll::Ready(Ok(answer));
+            }
+            // The caller reads for itself, and for whoever waits beside it.
+            reader.wakers.caller.register(task.waker());
+            let _ended = connection.poll_drain(reader);
+            receiver.poll_unpin(task)
+        });
         let answer = answer
+            .await
             .unwrap_or_else(|_| Err(CallError::Protocol("the call was forgotten".to_owned())));
         if answer.is_err() {
             // There is nothing to undo.
@@ -715,6 +802,10 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
+        if self.connection.audience.fetch_sub(1, Ordering::AcqRel) > 1 {
+            // Those who stay may have counted on this caller to read for them.
+            self.reader.wakers.driver.wake();
+        }
         if self.receiver.is_none() {
             return;
         }

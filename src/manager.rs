@@ -337,7 +337,7 @@ enum Owner {
 impl Owner {
     fn thread(server: Server) -> Result<Self, StartError> {
         let (stop, stopped) = oneshot::channel();
-        let serve = move || actix_rt::System::new().block_on(server.serve(stopped));
+        let serve = move || server.run(stopped);
         let thread = thread::Builder::new()
             .name("lockkeeper".to_owned())
             .spawn(serve)
@@ -397,7 +397,7 @@ pub(crate) fn work(mut role: Role) {
     match staked {
         Ok((server, stopped)) => {
             role.lifeline.ready();
-            actix_rt::System::new().block_on(server.serve(stopped));
+            server.run(stopped);
         }
         Err(why) => role.lifeline.failed(why),
     }

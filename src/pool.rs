@@ -160,20 +160,19 @@ async fn launch(
 ) -> Result<(Addr<Crew>, (oneshot::Sender<()>, JoinHandle<()>)), StartError> {
     let (stop, stopped) = oneshot::channel();
     let (tell_crew, told_crew) = oneshot::channel();
-    let live = || async move {
-        let crew = Crew::default().start();
-        // The pool waits for it.
-        let _ = tell_crew.send(crew.clone());
-        let end = async {
+    let live = move || {
+        server.run(async {
+            let crew = Crew::default().start();
+            // The pool waits for it.
+            let _ = tell_crew.send(crew.clone());
             // Stopped or forgotten, either way the workers are to end before the server does.
             let _ = stopped.await;
             let _ = crew.send(Terminate).await;
-        };
-        server.serve(end).await;
+        });
     };
     let thread = thread::Builder::new()
         .name("lockkeeper-pool".to_owned())
-        .spawn(move || actix_rt::System::new().block_on(live()))
+        .spawn(live)
         .map_err(|error| StartError::System(error.to_string()))?;
     match told_crew.await {
         Ok(crew) => Ok((crew, (stop, thread))),

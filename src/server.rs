@@ -37,8 +37,16 @@ pub(crate) struct Server {
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 impl Server {
+    /// Serves clients on this thread, in an actix system of its own, until `stop` is over.
+    pub(crate) fn run(self, stop: impl Future + 'static) {
+        // The main future of a system is polled whenever anything is; so it is one that only waits.
+        let serve = async { actix_rt::spawn(self.serve(stop)).await };
+        // A panic has been printed where it happened.
+        let _ = actix_rt::System::new().block_on(serve);
+    }
+
     /// Serves clients until `stop` is over. Then every session is hung up and the socket is gone.
-    pub(crate) async fn serve(self, stop: impl Future) {
+    async fn serve(self, stop: impl Future) {
         let Self {
             claim,
             door,

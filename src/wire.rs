@@ -469,7 +469,10 @@ impl Link {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         loop {
-            let mut ready = ready!(self.socket.poll_read_ready(context))?;
+            // A runtime that has ended reads nothing; another one does.
+            let Ok(mut ready) = ready!(self.socket.poll_read_ready(context)) else {
+                return Poll::Pending;
+            };
             match self.socket.get_ref().try_read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Ok(length) => {
@@ -578,3 +581,6 @@ fn retry<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
