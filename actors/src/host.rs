@@ -5,7 +5,6 @@
 //! lives on to answer `Gone` until nobody has its mailbox any more.
 
 use std::{
-    any::Any,
     collections::BTreeMap,
     fmt,
     panic::{self, AssertUnwindSafe},
@@ -220,22 +219,31 @@ impl<P: Primitive> Host<P> {
         let Some(primitive) = self.primitive.as_mut() else {
             return;
         };
-        let outcome = panic::catch_unwind(AssertUnwindSafe(|| code(primitive)));
-        if outcome.is_err() {
+        if !survives(|| code(primitive)) {
             self.end();
         }
     }
 
     /// Drops the primitive, which answers its callers, and tells all who have opened it.
     fn end(&mut self) {
-        let Some(primitive) = self.primitive.take() else {
-            return;
-        };
-        let dropped: Result<(), Box<dyn Any + Send>> =
-            panic::catch_unwind(AssertUnwindSafe(|| drop(primitive)));
-        // A destructor that panics has answered what it could; there is nobody else to tell.
-        drop(dropped);
-        self.shell.announce_gone(self.openers.iter());
+        if let Some(primitive) = self.primitive.take() {
+            // A destructor that panics has answered what it could; there is nobody else to tell.
+            survives(|| drop(primitive));
+            self.shell.deliver();
+            self.shell.announce_gone(self.openers.iter());
+        }
+    }
+}
+
+/// Runs code of a primitive and tells whether it did not panic.
+fn survives(code: impl FnOnce()) -> bool {
+    match panic::catch_unwind(AssertUnwindSafe(code)) {
+        Ok(()) => true,
+        Err(panic) => {
+            // What was thrown may throw when it is dropped.
+            std::mem::forget(panic);
+            false
+        }
     }
 }
 

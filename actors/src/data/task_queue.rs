@@ -195,7 +195,8 @@ impl TaskQueue {
                 arguments,
             }));
         }
-        if self.closed.is_some() && self.waiting.is_empty() {
+        // A job that is running may come back, when its worker dies.
+        if self.closed.is_some() && self.waiting.is_empty() && self.running.is_empty() {
             while let Some(worker) = self.idle.pop_front() {
                 worker.reply(None);
             }
@@ -325,6 +326,7 @@ impl Serve<Finished> for TaskQueue {
     fn serve(&mut self, finished: Finished, call: Call<()>) {
         self.finish(call.id(), finished);
         call.reply(());
+        self.dispatch();
     }
 }
 
@@ -488,6 +490,18 @@ mod tests {
         assert_eq!(job(&bench, worker), Some(task));
         let home = finish(&mut bench, 1, task);
         assert!(bench.reply::<Next>(home).unwrap().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_closed_queue_keeps_a_worker_for_the_job_of_one_that_dies() {
+        let mut bench = bench();
+        let task = submit(&mut bench, 9, 1);
+        next(&mut bench, 1);
+        let spare = next(&mut bench, 2);
+        bench.call(9, CloseTasks { reason: None });
+        assert!(!bench.is_answered(spare));
+        bench.hang_up(1);
+        assert_eq!(job(&bench, spare), Some(task));
     }
 
     #[test]

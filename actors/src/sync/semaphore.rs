@@ -209,14 +209,14 @@ impl<B> Counting<B> {
             let (fence, since) = (call.outbox().next_fence(), call.outbox().now());
             self.available -= u64::from(permits);
             self.held += u64::from(permits);
-            self.holders.insert(
-                call.id(),
-                Holder {
+            if permits > 0 {
+                let holder = Holder {
                     permits,
                     fence,
                     since,
-                },
-            );
+                };
+                self.holders.insert(call.id(), holder);
+            }
             let abandoned = self.abandoned.as_deref().cloned();
             call.reply(Ok(PermitGrant { fence, abandoned }));
         }

@@ -1,0 +1,373 @@
+//! The host: kinds whose own code panics, and the actor that is driven through its mailbox.
+//!
+//! The first half runs on the bench. The second half runs real actors with real, short deadlines;
+//! a message that is awaited was handled, so nothing sleeps to let things happen.
+
+#[path = "support/arbiter.rs"]
+mod arbiter;
+#[path = "support/fragile.rs"]
+mod fragile;
+
+use std::time::Duration;
+
+use arbiter::{Arbiter, Told};
+use fragile::{Bad, Breaks, Fragile, Park, Poison, Strike};
+use lockkeeper_actors::{
+    Bench, CallId, Fault, Input, Inputs, Operation,
+    sync::{Acquire, Lock, LockStatus, Release, Status},
+};
+
+/// A fragile object with two callers that wait, in sessions 1 and 2.
+fn fragile(breaks: Breaks) -> (Bench<Fragile>, [CallId; 2]) {
+    let mut bench = Bench::new(breaks).expect("any spec will do");
+    let parked = [1, 2].map(|session| bench.call(session, Park));
+    assert!(parked.iter().all(|id| !bench.is_answered(*id)));
+    (bench, parked)
+}
+
+/// Asserts that a call has one answer, and that it is this fault.
+fn assert_told<O: Operation>(bench: &Bench<Fragile>, id: CallId, fault: Fault) {
+    assert_eq!(bench.times_answered(id), 1, "answers to {id:?}");
+    let told = bench.reply::<O>(id).expect("it was answered");
+    assert_eq!(told.err(), Some(fault), "{id:?}");
+}
+
+/// Asserts that those who waited, and whoever comes now, are told once that the object is gone.
+fn assert_gone(mut bench: Bench<Fragile>, parked: &[CallId]) {
+    for id in parked {
+        assert_told::<Park>(&bench, *id, Fault::Gone);
+        bench.withdraw(*id);
+    }
+    assert!(bench.is_gone());
+    assert!(bench.primitive().is_none());
+    let newcomer = bench.call(7, Park);
+    let acquaintance = bench.call_timeout(2, Strike, Duration::ZERO);
+    assert_told::<Park>(&bench, newcomer, Fault::Gone);
+    assert_told::<Strike>(&bench, acquaintance, Fault::Gone);
+    bench.advance(Duration::from_secs(9));
+    bench.hang_up(7);
+    bench.remove();
+    for id in parked {
+        assert_eq!(bench.times_answered(*id), 1, "answers to {id:?}");
+    }
+}
+
+#[test]
+fn a_kind_that_panics_in_serve_answers_all_its_callers() {
+    let (mut bench, parked) = fragile(Breaks::InServe);
+    let strike = bench.call(3, Strike);
+    assert_told::<Strike>(&bench, strike, Fault::Gone);
+    assert_gone(bench, &parked);
+}
+
+#[test]
+fn a_kind_that_panics_in_withdraw_answers_all_its_callers() {
+    let (mut bench, [withdrawn, other]) = fragile(Breaks::InWithdraw);
+    bench.withdraw(withdrawn);
+    assert_told::<Park>(&bench, withdrawn, Fault::Withdrawn);
+    assert_gone(bench, &[other]);
+}
+
+#[test]
+fn a_kind_that_panics_over_a_deadline_answers_all_its_callers() {
+    let (mut bench, parked) = fragile(Breaks::InWithdraw);
+    let late = bench.call_timeout(3, Park, Duration::from_secs(1));
+    bench.advance(Duration::from_secs(1));
+    assert_told::<Park>(&bench, late, Fault::TimedOut);
+    assert_gone(bench, &parked);
+}
+
+#[test]
+fn a_kind_that_panics_over_a_call_that_must_not_wait_answers_all_its_callers() {
+    let (mut bench, parked) = fragile(Breaks::InWithdraw);
+    let tried = bench.call_timeout(3, Park, Duration::ZERO);
+    assert_told::<Park>(&bench, tried, Fault::TimedOut);
+    assert_gone(bench, &parked);
+}
+
+#[test]
+fn a_kind_that_panics_in_hang_up_answers_all_its_callers() {
+    let (mut bench, parked) = fragile(Breaks::InHangUp);
+    let dead = bench.call(3, Park);
+    bench.hang_up(3);
+    assert!(!bench.is_answered(dead));
+    assert_gone(bench, &parked);
+}
+
+#[test]
+fn a_kind_that_panics_when_dropped_answers_all_its_callers() {
+    let (mut bench, parked) = fragile(Breaks::InDrop);
+    bench.remove();
+    assert_gone(bench, &parked);
+}
+
+#[test]
+fn a_kind_that_panics_in_serve_and_when_dropped_answers_all_its_callers() {
+    let (mut bench, parked) = fragile(Breaks::InServeAndDrop);
+    let strike = bench.call(3, Strike);
+    assert_told::<Strike>(&bench, strike, Fault::Gone);
+    assert_gone(bench, &parked);
+}
+
+#[test]
+fn a_reply_that_panics_when_it_is_encoded_answers_all_its_callers() {
+    let (mut bench, parked) = fragile(Breaks::InReply);
+    let strike = bench.call(3, Bad);
+    assert_told::<Bad>(&bench, strike, Fault::Gone);
+    assert_gone(bench, &parked);
+}
+
+#[test]
+fn a_reply_that_cannot_be_encoded_is_a_fault_of_that_call_alone() {
+    let (mut bench, parked) = fragile(Breaks::Never);
+    let bad = bench.call(3, Bad);
+    let told = bench.reply::<Bad>(bad).expect("it was answered");
+    assert!(matches!(told, Err(Fault::Unencodable(why)) if why.contains("on purpose")));
+    bench.call(3, Strike);
+    for id in parked {
+        assert_eq!(bench.reply::<Park>(id), Some(Ok(7)), "the object lives on");
+    }
+}
+
+#[test]
+fn arguments_that_panic_when_they_are_decoded_answer_all_callers() {
+    let (mut bench, parked) = fragile(Breaks::Never);
+    let poison = bench.call(3, Poison);
+    assert_told::<Poison>(&bench, poison, Fault::Gone);
+    assert_gone(bench, &parked);
+}
+
+#[actix::test]
+async fn a_panic_leaves_the_second_object_of_its_arbiter_untouched() {
+    let arbiter = Arbiter::new();
+    let lock = arbiter.host::<Lock>(());
+    let broken = arbiter.host::<Fragile>(Breaks::InServe);
+    let one = arbiter.join(1);
+    let two = arbiter.join(2);
+    lock.open(1, 10).await;
+    broken.open(1, 11).await;
+    let holder = lock.call(1, 1, Acquire).await;
+    let waiter = lock.call(2, 1, Acquire).await;
+    broken.call(1, 2, Park).await;
+    broken.call(1, 3, Strike).await;
+    assert_eq!(one.told(2), [Told::Fault(Fault::Gone)]);
+    assert_eq!(one.told(3), [Told::Fault(Fault::Gone)]);
+    assert_eq!(one.gone(), [11]);
+    assert_eq!((one.told(1).len(), two.told(1).len()), (1, 0));
+    lock.call(1, 4, Release { grant: holder }).await;
+    assert!(two.reply::<Acquire>(waiter).is_ok());
+}
+
+#[actix::test]
+async fn what_is_wrong_with_a_call_is_its_answer_and_the_object_lives_on() {
+    let arbiter = Arbiter::new();
+    let lock = arbiter.host::<Lock>(());
+    let one = arbiter.join(1);
+    // Release is number 1, and an array of three is no release; nothing at all is none either.
+    lock.raw(1, 1, 1, vec![0x93, 1, 2, 3]).await;
+    lock.raw(1, 2, 1, Vec::new()).await;
+    // Acquire is number 0, and takes nothing but nil.
+    lock.raw(1, 3, 0, vec![0xc0, 0xc0]).await;
+    for seq in 1..=3 {
+        let [Told::Fault(Fault::BadArguments(_))] = one.told(seq).as_slice() else {
+            panic!("call {seq} was told {:?}", one.told(seq));
+        };
+    }
+    for (seq, number) in [(4, 6), (5, u32::MAX)] {
+        lock.raw(1, seq, number, vec![0xc0]).await;
+        let fault = Fault::UnknownOperation(format!("number {number}"));
+        assert_eq!(one.told(seq), [Told::Fault(fault)]);
+    }
+    let holder = lock.call(1, 6, Acquire).await;
+    assert!(one.reply::<Acquire>(holder).is_ok());
+}
+
+#[actix::test]
+async fn inputs_of_one_message_are_handled_in_order() {
+    let arbiter = Arbiter::new();
+    let lock = arbiter.host::<Lock>(());
+    let one = arbiter.join(1);
+    let [holder, next, last] = [1, 2, 3].map(|seq| arbiter::id(1, seq));
+    let mut inputs = Inputs::One(arbiter::call::<Lock, _>(holder, &Acquire, None));
+    for input in [
+        arbiter::call::<Lock, _>(next, &Acquire, None),
+        arbiter::call::<Lock, _>(last, &Acquire, None),
+        Input::Withdraw(next),
+        arbiter::call::<Lock, _>(arbiter::id(1, 4), &Release { grant: holder }, None),
+        arbiter::call::<Lock, _>(arbiter::id(1, 5), &Status, None),
+    ] {
+        inputs.push(input);
+    }
+    lock.send(inputs).await;
+    assert_eq!(one.order(), [1, 2, 4, 3, 5]);
+    assert_eq!(one.told(2), [Told::Fault(Fault::Withdrawn)]);
+    let status = LockStatus {
+        held: true,
+        waiting: 0,
+    };
+    assert_eq!(one.reply::<Status>(arbiter::id(1, 5)), Ok(status));
+}
+
+/// One message with calls of session 1, each by its number and its deadline in milliseconds.
+fn acquire_within(calls: &[(u64, u64)]) -> Inputs {
+    let calls = calls.iter().map(|(seq, millis)| {
+        let deadline = Some(Duration::from_millis(*millis));
+        arbiter::call::<Lock, _>(arbiter::id(1, *seq), &Acquire, deadline)
+    });
+    Inputs::Many(calls.collect())
+}
+
+#[actix::test]
+async fn a_call_that_waits_too_long_times_out_and_the_earliest_first() {
+    let arbiter = Arbiter::new();
+    let lock = arbiter.host::<Lock>(());
+    let one = arbiter.join(1);
+    lock.call(1, 1, Acquire).await;
+    // In one message, so that a slow machine does not change which is the earliest.
+    lock.send(acquire_within(&[(2, 110), (3, 10), (4, 60), (5, 0)]))
+        .await;
+    assert_eq!(one.told(5), [Told::Fault(Fault::TimedOut)]);
+    one.until_told(2).await;
+    assert_eq!(one.order(), [1, 5, 3, 4, 2]);
+    for seq in 2..=5 {
+        assert_eq!(one.told(seq), [Told::Fault(Fault::TimedOut)]);
+    }
+}
+
+#[actix::test]
+async fn an_earlier_deadline_that_is_entered_later_is_not_slept_over() {
+    let arbiter = Arbiter::new();
+    let lock = arbiter.host::<Lock>(());
+    let one = arbiter.join(1);
+    lock.call(1, 1, Acquire).await;
+    lock.send(acquire_within(&[(2, 3_600_000)])).await;
+    // The table sleeps by now, as it was polled before the next message was.
+    tokio::task::yield_now().await;
+    lock.send(acquire_within(&[(3, 1)])).await;
+    one.until_told(3).await;
+    assert!(one.told(2).is_empty());
+}
+
+#[actix::test]
+async fn a_call_that_was_answered_in_time_never_times_out() {
+    let arbiter = Arbiter::new();
+    let lock = arbiter.host::<Lock>(());
+    let one = arbiter.join(1);
+    let holder = lock.call(1, 1, Acquire).await;
+    let [granted, withdrawn] = [2, 3].map(|seq| arbiter::id(1, seq));
+    let release = Release { grant: holder };
+    // In one message, so that a slow machine does not let the deadlines pass before.
+    let mut inputs = acquire_within(&[(2, 1), (3, 1)]);
+    inputs.push(Input::Withdraw(withdrawn));
+    inputs.push(arbiter::call::<Lock, _>(arbiter::id(1, 4), &release, None));
+    lock.send(inputs).await;
+    // The deadline of a later call tells that theirs are over.
+    lock.send(acquire_within(&[(5, 20)])).await;
+    one.until_told(5).await;
+    assert_eq!(one.told(2).len(), 1);
+    assert_eq!(one.told(3), [Told::Fault(Fault::Withdrawn)]);
+    lock.call(1, 6, Release { grant: granted }).await;
+    assert_eq!(one.reply::<Release>(arbiter::id(1, 6)), Ok(Ok(())));
+}
+
+#[actix::test]
+async fn an_expiry_that_comes_after_the_answer_takes_nothing_away() {
+    let arbiter = Arbiter::new();
+    let lock = arbiter.host::<Lock>(());
+    let one = arbiter.join(1);
+    let holder = lock
+        .call_timeout(1, 1, Acquire, Duration::from_secs(60))
+        .await;
+    let next = lock
+        .call_timeout(1, 2, Acquire, Duration::from_secs(60))
+        .await;
+    lock.send(Inputs::One(Input::Expire(holder))).await;
+    assert!(one.told(2).is_empty(), "the holder lost its lock");
+    lock.call(1, 3, Release { grant: holder }).await;
+    lock.send(Inputs::One(Input::Expire(next))).await;
+    lock.call(1, 4, Release { grant: next }).await;
+    assert_eq!(one.reply::<Release>(arbiter::id(1, 4)), Ok(Ok(())));
+    assert_eq!(one.order(), [1, 3, 2, 4]);
+}
+
+#[actix::test]
+async fn a_deadline_too_far_to_be_counted_never_comes() {
+    let arbiter = Arbiter::new();
+    let lock = arbiter.host::<Lock>(());
+    let one = arbiter.join(1);
+    let holder = lock.call(1, 1, Acquire).await;
+    let patient = lock.call_timeout(1, 2, Acquire, Duration::MAX).await;
+    lock.call(1, 3, Release { grant: holder }).await;
+    assert!(one.reply::<Acquire>(patient).is_ok());
+}
+
+#[actix::test]
+async fn a_removed_object_tells_all_who_opened_it_and_all_who_come() {
+    let arbiter = Arbiter::new();
+    let lock = arbiter.host::<Lock>(());
+    let sinks = [1, 2, 3].map(|session| arbiter.join(session));
+    lock.open(1, 10).await;
+    lock.open(2, 20).await;
+    lock.call(1, 1, Acquire).await;
+    lock.call_timeout(2, 1, Acquire, Duration::from_secs(60))
+        .await;
+    lock.send(Inputs::One(Input::Remove)).await;
+    lock.send(Inputs::One(Input::Remove)).await;
+    lock.open(3, 30).await;
+    lock.call(3, 1, Acquire).await;
+    let [one, two, three] = sinks;
+    assert_eq!(
+        (one.gone(), two.gone(), three.gone()),
+        (vec![10], vec![20], vec![30])
+    );
+    assert_eq!(one.order(), [1]);
+    assert_eq!(two.told(1), [Told::Fault(Fault::Gone)]);
+    assert_eq!(three.told(1), [Told::Fault(Fault::Gone)]);
+}
+
+#[actix::test]
+async fn a_session_that_hung_up_is_told_nothing_and_gives_all_back() {
+    let arbiter = Arbiter::new();
+    let lock = arbiter.host::<Lock>(());
+    let (one, two) = (arbiter.join(1), arbiter.join(2));
+    lock.open(1, 10).await;
+    lock.call(1, 1, Acquire).await;
+    lock.call(1, 2, Acquire).await;
+    let next = lock.call(2, 1, Acquire).await;
+    arbiter.leave(1);
+    lock.hang_up(1).await;
+    let grant = two.reply::<Acquire>(next).expect("it is granted");
+    assert_eq!(
+        grant.abandoned.map(|left| left.holder),
+        Some(arbiter::peer(1))
+    );
+    lock.send(Inputs::One(Input::Remove)).await;
+    assert_eq!((one.order(), one.gone()), (vec![1], vec![]));
+}
+
+#[actix::test]
+async fn a_session_that_hung_up_has_not_opened_the_object_any_more() {
+    let arbiter = Arbiter::new();
+    let lock = arbiter.host::<Lock>(());
+    let (one, two) = (arbiter.join(1), arbiter.join(2));
+    lock.open(1, 10).await;
+    lock.open(2, 20).await;
+    // Its way back is there still, so that silence is the host's doing.
+    lock.hang_up(1).await;
+    lock.send(Inputs::One(Input::Remove)).await;
+    assert_eq!((one.gone(), two.gone()), (vec![], vec![20]));
+}
+
+#[actix::test]
+async fn a_call_that_nobody_waits_for_acts_and_is_not_answered() {
+    let arbiter = Arbiter::new();
+    let lock = arbiter.host::<Lock>(());
+    let one = arbiter.join(1);
+    let holder = lock.call(1, 1, Acquire).await;
+    let next = lock.call(1, 2, Acquire).await;
+    let silent = CallId::one_way(holder.session(), 3);
+    let release = arbiter::call::<Lock, _>(silent, &Release { grant: holder }, None);
+    lock.send(Inputs::One(release)).await;
+    assert!(one.reply::<Acquire>(next).is_ok());
+    assert_eq!(one.order(), [1, 2]);
+}
