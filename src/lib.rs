@@ -85,3 +85,8 @@ pub use proxy::{
     semaphore::{BoundedSemaphore, Permit, Semaphore, SemaphoreOf},
 };
 pub use task::{Plain, PlainTask, Task, TaskError};
+
+/// The README's programs are compiled as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct ReadmeDoctests;

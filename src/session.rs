@@ -5,24 +5,27 @@
 //!
 //! Invariant: a session names no primitive. Whatever its client sends, only the session ends.
 
+mod outgoing;
+
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::HashMap,
     future, io,
     rc::Rc,
     sync::Arc,
-    task::{self, Poll, Waker, ready},
+    task::{self, Poll, ready},
     time::Duration,
 };
 
 use actix::Addr;
 use lockkeeper_actors::{
-    CallId, Fault, Input, Inputs, Mailbox, Outcome, Peer, RawCall, SessionId, Shell, Sink,
+    CallId, Fault, Input, Inputs, Mailbox, Peer, RawCall, SessionId, Shell, Sink,
     codec::{self, BlobRef},
 };
 use tokio::time;
 use tokio_util::bytes::Bytes;
 
+use self::outgoing::Outgoing;
 use crate::{
     Limits,
     supervisor::{Open, Opened, Remove, Supervisor},
@@ -44,9 +47,6 @@ pub(crate) const CHUNK_BYTES: usize = 1 << 16;
 
 /// With more unread answers than this, a session is not listened to.
 const HIGH_WATER_BYTES: usize = 1 << 20;
-
-/// Buffers above this capacity are given back once they are empty.
-const KEPT_BYTES: usize = 1 << 14;
 
 /// Serves one client until it ends or does what it must not.
 pub(crate) async fn serve(link: Link, id: SessionId, context: Rc<Context>) {
@@ -149,110 +149,6 @@ fn poll_receive(
     }
 }
 
-/// The frames that wait to be written to a client.
-struct Outgoing {
-    buffer: RefCell<Buffer>,
-    /// Calls that were passed on and are not answered yet.
-    in_flight: Cell<usize>,
-    /// Who waits for something to write.
-    writer: RefCell<Option<Waker>>,
-    limits: Limits,
-}
-
-#[derive(Default)]
-struct Buffer {
-    bytes: Vec<u8>,
-    /// How many of the bytes are written.
-    sent: usize,
-}
-
-impl Outgoing {
-    fn new(limits: Limits) -> Self {
-        Self {
-            buffer: RefCell::default(),
-            in_flight: Cell::new(0),
-            writer: RefCell::default(),
-            limits,
-        }
-    }
-
-    /// Adds a frame. An answer above the limit becomes the fault that says so.
-    fn put(&self, response: &Response<'_>) {
-        let bytes = &mut self.buffer.borrow_mut().bytes;
-        if wire::append(bytes, response, self.limits.frame_bytes).is_err()
-            && let Response::Reply { seq, .. }
-            | Response::Fault { seq, .. }
-            | Response::Opened { seq, .. } = *response
-        {
-            let fault = Fault::limit("bytes in a message", self.limits.frame_bytes);
-            // A fault of a few words is below every limit.
-            let _ = wire::append(bytes, &Response::Fault { seq, fault }, usize::MAX);
-        }
-        if let Some(writer) = self.writer.take() {
-            writer.wake();
-        }
-    }
-
-    fn put_fault(&self, seq: u64, fault: Fault) {
-        self.put(&Response::Fault { seq, fault });
-    }
-
-    /// How many bytes wait.
-    fn len(&self) -> usize {
-        let buffer = self.buffer.borrow();
-        buffer.bytes.len() - buffer.sent
-    }
-
-    /// Writes all that waits, as far as the socket takes it.
-    fn poll_flush(&self, task: &mut task::Context<'_>, link: &Link) -> Poll<io::Result<()>> {
-        let buffer = &mut *self.buffer.borrow_mut();
-        while let Some(rest) = buffer
-            .bytes
-            .get(buffer.sent..)
-            .filter(|rest| !rest.is_empty())
-        {
-            buffer.sent += ready!(link.poll_write(task, rest))?;
-        }
-        buffer.sent = 0;
-        buffer.bytes.clear();
-        buffer.bytes.shrink_to(KEPT_BYTES);
-        Poll::Ready(Ok(()))
-    }
-
-    /// Forgets what waits, for a client that will never read it.
-    fn discard(&self) {
-        self.buffer.take();
-    }
-
-    /// Writes once. The client may be gone already, or may not read; either way it is over.
-    async fn flush_once(&self, link: &Link) {
-        let once =
-            |task: &mut task::Context<'_>| Poll::Ready(self.poll_flush(task, link).is_ready());
-        future::poll_fn(once).await;
-    }
-}
-
-impl Sink for Outgoing {
-    fn answer(&self, seq: u64, outcome: &Outcome<'_>) {
-        match outcome {
-            Outcome::Reply(body) => self.put(&Response::Reply {
-                seq,
-                body: BlobRef(body),
-            }),
-            Outcome::Fault(fault) => self.put_fault(seq, fault.clone()),
-            Outcome::Revoked => {
-                self.put(&Response::Revoked { seq });
-                return;
-            }
-        }
-        self.in_flight.set(self.in_flight.get().saturating_sub(1));
-    }
-
-    fn gone(&self, object: u32) {
-        self.put(&Response::Gone { object });
-    }
-}
-
 /// A client that has said hello.
 struct Session {
     id: SessionId,
@@ -338,8 +234,18 @@ impl Session {
         Poll::Pending
     }
 
-    /// Sends all whole frames of the inbox on their way and lets the actors answer.
+    /// Sends all whole frames of the inbox on their way and lets the actors answer. What stands
+    /// before an offence counts, however the stream was cut into chunks.
     async fn handle_chunk(&mut self) -> Result<(), End> {
+        let handled = self.handle_frames().await;
+        if !self.touched.is_empty() {
+            self.deliver();
+            let_others_run().await;
+        }
+        handled
+    }
+
+    async fn handle_frames(&mut self) -> Result<(), End> {
         while let Some(frame) = self
             .inbox
             .next()
@@ -349,10 +255,6 @@ impl Session {
                 self.deliver();
                 self.run_errand(errand).await;
             }
-        }
-        if !self.touched.is_empty() {
-            self.deliver();
-            let_others_run().await;
         }
         Ok(())
     }
@@ -570,3 +472,6 @@ async fn let_others_run() {
     })
     .await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,8 @@ pub(crate) struct Crew {
     starting: Option<(usize, oneshot::Sender<Result<(), StartError>>)>,
     /// How many places are not empty for good.
     filled: watch::Sender<usize>,
+    /// Whether no place is to be filled again.
+    is_ending: bool,
 }
 
 /// Fills that many places, and answers once all of them are ready or one is not.
@@ -152,7 +154,10 @@ impl Crew {
     }
 
     fn refill(&self, place: usize) {
-        if let Some(worker) = self.workers.get(place) {
+        if self.is_ending {
+            // The process ended by itself when it was about to be killed.
+            self.leave_empty(place);
+        } else if let Some(worker) = self.workers.get(place) {
             worker.do_send(Fill);
         }
     }
@@ -209,6 +214,7 @@ impl Handler<Terminate> for Crew {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: Terminate, _: &mut Context<Self>) -> Self::Result {
+        self.is_ending = true;
         for worker in &self.workers {
             worker.do_send(Kill);
         }

@@ -21,6 +21,12 @@ pub(crate) const ROLE: &str = "worker";
 /// The exit code of a worker whose pool is gone.
 const EXIT_ORPHAN: i32 = 71;
 
+/// How many bytes the outcomes of one job have at the most, so that they fit a message.
+const MOST_OUTCOME_BYTES: usize = (64 << 20) - (64 << 10);
+
+/// What an outcome takes beside its output, at the most.
+const OUTCOME_BYTES: usize = 16;
+
 /// What a worker is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Config {
@@ -91,10 +97,27 @@ async fn serve(config: &Config, tasks: &Tasks, lifeline: &mut Lifeline) -> Resul
             arguments,
         } = job;
         let mut outcomes: Vec<Result<Blob, TaskFault>> = Vec::with_capacity(arguments.len());
+        let mut room = MOST_OUTCOME_BYTES;
         for Blob(arguments) in arguments {
-            outcomes.push(tasks.run(&task, &arguments).await);
+            let outcome = tasks.run(&task, &arguments).await;
+            outcomes.push(outcome.and_then(|output| fit(output, &mut room, &task)));
             run += 1;
         }
         finished = Some(Finished { job: id, outcomes });
+    }
+}
+
+/// Takes room for an output, and refuses one that there is no room for.
+fn fit(Blob(output): Blob, room: &mut usize, task: &str) -> Result<Blob, TaskFault> {
+    let bytes = output.len();
+    match room.checked_sub(bytes.saturating_add(OUTCOME_BYTES)) {
+        Some(rest) => {
+            *room = rest;
+            Ok(Blob(output))
+        }
+        None => Err(TaskFault::Unreadable(format!(
+            "output of {task:?}: {bytes} bytes are more than fit, \
+             the outputs of a chunk have at most {MOST_OUTCOME_BYTES} together"
+        ))),
     }
 }

@@ -1,0 +1,170 @@
+//! How a process comes by its connection to an address: the one it has, or a new one that says
+//! hello.
+
+use std::{
+    collections::HashMap,
+    future, io,
+    sync::{Arc, LazyLock, Mutex, Weak},
+    time::Duration,
+};
+
+use lockkeeper_actors::{SessionId, codec};
+use tokio::{
+    runtime::{self, Runtime},
+    sync::Notify,
+};
+use tokio_util::bytes::Bytes;
+
+use super::{CHUNK_BYTES, Connection, Receiver, lock};
+use crate::{
+    Address, CallError,
+    wire::{self, Inbox, Link, Request, Response, Socket},
+};
+
+/// How long the manager may take to take a client in.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The connections of this process that somebody uses.
+static CONNECTIONS: LazyLock<Mutex<HashMap<Address, Weak<Connection>>>> =
+    LazyLock::new(Mutex::default);
+
+/// The runtime for what must not depend on the caller's: one thread, started on first use.
+pub(crate) fn background() -> &'static Runtime {
+    static BACKGROUND: LazyLock<Runtime> = LazyLock::new(|| {
+        runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("lockkeeper-io")
+            .enable_all()
+            .build()
+            .expect("a process that has neither a thread nor a file descriptor left cannot go on")
+    });
+    &BACKGROUND
+}
+
+impl Connection {
+    /// Gives the connection of this process to an address, and makes it if there is none.
+    pub(crate) async fn to(address: &Address) -> Result<Arc<Self>, CallError> {
+        if let Some(connection) = Self::existing(address) {
+            return Ok(connection);
+        }
+        let task = background().spawn(Self::connect(address.clone()));
+        task.await
+            .map_err(|error| CallError::Protocol(error.to_string()))?
+    }
+
+    fn existing(address: &Address) -> Option<Arc<Self>> {
+        let connections = lock(&CONNECTIONS);
+        connections
+            .get(address)?
+            .upgrade()
+            .filter(|connection| connection.ended().is_none())
+    }
+
+    async fn connect(address: Address) -> Result<Arc<Self>, CallError> {
+        let no_manager = |error: io::Error| CallError::NoManager {
+            address: address.clone(),
+            why: error.to_string(),
+        };
+        let path = address.path().to_owned();
+        let task = tokio::task::spawn_blocking(move || Socket::connect(&path, CONNECT_PATIENCE));
+        let socket = match task.await {
+            Ok(connected) => connected.map_err(no_manager)?,
+            Err(error) => return Err(no_manager(error.into())),
+        };
+        let new = Self::greet(address.clone(), socket).await?;
+        let mut connections = lock(&CONNECTIONS);
+        // Another caller may have been quicker; then this session ends without a trace.
+        let earlier = connections.get(&address).and_then(Weak::upgrade);
+        if let Some(earlier) = earlier.filter(|earlier| earlier.ended().is_none()) {
+            return Ok(earlier);
+        }
+        connections.retain(|_, connection| connection.strong_count() > 0);
+        connections.insert(address, Arc::downgrade(&new));
+        Ok(new)
+    }
+
+    /// Says hello over a connected socket and waits to be welcomed.
+    pub(crate) async fn greet(address: Address, socket: Socket) -> Result<Arc<Self>, CallError> {
+        let socket = Arc::new(socket);
+        let lost = |why: String| CallError::Disconnected {
+            address: address.clone(),
+            why,
+        };
+        let mut receiver = Receiver {
+            inbox: Inbox::new(wire::FIRST_FRAME_BYTES),
+            scratch: vec![0; CHUNK_BYTES].into(),
+        };
+        let frame = tokio::time::timeout(CONNECT_PATIENCE, hello(&socket, &mut receiver)).await;
+        let frame = match frame {
+            Ok(Ok(frame)) => frame,
+            Ok(Err(why)) => return Err(lost(why)),
+            Err(_) => return Err(lost(format!("no welcome within {CONNECT_PATIENCE:?}"))),
+        };
+        let (session, frame_bytes) = match codec::decode::<Response<'_>>(&frame) {
+            Ok(Response::Welcome {
+                version: wire::VERSION,
+                session,
+                frame_bytes,
+                ..
+            }) => (
+                SessionId::new(session),
+                usize::try_from(frame_bytes).unwrap_or(usize::MAX),
+            ),
+            Ok(Response::Welcome { version, .. }) => {
+                return Err(CallError::Protocol(format!(
+                    "it speaks version {version}, not {}",
+                    wire::VERSION
+                )));
+            }
+            Ok(Response::Bye { reason }) => return Err(lost(reason)),
+            Ok(_) => {
+                return Err(CallError::Protocol(
+                    "the first frame is no welcome".to_owned(),
+                ));
+            }
+            Err(error) => return Err(CallError::Protocol(error.to_string())),
+        };
+        receiver.inbox.allow(frame_bytes);
+        Ok(Arc::new(Self {
+            address,
+            session,
+            frame_bytes,
+            socket,
+            state: Mutex::default(),
+            inbox: Mutex::new(receiver),
+            readers: Mutex::default(),
+            audience: Arc::default(),
+            changed: Notify::new(),
+        }))
+    }
+}
+
+/// Says hello and returns the first frame that comes back.
+async fn hello(socket: &Arc<Socket>, receiver: &mut Receiver) -> Result<Bytes, String> {
+    let link = Link::new(Arc::clone(socket)).map_err(|error| error.to_string())?;
+    let mut hello = Vec::new();
+    let program = std::env::current_exe().unwrap_or_default();
+    let program = program.file_name().unwrap_or_default().to_string_lossy();
+    let request = Request::Hello {
+        version: wire::VERSION,
+        pid: std::process::id(),
+        program: &program,
+        label: "",
+    };
+    wire::append(&mut hello, &request, wire::FIRST_FRAME_BYTES)
+        .map_err(|error| error.to_string())?;
+    // A socket that is new takes a frame of this size whole. A manager that refuses its clients may
+    // have hung up already; the reason is there to be read.
+    let _ = socket.try_write(&hello);
+    let Receiver { inbox, scratch } = receiver;
+    loop {
+        let length = future::poll_fn(|task| link.poll_read(task, scratch)).await;
+        match length.map_err(|error| error.to_string())? {
+            0 => return Err("the manager has closed the connection".to_owned()),
+            length => inbox.feed(scratch.get(..length).unwrap_or_default()),
+        }
+        if let Some(frame) = inbox.next().map_err(|error| error.to_string())? {
+            return Ok(frame);
+        }
+    }
+}

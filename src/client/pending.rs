@@ -1,0 +1,93 @@
+//! A request that is in flight: it waits for its answer, and is undone when nobody does any more.
+
+use std::{future, sync::Arc, task::Poll};
+
+use futures::FutureExt;
+use tokio::sync::oneshot;
+
+use super::{
+    Answer, Connection, Success, lock,
+    reader::{Listening, Reader},
+    wrong_answer,
+};
+use crate::{CallError, wire::Request};
+
+/// A request that has no answer yet. Dropped before it has one, it withdraws the call.
+pub(super) struct Pending {
+    pub(super) connection: Arc<Connection>,
+    /// The object that was called, if it is a call.
+    pub(super) object: Option<u32>,
+    pub(super) seq: u64,
+    pub(super) reader: Arc<Reader>,
+    pub(super) listening: Listening,
+    /// Empty once the answer was taken in full.
+    pub(super) receiver: Option<oneshot::Receiver<Answer>>,
+}
+
+impl Pending {
+    /// Waits for the answer. The guard stays armed.
+    pub(super) async fn answer(&mut self) -> Answer {
+        let Self {
+            connection,
+            reader,
+            receiver,
+            ..
+        } = self;
+        let Some(receiver) = receiver.as_mut() else {
+            return Err(wrong_answer());
+        };
+        let answer = future::poll_fn(|task| {
+            if let Ok(answer) = receiver.try_recv() {
+                return Poll::Ready(Ok(answer));
+            }
+            // The caller reads for itself, and for whoever waits beside it.
+            reader.wakers.caller.register(task.waker());
+            let _ended = connection.poll_drain(reader);
+            receiver.poll_unpin(task)
+        });
+        let answer = answer
+            .await
+            .unwrap_or_else(|_| Err(CallError::Protocol("the call was forgotten".to_owned())));
+        if answer.is_err() {
+            // There is nothing to undo.
+            self.disarm();
+        }
+        answer
+    }
+
+    /// Waits for the answer to what cannot be withdrawn.
+    pub(super) async fn wait(mut self) -> Result<(u64, Success), CallError> {
+        let answer = self.answer().await?;
+        Ok((self.disarm(), answer))
+    }
+
+    /// Accepts the answer: from now on the caller has what it was granted.
+    pub(super) fn disarm(&mut self) -> u64 {
+        self.receiver = None;
+        self.seq
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if self.listening.has_company() {
+            // Those who stay may have counted on this caller to read for them.
+            self.reader.wakers.driver.wake();
+        }
+        if self.receiver.is_none() {
+            return;
+        }
+        let mut state = lock(&self.connection.state);
+        state.in_flight.remove(&self.seq);
+        if let Some(object) = self.object {
+            // A frame of three numbers is below every limit.
+            let _ = self.connection.write(
+                state,
+                &Request::Withdraw {
+                    object,
+                    seq: self.seq,
+                },
+            );
+        }
+    }
+}

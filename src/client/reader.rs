@@ -1,0 +1,189 @@
+//! Who reads a connection: on each runtime the callers that wait there, and a driver task for when
+//! none does.
+//!
+//! Invariant: while there is anybody to read for, somebody is woken when there is something to
+//! read who does read it, whatever becomes of the others.
+
+use std::{
+    future,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{self, Poll, Wake, Waker, ready},
+};
+
+use futures::task::AtomicWaker;
+use tokio::runtime::{self, Handle};
+
+use super::{Connection, background, lock};
+use crate::{CallError, wire::Link};
+
+/// The socket as one runtime reads it.
+pub(super) struct Reader {
+    link: Link,
+    pub(super) wakers: Arc<Wakers>,
+    /// The wakers as the one waker that the link knows.
+    waker: Waker,
+}
+
+/// Who is woken when there is something to read. Whoever comes first hands it out to all.
+pub(super) struct Wakers {
+    /// The caller that has begun to wait last.
+    pub(super) caller: AtomicWaker,
+    /// The driver, which reads when no caller does, and writes what the socket did not take.
+    pub(super) driver: AtomicWaker,
+    audience: Arc<AtomicUsize>,
+}
+
+impl Wake for Wakers {
+    fn wake(self: Arc<Self>) {
+        self.caller.wake();
+        // A caller may be woken and yet not poll its call, as in a `select!` that is elsewhere by
+        // now. It must not keep others waiting; alone it harms nobody.
+        if self.audience.load(Ordering::Acquire) > 1 {
+            self.driver.wake();
+        }
+    }
+}
+
+/// Somebody to read for.
+pub(super) struct Listening {
+    audience: Arc<AtomicUsize>,
+    count: usize,
+}
+
+impl Listening {
+    /// Counts a caller, who reads for itself.
+    pub(super) fn caller(audience: &Arc<AtomicUsize>) -> Self {
+        Self::begin(audience, 1)
+    }
+
+    /// Counts somebody whom the driver is to read for: as two, so that it is woken.
+    pub(super) fn watcher(audience: &Arc<AtomicUsize>) -> Self {
+        Self::begin(audience, 2)
+    }
+
+    fn begin(audience: &Arc<AtomicUsize>, count: usize) -> Self {
+        audience.fetch_add(count, Ordering::AcqRel);
+        Self {
+            audience: Arc::clone(audience),
+            count,
+        }
+    }
+
+    /// Whether there are others to read for.
+    pub(super) fn has_company(&self) -> bool {
+        self.audience.load(Ordering::Acquire) > self.count
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.audience.fetch_sub(self.count, Ordering::AcqRel);
+    }
+}
+
+impl Connection {
+    /// Gives the reader of the caller's runtime, and makes it if it is the first call there.
+    pub(super) fn attach(self: &Arc<Self>) -> Result<Arc<Reader>, CallError> {
+        match Handle::try_current() {
+            Ok(handle) => self.attach_to(&handle),
+            Err(_) => self.attach_to(background().handle()),
+        }
+    }
+
+    fn attach_to(self: &Arc<Self>, handle: &Handle) -> Result<Arc<Reader>, CallError> {
+        let id = handle.id();
+        let mut readers = lock(&self.readers);
+        if let Some((_, reader)) = readers.iter().find(|(there, _)| *there == id) {
+            return Ok(Arc::clone(reader));
+        }
+        let link = {
+            let _runtime = handle.enter();
+            Link::new(Arc::clone(&self.socket))
+        };
+        let link = link.map_err(|error| self.disconnected(&error.to_string()))?;
+        let wakers = Arc::new(Wakers {
+            caller: AtomicWaker::new(),
+            driver: AtomicWaker::new(),
+            audience: Arc::clone(&self.audience),
+        });
+        let waker = Waker::from(Arc::clone(&wakers));
+        let reader = Arc::new(Reader {
+            link,
+            wakers,
+            waker,
+        });
+        readers.push((id, Arc::clone(&reader)));
+        drop(readers);
+        let attachment = Attachment {
+            connection: Arc::downgrade(self),
+            id,
+        };
+        // A runtime that is about to end drops the attachment, which detaches.
+        drop(handle.spawn(drive(attachment, Arc::clone(&reader))));
+        Ok(reader)
+    }
+
+    /// Has the drivers read and write what nobody else does.
+    pub(super) fn stir(self: &Arc<Self>) {
+        if lock(&self.readers).is_empty() {
+            // Without it, what waits is written with the next call.
+            let _ = self.attach_to(background().handle());
+        }
+        for (_, reader) in &*lock(&self.readers) {
+            reader.wakers.driver.wake();
+        }
+    }
+
+    /// Reads all there is and hands it out, then waits for more. It is over with the connection.
+    pub(super) fn poll_drain(&self, reader: &Reader) -> Poll<()> {
+        let mut task = task::Context::from_waker(&reader.waker);
+        loop {
+            if let Err(why) =
+                ready!(self.drain(|scratch| reader.link.poll_read(&mut task, scratch)))
+            {
+                self.end(&why);
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+/// A runtime's duty to read for a connection.
+struct Attachment {
+    connection: Weak<Connection>,
+    id: runtime::Id,
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.upgrade() else {
+            return;
+        };
+        lock(&connection.readers).retain(|(id, _)| *id != self.id);
+        // A call may have moved to another runtime than it was made on.
+        if !lock(&connection.state).in_flight.is_empty() {
+            connection.stir();
+        }
+    }
+}
+
+/// Reads for a connection on one runtime when no caller does, and writes what its callers could
+/// not, until the connection or the runtime ends.
+async fn drive(attachment: Attachment, reader: Arc<Reader>) {
+    future::poll_fn(|task| {
+        reader.wakers.driver.register(task.waker());
+        // Not kept from one turn to the next: the connection ends with its last user.
+        let Some(connection) = attachment.connection.upgrade() else {
+            return Poll::Ready(());
+        };
+        let flushed = lock(&connection.state).flush(|bytes| reader.link.poll_write(task, bytes));
+        if let Poll::Ready(Err(error)) = flushed {
+            connection.end_after_last_words(&error.to_string());
+        }
+        connection.poll_drain(&reader)
+    })
+    .await;
+}

@@ -1,0 +1,125 @@
+//! What waits to be written to a client: answers go in as frames, and out in as few writes as can be.
+
+use std::{
+    cell::{Cell, RefCell},
+    future, io,
+    task::{self, Poll, Waker, ready},
+};
+
+use lockkeeper_actors::{Fault, Outcome, Sink, codec::BlobRef};
+
+use crate::{
+    Limits,
+    wire::{self, Link, Response},
+};
+
+/// Buffers above this capacity are given back once they are empty.
+const KEPT_BYTES: usize = 1 << 14;
+
+/// The frames that wait to be written to a client.
+pub(super) struct Outgoing {
+    buffer: RefCell<Buffer>,
+    /// Calls that were passed on and are not answered yet.
+    pub(super) in_flight: Cell<usize>,
+    /// Who waits for something to write.
+    pub(super) writer: RefCell<Option<Waker>>,
+    limits: Limits,
+}
+
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    /// How many of the bytes are written.
+    sent: usize,
+}
+
+impl Outgoing {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            buffer: RefCell::default(),
+            in_flight: Cell::new(0),
+            writer: RefCell::default(),
+            limits,
+        }
+    }
+
+    /// Adds a frame. An answer above the limit becomes the fault that says so.
+    pub(super) fn put(&self, response: &Response<'_>) {
+        let bytes = &mut self.buffer.borrow_mut().bytes;
+        if wire::append(bytes, response, self.limits.frame_bytes).is_err()
+            && let Response::Reply { seq, .. }
+            | Response::Fault { seq, .. }
+            | Response::Opened { seq, .. } = *response
+        {
+            let fault = Fault::limit("bytes in a message", self.limits.frame_bytes);
+            // A fault of a few words is below every limit.
+            let _ = wire::append(bytes, &Response::Fault { seq, fault }, usize::MAX);
+        }
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
+    }
+
+    pub(super) fn put_fault(&self, seq: u64, fault: Fault) {
+        self.put(&Response::Fault { seq, fault });
+    }
+
+    /// How many bytes wait.
+    pub(super) fn len(&self) -> usize {
+        let buffer = self.buffer.borrow();
+        buffer.bytes.len() - buffer.sent
+    }
+
+    /// Writes all that waits, as far as the socket takes it.
+    pub(super) fn poll_flush(
+        &self,
+        task: &mut task::Context<'_>,
+        link: &Link,
+    ) -> Poll<io::Result<()>> {
+        let buffer = &mut *self.buffer.borrow_mut();
+        while let Some(rest) = buffer
+            .bytes
+            .get(buffer.sent..)
+            .filter(|rest| !rest.is_empty())
+        {
+            buffer.sent += ready!(link.poll_write(task, rest))?;
+        }
+        buffer.sent = 0;
+        buffer.bytes.clear();
+        buffer.bytes.shrink_to(KEPT_BYTES);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Forgets what waits, for a client that will never read it.
+    pub(super) fn discard(&self) {
+        self.buffer.take();
+    }
+
+    /// Writes once. The client may be gone already, or may not read; either way it is over.
+    pub(super) async fn flush_once(&self, link: &Link) {
+        let once =
+            |task: &mut task::Context<'_>| Poll::Ready(self.poll_flush(task, link).is_ready());
+        future::poll_fn(once).await;
+    }
+}
+
+impl Sink for Outgoing {
+    fn answer(&self, seq: u64, outcome: &Outcome<'_>) {
+        match outcome {
+            Outcome::Reply(body) => self.put(&Response::Reply {
+                seq,
+                body: BlobRef(body),
+            }),
+            Outcome::Fault(fault) => self.put_fault(seq, fault.clone()),
+            Outcome::Revoked => {
+                self.put(&Response::Revoked { seq });
+                return;
+            }
+        }
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+    }
+
+    fn gone(&self, object: u32) {
+        self.put(&Response::Gone { object });
+    }
+}

@@ -1,0 +1,274 @@
+//! Sessions against raw clients over connected pairs: no door, no file, no process.
+//!
+//! A [`House`] is the inside of a manager: a supervisor and a shell, and sessions that it lets in.
+
+mod cut;
+mod offences;
+mod refusals;
+mod replay;
+mod unread;
+
+use std::{cell::Cell, sync::atomic::AtomicU64};
+
+use actix::Actor;
+use actix_rt::task::JoinHandle;
+use lockkeeper_actors::{
+    Operation,
+    sync::{Acquire, Lock, LockGrant, LockStatus, Release, Status},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::*;
+use crate::{
+    kinds::Kinds,
+    wire::{
+        Socket,
+        tests::{
+            protocol::{FENCE, INCARNATION, SESSION},
+            raw::{Raw, patiently},
+        },
+    },
+};
+
+/// A manager without a door.
+struct House {
+    context: Rc<Context>,
+    next_session: Cell<u64>,
+}
+
+impl House {
+    fn new(limits: Limits) -> Self {
+        let shell = Shell::new(Arc::new(AtomicU64::new(FENCE.number())));
+        // Ends with the test's system.
+        drop(actix_rt::spawn(shell.deadlines().clone().run()));
+        let kinds = Kinds::built_in();
+        let supervisor = Supervisor::new(kinds, limits, Rc::clone(&shell), INCARNATION).start();
+        let context = Context {
+            supervisor,
+            shell,
+            limits,
+            incarnation: INCARNATION,
+            scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
+        };
+        Self {
+            context: Rc::new(context),
+            next_session: Cell::new(SESSION.number()),
+        }
+    }
+
+    /// Lets a client in that has not said anything.
+    fn let_in(&self) -> Client {
+        let (raw, socket): (Raw, Socket) = Raw::pair();
+        let id = self.next_session.get();
+        self.next_session.set(id + 1);
+        let link = Link::new(socket.into()).expect("there is a runtime");
+        let session = serve(link, SessionId::new(id), Rc::clone(&self.context));
+        Client {
+            raw,
+            session: actix_rt::spawn(session),
+            id: SessionId::new(id),
+            last_seq: 0,
+        }
+    }
+
+    /// Lets a client in that has been welcomed.
+    async fn welcome(&self) -> Client {
+        let mut client = self.let_in();
+        client.raw.say(&hello()).await;
+        let frame = client.raw.hear().await.expect("a welcome");
+        assert!(matches!(
+            codec::decode(&frame),
+            Ok(Response::Welcome { .. })
+        ));
+        client
+    }
+}
+
+fn hello() -> Request<'static> {
+    Request::Hello {
+        version: wire::VERSION,
+        pid: 1,
+        program: "test",
+        label: "",
+    }
+}
+
+/// A client that may do what it must not, and the session that it has.
+struct Client {
+    raw: Raw,
+    session: JoinHandle<()>,
+    id: SessionId,
+    last_seq: u64,
+}
+
+/// An answer, without what it borrows.
+#[derive(Debug, PartialEq)]
+enum Heard {
+    Opened(u64, u32),
+    Reply(u64, Vec<u8>),
+    Fault(u64, Fault),
+    Other(String),
+}
+
+impl Client {
+    fn seq(&mut self) -> u64 {
+        self.last_seq += 1;
+        self.last_seq
+    }
+
+    /// Hears the next answer.
+    async fn hear(&mut self) -> Heard {
+        let frame = self.raw.hear().await.expect("an answer and not the end");
+        match codec::decode::<Response<'_>>(&frame).expect("a response") {
+            Response::Opened { seq, object, .. } => Heard::Opened(seq, object),
+            Response::Reply { seq, body } => Heard::Reply(seq, body.0.to_vec()),
+            Response::Fault { seq, fault } => Heard::Fault(seq, fault),
+            other => Heard::Other(format!("{other:?}")),
+        }
+    }
+
+    /// Hears that the manager ends the session, and why.
+    async fn hear_bye(mut self) -> String {
+        let frame = self.raw.hear().await.expect("a bye and not the end");
+        let response = codec::decode::<Response<'_>>(&frame).expect("a response");
+        let Response::Bye { reason } = response else {
+            panic!("no bye: {response:?}");
+        };
+        assert_eq!(self.raw.hear().await, None, "a bye is the last frame");
+        self.is_over().await;
+        reason
+    }
+
+    /// Waits until the session is over, which must not have panicked.
+    async fn is_over(self) {
+        patiently(self.session)
+            .await
+            .expect("the session has not panicked");
+    }
+
+    /// Closes the connection and waits until the session is over.
+    async fn close(self) {
+        drop(self.raw);
+        patiently(self.session)
+            .await
+            .expect("the session has not panicked");
+    }
+
+    /// Opens an object and returns its number, or why not.
+    async fn open(
+        &mut self,
+        kind: &str,
+        name: Option<&str>,
+        spec: Option<&[u8]>,
+    ) -> Result<u32, Fault> {
+        let (seq, spec) = (self.seq(), spec.map(BlobRef));
+        let open = Request::Open {
+            seq,
+            kind,
+            name,
+            spec,
+        };
+        self.raw.say(&open).await;
+        match self.hear().await {
+            Heard::Opened(answered, object) if answered == seq => Ok(object),
+            Heard::Fault(answered, fault) if answered == seq => Err(fault),
+            other => panic!("no answer to open {seq}: {other:?}"),
+        }
+    }
+
+    async fn open_lock(&mut self, name: &str) -> u32 {
+        let opened = self.open(KIND, Some(name), Some(NIL)).await;
+        opened.expect("a lock")
+    }
+
+    /// Sends a call and does not wait for its answer.
+    async fn send(
+        &mut self,
+        object: u32,
+        operation: u32,
+        micros: Option<u64>,
+        arguments: &[u8],
+    ) -> u64 {
+        let seq = self.seq();
+        let call = Request::Call {
+            seq,
+            object,
+            operation,
+            micros,
+            arguments: BlobRef(arguments),
+        };
+        self.raw.say(&call).await;
+        seq
+    }
+
+    /// Calls and hears the answer, which must be the next.
+    async fn call<T: DeserializeOwned>(
+        &mut self,
+        object: u32,
+        operation: u32,
+        micros: Option<u64>,
+        arguments: &[u8],
+    ) -> Result<T, Fault> {
+        let seq = self.send(object, operation, micros, arguments).await;
+        match self.hear().await {
+            Heard::Reply(answered, body) if answered == seq => {
+                Ok(codec::decode(&body).expect("the operation's reply"))
+            }
+            Heard::Fault(answered, fault) if answered == seq => Err(fault),
+            other => panic!("no answer to call {seq}: {other:?}"),
+        }
+    }
+
+    async fn try_acquire(&mut self, lock: u32) -> Result<LockGrant, Fault> {
+        let (number, arguments) = operation(&Acquire);
+        self.call(lock, number, Some(0), &arguments).await
+    }
+
+    async fn status(&mut self, lock: u32) -> LockStatus {
+        let (number, arguments) = operation(&Status);
+        let status = self.call(lock, number, None, &arguments).await;
+        status.expect("a status")
+    }
+
+    /// Whether the session serves still.
+    async fn is_served(&mut self) -> bool {
+        let lock = self.open_lock("any lock of this test").await;
+        !self.status(lock).await.held
+    }
+
+    fn grant(&self, seq: u64) -> CallId {
+        CallId::new(self.id, seq)
+    }
+}
+
+const KIND: &str = <Lock as lockkeeper_actors::Primitive>::KIND;
+
+/// The number and the encoded arguments of a lock's operation.
+fn operation<O: Operation>(operation: &O) -> (u32, Vec<u8>) {
+    (number_of::<Lock>(O::NAME), encoded(operation))
+}
+
+fn number_of<P: lockkeeper_actors::Primitive>(name: &str) -> u32 {
+    let mut operations = lockkeeper_actors::Operations::default();
+    P::operations(&mut operations);
+    let place = operations.names().position(|listed| listed == name);
+    place
+        .and_then(|place| u32::try_from(place).ok())
+        .expect("a kind lists its operations")
+}
+
+fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
+    codec::encode(value).expect("it encodes")
+}
+
+/// A release as a cast.
+fn release(seq: u64, object: u32, grant: CallId) -> Vec<u8> {
+    let (operation, arguments) = operation(&Release { grant });
+    let cast = Request::Cast {
+        seq,
+        object,
+        operation,
+        arguments: BlobRef(&arguments),
+    };
+    wire::tests::raw::frame(&cast)
+}

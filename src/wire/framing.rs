@@ -1,0 +1,93 @@
+//! Framing: a message is its length as four bytes, big-endian, and that many bytes.
+
+use lockkeeper_actors::codec::{self, CodecError};
+use serde::Serialize;
+use tokio_util::bytes::{Buf, Bytes, BytesMut};
+
+/// Appends a frame to a buffer, which is as before when that fails.
+///
+/// # Errors
+///
+/// Returns an error when the message does not encode, or has more bytes than `most`.
+pub(crate) fn append<T: Serialize>(
+    buffer: &mut Vec<u8>,
+    message: &T,
+    most: usize,
+) -> Result<(), CodecError> {
+    let start = buffer.len();
+    buffer.extend_from_slice(&[0; HEADER]);
+    let encoded = codec::encode_into(buffer, message).and_then(|()| {
+        let length = buffer.len() - start - HEADER;
+        match u32::try_from(length) {
+            Ok(header) if length <= most => Ok(header),
+            Ok(_) | Err(_) => Err(CodecError::new(format!(
+                "a message of {length} bytes is above the limit of {most}"
+            ))),
+        }
+    });
+    match encoded {
+        Ok(header) => {
+            if let Some(place) = buffer.get_mut(start..start + HEADER) {
+                place.copy_from_slice(&header.to_be_bytes());
+            }
+            Ok(())
+        }
+        Err(error) => {
+            buffer.truncate(start);
+            Err(error)
+        }
+    }
+}
+
+/// The bytes of a frame before its message.
+pub(super) const HEADER: usize = 4;
+
+/// Bytes that came in, on their way to be frames.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    buffer: BytesMut,
+    most: usize,
+}
+
+impl Inbox {
+    /// An inbox that refuses messages of more bytes than `most`.
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            buffer: BytesMut::new(),
+            most,
+        }
+    }
+
+    /// Takes larger messages from now on.
+    pub(crate) fn allow(&mut self, most: usize) {
+        self.most = most;
+    }
+
+    /// Adds bytes as they were read.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Takes the next whole message.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the message is above the limit; the stream is of no use then.
+    pub(crate) fn next(&mut self) -> Result<Option<Bytes>, CodecError> {
+        let Some(header) = self.buffer.first_chunk::<HEADER>() else {
+            return Ok(None);
+        };
+        let length = usize::try_from(u32::from_be_bytes(*header)).unwrap_or(usize::MAX);
+        if length > self.most {
+            return Err(CodecError::new(format!(
+                "a frame of {length} bytes is above the limit of {}",
+                self.most
+            )));
+        }
+        if self.buffer.len() < HEADER + length {
+            return Ok(None);
+        }
+        self.buffer.advance(HEADER);
+        Ok(Some(self.buffer.split_to(length).freeze()))
+    }
+}
