@@ -108,6 +108,12 @@ enum Success {
     Opened(Arc<Object>),
 }
 
+/// How long a manager may take to open or remove an object.
+const OPEN_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How much later than the deadline of a call its manager may say that it has passed.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// How much a driver reads at a time.
 const CHUNK_BYTES: usize = 1 << 14;
 
@@ -152,19 +158,21 @@ impl Connection {
             name,
             spec,
         })?;
-        let (_, answer) = pending.wait().await?;
-        let Success::Opened(object) = answer else {
+        let Success::Opened(object) = pending.settle(OPEN_PATIENCE).await? else {
             return Err(wrong_answer());
         };
         let key = (kind.to_owned(), object.name.clone());
-        lock(&self.state).objects.insert(key, Arc::clone(&object));
+        let mut state = lock(&self.state);
+        if !state.gone.contains(&object.number) {
+            state.objects.insert(key, Arc::clone(&object));
+        }
         Ok(object)
     }
 
     /// Ends the object of that name.
     pub(crate) async fn remove(self: &Arc<Self>, name: &str) -> Result<(), CallError> {
         let pending = self.request(None, |seq| Request::Remove { seq, name })?;
-        pending.wait().await.map(drop)
+        pending.settle(OPEN_PATIENCE).await.map(drop)
     }
 
     /// Calls an object and waits for the answer, which `read` makes sense of.
@@ -186,8 +194,12 @@ impl Connection {
             micros,
             arguments: BlobRef(arguments),
         })?;
-        let answer = pending.answer().await?;
-        let Success::Reply(body) = answer else {
+        let answer = match timeout {
+            // The manager keeps the time; this is for one that keeps nothing any more.
+            Some(timeout) => pending.answer_within(timeout.saturating_add(GRACE)).await,
+            None => pending.answer().await,
+        };
+        let Success::Reply(body) = answer? else {
             return Err(wrong_answer());
         };
         let reply = read(&body)?;
@@ -467,3 +479,6 @@ impl State {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::FIRST_FRAME_BYTES;
+
 /// What a manager takes from its clients at the most. Beyond, they are refused with a clear error.
 ///
 /// ```
@@ -14,7 +16,8 @@ use serde::{Deserialize, Serialize};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Bytes of one message: 64 MiB by default, at least 64 KiB, at most 4 GiB.
+    /// Bytes of one message: 64 MiB by default. Less than 64 KiB is taken as that, and more than
+    /// 4 GiB as that.
     pub frame_bytes: usize,
     /// Calls of one session that wait for an answer: 1,048,576 by default.
     pub calls_in_flight: usize,
@@ -29,6 +32,15 @@ pub struct Limits {
     pub unread_bytes: usize,
     /// How long a client may take to say hello: ten seconds by default.
     pub hello: Duration,
+}
+
+impl Limits {
+    /// The same with a message size that the protocol allows.
+    pub(crate) fn in_range(mut self) -> Self {
+        let most = usize::try_from(u32::MAX).unwrap_or(usize::MAX);
+        self.frame_bytes = self.frame_bytes.clamp(FIRST_FRAME_BYTES, most);
+        self
+    }
 }
 
 impl Default for Limits {

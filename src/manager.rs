@@ -244,8 +244,8 @@ impl ManagerBuilder {
 
     /// Sets what the manager takes from its clients at the most.
     #[must_use]
-    pub const fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits.in_range();
         self
     }
 

@@ -249,9 +249,12 @@ impl Reports {
                 return codec::decode(&frame).map(Some).map_err(io::Error::other);
             }
             let mut bytes = [0; 1024];
-            match self.lifeline.read(&mut bytes).await? {
-                0 => return Ok(None),
-                length => self.inbox.feed(bytes.get(..length).unwrap_or_default()),
+            match self.lifeline.read(&mut bytes).await {
+                Ok(0) => return Ok(None),
+                Ok(length) => self.inbox.feed(bytes.get(..length).unwrap_or_default()),
+                // The other side has ended without reading what it was told.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                Err(error) => return Err(error),
             }
         }
     }

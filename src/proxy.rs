@@ -210,21 +210,26 @@ impl<P: Primitive> Proxy<P> {
         block_on(self.call(operation))
     }
 
-    /// Sends the object an operation whose answer nobody waits for.
+    /// Sends the object an operation whose answer nobody waits for. It never waits itself, so it
+    /// is what the drop of a guard of yours calls.
     ///
-    /// One that the manager never gets, since the connection is lost or the operation is above the
-    /// limit of a message, is lost without a word.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error when the object cannot be opened; only a proxy that was never used before
-    /// has to.
-    pub async fn cast<O: Operation>(&self, operation: O) -> Result<(), CallError>
+    /// A proxy that was used before has sent it when this returns, before all that is called
+    /// later; one that was not has to be opened first, in the background. One that the manager
+    /// never gets, since the connection is lost or the operation is above the limit of a message,
+    /// is lost without a word.
+    pub fn cast<O: Operation>(&self, operation: O)
     where
         P: Serve<O>,
     {
-        self.bound().await?.cast(&operation);
-        Ok(())
+        if let Some(bound) = self.bound.get() {
+            return bound.cast(&operation);
+        }
+        let proxy = self.clone();
+        drop(background().spawn(async move {
+            if let Ok(bound) = proxy.bound().await {
+                bound.cast(&operation);
+            }
+        }));
     }
 
     /// The object as this process's connection knows it, opened on first use.

@@ -1,12 +1,15 @@
 //! A request that is in flight: it waits for its answer, and is undone when nobody does any more.
 
-use std::{future, sync::Arc, task::Poll};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
-use futures::FutureExt;
+use futures::{
+    FutureExt,
+    future::{self, Either},
+};
 use tokio::sync::oneshot;
 
 use super::{
-    Answer, Connection, Success, lock,
+    Answer, Connection, background, lock,
     reader::{Listening, Reader},
     wrong_answer,
 };
@@ -36,7 +39,7 @@ impl Pending {
         let Some(receiver) = receiver.as_mut() else {
             return Err(wrong_answer());
         };
-        let answer = future::poll_fn(|task| {
+        let answer = poll_fn(|task| {
             if let Ok(answer) = receiver.try_recv() {
                 return Poll::Ready(Ok(answer));
             }
@@ -55,10 +58,25 @@ impl Pending {
         answer
     }
 
+    /// Waits for the answer, and no longer than that. A manager that is stopped, as by a debugger,
+    /// keeps no time.
+    pub(super) async fn answer_within(&mut self, patience: Duration) -> Answer {
+        let patience = {
+            // The caller's runtime may have no timer.
+            let _runtime = background().enter();
+            tokio::time::sleep(patience)
+        };
+        match future::select(pin!(self.answer()), pin!(patience)).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(((), _)) => Err(CallError::TimedOut),
+        }
+    }
+
     /// Waits for the answer to what cannot be withdrawn.
-    pub(super) async fn wait(mut self) -> Result<(u64, Success), CallError> {
-        let answer = self.answer().await?;
-        Ok((self.disarm(), answer))
+    pub(super) async fn settle(mut self, patience: Duration) -> Answer {
+        let answer = self.answer_within(patience).await;
+        self.disarm();
+        answer
     }
 
     /// Accepts the answer: from now on the caller has what it was granted.
@@ -71,7 +89,8 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if self.listening.has_company() {
-            // Those who stay may have counted on this caller to read for them.
+            // Those who stay may have counted on this caller to read for them, now and later.
+            drop(self.reader.wakers.caller.take());
             self.reader.wakers.driver.wake();
         }
         if self.receiver.is_none() {

@@ -38,11 +38,15 @@ pub(super) struct Wakers {
 
 impl Wake for Wakers {
     fn wake(self: Arc<Self>) {
-        self.caller.wake();
+        let caller = self.caller.take();
         // A caller may be woken and yet not poll its call, as in a `select!` that is elsewhere by
-        // now. It must not keep others waiting; alone it harms nobody.
-        if self.audience.load(Ordering::Acquire) > 1 {
+        // now. It must not keep others waiting; alone it harms nobody. Nobody is here when the
+        // caller that began to wait last has left the others behind.
+        if caller.is_none() || self.audience.load(Ordering::Acquire) > 1 {
             self.driver.wake();
+        }
+        if let Some(caller) = caller {
+            caller.wake();
         }
     }
 }

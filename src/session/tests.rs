@@ -135,12 +135,12 @@ impl Client {
             panic!("no bye: {response:?}");
         };
         assert_eq!(self.raw.hear().await, None, "a bye is the last frame");
-        self.is_over().await;
+        self.end().await;
         reason
     }
 
     /// Waits until the session is over, which must not have panicked.
-    async fn is_over(self) {
+    async fn end(self) {
         patiently(self.session)
             .await
             .expect("the session has not panicked");

@@ -1,0 +1,253 @@
+//! Connections against a manager that is written by hand and may say anything, or nothing.
+
+mod ends;
+mod greeting;
+mod stalls;
+
+use tokio::time;
+
+use super::*;
+use crate::wire::tests::raw::{Raw, patiently};
+
+const SESSION: SessionId = SessionId::new(77);
+
+fn address() -> Address {
+    Address::from("/nowhere/at/all.sock")
+}
+
+fn welcome() -> Response<'static> {
+    Response::Welcome {
+        version: wire::VERSION,
+        incarnation: 1,
+        session: SESSION.number(),
+        frame_bytes: 8 << 20,
+    }
+}
+
+/// A connection that was welcomed, and the manager's end of it.
+async fn connected() -> (Arc<Connection>, Raw) {
+    let (mut manager, socket) = Raw::pair();
+    let greet = tokio::spawn(Connection::greet(address(), socket));
+    manager.hear().await.expect("a hello");
+    manager.say(&welcome()).await;
+    let connection = patiently(greet).await.unwrap().expect("welcomed");
+    (connection, manager)
+}
+
+/// Calls operation 3 of object 2, whose reply is a number.
+async fn call(connection: &Arc<Connection>) -> Result<(CallId, u64), CallError> {
+    let read =
+        |body: &[u8]| codec::decode(body).map_err(|error| CallError::Protocol(error.to_string()));
+    connection.call(2, 3, None, &[0x90], read).await
+}
+
+/// The same in a task of its own, which has written its frame.
+async fn spawned_call(
+    connection: &Arc<Connection>,
+    manager: &mut Raw,
+) -> (
+    u64,
+    tokio::task::JoinHandle<Result<(CallId, u64), CallError>>,
+) {
+    let connection = Arc::clone(connection);
+    let task = tokio::spawn(async move { call(&connection).await });
+    (hear_call(manager).await, task)
+}
+
+/// Hears a call, as [`call`] makes it, and returns its number.
+async fn hear_call(manager: &mut Raw) -> u64 {
+    let frame = manager.hear().await.expect("a call");
+    let request = codec::decode(&frame).expect("a request");
+    let Request::Call { seq, .. } = request else {
+        panic!("no call: {request:?}");
+    };
+    let expected = Request::Call {
+        seq,
+        object: 2,
+        operation: 3,
+        micros: None,
+        arguments: BlobRef(&[0x90]),
+    };
+    assert_eq!(request, expected);
+    seq
+}
+
+/// Hears that a call is withdrawn, and returns its number.
+async fn hear_withdraw(manager: &mut Raw) -> u64 {
+    let frame = manager.hear().await.expect("a withdrawal");
+    match codec::decode(&frame).expect("a request") {
+        Request::Withdraw { object: 2, seq } => seq,
+        other => panic!("no withdrawal: {other:?}"),
+    }
+}
+
+fn reply(seq: u64, body: &[u8]) -> Response<'_> {
+    Response::Reply {
+        seq,
+        body: BlobRef(body),
+    }
+}
+
+/// Why the connection was lost.
+#[track_caller]
+fn why<T: fmt::Debug>(outcome: Result<T, CallError>) -> String {
+    match outcome {
+        Err(CallError::Disconnected { why, .. }) => why,
+        other => panic!("not disconnected: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn answers_find_their_callers_in_any_order() {
+    let (connection, mut manager) = connected().await;
+    let (first, one) = spawned_call(&connection, &mut manager).await;
+    let (second, two) = spawned_call(&connection, &mut manager).await;
+    assert!(second > first);
+    manager.say(&reply(second, &[22])).await;
+    manager.say(&reply(first, &[11])).await;
+    let id = |seq| CallId::new(SESSION, seq);
+    assert_eq!(patiently(one).await.unwrap(), Ok((id(first), 11)));
+    assert_eq!(patiently(two).await.unwrap(), Ok((id(second), 22)));
+}
+
+#[tokio::test]
+async fn an_answer_to_an_unknown_call_is_ignored() {
+    let (connection, mut manager) = connected().await;
+    let (seq, task) = spawned_call(&connection, &mut manager).await;
+    for stranger in [0, seq + 1, u64::MAX] {
+        manager.say(&reply(stranger, &[9])).await;
+        let fault = Fault::Gone;
+        let fault = Response::Fault {
+            seq: stranger,
+            fault,
+        };
+        manager.say(&fault).await;
+    }
+    manager.say(&Response::Revoked { seq: 1 << 40 }).await;
+    manager.say(&Response::Gone { object: 99 }).await;
+    manager.say(&reply(seq, &[5])).await;
+    manager.say(&reply(seq, &[6])).await;
+    let (_, answer) = patiently(task).await.unwrap().unwrap();
+    assert_eq!((answer, connection.ended()), (5, None));
+}
+
+#[tokio::test]
+async fn an_answer_of_another_type_is_an_error_and_what_it_granted_is_withdrawn() {
+    let (connection, mut manager) = connected().await;
+    let opened = |seq| Response::Opened {
+        seq,
+        object: 2,
+        name: "x".to_owned(),
+        operations: vec![],
+    };
+    let (seq, task) = spawned_call(&connection, &mut manager).await;
+    manager.say(&opened(seq)).await;
+    let outcome = patiently(task).await.unwrap();
+    assert!(matches!(outcome, Err(CallError::Protocol(_))));
+    assert_eq!(hear_withdraw(&mut manager).await, seq);
+    for body in [&[][..], &[0xc1], &[0xa1, b'x'], &[5, 5], &[0x91; 100]] {
+        let (seq, task) = spawned_call(&connection, &mut manager).await;
+        manager.say(&reply(seq, body)).await;
+        let outcome = patiently(task).await.unwrap();
+        assert!(matches!(outcome, Err(CallError::Protocol(_))), "{body:?}");
+        assert_eq!(hear_withdraw(&mut manager).await, seq);
+    }
+    let task = tokio::spawn({
+        let connection = Arc::clone(&connection);
+        async move { connection.open("lock", None, Some(&[0xc0])).await }
+    });
+    let frame = manager.hear().await.unwrap();
+    let Ok(Request::Open { seq, .. }) = codec::decode(&frame) else {
+        panic!("no open");
+    };
+    manager.say(&reply(seq, &[0xc0])).await;
+    let outcome = patiently(task).await.unwrap();
+    assert!(matches!(outcome, Err(CallError::Protocol(_))));
+    assert_eq!(connection.ended(), None);
+}
+
+#[tokio::test]
+async fn a_fault_is_the_error_of_its_call_and_nothing_is_withdrawn() {
+    let (connection, mut manager) = connected().await;
+    for (fault, error) in [
+        (Fault::TimedOut, CallError::TimedOut),
+        (Fault::Gone, CallError::Gone),
+        (Fault::Withdrawn, CallError::Fault(Fault::Withdrawn)),
+    ] {
+        let (seq, task) = spawned_call(&connection, &mut manager).await;
+        manager.say(&Response::Fault { seq, fault }).await;
+        assert_eq!(patiently(task).await.unwrap(), Err(error));
+    }
+    // What comes next is a call and no withdrawal.
+    spawned_call(&connection, &mut manager).await;
+}
+
+#[tokio::test]
+async fn a_revoked_grant_and_a_gone_object_are_lost() {
+    let (connection, mut manager) = connected().await;
+    let mut lost = Vec::new();
+    for _ in 0..2 {
+        let (seq, task) = spawned_call(&connection, &mut manager).await;
+        manager.say(&reply(seq, &[1])).await;
+        let (grant, _) = patiently(task).await.unwrap().unwrap();
+        assert!(connection.is_valid(2, grant));
+        let connection = Arc::clone(&connection);
+        let task = tokio::spawn(async move { connection.lost(2, grant).await });
+        lost.push((grant, task));
+    }
+    let (second, second_lost) = lost.pop().unwrap();
+    let (first, first_lost) = lost.pop().unwrap();
+    let revoked = Response::Revoked { seq: first.seq() };
+    manager.say(&revoked).await;
+    patiently(first_lost).await.unwrap();
+    assert!(!connection.is_valid(2, first) && connection.is_valid(2, second));
+    assert!(!second_lost.is_finished());
+    manager.say(&Response::Gone { object: 2 }).await;
+    patiently(second_lost).await.unwrap();
+    assert!(!connection.is_valid(2, second));
+}
+
+#[tokio::test]
+async fn a_dropped_call_is_withdrawn_and_its_late_answer_is_nobodys() {
+    let (connection, mut manager) = connected().await;
+    let patience = Duration::from_millis(20);
+    let outcome = time::timeout(patience, call(&connection)).await;
+    assert!(outcome.is_err());
+    let seq = hear_call(&mut manager).await;
+    assert_eq!(hear_withdraw(&mut manager).await, seq);
+    manager.say(&reply(seq, &[1])).await;
+    let (next, task) = spawned_call(&connection, &mut manager).await;
+    manager.say(&reply(next, &[2])).await;
+    assert_eq!(patiently(task).await.unwrap().unwrap().1, 2);
+    assert!(lock(&connection.state).in_flight.is_empty());
+}
+
+#[tokio::test]
+async fn a_call_dropped_after_its_answer_came_is_withdrawn_all_the_same() {
+    let (connection, mut manager) = connected().await;
+    let mut dropped = Box::pin(call(&connection));
+    assert!(futures::poll!(&mut dropped).is_pending());
+    let seq = hear_call(&mut manager).await;
+    manager.say(&reply(seq, &[1])).await;
+    // A later call reads for both.
+    let (next, task) = spawned_call(&connection, &mut manager).await;
+    manager.say(&reply(next, &[2])).await;
+    patiently(task).await.unwrap().unwrap();
+    drop(dropped);
+    assert_eq!(hear_withdraw(&mut manager).await, seq);
+}
+
+#[tokio::test]
+async fn what_is_above_the_managers_limit_is_refused_here_and_harms_nobody() {
+    let (connection, mut manager) = connected().await;
+    let large = vec![0; 8 << 20];
+    let outcome = connection.call(2, 3, None, &large, |_| Ok(())).await;
+    let Err(CallError::Fault(Fault::BadArguments(why))) = outcome else {
+        panic!("not refused: {outcome:?}");
+    };
+    assert!(why.contains("above the limit of 8388608"), "{why}");
+    connection.cast(2, 3, &large);
+    let (seq, task) = spawned_call(&connection, &mut manager).await;
+    manager.say(&reply(seq, &[1])).await;
+    patiently(task).await.unwrap().unwrap();
+}

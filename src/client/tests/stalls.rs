@@ -1,0 +1,149 @@
+//! Managers and callers that stand still: nothing blocks, and nobody waits for somebody else.
+
+use std::time::Instant;
+
+use tokio::runtime::Builder;
+
+use super::*;
+
+/// Far above what a call that does not wait takes, far below a test's patience.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn a_manager_that_does_not_read_blocks_nobody() {
+    let (connection, manager) = connected().await;
+    let started = Instant::now();
+    let large = vec![0; 1 << 20];
+    for _ in 0..20 {
+        let call = connection.call(2, 3, None, &large, |_| Ok(()));
+        let outcome = time::timeout(Duration::from_millis(5), call).await;
+        assert!(outcome.is_err(), "it times out");
+        connection.cast(2, 3, &large);
+        assert!(connection.is_valid(2, CallId::new(SESSION, 1)));
+    }
+    assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
+    // Once it reads, everything is there, in order and whole.
+    let mut manager = manager;
+    let mut last = 0;
+    for _ in 0..20 {
+        let frame = manager.hear().await.expect("a call");
+        let Ok(Request::Call { seq, .. }) = codec::decode(&frame) else {
+            panic!("no call");
+        };
+        assert!(seq > last);
+        last = seq;
+        assert_eq!(hear_withdraw(&mut manager).await, seq);
+        let frame = manager.hear().await.expect("a cast");
+        assert!(matches!(codec::decode(&frame), Ok(Request::Cast { seq, .. }) if seq == last + 1));
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_polls_keeps_no_other_waiting() {
+    for stalled_first in [true, false] {
+        let (connection, mut manager) = connected().await;
+        let mut stalled = Box::pin(call(&connection));
+        let (seq, task);
+        if stalled_first {
+            assert!(futures::poll!(&mut stalled).is_pending());
+            hear_call(&mut manager).await;
+            (seq, task) = spawned_call(&connection, &mut manager).await;
+        } else {
+            (seq, task) = spawned_call(&connection, &mut manager).await;
+            assert!(futures::poll!(&mut stalled).is_pending());
+            hear_call(&mut manager).await;
+        }
+        manager.say(&reply(seq, &[1])).await;
+        assert_eq!(patiently(task).await.unwrap().unwrap().1, 1);
+        let other = if stalled_first { seq - 1 } else { seq + 1 };
+        manager.say(&reply(other, &[2])).await;
+        assert_eq!(patiently(stalled).await.unwrap().1, 2);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_keeps_no_other_waiting() {
+    let (connection, mut manager) = connected().await;
+    let (seq, task) = spawned_call(&connection, &mut manager).await;
+    let mut dropped = Box::pin(call(&connection));
+    assert!(futures::poll!(&mut dropped).is_pending());
+    hear_call(&mut manager).await;
+    // The answer wakes the call that has begun to wait last, which is dropped before it is polled.
+    manager.say(&reply(seq, &[1])).await;
+    drop(dropped);
+    assert_eq!(patiently(task).await.unwrap().unwrap().1, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_thousand_calls_of_many_threads_are_all_answered() {
+    let (connection, mut manager) = connected().await;
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let connection = Arc::clone(&connection);
+            tokio::spawn(async move {
+                for _ in 0..125 {
+                    call(&connection).await.expect("an answer");
+                }
+            })
+        })
+        .collect();
+    for _ in 0..1_000 {
+        let seq = hear_call(&mut manager).await;
+        manager.say(&reply(seq, &[1])).await;
+    }
+    for task in tasks {
+        patiently(task).await.unwrap();
+    }
+}
+
+#[test]
+fn a_connection_outlives_the_runtime_that_it_was_made_on() {
+    let runtime = || Builder::new_current_thread().enable_all().build().unwrap();
+    let (first, second) = (runtime(), runtime());
+    let (connection, mut manager) = second.block_on(async {
+        let (mut manager, socket) = Raw::pair();
+        let greet = first.spawn(Connection::greet(address(), socket));
+        let driven = std::thread::spawn(move || {
+            let connection = first.block_on(greet).unwrap().unwrap();
+            first.block_on(async {
+                // It has a driver here now, and a call that is given up with the runtime.
+                let outcome = time::timeout(Duration::from_millis(5), call(&connection)).await;
+                assert!(outcome.is_err());
+            });
+            drop(first);
+            connection
+        });
+        manager.hear().await.expect("a hello");
+        manager.say(&welcome()).await;
+        let driven = tokio::task::spawn_blocking(|| driven.join().unwrap());
+        (patiently(driven).await.unwrap(), manager)
+    });
+    second.block_on(async {
+        let seq = hear_call(&mut manager).await;
+        assert_eq!(hear_withdraw(&mut manager).await, seq);
+        let (seq, task) = spawned_call(&connection, &mut manager).await;
+        manager.say(&reply(seq, &[1])).await;
+        assert_eq!(patiently(task).await.unwrap().unwrap().1, 1);
+    });
+}
+
+#[test]
+fn a_call_that_moves_away_from_a_runtime_that_ends_is_answered() {
+    let runtime = || Builder::new_current_thread().enable_all().build().unwrap();
+    let (first, second) = (runtime(), runtime());
+    let (connection, mut manager) = second.block_on(connected());
+    let mut moved = Box::pin({
+        let connection = Arc::clone(&connection);
+        async move { call(&connection).await }
+    });
+    first.block_on(async { assert!(futures::poll!(&mut moved).is_pending()) });
+    drop(first);
+    second.block_on(async {
+        let moved = tokio::spawn(moved);
+        // It is polled here before it has its answer.
+        tokio::task::yield_now().await;
+        let seq = hear_call(&mut manager).await;
+        manager.say(&reply(seq, &[1])).await;
+        assert_eq!(patiently(moved).await.unwrap().unwrap().1, 1);
+    });
+}
