@@ -35,7 +35,7 @@ struct Options {
     #[arg(long, default_value_t = 4)]
     workers: usize,
     /// How many tasks may be inside at once.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     permits: u32,
     /// What the random numbers come from.
     #[arg(long, default_value_t = 7)]
@@ -132,6 +132,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         pool.join().await?;
         let Options { tasks, workers, .. } = options;
         println!("{tasks} tasks, {workers} workers, at most {most} inside at once");
+        if most > options.permits {
+            return Err("that is more than were let in".into());
+        }
         Ok(())
     })
 }

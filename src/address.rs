@@ -8,18 +8,25 @@ use std::{
     env, fmt,
     fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     process,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::{StartError, wire::Door};
+use crate::{
+    StartError,
+    wire::{Door, Socket},
+};
 
 /// Where a manager is reached: the path of its socket.
 ///
@@ -51,6 +58,9 @@ impl Address {
 
 impl From<&str> for Address {
     fn from(text: &str) -> Self {
+        if matches!(text, "" | "." | "..") {
+            return Self(text.into());
+        }
         if !text.contains('/') {
             return Self(
                 runtime_folder()
@@ -95,6 +105,9 @@ impl fmt::Display for Address {
 /// What the sockets of managers without an address of their choice begin with.
 const ANONYMOUS: &str = "manager-";
 
+/// How long a foreign program whose socket is in the way may take to be found alive.
+const FOREIGN_PATIENCE: Duration = Duration::from_millis(100);
+
 /// The longest path that fits a socket's address.
 const MOST_PATH_BYTES: usize = 100;
 
@@ -129,20 +142,21 @@ impl Claim {
     /// the folder is open to others.
     pub(crate) fn stake(address: Address) -> Result<(Self, Door), StartError> {
         let path = address.path();
-        if path.as_os_str().len() > MOST_PATH_BYTES {
-            return Err(StartError::BadAddress {
-                why: format!("a socket's path has at most {MOST_PATH_BYTES} bytes"),
-                address,
-            });
-        }
+        check(path).map_err(|why| unusable(&address, why))?;
         prepare_folder(&address)?;
         let lock_path = lock_path(path);
         let Some(lock) = lock_exclusively(&lock_path).map_err(|error| failed(&address, &error))?
         else {
             return Err(StartError::AddressInUse { address });
         };
-        // Nobody alive can have bound what is left here.
-        remove_if_there(path).map_err(|error| failed(&address, &error))?;
+        // No manager alive has bound what is left here, but some other program may have.
+        if fs::symlink_metadata(path).is_ok() {
+            if Socket::connect(path, FOREIGN_PATIENCE).is_ok() {
+                let _ = remove_if_there(&lock_path);
+                return Err(StartError::AddressInUse { address });
+            }
+            remove_if_there(path).map_err(|error| failed(&address, &error))?;
+        }
         let claim = Self {
             address,
             lock_path,
@@ -152,9 +166,7 @@ impl Claim {
             Door::bind(claim.address.path()).map_err(|error| failed(&claim.address, &error))?;
         Ok((claim, door))
     }
-}
 
-impl Claim {
     /// What is claimed.
     pub(crate) const fn address(&self) -> &Address {
         &self.address
@@ -169,11 +181,36 @@ impl Drop for Claim {
     }
 }
 
-fn failed(address: &Address, error: &io::Error) -> StartError {
+/// Refuses what cannot be a socket, before anything is made or removed there.
+fn check(path: &Path) -> Result<(), String> {
+    if !path.is_absolute()
+        || path.file_name().is_none()
+        || path.as_os_str().as_bytes().ends_with(b"/")
+    {
+        return Err("an address is a name, or the path of a socket".to_owned());
+    }
+    if path.as_os_str().len() > MOST_PATH_BYTES {
+        return Err(format!(
+            "a socket's path has at most {MOST_PATH_BYTES} bytes"
+        ));
+    }
+    match fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            Err("there is a file that is no socket: remove it, or use another address".to_owned())
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+fn unusable(address: &Address, why: String) -> StartError {
     StartError::BadAddress {
         address: address.clone(),
-        why: error.to_string(),
+        why,
     }
+}
+
+fn failed(address: &Address, error: &io::Error) -> StartError {
+    unusable(address, error.to_string())
 }
 
 fn lock_path(socket: &Path) -> PathBuf {
@@ -260,5 +297,67 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn address(folder: &tempfile::TempDir, name: &str) -> Address {
+        Address::from(folder.path().join(name).to_str().expect("a path of ASCII"))
+    }
+
+    fn files(folder: &tempfile::TempDir) -> usize {
+        fs::read_dir(folder.path()).unwrap().count()
+    }
+
+    #[test]
+    fn what_is_no_socket_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("data"), "precious").unwrap();
+        fs::create_dir(folder.path().join("folder")).unwrap();
+        for name in ["data", "folder", "folder/"] {
+            let refused = Claim::stake(address(&folder, name)).unwrap_err();
+            assert!(
+                matches!(refused, StartError::BadAddress { .. }),
+                "{refused}"
+            );
+        }
+        assert_eq!(
+            fs::read_to_string(folder.path().join("data")).unwrap(),
+            "precious"
+        );
+        assert_eq!(files(&folder), 2);
+    }
+
+    #[test]
+    fn the_socket_of_another_living_program_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let foreign = UnixListener::bind(folder.path().join("socket")).unwrap();
+        let refused = Claim::stake(address(&folder, "socket")).unwrap_err();
+        assert!(
+            matches!(refused, StartError::AddressInUse { .. }),
+            "{refused}"
+        );
+        assert_eq!(files(&folder), 1);
+        drop(foreign);
+        let taken_over = Claim::stake(address(&folder, "socket")).unwrap();
+        assert!(Claim::stake(address(&folder, "socket")).is_err());
+        drop(taken_over);
+        assert_eq!(files(&folder), 0);
+    }
+
+    #[test]
+    fn an_empty_name_is_no_address() {
+        for name in ["", ".", ".."] {
+            let refused = Claim::stake(Address::from(name)).unwrap_err();
+            assert!(
+                matches!(refused, StartError::BadAddress { .. }),
+                "{refused}"
+            );
+        }
     }
 }

@@ -80,7 +80,7 @@ pub use manager::{Manager, ManagerBuilder, Named};
 pub use pool::{Pool, PoolBuilder, TaskHandle};
 pub use program::{Program, program};
 pub use proxy::{
-    Proxy, Token,
+    Grant, Proxy, Token,
     lock::{Lock, LockGuard, StrictError, Ticket},
     semaphore::{BoundedSemaphore, Permit, Semaphore, SemaphoreOf},
 };

@@ -6,6 +6,7 @@
 //!
 //! Invariant: a proxy knows no socket, and no guard's drop waits, blocks or panics.
 
+mod hold;
 pub(crate) mod lock;
 pub(crate) mod semaphore;
 
@@ -17,9 +18,11 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper_actors::{CallId, Operation, Primitive, Refusal, Serve, codec};
+use lockkeeper_actors::{CallId, Operation, Primitive, Serve, codec};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use self::hold::Grant;
+pub(crate) use self::hold::Hold;
 use crate::{
     Address, CallError,
     client::{Connection, Object, background},
@@ -194,6 +197,31 @@ impl<P: Primitive> Proxy<P> {
         Ok(reply)
     }
 
+    /// Calls the object for something to be held, and waits until it is granted, at most for the
+    /// time if there is one: for the guards of your own kind.
+    ///
+    /// The id of the call, which the kind has seen as [`Call::id`](crate::Call::id), is the grant.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::call_timeout`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::call`].
+    pub async fn hold<O: Operation>(
+        &self,
+        operation: O,
+        timeout: Option<Duration>,
+    ) -> Result<(O::Reply, Grant<P>), CallError>
+    where
+        P: Serve<O>,
+    {
+        let bound = self.bound().await?;
+        let (grant, reply) = bound.call(&operation, timeout).await?;
+        Ok((reply, Grant::new(Hold::new(bound, grant))))
+    }
+
     /// Calls the object from a plain thread.
     ///
     /// # Errors
@@ -305,69 +333,6 @@ impl Bound {
 
 fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CallError> {
     codec::encode(value).map_err(|error| CallError::Protocol(error.to_string()))
-}
-
-/// What a guard holds on to: a grant of one object.
-#[derive(Debug)]
-pub(crate) struct Hold {
-    bound: Arc<Bound>,
-    grant: CallId,
-}
-
-impl Hold {
-    pub(crate) fn new(bound: &Arc<Bound>, grant: CallId) -> Self {
-        Self {
-            bound: Arc::clone(bound),
-            grant,
-        }
-    }
-
-    pub(crate) const fn grant(&self) -> CallId {
-        self.grant
-    }
-
-    /// A second hold of the same grant, for permits that are split.
-    pub(crate) fn share(&self) -> Self {
-        Self::new(&self.bound, self.grant)
-    }
-
-    /// Whether both are of one object and one session.
-    pub(crate) fn is_sibling(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.bound.connection, &other.bound.connection)
-            && self.bound.object.number == other.bound.object.number
-    }
-
-    pub(crate) fn is_valid(&self) -> bool {
-        self.bound
-            .connection
-            .is_valid(self.bound.object.number, self.grant)
-    }
-
-    /// Waits until the grant no longer stands, without borrowing the guard.
-    pub(crate) fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
-        let (bound, grant) = (Arc::clone(&self.bound), self.grant);
-        async move { bound.connection.lost(bound.object.number, grant).await }
-    }
-
-    /// Calls the object that granted.
-    pub(crate) async fn call<T, O>(&self, operation: &O) -> Result<T, CallError>
-    where
-        O: Operation<Reply = Result<T, Refusal>>,
-    {
-        let (_, reply) = self.bound.call(operation, None).await?;
-        Ok(reply?)
-    }
-
-    /// Tells the object that granted, and does not wait.
-    pub(crate) fn cast<O: Operation>(&self, operation: &O) {
-        self.bound.cast(operation);
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.bound.connection.forget(self.grant);
-    }
 }
 
 /// `None` for a call that did not get its turn at once.

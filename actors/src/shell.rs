@@ -40,10 +40,10 @@ pub struct Abandoned {
 impl fmt::Display for Abandoned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Peer { pid, program, .. } = &self.holder;
+        let (held, fence) = (self.held, self.fence);
         write!(
             f,
-            "abandoned by process {pid} ({program}) after {:?}",
-            self.held
+            "abandoned by process {pid} ({program}) after {held:.1?}, fence {fence}"
         )
     }
 }

@@ -271,7 +271,7 @@ impl LockGuard {
 
     /// Waits until the lock is no longer held: until the session is lost, or somebody forces the
     /// lock open. Borrows nothing, so that work can be raced against it.
-    pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
         self.hold.lost()
     }
 

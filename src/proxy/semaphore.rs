@@ -334,7 +334,7 @@ impl Permit {
 
     /// Waits until the permits are no longer held: until the session is lost or the semaphore is
     /// removed. Borrows nothing, so that work can be raced against it.
-    pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
         // All parts are of one object and one session, so they are lost together.
         let lost = self.parts.first().map(|part| part.hold.lost());
         async move {

@@ -1,0 +1,231 @@
+//! Shows a hosted kind of one's own: a rack of numbered devices, say graphics cards. A semaphore
+//! tells that one is free; the rack tells which.
+//!
+//!     cargo run --release --example custom_kind
+//!
+//! Twelve tasks in five processes share three devices. Whoever finds none waits in line, and the
+//! device of a process that dies goes to the next. It prints a line a task, and last that all
+//! devices are back:
+//!
+//!     task  0 had device 0 in worker 4711
+//!     a device was lost: worker process 4713 ended while it ran the task
+//!     ...
+//!     11 tasks had a device each, 1 died with one, and all 3 are back
+
+use std::{collections::HashMap, error::Error, fs::File, path::PathBuf, process, time::Duration};
+
+use futures::{StreamExt, future::try_join_all};
+use lockkeeper::{
+    Call, CallError, CallId, Grant, HangUp, Manager, Operation, Operations, Pool, Primitive, Proxy,
+    Refusal, Serve, Task, TaskError, TaskFault, WaitQueue,
+};
+use serde::{Deserialize, Serialize};
+
+const DEVICES: u32 = 3;
+const TASKS: u32 = 12;
+const WORKERS: usize = 5;
+/// The task that dies with its device.
+const DOOMED: u32 = 4;
+
+/// The kind, as the manager runs it: a state machine without a thread, a clock or a socket.
+struct Rack {
+    free: Vec<u32>,
+    /// Each device that is out, by the call that took it.
+    taken: HashMap<u32, CallId>,
+    waiting: WaitQueue<Call<u32>>,
+}
+
+/// Takes a device, and waits for one if there is none.
+#[derive(Serialize, Deserialize)]
+struct Take;
+
+/// Gives back what that call took.
+#[derive(Serialize, Deserialize)]
+struct GiveBack(CallId);
+
+impl Operation for Take {
+    const NAME: &'static str = "take";
+    type Reply = u32;
+}
+
+impl Operation for GiveBack {
+    const NAME: &'static str = "give_back";
+    type Reply = ();
+}
+
+impl Rack {
+    /// Hands devices out while there are some and somebody waits.
+    fn hand_out(&mut self) {
+        while let Some(&device) = self.free.last()
+            && let Some(call) = self.waiting.pop_front()
+        {
+            self.free.pop();
+            self.taken.insert(device, call.id());
+            call.reply(device);
+        }
+    }
+
+    /// Takes devices back, and hands them on.
+    fn take_back(&mut self, is_over: impl Fn(CallId) -> bool) {
+        let back = self.taken.extract_if(|_, taker| is_over(*taker));
+        self.free.extend(back.map(|(device, _)| device));
+        self.hand_out();
+    }
+}
+
+impl Primitive for Rack {
+    const KIND: &'static str = "rack";
+    type Spec = u32;
+
+    fn create(devices: u32) -> Result<Self, Refusal> {
+        if devices == 0 {
+            let why = "a rack has at least one device, not 0";
+            return Err(Refusal::Invalid(why.to_owned()));
+        }
+        Ok(Self {
+            free: (0..devices).rev().collect(),
+            taken: HashMap::new(),
+            waiting: WaitQueue::new(),
+        })
+    }
+
+    fn operations(operations: &mut Operations<Self>) {
+        operations.on::<Take>().on::<GiveBack>();
+    }
+
+    /// The caller of `id` has left, before its answer or without seeing it.
+    fn withdraw(&mut self, id: CallId) {
+        drop(self.waiting.remove(id));
+        self.take_back(|taker| taker == id);
+    }
+
+    /// A process has ended.
+    fn hang_up(&mut self, ended: &HangUp) {
+        self.waiting.remove_session(ended.session);
+        self.take_back(|taker| taker.session() == ended.session);
+    }
+}
+
+impl Serve<Take> for Rack {
+    fn serve(&mut self, _: Take, call: Call<u32>) {
+        self.waiting.push(call.id(), call);
+        self.hand_out();
+    }
+}
+
+impl Serve<GiveBack> for Rack {
+    fn serve(&mut self, GiveBack(grant): GiveBack, call: Call<()>) {
+        self.take_back(|taker| taker == grant);
+        call.reply(());
+    }
+}
+
+/// The rack, as its users see it.
+#[derive(Clone, Serialize, Deserialize)]
+struct Devices(Proxy<Rack>);
+
+impl Devices {
+    /// Waits for a device, at most ten seconds.
+    async fn take(&self) -> Result<Device, CallError> {
+        let (number, grant) = self.0.hold(Take, Some(Duration::from_secs(10))).await?;
+        Ok(Device { number, grant })
+    }
+}
+
+/// A device, given back on drop.
+struct Device {
+    number: u32,
+    grant: Grant<Rack>,
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.grant.cast(&GiveBack(self.grant.id()));
+    }
+}
+
+/// Works with a device for a while.
+#[derive(Serialize, Deserialize)]
+struct Job {
+    number: u32,
+    devices: Devices,
+    folder: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Done {
+    number: u32,
+    device: u32,
+    worker: u32,
+}
+
+impl Task for Job {
+    const NAME: &'static str = "job";
+    type Output = Result<Done, CallError>;
+
+    async fn run(self) -> Self::Output {
+        let device = self.devices.take().await?;
+        if self.number == DOOMED {
+            process::exit(1);
+        }
+        // A witness that does not rely on the rack: the system locks a file for one at a time.
+        let witness = File::create(self.folder.join(device.number.to_string()))
+            .expect("the witness is a file of this example");
+        witness.try_lock().expect("nobody else has the device");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        drop(witness);
+        Ok(Done {
+            number: self.number,
+            device: device.number,
+            worker: process::id(),
+        })
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    lockkeeper::program()
+        .kind::<Rack>()
+        .task::<Job>()
+        .run(async {
+            let folder = tempfile::tempdir()?;
+            let manager = Manager::spawn().await?;
+            let devices = Devices(manager.open::<Rack>(DEVICES).await?);
+            let pool = Pool::new(WORKERS).await?;
+
+            let jobs = (0..TASKS).map(|number| Job {
+                number,
+                devices: devices.clone(),
+                folder: folder.path().to_owned(),
+            });
+            let (mut done, mut died) = (0, 0);
+            let mut outcomes = pool.imap_unordered(jobs);
+            while let Some(outcome) = outcomes.next().await {
+                match outcome {
+                    Err(TaskError::Failed(fault @ TaskFault::WorkerDied { .. })) => {
+                        println!("a device was lost: {fault}");
+                        died += 1;
+                    }
+                    outcome => {
+                        let Done {
+                            number,
+                            device,
+                            worker,
+                        } = outcome??;
+                        println!("task {number:>2} had device {device} in worker {worker}");
+                        done += 1;
+                    }
+                }
+            }
+            pool.join().await?;
+
+            let all = try_join_all((0..DEVICES).map(|_| devices.take())).await?;
+            let back = all.len();
+            println!(
+                "{done} tasks had a device each, {died} died with one, and all {back} are back"
+            );
+            if (done, died) != (TASKS - 1, 1) {
+                return Err("one task was to die, and no other".into());
+            }
+            Ok(())
+        })
+}

@@ -1,0 +1,121 @@
+//! What a guard holds on to: the grant of one call by one object.
+
+use std::{fmt, future::Future, marker::PhantomData, sync::Arc};
+
+use lockkeeper_actors::{CallId, Operation, Primitive, Refusal, Serve};
+
+use super::Bound;
+use crate::CallError;
+
+/// What a guard holds on to: a grant of one object.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    bound: Arc<Bound>,
+    grant: CallId,
+}
+
+impl Hold {
+    pub(crate) fn new(bound: &Arc<Bound>, grant: CallId) -> Self {
+        Self {
+            bound: Arc::clone(bound),
+            grant,
+        }
+    }
+
+    pub(crate) const fn grant(&self) -> CallId {
+        self.grant
+    }
+
+    /// A second hold of the same grant, for permits that are split.
+    pub(crate) fn share(&self) -> Self {
+        Self::new(&self.bound, self.grant)
+    }
+
+    /// Whether both are of one object and one session.
+    pub(crate) fn is_sibling(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.bound.connection, &other.bound.connection)
+            && self.bound.object.number == other.bound.object.number
+    }
+
+    pub(crate) fn is_valid(&self) -> bool {
+        self.bound
+            .connection
+            .is_valid(self.bound.object.number, self.grant)
+    }
+
+    /// Waits until the grant no longer stands, without borrowing the guard.
+    pub(crate) fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (bound, grant) = (Arc::clone(&self.bound), self.grant);
+        async move { bound.connection.lost(bound.object.number, grant).await }
+    }
+
+    /// Calls the object that granted.
+    pub(crate) async fn call<T, O>(&self, operation: &O) -> Result<T, CallError>
+    where
+        O: Operation<Reply = Result<T, Refusal>>,
+    {
+        let (_, reply) = self.bound.call(operation, None).await?;
+        Ok(reply?)
+    }
+
+    /// Tells the object that granted, and does not wait.
+    pub(crate) fn cast<O: Operation>(&self, operation: &O) {
+        self.bound.cast(operation);
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.bound.connection.forget(self.grant);
+    }
+}
+
+/// Something that an object of kind `P` has granted: what a guard of your own holds on to.
+///
+/// It gives nothing back by itself: the drop of your guard casts what does. The kind gives it back
+/// when the session ends, in its `hang_up`.
+pub struct Grant<P> {
+    hold: Hold,
+    kind: PhantomData<fn() -> P>,
+}
+
+impl<P: Primitive> Grant<P> {
+    pub(super) const fn new(hold: Hold) -> Self {
+        Self {
+            hold,
+            kind: PhantomData,
+        }
+    }
+
+    /// The call that was granted, as the kind knows it.
+    #[must_use]
+    pub const fn id(&self) -> CallId {
+        self.hold.grant()
+    }
+
+    /// Whether it is held still, as far as this process can know: the session lives, the object
+    /// was not removed, and the kind has not revoked the grant.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.hold.is_valid()
+    }
+
+    /// Waits until it is no longer held. Borrows nothing, so that work can be raced against it.
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<P> {
+        self.hold.lost()
+    }
+
+    /// Sends the object an operation over the session that holds, and never waits.
+    pub fn cast<O: Operation>(&self, operation: &O)
+    where
+        P: Serve<O>,
+    {
+        self.hold.cast(operation);
+    }
+}
+
+impl<P> fmt::Debug for Grant<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Grant").field(&self.hold.grant()).finish()
+    }
+}
