@@ -100,10 +100,10 @@ async fn let_in(door: &OpenDoor, context: &Rc<Context>, sessions: &mut JoinSet<(
                 let most = context.limits.sessions;
                 if !is_own {
                     let reason = "this manager serves its own user alone".to_owned();
-                    sessions.spawn_local(session::refuse(link, reason, context.limits));
+                    session::refuse(&link, reason, context.limits);
                 } else if sessions.len() >= most {
                     let reason = format!("limit reached: at most {most} sessions");
-                    sessions.spawn_local(session::refuse(link, reason, context.limits));
+                    session::refuse(&link, reason, context.limits);
                 } else {
                     let id = SessionId::new(next);
                     next += 1;

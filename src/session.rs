@@ -52,6 +52,12 @@ const HIGH_WATER_BYTES: usize = 1 << 20;
 pub(crate) async fn serve(link: Link, id: SessionId, context: Rc<Context>) {
     let mut inbox = Inbox::new(wire::FIRST_FRAME_BYTES);
     let outgoing = Rc::new(Outgoing::new(context.limits));
+    // The task is dropped with the manager.
+    let mut farewell = Farewell {
+        outgoing: &outgoing,
+        link: &link,
+        reason: Some("the manager is shutting down".to_owned()),
+    };
     let hello = time::timeout(context.limits.hello, hello(&link, &mut inbox, &context));
     let end = match hello.await {
         Ok(Ok(peer)) => {
@@ -68,17 +74,35 @@ pub(crate) async fn serve(link: Link, id: SessionId, context: Rc<Context>) {
         Ok(Err(end)) => end,
         Err(_) => End::Offence("no hello came in time".to_owned()),
     };
-    if let End::Offence(reason) = end {
-        outgoing.put(&Response::Bye { reason });
-        outgoing.flush_once(&link).await;
+    farewell.reason = match end {
+        End::Left => None,
+        End::Offence(reason) => Some(reason),
+    };
+}
+
+/// Tells a client on its end why its session is over, if it is there to be told.
+struct Farewell<'a> {
+    outgoing: &'a Outgoing,
+    link: &'a Link,
+    reason: Option<String>,
+}
+
+impl Drop for Farewell<'_> {
+    fn drop(&mut self) {
+        if let Some(reason) = self.reason.take() {
+            self.outgoing.put(&Response::Bye { reason });
+            self.outgoing.flush_once(self.link);
+        }
     }
 }
 
 /// Tells a client that there is no session for it.
-pub(crate) async fn refuse(link: Link, reason: String, limits: Limits) {
-    let outgoing = Outgoing::new(limits);
-    outgoing.put(&Response::Bye { reason });
-    outgoing.flush_once(&link).await;
+pub(crate) fn refuse(link: &Link, reason: String, limits: Limits) {
+    drop(Farewell {
+        outgoing: &Outgoing::new(limits),
+        link,
+        reason: Some(reason),
+    });
 }
 
 /// Why a session ends.

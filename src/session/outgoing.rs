@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    future, io,
+    io,
     task::{self, Poll, Waker, ready},
 };
 
@@ -96,10 +96,8 @@ impl Outgoing {
     }
 
     /// Writes once. The client may be gone already, or may not read; either way it is over.
-    pub(super) async fn flush_once(&self, link: &Link) {
-        let once =
-            |task: &mut task::Context<'_>| Poll::Ready(self.poll_flush(task, link).is_ready());
-        future::poll_fn(once).await;
+    pub(super) fn flush_once(&self, link: &Link) {
+        let _ = self.poll_flush(&mut task::Context::from_waker(Waker::noop()), link);
     }
 }
 

@@ -107,7 +107,8 @@ async fn a_client_that_leaves_in_its_hello_leaves_no_session() {
 async fn a_refused_client_is_told_why_before_it_says_anything() {
     let (mut raw, socket) = Raw::pair();
     let link = Link::new(socket.into()).unwrap();
-    refuse(link, "limit reached".to_owned(), Limits::default()).await;
+    refuse(&link, "limit reached".to_owned(), Limits::default());
+    drop(link);
     let frame = raw.hear().await.expect("a bye");
     let Ok(Response::Bye { reason }) = codec::decode(&frame) else {
         panic!("no bye");
