@@ -9,13 +9,13 @@
 //! frame is written. When the connection ends, every call gets `Disconnected`; none ever hangs.
 
 mod connect;
+mod grants;
 mod pending;
 mod reader;
 
 use std::{
     collections::{HashMap, HashSet},
     fmt, io, mem,
-    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     task::{Poll, ready},
     time::Duration,
@@ -221,42 +221,6 @@ impl Connection {
         };
         // What a guard sends is small; a user's own cast above the limit is lost, as documented.
         let _ = self.write(state, &request);
-    }
-
-    /// Whether a grant still stands, as far as this process can know.
-    pub(crate) fn is_valid(self: &Arc<Self>, object: u32, grant: CallId) -> bool {
-        if let Poll::Ready(Err(why)) = self.look() {
-            self.end(&why);
-        }
-        let state = lock(&self.state);
-        state.ended.is_none()
-            && !state.gone.contains(&object)
-            && (grant.session() != self.session || !state.revoked.contains(&grant.seq()))
-    }
-
-    /// Waits until a grant no longer stands.
-    pub(crate) async fn lost(self: &Arc<Self>, object: u32, grant: CallId) {
-        let _listening = Listening::watcher(&self.audience);
-        // A runtime that cannot read ends the connection, and with it the grant.
-        if self.attach().is_ok() {
-            self.stir();
-        }
-        loop {
-            let mut changed = pin!(self.changed.notified());
-            changed.as_mut().enable();
-            if !self.is_valid(object, grant) {
-                return;
-            }
-            changed.await;
-        }
-    }
-
-    /// Forgets that a grant was revoked, since its guard is gone.
-    pub(crate) fn forget(&self, grant: CallId) {
-        let mut state = lock(&self.state);
-        if !state.revoked.is_empty() {
-            state.revoked.remove(&grant.seq());
-        }
     }
 
     /// Numbers a request, enters it as being in flight and writes it.

@@ -5,6 +5,7 @@
 //!
 //! Invariant: a session names no primitive. Whatever its client sends, only the session ends.
 
+mod hello;
 mod outgoing;
 
 use std::{
@@ -25,7 +26,7 @@ use lockkeeper_actors::{
 use tokio::time;
 use tokio_util::bytes::Bytes;
 
-use self::outgoing::Outgoing;
+use self::{hello::hello, outgoing::Outgoing};
 use crate::{
     Limits,
     supervisor::{Open, Opened, Remove, Supervisor},
@@ -117,41 +118,6 @@ enum End {
 impl From<io::Error> for End {
     fn from(_: io::Error) -> Self {
         Self::Left
-    }
-}
-
-/// Waits for the first frame and takes it.
-async fn hello(link: &Link, inbox: &mut Inbox, context: &Context) -> Result<Arc<Peer>, End> {
-    loop {
-        if let Some(frame) = inbox
-            .next()
-            .map_err(|error| End::Offence(error.to_string()))?
-        {
-            return welcome(&frame);
-        }
-        future::poll_fn(|task| poll_receive(task, link, inbox, context)).await?;
-    }
-}
-
-/// Checks the first frame.
-fn welcome(frame: &[u8]) -> Result<Arc<Peer>, End> {
-    match codec::decode::<Request<'_>>(frame) {
-        Ok(Request::Hello {
-            version: wire::VERSION,
-            pid,
-            program,
-            label,
-        }) => Ok(Arc::new(Peer {
-            pid,
-            program: program.to_owned(),
-            label: label.to_owned(),
-        })),
-        Ok(Request::Hello { version, .. }) => Err(End::Offence(format!(
-            "version {version} of the protocol is not spoken here, only {}",
-            wire::VERSION
-        ))),
-        Ok(_) => Err(End::Offence("the first frame is no hello".to_owned())),
-        Err(error) => Err(End::Offence(format!("bad frame: {error}"))),
     }
 }
 

@@ -1,0 +1,304 @@
+//! What a lock promises, as seen through its proxy and from other processes.
+
+#[path = "support/parts.rs"]
+mod parts;
+mod support;
+#[path = "support/until.rs"]
+mod until;
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use futures::FutureExt;
+use lockkeeper::{CallError, Lock, LockGuard, Manager, Refusal, StrictError, Ticket};
+use parts::{Part, play, say};
+use until::until;
+
+const NOT_HELD: CallError = CallError::Refused(Refusal::NotHeld);
+
+fn program() {
+    lockkeeper::program().in_test("children");
+}
+
+fn run<F: Future>(test: F) -> F::Output {
+    program();
+    support::run(test)
+}
+
+#[test]
+fn children() {
+    program();
+    play("adopter", adopt);
+    play("releaser", |(lock, ticket): (Lock, Ticket)| async move {
+        lock.release(ticket).await.unwrap();
+        say("released");
+    });
+    play("holder", hold);
+}
+
+/// Takes the lock over and keeps it.
+async fn adopt((lock, ticket): (Lock, Ticket)) {
+    let guard = lock.adopt(ticket.clone()).await.unwrap();
+    assert!(guard.is_valid() && guard.fence() > ticket.fence());
+    say("adopted");
+    std::future::pending::<()>().await;
+}
+
+/// Takes the lock and keeps it until it is taken away.
+async fn hold(lock: Lock) {
+    let guard = lock.acquire().await.unwrap();
+    assert!(guard.is_valid());
+    say("held");
+    guard.lost().await;
+    assert!(!guard.is_valid());
+    assert_eq!(guard.release().await, Err(NOT_HELD));
+    say("lost");
+}
+
+async fn manager_and_lock() -> (Manager, Lock) {
+    let manager = Manager::start().await.unwrap();
+    let lock = manager.lock().await.unwrap();
+    (manager, lock)
+}
+
+async fn until_waiting(lock: &Lock, waiting: u64) {
+    until("they wait", || async {
+        lock.status().await.unwrap().waiting == waiting
+    })
+    .await;
+}
+
+async fn is_free(lock: &Lock) -> bool {
+    let status = lock.status().await.unwrap();
+    !status.held && status.waiting == 0
+}
+
+/// Has another process take the lock and die with it.
+async fn die_inside(lock: &Lock) -> u32 {
+    let mut holder = Part::start("holder", lock);
+    assert_eq!(holder.hear(), "held");
+    holder.kill();
+    until("the death was noticed", || is_free(lock)).await;
+    holder.pid()
+}
+
+#[test]
+fn lock_is_granted_in_order_of_arrival_and_a_try_never_overtakes() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let guard = lock.acquire().await.unwrap();
+        let mut waiting: Vec<_> = (0..5).map(|_| Box::pin(lock.acquire())).collect();
+        for call in &mut waiting {
+            assert!(call.now_or_never().is_none());
+        }
+        assert!(lock.try_acquire().await.unwrap().is_none());
+        // The try is behind the release, and behind those who wait.
+        drop(guard);
+        assert!(lock.try_acquire().await.unwrap().is_none());
+        let mut last = None;
+        for call in waiting {
+            let guard: LockGuard = call.await.unwrap();
+            assert!(Some(guard.fence()) > last);
+            last = Some(guard.fence());
+            assert!(lock.try_acquire().await.unwrap().is_none());
+        }
+        assert!(lock.try_acquire().await.unwrap().is_some());
+    });
+}
+
+#[test]
+fn waiter_is_granted_though_others_have_come_and_gone() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        for _ in 0..100 {
+            let guard = lock.acquire().await.unwrap();
+            let waiting = tokio::spawn(lock.clone().acquire_owned());
+            until_waiting(&lock, 1).await;
+            drop(guard);
+            drop(waiting.await.unwrap().unwrap());
+        }
+    });
+}
+
+#[test]
+fn timeout_is_kept_by_the_manager_and_leaves_nothing() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let guard = lock.acquire().await.unwrap();
+        // The time itself is what is tested.
+        let (begin, patience) = (Instant::now(), Duration::from_millis(30));
+        let outcome = lock.acquire_timeout(patience).await.map(drop);
+        assert_eq!(outcome, Err(CallError::TimedOut));
+        assert!(begin.elapsed() >= patience);
+        assert_eq!(lock.status().await.unwrap().waiting, 0);
+        drop(guard);
+        let long = Duration::MAX;
+        drop(lock.acquire_timeout(long).await.unwrap());
+        let zero = lock.acquire_timeout(Duration::ZERO).await;
+        assert!(zero.unwrap().is_valid());
+    });
+}
+
+#[test]
+fn owned_futures_can_be_spawned_and_aborted() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let guard = lock.acquire().await.unwrap();
+        let aborted = tokio::spawn(lock.clone().acquire_owned());
+        until_waiting(&lock, 1).await;
+        let next = tokio::spawn(lock.clone().acquire_owned());
+        until_waiting(&lock, 2).await;
+        aborted.abort();
+        aborted.await.map(drop).unwrap_err();
+        assert_eq!(lock.status().await.unwrap().waiting, 1);
+        drop(guard);
+        drop(next.await.unwrap().unwrap());
+        assert!(is_free(&lock).await);
+    });
+}
+
+#[test]
+fn abandoned_lock_says_who_left_it_until_somebody_declares_it_consistent() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let begin = Instant::now();
+        let dead = die_inside(&lock).await;
+        for _ in 0..2 {
+            let guard = lock.acquire().await.unwrap();
+            let abandoned = guard.abandoned().unwrap();
+            assert_eq!(abandoned.holder.pid, dead);
+            assert!(abandoned.holder.program.starts_with("lock-"));
+            assert!(abandoned.held > Duration::ZERO && abandoned.held < begin.elapsed());
+            assert!(abandoned.fence < guard.fence());
+        }
+        let mut guard = lock.acquire().await.unwrap();
+        guard.mark_consistent();
+        assert_eq!(guard.abandoned(), None);
+        drop(guard);
+        assert_eq!(lock.acquire().await.unwrap().abandoned(), None);
+    });
+}
+
+#[test]
+fn strict_wait_returns_an_abandoned_lock_as_an_error_that_holds_it() {
+    run(async {
+        let (manager, lock) = manager_and_lock().await;
+        drop(lock.acquire_strict().await.unwrap());
+        let dead = die_inside(&lock).await;
+        match lock.acquire_strict().await {
+            Err(StrictError::Abandoned(mut guard)) => {
+                assert_eq!(guard.abandoned().unwrap().holder.pid, dead);
+                assert!(guard.is_valid() && lock.status().await.unwrap().held);
+                guard.mark_consistent();
+            }
+            other => panic!("{other:?}"),
+        }
+        drop(lock.acquire_strict().await.unwrap());
+        manager.shutdown().await;
+        let outcome = lock.acquire_strict().await;
+        assert!(matches!(outcome, Err(StrictError::Call(_))), "{outcome:?}");
+    });
+}
+
+#[test]
+fn lock_that_was_released_before_its_holder_died_bears_no_mark() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let ticket = lock.acquire().await.unwrap().into_ticket();
+        let mut releaser = Part::start("releaser", &(lock.clone(), ticket.clone()));
+        assert_eq!(releaser.hear(), "released");
+        assert!(is_free(&lock).await);
+        assert_eq!(lock.release(ticket.clone()).await, Err(NOT_HELD));
+        assert_eq!(lock.adopt(ticket).await.map(drop), Err(NOT_HELD));
+        assert_eq!(lock.acquire().await.unwrap().abandoned(), None);
+    });
+}
+
+#[test]
+fn another_process_may_adopt_a_hold_and_then_it_is_its_own() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let ticket = lock.acquire().await.unwrap().into_ticket();
+        let mut adopter = Part::start("adopter", &(lock.clone(), ticket.clone()));
+        assert_eq!(adopter.hear(), "adopted");
+        assert_eq!(lock.release(ticket.clone()).await, Err(NOT_HELD));
+        assert_eq!(lock.adopt(ticket).await.map(drop), Err(NOT_HELD));
+        assert!(lock.try_acquire().await.unwrap().is_none());
+        adopter.kill();
+        let guard = lock.acquire().await.unwrap();
+        assert_eq!(guard.abandoned().unwrap().holder.pid, adopter.pid());
+    });
+}
+
+#[test]
+fn ticket_that_nobody_takes_holds_the_lock_for_the_session() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let ticket = lock.acquire().await.unwrap().into_ticket();
+        assert!(lock.try_acquire().await.unwrap().is_none());
+        let guard = lock.adopt(ticket.clone()).await.unwrap();
+        assert!(guard.is_valid());
+        drop(guard);
+        assert!(is_free(&lock).await);
+        assert_eq!(lock.release(ticket).await, Err(NOT_HELD));
+    });
+}
+
+#[test]
+fn force_unlock_takes_the_lock_from_its_holder_for_the_next_in_line() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        assert!(!lock.force_unlock().await.unwrap());
+        let guard = lock.acquire().await.unwrap();
+        let mut next = Box::pin(lock.acquire());
+        assert!((&mut next).now_or_never().is_none());
+        let lost = guard.lost();
+        assert!(lock.force_unlock().await.unwrap());
+        lost.await;
+        assert!(!guard.is_valid());
+        let next = next.await.unwrap();
+        assert!(next.is_valid() && next.fence() > guard.fence());
+        assert_eq!(guard.release().await, Err(NOT_HELD));
+        assert!(next.is_valid() && lock.status().await.unwrap().held);
+        next.release().await.unwrap();
+    });
+}
+
+#[test]
+fn late_drop_of_a_lost_guard_frees_nobody_elses_lock() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let guard = lock.acquire().await.unwrap();
+        assert!(lock.force_unlock().await.unwrap());
+        let _next = lock.acquire().await.unwrap();
+        drop(guard);
+        assert!(lock.status().await.unwrap().held);
+        assert!(lock.try_acquire().await.unwrap().is_none());
+    });
+}
+
+#[test]
+fn process_whose_lock_is_taken_away_is_told() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let mut holder = Part::start("holder", &lock);
+        assert_eq!(holder.hear(), "held");
+        assert!(lock.force_unlock().await.unwrap());
+        assert_eq!(holder.hear(), "lost");
+        assert!(is_free(&lock).await);
+    });
+}
+
+#[test]
+fn clones_and_deserialized_proxies_are_one_lock() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let token = serde_json::to_string(&lock).unwrap();
+        let copy: Lock = serde_json::from_str(&token).unwrap();
+        let _guard = copy.acquire().await.unwrap();
+        assert!(lock.clone().try_acquire().await.unwrap().is_none());
+        assert_eq!(copy.token().name(), lock.token().name());
+    });
+}

@@ -1,0 +1,274 @@
+//! What becomes of a pool's tasks when its workers die.
+
+#[path = "support/seed.rs"]
+mod seed;
+#[path = "support/signals.rs"]
+mod signals;
+mod support;
+#[path = "support/until.rs"]
+mod until;
+
+use std::{
+    fs,
+    future::{self, Future},
+    path::PathBuf,
+    process,
+};
+
+use futures::StreamExt;
+use lockkeeper::{CallError, Lock, Manager, Pool, Task, TaskError, TaskFault};
+use rand::Rng;
+use seed::seeded;
+use serde::{Deserialize, Serialize};
+use signals::{is_running, kill};
+use until::until;
+
+/// The worker.
+#[derive(Debug, Serialize, Deserialize)]
+struct Who;
+
+impl Task for Who {
+    const NAME: &'static str = "who";
+    type Output = u32;
+
+    async fn run(self) -> u32 {
+        process::id()
+    }
+}
+
+/// A number in an ordinary way, or the end of the worker within the lock.
+#[derive(Debug, Serialize, Deserialize)]
+enum Fate {
+    Live(u64),
+    Die(Lock),
+}
+
+impl Task for Fate {
+    const NAME: &'static str = "fate";
+    type Output = Result<u64, CallError>;
+
+    async fn run(self) -> Self::Output {
+        match self {
+            Self::Live(number) => Ok(number),
+            Self::Die(lock) => {
+                let _guard = lock.acquire().await?;
+                kill(process::id());
+                future::pending().await
+            }
+        }
+    }
+}
+
+/// Ends the worker as often as the file has lines, each time taking one.
+#[derive(Debug, Serialize, Deserialize)]
+struct DieOften(PathBuf);
+
+impl Task for DieOften {
+    const NAME: &'static str = "die_often";
+    type Output = u32;
+
+    async fn run(self) -> u32 {
+        let lines = fs::read_to_string(&self.0).expect("the file is there");
+        if let Some((_, rest)) = lines.split_once('\n') {
+            fs::write(&self.0, rest).expect("the file is there");
+            kill(process::id());
+            future::pending::<()>().await;
+        }
+        process::id()
+    }
+}
+
+/// Ends the worker in an orderly way.
+#[derive(Debug, Serialize, Deserialize)]
+struct Exit;
+
+impl Task for Exit {
+    const NAME: &'static str = "exit";
+    type Output = ();
+
+    async fn run(self) {
+        process::exit(0);
+    }
+}
+
+/// An initializer that fails once the file is gone.
+#[derive(Debug, Serialize, Deserialize)]
+struct Need(PathBuf);
+
+impl Task for Need {
+    const NAME: &'static str = "need";
+    type Output = ();
+
+    async fn run(self) {
+        assert!(self.0.exists(), "the file is gone");
+    }
+}
+
+fn program() {
+    lockkeeper::program()
+        .task::<Who>()
+        .task::<Fate>()
+        .task::<DieOften>()
+        .task::<Exit>()
+        .task::<Need>()
+        .in_test("children");
+}
+
+fn run<F: Future>(test: F) -> F::Output {
+    program();
+    support::run(test)
+}
+
+#[test]
+fn children() {
+    program();
+}
+
+fn worker_died(pid: u32) -> TaskError {
+    TaskError::Failed(TaskFault::WorkerDied { pid })
+}
+
+#[test]
+fn killed_worker_fails_only_its_task_frees_what_it_held_and_is_replaced() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        let pool = Pool::new(2).await.unwrap();
+        let before = pool.pids().await;
+        let tasks: Vec<Fate> = (0..20)
+            .map(|number| match number {
+                7 => Fate::Die(lock.clone()),
+                number => Fate::Live(number),
+            })
+            .collect();
+        let outcomes: Vec<_> = pool.imap(tasks).collect().await;
+        let guard = lock.acquire().await.unwrap();
+        let dead = guard.abandoned().unwrap().holder.pid;
+        assert!(before.contains(&dead), "{dead} is none of {before:?}");
+        for (outcome, number) in outcomes.into_iter().zip(0..) {
+            match number {
+                7 => assert_eq!(outcome, Err(worker_died(dead))),
+                number => assert_eq!(outcome, Ok(Ok(number))),
+            }
+        }
+        until("another is in its place", || async {
+            let now = pool.pids().await;
+            now.len() == 2 && !now.contains(&dead)
+        })
+        .await;
+        assert!(!is_running(dead));
+        pool.join().await.unwrap();
+    });
+}
+
+#[test]
+fn idle_worker_that_is_killed_is_replaced() {
+    run(async {
+        let pool = Pool::new(1).await.unwrap();
+        let dead = pool.apply(Who).await.unwrap();
+        kill(dead);
+        until("another is in its place", || async {
+            let now = pool.pids().await;
+            now.len() == 1 && now != [dead]
+        })
+        .await;
+        assert_eq!(pool.pids().await, [pool.apply(Who).await.unwrap()]);
+    });
+}
+
+#[test]
+fn every_worker_may_be_killed_at_any_time_and_all_tasks_have_an_outcome() {
+    run(async {
+        let mut random = seeded();
+        let pool = Pool::builder(3).retries(1000).start().await.unwrap();
+        let tasks = (0..3000).map(|_| Who);
+        let mut outcomes = Box::pin(pool.imap(tasks));
+        let mut count = 0;
+        while let Some(outcome) = outcomes.next().await {
+            outcome.unwrap();
+            count += 1;
+            if random.random_ratio(1, 100)
+                && let Some(pid) = pool.pids().await.first()
+            {
+                kill(*pid);
+            }
+        }
+        assert_eq!(count, 3000);
+    });
+}
+
+#[test]
+fn task_of_a_killed_worker_is_run_again_as_often_as_asked() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("lives");
+        let pool = Pool::builder(1).retries(2).start().await.unwrap();
+        fs::write(&file, "one\ntwo\n").unwrap();
+        pool.apply(DieOften(file.clone())).await.unwrap();
+        fs::write(&file, "one\ntwo\nthree\nfour\n").unwrap();
+        let outcome = pool.apply(DieOften(file.clone())).await;
+        let died = matches!(
+            outcome,
+            Err(TaskError::Failed(TaskFault::WorkerDied { .. }))
+        );
+        assert!(died, "{outcome:?}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "four\n");
+    });
+}
+
+#[test]
+fn killed_worker_fails_its_whole_chunk_and_no_other() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        let pool = Pool::builder(2).chunk_size(3).start().await.unwrap();
+        let tasks = (0..9).map(|number| match number {
+            4 => Fate::Die(lock.clone()),
+            number => Fate::Live(number),
+        });
+        let outcomes: Vec<_> = pool.imap(tasks.collect::<Vec<_>>()).collect().await;
+        let failed: Vec<bool> = outcomes.iter().map(Result::is_err).collect();
+        let (t, f) = (true, false);
+        assert_eq!(failed, [f, f, f, t, t, t, f, f, f]);
+    });
+}
+
+#[test]
+fn task_that_exits_with_success_has_failed_all_the_same() {
+    run(async {
+        let pool = Pool::new(1).await.unwrap();
+        let pid = pool.apply(Who).await.unwrap();
+        assert_eq!(pool.apply(Exit).await, Err(worker_died(pid)));
+        assert_ne!(pool.apply(Who).await.unwrap(), pid);
+    });
+}
+
+#[test]
+fn pool_whose_workers_no_longer_get_ready_fails_its_tasks() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("needed");
+        fs::write(&file, "").unwrap();
+        let builder = Pool::builder(2).initializer(Need(file.clone()));
+        let pool = builder.start().await.unwrap();
+        fs::remove_file(file).unwrap();
+        for pid in pool.pids().await {
+            kill(pid);
+        }
+        let broken = until_broken(&pool).await;
+        assert!(broken.contains("the file is gone"), "{broken}");
+        pool.join().await.unwrap();
+    });
+}
+
+/// Applies tasks until one fails since there are no workers, and says why there are none.
+async fn until_broken(pool: &Pool) -> String {
+    loop {
+        match pool.apply(Who).await {
+            Err(TaskError::Failed(TaskFault::Broken(why))) => return why,
+            // A worker may have died with the task, or before it was seen to be dead.
+            Ok(_) | Err(TaskError::Failed(TaskFault::WorkerDied { .. })) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+}
