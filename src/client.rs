@@ -303,6 +303,21 @@ impl Connection {
         })
     }
 
+    /// Whether the connection stands, after reading all that is there.
+    fn is_alive(&self) -> bool {
+        loop {
+            match self.look() {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(why)) => self.end(&why),
+                Poll::Pending => break,
+            }
+            if self.ended().is_some() {
+                break;
+            }
+        }
+        self.ended().is_none()
+    }
+
     /// Ends a connection that takes no more, once all is read that the manager sent before it
     /// left: answers that came in time, and why it hung up.
     fn end_after_last_words(&self, why: &str) {

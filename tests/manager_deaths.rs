@@ -221,3 +221,46 @@ fn client_that_writes_more_than_a_stopped_manager_takes_is_not_blocked() {
         }
     });
 }
+
+#[test]
+fn deadline_passes_also_when_the_manager_is_stopped_and_keeps_no_time() {
+    run(async {
+        let manager = Manager::spawn().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        let pid = pid_of(&manager).await;
+        signal(pid, Signal::STOP);
+        let stat = format!("/proc/{pid}/stat");
+        until("the manager is stopped", || async {
+            std::fs::read_to_string(&stat).unwrap().contains(") T ")
+        })
+        .await;
+        let outcome = lock.acquire_timeout(Duration::from_millis(10)).await;
+        assert_eq!(outcome.map(drop), Err(CallError::TimedOut));
+        assert_eq!(
+            lock.try_acquire().await.map(|guard| guard.is_some()),
+            Ok(false)
+        );
+        signal(pid, Signal::CONT);
+        // What timed out here is withdrawn there.
+        assert!(lock.try_acquire().await.unwrap().is_some());
+    });
+}
+
+#[test]
+fn connecting_anew_finds_the_manager_that_came_after_a_killed_one() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let address = folder.path().join("locks.sock");
+        let address = address.to_str().unwrap();
+        let first = Manager::builder().address(address).spawn().await.unwrap();
+        let lock = first.lock().await.unwrap();
+        let pid = pid_of(&first).await;
+        kill(pid);
+        until("the killed manager is gone", || async { !is_running(pid) }).await;
+        // Nobody here has noticed yet that the connection is lost.
+        let _second = Manager::builder().address(address).start().await.unwrap();
+        let fresh = Manager::connect(address).await.unwrap();
+        drop(fresh.lock().await.unwrap().acquire().await.unwrap());
+        assert!(is_disconnected(&lock.acquire().await));
+    });
+}

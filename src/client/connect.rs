@@ -57,7 +57,7 @@ impl Connection {
         connections
             .get(address)?
             .upgrade()
-            .filter(|connection| connection.ended().is_none())
+            .filter(|connection| connection.is_alive())
     }
 
     async fn connect(address: Address) -> Result<Arc<Self>, CallError> {
@@ -75,7 +75,7 @@ impl Connection {
         let mut connections = lock(&CONNECTIONS);
         // Another caller may have been quicker; then this session ends without a trace.
         let earlier = connections.get(&address).and_then(Weak::upgrade);
-        if let Some(earlier) = earlier.filter(|earlier| earlier.ended().is_none()) {
+        if let Some(earlier) = earlier.filter(|earlier| earlier.is_alive()) {
             return Ok(earlier);
         }
         connections.retain(|_, connection| connection.strong_count() > 0);

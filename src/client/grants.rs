@@ -1,6 +1,6 @@
 //! Whether what was granted over a connection still stands.
 
-use std::{pin::pin, sync::Arc, task::Poll};
+use std::{pin::pin, sync::Arc};
 
 use lockkeeper_actors::CallId;
 
@@ -9,11 +9,9 @@ use super::{Connection, lock, reader::Listening};
 impl Connection {
     /// Whether a grant still stands, as far as this process can know.
     pub(crate) fn is_valid(self: &Arc<Self>, object: u32, grant: CallId) -> bool {
-        if let Poll::Ready(Err(why)) = self.look() {
-            self.end(&why);
-        }
+        let is_alive = self.is_alive();
         let state = lock(&self.state);
-        state.ended.is_none()
+        is_alive
             && !state.gone.contains(&object)
             && (grant.session() != self.session || !state.revoked.contains(&grant.seq()))
     }
