@@ -229,9 +229,12 @@ fn deadline_passes_also_when_the_manager_is_stopped_and_keeps_no_time() {
         let lock = manager.lock().await.unwrap();
         let pid = pid_of(&manager).await;
         signal(pid, Signal::STOP);
-        let stat = format!("/proc/{pid}/stat");
+        // Its threads stop one by one.
         until("the manager is stopped", || async {
-            std::fs::read_to_string(&stat).unwrap().contains(") T ")
+            std::fs::read_dir(format!("/proc/{pid}/task"))
+                .unwrap()
+                .map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")))
+                .all(|stat| stat.unwrap().contains(") T "))
         })
         .await;
         let outcome = lock.acquire_timeout(Duration::from_millis(10)).await;
