@@ -18,6 +18,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -53,6 +54,20 @@ impl Address {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         Self::from(format!("{ANONYMOUS}{}-{count}", process::id()).as_str())
+    }
+
+    /// Locks the file that claims the address, `None` if a live manager has it.
+    fn lock(&self, lock_path: &Path) -> io::Result<Option<File>> {
+        let name = self.path().file_name().unwrap_or_default();
+        let is_anonymous = name.as_bytes().starts_with(ANONYMOUS.as_bytes());
+        for _ in 0..SWEEP_TRIES {
+            match lock_exclusively(lock_path)? {
+                // No other manager has such a name, so it is one that sweeps.
+                None if is_anonymous => thread::sleep(SWEEP_PAUSE),
+                lock => return Ok(lock),
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -105,6 +120,10 @@ impl fmt::Display for Address {
 /// What the sockets of managers without an address of their choice begin with.
 const ANONYMOUS: &str = "manager-";
 
+/// How often, and how long in between, a new manager waits for others that clear the folder.
+const SWEEP_TRIES: u32 = 50;
+const SWEEP_PAUSE: Duration = Duration::from_millis(1);
+
 /// How long a foreign program whose socket is in the way may take to be found alive.
 const FOREIGN_PATIENCE: Duration = Duration::from_millis(100);
 
@@ -145,13 +164,17 @@ impl Claim {
         check(path).map_err(|why| unusable(&address, why))?;
         prepare_folder(&address)?;
         let lock_path = lock_path(path);
-        let Some(lock) = lock_exclusively(&lock_path).map_err(|error| failed(&address, &error))?
+        let Some(lock) = address
+            .lock(&lock_path)
+            .map_err(|error| failed(&address, &error))?
         else {
             return Err(StartError::AddressInUse { address });
         };
         // No manager alive has bound what is left here, but some other program may have.
         if fs::symlink_metadata(path).is_ok() {
-            if Socket::connect(path, FOREIGN_PATIENCE).is_ok() {
+            // Whatever else it answers, only a refusal means that nobody listens.
+            let answer = Socket::connect(path, FOREIGN_PATIENCE);
+            if !answer.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
                 let _ = remove_if_there(&lock_path);
                 return Err(StartError::AddressInUse { address });
             }

@@ -31,7 +31,7 @@ use tokio::{
 };
 use tokio_util::bytes::Bytes;
 
-pub(crate) use self::connect::background;
+pub(crate) use self::connect::{background, keep_connections};
 use self::{
     pending::Pending,
     reader::{Listening, Reader},
@@ -62,6 +62,8 @@ struct State {
     outgoing: Vec<u8>,
     /// How many of the outgoing bytes are written.
     sent: usize,
+    /// Whether the background writes them.
+    is_flushing: bool,
     last_seq: u64,
     in_flight: HashMap<u64, oneshot::Sender<Answer>>,
     /// The objects that are open, by kind and name.
@@ -273,9 +275,16 @@ impl Connection {
         match flushed {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => self.end_after_last_words(&error.to_string()),
-            Poll::Pending => self.stir(),
+            Poll::Pending => self.flush_later(),
         }
         Ok(())
+    }
+
+    /// Has the background write what the socket did not take: the caller's runtime may stand still.
+    fn flush_later(self: &Arc<Self>) {
+        if !mem::replace(&mut lock(&self.state).is_flushing, true) {
+            drop(background().spawn(connect::flush(Arc::downgrade(self))));
+        }
     }
 
     /// Reads one chunk, if there is one, and hands its frames out. An error ends the connection.
@@ -372,7 +381,19 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.socket.shut_down();
+        let State {
+            outgoing,
+            sent,
+            ended,
+            ..
+        } = &mut *lock(&self.state);
+        let rest = outgoing.split_off((*sent).min(outgoing.len()));
+        if rest.is_empty() || ended.is_some() {
+            self.socket.shut_down();
+        } else {
+            // Among what the socket did not take yet may be releases.
+            drop(background().spawn(connect::part(Arc::clone(&self.socket), rest)));
+        }
     }
 }
 
@@ -451,6 +472,10 @@ impl State {
             .filter(|rest| !rest.is_empty())
         {
             self.sent += ready!(write(rest))?;
+            if self.sent > self.outgoing.len() / 2 {
+                // The buffer may never run empty.
+                self.outgoing.drain(..mem::take(&mut self.sent));
+            }
         }
         self.sent = 0;
         self.outgoing.clear();

@@ -2,7 +2,13 @@
 //!
 //! A kind is added by one line, whether it is built in or the user's own.
 
-use std::{collections::HashMap, fmt, rc::Rc, sync::Arc};
+use std::{
+    any::{TypeId, type_name},
+    collections::HashMap,
+    fmt,
+    rc::Rc,
+    sync::Arc,
+};
 
 use lockkeeper_actors::{
     Fault, Host, Mailbox, Operations, Primitive, Refusal, Shell, codec,
@@ -20,6 +26,7 @@ pub(crate) struct Kinds(HashMap<&'static str, Kind>);
 /// How objects of one kind are made and called.
 #[derive(Clone)]
 pub(crate) struct Kind {
+    type_id: TypeId,
     pub(crate) operations: Arc<[&'static str]>,
     pub(crate) spawn: Arc<Spawn>,
 }
@@ -35,7 +42,11 @@ impl Kinds {
         kinds
     }
 
-    /// Adds a kind whose objects `make` makes. One of the same name takes the place of the former.
+    /// Adds a kind whose objects `make` makes. The same kind once more takes the place of the former.
+    ///
+    /// # Panics
+    ///
+    /// Panics if another kind, built in or not, has the name.
     pub(crate) fn add<P: Primitive>(
         &mut self,
         make: impl Fn(P::Spec) -> Result<P, Refusal> + Send + Sync + 'static,
@@ -44,14 +55,29 @@ impl Kinds {
         P::operations(&mut operations);
         let names = operations.names().collect();
         let operations = Arc::new(operations);
+        let known = self
+            .0
+            .get(P::KIND)
+            .is_none_or(|kind| kind.type_id == TypeId::of::<P>());
+        assert!(
+            known,
+            "two kinds are named {:?}: give {} another KIND",
+            P::KIND,
+            type_name::<P>()
+        );
         let spawn = move |spec: &[u8], shell: &Rc<Shell>| {
-            let spec = codec::decode::<P::Spec>(spec)
-                .map_err(|error| Fault::BadArguments(format!("spec: {error}")))?;
-            Host::build(|| make(spec), Arc::clone(&operations), Rc::clone(shell)).map(Host::launch)
+            // Decoding runs code of the kind as well.
+            let make = || {
+                let spec = codec::decode::<P::Spec>(spec)
+                    .map_err(|error| Fault::BadArguments(format!("spec: {error}")))?;
+                make(spec).map_err(Fault::Refused)
+            };
+            Host::build(make, Arc::clone(&operations), Rc::clone(shell)).map(Host::launch)
         };
         self.0.insert(
             P::KIND,
             Kind {
+                type_id: TypeId::of::<P>(),
                 operations: names,
                 spawn: Arc::new(spawn),
             },

@@ -146,8 +146,8 @@ struct Session {
     inbox: Inbox,
     outgoing: Rc<Outgoing>,
     context: Rc<Context>,
-    /// What the client has opened, by its number for it.
-    objects: Vec<Object>,
+    /// What the client has opened, by its number for it. Empty where the object is no more.
+    objects: Vec<Option<Object>>,
     /// The client's number of each object, by the supervisor's.
     numbers: HashMap<u64, u32>,
     /// The objects that this chunk has inputs for.
@@ -156,6 +156,8 @@ struct Session {
 }
 
 struct Object {
+    /// The supervisor's number.
+    id: u64,
     mailbox: Mailbox,
     pending: Option<Inputs>,
 }
@@ -203,11 +205,8 @@ impl Session {
 
     /// Writes what there is to write, then reads the next chunk, unless the client does not read.
     fn poll_chunk(&mut self, task: &mut task::Context<'_>, link: &Link) -> Poll<Result<(), End>> {
-        if let Poll::Ready(Err(_)) = self.outgoing.poll_flush(task, link) {
-            // The client reads no more, but what it sent before it left is still to be done: a
-            // release that was lost would mark its lock as abandoned.
-            self.outgoing.discard();
-        }
+        // Whether it wrote all, some or nothing is seen from what is left.
+        let _ = self.outgoing.poll_flush(task, link);
         let unread = self.outgoing.len();
         let most = self.context.limits.unread_bytes;
         if unread > most {
@@ -219,6 +218,11 @@ impl Session {
             if received.is_ready() {
                 return received;
             }
+            if self.outgoing.is_broken() {
+                // The client hears no more. All that it sent before is done: a release that was
+                // lost would mark its lock as abandoned.
+                return Poll::Ready(Err(End::Left));
+            }
         }
         self.outgoing.writer.replace(Some(task.waker().clone()));
         Poll::Pending
@@ -227,6 +231,7 @@ impl Session {
     /// Sends all whole frames of the inbox on their way and lets the actors answer. What stands
     /// before an offence counts, however the stream was cut into chunks.
     async fn handle_chunk(&mut self) -> Result<(), End> {
+        self.clear_gone();
         let handled = self.handle_frames().await;
         if !self.touched.is_empty() {
             self.deliver();
@@ -302,10 +307,11 @@ impl Session {
                     timeout: None,
                     arguments: frame.slice_ref(arguments.0),
                 };
-                self.push(object, Input::Call(call));
+                // Nobody waits to be told that the object is not there.
+                let _ = self.push(object, Input::Call(call));
             }
             Request::Withdraw { object, seq } => {
-                self.push(object, Input::Withdraw(CallId::new(self.id, seq)));
+                let _ = self.push(object, Input::Withdraw(CallId::new(self.id, seq)));
             }
         }
         Ok(None)
@@ -339,27 +345,25 @@ impl Session {
             return;
         }
         let id = CallId::new(self.id, seq);
-        if self.push(
-            object,
-            Input::Call(RawCall {
-                id,
-                operation,
-                timeout,
-                arguments,
-            }),
-        ) {
-            self.outgoing.in_flight.set(in_flight + 1);
-        } else {
-            self.outgoing
-                .put_fault(seq, Fault::UnknownObject(format!("number {object}")));
+        let call = RawCall {
+            id,
+            operation,
+            timeout,
+            arguments,
+        };
+        match self.push(object, Input::Call(call)) {
+            Ok(()) => self.outgoing.in_flight.set(in_flight + 1),
+            Err(fault) => self.outgoing.put_fault(seq, fault),
         }
     }
 
-    /// Keeps an input until the chunk is through. `false` means that there is no such object.
-    fn push(&mut self, number: u32, input: Input) -> bool {
+    /// Keeps an input until the chunk is through.
+    fn push(&mut self, number: u32, input: Input) -> Result<(), Fault> {
         let place = usize::try_from(number).unwrap_or(usize::MAX);
-        let Some(object) = self.objects.get_mut(place) else {
-            return false;
+        let object = match self.objects.get_mut(place) {
+            Some(Some(object)) => object,
+            Some(None) => return Err(Fault::Gone),
+            None => return Err(Fault::UnknownObject(format!("number {number}"))),
         };
         match &mut object.pending {
             Some(inputs) => inputs.push(input),
@@ -368,13 +372,23 @@ impl Session {
                 self.touched.push(place);
             }
         }
-        true
+        Ok(())
+    }
+
+    /// Lets go of the objects that are no more, and with them of their hosts.
+    fn clear_gone(&mut self) {
+        for number in self.outgoing.gone.take() {
+            let place = usize::try_from(number).unwrap_or(usize::MAX);
+            if let Some(object) = self.objects.get_mut(place).and_then(Option::take) {
+                self.numbers.remove(&object.id);
+            }
+        }
     }
 
     /// Sends what was kept, one message a mailbox.
     fn deliver(&mut self) {
         for place in self.touched.drain(..) {
-            if let Some(object) = self.objects.get_mut(place)
+            if let Some(Some(object)) = self.objects.get_mut(place)
                 && let Some(inputs) = object.pending.take()
             {
                 object.mailbox.do_send(inputs);
@@ -417,10 +431,11 @@ impl Session {
             None => {
                 let number = u32::try_from(self.objects.len()).unwrap_or(u32::MAX);
                 mailbox.do_send(Inputs::One(Input::Open(self.id, number)));
-                self.objects.push(Object {
+                self.objects.push(Some(Object {
+                    id,
                     mailbox,
                     pending: None,
-                });
+                }));
                 self.numbers.insert(id, number);
                 number
             }
@@ -440,7 +455,7 @@ const NIL: &[u8] = &[0xc0];
 impl Drop for Session {
     fn drop(&mut self) {
         self.context.shell.leave(self.id);
-        for object in &self.objects {
+        for object in self.objects.iter().flatten() {
             object
                 .mailbox
                 .do_send(Inputs::One(Input::HangUp(self.id, Arc::clone(&self.peer))));

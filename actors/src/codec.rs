@@ -81,9 +81,49 @@ pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> 
     deserializer.set_max_depth(MAX_DEPTH);
     let value = T::deserialize(&mut deserializer).map_err(|error| CodecError::quote(&error))?;
     // The deserializer does not tell what is left; only at the end is there no marker to read.
-    match de::IgnoredAny::deserialize(&mut deserializer) {
+    match deserializer.deserialize_any(Marker) {
         Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
-        Ok(_) | Err(_) => Err(CodecError("bytes after the end of the message".to_owned())),
+        Ok(()) | Err(_) => Err(CodecError("bytes after the end of the message".to_owned())),
+    }
+}
+
+/// Whatever begins here, without what is inside of it: an array that breaks off would look like the
+/// end otherwise.
+struct Marker;
+
+impl<'de> de::Visitor<'de> for Marker {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
+        Ok(())
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, _: A) -> Result<(), A::Error> {
+        Ok(())
     }
 }
 
@@ -168,7 +208,10 @@ mod tests {
 
     #[test]
     fn trailing_bytes_are_an_error() {
-        assert!(decode::<u8>(&[1, 2]).is_err());
+        // The second is an array and a map that break off, a text, bytes, nil, a float, an extension.
+        for second in [0x02, 0x91, 0x81, 0xa1, 0xc4, 0xc0, 0xca, 0xd4, 0xff] {
+            assert!(decode::<u8>(&[1, second]).is_err(), "{second:x}");
+        }
     }
 
     #[test]

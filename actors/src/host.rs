@@ -85,6 +85,7 @@ pub type Mailbox = Recipient<Inputs>;
 
 /// What a primitive learns of a session that ended.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct HangUp {
     /// The session.
     pub session: SessionId,
@@ -120,19 +121,18 @@ impl<P: Primitive> Host<P> {
     ///
     /// # Errors
     ///
-    /// Returns the refusal of `make`; a panic in it is one too.
+    /// Returns the fault of `make`; a panic in it is one too.
     pub fn build(
-        make: impl FnOnce() -> Result<P, Refusal>,
+        make: impl FnOnce() -> Result<P, Fault>,
         operations: Arc<Operations<P>>,
         shell: Rc<Shell>,
     ) -> Result<Self, Fault> {
-        let made = panic::catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|_| {
-            Err(Refusal::Invalid(format!(
-                "the constructor of kind {:?} panicked",
-                P::KIND
-            )))
-        });
-        Ok(Self::new(made.map_err(Fault::Refused)?, operations, shell))
+        let mut made = Err(Fault::Refused(Refusal::Invalid(format!(
+            "the constructor of kind {:?} panicked",
+            P::KIND
+        ))));
+        survives(|| made = make());
+        Ok(Self::new(made?, operations, shell))
     }
 
     /// Starts the host on this arbiter.

@@ -26,8 +26,21 @@ pub struct Peer {
     pub label: String,
 }
 
+impl Peer {
+    /// Tells who is there.
+    #[must_use]
+    pub fn new(pid: u32, program: &str, label: &str) -> Self {
+        Self {
+            pid,
+            program: program.to_owned(),
+            label: label.to_owned(),
+        }
+    }
+}
+
 /// What a holder left that ended without releasing: who it was and for how long it held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Abandoned {
     /// Who held it.
     pub holder: Peer,
@@ -35,6 +48,18 @@ pub struct Abandoned {
     pub held: Duration,
     /// The fence of the abandoned grant.
     pub fence: Fence,
+}
+
+impl Abandoned {
+    /// Tells what a holder left.
+    #[must_use]
+    pub const fn new(holder: Peer, held: Duration, fence: Fence) -> Self {
+        Self {
+            holder,
+            held,
+            fence,
+        }
+    }
 }
 
 impl fmt::Display for Abandoned {

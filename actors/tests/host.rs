@@ -201,10 +201,8 @@ async fn inputs_of_one_message_are_handled_in_order() {
     lock.send(inputs).await;
     assert_eq!(one.order(), [1, 2, 4, 3, 5]);
     assert_eq!(one.told(2), [Told::Fault(Fault::Withdrawn)]);
-    let status = LockStatus {
-        held: true,
-        waiting: 0,
-    };
+    let mut status = LockStatus::default();
+    (status.held, status.waiting) = (true, 0);
     assert_eq!(one.reply::<Status>(arbiter::id(1, 5)), Ok(status));
 }
 

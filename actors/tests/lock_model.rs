@@ -234,7 +234,9 @@ impl Reference for LockReference {
             LockCall::Status => {
                 let waiting = u64::try_from(self.line.len()).expect("a short line");
                 let held = self.holder.is_some();
-                said.reply(id, LockTold::Status(LockStatus { held, waiting }));
+                let mut status = LockStatus::default();
+                (status.held, status.waiting) = (held, waiting);
+                said.reply(id, LockTold::Status(status));
             }
         }
     }

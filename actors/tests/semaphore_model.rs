@@ -217,12 +217,11 @@ impl<B> Permits<B> {
     }
 
     fn count(&self) -> SemaphoreStatus {
-        SemaphoreStatus {
-            available: self.free,
-            held: self.held(),
-            waiting: u64::try_from(self.line.len()).expect("a short line"),
-            closed: self.closed,
-        }
+        let mut status = SemaphoreStatus::default();
+        (status.available, status.held) = (self.free, self.held());
+        status.waiting = u64::try_from(self.line.len()).expect("a short line");
+        status.closed = self.closed;
+        status
     }
 }
 

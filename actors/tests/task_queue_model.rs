@@ -335,11 +335,10 @@ impl Reference for QueueReference {
             }
             QueueCall::Count => {
                 let count = |count: usize| u64::try_from(count).expect("short lists");
-                let status = TaskQueueStatus {
-                    waiting: count(self.waiting.len()),
-                    running: count(self.running.len()),
-                    idle: count(self.idle.len()),
-                };
+                let mut status = TaskQueueStatus::default();
+                status.waiting = count(self.waiting.len());
+                status.running = count(self.running.len());
+                status.idle = count(self.idle.len());
                 said.reply(id, QueueTold::Count(status));
             }
         }

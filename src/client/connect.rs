@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     future, io,
     sync::{Arc, LazyLock, Mutex, Weak},
+    task::{Poll, ready},
     time::Duration,
 };
 
@@ -18,6 +19,7 @@ use tokio_util::bytes::Bytes;
 use super::{CHUNK_BYTES, Connection, Receiver, lock};
 use crate::{
     Address, CallError,
+    address::own_uid,
     wire::{self, Inbox, Link, Request, Response, Socket},
 };
 
@@ -27,6 +29,15 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// The connections of this process that somebody uses.
 static CONNECTIONS: LazyLock<Mutex<HashMap<Address, Weak<Connection>>>> =
     LazyLock::new(Mutex::default);
+
+/// The connections that last as long as this process, if it keeps any.
+static KEPT: Mutex<Option<Vec<Arc<Connection>>>> = Mutex::new(None);
+
+/// Keeps connections from now on for as long as this process lives, as a worker does: each of its
+/// tasks would connect anew otherwise, and what a task hands on as a ticket would end with it.
+pub(crate) fn keep_connections() {
+    lock(&KEPT).get_or_insert_default();
+}
 
 /// The runtime for what must not depend on the caller's: one thread, started on first use.
 pub(crate) fn background() -> &'static Runtime {
@@ -71,6 +82,10 @@ impl Connection {
             Ok(connected) => connected.map_err(no_manager)?,
             Err(error) => return Err(no_manager(error.into())),
         };
+        if !socket.peer_uid().is_ok_and(|uid| uid == Some(own_uid())) {
+            let why = "it is there, but it is another user's".to_owned();
+            return Err(CallError::NoManager { address, why });
+        }
         let new = Self::greet(address.clone(), socket).await?;
         let mut connections = lock(&CONNECTIONS);
         // Another caller may have been quicker; then this session ends without a trace.
@@ -80,6 +95,10 @@ impl Connection {
         }
         connections.retain(|_, connection| connection.strong_count() > 0);
         connections.insert(address, Arc::downgrade(&new));
+        if let Some(kept) = &mut *lock(&KEPT) {
+            kept.retain(|connection| connection.ended().is_none());
+            kept.push(Arc::clone(&new));
+        }
         Ok(new)
     }
 
@@ -167,4 +186,47 @@ async fn hello(socket: &Arc<Socket>, receiver: &mut Receiver) -> Result<Bytes, S
             return Ok(frame);
         }
     }
+}
+
+/// Writes what the socket did not take, while the connection is used.
+pub(super) async fn flush(connection: Weak<Connection>) {
+    let Some(link) = connection
+        .upgrade()
+        .map(|used| Link::new(Arc::clone(&used.socket)))
+    else {
+        return;
+    };
+    future::poll_fn(|task| {
+        let Some(connection) = connection.upgrade() else {
+            return Poll::Ready(());
+        };
+        let mut state = lock(&connection.state);
+        let flushed = match &link {
+            Ok(link) => ready!(state.flush(|bytes| link.poll_write(task, bytes))),
+            Err(error) => Err(error.kind().into()),
+        };
+        state.is_flushing = false;
+        drop(state);
+        if let Err(error) = flushed {
+            connection.end_after_last_words(&error.to_string());
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// Writes what is left to be written over a connection that nobody uses any more, and ends it.
+pub(super) async fn part(socket: Arc<Socket>, rest: Vec<u8>) {
+    if let Ok(link) = Link::new(Arc::clone(&socket)) {
+        let mut sent = 0;
+        let write = future::poll_fn(|task| {
+            while let Some(rest) = rest.get(sent..).filter(|rest| !rest.is_empty()) {
+                sent += ready!(link.poll_write(task, rest))?;
+            }
+            Poll::Ready(io::Result::Ok(()))
+        });
+        // A manager that takes nothing any more gives back what this session holds anyway.
+        let _ = tokio::time::timeout(CONNECT_PATIENCE, write).await;
+    }
+    socket.shut_down();
 }

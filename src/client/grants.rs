@@ -1,6 +1,10 @@
 //! Whether what was granted over a connection still stands.
 
-use std::{pin::pin, sync::Arc};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+};
 
 use lockkeeper_actors::CallId;
 
@@ -19,17 +23,20 @@ impl Connection {
     /// Waits until a grant no longer stands.
     pub(crate) async fn lost(self: &Arc<Self>, object: u32, grant: CallId) {
         let _listening = Listening::watcher(&self.audience);
-        // A runtime that cannot read ends the connection, and with it the grant.
-        if self.attach().is_ok() {
-            self.stir();
-        }
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
             if !self.is_valid(object, grant) {
                 return;
             }
-            changed.await;
+            let watch = poll_fn(|task| {
+                // The driver of the runtime that this runs on now reads for it.
+                if let Ok(reader) = self.attach() {
+                    reader.wakers.driver.wake();
+                }
+                changed.as_mut().poll(task)
+            });
+            watch.await;
         }
     }
 

@@ -43,6 +43,12 @@ impl Pending {
             if let Ok(answer) = receiver.try_recv() {
                 return Poll::Ready(Ok(answer));
             }
+            // The call may have moved from the runtime that it was made on.
+            if !reader.is_here()
+                && let Ok(here) = connection.attach()
+            {
+                *reader = here;
+            }
             // The caller reads for itself, and for whoever waits beside it.
             reader.wakers.caller.register(task.waker());
             let _ended = connection.poll_drain(reader);
@@ -88,9 +94,10 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
+        // Its waker would be woken in place of somebody who reads.
+        drop(self.reader.wakers.caller.take());
         if self.listening.has_company() {
             // Those who stay may have counted on this caller to read for them, now and later.
-            drop(self.reader.wakers.caller.take());
             self.reader.wakers.driver.wake();
         }
         if self.receiver.is_none() {

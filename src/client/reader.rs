@@ -21,17 +21,28 @@ use crate::{CallError, wire::Link};
 
 /// The socket as one runtime reads it.
 pub(super) struct Reader {
+    runtime: runtime::Id,
     link: Link,
     pub(super) wakers: Arc<Wakers>,
     /// The wakers as the one waker that the link knows.
     waker: Waker,
 }
 
+impl Reader {
+    /// Whether it reads on the runtime that runs this.
+    pub(super) fn is_here(&self) -> bool {
+        match Handle::try_current() {
+            Ok(handle) => handle.id() == self.runtime,
+            Err(_) => background().handle().id() == self.runtime,
+        }
+    }
+}
+
 /// Who is woken when there is something to read. Whoever comes first hands it out to all.
 pub(super) struct Wakers {
     /// The caller that has begun to wait last.
     pub(super) caller: AtomicWaker,
-    /// The driver, which reads when no caller does, and writes what the socket did not take.
+    /// The driver, which reads when no caller does.
     pub(super) driver: AtomicWaker,
     audience: Arc<AtomicUsize>,
 }
@@ -91,10 +102,12 @@ impl Drop for Listening {
 impl Connection {
     /// Gives the reader of the caller's runtime, and makes it if it is the first call there.
     pub(super) fn attach(self: &Arc<Self>) -> Result<Arc<Reader>, CallError> {
-        match Handle::try_current() {
+        let attached = match Handle::try_current() {
             Ok(handle) => self.attach_to(&handle),
-            Err(_) => self.attach_to(background().handle()),
-        }
+            Err(_) => return self.attach_to(background().handle()),
+        };
+        // A runtime that is about to end registers nothing any more.
+        attached.or_else(|_| self.attach_to(background().handle()))
     }
 
     fn attach_to(self: &Arc<Self>, handle: &Handle) -> Result<Arc<Reader>, CallError> {
@@ -115,6 +128,7 @@ impl Connection {
         });
         let waker = Waker::from(Arc::clone(&wakers));
         let reader = Arc::new(Reader {
+            runtime: id,
             link,
             wakers,
             waker,
@@ -128,17 +142,6 @@ impl Connection {
         // A runtime that is about to end drops the attachment, which detaches.
         drop(handle.spawn(drive(attachment, Arc::clone(&reader))));
         Ok(reader)
-    }
-
-    /// Has the drivers read and write what nobody else does.
-    pub(super) fn stir(self: &Arc<Self>) {
-        if lock(&self.readers).is_empty() {
-            // Without it, what waits is written with the next call.
-            let _ = self.attach_to(background().handle());
-        }
-        for (_, reader) in &*lock(&self.readers) {
-            reader.wakers.driver.wake();
-        }
     }
 
     /// Reads all there is and hands it out, then waits for more. It is over with the connection.
@@ -167,27 +170,26 @@ impl Drop for Attachment {
             return;
         };
         lock(&connection.readers).retain(|(id, _)| *id != self.id);
-        // A call may have moved to another runtime than it was made on.
-        if !lock(&connection.state).in_flight.is_empty() {
-            connection.stir();
+        // Whoever waits may have moved to another runtime than it began on, and the others may
+        // stand still. Without a thread in the background nobody else could read either.
+        if connection.audience.load(Ordering::Acquire) > 0
+            && let Ok(reader) = connection.attach_to(background().handle())
+        {
+            reader.wakers.driver.wake();
         }
     }
 }
 
-/// Reads for a connection on one runtime when no caller does, and writes what its callers could
-/// not, until the connection or the runtime ends.
+/// Reads for a connection on one runtime when no caller does, until the connection or the runtime
+/// ends.
 async fn drive(attachment: Attachment, reader: Arc<Reader>) {
     future::poll_fn(|task| {
         reader.wakers.driver.register(task.waker());
         // Not kept from one turn to the next: the connection ends with its last user.
-        let Some(connection) = attachment.connection.upgrade() else {
-            return Poll::Ready(());
-        };
-        let flushed = lock(&connection.state).flush(|bytes| reader.link.poll_write(task, bytes));
-        if let Poll::Ready(Err(error)) = flushed {
-            connection.end_after_last_words(&error.to_string());
+        match attachment.connection.upgrade() {
+            Some(connection) => connection.poll_drain(&reader),
+            None => Poll::Ready(()),
         }
-        connection.poll_drain(&reader)
     })
     .await;
 }

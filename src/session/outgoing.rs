@@ -23,6 +23,8 @@ pub(super) struct Outgoing {
     pub(super) in_flight: Cell<usize>,
     /// Who waits for something to write.
     pub(super) writer: RefCell<Option<Waker>>,
+    /// The objects that are no more, until the session has taken note.
+    pub(super) gone: RefCell<Vec<u32>>,
     limits: Limits,
 }
 
@@ -31,6 +33,8 @@ struct Buffer {
     bytes: Vec<u8>,
     /// How many of the bytes are written.
     sent: usize,
+    /// The stream is broken off in the middle of a frame, so nothing can follow.
+    is_broken: bool,
 }
 
 impl Outgoing {
@@ -39,13 +43,18 @@ impl Outgoing {
             buffer: RefCell::default(),
             in_flight: Cell::new(0),
             writer: RefCell::default(),
+            gone: RefCell::default(),
             limits,
         }
     }
 
     /// Adds a frame. An answer above the limit becomes the fault that says so.
     pub(super) fn put(&self, response: &Response<'_>) {
-        let bytes = &mut self.buffer.borrow_mut().bytes;
+        let buffer = &mut *self.buffer.borrow_mut();
+        if buffer.is_broken {
+            return;
+        }
+        let bytes = &mut buffer.bytes;
         if wire::append(bytes, response, self.limits.frame_bytes).is_err()
             && let Response::Reply { seq, .. }
             | Response::Fault { seq, .. }
@@ -70,7 +79,8 @@ impl Outgoing {
         buffer.bytes.len() - buffer.sent
     }
 
-    /// Writes all that waits, as far as the socket takes it.
+    /// Writes all that waits, as far as the socket takes it. After an error nothing is written any
+    /// more.
     pub(super) fn poll_flush(
         &self,
         task: &mut task::Context<'_>,
@@ -82,7 +92,22 @@ impl Outgoing {
             .get(buffer.sent..)
             .filter(|rest| !rest.is_empty())
         {
-            buffer.sent += ready!(link.poll_write(task, rest))?;
+            match ready!(link.poll_write(task, rest)) {
+                Ok(written) => {
+                    buffer.sent += written;
+                    if buffer.sent > buffer.bytes.len() / 2 {
+                        // The buffer may never run empty.
+                        buffer.bytes.drain(..std::mem::take(&mut buffer.sent));
+                    }
+                }
+                Err(error) => {
+                    *buffer = Buffer {
+                        is_broken: true,
+                        ..Buffer::default()
+                    };
+                    return Poll::Ready(Err(error));
+                }
+            }
         }
         buffer.sent = 0;
         buffer.bytes.clear();
@@ -90,9 +115,9 @@ impl Outgoing {
         Poll::Ready(Ok(()))
     }
 
-    /// Forgets what waits, for a client that will never read it.
-    pub(super) fn discard(&self) {
-        self.buffer.take();
+    /// Whether nothing can be written any more.
+    pub(super) fn is_broken(&self) -> bool {
+        self.buffer.borrow().is_broken
     }
 
     /// Writes once. The client may be gone already, or may not read; either way it is over.
@@ -118,6 +143,7 @@ impl Sink for Outgoing {
     }
 
     fn gone(&self, object: u32) {
+        self.gone.borrow_mut().push(object);
         self.put(&Response::Gone { object });
     }
 }

@@ -62,7 +62,8 @@ pub struct Job {
 }
 
 /// The state of the queue at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TaskQueueStatus {
     /// How many jobs wait for a worker.
     pub waiting: u64,
@@ -100,7 +101,10 @@ impl fmt::Display for TaskFault {
         match self {
             Self::Panicked(message) => write!(f, "the task panicked: {message}"),
             Self::WorkerDied { pid } => {
-                write!(f, "worker process {pid} ended while it ran the task")
+                write!(
+                    f,
+                    "worker process {pid} ended before it had a result: the task may have been run or not"
+                )
             }
             Self::NotRegistered(name) => write!(
                 f,

@@ -54,7 +54,7 @@ pub struct LockGrant {
 }
 
 /// The state of a lock at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockStatus {
     /// Whether somebody holds it.
     pub held: bool,

@@ -78,7 +78,7 @@ pub struct PermitGrant {
 }
 
 /// The state of a semaphore at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SemaphoreStatus {
     /// How many permits are free.
     pub available: u64,

@@ -187,10 +187,7 @@ pub(crate) fn id(session: u64, seq: u64) -> CallId {
 
 /// Who is at the other end of a session.
 pub(crate) fn peer(session: u64) -> Peer {
-    Peer {
-        pid: u32::try_from(session).expect("small numbers"),
-        ..Peer::default()
-    }
+    Peer::new(u32::try_from(session).expect("small numbers"), "", "")
 }
 
 /// A call as it would come over the wire.

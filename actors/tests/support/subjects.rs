@@ -86,7 +86,7 @@ impl Subject for LockSubject {
         let status = ask(bench, OTHER, Status);
         let released = ask(bench, ONE, Release { grant: first });
         let again = ask(bench, ONE, Release { grant: first });
-        let LockStatus { held, waiting } = ask(bench, OTHER, Status);
+        let LockStatus { held, waiting, .. } = ask(bench, OTHER, Status);
         let has_second = bench.is_answered(second);
         vec![
             format!("{status:?} {released:?} {again:?}"),
