@@ -77,8 +77,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
             longest = longest.max(waited);
             take_over(guard, holder, &page, waited)?;
-            // Nobody is told again: a strict wait for the lock ends well.
-            lock.acquire_strict().await?.release().await?;
+            // Nobody is told again: the next guard is fit for a strict program.
+            lock.acquire().await?.strict()?.release().await?;
             match doomed.await {
                 Err(TaskError::Failed(TaskFault::WorkerDied { pid })) if pid == holder => {}
                 outcome => return Err(format!("the task was not killed: {outcome:?}").into()),
@@ -111,6 +111,7 @@ fn take_over(
         holder: Peer { pid, .. },
         held,
         fence,
+        ..
     } = guard
         .abandoned()
         .ok_or("nobody told that the holder died")?;

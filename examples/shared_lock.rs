@@ -105,7 +105,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let processes = processes.len();
         println!("{processes} processes paid in {total}, and the balance is {balance}");
         if balance != total {
-            return Err(format!("{} got lost", total.abs_diff(balance)).into());
+            return Err(format!("the balance is off by {}", total.abs_diff(balance)).into());
         }
         Ok(())
     })

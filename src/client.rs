@@ -12,33 +12,33 @@ mod connect;
 mod grants;
 mod pending;
 mod reader;
+mod state;
 
 use std::{
-    collections::{HashMap, HashSet},
     fmt, io, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     task::{Poll, ready},
     time::Duration,
 };
 
-use lockkeeper_actors::{
-    CallId, Fault, SessionId,
-    codec::{self, BlobRef},
-};
+use lockkeeper_actors::{CallId, Fault, SessionId, codec::BlobRef};
 use tokio::{
     runtime,
     sync::{Notify, oneshot},
 };
-use tokio_util::bytes::Bytes;
 
-pub(crate) use self::connect::{background, keep_connections};
+pub(crate) use self::{
+    connect::{background, keep_connections},
+    state::Object,
+};
 use self::{
     pending::Pending,
     reader::{Listening, Reader},
+    state::{Answer, News, State, Success},
 };
 use crate::{
     Address, CallError,
-    wire::{self, Inbox, Request, Response, Socket},
+    wire::{self, Inbox, Request, Socket},
 };
 
 /// A session with a manager.
@@ -57,57 +57,9 @@ pub(crate) struct Connection {
     changed: Notify,
 }
 
-#[derive(Default)]
-struct State {
-    outgoing: Vec<u8>,
-    /// How many of the outgoing bytes are written.
-    sent: usize,
-    /// Whether the background writes them.
-    is_flushing: bool,
-    last_seq: u64,
-    in_flight: HashMap<u64, oneshot::Sender<Answer>>,
-    /// The objects that are open, by kind and name.
-    objects: HashMap<(String, String), Arc<Object>>,
-    /// Grants that are void although their guards have not released them.
-    revoked: HashSet<u64>,
-    /// Objects that are no more.
-    gone: HashSet<u32>,
-    /// How the connection ended.
-    ended: Option<String>,
-}
-
 struct Receiver {
     inbox: Inbox,
     scratch: Box<[u8]>,
-}
-
-/// An object that the manager has opened for this session.
-#[derive(Debug)]
-pub(crate) struct Object {
-    pub(crate) number: u32,
-    pub(crate) name: String,
-    operations: Vec<String>,
-}
-
-impl Object {
-    /// The number of the operation of that name.
-    pub(crate) fn operation(&self, name: &str) -> Result<u32, CallError> {
-        let place = self
-            .operations
-            .iter()
-            .position(|operation| operation == name);
-        place
-            .and_then(|place| u32::try_from(place).ok())
-            .ok_or_else(|| Fault::UnknownOperation(name.to_owned()).into())
-    }
-}
-
-type Answer = Result<Success, CallError>;
-
-#[derive(Debug)]
-enum Success {
-    Reply(Bytes),
-    Opened(Arc<Object>),
 }
 
 /// How long a manager may take to open or remove an object.
@@ -118,9 +70,6 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// How much a driver reads at a time.
 const CHUNK_BYTES: usize = 1 << 14;
-
-/// An outgoing buffer above this capacity is given back once it is empty.
-const KEPT_BYTES: usize = 1 << 16;
 
 /// Locks against the other threads of this process. No code of a user runs inside, and what runs
 /// inside leaves whole states behind, so a poisoned lock is as good as any.
@@ -408,80 +357,6 @@ impl fmt::Debug for Connection {
 
 fn wrong_answer() -> CallError {
     CallError::Protocol("an answer of another kind than the call".to_owned())
-}
-
-/// What is to be told once the state is unlocked.
-#[derive(Default)]
-struct News {
-    answered: Vec<(oneshot::Sender<Answer>, Answer)>,
-    /// Whether grants were revoked or objects are gone.
-    has_changed: bool,
-}
-
-impl State {
-    /// Takes all whole frames in. What ends the connection is an error.
-    fn take_in(&mut self, inbox: &mut Inbox, news: &mut News) -> Result<(), String> {
-        while let Some(frame) = inbox.next().map_err(|error| error.to_string())? {
-            let response = codec::decode::<Response<'_>>(&frame)
-                .map_err(|error| format!("bad frame: {error}"))?;
-            let (seq, answer) = match response {
-                Response::Reply { seq, body } => (seq, Ok(Success::Reply(frame.slice_ref(body.0)))),
-                Response::Fault { seq, fault } => (seq, Err(fault.into())),
-                Response::Opened {
-                    seq,
-                    object,
-                    name,
-                    operations,
-                } => {
-                    let object = Object {
-                        number: object,
-                        name,
-                        operations,
-                    };
-                    (seq, Ok(Success::Opened(Arc::new(object))))
-                }
-                Response::Revoked { seq } => {
-                    news.has_changed = true;
-                    self.revoked.insert(seq);
-                    continue;
-                }
-                Response::Gone { object } => {
-                    news.has_changed = true;
-                    self.gone.insert(object);
-                    self.objects.retain(|_, open| open.number != object);
-                    continue;
-                }
-                Response::Bye { reason } => return Err(reason),
-                Response::Welcome { .. } => return Err("a second welcome".to_owned()),
-            };
-            if let Some(sender) = self.in_flight.remove(&seq) {
-                news.answered.push((sender, answer));
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes what waits, as far as it is taken.
-    fn flush(
-        &mut self,
-        mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<()>> {
-        while let Some(rest) = self
-            .outgoing
-            .get(self.sent..)
-            .filter(|rest| !rest.is_empty())
-        {
-            self.sent += ready!(write(rest))?;
-            if self.sent > self.outgoing.len() / 2 {
-                // The buffer may never run empty.
-                self.outgoing.drain(..mem::take(&mut self.sent));
-            }
-        }
-        self.sent = 0;
-        self.outgoing.clear();
-        self.outgoing.shrink_to(KEPT_BYTES);
-        Poll::Ready(Ok(()))
-    }
 }
 
 #[cfg(test)]

@@ -141,10 +141,42 @@ impl fmt::Display for StartError {
     }
 }
 
-impl std::error::Error for StartError {}
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Call(error) => Some(error),
+            Self::AddressInUse { .. }
+            | Self::BadAddress { .. }
+            | Self::System(_)
+            | Self::NotAProgram
+            | Self::Child(_)
+            | Self::Unusable(_) => None,
+        }
+    }
+}
 
 impl From<CallError> for StartError {
     fn from(error: CallError) -> Self {
         Self::Call(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    #[test]
+    fn start_that_failed_at_a_call_tells_which_error_the_call_had() {
+        let error = StartError::from(CallError::Fault(Fault::ShuttingDown));
+        let call = error.source().expect("a source");
+        assert_eq!(
+            call.downcast_ref(),
+            Some(&CallError::Fault(Fault::ShuttingDown))
+        );
+        let fault = call.source().expect("a source of the source");
+        assert_eq!(fault.downcast_ref(), Some(&Fault::ShuttingDown));
+        assert!(StartError::NotAProgram.source().is_none());
     }
 }

@@ -14,7 +14,8 @@
 //! | [`Pool`], [`Task`], [`PlainTask`] | processes that run tasks |
 //! | [`CallError`], [`StartError`], [`TaskError`] | what can go wrong |
 //!
-//! Proxies work on any tokio runtime, and from plain threads through their `blocking_*` methods.
+//! Proxies work on any tokio runtime, and from plain threads through their `blocking_*` methods and
+//! [`block_on`].
 //!
 //! ```no_run
 //! use lockkeeper::{Manager, Pool, Semaphore, Task};
@@ -51,6 +52,9 @@
 //! }
 //! ```
 
+// A library's standard output is its program's; its tests are free to print.
+#![cfg_attr(not(test), warn(clippy::print_stdout))]
+
 mod address;
 mod client;
 mod error;
@@ -81,8 +85,11 @@ pub use pool::{Pool, PoolBuilder, TaskHandle};
 pub use program::{Program, program};
 pub use proxy::{
     Grant, Proxy, Token,
-    lock::{Lock, LockGuard, StrictError, Ticket},
-    semaphore::{BoundedSemaphore, Permit, Semaphore, SemaphoreOf},
+    abandoned::AbandonedGuard,
+    block_on,
+    lock::{Lock, LockGuard, Ticket},
+    permit::Permit,
+    semaphore::{BoundedSemaphore, Semaphore, SemaphoreOf},
 };
 pub use task::{Plain, PlainTask, Task, TaskError};
 

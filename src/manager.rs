@@ -1,6 +1,7 @@
 //! The manager as programs see it: started here, spawned as a process, or connected to.
 
 use std::{
+    process,
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
 };
@@ -17,7 +18,7 @@ use crate::{
     address::Claim,
     client::{Connection, background},
     kinds::Registrations,
-    process::{Child, Role},
+    process::{Child, END_PATIENCE, Role},
     program,
     server::Server,
 };
@@ -27,6 +28,10 @@ use crate::{
 /// A handle: clones are the same manager. The manager ends when the last handle of whoever started
 /// it is dropped, or with [`Self::shutdown`]; then there is no process, no socket and no waiting
 /// client left of it.
+///
+/// The drop of that handle waits for the manager's end, which takes milliseconds, unless an
+/// operation of a kind of your own takes longer: it waits for a manager on a thread until the
+/// operation is over, and for one that is a process at most five seconds, then it is killed.
 #[derive(Clone, Debug)]
 pub struct Manager {
     connection: Arc<Connection>,
@@ -40,6 +45,10 @@ impl Manager {
     /// # Errors
     ///
     /// Returns an error when the system gives no socket or thread.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, the manager ends: nothing is left of it.
     pub async fn start() -> Result<Self, StartError> {
         Self::builder().start().await
     }
@@ -51,6 +60,10 @@ impl Manager {
     ///
     /// Returns [`StartError::NotAProgram`] unless [`program`](crate::program) was called first
     /// thing in main, and [`StartError::Child`] when the process does not get ready.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, the process is ended.
     pub async fn spawn() -> Result<Self, StartError> {
         Self::builder().spawn().await
     }
@@ -61,6 +74,10 @@ impl Manager {
     ///
     /// Returns [`CallError::NoManager`] when there is none, and [`CallError::Disconnected`] when
     /// it does not speak this version of the protocol.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing is left but a connection that closes by itself.
     pub async fn connect(address: impl Into<Address>) -> Result<Self, CallError> {
         let connection = Connection::to(&address.into()).await?;
         Ok(Self {
@@ -87,6 +104,12 @@ impl Manager {
     ///
     /// Returns [`CallError::Disconnected`] without the manager and [`CallError::Fault`] with
     /// `Limit` when it hosts too many objects.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, the lock may have been made: one without a name that nobody knows, so that
+    /// nobody can remove it before the manager ends. [`Self::named`] makes one that can be found
+    /// again.
     pub async fn lock(&self) -> Result<Lock, CallError> {
         self.anonymous().lock().await
     }
@@ -94,6 +117,10 @@ impl Manager {
     /// Makes a semaphore of that many permits; zero is allowed. Python: `manager.Semaphore(n)`.
     ///
     /// # Errors
+    ///
+    /// As [`Self::lock`].
+    ///
+    /// # Cancel safety
     ///
     /// As [`Self::lock`].
     pub async fn semaphore(&self, permits: u32) -> Result<Semaphore, CallError> {
@@ -106,6 +133,10 @@ impl Manager {
     /// # Errors
     ///
     /// As [`Self::lock`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::lock`].
     pub async fn bounded_semaphore(&self, permits: u32) -> Result<BoundedSemaphore, CallError> {
         self.anonymous().bounded_semaphore(permits).await
     }
@@ -115,7 +146,12 @@ impl Manager {
     /// # Errors
     ///
     /// As [`Self::lock`], [`CallError::Fault`] with `UnknownKind` when it was not registered, and
-    /// [`CallError::Refused`] when its `create` refuses the spec.
+    /// [`CallError::Refused`] when its `create` refuses the spec. [`CallError::Fault`] with
+    /// `BadArguments` tells that the spec cannot be encoded.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::lock`].
     pub async fn open<P: Primitive>(&self, spec: P::Spec) -> Result<Proxy<P>, CallError> {
         Proxy::open(&self.connection, None, &spec).await
     }
@@ -135,12 +171,21 @@ impl Manager {
     /// # Errors
     ///
     /// Returns [`CallError::Fault`] with `UnknownObject` when there is none of that name.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, the object may have been removed.
     pub async fn remove(&self, name: &str) -> Result<(), CallError> {
         self.connection.remove(name).await
     }
 
     /// Ends the manager, for all its handles and clients, and waits until it is gone. A manager
     /// that somebody else started goes on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, the manager ends also when this is dropped. Dropped before, it is no more than
+    /// the drop of this handle.
     pub async fn shutdown(self) {
         if let Some(owned) = self.owned {
             // It takes a thread that may be blocked; a failure would mean that it is gone.
@@ -161,6 +206,9 @@ impl Manager {
 /// Errors of its methods, beyond those of the [`Manager`]'s: [`CallError::Fault`] with `WrongKind`
 /// or `WrongSpec` when the name is that of another object, and with `BadName` when it is empty,
 /// too long, or begins with `#`.
+///
+/// Cancel safety of its methods: dropped midway, the object may have been made. To open the name
+/// again gives that one.
 #[derive(Clone, Copy, Debug)]
 pub struct Named<'a> {
     manager: &'a Manager,
@@ -172,46 +220,46 @@ impl Named<'_> {
     ///
     /// # Errors
     ///
-    /// See [`Named`].
+    /// See [`Named`], also for the cancel safety.
     pub async fn lock(self) -> Result<Lock, CallError> {
-        self.proxy(&()).await.map(Lock)
+        self.proxy(()).await.map(Lock)
     }
 
     /// Opens a semaphore of that many permits.
     ///
     /// # Errors
     ///
-    /// See [`Named`].
+    /// See [`Named`], also for the cancel safety.
     pub async fn semaphore(self, permits: u32) -> Result<Semaphore, CallError> {
         let spec = SemaphoreSpec {
             permits: permits.into(),
         };
-        self.proxy(&spec).await.map(SemaphoreOf::<Unbounded>)
+        self.proxy(spec).await.map(SemaphoreOf::<Unbounded>)
     }
 
     /// Opens a bounded semaphore of that many permits.
     ///
     /// # Errors
     ///
-    /// See [`Named`].
+    /// See [`Named`], also for the cancel safety.
     pub async fn bounded_semaphore(self, permits: u32) -> Result<BoundedSemaphore, CallError> {
         let spec = SemaphoreSpec {
             permits: permits.into(),
         };
-        self.proxy(&spec).await.map(SemaphoreOf::<Bounded>)
+        self.proxy(spec).await.map(SemaphoreOf::<Bounded>)
     }
 
     /// Opens an object of a kind that was registered with the manager.
     ///
     /// # Errors
     ///
-    /// See [`Named`].
+    /// See [`Named`], also for the cancel safety.
     pub async fn open<P: Primitive>(self, spec: P::Spec) -> Result<Proxy<P>, CallError> {
-        self.proxy(&spec).await
+        self.proxy(spec).await
     }
 
-    async fn proxy<P: Primitive>(self, spec: &P::Spec) -> Result<Proxy<P>, CallError> {
-        Proxy::open(&self.manager.connection, self.name, spec).await
+    async fn proxy<P: Primitive>(self, spec: P::Spec) -> Result<Proxy<P>, CallError> {
+        Proxy::open(&self.manager.connection, self.name, &spec).await
     }
 }
 
@@ -232,6 +280,9 @@ struct Config {
 
 /// The role of a spawned manager.
 pub(crate) const ROLE: &str = "manager";
+
+/// The exit code of a manager that was still in the middle of an operation when it was to end.
+const EXIT_STUCK: i32 = 72;
 
 impl ManagerBuilder {
     /// Sets where the manager is reached, for programs that share no parent. Without it the
@@ -273,6 +324,10 @@ impl ManagerBuilder {
     /// Returns [`StartError::AddressInUse`] when a live manager is there,
     /// [`StartError::BadAddress`] when no socket can be there, [`StartError::System`] when there
     /// is no thread to be had.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Manager::start`].
     pub async fn start(self) -> Result<Manager, StartError> {
         let address = self.address.unwrap_or_else(Address::unused);
         let mut kinds = program::kinds();
@@ -295,6 +350,10 @@ impl ManagerBuilder {
     ///
     /// As [`Self::start`] and [`Manager::spawn`], and [`StartError::Unusable`] when kinds were
     /// registered here.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Manager::spawn`].
     pub async fn spawn(self) -> Result<Manager, StartError> {
         if !self.kinds.is_empty() {
             return Err(StartError::Unusable(
@@ -351,7 +410,8 @@ impl Owned {
         Self(Mutex::new(Some(owner)))
     }
 
-    /// Ends the manager and waits until it is gone, which takes milliseconds.
+    /// Ends the manager and waits until it is gone: a thread is not to be had before its current
+    /// turn is over, a process is killed when it takes too long.
     fn end(&self) {
         let owner = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         match owner {
@@ -390,7 +450,13 @@ pub(crate) fn work(mut role: Role) {
         })
         .and_then(|server| {
             let (stop, stopped) = oneshot::channel::<()>();
-            let watch = role.lifeline.watch(move || drop(stop));
+            let watch = role.lifeline.watch(move || {
+                drop(stop);
+                // An operation that does not end must not keep the process. It takes nothing with
+                // it: what is left at the address may be a successor's by then.
+                thread::sleep(END_PATIENCE);
+                process::exit(EXIT_STUCK);
+            });
             watch.map_err(|error| error.to_string())?;
             Ok((server, stopped))
         });

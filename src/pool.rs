@@ -5,14 +5,13 @@
 //! what it took as any client does.
 
 mod crew;
+mod handle;
+mod submit;
 mod worker;
 
 use std::{
-    fmt,
     future::Future,
-    pin::Pin,
     sync::{Mutex, PoisonError},
-    task::{Context, Poll},
     thread::{self, JoinHandle},
     vec,
 };
@@ -21,12 +20,17 @@ use actix::{Actor, Addr};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use lockkeeper_actors::{
     codec::{self, Blob},
-    data::{CloseTasks, CountTasks, Submit, TaskFault, TaskQueue, TaskQueueStatus},
+    data::{CloseTasks, CountTasks, TaskQueue, TaskQueueStatus},
 };
 use tokio::sync::oneshot;
 
-use self::crew::{Crew, Join, Pids, Start, Terminate};
+pub use self::handle::TaskHandle;
 pub(crate) use self::worker::{ROLE, work};
+use self::{
+    crew::{Crew, Join, Pids, Start, Terminate},
+    submit::{Outcome, apply, submit},
+    worker::MOST_TASKS,
+};
 use crate::{
     Address, CallError, Limits, Proxy, StartError,
     address::Claim,
@@ -39,8 +43,8 @@ use crate::{
 /// A number of worker processes that run tasks. Counterpart of Python's `multiprocessing.Pool`.
 ///
 /// Unlike there, a worker that is killed fails only the task that it ran, and is replaced; nothing
-/// hangs. Dropped, the pool is terminated: its workers are killed. So are they when this process
-/// ends.
+/// hangs. Dropped, the pool is terminated: its tasks fail and its workers are killed. So are they
+/// when this process ends.
 #[derive(Debug)]
 pub struct Pool {
     queue: Proxy<TaskQueue>,
@@ -63,12 +67,13 @@ pub struct PoolBuilder {
 }
 
 impl PoolBuilder {
-    /// Sets how many tasks are handed to a worker at a time by `map` and its kin: 1 by default.
+    /// Sets how many tasks are handed to a worker at a time by `map` and its kin: 1 by default,
+    /// and about a million at the most.
     ///
     /// A worker that dies fails its whole chunk, so chunks are for many short tasks.
     #[must_use]
     pub fn chunk_size(mut self, tasks: usize) -> Self {
-        self.chunk = tasks.max(1);
+        self.chunk = tasks.clamp(1, MOST_TASKS);
         self
     }
 
@@ -120,6 +125,8 @@ impl PoolBuilder {
         let address = claim.address().clone();
         let limits = Limits {
             calls_in_flight: usize::MAX,
+            // What is not read yet are outcomes, which this process has asked for.
+            unread_bytes: usize::MAX,
             ..Limits::default()
         };
         let server = Server {
@@ -149,10 +156,13 @@ impl PoolBuilder {
             workers: self.workers,
         };
         let started = pool.crew.send(start).await;
-        started.map_err(|error| StartError::System(error.to_string()))??;
+        started.map_err(|_| StartError::System(CREW_ENDED.to_owned()))??;
         Ok(pool)
     }
 }
+
+/// What is said when the crew cannot be told anything any more.
+const CREW_ENDED: &str = "the pool's thread has ended";
 
 /// Starts the pool's thread: its manager and its crew.
 async fn launch(
@@ -221,8 +231,7 @@ impl Pool {
 
     /// Runs one task whether or not the handle is waited for. Python: `pool.apply_async(f, args)`.
     pub fn spawn<T: Task>(&self, task: T) -> TaskHandle<T::Output> {
-        let work = apply(self.queue.clone(), self.retries, task);
-        TaskHandle(background().spawn(work))
+        TaskHandle::begin(apply(self.queue.clone(), self.retries, task))
     }
 
     /// Runs tasks and collects their outputs in order. Python: `pool.starmap(f, args)`.
@@ -292,20 +301,21 @@ impl Pool {
     /// Dropped midway, the pool is terminated.
     pub async fn join(self) -> Result<(), CallError> {
         self.close().await?;
+        self.emptied().await
+    }
+
+    /// Waits until the workers have ended.
+    async fn emptied(&self) -> Result<(), CallError> {
         let joined = self.crew.send(Join).await;
-        joined.map_err(|error| CallError::Protocol(error.to_string()))
+        joined.map_err(|_| CallError::Disconnected {
+            address: self.queue.token().address().clone(),
+            why: CREW_ENDED.to_owned(),
+        })
     }
 
     /// Kills the workers at once. Tasks that are not finished fail with
     /// [`TaskFault::Terminated`].
     pub async fn terminate(self) {
-        // Where the queue cannot be told, its callers are told that it is gone.
-        let _ = self
-            .queue
-            .call(CloseTasks {
-                reason: Some(TaskFault::Terminated),
-            })
-            .await;
         // It takes a thread that may be blocked.
         let _ = background().spawn_blocking(move || drop(self)).await;
     }
@@ -347,60 +357,6 @@ impl Pool {
     }
 }
 
-/// The outcome of one task.
-type Outcome<T> = Result<<T as Task>::Output, TaskError>;
-
-async fn apply<T: Task>(queue: Proxy<TaskQueue>, retries: u32, task: T) -> Outcome<T> {
-    let lost = || TaskFault::Unreadable("the outcome is missing".to_owned());
-    let mut outcomes = submit(queue, retries, vec![task]).await;
-    outcomes.pop().unwrap_or_else(|| Err(lost().into()))
-}
-
-/// Has a chunk of tasks run and returns an outcome for each.
-async fn submit<T: Task>(queue: Proxy<TaskQueue>, retries: u32, chunk: Vec<T>) -> Vec<Outcome<T>> {
-    let count = chunk.len();
-    let outcomes = match call(queue, retries, chunk).await {
-        Ok(outcomes) if outcomes.len() == count => outcomes,
-        Ok(outcomes) => {
-            let why = format!("{} outcomes of {count} tasks", outcomes.len());
-            return (0..count)
-                .map(|_| Err(TaskFault::Unreadable(why.clone()).into()))
-                .collect();
-        }
-        Err(error) => return (0..count).map(|_| Err(error.clone())).collect(),
-    };
-    let read = |outcome: Result<Blob, TaskFault>| {
-        let Blob(output) = outcome?;
-        codec::decode(&output).map_err(|error| {
-            TaskFault::Unreadable(format!("output of {:?}: {error}", T::NAME)).into()
-        })
-    };
-    outcomes.into_iter().map(read).collect()
-}
-
-async fn call<T: Task>(
-    queue: Proxy<TaskQueue>,
-    retries: u32,
-    chunk: Vec<T>,
-) -> Result<Vec<Result<Blob, TaskFault>>, TaskError> {
-    if !program::tasks().has(T::NAME) {
-        return Err(TaskFault::NotRegistered(T::NAME.to_owned()).into());
-    }
-    let mut arguments = Vec::with_capacity(chunk.len());
-    for task in chunk {
-        let encoded = codec::encode(&task).map_err(|error| {
-            TaskFault::Unreadable(format!("arguments of {:?}: {error}", T::NAME))
-        })?;
-        arguments.push(Blob(encoded));
-    }
-    let submit = Submit {
-        task: T::NAME.to_owned(),
-        arguments,
-        retries,
-    };
-    Ok(queue.call(submit).await??)
-}
-
 impl Drop for Pool {
     fn drop(&mut self) {
         let stop = self
@@ -416,36 +372,5 @@ impl Drop for Pool {
     }
 }
 
-/// The output to come of a task that was spawned. Dropped, the task goes on.
-pub struct TaskHandle<R>(tokio::task::JoinHandle<Result<R, TaskError>>);
-
-impl<R> TaskHandle<R> {
-    /// Withdraws the task: if no worker has taken it, it is not run.
-    pub fn cancel(self) {
-        self.0.abort();
-    }
-
-    /// Whether there is an outcome.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.0.is_finished()
-    }
-}
-
-impl<R> Future for TaskHandle<R> {
-    type Output = Result<R, TaskError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context).map(|joined| {
-            joined.unwrap_or_else(|error| Err(CallError::Protocol(error.to_string()).into()))
-        })
-    }
-}
-
-impl<R> fmt::Debug for TaskHandle<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskHandle")
-            .field("is_finished", &self.is_finished())
-            .finish()
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -8,21 +8,26 @@
 //! a role, so there is never a chain of processes.
 
 use std::{
-    env, io,
-    io::{Read, Write},
+    env,
+    fs::File,
+    future::Future,
+    io::{self, Read, Write},
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
     },
+    pin::pin,
     process::Stdio,
     sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
 
+use futures::future::{self, Either};
 use lockkeeper_actors::codec::{self, Blob};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::{io::AsyncReadExt, process};
+use tokio::{io::Interest, process};
+use tokio_util::bytes::{Buf, Bytes};
 
 use crate::{
     StartError,
@@ -40,7 +45,7 @@ const MOST_BYTES: usize = 64 << 20;
 const READY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a child may take to end by itself once its lifeline is gone.
-const END_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const END_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the last words of a child that has ended may take.
 const LAST_WORDS_PATIENCE: Duration = Duration::from_millis(100);
@@ -91,6 +96,8 @@ pub(crate) struct Child {
 struct Reports {
     lifeline: tokio::net::UnixStream,
     inbox: Inbox,
+    /// What the child has not been told yet.
+    unsent: Bytes,
 }
 
 /// How a child ended.
@@ -139,8 +146,8 @@ impl Child {
         let reports = Reports {
             lifeline,
             inbox: Inbox::new(MOST_BYTES),
+            unsent: message.into(),
         };
-        reports.write(&message)?;
         Ok(Self { process, reports })
     }
 
@@ -155,10 +162,17 @@ impl Child {
     ///
     /// Returns [`StartError::Child`] when it reports a failure, ends, or takes longer than a minute.
     pub(crate) async fn ready(&mut self) -> Result<(), StartError> {
-        match tokio::time::timeout(READY_PATIENCE, self.reports.next()).await {
-            Ok(Ok(Some(Report::Ready | Report::Done))) => Ok(()),
-            Ok(Ok(Some(Report::Failed(why)))) => Err(StartError::Child(why)),
-            Ok(Ok(None)) => {
+        let late = || StartError::Child(format!("it took longer than {READY_PATIENCE:?}"));
+        within(READY_PATIENCE, self.first_report())
+            .await
+            .unwrap_or_else(|| Err(late()))
+    }
+
+    async fn first_report(&mut self) -> Result<(), StartError> {
+        match self.reports.next().await {
+            Ok(Some(Report::Ready | Report::Done)) => Ok(()),
+            Ok(Some(Report::Failed(why))) => Err(StartError::Child(why)),
+            Ok(None) => {
                 let status = self.process.wait().await;
                 let status = status.map_or_else(|error| error.to_string(), |s| s.to_string());
                 Err(StartError::Child(format!(
@@ -166,10 +180,7 @@ impl Child {
                      is lockkeeper::program() the first thing that main does?"
                 )))
             }
-            Ok(Err(error)) => Err(StartError::Child(error.to_string())),
-            Err(_) => Err(StartError::Child(format!(
-                "it took longer than {READY_PATIENCE:?}"
-            ))),
+            Err(error) => Err(StartError::Child(error.to_string())),
         }
     }
 
@@ -192,7 +203,7 @@ impl Child {
             }
         };
         // They are there already if there are any; only the end may be held back.
-        let _ = tokio::time::timeout(LAST_WORDS_PATIENCE, last_words).await;
+        let _ = within(LAST_WORDS_PATIENCE, last_words).await;
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         Ending { is_done, status }
     }
@@ -225,38 +236,71 @@ impl Child {
 }
 
 impl Reports {
-    /// Writes a message that a fresh socket takes at once, or a little later when it is long.
-    fn write(&self, mut message: &[u8]) -> io::Result<()> {
-        let patience = Instant::now() + READY_PATIENCE;
-        while !message.is_empty() {
-            match self.lifeline.try_write(message) {
-                Ok(written) => message = message.get(written..).unwrap_or_default(),
-                Err(error)
-                    if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < patience =>
-                {
-                    thread::sleep(Duration::from_millis(1));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits for the next report, `None` at the end of the lifeline.
+    /// Waits for the next report, `None` at the end of the lifeline. Meanwhile the child is told
+    /// what it has not been told yet, which may be more than the socket takes at once.
     async fn next(&mut self) -> io::Result<Option<Report>> {
         loop {
             if let Some(frame) = self.inbox.next().map_err(io::Error::other)? {
                 return codec::decode(&frame).map(Some).map_err(io::Error::other);
             }
-            let mut bytes = [0; 1024];
-            match self.lifeline.read(&mut bytes).await {
-                Ok(0) => return Ok(None),
-                Ok(length) => self.inbox.feed(bytes.get(..length).unwrap_or_default()),
-                // The other side has ended without reading what it was told.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
-                Err(error) => return Err(error),
+            let interest = if self.unsent.is_empty() {
+                Interest::READABLE
+            } else {
+                Interest::READABLE | Interest::WRITABLE
+            };
+            let ready = self.lifeline.ready(interest).await?;
+            if ready.is_writable() {
+                self.write();
+            }
+            if ready.is_readable() && self.read()? == Some(0) {
+                return Ok(None);
             }
         }
+    }
+
+    /// Writes as much of what is unsent as the socket takes.
+    fn write(&mut self) {
+        while !self.unsent.is_empty() {
+            match self.lifeline.try_write(&self.unsent) {
+                Ok(written) => self.unsent.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Nobody is there to be told; what was said before that is still there to be read.
+                Err(_) => break,
+            }
+        }
+        // Megabytes are not kept for as long as the child lives.
+        self.unsent = Bytes::new();
+    }
+
+    /// Reads what is there: how many bytes, zero at the end, `None` when there is nothing yet.
+    fn read(&mut self) -> io::Result<Option<usize>> {
+        let mut bytes = [0; 1024];
+        match self.lifeline.try_read(&mut bytes) {
+            Ok(length) => {
+                self.inbox.feed(bytes.get(..length).unwrap_or_default());
+                Ok(Some(length))
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
+                // The other side has ended without reading what it was told.
+                io::ErrorKind::ConnectionReset => Ok(Some(0)),
+                _ => Err(error),
+            },
+        }
+    }
+}
+
+/// Waits for a future, and no longer than that.
+async fn within<F: Future>(patience: Duration, future: F) -> Option<F::Output> {
+    let patience = {
+        // The caller's runtime may have no timer.
+        let _runtime = background().enter();
+        tokio::time::sleep(patience)
+    };
+    match future::select(pin!(future), pin!(patience)).await {
+        Either::Left((output, _)) => Some(output),
+        Either::Right(((), _)) => None,
     }
 }
 
@@ -283,19 +327,10 @@ impl Role {
             return Ok(None);
         }
         let mut stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-        // Exactly one frame is read: nothing else comes.
-        let mut inbox = Inbox::new(MOST_BYTES);
-        let mut bytes = [0; 4096];
-        let frame = loop {
-            let length = stream.read(&mut bytes)?;
-            if length == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            inbox.feed(bytes.get(..length).unwrap_or_default());
-            if let Some(frame) = inbox.next().map_err(io::Error::other)? {
-                break frame;
-            }
-        };
+        let frame = read_frame(&mut stream)?;
+        // From here on the lifeline is this copy alone, which no child of this process inherits:
+        // one that reads its input must find it empty, and not wait for the parent's word.
+        rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
         let Assignment { role, config } = codec::decode(&frame).map_err(io::Error::other)?;
         Ok(Some(Self {
             name: role,
@@ -328,10 +363,9 @@ impl Lifeline {
 
     /// Runs `end` on a thread of its own once the parent is gone.
     pub(crate) fn watch(&self, end: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let mut stream = self.0.try_clone()?;
+        let stream = self.0.try_clone()?;
         let watch = move || {
-            let mut byte = [0];
-            while matches!(stream.read(&mut byte), Ok(1)) {}
+            outlast(stream);
             end();
         };
         thread::Builder::new()
@@ -348,3 +382,30 @@ impl Lifeline {
         }
     }
 }
+
+/// Reads exactly one frame: nothing else comes.
+fn read_frame(mut stream: impl Read) -> io::Result<Bytes> {
+    let mut inbox = Inbox::new(MOST_BYTES);
+    let mut bytes = [0; 4096];
+    loop {
+        match stream.read(&mut bytes) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(length) => inbox.feed(bytes.get(..length).unwrap_or_default()),
+            // A signal came in between, such as the one that continues a stopped process.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if let Some(frame) = inbox.next().map_err(io::Error::other)? {
+            return Ok(frame);
+        }
+    }
+}
+
+/// Returns once the other side of a stream is gone.
+fn outlast(mut stream: impl Read) {
+    // A stream that fails has no other side any more. A signal in between is no failure to it.
+    let _ = io::copy(&mut stream, &mut io::sink());
+}
+
+#[cfg(test)]
+mod tests;

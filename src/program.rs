@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     process,
-    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use lockkeeper_actors::{Primitive, Refusal};
@@ -53,13 +53,14 @@ pub struct Program {
 const EXIT_NO_ROLE: i32 = 70;
 
 struct Registered {
-    tasks: Tasks,
+    /// Shared, since each chunk of a pool looks into them.
+    tasks: Arc<Tasks>,
     kinds: Kinds,
 }
 
 static REGISTERED: LazyLock<Mutex<Registered>> = LazyLock::new(|| {
     Mutex::new(Registered {
-        tasks: Tasks::default(),
+        tasks: Arc::default(),
         kinds: Kinds::built_in(),
     })
 });
@@ -74,12 +75,17 @@ pub(crate) fn kinds() -> Kinds {
 }
 
 /// The tasks of this program.
-pub(crate) fn tasks() -> Tasks {
-    registered().tasks.clone()
+pub(crate) fn tasks() -> Arc<Tasks> {
+    Arc::clone(&registered().tasks)
 }
 
 impl Program {
     /// Adds a task that pools may run.
+    ///
+    /// # Panics
+    ///
+    /// Panics when another type has its name, here or at an earlier call by this process, in which
+    /// case it is [`Self::run`], [`Self::init`] or [`Self::in_test`] that does.
     pub fn task<T: Task>(mut self) -> Self {
         self.tasks.add::<T>();
         self
@@ -145,7 +151,7 @@ impl Program {
     fn enter(self, launch: Launch) {
         {
             let mut registered = registered();
-            registered.tasks.extend(self.tasks);
+            Arc::make_mut(&mut registered.tasks).extend(&self.tasks);
             self.kinds.add_to(&mut registered.kinds);
         }
         set_launch(launch);
@@ -171,5 +177,15 @@ fn take(mut role: Role) {
         other => role
             .lifeline
             .failed(format!("this program knows no role {other:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looking_into_the_tasks_copies_none() {
+        assert!(Arc::ptr_eq(&tasks(), &tasks()));
     }
 }

@@ -6,19 +6,22 @@
 //!
 //! Invariant: a proxy knows no socket, and no guard's drop waits, blocks or panics.
 
+pub(crate) mod abandoned;
 mod hold;
 pub(crate) mod lock;
+pub(crate) mod permit;
 pub(crate) mod semaphore;
 
 use std::{
     fmt,
     future::Future,
+    hash::{Hash, Hasher},
     marker::PhantomData,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use lockkeeper_actors::{CallId, Operation, Primitive, Serve, codec};
+use lockkeeper_actors::{CallId, Fault, Operation, Primitive, Serve, codec};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use self::hold::Grant;
@@ -28,7 +31,8 @@ use crate::{
     client::{Connection, Object, background},
 };
 
-/// Where a hosted object is: its manager's address and its name.
+/// Where a hosted object is: its manager's address and its name. Two that are equal are of one
+/// object, for as long as none of that name is removed.
 #[derive(Serialize, Deserialize)]
 pub struct Token<P> {
     address: Address,
@@ -58,6 +62,21 @@ impl<P> Clone for Token<P> {
             name: self.name.clone(),
             kind: PhantomData,
         }
+    }
+}
+
+impl<P> PartialEq for Token<P> {
+    fn eq(&self, other: &Self) -> bool {
+        self.address == other.address && self.name == other.name
+    }
+}
+
+impl<P> Eq for Token<P> {}
+
+impl<P> Hash for Token<P> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.address.hash(state);
+        self.name.hash(state);
     }
 }
 
@@ -129,24 +148,28 @@ pub(crate) struct Bound {
 
 impl<P: Primitive> Proxy<P> {
     /// Opens an object: a new one without a name, else the one of that name, made if need be.
-    pub(crate) async fn open(
-        connection: &Arc<Connection>,
-        name: Option<&str>,
+    ///
+    /// The spec is encoded at once, and the future has its bytes alone: a spec need not be `Sync`.
+    pub(crate) fn open<'a>(
+        connection: &'a Arc<Connection>,
+        name: Option<&'a str>,
         spec: &P::Spec,
-    ) -> Result<Self, CallError> {
-        let spec = encode(spec)?;
-        let object = connection.open(P::KIND, name, Some(&spec)).await?;
-        let token = Token {
-            address: connection.address().clone(),
-            name: object.name.clone(),
-            kind: PhantomData,
-        };
-        let connection = Arc::clone(connection);
-        let bound = OnceLock::from(Arc::new(Bound { connection, object }));
-        Ok(Self {
-            token,
-            bound: Arc::new(bound),
-        })
+    ) -> impl Future<Output = Result<Self, CallError>> + Send + use<'a, P> {
+        let spec = encode(spec);
+        async move {
+            let object = connection.open(P::KIND, name, Some(&spec?)).await?;
+            let token = Token {
+                address: connection.address().clone(),
+                name: object.name.clone(),
+                kind: PhantomData,
+            };
+            let connection = Arc::clone(connection);
+            let bound = OnceLock::from(Arc::new(Bound { connection, object }));
+            Ok(Self {
+                token,
+                bound: Arc::new(bound),
+            })
+        }
     }
 
     /// Where the object is.
@@ -160,7 +183,8 @@ impl<P: Primitive> Proxy<P> {
     /// # Errors
     ///
     /// Returns [`CallError::Disconnected`] or [`CallError::NoManager`] without a manager,
-    /// [`CallError::Gone`] without the object, [`CallError::Fault`] when it would not answer.
+    /// [`CallError::Gone`] without the object, [`CallError::Fault`] when it would not answer, with
+    /// `BadArguments` when the operation cannot be encoded.
     ///
     /// # Cancel safety
     ///
@@ -285,6 +309,15 @@ impl<P> Clone for Proxy<P> {
     }
 }
 
+impl<P> From<Token<P>> for Proxy<P> {
+    fn from(token: Token<P>) -> Self {
+        Self {
+            token,
+            bound: Arc::default(),
+        }
+    }
+}
+
 impl<P> Serialize for Proxy<P> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.token.serialize(serializer)
@@ -293,10 +326,7 @@ impl<P> Serialize for Proxy<P> {
 
 impl<'de, P> Deserialize<'de> for Proxy<P> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self {
-            token: Token::deserialize(deserializer)?,
-            bound: Arc::default(),
-        })
+        Token::deserialize(deserializer).map(Self::from)
     }
 }
 
@@ -308,19 +338,25 @@ impl<P: Primitive> fmt::Debug for Proxy<P> {
 
 impl Bound {
     /// Calls the object. The id is the grant, where the answer is one.
-    pub(crate) async fn call<O: Operation>(
+    ///
+    /// The operation is encoded at once, and the future has its bytes alone: an operation need not
+    /// be `Sync`.
+    pub(crate) fn call<O: Operation>(
         &self,
         operation: &O,
         timeout: Option<Duration>,
-    ) -> Result<(CallId, O::Reply), CallError> {
-        let number = self.object.operation(O::NAME)?;
-        let arguments = encode(operation)?;
-        let read = |body: &[u8]| {
-            codec::decode(body).map_err(|error| CallError::Protocol(error.to_string()))
-        };
-        self.connection
-            .call(self.object.number, number, timeout, &arguments, read)
-            .await
+    ) -> impl Future<Output = Result<(CallId, O::Reply), CallError>> + Send + use<'_, O> {
+        let number = self.object.operation(O::NAME);
+        let arguments = encode(operation);
+        async move {
+            let (number, arguments) = (number?, arguments?);
+            let read = |body: &[u8]| {
+                codec::decode(body).map_err(|error| CallError::Protocol(error.to_string()))
+            };
+            self.connection
+                .call(self.object.number, number, timeout, &arguments, read)
+                .await
+        }
     }
 
     /// Sends the object an operation whose answer nobody waits for.
@@ -331,8 +367,9 @@ impl Bound {
     }
 }
 
+/// Encodes what the caller sends: it is the caller's own when that is not possible.
 fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CallError> {
-    codec::encode(value).map_err(|error| CallError::Protocol(error.to_string()))
+    codec::encode(value).map_err(|error| Fault::BadArguments(error.to_string()).into())
 }
 
 /// `None` for a call that did not get its turn at once.
@@ -344,11 +381,35 @@ pub(crate) fn tried<T>(outcome: Result<T, CallError>) -> Result<Option<T>, CallE
     }
 }
 
-/// Waits on a plain thread.
+/// Waits on a plain thread for whatever is async here: making a manager, a call without a
+/// `blocking_*` form, or several at once.
+///
+/// The future runs on this thread. What it spawns runs on the one thread that reads and writes for
+/// this process's plain threads, so that must not block.
+///
+/// ```
+/// use std::thread;
+///
+/// use lockkeeper::{Manager, block_on};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let manager = block_on(Manager::start())?;
+/// let seats = block_on(manager.semaphore(0))?;
+/// let clerk = {
+///     let seats = seats.clone();
+///     thread::spawn(move || block_on(seats.add_permits(3)))
+/// };
+/// let pair = block_on(seats.acquire_many(2))?;
+/// clerk.join().expect("the clerk does not panic")?;
+/// block_on(pair.release())?;
+/// assert_eq!(block_on(seats.status())?.available, 3);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Panics
 ///
 /// Panics inside an async context, which it would block.
-pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+pub fn block_on<F: Future>(future: F) -> F::Output {
     background().block_on(future)
 }

@@ -1,8 +1,17 @@
 //! What a pool runs: types with a name, data in and data out.
 
-use std::{any::Any, collections::HashMap, fmt, future::Future, panic::AssertUnwindSafe};
+use std::{
+    any::{Any, TypeId, type_name},
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    future::Future,
+    panic::AssertUnwindSafe,
+};
 
-use futures::{FutureExt, future::LocalBoxFuture};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, LocalBoxFuture},
+};
 use lockkeeper_actors::{
     codec::{self, Blob},
     data::TaskFault,
@@ -23,7 +32,7 @@ pub trait Task: Serialize + DeserializeOwned + Send + 'static {
 
     /// Does the work, on the worker's main thread, in an actix system.
     ///
-    /// A panic fails this task alone, with its message.
+    /// A panic fails this task alone, with the first 1,000 characters of its message.
     fn run(self) -> impl Future<Output = Self::Output>;
 }
 
@@ -111,19 +120,59 @@ impl From<CallError> for TaskError {
     }
 }
 
-type Run = fn(&[u8]) -> LocalBoxFuture<'static, Result<Blob, TaskFault>>;
+type Run = fn(Vec<u8>) -> LocalBoxFuture<'static, Result<Blob, TaskFault>>;
+
+/// A registered task.
+#[derive(Clone, Copy)]
+struct Registered {
+    run: Run,
+    id: TypeId,
+    type_name: &'static str,
+}
 
 /// The tasks of a program, by name.
 #[derive(Clone, Default)]
-pub(crate) struct Tasks(HashMap<&'static str, Run>);
+pub(crate) struct Tasks(HashMap<&'static str, Registered>);
 
 impl Tasks {
+    /// Adds a task.
+    ///
+    /// # Panics
+    ///
+    /// Panics when another type has the name.
     pub(crate) fn add<T: Task>(&mut self) {
-        self.0.insert(T::NAME, run::<T>);
+        let task = Registered {
+            run: run::<T>,
+            id: TypeId::of::<T>(),
+            type_name: type_name::<T>(),
+        };
+        self.insert(T::NAME, task);
     }
 
-    pub(crate) fn extend(&mut self, other: Self) {
-        self.0.extend(other.0);
+    /// Adds all tasks of another table.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::add`].
+    pub(crate) fn extend(&mut self, other: &Self) {
+        for (name, task) in &other.0 {
+            self.insert(name, *task);
+        }
+    }
+
+    fn insert(&mut self, name: &'static str, task: Registered) {
+        match self.0.entry(name) {
+            Entry::Vacant(place) => {
+                place.insert(task);
+            }
+            // A worker would run one of them with the arguments of the other.
+            Entry::Occupied(place) => assert!(
+                place.get().id == task.id,
+                "two tasks have the name {name:?}: {} and {}",
+                place.get().type_name,
+                task.type_name
+            ),
+        }
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
@@ -131,9 +180,9 @@ impl Tasks {
     }
 
     /// Runs a task to its end.
-    pub(crate) async fn run(&self, name: &str, arguments: &[u8]) -> Result<Blob, TaskFault> {
+    pub(crate) async fn run(&self, name: &str, arguments: Vec<u8>) -> Result<Blob, TaskFault> {
         match self.0.get(name) {
-            Some(run) => run(arguments).await,
+            Some(task) => (task.run)(arguments).await,
             None => Err(TaskFault::NotRegistered(name.to_owned())),
         }
     }
@@ -145,11 +194,14 @@ impl fmt::Debug for Tasks {
     }
 }
 
-fn run<T: Task>(arguments: &[u8]) -> LocalBoxFuture<'static, Result<Blob, TaskFault>> {
-    let task = codec::decode::<T>(arguments)
-        .map_err(|error| TaskFault::Unreadable(format!("arguments of {:?}: {error}", T::NAME)));
+fn run<T: Task>(arguments: Vec<u8>) -> LocalBoxFuture<'static, Result<Blob, TaskFault>> {
+    // Also what reads the arguments and writes the output is the task's own code, and may panic.
     let work = async move {
-        let output = task?.run().await;
+        let task = codec::decode::<T>(&arguments).map_err(|error| {
+            TaskFault::Unreadable(format!("arguments of {:?}: {error}", T::NAME))
+        })?;
+        drop(arguments);
+        let output = task.run().await;
         codec::encode(&output)
             .map(Blob)
             .map_err(|error| TaskFault::Unreadable(format!("output of {:?}: {error}", T::NAME)))
@@ -160,13 +212,130 @@ fn run<T: Task>(arguments: &[u8]) -> LocalBoxFuture<'static, Result<Blob, TaskFa
         .boxed_local()
 }
 
-/// The message of a panic.
+/// Makes an error of a panic in the code of a task's own arguments or output.
+pub(crate) fn guarded<R>(
+    work: impl Future<Output = Result<R, TaskError>> + Send + 'static,
+) -> BoxFuture<'static, Result<R, TaskError>> {
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .map(|outcome| {
+            outcome.unwrap_or_else(|panic| {
+                let why = message(&*panic);
+                Err(TaskFault::Unreadable(format!("panic in between: {why}")).into())
+            })
+        })
+        .boxed()
+}
+
+/// How many characters of a panic's message are told.
+const MESSAGE_CHARS: usize = 1000;
+
+/// The message of a panic. It may quote anything, which has no end, so it is cut.
 fn message(panic: &(dyn Any + Send)) -> String {
-    if let Some(text) = panic.downcast_ref::<&str>() {
-        (*text).to_owned()
+    let text = if let Some(text) = panic.downcast_ref::<&str>() {
+        text
     } else if let Some(text) = panic.downcast_ref::<String>() {
-        text.clone()
+        text.as_str()
     } else {
-        "(not a text)".to_owned()
+        "(not a text)"
+    };
+    match text.char_indices().nth(MESSAGE_CHARS) {
+        Some((end, _)) => format!("{}..", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+
+    /// Panics with a message of that many characters.
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Lament(usize);
+
+    impl Task for Lament {
+        const NAME: &'static str = "lament";
+        type Output = ();
+
+        async fn run(self) {
+            panic!("{}", "\u{1f480}".repeat(self.0));
+        }
+    }
+
+    /// Another of that name.
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Dirge;
+
+    impl Task for Dirge {
+        const NAME: &'static str = "lament";
+        type Output = ();
+
+        async fn run(self) {}
+    }
+
+    /// Panics when it is read.
+    #[derive(Debug, Serialize)]
+    struct Riddle;
+
+    impl<'de> Deserialize<'de> for Riddle {
+        fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+            panic!("nobody can read it")
+        }
+    }
+
+    impl Task for Riddle {
+        const NAME: &'static str = "riddle";
+        type Output = ();
+
+        async fn run(self) {}
+    }
+
+    fn tasks<T: Task>() -> Tasks {
+        let mut tasks = Tasks::default();
+        tasks.add::<T>();
+        tasks
+    }
+
+    #[test]
+    fn message_of_a_panic_is_cut_to_a_thousand_characters() {
+        for (length, expected) in [(1000, 1000), (1001, 1002), (5000, 1002)] {
+            let arguments = codec::encode(&Lament(length)).unwrap();
+            let outcome = block_on(tasks::<Lament>().run("lament", arguments));
+            match outcome {
+                Err(TaskFault::Panicked(message)) => assert_eq!(message.chars().count(), expected),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn panic_while_arguments_are_read_fails_the_task() {
+        let outcome = block_on(tasks::<Riddle>().run("riddle", Vec::new()));
+        let fault = TaskFault::Panicked("nobody can read it".to_owned());
+        assert_eq!(outcome, Err(fault));
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "have the name \"lament\": lockkeeper::task::tests::Lament and lockkeeper::task::tests::Dirge"
+    )]
+    fn second_task_of_a_name_is_refused_with_both_types() {
+        tasks::<Lament>().add::<Dirge>();
+    }
+
+    #[test]
+    #[should_panic(expected = "two tasks have the name \"lament\"")]
+    fn second_task_of_a_name_is_refused_from_another_table_too() {
+        tasks::<Lament>().extend(&tasks::<Dirge>());
+    }
+
+    #[test]
+    fn same_task_may_be_added_twice() {
+        let mut tasks = tasks::<Lament>();
+        tasks.add::<Lament>();
+        tasks.extend(&tasks.clone());
+        assert!(tasks.has("lament"));
     }
 }

@@ -12,7 +12,10 @@ use std::{
 };
 
 use futures::FutureExt;
-use lockkeeper::{CallError, Lock, LockGuard, Manager, Refusal, StrictError, Ticket};
+use lockkeeper::{
+    AbandonedGuard, CallError, Fault, Limits, Lock, LockGuard, Manager, Permit, Refusal, Semaphore,
+    Ticket,
+};
 use parts::{Part, play, say};
 use until::until;
 
@@ -36,6 +39,12 @@ fn children() {
         say("released");
     });
     play("holder", hold);
+    play("seated", |semaphore: Semaphore| async move {
+        let permit = semaphore.acquire().await.unwrap();
+        assert!(permit.is_valid());
+        say("seated");
+        std::future::pending::<()>().await;
+    });
 }
 
 /// Takes the lock over and keeps it.
@@ -181,24 +190,105 @@ fn abandoned_lock_says_who_left_it_until_somebody_declares_it_consistent() {
     });
 }
 
+/// The guard of a strict wait that found the mark of a dead holder.
+fn marked<G>(outcome: Result<G, AbandonedGuard<G>>, dead: u32) -> G {
+    let Err(error) = outcome else {
+        panic!("it is not marked");
+    };
+    assert_eq!(error.abandoned().holder.pid, dead);
+    let told = error.to_string();
+    assert!(told.contains(&format!("process {dead} (lock-")), "{told}");
+    error.into_inner()
+}
+
 #[test]
-fn strict_wait_returns_an_abandoned_lock_as_an_error_that_holds_it() {
+fn strict_guard_of_an_abandoned_lock_is_an_error_that_holds_it() {
     run(async {
-        let (manager, lock) = manager_and_lock().await;
-        drop(lock.acquire_strict().await.unwrap());
+        let (_manager, lock) = manager_and_lock().await;
+        drop(lock.acquire().await.unwrap().strict().unwrap());
         let dead = die_inside(&lock).await;
-        match lock.acquire_strict().await {
-            Err(StrictError::Abandoned(mut guard)) => {
-                assert_eq!(guard.abandoned().unwrap().holder.pid, dead);
-                assert!(guard.is_valid() && lock.status().await.unwrap().held);
-                guard.mark_consistent();
-            }
-            other => panic!("{other:?}"),
-        }
-        drop(lock.acquire_strict().await.unwrap());
-        manager.shutdown().await;
-        let outcome = lock.acquire_strict().await;
-        assert!(matches!(outcome, Err(StrictError::Call(_))), "{outcome:?}");
+        let guard = lock.acquire().await.unwrap();
+        let mut guard = marked(guard.strict(), dead);
+        assert!(guard.is_valid() && lock.status().await.unwrap().held);
+        drop(guard.strict().unwrap_err());
+        assert!(is_free(&lock).await);
+
+        let timeout = Duration::from_secs(9);
+        guard = marked(lock.acquire_timeout(timeout).await.unwrap().strict(), dead);
+        drop(guard);
+        let tried = lock.try_acquire().await.unwrap();
+        guard = marked(tried.map(LockGuard::strict).unwrap(), dead);
+        drop(guard);
+        let owned = lock.clone().acquire_owned().await.unwrap();
+        guard = marked(owned.strict(), dead);
+        guard.mark_consistent();
+        drop(guard.strict().unwrap());
+        drop(lock.acquire().await.unwrap().strict().unwrap());
+    });
+}
+
+#[test]
+fn strict_permit_of_a_semaphore_where_somebody_died_is_an_error_that_holds_it() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let semaphore = manager.semaphore(2).await.unwrap();
+        drop(semaphore.acquire_many(2).await.unwrap().strict().unwrap());
+        let mut seated = Part::start("seated", &semaphore);
+        assert_eq!(seated.hear(), "seated");
+        seated.kill();
+        let both = semaphore.acquire_many(2).await.unwrap();
+        let mut both: Permit = marked(both.strict(), seated.pid());
+        assert!(both.is_valid() && both.permits() == 2);
+        both.mark_consistent();
+        drop(both.strict().unwrap());
+        drop(semaphore.acquire().await.unwrap().strict().unwrap());
+    });
+}
+
+#[test]
+fn release_that_the_manager_does_not_take_is_left_to_the_drop() {
+    run(async {
+        let limits = Limits {
+            calls_in_flight: 1,
+            ..Limits::default()
+        };
+        let manager = Manager::builder().limits(limits).start().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        let guard = lock.acquire().await.unwrap();
+        let mut waiting = Box::pin(lock.acquire());
+        assert!((&mut waiting).now_or_never().is_none());
+        let limit = CallError::Fault(Fault::limit("calls in flight", 1));
+        assert_eq!(guard.release().await, Err(limit));
+        drop(waiting.await.unwrap());
+        assert!(is_free(&lock).await);
+    });
+}
+
+#[test]
+fn release_that_is_dropped_at_any_point_frees_the_lock_once() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        drop(lock.acquire().await.unwrap().release());
+        assert!(is_free(&lock).await);
+        let mut begun = Box::pin(lock.acquire().await.unwrap().release());
+        // Polled once it is on its way, or done already.
+        let _ = (&mut begun).now_or_never();
+        let next = lock.acquire().await.unwrap();
+        drop(begun);
+        assert!(next.is_valid() && lock.status().await.unwrap().held);
+    });
+}
+
+#[test]
+fn ticket_outlives_an_adoption_that_never_began() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let ticket = lock.acquire().await.unwrap().into_ticket();
+        drop(lock.adopt(ticket.clone()));
+        drop(lock.release(ticket.clone()));
+        assert!(lock.status().await.unwrap().held);
+        lock.release(ticket).await.unwrap();
+        assert!(is_free(&lock).await);
     });
 }
 
@@ -299,6 +389,6 @@ fn clones_and_deserialized_proxies_are_one_lock() {
         let copy: Lock = serde_json::from_str(&token).unwrap();
         let _guard = copy.acquire().await.unwrap();
         assert!(lock.clone().try_acquire().await.unwrap().is_none());
-        assert_eq!(copy.token().name(), lock.token().name());
+        assert_eq!(copy.token(), lock.token());
     });
 }

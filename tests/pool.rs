@@ -100,8 +100,26 @@ impl Task for Repeat {
     }
 }
 
+/// Panics when it is written.
+#[derive(Debug, Deserialize)]
+struct Secret;
+
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        panic!("not to be written down")
+    }
+}
+
+impl Task for Secret {
+    const NAME: &'static str = "secret";
+    type Output = ();
+
+    async fn run(self) {}
+}
+
 fn program() {
     lockkeeper::program()
+        .task::<Secret>()
         .task::<Square>()
         .task::<Plain<InTurn>>()
         .task::<OnSignal>()
@@ -271,6 +289,20 @@ fn task_that_panics_fails_alone_with_its_message() {
 }
 
 #[test]
+fn spawned_task_whose_arguments_panic_when_written_is_unreadable() {
+    run(async {
+        let pool = Pool::new(1).await.unwrap();
+        match pool.spawn(Secret).await {
+            Err(TaskError::Failed(TaskFault::Unreadable(why))) => {
+                assert!(why.contains("not to be written down"), "{why}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(pool.apply(Square(3)).await.unwrap(), 9);
+    });
+}
+
+#[test]
 fn arguments_and_outputs_may_be_megabytes() {
     run(async {
         let pool = Pool::new(2).await.unwrap();
@@ -292,17 +324,13 @@ fn message_above_the_limit_fails_its_task_alone() {
         let pool = Pool::new(1).await.unwrap();
         let above = 70 << 20;
         let pids = pool.pids().await;
-        let arguments = pool.apply(Repeat("x".repeat(above), 1)).await;
-        match arguments {
-            Err(TaskError::Call(error)) => assert!(error.to_string().contains("above the limit")),
-            other => panic!("{:?}", other.map(|output| output.len())),
-        }
-        let output = pool.apply(Repeat("x".to_owned(), above)).await;
-        match output {
-            Err(TaskError::Failed(TaskFault::Unreadable(why))) => {
-                assert!(why.contains("bytes are more than fit"), "{why}");
+        for task in [Repeat("x".repeat(above), 1), Repeat("x".to_owned(), above)] {
+            match pool.apply(task).await {
+                Err(TaskError::Failed(TaskFault::Unreadable(why))) => {
+                    assert!(why.contains("bytes are more than fit"), "{why}");
+                }
+                other => panic!("{:?}", other.map(|output| output.len())),
             }
-            other => panic!("{:?}", other.map(|output| output.len())),
         }
         assert_eq!(pool.pids().await, pids);
         assert_eq!(pool.apply(Square(3)).await.unwrap(), 9);

@@ -11,8 +11,10 @@ mod until;
 use std::{
     fs,
     future::{self, Future},
+    io::Write,
     path::PathBuf,
     process,
+    time::{Duration, Instant},
 };
 
 use futures::StreamExt;
@@ -21,6 +23,7 @@ use rand::Rng;
 use seed::seeded;
 use serde::{Deserialize, Serialize};
 use signals::{is_running, kill};
+use tempfile::TempDir;
 use until::until;
 
 /// The worker.
@@ -78,6 +81,20 @@ impl Task for DieOften {
     }
 }
 
+/// The worker, once the lock was had for a moment.
+#[derive(Debug, Serialize, Deserialize)]
+struct Hold(Lock);
+
+impl Task for Hold {
+    const NAME: &'static str = "hold";
+    type Output = Result<u32, CallError>;
+
+    async fn run(self) -> Self::Output {
+        drop(self.0.acquire().await?);
+        Ok(process::id())
+    }
+}
+
 /// Ends the worker in an orderly way.
 #[derive(Debug, Serialize, Deserialize)]
 struct Exit;
@@ -91,16 +108,25 @@ impl Task for Exit {
     }
 }
 
-/// An initializer that fails once the file is gone.
+/// An initializer that fails once the file is gone, and leaves a line in another each time.
 #[derive(Debug, Serialize, Deserialize)]
-struct Need(PathBuf);
+struct Need {
+    file: PathBuf,
+    tries: PathBuf,
+}
 
 impl Task for Need {
     const NAME: &'static str = "need";
     type Output = ();
 
     async fn run(self) {
-        assert!(self.0.exists(), "the file is gone");
+        let mut tries = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.tries)
+            .expect("the folder is there");
+        tries.write_all(b"try\n").expect("a line can be written");
+        assert!(self.file.exists(), "the file is gone");
     }
 }
 
@@ -109,6 +135,7 @@ fn program() {
         .task::<Who>()
         .task::<Fate>()
         .task::<DieOften>()
+        .task::<Hold>()
         .task::<Exit>()
         .task::<Need>()
         .in_test("children");
@@ -187,7 +214,7 @@ fn workers_may_be_killed_at_any_time_and_all_tasks_have_an_output() {
         while let Some(outcome) = outcomes.next().await {
             let worker = outcome.unwrap();
             count += 1;
-            // Only one that got ready: three in a row that do not are the end of a pool.
+            // Only one that got ready: a place where three in a row do not stays empty.
             if random.random_ratio(1, 100) && pool.pids().await.contains(&worker) {
                 kill(worker);
             }
@@ -245,19 +272,100 @@ fn task_that_exits_with_success_has_failed_all_the_same() {
 #[test]
 fn pool_whose_workers_no_longer_get_ready_fails_its_tasks() {
     run(async {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("needed");
-        fs::write(&file, "").unwrap();
-        let builder = Pool::builder(2).initializer(Need(file.clone()));
-        let pool = builder.start().await.unwrap();
-        fs::remove_file(file).unwrap();
+        let (folder, pool) = needy_pool(2).await;
+        fs::remove_file(folder.path().join("needed")).unwrap();
+        let begin = Instant::now();
         for pid in pool.pids().await {
             kill(pid);
         }
         let broken = until_broken(&pool).await;
         assert!(broken.contains("the file is gone"), "{broken}");
+        assert_eq!(tries(&folder), 8, "three more of each place");
+        // The time itself is what is tested: 100 and 200 milliseconds between the tries.
+        assert!(begin.elapsed() >= Duration::from_millis(300));
         pool.join().await.unwrap();
     });
+}
+
+#[test]
+fn place_that_stays_empty_leaves_the_tasks_to_the_others() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        let (folder, pool) = needy_pool(2).await;
+        let guard = lock.acquire().await.unwrap();
+        let running = pool.spawn(Hold(lock.clone()));
+        until("it runs", || async {
+            lock.status().await.unwrap().waiting == 1
+        })
+        .await;
+        fs::remove_file(folder.path().join("needed")).unwrap();
+        let healthy = kill_the_idle_one(&pool).await;
+        until("three have failed in its place", || async {
+            tries(&folder) == 5 && pool.pids().await == [healthy]
+        })
+        .await;
+        let waiting = pool.spawn(Who);
+        until("it waits", || async {
+            pool.status().await.unwrap().waiting == 1
+        })
+        .await;
+        drop(guard);
+        assert_eq!(running.await, Ok(Ok(healthy)));
+        assert_eq!(waiting.await, Ok(healthy));
+        kill(healthy);
+        until_broken(&pool).await;
+        assert_eq!(tries(&folder), 8, "the empty place was tried no more");
+        pool.join().await.unwrap();
+    });
+}
+
+#[test]
+fn pool_may_end_while_a_place_waits_for_its_next_try() {
+    run(async {
+        let (folder, pool) = needy_pool(1).await;
+        fs::remove_file(folder.path().join("needed")).unwrap();
+        kill(pool.pids().await[0]);
+        until("one has failed", || async {
+            tries(&folder) == 2 && pool.pids().await.is_empty()
+        })
+        .await;
+        let waiting = pool.spawn(Who);
+        until("it waits", || async {
+            pool.status().await.unwrap().waiting == 1
+        })
+        .await;
+        drop(pool);
+        let terminated = TaskError::Failed(TaskFault::Terminated);
+        assert_eq!(waiting.await, Err(terminated));
+    });
+}
+
+/// A pool whose workers get ready for as long as the file "needed" is in the folder.
+async fn needy_pool(workers: usize) -> (TempDir, Pool) {
+    let folder = tempfile::tempdir().unwrap();
+    let need = Need {
+        file: folder.path().join("needed"),
+        tries: folder.path().join("tries"),
+    };
+    fs::write(&need.file, "").unwrap();
+    let pool = Pool::builder(workers).initializer(need).start().await;
+    (folder, pool.unwrap())
+}
+
+/// How many workers of such a pool have tried to get ready.
+fn tries(folder: &TempDir) -> usize {
+    let tries = fs::read_to_string(folder.path().join("tries"));
+    tries.unwrap().lines().count()
+}
+
+/// Kills the one of two workers that a short task finds idle, and tells the other.
+async fn kill_the_idle_one(pool: &Pool) -> u32 {
+    let pids = pool.pids().await;
+    let idle = pool.apply(Who).await.unwrap();
+    kill(idle);
+    let other = pids.into_iter().find(|pid| *pid != idle);
+    other.expect("there are two")
 }
 
 /// Applies tasks until one fails since there are no workers, and says why there are none.

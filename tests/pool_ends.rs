@@ -207,17 +207,22 @@ fn terminated_pool_fails_its_tasks_and_leaves_no_process() {
 }
 
 #[test]
-fn dropped_pool_leaves_no_process_and_no_hung_task() {
+fn dropped_pool_fails_its_tasks_and_leaves_no_process() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let lock = manager.lock().await.unwrap();
-        let pool = Pool::new(2).await.unwrap();
+        let pool = Pool::new(1).await.unwrap();
         let pids = pool.pids().await;
-        let task = pool.spawn(Spin(lock.clone()));
+        let first = pool.spawn(Spin(lock.clone()));
         until_held(&lock).await;
+        let second = pool.spawn(Spin(lock.clone()));
+        until_jobs(&pool, 1, 1).await;
         drop(pool);
         assert!(!pids.iter().any(|pid| is_running(*pid)));
-        task.await.unwrap_err();
+        for task in [first, second] {
+            let terminated = TaskError::Failed(TaskFault::Terminated);
+            assert_eq!(task.await, Err(terminated));
+        }
     });
 }
 

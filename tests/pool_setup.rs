@@ -125,6 +125,17 @@ fn initializer_runs_once_in_each_worker_before_its_first_task() {
 }
 
 #[test]
+fn initializer_may_have_megabytes_of_arguments() {
+    run(async {
+        let word = "ready".repeat(1_000_000);
+        let builder = Pool::builder(2).initializer(SetUp(word.clone()));
+        let pool = builder.start().await.unwrap();
+        let (_, told) = pool.apply(Who).await.unwrap();
+        assert!(told == Some(word), "it has changed on its way");
+    });
+}
+
+#[test]
 fn initializer_that_fails_keeps_the_pool_from_starting() {
     run(async {
         let started = Pool::builder(3).initializer(SetUp(String::new())).start();

@@ -130,19 +130,19 @@ fn lock_comes_back_from_tasks_whose_runtime_ends_at_any_moment() {
 
 #[test]
 fn connections_that_are_over_leave_no_file_descriptor() {
-    let _watchdog = Watchdog::start();
-    let runtime = current_thread();
     let open = || fs::read_dir("/proc/self/fd").unwrap().count();
     let come_and_go = || async {
         let manager = Manager::start().await.unwrap();
         drop(manager.lock().await.unwrap().acquire().await.unwrap());
         manager.shutdown().await;
     };
-    runtime.block_on(come_and_go());
-    // Other tests of this file open some too, but not that many.
-    let most = open() + 60;
-    for _ in 0..200 {
-        runtime.block_on(come_and_go());
-    }
-    runtime.block_on(until("they are closed", || async { open() < most }));
+    support::run(async {
+        come_and_go().await;
+        // Other tests of this file open some too, but not that many.
+        let most = open() + 60;
+        for _ in 0..200 {
+            come_and_go().await;
+        }
+        until("they are closed", || async { open() < most }).await;
+    });
 }

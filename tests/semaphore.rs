@@ -4,13 +4,14 @@
 
 mod support;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, panic, thread, time::Duration};
 
 use futures::FutureExt;
 use lockkeeper::{
-    BoundedSemaphore, CallError, Fault, Manager, Permit, Refusal, Semaphore, SemaphoreStatus,
+    BoundedSemaphore, CallError, Fault, Limits, Manager, Permit, Refusal, Semaphore,
+    SemaphoreStatus, block_on,
 };
-use support::run;
+use support::{Watchdog, run};
 
 /// Polls calls once, so that they are on their way and wait.
 fn begin<F: Future + Unpin>(calls: &mut [F]) {
@@ -20,13 +21,10 @@ fn begin<F: Future + Unpin>(calls: &mut [F]) {
 }
 
 /// What a semaphore says of itself when nobody waits and it is open.
-const fn status(available: u64, held: u64) -> SemaphoreStatus {
-    SemaphoreStatus {
-        available,
-        held,
-        waiting: 0,
-        closed: false,
-    }
+fn status(available: u64, held: u64) -> SemaphoreStatus {
+    let mut status = SemaphoreStatus::default();
+    (status.available, status.held) = (available, held);
+    status
 }
 
 async fn semaphore(permits: u32) -> (Manager, Semaphore) {
@@ -191,6 +189,128 @@ fn permits_are_split_and_merged_without_a_loss() {
             part.release().await.unwrap();
             assert_eq!(semaphore.status().await.unwrap(), status(back, 6 - back));
         }
+    });
+}
+
+#[test]
+fn no_permits_are_a_permit_of_their_semaphore_all_the_same() {
+    run(async {
+        let (manager, semaphore) = semaphore(2).await;
+        let mut permit = semaphore.acquire().await.unwrap();
+        let mut none = permit.split(0).unwrap();
+        assert_eq!((none.permits(), permit.permits()), (0, 1));
+        assert!(none.is_valid() && none.lost().now_or_never().is_none());
+        let other = manager.semaphore(1).await.unwrap();
+        let stranger = other.acquire().await.unwrap();
+        drop(none.merge(stranger).unwrap_err());
+        none.merge(permit).unwrap();
+        let rest = none.split(1).unwrap();
+        assert_eq!((none.permits(), rest.permits()), (0, 1));
+        drop(none);
+        assert_eq!(semaphore.status().await.unwrap(), status(1, 1));
+        let mut none = rest;
+        let last = none.split(1).unwrap();
+        let lost = none.lost();
+        manager.remove(semaphore.token().name()).await.unwrap();
+        lost.await;
+        assert!(!none.is_valid() && !last.is_valid());
+    });
+}
+
+#[test]
+fn permit_that_is_split_and_merged_again_and_again_does_not_grow() {
+    run(async {
+        let (_manager, semaphore) = semaphore(5).await;
+        let mut permit = semaphore.acquire_many(3).await.unwrap();
+        let size = format!("{permit:?}").len();
+        for _ in 0..50 {
+            let part = permit.split(1).unwrap();
+            permit.merge(part).unwrap();
+            let none = permit.split(0).unwrap();
+            permit.merge(none).unwrap();
+        }
+        assert_eq!(format!("{permit:?}").len(), size);
+        assert_eq!(semaphore.status().await.unwrap(), status(2, 3));
+        // Nor does one that goes on from grant to grant.
+        for _ in 0..50 {
+            permit.merge(semaphore.acquire().await.unwrap()).unwrap();
+            drop(permit.split(1));
+        }
+        assert!(format!("{permit:?}").len() < 5 * size);
+        assert_eq!(semaphore.status().await.unwrap(), status(2, 3));
+        permit.release().await.unwrap();
+        assert_eq!(semaphore.status().await.unwrap(), status(5, 0));
+    });
+}
+
+#[test]
+fn release_that_the_manager_does_not_take_is_left_to_the_drop() {
+    run(async {
+        let limits = Limits {
+            calls_in_flight: 1,
+            ..Limits::default()
+        };
+        let manager = Manager::builder().limits(limits).start().await.unwrap();
+        let semaphore = manager.semaphore(4).await.unwrap();
+        let mut permit = semaphore.acquire_many(4).await.unwrap();
+        let rest = permit.split(2).unwrap();
+        let mut waiting = [Box::pin(semaphore.acquire_many(2))];
+        begin(&mut waiting);
+        let limit = CallError::Fault(Fault::limit("calls in flight", 1));
+        assert_eq!(permit.release().await, Err(limit));
+        let [waiting] = waiting;
+        drop(waiting.await.unwrap());
+        assert_eq!(semaphore.status().await.unwrap(), status(2, 2));
+        drop(rest);
+        assert_eq!(semaphore.status().await.unwrap(), status(4, 0));
+    });
+}
+
+#[test]
+fn release_that_is_dropped_at_any_point_gives_back_its_own_permits_and_no_more() {
+    run(async {
+        let (_manager, semaphore) = semaphore(4).await;
+        let mut permit = semaphore.acquire_many(4).await.unwrap();
+        let rest = permit.split(2).unwrap();
+        drop(permit.split(1).unwrap().release());
+        assert_eq!(semaphore.status().await.unwrap(), status(1, 3));
+        // Polled once it is on its way, or done already; then it is dropped.
+        let _ = permit.release().now_or_never();
+        assert_eq!(semaphore.status().await.unwrap(), status(2, 2));
+        rest.release().await.unwrap();
+        assert_eq!(semaphore.status().await.unwrap(), status(4, 0));
+    });
+}
+
+#[test]
+fn plain_threads_wait_for_whatever_is_async() {
+    let _watchdog = Watchdog::start();
+    let manager = block_on(Manager::start()).unwrap();
+    let semaphore = block_on(manager.semaphore(0)).unwrap();
+    let consumer = {
+        let semaphore = semaphore.clone();
+        thread::spawn(move || block_on(semaphore.consume(2)))
+    };
+    block_on(semaphore.add_permits(3)).unwrap();
+    consumer.join().unwrap().unwrap();
+    block_on(
+        semaphore
+            .acquire_many(1)
+            .map(Result::unwrap)
+            .then(Permit::release),
+    )
+    .unwrap();
+    assert_eq!(block_on(semaphore.status()).unwrap(), status(1, 0));
+    block_on(semaphore.close()).unwrap();
+    let outcome = semaphore.blocking_acquire().map(drop);
+    assert_eq!(outcome, refused(Refusal::Closed));
+    block_on(manager.shutdown());
+}
+
+#[test]
+fn waiting_like_a_plain_thread_inside_an_async_context_panics() {
+    run(async {
+        panic::catch_unwind(|| block_on(async {})).unwrap_err();
     });
 }
 

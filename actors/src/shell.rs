@@ -17,6 +17,7 @@ use crate::{Deadlines, Fence, Outbox, Outcome, SessionId};
 
 /// Who is at the other end of a session, by its own account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Peer {
     /// The process id.
     pub pid: u32,

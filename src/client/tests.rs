@@ -4,10 +4,14 @@ mod ends;
 mod greeting;
 mod stalls;
 
+use lockkeeper_actors::codec;
 use tokio::time;
 
 use super::*;
-use crate::wire::tests::raw::{Raw, patiently};
+use crate::wire::{
+    Response,
+    tests::raw::{Raw, patiently},
+};
 
 const SESSION: SessionId = SessionId::new(77);
 

@@ -1,35 +1,53 @@
 //! The actors that supervise a pool's worker processes: one for the crew, one for each place in it.
 //!
 //! Invariant: a place whose process ends is filled again, unless the process said that there is no
-//! more work, or the pool ends. Processes that never get ready are not started without end.
+//! more work, or the pool ends. Processes that never get ready are not started without end: such a
+//! place stays empty, and the tasks fail once all places do.
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, ResponseFuture};
-use lockkeeper_actors::data::{CloseTasks, TaskFault};
+use std::time::Duration;
+
+use actix::{
+    Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle,
+};
+use lockkeeper_actors::data::{CloseTasks, TaskFault, TaskQueue};
 use tokio::sync::{oneshot, watch};
 
 use super::worker::{Config, ROLE};
 use crate::{
-    StartError,
+    Proxy, StartError,
     process::{Child, Ending},
 };
 
-/// How many processes in a row may fail to get ready before the pool gives up.
+/// How many processes in a row may fail to get ready in a place before it stays empty.
 const MOST_FAILURES: u32 = 3;
+
+/// How long a place pauses after the first of them, and twice as long after each further one: what
+/// the system lacks may be there again soon.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The actor that supervises all workers of a pool.
 #[derive(Debug, Default)]
 pub(crate) struct Crew {
-    config: Option<Config>,
-    workers: Vec<Addr<Worker>>,
-    pids: Vec<Option<u32>>,
-    /// Processes in a row that did not get ready.
-    failures: u32,
+    queue: Option<Proxy<TaskQueue>>,
+    places: Vec<Place>,
     /// Those who wait for the first workers, and for how many more.
     starting: Option<(usize, oneshot::Sender<Result<(), StartError>>)>,
     /// How many places are not empty for good.
     filled: watch::Sender<usize>,
     /// Whether no place is to be filled again.
     is_ending: bool,
+}
+
+/// What the crew knows of one of its places.
+#[derive(Debug)]
+struct Place {
+    worker: Addr<Worker>,
+    /// The process that is in the place now.
+    pid: Option<u32>,
+    /// Processes in a row that did not get ready.
+    failures: u32,
+    /// The next try, while the place pauses before it.
+    retry: Option<SpawnHandle>,
 }
 
 /// Fills that many places, and answers once all of them are ready or one is not.
@@ -43,7 +61,7 @@ pub(crate) struct Start {
 #[derive(Debug)]
 pub(crate) struct Join;
 
-/// Kills all workers, and answers once they have ended.
+/// Fails all tasks, kills all workers, and answers once they have ended.
 #[derive(Debug)]
 pub(crate) struct Terminate;
 
@@ -62,7 +80,7 @@ enum News {
 
 /// News of the place of that number.
 #[derive(Debug)]
-struct From(usize, News);
+struct NewsFrom(usize, News);
 
 impl Message for Start {
     type Result = Result<(), StartError>;
@@ -80,7 +98,7 @@ impl Message for Pids {
     type Result = Vec<u32>;
 }
 
-impl Message for From {
+impl Message for NewsFrom {
     type Result = ();
 }
 
@@ -93,22 +111,26 @@ impl Handler<Start> for Crew {
 
     fn handle(&mut self, start: Start, context: &mut Context<Self>) -> Self::Result {
         let (tell, told) = oneshot::channel();
-        self.starting = Some((start.workers, tell));
-        self.pids = vec![None; start.workers];
-        self.filled.send_replace(start.workers);
-        self.workers = (0..start.workers)
+        let Start { config, workers } = start;
+        self.starting = Some((workers, tell));
+        self.filled.send_replace(workers);
+        self.places = (0..workers)
             .map(|place| {
-                let (crew, config) = (context.address(), start.config.clone());
-                Worker {
-                    crew,
+                let worker = Worker {
+                    crew: context.address(),
                     place,
-                    config,
+                    config: config.clone(),
                     kill: None,
+                };
+                Place {
+                    worker: worker.start(),
+                    pid: None,
+                    failures: 0,
+                    retry: None,
                 }
-                .start()
             })
             .collect();
-        self.config = Some(start.config);
+        self.queue = Some(config.queue);
         Box::pin(async move {
             told.await
                 .unwrap_or_else(|_| Err(StartError::Child("the pool has ended".to_owned())))
@@ -116,30 +138,31 @@ impl Handler<Start> for Crew {
     }
 }
 
-impl Handler<From> for Crew {
+impl Handler<NewsFrom> for Crew {
     type Result = ();
 
-    fn handle(&mut self, From(place, news): From, _: &mut Context<Self>) {
+    fn handle(&mut self, NewsFrom(number, news): NewsFrom, context: &mut Context<Self>) {
+        let Some(place) = self.places.get_mut(number) else {
+            return;
+        };
         match news {
-            News::Started(pid) => self.set_pid(place, pid),
+            News::Started(pid) => place.pid = pid,
             News::Ready => {
-                self.failures = 0;
-                if let Some((missing, tell)) = self.starting.take() {
-                    if missing > 1 {
-                        self.starting = Some((missing - 1, tell));
-                    } else {
-                        // Whoever started the pool may have lost interest.
-                        let _ = tell.send(Ok(()));
-                    }
-                }
+                place.failures = 0;
+                self.count_ready();
             }
-            News::NotReady(error) => self.give_up_or_retry(place, error),
+            News::NotReady(error) => {
+                place.pid = None;
+                place.failures += 1;
+                let failures = place.failures;
+                self.give_up_or_retry(number, failures, error, context);
+            }
             News::Ended(Ending { is_done, .. }) => {
-                self.set_pid(place, None);
+                place.pid = None;
                 if is_done {
-                    self.leave_empty(place);
+                    self.leave_empty(number);
                 } else {
-                    self.refill(place);
+                    self.refill(number);
                 }
             }
         }
@@ -147,47 +170,86 @@ impl Handler<From> for Crew {
 }
 
 impl Crew {
-    fn set_pid(&mut self, place: usize, pid: Option<u32>) {
-        if let Some(entry) = self.pids.get_mut(place) {
-            *entry = pid;
+    /// Answers whoever started the pool once the last of its first workers is ready.
+    fn count_ready(&mut self) {
+        if let Some((missing, tell)) = self.starting.take() {
+            if missing > 1 {
+                self.starting = Some((missing - 1, tell));
+            } else {
+                // Whoever started the pool may have lost interest.
+                let _ = tell.send(Ok(()));
+            }
         }
     }
 
-    fn refill(&self, place: usize) {
+    fn refill(&self, number: usize) {
         if self.is_ending {
             // The process ended by itself when it was about to be killed.
-            self.leave_empty(place);
-        } else if let Some(worker) = self.workers.get(place) {
-            worker.do_send(Fill);
+            self.leave_empty(number);
+        } else if let Some(place) = self.places.get(number) {
+            place.worker.do_send(Fill);
         }
     }
 
-    fn leave_empty(&self, place: usize) {
-        if let Some(worker) = self.workers.get(place) {
-            worker.do_send(Leave);
+    fn leave_empty(&self, number: usize) {
+        if let Some(place) = self.places.get(number) {
+            place.worker.do_send(Leave);
         }
         self.filled
             .send_modify(|filled| *filled = filled.saturating_sub(1));
     }
 
     /// What becomes of a place whose process did not get ready: while the pool starts it fails,
-    /// later it is tried a few times before all waiting tasks fail.
-    fn give_up_or_retry(&mut self, place: usize, error: StartError) {
-        self.set_pid(place, None);
-        self.failures += 1;
-        if let Some((_, tell)) = self.starting.take() {
-            // As above.
+    /// later the place is tried a few times before it stays empty.
+    fn give_up_or_retry(
+        &mut self,
+        number: usize,
+        failures: u32,
+        error: StartError,
+        context: &mut Context<Self>,
+    ) {
+        if self.is_ending {
+            self.leave_empty(number);
+        } else if let Some((_, tell)) = self.starting.take() {
+            // Whoever started the pool may have lost interest.
             let _ = tell.send(Err(error));
-            self.leave_empty(place);
-        } else if self.failures < MOST_FAILURES {
-            self.refill(place);
+            self.leave_empty(number);
+        } else if failures < MOST_FAILURES {
+            let pause = FIRST_PAUSE * 2_u32.saturating_pow(failures.saturating_sub(1));
+            let retry = context.run_later(pause, move |crew, _| {
+                if let Some(place) = crew.places.get_mut(number) {
+                    place.retry = None;
+                }
+                crew.refill(number);
+            });
+            if let Some(place) = self.places.get_mut(number) {
+                place.retry = Some(retry);
+            }
         } else {
-            self.leave_empty(place);
-            if let Some(config) = &self.config {
-                let queue = config.queue.clone();
-                let reason = Some(TaskFault::Broken(error.to_string()));
-                // A queue that cannot be told has no callers left.
-                actix_rt::spawn(async move { queue.call(CloseTasks { reason }).await });
+            self.leave_empty(number);
+            // While another place is filled, its worker takes the tasks that wait.
+            if *self.filled.borrow() == 0 {
+                self.fail_tasks(TaskFault::Broken(error.to_string()));
+            }
+        }
+    }
+
+    /// Fails the tasks that wait, when nobody is left to run them, and all that come.
+    fn fail_tasks(&self, reason: TaskFault) {
+        if let Some(queue) = self.queue.clone() {
+            let reason = Some(reason);
+            // A queue that cannot be told has no callers left.
+            actix_rt::spawn(async move { queue.call(CloseTasks { reason }).await });
+        }
+    }
+
+    /// Empties the places that pause before the next try, since there will be none.
+    fn end_pauses(&mut self, context: &mut Context<Self>) {
+        for number in 0..self.places.len() {
+            let place = self.places.get_mut(number);
+            if let Some(retry) = place.and_then(|place| place.retry.take()) {
+                context.cancel_future(retry);
+                self.leave_empty(number);
             }
         }
     }
@@ -213,12 +275,27 @@ impl Handler<Join> for Crew {
 impl Handler<Terminate> for Crew {
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, _: Terminate, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, _: Terminate, context: &mut Context<Self>) -> Self::Result {
         self.is_ending = true;
-        for worker in &self.workers {
-            worker.do_send(Kill);
-        }
-        self.emptied()
+        self.end_pauses(context);
+        let workers: Vec<_> = self
+            .places
+            .iter()
+            .map(|place| place.worker.clone())
+            .collect();
+        let (queue, emptied) = (self.queue.clone(), self.emptied());
+        Box::pin(async move {
+            if let Some(queue) = queue {
+                let reason = Some(TaskFault::Terminated);
+                // First those who wait are told, or they would learn from the deaths of workers.
+                // A queue that cannot be told has no callers left.
+                let _ = queue.call(CloseTasks { reason }).await;
+            }
+            for worker in workers {
+                worker.do_send(Kill);
+            }
+            emptied.await;
+        })
     }
 }
 
@@ -226,7 +303,7 @@ impl Handler<Pids> for Crew {
     type Result = Vec<u32>;
 
     fn handle(&mut self, _: Pids, _: &mut Context<Self>) -> Self::Result {
-        self.pids.iter().flatten().copied().collect()
+        self.places.iter().filter_map(|place| place.pid).collect()
     }
 }
 
@@ -272,12 +349,12 @@ impl Handler<Fill> for Worker {
         let (crew, place) = (self.crew.clone(), self.place);
         match Child::start(ROLE, &self.config) {
             Ok(child) => {
-                crew.do_send(From(place, News::Started(child.pid())));
+                crew.do_send(NewsFrom(place, News::Started(child.pid())));
                 actix_rt::spawn(watch_over(child, killed, move |news| {
-                    crew.do_send(From(place, news));
+                    crew.do_send(NewsFrom(place, news));
                 }));
             }
-            Err(error) => crew.do_send(From(place, News::NotReady(error))),
+            Err(error) => crew.do_send(NewsFrom(place, News::NotReady(error))),
         }
     }
 }

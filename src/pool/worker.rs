@@ -3,13 +3,14 @@
 use std::process;
 
 use lockkeeper_actors::{
-    codec::Blob,
+    codec::{self, Blob},
     data::{Finished, Job, Next, TaskFault, TaskQueue},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     CallError, Proxy,
+    client::keep_connections,
     process::{Lifeline, Role},
     program,
     task::Tasks,
@@ -26,6 +27,15 @@ const MOST_OUTCOME_BYTES: usize = (64 << 20) - (64 << 10);
 
 /// What an outcome takes beside its output, at the most.
 const OUTCOME_BYTES: usize = 16;
+
+/// What there is always room for: a fault that says [`NO_ROOM`].
+const LEAST_OUTCOME_BYTES: usize = 32;
+
+/// What is said of an outcome when there is no room to say more.
+const NO_ROOM: &str = "no room for it";
+
+/// How many tasks a chunk has at the most, so that there is room for an outcome of each.
+pub(super) const MOST_TASKS: usize = MOST_OUTCOME_BYTES / 2 / LEAST_OUTCOME_BYTES;
 
 /// What a worker is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -47,15 +57,17 @@ pub(crate) fn work(mut role: Role) {
     if let Err(error) = role.lifeline.watch(|| process::exit(EXIT_ORPHAN)) {
         return role.lifeline.failed(error.to_string());
     }
+    // Its tasks would connect anew each otherwise.
+    keep_connections();
     let tasks = program::tasks();
     actix_rt::System::new().block_on(async {
         if let Err(why) = prepare(&config, &tasks).await {
             return role.lifeline.failed(why);
         }
         role.lifeline.ready();
-        if serve(&config, &tasks, &mut role.lifeline).await.is_err() {
-            process::exit(EXIT_ORPHAN);
-        }
+        let served = serve(&config, &tasks, &mut role.lifeline).await;
+        // The end of the runtime would wait for whatever a task left behind on a blocking thread.
+        process::exit(if served.is_ok() { 0 } else { EXIT_ORPHAN });
     });
 }
 
@@ -68,7 +80,7 @@ async fn prepare(config: &Config, tasks: &Tasks) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     if let Some((name, Blob(arguments))) = &config.initializer {
         tasks
-            .run(name, arguments)
+            .run(name, arguments.clone())
             .await
             .map_err(|fault| format!("the initializer: {fault}"))?;
     }
@@ -96,28 +108,95 @@ async fn serve(config: &Config, tasks: &Tasks, lifeline: &mut Lifeline) -> Resul
             task,
             arguments,
         } = job;
-        let mut outcomes: Vec<Result<Blob, TaskFault>> = Vec::with_capacity(arguments.len());
-        let mut room = MOST_OUTCOME_BYTES;
+        let mut outcomes = Vec::with_capacity(arguments.len());
+        let mut room = room_beside(arguments.len());
         for Blob(arguments) in arguments {
-            let outcome = tasks.run(&task, &arguments).await;
-            outcomes.push(outcome.and_then(|output| fit(output, &mut room, &task)));
+            let outcome = tasks.run(&task, arguments).await;
+            outcomes.push(fit(outcome, &mut room, &task));
             run += 1;
         }
         finished = Some(Finished { job: id, outcomes });
     }
 }
 
-/// Takes room for an output, and refuses one that there is no room for.
-fn fit(Blob(output): Blob, room: &mut usize, task: &str) -> Result<Blob, TaskFault> {
-    let bytes = output.len();
-    match room.checked_sub(bytes.saturating_add(OUTCOME_BYTES)) {
-        Some(rest) => {
-            *room = rest;
-            Ok(Blob(output))
+/// The outcome of one task.
+type Outcome = Result<Blob, TaskFault>;
+
+/// The room that there is beside the least that each of so many outcomes takes.
+const fn room_beside(outcomes: usize) -> usize {
+    MOST_OUTCOME_BYTES.saturating_sub(outcomes.saturating_mul(LEAST_OUTCOME_BYTES))
+}
+
+/// Takes room for an outcome. One that there is no room for becomes a fault that says so.
+fn fit(outcome: Outcome, room: &mut usize, task: &str) -> Outcome {
+    let bytes = bytes(&outcome);
+    if take(bytes, room) {
+        return outcome;
+    }
+    let refusal = Err(TaskFault::Unreadable(format!(
+        "output of {task:?}: {bytes} bytes are more than fit, \
+         the outputs of a chunk have at most {MOST_OUTCOME_BYTES} together"
+    )));
+    if take(self::bytes(&refusal), room) {
+        return refusal;
+    }
+    Err(TaskFault::Unreadable(NO_ROOM.to_owned()))
+}
+
+/// How many bytes an outcome has in a message, at the most.
+fn bytes(outcome: &Outcome) -> usize {
+    match outcome {
+        Ok(Blob(output)) => output.len().saturating_add(OUTCOME_BYTES),
+        // It is short, so it is cheap to see.
+        Err(_) => codec::encode(outcome).map_or(usize::MAX, |encoded| encoded.len()),
+    }
+}
+
+/// Takes that much room, less what each outcome has anyway, if it is there.
+fn take(bytes: usize, room: &mut usize) -> bool {
+    let rest = room.checked_sub(bytes.saturating_sub(LEAST_OUTCOME_BYTES));
+    *room = rest.unwrap_or(*room);
+    rest.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes of as many outcomes as were asked for, all alike.
+    fn message_of(count: usize, outcome: &Outcome) -> usize {
+        let mut room = room_beside(count);
+        let outcomes: Vec<Outcome> = (0..count)
+            .map(|_| fit(outcome.clone(), &mut room, "task"))
+            .collect();
+        let kept = outcomes.iter().filter(|fitted| *fitted == outcome).count();
+        assert!(kept > 0, "there is room for some");
+        codec::encode(&outcomes).unwrap().len()
+    }
+
+    #[test]
+    fn faults_of_a_chunk_fit_a_message_however_many_and_long() {
+        let fault = Err(TaskFault::Panicked("\u{1f480}".repeat(1000)));
+        let slack = 16;
+        assert!(message_of(20_000, &fault) <= MOST_OUTCOME_BYTES + slack);
+        let fault = Err(TaskFault::Panicked("\u{1f480}".repeat(30)));
+        assert!(message_of(MOST_TASKS, &fault) <= MOST_OUTCOME_BYTES + slack);
+    }
+
+    #[test]
+    fn outputs_of_a_chunk_fit_a_message_however_many_and_long() {
+        let slack = 16;
+        for length in [0, 20, 300] {
+            let output = Ok(Blob(vec![7; length]));
+            assert!(message_of(MOST_TASKS, &output) <= MOST_OUTCOME_BYTES + slack);
         }
-        None => Err(TaskFault::Unreadable(format!(
-            "output of {task:?}: {bytes} bytes are more than fit, \
-             the outputs of a chunk have at most {MOST_OUTCOME_BYTES} together"
-        ))),
+        let output = Ok(Blob(vec![7; 1 << 20]));
+        assert!(message_of(70, &output) <= MOST_OUTCOME_BYTES + slack);
+    }
+
+    #[test]
+    fn last_refusal_takes_no_room() {
+        let refusal = Err(TaskFault::Unreadable(NO_ROOM.to_owned()));
+        assert!(bytes(&refusal) <= LEAST_OUTCOME_BYTES);
     }
 }

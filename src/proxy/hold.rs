@@ -74,6 +74,7 @@ impl Drop for Hold {
 ///
 /// It gives nothing back by itself: the drop of your guard casts what does. The kind gives it back
 /// when the session ends, in its `hang_up`.
+#[must_use = "nothing gives back what was granted but a guard of yours, or the end of the session"]
 pub struct Grant<P> {
     hold: Hold,
     kind: PhantomData<fn() -> P>,

@@ -1,6 +1,6 @@
 //! The proxy of a hosted lock, its guard, and the ticket that a guard can be handed on as.
 
-use std::{fmt, future::Future, mem, time::Duration};
+use std::{future::Future, time::Duration};
 
 use lockkeeper_actors::{
     Abandoned, CallId, Fence,
@@ -10,7 +10,7 @@ use lockkeeper_actors::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Hold, Proxy, Token, block_on, tried};
+use super::{Hold, Proxy, Token, abandoned::AbandonedGuard, block_on, tried};
 use crate::CallError;
 
 /// A lock that processes share: at most one guard at a time, granted in the order of arrival.
@@ -91,24 +91,6 @@ impl Lock {
         self.acquire_within(None).await
     }
 
-    /// Waits for the lock, and returns it as an error when its last holder died inside.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`StrictError::Abandoned`] with the guard, until somebody calls
-    /// [`LockGuard::mark_consistent`], and [`StrictError::Call`] as [`Self::acquire`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::acquire`].
-    pub async fn acquire_strict(&self) -> Result<LockGuard, StrictError> {
-        let guard = self.acquire().await.map_err(StrictError::Call)?;
-        match guard.abandoned {
-            Some(_) => Err(StrictError::Abandoned(guard)),
-            None => Ok(guard),
-        }
-    }
-
     /// Waits for the lock on a plain thread.
     ///
     /// # Errors
@@ -157,7 +139,9 @@ impl Lock {
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway the hold may have moved; then the lock is released.
+    /// Dropped before the call is on its way, as while it still connects, nothing has moved: the
+    /// lock stays held by the session that the ticket is from, and only a clone of the ticket can
+    /// adopt or release it. Dropped later the hold may have moved; then the lock is released.
     pub async fn adopt(&self, ticket: Ticket) -> Result<LockGuard, CallError> {
         let bound = self.0.bound().await?;
         let (grant, reply) = bound
@@ -177,6 +161,12 @@ impl Lock {
     /// # Errors
     ///
     /// As [`Self::adopt`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before the call is on its way, as while it still connects, the lock stays held, and
+    /// only a clone of the ticket can release it; dropped later, it is released. A second release
+    /// does no harm, so keep a clone and try again.
     pub async fn release(&self, ticket: Ticket) -> Result<(), CallError> {
         Ok(self
             .0
@@ -194,6 +184,10 @@ impl Lock {
     /// # Errors
     ///
     /// As [`Self::acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, it may have been done, and nobody knows whether anybody held the lock.
     pub async fn force_unlock(&self) -> Result<bool, CallError> {
         self.0.call(ForceUnlock).await
     }
@@ -203,6 +197,10 @@ impl Lock {
     /// # Errors
     ///
     /// As [`Self::acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
     pub async fn status(&self) -> Result<LockStatus, CallError> {
         self.0.call(Status).await
     }
@@ -254,6 +252,30 @@ impl LockGuard {
         self.abandoned.as_deref()
     }
 
+    /// Returns the guard as an error when an earlier holder died inside, until somebody calls
+    /// [`Self::mark_consistent`]. It fits behind every form of acquiring:
+    ///
+    /// ```
+    /// # use lockkeeper::LockGuard;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = lockkeeper::Manager::start().await?;
+    /// # let lock = manager.lock().await?;
+    /// let guard = lock.acquire().await?.strict()?;
+    /// # drop(guard);
+    /// let tried = lock.try_acquire().await?.map(LockGuard::strict).transpose()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns the guard, which holds the lock still, and who died inside.
+    pub fn strict(self) -> Result<Self, AbandonedGuard<Self>> {
+        let mark = self.abandoned.clone();
+        AbandonedGuard::sort(self, mark)
+    }
+
     /// Declares that what the lock protects was looked after: later guards are unmarked.
     pub fn mark_consistent(&mut self) {
         self.abandoned = None;
@@ -279,19 +301,24 @@ impl LockGuard {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`] with `NotHeld` when the hold was lost before.
+    /// Returns [`CallError::Refused`] with `NotHeld` when the hold was lost before. With
+    /// [`CallError::Fault`], as when too many calls are in flight, the lock is released without
+    /// waiting.
     ///
     /// # Cancel safety
     ///
     /// Dropped at any point, the lock is released.
     pub async fn release(mut self) -> Result<(), CallError> {
-        // Polled once, the release is on its way; there is nothing left for the drop.
-        self.is_over = true;
-        self.hold
+        let released = self
+            .hold
             .call(&Release {
                 grant: self.hold.grant(),
             })
-            .await
+            .await;
+        // What failed may not have reached the lock. The drop releases it then, and also when this
+        // is dropped midway: a second release finds nothing, and harms nobody.
+        self.is_over = released.is_ok();
+        released
     }
 
     /// Gives the hold out of hand: whoever has the ticket may [`Lock::adopt`] or
@@ -308,7 +335,7 @@ impl LockGuard {
 
 impl Drop for LockGuard {
     fn drop(&mut self) {
-        if !mem::replace(&mut self.is_over, true) {
+        if !self.is_over {
             self.hold.cast(&Release {
                 grant: self.hold.grant(),
             });
@@ -330,27 +357,3 @@ impl Ticket {
         self.fence
     }
 }
-
-/// Why a strict wait for a lock did not end well.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum StrictError {
-    /// The lock is held now, but an earlier holder died inside.
-    Abandoned(LockGuard),
-    /// The lock is not held.
-    Call(CallError),
-}
-
-impl fmt::Display for StrictError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Abandoned(guard) => match guard.abandoned() {
-                Some(abandoned) => abandoned.fmt(f),
-                None => f.write_str("abandoned"),
-            },
-            Self::Call(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for StrictError {}

@@ -1,17 +1,16 @@
-//! The proxies of hosted semaphores, bounded or not, and their permits.
+//! The proxies of hosted semaphores, bounded or not.
 
-use std::{future::Future, mem, time::Duration};
+use std::time::Duration;
 
 use lockkeeper_actors::{
-    Abandoned, Fence, Primitive,
+    Primitive,
     sync::{
-        AcquireMany, AddPermits, Bound, Bounded, Close, Count, Counting, Forget,
-        MarkPermitsConsistent, PermitGrant, ReleasePermits, SemaphoreStatus, Unbounded,
+        AcquireMany, AddPermits, Bound, Bounded, Close, Count, Counting, SemaphoreStatus, Unbounded,
     },
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Hold, Proxy, Token, block_on, tried};
+use super::{Hold, Proxy, Token, block_on, permit::Permit, tried};
 use crate::CallError;
 
 /// A semaphore that processes share and that may gain permits.
@@ -230,6 +229,10 @@ impl<B: Bound> SemaphoreOf<B> {
     ///
     /// Returns [`CallError::Refused`] with `OverRelease` above the bound, which for one without is
     /// 4,294,967,295; held permits count, since they come back. Else as [`Self::acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, they may have been added.
     pub async fn add_permits(&self, permits: u32) -> Result<(), CallError> {
         Ok(self.0.call(AddPermits { permits }).await??)
     }
@@ -239,6 +242,10 @@ impl<B: Bound> SemaphoreOf<B> {
     /// # Errors
     ///
     /// As [`Self::acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, it may have been closed. To close it again does no harm.
     pub async fn close(&self) -> Result<(), CallError> {
         self.0.call(Close).await
     }
@@ -248,6 +255,10 @@ impl<B: Bound> SemaphoreOf<B> {
     /// # Errors
     ///
     /// As [`Self::acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
     pub async fn status(&self) -> Result<SemaphoreStatus, CallError> {
         self.0.call(Count).await
     }
@@ -265,173 +276,6 @@ impl<B: Bound> SemaphoreOf<B> {
     ) -> Result<Permit, CallError> {
         let bound = self.0.bound().await?;
         let (grant, reply) = bound.call(&AcquireMany { permits }, timeout).await?;
-        let PermitGrant { fence, abandoned } = reply?;
-        let part = Part {
-            hold: Hold::new(bound, grant),
-            permits,
-        };
-        Ok(Permit {
-            parts: vec![part],
-            fence,
-            abandoned: abandoned.map(Box::new),
-        })
-    }
-}
-
-/// Permits of a semaphore, held. Their drop gives them back: it sends that one way, and never
-/// waits or fails.
-#[derive(Debug)]
-#[must_use = "a permit that is dropped is given back"]
-pub struct Permit {
-    /// Parts of one grant or several; the drop of each gives its permits back.
-    parts: Vec<Part>,
-    fence: Fence,
-    abandoned: Option<Box<Abandoned>>,
-}
-
-/// Permits of one grant.
-#[derive(Debug)]
-struct Part {
-    hold: Hold,
-    permits: u32,
-}
-
-impl Permit {
-    /// How many permits it is.
-    #[must_use]
-    pub fn permits(&self) -> u64 {
-        self.parts.iter().map(|part| u64::from(part.permits)).sum()
-    }
-
-    /// The fencing token, higher than those of all grants before; after a merge the lowest of its
-    /// parts.
-    #[must_use]
-    pub const fn fence(&self) -> Fence {
-        self.fence
-    }
-
-    /// Who died with permits, until somebody declares the data consistent.
-    #[must_use]
-    pub fn abandoned(&self) -> Option<&Abandoned> {
-        self.abandoned.as_deref()
-    }
-
-    /// Declares that what the semaphore protects was looked after: later permits are unmarked.
-    pub fn mark_consistent(&mut self) {
-        self.abandoned = None;
-        for Part { hold, .. } in &self.parts {
-            hold.cast(&MarkPermitsConsistent {
-                grant: hold.grant(),
-            });
-        }
-    }
-
-    /// Whether the permits are held still, as far as this process can know.
-    #[must_use]
-    pub fn is_valid(&self) -> bool {
-        self.parts.iter().all(|part| part.hold.is_valid())
-    }
-
-    /// Waits until the permits are no longer held: until the session is lost or the semaphore is
-    /// removed. Borrows nothing, so that work can be raced against it.
-    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
-        // All parts are of one object and one session, so they are lost together.
-        let lost = self.parts.first().map(|part| part.hold.lost());
-        async move {
-            if let Some(lost) = lost {
-                lost.await;
-            }
-        }
-    }
-
-    /// Gives the permits back and waits until the manager has them.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`CallError::Disconnected`] when they came back by the end of the session.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, the permits are given back.
-    pub async fn release(mut self) -> Result<(), CallError> {
-        for part in self.parts.iter_mut().filter(|part| part.permits > 0) {
-            // Polled once, the release is on its way; there is nothing left for the drop.
-            let permits = mem::take(&mut part.permits);
-            part.hold
-                .call(&ReleasePermits {
-                    grant: part.hold.grant(),
-                    permits,
-                })
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// Parts with the permits for good: they come back neither now nor when this process ends.
-    pub fn forget(mut self) {
-        for part in &mut self.parts {
-            let permits = mem::take(&mut part.permits);
-            part.hold.cast(&Forget {
-                grant: part.hold.grant(),
-                permits,
-            });
-        }
-    }
-
-    /// Takes some of the permits out as a permit of its own; `None` if there are not that many.
-    #[must_use = "a permit that is dropped is given back"]
-    pub fn split(&mut self, permits: u32) -> Option<Self> {
-        if u64::from(permits) > self.permits() {
-            return None;
-        }
-        let mut parts = Vec::new();
-        let mut wanted = permits;
-        for part in &mut self.parts {
-            let taken = wanted.min(part.permits);
-            if taken > 0 {
-                wanted -= taken;
-                part.permits -= taken;
-                parts.push(Part {
-                    hold: part.hold.share(),
-                    permits: taken,
-                });
-            }
-        }
-        Some(Self {
-            parts,
-            fence: self.fence,
-            abandoned: self.abandoned.clone(),
-        })
-    }
-
-    /// Takes another permit of the same semaphore and session in.
-    ///
-    /// # Errors
-    ///
-    /// Returns the other permit when it is of another semaphore or session.
-    pub fn merge(&mut self, mut other: Self) -> Result<(), Self> {
-        if let (Some(ours), Some(theirs)) = (self.parts.first(), other.parts.first())
-            && !ours.hold.is_sibling(&theirs.hold)
-        {
-            return Err(other);
-        }
-        self.parts.append(&mut other.parts);
-        self.fence = self.fence.min(other.fence);
-        if self.abandoned.is_none() {
-            self.abandoned = other.abandoned.take();
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        let permits = mem::take(&mut self.permits);
-        if permits > 0 {
-            self.hold.cast(&ReleasePermits {
-                grant: self.hold.grant(),
-                permits,
-            });
-        }
+        Ok(Permit::new(Hold::new(bound, grant), permits, reply?))
     }
 }

@@ -32,11 +32,7 @@ fn welcome(frame: &[u8]) -> Result<Arc<Peer>, End> {
             pid,
             program,
             label,
-        }) => Ok(Arc::new(Peer {
-            pid,
-            program: program.to_owned(),
-            label: label.to_owned(),
-        })),
+        }) => Ok(Arc::new(Peer::new(pid, program, label))),
         Ok(Request::Hello { version, .. }) => Err(End::Offence(format!(
             "version {version} of the protocol is not spoken here, only {}",
             wire::VERSION

@@ -55,6 +55,7 @@ pub struct LockGrant {
 
 /// The state of a lock at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LockStatus {
     /// Whether somebody holds it.
     pub held: bool,

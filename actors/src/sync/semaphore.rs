@@ -79,6 +79,7 @@ pub struct PermitGrant {
 
 /// The state of a semaphore at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SemaphoreStatus {
     /// How many permits are free.
     pub available: u64,

@@ -43,19 +43,11 @@ impl Values {
 }
 
 fn peer() -> Peer {
-    Peer {
-        pid: 4711,
-        program: "demo".to_owned(),
-        label: String::new(),
-    }
+    Peer::new(4711, "demo", "")
 }
 
 fn abandoned() -> Abandoned {
-    Abandoned {
-        holder: peer(),
-        held: Duration::from_millis(1500),
-        fence: FENCE,
-    }
+    Abandoned::new(peer(), Duration::from_millis(1500), FENCE)
 }
 
 #[test]
@@ -108,6 +100,8 @@ fn faults_and_refusals_are_written_as_the_document_shows() {
 #[test]
 fn arguments_and_replies_are_written_as_the_document_shows() {
     let later = Fence::new(FENCE.number() + 1);
+    let mut lock_status = LockStatus::default();
+    (lock_status.held, lock_status.waiting) = (true, 2);
     Values::of("### `lock`")
         .show(&Acquire)
         .show(&fresh_grant())
@@ -120,16 +114,15 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
             fence: later,
             abandoned: None,
         }))
-        .show(&LockStatus {
-            held: true,
-            waiting: 2,
-        })
+        .show(&lock_status)
         .and_no_more();
     let granted = PermitGrant {
         fence: FENCE,
         abandoned: None,
     };
     let too_many = Refusal::TooMany { asked: 3, most: 2 };
+    let mut semaphore_status = SemaphoreStatus::default();
+    (semaphore_status.held, semaphore_status.waiting) = (2, 1);
     Values::of("### `semaphore`")
         .show(&SemaphoreSpec { permits: 2 })
         .show(&Ok::<_, Refusal>(granted))
@@ -138,12 +131,7 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
             grant: grant_of(12),
             permits: 1,
         })
-        .show(&SemaphoreStatus {
-            available: 0,
-            held: 2,
-            waiting: 1,
-            closed: false,
-        })
+        .show(&semaphore_status)
         .and_no_more();
     assert_eq!(encoded(&AcquireMany { permits: 2 }), [0x91, 2]);
     let finished = Finished {

@@ -1,0 +1,146 @@
+//! What a connection is about: what waits to be written, who waits for an answer, what is open.
+//!
+//! Invariant: it is whole whenever it is unlocked, and knows no socket and no runtime.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io, mem,
+    sync::Arc,
+    task::{Poll, ready},
+};
+
+use lockkeeper_actors::{Fault, codec};
+use tokio::sync::oneshot;
+use tokio_util::bytes::Bytes;
+
+use crate::{
+    CallError,
+    wire::{Inbox, Response},
+};
+
+/// What a connection is about at the moment.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) outgoing: Vec<u8>,
+    /// How many of the outgoing bytes are written.
+    pub(super) sent: usize,
+    /// Whether the background writes them.
+    pub(super) is_flushing: bool,
+    pub(super) last_seq: u64,
+    pub(super) in_flight: HashMap<u64, oneshot::Sender<Answer>>,
+    /// The objects that are open, by kind and name.
+    pub(super) objects: HashMap<(String, String), Arc<Object>>,
+    /// Grants that are void although their guards have not released them.
+    pub(super) revoked: HashSet<u64>,
+    /// Objects that are no more.
+    pub(super) gone: HashSet<u32>,
+    /// How the connection ended.
+    pub(super) ended: Option<String>,
+}
+
+/// An object that the manager has opened for this session.
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub(crate) number: u32,
+    pub(crate) name: String,
+    operations: Vec<String>,
+}
+
+impl Object {
+    /// The number of the operation of that name.
+    pub(crate) fn operation(&self, name: &str) -> Result<u32, CallError> {
+        let place = self
+            .operations
+            .iter()
+            .position(|operation| operation == name);
+        place
+            .and_then(|place| u32::try_from(place).ok())
+            .ok_or_else(|| Fault::UnknownOperation(name.to_owned()).into())
+    }
+}
+
+/// What becomes of a request.
+pub(super) type Answer = Result<Success, CallError>;
+
+#[derive(Debug)]
+pub(super) enum Success {
+    Reply(Bytes),
+    Opened(Arc<Object>),
+}
+
+/// An outgoing buffer above this capacity is given back once it is empty.
+const KEPT_BYTES: usize = 1 << 16;
+
+/// What is to be told once the state is unlocked.
+#[derive(Default)]
+pub(super) struct News {
+    pub(super) answered: Vec<(oneshot::Sender<Answer>, Answer)>,
+    /// Whether grants were revoked or objects are gone.
+    pub(super) has_changed: bool,
+}
+
+impl State {
+    /// Takes all whole frames in. What ends the connection is an error.
+    pub(super) fn take_in(&mut self, inbox: &mut Inbox, news: &mut News) -> Result<(), String> {
+        while let Some(frame) = inbox.next().map_err(|error| error.to_string())? {
+            let response = codec::decode::<Response<'_>>(&frame)
+                .map_err(|error| format!("bad frame: {error}"))?;
+            let (seq, answer) = match response {
+                Response::Reply { seq, body } => (seq, Ok(Success::Reply(frame.slice_ref(body.0)))),
+                Response::Fault { seq, fault } => (seq, Err(fault.into())),
+                Response::Opened {
+                    seq,
+                    object,
+                    name,
+                    operations,
+                } => {
+                    let object = Object {
+                        number: object,
+                        name,
+                        operations,
+                    };
+                    (seq, Ok(Success::Opened(Arc::new(object))))
+                }
+                Response::Revoked { seq } => {
+                    news.has_changed = true;
+                    self.revoked.insert(seq);
+                    continue;
+                }
+                Response::Gone { object } => {
+                    news.has_changed = true;
+                    self.gone.insert(object);
+                    self.objects.retain(|_, open| open.number != object);
+                    continue;
+                }
+                Response::Bye { reason } => return Err(reason),
+                Response::Welcome { .. } => return Err("a second welcome".to_owned()),
+            };
+            if let Some(sender) = self.in_flight.remove(&seq) {
+                news.answered.push((sender, answer));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what waits, as far as it is taken.
+    pub(super) fn flush(
+        &mut self,
+        mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<()>> {
+        while let Some(rest) = self
+            .outgoing
+            .get(self.sent..)
+            .filter(|rest| !rest.is_empty())
+        {
+            self.sent += ready!(write(rest))?;
+            if self.sent > self.outgoing.len() / 2 {
+                // The buffer may never run empty.
+                self.outgoing.drain(..mem::take(&mut self.sent));
+            }
+        }
+        self.sent = 0;
+        self.outgoing.clear();
+        self.outgoing.shrink_to(KEPT_BYTES);
+        Poll::Ready(Ok(()))
+    }
+}

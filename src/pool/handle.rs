@@ -1,0 +1,69 @@
+//! The handle of a task that was spawned.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use futures::FutureExt;
+use lockkeeper_actors::data::TaskFault;
+
+use crate::{
+    client::background,
+    task::{self, TaskError},
+};
+
+/// The output to come of a task that was spawned. Dropped, the task goes on.
+pub struct TaskHandle<R>(tokio::task::JoinHandle<Result<R, TaskError>>);
+
+impl<R: Send + 'static> TaskHandle<R> {
+    /// Begins the work in the background.
+    pub(super) fn begin(work: impl Future<Output = Result<R, TaskError>> + Send + 'static) -> Self {
+        let mut work = task::guarded(work);
+        // Polled once it is submitted: before what is called next, and before the pool is closed.
+        let begun = {
+            let _runtime = background().enter();
+            work.poll_unpin(&mut Context::from_waker(Waker::noop()))
+        };
+        Self(background().spawn(async {
+            match begun {
+                Poll::Ready(outcome) => outcome,
+                Poll::Pending => work.await,
+            }
+        }))
+    }
+}
+
+impl<R> TaskHandle<R> {
+    /// Withdraws the task: if no worker has taken it, it is not run.
+    pub fn cancel(self) {
+        self.0.abort();
+    }
+
+    /// Whether there is an outcome.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+impl<R> Future for TaskHandle<R> {
+    type Output = Result<R, TaskError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|joined| {
+            // It was not cancelled, since that takes the handle.
+            joined.unwrap_or_else(|error| Err(TaskFault::Unreadable(error.to_string()).into()))
+        })
+    }
+}
+
+impl<R> fmt::Debug for TaskHandle<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskHandle")
+            .field("is_finished", &self.is_finished())
+            .finish()
+    }
+}

@@ -1,0 +1,115 @@
+//! Children that do not listen, or end early, and signals in the middle of a read.
+//!
+//! A child here is this test binary once more, told to run one test alone; as a child the test
+//! plays a part, otherwise it does nothing.
+
+use std::{collections::VecDeque, io::ErrorKind};
+
+use futures::executor::block_on;
+
+use super::*;
+
+/// More than a socket takes at once.
+const MANY_BYTES: usize = 8 << 20;
+
+fn is_child() -> bool {
+    env::args_os().any(|argument| argument == MARKER)
+}
+
+fn start(test: &str) -> Child {
+    let launch = Launch::Test(format!("process::tests::{test}"));
+    Child::start_as(&launch, "part", &Blob(vec![7; MANY_BYTES])).unwrap()
+}
+
+/// As a child it reads nothing for as long as anybody could wait for it.
+#[test]
+fn deaf_child() {
+    if is_child() {
+        thread::sleep(2 * READY_PATIENCE);
+    }
+}
+
+/// As a child it says how much it was told.
+#[test]
+fn attentive_child() {
+    if is_child() {
+        let mut role = Role::of_this_process().unwrap().unwrap();
+        let Blob(bytes) = role.config().unwrap();
+        role.lifeline.failed(format!("{} bytes", bytes.len()));
+    }
+}
+
+/// As a child it says that it failed before it reads, and ends when it was heard.
+#[test]
+fn hasty_child() {
+    if is_child() {
+        let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned().unwrap());
+        Lifeline(stream).failed("in haste".to_owned());
+        thread::sleep(2 * READY_PATIENCE);
+    }
+}
+
+#[test]
+fn start_does_not_wait_for_a_child_that_does_not_read() {
+    let mut child = start("deaf_child");
+    assert_eq!(child.process.try_wait().unwrap(), None);
+}
+
+#[test]
+fn child_is_told_more_than_its_socket_takes_at_once() {
+    let told = block_on(start("attentive_child").ready());
+    let why = format!("{MANY_BYTES} bytes");
+    assert_eq!(told, Err(StartError::Child(why)));
+}
+
+#[test]
+fn child_is_heard_before_it_has_read_what_it_is_told() {
+    let told = block_on(start("hasty_child").ready());
+    assert_eq!(told, Err(StartError::Child("in haste".to_owned())));
+}
+
+#[test]
+fn child_that_ends_before_it_reads_is_no_failure_to_write() {
+    match block_on(start("no_such_child").ready()) {
+        Err(StartError::Child(why)) => assert!(why.contains("ended before it was ready"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A stream of which each read gives the next piece, or a failure.
+#[derive(Debug)]
+struct Pieces(VecDeque<io::Result<Vec<u8>>>);
+
+impl Read for Pieces {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let piece = self.0.pop_front().unwrap_or(Ok(Vec::new()))?;
+        bytes[..piece.len()].copy_from_slice(&piece);
+        Ok(piece.len())
+    }
+}
+
+fn signal<T>() -> io::Result<T> {
+    Err(ErrorKind::Interrupted.into())
+}
+
+#[test]
+fn signal_does_not_end_the_reading_of_an_assignment() {
+    let mut message = Vec::new();
+    wire::append(&mut message, &"assignment", MOST_BYTES).unwrap();
+    let (first, second) = message.split_at(5);
+    let pieces = [signal(), Ok(first.to_vec()), signal(), Ok(second.to_vec())];
+    let frame = read_frame(Pieces(pieces.into())).unwrap();
+    assert_eq!(codec::decode::<String>(&frame).unwrap(), "assignment");
+}
+
+#[test]
+fn signal_does_not_end_the_watch_over_a_lifeline() {
+    let pieces = [signal(), Ok(vec![0]), signal(), signal()];
+    let mut pieces = Pieces(pieces.into());
+    outlast(&mut pieces);
+    assert!(
+        pieces.0.is_empty(),
+        "it ended with {} to come",
+        pieces.0.len()
+    );
+}

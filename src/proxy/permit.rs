@@ -1,0 +1,243 @@
+//! Permits that are held: parts of grants, which are given back, forgotten, split and merged.
+//!
+//! Invariant: what a permit counts is exactly what its drop, or its release, gives back.
+
+use std::{future::Future, mem};
+
+use lockkeeper_actors::{
+    Abandoned, Fence,
+    sync::{Forget, MarkPermitsConsistent, PermitGrant, ReleasePermits},
+};
+
+use super::{Hold, abandoned::AbandonedGuard};
+use crate::CallError;
+
+/// Permits of a semaphore, held. Their drop gives them back: it sends that one way, and never
+/// waits or fails.
+#[derive(Debug)]
+#[must_use = "a permit that is dropped is given back"]
+pub struct Permit {
+    /// A part for each grant that permits are from, in their order; the drop of each gives its
+    /// permits back. Never empty: without permits one part stays, which knows whose they were.
+    parts: Vec<Part>,
+    fence: Fence,
+    abandoned: Option<Box<Abandoned>>,
+}
+
+impl Permit {
+    /// The permits of one grant.
+    pub(super) fn new(hold: Hold, permits: u32, grant: PermitGrant) -> Self {
+        let PermitGrant { fence, abandoned } = grant;
+        Self {
+            parts: vec![Part { hold, permits }],
+            fence,
+            abandoned: abandoned.map(Box::new),
+        }
+    }
+
+    /// How many permits it is.
+    #[must_use]
+    pub fn permits(&self) -> u64 {
+        self.parts.iter().map(|part| u64::from(part.permits)).sum()
+    }
+
+    /// The fencing token, higher than those of all grants before; after a merge the lowest of its
+    /// parts.
+    #[must_use]
+    pub const fn fence(&self) -> Fence {
+        self.fence
+    }
+
+    /// Who died with permits, until somebody declares the data consistent.
+    #[must_use]
+    pub fn abandoned(&self) -> Option<&Abandoned> {
+        self.abandoned.as_deref()
+    }
+
+    /// Returns the permit as an error when somebody died with permits, until somebody calls
+    /// [`Self::mark_consistent`]. As [`LockGuard::strict`](crate::LockGuard::strict), it fits
+    /// behind every form of acquiring.
+    ///
+    /// # Errors
+    ///
+    /// Returns the permit, which is held still, and who died.
+    pub fn strict(self) -> Result<Self, AbandonedGuard<Self>> {
+        let mark = self.abandoned.clone();
+        AbandonedGuard::sort(self, mark)
+    }
+
+    /// Declares that what the semaphore protects was looked after: later permits are unmarked.
+    pub fn mark_consistent(&mut self) {
+        self.abandoned = None;
+        for Part { hold, .. } in &self.parts {
+            hold.cast(&MarkPermitsConsistent {
+                grant: hold.grant(),
+            });
+        }
+    }
+
+    /// Whether the permits are held still, as far as this process can know.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.parts.iter().all(|part| part.hold.is_valid())
+    }
+
+    /// Waits until the permits are no longer held: until the session is lost or the semaphore is
+    /// removed. Borrows nothing, so that work can be raced against it.
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
+        // All parts are of one object and one session, so they are lost together.
+        let lost = self.parts.first().map(|part| part.hold.lost());
+        async move {
+            if let Some(lost) = lost {
+                lost.await;
+            }
+        }
+    }
+
+    /// Gives the permits back and waits until the manager has them.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Disconnected`] when they came back by the end of the session. With
+    /// [`CallError::Fault`], as when too many calls are in flight, they are given back without
+    /// waiting.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, the permits are given back.
+    pub async fn release(mut self) -> Result<(), CallError> {
+        for part in self.parts.iter_mut().filter(|part| part.permits > 0) {
+            part.release().await?;
+        }
+        Ok(())
+    }
+
+    /// Parts with the permits for good: they come back neither now nor when this process ends.
+    pub fn forget(mut self) {
+        for part in &mut self.parts {
+            let permits = mem::take(&mut part.permits);
+            part.hold.cast(&Forget {
+                grant: part.hold.grant(),
+                permits,
+            });
+        }
+    }
+
+    /// Takes some of the permits out as a permit of its own; `None` if there are not that many.
+    #[must_use = "a permit that is dropped is given back"]
+    pub fn split(&mut self, permits: u32) -> Option<Self> {
+        if u64::from(permits) > self.permits() {
+            return None;
+        }
+        let mut parts = Vec::new();
+        let mut wanted = permits;
+        for part in &mut self.parts {
+            let taken = wanted.min(part.permits);
+            // None at all are a part too.
+            if taken > 0 || parts.is_empty() {
+                wanted -= taken;
+                part.permits -= taken;
+                parts.push(Part {
+                    hold: part.hold.share(),
+                    permits: taken,
+                });
+            }
+        }
+        self.drop_empty_parts();
+        Some(Self {
+            parts,
+            fence: self.fence,
+            abandoned: self.abandoned.clone(),
+        })
+    }
+
+    /// Takes another permit of the same semaphore and session in.
+    ///
+    /// # Errors
+    ///
+    /// Returns the other permit when it is of another semaphore or session.
+    pub fn merge(&mut self, mut other: Self) -> Result<(), Self> {
+        if let (Some(ours), Some(theirs)) = (self.parts.first(), other.parts.first())
+            && !ours.hold.is_sibling(&theirs.hold)
+        {
+            return Err(other);
+        }
+        for part in other.parts.drain(..) {
+            self.take_in(part);
+        }
+        self.drop_empty_parts();
+        self.fence = self.fence.min(other.fence);
+        if self.abandoned.is_none() {
+            self.abandoned = other.abandoned.take();
+        }
+        Ok(())
+    }
+
+    /// Adds a part, to the one of the same grant if there is one.
+    fn take_in(&mut self, mut part: Part) {
+        let grant = part.hold.grant();
+        match self
+            .parts
+            .binary_search_by_key(&grant, |ours| ours.hold.grant())
+        {
+            Ok(place) => {
+                if let Some(ours) = self.parts.get_mut(place) {
+                    // All parts of a grant together are no more than was granted. The one that is
+                    // dropped here is left with nothing to give back.
+                    ours.permits += mem::take(&mut part.permits);
+                }
+            }
+            Err(place) => self.parts.insert(place, part),
+        }
+    }
+
+    /// Drops the parts that have no permits any more, but for the last one there is.
+    fn drop_empty_parts(&mut self) {
+        if self.permits() == 0 {
+            self.parts.truncate(1);
+        } else {
+            self.parts.retain(|part| part.permits > 0);
+        }
+    }
+}
+
+/// Permits of one grant.
+#[derive(Debug)]
+struct Part {
+    hold: Hold,
+    permits: u32,
+}
+
+impl Part {
+    /// Gives the permits back and waits until the manager has them.
+    async fn release(&mut self) -> Result<(), CallError> {
+        // Polled once, the release is on its way. A second one by the drop would give back what
+        // other parts of the grant hold.
+        let permits = mem::take(&mut self.permits);
+        let released = self
+            .hold
+            .call(&ReleasePermits {
+                grant: self.hold.grant(),
+                permits,
+            })
+            .await;
+        if let Err(CallError::Fault(_) | CallError::Disconnected { .. }) = released {
+            // It was not served, or not even sent: they are still the drop's to give back, which
+            // does nothing where the connection is lost indeed.
+            self.permits = permits;
+        }
+        released
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let permits = mem::take(&mut self.permits);
+        if permits > 0 {
+            self.hold.cast(&ReleasePermits {
+                grant: self.hold.grant(),
+                permits,
+            });
+        }
+    }
+}
