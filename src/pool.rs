@@ -314,7 +314,7 @@ impl Pool {
     }
 
     /// Kills the workers at once. Tasks that are not finished fail with
-    /// [`TaskFault::Terminated`].
+    /// [`TaskFault::Terminated`](crate::TaskFault::Terminated).
     pub async fn terminate(self) {
         // It takes a thread that may be blocked.
         let _ = background().spawn_blocking(move || drop(self)).await;
