@@ -71,8 +71,8 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How much a driver reads at a time.
 const CHUNK_BYTES: usize = 1 << 14;
 
-/// Locks against the other threads of this process. No code of a user runs inside, and what runs
-/// inside leaves whole states behind, so a poisoned lock is as good as any.
+/// Locks against the other threads of this process. What runs inside leaves whole states behind, so
+/// a poisoned lock is as good as any.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
