@@ -87,7 +87,8 @@ pub use proxy::{
     Grant, Proxy, Token,
     abandoned::AbandonedGuard,
     block_on,
-    lock::{Lock, LockGuard, Ticket},
+    guard::{Guard, Ticket},
+    lock::{Lock, LockGuard, LockKind, LockOf},
     permit::Permit,
     semaphore::{BoundedSemaphore, Semaphore, SemaphoreOf},
 };

@@ -1,20 +1,20 @@
 //! The manager as programs see it: started here, spawned as a process, or connected to.
 
+mod objects;
+
 use std::{
     process,
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
 };
 
-use lockkeeper_actors::{
-    Primitive, Refusal,
-    sync::{Bounded, SemaphoreSpec, Unbounded},
-};
+use lockkeeper_actors::{Primitive, Refusal};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+pub use self::objects::Named;
 use crate::{
-    Address, BoundedSemaphore, CallError, Limits, Lock, Proxy, Semaphore, SemaphoreOf, StartError,
+    Address, CallError, Limits, StartError,
     address::Claim,
     client::{Connection, background},
     kinds::Registrations,
@@ -98,73 +98,6 @@ impl Manager {
         self.connection.address()
     }
 
-    /// Makes a lock. Python: `manager.Lock()`.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`CallError::Disconnected`] without the manager and [`CallError::Fault`] with
-    /// `Limit` when it hosts too many objects.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped midway, the lock may have been made: one without a name that nobody knows, so that
-    /// nobody can remove it before the manager ends. [`Self::named`] makes one that can be found
-    /// again.
-    pub async fn lock(&self) -> Result<Lock, CallError> {
-        self.anonymous().lock().await
-    }
-
-    /// Makes a semaphore of that many permits; zero is allowed. Python: `manager.Semaphore(n)`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::lock`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::lock`].
-    pub async fn semaphore(&self, permits: u32) -> Result<Semaphore, CallError> {
-        self.anonymous().semaphore(permits).await
-    }
-
-    /// Makes a semaphore that never has more than that many permits.
-    /// Python: `manager.BoundedSemaphore(n)`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::lock`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::lock`].
-    pub async fn bounded_semaphore(&self, permits: u32) -> Result<BoundedSemaphore, CallError> {
-        self.anonymous().bounded_semaphore(permits).await
-    }
-
-    /// Makes an object of a kind that was registered with the manager.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::lock`], [`CallError::Fault`] with `UnknownKind` when it was not registered, and
-    /// [`CallError::Refused`] when its `create` refuses the spec. [`CallError::Fault`] with
-    /// `BadArguments` tells that the spec cannot be encoded.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::lock`].
-    pub async fn open<P: Primitive>(&self, spec: P::Spec) -> Result<Proxy<P>, CallError> {
-        Proxy::open(&self.connection, None, &spec).await
-    }
-
-    /// Names the object that is opened next. Opening a name twice gives the same object.
-    #[must_use]
-    pub fn named<'a>(&'a self, name: &'a str) -> Named<'a> {
-        Named {
-            manager: self,
-            name: Some(name),
-        }
-    }
-
     /// Ends the object of that name: all who wait for it get [`CallError::Gone`], all guards are
     /// lost, and the name is free. The name of an anonymous one is in its token.
     ///
@@ -191,75 +124,6 @@ impl Manager {
             // It takes a thread that may be blocked; a failure would mean that it is gone.
             let _ = background().spawn_blocking(move || owned.end()).await;
         }
-    }
-
-    const fn anonymous(&self) -> Named<'_> {
-        Named {
-            manager: self,
-            name: None,
-        }
-    }
-}
-
-/// A name about to be given to an object, or to find it by.
-///
-/// Errors of its methods, beyond those of the [`Manager`]'s: [`CallError::Fault`] with `WrongKind`
-/// or `WrongSpec` when the name is that of another object, and with `BadName` when it is empty,
-/// too long, or begins with `#`.
-///
-/// Cancel safety of its methods: dropped midway, the object may have been made. To open the name
-/// again gives that one.
-#[derive(Clone, Copy, Debug)]
-pub struct Named<'a> {
-    manager: &'a Manager,
-    name: Option<&'a str>,
-}
-
-impl Named<'_> {
-    /// Opens a lock.
-    ///
-    /// # Errors
-    ///
-    /// See [`Named`], also for the cancel safety.
-    pub async fn lock(self) -> Result<Lock, CallError> {
-        self.proxy(()).await.map(Lock)
-    }
-
-    /// Opens a semaphore of that many permits.
-    ///
-    /// # Errors
-    ///
-    /// See [`Named`], also for the cancel safety.
-    pub async fn semaphore(self, permits: u32) -> Result<Semaphore, CallError> {
-        let spec = SemaphoreSpec {
-            permits: permits.into(),
-        };
-        self.proxy(spec).await.map(SemaphoreOf::<Unbounded>)
-    }
-
-    /// Opens a bounded semaphore of that many permits.
-    ///
-    /// # Errors
-    ///
-    /// See [`Named`], also for the cancel safety.
-    pub async fn bounded_semaphore(self, permits: u32) -> Result<BoundedSemaphore, CallError> {
-        let spec = SemaphoreSpec {
-            permits: permits.into(),
-        };
-        self.proxy(spec).await.map(SemaphoreOf::<Bounded>)
-    }
-
-    /// Opens an object of a kind that was registered with the manager.
-    ///
-    /// # Errors
-    ///
-    /// See [`Named`], also for the cancel safety.
-    pub async fn open<P: Primitive>(self, spec: P::Spec) -> Result<Proxy<P>, CallError> {
-        self.proxy(spec).await
-    }
-
-    async fn proxy<P: Primitive>(self, spec: P::Spec) -> Result<Proxy<P>, CallError> {
-        Proxy::open(&self.manager.connection, self.name, &spec).await
     }
 }
 

@@ -7,6 +7,7 @@
 //! Invariant: a proxy knows no socket, and no guard's drop waits, blocks or panics.
 
 pub(crate) mod abandoned;
+pub(crate) mod guard;
 mod hold;
 pub(crate) mod lock;
 pub(crate) mod permit;

@@ -117,8 +117,18 @@ pub enum Refusal {
     },
     /// The object was closed.
     Closed,
-    /// The object cannot be made from that spec; the text says what is allowed.
+    /// An argument is out of range; the text says what is allowed.
     Invalid(String),
+    /// The owner of a reentrant lock has entered it too often.
+    TooDeep {
+        /// How often it may be inside at a time.
+        most: u64,
+    },
+    /// A reentrant lock cannot be handed on while its owner is inside more than once.
+    StillInside {
+        /// How often it is inside.
+        entries: u64,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -139,6 +149,15 @@ impl fmt::Display for Refusal {
             }
             Self::Closed => f.write_str("closed"),
             Self::Invalid(why) => write!(f, "refused: {why}"),
+            Self::TooDeep { most } => write!(
+                f,
+                "too deep: its owner is inside {most} times, which is the most"
+            ),
+            Self::StillInside { entries } => write!(
+                f,
+                "still inside: its owner has entered {entries} times, \
+                 and can hand the lock on once it is inside once"
+            ),
         }
     }
 }

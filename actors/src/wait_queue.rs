@@ -85,6 +85,21 @@ impl<T> WaitQueue<T> {
         self.nodes.get(slot(self.front)).map(|node| &node.parked)
     }
 
+    /// One parked call, wherever it stands.
+    #[must_use]
+    pub fn get(&self, id: CallId) -> Option<&T> {
+        let place = self.index.get(&id)?;
+        self.nodes.get(slot(*place)).map(|node| &node.parked)
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, id: CallId) -> Option<&mut T> {
+        let place = self.index.get(&id)?;
+        self.nodes
+            .get_mut(slot(*place))
+            .map(|node| &mut node.parked)
+    }
+
     /// Takes the call that has waited longest.
     pub fn pop_front(&mut self) -> Option<T> {
         let id = self.nodes.get(slot(self.front))?.id;
@@ -109,18 +124,15 @@ impl<T> WaitQueue<T> {
         Some(node.parked)
     }
 
-    /// Forgets all calls of one session and tells whether there were any.
-    pub fn remove_session(&mut self, session: SessionId) -> bool {
+    /// Takes all calls of one session, in the order in which it made them.
+    pub fn remove_session(&mut self, session: SessionId) -> Vec<T> {
         let (least, greatest) = CallId::span(session);
         let gone: Vec<CallId> = self
             .index
             .range(least..=greatest)
             .map(|(id, _)| *id)
             .collect();
-        for id in &gone {
-            drop(self.remove(*id));
-        }
-        !gone.is_empty()
+        gone.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
     /// The parked calls in order.
@@ -218,8 +230,8 @@ mod tests {
     #[test]
     fn a_session_leaves_with_all_its_calls_and_no_others() {
         let mut queue = queue(&[(1, 1), (2, 1), (1, 2), (3, 1), (1, 3)]);
-        assert!(queue.remove_session(SessionId::new(1)));
-        assert!(!queue.remove_session(SessionId::new(1)));
+        assert_eq!(queue.remove_session(SessionId::new(1)), [11, 12, 13]);
+        assert!(queue.remove_session(SessionId::new(1)).is_empty());
         assert_eq!(order(&queue), [21, 31]);
     }
 

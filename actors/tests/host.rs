@@ -336,7 +336,10 @@ async fn a_session_that_hung_up_is_told_nothing_and_gives_all_back() {
     lock.hang_up(1).await;
     let grant = two.reply::<Acquire>(next).expect("it is granted");
     assert_eq!(
-        grant.abandoned.map(|left| left.holder),
+        grant
+            .expect("a lock refuses nobody")
+            .abandoned
+            .map(|left| left.holder),
         Some(arbiter::peer(1))
     );
     lock.send(Inputs::One(Input::Remove)).await;

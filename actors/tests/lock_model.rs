@@ -14,7 +14,7 @@ use grants::{Grants, Left};
 use lockkeeper_actors::{
     Bench, CallId, Fault, Refusal,
     sync::{
-        Acquire, Adopt, ForceUnlock, Lock, LockGrant, LockStatus, MarkConsistent, Release, Status,
+        Acquire, Adopt, ForceUnlock, Granted, Lock, LockStatus, MarkConsistent, Release, Status,
     },
 };
 use model::{Reference, Said, agree};
@@ -177,11 +177,13 @@ impl Reference for LockReference {
         grants: &mut Grants,
     ) -> Result<LockTold, Fault> {
         let mut granted =
-            |LockGrant { fence, abandoned }| LockTold::Granted(grants.note(id, fence, abandoned));
+            |Granted { fence, abandoned }| LockTold::Granted(grants.note(id, fence, abandoned));
         let done =
             |done: Result<(), Refusal>| done.map_or_else(LockTold::Refused, |()| LockTold::Done);
         let told = match call {
-            LockCall::Acquire => bench.reply::<Acquire>(id).map(|told| told.map(granted)),
+            LockCall::Acquire => bench.reply::<Acquire>(id).map(|told| {
+                told.map(|acquired| acquired.map_or_else(LockTold::Refused, &mut granted))
+            }),
             LockCall::Release(_) => bench.reply::<Release>(id).map(|told| told.map(done)),
             LockCall::Adopt(_) => bench.reply::<Adopt>(id).map(|told| {
                 told.map(|adopted| adopted.map_or_else(LockTold::Refused, &mut granted))

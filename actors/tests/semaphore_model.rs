@@ -14,9 +14,8 @@ use grants::{Grants, Left};
 use lockkeeper_actors::{
     Bench, CallId, Fault, Refusal,
     sync::{
-        AcquireMany, AddPermits, Bound, Bounded, Close, Count, Counting, Forget,
-        MarkPermitsConsistent, PermitGrant, ReleasePermits, SemaphoreSpec, SemaphoreStatus,
-        Unbounded,
+        AcquireMany, AddPermits, Bound, Bounded, Close, Count, Counting, Forget, Granted,
+        MarkConsistent, ReleasePermits, SemaphoreSpec, SemaphoreStatus, Unbounded,
     },
 };
 use model::{Reference, Said, agree};
@@ -290,7 +289,7 @@ impl<B: Face> Reference for Permits<B> {
             }
             PermitCall::Add(permits) => put(bench, session, AddPermits { permits }, timeout),
             PermitCall::MarkConsistent(grant) => {
-                put(bench, session, MarkPermitsConsistent { grant }, timeout)
+                put(bench, session, MarkConsistent { grant }, timeout)
             }
             PermitCall::Close => put(bench, session, Close, timeout),
             PermitCall::Count => put(bench, session, Count, timeout),
@@ -303,9 +302,8 @@ impl<B: Face> Reference for Permits<B> {
         call: &PermitCall,
         grants: &mut Grants,
     ) -> Result<PermitTold, Fault> {
-        let granted = |PermitGrant { fence, abandoned }| {
-            PermitTold::Granted(grants.note(id, fence, abandoned))
-        };
+        let granted =
+            |Granted { fence, abandoned }| PermitTold::Granted(grants.note(id, fence, abandoned));
         let done = |done: Result<(), Refusal>| {
             done.map_or_else(PermitTold::Refused, |()| PermitTold::Done)
         };
@@ -316,9 +314,9 @@ impl<B: Face> Reference for Permits<B> {
             PermitCall::Release(..) => bench.reply::<ReleasePermits>(id).map(|told| told.map(done)),
             PermitCall::Forget(..) => bench.reply::<Forget>(id).map(|told| told.map(done)),
             PermitCall::Add(_) => bench.reply::<AddPermits>(id).map(|told| told.map(done)),
-            PermitCall::MarkConsistent(_) => bench
-                .reply::<MarkPermitsConsistent>(id)
-                .map(|told| told.map(done)),
+            PermitCall::MarkConsistent(_) => {
+                bench.reply::<MarkConsistent>(id).map(|told| told.map(done))
+            }
             PermitCall::Close => bench
                 .reply::<Close>(id)
                 .map(|told| told.map(|()| PermitTold::Done)),

@@ -1,8 +1,16 @@
 //! What a guard holds on to: the grant of one call by one object.
 
-use std::{fmt, future::Future, marker::PhantomData, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    pin::pin,
+    sync::{Arc, OnceLock},
+};
 
+use futures::future;
 use lockkeeper_actors::{CallId, Operation, Primitive, Refusal, Serve};
+use tokio_util::sync::CancellationToken;
 
 use super::Bound;
 use crate::CallError;
@@ -12,6 +20,8 @@ use crate::CallError;
 pub(crate) struct Hold {
     bound: Arc<Bound>,
     grant: CallId,
+    /// Tells those who wait until the grant no longer stands that this is dropped, once there are.
+    dropped: OnceLock<CancellationToken>,
 }
 
 impl Hold {
@@ -19,6 +29,7 @@ impl Hold {
         Self {
             bound: Arc::clone(bound),
             grant,
+            dropped: OnceLock::new(),
         }
     }
 
@@ -43,10 +54,14 @@ impl Hold {
             .is_valid(self.bound.object.number, self.grant)
     }
 
-    /// Waits until the grant no longer stands, without borrowing the guard.
+    /// Waits until the grant no longer stands, or this is dropped, without borrowing the guard.
     pub(crate) fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
         let (bound, grant) = (Arc::clone(&self.bound), self.grant);
-        async move { bound.connection.lost(bound.object.number, grant).await }
+        let dropped = self.dropped.get_or_init(CancellationToken::new).clone();
+        async move {
+            let lost = pin!(bound.connection.lost(bound.object.number, grant));
+            future::select(lost, pin!(dropped.cancelled())).await;
+        }
     }
 
     /// Calls the object that granted.
@@ -67,6 +82,9 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.bound.connection.forget(self.grant);
+        if let Some(dropped) = self.dropped.get() {
+            dropped.cancel();
+        }
     }
 }
 

@@ -1,19 +1,23 @@
-//! The proxy of a hosted lock, its guard, and the ticket that a guard can be handed on as.
+//! The proxy of every kind with one holder at a time, and what such a kind adds to it.
 
-use std::{future::Future, time::Duration};
+use std::{fmt, time::Duration};
 
 use lockkeeper_actors::{
-    Abandoned, CallId, Fence,
-    sync::{
-        self, Acquire, Adopt, ForceUnlock, LockGrant, LockStatus, MarkConsistent, Release, Status,
-    },
+    CallId, Operation, Refusal, Serve,
+    sync::{self, Acquire, Adopt, Exclusive, ForceUnlock, Granted, LockStatus, Release, Status},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Hold, Proxy, Token, abandoned::AbandonedGuard, block_on, tried};
+use super::{
+    Hold, Proxy, Token, block_on,
+    guard::{Guard, Ticket},
+    tried,
+};
 use crate::CallError;
 
 /// A lock that processes share: at most one guard at a time, granted in the order of arrival.
+///
+/// See [`LockOf`] for its methods.
 ///
 /// Counterpart of Python's `manager.Lock()`. Unlike there, the lock of a killed holder goes to the
 /// next in line at once, and a killed waiter is never granted it.
@@ -30,23 +34,71 @@ use crate::CallError;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Lock(pub(crate) Proxy<sync::Lock>);
+pub type Lock = LockOf<sync::Lock>;
 
-impl Lock {
+/// A [`Lock`], held.
+pub type LockGuard = Guard<sync::Lock>;
+
+/// What a kind with one holder at a time adds to what all of them have.
+pub trait LockKind: Exclusive + Serve<Self::Acquire> + Serve<Self::Adopt> {
+    /// What a proxy is about beside the lock: whom it acts for, or which wait set it is of.
+    type Aspect: Clone + Default + fmt::Debug + Serialize + DeserializeOwned + Send + Sync;
+    /// Who enters, where it matters.
+    type Owner: Clone + fmt::Debug + Send + Sync;
+    /// Waits for the lock.
+    type Acquire: Operation<Reply = Result<Granted, Refusal>>;
+    /// Takes a hold over.
+    type Adopt: Operation<Reply = Result<Granted, Refusal>>;
+
+    /// Who the caller is.
+    fn owner(aspect: &Self::Aspect) -> Self::Owner;
+
+    /// How that one enters.
+    fn acquire(owner: &Self::Owner) -> Self::Acquire;
+
+    /// How that one takes a hold over.
+    fn adopt(owner: &Self::Owner, grant: CallId) -> Self::Adopt;
+}
+
+impl LockKind for sync::Lock {
+    type Aspect = ();
+    type Owner = ();
+    type Acquire = Acquire;
+    type Adopt = Adopt;
+
+    fn owner((): &()) {}
+
+    fn acquire((): &()) -> Acquire {
+        Acquire
+    }
+
+    fn adopt((): &(), grant: CallId) -> Adopt {
+        Adopt { grant }
+    }
+}
+
+/// A proxy of any kind with one holder at a time, such as [`Lock`].
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
+pub struct LockOf<P: LockKind> {
+    pub(super) proxy: Proxy<P>,
+    pub(super) aspect: P::Aspect,
+}
+
+impl<P: LockKind> LockOf<P> {
     /// Waits for the lock. Python: `lock.acquire()`.
     ///
     /// # Errors
     ///
     /// Returns [`CallError::Disconnected`] or [`CallError::NoManager`] without a manager and
-    /// [`CallError::Gone`] once the lock was removed.
+    /// [`CallError::Gone`] once the lock was removed. A reentrant lock that its owner has entered
+    /// 65,536 times is [`CallError::Refused`] with `TooDeep`.
     ///
     /// # Cancel safety
     ///
     /// Dropped at any point, nothing is held and nobody else's turn is lost. So
     /// `tokio::time::timeout(time, lock.acquire())` is right.
-    pub async fn acquire(&self) -> Result<LockGuard, CallError> {
+    pub async fn acquire(&self) -> Result<Guard<P>, CallError> {
         self.acquire_within(None).await
     }
 
@@ -60,7 +112,7 @@ impl Lock {
     /// # Cancel safety
     ///
     /// As [`Self::acquire`].
-    pub async fn acquire_timeout(&self, timeout: Duration) -> Result<LockGuard, CallError> {
+    pub async fn acquire_timeout(&self, timeout: Duration) -> Result<Guard<P>, CallError> {
         self.acquire_within(Some(timeout)).await
     }
 
@@ -74,7 +126,7 @@ impl Lock {
     /// # Cancel safety
     ///
     /// As [`Self::acquire`].
-    pub async fn try_acquire(&self) -> Result<Option<LockGuard>, CallError> {
+    pub async fn try_acquire(&self) -> Result<Option<Guard<P>>, CallError> {
         tried(self.acquire_within(Some(Duration::ZERO)).await)
     }
 
@@ -87,7 +139,7 @@ impl Lock {
     /// # Cancel safety
     ///
     /// As [`Self::acquire`].
-    pub async fn acquire_owned(self) -> Result<LockGuard, CallError> {
+    pub async fn acquire_owned(self) -> Result<Guard<P>, CallError> {
         self.acquire_within(None).await
     }
 
@@ -100,7 +152,7 @@ impl Lock {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
-    pub fn blocking_acquire(&self) -> Result<LockGuard, CallError> {
+    pub fn blocking_acquire(&self) -> Result<Guard<P>, CallError> {
         block_on(self.acquire())
     }
 
@@ -113,7 +165,7 @@ impl Lock {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
-    pub fn blocking_acquire_timeout(&self, timeout: Duration) -> Result<LockGuard, CallError> {
+    pub fn blocking_acquire_timeout(&self, timeout: Duration) -> Result<Guard<P>, CallError> {
         block_on(self.acquire_timeout(timeout))
     }
 
@@ -126,7 +178,7 @@ impl Lock {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
-    pub fn blocking_try_acquire(&self) -> Result<Option<LockGuard>, CallError> {
+    pub fn blocking_try_acquire(&self) -> Result<Option<Guard<P>>, CallError> {
         block_on(self.try_acquire())
     }
 
@@ -134,25 +186,20 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`] with `NotHeld` when the hold has ended, else as
-    /// [`Self::acquire`].
+    /// Returns [`CallError::Refused`] with `NotHeld` when the hold has ended, and with `StillInside`
+    /// while the owner of a reentrant lock is inside more than once; else as [`Self::acquire`].
     ///
     /// # Cancel safety
     ///
     /// Dropped before the call is on its way, as while it still connects, nothing has moved: the
     /// lock stays held by the session that the ticket is from, and only a clone of the ticket can
     /// adopt or release it. Dropped later the hold may have moved; then the lock is released.
-    pub async fn adopt(&self, ticket: Ticket) -> Result<LockGuard, CallError> {
-        let bound = self.0.bound().await?;
-        let (grant, reply) = bound
-            .call(
-                &Adopt {
-                    grant: ticket.grant,
-                },
-                None,
-            )
-            .await?;
-        Ok(LockGuard::new(Hold::new(bound, grant), reply?))
+    pub async fn adopt(&self, ticket: Ticket) -> Result<Guard<P>, CallError> {
+        let owner = P::owner(&self.aspect);
+        let bound = self.proxy.bound().await?;
+        let adopt = P::adopt(&owner, ticket.grant());
+        let (grant, reply) = bound.call(&adopt, None).await?;
+        Ok(Guard::new(Hold::new(bound, grant), reply?))
     }
 
     /// Releases the hold that the ticket is from, whichever process has it.
@@ -168,12 +215,8 @@ impl Lock {
     /// only a clone of the ticket can release it; dropped later, it is released. A second release
     /// does no harm, so keep a clone and try again.
     pub async fn release(&self, ticket: Ticket) -> Result<(), CallError> {
-        Ok(self
-            .0
-            .call(Release {
-                grant: ticket.grant,
-            })
-            .await??)
+        let grant = ticket.grant();
+        Ok(self.proxy.call(Release { grant }).await??)
     }
 
     /// Takes the lock from whoever holds it, whose guard is lost then, and gives it to the next in
@@ -189,7 +232,7 @@ impl Lock {
     ///
     /// Dropped midway, it may have been done, and nobody knows whether anybody held the lock.
     pub async fn force_unlock(&self) -> Result<bool, CallError> {
-        self.0.call(ForceUnlock).await
+        self.proxy.call(ForceUnlock).await
     }
 
     /// Tells whether the lock is held and how many wait, which may have changed when it is read.
@@ -202,158 +245,52 @@ impl Lock {
     ///
     /// Dropped at any point, nothing has changed.
     pub async fn status(&self) -> Result<LockStatus, CallError> {
-        self.0.call(Status).await
+        self.proxy.call(Status).await
     }
 
     /// Where the lock is.
     #[must_use]
-    pub const fn token(&self) -> &Token<sync::Lock> {
-        self.0.token()
+    pub const fn token(&self) -> &Token<P> {
+        self.proxy.token()
     }
 
-    async fn acquire_within(&self, timeout: Option<Duration>) -> Result<LockGuard, CallError> {
-        let bound = self.0.bound().await?;
-        let (grant, reply) = bound.call(&Acquire, timeout).await?;
-        Ok(LockGuard::new(Hold::new(bound, grant), reply))
+    async fn acquire_within(&self, timeout: Option<Duration>) -> Result<Guard<P>, CallError> {
+        let owner = P::owner(&self.aspect);
+        let bound = self.proxy.bound().await?;
+        let (grant, reply) = bound.call(&P::acquire(&owner), timeout).await?;
+        Ok(Guard::new(Hold::new(bound, grant), reply?))
     }
 }
 
-/// The lock, held. Its drop releases the lock: it sends that one way, and never waits or fails.
-#[derive(Debug)]
-#[must_use = "a guard that is dropped releases the lock"]
-pub struct LockGuard {
-    hold: Hold,
-    fence: Fence,
-    abandoned: Option<Box<Abandoned>>,
-    /// Whether the drop has nothing to release.
-    is_over: bool,
-}
-
-impl LockGuard {
-    fn new(hold: Hold, LockGrant { fence, abandoned }: LockGrant) -> Self {
+impl<P: LockKind> Clone for LockOf<P> {
+    fn clone(&self) -> Self {
         Self {
-            hold,
-            fence,
-            abandoned: abandoned.map(Box::new),
-            is_over: false,
-        }
-    }
-
-    /// The fencing token of this hold, higher than those of all holds before it.
-    #[must_use]
-    pub const fn fence(&self) -> Fence {
-        self.fence
-    }
-
-    /// Who died inside the lock, until somebody declares the data consistent
-    /// (POSIX `EOWNERDEAD`).
-    #[must_use]
-    pub fn abandoned(&self) -> Option<&Abandoned> {
-        self.abandoned.as_deref()
-    }
-
-    /// Returns the guard as an error when an earlier holder died inside, until somebody calls
-    /// [`Self::mark_consistent`]. It fits behind every form of acquiring:
-    ///
-    /// ```
-    /// # use lockkeeper::LockGuard;
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let manager = lockkeeper::Manager::start().await?;
-    /// # let lock = manager.lock().await?;
-    /// let guard = lock.acquire().await?.strict()?;
-    /// # drop(guard);
-    /// let tried = lock.try_acquire().await?.map(LockGuard::strict).transpose()?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// Returns the guard, which holds the lock still, and who died inside.
-    pub fn strict(self) -> Result<Self, AbandonedGuard<Self>> {
-        let mark = self.abandoned.clone();
-        AbandonedGuard::sort(self, mark)
-    }
-
-    /// Declares that what the lock protects was looked after: later guards are unmarked.
-    pub fn mark_consistent(&mut self) {
-        self.abandoned = None;
-        self.hold.cast(&MarkConsistent {
-            grant: self.hold.grant(),
-        });
-    }
-
-    /// Whether the lock is held still, as far as this process can know: its session lives, and
-    /// nobody has forced the lock open.
-    #[must_use]
-    pub fn is_valid(&self) -> bool {
-        self.hold.is_valid()
-    }
-
-    /// Waits until the lock is no longer held: until the session is lost, or somebody forces the
-    /// lock open. Borrows nothing, so that work can be raced against it.
-    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.hold.lost()
-    }
-
-    /// Releases the lock and waits until the manager has done so.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`CallError::Refused`] with `NotHeld` when the hold was lost before. With
-    /// [`CallError::Fault`], as when too many calls are in flight, the lock is released without
-    /// waiting.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, the lock is released.
-    pub async fn release(mut self) -> Result<(), CallError> {
-        let released = self
-            .hold
-            .call(&Release {
-                grant: self.hold.grant(),
-            })
-            .await;
-        // What failed may not have reached the lock. The drop releases it then, and also when this
-        // is dropped midway: a second release finds nothing, and harms nobody.
-        self.is_over = released.is_ok();
-        released
-    }
-
-    /// Gives the hold out of hand: whoever has the ticket may [`Lock::adopt`] or
-    /// [`Lock::release`] it. Until then it still belongs to this process's session.
-    #[must_use = "without the ticket the lock stays held until this process ends"]
-    pub fn into_ticket(mut self) -> Ticket {
-        self.is_over = true;
-        Ticket {
-            grant: self.hold.grant(),
-            fence: self.fence,
+            proxy: self.proxy.clone(),
+            aspect: self.aspect.clone(),
         }
     }
 }
 
-impl Drop for LockGuard {
-    fn drop(&mut self) {
-        if !self.is_over {
-            self.hold.cast(&Release {
-                grant: self.hold.grant(),
-            });
+impl<P: LockKind> From<Proxy<P>> for LockOf<P> {
+    fn from(proxy: Proxy<P>) -> Self {
+        Self {
+            proxy,
+            aspect: P::Aspect::default(),
         }
     }
 }
 
-/// A hold of a lock that can be sent to another process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ticket {
-    grant: CallId,
-    fence: Fence,
+impl<P: LockKind> From<Token<P>> for LockOf<P> {
+    fn from(token: Token<P>) -> Self {
+        Proxy::from(token).into()
+    }
 }
 
-impl Ticket {
-    /// The fencing token of the hold.
-    #[must_use]
-    pub const fn fence(&self) -> Fence {
-        self.fence
+impl<P: LockKind> fmt::Debug for LockOf<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LockOf")
+            .field(self.token())
+            .field(&self.aspect)
+            .finish()
     }
 }

@@ -6,7 +6,7 @@ use std::{future::Future, mem};
 
 use lockkeeper_actors::{
     Abandoned, Fence,
-    sync::{Forget, MarkPermitsConsistent, PermitGrant, ReleasePermits},
+    sync::{Forget, Granted, MarkConsistent, ReleasePermits},
 };
 
 use super::{Hold, abandoned::AbandonedGuard};
@@ -26,8 +26,8 @@ pub struct Permit {
 
 impl Permit {
     /// The permits of one grant.
-    pub(super) fn new(hold: Hold, permits: u32, grant: PermitGrant) -> Self {
-        let PermitGrant { fence, abandoned } = grant;
+    pub(super) fn new(hold: Hold, permits: u32, grant: Granted) -> Self {
+        let Granted { fence, abandoned } = grant;
         Self {
             parts: vec![Part { hold, permits }],
             fence,
@@ -70,7 +70,7 @@ impl Permit {
     pub fn mark_consistent(&mut self) {
         self.abandoned = None;
         for Part { hold, .. } in &self.parts {
-            hold.cast(&MarkPermitsConsistent {
+            hold.cast(&MarkConsistent {
                 grant: hold.grant(),
             });
         }

@@ -43,7 +43,7 @@ pub type BoundedSemaphore = SemaphoreOf<Bounded>;
 /// ```
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent, bound = "")]
-pub struct SemaphoreOf<B>(pub(crate) Proxy<Counting<B>>)
+pub struct SemaphoreOf<B>(Proxy<Counting<B>>)
 where
     Counting<B>: Primitive;
 
@@ -277,5 +277,17 @@ impl<B: Bound> SemaphoreOf<B> {
         let bound = self.0.bound().await?;
         let (grant, reply) = bound.call(&AcquireMany { permits }, timeout).await?;
         Ok(Permit::new(Hold::new(bound, grant), permits, reply?))
+    }
+}
+
+impl<B: Bound> From<Proxy<Counting<B>>> for SemaphoreOf<B> {
+    fn from(proxy: Proxy<Counting<B>>) -> Self {
+        Self(proxy)
+    }
+}
+
+impl<B: Bound> From<Token<Counting<B>>> for SemaphoreOf<B> {
+    fn from(token: Token<Counting<B>>) -> Self {
+        Self(token.into())
     }
 }

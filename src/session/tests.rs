@@ -13,8 +13,8 @@ use std::{cell::Cell, sync::atomic::AtomicU64};
 use actix::Actor;
 use actix_rt::task::JoinHandle;
 use lockkeeper_actors::{
-    Operation,
-    sync::{Acquire, Lock, LockGrant, LockStatus, Release, Status},
+    Operation, Refusal,
+    sync::{Acquire, Granted, Lock, LockStatus, Release, Status},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -219,9 +219,11 @@ impl Client {
         }
     }
 
-    async fn try_acquire(&mut self, lock: u32) -> Result<LockGrant, Fault> {
+    async fn try_acquire(&mut self, lock: u32) -> Result<Granted, Fault> {
         let (number, arguments) = operation(&Acquire);
-        self.call(lock, number, Some(0), &arguments).await
+        let granted = self.call(lock, number, Some(0), &arguments).await?;
+        let granted: Result<Granted, Refusal> = granted;
+        Ok(granted.expect("a lock refuses nobody"))
     }
 
     async fn status(&mut self, lock: u32) -> LockStatus {

@@ -1,147 +1,26 @@
-//! The lock: one holder, and a queue of calls that wait to be it.
-//!
-//! Invariant: a free lock has no waiters.
+//! The lock: one holder, who does not enter twice.
 
-use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
-
-use crate::{
-    Abandoned, Call, CallId, Fence, HangUp, Operation, Operations, Outbox, Primitive, Refusal,
-    Serve, WaitQueue,
+use super::{
+    Acquire, Adopt, Exclusion, Exclusive, ForceUnlock, Granted, MarkConsistent, Release, Status,
 };
-
-/// Waits for the lock.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Acquire;
-
-/// Gives the lock back. The grant proves who holds it, whichever session sends it.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Release {
-    /// The call that was granted.
-    pub grant: CallId,
-}
-
-/// Moves the hold to the calling session; from then on the call is the grant.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Adopt {
-    /// The call that was granted.
-    pub grant: CallId,
-}
-
-/// Declares that what an earlier holder left has been looked after.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct MarkConsistent {
-    /// The call that was granted.
-    pub grant: CallId,
-}
-
-/// Takes the lock from whoever holds it. Answers whether anybody did.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct ForceUnlock;
-
-/// Asks who is there, without waiting.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Status;
-
-/// What the holder of a lock is told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LockGrant {
-    /// The token of this grant.
-    pub fence: Fence,
-    /// What an earlier holder left that ended without releasing.
-    pub abandoned: Option<Abandoned>,
-}
-
-/// The state of a lock at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct LockStatus {
-    /// Whether somebody holds it.
-    pub held: bool,
-    /// How many calls wait for it.
-    pub waiting: u64,
-}
-
-impl Operation for Acquire {
-    const NAME: &'static str = "acquire";
-    type Reply = LockGrant;
-}
-
-impl Operation for Release {
-    const NAME: &'static str = "release";
-    type Reply = Result<(), Refusal>;
-}
-
-impl Operation for Adopt {
-    const NAME: &'static str = "adopt";
-    type Reply = Result<LockGrant, Refusal>;
-}
-
-impl Operation for MarkConsistent {
-    const NAME: &'static str = "mark_consistent";
-    type Reply = Result<(), Refusal>;
-}
-
-impl Operation for ForceUnlock {
-    const NAME: &'static str = "force_unlock";
-    type Reply = bool;
-}
-
-impl Operation for Status {
-    const NAME: &'static str = "status";
-    type Reply = LockStatus;
-}
+use crate::{Call, CallId, HangUp, Operations, Primitive, Refusal};
 
 /// A mutual exclusion lock, granted in the order of arrival.
 #[derive(Debug, Default)]
-pub struct Lock {
-    holder: Option<Holder>,
-    waiters: WaitQueue<Call<LockGrant>>,
-    abandoned: Option<Box<Abandoned>>,
-}
+pub struct Lock(Exclusion<Call<Result<Granted, Refusal>>>);
 
-#[derive(Debug)]
-struct Holder {
-    grant: CallId,
-    fence: Fence,
-    since: Duration,
-}
+impl Exclusive for Lock {
+    type Entrant = Call<Result<Granted, Refusal>>;
 
-impl Lock {
-    /// Grants the lock to a call. It must be free.
-    fn grant(&mut self, call: Call<LockGrant>) {
-        let reply = self.hold(call.id(), call.outbox());
-        call.reply(reply);
+    fn exclusion(&self) -> &Exclusion<Self::Entrant> {
+        &self.0
     }
 
-    /// Makes a call the holder.
-    fn hold(&mut self, grant: CallId, outbox: &Outbox) -> LockGrant {
-        let fence = outbox.next_fence();
-        self.holder = Some(Holder {
-            grant,
-            fence,
-            since: outbox.now(),
-        });
-        LockGrant {
-            fence,
-            abandoned: self.abandoned.as_deref().cloned(),
-        }
+    fn exclusion_mut(&mut self) -> &mut Exclusion<Self::Entrant> {
+        &mut self.0
     }
 
-    /// Frees the lock and grants it to the next in line: the end of every hold.
-    fn pass_on(&mut self) {
-        self.holder = None;
-        if let Some(next) = self.waiters.pop_front() {
-            self.grant(next);
-        }
-    }
-
-    fn is_held_by(&self, grant: CallId) -> bool {
-        self.holder
-            .as_ref()
-            .is_some_and(|holder| holder.grant == grant)
-    }
+    fn leave_behind(&mut self, (): ()) {}
 }
 
 impl Primitive for Lock {
@@ -163,106 +42,32 @@ impl Primitive for Lock {
     }
 
     fn withdraw(&mut self, id: CallId) {
-        if self.waiters.remove(id).is_none() && self.is_held_by(id) {
-            self.pass_on();
-        }
+        self.0.withdraw(id);
     }
 
     fn hang_up(&mut self, ended: &HangUp) {
-        self.waiters.remove_session(ended.session);
-        let Some(holder) = &self.holder else { return };
-        if holder.grant.session() == ended.session {
-            self.abandoned = Some(Box::new(Abandoned {
-                holder: (*ended.peer).clone(),
-                held: ended.at.saturating_sub(holder.since),
-                fence: holder.fence,
-            }));
-            self.pass_on();
-        }
-    }
-}
-
-impl Serve<Acquire> for Lock {
-    fn serve(&mut self, _: Acquire, call: Call<LockGrant>) {
-        if self.holder.is_none() {
-            self.grant(call);
-        } else {
-            self.waiters.push(call.id(), call);
-        }
-    }
-}
-
-impl Serve<Release> for Lock {
-    fn serve(&mut self, Release { grant }: Release, call: Call<Result<(), Refusal>>) {
-        if self.is_held_by(grant) {
-            call.reply(Ok(()));
-            self.pass_on();
-        } else {
-            call.reply(Err(Refusal::NotHeld));
-        }
-    }
-}
-
-impl Serve<Adopt> for Lock {
-    fn serve(&mut self, Adopt { grant }: Adopt, call: Call<Result<LockGrant, Refusal>>) {
-        if self.is_held_by(grant) {
-            let reply = self.hold(call.id(), call.outbox());
-            call.outbox().revoke(grant);
-            call.reply(Ok(reply));
-        } else {
-            call.reply(Err(Refusal::NotHeld));
-        }
-    }
-}
-
-impl Serve<MarkConsistent> for Lock {
-    fn serve(&mut self, MarkConsistent { grant }: MarkConsistent, call: Call<Result<(), Refusal>>) {
-        if self.is_held_by(grant) {
-            self.abandoned = None;
-            call.reply(Ok(()));
-        } else {
-            call.reply(Err(Refusal::NotHeld));
-        }
-    }
-}
-
-impl Serve<ForceUnlock> for Lock {
-    fn serve(&mut self, _: ForceUnlock, call: Call<bool>) {
-        let Some(holder) = &self.holder else {
-            call.reply(false);
-            return;
-        };
-        call.outbox().revoke(holder.grant);
-        call.reply(true);
-        self.pass_on();
-    }
-}
-
-impl Serve<Status> for Lock {
-    fn serve(&mut self, _: Status, call: Call<LockStatus>) {
-        let waiting = self.waiters.len().try_into().unwrap_or(u64::MAX);
-        call.reply(LockStatus {
-            held: self.holder.is_some(),
-            waiting,
-        });
+        self.0.hang_up(ended);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::{Bench, Fault};
+    use crate::{Bench, Fault, Fence};
 
     fn bench() -> Bench<Lock> {
         Bench::new(()).unwrap()
     }
 
     /// The fence and the mark that a granted call was told.
-    fn grant(bench: &Bench<Lock>, id: CallId) -> LockGrant {
+    fn grant(bench: &Bench<Lock>, id: CallId) -> Granted {
         bench
             .reply::<Acquire>(id)
             .expect("granted")
             .expect("no fault")
+            .expect("no refusal")
     }
 
     fn release(bench: &mut Bench<Lock>, session: u64, grant: CallId) -> Result<(), Refusal> {

@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, fmt, marker::PhantomData, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::{Granted, MarkConsistent};
 use crate::{
     Abandoned, Call, CallId, Fence, HangUp, Operation, Operations, Primitive, Refusal, Serve,
     WaitQueue,
@@ -53,13 +54,6 @@ pub struct AddPermits {
     pub permits: u32,
 }
 
-/// Declares that what an earlier holder left has been looked after.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct MarkPermitsConsistent {
-    /// The call that was granted.
-    pub grant: CallId,
-}
-
 /// Refuses all who wait and all who come.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Close;
@@ -67,15 +61,6 @@ pub struct Close;
 /// Asks for the numbers, without waiting.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Count;
-
-/// What the holder of permits is told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PermitGrant {
-    /// The token of this grant.
-    pub fence: Fence,
-    /// What an earlier holder left that ended without releasing.
-    pub abandoned: Option<Abandoned>,
-}
 
 /// The state of a semaphore at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,7 +78,7 @@ pub struct SemaphoreStatus {
 
 impl Operation for AcquireMany {
     const NAME: &'static str = "acquire";
-    type Reply = Result<PermitGrant, Refusal>;
+    type Reply = Result<Granted, Refusal>;
 }
 
 impl Operation for ReleasePermits {
@@ -108,11 +93,6 @@ impl Operation for Forget {
 
 impl Operation for AddPermits {
     const NAME: &'static str = "add_permits";
-    type Reply = Result<(), Refusal>;
-}
-
-impl Operation for MarkPermitsConsistent {
-    const NAME: &'static str = "mark_consistent";
     type Reply = Result<(), Refusal>;
 }
 
@@ -192,7 +172,7 @@ struct Holder {
 #[derive(Debug)]
 struct Waiter {
     permits: u32,
-    call: Call<Result<PermitGrant, Refusal>>,
+    call: Call<Result<Granted, Refusal>>,
 }
 
 impl<B> Counting<B> {
@@ -219,7 +199,7 @@ impl<B> Counting<B> {
                 self.holders.insert(call.id(), holder);
             }
             let abandoned = self.abandoned.as_deref().cloned();
-            call.reply(Ok(PermitGrant { fence, abandoned }));
+            call.reply(Ok(Granted { fence, abandoned }));
         }
     }
 
@@ -277,7 +257,7 @@ impl<B: Bound> Primitive for Counting<B> {
             .on::<ReleasePermits>()
             .on::<Forget>()
             .on::<AddPermits>()
-            .on::<MarkPermitsConsistent>()
+            .on::<MarkConsistent>()
             .on::<Close>()
             .on::<Count>();
     }
@@ -313,7 +293,7 @@ impl<B: Bound> Serve<AcquireMany> for Counting<B> {
     fn serve(
         &mut self,
         AcquireMany { permits }: AcquireMany,
-        call: Call<Result<PermitGrant, Refusal>>,
+        call: Call<Result<Granted, Refusal>>,
     ) {
         if self.closed {
             call.reply(Err(Refusal::Closed));
@@ -363,12 +343,8 @@ impl<B: Bound> Serve<AddPermits> for Counting<B> {
     }
 }
 
-impl<B: Bound> Serve<MarkPermitsConsistent> for Counting<B> {
-    fn serve(
-        &mut self,
-        MarkPermitsConsistent { grant }: MarkPermitsConsistent,
-        call: Call<Result<(), Refusal>>,
-    ) {
+impl<B: Bound> Serve<MarkConsistent> for Counting<B> {
+    fn serve(&mut self, MarkConsistent { grant }: MarkConsistent, call: Call<Result<(), Refusal>>) {
         if self.holders.contains_key(&grant) {
             self.abandoned = None;
             call.reply(Ok(()));

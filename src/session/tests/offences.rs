@@ -36,7 +36,8 @@ async fn bye_to_holder_of(limits: Limits, bytes: &[u8]) -> String {
         panic!("the lock is passed on");
     };
     assert_eq!(answered, waiting);
-    let grant: LockGrant = codec::decode(&body).unwrap();
+    let granted: Result<Granted, Refusal> = codec::decode(&body).unwrap();
+    let grant = granted.unwrap();
     assert!(grant.abandoned.is_some());
     reason
 }

@@ -387,7 +387,7 @@ async fn a_grant_that_was_cast_is_held_until_its_session_ends() {
     client.close().await;
     let mut other = house.welcome().await;
     let seats = other.open(SEMAPHORE, Some("seats"), None).await.unwrap();
-    let granted: Result<Result<lockkeeper_actors::sync::PermitGrant, Refusal>, Fault> =
+    let granted: Result<Result<Granted, Refusal>, Fault> =
         other.call(seats, 0, Some(0), &acquire).await;
     assert!(granted.unwrap().is_ok());
 }

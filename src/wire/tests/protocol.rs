@@ -7,7 +7,7 @@ mod values;
 use lockkeeper_actors::{
     Fence, Operations, Primitive, SessionId,
     data::TaskQueue,
-    sync::{BoundedSemaphore, Lock, LockGrant, Release, Semaphore},
+    sync::{BoundedSemaphore, Granted, Lock, Release, Semaphore},
 };
 
 use super::*;
@@ -187,8 +187,8 @@ fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
     codec::encode(value).expect("it encodes")
 }
 
-fn fresh_grant() -> LockGrant {
-    LockGrant {
+fn fresh_grant() -> Granted {
+    Granted {
         fence: FENCE,
         abandoned: None,
     }
@@ -211,7 +211,7 @@ fn the_document_shows_each_frame_as_the_code_writes_it() {
             &format!("{request:?}"),
         );
     }
-    let body = encoded(&fresh_grant());
+    let body = encoded(&Ok::<_, Refusal>(fresh_grant()));
     for response in shown_responses(&body) {
         is_next(
             &mut shown,
@@ -228,7 +228,7 @@ fn the_document_shows_each_frame_as_the_code_writes_it() {
 fn the_code_reads_each_frame_that_the_document_shows() {
     let release = encoded(&Release { grant: grant_of(2) });
     let mut requests = shown_requests(&release).into_iter();
-    let body = encoded(&fresh_grant());
+    let body = encoded(&Ok::<_, Refusal>(fresh_grant()));
     let mut responses = shown_responses(&body).into_iter();
     for sample in samples() {
         let is_reference = sample.section != WHOLE_SESSION;

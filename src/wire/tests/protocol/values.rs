@@ -7,8 +7,7 @@ use lockkeeper_actors::{
     codec::Blob,
     data::{Finished, Job, Next, Submit, TaskFault},
     sync::{
-        Acquire, AcquireMany, LockStatus, PermitGrant, ReleasePermits, SemaphoreSpec,
-        SemaphoreStatus,
+        Acquire, AcquireMany, Granted, LockStatus, ReleasePermits, SemaphoreSpec, SemaphoreStatus,
     },
 };
 use serde::de::DeserializeOwned;
@@ -101,22 +100,22 @@ fn faults_and_refusals_are_written_as_the_document_shows() {
 fn arguments_and_replies_are_written_as_the_document_shows() {
     let later = Fence::new(FENCE.number() + 1);
     let mut lock_status = LockStatus::default();
-    (lock_status.held, lock_status.waiting) = (true, 2);
+    (lock_status.held, lock_status.depth, lock_status.waiting) = (true, 1, 2);
     Values::of("### `lock`")
         .show(&Acquire)
         .show(&fresh_grant())
-        .show(&LockGrant {
+        .show(&Granted {
             fence: later,
             abandoned: Some(abandoned()),
         })
         .show(&Release { grant: grant_of(2) })
-        .show(&Ok::<_, Refusal>(LockGrant {
+        .show(&Ok::<_, Refusal>(Granted {
             fence: later,
             abandoned: None,
         }))
         .show(&lock_status)
         .and_no_more();
-    let granted = PermitGrant {
+    let granted = Granted {
         fence: FENCE,
         abandoned: None,
     };
@@ -126,7 +125,7 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
     Values::of("### `semaphore`")
         .show(&SemaphoreSpec { permits: 2 })
         .show(&Ok::<_, Refusal>(granted))
-        .show(&Err::<PermitGrant, _>(too_many))
+        .show(&Err::<Granted, _>(too_many))
         .show(&ReleasePermits {
             grant: grant_of(12),
             permits: 1,

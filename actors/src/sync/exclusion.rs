@@ -1,0 +1,408 @@
+//! What all kinds with one holder at a time share: the holder, the line of those who want to be
+//! it, and the mark that a dead holder leaves.
+//!
+//! A kind is [`Exclusive`] and has an [`Exclusion`]; the operations of a holder are served for all
+//! such kinds at once. Invariant: nobody stands in the line of a free one.
+
+use std::{collections::BTreeSet, fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Granted, MarkConsistent};
+use crate::{
+    Abandoned, Call, CallId, Fence, HangUp, Operation, Outbox, Primitive, Refusal, Serve, WaitQueue,
+};
+
+/// Waits to be the holder.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Acquire;
+
+/// Gives the hold back. The grant proves who has it, whichever session sends it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Release {
+    /// The call that was granted.
+    pub grant: CallId,
+}
+
+/// Moves the hold to the calling session; from then on the call is the grant.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Adopt {
+    /// The call that was granted.
+    pub grant: CallId,
+}
+
+/// Takes the hold from whoever has it. Answers whether anybody did.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ForceUnlock;
+
+/// Asks who is there, without waiting.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Status;
+
+/// The state of a lock at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LockStatus {
+    /// Whether somebody holds it.
+    pub held: bool,
+    /// How often its holder has entered it: more than once only where locks are reentrant.
+    pub depth: u64,
+    /// How many calls wait for it.
+    pub waiting: u64,
+}
+
+impl Operation for Acquire {
+    const NAME: &'static str = "acquire";
+    type Reply = Result<Granted, Refusal>;
+}
+
+impl Operation for Release {
+    const NAME: &'static str = "release";
+    type Reply = Result<(), Refusal>;
+}
+
+impl Operation for Adopt {
+    const NAME: &'static str = "adopt";
+    type Reply = Result<Granted, Refusal>;
+}
+
+impl Operation for ForceUnlock {
+    const NAME: &'static str = "force_unlock";
+    type Reply = bool;
+}
+
+impl Operation for Status {
+    const NAME: &'static str = "status";
+    type Reply = LockStatus;
+}
+
+/// A kind with one holder at a time.
+pub trait Exclusive: Primitive {
+    /// What waits to be the holder.
+    type Entrant: Entrant;
+
+    /// Who holds it, and who waits for it.
+    fn exclusion(&self) -> &Exclusion<Self::Entrant>;
+
+    /// The same, to be changed.
+    fn exclusion_mut(&mut self) -> &mut Exclusion<Self::Entrant>;
+
+    /// Looks after what an entrant brought along that has left, or lost its hold, before it had
+    /// used it.
+    fn leave_behind(&mut self, brought: <Self::Entrant as Entrant>::Brought);
+}
+
+/// A call that waits to be the holder.
+pub trait Entrant {
+    /// What it brings along: handed on when it leaves before it has used it.
+    type Brought;
+
+    /// Which call it is.
+    fn id(&self) -> CallId;
+
+    /// Where its answer goes.
+    fn outbox(&self) -> &Outbox;
+
+    /// Who enters, where an owner may enter again; within its session.
+    fn owner(&self) -> Option<u64>;
+
+    /// What it brings along.
+    fn brought(&self) -> Self::Brought;
+
+    /// Answers it: it is the holder.
+    fn admit(self, granted: Granted);
+
+    /// Answers it: it can't be.
+    fn refuse(self, refusal: Refusal);
+}
+
+impl Entrant for Call<Result<Granted, Refusal>> {
+    type Brought = ();
+
+    fn id(&self) -> CallId {
+        self.id()
+    }
+
+    fn outbox(&self) -> &Outbox {
+        self.outbox()
+    }
+
+    fn owner(&self) -> Option<u64> {
+        None
+    }
+
+    fn brought(&self) {}
+
+    fn admit(self, granted: Granted) {
+        self.reply(Ok(granted));
+    }
+
+    fn refuse(self, refusal: Refusal) {
+        self.reply(Err(refusal));
+    }
+}
+
+/// One holder, and the line of those who want to be it.
+pub struct Exclusion<E: Entrant> {
+    holder: Option<Holder<E::Brought>>,
+    line: WaitQueue<E>,
+    abandoned: Option<Box<Abandoned>>,
+}
+
+struct Holder<B> {
+    /// The call that is inside.
+    grant: CallId,
+    /// Those by which the same owner entered again.
+    more: BTreeSet<CallId>,
+    owner: Option<u64>,
+    fence: Fence,
+    since: Duration,
+    brought: B,
+}
+
+/// How often an owner may be inside at the most.
+const MOST_ENTRIES: u64 = 65_536;
+
+impl<B> Holder<B> {
+    fn has(&self, grant: CallId) -> bool {
+        self.grant == grant || self.more.contains(&grant)
+    }
+
+    fn depth(&self) -> u64 {
+        count(self.more.len()).saturating_add(1)
+    }
+
+    /// Takes out a grant that it has. `None` once that was the last.
+    fn without(mut self, grant: CallId) -> Option<Self> {
+        if self.grant == grant {
+            self.grant = self.more.pop_first()?;
+        } else {
+            self.more.remove(&grant);
+        }
+        Some(self)
+    }
+}
+
+fn count(of: usize) -> u64 {
+    of.try_into().unwrap_or(u64::MAX)
+}
+
+impl<E: Entrant> Default for Exclusion<E> {
+    fn default() -> Self {
+        Self {
+            holder: None,
+            line: WaitQueue::new(),
+            abandoned: None,
+        }
+    }
+}
+
+impl<E: Entrant> Exclusion<E> {
+    /// Lets a call in, if it is free or the call's owner is inside, or has it wait.
+    pub fn enter(&mut self, entrant: E) {
+        let Some(holder) = &mut self.holder else {
+            return self.hold(entrant);
+        };
+        let is_inside = entrant.owner().is_some()
+            && holder.owner == entrant.owner()
+            && holder.grant.session() == entrant.id().session();
+        if !is_inside {
+            self.line.push(entrant.id(), entrant);
+        } else if holder.depth() < MOST_ENTRIES {
+            holder.more.insert(entrant.id());
+            // The same token as outside: what is written under both is written by one holder.
+            entrant.admit(Granted {
+                fence: holder.fence,
+                abandoned: self.abandoned.as_deref().cloned(),
+            });
+        } else {
+            entrant.refuse(Refusal::TooDeep { most: MOST_ENTRIES });
+        }
+    }
+
+    /// Whether a call is inside.
+    #[must_use]
+    pub fn is_held_by(&self, grant: CallId) -> bool {
+        self.holder.as_ref().is_some_and(|holder| holder.has(grant))
+    }
+
+    /// A call that stands in the line.
+    #[must_use]
+    pub fn waiter(&self, id: CallId) -> Option<&E> {
+        self.line.get(id)
+    }
+
+    /// Takes a call out that is inside. The next is not let in yet: see [`Self::pass_on`].
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Refusal::NotHeld`] when it is not inside.
+    pub fn leave(&mut self, grant: CallId) -> Result<(), Refusal> {
+        let holder = self.holder.take_if(|holder| holder.has(grant));
+        let holder = holder.ok_or(Refusal::NotHeld)?;
+        self.holder = holder.without(grant);
+        Ok(())
+    }
+
+    /// Lets the next in line in, if nobody is inside: the end of every path that takes one out.
+    pub fn pass_on(&mut self) {
+        if self.holder.is_none()
+            && let Some(next) = self.line.pop_front()
+        {
+            self.hold(next);
+        }
+    }
+
+    /// Undoes a call, in the line or inside, and tells what it had brought along.
+    pub fn withdraw(&mut self, id: CallId) -> Option<E::Brought> {
+        if let Some(entrant) = self.line.remove(id) {
+            return Some(entrant.brought());
+        }
+        let holder = self.holder.take_if(|holder| holder.has(id))?;
+        if holder.depth() > 1 {
+            self.holder = holder.without(id);
+            return None;
+        }
+        self.pass_on();
+        Some(holder.brought)
+    }
+
+    /// Forgets an ended session in the line and inside, and tells what its calls had brought along.
+    pub fn hang_up(&mut self, ended: &HangUp) -> Vec<E::Brought> {
+        let waited = self.line.remove_session(ended.session);
+        let mut brought: Vec<E::Brought> = waited.iter().map(E::brought).collect();
+        drop(waited);
+        let is_theirs = |holder: &mut Holder<E::Brought>| holder.grant.session() == ended.session;
+        if let Some(holder) = self.holder.take_if(is_theirs) {
+            self.abandoned = Some(Box::new(Abandoned {
+                holder: (*ended.peer).clone(),
+                held: ended.at.saturating_sub(holder.since),
+                fence: holder.fence,
+            }));
+            brought.push(holder.brought);
+            self.pass_on();
+        }
+        brought
+    }
+
+    /// Puts a call in the place of the one that is inside, whose grant is void then.
+    pub fn hand_over(&mut self, grant: CallId, heir: E) {
+        match self.holder.take_if(|holder| holder.has(grant)) {
+            None => heir.refuse(Refusal::NotHeld),
+            Some(holder) if holder.depth() > 1 => {
+                heir.refuse(Refusal::StillInside {
+                    entries: holder.depth(),
+                });
+                self.holder = Some(holder);
+            }
+            Some(holder) => {
+                heir.outbox().revoke(grant);
+                self.hold(heir);
+                if let Some(heir) = &mut self.holder {
+                    heir.brought = holder.brought;
+                }
+            }
+        }
+    }
+
+    /// Takes the holder out, whose grants are void then, and tells what it had brought along.
+    pub fn evict(&mut self, outbox: &Outbox) -> Option<E::Brought> {
+        let holder = self.holder.take()?;
+        outbox.revoke(holder.grant);
+        for grant in holder.more {
+            outbox.revoke(grant);
+        }
+        Some(holder.brought)
+    }
+
+    /// The state at this moment.
+    #[must_use]
+    pub fn status(&self) -> LockStatus {
+        LockStatus {
+            held: self.holder.is_some(),
+            depth: self.holder.as_ref().map_or(0, Holder::depth),
+            waiting: count(self.line.len()),
+        }
+    }
+
+    /// Makes a call the holder.
+    fn hold(&mut self, entrant: E) {
+        let fence = entrant.outbox().next_fence();
+        self.holder = Some(Holder {
+            grant: entrant.id(),
+            more: BTreeSet::new(),
+            owner: entrant.owner(),
+            fence,
+            since: entrant.outbox().now(),
+            brought: entrant.brought(),
+        });
+        entrant.admit(Granted {
+            fence,
+            abandoned: self.abandoned.as_deref().cloned(),
+        });
+    }
+}
+
+impl<E: Entrant> fmt::Debug for Exclusion<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exclusion")
+            .field("holder", &self.holder.as_ref().map(|holder| holder.grant))
+            .field("waiting", &self.line.len())
+            .field("abandoned", &self.abandoned)
+            .finish()
+    }
+}
+
+impl<P> Serve<Acquire> for P
+where
+    P: Exclusive<Entrant: From<Call<Result<Granted, Refusal>>>>,
+{
+    fn serve(&mut self, _: Acquire, call: Call<Result<Granted, Refusal>>) {
+        self.exclusion_mut().enter(call.into());
+    }
+}
+
+impl<P: Exclusive> Serve<Release> for P {
+    fn serve(&mut self, Release { grant }: Release, call: Call<Result<(), Refusal>>) {
+        call.reply(self.exclusion_mut().leave(grant));
+        self.exclusion_mut().pass_on();
+    }
+}
+
+impl<P> Serve<Adopt> for P
+where
+    P: Exclusive<Entrant: From<Call<Result<Granted, Refusal>>>>,
+{
+    fn serve(&mut self, Adopt { grant }: Adopt, call: Call<Result<Granted, Refusal>>) {
+        self.exclusion_mut().hand_over(grant, call.into());
+    }
+}
+
+impl<P: Exclusive> Serve<MarkConsistent> for P {
+    fn serve(&mut self, MarkConsistent { grant }: MarkConsistent, call: Call<Result<(), Refusal>>) {
+        let exclusion = self.exclusion_mut();
+        if exclusion.is_held_by(grant) {
+            exclusion.abandoned = None;
+            call.reply(Ok(()));
+        } else {
+            call.reply(Err(Refusal::NotHeld));
+        }
+    }
+}
+
+impl<P: Exclusive> Serve<ForceUnlock> for P {
+    fn serve(&mut self, _: ForceUnlock, call: Call<bool>) {
+        let brought = self.exclusion_mut().evict(call.outbox());
+        call.reply(brought.is_some());
+        self.exclusion_mut().pass_on();
+        if let Some(brought) = brought {
+            self.leave_behind(brought);
+        }
+    }
+}
+
+impl<P: Exclusive> Serve<Status> for P {
+    fn serve(&mut self, _: Status, call: Call<LockStatus>) {
+        call.reply(self.exclusion().status());
+    }
+}

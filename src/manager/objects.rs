@@ -1,0 +1,146 @@
+//! The objects of a manager: made without a name, or opened by one.
+
+use lockkeeper_actors::{
+    Primitive,
+    sync::{self, SemaphoreSpec},
+};
+
+use super::Manager;
+use crate::{BoundedSemaphore, CallError, Lock, Proxy, Semaphore};
+
+impl Manager {
+    /// Makes a lock. Python: `manager.Lock()`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Disconnected`] without the manager and [`CallError::Fault`] with
+    /// `Limit` when it hosts too many objects.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, the lock may have been made: one without a name that nobody knows, so that
+    /// nobody can remove it before the manager ends. [`Self::named`] makes one that can be found
+    /// again.
+    pub async fn lock(&self) -> Result<Lock, CallError> {
+        self.anonymous().lock().await
+    }
+
+    /// Makes a semaphore of that many permits; zero is allowed.
+    /// Python: `manager.Semaphore(n)`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::lock`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::lock`].
+    pub async fn semaphore(&self, permits: u32) -> Result<Semaphore, CallError> {
+        self.anonymous().semaphore(permits).await
+    }
+
+    /// Makes a semaphore that never has more than that many permits.
+    /// Python: `manager.BoundedSemaphore(n)`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::lock`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::lock`].
+    pub async fn bounded_semaphore(&self, permits: u32) -> Result<BoundedSemaphore, CallError> {
+        self.anonymous().bounded_semaphore(permits).await
+    }
+
+    /// Makes an object of a kind that was registered with the manager.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::lock`], [`CallError::Fault`] with `UnknownKind` when it was not registered, and
+    /// [`CallError::Refused`] when its `create` refuses the spec. [`CallError::Fault`] with
+    /// `BadArguments` tells that the spec cannot be encoded.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::lock`].
+    pub async fn open<P: Primitive>(&self, spec: P::Spec) -> Result<Proxy<P>, CallError> {
+        Proxy::open(&self.connection, None, &spec).await
+    }
+
+    /// Names the object that is opened next. Opening a name twice gives the same object.
+    #[must_use]
+    pub fn named<'a>(&'a self, name: &'a str) -> Named<'a> {
+        Named {
+            manager: self,
+            name: Some(name),
+        }
+    }
+
+    const fn anonymous(&self) -> Named<'_> {
+        Named {
+            manager: self,
+            name: None,
+        }
+    }
+}
+
+/// A name about to be given to an object, or to find it by.
+///
+/// Errors of its methods, beyond those of the [`Manager`]'s: [`CallError::Fault`] with `WrongKind`
+/// or `WrongSpec` when the name is that of another object, and with `BadName` when it is empty,
+/// too long, or begins with `#`.
+///
+/// Cancel safety of its methods: dropped midway, the object may have been made. To open the name
+/// again gives that one.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    manager: &'a Manager,
+    name: Option<&'a str>,
+}
+
+impl Named<'_> {
+    /// Opens a lock.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety.
+    pub async fn lock(self) -> Result<Lock, CallError> {
+        Ok(self.open::<sync::Lock>(()).await?.into())
+    }
+
+    /// Opens a semaphore of that many permits.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety.
+    pub async fn semaphore(self, permits: u32) -> Result<Semaphore, CallError> {
+        let permits = permits.into();
+        let proxy = self
+            .open::<sync::Semaphore>(SemaphoreSpec { permits })
+            .await?;
+        Ok(proxy.into())
+    }
+
+    /// Opens a bounded semaphore of that many permits.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety.
+    pub async fn bounded_semaphore(self, permits: u32) -> Result<BoundedSemaphore, CallError> {
+        let permits = permits.into();
+        let proxy = self
+            .open::<sync::BoundedSemaphore>(SemaphoreSpec { permits })
+            .await?;
+        Ok(proxy.into())
+    }
+
+    /// Opens an object of a kind that was registered with the manager.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety.
+    pub async fn open<P: Primitive>(self, spec: P::Spec) -> Result<Proxy<P>, CallError> {
+        Proxy::open(&self.manager.connection, self.name, &spec).await
+    }
+}

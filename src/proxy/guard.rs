@@ -1,0 +1,163 @@
+//! The guard of every kind with one holder at a time, and the ticket that it can be handed on as.
+
+use std::{future::Future, marker::PhantomData};
+
+use lockkeeper_actors::{
+    Abandoned, CallId, Fence,
+    sync::{Granted, MarkConsistent, Release},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Hold, abandoned::AbandonedGuard, lock::LockKind};
+use crate::CallError;
+
+/// A lock, held. Its drop releases the lock: it sends that one way, and never waits or fails.
+///
+/// The guard of each kind with one holder at a time, such as [`LockGuard`](crate::LockGuard).
+#[derive(Debug)]
+#[must_use = "a guard that is dropped releases the lock"]
+pub struct Guard<P: LockKind> {
+    pub(super) hold: Hold,
+    fence: Fence,
+    abandoned: Option<Box<Abandoned>>,
+    /// Whether the drop has nothing to release.
+    is_over: bool,
+    kind: PhantomData<fn() -> P>,
+}
+
+impl<P: LockKind> Guard<P> {
+    pub(super) fn new(hold: Hold, Granted { fence, abandoned }: Granted) -> Self {
+        Self {
+            hold,
+            fence,
+            abandoned: abandoned.map(Box::new),
+            is_over: false,
+            kind: PhantomData,
+        }
+    }
+
+    /// The fencing token of this hold, higher than those of all holds before it. An owner that
+    /// enters a reentrant lock again has the token that it has.
+    #[must_use]
+    pub const fn fence(&self) -> Fence {
+        self.fence
+    }
+
+    /// Who died inside the lock, until somebody declares the data consistent
+    /// (POSIX `EOWNERDEAD`).
+    #[must_use]
+    pub fn abandoned(&self) -> Option<&Abandoned> {
+        self.abandoned.as_deref()
+    }
+
+    /// Returns the guard as an error when an earlier holder died inside, until somebody calls
+    /// [`Self::mark_consistent`]. It fits behind every form of acquiring:
+    ///
+    /// ```
+    /// # use lockkeeper::LockGuard;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = lockkeeper::Manager::start().await?;
+    /// # let lock = manager.lock().await?;
+    /// let guard = lock.acquire().await?.strict()?;
+    /// # drop(guard);
+    /// let tried = lock.try_acquire().await?.map(LockGuard::strict).transpose()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns the guard, which holds the lock still, and who died inside.
+    pub fn strict(self) -> Result<Self, AbandonedGuard<Self>> {
+        let mark = self.abandoned.clone();
+        AbandonedGuard::sort(self, mark)
+    }
+
+    /// Declares that what the lock protects was looked after: later guards are unmarked.
+    pub fn mark_consistent(&mut self) {
+        self.abandoned = None;
+        self.hold.cast(&MarkConsistent {
+            grant: self.hold.grant(),
+        });
+    }
+
+    /// Whether the lock is held still, as far as this process can know: its session lives, and
+    /// nobody has forced the lock open.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.hold.is_valid()
+    }
+
+    /// Waits until the lock is no longer held: until the session is lost, somebody forces the lock
+    /// open, or the guard is dropped. Borrows nothing, so that work can be raced against it.
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<P> {
+        self.hold.lost()
+    }
+
+    /// Releases the lock and waits until the manager has done so.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Refused`] with `NotHeld` when the hold was lost before. With
+    /// [`CallError::Fault`], as when too many calls are in flight, the lock is released without
+    /// waiting.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, the lock is released.
+    pub async fn release(mut self) -> Result<(), CallError> {
+        let released = self
+            .hold
+            .call(&Release {
+                grant: self.hold.grant(),
+            })
+            .await;
+        // What failed may not have reached the lock. The drop releases it then, and also when this
+        // is dropped midway: a second release finds nothing, and harms nobody.
+        self.is_over = released.is_ok();
+        released
+    }
+
+    /// Gives the hold out of hand: whoever has the ticket may
+    /// [`adopt`](crate::LockOf::adopt) or [`release`](crate::LockOf::release) it. Until then it
+    /// still belongs to this process's session.
+    #[must_use = "without the ticket the lock stays held until this process ends"]
+    pub fn into_ticket(mut self) -> Ticket {
+        self.is_over = true;
+        Ticket {
+            grant: self.hold.grant(),
+            fence: self.fence,
+        }
+    }
+}
+
+impl<P: LockKind> Drop for Guard<P> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.hold.cast(&Release {
+                grant: self.hold.grant(),
+            });
+        }
+    }
+}
+
+/// A hold of a lock that can be sent to another process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    grant: CallId,
+    fence: Fence,
+}
+
+impl Ticket {
+    /// The fencing token of the hold.
+    #[must_use]
+    pub const fn fence(&self) -> Fence {
+        self.fence
+    }
+
+    /// The call that was granted.
+    pub(super) const fn grant(&self) -> CallId {
+        self.grant
+    }
+}
