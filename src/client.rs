@@ -68,6 +68,33 @@ const OPEN_PATIENCE: Duration = Duration::from_secs(30);
 /// How much later than the deadline of a call its manager may say that it has passed.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// When a call has waited long enough.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Deadline {
+    Never,
+    /// It is answered by then.
+    Ends(Duration),
+    /// It waits for something else from then on, as one that sleeps does for its lock.
+    Wakes(Duration),
+}
+
+impl Deadline {
+    fn micros(self) -> Option<u64> {
+        match self {
+            Self::Never => None,
+            Self::Ends(timeout) | Self::Wakes(timeout) => {
+                Some(u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX))
+            }
+        }
+    }
+}
+
+impl From<Option<Duration>> for Deadline {
+    fn from(timeout: Option<Duration>) -> Self {
+        timeout.map_or(Self::Never, Self::Ends)
+    }
+}
+
 /// How much a driver reads at a time.
 const CHUNK_BYTES: usize = 1 << 14;
 
@@ -133,22 +160,21 @@ impl Connection {
         self: &Arc<Self>,
         object: u32,
         operation: u32,
-        timeout: Option<Duration>,
+        deadline: Deadline,
         arguments: &[u8],
         read: impl FnOnce(&[u8]) -> Result<T, CallError>,
     ) -> Result<(CallId, T), CallError> {
-        let micros = timeout.map(|timeout| u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX));
         let mut pending = self.request(Some(object), |seq| Request::Call {
             seq,
             object,
             operation,
-            micros,
+            micros: deadline.micros(),
             arguments: BlobRef(arguments),
         })?;
-        let answer = match timeout {
+        let answer = match deadline {
             // The manager keeps the time; this is for one that keeps nothing any more.
-            Some(timeout) => pending.answer_within(timeout.saturating_add(GRACE)).await,
-            None => pending.answer().await,
+            Deadline::Ends(timeout) => pending.answer_within(timeout.saturating_add(GRACE)).await,
+            Deadline::Wakes(_) | Deadline::Never => pending.answer().await,
         };
         let Success::Reply(body) = answer? else {
             return Err(wrong_answer());

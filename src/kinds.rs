@@ -13,7 +13,7 @@ use std::{
 use lockkeeper_actors::{
     Fault, Host, Mailbox, Operations, Primitive, Refusal, Shell, codec,
     data::TaskQueue,
-    sync::{BoundedSemaphore, Lock, Semaphore},
+    sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, ReentrantLock, Semaphore},
 };
 
 /// Makes an object of one kind from an encoded spec, on the arbiter of the shell.
@@ -38,6 +38,10 @@ impl Kinds {
         kinds.add::<Lock>(Lock::create);
         kinds.add::<Semaphore>(Semaphore::create);
         kinds.add::<BoundedSemaphore>(BoundedSemaphore::create);
+        kinds.add::<ReentrantLock>(ReentrantLock::create);
+        kinds.add::<Event>(Event::create);
+        kinds.add::<Condition>(Condition::create);
+        kinds.add::<Barrier>(Barrier::create);
         kinds.add::<TaskQueue>(TaskQueue::create);
         kinds
     }

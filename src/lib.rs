@@ -1,7 +1,7 @@
-//! Locks and semaphores that processes share, and a pool of processes to use them:
-//! Python's `multiprocessing.Manager` for Rust.
+//! Locks, semaphores, events, conditions and barriers that processes share, and a pool of processes
+//! to use them: Python's `multiprocessing.Manager` for Rust.
 //!
-//! A [`Manager`] hosts the real objects. [`Lock`], [`Semaphore`] and [`BoundedSemaphore`] are
+//! A [`Manager`] hosts the real objects. [`Lock`], [`Semaphore`], [`Event`] and the others are
 //! proxies of them: data that goes into the arguments of a [`Task`] which a [`Pool`] runs in other
 //! processes. What a process holds is given back when it ends, in whatever way.
 //!
@@ -9,7 +9,8 @@
 //! | --- | --- |
 //! | [`program`] | the one call at the top of main |
 //! | [`Manager`], [`Address`], [`Limits`] | where the objects live |
-//! | [`Lock`], [`Semaphore`], [`BoundedSemaphore`] | the built-in kinds, from here |
+//! | [`Lock`], [`ReentrantLock`], [`Condition`] | built-in kinds with one holder at a time |
+//! | [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Barrier`] | the other built-in kinds |
 //! | [`Primitive`], [`Operation`], [`Serve`], [`Proxy`] | kinds of your own |
 //! | [`Pool`], [`Task`], [`PlainTask`] | processes that run tasks |
 //! | [`CallError`], [`StartError`], [`TaskError`] | what can go wrong |
@@ -75,10 +76,12 @@ pub use address::Address;
 pub use error::{CallError, StartError};
 pub use limits::Limits;
 pub use lockkeeper_actors::{
-    self as actors, Abandoned, Bench, Call, CallId, Fault, Fence, HangUp, Operation, Operations,
-    Peer, Primitive, Refusal, Serve, SessionId, WaitQueue,
+    self as actors, Abandoned, Bench, Breach, Call, CallId, Fault, Fence, HangUp, Operation,
+    Operations, Peer, Primitive, Refusal, Serve, SessionId, WaitQueue,
     data::{TaskFault, TaskQueueStatus},
-    sync::{LockStatus, SemaphoreStatus},
+    sync::{
+        BarrierSpec, BarrierStatus, EventStatus, LockStatus, OnDeath, Passed, SemaphoreStatus, Wake,
+    },
 };
 pub use manager::{Manager, ManagerBuilder, Named};
 pub use pool::{Pool, PoolBuilder, TaskHandle};
@@ -86,10 +89,15 @@ pub use program::{Program, program};
 pub use proxy::{
     Grant, Proxy, Token,
     abandoned::AbandonedGuard,
+    barrier::{ActionError, Barrier},
     block_on,
+    condition::{Condition, ConditionGuard, SetName},
+    event::Event,
     guard::{Guard, Ticket},
     lock::{Lock, LockGuard, LockKind, LockOf},
+    owner::Owner,
     permit::Permit,
+    reentrant_lock::{ActsFor, ReentrantGuard, ReentrantLock},
     semaphore::{BoundedSemaphore, Semaphore, SemaphoreOf},
 };
 pub use task::{Plain, PlainTask, Task, TaskError};

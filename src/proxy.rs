@@ -7,10 +7,15 @@
 //! Invariant: a proxy knows no socket, and no guard's drop waits, blocks or panics.
 
 pub(crate) mod abandoned;
+pub(crate) mod barrier;
+pub(crate) mod condition;
+pub(crate) mod event;
 pub(crate) mod guard;
 mod hold;
 pub(crate) mod lock;
+pub(crate) mod owner;
 pub(crate) mod permit;
+pub(crate) mod reentrant_lock;
 pub(crate) mod semaphore;
 
 use std::{
@@ -29,7 +34,7 @@ pub use self::hold::Grant;
 pub(crate) use self::hold::Hold;
 use crate::{
     Address, CallError,
-    client::{Connection, Object, background},
+    client::{Connection, Deadline, Object, background},
 };
 
 /// Where a hosted object is: its manager's address and its name. Two that are equal are of one
@@ -342,20 +347,20 @@ impl Bound {
     ///
     /// The operation is encoded at once, and the future has its bytes alone: an operation need not
     /// be `Sync`.
-    pub(crate) fn call<O: Operation>(
+    pub(crate) fn call<O: Operation, D: Into<Deadline>>(
         &self,
         operation: &O,
-        timeout: Option<Duration>,
-    ) -> impl Future<Output = Result<(CallId, O::Reply), CallError>> + Send + use<'_, O> {
+        deadline: D,
+    ) -> impl Future<Output = Result<(CallId, O::Reply), CallError>> + Send + use<'_, O, D> {
         let number = self.object.operation(O::NAME);
-        let arguments = encode(operation);
+        let (arguments, deadline) = (encode(operation), deadline.into());
         async move {
             let (number, arguments) = (number?, arguments?);
             let read = |body: &[u8]| {
                 codec::decode(body).map_err(|error| CallError::Protocol(error.to_string()))
             };
             self.connection
-                .call(self.object.number, number, timeout, &arguments, read)
+                .call(self.object.number, number, deadline, &arguments, read)
                 .await
         }
     }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Peer;
+
 /// Why the manager gave a call no reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -129,6 +131,8 @@ pub enum Refusal {
         /// How often it is inside.
         entries: u64,
     },
+    /// The barrier is broken.
+    Broken(Breach),
 }
 
 impl fmt::Display for Refusal {
@@ -158,8 +162,40 @@ impl fmt::Display for Refusal {
                 "still inside: its owner has entered {entries} times, \
                  and can hand the lock on once it is inside once"
             ),
+            Self::Broken(breach) => breach.fmt(f),
         }
     }
 }
 
 impl std::error::Error for Refusal {}
+
+/// What broke a barrier.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Breach {
+    /// The time of somebody who waited was over.
+    TimedOut,
+    /// Somebody called `abort`.
+    Aborted,
+    /// Somebody called `reset` while others waited. The barrier is whole again.
+    Reset,
+    /// The action of the last to arrive failed, panicked or was dropped.
+    ActionFailed,
+    /// This process died at the barrier, or in its action.
+    Died(Peer),
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the barrier is broken: ")?;
+        match self {
+            Self::TimedOut => f.write_str("the time of somebody who waited was over"),
+            Self::Aborted => f.write_str("it was aborted"),
+            Self::Reset => f.write_str("it was reset while others waited, and is whole again"),
+            Self::ActionFailed => f.write_str("its action failed"),
+            Self::Died(Peer { pid, program, .. }) => {
+                write!(f, "process {pid} ({program}) died at it")
+            }
+        }
+    }
+}

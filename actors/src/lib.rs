@@ -34,7 +34,7 @@ mod wait_queue;
 
 pub use bench::Bench;
 pub use call::{Call, CallId, Fence, Outbox, SessionId};
-pub use fault::{Fault, Refusal};
+pub use fault::{Breach, Fault, Refusal};
 pub use host::HangUp;
 pub use operations::Operations;
 pub use primitive::{Operation, Primitive, Serve};

@@ -42,7 +42,7 @@ async fn connected() -> (Arc<Connection>, Raw) {
 async fn call(connection: &Arc<Connection>) -> Result<(CallId, u64), CallError> {
     let read =
         |body: &[u8]| codec::decode(body).map_err(|error| CallError::Protocol(error.to_string()));
-    connection.call(2, 3, None, &[0x90], read).await
+    connection.call(2, 3, Deadline::Never, &[0x90], read).await
 }
 
 /// The same in a task of its own, which has written its frame.
@@ -245,7 +245,9 @@ async fn a_call_dropped_after_its_answer_came_is_withdrawn_all_the_same() {
 async fn what_is_above_the_managers_limit_is_refused_here_and_harms_nobody() {
     let (connection, mut manager) = connected().await;
     let large = vec![0; 8 << 20];
-    let outcome = connection.call(2, 3, None, &large, |_| Ok(())).await;
+    let outcome = connection
+        .call(2, 3, Deadline::Never, &large, |_| Ok(()))
+        .await;
     let Err(CallError::Fault(Fault::BadArguments(why))) = outcome else {
         panic!("not refused: {outcome:?}");
     };

@@ -2,11 +2,13 @@
 
 use lockkeeper_actors::{
     Primitive,
-    sync::{self, SemaphoreSpec},
+    sync::{self, BarrierSpec, SemaphoreSpec},
 };
 
 use super::Manager;
-use crate::{BoundedSemaphore, CallError, Lock, Proxy, Semaphore};
+use crate::{
+    Barrier, BoundedSemaphore, CallError, Condition, Event, Lock, Proxy, ReentrantLock, Semaphore,
+};
 
 impl Manager {
     /// Makes a lock. Python: `manager.Lock()`.
@@ -23,6 +25,45 @@ impl Manager {
     /// again.
     pub async fn lock(&self) -> Result<Lock, CallError> {
         self.anonymous().lock().await
+    }
+
+    /// Makes a lock that its owner may enter again. Python: `manager.RLock()`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::lock`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::lock`].
+    pub async fn reentrant_lock(&self) -> Result<ReentrantLock, CallError> {
+        self.anonymous().reentrant_lock().await
+    }
+
+    /// Makes a lock whose holder may wait until another holder notifies it. Python: `manager.Condition()`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::lock`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::lock`].
+    pub async fn condition(&self) -> Result<Condition, CallError> {
+        self.anonymous().condition().await
+    }
+
+    /// Makes a flag that others wait for. Python: `manager.Event()`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::lock`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::lock`].
+    pub async fn event(&self) -> Result<Event, CallError> {
+        self.anonymous().event().await
     }
 
     /// Makes a semaphore of that many permits; zero is allowed.
@@ -51,6 +92,20 @@ impl Manager {
     /// As [`Self::lock`].
     pub async fn bounded_semaphore(&self, permits: u32) -> Result<BoundedSemaphore, CallError> {
         self.anonymous().bounded_semaphore(permits).await
+    }
+
+    /// Makes a barrier of that many parties: a number, or a [`BarrierSpec`] that says more.
+    /// Python: `manager.Barrier(parties)`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::lock`], and [`CallError::Refused`] with `Invalid` for no parties at all.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::lock`].
+    pub async fn barrier(&self, parties: impl Into<BarrierSpec>) -> Result<Barrier, CallError> {
+        self.anonymous().barrier(parties).await
     }
 
     /// Makes an object of a kind that was registered with the manager.
@@ -109,6 +164,33 @@ impl Named<'_> {
         Ok(self.open::<sync::Lock>(()).await?.into())
     }
 
+    /// Opens a reentrant lock.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety.
+    pub async fn reentrant_lock(self) -> Result<ReentrantLock, CallError> {
+        Ok(self.open::<sync::ReentrantLock>(()).await?.into())
+    }
+
+    /// Opens a condition.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety.
+    pub async fn condition(self) -> Result<Condition, CallError> {
+        Ok(self.open::<sync::Condition>(()).await?.into())
+    }
+
+    /// Opens an event.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety.
+    pub async fn event(self) -> Result<Event, CallError> {
+        Ok(self.open::<sync::Event>(()).await?.into())
+    }
+
     /// Opens a semaphore of that many permits.
     ///
     /// # Errors
@@ -133,6 +215,15 @@ impl Named<'_> {
             .open::<sync::BoundedSemaphore>(SemaphoreSpec { permits })
             .await?;
         Ok(proxy.into())
+    }
+
+    /// Opens a barrier of that many parties.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety, and [`Manager::barrier`].
+    pub async fn barrier(self, parties: impl Into<BarrierSpec>) -> Result<Barrier, CallError> {
+        Ok(self.open::<sync::Barrier>(parties.into()).await?.into())
     }
 
     /// Opens an object of a kind that was registered with the manager.

@@ -1,6 +1,6 @@
 //! The guard of every kind with one holder at a time, and the ticket that it can be handed on as.
 
-use std::{future::Future, marker::PhantomData};
+use std::future::Future;
 
 use lockkeeper_actors::{
     Abandoned, CallId, Fence,
@@ -13,7 +13,8 @@ use crate::CallError;
 
 /// A lock, held. Its drop releases the lock: it sends that one way, and never waits or fails.
 ///
-/// The guard of each kind with one holder at a time, such as [`LockGuard`](crate::LockGuard).
+/// The guard of each kind with one holder at a time: [`LockGuard`](crate::LockGuard),
+/// [`ReentrantGuard`](crate::ReentrantGuard) and [`ConditionGuard`](crate::ConditionGuard).
 #[derive(Debug)]
 #[must_use = "a guard that is dropped releases the lock"]
 pub struct Guard<P: LockKind> {
@@ -22,17 +23,18 @@ pub struct Guard<P: LockKind> {
     abandoned: Option<Box<Abandoned>>,
     /// Whether the drop has nothing to release.
     is_over: bool,
-    kind: PhantomData<fn() -> P>,
+    /// Who entered: nobody else is taken for it while this is held.
+    owner: P::Owner,
 }
 
 impl<P: LockKind> Guard<P> {
-    pub(super) fn new(hold: Hold, Granted { fence, abandoned }: Granted) -> Self {
+    pub(super) fn new(hold: Hold, Granted { fence, abandoned }: Granted, owner: P::Owner) -> Self {
         Self {
             hold,
             fence,
             abandoned: abandoned.map(Box::new),
             is_over: false,
-            kind: PhantomData,
+            owner,
         }
     }
 
@@ -129,6 +131,12 @@ impl<P: LockKind> Guard<P> {
             grant: self.hold.grant(),
             fence: self.fence,
         }
+    }
+
+    /// Who holds the lock, in place of whom a new hold is made: nothing is left to release here.
+    pub(super) fn replaced_by(mut self, hold: Hold, granted: Granted) -> Self {
+        self.is_over = true;
+        Self::new(hold, granted, self.owner.clone())
     }
 }
 

@@ -12,8 +12,8 @@ use futures::future;
 use lockkeeper_actors::{CallId, Operation, Primitive, Refusal, Serve};
 use tokio_util::sync::CancellationToken;
 
-use super::Bound;
-use crate::CallError;
+use super::{Bound, Token};
+use crate::{CallError, client::Deadline};
 
 /// What a guard holds on to: a grant of one object.
 #[derive(Debug)]
@@ -48,6 +48,11 @@ impl Hold {
             && self.bound.object.number == other.bound.object.number
     }
 
+    /// Whether it is of the object that the token is of.
+    pub(crate) fn is_of<P>(&self, token: &Token<P>) -> bool {
+        self.bound.object.name == token.name && *self.bound.connection.address() == token.address
+    }
+
     pub(crate) fn is_valid(&self) -> bool {
         self.bound
             .connection
@@ -71,6 +76,19 @@ impl Hold {
     {
         let (_, reply) = self.bound.call(operation, None).await?;
         Ok(reply?)
+    }
+
+    /// Calls the object that granted, which grants anew: what is held then, and the answer.
+    pub(crate) async fn call_within<T, O>(
+        &self,
+        operation: &O,
+        deadline: impl Into<Deadline>,
+    ) -> Result<(Self, T), CallError>
+    where
+        O: Operation<Reply = Result<T, Refusal>>,
+    {
+        let (grant, reply) = self.bound.call(operation, deadline).await?;
+        Ok((Self::new(&self.bound, grant), reply?))
     }
 
     /// Tells the object that granted, and does not wait.

@@ -77,7 +77,8 @@ impl LockKind for sync::Lock {
     }
 }
 
-/// A proxy of any kind with one holder at a time, such as [`Lock`].
+/// A proxy of any kind with one holder at a time: [`Lock`],
+/// [`ReentrantLock`](crate::ReentrantLock) and [`Condition`](crate::Condition).
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
 pub struct LockOf<P: LockKind> {
@@ -199,7 +200,7 @@ impl<P: LockKind> LockOf<P> {
         let bound = self.proxy.bound().await?;
         let adopt = P::adopt(&owner, ticket.grant());
         let (grant, reply) = bound.call(&adopt, None).await?;
-        Ok(Guard::new(Hold::new(bound, grant), reply?))
+        Ok(Guard::new(Hold::new(bound, grant), reply?, owner))
     }
 
     /// Releases the hold that the ticket is from, whichever process has it.
@@ -258,7 +259,7 @@ impl<P: LockKind> LockOf<P> {
         let owner = P::owner(&self.aspect);
         let bound = self.proxy.bound().await?;
         let (grant, reply) = bound.call(&P::acquire(&owner), timeout).await?;
-        Ok(Guard::new(Hold::new(bound, grant), reply?))
+        Ok(Guard::new(Hold::new(bound, grant), reply?, owner))
     }
 }
 

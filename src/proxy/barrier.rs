@@ -1,0 +1,345 @@
+//! The proxy of a hosted barrier: how to wait at it, with an action or without.
+
+use std::{error::Error, fmt, future::Future, time::Duration};
+
+use lockkeeper_actors::sync::{
+    self, Abort, Arrival, Arrive, BarrierStatus, CountArrivals, Fail, Finish, Passed, Reset,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Hold, Proxy, Token, block_on};
+use crate::CallError;
+
+/// A point where a number of processes wait until all of them have come, again and again.
+///
+/// Counterpart of Python's `manager.Barrier(parties)`. A process that dies while it waits breaks
+/// it for the others, so that they do not wait in vain, or takes its arrival back if the
+/// [`BarrierSpec`](crate::BarrierSpec) says so; it is never counted as having arrived.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let manager = lockkeeper::Manager::start().await?;
+/// let barrier = manager.barrier(2).await?;
+/// let other = tokio::spawn({
+///     let barrier = barrier.clone();
+///     async move { barrier.wait().await }
+/// });
+/// let (mine, other) = (barrier.wait().await?, other.await??);
+/// assert!(mine.is_leader != other.is_leader);
+/// assert_eq!(mine.index + other.index, 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Barrier(Proxy<sync::Barrier>);
+
+impl Barrier {
+    /// Waits until all parties have arrived. Python: `barrier.wait()`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Refused`] with `Broken` when the barrier is broken or breaks meanwhile,
+    /// [`CallError::Disconnected`] or [`CallError::NoManager`] without a manager and
+    /// [`CallError::Gone`] once the barrier was removed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before the release, the arrival is taken back: the others wait for another one.
+    pub async fn wait(&self) -> Result<Passed, CallError> {
+        self.pass(None).await
+    }
+
+    /// Waits until all parties have arrived or the time is over, which breaks the barrier for all.
+    /// Python: `barrier.wait(timeout)`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait`], and [`CallError::TimedOut`] when it was this caller's time; the others
+    /// get `Broken`.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::wait`].
+    pub async fn wait_timeout(&self, timeout: Duration) -> Result<Passed, CallError> {
+        self.pass(Some(timeout)).await
+    }
+
+    /// Waits until all parties have arrived. The last one to arrive runs its action before anyone
+    /// is released; so all bring the same. Python: `Barrier(parties, action)`.
+    ///
+    /// The action is run once a generation: where a party that has arrived is dropped while it
+    /// runs, the others wait for another party, which does not run it again. While it runs, the
+    /// others' time goes on: one whose `wait_timeout` is over breaks the barrier.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = lockkeeper::Manager::start().await?;
+    /// let barrier = manager.barrier(1).await?;
+    /// let passed = barrier.wait_with(|| tokio::fs::write("/dev/null", "all are here")).await?;
+    /// assert!(passed.is_leader);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ActionError::Failed`] with the action's error when it failed here, which breaks
+    /// the barrier; else [`ActionError::Call`] as [`Self::wait`]. An action that panics, or is
+    /// dropped halfway, breaks it as well.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::wait`]; dropped while the action runs here, the barrier breaks.
+    pub async fn wait_with<A, F, E>(&self, action: A) -> Result<Passed, ActionError<E>>
+    where
+        A: FnOnce() -> F,
+        F: Future<Output = Result<(), E>>,
+    {
+        self.pass_with(None, action).await
+    }
+
+    /// The same, until the time is over, which breaks the barrier for all. The action itself is
+    /// not bounded by the time of the party that runs it, but by those of the others.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait_with`], and [`CallError::TimedOut`] as [`Self::wait_timeout`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::wait_with`].
+    pub async fn wait_with_timeout<A, F, E>(
+        &self,
+        timeout: Duration,
+        action: A,
+    ) -> Result<Passed, ActionError<E>>
+    where
+        A: FnOnce() -> F,
+        F: Future<Output = Result<(), E>>,
+    {
+        self.pass_with(Some(timeout), action).await
+    }
+
+    /// Waits on a plain thread until all parties have arrived.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait`].
+    ///
+    /// # Panics
+    ///
+    /// Panics inside an async context, which it would block.
+    pub fn blocking_wait(&self) -> Result<Passed, CallError> {
+        block_on(self.wait())
+    }
+
+    /// Waits on a plain thread until all parties have arrived or the time is over.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait_timeout`].
+    ///
+    /// # Panics
+    ///
+    /// Panics inside an async context, which it would block.
+    pub fn blocking_wait_timeout(&self, timeout: Duration) -> Result<Passed, CallError> {
+        block_on(self.wait_timeout(timeout))
+    }
+
+    /// Waits on a plain thread until all parties have arrived. The last one to arrive runs its
+    /// action, which may block, before anyone is released.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait_with`].
+    ///
+    /// # Panics
+    ///
+    /// Panics inside an async context, which it would block.
+    pub fn blocking_wait_with<E>(
+        &self,
+        action: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Passed, ActionError<E>> {
+        match block_on(self.arrive(None))? {
+            Outcome::Passed(passed) => Ok(passed),
+            Outcome::Act(turn) => {
+                action().map_err(ActionError::Failed)?;
+                Ok(block_on(turn.finish(None))?)
+            }
+        }
+    }
+
+    /// Breaks the barrier until it is reset: all who wait, and all who come, get `Broken`.
+    /// Python: `barrier.abort()`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::status`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, it may have been done.
+    pub async fn abort(&self) -> Result<(), CallError> {
+        self.0.call(Abort).await
+    }
+
+    /// Mends the barrier. Those who wait at it, or run its action, get `Broken`.
+    /// Python: `barrier.reset()`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::status`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, it may have been done.
+    pub async fn reset(&self) -> Result<(), CallError> {
+        self.0.call(Reset).await
+    }
+
+    /// Tells the state, which may have changed when it is read.
+    /// Python: `barrier.parties`, `n_waiting`, `broken`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Disconnected`] or [`CallError::NoManager`] without a manager and
+    /// [`CallError::Gone`] once the barrier was removed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn status(&self) -> Result<BarrierStatus, CallError> {
+        self.0.call(CountArrivals).await
+    }
+
+    /// Where the barrier is.
+    #[must_use]
+    pub const fn token(&self) -> &Token<sync::Barrier> {
+        self.0.token()
+    }
+
+    async fn pass(&self, timeout: Option<Duration>) -> Result<Passed, CallError> {
+        let bound = self.0.bound().await?;
+        let (_, arrival) = bound.call(&Arrive { acts: false }, timeout).await?;
+        match arrival? {
+            Arrival::Passed(passed) => Ok(passed),
+            Arrival::Act => Err(CallError::Protocol(
+                "a party without an action was told to run it".to_owned(),
+            )),
+        }
+    }
+
+    async fn pass_with<A, F, E>(
+        &self,
+        timeout: Option<Duration>,
+        action: A,
+    ) -> Result<Passed, ActionError<E>>
+    where
+        A: FnOnce() -> F,
+        F: Future<Output = Result<(), E>>,
+    {
+        match self.arrive(timeout).await? {
+            Outcome::Passed(passed) => Ok(passed),
+            Outcome::Act(turn) => {
+                action().await.map_err(ActionError::Failed)?;
+                Ok(turn.finish(timeout).await?)
+            }
+        }
+    }
+
+    /// Arrives with an action.
+    async fn arrive(&self, timeout: Option<Duration>) -> Result<Outcome, CallError> {
+        let bound = self.0.bound().await?;
+        let (turn, arrival) = bound.call(&Arrive { acts: true }, timeout).await?;
+        Ok(match arrival? {
+            Arrival::Passed(passed) => Outcome::Passed(passed),
+            Arrival::Act => Outcome::Act(Turn {
+                hold: Hold::new(bound, turn),
+                is_over: false,
+            }),
+        })
+    }
+}
+
+impl From<Proxy<sync::Barrier>> for Barrier {
+    fn from(proxy: Proxy<sync::Barrier>) -> Self {
+        Self(proxy)
+    }
+}
+
+impl From<Token<sync::Barrier>> for Barrier {
+    fn from(token: Token<sync::Barrier>) -> Self {
+        Self(token.into())
+    }
+}
+
+/// What becomes of an arrival with an action.
+enum Outcome {
+    Passed(Passed),
+    Act(Turn),
+}
+
+/// The duty to run the action. Dropped before it is done, the barrier breaks.
+struct Turn {
+    hold: Hold,
+    is_over: bool,
+}
+
+impl Turn {
+    /// Tells that the action was run, and waits for the release.
+    async fn finish(mut self, timeout: Option<Duration>) -> Result<Passed, CallError> {
+        let turn = self.hold.grant();
+        let finished = self.hold.call_within(&Finish { turn }, timeout).await;
+        // Where it was not served, the drop breaks the barrier: the others must not wait in vain.
+        let (_, passed) = finished?;
+        self.is_over = true;
+        Ok(passed)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.is_over {
+            // After a `Finish` that was served, this finds nothing to break.
+            self.hold.cast(&Fail {
+                turn: self.hold.grant(),
+            });
+        }
+    }
+}
+
+/// Why a party with an action did not pass a barrier.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ActionError<E> {
+    /// The barrier did not let it pass.
+    Call(CallError),
+    /// The action failed here, and the barrier is broken.
+    Failed(E),
+}
+
+impl<E> From<CallError> for ActionError<E> {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for ActionError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Call(error) => error.fmt(f),
+            Self::Failed(error) => write!(f, "the barrier's action failed: {error}"),
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for ActionError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Call(error) => Some(error),
+            Self::Failed(error) => Some(error),
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! The proxy of a hosted condition: how to wait with its lock held, and how to notify.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lockkeeper_actors::{
+    CallId, Refusal,
+    sync::{self, Acquire, Adopt, CountSleepers, Notify, Sleep, Wake, Woken},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    block_on,
+    guard::Guard,
+    lock::{LockKind, LockOf},
+};
+use crate::{CallError, client::Deadline};
+
+/// A lock that processes share, whose holder may wait until another holder notifies it.
+///
+/// Counterpart of Python's `manager.Condition()`. It is acquired as any lock is, see [`LockOf`];
+/// unlike Python's, not twice by one holder. To wait gives the guard away, and returns a new one:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use std::sync::atomic::{AtomicBool, Ordering};
+/// # static IS_READY: AtomicBool = AtomicBool::new(false);
+/// # fn is_ready() -> bool { IS_READY.load(Ordering::Relaxed) }
+/// let manager = lockkeeper::Manager::start().await?;
+/// let condition = manager.condition().await?;
+/// let waiter = tokio::spawn({
+///     let condition = condition.clone();
+///     async move {
+///         let guard = condition.acquire().await?;
+///         let guard = condition.wait_while(guard, || !is_ready()).await?;
+///         guard.release().await
+///     }
+/// });
+/// let guard = condition.acquire().await?;
+/// # IS_READY.store(true, Ordering::Relaxed);
+/// condition.notify_all(&guard).await?;
+/// drop(guard);
+/// waiter.await??;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Who waits sleeps in a *wait set*. There is one without a name, and [`LockOf::wait_set`] is the
+/// same condition with another one: what several Python conditions of one lock are for.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let manager = lockkeeper::Manager::start().await?;
+/// let buffer = manager.condition().await?;
+/// let (not_full, not_empty) = (buffer.wait_set("not full"), buffer.wait_set("not empty"));
+/// let guard = buffer.acquire().await?;
+/// assert_eq!(not_empty.notify_one(&guard).await?, 0, "nobody waits for that");
+/// # drop((guard, not_full));
+/// # Ok(())
+/// # }
+/// ```
+pub type Condition = LockOf<sync::Condition>;
+
+/// The lock of a [`Condition`], held.
+pub type ConditionGuard = Guard<sync::Condition>;
+
+impl LockKind for sync::Condition {
+    type Aspect = SetName;
+    type Owner = ();
+    type Acquire = Acquire;
+    type Adopt = Adopt;
+
+    fn owner(_: &SetName) {}
+
+    fn acquire((): &()) -> Acquire {
+        Acquire
+    }
+
+    fn adopt((): &(), grant: CallId) -> Adopt {
+        Adopt { grant }
+    }
+}
+
+/// The wait set that a proxy of a condition is of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct SetName(Arc<str>);
+
+impl From<String> for SetName {
+    fn from(name: String) -> Self {
+        Self(name.into())
+    }
+}
+
+impl From<SetName> for String {
+    fn from(SetName(name): SetName) -> Self {
+        name.as_ref().into()
+    }
+}
+
+impl LockOf<sync::Condition> {
+    /// The same condition with the wait set of that name: at most 255 bytes, else all that is done
+    /// with it is refused with `Invalid`. A set needs no making: it is there while somebody sleeps
+    /// in it.
+    #[must_use]
+    pub fn wait_set(&self, name: &str) -> Self {
+        Self {
+            proxy: self.proxy.clone(),
+            aspect: SetName(name.into()),
+        }
+    }
+
+    /// Frees the lock, sleeps until it is notified, and waits for the lock again.
+    /// Python: `condition.wait()`.
+    ///
+    /// A process that dies when it was notified hands the notification on, also if it had the lock
+    /// again; so one may be woken for which nothing is left to do, and looks again:
+    /// [`Self::wait_while`].
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Refused`] with `NotHeld` when the guard is of another lock or was lost,
+    /// and as [`Self::acquire`]. After an error the lock is not held.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, the lock is not held, and no notification is lost: one that was meant
+    /// for this caller goes to the next sleeper of the set.
+    pub async fn wait(&self, guard: ConditionGuard) -> Result<ConditionGuard, CallError> {
+        let (guard, _) = self.sleep(guard, Deadline::Never).await?;
+        Ok(guard)
+    }
+
+    /// Frees the lock, sleeps until it is notified or the time is over, and waits for the lock
+    /// again, for as long as that takes. Python: `condition.wait(timeout)`.
+    ///
+    /// A notification and the end of the time are decided between once, by the manager: who timed
+    /// out has taken nobody's notification.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait`]; the end of the time is none.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::wait`].
+    pub async fn wait_timeout(
+        &self,
+        guard: ConditionGuard,
+        timeout: Duration,
+    ) -> Result<(ConditionGuard, Wake), CallError> {
+        self.sleep(guard, Deadline::Wakes(timeout)).await
+    }
+
+    /// Waits for as long as the predicate is true, which is looked at here, with the lock held,
+    /// before each sleep. Python: `condition.wait_for`, whose predicate is the opposite.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::wait`].
+    pub async fn wait_while(
+        &self,
+        mut guard: ConditionGuard,
+        mut predicate: impl FnMut() -> bool,
+    ) -> Result<ConditionGuard, CallError> {
+        while predicate() {
+            guard = self.wait(guard).await?;
+        }
+        Ok(guard)
+    }
+
+    /// The same, until the time is over. The predicate is looked at once more then: the outcome is
+    /// [`Wake::TimedOut`] only if it is still true. Python: `condition.wait_for(.., timeout)`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait_timeout`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::wait`].
+    pub async fn wait_while_timeout(
+        &self,
+        mut guard: ConditionGuard,
+        timeout: Duration,
+        mut predicate: impl FnMut() -> bool,
+    ) -> Result<(ConditionGuard, Wake), CallError> {
+        // A time too long to count never ends.
+        let end = Instant::now().checked_add(timeout);
+        while predicate() {
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok((guard, Wake::TimedOut));
+            }
+            let deadline = left.map_or(Deadline::Never, Deadline::Wakes);
+            (guard, _) = self.sleep(guard, deadline).await?;
+        }
+        Ok((guard, Wake::Notified))
+    }
+
+    /// Waits on a plain thread. See [`Self::wait`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait`].
+    ///
+    /// # Panics
+    ///
+    /// Panics inside an async context, which it would block.
+    pub fn blocking_wait(&self, guard: ConditionGuard) -> Result<ConditionGuard, CallError> {
+        block_on(self.wait(guard))
+    }
+
+    /// Waits on a plain thread until the time is over. See [`Self::wait_timeout`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait_timeout`].
+    ///
+    /// # Panics
+    ///
+    /// Panics inside an async context, which it would block.
+    pub fn blocking_wait_timeout(
+        &self,
+        guard: ConditionGuard,
+        timeout: Duration,
+    ) -> Result<(ConditionGuard, Wake), CallError> {
+        block_on(self.wait_timeout(guard, timeout))
+    }
+
+    /// Waits on a plain thread for as long as the predicate is true. See [`Self::wait_while`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait`].
+    ///
+    /// # Panics
+    ///
+    /// Panics inside an async context, which it would block.
+    pub fn blocking_wait_while(
+        &self,
+        mut guard: ConditionGuard,
+        mut predicate: impl FnMut() -> bool,
+    ) -> Result<ConditionGuard, CallError> {
+        // The predicate runs outside of any async context: it may block.
+        while predicate() {
+            guard = self.blocking_wait(guard)?;
+        }
+        Ok(guard)
+    }
+
+    /// Wakes the one that has slept longest in the wait set. Tells how many were woken: one or
+    /// none. Without a sleeper nothing is stored. Python: `condition.notify()`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Refused`] with `NotHeld` when the guard is of another lock or was lost,
+    /// and as [`Self::acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, it may have been done. The guard holds as before.
+    pub async fn notify_one(&self, guard: &ConditionGuard) -> Result<u64, CallError> {
+        self.notify(guard, 1).await
+    }
+
+    /// Wakes those who have slept longest, as many as said, and tells how many there were.
+    /// Python: `condition.notify(n)`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::notify_one`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::notify_one`].
+    pub async fn notify(&self, guard: &ConditionGuard, most: u64) -> Result<u64, CallError> {
+        self.notify_up_to(guard, Some(most)).await
+    }
+
+    /// Wakes all who sleep in the wait set, and tells how many. Python: `condition.notify_all()`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::notify_one`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::notify_one`].
+    pub async fn notify_all(&self, guard: &ConditionGuard) -> Result<u64, CallError> {
+        self.notify_up_to(guard, None).await
+    }
+
+    /// How many sleep in the wait set, which may have changed when it is read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn sleepers(&self) -> Result<u64, CallError> {
+        let set = self.aspect.clone().into();
+        self.proxy.call(CountSleepers { set }).await
+    }
+
+    async fn sleep(
+        &self,
+        guard: ConditionGuard,
+        deadline: Deadline,
+    ) -> Result<(ConditionGuard, Wake), CallError> {
+        self.check(&guard)?;
+        let sleep = Sleep {
+            grant: guard.hold.grant(),
+            set: self.aspect.clone().into(),
+        };
+        // Dropped on the way, the call is withdrawn, and the guard releases what it may hold still.
+        let (hold, Woken { granted, wake }) = guard.hold.call_within(&sleep, deadline).await?;
+        Ok((guard.replaced_by(hold, granted), wake))
+    }
+
+    async fn notify_up_to(
+        &self,
+        guard: &ConditionGuard,
+        most: Option<u64>,
+    ) -> Result<u64, CallError> {
+        self.check(guard)?;
+        let notify = Notify {
+            grant: guard.hold.grant(),
+            set: self.aspect.clone().into(),
+            most,
+        };
+        guard.hold.call(&notify).await
+    }
+
+    /// Refuses a guard of another condition, whose grant would mean nothing to this one.
+    fn check(&self, guard: &ConditionGuard) -> Result<(), Refusal> {
+        if guard.hold.is_of(self.token()) {
+            Ok(())
+        } else {
+            Err(Refusal::NotHeld)
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Who a holder is to a reentrant lock: the current task, the current thread, or who is named.
+//!
+//! Invariant: the number of an owner is never that of another one of this process. The ids of
+//! tasks and threads are looked up, and never sent: tokio promises that a task's id is unique only
+//! while the task runs, and the system's ids of threads are reused.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::task;
+
+/// Who holds a [`ReentrantLock`](crate::ReentrantLock), and may enter it again.
+///
+/// Without one, the owner is the current tokio task, and where there is none, as on a plain thread
+/// or in the main future of a runtime, the current thread. One that is made here is given along by
+/// clones: whoever has it enters as the same owner, in this process.
+#[derive(Clone, Debug)]
+pub struct Owner(Arc<Identity>);
+
+#[derive(Debug)]
+struct Identity {
+    number: u64,
+    /// Whose it is, if it is a task's.
+    task: Option<task::Id>,
+}
+
+/// The owners that are tasks, for as long as anything is held by them or asked for.
+static TASKS: LazyLock<Mutex<HashMap<task::Id, Weak<Identity>>>> = LazyLock::new(Mutex::default);
+
+thread_local! {
+    static THREAD: Owner = Owner::new();
+}
+
+/// The tasks that are owners. What runs inside leaves a whole table behind.
+fn tasks() -> MutexGuard<'static, HashMap<task::Id, Weak<Identity>>> {
+    TASKS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Owner {
+    /// Makes an owner that is nobody else.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::of(None)
+    }
+
+    /// The owner that the caller is without one of its own: its task, or else its thread.
+    #[must_use]
+    pub fn current() -> Self {
+        let Some(task) = task::try_id() else {
+            // A thread that is about to end has none any more.
+            return THREAD.try_with(Self::clone).unwrap_or_default();
+        };
+        let mut tasks = tasks();
+        if let Some(identity) = tasks.get(&task).and_then(Weak::upgrade) {
+            return Self(identity);
+        }
+        let owner = Self::of(Some(task));
+        tasks.insert(task, Arc::downgrade(&owner.0));
+        owner
+    }
+
+    /// The number that the manager knows it by.
+    pub(super) fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    fn of(task: Option<task::Id>) -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let number = LAST.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::new(Identity { number, task }))
+    }
+}
+
+impl Default for Owner {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PartialEq for Owner {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.number == other.0.number
+    }
+}
+
+impl Eq for Owner {}
+
+impl Drop for Identity {
+    fn drop(&mut self) {
+        let Some(task) = self.task else { return };
+        let mut tasks = tasks();
+        // The task may have become an owner anew since.
+        if tasks
+            .get(&task)
+            .is_some_and(|owner| owner.strong_count() == 0)
+        {
+            tasks.remove(&task);
+        }
+    }
+}
