@@ -31,7 +31,7 @@ use lockkeeper_actors::{CallId, Fault, Operation, Primitive, Serve, codec};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use self::hold::Grant;
-pub(crate) use self::hold::Hold;
+pub(crate) use self::hold::{Hold, Leash};
 use crate::{
     Address, CallError,
     client::{Connection, Deadline, Object, background},

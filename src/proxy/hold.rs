@@ -20,8 +20,32 @@ use crate::{CallError, client::Deadline};
 pub(crate) struct Hold {
     bound: Arc<Bound>,
     grant: CallId,
-    /// Tells those who wait until the grant no longer stands that this is dropped, once there are.
-    dropped: OnceLock<CancellationToken>,
+    leash: Leash,
+}
+
+/// Ends what waits for a loss once it is dropped, together with what might have been lost.
+#[derive(Debug, Default)]
+pub(crate) struct Leash(OnceLock<CancellationToken>);
+
+impl Leash {
+    /// Waits for a loss, or until this is dropped, without borrowing it.
+    pub(crate) fn lost<F>(&self, lost: F) -> impl Future<Output = ()> + Send + use<F>
+    where
+        F: Future<Output = ()> + Send,
+    {
+        let dropped = self.0.get_or_init(CancellationToken::new).clone();
+        async move {
+            future::select(pin!(lost), pin!(dropped.cancelled())).await;
+        }
+    }
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        if let Some(dropped) = self.0.get() {
+            dropped.cancel();
+        }
+    }
 }
 
 impl Hold {
@@ -29,7 +53,7 @@ impl Hold {
         Self {
             bound: Arc::clone(bound),
             grant,
-            dropped: OnceLock::new(),
+            leash: Leash::default(),
         }
     }
 
@@ -59,14 +83,15 @@ impl Hold {
             .is_valid(self.bound.object.number, self.grant)
     }
 
-    /// Waits until the grant no longer stands, or this is dropped, without borrowing the guard.
+    /// Waits until the grant no longer stands, or this is dropped, without borrowing it.
     pub(crate) fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.leash.lost(self.taken())
+    }
+
+    /// Waits until the grant no longer stands, without borrowing this.
+    pub(crate) fn taken(&self) -> impl Future<Output = ()> + Send + use<> {
         let (bound, grant) = (Arc::clone(&self.bound), self.grant);
-        let dropped = self.dropped.get_or_init(CancellationToken::new).clone();
-        async move {
-            let lost = pin!(bound.connection.lost(bound.object.number, grant));
-            future::select(lost, pin!(dropped.cancelled())).await;
-        }
+        async move { bound.connection.lost(bound.object.number, grant).await }
     }
 
     /// Calls the object that granted.
@@ -100,9 +125,6 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.bound.connection.forget(self.grant);
-        if let Some(dropped) = self.dropped.get() {
-            dropped.cancel();
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use lockkeeper_actors::{
     sync::{Forget, Granted, MarkConsistent, ReleasePermits},
 };
 
-use super::{Hold, abandoned::AbandonedGuard};
+use super::{Hold, Leash, abandoned::AbandonedGuard};
 use crate::CallError;
 
 /// Permits of a semaphore, held. Their drop gives them back: it sends that one way, and never
@@ -22,6 +22,7 @@ pub struct Permit {
     parts: Vec<Part>,
     fence: Fence,
     abandoned: Option<Box<Abandoned>>,
+    leash: Leash,
 }
 
 impl Permit {
@@ -32,6 +33,7 @@ impl Permit {
             parts: vec![Part { hold, permits }],
             fence,
             abandoned: abandoned.map(Box::new),
+            leash: Leash::default(),
         }
     }
 
@@ -82,16 +84,16 @@ impl Permit {
         self.parts.iter().all(|part| part.hold.is_valid())
     }
 
-    /// Waits until the permits are no longer held: until the session is lost or the semaphore is
-    /// removed. Borrows nothing, so that work can be raced against it.
+    /// Waits until the permits are no longer held: until the session is lost, the semaphore is
+    /// removed, or the permit is dropped. Borrows nothing, so that work can be raced against it.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
         // All parts are of one object and one session, so they are lost together.
-        let lost = self.parts.first().map(|part| part.hold.lost());
-        async move {
-            if let Some(lost) = lost {
-                lost.await;
+        let taken = self.parts.first().map(|part| part.hold.taken());
+        self.leash.lost(async move {
+            if let Some(taken) = taken {
+                taken.await;
             }
-        }
+        })
     }
 
     /// Gives the permits back and waits until the manager has them.
@@ -148,6 +150,7 @@ impl Permit {
             parts,
             fence: self.fence,
             abandoned: self.abandoned.clone(),
+            leash: Leash::default(),
         })
     }
 
