@@ -46,6 +46,7 @@ const WORDS: &[(&str, &[&str], &str)] = &[
             "actors/src/deadlines.rs",
             "actors/src/shell.rs",
             "src/process.rs",
+            "src/proxy/condition.rs",
         ],
         "take the time as an argument, or give the call a deadline",
     ),

@@ -7,7 +7,10 @@ mod values;
 use lockkeeper_actors::{
     Fence, Operations, Primitive, SessionId,
     data::TaskQueue,
-    sync::{BoundedSemaphore, Granted, Lock, Release, Semaphore},
+    sync::{
+        Barrier, BoundedSemaphore, Condition, Event, Granted, Lock, ReentrantLock, Release,
+        Semaphore,
+    },
 };
 
 use super::*;
@@ -280,6 +283,10 @@ fn operations_have_the_numbers_that_the_document_lists() {
 
     is_listed::<Lock>(Lock::KIND);
     is_listed::<Semaphore>(Semaphore::KIND);
+    is_listed::<ReentrantLock>(ReentrantLock::KIND);
+    is_listed::<Event>(Event::KIND);
+    is_listed::<Condition>(Condition::KIND);
+    is_listed::<Barrier>(Barrier::KIND);
     is_listed::<TaskQueue>(TaskQueue::KIND);
     assert!(DOCUMENT.contains(&format!("### `{}`", BoundedSemaphore::KIND)));
     assert_eq!(operations::<BoundedSemaphore>(), operations::<Semaphore>());

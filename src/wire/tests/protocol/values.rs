@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use lockkeeper_actors::{
-    Abandoned, Peer,
+    Abandoned, Breach, Peer,
     codec::Blob,
     data::{Finished, Job, Next, Submit, TaskFault},
     sync::{
-        Acquire, AcquireMany, Granted, LockStatus, ReleasePermits, SemaphoreSpec, SemaphoreStatus,
+        Acquire, AcquireAs, AcquireMany, AdoptAs, Arrival, Arrive, BarrierSpec, BarrierStatus,
+        CountSleepers, EventStatus, Finish, Granted, LockStatus, Notify, Passed, ReleasePermits,
+        SemaphoreSpec, SemaphoreStatus, Sleep, WaitSet, Wake, Woken,
     },
 };
 use serde::de::DeserializeOwned;
@@ -93,6 +95,10 @@ fn faults_and_refusals_are_written_as_the_document_shows() {
         .show(&Refusal::TooMany { asked: 3, most: 2 })
         .show(&Refusal::Closed)
         .show(&Refusal::Invalid(why()))
+        .show(&Refusal::TooDeep { most: 65_536 })
+        .show(&Refusal::StillInside { entries: 2 })
+        .show(&Refusal::Broken(Breach::TimedOut))
+        .show(&Refusal::Broken(Breach::Died(Peer::new(4711, "demo", ""))))
         .and_no_more();
 }
 
@@ -153,5 +159,68 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
             task,
             arguments,
         })
+        .and_no_more();
+}
+
+#[test]
+fn what_reentrant_locks_and_events_are_told_is_written_as_the_document_shows() {
+    let (grant, owner) = (grant_of(2), 7);
+    Values::of("### `reentrant_lock`")
+        .show(&AcquireAs { owner })
+        .show(&AdoptAs { grant, owner })
+        .and_no_more();
+    let mut status = EventStatus::default();
+    (status.is_set, status.generation) = (true, 4);
+    Values::of("### `event`")
+        .show(&WaitSet { since: None })
+        .show(&WaitSet { since: Some(3) })
+        .show(&Ok::<u64, Refusal>(4))
+        .show(&status)
+        .and_no_more();
+}
+
+#[test]
+fn what_conditions_are_told_is_written_as_the_document_shows() {
+    let (grant, set) = (grant_of(2), || "not full".to_owned());
+    let granted = Granted {
+        fence: Fence::new(FENCE.number() + 1),
+        abandoned: None,
+    };
+    let wake = Wake::Notified;
+    Values::of("### `condition`")
+        .show(&Sleep { grant, set: set() })
+        .show(&Ok::<_, Refusal>(Woken { granted, wake }))
+        .show(&Notify {
+            grant,
+            set: String::new(),
+            most: Some(1),
+        })
+        .show(&Notify {
+            grant,
+            set: set(),
+            most: None,
+        })
+        .show(&CountSleepers { set: set() })
+        .and_no_more();
+}
+
+/// A value as the code reads it from what the document shows, since nobody else can make it.
+fn read<T: DeserializeOwned>(value: impl Serialize) -> T {
+    codec::decode(&encoded(&value)).expect("it is of that type")
+}
+
+#[test]
+fn what_barriers_are_told_is_written_as_the_document_shows() {
+    let turn = grant_of(2);
+    let passed: Passed = read((2, true, 0));
+    let status: BarrierStatus = read((3, 1, 7, ()));
+    Values::of("### `barrier`")
+        .show(&BarrierSpec::from(3))
+        .show(&Arrive { acts: true })
+        .show(&Ok::<_, Refusal>(Arrival::Act))
+        .show(&Ok::<_, Refusal>(Arrival::Passed(passed)))
+        .show(&Finish { turn })
+        .show(&Ok::<_, Refusal>(passed))
+        .show(&status)
         .and_no_more();
 }
