@@ -202,7 +202,7 @@ async fn inputs_of_one_message_are_handled_in_order() {
     assert_eq!(one.order(), [1, 2, 4, 3, 5]);
     assert_eq!(one.told(2), [Told::Fault(Fault::Withdrawn)]);
     let mut status = LockStatus::default();
-    (status.held, status.waiting) = (true, 0);
+    (status.held, status.depth) = (true, 1);
     assert_eq!(one.reply::<Status>(arbiter::id(1, 5)), Ok(status));
 }
 

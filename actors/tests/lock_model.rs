@@ -237,7 +237,7 @@ impl Reference for LockReference {
                 let waiting = u64::try_from(self.line.len()).expect("a short line");
                 let held = self.holder.is_some();
                 let mut status = LockStatus::default();
-                (status.held, status.waiting) = (held, waiting);
+                (status.held, status.depth, status.waiting) = (held, held.into(), waiting);
                 said.reply(id, LockTold::Status(status));
             }
         }
