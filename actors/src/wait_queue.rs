@@ -1,7 +1,7 @@
 //! A FIFO of parked calls that forgets any of them, or all of one session, without a scan.
 //!
-//! The parked values stand in a slab and are linked in order of arrival; an ordered index finds a
-//! call, and the calls of a session side by side. Push, pop and remove take O(log n) at the most.
+//! The parked values stand in a slab and are linked in order of arrival; an index finds a call, and
+//! the calls of a session side by side. Push, pop and remove take O(log n) at the most.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::{CallId, SessionId};
 #[derive(Debug)]
 pub struct WaitQueue<T> {
     nodes: Slab<Node<T>>,
-    index: BTreeMap<CallId, u32>,
+    index: Index,
     front: u32,
     back: u32,
 }
@@ -37,7 +37,7 @@ impl<T> Default for WaitQueue<T> {
     fn default() -> Self {
         Self {
             nodes: Slab::new(),
-            index: BTreeMap::new(),
+            index: Index::default(),
             front: NONE,
             back: NONE,
         }
@@ -88,16 +88,14 @@ impl<T> WaitQueue<T> {
     /// One parked call, wherever it stands.
     #[must_use]
     pub fn get(&self, id: CallId) -> Option<&T> {
-        let place = self.index.get(&id)?;
-        self.nodes.get(slot(*place)).map(|node| &node.parked)
+        let place = self.index.find(id, &self.nodes)?;
+        self.nodes.get(slot(place)).map(|node| &node.parked)
     }
 
     /// The same, to be changed.
     pub fn get_mut(&mut self, id: CallId) -> Option<&mut T> {
-        let place = self.index.get(&id)?;
-        self.nodes
-            .get_mut(slot(*place))
-            .map(|node| &mut node.parked)
+        let place = self.index.find(id, &self.nodes)?;
+        self.nodes.get_mut(slot(place)).map(|node| &mut node.parked)
     }
 
     /// Takes the call that has waited longest.
@@ -108,31 +106,16 @@ impl<T> WaitQueue<T> {
 
     /// Takes one call, wherever it stands.
     pub fn remove(&mut self, id: CallId) -> Option<T> {
-        let place = self.index.remove(&id)?;
-        let node = self.nodes.try_remove(slot(place))?;
-        match self.nodes.get_mut(slot(node.before)) {
-            Some(before) => before.behind = node.behind,
-            None => self.front = node.behind,
-        }
-        match self.nodes.get_mut(slot(node.behind)) {
-            Some(behind) => behind.before = node.before,
-            None => self.back = node.before,
-        }
-        if self.nodes.is_empty() {
-            self.give_memory_back();
-        }
-        Some(node.parked)
+        let place = self.index.remove(id, &self.nodes)?;
+        self.unlink(place)
     }
 
     /// Takes all calls of one session, in the order in which it made them.
     pub fn remove_session(&mut self, session: SessionId) -> Vec<T> {
-        let (least, greatest) = CallId::span(session);
-        let gone: Vec<CallId> = self
-            .index
-            .range(least..=greatest)
-            .map(|(id, _)| *id)
-            .collect();
-        gone.into_iter().filter_map(|id| self.remove(id)).collect()
+        let gone = self.index.remove_session(session);
+        gone.into_iter()
+            .filter_map(|place| self.unlink(place))
+            .collect()
     }
 
     /// The parked calls in order.
@@ -164,20 +147,101 @@ impl<T> WaitQueue<T> {
             Some(node) => node.before = place,
             None => self.back = place,
         }
-        self.index.insert(id, place);
+        self.index.insert(id, place, &self.nodes);
     }
 
-    /// A queue that was long once and is empty now should not keep its memory.
-    fn give_memory_back(&mut self) {
-        if self.nodes.capacity() > 64 {
-            *self = Self::default();
+    /// Takes a call out of the slab and the line, that is out of the index already.
+    fn unlink(&mut self, place: u32) -> Option<T> {
+        let node = self.nodes.try_remove(slot(place))?;
+        match self.nodes.get_mut(slot(node.before)) {
+            Some(before) => before.behind = node.behind,
+            None => self.front = node.behind,
         }
+        match self.nodes.get_mut(slot(node.behind)) {
+            Some(behind) => behind.before = node.before,
+            None => self.back = node.before,
+        }
+        // A queue that was long once and is empty now should not keep its memory.
+        if self.nodes.is_empty() && self.nodes.capacity() > 64 {
+            self.nodes = Slab::new();
+        }
+        Some(node.parked)
     }
 }
 
 /// A place in the slab; that of [`NONE`] holds nothing.
 const fn slot(place: u32) -> usize {
     place as usize
+}
+
+/// The places of the parked calls in the order of their ids, in runs of calls of one session: some
+/// five bytes a call, where a tree of all ids would take forty.
+///
+/// Invariant: a run is not empty, stands under an id that none of its calls is below, and ends
+/// before the next run begins.
+#[derive(Debug, Default)]
+struct Index(BTreeMap<CallId, Vec<u32>>);
+
+/// The most calls in a run.
+const RUN: usize = 64;
+
+impl Index {
+    fn find<T>(&self, id: CallId, nodes: &Slab<Node<T>>) -> Option<u32> {
+        let (_, run) = self.0.range(..=id).next_back()?;
+        let at = position(run, id, nodes).ok()?;
+        run.get(at).copied()
+    }
+
+    fn insert<T>(&mut self, id: CallId, place: u32, nodes: &Slab<Node<T>>) {
+        let run = self.0.range_mut(..=id).next_back();
+        let Some((_, run)) = run.filter(|(first, _)| first.session() == id.session()) else {
+            self.0.insert(id, vec![place]);
+            return;
+        };
+        let (Ok(at) | Err(at)) = position(run, id, nodes);
+        if run.len() < RUN {
+            run.insert(at, place);
+            return;
+        }
+        if at == run.len() {
+            // Sessions count up, so that most calls are the last of theirs: full runs stay full.
+            self.0.insert(id, vec![place]);
+            return;
+        }
+        let mut rest = run.split_off(RUN / 2);
+        let first = rest.first().and_then(|place| nodes.get(slot(*place)));
+        let first = first.map_or(id, |node| node.id);
+        match at.checked_sub(run.len()) {
+            Some(at) if at > 0 => rest.insert(at, place),
+            Some(_) | None => run.insert(at, place),
+        }
+        self.0.insert(first, rest);
+    }
+
+    fn remove<T>(&mut self, id: CallId, nodes: &Slab<Node<T>>) -> Option<u32> {
+        let (first, run) = self.0.range_mut(..=id).next_back()?;
+        let at = position(run, id, nodes).ok()?;
+        let (first, place) = (*first, run.remove(at));
+        if run.is_empty() {
+            self.0.remove(&first);
+        }
+        Some(place)
+    }
+
+    fn remove_session(&mut self, session: SessionId) -> Vec<u32> {
+        let (least, greatest) = CallId::span(session);
+        let theirs: Vec<CallId> = self.0.range(least..=greatest).map(|(id, _)| *id).collect();
+        let runs = theirs.iter().filter_map(|first| self.0.remove(first));
+        runs.flatten().collect()
+    }
+}
+
+/// Where a call is in a run, or would be.
+fn position<T>(run: &[u32], id: CallId, nodes: &Slab<Node<T>>) -> Result<usize, usize> {
+    run.binary_search_by(|place| match nodes.get(slot(*place)) {
+        Some(node) => node.id.cmp(&id),
+        None => std::cmp::Ordering::Greater,
+    })
 }
 
 #[cfg(test)]
@@ -233,6 +297,47 @@ mod tests {
         assert_eq!(queue.remove_session(SessionId::new(1)), [11, 12, 13]);
         assert!(queue.remove_session(SessionId::new(1)).is_empty());
         assert_eq!(order(&queue), [21, 31]);
+    }
+
+    #[test]
+    fn thousands_of_calls_are_found_in_any_order_of_coming_and_going() {
+        // A step that is prime to the number visits each once, in an order that jumps about.
+        const CALLS: u64 = 1000;
+        for (coming, going) in [(1, 1), (1, 377), (377, 1), (377, 611), (999, 1), (999, 999)] {
+            let mut queue = WaitQueue::new();
+            let order = |step: u64| (0..CALLS).map(move |n| n * step % CALLS);
+            for n in order(coming) {
+                queue.push(id(n % 3, n), n);
+            }
+            assert!(order(coming).eq(queue.iter().map(|(_, parked)| *parked)));
+            for n in order(going) {
+                assert_eq!(queue.get(id(n % 3, n)), Some(&n));
+                assert_eq!(queue.get(id((n + 1) % 3, n)), None);
+                assert_eq!(queue.remove(id(n % 3, n)), Some(n));
+                assert_eq!(queue.remove(id(n % 3, n)), None);
+            }
+            assert!(queue.is_empty() && queue.index.0.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_run_of_calls_is_never_long_nor_empty() {
+        let mut queue = WaitQueue::new();
+        for n in (1..=1000).rev().chain(2000..3000) {
+            queue.push_front(id(1, n), n);
+        }
+        for n in (1..3000).step_by(3) {
+            queue.remove(id(1, n));
+        }
+        let mut runs = queue.index.0.values();
+        assert!(runs.all(|run| (1..=RUN).contains(&run.len())));
+        assert_eq!(queue.remove_session(SessionId::new(1)).len(), queue_len());
+        assert!(queue.index.0.is_empty() && queue.is_empty());
+
+        fn queue_len() -> usize {
+            let came = (1..=1000).chain(2000..3000);
+            came.filter(|n| n % 3 != 1).count()
+        }
     }
 
     #[test]
