@@ -271,16 +271,19 @@ impl Serve<CountSleepers> for Condition {
     }
 }
 
+/// A call that sleeps.
+type Sleeper = Call<Result<Woken, Refusal>>;
+
 /// The sleeping calls, by wait set and in order.
 #[derive(Debug, Default)]
 struct Sleepers {
-    sets: BTreeMap<Rc<str>, WaitQueue<Call<Result<Woken, Refusal>>>>,
+    sets: BTreeMap<Rc<str>, WaitQueue<Sleeper>>,
     /// In which set each one sleeps.
     beds: BTreeMap<CallId, Rc<str>>,
 }
 
 impl Sleepers {
-    fn push(&mut self, set: &str, call: Call<Result<Woken, Refusal>>) {
+    fn push(&mut self, set: &str, call: Sleeper) {
         let known = self.sets.get_key_value(set).map(|(set, _)| Rc::clone(set));
         let set = known.unwrap_or_else(|| set.into());
         self.beds.insert(call.id(), Rc::clone(&set));
@@ -288,13 +291,13 @@ impl Sleepers {
     }
 
     /// Takes the one that has slept longest in a set.
-    fn pop(&mut self, set: &str) -> Option<(Rc<str>, Call<Result<Woken, Refusal>>)> {
+    fn pop(&mut self, set: &str) -> Option<(Rc<str>, Sleeper)> {
         let call = self.sets.get_mut(set)?.pop_front()?;
         let set = self.left(call.id())?;
         Some((set, call))
     }
 
-    fn remove(&mut self, id: CallId) -> Option<Call<Result<Woken, Refusal>>> {
+    fn remove(&mut self, id: CallId) -> Option<Sleeper> {
         let call = self.sets.get_mut(self.beds.get(&id)?)?.remove(id)?;
         self.left(id);
         Some(call)
