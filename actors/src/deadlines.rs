@@ -1,38 +1,140 @@
 //! One ordered table of deadlines an arbiter: the only file with timers.
 //!
 //! A timer of its own for every waiting call would make each later message to its actor slower;
-//! here a deadline costs two tree entries, and one task sleeps until the earliest.
+//! here a deadline costs an entry of some fifty bytes, and one task sleeps until the earliest.
 //!
 //! Invariant: a deadline only asks. Its host decides, in a turn of its own, whether the call was
 //! answered before; so a call gets its answer or a timeout, never both.
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap},
+    cmp::Reverse,
+    collections::BinaryHeap,
     fmt,
     rc::Rc,
     time::{Duration, Instant},
 };
 
+use slab::Slab;
 use tokio::{sync::Notify, time};
 
-use crate::{CallId, Input, Inputs, Mailbox};
+use crate::{CallId, Input, Inputs, Mailbox, index::Index};
 
 /// The deadlines of all calls that wait on this arbiter. A handle: clones share the table.
 #[derive(Clone)]
 pub struct Deadlines(Rc<Shared>);
 
 struct Shared {
+    /// What the times of the table count from.
+    epoch: Instant,
     table: RefCell<Table>,
     /// Told when a deadline is entered that is earlier than all others.
     earlier: Notify,
 }
 
+/// What the table knows.
 #[derive(Default)]
 struct Table {
-    by_time: BTreeMap<(Instant, CallId), Mailbox>,
-    /// Also the calls whose host has been asked and has not decided yet.
-    by_call: HashMap<CallId, Instant>,
+    entries: Slab<Entry>,
+    /// The entries by their calls.
+    index: Index,
+    /// The entries by time, in nanoseconds; among them some whose call was answered since.
+    times: BinaryHeap<Reverse<Due>>,
+    hosts: Slab<Desk>,
+    /// How many entries there have been.
+    turns: u32,
+}
+
+/// A call that waits; or whose host has been asked, and has not decided yet.
+struct Entry {
+    id: CallId,
+    host: u32,
+    turn: u32,
+}
+
+/// When an entry is due. The turn tells it from others that had its place before and will have it.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    at: u64,
+    place: u32,
+    turn: u32,
+}
+
+/// A host with calls that have deadlines.
+#[derive(Default)]
+struct Desk {
+    /// Kept while any of its calls waits.
+    mailbox: Option<Mailbox>,
+    waiting: u32,
+}
+
+/// A host's place in the table.
+pub(crate) struct Seat {
+    deadlines: Deadlines,
+    host: u32,
+}
+
+/// A place in a slab, as it is written.
+fn narrow(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX)
+}
+
+/// The same, as it is looked up.
+const fn wide(place: u32) -> usize {
+    place as usize
+}
+
+impl Table {
+    /// Takes out the entry of a call.
+    fn remove(&mut self, id: CallId) -> bool {
+        let entries = &self.entries;
+        let id_at = |place| entries.get(wide(place)).map(|entry| entry.id);
+        let Some(place) = self.index.remove(id, id_at) else {
+            return false;
+        };
+        let Some(entry) = self.entries.try_remove(wide(place)) else {
+            return false;
+        };
+        if let Some(desk) = self.hosts.get_mut(wide(entry.host)) {
+            desk.waiting -= 1;
+            if desk.waiting == 0 {
+                desk.mailbox = None;
+            }
+        }
+        self.tidy_up();
+        true
+    }
+
+    fn insert(&mut self, id: CallId, at: u64, host: u32) {
+        let turn = self.turns;
+        self.turns = turn.wrapping_add(1);
+        let place = narrow(self.entries.insert(Entry { id, host, turn }));
+        let entries = &self.entries;
+        let id_at = |place| entries.get(wide(place)).map(|entry| entry.id);
+        self.index.insert(id, place, id_at);
+        self.times.push(Reverse(Due { at, place, turn }));
+    }
+
+    /// The entry that is due at a time, unless its call was answered.
+    fn entry(&self, due: &Due) -> Option<&Entry> {
+        let entry = self.entries.get(wide(due.place))?;
+        (entry.turn == due.turn).then_some(entry)
+    }
+
+    /// Forgets the times of calls that were answered, once they are more than the others.
+    fn tidy_up(&mut self) {
+        if self.times.len() > 64 && self.times.len() / 2 > self.entries.len() {
+            let entries = &self.entries;
+            self.times.retain(|Reverse(due)| {
+                let entry = entries.get(wide(due.place));
+                entry.is_some_and(|entry| entry.turn == due.turn)
+            });
+            self.times.shrink_to(64);
+        }
+        if self.entries.is_empty() && self.entries.capacity() > 64 {
+            self.entries = Slab::new();
+        }
+    }
 }
 
 impl Default for Deadlines {
@@ -46,49 +148,38 @@ impl Deadlines {
     #[must_use]
     pub fn new() -> Self {
         Self(Rc::new(Shared {
+            epoch: Instant::now(),
             table: RefCell::default(),
             earlier: Notify::new(),
         }))
     }
 
-    /// Enters a call that is to be expired once `timeout` is over. One too long to be counted
-    /// never ends.
-    pub(crate) fn enter(&self, id: CallId, timeout: Duration, mailbox: Mailbox) {
-        let Some(at) = Instant::now().checked_add(timeout) else {
-            return;
-        };
-        let mut table = self.0.table.borrow_mut();
-        let earliest = table
-            .by_time
-            .first_key_value()
-            .is_none_or(|((first, _), _)| at < *first);
-        table.by_time.insert((at, id), mailbox);
-        table.by_call.insert(id, at);
-        if earliest {
-            self.0.earlier.notify_one();
+    /// Gives a host its place in the table.
+    pub(crate) fn seat(&self) -> Seat {
+        let host = narrow(self.0.table.borrow_mut().hosts.insert(Desk::default()));
+        Seat {
+            deadlines: self.clone(),
+            host,
         }
     }
 
     /// Strikes out a call that was answered.
     pub(crate) fn answered(&self, id: CallId) {
         let mut table = self.0.table.borrow_mut();
-        if table.by_call.is_empty() {
-            return;
-        }
-        if let Some(at) = table.by_call.remove(&id) {
-            table.by_time.remove(&(at, id));
+        if !table.entries.is_empty() {
+            table.remove(id);
         }
     }
 
     /// Whether the call that is to expire waits still, asked once by its host.
     pub(crate) fn decide(&self, id: CallId) -> bool {
-        self.0.table.borrow_mut().by_call.remove(&id).is_some()
+        self.0.table.borrow_mut().remove(id)
     }
 
     /// Asks hosts to expire calls, each at its time, for ever.
     pub async fn run(self) {
         loop {
-            let earliest = self.ask_due(Instant::now());
+            let earliest = self.ask_due();
             let earlier = self.0.earlier.notified();
             match earliest {
                 Some(at) => {
@@ -100,23 +191,69 @@ impl Deadlines {
     }
 
     /// Asks the hosts of all calls that are due, and returns when the next one is.
-    fn ask_due(&self, now: Instant) -> Option<Instant> {
+    fn ask_due(&self) -> Option<Instant> {
+        let now = self.nanos_at(Instant::now());
         let mut table = self.0.table.borrow_mut();
         loop {
-            let entry = table.by_time.first_entry()?;
-            let (at, id) = *entry.key();
-            if at > now {
-                return Some(at);
+            let Reverse(due) = table.times.peek()?;
+            if due.at > now {
+                return Some(self.0.epoch + Duration::from_nanos(due.at));
             }
-            entry.remove().do_send(Inputs::One(Input::Expire(id)));
+            let asked = table.entry(due).map(|entry| (entry.id, entry.host));
+            table.times.pop();
+            if let Some((id, host)) = asked
+                && let Some(desk) = table.hosts.get(wide(host))
+                && let Some(mailbox) = &desk.mailbox
+            {
+                mailbox.do_send(Inputs::One(Input::Expire(id)));
+            }
         }
+    }
+
+    fn nanos_at(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.0.epoch);
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Seat {
+    /// Enters a call that is to be expired once `timeout` is over. One too long to be counted
+    /// never ends.
+    pub(crate) fn enter(&self, id: CallId, timeout: Duration, mailbox: impl FnOnce() -> Mailbox) {
+        let Some(at) = Instant::now().checked_add(timeout) else {
+            return;
+        };
+        let at = self.deadlines.nanos_at(at);
+        let mut table = self.deadlines.0.table.borrow_mut();
+        let Some(desk) = table.hosts.get_mut(wide(self.host)) else {
+            return;
+        };
+        desk.waiting += 1;
+        desk.mailbox.get_or_insert_with(mailbox);
+        let earliest = table.times.peek().is_none_or(|Reverse(due)| at < due.at);
+        table.insert(id, at, self.host);
+        if earliest {
+            self.deadlines.0.earlier.notify_one();
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // No call waits at a host that is dropped: the table would have kept it.
+        self.deadlines
+            .0
+            .table
+            .borrow_mut()
+            .hosts
+            .try_remove(wide(self.host));
     }
 }
 
 impl fmt::Debug for Deadlines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Deadlines")
-            .field(&self.0.table.borrow().by_call.len())
+            .field(&self.0.table.borrow().entries.len())
             .finish()
     }
 }

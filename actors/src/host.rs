@@ -16,7 +16,9 @@ use std::{
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
 use tokio_util::bytes::Bytes;
 
-use crate::{CallId, Fault, Operations, Peer, Primitive, Refusal, SessionId, Shell};
+use crate::{
+    CallId, Fault, Operations, Peer, Primitive, Refusal, SessionId, Shell, deadlines::Seat,
+};
 
 /// A call as it came over the wire.
 #[derive(Debug)]
@@ -103,6 +105,8 @@ pub struct Host<P> {
     /// Who has opened the object, and under which number.
     openers: BTreeMap<SessionId, u32>,
     shell: Rc<Shell>,
+    /// Where the deadlines of its calls are kept, once it had one.
+    seat: Option<Seat>,
 }
 
 impl<P: Primitive> Host<P> {
@@ -114,6 +118,7 @@ impl<P: Primitive> Host<P> {
             operations,
             openers: BTreeMap::new(),
             shell,
+            seat: None,
         }
     }
 
@@ -263,9 +268,9 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
                 return;
             }
             if let Some((id, timeout)) = self.turn(now, input) {
-                self.shell
-                    .deadlines()
-                    .enter(id, timeout, context.address().recipient());
+                let seat = || self.shell.deadlines().seat();
+                let seat = self.seat.get_or_insert_with(seat);
+                seat.enter(id, timeout, || context.address().recipient());
             }
         };
         match inputs {

@@ -8,7 +8,7 @@
 //! | [`Primitive`], [`Operation`], [`Serve`] | what a kind is | nothing else |
 //! | [`Call`], [`CallId`], [`Outbox`] | one call and its answer, the pure side | codec |
 //! | [`Operations`] | number on the wire to typed call | primitive, call, codec |
-//! | [`WaitQueue`] | parked calls in order | call ids |
+//! | [`WaitQueue`], `Index` | parked calls in order, and how one is found | call ids |
 //! | [`sync`], [`data`] | the built-in kinds, pure state machines | all of the above |
 //! | `Host`, `Input`, `Mailbox`, `Shell` | the actor round a primitive | all of the above |
 //! | `Deadlines` | when a parked call has waited long enough | mailboxes |
@@ -26,6 +26,7 @@ pub mod data;
 mod deadlines;
 mod fault;
 mod host;
+mod index;
 mod operations;
 mod primitive;
 mod shell;

@@ -3,11 +3,9 @@
 //! The parked values stand in a slab and are linked in order of arrival; an index finds a call, and
 //! the calls of a session side by side. Push, pop and remove take O(log n) at the most.
 
-use std::collections::BTreeMap;
-
 use slab::Slab;
 
-use crate::{CallId, SessionId};
+use crate::{CallId, SessionId, index::Index};
 
 /// Parked calls in order of arrival, each with what its kind wants to keep of it.
 #[derive(Debug)]
@@ -88,13 +86,13 @@ impl<T> WaitQueue<T> {
     /// One parked call, wherever it stands.
     #[must_use]
     pub fn get(&self, id: CallId) -> Option<&T> {
-        let place = self.index.find(id, &self.nodes)?;
+        let place = self.index.find(id, id_in(&self.nodes))?;
         self.nodes.get(slot(place)).map(|node| &node.parked)
     }
 
     /// The same, to be changed.
     pub fn get_mut(&mut self, id: CallId) -> Option<&mut T> {
-        let place = self.index.find(id, &self.nodes)?;
+        let place = self.index.find(id, id_in(&self.nodes))?;
         self.nodes.get_mut(slot(place)).map(|node| &mut node.parked)
     }
 
@@ -106,7 +104,7 @@ impl<T> WaitQueue<T> {
 
     /// Takes one call, wherever it stands.
     pub fn remove(&mut self, id: CallId) -> Option<T> {
-        let place = self.index.remove(id, &self.nodes)?;
+        let place = self.index.remove(id, id_in(&self.nodes))?;
         self.unlink(place)
     }
 
@@ -147,7 +145,7 @@ impl<T> WaitQueue<T> {
             Some(node) => node.before = place,
             None => self.back = place,
         }
-        self.index.insert(id, place, &self.nodes);
+        self.index.insert(id, place, id_in(&self.nodes));
     }
 
     /// Takes a call out of the slab and the line, that is out of the index already.
@@ -169,79 +167,14 @@ impl<T> WaitQueue<T> {
     }
 }
 
+/// How the index reads which call stands at a place.
+fn id_in<T>(nodes: &Slab<Node<T>>) -> impl Fn(u32) -> Option<CallId> {
+    |place| nodes.get(slot(place)).map(|node| node.id)
+}
+
 /// A place in the slab; that of [`NONE`] holds nothing.
 const fn slot(place: u32) -> usize {
     place as usize
-}
-
-/// The places of the parked calls in the order of their ids, in runs of calls of one session: some
-/// five bytes a call, where a tree of all ids would take forty.
-///
-/// Invariant: a run is not empty, stands under an id that none of its calls is below, and ends
-/// before the next run begins.
-#[derive(Debug, Default)]
-struct Index(BTreeMap<CallId, Vec<u32>>);
-
-/// The most calls in a run.
-const RUN: usize = 64;
-
-impl Index {
-    fn find<T>(&self, id: CallId, nodes: &Slab<Node<T>>) -> Option<u32> {
-        let (_, run) = self.0.range(..=id).next_back()?;
-        let at = position(run, id, nodes).ok()?;
-        run.get(at).copied()
-    }
-
-    fn insert<T>(&mut self, id: CallId, place: u32, nodes: &Slab<Node<T>>) {
-        let run = self.0.range_mut(..=id).next_back();
-        let Some((_, run)) = run.filter(|(first, _)| first.session() == id.session()) else {
-            self.0.insert(id, vec![place]);
-            return;
-        };
-        let (Ok(at) | Err(at)) = position(run, id, nodes);
-        if run.len() < RUN {
-            run.insert(at, place);
-            return;
-        }
-        if at == run.len() {
-            // Sessions count up, so that most calls are the last of theirs: full runs stay full.
-            self.0.insert(id, vec![place]);
-            return;
-        }
-        let mut rest = run.split_off(RUN / 2);
-        let first = rest.first().and_then(|place| nodes.get(slot(*place)));
-        let first = first.map_or(id, |node| node.id);
-        match at.checked_sub(run.len()) {
-            Some(at) if at > 0 => rest.insert(at, place),
-            Some(_) | None => run.insert(at, place),
-        }
-        self.0.insert(first, rest);
-    }
-
-    fn remove<T>(&mut self, id: CallId, nodes: &Slab<Node<T>>) -> Option<u32> {
-        let (first, run) = self.0.range_mut(..=id).next_back()?;
-        let at = position(run, id, nodes).ok()?;
-        let (first, place) = (*first, run.remove(at));
-        if run.is_empty() {
-            self.0.remove(&first);
-        }
-        Some(place)
-    }
-
-    fn remove_session(&mut self, session: SessionId) -> Vec<u32> {
-        let (least, greatest) = CallId::span(session);
-        let theirs: Vec<CallId> = self.0.range(least..=greatest).map(|(id, _)| *id).collect();
-        let runs = theirs.iter().filter_map(|first| self.0.remove(first));
-        runs.flatten().collect()
-    }
-}
-
-/// Where a call is in a run, or would be.
-fn position<T>(run: &[u32], id: CallId, nodes: &Slab<Node<T>>) -> Result<usize, usize> {
-    run.binary_search_by(|place| match nodes.get(slot(*place)) {
-        Some(node) => node.id.cmp(&id),
-        None => std::cmp::Ordering::Greater,
-    })
 }
 
 #[cfg(test)]
@@ -316,27 +249,7 @@ mod tests {
                 assert_eq!(queue.remove(id(n % 3, n)), Some(n));
                 assert_eq!(queue.remove(id(n % 3, n)), None);
             }
-            assert!(queue.is_empty() && queue.index.0.is_empty());
-        }
-    }
-
-    #[test]
-    fn a_run_of_calls_is_never_long_nor_empty() {
-        let mut queue = WaitQueue::new();
-        for n in (1..=1000).rev().chain(2000..3000) {
-            queue.push_front(id(1, n), n);
-        }
-        for n in (1..3000).step_by(3) {
-            queue.remove(id(1, n));
-        }
-        let mut runs = queue.index.0.values();
-        assert!(runs.all(|run| (1..=RUN).contains(&run.len())));
-        assert_eq!(queue.remove_session(SessionId::new(1)).len(), queue_len());
-        assert!(queue.index.0.is_empty() && queue.is_empty());
-
-        fn queue_len() -> usize {
-            let came = (1..=1000).chain(2000..3000);
-            came.filter(|n| n % 3 != 1).count()
+            assert!(queue.is_empty() && queue.front().is_none());
         }
     }
 
