@@ -95,6 +95,16 @@ impl From<Option<Duration>> for Deadline {
     }
 }
 
+/// With so many calls in flight, frames are gathered: one write of many costs both sides far less
+/// than many of one.
+const CROWD: usize = 16;
+
+/// More bytes than this are not gathered.
+const BATCH_BYTES: usize = 1 << 15;
+
+/// How long gathered frames may wait for a runtime that stands still.
+const GATHERING: Duration = Duration::from_millis(1);
+
 /// How much a driver reads at a time.
 const CHUNK_BYTES: usize = 1 << 14;
 
@@ -242,6 +252,17 @@ impl Connection {
         }
         wire::append(&mut state.outgoing, request, self.frame_bytes)
             .map_err(|error| CallError::Fault(Fault::BadArguments(error.to_string())))?;
+        if state.in_flight.len() < CROWD || state.unsent() > BATCH_BYTES {
+            self.flush(state);
+        } else if !mem::replace(&mut state.is_gathering, true) {
+            self.gather(state);
+        }
+        Ok(())
+    }
+
+    /// Writes what the socket takes of all that waits.
+    fn flush(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        state.is_gathering = false;
         let flushed = state.flush(|bytes| match self.socket.try_write(bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             written => Poll::Ready(written),
@@ -252,7 +273,32 @@ impl Connection {
             Poll::Ready(Err(error)) => self.end_after_last_words(&error.to_string()),
             Poll::Pending => self.flush_later(),
         }
-        Ok(())
+    }
+
+    /// Leaves frames to be written together: by the driver, once all tasks that are ready have had
+    /// their turn, or by the background, should the caller's runtime stand still.
+    fn gather(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        state.gathered += 1;
+        let is_watched = mem::replace(&mut state.is_watched, true);
+        drop(state);
+        if let Ok(reader) = self.attach() {
+            reader.wakers.driver.wake();
+        }
+        if !is_watched {
+            drop(background().spawn(connect::flush_leftovers(Arc::downgrade(self))));
+        }
+    }
+
+    fn is_gathering(&self) -> bool {
+        lock(&self.state).is_gathering
+    }
+
+    /// Writes what was gathered, if anything was.
+    fn flush_gathered(self: &Arc<Self>) {
+        let state = lock(&self.state);
+        if state.is_gathering {
+            self.flush(state);
+        }
     }
 
     /// Has the background write what the socket did not take: the caller's runtime may stand still.

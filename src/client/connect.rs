@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::bytes::Bytes;
 
-use super::{CHUNK_BYTES, Connection, Receiver, lock};
+use super::{CHUNK_BYTES, Connection, GATHERING, Receiver, lock};
 use crate::{
     Address, CallError,
     address::own_uid,
@@ -213,6 +213,27 @@ pub(super) async fn flush(connection: Weak<Connection>) {
         Poll::Ready(())
     })
     .await;
+}
+
+/// Writes gathered frames whose driver does not, for as long as there are new ones.
+pub(super) async fn flush_leftovers(connection: Weak<Connection>) {
+    loop {
+        let Some(gathered) = connection.upgrade().map(|used| lock(&used.state).gathered) else {
+            return;
+        };
+        tokio::time::sleep(GATHERING).await;
+        let Some(connection) = connection.upgrade() else {
+            return;
+        };
+        let mut state = lock(&connection.state);
+        if state.gathered == gathered {
+            state.is_watched = false;
+            if state.is_gathering {
+                connection.flush(state);
+            }
+            return;
+        }
+    }
 }
 
 /// Writes what is left to be written over a connection that nobody uses any more, and ends it.

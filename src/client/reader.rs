@@ -183,13 +183,22 @@ impl Drop for Attachment {
 /// Reads for a connection on one runtime when no caller does, until the connection or the runtime
 /// ends.
 async fn drive(attachment: Attachment, reader: Arc<Reader>) {
+    let mut has_stepped_back = false;
     future::poll_fn(|task| {
         reader.wakers.driver.register(task.waker());
         // Not kept from one turn to the next: the connection ends with its last user.
-        match attachment.connection.upgrade() {
-            Some(connection) => connection.poll_drain(&reader),
-            None => Poll::Ready(()),
+        let Some(connection) = attachment.connection.upgrade() else {
+            return Poll::Ready(());
+        };
+        if !has_stepped_back && connection.is_gathering() {
+            // Those who are ready have more to write.
+            has_stepped_back = true;
+            task.waker().wake_by_ref();
+            return Poll::Pending;
         }
+        has_stepped_back = false;
+        connection.flush_gathered();
+        connection.poll_drain(&reader)
     })
     .await;
 }

@@ -26,6 +26,12 @@ pub(super) struct State {
     pub(super) sent: usize,
     /// Whether the background writes them.
     pub(super) is_flushing: bool,
+    /// Whether they wait for the driver to write them together.
+    pub(super) is_gathering: bool,
+    /// How often they were gathered.
+    pub(super) gathered: u64,
+    /// Whether the background looks after those.
+    pub(super) is_watched: bool,
     pub(super) last_seq: u64,
     pub(super) in_flight: HashMap<u64, oneshot::Sender<Answer>>,
     /// The objects that are open, by kind and name.
@@ -120,6 +126,11 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// How many bytes wait to be written.
+    pub(super) fn unsent(&self) -> usize {
+        self.outgoing.len() - self.sent
     }
 
     /// Writes what waits, as far as it is taken.

@@ -96,6 +96,33 @@ async fn a_thousand_calls_of_many_threads_are_all_answered() {
     }
 }
 
+#[tokio::test]
+async fn the_calls_of_a_crowd_go_out_also_when_their_runtime_stands_still() {
+    let (connection, mut manager) = connected().await;
+    let (leave, stay) = std::sync::mpsc::channel::<()>();
+    let crowd = std::thread::spawn(move || {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut calls: Vec<_> = (0..2 * CROWD)
+                .map(|_| Box::pin(call(&connection)))
+                .collect();
+            for call in &mut calls {
+                assert!(futures::poll!(call).is_pending());
+            }
+            connection.cast(2, 3, &[0x90]);
+            // No driver runs here for as long as this waits.
+            let _ = stay.recv();
+        });
+    });
+    for _ in 0..2 * CROWD {
+        patiently(hear_call(&mut manager)).await;
+    }
+    let frame = patiently(manager.hear()).await.expect("a cast");
+    assert!(matches!(codec::decode(&frame), Ok(Request::Cast { .. })));
+    drop(leave);
+    crowd.join().unwrap();
+}
+
 #[test]
 fn a_connection_outlives_the_runtime_that_it_was_made_on() {
     let runtime = || Builder::new_current_thread().enable_all().build().unwrap();
