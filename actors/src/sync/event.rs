@@ -133,3 +133,108 @@ impl Serve<Look> for Event {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Bench, Fault};
+
+    fn bench() -> Bench<Event> {
+        Bench::new(()).unwrap()
+    }
+
+    fn waited(bench: &Bench<Event>, id: CallId) -> Option<Result<u64, Refusal>> {
+        bench
+            .reply::<WaitSet>(id)
+            .map(|waited| waited.expect("no fault"))
+    }
+
+    #[test]
+    fn set_completes_all_who_wait_even_if_clear_follows_at_once() {
+        let mut bench = bench();
+        let waiting: Vec<CallId> = (1..=8)
+            .map(|session| bench.call(session, WaitSet { since: None }))
+            .collect();
+        assert!(waiting.iter().all(|id| !bench.is_answered(*id)));
+        bench.call(9, Set);
+        bench.call(9, Clear);
+        assert!(waiting.iter().all(|id| waited(&bench, *id) == Some(Ok(1))));
+        let late = bench.call(1, WaitSet { since: None });
+        assert!(!bench.is_answered(late));
+    }
+
+    #[test]
+    fn who_waits_is_completed_in_the_order_of_arrival() {
+        let mut bench = bench();
+        let waiting: Vec<u64> = [3, 1, 2]
+            .map(|session| bench.call(session, WaitSet { since: None }).seq())
+            .into();
+        let set = bench.call(4, Set).seq();
+        assert_eq!(bench.order()[1..], waiting);
+        assert_eq!(bench.order()[0], set);
+    }
+
+    #[test]
+    fn an_event_that_is_set_is_not_waited_for() {
+        let mut bench = bench();
+        bench.call(1, Set);
+        let at_once = bench.call(2, WaitSet { since: None });
+        assert_eq!(waited(&bench, at_once), Some(Ok(1)));
+    }
+
+    #[test]
+    fn pulse_between_two_calls_is_not_missed() {
+        let mut bench = bench();
+        bench.call(1, Set);
+        bench.call(1, Clear);
+        let since_before = bench.call(2, WaitSet { since: Some(0) });
+        assert_eq!(waited(&bench, since_before), Some(Ok(1)));
+        let since_then = bench.call(2, WaitSet { since: Some(1) });
+        assert_eq!(waited(&bench, since_then), None);
+        bench.call(1, Set);
+        assert_eq!(waited(&bench, since_then), Some(Ok(2)));
+    }
+
+    #[test]
+    fn waiting_since_a_generation_waits_for_the_next_set_while_the_flag_is_up() {
+        let mut bench = bench();
+        bench.call(1, Set);
+        let next = bench.call(2, WaitSet { since: Some(1) });
+        assert!(!bench.is_answered(next));
+        bench.call(1, Set);
+        assert_eq!(waited(&bench, next), Some(Ok(2)));
+    }
+
+    #[test]
+    fn a_generation_that_has_not_been_is_refused_with_what_is_allowed() {
+        let mut bench = bench();
+        bench.call(1, Set);
+        let future = bench.call(2, WaitSet { since: Some(2) });
+        let Some(Err(Refusal::Invalid(why))) = waited(&bench, future) else {
+            panic!("it was not refused");
+        };
+        assert!(why.contains("from 0 to 1, not 2"), "{why}");
+    }
+
+    #[test]
+    fn who_is_withdrawn_too_late_or_dead_waits_no_longer() {
+        let mut bench = bench();
+        let withdrawn = bench.call(1, WaitSet { since: None });
+        let late = bench.call_timeout(2, WaitSet { since: None }, Duration::from_secs(1));
+        bench.call(3, WaitSet { since: None });
+        bench.withdraw(withdrawn);
+        bench.advance(Duration::from_secs(2));
+        bench.hang_up(3);
+        assert_eq!(
+            [withdrawn, late].map(|id| bench.reply::<WaitSet>(id)),
+            [Some(Err(Fault::Withdrawn)), Some(Err(Fault::TimedOut))]
+        );
+        let look = bench.call(4, Look);
+        let status = bench.reply::<Look>(look).unwrap().unwrap();
+        assert_eq!(status, EventStatus::default());
+        bench.call(4, Set);
+        assert_eq!([withdrawn, late].map(|id| bench.times_answered(id)), [1, 1]);
+    }
+}

@@ -124,3 +124,160 @@ impl Serve<AdoptAs> for ReentrantLock {
         self.0.hand_over(grant, Entry { owner, call });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Bench, sync::LockStatus};
+
+    /// Two owners of every session.
+    const ME: AcquireAs = AcquireAs { owner: 1 };
+    const OTHER: AcquireAs = AcquireAs { owner: 2 };
+
+    fn bench() -> Bench<ReentrantLock> {
+        Bench::new(()).unwrap()
+    }
+
+    fn granted(bench: &Bench<ReentrantLock>, id: CallId) -> Granted {
+        let granted = bench.reply::<AcquireAs>(id).expect("answered");
+        granted.expect("no fault").expect("no refusal")
+    }
+
+    fn release(bench: &mut Bench<ReentrantLock>, grant: CallId) -> Result<(), Refusal> {
+        let id = bench.call(9, Release { grant });
+        bench.reply::<Release>(id).unwrap().unwrap()
+    }
+
+    fn adopt(
+        bench: &mut Bench<ReentrantLock>,
+        session: u64,
+        grant: CallId,
+    ) -> (CallId, Result<Granted, Refusal>) {
+        let id = bench.call(session, AdoptAs { grant, owner: 1 });
+        (id, bench.reply::<AdoptAs>(id).unwrap().unwrap())
+    }
+
+    fn status(bench: &mut Bench<ReentrantLock>) -> LockStatus {
+        let id = bench.call(9, Status);
+        bench.reply::<Status>(id).unwrap().unwrap()
+    }
+
+    #[test]
+    fn owner_enters_again_before_all_who_wait() {
+        let mut bench = bench();
+        let first = bench.call(1, ME);
+        let waiting = bench.call(1, OTHER);
+        let again = bench.call(1, ME);
+        assert!(bench.is_answered(again) && !bench.is_answered(waiting));
+        let LockStatus { depth, waiting, .. } = status(&mut bench);
+        assert_eq!((depth, waiting), (2, 1));
+        assert_eq!(granted(&bench, first).fence, granted(&bench, again).fence);
+    }
+
+    #[test]
+    fn the_same_number_of_another_session_is_another_owner() {
+        let mut bench = bench();
+        bench.call(1, ME);
+        let other = bench.call(2, ME);
+        assert!(!bench.is_answered(other));
+    }
+
+    #[test]
+    fn lock_is_free_once_the_last_entry_is_released_in_whatever_order() {
+        for order in [
+            [0, 1, 2],
+            [0, 2, 1],
+            [1, 0, 2],
+            [1, 2, 0],
+            [2, 0, 1],
+            [2, 1, 0],
+        ] {
+            let mut bench = bench();
+            let entries = [(); 3].map(|()| bench.call(1, ME));
+            let next = bench.call(2, ME);
+            for place in order {
+                assert!(!bench.is_answered(next));
+                assert_eq!(release(&mut bench, entries[place]), Ok(()));
+                assert_eq!(release(&mut bench, entries[place]), Err(Refusal::NotHeld));
+            }
+            assert!(granted(&bench, next).fence > granted(&bench, entries[0]).fence);
+        }
+    }
+
+    #[test]
+    fn owner_that_is_too_deep_is_refused_and_as_deep_as_before() {
+        let mut bench = bench();
+        let entries: Vec<CallId> = (0..65_536).map(|_| bench.call(1, ME)).collect();
+        let too_deep = bench.call(1, ME);
+        let refusal = Refusal::TooDeep { most: 65_536 };
+        assert_eq!(bench.reply::<AcquireAs>(too_deep), Some(Ok(Err(refusal))));
+        assert_eq!(status(&mut bench).depth, 65_536);
+        assert_eq!(release(&mut bench, too_deep), Err(Refusal::NotHeld));
+        assert_eq!(release(&mut bench, entries[7]), Ok(()));
+        let again = bench.call(1, ME);
+        granted(&bench, again);
+    }
+
+    #[test]
+    fn withdrawn_entry_undoes_itself_alone() {
+        let mut bench = bench();
+        let [first, second] = [(); 2].map(|()| bench.call(1, ME));
+        bench.withdraw(first);
+        assert_eq!(status(&mut bench).depth, 1);
+        assert_eq!(release(&mut bench, first), Err(Refusal::NotHeld));
+        bench.withdraw(second);
+        assert!(!status(&mut bench).held);
+    }
+
+    #[test]
+    fn hold_is_handed_on_once_its_owner_is_inside_once() {
+        let mut bench = bench();
+        let [first, second] = [(); 2].map(|()| bench.call(1, ME));
+        let refusal = Err(Refusal::StillInside { entries: 2 });
+        assert_eq!(adopt(&mut bench, 2, second).1, refusal);
+        assert!(!bench.is_revoked(second));
+        assert_eq!(release(&mut bench, first), Ok(()));
+        let (heir, adopted) = adopt(&mut bench, 2, second);
+        assert!(adopted.unwrap().fence > granted(&bench, second).fence);
+        assert!(bench.is_revoked(second));
+        let [former, again] = [1, 2].map(|session| bench.call(session, ME));
+        assert!(!bench.is_answered(former), "it is no longer the owner");
+        granted(&bench, again);
+        assert_eq!(release(&mut bench, heir), Ok(()));
+        assert_eq!(release(&mut bench, again), Ok(()));
+        granted(&bench, former);
+    }
+
+    #[test]
+    fn force_unlock_revokes_every_entry() {
+        let mut bench = bench();
+        let entries = [(); 3].map(|()| bench.call(1, ME));
+        let next = bench.call(2, ME);
+        bench.call(3, ForceUnlock);
+        assert!(entries.iter().all(|entry| bench.is_revoked(*entry)));
+        granted(&bench, next);
+        assert_eq!(
+            entries.map(|entry| release(&mut bench, entry).is_ok()),
+            [false; 3]
+        );
+    }
+
+    #[test]
+    fn dead_owner_leaves_all_its_entries_and_the_next_is_told() {
+        let mut bench = bench();
+        let first = bench.call(1, ME);
+        bench.call(1, ME);
+        bench.call(1, OTHER);
+        let next = bench.call(2, ME);
+        bench.advance(Duration::from_secs(2));
+        bench.hang_up(1);
+        let left = granted(&bench, next).abandoned.expect("marked");
+        assert_eq!(
+            (left.held, left.fence),
+            (Duration::from_secs(2), granted(&bench, first).fence)
+        );
+        assert_eq!(status(&mut bench).depth, 1);
+    }
+}
