@@ -3,55 +3,25 @@
 //! A schedule knows sessions, calls and time, but no kind. It is drawn from one seed, so a failure
 //! is run again, step by step, with `LOCKKEEPER_SEED=<seed>`.
 
-use std::{
-    collections::BTreeMap,
-    env,
-    fmt::Debug,
-    panic::{self, AssertUnwindSafe},
-    time::Duration,
-};
+pub(crate) mod seeds;
+
+use std::{fmt::Debug, time::Duration};
 
 use lockkeeper_actors::{Bench, CallId, Operation, Serve, SessionId};
 use rand::{Rng, SeedableRng, rngs::StdRng};
-
-/// How often each thing occurred in all schedules of a test.
-#[derive(Debug, Default)]
-pub(crate) struct Tally(BTreeMap<&'static str, u64>);
-
-impl Tally {
-    pub(crate) fn note(&mut self, what: &'static str) {
-        *self.0.entry(what).or_default() += 1;
-    }
-}
+pub(crate) use seeds::Tally;
 
 /// Runs a test over many schedules, and fails it as well when something that it is about has
-/// never occurred: a test that misses its subject can't fail.
+/// never occurred.
 pub(crate) fn each_seed(
     test: &str,
     schedules: u64,
     must_occur: &[&'static str],
     run: impl Fn(Schedule, &mut Tally),
 ) {
-    let only: Option<u64> = env::var("LOCKKEEPER_SEED")
-        .ok()
-        .map(|seed| seed.parse().expect("LOCKKEEPER_SEED is a number"));
-    let mut tally = Tally::default();
-    for seed in only.map_or(0..schedules, |seed| seed..seed + 1) {
-        let schedule = Schedule::new(seed, only.is_some());
-        let outcome = panic::catch_unwind(AssertUnwindSafe(|| run(schedule, &mut tally)));
-        if let Err(payload) = outcome {
-            let why = payload
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| payload.downcast_ref::<&str>().copied())
-                .unwrap_or("a panic without a message");
-            panic!("{why}\nto see each step, run {test} again with LOCKKEEPER_SEED={seed}");
-        }
-    }
-    for what in must_occur {
-        let occurred = only.is_some() || tally.0.contains_key(what);
-        assert!(occurred, "{test} has never met {what:?}: {tally:?}");
-    }
+    seeds::each(test, schedules, must_occur, |seed, tally| {
+        run(Schedule::new(seed, seeds::only().is_some()), tally);
+    });
 }
 
 /// Makes a call, with a deadline or without.
