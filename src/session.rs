@@ -150,8 +150,8 @@ struct Session {
     objects: Vec<Option<Object>>,
     /// The client's number of each object, by the supervisor's.
     numbers: HashMap<u64, u32>,
-    /// The objects that this chunk has inputs for.
-    touched: Vec<usize>,
+    /// The objects that this chunk has inputs for, and the inputs.
+    touched: Vec<(usize, Inputs)>,
     last_seq: u64,
 }
 
@@ -159,7 +159,8 @@ struct Object {
     /// The supervisor's number.
     id: u64,
     mailbox: Mailbox,
-    pending: Option<Inputs>,
+    /// Where among those touched its inputs are.
+    touched: Option<u32>,
 }
 
 /// What takes the supervisor's answer to go on.
@@ -365,11 +366,12 @@ impl Session {
             Some(None) => return Err(Fault::Gone),
             None => return Err(Fault::UnknownObject(format!("number {number}"))),
         };
-        match &mut object.pending {
-            Some(inputs) => inputs.push(input),
-            pending @ None => {
-                *pending = Some(Inputs::One(input));
-                self.touched.push(place);
+        let touched = object.touched.and_then(|at| usize::try_from(at).ok());
+        match touched.and_then(|at| self.touched.get_mut(at)) {
+            Some((_, inputs)) => inputs.push(input),
+            None => {
+                object.touched = u32::try_from(self.touched.len()).ok();
+                self.touched.push((place, Inputs::One(input)));
             }
         }
         Ok(())
@@ -387,10 +389,9 @@ impl Session {
 
     /// Sends what was kept, one message a mailbox.
     fn deliver(&mut self) {
-        for place in self.touched.drain(..) {
-            if let Some(Some(object)) = self.objects.get_mut(place)
-                && let Some(inputs) = object.pending.take()
-            {
+        for (place, inputs) in self.touched.drain(..) {
+            if let Some(Some(object)) = self.objects.get_mut(place) {
+                object.touched = None;
                 object.mailbox.do_send(inputs);
             }
         }
@@ -434,7 +435,7 @@ impl Session {
                 self.objects.push(Some(Object {
                     id,
                     mailbox,
-                    pending: None,
+                    touched: None,
                 }));
                 self.numbers.insert(id, number);
                 number

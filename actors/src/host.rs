@@ -102,11 +102,43 @@ pub struct Host<P> {
     /// Empty once it was removed or has panicked.
     primitive: Option<P>,
     operations: Arc<Operations<P>>,
-    /// Who has opened the object, and under which number.
-    openers: BTreeMap<SessionId, u32>,
+    openers: Openers,
     shell: Rc<Shell>,
     /// Where the deadlines of its calls are kept, once it had one.
     seat: Option<Seat>,
+}
+
+/// Who has opened an object, and under which number. Most objects are opened by one session, for
+/// which a tree would be large.
+#[derive(Default)]
+struct Openers {
+    one: Option<(SessionId, u32)>,
+    others: BTreeMap<SessionId, u32>,
+}
+
+impl Openers {
+    fn insert(&mut self, session: SessionId, object: u32) {
+        self.remove(session);
+        if self.one.is_none() {
+            self.one = Some((session, object));
+        } else {
+            self.others.insert(session, object);
+        }
+    }
+
+    fn remove(&mut self, session: SessionId) {
+        if self.one.take_if(|(one, _)| *one == session).is_none() {
+            self.others.remove(&session);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (SessionId, u32)> {
+        let others = self
+            .others
+            .iter()
+            .map(|(session, object)| (*session, *object));
+        self.one.into_iter().chain(others)
+    }
 }
 
 impl<P: Primitive> Host<P> {
@@ -116,7 +148,7 @@ impl<P: Primitive> Host<P> {
         Self {
             primitive: Some(primitive),
             operations,
-            openers: BTreeMap::new(),
+            openers: Openers::default(),
             shell,
             seat: None,
         }
@@ -158,7 +190,7 @@ impl<P: Primitive> Host<P> {
                 if self.primitive.is_some() {
                     self.openers.insert(session, object);
                 } else {
-                    self.shell.announce_gone([(&session, &object)].into_iter());
+                    self.shell.announce_gone([(session, object)].into_iter());
                 }
                 None
             }
@@ -172,7 +204,7 @@ impl<P: Primitive> Host<P> {
                 None
             }
             Input::HangUp(session, peer) => {
-                self.openers.remove(&session);
+                self.openers.remove(session);
                 self.shell.outbox().begin(now, None);
                 self.run(|primitive| {
                     primitive.hang_up(&HangUp {

@@ -143,14 +143,11 @@ impl Shell {
     }
 
     /// Tells sessions that an object is no more.
-    pub(crate) fn announce_gone<'a>(
-        &self,
-        openers: impl Iterator<Item = (&'a SessionId, &'a u32)>,
-    ) {
+    pub(crate) fn announce_gone(&self, openers: impl Iterator<Item = (SessionId, u32)>) {
         let sinks = self.sinks.borrow();
         for (session, object) in openers {
-            if let Some(sink) = sinks.get(session) {
-                sink.gone(*object);
+            if let Some(sink) = sinks.get(&session) {
+                sink.gone(object);
             }
         }
     }
