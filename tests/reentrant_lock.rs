@@ -125,19 +125,16 @@ fn plain_thread_enters_again_and_others_wait() {
     let outer = lock.blocking_acquire().unwrap();
     let inner = lock.blocking_acquire().unwrap();
     let (tell, hear) = mpsc::channel();
-    let other = {
-        let lock = lock.clone();
-        thread::spawn(move || {
-            assert!(lock.blocking_try_acquire().unwrap().is_none());
-            let short = Duration::from_millis(1);
-            assert_eq!(
-                lock.blocking_acquire_timeout(short).map(drop),
-                Err(CallError::TimedOut)
-            );
-            tell.send(()).unwrap();
-            lock.blocking_acquire().unwrap().fence()
-        })
-    };
+    let other = thread::spawn(move || {
+        assert!(lock.blocking_try_acquire().unwrap().is_none());
+        let short = Duration::from_millis(1);
+        assert_eq!(
+            lock.blocking_acquire_timeout(short).map(drop),
+            Err(CallError::TimedOut)
+        );
+        tell.send(()).unwrap();
+        lock.blocking_acquire().unwrap().fence()
+    });
     let fence = outer.fence();
     hear.recv().unwrap();
     drop((outer, inner));

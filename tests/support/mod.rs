@@ -3,6 +3,7 @@
 //! Knows nothing of the tests. A hung test does not hang the run: it aborts it, with its name.
 
 use std::{
+    env,
     future::Future,
     io::{self, Write},
     process,
@@ -13,8 +14,14 @@ use std::{
 
 use tokio::runtime::Builder;
 
-/// How long a test may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a test may take: a minute, and for a test that is told how long to last, that and two
+/// minutes more.
+fn patience() -> Duration {
+    let seconds = env::var("LOCKKEEPER_CHAOS_SECONDS").ok();
+    let seconds = seconds.and_then(|seconds| seconds.parse().ok());
+    let minute = Duration::from_secs(60);
+    seconds.map_or(minute, |seconds| minute * 2 + Duration::from_secs(seconds))
+}
 
 /// Runs a test on a runtime of two threads, under a watchdog.
 pub(crate) fn run<F: Future>(test: F) -> F::Output {
@@ -36,12 +43,13 @@ pub(crate) struct Watchdog {
 impl Watchdog {
     /// Watches the test on this thread, which bears its name.
     pub(crate) fn start() -> Self {
+        let patience = patience();
         let (leash, held) = mpsc::channel::<()>();
         let test = thread::current().name().unwrap_or("a test").to_owned();
         thread::spawn(move || {
-            if held.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            if held.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
                 // Not by a macro, whose words the harness would keep until the test is over.
-                let _ = writeln!(io::stderr(), "{test} took longer than {PATIENCE:?}");
+                let _ = writeln!(io::stderr(), "{test} took longer than {patience:?}");
                 process::abort();
             }
         });

@@ -1,0 +1,250 @@
+//! What is done with each kind that has one holder at a time.
+
+use std::fs;
+
+use lockkeeper::{
+    CallError, Guard, Lock, LockKind, LockOf, Owner, ReentrantGuard, ReentrantLock, Refusal, Ticket,
+};
+use rand::Rng;
+
+use super::{ledger::Entry, scene::Known, worker::Hand};
+
+const NOT_HELD: CallError = CallError::Refused(Refusal::NotHeld);
+
+/// Goes in and out, or uses somebody's ticket.
+pub(crate) async fn visit<P: LockKind>(hand: &mut Hand, known: &Known<LockOf<P>>) {
+    if hand.chance(6) {
+        return use_ticket(hand, known).await;
+    }
+    if let Some((guard, entry)) = come_in(hand, known).await {
+        hand.linger().await;
+        go_out(hand, known, guard, entry).await;
+    }
+}
+
+/// Holds two locks at a time. All processes take them in the same order.
+pub(crate) async fn visit_two(hand: &mut Hand, locks: &[Known<Lock>]) {
+    let second = hand.random.random_range(1..locks.len());
+    let first = &locks[hand.random.random_range(0..second)];
+    if let Some((guard, entry)) = come_in(hand, first).await {
+        visit(hand, &locks[second]).await;
+        go_out(hand, first, guard, entry).await;
+    }
+}
+
+/// Enters several times, and leaves in any order.
+pub(crate) async fn visit_again(hand: &mut Hand, known: &Known<ReentrantLock>) {
+    let mut known = known.clone();
+    if hand.random.random() {
+        known.object = known.object.owned_by(Owner::new());
+    }
+    if hand.chance(4) {
+        return visit(hand, &known).await;
+    }
+    let Some((guard, entry)) = come_in(hand, &known).await else {
+        return;
+    };
+    let mut guards = vec![guard];
+    for _ in 0..hand.random.random_range(0..4) {
+        guards.extend(enter_again(hand, &known, &entry).await);
+        hand.linger().await;
+    }
+    while guards.len() > 1 {
+        let guard = guards.swap_remove(hand.random.random_range(0..guards.len()));
+        release(hand, &known, guard).await;
+        known
+            .ledger(&hand.notes)
+            .enter_again(&entry, guards[0].fence());
+    }
+    if let Some(guard) = guards.pop() {
+        go_out(hand, &known, guard, entry).await;
+    }
+}
+
+async fn enter_again(
+    hand: &mut Hand,
+    known: &Known<ReentrantLock>,
+    entry: &Entry,
+) -> Option<ReentrantGuard> {
+    hand.does(known, "enter again");
+    let lock = &known.object;
+    let outcome = match hand.random.random_range(0..3) {
+        0 => Some(lock.acquire().await),
+        1 => match lock.try_acquire().await {
+            // Whoever is inside may always enter.
+            Ok(None) => Some(Err(NOT_HELD)),
+            outcome => outcome.transpose(),
+        },
+        _ => hand.give_up(lock.acquire()).await,
+    };
+    let guard = hand.granted(&known.name, outcome)?;
+    known.ledger(&hand.notes).enter_again(entry, guard.fence());
+    Some(guard)
+}
+
+/// Acquires in one of the ways that there are.
+pub(crate) async fn come_in<P: LockKind>(
+    hand: &mut Hand,
+    known: &Known<LockOf<P>>,
+) -> Option<(Guard<P>, Entry)> {
+    let lock = &known.object;
+    let outcome = match hand.random.random_range(0..7) {
+        0 | 1 => {
+            hand.does(known, "acquire");
+            Some(lock.acquire().await)
+        }
+        2 => {
+            hand.does(known, "acquire_timeout");
+            let brief = hand.brief();
+            Some(hand.within(brief, lock.acquire_timeout(brief)).await)
+        }
+        3 => {
+            hand.does(known, "try_acquire");
+            lock.try_acquire().await.transpose()
+        }
+        4 => {
+            hand.does(known, "acquire_owned");
+            Some(lock.clone().acquire_owned().await)
+        }
+        5 => {
+            hand.does(known, "acquire twice");
+            Some(tokio::select! {
+                outcome = lock.acquire() => outcome,
+                outcome = lock.acquire() => outcome,
+            })
+        }
+        _ => {
+            hand.does(known, "acquire and drop");
+            hand.give_up(lock.acquire()).await
+        }
+    };
+    let guard = hand.granted(&known.name, outcome)?;
+    Some(enter(hand, known, guard).await)
+}
+
+/// Enters the ledger.
+pub(crate) async fn enter<P: LockKind>(
+    hand: &mut Hand,
+    known: &Known<LockOf<P>>,
+    mut guard: Guard<P>,
+) -> (Guard<P>, Entry) {
+    let entry = known.ledger(&hand.notes).enter(1, guard.fence(), 0);
+    if !guard.is_valid() {
+        hand.notes
+            .violation(&format!("{}: {entry:?} is not valid", known.name));
+    }
+    hand.inspect(known, guard.abandoned()).await;
+    if guard.abandoned().is_some() && hand.random.random() {
+        guard.mark_consistent();
+    }
+    (guard, entry)
+}
+
+/// Leaves the ledger, and releases in one of the ways that there are.
+pub(crate) async fn go_out<P: LockKind>(
+    hand: &mut Hand,
+    known: &Known<LockOf<P>>,
+    guard: Guard<P>,
+    entry: Entry,
+) {
+    known.ledger(&hand.notes).leave(entry);
+    if hand.chance(6) {
+        hand_on(hand, known, guard.into_ticket()).await;
+    } else {
+        release(hand, known, guard).await;
+    }
+}
+
+async fn release<P: LockKind>(hand: &mut Hand, known: &Known<LockOf<P>>, guard: Guard<P>) {
+    let outcome = match hand.random.random_range(0..3) {
+        0 => {
+            hand.does(known, "release");
+            Some(guard.release().await)
+        }
+        1 => {
+            hand.does(known, "release and drop");
+            hand.give_up(guard.release()).await
+        }
+        _ => {
+            drop(guard);
+            None
+        }
+    };
+    if let Some(Err(error)) = outcome {
+        hand.notes.violation(&format!("{}: {error}", known.name));
+    }
+}
+
+/// Lays the ticket out for others, and releases by it later, should nobody else have.
+async fn hand_on<P: LockKind>(hand: &mut Hand, known: &Known<LockOf<P>>, ticket: Ticket) {
+    hand.does(known, "into_ticket");
+    let name = format!("{}#{}", known.name, ticket.fence());
+    let draft = hand.notes.path("now", &name);
+    let bytes = serde_json::to_vec(&ticket).expect("a ticket is plain data");
+    fs::write(&draft, bytes).expect("a ticket can be written");
+    fs::rename(draft, hand.notes.path("tickets", &name)).expect("a file can be renamed");
+    tokio::time::sleep(hand.brief()).await;
+    release_by(hand, known, &name, ticket).await;
+}
+
+/// Releases or takes over what somebody has laid out.
+async fn use_ticket<P: LockKind>(hand: &mut Hand, known: &Known<LockOf<P>>) {
+    let mut names = hand.notes.names("tickets");
+    names.retain(|name| name.starts_with(&format!("{}#", known.name)));
+    let Some(name) = names.pop() else { return };
+    // It may be used up meanwhile.
+    let Ok(bytes) = fs::read(hand.notes.path("tickets", &name)) else {
+        return;
+    };
+    let ticket: Ticket = serde_json::from_slice(&bytes).expect("a ticket is whole");
+    if hand.random.random() {
+        return release_by(hand, known, &name, ticket).await;
+    }
+    hand.does(known, "adopt");
+    let adopt = known.object.adopt(ticket.clone());
+    let adopted = if hand.chance(4) {
+        hand.give_up(adopt).await
+    } else {
+        Some(adopt.await)
+    };
+    match adopted {
+        Some(Ok(guard)) => {
+            hand.count(known, "adopted");
+            use_up(hand, &name);
+            if guard.fence() <= ticket.fence() {
+                hand.notes
+                    .violation(&format!("{name} is adopted with {}", guard.fence()));
+            }
+            let (guard, entry) = enter(hand, known, guard).await;
+            hand.linger().await;
+            go_out(hand, known, guard, entry).await;
+        }
+        // What was released inside by the other session may still be on its way.
+        Some(Err(NOT_HELD | CallError::Refused(Refusal::StillInside { .. }))) | None => {}
+        Some(Err(error)) => hand.notes.violation(&format!("{name}: {error}")),
+    }
+}
+
+async fn release_by<P: LockKind>(
+    hand: &mut Hand,
+    known: &Known<LockOf<P>>,
+    name: &str,
+    ticket: Ticket,
+) {
+    match known.object.release(ticket).await {
+        Ok(()) => {
+            hand.count(known, "released by ticket");
+            use_up(hand, name);
+        }
+        Err(NOT_HELD) => hand.count(known, "released too late"),
+        Err(error) => hand.notes.violation(&format!("{name}: {error}")),
+    }
+    // Somebody else may have done so.
+    let _ = fs::remove_file(hand.notes.path("tickets", name));
+}
+
+/// Takes note that a ticket was good, which it is once.
+fn use_up(hand: &Hand, name: &str) {
+    hand.notes.once(name);
+    let _ = fs::remove_file(hand.notes.path("tickets", name));
+}
