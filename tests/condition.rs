@@ -94,6 +94,27 @@ async fn asleep(
     sleeper
 }
 
+/// The same beside others whose time may be over: it cannot be told by their number.
+async fn asleep_beside_others(
+    condition: &Condition,
+) -> tokio::task::JoinHandle<Result<ConditionGuard, CallError>> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let condition = condition.clone();
+    let sleeper = tokio::spawn(async move {
+        let guard = condition.acquire().await?;
+        let mut wait = Box::pin(condition.wait(guard));
+        // Polled once, it is on its way, before all that this process sends later.
+        let early = (&mut wait).now_or_never();
+        let _ = tell.send(());
+        match early {
+            Some(woken) => woken,
+            None => wait.await,
+        }
+    });
+    told.await.unwrap();
+    sleeper
+}
+
 #[test]
 fn sleepers_are_woken_in_the_order_in_which_they_fell_asleep() {
     run(async {
@@ -210,7 +231,7 @@ fn sleeper_that_timed_out_swallows_no_notification() {
         let guard = condition.acquire().await.unwrap();
         let mut late = Box::pin(condition.wait_timeout(guard, SHORT));
         assert!((&mut late).now_or_never().is_none());
-        let patient = asleep(&condition).await;
+        let patient = asleep_beside_others(&condition).await;
         let (guard, wake) = late.await.unwrap();
         assert_eq!(wake, Wake::TimedOut);
         assert_eq!(condition.notify_one(&guard).await, Ok(1));
@@ -271,7 +292,7 @@ fn no_notification_is_lost_whenever_waits_are_dropped() {
                 let wait = async move { condition.wait(guard).await };
                 tokio::spawn(async move { tokio::time::timeout(patience, wait).await })
             };
-            let patient = asleep_or_more(&condition).await;
+            let patient = asleep_beside_others(&condition).await;
             let guard = condition.acquire().await.unwrap();
             let woken = condition.notify_one(&guard).await.unwrap();
             drop(guard);
@@ -287,27 +308,6 @@ fn no_notification_is_lost_whenever_waits_are_dropped() {
             assert_eq!((status.waiting, condition.sleepers().await), (0, Ok(0)));
         }
     });
-
-    /// A task that sleeps behind one that may be gone already.
-    async fn asleep_or_more(
-        condition: &Condition,
-    ) -> tokio::task::JoinHandle<Result<ConditionGuard, CallError>> {
-        let (tell, told) = tokio::sync::oneshot::channel();
-        let condition = condition.clone();
-        let sleeper = tokio::spawn(async move {
-            let guard = condition.acquire().await?;
-            let mut wait = Box::pin(condition.wait(guard));
-            // Polled once, it is on its way, before all that this process sends later.
-            let early = (&mut wait).now_or_never();
-            let _ = tell.send(());
-            match early {
-                Some(woken) => woken,
-                None => wait.await,
-            }
-        });
-        told.await.unwrap();
-        sleeper
-    }
 }
 
 #[test]

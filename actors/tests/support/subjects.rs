@@ -10,9 +10,9 @@ use lockkeeper_actors::{
     codec::Blob,
     data::{CloseTasks, CountTasks, Finished, Next, Submit, TaskFault, TaskQueue, TaskQueueStatus},
     sync::{
-        Acquire, AcquireMany, AddPermits, Adopt, Bound, Close, Count, Counting, ForceUnlock,
-        Forget, Lock, LockStatus, MarkConsistent, Release, ReleasePermits, SemaphoreSpec,
-        SemaphoreStatus, Status,
+        Acquire, AcquireAs, AcquireMany, AddPermits, Adopt, AdoptAs, Bound, Close, Count, Counting,
+        ForceUnlock, Forget, Lock, LockStatus, MarkConsistent, ReentrantLock, Release,
+        ReleasePermits, SemaphoreSpec, SemaphoreStatus, Status,
     },
 };
 use rand::Rng;
@@ -23,17 +23,21 @@ use crate::{
 };
 
 /// Two who take part in a probe.
-const ONE: u64 = OBSERVER + 1;
-const OTHER: u64 = OBSERVER + 2;
+pub(crate) const ONE: u64 = OBSERVER + 1;
+pub(crate) const OTHER: u64 = OBSERVER + 2;
 
 /// Makes a call that is answered at once, and reads the answer.
-fn ask<P: Serve<O>, O: Operation>(bench: &mut Bench<P>, session: u64, operation: O) -> O::Reply {
+pub(crate) fn ask<P: Serve<O>, O: Operation>(
+    bench: &mut Bench<P>,
+    session: u64,
+    operation: O,
+) -> O::Reply {
     let id = bench.call(session, operation);
     let told = bench.reply::<O>(id).expect("it is answered at once");
     told.expect("the object lives")
 }
 
-fn number(of: usize) -> u64 {
+pub(crate) fn number(of: usize) -> u64 {
     u64::try_from(of).expect("short lists")
 }
 
@@ -71,7 +75,7 @@ impl Subject for LockSubject {
     }
 
     fn grants(&self, bench: &Bench<Lock>, made: CallId, line: Option<&'static str>) -> Vec<CallId> {
-        let granted = line.is_some() && matches!(bench.reply::<Acquire>(made), Some(Ok(_)));
+        let granted = line.is_some() && matches!(bench.reply::<Acquire>(made), Some(Ok(Ok(_))));
         Vec::from_iter(granted.then_some(made))
     }
 
@@ -92,6 +96,77 @@ impl Subject for LockSubject {
             format!("{status:?} {released:?} {again:?}"),
             format!("{held} {waiting} {has_second}"),
         ]
+    }
+}
+
+/// A reentrant lock, with two owners in each session.
+pub(crate) struct ReentrantSubject;
+
+impl Subject for ReentrantSubject {
+    type Kind = ReentrantLock;
+
+    fn make(_: &mut Schedule) -> (Self, Bench<ReentrantLock>) {
+        (Self, Self.fresh())
+    }
+
+    fn fresh(&self) -> Bench<ReentrantLock> {
+        Bench::new(()).expect("a lock needs nothing")
+    }
+
+    fn call(
+        &mut self,
+        bench: &mut Bench<ReentrantLock>,
+        schedule: &mut Schedule,
+        session: u64,
+        timeout: Option<Duration>,
+    ) -> (CallId, Option<&'static str>) {
+        let owner = schedule.random.random_range(1..=2);
+        if schedule.asks() {
+            let held = ask(bench, OBSERVER, Status).held;
+            let id = put(bench, session, AcquireAs { owner }, timeout);
+            // Who is inside enters at once, and stands in no line.
+            let enters_again = held && matches!(bench.reply::<AcquireAs>(id), Some(Ok(Ok(_))));
+            return (id, (!enters_again).then_some("acquire"));
+        }
+        let grant = schedule.any_call();
+        let id = match schedule.random.random_range(0..12) {
+            0 => put(bench, session, AdoptAs { grant, owner }, timeout),
+            1 => put(bench, session, MarkConsistent { grant }, timeout),
+            2 => put(bench, session, ForceUnlock, timeout),
+            _ => put(bench, session, Release { grant }, timeout),
+        };
+        (id, None)
+    }
+
+    fn grants(
+        &self,
+        bench: &Bench<ReentrantLock>,
+        made: CallId,
+        line: Option<&'static str>,
+    ) -> Vec<CallId> {
+        let granted = line.is_some() && matches!(bench.reply::<AcquireAs>(made), Some(Ok(Ok(_))));
+        Vec::from_iter(granted.then_some(made))
+    }
+
+    fn assert_nothing_fits(
+        &self,
+        bench: &mut Bench<ReentrantLock>,
+        waiting: &[(CallId, &'static str)],
+    ) {
+        let status = ask(bench, OBSERVER, Status);
+        assert_eq!(status.waiting, number(waiting.len()), "{waiting:?}");
+        assert_eq!(status.held, status.depth > 0);
+        assert!(status.held || waiting.is_empty(), "free, but {waiting:?}");
+    }
+
+    fn probe(bench: &mut Bench<ReentrantLock>) -> Vec<String> {
+        let [first, again] = [1, 1].map(|owner| bench.call(ONE, AcquireAs { owner }));
+        let other = bench.call(OTHER, AcquireAs { owner: 1 });
+        let status = ask(bench, OTHER, Status);
+        let released = [first, first, again].map(|grant| ask(bench, ONE, Release { grant }));
+        let last = ask(bench, OTHER, Status);
+        let entered = [again, other].map(|id| bench.is_answered(id));
+        vec![format!("{status:?} {released:?} {last:?} {entered:?}")]
     }
 }
 
