@@ -1,0 +1,139 @@
+//! Shows a bounded semaphore: a server that bears three connections at a time, and six processes.
+//!
+//!     cargo run --release --example connection_limit
+//!
+//! The server is a thread of the main process with a socket in a temporary folder; it counts how
+//! many are connected. Each worker takes a permit before it connects, and gives it back when it has
+//! hung up. No worker can give back more than it took: the bound would refuse it. Prints a line a
+//! worker, and what the server saw:
+//!
+//!     worker 3 had 40 answers
+//!     ...
+//!     240 connections of 6 workers, at most 3 at a time
+
+use std::{
+    error::Error,
+    io::{Read, Write},
+    os::unix::net::{UnixListener, UnixStream},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use lockkeeper::{BoundedSemaphore, CallError, Manager, Pool, Refusal, Task};
+use serde::{Deserialize, Serialize};
+
+const WORKERS: usize = 6;
+const CALLS: usize = 40;
+const CONNECTIONS: u32 = 3;
+
+/// Asks the server again and again, over a connection each time.
+#[derive(Serialize, Deserialize)]
+struct Ask {
+    worker: usize,
+    server: PathBuf,
+    connections: BoundedSemaphore,
+}
+
+impl Task for Ask {
+    const NAME: &'static str = "ask";
+    type Output = Result<usize, String>;
+
+    async fn run(self) -> Self::Output {
+        let mut answers = 0;
+        for _ in 0..CALLS {
+            let permit = self
+                .connections
+                .acquire()
+                .await
+                .map_err(|error| error.to_string())?;
+            answers += self.call().map_err(|error| error.to_string())?;
+            drop(permit);
+        }
+        println!("worker {} had {answers} answers", self.worker);
+        Ok(answers)
+    }
+}
+
+impl Ask {
+    /// Connects, hears the server's one byte, says goodbye, and waits until the server has hung up.
+    fn call(&self) -> std::io::Result<usize> {
+        let mut connection = UnixStream::connect(&self.server)?;
+        let mut answer = [0];
+        connection.read_exact(&mut answer)?;
+        connection.write_all(b"!")?;
+        connection.read_to_end(&mut Vec::new())?;
+        Ok(1)
+    }
+}
+
+/// What a server has seen.
+#[derive(Default)]
+struct Seen {
+    open: AtomicUsize,
+    most: AtomicUsize,
+}
+
+fn serve(listener: &UnixListener, seen: &Arc<Seen>) {
+    for connection in listener.incoming().take(WORKERS * CALLS) {
+        let Ok(mut connection) = connection else {
+            return;
+        };
+        let seen = Arc::clone(seen);
+        let open = seen.open.fetch_add(1, Ordering::SeqCst) + 1;
+        seen.most.fetch_max(open, Ordering::SeqCst);
+        thread::spawn(move || {
+            // What it is asked takes a while.
+            thread::sleep(Duration::from_millis(1));
+            let talk = connection
+                .write_all(b"?")
+                .and_then(|()| connection.read_exact(&mut [0]));
+            seen.open.fetch_sub(1, Ordering::SeqCst);
+            // Dropped only now, so that the worker goes on when it is counted out.
+            drop((talk, connection));
+        });
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    lockkeeper::program().task::<Ask>().run(async {
+        let folder = tempfile::tempdir()?;
+        let server = folder.path().join("server");
+        let listener = UnixListener::bind(&server)?;
+        let seen = Arc::new(Seen::default());
+        let serving = {
+            let seen = Arc::clone(&seen);
+            thread::spawn(move || serve(&listener, &seen))
+        };
+
+        let manager = Manager::start().await?;
+        let connections = manager.bounded_semaphore(CONNECTIONS).await?;
+        let pool = Pool::new(WORKERS).await?;
+        let workers = (0..WORKERS).map(|worker| Ask {
+            worker,
+            server: server.clone(),
+            connections: connections.clone(),
+        });
+        let mut answers = 0;
+        for worker in pool.map(workers).await? {
+            answers += worker?;
+        }
+        pool.join().await?;
+        serving.join().map_err(|_| "the server panicked")?;
+
+        let over = connections.add_permits(1).await;
+        if !matches!(over, Err(CallError::Refused(Refusal::OverRelease { .. }))) {
+            return Err(format!("the bound was exceeded: {over:?}").into());
+        }
+        let most = seen.most.load(Ordering::SeqCst);
+        println!("{answers} connections of {WORKERS} workers, at most {most} at a time");
+        if answers != WORKERS * CALLS || most > usize::try_from(CONNECTIONS)? {
+            return Err("that is not what the semaphore lets in".into());
+        }
+        Ok::<(), Box<dyn Error>>(())
+    })
+}
