@@ -5,6 +5,7 @@
 //!
 //! Invariant: a session names no primitive. Whatever its client sends, only the session ends.
 
+mod errands;
 mod hello;
 mod outgoing;
 
@@ -26,10 +27,10 @@ use lockkeeper_actors::{
 use tokio::time;
 use tokio_util::bytes::Bytes;
 
-use self::{hello::hello, outgoing::Outgoing};
+use self::{errands::Errand, hello::hello, outgoing::Outgoing};
 use crate::{
     Limits,
-    supervisor::{Open, Opened, Remove, Supervisor},
+    supervisor::{Open, Remove, Supervisor},
     wire::{self, Inbox, Link, Request, Response},
 };
 
@@ -161,12 +162,6 @@ struct Object {
     mailbox: Mailbox,
     /// Where among those touched its inputs are.
     touched: Option<u32>,
-}
-
-/// What takes the supervisor's answer to go on.
-enum Errand {
-    Open(u64, Open),
-    Remove(u64, Remove),
 }
 
 impl Session {
@@ -396,62 +391,7 @@ impl Session {
             }
         }
     }
-
-    async fn run_errand(&mut self, errand: Errand) {
-        match errand {
-            Errand::Open(seq, open) => {
-                let opened = self.context.supervisor.send(open).await;
-                match opened.unwrap_or(Err(Fault::ShuttingDown)) {
-                    Ok(opened) => self.enter(seq, opened),
-                    Err(fault) => self.outgoing.put_fault(seq, fault),
-                }
-            }
-            Errand::Remove(seq, remove) => {
-                let removed = self.context.supervisor.send(remove).await;
-                match removed.unwrap_or(Err(Fault::ShuttingDown)) {
-                    Ok(()) => self.outgoing.put(&Response::Reply {
-                        seq,
-                        body: BlobRef(NIL),
-                    }),
-                    Err(fault) => self.outgoing.put_fault(seq, fault),
-                }
-            }
-        }
-    }
-
-    /// Gives an opened object a number, the one it has already if it was opened before.
-    fn enter(&mut self, seq: u64, opened: Opened) {
-        let Opened {
-            id,
-            name,
-            operations,
-            mailbox,
-        } = opened;
-        let number = match self.numbers.get(&id) {
-            Some(number) => *number,
-            None => {
-                let number = u32::try_from(self.objects.len()).unwrap_or(u32::MAX);
-                mailbox.do_send(Inputs::One(Input::Open(self.id, number)));
-                self.objects.push(Some(Object {
-                    id,
-                    mailbox,
-                    touched: None,
-                }));
-                self.numbers.insert(id, number);
-                number
-            }
-        };
-        self.outgoing.put(&Response::Opened {
-            seq,
-            object: number,
-            name: name.to_string(),
-            operations: operations.iter().map(|name| (*name).to_owned()).collect(),
-        });
-    }
 }
-
-/// The encoded unit.
-const NIL: &[u8] = &[0xc0];
 
 impl Drop for Session {
     fn drop(&mut self) {

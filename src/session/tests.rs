@@ -18,7 +18,7 @@ use lockkeeper_actors::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::*;
+use super::{errands::NIL, *};
 use crate::{
     kinds::Kinds,
     wire::{
