@@ -18,7 +18,10 @@ mod reference;
 mod steps;
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    mem::discriminant,
+};
 
 use ledger::Ledger;
 use lockkeeper_actors::sync::Wake;
@@ -118,14 +121,14 @@ fn possible(ledger: &Ledger, crowd: Crowd) -> Vec<Step> {
 type Shape = Vec<(usize, Whereabouts)>;
 
 /// Where a call is, and what is to come of it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Whereabouts {
     Inside(Option<usize>),
     InLine(Option<Woken>, Patience, Option<usize>),
     Asleep(usize, Patience),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Woken {
     Notified,
     TimedOut,
@@ -169,8 +172,11 @@ fn shape(ledger: &Ledger) -> Shape {
 
 /// Takes every possible step in every state that can be reached in so many steps. Returns how many
 /// states there are, and how many steps were taken.
+///
+/// What the condition keeps of the past and the ledger can't see would be missed if one way to a
+/// state stood for all. So states are told apart by the kind of the step before them too.
 fn reach(crowd: Crowd, most_steps: usize) -> (usize, usize) {
-    let mut known = BTreeSet::from([shape(&Ledger::new())]);
+    let mut known = HashSet::from([(shape(&Ledger::new()), discriminant(&Step::Misuse))]);
     let mut paths = VecDeque::from([Vec::new()]);
     let mut taken = 0;
     while let Some(mut path) = paths.pop_front() {
@@ -178,8 +184,9 @@ fn reach(crowd: Crowd, most_steps: usize) -> (usize, usize) {
             path.push(step);
             taken += 1;
             let ledger = Ledger::replay(&path);
-            if known.insert(shape(&ledger)) {
-                if path.len() < most_steps {
+            if known.insert((shape(&ledger), discriminant(&step))) {
+                // Misuse changes nothing, which is checked by then.
+                if path.len() < most_steps && step != Step::Misuse {
                     paths.push_back(path.clone());
                 }
                 ledger.end();
@@ -213,18 +220,18 @@ fn every_state_that_three_callers_can_reach_keeps_the_promises() {
     };
     let (states, steps) = reach(crowd, usize::MAX);
     println!("{states} states, {steps} steps");
-    assert!(states >= 1_100 && steps >= 20_000, "{states}, {steps}");
+    assert!(states >= 5_400 && steps >= 83_000, "{states}, {steps}");
 }
 
 #[test]
-fn every_state_that_four_callers_can_reach_in_eight_steps_keeps_the_promises() {
+fn every_state_that_four_callers_can_reach_in_six_steps_keeps_the_promises() {
     let crowd = Crowd {
         sessions: 4,
         calls: 4,
     };
-    let (states, steps) = reach(crowd, 8);
+    let (states, steps) = reach(crowd, 6);
     println!("{states} states, {steps} steps");
-    assert!(states >= 8_900 && steps >= 79_000, "{states}, {steps}");
+    assert!(states >= 4_200 && steps >= 29_000, "{states}, {steps}");
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub(crate) enum Step {
     Misuse,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Patience {
     Endless,
     UntilTick,
