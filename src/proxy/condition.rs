@@ -139,7 +139,8 @@ impl LockOf<sync::Condition> {
     /// again, for as long as that takes. Python: `condition.wait(timeout)`.
     ///
     /// A notification and the end of the time are decided between once, by the manager: who timed
-    /// out has taken nobody's notification.
+    /// out has taken nobody's notification. Whoever's time is over stands in the line of the lock
+    /// as others do, and may hold it before its future is polled again.
     ///
     /// # Errors
     ///
@@ -177,8 +178,9 @@ impl LockOf<sync::Condition> {
         Ok(guard)
     }
 
-    /// The same, until the time is over. The predicate is looked at once more then: the outcome is
-    /// [`Wake::TimedOut`] only if it is still true. Python: `condition.wait_for(.., timeout)`.
+    /// The same, until the time is over. The predicate is looked at once more after the last sleep:
+    /// the outcome is [`Wake::TimedOut`] only if it is still true. With no time at all it does not
+    /// sleep, and the guard is the same. Python: `condition.wait_for(.., timeout)`.
     ///
     /// # Errors
     ///
@@ -244,7 +246,7 @@ impl LockOf<sync::Condition> {
     ///
     /// # Panics
     ///
-    /// Panics inside an async context, which it would block.
+    /// Panics inside an async context, which it would block, once it has to sleep.
     pub fn blocking_wait_while(
         &self,
         mut guard: ConditionGuard,
@@ -310,7 +312,7 @@ impl LockOf<sync::Condition> {
     /// Dropped at any point, nothing has changed.
     pub async fn sleepers(&self) -> Result<u64, CallError> {
         let set = self.aspect.clone().into();
-        self.proxy.call(CountSleepers { set }).await
+        Ok(self.proxy.call(CountSleepers { set }).await??)
     }
 
     async fn sleep(

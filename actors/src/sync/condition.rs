@@ -31,7 +31,7 @@ pub struct Sleep {
 pub struct Notify {
     /// The call that holds the lock.
     pub grant: CallId,
-    /// The wait set.
+    /// The wait set: at most 255 bytes.
     pub set: String,
     /// How many at the most; without a number all.
     pub most: Option<u64>,
@@ -40,7 +40,7 @@ pub struct Notify {
 /// Asks how many sleep in a wait set, without waiting.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CountSleepers {
-    /// The wait set.
+    /// The wait set: at most 255 bytes.
     pub set: String,
 }
 
@@ -74,7 +74,7 @@ impl Operation for Notify {
 
 impl Operation for CountSleepers {
     const NAME: &'static str = "sleepers";
-    type Reply = u64;
+    type Reply = Result<u64, Refusal>;
 }
 
 /// A lock with wait sets.
@@ -241,34 +241,41 @@ impl Primitive for Condition {
 
 impl Serve<Sleep> for Condition {
     fn serve(&mut self, Sleep { grant, set }: Sleep, call: Call<Result<Woken, Refusal>>) {
-        if set.len() > MOST_NAME_BYTES {
-            call.reply(Err(Refusal::Invalid(format!(
-                "the name of a wait set has at most {MOST_NAME_BYTES} bytes, not {}",
-                set.len()
-            ))));
-        } else if let Err(refusal) = self.lock.leave(grant) {
-            call.reply(Err(refusal));
-        } else {
-            self.sleepers.push(&set, call);
-            self.lock.pass_on();
+        match check_name(&set).and_then(|()| self.lock.leave(grant)) {
+            Err(refusal) => call.reply(Err(refusal)),
+            Ok(()) => {
+                self.sleepers.push(&set, call);
+                self.lock.pass_on();
+            }
         }
     }
 }
 
 impl Serve<Notify> for Condition {
     fn serve(&mut self, Notify { grant, set, most }: Notify, call: Call<Result<u64, Refusal>>) {
-        call.reply(if self.lock.is_held_by(grant) {
-            Ok(self.wake(&set, most))
-        } else {
-            Err(Refusal::NotHeld)
+        call.reply(match check_name(&set) {
+            Err(refusal) => Err(refusal),
+            Ok(()) if self.lock.is_held_by(grant) => Ok(self.wake(&set, most)),
+            Ok(()) => Err(Refusal::NotHeld),
         });
     }
 }
 
 impl Serve<CountSleepers> for Condition {
-    fn serve(&mut self, CountSleepers { set }: CountSleepers, call: Call<u64>) {
-        call.reply(self.sleepers.count(&set));
+    fn serve(&mut self, CountSleepers { set }: CountSleepers, call: Call<Result<u64, Refusal>>) {
+        call.reply(check_name(&set).map(|()| self.sleepers.count(&set)));
     }
+}
+
+/// Refuses the name of a wait set that is too long to be one.
+fn check_name(set: &str) -> Result<(), Refusal> {
+    if set.len() <= MOST_NAME_BYTES {
+        return Ok(());
+    }
+    Err(Refusal::Invalid(format!(
+        "the name of a wait set has at most {MOST_NAME_BYTES} bytes, not {}",
+        set.len()
+    )))
 }
 
 /// A call that sleeps.
@@ -394,7 +401,7 @@ mod tests {
     fn sleepers(bench: &mut Bench<Condition>, set: &str) -> u64 {
         let set = set.to_owned();
         let id = bench.call(99, CountSleepers { set });
-        bench.reply::<CountSleepers>(id).unwrap().unwrap()
+        bench.reply::<CountSleepers>(id).unwrap().unwrap().unwrap()
     }
 
     #[test]
@@ -634,13 +641,30 @@ mod tests {
     fn name_of_a_wait_set_that_is_too_long_is_refused_and_the_lock_stays_held() {
         let (mut bench, _) = asleep("", &[]);
         let holder = acquire(&mut bench, 1);
-        let refused = sleep(&mut bench, holder, &"x".repeat(256));
-        let told = bench.reply::<Sleep>(refused).unwrap().unwrap();
-        let Err(Refusal::Invalid(why)) = told else {
-            panic!("it was not refused");
-        };
-        assert!(why.contains("at most 255 bytes, not 256"), "{why}");
-        let sleeper = sleep(&mut bench, holder, &"x".repeat(255));
+        let (fits, too_long) = ("x".repeat(255), "x".repeat(256));
+        let refusal =
+            Refusal::Invalid("the name of a wait set has at most 255 bytes, not 256".into());
+        let refused = sleep(&mut bench, holder, &too_long);
+        assert_eq!(
+            bench.reply::<Sleep>(refused),
+            Some(Ok(Err(refusal.clone())))
+        );
+        let counted = bench.call(
+            1,
+            CountSleepers {
+                set: too_long.clone(),
+            },
+        );
+        assert_eq!(
+            bench.reply::<CountSleepers>(counted),
+            Some(Ok(Err(refusal.clone())))
+        );
+        assert_eq!(
+            notify_set(&mut bench, holder, &too_long, None),
+            Err(refusal)
+        );
+        assert_eq!(notify_set(&mut bench, holder, &fits, None), Ok(0));
+        let sleeper = sleep(&mut bench, holder, &fits);
         assert!(!bench.is_answered(sleeper));
     }
 }

@@ -104,7 +104,7 @@ impl ConditionCall {
             Self::Notify(..) => answer::<Notify>(bench, id).map(count),
             Self::ForceUnlock => answer::<ForceUnlock>(bench, id).map(ConditionTold::WasHeld),
             Self::Status => answer::<Status>(bench, id).map(ConditionTold::Status),
-            Self::CountSleepers(_) => answer::<CountSleepers>(bench, id).map(ConditionTold::Count),
+            Self::CountSleepers(_) => answer::<CountSleepers>(bench, id).map(count),
         }
     }
 }

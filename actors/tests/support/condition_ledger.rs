@@ -386,7 +386,9 @@ impl Ledger {
         assert_eq!(held, self.inside.is_some());
         assert_eq!(waiting, number(self.line.len()));
         for set in Set::ALL {
-            let asleep = self.ask(OBSERVER, CountSleepers { set: set.name() });
+            let asleep = self
+                .ask(OBSERVER, CountSleepers { set: set.name() })
+                .expect("the name is short");
             let of_set = |call: &&usize| self.entries[**call].place == Place::Asleep(set);
             assert_eq!(asleep, number(self.asleep.iter().filter(of_set).count()));
         }

@@ -221,7 +221,7 @@ impl Subject for ConditionSubject {
         let status = ask(bench, OBSERVER, Status);
         let asleep = SETS.map(|set| {
             let set = set.to_owned();
-            ask(bench, OBSERVER, CountSleepers { set })
+            ask(bench, OBSERVER, CountSleepers { set }).expect("the name is short")
         });
         let all = status.waiting + asleep.iter().sum::<u64>();
         assert_eq!(
