@@ -4,32 +4,30 @@
 //! Tasks go in as calls, so a dropped future withdraws its task, and a worker that dies gives back
 //! what it took as any client does.
 
+mod ahead;
 mod crew;
 mod handle;
+mod stock;
 mod submit;
 mod worker;
 
 use std::{
-    future::Future,
+    iter,
     sync::{Mutex, PoisonError},
     thread::{self, JoinHandle},
-    vec,
 };
 
 use actix::{Actor, Addr};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use lockkeeper_actors::{
-    codec::{self, Blob},
-    data::{CloseTasks, CountTasks, TaskQueue, TaskQueueStatus},
-};
+use lockkeeper_actors::data::{Chunk, CloseTasks, CountTasks, TaskQueue, TaskQueueStatus};
 use tokio::sync::oneshot;
 
 pub use self::handle::TaskHandle;
 pub(crate) use self::worker::{ROLE, work};
 use self::{
+    ahead::{Order, Window, ahead},
     crew::{Crew, Join, Pids, Start, Terminate},
-    submit::{Outcome, apply, submit},
-    worker::MOST_TASKS,
+    submit::{apply, submit},
 };
 use crate::{
     Address, CallError, Limits, Proxy, StartError,
@@ -37,7 +35,7 @@ use crate::{
     client::{Connection, background},
     program,
     server::Server,
-    task::{Task, TaskError},
+    task::{self, MOST_TASKS, Outcome, Task, TaskError},
 };
 
 /// A number of worker processes that run tasks. Counterpart of Python's `multiprocessing.Pool`.
@@ -49,8 +47,7 @@ use crate::{
 pub struct Pool {
     queue: Proxy<TaskQueue>,
     crew: Addr<Crew>,
-    /// How many chunks are handed out ahead.
-    window: usize,
+    workers: usize,
     chunk: usize,
     retries: u32,
     stop: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
@@ -63,7 +60,7 @@ pub struct PoolBuilder {
     chunk: usize,
     retries: u32,
     max_tasks_per_child: Option<u32>,
-    initializer: Result<Option<(String, Blob)>, StartError>,
+    initializer: Result<Option<Chunk>, StartError>,
 }
 
 impl PoolBuilder {
@@ -95,14 +92,10 @@ impl PoolBuilder {
     /// Runs a registered task in each worker before its first task. A panic in it keeps the pool
     /// from starting.
     #[must_use]
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a task is made for this call"
-    )]
     pub fn initializer<T: Task>(mut self, task: T) -> Self {
-        self.initializer = match codec::encode(&task) {
-            Ok(arguments) => Ok(Some((T::NAME.to_owned(), Blob(arguments)))),
-            Err(error) => Err(StartError::Unusable(format!("the initializer: {error}"))),
+        self.initializer = match task::pack(&[task]) {
+            Ok(chunk) => Ok(Some(chunk)),
+            Err(fault) => Err(StartError::Unusable(format!("the initializer: {fault}"))),
         };
         self
     }
@@ -141,7 +134,7 @@ impl PoolBuilder {
         let pool = Pool {
             queue: queue.clone(),
             crew,
-            window: self.workers.saturating_mul(4),
+            workers: self.workers,
             chunk: self.chunk,
             retries: self.retries,
             stop: Mutex::new(Some(stop)),
@@ -251,8 +244,9 @@ impl Pool {
         self.imap(tasks).try_collect().await
     }
 
-    /// Runs tasks as the stream is polled and yields their outcomes in order. Takes from `tasks`
-    /// only some four chunks a worker ahead. Python: `pool.imap(f, args)`.
+    /// Runs tasks as the stream is polled and yields their outcomes in order. Takes from `tasks` at
+    /// most 256 a worker ahead, or 16 MiB of arguments, but always four chunks a worker.
+    /// Python: `pool.imap(f, args)`.
     pub fn imap<T, I>(
         &self,
         tasks: I,
@@ -261,9 +255,7 @@ impl Pool {
         T: Task,
         I: IntoIterator<Item = T>,
     {
-        self.chunks(tasks)
-            .buffered(self.window)
-            .flat_map(stream::iter)
+        self.ahead(tasks, Order::Given)
     }
 
     /// Runs tasks as the stream is polled and yields their outcomes as they come.
@@ -276,9 +268,7 @@ impl Pool {
         T: Task,
         I: IntoIterator<Item = T>,
     {
-        self.chunks(tasks)
-            .buffer_unordered(self.window)
-            .flat_map(stream::iter)
+        self.ahead(tasks, Order::Finished)
     }
 
     /// Takes no more tasks. Those that were submitted are run.
@@ -335,25 +325,19 @@ impl Pool {
         self.queue.call(CountTasks).await
     }
 
-    /// The outcomes of chunks of tasks, each a future that has not begun.
-    fn chunks<T, I>(
-        &self,
-        tasks: I,
-    ) -> impl Stream<Item = impl Future<Output = vec::IntoIter<Outcome<T>>> + use<T, I>> + use<T, I>
+    /// Has chunks of tasks run, some ahead of the outcomes that were taken.
+    fn ahead<T, I>(&self, tasks: I, order: Order) -> impl Stream<Item = Outcome<T>> + use<T, I>
     where
         T: Task,
         I: IntoIterator<Item = T>,
     {
         let (queue, retries, size) = (self.queue.clone(), self.retries, self.chunk);
         let mut tasks = tasks.into_iter();
-        let chunks = std::iter::from_fn(move || {
+        let chunks = iter::from_fn(move || {
             let chunk: Vec<T> = tasks.by_ref().take(size).collect();
-            (!chunk.is_empty()).then_some(chunk)
+            (!chunk.is_empty()).then(|| submit(queue.clone(), retries, &chunk))
         });
-        stream::iter(chunks).map(move |chunk| {
-            let queue = queue.clone();
-            async move { submit(queue, retries, chunk).await.into_iter() }
-        })
+        ahead(chunks, Window::of(self.workers, size), order).flat_map(stream::iter)
     }
 }
 

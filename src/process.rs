@@ -122,7 +122,7 @@ impl Child {
     }
 
     fn start_as<C: Serialize>(launch: &Launch, role: &str, config: &C) -> io::Result<Self> {
-        let config = Blob(codec::encode(config).map_err(io::Error::other)?);
+        let config = Blob::from(codec::encode(config).map_err(io::Error::other)?);
         let assignment = Assignment {
             role: role.to_owned(),
             config,

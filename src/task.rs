@@ -1,5 +1,7 @@
 //! What a pool runs: types with a name, data in and data out.
 
+mod chunk;
+
 use std::{
     any::{Any, TypeId, type_name},
     collections::{HashMap, hash_map::Entry},
@@ -13,12 +15,17 @@ use futures::{
     future::{BoxFuture, LocalBoxFuture},
 };
 use lockkeeper_actors::{
-    codec::{self, Blob},
-    data::TaskFault,
+    codec::{self, CodecError},
+    data::{Chunk, ChunkOutcome, TaskFault},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
-use crate::CallError;
+use self::chunk::Outcomes;
+pub(crate) use self::chunk::{MOST_TASKS, Outcome, fail_all, pack, unpack};
+use crate::{CallError, wire};
 
 /// A piece of work that a process of a pool does: its fields are the arguments.
 ///
@@ -120,7 +127,7 @@ impl From<CallError> for TaskError {
     }
 }
 
-type Run = fn(Vec<u8>) -> LocalBoxFuture<'static, Result<Blob, TaskFault>>;
+type Run = for<'a> fn(&'a [u8], &'a mut Outcomes) -> LocalBoxFuture<'a, ()>;
 
 /// A registered task.
 #[derive(Clone, Copy)]
@@ -179,11 +186,29 @@ impl Tasks {
         self.0.contains_key(name)
     }
 
-    /// Runs a task to its end.
-    pub(crate) async fn run(&self, name: &str, arguments: Vec<u8>) -> Result<Blob, TaskFault> {
-        match self.0.get(name) {
-            Some(task) => (task.run)(arguments).await,
-            None => Err(TaskFault::NotRegistered(name.to_owned())),
+    /// Runs the tasks of a chunk to their ends, one after the other, and counts them.
+    pub(crate) async fn run(&self, chunk: &Chunk, run: &mut u64) -> ChunkOutcome {
+        let row = &chunk.arguments.0;
+        let count = wire::frames(row).count();
+        *run += u64::try_from(count).unwrap_or(u64::MAX);
+        let Some(task) = self.0.get(chunk.task.as_str()) else {
+            return Err(TaskFault::NotRegistered(chunk.task.clone()));
+        };
+        let mut outcomes = Outcomes::of(count);
+        (task.run)(row, &mut outcomes).await;
+        Ok(outcomes.into_row())
+    }
+
+    /// Runs the one task of a chunk whose output is of no interest.
+    pub(crate) async fn run_one(&self, chunk: &Chunk) -> Result<(), TaskFault> {
+        let row = self.run(chunk, &mut 0).await?.0;
+        let outcome = wire::frames(&row).next();
+        let outcome =
+            outcome.map(|frame| frame.and_then(codec::decode::<Result<IgnoredAny, TaskFault>>));
+        match outcome {
+            Some(Ok(outcome)) => outcome.map(drop),
+            Some(Err(error)) => Err(TaskFault::Unreadable(error.to_string())),
+            None => Err(TaskFault::Unreadable("there is no task".to_owned())),
         }
     }
 }
@@ -194,22 +219,32 @@ impl fmt::Debug for Tasks {
     }
 }
 
-fn run<T: Task>(arguments: Vec<u8>) -> LocalBoxFuture<'static, Result<Blob, TaskFault>> {
-    // Also what reads the arguments and writes the output is the task's own code, and may panic.
+fn run<'a, T: Task>(row: &'a [u8], outcomes: &'a mut Outcomes) -> LocalBoxFuture<'a, ()> {
     let work = async move {
-        let task = codec::decode::<T>(&arguments).map_err(|error| {
-            TaskFault::Unreadable(format!("arguments of {:?}: {error}", T::NAME))
-        })?;
-        drop(arguments);
-        let output = task.run().await;
-        codec::encode(&output)
-            .map(Blob)
-            .map_err(|error| TaskFault::Unreadable(format!("output of {:?}: {error}", T::NAME)))
+        for arguments in wire::frames(row) {
+            let start = outcomes.len();
+            // Also what reads the arguments and writes the output is the task's own code, and may
+            // panic.
+            let run = AssertUnwindSafe(run_one::<T>(arguments, outcomes));
+            if let Err(panic) = run.catch_unwind().await {
+                outcomes.truncate(start);
+                let fault = TaskFault::Panicked(message(&*panic));
+                outcomes.push(&Err::<(), _>(fault), T::NAME);
+            }
+        }
     };
-    AssertUnwindSafe(work)
-        .catch_unwind()
-        .map(|outcome| outcome.unwrap_or_else(|panic| Err(TaskFault::Panicked(message(&*panic)))))
-        .boxed_local()
+    work.boxed_local()
+}
+
+async fn run_one<T: Task>(arguments: Result<&[u8], CodecError>, outcomes: &mut Outcomes) {
+    let outcome = match arguments.and_then(codec::decode::<T>) {
+        Ok(task) => Ok(task.run().await),
+        Err(error) => Err(TaskFault::Unreadable(format!(
+            "arguments of {:?}: {error}",
+            T::NAME
+        ))),
+    };
+    outcomes.push(&outcome, T::NAME);
 }
 
 /// Makes an error of a panic in the code of a task's own arguments or output.
@@ -292,6 +327,12 @@ mod tests {
         async fn run(self) {}
     }
 
+    /// What becomes of one task.
+    fn outcome<T: Task>(task: &T) -> Result<(), TaskFault> {
+        let chunk = pack(std::slice::from_ref(task)).unwrap();
+        block_on(tasks::<T>().run_one(&chunk))
+    }
+
     fn tasks<T: Task>() -> Tasks {
         let mut tasks = Tasks::default();
         tasks.add::<T>();
@@ -301,9 +342,7 @@ mod tests {
     #[test]
     fn message_of_a_panic_is_cut_to_a_thousand_characters() {
         for (length, expected) in [(1000, 1000), (1001, 1002), (5000, 1002)] {
-            let arguments = codec::encode(&Lament(length)).unwrap();
-            let outcome = block_on(tasks::<Lament>().run("lament", arguments));
-            match outcome {
+            match outcome(&Lament(length)) {
                 Err(TaskFault::Panicked(message)) => assert_eq!(message.chars().count(), expected),
                 other => panic!("{other:?}"),
             }
@@ -312,9 +351,8 @@ mod tests {
 
     #[test]
     fn panic_while_arguments_are_read_fails_the_task() {
-        let outcome = block_on(tasks::<Riddle>().run("riddle", Vec::new()));
         let fault = TaskFault::Panicked("nobody can read it".to_owned());
-        assert_eq!(outcome, Err(fault));
+        assert_eq!(outcome(&Riddle), Err(fault));
     }
 
     #[test]

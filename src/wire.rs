@@ -17,7 +17,7 @@ use serde::{
 };
 
 pub(crate) use self::{
-    framing::{Inbox, append},
+    framing::{Inbox, append, frames},
     socket::{Door, Link, OpenDoor, Socket},
 };
 

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use tokio_util::bytes::Bytes;
 
 /// How deep a message may nest.
 pub const MAX_DEPTH: usize = 64;
@@ -128,8 +129,15 @@ impl<'de> de::Visitor<'de> for Marker {
 }
 
 /// A byte string: one `bin` on the wire, where a plain `Vec<u8>` would be an array of integers.
+/// Clones share the bytes.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Blob(pub Vec<u8>);
+pub struct Blob(pub Bytes);
+
+impl From<Vec<u8>> for Blob {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
 
 impl Serialize for Blob {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -149,11 +157,11 @@ impl<'de> Deserialize<'de> for Blob {
             }
 
             fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Blob, E> {
-                Ok(Blob(bytes.to_vec()))
+                Ok(Blob(Bytes::copy_from_slice(bytes)))
             }
 
             fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Blob, E> {
-                Ok(Blob(bytes))
+                Ok(Blob(bytes.into()))
             }
         }
 
@@ -189,10 +197,13 @@ mod tests {
 
     #[test]
     fn blob_is_one_byte_string() {
-        assert_eq!(encode(&Blob(vec![1, 2, 3])).unwrap(), [0xc4, 3, 1, 2, 3]);
+        assert_eq!(
+            encode(&Blob::from(vec![1, 2, 3])).unwrap(),
+            [0xc4, 3, 1, 2, 3]
+        );
         assert_eq!(
             decode::<Blob>(&[0xc4, 3, 1, 2, 3]).unwrap(),
-            Blob(vec![1, 2, 3])
+            Blob::from(vec![1, 2, 3])
         );
         assert_eq!(decode::<BlobRef<'_>>(&[0xc4, 1, 9]).unwrap(), BlobRef(&[9]));
     }

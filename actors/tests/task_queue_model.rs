@@ -12,8 +12,8 @@ use lockkeeper_actors::{
     Bench, CallId, Fault,
     codec::Blob,
     data::{
-        ChunkOutcome, CloseTasks, CountTasks, Finished, Job, Next, Submit, TaskFault, TaskQueue,
-        TaskQueueStatus,
+        Chunk, ChunkOutcome, CloseTasks, CountTasks, Finished, HandBack, Job, Next, Submit,
+        TaskFault, TaskQueue, TaskQueueStatus,
     },
 };
 use model::{Reference, Said, agree};
@@ -31,9 +31,12 @@ fn task_queue_agrees_with_its_reference() {
             "result of somebody else's job",
             "result of a job that is over",
             "withdrawn job that runs",
-            "job that its worker never saw",
+            "several jobs at a time",
+            "nothing more for a worker that has some",
+            "jobs that their worker never saw",
+            "job handed back",
+            "job that was not begun when its worker died",
             "job tried again",
-            "several jobs tried again",
             "job that died with its worker",
             "job of a submitter that ended",
             "close that lets all finish",
@@ -46,27 +49,18 @@ fn task_queue_agrees_with_its_reference() {
 
 #[derive(Clone, Debug)]
 enum QueueCall {
-    Submit {
-        task: String,
-        arguments: Vec<Blob>,
-        retries: u32,
-    },
-    Next(Option<(CallId, Outcomes)>),
-    Finished(CallId, Outcomes),
+    Submit(Chunk, u32),
+    Next(Option<(CallId, ChunkOutcome)>, u32),
+    Finished(CallId, ChunkOutcome),
+    HandBack(Vec<CallId>),
     Close(Option<TaskFault>),
     Count,
 }
 
-type Outcomes = Vec<Result<Blob, TaskFault>>;
-
 #[derive(Debug, PartialEq)]
 enum QueueTold {
     Outcome(ChunkOutcome),
-    Work {
-        job: CallId,
-        task: String,
-        arguments: Vec<Blob>,
-    },
+    Work(Vec<(CallId, Chunk)>),
     GoHome,
     Done,
     Count(TaskQueueStatus),
@@ -75,44 +69,39 @@ enum QueueTold {
 #[derive(Clone)]
 struct Task {
     id: CallId,
-    name: String,
-    arguments: Vec<Blob>,
+    chunk: Chunk,
     retries: u32,
 }
 
-/// The first job goes to the first idle worker.
+/// A task that a worker has.
+struct Taken {
+    /// The call for work that it was an answer to.
+    by: CallId,
+    task: Task,
+    is_wanted: bool,
+}
+
+/// The first jobs go to the first idle worker.
 #[derive(Default)]
 struct QueueReference {
     waiting: Vec<Task>,
-    /// With the call for work that each was the answer to, in the order of those answers.
-    running: Vec<(CallId, Task)>,
-    idle: Vec<CallId>,
+    /// In the order in which they were given.
+    taken: Vec<Taken>,
+    /// With how many each one takes.
+    idle: Vec<(CallId, u32)>,
     closed: Option<TaskFault>,
 }
 
 impl QueueReference {
     fn hand_out(&mut self, said: &mut Said<'_, QueueTold>) {
         while !self.waiting.is_empty() && !self.idle.is_empty() {
-            let (task, worker) = (self.waiting.remove(0), self.idle.remove(0));
-            self.running.push((worker, task.clone()));
-            let Task {
-                id: job,
-                name: task,
-                arguments,
-                ..
-            } = task;
-            said.reply(
-                worker,
-                QueueTold::Work {
-                    job,
-                    task,
-                    arguments,
-                },
-            );
+            let (worker, most) = self.idle.remove(0);
+            self.give(worker, most, said);
         }
         // Who runs a job now may die, so somebody stays for its next try.
-        if self.closed.is_some() && self.waiting.is_empty() && self.running.is_empty() {
-            for worker in std::mem::take(&mut self.idle) {
+        let is_done = self.waiting.is_empty() && !self.taken.iter().any(|taken| taken.is_wanted);
+        if self.closed.is_some() && is_done {
+            for (worker, _) in std::mem::take(&mut self.idle) {
                 said.tally.note("worker sent home");
                 said.reply(worker, QueueTold::GoHome);
             }
@@ -122,32 +111,75 @@ impl QueueReference {
         }
     }
 
+    fn give(&mut self, by: CallId, most: u32, said: &mut Said<'_, QueueTold>) {
+        let most = usize::try_from(most.max(1)).expect("a few");
+        let given = self.waiting.drain(..most.min(self.waiting.len()));
+        let given: Vec<Task> = given.collect();
+        if given.len() > 1 {
+            said.tally.note("several jobs at a time");
+        }
+        let work = given
+            .iter()
+            .map(|task| (task.id, task.chunk.clone()))
+            .collect();
+        said.reply(by, QueueTold::Work(work));
+        self.taken.extend(given.into_iter().map(|task| Taken {
+            by,
+            task,
+            is_wanted: true,
+        }));
+    }
+
     fn finish(
         &mut self,
         by: CallId,
         job: CallId,
-        outcomes: &Outcomes,
+        outcome: &ChunkOutcome,
         said: &mut Said<'_, QueueTold>,
     ) {
-        let place = self.running.iter().position(|(_, task)| task.id == job);
+        let place = self.taken.iter().position(|taken| taken.task.id == job);
         match place {
-            Some(place) if self.running[place].0.session() == by.session() => {
-                self.running.remove(place);
-                said.tally.note("result");
-                said.reply(job, QueueTold::Outcome(Ok(outcomes.clone())));
+            Some(place) if self.taken[place].by.session() == by.session() => {
+                if self.taken.remove(place).is_wanted {
+                    said.tally.note("result");
+                    said.reply(job, QueueTold::Outcome(outcome.clone()));
+                }
             }
             Some(_) => said.tally.note("result of somebody else's job"),
             None => said.tally.note("result of a job that is over"),
         }
     }
 
+    /// Puts those back that somebody waits for, in their order.
+    fn put_back(&mut self, jobs: &[CallId]) -> usize {
+        let mut back = Vec::new();
+        for job in jobs {
+            let place = self.taken.iter().position(|taken| taken.task.id == *job);
+            if let Some(Taken {
+                task,
+                is_wanted: true,
+                ..
+            }) = place.map(|place| self.taken.remove(place))
+            {
+                back.push(task);
+            }
+        }
+        let count = back.len();
+        self.waiting.splice(0..0, back);
+        count
+    }
+
     fn close(&mut self, reason: Option<&TaskFault>, said: &mut Said<'_, QueueTold>) {
         if let Some(reason) = reason {
             said.tally.note("close with a reason");
-            let running = std::mem::take(&mut self.running);
-            let running = running.into_iter().map(|(_, task)| task);
-            for task in self.waiting.drain(..).chain(running) {
-                said.reply(task.id, QueueTold::Outcome(Err(reason.clone())));
+            let taken = self.taken.iter_mut().filter(|taken| taken.is_wanted);
+            let taken = taken.map(|taken| {
+                taken.is_wanted = false;
+                taken.task.id
+            });
+            let waiting = self.waiting.drain(..).map(|task| task.id);
+            for task in waiting.chain(taken) {
+                said.reply(task, QueueTold::Outcome(Err(reason.clone())));
             }
         } else {
             said.tally.note("close that lets all finish");
@@ -155,12 +187,23 @@ impl QueueReference {
         self.closed = Some(reason.cloned().unwrap_or(TaskFault::Closed));
     }
 
-    /// The jobs that an ended session ran: those that may be tried again are next, in their order.
+    /// Of the jobs that an ended session had only the first was begun.
     fn lose_worker(&mut self, session: u64, said: &mut Said<'_, QueueTold>) {
+        let is_theirs = |taken: &Taken| taken.by.session().number() == session;
+        let (theirs, others) = std::mem::take(&mut self.taken)
+            .into_iter()
+            .partition(is_theirs);
+        self.taken = others;
         let mut again = Vec::new();
-        for (worker, mut task) in std::mem::take(&mut self.running) {
-            if worker.session().number() != session {
-                self.running.push((worker, task));
+        for (place, Taken { mut task, .. }) in theirs
+            .into_iter()
+            .enumerate()
+            .filter(|(_, taken)| taken.is_wanted)
+        {
+            if place > 0 {
+                said.tally
+                    .note("job that was not begun when its worker died");
+                again.push(task);
             } else if task.retries > 0 {
                 said.tally.note("job tried again");
                 task.retries -= 1;
@@ -171,16 +214,13 @@ impl QueueReference {
                 said.reply(task.id, QueueTold::Outcome(Err(died)));
             }
         }
-        if again.len() > 1 {
-            said.tally.note("several jobs tried again");
-        }
         self.waiting.splice(0..0, again);
     }
 
     fn draw_job(&self, schedule: &mut Schedule) -> CallId {
-        if !self.running.is_empty() && schedule.random.random_bool(0.8) {
-            self.running[schedule.random.random_range(0..self.running.len())]
-                .1
+        if !self.taken.is_empty() && schedule.random.random_bool(0.8) {
+            self.taken[schedule.random.random_range(0..self.taken.len())]
+                .task
                 .id
         } else {
             schedule.any_call()
@@ -188,19 +228,15 @@ impl QueueReference {
     }
 }
 
-fn draw_blobs(schedule: &mut Schedule) -> Vec<Blob> {
-    let count = schedule.random.random_range(0..=3);
-    (0..count)
-        .map(|_| Blob(vec![schedule.random.random(); 3]))
-        .collect()
+fn draw_blob(schedule: &mut Schedule) -> Blob {
+    Blob::from(vec![schedule.random.random(); 3])
 }
 
-fn draw_outcomes(schedule: &mut Schedule) -> Outcomes {
-    let mut outcomes: Outcomes = draw_blobs(schedule).into_iter().map(Ok).collect();
+fn draw_outcome(schedule: &mut Schedule) -> ChunkOutcome {
     if schedule.random.random_bool(0.2) {
-        outcomes.push(Err(TaskFault::Panicked("on purpose".to_owned())));
+        return Err(TaskFault::Panicked("on purpose".to_owned()));
     }
-    outcomes
+    Ok(draw_blob(schedule))
 }
 
 impl Reference for QueueReference {
@@ -216,17 +252,19 @@ impl Reference for QueueReference {
 
     fn draw(&self, schedule: &mut Schedule) -> QueueCall {
         if schedule.asks() {
-            return QueueCall::Submit {
+            let chunk = Chunk {
                 task: format!("task {}", schedule.random.random_range(0..100)),
-                arguments: draw_blobs(schedule),
-                retries: schedule.random.random_range(0..=2),
+                arguments: draw_blob(schedule),
             };
+            return QueueCall::Submit(chunk, schedule.random.random_range(0..=2));
         }
-        let (job, outcomes) = (self.draw_job(schedule), draw_outcomes(schedule));
-        match schedule.random.random_range(0..60) {
-            0..=29 => QueueCall::Next(None),
-            30..=39 => QueueCall::Next(Some((job, outcomes))),
-            40..=49 => QueueCall::Finished(job, outcomes),
+        let (job, outcome) = (self.draw_job(schedule), draw_outcome(schedule));
+        let most = schedule.random.random_range(0..=4);
+        match schedule.random.random_range(0..65) {
+            0..=29 => QueueCall::Next(None, most),
+            30..=39 => QueueCall::Next(Some((job, outcome)), most),
+            40..=49 => QueueCall::Finished(job, outcome),
+            60..=64 => QueueCall::HandBack(vec![job, self.draw_job(schedule)]),
             50 => QueueCall::Close(None),
             51 => QueueCall::Close(Some(TaskFault::Terminated)),
             _ => QueueCall::Count,
@@ -239,27 +277,19 @@ impl Reference for QueueReference {
         call: &QueueCall,
         timeout: Option<Duration>,
     ) -> CallId {
-        let finished = |(job, outcomes)| Finished { job, outcomes };
+        let finished = |(job, outcome)| Finished { job, outcome };
         match call.clone() {
-            QueueCall::Submit {
-                task,
-                arguments,
-                retries,
-            } => {
-                let submit = Submit {
-                    task,
-                    arguments,
-                    retries,
-                };
-                put(bench, session, submit, timeout)
+            QueueCall::Submit(chunk, retries) => {
+                put(bench, session, Submit { chunk, retries }, timeout)
             }
-            QueueCall::Next(done) => {
+            QueueCall::Next(done, most) => {
                 let finished = done.map(finished);
-                put(bench, session, Next { finished }, timeout)
+                put(bench, session, Next { finished, most }, timeout)
             }
-            QueueCall::Finished(job, outcomes) => {
-                put(bench, session, finished((job, outcomes)), timeout)
+            QueueCall::Finished(job, outcome) => {
+                put(bench, session, finished((job, outcome)), timeout)
             }
+            QueueCall::HandBack(jobs) => put(bench, session, HandBack { jobs }, timeout),
             QueueCall::Close(reason) => put(bench, session, CloseTasks { reason }, timeout),
             QueueCall::Count => put(bench, session, CountTasks, timeout),
         }
@@ -271,25 +301,21 @@ impl Reference for QueueReference {
         call: &QueueCall,
         (): &mut (),
     ) -> Result<QueueTold, Fault> {
-        let work = |job: Option<Job>| match job {
-            Some(Job {
-                id: job,
-                task,
-                arguments,
-            }) => QueueTold::Work {
-                job,
-                task,
-                arguments,
-            },
+        let of_job = |Job { id, chunk }: Job| (id, chunk);
+        let work = |jobs: Option<Vec<Job>>| match jobs {
+            Some(jobs) => QueueTold::Work(jobs.into_iter().map(of_job).collect()),
             None => QueueTold::GoHome,
         };
         let told = match call {
-            QueueCall::Submit { .. } => bench
+            QueueCall::Submit(..) => bench
                 .reply::<Submit>(id)
                 .map(|told| told.map(QueueTold::Outcome)),
-            QueueCall::Next(_) => bench.reply::<Next>(id).map(|told| told.map(work)),
+            QueueCall::Next(..) => bench.reply::<Next>(id).map(|told| told.map(work)),
             QueueCall::Finished(..) => bench
                 .reply::<Finished>(id)
+                .map(|told| told.map(|()| QueueTold::Done)),
+            QueueCall::HandBack(_) => bench
+                .reply::<HandBack>(id)
                 .map(|told| told.map(|()| QueueTold::Done)),
             QueueCall::Close(_) => bench
                 .reply::<CloseTasks>(id)
@@ -303,28 +329,46 @@ impl Reference for QueueReference {
 
     fn serve(&mut self, id: CallId, call: &QueueCall, said: &mut Said<'_, QueueTold>) {
         match call {
-            QueueCall::Submit {
-                task,
-                arguments,
-                retries,
-            } => match &self.closed {
+            QueueCall::Submit(chunk, retries) => match &self.closed {
                 Some(reason) => said.reply(id, QueueTold::Outcome(Err(reason.clone()))),
                 None => self.waiting.push(Task {
                     id,
-                    name: task.clone(),
-                    arguments: arguments.clone(),
+                    chunk: chunk.clone(),
                     retries: *retries,
                 }),
             },
-            QueueCall::Next(finished) => {
-                if let Some((job, outcomes)) = finished {
+            QueueCall::Next(finished, most) => {
+                if let Some((job, outcome)) = finished {
                     said.tally.note("result with the next call");
-                    self.finish(id, *job, outcomes, said);
+                    self.finish(id, *job, outcome, said);
                 }
-                self.idle.push(id);
+                if self
+                    .taken
+                    .iter()
+                    .any(|taken| taken.by.session() == id.session())
+                {
+                    if self.waiting.is_empty() {
+                        said.tally.note("nothing more for a worker that has some");
+                    }
+                    self.give(id, *most, said);
+                } else {
+                    self.idle.push((id, *most));
+                }
             }
-            QueueCall::Finished(job, outcomes) => {
-                self.finish(id, *job, outcomes, said);
+            QueueCall::Finished(job, outcome) => {
+                self.finish(id, *job, outcome, said);
+                said.reply(id, QueueTold::Done);
+            }
+            QueueCall::HandBack(jobs) => {
+                let is_theirs = |job: &CallId| {
+                    self.taken
+                        .iter()
+                        .any(|taken| taken.task.id == *job && taken.by.session() == id.session())
+                };
+                let theirs: Vec<CallId> = jobs.iter().copied().filter(is_theirs).collect();
+                if self.put_back(&theirs) > 0 {
+                    said.tally.note("job handed back");
+                }
                 said.reply(id, QueueTold::Done);
             }
             QueueCall::Close(reason) => {
@@ -337,7 +381,8 @@ impl Reference for QueueReference {
                 let count = |count: usize| u64::try_from(count).expect("short lists");
                 let mut status = TaskQueueStatus::default();
                 status.waiting = count(self.waiting.len());
-                status.running = count(self.running.len());
+                let wanted = self.taken.iter().filter(|taken| taken.is_wanted);
+                status.running = count(wanted.count());
                 status.idle = count(self.idle.len());
                 said.reply(id, QueueTold::Count(status));
             }
@@ -346,18 +391,23 @@ impl Reference for QueueReference {
     }
 
     fn undo(&mut self, id: CallId, fault: Fault, said: &mut Said<'_, QueueTold>) {
-        if self.running.iter().any(|(_, task)| task.id == id) {
+        let is_of = |taken: &Taken| taken.is_wanted && taken.task.id == id;
+        if self.taken.iter().any(is_of) {
             said.tally.note("withdrawn job that runs");
         }
         if self.waits(id) {
             self.waiting.retain(|task| task.id != id);
-            self.running.retain(|(_, task)| task.id != id);
-            self.idle.retain(|worker| *worker != id);
+            for taken in self.taken.iter_mut().filter(|taken| taken.task.id == id) {
+                taken.is_wanted = false;
+            }
+            self.idle.retain(|(worker, _)| *worker != id);
             said.fail(id, fault);
-        } else if let Some(unseen) = self.running.iter().position(|(worker, _)| *worker == id) {
-            said.tally.note("job that its worker never saw");
-            let (_, task) = self.running.remove(unseen);
-            self.waiting.insert(0, task);
+        } else {
+            let unseen = self.taken.iter().filter(|taken| taken.by == id);
+            let unseen: Vec<CallId> = unseen.map(|taken| taken.task.id).collect();
+            if self.put_back(&unseen) > 0 {
+                said.tally.note("jobs that their worker never saw");
+            }
         }
         self.hand_out(said);
     }
@@ -366,24 +416,23 @@ impl Reference for QueueReference {
         said.in_no_order();
         let is_of = |id: CallId| id.session().number() == session;
         self.waiting.retain(|task| !is_of(task.id));
-        self.idle.retain(|worker| !is_of(*worker));
-        if self.running.iter().any(|(_, task)| is_of(task.id)) {
+        self.idle.retain(|(worker, _)| !is_of(*worker));
+        for taken in self.taken.iter_mut().filter(|taken| is_of(taken.task.id)) {
             said.tally.note("job of a submitter that ended");
+            taken.is_wanted = false;
         }
-        self.running.retain(|(_, task)| !is_of(task.id));
         self.lose_worker(session, said);
         self.hand_out(said);
     }
 
     fn waits(&self, id: CallId) -> bool {
-        let mut tasks = self
-            .waiting
-            .iter()
-            .chain(self.running.iter().map(|(_, task)| task));
-        tasks.any(|task| task.id == id) || self.idle.contains(&id)
+        let mut taken = self.taken.iter().filter(|taken| taken.is_wanted);
+        taken.any(|taken| taken.task.id == id)
+            || self.waiting.iter().any(|task| task.id == id)
+            || self.idle.iter().any(|(worker, _)| *worker == id)
     }
 
     fn holds(&self, id: CallId) -> bool {
-        self.running.iter().any(|(worker, _)| *worker == id)
+        self.taken.iter().any(|taken| taken.by == id)
     }
 }

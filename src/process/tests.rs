@@ -18,7 +18,7 @@ fn is_child() -> bool {
 
 fn start(test: &str) -> Child {
     let launch = Launch::Test(format!("process::tests::{test}"));
-    Child::start_as(&launch, "part", &Blob(vec![7; MANY_BYTES])).unwrap()
+    Child::start_as(&launch, "part", &Blob::from(vec![7; MANY_BYTES])).unwrap()
 }
 
 /// As a child it reads nothing for as long as anybody could wait for it.

@@ -1,5 +1,7 @@
 //! Framing: a message is its length as four bytes, big-endian, and that many bytes.
 
+use std::iter;
+
 use lockkeeper_actors::codec::{self, CodecError};
 use serde::Serialize;
 use tokio_util::bytes::{Buf, Bytes, BytesMut};
@@ -37,6 +39,31 @@ pub(crate) fn append<T: Serialize>(
             Err(error)
         }
     }
+}
+
+/// The messages of a row of whole frames. One that breaks off is an error, and the last.
+pub(crate) fn frames(mut row: &[u8]) -> impl Iterator<Item = Result<&[u8], CodecError>> {
+    iter::from_fn(move || {
+        if row.is_empty() {
+            return None;
+        }
+        let split = row
+            .split_first_chunk::<HEADER>()
+            .and_then(|(header, rest)| {
+                let length = usize::try_from(u32::from_be_bytes(*header)).ok()?;
+                rest.split_at_checked(length)
+            });
+        Some(match split {
+            Some((message, rest)) => {
+                row = rest;
+                Ok(message)
+            }
+            None => {
+                row = &[];
+                Err(CodecError::new("a frame breaks off".to_owned()))
+            }
+        })
+    })
 }
 
 /// The bytes of a frame before its message.

@@ -3,6 +3,6 @@
 mod task_queue;
 
 pub use task_queue::{
-    ChunkOutcome, CloseTasks, CountTasks, Finished, Job, Next, Submit, TaskFault, TaskQueue,
-    TaskQueueStatus,
+    Chunk, ChunkOutcome, CloseTasks, CountTasks, Finished, HandBack, Job, Next, Submit, TaskFault,
+    TaskQueue, TaskQueueStatus,
 };

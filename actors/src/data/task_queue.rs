@@ -1,42 +1,65 @@
-//! The queue between a pool and its workers: tasks go in as calls that wait for their results, and
-//! out to calls that wait for work.
+//! The queue between a pool and its workers: chunks of tasks go in as calls that wait for their
+//! outcomes, and out to calls that wait for work.
 //!
-//! Invariant: a job waits only while no worker does. A job that a worker took belongs to that
-//! worker's session, so it fails, or is tried again, when the session ends.
+//! A worker may be given several jobs at a time, which it runs in that order. Invariant: a job waits
+//! only while no worker does. A job that a worker took belongs to that worker's session: when it
+//! ends, the first one fails or is tried again, and the others, not begun yet, are given to others.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Call, CallId, HangUp, Operation, Operations, Primitive, Refusal, Serve, WaitQueue, codec::Blob,
+    Call, CallId, HangUp, Operation, Operations, Primitive, Refusal, Serve, SessionId, WaitQueue,
+    codec::Blob,
 };
 
 /// Waits for a chunk of tasks to be run.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Submit {
-    /// The name of the task.
-    pub task: String,
-    /// The encoded arguments of each task of the chunk.
-    pub arguments: Vec<Blob>,
+    /// What is to be run.
+    pub chunk: Chunk,
     /// How often the chunk is run again when its worker dies.
     pub retries: u32,
 }
 
-/// Hands in what was done, and waits for work; no work means that there will be none.
+/// A number of tasks that are run together. Only its submitter and its worker look inside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// The name of the task.
+    pub task: String,
+    /// The arguments of each of them.
+    pub arguments: Blob,
+}
+
+/// Hands in what was done, and asks for work; no answer means that there will be none.
+///
+/// A worker without a job waits until there is one. One that has some is answered at once.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Next {
     /// The job that the worker has finished.
     pub finished: Option<Finished>,
+    /// How many jobs it takes at the most: at least one.
+    pub most: u32,
 }
 
-/// Hands in what was done by a worker that takes no more.
+/// Hands in what was done, without asking for work.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Finished {
     /// The job, by the call that submitted it.
     pub job: CallId,
-    /// The outcome of each task of the chunk.
-    pub outcomes: Vec<Result<Blob, TaskFault>>,
+    /// What became of it.
+    pub outcome: ChunkOutcome,
+}
+
+/// Hands back jobs that were not begun, for others to run.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct HandBack {
+    /// The jobs, in the order in which they were given.
+    pub jobs: Vec<CallId>,
 }
 
 /// Takes no more tasks. Those that were submitted are run, unless there is a reason not to.
@@ -55,10 +78,8 @@ pub struct CountTasks;
 pub struct Job {
     /// The call that submitted it.
     pub id: CallId,
-    /// The name of the task.
-    pub task: String,
-    /// The encoded arguments of each task of the chunk.
-    pub arguments: Vec<Blob>,
+    /// What is to be run.
+    pub chunk: Chunk,
 }
 
 /// The state of the queue at one moment.
@@ -67,7 +88,7 @@ pub struct Job {
 pub struct TaskQueueStatus {
     /// How many jobs wait for a worker.
     pub waiting: u64,
-    /// How many are being run.
+    /// How many workers have. Each runs the first of its own.
     pub running: u64,
     /// How many workers wait for a job.
     pub idle: u64,
@@ -120,8 +141,8 @@ impl fmt::Display for TaskFault {
 
 impl std::error::Error for TaskFault {}
 
-/// The outcome of a chunk: one of each task, or one for all.
-pub type ChunkOutcome = Result<Vec<Result<Blob, TaskFault>>, TaskFault>;
+/// The outcome of a chunk: those of its tasks, or one for all.
+pub type ChunkOutcome = Result<Blob, TaskFault>;
 
 impl Operation for Submit {
     const NAME: &'static str = "submit";
@@ -130,11 +151,16 @@ impl Operation for Submit {
 
 impl Operation for Next {
     const NAME: &'static str = "next";
-    type Reply = Option<Job>;
+    type Reply = Option<Vec<Job>>;
 }
 
 impl Operation for Finished {
     const NAME: &'static str = "finished";
+    type Reply = ();
+}
+
+impl Operation for HandBack {
+    const NAME: &'static str = "hand_back";
     type Reply = ();
 }
 
@@ -148,88 +174,129 @@ impl Operation for CountTasks {
     type Reply = TaskQueueStatus;
 }
 
-/// Jobs that wait for workers, jobs that are run, and workers that wait for jobs.
+/// Jobs that wait for workers, jobs that workers have, and workers that wait for jobs.
 #[derive(Debug, Default)]
 pub struct TaskQueue {
     waiting: WaitQueue<Pending>,
-    /// By the call that submitted the job.
-    running: BTreeMap<CallId, Running>,
-    /// The job that each answered call for work was given.
-    taken: BTreeMap<CallId, CallId>,
-    idle: WaitQueue<Call<Option<Job>>>,
+    /// What each worker has, in the order in which it was given it. Empty hands are forgotten.
+    hands: BTreeMap<SessionId, VecDeque<Taken>>,
+    /// The worker that has each job that somebody waits for, by the call that submitted it.
+    taken: BTreeMap<CallId, SessionId>,
+    idle: WaitQueue<Idle>,
     closed: Option<TaskFault>,
 }
 
-/// A job that no worker has.
+/// A job, with all that it takes to run it: its worker may end, or may never see that it has it.
 #[derive(Debug)]
 struct Pending {
     call: Call<ChunkOutcome>,
-    task: String,
-    arguments: Vec<Blob>,
+    chunk: Chunk,
     retries: u32,
 }
 
 /// A job that a worker has.
 #[derive(Debug)]
-struct Running {
+struct Taken {
     /// The call for work that it answered.
-    taken: CallId,
-    /// With its arguments: the worker may end, or may never see that it has the job.
-    job: Pending,
+    by: CallId,
+    id: CallId,
+    /// Empty once nobody waits for the outcome: the worker may be running it all the same.
+    job: Option<Pending>,
 }
+
+/// A worker that waits.
+#[derive(Debug)]
+struct Idle {
+    call: Call<Option<Vec<Job>>>,
+    most: u32,
+}
+
+/// Several jobs are given at a time only if they have no more bytes of arguments together.
+const MOST_BYTES_AT_A_TIME: usize = 1 << 20;
 
 impl TaskQueue {
     /// Gives jobs to workers while there are both, and sends workers home when all is done: the
     /// end of every path that adds one or the other.
     fn dispatch(&mut self) {
-        while !self.idle.is_empty()
-            && let Some(job) = self.waiting.pop_front()
+        while !self.waiting.is_empty()
+            && let Some(worker) = self.idle.pop_front()
         {
-            let Some(worker) = self.idle.pop_front() else {
-                return;
-            };
-            let (id, taken) = (job.call.id(), worker.id());
-            let arguments = job.arguments.clone();
-            let task = job.task.clone();
-            self.taken.insert(taken, id);
-            self.running.insert(id, Running { taken, job });
-            worker.reply(Some(Job {
-                id,
-                task,
-                arguments,
-            }));
+            self.hand_out(worker);
         }
         // A job that is running may come back, when its worker dies.
-        if self.closed.is_some() && self.waiting.is_empty() && self.running.is_empty() {
+        if self.closed.is_some() && self.waiting.is_empty() && self.taken.is_empty() {
             while let Some(worker) = self.idle.pop_front() {
-                worker.reply(None);
+                worker.call.reply(None);
             }
         }
     }
 
+    /// Gives a worker what waits, as far as it takes it.
+    fn hand_out(&mut self, Idle { call, most }: Idle) {
+        let (by, mut bytes) = (call.id(), 0);
+        let mut jobs = Vec::new();
+        for _ in 0..most.max(1) {
+            let next = self.waiting.front();
+            bytes += next.map_or(0, |job| job.chunk.arguments.0.len());
+            if bytes > MOST_BYTES_AT_A_TIME && !jobs.is_empty() {
+                break;
+            }
+            let Some(job) = self.waiting.pop_front() else {
+                break;
+            };
+            let (id, chunk) = (job.call.id(), job.chunk.clone());
+            jobs.push(Job { id, chunk });
+            self.taken.insert(id, by.session());
+            let hands = self.hands.entry(by.session()).or_default();
+            hands.push_back(Taken {
+                by,
+                id,
+                job: Some(job),
+            });
+        }
+        call.reply(Some(jobs));
+    }
+
     /// Hands the outcome of a job to whoever submitted it, if the job is still that worker's.
-    fn finish(&mut self, worker: CallId, Finished { job, outcomes }: Finished) {
-        let is_theirs = self
-            .running
-            .get(&job)
-            .is_some_and(|running| running.taken.session() == worker.session());
-        if is_theirs && let Some(running) = self.forget(job) {
-            running.job.call.reply(Ok(outcomes));
+    fn finish(&mut self, worker: SessionId, Finished { job, outcome }: Finished) {
+        if let Some(job) = self.take_from(worker, job) {
+            job.call.reply(outcome);
         }
     }
 
-    /// Takes a job out of a worker's hands.
-    fn forget(&mut self, job: CallId) -> Option<Running> {
-        let running = self.running.remove(&job)?;
-        self.taken.remove(&running.taken);
-        Some(running)
+    /// Takes a job out of a worker's hands. Gives it if somebody waits for it.
+    fn take_from(&mut self, worker: SessionId, job: CallId) -> Option<Pending> {
+        let hands = self.hands.get_mut(&worker)?;
+        let place = hands.iter().position(|taken| taken.id == job)?;
+        let taken = hands.remove(place)?;
+        if hands.is_empty() {
+            self.hands.remove(&worker);
+        }
+        self.taken.remove(&job);
+        taken.job
     }
 
-    /// What becomes of a job whose worker has ended.
-    fn bury(&mut self, job: CallId, pid: u32) {
-        let Some(Running { mut job, .. }) = self.forget(job) else {
-            return;
-        };
+    /// Forgets whoever waits for a job that a worker has.
+    fn forget(&mut self, job: CallId) {
+        let worker = self.taken.remove(&job);
+        let hands = worker.and_then(|worker| self.hands.get_mut(&worker));
+        let place = hands.and_then(|hands| hands.iter_mut().find(|taken| taken.id == job));
+        if let Some(taken) = place {
+            taken.job = None;
+        }
+    }
+
+    /// Takes jobs, in their order, back from a worker that has not begun them.
+    fn take_back(&mut self, worker: SessionId, jobs: &[CallId]) {
+        for job in jobs.iter().rev() {
+            if let Some(job) = self.take_from(worker, *job) {
+                self.waiting.push_front(job.call.id(), job);
+            }
+        }
+    }
+
+    /// What becomes of the job that a worker ran when it ended.
+    fn bury(&mut self, mut job: Pending, pid: u32) {
         if job.retries > 0 {
             job.retries -= 1;
             self.waiting.push_front(job.call.id(), job);
@@ -252,17 +319,19 @@ impl Primitive for TaskQueue {
             .on::<Submit>()
             .on::<Next>()
             .on::<Finished>()
+            .on::<HandBack>()
             .on::<CloseTasks>()
             .on::<CountTasks>();
     }
 
     fn withdraw(&mut self, id: CallId) {
         drop(self.waiting.remove(id));
-        drop(self.forget(id));
+        self.forget(id);
         drop(self.idle.remove(id));
-        let unseen = self.taken.get(&id).copied();
-        if let Some(Running { job, .. }) = unseen.and_then(|job| self.forget(job)) {
-            self.waiting.push_front(job.call.id(), job);
+        if let Some(hands) = self.hands.get(&id.session()) {
+            let unseen = hands.iter().filter(|taken| taken.by == id);
+            let unseen: Vec<CallId> = unseen.map(|taken| taken.id).collect();
+            self.take_back(id.session(), &unseen);
         }
         self.dispatch();
     }
@@ -272,20 +341,22 @@ impl Primitive for TaskQueue {
         self.idle.remove_session(ended.session);
         let (least, greatest) = CallId::span(ended.session);
         let submitted: Vec<CallId> = self
-            .running
+            .taken
             .range(least..=greatest)
             .map(|(job, _)| *job)
             .collect();
         for job in submitted {
-            drop(self.forget(job));
+            self.forget(job);
         }
-        let taken: Vec<CallId> = self
-            .taken
-            .range(least..=greatest)
-            .map(|(_, job)| *job)
-            .collect();
-        // Backwards, so that those to be tried again stand in their old order at the front.
-        for job in taken.into_iter().rev() {
+        let mut hands = self.hands.remove(&ended.session).unwrap_or_default();
+        for taken in &hands {
+            self.taken.remove(&taken.id);
+        }
+        let begun = hands.pop_front().and_then(|taken| taken.job);
+        for job in hands.into_iter().rev().filter_map(|taken| taken.job) {
+            self.waiting.push_front(job.call.id(), job);
+        }
+        if let Some(job) = begun {
             self.bury(job, ended.peer.pid);
         }
         self.dispatch();
@@ -293,42 +364,48 @@ impl Primitive for TaskQueue {
 }
 
 impl Serve<Submit> for TaskQueue {
-    fn serve(&mut self, submit: Submit, call: Call<ChunkOutcome>) {
+    fn serve(&mut self, Submit { chunk, retries }: Submit, call: Call<ChunkOutcome>) {
         if let Some(reason) = &self.closed {
             call.reply(Err(reason.clone()));
             return;
         }
-        let Submit {
-            task,
-            arguments,
+        let job = Pending {
+            call,
+            chunk,
             retries,
-        } = submit;
-        self.waiting.push(
-            call.id(),
-            Pending {
-                call,
-                task,
-                arguments,
-                retries,
-            },
-        );
+        };
+        self.waiting.push(job.call.id(), job);
         self.dispatch();
     }
 }
 
 impl Serve<Next> for TaskQueue {
-    fn serve(&mut self, Next { finished }: Next, call: Call<Option<Job>>) {
+    fn serve(&mut self, Next { finished, most }: Next, call: Call<Option<Vec<Job>>>) {
+        let worker = call.id().session();
         if let Some(finished) = finished {
-            self.finish(call.id(), finished);
+            self.finish(worker, finished);
         }
-        self.idle.push(call.id(), call);
+        let asking = Idle { call, most };
+        if self.hands.contains_key(&worker) {
+            self.hand_out(asking);
+        } else {
+            self.idle.push(asking.call.id(), asking);
+        }
         self.dispatch();
     }
 }
 
 impl Serve<Finished> for TaskQueue {
     fn serve(&mut self, finished: Finished, call: Call<()>) {
-        self.finish(call.id(), finished);
+        self.finish(call.id().session(), finished);
+        call.reply(());
+        self.dispatch();
+    }
+}
+
+impl Serve<HandBack> for TaskQueue {
+    fn serve(&mut self, HandBack { jobs }: HandBack, call: Call<()>) {
+        self.take_back(call.id().session(), &jobs);
         call.reply(());
         self.dispatch();
     }
@@ -340,8 +417,10 @@ impl Serve<CloseTasks> for TaskQueue {
             while let Some(job) = self.waiting.pop_front() {
                 job.call.reply(Err(reason.clone()));
             }
-            for (_, Running { job, .. }) in std::mem::take(&mut self.running) {
-                job.call.reply(Err(reason.clone()));
+            for taken in self.hands.values_mut().flatten() {
+                if let Some(job) = taken.job.take() {
+                    job.call.reply(Err(reason.clone()));
+                }
             }
             self.taken.clear();
         }
@@ -356,7 +435,7 @@ impl Serve<CountTasks> for TaskQueue {
         let count = |number: usize| number.try_into().unwrap_or(u64::MAX);
         call.reply(TaskQueueStatus {
             waiting: count(self.waiting.len()),
-            running: count(self.running.len()),
+            running: count(self.taken.len()),
             idle: count(self.idle.len()),
         });
     }
@@ -372,38 +451,47 @@ mod tests {
     }
 
     fn submit(bench: &mut Bench<TaskQueue>, session: u64, retries: u32) -> CallId {
-        let arguments = vec![Blob(vec![7])];
-        bench.call(
-            session,
-            Submit {
-                task: "double".to_owned(),
-                arguments,
-                retries,
-            },
-        )
+        let chunk = Chunk {
+            task: "double".to_owned(),
+            arguments: Blob::from(vec![7]),
+        };
+        bench.call(session, Submit { chunk, retries })
     }
 
     fn next(bench: &mut Bench<TaskQueue>, session: u64) -> CallId {
-        bench.call(session, Next { finished: None })
+        next_of(bench, session, 1)
+    }
+
+    fn next_of(bench: &mut Bench<TaskQueue>, session: u64, most: u32) -> CallId {
+        let finished = None;
+        bench.call(session, Next { finished, most })
+    }
+
+    /// What a call for work was answered with, if it was.
+    fn jobs(bench: &Bench<TaskQueue>, id: CallId) -> Option<Vec<CallId>> {
+        let reply = bench.reply::<Next>(id)?;
+        let jobs = reply.unwrap().expect("no worker is sent home");
+        Some(jobs.iter().map(|job| job.id).collect())
     }
 
     fn job(bench: &Bench<TaskQueue>, id: CallId) -> Option<CallId> {
-        bench
-            .reply::<Next>(id)
-            .map(|reply| reply.unwrap().expect("a job").id)
+        jobs(bench, id).and_then(|jobs| jobs.first().copied())
+    }
+
+    fn outcome(bench: &Bench<TaskQueue>, job: CallId) -> Option<ChunkOutcome> {
+        bench.reply::<Submit>(job).map(Result::unwrap)
+    }
+
+    fn died() -> ChunkOutcome {
+        Err(TaskFault::WorkerDied { pid: 0 })
     }
 
     fn finish(bench: &mut Bench<TaskQueue>, session: u64, job: CallId) -> CallId {
-        let finished = Finished {
+        let finished = Some(Finished {
             job,
-            outcomes: vec![Ok(Blob(vec![14]))],
-        };
-        bench.call(
-            session,
-            Next {
-                finished: Some(finished),
-            },
-        )
+            outcome: Ok(Blob::from(vec![14])),
+        });
+        bench.call(session, Next { finished, most: 1 })
     }
 
     #[test]
@@ -412,8 +500,7 @@ mod tests {
         let (worker, task) = (next(&mut bench, 1), submit(&mut bench, 9, 0));
         assert_eq!(job(&bench, worker), Some(task));
         finish(&mut bench, 1, task);
-        let outcome = bench.reply::<Submit>(task).unwrap().unwrap();
-        assert_eq!(outcome, Ok(vec![Ok(Blob(vec![14]))]));
+        assert_eq!(outcome(&bench, task), Some(Ok(Blob::from(vec![14]))));
     }
 
     #[test]
@@ -431,8 +518,7 @@ mod tests {
         let (first, second) = (submit(&mut bench, 9, 0), submit(&mut bench, 9, 0));
         next(&mut bench, 1);
         bench.hang_up(1);
-        let outcome = bench.reply::<Submit>(first).unwrap().unwrap();
-        assert!(matches!(outcome, Err(TaskFault::WorkerDied { .. })));
+        assert_eq!(outcome(&bench, first), Some(died()));
         let worker = next(&mut bench, 2);
         assert_eq!(job(&bench, worker), Some(second));
     }
@@ -446,7 +532,7 @@ mod tests {
         let worker = next(&mut bench, 2);
         assert_eq!(job(&bench, worker), Some(first));
         bench.hang_up(2);
-        assert!(bench.reply::<Submit>(first).unwrap().unwrap().is_err());
+        assert_eq!(outcome(&bench, first), Some(died()));
     }
 
     #[test]
@@ -472,6 +558,70 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_is_given_several_jobs_and_dies_fails_only_the_first_of_them() {
+        let mut bench = bench();
+        let tasks: Vec<CallId> = (0..4).map(|_| submit(&mut bench, 9, 0)).collect();
+        let taken = next_of(&mut bench, 1, 3);
+        assert_eq!(jobs(&bench, taken).as_deref(), Some(&tasks[..3]));
+        bench.hang_up(1);
+        assert_eq!(outcome(&bench, tasks[0]), Some(died()));
+        let taken = next_of(&mut bench, 2, 9);
+        assert_eq!(jobs(&bench, taken).as_deref(), Some(&tasks[1..]));
+    }
+
+    #[test]
+    fn a_job_behind_one_that_nobody_waits_for_is_not_begun_when_its_worker_dies() {
+        let mut bench = bench();
+        let tasks: Vec<CallId> = (0..2).map(|_| submit(&mut bench, 9, 0)).collect();
+        next_of(&mut bench, 1, 2);
+        bench.withdraw(tasks[0]);
+        bench.hang_up(1);
+        let taken = next(&mut bench, 2);
+        assert_eq!(job(&bench, taken), Some(tasks[1]));
+    }
+
+    #[test]
+    fn a_worker_that_has_jobs_is_told_at_once_that_there_are_no_others() {
+        let mut bench = bench();
+        submit(&mut bench, 9, 0);
+        next(&mut bench, 1);
+        let more = next(&mut bench, 1);
+        assert_eq!(jobs(&bench, more), Some(Vec::new()));
+        let idle = next(&mut bench, 2);
+        assert!(!bench.is_answered(idle));
+    }
+
+    #[test]
+    fn jobs_that_are_handed_back_are_run_by_others_before_those_that_came_later() {
+        let mut bench = bench();
+        let tasks: Vec<CallId> = (0..4).map(|_| submit(&mut bench, 9, 0)).collect();
+        next_of(&mut bench, 1, 3);
+        let jobs = tasks[1..3].to_vec();
+        bench.call(2, HandBack { jobs: jobs.clone() });
+        bench.call(1, HandBack { jobs });
+        let taken = next_of(&mut bench, 2, 9);
+        assert_eq!(self::jobs(&bench, taken).as_deref(), Some(&tasks[1..]));
+        finish(&mut bench, 1, tasks[0]);
+        assert!(bench.is_answered(tasks[0]));
+    }
+
+    #[test]
+    fn large_jobs_are_not_given_together_with_others() {
+        let mut bench = bench();
+        for length in [1, 1, MOST_BYTES_AT_A_TIME, 1] {
+            let chunk = Chunk {
+                task: "double".to_owned(),
+                arguments: Blob::from(vec![7; length]),
+            };
+            bench.call(9, Submit { chunk, retries: 0 });
+        }
+        for (worker, many) in [(1, 2), (2, 1), (3, 1)] {
+            let taken = next_of(&mut bench, worker, 9);
+            assert_eq!(jobs(&bench, taken).map(|jobs| jobs.len()), Some(many));
+        }
+    }
+
+    #[test]
     fn a_worker_cannot_finish_the_job_of_another() {
         let mut bench = bench();
         let task = submit(&mut bench, 9, 0);
@@ -486,10 +636,7 @@ mod tests {
         let task = submit(&mut bench, 9, 0);
         bench.call(9, CloseTasks { reason: None });
         let late = submit(&mut bench, 9, 0);
-        assert_eq!(
-            bench.reply::<Submit>(late).unwrap().unwrap(),
-            Err(TaskFault::Closed)
-        );
+        assert_eq!(outcome(&bench, late), Some(Err(TaskFault::Closed)));
         let worker = next(&mut bench, 1);
         assert_eq!(job(&bench, worker), Some(task));
         let home = finish(&mut bench, 1, task);
@@ -520,8 +667,7 @@ mod tests {
             },
         );
         for task in [running, waiting] {
-            let outcome = bench.reply::<Submit>(task).unwrap().unwrap();
-            assert_eq!(outcome, Err(TaskFault::Terminated));
+            assert_eq!(outcome(&bench, task), Some(Err(TaskFault::Terminated)));
         }
     }
 }

@@ -8,7 +8,10 @@ use std::{marker::PhantomData, time::Duration};
 use lockkeeper_actors::{
     Bench, CallId, Operation, Serve,
     codec::Blob,
-    data::{CloseTasks, CountTasks, Finished, Next, Submit, TaskFault, TaskQueue, TaskQueueStatus},
+    data::{
+        Chunk, CloseTasks, CountTasks, Finished, HandBack, Next, Submit, TaskFault, TaskQueue,
+        TaskQueueStatus,
+    },
     sync::{
         Acquire, AcquireAs, AcquireMany, AddPermits, Adopt, AdoptAs, Bound, Close, Count, Counting,
         ForceUnlock, Forget, Lock, LockStatus, MarkConsistent, ReentrantLock, Release,
@@ -318,7 +321,14 @@ pub(crate) struct QueueSubject {
 
 impl QueueSubject {
     fn job(bench: &Bench<TaskQueue>, worker: CallId) -> Option<CallId> {
-        Some(bench.reply::<Next>(worker)?.ok()??.id)
+        Self::jobs(bench, worker).last().copied()
+    }
+
+    /// What a call for work was answered with.
+    fn jobs(bench: &Bench<TaskQueue>, worker: CallId) -> Vec<CallId> {
+        let jobs = bench.reply::<Next>(worker).and_then(Result::ok).flatten();
+        let jobs = jobs.unwrap_or_default().into_iter();
+        jobs.map(|job| job.id).collect()
     }
 
     /// The job that the session was given last, or any other call.
@@ -333,7 +343,7 @@ impl QueueSubject {
         let job = own.and_then(|worker| Self::job(bench, worker));
         Finished {
             job: job.unwrap_or_else(|| schedule.any_call()),
-            outcomes: Vec::new(),
+            outcome: Ok(Blob::default()),
         }
     }
 }
@@ -380,9 +390,14 @@ impl Subject for QueueSubject {
                 (put(bench, session, CloseTasks { reason }, timeout), None)
             }
             1..=9 => (put(bench, session, finished, timeout), None),
+            10..=12 => {
+                let jobs = vec![schedule.any_call(), finished.job];
+                (put(bench, session, HandBack { jobs }, timeout), None)
+            }
             lot => {
                 let finished = (lot < 30).then_some(finished);
-                let id = put(bench, session, Next { finished }, timeout);
+                let most = schedule.random.random_range(0..=4);
+                let id = put(bench, session, Next { finished, most }, timeout);
                 self.workers.push(id);
                 (id, Some("next"))
             }
@@ -398,7 +413,10 @@ impl Subject for QueueSubject {
         if line != Some("next") || !matches!(bench.reply::<Next>(made), Some(Ok(_))) {
             return Vec::new();
         }
-        [made].into_iter().chain(Self::job(bench, made)).collect()
+        let jobs = Self::jobs(bench, made);
+        // Without a job it has waited for nothing.
+        let worker = jobs.first().map(|_| made);
+        worker.into_iter().chain(jobs).collect()
     }
 
     fn assert_nothing_fits(
@@ -418,9 +436,9 @@ impl Subject for QueueSubject {
 
     fn probe(bench: &mut Bench<TaskQueue>) -> Vec<String> {
         let mut told = vec![format!("{:?}", ask(bench, OTHER, CountTasks))];
-        let early = bench.call(ONE, Next { finished: None });
+        let early = bench.call(ONE, next());
         let [first, second] = [0, 1].map(|retries| bench.call(OTHER, task(retries)));
-        let late = bench.call(ONE, Next { finished: None });
+        let late = bench.call(ONE, next());
         for worker in [early, late] {
             let job = Self::job(bench, worker);
             let which = job.map(|job| [first, second].iter().position(|task| *task == job));
@@ -437,8 +455,17 @@ impl Subject for QueueSubject {
 
 fn task(retries: u32) -> Submit {
     Submit {
-        task: "task".to_owned(),
-        arguments: vec![Blob(vec![7])],
+        chunk: Chunk {
+            task: "task".to_owned(),
+            arguments: Blob::from(vec![7]),
+        },
         retries,
+    }
+}
+
+fn next() -> Next {
+    Next {
+        finished: None,
+        most: 1,
     }
 }

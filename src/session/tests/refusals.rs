@@ -3,7 +3,7 @@
 use lockkeeper_actors::{
     Primitive, Refusal,
     codec::Blob,
-    data::{Finished, Submit, TaskQueue, TaskQueueStatus},
+    data::{Chunk, Finished, Submit, TaskQueue, TaskQueueStatus},
     sync::{AcquireMany, Semaphore, SemaphoreSpec},
 };
 
@@ -329,14 +329,16 @@ async fn an_answer_above_the_limit_becomes_the_fault_that_says_so() {
     // A job is longer than its submission.
     let queue = client.open(TaskQueue::KIND, None, Some(NIL)).await.unwrap();
     let submit = encoded(&Submit {
-        task: String::new(),
-        arguments: vec![Blob(vec![7; limits.frame_bytes - 20])],
+        chunk: Chunk {
+            task: String::new(),
+            arguments: Blob::from(vec![7; limits.frame_bytes - 20]),
+        },
         retries: 0,
     });
     let number = number_of::<TaskQueue>("submit");
     client.send(queue, number, None, &submit).await;
     let number = number_of::<TaskQueue>("next");
-    let none: Result<(), Fault> = client.call(queue, number, None, &[0x91, 0xc0]).await;
+    let none: Result<(), Fault> = client.call(queue, number, None, &[0x92, 0xc0, 1]).await;
     assert_eq!(none, Err(too_large));
     assert!(client.is_served().await);
 }
@@ -347,8 +349,10 @@ async fn a_worker_cannot_finish_what_it_was_not_given() {
     let spec = Some(NIL);
     let queue = client.open(TaskQueue::KIND, Some("q"), spec).await.unwrap();
     let submit = encoded(&Submit {
-        task: "double".to_owned(),
-        arguments: vec![],
+        chunk: Chunk {
+            task: "double".to_owned(),
+            arguments: Blob::default(),
+        },
         retries: 0,
     });
     let number = number_of::<TaskQueue>("submit");
@@ -357,7 +361,7 @@ async fn a_worker_cannot_finish_what_it_was_not_given() {
     let theirs = stranger.open(TaskQueue::KIND, Some("q"), None).await;
     let finished = encoded(&Finished {
         job: client.grant(job),
-        outcomes: vec![],
+        outcome: Ok(Blob::default()),
     });
     let number = number_of::<TaskQueue>("finished");
     let done = stranger

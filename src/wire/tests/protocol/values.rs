@@ -5,7 +5,7 @@ use std::time::Duration;
 use lockkeeper_actors::{
     Abandoned, Breach, Peer,
     codec::Blob,
-    data::{Finished, Job, Next, Submit, TaskFault},
+    data::{Chunk, Finished, HandBack, Job, Next, Submit, TaskFault},
     sync::{
         Acquire, AcquireAs, AcquireMany, AdoptAs, Arrival, Arrive, BarrierSpec, BarrierStatus,
         CountSleepers, EventStatus, Finish, Granted, LockStatus, Notify, Passed, ReleasePermits,
@@ -141,23 +141,29 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
     assert_eq!(encoded(&AcquireMany { permits: 2 }), [0x91, 2]);
     let finished = Finished {
         job: grant_of(20),
-        outcomes: vec![Ok(Blob(vec![14])), Err(TaskFault::WorkerDied { pid: 4712 })],
+        outcome: Err(TaskFault::WorkerDied { pid: 4712 }),
     };
-    let (task, arguments) = ("double".to_owned(), vec![Blob(vec![7])]);
+    let chunk = Chunk {
+        task: "double".to_owned(),
+        arguments: Blob::from(vec![0, 0, 0, 1, 7]),
+    };
+    let job = Job {
+        id: grant_of(20),
+        chunk: chunk.clone(),
+    };
     Values::of("### `task_queue`")
-        .show(&Submit {
-            task: task.clone(),
-            arguments: arguments.clone(),
-            retries: 0,
+        .show(&Submit { chunk, retries: 0 })
+        .show(&Next {
+            finished: None,
+            most: 1,
         })
-        .show(&Next { finished: None })
         .show(&Next {
             finished: Some(finished),
+            most: 64,
         })
-        .show(&Job {
-            id: grant_of(20),
-            task,
-            arguments,
+        .show(&vec![job])
+        .show(&HandBack {
+            jobs: vec![grant_of(20)],
         })
         .and_no_more();
 }

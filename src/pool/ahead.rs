@@ -1,0 +1,115 @@
+//! How far a stream of outcomes runs ahead of whoever takes them.
+//!
+//! Workers that run short tasks are given many at a time, so many must be on their way; long lists
+//! of large arguments must not be all in memory. So a window is so many tasks or so many bytes.
+
+use std::{
+    future::Future,
+    task::{Context, Poll, ready},
+};
+
+use futures::{
+    FutureExt, Stream, StreamExt,
+    stream::{self, FuturesOrdered, FuturesUnordered},
+};
+
+use super::submit::Submitted;
+
+/// How many tasks a worker are on their way, unless they have too many bytes.
+const TASKS: usize = 256;
+
+/// How many chunks a worker are on their way, however large they are.
+const LEAST_CHUNKS: usize = 4;
+
+/// How many bytes of arguments are on their way at the most, beyond those chunks.
+const MOST_BYTES: usize = 16 << 20;
+
+/// How many chunks are on their way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    least: usize,
+    most: usize,
+}
+
+impl Window {
+    /// The window of so many workers, and chunks of so many tasks.
+    pub(super) fn of(workers: usize, chunk: usize) -> Self {
+        let least = LEAST_CHUNKS.saturating_mul(workers);
+        Self {
+            least,
+            most: least.max(TASKS.saturating_mul(workers) / chunk),
+        }
+    }
+
+    const fn has_room(self, chunks: usize, bytes: usize) -> bool {
+        chunks < self.least || (chunks < self.most && bytes < MOST_BYTES)
+    }
+}
+
+/// The order of outcomes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Order {
+    /// That of the tasks.
+    Given,
+    /// That in which they come.
+    Finished,
+}
+
+/// Has chunks run, as many ahead as the window has room for.
+pub(super) fn ahead<C, F>(
+    mut chunks: C,
+    window: Window,
+    order: Order,
+) -> impl Stream<Item = F::Output> + use<C, F>
+where
+    C: Iterator<Item = Submitted<F>>,
+    F: Future,
+{
+    let mut in_flight = match order {
+        Order::Given => InFlight::Ordered(FuturesOrdered::new()),
+        Order::Finished => InFlight::Unordered(FuturesUnordered::new()),
+    };
+    let mut in_flight_bytes = 0;
+    stream::poll_fn(move |context| {
+        while window.has_room(in_flight.len(), in_flight_bytes)
+            && let Some(Submitted { bytes, work }) = chunks.next()
+        {
+            in_flight_bytes += bytes;
+            in_flight.push(work.map(move |outcome| (bytes, outcome)));
+        }
+        let next = ready!(in_flight.poll_next(context));
+        Poll::Ready(next.map(|(bytes, outcome)| {
+            in_flight_bytes -= bytes;
+            outcome
+        }))
+    })
+}
+
+/// Chunks that are on their way.
+enum InFlight<F: Future> {
+    Ordered(FuturesOrdered<F>),
+    Unordered(FuturesUnordered<F>),
+}
+
+impl<F: Future> InFlight<F> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Ordered(futures) => futures.len(),
+            Self::Unordered(futures) => futures.len(),
+        }
+    }
+
+    fn push(&mut self, future: F) {
+        match self {
+            Self::Ordered(futures) => futures.push_back(future),
+            Self::Unordered(futures) => futures.push(future),
+        }
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<F::Output>> {
+        match self {
+            Self::Ordered(futures) => futures.poll_next_unpin(context),
+            Self::Unordered(futures) => futures.poll_next_unpin(context),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What a worker was given ahead of its turn.
+//!
+//! A worker that ran one task after asking for it would wait for an answer each time. So it asks for
+//! as many as it runs in a moment, and for the next ones before it begins with these; it reports
+//! each task before it begins another, so the queue knows which one a worker died of. Tasks that take
+//! longer are asked for one at a time.
+//!
+//! Invariant: what lies here is not begun. When the task that is being run takes long, all that lies
+//! here is handed back for others to run, also if that task blocks its thread.
+
+use std::{
+    collections::VecDeque,
+    future, mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use lockkeeper_actors::data::{Finished, HandBack, Job, Next, TaskQueue};
+use tokio::sync::Notify;
+
+use crate::{CallError, Proxy, client::background};
+
+/// How long a worker is to be busy with the jobs that it is given at a time.
+const A_MOMENT: Duration = Duration::from_micros(200);
+
+/// How many jobs it is given at a time at the most.
+const MOST_JOBS: u32 = 64;
+
+/// How long a task may take before all that lies behind it is handed back.
+const PATIENCE: Duration = Duration::from_millis(2);
+
+/// The jobs that a worker was given and has not begun.
+pub(super) struct Stock {
+    queue: Proxy<TaskQueue>,
+    state: Mutex<State>,
+    /// Told when there is something to hand back if need be.
+    filled: Notify,
+}
+
+/// The answer to a call for work: none when there will be none.
+type Work = Result<Option<Vec<Job>>, CallError>;
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    /// The call for those that come after.
+    more: Option<BoxFuture<'static, Work>>,
+    /// How many jobs were begun.
+    begun: u64,
+    /// Whether somebody looks how long a task takes.
+    is_watched: bool,
+}
+
+/// How fast a worker is.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// When the worker got what it runs now, and how much that was.
+    given: (Instant, u32),
+    /// How many jobs it asks for.
+    most: u32,
+}
+
+impl Pace {
+    pub(super) fn new() -> Self {
+        Self {
+            given: (Instant::now(), 0),
+            most: 1,
+        }
+    }
+
+    /// Takes note that all is done that the worker was given.
+    fn is_done(&mut self) {
+        let (since, jobs) = self.given;
+        if jobs > 0 {
+            let each = since.elapsed() / jobs;
+            let fit = A_MOMENT.as_nanos() / each.as_nanos().max(1);
+            let fit = u32::try_from(fit).unwrap_or(u32::MAX);
+            // One short task may have been an exception.
+            self.most = fit.min(self.most.saturating_mul(4)).clamp(1, MOST_JOBS);
+        }
+        self.given.1 = 0;
+    }
+
+    fn is_given(&mut self, jobs: usize) {
+        self.given = (Instant::now(), u32::try_from(jobs).unwrap_or(u32::MAX));
+    }
+}
+
+impl Stock {
+    pub(super) fn new(queue: Proxy<TaskQueue>) -> Arc<Self> {
+        let stock = Arc::new(Self {
+            queue,
+            state: Mutex::default(),
+            filled: Notify::new(),
+        });
+        drop(background().spawn(watch(Arc::clone(&stock))));
+        stock
+    }
+
+    /// Reports a job, and takes the next one; none when there will be none.
+    pub(super) async fn next(
+        &self,
+        finished: Option<Finished>,
+        pace: &mut Pace,
+    ) -> Result<Option<Job>, CallError> {
+        let (next, more) = self.take();
+        if let Some(job) = next {
+            self.report(finished);
+            return Ok(Some(job));
+        }
+        pace.is_done();
+        let mut jobs = Vec::new();
+        let mut finished = finished;
+        if let Some(more) = more {
+            self.report(finished.take());
+            jobs = more.await?.unwrap_or_default();
+        }
+        if jobs.is_empty() {
+            let next = Next {
+                finished,
+                most: pace.most,
+            };
+            let Some(given) = self.queue.call(next).await? else {
+                return Ok(None);
+            };
+            jobs = given;
+        }
+        pace.is_given(jobs.len());
+        self.fill(jobs, pace.most);
+        Ok(self.take().0)
+    }
+
+    /// Takes the next job; without one the call for those that come after.
+    fn take(&self) -> (Option<Job>, Option<BoxFuture<'static, Work>>) {
+        let mut state = self.lock();
+        let job = state.jobs.pop_front();
+        if job.is_some() {
+            state.begun += 1;
+            return (job, None);
+        }
+        (None, state.more.take())
+    }
+
+    /// Reports a job before another is begun.
+    fn report(&self, finished: Option<Finished>) {
+        if let Some(finished) = finished {
+            self.queue.cast(finished);
+        }
+    }
+
+    /// Puts jobs in, and asks for those that come after.
+    fn fill(&self, jobs: Vec<Job>, most: u32) {
+        let mut state = self.lock();
+        state.jobs = jobs.into();
+        if most > 1 {
+            let (queue, finished) = (self.queue.clone(), None);
+            let mut more = async move { queue.call(Next { finished, most }).await }.boxed();
+            // Polled once it is sent.
+            let context = &mut Context::from_waker(Waker::noop());
+            state.more = Some(match more.poll_unpin(context) {
+                Poll::Ready(work) => future::ready(work).boxed(),
+                Poll::Pending => more,
+            });
+        }
+        let is_all = state.jobs.len() <= 1 && state.more.is_none();
+        if !is_all && !mem::replace(&mut state.is_watched, true) {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Hands back all that is not begun.
+    pub(super) fn hand_back(&self) {
+        let mut state = self.lock();
+        let jobs = mem::take(&mut state.jobs);
+        // Withdrawn, it gives back what it was answered.
+        drop(state.more.take());
+        drop(state);
+        if !jobs.is_empty() {
+            let jobs = jobs.into_iter().map(|job| job.id).collect();
+            self.queue.cast(HandBack { jobs });
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many jobs were begun, and whether anything lies here.
+    fn progress(&self) -> (u64, bool) {
+        let state = self.lock();
+        let is_filled = !state.jobs.is_empty() || state.more.is_some();
+        (state.begun, is_filled)
+    }
+}
+
+/// Looks how long tasks take while there is something to hand back.
+async fn watch(stock: Arc<Stock>) {
+    loop {
+        stock.filled.notified().await;
+        let mut last = None;
+        loop {
+            let (begun, is_filled) = stock.progress();
+            if last == Some(begun) {
+                if is_filled {
+                    stock.hand_back();
+                }
+                break;
+            }
+            last = Some(begun);
+            tokio::time::sleep(PATIENCE).await;
+        }
+        stock.lock().is_watched = false;
+    }
+}

@@ -1,0 +1,192 @@
+//! How the tasks of a chunk travel, and their outcomes: values in a row, each in a frame.
+//!
+//! The queue in between passes a row on as it is. Invariant: whatever is wrong with one value, those
+//! beside it are whole.
+
+use lockkeeper_actors::{
+    codec::{self, Blob},
+    data::{Chunk, TaskFault},
+};
+use serde::Serialize;
+
+use super::{Task, TaskError};
+use crate::wire;
+
+/// How many bytes a row has at the most, so that it fits a message, both to the queue and from
+/// there.
+const MOST_ROW_BYTES: usize = (64 << 20) - (64 << 10);
+
+/// What there is always room for: a fault that says [`NO_ROOM`], in its frame.
+const LEAST_OUTCOME_BYTES: usize = 36;
+
+/// What is said of an outcome when there is no room to say more.
+const NO_ROOM: &str = "no room for it";
+
+/// How many tasks a chunk has at the most, so that there is room for an outcome of each.
+pub(crate) const MOST_TASKS: usize = MOST_ROW_BYTES / 2 / LEAST_OUTCOME_BYTES;
+
+/// Puts tasks in a row.
+pub(crate) fn pack<T: Task>(tasks: &[T]) -> Result<Chunk, TaskFault> {
+    let unreadable =
+        |why: String| TaskFault::Unreadable(format!("arguments of {:?}: {why}", T::NAME));
+    let mut row = Vec::new();
+    for task in tasks {
+        wire::append(&mut row, task, usize::MAX).map_err(|error| unreadable(error.to_string()))?;
+    }
+    if row.len() > MOST_ROW_BYTES {
+        return Err(unreadable(format!(
+            "{} bytes are more than fit, those of a chunk have at most {MOST_ROW_BYTES} together",
+            row.len()
+        )));
+    }
+    Ok(Chunk {
+        task: T::NAME.to_owned(),
+        arguments: row.into(),
+    })
+}
+
+/// Reads the outcomes of so many tasks.
+pub(crate) fn unpack<T: Task>(Blob(row): &Blob, count: usize) -> Vec<Outcome<T>> {
+    let outcomes = wire::frames(row).count();
+    if outcomes != count {
+        let fault = TaskFault::Unreadable(format!("{outcomes} outcomes of {count} tasks"));
+        return fail_all(count, &fault.into());
+    }
+    let read = |frame: Result<&[u8], _>| {
+        let outcome = frame.and_then(codec::decode::<Result<T::Output, TaskFault>>);
+        let outcome = outcome
+            .map_err(|error| TaskFault::Unreadable(format!("output of {:?}: {error}", T::NAME)))?;
+        Ok(outcome?)
+    };
+    wire::frames(row).map(read).collect()
+}
+
+/// The outcome of one task.
+pub(crate) type Outcome<T> = Result<<T as Task>::Output, TaskError>;
+
+/// One error for each of so many tasks.
+pub(crate) fn fail_all<R>(count: usize, error: &TaskError) -> Vec<Result<R, TaskError>> {
+    (0..count).map(|_| Err(error.clone())).collect()
+}
+
+/// The outcomes of a chunk, as they come.
+#[derive(Debug)]
+pub(super) struct Outcomes {
+    row: Vec<u8>,
+    /// The room that there is beside the least that each of them takes.
+    room: usize,
+}
+
+impl Outcomes {
+    /// Makes room for so many.
+    pub(super) const fn of(count: usize) -> Self {
+        Self {
+            row: Vec::new(),
+            room: MOST_ROW_BYTES.saturating_sub(count.saturating_mul(LEAST_OUTCOME_BYTES)),
+        }
+    }
+
+    /// Adds an outcome. One that there is no room for becomes a fault that says so.
+    pub(super) fn push<R: Serialize>(&mut self, outcome: &Result<R, TaskFault>, task: &str) {
+        let Err(why) = self.try_push(outcome) else {
+            return;
+        };
+        let refusal = TaskFault::Unreadable(format!("output of {task:?}: {why}"));
+        if self.try_push(&Err::<(), _>(refusal)).is_err() {
+            let refusal = TaskFault::Unreadable(NO_ROOM.to_owned());
+            // It takes no more than the least.
+            let _ = self.try_push(&Err::<(), _>(refusal));
+        }
+    }
+
+    /// Adds an outcome if there is room for it, else says why not.
+    fn try_push<R: Serialize>(&mut self, outcome: &Result<R, TaskFault>) -> Result<(), String> {
+        let start = self.len();
+        wire::append(&mut self.row, outcome, usize::MAX).map_err(|error| error.to_string())?;
+        let bytes = self.len() - start;
+        match self
+            .room
+            .checked_sub(bytes.saturating_sub(LEAST_OUTCOME_BYTES))
+        {
+            Some(room) => {
+                self.room = room;
+                Ok(())
+            }
+            None => {
+                self.truncate(start);
+                Err(format!(
+                    "{bytes} bytes are more than fit, \
+                     the outputs of a chunk have at most {MOST_ROW_BYTES} together"
+                ))
+            }
+        }
+    }
+
+    /// Where the next one will begin.
+    pub(super) const fn len(&self) -> usize {
+        self.row.len()
+    }
+
+    /// Removes what came after that, which may be half an outcome.
+    pub(super) fn truncate(&mut self, length: usize) {
+        self.row.truncate(length);
+    }
+
+    pub(super) fn into_row(self) -> Blob {
+        self.row.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The row of as many outcomes as were asked for, all alike.
+    fn row_of<R: Serialize>(count: usize, outcome: &Result<R, TaskFault>) -> Blob {
+        let mut outcomes = Outcomes::of(count);
+        for _ in 0..count {
+            outcomes.push(outcome, "task");
+        }
+        let Blob(row) = outcomes.into_row();
+        let first = wire::frames(&row).next().unwrap().unwrap();
+        assert_eq!(
+            first,
+            codec::encode(outcome).unwrap(),
+            "there is room for some"
+        );
+        assert_eq!(wire::frames(&row).count(), count);
+        Blob(row)
+    }
+
+    #[test]
+    fn faults_of_a_chunk_fit_a_message_however_many_and_long() {
+        for (count, length) in [(20_000, 1000), (MOST_TASKS, 30)] {
+            let fault = TaskFault::Panicked("\u{1f480}".repeat(length));
+            assert!(row_of::<()>(count, &Err(fault)).0.len() <= MOST_ROW_BYTES);
+        }
+    }
+
+    #[test]
+    fn outputs_of_a_chunk_fit_a_message_however_many_and_long() {
+        for (count, length) in [
+            (MOST_TASKS, 0),
+            (MOST_TASKS, 20),
+            (MOST_TASKS, 300),
+            (70, 1 << 20),
+        ] {
+            let output = Blob::from(vec![7; length]);
+            assert!(row_of(count, &Ok(output)).0.len() <= MOST_ROW_BYTES);
+        }
+    }
+
+    #[test]
+    fn last_refusal_takes_no_room() {
+        let mut outcomes = Outcomes::of(1);
+        outcomes.room = 0;
+        outcomes.push(&Ok("x".repeat(LEAST_OUTCOME_BYTES)), "task");
+        let Blob(row) = outcomes.into_row();
+        let last = wire::frames(&row).next().unwrap().unwrap();
+        let refusal = Err(TaskFault::Unreadable(NO_ROOM.to_owned()));
+        assert_eq!(codec::decode::<Result<(), TaskFault>>(last), Ok(refusal));
+    }
+}
