@@ -229,6 +229,8 @@ struct Turn {
     begun: usize,
     /// The encoded replies of the turn, one after the other; kept for its capacity.
     bodies: Vec<u8>,
+    /// Whether this turn has answered a call that nobody waits for.
+    has_spoken_to_nobody: bool,
     /// The call that this turn undoes, and what its drop means then.
     undoing: Option<(CallId, Fault)>,
 }
@@ -272,6 +274,7 @@ impl Outbox {
             parcels: Vec::new(),
             begun: 0,
             bodies: Vec::new(),
+            has_spoken_to_nobody: false,
             undoing: None,
         })))
     }
@@ -299,11 +302,16 @@ impl Outbox {
         turn.now = now;
         turn.undoing = undoing;
         turn.begun = turn.parcels.len();
+        turn.has_spoken_to_nobody = false;
     }
 
     /// Whether this turn has answered call `id`.
     pub(crate) fn has_answered(&self, id: CallId) -> bool {
         let turn = self.0.borrow();
+        if id.is_one_way() {
+            // None waits from one turn to the next, so it was the one that this turn is about.
+            return turn.has_spoken_to_nobody;
+        }
         turn.parcels
             .iter()
             .skip(turn.begun)
@@ -344,10 +352,11 @@ impl Outbox {
     }
 
     fn put_reply<R: Serialize>(&self, id: CallId, reply: &R) {
+        let turn = &mut *self.0.borrow_mut();
         if id.is_one_way() {
+            turn.has_spoken_to_nobody = true;
             return;
         }
-        let turn = &mut *self.0.borrow_mut();
         let (start, place) = (turn.bodies.len(), turn.parcels.len());
         // Encoding runs the kind's code. Should it panic, this answer stands.
         turn.parcels.push((id, Parcel::Fault(Fault::Gone)));
@@ -373,8 +382,15 @@ impl Outbox {
     }
 
     fn put(&self, id: CallId, parcel: Parcel) {
-        if !id.is_one_way() {
-            self.0.borrow_mut().parcels.push((id, parcel));
+        let turn = &mut *self.0.borrow_mut();
+        match parcel {
+            Parcel::Revoked if id.is_one_way() => {}
+            Parcel::Reply(_) | Parcel::Fault(_) if id.is_one_way() => {
+                turn.has_spoken_to_nobody = true;
+            }
+            Parcel::Reply(_) | Parcel::Fault(_) | Parcel::Revoked => {
+                turn.parcels.push((id, parcel))
+            }
         }
     }
 }

@@ -49,6 +49,7 @@ struct Table {
 struct Entry {
     id: CallId,
     host: u32,
+    /// Zero once its host was asked.
     turn: u32,
 }
 
@@ -106,8 +107,8 @@ impl Table {
     }
 
     fn insert(&mut self, id: CallId, at: u64, host: u32) {
+        self.turns = self.turns.wrapping_add(1).max(1);
         let turn = self.turns;
-        self.turns = turn.wrapping_add(1);
         let place = narrow(self.entries.insert(Entry { id, host, turn }));
         let entries = &self.entries;
         let id_at = |place| entries.get(wide(place)).map(|entry| entry.id);
@@ -115,10 +116,21 @@ impl Table {
         self.times.push(Reverse(Due { at, place, turn }));
     }
 
-    /// The entry that is due at a time, unless its call was answered.
-    fn entry(&self, due: &Due) -> Option<&Entry> {
-        let entry = self.entries.get(wide(due.place))?;
-        (entry.turn == due.turn).then_some(entry)
+    /// The entry of a call.
+    fn entry_of(&self, id: CallId) -> Option<&Entry> {
+        let id_at = |place| self.entries.get(wide(place)).map(|entry| entry.id);
+        let place = self.index.find(id, id_at)?;
+        self.entries.get(wide(place))
+    }
+
+    /// The call that is due, whose host is to be asked, and that host; unless it was answered.
+    fn next_due(&mut self, Due { place, turn, .. }: Due) -> Option<(CallId, u32)> {
+        let entry = self.entries.get_mut(wide(place))?;
+        if entry.turn != turn {
+            return None;
+        }
+        entry.turn = 0;
+        Some((entry.id, entry.host))
     }
 
     /// Forgets the times of calls that were answered, once they are more than the others.
@@ -154,6 +166,24 @@ impl Deadlines {
         }))
     }
 
+    /// How many calls have a deadline.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.table.borrow().entries.len()
+    }
+
+    /// Whether no call has one.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many hosts have a place in the table.
+    #[must_use]
+    pub fn hosts(&self) -> usize {
+        self.0.table.borrow().hosts.len()
+    }
+
     /// Gives a host its place in the table.
     pub(crate) fn seat(&self) -> Seat {
         let host = narrow(self.0.table.borrow_mut().hosts.insert(Desk::default()));
@@ -176,6 +206,17 @@ impl Deadlines {
         self.0.table.borrow_mut().remove(id)
     }
 
+    /// Whether the call that is to be withdrawn has expired, be it that its host was not asked yet:
+    /// the table may have had no turn since. Then it is decided.
+    pub(crate) fn decide_overdue(&self, id: CallId) -> bool {
+        if self.0.table.borrow().entries.is_empty() {
+            return false;
+        }
+        self.ask_due();
+        let mut table = self.0.table.borrow_mut();
+        table.entry_of(id).is_some_and(|entry| entry.turn == 0) && table.remove(id)
+    }
+
     /// Asks hosts to expire calls, each at its time, for ever.
     pub async fn run(self) {
         loop {
@@ -195,12 +236,12 @@ impl Deadlines {
         let now = self.nanos_at(Instant::now());
         let mut table = self.0.table.borrow_mut();
         loop {
-            let Reverse(due) = table.times.peek()?;
-            if due.at > now {
-                return Some(self.0.epoch + Duration::from_nanos(due.at));
+            let at = table.times.peek()?.0.at;
+            if at > now {
+                return Some(self.0.epoch + Duration::from_nanos(at));
             }
-            let asked = table.entry(due).map(|entry| (entry.id, entry.host));
-            table.times.pop();
+            let Reverse(due) = table.times.pop()?;
+            let asked = table.next_due(due);
             if let Some((id, host)) = asked
                 && let Some(desk) = table.hosts.get(wide(host))
                 && let Some(mailbox) = &desk.mailbox

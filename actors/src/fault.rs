@@ -67,7 +67,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Gone => f.write_str("the object is gone: it was removed, or its code panicked"),
-            Self::TimedOut => f.write_str("timed out"),
+            Self::TimedOut => f.write_str("timed out: no answer came in time"),
             Self::Withdrawn => f.write_str("the call was withdrawn"),
             Self::UnknownObject(name) => write!(f, "no object named {name:?} is hosted"),
             Self::UnknownKind(kind) => {
@@ -91,8 +91,11 @@ impl fmt::Display for Fault {
             Self::BadArguments(why) => write!(f, "the arguments do not fit: {why}"),
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Unencodable(why) => write!(f, "the reply could not be encoded: {why}"),
-            Self::Limit { what, most } => write!(f, "limit reached: at most {most} {what}"),
-            Self::ShuttingDown => f.write_str("the manager is shutting down"),
+            Self::Limit { what, most } => write!(
+                f,
+                "limit reached: at most {most} {what}, as the limits of the manager say"
+            ),
+            Self::ShuttingDown => f.write_str("the manager was shut down"),
         }
     }
 }
@@ -138,7 +141,9 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotHeld => f.write_str("not held: it was released before, or taken away"),
+            Self::NotHeld => f.write_str(
+                "not held: it was released before, was taken away, or is another object's",
+            ),
             Self::OverRelease { bound } => {
                 write!(
                     f,
@@ -151,7 +156,7 @@ impl fmt::Display for Refusal {
                     "{asked} permits can never be granted: there are at most {most}"
                 )
             }
-            Self::Closed => f.write_str("closed"),
+            Self::Closed => f.write_str("closed: it grants nothing any more"),
             Self::Invalid(why) => write!(f, "refused: {why}"),
             Self::TooDeep { most } => write!(
                 f,
@@ -187,7 +192,12 @@ pub enum Breach {
 
 impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the barrier is broken: ")?;
+        f.write_str(match self {
+            Self::Reset => "the barrier let nobody pass: ",
+            Self::TimedOut | Self::Aborted | Self::ActionFailed | Self::Died(_) => {
+                "the barrier is broken until it is reset: "
+            }
+        })?;
         match self {
             Self::TimedOut => f.write_str("the time of somebody who waited was over"),
             Self::Aborted => f.write_str("it was aborted"),

@@ -234,10 +234,17 @@ impl<P: Primitive> Host<P> {
         self.run(|primitive| {
             operations.serve(primitive, call.operation, &call.arguments, call.id, &outbox);
         });
-        let timeout = call.timeout.filter(|_| !call.id.is_one_way())?;
-        if outbox.has_answered(call.id) {
-            None
-        } else if timeout.is_zero() {
+        // One that panicked has answered all its callers.
+        if self.primitive.is_none() || outbox.has_answered(call.id) {
+            return None;
+        }
+        if call.id.is_one_way() {
+            // It is not counted among those in flight, so it is not kept waiting.
+            self.undo(now, call.id, Fault::Withdrawn, P::withdraw);
+            return None;
+        }
+        let timeout = call.timeout?;
+        if timeout.is_zero() {
             self.undo(now, call.id, Fault::TimedOut, P::expire);
             None
         } else {
@@ -298,6 +305,12 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
                 && !self.shell.deadlines().decide(id)
             {
                 return;
+            }
+            // Whoever gives up after a deadline may come before the table has had its turn.
+            if let Input::Withdraw(id) = input
+                && self.shell.deadlines().decide_overdue(id)
+            {
+                self.turn(now, Input::Expire(id));
             }
             if let Some((id, timeout)) = self.turn(now, input) {
                 let seat = || self.shell.deadlines().seat();

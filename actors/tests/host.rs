@@ -13,8 +13,8 @@ use std::time::Duration;
 use arbiter::{Arbiter, Told};
 use fragile::{Bad, Breaks, Fragile, Park, Poison, Strike};
 use lockkeeper_actors::{
-    Bench, CallId, Fault, Input, Inputs, Operation,
-    sync::{Acquire, Lock, LockStatus, Release, Status},
+    Bench, Breach, CallId, Fault, Input, Inputs, Operation, Refusal,
+    sync::{Acquire, Arrive, Barrier, Lock, LockStatus, Release, Status},
 };
 
 /// A fragile object with two callers that wait, in sessions 1 and 2.
@@ -255,17 +255,80 @@ async fn a_call_that_was_answered_in_time_never_times_out() {
     let [granted, withdrawn] = [2, 3].map(|seq| arbiter::id(1, seq));
     let release = Release { grant: holder };
     // In one message, so that a slow machine does not let the deadlines pass before.
-    let mut inputs = acquire_within(&[(2, 1), (3, 1)]);
+    let mut inputs = acquire_within(&[(2, 100), (3, 100)]);
     inputs.push(Input::Withdraw(withdrawn));
     inputs.push(arbiter::call::<Lock, _>(arbiter::id(1, 4), &release, None));
     lock.send(inputs).await;
     // The deadline of a later call tells that theirs are over.
-    lock.send(acquire_within(&[(5, 20)])).await;
+    lock.send(acquire_within(&[(5, 200)])).await;
     one.until_told(5).await;
     assert_eq!(one.told(2).len(), 1);
     assert_eq!(one.told(3), [Told::Fault(Fault::Withdrawn)]);
     lock.call(1, 6, Release { grant: granted }).await;
     assert_eq!(one.reply::<Release>(arbiter::id(1, 6)), Ok(Ok(())));
+}
+
+#[actix::test]
+async fn a_deadline_that_passed_before_a_withdrawal_counts_although_the_table_had_no_turn() {
+    let arbiter = Arbiter::new();
+    let barrier = arbiter.host::<Barrier>(3.into());
+    let one = arbiter.join(1);
+    let arrive = Arrive { acts: false };
+    let patient = barrier.call(1, 1, arrive).await;
+    let timeout = Duration::from_millis(5);
+    let hasty = barrier.call_timeout(1, 2, arrive, timeout).await;
+    // The whole thread stands still, as that of a manager that is busy.
+    std::thread::sleep(timeout * 2);
+    barrier.send(Inputs::One(Input::Withdraw(hasty))).await;
+    let broken = Refusal::Broken(Breach::TimedOut);
+    assert_eq!(one.reply::<Arrive>(patient), Ok(Err(broken)));
+    assert_eq!(one.told(2), [Told::Fault(Fault::TimedOut)]);
+}
+
+#[actix::test]
+async fn a_kind_that_panics_in_a_call_with_a_deadline_leaves_no_deadline() {
+    let arbiter = Arbiter::new();
+    let fragile = arbiter.host::<Fragile>(Breaks::InServe);
+    let one = arbiter.join(1);
+    let hour = Duration::from_secs(3600);
+    fragile.call_timeout(1, 1, Park, hour).await;
+    assert_eq!(arbiter.deadlines(), 1);
+    fragile.call_timeout(1, 2, Strike, hour).await;
+    assert_eq!(one.told(2), [Told::Fault(Fault::Gone)]);
+    assert_eq!(arbiter.deadlines(), 0);
+}
+
+#[actix::test]
+async fn a_deadline_of_a_call_that_was_answered_is_not_that_of_a_later_one() {
+    let arbiter = Arbiter::new();
+    let lock = arbiter.host::<Lock>(());
+    let one = arbiter.join(1);
+    let holder = lock.call(1, 1, Acquire).await;
+    // Withdrawn, it leaves its place in the table to the next, and its time behind.
+    lock.send(acquire_within(&[(2, 20)])).await;
+    lock.send(Inputs::One(Input::Withdraw(arbiter::id(1, 2))))
+        .await;
+    lock.send(acquire_within(&[(3, 3_600_000), (4, 60)])).await;
+    one.until_told(4).await;
+    assert!(one.told(3).is_empty(), "its hour is not over");
+    lock.call(1, 5, Release { grant: holder }).await;
+    assert!(one.reply::<Acquire>(arbiter::id(1, 3)).is_ok());
+}
+
+#[actix::test]
+async fn a_host_that_is_gone_is_freed_although_its_calls_had_deadlines() {
+    let arbiter = Arbiter::new();
+    let lock = arbiter.host::<Lock>(());
+    let one = arbiter.join(1);
+    let holder = lock.call(1, 1, Acquire).await;
+    lock.send(acquire_within(&[(2, 3_600_000)])).await;
+    lock.call(1, 3, Release { grant: holder }).await;
+    assert!(one.reply::<Acquire>(arbiter::id(1, 2)).is_ok());
+    assert_eq!((arbiter.deadlines(), arbiter.desks()), (0, 1));
+    drop(lock);
+    while arbiter.desks() > 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[actix::test]

@@ -69,6 +69,9 @@ pub(crate) fn frames(mut row: &[u8]) -> impl Iterator<Item = Result<&[u8], Codec
 /// The bytes of a frame before its message.
 pub(super) const HEADER: usize = 4;
 
+/// The room of a message above this size is not kept for others.
+const KEPT_BYTES: usize = 1 << 16;
+
 /// Bytes that came in, on their way to be frames.
 #[derive(Debug)]
 pub(crate) struct Inbox {
@@ -115,6 +118,11 @@ impl Inbox {
             return Ok(None);
         }
         self.buffer.advance(HEADER);
-        Ok(Some(self.buffer.split_to(length).freeze()))
+        let message = self.buffer.split_to(length).freeze();
+        if self.buffer.is_empty() && length.max(self.buffer.capacity()) > KEPT_BYTES {
+            // What is left of the room is given back with the message.
+            self.buffer = BytesMut::new();
+        }
+        Ok(Some(message))
     }
 }

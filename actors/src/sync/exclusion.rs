@@ -8,10 +8,8 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Granted, MarkConsistent};
-use crate::{
-    Abandoned, Call, CallId, Fence, HangUp, Operation, Outbox, Primitive, Refusal, Serve, WaitQueue,
-};
+use super::{Granted, MarkConsistent, line::Line};
+use crate::{Abandoned, Call, CallId, Fence, HangUp, Operation, Outbox, Primitive, Refusal, Serve};
 
 /// Waits to be the holder.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -145,7 +143,7 @@ impl Entrant for Call<Result<Granted, Refusal>> {
 /// One holder, and the line of those who want to be it.
 pub struct Exclusion<E: Entrant> {
     holder: Option<Holder<E::Brought>>,
-    line: WaitQueue<E>,
+    line: Line<E>,
     abandoned: Option<Box<Abandoned>>,
 }
 
@@ -191,7 +189,7 @@ impl<E: Entrant> Default for Exclusion<E> {
     fn default() -> Self {
         Self {
             holder: None,
-            line: WaitQueue::new(),
+            line: Line::default(),
             abandoned: None,
         }
     }
@@ -207,7 +205,7 @@ impl<E: Entrant> Exclusion<E> {
             && holder.owner == entrant.owner()
             && holder.grant.session() == entrant.id().session();
         if !is_inside {
-            self.line.push(entrant.id(), entrant);
+            self.line.push(entrant);
         } else if holder.depth() < MOST_ENTRIES {
             holder.more.insert(entrant.id());
             // The same token as outside: what is written under both is written by one holder.
@@ -325,13 +323,14 @@ impl<E: Entrant> Exclusion<E> {
         }
     }
 
-    /// Makes a call the holder.
+    /// Makes a call the holder, and lets in what else of its owner waits.
     fn hold(&mut self, entrant: E) {
         let fence = entrant.outbox().next_fence();
+        let (id, owner) = (entrant.id(), entrant.owner());
         self.holder = Some(Holder {
-            grant: entrant.id(),
+            grant: id,
             more: BTreeSet::new(),
-            owner: entrant.owner(),
+            owner,
             fence,
             since: entrant.outbox().now(),
             brought: entrant.brought(),
@@ -340,6 +339,11 @@ impl<E: Entrant> Exclusion<E> {
             fence,
             abandoned: self.abandoned.as_deref().cloned(),
         });
+        while let Some(owner) = owner
+            && let Some(companion) = self.line.pop_owned(owner, id.session())
+        {
+            self.enter(companion);
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod condition;
 mod event;
 mod exclusion;
 mod granted;
+mod line;
 mod lock;
 mod reentrant_lock;
 mod semaphore;

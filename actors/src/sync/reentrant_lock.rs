@@ -177,6 +177,47 @@ mod tests {
     }
 
     #[test]
+    fn owner_that_waits_several_times_is_let_in_by_all_its_calls() {
+        let mut bench = bench();
+        let holder = bench.call(2, ME);
+        let [first, another, second] = [ME, OTHER, ME].map(|owner| bench.call(1, owner));
+        let stranger = bench.call(2, OTHER);
+        let withdrawn = bench.call(1, ME);
+        bench.withdraw(withdrawn);
+        assert_eq!(release(&mut bench, holder), Ok(()));
+        assert_eq!(granted(&bench, first).fence, granted(&bench, second).fence);
+        let LockStatus { depth, waiting, .. } = status(&mut bench);
+        assert_eq!((depth, waiting), (2, 2));
+        assert_eq!(release(&mut bench, first), Ok(()));
+        assert!(!bench.is_answered(another) && !bench.is_answered(stranger));
+        assert_eq!(release(&mut bench, second), Ok(()));
+        granted(&bench, another);
+        assert!(!bench.is_answered(stranger));
+    }
+
+    #[test]
+    fn heir_is_let_in_by_all_its_calls_that_wait() {
+        let mut bench = bench();
+        let holder = bench.call(1, ME);
+        let waiting = bench.call(2, ME);
+        let (_, adopted) = adopt(&mut bench, 2, holder);
+        assert_eq!(granted(&bench, waiting).fence, adopted.unwrap().fence);
+        assert_eq!(status(&mut bench).depth, 2);
+    }
+
+    #[test]
+    fn owner_that_waits_too_often_is_refused_what_is_too_deep() {
+        let mut bench = bench();
+        let holder = bench.call(2, ME);
+        let waiting: Vec<CallId> = (0..=65_536).map(|_| bench.call(1, ME)).collect();
+        assert_eq!(release(&mut bench, holder), Ok(()));
+        let refusal = Refusal::TooDeep { most: 65_536 };
+        let last = bench.reply::<AcquireAs>(waiting[65_536]);
+        assert_eq!(last, Some(Ok(Err(refusal))));
+        assert_eq!(status(&mut bench).depth, 65_536);
+    }
+
+    #[test]
     fn the_same_number_of_another_session_is_another_owner() {
         let mut bench = bench();
         bench.call(1, ME);

@@ -111,6 +111,16 @@ impl Arbiter {
         }
     }
 
+    /// How many calls have a deadline.
+    pub(crate) fn deadlines(&self) -> usize {
+        self.shell.deadlines().len()
+    }
+
+    /// How many hosts have a place in the table of deadlines.
+    pub(crate) fn desks(&self) -> usize {
+        self.shell.deadlines().hosts()
+    }
+
     pub(crate) fn join(&self, session: u64) -> Rc<Recorder> {
         let recorder = Rc::new(Recorder::default());
         let sink = Rc::clone(&recorder);

@@ -103,13 +103,34 @@ impl Subject for LockSubject {
 }
 
 /// A reentrant lock, with two owners in each session.
-pub(crate) struct ReentrantSubject;
+#[derive(Default)]
+pub(crate) struct ReentrantSubject {
+    /// All calls that may be granted.
+    entries: Vec<CallId>,
+}
+
+impl ReentrantSubject {
+    /// Whether a call was let in because its owner was: out of turn, and with the same fence.
+    fn is_companion(&self, bench: &Bench<ReentrantLock>, made: CallId) -> bool {
+        let fence = |id| match bench.reply::<AcquireAs>(id) {
+            Some(Ok(Ok(granted))) => Some(granted.fence),
+            _ => None,
+        };
+        let order = bench.order();
+        let place = |id: CallId| order.iter().position(|seq| *seq == id.seq());
+        let others = self.entries.iter().filter(|other| **other != made);
+        let mut before = others.filter(|other| place(**other) < place(made));
+        before.any(|other| fence(*other).is_some() && fence(*other) == fence(made))
+    }
+}
 
 impl Subject for ReentrantSubject {
     type Kind = ReentrantLock;
 
     fn make(_: &mut Schedule) -> (Self, Bench<ReentrantLock>) {
-        (Self, Self.fresh())
+        let subject = Self::default();
+        let bench = subject.fresh();
+        (subject, bench)
     }
 
     fn fresh(&self) -> Bench<ReentrantLock> {
@@ -127,13 +148,18 @@ impl Subject for ReentrantSubject {
         if schedule.asks() {
             let held = ask(bench, OBSERVER, Status).held;
             let id = put(bench, session, AcquireAs { owner }, timeout);
+            self.entries.push(id);
             // Who is inside enters at once, and stands in no line.
             let enters_again = held && matches!(bench.reply::<AcquireAs>(id), Some(Ok(Ok(_))));
             return (id, (!enters_again).then_some("acquire"));
         }
         let grant = schedule.any_call();
         let id = match schedule.random.random_range(0..12) {
-            0 => put(bench, session, AdoptAs { grant, owner }, timeout),
+            0 => {
+                let id = put(bench, session, AdoptAs { grant, owner }, timeout);
+                self.entries.push(id);
+                id
+            }
             1 => put(bench, session, MarkConsistent { grant }, timeout),
             2 => put(bench, session, ForceUnlock, timeout),
             _ => put(bench, session, Release { grant }, timeout),
@@ -147,7 +173,9 @@ impl Subject for ReentrantSubject {
         made: CallId,
         line: Option<&'static str>,
     ) -> Vec<CallId> {
-        let granted = line.is_some() && matches!(bench.reply::<AcquireAs>(made), Some(Ok(Ok(_))));
+        let granted = line.is_some()
+            && matches!(bench.reply::<AcquireAs>(made), Some(Ok(Ok(_))))
+            && !self.is_companion(bench, made);
         Vec::from_iter(granted.then_some(made))
     }
 

@@ -395,3 +395,30 @@ async fn a_grant_that_was_cast_is_held_until_its_session_ends() {
         other.call(seats, 0, Some(0), &acquire).await;
     assert!(granted.unwrap().is_ok());
 }
+
+#[actix_rt::test]
+async fn a_cast_that_would_have_to_wait_is_not_kept_waiting() {
+    let (house, mut client) = client().await;
+    let lock = client.open_lock("jobs").await;
+    client.try_acquire(lock).await.unwrap();
+    let held = client.grant(client.last_seq);
+    let mut other = house.welcome().await;
+    let theirs = other.open_lock("jobs").await;
+    let (number, arguments) = operation(&Acquire);
+    let cast = Request::Cast {
+        seq: other.seq(),
+        object: theirs,
+        operation: number,
+        arguments: BlobRef(&arguments),
+    };
+    other.raw.say(&cast).await;
+    assert!(other.is_served().await);
+    let (number, arguments) = operation(&Release { grant: held });
+    let released: Result<Result<(), Refusal>, Fault> =
+        client.call(lock, number, None, &arguments).await;
+    assert_eq!(released, Ok(Ok(())));
+    assert!(
+        client.try_acquire(lock).await.is_ok(),
+        "nobody stood in line"
+    );
+}
