@@ -152,6 +152,7 @@ impl Connection {
         let key = (kind.to_owned(), object.name.clone());
         let mut state = lock(&self.state);
         if !state.gone.contains(&object.number) {
+            state.names.insert(object.number, key.clone());
             state.objects.insert(key, Arc::clone(&object));
         }
         Ok(object)
@@ -281,7 +282,7 @@ impl Connection {
         state.gathered += 1;
         let is_watched = mem::replace(&mut state.is_watched, true);
         drop(state);
-        if let Ok(reader) = self.attach() {
+        if let Some(reader) = self.reader_at_hand() {
             reader.wakers.driver.wake();
         }
         if !is_watched {

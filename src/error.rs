@@ -43,12 +43,15 @@ pub enum CallError {
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TimedOut => f.write_str("timed out"),
+            Self::TimedOut => Fault::TimedOut.fmt(f),
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Gone => Fault::Gone.fmt(f),
             Self::Fault(fault) => fault.fmt(f),
             Self::NoManager { address, why } => {
-                write!(f, "no manager at {address} ({why}): start one there first")
+                write!(
+                    f,
+                    "no manager at {address} ({why}): start one there first, and keep its handle"
+                )
             }
             Self::Disconnected { address, why } => {
                 write!(f, "disconnected from the manager at {address}: {why}")

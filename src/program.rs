@@ -8,6 +8,8 @@ use std::{
 
 use lockkeeper_actors::{Primitive, Refusal};
 
+use tokio::runtime::Handle;
+
 use crate::{
     kinds::{Kinds, Registrations},
     manager, pool,
@@ -110,8 +112,9 @@ impl Program {
     ///
     /// # Panics
     ///
-    /// Panics when the system gives no runtime.
+    /// Panics inside a runtime, and when the system gives none.
     pub fn run<F: Future>(self, main: F) -> F::Output {
+        assert_no_runtime();
         self.enter(Launch::Main);
         actix_rt::System::new().block_on(main)
     }
@@ -120,8 +123,25 @@ impl Program {
     /// not return.
     ///
     /// To be called first thing in main, before a runtime or a thread is started and before
-    /// arguments are parsed.
+    /// arguments are parsed:
+    ///
+    /// ```no_run
+    /// fn main() {
+    ///     lockkeeper::program().init();
+    ///     serve();
+    /// }
+    ///
+    /// #[tokio::main]
+    /// async fn serve() {
+    ///     // Manager::spawn() and Pool::new() work from here on.
+    /// }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// Panics inside a runtime, as in an `async fn main`: the child's work needs its own.
     pub fn init(self) {
+        assert_no_runtime();
         self.enter(Launch::Main);
     }
 
@@ -167,6 +187,15 @@ impl Program {
             }
         }
     }
+}
+
+/// A child's work is a runtime of its own, which another one would not let begin.
+fn assert_no_runtime() {
+    assert!(
+        Handle::try_current().is_err(),
+        "lockkeeper::program() was called inside a runtime: call it in a plain `fn main`, and start \
+         the runtime after it"
+    );
 }
 
 /// Does the work of a child.

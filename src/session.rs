@@ -58,7 +58,7 @@ pub(crate) async fn serve(link: Link, id: SessionId, context: Rc<Context>) {
     let mut farewell = Farewell {
         outgoing: &outgoing,
         link: &link,
-        reason: Some("the manager is shutting down".to_owned()),
+        reason: Some("it was shut down, or its last handle was dropped".to_owned()),
     };
     let hello = time::timeout(context.limits.hello, hello(&link, &mut inbox, &context));
     let end = match hello.await {

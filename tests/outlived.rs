@@ -1,13 +1,19 @@
 //! Guards that outlive what they are of: the session, the object, the manager, their runtime.
 
+#[path = "support/family.rs"]
+mod family;
 #[path = "support/signals.rs"]
 mod signals;
 mod support;
 
-use std::{fs, future::Future, process, time::Duration};
+use std::{future::Future, thread, time::Duration};
 
-use lockkeeper::{CallError, ConditionGuard, LockGuard, Manager, Permit, ReentrantGuard, block_on};
-use signals::{is_running, kill};
+use family::child;
+use futures::FutureExt;
+use lockkeeper::{
+    CallError, ConditionGuard, Limits, LockGuard, Manager, Permit, ReentrantGuard, block_on,
+};
+use signals::kill;
 use tokio::{runtime::Builder, time::timeout};
 
 /// Far above what a loss takes to be told.
@@ -89,20 +95,6 @@ impl Guards {
     }
 }
 
-/// The process that a manager was started as.
-fn child() -> u32 {
-    let children = format!("/proc/{0}/task", process::id());
-    fs::read_dir(children)
-        .unwrap()
-        .filter_map(|task| fs::read_to_string(task.unwrap().path().join("children")).ok())
-        .flat_map(|pids| {
-            let pids = pids.split_whitespace().map(|pid| pid.parse().unwrap());
-            pids.collect::<Vec<u32>>()
-        })
-        .find(|pid| is_running(*pid))
-        .expect("it runs")
-}
-
 #[test]
 fn guards_that_outlive_their_manager_are_lost_and_fall_in_silence() {
     run(async {
@@ -126,7 +118,7 @@ fn guards_of_a_manager_that_is_killed_are_lost_and_fall_in_silence() {
         kill(child());
         kept.are_lost().await;
         // On a plain thread as well, and beside a runtime.
-        std::thread::spawn(|| drop(dropped)).join().unwrap();
+        thread::spawn(|| drop(dropped)).join().unwrap();
         for error in kept.release().await {
             assert!(matches!(error, CallError::Disconnected { .. }), "{error:?}");
         }
@@ -168,12 +160,69 @@ fn loss_of_a_guard_that_is_dropped_here_is_told() {
         let manager = Manager::start().await.unwrap();
         let guards = Guards::take(&manager).await;
         let lost = futures::future::join_all([
-            futures::FutureExt::boxed(guards.lock.lost()),
-            futures::FutureExt::boxed(guards.reentrant.lost()),
-            futures::FutureExt::boxed(guards.condition.lost()),
-            futures::FutureExt::boxed(guards.permit.lost()),
+            guards.lock.lost().boxed(),
+            guards.reentrant.lost().boxed(),
+            guards.condition.lost().boxed(),
+            guards.permit.lost().boxed(),
         ]);
         drop(guards);
         timeout(PATIENCE, lost).await.expect("nothing is held");
+    });
+}
+
+#[test]
+fn guards_whose_session_the_manager_ends_are_lost_and_the_next_in_line_are_let_in() {
+    program();
+    let _watchdog = support::Watchdog::start();
+    let limits = Limits {
+        unread_bytes: 0,
+        ..Limits::default()
+    };
+    let manager = Manager::builder().limits(limits).start();
+    let manager = block_on(manager).unwrap();
+    let guards = block_on(Guards::take(&manager));
+    let lock = block_on(manager.named(&guards.names[0]).lock()).unwrap();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        // They are sent when they are polled, and nobody reads before this task waits.
+        let mut calls: Vec<_> = (0..40_000).map(|_| lock.status().boxed()).collect();
+        for call in &mut calls {
+            let _ = call.now_or_never();
+        }
+    });
+    block_on(guards.are_lost());
+    let anew = block_on(Manager::connect(manager.address().clone())).unwrap();
+    let lock = block_on(anew.named(&guards.names[0]).lock()).unwrap();
+    let guard = block_on(lock.acquire()).unwrap();
+    assert!(guard.abandoned().is_some());
+    for error in block_on(guards.release()) {
+        assert!(matches!(error, CallError::Disconnected { .. }), "{error:?}");
+    }
+    assert!(guard.is_valid());
+}
+
+#[test]
+fn guard_falls_in_silence_on_a_runtime_without_io() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        let guard = lock.acquire().await.unwrap();
+        // So many wait that frames are gathered.
+        let crowd = (0..40).map(|_| {
+            let waiting = lock.clone().acquire_owned();
+            tokio::spawn(async { waiting.await.map(drop) })
+        });
+        let crowd: Vec<_> = crowd.collect();
+        while lock.status().await.unwrap().waiting < 40 {
+            tokio::task::yield_now().await;
+        }
+        let dropped = thread::spawn(|| {
+            let runtime = Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async { drop(guard) });
+        });
+        dropped.join().expect("a drop does not panic");
+        for waiting in crowd {
+            waiting.await.unwrap().unwrap();
+        }
     });
 }

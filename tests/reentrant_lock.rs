@@ -252,9 +252,8 @@ fn entry_that_is_dropped_on_its_way_undoes_itself_alone() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let outer = lock.acquire().await.unwrap();
-        let mut dropped = Box::pin(lock.acquire());
-        assert!((&mut dropped).now_or_never().is_none());
-        drop(dropped);
+        // Sent, and dropped with its answer or without it.
+        drop(lock.acquire().now_or_never());
         assert_eq!(depth(&lock).await, 1);
         assert!(outer.is_valid());
     });
@@ -269,5 +268,50 @@ fn tasks_of_a_pool_are_owners_each() {
         for depth in pool.map(tasks).await.unwrap() {
             assert_eq!(depth, Ok(2));
         }
+    });
+}
+
+#[test]
+fn owner_that_waits_twice_at_once_enters_twice() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let holder = lock.owned_by(Owner::new()).acquire().await.unwrap();
+        let both = tokio::spawn({
+            let lock = lock.clone();
+            async move {
+                let (one, other) = tokio::join!(lock.acquire(), lock.acquire());
+                let depth = depth(&lock).await;
+                drop((one.unwrap(), other.unwrap()));
+                depth
+            }
+        });
+        while lock.status().await.unwrap().waiting < 2 {
+            tokio::task::yield_now().await;
+        }
+        drop(holder);
+        assert_eq!(both.await.unwrap(), 2);
+    });
+}
+
+#[test]
+fn task_that_has_made_a_ticket_of_its_hold_is_its_owner_still() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let entered = tokio::spawn(async move {
+            let ticket = lock.acquire().await.unwrap().into_ticket();
+            let again = lock.try_acquire().await.unwrap();
+            lock.release(ticket).await.unwrap();
+            again.is_some()
+        });
+        assert!(entered.await.unwrap());
+    });
+}
+
+#[test]
+#[should_panic(expected = "runtime")]
+fn blocking_inside_an_async_context_panics() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let _ = lock.blocking_acquire();
     });
 }

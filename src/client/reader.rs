@@ -110,6 +110,17 @@ impl Connection {
         attached.or_else(|_| self.attach_to(background().handle()))
     }
 
+    /// The reader of the caller's runtime, or else of another one. It makes none: what sends without
+    /// waiting, as a guard's drop does, may be on a runtime that cannot read.
+    pub(super) fn reader_at_hand(&self) -> Option<Arc<Reader>> {
+        let here = Handle::try_current().ok().map(|handle| handle.id());
+        let readers = lock(&self.readers);
+        let reader = readers.iter().find(|(there, _)| Some(*there) == here);
+        reader
+            .or_else(|| readers.first())
+            .map(|(_, reader)| Arc::clone(reader))
+    }
+
     fn attach_to(self: &Arc<Self>, handle: &Handle) -> Result<Arc<Reader>, CallError> {
         let id = handle.id();
         let mut readers = lock(&self.readers);

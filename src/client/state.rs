@@ -36,6 +36,8 @@ pub(super) struct State {
     pub(super) in_flight: HashMap<u64, oneshot::Sender<Answer>>,
     /// The objects that are open, by kind and name.
     pub(super) objects: HashMap<(String, String), Arc<Object>>,
+    /// The kinds and names of those, by their numbers.
+    pub(super) names: HashMap<u32, (String, String)>,
     /// Grants that are void although their guards have not released them.
     pub(super) revoked: HashSet<u64>,
     /// Objects that are no more.
@@ -115,7 +117,9 @@ impl State {
                 Response::Gone { object } => {
                     news.has_changed = true;
                     self.gone.insert(object);
-                    self.objects.retain(|_, open| open.number != object);
+                    if let Some(key) = self.names.remove(&object) {
+                        self.objects.remove(&key);
+                    }
                     continue;
                 }
                 Response::Bye { reason } => return Err(reason),

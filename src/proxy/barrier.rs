@@ -102,7 +102,8 @@ impl Barrier {
     }
 
     /// The same, until the time is over, which breaks the barrier for all. The action itself is
-    /// not bounded by the time of the party that runs it, but by those of the others.
+    /// not bounded by the time of the party that runs it, but by those of the others; should one
+    /// of these leave meanwhile, the time begins anew for whoever comes in its place.
     ///
     /// # Errors
     ///
@@ -163,13 +164,25 @@ impl Barrier {
         &self,
         action: impl FnOnce() -> Result<(), E>,
     ) -> Result<Passed, ActionError<E>> {
-        match block_on(self.arrive(None))? {
-            Outcome::Passed(passed) => Ok(passed),
-            Outcome::Act(turn) => {
-                action().map_err(ActionError::Failed)?;
-                Ok(block_on(turn.finish(None))?)
-            }
-        }
+        self.blocking_pass_with(None, action)
+    }
+
+    /// The same, until the time is over, which breaks the barrier for all. See
+    /// [`Self::wait_with_timeout`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait_with_timeout`].
+    ///
+    /// # Panics
+    ///
+    /// Panics inside an async context, which it would block.
+    pub fn blocking_wait_with_timeout<E>(
+        &self,
+        timeout: Duration,
+        action: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Passed, ActionError<E>> {
+        self.blocking_pass_with(Some(timeout), action)
     }
 
     /// Breaks the barrier until it is reset: all who wait, and all who come, get `Broken`.
@@ -246,6 +259,21 @@ impl Barrier {
             Outcome::Act(turn) => {
                 action().await.map_err(ActionError::Failed)?;
                 Ok(turn.finish(timeout).await?)
+            }
+        }
+    }
+
+    fn blocking_pass_with<E>(
+        &self,
+        timeout: Option<Duration>,
+        action: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Passed, ActionError<E>> {
+        match block_on(self.arrive(timeout))? {
+            Outcome::Passed(passed) => Ok(passed),
+            Outcome::Act(turn) => {
+                // Outside of any async context: it may block.
+                action().map_err(ActionError::Failed)?;
+                Ok(block_on(turn.finish(timeout))?)
             }
         }
     }

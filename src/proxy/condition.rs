@@ -102,9 +102,27 @@ impl From<SetName> for String {
     }
 }
 
+/// The end of a time that several sleeps share. One too far to be counted never comes.
+struct End(Option<Instant>);
+
+impl End {
+    fn after(timeout: Duration) -> Self {
+        Self(Instant::now().checked_add(timeout))
+    }
+
+    /// How long a sleep may take; none once the time is over.
+    fn deadline(&self) -> Option<Deadline> {
+        let Some(end) = self.0 else {
+            return Some(Deadline::Never);
+        };
+        let left = end.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(Deadline::Wakes(left))
+    }
+}
+
 impl LockOf<sync::Condition> {
-    /// The same condition with the wait set of that name: at most 255 bytes, else all that is done
-    /// with it is refused with `Invalid`. A set needs no making: it is there while somebody sleeps
+    /// The same condition with the wait set of that name: at most 255 bytes, else every wait,
+    /// notification and count is refused with `Invalid`. A set needs no making: it is there while somebody sleeps
     /// in it.
     #[must_use]
     pub fn wait_set(&self, name: &str) -> Self {
@@ -160,6 +178,8 @@ impl LockOf<sync::Condition> {
     /// Waits for as long as the predicate is true, which is looked at here, with the lock held,
     /// before each sleep. Python: `condition.wait_for`, whose predicate is the opposite.
     ///
+    /// The predicate is plain code. One that has to await something is a loop round [`Self::wait`].
+    ///
     /// # Errors
     ///
     /// As [`Self::wait`].
@@ -195,14 +215,11 @@ impl LockOf<sync::Condition> {
         timeout: Duration,
         mut predicate: impl FnMut() -> bool,
     ) -> Result<(ConditionGuard, Wake), CallError> {
-        // A time too long to count never ends.
-        let end = Instant::now().checked_add(timeout);
+        let end = End::after(timeout);
         while predicate() {
-            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
+            let Some(deadline) = end.deadline() else {
                 return Ok((guard, Wake::TimedOut));
-            }
-            let deadline = left.map_or(Deadline::Never, Deadline::Wakes);
+            };
             (guard, _) = self.sleep(guard, deadline).await?;
         }
         Ok((guard, Wake::Notified))
@@ -257,6 +274,31 @@ impl LockOf<sync::Condition> {
             guard = self.blocking_wait(guard)?;
         }
         Ok(guard)
+    }
+
+    /// The same, until the time is over. See [`Self::wait_while_timeout`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait_timeout`].
+    ///
+    /// # Panics
+    ///
+    /// Panics inside an async context, which it would block, once it has to sleep.
+    pub fn blocking_wait_while_timeout(
+        &self,
+        mut guard: ConditionGuard,
+        timeout: Duration,
+        mut predicate: impl FnMut() -> bool,
+    ) -> Result<(ConditionGuard, Wake), CallError> {
+        let end = End::after(timeout);
+        while predicate() {
+            let Some(deadline) = end.deadline() else {
+                return Ok((guard, Wake::TimedOut));
+            };
+            (guard, _) = block_on(self.sleep(guard, deadline))?;
+        }
+        Ok((guard, Wake::Notified))
     }
 
     /// Wakes the one that has slept longest in the wait set. Tells how many were woken: one or

@@ -132,6 +132,37 @@ impl Event {
         block_on(self.wait_timeout(timeout))
     }
 
+    /// Waits on a plain thread until the flag was set more often than that. See
+    /// [`Self::wait_since`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait_since`].
+    ///
+    /// # Panics
+    ///
+    /// Panics inside an async context, which it would block.
+    pub fn blocking_wait_since(&self, generation: u64) -> Result<u64, CallError> {
+        block_on(self.wait_since(generation))
+    }
+
+    /// The same, until the time is over.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait_since_timeout`].
+    ///
+    /// # Panics
+    ///
+    /// Panics inside an async context, which it would block.
+    pub fn blocking_wait_since_timeout(
+        &self,
+        generation: u64,
+        timeout: Duration,
+    ) -> Result<u64, CallError> {
+        block_on(self.wait_since_timeout(generation, timeout))
+    }
+
     /// Sets the flag, which completes all who wait, and returns how often it has been set.
     /// Python: `event.set()`.
     ///

@@ -8,7 +8,7 @@ use lockkeeper_actors::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Hold, abandoned::AbandonedGuard, lock::LockKind};
+use super::{Hold, abandoned::AbandonedGuard, lock::LockKind, owner::Owner};
 use crate::CallError;
 
 /// A lock, held. Its drop releases the lock: it sends that one way, and never waits or fails.
@@ -16,7 +16,7 @@ use crate::CallError;
 /// The guard of each kind with one holder at a time: [`LockGuard`](crate::LockGuard),
 /// [`ReentrantGuard`](crate::ReentrantGuard) and [`ConditionGuard`](crate::ConditionGuard).
 #[derive(Debug)]
-#[must_use = "a guard that is dropped releases the lock"]
+#[must_use = "a guard that is dropped releases the lock: bind it, as in `let _guard = ..`"]
 pub struct Guard<P: LockKind> {
     pub(super) hold: Hold,
     fence: Fence,
@@ -123,13 +123,14 @@ impl<P: LockKind> Guard<P> {
 
     /// Gives the hold out of hand: whoever has the ticket may
     /// [`adopt`](crate::LockOf::adopt) or [`release`](crate::LockOf::release) it. Until then it
-    /// still belongs to this process's session.
+    /// still belongs to this process's session, and to its owner if it has one.
     #[must_use = "without the ticket the lock stays held until this process ends"]
     pub fn into_ticket(mut self) -> Ticket {
         self.is_over = true;
         Ticket {
             grant: self.hold.grant(),
             fence: self.fence,
+            _owner: P::kept(&self.owner),
         }
     }
 
@@ -151,11 +152,22 @@ impl<P: LockKind> Drop for Guard<P> {
 }
 
 /// A hold of a lock that can be sent to another process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ticket {
     grant: CallId,
     fence: Fence,
+    /// Who made it out of a guard, if that was here.
+    #[serde(skip)]
+    _owner: Option<Owner>,
 }
+
+impl PartialEq for Ticket {
+    fn eq(&self, other: &Self) -> bool {
+        self.grant == other.grant
+    }
+}
+
+impl Eq for Ticket {}
 
 impl Ticket {
     /// The fencing token of the hold.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{
     Hold, Proxy, Token, block_on,
     guard::{Guard, Ticket},
+    owner::Owner,
     tried,
 };
 use crate::CallError;
@@ -58,6 +59,11 @@ pub trait LockKind: Exclusive + Serve<Self::Acquire> + Serve<Self::Adopt> {
 
     /// How that one takes a hold over.
     fn adopt(owner: &Self::Owner, grant: CallId) -> Self::Adopt;
+
+    /// Who stays the owner for as long as a ticket is kept where it was made.
+    fn kept(_: &Self::Owner) -> Option<Owner> {
+        None
+    }
 }
 
 impl LockKind for sync::Lock {

@@ -70,6 +70,10 @@ impl LockKind for sync::ReentrantLock {
             owner: owner.number(),
         }
     }
+
+    fn kept(owner: &Owner) -> Option<Owner> {
+        Some(owner.clone())
+    }
 }
 
 impl LockOf<sync::ReentrantLock> {
