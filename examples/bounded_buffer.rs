@@ -7,7 +7,7 @@
 //! folder with the condition's lock held; who adds wakes one who waits for "not empty", who takes
 //! wakes one who waits for "not full". Each prints what it did:
 //!
-//!     producer 0: put 500 items in, waited 467 times
+//!     producer 0: put 500 items, waited 467 times
 //!     ...
 //!     1000 items went through a buffer of 4, none twice, none lost, in order
 

@@ -8,7 +8,7 @@
 //! devices are back:
 //!
 //!     task  0 had device 0 in worker 4711
-//!     a device was lost: worker process 4713 ended before it had a result
+//!     a device was lost: worker process 4713 ended before it had a result: the task may have been run or not
 //!     ...
 //!     11 tasks had a device each, 1 died with one, and all 3 are back
 

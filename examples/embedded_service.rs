@@ -3,7 +3,7 @@
 //!     cargo run --release --example embedded_service
 //!
 //! A baker has an oven for two loaves at a time. The baker, who serves orders in this process, and
-//! three helpers, who are processes, bake six loaves each. It prints a line a loaf, and last how
+//! three helpers, who are processes, bake six loaves, and the baker six. It prints a line a loaf, and last how
 //! many were ever in the oven at once, which is seen from the times:
 //!
 //!     the baker, process 4711, baked for 51ms
