@@ -2,23 +2,23 @@
 
 #[path = "support/parts.rs"]
 mod parts;
+#[path = "support/sleepers.rs"]
+mod sleepers;
 mod support;
+#[path = "support/turns.rs"]
+mod turns;
 #[path = "support/until.rs"]
 mod until;
 
 use std::{future::Future, thread, time::Duration};
 
 use futures::FutureExt;
-use lockkeeper::{
-    CallError, Condition, ConditionGuard, Manager, Pool, Refusal, Task, Wake, block_on,
-};
+use lockkeeper::{CallError, Condition, Manager, Pool, Refusal, Task, Wake, block_on};
 use parts::{Part, play, say};
-use rand::Rng;
 use serde::{Deserialize, Serialize};
+use sleepers::{Sleeper, state};
+use turns::{for_turns, run_in_turns, sweep};
 use until::until;
-
-#[path = "support/seed.rs"]
-mod seed;
 
 const NOT_HELD: CallError = CallError::Refused(Refusal::NotHeld);
 const SHORT: Duration = Duration::from_millis(5);
@@ -79,9 +79,7 @@ async fn until_asleep(condition: &Condition, sleepers: u64) {
 }
 
 /// A task that sleeps, and does so when this returns. It gives the guard back.
-async fn asleep(
-    condition: &Condition,
-) -> tokio::task::JoinHandle<Result<ConditionGuard, CallError>> {
+async fn asleep(condition: &Condition) -> Sleeper {
     let before = condition.sleepers().await.unwrap();
     let sleeper = tokio::spawn({
         let condition = condition.clone();
@@ -91,27 +89,6 @@ async fn asleep(
         }
     });
     until_asleep(condition, before + 1).await;
-    sleeper
-}
-
-/// The same beside others whose time may be over: it cannot be told by their number.
-async fn asleep_beside_others(
-    condition: &Condition,
-) -> tokio::task::JoinHandle<Result<ConditionGuard, CallError>> {
-    let (tell, told) = tokio::sync::oneshot::channel();
-    let condition = condition.clone();
-    let sleeper = tokio::spawn(async move {
-        let guard = condition.acquire().await?;
-        let mut wait = Box::pin(condition.wait(guard));
-        // Polled once, it is on its way, before all that this process sends later.
-        let early = (&mut wait).now_or_never();
-        let _ = tell.send(());
-        match early {
-            Some(woken) => woken,
-            None => wait.await,
-        }
-    });
-    told.await.unwrap();
     sleeper
 }
 
@@ -231,7 +208,7 @@ fn sleeper_that_timed_out_swallows_no_notification() {
         let guard = condition.acquire().await.unwrap();
         let mut late = Box::pin(condition.wait_timeout(guard, SHORT));
         assert!((&mut late).now_or_never().is_none());
-        let patient = asleep_beside_others(&condition).await;
+        let patient = sleepers::asleep(&condition).await;
         let (guard, wake) = late.await.unwrap();
         assert_eq!(wake, Wake::TimedOut);
         assert_eq!(condition.notify_one(&guard).await, Ok(1));
@@ -279,34 +256,70 @@ fn dropped_wait_holds_nothing_and_its_notification_goes_to_the_next() {
 }
 
 #[test]
-fn no_notification_is_lost_whenever_waits_are_dropped() {
-    const ROUNDS: u32 = 300;
-    run(async {
-        let mut random = seed::seeded();
+fn no_notification_is_lost_at_whatever_turn_a_wait_is_dropped() {
+    program();
+    run_in_turns(async {
         let (_manager, condition) = manager_and_condition().await;
-        for _ in 0..ROUNDS {
+        sweep(async |turns| {
             let guard = condition.acquire().await.unwrap();
-            let patience = Duration::from_micros(random.random_range(0..400));
-            let hasty = {
-                let condition = condition.clone();
-                let wait = async move { condition.wait(guard).await };
-                tokio::spawn(async move { tokio::time::timeout(patience, wait).await })
-            };
-            let patient = asleep_beside_others(&condition).await;
-            let guard = condition.acquire().await.unwrap();
-            let woken = condition.notify_one(&guard).await.unwrap();
-            drop(guard);
-            assert_eq!(woken, 1, "one at least sleeps");
-            let hasty_is_woken = hasty.await.unwrap().is_ok_and(|waited| waited.is_ok());
-            if hasty_is_woken {
+            let hasty = for_turns(turns, condition.wait(guard));
+            let notified = async {
+                let patient = sleepers::asleep(&condition).await;
                 let guard = condition.acquire().await.unwrap();
-                assert_eq!(condition.notify_one(&guard).await, Ok(1));
+                assert_eq!(condition.notify_one(&guard).await, Ok(1), "one sleeps");
+                [patient]
+            };
+            let (hasty, [patient]) = tokio::join!(hasty, notified);
+            let is_woken = hasty.is_some();
+            if let Some(guard) = hasty {
+                let notified = condition.notify_one(&guard.unwrap()).await;
+                assert_eq!(notified, Ok(1), "it has had the first");
             }
-            // It has either the first notification, the one handed on, or the second.
             drop(patient.await.unwrap().unwrap());
-            let status = condition.status().await.unwrap();
-            assert_eq!((status.waiting, condition.sleepers().await), (0, Ok(0)));
-        }
+            assert_eq!(state(&condition).await, (0, 0));
+            is_woken
+        })
+        .await;
+    });
+}
+
+#[test]
+fn wait_that_is_dropped_at_any_turn_holds_nothing() {
+    program();
+    run_in_turns(async {
+        let (_manager, condition) = manager_and_condition().await;
+        sweep(async |turns| {
+            let guard = condition.acquire().await.unwrap();
+            let wait = condition.wait_timeout(guard, Duration::ZERO);
+            let woken = for_turns(turns, wait).await;
+            let held = condition.status().await.unwrap().held;
+            assert_eq!(held, woken.is_some());
+            assert_eq!(state(&condition).await, (0, 0));
+            woken.is_some()
+        })
+        .await;
+    });
+}
+
+#[test]
+fn notification_that_is_dropped_at_any_turn_is_given_or_not() {
+    program();
+    run_in_turns(async {
+        let (_manager, condition) = manager_and_condition().await;
+        sweep(async |turns| {
+            let sleeper = sleepers::asleep(&condition).await;
+            let guard = condition.acquire().await.unwrap();
+            let told = for_turns(turns, condition.notify_one(&guard)).await;
+            let (asleep, waiting) = state(&condition).await;
+            assert_eq!(asleep + waiting, 1);
+            assert!(told.is_none() || told == Some(Ok(waiting)));
+            assert!(guard.is_valid() && condition.status().await.unwrap().held);
+            assert_eq!(condition.notify_one(&guard).await, Ok(asleep));
+            drop(guard);
+            drop(sleeper.await.unwrap().unwrap());
+            told.is_some()
+        })
+        .await;
     });
 }
 

@@ -92,7 +92,7 @@ async fn cannot_be_added_to<B: Bound>(known: &Known<SemaphoreOf<B>>) {
 
 /// Looks whether every object is as one that was just made, while the others live, and do nothing.
 pub(crate) async fn find_all_fresh(scene: &Scene, notes: &Notes) {
-    for lock in &scene.locks {
+    for lock in scene.locks.iter().chain(&scene.forced_locks) {
         find_free(lock, notes).await;
     }
     for lock in &scene.reentrant_locks {
@@ -187,7 +187,7 @@ fn check_fence<T>(known: &Known<T>, notes: &Notes, fence: Fence) {
 /// What each object says of itself, for whoever has to find out why a call has no answer.
 pub(crate) async fn describe(scene: &Scene) -> String {
     let mut words = Vec::new();
-    for Known { object, name, .. } in &scene.locks {
+    for Known { object, name, .. } in scene.locks.iter().chain(&scene.forced_locks) {
         words.push(format!("{name}: {:?}", object.status().await));
     }
     for Known { object, name, .. } in &scene.reentrant_locks {

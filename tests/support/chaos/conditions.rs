@@ -53,14 +53,26 @@ pub(crate) async fn visit(hand: &mut Hand, known: &Known<Condition>) {
             notify(hand, known, theirs, &guard).await;
             break;
         }
-        known.ledger(&hand.notes).leave(entry);
-        let Some(woken) = sleep(hand, known, mine, guard, &must_wait).await else {
-            return;
-        };
-        (guard, entry) = enter(hand, known, woken).await;
+        let ledger = known.ledger(&hand.notes);
+        ledger.leave(entry.clone());
+        match sleep(hand, known, mine, guard, &must_wait).await {
+            None => return,
+            Some(Slept::NotAtAll(same)) => {
+                ledger.come_back(&entry);
+                guard = same;
+            }
+            Some(Slept::Well(woken)) => (guard, entry) = enter(hand, known, woken).await,
+        }
     }
     hand.linger().await;
     go_out(hand, known, guard, entry).await;
+}
+
+/// The guard after a wait.
+enum Slept {
+    Well(ConditionGuard),
+    /// The time was over before the first sleep, and the lock was held all the time.
+    NotAtAll(ConditionGuard),
 }
 
 /// Waits in one of the ways that there are.
@@ -70,7 +82,9 @@ async fn sleep(
     set: &str,
     guard: ConditionGuard,
     must_wait: impl Fn() -> bool,
-) -> Option<ConditionGuard> {
+) -> Option<Slept> {
+    let fence = guard.fence();
+    let mut may_stay_awake = false;
     let condition = known.object.wait_set(set);
     let (begun, brief) = (Instant::now(), hand.brief());
     let woken = match hand.random.random_range(0..6) {
@@ -85,6 +99,7 @@ async fn sleep(
         }
         3 => {
             hand.does(known, "wait_while_timeout");
+            may_stay_awake = true;
             let woken = condition.wait_while_timeout(guard, brief, must_wait);
             Some(woken.await)
         }
@@ -104,6 +119,7 @@ async fn sleep(
             .violation(&format!("{}: the end of the time is no error", known.name));
     }
     let (guard, wake) = hand.granted(&known.name, woken)?;
+    let has_stayed_awake = may_stay_awake && wake == Wake::TimedOut && guard.fence() == fence;
     match wake {
         Wake::Notified => hand.count(known, "woken by notification"),
         Wake::TimedOut => {
@@ -115,7 +131,12 @@ async fn sleep(
             }
         }
     }
-    Some(guard)
+    Some(if has_stayed_awake {
+        hand.count(known, "no time to sleep");
+        Slept::NotAtAll(guard)
+    } else {
+        Slept::Well(guard)
+    })
 }
 
 /// Notifies some of a wait set. Nobody else falls asleep meanwhile, since the lock is held.

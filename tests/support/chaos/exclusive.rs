@@ -22,6 +22,42 @@ pub(crate) async fn visit<P: LockKind>(hand: &mut Hand, known: &Known<LockOf<P>>
     }
 }
 
+/// Goes in and out of a lock that anybody may force open, or does so. Who is inside may have lost it
+/// long ago, so only its fences are witnessed, and whether a loss is told.
+pub(crate) async fn visit_forced(hand: &mut Hand, known: &Known<Lock>) {
+    let lock = &known.object;
+    if hand.chance(4) {
+        hand.does(known, "force_unlock");
+        hand.granted(&known.name, Some(lock.force_unlock().await));
+        return;
+    }
+    let ledger = known.ledger(&hand.notes);
+    let highest = ledger.highest();
+    let outcome = if hand.random.random() {
+        hand.does(known, "acquire");
+        Some(lock.acquire().await)
+    } else {
+        hand.does(known, "acquire and drop");
+        hand.give_up(lock.acquire()).await
+    };
+    let Some(mut guard) = hand.granted(&known.name, outcome) else {
+        return;
+    };
+    ledger.pass(guard.fence().number(), highest);
+    hand.inspect(known, guard.abandoned());
+    guard.mark_consistent();
+    hand.linger().await;
+    let was_lost = !guard.is_valid();
+    match guard.release().await {
+        Ok(()) if !was_lost => hand.count(known, "released"),
+        Err(NOT_HELD) => hand.count(known, "lost"),
+        outcome => {
+            let words = format!("{}: {outcome:?}, lost: {was_lost}", known.name);
+            hand.notes.violation(&words);
+        }
+    }
+}
+
 /// Holds two locks at a time. All processes take them in the same order.
 pub(crate) async fn visit_two(hand: &mut Hand, locks: &[Known<Lock>]) {
     let second = hand.random.random_range(1..locks.len());
@@ -133,7 +169,7 @@ pub(crate) async fn enter<P: LockKind>(
         hand.notes
             .violation(&format!("{}: {entry:?} is not valid", known.name));
     }
-    hand.inspect(known, guard.abandoned()).await;
+    hand.inspect(known, guard.abandoned());
     if guard.abandoned().is_some() && hand.random.random() {
         guard.mark_consistent();
     }

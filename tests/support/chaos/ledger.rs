@@ -5,14 +5,13 @@
 //! killed meanwhile leaves the old one or the new one.
 
 use std::{
-    collections::VecDeque,
     fs::{File, OpenOptions},
     io::ErrorKind,
     os::unix::fs::FileExt,
     process,
     sync::atomic::{AtomicU64, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use lockkeeper::Fence;
@@ -23,13 +22,6 @@ use crate::signals::is_running;
 
 /// The length of the file.
 const PAGE: usize = 4096;
-
-/// How many of the last fences are kept, to see that none comes twice.
-const RECENT: usize = 40;
-
-/// How much later than the manager the system may know that a process is dead: its sockets are
-/// closed before.
-const DYING: Duration = Duration::from_secs(5);
 
 /// The ledger of one object.
 #[derive(Debug)]
@@ -43,7 +35,6 @@ pub(crate) struct Ledger {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Page {
     highest: u64,
-    recent: VecDeque<u64>,
     inside: Vec<Entry>,
 }
 
@@ -62,21 +53,16 @@ impl Page {
         self.inside.iter().map(|entry| entry.amount).sum()
     }
 
-    /// Whether anybody of another process is inside, who may be about to be dead.
-    fn is_others_doing(&self, entry: &Entry) -> bool {
-        self.inside.iter().any(|inside| inside.pid != entry.pid)
+    /// Whether anybody is inside who is about to be dead: the manager may know of a death before
+    /// the system does, since sockets are closed first.
+    fn has_the_dying(&self, notes: &Notes) -> bool {
+        self.inside
+            .iter()
+            .any(|inside| notes.is_condemned(inside.pid))
     }
 
     fn bury_the_dead(&mut self) {
         self.inside.retain(|entry| is_running(entry.pid));
-    }
-
-    fn take_note(&mut self, fence: u64) {
-        self.highest = self.highest.max(fence);
-        self.recent.push_back(fence);
-        if self.recent.len() > RECENT {
-            self.recent.pop_front();
-        }
     }
 }
 
@@ -103,24 +89,25 @@ impl Ledger {
             amount,
             fence: fence.number(),
         };
+        self.take_in(entry.clone(), highest);
+        entry
+    }
+
+    fn take_in(&self, entry: Entry, highest: u64) {
         self.update(|page| {
             page.bury_the_dead();
-            let patience = Instant::now() + DYING;
-            while page.sum() + amount > self.most
-                && page.is_others_doing(&entry)
-                && Instant::now() < patience
-            {
+            // Nobody else is waited for: who witnesses a fault may not live long enough to tell.
+            while page.sum() + entry.amount > self.most && page.has_the_dying(&self.notes) {
                 thread::sleep(Duration::from_millis(1));
                 page.bury_the_dead();
             }
-            if page.sum() + amount > self.most {
+            if page.sum() + entry.amount > self.most {
                 let (most, inside) = (self.most, &page.inside);
                 self.accuse(&format!("{entry:?} is above {most} with {inside:?}"));
             }
             self.check_order(page, entry.fence, highest);
-            page.inside.push(entry.clone());
+            page.inside.push(entry);
         });
-        entry
     }
 
     /// Notes that who is inside entered once more, which changes nothing: nobody else is inside.
@@ -133,6 +120,19 @@ impl Ledger {
             if fence.number() != entry.fence {
                 self.accuse(&format!("{entry:?} entered again with another {fence}"));
             }
+        });
+    }
+
+    /// Enters once more with what was held all the time: nobody else was inside meanwhile.
+    pub(crate) fn come_back(&self, entry: &Entry) {
+        self.update(|page| {
+            let Page { highest, inside } = page;
+            if *highest != entry.fence || !inside.is_empty() {
+                self.accuse(&format!(
+                    "{entry:?} was held, and {highest} came meanwhile, with {inside:?} inside"
+                ));
+            }
+            inside.push(entry.clone());
         });
     }
 
@@ -176,11 +176,11 @@ impl Ledger {
         } else {
             highest
         };
-        if fence <= highest || page.recent.contains(&fence) {
-            let recent = &page.recent;
-            self.accuse(&format!("{fence} is not above {highest}, or in {recent:?}"));
+        if fence <= highest {
+            self.accuse(&format!("{fence} is not above {highest}"));
         }
-        page.take_note(fence);
+        self.notes.fence(&self.name, fence);
+        page.highest = page.highest.max(fence);
     }
 
     fn accuse(&self, words: &str) {
@@ -224,5 +224,87 @@ fn read(file: &File) -> Page {
             outcome.expect("a page can be read");
             serde_json::from_slice(&bytes).expect("a page is never written in part")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn ledger(most: u64) -> (tempfile::TempDir, Notes, Ledger) {
+        let folder = tempfile::tempdir().unwrap();
+        let notes = Notes::in_folder(folder.path());
+        let ledger = Ledger::new("it", most, &notes);
+        (folder, notes, ledger)
+    }
+
+    fn inside(pid: u32, amount: u64, fence: u64) -> Entry {
+        Entry {
+            pid,
+            serial: 0,
+            amount,
+            fence,
+        }
+    }
+
+    #[test]
+    fn one_too_many_is_told_of_at_once_if_nobody_is_to_die() {
+        let (_folder, notes, ledger) = ledger(2);
+        // The parent of this process lives, and does not know of this.
+        let other = std::os::unix::process::parent_id();
+        ledger.take_in(inside(other, 1, 1), 0);
+        assert_eq!(notes.violations(), "");
+        ledger.take_in(inside(process::id(), 2, 2), 0);
+        assert!(notes.violations().contains("is above 2"));
+    }
+
+    #[test]
+    fn who_was_condemned_is_inside_until_it_is_dead() {
+        let (_folder, notes, ledger) = ledger(1);
+        let mut dying = Command::new("sleep").arg("60").spawn().unwrap();
+        ledger.take_in(inside(dying.id(), 1, 1), 0);
+        notes.condemn(dying.id());
+        let killer = thread::spawn(move || {
+            dying.kill().unwrap();
+            dying.wait().unwrap();
+        });
+        ledger.take_in(inside(process::id(), 1, 2), 0);
+        killer.join().unwrap();
+        assert_eq!(notes.violations(), "");
+    }
+
+    #[test]
+    fn who_comes_back_without_a_sleep_has_held_the_lock_alone() {
+        let (_folder, notes, ledger) = ledger(1);
+        let stays = inside(process::id(), 1, 1);
+        ledger.take_in(stays.clone(), 0);
+        ledger.leave(stays.clone());
+        ledger.come_back(&stays);
+        assert_eq!(notes.violations(), "");
+        assert_eq!(notes.repeated_fences(), [""; 0]);
+        ledger.leave(stays.clone());
+        let other = inside(process::id(), 1, 2);
+        ledger.take_in(other.clone(), 0);
+        ledger.leave(other);
+        ledger.come_back(&stays);
+        assert!(notes.violations().contains("2 came meanwhile"));
+    }
+
+    #[test]
+    fn fence_that_repeats_is_found_however_many_came_between() {
+        let (_folder, notes, ledger) = ledger(1_000);
+        for fence in (1..=100).chain([1]) {
+            ledger.pass(fence, 0);
+        }
+        assert_eq!(
+            notes.violations(),
+            "",
+            "where many are inside, they may come late"
+        );
+        assert_eq!(notes.repeated_fences(), ["it: 1 came twice"]);
+        ledger.pass(50, 50);
+        assert!(notes.violations().contains("50 is not above 50"));
     }
 }

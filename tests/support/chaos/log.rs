@@ -25,9 +25,11 @@ impl Arrival {
 
 /// One line of a barrier's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Line {
-    pub(crate) arrival: Arrival,
-    pub(crate) event: Event,
+pub(crate) enum Line {
+    /// What became of a call.
+    Call(Arrival, Event),
+    /// The barrier knows that a process is dead, by its id.
+    Buried(u32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +52,12 @@ pub(crate) enum Event {
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Arrival { pid, serial } = self.arrival;
+        let (Arrival { pid, serial }, event) = match self {
+            Self::Buried(pid) => return write!(f, "{pid} buried"),
+            Self::Call(arrival, event) => (arrival, event),
+        };
         write!(f, "{pid} {serial} ")?;
-        match self.event {
+        match event {
             Event::Comes => f.write_str("comes"),
             Event::HasActed => f.write_str("acted"),
             Event::Passed {
@@ -76,10 +81,12 @@ impl FromStr for Line {
 }
 
 fn parse(words: &mut SplitWhitespace<'_>) -> Option<Line> {
-    let arrival = Arrival {
-        pid: next(words)?,
-        serial: next(words)?,
+    let pid = next(words)?;
+    let serial = match words.next()? {
+        "buried" => return Some(Line::Buried(pid)),
+        serial => serial.parse().ok()?,
     };
+    let arrival = Arrival { pid, serial };
     let event = match words.next()? {
         "comes" => Event::Comes,
         "acted" => Event::HasActed,
@@ -92,7 +99,7 @@ fn parse(words: &mut SplitWhitespace<'_>) -> Option<Line> {
         "dropped" => Event::Dropped,
         _ => return None,
     };
-    Some(Line { arrival, event })
+    Some(Line::Call(arrival, event))
 }
 
 fn next<T: FromStr>(words: &mut SplitWhitespace<'_>) -> Option<T> {

@@ -3,6 +3,7 @@
 //! Each note is one write to the end of a file, so that it is there as a whole or not at all.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{ErrorKind, Write},
     os::unix::fs::FileExt,
@@ -14,6 +15,17 @@ use std::{
 /// is killed would stop.
 pub(crate) const RECORD: usize = 64;
 
+const FOLDERS: [&str; 8] = [
+    "condemned",
+    "counts",
+    "fences",
+    "ledgers",
+    "logs",
+    "now",
+    "spent",
+    "tickets",
+];
+
 /// The folder of all notes of a test.
 #[derive(Clone, Debug)]
 pub(crate) struct Notes {
@@ -22,7 +34,7 @@ pub(crate) struct Notes {
 
 impl Notes {
     pub(crate) fn in_folder(folder: &Path) -> Self {
-        for name in ["counts", "now", "ledgers", "logs", "tickets", "spent"] {
+        for name in FOLDERS {
             fs::create_dir_all(folder.join(name)).expect("a folder can be made");
         }
         Self {
@@ -68,6 +80,35 @@ impl Notes {
         }
     }
 
+    /// Says that a process is about to be killed.
+    pub(crate) fn condemn(&self, pid: u32) {
+        File::create(self.path("condemned", &pid.to_string())).expect("a file can be made");
+    }
+
+    /// Whether a process is dead or about to be: all are condemned before they die.
+    pub(crate) fn is_condemned(&self, pid: u32) -> bool {
+        self.path("condemned", &pid.to_string()).exists()
+    }
+
+    /// Takes note of a fence that was granted by an object.
+    pub(crate) fn fence(&self, object: &str, fence: u64) {
+        append(&self.path("fences", object), &record(&fence.to_string()));
+    }
+
+    /// The fences that came more than once, with their objects.
+    pub(crate) fn repeated_fences(&self) -> Vec<String> {
+        let mut repeated = Vec::new();
+        for object in self.names("fences") {
+            let mut seen = BTreeSet::new();
+            for fence in self.read("fences", &object) {
+                if !seen.insert(fence.clone()) {
+                    repeated.push(format!("{object}: {fence} came twice"));
+                }
+            }
+        }
+        repeated
+    }
+
     /// Adds a record to a log.
     pub(crate) fn record(&self, log: &str, words: &str) {
         append(&self.path("logs", log), &record(words));
@@ -75,8 +116,13 @@ impl Notes {
 
     /// All records of a log.
     pub(crate) fn records(&self, log: &str) -> Vec<String> {
-        let log = fs::read(self.path("logs", log)).unwrap_or_default();
-        log.chunks(RECORD)
+        self.read("logs", log)
+    }
+
+    fn read(&self, kind: &str, name: &str) -> Vec<String> {
+        let records = fs::read(self.path(kind, name)).unwrap_or_default();
+        records
+            .chunks(RECORD)
             .map(|record| {
                 assert_eq!(record.len(), RECORD, "half a record");
                 let words = str::from_utf8(record).expect("a record is text");

@@ -83,7 +83,7 @@ async fn enter<B: Bound>(
         hand.notes
             .violation(&format!("{}: {entry:?} is not valid", known.name));
     }
-    hand.inspect(known, permit.abandoned()).await;
+    hand.inspect(known, permit.abandoned());
     if permit.abandoned().is_some() && hand.random.random() {
         permit.mark_consistent();
     }

@@ -1,4 +1,4 @@
-//! The objects that all processes of a chaos test share: twenty, of all kinds.
+//! The objects that all processes of a chaos test share: some twenty, of all kinds.
 
 use std::path::{Path, PathBuf};
 
@@ -29,12 +29,16 @@ impl<T> Known<T> {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Scene {
     pub(crate) locks: Vec<Known<Lock>>,
+    /// Locks that may be forced open: of those nobody knows from outside who is inside.
+    pub(crate) forced_locks: Vec<Known<Lock>>,
     pub(crate) reentrant_locks: Vec<Known<ReentrantLock>>,
     pub(crate) conditions: Vec<Known<Condition>>,
     pub(crate) semaphores: Vec<Known<Semaphore>>,
     pub(crate) bounded_semaphores: Vec<Known<BoundedSemaphore>>,
     pub(crate) events: Vec<Known<Event>>,
     pub(crate) barriers: Vec<Known<Barrier>>,
+    /// For each place, what the process there holds for as long as it lives.
+    pub(crate) lives: Vec<Lock>,
     pub(crate) folder: PathBuf,
 }
 
@@ -43,21 +47,28 @@ pub(crate) const NOT_FULL: &str = "not full";
 pub(crate) const NOT_EMPTY: &str = "not empty";
 
 impl Scene {
-    pub(crate) async fn set(manager: &Manager, folder: &Path) -> Self {
+    pub(crate) async fn set(manager: &Manager, places: usize, folder: &Path) -> Self {
         let mut scene = Self {
             locks: Vec::new(),
+            forced_locks: Vec::new(),
             reentrant_locks: Vec::new(),
             conditions: Vec::new(),
             semaphores: Vec::new(),
             bounded_semaphores: Vec::new(),
             events: Vec::new(),
             barriers: Vec::new(),
+            lives: Vec::new(),
             folder: folder.to_owned(),
         };
+        for _ in 0..places {
+            scene.lives.push(manager.lock().await.unwrap());
+        }
         for _ in 0..4 {
             let lock = manager.lock().await.unwrap();
             know(&mut scene.locks, lock, "lock", 1);
         }
+        let forced = manager.lock().await.unwrap();
+        know(&mut scene.forced_locks, forced, "forced lock", u32::MAX);
         for _ in 0..3 {
             let lock = manager.reentrant_lock().await.unwrap();
             know(&mut scene.reentrant_locks, lock, "reentrant lock", 1);

@@ -2,9 +2,13 @@
 //!
 //! A line is written before a call or after its answer, never at the moment that counts; so what is
 //! checked is only what follows from that. Of a call that was dropped, or whose process was killed,
-//! nobody knows whether it passed; it may stand in for a party that is missing.
+//! nobody knows whether it passed: it may stand in for a party that is missing, once, and only of a
+//! generation that was released while it may have waited.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+};
 
 use super::{
     log::{Arrival, Event, Line},
@@ -34,6 +38,8 @@ pub(crate) struct Verdict<'a> {
     name: &'a str,
     parties: usize,
     fates: BTreeMap<Arrival, Fate>,
+    /// When the barrier knew which process to be dead.
+    buried: BTreeMap<u32, usize>,
     /// Those who passed, by generation; one for each that the barrier has counted.
     generations: Vec<Vec<Pass>>,
     faults: Vec<String>,
@@ -57,11 +63,17 @@ impl<'a> Verdict<'a> {
             name,
             parties: parties.try_into().expect("a few"),
             fates: BTreeMap::new(),
+            buried: BTreeMap::new(),
             generations: (0..generations).map(|_| Vec::new()).collect(),
             faults: Vec::new(),
         };
-        for (at, Line { arrival, event }) in lines.enumerate() {
-            verdict.take_in(at, arrival, event);
+        for (at, line) in lines.enumerate() {
+            match line {
+                Line::Call(arrival, event) => verdict.take_in(at, arrival, event),
+                Line::Buried(pid) => {
+                    verdict.buried.insert(pid, at);
+                }
+            }
         }
         verdict
     }
@@ -117,7 +129,8 @@ impl<'a> Verdict<'a> {
             }
         }
         let bounds = self.bounds();
-        let (mut last_came, mut stand_ins) = (0, 0);
+        let mut unknown = self.unknown().into_iter().peekable();
+        let (mut last_came, mut stand_ins) = (0, BinaryHeap::new());
         for (generation, bound) in bounds.into_iter().enumerate() {
             for words in self.look_at(generation, bound) {
                 self.blame(&format!("generation {generation}: {words}"));
@@ -126,18 +139,24 @@ impl<'a> Verdict<'a> {
             // All these had arrived before the release.
             let came = passes.iter().map(|pass| self.fates[&pass.arrival].came);
             last_came = came.fold(last_came, usize::max);
+            while let Some((_, left)) = unknown.next_if(|(came, _)| *came < bound) {
+                stand_ins.push(Reverse(left));
+            }
+            while stand_ins
+                .peek()
+                .is_some_and(|Reverse(left)| *left < last_came)
+            {
+                stand_ins.pop();
+            }
+            // Whoever leaves first: the others may be needed later.
             let missing = self.parties.saturating_sub(passes.len());
-            if missing > 0 {
-                let (dropped, dead) = self.unknown(last_came, bound);
-                stand_ins += missing.saturating_sub(dropped);
-                if stand_ins > dead {
-                    let passes = passes.len();
-                    self.blame(&format!(
-                        "generation {generation}: {passes} passed, and {dropped} dropped and \
-                         {dead} killed cannot be the others",
-                    ));
-                    stand_ins = dead;
-                }
+            let found = (0..missing).map_while(|_| stand_ins.pop()).count();
+            if found < missing {
+                let passes = passes.len();
+                self.blame(&format!(
+                    "generation {generation}: {passes} passed, and {found} dropped or killed \
+                     cannot be all the others",
+                ));
             }
         }
         self.faults
@@ -195,22 +214,162 @@ impl<'a> Verdict<'a> {
         faults
     }
 
-    /// How many arrivals may have been released after one line and before another without telling:
-    /// those that were dropped, and those whose process was killed.
-    fn unknown(&self, after: usize, before: usize) -> (usize, usize) {
-        let (mut dropped, mut dead) = (0, 0);
-        for fate in self.fates.values().filter(|fate| fate.came < before) {
-            match fate.end {
-                None => dead += 1,
-                Some((at, Event::Dropped)) if at > after => dropped += 1,
-                Some(_) => {}
-            }
-        }
-        (dropped, dead)
+    /// The arrivals that may have passed without telling, in the order in which they came: when
+    /// each came, and when at the latest it had left.
+    fn unknown(&self) -> Vec<(usize, usize)> {
+        let unknown = self.fates.iter().filter_map(|(arrival, fate)| {
+            let left = match fate.end {
+                None => self.buried.get(&arrival.pid).copied().unwrap_or(usize::MAX),
+                Some((at, Event::Dropped)) => at,
+                Some(_) => return None,
+            };
+            Some((fate.came, left))
+        });
+        let mut unknown: Vec<_> = unknown.collect();
+        unknown.sort_unstable();
+        unknown
     }
 
     fn blame(&mut self, words: &str) {
         let words = format!("{}: {words}", self.name);
         self.faults.push(words);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wrong with a barrier's log, if process 9 was killed.
+    fn faults(parties: u32, generations: u64, log: &str) -> Vec<String> {
+        let lines = log.lines().map(|line| line.trim().parse().unwrap());
+        let verdict = Verdict::new("it", parties, generations, lines);
+        verdict.faults(&BTreeSet::from([9]))
+    }
+
+    #[track_caller]
+    fn assert_only(faults: &[String], words: &str) {
+        assert!(faults.len() == 1 && faults[0].contains(words), "{faults:?}");
+    }
+
+    #[test]
+    fn generations_with_all_their_parties_are_in_order() {
+        let log = "1 0 comes
+                   2 0 comes
+                   2 0 passed 0 1 true
+                   2 1 comes
+                   1 0 passed 0 0 false
+                   1 1 comes
+                   1 1 acted
+                   2 1 passed 1 0 false
+                   1 1 passed 1 1 true
+                   1 2 comes
+                   1 2 failed";
+        assert!(faults(2, 2, log).is_empty());
+        assert_eq!(faults(3, 2, log).len(), 2, "both have too few");
+        assert_only(&faults(2, 3, log), "generation 2: 0 passed");
+        let none = faults(2, 1, log);
+        assert!(none.len() == 2 && none[0].contains("which is none"));
+    }
+
+    #[test]
+    fn dropped_wait_stands_in_for_one_party_of_one_generation() {
+        let one = "1 0 comes
+                   2 0 comes
+                   1 0 passed 0 1 true
+                   1 1 comes";
+        // Its line is written late, by a process that was stopped: it may have passed in either.
+        let late = format!("{one}\n1 1 passed 1 1 true\n2 0 dropped");
+        assert_only(
+            &faults(2, 2, &late),
+            "generation 1: 1 passed, and 0 dropped",
+        );
+        let other = format!("2 1 comes\n{late}\n2 1 dropped");
+        assert!(faults(2, 2, &other).is_empty());
+        assert_only(&faults(3, 2, &other), "generation 1: 1 passed");
+    }
+
+    #[test]
+    fn dropped_wait_stands_in_for_nobody_after_it_was_taken_back() {
+        let log = "2 0 comes
+                   2 0 dropped
+                   1 0 comes
+                   1 0 passed 0 1 true";
+        assert_only(&faults(2, 1, log), "1 passed, and 0 dropped");
+        let log = "1 0 comes
+                   1 0 passed 0 1 true
+                   2 0 comes
+                   2 0 dropped";
+        assert_only(&faults(2, 1, log), "1 passed, and 0 dropped");
+    }
+
+    #[test]
+    fn those_who_left_first_stand_in_first() {
+        let log = "2 0 comes
+                   3 0 comes
+                   1 0 comes
+                   1 0 passed 0 1 true
+                   3 0 dropped
+                   1 1 comes
+                   1 1 passed 1 1 true
+                   2 0 dropped";
+        assert!(faults(2, 2, log).is_empty());
+    }
+
+    #[test]
+    fn killed_process_stands_in_until_the_barrier_knows_that_it_is_dead() {
+        let log = "9 0 comes
+                   1 0 comes
+                   9 buried
+                   1 0 passed 0 1 true";
+        assert!(
+            faults(2, 1, log).is_empty(),
+            "it may have been released before"
+        );
+        let log = "9 0 comes
+                   9 buried
+                   1 0 comes
+                   1 0 passed 0 1 true";
+        assert_only(&faults(2, 1, log), "1 passed, and 0 dropped or killed");
+        let log = "9 0 comes
+                   1 0 comes
+                   1 0 passed 0 1 true
+                   1 1 comes
+                   1 1 passed 1 1 true";
+        assert_only(&faults(2, 2, log), "generation 1: 1 passed");
+    }
+
+    #[test]
+    fn call_without_an_answer_is_blamed_unless_its_process_was_killed() {
+        assert!(faults(2, 0, "9 0 comes").is_empty());
+        assert_only(&faults(2, 0, "1 0 comes"), "had no answer");
+    }
+
+    #[test]
+    fn release_before_a_party_came_or_acted_is_blamed() {
+        let early = "1 0 comes
+                     1 0 passed 0 0 false
+                     2 0 comes
+                     2 0 passed 0 1 true";
+        assert_only(&faults(2, 1, early), "released before");
+        let acts = "1 0 comes
+                    2 0 comes
+                    1 0 passed 0 0 false
+                    2 0 acted
+                    2 0 passed 0 1 true";
+        assert_only(&faults(2, 1, acts), "acted");
+    }
+
+    #[test]
+    fn places_and_leads_that_are_given_twice_are_blamed() {
+        let log = "1 0 comes
+                   2 0 comes
+                   1 0 passed 0 PLACE
+                   2 0 passed 0 1 true";
+        let place = |place| faults(2, 1, &log.replace("PLACE", place));
+        assert!(place("0 false").is_empty());
+        assert_only(&place("0 true"), "2 lead");
+        assert_only(&place("1 false"), "2 passed: ");
+        assert_only(&place("2 false"), "its places are");
     }
 }

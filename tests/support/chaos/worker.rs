@@ -10,11 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockkeeper::{Abandoned, CallError, block_on};
+use lockkeeper::{Abandoned, CallError, LockGuard, block_on};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{
     barriers, conditions, events, exclusive,
+    log::Line,
     notes::{Notes, Now},
     permits,
     scene::{Known, Scene},
@@ -24,13 +25,11 @@ use crate::{parts::say, signals::is_running};
 /// How many tasks a process has, beside the thread.
 const TASKS: u64 = 3;
 
-/// How much later than the manager the system may know that a process is dead.
-const DYING: Duration = Duration::from_secs(5);
-
 /// Works until all are told to end, says so, and stays: what is held by mistake is held still.
-pub(crate) async fn work((scene, seed): (Scene, u64)) {
+pub(crate) async fn work((scene, place, seed): (Scene, usize, u64)) {
     let mut random = StdRng::seed_from_u64(seed);
     let notes = Notes::in_folder(&scene.folder);
+    let _life = come_to_life(&scene, &notes, place).await;
     let scene = Arc::new(scene);
     let mut toil = |task| {
         let hand = Hand::new(StdRng::from_rng(&mut random), &notes, task);
@@ -52,6 +51,21 @@ pub(crate) async fn work((scene, seed): (Scene, u64)) {
     pending::<()>().await;
 }
 
+/// Takes the place of a process that was killed, once the manager knows that it is dead.
+async fn come_to_life(scene: &Scene, notes: &Notes, place: usize) -> LockGuard {
+    let mut life = scene.lives[place].acquire().await.expect("no refusal");
+    let Some(pid) = life.abandoned().map(|left| left.holder.pid) else {
+        return life;
+    };
+    for barrier in &scene.barriers {
+        // A session leaves all its objects at once. What this is told comes after that.
+        barrier.object.status().await.expect("no refusal");
+        notes.record(&barrier.name, &Line::Buried(pid).to_string());
+    }
+    life.mark_consistent();
+    life
+}
+
 async fn toil(mut hand: Hand, scene: Arc<Scene>) {
     while !hand.notes.is_over() {
         operate(&mut hand, &scene).await;
@@ -60,10 +74,25 @@ async fn toil(mut hand: Hand, scene: Arc<Scene>) {
     hand.now.is("ended");
 }
 
+/// Polls a call again and again.
+async fn poll_until<F: Future>(end: Instant, call: F) -> Option<F::Output> {
+    let mut call = pin!(call);
+    loop {
+        if let Poll::Ready(output) = futures::poll!(call.as_mut()) {
+            return Some(output);
+        }
+        if Instant::now() >= end {
+            return None;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 async fn operate(hand: &mut Hand, scene: &Scene) {
     let lot = hand.random.random();
     match hand.random.random_range(0..10) {
         0 => exclusive::visit(hand, one_of(lot, &scene.locks)).await,
+        1 if lot % 3 == 0 => exclusive::visit_forced(hand, &scene.forced_locks[0]).await,
         1 => exclusive::visit_two(hand, &scene.locks).await,
         2 => exclusive::visit_again(hand, one_of(lot, &scene.reentrant_locks)).await,
         3 => permits::visit(hand, one_of(lot, &scene.semaphores)).await,
@@ -133,20 +162,15 @@ impl Hand {
     /// Awaits a call for a while, and drops it if it has no answer by then.
     pub(crate) async fn give_up<F: Future>(&mut self, call: F) -> Option<F::Output> {
         let patience = self.brief();
-        if self.random.random() {
-            return tokio::time::timeout(patience, call).await.ok();
+        let output = if self.random.random() {
+            tokio::time::timeout(patience, call).await.ok()
+        } else {
+            poll_until(Instant::now() + patience / 4, call).await
+        };
+        if output.is_none() {
+            self.notes.count("dropped calls");
         }
-        let mut call = pin!(call);
-        let end = Instant::now() + patience / 4;
-        loop {
-            if let Poll::Ready(output) = futures::poll!(call.as_mut()) {
-                return Some(output);
-            }
-            if Instant::now() >= end {
-                return None;
-            }
-            tokio::task::yield_now().await;
-        }
+        output
     }
 
     /// Awaits a call that has a timeout, which must not come early.
@@ -180,25 +204,22 @@ impl Hand {
             Some(Ok(granted)) => return Some(granted),
             Some(Err(CallError::TimedOut)) => {}
             Some(Err(error)) => self.notes.violation(&format!("{what}: {error}")),
-            None => self.notes.count("dropped calls"),
+            None => {}
         }
         None
     }
 
     /// Checks what an earlier holder has left, who must be dead.
-    pub(crate) async fn inspect<T>(&self, known: &Known<T>, left: Option<&Abandoned>) {
+    pub(crate) fn inspect<T>(&self, known: &Known<T>, left: Option<&Abandoned>) {
         if let Some(Abandoned { holder, .. }) = left {
             self.count(known, "abandoned");
-            self.must_be_dead(&known.name, holder.pid).await;
+            self.must_be_dead(&known.name, holder.pid);
         }
     }
 
-    pub(crate) async fn must_be_dead(&self, name: &str, pid: u32) {
-        let patience = Instant::now() + DYING;
-        while is_running(pid) && Instant::now() < patience {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        if is_running(pid) {
+    /// Whoever is said to be dead may run still for a moment, but was to be killed before.
+    pub(crate) fn must_be_dead(&self, name: &str, pid: u32) {
+        if is_running(pid) && !self.notes.is_condemned(pid) {
             self.notes
                 .violation(&format!("{name}: process {pid} is said to be dead"));
         }
