@@ -183,9 +183,15 @@ fn timeout_bounds_the_sleep_and_not_the_way_back_to_the_lock() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
         let guard = condition.acquire().await.unwrap();
+        let holder = tokio::spawn(condition.clone().acquire_owned());
+        until("the next holder stands in the line", || async {
+            condition.status().await.unwrap().waiting == 1
+        })
+        .await;
+        // It has the lock in the turn in which this one falls asleep.
         let mut late = Box::pin(condition.wait_timeout(guard, SHORT));
         assert!((&mut late).now_or_never().is_none());
-        let holder = condition.acquire().await.unwrap();
+        let holder = holder.await.unwrap().unwrap();
         // Its time is over once it stands in the line, and two seconds more: far longer than a
         // client waits for a manager that keeps no time.
         until("its time is over", || async {
@@ -206,11 +212,11 @@ fn sleeper_that_timed_out_swallows_no_notification() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
         let guard = condition.acquire().await.unwrap();
-        let mut late = Box::pin(condition.wait_timeout(guard, SHORT));
-        assert!((&mut late).now_or_never().is_none());
-        let patient = sleepers::asleep(&condition).await;
-        let (guard, wake) = late.await.unwrap();
+        let (guard, wake) = condition.wait_timeout(guard, SHORT).await.unwrap();
         assert_eq!(wake, Wake::TimedOut);
+        drop(guard);
+        let patient = sleepers::asleep(&condition).await;
+        let guard = condition.acquire().await.unwrap();
         assert_eq!(condition.notify_one(&guard).await, Ok(1));
         drop(guard);
         drop(patient.await.unwrap().unwrap());
@@ -228,7 +234,9 @@ fn predicate_is_looked_at_before_each_sleep_and_after_a_timeout() {
             looks += 1;
             looks < 2
         };
-        let waited = condition.wait_while_timeout(guard, SHORT, twice).await;
+        // So long that it does not pass before the first look.
+        let time = Duration::from_millis(300);
+        let waited = condition.wait_while_timeout(guard, time, twice).await;
         let (guard, wake) = waited.unwrap();
         assert_eq!(wake, Wake::Notified, "it came true while it timed out");
         let waited = condition.wait_while_timeout(guard, SHORT, || true).await;
