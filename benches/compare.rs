@@ -1,126 +1,80 @@
 //! lockkeeper side by side with its floors and its peers, in one run: `cargo bench --bench compare -- --help`.
 //!
-//! Figures of this size drift from machine to machine and from minute to minute, so each round takes one sample of every
-//! row, and a ratio is only ever formed between samples of the same round. Every party of a row is a process of its own,
-//! started by this one: this same executable in a role, or python3.
+//! Figures of this size drift from machine to machine and from minute to minute, so all who answer one question are
+//! sampled in turn, round after round, and a ratio is only ever formed between samples of the same round. Every party is
+//! a process of its own, started by this one: this same executable in a role, python3, or a server that the machine has.
 //!
-//! To add a row, add one value to `ROWS`. Invariant: a figure that was not measured is absent, never guessed.
+//! To add a row, add one value to `compare/table.rs`. Invariant: a figure that was not measured is absent, never guessed.
 
+#[path = "compare/contest.rs"]
+mod contest;
+#[path = "compare/crowd.rs"]
+mod crowd;
 #[path = "compare/floor.rs"]
 mod floor;
+#[path = "compare/load.rs"]
+mod load;
 #[path = "compare/ours.rs"]
 mod ours;
 #[path = "compare/party.rs"]
 mod party;
 #[path = "compare/peers.rs"]
 mod peers;
+#[path = "compare/plot.rs"]
+mod plot;
+#[path = "compare/pool.rs"]
+mod pool;
+#[path = "compare/postgres.rs"]
+mod postgres;
+#[path = "compare/redis.rs"]
+mod redis;
 #[path = "compare/report.rs"]
 mod report;
+#[path = "compare/stranger.rs"]
+mod stranger;
+#[path = "compare/table.rs"]
+mod table;
 
 use clap::Parser;
+use contest::{Contest, Ground, Pace};
 use indicatif::{ProgressBar, ProgressStyle};
-use party::{Failure, Sample, Start, Step, Subject};
-use report::{Absent, Figure, Report};
-use std::path::{Path, PathBuf};
+use load::Load;
+use party::Failure;
+use report::Report;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use std::{env, fs, io};
+use table::{CONTESTS, LOADS};
 
-/// What is measured: a name, how it is brought about, in which unit, and the floor that it is set against.
-struct Row {
-    name: &'static str,
-    unit: &'static str,
-    start: fn(&Path) -> Step<'_, Start>,
-    against: Against,
-}
-
-/// How a row's samples are read against the floor's samples of the same round.
-#[derive(Clone, Copy)]
-enum Against {
-    /// The row is itself a floor: always measured, whatever `--only` says.
-    Itself,
-    /// The sample divided by the named floor's: less is better, for times.
-    Times(&'static str),
-    /// The named floor's sample divided by the row's: the share of the floor's rate that is reached, more is better.
-    Share(&'static str),
-}
-
-const FLOOR: &str = "floor";
-const RELAY_FLOOR: &str = "relay floor";
-
-/// The rows, in the order in which each round takes them; a floor stands before the rows that are set against it.
-const ROWS: &[Row] = &[
-    Row {
-        name: FLOOR,
-        unit: "us a round trip",
-        start: floor::round_trip,
-        against: Against::Itself,
-    },
-    Row {
-        name: RELAY_FLOOR,
-        unit: "us a handoff",
-        start: floor::relay,
-        against: Against::Itself,
-    },
-    Row {
-        name: "lock, uncontended",
-        unit: "us a cycle",
-        start: ours::alone,
-        against: Against::Times(FLOOR),
-    },
-    Row {
-        name: "lock, uncontended, release awaited",
-        unit: "us a cycle",
-        start: ours::alone_awaited,
-        against: Against::Times(FLOOR),
-    },
-    Row {
-        name: "lock, 2 processes contending",
-        unit: "us a cycle",
-        start: ours::contended,
-        against: Against::Share(RELAY_FLOOR),
-    },
-    Row {
-        name: "SyncManager lock, uncontended",
-        unit: "us a cycle",
-        start: peers::sync_manager_alone,
-        against: Against::Times(FLOOR),
-    },
-    Row {
-        name: "SyncManager lock, 2 processes contending",
-        unit: "us a cycle",
-        start: peers::sync_manager_contended,
-        against: Against::Share(RELAY_FLOOR),
-    },
-];
-
-/// No step (starting a row's processes, or one sample) may take longer than this.
-const STEP_LIMIT: Duration = Duration::from_secs(60);
-
-/// Compares lockkeeper with its floors and with Python's SyncManager, all measured alternately in one run.
+/// Compares lockkeeper with its floors and with its peers, all measured alternately in one run.
 #[derive(Parser)]
 #[command(name = "compare")]
 struct Options {
     /// Write the same figures to FILE, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Take 3 rounds of 0.1 s a row instead of 7 of 0.3 s: to see that it works, not to quote
+    /// Take 3 rounds of 0.1 s instead of 7 of 0.3 s, and a tenth of each load: to see that it works, not to quote
     #[arg(long)]
     quick: bool,
-    /// Measure only the floors and the rows whose name contains NAME
+    /// Measure only the rows whose name contains NAME
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
+    /// Measure nothing but what one more client pays as loads grow, and draw it in docs/scale.svg
+    #[arg(long, conflicts_with_all = ["json", "only"])]
+    plot: bool,
     /// Cargo passes this to every bench; it changes nothing.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 fn main() -> ExitCode {
+    // Managers and workers of pools never come back from here. The parties do: they are clients and floors.
+    pool::program().init();
     let words: Vec<String> = env::args().skip(1).collect();
-    // The parties come first: they are clients and floors, and must never be taken for a main program.
     let outcome = match words.split_first() {
-        Some((mark, role)) if mark == party::MARK => play(role),
-        _ => lockkeeper::program().run(compare()),
+        Some((mark, role)) if mark == party::MARK => run(play(role)),
+        _ => run(compare(Options::parse())),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -131,45 +85,89 @@ fn main() -> ExitCode {
     }
 }
 
-/// Plays one party's role in this process, on the kind of runtime that all Rust parties share.
-fn play(role: &[String]) -> Result<(), Failure> {
-    let words: Vec<&str> = role.iter().map(String::as_str).collect();
+/// Runs on the kind of runtime that all Rust parties share.
+fn run(main: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
-        match words.as_slice() {
-            [floor::ECHO, socket] => floor::echo(socket).await,
-            [floor::ASKER, socket] => floor::ask(socket).await,
-            [floor::RELAY, socket] => floor::forward_between_two(socket).await,
-            [floor::MIRROR, socket] => floor::mirror(socket).await,
-            [floor::STARTER, socket] => floor::start_handoffs(socket).await,
-            [ours::CLIENT, cycle, address] => ours::client(cycle, address).await,
-            _ => Err(format!("no party plays {words:?}").into()),
-        }
-    })
+    runtime.block_on(main)
 }
 
-async fn compare() -> Result<(), Failure> {
-    let options = Options::parse();
-    let (rounds, window) = if options.quick {
-        (3, Duration::from_millis(100))
-    } else {
-        (7, Duration::from_millis(300))
+/// Plays one party's role in this process.
+async fn play(words: &[String]) -> Result<(), Failure> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let [role, place, cycle, number] = words[..] else {
+        return Err(format!("a role, a place, a cycle and a number, not {words:?}").into());
     };
-    let place = tempfile::tempdir()?;
-    let mut report = Report::new(rounds, window);
-    let mut running = Vec::new();
-    for row in chosen(options.only.as_deref())? {
-        match within(row.name, (row.start)(place.path())).await? {
-            Start::Ready(subject) => running.push(Running::new(row, subject)),
-            Start::Absent(reason) => report.absent.push(Absent::new(row.name, reason)),
+    let number = number.parse()?;
+    match role {
+        floor::ECHO => floor::echo(place).await,
+        floor::ASKER => floor::ask(place).await,
+        floor::RELAY => floor::forward_between_two(place).await,
+        floor::MIRROR => floor::mirror(place).await,
+        floor::STARTER => floor::start_handoffs(place, cycle).await,
+        floor::SPAWNER => floor::spawn_bare().await,
+        floor::BARE => floor::be_there().await,
+        ours::MANAGER => ours::host(place).await,
+        ours::CLIENT => ours::client(place, cycle, number).await,
+        ours::WAITER => ours::wait(place).await,
+        ours::SETTER => ours::set(place).await,
+        ours::STARTER => ours::start(cycle).await,
+        pool::OWNER => pool::own(cycle, number).await,
+        postgres::SERVER => postgres::serve(place).await,
+        postgres::CLIENT => postgres::client(place, cycle).await,
+        stranger::STRANGER => stranger::pipeline(place).await,
+        redis::SERVER => redis::serve(place).await,
+        redis::CLIENT => redis::client(place, cycle).await,
+        crowd::CROWD => crowd::gather(place, cycle, number).await,
+        other => Err(format!("no party plays {other:?}").into()),
+    }
+}
+
+/// How many managers are filled for one load.
+const MANAGERS: usize = 3;
+
+async fn compare(options: Options) -> Result<(), Failure> {
+    let (rounds, window, managers) = if options.quick {
+        (3, Duration::from_millis(100), 1)
+    } else {
+        (7, Duration::from_millis(300), MANAGERS)
+    };
+    let size = |load: &Load| {
+        if options.quick {
+            load.quick
+        } else {
+            load.count
         }
+    };
+    let pace = Pace { rounds, window };
+    let ground = Ground::new()?;
+    let bar = progress()?;
+    if options.plot {
+        return plot::draw(LOADS, size, &ground, pace, &bar).await;
     }
-    take_rounds(&mut running, rounds, window).await?;
-    for of in &running {
-        report.figures.push(of.figure(&running)?);
+    let (contests, loads) = chosen(options.only.as_deref())?;
+    bar.set_length((contests.len() + loads.len()).try_into()?);
+    let mut report = Report::new(pace);
+    for contest in contests {
+        bar.set_message(contest.name);
+        let outcome = contest.hold(&ground, pace, &bar).await?;
+        report.outcomes.push(outcome);
+        bar.inc(1);
     }
+    for load in loads {
+        let count = size(load);
+        bar.set_message(load.title(count));
+        match load.obstacle(count)? {
+            Some(left_out) => report.left_out.push(left_out),
+            None => {
+                let outcome = load.put(count, managers, &ground, pace, &bar).await?;
+                report.outcomes.push(outcome);
+            }
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
     report.print(&mut io::stdout().lock())?;
     if let Some(file) = options.json {
         let written = fs::write(&file, serde_json::to_string_pretty(&report)? + "\n");
@@ -178,90 +176,24 @@ async fn compare() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The floors, and the rows that `--only` leaves.
-fn chosen(only: Option<&str>) -> Result<Vec<&'static Row>, Failure> {
-    let Some(part) = only else {
-        return Ok(ROWS.iter().collect());
-    };
-    if !ROWS.iter().any(|row| row.name.contains(part)) {
-        let names: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
-        return Err(format!(
-            "no row's name contains {part:?}; there are: {}",
-            names.join("; ")
-        )
-        .into());
+/// The rows that `--only` leaves.
+fn chosen(only: Option<&str>) -> Result<(Vec<&'static Contest>, Vec<&'static Load>), Failure> {
+    let part = only.unwrap_or_default();
+    let contests = CONTESTS.iter().filter(|row| row.name.contains(part));
+    let loads = LOADS.iter().filter(|row| row.name.contains(part));
+    let chosen: (Vec<_>, Vec<_>) = (contests.collect(), loads.collect());
+    if chosen.0.is_empty() && chosen.1.is_empty() {
+        let names = CONTESTS.iter().map(|row| row.name);
+        let names: Vec<&str> = names.chain(LOADS.iter().map(|row| row.name)).collect();
+        let names = names.join("; ");
+        return Err(format!("no row's name contains {part:?}; there are: {names}").into());
     }
-    let stays = |row: &&Row| matches!(row.against, Against::Itself) || row.name.contains(part);
-    Ok(ROWS.iter().filter(stays).collect())
-}
-
-/// A row whose processes are up, with what it gave so far: one sample a round.
-struct Running {
-    row: &'static Row,
-    subject: Box<dyn Subject>,
-    samples: Vec<Sample>,
-}
-
-impl Running {
-    fn new(row: &'static Row, subject: Box<dyn Subject>) -> Self {
-        Self {
-            row,
-            subject,
-            samples: Vec::new(),
-        }
-    }
-
-    fn values(&self) -> Vec<f64> {
-        self.samples.iter().map(|sample| sample.value).collect()
-    }
-
-    fn figure(&self, all: &[Self]) -> Result<Figure, Failure> {
-        let figure = Figure::new(self.row.name, self.row.unit, &self.samples);
-        let floor_of = |name: &str| {
-            let floor = all.iter().find(|other| other.row.name == name);
-            floor.ok_or_else(|| format!("{}: its floor, {name}, is not a row", self.row.name))
-        };
-        Ok(match self.row.against {
-            Against::Itself => figure,
-            Against::Times(name) => figure.times(name, &floor_of(name)?.values()),
-            Against::Share(name) => figure.share(name, &floor_of(name)?.values()),
-        })
-    }
-}
-
-/// Samples all rows in turn, round after round. The first round is not kept: it pays for cold caches and lazy set-up.
-async fn take_rounds(
-    running: &mut [Running],
-    rounds: usize,
-    window: Duration,
-) -> Result<(), Failure> {
-    let bar = progress((rounds + 1) * running.len())?;
-    for round in 0..=rounds {
-        for of in running.iter_mut() {
-            bar.set_message(of.row.name);
-            let sample = within(of.row.name, of.subject.sample(window)).await?;
-            if round > 0 {
-                of.samples.push(sample);
-            }
-            bar.inc(1);
-        }
-    }
-    bar.finish_and_clear();
-    Ok(())
+    Ok(chosen)
 }
 
 /// A bar that indicatif draws on standard error when that is a terminal, and not at all otherwise. It has no ticker
 /// thread, so it is redrawn between two samples only and never beside one.
-fn progress(steps: usize) -> Result<ProgressBar, Failure> {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}")?;
-    Ok(ProgressBar::new(steps.try_into()?).with_style(style))
-}
-
-/// Bounds a step, so that a party that hangs ends the run with the row's name; dropping the row then kills its parties.
-async fn within<T>(row: &str, step: Step<'_, T>) -> Result<T, Failure> {
-    match tokio::time::timeout(STEP_LIMIT, step).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(failure)) => Err(format!("{row}: {failure}").into()),
-        Err(_) => Err(format!("{row}: no answer after {STEP_LIMIT:?}").into()),
-    }
+fn progress() -> Result<ProgressBar, Failure> {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}")?;
+    Ok(ProgressBar::new(0).with_style(style))
 }

@@ -2,12 +2,14 @@
 //!
 //! The floor is one round trip over a Unix socket, from a blocking client to an echo on tokio's current-thread runtime.
 //! The relay floor is one message handed from one blocking client to another through such a server: the least that a
-//! contended lock's handoff can cost. The messages are as long as a short frame. Knows nothing of lockkeeper.
+//! contended lock's handoff can cost. The messages are as long as a short frame. A bare process is this executable,
+//! started once more, that says no more than that it is there. Knows nothing of lockkeeper.
 
-use crate::party::{self, Crew, Failure, Orders, Party, Start, Step};
+use crate::contest::{Player, Side};
+use crate::party::{self, Failure, Orders, Party};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -18,35 +20,48 @@ pub(crate) const ASKER: &str = "floor-asker";
 pub(crate) const RELAY: &str = "relay";
 pub(crate) const MIRROR: &str = "relay-mirror";
 pub(crate) const STARTER: &str = "relay-starter";
+pub(crate) const SPAWNER: &str = "bare-spawner";
+pub(crate) const BARE: &str = "bare";
+
+/// The cycle of a starter that tells the median of its handoffs; any other tells how many there were.
+pub(crate) const MEDIAN: &str = "median";
+
+pub(crate) const FLOOR: Side = Side {
+    name: "floor",
+    hosts: &[ECHO],
+    worker: ASKER,
+    ..NOTHING
+};
+
+/// Only the starter counts: the mirror does no more than hand back what it is handed.
+pub(crate) const RELAY_FLOOR: Side = Side {
+    name: "relay floor",
+    hosts: &[RELAY, MIRROR],
+    worker: STARTER,
+    ..NOTHING
+};
+
+pub(crate) const BARE_PROCESS: Side = Side {
+    name: "bare process",
+    worker: SPAWNER,
+    patience: Duration::from_secs(5),
+    ..NOTHING
+};
+
+const NOTHING: Side = Side {
+    name: "",
+    needs: &[],
+    player: Player::Own,
+    hosts: &[],
+    worker: "",
+    patience: Duration::ZERO,
+};
 
 /// A message of about the length of an acquire's frame.
 const MESSAGE: [u8; 16] = [7; 16];
 
 /// As much as a server reads at once: more than is ever under way, as in a real one.
 const CHUNK: usize = 4096;
-
-/// The floor's row: an echo, and one that asks.
-pub(crate) fn round_trip(place: &Path) -> Step<'_, Start> {
-    Box::pin(async move {
-        let socket = place.join("echo");
-        let socket = socket.as_os_str();
-        let echo = Party::start(party::role([ECHO.as_ref(), socket])?).await?;
-        let asker = party::role([ASKER.as_ref(), socket])?;
-        Crew::start(echo, vec![asker]).await
-    })
-}
-
-/// The relay floor's row. Only the starter counts: the mirror does no more than hand back what it is handed.
-pub(crate) fn relay(place: &Path) -> Step<'_, Start> {
-    Box::pin(async move {
-        let socket = place.join("relay");
-        let socket = socket.as_os_str();
-        let relay = Party::start(party::role([RELAY.as_ref(), socket])?).await?;
-        let mirror = Party::start(party::role([MIRROR.as_ref(), socket])?).await?;
-        let starter = party::role([STARTER.as_ref(), socket])?;
-        Crew::start((mirror, relay), vec![starter]).await
-    })
-}
 
 /// Sends each client's messages back to it, until the bench ends.
 pub(crate) async fn echo(socket: &str) -> Result<(), Failure> {
@@ -90,27 +105,28 @@ async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
 
 /// Counts its own round trips to the echo.
 pub(crate) async fn ask(socket: &str) -> Result<(), Failure> {
-    count_exchanges(socket, 1).await
+    let mut stream = UnixStream::connect(socket)?;
+    party::repeat(async || exchange(&mut stream).map(|()| 1)).await
 }
 
 /// Counts handoffs: a message that went to the mirror and came back was handed on twice.
-pub(crate) async fn start_handoffs(socket: &str) -> Result<(), Failure> {
-    count_exchanges(socket, 2).await
+pub(crate) async fn start_handoffs(socket: &str, cycle: &str) -> Result<(), Failure> {
+    let mut stream = UnixStream::connect(socket)?;
+    if cycle == MEDIAN {
+        let lap = async || {
+            let begun = Instant::now();
+            exchange(&mut stream)?;
+            Ok(begun.elapsed() / 2)
+        };
+        party::repeat_laps(lap).await
+    } else {
+        party::repeat(async || exchange(&mut stream).map(|()| 2)).await
+    }
 }
 
-async fn count_exchanges(socket: &str, cycles_an_exchange: u64) -> Result<(), Failure> {
-    let mut stream = UnixStream::connect(socket)?;
-    let mut orders = Orders::announce()?;
-    while let Some(window) = orders.next().await? {
-        let mut cycles = 0;
-        while window.is_open() {
-            stream.write_all(&MESSAGE)?;
-            stream.read_exact(&mut [0; MESSAGE.len()])?;
-            cycles += cycles_an_exchange;
-        }
-        window.report(cycles)?;
-    }
-    Ok(())
+fn exchange(stream: &mut UnixStream) -> Result<(), Failure> {
+    stream.write_all(&MESSAGE)?;
+    Ok(stream.read_exact(&mut [0; MESSAGE.len()])?)
 }
 
 /// Writes back each message, blocking, until the relay is gone; so it needs no orders.
@@ -125,4 +141,21 @@ pub(crate) async fn mirror(socket: &str) -> Result<(), Failure> {
             Err(failure) => return Err(failure.into()),
         }
     }
+}
+
+/// Starts bare processes, and tells how long each took until it was there.
+pub(crate) async fn spawn_bare() -> Result<(), Failure> {
+    party::repeat_laps(async || {
+        let begun = Instant::now();
+        let party = Party::start(party::role(&[BARE, "", "", "0"])?, Duration::ZERO).await?;
+        let taken = begun.elapsed();
+        drop(party);
+        Ok(taken)
+    })
+    .await
+}
+
+/// Says that it is there, until it is ended.
+pub(crate) async fn be_there() -> Result<(), Failure> {
+    Orders::announce()?.end().await
 }

@@ -1,79 +1,239 @@
-//! lockkeeper's own rows: a manager in a process of its own, and clients that acquire and release a lock of it.
+//! lockkeeper's own parties: a manager in a process of its own, and clients that use its objects.
 //!
 //! Only what a user would write is called here, so that what is measured is what a user gets.
 
-use crate::party::{self, Crew, Failure, Orders, Start, Step, Window};
-use lockkeeper::{Address, Lock, Manager};
-use std::path::Path;
+use crate::contest::{OURS, Player, Side};
+use crate::crowd;
+use crate::party::{self, Failure, Orders};
+use lockkeeper::{Barrier, Event, Lock, Manager, Semaphore};
+use std::future::Future;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::pin::pin;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// The role of a client: it is followed by a cycle's name and the manager's address.
-pub(crate) const CLIENT: &str = "lockkeeper-client";
+// The roles of its parties, by the word that starts them.
+pub(crate) const MANAGER: &str = "manager";
+pub(crate) const CLIENT: &str = "client";
+pub(crate) const WAITER: &str = "waiter";
+pub(crate) const SETTER: &str = "setter";
+pub(crate) const STARTER: &str = "starter";
 
-// What a client repeats, by the word that it is told with.
-const ALONE: &str = "alone";
-const ALONE_AWAITED: &str = "alone-awaited";
-const SHARED: &str = "shared";
+// What its workers repeat. The peers know the same words, as far as they can do the same.
+/// Acquires and releases a lock of its own; the release is not waited for where there is a choice.
+pub(crate) const ALONE: &str = "alone";
+/// The same, each release confirmed before the next cycle.
+pub(crate) const AWAITED: &str = "awaited";
+/// The same with a lock that all workers want, so that each grant is a handoff between processes.
+pub(crate) const SHARED: &str = "shared";
+/// The same with many locks at a time over one connection.
+pub(crate) const PIPELINED: &str = "pipelined";
+/// Acquires and releases one of `PERMITS` permits.
+pub(crate) const PERMIT: &str = "permit";
+/// Waits at a barrier for all other workers.
+pub(crate) const ROUND: &str = "round";
+/// Sets an event that another process waits for.
+pub(crate) const WAKE: &str = "wake";
+/// Starts a manager as a process, and takes a lock of it.
+pub(crate) const SPAWN: &str = "spawn";
+/// Starts a manager on a thread, and takes a lock of it.
+pub(crate) const THREAD: &str = "thread";
 
-/// One client, one lock, the release not waited for.
-pub(crate) fn alone(_: &Path) -> Step<'_, Start> {
-    Box::pin(clients(&[ALONE]))
-}
+/// How many permits the semaphore has; sync_manager.py has the same number.
+const PERMITS: u32 = 4;
 
-/// One client, one lock, each release confirmed before the next cycle.
-pub(crate) fn alone_awaited(_: &Path) -> Step<'_, Start> {
-    Box::pin(clients(&[ALONE_AWAITED]))
-}
+/// How many cycles are under way at once when they are pipelined, each with a lock of its own.
+pub(crate) const OUTSTANDING: usize = 1024;
 
-/// Two clients that want the same lock all the time, so that each grant is a handoff between processes.
-pub(crate) fn contended(_: &Path) -> Step<'_, Start> {
-    Box::pin(clients(&[SHARED, SHARED]))
-}
+/// So many cycles are made between two looks at the clock when they are pipelined.
+const BETWEEN_LOOKS: u64 = 16;
 
-/// Each row has a manager to itself, so that no row pays for what another one left there.
-async fn clients(cycles: &[&str]) -> Result<Start, Failure> {
-    let manager = Manager::spawn().await?;
-    let address = manager.address().to_string();
-    let commands = cycles
-        .iter()
-        .map(|cycle| party::role([CLIENT, cycle, &address]));
-    let commands = commands.collect::<Result<_, _>>()?;
-    Crew::start(manager, commands).await
+/// Clients that use the objects of one manager.
+pub(crate) const CLIENTS: Side = Side {
+    name: OURS,
+    needs: &[],
+    player: Player::Own,
+    hosts: &[MANAGER],
+    worker: CLIENT,
+    patience: Duration::ZERO,
+};
+
+/// One that sets an event, and one that waits for it.
+pub(crate) const WAKERS: Side = Side {
+    hosts: &[MANAGER, WAITER],
+    worker: SETTER,
+    ..CLIENTS
+};
+
+/// One that starts managers.
+pub(crate) const STARTERS: Side = Side {
+    hosts: &[],
+    worker: STARTER,
+    patience: Duration::from_secs(5),
+    ..CLIENTS
+};
+
+/// Plays a manager: hosts until the bench ends, with as many connections as the system lets it have.
+pub(crate) async fn host(address: &str) -> Result<(), Failure> {
+    crowd::raise_the_limit()?;
+    let _manager = Manager::builder().address(address).start().await?;
+    Orders::announce()?.end().await
 }
 
 /// Plays a client: connects as any process would, then counts cycles whenever it is told to.
-pub(crate) async fn client(cycle: &str, address: &str) -> Result<(), Failure> {
-    let address: Address = address.parse()?;
+pub(crate) async fn client(address: &str, cycle: &str, workers: usize) -> Result<(), Failure> {
     let manager = Manager::connect(address).await?;
-    let lock = match cycle {
-        SHARED => manager.named("shared").lock().await?,
-        _ => manager.lock().await?,
-    };
+    match cycle {
+        ALONE => repeat_cycles(manager.lock().await?).await,
+        AWAITED => {
+            let lock = manager.lock().await?;
+            party::repeat(async || {
+                lock.acquire().await?.release().await?;
+                Ok(1)
+            })
+            .await
+        }
+        SHARED => repeat_cycles(manager.named("shared").lock().await?).await,
+        PIPELINED => repeat_pipelined(&manager).await,
+        PERMIT => repeat_permits(manager.named("permits").semaphore(PERMITS).await?).await,
+        ROUND => repeat_rounds(&manager, workers).await,
+        other => Err(format!("no client repeats {other:?}").into()),
+    }
+}
+
+async fn repeat_cycles(lock: Lock) -> Result<(), Failure> {
+    party::repeat(async || {
+        drop(lock.acquire().await?);
+        Ok(1)
+    })
+    .await
+}
+
+async fn repeat_permits(semaphore: Semaphore) -> Result<(), Failure> {
+    party::repeat(async || {
+        drop(semaphore.acquire().await?);
+        Ok(1)
+    })
+    .await
+}
+
+async fn repeat_pipelined(manager: &Manager) -> Result<(), Failure> {
+    let mut locks = Vec::new();
+    for _ in 0..OUTSTANDING {
+        locks.push(manager.lock().await?);
+    }
     let mut orders = Orders::announce()?;
-    while let Some(window) = orders.next().await? {
-        let cycles = match cycle {
-            ALONE | SHARED => count_dropped(&lock, &window).await?,
-            ALONE_AWAITED => count_awaited(&lock, &window).await?,
-            other => return Err(format!("no client repeats {other:?}").into()),
-        };
+    while let Some(order) = orders.next().await? {
+        let window = order.opened();
+        let tasks = locks.iter().cloned().map(|lock| {
+            tokio::spawn(async move {
+                let mut cycles = 0;
+                while window.is_open() {
+                    for _ in 0..BETWEEN_LOOKS {
+                        drop(lock.acquire().await?);
+                    }
+                    cycles += BETWEEN_LOOKS;
+                }
+                Ok::<_, lockkeeper::CallError>(cycles)
+            })
+        });
+        let mut cycles = 0;
+        for task in tasks.collect::<Vec<_>>() {
+            cycles += task.await??;
+        }
         window.report(cycles)?;
     }
     Ok(())
 }
 
-async fn count_dropped(lock: &Lock, window: &Window) -> Result<u64, Failure> {
-    let mut cycles = 0;
-    while window.is_open() {
-        drop(lock.acquire().await?);
-        cycles += 1;
+/// Each window has a barrier of its own, which is broken by whoever finds the window closed first.
+async fn repeat_rounds(manager: &Manager, parties: usize) -> Result<(), Failure> {
+    let parties = u32::try_from(parties)?;
+    let mut orders = Orders::announce()?;
+    while let Some(order) = orders.next().await? {
+        let barrier: Barrier = manager.named(&order.name()).barrier(parties).await?;
+        let window = order.opened();
+        let mut rounds = 0;
+        while window.is_open()
+            && let Ok(passed) = barrier.wait().await
+        {
+            rounds += u64::from(passed.is_leader);
+        }
+        barrier.abort().await?;
+        window.report(rounds)?;
     }
-    Ok(cycles)
+    Ok(())
 }
 
-async fn count_awaited(lock: &Lock, window: &Window) -> Result<u64, Failure> {
-    let mut cycles = 0;
-    while window.is_open() {
-        lock.acquire().await?.release().await?;
-        cycles += 1;
+/// Plays the one who waits: tells the setter when it woke, over a socket between the two, and only once it waits again.
+pub(crate) async fn wait(address: &str) -> Result<(), Failure> {
+    let event = shared_event(address).await?;
+    let door = UnixListener::bind(beside(address))?;
+    let _unused = Orders::announce()?;
+    let (mut setter, _) = door.accept()?;
+    let mut seen = event.generation().await?;
+    let mut woke = 0;
+    loop {
+        let mut wait = pin!(event.wait_since(seen));
+        // The first poll sends the call.
+        let at_once = futures::poll!(&mut wait);
+        setter.write_all(&u64::to_ne_bytes(woke))?;
+        seen = match at_once {
+            std::task::Poll::Ready(seen) => seen?,
+            std::task::Poll::Pending => wait.await?,
+        };
+        woke = unix_nanoseconds()?;
     }
-    Ok(cycles)
+}
+
+/// Plays the one who sets: the time from just before the call until the waiter runs, by the clock that both share.
+pub(crate) async fn set(address: &str) -> Result<(), Failure> {
+    let event = shared_event(address).await?;
+    let mut waiter = UnixStream::connect(beside(address))?;
+    let mut woke = [0; size_of::<u64>()];
+    waiter.read_exact(&mut woke)?;
+    party::repeat_laps(async || {
+        let begun = unix_nanoseconds()?;
+        event.set().await?;
+        waiter.read_exact(&mut woke)?;
+        let taken = u64::from_ne_bytes(woke).saturating_sub(begun);
+        Ok(Duration::from_nanos(taken))
+    })
+    .await
+}
+
+async fn shared_event(address: &str) -> Result<Event, Failure> {
+    let manager = Manager::connect(address).await?;
+    Ok(manager.named("wake").event().await?)
+}
+
+/// Where the waiter is reached by the setter.
+fn beside(address: &str) -> String {
+    format!("{address}.woke")
+}
+
+fn unix_nanoseconds() -> Result<u64, Failure> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    Ok(now.as_nanos().try_into()?)
+}
+
+/// Plays one who starts a manager, has a lock of it, and ends it, which does not count.
+pub(crate) async fn start(cycle: &str) -> Result<(), Failure> {
+    match cycle {
+        SPAWN => party::repeat_laps(async || first_grant(Manager::spawn()).await).await,
+        THREAD => party::repeat_laps(async || first_grant(Manager::start()).await).await,
+        other => Err(format!("no manager is started by {other:?}").into()),
+    }
+}
+
+async fn first_grant(
+    start: impl Future<Output = Result<Manager, lockkeeper::StartError>>,
+) -> Result<Duration, Failure> {
+    let begun = Instant::now();
+    let manager = start.await?;
+    let guard = manager.lock().await?.acquire().await?;
+    let taken = begun.elapsed();
+    drop(guard);
+    manager.shutdown().await;
+    Ok(taken)
 }

@@ -1,39 +1,40 @@
-//! The peers' rows: what others charge for the same cycle, when the machine has them.
-//!
-//! A peer that is missing, or that ends before it is ready, leaves its rows absent with the reason.
-//! Python's SyncManager is played by `sync_manager.py`, its host and each client a python3 of its own.
+//! The peers that are Python's: `multiprocessing`'s SyncManager and Pool, played by `sync_manager.py`.
 
-use crate::party::{Crew, Failure, Party, Start, Step};
-use std::path::Path;
-use std::process::Command;
+use crate::contest::{Player, Side};
+use std::time::Duration;
 
-/// Handed to python3 as it stands, so that the bench needs no file at run time.
-const SYNC_MANAGER: &str = include_str!("sync_manager.py");
+const SCRIPT: &str = include_str!("sync_manager.py");
 
-/// One client of a SyncManager's lock.
-pub(crate) fn sync_manager_alone(place: &Path) -> Step<'_, Start> {
-    Box::pin(async move { Ok(sync_manager(&place.join("python-alone"), 1).await) })
-}
+/// Clients that use the objects of one SyncManager, its host and each client a python3 of its own.
+pub(crate) const SYNC_MANAGER: Side = Side {
+    name: "SyncManager",
+    needs: &["python3"],
+    player: Player::Python(SCRIPT),
+    hosts: &["host"],
+    worker: "client",
+    patience: Duration::ZERO,
+};
 
-/// Two clients that want the same lock of a SyncManager all the time.
-pub(crate) fn sync_manager_contended(place: &Path) -> Step<'_, Start> {
-    Box::pin(async move { Ok(sync_manager(&place.join("python-contended"), 2).await) })
-}
+/// One that sets an event, and one that waits for it.
+pub(crate) const SYNC_MANAGER_WAKERS: Side = Side {
+    hosts: &["host", "waiter"],
+    worker: "setter",
+    ..SYNC_MANAGER
+};
 
-async fn sync_manager(socket: &Path, clients: usize) -> Start {
-    start(socket, clients)
-        .await
-        .unwrap_or_else(|failure| Start::Absent(format!("python3 did not start: {failure}")))
-}
+/// One that starts SyncManagers.
+pub(crate) const SYNC_MANAGER_STARTERS: Side = Side {
+    hosts: &[],
+    worker: "starter",
+    patience: Duration::from_secs(5),
+    ..SYNC_MANAGER
+};
 
-async fn start(socket: &Path, clients: usize) -> Result<Start, Failure> {
-    let host = Party::start(python("host", socket)).await?;
-    let clients = (0..clients).map(|_| python("client", socket)).collect();
-    Crew::start(host, clients).await
-}
-
-fn python(role: &str, socket: &Path) -> Command {
-    let mut command = Command::new("python3");
-    command.args(["-c", SYNC_MANAGER]).arg(role).arg(socket);
-    command
-}
+/// A process with a pool.
+pub(crate) const PYTHON_POOL: Side = Side {
+    name: "Python's Pool",
+    hosts: &[],
+    worker: "pool-owner",
+    patience: Duration::from_secs(5),
+    ..SYNC_MANAGER
+};

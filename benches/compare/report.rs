@@ -3,105 +3,143 @@
 //! Medians, since one disturbed round should not move a figure. Ratios are formed round by round, before the median is
 //! taken. Knows nothing of how a figure was measured.
 
-use crate::party::Sample;
+use crate::contest::Pace;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::thread;
-use std::time::Duration;
 
 /// Everything that one run found.
 #[derive(Serialize)]
 pub(crate) struct Report {
-    /// Rounds kept; each gave one sample of every figure.
+    /// Rounds kept; each gave one sample of every contender.
     rounds: usize,
     /// How long one sample lasted, in milliseconds.
     window_ms: u128,
     /// Cores that the machine lets this process use; left out where it does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     cores: Option<usize>,
-    pub(crate) figures: Vec<Figure>,
-    pub(crate) absent: Vec<Absent>,
+    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) left_out: Vec<LeftOut>,
 }
 
-/// One row's result.
+/// What came of one contest or one load.
+#[derive(Serialize)]
+pub(crate) struct Outcome {
+    name: String,
+    figures: Vec<Figure>,
+}
+
+/// One contender's result.
 #[derive(Serialize)]
 pub(crate) struct Figure {
-    name: &'static str,
+    of: &'static str,
     unit: &'static str,
     median: f64,
-    /// Absent for a floor.
+    /// Absent for what the others are set against.
     #[serde(skip_serializing_if = "Option::is_none")]
     ratio: Option<Ratio>,
-    /// Each client's median part of all cycles, from 0 to 1; empty when there was but one client.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    shares: Vec<f64>,
+    /// The slowest client's median part of all cycles, where 1 is an equal part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slowest: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<Aim>,
     runs: usize,
     /// One value a round, in order.
     samples: Vec<f64>,
 }
 
-/// A figure set against its floor.
+/// A figure set against another one.
 #[derive(Serialize)]
 struct Ratio {
     median: f64,
     /// The least and the greatest of all rounds: wide apart, they say that the machine was too busy to trust the median.
     range: [f64; 2],
-    floor: &'static str,
+    against: &'static str,
     reads: Reads,
 }
 
 /// Which way a ratio is to be read.
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Reads {
-    /// The figure divided by the floor: less is better.
-    TimesTheFloor,
-    /// The floor divided by the figure, which is the part of the floor's rate that was reached: more is better.
-    ShareOfTheFloorsRate,
+pub(crate) enum Reads {
+    /// The figure divided by the other: less is better.
+    Times,
+    /// The other divided by the figure, which is how the rates compare: more is better.
+    Rate,
 }
 
-/// A row that was not measured.
+/// What lockkeeper must reach.
+#[derive(Clone, Copy)]
+pub(crate) enum Target {
+    None,
+    /// The ratio: at most that many times, or at least that rate.
+    Ratio(f64),
+    /// The same, and no client slower than `FAIR`.
+    FairRatio(f64),
+    /// The figure itself, at most.
+    Figure(f64),
+}
+
+/// What part of an equal share the slowest client must have.
+const FAIR: f64 = 0.95;
+
+/// A target beside its figure.
 #[derive(Serialize)]
-pub(crate) struct Absent {
-    name: &'static str,
+struct Aim {
+    says: String,
+    is_reached: bool,
+}
+
+/// What was not measured, and why.
+#[derive(Serialize)]
+pub(crate) struct LeftOut {
+    name: String,
     reason: String,
 }
 
-impl Absent {
-    pub(crate) fn new(name: &'static str, reason: String) -> Self {
+impl LeftOut {
+    pub(crate) const fn new(name: String, reason: String) -> Self {
         Self { name, reason }
     }
 }
 
+impl Outcome {
+    pub(crate) const fn new(name: String, figures: Vec<Figure>) -> Self {
+        Self { name, figures }
+    }
+
+    /// How the last figure that is set against another one compares with it.
+    pub(crate) fn last_ratio(&self) -> Option<f64> {
+        let mut ratios = self
+            .figures
+            .iter()
+            .rev()
+            .filter_map(|one| one.ratio.as_ref());
+        ratios.next().map(|ratio| ratio.median)
+    }
+}
+
 impl Figure {
-    pub(crate) fn new(name: &'static str, unit: &'static str, samples: &[Sample]) -> Self {
-        let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
+    /// Makes a figure of its samples, of which there is at least one.
+    pub(crate) fn new(of: &'static str, unit: &'static str, samples: Vec<f64>) -> Self {
         Self {
-            name,
+            of,
             unit,
-            median: median(values.clone()),
+            median: median(samples.clone()),
             ratio: None,
-            shares: shares(samples),
-            runs: values.len(),
-            samples: values,
+            slowest: None,
+            target: None,
+            runs: samples.len(),
+            samples,
         }
     }
 
-    /// Sets the figure against a floor's samples of the same rounds: so many times the floor.
-    pub(crate) fn times(self, floor: &'static str, floors: &[f64]) -> Self {
-        self.against(floor, floors, Reads::TimesTheFloor)
-    }
-
-    /// Sets the figure against a floor's samples of the same rounds: such a share of the floor's rate.
-    pub(crate) fn share(self, floor: &'static str, floors: &[f64]) -> Self {
-        self.against(floor, floors, Reads::ShareOfTheFloorsRate)
-    }
-
-    fn against(mut self, floor: &'static str, floors: &[f64], reads: Reads) -> Self {
-        let same_round = self.samples.iter().zip(floors);
-        let ratios = same_round.map(|(value, floor)| match reads {
-            Reads::TimesTheFloor => value / floor,
-            Reads::ShareOfTheFloorsRate => floor / value,
+    /// Sets the figure against another one's samples of the same rounds.
+    pub(crate) fn against(mut self, name: &'static str, others: &[f64], reads: Reads) -> Self {
+        let same_round = self.samples.iter().zip(others);
+        let ratios = same_round.map(|(value, other)| match reads {
+            Reads::Times => value / other,
+            Reads::Rate => other / value,
         });
         let ratios: Vec<f64> = ratios.collect();
         self.ratio = Some(Ratio {
@@ -110,73 +148,109 @@ impl Figure {
                 ratios.iter().copied().fold(0.0, f64::max),
             ],
             median: median(ratios),
-            floor,
+            against: name,
             reads,
         });
         self
     }
 
-    /// The cells of the table's line, in the order of `HEADINGS`.
-    fn cells(&self) -> [String; 6] {
-        let ratio = self.ratio.as_ref().map(|ratio| match ratio.reads {
-            Reads::TimesTheFloor => format!("{:.2} x {}", ratio.median, ratio.floor),
-            Reads::ShareOfTheFloorsRate => format!("{:.2} of {}'s rate", ratio.median, ratio.floor),
-        });
-        let range = self.ratio.as_ref().map(|ratio| {
+    /// Adds the slowest client's part of each round.
+    pub(crate) fn slowest(mut self, parts: Vec<f64>) -> Self {
+        self.slowest = Some(median(parts));
+        self
+    }
+
+    /// Holds the figure against its target, as far as what the target is about was measured.
+    pub(crate) fn aim(mut self, target: Target) -> Self {
+        let ratio = self.ratio.as_ref();
+        let reaches = |least_or_most: f64| {
+            ratio.map(|ratio| match ratio.reads {
+                Reads::Times => (
+                    format!("at most {least_or_most} x"),
+                    ratio.median <= least_or_most,
+                ),
+                Reads::Rate => (
+                    format!("at least {least_or_most} x"),
+                    ratio.median >= least_or_most,
+                ),
+            })
+        };
+        let aim = match target {
+            Target::None => None,
+            Target::Ratio(bound) => reaches(bound),
+            Target::FairRatio(bound) => reaches(bound).map(|(says, is_reached)| {
+                let is_fair = self.slowest.is_none_or(|slowest| slowest >= FAIR);
+                (
+                    format!("{says}, slowest at least {FAIR}"),
+                    is_reached && is_fair,
+                )
+            }),
+            Target::Figure(most) => {
+                Some((format!("at most {}", digits(most)), self.median <= most))
+            }
+        };
+        self.target = aim.map(|(says, is_reached)| Aim { says, is_reached });
+        self
+    }
+
+    /// The cells of the table's line.
+    fn cells(&self) -> [String; 4] {
+        let ratio = self.ratio.as_ref().map(|ratio| {
+            let rate = match ratio.reads {
+                Reads::Times => "",
+                Reads::Rate => "'s rate",
+            };
             let [least, greatest] = ratio.range;
-            format!("{least:.2} to {greatest:.2}")
+            let (median, against) = (digits(ratio.median), ratio.against);
+            let (least, greatest) = (digits(least), digits(greatest));
+            format!("{median} x {against}{rate} ({least} to {greatest})")
         });
-        let shares: Vec<String> = self
-            .shares
-            .iter()
-            .map(|share| format!("{:.1} %", share * 100.0))
-            .collect();
+        let slowest = self
+            .slowest
+            .map(|slowest| format!("slowest {slowest:.3} of its share"));
+        let target = self.target.as_ref().map(|aim| {
+            let verdict = if aim.is_reached { "reached" } else { "MISSED" };
+            format!("{}: {verdict}", aim.says)
+        });
+        let notes: Vec<String> = [slowest, target].into_iter().flatten().collect();
         [
-            self.name.to_owned(),
-            format!("{:.2} {}", self.median, self.unit),
+            format!("  {}", self.of),
+            format!("{} {}", digits(self.median), self.unit),
             ratio.unwrap_or_default(),
-            range.unwrap_or_default(),
-            shares.join(" / "),
-            self.runs.to_string(),
+            notes.join("; "),
         ]
     }
 }
 
-const HEADINGS: [&str; 6] = [
-    "",
-    "median",
-    "ratio",
-    "in all rounds",
-    "each client",
-    "runs",
-];
-
 impl Report {
-    pub(crate) fn new(rounds: usize, window: Duration) -> Self {
+    pub(crate) fn new(pace: Pace) -> Self {
         Self {
-            rounds,
-            window_ms: window.as_millis(),
+            rounds: pace.rounds,
+            window_ms: pace.window.as_millis(),
             cores: thread::available_parallelism().ok().map(usize::from),
-            figures: Vec::new(),
-            absent: Vec::new(),
+            outcomes: Vec::new(),
+            left_out: Vec::new(),
         }
     }
 
-    /// Writes the table, what is absent from it and why, and how many rounds were taken.
+    /// Writes the table, what is left out of it and why, and how many rounds were taken.
     pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        let mut lines = vec![HEADINGS.map(str::to_owned)];
-        lines.extend(self.figures.iter().map(Figure::cells));
-        let width = |column: usize| lines.iter().map(|line| line[column].len()).max();
-        let widths: [usize; 6] = std::array::from_fn(|column| width(column).unwrap_or_default());
-        for line in &lines {
-            let cells = line.iter().zip(widths);
-            let cells: Vec<String> = cells
-                .map(|(cell, width)| format!("{cell:width$}"))
-                .collect();
-            writeln!(out, "{}", cells.join("  ").trim_end())?;
+        let lines = |outcome: &Outcome| outcome.figures.iter().map(Figure::cells).collect();
+        let tables: Vec<Vec<[String; 4]>> = self.outcomes.iter().map(lines).collect();
+        let width = |column: usize| tables.iter().flatten().map(|line| line[column].len()).max();
+        let widths: [usize; 4] = std::array::from_fn(|column| width(column).unwrap_or_default());
+        for (outcome, table) in self.outcomes.iter().zip(&tables) {
+            writeln!(out, "{}", outcome.name)?;
+            for line in table {
+                let cells = line.iter().zip(widths);
+                let cells: Vec<String> = cells
+                    .map(|(cell, width)| format!("{cell:width$}"))
+                    .collect();
+                writeln!(out, "{}", cells.join("  ").trim_end())?;
+            }
         }
-        for absent in &self.absent {
-            writeln!(out, "not measured: {}: {}", absent.name, absent.reason)?;
+        for left_out in &self.left_out {
+            writeln!(out, "left out: {}: {}", left_out.name, left_out.reason)?;
         }
         let cores = match self.cores {
             Some(1) => " on 1 core".to_owned(),
@@ -185,23 +259,22 @@ impl Report {
         };
         writeln!(
             out,
-            "{} rounds of {} ms a row{cores}, after one that was not kept",
+            "medians of {} rounds of {} ms a contender{cores}, after one that was not kept; in parentheses the least and \
+             the greatest of all rounds",
             self.rounds, self.window_ms
         )
     }
 }
 
-/// The median share of each client; none when there was but one, whose share says nothing.
-fn shares(samples: &[Sample]) -> Vec<f64> {
-    let clients = samples.first().map_or(0, |sample| sample.shares.len());
-    let share_of = |client: usize| {
-        let shares = samples.iter().map(|sample| sample.shares[client]);
-        median(shares.collect())
+/// Three digits that count, and all that stand before the point.
+fn digits(value: f64) -> String {
+    let before = if value == 0.0 {
+        1.0
+    } else {
+        value.abs().log10().floor() + 1.0
     };
-    match clients {
-        0 | 1 => Vec::new(),
-        _ => (0..clients).map(share_of).collect(),
-    }
+    let behind = (3.0 - before).clamp(0.0, 4.0) as usize;
+    format!("{value:.behind$}")
 }
 
 /// The middle value, or the mean of the middle two; `values` is not empty.

@@ -1,26 +1,43 @@
-"""One party of the SyncManager rows: `host SOCKET` serves a lock, `client SOCKET` counts its cycles on it.
+"""One party of Python's rows: `ROLE SOCKET CYCLE WORKERS`, with the words of ours.rs and pool.rs.
 
 It speaks the lines that party.rs describes. The host runs SyncManager's own server in this process instead of in a
 child, which changes nothing of the calls, so that killing this process leaves nothing behind.
 """
 
+import operator
 import os
+import socket as sockets
+import statistics
 import sys
 import threading
 import time
-from multiprocessing.managers import AcquirerProxy, SyncManager
+from multiprocessing import Pool
+from multiprocessing.managers import AcquirerProxy, BarrierProxy, EventProxy, SyncManager
 
 KEY = b"compare"
+PERMITS = 4
+TASKS = 10_000
+BULK = 10_000_000
 
 
 class Manager(SyncManager):
-    """A SyncManager whose clients can all ask for the same lock."""
+    """A SyncManager whose clients can all ask for the same objects."""
 
 
-def host(socket):
-    """Serves one lock, of the type that SyncManager.Lock makes, until standard input ends."""
+def host(socket, _cycle, workers):
+    """Serves what SyncManager's own methods would make, until standard input ends."""
     lock = threading.Lock()
+    semaphore = threading.Semaphore(PERMITS)
+    event = threading.Event()
+    barriers = {}
+
+    def barrier(window):
+        return barriers.setdefault(window, threading.Barrier(workers))
+
     Manager.register("shared_lock", callable=lambda: lock, proxytype=AcquirerProxy)
+    Manager.register("shared_semaphore", callable=lambda: semaphore, proxytype=AcquirerProxy)
+    Manager.register("shared_event", callable=lambda: event, proxytype=EventProxy)
+    Manager.register("barrier_of", callable=barrier, proxytype=BarrierProxy)
     server = Manager(address=socket, authkey=KEY).get_server()
     threading.Thread(target=end_with_input, daemon=True).start()
     print("ready", flush=True)
@@ -28,29 +45,159 @@ def host(socket):
 
 
 def end_with_input():
-    """Ends the host at once: a client that is still connected must not keep it."""
+    """Ends the process at once: a client that is still connected must not keep it."""
     sys.stdin.read()
     os._exit(0)
 
 
-def client(socket):
-    """Counts cycles of acquire and release in each window that it is told."""
+def connected(socket):
+    """A manager as a client sees it."""
     Manager.register("shared_lock", proxytype=AcquirerProxy)
+    Manager.register("shared_semaphore", proxytype=AcquirerProxy)
+    Manager.register("shared_event", proxytype=EventProxy)
+    Manager.register("barrier_of", proxytype=BarrierProxy)
     manager = Manager(address=socket, authkey=KEY)
     manager.connect()
-    lock = manager.shared_lock()
+    return manager
+
+
+def client(socket, cycle, _workers):
+    """Counts cycles in each window that it is told."""
+    manager = connected(socket)
+    if cycle == "round":
+        repeat_rounds(manager)
+    else:
+        shared = manager.shared_semaphore() if cycle == "permit" else manager.shared_lock()
+        repeat_cycles(shared)
+
+
+def windows():
+    """Each order's window, once it is open: when it was opened, when it closes, and its name."""
     print("ready", flush=True)
     for line in sys.stdin:
         opens, length = map(int, line.split())
-        time.sleep(max(0, opens - time.time_ns()) / 1e9)
-        opened = time.perf_counter_ns()
-        closes = opened + (opens + length - time.time_ns())
+        yield opens, length
+
+
+def opened(opens, length):
+    """Waits until a window opens: when that was and when it closes, by the clock of performance counters."""
+    time.sleep(max(0, opens - time.time_ns()) / 1e9)
+    begun = time.perf_counter_ns()
+    return begun, begun + (opens + length - time.time_ns())
+
+
+def report(cycles, elapsed):
+    """Tells the bench."""
+    print(cycles, elapsed, flush=True)
+
+
+def repeat_cycles(shared):
+    """Counts cycles of acquire and release."""
+    for opens, length in windows():
+        begun, closes = opened(opens, length)
         cycles = 0
         while time.perf_counter_ns() < closes:
-            lock.acquire()
-            lock.release()
+            shared.acquire()
+            shared.release()
             cycles += 1
-        print(cycles, time.perf_counter_ns() - opened, flush=True)
+        report(cycles, time.perf_counter_ns() - begun)
 
 
-{"host": host, "client": client}[sys.argv[1]](sys.argv[2])
+def repeat_rounds(manager):
+    """Counts rounds of a barrier; whoever finds the window closed first breaks it."""
+    for opens, length in windows():
+        barrier = manager.barrier_of(opens)
+        begun, closes = opened(opens, length)
+        rounds = 0
+        try:
+            while time.perf_counter_ns() < closes:
+                rounds += barrier.wait() == 0
+        except threading.BrokenBarrierError:
+            pass
+        barrier.abort()
+        report(rounds, time.perf_counter_ns() - begun)
+
+
+def repeat_laps(lap):
+    """Tells the median of the nanoseconds that laps took, at least one."""
+    for opens, length in windows():
+        _, closes = opened(opens, length)
+        laps = [lap()]
+        while time.perf_counter_ns() < closes:
+            laps.append(lap())
+        report(1, int(statistics.median(laps)))
+
+
+def waiter(socket, _cycle, _workers):
+    """Waits for the event, and tells the setter when it woke, over a socket between the two."""
+    event = connected(socket).shared_event()
+    door = sockets.socket(sockets.AF_UNIX)
+    door.bind(socket + ".woke")
+    door.listen()
+    print("ready", flush=True)
+    setter, _ = door.accept()
+    while True:
+        event.wait()
+        woke = time.time_ns()
+        event.clear()
+        setter.sendall(woke.to_bytes(8, sys.byteorder))
+
+
+def setter(socket, _cycle, _workers):
+    """Sets the event: the time from just before the call until the waiter runs."""
+    event = connected(socket).shared_event()
+    waiter_socket = sockets.socket(sockets.AF_UNIX)
+    waiter_socket.connect(socket + ".woke")
+
+    def lap():
+        # By then the waiter waits again, which it can't tell while it does.
+        time.sleep(0.0005)
+        begun = time.time_ns()
+        event.set()
+        return int.from_bytes(waiter_socket.recv(8, sockets.MSG_WAITALL), sys.byteorder) - begun
+
+    repeat_laps(lap)
+
+
+def starter(_socket, _cycle, _workers):
+    """Starts a SyncManager, has a lock of it, and ends it, which does not count."""
+
+    def lap():
+        begun = time.perf_counter_ns()
+        manager = SyncManager()
+        manager.start()
+        manager.Lock().acquire()
+        taken = time.perf_counter_ns() - begun
+        manager.shutdown()
+        return taken
+
+    repeat_laps(lap)
+
+
+def pool_owner(_socket, cycle, processes):
+    """Counts the tasks that a pool has run."""
+    bulk = bytes(BULK)
+    arguments = [(number,) for number in range(TASKS)]
+    with Pool(processes) as pool:
+        for opens, length in windows():
+            begun, closes = opened(opens, length)
+            cycles = 0
+            while time.perf_counter_ns() < closes:
+                if cycle == "bulky":
+                    pool.apply(len, (bulk,))
+                    cycles += 1
+                else:
+                    chunk = 1 if cycle == "singly" else None
+                    cycles += len(pool.starmap(operator.neg, arguments, chunk))
+            report(cycles, time.perf_counter_ns() - begun)
+
+
+ROLES = {
+    "host": host,
+    "client": client,
+    "waiter": waiter,
+    "setter": setter,
+    "starter": starter,
+    "pool-owner": pool_owner,
+}
+ROLES[sys.argv[1]](sys.argv[2], sys.argv[3], int(sys.argv[4]))

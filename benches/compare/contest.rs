@@ -1,0 +1,305 @@
+//! A contest: one question, and all who answer it, each in its turn, round after round.
+//!
+//! The first contender is what the others are set against: a floor, or a peer. A ratio is only ever formed between
+//! samples of the same round. Invariant: a contender whose programs the machine lacks takes no part, and nothing is said of it.
+
+use crate::party::{self, Failure, LEAD, Party};
+use crate::report::{Figure, Outcome, Reads, Target};
+use indicatif::ProgressBar;
+use std::cell::Cell;
+use std::env;
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+use tempfile::TempDir;
+
+/// What is asked, in which unit, who answers, and what lockkeeper must reach.
+pub(crate) struct Contest {
+    pub(crate) name: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) contenders: &'static [Contender],
+    pub(crate) reads: Reads,
+    pub(crate) target: Target,
+}
+
+/// A side, what its workers repeat, and how many workers it has.
+pub(crate) struct Contender {
+    side: &'static Side,
+    cycle: &'static str,
+    workers: usize,
+}
+
+/// How the processes of a floor, of lockkeeper or of a peer are started.
+pub(crate) struct Side {
+    pub(crate) name: &'static str,
+    /// The programs without which there is no such side.
+    pub(crate) needs: &'static [&'static str],
+    pub(crate) player: Player,
+    /// The roles of those who are there before the workers, in order, and count nothing.
+    pub(crate) hosts: &'static [&'static str],
+    /// The role of the workers.
+    pub(crate) worker: &'static str,
+    /// How long each may take to end by itself, where killing it would leave a process of its own behind.
+    pub(crate) patience: Duration,
+}
+
+/// Which program plays the roles.
+#[derive(Clone, Copy)]
+pub(crate) enum Player {
+    /// This executable.
+    Own,
+    /// python3, with a script that is handed to it as it stands: the bench needs no file at run time.
+    Python(&'static str),
+}
+
+/// The name of the side that the targets are for.
+pub(crate) const OURS: &str = "lockkeeper";
+
+/// No step (starting a crew, or one sample) may take longer than this.
+const STEP_LIMIT: Duration = Duration::from_secs(60);
+
+/// How much is measured.
+#[derive(Clone, Copy)]
+pub(crate) struct Pace {
+    /// Rounds that are kept.
+    pub(crate) rounds: usize,
+    /// How long one sample takes.
+    pub(crate) window: Duration,
+}
+
+/// A folder with room for each crew's sockets and files, gone with this value.
+pub(crate) struct Ground {
+    folder: TempDir,
+    taken: Cell<usize>,
+}
+
+impl Ground {
+    pub(crate) fn new() -> Result<Self, Failure> {
+        Ok(Self {
+            folder: tempfile::tempdir()?,
+            taken: Cell::new(0),
+        })
+    }
+
+    /// A path that no other crew has.
+    fn place(&self) -> PathBuf {
+        self.taken.set(self.taken.get() + 1);
+        self.folder.path().join(self.taken.get().to_string())
+    }
+}
+
+impl Contender {
+    pub(crate) const fn new(side: &'static Side, cycle: &'static str, workers: usize) -> Self {
+        Self {
+            side,
+            cycle,
+            workers,
+        }
+    }
+
+    /// Whether the machine has what it needs.
+    pub(crate) fn is_here(&self) -> bool {
+        self.side.needs.iter().all(|program| is_installed(program))
+    }
+
+    /// Starts the hosts, then the workers, one after the other: each finds the same order of arrival in every run.
+    pub(crate) async fn start(&self, ground: &Ground) -> Result<Crew, Failure> {
+        let place = ground.place();
+        let place = place.to_str().ok_or("the folder's name is not text")?;
+        let mut crew = Crew {
+            workers: Vec::new(),
+            hosts: Vec::new(),
+            place: place.to_owned(),
+        };
+        for host in self.side.hosts {
+            let host = Party::start(self.command(host, place)?, self.side.patience);
+            crew.hosts.insert(0, host.await?);
+        }
+        for _ in 0..self.workers {
+            let worker = Party::start(self.command(self.side.worker, place)?, self.side.patience);
+            crew.workers.push(worker.await?);
+        }
+        Ok(crew)
+    }
+
+    fn command(&self, role: &str, place: &str) -> Result<Command, Failure> {
+        let words = [role, place, self.cycle, &self.workers.to_string()];
+        match self.side.player {
+            Player::Own => party::role(&words),
+            Player::Python(script) => {
+                let mut command = Command::new("python3");
+                command.args(["-c", script]).args(words);
+                Ok(command)
+            }
+        }
+    }
+}
+
+fn is_installed(program: &str) -> bool {
+    let folders = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&folders).any(|folder| folder.join(program).is_file())
+}
+
+/// The processes of one contender.
+pub(crate) struct Crew {
+    /// Before the hosts, since fields are dropped in this order: no worker should see its host die.
+    workers: Vec<Party>,
+    /// The last that was started comes first, for the same reason.
+    hosts: Vec<Party>,
+    place: String,
+}
+
+/// One round's figure of one contender.
+pub(crate) struct Sample {
+    /// Microseconds a cycle, all workers' cycles counted together.
+    value: f64,
+    /// The slowest worker's part of all cycles, set against an equal part.
+    slowest: f64,
+}
+
+impl Crew {
+    /// Where its host is reached.
+    pub(crate) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// The process that was started first.
+    pub(crate) fn host(&self) -> Result<&Party, Failure> {
+        Ok(self.hosts.last().ok_or("a crew without a host")?)
+    }
+
+    /// Lets all workers repeat their cycle for about `length`, and says what came of it.
+    pub(crate) async fn sample(&mut self, length: Duration) -> Result<Sample, Failure> {
+        let opens = SystemTime::now() + LEAD;
+        for worker in &mut self.workers {
+            worker.order(opens, length).await?;
+        }
+        let mut rates = Vec::new();
+        for worker in &mut self.workers {
+            let (cycles, elapsed) = worker.count().await?;
+            rates.push(cycles as f64 / elapsed.as_secs_f64());
+        }
+        let all: f64 = rates.iter().sum();
+        if all == 0.0 {
+            return Err("not one cycle was completed in the window".into());
+        }
+        let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
+        Ok(Sample {
+            value: 1e6 / all,
+            slowest: least * rates.len() as f64 / all,
+        })
+    }
+}
+
+/// A contender whose processes are up, with what it gave so far.
+pub(crate) struct Entrant {
+    name: &'static str,
+    crew: Crew,
+    samples: Vec<Sample>,
+}
+
+impl Entrant {
+    pub(crate) fn new(name: &'static str, crew: Crew) -> Self {
+        Self {
+            name,
+            crew,
+            samples: Vec::new(),
+        }
+    }
+
+    pub(crate) const fn crew(&self) -> &Crew {
+        &self.crew
+    }
+
+    pub(crate) const fn crew_mut(&mut self) -> &mut Crew {
+        &mut self.crew
+    }
+
+    /// Ends its processes, and keeps what they gave.
+    pub(crate) fn go_on_with(&mut self, crew: Crew) {
+        self.crew = crew;
+    }
+
+    /// What it gave.
+    pub(crate) fn figure(&self, unit: &'static str) -> Figure {
+        Figure::new(self.name, unit, self.values())
+    }
+
+    /// Adds to its figure how it compares with what another one gave; with itself, nothing compares.
+    pub(crate) fn set_against(&self, other: &Self, figure: Figure, reads: Reads) -> Figure {
+        if self.name == other.name {
+            return figure;
+        }
+        figure.against(other.name, &other.values(), reads)
+    }
+
+    fn values(&self) -> Vec<f64> {
+        self.samples.iter().map(|sample| sample.value).collect()
+    }
+}
+
+/// Samples all entrants in turn, round after round. The first round is not kept: it pays for cold caches and lazy set-up.
+pub(crate) async fn take_rounds(
+    entrants: &mut [Entrant],
+    pace: Pace,
+    bar: &ProgressBar,
+) -> Result<(), Failure> {
+    for round in 0..=pace.rounds {
+        for entrant in entrants.iter_mut() {
+            let sample = within(entrant.name, entrant.crew.sample(pace.window)).await?;
+            if round > 0 {
+                entrant.samples.push(sample);
+            }
+            bar.tick();
+        }
+    }
+    Ok(())
+}
+
+impl Contest {
+    /// Starts all who can take part, takes the rounds, and says what came of it.
+    pub(crate) async fn hold(
+        &self,
+        ground: &Ground,
+        pace: Pace,
+        bar: &ProgressBar,
+    ) -> Result<Outcome, Failure> {
+        let mut entrants = Vec::new();
+        for contender in self.contenders.iter().filter(|one| one.is_here()) {
+            let name = contender.side.name;
+            let crew = within(name, contender.start(ground)).await?;
+            entrants.push(Entrant::new(name, crew));
+        }
+        take_rounds(&mut entrants, pace, bar).await?;
+        let measure = self.contenders.first().map(|first| first.side.name);
+        let measure = entrants.iter().find(|one| Some(one.name) == measure);
+        let figures = entrants.iter().map(|entrant| {
+            let mut figure = entrant.figure(self.unit);
+            if let Some(measure) = measure {
+                figure = entrant.set_against(measure, figure, self.reads);
+            }
+            if let (Target::FairRatio(_), 2..) = (self.target, entrant.crew.workers.len()) {
+                let slowest = entrant.samples.iter().map(|sample| sample.slowest);
+                figure = figure.slowest(slowest.collect());
+            }
+            if entrant.name == OURS {
+                figure = figure.aim(self.target);
+            }
+            figure
+        });
+        Ok(Outcome::new(self.name.to_owned(), figures.collect()))
+    }
+}
+
+/// Bounds a step, so that a party that hangs ends the run with its name; dropping its crew then kills it.
+pub(crate) async fn within<T>(
+    who: &str,
+    step: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(STEP_LIMIT, step).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(failure)) => Err(format!("{who}: {failure}").into()),
+        Err(_) => Err(format!("{who}: no answer after {STEP_LIMIT:?}").into()),
+    }
+}

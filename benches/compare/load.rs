@@ -1,0 +1,197 @@
+//! A load: many of something put into one manager, what that takes, and what one more client pays for it.
+//!
+//! The manager is a process of its own, and so are those who fill it. What one more client pays is measured in turns
+//! with the same client of an empty manager.
+
+use crate::contest::{Contender, Entrant, Ground, Pace, take_rounds, within};
+use crate::crowd::{self, CROWD};
+use crate::ours;
+use crate::party::{self, Failure, LEAD, Party};
+use crate::report::{Figure, LeftOut, Outcome, Reads, Target};
+use indicatif::ProgressBar;
+use std::fs;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Many of something.
+pub(crate) struct Load {
+    /// What there are many of, as it follows their number.
+    pub(crate) name: &'static str,
+    /// What the crowd consists of.
+    pub(crate) crowd: &'static str,
+    pub(crate) count: usize,
+    /// How many there are when it is to go quickly.
+    pub(crate) quick: usize,
+    /// Over so many processes they are spread.
+    pub(crate) processes: usize,
+    /// What each may take of the manager's memory.
+    pub(crate) memory: Target,
+    pub(crate) end: End,
+}
+
+/// What happens once all was measured.
+#[derive(Clone, Copy)]
+pub(crate) enum End {
+    /// Nothing more is asked.
+    Quiet,
+    /// The crowd is killed while others wait for what it holds.
+    Inherited,
+}
+
+/// What one more client may pay.
+const ONE_MORE: Target = Target::Ratio(1.2);
+
+/// Files and sockets that a process has beside the ones that a crowd has with it.
+const SPARE_FILES: u64 = 100;
+
+const EMPTY: &str = "empty manager";
+const FULL: &str = "one more client";
+const CYCLE: &str = "us a cycle";
+const MEMORY: &str = "manager's memory for each";
+
+/// One client that goes on alone.
+const CLIENT: Contender = Contender::new(&ours::CLIENTS, ours::ALONE, 1);
+
+/// What came of filling one manager.
+#[derive(Default)]
+struct Samples {
+    seconds: Vec<f64>,
+    bytes: Vec<f64>,
+    passing_on: Vec<f64>,
+}
+
+impl Load {
+    /// What it is called with so many.
+    pub(crate) fn title(&self, count: usize) -> String {
+        format!("{} {}", grouped(count), self.name)
+    }
+
+    /// Why the machine can't bear so many, if it can't.
+    pub(crate) fn obstacle(&self, count: usize) -> Result<Option<LeftOut>, Failure> {
+        if self.crowd != crowd::CONNECTIONS {
+            return Ok(None);
+        }
+        let needed = u64::try_from(count)? + SPARE_FILES;
+        Ok(crowd::raise_the_limit()?
+            .filter(|most| *most < needed)
+            .map(|most| {
+                let reason = format!("a process may have {most} files at most, not {needed}");
+                LeftOut::new(self.title(count), reason)
+            }))
+    }
+
+    /// Fills so many managers one after the other, and says what came of it.
+    pub(crate) async fn put(
+        &self,
+        count: usize,
+        managers: usize,
+        ground: &Ground,
+        pace: Pace,
+        bar: &ProgressBar,
+    ) -> Result<Outcome, Failure> {
+        let mut samples = Samples::default();
+        let empty = within(EMPTY, CLIENT.start(ground)).await?;
+        let full = within(FULL, CLIENT.start(ground)).await?;
+        let mut entrants = [Entrant::new(EMPTY, empty), Entrant::new(FULL, full)];
+        for manager in 0..managers {
+            if manager > 0 {
+                let [_, full] = &mut entrants;
+                full.go_on_with(within(FULL, CLIENT.start(ground)).await?);
+            }
+            self.fill(count, &mut entrants, &mut samples, pace, bar)
+                .await?;
+        }
+        let [empty, full] = &entrants;
+        let one_more = full.set_against(empty, full.figure(CYCLE), Reads::Times);
+        let mut all = vec![
+            Figure::new("in place after", "s", samples.seconds),
+            Figure::new(MEMORY, "B", samples.bytes).aim(self.memory),
+            empty.figure(CYCLE),
+            one_more.aim(ONE_MORE),
+        ];
+        if let End::Inherited = self.end {
+            let passing_on = samples.passing_on;
+            all.push(Figure::new("all passed on after a kill", "s", passing_on));
+        }
+        Ok(Outcome::new(self.title(count), all))
+    }
+
+    /// Fills the manager of the second entrant.
+    async fn fill(
+        &self,
+        count: usize,
+        entrants: &mut [Entrant; 2],
+        samples: &mut Samples,
+        pace: Pace,
+        bar: &ProgressBar,
+    ) -> Result<(), Failure> {
+        let [_, full] = &mut *entrants;
+        // What it takes for its first client is not what it takes for each.
+        within(FULL, full.crew_mut().sample(pace.window)).await?;
+        let (address, manager) = (full.crew().place().to_owned(), full.crew().host()?.pid());
+        let before = resident(manager)?;
+        let mut crowd = Vec::new();
+        for process in 0..self.processes {
+            let part = (count + process) / self.processes;
+            crowd.push(start(&address, self.crowd, part).await?);
+        }
+        samples
+            .seconds
+            .push(gather(&mut crowd).await?.as_secs_f64());
+        let mut heirs = Vec::new();
+        if let End::Inherited = self.end {
+            heirs.push(start(&address, crowd::HEIR, count).await?);
+            gather(&mut heirs).await?;
+        }
+        let grown = resident(manager)?.saturating_sub(before);
+        samples.bytes.push(grown as f64 / count as f64);
+        take_rounds(entrants, pace, bar).await?;
+        if !heirs.is_empty() {
+            let begun = Instant::now();
+            drop(crowd);
+            gather(&mut heirs).await?;
+            samples.passing_on.push(begun.elapsed().as_secs_f64());
+        }
+        Ok(())
+    }
+}
+
+/// A number as it is read: 10,000.
+pub(crate) fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.char_indices() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+async fn start(address: &str, what: &str, count: usize) -> Result<Party, Failure> {
+    let command = party::role(&[CROWD, address, what, &count.to_string()])?;
+    within(CROWD, Party::start(command, Duration::ZERO)).await
+}
+
+/// Lets each do its part, all at once, and tells how long the slowest took.
+async fn gather(crowd: &mut [Party]) -> Result<Duration, Failure> {
+    let opens = SystemTime::now() + LEAD;
+    for party in crowd.iter_mut() {
+        party.order(opens, Duration::ZERO).await?;
+    }
+    let mut slowest = Duration::ZERO;
+    for party in crowd {
+        let (_, taken) = within(CROWD, party.count()).await?;
+        slowest = slowest.max(taken);
+    }
+    Ok(slowest)
+}
+
+/// The bytes of memory that a process has in use.
+fn resident(process: u32) -> Result<u64, Failure> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next());
+    let kilobytes: u64 = kilobytes.ok_or("the system tells no VmRSS")?.parse()?;
+    Ok(kilobytes * 1024)
+}

@@ -1,0 +1,97 @@
+//! lockkeeper's pool: a process that has one, and the tasks that it gives it.
+
+use crate::contest::Side;
+use crate::ours;
+use crate::party::{self, Failure};
+use lockkeeper::actors::codec::Blob;
+use lockkeeper::{Pool, Program, Task};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// The role of the process that has the pool.
+pub(crate) const OWNER: &str = "pool-owner";
+
+// What it repeats; sync_manager.py does the same with Python's pool.
+/// Many trivial tasks, each handed to a process by itself.
+pub(crate) const SINGLY: &str = "singly";
+/// The same tasks in chunks, as large as Python's pool makes them.
+pub(crate) const CHUNKED: &str = "chunked";
+/// One task with a large argument.
+pub(crate) const BULKY: &str = "bulky";
+
+/// How many trivial tasks are handed over at once.
+const TASKS: u64 = 10_000;
+
+/// The bytes of a large argument.
+const BULK: usize = 10_000_000;
+
+/// A process with a pool.
+pub(crate) const POOL: Side = Side {
+    hosts: &[],
+    worker: OWNER,
+    patience: Duration::from_secs(5),
+    ..ours::CLIENTS
+};
+
+/// What this executable's processes can do.
+pub(crate) fn program() -> Program {
+    lockkeeper::program().task::<Negate>().task::<Measure>()
+}
+
+/// The trivial task.
+#[derive(Serialize, Deserialize)]
+struct Negate(i64);
+
+impl Task for Negate {
+    const NAME: &'static str = "negate";
+    type Output = i64;
+
+    async fn run(self) -> i64 {
+        -self.0
+    }
+}
+
+/// The task with a large argument.
+#[derive(Serialize, Deserialize)]
+struct Measure(Blob);
+
+impl Task for Measure {
+    const NAME: &'static str = "measure";
+    type Output = usize;
+
+    async fn run(self) -> usize {
+        self.0.0.len()
+    }
+}
+
+/// Plays the owner of a pool with so many processes, which counts the tasks that were run.
+pub(crate) async fn own(cycle: &str, processes: usize) -> Result<(), Failure> {
+    match cycle {
+        SINGLY => repeat_map(&Pool::new(processes).await?).await,
+        CHUNKED => {
+            let chunk = usize::try_from(TASKS)?.div_ceil(4 * processes);
+            let pool = Pool::builder(processes).chunk_size(chunk).start().await?;
+            repeat_map(&pool).await
+        }
+        BULKY => {
+            let pool = Pool::new(processes).await?;
+            let bulk = Blob::from(vec![7; BULK]);
+            party::repeat(async || match pool.apply(Measure(bulk.clone())).await? {
+                BULK => Ok(1),
+                other => Err(format!("{other} of {BULK} bytes have arrived").into()),
+            })
+            .await
+        }
+        other => Err(format!("no owner of a pool repeats {other:?}").into()),
+    }
+}
+
+async fn repeat_map(pool: &Pool) -> Result<(), Failure> {
+    party::repeat(async || {
+        let done = pool
+            .map((0_i64..).take(usize::try_from(TASKS)?).map(Negate))
+            .await?;
+        Ok(u64::try_from(done.len())?)
+    })
+    .await
+}

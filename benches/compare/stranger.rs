@@ -1,0 +1,188 @@
+//! A client that is not ours, as PROTOCOL.md tells strangers to write one: blocking, and with no memory of its calls.
+//!
+//! So one process can have any number of sessions, and a million calls under way, without measuring itself.
+
+use crate::contest::Side;
+use crate::ours;
+use crate::party::{self, Failure};
+use lockkeeper::actors::codec::{self, Blob};
+use serde::Serialize;
+use std::collections::HashMap;
+use std::io::{BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+
+/// The role of a stranger that does what `ours::PIPELINED` says.
+pub(crate) const STRANGER: &str = "stranger";
+
+/// What a manager does when its client takes next to no time.
+pub(crate) const STRANGERS: Side = Side {
+    name: "its manager alone",
+    worker: STRANGER,
+    ..ours::CLIENTS
+};
+
+/// Frames are written together once they have so many bytes.
+const TOGETHER: usize = 1 << 16;
+
+/// The first element of each frame that is an answer.
+const WELCOME: u8 = 65;
+const OPENED: u8 = 66;
+const REPLY: u8 = 67;
+
+/// A session, and what it has not sent yet.
+pub(crate) struct Stranger {
+    manager: BufReader<UnixStream>,
+    unsent: Vec<u8>,
+    session: u64,
+    /// The last sequence number that was used.
+    seq: u64,
+}
+
+/// An object that a session has opened.
+pub(crate) struct Object {
+    number: u32,
+    operations: Vec<String>,
+}
+
+/// To which call an answer was.
+#[derive(PartialEq)]
+pub(crate) enum Replied {
+    Earlier,
+    Last,
+}
+
+impl Stranger {
+    /// Connects, says hello, and is welcomed.
+    pub(crate) fn connect(address: &str) -> Result<Self, Failure> {
+        let mut stranger = Self {
+            manager: BufReader::with_capacity(TOGETHER, UnixStream::connect(address)?),
+            unsent: Vec::new(),
+            session: 0,
+            seq: 0,
+        };
+        stranger.send(&(1, "lockkeeper", 1, std::process::id(), "stranger", ""))?;
+        let welcome = stranger.answer(WELCOME)?;
+        let (_, _, _, session, _): (u8, u32, u64, u64, u64) = codec::decode(&welcome)?;
+        stranger.session = session;
+        Ok(stranger)
+    }
+
+    /// Opens a lock: a new one without a name, or the one of that name. To be followed by [`Self::opened`].
+    pub(crate) fn open_lock(&mut self, name: Option<&str>) -> Result<(), Failure> {
+        let spec = Blob::from(codec::encode(&())?);
+        self.seq += 1;
+        self.send(&(2, self.seq, "lock", name, spec))
+    }
+
+    /// Reads the answer to the earliest [`Self::open_lock`] that it was not read of.
+    pub(crate) fn opened(&mut self) -> Result<Object, Failure> {
+        let frame = self.answer(OPENED)?;
+        let (_, _, number, _, operations): (u8, u64, u32, String, Vec<String>) =
+            codec::decode(&frame)?;
+        Ok(Object { number, operations })
+    }
+
+    /// Calls an operation that has no arguments. It may wait so many microseconds, or for ever.
+    pub(crate) fn call(
+        &mut self,
+        object: &Object,
+        operation: &str,
+        micros: Option<u64>,
+    ) -> Result<(), Failure> {
+        let number = object.operation(operation)?;
+        self.seq += 1;
+        let no_arguments = Blob::from(vec![0x90]);
+        self.send(&(3, self.seq, object.number, number, micros, no_arguments))
+    }
+
+    /// Releases a lock that the call of that number was granted. There is no answer.
+    fn release(&mut self, object: &Object, call: u64) -> Result<(), Failure> {
+        let number = object.operation("release")?;
+        self.seq += 1;
+        let grant = Blob::from(codec::encode(&((self.session, call),))?);
+        self.send(&(4, self.seq, object.number, number, grant))
+    }
+
+    /// Reads the next answer to a call, which must be no fault, and tells which call it was.
+    fn granted(&mut self) -> Result<u64, Failure> {
+        let (_, seq, _): (u8, u64, Blob) = codec::decode(&self.answer(REPLY)?)?;
+        Ok(seq)
+    }
+
+    /// Reads the next answer to a call, which must be no fault, and tells whether it is that to the last call of all.
+    pub(crate) fn replied(&mut self) -> Result<Replied, Failure> {
+        Ok(if self.granted()? == self.seq {
+            Replied::Last
+        } else {
+            Replied::Earlier
+        })
+    }
+
+    fn send(&mut self, frame: &impl Serialize) -> Result<(), Failure> {
+        let begins = self.unsent.len();
+        self.unsent.extend_from_slice(&[0; 4]);
+        codec::encode_into(&mut self.unsent, frame)?;
+        let length = u32::try_from(self.unsent.len() - begins - 4)?;
+        self.unsent[begins..begins + 4].copy_from_slice(&length.to_be_bytes());
+        if self.unsent.len() >= TOGETHER {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        self.manager.get_mut().write_all(&self.unsent)?;
+        self.unsent.clear();
+        Ok(())
+    }
+
+    /// Reads the next frame, which must have that number. What is unsent is sent once all that has come was read.
+    fn answer(&mut self, number: u8) -> Result<Vec<u8>, Failure> {
+        if self.manager.buffer().is_empty() {
+            self.flush()?;
+        }
+        let mut length = [0; 4];
+        self.manager.read_exact(&mut length)?;
+        let mut frame = vec![0; usize::try_from(u32::from_be_bytes(length))?];
+        self.manager.read_exact(&mut frame)?;
+        // A short array has one byte, and its first element another one.
+        if frame.get(1) == Some(&number) {
+            return Ok(frame);
+        }
+        let text = String::from_utf8_lossy(&frame);
+        Err(format!("expected frame {number}, not {text:?}").into())
+    }
+}
+
+impl Object {
+    fn operation(&self, name: &str) -> Result<usize, Failure> {
+        let number = self.operations.iter().position(|one| one == name);
+        number.ok_or_else(|| format!("a lock has no operation {name}").into())
+    }
+}
+
+/// Plays a stranger that has so many cycles under way at once, each with a lock of its own, and counts them.
+pub(crate) async fn pipeline(address: &str) -> Result<(), Failure> {
+    let mut stranger = Stranger::connect(address)?;
+    let mut locks = Vec::new();
+    for _ in 0..ours::OUTSTANDING {
+        stranger.open_lock(None)?;
+        locks.push(stranger.opened()?);
+    }
+    let mut under_way = HashMap::new();
+    for (place, lock) in locks.iter().enumerate() {
+        stranger.call(lock, "acquire", None)?;
+        under_way.insert(stranger.seq, place);
+    }
+    party::repeat(async || {
+        for _ in 0..ours::OUTSTANDING {
+            let call = stranger.granted()?;
+            let place = under_way.remove(&call).ok_or("a grant of no call")?;
+            stranger.release(&locks[place], call)?;
+            stranger.call(&locks[place], "acquire", None)?;
+            under_way.insert(stranger.seq, place);
+        }
+        Ok(u64::try_from(ours::OUTSTANDING)?)
+    })
+    .await
+}

@@ -1,0 +1,230 @@
+//! All rows: what is asked, who answers, and what lockkeeper must reach.
+//!
+//! To add a row, add one value here. The first contender of a contest is what the others are set against.
+
+use crate::contest::{Contender, Contest};
+use crate::crowd;
+use crate::floor::{BARE_PROCESS, FLOOR, MEDIAN, RELAY_FLOOR};
+use crate::load::{End, Load};
+use crate::ours::{self, CLIENTS, STARTERS, WAKERS};
+use crate::peers::{PYTHON_POOL, SYNC_MANAGER, SYNC_MANAGER_STARTERS, SYNC_MANAGER_WAKERS};
+use crate::pool::{self, POOL};
+use crate::postgres::POSTGRES;
+use crate::redis::REDIS;
+use crate::report::{Reads, Target};
+use crate::stranger::STRANGERS;
+
+/// What is measured as a cycle that is repeated.
+pub(crate) const CONTESTS: &[Contest] = &[
+    Contest {
+        name: "floors: one round trip, one message relayed",
+        unit: "us",
+        contenders: &[
+            Contender::new(&FLOOR, "", 1),
+            Contender::new(&RELAY_FLOOR, "", 1),
+        ],
+        reads: Reads::Times,
+        target: Target::None,
+    },
+    Contest {
+        name: "lock, uncontended",
+        unit: "us a cycle",
+        contenders: &[
+            Contender::new(&FLOOR, "", 1),
+            Contender::new(&CLIENTS, ours::ALONE, 1),
+            Contender::new(&SYNC_MANAGER, ours::ALONE, 1),
+            Contender::new(&REDIS, ours::ALONE, 1),
+            Contender::new(&POSTGRES, ours::ALONE, 1),
+        ],
+        reads: Reads::Times,
+        target: Target::Ratio(1.5),
+    },
+    Contest {
+        name: "lock, uncontended, release awaited",
+        unit: "us a cycle",
+        contenders: &[
+            Contender::new(&FLOOR, "", 1),
+            Contender::new(&CLIENTS, ours::AWAITED, 1),
+        ],
+        reads: Reads::Times,
+        target: Target::Ratio(2.5),
+    },
+    Contest {
+        name: "1,024 locks at a time over one connection",
+        unit: "us a cycle",
+        contenders: &[
+            Contender::new(&FLOOR, "", 1),
+            Contender::new(&CLIENTS, ours::PIPELINED, 1),
+            Contender::new(&STRANGERS, ours::PIPELINED, 1),
+        ],
+        reads: Reads::Rate,
+        target: Target::Figure(1.0 / 3.0),
+    },
+    Contest {
+        name: "lock, 2 processes contending",
+        unit: "us a cycle",
+        contenders: &[
+            Contender::new(&RELAY_FLOOR, "", 1),
+            Contender::new(&CLIENTS, ours::SHARED, 2),
+            Contender::new(&SYNC_MANAGER, ours::SHARED, 2),
+            Contender::new(&REDIS, ours::SHARED, 2),
+            Contender::new(&POSTGRES, ours::SHARED, 2),
+        ],
+        reads: Reads::Rate,
+        target: Target::FairRatio(0.8),
+    },
+    Contest {
+        name: "lock, 8 processes contending",
+        unit: "us a cycle",
+        contenders: &[
+            Contender::new(&RELAY_FLOOR, "", 1),
+            Contender::new(&CLIENTS, ours::SHARED, 8),
+            Contender::new(&SYNC_MANAGER, ours::SHARED, 8),
+            Contender::new(&REDIS, ours::SHARED, 8),
+            Contender::new(&POSTGRES, ours::SHARED, 8),
+        ],
+        reads: Reads::Rate,
+        target: Target::FairRatio(0.8),
+    },
+    Contest {
+        name: "semaphore of 4 permits, 8 processes",
+        unit: "us a cycle",
+        contenders: &[
+            Contender::new(&SYNC_MANAGER, ours::PERMIT, 8),
+            Contender::new(&CLIENTS, ours::PERMIT, 8),
+        ],
+        reads: Reads::Rate,
+        target: Target::Ratio(10.0),
+    },
+    Contest {
+        name: "barrier of 8 processes",
+        unit: "us a round",
+        contenders: &[
+            Contender::new(&SYNC_MANAGER, ours::ROUND, 8),
+            Contender::new(&CLIENTS, ours::ROUND, 8),
+        ],
+        reads: Reads::Rate,
+        target: Target::Ratio(8.0),
+    },
+    Contest {
+        name: "event, from set in one process to awake in another",
+        unit: "us, p50",
+        contenders: &[
+            Contender::new(&RELAY_FLOOR, MEDIAN, 1),
+            Contender::new(&WAKERS, ours::WAKE, 1),
+            Contender::new(&SYNC_MANAGER_WAKERS, ours::WAKE, 1),
+        ],
+        reads: Reads::Times,
+        target: Target::Ratio(1.5),
+    },
+    Contest {
+        name: "start of a manager's process to the first grant",
+        unit: "us, p50",
+        contenders: &[
+            Contender::new(&BARE_PROCESS, "", 1),
+            Contender::new(&STARTERS, ours::SPAWN, 1),
+            Contender::new(&SYNC_MANAGER_STARTERS, ours::SPAWN, 1),
+        ],
+        reads: Reads::Times,
+        target: Target::Figure(3000.0),
+    },
+    Contest {
+        name: "start of a manager on a thread to the first grant",
+        unit: "us, p50",
+        contenders: &[
+            Contender::new(&BARE_PROCESS, "", 1),
+            Contender::new(&STARTERS, ours::THREAD, 1),
+        ],
+        reads: Reads::Times,
+        target: Target::Figure(1000.0),
+    },
+    Contest {
+        name: "pool of 2, trivial tasks one by one",
+        unit: "us a task",
+        contenders: &[
+            Contender::new(&PYTHON_POOL, pool::SINGLY, 2),
+            Contender::new(&POOL, pool::SINGLY, 2),
+        ],
+        reads: Reads::Rate,
+        target: Target::Ratio(10.0),
+    },
+    Contest {
+        name: "pool of 2, trivial tasks in chunks",
+        unit: "us a task",
+        contenders: &[
+            Contender::new(&PYTHON_POOL, pool::CHUNKED, 2),
+            Contender::new(&POOL, pool::CHUNKED, 2),
+        ],
+        reads: Reads::Rate,
+        target: Target::Ratio(2.0),
+    },
+    Contest {
+        name: "pool of 2, a task with an argument of 10 MB",
+        unit: "us a task",
+        contenders: &[
+            Contender::new(&PYTHON_POOL, pool::BULKY, 2),
+            Contender::new(&POOL, pool::BULKY, 2),
+        ],
+        reads: Reads::Rate,
+        target: Target::None,
+    },
+];
+
+/// What is measured by filling a manager.
+pub(crate) const LOADS: &[Load] = &[
+    Load {
+        name: "idle connections",
+        crowd: crowd::CONNECTIONS,
+        count: 10_000,
+        quick: 1_000,
+        processes: 4,
+        memory: Target::Figure(4096.0),
+        end: End::Quiet,
+    },
+    Load {
+        name: "waiters on one lock",
+        crowd: crowd::WAITERS,
+        count: 1_000_000,
+        quick: 100_000,
+        processes: 4,
+        memory: Target::Figure(64.0),
+        end: End::Quiet,
+    },
+    Load {
+        name: "waiters with a deadline on one lock",
+        crowd: crowd::WAITERS_WITH_DEADLINE,
+        count: 1_000_000,
+        quick: 100_000,
+        processes: 4,
+        memory: Target::Figure(128.0),
+        end: End::Quiet,
+    },
+    // With what the session that made it remembers of each.
+    Load {
+        name: "locks",
+        crowd: crowd::LOCKS,
+        count: 1_000_000,
+        quick: 100_000,
+        processes: 2,
+        memory: Target::Figure(1024.0),
+        end: End::Quiet,
+    },
+    Load {
+        name: "sessions that have come and gone",
+        crowd: crowd::PASSERS_BY,
+        count: 100_000,
+        quick: 10_000,
+        processes: 2,
+        memory: Target::None,
+        end: End::Quiet,
+    },
+    Load {
+        name: "locks that one session holds and another waits for",
+        crowd: crowd::HOLDER,
+        count: 100_000,
+        quick: 10_000,
+        processes: 1,
+        memory: Target::None,
+        end: End::Inherited,
+    },
+];
