@@ -2,20 +2,24 @@
 //!
 //! Knows the lock only through its calls and their answers.
 
+#[path = "support/answers.rs"]
+mod answers;
 #[path = "support/grants.rs"]
 mod grants;
+#[path = "support/holder_calls.rs"]
+mod holder_calls;
 #[path = "support/model.rs"]
 mod model;
 mod support;
 
 use std::time::Duration;
 
+use answers::answer;
 use grants::{Grants, Left};
+use holder_calls::HolderCall;
 use lockkeeper_actors::{
     Bench, CallId, Fault, Refusal,
-    sync::{
-        Acquire, Adopt, ForceUnlock, Granted, Lock, LockStatus, MarkConsistent, Release, Status,
-    },
+    sync::{Acquire, Adopt, Granted, Lock},
 };
 use model::{Reference, Said, agree};
 use rand::Rng;
@@ -46,21 +50,11 @@ fn lock_agrees_with_its_reference() {
 #[derive(Clone, Copy, Debug)]
 enum LockCall {
     Acquire,
-    Release(CallId),
     Adopt(CallId),
-    MarkConsistent(CallId),
-    ForceUnlock,
-    Status,
+    Holder(HolderCall),
 }
 
-#[derive(Debug, PartialEq)]
-enum LockTold {
-    Granted(Option<Left>),
-    Done,
-    Refused(Refusal),
-    WasHeld(bool),
-    Status(LockStatus),
-}
+type LockTold = holder_calls::LockTold<Option<Left>>;
 
 /// Whoever stands first in the line and finds no holder is the holder.
 #[derive(Default)]
@@ -143,13 +137,10 @@ impl Reference for LockReference {
         if schedule.asks() {
             return LockCall::Acquire;
         }
-        match schedule.random.random_range(0..10) {
-            0..=3 => LockCall::Release(grant),
-            4..=5 => LockCall::Adopt(grant),
-            6 => LockCall::MarkConsistent(grant),
-            7 => LockCall::ForceUnlock,
-            _ => LockCall::Status,
+        if schedule.random.random_bool(0.2) {
+            return LockCall::Adopt(grant);
         }
+        LockCall::Holder(HolderCall::draw(grant, schedule))
     }
 
     fn send(
@@ -160,13 +151,8 @@ impl Reference for LockReference {
     ) -> CallId {
         match *call {
             LockCall::Acquire => put(bench, session, Acquire, timeout),
-            LockCall::Release(grant) => put(bench, session, Release { grant }, timeout),
             LockCall::Adopt(grant) => put(bench, session, Adopt { grant }, timeout),
-            LockCall::MarkConsistent(grant) => {
-                put(bench, session, MarkConsistent { grant }, timeout)
-            }
-            LockCall::ForceUnlock => put(bench, session, ForceUnlock, timeout),
-            LockCall::Status => put(bench, session, Status, timeout),
+            LockCall::Holder(call) => call.send(bench, session, timeout),
         }
     }
 
@@ -176,29 +162,13 @@ impl Reference for LockReference {
         call: &LockCall,
         grants: &mut Grants,
     ) -> Result<LockTold, Fault> {
-        let mut granted =
-            |Granted { fence, abandoned }| LockTold::Granted(grants.note(id, fence, abandoned));
-        let done =
-            |done: Result<(), Refusal>| done.map_or_else(LockTold::Refused, |()| LockTold::Done);
-        let told = match call {
-            LockCall::Acquire => bench.reply::<Acquire>(id).map(|told| {
-                told.map(|acquired| acquired.map_or_else(LockTold::Refused, &mut granted))
-            }),
-            LockCall::Release(_) => bench.reply::<Release>(id).map(|told| told.map(done)),
-            LockCall::Adopt(_) => bench.reply::<Adopt>(id).map(|told| {
-                told.map(|adopted| adopted.map_or_else(LockTold::Refused, &mut granted))
-            }),
-            LockCall::MarkConsistent(_) => {
-                bench.reply::<MarkConsistent>(id).map(|told| told.map(done))
-            }
-            LockCall::ForceUnlock => bench
-                .reply::<ForceUnlock>(id)
-                .map(|told| told.map(LockTold::WasHeld)),
-            LockCall::Status => bench
-                .reply::<Status>(id)
-                .map(|told| told.map(LockTold::Status)),
-        };
-        told.expect("only what was answered is read")
+        let note = |Granted { fence, abandoned }| grants.note(id, fence, abandoned);
+        let granted = |told| LockTold::granted(told, note);
+        match call {
+            LockCall::Acquire => answer::<Lock, Acquire>(bench, id).map(granted),
+            LockCall::Adopt(_) => answer::<Lock, Adopt>(bench, id).map(granted),
+            LockCall::Holder(call) => call.read(bench, id),
+        }
     }
 
     fn serve(&mut self, id: CallId, call: &LockCall, said: &mut Said<'_, LockTold>) {
@@ -210,9 +180,9 @@ impl Reference for LockReference {
                 }
                 self.let_in(said);
             }
-            LockCall::Release(grant) => self.release(id, grant, said),
             LockCall::Adopt(grant) => self.adopt(id, grant, said),
-            LockCall::MarkConsistent(grant) => {
+            LockCall::Holder(HolderCall::Release(grant)) => self.release(id, grant, said),
+            LockCall::Holder(HolderCall::MarkConsistent(grant)) => {
                 if self.holds(grant) {
                     if self.left.take().is_some() {
                         said.tally.note("mark taken away");
@@ -222,7 +192,7 @@ impl Reference for LockReference {
                     said.reply(id, LockTold::Refused(Refusal::NotHeld));
                 }
             }
-            LockCall::ForceUnlock => {
+            LockCall::Holder(HolderCall::ForceUnlock) => {
                 said.reply(id, LockTold::WasHeld(self.holder.is_some()));
                 match self.holder {
                     Some((grant, _)) => {
@@ -233,12 +203,9 @@ impl Reference for LockReference {
                 }
                 self.free(said);
             }
-            LockCall::Status => {
-                let waiting = u64::try_from(self.line.len()).expect("a short line");
-                let held = self.holder.is_some();
-                let mut status = LockStatus::default();
-                (status.held, status.depth, status.waiting) = (held, held.into(), waiting);
-                said.reply(id, LockTold::Status(status));
+            LockCall::Holder(HolderCall::Status) => {
+                let depth = self.holder.is_some().into();
+                said.reply(id, LockTold::status(depth, self.line.len()));
             }
         }
     }

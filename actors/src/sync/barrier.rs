@@ -322,7 +322,13 @@ impl Primitive for Barrier {
     }
 
     fn withdraw(&mut self, id: CallId) {
-        drop(self.arrivals.remove(self.arrival_of(id)));
+        let gone = self.arrivals.remove(self.arrival_of(id));
+        if let Some(Party::HasActed(finish)) = gone
+            && finish.id() != id
+        {
+            // It took its turn back after it had finished it.
+            finish.reply(Err(Refusal::NotHeld));
+        }
         if self.action == Action::Runs(id) {
             // It was never told to, so the action has not begun.
             self.action = Action::NotBegun;

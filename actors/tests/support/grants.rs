@@ -29,16 +29,19 @@ impl Grants {
         let last = self.0.last();
         let grows = last.is_none_or(|(_, last)| fence > *last);
         assert!(grows, "{id:?} was granted fence {fence} after {last:?}");
-        let left = abandoned.map(|abandoned| {
-            assert_eq!(abandoned.holder, Peer::default());
-            let of = self.0.iter().find(|(_, told)| *told == abandoned.fence);
-            let (grant, _) = of.expect("a mark has the fence of a grant");
-            Left {
-                grant: *grant,
-                held: abandoned.held,
-            }
-        });
+        let left = abandoned.map(|abandoned| self.left(&abandoned));
         self.0.push((id, fence));
         left
+    }
+
+    /// Finds out whose hold a mark is about.
+    pub(crate) fn left(&self, abandoned: &Abandoned) -> Left {
+        assert_eq!(abandoned.holder, Peer::default());
+        let of = self.0.iter().find(|(_, told)| *told == abandoned.fence);
+        let (grant, _) = of.expect("a mark has the fence of a grant");
+        Left {
+            grant: *grant,
+            held: abandoned.held,
+        }
     }
 }

@@ -134,17 +134,21 @@ impl Schedule {
 
     fn draw_call(&mut self) -> Step {
         let place = self.random.random_range(0..CROWD);
-        let session = self.live.get(place).copied().unwrap_or_else(|| {
-            self.born += 1;
-            self.live.push(self.born);
-            self.born
-        });
+        let session = self.live.get(place).copied();
+        let session = session.unwrap_or_else(|| self.join());
         let timeout = match self.random.random_range(0..10) {
             0 => Some(Duration::ZERO),
             1..=3 => Some(TICK * self.random.random_range(1..=6)),
             _ => None,
         };
         Step::Call { session, timeout }
+    }
+
+    /// A session that was not there before.
+    pub(crate) fn join(&mut self) -> u64 {
+        self.born += 1;
+        self.live.push(self.born);
+        self.born
     }
 
     fn draw_withdrawal(&mut self) -> Step {

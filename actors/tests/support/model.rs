@@ -4,7 +4,7 @@
 //! code that it is compared with. Invariant: what the kind says in one step, and in which order,
 //! is what the reference says.
 
-use std::{fmt::Debug, time::Duration};
+use std::{collections::BTreeSet, fmt::Debug, time::Duration};
 
 use lockkeeper_actors::{Bench, CallId, Fault, Primitive};
 
@@ -19,9 +19,15 @@ pub(crate) trait Reference: Sized {
     type Told: Debug + PartialEq;
     /// What must be remembered of earlier answers to understand later ones.
     type Memory: Default;
+    /// Whether an answered call may hold something that its withdrawal gives back.
+    const HOLDS: bool = true;
 
     /// Makes a reference and an object of the same spec.
     fn make(schedule: &mut Schedule) -> (Self, Bench<Self::Kind>);
+    /// Calls that are made before the schedule begins, each with its session.
+    fn prelude(&self, _: &mut Schedule) -> Vec<(u64, Self::Call)> {
+        Vec::new()
+    }
     fn draw(&self, schedule: &mut Schedule) -> Self::Call;
     fn send(
         bench: &mut Bench<Self::Kind>,
@@ -76,7 +82,7 @@ impl<T> Said<'_, T> {
 
 /// Compares a kind with its reference over many schedules.
 pub(crate) fn agree<R: Reference>(test: &str, schedules: u64, must_occur: &[&'static str]) {
-    const ALWAYS: [&str; 13] = [
+    const ALWAYS: [&str; 12] = [
         "a call",
         "a call with a deadline",
         "a call that must not wait",
@@ -84,14 +90,14 @@ pub(crate) fn agree<R: Reference>(test: &str, schedules: u64, must_occur: &[&'st
         "a deadline that passes",
         "a deadline that was met",
         "a withdrawn waiter",
-        "a withdrawn holder",
         "a withdrawn call that is over",
         "a withdrawn call that was never made",
         "a hang-up",
         "a call after the removal",
         "a removal",
     ];
-    let must_occur: Vec<&str> = ALWAYS.iter().chain(must_occur).copied().collect();
+    let mut must_occur: Vec<&str> = ALWAYS.iter().chain(must_occur).copied().collect();
+    must_occur.extend(R::HOLDS.then_some("a withdrawn holder"));
     each_seed(test, schedules, &must_occur, |mut schedule, tally| {
         let (reference, bench) = R::make(&mut schedule);
         let mut pair = Pair {
@@ -101,7 +107,7 @@ pub(crate) fn agree<R: Reference>(test: &str, schedules: u64, must_occur: &[&'st
             sent: Vec::new(),
             deadlines: Vec::new(),
             memory: R::Memory::default(),
-            revoked: Vec::new(),
+            revoked: BTreeSet::new(),
             answered: 0,
             removed: false,
             now: Duration::ZERO,
@@ -115,11 +121,12 @@ struct Pair<R: Reference> {
     reference: R,
     bench: Bench<R::Kind>,
     schedule: Schedule,
+    /// In the order of their numbers.
     sent: Vec<(CallId, R::Call)>,
     /// Of calls that had to wait when they were made.
     deadlines: Vec<(Duration, CallId)>,
     memory: R::Memory,
-    revoked: Vec<CallId>,
+    revoked: BTreeSet<CallId>,
     /// How many answers were compared.
     answered: usize,
     removed: bool,
@@ -128,6 +135,11 @@ struct Pair<R: Reference> {
 
 impl<R: Reference> Pair<R> {
     fn run(&mut self, tally: &mut Tally) {
+        for (session, call) in self.reference.prelude(&mut self.schedule) {
+            self.step("the prelude", tally, |pair, said| {
+                pair.make(session, call, None, said);
+            });
+        }
         while let Some(step) = self.schedule.step() {
             self.take(step, tally);
         }
@@ -141,6 +153,32 @@ impl<R: Reference> Pair<R> {
     }
 
     fn take(&mut self, step: Step, tally: &mut Tally) {
+        self.schedule.tell(&step);
+        self.step(step, tally, |pair, said| match step {
+            Step::Call { session, timeout } => {
+                let call = pair.reference.draw(&mut pair.schedule);
+                pair.make(session, call, timeout, said);
+            }
+            Step::Withdraw(id) => pair.withdraw(id, said),
+            Step::HangUp(session) => {
+                said.tally.note("a hang-up");
+                pair.bench.hang_up(session);
+                if !pair.removed {
+                    pair.reference.hang_up(session, said);
+                }
+            }
+            Step::Advance(time) => pair.advance(time, said),
+            Step::Remove => pair.remove(said),
+        });
+    }
+
+    /// Does the same to both, and compares what they say.
+    fn step(
+        &mut self,
+        what: impl Debug,
+        tally: &mut Tally,
+        act: impl FnOnce(&mut Self, &mut Said<'_, R::Told>),
+    ) {
         let mut said = Said {
             now: self.now,
             tally,
@@ -148,35 +186,27 @@ impl<R: Reference> Pair<R> {
             revoked: Vec::new(),
             unordered: false,
         };
-        self.schedule.tell(&step);
-        match step {
-            Step::Call { session, timeout } => self.call(session, timeout, &mut said),
-            Step::Withdraw(id) => self.withdraw(id, &mut said),
-            Step::HangUp(session) => {
-                said.tally.note("a hang-up");
-                self.bench.hang_up(session);
-                if !self.removed {
-                    self.reference.hang_up(session, &mut said);
-                }
-            }
-            Step::Advance(time) => self.advance(time, &mut said),
-            Step::Remove => self.remove(&mut said),
-        }
+        act(self, &mut said);
         let Said {
             answers,
             revoked,
             unordered,
             ..
         } = said;
-        self.compare(step, answers, unordered);
+        self.compare(&what, answers, unordered);
         for grant in revoked {
             assert!(self.bench.is_revoked(grant), "{grant:?} was not revoked");
-            self.revoked.push(grant);
+            self.revoked.insert(grant);
         }
     }
 
-    fn call(&mut self, session: u64, timeout: Option<Duration>, said: &mut Said<'_, R::Told>) {
-        let call = self.reference.draw(&mut self.schedule);
+    fn make(
+        &mut self,
+        session: u64,
+        call: R::Call,
+        timeout: Option<Duration>,
+        said: &mut Said<'_, R::Told>,
+    ) {
         let id = R::send(&mut self.bench, session, &call, timeout);
         self.schedule.tell(&(id, &call));
         self.schedule.sent(id);
@@ -264,15 +294,15 @@ impl<R: Reference> Pair<R> {
 
     fn compare(
         &mut self,
-        step: Step,
+        step: &impl Debug,
         mut expected: Vec<(CallId, Result<R::Told, Fault>)>,
         unordered: bool,
     ) {
         let order = self.bench.order();
         let mut actual = Vec::new();
         for seq in order.iter().skip(self.answered) {
-            let of = self.sent.iter().rev().find(|(id, _)| id.seq() == *seq);
-            let (id, call) = of.expect("only calls are answered");
+            let place = self.sent.binary_search_by_key(seq, |(id, _)| id.seq());
+            let (id, call) = &self.sent[place.expect("only calls are answered")];
             let told = R::read(&self.bench, *id, call, &mut self.memory);
             actual.push((*id, told));
         }

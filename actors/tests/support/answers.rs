@@ -1,0 +1,12 @@
+//! How a reference reads what a kind has answered.
+
+use lockkeeper_actors::{Bench, CallId, Fault, Operation, Serve};
+
+/// The answer to a call that was answered.
+pub(crate) fn answer<P: Serve<O>, O: Operation>(
+    bench: &Bench<P>,
+    id: CallId,
+) -> Result<O::Reply, Fault> {
+    let told = bench.reply::<O>(id);
+    told.expect("only what was answered is read")
+}
