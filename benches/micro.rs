@@ -1,0 +1,311 @@
+//! What the parts of a call cost, each by itself: the codec, one turn of each primitive, the host
+//! as an actor, and a chunk of frames through a session.
+//!
+//!     cargo bench --bench micro
+//!
+//! Absolute times are those of one machine; compare two versions of the code on the same one.
+
+use std::{
+    cell::Cell,
+    hint::black_box,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    rc::Rc,
+    sync::{Arc, atomic::AtomicU64},
+    time::{Duration, Instant},
+};
+
+use criterion::{BatchSize, Criterion, Throughput};
+use lockkeeper::{
+    Manager,
+    actors::{
+        Bench, CallId, Fence, Operation, Operations, Primitive, Serve, SessionId,
+        codec::{self, Blob},
+        data::{Chunk, Finished, Next, Submit, TaskQueue},
+        sync::{
+            Acquire, AcquireAs, AcquireMany, Arrive, Barrier, Condition, Event, Lock, Notify,
+            ReentrantLock, Release, ReleasePermits, Semaphore, SemaphoreSpec, Set, Sleep,
+        },
+    },
+    block_on,
+};
+use lockkeeper_actors::{Host, Input, Inputs, Outcome, RawCall, Shell, Sink};
+use serde::Serialize;
+
+/// How many calls are in a chunk of frames, and in a batch of turns.
+const CALLS: u64 = 64;
+
+/// The session that calls.
+const SESSION: u64 = 1;
+
+/// The id of a call of that session.
+fn id(seq: u64) -> CallId {
+    CallId::new(SessionId::new(SESSION), seq)
+}
+
+fn encoding(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("codec");
+    let release = Release { grant: id(7) };
+    let mut buffer = Vec::new();
+    group.bench_function("encode a release into a buffer", |bencher| {
+        bencher.iter(|| {
+            buffer.clear();
+            codec::encode_into(&mut buffer, black_box(&release)).expect("it encodes");
+        });
+    });
+    let bytes = codec::encode(&release).expect("it encodes");
+    group.bench_function("decode a release", |bencher| {
+        bencher.iter(|| codec::decode::<Release>(black_box(&bytes)).expect("it decodes"));
+    });
+    group.bench_function("decode a fence", |bencher| {
+        let bytes = codec::encode(&1_u64).expect("it encodes");
+        bencher.iter(|| codec::decode::<Fence>(black_box(&bytes)).expect("it decodes"));
+    });
+}
+
+/// Times turns of a primitive that nobody has used, as many as there are calls in a batch.
+fn turns<P: Primitive>(
+    criterion: &mut Criterion,
+    name: &str,
+    spec: impl Fn() -> P::Spec,
+    mut turn: impl FnMut(&mut Bench<P>),
+) {
+    let mut group = criterion.benchmark_group("turns");
+    group.throughput(Throughput::Elements(CALLS));
+    group.bench_function(name, |bencher| {
+        bencher.iter_batched_ref(
+            || Bench::<P>::new(spec()).expect("the spec is allowed"),
+            |bench| (0..CALLS).for_each(|_| turn(bench)),
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+fn primitives(criterion: &mut Criterion) {
+    turns::<Lock>(
+        criterion,
+        "lock: acquire, release",
+        || (),
+        |bench| {
+            let grant = bench.call(SESSION, Acquire);
+            bench.call(SESSION, Release { grant });
+        },
+    );
+    turns::<ReentrantLock>(
+        criterion,
+        "reentrant lock: enter twice, leave twice",
+        || (),
+        |bench| {
+            let entries = [(); 2].map(|()| bench.call(SESSION, AcquireAs { owner: 1 }));
+            for grant in entries {
+                bench.call(SESSION, Release { grant });
+            }
+        },
+    );
+    turns::<Semaphore>(
+        criterion,
+        "semaphore: acquire, release",
+        || SemaphoreSpec { permits: 4 },
+        |bench| {
+            let grant = bench.call(SESSION, AcquireMany { permits: 1 });
+            bench.call(SESSION, ReleasePermits { grant, permits: 1 });
+        },
+    );
+    turns::<Event>(
+        criterion,
+        "event: set",
+        || (),
+        |bench| {
+            bench.call(SESSION, Set);
+        },
+    );
+    turns::<Condition>(
+        criterion,
+        "condition: sleep, notify, wake",
+        || (),
+        |bench| {
+            let (set, most) = (String::new(), Some(1));
+            let grant = bench.call(SESSION, Acquire);
+            let sleeper = bench.call(
+                SESSION,
+                Sleep {
+                    grant,
+                    set: set.clone(),
+                },
+            );
+            let grant = bench.call(SESSION, Acquire);
+            bench.call(SESSION, Notify { grant, set, most });
+            bench.call(SESSION, Release { grant });
+            bench.call(SESSION, Release { grant: sleeper });
+        },
+    );
+    turns::<Barrier>(
+        criterion,
+        "barrier of 2: arrive, arrive",
+        || 2.into(),
+        |bench| {
+            for _ in 0..2 {
+                bench.call(SESSION, Arrive { acts: false });
+            }
+        },
+    );
+    turns::<TaskQueue>(
+        criterion,
+        "task queue: submit, next, finished",
+        || (),
+        |bench| {
+            let chunk = Chunk {
+                task: "double".to_owned(),
+                arguments: Blob::from(vec![0, 0, 0, 1, 7]),
+            };
+            let job = bench.call(SESSION, Submit { chunk, retries: 0 });
+            let (finished, most) = (None, 1);
+            bench.call(SESSION, Next { finished, most });
+            let outcome = Ok(Blob::default());
+            bench.call(SESSION, Finished { job, outcome });
+        },
+    );
+}
+
+/// Counts answers.
+#[derive(Default)]
+struct Counter(Cell<u64>);
+
+impl Sink for Counter {
+    fn answer(&self, _: u64, _: &Outcome<'_>) {
+        self.0.set(self.0.get() + 1);
+    }
+
+    fn gone(&self, _: u32) {}
+}
+
+/// A call as a session passes it on.
+fn raw_call<P: Serve<O>, O: Operation>(id: CallId, operation: &O) -> Input {
+    let mut operations = Operations::<P>::default();
+    P::operations(&mut operations);
+    let place = operations.names().position(|name| name == O::NAME);
+    Input::Call(RawCall {
+        id,
+        operation: place
+            .and_then(|place| u32::try_from(place).ok())
+            .expect("it is listed"),
+        arguments: codec::encode(operation).expect("it encodes").into(),
+        timeout: None,
+    })
+}
+
+/// Messages to the actor of a lock, each with a release and the next acquire.
+fn host(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("host");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("lock: one message of a release and an acquire", |bencher| {
+        bencher.iter_custom(|times| actix_rt::System::new().block_on(exchange(times)));
+    });
+}
+
+async fn exchange(times: u64) -> Duration {
+    let shell = Shell::new(Arc::new(AtomicU64::new(1)));
+    let counter = Rc::new(Counter::default());
+    shell.join(SessionId::new(SESSION), counter.clone());
+    let mut operations = Operations::default();
+    Lock::operations(&mut operations);
+    let lock = Lock::create(()).expect("a lock needs nothing");
+    let mailbox = Host::new(lock, operations.into(), shell).launch();
+    mailbox.do_send(Inputs::One(raw_call::<Lock, _>(id(1), &Acquire)));
+    let begun = Instant::now();
+    for seq in 2..times + 2 {
+        let mut inputs = Inputs::One(raw_call::<Lock, _>(
+            id(seq),
+            &Release { grant: id(seq - 1) },
+        ));
+        inputs.push(raw_call::<Lock, _>(id(seq), &Acquire));
+        let _ = mailbox.send(inputs).await;
+    }
+    begun.elapsed()
+}
+
+/// A raw client, as PROTOCOL.md tells strangers to write one.
+struct Stranger {
+    socket: UnixStream,
+    bytes: Vec<u8>,
+}
+
+impl Stranger {
+    fn append(&mut self, frame: &impl Serialize) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; 4]);
+        codec::encode_into(&mut self.bytes, frame).expect("it encodes");
+        let length = u32::try_from(self.bytes.len() - start - 4).expect("a short frame");
+        self.bytes[start..start + 4].copy_from_slice(&length.to_be_bytes());
+    }
+
+    /// Writes all frames at once.
+    fn send(&mut self) {
+        self.socket
+            .write_all(&self.bytes)
+            .expect("the manager lives");
+        self.bytes.clear();
+    }
+
+    /// Reads so many frames and drops them, but for the last.
+    fn skip(&mut self, frames: u64) -> Vec<u8> {
+        let mut message = Vec::new();
+        for _ in 0..frames {
+            let mut header = [0; 4];
+            self.socket
+                .read_exact(&mut header)
+                .expect("the manager lives");
+            let length = usize::try_from(u32::from_be_bytes(header)).expect("a short frame");
+            message.resize(length, 0);
+            self.socket
+                .read_exact(&mut message)
+                .expect("the manager lives");
+        }
+        message
+    }
+}
+
+/// A chunk of calls in one write, each of a status; what comes back is read in one or a few.
+fn session(criterion: &mut Criterion) {
+    let manager = block_on(Manager::start()).expect("a manager starts");
+    let address = manager.address().to_string();
+    let socket = UnixStream::connect(address).expect("it is there");
+    let mut stranger = Stranger {
+        socket,
+        bytes: Vec::new(),
+    };
+    stranger.append(&(1, "lockkeeper", 1, std::process::id(), "micro", ""));
+    let spec = Blob::from(codec::encode(&()).expect("it encodes"));
+    stranger.append(&(2, 1, "lock", None::<&str>, spec));
+    stranger.send();
+    let opened = stranger.skip(2);
+    let (_, _, object, _, operations): (u8, u64, u32, String, Vec<String>) =
+        codec::decode(&opened).expect("it is opened");
+    let status = operations
+        .iter()
+        .position(|name| name == "status")
+        .expect("it is listed");
+    let no_arguments = Blob::from(codec::encode(&()).expect("it encodes"));
+    let mut seq = 1;
+    let mut group = criterion.benchmark_group("session");
+    group.throughput(Throughput::Elements(CALLS));
+    group.bench_function("a chunk of 64 calls of one object", |bencher| {
+        bencher.iter(|| {
+            for _ in 0..CALLS {
+                seq += 1;
+                stranger.append(&(3, seq, object, status, None::<u64>, &no_arguments));
+            }
+            stranger.send();
+            stranger.skip(CALLS)
+        });
+    });
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    encoding(&mut criterion);
+    primitives(&mut criterion);
+    host(&mut criterion);
+    session(&mut criterion);
+    criterion.final_summary();
+}
