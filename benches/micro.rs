@@ -8,7 +8,7 @@
 use std::{
     cell::Cell,
     hint::black_box,
-    io::{Read, Write},
+    io::{BufReader, Read, Write},
     os::unix::net::UnixStream,
     rc::Rc,
     sync::{Arc, atomic::AtomicU64},
@@ -226,7 +226,7 @@ async fn exchange(times: u64) -> Duration {
 
 /// A raw client, as PROTOCOL.md tells strangers to write one.
 struct Stranger {
-    socket: UnixStream,
+    socket: BufReader<UnixStream>,
     bytes: Vec<u8>,
 }
 
@@ -242,6 +242,7 @@ impl Stranger {
     /// Writes all frames at once.
     fn send(&mut self) {
         self.socket
+            .get_mut()
             .write_all(&self.bytes)
             .expect("the manager lives");
         self.bytes.clear();
@@ -269,7 +270,7 @@ impl Stranger {
 fn session(criterion: &mut Criterion) {
     let manager = block_on(Manager::start()).expect("a manager starts");
     let address = manager.address().to_string();
-    let socket = UnixStream::connect(address).expect("it is there");
+    let socket = BufReader::new(UnixStream::connect(address).expect("it is there"));
     let mut stranger = Stranger {
         socket,
         bytes: Vec::new(),

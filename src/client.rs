@@ -12,6 +12,7 @@ mod connect;
 mod grants;
 mod pending;
 mod reader;
+mod spin;
 mod state;
 
 use std::{
@@ -27,6 +28,7 @@ use tokio::{
     sync::{Notify, oneshot},
 };
 
+pub use self::spin::spin_for;
 pub(crate) use self::{
     connect::{background, keep_connections},
     state::Object,
@@ -34,6 +36,7 @@ pub(crate) use self::{
 use self::{
     pending::Pending,
     reader::{Listening, Reader},
+    spin::Spin,
     state::{Answer, News, State, Success},
 };
 use crate::{
@@ -53,6 +56,8 @@ pub(crate) struct Connection {
     readers: Mutex<Vec<(runtime::Id, Arc<Reader>)>>,
     /// How many there are to read for.
     audience: Arc<AtomicUsize>,
+    /// How often it was worth looking for an answer before sleeping.
+    spin: Spin,
     /// Told when grants are revoked, objects are gone, or the connection ends.
     changed: Notify,
 }
@@ -332,6 +337,13 @@ impl Connection {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             read => Poll::Ready(read),
         })
+    }
+
+    /// Hands out what there is in one read.
+    fn look_once(&self) {
+        if let Poll::Ready(Err(why)) = self.look() {
+            self.end(&why);
+        }
     }
 
     /// Whether the connection stands, after reading all that is there.

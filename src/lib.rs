@@ -73,6 +73,7 @@ mod task;
 mod wire;
 
 pub use address::Address;
+pub use client::spin_for;
 pub use error::{CallError, StartError};
 pub use limits::Limits;
 pub use lockkeeper_actors::{

@@ -45,6 +45,7 @@ const WORDS: &[(&str, &[&str], &str)] = &[
         &[
             "actors/src/deadlines.rs",
             "actors/src/shell.rs",
+            "src/client/spin.rs",
             "src/pool/stock.rs",
             "src/process.rs",
             "src/proxy/condition.rs",

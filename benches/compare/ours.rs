@@ -22,6 +22,8 @@ pub(crate) const STARTER: &str = "starter";
 // What its workers repeat. The peers know the same words, as far as they can do the same.
 /// Acquires and releases a lock of its own; the release is not waited for where there is a choice.
 pub(crate) const ALONE: &str = "alone";
+/// The same, each call looking for its answer for a moment before it sleeps.
+pub(crate) const SPINNING: &str = "spinning";
 /// The same, each release confirmed before the next cycle.
 pub(crate) const AWAITED: &str = "awaited";
 /// The same with a lock that all workers want, so that each grant is a handoff between processes.
@@ -44,6 +46,9 @@ const PERMITS: u32 = 4;
 
 /// How many cycles are under way at once when they are pipelined, each with a lock of its own.
 pub(crate) const OUTSTANDING: usize = 1024;
+
+/// How long those look for their answer that do so before they sleep.
+const SPIN: Duration = Duration::from_micros(20);
 
 /// So many cycles are made between two looks at the clock when they are pipelined.
 const BETWEEN_LOOKS: u64 = 16;
@@ -85,6 +90,10 @@ pub(crate) async fn client(address: &str, cycle: &str, workers: usize) -> Result
     let manager = Manager::connect(address).await?;
     match cycle {
         ALONE => repeat_cycles(manager.lock().await?).await,
+        SPINNING => {
+            lockkeeper::spin_for(SPIN);
+            repeat_cycles(manager.lock().await?).await
+        }
         AWAITED => {
             let lock = manager.lock().await?;
             party::repeat(async || {

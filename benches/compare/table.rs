@@ -40,6 +40,16 @@ pub(crate) const CONTESTS: &[Contest] = &[
         target: Target::Ratio(1.5),
     },
     Contest {
+        name: "lock, uncontended, with a spin of 20 us",
+        unit: "us a cycle",
+        contenders: &[
+            Contender::new(&FLOOR, "", 1),
+            Contender::new(&CLIENTS, ours::SPINNING, 1),
+        ],
+        reads: Reads::Times,
+        target: Target::None,
+    },
+    Contest {
         name: "lock, uncontended, release awaited",
         unit: "us a cycle",
         contenders: &[

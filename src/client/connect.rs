@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::bytes::Bytes;
 
-use super::{CHUNK_BYTES, Connection, GATHERING, Receiver, lock};
+use super::{CHUNK_BYTES, Connection, GATHERING, Receiver, lock, spin::Spin};
 use crate::{
     Address, CallError,
     address::own_uid,
@@ -153,6 +153,7 @@ impl Connection {
             inbox: Mutex::new(receiver),
             readers: Mutex::default(),
             audience: Arc::default(),
+            spin: Spin::default(),
             changed: Notify::new(),
         }))
     }

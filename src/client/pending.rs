@@ -39,6 +39,10 @@ impl Pending {
         let Some(receiver) = receiver.as_mut() else {
             return Err(wrong_answer());
         };
+        let found = connection.spin.look(|| {
+            connection.look_once();
+            receiver.try_recv().ok()
+        });
         let answer = poll_fn(|task| {
             if let Ok(answer) = receiver.try_recv() {
                 return Poll::Ready(Ok(answer));
@@ -54,9 +58,12 @@ impl Pending {
             let _ended = connection.poll_drain(reader);
             receiver.poll_unpin(task)
         });
-        let answer = answer
-            .await
-            .unwrap_or_else(|_| Err(CallError::Protocol("the call was forgotten".to_owned())));
+        let answer = match found {
+            Some(answer) => answer,
+            None => answer
+                .await
+                .unwrap_or_else(|_| Err(CallError::Protocol("the call was forgotten".to_owned()))),
+        };
         if answer.is_err() {
             // There is nothing to undo.
             self.disarm();
