@@ -7,6 +7,8 @@
 mod arbiter;
 #[path = "support/fragile.rs"]
 mod fragile;
+#[path = "host/scale.rs"]
+mod scale;
 
 use std::time::Duration;
 
