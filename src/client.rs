@@ -130,6 +130,11 @@ impl Connection {
         lock(&self.state).ended.clone()
     }
 
+    /// Whether the socket has taken all that was written so far.
+    pub(crate) fn has_sent_all(&self) -> bool {
+        lock(&self.state).unsent() == 0
+    }
+
     /// Opens an object: a new one without a name, or the one of that name, which is made if there
     /// is a spec.
     pub(crate) async fn open(

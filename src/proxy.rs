@@ -290,6 +290,12 @@ impl<P: Primitive> Proxy<P> {
         }));
     }
 
+    /// Whether the system has taken all that was cast and called so far.
+    pub(crate) fn has_sent_all(&self) -> bool {
+        let bound = self.bound.get();
+        bound.is_some_and(|bound| bound.connection.has_sent_all())
+    }
+
     /// The object as this process's connection knows it, opened on first use.
     pub(crate) async fn bound(&self) -> Result<&Arc<Bound>, CallError> {
         if let Some(bound) = self.bound.get() {

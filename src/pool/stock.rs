@@ -17,7 +17,7 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use lockkeeper_actors::data::{Finished, HandBack, Job, Next, TaskQueue};
+use lockkeeper_actors::data::{CountTasks, Finished, HandBack, Job, Next, TaskQueue};
 use tokio::sync::Notify;
 
 use crate::{CallError, Proxy, client::background};
@@ -107,14 +107,14 @@ impl Stock {
     ) -> Result<Option<Job>, CallError> {
         let (next, more) = self.take();
         if let Some(job) = next {
-            self.report(finished);
+            self.report(finished).await?;
             return Ok(Some(job));
         }
         pace.is_done();
         let mut jobs = Vec::new();
         let mut finished = finished;
         if let Some(more) = more {
-            self.report(finished.take());
+            self.report(finished.take()).await?;
             jobs = more.await?.unwrap_or_default();
         }
         if jobs.is_empty() {
@@ -143,11 +143,16 @@ impl Stock {
         (None, state.more.take())
     }
 
-    /// Reports a job before another is begun.
-    fn report(&self, finished: Option<Finished>) {
+    /// Reports a job before another is begun. What the socket has taken reaches the queue, whatever
+    /// becomes of this process; while it is full, an answer tells that it has.
+    async fn report(&self, finished: Option<Finished>) -> Result<(), CallError> {
         if let Some(finished) = finished {
             self.queue.cast(finished);
+            if !self.queue.has_sent_all() {
+                self.queue.call(CountTasks).await?;
+            }
         }
+        Ok(())
     }
 
     /// Puts jobs in, and asks for those that come after.
