@@ -30,7 +30,9 @@ use crate::{CallError, wire};
 /// A piece of work that a process of a pool does: its fields are the arguments.
 ///
 /// Registered by `program().task::<T>()`. The fields may hold proxies: the worker uses the same
-/// hosted objects. See the [crate's example](crate).
+/// hosted objects. Bytes travel as one piece in a `String` or with the crate `serde_bytes`; a plain
+/// `Vec<u8>` is a list of numbers to serde, and several times as slow. See the [crate's
+/// example](crate).
 pub trait Task: Serialize + DeserializeOwned + Send + 'static {
     /// The name on the wire: unique within the program.
     const NAME: &'static str;

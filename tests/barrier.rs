@@ -329,7 +329,7 @@ fn killed_party_breaks_the_barrier_or_takes_its_arrival_back() {
 }
 
 #[test]
-fn stopped_party_is_waited_for() {
+fn stopped_party_that_has_arrived_is_counted_and_hears_of_it_later() {
     run(async {
         let (_manager, barrier) = manager_and_barrier(2).await;
         let mut stopped = Part::start("party", &barrier);

@@ -620,6 +620,18 @@ mod tests {
         for id in [waiting, late] {
             assert_eq!(passed(&bench, id), Some(Err(Breach::Aborted)));
         }
+        bench.call(3, Reset);
+        let pair = [1, 2].map(|session| arrive(&mut bench, session));
+        assert_eq!(passed(&bench, pair[1]), Some(Ok((1, true, 0))));
+    }
+
+    #[test]
+    fn abort_of_a_broken_barrier_is_what_broke_it_then() {
+        let mut bench = bench(2);
+        bench.call_timeout(1, Arrive { acts: false }, Duration::ZERO);
+        assert_eq!(status(&mut bench).broken, Some(Breach::TimedOut));
+        bench.call(3, Abort);
+        assert_eq!(status(&mut bench).broken, Some(Breach::Aborted));
     }
 
     #[test]
