@@ -7,6 +7,7 @@
 
 mod errands;
 mod hello;
+mod objects;
 mod outgoing;
 
 use std::{
@@ -21,13 +22,13 @@ use std::{
 
 use actix::Addr;
 use lockkeeper_actors::{
-    CallId, Fault, Input, Inputs, Mailbox, Peer, RawCall, SessionId, Shell, Sink,
+    CallId, Fault, Input, Inputs, Peer, RawCall, SessionId, Shell, Sink,
     codec::{self, BlobRef},
 };
 use tokio::time;
 use tokio_util::bytes::Bytes;
 
-use self::{errands::Errand, hello::hello, outgoing::Outgoing};
+use self::{errands::Errand, hello::hello, objects::Objects, outgoing::Outgoing};
 use crate::{
     Limits,
     supervisor::{Open, Remove, Supervisor},
@@ -147,21 +148,13 @@ struct Session {
     inbox: Inbox,
     outgoing: Rc<Outgoing>,
     context: Rc<Context>,
-    /// What the client has opened, by its number for it. Empty where the object is no more.
-    objects: Vec<Option<Object>>,
+    /// What the client has opened, by its number for it.
+    objects: Objects,
     /// The client's number of each object, by the supervisor's.
     numbers: HashMap<u64, u32>,
     /// The objects that this chunk has inputs for, and the inputs.
-    touched: Vec<(usize, Inputs)>,
+    touched: Vec<(u32, Inputs)>,
     last_seq: u64,
-}
-
-struct Object {
-    /// The supervisor's number.
-    id: u64,
-    mailbox: Mailbox,
-    /// Where among those touched its inputs are.
-    touched: Option<u32>,
 }
 
 impl Session {
@@ -180,7 +173,7 @@ impl Session {
             inbox,
             outgoing,
             context,
-            objects: Vec::new(),
+            objects: Objects::default(),
             numbers: HashMap::new(),
             touched: Vec::new(),
             last_seq: 0,
@@ -355,18 +348,13 @@ impl Session {
 
     /// Keeps an input until the chunk is through.
     fn push(&mut self, number: u32, input: Input) -> Result<(), Fault> {
-        let place = usize::try_from(number).unwrap_or(usize::MAX);
-        let object = match self.objects.get_mut(place) {
-            Some(Some(object)) => object,
-            Some(None) => return Err(Fault::Gone),
-            None => return Err(Fault::UnknownObject(format!("number {number}"))),
-        };
+        let object = self.objects.get_mut(number)?;
         let touched = object.touched.and_then(|at| usize::try_from(at).ok());
         match touched.and_then(|at| self.touched.get_mut(at)) {
             Some((_, inputs)) => inputs.push(input),
             None => {
                 object.touched = u32::try_from(self.touched.len()).ok();
-                self.touched.push((place, Inputs::One(input)));
+                self.touched.push((number, Inputs::One(input)));
             }
         }
         Ok(())
@@ -375,8 +363,7 @@ impl Session {
     /// Lets go of the objects that are no more, and with them of their hosts.
     fn clear_gone(&mut self) {
         for number in self.outgoing.gone.take() {
-            let place = usize::try_from(number).unwrap_or(usize::MAX);
-            if let Some(object) = self.objects.get_mut(place).and_then(Option::take) {
+            if let Some(object) = self.objects.remove(number) {
                 self.numbers.remove(&object.id);
             }
         }
@@ -384,8 +371,8 @@ impl Session {
 
     /// Sends what was kept, one message a mailbox.
     fn deliver(&mut self) {
-        for (place, inputs) in self.touched.drain(..) {
-            if let Some(Some(object)) = self.objects.get_mut(place) {
+        for (number, inputs) in self.touched.drain(..) {
+            if let Ok(object) = self.objects.get_mut(number) {
                 object.touched = None;
                 object.mailbox.do_send(inputs);
             }
@@ -396,7 +383,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.context.shell.leave(self.id);
-        for object in self.objects.iter().flatten() {
+        for object in self.objects.iter() {
             object
                 .mailbox
                 .do_send(Inputs::One(Input::HangUp(self.id, Arc::clone(&self.peer))));

@@ -4,7 +4,7 @@
 
 use lockkeeper_actors::{Fault, Input, Inputs, codec::BlobRef};
 
-use super::{Object, Session};
+use super::{Session, objects::Object};
 use crate::{
     supervisor::{Open, Opened, Remove},
     wire::Response,
@@ -54,13 +54,15 @@ impl Session {
         let number = match self.numbers.get(&id) {
             Some(number) => *number,
             None => {
-                let number = u32::try_from(self.objects.len()).unwrap_or(u32::MAX);
-                mailbox.do_send(Inputs::One(Input::Open(self.id, number)));
-                self.objects.push(Some(Object {
+                let number = self.objects.push(Object {
                     id,
                     mailbox,
                     touched: None,
-                }));
+                });
+                if let Ok(object) = self.objects.get_mut(number) {
+                    let open = Input::Open(self.id, number);
+                    object.mailbox.do_send(Inputs::One(open));
+                }
                 self.numbers.insert(id, number);
                 number
             }

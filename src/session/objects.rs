@@ -1,0 +1,131 @@
+//! What a client has opened, by the numbers that it knows them by.
+//!
+//! Numbers count up and are never used again, since frames with an old one may be on their way. So
+//! objects stand in pages, and a page whose objects are all gone takes next to nothing: a session that
+//! opens and removes objects for years does not grow by them.
+
+use lockkeeper_actors::{Fault, Mailbox};
+
+/// How many objects are in a page.
+const PAGE: usize = 64;
+
+/// An object that a client has opened.
+pub(super) struct Object {
+    /// The supervisor's number.
+    pub(super) id: u64,
+    pub(super) mailbox: Mailbox,
+    /// Where among those touched its inputs are.
+    pub(super) touched: Option<u32>,
+}
+
+/// The objects of a session.
+#[derive(Default)]
+pub(super) struct Objects {
+    pages: Vec<Page>,
+    /// The number of the next one.
+    next: u32,
+}
+
+/// Objects of consecutive numbers. Empty where an object is no more, and altogether once all are.
+#[derive(Default)]
+struct Page {
+    slots: Vec<Option<Object>>,
+    live: usize,
+}
+
+/// The page of a number, and the place in it.
+fn place(number: u32) -> (usize, usize) {
+    let number = usize::try_from(number).unwrap_or(usize::MAX);
+    (number / PAGE, number % PAGE)
+}
+
+impl Objects {
+    /// Gives an object its number.
+    pub(super) fn push(&mut self, object: Object) -> u32 {
+        let number = self.next;
+        self.next = number.saturating_add(1);
+        let (page, _) = place(number);
+        if page >= self.pages.len() {
+            self.pages.push(Page::default());
+        }
+        if let Some(page) = self.pages.get_mut(page) {
+            page.slots.push(Some(object));
+            page.live += 1;
+        }
+        number
+    }
+
+    /// The object of a number.
+    pub(super) fn get_mut(&mut self, number: u32) -> Result<&mut Object, Fault> {
+        if number >= self.next {
+            return Err(Fault::UnknownObject(format!("number {number}")));
+        }
+        let (page, slot) = place(number);
+        let page = self.pages.get_mut(page);
+        let slot = page.and_then(|page| page.slots.get_mut(slot));
+        slot.and_then(Option::as_mut).ok_or(Fault::Gone)
+    }
+
+    /// Lets go of an object that is no more.
+    pub(super) fn remove(&mut self, number: u32) -> Option<Object> {
+        let (page, slot) = place(number);
+        let page = self.pages.get_mut(page)?;
+        let object = page.slots.get_mut(slot)?.take()?;
+        page.live -= 1;
+        if page.live == 0 && page.slots.len() == PAGE {
+            page.slots = Vec::new();
+        }
+        Some(object)
+    }
+
+    /// All that are there.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Object> {
+        self.pages
+            .iter()
+            .flat_map(|page| page.slots.iter().flatten())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, atomic::AtomicU64};
+
+    use lockkeeper_actors::{Host, Operations, Primitive, Shell, sync::Lock};
+
+    use super::*;
+
+    fn object(id: u64) -> Object {
+        let shell = Shell::new(Arc::new(AtomicU64::new(1)));
+        let lock = Lock::create(()).expect("a lock needs nothing");
+        Object {
+            id,
+            mailbox: Host::new(lock, Operations::default().into(), shell).launch(),
+            touched: None,
+        }
+    }
+
+    #[actix_rt::test]
+    async fn numbers_are_never_used_again_and_what_is_gone_takes_no_room() {
+        let mut objects = Objects::default();
+        for id in 0..1000 {
+            let number = objects.push(object(id));
+            assert_eq!(u64::from(number), id);
+            // A few stay.
+            if id % 300 != 0 {
+                assert_eq!(objects.remove(number).map(|object| object.id), Some(id));
+                assert!(objects.remove(number).is_none());
+                assert!(matches!(objects.get_mut(number), Err(Fault::Gone)));
+            }
+        }
+        let ids: Vec<u64> = objects.iter().map(|object| object.id).collect();
+        assert_eq!(ids, [0, 300, 600, 900]);
+        assert_eq!(objects.get_mut(600).map(|object| object.id), Ok(600));
+        let unknown = objects.get_mut(1000).err();
+        assert_eq!(
+            unknown,
+            Some(Fault::UnknownObject("number 1000".to_owned()))
+        );
+        let slots: usize = objects.pages.iter().map(|page| page.slots.capacity()).sum();
+        assert!(slots <= 5 * PAGE, "{slots} slots for 4 objects");
+    }
+}
