@@ -117,9 +117,10 @@ impl Stock {
             self.report(finished.take()).await?;
             jobs = more.await?.unwrap_or_default();
         }
-        if jobs.is_empty() {
+        // None are given while the queue has yet to learn that some were handed back.
+        while jobs.is_empty() {
             let next = Next {
-                finished,
+                finished: finished.take(),
                 most: pace.most,
             };
             let Some(given) = self.queue.call(next).await? else {
