@@ -247,6 +247,31 @@ impl Pool {
     /// Runs tasks as the stream is polled and yields their outcomes in order. Takes from `tasks` at
     /// most 256 a worker ahead, or 16 MiB of arguments, but always four chunks a worker.
     /// Python: `pool.imap(f, args)`.
+    ///
+    /// A stream is read with the methods of the crate `futures`:
+    ///
+    /// ```no_run
+    /// # use lockkeeper::{Plain, PlainTask, Pool};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Serialize, Deserialize)]
+    /// # struct Square(u64);
+    /// # impl PlainTask for Square {
+    /// #     const NAME: &'static str = "square";
+    /// #     type Output = u64;
+    /// #     fn run(self) -> u64 { self.0 * self.0 }
+    /// # }
+    /// use futures::StreamExt;
+    ///
+    /// # async fn sum(pool: Pool) -> Result<u64, lockkeeper::TaskError> {
+    /// let mut squares = pool.imap((1..).map(|number| Plain(Square(number))));
+    /// let mut sum = 0;
+    /// while let Some(square) = squares.next().await {
+    ///     sum += square?;
+    ///     # if sum > 100 { break }
+    /// }
+    /// # Ok(sum)
+    /// # }
+    /// ```
     pub fn imap<T, I>(
         &self,
         tasks: I,

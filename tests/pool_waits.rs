@@ -5,8 +5,8 @@ mod support;
 use std::{convert::Infallible, future::Future, time::Duration};
 
 use lockkeeper::{
-    ActionError, Barrier, BoundedSemaphore, CallError, Condition, Event, Lock, Manager, Plain,
-    PlainTask, Pool, ReentrantLock, Semaphore, Task, Wake,
+    Barrier, BoundedSemaphore, CallError, Condition, Event, Lock, Manager, Plain, PlainTask, Pool,
+    ReentrantLock, Semaphore, Task, Wake,
 };
 use serde::{Deserialize, Serialize};
 
@@ -64,11 +64,8 @@ impl Task for Awaits {
         assert_eq!(time.1, Wake::TimedOut);
         drop(time);
         let act = async || Ok::<(), Infallible>(());
-        match scene.barrier.wait_with(act).await {
-            Ok(_) => Ok(set),
-            Err(ActionError::Call(error)) => Err(error),
-            Err(ActionError::Failed(never)) => match never {},
-        }
+        scene.barrier.wait_with(act).await?;
+        Ok(set)
     }
 }
 
@@ -96,11 +93,10 @@ impl PlainTask for Blocks {
         assert_eq!(time.1, Wake::TimedOut);
         drop(time);
         let act = || Ok::<(), Infallible>(());
-        match scene.barrier.blocking_wait_with_timeout(Duration::MAX, act) {
-            Ok(_) => Ok(set),
-            Err(ActionError::Call(error)) => Err(error),
-            Err(ActionError::Failed(never)) => match never {},
-        }
+        scene
+            .barrier
+            .blocking_wait_with_timeout(Duration::MAX, act)?;
+        Ok(set)
     }
 }
 

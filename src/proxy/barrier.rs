@@ -1,6 +1,6 @@
 //! The proxy of a hosted barrier: how to wait at it, with an action or without.
 
-use std::{error::Error, fmt, future::Future, time::Duration};
+use std::{convert::Infallible, error::Error, fmt, future::Future, time::Duration};
 
 use lockkeeper_actors::sync::{
     self, Abort, Arrival, Arrive, BarrierStatus, CountArrivals, Fail, Finish, Passed, Reset,
@@ -351,6 +351,16 @@ pub enum ActionError<E> {
 impl<E> From<CallError> for ActionError<E> {
     fn from(error: CallError) -> Self {
         Self::Call(error)
+    }
+}
+
+impl From<ActionError<Infallible>> for CallError {
+    /// Of an action that cannot fail, only the call can.
+    fn from(error: ActionError<Infallible>) -> Self {
+        match error {
+            ActionError::Call(error) => error,
+            ActionError::Failed(never) => match never {},
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The guard of every kind with one holder at a time, and the ticket that it can be handed on as.
 
-use std::future::Future;
+use std::{fmt, future::Future};
 
 use lockkeeper_actors::{
     Abandoned, CallId, Fence,
@@ -15,7 +15,6 @@ use crate::CallError;
 ///
 /// The guard of each kind with one holder at a time: [`LockGuard`](crate::LockGuard),
 /// [`ReentrantGuard`](crate::ReentrantGuard) and [`ConditionGuard`](crate::ConditionGuard).
-#[derive(Debug)]
 #[must_use = "a guard that is dropped releases the lock: bind it, as in `let _guard = ..`"]
 pub struct Guard<P: LockKind> {
     pub(super) hold: Hold,
@@ -138,6 +137,16 @@ impl<P: LockKind> Guard<P> {
     pub(super) fn replaced_by(mut self, hold: Hold, granted: Granted) -> Self {
         self.is_over = true;
         Self::new(hold, granted, self.owner.clone())
+    }
+}
+
+impl<P: LockKind> fmt::Debug for Guard<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard")
+            .field("kind", &P::KIND)
+            .field("fence", &self.fence)
+            .field("abandoned", &self.abandoned)
+            .finish_non_exhaustive()
     }
 }
 
