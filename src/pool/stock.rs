@@ -118,7 +118,12 @@ impl Stock {
             jobs = more.await?.unwrap_or_default();
         }
         // None are given while the queue has yet to learn that some were handed back.
-        while jobs.is_empty() {
+        loop {
+            let given = jobs.len();
+            if let Some(job) = self.fill(jobs, pace.most) {
+                pace.is_given(given);
+                return Ok(Some(job));
+            }
             let next = Next {
                 finished: finished.take(),
                 most: pace.most,
@@ -128,9 +133,6 @@ impl Stock {
             };
             jobs = given;
         }
-        pace.is_given(jobs.len());
-        self.fill(jobs, pace.most);
-        Ok(self.take().0)
     }
 
     /// Takes the next job; without one the call for those that come after.
@@ -156,10 +158,14 @@ impl Stock {
         Ok(())
     }
 
-    /// Puts jobs in, and asks for those that come after.
-    fn fill(&self, jobs: Vec<Job>, most: u32) {
+    /// Begins the first of some jobs, puts the others in, and asks for those that come after; in one
+    /// step, lest the first be handed back.
+    fn fill(&self, jobs: Vec<Job>, most: u32) -> Option<Job> {
+        let mut jobs = VecDeque::from(jobs);
+        let first = jobs.pop_front()?;
         let mut state = self.lock();
-        state.jobs = jobs.into();
+        state.begun += 1;
+        state.jobs = jobs;
         if most > 1 {
             let (queue, finished) = (self.queue.clone(), None);
             let mut more = async move { queue.call(Next { finished, most }).await }.boxed();
@@ -170,10 +176,11 @@ impl Stock {
                 Poll::Pending => more,
             });
         }
-        let is_all = state.jobs.len() <= 1 && state.more.is_none();
-        if !is_all && !mem::replace(&mut state.is_watched, true) {
+        let is_filled = !state.jobs.is_empty() || state.more.is_some();
+        if is_filled && !mem::replace(&mut state.is_watched, true) {
             self.filled.notify_one();
         }
+        Some(first)
     }
 
     /// Hands back all that is not begun.
@@ -193,11 +200,18 @@ impl Stock {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many jobs were begun, and whether anything lies here.
-    fn progress(&self) -> (u64, bool) {
-        let state = self.lock();
-        let is_filled = !state.jobs.is_empty() || state.more.is_some();
-        (state.begun, is_filled)
+    /// Hands all back if no job was begun since the count was `last`. Tells the count while there is
+    /// something to look after.
+    fn look(&self, last: Option<u64>) -> Option<u64> {
+        let mut state = self.lock();
+        if last != Some(state.begun) {
+            return Some(state.begun);
+        }
+        // Whoever fills it from now on calls for another look.
+        state.is_watched = false;
+        drop(state);
+        self.hand_back();
+        None
     }
 }
 
@@ -205,18 +219,13 @@ impl Stock {
 async fn watch(stock: Arc<Stock>) {
     loop {
         stock.filled.notified().await;
-        let mut last = None;
+        let mut begun = None;
         loop {
-            let (begun, is_filled) = stock.progress();
-            if last == Some(begun) {
-                if is_filled {
-                    stock.hand_back();
-                }
+            begun = stock.look(begun);
+            if begun.is_none() {
                 break;
             }
-            last = Some(begun);
             tokio::time::sleep(PATIENCE).await;
         }
-        stock.lock().is_watched = false;
     }
 }
