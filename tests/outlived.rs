@@ -6,13 +6,15 @@ mod family;
 mod signals;
 mod support;
 
-use std::{future::Future, thread, time::Duration};
+use std::{future::Future, pin::pin, thread, time::Duration};
 
 use family::child;
 use futures::FutureExt;
 use lockkeeper::{
-    CallError, ConditionGuard, Limits, LockGuard, Manager, Permit, ReentrantGuard, block_on,
+    Call, CallError, ConditionGuard, Limits, LockGuard, Manager, Operation, Operations, Permit,
+    Primitive, ReentrantGuard, Refusal, Serve, block_on,
 };
+use serde::{Deserialize, Serialize};
 use signals::kill;
 use tokio::{runtime::Builder, time::timeout};
 
@@ -31,6 +33,39 @@ fn run<F: Future>(test: F) -> F::Output {
 #[test]
 fn children() {
     program();
+}
+
+/// A kind that answers with as many bytes as are asked for.
+struct Flood;
+
+/// Asks for them.
+#[derive(Serialize, Deserialize)]
+struct Pour {
+    bytes: usize,
+}
+
+impl Operation for Pour {
+    const NAME: &'static str = "pour";
+    type Reply = String;
+}
+
+impl Primitive for Flood {
+    const KIND: &'static str = "flood";
+    type Spec = ();
+
+    fn create((): ()) -> Result<Self, Refusal> {
+        Ok(Self)
+    }
+
+    fn operations(operations: &mut Operations<Self>) {
+        operations.on::<Pour>();
+    }
+}
+
+impl Serve<Pour> for Flood {
+    fn serve(&mut self, Pour { bytes }: Pour, call: Call<String>) {
+        call.reply("x".repeat(bytes));
+    }
 }
 
 /// One of each kind of guard.
@@ -178,18 +213,13 @@ fn guards_whose_session_the_manager_ends_are_lost_and_the_next_in_line_are_let_i
         unread_bytes: 0,
         ..Limits::default()
     };
-    let manager = Manager::builder().limits(limits).start();
-    let manager = block_on(manager).unwrap();
+    let manager = Manager::builder().limits(limits).register::<Flood>();
+    let manager = block_on(manager.start()).unwrap();
     let guards = block_on(Guards::take(&manager));
-    let lock = block_on(manager.named(&guards.names[0]).lock()).unwrap();
-    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        // They are sent when they are polled, and nobody reads before this task waits.
-        let mut calls: Vec<_> = (0..40_000).map(|_| lock.status().boxed()).collect();
-        for call in &mut calls {
-            let _ = call.now_or_never();
-        }
-    });
+    let flood = block_on(manager.open::<Flood>(())).unwrap();
+    // The answer is far above what a socket takes, so some of it stays unread for a moment.
+    let mut answer = pin!(flood.call(Pour { bytes: 32 << 20 }));
+    assert!(answer.as_mut().now_or_never().is_none());
     block_on(guards.are_lost());
     let anew = block_on(Manager::connect(manager.address().clone())).unwrap();
     let lock = block_on(anew.named(&guards.names[0]).lock()).unwrap();
