@@ -160,6 +160,8 @@ impl fmt::Display for Fence {
 #[must_use = "a call that is dropped is answered with a fault"]
 pub struct Call<R> {
     id: CallId,
+    /// When it came, in nanoseconds from the manager's start: half as wide as a `Duration`.
+    since: u64,
     /// Empty once the call was answered.
     outbox: Option<Outbox>,
     reply: PhantomData<fn(R)>,
@@ -179,6 +181,12 @@ impl<R> Call<R> {
     #[must_use]
     pub const fn id(&self) -> CallId {
         self.id
+    }
+
+    /// When the call came, counted from the manager's start.
+    #[must_use]
+    pub const fn since(&self) -> Duration {
+        Duration::from_nanos(self.since)
     }
 
     /// Answers the caller with a fault of the call.
@@ -322,6 +330,7 @@ impl Outbox {
     pub(crate) fn call<R>(&self, id: CallId) -> Call<R> {
         Call {
             id,
+            since: u64::try_from(self.now().as_nanos()).unwrap_or(u64::MAX),
             outbox: Some(self.clone()),
             reply: PhantomData,
         }

@@ -8,6 +8,7 @@
 //! | [`Primitive`], [`Operation`], [`Serve`] | what a kind is | nothing else |
 //! | [`Call`], [`CallId`], [`Outbox`] | one call and its answer, the pure side | codec |
 //! | [`Operations`] | number on the wire to typed call | primitive, call, codec |
+//! | [`Survey`] | who holds and who waits, as a kind tells it | call ids |
 //! | [`WaitQueue`], `Index` | parked calls in order, and how one is found | call ids |
 //! | [`sync`], [`data`] | the built-in kinds, pure state machines | all of the above |
 //! | `Host`, `Input`, `Mailbox`, `Shell` | the actor round a primitive | all of the above |
@@ -30,6 +31,7 @@ mod index;
 mod operations;
 mod primitive;
 mod shell;
+mod survey;
 pub mod sync;
 mod wait_queue;
 
@@ -40,6 +42,7 @@ pub use host::HangUp;
 pub use operations::Operations;
 pub use primitive::{Operation, Primitive, Serve};
 pub use shell::{Abandoned, Peer};
+pub use survey::{Holding, Part, Survey, Waiting};
 pub use wait_queue::WaitQueue;
 
 // What a manager runs the kinds with. It is public for `lockkeeper` alone and may change with it; a

@@ -5,7 +5,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Call, CallId, HangUp, Operations, Refusal};
+use crate::{Call, CallId, HangUp, Operations, Refusal, Survey};
 
 /// A request that a primitive answers, with the type of its answer.
 ///
@@ -61,6 +61,11 @@ pub trait Primitive: Sized + Unpin + 'static {
     /// Gives back all that an ended session holds, after forgetting all that it waits for.
     fn hang_up(&mut self, session: &HangUp) {
         let _ = session;
+    }
+
+    /// Tells who holds the object and who waits for it. Asked seldom, so it may look at each of them.
+    fn survey(&self) -> Survey {
+        Survey::default()
     }
 }
 

@@ -1,0 +1,59 @@
+//! What a kind tells of an object at one moment: who holds it and who waits for it, in order.
+//!
+//! It is what `inspect` shows and what the search for deadlocks looks at. Pure data: a survey knows
+//! neither names nor peers, which the manager adds, and is only made when somebody asks.
+
+use std::time::Duration;
+
+use crate::{CallId, Fence};
+
+/// What a kind tells of an object: one part, or one for each key of a keyed kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// The state in a few words, such as `2 of 4 permits free`.
+    pub state: String,
+    /// What can be held of it.
+    pub parts: Vec<Part>,
+}
+
+/// Something that is held and waited for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// Which one, where an object has several: the key of a keyed lock.
+    pub key: Option<String>,
+    /// How many units there are in all: 1 for a lock, the permits of a semaphore. `None` where
+    /// nobody holds what is waited for, as at an event.
+    pub units: Option<u64>,
+    /// Who holds units.
+    pub holders: Vec<Holding>,
+    /// Who waits for units, in the order in which they will be granted.
+    pub waiters: Vec<Waiting>,
+}
+
+/// A call that was granted units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// The call that was granted.
+    pub call: CallId,
+    /// How many units it holds. A writer holds all.
+    pub units: u64,
+    /// How it holds them, such as `read`; nothing where there is one way only.
+    pub mode: &'static str,
+    /// Since when, counted from the manager's start.
+    pub since: Duration,
+    /// The token of the grant, where the kind draws one.
+    pub fence: Option<Fence>,
+}
+
+/// A call that waits for units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The call.
+    pub call: CallId,
+    /// How many units it wants.
+    pub units: u64,
+    /// How it wants them, or what it waits for.
+    pub mode: &'static str,
+    /// Since when, counted from the manager's start: see [`Call::since`](crate::Call::since).
+    pub since: Duration,
+}
