@@ -18,15 +18,12 @@ mod state;
 use std::{
     fmt, io, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
-    task::{Poll, ready},
+    task::{Poll, Waker, ready},
     time::Duration,
 };
 
 use lockkeeper_actors::{CallId, Fault, SessionId, codec::BlobRef};
-use tokio::{
-    runtime,
-    sync::{Notify, oneshot},
-};
+use tokio::{runtime, sync::Notify};
 
 pub use self::spin::spin_for;
 pub(crate) use self::{
@@ -37,7 +34,7 @@ use self::{
     pending::Pending,
     reader::{Listening, Reader},
     spin::Spin,
-    state::{Answer, News, State, Success},
+    state::{Answer, InFlight, News, State, Success},
 };
 use crate::{
     Address, CallError,
@@ -228,21 +225,20 @@ impl Connection {
         request: impl FnOnce(u64) -> Request<'a>,
     ) -> Result<Pending, CallError> {
         let reader = self.attach()?;
-        let (sender, receiver) = oneshot::channel();
         let mut state = lock(&self.state);
         if let Some(why) = &state.ended {
             return Err(self.disconnected(why));
         }
         state.last_seq += 1;
         let seq = state.last_seq;
-        state.in_flight.insert(seq, sender);
+        state.in_flight.insert(seq, InFlight::default());
         let mut pending = Pending {
             connection: Arc::clone(self),
             object,
             seq,
             reader,
             listening: Listening::caller(&self.audience),
-            receiver: Some(receiver),
+            is_armed: true,
         };
         if let Err(error) = self.write(state, &request(seq)) {
             pending.disarm();
@@ -382,10 +378,7 @@ impl Connection {
     fn hand_out(&self, inbox: &mut Inbox) -> Result<(), String> {
         let mut news = News::default();
         let read = lock(&self.state).take_in(inbox, &mut news);
-        for (sender, answer) in news.answered {
-            // The caller may have gone; its call is withdrawn, and this answer is nobody's.
-            let _ = sender.send(answer);
-        }
+        news.answered.into_iter().for_each(Waker::wake);
         if news.has_changed {
             self.changed.notify_waiters();
         }
@@ -401,12 +394,10 @@ impl Connection {
         state.ended = Some(why.to_owned());
         state.outgoing = Vec::new();
         state.sent = 0;
-        let in_flight = mem::take(&mut state.in_flight);
+        let waiting = state.answer_all(&self.disconnected(why));
         drop(state);
         self.socket.shut_down();
-        for (_, sender) in in_flight {
-            let _ = sender.send(Err(self.disconnected(why)));
-        }
+        waiting.into_iter().for_each(Waker::wake);
         self.changed.notify_waiters();
     }
 

@@ -1,17 +1,18 @@
 //! A request that is in flight: it waits for its answer, and is undone when nobody does any more.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
-
-use futures::{
-    FutureExt,
-    future::{self, Either},
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::{Poll, Waker},
+    time::Duration,
 };
-use tokio::sync::oneshot;
+
+use futures::future::{self, Either};
 
 use super::{
     Answer, Connection, background, lock,
     reader::{Listening, Reader},
-    wrong_answer,
 };
 use crate::{CallError, wire::Request};
 
@@ -23,8 +24,8 @@ pub(super) struct Pending {
     pub(super) seq: u64,
     pub(super) reader: Arc<Reader>,
     pub(super) listening: Listening,
-    /// Empty once the answer was taken in full.
-    pub(super) receiver: Option<oneshot::Receiver<Answer>>,
+    /// Whether it is undone when it is dropped.
+    pub(super) is_armed: bool,
 }
 
 impl Pending {
@@ -33,19 +34,19 @@ impl Pending {
         let Self {
             connection,
             reader,
-            receiver,
+            seq,
             ..
         } = self;
-        let Some(receiver) = receiver.as_mut() else {
-            return Err(wrong_answer());
-        };
+        let take = |waker: Option<&Waker>| lock(&connection.state).take_answer(*seq, waker);
         let found = connection.spin.look(|| {
             connection.look_once();
-            receiver.try_recv().ok()
+            take(None)
         });
         let answer = poll_fn(|task| {
-            if let Ok(answer) = receiver.try_recv() {
-                return Poll::Ready(Ok(answer));
+            // An answer that it reads for itself must not wake it: its runtime would look for
+            // other events in vain, which is a system call.
+            if let Some(answer) = take(None) {
+                return Poll::Ready(answer);
             }
             // The call may have moved from the runtime that it was made on.
             if !reader.is_here()
@@ -56,13 +57,11 @@ impl Pending {
             // The caller reads for itself, and for whoever waits beside it.
             reader.wakers.caller.register(task.waker());
             let _ended = connection.poll_drain(reader);
-            receiver.poll_unpin(task)
+            take(Some(task.waker())).map_or(Poll::Pending, Poll::Ready)
         });
         let answer = match found {
             Some(answer) => answer,
-            None => answer
-                .await
-                .unwrap_or_else(|_| Err(CallError::Protocol("the call was forgotten".to_owned()))),
+            None => answer.await,
         };
         if answer.is_err() {
             // There is nothing to undo.
@@ -94,7 +93,7 @@ impl Pending {
 
     /// Accepts the answer: from now on the caller has what it was granted.
     pub(super) fn disarm(&mut self) -> u64 {
-        self.receiver = None;
+        self.is_armed = false;
         self.seq
     }
 }
@@ -107,7 +106,7 @@ impl Drop for Pending {
             // Those who stay may have counted on this caller to read for them, now and later.
             self.reader.wakers.driver.wake();
         }
-        if self.receiver.is_none() {
+        if !self.is_armed {
             return;
         }
         let mut state = lock(&self.connection.state);

@@ -6,11 +6,11 @@ use std::{
     collections::{HashMap, HashSet},
     io, mem,
     sync::Arc,
-    task::{Poll, ready},
+    task::{Poll, Waker, ready},
 };
 
 use lockkeeper_actors::{Fault, codec};
-use tokio::sync::oneshot;
+use rustc_hash::FxHashMap;
 use tokio_util::bytes::Bytes;
 
 use crate::{
@@ -33,7 +33,8 @@ pub(super) struct State {
     /// Whether the background looks after those.
     pub(super) is_watched: bool,
     pub(super) last_seq: u64,
-    pub(super) in_flight: HashMap<u64, oneshot::Sender<Answer>>,
+    /// By their numbers, which are ours: nobody makes them collide.
+    pub(super) in_flight: FxHashMap<u64, InFlight>,
     /// The objects that are open, by kind and name.
     pub(super) objects: HashMap<(String, String), Arc<Object>>,
     /// The kinds and names of those, by their numbers.
@@ -67,6 +68,14 @@ impl Object {
     }
 }
 
+/// A request whose caller has not had its answer.
+#[derive(Default)]
+pub(super) struct InFlight {
+    answer: Option<Answer>,
+    /// Who waits, unless it is about to look for itself.
+    waker: Option<Waker>,
+}
+
 /// What becomes of a request.
 pub(super) type Answer = Result<Success, CallError>;
 
@@ -82,7 +91,8 @@ const KEPT_BYTES: usize = 1 << 16;
 /// What is to be told once the state is unlocked.
 #[derive(Default)]
 pub(super) struct News {
-    pub(super) answered: Vec<(oneshot::Sender<Answer>, Answer)>,
+    /// Those who have answers now.
+    pub(super) answered: Vec<Waker>,
     /// Whether grants were revoked or objects are gone.
     pub(super) has_changed: bool,
 }
@@ -125,11 +135,42 @@ impl State {
                 Response::Bye { reason } => return Err(reason),
                 Response::Welcome { .. } => return Err("a second welcome".to_owned()),
             };
-            if let Some(sender) = self.in_flight.remove(&seq) {
-                news.answered.push((sender, answer));
+            // The caller may have gone; its call is withdrawn, and this answer is nobody's.
+            if let Some(request) = self.in_flight.get_mut(&seq)
+                && request.answer.is_none()
+            {
+                request.answer = Some(answer);
+                news.answered.extend(request.waker.take());
             }
         }
         Ok(())
+    }
+
+    /// Takes the answer to a request, or has `waker` told when it is there. Without one nobody is.
+    pub(super) fn take_answer(&mut self, seq: u64, waker: Option<&Waker>) -> Option<Answer> {
+        let Some(request) = self.in_flight.get_mut(&seq) else {
+            return Some(Err(CallError::Protocol(
+                "the call was forgotten".to_owned(),
+            )));
+        };
+        let answer = request.answer.take();
+        if answer.is_some() {
+            self.in_flight.remove(&seq);
+        } else {
+            request.waker = waker.cloned();
+        }
+        answer
+    }
+
+    /// Gives all who have no answer this one, and tells whom to wake.
+    pub(super) fn answer_all(&mut self, answer: &CallError) -> Vec<Waker> {
+        let open = self.in_flight.values_mut();
+        let open = open.filter(|request| request.answer.is_none());
+        open.filter_map(|request| {
+            request.answer = Some(Err(answer.clone()));
+            request.waker.take()
+        })
+        .collect()
     }
 
     /// How many bytes wait to be written.
