@@ -210,16 +210,16 @@ async fn exchange(times: u64) -> Duration {
     let mut operations = Operations::default();
     Lock::operations(&mut operations);
     let lock = Lock::create(()).expect("a lock needs nothing");
-    let mailbox = Host::new(lock, operations.into(), shell).launch();
-    mailbox.do_send(Inputs::One(raw_call::<Lock, _>(id(1), &Acquire)));
+    let mailbox = Host::new(lock, operations.into(), Rc::clone(&shell)).launch();
+    let first = raw_call::<Lock, _>(id(1), &Acquire);
+    mailbox.do_send(Inputs::one(shell.now(), first));
     let begun = Instant::now();
     for seq in 2..times + 2 {
-        let mut inputs = Inputs::One(raw_call::<Lock, _>(
-            id(seq),
-            &Release { grant: id(seq - 1) },
-        ));
+        let mut inputs = shell.inputs();
+        let grant = id(seq - 1);
+        inputs.push(raw_call::<Lock, _>(id(seq), &Release { grant }));
         inputs.push(raw_call::<Lock, _>(id(seq), &Acquire));
-        let _ = mailbox.send(inputs).await;
+        let _ = mailbox.send(inputs.at(shell.now())).await;
     }
     begun.elapsed()
 }

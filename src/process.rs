@@ -396,7 +396,7 @@ fn read_frame(mut stream: impl Read) -> io::Result<Bytes> {
             Err(error) => return Err(error),
         }
         if let Some(frame) = inbox.next().map_err(io::Error::other)? {
-            return Ok(frame);
+            return Ok(Bytes::copy_from_slice(&frame));
         }
     }
 }

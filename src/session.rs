@@ -23,16 +23,15 @@ use std::{
 use actix::Addr;
 use lockkeeper_actors::{
     CallId, Fault, Input, Inputs, Peer, RawCall, SessionId, Shell, Sink,
-    codec::{self, BlobRef},
+    codec::{BlobRef, Payload},
 };
 use tokio::time;
-use tokio_util::bytes::Bytes;
 
 use self::{errands::Errand, hello::hello, objects::Objects, outgoing::Outgoing};
 use crate::{
     Limits,
     supervisor::{Open, Remove, Supervisor},
-    wire::{self, Inbox, Link, Request, Response},
+    wire::{self, Inbox, Link, Message, Request, Response},
 };
 
 /// What all sessions of an arbiter share.
@@ -71,8 +70,8 @@ pub(crate) async fn serve(link: Link, id: SessionId, context: Rc<Context>) {
                 session: id.number(),
                 frame_bytes: context.limits.frame_bytes.try_into().unwrap_or(u64::MAX),
             });
-            let mut session = Session::new(id, peer, inbox, Rc::clone(&outgoing), context);
-            session.run(&link).await
+            let mut session = Session::new(id, peer, Rc::clone(&outgoing), context);
+            session.run(&link, &mut inbox).await
         }
         Ok(Err(end)) => end,
         Err(_) => End::Offence("no hello came in time".to_owned()),
@@ -145,7 +144,6 @@ fn poll_receive(
 struct Session {
     id: SessionId,
     peer: Arc<Peer>,
-    inbox: Inbox,
     outgoing: Rc<Outgoing>,
     context: Rc<Context>,
     /// What the client has opened, by its number for it.
@@ -158,19 +156,12 @@ struct Session {
 }
 
 impl Session {
-    fn new(
-        id: SessionId,
-        peer: Arc<Peer>,
-        inbox: Inbox,
-        outgoing: Rc<Outgoing>,
-        context: Rc<Context>,
-    ) -> Self {
+    fn new(id: SessionId, peer: Arc<Peer>, outgoing: Rc<Outgoing>, context: Rc<Context>) -> Self {
         let sink: Rc<dyn Sink> = outgoing.clone();
         context.shell.join(id, sink);
         Self {
             id,
             peer,
-            inbox,
             outgoing,
             context,
             objects: Objects::default(),
@@ -180,20 +171,25 @@ impl Session {
         }
     }
 
-    async fn run(&mut self, link: &Link) -> End {
+    async fn run(&mut self, link: &Link, inbox: &mut Inbox) -> End {
         loop {
             // The first chunk came with the hello.
-            if let Err(end) = self.handle_chunk().await {
+            if let Err(end) = self.handle_chunk(inbox).await {
                 return end;
             }
-            if let Err(end) = future::poll_fn(|task| self.poll_chunk(task, link)).await {
+            if let Err(end) = future::poll_fn(|task| self.poll_chunk(task, link, inbox)).await {
                 return end;
             }
         }
     }
 
     /// Writes what there is to write, then reads the next chunk, unless the client does not read.
-    fn poll_chunk(&mut self, task: &mut task::Context<'_>, link: &Link) -> Poll<Result<(), End>> {
+    fn poll_chunk(
+        &mut self,
+        task: &mut task::Context<'_>,
+        link: &Link,
+        inbox: &mut Inbox,
+    ) -> Poll<Result<(), End>> {
         // Whether it wrote all, some or nothing is seen from what is left.
         let _ = self.outgoing.poll_flush(task, link);
         let unread = self.outgoing.len();
@@ -203,7 +199,7 @@ impl Session {
             return Poll::Ready(Err(End::Offence(reason)));
         }
         if unread < HIGH_WATER_BYTES {
-            let received = poll_receive(task, link, &mut self.inbox, &self.context);
+            let received = poll_receive(task, link, inbox, &self.context);
             if received.is_ready() {
                 return received;
             }
@@ -219,9 +215,9 @@ impl Session {
 
     /// Sends all whole frames of the inbox on their way and lets the actors answer. What stands
     /// before an offence counts, however the stream was cut into chunks.
-    async fn handle_chunk(&mut self) -> Result<(), End> {
+    async fn handle_chunk(&mut self, inbox: &mut Inbox) -> Result<(), End> {
         self.clear_gone();
-        let handled = self.handle_frames().await;
+        let handled = self.handle_frames(inbox).await;
         if !self.touched.is_empty() {
             self.deliver();
             let_others_run().await;
@@ -229,13 +225,12 @@ impl Session {
         handled
     }
 
-    async fn handle_frames(&mut self) -> Result<(), End> {
-        while let Some(frame) = self
-            .inbox
+    async fn handle_frames(&mut self, inbox: &mut Inbox) -> Result<(), End> {
+        while let Some(frame) = inbox
             .next()
             .map_err(|error| End::Offence(error.to_string()))?
         {
-            if let Some(errand) = self.handle(&frame)? {
+            if let Some(errand) = self.handle(frame)? {
                 self.deliver();
                 self.run_errand(errand).await;
             }
@@ -243,9 +238,9 @@ impl Session {
         Ok(())
     }
 
-    fn handle(&mut self, frame: &Bytes) -> Result<Option<Errand>, End> {
-        let request = codec::decode::<Request<'_>>(frame)
-            .map_err(|error| End::Offence(format!("bad frame: {error}")))?;
+    fn handle(&mut self, frame: Message<'_>) -> Result<Option<Errand>, End> {
+        let request =
+            Request::decode(&frame).map_err(|error| End::Offence(format!("bad frame: {error}")))?;
         match request {
             Request::Hello { .. } => return Err(End::Offence("a second hello".to_owned())),
             Request::Open {
@@ -274,7 +269,7 @@ impl Session {
                 arguments,
             } => {
                 self.number(seq)?;
-                let arguments = frame.slice_ref(arguments.0);
+                let arguments = frame.keep(arguments.0);
                 self.call(
                     seq,
                     object,
@@ -294,7 +289,7 @@ impl Session {
                     id: CallId::one_way(self.id, seq),
                     operation,
                     timeout: None,
-                    arguments: frame.slice_ref(arguments.0),
+                    arguments: frame.keep(arguments.0),
                 };
                 // Nobody waits to be told that the object is not there.
                 let _ = self.push(object, Input::Call(call));
@@ -324,7 +319,7 @@ impl Session {
         object: u32,
         operation: u32,
         timeout: Option<Duration>,
-        arguments: Bytes,
+        arguments: Payload,
     ) {
         let most = self.context.limits.calls_in_flight;
         let in_flight = self.outgoing.in_flight.get();
@@ -354,7 +349,9 @@ impl Session {
             Some((_, inputs)) => inputs.push(input),
             None => {
                 object.touched = u32::try_from(self.touched.len()).ok();
-                self.touched.push((number, Inputs::One(input)));
+                let mut inputs = self.context.shell.inputs();
+                inputs.push(input);
+                self.touched.push((number, inputs));
             }
         }
         Ok(())
@@ -371,10 +368,11 @@ impl Session {
 
     /// Sends what was kept, one message a mailbox.
     fn deliver(&mut self) {
+        let now = self.context.shell.now();
         for (number, inputs) in self.touched.drain(..) {
             if let Ok(object) = self.objects.get_mut(number) {
                 object.touched = None;
-                object.mailbox.do_send(inputs);
+                object.mailbox.do_send(inputs.at(now));
             }
         }
     }
@@ -383,10 +381,10 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.context.shell.leave(self.id);
+        let now = self.context.shell.now();
         for object in self.objects.iter() {
-            object
-                .mailbox
-                .do_send(Inputs::One(Input::HangUp(self.id, Arc::clone(&self.peer))));
+            let hang_up = Input::HangUp(self.id, Arc::clone(&self.peer));
+            object.mailbox.do_send(Inputs::one(now, hang_up));
         }
     }
 }

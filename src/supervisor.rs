@@ -187,7 +187,8 @@ impl Handler<Remove> for Supervisor {
     fn handle(&mut self, Remove(name): Remove, _: &mut Context<Self>) -> Self::Result {
         match self.children.remove(name.as_str()) {
             Some(child) => {
-                child.mailbox.do_send(Inputs::One(Input::Remove));
+                let now = self.shell.now();
+                child.mailbox.do_send(Inputs::one(now, Input::Remove));
                 Ok(())
             }
             None => Err(Fault::UnknownObject(name)),

@@ -8,16 +8,14 @@
 mod framing;
 mod socket;
 
-use std::fmt;
-
-use lockkeeper_actors::{Fault, codec::BlobRef};
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{self, SeqAccess, Visitor},
+use lockkeeper_actors::{
+    Fault,
+    codec::{BlobRef, CodecError, Fields},
 };
+use serde::{Serialize, Serializer};
 
 pub(crate) use self::{
-    framing::{Inbox, append, frames},
+    framing::{Inbox, Message, append, frames},
     socket::{Door, Link, OpenDoor, Socket},
 };
 
@@ -156,128 +154,117 @@ impl Serialize for Response<'_> {
     }
 }
 
-/// Reads the next element of a frame, which must be there.
-fn field<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(sequence: &mut A) -> Result<T, A::Error> {
-    sequence
-        .next_element()?
-        .ok_or_else(|| de::Error::custom("the frame ends too early"))
-}
-
-struct RequestVisitor;
-
-impl<'de> Visitor<'de> for RequestVisitor {
-    type Value = Request<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a request: an array that begins with its number")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let s = &mut seq;
-        Ok(match field::<u8, _>(s)? {
+impl<'a> Request<'a> {
+    /// Reads what a client said.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when it is no request.
+    pub(crate) fn decode(message: &'a [u8]) -> Result<Self, CodecError> {
+        let mut fields = Fields::of(message)?;
+        let f = &mut fields;
+        let request = match f.number::<u8>()? {
             1 => {
-                if field::<&str, _>(s)? != MAGIC {
-                    return Err(de::Error::custom("the first frame does not say lockkeeper"));
+                if f.text()? != MAGIC {
+                    let text = "the first frame does not say lockkeeper".to_owned();
+                    return Err(CodecError::new(text));
                 }
-                let version = field(s)?;
+                let version = f.number()?;
                 if version != VERSION {
                     // Only what stands before is the same in all versions.
-                    while s.next_element::<de::IgnoredAny>()?.is_some() {}
-                    return Ok(Request::Hello {
+                    return Ok(Self::Hello {
                         version,
                         pid: 0,
                         program: "",
                         label: "",
                     });
                 }
-                Request::Hello {
+                Self::Hello {
                     version,
-                    pid: field(s)?,
-                    program: field(s)?,
-                    label: field(s)?,
+                    pid: f.number()?,
+                    program: f.text()?,
+                    label: f.text()?,
                 }
             }
-            2 => Request::Open {
-                seq: field(s)?,
-                kind: field(s)?,
-                name: field(s)?,
-                spec: field(s)?,
+            2 => Self::Open {
+                seq: f.number()?,
+                kind: f.text()?,
+                name: f.optional(Fields::text)?,
+                spec: f.optional(Fields::bytes)?.map(BlobRef),
             },
-            3 => Request::Call {
-                seq: field(s)?,
-                object: field(s)?,
-                operation: field(s)?,
-                micros: field(s)?,
-                arguments: field(s)?,
+            3 => Self::Call {
+                seq: f.number()?,
+                object: f.number()?,
+                operation: f.number()?,
+                micros: f.optional(Fields::number)?,
+                arguments: BlobRef(f.bytes()?),
             },
-            4 => Request::Cast {
-                seq: field(s)?,
-                object: field(s)?,
-                operation: field(s)?,
-                arguments: field(s)?,
+            4 => Self::Cast {
+                seq: f.number()?,
+                object: f.number()?,
+                operation: f.number()?,
+                arguments: BlobRef(f.bytes()?),
             },
-            5 => Request::Withdraw {
-                object: field(s)?,
-                seq: field(s)?,
+            5 => Self::Withdraw {
+                object: f.number()?,
+                seq: f.number()?,
             },
-            6 => Request::Remove {
-                seq: field(s)?,
-                name: field(s)?,
+            6 => Self::Remove {
+                seq: f.number()?,
+                name: f.text()?,
             },
-            other => return Err(de::Error::custom(format!("there is no request {other}"))),
-        })
+            other => return Err(CodecError::new(format!("there is no request {other}"))),
+        };
+        fields.end()?;
+        Ok(request)
     }
 }
 
-impl<'de> Deserialize<'de> for Request<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(RequestVisitor)
-    }
-}
-
-struct ResponseVisitor;
-
-impl<'de> Visitor<'de> for ResponseVisitor {
-    type Value = Response<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a response: an array that begins with its number")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let s = &mut seq;
-        Ok(match field::<u8, _>(s)? {
-            65 => Response::Welcome {
-                version: field(s)?,
-                incarnation: field(s)?,
-                session: field(s)?,
-                frame_bytes: field(s)?,
+impl<'a> Response<'a> {
+    /// Reads what a manager said.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when it is no response.
+    pub(crate) fn decode(message: &'a [u8]) -> Result<Self, CodecError> {
+        let mut fields = Fields::of(message)?;
+        let f = &mut fields;
+        let response = match f.number::<u8>()? {
+            65 => Self::Welcome {
+                version: f.number()?,
+                incarnation: f.number()?,
+                session: f.number()?,
+                frame_bytes: f.number()?,
             },
-            66 => Response::Opened {
-                seq: field(s)?,
-                object: field(s)?,
-                name: field(s)?,
-                operations: field(s)?,
+            66 => {
+                return Ok(Self::Opened {
+                    seq: f.number()?,
+                    object: f.number()?,
+                    name: f.text()?.to_owned(),
+                    operations: fields.last()?,
+                });
+            }
+            67 => Self::Reply {
+                seq: f.number()?,
+                body: BlobRef(f.bytes()?),
             },
-            67 => Response::Reply {
-                seq: field(s)?,
-                body: field(s)?,
+            68 => {
+                return Ok(Self::Fault {
+                    seq: f.number()?,
+                    fault: fields.last()?,
+                });
+            }
+            69 => Self::Revoked { seq: f.number()? },
+            70 => Self::Gone {
+                object: f.number()?,
             },
-            68 => Response::Fault {
-                seq: field(s)?,
-                fault: field(s)?,
+            71 => Self::Bye {
+                reason: f.text()?.to_owned(),
             },
-            69 => Response::Revoked { seq: field(s)? },
-            70 => Response::Gone { object: field(s)? },
-            71 => Response::Bye { reason: field(s)? },
-            other => return Err(de::Error::custom(format!("there is no response {other}"))),
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for Response<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(ResponseVisitor)
+            other => return Err(CodecError::new(format!("there is no response {other}"))),
+        };
+        fields.end()?;
+        Ok(response)
     }
 }
 

@@ -17,6 +17,11 @@ const WORDS: &[(&str, &[&str], &str)] = &[
         "call codec::encode or codec::decode",
     ),
     (
+        "rmp::",
+        &["actors/src/codec/fields.rs"],
+        "call codec::encode or codec::decode, or read elements with codec::Fields",
+    ),
+    (
         "interprocess",
         &["src/wire/socket.rs"],
         "use wire::Socket, or give it what it lacks",

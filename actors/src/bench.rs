@@ -12,8 +12,6 @@ use std::{
     time::Duration,
 };
 
-use tokio_util::bytes::Bytes;
-
 use crate::{
     CallId, Fault, Host, Input, Operation, Operations, Outcome, Peer, Primitive, RawCall, Refusal,
     Serve, SessionId, Shell, Sink, codec,
@@ -233,7 +231,9 @@ impl<P: Primitive> Bench<P> {
             id,
             operation: u32::try_from(number).expect("a kind has few operations"),
             timeout,
-            arguments: Bytes::from(codec::encode(operation).expect("the operation encodes")),
+            arguments: codec::encode(operation)
+                .expect("the operation encodes")
+                .into(),
         }));
         id
     }

@@ -305,6 +305,7 @@ impl Outbox {
     }
 
     /// Begins a turn.
+    #[inline]
     pub(crate) fn begin(&self, now: Duration, undoing: Option<(CallId, Fault)>) {
         let mut turn = self.0.borrow_mut();
         turn.now = now;
@@ -314,6 +315,7 @@ impl Outbox {
     }
 
     /// Whether this turn has answered call `id`.
+    #[inline]
     pub(crate) fn has_answered(&self, id: CallId) -> bool {
         let turn = self.0.borrow();
         if id.is_one_way() {

@@ -3,10 +3,15 @@
 //! Structs and tuples are arrays, enum variants are named, byte strings are `bin`. Decoding is
 //! bounded: nesting past [`MAX_DEPTH`] is an error, and a length in the input allocates nothing.
 
+mod fields;
+mod payload;
+
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tokio_util::bytes::Bytes;
+
+pub use self::{fields::Fields, payload::Payload};
 
 /// How deep a message may nest.
 pub const MAX_DEPTH: usize = 64;

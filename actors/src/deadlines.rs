@@ -149,18 +149,12 @@ impl Table {
     }
 }
 
-impl Default for Deadlines {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Deadlines {
-    /// Makes an empty table.
+    /// Makes an empty table whose times count from then.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(epoch: Instant) -> Self {
         Self(Rc::new(Shared {
-            epoch: Instant::now(),
+            epoch,
             table: RefCell::default(),
             earlier: Notify::new(),
         }))
@@ -246,7 +240,7 @@ impl Deadlines {
                 && let Some(desk) = table.hosts.get(wide(host))
                 && let Some(mailbox) = &desk.mailbox
             {
-                mailbox.do_send(Inputs::One(Input::Expire(id)));
+                mailbox.do_send(Inputs::one(Duration::from_nanos(now), Input::Expire(id)));
             }
         }
     }

@@ -13,12 +13,11 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
-use tokio_util::bytes::Bytes;
-
 use crate::{
-    CallId, Fault, Operations, Peer, Primitive, Refusal, SessionId, Shell, deadlines::Seat,
+    CallId, Fault, Operations, Peer, Primitive, Refusal, SessionId, Shell, codec::Payload,
+    deadlines::Seat,
 };
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
 
 /// A call as it came over the wire.
 #[derive(Debug)]
@@ -30,7 +29,7 @@ pub struct RawCall {
     /// How long it may wait at the most; zero answers at once. `None` waits for ever.
     pub timeout: Option<Duration>,
     /// The encoded operation.
-    pub arguments: Bytes,
+    pub arguments: Payload,
 }
 
 /// All that a host is ever told.
@@ -51,13 +50,13 @@ pub enum Input {
     Remove,
 }
 
-/// What one message to a host holds: all that one read of a socket brought for it.
+/// What one message to a host holds: all that one read of a socket brought for it, in order. The
+/// room is borrowed from the shell, which has it back when they are handled.
 #[derive(Debug)]
-pub enum Inputs {
-    /// The common case, without an allocation.
-    One(Input),
-    /// Several, in order.
-    Many(Vec<Input>),
+pub struct Inputs {
+    /// When they came, counted from the manager's start.
+    pub(crate) at: Duration,
+    pub(crate) all: Vec<Input>,
 }
 
 impl Message for Inputs {
@@ -65,20 +64,24 @@ impl Message for Inputs {
 }
 
 impl Inputs {
+    /// One alone, in room of its own.
+    #[must_use]
+    pub fn one(at: Duration, input: Input) -> Self {
+        let all = vec![input];
+        Self { at, all }
+    }
+
+    /// Says when they came: as they are sent, so that time does not run backwards.
+    #[must_use]
+    #[inline]
+    pub fn at(self, at: Duration) -> Self {
+        Self { at, ..self }
+    }
+
     /// Adds one behind the others.
+    #[inline]
     pub fn push(&mut self, input: Input) {
-        match self {
-            Self::One(_) => {
-                let Self::One(first) = std::mem::replace(self, Self::Many(Vec::with_capacity(8)))
-                else {
-                    return;
-                };
-                if let Self::Many(inputs) = self {
-                    inputs.extend([first, input]);
-                }
-            }
-            Self::Many(inputs) => inputs.push(input),
-        }
+        self.all.push(input);
     }
 }
 
@@ -299,8 +302,8 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
     type Result = ();
 
     fn handle(&mut self, inputs: Inputs, context: &mut Context<Self>) {
-        let now = self.shell.now();
-        let mut each = |input| {
+        let Inputs { at: now, mut all } = inputs;
+        let each = |input| {
             if let Input::Expire(id) = input
                 && !self.shell.deadlines().decide(id)
             {
@@ -318,11 +321,9 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
                 seat.enter(id, timeout, || context.address().recipient());
             }
         };
-        match inputs {
-            Inputs::One(input) => each(input),
-            Inputs::Many(inputs) => inputs.into_iter().for_each(each),
-        }
+        all.drain(..).for_each(each);
         self.shell.deliver();
+        self.shell.take_back(all);
     }
 }
 

@@ -4,16 +4,16 @@
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
     fmt,
     rc::Rc,
     sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use crate::{Deadlines, Fence, Outbox, Outcome, SessionId};
+use crate::{Deadlines, Fence, Input, Inputs, Outbox, Outcome, SessionId};
 
 /// Who is at the other end of a session, by its own account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,18 +88,27 @@ pub struct Shell {
     started: Instant,
     outbox: Outbox,
     deadlines: Deadlines,
-    sinks: RefCell<HashMap<SessionId, Rc<dyn Sink>>>,
+    /// By ids that are ours: nobody makes them collide.
+    sinks: RefCell<FxHashMap<SessionId, Rc<dyn Sink>>>,
+    /// Room for inputs that nobody needs now.
+    spare: RefCell<Vec<Vec<Input>>>,
 }
+
+/// As much room for inputs is kept at the most: for so many messages, of so many inputs each.
+const SPARE_MESSAGES: usize = 2048;
+const SPARE_INPUTS: usize = 8;
 
 impl Shell {
     /// Makes the shell of this arbiter, with the counter that fences are drawn from.
     #[must_use]
     pub fn new(fences: Arc<AtomicU64>) -> Rc<Self> {
+        let started = Instant::now();
         Rc::new(Self {
-            started: Instant::now(),
+            started,
             outbox: Outbox::new(fences),
-            deadlines: Deadlines::new(),
-            sinks: RefCell::new(HashMap::new()),
+            deadlines: Deadlines::new(started),
+            sinks: RefCell::default(),
+            spare: RefCell::default(),
         })
     }
 
@@ -119,6 +128,25 @@ impl Shell {
     #[must_use]
     pub fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Gives room for the inputs of one message.
+    #[must_use]
+    #[inline]
+    pub fn inputs(&self) -> Inputs {
+        Inputs {
+            at: Duration::ZERO,
+            all: self.spare.borrow_mut().pop().unwrap_or_default(),
+        }
+    }
+
+    /// Takes the room of a message back that was handled.
+    #[inline]
+    pub(crate) fn take_back(&self, room: Vec<Input>) {
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < SPARE_MESSAGES && room.capacity() <= SPARE_INPUTS {
+            spare.push(room);
+        }
     }
 
     /// Begins a session: answers to its calls go to `sink`.

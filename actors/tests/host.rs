@@ -15,7 +15,7 @@ use std::time::Duration;
 use arbiter::{Arbiter, Told};
 use fragile::{Bad, Breaks, Fragile, Park, Poison, Strike};
 use lockkeeper_actors::{
-    Bench, Breach, CallId, Fault, Input, Inputs, Operation, Refusal,
+    Bench, Breach, CallId, Fault, Input, Operation, Refusal,
     sync::{Acquire, Arrive, Barrier, Lock, LockStatus, Release, Status},
 };
 
@@ -190,17 +190,15 @@ async fn inputs_of_one_message_are_handled_in_order() {
     let lock = arbiter.host::<Lock>(());
     let one = arbiter.join(1);
     let [holder, next, last] = [1, 2, 3].map(|seq| arbiter::id(1, seq));
-    let mut inputs = Inputs::One(arbiter::call::<Lock, _>(holder, &Acquire, None));
-    for input in [
+    lock.send([
+        arbiter::call::<Lock, _>(holder, &Acquire, None),
         arbiter::call::<Lock, _>(next, &Acquire, None),
         arbiter::call::<Lock, _>(last, &Acquire, None),
         Input::Withdraw(next),
         arbiter::call::<Lock, _>(arbiter::id(1, 4), &Release { grant: holder }, None),
         arbiter::call::<Lock, _>(arbiter::id(1, 5), &Status, None),
-    ] {
-        inputs.push(input);
-    }
-    lock.send(inputs).await;
+    ])
+    .await;
     assert_eq!(one.order(), [1, 2, 4, 3, 5]);
     assert_eq!(one.told(2), [Told::Fault(Fault::Withdrawn)]);
     let mut status = LockStatus::default();
@@ -209,12 +207,11 @@ async fn inputs_of_one_message_are_handled_in_order() {
 }
 
 /// One message with calls of session 1, each by its number and its deadline in milliseconds.
-fn acquire_within(calls: &[(u64, u64)]) -> Inputs {
-    let calls = calls.iter().map(|(seq, millis)| {
+fn acquire_within(calls: &[(u64, u64)]) -> impl Iterator<Item = Input> {
+    calls.iter().map(|(seq, millis)| {
         let deadline = Some(Duration::from_millis(*millis));
         arbiter::call::<Lock, _>(arbiter::id(1, *seq), &Acquire, deadline)
-    });
-    Inputs::Many(calls.collect())
+    })
 }
 
 #[actix::test]
@@ -257,9 +254,10 @@ async fn a_call_that_was_answered_in_time_never_times_out() {
     let [granted, withdrawn] = [2, 3].map(|seq| arbiter::id(1, seq));
     let release = Release { grant: holder };
     // In one message, so that a slow machine does not let the deadlines pass before.
-    let mut inputs = acquire_within(&[(2, 100), (3, 100)]);
-    inputs.push(Input::Withdraw(withdrawn));
-    inputs.push(arbiter::call::<Lock, _>(arbiter::id(1, 4), &release, None));
+    let inputs = acquire_within(&[(2, 100), (3, 100)]).chain([
+        Input::Withdraw(withdrawn),
+        arbiter::call::<Lock, _>(arbiter::id(1, 4), &release, None),
+    ]);
     lock.send(inputs).await;
     // The deadline of a later call tells that theirs are over.
     lock.send(acquire_within(&[(5, 200)])).await;
@@ -281,7 +279,7 @@ async fn a_deadline_that_passed_before_a_withdrawal_counts_although_the_table_ha
     let hasty = barrier.call_timeout(1, 2, arrive, timeout).await;
     // The whole thread stands still, as that of a manager that is busy.
     std::thread::sleep(timeout * 2);
-    barrier.send(Inputs::One(Input::Withdraw(hasty))).await;
+    barrier.send([Input::Withdraw(hasty)]).await;
     let broken = Refusal::Broken(Breach::TimedOut);
     assert_eq!(one.reply::<Arrive>(patient), Ok(Err(broken)));
     assert_eq!(one.told(2), [Told::Fault(Fault::TimedOut)]);
@@ -308,8 +306,7 @@ async fn a_deadline_of_a_call_that_was_answered_is_not_that_of_a_later_one() {
     let holder = lock.call(1, 1, Acquire).await;
     // Withdrawn, it leaves its place in the table to the next, and its time behind.
     lock.send(acquire_within(&[(2, 20)])).await;
-    lock.send(Inputs::One(Input::Withdraw(arbiter::id(1, 2))))
-        .await;
+    lock.send([Input::Withdraw(arbiter::id(1, 2))]).await;
     lock.send(acquire_within(&[(3, 3_600_000), (4, 60)])).await;
     one.until_told(4).await;
     assert!(one.told(3).is_empty(), "its hour is not over");
@@ -344,10 +341,10 @@ async fn an_expiry_that_comes_after_the_answer_takes_nothing_away() {
     let next = lock
         .call_timeout(1, 2, Acquire, Duration::from_secs(60))
         .await;
-    lock.send(Inputs::One(Input::Expire(holder))).await;
+    lock.send([Input::Expire(holder)]).await;
     assert!(one.told(2).is_empty(), "the holder lost its lock");
     lock.call(1, 3, Release { grant: holder }).await;
-    lock.send(Inputs::One(Input::Expire(next))).await;
+    lock.send([Input::Expire(next)]).await;
     lock.call(1, 4, Release { grant: next }).await;
     assert_eq!(one.reply::<Release>(arbiter::id(1, 4)), Ok(Ok(())));
     assert_eq!(one.order(), [1, 3, 2, 4]);
@@ -374,8 +371,8 @@ async fn a_removed_object_tells_all_who_opened_it_and_all_who_come() {
     lock.call(1, 1, Acquire).await;
     lock.call_timeout(2, 1, Acquire, Duration::from_secs(60))
         .await;
-    lock.send(Inputs::One(Input::Remove)).await;
-    lock.send(Inputs::One(Input::Remove)).await;
+    lock.send([Input::Remove]).await;
+    lock.send([Input::Remove]).await;
     lock.open(3, 30).await;
     lock.call(3, 1, Acquire).await;
     let [one, two, three] = sinks;
@@ -407,7 +404,7 @@ async fn a_session_that_hung_up_is_told_nothing_and_gives_all_back() {
             .map(|left| left.holder),
         Some(arbiter::peer(1))
     );
-    lock.send(Inputs::One(Input::Remove)).await;
+    lock.send([Input::Remove]).await;
     assert_eq!((one.order(), one.gone()), (vec![1], vec![]));
 }
 
@@ -420,7 +417,7 @@ async fn a_session_that_hung_up_has_not_opened_the_object_any_more() {
     lock.open(2, 20).await;
     // Its way back is there still, so that silence is the host's doing.
     lock.hang_up(1).await;
-    lock.send(Inputs::One(Input::Remove)).await;
+    lock.send([Input::Remove]).await;
     assert_eq!((one.gone(), two.gone()), (vec![], vec![20]));
 }
 
@@ -433,7 +430,7 @@ async fn a_call_that_nobody_waits_for_acts_and_is_not_answered() {
     let next = lock.call(1, 2, Acquire).await;
     let silent = CallId::one_way(holder.session(), 3);
     let release = arbiter::call::<Lock, _>(silent, &Release { grant: holder }, None);
-    lock.send(Inputs::One(release)).await;
+    lock.send([release]).await;
     assert!(one.reply::<Acquire>(next).is_ok());
     assert_eq!(one.order(), [1, 2]);
 }

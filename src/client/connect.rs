@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper_actors::{SessionId, codec};
+use lockkeeper_actors::SessionId;
 use tokio::{
     runtime::{self, Runtime},
     sync::Notify,
@@ -119,7 +119,7 @@ impl Connection {
             Ok(Err(why)) => return Err(lost(why)),
             Err(_) => return Err(lost(format!("no welcome within {CONNECT_PATIENCE:?}"))),
         };
-        let (session, frame_bytes) = match codec::decode::<Response<'_>>(&frame) {
+        let (session, frame_bytes) = match Response::decode(&frame) {
             Ok(Response::Welcome {
                 version: wire::VERSION,
                 session,
@@ -184,7 +184,7 @@ async fn hello(socket: &Arc<Socket>, receiver: &mut Receiver) -> Result<Bytes, S
             length => inbox.feed(scratch.get(..length).unwrap_or_default()),
         }
         if let Some(frame) = inbox.next().map_err(|error| error.to_string())? {
-            return Ok(frame);
+            return Ok(Bytes::copy_from_slice(&frame));
         }
     }
 }

@@ -9,9 +9,8 @@ use std::{
     task::{Poll, Waker, ready},
 };
 
-use lockkeeper_actors::{Fault, codec};
+use lockkeeper_actors::{Fault, codec::Payload};
 use rustc_hash::FxHashMap;
-use tokio_util::bytes::Bytes;
 
 use crate::{
     CallError,
@@ -81,7 +80,7 @@ pub(super) type Answer = Result<Success, CallError>;
 
 #[derive(Debug)]
 pub(super) enum Success {
-    Reply(Bytes),
+    Reply(Payload),
     Opened(Arc<Object>),
 }
 
@@ -101,10 +100,10 @@ impl State {
     /// Takes all whole frames in. What ends the connection is an error.
     pub(super) fn take_in(&mut self, inbox: &mut Inbox, news: &mut News) -> Result<(), String> {
         while let Some(frame) = inbox.next().map_err(|error| error.to_string())? {
-            let response = codec::decode::<Response<'_>>(&frame)
-                .map_err(|error| format!("bad frame: {error}"))?;
+            let response =
+                Response::decode(&frame).map_err(|error| format!("bad frame: {error}"))?;
             let (seq, answer) = match response {
-                Response::Reply { seq, body } => (seq, Ok(Success::Reply(frame.slice_ref(body.0)))),
+                Response::Reply { seq, body } => (seq, Ok(Success::Reply(frame.keep(body.0)))),
                 Response::Fault { seq, fault } => (seq, Err(fault.into())),
                 Response::Opened {
                     seq,
@@ -194,9 +193,11 @@ impl State {
                 self.outgoing.drain(..mem::take(&mut self.sent));
             }
         }
+        // As much room as it took now is kept, and not what it once took.
+        let kept = KEPT_BYTES.max(2 * self.outgoing.len());
         self.sent = 0;
         self.outgoing.clear();
-        self.outgoing.shrink_to(KEPT_BYTES);
+        self.outgoing.shrink_to(kept);
         Poll::Ready(Ok(()))
     }
 }

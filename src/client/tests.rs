@@ -61,7 +61,7 @@ async fn spawned_call(
 /// Hears a call, as [`call`] makes it, and returns its number.
 async fn hear_call(manager: &mut Raw) -> u64 {
     let frame = manager.hear().await.expect("a call");
-    let request = codec::decode(&frame).expect("a request");
+    let request = Request::decode(&frame).expect("a request");
     let Request::Call { seq, .. } = request else {
         panic!("no call: {request:?}");
     };
@@ -79,7 +79,7 @@ async fn hear_call(manager: &mut Raw) -> u64 {
 /// Hears that a call is withdrawn, and returns its number.
 async fn hear_withdraw(manager: &mut Raw) -> u64 {
     let frame = manager.hear().await.expect("a withdrawal");
-    match codec::decode(&frame).expect("a request") {
+    match Request::decode(&frame).expect("a request") {
         Request::Withdraw { object: 2, seq } => seq,
         other => panic!("no withdrawal: {other:?}"),
     }
@@ -161,7 +161,7 @@ async fn an_answer_of_another_type_is_an_error_and_what_it_granted_is_withdrawn(
         async move { connection.open("lock", None, Some(&[0xc0])).await }
     });
     let frame = manager.hear().await.unwrap();
-    let Ok(Request::Open { seq, .. }) = codec::decode(&frame) else {
+    let Ok(Request::Open { seq, .. }) = Request::decode(&frame) else {
         panic!("no open");
     };
     manager.say(&reply(seq, &[0xc0])).await;

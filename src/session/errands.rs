@@ -60,8 +60,8 @@ impl Session {
                     touched: None,
                 });
                 if let Ok(object) = self.objects.get_mut(number) {
-                    let open = Input::Open(self.id, number);
-                    object.mailbox.do_send(Inputs::One(open));
+                    let (now, open) = (self.context.shell.now(), Input::Open(self.id, number));
+                    object.mailbox.do_send(Inputs::one(now, open));
                 }
                 self.numbers.insert(id, number);
                 number

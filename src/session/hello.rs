@@ -2,7 +2,7 @@
 
 use std::{future, sync::Arc};
 
-use lockkeeper_actors::{Peer, codec};
+use lockkeeper_actors::Peer;
 
 use super::{Context, End, poll_receive};
 use crate::wire::{self, Inbox, Link, Request};
@@ -36,7 +36,7 @@ fn cut(text: &str) -> &str {
 
 /// Checks the first frame.
 fn welcome(frame: &[u8]) -> Result<Arc<Peer>, End> {
-    match codec::decode::<Request<'_>>(frame) {
+    match Request::decode(frame) {
         Ok(Request::Hello {
             version: wire::VERSION,
             pid,

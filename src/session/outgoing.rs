@@ -109,9 +109,11 @@ impl Outgoing {
                 }
             }
         }
+        // As much room as it took now is kept, and not what it once took.
+        let kept = KEPT_BYTES.max(2 * buffer.bytes.len());
         buffer.sent = 0;
         buffer.bytes.clear();
-        buffer.bytes.shrink_to(KEPT_BYTES);
+        buffer.bytes.shrink_to(kept);
         Poll::Ready(Ok(()))
     }
 

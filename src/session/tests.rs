@@ -13,7 +13,7 @@ use std::{cell::Cell, sync::atomic::AtomicU64};
 use actix::Actor;
 use actix_rt::task::JoinHandle;
 use lockkeeper_actors::{
-    Operation, Refusal,
+    Operation, Refusal, codec,
     sync::{Acquire, Granted, Lock, LockStatus, Release, Status},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -77,7 +77,7 @@ impl House {
         client.raw.say(&hello()).await;
         let frame = client.raw.hear().await.expect("a welcome");
         assert!(matches!(
-            codec::decode(&frame),
+            Response::decode(&frame),
             Ok(Response::Welcome { .. })
         ));
         client
@@ -119,7 +119,7 @@ impl Client {
     /// Hears the next answer.
     async fn hear(&mut self) -> Heard {
         let frame = self.raw.hear().await.expect("an answer and not the end");
-        match codec::decode::<Response<'_>>(&frame).expect("a response") {
+        match Response::decode(&frame).expect("a response") {
             Response::Opened { seq, object, .. } => Heard::Opened(seq, object),
             Response::Reply { seq, body } => Heard::Reply(seq, body.0.to_vec()),
             Response::Fault { seq, fault } => Heard::Fault(seq, fault),
@@ -130,7 +130,7 @@ impl Client {
     /// Hears that the manager ends the session, and why.
     async fn hear_bye(mut self) -> String {
         let frame = self.raw.hear().await.expect("a bye and not the end");
-        let response = codec::decode::<Response<'_>>(&frame).expect("a response");
+        let response = Response::decode(&frame).expect("a response");
         let Response::Bye { reason } = response else {
             panic!("no bye: {response:?}");
         };

@@ -1,8 +1,8 @@
 //! Framing: a message is its length as four bytes, big-endian, and that many bytes.
 
-use std::iter;
+use std::{iter, mem, ops::Deref};
 
-use lockkeeper_actors::codec::{self, CodecError};
+use lockkeeper_actors::codec::{self, CodecError, Payload};
 use serde::Serialize;
 use tokio_util::bytes::{Buf, Bytes, BytesMut};
 
@@ -72,11 +72,43 @@ pub(super) const HEADER: usize = 4;
 /// The room of a message above this size is not kept for others.
 const KEPT_BYTES: usize = 1 << 16;
 
-/// Bytes that came in, on their way to be frames.
+/// Bytes that came in, on their way to be messages.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     buffer: BytesMut,
+    /// How many of the bytes are those of messages that were taken.
+    taken: usize,
+    /// How many bytes came in last.
+    fed: usize,
+    /// The last message, if it was a large one.
+    large: Bytes,
     most: usize,
+}
+
+/// One message in an inbox.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Message<'a> {
+    bytes: &'a [u8],
+    /// The same, where parts of it can be kept without a copy.
+    large: Option<&'a Bytes>,
+}
+
+impl Message<'_> {
+    /// Keeps a part of the message beyond it.
+    pub(crate) fn keep(&self, part: &[u8]) -> Payload {
+        Payload::new(part, |part| match self.large {
+            Some(whole) => whole.slice_ref(part),
+            None => Bytes::copy_from_slice(part),
+        })
+    }
+}
+
+impl Deref for Message<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes
+    }
 }
 
 impl Inbox {
@@ -84,6 +116,9 @@ impl Inbox {
     pub(crate) fn new(most: usize) -> Self {
         Self {
             buffer: BytesMut::new(),
+            taken: 0,
+            fed: 0,
+            large: Bytes::new(),
             most,
         }
     }
@@ -95,16 +130,21 @@ impl Inbox {
 
     /// Adds bytes as they were read.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        self.buffer.advance(mem::take(&mut self.taken));
         self.buffer.extend_from_slice(bytes);
+        self.fed = bytes.len();
     }
 
-    /// Takes the next whole message.
+    /// Takes the next whole message, which is there until the next one is taken.
     ///
     /// # Errors
     ///
     /// Returns an error when the message is above the limit; the stream is of no use then.
-    pub(crate) fn next(&mut self) -> Result<Option<Bytes>, CodecError> {
-        let Some(header) = self.buffer.first_chunk::<HEADER>() else {
+    pub(crate) fn next(&mut self) -> Result<Option<Message<'_>>, CodecError> {
+        self.large = Bytes::new();
+        let rest = self.buffer.get(self.taken..).unwrap_or_default();
+        let Some((header, rest)) = rest.split_first_chunk::<HEADER>() else {
+            self.give_back_room();
             return Ok(None);
         };
         let length = usize::try_from(u32::from_be_bytes(*header)).unwrap_or(usize::MAX);
@@ -114,15 +154,36 @@ impl Inbox {
                 self.most
             )));
         }
-        if self.buffer.len() < HEADER + length {
+        if rest.len() < length {
             return Ok(None);
         }
-        self.buffer.advance(HEADER);
-        let message = self.buffer.split_to(length).freeze();
-        if self.buffer.is_empty() && length.max(self.buffer.capacity()) > KEPT_BYTES {
-            // What is left of the room is given back with the message.
-            self.buffer = BytesMut::new();
+        self.taken += HEADER;
+        if length > KEPT_BYTES {
+            self.buffer.advance(mem::take(&mut self.taken));
+            self.large = self.buffer.split_to(length).freeze();
+            // What stands behind it would keep its room.
+            self.buffer = BytesMut::from(&*self.buffer);
+            return Ok(Some(Message {
+                bytes: &self.large,
+                large: Some(&self.large),
+            }));
         }
-        Ok(Some(message))
+        let start = self.taken;
+        self.taken += length;
+        Ok(self
+            .buffer
+            .get(start..self.taken)
+            .map(|bytes| Message { bytes, large: None }))
+    }
+
+    /// Keeps the room for what comes in now, and not for what once did, when all is taken.
+    fn give_back_room(&mut self) {
+        if self.taken == self.buffer.len() {
+            self.taken = 0;
+            self.buffer.clear();
+            if self.buffer.capacity() > KEPT_BYTES.max(4 * self.fed) {
+                self.buffer = BytesMut::new();
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use lockkeeper_actors::{
-    Input, Inputs,
+    Input,
     sync::{Acquire, Lock, Release},
 };
 
@@ -71,7 +71,7 @@ async fn waiters_with_deadlines_do_not_slow_their_neighbours_nor_their_own_lock(
     let begun = Instant::now();
     for seq in (CROWD - CYCLES..CROWD).rev() {
         let withdraw = Input::Withdraw(arbiter::id(MANY, seq));
-        crowded.send(Inputs::One(withdraw)).await;
+        crowded.send([withdraw]).await;
     }
     let withdrawals = begun.elapsed();
     assert!(

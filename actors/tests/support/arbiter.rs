@@ -12,11 +12,10 @@ use std::{
 };
 
 use lockkeeper_actors::{
-    CallId, Fault, Host, Input, Inputs, Mailbox, Operation, Operations, Outcome, Peer, Primitive,
-    RawCall, Serve, SessionId, Shell, Sink, codec,
+    CallId, Fault, Host, Input, Mailbox, Operation, Operations, Outcome, Peer, Primitive, RawCall,
+    Serve, SessionId, Shell, Sink, codec,
 };
 use tokio::sync::Notify;
-use tokio_util::bytes::Bytes;
 
 /// What a caller was told.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,6 +106,7 @@ impl Arbiter {
         let host = Host::new(primitive, operations.into(), Rc::clone(&self.shell));
         Hosted {
             mailbox: host.launch(),
+            shell: Rc::clone(&self.shell),
             kind: PhantomData,
         }
     }
@@ -136,23 +136,27 @@ impl Arbiter {
 /// An actor that hosts an object of kind `P`.
 pub(crate) struct Hosted<P> {
     mailbox: Mailbox,
+    shell: Rc<Shell>,
     kind: PhantomData<P>,
 }
 
 impl<P: Primitive> Hosted<P> {
-    pub(crate) async fn send(&self, inputs: Inputs) {
-        let handled = self.mailbox.send(inputs).await;
+    /// Sends all in one message.
+    pub(crate) async fn send(&self, all: impl IntoIterator<Item = Input>) {
+        let mut inputs = self.shell.inputs();
+        all.into_iter().for_each(|input| inputs.push(input));
+        let handled = self.mailbox.send(inputs.at(self.shell.now())).await;
         handled.expect("a host outlives all panics");
     }
 
     pub(crate) async fn open(&self, session: u64, object: u32) {
         let open = Input::Open(SessionId::new(session), object);
-        self.send(Inputs::One(open)).await;
+        self.send([open]).await;
     }
 
     pub(crate) async fn hang_up(&self, session: u64) {
         let hang_up = Input::HangUp(SessionId::new(session), Arc::new(peer(session)));
-        self.send(Inputs::One(hang_up)).await;
+        self.send([hang_up]).await;
     }
 
     pub(crate) async fn call<O: Operation>(&self, session: u64, seq: u64, operation: O) -> CallId
@@ -160,7 +164,7 @@ impl<P: Primitive> Hosted<P> {
         P: Serve<O>,
     {
         let call = call::<P, O>(id(session, seq), &operation, None);
-        self.send(Inputs::One(call)).await;
+        self.send([call]).await;
         id(session, seq)
     }
 
@@ -175,7 +179,7 @@ impl<P: Primitive> Hosted<P> {
         P: Serve<O>,
     {
         let call = call::<P, O>(id(session, seq), &operation, Some(timeout));
-        self.send(Inputs::One(call)).await;
+        self.send([call]).await;
         id(session, seq)
     }
 
@@ -185,9 +189,9 @@ impl<P: Primitive> Hosted<P> {
             id: id(session, seq),
             operation,
             timeout: None,
-            arguments: Bytes::from(arguments),
+            arguments: arguments.into(),
         };
-        self.send(Inputs::One(Input::Call(call))).await;
+        self.send([Input::Call(call)]).await;
     }
 }
 
@@ -213,6 +217,6 @@ where
         id,
         operation: u32::try_from(number).expect("few operations"),
         timeout,
-        arguments: Bytes::from(codec::encode(operation).expect("it encodes")),
+        arguments: codec::encode(operation).expect("it encodes").into(),
     })
 }

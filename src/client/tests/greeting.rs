@@ -17,7 +17,7 @@ async fn a_client_says_hello_first() {
     let (mut manager, socket) = Raw::pair();
     let greet = tokio::spawn(Connection::greet(address(), socket));
     let frame = manager.hear().await.unwrap();
-    let request = codec::decode::<Request<'_>>(&frame).unwrap();
+    let request = Request::decode(&frame).unwrap();
     let Request::Hello {
         version: wire::VERSION,
         pid,

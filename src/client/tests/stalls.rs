@@ -27,14 +27,16 @@ async fn a_manager_that_does_not_read_blocks_nobody() {
     let mut last = 0;
     for _ in 0..20 {
         let frame = manager.hear().await.expect("a call");
-        let Ok(Request::Call { seq, .. }) = codec::decode(&frame) else {
+        let Ok(Request::Call { seq, .. }) = Request::decode(&frame) else {
             panic!("no call");
         };
         assert!(seq > last);
         last = seq;
         assert_eq!(hear_withdraw(&mut manager).await, seq);
         let frame = manager.hear().await.expect("a cast");
-        assert!(matches!(codec::decode(&frame), Ok(Request::Cast { seq, .. }) if seq == last + 1));
+        assert!(
+            matches!(Request::decode(&frame), Ok(Request::Cast { seq, .. }) if seq == last + 1)
+        );
     }
 }
 
@@ -118,7 +120,7 @@ async fn the_calls_of_a_crowd_go_out_also_when_their_runtime_stands_still() {
         patiently(hear_call(&mut manager)).await;
     }
     let frame = patiently(manager.hear()).await.expect("a cast");
-    assert!(matches!(codec::decode(&frame), Ok(Request::Cast { .. })));
+    assert!(matches!(Request::decode(&frame), Ok(Request::Cast { .. })));
     drop(leave);
     crowd.join().unwrap();
 }

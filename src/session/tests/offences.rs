@@ -111,7 +111,7 @@ async fn a_refused_client_is_told_why_before_it_says_anything() {
     refuse(&link, "limit reached".to_owned(), Limits::default());
     drop(link);
     let frame = raw.hear().await.expect("a bye");
-    let Ok(Response::Bye { reason }) = codec::decode(&frame) else {
+    let Ok(Response::Bye { reason }) = Response::decode(&frame) else {
         panic!("no bye");
     };
     assert_eq!((reason.as_str(), raw.hear().await), ("limit reached", None));
@@ -126,10 +126,10 @@ async fn a_second_hello_ends_the_session() {
 async fn what_is_no_request_ends_the_session() {
     let mut nested = vec![0, 0, 0x10, 0];
     nested.extend_from_slice(&[0x91; 0x1000]);
-    let mut deep = frame(&(1, wire::MAGIC, 2, ()));
+    let mut deep = frame(&(6, 3, ()));
     deep.pop();
     deep.extend_from_slice(&[0x91; 100]);
-    deep.splice(..4, 114_u32.to_be_bytes());
+    deep.splice(..4, 103_u32.to_be_bytes());
     let response = frame(&Response::Revoked { seq: 1 });
     let short = frame(&(5, 0));
     let long = frame(&(5, 0, 1, 2));

@@ -224,7 +224,7 @@ async fn an_object_without_a_name_is_found_by_the_one_it_got_whatever_the_limit_
     };
     client.raw.say(&open).await;
     let frame = client.raw.hear().await.unwrap();
-    let Ok(Response::Opened { name, .. }) = codec::decode(&frame) else {
+    let Ok(Response::Opened { name, .. }) = Response::decode(&frame) else {
         panic!("not opened");
     };
     assert!(name.starts_with('#'));

@@ -238,7 +238,7 @@ fn the_code_reads_each_frame_that_the_document_shows() {
         match sample.mark {
             '>' => {
                 let message = message(&sample);
-                let request = codec::decode::<Request<'_>>(&message).unwrap();
+                let request = Request::decode(&message).unwrap();
                 assert_eq!(raw::frame(&request), sample.bytes);
                 if is_reference {
                     assert_eq!(Some(request), requests.next());
@@ -246,7 +246,7 @@ fn the_code_reads_each_frame_that_the_document_shows() {
             }
             '<' => {
                 let message = message(&sample);
-                let response = codec::decode::<Response<'_>>(&message).unwrap();
+                let response = Response::decode(&message).unwrap();
                 assert_eq!(raw::frame(&response), sample.bytes);
                 if is_reference {
                     assert_eq!(Some(response), responses.next());

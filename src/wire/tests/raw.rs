@@ -67,7 +67,7 @@ impl Raw {
         let mut chunk = [0; 4096];
         loop {
             if let Some(message) = self.inbox.next().expect("there is no limit") {
-                return Some(message);
+                return Some(Bytes::copy_from_slice(&message));
             }
             let read = patiently(future::poll_fn(|task| {
                 self.link.poll_read(task, &mut chunk)
