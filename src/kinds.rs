@@ -21,14 +21,14 @@ type Spawn = dyn Fn(&[u8], &Rc<Shell>) -> Result<Mailbox, Fault> + Send + Sync;
 
 /// The kinds that a manager hosts.
 #[derive(Clone)]
-pub(crate) struct Kinds(HashMap<&'static str, Kind>);
+pub(crate) struct Kinds(HashMap<&'static str, Arc<Kind>>);
 
 /// How objects of one kind are made and called.
-#[derive(Clone)]
 pub(crate) struct Kind {
+    pub(crate) name: &'static str,
     type_id: TypeId,
     pub(crate) operations: Arc<[&'static str]>,
-    pub(crate) spawn: Arc<Spawn>,
+    pub(crate) spawn: Box<Spawn>,
 }
 
 impl Kinds {
@@ -78,19 +78,18 @@ impl Kinds {
             };
             Host::build(make, Arc::clone(&operations), Rc::clone(shell)).map(Host::launch)
         };
-        self.0.insert(
-            P::KIND,
-            Kind {
-                type_id: TypeId::of::<P>(),
-                operations: names,
-                spawn: Arc::new(spawn),
-            },
-        );
+        let kind = Kind {
+            name: P::KIND,
+            type_id: TypeId::of::<P>(),
+            operations: names,
+            spawn: Box::new(spawn),
+        };
+        self.0.insert(P::KIND, Arc::new(kind));
     }
 
     /// The kind of that name.
-    pub(crate) fn get(&self, kind: &str) -> Option<(&'static str, &Kind)> {
-        self.0.get_key_value(kind).map(|(name, kind)| (*name, kind))
+    pub(crate) fn get(&self, kind: &str) -> Option<&Arc<Kind>> {
+        self.0.get(kind)
     }
 }
 

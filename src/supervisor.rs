@@ -8,7 +8,10 @@ use std::{collections::HashMap, fmt, rc::Rc, sync::Arc};
 use actix::{Actor, Context, Handler, Message};
 use lockkeeper_actors::{Fault, Input, Inputs, Mailbox, Shell};
 
-use crate::{Limits, kinds::Kinds};
+use crate::{
+    Limits,
+    kinds::{Kind, Kinds},
+};
 
 /// The actor that spawns and names the hosted objects of a manager.
 pub(crate) struct Supervisor {
@@ -16,6 +19,8 @@ pub(crate) struct Supervisor {
     limits: Limits,
     shell: Rc<Shell>,
     children: HashMap<Arc<str>, Child>,
+    /// What the last object was made from.
+    last_spec: Rc<[u8]>,
     incarnation: u64,
     spawned: u64,
 }
@@ -23,9 +28,9 @@ pub(crate) struct Supervisor {
 /// A hosted object, as data.
 struct Child {
     id: u64,
-    kind: &'static str,
-    spec: Box<[u8]>,
-    operations: Arc<[&'static str]>,
+    kind: Arc<Kind>,
+    /// Shared with others of the same: most objects are made from the few specs that there are.
+    spec: Rc<[u8]>,
     mailbox: Mailbox,
 }
 
@@ -70,6 +75,7 @@ impl Supervisor {
             limits,
             shell,
             children: HashMap::new(),
+            last_spec: Rc::default(),
             incarnation,
             spawned: 0,
         }
@@ -104,11 +110,13 @@ impl Supervisor {
         if self.children.len() >= self.limits.objects {
             return Err(Fault::limit("hosted objects", self.limits.objects));
         }
-        let Some((kind, entry)) = self.kinds.get(kind) else {
+        let Some(kind) = self.kinds.get(kind) else {
             return Err(Fault::UnknownKind(kind.to_owned()));
         };
-        let mailbox = (entry.spawn)(&spec, &self.shell)?;
-        let operations = Arc::clone(&entry.operations);
+        let mailbox = (kind.spawn)(&spec, &self.shell)?;
+        if *self.last_spec != *spec {
+            self.last_spec = spec.into();
+        }
         self.spawned += 1;
         let id = self.spawned;
         let name: Arc<str> = match name {
@@ -117,9 +125,8 @@ impl Supervisor {
         };
         let child = Child {
             id,
-            kind,
-            spec: spec.into(),
-            operations,
+            kind: Arc::clone(kind),
+            spec: Rc::clone(&self.last_spec),
             mailbox,
         };
         let opened = child.opened(&name);
@@ -145,10 +152,10 @@ fn revisit(
     kind: &str,
     spec: Option<&[u8]>,
 ) -> Result<Opened, Fault> {
-    if child.kind != kind {
+    if child.kind.name != kind {
         return Err(Fault::WrongKind {
             name: name.to_string(),
-            is: child.kind.to_owned(),
+            is: child.kind.name.to_owned(),
             asked: kind.to_owned(),
         });
     }
@@ -163,8 +170,8 @@ impl Child {
         Opened {
             id: self.id,
             name: Arc::clone(name),
-            operations: Arc::clone(&self.operations),
-            mailbox: self.mailbox.clone(),
+            operations: Arc::clone(&self.kind.operations),
+            mailbox: Arc::clone(&self.mailbox),
         }
     }
 }

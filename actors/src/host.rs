@@ -85,8 +85,9 @@ impl Inputs {
     }
 }
 
-/// Where inputs for one hosted object go, whatever its kind.
-pub type Mailbox = Recipient<Inputs>;
+/// Where inputs for one hosted object go, whatever its kind. All who send share it: a sender of
+/// actix's takes more memory than a lock.
+pub type Mailbox = Arc<Recipient<Inputs>>;
 
 /// What a primitive learns of a session that ended.
 #[derive(Clone, Debug)]
@@ -178,7 +179,7 @@ impl<P: Primitive> Host<P> {
     /// Starts the host on this arbiter.
     #[must_use]
     pub fn launch(self) -> Mailbox {
-        self.start().recipient()
+        Arc::new(self.start().recipient())
     }
 
     /// The primitive, while it lives.
@@ -318,7 +319,7 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
             if let Some((id, timeout)) = self.turn(now, input) {
                 let seat = || self.shell.deadlines().seat();
                 let seat = self.seat.get_or_insert_with(seat);
-                seat.enter(id, timeout, || context.address().recipient());
+                seat.enter(id, timeout, || Arc::new(context.address().recipient()));
             }
         };
         all.drain(..).for_each(each);

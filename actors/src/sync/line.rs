@@ -8,15 +8,26 @@ use std::collections::BTreeSet;
 use super::Entrant;
 use crate::{CallId, SessionId, WaitQueue};
 
-/// Calls in order of arrival, and by their owners.
+/// Calls in order of arrival, and by their owners. Most locks never have any, so it takes a word
+/// until then.
 #[derive(Debug)]
-pub(super) struct Line<E> {
+pub(super) struct Line<E>(Option<Box<Standing<E>>>);
+
+/// Those who stand in line, or once did.
+#[derive(Debug)]
+struct Standing<E> {
     queue: WaitQueue<E>,
     /// The calls that have an owner.
     owned: BTreeSet<(u64, CallId)>,
 }
 
 impl<E> Default for Line<E> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<E> Default for Standing<E> {
     fn default() -> Self {
         Self {
             queue: WaitQueue::new(),
@@ -27,47 +38,56 @@ impl<E> Default for Line<E> {
 
 impl<E: Entrant> Line<E> {
     pub(super) fn len(&self) -> usize {
-        self.queue.len()
+        self.0.as_ref().map_or(0, |standing| standing.queue.len())
     }
 
     pub(super) fn get(&self, id: CallId) -> Option<&E> {
-        self.queue.get(id)
+        self.0.as_ref()?.queue.get(id)
     }
 
     pub(super) fn push(&mut self, entrant: E) {
         let id = entrant.id();
-        self.owned.extend(entrant.owner().map(|owner| (owner, id)));
-        self.queue.push(id, entrant);
+        let standing = self.0.get_or_insert_default();
+        let owned = entrant.owner().map(|owner| (owner, id));
+        standing.owned.extend(owned);
+        standing.queue.push(id, entrant);
     }
 
     pub(super) fn pop_front(&mut self) -> Option<E> {
-        let entrant = self.queue.pop_front()?;
-        self.forget(&entrant);
+        let standing = self.0.as_mut()?;
+        let entrant = standing.queue.pop_front()?;
+        standing.forget(&entrant);
         Some(entrant)
     }
 
     /// Takes the first call of an owner.
     pub(super) fn pop_owned(&mut self, owner: u64, session: SessionId) -> Option<E> {
         let (least, greatest) = CallId::span(session);
-        let mut theirs = self.owned.range((owner, least)..=(owner, greatest));
-        let (_, first) = *theirs.next()?;
+        let owned = &self.0.as_ref()?.owned;
+        let (_, first) = *owned.range((owner, least)..=(owner, greatest)).next()?;
         self.remove(first)
     }
 
     pub(super) fn remove(&mut self, id: CallId) -> Option<E> {
-        let entrant = self.queue.remove(id)?;
-        self.forget(&entrant);
+        let standing = self.0.as_mut()?;
+        let entrant = standing.queue.remove(id)?;
+        standing.forget(&entrant);
         Some(entrant)
     }
 
     pub(super) fn remove_session(&mut self, session: SessionId) -> Vec<E> {
-        let gone = self.queue.remove_session(session);
+        let Some(standing) = &mut self.0 else {
+            return Vec::new();
+        };
+        let gone = standing.queue.remove_session(session);
         for entrant in &gone {
-            self.forget(entrant);
+            standing.forget(entrant);
         }
         gone
     }
+}
 
+impl<E: Entrant> Standing<E> {
     fn forget(&mut self, entrant: &E) {
         if let Some(owner) = entrant.owner() {
             self.owned.remove(&(owner, entrant.id()));
