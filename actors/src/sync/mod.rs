@@ -8,6 +8,7 @@ mod granted;
 mod line;
 mod lock;
 mod reentrant_lock;
+mod rw_lock;
 mod semaphore;
 
 pub use barrier::{
@@ -22,6 +23,7 @@ pub use exclusion::{
 pub use granted::{Granted, MarkConsistent};
 pub use lock::Lock;
 pub use reentrant_lock::{AcquireAs, AdoptAs, Entry, ReentrantLock};
+pub use rw_lock::{Access, AcquireFor, CountHolders, Downgrade, RwLock, RwLockStatus, Upgrade};
 pub use semaphore::{
     AcquireMany, AddPermits, Bound, Bounded, BoundedSemaphore, Close, Count, Counting, Forget,
     ReleasePermits, Semaphore, SemaphoreSpec, SemaphoreStatus, Unbounded,
