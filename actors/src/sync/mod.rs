@@ -5,6 +5,7 @@ mod condition;
 mod event;
 mod exclusion;
 mod granted;
+mod latch;
 mod line;
 mod lock;
 mod reentrant_lock;
@@ -21,6 +22,7 @@ pub use exclusion::{
     Acquire, Adopt, Entrant, Exclusion, Exclusive, ForceUnlock, LockStatus, Release, Status,
 };
 pub use granted::{Granted, MarkConsistent};
+pub use latch::{ArriveAndWait, CountDown, CountLeft, Latch, LatchSpec, LatchStatus, WaitOpen};
 pub use lock::Lock;
 pub use reentrant_lock::{AcquireAs, AdoptAs, Entry, ReentrantLock};
 pub use rw_lock::{Access, AcquireFor, CountHolders, Downgrade, RwLock, RwLockStatus, Upgrade};
