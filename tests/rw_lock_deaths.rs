@@ -144,14 +144,20 @@ fn killed_waiter_is_granted_nothing_and_holds_nobody_up() {
     });
 }
 
+/// A process that waits to become the writer, beside one that reads here.
+async fn upgrading(lock: &RwLock) -> Part {
+    let mut upgrading = Part::start("upgrading", lock);
+    assert_eq!(upgrading.hear(), "reads");
+    until_state(lock, (1, true, false, 1)).await;
+    upgrading
+}
+
 #[test]
 fn process_that_is_killed_while_it_upgrades_leaves_the_lock_to_the_others() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let reader = lock.read().await.unwrap();
-        let mut upgrading = Part::start("upgrading", &lock);
-        assert_eq!(upgrading.hear(), "reads");
-        until_state(&lock, (1, true, false, 1)).await;
+        let mut upgrading = upgrading(&lock).await;
         let behind = tokio::spawn(lock.clone().upgradable_read_owned());
         until_state(&lock, (1, true, false, 2)).await;
         upgrading.kill();
@@ -168,9 +174,7 @@ fn upgrade_is_granted_to_another_process_once_the_last_reader_has_left() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let reader = lock.read().await.unwrap();
-        let mut upgrading = Part::start("upgrading", &lock);
-        assert_eq!(upgrading.hear(), "reads");
-        until_state(&lock, (1, true, false, 1)).await;
+        let mut upgrading = upgrading(&lock).await;
         drop(reader);
         assert_eq!(upgrading.hear(), "writes");
     });

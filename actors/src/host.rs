@@ -17,7 +17,8 @@ use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
 use tokio_util::bytes::Bytes;
 
 use crate::{
-    CallId, Fault, Operations, Peer, Primitive, Refusal, SessionId, Shell, deadlines::Seat,
+    Abandoned, CallId, Fault, Fence, Operations, Peer, Primitive, Refusal, SessionId, Shell,
+    deadlines::Seat,
 };
 
 /// A call as it came over the wire.
@@ -95,6 +96,15 @@ pub struct HangUp {
     pub peer: Arc<Peer>,
     /// When, counted from the manager's start.
     pub at: Duration,
+}
+
+impl HangUp {
+    /// What the session leaves where it has held something since then, under that token.
+    #[must_use]
+    pub fn abandoned(&self, since: Duration, fence: Fence) -> Abandoned {
+        let held = self.at.saturating_sub(since);
+        Abandoned::new((*self.peer).clone(), held, fence)
+    }
 }
 
 /// A primitive and what it takes to run it.

@@ -226,11 +226,7 @@ impl Primitive for RwLock {
     fn hang_up(&mut self, ended: &HangUp) {
         self.line.remove_session(ended.session);
         if let Some(Hold { fence, since }) = self.inside.hang_up(ended.session) {
-            self.abandoned = Some(Box::new(Abandoned {
-                holder: (*ended.peer).clone(),
-                held: ended.at.saturating_sub(since),
-                fence,
-            }));
+            self.abandoned = Some(Box::new(ended.abandoned(since, fence)));
         }
         self.grant_all_that_fit();
     }
