@@ -13,7 +13,9 @@ use std::{
 use lockkeeper_actors::{
     Fault, Host, Mailbox, Operations, Primitive, Refusal, Shell, codec,
     data::TaskQueue,
-    sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, ReentrantLock, Semaphore},
+    sync::{
+        Barrier, BoundedSemaphore, Condition, Event, Latch, Lock, ReentrantLock, RwLock, Semaphore,
+    },
 };
 
 /// Makes an object of one kind from an encoded spec, on the arbiter of the shell.
@@ -43,6 +45,8 @@ impl Kinds {
         kinds.add::<Condition>(Condition::create);
         kinds.add::<Barrier>(Barrier::create);
         kinds.add::<TaskQueue>(TaskQueue::create);
+        kinds.add::<RwLock>(RwLock::create);
+        kinds.add::<Latch>(Latch::create);
         kinds
     }
 

@@ -10,7 +10,8 @@
 //! | [`program`] | the one call at the top of main |
 //! | [`Manager`], [`Address`], [`Limits`] | where the objects live |
 //! | [`Lock`], [`ReentrantLock`], [`Condition`] | built-in kinds with one holder at a time |
-//! | [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Barrier`] | the other built-in kinds |
+//! | [`RwLock`] | many who read, or one who writes |
+//! | [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Barrier`], [`Latch`] | the other built-in kinds |
 //! | [`Primitive`], [`Operation`], [`Serve`], [`Proxy`] | kinds of your own |
 //! | [`Pool`], [`Task`], [`PlainTask`] | processes that run tasks |
 //! | [`CallError`], [`StartError`], [`TaskError`] | what can go wrong |
@@ -81,7 +82,8 @@ pub use lockkeeper_actors::{
     Operations, Peer, Primitive, Refusal, Serve, SessionId, WaitQueue,
     data::{TaskFault, TaskQueueStatus},
     sync::{
-        BarrierSpec, BarrierStatus, EventStatus, LockStatus, OnDeath, Passed, SemaphoreStatus, Wake,
+        BarrierSpec, BarrierStatus, EventStatus, LatchStatus, LockStatus, OnDeath, Passed,
+        RwLockStatus, SemaphoreStatus, Wake,
     },
 };
 pub use manager::{Manager, ManagerBuilder, Named};
@@ -94,11 +96,16 @@ pub use proxy::{
     block_on,
     condition::{Condition, ConditionGuard, SetName},
     event::Event,
-    guard::{Guard, Ticket},
+    guard::{Guard, Guarded, Ticket},
+    latch::Latch,
     lock::{Lock, LockGuard, LockKind, LockOf},
     owner::Owner,
     permit::Permit,
     reentrant_lock::{ActsFor, ReentrantGuard, ReentrantLock},
+    rw_guard::{
+        Reading, RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard, Upgradable, Writing,
+    },
+    rw_lock::RwLock,
     semaphore::{BoundedSemaphore, Semaphore, SemaphoreOf},
 };
 pub use task::{Plain, PlainTask, Task, TaskError};

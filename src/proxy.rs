@@ -12,10 +12,13 @@ pub(crate) mod condition;
 pub(crate) mod event;
 pub(crate) mod guard;
 mod hold;
+pub(crate) mod latch;
 pub(crate) mod lock;
 pub(crate) mod owner;
 pub(crate) mod permit;
 pub(crate) mod reentrant_lock;
+pub(crate) mod rw_guard;
+pub(crate) mod rw_lock;
 pub(crate) mod semaphore;
 
 use std::{

@@ -14,8 +14,8 @@ use std::{
 };
 
 use crate::{
-    CallId, Fault, Operations, Peer, Primitive, Refusal, SessionId, Shell, codec::Payload,
-    deadlines::Seat,
+    Abandoned, CallId, Fault, Fence, Operations, Peer, Primitive, Refusal, SessionId, Shell,
+    codec::Payload, deadlines::Seat,
 };
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
 
@@ -99,6 +99,15 @@ pub struct HangUp {
     pub peer: Arc<Peer>,
     /// When, counted from the manager's start.
     pub at: Duration,
+}
+
+impl HangUp {
+    /// What the session leaves where it has held something since then, under that token.
+    #[must_use]
+    pub fn abandoned(&self, since: Duration, fence: Fence) -> Abandoned {
+        let held = self.at.saturating_sub(since);
+        Abandoned::new((*self.peer).clone(), held, fence)
+    }
 }
 
 /// A primitive and what it takes to run it.

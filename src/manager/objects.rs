@@ -2,12 +2,13 @@
 
 use lockkeeper_actors::{
     Primitive,
-    sync::{self, BarrierSpec, SemaphoreSpec},
+    sync::{self, BarrierSpec, LatchSpec, SemaphoreSpec},
 };
 
 use super::Manager;
 use crate::{
-    Barrier, BoundedSemaphore, CallError, Condition, Event, Lock, Proxy, ReentrantLock, Semaphore,
+    Barrier, BoundedSemaphore, CallError, Condition, Event, Latch, Lock, Proxy, ReentrantLock,
+    RwLock, Semaphore,
 };
 
 impl Manager {
@@ -106,6 +107,32 @@ impl Manager {
     /// As [`Self::lock`].
     pub async fn barrier(&self, parties: impl Into<BarrierSpec>) -> Result<Barrier, CallError> {
         self.anonymous().barrier(parties).await
+    }
+
+    /// Makes a lock that many read, or one writes. Python has none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::lock`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::lock`].
+    pub async fn rw_lock(&self) -> Result<RwLock, CallError> {
+        self.anonymous().rw_lock().await
+    }
+
+    /// Makes a latch that counts down from that many; one of zero is open. Python has none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::lock`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::lock`].
+    pub async fn latch(&self, count: u32) -> Result<Latch, CallError> {
+        self.anonymous().latch(count).await
     }
 
     /// Makes an object of a kind that was registered with the manager.
@@ -224,6 +251,25 @@ impl Named<'_> {
     /// See [`Named`], also for the cancel safety, and [`Manager::barrier`].
     pub async fn barrier(self, parties: impl Into<BarrierSpec>) -> Result<Barrier, CallError> {
         Ok(self.open::<sync::Barrier>(parties.into()).await?.into())
+    }
+
+    /// Opens a readers-writer lock.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety.
+    pub async fn rw_lock(self) -> Result<RwLock, CallError> {
+        Ok(self.open::<sync::RwLock>(()).await?.into())
+    }
+
+    /// Opens a latch that counts down from that many.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety.
+    pub async fn latch(self, count: u32) -> Result<Latch, CallError> {
+        let count = count.into();
+        Ok(self.open::<sync::Latch>(LatchSpec { count }).await?.into())
     }
 
     /// Opens an object of a kind that was registered with the manager.

@@ -364,11 +364,11 @@ impl LockOf<sync::Condition> {
     ) -> Result<(ConditionGuard, Wake), CallError> {
         self.check(&guard)?;
         let sleep = Sleep {
-            grant: guard.hold.grant(),
+            grant: guard.hold().grant(),
             set: self.aspect.clone().into(),
         };
         // Dropped on the way, the call is withdrawn, and the guard releases what it may hold still.
-        let (hold, Woken { granted, wake }) = guard.hold.call_within(&sleep, deadline).await?;
+        let (hold, Woken { granted, wake }) = guard.hold().call_within(&sleep, deadline).await?;
         Ok((guard.replaced_by(hold, granted), wake))
     }
 
@@ -379,16 +379,16 @@ impl LockOf<sync::Condition> {
     ) -> Result<u64, CallError> {
         self.check(guard)?;
         let notify = Notify {
-            grant: guard.hold.grant(),
+            grant: guard.hold().grant(),
             set: self.aspect.clone().into(),
             most,
         };
-        guard.hold.call(&notify).await
+        guard.hold().call(&notify).await
     }
 
     /// Refuses a guard of another condition, whose grant would mean nothing to this one.
     fn check(&self, guard: &ConditionGuard) -> Result<(), Refusal> {
-        if guard.hold.is_of(self.token()) {
+        if guard.hold().is_of(self.token()) {
             Ok(())
         } else {
             Err(Refusal::NotHeld)

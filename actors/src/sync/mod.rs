@@ -5,9 +5,11 @@ mod condition;
 mod event;
 mod exclusion;
 mod granted;
+mod latch;
 mod line;
 mod lock;
 mod reentrant_lock;
+mod rw_lock;
 mod semaphore;
 
 pub use barrier::{
@@ -20,8 +22,10 @@ pub use exclusion::{
     Acquire, Adopt, Entrant, Exclusion, Exclusive, ForceUnlock, LockStatus, Release, Status,
 };
 pub use granted::{Granted, MarkConsistent};
+pub use latch::{ArriveAndWait, CountDown, CountLeft, Latch, LatchSpec, LatchStatus, WaitOpen};
 pub use lock::Lock;
 pub use reentrant_lock::{AcquireAs, AdoptAs, Entry, ReentrantLock};
+pub use rw_lock::{Access, AcquireFor, CountHolders, Downgrade, RwLock, RwLockStatus, Upgrade};
 pub use semaphore::{
     AcquireMany, AddPermits, Bound, Bounded, BoundedSemaphore, Close, Count, Counting, Forget,
     ReleasePermits, Semaphore, SemaphoreSpec, SemaphoreStatus, Unbounded,

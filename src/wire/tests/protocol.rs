@@ -8,8 +8,8 @@ use lockkeeper_actors::{
     Fence, Operations, Primitive, SessionId,
     data::TaskQueue,
     sync::{
-        Barrier, BoundedSemaphore, Condition, Event, Granted, Lock, ReentrantLock, Release,
-        Semaphore,
+        Barrier, BoundedSemaphore, Condition, Event, Granted, Latch, Lock, ReentrantLock, Release,
+        RwLock, Semaphore,
     },
 };
 
@@ -288,6 +288,8 @@ fn operations_have_the_numbers_that_the_document_lists() {
     is_listed::<Condition>(Condition::KIND);
     is_listed::<Barrier>(Barrier::KIND);
     is_listed::<TaskQueue>(TaskQueue::KIND);
+    is_listed::<RwLock>(RwLock::KIND);
+    is_listed::<Latch>(Latch::KIND);
     assert!(DOCUMENT.contains(&format!("### `{}`", BoundedSemaphore::KIND)));
     assert_eq!(operations::<BoundedSemaphore>(), operations::<Semaphore>());
 }

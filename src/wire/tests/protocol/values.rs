@@ -7,9 +7,11 @@ use lockkeeper_actors::{
     codec::Blob,
     data::{Chunk, Finished, HandBack, Job, Next, Submit, TaskFault},
     sync::{
-        Acquire, AcquireAs, AcquireMany, AdoptAs, Arrival, Arrive, BarrierSpec, BarrierStatus,
-        CountSleepers, EventStatus, Finish, Granted, LockStatus, Notify, Passed, ReleasePermits,
-        SemaphoreSpec, SemaphoreStatus, Sleep, WaitSet, Wake, Woken,
+        Access, Acquire, AcquireAs, AcquireFor, AcquireMany, AdoptAs, Arrival, Arrive,
+        ArriveAndWait, BarrierSpec, BarrierStatus, CountDown, CountSleepers, Downgrade,
+        EventStatus, Finish, Granted, LatchSpec, LatchStatus, LockStatus, Notify, Passed,
+        ReleasePermits, RwLockStatus, SemaphoreSpec, SemaphoreStatus, Sleep, Upgrade, WaitSet,
+        Wake, Woken,
     },
 };
 use serde::de::DeserializeOwned;
@@ -229,4 +231,35 @@ fn what_barriers_are_told_is_written_as_the_document_shows() {
         .show(&Ok::<_, Refusal>(passed))
         .show(&status)
         .and_no_more();
+}
+
+#[test]
+fn what_rw_locks_and_latches_are_told_is_written_as_the_document_shows() {
+    let (grant, to) = (grant_of(2), Access::Read);
+    let granted = Granted {
+        fence: Fence::new(FENCE.number() + 1),
+        abandoned: None,
+    };
+    let status: RwLockStatus = read((2, true, false, 1));
+    Values::of("### `rw_lock`")
+        .show(&AcquireFor {
+            access: Access::Read,
+        })
+        .show(&AcquireFor {
+            access: Access::Upgradable,
+        })
+        .show(&Upgrade { grant })
+        .show(&Ok::<_, Refusal>(granted))
+        .show(&Downgrade { grant, to })
+        .show(&status)
+        .and_no_more();
+    let status: LatchStatus = read((2, 1));
+    Values::of("### `latch`")
+        .show(&LatchSpec { count: 3 })
+        .show(&Ok::<u32, Refusal>(2))
+        .show(&Ok::<(), Refusal>(()))
+        .show(&status)
+        .and_no_more();
+    assert_eq!(encoded(&CountDown { by: 3 }), [0x91, 3]);
+    assert_eq!(encoded(&ArriveAndWait { by: 3 }), [0x91, 3]);
 }

@@ -1,0 +1,207 @@
+//! Who is inside a readers-writer lock.
+//!
+//! Invariant: nobody is beside a writer, and at most one is there who writes or may upgrade.
+
+use std::{collections::BTreeMap, mem, time::Duration};
+
+use super::Access;
+use crate::{CallId, Fence, Holding, Refusal, SessionId};
+
+/// Those who hold the lock.
+#[derive(Debug, Default)]
+pub(super) struct Inside {
+    /// Those who only read.
+    readers: BTreeMap<CallId, Hold>,
+    senior: Option<Senior>,
+}
+
+/// Since when a grant holds, and under which token.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hold {
+    pub(super) fence: Fence,
+    pub(super) since: Duration,
+}
+
+/// The one that no other like it is beside: who may upgrade, or writes.
+#[derive(Debug)]
+struct Senior {
+    grant: CallId,
+    hold: Hold,
+    rank: Rank,
+}
+
+#[derive(Debug)]
+enum Rank {
+    Upgradable,
+    /// With the upgradable hold that it was, which it is again if the upgrade is undone.
+    Writer {
+        was: Option<(CallId, Hold)>,
+    },
+}
+
+/// What a call waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    Enter(Access),
+    /// The upgradable hold is to be the writer's.
+    Upgrade,
+}
+
+impl Senior {
+    const fn access(&self) -> Access {
+        match self.rank {
+            Rank::Upgradable => Access::Upgradable,
+            Rank::Writer { .. } => Access::Write,
+        }
+    }
+
+    /// The grant that an upgrade has taken the place of.
+    fn former(&self) -> Option<CallId> {
+        match self.rank {
+            Rank::Upgradable => None,
+            Rank::Writer { was } => was.map(|(grant, _)| grant),
+        }
+    }
+}
+
+impl Inside {
+    /// Whether somebody fits beside those who are inside.
+    pub(super) fn fits(&self, want: Want) -> bool {
+        match want {
+            Want::Enter(Access::Read) => self.senior() != Some(Access::Write),
+            Want::Enter(Access::Upgradable) => self.senior.is_none(),
+            Want::Enter(Access::Write) => self.senior.is_none() && self.readers.is_empty(),
+            Want::Upgrade => self.readers.is_empty(),
+        }
+    }
+
+    /// Lets somebody in who fits.
+    pub(super) fn enter(&mut self, grant: CallId, hold: Hold, want: Want) {
+        let rank = match want {
+            Want::Enter(Access::Read) => {
+                self.readers.insert(grant, hold);
+                return;
+            }
+            Want::Enter(Access::Upgradable) => Rank::Upgradable,
+            Want::Enter(Access::Write) => Rank::Writer { was: None },
+            Want::Upgrade => {
+                let senior = self.senior.take();
+                let was = senior.map(|senior| (senior.grant, senior.hold));
+                Rank::Writer { was }
+            }
+        };
+        self.senior = Some(Senior { grant, hold, rank });
+    }
+
+    /// What a grant is held for, if it is.
+    pub(super) fn access(&self, grant: CallId) -> Option<Access> {
+        if self.readers.contains_key(&grant) {
+            return Some(Access::Read);
+        }
+        let senior = self.senior.as_ref();
+        senior
+            .filter(|senior| senior.grant == grant)
+            .map(Senior::access)
+    }
+
+    /// What the one is inside for that no other like it is beside.
+    pub(super) fn senior(&self) -> Option<Access> {
+        self.senior.as_ref().map(Senior::access)
+    }
+
+    /// How many only read.
+    pub(super) fn readers(&self) -> u64 {
+        self.readers.len().try_into().unwrap_or(u64::MAX)
+    }
+
+    /// Takes a hold out.
+    pub(super) fn leave(&mut self, grant: CallId) -> Result<(), Refusal> {
+        if self.readers.remove(&grant).is_some() {
+            return Ok(());
+        }
+        let senior = self.senior.take_if(|senior| senior.grant == grant);
+        senior.map(drop).ok_or(Refusal::NotHeld)
+    }
+
+    /// Undoes a call that was granted. Of an upgrade the hold stays that it was made of; with that
+    /// one's own call its upgrade is undone as well.
+    pub(super) fn undo(&mut self, id: CallId) {
+        let is_of = |senior: &mut Senior| senior.grant == id || senior.former() == Some(id);
+        let Some(senior) = self.senior.take_if(is_of) else {
+            self.readers.remove(&id);
+            return;
+        };
+        if let Rank::Writer { was: Some(was) } = senior.rank
+            && senior.grant == id
+        {
+            let (grant, hold) = was;
+            let rank = Rank::Upgradable;
+            self.senior = Some(Senior { grant, hold, rank });
+        }
+    }
+
+    /// Lets others beside a hold.
+    pub(super) fn downgrade(&mut self, grant: CallId, to: Access) -> Result<(), Refusal> {
+        let from = self.access(grant).ok_or(Refusal::NotHeld)?;
+        match (from, to) {
+            (Access::Write, Access::Upgradable) => {
+                if let Some(senior) = &mut self.senior {
+                    senior.rank = Rank::Upgradable;
+                }
+            }
+            (Access::Write | Access::Upgradable, Access::Read) => {
+                if let Some(Senior { grant, hold, .. }) = self.senior.take() {
+                    self.readers.insert(grant, hold);
+                }
+            }
+            (Access::Read, Access::Read | Access::Upgradable | Access::Write)
+            | (Access::Upgradable, Access::Upgradable | Access::Write)
+            | (Access::Write, Access::Write) => {
+                return Err(Refusal::Invalid(format!(
+                    "a hold is downgraded from write to upgradable or read, \
+                     or from upgradable to read, not from {} to {}",
+                    from.name(),
+                    to.name()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes all holds of an ended session out, and tells of the one that was writing.
+    pub(super) fn hang_up(&mut self, session: SessionId) -> Option<Hold> {
+        let (least, greatest) = CallId::span(session);
+        let theirs = self.readers.range(least..=greatest);
+        for grant in Vec::from_iter(theirs.map(|(grant, _)| *grant)) {
+            self.readers.remove(&grant);
+        }
+        let is_theirs = |senior: &mut Senior| senior.grant.session() == session;
+        let senior = self.senior.take_if(is_theirs)?;
+        (senior.access() == Access::Write).then_some(senior.hold)
+    }
+
+    /// Takes everybody out, and tells which grants are void then.
+    pub(super) fn evict(&mut self) -> Vec<CallId> {
+        let senior = self.senior.take();
+        let former = senior.as_ref().and_then(Senior::former);
+        let senior = senior.map(|senior| senior.grant);
+        let readers = mem::take(&mut self.readers).into_keys();
+        readers.chain(senior).chain(former).collect()
+    }
+
+    /// Who holds the lock, as a survey tells it.
+    pub(super) fn holdings(&self) -> Vec<Holding> {
+        let holding = |call, access: Access, Hold { fence, since }| Holding {
+            call,
+            units: access.units(),
+            mode: access.name(),
+            since,
+            fence: Some(fence),
+        };
+        let senior = self.senior.iter();
+        let senior = senior.map(|senior| holding(senior.grant, senior.access(), senior.hold));
+        let readers = self.readers.iter();
+        let readers = readers.map(|(grant, hold)| holding(*grant, Access::Read, *hold));
+        senior.chain(readers).collect()
+    }
+}

@@ -1,0 +1,245 @@
+//! Readers-writer locks whose holders and waiters are killed, or drop their calls.
+
+#[path = "support/parts.rs"]
+mod parts;
+#[path = "support/readers.rs"]
+mod readers;
+mod support;
+#[path = "support/turns.rs"]
+mod turns;
+#[path = "support/until.rs"]
+mod until;
+
+use std::future::{Future, pending};
+
+use lockkeeper::{Manager, RwLock};
+use parts::{Part, play, say};
+use readers::{FREE, state, until_state};
+use turns::{for_turns, run_in_turns, sweep};
+
+fn program() {
+    lockkeeper::program().in_test("children");
+}
+
+fn run<F: Future>(test: F) -> F::Output {
+    program();
+    support::run(test)
+}
+
+#[test]
+fn children() {
+    program();
+    play("writer", |lock: RwLock| async move {
+        let _guard = lock.write().await.unwrap();
+        say("writes");
+        pending::<()>().await;
+    });
+    play("upgraded", |lock: RwLock| async move {
+        let guard = lock.upgradable_read().await.unwrap();
+        let _guard = guard.upgrade().await.unwrap();
+        say("writes");
+        pending::<()>().await;
+    });
+    play("downgraded", |lock: RwLock| async move {
+        let guard = lock.write().await.unwrap();
+        let _guard = guard.downgrade().await.unwrap();
+        say("reads");
+        pending::<()>().await;
+    });
+    play("reader of many", |lock: RwLock| async move {
+        let _guard = lock.upgradable_read().await.unwrap();
+        let _guards = [lock.read().await.unwrap(), lock.read().await.unwrap()];
+        say("reads");
+        pending::<()>().await;
+    });
+    play("upgrading", |lock: RwLock| async move {
+        let guard = lock.upgradable_read().await.unwrap();
+        say("reads");
+        let _guard = guard.upgrade().await.unwrap();
+        say("writes");
+    });
+}
+
+async fn manager_and_lock() -> (Manager, RwLock) {
+    let manager = Manager::start().await.unwrap();
+    let lock = manager.rw_lock().await.unwrap();
+    (manager, lock)
+}
+
+/// Has another process hold the lock, and die while it does.
+async fn die(part: &str, lock: &RwLock) -> u32 {
+    let mut holder = Part::start(part, lock);
+    holder.hear();
+    holder.kill();
+    until_state(lock, FREE).await;
+    holder.pid()
+}
+
+#[test]
+fn killed_writer_leaves_a_mark_for_all_who_come_until_it_is_looked_after() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        for part in ["writer", "upgraded"] {
+            let dead = die(part, &lock).await;
+            let readers = [lock.read().await.unwrap(), lock.read().await.unwrap()];
+            for reader in readers {
+                let abandoned = reader.abandoned().unwrap();
+                assert_eq!(abandoned.holder.pid, dead);
+                assert!(abandoned.fence < reader.fence());
+                let told = reader.strict().unwrap_err();
+                assert!(told.into_inner().is_valid());
+            }
+            let upgradable = lock.upgradable_read().await.unwrap();
+            assert!(upgradable.abandoned().is_some());
+            let mut writer = upgradable.upgrade().await.unwrap();
+            assert_eq!(writer.abandoned().unwrap().holder.pid, dead);
+            writer.mark_consistent();
+            drop(writer.strict().unwrap());
+            assert!(lock.read().await.unwrap().abandoned().is_none());
+            assert!(lock.write().await.unwrap().abandoned().is_none());
+        }
+    });
+}
+
+#[test]
+fn killed_reader_leaves_no_mark() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        for part in ["reader of many", "downgraded"] {
+            die(part, &lock).await;
+            assert!(lock.write().await.unwrap().abandoned().is_none(), "{part}");
+        }
+    });
+}
+
+#[test]
+fn all_that_a_killed_process_held_comes_back_in_one_turn() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let mut holder = Part::start("reader of many", &lock);
+        assert_eq!(holder.hear(), "reads");
+        assert_eq!(state(&lock).await, (2, true, false, 0));
+        let writer = tokio::spawn(lock.clone().write_owned());
+        until_state(&lock, (2, true, false, 1)).await;
+        holder.kill();
+        let writer = writer.await.unwrap().unwrap();
+        assert!(writer.is_valid() && writer.abandoned().is_none());
+    });
+}
+
+#[test]
+fn killed_waiter_is_granted_nothing_and_holds_nobody_up() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let reader = lock.read().await.unwrap();
+        let mut writer = Part::start("writer", &lock);
+        until_state(&lock, (1, false, false, 1)).await;
+        let behind = tokio::spawn(lock.clone().read_owned());
+        until_state(&lock, (1, false, false, 2)).await;
+        writer.kill();
+        let behind = behind.await.unwrap().unwrap();
+        assert_eq!(state(&lock).await, (2, false, false, 0));
+        drop((reader, behind));
+        assert!(lock.write().await.unwrap().abandoned().is_none());
+    });
+}
+
+/// A process that waits to become the writer, beside one that reads here.
+async fn upgrading(lock: &RwLock) -> Part {
+    let mut upgrading = Part::start("upgrading", lock);
+    assert_eq!(upgrading.hear(), "reads");
+    until_state(lock, (1, true, false, 1)).await;
+    upgrading
+}
+
+#[test]
+fn process_that_is_killed_while_it_upgrades_leaves_the_lock_to_the_others() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let reader = lock.read().await.unwrap();
+        let mut upgrading = upgrading(&lock).await;
+        let behind = tokio::spawn(lock.clone().upgradable_read_owned());
+        until_state(&lock, (1, true, false, 2)).await;
+        upgrading.kill();
+        let behind = behind.await.unwrap().unwrap();
+        assert_eq!(state(&lock).await, (1, true, false, 0));
+        drop(reader);
+        let writer = behind.upgrade().await.unwrap();
+        assert!(writer.abandoned().is_none());
+    });
+}
+
+#[test]
+fn upgrade_is_granted_to_another_process_once_the_last_reader_has_left() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let reader = lock.read().await.unwrap();
+        let mut upgrading = upgrading(&lock).await;
+        drop(reader);
+        assert_eq!(upgrading.hear(), "writes");
+    });
+}
+
+#[test]
+fn calls_that_are_dropped_at_any_point_hold_nothing() {
+    program();
+    run_in_turns(async {
+        let (_manager, lock) = manager_and_lock().await;
+        sweep(async |turns| {
+            let read = for_turns(turns, lock.read()).await.is_some();
+            let upgradable = for_turns(turns, lock.upgradable_read()).await.is_some();
+            let write = for_turns(turns, lock.write()).await.is_some();
+            assert_eq!(state(&lock).await, FREE, "after {turns} turns");
+            read && upgradable && write
+        })
+        .await;
+        // With another that reads for as long, the upgrade waits.
+        for is_beside in [false, true] {
+            sweep(async |turns| {
+                let guard = lock.upgradable_read().await.unwrap();
+                let reader = if is_beside {
+                    Some(lock.read().await.unwrap())
+                } else {
+                    None
+                };
+                let leaves = async {
+                    tokio::task::yield_now().await;
+                    drop(reader);
+                    pending::<()>().await;
+                };
+                let upgrade = async {
+                    tokio::select! {
+                        upgraded = guard.upgrade() => upgraded.map(drop),
+                        () = leaves => unreachable!("it never ends"),
+                    }
+                };
+                let upgraded = for_turns(turns, upgrade).await;
+                assert_eq!(state(&lock).await, FREE, "after {turns} turns");
+                upgraded.is_some()
+            })
+            .await;
+        }
+    });
+}
+
+#[test]
+fn downgrades_that_are_dropped_at_any_point_hold_nothing() {
+    program();
+    run_in_turns(async {
+        let (_manager, lock) = manager_and_lock().await;
+        sweep(async |turns| {
+            let writer = lock.write().await.unwrap();
+            let first = for_turns(turns, writer.downgrade()).await.is_some();
+            assert_eq!(state(&lock).await, FREE, "after {turns} turns");
+            let writer = lock.write().await.unwrap();
+            let downgrade = writer.downgrade_to_upgradable();
+            let second = for_turns(turns, downgrade).await.is_some();
+            assert_eq!(state(&lock).await, FREE, "after {turns} turns");
+            let upgradable = lock.upgradable_read().await.unwrap();
+            let third = for_turns(turns, upgradable.downgrade()).await.is_some();
+            assert_eq!(state(&lock).await, FREE, "after {turns} turns");
+            first && second && third
+        })
+        .await;
+    });
+}
