@@ -12,7 +12,7 @@ pub use task_queue::{
     Chunk, ChunkOutcome, CloseTasks, CountTasks, Finished, HandBack, Job, Next, Submit, TaskFault,
     TaskQueue, TaskQueueStatus,
 };
-pub use typed::Describe;
+pub use typed::CheckType;
 pub use value::{
     CountWatchers, Exchange, Exchanged, OnlyIf, Read, Store, Swap, Value, ValueSpec, ValueStatus,
     Versioned, WaitChange,

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Describe, typed::described};
+use super::{CheckType, typed::Description};
 use crate::{
     Abandoned, Call, CallId, Fence, HangUp, Holding, Operation, Operations, Part, Primitive,
     Refusal, Serve, Survey, WaitQueue, Waiting, codec::Blob,
@@ -19,8 +19,8 @@ use crate::{
 pub struct QueueSpec {
     /// How many items may wait in it: 1 to 1,000,000,000. Without a number, as many as that.
     pub capacity: Option<u64>,
-    /// What type they are of, described in at most 4,096 bytes. See [`Describe`].
-    pub items: String,
+    /// What type they are of, described in at most 4,096 bytes. See [`CheckType`].
+    pub holds: String,
 }
 
 /// Puts an item behind all others, and waits for room.
@@ -135,7 +135,7 @@ const MOST: u64 = 1_000_000_000;
 #[derive(Debug)]
 pub struct Queue {
     capacity: u64,
-    items: Box<str>,
+    holds: Description,
     /// Items that nobody has had, by the calls that put them.
     fresh: WaitQueue<Item>,
     /// Items that were taken and came back, by their numbers.
@@ -278,7 +278,7 @@ impl Primitive for Queue {
     const KIND: &'static str = "queue";
     type Spec = QueueSpec;
 
-    fn create(QueueSpec { capacity, items }: QueueSpec) -> Result<Self, Refusal> {
+    fn create(QueueSpec { capacity, holds }: QueueSpec) -> Result<Self, Refusal> {
         let capacity = capacity.unwrap_or(MOST);
         if !(1..=MOST).contains(&capacity) {
             return Err(Refusal::Invalid(format!(
@@ -287,7 +287,7 @@ impl Primitive for Queue {
         }
         Ok(Self {
             capacity,
-            items: described(Self::KIND, items)?,
+            holds: Description::new(holds)?,
             fresh: WaitQueue::new(),
             back: BTreeMap::new(),
             taken: BTreeMap::new(),
@@ -308,7 +308,7 @@ impl Primitive for Queue {
             .on::<Join>()
             .on::<CloseQueue>()
             .on::<CountItems>()
-            .on::<Describe>();
+            .on::<CheckType>();
     }
 
     fn withdraw(&mut self, id: CallId) {
@@ -432,9 +432,9 @@ impl Serve<CountItems> for Queue {
     }
 }
 
-impl Serve<Describe> for Queue {
-    fn serve(&mut self, _: Describe, call: Call<String>) {
-        call.reply(self.items.to_string());
+impl Serve<CheckType> for Queue {
+    fn serve(&mut self, check: CheckType, call: Call<Result<(), Refusal>>) {
+        call.reply(self.holds.check(check));
     }
 }
 
@@ -444,8 +444,8 @@ mod tests {
     use crate::{Bench, Fault};
 
     fn bench(capacity: Option<u64>) -> Bench<Queue> {
-        let items = "u8".to_owned();
-        Bench::new(QueueSpec { capacity, items }).unwrap()
+        let holds = "u8".to_owned();
+        Bench::new(QueueSpec { capacity, holds }).unwrap()
     }
 
     fn put(bench: &mut Bench<Queue>, session: u64, item: u8) -> CallId {
@@ -721,10 +721,9 @@ mod tests {
     #[test]
     fn capacity_out_of_range_is_refused_with_what_is_allowed() {
         for capacity in [0, MOST + 1] {
-            let items = String::new();
             let made = Bench::<Queue>::new(QueueSpec {
                 capacity: Some(capacity),
-                items,
+                holds: String::new(),
             });
             let Err(Refusal::Invalid(why)) = made.map(drop) else {
                 panic!("it was not refused");
@@ -733,7 +732,20 @@ mod tests {
         }
         assert_eq!(ask(&mut bench(None), CountItems).capacity, MOST);
         assert_eq!(ask(&mut bench(Some(7)), CountItems).capacity, 7);
-        assert_eq!(ask(&mut bench(None), Describe), "u8");
+    }
+
+    #[test]
+    fn items_of_another_type_are_refused_with_the_names_of_both() {
+        let mut bench = bench(None);
+        let check = |holds: &str| CheckType {
+            holds: holds.to_owned(),
+        };
+        assert_eq!(ask(&mut bench, check("u8")), Ok(()));
+        let Err(refusal) = ask(&mut bench, check("text")) else {
+            panic!("it was not refused");
+        };
+        let why = refusal.to_string();
+        assert!(why.contains("u8") && why.contains("text"), "{why}");
     }
 
     #[test]

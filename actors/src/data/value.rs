@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Describe, typed::described};
+use super::{CheckType, typed::Description};
 use crate::{
     Call, CallId, HangUp, Operation, Operations, Part, Primitive, Refusal, Serve, Survey,
     WaitQueue, Waiting, codec::Blob,
@@ -15,7 +15,7 @@ use crate::{
 pub struct ValueSpec {
     /// What it is at first, encoded.
     pub value: Blob,
-    /// What type it is of, described in at most 4,096 bytes. See [`Describe`].
+    /// What type it is of, described in at most 4,096 bytes. See [`CheckType`].
     pub holds: String,
 }
 
@@ -131,7 +131,7 @@ impl Operation for CountWatchers {
 #[derive(Debug)]
 pub struct Value {
     now: Versioned<Blob>,
-    holds: Box<str>,
+    holds: Description,
     watchers: WaitQueue<Call<Result<Versioned<Blob>, Refusal>>>,
 }
 
@@ -155,7 +155,7 @@ impl Primitive for Value {
     fn create(ValueSpec { value, holds }: ValueSpec) -> Result<Self, Refusal> {
         Ok(Self {
             now: Versioned { version: 0, value },
-            holds: described(Self::KIND, holds)?,
+            holds: Description::new(holds)?,
             watchers: WaitQueue::new(),
         })
     }
@@ -168,7 +168,7 @@ impl Primitive for Value {
             .on::<Exchange>()
             .on::<WaitChange>()
             .on::<CountWatchers>()
-            .on::<Describe>();
+            .on::<CheckType>();
     }
 
     fn withdraw(&mut self, id: CallId) {
@@ -264,9 +264,9 @@ impl Serve<CountWatchers> for Value {
     }
 }
 
-impl Serve<Describe> for Value {
-    fn serve(&mut self, _: Describe, call: Call<String>) {
-        call.reply(self.holds.to_string());
+impl Serve<CheckType> for Value {
+    fn serve(&mut self, check: CheckType, call: Call<Result<(), Refusal>>) {
+        call.reply(self.holds.check(check));
     }
 }
 
@@ -316,7 +316,6 @@ mod tests {
         assert_eq!(ask(&mut bench, Store { value: bytes(8) }), 2);
         assert_eq!(ask(&mut bench, Swap { value: bytes(9) }), versioned(2, 8));
         assert_eq!(ask(&mut bench, Read), versioned(3, 9));
-        assert_eq!(ask(&mut bench, Describe), "u8");
     }
 
     #[test]
