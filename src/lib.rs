@@ -11,6 +11,7 @@
 //! | [`Manager`], [`Address`], [`Limits`] | where the objects live |
 //! | [`Lock`], [`ReentrantLock`], [`Condition`] | built-in kinds with one holder at a time |
 //! | [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Barrier`] | the other built-in kinds |
+//! | [`Queue`], [`Value`] | built-in kinds that keep data of your types |
 //! | [`Primitive`], [`Operation`], [`Serve`], [`Proxy`] | kinds of your own |
 //! | [`Pool`], [`Task`], [`PlainTask`] | processes that run tasks |
 //! | [`CallError`], [`StartError`], [`TaskError`] | what can go wrong |
@@ -68,6 +69,7 @@ mod program;
 mod proxy;
 mod server;
 mod session;
+mod shape;
 mod supervisor;
 mod task;
 mod wire;
@@ -79,7 +81,7 @@ pub use limits::Limits;
 pub use lockkeeper_actors::{
     self as actors, Abandoned, Bench, Breach, Call, CallId, Fault, Fence, HangUp, Operation,
     Operations, Peer, Primitive, Refusal, Serve, SessionId, WaitQueue,
-    data::{TaskFault, TaskQueueStatus},
+    data::{QueueStatus, TaskFault, TaskQueueStatus, ValueStatus, Versioned},
     sync::{
         BarrierSpec, BarrierStatus, EventStatus, LockStatus, OnDeath, Passed, SemaphoreStatus, Wake,
     },
@@ -98,8 +100,11 @@ pub use proxy::{
     lock::{Lock, LockGuard, LockKind, LockOf},
     owner::Owner,
     permit::Permit,
+    queue::Queue,
     reentrant_lock::{ActsFor, ReentrantGuard, ReentrantLock},
     semaphore::{BoundedSemaphore, Semaphore, SemaphoreOf},
+    taken::{PutError, Taken},
+    value::Value,
 };
 pub use task::{Plain, PlainTask, Task, TaskError};
 
