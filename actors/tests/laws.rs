@@ -4,6 +4,8 @@
 //! of their arrival, and nothing is free while the first in line could have it. What was withdrawn
 //! or has died is granted nothing. After everybody has left, the object behaves like a fresh one.
 
+#[path = "support/holders.rs"]
+mod holders;
 #[path = "support/meetings.rs"]
 mod meetings;
 #[path = "support/subjects.rs"]
@@ -12,6 +14,7 @@ mod support;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use holders::{ItemSubject, ValueSubject};
 use lockkeeper_actors::{
     Bench, CallId, Fault, Primitive,
     sync::{Bounded, Status, Unbounded},
@@ -59,6 +62,16 @@ fn bounded_semaphore_obeys_the_laws() {
 #[test]
 fn task_queue_obeys_the_laws() {
     obeys_the_laws::<QueueSubject>("task_queue_obeys_the_laws");
+}
+
+#[test]
+fn queue_obeys_the_laws() {
+    obeys_the_laws::<ItemSubject>("queue_obeys_the_laws");
+}
+
+#[test]
+fn value_obeys_the_laws() {
+    obeys_the_laws::<ValueSubject>("value_obeys_the_laws");
 }
 
 /// What the laws must know of a kind.
