@@ -77,7 +77,7 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
     where
         P: Serve<O>,
     {
-        let (_, reply) = self.grant(operation, deadline).await?;
+        let (_, reply) = self.bound().await?.call(operation, deadline).await?;
         Ok(reply)
     }
 
@@ -90,19 +90,9 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
     where
         P: Serve<O>,
     {
-        let (grant, reply) = self.grant(operation, deadline).await?;
-        Ok((Hold::new(self.bound().await?, grant), reply))
-    }
-
-    async fn grant<O: Operation>(
-        &self,
-        operation: &O,
-        deadline: impl Into<Deadline>,
-    ) -> Result<(CallId, O::Reply), CallError>
-    where
-        P: Serve<O>,
-    {
-        self.bound().await?.call(operation, deadline).await
+        let bound = self.bound().await?;
+        let (grant, reply) = bound.call(operation, deadline).await?;
+        Ok((Hold::new(bound, grant), reply))
     }
 }
 
