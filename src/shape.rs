@@ -219,10 +219,9 @@ fn list(text: &mut String, parts: &[String]) {
 
 /// Parts with the names of their fields.
 fn record(text: &mut String, fields: &[&str], parts: &[String]) {
-    let missing = || "..";
     let field = |(place, name)| {
         let part: Option<&String> = parts.get(place);
-        format!("{name}: {}", part.map_or_else(missing, |part| part))
+        format!("{name}: {}", part.map_or("..", String::as_str))
     };
     let fields: Vec<String> = fields.iter().enumerate().map(field).collect();
     text.push_str(&format!(" {{ {} }}", fields.join(", ")));

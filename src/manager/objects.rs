@@ -13,8 +13,9 @@ use crate::{
     Semaphore, Value,
     proxy::{
         encode,
-        typed::{Typed, fit, holds},
+        typed::{Typed, fit},
     },
+    shape,
 };
 
 impl Manager {
@@ -322,7 +323,7 @@ impl Named<'_> {
         T: Serialize + DeserializeOwned,
     {
         let value = fit(&self.manager.connection, encode(&value)?)?;
-        let holds = holds::<T>();
+        let holds = shape::of::<T>();
         let spec = ValueSpec { value, holds };
         Ok(
             Typed::<data::Value, T>::open(&self.manager.connection, self.name, spec)
@@ -335,7 +336,7 @@ impl Named<'_> {
     where
         T: Serialize + DeserializeOwned,
     {
-        let holds = holds::<T>();
+        let holds = shape::of::<T>();
         let spec = QueueSpec { capacity, holds };
         Ok(
             Typed::<data::Queue, T>::open(&self.manager.connection, self.name, spec)

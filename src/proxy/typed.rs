@@ -50,7 +50,7 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
                 // The type is in the spec: when it is that which differs, both are to be named.
                 let object = connection.open(P::KIND, Some(name), None).await?;
                 let connection = Arc::clone(connection);
-                agree::<P, T>(&Bound { connection, object }).await?;
+                agree::<T>(&Bound { connection, object }).await?;
                 Err(Fault::WrongSpec(wrong).into())
             }
             (Err(error), _) => Err(error),
@@ -61,7 +61,7 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
     pub(crate) async fn bound(&self) -> Result<&Arc<Bound>, CallError> {
         let bound = self.proxy.bound().await?;
         if self.agreed.get().is_none() {
-            agree::<P, T>(bound).await?;
+            agree::<T>(bound).await?;
             // Of two first uses at a time both got the same answer.
             let _ = self.agreed.set(());
         }
@@ -139,14 +139,9 @@ pub(crate) fn unpack<T: DeserializeOwned>(Blob(bytes): &Blob) -> Result<T, CallE
     })
 }
 
-/// What an object is told of a type that it is to keep.
-pub(crate) fn holds<T: DeserializeOwned>() -> String {
-    shape::of::<T>()
-}
-
 /// Asks an object whether its values are of a type.
-async fn agree<P: Serve<CheckType>, T: DeserializeOwned>(bound: &Bound) -> Result<(), CallError> {
-    let holds = holds::<T>();
+async fn agree<T: DeserializeOwned>(bound: &Bound) -> Result<(), CallError> {
+    let holds = shape::of::<T>();
     let (_, agreed): (CallId, Result<(), Refusal>) = bound.call(&CheckType { holds }, None).await?;
     Ok(agreed?)
 }
