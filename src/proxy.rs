@@ -22,6 +22,7 @@ pub(crate) mod semaphore;
 pub(crate) mod taken;
 pub(crate) mod typed;
 pub(crate) mod value;
+mod watch;
 
 use std::{
     fmt,

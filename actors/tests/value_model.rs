@@ -111,7 +111,7 @@ fn blob(value: u8) -> Blob {
     Blob::from(vec![value])
 }
 
-fn is(told: Versioned<Blob>) -> ValueTold {
+fn is(told: &Versioned<Blob>) -> ValueTold {
     ValueTold::Is(told.version, told.value.0[0])
 }
 
@@ -197,15 +197,15 @@ impl Reference for ValueReference {
         let was = |told: Versioned<Blob>| ValueTold::Was(told.version, told.value.0[0]);
         let exchanged = |told| match told {
             Exchanged::Done(version) => ValueTold::Set(version),
-            Exchanged::Actual(actual) => is(actual),
+            Exchanged::Actual(actual) => is(&actual),
         };
         let waited = |told| match told {
-            Ok(told) => is(told),
+            Ok(told) => is(&told),
             Err(Refusal::Invalid(_)) => ValueTold::ToCome,
             Err(refusal) => ValueTold::Refused(refusal),
         };
         match call {
-            ValueCall::Read => answer::<Value, Read>(bench, id).map(is),
+            ValueCall::Read => answer::<Value, Read>(bench, id).map(|told| is(&told)),
             ValueCall::Store(_) => answer::<Value, Store>(bench, id).map(ValueTold::Set),
             ValueCall::Swap(_) => answer::<Value, Swap>(bench, id).map(was),
             ValueCall::IfEqual(..) | ValueCall::IfVersion(..) => {
