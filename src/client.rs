@@ -122,6 +122,11 @@ impl Connection {
         &self.address
     }
 
+    /// How many bytes a message may have.
+    pub(crate) const fn frame_bytes(&self) -> usize {
+        self.frame_bytes
+    }
+
     /// How the connection ended.
     pub(crate) fn ended(&self) -> Option<String> {
         lock(&self.state).ended.clone()

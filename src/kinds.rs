@@ -12,7 +12,7 @@ use std::{
 
 use lockkeeper_actors::{
     Fault, Host, Mailbox, Operations, Primitive, Refusal, Shell, codec,
-    data::TaskQueue,
+    data::{Queue, TaskQueue, Value},
     sync::{
         Barrier, BoundedSemaphore, Condition, Event, Latch, Lock, ReentrantLock, RwLock, Semaphore,
     },
@@ -43,6 +43,8 @@ impl Kinds {
         kinds.add::<ReentrantLock>(ReentrantLock::create);
         kinds.add::<Event>(Event::create);
         kinds.add::<Condition>(Condition::create);
+        kinds.add::<Queue>(Queue::create);
+        kinds.add::<Value>(Value::create);
         kinds.add::<Barrier>(Barrier::create);
         kinds.add::<TaskQueue>(TaskQueue::create);
         kinds.add::<RwLock>(RwLock::create);

@@ -11,6 +11,7 @@
 //! | [`Manager`], [`Address`], [`Limits`] | where the objects live |
 //! | [`Lock`], [`ReentrantLock`], [`Condition`] | built-in kinds with one holder at a time |
 //! | [`RwLock`] | many who read, or one who writes |
+//! | [`Queue`], [`Value`] | built-in kinds that keep data of your types |
 //! | [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Barrier`], [`Latch`] | the other built-in kinds |
 //! | [`Primitive`], [`Operation`], [`Serve`], [`Proxy`] | kinds of your own |
 //! | [`Pool`], [`Task`], [`PlainTask`] | processes that run tasks |
@@ -69,6 +70,7 @@ mod program;
 mod proxy;
 mod server;
 mod session;
+mod shape;
 mod supervisor;
 mod task;
 mod wire;
@@ -80,7 +82,7 @@ pub use limits::Limits;
 pub use lockkeeper_actors::{
     self as actors, Abandoned, Bench, Breach, Call, CallId, Fault, Fence, HangUp, Operation,
     Operations, Peer, Primitive, Refusal, Serve, SessionId, WaitQueue,
-    data::{TaskFault, TaskQueueStatus},
+    data::{QueueStatus, TaskFault, TaskQueueStatus, ValueStatus, Versioned},
     sync::{
         BarrierSpec, BarrierStatus, EventStatus, LatchStatus, LockStatus, OnDeath, Passed,
         RwLockStatus, SemaphoreStatus, Wake,
@@ -101,12 +103,15 @@ pub use proxy::{
     lock::{Lock, LockGuard, LockKind, LockOf},
     owner::Owner,
     permit::Permit,
+    queue::Queue,
     reentrant_lock::{ActsFor, ReentrantGuard, ReentrantLock},
     rw_guard::{
         Reading, RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard, Upgradable, Writing,
     },
     rw_lock::RwLock,
     semaphore::{BoundedSemaphore, Semaphore, SemaphoreOf},
+    taken::{PutError, Taken},
+    value::Value,
 };
 pub use task::{Plain, PlainTask, Task, TaskError};
 

@@ -9,6 +9,7 @@
 pub(crate) mod abandoned;
 pub(crate) mod barrier;
 pub(crate) mod condition;
+mod end;
 pub(crate) mod event;
 pub(crate) mod guard;
 mod hold;
@@ -16,10 +17,15 @@ pub(crate) mod latch;
 pub(crate) mod lock;
 pub(crate) mod owner;
 pub(crate) mod permit;
+pub(crate) mod queue;
 pub(crate) mod reentrant_lock;
 pub(crate) mod rw_guard;
 pub(crate) mod rw_lock;
 pub(crate) mod semaphore;
+pub(crate) mod taken;
+pub(crate) mod typed;
+pub(crate) mod value;
+mod watch;
 
 use std::{
     fmt,
@@ -383,7 +389,7 @@ impl Bound {
 }
 
 /// Encodes what the caller sends: it is the caller's own when that is not possible.
-fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CallError> {
+pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CallError> {
     codec::encode(value).map_err(|error| Fault::BadArguments(error.to_string()).into())
 }
 

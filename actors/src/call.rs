@@ -7,6 +7,7 @@
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     fmt,
     marker::PhantomData,
     mem,
@@ -89,6 +90,12 @@ impl CallId {
     #[must_use]
     pub const fn is_one_way(self) -> bool {
         self.seq & Self::ONE_WAY != 0
+    }
+
+    /// The calls of a session among those that something is kept of, in the order of their numbers.
+    pub(crate) fn of_session<T>(kept: &BTreeMap<Self, T>, session: SessionId) -> Vec<Self> {
+        let (least, greatest) = Self::span(session);
+        kept.range(least..=greatest).map(|(id, _)| *id).collect()
     }
 
     /// The least and the greatest id of a session.

@@ -136,6 +136,13 @@ pub enum Refusal {
     },
     /// The barrier is broken.
     Broken(Breach),
+    /// The values in it are of another type than the caller takes them for.
+    WrongType {
+        /// Their type, as whoever made the object has described it.
+        is: String,
+        /// The caller's type.
+        asked: String,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -168,6 +175,10 @@ impl fmt::Display for Refusal {
                  and can hand the lock on once it is inside once"
             ),
             Self::Broken(breach) => breach.fmt(f),
+            Self::WrongType { is, asked } => write!(
+                f,
+                "wrong type: it holds {is}, not {asked}: use it with that type, or open another name"
+            ),
         }
     }
 }

@@ -13,11 +13,12 @@ use std::{
     time::Duration,
 };
 
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
+
 use crate::{
     Abandoned, CallId, Fault, Fence, Operations, Peer, Primitive, Refusal, SessionId, Shell,
     codec::Payload, deadlines::Seat,
 };
-use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
 
 /// A call as it came over the wire.
 #[derive(Debug)]

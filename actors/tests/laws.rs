@@ -4,6 +4,8 @@
 //! of their arrival, and nothing is free while the first in line could have it. What was withdrawn
 //! or has died is granted nothing. After everybody has left, the object behaves like a fresh one.
 
+#[path = "support/holders.rs"]
+mod holders;
 #[path = "support/latch_and_rw_lock.rs"]
 mod latch_and_rw_lock;
 #[path = "support/meetings.rs"]
@@ -12,6 +14,7 @@ mod meetings;
 mod subjects;
 mod support;
 
+use holders::{ItemSubject, ValueSubject};
 use std::{collections::BTreeMap, time::Duration};
 
 use latch_and_rw_lock::{LatchSubject, RwSubject};
@@ -72,6 +75,16 @@ fn rw_lock_obeys_the_laws() {
 #[test]
 fn latch_obeys_the_laws() {
     obeys_the_laws::<LatchSubject>("latch_obeys_the_laws");
+}
+
+#[test]
+fn queue_obeys_the_laws() {
+    obeys_the_laws::<ItemSubject>("queue_obeys_the_laws");
+}
+
+#[test]
+fn value_obeys_the_laws() {
+    obeys_the_laws::<ValueSubject>("value_obeys_the_laws");
 }
 
 /// What the laws must know of a kind.

@@ -2,13 +2,20 @@
 
 use lockkeeper_actors::{
     Primitive,
+    data::{self, QueueSpec, ValueSpec},
     sync::{self, BarrierSpec, LatchSpec, SemaphoreSpec},
 };
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::Manager;
 use crate::{
-    Barrier, BoundedSemaphore, CallError, Condition, Event, Latch, Lock, Proxy, ReentrantLock,
-    RwLock, Semaphore,
+    Barrier, BoundedSemaphore, CallError, Condition, Event, Latch, Lock, Proxy, Queue,
+    ReentrantLock, RwLock, Semaphore, Value,
+    proxy::{
+        encode,
+        typed::{Typed, fit},
+    },
+    shape,
 };
 
 impl Manager {
@@ -133,6 +140,57 @@ impl Manager {
     /// As [`Self::lock`].
     pub async fn latch(&self, count: u32) -> Result<Latch, CallError> {
         self.anonymous().latch(count).await
+    }
+
+    /// Makes a queue with room for that many items, 1 to 1,000,000,000, of one type:
+    /// `manager.queue::<Job>(100)`. Python: `manager.JoinableQueue(n)`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::lock`], and [`CallError::Refused`] with `Invalid` for no room at all and for more.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::lock`].
+    pub async fn queue<T>(&self, capacity: u32) -> Result<Queue<T>, CallError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.anonymous().queue(capacity).await
+    }
+
+    /// Makes a queue that puts never wait at, but for 1,000,000,000 items that are in: what nobody
+    /// takes stays in the memory of the manager. Python: `manager.JoinableQueue()`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::lock`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::lock`].
+    pub async fn unbounded_queue<T>(&self) -> Result<Queue<T>, CallError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.anonymous().unbounded_queue().await
+    }
+
+    /// Makes a value. Python: `manager.Value(typecode, value)`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::lock`], and [`CallError::Fault`] with `Limit` for a value above the limit of a
+    /// message, and with `BadArguments` for one that cannot be encoded.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::lock`].
+    pub async fn value<T>(&self, value: T) -> Result<Value<T>, CallError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.anonymous().value(value).await
     }
 
     /// Makes an object of a kind that was registered with the manager.
@@ -270,6 +328,66 @@ impl Named<'_> {
     pub async fn latch(self, count: u32) -> Result<Latch, CallError> {
         let count = count.into();
         Ok(self.open::<sync::Latch>(LatchSpec { count }).await?.into())
+    }
+
+    /// Opens a queue with room for that many items of one type. One of another type is
+    /// [`CallError::Refused`] with `WrongType`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety, and [`Manager::queue`].
+    pub async fn queue<T>(self, capacity: u32) -> Result<Queue<T>, CallError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.open_queue(Some(capacity.into())).await
+    }
+
+    /// Opens a queue without a bound, of items of one type. One of another type is
+    /// [`CallError::Refused`] with `WrongType`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety.
+    pub async fn unbounded_queue<T>(self) -> Result<Queue<T>, CallError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.open_queue(None).await
+    }
+
+    /// Opens a value, or makes it. The value given is what it is made with, so all who open it by
+    /// its name give the same, whatever it is by then. One of another type is
+    /// [`CallError::Refused`] with `WrongType`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety, and [`Manager::value`].
+    pub async fn value<T>(self, value: T) -> Result<Value<T>, CallError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let value = fit(&self.manager.connection, encode(&value)?)?;
+        let holds = shape::of::<T>();
+        let spec = ValueSpec { value, holds };
+        Ok(
+            Typed::<data::Value, T>::open(&self.manager.connection, self.name, spec)
+                .await?
+                .into(),
+        )
+    }
+
+    async fn open_queue<T>(self, capacity: Option<u64>) -> Result<Queue<T>, CallError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let holds = shape::of::<T>();
+        let spec = QueueSpec { capacity, holds };
+        Ok(
+            Typed::<data::Queue, T>::open(&self.manager.connection, self.name, spec)
+                .await?
+                .into(),
+        )
     }
 
     /// Opens an object of a kind that was registered with the manager.

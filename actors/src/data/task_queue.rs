@@ -339,13 +339,7 @@ impl Primitive for TaskQueue {
     fn hang_up(&mut self, ended: &HangUp) {
         self.waiting.remove_session(ended.session);
         self.idle.remove_session(ended.session);
-        let (least, greatest) = CallId::span(ended.session);
-        let submitted: Vec<CallId> = self
-            .taken
-            .range(least..=greatest)
-            .map(|(job, _)| *job)
-            .collect();
-        for job in submitted {
+        for job in CallId::of_session(&self.taken, ended.session) {
             self.forget(job);
         }
         let mut hands = self.hands.remove(&ended.session).unwrap_or_default();

@@ -311,13 +311,7 @@ impl Sleepers {
     }
 
     fn remove_session(&mut self, session: SessionId) {
-        let (least, greatest) = CallId::span(session);
-        let asleep: Vec<CallId> = self
-            .beds
-            .range(least..=greatest)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in asleep {
+        for id in CallId::of_session(&self.beds, session) {
             drop(self.remove(id));
         }
     }

@@ -270,13 +270,7 @@ impl<B: Bound> Primitive for Counting<B> {
 
     fn hang_up(&mut self, ended: &HangUp) {
         self.waiters.remove_session(ended.session);
-        let (least, greatest) = CallId::span(ended.session);
-        let grants: Vec<CallId> = self
-            .holders
-            .range(least..=greatest)
-            .map(|(id, _)| *id)
-            .collect();
-        for grant in grants {
+        for grant in CallId::of_session(&self.holders, ended.session) {
             if let Some(Holder { fence, since, .. }) = self.put_back(grant) {
                 self.abandoned = Some(Box::new(ended.abandoned(since, fence)));
             }

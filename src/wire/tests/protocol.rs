@@ -6,7 +6,7 @@ mod values;
 
 use lockkeeper_actors::{
     Fence, Operations, Primitive, SessionId,
-    data::TaskQueue,
+    data::{Queue, TaskQueue, Value},
     sync::{
         Barrier, BoundedSemaphore, Condition, Event, Granted, Latch, Lock, ReentrantLock, Release,
         RwLock, Semaphore,
@@ -288,6 +288,8 @@ fn operations_have_the_numbers_that_the_document_lists() {
     is_listed::<Condition>(Condition::KIND);
     is_listed::<Barrier>(Barrier::KIND);
     is_listed::<TaskQueue>(TaskQueue::KIND);
+    is_listed::<Queue>(Queue::KIND);
+    is_listed::<Value>(Value::KIND);
     is_listed::<RwLock>(RwLock::KIND);
     is_listed::<Latch>(Latch::KIND);
     assert!(DOCUMENT.contains(&format!("### `{}`", BoundedSemaphore::KIND)));

@@ -5,7 +5,11 @@ use std::time::Duration;
 use lockkeeper_actors::{
     Abandoned, Breach, Peer,
     codec::Blob,
-    data::{Chunk, Finished, HandBack, Job, Next, Submit, TaskFault},
+    data::{
+        CheckType, Chunk, Delivery, Done, Exchange, Exchanged, Finished, HandBack, Job, Next,
+        OnlyIf, Put, PutBack, QueueSpec, QueueStatus, Store, Submit, Swap, TaskFault, ValueSpec,
+        ValueStatus, Versioned, WaitChange,
+    },
     sync::{
         Access, Acquire, AcquireAs, AcquireFor, AcquireMany, AdoptAs, Arrival, Arrive,
         ArriveAndWait, BarrierSpec, BarrierStatus, CountDown, CountSleepers, Downgrade,
@@ -101,6 +105,10 @@ fn faults_and_refusals_are_written_as_the_document_shows() {
         .show(&Refusal::StillInside { entries: 2 })
         .show(&Refusal::Broken(Breach::TimedOut))
         .show(&Refusal::Broken(Breach::Died(Peer::new(4711, "demo", ""))))
+        .show(&Refusal::WrongType {
+            is: "u64".to_owned(),
+            asked: "text".to_owned(),
+        })
         .and_no_more();
 }
 
@@ -262,4 +270,65 @@ fn what_rw_locks_and_latches_are_told_is_written_as_the_document_shows() {
         .and_no_more();
     assert_eq!(encoded(&CountDown { by: 3 }), [0x91, 3]);
     assert_eq!(encoded(&ArriveAndWait { by: 3 }), [0x91, 3]);
+}
+
+#[test]
+fn what_queues_are_told_is_written_as_the_document_shows() {
+    let item = || Blob::from(encoded(&"ab"));
+    let holds = || "text".to_owned();
+    let delivery = grant_of(2);
+    let status: QueueStatus = read((0, 100, 1, 0, 2, 1, false));
+    Values::of("### `queue`")
+        .show(&QueueSpec {
+            capacity: Some(100),
+            holds: holds(),
+        })
+        .show(&Put { item: item() })
+        .show(&Ok::<_, Refusal>(Delivery {
+            fence: FENCE,
+            attempts: 1,
+            abandoned: None,
+            item: item(),
+        }))
+        .show(&Done { delivery })
+        .show(&status)
+        .show(&CheckType { holds: holds() })
+        .and_no_more();
+    assert_eq!(encoded(&PutBack { delivery }), encoded(&Done { delivery }));
+}
+
+#[test]
+fn what_values_are_told_is_written_as_the_document_shows() {
+    let [seven, eight] = [7_u8, 8].map(|number| Blob::from(encoded(&number)));
+    let exchange = |only_if| Exchange {
+        only_if,
+        value: eight.clone(),
+    };
+    let versioned = |version, value: &Blob| Versioned {
+        version,
+        value: value.clone(),
+    };
+    let store = Store {
+        value: eight.clone(),
+    };
+    let swap = Swap {
+        value: eight.clone(),
+    };
+    let status: ValueStatus = read((4, 1, 0));
+    Values::of("### `value`")
+        .show(&ValueSpec {
+            value: seven.clone(),
+            holds: "u8".to_owned(),
+        })
+        .show(&versioned(3, &seven))
+        .show(&store)
+        .show(&exchange(OnlyIf::Equal(seven.clone())))
+        .show(&exchange(OnlyIf::Version(3)))
+        .show(&Exchanged::Done(4))
+        .show(&Exchanged::Actual(versioned(3, &seven)))
+        .show(&WaitChange { since: 3 })
+        .show(&Ok::<_, Refusal>(versioned(4, &eight)))
+        .show(&status)
+        .and_no_more();
+    assert_eq!(encoded(&swap), encoded(&store));
 }

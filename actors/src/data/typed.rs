@@ -1,0 +1,50 @@
+//! What kinds that keep values of a user's type know of it: a description, and nothing else.
+//!
+//! The values stay encoded. Whoever opens the object says what he takes them for.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Operation, Refusal};
+
+/// Asks whether the values are of the type that the caller takes them for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CheckType {
+    /// The caller's type, described as in the spec.
+    pub holds: String,
+}
+
+impl Operation for CheckType {
+    const NAME: &'static str = "check_type";
+    type Reply = Result<(), Refusal>;
+}
+
+/// The type of the values, as whoever made the object has described it.
+#[derive(Debug)]
+pub(super) struct Description(Box<str>);
+
+/// The most bytes of a description.
+const MOST_BYTES: usize = 4096;
+
+impl Description {
+    /// Takes a description if it is not too long.
+    pub(super) fn new(text: String) -> Result<Self, Refusal> {
+        if text.len() > MOST_BYTES {
+            return Err(Refusal::Invalid(format!(
+                "the type of the values is described in at most {MOST_BYTES} bytes, not {}",
+                text.len()
+            )));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// Answers a caller who takes the values for some type.
+    pub(super) fn check(&self, CheckType { holds }: CheckType) -> Result<(), Refusal> {
+        if *holds == *self.0 {
+            return Ok(());
+        }
+        Err(Refusal::WrongType {
+            is: self.0.to_string(),
+            asked: holds,
+        })
+    }
+}

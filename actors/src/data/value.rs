@@ -1,0 +1,422 @@
+//! The value: bytes that some set and others read, and a count of how often they were set.
+//!
+//! It is nobody's, so a death changes nothing. Invariant: nobody waits for a change that has been.
+
+use serde::{Deserialize, Serialize};
+
+use super::{CheckType, typed::Description};
+use crate::{
+    Call, CallId, HangUp, Operation, Operations, Part, Primitive, Refusal, Serve, Survey,
+    WaitQueue, Waiting, codec::Blob,
+};
+
+/// What a value is made from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ValueSpec {
+    /// What it is at first, encoded.
+    pub value: Blob,
+    /// What type it is of, described in at most 4,096 bytes. See [`CheckType`].
+    pub holds: String,
+}
+
+/// Asks what it is.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Read;
+
+/// Sets it. Answers with the version that it has since.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Store {
+    /// What it is from now on, encoded.
+    pub value: Blob,
+}
+
+/// Sets it. Answers what it was.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Swap {
+    /// What it is from now on, encoded.
+    pub value: Blob,
+}
+
+/// Sets it if it is what the caller thinks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Exchange {
+    /// What it must be.
+    pub only_if: OnlyIf,
+    /// What it is from then on, encoded.
+    pub value: Blob,
+}
+
+/// What a value must be to be exchanged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnlyIf {
+    /// The same bytes.
+    Equal(Blob),
+    /// Not set since it had that version.
+    Version(u64),
+}
+
+/// What became of an exchange.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exchanged {
+    /// It was done, and the value has that version since.
+    Done(u64),
+    /// Nothing was done: this is what it is.
+    Actual(Versioned<Blob>),
+}
+
+/// Waits until it was set more often than a number of times. Answers what it is then.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct WaitChange {
+    /// The version that the caller knows.
+    pub since: u64,
+}
+
+/// Asks for the numbers, without waiting.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct CountWatchers;
+
+/// What a value was, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versioned<T> {
+    /// How often it had been set: 0 for what it was made with. Setting counts also if nothing
+    /// changes by it.
+    pub version: u64,
+    /// What it was.
+    pub value: T,
+}
+
+/// The state of a value at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ValueStatus {
+    /// How often it has been set.
+    pub version: u64,
+    /// How many bytes it is, encoded.
+    pub bytes: u64,
+    /// How many calls wait for a change.
+    pub waiting: u64,
+}
+
+impl Operation for Read {
+    const NAME: &'static str = "read";
+    type Reply = Versioned<Blob>;
+}
+
+impl Operation for Store {
+    const NAME: &'static str = "store";
+    type Reply = u64;
+}
+
+impl Operation for Swap {
+    const NAME: &'static str = "swap";
+    type Reply = Versioned<Blob>;
+}
+
+impl Operation for Exchange {
+    const NAME: &'static str = "exchange";
+    type Reply = Exchanged;
+}
+
+impl Operation for WaitChange {
+    const NAME: &'static str = "wait_change";
+    type Reply = Result<Versioned<Blob>, Refusal>;
+}
+
+impl Operation for CountWatchers {
+    const NAME: &'static str = "count";
+    type Reply = ValueStatus;
+}
+
+/// Bytes, how often they were set, and those who wait until they are again.
+#[derive(Debug)]
+pub struct Value {
+    now: Versioned<Blob>,
+    holds: Description,
+    watchers: WaitQueue<Call<Result<Versioned<Blob>, Refusal>>>,
+}
+
+impl Value {
+    /// Sets the value and tells all who wait for it: the end of every path that changes it. Returns
+    /// what it was.
+    fn set(&mut self, value: Blob) -> Versioned<Blob> {
+        let version = self.now.version + 1;
+        let previous = std::mem::replace(&mut self.now, Versioned { version, value });
+        while let Some(watcher) = self.watchers.pop_front() {
+            watcher.reply(Ok(self.now.clone()));
+        }
+        previous
+    }
+}
+
+impl Primitive for Value {
+    const KIND: &'static str = "value";
+    type Spec = ValueSpec;
+
+    fn create(ValueSpec { value, holds }: ValueSpec) -> Result<Self, Refusal> {
+        Ok(Self {
+            now: Versioned { version: 0, value },
+            holds: Description::new(holds)?,
+            watchers: WaitQueue::new(),
+        })
+    }
+
+    fn operations(operations: &mut Operations<Self>) {
+        operations
+            .on::<Read>()
+            .on::<Store>()
+            .on::<Swap>()
+            .on::<Exchange>()
+            .on::<WaitChange>()
+            .on::<CountWatchers>()
+            .on::<CheckType>();
+    }
+
+    fn withdraw(&mut self, id: CallId) {
+        drop(self.watchers.remove(id));
+    }
+
+    fn hang_up(&mut self, ended: &HangUp) {
+        self.watchers.remove_session(ended.session);
+    }
+
+    fn survey(&self) -> Survey {
+        let Versioned { version, value } = &self.now;
+        let waiters = self.watchers.iter().map(|(_, call)| Waiting {
+            call: call.id(),
+            units: 1,
+            mode: "change",
+            since: call.since(),
+        });
+        Survey {
+            state: format!("version {version}, {} bytes", value.0.len()),
+            parts: vec![Part {
+                key: None,
+                units: None,
+                holders: Vec::new(),
+                waiters: waiters.collect(),
+            }],
+        }
+    }
+}
+
+impl Serve<Read> for Value {
+    fn serve(&mut self, _: Read, call: Call<Versioned<Blob>>) {
+        call.reply(self.now.clone());
+    }
+}
+
+impl Serve<Store> for Value {
+    fn serve(&mut self, Store { value }: Store, call: Call<u64>) {
+        self.set(value);
+        call.reply(self.now.version);
+    }
+}
+
+impl Serve<Swap> for Value {
+    fn serve(&mut self, Swap { value }: Swap, call: Call<Versioned<Blob>>) {
+        call.reply(self.set(value));
+    }
+}
+
+impl Serve<Exchange> for Value {
+    fn serve(&mut self, Exchange { only_if, value }: Exchange, call: Call<Exchanged>) {
+        let is_so = match only_if {
+            OnlyIf::Equal(expected) => expected == self.now.value,
+            OnlyIf::Version(version) => version == self.now.version,
+        };
+        if is_so {
+            self.set(value);
+            call.reply(Exchanged::Done(self.now.version));
+        } else {
+            call.reply(Exchanged::Actual(self.now.clone()));
+        }
+    }
+}
+
+impl Serve<WaitChange> for Value {
+    fn serve(
+        &mut self,
+        WaitChange { since }: WaitChange,
+        call: Call<Result<Versioned<Blob>, Refusal>>,
+    ) {
+        let version = self.now.version;
+        if since > version {
+            call.reply(Err(Refusal::Invalid(format!(
+                "the value was set {version} times so far: \
+                 wait since a version from 0 to {version}, not {since}"
+            ))));
+        } else if since < version {
+            call.reply(Ok(self.now.clone()));
+        } else {
+            self.watchers.push(call.id(), call);
+        }
+    }
+}
+
+impl Serve<CountWatchers> for Value {
+    fn serve(&mut self, _: CountWatchers, call: Call<ValueStatus>) {
+        let count = |number: usize| number.try_into().unwrap_or(u64::MAX);
+        call.reply(ValueStatus {
+            version: self.now.version,
+            bytes: count(self.now.value.0.len()),
+            waiting: count(self.watchers.len()),
+        });
+    }
+}
+
+impl Serve<CheckType> for Value {
+    fn serve(&mut self, check: CheckType, call: Call<Result<(), Refusal>>) {
+        call.reply(self.holds.check(check));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Bench, Fault};
+
+    fn bytes(byte: u8) -> Blob {
+        Blob::from(vec![byte])
+    }
+
+    /// A value of one byte.
+    fn bench(byte: u8) -> Bench<Value> {
+        Bench::new(ValueSpec {
+            value: bytes(byte),
+            holds: "u8".to_owned(),
+        })
+        .unwrap()
+    }
+
+    fn ask<O: Operation>(bench: &mut Bench<Value>, operation: O) -> O::Reply
+    where
+        Value: Serve<O>,
+    {
+        let id = bench.call(9, operation);
+        bench.reply::<O>(id).expect("answered").expect("no fault")
+    }
+
+    fn versioned(version: u64, byte: u8) -> Versioned<Blob> {
+        let value = bytes(byte);
+        Versioned { version, value }
+    }
+
+    fn changed(bench: &Bench<Value>, id: CallId) -> Option<Versioned<Blob>> {
+        let told = bench.reply::<WaitChange>(id)?;
+        Some(told.expect("no fault").expect("no refusal"))
+    }
+
+    #[test]
+    fn what_is_set_is_read_and_counted() {
+        let mut bench = bench(7);
+        assert_eq!(ask(&mut bench, Read), versioned(0, 7));
+        assert_eq!(ask(&mut bench, Store { value: bytes(8) }), 1);
+        assert_eq!(ask(&mut bench, Store { value: bytes(8) }), 2);
+        assert_eq!(ask(&mut bench, Swap { value: bytes(9) }), versioned(2, 8));
+        assert_eq!(ask(&mut bench, Read), versioned(3, 9));
+    }
+
+    #[test]
+    fn exchange_is_done_only_with_what_was_expected() {
+        let mut bench = bench(7);
+        let exchange = |only_if, byte| Exchange {
+            only_if,
+            value: bytes(byte),
+        };
+        let equal = |byte| OnlyIf::Equal(bytes(byte));
+        let actual = |version, byte| Exchanged::Actual(versioned(version, byte));
+        assert_eq!(ask(&mut bench, exchange(equal(6), 1)), actual(0, 7));
+        assert_eq!(ask(&mut bench, exchange(equal(7), 8)), Exchanged::Done(1));
+        let version = OnlyIf::Version;
+        assert_eq!(ask(&mut bench, exchange(version(0), 1)), actual(1, 8));
+        assert_eq!(ask(&mut bench, exchange(version(2), 1)), actual(1, 8));
+        assert_eq!(ask(&mut bench, exchange(version(1), 9)), Exchanged::Done(2));
+        assert_eq!(ask(&mut bench, Read), versioned(2, 9));
+    }
+
+    #[test]
+    fn every_watcher_hears_of_a_change_in_the_order_of_arrival() {
+        let mut bench = bench(7);
+        let waiting: Vec<CallId> = [3, 1, 2]
+            .map(|session| bench.call(session, WaitChange { since: 0 }))
+            .into();
+        let exchange = Exchange {
+            only_if: OnlyIf::Version(5),
+            value: bytes(1),
+        };
+        ask(&mut bench, exchange);
+        assert!(waiting.iter().all(|id| !bench.is_answered(*id)));
+        let swap = bench.call(4, Swap { value: bytes(8) });
+        for id in &waiting {
+            assert_eq!(changed(&bench, *id), Some(versioned(1, 8)));
+        }
+        let told: Vec<u64> = waiting.iter().chain([&swap]).map(|id| id.seq()).collect();
+        assert_eq!(bench.order()[1..], told);
+    }
+
+    #[test]
+    fn no_change_between_two_calls_is_missed_and_who_lags_sees_the_last() {
+        let mut bench = bench(7);
+        for byte in 1..=5 {
+            ask(&mut bench, Store { value: bytes(byte) });
+        }
+        let late = bench.call(1, WaitChange { since: 2 });
+        assert_eq!(changed(&bench, late), Some(versioned(5, 5)));
+        let next = bench.call(1, WaitChange { since: 5 });
+        assert_eq!(changed(&bench, next), None);
+        // Setting counts although nothing changes by it.
+        ask(&mut bench, Store { value: bytes(5) });
+        assert_eq!(changed(&bench, next), Some(versioned(6, 5)));
+    }
+
+    #[test]
+    fn version_that_has_not_been_is_refused_with_what_is_allowed() {
+        let mut bench = bench(7);
+        ask(&mut bench, Store { value: bytes(8) });
+        let Err(Refusal::Invalid(why)) = ask(&mut bench, WaitChange { since: 2 }) else {
+            panic!("it was not refused");
+        };
+        assert!(why.contains("from 0 to 1, not 2"), "{why}");
+    }
+
+    #[test]
+    fn description_without_end_is_refused() {
+        let made = Bench::<Value>::new(ValueSpec {
+            value: bytes(0),
+            holds: "u8".repeat(2049),
+        });
+        let Err(Refusal::Invalid(why)) = made.map(drop) else {
+            panic!("it was not refused");
+        };
+        assert!(why.contains("at most 4096 bytes, not 4098"), "{why}");
+    }
+
+    #[test]
+    fn who_is_withdrawn_too_late_or_dead_watches_no_longer() {
+        let mut bench = bench(7);
+        let watch = WaitChange { since: 0 };
+        let withdrawn = bench.call(1, watch);
+        let late = bench.call_timeout(2, watch, Duration::from_secs(1));
+        bench.call(3, watch);
+        let stays = bench.call(4, watch);
+        let survey = bench.primitive().unwrap().survey();
+        assert_eq!(survey.parts[0].waiters.len(), 4);
+        assert_eq!(survey.state, "version 0, 1 bytes");
+        bench.withdraw(withdrawn);
+        bench.advance(Duration::from_secs(2));
+        bench.hang_up(3);
+        assert_eq!(
+            [withdrawn, late].map(|id| bench.reply::<WaitChange>(id)),
+            [Some(Err(Fault::Withdrawn)), Some(Err(Fault::TimedOut))]
+        );
+        assert_eq!(ask(&mut bench, CountWatchers).waiting, 1);
+        // Who has set it dies, and it stays.
+        let set = bench.call(5, Store { value: bytes(8) });
+        bench.hang_up(5);
+        assert_eq!(bench.times_answered(set), 1);
+        assert_eq!(changed(&bench, stays), Some(versioned(1, 8)));
+        assert_eq!([withdrawn, late].map(|id| bench.times_answered(id)), [1, 1]);
+    }
+}

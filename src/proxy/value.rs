@@ -1,0 +1,317 @@
+//! The proxy of a hosted value. How its changes are waited for is in `watch`.
+
+use std::{convert::Infallible, fmt, future::Future, ops::Add};
+
+use lockkeeper_actors::{
+    codec::Blob,
+    data::{
+        self, CountWatchers, Exchange, Exchanged, OnlyIf, Read, Store, Swap, ValueStatus, Versioned,
+    },
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{
+    Proxy, Token,
+    typed::{Typed, unpack},
+};
+use crate::CallError;
+
+/// A value that processes share: read, set, exchanged and watched, each at once or not at all.
+///
+/// It is nobody's: the death of who has set it changes nothing. Setting it counts its version up,
+/// also where nothing changes by it. Counterpart of Python's `manager.Value(typecode, value)`, with
+/// a type of any kind, and with [`Self::update`] for `value.value += 1`, which loses updates there.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let manager = lockkeeper::Manager::start().await?;
+/// let level = manager.value("low".to_owned()).await?;
+/// let watcher = tokio::spawn({
+///     let level = level.clone();
+///     async move { level.wait_for(|level| level == "high").await }
+/// });
+/// level.set("high".to_owned()).await?;
+/// assert_eq!(watcher.await??.value, "high");
+///
+/// let visits = manager.value(0_u64).await?;
+/// visits.fetch_add(2).await?;
+/// assert_eq!(visits.compare_exchange(&1, 5).await?, Err(2));
+/// assert_eq!(visits.update(|visits| visits * 10).await?, 20);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Serialize, Deserialize)]
+#[serde(transparent, bound = "")]
+pub struct Value<T>(pub(super) Typed<data::Value, T>);
+
+impl<T: Serialize + DeserializeOwned> Value<T> {
+    /// Reads it. Python: `value.value`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Disconnected`] or [`CallError::NoManager`] without a manager and
+    /// [`CallError::Gone`] once it was removed. [`CallError::Refused`] with `WrongType` tells that
+    /// it is of another type, and [`CallError::Fault`] with `BadArguments` that what is there
+    /// cannot be decoded all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn get(&self) -> Result<T, CallError> {
+        Ok(self.versioned().await?.value)
+    }
+
+    /// Reads it together with its version.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::get`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::get`].
+    pub async fn versioned(&self) -> Result<Versioned<T>, CallError> {
+        decoded(&self.0.call(&Read, None).await?)
+    }
+
+    /// Sets it, and returns its version from now on. Python: `value.value = x`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::get`], and [`CallError::Fault`] with `Limit` for a value above the limit of a
+    /// message, and with `BadArguments` for one that cannot be encoded.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, it may have been set.
+    pub async fn set(&self, value: T) -> Result<u64, CallError> {
+        let value = self.encoded(value).await?;
+        self.0.call(&Store { value }, None).await
+    }
+
+    /// Sets it, and returns what it was.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::set`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::set`].
+    pub async fn swap(&self, value: T) -> Result<T, CallError> {
+        let value = self.encoded(value).await?;
+        unpack(&self.0.call(&Swap { value }, None).await?.value)
+    }
+
+    /// Sets it if it is `current`: `Ok` with what it was if so, and `Err` with what it is if not,
+    /// as of the atomics in `std`.
+    ///
+    /// It is `current` if `==` says so, or if both are the same bytes, as a `NaN` and itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::set`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::set`].
+    pub async fn compare_exchange(&self, current: &T, new: T) -> Result<Result<T, T>, CallError>
+    where
+        T: PartialEq,
+    {
+        let current_bytes = self.0.pack(current).await?;
+        let new = self.encoded(new).await?;
+        let mut previous = current_bytes.clone();
+        let mut only_if = OnlyIf::Equal(current_bytes);
+        loop {
+            let Versioned { version, value } = match self.exchange(only_if, &new).await? {
+                Exchanged::Done(_) => return unpack(&previous).map(Ok),
+                Exchanged::Actual(actual) => actual,
+            };
+            // Equal values may have other bytes, such as a map in another order.
+            let actual: T = unpack(&value)?;
+            if actual != *current {
+                return Ok(Err(actual));
+            }
+            previous = value;
+            only_if = OnlyIf::Version(version);
+        }
+    }
+
+    /// Makes it what the closure makes of it, and returns that. Python: `value.value += 1`, with
+    /// a lock round it.
+    ///
+    /// The closure runs here. When another one has set the value meanwhile, it runs again with what
+    /// that is; so of several updates at a time each is done once, and each round of one that has
+    /// to try again is the success of another. Nobody is promised a turn: where many update all
+    /// the time, hold a [`Lock`](crate::Lock) round it, which is fair.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::set`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, it may have been set, once.
+    pub async fn update(&self, mut change: impl FnMut(T) -> T) -> Result<T, CallError> {
+        let changed = self.change_by(|value| Ok::<T, Infallible>(change(value)));
+        match changed.await? {
+            Ok(new) => Ok(new),
+            Err(never) => match never {},
+        }
+    }
+
+    /// The same, unless the closure makes nothing of it: then it stays, and this is `None`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = lockkeeper::Manager::start().await?;
+    /// let seats = manager.value(1_u32).await?;
+    /// assert_eq!(seats.try_update(|seats| seats.checked_sub(1)).await?, Some(0));
+    /// assert_eq!(seats.try_update(|seats| seats.checked_sub(1)).await?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::update`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::update`].
+    pub async fn try_update(
+        &self,
+        mut change: impl FnMut(T) -> Option<T>,
+    ) -> Result<Option<T>, CallError> {
+        let changed = self.change_by(|value| change(value).ok_or(()));
+        Ok(changed.await?.ok())
+    }
+
+    /// Adds to it, and returns what it was, as of the atomics in `std`; but a sum out of range does
+    /// what `+` does. [`Self::try_update`] with `checked_add` is the way round it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::update`].
+    ///
+    /// # Panics
+    ///
+    /// Panics where `+` does, and changes nothing then.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::update`].
+    pub async fn fetch_add(&self, addend: T) -> Result<T, CallError>
+    where
+        T: Copy + Add<Output = T>,
+    {
+        let mut previous = addend;
+        self.update(|value| {
+            previous = value;
+            value + addend
+        })
+        .await?;
+        Ok(previous)
+    }
+
+    /// Tells the numbers, which may have changed when they are read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::get`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::get`].
+    pub async fn status(&self) -> Result<ValueStatus, CallError> {
+        self.0.call(&CountWatchers, None).await
+    }
+
+    /// Changes it to what the closure makes of it, unless that fails.
+    async fn change_by<E>(
+        &self,
+        mut change: impl FnMut(T) -> Result<T, E>,
+    ) -> Result<Result<T, E>, CallError> {
+        let mut actual = self.0.call(&Read, None).await?;
+        loop {
+            let new = match change(unpack(&actual.value)?) {
+                Ok(new) => new,
+                Err(error) => return Ok(Err(error)),
+            };
+            let packed = self.0.pack(&new);
+            let bytes = packed.await?;
+            let only_if = OnlyIf::Version(actual.version);
+            match self.exchange(only_if, &bytes).await? {
+                Exchanged::Done(_) => return Ok(Ok(new)),
+                Exchanged::Actual(newer) => actual = newer,
+            }
+        }
+    }
+
+    async fn exchange(&self, only_if: OnlyIf, value: &Blob) -> Result<Exchanged, CallError> {
+        let value = value.clone();
+        self.0.call(&Exchange { only_if, value }, None).await
+    }
+
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a value is given away to be set"
+    )]
+    fn encoded(
+        &self,
+        value: T,
+    ) -> impl Future<Output = Result<Blob, CallError>> + Send + use<'_, T> {
+        self.0.pack(&value)
+    }
+}
+
+/// A value that came with its version.
+pub(super) fn decoded<T: DeserializeOwned>(
+    encoded: &Versioned<Blob>,
+) -> Result<Versioned<T>, CallError> {
+    Ok(Versioned {
+        version: encoded.version,
+        value: unpack(&encoded.value)?,
+    })
+}
+
+impl<T> Value<T> {
+    /// Where the value is.
+    #[must_use]
+    pub const fn token(&self) -> &Token<data::Value> {
+        self.0.token()
+    }
+}
+
+impl<T> Clone for Value<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> fmt::Debug for Value<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Value").field(self.token()).finish()
+    }
+}
+
+impl<T> From<Typed<data::Value, T>> for Value<T> {
+    fn from(typed: Typed<data::Value, T>) -> Self {
+        Self(typed)
+    }
+}
+
+impl<T> From<Proxy<data::Value>> for Value<T> {
+    fn from(proxy: Proxy<data::Value>) -> Self {
+        Self(proxy.into())
+    }
+}
+
+impl<T> From<Token<data::Value>> for Value<T> {
+    fn from(token: Token<data::Value>) -> Self {
+        Proxy::from(token).into()
+    }
+}

@@ -1,0 +1,209 @@
+//! How the changes of a hosted value are waited for.
+//!
+//! Invariant: each wait begins at the version where the last one ended, so no change is missed.
+
+use std::time::Duration;
+
+use futures::{Stream, stream};
+use lockkeeper_actors::data::{Versioned, WaitChange};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    block_on,
+    end::End,
+    value::{Value, decoded},
+};
+use crate::{CallError, client::Deadline};
+
+impl<T: Serialize + DeserializeOwned> Value<T> {
+    /// Waits until it was set more often than `version` times, and returns it with its version.
+    ///
+    /// So no change between two calls is missed: each wait begins where the last one ended. Who
+    /// comes late is given the latest, not all in between.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = lockkeeper::Manager::start().await?;
+    /// # let level = manager.value(1).await?;
+    /// let seen = level.versioned().await?;
+    /// level.set(2).await?;
+    /// level.set(3).await?;
+    /// let next = level.changed_since(seen.version).await?;
+    /// assert_eq!((next.value, next.version), (3, seen.version + 2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::get`], and [`CallError::Refused`] with `Invalid` when it was never set as often.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::get`].
+    pub async fn changed_since(&self, version: u64) -> Result<Versioned<T>, CallError> {
+        self.next_since(version, Deadline::Never).await
+    }
+
+    /// The same, until the time is over, kept by the manager.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::changed_since`], and [`CallError::TimedOut`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::get`].
+    pub async fn changed_since_timeout(
+        &self,
+        version: u64,
+        timeout: Duration,
+    ) -> Result<Versioned<T>, CallError> {
+        self.next_since(version, Deadline::Ends(timeout)).await
+    }
+
+    /// Waits on a plain thread until it was set more often than that.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::changed_since`].
+    ///
+    /// # Panics
+    ///
+    /// Panics inside an async context, which it would block.
+    pub fn blocking_changed_since(&self, version: u64) -> Result<Versioned<T>, CallError> {
+        block_on(self.changed_since(version))
+    }
+
+    /// The same, until the time is over.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::changed_since_timeout`].
+    ///
+    /// # Panics
+    ///
+    /// Panics inside an async context, which it would block.
+    pub fn blocking_changed_since_timeout(
+        &self,
+        version: u64,
+        timeout: Duration,
+    ) -> Result<Versioned<T>, CallError> {
+        block_on(self.changed_since_timeout(version, timeout))
+    }
+
+    /// Waits until the predicate is true of it, and returns it with its version.
+    ///
+    /// The predicate runs here, on the value as it is and after each change; a value that is
+    /// replaced before it was looked at is not seen.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::get`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::get`].
+    pub async fn wait_for(
+        &self,
+        predicate: impl FnMut(&T) -> bool,
+    ) -> Result<Versioned<T>, CallError> {
+        self.wait_until(&End::never(), predicate).await
+    }
+
+    /// The same, until the time is over. The value is looked at once at least.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait_for`], and [`CallError::TimedOut`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::get`].
+    pub async fn wait_for_timeout(
+        &self,
+        timeout: Duration,
+        predicate: impl FnMut(&T) -> bool,
+    ) -> Result<Versioned<T>, CallError> {
+        self.wait_until(&End::after(timeout), predicate).await
+    }
+
+    /// Waits on a plain thread until the predicate is true of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait_for`].
+    ///
+    /// # Panics
+    ///
+    /// Panics inside an async context, which it would block.
+    pub fn blocking_wait_for(
+        &self,
+        predicate: impl FnMut(&T) -> bool,
+    ) -> Result<Versioned<T>, CallError> {
+        block_on(self.wait_for(predicate))
+    }
+
+    /// The same, until the time is over.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait_for_timeout`].
+    ///
+    /// # Panics
+    ///
+    /// Panics inside an async context, which it would block.
+    pub fn blocking_wait_for_timeout(
+        &self,
+        timeout: Duration,
+        predicate: impl FnMut(&T) -> bool,
+    ) -> Result<Versioned<T>, CallError> {
+        block_on(self.wait_for_timeout(timeout, predicate))
+    }
+
+    /// The value as it is, and then each time that it has changed, as a stream that borrows
+    /// nothing. Who reads it slowly is given the latest. An error is its last item.
+    ///
+    /// ```
+    /// use futures::TryStreamExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = lockkeeper::Manager::start().await?;
+    /// let level = manager.value(1).await?;
+    /// let mut levels = Box::pin(level.watch());
+    /// assert_eq!(levels.try_next().await?.map(|level| level.value), Some(1));
+    /// level.set(2).await?;
+    /// assert_eq!(levels.try_next().await?.map(|level| level.value), Some(2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn watch(&self) -> impl Stream<Item = Result<Versioned<T>, CallError>> + use<T> {
+        stream::try_unfold((self.clone(), None), |(value, seen)| async move {
+            let next = match seen {
+                None => value.versioned().await?,
+                Some(version) => value.changed_since(version).await?,
+            };
+            let seen = Some(next.version);
+            Ok(Some((next, (value, seen))))
+        })
+    }
+
+    async fn next_since(&self, since: u64, deadline: Deadline) -> Result<Versioned<T>, CallError> {
+        decoded(&self.0.call(&WaitChange { since }, deadline).await??)
+    }
+
+    async fn wait_until(
+        &self,
+        end: &End,
+        mut predicate: impl FnMut(&T) -> bool,
+    ) -> Result<Versioned<T>, CallError> {
+        let mut now = self.versioned().await?;
+        while !predicate(&now.value) {
+            let deadline = end.deadline(Deadline::Ends).ok_or(CallError::TimedOut)?;
+            now = self.next_since(now.version, deadline).await?;
+        }
+        Ok(now)
+    }
+}
