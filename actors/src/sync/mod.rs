@@ -5,6 +5,7 @@ mod condition;
 mod event;
 mod exclusion;
 mod granted;
+mod keyed;
 mod line;
 mod lock;
 mod reentrant_lock;
@@ -20,6 +21,10 @@ pub use exclusion::{
     Acquire, Adopt, Entrant, Exclusion, Exclusive, ForceUnlock, LockStatus, Release, Status,
 };
 pub use granted::{Granted, MarkConsistent};
+pub use keyed::{
+    AcquireKey, AcquireKeyMany, AdoptKey, AdoptedKey, CountKey, CountKeys, Face, ForceUnlockKey,
+    Key, KeyStatus, Keyed, KeyedLock, KeyedSemaphore, KeyedStatus, ListKeys, OneAKey, SeveralAKey,
+};
 pub use lock::Lock;
 pub use reentrant_lock::{AcquireAs, AdoptAs, Entry, ReentrantLock};
 pub use semaphore::{
