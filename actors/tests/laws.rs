@@ -4,6 +4,10 @@
 //! of their arrival, and nothing is free while the first in line could have it. What was withdrawn
 //! or has died is granted nothing. After everybody has left, the object behaves like a fresh one.
 
+#[path = "support/keyed_calls.rs"]
+mod keyed_calls;
+#[path = "support/keyed_subject.rs"]
+mod keyed_subject;
 #[path = "support/meetings.rs"]
 mod meetings;
 #[path = "support/subjects.rs"]
@@ -12,9 +16,10 @@ mod support;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use keyed_subject::KeyedSubject;
 use lockkeeper_actors::{
     Bench, CallId, Fault, Primitive,
-    sync::{Bounded, Status, Unbounded},
+    sync::{Bounded, OneAKey, SeveralAKey, Status, Unbounded},
 };
 use meetings::{BarrierSubject, ConditionSubject, EventSubject};
 use rand::Rng;
@@ -59,6 +64,16 @@ fn bounded_semaphore_obeys_the_laws() {
 #[test]
 fn task_queue_obeys_the_laws() {
     obeys_the_laws::<QueueSubject>("task_queue_obeys_the_laws");
+}
+
+#[test]
+fn keyed_lock_obeys_the_laws() {
+    obeys_the_laws::<KeyedSubject<OneAKey>>("keyed_lock_obeys_the_laws");
+}
+
+#[test]
+fn keyed_semaphore_obeys_the_laws() {
+    obeys_the_laws::<KeyedSubject<SeveralAKey>>("keyed_semaphore_obeys_the_laws");
 }
 
 /// What the laws must know of a kind.

@@ -296,11 +296,11 @@ impl<F: Face> Primitive for Keyed<F> {
             };
             if let Some(entry) = self.entries.at_mut(hold.entry) {
                 entry.taken -= hold.permits.get();
-                entry.mark = Some(Box::new(Mark {
+                entry.leave(Mark {
                     ended: Rc::clone(&ended),
                     since: Duration::from_nanos(hold.since),
                     fence: hold.fence,
-                }));
+                });
             }
             touched.push(hold.entry);
         }

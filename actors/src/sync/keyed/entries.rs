@@ -47,6 +47,16 @@ impl Mark {
 }
 
 impl Entry {
+    /// Marks the key with what a holder has left. Of all that one session has left it is the latest.
+    pub(super) fn leave(&mut self, mark: Mark) {
+        let is_earlier = self.mark.as_deref().is_some_and(|last| {
+            last.ended.session == mark.ended.session && last.fence > mark.fence
+        });
+        if !is_earlier {
+            self.mark = Some(Box::new(mark));
+        }
+    }
+
     /// Who has left what there is, as a holder is told it.
     pub(super) fn abandoned(&self) -> Option<Abandoned> {
         self.mark.as_deref().map(Mark::abandoned)

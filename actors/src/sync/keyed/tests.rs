@@ -26,10 +26,7 @@ fn acquire_many(
 }
 
 /// The fence and the mark that a granted call was told.
-fn grant<F: Face>(bench: &Bench<Keyed<F>>, id: CallId) -> Granted
-where
-    Keyed<F>: Serve<AcquireKey>,
-{
+fn grant<F: Face>(bench: &Bench<Keyed<F>>, id: CallId) -> Granted {
     let granted = bench.reply::<AcquireKey>(id).expect("granted");
     granted.expect("no fault").expect("no refusal")
 }
