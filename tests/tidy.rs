@@ -48,7 +48,7 @@ const WORDS: &[(&str, &[&str], &str)] = &[
             "src/client/spin.rs",
             "src/pool/stock.rs",
             "src/process.rs",
-            "src/proxy/condition.rs",
+            "src/proxy/end.rs",
         ],
         "take the time as an argument, or give the call a deadline",
     ),

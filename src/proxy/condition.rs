@@ -1,9 +1,6 @@
 //! The proxy of a hosted condition: how to wait with its lock held, and how to notify.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use lockkeeper_actors::{
     CallId, Refusal,
@@ -13,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     block_on,
+    end::End,
     guard::Guard,
     lock::{LockKind, LockOf},
 };
@@ -99,24 +97,6 @@ impl From<String> for SetName {
 impl From<SetName> for String {
     fn from(SetName(name): SetName) -> Self {
         name.as_ref().into()
-    }
-}
-
-/// The end of a time that several sleeps share. One too far to be counted never comes.
-struct End(Option<Instant>);
-
-impl End {
-    fn after(timeout: Duration) -> Self {
-        Self(Instant::now().checked_add(timeout))
-    }
-
-    /// How long a sleep may take; none once the time is over.
-    fn deadline(&self) -> Option<Deadline> {
-        let Some(end) = self.0 else {
-            return Some(Deadline::Never);
-        };
-        let left = end.saturating_duration_since(Instant::now());
-        (!left.is_zero()).then_some(Deadline::Wakes(left))
     }
 }
 
@@ -217,7 +197,7 @@ impl LockOf<sync::Condition> {
     ) -> Result<(ConditionGuard, Wake), CallError> {
         let end = End::after(timeout);
         while predicate() {
-            let Some(deadline) = end.deadline() else {
+            let Some(deadline) = end.deadline(Deadline::Wakes) else {
                 return Ok((guard, Wake::TimedOut));
             };
             (guard, _) = self.sleep(guard, deadline).await?;
@@ -293,7 +273,7 @@ impl LockOf<sync::Condition> {
     ) -> Result<(ConditionGuard, Wake), CallError> {
         let end = End::after(timeout);
         while predicate() {
-            let Some(deadline) = end.deadline() else {
+            let Some(deadline) = end.deadline(Deadline::Wakes) else {
                 return Ok((guard, Wake::TimedOut));
             };
             (guard, _) = block_on(self.sleep(guard, deadline))?;
@@ -364,11 +344,11 @@ impl LockOf<sync::Condition> {
     ) -> Result<(ConditionGuard, Wake), CallError> {
         self.check(&guard)?;
         let sleep = Sleep {
-            grant: guard.hold.grant(),
+            grant: guard.hold().grant(),
             set: self.aspect.clone().into(),
         };
         // Dropped on the way, the call is withdrawn, and the guard releases what it may hold still.
-        let (hold, Woken { granted, wake }) = guard.hold.call_within(&sleep, deadline).await?;
+        let (hold, Woken { granted, wake }) = guard.hold().call_within(&sleep, deadline).await?;
         Ok((guard.replaced_by(hold, granted), wake))
     }
 
@@ -379,16 +359,16 @@ impl LockOf<sync::Condition> {
     ) -> Result<u64, CallError> {
         self.check(guard)?;
         let notify = Notify {
-            grant: guard.hold.grant(),
+            grant: guard.hold().grant(),
             set: self.aspect.clone().into(),
             most,
         };
-        guard.hold.call(&notify).await
+        guard.hold().call(&notify).await
     }
 
     /// Refuses a guard of another condition, whose grant would mean nothing to this one.
     fn check(&self, guard: &ConditionGuard) -> Result<(), Refusal> {
-        if guard.hold.is_of(self.token()) {
+        if guard.hold().is_of(self.token()) {
             Ok(())
         } else {
             Err(Refusal::NotHeld)

@@ -13,42 +13,83 @@ use crate::CallError;
 
 /// A lock, held. Its drop releases the lock: it sends that one way, and never waits or fails.
 ///
-/// The guard of each kind with one holder at a time: [`LockGuard`](crate::LockGuard),
-/// [`ReentrantGuard`](crate::ReentrantGuard) and [`ConditionGuard`](crate::ConditionGuard).
+/// The guard of each kind with one holder at a time, [`LockGuard`](crate::LockGuard),
+/// [`ReentrantGuard`](crate::ReentrantGuard) and [`ConditionGuard`](crate::ConditionGuard), and of
+/// the keys of a keyed kind, [`KeyedGuard`](crate::KeyedGuard) and
+/// [`KeyedPermit`](crate::KeyedPermit).
 #[must_use = "a guard that is dropped releases the lock: bind it, as in `let _guard = ..`"]
-pub struct Guard<P: LockKind> {
-    pub(super) hold: Hold,
-    fence: Fence,
-    abandoned: Option<Box<Abandoned>>,
-    /// Whether the drop has nothing to release.
-    is_over: bool,
+pub struct Guard<P: Guarded> {
+    held: Held,
     /// Who entered: nobody else is taken for it while this is held.
     owner: P::Owner,
 }
 
-impl<P: LockKind> Guard<P> {
-    pub(super) fn new(hold: Hold, Granted { fence, abandoned }: Granted, owner: P::Owner) -> Self {
+/// What a guard is of: a kind of lock, or a way to hold one.
+pub trait Guarded {
+    /// What it is called.
+    const NAME: &'static str;
+    /// Who entered, where it matters.
+    type Owner: Clone + fmt::Debug + Send + Sync;
+}
+
+impl<P: LockKind> Guarded for P {
+    const NAME: &'static str = P::KIND;
+    type Owner = P::Owner;
+}
+
+/// What a guard holds, until this is dropped.
+struct Held {
+    hold: Hold,
+    fence: Fence,
+    abandoned: Option<Box<Abandoned>>,
+    /// Whether the drop has nothing to release.
+    is_over: bool,
+}
+
+impl Held {
+    fn new(hold: Hold, Granted { fence, abandoned }: Granted) -> Self {
         Self {
             hold,
             fence,
             abandoned: abandoned.map(Box::new),
             is_over: false,
-            owner,
         }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.hold.cast(&Release {
+                grant: self.hold.grant(),
+            });
+        }
+    }
+}
+
+impl<P: Guarded> Guard<P> {
+    pub(super) fn new(hold: Hold, granted: Granted, owner: P::Owner) -> Self {
+        let held = Held::new(hold, granted);
+        Self { held, owner }
+    }
+
+    /// What it holds on to.
+    pub(super) const fn hold(&self) -> &Hold {
+        &self.held.hold
     }
 
     /// The fencing token of this hold, higher than those of all holds before it. An owner that
     /// enters a reentrant lock again has the token that it has.
     #[must_use]
     pub const fn fence(&self) -> Fence {
-        self.fence
+        self.held.fence
     }
 
     /// Who died inside the lock, until somebody declares the data consistent
     /// (POSIX `EOWNERDEAD`).
     #[must_use]
     pub fn abandoned(&self) -> Option<&Abandoned> {
-        self.abandoned.as_deref()
+        self.held.abandoned.as_deref()
     }
 
     /// Returns the guard as an error when an earlier holder died inside, until somebody calls
@@ -71,15 +112,15 @@ impl<P: LockKind> Guard<P> {
     ///
     /// Returns the guard, which holds the lock still, and who died inside.
     pub fn strict(self) -> Result<Self, AbandonedGuard<Self>> {
-        let mark = self.abandoned.clone();
+        let mark = self.held.abandoned.clone();
         AbandonedGuard::sort(self, mark)
     }
 
     /// Declares that what the lock protects was looked after: later guards are unmarked.
     pub fn mark_consistent(&mut self) {
-        self.abandoned = None;
-        self.hold.cast(&MarkConsistent {
-            grant: self.hold.grant(),
+        self.held.abandoned = None;
+        self.hold().cast(&MarkConsistent {
+            grant: self.hold().grant(),
         });
     }
 
@@ -87,13 +128,13 @@ impl<P: LockKind> Guard<P> {
     /// nobody has forced the lock open.
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        self.hold.is_valid()
+        self.hold().is_valid()
     }
 
     /// Waits until the lock is no longer held: until the session is lost, somebody forces the lock
     /// open, or the guard is dropped. Borrows nothing, so that work can be raced against it.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<P> {
-        self.hold.lost()
+        self.hold().lost()
     }
 
     /// Releases the lock and waits until the manager has done so.
@@ -108,55 +149,57 @@ impl<P: LockKind> Guard<P> {
     ///
     /// Dropped at any point, the lock is released.
     pub async fn release(mut self) -> Result<(), CallError> {
-        let released = self
-            .hold
-            .call(&Release {
-                grant: self.hold.grant(),
-            })
-            .await;
+        let grant = self.hold().grant();
+        let released = self.hold().call(&Release { grant }).await;
         // What failed may not have reached the lock. The drop releases it then, and also when this
         // is dropped midway: a second release finds nothing, and harms nobody.
-        self.is_over = released.is_ok();
+        self.held.is_over = released.is_ok();
         released
     }
 
+    /// Who holds the lock, in place of whom a new hold is made: nothing is left to release here.
+    pub(super) fn replaced_by<Q>(mut self, hold: Hold, granted: Granted) -> Guard<Q>
+    where
+        Q: Guarded<Owner = P::Owner>,
+    {
+        self.held.is_over = true;
+        Guard::new(hold, granted, self.owner)
+    }
+
+    /// What the guard knows beside its hold.
+    pub(super) const fn owner(&self) -> &P::Owner {
+        &self.owner
+    }
+
+    /// Gives the hold out of hand, and keeps its owner along with the ticket.
+    pub(super) fn hand_out(mut self, owner: Option<Owner>) -> Ticket {
+        self.held.is_over = true;
+        Ticket {
+            grant: self.hold().grant(),
+            fence: self.fence(),
+            _owner: owner,
+        }
+    }
+}
+
+impl<P: LockKind> Guard<P> {
     /// Gives the hold out of hand: whoever has the ticket may
     /// [`adopt`](crate::LockOf::adopt) or [`release`](crate::LockOf::release) it. Until then it
     /// still belongs to this process's session, and to its owner if it has one.
     #[must_use = "without the ticket the lock stays held until this process ends"]
-    pub fn into_ticket(mut self) -> Ticket {
-        self.is_over = true;
-        Ticket {
-            grant: self.hold.grant(),
-            fence: self.fence,
-            _owner: P::kept(&self.owner),
-        }
-    }
-
-    /// Who holds the lock, in place of whom a new hold is made: nothing is left to release here.
-    pub(super) fn replaced_by(mut self, hold: Hold, granted: Granted) -> Self {
-        self.is_over = true;
-        Self::new(hold, granted, self.owner.clone())
+    pub fn into_ticket(self) -> Ticket {
+        let owner = P::kept(&self.owner);
+        self.hand_out(owner)
     }
 }
 
-impl<P: LockKind> fmt::Debug for Guard<P> {
+impl<P: Guarded> fmt::Debug for Guard<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard")
-            .field("kind", &P::KIND)
-            .field("fence", &self.fence)
-            .field("abandoned", &self.abandoned)
+            .field("kind", &P::NAME)
+            .field("fence", &self.held.fence)
+            .field("abandoned", &self.held.abandoned)
             .finish_non_exhaustive()
-    }
-}
-
-impl<P: LockKind> Drop for Guard<P> {
-    fn drop(&mut self) {
-        if !self.is_over {
-            self.hold.cast(&Release {
-                grant: self.hold.grant(),
-            });
-        }
     }
 }
 

@@ -1,0 +1,28 @@
+//! The end of a time that several calls share.
+
+use std::time::{Duration, Instant};
+
+use crate::client::Deadline;
+
+/// When the time of several calls is over. One too far to be counted never comes.
+pub(super) struct End(Option<Instant>);
+
+impl End {
+    pub(super) fn after(timeout: Duration) -> Self {
+        Self(Instant::now().checked_add(timeout))
+    }
+
+    pub(super) const fn never() -> Self {
+        Self(None)
+    }
+
+    /// What is left for the next call, as the deadline that it makes of a time; none once the time
+    /// is over.
+    pub(super) fn deadline(&self, of: fn(Duration) -> Deadline) -> Option<Deadline> {
+        let Some(end) = self.0 else {
+            return Some(Deadline::Never);
+        };
+        let left = end.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then(|| of(left))
+    }
+}
