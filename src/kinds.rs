@@ -13,7 +13,10 @@ use std::{
 use lockkeeper_actors::{
     Fault, Host, Mailbox, Operations, Primitive, Refusal, Shell, codec,
     data::TaskQueue,
-    sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, ReentrantLock, Semaphore},
+    sync::{
+        Barrier, BoundedSemaphore, Condition, Event, KeyedLock, KeyedSemaphore, Lock,
+        ReentrantLock, Semaphore,
+    },
 };
 
 /// Makes an object of one kind from an encoded spec, on the arbiter of the shell.
@@ -42,6 +45,8 @@ impl Kinds {
         kinds.add::<Event>(Event::create);
         kinds.add::<Condition>(Condition::create);
         kinds.add::<Barrier>(Barrier::create);
+        kinds.add::<KeyedLock>(KeyedLock::create);
+        kinds.add::<KeyedSemaphore>(KeyedSemaphore::create);
         kinds.add::<TaskQueue>(TaskQueue::create);
         kinds
     }

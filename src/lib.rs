@@ -11,6 +11,8 @@
 //! | [`Manager`], [`Address`], [`Limits`] | where the objects live |
 //! | [`Lock`], [`ReentrantLock`], [`Condition`] | built-in kinds with one holder at a time |
 //! | [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Barrier`] | the other built-in kinds |
+//! | [`KeyedLock`], [`KeyedSemaphore`] | a lock, or some permits, for each of any number of keys |
+//! | [`lock_all`], [`lock_some`], [`Several`] | several locks at once |
 //! | [`Primitive`], [`Operation`], [`Serve`], [`Proxy`] | kinds of your own |
 //! | [`Pool`], [`Task`], [`PlainTask`] | processes that run tasks |
 //! | [`CallError`], [`StartError`], [`TaskError`] | what can go wrong |
@@ -81,12 +83,15 @@ pub use lockkeeper_actors::{
     Operations, Peer, Primitive, Refusal, Serve, SessionId, WaitQueue,
     data::{TaskFault, TaskQueueStatus},
     sync::{
-        BarrierSpec, BarrierStatus, EventStatus, LockStatus, OnDeath, Passed, SemaphoreStatus, Wake,
+        BarrierSpec, BarrierStatus, EventStatus, Key, KeyStatus, KeyedStatus, LockStatus, OnDeath,
+        Passed, SemaphoreStatus, Wake,
     },
 };
 pub use manager::{Manager, ManagerBuilder, Named};
 pub use pool::{Pool, PoolBuilder, TaskHandle};
 pub use program::{Program, program};
+#[doc(hidden)]
+pub use proxy::several::Place;
 pub use proxy::{
     Grant, Proxy, Token,
     abandoned::AbandonedGuard,
@@ -94,12 +99,16 @@ pub use proxy::{
     block_on,
     condition::{Condition, ConditionGuard, SetName},
     event::Event,
-    guard::{Guard, Ticket},
+    guard::{Guard, Guarded, Ticket},
+    keyed::{
+        HeldKey, KeyedGuard, KeyedKind, KeyedLock, KeyedOf, KeyedPermit, KeyedSemaphore, OneKey,
+    },
     lock::{Lock, LockGuard, LockKind, LockOf},
     owner::Owner,
     permit::Permit,
     reentrant_lock::{ActsFor, ReentrantGuard, ReentrantLock},
     semaphore::{BoundedSemaphore, Semaphore, SemaphoreOf},
+    several::{Lockable, Several, SomeGuards, lock_all, lock_some},
 };
 pub use task::{Plain, PlainTask, Task, TaskError};
 

@@ -9,14 +9,17 @@
 pub(crate) mod abandoned;
 pub(crate) mod barrier;
 pub(crate) mod condition;
+mod end;
 pub(crate) mod event;
 pub(crate) mod guard;
 mod hold;
+pub(crate) mod keyed;
 pub(crate) mod lock;
 pub(crate) mod owner;
 pub(crate) mod permit;
 pub(crate) mod reentrant_lock;
 pub(crate) mod semaphore;
+pub(crate) mod several;
 
 use std::{
     fmt,
