@@ -8,8 +8,8 @@ use lockkeeper_actors::{
     Fence, Operations, Primitive, SessionId,
     data::TaskQueue,
     sync::{
-        Barrier, BoundedSemaphore, Condition, Event, Granted, Lock, ReentrantLock, Release,
-        Semaphore,
+        Barrier, BoundedSemaphore, Condition, Event, Granted, KeyedLock, KeyedSemaphore, Lock,
+        ReentrantLock, Release, Semaphore,
     },
 };
 
@@ -290,6 +290,9 @@ fn operations_have_the_numbers_that_the_document_lists() {
     is_listed::<TaskQueue>(TaskQueue::KIND);
     assert!(DOCUMENT.contains(&format!("### `{}`", BoundedSemaphore::KIND)));
     assert_eq!(operations::<BoundedSemaphore>(), operations::<Semaphore>());
+    is_listed::<KeyedLock>(KeyedLock::KIND);
+    assert!(DOCUMENT.contains(&format!("### `{}`", KeyedSemaphore::KIND)));
+    assert_eq!(operations::<KeyedSemaphore>(), operations::<KeyedLock>());
 }
 
 #[test]

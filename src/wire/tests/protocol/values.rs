@@ -7,9 +7,10 @@ use lockkeeper_actors::{
     codec::Blob,
     data::{Chunk, Finished, HandBack, Job, Next, Submit, TaskFault},
     sync::{
-        Acquire, AcquireAs, AcquireMany, AdoptAs, Arrival, Arrive, BarrierSpec, BarrierStatus,
-        CountSleepers, EventStatus, Finish, Granted, LockStatus, Notify, Passed, ReleasePermits,
-        SemaphoreSpec, SemaphoreStatus, Sleep, WaitSet, Wake, Woken,
+        Acquire, AcquireAs, AcquireKey, AcquireKeyMany, AcquireMany, AdoptAs, AdoptedKey, Arrival,
+        Arrive, BarrierSpec, BarrierStatus, CountSleepers, EventStatus, Finish, Granted, Key,
+        KeyStatus, KeyedStatus, LockStatus, Notify, Passed, ReleasePermits, SemaphoreSpec,
+        SemaphoreStatus, Sleep, WaitSet, Wake, Woken,
     },
 };
 use serde::de::DeserializeOwned;
@@ -228,5 +229,36 @@ fn what_barriers_are_told_is_written_as_the_document_shows() {
         .show(&Finish { turn })
         .show(&Ok::<_, Refusal>(passed))
         .show(&status)
+        .and_no_more();
+}
+
+#[test]
+fn what_keyed_kinds_are_told_is_written_as_the_document_shows() {
+    let key = || Key::from("record 7");
+    let adopted = AdoptedKey {
+        granted: Granted {
+            fence: Fence::new(FENCE.number() + 1),
+            abandoned: None,
+        },
+        key: key(),
+        permits: 1,
+    };
+    let mut status = KeyStatus::default();
+    (status.held, status.waiting) = (1, 2);
+    let mut count = KeyedStatus::default();
+    (count.keys, count.grants, count.waiting) = (1, 1, 2);
+    Values::of("### `keyed_lock`")
+        .show(&AcquireKey { key: key() })
+        .show(&Ok::<_, Refusal>(adopted))
+        .show(&Ok::<_, Refusal>(status))
+        .show(&count)
+        .show(&vec![key()])
+        .and_no_more();
+    Values::of("### `keyed_semaphore`")
+        .show(&SemaphoreSpec { permits: 3 })
+        .show(&AcquireKeyMany {
+            key: key(),
+            permits: 2,
+        })
         .and_no_more();
 }
