@@ -116,7 +116,7 @@ async fn play(words: &[String]) -> Result<(), Failure> {
         pool::OWNER => pool::own(cycle, number).await,
         postgres::SERVER => postgres::serve(place).await,
         postgres::CLIENT => postgres::client(place, cycle).await,
-        stranger::STRANGER => stranger::pipeline(place).await,
+        stranger::STRANGER => stranger::pipeline(place, cycle).await,
         redis::SERVER => redis::serve(place).await,
         redis::CLIENT => redis::client(place, cycle).await,
         crowd::CROWD => crowd::gather(place, cycle, number).await,

@@ -23,8 +23,9 @@ use lockkeeper::{
         codec::{self, Blob},
         data::{Chunk, Finished, Next, Submit, TaskQueue},
         sync::{
-            Acquire, AcquireAs, AcquireMany, Arrive, Barrier, Condition, Event, Lock, Notify,
-            ReentrantLock, Release, ReleasePermits, Semaphore, SemaphoreSpec, Set, Sleep,
+            Acquire, AcquireAs, AcquireKey, AcquireMany, Arrive, Barrier, Condition, Event,
+            KeyedLock, Lock, Notify, ReentrantLock, Release, ReleasePermits, Semaphore,
+            SemaphoreSpec, Set, Sleep,
         },
     },
     block_on,
@@ -98,6 +99,21 @@ fn primitives(criterion: &mut Criterion) {
         |bench| {
             let entries = [(); 2].map(|()| bench.call(SESSION, AcquireAs { owner: 1 }));
             for grant in entries {
+                bench.call(SESSION, Release { grant });
+            }
+        },
+    );
+    turns::<KeyedLock>(
+        criterion,
+        "keyed lock: acquire, release, among 1,024 keys",
+        || (),
+        {
+            let keys: Vec<String> = (0..1024).map(|n| format!("record {n:07}")).collect();
+            let mut keys = keys.into_iter().cycle();
+            move |bench| {
+                let key = keys.next().expect("a circle has no end");
+                let key = key.as_str().into();
+                let grant = bench.call(SESSION, AcquireKey { key });
                 bench.call(SESSION, Release { grant });
             }
         },

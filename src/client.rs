@@ -81,13 +81,17 @@ pub(crate) enum Deadline {
 }
 
 impl Deadline {
-    fn micros(self) -> Option<u64> {
+    /// How long it is until then.
+    pub(crate) const fn timeout(self) -> Option<Duration> {
         match self {
             Self::Never => None,
-            Self::Ends(timeout) | Self::Wakes(timeout) => {
-                Some(u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX))
-            }
+            Self::Ends(timeout) | Self::Wakes(timeout) => Some(timeout),
         }
+    }
+
+    fn micros(self) -> Option<u64> {
+        let timeout = self.timeout()?;
+        Some(u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX))
     }
 }
 

@@ -14,7 +14,8 @@ use lockkeeper_actors::{
     Fault, Host, Mailbox, Operations, Primitive, Refusal, Shell, codec,
     data::{Queue, TaskQueue, Value},
     sync::{
-        Barrier, BoundedSemaphore, Condition, Event, Latch, Lock, ReentrantLock, RwLock, Semaphore,
+        Barrier, BoundedSemaphore, Condition, Event, KeyedLock, KeyedSemaphore, Latch, Lock,
+        ReentrantLock, RwLock, Semaphore,
     },
 };
 
@@ -46,6 +47,8 @@ impl Kinds {
         kinds.add::<Queue>(Queue::create);
         kinds.add::<Value>(Value::create);
         kinds.add::<Barrier>(Barrier::create);
+        kinds.add::<KeyedLock>(KeyedLock::create);
+        kinds.add::<KeyedSemaphore>(KeyedSemaphore::create);
         kinds.add::<TaskQueue>(TaskQueue::create);
         kinds.add::<RwLock>(RwLock::create);
         kinds.add::<Latch>(Latch::create);

@@ -11,6 +11,8 @@
 //! | [`Manager`], [`Address`], [`Limits`] | where the objects live |
 //! | [`Lock`], [`ReentrantLock`], [`Condition`] | built-in kinds with one holder at a time |
 //! | [`RwLock`] | many who read, or one who writes |
+//! | [`KeyedLock`], [`KeyedSemaphore`] | a lock, or some permits, for each of any number of keys |
+//! | [`lock_all`], [`lock_some`], [`Several`] | several locks at once |
 //! | [`Queue`], [`Value`] | built-in kinds that keep data of your types |
 //! | [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Barrier`], [`Latch`] | the other built-in kinds |
 //! | [`Primitive`], [`Operation`], [`Serve`], [`Proxy`] | kinds of your own |
@@ -84,13 +86,15 @@ pub use lockkeeper_actors::{
     Operations, Peer, Primitive, Refusal, Serve, SessionId, WaitQueue,
     data::{QueueStatus, TaskFault, TaskQueueStatus, ValueStatus, Versioned},
     sync::{
-        BarrierSpec, BarrierStatus, EventStatus, LatchStatus, LockStatus, OnDeath, Passed,
-        RwLockStatus, SemaphoreStatus, Wake,
+        BarrierSpec, BarrierStatus, EventStatus, Key, KeyStatus, KeyedStatus, LatchStatus,
+        LockStatus, OnDeath, Passed, RwLockStatus, SemaphoreStatus, Wake,
     },
 };
 pub use manager::{Manager, ManagerBuilder, Named};
 pub use pool::{Pool, PoolBuilder, TaskHandle};
 pub use program::{Program, program};
+#[doc(hidden)]
+pub use proxy::several::Place;
 pub use proxy::{
     Grant, Proxy, Token,
     abandoned::AbandonedGuard,
@@ -99,6 +103,9 @@ pub use proxy::{
     condition::{Condition, ConditionGuard, SetName},
     event::Event,
     guard::{Guard, Guarded, Ticket},
+    keyed::{
+        HeldKey, KeyedGuard, KeyedKind, KeyedLock, KeyedOf, KeyedPermit, KeyedSemaphore, OneKey,
+    },
     latch::Latch,
     lock::{Lock, LockGuard, LockKind, LockOf},
     owner::Owner,
@@ -110,6 +117,7 @@ pub use proxy::{
     },
     rw_lock::RwLock,
     semaphore::{BoundedSemaphore, Semaphore, SemaphoreOf},
+    several::{Lockable, Several, SomeGuards, lock_all, lock_some},
     taken::{PutError, Taken},
     value::Value,
 };

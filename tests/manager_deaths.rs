@@ -1,5 +1,7 @@
 //! A manager that is killed, or stopped, in the middle: no client hangs and none believes it holds.
 
+#[path = "support/host_process.rs"]
+mod host_process;
 #[path = "support/parts.rs"]
 mod parts;
 #[path = "support/signals.rs"]
@@ -13,11 +15,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use host_process::pid_of;
 use lockkeeper::{CallError, Lock, Manager, Semaphore, StartError};
 use parts::{Part, play, say};
 use rustix::process::Signal;
 use signals::{is_running, kill, signal};
-use tokio::net::UnixStream;
 use until::until;
 
 fn program() {
@@ -46,13 +48,6 @@ async fn own_a_manager((): ()) {
 /// Waits for a lock, and tells why it did not get it.
 async fn wait_in_vain(lock: Lock) {
     say(&lock.acquire().await.unwrap_err().to_string());
-}
-
-/// The process that hosts the manager.
-async fn pid_of(manager: &Manager) -> u32 {
-    let stream = UnixStream::connect(manager.address().path()).await.unwrap();
-    let pid = stream.peer_cred().unwrap().pid().unwrap();
-    pid.try_into().unwrap()
 }
 
 async fn until_waiting(lock: &Lock, waiting: u64) {

@@ -163,6 +163,11 @@ impl fmt::Display for Fence {
     }
 }
 
+/// A time as a number of nanoseconds, which is half as wide as a `Duration` and lasts for centuries.
+pub(crate) fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// The duty to answer one call: kept by a primitive while the caller waits.
 #[must_use = "a call that is dropped is answered with a fault"]
 pub struct Call<R> {
@@ -339,7 +344,7 @@ impl Outbox {
     pub(crate) fn call<R>(&self, id: CallId) -> Call<R> {
         Call {
             id,
-            since: u64::try_from(self.now().as_nanos()).unwrap_or(u64::MAX),
+            since: nanoseconds(self.now()),
             outbox: Some(self.clone()),
             reply: PhantomData,
         }

@@ -9,7 +9,7 @@
 //! | [`Call`], [`CallId`], [`Outbox`] | one call and its answer, the pure side | codec |
 //! | [`Operations`] | number on the wire to typed call | primitive, call, codec |
 //! | [`Survey`] | who holds and who waits, as a kind tells it | call ids |
-//! | [`WaitQueue`], `Index` | parked calls in order, and how one is found | call ids |
+//! | [`WaitQueue`], `Lines`, `Roster`, `Index` | parked calls in order, and how one is found | call ids |
 //! | [`sync`], [`data`] | the built-in kinds, pure state machines | all of the above |
 //! | `Host`, `Input`, `Mailbox`, `Shell` | the actor round a primitive | all of the above |
 //! | `Deadlines` | when a parked call has waited long enough | mailboxes |
@@ -28,8 +28,10 @@ mod deadlines;
 mod fault;
 mod host;
 mod index;
+mod lines;
 mod operations;
 mod primitive;
+mod roster;
 mod shell;
 mod survey;
 pub mod sync;

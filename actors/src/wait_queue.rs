@@ -1,43 +1,25 @@
 //! A FIFO of parked calls that forgets any of them, or all of one session, without a scan.
 //!
-//! The parked values stand in a slab and are linked in order of arrival; an index finds a call, and
-//! the calls of a session side by side. Push, pop and remove take O(log n) at the most.
+//! One of the lines that [`Lines`] can hold, with a store of its own. Push, pop and remove take
+//! O(log n) at the most.
 
-use slab::Slab;
-
-use crate::{CallId, SessionId, index::Index};
+use crate::{
+    CallId, SessionId,
+    lines::{Line, Lines},
+};
 
 /// Parked calls in order of arrival, each with what its kind wants to keep of it.
 #[derive(Debug)]
 pub struct WaitQueue<T> {
-    nodes: Slab<Node<T>>,
-    index: Index,
-    front: u32,
-    back: u32,
+    calls: Lines<T>,
+    line: Line,
 }
-
-/// A parked call and its neighbours.
-#[derive(Debug)]
-struct Node<T> {
-    id: CallId,
-    before: u32,
-    behind: u32,
-    parked: T,
-}
-
-/// No neighbour.
-const NONE: u32 = u32::MAX;
-
-/// The most calls that one queue holds.
-const CAPACITY: usize = NONE as usize;
 
 impl<T> Default for WaitQueue<T> {
     fn default() -> Self {
         Self {
-            nodes: Slab::new(),
-            index: Index::default(),
-            front: NONE,
-            back: NONE,
+            calls: Lines::default(),
+            line: Line::default(),
         }
     }
 }
@@ -52,13 +34,13 @@ impl<T> WaitQueue<T> {
     /// How many wait.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.nodes.len()
+        self.calls.len()
     }
 
     /// Whether nobody waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
+        self.calls.is_empty()
     }
 
     /// Parks a call behind all others.
@@ -68,113 +50,54 @@ impl<T> WaitQueue<T> {
     /// four billion drops the newcomer.
     pub fn push(&mut self, id: CallId, parked: T) {
         drop(self.remove(id));
-        self.insert(id, parked, self.back, NONE);
+        self.calls.push(&mut self.line, id, parked);
     }
 
     /// Parks a call before all others.
     pub fn push_front(&mut self, id: CallId, parked: T) {
         drop(self.remove(id));
-        self.insert(id, parked, NONE, self.front);
+        self.calls.push_front(&mut self.line, id, parked);
     }
 
     /// The call that has waited longest.
     #[must_use]
     pub fn front(&self) -> Option<&T> {
-        self.nodes.get(slot(self.front)).map(|node| &node.parked)
+        self.calls.front(&self.line)
     }
 
     /// One parked call, wherever it stands.
     #[must_use]
     pub fn get(&self, id: CallId) -> Option<&T> {
-        let place = self.index.find(id, id_in(&self.nodes))?;
-        self.nodes.get(slot(place)).map(|node| &node.parked)
+        self.calls.get(id)
     }
 
     /// The same, to be changed.
     pub fn get_mut(&mut self, id: CallId) -> Option<&mut T> {
-        let place = self.index.find(id, id_in(&self.nodes))?;
-        self.nodes.get_mut(slot(place)).map(|node| &mut node.parked)
+        self.calls.get_mut(id)
     }
 
     /// Takes the call that has waited longest.
     pub fn pop_front(&mut self) -> Option<T> {
-        let id = self.nodes.get(slot(self.front))?.id;
-        self.remove(id)
+        self.calls.pop_front(&mut self.line)
     }
 
     /// Takes one call, wherever it stands.
     pub fn remove(&mut self, id: CallId) -> Option<T> {
-        let place = self.index.remove(id, id_in(&self.nodes))?;
-        self.unlink(place)
+        self.calls.remove(&mut self.line, id)
     }
 
     /// Takes all calls of one session, in the order in which it made them.
     pub fn remove_session(&mut self, session: SessionId) -> Vec<T> {
-        let gone = self.index.remove_session(session);
+        let gone = self.calls.strike_session(session);
         gone.into_iter()
-            .filter_map(|place| self.unlink(place))
+            .filter_map(|place| self.calls.unlink(&mut self.line, place))
             .collect()
     }
 
     /// The parked calls in order.
     pub fn iter(&self) -> impl Iterator<Item = (CallId, &T)> {
-        let mut place = self.front;
-        std::iter::from_fn(move || {
-            let node = self.nodes.get(slot(place))?;
-            place = node.behind;
-            Some((node.id, &node.parked))
-        })
+        self.calls.iter(&self.line)
     }
-
-    fn insert(&mut self, id: CallId, parked: T, before: u32, behind: u32) {
-        if self.nodes.len() >= CAPACITY {
-            return;
-        }
-        let key = self.nodes.insert(Node {
-            id,
-            before,
-            behind,
-            parked,
-        });
-        let place = u32::try_from(key).unwrap_or(NONE);
-        match self.nodes.get_mut(slot(before)) {
-            Some(node) => node.behind = place,
-            None => self.front = place,
-        }
-        match self.nodes.get_mut(slot(behind)) {
-            Some(node) => node.before = place,
-            None => self.back = place,
-        }
-        self.index.insert(id, place, id_in(&self.nodes));
-    }
-
-    /// Takes a call out of the slab and the line, that is out of the index already.
-    fn unlink(&mut self, place: u32) -> Option<T> {
-        let node = self.nodes.try_remove(slot(place))?;
-        match self.nodes.get_mut(slot(node.before)) {
-            Some(before) => before.behind = node.behind,
-            None => self.front = node.behind,
-        }
-        match self.nodes.get_mut(slot(node.behind)) {
-            Some(behind) => behind.before = node.before,
-            None => self.back = node.before,
-        }
-        // A queue that was long once and is empty now should not keep its memory.
-        if self.nodes.is_empty() && self.nodes.capacity() > 64 {
-            self.nodes = Slab::new();
-        }
-        Some(node.parked)
-    }
-}
-
-/// How the index reads which call stands at a place.
-fn id_in<T>(nodes: &Slab<Node<T>>) -> impl Fn(u32) -> Option<CallId> {
-    |place| nodes.get(slot(place)).map(|node| node.id)
-}
-
-/// A place in the slab; that of [`NONE`] holds nothing.
-const fn slot(place: u32) -> usize {
-    place as usize
 }
 
 #[cfg(test)]

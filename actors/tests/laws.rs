@@ -6,6 +6,10 @@
 
 #[path = "support/holders.rs"]
 mod holders;
+#[path = "support/keyed_calls.rs"]
+mod keyed_calls;
+#[path = "support/keyed_subject.rs"]
+mod keyed_subject;
 #[path = "support/latch_and_rw_lock.rs"]
 mod latch_and_rw_lock;
 #[path = "support/meetings.rs"]
@@ -17,10 +21,11 @@ mod support;
 use holders::{ItemSubject, ValueSubject};
 use std::{collections::BTreeMap, time::Duration};
 
+use keyed_subject::KeyedSubject;
 use latch_and_rw_lock::{LatchSubject, RwSubject};
 use lockkeeper_actors::{
     Bench, CallId, Fault, Primitive,
-    sync::{Bounded, Status, Unbounded},
+    sync::{Bounded, OneAKey, SeveralAKey, Status, Unbounded},
 };
 use meetings::{BarrierSubject, ConditionSubject, EventSubject};
 use rand::Rng;
@@ -85,6 +90,16 @@ fn queue_obeys_the_laws() {
 #[test]
 fn value_obeys_the_laws() {
     obeys_the_laws::<ValueSubject>("value_obeys_the_laws");
+}
+
+#[test]
+fn keyed_lock_obeys_the_laws() {
+    obeys_the_laws::<KeyedSubject<OneAKey>>("keyed_lock_obeys_the_laws");
+}
+
+#[test]
+fn keyed_semaphore_obeys_the_laws() {
+    obeys_the_laws::<KeyedSubject<SeveralAKey>>("keyed_semaphore_obeys_the_laws");
 }
 
 /// What the laws must know of a kind.

@@ -5,7 +5,7 @@
 use crate::contest::{OURS, Player, Side};
 use crate::crowd;
 use crate::party::{self, Failure, Orders};
-use lockkeeper::{Barrier, Event, Lock, Manager, Semaphore};
+use lockkeeper::{Barrier, CallError, Event, KeyedLock, Lock, Manager, Semaphore};
 use std::future::Future;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -30,6 +30,8 @@ pub(crate) const AWAITED: &str = "awaited";
 pub(crate) const SHARED: &str = "shared";
 /// The same with many locks at a time over one connection.
 pub(crate) const PIPELINED: &str = "pipelined";
+/// The same with as many keys of one keyed lock.
+pub(crate) const KEYED: &str = "keyed";
 /// Acquires and releases one of `PERMITS` permits.
 pub(crate) const PERMIT: &str = "permit";
 /// Waits at a barrier for all other workers.
@@ -103,7 +105,21 @@ pub(crate) async fn client(address: &str, cycle: &str, workers: usize) -> Result
             .await
         }
         SHARED => repeat_cycles(manager.named("shared").lock().await?).await,
-        PIPELINED => repeat_pipelined(&manager).await,
+        PIPELINED => {
+            let mut locks = Vec::new();
+            for _ in 0..OUTSTANDING {
+                locks.push(manager.lock().await?);
+            }
+            repeat_pipelined(&locks).await
+        }
+        KEYED => {
+            let locks = manager.keyed_lock().await?;
+            let keys = (0..OUTSTANDING).map(|place| OneKey {
+                locks: locks.clone(),
+                key: key(place),
+            });
+            repeat_pipelined(&keys.collect::<Vec<_>>()).await
+        }
         PERMIT => repeat_permits(manager.named("permits").semaphore(PERMITS).await?).await,
         ROUND => repeat_rounds(&manager, workers).await,
         other => Err(format!("no client repeats {other:?}").into()),
@@ -126,24 +142,49 @@ async fn repeat_permits(semaphore: Semaphore) -> Result<(), Failure> {
     .await
 }
 
-async fn repeat_pipelined(manager: &Manager) -> Result<(), Failure> {
-    let mut locks = Vec::new();
-    for _ in 0..OUTSTANDING {
-        locks.push(manager.lock().await?);
+/// What is acquired and released again and again beside others.
+trait Cycled: Clone + Send + Sync + 'static {
+    fn cycle(&self) -> impl Future<Output = Result<(), CallError>> + Send;
+}
+
+impl Cycled for Lock {
+    async fn cycle(&self) -> Result<(), CallError> {
+        self.acquire().await.map(drop)
     }
+}
+
+/// A key of a keyed lock.
+#[derive(Clone)]
+struct OneKey {
+    locks: KeyedLock,
+    key: String,
+}
+
+impl Cycled for OneKey {
+    async fn cycle(&self) -> Result<(), CallError> {
+        self.locks.acquire(&self.key).await.map(drop)
+    }
+}
+
+/// The keys that are taken at a time, of a common length.
+pub(crate) fn key(place: usize) -> String {
+    format!("record {place:07}")
+}
+
+async fn repeat_pipelined(seats: &[impl Cycled]) -> Result<(), Failure> {
     let mut orders = Orders::announce()?;
     while let Some(order) = orders.next().await? {
         let window = order.opened();
-        let tasks = locks.iter().cloned().map(|lock| {
+        let tasks = seats.iter().cloned().map(|seat| {
             tokio::spawn(async move {
                 let mut cycles = 0;
                 while window.is_open() {
                     for _ in 0..BETWEEN_LOOKS {
-                        drop(lock.acquire().await?);
+                        seat.cycle().await?;
                     }
                     cycles += BETWEEN_LOOKS;
                 }
-                Ok::<_, lockkeeper::CallError>(cycles)
+                Ok::<_, CallError>(cycles)
             })
         });
         let mut cycles = 0;

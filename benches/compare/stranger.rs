@@ -5,13 +5,13 @@
 use crate::contest::Side;
 use crate::ours;
 use crate::party::{self, Failure};
-use lockkeeper::actors::codec::{self, Blob};
+use lockkeeper::actors::codec::{self, Blob, BlobRef};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::io::{BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 
-/// The role of a stranger that does what `ours::PIPELINED` says.
+/// The role of a stranger that does what `ours::PIPELINED` or `ours::KEYED` says.
 pub(crate) const STRANGER: &str = "stranger";
 
 /// What a manager does when its client takes next to no time.
@@ -69,9 +69,14 @@ impl Stranger {
 
     /// Opens a lock: a new one without a name, or the one of that name. To be followed by [`Self::opened`].
     pub(crate) fn open_lock(&mut self, name: Option<&str>) -> Result<(), Failure> {
+        self.open("lock", name)
+    }
+
+    /// The same with an object of any kind that needs nothing.
+    fn open(&mut self, kind: &str, name: Option<&str>) -> Result<(), Failure> {
         let spec = Blob::from(codec::encode(&())?);
         self.seq += 1;
-        self.send(&(2, self.seq, "lock", name, spec))
+        self.send(&(2, self.seq, kind, name, spec))
     }
 
     /// Reads the answer to the earliest [`Self::open_lock`] that it was not read of.
@@ -89,10 +94,21 @@ impl Stranger {
         operation: &str,
         micros: Option<u64>,
     ) -> Result<(), Failure> {
+        self.call_with(object, operation, micros, &[0x90])
+    }
+
+    /// The same with arguments.
+    fn call_with(
+        &mut self,
+        object: &Object,
+        operation: &str,
+        micros: Option<u64>,
+        arguments: &[u8],
+    ) -> Result<(), Failure> {
         let number = object.operation(operation)?;
         self.seq += 1;
-        let no_arguments = Blob::from(vec![0x90]);
-        self.send(&(3, self.seq, object.number, number, micros, no_arguments))
+        let arguments = BlobRef(arguments);
+        self.send(&(3, self.seq, object.number, number, micros, arguments))
     }
 
     /// Releases a lock that the call of that number was granted. There is no answer.
@@ -161,25 +177,40 @@ impl Object {
     }
 }
 
-/// Plays a stranger that has so many cycles under way at once, each with a lock of its own, and counts them.
-pub(crate) async fn pipeline(address: &str) -> Result<(), Failure> {
+/// Plays a stranger that has so many cycles under way at once, each with a lock or a key of its own, and counts them.
+pub(crate) async fn pipeline(address: &str, cycle: &str) -> Result<(), Failure> {
     let mut stranger = Stranger::connect(address)?;
-    let mut locks = Vec::new();
-    for _ in 0..ours::OUTSTANDING {
-        stranger.open_lock(None)?;
-        locks.push(stranger.opened()?);
+    // The objects, and for each place what is acquired of which of them.
+    let (mut objects, mut seats) = (Vec::new(), Vec::new());
+    match cycle {
+        ours::PIPELINED => {
+            for place in 0..ours::OUTSTANDING {
+                stranger.open_lock(None)?;
+                objects.push(stranger.opened()?);
+                seats.push((place, vec![0x90]));
+            }
+        }
+        ours::KEYED => {
+            stranger.open("keyed_lock", None)?;
+            objects.push(stranger.opened()?);
+            for place in 0..ours::OUTSTANDING {
+                seats.push((0, codec::encode(&(ours::key(place),))?));
+            }
+        }
+        other => return Err(format!("no stranger repeats {other:?}").into()),
     }
     let mut under_way = HashMap::new();
-    for (place, lock) in locks.iter().enumerate() {
-        stranger.call(lock, "acquire", None)?;
+    for (place, (object, arguments)) in seats.iter().enumerate() {
+        stranger.call_with(&objects[*object], "acquire", None, arguments)?;
         under_way.insert(stranger.seq, place);
     }
     party::repeat(async || {
         for _ in 0..ours::OUTSTANDING {
             let call = stranger.granted()?;
             let place = under_way.remove(&call).ok_or("a grant of no call")?;
-            stranger.release(&locks[place], call)?;
-            stranger.call(&locks[place], "acquire", None)?;
+            let (object, arguments) = &seats[place];
+            stranger.release(&objects[*object], call)?;
+            stranger.call_with(&objects[*object], "acquire", None, arguments)?;
             under_way.insert(stranger.seq, place);
         }
         Ok(u64::try_from(ours::OUTSTANDING)?)

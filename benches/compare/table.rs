@@ -71,6 +71,17 @@ pub(crate) const CONTESTS: &[Contest] = &[
         target: Target::Figure(1.0 / 3.0),
     },
     Contest {
+        name: "keyed lock, 1,024 keys at a time over one connection",
+        unit: "us a cycle",
+        contenders: &[
+            Contender::new(&FLOOR, "", 1),
+            Contender::new(&CLIENTS, ours::KEYED, 1),
+            Contender::new(&STRANGERS, ours::KEYED, 1),
+        ],
+        reads: Reads::Rate,
+        target: Target::Figure(1.0 / 5.0),
+    },
+    Contest {
         name: "lock, 2 processes contending",
         unit: "us a cycle",
         contenders: &[

@@ -9,8 +9,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::Manager;
 use crate::{
-    Barrier, BoundedSemaphore, CallError, Condition, Event, Latch, Lock, Proxy, Queue,
-    ReentrantLock, RwLock, Semaphore, Value,
+    Barrier, BoundedSemaphore, CallError, Condition, Event, KeyedLock, KeyedSemaphore, Latch, Lock,
+    Proxy, Queue, ReentrantLock, RwLock, Semaphore, Value,
     proxy::{
         encode,
         typed::{Typed, fit},
@@ -191,6 +191,32 @@ impl Manager {
         T: Serialize + DeserializeOwned,
     {
         self.anonymous().value(value).await
+    }
+
+    /// Makes a lock for each of any number of keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::lock`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::lock`].
+    pub async fn keyed_lock(&self) -> Result<KeyedLock, CallError> {
+        self.anonymous().keyed_lock().await
+    }
+
+    /// Makes that many permits, at least one, for each of any number of keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::lock`], and [`CallError::Refused`] with `Invalid` for no permits at all.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::lock`].
+    pub async fn keyed_semaphore(&self, permits: u32) -> Result<KeyedSemaphore, CallError> {
+        self.anonymous().keyed_semaphore(permits).await
     }
 
     /// Makes an object of a kind that was registered with the manager.
@@ -388,6 +414,28 @@ impl Named<'_> {
                 .await?
                 .into(),
         )
+    }
+
+    /// Opens a keyed lock.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety.
+    pub async fn keyed_lock(self) -> Result<KeyedLock, CallError> {
+        Ok(self.open::<sync::KeyedLock>(()).await?.into())
+    }
+
+    /// Opens a keyed semaphore of that many permits a key.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety, and [`Manager::keyed_semaphore`].
+    pub async fn keyed_semaphore(self, permits: u32) -> Result<KeyedSemaphore, CallError> {
+        let permits = permits.into();
+        let proxy = self
+            .open::<sync::KeyedSemaphore>(SemaphoreSpec { permits })
+            .await?;
+        Ok(proxy.into())
     }
 
     /// Opens an object of a kind that was registered with the manager.

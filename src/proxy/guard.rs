@@ -14,8 +14,9 @@ use crate::CallError;
 /// A lock, held. Its drop releases the lock: it sends that one way, and never waits or fails.
 ///
 /// The guard of each kind with one holder at a time, [`LockGuard`](crate::LockGuard),
-/// [`ReentrantGuard`](crate::ReentrantGuard) and [`ConditionGuard`](crate::ConditionGuard), and of
-/// each way to hold a readers-writer lock: [`RwLockReadGuard`](crate::RwLockReadGuard),
+/// [`ReentrantGuard`](crate::ReentrantGuard) and [`ConditionGuard`](crate::ConditionGuard), of the
+/// keys of a keyed kind, [`KeyedGuard`](crate::KeyedGuard) and [`KeyedPermit`](crate::KeyedPermit),
+/// and of each way to hold a readers-writer lock, [`RwLockReadGuard`](crate::RwLockReadGuard),
 /// [`RwLockUpgradableReadGuard`](crate::RwLockUpgradableReadGuard) and
 /// [`RwLockWriteGuard`](crate::RwLockWriteGuard).
 #[must_use = "a guard that is dropped releases the lock: bind it, as in `let _guard = ..`"]
@@ -173,6 +174,21 @@ impl<P: Guarded> Guard<P> {
         let Self { held, owner } = self;
         Guard { held, owner }
     }
+
+    /// What the guard knows beside its hold.
+    pub(super) const fn owner(&self) -> &P::Owner {
+        &self.owner
+    }
+
+    /// Gives the hold out of hand, and keeps its owner along with the ticket.
+    pub(super) fn hand_out(mut self, owner: Option<Owner>) -> Ticket {
+        self.held.is_over = true;
+        Ticket {
+            grant: self.hold().grant(),
+            fence: self.fence(),
+            _owner: owner,
+        }
+    }
 }
 
 impl<P: LockKind> Guard<P> {
@@ -180,13 +196,9 @@ impl<P: LockKind> Guard<P> {
     /// [`adopt`](crate::LockOf::adopt) or [`release`](crate::LockOf::release) it. Until then it
     /// still belongs to this process's session, and to its owner if it has one.
     #[must_use = "without the ticket the lock stays held until this process ends"]
-    pub fn into_ticket(mut self) -> Ticket {
-        self.held.is_over = true;
-        Ticket {
-            grant: self.hold().grant(),
-            fence: self.fence(),
-            _owner: P::kept(&self.owner),
-        }
+    pub fn into_ticket(self) -> Ticket {
+        let owner = P::kept(&self.owner);
+        self.hand_out(owner)
     }
 }
 

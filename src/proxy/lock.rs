@@ -261,7 +261,10 @@ impl<P: LockKind> LockOf<P> {
         self.proxy.token()
     }
 
-    async fn acquire_within(&self, timeout: Option<Duration>) -> Result<Guard<P>, CallError> {
+    pub(super) async fn acquire_within(
+        &self,
+        timeout: Option<Duration>,
+    ) -> Result<Guard<P>, CallError> {
         let owner = P::owner(&self.aspect);
         let bound = self.proxy.bound().await?;
         let (grant, reply) = bound.call(&P::acquire(&owner), timeout).await?;

@@ -181,7 +181,7 @@ impl<B> Holder<B> {
     }
 }
 
-fn count(of: usize) -> u64 {
+pub(super) fn count(of: usize) -> u64 {
     of.try_into().unwrap_or(u64::MAX)
 }
 

@@ -5,6 +5,7 @@ mod condition;
 mod event;
 mod exclusion;
 mod granted;
+mod keyed;
 mod latch;
 mod line;
 mod lock;
@@ -22,6 +23,10 @@ pub use exclusion::{
     Acquire, Adopt, Entrant, Exclusion, Exclusive, ForceUnlock, LockStatus, Release, Status,
 };
 pub use granted::{Granted, MarkConsistent};
+pub use keyed::{
+    AcquireKey, AcquireKeyMany, AdoptKey, AdoptedKey, CountKey, CountKeys, Face, ForceUnlockKey,
+    Key, KeyStatus, Keyed, KeyedLock, KeyedSemaphore, KeyedStatus, ListKeys, OneAKey, SeveralAKey,
+};
 pub use latch::{ArriveAndWait, CountDown, CountLeft, Latch, LatchSpec, LatchStatus, WaitOpen};
 pub use lock::Lock;
 pub use reentrant_lock::{AcquireAs, AdoptAs, Entry, ReentrantLock};

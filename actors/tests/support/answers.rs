@@ -1,9 +1,9 @@
 //! How a reference reads what a kind has answered.
 
-use lockkeeper_actors::{Bench, CallId, Fault, Operation, Serve};
+use lockkeeper_actors::{Bench, CallId, Fault, Operation, Primitive};
 
 /// The answer to a call that was answered.
-pub(crate) fn answer<P: Serve<O>, O: Operation>(
+pub(crate) fn answer<P: Primitive, O: Operation>(
     bench: &Bench<P>,
     id: CallId,
 ) -> Result<O::Reply, Fault> {

@@ -8,8 +8,8 @@ use lockkeeper_actors::{
     Fence, Operations, Primitive, SessionId,
     data::{Queue, TaskQueue, Value},
     sync::{
-        Barrier, BoundedSemaphore, Condition, Event, Granted, Latch, Lock, ReentrantLock, Release,
-        RwLock, Semaphore,
+        Barrier, BoundedSemaphore, Condition, Event, Granted, KeyedLock, KeyedSemaphore, Latch,
+        Lock, ReentrantLock, Release, RwLock, Semaphore,
     },
 };
 
@@ -294,6 +294,9 @@ fn operations_have_the_numbers_that_the_document_lists() {
     is_listed::<Latch>(Latch::KIND);
     assert!(DOCUMENT.contains(&format!("### `{}`", BoundedSemaphore::KIND)));
     assert_eq!(operations::<BoundedSemaphore>(), operations::<Semaphore>());
+    is_listed::<KeyedLock>(KeyedLock::KIND);
+    assert!(DOCUMENT.contains(&format!("### `{}`", KeyedSemaphore::KIND)));
+    assert_eq!(operations::<KeyedSemaphore>(), operations::<KeyedLock>());
 }
 
 #[test]

@@ -11,11 +11,11 @@ use lockkeeper_actors::{
         ValueStatus, Versioned, WaitChange,
     },
     sync::{
-        Access, Acquire, AcquireAs, AcquireFor, AcquireMany, AdoptAs, Arrival, Arrive,
-        ArriveAndWait, BarrierSpec, BarrierStatus, CountDown, CountSleepers, Downgrade,
-        EventStatus, Finish, Granted, LatchSpec, LatchStatus, LockStatus, Notify, Passed,
-        ReleasePermits, RwLockStatus, SemaphoreSpec, SemaphoreStatus, Sleep, Upgrade, WaitSet,
-        Wake, Woken,
+        Access, Acquire, AcquireAs, AcquireFor, AcquireKey, AcquireKeyMany, AcquireMany, AdoptAs,
+        AdoptedKey, Arrival, Arrive, ArriveAndWait, BarrierSpec, BarrierStatus, CountDown,
+        CountSleepers, Downgrade, EventStatus, Finish, Granted, Key, KeyStatus, KeyedStatus,
+        LatchSpec, LatchStatus, LockStatus, Notify, Passed, ReleasePermits, RwLockStatus,
+        SemaphoreSpec, SemaphoreStatus, Sleep, Upgrade, WaitSet, Wake, Woken,
     },
 };
 use serde::de::DeserializeOwned;
@@ -331,4 +331,35 @@ fn what_values_are_told_is_written_as_the_document_shows() {
         .show(&status)
         .and_no_more();
     assert_eq!(encoded(&swap), encoded(&store));
+}
+
+#[test]
+fn what_keyed_kinds_are_told_is_written_as_the_document_shows() {
+    let key = || Key::from("record 7");
+    let adopted = AdoptedKey {
+        granted: Granted {
+            fence: Fence::new(FENCE.number() + 1),
+            abandoned: None,
+        },
+        key: key(),
+        permits: 1,
+    };
+    let mut status = KeyStatus::default();
+    (status.held, status.waiting) = (1, 2);
+    let mut count = KeyedStatus::default();
+    (count.keys, count.grants, count.waiting) = (1, 1, 2);
+    Values::of("### `keyed_lock`")
+        .show(&AcquireKey { key: key() })
+        .show(&Ok::<_, Refusal>(adopted))
+        .show(&Ok::<_, Refusal>(status))
+        .show(&count)
+        .show(&vec![key()])
+        .and_no_more();
+    Values::of("### `keyed_semaphore`")
+        .show(&SemaphoreSpec { permits: 3 })
+        .show(&AcquireKeyMany {
+            key: key(),
+            permits: 2,
+        })
+        .and_no_more();
 }

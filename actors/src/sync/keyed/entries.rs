@@ -1,0 +1,326 @@
+//! The keys that are in use, and what is kept of each: found by the key, and by a place.
+//!
+//! Invariant: an entry is here while somebody holds its key, or while the mark that a dead holder
+//! has left there is kept.
+
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher, RandomState},
+    rc::Rc,
+    time::Duration,
+};
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use super::Key;
+use crate::{Abandoned, Fence, HangUp, lines::Line, roster::NONE};
+
+/// What is kept of a key.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) key: Key,
+    /// Half of the key's hash, so that no key is hashed twice.
+    hash: u32,
+    /// How many permits are held.
+    pub(super) taken: u32,
+    /// Those who wait for more than there are.
+    pub(super) line: Line,
+    /// What a holder has left that died.
+    pub(super) mark: Option<Box<Mark>>,
+}
+
+/// What a dead holder has left. All that one session leaves share the account of its end.
+#[derive(Debug)]
+pub(super) struct Mark {
+    pub(super) ended: Rc<HangUp>,
+    /// Since when it had held.
+    pub(super) since: Duration,
+    pub(super) fence: Fence,
+}
+
+impl Mark {
+    fn abandoned(&self) -> Abandoned {
+        let held = self.ended.at.saturating_sub(self.since);
+        Abandoned::new((*self.ended.peer).clone(), held, self.fence)
+    }
+}
+
+impl Entry {
+    /// Marks the key with what a holder has left. Of all that one session has left it is the latest.
+    pub(super) fn leave(&mut self, mark: Mark) {
+        let is_earlier = self.mark.as_deref().is_some_and(|last| {
+            last.ended.session == mark.ended.session && last.fence > mark.fence
+        });
+        if !is_earlier {
+            self.mark = Some(Box::new(mark));
+        }
+    }
+
+    /// Who has left what there is, as a holder is told it.
+    pub(super) fn abandoned(&self) -> Option<Abandoned> {
+        self.mark.as_deref().map(Mark::abandoned)
+    }
+}
+
+/// All entries.
+#[derive(Debug)]
+pub(super) struct Entries {
+    entries: Slab<Entry>,
+    /// The places in the slab.
+    table: HashTable<u32>,
+    /// Seeded at random: nobody can choose keys that meet.
+    hasher: RandomState,
+    /// The marked keys that nobody holds, by the fences of their marks: the oldest is first.
+    idle: BTreeMap<Fence, u32>,
+    limits: KeyLimits,
+}
+
+/// How many keys there may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeyLimits {
+    pub(super) keys: usize,
+    /// Those of them that nobody holds and that are kept for their marks.
+    pub(super) idle: usize,
+}
+
+impl KeyLimits {
+    pub(super) const DEFAULT: Self = Self {
+        keys: 100_000_000,
+        idle: 1 << 20,
+    };
+}
+
+/// An empty table keeps the memory for so many keys.
+const KEPT: usize = 4096;
+
+impl Entries {
+    pub(super) fn new(limits: KeyLimits) -> Self {
+        Self {
+            entries: Slab::new(),
+            table: HashTable::new(),
+            hasher: RandomState::new(),
+            idle: BTreeMap::new(),
+            limits,
+        }
+    }
+
+    /// How many keys are held.
+    pub(super) fn used(&self) -> usize {
+        self.entries.len() - self.idle.len()
+    }
+
+    /// How many keys are kept for their marks alone.
+    pub(super) fn idle(&self) -> usize {
+        self.idle.len()
+    }
+
+    pub(super) fn at(&self, place: u32) -> Option<&Entry> {
+        self.entries.get(slot(place))
+    }
+
+    pub(super) fn at_mut(&mut self, place: u32) -> Option<&mut Entry> {
+        self.entries.get_mut(slot(place))
+    }
+
+    /// All keys that are held, with their places, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Entry)> {
+        let all = self.entries.iter().filter(|(_, entry)| entry.taken > 0);
+        all.filter_map(|(key, entry)| Some((u32::try_from(key).ok()?, entry)))
+    }
+
+    /// Where a key is.
+    pub(super) fn find(&self, key: &Key) -> Option<u32> {
+        let place = self.find_hashed(half(self.hasher.hash_one(key)), key)?;
+        Some(place)
+    }
+
+    fn find_hashed(&self, hash: u32, key: &Key) -> Option<u32> {
+        let is_it = |place: &u32| {
+            let entry = self.at(*place);
+            entry.is_some_and(|entry| entry.hash == hash && entry.key == *key)
+        };
+        self.table.find(whole(hash), is_it).copied()
+    }
+
+    /// Where a key is that is about to be held: one that is not there is entered, unless there are
+    /// too many.
+    pub(super) fn enter(&mut self, key: Key) -> Result<u32, TooManyKeys> {
+        let hash = half(self.hasher.hash_one(&key));
+        if let Some(place) = self.find_hashed(hash, &key) {
+            self.begin(place);
+            return Ok(place);
+        }
+        let most = self.limits.keys.min(slot(NONE));
+        if self.entries.len() >= most {
+            return Err(TooManyKeys { most });
+        }
+        let place = self.entries.insert(Entry {
+            key,
+            hash,
+            taken: 0,
+            line: Line::default(),
+            mark: None,
+        });
+        let place = u32::try_from(place).map_err(|_| TooManyKeys { most })?;
+        self.table
+            .insert_unique(whole(hash), place, hash_in(&self.entries));
+        Ok(place)
+    }
+
+    /// Begins to use a key: one that was kept for its mark is so no longer.
+    fn begin(&mut self, place: u32) {
+        let entry = self.entries.get(slot(place));
+        if let Some(entry) = entry.filter(|entry| entry.taken == 0)
+            && let Some(mark) = &entry.mark
+        {
+            self.idle.remove(&mark.fence);
+        }
+    }
+
+    /// Ends the use of a key that nobody holds: it is forgotten, or kept for its mark. Beyond so
+    /// many the one whose mark is oldest is forgotten.
+    pub(super) fn end(&mut self, place: u32) {
+        let Some(entry) = self.at(place).filter(|entry| entry.taken == 0) else {
+            return;
+        };
+        let Some(mark) = &entry.mark else {
+            return self.forget(place);
+        };
+        self.idle.insert(mark.fence, place);
+        if self.idle.len() > self.limits.idle
+            && let Some((_, oldest)) = self.idle.pop_first()
+        {
+            self.forget(oldest);
+        }
+    }
+
+    fn forget(&mut self, place: u32) {
+        let Some(entry) = self.entries.try_remove(slot(place)) else {
+            return;
+        };
+        let found = self
+            .table
+            .find_entry(whole(entry.hash), |other| *other == place);
+        if let Ok(found) = found {
+            found.remove();
+        }
+        if self.entries.is_empty() && self.entries.capacity() > KEPT {
+            self.entries = Slab::new();
+            self.table = HashTable::new();
+        }
+    }
+}
+
+/// There are as many keys as there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooManyKeys {
+    pub(super) most: usize,
+}
+
+/// How the table reads the hash of what is at a place.
+fn hash_in(entries: &Slab<Entry>) -> impl Fn(&u32) -> u64 {
+    |place| {
+        entries
+            .get(slot(*place))
+            .map_or(0, |entry| whole(entry.hash))
+    }
+}
+
+/// A place in the slab.
+const fn slot(place: u32) -> usize {
+    place as usize
+}
+
+/// Half of a hash: two keys of a million have the same, and are told apart by their texts.
+fn half(hash: u64) -> u32 {
+    u32::try_from(hash >> u32::BITS).unwrap_or_default()
+}
+
+/// A hash as wide as the table wants it, which looks at both ends.
+fn whole(half: u32) -> u64 {
+    let half = u64::from(half);
+    half << u32::BITS | half
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{Peer, SessionId};
+
+    fn entries(keys: usize, idle: usize) -> Entries {
+        Entries::new(KeyLimits { keys, idle })
+    }
+
+    fn mark(fence: u64) -> Box<Mark> {
+        let ended = HangUp {
+            session: SessionId::new(1),
+            peer: Arc::new(Peer::default()),
+            at: Duration::ZERO,
+        };
+        Box::new(Mark {
+            ended: Rc::new(ended),
+            since: Duration::ZERO,
+            fence: Fence::new(fence),
+        })
+    }
+
+    #[test]
+    fn thousands_of_keys_are_found_in_any_order_of_coming_and_going() {
+        const KEYS: u32 = 10_007;
+        let mut entries = entries(usize::MAX, 0);
+        let key = |n: u32| Key::from(format!("key {n}").as_str());
+        let mut places = BTreeMap::new();
+        for n in 0..KEYS {
+            let place = entries.enter(key(n)).unwrap();
+            entries.at_mut(place).unwrap().taken = 1;
+            assert_eq!(entries.enter(key(n)), Ok(place));
+            places.insert(n, place);
+        }
+        for n in (0..KEYS).map(|n| n * 7 % KEYS) {
+            assert_eq!(entries.find(&key(n)), Some(places[&n]));
+            entries.at_mut(places[&n]).unwrap().taken = 0;
+            entries.end(places[&n]);
+            assert_eq!(entries.find(&key(n)), None);
+        }
+        assert_eq!((entries.used(), entries.idle()), (0, 0));
+        assert!(entries.entries.capacity() <= KEPT && entries.table.capacity() <= KEPT);
+    }
+
+    #[test]
+    fn more_keys_than_there_may_be_are_refused() {
+        let mut entries = entries(2, 0);
+        for key in ["a", "b"] {
+            entries.enter(key.into()).unwrap();
+        }
+        assert_eq!(entries.enter("c".into()), Err(TooManyKeys { most: 2 }));
+        assert!(entries.enter("b".into()).is_ok());
+    }
+
+    #[test]
+    fn marks_of_idle_keys_are_kept_up_to_a_number_and_the_oldest_goes_first() {
+        let mut entries = entries(usize::MAX, 2);
+        for (fence, key) in [(3, "c"), (1, "a"), (2, "b")] {
+            let place = entries.enter(key.into()).unwrap();
+            entries.at_mut(place).unwrap().mark = Some(mark(fence));
+            entries.end(place);
+            // To end it twice changes nothing.
+            entries.end(place);
+        }
+        let kept = ["a", "b", "c"].map(|key| entries.find(&key.into()).is_some());
+        assert_eq!((kept, entries.idle()), ([false, true, true], 2));
+        // One that is held again is not among them.
+        let held = entries.enter("b".into()).unwrap();
+        entries.at_mut(held).unwrap().taken = 1;
+        for (fence, key) in [(4, "d"), (5, "e")] {
+            let place = entries.enter(key.into()).unwrap();
+            entries.at_mut(place).unwrap().mark = Some(mark(fence));
+            entries.end(place);
+        }
+        let kept = ["b", "c", "d", "e"].map(|key| entries.find(&key.into()).is_some());
+        assert_eq!(kept, [true, false, true, true]);
+        assert_eq!((entries.used(), entries.idle()), (1, 2));
+    }
+}

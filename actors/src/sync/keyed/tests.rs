@@ -1,0 +1,361 @@
+//! What keyed locks and semaphores do, one fact a test.
+
+use super::*;
+use crate::{Abandoned, Bench};
+
+fn locks() -> Bench<KeyedLock> {
+    Bench::new(()).unwrap()
+}
+
+fn permits(permits: i64) -> Bench<KeyedSemaphore> {
+    Bench::new(SemaphoreSpec { permits }).unwrap()
+}
+
+fn acquire(bench: &mut Bench<KeyedLock>, session: u64, key: &str) -> CallId {
+    bench.call(session, AcquireKey { key: key.into() })
+}
+
+fn acquire_many(
+    bench: &mut Bench<KeyedSemaphore>,
+    session: u64,
+    key: &str,
+    permits: u32,
+) -> CallId {
+    let key = key.into();
+    bench.call(session, AcquireKeyMany { key, permits })
+}
+
+/// The fence and the mark that a granted call was told.
+fn grant<F: Face>(bench: &Bench<Keyed<F>>, id: CallId) -> Granted {
+    let granted = bench.reply::<AcquireKey>(id).expect("granted");
+    granted.expect("no fault").expect("no refusal")
+}
+
+fn release<F: Face>(bench: &mut Bench<Keyed<F>>, grant: CallId) -> Result<(), Refusal> {
+    let id = bench.call(grant.session().number(), Release { grant });
+    bench.reply::<Release>(id).unwrap().unwrap()
+}
+
+fn status<F: Face>(bench: &mut Bench<Keyed<F>>, key: &str) -> KeyStatus {
+    let id = bench.call(99, CountKey { key: key.into() });
+    bench.reply::<CountKey>(id).unwrap().unwrap().unwrap()
+}
+
+fn all<F: Face>(bench: &mut Bench<Keyed<F>>) -> KeyedStatus {
+    let id = bench.call(99, CountKeys);
+    bench.reply::<CountKeys>(id).unwrap().unwrap()
+}
+
+fn keys<F: Face>(bench: &mut Bench<Keyed<F>>) -> Vec<String> {
+    let id = bench.call(99, ListKeys);
+    let keys = bench.reply::<ListKeys>(id).unwrap().unwrap();
+    let mut keys: Vec<String> = keys.iter().map(Key::to_string).collect();
+    keys.sort();
+    keys
+}
+
+#[test]
+fn each_key_is_granted_in_order_of_arrival_and_no_key_waits_for_another() {
+    let mut bench = locks();
+    let calls: Vec<CallId> = (1..=6)
+        .map(|session| acquire(&mut bench, session, ["a", "b"][session as usize % 2]))
+        .collect();
+    for turn in 0..3 {
+        for id in &calls[turn * 2..turn * 2 + 2] {
+            assert!(bench.is_answered(*id));
+        }
+        assert!(
+            calls[turn * 2 + 2..]
+                .iter()
+                .all(|id| !bench.is_answered(*id))
+        );
+        for id in &calls[turn * 2..turn * 2 + 2] {
+            release(&mut bench, *id).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_entry_is_there_only_while_somebody_holds_or_waits() {
+    let mut bench = locks();
+    let first = acquire(&mut bench, 1, "a");
+    let second = acquire(&mut bench, 2, "a");
+    let other = acquire(&mut bench, 2, "");
+    assert_eq!(keys(&mut bench), ["", "a"]);
+    let (keys_held, waiting) = (all(&mut bench).keys, all(&mut bench).waiting);
+    assert_eq!((keys_held, waiting), (2, 1));
+    release(&mut bench, first).unwrap();
+    release(&mut bench, other).unwrap();
+    assert_eq!(keys(&mut bench), ["a"]);
+    release(&mut bench, second).unwrap();
+    assert_eq!(all(&mut bench), KeyedStatus::default());
+    assert!(bench.primitive().unwrap().entries.at(0).is_none());
+}
+
+#[test]
+fn fences_grow_over_all_keys() {
+    let mut bench = locks();
+    let mut last = Fence::new(0);
+    for key in ["a", "b", "a", "c", "a"] {
+        let id = acquire(&mut bench, 1, key);
+        let fence = grant(&bench, id).fence;
+        assert!(fence > last);
+        last = fence;
+        release(&mut bench, id).unwrap();
+    }
+}
+
+#[test]
+fn late_or_second_release_is_refused_and_frees_nobody_else() {
+    let mut bench = locks();
+    let first = acquire(&mut bench, 1, "a");
+    release(&mut bench, first).unwrap();
+    let second = acquire(&mut bench, 2, "a");
+    let third = acquire(&mut bench, 3, "a");
+    assert_eq!(release(&mut bench, first), Err(Refusal::NotHeld));
+    assert_eq!(release(&mut bench, third), Err(Refusal::NotHeld));
+    assert!(bench.is_answered(second) && !bench.is_answered(third));
+}
+
+#[test]
+fn a_try_never_overtakes_and_leaves_nothing() {
+    let mut bench = locks();
+    let first = acquire(&mut bench, 1, "a");
+    let key = || AcquireKey { key: "a".into() };
+    let tried = bench.call_timeout(2, key(), Duration::ZERO);
+    assert_eq!(bench.reply::<AcquireKey>(tried), Some(Err(Fault::TimedOut)));
+    let late = bench.call_timeout(3, key(), Duration::from_secs(1));
+    bench.advance(Duration::from_secs(2));
+    assert_eq!(bench.reply::<AcquireKey>(late), Some(Err(Fault::TimedOut)));
+    assert_eq!(status(&mut bench, "a").waiting, 0);
+    release(&mut bench, first).unwrap();
+    assert_eq!(all(&mut bench), KeyedStatus::default());
+}
+
+#[test]
+fn withdrawn_waiter_is_skipped_and_a_withdrawn_grant_passed_on_unmarked() {
+    let mut bench = locks();
+    let first = acquire(&mut bench, 1, "a");
+    let second = acquire(&mut bench, 2, "a");
+    let third = acquire(&mut bench, 3, "a");
+    bench.withdraw(second);
+    assert_eq!(
+        bench.reply::<AcquireKey>(second),
+        Some(Err(Fault::Withdrawn))
+    );
+    bench.withdraw(first);
+    assert_eq!(grant(&bench, third).abandoned, None);
+    bench.withdraw(third);
+    bench.withdraw(third);
+    assert_eq!(all(&mut bench), KeyedStatus::default());
+}
+
+#[test]
+fn dead_holders_keys_are_passed_on_marked_and_their_marks_are_kept_by_the_key() {
+    let mut bench = locks();
+    let died = acquire(&mut bench, 1, "a");
+    acquire(&mut bench, 1, "b");
+    let next = acquire(&mut bench, 2, "a");
+    let fence = grant(&bench, died).fence;
+    bench.advance(Duration::from_secs(3));
+    bench.hang_up(1);
+    let mark = |bench: &Bench<KeyedLock>, id| {
+        let Abandoned { held, fence, .. } = grant(bench, id).abandoned?;
+        Some((held, fence))
+    };
+    assert_eq!(mark(&bench, next), Some((Duration::from_secs(3), fence)));
+    // Nobody holds "b", and whoever does next is told, however often.
+    assert_eq!(keys(&mut bench), ["a"]);
+    assert!(status(&mut bench, "b").abandoned && all(&mut bench).abandoned == 1);
+    for _ in 0..2 {
+        let heir = acquire(&mut bench, 2, "b");
+        assert!(mark(&bench, heir).is_some());
+        assert_eq!(all(&mut bench).abandoned, 0);
+        release(&mut bench, heir).unwrap();
+    }
+    let heir = acquire(&mut bench, 2, "b");
+    let stranger = bench.call(3, MarkConsistent { grant: died });
+    let refused = bench.reply::<MarkConsistent>(stranger);
+    assert_eq!(refused, Some(Ok(Err(Refusal::NotHeld))));
+    bench.call(2, MarkConsistent { grant: heir });
+    release(&mut bench, heir).unwrap();
+    assert_eq!(all(&mut bench).abandoned, 0);
+    release(&mut bench, next).unwrap();
+    // That of "a" is another.
+    assert!(status(&mut bench, "a").abandoned && !status(&mut bench, "b").abandoned);
+}
+
+#[test]
+fn dead_waiters_are_granted_nothing() {
+    let mut bench = locks();
+    let first = acquire(&mut bench, 1, "a");
+    let dead = acquire(&mut bench, 2, "a");
+    acquire(&mut bench, 2, "b");
+    let heir = acquire(&mut bench, 3, "b");
+    bench.hang_up(2);
+    release(&mut bench, first).unwrap();
+    assert!(!bench.is_answered(dead) && bench.is_answered(heir));
+    assert_eq!(keys(&mut bench), ["b"]);
+}
+
+#[test]
+fn session_that_dies_holding_and_waiting_for_one_key_leaves_it_to_others() {
+    let mut bench = locks();
+    acquire(&mut bench, 1, "a");
+    let again = acquire(&mut bench, 1, "a");
+    let heir = acquire(&mut bench, 2, "a");
+    bench.hang_up(1);
+    assert!(!bench.is_answered(again) && bench.is_answered(heir));
+}
+
+#[test]
+fn hold_moves_with_its_key_to_whoever_adopts_it() {
+    let mut bench = permits(2);
+    let first = acquire_many(&mut bench, 1, "a", 2);
+    let waiter = acquire_many(&mut bench, 3, "a", 1);
+    let heir = bench.call(2, AdoptKey { grant: first });
+    let adopted = bench.reply::<AdoptKey>(heir).unwrap().unwrap().unwrap();
+    assert_eq!((adopted.key.as_str(), adopted.permits), ("a", 2));
+    assert!(bench.is_revoked(first) && !bench.is_answered(waiter));
+    assert_eq!(release(&mut bench, first), Err(Refusal::NotHeld));
+    let late = bench.call(2, AdoptKey { grant: first });
+    let refused = bench.reply::<AdoptKey>(late);
+    assert_eq!(refused, Some(Ok(Err(Refusal::NotHeld))));
+    bench.hang_up(1);
+    assert!(!bench.is_answered(waiter), "the hold is no longer theirs");
+    release(&mut bench, heir).unwrap();
+    assert!(bench.is_answered(waiter));
+}
+
+#[test]
+fn forced_key_goes_to_the_next_in_line_and_other_keys_stay() {
+    let mut bench = locks();
+    let first = acquire(&mut bench, 1, "a");
+    let other = acquire(&mut bench, 1, "b");
+    let next = acquire(&mut bench, 2, "a");
+    let force = |bench: &mut Bench<KeyedLock>, key: &str| {
+        let id = bench.call(9, ForceUnlockKey { key: key.into() });
+        bench.reply::<ForceUnlockKey>(id).unwrap().unwrap()
+    };
+    assert_eq!(force(&mut bench, "c"), Ok(false));
+    assert_eq!(force(&mut bench, "a"), Ok(true));
+    assert!(bench.is_revoked(first) && !bench.is_revoked(other));
+    assert_eq!(grant(&bench, next).abandoned, None);
+    assert_eq!(release(&mut bench, first), Err(Refusal::NotHeld));
+    assert_eq!(keys(&mut bench), ["a", "b"]);
+    assert_eq!(force(&mut bench, "a"), Ok(true));
+    assert_eq!(keys(&mut bench), ["b"]);
+}
+
+#[test]
+fn keys_that_are_too_long_are_refused_with_what_is_allowed() {
+    let mut bench = locks();
+    let (fits, too_long) = ("x".repeat(255), "x".repeat(256));
+    let refusal = || Refusal::Invalid("a key has at most 255 bytes, not 256".to_owned());
+    let id = acquire(&mut bench, 1, &fits);
+    assert!(grant(&bench, id).abandoned.is_none());
+    let id = acquire(&mut bench, 1, &too_long);
+    assert_eq!(bench.reply::<AcquireKey>(id), Some(Ok(Err(refusal()))));
+    let key = || Key::from(too_long.as_str());
+    let id = bench.call(1, CountKey { key: key() });
+    assert_eq!(bench.reply::<CountKey>(id), Some(Ok(Err(refusal()))));
+    let id = bench.call(1, ForceUnlockKey { key: key() });
+    assert_eq!(bench.reply::<ForceUnlockKey>(id), Some(Ok(Err(refusal()))));
+    assert_eq!(keys(&mut bench), [fits]);
+}
+
+#[test]
+fn permits_of_a_key_are_granted_all_or_none_and_nobody_overtakes() {
+    let mut bench = permits(3);
+    let granted = |bench: &Bench<KeyedSemaphore>, id| bench.is_answered(id);
+    let first = acquire_many(&mut bench, 1, "a", 2);
+    let big = acquire_many(&mut bench, 2, "a", 2);
+    let small = acquire_many(&mut bench, 3, "a", 1);
+    let elsewhere = acquire_many(&mut bench, 3, "b", 3);
+    assert!(granted(&bench, first) && granted(&bench, elsewhere));
+    assert!(!granted(&bench, big) && !granted(&bench, small));
+    let KeyStatus {
+        available,
+        held,
+        waiting,
+        ..
+    } = status(&mut bench, "a");
+    assert_eq!((available, held, waiting), (1, 2, 2));
+    release(&mut bench, first).unwrap();
+    assert!(granted(&bench, big) && granted(&bench, small));
+    assert_eq!(all(&mut bench).grants, 3);
+}
+
+#[test]
+fn withdrawing_the_head_lets_in_those_behind_it_that_fit() {
+    let mut bench = permits(2);
+    let first = acquire_many(&mut bench, 1, "a", 1);
+    let big = acquire_many(&mut bench, 2, "a", 2);
+    let small = acquire_many(&mut bench, 3, "a", 1);
+    assert!(bench.is_answered(first) && !bench.is_answered(small));
+    bench.withdraw(big);
+    assert!(bench.is_answered(small));
+}
+
+#[test]
+fn numbers_of_permits_that_can_never_be_granted_are_refused() {
+    for spec in [0, -1, 1 << 32] {
+        let refusal = Bench::<KeyedSemaphore>::new(SemaphoreSpec { permits: spec });
+        let told = refusal.unwrap_err().to_string();
+        assert!(told.contains("a key has 1 to 4294967295 permits"), "{told}");
+    }
+    let mut bench = permits(2);
+    let id = acquire_many(&mut bench, 1, "a", 3);
+    let refusal = Refusal::TooMany { asked: 3, most: 2 };
+    assert_eq!(bench.reply::<AcquireKeyMany>(id), Some(Ok(Err(refusal))));
+    let id = acquire_many(&mut bench, 1, "a", 0);
+    let refused = bench.reply::<AcquireKeyMany>(id).unwrap().unwrap();
+    let told = refused.unwrap_err().to_string();
+    assert!(told.contains("1 to 2 permits of a key, not 0"), "{told}");
+    assert_eq!(all(&mut bench), KeyedStatus::default());
+}
+
+#[test]
+fn survey_tells_holders_and_waiters_of_each_key_in_order() {
+    let mut bench = permits(2);
+    acquire_many(&mut bench, 9, "gone", 1);
+    bench.hang_up(9);
+    let first = acquire_many(&mut bench, 1, "b", 1);
+    bench.advance(Duration::from_secs(1));
+    let waiters = [2, 1].map(|permits| acquire_many(&mut bench, 2, "b", permits));
+    let other = acquire_many(&mut bench, 3, "a", 2);
+    let survey = bench.primitive().unwrap().survey();
+    assert_eq!(survey.state, "2 keys held, 1 abandoned");
+    let told = survey.parts.iter().map(|part| {
+        let holders = part.holders.iter().map(|one| (one.call, one.units));
+        let waiters = part.waiters.iter().map(|one| (one.call, one.units));
+        let key = part.key.clone().unwrap();
+        (
+            key,
+            holders.collect::<Vec<_>>(),
+            waiters.collect::<Vec<_>>(),
+        )
+    });
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [
+            ("a".to_owned(), vec![(other, 2)], vec![]),
+            (
+                "b".to_owned(),
+                vec![(first, 1)],
+                vec![(waiters[0], 2), (waiters[1], 1)]
+            ),
+        ]
+    );
+    let second = Duration::from_secs(1);
+    let b = &survey.parts[1];
+    assert_eq!((b.units, b.holders[0].since), (Some(2), Duration::ZERO));
+    assert!(b.holders[0].fence.is_some());
+    assert!(b.waiters.iter().all(|waiter| waiter.since == second));
+}
+
+#[test]
+fn a_held_key_takes_few_bytes() {
+    assert!(size_of::<Entry>() <= 48, "{}", size_of::<Entry>());
+    assert!(size_of::<Hold>() <= 40, "{}", size_of::<Hold>());
+}
