@@ -13,6 +13,7 @@
 //! | [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Barrier`] | the other built-in kinds |
 //! | [`Primitive`], [`Operation`], [`Serve`], [`Proxy`] | kinds of your own |
 //! | [`Pool`], [`Task`], [`PlainTask`] | processes that run tasks |
+//! | [`Fence`], [`FenceFile`] | how a resource refuses a holder that comes too late |
 //! | [`CallError`], [`StartError`], [`TaskError`] | what can go wrong |
 //!
 //! Proxies work on any tokio runtime, and from plain threads through their `blocking_*` methods and
@@ -59,6 +60,7 @@
 mod address;
 mod client;
 mod error;
+mod fence_file;
 mod kinds;
 mod limits;
 mod manager;
@@ -75,6 +77,7 @@ mod wire;
 pub use address::Address;
 pub use client::spin_for;
 pub use error::{CallError, StartError};
+pub use fence_file::{FenceError, FenceFile};
 pub use limits::Limits;
 pub use lockkeeper_actors::{
     self as actors, Abandoned, Bench, Breach, Call, CallId, Fault, Fence, HangUp, Operation,
