@@ -499,9 +499,14 @@ mod tests {
     }
 
     #[test]
-    fn mark_is_text_with_the_checksum_of_zip_files() {
+    fn mark_is_written_as_the_document_shows() {
         assert_eq!(checksum(b"123456789"), 0xcbf4_3926);
         let mark = "lockkeeper fence 1 00000000000000000034 e8c5d5f9\n";
         assert_eq!(line(fence(34)), mark);
+        let document = include_str!("../PROTOCOL.md");
+        assert!(
+            document.contains(&format!("\n    {mark}")),
+            "others read it"
+        );
     }
 }
