@@ -424,7 +424,7 @@ mod tests {
                 damaged.push(bytes);
             }
         }
-        damaged.push([whole.clone(), whole.clone()].concat());
+        damaged.push(whole.repeat(2));
         damaged.push(vec![b' '; 1 << 20]);
         for bytes in damaged {
             fs::write(mark.path(), &bytes).unwrap();
