@@ -107,14 +107,14 @@ impl Supervisor {
         let Some((kind, entry)) = self.kinds.get(kind) else {
             return Err(Fault::UnknownKind(kind.to_owned()));
         };
-        let mailbox = (entry.spawn)(&spec, &self.shell)?;
-        let operations = Arc::clone(&entry.operations);
-        self.spawned += 1;
-        let id = self.spawned;
+        let id = self.spawned + 1;
         let name: Arc<str> = match name {
             Some(name) => name.into(),
             None => format!("{ANONYMOUS}{:x}.{id}", self.incarnation).into(),
         };
+        let mailbox = (entry.spawn)(&spec, &name, &self.shell)?;
+        let operations = Arc::clone(&entry.operations);
+        self.spawned = id;
         let child = Child {
             id,
             kind,

@@ -243,7 +243,7 @@ impl<P: Primitive> Bench<P> {
             self.deadlines
                 .insert((self.now.saturating_add(timeout), id));
         }
-        self.shell.deliver();
+        self.host.deliver();
     }
 }
 

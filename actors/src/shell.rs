@@ -13,7 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Deadlines, Fence, Outbox, Outcome, SessionId};
+use crate::{Deadlines, Fence, Outbox, Outcome, SessionId, observe::Watch, tally::Tallies};
 
 /// Who is at the other end of a session, by its own account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +89,7 @@ pub struct Shell {
     outbox: Outbox,
     deadlines: Deadlines,
     sinks: RefCell<HashMap<SessionId, Rc<dyn Sink>>>,
+    tallies: Tallies,
 }
 
 impl Shell {
@@ -100,7 +101,14 @@ impl Shell {
             outbox: Outbox::new(fences),
             deadlines: Deadlines::new(),
             sinks: RefCell::new(HashMap::new()),
+            tallies: Tallies::default(),
         })
+    }
+
+    /// What all objects have done.
+    #[must_use]
+    pub const fn tallies(&self) -> &Tallies {
+        &self.tallies
     }
 
     /// The outbox of all hosts.
@@ -131,11 +139,14 @@ impl Shell {
         self.sinks.borrow_mut().remove(&session);
     }
 
-    /// Sends off what the outbox holds.
-    pub(crate) fn deliver(&self) {
+    /// Sends off what the outbox holds, all of it about one object.
+    pub(crate) fn deliver(&self, watch: &Watch) {
+        self.outbox.tell(watch);
+        self.tallies.touch();
         let sinks = self.sinks.borrow();
         self.outbox.drain(|answer| {
             self.deadlines.answered(answer.call);
+            watch.answered(&answer);
             if let Some(sink) = sinks.get(&answer.call.session()) {
                 sink.answer(answer.call.seq(), &answer.outcome);
             }

@@ -278,11 +278,7 @@ impl<B: Bound> Primitive for Counting<B> {
             .collect();
         for grant in grants {
             if let Some(Holder { fence, since, .. }) = self.put_back(grant) {
-                self.abandoned = Some(Box::new(Abandoned {
-                    holder: (*ended.peer).clone(),
-                    held: ended.at.saturating_sub(since),
-                    fence,
-                }));
+                self.abandoned = Some(Box::new(ended.abandon(since, fence)));
             }
         }
         self.grant_all_that_fit();
