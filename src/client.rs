@@ -40,7 +40,7 @@ use self::{
     state::{Answer, News, State, Success},
 };
 use crate::{
-    Address, CallError,
+    Address, CallError, observe,
     wire::{self, Inbox, Request, Socket},
 };
 
@@ -249,6 +249,7 @@ impl Connection {
             lock(&self.state).in_flight.remove(&seq);
             return Err(error);
         }
+        observe::numbered(self.session, seq);
         Ok(pending)
     }
 
@@ -403,6 +404,7 @@ impl Connection {
         state.sent = 0;
         let in_flight = mem::take(&mut state.in_flight);
         drop(state);
+        observe::disconnected(&self.address, self.session, why);
         self.socket.shut_down();
         for (_, sender) in in_flight {
             let _ = sender.send(Err(self.disconnected(why)));
@@ -426,6 +428,9 @@ impl Drop for Connection {
             ended,
             ..
         } = &mut *lock(&self.state);
+        if ended.is_none() {
+            observe::parted(&self.address, self.session);
+        }
         let rest = outgoing.split_off((*sent).min(outgoing.len()));
         if rest.is_empty() || ended.is_some() {
             self.socket.shut_down();

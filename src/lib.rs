@@ -64,6 +64,7 @@ mod fence_file;
 mod kinds;
 mod limits;
 mod manager;
+mod observe;
 mod pool;
 mod process;
 mod program;

@@ -20,9 +20,10 @@ pub(crate) mod semaphore;
 
 use std::{
     fmt,
-    future::Future,
+    future::{self, Future},
     hash::{Hash, Hasher},
     marker::PhantomData,
+    pin::pin,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -35,6 +36,7 @@ pub(crate) use self::hold::{Hold, Leash};
 use crate::{
     Address, CallError,
     client::{Connection, Deadline, Object, background},
+    observe::{self, Calling},
 };
 
 /// Where a hosted object is: its manager's address and its name. Two that are equal are of one
@@ -148,6 +150,7 @@ pub struct Proxy<P> {
 /// An object as one connection knows it.
 #[derive(Debug)]
 pub(crate) struct Bound {
+    kind: &'static str,
     connection: Arc<Connection>,
     object: Arc<Object>,
 }
@@ -170,7 +173,11 @@ impl<P: Primitive> Proxy<P> {
                 kind: PhantomData,
             };
             let connection = Arc::clone(connection);
-            let bound = OnceLock::from(Arc::new(Bound { connection, object }));
+            let bound = OnceLock::from(Arc::new(Bound {
+                kind: P::KIND,
+                connection,
+                object,
+            }));
             Ok(Self {
                 token,
                 bound: Arc::new(bound),
@@ -306,9 +313,13 @@ impl<P: Primitive> Proxy<P> {
             .open(P::KIND, Some(&self.token.name), None)
             .await?;
         // Of two first uses at a time both get the same object of the same connection.
-        Ok(self
-            .bound
-            .get_or_init(|| Arc::new(Bound { connection, object })))
+        Ok(self.bound.get_or_init(|| {
+            Arc::new(Bound {
+                kind: P::KIND,
+                connection,
+                object,
+            })
+        }))
     }
 }
 
@@ -365,14 +376,21 @@ impl Bound {
             let read = |body: &[u8]| {
                 codec::decode(body).map_err(|error| CallError::Protocol(error.to_string()))
             };
-            self.connection
-                .call(self.object.number, number, deadline, &arguments, read)
-                .await
+            let calling = Calling::begin(self.kind, &self.object.name, O::NAME);
+            let mut call =
+                pin!(
+                    self.connection
+                        .call(self.object.number, number, deadline, &arguments, read)
+                );
+            let answer = future::poll_fn(|task| calling.within(|| call.as_mut().poll(task))).await;
+            calling.end(&answer);
+            answer
         }
     }
 
     /// Sends the object an operation whose answer nobody waits for.
     pub(crate) fn cast<O: Operation>(&self, operation: &O) {
+        observe::cast(self.kind, &self.object.name, O::NAME);
         if let (Ok(number), Ok(arguments)) = (self.object.operation(O::NAME), encode(operation)) {
             self.connection.cast(self.object.number, number, &arguments);
         }
