@@ -16,6 +16,9 @@
 //! | [`Fence`], [`FenceFile`] | how a resource refuses a holder that comes too late |
 //! | [`CallError`], [`StartError`], [`TaskError`] | what can go wrong |
 //!
+//! What happens is told through the crates `tracing` and `metrics`; docs/OBSERVING.md in the repository
+//! lists what.
+//!
 //! Proxies work on any tokio runtime, and from plain threads through their `blocking_*` methods and
 //! [`block_on`].
 //!
@@ -111,3 +114,8 @@ pub use task::{Plain, PlainTask, Task, TaskError};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 pub struct ReadmeDoctests;
+
+/// So is that of docs/OBSERVING.md.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/OBSERVING.md")]
+pub struct ObservingDoctests;
