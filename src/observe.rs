@@ -60,20 +60,12 @@ pub(crate) fn client_refused(reason: &str) {
     tracing::warn!(target: target::SESSION, reason, "client refused");
 }
 
-/// The stay of a client with a manager.
+/// The stay of a client with a manager. Dropped before its end, it is the manager that ends.
 #[derive(Debug)]
 pub(crate) struct Stay {
     id: SessionId,
     peer: Arc<Peer>,
-    end: StayEnd,
-}
-
-#[derive(Debug)]
-enum StayEnd {
-    /// Nobody has ended it, so the manager ends.
-    Shutdown,
-    Left,
-    Offence(String),
+    has_ended: bool,
 }
 
 impl Stay {
@@ -81,61 +73,63 @@ impl Stay {
     pub(crate) fn begin(id: SessionId, peer: &Arc<Peer>) -> Self {
         metrics::counter!(numbers::SESSIONS_BEGUN).increment(1);
         metrics::gauge!(numbers::SESSIONS).increment(1.0);
-        let Peer {
-            pid,
-            program,
-            label,
-            ..
-        } = &**peer;
         tracing::debug!(
-            target: target::SESSION, session = id.number(), pid, program, label, "session begun"
+            target: target::SESSION,
+            session = id.number(),
+            pid = peer.pid,
+            program = peer.program,
+            label = peer.label,
+            "session begun"
         );
         Self {
             id,
             peer: Arc::clone(peer),
-            end: StayEnd::Shutdown,
+            has_ended: false,
         }
     }
 
     /// The client has left, or has done what it must not.
     pub(crate) fn end(mut self, offence: Option<&str>) {
-        self.end = offence.map_or(StayEnd::Left, |reason| StayEnd::Offence(reason.to_owned()));
+        self.has_ended = true;
+        let Some(reason) = offence else {
+            return self.end_well("left", "the client left");
+        };
+        tracing::warn!(
+            target: target::SESSION,
+            session = self.id.number(),
+            pid = self.peer.pid,
+            program = self.peer.program,
+            label = self.peer.label,
+            reason,
+            "session ended"
+        );
+        Self::count("offence");
+    }
+
+    fn end_well(&self, how: &'static str, reason: &str) {
+        tracing::debug!(
+            target: target::SESSION,
+            session = self.id.number(),
+            pid = self.peer.pid,
+            program = self.peer.program,
+            label = self.peer.label,
+            reason,
+            "session ended"
+        );
+        Self::count(how);
+    }
+
+    fn count(how: &'static str) {
+        metrics::gauge!(numbers::SESSIONS).decrement(1.0);
+        metrics::counter!(numbers::SESSIONS_ENDED, "how" => how).increment(1);
     }
 }
 
 impl Drop for Stay {
     fn drop(&mut self) {
-        let session = self.id.number();
-        let Peer {
-            pid,
-            program,
-            label,
-            ..
-        } = &*self.peer;
-        let how = match &self.end {
-            StayEnd::Shutdown => {
-                let reason = "the manager ends";
-                tracing::debug!(
-                    target: target::SESSION, session, pid, program, label, reason, "session ended"
-                );
-                "shutdown"
-            }
-            StayEnd::Left => {
-                let reason = "the client left";
-                tracing::debug!(
-                    target: target::SESSION, session, pid, program, label, reason, "session ended"
-                );
-                "left"
-            }
-            StayEnd::Offence(reason) => {
-                tracing::warn!(
-                    target: target::SESSION, session, pid, program, label, reason, "session ended"
-                );
-                "offence"
-            }
-        };
-        metrics::gauge!(numbers::SESSIONS).decrement(1.0);
-        metrics::counter!(numbers::SESSIONS_ENDED, "how" => how).increment(1);
+        if !self.has_ended {
+            self.end_well("shutdown", "the manager ends");
+        }
     }
 }
 
@@ -246,4 +240,67 @@ fn task_failed(task: &str, why: &TaskError) {
         "failed"
     };
     metrics::counter!(numbers::TASKS, "outcome" => outcome).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, fmt};
+
+    use tracing_subscriber::{
+        filter::LevelFilter,
+        fmt as lines,
+        layer::{Layer, SubscriberExt},
+        registry,
+    };
+
+    use super::*;
+
+    thread_local! {
+        static FORMATTED: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// Counts how often it is put into words.
+    struct Touchy;
+
+    impl Display for Touchy {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            FORMATTED.set(FORMATTED.get() + 1);
+            f.write_str("touched")
+        }
+    }
+
+    /// Takes note of facts whose words count, and tells how often they were formed.
+    fn formatted() -> u32 {
+        FORMATTED.set(0);
+        door_failed(&Touchy);
+        accept_failed(&Touchy);
+        Calling::begin("lock", "l", "acquire").end(&Err::<(), _>(Touchy));
+        FORMATTED.get()
+    }
+
+    fn formatted_before(level: LevelFilter) -> u32 {
+        let listener = lines::layer().with_writer(std::io::sink).with_filter(level);
+        tracing::subscriber::with_default(registry().with(listener), formatted)
+    }
+
+    #[test]
+    fn nothing_is_formatted_while_nobody_listens() {
+        assert_eq!(formatted(), 0);
+        assert_eq!(formatted_before(LevelFilter::OFF), 0);
+        // The door is an error, the accept a warning.
+        assert_eq!(formatted_before(LevelFilter::ERROR), 1);
+        assert_eq!(formatted_before(LevelFilter::WARN), 2);
+        assert!(formatted_before(LevelFilter::TRACE) > 2);
+    }
+
+    #[test]
+    fn call_that_nobody_listens_to_carries_one_empty_pointer() {
+        let calling = Calling::begin("lock", "l", "acquire");
+        assert!(!calling.is_heard());
+        assert_eq!(size_of_val(&calling), size_of::<usize>());
+        let listener = lines::layer().with_writer(std::io::sink);
+        tracing::subscriber::with_default(registry().with(listener), || {
+            assert!(Calling::begin("lock", "l", "acquire").is_heard());
+        });
+    }
 }

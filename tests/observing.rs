@@ -327,6 +327,19 @@ fn client_that_is_sent_away_is_told_with_the_reason() {
         let refused = hear("client refused", reason("bad frame")).await;
         assert_is(&refused, Level::WARN, "lockkeeper::session");
 
+        // The same from one that has a session, which begins as the document shows.
+        let mut stranger = UnixStream::connect(path).unwrap();
+        let hello = b"\0\0\0\x15\x96\x01\xaalockkeeper\x01\x07\xa4rude\xa0";
+        stranger.write_all(hello).unwrap();
+        stranger.write_all(b"\0\0\0\x01\x90").unwrap();
+        stranger.read_to_end(&mut answer).unwrap();
+        let is_rude = |heard: &Heard| heard.field("program") == "rude";
+        let begun = hear("session begun", is_rude).await;
+        let ended = hear("session ended", is_rude).await;
+        assert_is(&ended, Level::WARN, "lockkeeper::session");
+        assert!(ended.field("reason").contains("bad frame"), "{ended:?}");
+        assert_eq!(ended.field("session"), begun.field("session"));
+
         let _silent = UnixStream::connect(path).unwrap();
         let is_full = reason("at most 2 sessions");
         until("there is no room", || async {
@@ -401,7 +414,7 @@ fn document_lists_each_event_and_each_number_and_no_others() {
         "src/observe/numbers.rs",
     ]
     .map(read)
-    .map(|source| source.split("#[cfg(test)]").next().unwrap().to_owned());
+    .map(|source| source.split("\n#[cfg(test)]\n").next().unwrap().to_owned());
     let mut told = BTreeSet::new();
     for source in &sources {
         for event in source.split("tracing::").skip(1) {

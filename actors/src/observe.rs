@@ -225,3 +225,132 @@ impl Watch {
         tracing::error!(target: OBJECT, kind, name, why, "object failed: its code panicked");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Bench, CallId,
+        sync::{
+            Acquire, AcquireMany, ForceUnlock, Lock, Release, Semaphore, SemaphoreSpec, Status,
+        },
+    };
+
+    fn lock() -> Bench<Lock> {
+        Bench::new(()).unwrap()
+    }
+
+    fn waits(tally: &Tally) -> Vec<(Duration, u64)> {
+        let mut waits = Vec::new();
+        tally.waits.take(|wait, count| waits.push((wait, count)));
+        waits
+    }
+
+    /// The calls of each operation that was called.
+    fn calls(tally: &Tally) -> Vec<(&'static str, u64)> {
+        let calls = tally.calls.iter().map(|(name, count)| (*name, count.get()));
+        calls.filter(|(_, count)| *count > 0).collect()
+    }
+
+    #[test]
+    fn call_that_is_answered_at_once_has_not_waited() {
+        let mut bench = lock();
+        let tally = bench.tally();
+        bench.advance(Duration::from_secs(3));
+        bench.call(1, Acquire);
+        bench.call(1, Status);
+        assert_eq!(calls(&tally), [("acquire", 1), ("status", 1)]);
+        assert_eq!((tally.asked.get(), tally.answered.get()), (2, 2));
+        assert_eq!((tally.granted.get(), tally.waiting()), (1, 0));
+        assert_eq!(waits(&tally), []);
+    }
+
+    #[test]
+    fn wait_is_as_long_as_from_the_call_to_its_reply() {
+        let mut bench = lock();
+        let tally = bench.tally();
+        let first = bench.call(1, Acquire);
+        let waiting = bench.call(2, Acquire);
+        assert_eq!(tally.waiting(), 1);
+        bench.advance(Duration::from_micros(1 << 20));
+        bench.call(1, Release { grant: first });
+        assert!(bench.is_answered(waiting));
+        assert_eq!(tally.waiting(), 0);
+        let [(wait, 1)] = waits(&tally)[..] else {
+            panic!("one has waited")
+        };
+        let error = wait.as_micros().abs_diff(1 << 20);
+        assert!(error <= (1 << 20) / 16, "{wait:?}");
+    }
+
+    #[test]
+    fn timeouts_withdrawals_refusals_and_faults_are_told_apart_and_are_no_waits() {
+        let mut bench = lock();
+        let tally = bench.tally();
+        let held = bench.call(1, Acquire);
+        bench.call_timeout(2, Acquire, Duration::from_secs(1));
+        bench.advance(Duration::from_secs(2));
+        assert_eq!(tally.timed_out.get(), 1);
+        let waiting = bench.call(2, Acquire);
+        bench.withdraw(waiting);
+        assert_eq!(tally.withdrawn.get(), 1);
+        bench.call(2, Release { grant: waiting });
+        assert_eq!(tally.refused.get(), 1);
+        bench.call(2, Acquire);
+        bench.remove();
+        assert_eq!(tally.faulted.get(), 1, "who waits is told that it is gone");
+        bench.call(1, Release { grant: held });
+        assert_eq!(tally.faulted.get(), 2);
+        assert_eq!(tally.waiting(), 0);
+        assert_eq!(tally.asked.get(), tally.answered.get());
+        assert_eq!(waits(&tally), []);
+    }
+
+    #[test]
+    fn grant_that_is_undone_unseen_is_no_second_answer() {
+        let mut bench = lock();
+        let tally = bench.tally();
+        let granted = bench.call(1, Acquire);
+        bench.withdraw(granted);
+        assert_eq!((tally.answered.get(), tally.withdrawn.get()), (1, 0));
+    }
+
+    #[test]
+    fn each_hold_that_a_session_leaves_is_counted_and_none_that_it_gave_back() {
+        let mut bench = Bench::<Semaphore>::new(SemaphoreSpec { permits: 3 }).unwrap();
+        let tally = bench.tally();
+        let acquire = |bench: &mut Bench<Semaphore>, session: u64| -> CallId {
+            bench.call(session, AcquireMany { permits: 1 })
+        };
+        acquire(&mut bench, 1);
+        acquire(&mut bench, 1);
+        acquire(&mut bench, 2);
+        acquire(&mut bench, 3);
+        bench.hang_up(1);
+        assert_eq!(tally.abandoned.get(), 2);
+        // Who only waits, or is not there, leaves nothing.
+        bench.hang_up(4);
+        assert_eq!(tally.abandoned.get(), 2);
+    }
+
+    #[test]
+    fn hold_taken_by_force_is_revoked_and_not_abandoned() {
+        let mut bench = lock();
+        let tally = bench.tally();
+        bench.call(1, Acquire);
+        bench.call(2, ForceUnlock);
+        bench.hang_up(1);
+        assert_eq!((tally.revoked.get(), tally.abandoned.get()), (1, 0));
+    }
+
+    #[test]
+    fn object_is_removed_once() {
+        let mut bench = lock();
+        let tally = bench.tally();
+        assert_eq!(tally.objects(), 1);
+        bench.remove();
+        bench.remove();
+        assert_eq!((tally.objects(), tally.removed.get()), (0, 1));
+        assert_eq!(tally.made.get(), 1);
+    }
+}

@@ -46,6 +46,12 @@ impl Calling {
         }))
     }
 
+    /// Whether anybody listens.
+    #[cfg(test)]
+    pub(super) const fn is_heard(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Does a part of the call.
     pub(crate) fn within<T>(&self, part: impl FnOnce() -> T) -> T {
         match &self.0 {

@@ -205,7 +205,8 @@ fn level(name: &'static str, kind: &'static str, published: &mut u64, now: u64) 
 
 /// A number as recorders want it: exact as far as anybody counts.
 fn float(number: u64) -> f64 {
-    u32::try_from(number).map_or(f64::from(u32::MAX), f64::from)
+    let half = |half: u64| f64::from(u32::try_from(half).unwrap_or_default());
+    half(number >> 32) * 2_f64.powi(32) + half(number & u64::from(u32::MAX))
 }
 
 fn describe() {
