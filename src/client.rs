@@ -37,7 +37,7 @@ use self::{
     state::{Answer, InFlight, News, State, Success},
 };
 use crate::{
-    Address, CallError,
+    Address, CallError, observe,
     wire::{self, Inbox, Request, Socket},
 };
 
@@ -254,6 +254,7 @@ impl Connection {
             lock(&self.state).in_flight.remove(&seq);
             return Err(error);
         }
+        observe::numbered(self.session, seq);
         Ok(pending)
     }
 
@@ -405,6 +406,7 @@ impl Connection {
         state.sent = 0;
         let waiting = state.answer_all(&self.disconnected(why));
         drop(state);
+        observe::disconnected(&self.address, self.session, why);
         self.socket.shut_down();
         waiting.into_iter().for_each(Waker::wake);
         self.changed.notify_waiters();
@@ -426,6 +428,9 @@ impl Drop for Connection {
             ended,
             ..
         } = &mut *lock(&self.state);
+        if ended.is_none() {
+            observe::parted(&self.address, self.session);
+        }
         let rest = outgoing.split_off((*sent).min(outgoing.len()));
         if rest.is_empty() || ended.is_some() {
             self.socket.shut_down();

@@ -19,8 +19,8 @@ use lockkeeper_actors::{
     },
 };
 
-/// Makes an object of one kind from an encoded spec, on the arbiter of the shell.
-type Spawn = dyn Fn(&[u8], &Rc<Shell>) -> Result<Mailbox, Fault> + Send + Sync;
+/// Makes an object of one kind from an encoded spec, under a name, on the arbiter of the shell.
+type Spawn = dyn Fn(&[u8], &Arc<str>, &Rc<Shell>) -> Result<Mailbox, Fault> + Send + Sync;
 
 /// The kinds that a manager hosts.
 #[derive(Clone)]
@@ -78,14 +78,15 @@ impl Kinds {
             P::KIND,
             type_name::<P>()
         );
-        let spawn = move |spec: &[u8], shell: &Rc<Shell>| {
+        let spawn = move |spec: &[u8], name: &Arc<str>, shell: &Rc<Shell>| {
             // Decoding runs code of the kind as well.
             let make = || {
                 let spec = codec::decode::<P::Spec>(spec)
                     .map_err(|error| Fault::BadArguments(format!("spec: {error}")))?;
                 make(spec).map_err(Fault::Refused)
             };
-            Host::build(make, Arc::clone(&operations), Rc::clone(shell)).map(Host::launch)
+            let host = Host::build(make, Arc::clone(&operations), Rc::clone(shell))?;
+            Ok(host.named(Arc::clone(name)).launch())
         };
         let kind = Kind {
             name: P::KIND,

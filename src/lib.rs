@@ -17,7 +17,11 @@
 //! | [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Barrier`], [`Latch`] | the other built-in kinds |
 //! | [`Primitive`], [`Operation`], [`Serve`], [`Proxy`] | kinds of your own |
 //! | [`Pool`], [`Task`], [`PlainTask`] | processes that run tasks |
+//! | [`Fence`], [`FenceFile`] | how a resource refuses a holder that comes too late |
 //! | [`CallError`], [`StartError`], [`TaskError`] | what can go wrong |
+//!
+//! What happens is told through the crates `tracing` and `metrics`; docs/OBSERVING.md in the repository
+//! lists what.
 //!
 //! Proxies work on any tokio runtime, and from plain threads through their `blocking_*` methods and
 //! [`block_on`].
@@ -63,9 +67,11 @@
 mod address;
 mod client;
 mod error;
+mod fence_file;
 mod kinds;
 mod limits;
 mod manager;
+mod observe;
 mod pool;
 mod process;
 mod program;
@@ -80,6 +86,7 @@ mod wire;
 pub use address::Address;
 pub use client::spin_for;
 pub use error::{CallError, StartError};
+pub use fence_file::{FenceError, FenceFile};
 pub use limits::Limits;
 pub use lockkeeper_actors::{
     self as actors, Abandoned, Bench, Breach, Call, CallId, Fault, Fence, HangUp, Operation,
@@ -127,3 +134,8 @@ pub use task::{Plain, PlainTask, Task, TaskError};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 pub struct ReadmeDoctests;
+
+/// So is that of docs/OBSERVING.md.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/OBSERVING.md")]
+pub struct ObservingDoctests;

@@ -17,7 +17,7 @@ use std::{
         unix::net::UnixStream,
     },
     pin::pin,
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     sync::OnceLock,
     thread,
     time::{Duration, Instant},
@@ -105,6 +105,8 @@ struct Reports {
 pub(crate) struct Ending {
     /// It reported that its work was done.
     pub(crate) is_done: bool,
+    /// It exited by itself, and with code 0.
+    pub(crate) is_well: bool,
     /// The exit status in words.
     pub(crate) status: String,
 }
@@ -204,8 +206,13 @@ impl Child {
         };
         // They are there already if there are any; only the end may be held back.
         let _ = within(LAST_WORDS_PATIENCE, last_words).await;
+        let is_well = status.as_ref().is_ok_and(ExitStatus::success);
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-        Ending { is_done, status }
+        Ending {
+            is_done,
+            is_well,
+            status,
+        }
     }
 
     /// Kills the child without waiting for its end.

@@ -31,9 +31,10 @@ mod watch;
 
 use std::{
     fmt,
-    future::Future,
+    future::{self, Future},
     hash::{Hash, Hasher},
     marker::PhantomData,
+    pin::pin,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -46,6 +47,7 @@ pub(crate) use self::hold::{Hold, Leash};
 use crate::{
     Address, CallError,
     client::{Connection, Deadline, Object, background},
+    observe::{self, Calling},
 };
 
 /// Where a hosted object is: its manager's address and its name. Two that are equal are of one
@@ -159,6 +161,7 @@ pub struct Proxy<P> {
 /// An object as one connection knows it.
 #[derive(Debug)]
 pub(crate) struct Bound {
+    kind: &'static str,
     connection: Arc<Connection>,
     object: Arc<Object>,
 }
@@ -181,7 +184,11 @@ impl<P: Primitive> Proxy<P> {
                 kind: PhantomData,
             };
             let connection = Arc::clone(connection);
-            let bound = OnceLock::from(Arc::new(Bound { connection, object }));
+            let bound = OnceLock::from(Arc::new(Bound {
+                kind: P::KIND,
+                connection,
+                object,
+            }));
             Ok(Self {
                 token,
                 bound: Arc::new(bound),
@@ -317,9 +324,13 @@ impl<P: Primitive> Proxy<P> {
             .open(P::KIND, Some(&self.token.name), None)
             .await?;
         // Of two first uses at a time both get the same object of the same connection.
-        Ok(self
-            .bound
-            .get_or_init(|| Arc::new(Bound { connection, object })))
+        Ok(self.bound.get_or_init(|| {
+            Arc::new(Bound {
+                kind: P::KIND,
+                connection,
+                object,
+            })
+        }))
     }
 }
 
@@ -376,14 +387,21 @@ impl Bound {
             let read = |body: &[u8]| {
                 codec::decode(body).map_err(|error| CallError::Protocol(error.to_string()))
             };
-            self.connection
-                .call(self.object.number, number, deadline, &arguments, read)
-                .await
+            let calling = Calling::begin(self.kind, &self.object.name, O::NAME);
+            let mut call =
+                pin!(
+                    self.connection
+                        .call(self.object.number, number, deadline, &arguments, read)
+                );
+            let answer = future::poll_fn(|task| calling.within(|| call.as_mut().poll(task))).await;
+            calling.end(&answer);
+            answer
         }
     }
 
     /// Sends the object an operation whose answer nobody waits for.
     pub(crate) fn cast<O: Operation>(&self, operation: &O) {
+        observe::cast(self.kind, &self.object.name, O::NAME);
         if let (Ok(number), Ok(arguments)) = (self.object.operation(O::NAME), encode(operation)) {
             self.connection.cast(self.object.number, number, &arguments);
         }

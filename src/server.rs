@@ -19,6 +19,7 @@ use crate::{
     Limits,
     address::{self, Claim},
     kinds::Kinds,
+    observe::{self, Numbers, Reign},
     session::{self, CHUNK_BYTES, Context},
     supervisor::Supervisor,
     wire::{Door, Link, OpenDoor, Socket},
@@ -54,10 +55,15 @@ impl Server {
             limits,
         } = self;
         // A door that cannot be registered lets nobody in, and its clients are told.
-        let Ok(door) = door.open() else { return };
+        let door = match door.open() {
+            Ok(door) => door,
+            Err(error) => return observe::door_failed(&error),
+        };
         let incarnation = incarnation();
+        let reign = Reign::begin(claim.address(), incarnation);
         let shell = Shell::new(Arc::new(AtomicU64::new(incarnation)));
         let deadlines = actix_rt::spawn(shell.deadlines().clone().run());
+        let numbers = Numbers::of(&shell);
         let supervisor = Supervisor::new(kinds, limits, Rc::clone(&shell), incarnation).start();
         let context = Rc::new(Context {
             supervisor,
@@ -70,11 +76,13 @@ impl Server {
         tokio::select! {
             _ = stop => {}
             () = let_in(&door, &context, &mut sessions) => {}
+            () = numbers.keep_publishing() => {}
         }
         // First nobody finds the manager any more, then those inside are hung up.
         drop((claim, door));
         sessions.shutdown().await;
         deadlines.abort();
+        drop((numbers, reign));
     }
 }
 
@@ -120,7 +128,10 @@ async fn accept(door: &OpenDoor) -> Socket {
         match door.accept().await {
             Ok(socket) => return socket,
             // Most likely too many open files; the client waits in the socket's queue meanwhile.
-            Err(_) => time::sleep(ACCEPT_PAUSE).await,
+            Err(error) => {
+                observe::accept_failed(&error);
+                time::sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
 }

@@ -29,7 +29,7 @@ use tokio::time;
 
 use self::{errands::Errand, hello::hello, objects::Objects, outgoing::Outgoing};
 use crate::{
-    Limits,
+    Limits, observe,
     supervisor::{Open, Remove, Supervisor},
     wire::{self, Inbox, Link, Message, Request, Response},
 };
@@ -70,11 +70,14 @@ pub(crate) async fn serve(link: Link, id: SessionId, context: Rc<Context>) {
                 session: id.number(),
                 frame_bytes: context.limits.frame_bytes.try_into().unwrap_or(u64::MAX),
             });
+            let stay = observe::Stay::begin(id, &peer);
             let mut session = Session::new(id, peer, Rc::clone(&outgoing), context);
-            session.run(&link, &mut inbox).await
+            let end = session.run(&link, &mut inbox).await;
+            stay.end(end.offence());
+            end
         }
-        Ok(Err(end)) => end,
-        Err(_) => End::Offence("no hello came in time".to_owned()),
+        Ok(Err(end)) => end.before_hello(),
+        Err(_) => End::Offence("no hello came in time".to_owned()).before_hello(),
     };
     farewell.reason = match end {
         End::Left => None,
@@ -100,6 +103,7 @@ impl Drop for Farewell<'_> {
 
 /// Tells a client that there is no session for it.
 pub(crate) fn refuse(link: &Link, reason: String, limits: Limits) {
+    observe::client_refused(&reason);
     drop(Farewell {
         outgoing: &Outgoing::new(limits),
         link,
@@ -114,6 +118,24 @@ enum End {
     Left,
     /// The client did what it must not, and is told.
     Offence(String),
+}
+
+impl End {
+    /// What the client did that it must not.
+    fn offence(&self) -> Option<&str> {
+        match self {
+            Self::Left => None,
+            Self::Offence(reason) => Some(reason),
+        }
+    }
+
+    /// The same for a client that never had a session.
+    fn before_hello(self) -> Self {
+        if let Some(reason) = self.offence() {
+            observe::client_refused(reason);
+        }
+        self
+    }
 }
 
 impl From<io::Error> for End {
@@ -133,6 +155,7 @@ fn poll_receive(
     match ready!(link.poll_read(task, scratch)) {
         Ok(0) => Poll::Ready(Err(End::Left)),
         Ok(length) => {
+            observe::received(&context.shell, length);
             inbox.feed(scratch.get(..length).unwrap_or_default());
             Poll::Ready(Ok(()))
         }
@@ -192,6 +215,7 @@ impl Session {
     ) -> Poll<Result<(), End>> {
         // Whether it wrote all, some or nothing is seen from what is left.
         let _ = self.outgoing.poll_flush(task, link);
+        observe::sent(&self.context.shell, self.outgoing.written.take());
         let unread = self.outgoing.len();
         let most = self.context.limits.unread_bytes;
         if unread > most {

@@ -113,16 +113,16 @@ impl Supervisor {
         let Some(kind) = self.kinds.get(kind) else {
             return Err(Fault::UnknownKind(kind.to_owned()));
         };
-        let mailbox = (kind.spawn)(&spec, &self.shell)?;
-        if *self.last_spec != *spec {
-            self.last_spec = spec.into();
-        }
-        self.spawned += 1;
-        let id = self.spawned;
+        let id = self.spawned + 1;
         let name: Arc<str> = match name {
             Some(name) => name.into(),
             None => format!("{ANONYMOUS}{:x}.{id}", self.incarnation).into(),
         };
+        let mailbox = (kind.spawn)(&spec, &name, &self.shell)?;
+        if *self.last_spec != *spec {
+            self.last_spec = spec.into();
+        }
+        self.spawned = id;
         let child = Child {
             id,
             kind: Arc::clone(kind),

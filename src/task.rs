@@ -3,7 +3,7 @@
 mod chunk;
 
 use std::{
-    any::{Any, TypeId, type_name},
+    any::{TypeId, type_name},
     collections::{HashMap, hash_map::Entry},
     fmt,
     future::Future,
@@ -17,6 +17,7 @@ use futures::{
 use lockkeeper_actors::{
     codec::{self, CodecError},
     data::{Chunk, ChunkOutcome, TaskFault},
+    panic_message,
 };
 use serde::{
     Deserialize, Serialize,
@@ -230,7 +231,7 @@ fn run<'a, T: Task>(row: &'a [u8], outcomes: &'a mut Outcomes) -> LocalBoxFuture
             let run = AssertUnwindSafe(run_one::<T>(arguments, outcomes));
             if let Err(panic) = run.catch_unwind().await {
                 outcomes.truncate(start);
-                let fault = TaskFault::Panicked(message(&*panic));
+                let fault = TaskFault::Panicked(panic_message(&*panic));
                 outcomes.push(&Err::<(), _>(fault), T::NAME);
             }
         }
@@ -257,29 +258,11 @@ pub(crate) fn guarded<R>(
         .catch_unwind()
         .map(|outcome| {
             outcome.unwrap_or_else(|panic| {
-                let why = message(&*panic);
+                let why = panic_message(&*panic);
                 Err(TaskFault::Unreadable(format!("panic in between: {why}")).into())
             })
         })
         .boxed()
-}
-
-/// How many characters of a panic's message are told.
-const MESSAGE_CHARS: usize = 1000;
-
-/// The message of a panic. It may quote anything, which has no end, so it is cut.
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = if let Some(text) = panic.downcast_ref::<&str>() {
-        text
-    } else if let Some(text) = panic.downcast_ref::<String>() {
-        text.as_str()
-    } else {
-        "(not a text)"
-    };
-    match text.char_indices().nth(MESSAGE_CHARS) {
-        Some((end, _)) => format!("{}..", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ const WORDS: &[(&str, &[&str], &str)] = &[
             "actors/src/deadlines.rs",
             "actors/src/shell.rs",
             "src/client/spin.rs",
+            "src/observe/call.rs",
             "src/pool/stock.rs",
             "src/process.rs",
             "src/proxy/end.rs",
@@ -61,6 +62,26 @@ const WORDS: &[(&str, &[&str], &str)] = &[
         "tokio::",
         &["actors/src/deadlines.rs", "src/"],
         "the hosted side has one timer task and no other I/O: park the call",
+    ),
+    (
+        "tracing::",
+        &["actors/src/observe.rs", "src/observe"],
+        "give the fact a function in observe",
+    ),
+    (
+        "metrics::",
+        &["src/observe"],
+        "give the fact a function in observe, or add to the kind's Tally",
+    ),
+    (
+        "(Abandoned {",
+        &[],
+        "have HangUp::abandon make the mark, so that it is counted and told",
+    ),
+    (
+        "Abandoned::new(",
+        &["actors/src/host.rs"],
+        "have HangUp::abandon make the mark, so that it is counted and told",
     ),
     (
         ".unwrap()",
@@ -76,7 +97,7 @@ const WORDS: &[(&str, &[&str], &str)] = &[
 
 /// What a primitive must not name: it has its state to itself, and sees one typed input at a time.
 const NOT_IN_PRIMITIVES: &[&str] = &[
-    "host", "encode", "decode", "thread", "async", "await", "Instant", "Arc", "Mutex",
+    "host", "encode", "decode", "thread", "async", "await", "Instant", "Arc", "Mutex", "tracing",
 ];
 
 /// Beyond this a file is a reason to look: split it by a part of its state.

@@ -208,6 +208,16 @@ impl<P: Primitive> Bench<P> {
         self.host.primitive()
     }
 
+    /// What was counted of the object.
+    #[cfg(test)]
+    pub(crate) fn tally(&self) -> Rc<crate::tally::Tally> {
+        let mut found = None;
+        self.shell
+            .tallies()
+            .each(|tally| found = Some(Rc::clone(tally)));
+        found.expect("an object has a tally")
+    }
+
     fn call_within<O: Operation>(
         &mut self,
         session: u64,
@@ -243,7 +253,7 @@ impl<P: Primitive> Bench<P> {
             self.deadlines
                 .insert((self.now.saturating_add(timeout), id));
         }
-        self.shell.deliver();
+        self.host.deliver();
     }
 }
 

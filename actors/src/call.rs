@@ -22,7 +22,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Fault, codec};
+use crate::{Fault, codec, observe::Watch};
 
 /// One client's stay with a manager. Never reused, not even by the manager's successors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -183,6 +183,7 @@ impl<R: Serialize> Call<R> {
     /// Answers the caller.
     pub fn reply(mut self, reply: R) {
         if let Some(outbox) = self.outbox.take() {
+            outbox.note_wait(self.since);
             outbox.put_reply(self.id, &reply);
         }
     }
@@ -253,6 +254,10 @@ struct Turn {
     has_spoken_to_nobody: bool,
     /// The call that this turn undoes, and what its drop means then.
     undoing: Option<(CallId, Fault)>,
+    /// How long calls waited that have a reply now, in nanoseconds.
+    waits: Vec<u64>,
+    /// How many fences were drawn.
+    granted: u64,
 }
 
 enum Parcel {
@@ -296,6 +301,8 @@ impl Outbox {
             bodies: Vec::new(),
             has_spoken_to_nobody: false,
             undoing: None,
+            waits: Vec::new(),
+            granted: 0,
         })))
     }
 
@@ -308,7 +315,9 @@ impl Outbox {
     /// Draws a token above all that were drawn before.
     #[must_use]
     pub fn next_fence(&self) -> Fence {
-        Fence(self.0.borrow().fences.fetch_add(1, Ordering::Relaxed))
+        let mut turn = self.0.borrow_mut();
+        turn.granted += 1;
+        Fence(turn.fences.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Tells the holder of a grant that it is void from now on.
@@ -348,6 +357,24 @@ impl Outbox {
             outbox: Some(self.clone()),
             reply: PhantomData,
         }
+    }
+
+    /// Takes note of a call that waited and has its reply now.
+    fn note_wait(&self, since: u64) {
+        let turn = &mut *self.0.borrow_mut();
+        let now = u64::try_from(turn.now.as_nanos()).unwrap_or(u64::MAX);
+        if now > since {
+            turn.waits.push(now - since);
+        }
+    }
+
+    /// Tells what was noted of an object, whose turns they were.
+    pub(crate) fn tell(&self, watch: &Watch) {
+        let turn = &mut *self.0.borrow_mut();
+        for wait in turn.waits.drain(..) {
+            watch.waited(Duration::from_nanos(wait));
+        }
+        watch.granted(mem::take(&mut turn.granted));
     }
 
     /// Empties the outbox, in the order in which it was filled.

@@ -76,6 +76,13 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
     Ok(buffer)
 }
 
+/// Whether an encoded reply is an `Err`, as the replies are that refuse.
+#[must_use]
+pub fn is_err(reply: &[u8]) -> bool {
+    // A map of one entry, whose key is a text of three bytes.
+    reply.starts_with(b"\x81\xa3Err")
+}
+
 /// Decodes a value that takes up all of the bytes.
 ///
 /// # Errors

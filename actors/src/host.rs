@@ -5,6 +5,7 @@
 //! lives on to answer `Gone` until nobody has its mailbox any more.
 
 use std::{
+    cell::{Ref, RefCell},
     collections::BTreeMap,
     fmt,
     panic::{self, AssertUnwindSafe},
@@ -17,7 +18,7 @@ use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
 
 use crate::{
     Abandoned, CallId, Fault, Fence, Operations, Peer, Primitive, Refusal, SessionId, Shell,
-    codec::Payload, deadlines::Seat,
+    codec::Payload, deadlines::Seat, observe::Watch, panics::panic_message,
 };
 
 /// A call as it came over the wire.
@@ -100,14 +101,54 @@ pub struct HangUp {
     pub peer: Arc<Peer>,
     /// When, counted from the manager's start.
     pub at: Duration,
+    left: RefCell<Left>,
+}
+
+/// What a session left of which others are told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Left {
+    /// For how long it held what it left, and under which fence.
+    pub(crate) marks: Vec<(Duration, Fence)>,
+    /// How many jobs are begun anew.
+    pub(crate) retried: u64,
 }
 
 impl HangUp {
-    /// What the session leaves where it has held something since then, under that token.
+    pub(crate) const fn new(session: SessionId, peer: Arc<Peer>, at: Duration) -> Self {
+        let marks = Vec::new();
+        Self {
+            session,
+            peer,
+            at,
+            left: RefCell::new(Left { marks, retried: 0 }),
+        }
+    }
+
+    /// Marks something that the session held, since then and under that fence, as abandoned: for the
+    /// grants that come after it, and for those who watch over the manager.
     #[must_use]
-    pub fn abandoned(&self, since: Duration, fence: Fence) -> Abandoned {
-        let held = self.at.saturating_sub(since);
-        Abandoned::new((*self.peer).clone(), held, fence)
+    pub fn abandon(&self, since: Duration, fence: Fence) -> Abandoned {
+        self.note_abandoned(since, fence);
+        Abandoned::new((*self.peer).clone(), self.held(since), fence)
+    }
+
+    /// The same for those who watch over the manager alone: the kind makes the mark when it is read.
+    pub(crate) fn note_abandoned(&self, since: Duration, fence: Fence) {
+        let held = self.held(since);
+        self.left.borrow_mut().marks.push((held, fence));
+    }
+
+    fn held(&self, since: Duration) -> Duration {
+        self.at.saturating_sub(since)
+    }
+
+    /// Takes note of a job that the session had begun, and that is begun anew.
+    pub(crate) fn retry(&self) {
+        self.left.borrow_mut().retried += 1;
+    }
+
+    pub(crate) fn left(&self) -> Ref<'_, Left> {
+        self.left.borrow()
     }
 }
 
@@ -120,6 +161,7 @@ pub struct Host<P> {
     shell: Rc<Shell>,
     /// Where the deadlines of its calls are kept, once it had one.
     seat: Option<Seat>,
+    watch: Watch,
 }
 
 /// Who has opened an object, and under which number. Most objects are opened by one session, for
@@ -161,11 +203,19 @@ impl<P: Primitive> Host<P> {
     pub fn new(primitive: P, operations: Arc<Operations<P>>, shell: Rc<Shell>) -> Self {
         Self {
             primitive: Some(primitive),
-            operations,
             openers: Openers::default(),
-            shell,
             seat: None,
+            watch: Watch::begin(P::KIND, &operations, shell.tallies()),
+            operations,
+            shell,
         }
+    }
+
+    /// The same with the name by which the object is known.
+    #[must_use]
+    pub fn named(mut self, name: Arc<str>) -> Self {
+        self.watch.named(name);
+        self
     }
 
     /// Makes the primitive and its host.
@@ -182,7 +232,8 @@ impl<P: Primitive> Host<P> {
             "the constructor of kind {:?} panicked",
             P::KIND
         ))));
-        survives(|| made = make());
+        // Whoever asked for the object is told.
+        let _ = survives(|| made = make());
         Ok(Self::new(made?, operations, shell))
     }
 
@@ -220,17 +271,16 @@ impl<P: Primitive> Host<P> {
             Input::HangUp(session, peer) => {
                 self.openers.remove(session);
                 self.shell.outbox().begin(now, None);
-                self.run(|primitive| {
-                    primitive.hang_up(&HangUp {
-                        session,
-                        peer,
-                        at: now,
-                    })
-                });
+                let ended = HangUp::new(session, peer, now);
+                self.run(|primitive| primitive.hang_up(&ended));
+                self.watch.hung_up(&ended);
                 None
             }
             Input::Remove => {
                 self.shell.outbox().begin(now, None);
+                if self.primitive.is_some() {
+                    self.watch.removed();
+                }
                 self.end();
                 None
             }
@@ -240,6 +290,7 @@ impl<P: Primitive> Host<P> {
     fn serve(&mut self, now: Duration, call: &RawCall) -> Option<(CallId, Duration)> {
         let outbox = self.shell.outbox().clone();
         outbox.begin(now, None);
+        self.watch.called(call);
         if self.primitive.is_none() {
             outbox.call::<()>(call.id).fail(Fault::Gone);
             return None;
@@ -277,7 +328,8 @@ impl<P: Primitive> Host<P> {
         let Some(primitive) = self.primitive.as_mut() else {
             return;
         };
-        if !survives(|| code(primitive)) {
+        if let Err(why) = survives(|| code(primitive)) {
+            self.watch.failed(&why);
             self.end();
         }
     }
@@ -286,23 +338,26 @@ impl<P: Primitive> Host<P> {
     fn end(&mut self) {
         if let Some(primitive) = self.primitive.take() {
             // A destructor that panics has answered what it could; there is nobody else to tell.
-            survives(|| drop(primitive));
-            self.shell.deliver();
+            let _ = survives(|| drop(primitive));
+            self.deliver();
             self.shell.announce_gone(self.openers.iter());
         }
     }
+
+    /// Sends off what the object has said.
+    pub(crate) fn deliver(&self) {
+        self.shell.deliver(&self.watch);
+    }
 }
 
-/// Runs code of a primitive and tells whether it did not panic.
-fn survives(code: impl FnOnce()) -> bool {
-    match panic::catch_unwind(AssertUnwindSafe(code)) {
-        Ok(()) => true,
-        Err(panic) => {
-            // What was thrown may throw when it is dropped.
-            std::mem::forget(panic);
-            false
-        }
-    }
+/// Runs code of a primitive, and tells what it said if it panicked.
+fn survives(code: impl FnOnce()) -> Result<(), String> {
+    panic::catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
+        let message = panic_message(&*panic);
+        // What was thrown may throw when it is dropped.
+        std::mem::forget(panic);
+        message
+    })
 }
 
 impl<P: Primitive> Actor for Host<P> {
@@ -333,7 +388,7 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
             }
         };
         all.drain(..).for_each(each);
-        self.shell.deliver();
+        self.deliver();
         self.shell.take_back(all);
     }
 }

@@ -12,6 +12,7 @@
 //! | [`WaitQueue`], `Lines`, `Roster`, `Index` | parked calls in order, and how one is found | call ids |
 //! | [`sync`], [`data`] | the built-in kinds, pure state machines | all of the above |
 //! | `Host`, `Input`, `Mailbox`, `Shell` | the actor round a primitive | all of the above |
+//! | `Tally`, `Watch` | what is noticed of objects: numbers, and events for who listens | host |
 //! | `Deadlines` | when a parked call has waited long enough | mailboxes |
 //! | [`Bench`] | a hosted primitive without an actor, for tests | host |
 //! | [`codec`] | MessagePack | serde |
@@ -29,12 +30,15 @@ mod fault;
 mod host;
 mod index;
 mod lines;
+mod observe;
 mod operations;
+mod panics;
 mod primitive;
 mod roster;
 mod shell;
 mod survey;
 pub mod sync;
+mod tally;
 mod wait_queue;
 
 pub use bench::Bench;
@@ -54,5 +58,7 @@ pub use {
     call::{Answer, Outcome},
     deadlines::Deadlines,
     host::{Host, Input, Inputs, Mailbox, RawCall},
+    panics::panic_message,
     shell::{Shell, Sink},
+    tally::{Count, Tallies, Tally, Waits},
 };

@@ -13,7 +13,9 @@ use std::{
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use crate::{Deadlines, Fence, Input, Inputs, Outbox, Outcome, SessionId};
+use crate::{
+    Deadlines, Fence, Input, Inputs, Outbox, Outcome, SessionId, observe::Watch, tally::Tallies,
+};
 
 /// Who is at the other end of a session, by its own account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +94,7 @@ pub struct Shell {
     sinks: RefCell<FxHashMap<SessionId, Rc<dyn Sink>>>,
     /// Room for inputs that nobody needs now.
     spare: RefCell<Vec<Vec<Input>>>,
+    tallies: Tallies,
 }
 
 /// As much room for inputs is kept at the most: for so many messages, of so many inputs each.
@@ -109,7 +112,14 @@ impl Shell {
             deadlines: Deadlines::new(started),
             sinks: RefCell::default(),
             spare: RefCell::default(),
+            tallies: Tallies::default(),
         })
+    }
+
+    /// What all objects have done.
+    #[must_use]
+    pub const fn tallies(&self) -> &Tallies {
+        &self.tallies
     }
 
     /// The outbox of all hosts.
@@ -159,11 +169,14 @@ impl Shell {
         self.sinks.borrow_mut().remove(&session);
     }
 
-    /// Sends off what the outbox holds.
-    pub(crate) fn deliver(&self) {
+    /// Sends off what the outbox holds, all of it about one object.
+    pub(crate) fn deliver(&self, watch: &Watch) {
+        self.outbox.tell(watch);
+        self.tallies.touch();
         let sinks = self.sinks.borrow();
         self.outbox.drain(|answer| {
             self.deadlines.answered(answer.call);
+            watch.answered(&answer);
             if let Some(sink) = sinks.get(&answer.call.session()) {
                 sink.answer(answer.call.seq(), &answer.outcome);
             }

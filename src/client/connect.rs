@@ -20,6 +20,7 @@ use super::{CHUNK_BYTES, Connection, GATHERING, Receiver, lock, spin::Spin};
 use crate::{
     Address, CallError,
     address::own_uid,
+    observe,
     wire::{self, Inbox, Link, Request, Response, Socket},
 };
 
@@ -59,8 +60,13 @@ impl Connection {
             return Ok(connection);
         }
         let task = background().spawn(Self::connect(address.clone()));
-        task.await
-            .map_err(|error| CallError::Protocol(error.to_string()))?
+        let connected = task
+            .await
+            .map_err(|error| CallError::Protocol(error.to_string()))?;
+        if let Err(why) = &connected {
+            observe::not_connected(address, why);
+        }
+        connected
     }
 
     fn existing(address: &Address) -> Option<Arc<Self>> {
@@ -144,6 +150,7 @@ impl Connection {
             Err(error) => return Err(CallError::Protocol(error.to_string())),
         };
         receiver.inbox.allow(frame_bytes);
+        observe::connected(&address, session);
         Ok(Arc::new(Self {
             address,
             session,

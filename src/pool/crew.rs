@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::worker::{Config, ROLE};
 use crate::{
-    Proxy, StartError,
+    Proxy, StartError, observe,
     process::{Child, Ending},
 };
 
@@ -146,18 +146,25 @@ impl Handler<NewsFrom> for Crew {
             return;
         };
         match news {
-            News::Started(pid) => place.pid = pid,
+            News::Started(pid) => {
+                observe::worker_started(number, pid);
+                place.pid = pid;
+            }
             News::Ready => {
+                observe::worker_ready(number, place.pid);
                 place.failures = 0;
                 self.count_ready();
             }
             News::NotReady(error) => {
+                observe::worker_not_ready(number, &error);
                 place.pid = None;
                 place.failures += 1;
                 let failures = place.failures;
                 self.give_up_or_retry(number, failures, error, context);
             }
-            News::Ended(Ending { is_done, .. }) => {
+            News::Ended(ending) => {
+                observe::worker_ended(number, place.pid, &ending);
+                let is_done = ending.is_done;
                 place.pid = None;
                 if is_done {
                     self.leave_empty(number);
@@ -226,6 +233,7 @@ impl Crew {
                 place.retry = Some(retry);
             }
         } else {
+            observe::place_given_up(number);
             self.leave_empty(number);
             // While another place is filled, its worker takes the tasks that wait.
             if *self.filled.borrow() == 0 {

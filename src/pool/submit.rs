@@ -5,7 +5,7 @@ use std::future::Future;
 use lockkeeper_actors::data::{Submit, TaskFault, TaskQueue};
 
 use crate::{
-    Proxy, program,
+    Proxy, observe, program,
     task::{self, Outcome, Task, TaskError},
 };
 
@@ -42,10 +42,12 @@ pub(super) fn submit<T: Task>(
             let chunk = chunk?;
             Ok(queue.call(Submit { chunk, retries }).await??)
         };
-        match outcome.await {
+        let outcomes = match outcome.await {
             Ok(row) => task::unpack::<T>(&row, count),
             Err::<_, TaskError>(error) => task::fail_all(count, &error),
-        }
+        };
+        observe::tasks_ended(T::NAME, outcomes.iter().map(Result::as_ref));
+        outcomes
     };
     Submitted { bytes, work }
 }

@@ -49,8 +49,12 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
             (Err(CallError::Fault(Fault::WrongSpec(wrong))), Some(name)) => {
                 // The type is in the spec: when it is that which differs, both are to be named.
                 let object = connection.open(P::KIND, Some(name), None).await?;
-                let connection = Arc::clone(connection);
-                agree::<T>(&Bound { connection, object }).await?;
+                let bound = Bound {
+                    kind: P::KIND,
+                    connection: Arc::clone(connection),
+                    object,
+                };
+                agree::<T>(&bound).await?;
                 Err(Fault::WrongSpec(wrong).into())
             }
             (Err(error), _) => Err(error),

@@ -25,6 +25,8 @@ pub(super) struct Outgoing {
     pub(super) writer: RefCell<Option<Waker>>,
     /// The objects that are no more, until the session has taken note.
     pub(super) gone: RefCell<Vec<u32>>,
+    /// How many bytes were written since somebody took note.
+    pub(super) written: Cell<usize>,
     limits: Limits,
 }
 
@@ -44,6 +46,7 @@ impl Outgoing {
             in_flight: Cell::new(0),
             writer: RefCell::default(),
             gone: RefCell::default(),
+            written: Cell::default(),
             limits,
         }
     }
@@ -95,6 +98,7 @@ impl Outgoing {
             match ready!(link.poll_write(task, rest)) {
                 Ok(written) => {
                     buffer.sent += written;
+                    self.written.set(self.written.get() + written);
                     if buffer.sent > buffer.bytes.len() / 2 {
                         // The buffer may never run empty.
                         buffer.bytes.drain(..std::mem::take(&mut buffer.sent));

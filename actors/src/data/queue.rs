@@ -330,11 +330,7 @@ impl Primitive for Queue {
         self.joiners.remove_session(ended.session);
         for delivery in CallId::of_session(&self.taken, ended.session) {
             self.take_back(delivery, |taken| {
-                taken.item.abandoned = Some(Box::new(Abandoned {
-                    holder: (*ended.peer).clone(),
-                    held: ended.at.saturating_sub(taken.since),
-                    fence: taken.fence,
-                }));
+                taken.item.abandoned = Some(Box::new(ended.abandon(taken.since, taken.fence)));
             });
         }
         self.settle();

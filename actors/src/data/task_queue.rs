@@ -296,11 +296,13 @@ impl TaskQueue {
     }
 
     /// What becomes of the job that a worker ran when it ended.
-    fn bury(&mut self, mut job: Pending, pid: u32) {
+    fn bury(&mut self, mut job: Pending, ended: &HangUp) {
         if job.retries > 0 {
             job.retries -= 1;
+            ended.retry();
             self.waiting.push_front(job.call.id(), job);
         } else {
+            let pid = ended.peer.pid;
             job.call.reply(Err(TaskFault::WorkerDied { pid }));
         }
     }
@@ -351,7 +353,7 @@ impl Primitive for TaskQueue {
             self.waiting.push_front(job.call.id(), job);
         }
         if let Some(job) = begun {
-            self.bury(job, ended.peer.pid);
+            self.bury(job, ended);
         }
         self.dispatch();
     }

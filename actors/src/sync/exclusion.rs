@@ -272,8 +272,7 @@ impl<E: Entrant> Exclusion<E> {
         drop(waited);
         let is_theirs = |holder: &mut Holder<E::Brought>| holder.grant.session() == ended.session;
         if let Some(holder) = self.holder.take_if(is_theirs) {
-            let mark = ended.abandoned(holder.since, holder.fence);
-            self.abandoned = Some(Box::new(mark));
+            self.abandoned = Some(Box::new(ended.abandon(holder.since, holder.fence)));
             brought.push(holder.brought);
             self.pass_on();
         }

@@ -289,17 +289,19 @@ impl<F: Face> Primitive for Keyed<F> {
             }
             touched.push(key);
         }
-        let ended = Rc::new(ended.clone());
+        let account = Rc::new(ended.clone());
         for place in self.holds.strike_session(ended.session) {
             let Some(hold) = self.holds.take(place) else {
                 continue;
             };
             if let Some(entry) = self.entries.at_mut(hold.entry) {
                 entry.taken -= hold.permits.get();
+                let (since, fence) = (Duration::from_nanos(hold.since), hold.fence);
+                ended.note_abandoned(since, fence);
                 entry.leave(Mark {
-                    ended: Rc::clone(&ended),
-                    since: Duration::from_nanos(hold.since),
-                    fence: hold.fence,
+                    ended: Rc::clone(&account),
+                    since,
+                    fence,
                 });
             }
             touched.push(hold.entry);

@@ -226,7 +226,7 @@ impl Primitive for RwLock {
     fn hang_up(&mut self, ended: &HangUp) {
         self.line.remove_session(ended.session);
         if let Some(Hold { fence, since }) = self.inside.hang_up(ended.session) {
-            self.abandoned = Some(Box::new(ended.abandoned(since, fence)));
+            self.abandoned = Some(Box::new(ended.abandon(since, fence)));
         }
         self.grant_all_that_fit();
     }

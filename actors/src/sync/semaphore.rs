@@ -272,7 +272,7 @@ impl<B: Bound> Primitive for Counting<B> {
         self.waiters.remove_session(ended.session);
         for grant in CallId::of_session(&self.holders, ended.session) {
             if let Some(Holder { fence, since, .. }) = self.put_back(grant) {
-                self.abandoned = Some(Box::new(ended.abandoned(since, fence)));
+                self.abandoned = Some(Box::new(ended.abandon(since, fence)));
             }
         }
         self.grant_all_that_fit();

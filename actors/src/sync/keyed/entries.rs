@@ -255,11 +255,7 @@ mod tests {
     }
 
     fn mark(fence: u64) -> Box<Mark> {
-        let ended = HangUp {
-            session: SessionId::new(1),
-            peer: Arc::new(Peer::default()),
-            at: Duration::ZERO,
-        };
+        let ended = HangUp::new(SessionId::new(1), Arc::new(Peer::default()), Duration::ZERO);
         Box::new(Mark {
             ended: Rc::new(ended),
             since: Duration::ZERO,

@@ -1,0 +1,512 @@
+//! The resource's side of fences: a file that keeps the highest token that a resource has seen.
+//!
+//! A mark is replaced as a whole: written beside, synced, renamed, and its folder synced, all under
+//! a lock on a third file, which stays. So whoever dies, at whatever moment, leaves the old mark or
+//! the new one; what is neither was damaged by somebody else, and is an error. A mark that is
+//! overwritten in place would be torn by a loss of power; and with two copies, of which one may be
+//! torn, damage to the higher one would pass for that, and lower the mark.
+//!
+//! Invariant: the mark never falls, and no write runs that was refused.
+
+use std::{
+    error::Error,
+    ffi::OsString,
+    fmt,
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use lockkeeper_actors::Fence;
+
+/// A file that keeps the highest fencing token that a resource has seen, for all processes that
+/// write to it.
+///
+/// A holder that was paused, and lost its lock meanwhile, does not know when it goes on. What it
+/// writes comes late, and the resource must refuse it (M. Kleppmann, "How to do distributed
+/// locking"): a database by a condition of its own, a file by a mark beside it. Python's
+/// `multiprocessing` has no counterpart.
+///
+/// ```
+/// use std::fs;
+///
+/// use lockkeeper::{FenceError, FenceFile, Manager};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let page = folder.path().join("page");
+/// let manager = Manager::start().await?;
+/// let lock = manager.named("page").lock().await?;
+/// let mark = FenceFile::beside(&page);
+///
+/// let guard = lock.acquire().await?;
+/// mark.write(guard.fence(), || fs::write(&page, "the first"))??;
+///
+/// // This process is paused for long, and an administrator forces its lock open.
+/// lock.force_unlock().await?;
+/// let next = lock.acquire().await?;
+/// mark.write(next.fence(), || fs::write(&page, "the second"))??;
+///
+/// let late = mark.write(guard.fence(), || fs::write(&page, "too late"));
+/// assert!(matches!(late, Err(FenceError::Stale { .. })));
+/// assert_eq!(fs::read_to_string(&page)?, "the second");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// The mark is at the path that is given, with a lock file (`.lock`) and, while it is raised, its
+/// successor (`.new`) beside it. It is one line of text with a checksum, which survives the death
+/// of any process and a loss of power. Without a file no token was seen yet: who removes it, removes
+/// the protection. All writers must be on one machine, or on a file system that locks files for all
+/// of its machines.
+///
+/// # In a database
+///
+/// A table needs no file: give the row a column for the token, begin it with 0, and let the
+/// condition and the write be one statement. A token fits a signed 64-bit column.
+///
+/// ```sql
+/// UPDATE page SET words = ?1, fence = ?2 WHERE id = ?3 AND fence <= ?2
+/// ```
+///
+/// The count of rows that it changed is the answer. One: it is written, and the row refuses all
+/// lower tokens from now on. None: the token is stale (or there is no such row), nothing was
+/// written, and the caller has to acquire the lock anew. The comparison is `<=`, so that a holder
+/// may write often. A row that does not exist yet is made with its first token, by an `INSERT` that
+/// fails, or does nothing, where there is one.
+#[derive(Debug)]
+pub struct FenceFile {
+    path: PathBuf,
+    /// The highest token that this value has seen on the disk, and not only in the system's memory.
+    settled: Mutex<Option<Fence>>,
+}
+
+/// Why a resource's mark lets nobody pass. What was to be written was not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FenceError {
+    /// A higher token was seen: the lock went to somebody else meanwhile.
+    Stale {
+        /// The token that came too late.
+        token: Fence,
+        /// The highest that was seen.
+        highest: Fence,
+    },
+    /// The file is no mark, so that the highest token is not known.
+    Corrupt {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The system would not read, write or lock a file. The mark may have been raised.
+    System {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        why: String,
+    },
+}
+
+impl fmt::Display for FenceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stale { token, highest } => write!(
+                f,
+                "stale: the token {token} is lower than {highest}, the highest that was seen: \
+                 acquire the lock anew"
+            ),
+            Self::Corrupt { path, why } => write!(
+                f,
+                "corrupt: {} is no mark of a fence ({why}): repair it with the token of a new grant",
+                path.display()
+            ),
+            Self::System { path, why } => write!(f, "cannot use {}: {why}", path.display()),
+        }
+    }
+}
+
+impl Error for FenceError {}
+
+/// What a mark begins with: what it is, and which version of it.
+const HEADING: &str = "lockkeeper fence 1 ";
+
+/// More bytes than any mark has.
+const MOST_BYTES: u64 = 64;
+
+impl FenceFile {
+    /// Names the mark of a file: the file's own path with `.fence` behind it.
+    #[must_use]
+    pub fn beside(resource: impl AsRef<Path>) -> Self {
+        Self::at(with_suffix(resource.as_ref(), ".fence"))
+    }
+
+    /// Names the mark at that path. Nothing is made before the first token is seen; its folder must
+    /// be there.
+    #[must_use]
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            settled: Mutex::new(None),
+        }
+    }
+
+    /// Where the mark is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the highest token that was seen, `None` if none was.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`FenceError::Corrupt`] and [`FenceError::System`].
+    pub fn highest(&self) -> Result<Option<Fence>, FenceError> {
+        let mut bytes = Vec::new();
+        match File::open(&self.path) {
+            Ok(file) => file.take(MOST_BYTES).read_to_end(&mut bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => Err(error),
+        }
+        .map_err(|error| system(&self.path, &error))?;
+        parse(&bytes).map(Some).map_err(|why| FenceError::Corrupt {
+            path: self.path.clone(),
+            why: why.to_owned(),
+        })
+    }
+
+    /// Checks a token, and raises the mark to it: from now on lower ones are refused.
+    ///
+    /// Between the check and a write that follows it, a higher token may be seen: where that
+    /// matters, use [`Self::write`]. Blocks while another process writes.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`FenceError::Stale`] when a higher token was seen, [`FenceError::Corrupt`] when the
+    /// file is no mark, and [`FenceError::System`].
+    pub fn check(&self, fence: Fence) -> Result<(), FenceError> {
+        self.write(fence, || ())
+    }
+
+    /// Checks a token, raises the mark to it, and runs the write before any other token is looked
+    /// at: check and write are one step.
+    ///
+    /// What `write` returns, is returned. It should be short, since all others wait for it, also
+    /// while its process is paused. It must not use the same mark, for which it would wait for
+    /// ever. Blocks while another process writes: in async code, call it where that is allowed, as
+    /// in `tokio::task::spawn_blocking`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::check`]. After an error `write` was not called.
+    ///
+    /// # Panics
+    ///
+    /// Panics when `write` does. The mark is raised then, and unlocked.
+    pub fn write<T>(&self, fence: Fence, write: impl FnOnce() -> T) -> Result<T, FenceError> {
+        let _turn = self.lock()?;
+        self.raise(fence, self.highest()?)?;
+        Ok(write())
+    }
+
+    /// Puts a mark in the place of one that is corrupt.
+    ///
+    /// The token must come from a grant that was made after the damage, which is higher than all
+    /// before it. A mark that is not corrupt is checked and raised as by [`Self::check`].
+    ///
+    /// # Errors
+    ///
+    /// Returns [`FenceError::Stale`] when the mark is not corrupt and higher, and
+    /// [`FenceError::System`].
+    pub fn repair(&self, fence: Fence) -> Result<(), FenceError> {
+        let _turn = self.lock()?;
+        match self.highest() {
+            Err(FenceError::Corrupt { .. }) => self.raise(fence, None),
+            highest => self.raise(fence, highest?),
+        }
+    }
+
+    /// Waits for the turn of this process. It is over when the file is dropped, or with the process.
+    fn lock(&self) -> Result<File, FenceError> {
+        let path = with_suffix(&self.path, ".lock");
+        let locked = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .and_then(|file| {
+                while let Err(error) = file.lock() {
+                    // A signal came in between.
+                    if error.kind() != io::ErrorKind::Interrupted {
+                        return Err(error);
+                    }
+                }
+                Ok(file)
+            });
+        locked.map_err(|error| system(&path, &error))
+    }
+
+    /// Lets a token pass that is not lower than the highest, and sees to it that the mark is on the
+    /// disk then: also one that another process has raised, which may have died before it had.
+    fn raise(&self, token: Fence, highest: Option<Fence>) -> Result<(), FenceError> {
+        match highest {
+            Some(highest) if token < highest => return Err(FenceError::Stale { token, highest }),
+            Some(highest) if token == highest => {}
+            Some(_) | None => self.put(token)?,
+        }
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        if *settled != Some(token) {
+            self.sync_folder()?;
+            *settled = Some(token);
+        }
+        Ok(())
+    }
+
+    /// Replaces the mark.
+    fn put(&self, token: Fence) -> Result<(), FenceError> {
+        let new = with_suffix(&self.path, ".new");
+        let written = File::create(&new).and_then(|mut file| {
+            file.write_all(line(token).as_bytes())?;
+            file.sync_all()
+        });
+        written.map_err(|error| system(&new, &error))?;
+        fs::rename(&new, &self.path).map_err(|error| system(&self.path, &error))
+    }
+
+    fn sync_folder(&self) -> Result<(), FenceError> {
+        let folder = match self.path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            Some(_) | None => Path::new("."),
+        };
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|error| system(folder, &error))
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = OsString::from(path);
+    path.push(suffix);
+    path.into()
+}
+
+fn system(path: &Path, error: &io::Error) -> FenceError {
+    FenceError::System {
+        path: path.to_owned(),
+        why: error.to_string(),
+    }
+}
+
+/// The mark of a token: always as long, so that nothing of it can be missing.
+fn line(token: Fence) -> String {
+    let number = format!("{:020}", token.number());
+    let sum = checksum(number.as_bytes());
+    format!("{HEADING}{number} {sum:08x}\n")
+}
+
+/// The token of a mark.
+fn parse(bytes: &[u8]) -> Result<Fence, &'static str> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "it is not text")?;
+    if text.is_empty() {
+        return Err("it is empty");
+    }
+    let rest = text
+        .strip_prefix(HEADING)
+        .ok_or("it does not begin as one")?;
+    let number = rest.split(' ').next().unwrap_or_default();
+    let token = Fence::new(number.parse().map_err(|_| "it has no number")?);
+    if text == line(token) {
+        Ok(token)
+    } else {
+        Err("its checksum does not fit")
+    }
+}
+
+/// The CRC-32 of zip files, which other languages have in their libraries.
+fn checksum(bytes: &[u8]) -> u32 {
+    let mut sum = u32::MAX;
+    for byte in bytes {
+        sum ^= u32::from(*byte);
+        for _ in 0..8 {
+            let polynomial = if sum & 1 == 1 { 0xedb8_8320 } else { 0 };
+            sum = sum >> 1 ^ polynomial;
+        }
+    }
+    !sum
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn mark() -> (TempDir, FenceFile) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mark = FenceFile::beside(folder.path().join("page"));
+        (folder, mark)
+    }
+
+    fn fence(number: u64) -> Fence {
+        Fence::new(number)
+    }
+
+    fn stale(token: u64, highest: u64) -> FenceError {
+        FenceError::Stale {
+            token: fence(token),
+            highest: fence(highest),
+        }
+    }
+
+    #[test]
+    fn lower_token_is_refused_and_the_holder_itself_goes_on() {
+        let (_folder, mark) = mark();
+        assert_eq!(mark.highest(), Ok(None));
+        assert_eq!(mark.check(fence(34)), Ok(()));
+        assert_eq!(mark.check(fence(33)), Err(stale(33, 34)));
+        assert_eq!(mark.check(fence(34)), Ok(()));
+        assert_eq!(mark.check(fence(u64::MAX)), Ok(()));
+        assert_eq!(mark.highest(), Ok(Some(fence(u64::MAX))));
+        assert_eq!(mark.check(fence(34)), Err(stale(34, u64::MAX)));
+    }
+
+    #[test]
+    fn refused_write_is_not_run_and_another_is_returned() {
+        let (_folder, mark) = mark();
+        assert_eq!(mark.write(fence(2), || "written"), Ok("written"));
+        let late = mark.write(fence(1), || panic!("a stale token wrote"));
+        assert_eq!(late, Err(stale(1, 2)));
+    }
+
+    #[test]
+    fn mark_is_that_of_all_who_name_the_file() {
+        let (folder, mark) = mark();
+        mark.check(fence(5)).unwrap();
+        let other = FenceFile::at(folder.path().join("page.fence"));
+        assert_eq!(other.check(fence(4)), Err(stale(4, 5)));
+        // The mark of another resource in the same folder is another one.
+        let neighbour = FenceFile::beside(folder.path().join("page2"));
+        assert_eq!(neighbour.check(fence(4)), Ok(()));
+    }
+
+    #[test]
+    fn whatever_a_dead_writer_left_beside_changes_nothing() {
+        let (_folder, mark) = mark();
+        mark.check(fence(5)).unwrap();
+        let new = with_suffix(mark.path(), ".new");
+        // It died with any part of the next mark written, and before that was in place.
+        let next = line(fence(9));
+        for length in 0..=next.len() {
+            fs::write(&new, next.get(..length).expect("it is ASCII")).unwrap();
+            assert_eq!(mark.highest(), Ok(Some(fence(5))));
+            assert_eq!(mark.check(fence(4)), Err(stale(4, 5)));
+        }
+        assert_eq!(mark.check(fence(6)), Ok(()));
+        assert_eq!(mark.highest(), Ok(Some(fence(6))));
+        assert!(!new.exists(), "it has become the mark");
+    }
+
+    #[test]
+    fn any_damage_is_an_error_and_never_a_lower_mark() {
+        let (_folder, mark) = mark();
+        mark.check(fence(1_795_384_507_341_834_506)).unwrap();
+        let whole = fs::read(mark.path()).unwrap();
+        let mut damaged: Vec<Vec<u8>> = (0..whole.len())
+            .map(|length| whole.get(..length).unwrap().to_vec())
+            .collect();
+        for place in 0..whole.len() {
+            for bit in 0..8 {
+                let mut bytes = whole.clone();
+                *bytes.get_mut(place).unwrap() ^= 1 << bit;
+                damaged.push(bytes);
+            }
+        }
+        damaged.push(whole.repeat(2));
+        damaged.push(vec![b' '; 1 << 20]);
+        for bytes in damaged {
+            fs::write(mark.path(), &bytes).unwrap();
+            let shown = String::from_utf8_lossy(&bytes);
+            for refused in [
+                mark.highest().map(drop),
+                mark.check(fence(u64::MAX)),
+                mark.write(fence(u64::MAX), || panic!("{shown:?} let a write pass")),
+            ] {
+                let refused = refused.expect_err("damage is an error");
+                assert!(matches!(refused, FenceError::Corrupt { .. }), "{shown:?}");
+            }
+            assert_eq!(fs::read(mark.path()).unwrap(), bytes, "it is left as it is");
+        }
+    }
+
+    #[test]
+    fn corrupt_mark_is_repaired_by_a_new_token_and_a_whole_one_is_never_lowered() {
+        let (_folder, mark) = mark();
+        mark.check(fence(7)).unwrap();
+        assert_eq!(mark.repair(fence(6)), Err(stale(6, 7)));
+        fs::write(mark.path(), "").unwrap();
+        assert!(matches!(
+            mark.check(fence(8)),
+            Err(FenceError::Corrupt { .. })
+        ));
+        assert_eq!(mark.repair(fence(8)), Ok(()));
+        assert_eq!(mark.check(fence(7)), Err(stale(7, 8)));
+    }
+
+    #[test]
+    fn mark_that_cannot_be_kept_lets_no_write_pass() {
+        let (folder, _) = mark();
+        let nowhere = FenceFile::at(folder.path().join("missing/mark"));
+        let write = || panic!("it wrote without a mark");
+        let refused = nowhere.write(fence(1), write).unwrap_err();
+        assert!(matches!(refused, FenceError::System { .. }), "{refused}");
+        // A folder is in the place of the mark to be.
+        let blocked = FenceFile::at(folder.path().join("blocked"));
+        fs::create_dir(folder.path().join("blocked.new")).unwrap();
+        let refused = blocked.write(fence(1), write).unwrap_err();
+        assert!(matches!(refused, FenceError::System { .. }), "{refused}");
+        assert_eq!(blocked.highest(), Ok(None));
+    }
+
+    #[test]
+    fn write_that_panics_leaves_the_mark_raised_and_free() {
+        let (_folder, mark) = mark();
+        let panicked = std::panic::catch_unwind(|| mark.write(fence(3), || panic!("on purpose")));
+        assert!(panicked.is_err());
+        assert_eq!(mark.check(fence(2)), Err(stale(2, 3)));
+        assert_eq!(mark.check(fence(3)), Ok(()));
+    }
+
+    #[test]
+    fn errors_say_the_fact_and_what_to_do() {
+        let (_folder, mark) = mark();
+        assert_eq!(
+            stale(33, 34).to_string(),
+            "stale: the token 33 is lower than 34, the highest that was seen: acquire the lock anew"
+        );
+        fs::write(mark.path(), "").unwrap();
+        let corrupt = mark.highest().unwrap_err().to_string();
+        let path = mark.path().display();
+        assert_eq!(
+            corrupt,
+            format!(
+                "corrupt: {path} is no mark of a fence (it is empty): \
+                 repair it with the token of a new grant"
+            )
+        );
+    }
+
+    #[test]
+    fn mark_is_written_as_the_document_shows() {
+        assert_eq!(checksum(b"123456789"), 0xcbf4_3926);
+        let mark = "lockkeeper fence 1 00000000000000000034 e8c5d5f9\n";
+        assert_eq!(line(fence(34)), mark);
+        let document = include_str!("../PROTOCOL.md");
+        assert!(
+            document.contains(&format!("\n    {mark}")),
+            "others read it"
+        );
+    }
+}
