@@ -1,21 +1,27 @@
 //! The proxies of hosted keyed locks and keyed semaphores.
 
+mod held;
+mod together;
+
 use std::{fmt, time::Duration};
 
 use lockkeeper_actors::{
     Operation, Refusal,
     sync::{
-        self, AcquireKey, AcquireKeyMany, AdoptKey, AdoptedKey, CountKey, CountKeys, Face,
+        AcquireKey, AcquireKeyMany, AdoptKey, AdoptedKey, CountKey, CountKeys, Face,
         ForceUnlockKey, Granted, Key, KeyStatus, Keyed, KeyedStatus, ListKeys, OneAKey, Release,
         SeveralAKey,
     },
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::{
+    held::{HeldKey, KeyedGuard, KeyedPermit},
+    together::OneKey,
+};
 use super::{
     Hold, Proxy, Token, block_on,
-    guard::{Guard, Guarded, Ticket},
-    several::{Lockable, Place, Several},
+    guard::{Guard, Ticket},
     tried,
 };
 use crate::CallError;
@@ -66,45 +72,6 @@ pub type KeyedLock = KeyedOf<OneAKey>;
 /// # }
 /// ```
 pub type KeyedSemaphore = KeyedOf<SeveralAKey>;
-
-/// A key of a [`KeyedLock`], held.
-pub type KeyedGuard = Guard<sync::KeyedLock>;
-
-/// Permits of a key of a [`KeyedSemaphore`], held. They are given back together.
-pub type KeyedPermit = Guard<sync::KeyedSemaphore>;
-
-/// What a guard of a key is of.
-#[derive(Clone, Debug)]
-pub struct HeldKey {
-    key: Key,
-    permits: u32,
-}
-
-impl<F: Face> Guarded for Keyed<F> {
-    const NAME: &'static str = F::KIND;
-    type Owner = HeldKey;
-}
-
-impl<F: Face> Guard<Keyed<F>> {
-    /// Which key is held.
-    #[must_use]
-    pub fn key(&self) -> &str {
-        self.owner().key.as_str()
-    }
-
-    /// How many permits of it are held: 1 of a [`KeyedLock`].
-    #[must_use]
-    pub const fn permits(&self) -> u32 {
-        self.owner().permits
-    }
-
-    /// Gives the hold out of hand: whoever has the ticket may [`adopt`](KeyedOf::adopt) or
-    /// [`release`](KeyedOf::release) it. Until then it still belongs to this process's session.
-    #[must_use = "without the ticket the key stays held until this process ends"]
-    pub fn into_ticket(self) -> Ticket {
-        self.hand_out(None)
-    }
-}
 
 /// How the keys of a kind are asked for.
 pub trait KeyedKind: Face {
@@ -452,79 +419,6 @@ impl KeyedSemaphore {
         permits: u32,
     ) -> Result<KeyedPermit, CallError> {
         self.acquire_many(key, permits).await
-    }
-}
-
-impl KeyedLock {
-    /// Waits for several keys, all or none of them, and returns their guards in the order of the
-    /// keys: see [`Several::lock_all`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::several`] and [`Self::acquire`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing is held.
-    pub async fn lock_all(
-        &self,
-        keys: impl IntoIterator<Item = impl AsRef<str>>,
-    ) -> Result<Vec<KeyedGuard>, CallError> {
-        self.several(keys)?.lock_all().await
-    }
-
-    /// Waits for any `number` of the keys, and returns their guards: see [`Several::lock_some`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Several::lock_some`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing is held.
-    pub async fn lock_some(
-        &self,
-        number: usize,
-        keys: impl IntoIterator<Item = impl AsRef<str>>,
-    ) -> Result<Vec<KeyedGuard>, CallError> {
-        let guards = self.several(keys)?.lock_some(number).await?;
-        Ok(guards.into_iter().map(|(_, guard)| guard).collect())
-    }
-
-    /// Names several keys, to be had at once: with a timeout, at a try, or on a plain thread.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`CallError::Refused`] with `Invalid` for a key that is named twice.
-    pub fn several(
-        &self,
-        keys: impl IntoIterator<Item = impl AsRef<str>>,
-    ) -> Result<Several<OneKey<'_>>, CallError> {
-        Several::new(keys.into_iter().map(|key| OneKey {
-            locks: self,
-            key: key.as_ref().into(),
-        }))
-    }
-}
-
-/// One key of a [`KeyedLock`], to be had together with others: see [`KeyedLock::several`].
-#[derive(Clone, Debug)]
-pub struct OneKey<'a> {
-    locks: &'a KeyedLock,
-    key: Key,
-}
-
-impl Lockable for OneKey<'_> {
-    type Guard = KeyedGuard;
-
-    fn place(&self) -> Place<'_> {
-        Place::of(self.locks.token(), Some(self.key.as_str()))
-    }
-
-    async fn lock_within(&self, timeout: Option<Duration>) -> Result<KeyedGuard, CallError> {
-        self.locks
-            .acquire_within(self.key.clone(), 1, timeout)
-            .await
     }
 }
 

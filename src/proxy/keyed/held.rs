@@ -1,0 +1,44 @@
+//! The guards of keys, which know their key.
+
+use lockkeeper_actors::sync::{self, Face, Key, Keyed};
+
+use crate::proxy::guard::{Guard, Guarded, Ticket};
+
+/// A key of a [`KeyedLock`](crate::KeyedLock), held.
+pub type KeyedGuard = Guard<sync::KeyedLock>;
+
+/// Permits of a key of a [`KeyedSemaphore`](crate::KeyedSemaphore), held. They are given back together.
+pub type KeyedPermit = Guard<sync::KeyedSemaphore>;
+
+/// What a guard of a key is of.
+#[derive(Clone, Debug)]
+pub struct HeldKey {
+    pub(super) key: Key,
+    pub(super) permits: u32,
+}
+
+impl<F: Face> Guarded for Keyed<F> {
+    const NAME: &'static str = F::KIND;
+    type Owner = HeldKey;
+}
+
+impl<F: Face> Guard<Keyed<F>> {
+    /// Which key is held.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        self.owner().key.as_str()
+    }
+
+    /// How many permits of it are held: 1 of a [`KeyedLock`](crate::KeyedLock).
+    #[must_use]
+    pub const fn permits(&self) -> u32 {
+        self.owner().permits
+    }
+
+    /// Gives the hold out of hand: whoever has the ticket may [`adopt`](crate::KeyedOf::adopt) or
+    /// [`release`](crate::KeyedOf::release) it. Until then it still belongs to this process's session.
+    #[must_use = "without the ticket the key stays held until this process ends"]
+    pub fn into_ticket(self) -> Ticket {
+        self.hand_out(None)
+    }
+}
