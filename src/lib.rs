@@ -1,5 +1,5 @@
-//! Locks, semaphores, events, conditions and barriers that processes share, and a pool of processes
-//! to use them: Python's `multiprocessing.Manager` for Rust.
+//! Locks, semaphores, events, conditions, barriers, queues and values that processes share, and a pool
+//! of processes to use them: Python's `multiprocessing.Manager` for Rust.
 //!
 //! A [`Manager`] hosts the real objects. [`Lock`], [`Semaphore`], [`Event`] and the others are
 //! proxies of them: data that goes into the arguments of a [`Task`] which a [`Pool`] runs in other
