@@ -78,7 +78,7 @@ pub use error::{CallError, StartError};
 pub use limits::Limits;
 pub use lockkeeper_actors::{
     self as actors, Abandoned, Bench, Breach, Call, CallId, Fault, Fence, HangUp, Operation,
-    Operations, Peer, Primitive, Refusal, Serve, SessionId, WaitQueue,
+    Operations, Parked, Peer, Primitive, Refusal, Serve, SessionId, WaitQueue,
     data::{TaskFault, TaskQueueStatus},
     sync::{
         BarrierSpec, BarrierStatus, EventStatus, LockStatus, OnDeath, Passed, SemaphoreStatus, Wake,

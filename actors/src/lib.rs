@@ -43,7 +43,7 @@ pub use operations::Operations;
 pub use primitive::{Operation, Primitive, Serve};
 pub use shell::{Abandoned, Peer};
 pub use survey::{Holding, Part, Survey, Waiting};
-pub use wait_queue::WaitQueue;
+pub use wait_queue::{Parked, WaitQueue};
 
 // What a manager runs the kinds with. It is public for `lockkeeper` alone and may change with it; a
 // kind of one's own never meets it, and its tests have the bench.

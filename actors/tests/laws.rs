@@ -2,7 +2,8 @@
 //!
 //! Each call is answered exactly once, or its session has hung up. Equals are served in the order
 //! of their arrival, and nothing is free while the first in line could have it. What was withdrawn
-//! or has died is granted nothing. After everybody has left, the object behaves like a fresh one.
+//! or has died is granted nothing. A survey tells who waits, each once, and no holder who has none
+//! of it. After everybody has left, the object behaves like a fresh one.
 
 #[path = "support/meetings.rs"]
 mod meetings;
@@ -176,6 +177,7 @@ impl<S: Subject> Trial<S> {
             self.listen(tally);
             let waiting = self.waiting();
             self.subject.assert_nothing_fits(&mut self.bench, &waiting);
+            self.assert_survey_is_true(&waiting, tally);
         }
         self.assert_deadlines_are_kept(tally);
         self.end(tally);
@@ -276,6 +278,29 @@ impl<S: Subject> Trial<S> {
         self.parked
             .retain(|(id, _)| !bench.is_answered(*id) && schedule.is_live(id.session()));
         self.parked.clone()
+    }
+
+    fn assert_survey_is_true(&self, waiting: &[(CallId, &'static str)], tally: &mut Tally) {
+        let Some(primitive) = self.bench.primitive() else {
+            return;
+        };
+        let survey = primitive.survey();
+        assert_ne!(survey.state, "", "a state has words");
+        let mut told: Vec<CallId> = Vec::new();
+        for part in &survey.parts {
+            told.extend(part.waiters.iter().map(|waiter| waiter.call));
+            let held: u64 = part.holders.iter().map(|holder| holder.units).sum();
+            assert!(part.units.is_none_or(|units| held <= units), "{part:?}");
+            for holder in &part.holders {
+                tally.note("a holder was told");
+                assert!(self.bench.is_answered(holder.call), "{holder:?}");
+                assert!(self.schedule.is_live(holder.call.session()), "{holder:?}");
+            }
+        }
+        told.sort_unstable();
+        let mut waiting: Vec<CallId> = waiting.iter().map(|(id, _)| *id).collect();
+        waiting.sort_unstable();
+        assert_eq!(told, waiting, "who waits, by the survey and in truth");
     }
 
     fn assert_deadlines_are_kept(&mut self, tally: &mut Tally) {

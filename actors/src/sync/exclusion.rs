@@ -4,12 +4,15 @@
 //! A kind is [`Exclusive`] and has an [`Exclusion`]; the operations of a holder are served for all
 //! such kinds at once. Invariant: nobody stands in the line of a free one.
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, iter, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Granted, MarkConsistent, line::Line};
-use crate::{Abandoned, Call, CallId, Fence, HangUp, Operation, Outbox, Primitive, Refusal, Serve};
+use crate::{
+    Abandoned, Call, CallId, Fence, HangUp, Holding, Operation, Outbox, Parked, Part, Primitive,
+    Refusal, Serve, Survey, Waiting,
+};
 
 /// Waits to be the holder.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -91,12 +94,12 @@ pub trait Exclusive: Primitive {
 }
 
 /// A call that waits to be the holder.
-pub trait Entrant {
+pub trait Entrant: Parked {
     /// What it brings along: handed on when it leaves before it has used it.
     type Brought;
 
-    /// Which call it is.
-    fn id(&self) -> CallId;
+    /// When it came, counted from the manager's start.
+    fn since(&self) -> Duration;
 
     /// Where its answer goes.
     fn outbox(&self) -> &Outbox;
@@ -117,8 +120,8 @@ pub trait Entrant {
 impl Entrant for Call<Result<Granted, Refusal>> {
     type Brought = ();
 
-    fn id(&self) -> CallId {
-        self.id()
+    fn since(&self) -> Duration {
+        self.since()
     }
 
     fn outbox(&self) -> &Outbox {
@@ -168,6 +171,19 @@ impl<B> Holder<B> {
 
     fn depth(&self) -> u64 {
         count(self.more.len()).saturating_add(1)
+    }
+
+    /// Its entries: the first has the lock, the others have nothing more.
+    fn entries(&self) -> impl Iterator<Item = Holding> {
+        let entry = |call, units, mode| Holding {
+            call,
+            units,
+            mode,
+            since: self.since,
+            fence: Some(self.fence),
+        };
+        let again = self.more.iter().map(move |call| entry(*call, 0, "again"));
+        iter::once(entry(self.grant, 1, "")).chain(again)
     }
 
     /// Takes out a grant that it has. `None` once that was the last.
@@ -320,6 +336,33 @@ impl<E: Entrant> Exclusion<E> {
             held: self.holder.is_some(),
             depth: self.holder.as_ref().map_or(0, Holder::depth),
             waiting: count(self.line.len()),
+        }
+    }
+
+    /// Tells who is inside and who stands in the line.
+    #[must_use]
+    pub fn survey(&self) -> Survey {
+        let mark = self.abandoned.as_ref().map_or("", |_| ", abandoned");
+        let state = match &self.holder {
+            None => format!("free{mark}"),
+            Some(holder) if holder.more.is_empty() => format!("held{mark}"),
+            Some(holder) => format!("held, entered {} times{mark}", holder.depth()),
+        };
+        let waiters = self.line.iter().map(|(call, entrant)| Waiting {
+            call,
+            units: 1,
+            mode: "",
+            since: entrant.since(),
+        });
+        let part = Part {
+            key: None,
+            units: Some(1),
+            holders: self.holder.iter().flat_map(Holder::entries).collect(),
+            waiters: waiters.collect(),
+        };
+        Survey {
+            state,
+            parts: vec![part],
         }
     }
 

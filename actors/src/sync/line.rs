@@ -34,10 +34,14 @@ impl<E: Entrant> Line<E> {
         self.queue.get(id)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (CallId, &E)> {
+        self.queue.iter()
+    }
+
     pub(super) fn push(&mut self, entrant: E) {
         let id = entrant.id();
         self.owned.extend(entrant.owner().map(|owner| (owner, id)));
-        self.queue.push(id, entrant);
+        self.queue.push(entrant);
     }
 
     pub(super) fn pop_front(&mut self) -> Option<E> {

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Granted, MarkConsistent};
 use crate::{
-    Abandoned, Call, CallId, Fence, HangUp, Operation, Operations, Primitive, Refusal, Serve,
-    WaitQueue,
+    Abandoned, Call, CallId, Fence, HangUp, Holding, Operation, Operations, Parked, Part,
+    Primitive, Refusal, Serve, Survey, WaitQueue, Waiting,
 };
 
 /// What a semaphore is made from.
@@ -159,6 +159,8 @@ pub struct Counting<B> {
     waiters: WaitQueue<Waiter>,
     abandoned: Option<Box<Abandoned>>,
     closed: bool,
+    /// Whether permits were added or parted with, so that anybody may add some.
+    is_signal: bool,
     bound: PhantomData<B>,
 }
 
@@ -173,6 +175,12 @@ struct Holder {
 struct Waiter {
     permits: u32,
     call: Call<Result<Granted, Refusal>>,
+}
+
+impl Parked for Waiter {
+    fn id(&self) -> CallId {
+        self.call.id()
+    }
 }
 
 impl<B> Counting<B> {
@@ -247,6 +255,7 @@ impl<B: Bound> Primitive for Counting<B> {
             waiters: WaitQueue::new(),
             abandoned: None,
             closed: false,
+            is_signal: false,
             bound: PhantomData,
         })
     }
@@ -287,6 +296,32 @@ impl<B: Bound> Primitive for Counting<B> {
         }
         self.grant_all_that_fit();
     }
+
+    /// The permits: those that are there, unless others may add some.
+    fn survey(&self) -> Survey {
+        let (free, all) = (self.available, self.available + self.held);
+        let closed = if self.closed { ", closed" } else { "" };
+        let mark = self.abandoned.as_ref().map_or("", |_| ", abandoned");
+        let holders = self.holders.iter().map(|(call, holder)| Holding {
+            call: *call,
+            units: holder.permits.into(),
+            mode: "",
+            since: holder.since,
+            fence: Some(holder.fence),
+        });
+        let waiters = self.waiters.iter();
+        Survey {
+            state: format!("{free} of {all} permits free{closed}{mark}"),
+            parts: vec![Part {
+                key: None,
+                units: (!self.is_signal).then_some(all),
+                holders: holders.collect(),
+                waiters: waiters
+                    .map(|(_, waiter)| Waiting::new(&waiter.call, waiter.permits.into(), ""))
+                    .collect(),
+            }],
+        }
+    }
 }
 
 impl<B: Bound> Serve<AcquireMany> for Counting<B> {
@@ -303,7 +338,7 @@ impl<B: Bound> Serve<AcquireMany> for Counting<B> {
                 most: self.most,
             }));
         } else {
-            self.waiters.push(call.id(), Waiter { permits, call });
+            self.waiters.push(Waiter { permits, call });
             self.grant_all_that_fit();
         }
     }
@@ -326,7 +361,9 @@ impl<B: Bound> Serve<ReleasePermits> for Counting<B> {
 
 impl<B: Bound> Serve<Forget> for Counting<B> {
     fn serve(&mut self, Forget { grant, permits }: Forget, call: Call<Result<(), Refusal>>) {
-        call.reply(self.take_from(grant, permits));
+        let parted = self.take_from(grant, permits);
+        self.is_signal |= parted.is_ok();
+        call.reply(parted);
     }
 }
 
@@ -338,6 +375,7 @@ impl<B: Bound> Serve<AddPermits> for Counting<B> {
             return;
         }
         self.available += added;
+        self.is_signal = true;
         call.reply(Ok(()));
         self.grant_all_that_fit();
     }
