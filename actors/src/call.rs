@@ -21,7 +21,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Fault, codec};
+use crate::{Fault, codec, stats::Ledger};
 
 /// One client's stay with a manager. Never reused, not even by the manager's successors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -171,6 +171,7 @@ impl<R: Serialize> Call<R> {
     /// Answers the caller.
     pub fn reply(mut self, reply: R) {
         if let Some(outbox) = self.outbox.take() {
+            outbox.note_end_of_wait(self.id, self.since, None);
             outbox.put_reply(self.id, &reply);
         }
     }
@@ -192,6 +193,7 @@ impl<R> Call<R> {
     /// Answers the caller with a fault of the call.
     pub fn fail(mut self, fault: Fault) {
         if let Some(outbox) = self.outbox.take() {
+            outbox.note_end_of_wait(self.id, self.since, Some(&fault));
             outbox.put(self.id, Parcel::Fault(fault));
         }
     }
@@ -212,7 +214,7 @@ impl<R> Call<R> {
 impl<R> Drop for Call<R> {
     fn drop(&mut self) {
         if let Some(outbox) = self.outbox.take() {
-            outbox.put_dropped(self.id);
+            outbox.put_dropped(self.id, self.since);
         }
     }
 }
@@ -241,6 +243,8 @@ struct Turn {
     has_spoken_to_nobody: bool,
     /// The call that this turn undoes, and what its drop means then.
     undoing: Option<(CallId, Fault)>,
+    /// What is measured of the object whose turn it is, if it is.
+    ledger: Option<Box<Ledger>>,
 }
 
 enum Parcel {
@@ -284,6 +288,7 @@ impl Outbox {
             bodies: Vec::new(),
             has_spoken_to_nobody: false,
             undoing: None,
+            ledger: None,
         })))
     }
 
@@ -296,7 +301,42 @@ impl Outbox {
     /// Draws a token above all that were drawn before.
     #[must_use]
     pub fn next_fence(&self) -> Fence {
-        Fence(self.0.borrow().fences.fetch_add(1, Ordering::Relaxed))
+        let turn = &mut *self.0.borrow_mut();
+        if let Some(ledger) = &mut turn.ledger {
+            ledger.granted();
+        }
+        Fence(turn.fences.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Takes the ledger of the object whose turn it is, and gives back the one that it had.
+    pub(crate) fn swap_ledger(&self, ledger: Option<Box<Ledger>>) -> Option<Box<Ledger>> {
+        mem::replace(&mut self.0.borrow_mut().ledger, ledger)
+    }
+
+    /// Takes note that a session ended that held something.
+    pub(crate) fn note_abandonment(&self) {
+        if let Some(ledger) = &mut self.0.borrow_mut().ledger {
+            ledger.abandoned();
+        }
+    }
+
+    /// Takes note that something is held no more. It may come from a drop at any time.
+    pub(crate) fn note_end_of_hold(&self, since: Duration) {
+        if let Ok(mut turn) = self.0.try_borrow_mut() {
+            let turn = &mut *turn;
+            if let Some(ledger) = &mut turn.ledger {
+                ledger.held(turn.now.saturating_sub(since));
+            }
+        }
+    }
+
+    /// Takes note that a call is answered which has come then.
+    fn note_end_of_wait(&self, id: CallId, since: u64, fault: Option<&Fault>) {
+        let turn = &mut *self.0.borrow_mut();
+        if let Some(ledger) = &mut turn.ledger {
+            let ago = turn.now.saturating_sub(Duration::from_nanos(since));
+            ledger.answered(id, ago, fault);
+        }
     }
 
     /// Tells the holder of a grant that it is void from now on.
@@ -381,12 +421,13 @@ impl Outbox {
         }
     }
 
-    fn put_dropped(&self, id: CallId) {
+    fn put_dropped(&self, id: CallId, since: u64) {
         let undoing = self.0.borrow().undoing.clone();
         let fault = match undoing {
             Some((undone, fault)) if undone == id => fault,
             Some(_) | None => Fault::Gone,
         };
+        self.note_end_of_wait(id, since, Some(&fault));
         self.put(id, Parcel::Fault(fault));
     }
 

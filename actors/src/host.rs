@@ -4,20 +4,24 @@
 //! `catch_unwind`. A primitive that panics is dropped, which answers all its callers, and its host
 //! lives on to answer `Gone` until nobody has its mailbox any more.
 
+mod measured;
+
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, mem,
     panic::{self, AssertUnwindSafe},
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, WeakRecipient};
 use tokio_util::bytes::Bytes;
 
+pub use self::measured::{Inquiry, Report};
 use crate::{
     CallId, Fault, Operations, Peer, Primitive, Refusal, SessionId, Shell, deadlines::Seat,
+    stats::Ledger,
 };
 
 /// A call as it came over the wire.
@@ -40,6 +44,8 @@ pub enum Input {
     Open(SessionId, u32),
     /// A call is to be served.
     Call(RawCall),
+    /// The same, by that caller of its session: a task or a thread.
+    CallBy(Box<RawCall>, u64),
     /// A call is to be undone.
     Withdraw(CallId),
     /// A call's deadline has passed. Comes alone, so that all earlier answers are on their way
@@ -49,6 +55,10 @@ pub enum Input {
     HangUp(SessionId, Arc<Peer>),
     /// The object is to be no more.
     Remove,
+    /// Somebody asks who holds it and who waits.
+    Survey(Inquiry),
+    /// A call is to be ended with a fault, if it waits still.
+    Fail(CallId, Box<Fault>),
 }
 
 /// What one message to a host holds: all that one read of a socket brought for it.
@@ -69,8 +79,7 @@ impl Inputs {
     pub fn push(&mut self, input: Input) {
         match self {
             Self::One(_) => {
-                let Self::One(first) = std::mem::replace(self, Self::Many(Vec::with_capacity(8)))
-                else {
+                let Self::One(first) = mem::replace(self, Self::Many(Vec::with_capacity(8))) else {
                     return;
                 };
                 if let Self::Many(inputs) = self {
@@ -84,6 +93,9 @@ impl Inputs {
 
 /// Where inputs for one hosted object go, whatever its kind.
 pub type Mailbox = Recipient<Inputs>;
+
+/// The same, of an object that may be no more.
+pub(crate) type WeakMailbox = WeakRecipient<Inputs>;
 
 /// What a primitive learns of a session that ended.
 #[derive(Clone, Debug)]
@@ -106,6 +118,11 @@ pub struct Host<P> {
     shell: Rc<Shell>,
     /// Where the deadlines of its calls are kept, once it had one.
     seat: Option<Seat>,
+    /// What is measured, once somebody had to wait, and who calls, where that is told. It is lent
+    /// to the outbox for each turn.
+    ledger: Option<Box<Ledger>>,
+    /// The number that the manager knows it by.
+    object: u64,
 }
 
 /// Who has opened an object, and under which number. Most objects are opened by one session, for
@@ -151,7 +168,16 @@ impl<P: Primitive> Host<P> {
             openers: Openers::default(),
             shell,
             seat: None,
+            ledger: None,
+            object: 0,
         }
+    }
+
+    /// Sets the number that the manager knows the object by.
+    #[must_use]
+    pub const fn known_as(mut self, object: u64) -> Self {
+        self.object = object;
+        self
     }
 
     /// Makes the primitive and its host.
@@ -185,6 +211,27 @@ impl<P: Primitive> Host<P> {
 
     /// Handles one input at time `now`. Returns the call that it leaves waiting with a deadline.
     pub(crate) fn turn(&mut self, now: Duration, input: Input) -> Option<(CallId, Duration)> {
+        let Some(mut ledger) = self.ledger.take() else {
+            return self.act(now, input);
+        };
+        ledger.begin(match &input {
+            Input::Call(call) => Some(call.id),
+            Input::CallBy(call, _) => Some(call.id),
+            Input::Open(..)
+            | Input::Withdraw(_)
+            | Input::Expire(_)
+            | Input::HangUp(..)
+            | Input::Remove
+            | Input::Survey(_)
+            | Input::Fail(..) => None,
+        });
+        self.shell.outbox().swap_ledger(Some(ledger));
+        let left_waiting = self.act(now, input);
+        self.ledger = self.shell.outbox().swap_ledger(None);
+        left_waiting
+    }
+
+    fn act(&mut self, now: Duration, input: Input) -> Option<(CallId, Duration)> {
         match input {
             Input::Open(session, object) => {
                 if self.primitive.is_some() {
@@ -195,6 +242,10 @@ impl<P: Primitive> Host<P> {
                 None
             }
             Input::Call(call) => self.serve(now, &call),
+            Input::CallBy(call, caller) => {
+                self.note_caller(call.id, caller);
+                self.serve(now, &call)
+            }
             Input::Withdraw(id) => {
                 self.undo(now, id, Fault::Withdrawn, P::withdraw);
                 None
@@ -220,6 +271,19 @@ impl<P: Primitive> Host<P> {
                 self.end();
                 None
             }
+            Input::Survey(inquiry) => {
+                self.shell.outbox().begin(now, None);
+                inquiry.answer(self.report(now));
+                None
+            }
+            Input::Fail(id, fault) => {
+                self.shell.outbox().begin(now, None);
+                // What was granted meanwhile must not be taken back.
+                if self.survey().is_some_and(|survey| survey.has_waiter(id)) {
+                    self.undo(now, id, *fault, P::withdraw);
+                }
+                None
+            }
         }
     }
 
@@ -243,12 +307,19 @@ impl<P: Primitive> Host<P> {
             self.undo(now, call.id, Fault::Withdrawn, P::withdraw);
             return None;
         }
-        let timeout = call.timeout?;
-        if timeout.is_zero() {
-            self.undo(now, call.id, Fault::TimedOut, P::expire);
-            None
-        } else {
-            Some((call.id, timeout))
+        match call.timeout {
+            Some(timeout) if timeout.is_zero() => {
+                self.undo(now, call.id, Fault::TimedOut, P::expire);
+                // A sleeper waits for its lock even so.
+                if !outbox.has_answered(call.id) {
+                    self.note_wait();
+                }
+                None
+            }
+            timeout => {
+                self.note_wait();
+                Some((call.id, timeout?))
+            }
         }
     }
 
@@ -275,6 +346,11 @@ impl<P: Primitive> Host<P> {
             survives(|| drop(primitive));
             self.shell.deliver();
             self.shell.announce_gone(self.openers.iter());
+            self.with_ledger(|ledger| {
+                if let Some(ledger) = ledger {
+                    ledger.is_crowded = false;
+                }
+            });
         }
     }
 }
@@ -285,7 +361,7 @@ fn survives(code: impl FnOnce()) -> bool {
         Ok(()) => true,
         Err(panic) => {
             // What was thrown may throw when it is dropped.
-            std::mem::forget(panic);
+            mem::forget(panic);
             false
         }
     }
@@ -323,6 +399,7 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
             Inputs::Many(inputs) => inputs.into_iter().for_each(each),
         }
         self.shell.deliver();
+        self.keep_list(|| context.address().downgrade().recipient());
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Deadlines, Fence, Outbox, Outcome, SessionId};
+use crate::{Crowds, Deadlines, Fence, Outbox, Outcome, SessionId};
 
 /// Who is at the other end of a session, by its own account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,21 @@ impl Peer {
             pid,
             program: program.to_owned(),
             label: label.to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            pid,
+            program,
+            label,
+        } = self;
+        if label.is_empty() {
+            write!(f, "process {pid} ({program})")
+        } else {
+            write!(f, "process {pid} ({program}, {label:?})")
         }
     }
 }
@@ -65,12 +80,8 @@ impl Abandoned {
 
 impl fmt::Display for Abandoned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Peer { pid, program, .. } = &self.holder;
-        let (held, fence) = (self.held, self.fence);
-        write!(
-            f,
-            "abandoned by process {pid} ({program}) after {held:.1?}, fence {fence}"
-        )
+        let (holder, held, fence) = (&self.holder, self.held, self.fence);
+        write!(f, "abandoned by {holder} after {held:.1?}, fence {fence}")
     }
 }
 
@@ -81,6 +92,11 @@ pub trait Sink {
 
     /// Tells that the object that the session opened as number `object` is no more.
     fn gone(&self, object: u32);
+
+    /// Who is at the other end.
+    fn peer(&self) -> Option<Arc<Peer>> {
+        None
+    }
 }
 
 /// What all hosts of one arbiter share.
@@ -88,6 +104,7 @@ pub struct Shell {
     started: Instant,
     outbox: Outbox,
     deadlines: Deadlines,
+    crowds: Crowds,
     sinks: RefCell<HashMap<SessionId, Rc<dyn Sink>>>,
 }
 
@@ -99,6 +116,7 @@ impl Shell {
             started: Instant::now(),
             outbox: Outbox::new(fences),
             deadlines: Deadlines::new(),
+            crowds: Crowds::default(),
             sinks: RefCell::new(HashMap::new()),
         })
     }
@@ -115,6 +133,12 @@ impl Shell {
         &self.deadlines
     }
 
+    /// The objects that somebody waits for.
+    #[must_use]
+    pub const fn crowds(&self) -> &Crowds {
+        &self.crowds
+    }
+
     /// The time since the start.
     #[must_use]
     pub fn now(&self) -> Duration {
@@ -129,6 +153,12 @@ impl Shell {
     /// Ends a session: answers to its calls go nowhere.
     pub fn leave(&self, session: SessionId) {
         self.sinks.borrow_mut().remove(&session);
+    }
+
+    /// Who is at the other end of a session, while it lasts.
+    #[must_use]
+    pub fn peer(&self, session: SessionId) -> Option<Arc<Peer>> {
+        self.sinks.borrow().get(&session)?.peer()
     }
 
     /// Sends off what the outbox holds.

@@ -58,6 +58,27 @@ pub struct Waiting {
     pub since: Duration,
 }
 
+impl Survey {
+    /// All calls that hold or wait.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = CallId> {
+        self.parts.iter().flat_map(|part| {
+            let holders = part.holders.iter().map(|holder| holder.call);
+            holders.chain(part.waiters.iter().map(|waiter| waiter.call))
+        })
+    }
+
+    /// Whether a call waits.
+    pub(crate) fn has_waiter(&self, id: CallId) -> bool {
+        let mut waiters = self.parts.iter().flat_map(|part| &part.waiters);
+        waiters.any(|waiter| waiter.call == id)
+    }
+
+    /// Whether any call waits.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.parts.iter().any(|part| !part.waiters.is_empty())
+    }
+}
+
 impl Part {
     /// Something that nobody holds, with those who wait for it.
     #[must_use]

@@ -14,7 +14,7 @@ mod support;
 use std::{collections::BTreeMap, time::Duration};
 
 use lockkeeper_actors::{
-    Bench, CallId, Fault, Primitive,
+    Bench, CallId, Deadlock, Fault, Primitive,
     sync::{Bounded, Status, Unbounded},
 };
 use meetings::{BarrierSubject, ConditionSubject, EventSubject};
@@ -113,6 +113,7 @@ fn obeys_the_laws<S: Subject>(test: &str) {
     let must_occur = [
         "a withdrawn waiter",
         "a withdrawn call that was answered",
+        "a waiter that was failed",
         "a waiter that died",
         "a grant",
         "everybody left",
@@ -166,6 +167,7 @@ impl<S: Subject> Trial<S> {
             self.schedule.tell(&step);
             match step {
                 Step::Call { session, timeout } => self.call(session, timeout),
+                Step::Withdraw(id) if self.schedule.random.random_bool(0.3) => self.fail(id, tally),
                 Step::Withdraw(id) => self.withdraw(id, tally),
                 Step::HangUp(session) => self.hang_up(session, tally),
                 Step::Advance(time) => self.bench.advance(time),
@@ -216,6 +218,21 @@ impl<S: Subject> Trial<S> {
             self.over.push(id);
         } else if self.bench.is_answered(id) {
             tally.note("a withdrawn call that was answered");
+        }
+    }
+
+    /// Ends a call that waits, and leaves any other as it is.
+    fn fail(&mut self, id: CallId, tally: &mut Tally) {
+        let waits = self.waiting().iter().any(|(waiter, _)| *waiter == id);
+        let (order, deadlock) = (self.bench.order(), Deadlock::new(Vec::new()));
+        let fault = Fault::Deadlock(Box::new(deadlock));
+        self.bench.fail(id, fault.clone());
+        if waits {
+            tally.note("a waiter that was failed");
+            assert_eq!(self.bench.reply::<Status>(id), Some(Err(fault)), "{id:?}");
+            self.over.push(id);
+        } else {
+            assert_eq!(self.bench.order(), order, "{id:?} does not wait");
         }
     }
 

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Granted, MarkConsistent, line::Line};
 use crate::{
-    Abandoned, Call, CallId, Fence, HangUp, Holding, Operation, Outbox, Parked, Part, Primitive,
-    Refusal, Serve, Survey, Waiting,
+    Abandoned, Call, CallId, HangUp, Holding, Operation, Outbox, Parked, Part, Primitive, Refusal,
+    Serve, Survey, Tenure, Waiting,
 };
 
 /// Waits to be the holder.
@@ -156,8 +156,7 @@ struct Holder<B> {
     /// Those by which the same owner entered again.
     more: BTreeSet<CallId>,
     owner: Option<u64>,
-    fence: Fence,
-    since: Duration,
+    tenure: Tenure,
     brought: B,
 }
 
@@ -179,8 +178,8 @@ impl<B> Holder<B> {
             call,
             units,
             mode,
-            since: self.since,
-            fence: Some(self.fence),
+            since: self.tenure.since(),
+            fence: Some(self.tenure.fence()),
         };
         let again = self.more.iter().map(move |call| entry(*call, 0, "again"));
         iter::once(entry(self.grant, 1, "")).chain(again)
@@ -226,7 +225,7 @@ impl<E: Entrant> Exclusion<E> {
             holder.more.insert(entrant.id());
             // The same token as outside: what is written under both is written by one holder.
             entrant.admit(Granted {
-                fence: holder.fence,
+                fence: holder.tenure.fence(),
                 abandoned: self.abandoned.as_deref().cloned(),
             });
         } else {
@@ -288,11 +287,7 @@ impl<E: Entrant> Exclusion<E> {
         drop(waited);
         let is_theirs = |holder: &mut Holder<E::Brought>| holder.grant.session() == ended.session;
         if let Some(holder) = self.holder.take_if(is_theirs) {
-            self.abandoned = Some(Box::new(Abandoned {
-                holder: (*ended.peer).clone(),
-                held: ended.at.saturating_sub(holder.since),
-                fence: holder.fence,
-            }));
+            self.abandoned = Some(Box::new(holder.tenure.abandon(ended)));
             brought.push(holder.brought);
             self.pass_on();
         }
@@ -368,14 +363,14 @@ impl<E: Entrant> Exclusion<E> {
 
     /// Makes a call the holder, and lets in what else of its owner waits.
     fn hold(&mut self, entrant: E) {
-        let fence = entrant.outbox().next_fence();
+        let tenure = Tenure::begin(entrant.outbox());
+        let fence = tenure.fence();
         let (id, owner) = (entrant.id(), entrant.owner());
         self.holder = Some(Holder {
             grant: id,
             more: BTreeSet::new(),
             owner,
-            fence,
-            since: entrant.outbox().now(),
+            tenure,
             brought: entrant.brought(),
         });
         entrant.admit(Granted {

@@ -5,14 +5,14 @@
 //!
 //! Invariant: the call at the head of the queue wants more permits than there are.
 
-use std::{collections::BTreeMap, fmt, marker::PhantomData, time::Duration};
+use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Granted, MarkConsistent};
 use crate::{
-    Abandoned, Call, CallId, Fence, HangUp, Holding, Operation, Operations, Parked, Part,
-    Primitive, Refusal, Serve, Survey, WaitQueue, Waiting,
+    Abandoned, Call, CallId, HangUp, Holding, Operation, Operations, Parked, Part, Primitive,
+    Refusal, Serve, Survey, Tenure, WaitQueue, Waiting,
 };
 
 /// What a semaphore is made from.
@@ -167,8 +167,7 @@ pub struct Counting<B> {
 #[derive(Debug)]
 struct Holder {
     permits: u32,
-    fence: Fence,
-    since: Duration,
+    tenure: Tenure,
 }
 
 #[derive(Debug)]
@@ -195,16 +194,12 @@ impl<B> Counting<B> {
             let Some(Waiter { permits, call }) = self.waiters.pop_front() else {
                 return;
             };
-            let (fence, since) = (call.outbox().next_fence(), call.outbox().now());
+            let tenure = Tenure::begin(call.outbox());
+            let fence = tenure.fence();
             self.available -= u64::from(permits);
             self.held += u64::from(permits);
             if permits > 0 {
-                let holder = Holder {
-                    permits,
-                    fence,
-                    since,
-                };
-                self.holders.insert(call.id(), holder);
+                self.holders.insert(call.id(), Holder { permits, tenure });
             }
             let abandoned = self.abandoned.as_deref().cloned();
             call.reply(Ok(Granted { fence, abandoned }));
@@ -286,12 +281,8 @@ impl<B: Bound> Primitive for Counting<B> {
             .map(|(id, _)| *id)
             .collect();
         for grant in grants {
-            if let Some(Holder { fence, since, .. }) = self.put_back(grant) {
-                self.abandoned = Some(Box::new(Abandoned {
-                    holder: (*ended.peer).clone(),
-                    held: ended.at.saturating_sub(since),
-                    fence,
-                }));
+            if let Some(Holder { tenure, .. }) = self.put_back(grant) {
+                self.abandoned = Some(Box::new(tenure.abandon(ended)));
             }
         }
         self.grant_all_that_fit();
@@ -306,8 +297,8 @@ impl<B: Bound> Primitive for Counting<B> {
             call: *call,
             units: holder.permits.into(),
             mode: "",
-            since: holder.since,
-            fence: Some(holder.fence),
+            since: holder.tenure.since(),
+            fence: Some(holder.tenure.fence()),
         });
         let waiters = self.waiters.iter();
         Survey {
@@ -415,6 +406,8 @@ impl<B: Bound> Serve<Count> for Counting<B> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{Bench, Fault};
 
