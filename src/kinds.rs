@@ -16,8 +16,9 @@ use lockkeeper_actors::{
     sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, ReentrantLock, Semaphore},
 };
 
-/// Makes an object of one kind from an encoded spec, on the arbiter of the shell.
-type Spawn = dyn Fn(&[u8], &Rc<Shell>) -> Result<Mailbox, Fault> + Send + Sync;
+/// Makes an object of one kind from an encoded spec, on the arbiter of the shell, to be known by a
+/// number.
+type Spawn = dyn Fn(&[u8], &Rc<Shell>, u64) -> Result<Mailbox, Fault> + Send + Sync;
 
 /// The kinds that a manager hosts.
 #[derive(Clone)]
@@ -69,14 +70,15 @@ impl Kinds {
             P::KIND,
             type_name::<P>()
         );
-        let spawn = move |spec: &[u8], shell: &Rc<Shell>| {
+        let spawn = move |spec: &[u8], shell: &Rc<Shell>, number: u64| {
             // Decoding runs code of the kind as well.
             let make = || {
                 let spec = codec::decode::<P::Spec>(spec)
                     .map_err(|error| Fault::BadArguments(format!("spec: {error}")))?;
                 make(spec).map_err(Fault::Refused)
             };
-            Host::build(make, Arc::clone(&operations), Rc::clone(shell)).map(Host::launch)
+            let host = Host::build(make, Arc::clone(&operations), Rc::clone(shell))?;
+            Ok(host.known_as(number).launch())
         };
         self.0.insert(
             P::KIND,

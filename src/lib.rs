@@ -13,6 +13,7 @@
 //! | [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Barrier`] | the other built-in kinds |
 //! | [`Primitive`], [`Operation`], [`Serve`], [`Proxy`] | kinds of your own |
 //! | [`Pool`], [`Task`], [`PlainTask`] | processes that run tasks |
+//! | [`Snapshot`], [`Deadlocks`] | who holds what, who waits, and who waits for ever |
 //! | [`CallError`], [`StartError`], [`TaskError`] | what can go wrong |
 //!
 //! Proxies work on any tokio runtime, and from plain threads through their `blocking_*` methods and
@@ -58,7 +59,9 @@
 
 mod address;
 mod client;
+mod deadlock;
 mod error;
+mod inspect;
 mod kinds;
 mod limits;
 mod manager;
@@ -73,12 +76,15 @@ mod task;
 mod wire;
 
 pub use address::Address;
-pub use client::spin_for;
+pub use client::{label, spin_for};
+pub use deadlock::Deadlocks;
 pub use error::{CallError, StartError};
+pub use inspect::{CallInfo, ObjectInfo, PartInfo, Snapshot};
 pub use limits::Limits;
 pub use lockkeeper_actors::{
-    self as actors, Abandoned, Bench, Breach, Call, CallId, Fault, Fence, HangUp, Operation,
-    Operations, Parked, Peer, Primitive, Refusal, Serve, SessionId, WaitQueue,
+    self as actors, Abandoned, Bench, Breach, Call, CallId, Claim, Deadlock, Fault, Fence, HangUp,
+    Member, Operation, Operations, Parked, Peer, Primitive, Refusal, Serve, SessionId, Stats,
+    Survey, Tenure, Times, Wait, WaitQueue,
     data::{TaskFault, TaskQueueStatus},
     sync::{
         BarrierSpec, BarrierStatus, EventStatus, LockStatus, OnDeath, Passed, SemaphoreStatus, Wake,

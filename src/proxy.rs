@@ -33,8 +33,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use self::hold::Grant;
 pub(crate) use self::hold::{Hold, Leash};
 use crate::{
-    Address, CallError,
+    Address, CallError, ObjectInfo, Owner,
     client::{Connection, Deadline, Object, background},
+    inspect::survey::{Page, Question},
 };
 
 /// Where a hosted object is: its manager's address and its name. Two that are equal are of one
@@ -145,6 +146,14 @@ pub struct Proxy<P> {
     bound: Arc<OnceLock<Arc<Bound>>>,
 }
 
+/// A call that was answered, and who made it, where the manager asks for that: it has its number for
+/// as long as it holds what it was granted.
+#[derive(Clone, Debug)]
+pub(crate) struct Receipt {
+    pub(crate) call: CallId,
+    _caller: Option<Owner>,
+}
+
 /// An object as one connection knows it.
 #[derive(Debug)]
 pub(crate) struct Bound {
@@ -252,6 +261,28 @@ impl<P: Primitive> Proxy<P> {
         Ok((reply, Grant::new(Hold::new(bound, grant))))
     }
 
+    /// Tells who holds the object and who waits for it, in order, and what was measured: see
+    /// [`Manager::inspect`](crate::Manager::inspect).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::call`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
+        let bound = self.bound().await?;
+        let name = bound.object.name.clone();
+        let asked: Result<Page, _> = bound.connection.ask(Question::Named(name)).await;
+        let page = asked.map_err(|error| match error {
+            // It was there when it was opened.
+            CallError::Fault(Fault::UnknownObject(_)) => CallError::Gone,
+            error => error,
+        })?;
+        page.objects.into_iter().next().ok_or(CallError::Gone)
+    }
+
     /// Calls the object from a plain thread.
     ///
     /// # Errors
@@ -357,7 +388,7 @@ impl Bound {
         &self,
         operation: &O,
         deadline: D,
-    ) -> impl Future<Output = Result<(CallId, O::Reply), CallError>> + Send + use<'_, O, D> {
+    ) -> impl Future<Output = Result<(Receipt, O::Reply), CallError>> + Send + use<'_, O, D> {
         let number = self.object.operation(O::NAME);
         let (arguments, deadline) = (encode(operation), deadline.into());
         async move {
@@ -365,9 +396,15 @@ impl Bound {
             let read = |body: &[u8]| {
                 codec::decode(body).map_err(|error| CallError::Protocol(error.to_string()))
             };
-            self.connection
-                .call(self.object.number, number, deadline, &arguments, read)
-                .await
+            let asks_who_calls = self.connection.asks_who_calls;
+            let caller = asks_who_calls.then(Owner::current);
+            let who = caller.as_ref().map(Owner::number);
+            let (call, reply) = self
+                .connection
+                .call(self.object.number, number, deadline, &arguments, who, read)
+                .await?;
+            let _caller = caller;
+            Ok((Receipt { call, _caller }, reply))
         }
     }
 

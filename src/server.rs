@@ -16,8 +16,9 @@ use lockkeeper_actors::{SessionId, Shell};
 use tokio::{task::JoinSet, time};
 
 use crate::{
-    Limits,
+    Deadlocks, Limits,
     address::{self, Claim},
+    deadlock,
     kinds::Kinds,
     session::{self, CHUNK_BYTES, Context},
     supervisor::Supervisor,
@@ -31,6 +32,7 @@ pub(crate) struct Server {
     pub(crate) door: Door,
     pub(crate) kinds: Kinds,
     pub(crate) limits: Limits,
+    pub(crate) deadlocks: Option<Deadlocks>,
 }
 
 /// How long a manager that has no file descriptors left waits before it lets the next client in.
@@ -52,6 +54,7 @@ impl Server {
             door,
             kinds,
             limits,
+            deadlocks,
         } = self;
         // A door that cannot be registered lets nobody in, and its clients are told.
         let Ok(door) = door.open() else { return };
@@ -59,11 +62,17 @@ impl Server {
         let shell = Shell::new(Arc::new(AtomicU64::new(incarnation)));
         let deadlines = actix_rt::spawn(shell.deadlines().clone().run());
         let supervisor = Supervisor::new(kinds, limits, Rc::clone(&shell), incarnation).start();
+        let seeks_deadlocks = deadlocks.is_some();
+        let watch = deadlocks.map(|policy| {
+            let watch = deadlock::watch(policy, Rc::clone(&shell), supervisor.clone());
+            actix_rt::spawn(watch)
+        });
         let context = Rc::new(Context {
             supervisor,
             shell,
             limits,
             incarnation,
+            seeks_deadlocks,
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
         });
         let mut sessions = JoinSet::new();
@@ -75,6 +84,9 @@ impl Server {
         drop((claim, door));
         sessions.shutdown().await;
         deadlines.abort();
+        if let Some(watch) = watch {
+            watch.abort();
+        }
     }
 }
 

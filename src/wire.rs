@@ -10,6 +10,7 @@ mod socket;
 
 use std::fmt;
 
+use crate::inspect::survey::Question;
 use lockkeeper_actors::{Fault, codec::BlobRef};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -67,6 +68,17 @@ pub(crate) enum Request<'a> {
     Withdraw { object: u32, seq: u64 },
     /// Ends the object of that name.
     Remove { seq: u64, name: &'a str },
+    /// Asks who holds objects and who waits for them.
+    Inspect { seq: u64, question: Question },
+    /// Calls an object, by that caller of the session: a task or a thread.
+    CallBy {
+        seq: u64,
+        object: u32,
+        operation: u32,
+        micros: Option<u64>,
+        arguments: BlobRef<'a>,
+        caller: u64,
+    },
 }
 
 /// What a manager says.
@@ -78,6 +90,8 @@ pub(crate) enum Response<'a> {
         incarnation: u64,
         session: u64,
         frame_bytes: u64,
+        /// Whether calls should say by whom they are.
+        asks_who_calls: bool,
     },
     /// The answer to `Open`: the object's number and name, and its operations in order.
     Opened {
@@ -128,6 +142,15 @@ impl Serialize for Request<'_> {
             } => (4, seq, object, operation, arguments).serialize(serializer),
             Self::Withdraw { object, seq } => (5, object, seq).serialize(serializer),
             Self::Remove { seq, name } => (6, seq, name).serialize(serializer),
+            Self::Inspect { seq, question } => (7, seq, question).serialize(serializer),
+            Self::CallBy {
+                seq,
+                object,
+                operation,
+                micros,
+                arguments,
+                caller,
+            } => (8, seq, object, operation, micros, arguments, caller).serialize(serializer),
         }
     }
 }
@@ -140,7 +163,16 @@ impl Serialize for Response<'_> {
                 incarnation,
                 session,
                 frame_bytes,
-            } => (65, version, incarnation, session, frame_bytes).serialize(serializer),
+                asks_who_calls,
+            } => (
+                65,
+                version,
+                incarnation,
+                session,
+                frame_bytes,
+                asks_who_calls,
+            )
+                .serialize(serializer),
             Self::Opened {
                 seq,
                 object,
@@ -224,6 +256,18 @@ impl<'de> Visitor<'de> for RequestVisitor {
                 seq: field(s)?,
                 name: field(s)?,
             },
+            7 => Request::Inspect {
+                seq: field(s)?,
+                question: field(s)?,
+            },
+            8 => Request::CallBy {
+                seq: field(s)?,
+                object: field(s)?,
+                operation: field(s)?,
+                micros: field(s)?,
+                arguments: field(s)?,
+                caller: field(s)?,
+            },
             other => return Err(de::Error::custom(format!("there is no request {other}"))),
         })
     }
@@ -252,6 +296,7 @@ impl<'de> Visitor<'de> for ResponseVisitor {
                 incarnation: field(s)?,
                 session: field(s)?,
                 frame_bytes: field(s)?,
+                asks_who_calls: field(s)?,
             },
             66 => Response::Opened {
                 seq: field(s)?,

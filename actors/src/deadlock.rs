@@ -61,19 +61,18 @@ pub struct Wait {
     pub wants: Claim,
     /// The members that hold it, by their places.
     pub held_by: Vec<u64>,
-    /// The members that stand before it in the line, by their places.
-    pub behind: Vec<u64>,
+    /// The member that stands next before it in the line, by its place.
+    pub behind: Option<u64>,
 }
 
-/// How many members a deadlock lists at the most.
-const MOST_MEMBERS: usize = 64;
-
 impl Deadlock {
-    /// Tells of a number of callers, the first of which are told.
+    /// How many members are listed at the most.
+    pub const MOST_MEMBERS: usize = 64;
+
+    /// Tells of so many callers, the first of which are listed.
     #[must_use]
-    pub fn new(mut members: Vec<Member>) -> Self {
-        let size = members.len().try_into().unwrap_or(u64::MAX);
-        members.truncate(MOST_MEMBERS);
+    pub fn new(mut members: Vec<Member>, size: u64) -> Self {
+        members.truncate(Self::MOST_MEMBERS);
         Self { members, size }
     }
 }
@@ -110,7 +109,7 @@ impl Claim {
 impl Wait {
     /// Tells what a caller wants, and which members have it or stand before it.
     #[must_use]
-    pub const fn new(wants: Claim, held_by: Vec<u64>, behind: Vec<u64>) -> Self {
+    pub const fn new(wants: Claim, held_by: Vec<u64>, behind: Option<u64>) -> Self {
         Self {
             wants,
             held_by,
@@ -174,7 +173,8 @@ impl fmt::Display for Deadlock {
                 self.tell_wait(f, wait)?;
             }
         }
-        let untold = self.size.saturating_sub(MOST_MEMBERS as u64);
+        let listed = self.members.len().try_into().unwrap_or(u64::MAX);
+        let untold = self.size.saturating_sub(listed);
         if untold > 0 {
             write!(f, "; and {untold} more")?;
         }
@@ -185,21 +185,17 @@ impl fmt::Display for Deadlock {
 impl Deadlock {
     fn tell_wait(&self, f: &mut fmt::Formatter<'_>, wait: &Wait) -> fmt::Result {
         write!(f, " waits for {}", wait.wants)?;
-        let names = |places: &[u64]| {
-            let places = places
-                .iter()
-                .filter_map(|place| usize::try_from(*place).ok());
-            let members = places.filter_map(|place| self.members.get(place));
-            members.map(Member::name).collect::<Vec<_>>()
+        let name = |place: &u64| {
+            let member = self.members.get(usize::try_from(*place).ok()?);
+            member.map(Member::name)
         };
-        let (holders, before) = (names(&wait.held_by), names(&wait.behind));
+        let holders: Vec<String> = wait.held_by.iter().filter_map(name).collect();
         if !holders.is_empty() {
             f.write_str(", held by ")?;
             list(f, &holders)?;
         }
-        if !before.is_empty() {
-            f.write_str(", behind ")?;
-            list(f, &before)?;
+        if let Some(before) = wait.behind.as_ref().and_then(name) {
+            write!(f, ", behind {before}")?;
         }
         Ok(())
     }
@@ -218,19 +214,22 @@ mod tests {
     fn circle_is_told_in_words() {
         let ingest = Peer::new(12, "ingest", "third");
         let serve = Peer::new(14, "serve", "");
-        let first = Wait::new(claim("b", 1100), vec![1], vec![]);
-        let mut second = Wait::new(claim("a", 1000), vec![0], vec![0]);
+        let first = Wait::new(claim("b", 1100), vec![1], None);
+        let mut second = Wait::new(claim("a", 1000), vec![0], Some(0));
         second.wants.key = Some("k".to_owned());
         (second.wants.mode, second.wants.units) = ("read".to_owned(), 2);
-        let deadlock = Deadlock::new(vec![
-            Member::new(ingest, 3, vec![claim("a", 1200)], vec![first]),
-            Member::new(
-                serve,
-                0,
-                vec![claim("b", 900), claim("c", 10)],
-                vec![second],
-            ),
-        ]);
+        let deadlock = Deadlock::new(
+            vec![
+                Member::new(ingest, 3, vec![claim("a", 1200)], vec![first]),
+                Member::new(
+                    serve,
+                    0,
+                    vec![claim("b", 900), claim("c", 10)],
+                    vec![second],
+                ),
+            ],
+            2,
+        );
         assert_eq!(
             deadlock.to_string(),
             "deadlock of 2: process 12 (ingest, \"third\"), caller 3 holds lock \"a\" for 1.2s and \
@@ -245,7 +244,7 @@ mod tests {
     #[test]
     fn large_circle_lists_its_first_members_and_tells_how_many_there_are() {
         let member = |caller| Member::new(Peer::new(1, "p", ""), caller, vec![], vec![]);
-        let deadlock = Deadlock::new((0..100).map(member).collect());
+        let deadlock = Deadlock::new((0..100).map(member).collect(), 100);
         assert_eq!((deadlock.members.len(), deadlock.size), (64, 100));
         assert!(deadlock.to_string().ends_with("; and 36 more"));
     }

@@ -224,7 +224,7 @@ impl<S: Subject> Trial<S> {
     /// Ends a call that waits, and leaves any other as it is.
     fn fail(&mut self, id: CallId, tally: &mut Tally) {
         let waits = self.waiting().iter().any(|(waiter, _)| *waiter == id);
-        let (order, deadlock) = (self.bench.order(), Deadlock::new(Vec::new()));
+        let (order, deadlock) = (self.bench.order(), Deadlock::new(Vec::new(), 0));
         let fault = Fault::Deadlock(Box::new(deadlock));
         self.bench.fail(id, fault.clone());
         if waits {

@@ -80,7 +80,7 @@ fn each_end_of_a_wait_is_counted_as_what_it_is() {
     assert!(bench.is_answered(tried));
     bench.advance(SECOND);
     bench.withdraw(withdrawn);
-    let deadlock = Deadlock::new(Vec::new());
+    let deadlock = Deadlock::new(Vec::new(), 0);
     bench.fail(failed, Fault::Deadlock(Box::new(deadlock)));
     bench.hang_up(5);
     bench.hang_up(1);

@@ -3,10 +3,11 @@
 use std::{
     cell::{Cell, RefCell},
     io,
+    sync::Arc,
     task::{self, Poll, Waker, ready},
 };
 
-use lockkeeper_actors::{Fault, Outcome, Sink, codec::BlobRef};
+use lockkeeper_actors::{Fault, Outcome, Peer, Sink, codec::BlobRef};
 
 use crate::{
     Limits,
@@ -25,6 +26,8 @@ pub(super) struct Outgoing {
     pub(super) writer: RefCell<Option<Waker>>,
     /// The objects that are no more, until the session has taken note.
     pub(super) gone: RefCell<Vec<u32>>,
+    /// Who reads them, once it has said so.
+    pub(super) peer: RefCell<Option<Arc<Peer>>>,
     limits: Limits,
 }
 
@@ -44,6 +47,7 @@ impl Outgoing {
             in_flight: Cell::new(0),
             writer: RefCell::default(),
             gone: RefCell::default(),
+            peer: RefCell::default(),
             limits,
         }
     }
@@ -145,5 +149,9 @@ impl Sink for Outgoing {
     fn gone(&self, object: u32) {
         self.gone.borrow_mut().push(object);
         self.put(&Response::Gone { object });
+    }
+
+    fn peer(&self) -> Option<Arc<Peer>> {
+        self.peer.borrow().clone()
     }
 }

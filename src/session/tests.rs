@@ -48,6 +48,7 @@ impl House {
             shell,
             limits,
             incarnation: INCARNATION,
+            seeks_deadlocks: false,
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
         };
         Self {

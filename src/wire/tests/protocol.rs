@@ -148,6 +148,7 @@ fn shown_responses(body: &[u8]) -> Vec<Response<'_>> {
         incarnation: INCARNATION,
         session: SESSION.number(),
         frame_bytes: 64 << 20,
+        asks_who_calls: false,
     };
     let opened = Response::Opened {
         seq: 1,
