@@ -8,7 +8,7 @@ use lockkeeper_actors::{
 };
 use serde::Serialize;
 
-use super::{Session, objects::Object};
+use super::{Session, let_others_run, objects::Object};
 use crate::{
     deadlock,
     inspect::survey::{Inspector, Question},
@@ -47,13 +47,18 @@ impl Session {
                     Err(fault) => self.outgoing.put_fault(seq, fault),
                 }
             }
-            Errand::Inspect(seq, question) => match self.answer(question).await {
-                Ok(body) => self.outgoing.put(&Response::Reply {
-                    seq,
-                    body: BlobRef(&body),
-                }),
-                Err(fault) => self.outgoing.put_fault(seq, fault),
-            },
+            Errand::Inspect(seq, question) => {
+                // Objects are listed as those that somebody waits for once they have had their turn
+                // with what this session has sent them.
+                let_others_run().await;
+                match self.answer(question).await {
+                    Ok(body) => self.outgoing.put(&Response::Reply {
+                        seq,
+                        body: BlobRef(&body),
+                    }),
+                    Err(fault) => self.outgoing.put_fault(seq, fault),
+                }
+            }
         }
     }
 

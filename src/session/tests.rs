@@ -3,6 +3,7 @@
 //! A [`House`] is the inside of a manager: a supervisor and a shell, and sessions that it lets in.
 
 mod cut;
+mod inspection;
 mod offences;
 mod refusals;
 mod replay;
