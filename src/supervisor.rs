@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use actix::{Actor, Context, Handler, Message, MessageResult};
+use actix::{Actor, Addr, Context, Handler, Message, MessageResult};
 use lockkeeper_actors::{Fault, Input, Inputs, Mailbox, Shell};
 
 use crate::{Limits, kinds::Kinds};
@@ -24,6 +24,9 @@ pub(crate) struct Supervisor {
     incarnation: u64,
     spawned: u64,
 }
+
+/// Where the supervisor of a manager is asked.
+pub(crate) type Desk = Addr<Supervisor>;
 
 /// A hosted object, as data.
 struct Child {

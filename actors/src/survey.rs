@@ -82,9 +82,10 @@ impl Survey {
 impl Part {
     /// Something that nobody holds, with those who wait for it.
     #[must_use]
-    pub fn awaited(waiters: Vec<Waiting>) -> Self {
+    pub fn awaited(key: Option<&str>, waiters: impl IntoIterator<Item = Waiting>) -> Self {
         Self {
-            waiters,
+            key: key.map(str::to_owned),
+            waiters: waiters.into_iter().collect(),
             ..Self::default()
         }
     }

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, rc::Rc};
 
-use actix::Addr;
 use lockkeeper_actors::{Deadlock, Fault, Input, Inputs, Shell};
 use tokio::{task, time};
 
@@ -10,7 +9,7 @@ use super::{
     Deadlocks,
     find::{Found, Key, find},
 };
-use crate::{inspect::survey::Inspector, supervisor::Supervisor};
+use crate::{inspect::survey::Inspector, supervisor::Desk};
 
 /// A look may take this part of the time between two of them.
 const PART: u32 = 20;
@@ -19,7 +18,7 @@ const PART: u32 = 20;
 ///
 /// A release or a withdrawal may be on its way to the manager; so a deadlock is one when the same
 /// calls wait and hold at two looks.
-pub(crate) async fn watch(policy: Deadlocks, shell: Rc<Shell>, supervisor: Addr<Supervisor>) {
+pub(crate) async fn watch(policy: Deadlocks, shell: Rc<Shell>, supervisor: Desk) {
     // Those of the last look, and whether they were told.
     let mut known: BTreeMap<Key, bool> = BTreeMap::new();
     let mut pause = policy.plan.every;

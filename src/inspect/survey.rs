@@ -4,7 +4,6 @@
 //! was sent before and before what is sent after. Objects tell each other nothing. So their answers
 //! are of one moment, that of the asking, although each comes in a turn of its own.
 
-use actix::Addr;
 use lockkeeper_actors::{
     CallId, Fault, Input, Inputs, Inquiry, Mailbox, Peer, Report, Shell, codec,
 };
@@ -14,7 +13,7 @@ use tokio::sync::mpsc;
 use super::{CallInfo, ObjectInfo, PartInfo};
 use crate::{
     limits::cut,
-    supervisor::{Find, Found, Supervisor},
+    supervisor::{Desk, Find, Found},
 };
 
 /// What somebody wants to know.
@@ -64,7 +63,7 @@ pub(crate) async fn ask(objects: Vec<(u64, Mailbox)>) -> Vec<(u64, Report)> {
 
 /// What it takes to answer a question.
 pub(crate) struct Inspector<'a> {
-    pub(crate) supervisor: &'a Addr<Supervisor>,
+    pub(crate) supervisor: &'a Desk,
     pub(crate) shell: &'a Shell,
     /// The most bytes that an answer may have.
     pub(crate) most_bytes: usize,

@@ -392,15 +392,11 @@ impl Primitive for TaskQueue {
         let jobs = jobs.map(|(job, mode)| Waiting::new(&job.call, 1, mode));
         let workers = self.idle.iter();
         let workers = workers.map(|(_, idle)| Waiting::new(&idle.call, 1, "task"));
-        let part = |key: &str, waiters| Part {
-            key: Some(key.to_owned()),
-            ..Part::awaited(waiters)
-        };
         Survey {
             state: format!("{} chunks given out", self.taken.len()),
             parts: vec![
-                part("tasks", jobs.collect()),
-                part("workers", workers.collect()),
+                Part::awaited(Some("tasks"), jobs),
+                Part::awaited(Some("workers"), workers),
             ],
         }
     }

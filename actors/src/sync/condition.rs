@@ -344,14 +344,9 @@ impl Sleepers {
     }
 
     fn survey(&self) -> impl Iterator<Item = Part> {
-        self.sets.iter().map(|(set, asleep)| Part {
-            key: Some(set.to_string()),
-            ..Part::awaited(
-                asleep
-                    .iter()
-                    .map(|(_, call)| Waiting::new(call, 1, "notification"))
-                    .collect(),
-            )
+        self.sets.iter().map(|(set, asleep)| {
+            let waiting = |(_, call)| Waiting::new(call, 1, "notification");
+            Part::awaited(Some(set), asleep.iter().map(waiting))
         })
     }
 

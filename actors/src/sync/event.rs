@@ -96,13 +96,10 @@ impl Primitive for Event {
     fn survey(&self) -> Survey {
         let flag = if self.is_set { "set" } else { "not set" };
         let waiters = self.waiters.iter();
+        let waiters = waiters.map(|(_, call)| Waiting::new(call, 1, "set"));
         Survey {
             state: format!("{flag}, generation {}", self.generation),
-            parts: vec![Part::awaited(
-                waiters
-                    .map(|(_, call)| Waiting::new(call, 1, "set"))
-                    .collect(),
-            )],
+            parts: vec![Part::awaited(None, waiters)],
         }
     }
 }
