@@ -221,6 +221,7 @@ fn clock(clocking: &mut Option<Box<Clocking>>, time: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Holding, Part, SessionId};
 
     #[test]
     fn times_are_exact_at_both_ends_and_within_seven_percent_between() {
@@ -247,6 +248,38 @@ mod tests {
             let off = told.as_secs_f64() * 1e3 / milli;
             assert!((1.0..1.07).contains(&off), "{told:?} for {milli} ms");
         }
+    }
+
+    #[test]
+    fn callers_are_kept_while_their_calls_hold_or_wait_and_no_longer() {
+        let id = |seq| CallId::new(SessionId::new(1), seq);
+        let holding = Holding {
+            call: id(1),
+            units: 1,
+            mode: "",
+            since: Duration::ZERO,
+            fence: None,
+        };
+        let part = Part {
+            holders: vec![holding],
+            ..Part::default()
+        };
+        let survey = Survey {
+            parts: vec![part],
+            ..Survey::default()
+        };
+        let mut ledger = Ledger::default();
+        let mut most = 0;
+        for seq in 1..10_000 {
+            if ledger.is_full_of_callers() {
+                ledger.callers(&survey);
+            }
+            ledger.made_by(id(seq), seq % 7);
+            most = most.max(ledger.callers.by_call.len());
+        }
+        assert!((10..100).contains(&most), "{most} callers for one call");
+        let left = ledger.callers(&survey);
+        assert_eq!(left, &HashMap::from([(id(1), 1)]));
     }
 
     #[test]
