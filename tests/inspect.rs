@@ -288,6 +288,10 @@ fn snapshot_while_a_fan_out_runs_is_of_one_moment() {
         let builder = Manager::builder().deadlocks(Deadlocks::new());
         let manager = builder.start().await.unwrap();
         let outer = manager.named("outer").lock().await.unwrap();
+        // So that to look at both takes its time.
+        for _ in 0..200 {
+            manager.lock().await.unwrap();
+        }
         let inner = manager.named("inner").lock().await.unwrap();
         let done = manager.event().await.unwrap();
         let workers: Vec<_> = (0..8)
