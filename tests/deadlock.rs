@@ -9,6 +9,8 @@ mod shared;
 mod support;
 #[path = "support/until.rs"]
 mod until;
+#[path = "support/waiting.rs"]
+mod waiting;
 
 use std::{collections::BTreeSet, future::Future, process, sync::mpsc, thread, time::Duration};
 
@@ -20,6 +22,7 @@ use parts::{Part, play, say};
 use serde::{Deserialize, Serialize};
 use shared::{Read, Shared, Write};
 use until::until;
+use waiting::until_waiting;
 
 fn run<F: Future>(test: F) -> F::Output {
     lockkeeper::program().in_test("children");
@@ -228,14 +231,6 @@ async fn two_looks(manager: &Manager) {
         panic!("who waits for itself waits for ever: {told:?}");
     };
     assert_eq!((deadlock.size, deadlock.members.len()), (1, 1));
-}
-
-/// Waits until so many wait for a lock.
-async fn until_waiting(lock: &Lock, waiting: u64) {
-    until("they wait", || async {
-        lock.status().await.unwrap().waiting == waiting
-    })
-    .await;
 }
 
 #[test]

@@ -5,6 +5,8 @@ mod parts;
 mod support;
 #[path = "support/until.rs"]
 mod until;
+#[path = "support/waiting.rs"]
+mod waiting;
 
 use std::{future::Future, process, time::Duration};
 
@@ -15,6 +17,7 @@ use parts::{Part, play, say};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use until::until;
+use waiting::until_waiting;
 
 fn run<F: Future>(test: F) -> F::Output {
     lockkeeper::program().in_test("children");
@@ -54,13 +57,6 @@ fn named<'a>(snapshot: &'a Snapshot, name: &str) -> &'a ObjectInfo {
 fn wait_for(lock: &Lock) -> JoinHandle<Result<(), CallError>> {
     let lock = lock.clone();
     tokio::spawn(async move { lock.acquire().await.map(drop) })
-}
-
-async fn until_waiting(lock: &Lock, waiting: u64) {
-    until("they wait", || async {
-        lock.status().await.unwrap().waiting == waiting
-    })
-    .await;
 }
 
 #[test]
@@ -289,7 +285,7 @@ fn snapshot_while_a_fan_out_runs_is_of_one_moment() {
         let manager = builder.start().await.unwrap();
         let outer = manager.named("outer").lock().await.unwrap();
         // So that to look at both takes its time.
-        for _ in 0..200 {
+        for _ in 0..1_000 {
             manager.lock().await.unwrap();
         }
         let inner = manager.named("inner").lock().await.unwrap();
