@@ -11,7 +11,7 @@ mod waiting;
 use std::{future::Future, process, time::Duration};
 
 use lockkeeper::{
-    CallError, Deadlocks, Fault, Limits, Lock, Manager, ObjectInfo, Semaphore, Snapshot,
+    CallError, Deadlocks, Event, Fault, Limits, Lock, Manager, ObjectInfo, Semaphore, Snapshot,
 };
 use parts::{Part, play, say};
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,7 @@ fn run<F: Future>(test: F) -> F::Output {
 fn children() {
     lockkeeper::program().in_test("children");
     play("holder", hold);
+    play("nester", nest);
 }
 
 /// What a process does that takes a lock and waits for a permit, for good.
@@ -43,6 +44,34 @@ async fn hold(scene: Scene) {
     let guard = scene.lock.acquire().await.unwrap();
     say(&guard.fence().to_string());
     let _permits = scene.permits.acquire_many(2).await;
+}
+
+/// What a process does that takes a lock within another, by several tasks, until it is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Nest {
+    outer: Lock,
+    inner: Lock,
+    done: Event,
+}
+
+async fn nest(scene: Nest) {
+    let tasks = (0..4).map(|_| {
+        let Nest { outer, inner, done } = scene.clone();
+        tokio::spawn(async move {
+            let mut turns = 0;
+            while !done.is_set().await.unwrap() {
+                let outside = outer.acquire().await.unwrap();
+                let inside = inner.acquire().await.unwrap();
+                drop((inside, outside));
+                turns += 1;
+            }
+            assert!(turns > 0);
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    say("done");
 }
 
 /// The object of that name.
@@ -285,35 +314,26 @@ fn snapshot_while_a_fan_out_runs_is_of_one_moment() {
         let manager = builder.start().await.unwrap();
         let outer = manager.named("outer").lock().await.unwrap();
         // So that to look at both takes its time.
-        for _ in 0..1_000 {
+        for _ in 0..100 {
             manager.lock().await.unwrap();
         }
         let inner = manager.named("inner").lock().await.unwrap();
         let done = manager.event().await.unwrap();
-        let workers: Vec<_> = (0..8)
-            .map(|_| {
-                let (outer, inner, done) = (outer.clone(), inner.clone(), done.clone());
-                tokio::spawn(async move {
-                    let mut turns = 0;
-                    while !done.is_set().await.unwrap() {
-                        let outside = outer.acquire().await.unwrap();
-                        let inside = inner.acquire().await.unwrap();
-                        drop((inside, outside));
-                        turns += 1;
-                    }
-                    turns
-                })
-            })
-            .collect();
+        // Each has a session of its own: that of whoever asks does nothing else meanwhile.
+        let scene = Nest {
+            outer: outer.clone(),
+            inner: inner.clone(),
+            done: done.clone(),
+        };
+        let mut parts = [(); 2].map(|()| Part::start("nester", &scene));
         let (mut both, mut one) = (0, 0);
         while both < 50 || one < 50 {
             let snapshot = manager.inspect().await.unwrap();
             assert_eq!(snapshot.moments, 1);
             let caller = |name: &str| {
                 let holders = &named(&snapshot, name).parts[0].holders;
-                holders
-                    .first()
-                    .map(|holder| holder.caller.expect("it is asked"))
+                let holder = holders.first()?;
+                Some((holder.process.pid, holder.caller.expect("it is asked")))
             };
             match (caller("outer"), caller("inner")) {
                 // Nobody holds the inner lock who does not hold the outer one.
@@ -330,8 +350,8 @@ fn snapshot_while_a_fan_out_runs_is_of_one_moment() {
             }
         }
         done.set().await.unwrap();
-        for worker in workers {
-            assert!(worker.await.unwrap() > 0);
+        for part in &mut parts {
+            assert_eq!(part.hear(), "done");
         }
     });
 }
