@@ -108,7 +108,7 @@ impl Primitive for Rack {
 
 impl Serve<Take> for Rack {
     fn serve(&mut self, _: Take, call: Call<u32>) {
-        self.waiting.push(call.id(), call);
+        self.waiting.push(call);
         self.hand_out();
     }
 }

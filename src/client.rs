@@ -8,6 +8,7 @@
 //! Invariant: a call is entered in the in-flight table and guarded against being dropped before its
 //! frame is written. When the connection ends, every call gets `Disconnected`; none ever hangs.
 
+mod ask;
 mod connect;
 mod grants;
 mod pending;
@@ -25,7 +26,7 @@ use std::{
 use lockkeeper_actors::{CallId, Fault, SessionId, codec::BlobRef};
 use tokio::{runtime, sync::Notify};
 
-pub use self::spin::spin_for;
+pub use self::{connect::label, spin::spin_for};
 pub(crate) use self::{
     connect::{background, keep_connections},
     state::Object,
@@ -46,6 +47,8 @@ pub(crate) struct Connection {
     address: Address,
     session: SessionId,
     frame_bytes: usize,
+    /// Whether the manager wants to know which task or thread calls.
+    pub(crate) asks_who_calls: bool,
     socket: Arc<Socket>,
     state: Mutex<State>,
     inbox: Mutex<Receiver>,
@@ -189,14 +192,26 @@ impl Connection {
         operation: u32,
         deadline: Deadline,
         arguments: &[u8],
+        caller: Option<u64>,
         read: impl FnOnce(&[u8]) -> Result<T, CallError>,
     ) -> Result<(CallId, T), CallError> {
-        let mut pending = self.request(Some(object), |seq| Request::Call {
-            seq,
-            object,
-            operation,
-            micros: deadline.micros(),
-            arguments: BlobRef(arguments),
+        let (micros, arguments) = (deadline.micros(), BlobRef(arguments));
+        let mut pending = self.request(Some(object), |seq| match caller {
+            None => Request::Call {
+                seq,
+                object,
+                operation,
+                micros,
+                arguments,
+            },
+            Some(caller) => Request::CallBy {
+                seq,
+                object,
+                operation,
+                micros,
+                arguments,
+                caller,
+            },
         })?;
         let answer = match deadline {
             // The manager keeps the time; this is for one that keeps nothing any more.

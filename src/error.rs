@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use lockkeeper_actors::{Fault, Refusal};
+use lockkeeper_actors::{Deadlock, Fault, Refusal};
 use serde::{Deserialize, Serialize};
 
 use crate::Address;
@@ -19,6 +19,9 @@ pub enum CallError {
     Refused(Refusal),
     /// The object was removed, or its code panicked.
     Gone,
+    /// The call would have waited for ever: those are told who wait for each other. Only managers
+    /// that are to fail such calls do.
+    Deadlock(Box<Deadlock>),
     /// The manager would not let the object answer.
     Fault(Fault),
     /// No manager is reached at the address.
@@ -46,6 +49,7 @@ impl fmt::Display for CallError {
             Self::TimedOut => Fault::TimedOut.fmt(f),
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Gone => Fault::Gone.fmt(f),
+            Self::Deadlock(deadlock) => deadlock.fmt(f),
             Self::Fault(fault) => fault.fmt(f),
             Self::NoManager { address, why } => {
                 write!(
@@ -68,6 +72,7 @@ impl std::error::Error for CallError {
             Self::Fault(fault) => Some(fault),
             Self::TimedOut
             | Self::Gone
+            | Self::Deadlock(_)
             | Self::NoManager { .. }
             | Self::Disconnected { .. }
             | Self::Protocol(_) => None,
@@ -81,6 +86,7 @@ impl From<Fault> for CallError {
             Fault::TimedOut => Self::TimedOut,
             Fault::Gone => Self::Gone,
             Fault::Refused(refusal) => Self::Refused(refusal),
+            Fault::Deadlock(deadlock) => Self::Deadlock(deadlock),
             other => Self::Fault(other),
         }
     }

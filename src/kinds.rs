@@ -19,8 +19,9 @@ use lockkeeper_actors::{
     },
 };
 
-/// Makes an object of one kind from an encoded spec, under a name, on the arbiter of the shell.
-type Spawn = dyn Fn(&[u8], &Arc<str>, &Rc<Shell>) -> Result<Mailbox, Fault> + Send + Sync;
+/// Makes an object of one kind from an encoded spec, on the arbiter of the shell, to be known by a
+/// name and a number.
+type Spawn = dyn Fn(&[u8], &Arc<str>, u64, &Rc<Shell>) -> Result<Mailbox, Fault> + Send + Sync;
 
 /// The kinds that a manager hosts.
 #[derive(Clone)]
@@ -78,7 +79,7 @@ impl Kinds {
             P::KIND,
             type_name::<P>()
         );
-        let spawn = move |spec: &[u8], name: &Arc<str>, shell: &Rc<Shell>| {
+        let spawn = move |spec: &[u8], name: &Arc<str>, number: u64, shell: &Rc<Shell>| {
             // Decoding runs code of the kind as well.
             let make = || {
                 let spec = codec::decode::<P::Spec>(spec)
@@ -86,7 +87,7 @@ impl Kinds {
                 make(spec).map_err(Fault::Refused)
             };
             let host = Host::build(make, Arc::clone(&operations), Rc::clone(shell))?;
-            Ok(host.named(Arc::clone(name)).launch())
+            Ok(host.known_as(Arc::clone(name), number).launch())
         };
         let kind = Kind {
             name: P::KIND,

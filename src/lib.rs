@@ -18,6 +18,7 @@
 //! | [`Primitive`], [`Operation`], [`Serve`], [`Proxy`] | kinds of your own |
 //! | [`Pool`], [`Task`], [`PlainTask`] | processes that run tasks |
 //! | [`Fence`], [`FenceFile`] | how a resource refuses a holder that comes too late |
+//! | [`Snapshot`], [`Deadlocks`] | who holds what, who waits, and who waits for ever |
 //! | [`CallError`], [`StartError`], [`TaskError`] | what can go wrong |
 //!
 //! What happens is told through the crates `tracing` and `metrics`; docs/OBSERVING.md in the repository
@@ -66,8 +67,10 @@
 
 mod address;
 mod client;
+mod deadlock;
 mod error;
 mod fence_file;
+mod inspect;
 mod kinds;
 mod limits;
 mod manager;
@@ -84,13 +87,16 @@ mod task;
 mod wire;
 
 pub use address::Address;
-pub use client::spin_for;
+pub use client::{label, spin_for};
+pub use deadlock::Deadlocks;
 pub use error::{CallError, StartError};
 pub use fence_file::{FenceError, FenceFile};
+pub use inspect::{CallInfo, ObjectInfo, PartInfo, Snapshot};
 pub use limits::Limits;
 pub use lockkeeper_actors::{
-    self as actors, Abandoned, Bench, Breach, Call, CallId, Fault, Fence, HangUp, Operation,
-    Operations, Peer, Primitive, Refusal, Serve, SessionId, WaitQueue,
+    self as actors, Abandoned, Bench, Breach, Call, CallId, Claim, Deadlock, Fault, Fence, HangUp,
+    Member, Operation, Operations, Parked, Peer, Primitive, Refusal, Serve, SessionId, Stats,
+    Survey, Tenure, Times, Wait, WaitQueue,
     data::{QueueStatus, TaskFault, TaskQueueStatus, ValueStatus, Versioned},
     sync::{
         BarrierSpec, BarrierStatus, EventStatus, Key, KeyStatus, KeyedStatus, LatchStatus,

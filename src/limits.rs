@@ -56,3 +56,25 @@ impl Default for Limits {
         }
     }
 }
+
+/// How many bytes are kept of each text that somebody says of itself.
+const KEPT_BYTES: usize = 255;
+
+/// Cuts a text that is copied into many answers, as what a client calls itself is.
+pub(crate) fn cut(text: &str) -> &str {
+    let ends = text.char_indices().map(|(start, c)| start + c.len_utf8());
+    let end = ends.take_while(|end| *end <= KEPT_BYTES).last();
+    text.get(..end.unwrap_or_default()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        assert_eq!((cut(""), cut("demo")), ("", "demo"));
+        assert_eq!(cut(&"x".repeat(256)), "x".repeat(255));
+        assert_eq!(cut(&"\u{e9}".repeat(200)), "\u{e9}".repeat(127));
+    }
+}

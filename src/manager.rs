@@ -1,5 +1,6 @@
 //! The manager as programs see it: started here, spawned as a process, or connected to.
 
+mod inspection;
 mod objects;
 
 use std::{
@@ -14,9 +15,10 @@ use tokio::sync::oneshot;
 
 pub use self::objects::Named;
 use crate::{
-    Address, CallError, Limits, StartError,
+    Address, CallError, Deadlocks, Limits, StartError,
     address::Claim,
     client::{Connection, background},
+    deadlock::Plan,
     kinds::Registrations,
     process::{Child, END_PATIENCE, Role},
     program,
@@ -133,6 +135,7 @@ pub struct ManagerBuilder {
     address: Option<Address>,
     limits: Limits,
     kinds: Registrations,
+    deadlocks: Option<Deadlocks>,
 }
 
 /// What a spawned manager is told.
@@ -140,6 +143,7 @@ pub struct ManagerBuilder {
 struct Config {
     address: Address,
     limits: Limits,
+    deadlocks: Option<Plan>,
 }
 
 /// The role of a spawned manager.
@@ -161,6 +165,14 @@ impl ManagerBuilder {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits.in_range();
+        self
+    }
+
+    /// Has the manager look for callers that wait for one another, and sets what it does about them.
+    /// Its clients say with each call which task or thread calls, which costs some bytes a call.
+    #[must_use]
+    pub fn deadlocks(mut self, deadlocks: Deadlocks) -> Self {
+        self.deadlocks = Some(deadlocks);
         self
     }
 
@@ -202,6 +214,7 @@ impl ManagerBuilder {
             door,
             kinds,
             limits: self.limits,
+            deadlocks: self.deadlocks,
         };
         let owned = Owned::new(Owner::thread(server)?);
         Manager::own(&address, owned).await
@@ -213,7 +226,7 @@ impl ManagerBuilder {
     /// # Errors
     ///
     /// As [`Self::start`] and [`Manager::spawn`], and [`StartError::Unusable`] when kinds were
-    /// registered here.
+    /// registered here or a function was to hear of deadlocks.
     ///
     /// # Cancel safety
     ///
@@ -226,10 +239,20 @@ impl ManagerBuilder {
                     .to_owned(),
             ));
         }
+        let deadlocks = self.deadlocks.as_ref().map(|deadlocks| {
+            deadlocks.portable().ok_or_else(|| {
+                StartError::Unusable(
+                    "a function that deadlocks are reported to cannot go to another process: \
+                     have them printed, or ask with manager.deadlocks()"
+                        .to_owned(),
+                )
+            })
+        });
         let address = self.address.unwrap_or_else(Address::unused);
         let config = Config {
             address: address.clone(),
             limits: self.limits,
+            deadlocks: deadlocks.transpose()?,
         };
         let mut child = Child::start(ROLE, &config)?;
         child.ready().await?;
@@ -310,6 +333,7 @@ pub(crate) fn work(mut role: Role) {
                 door,
                 kinds: program::kinds(),
                 limits: config.limits,
+                deadlocks: config.deadlocks.map(Deadlocks::from),
             })
         })
         .and_then(|server| {

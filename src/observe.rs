@@ -9,7 +9,7 @@ mod numbers;
 
 use std::{fmt::Display, rc::Rc, sync::Arc};
 
-use lockkeeper_actors::{Peer, SessionId, Shell, data::TaskFault};
+use lockkeeper_actors::{Deadlock, Peer, SessionId, Shell, data::TaskFault};
 
 pub(crate) use self::{
     call::{Calling, cast, numbered},
@@ -52,6 +52,11 @@ pub(crate) fn door_failed(why: &impl Display) {
 /// A manager has no file descriptor left for the next client, or the system fails otherwise.
 pub(crate) fn accept_failed(why: &impl Display) {
     tracing::warn!(target: target::MANAGER, %why, "client kept waiting");
+}
+
+/// Callers wait for one another, and would for ever.
+pub(crate) fn deadlock_found(deadlock: &Deadlock) {
+    tracing::warn!(target: target::MANAGER, callers = deadlock.size, %deadlock, "deadlock found");
 }
 
 /// A client was sent away before it had a session.

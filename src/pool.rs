@@ -127,6 +127,7 @@ impl PoolBuilder {
             door,
             kinds: program::kinds(),
             limits,
+            deadlocks: None,
         };
         let (crew, stop) = launch(server).await?;
         let connection = Connection::to(&address).await?;

@@ -45,8 +45,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use self::hold::Grant;
 pub(crate) use self::hold::{Hold, Leash};
 use crate::{
-    Address, CallError,
+    Address, CallError, ObjectInfo, Owner,
     client::{Connection, Deadline, Object, background},
+    inspect::survey::{Page, Question},
     observe::{self, Calling},
 };
 
@@ -156,6 +157,14 @@ impl<P: Primitive> fmt::Debug for Token<P> {
 pub struct Proxy<P> {
     token: Token<P>,
     bound: Arc<OnceLock<Arc<Bound>>>,
+}
+
+/// A call that was answered, and who made it, where the manager asks for that: it has its number for
+/// as long as it holds what it was granted.
+#[derive(Clone, Debug)]
+pub(crate) struct Receipt {
+    pub(crate) call: CallId,
+    _caller: Option<Owner>,
 }
 
 /// An object as one connection knows it.
@@ -270,6 +279,28 @@ impl<P: Primitive> Proxy<P> {
         Ok((reply, Grant::new(Hold::new(bound, grant))))
     }
 
+    /// Tells who holds the object and who waits for it, in order, and what was measured: see
+    /// [`Manager::inspect`](crate::Manager::inspect).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::call`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
+        let bound = self.bound().await?;
+        let name = bound.object.name.clone();
+        let asked: Result<Page, _> = bound.connection.ask(Question::Named(name)).await;
+        let page = asked.map_err(|error| match error {
+            // It was there when it was opened.
+            CallError::Fault(Fault::UnknownObject(_)) => CallError::Gone,
+            error => error,
+        })?;
+        page.objects.into_iter().next().ok_or(CallError::Gone)
+    }
+
     /// Calls the object from a plain thread.
     ///
     /// # Errors
@@ -379,7 +410,7 @@ impl Bound {
         &self,
         operation: &O,
         deadline: D,
-    ) -> impl Future<Output = Result<(CallId, O::Reply), CallError>> + Send + use<'_, O, D> {
+    ) -> impl Future<Output = Result<(Receipt, O::Reply), CallError>> + Send + use<'_, O, D> {
         let number = self.object.operation(O::NAME);
         let (arguments, deadline) = (encode(operation), deadline.into());
         async move {
@@ -387,15 +418,23 @@ impl Bound {
             let read = |body: &[u8]| {
                 codec::decode(body).map_err(|error| CallError::Protocol(error.to_string()))
             };
+            let asks_who_calls = self.connection.asks_who_calls;
+            let caller = asks_who_calls.then(Owner::current);
+            let who = caller.as_ref().map(Owner::number);
             let calling = Calling::begin(self.kind, &self.object.name, O::NAME);
-            let mut call =
-                pin!(
-                    self.connection
-                        .call(self.object.number, number, deadline, &arguments, read)
-                );
+            let mut call = pin!(self.connection.call(
+                self.object.number,
+                number,
+                deadline,
+                &arguments,
+                who,
+                read
+            ));
             let answer = future::poll_fn(|task| calling.within(|| call.as_mut().poll(task))).await;
             calling.end(&answer);
-            answer
+            let (call, reply) = answer?;
+            let _caller = caller;
+            Ok((Receipt { call, _caller }, reply))
         }
     }
 

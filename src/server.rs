@@ -16,8 +16,9 @@ use lockkeeper_actors::{SessionId, Shell};
 use tokio::{task::JoinSet, time};
 
 use crate::{
-    Limits,
+    Deadlocks, Limits,
     address::{self, Claim},
+    deadlock,
     kinds::Kinds,
     observe::{self, Numbers, Reign},
     session::{self, CHUNK_BYTES, Context},
@@ -32,6 +33,7 @@ pub(crate) struct Server {
     pub(crate) door: Door,
     pub(crate) kinds: Kinds,
     pub(crate) limits: Limits,
+    pub(crate) deadlocks: Option<Deadlocks>,
 }
 
 /// How long a manager that has no file descriptors left waits before it lets the next client in.
@@ -53,6 +55,7 @@ impl Server {
             door,
             kinds,
             limits,
+            deadlocks,
         } = self;
         // A door that cannot be registered lets nobody in, and its clients are told.
         let door = match door.open() {
@@ -65,11 +68,17 @@ impl Server {
         let deadlines = actix_rt::spawn(shell.deadlines().clone().run());
         let numbers = Numbers::of(&shell);
         let supervisor = Supervisor::new(kinds, limits, Rc::clone(&shell), incarnation).start();
+        let seeks_deadlocks = deadlocks.is_some();
+        let watch = deadlocks.map(|policy| {
+            let watch = deadlock::watch(policy, Rc::clone(&shell), supervisor.clone());
+            actix_rt::spawn(watch)
+        });
         let context = Rc::new(Context {
             supervisor,
             shell,
             limits,
             incarnation,
+            seeks_deadlocks,
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
         });
         let mut sessions = JoinSet::new();
@@ -82,6 +91,9 @@ impl Server {
         drop((claim, door));
         sessions.shutdown().await;
         deadlines.abort();
+        if let Some(watch) = watch {
+            watch.abort();
+        }
         drop((numbers, reign));
     }
 }

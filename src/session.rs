@@ -40,6 +40,8 @@ pub(crate) struct Context {
     pub(crate) shell: Rc<Shell>,
     pub(crate) limits: Limits,
     pub(crate) incarnation: u64,
+    /// Whether the manager looks for deadlocks, and so has to know who calls.
+    pub(crate) seeks_deadlocks: bool,
     /// Where all sessions read into, one after the other.
     pub(crate) scratch: RefCell<Box<[u8]>>,
 }
@@ -69,6 +71,7 @@ pub(crate) async fn serve(link: Link, id: SessionId, context: Rc<Context>) {
                 incarnation: context.incarnation,
                 session: id.number(),
                 frame_bytes: context.limits.frame_bytes.try_into().unwrap_or(u64::MAX),
+                asks_who_calls: context.seeks_deadlocks,
             });
             let stay = observe::Stay::begin(id, &peer);
             let mut session = Session::new(id, peer, Rc::clone(&outgoing), context);
@@ -180,6 +183,7 @@ struct Session {
 
 impl Session {
     fn new(id: SessionId, peer: Arc<Peer>, outgoing: Rc<Outgoing>, context: Rc<Context>) -> Self {
+        outgoing.peer.replace(Some(Arc::clone(&peer)));
         let sink: Rc<dyn Sink> = outgoing.clone();
         context.shell.join(id, sink);
         Self {
@@ -294,13 +298,27 @@ impl Session {
             } => {
                 self.number(seq)?;
                 let arguments = frame.keep(arguments.0);
-                self.call(
-                    seq,
-                    object,
-                    operation,
-                    micros.map(Duration::from_micros),
-                    arguments,
-                );
+                let timeout = micros.map(Duration::from_micros);
+                let call = self.raw_call(seq, operation, timeout, arguments);
+                self.call(seq, object, Input::Call(call));
+            }
+            Request::CallBy {
+                seq,
+                object,
+                operation,
+                micros,
+                arguments,
+                caller,
+            } => {
+                self.number(seq)?;
+                let arguments = frame.keep(arguments.0);
+                let timeout = micros.map(Duration::from_micros);
+                let call = self.raw_call(seq, operation, timeout, arguments);
+                self.call(seq, object, Input::CallBy(Box::new(call), caller));
+            }
+            Request::Inspect { seq, question } => {
+                self.number(seq)?;
+                return Ok(Some(Errand::Inspect(seq, question)));
             }
             Request::Cast {
                 seq,
@@ -337,14 +355,22 @@ impl Session {
         Ok(())
     }
 
-    fn call(
-        &mut self,
+    fn raw_call(
+        &self,
         seq: u64,
-        object: u32,
         operation: u32,
         timeout: Option<Duration>,
         arguments: Payload,
-    ) {
+    ) -> RawCall {
+        RawCall {
+            id: CallId::new(self.id, seq),
+            operation,
+            timeout,
+            arguments,
+        }
+    }
+
+    fn call(&mut self, seq: u64, object: u32, call: Input) {
         let most = self.context.limits.calls_in_flight;
         let in_flight = self.outgoing.in_flight.get();
         if in_flight >= most {
@@ -352,14 +378,7 @@ impl Session {
                 .put_fault(seq, Fault::limit("calls in flight", most));
             return;
         }
-        let id = CallId::new(self.id, seq);
-        let call = RawCall {
-            id,
-            operation,
-            timeout,
-            arguments,
-        };
-        match self.push(object, Input::Call(call)) {
+        match self.push(object, call) {
             Ok(()) => self.outgoing.in_flight.set(in_flight + 1),
             Err(fault) => self.outgoing.put_fault(seq, fault),
         }

@@ -3,9 +3,14 @@
 //! Invariant: a child is never restarted: a fresh lock under an old name would be granted twice.
 //! The name of an object that failed stays taken until it is removed.
 
-use std::{collections::HashMap, fmt, rc::Rc, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    rc::Rc,
+    sync::Arc,
+};
 
-use actix::{Actor, Context, Handler, Message};
+use actix::{Actor, Addr, Context, Handler, Message, MessageResult};
 use lockkeeper_actors::{Fault, Input, Inputs, Mailbox, Shell};
 
 use crate::{
@@ -24,6 +29,9 @@ pub(crate) struct Supervisor {
     incarnation: u64,
     spawned: u64,
 }
+
+/// Where the supervisor of a manager is asked.
+pub(crate) type Desk = Addr<Supervisor>;
 
 /// A hosted object, as data.
 struct Child {
@@ -56,6 +64,30 @@ pub(crate) struct Opened {
 /// Ends the object of that name; the name is free afterwards.
 #[derive(Debug)]
 pub(crate) struct Remove(pub(crate) String);
+
+/// Asks for objects, in the order of their numbers. Those that are not there are left out.
+#[derive(Debug)]
+pub(crate) enum Find {
+    /// Those above a number, and how many at the most.
+    Above(u64, usize),
+    /// Those of these numbers.
+    Numbered(BTreeSet<u64>),
+    /// The one of that name.
+    Named(String),
+}
+
+/// An object, by name.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) id: u64,
+    pub(crate) name: Arc<str>,
+    pub(crate) kind: &'static str,
+    pub(crate) mailbox: Mailbox,
+}
+
+impl Message for Find {
+    type Result = Vec<Found>;
+}
 
 impl Message for Open {
     type Result = Result<Opened, Fault>;
@@ -118,7 +150,7 @@ impl Supervisor {
             Some(name) => name.into(),
             None => format!("{ANONYMOUS}{:x}.{id}", self.incarnation).into(),
         };
-        let mailbox = (kind.spawn)(&spec, &name, &self.shell)?;
+        let mailbox = (kind.spawn)(&spec, &name, id, &self.shell)?;
         if *self.last_spec != *spec {
             self.last_spec = spec.into();
         }
@@ -132,6 +164,42 @@ impl Supervisor {
         let opened = child.opened(&name);
         self.children.insert(name, child);
         Ok(opened)
+    }
+
+    /// Finds objects. To look for numbers looks at all, once: names are what objects are known by.
+    fn find(&self, find: &Find) -> Vec<Found> {
+        let found = |(name, child): (&Arc<str>, &Child)| Found {
+            id: child.id,
+            name: Arc::clone(name),
+            kind: child.kind.name,
+            mailbox: Arc::clone(&child.mailbox),
+        };
+        let by_number = |(_, child): &(&Arc<str>, &Child)| child.id;
+        let mut children: Vec<_> = match find {
+            Find::Named(name) => self
+                .children
+                .get_key_value(name.as_str())
+                .into_iter()
+                .collect(),
+            Find::Numbered(numbers) if numbers.is_empty() => Vec::new(),
+            Find::Numbered(numbers) => {
+                let all = self.children.iter();
+                all.filter(|(_, child)| numbers.contains(&child.id))
+                    .collect()
+            }
+            Find::Above(number, _) => {
+                let all = self.children.iter();
+                all.filter(|(_, child)| child.id > *number).collect()
+            }
+        };
+        if let Find::Above(_, most) = *find
+            && children.len() > most
+        {
+            children.select_nth_unstable_by_key(most, by_number);
+            children.truncate(most);
+        }
+        children.sort_unstable_by_key(by_number);
+        children.into_iter().map(found).collect()
     }
 
     fn check(&self, name: &str) -> Result<(), Fault> {
@@ -185,6 +253,14 @@ impl Handler<Open> for Supervisor {
 
     fn handle(&mut self, open: Open, _: &mut Context<Self>) -> Self::Result {
         self.open(open)
+    }
+}
+
+impl Handler<Find> for Supervisor {
+    type Result = MessageResult<Find>;
+
+    fn handle(&mut self, find: Find, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.find(&find))
     }
 }
 

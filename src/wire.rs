@@ -14,6 +14,8 @@ use lockkeeper_actors::{
 };
 use serde::{Serialize, Serializer};
 
+use crate::inspect::survey::Question;
+
 pub(crate) use self::{
     framing::{Inbox, Message, append, frames},
     socket::{Door, Link, OpenDoor, Socket},
@@ -65,6 +67,17 @@ pub(crate) enum Request<'a> {
     Withdraw { object: u32, seq: u64 },
     /// Ends the object of that name.
     Remove { seq: u64, name: &'a str },
+    /// Asks who holds objects and who waits for them.
+    Inspect { seq: u64, question: Question },
+    /// Calls an object, by that caller of the session: a task or a thread.
+    CallBy {
+        seq: u64,
+        object: u32,
+        operation: u32,
+        micros: Option<u64>,
+        arguments: BlobRef<'a>,
+        caller: u64,
+    },
 }
 
 /// What a manager says.
@@ -76,6 +89,8 @@ pub(crate) enum Response<'a> {
         incarnation: u64,
         session: u64,
         frame_bytes: u64,
+        /// Whether calls should say by whom they are.
+        asks_who_calls: bool,
     },
     /// The answer to `Open`: the object's number and name, and its operations in order.
     Opened {
@@ -126,6 +141,15 @@ impl Serialize for Request<'_> {
             } => (4, seq, object, operation, arguments).serialize(serializer),
             Self::Withdraw { object, seq } => (5, object, seq).serialize(serializer),
             Self::Remove { seq, name } => (6, seq, name).serialize(serializer),
+            Self::Inspect { seq, question } => (7, seq, question).serialize(serializer),
+            Self::CallBy {
+                seq,
+                object,
+                operation,
+                micros,
+                arguments,
+                caller,
+            } => (8, seq, object, operation, micros, arguments, caller).serialize(serializer),
         }
     }
 }
@@ -138,7 +162,16 @@ impl Serialize for Response<'_> {
                 incarnation,
                 session,
                 frame_bytes,
-            } => (65, version, incarnation, session, frame_bytes).serialize(serializer),
+                asks_who_calls,
+            } => (
+                65,
+                version,
+                incarnation,
+                session,
+                frame_bytes,
+                asks_who_calls,
+            )
+                .serialize(serializer),
             Self::Opened {
                 seq,
                 object,
@@ -213,6 +246,20 @@ impl<'a> Request<'a> {
                 seq: f.number()?,
                 name: f.text()?,
             },
+            7 => {
+                return Ok(Self::Inspect {
+                    seq: f.number()?,
+                    question: fields.last()?,
+                });
+            }
+            8 => Self::CallBy {
+                seq: f.number()?,
+                object: f.number()?,
+                operation: f.number()?,
+                micros: f.optional(Fields::number)?,
+                arguments: BlobRef(f.bytes()?),
+                caller: f.number()?,
+            },
             other => return Err(CodecError::new(format!("there is no request {other}"))),
         };
         fields.end()?;
@@ -235,6 +282,7 @@ impl<'a> Response<'a> {
                 incarnation: f.number()?,
                 session: f.number()?,
                 frame_bytes: f.number()?,
+                asks_who_calls: f.truth()?,
             },
             66 => {
                 return Ok(Self::Opened {

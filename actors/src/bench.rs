@@ -8,13 +8,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     rc::Rc,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, atomic::AtomicU64, mpsc},
     time::Duration,
 };
 
 use crate::{
-    CallId, Fault, Host, Input, Operation, Operations, Outcome, Peer, Primitive, RawCall, Refusal,
-    Serve, SessionId, Shell, Sink, codec,
+    CallId, Fault, Host, Input, Inquiry, Operation, Operations, Outcome, Peer, Primitive, RawCall,
+    Refusal, Serve, SessionId, Shell, Sink, Stats, codec,
 };
 
 /// A primitive under test, and all that it has said so far.
@@ -142,6 +142,26 @@ impl<P: Primitive> Bench<P> {
     /// Removes the object.
     pub fn remove(&mut self) {
         self.input(Input::Remove);
+    }
+
+    /// Ends a call with a fault if it waits still, as the manager does with one in a deadlock.
+    pub fn fail(&mut self, id: CallId, fault: Fault) {
+        self.input(Input::Fail(id, Box::new(fault)));
+    }
+
+    /// What was measured of the object, if anybody ever had to wait for it.
+    ///
+    /// # Panics
+    ///
+    /// Never: a host answers in the turn that asks.
+    pub fn stats(&mut self) -> Option<Stats> {
+        let (sender, receiver) = mpsc::channel();
+        self.input(Input::Survey(Inquiry::new(move |report| {
+            // The receiver is there until the turn is over.
+            let _ = sender.send(report);
+        })));
+        let report = receiver.try_recv();
+        report.expect("a host answers at once").stats
     }
 
     /// Lets time pass, and the deadlines that fall into it.

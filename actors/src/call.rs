@@ -22,7 +22,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Fault, codec, observe::Watch};
+use crate::{Fault, codec, observe::Watch, stats::Ledger};
 
 /// One client's stay with a manager. Never reused, not even by the manager's successors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -183,7 +183,7 @@ impl<R: Serialize> Call<R> {
     /// Answers the caller.
     pub fn reply(mut self, reply: R) {
         if let Some(outbox) = self.outbox.take() {
-            outbox.note_wait(self.since);
+            outbox.note_end_of_wait(self.id, self.since, None);
             outbox.put_reply(self.id, &reply);
         }
     }
@@ -205,6 +205,7 @@ impl<R> Call<R> {
     /// Answers the caller with a fault of the call.
     pub fn fail(mut self, fault: Fault) {
         if let Some(outbox) = self.outbox.take() {
+            outbox.note_end_of_wait(self.id, self.since, Some(&fault));
             outbox.put(self.id, Parcel::Fault(fault));
         }
     }
@@ -225,7 +226,7 @@ impl<R> Call<R> {
 impl<R> Drop for Call<R> {
     fn drop(&mut self) {
         if let Some(outbox) = self.outbox.take() {
-            outbox.put_dropped(self.id);
+            outbox.put_dropped(self.id, self.since);
         }
     }
 }
@@ -258,6 +259,8 @@ struct Turn {
     waits: Vec<u64>,
     /// How many fences were drawn.
     granted: u64,
+    /// What is measured of the object whose turn it is, if it is.
+    ledger: Option<Box<Ledger>>,
 }
 
 enum Parcel {
@@ -303,6 +306,7 @@ impl Outbox {
             undoing: None,
             waits: Vec::new(),
             granted: 0,
+            ledger: None,
         })))
     }
 
@@ -315,9 +319,47 @@ impl Outbox {
     /// Draws a token above all that were drawn before.
     #[must_use]
     pub fn next_fence(&self) -> Fence {
-        let mut turn = self.0.borrow_mut();
+        let turn = &mut *self.0.borrow_mut();
         turn.granted += 1;
+        if let Some(ledger) = &mut turn.ledger {
+            ledger.granted();
+        }
         Fence(turn.fences.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Takes the ledger of the object whose turn it is, and gives back the one that it had.
+    pub(crate) fn swap_ledger(&self, ledger: Option<Box<Ledger>>) -> Option<Box<Ledger>> {
+        mem::replace(&mut self.0.borrow_mut().ledger, ledger)
+    }
+
+    /// Takes note that a session ended that held something.
+    pub(crate) fn note_abandonment(&self) {
+        if let Some(ledger) = &mut self.0.borrow_mut().ledger {
+            ledger.abandoned();
+        }
+    }
+
+    /// Takes note that something is held no more. It may come from a drop at any time.
+    pub(crate) fn note_end_of_hold(&self, since: Duration) {
+        if let Ok(mut turn) = self.0.try_borrow_mut() {
+            let turn = &mut *turn;
+            if let Some(ledger) = &mut turn.ledger {
+                ledger.held(turn.now.saturating_sub(since));
+            }
+        }
+    }
+
+    /// Takes note that a call is answered which has come then.
+    fn note_end_of_wait(&self, id: CallId, since: u64, fault: Option<&Fault>) {
+        let turn = &mut *self.0.borrow_mut();
+        let now = nanoseconds(turn.now);
+        if fault.is_none() && now > since {
+            turn.waits.push(now - since);
+        }
+        if let Some(ledger) = &mut turn.ledger {
+            let ago = turn.now.saturating_sub(Duration::from_nanos(since));
+            ledger.answered(id, ago, fault);
+        }
     }
 
     /// Tells the holder of a grant that it is void from now on.
@@ -356,15 +398,6 @@ impl Outbox {
             since: nanoseconds(self.now()),
             outbox: Some(self.clone()),
             reply: PhantomData,
-        }
-    }
-
-    /// Takes note of a call that waited and has its reply now.
-    fn note_wait(&self, since: u64) {
-        let turn = &mut *self.0.borrow_mut();
-        let now = u64::try_from(turn.now.as_nanos()).unwrap_or(u64::MAX);
-        if now > since {
-            turn.waits.push(now - since);
         }
     }
 
@@ -422,12 +455,13 @@ impl Outbox {
         }
     }
 
-    fn put_dropped(&self, id: CallId) {
+    fn put_dropped(&self, id: CallId, since: u64) {
         let undoing = self.0.borrow().undoing.clone();
         let fault = match undoing {
             Some((undone, fault)) if undone == id => fault,
             Some(_) | None => Fault::Gone,
         };
+        self.note_end_of_wait(id, since, Some(&fault));
         self.put(id, Parcel::Fault(fault));
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Peer;
+use crate::{Deadlock, Peer};
 
 /// Why the manager gave a call no reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +50,8 @@ pub enum Fault {
     },
     /// The manager is about to end.
     ShuttingDown,
+    /// The call would have waited for ever: those who wait for each other are told.
+    Deadlock(Box<Deadlock>),
 }
 
 impl Fault {
@@ -96,6 +98,7 @@ impl fmt::Display for Fault {
                 "limit reached: at most {most} {what}, as the limits of the manager say"
             ),
             Self::ShuttingDown => f.write_str("the manager was shut down"),
+            Self::Deadlock(deadlock) => deadlock.fmt(f),
         }
     }
 }
@@ -214,9 +217,7 @@ impl fmt::Display for Breach {
             Self::Aborted => f.write_str("it was aborted"),
             Self::Reset => f.write_str("it was reset while others waited, and is whole again"),
             Self::ActionFailed => f.write_str("its action failed"),
-            Self::Died(Peer { pid, program, .. }) => {
-                write!(f, "process {pid} ({program}) died at it")
-            }
+            Self::Died(peer) => write!(f, "{peer} died at it"),
         }
     }
 }

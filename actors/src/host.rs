@@ -4,6 +4,8 @@
 //! `catch_unwind`. A primitive that panics is dropped, which answers all its callers, and its host
 //! lives on to answer `Gone` until nobody has its mailbox any more.
 
+mod measured;
+
 use std::{
     cell::{Ref, RefCell},
     collections::BTreeMap,
@@ -14,11 +16,12 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, WeakRecipient};
 
+pub use self::measured::{Inquiry, Report};
 use crate::{
     Abandoned, CallId, Fault, Fence, Operations, Peer, Primitive, Refusal, SessionId, Shell,
-    codec::Payload, deadlines::Seat, observe::Watch, panics::panic_message,
+    codec::Payload, deadlines::Seat, observe::Watch, panics::panic_message, stats::Ledger,
 };
 
 /// A call as it came over the wire.
@@ -41,6 +44,8 @@ pub enum Input {
     Open(SessionId, u32),
     /// A call is to be served.
     Call(RawCall),
+    /// The same, by that caller of its session: a task or a thread.
+    CallBy(Box<RawCall>, u64),
     /// A call is to be undone.
     Withdraw(CallId),
     /// A call's deadline has passed. Comes alone, so that all earlier answers are on their way
@@ -50,6 +55,10 @@ pub enum Input {
     HangUp(SessionId, Arc<Peer>),
     /// The object is to be no more.
     Remove,
+    /// Somebody asks who holds it and who waits.
+    Survey(Inquiry),
+    /// A call is to be ended with a fault, if it waits still.
+    Fail(CallId, Box<Fault>),
 }
 
 /// What one message to a host holds: all that one read of a socket brought for it, in order. The
@@ -90,6 +99,9 @@ impl Inputs {
 /// Where inputs for one hosted object go, whatever its kind. All who send share it: a sender of
 /// actix's takes more memory than a lock.
 pub type Mailbox = Arc<Recipient<Inputs>>;
+
+/// The same, of an object that may be no more.
+pub(crate) type WeakMailbox = WeakRecipient<Inputs>;
 
 /// What a primitive learns of a session that ended.
 #[derive(Clone, Debug)]
@@ -162,6 +174,11 @@ pub struct Host<P> {
     /// Where the deadlines of its calls are kept, once it had one.
     seat: Option<Seat>,
     watch: Watch,
+    /// What is measured, once somebody had to wait, and who calls, where that is told. It is lent
+    /// to the outbox for each turn.
+    ledger: Option<Box<Ledger>>,
+    /// The number that the manager knows it by.
+    object: u64,
 }
 
 /// Who has opened an object, and under which number. Most objects are opened by one session, for
@@ -208,13 +225,16 @@ impl<P: Primitive> Host<P> {
             watch: Watch::begin(P::KIND, &operations, shell.tallies()),
             operations,
             shell,
+            ledger: None,
+            object: 0,
         }
     }
 
-    /// The same with the name by which the object is known.
+    /// Sets the name and the number that the manager knows the object by.
     #[must_use]
-    pub fn named(mut self, name: Arc<str>) -> Self {
+    pub fn known_as(mut self, name: Arc<str>, object: u64) -> Self {
         self.watch.named(name);
+        self.object = object;
         self
     }
 
@@ -250,6 +270,27 @@ impl<P: Primitive> Host<P> {
 
     /// Handles one input at time `now`. Returns the call that it leaves waiting with a deadline.
     pub(crate) fn turn(&mut self, now: Duration, input: Input) -> Option<(CallId, Duration)> {
+        let Some(mut ledger) = self.ledger.take() else {
+            return self.act(now, input);
+        };
+        ledger.begin(match &input {
+            Input::Call(call) => Some(call.id),
+            Input::CallBy(call, _) => Some(call.id),
+            Input::Open(..)
+            | Input::Withdraw(_)
+            | Input::Expire(_)
+            | Input::HangUp(..)
+            | Input::Remove
+            | Input::Survey(_)
+            | Input::Fail(..) => None,
+        });
+        self.shell.outbox().swap_ledger(Some(ledger));
+        let left_waiting = self.act(now, input);
+        self.ledger = self.shell.outbox().swap_ledger(None);
+        left_waiting
+    }
+
+    fn act(&mut self, now: Duration, input: Input) -> Option<(CallId, Duration)> {
         match input {
             Input::Open(session, object) => {
                 if self.primitive.is_some() {
@@ -260,6 +301,10 @@ impl<P: Primitive> Host<P> {
                 None
             }
             Input::Call(call) => self.serve(now, &call),
+            Input::CallBy(call, caller) => {
+                self.note_caller(call.id, caller);
+                self.serve(now, &call)
+            }
             Input::Withdraw(id) => {
                 self.undo(now, id, Fault::Withdrawn, P::withdraw);
                 None
@@ -282,6 +327,19 @@ impl<P: Primitive> Host<P> {
                     self.watch.removed();
                 }
                 self.end();
+                None
+            }
+            Input::Survey(inquiry) => {
+                self.shell.outbox().begin(now, None);
+                inquiry.answer(self.report(now));
+                None
+            }
+            Input::Fail(id, fault) => {
+                self.shell.outbox().begin(now, None);
+                // What was granted meanwhile must not be taken back.
+                if self.survey().is_some_and(|survey| survey.has_waiter(id)) {
+                    self.undo(now, id, *fault, P::withdraw);
+                }
                 None
             }
         }
@@ -308,12 +366,19 @@ impl<P: Primitive> Host<P> {
             self.undo(now, call.id, Fault::Withdrawn, P::withdraw);
             return None;
         }
-        let timeout = call.timeout?;
-        if timeout.is_zero() {
-            self.undo(now, call.id, Fault::TimedOut, P::expire);
-            None
-        } else {
-            Some((call.id, timeout))
+        match call.timeout {
+            Some(timeout) if timeout.is_zero() => {
+                self.undo(now, call.id, Fault::TimedOut, P::expire);
+                // A sleeper waits for its lock even so.
+                if !outbox.has_answered(call.id) {
+                    self.note_wait();
+                }
+                None
+            }
+            timeout => {
+                self.note_wait();
+                Some((call.id, timeout?))
+            }
         }
     }
 
@@ -341,6 +406,11 @@ impl<P: Primitive> Host<P> {
             let _ = survives(|| drop(primitive));
             self.deliver();
             self.shell.announce_gone(self.openers.iter());
+            self.with_ledger(|ledger| {
+                if let Some(ledger) = ledger {
+                    ledger.is_crowded = false;
+                }
+            });
         }
     }
 
@@ -389,6 +459,7 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
         };
         all.drain(..).for_each(each);
         self.deliver();
+        self.keep_list(|| context.address().downgrade().recipient());
         self.shell.take_back(all);
     }
 }

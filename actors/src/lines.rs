@@ -4,7 +4,7 @@
 //! its line; whoever takes it out says which line it stood in, since a line is its user's to keep.
 
 use crate::{
-    CallId, SessionId,
+    CallId, Parked, SessionId,
     roster::{Listed, NONE, Roster},
 };
 
@@ -22,15 +22,14 @@ pub(crate) struct Line {
 /// A parked call and its neighbours.
 #[derive(Debug)]
 struct Node<T> {
-    id: CallId,
     before: u32,
     behind: u32,
     parked: T,
 }
 
-impl<T> Listed for Node<T> {
+impl<T: Parked> Listed for Node<T> {
     fn id(&self) -> CallId {
-        self.id
+        self.parked.id()
     }
 }
 
@@ -64,16 +63,18 @@ impl<T> Lines<T> {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
 
+impl<T: Parked> Lines<T> {
     /// Parks a call that is not parked yet behind all others of a line. One of four billion is
     /// dropped.
-    pub(crate) fn push(&mut self, line: &mut Line, id: CallId, parked: T) {
-        self.insert(line, id, parked, line.back, NONE);
+    pub(crate) fn push(&mut self, line: &mut Line, parked: T) {
+        self.insert(line, parked, line.back, NONE);
     }
 
     /// The same before all others.
-    pub(crate) fn push_front(&mut self, line: &mut Line, id: CallId, parked: T) {
-        self.insert(line, id, parked, NONE, line.front);
+    pub(crate) fn push_front(&mut self, line: &mut Line, parked: T) {
+        self.insert(line, parked, NONE, line.front);
     }
 
     /// The call that has stood in a line longest.
@@ -99,7 +100,7 @@ impl<T> Lines<T> {
 
     /// Takes the call that has stood in a line longest.
     pub(crate) fn pop_front(&mut self, line: &mut Line) -> Option<T> {
-        let id = self.0.at(line.front)?.id;
+        let id = self.at(line.front)?.id();
         self.remove(line, id)
     }
 
@@ -135,13 +136,12 @@ impl<T> Lines<T> {
         std::iter::from_fn(move || {
             let node = self.0.at(place)?;
             place = node.behind;
-            Some((node.id, &node.parked))
+            Some((node.parked.id(), &node.parked))
         })
     }
 
-    fn insert(&mut self, line: &mut Line, id: CallId, parked: T, before: u32, behind: u32) {
+    fn insert(&mut self, line: &mut Line, parked: T, before: u32, behind: u32) {
         let node = Node {
-            id,
             before,
             behind,
             parked,
@@ -157,5 +157,16 @@ impl<T> Lines<T> {
             Some(node) => node.before = place,
             None => line.back = place,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Call;
+
+    #[test]
+    fn a_waiter_takes_no_more_than_its_call_and_its_neighbours() {
+        assert_eq!(size_of::<Node<Call<()>>>(), size_of::<Call<()>>() + 8);
     }
 }

@@ -134,6 +134,7 @@ impl Watch {
                 tracing::debug!(target: CALL, kind, name, session, seq, "call withdrawn");
             }
             Fault::Gone
+            | Fault::Deadlock(_)
             | Fault::UnknownObject(_)
             | Fault::UnknownKind(_)
             | Fault::UnknownOperation(_)

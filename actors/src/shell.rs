@@ -14,7 +14,8 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Deadlines, Fence, Input, Inputs, Outbox, Outcome, SessionId, observe::Watch, tally::Tallies,
+    Crowds, Deadlines, Fence, Input, Inputs, Outbox, Outcome, SessionId, observe::Watch,
+    tally::Tallies,
 };
 
 /// Who is at the other end of a session, by its own account.
@@ -37,6 +38,21 @@ impl Peer {
             pid,
             program: program.to_owned(),
             label: label.to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            pid,
+            program,
+            label,
+        } = self;
+        if label.is_empty() {
+            write!(f, "process {pid} ({program})")
+        } else {
+            write!(f, "process {pid} ({program}, {label:?})")
         }
     }
 }
@@ -67,12 +83,8 @@ impl Abandoned {
 
 impl fmt::Display for Abandoned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Peer { pid, program, .. } = &self.holder;
-        let (held, fence) = (self.held, self.fence);
-        write!(
-            f,
-            "abandoned by process {pid} ({program}) after {held:.1?}, fence {fence}"
-        )
+        let (holder, held, fence) = (&self.holder, self.held, self.fence);
+        write!(f, "abandoned by {holder} after {held:.1?}, fence {fence}")
     }
 }
 
@@ -83,6 +95,11 @@ pub trait Sink {
 
     /// Tells that the object that the session opened as number `object` is no more.
     fn gone(&self, object: u32);
+
+    /// Who is at the other end.
+    fn peer(&self) -> Option<Arc<Peer>> {
+        None
+    }
 }
 
 /// What all hosts of one arbiter share.
@@ -90,6 +107,7 @@ pub struct Shell {
     started: Instant,
     outbox: Outbox,
     deadlines: Deadlines,
+    crowds: Crowds,
     /// By ids that are ours: nobody makes them collide.
     sinks: RefCell<FxHashMap<SessionId, Rc<dyn Sink>>>,
     /// Room for inputs that nobody needs now.
@@ -110,6 +128,7 @@ impl Shell {
             started,
             outbox: Outbox::new(fences),
             deadlines: Deadlines::new(started),
+            crowds: Crowds::default(),
             sinks: RefCell::default(),
             spare: RefCell::default(),
             tallies: Tallies::default(),
@@ -132,6 +151,12 @@ impl Shell {
     #[must_use]
     pub const fn deadlines(&self) -> &Deadlines {
         &self.deadlines
+    }
+
+    /// The objects that somebody waits for.
+    #[must_use]
+    pub const fn crowds(&self) -> &Crowds {
+        &self.crowds
     }
 
     /// The time since the start.
@@ -167,6 +192,12 @@ impl Shell {
     /// Ends a session: answers to its calls go nowhere.
     pub fn leave(&self, session: SessionId) {
         self.sinks.borrow_mut().remove(&session);
+    }
+
+    /// Who is at the other end of a session, while it lasts.
+    #[must_use]
+    pub fn peer(&self, session: SessionId) -> Option<Arc<Peer>> {
+        self.sinks.borrow().get(&session)?.peer()
     }
 
     /// Sends off what the outbox holds, all of it about one object.

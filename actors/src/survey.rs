@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::{CallId, Fence};
+use crate::{Call, CallId, Fence};
 
 /// What a kind tells of an object: one part, or one for each key of a keyed kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct Part {
 pub struct Holding {
     /// The call that was granted.
     pub call: CallId,
-    /// How many units it holds. A writer holds all.
+    /// How many units it holds: a writer all, and who enters again none.
     pub units: u64,
     /// How it holds them, such as `read`; nothing where there is one way only.
     pub mode: &'static str,
@@ -56,4 +56,50 @@ pub struct Waiting {
     pub mode: &'static str,
     /// Since when, counted from the manager's start: see [`Call::since`](crate::Call::since).
     pub since: Duration,
+}
+
+impl Survey {
+    /// All calls that hold or wait.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = CallId> {
+        self.parts.iter().flat_map(|part| {
+            let holders = part.holders.iter().map(|holder| holder.call);
+            holders.chain(part.waiters.iter().map(|waiter| waiter.call))
+        })
+    }
+
+    /// Whether a call waits.
+    pub(crate) fn has_waiter(&self, id: CallId) -> bool {
+        let mut waiters = self.parts.iter().flat_map(|part| &part.waiters);
+        waiters.any(|waiter| waiter.call == id)
+    }
+
+    /// Whether any call waits.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.parts.iter().any(|part| !part.waiters.is_empty())
+    }
+}
+
+impl Part {
+    /// Something that nobody holds, with those who wait for it.
+    #[must_use]
+    pub fn awaited(key: Option<&str>, waiters: impl IntoIterator<Item = Waiting>) -> Self {
+        Self {
+            key: key.map(str::to_owned),
+            waiters: waiters.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+}
+
+impl Waiting {
+    /// A call that waits for units.
+    #[must_use]
+    pub const fn new<R>(call: &Call<R>, units: u64, mode: &'static str) -> Self {
+        Self {
+            call: call.id(),
+            units,
+            mode,
+            since: call.since(),
+        }
+    }
 }

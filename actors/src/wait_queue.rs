@@ -4,9 +4,21 @@
 //! O(log n) at the most.
 
 use crate::{
-    CallId, SessionId,
+    Call, CallId, SessionId,
     lines::{Line, Lines},
 };
+
+/// What a kind keeps of a call that waits: the call, and what it wants.
+pub trait Parked {
+    /// Which call waits. It stays the same for as long as it does.
+    fn id(&self) -> CallId;
+}
+
+impl<R> Parked for Call<R> {
+    fn id(&self) -> CallId {
+        self.id()
+    }
+}
 
 /// Parked calls in order of arrival, each with what its kind wants to keep of it.
 #[derive(Debug)]
@@ -42,21 +54,23 @@ impl<T> WaitQueue<T> {
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }
+}
 
+impl<T: Parked> WaitQueue<T> {
     /// Parks a call behind all others.
     ///
     /// A call whose id is parked already takes the place of the earlier one, which is dropped: ids
     /// are unique as long as sessions number their calls, which the session sees to. A queue of
     /// four billion drops the newcomer.
-    pub fn push(&mut self, id: CallId, parked: T) {
-        drop(self.remove(id));
-        self.calls.push(&mut self.line, id, parked);
+    pub fn push(&mut self, parked: T) {
+        drop(self.remove(parked.id()));
+        self.calls.push(&mut self.line, parked);
     }
 
     /// Parks a call before all others.
-    pub fn push_front(&mut self, id: CallId, parked: T) {
-        drop(self.remove(id));
-        self.calls.push_front(&mut self.line, id, parked);
+    pub fn push_front(&mut self, parked: T) {
+        drop(self.remove(parked.id()));
+        self.calls.push_front(&mut self.line, parked);
     }
 
     /// The call that has waited longest.
@@ -71,7 +85,7 @@ impl<T> WaitQueue<T> {
         self.calls.get(id)
     }
 
-    /// The same, to be changed.
+    /// The same, to be changed; but not which call it is.
     pub fn get_mut(&mut self, id: CallId) -> Option<&mut T> {
         self.calls.get_mut(id)
     }
@@ -108,14 +122,24 @@ mod tests {
         CallId::new(SessionId::new(session), seq)
     }
 
-    fn order(queue: &WaitQueue<u64>) -> Vec<u64> {
+    impl Parked for CallId {
+        fn id(&self) -> CallId {
+            *self
+        }
+    }
+
+    fn order(queue: &WaitQueue<CallId>) -> Vec<CallId> {
         queue.iter().map(|(_, parked)| *parked).collect()
     }
 
-    fn queue(calls: &[(u64, u64)]) -> WaitQueue<u64> {
+    fn ids<const N: usize>(calls: [(u64, u64); N]) -> [CallId; N] {
+        calls.map(|(session, seq)| id(session, seq))
+    }
+
+    fn queue(calls: &[(u64, u64)]) -> WaitQueue<CallId> {
         let mut queue = WaitQueue::new();
         for &(session, seq) in calls {
-            queue.push(id(session, seq), session * 10 + seq);
+            queue.push(id(session, seq));
         }
         queue
     }
@@ -124,10 +148,10 @@ mod tests {
     fn first_in_is_first_out() {
         let mut queue = queue(&[(1, 1), (2, 1), (1, 2)]);
         assert_eq!(queue.len(), 3);
-        assert_eq!(queue.front(), Some(&11));
-        assert_eq!(queue.pop_front(), Some(11));
-        assert_eq!(queue.pop_front(), Some(21));
-        assert_eq!(queue.pop_front(), Some(12));
+        assert_eq!(queue.front(), Some(&id(1, 1)));
+        assert_eq!(queue.pop_front(), Some(id(1, 1)));
+        assert_eq!(queue.pop_front(), Some(id(2, 1)));
+        assert_eq!(queue.pop_front(), Some(id(1, 2)));
         assert_eq!(queue.pop_front(), None);
     }
 
@@ -135,24 +159,25 @@ mod tests {
     fn removal_keeps_the_order_of_the_others() {
         for gone in 1..=3 {
             let mut queue = queue(&[(1, 1), (1, 2), (1, 3)]);
-            assert_eq!(queue.remove(id(1, gone)), Some(10 + gone));
+            assert_eq!(queue.remove(id(1, gone)), Some(id(1, gone)));
             assert_eq!(queue.remove(id(1, gone)), None);
-            let rest: Vec<u64> = (1..=3)
+            let rest: Vec<CallId> = (1..=3)
                 .filter(|seq| *seq != gone)
-                .map(|seq| 10 + seq)
+                .map(|seq| id(1, seq))
                 .collect();
             assert_eq!(order(&queue), rest);
-            queue.push(id(2, 1), 21);
-            assert_eq!(order(&queue).last(), Some(&21));
+            queue.push(id(2, 1));
+            assert_eq!(order(&queue).last(), Some(&id(2, 1)));
         }
     }
 
     #[test]
     fn a_session_leaves_with_all_its_calls_and_no_others() {
         let mut queue = queue(&[(1, 1), (2, 1), (1, 2), (3, 1), (1, 3)]);
-        assert_eq!(queue.remove_session(SessionId::new(1)), [11, 12, 13]);
+        let theirs = ids([(1, 1), (1, 2), (1, 3)]);
+        assert_eq!(queue.remove_session(SessionId::new(1)), theirs);
         assert!(queue.remove_session(SessionId::new(1)).is_empty());
-        assert_eq!(order(&queue), [21, 31]);
+        assert_eq!(order(&queue), ids([(2, 1), (3, 1)]));
     }
 
     #[test]
@@ -163,13 +188,13 @@ mod tests {
             let mut queue = WaitQueue::new();
             let order = |step: u64| (0..CALLS).map(move |n| n * step % CALLS);
             for n in order(coming) {
-                queue.push(id(n % 3, n), n);
+                queue.push(id(n % 3, n));
             }
-            assert!(order(coming).eq(queue.iter().map(|(_, parked)| *parked)));
+            assert!(order(coming).eq(queue.iter().map(|(_, parked)| parked.seq())));
             for n in order(going) {
-                assert_eq!(queue.get(id(n % 3, n)), Some(&n));
+                assert_eq!(queue.get(id(n % 3, n)), Some(&id(n % 3, n)));
                 assert_eq!(queue.get(id((n + 1) % 3, n)), None);
-                assert_eq!(queue.remove(id(n % 3, n)), Some(n));
+                assert_eq!(queue.remove(id(n % 3, n)), Some(id(n % 3, n)));
                 assert_eq!(queue.remove(id(n % 3, n)), None);
             }
             assert!(queue.is_empty() && queue.front().is_none());
@@ -179,7 +204,7 @@ mod tests {
     #[test]
     fn pushed_to_the_front_is_next() {
         let mut queue = queue(&[(1, 1), (1, 2)]);
-        queue.push_front(id(2, 1), 21);
-        assert_eq!(order(&queue), [21, 11, 12]);
+        queue.push_front(id(2, 1));
+        assert_eq!(order(&queue), ids([(2, 1), (1, 1), (1, 2)]));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Each call is answered exactly once, or its session has hung up. Equals are served in the order
 //! of their arrival, and nothing is free while the first in line could have it. What was withdrawn
-//! or has died is granted nothing. After everybody has left, the object behaves like a fresh one.
+//! or has died is granted nothing. A survey tells who waits, each once, and no holder who has none
+//! of it. After everybody has left, the object behaves like a fresh one.
 
 #[path = "support/holders.rs"]
 mod holders;
@@ -24,7 +25,7 @@ use std::{collections::BTreeMap, time::Duration};
 use keyed_subject::KeyedSubject;
 use latch_and_rw_lock::{LatchSubject, RwSubject};
 use lockkeeper_actors::{
-    Bench, CallId, Fault, Primitive,
+    Bench, CallId, Deadlock, Fault, Primitive,
     sync::{Bounded, OneAKey, SeveralAKey, Status, Unbounded},
 };
 use meetings::{BarrierSubject, ConditionSubject, EventSubject};
@@ -153,6 +154,7 @@ fn obeys_the_laws<S: Subject>(test: &str) {
     let must_occur = [
         "a withdrawn waiter",
         "a withdrawn call that was answered",
+        "a waiter that was failed",
         "a waiter that died",
         "a grant",
         "everybody left",
@@ -206,6 +208,7 @@ impl<S: Subject> Trial<S> {
             self.schedule.tell(&step);
             match step {
                 Step::Call { session, timeout } => self.call(session, timeout),
+                Step::Withdraw(id) if self.schedule.random.random_bool(0.3) => self.fail(id, tally),
                 Step::Withdraw(id) => self.withdraw(id, tally),
                 Step::HangUp(session) => self.hang_up(session, tally),
                 Step::Advance(time) => self.bench.advance(time),
@@ -217,6 +220,7 @@ impl<S: Subject> Trial<S> {
             self.listen(tally);
             let waiting = self.waiting();
             self.subject.assert_nothing_fits(&mut self.bench, &waiting);
+            self.assert_survey_is_true(&waiting, tally);
         }
         self.assert_deadlines_are_kept(tally);
         self.end(tally);
@@ -255,6 +259,21 @@ impl<S: Subject> Trial<S> {
             self.over.push(id);
         } else if self.bench.is_answered(id) {
             tally.note("a withdrawn call that was answered");
+        }
+    }
+
+    /// Ends a call that waits, and leaves any other as it is.
+    fn fail(&mut self, id: CallId, tally: &mut Tally) {
+        let waits = self.waiting().iter().any(|(waiter, _)| *waiter == id);
+        let (order, deadlock) = (self.bench.order(), Deadlock::new(Vec::new(), 0));
+        let fault = Fault::Deadlock(Box::new(deadlock));
+        self.bench.fail(id, fault.clone());
+        if waits {
+            tally.note("a waiter that was failed");
+            assert_eq!(self.bench.reply::<Status>(id), Some(Err(fault)), "{id:?}");
+            self.over.push(id);
+        } else {
+            assert_eq!(self.bench.order(), order, "{id:?} does not wait");
         }
     }
 
@@ -317,6 +336,29 @@ impl<S: Subject> Trial<S> {
         self.parked
             .retain(|(id, _)| !bench.is_answered(*id) && schedule.is_live(id.session()));
         self.parked.clone()
+    }
+
+    fn assert_survey_is_true(&self, waiting: &[(CallId, &'static str)], tally: &mut Tally) {
+        let Some(primitive) = self.bench.primitive() else {
+            return;
+        };
+        let survey = primitive.survey();
+        assert_ne!(survey.state, "", "a state has words");
+        let mut told: Vec<CallId> = Vec::new();
+        for part in &survey.parts {
+            told.extend(part.waiters.iter().map(|waiter| waiter.call));
+            let held: u64 = part.holders.iter().map(|holder| holder.units).sum();
+            assert!(part.units.is_none_or(|units| held <= units), "{part:?}");
+            for holder in &part.holders {
+                tally.note("a holder was told");
+                assert!(self.bench.is_answered(holder.call), "{holder:?}");
+                assert!(self.schedule.is_live(holder.call.session()), "{holder:?}");
+            }
+        }
+        told.sort_unstable();
+        let mut waiting: Vec<CallId> = waiting.iter().map(|(id, _)| *id).collect();
+        waiting.sort_unstable();
+        assert_eq!(told, waiting, "who waits, by the survey and in truth");
     }
 
     fn assert_deadlines_are_kept(&mut self, tally: &mut Tally) {

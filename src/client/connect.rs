@@ -20,6 +20,7 @@ use super::{CHUNK_BYTES, Connection, GATHERING, Receiver, lock, spin::Spin};
 use crate::{
     Address, CallError,
     address::own_uid,
+    limits::cut,
     observe,
     wire::{self, Inbox, Link, Request, Response, Socket},
 };
@@ -33,6 +34,34 @@ static CONNECTIONS: LazyLock<Mutex<HashMap<Address, Weak<Connection>>>> =
 
 /// The connections that last as long as this process, if it keeps any.
 static KEPT: Mutex<Option<Vec<Arc<Connection>>>> = Mutex::new(None);
+
+/// What this process calls itself.
+static LABEL: Mutex<String> = Mutex::new(String::new());
+
+/// Names this process to those who see what it holds and waits for: in `inspect`, in a deadlock, and
+/// in what it leaves behind if it dies. It is told to managers that the process connects to from
+/// then on. At most 255 bytes of it are kept.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// lockkeeper::label("ingest 3");
+/// let manager = lockkeeper::Manager::start().await?;
+/// let lock = manager.lock().await?;
+/// let guard = lock.acquire().await?;
+/// let holder = &lock.info().await?.parts[0].holders[0];
+/// assert_eq!(holder.process.label, "ingest 3");
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
+pub fn label(text: &str) {
+    cut(text).clone_into(&mut lock(&LABEL));
+}
+
+fn label_of_this_process() -> String {
+    lock(&LABEL).clone()
+}
 
 /// Keeps connections from now on for as long as this process lives, as a worker does: each of its
 /// tasks would connect anew otherwise, and what a task hands on as a ticket would end with it.
@@ -125,15 +154,17 @@ impl Connection {
             Ok(Err(why)) => return Err(lost(why)),
             Err(_) => return Err(lost(format!("no welcome within {CONNECT_PATIENCE:?}"))),
         };
-        let (session, frame_bytes) = match Response::decode(&frame) {
+        let (session, frame_bytes, asks_who_calls) = match Response::decode(&frame) {
             Ok(Response::Welcome {
                 version: wire::VERSION,
                 session,
                 frame_bytes,
+                asks_who_calls,
                 ..
             }) => (
                 SessionId::new(session),
                 usize::try_from(frame_bytes).unwrap_or(usize::MAX),
+                asks_who_calls,
             ),
             Ok(Response::Welcome { version, .. }) => {
                 return Err(CallError::Protocol(format!(
@@ -155,6 +186,7 @@ impl Connection {
             address,
             session,
             frame_bytes,
+            asks_who_calls,
             socket,
             state: Mutex::default(),
             inbox: Mutex::new(receiver),
@@ -176,7 +208,7 @@ async fn hello(socket: &Arc<Socket>, receiver: &mut Receiver) -> Result<Bytes, S
         version: wire::VERSION,
         pid: std::process::id(),
         program: &program,
-        label: "",
+        label: &label_of_this_process(),
     };
     wire::append(&mut hello, &request, wire::FIRST_FRAME_BYTES)
         .map_err(|error| error.to_string())?;

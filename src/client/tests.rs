@@ -25,6 +25,7 @@ fn welcome() -> Response<'static> {
         incarnation: 1,
         session: SESSION.number(),
         frame_bytes: 8 << 20,
+        asks_who_calls: false,
     }
 }
 
@@ -42,7 +43,9 @@ async fn connected() -> (Arc<Connection>, Raw) {
 async fn call(connection: &Arc<Connection>) -> Result<(CallId, u64), CallError> {
     let read =
         |body: &[u8]| codec::decode(body).map_err(|error| CallError::Protocol(error.to_string()));
-    connection.call(2, 3, Deadline::Never, &[0x90], read).await
+    connection
+        .call(2, 3, Deadline::Never, &[0x90], None, read)
+        .await
 }
 
 /// The same in a task of its own, which has written its frame.
@@ -246,7 +249,7 @@ async fn what_is_above_the_managers_limit_is_refused_here_and_harms_nobody() {
     let (connection, mut manager) = connected().await;
     let large = vec![0; 8 << 20];
     let outcome = connection
-        .call(2, 3, Deadline::Never, &large, |_| Ok(()))
+        .call(2, 3, Deadline::Never, &large, None, |_| Ok(()))
         .await;
     let Err(CallError::Fault(Fault::BadArguments(why))) = outcome else {
         panic!("not refused: {outcome:?}");

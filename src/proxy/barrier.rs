@@ -8,7 +8,7 @@ use lockkeeper_actors::sync::{
 use serde::{Deserialize, Serialize};
 
 use super::{Hold, Proxy, Token, block_on};
-use crate::CallError;
+use crate::{CallError, ObjectInfo};
 
 /// A point where a number of processes wait until all of them have come, again and again.
 ///
@@ -226,6 +226,20 @@ impl Barrier {
     /// Dropped at any point, nothing has changed.
     pub async fn status(&self) -> Result<BarrierStatus, CallError> {
         self.0.call(CountArrivals).await
+    }
+
+    /// Tells who holds it and who waits for it, in order, and what was measured: see
+    /// [`Manager::inspect`](crate::Manager::inspect).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::status`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
+        self.0.info().await
     }
 
     /// Where the barrier is.

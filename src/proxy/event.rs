@@ -6,7 +6,7 @@ use lockkeeper_actors::sync::{self, Clear, EventStatus, Look, Set, WaitSet};
 use serde::{Deserialize, Serialize};
 
 use super::{Proxy, Token, block_on};
-use crate::CallError;
+use crate::{CallError, ObjectInfo};
 
 /// A flag that processes share: some wait until another sets it.
 ///
@@ -227,6 +227,20 @@ impl Event {
     /// Dropped at any point, nothing has changed.
     pub async fn status(&self) -> Result<EventStatus, CallError> {
         self.0.call(Look).await
+    }
+
+    /// Tells who holds it and who waits for it, in order, and what was measured: see
+    /// [`Manager::inspect`](crate::Manager::inspect).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
+        self.0.info().await
     }
 
     /// Where the event is.

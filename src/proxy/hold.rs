@@ -12,14 +12,14 @@ use futures::future;
 use lockkeeper_actors::{CallId, Operation, Primitive, Refusal, Serve};
 use tokio_util::sync::CancellationToken;
 
-use super::{Bound, Token};
+use super::{Bound, Receipt, Token};
 use crate::{CallError, client::Deadline};
 
 /// What a guard holds on to: a grant of one object.
 #[derive(Debug)]
 pub(crate) struct Hold {
     bound: Arc<Bound>,
-    grant: CallId,
+    grant: Receipt,
     leash: Leash,
 }
 
@@ -49,7 +49,7 @@ impl Drop for Leash {
 }
 
 impl Hold {
-    pub(crate) fn new(bound: &Arc<Bound>, grant: CallId) -> Self {
+    pub(crate) fn new(bound: &Arc<Bound>, grant: Receipt) -> Self {
         Self {
             bound: Arc::clone(bound),
             grant,
@@ -58,12 +58,12 @@ impl Hold {
     }
 
     pub(crate) const fn grant(&self) -> CallId {
-        self.grant
+        self.grant.call
     }
 
     /// A second hold of the same grant, for permits that are split.
     pub(crate) fn share(&self) -> Self {
-        Self::new(&self.bound, self.grant)
+        Self::new(&self.bound, self.grant.clone())
     }
 
     /// Whether both are of one object and one session.
@@ -80,7 +80,7 @@ impl Hold {
     pub(crate) fn is_valid(&self) -> bool {
         self.bound
             .connection
-            .is_valid(self.bound.object.number, self.grant)
+            .is_valid(self.bound.object.number, self.grant())
     }
 
     /// Waits until the grant no longer stands, or this is dropped, without borrowing it.
@@ -90,7 +90,7 @@ impl Hold {
 
     /// Waits until the grant no longer stands, without borrowing this.
     pub(crate) fn taken(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (bound, grant) = (Arc::clone(&self.bound), self.grant);
+        let (bound, grant) = (Arc::clone(&self.bound), self.grant());
         async move { bound.connection.lost(bound.object.number, grant).await }
     }
 
@@ -124,7 +124,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.bound.connection.forget(self.grant);
+        self.bound.connection.forget(self.grant());
     }
 }
 

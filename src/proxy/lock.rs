@@ -14,7 +14,7 @@ use super::{
     owner::Owner,
     tried,
 };
-use crate::CallError;
+use crate::{CallError, ObjectInfo};
 
 /// A lock that processes share: at most one guard at a time, granted in the order of arrival.
 ///
@@ -253,6 +253,20 @@ impl<P: LockKind> LockOf<P> {
     /// Dropped at any point, nothing has changed.
     pub async fn status(&self) -> Result<LockStatus, CallError> {
         self.proxy.call(Status).await
+    }
+
+    /// Tells who holds it and who waits for it, in order, and what was measured: see
+    /// [`Manager::inspect`](crate::Manager::inspect).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
+        self.proxy.info().await
     }
 
     /// Where the lock is.

@@ -11,7 +11,7 @@ use lockkeeper_actors::{
 use serde::{Deserialize, Serialize};
 
 use super::{Hold, Proxy, Token, block_on, permit::Permit, tried};
-use crate::CallError;
+use crate::{CallError, ObjectInfo};
 
 /// A semaphore that processes share and that may gain permits.
 /// Counterpart of Python's `manager.Semaphore(n)`.
@@ -261,6 +261,20 @@ impl<B: Bound> SemaphoreOf<B> {
     /// Dropped at any point, nothing has changed.
     pub async fn status(&self) -> Result<SemaphoreStatus, CallError> {
         self.0.call(Count).await
+    }
+
+    /// Tells who holds it and who waits for it, in order, and what was measured: see
+    /// [`Manager::inspect`](crate::Manager::inspect).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
+        self.0.info().await
     }
 
     /// Where the semaphore is.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use lockkeeper_actors::{
-    CallId, Fault, Operation, Primitive, Refusal, Serve,
+    Fault, Operation, Primitive, Refusal, Serve,
     codec::{self, Blob},
     data::CheckType,
 };
@@ -146,7 +146,7 @@ pub(crate) fn unpack<T: DeserializeOwned>(Blob(bytes): &Blob) -> Result<T, CallE
 /// Asks an object whether its values are of a type.
 async fn agree<T: DeserializeOwned>(bound: &Bound) -> Result<(), CallError> {
     let holds = shape::of::<T>();
-    let (_, agreed): (CallId, Result<(), Refusal>) = bound.call(&CheckType { holds }, None).await?;
+    let (_, agreed): (_, Result<(), Refusal>) = bound.call(&CheckType { holds }, None).await?;
     Ok(agreed?)
 }
 

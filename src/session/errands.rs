@@ -1,11 +1,17 @@
-//! What a session asks the supervisor for: to open an object, or to end one.
+//! What a session asks others for: to open an object, to end one, or who is there.
 //!
-//! Nothing else of its client is looked at before the supervisor has answered.
+//! Nothing else of its client is looked at before they have answered.
 
-use lockkeeper_actors::{Fault, Input, Inputs, codec::BlobRef};
+use lockkeeper_actors::{
+    Deadlock, Fault, Input, Inputs, Refusal,
+    codec::{self, BlobRef},
+};
+use serde::Serialize;
 
-use super::{Session, objects::Object};
+use super::{Session, let_others_run, objects::Object};
 use crate::{
+    deadlock,
+    inspect::survey::{Inspector, Question},
     supervisor::{Open, Opened, Remove},
     wire::Response,
 };
@@ -14,6 +20,7 @@ use crate::{
 pub(super) enum Errand {
     Open(u64, Open),
     Remove(u64, Remove),
+    Inspect(u64, Question),
 }
 
 /// The encoded unit.
@@ -40,7 +47,45 @@ impl Session {
                     Err(fault) => self.outgoing.put_fault(seq, fault),
                 }
             }
+            Errand::Inspect(seq, question) => {
+                // Objects are listed as those that somebody waits for once they have had their turn
+                // with what this session has sent them.
+                let_others_run().await;
+                match self.answer(question).await {
+                    Ok(body) => self.outgoing.put(&Response::Reply {
+                        seq,
+                        body: BlobRef(&body),
+                    }),
+                    Err(fault) => self.outgoing.put_fault(seq, fault),
+                }
+            }
         }
+    }
+
+    /// Finds the encoded answer to a question.
+    async fn answer(&self, question: Question) -> Result<Vec<u8>, Fault> {
+        let inspector = Inspector {
+            supervisor: &self.context.supervisor,
+            shell: &self.context.shell,
+            most_bytes: self.context.limits.frame_bytes,
+        };
+        let page = match question {
+            Question::All(above) => inspector.all(above).await?,
+            Question::Contended(above) => inspector.contended(above).await?,
+            Question::Named(name) => inspector.named(name).await?,
+            Question::Deadlocks if self.context.seeks_deadlocks => {
+                let found = deadlock::find(&inspector).await?;
+                let told: Vec<Deadlock> = found.into_iter().map(|found| found.deadlock).collect();
+                return encode(&told);
+            }
+            Question::Deadlocks => {
+                return Err(Fault::Refused(Refusal::Invalid(
+                    "this manager does not look for deadlocks: build it with .deadlocks(..)"
+                        .to_owned(),
+                )));
+            }
+        };
+        encode(&page)
     }
 
     /// Gives an opened object a number, the one it has already if it was opened before.
@@ -74,4 +119,8 @@ impl Session {
             operations: operations.iter().map(|name| (*name).to_owned()).collect(),
         });
     }
+}
+
+fn encode<T: Serialize>(answer: &T) -> Result<Vec<u8>, Fault> {
+    codec::encode(answer).map_err(|error| Fault::Unencodable(error.to_string()))
 }

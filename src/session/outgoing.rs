@@ -3,10 +3,11 @@
 use std::{
     cell::{Cell, RefCell},
     io,
+    sync::Arc,
     task::{self, Poll, Waker, ready},
 };
 
-use lockkeeper_actors::{Fault, Outcome, Sink, codec::BlobRef};
+use lockkeeper_actors::{Fault, Outcome, Peer, Sink, codec::BlobRef};
 
 use crate::{
     Limits,
@@ -27,6 +28,8 @@ pub(super) struct Outgoing {
     pub(super) gone: RefCell<Vec<u32>>,
     /// How many bytes were written since somebody took note.
     pub(super) written: Cell<usize>,
+    /// Who reads them, once it has said so.
+    pub(super) peer: RefCell<Option<Arc<Peer>>>,
     limits: Limits,
 }
 
@@ -47,6 +50,7 @@ impl Outgoing {
             writer: RefCell::default(),
             gone: RefCell::default(),
             written: Cell::default(),
+            peer: RefCell::default(),
             limits,
         }
     }
@@ -151,5 +155,9 @@ impl Sink for Outgoing {
     fn gone(&self, object: u32) {
         self.gone.borrow_mut().push(object);
         self.put(&Response::Gone { object });
+    }
+
+    fn peer(&self) -> Option<Arc<Peer>> {
+        self.peer.borrow().clone()
     }
 }

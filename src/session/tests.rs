@@ -3,6 +3,7 @@
 //! A [`House`] is the inside of a manager: a supervisor and a shell, and sessions that it lets in.
 
 mod cut;
+mod inspection;
 mod offences;
 mod refusals;
 mod replay;
@@ -48,6 +49,7 @@ impl House {
             shell,
             limits,
             incarnation: INCARNATION,
+            seeks_deadlocks: false,
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
         };
         Self {

@@ -33,6 +33,7 @@ fn requests() -> Vec<Request<'static>> {
         micros,
         arguments: BlobRef(arguments),
     };
+    let inspect = |question| Request::Inspect { seq: 8, question };
     let cast = Request::Cast {
         seq: 300,
         object: 0,
@@ -53,6 +54,18 @@ fn requests() -> Vec<Request<'static>> {
             seq: 70_000,
             name: "#1.1",
         },
+        inspect(Question::All(0)),
+        inspect(Question::Contended(u64::MAX)),
+        inspect(Question::Named("jobs".to_owned())),
+        inspect(Question::Deadlocks),
+        Request::CallBy {
+            seq: 9,
+            object: 2,
+            operation: 0,
+            micros: None,
+            arguments: BlobRef(&[0x90]),
+            caller: 7,
+        },
     ]
 }
 
@@ -64,6 +77,7 @@ fn responses() -> Vec<Response<'static>> {
             incarnation: u64::MAX >> 1,
             session: 1,
             frame_bytes: 64 << 20,
+            asks_who_calls: false,
         },
         Response::Opened {
             seq: 1,

@@ -57,6 +57,17 @@ impl<'a> Fields<'a> {
         N::try_from(number).map_err(|_| CodecError(format!("{number} is out of range")))
     }
 
+    /// Reads a truth value.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when there is none.
+    #[inline]
+    pub fn truth(&mut self) -> Result<bool, CodecError> {
+        self.step()?;
+        decode::read_bool(&mut self.rest).map_err(|_| expected("true or false"))
+    }
+
     /// Reads a text.
     ///
     /// # Errors

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{CheckType, typed::Description};
 use crate::{
-    Abandoned, Call, CallId, Fence, HangUp, Holding, Operation, Operations, Part, Primitive,
-    Refusal, Serve, Survey, WaitQueue, Waiting, codec::Blob,
+    Abandoned, Call, CallId, Fence, HangUp, Holding, Operation, Operations, Parked, Part,
+    Primitive, Refusal, Serve, Survey, WaitQueue, Waiting, codec::Blob,
 };
 
 /// What a queue is made from.
@@ -152,6 +152,8 @@ pub struct Queue {
 
 #[derive(Debug)]
 struct Item {
+    /// The call that put it.
+    put_by: CallId,
     /// Its place in the order in which items came in.
     number: u64,
     bytes: Blob,
@@ -172,6 +174,18 @@ struct Taken {
 struct Putter {
     item: Blob,
     call: Call<Result<(), Refusal>>,
+}
+
+impl Parked for Item {
+    fn id(&self) -> CallId {
+        self.put_by
+    }
+}
+
+impl Parked for Putter {
+    fn id(&self) -> CallId {
+        self.call.id()
+    }
 }
 
 impl Queue {
@@ -212,13 +226,14 @@ impl Queue {
 
     fn admit(&mut self, Putter { item, call }: Putter) {
         let item = Item {
+            put_by: call.id(),
             number: self.put,
             bytes: item,
             attempts: 0,
             abandoned: None,
         };
         self.put += 1;
-        self.fresh.push(call.id(), item);
+        self.fresh.push(item);
         call.reply(Ok(()));
     }
 
@@ -368,14 +383,14 @@ impl Serve<Put> for Queue {
             call.reply(Err(Refusal::Closed));
             return;
         }
-        self.putters.push(call.id(), Putter { item, call });
+        self.putters.push(Putter { item, call });
         self.settle();
     }
 }
 
 impl Serve<Get> for Queue {
     fn serve(&mut self, _: Get, call: Call<Result<Delivery, Refusal>>) {
-        self.getters.push(call.id(), call);
+        self.getters.push(call);
         self.settle();
     }
 }
@@ -398,7 +413,7 @@ impl Serve<PutBack> for Queue {
 
 impl Serve<Join> for Queue {
     fn serve(&mut self, _: Join, call: Call<()>) {
-        self.joiners.push(call.id(), call);
+        self.joiners.push(call);
         self.settle();
     }
 }

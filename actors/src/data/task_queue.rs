@@ -13,8 +13,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Call, CallId, HangUp, Operation, Operations, Primitive, Refusal, Serve, SessionId, WaitQueue,
-    codec::Blob,
+    Call, CallId, HangUp, Operation, Operations, Parked, Part, Primitive, Refusal, Serve,
+    SessionId, Survey, WaitQueue, Waiting, codec::Blob,
 };
 
 /// Waits for a chunk of tasks to be run.
@@ -194,6 +194,12 @@ struct Pending {
     retries: u32,
 }
 
+impl Parked for Pending {
+    fn id(&self) -> CallId {
+        self.call.id()
+    }
+}
+
 /// A job that a worker has.
 #[derive(Debug)]
 struct Taken {
@@ -209,6 +215,12 @@ struct Taken {
 struct Idle {
     call: Call<Option<Vec<Job>>>,
     most: u32,
+}
+
+impl Parked for Idle {
+    fn id(&self) -> CallId {
+        self.call.id()
+    }
 }
 
 /// Several jobs are given at a time only if they have no more bytes of arguments together.
@@ -290,8 +302,17 @@ impl TaskQueue {
     fn take_back(&mut self, worker: SessionId, jobs: &[CallId]) {
         for job in jobs.iter().rev() {
             if let Some(job) = self.take_from(worker, *job) {
-                self.waiting.push_front(job.call.id(), job);
+                self.waiting.push_front(job);
             }
+        }
+    }
+
+    fn status(&self) -> TaskQueueStatus {
+        let count = |number: usize| number.try_into().unwrap_or(u64::MAX);
+        TaskQueueStatus {
+            waiting: count(self.waiting.len()),
+            running: count(self.taken.len()),
+            idle: count(self.idle.len()),
         }
     }
 
@@ -300,7 +321,7 @@ impl TaskQueue {
         if job.retries > 0 {
             job.retries -= 1;
             ended.retry();
-            self.waiting.push_front(job.call.id(), job);
+            self.waiting.push_front(job);
         } else {
             let pid = ended.peer.pid;
             job.call.reply(Err(TaskFault::WorkerDied { pid }));
@@ -350,12 +371,30 @@ impl Primitive for TaskQueue {
         }
         let begun = hands.pop_front().and_then(|taken| taken.job);
         for job in hands.into_iter().rev().filter_map(|taken| taken.job) {
-            self.waiting.push_front(job.call.id(), job);
+            self.waiting.push_front(job);
         }
         if let Some(job) = begun {
             self.bury(job, ended);
         }
         self.dispatch();
+    }
+
+    /// Those who wait for tasks to be begun, those whose tasks workers have, and idle workers.
+    fn survey(&self) -> Survey {
+        let given = self.hands.values().flatten();
+        let given = given.filter_map(|taken| taken.job.as_ref());
+        let jobs = self.waiting.iter().map(|(_, job)| (job, "worker"));
+        let jobs = given.map(|job| (job, "outcome")).chain(jobs);
+        let jobs = jobs.map(|(job, mode)| Waiting::new(&job.call, 1, mode));
+        let workers = self.idle.iter();
+        let workers = workers.map(|(_, idle)| Waiting::new(&idle.call, 1, "task"));
+        Survey {
+            state: format!("{} chunks given out", self.taken.len()),
+            parts: vec![
+                Part::awaited(Some("tasks"), jobs),
+                Part::awaited(Some("workers"), workers),
+            ],
+        }
     }
 }
 
@@ -370,7 +409,7 @@ impl Serve<Submit> for TaskQueue {
             chunk,
             retries,
         };
-        self.waiting.push(job.call.id(), job);
+        self.waiting.push(job);
         self.dispatch();
     }
 }
@@ -385,7 +424,7 @@ impl Serve<Next> for TaskQueue {
         if self.hands.contains_key(&worker) {
             self.hand_out(asking);
         } else {
-            self.idle.push(asking.call.id(), asking);
+            self.idle.push(asking);
         }
         self.dispatch();
     }
@@ -428,12 +467,7 @@ impl Serve<CloseTasks> for TaskQueue {
 
 impl Serve<CountTasks> for TaskQueue {
     fn serve(&mut self, _: CountTasks, call: Call<TaskQueueStatus>) {
-        let count = |number: usize| number.try_into().unwrap_or(u64::MAX);
-        call.reply(TaskQueueStatus {
-            waiting: count(self.waiting.len()),
-            running: count(self.taken.len()),
-            idle: count(self.idle.len()),
-        });
+        call.reply(self.status());
     }
 }
 

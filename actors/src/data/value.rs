@@ -248,7 +248,7 @@ impl Serve<WaitChange> for Value {
         } else if since < version {
             call.reply(Ok(self.now.clone()));
         } else {
-            self.watchers.push(call.id(), call);
+            self.watchers.push(call);
         }
     }
 }

@@ -5,10 +5,13 @@
 //! that leaves before the release is as if it had never come. Invariants: a broken barrier has no
 //! arrivals, and a full one is on its way: its action runs.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Breach, Call, CallId, HangUp, Operation, Operations, Primitive, Refusal, Serve, WaitQueue,
+    Breach, Call, CallId, HangUp, Holding, Operation, Operations, Parked, Part, Primitive, Refusal,
+    Serve, Survey, WaitQueue, Waiting,
 };
 
 /// What a barrier is made from: `BarrierSpec::from(3)`, or
@@ -164,18 +167,31 @@ enum Party {
         call: Call<Result<Arrival, Refusal>>,
         acts: bool,
     },
-    /// It runs the action, and has no call here.
-    Acts,
-    /// It has run the action.
-    HasActed(Call<Result<Passed, Refusal>>),
+    /// It runs the action since then, and has no call here.
+    Acts { turn: CallId, since: Duration },
+    /// It has run the action, and waits by another call. In a box: there is one at the most.
+    HasActed {
+        turn: CallId,
+        finish: Box<Call<Result<Passed, Refusal>>>,
+    },
+}
+
+impl Parked for Party {
+    /// The call by which it arrived.
+    fn id(&self) -> CallId {
+        match self {
+            Self::Waits { call, .. } => call.id(),
+            Self::Acts { turn, .. } | Self::HasActed { turn, .. } => *turn,
+        }
+    }
 }
 
 impl Party {
     fn release(self, passed: Passed) {
         match self {
             Self::Waits { call, .. } => call.reply(Ok(Arrival::Passed(passed))),
-            Self::HasActed(call) => call.reply(Ok(passed)),
-            Self::Acts => {}
+            Self::HasActed { finish, .. } => finish.reply(Ok(passed)),
+            Self::Acts { .. } => {}
         }
     }
 
@@ -183,9 +199,9 @@ impl Party {
         let refusal = Refusal::Broken(breach.clone());
         match self {
             Self::Waits { call, .. } => call.reply(Err(refusal)),
-            Self::HasActed(call) => call.reply(Err(refusal)),
+            Self::HasActed { finish, .. } => finish.reply(Err(refusal)),
             // It is told when it is done.
-            Self::Acts => {}
+            Self::Acts { .. } => {}
         }
     }
 }
@@ -239,10 +255,14 @@ impl Barrier {
         let Some(party) = self.arrivals.get_mut(last) else {
             return false;
         };
-        if !matches!(party, Party::Waits { acts: true, .. }) {
+        let Party::Waits { call, acts: true } = &*party else {
             return false;
-        }
-        if let Party::Waits { call, .. } = std::mem::replace(party, Party::Acts) {
+        };
+        let acts = Party::Acts {
+            turn: last,
+            since: call.outbox().now(),
+        };
+        if let Party::Waits { call, .. } = std::mem::replace(party, acts) {
             call.reply(Ok(Arrival::Act));
         }
         self.action = Action::Runs(last);
@@ -323,7 +343,7 @@ impl Primitive for Barrier {
 
     fn withdraw(&mut self, id: CallId) {
         let gone = self.arrivals.remove(self.arrival_of(id));
-        if let Some(Party::HasActed(finish)) = gone
+        if let Some(Party::HasActed { finish, .. }) = gone
             && finish.id() != id
         {
             // It took its turn back after it had finished it.
@@ -352,6 +372,33 @@ impl Primitive for Barrier {
             self.let_pass();
         }
     }
+
+    /// Who has arrived. The one that runs the action holds the others up.
+    fn survey(&self) -> Survey {
+        let (arrived, parties) = (self.arrivals.len(), self.parties);
+        let broken = self.broken.as_ref().map_or("", |_| ", broken");
+        let generation = self.generation;
+        let mut part = Part::default();
+        for (turn, party) in self.arrivals.iter() {
+            match party {
+                Party::Waits { call, .. } => part.waiters.push(Waiting::new(call, 1, "others")),
+                Party::HasActed { finish, .. } => {
+                    part.waiters.push(Waiting::new(finish, 1, "others"));
+                }
+                Party::Acts { since, .. } => part.holders.push(Holding {
+                    call: turn,
+                    units: 1,
+                    mode: "action",
+                    since: *since,
+                    fence: None,
+                }),
+            }
+        }
+        Survey {
+            state: format!("{arrived} of {parties} arrived, generation {generation}{broken}"),
+            parts: vec![part],
+        }
+    }
 }
 
 impl Serve<Arrive> for Barrier {
@@ -359,7 +406,7 @@ impl Serve<Arrive> for Barrier {
         if let Some(breach) = &self.broken {
             call.reply(Err(Refusal::Broken(breach.clone())));
         } else {
-            self.arrivals.push(call.id(), Party::Waits { call, acts });
+            self.arrivals.push(Party::Waits { call, acts });
             self.let_pass();
         }
     }
@@ -373,7 +420,10 @@ impl Serve<Finish> for Barrier {
             Some(party) if is_its_turn => {
                 let finish = call.id();
                 self.action = Action::Done { turn, finish };
-                *party = Party::HasActed(call);
+                *party = Party::HasActed {
+                    turn,
+                    finish: Box::new(call),
+                };
                 self.let_pass();
             }
             Some(_) | None if turn.session() != call.id().session() => {

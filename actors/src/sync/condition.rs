@@ -4,7 +4,7 @@
 //! to be woken is to stand in its line. Invariants: a call is asleep, in the line, or inside, and
 //! never in two of these; a wait set is there while somebody sleeps in it.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,8 +13,8 @@ use super::{
     Status,
 };
 use crate::{
-    Call, CallId, HangUp, Operation, Operations, Outbox, Primitive, Refusal, Serve, SessionId,
-    WaitQueue,
+    Call, CallId, HangUp, Operation, Operations, Outbox, Parked, Part, Primitive, Refusal, Serve,
+    SessionId, Survey, WaitQueue, Waiting,
 };
 
 /// Frees the lock and sleeps, until it is notified or its time is over; then waits for the lock.
@@ -109,13 +109,22 @@ impl From<Call<Result<Granted, Refusal>>> for Comer {
     }
 }
 
-impl Entrant for Comer {
-    type Brought = Option<Rc<str>>;
-
+impl Parked for Comer {
     fn id(&self) -> CallId {
         match self {
             Self::Fresh(call) => call.id(),
             Self::Woken { call, .. } => call.id(),
+        }
+    }
+}
+
+impl Entrant for Comer {
+    type Brought = Option<Rc<str>>;
+
+    fn since(&self) -> Duration {
+        match self {
+            Self::Fresh(call) => call.since(),
+            Self::Woken { call, .. } => call.since(),
         }
     }
 
@@ -237,6 +246,13 @@ impl Primitive for Condition {
             self.leave_behind(owed);
         }
     }
+
+    /// The lock, and then each wait set.
+    fn survey(&self) -> Survey {
+        let mut survey = self.lock.survey();
+        survey.parts.extend(self.sleepers.survey());
+        survey
+    }
 }
 
 impl Serve<Sleep> for Condition {
@@ -294,7 +310,7 @@ impl Sleepers {
         let known = self.sets.get_key_value(set).map(|(set, _)| Rc::clone(set));
         let set = known.unwrap_or_else(|| set.into());
         self.beds.insert(call.id(), Rc::clone(&set));
-        self.sets.entry(set).or_default().push(call.id(), call);
+        self.sets.entry(set).or_default().push(call);
     }
 
     /// Takes the one that has slept longest in a set.
@@ -319,6 +335,13 @@ impl Sleepers {
     fn count(&self, set: &str) -> u64 {
         let asleep = self.sets.get(set).map_or(0, WaitQueue::len);
         asleep.try_into().unwrap_or(u64::MAX)
+    }
+
+    fn survey(&self) -> impl Iterator<Item = Part> {
+        self.sets.iter().map(|(set, asleep)| {
+            let waiting = |(_, call)| Waiting::new(call, 1, "notification");
+            Part::awaited(Some(set), asleep.iter().map(waiting))
+        })
     }
 
     /// Takes note that a call sleeps no longer. A set that is empty is forgotten.

@@ -4,7 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Call, CallId, HangUp, Operation, Operations, Primitive, Refusal, Serve, WaitQueue};
+use crate::{
+    Call, CallId, HangUp, Operation, Operations, Part, Primitive, Refusal, Serve, Survey,
+    WaitQueue, Waiting,
+};
 
 /// Sets the flag, which completes all who wait. Answers how often it has been set.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -89,6 +92,16 @@ impl Primitive for Event {
     fn hang_up(&mut self, ended: &HangUp) {
         drop(self.waiters.remove_session(ended.session));
     }
+
+    fn survey(&self) -> Survey {
+        let flag = if self.is_set { "set" } else { "not set" };
+        let waiters = self.waiters.iter();
+        let waiters = waiters.map(|(_, call)| Waiting::new(call, 1, "set"));
+        Survey {
+            state: format!("{flag}, generation {}", self.generation),
+            parts: vec![Part::awaited(None, waiters)],
+        }
+    }
 }
 
 impl Serve<Set> for Event {
@@ -119,7 +132,7 @@ impl Serve<WaitSet> for Event {
             )))),
             Some(since) if since < generation => call.reply(Ok(generation)),
             None if self.is_set => call.reply(Ok(generation)),
-            Some(_) | None => self.waiters.push(call.id(), call),
+            Some(_) | None => self.waiters.push(call),
         }
     }
 }

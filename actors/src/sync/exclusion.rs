@@ -4,12 +4,15 @@
 //! A kind is [`Exclusive`] and has an [`Exclusion`]; the operations of a holder are served for all
 //! such kinds at once. Invariant: nobody stands in the line of a free one.
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, iter, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Granted, MarkConsistent, line::Line};
-use crate::{Abandoned, Call, CallId, Fence, HangUp, Operation, Outbox, Primitive, Refusal, Serve};
+use crate::{
+    Abandoned, Call, CallId, HangUp, Holding, Operation, Outbox, Parked, Part, Primitive, Refusal,
+    Serve, Survey, Tenure, Waiting,
+};
 
 /// Waits to be the holder.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -91,12 +94,12 @@ pub trait Exclusive: Primitive {
 }
 
 /// A call that waits to be the holder.
-pub trait Entrant {
+pub trait Entrant: Parked {
     /// What it brings along: handed on when it leaves before it has used it.
     type Brought;
 
-    /// Which call it is.
-    fn id(&self) -> CallId;
+    /// When it came, counted from the manager's start.
+    fn since(&self) -> Duration;
 
     /// Where its answer goes.
     fn outbox(&self) -> &Outbox;
@@ -117,8 +120,8 @@ pub trait Entrant {
 impl Entrant for Call<Result<Granted, Refusal>> {
     type Brought = ();
 
-    fn id(&self) -> CallId {
-        self.id()
+    fn since(&self) -> Duration {
+        self.since()
     }
 
     fn outbox(&self) -> &Outbox {
@@ -153,8 +156,7 @@ struct Holder<B> {
     /// Those by which the same owner entered again.
     more: BTreeSet<CallId>,
     owner: Option<u64>,
-    fence: Fence,
-    since: Duration,
+    tenure: Tenure,
     brought: B,
 }
 
@@ -168,6 +170,19 @@ impl<B> Holder<B> {
 
     fn depth(&self) -> u64 {
         count(self.more.len()).saturating_add(1)
+    }
+
+    /// Its entries: the first has the lock, the others have nothing more.
+    fn entries(&self) -> impl Iterator<Item = Holding> {
+        let entry = |call, units, mode| Holding {
+            call,
+            units,
+            mode,
+            since: self.tenure.since(),
+            fence: Some(self.tenure.fence()),
+        };
+        let again = self.more.iter().map(move |call| entry(*call, 0, "again"));
+        iter::once(entry(self.grant, 1, "")).chain(again)
     }
 
     /// Takes out a grant that it has. `None` once that was the last.
@@ -210,7 +225,7 @@ impl<E: Entrant> Exclusion<E> {
             holder.more.insert(entrant.id());
             // The same token as outside: what is written under both is written by one holder.
             entrant.admit(Granted {
-                fence: holder.fence,
+                fence: holder.tenure.fence(),
                 abandoned: self.abandoned.as_deref().cloned(),
             });
         } else {
@@ -272,7 +287,7 @@ impl<E: Entrant> Exclusion<E> {
         drop(waited);
         let is_theirs = |holder: &mut Holder<E::Brought>| holder.grant.session() == ended.session;
         if let Some(holder) = self.holder.take_if(is_theirs) {
-            self.abandoned = Some(Box::new(ended.abandon(holder.since, holder.fence)));
+            self.abandoned = Some(Box::new(holder.tenure.abandon(ended)));
             brought.push(holder.brought);
             self.pass_on();
         }
@@ -319,16 +334,43 @@ impl<E: Entrant> Exclusion<E> {
         }
     }
 
+    /// Tells who is inside and who stands in the line.
+    #[must_use]
+    pub fn survey(&self) -> Survey {
+        let mark = self.abandoned.as_ref().map_or("", |_| ", abandoned");
+        let state = match &self.holder {
+            None => format!("free{mark}"),
+            Some(holder) if holder.more.is_empty() => format!("held{mark}"),
+            Some(holder) => format!("held, entered {} times{mark}", holder.depth()),
+        };
+        let waiters = self.line.iter().map(|(call, entrant)| Waiting {
+            call,
+            units: 1,
+            mode: "",
+            since: entrant.since(),
+        });
+        let part = Part {
+            key: None,
+            units: Some(1),
+            holders: self.holder.iter().flat_map(Holder::entries).collect(),
+            waiters: waiters.collect(),
+        };
+        Survey {
+            state,
+            parts: vec![part],
+        }
+    }
+
     /// Makes a call the holder, and lets in what else of its owner waits.
     fn hold(&mut self, entrant: E) {
-        let fence = entrant.outbox().next_fence();
+        let tenure = Tenure::begin(entrant.outbox());
+        let fence = tenure.fence();
         let (id, owner) = (entrant.id(), entrant.owner());
         self.holder = Some(Holder {
             grant: id,
             more: BTreeSet::new(),
             owner,
-            fence,
-            since: entrant.outbox().now(),
+            tenure,
             brought: entrant.brought(),
         });
         entrant.admit(Granted {

@@ -23,8 +23,8 @@ pub use self::{
 };
 use super::{Granted, MarkConsistent, Release, SemaphoreSpec, exclusion::count};
 use crate::{
-    Call, CallId, Fault, Fence, HangUp, Holding, Operations, Outbox, Part, Primitive, Refusal,
-    Serve, Survey, Waiting,
+    Call, CallId, Fault, Fence, HangUp, Holding, Operations, Outbox, Parked, Part, Primitive,
+    Refusal, Serve, Survey, Waiting,
     call::nanoseconds,
     lines::Lines,
     roster::{Listed, NONE, Roster},
@@ -132,6 +132,12 @@ struct Wait {
     permits: NonZeroU32,
 }
 
+impl Parked for Wait {
+    fn id(&self) -> CallId {
+        self.call.id()
+    }
+}
+
 impl<F> Keyed<F> {
     /// Lets a call have permits of a key, or has it wait.
     fn enter(&mut self, key: Key, permits: u32, call: Call<Result<Granted, Refusal>>) {
@@ -154,7 +160,7 @@ impl<F> Keyed<F> {
                 entry: place,
                 permits,
             };
-            self.waits.push(&mut entry.line, wait.call.id(), wait);
+            self.waits.push(&mut entry.line, wait);
         }
     }
 

@@ -163,7 +163,7 @@ impl Serve<CountDown> for Latch {
 
 impl Serve<WaitOpen> for Latch {
     fn serve(&mut self, _: WaitOpen, call: Call<Result<(), Refusal>>) {
-        self.waiters.push(call.id(), call);
+        self.waiters.push(call);
         self.let_pass();
     }
 }
@@ -171,7 +171,7 @@ impl Serve<WaitOpen> for Latch {
 impl Serve<ArriveAndWait> for Latch {
     fn serve(&mut self, ArriveAndWait { by }: ArriveAndWait, call: Call<Result<(), Refusal>>) {
         match self.lower(by) {
-            Ok(()) => self.waiters.push(call.id(), call),
+            Ok(()) => self.waiters.push(call),
             Err(refusal) => call.reply(Err(refusal)),
         }
         self.let_pass();

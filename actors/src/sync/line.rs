@@ -45,12 +45,17 @@ impl<E: Entrant> Line<E> {
         self.0.as_ref()?.queue.get(id)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (CallId, &E)> {
+        let standing = self.0.iter();
+        standing.flat_map(|standing| standing.queue.iter())
+    }
+
     pub(super) fn push(&mut self, entrant: E) {
         let id = entrant.id();
         let standing = self.0.get_or_insert_default();
         let owned = entrant.owner().map(|owner| (owner, id));
         standing.owned.extend(owned);
-        standing.queue.push(id, entrant);
+        standing.queue.push(entrant);
     }
 
     pub(super) fn pop_front(&mut self) -> Option<E> {

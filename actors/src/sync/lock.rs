@@ -3,7 +3,7 @@
 use super::{
     Acquire, Adopt, Exclusion, Exclusive, ForceUnlock, Granted, MarkConsistent, Release, Status,
 };
-use crate::{Call, CallId, HangUp, Operations, Primitive, Refusal};
+use crate::{Call, CallId, HangUp, Operations, Primitive, Refusal, Survey};
 
 /// A mutual exclusion lock, granted in the order of arrival.
 #[derive(Debug, Default)]
@@ -47,6 +47,10 @@ impl Primitive for Lock {
 
     fn hang_up(&mut self, ended: &HangUp) {
         self.0.hang_up(ended);
+    }
+
+    fn survey(&self) -> Survey {
+        self.0.survey()
     }
 }
 

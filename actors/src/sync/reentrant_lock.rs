@@ -3,10 +3,14 @@
 //! Whether two calls are of one owner is said by their sessions and by a number that the client
 //! gives each owner; so no owner is ever taken for one of another process.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Entrant, Exclusion, Exclusive, ForceUnlock, Granted, MarkConsistent, Release, Status};
-use crate::{Call, CallId, HangUp, Operation, Operations, Outbox, Primitive, Refusal, Serve};
+use crate::{
+    Call, CallId, HangUp, Operation, Operations, Outbox, Parked, Primitive, Refusal, Serve, Survey,
+};
 
 /// Waits to be the holder, or enters again.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -46,11 +50,17 @@ pub struct Entry {
     call: Call<Result<Granted, Refusal>>,
 }
 
+impl Parked for Entry {
+    fn id(&self) -> CallId {
+        self.call.id()
+    }
+}
+
 impl Entrant for Entry {
     type Brought = ();
 
-    fn id(&self) -> CallId {
-        self.call.id()
+    fn since(&self) -> Duration {
+        self.call.since()
     }
 
     fn outbox(&self) -> &Outbox {
@@ -111,6 +121,10 @@ impl Primitive for ReentrantLock {
     fn hang_up(&mut self, ended: &HangUp) {
         self.0.hang_up(ended);
     }
+
+    fn survey(&self) -> Survey {
+        self.0.survey()
+    }
 }
 
 impl Serve<AcquireAs> for ReentrantLock {
@@ -127,8 +141,6 @@ impl Serve<AdoptAs> for ReentrantLock {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{Bench, sync::LockStatus};
 

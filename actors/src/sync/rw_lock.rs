@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use self::inside::{Hold, Inside, Want};
 use super::{ForceUnlock, Granted, MarkConsistent, Release};
 use crate::{
-    Abandoned, Call, CallId, HangUp, Operation, Operations, Part, Primitive, Refusal, Serve,
-    Survey, WaitQueue, Waiting,
+    Abandoned, Call, CallId, HangUp, Operation, Operations, Parked, Part, Primitive, Refusal,
+    Serve, Survey, WaitQueue, Waiting,
 };
 
 /// How a readers-writer lock is held.
@@ -124,6 +124,12 @@ pub struct RwLock {
 struct Waiter {
     want: Want,
     call: Call<Result<Granted, Refusal>>,
+}
+
+impl Parked for Waiter {
+    fn id(&self) -> CallId {
+        self.call.id()
+    }
 }
 
 impl RwLock {
@@ -266,7 +272,7 @@ impl Primitive for RwLock {
 impl Serve<AcquireFor> for RwLock {
     fn serve(&mut self, AcquireFor { access }: AcquireFor, call: Call<Result<Granted, Refusal>>) {
         let want = Want::Enter(access);
-        self.line.push(call.id(), Waiter { want, call });
+        self.line.push(Waiter { want, call });
         self.grant_all_that_fit();
     }
 }
@@ -286,7 +292,7 @@ impl Serve<Upgrade> for RwLock {
             return;
         }
         let want = Want::Upgrade;
-        self.line.push_front(call.id(), Waiter { want, call });
+        self.line.push_front(Waiter { want, call });
         self.grant_all_that_fit();
     }
 }

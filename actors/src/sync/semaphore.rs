@@ -5,14 +5,14 @@
 //!
 //! Invariant: the call at the head of the queue wants more permits than there are.
 
-use std::{collections::BTreeMap, fmt, marker::PhantomData, time::Duration};
+use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Granted, MarkConsistent};
 use crate::{
-    Abandoned, Call, CallId, Fence, HangUp, Operation, Operations, Primitive, Refusal, Serve,
-    WaitQueue,
+    Abandoned, Call, CallId, HangUp, Holding, Operation, Operations, Parked, Part, Primitive,
+    Refusal, Serve, Survey, Tenure, WaitQueue, Waiting,
 };
 
 /// What a semaphore is made from.
@@ -159,20 +159,27 @@ pub struct Counting<B> {
     waiters: WaitQueue<Waiter>,
     abandoned: Option<Box<Abandoned>>,
     closed: bool,
+    /// Whether permits were added or parted with, so that anybody may add some.
+    is_signal: bool,
     bound: PhantomData<B>,
 }
 
 #[derive(Debug)]
 struct Holder {
     permits: u32,
-    fence: Fence,
-    since: Duration,
+    tenure: Tenure,
 }
 
 #[derive(Debug)]
 struct Waiter {
     permits: u32,
     call: Call<Result<Granted, Refusal>>,
+}
+
+impl Parked for Waiter {
+    fn id(&self) -> CallId {
+        self.call.id()
+    }
 }
 
 impl<B> Counting<B> {
@@ -187,16 +194,12 @@ impl<B> Counting<B> {
             let Some(Waiter { permits, call }) = self.waiters.pop_front() else {
                 return;
             };
-            let (fence, since) = (call.outbox().next_fence(), call.outbox().now());
+            let tenure = Tenure::begin(call.outbox());
+            let fence = tenure.fence();
             self.available -= u64::from(permits);
             self.held += u64::from(permits);
             if permits > 0 {
-                let holder = Holder {
-                    permits,
-                    fence,
-                    since,
-                };
-                self.holders.insert(call.id(), holder);
+                self.holders.insert(call.id(), Holder { permits, tenure });
             }
             let abandoned = self.abandoned.as_deref().cloned();
             call.reply(Ok(Granted { fence, abandoned }));
@@ -247,6 +250,7 @@ impl<B: Bound> Primitive for Counting<B> {
             waiters: WaitQueue::new(),
             abandoned: None,
             closed: false,
+            is_signal: false,
             bound: PhantomData,
         })
     }
@@ -271,11 +275,37 @@ impl<B: Bound> Primitive for Counting<B> {
     fn hang_up(&mut self, ended: &HangUp) {
         self.waiters.remove_session(ended.session);
         for grant in CallId::of_session(&self.holders, ended.session) {
-            if let Some(Holder { fence, since, .. }) = self.put_back(grant) {
-                self.abandoned = Some(Box::new(ended.abandon(since, fence)));
+            if let Some(Holder { tenure, .. }) = self.put_back(grant) {
+                self.abandoned = Some(Box::new(tenure.abandon(ended)));
             }
         }
         self.grant_all_that_fit();
+    }
+
+    /// The permits: those that are there, unless others may add some.
+    fn survey(&self) -> Survey {
+        let (free, all) = (self.available, self.available + self.held);
+        let closed = if self.closed { ", closed" } else { "" };
+        let mark = self.abandoned.as_ref().map_or("", |_| ", abandoned");
+        let holders = self.holders.iter().map(|(call, holder)| Holding {
+            call: *call,
+            units: holder.permits.into(),
+            mode: "",
+            since: holder.tenure.since(),
+            fence: Some(holder.tenure.fence()),
+        });
+        let waiters = self.waiters.iter();
+        Survey {
+            state: format!("{free} of {all} permits free{closed}{mark}"),
+            parts: vec![Part {
+                key: None,
+                units: (!self.is_signal).then_some(all),
+                holders: holders.collect(),
+                waiters: waiters
+                    .map(|(_, waiter)| Waiting::new(&waiter.call, waiter.permits.into(), ""))
+                    .collect(),
+            }],
+        }
     }
 }
 
@@ -293,7 +323,7 @@ impl<B: Bound> Serve<AcquireMany> for Counting<B> {
                 most: self.most,
             }));
         } else {
-            self.waiters.push(call.id(), Waiter { permits, call });
+            self.waiters.push(Waiter { permits, call });
             self.grant_all_that_fit();
         }
     }
@@ -316,7 +346,9 @@ impl<B: Bound> Serve<ReleasePermits> for Counting<B> {
 
 impl<B: Bound> Serve<Forget> for Counting<B> {
     fn serve(&mut self, Forget { grant, permits }: Forget, call: Call<Result<(), Refusal>>) {
-        call.reply(self.take_from(grant, permits));
+        let parted = self.take_from(grant, permits);
+        self.is_signal |= parted.is_ok();
+        call.reply(parted);
     }
 }
 
@@ -328,6 +360,7 @@ impl<B: Bound> Serve<AddPermits> for Counting<B> {
             return;
         }
         self.available += added;
+        self.is_signal = true;
         call.reply(Ok(()));
         self.grant_all_that_fit();
     }
@@ -367,6 +400,8 @@ impl<B: Bound> Serve<Count> for Counting<B> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{Bench, Fault};
 

@@ -125,7 +125,7 @@ impl Primitive for Fragile {
 
 impl Serve<Park> for Fragile {
     fn serve(&mut self, _: Park, call: Call<u32>) {
-        self.parked.push(call.id(), call);
+        self.parked.push(call);
     }
 }
 

@@ -81,6 +81,7 @@ async fn another_version_is_named() {
         incarnation: 1,
         session: 1,
         frame_bytes: 1,
+        asks_who_calls: false,
     }))
     .await;
     assert_eq!(

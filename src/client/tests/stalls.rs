@@ -15,7 +15,7 @@ async fn a_manager_that_does_not_read_blocks_nobody() {
     let started = Instant::now();
     let large = vec![0; 1 << 20];
     for _ in 0..20 {
-        let call = connection.call(2, 3, Deadline::Never, &large, |_| Ok(()));
+        let call = connection.call(2, 3, Deadline::Never, &large, None, |_| Ok(()));
         let outcome = time::timeout(Duration::from_millis(5), call).await;
         assert!(outcome.is_err(), "it times out");
         connection.cast(2, 3, &large);

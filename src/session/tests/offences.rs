@@ -4,7 +4,10 @@
 use rand::Rng;
 
 use super::*;
-use crate::wire::tests::{raw::frame, seed::seeded};
+use crate::{
+    inspect::survey::Question,
+    wire::tests::{raw::frame, seed::seeded},
+};
 
 /// What the manager says to a client that begins with these bytes.
 async fn bye_to_stranger(bytes: &[u8]) -> String {
@@ -181,6 +184,18 @@ async fn a_number_that_does_not_rise_ends_the_session() {
             object: 0,
             operation: 0,
             arguments: BlobRef(&[0x90]),
+        },
+        Request::CallBy {
+            seq: 2,
+            object: 0,
+            operation: 0,
+            micros: None,
+            arguments: BlobRef(&[0x90]),
+            caller: 7,
+        },
+        Request::Inspect {
+            seq: 2,
+            question: Question::All(0),
         },
         Request::Open {
             seq: 2,

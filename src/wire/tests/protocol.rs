@@ -138,6 +138,18 @@ fn shown_requests(arguments: &[u8]) -> Vec<Request<'_>> {
         release,
         Request::Withdraw { object: 0, seq: 4 },
         remove,
+        Request::Inspect {
+            seq: 11,
+            question: Question::All(0),
+        },
+        Request::CallBy {
+            seq: 12,
+            object: 0,
+            operation: 0,
+            micros: None,
+            arguments: BlobRef(&[0x90]),
+            caller: 7,
+        },
     ]
 }
 
@@ -148,6 +160,7 @@ fn shown_responses(body: &[u8]) -> Vec<Response<'_>> {
         incarnation: INCARNATION,
         session: SESSION.number(),
         frame_bytes: 64 << 20,
+        asks_who_calls: false,
     };
     let opened = Response::Opened {
         seq: 1,

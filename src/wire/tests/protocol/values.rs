@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lockkeeper_actors::{
-    Abandoned, Breach, Peer,
+    Abandoned, Breach, Claim, Deadlock, Member, Peer, Stats, Wait,
     codec::Blob,
     data::{
         CheckType, Chunk, Delivery, Done, Exchange, Exchanged, Finished, HandBack, Job, Next,
@@ -21,6 +21,7 @@ use lockkeeper_actors::{
 use serde::de::DeserializeOwned;
 
 use super::*;
+use crate::{CallInfo, ObjectInfo, PartInfo, inspect::survey::Page};
 
 /// Holds the values of one section against the code, both ways.
 struct Values(std::vec::IntoIter<Sample>);
@@ -55,6 +56,60 @@ fn peer() -> Peer {
 
 fn abandoned() -> Abandoned {
     Abandoned::new(peer(), Duration::from_millis(1500), FENCE)
+}
+
+/// A caller that waits for what it holds itself.
+fn deadlock() -> Deadlock {
+    let second = Duration::from_secs(1);
+    let claim = || Claim::new("lock".to_owned(), "jobs".to_owned(), 1, second);
+    let mut held = claim();
+    held.fence = Some(FENCE);
+    let wait = Wait::new(claim(), vec![0], None);
+    Deadlock::new(vec![Member::new(peer(), 7, vec![held], vec![wait])], 1)
+}
+
+#[test]
+fn what_is_told_of_objects_is_written_as_the_document_shows() {
+    let second = Duration::from_secs(1);
+    let call = |caller, fence| CallInfo {
+        process: peer(),
+        caller,
+        units: 1,
+        mode: String::new(),
+        lasted: second,
+        fence,
+    };
+    let part = PartInfo {
+        key: None,
+        units: Some(1),
+        held: 1,
+        waiting: 1,
+        holders: vec![call(None, Some(FENCE))],
+        waiters: vec![call(Some(7), None)],
+    };
+    let object = ObjectInfo {
+        name: "jobs".to_owned(),
+        kind: "lock".to_owned(),
+        state: "held".to_owned(),
+        parts: vec![part],
+        stats: None,
+    };
+    let mut stats = Stats::default();
+    (stats.grants, stats.waits, stats.timeouts) = (1, 2, 3);
+    (stats.withdrawals, stats.departures) = (4, 5);
+    (stats.deadlocks, stats.abandonments) = (6, 7);
+    (stats.waited.count, stats.waited.max) = (1, second);
+    Values::of("### 7 Inspect")
+        .show(&Question::Contended(0))
+        .show(&Question::Named("jobs".to_owned()))
+        .show(&Question::Deadlocks)
+        .show(&Page {
+            objects: vec![object],
+            next: Some(4),
+        })
+        .show(&stats)
+        .show(&vec![deadlock()])
+        .and_no_more();
 }
 
 #[test]
@@ -94,6 +149,7 @@ fn faults_and_refusals_are_written_as_the_document_shows() {
         .show(&Fault::Unencodable(why()))
         .show(&Fault::limit("sessions", 100_000))
         .show(&Fault::ShuttingDown)
+        .show(&Fault::Deadlock(Box::new(deadlock())))
         .and_no_more();
     Values::of("## Refusals")
         .show(&Refusal::NotHeld)

@@ -1,0 +1,13 @@
+//! Waiting until others wait for a lock.
+
+use lockkeeper::Lock;
+
+use crate::until::until;
+
+/// Waits until so many wait for a lock.
+pub(crate) async fn until_waiting(lock: &Lock, waiting: u64) {
+    until("they wait", || async {
+        lock.status().await.unwrap().waiting == waiting
+    })
+    .await;
+}
