@@ -25,6 +25,7 @@ pub(crate) mod rw_lock;
 pub(crate) mod semaphore;
 pub(crate) mod several;
 pub(crate) mod taken;
+mod token;
 pub(crate) mod typed;
 pub(crate) mod value;
 mod watch;
@@ -32,8 +33,6 @@ mod watch;
 use std::{
     fmt,
     future::{self, Future},
-    hash::{Hash, Hasher},
-    marker::PhantomData,
     pin::pin,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -42,69 +41,14 @@ use std::{
 use lockkeeper_actors::{CallId, Fault, Operation, Primitive, Serve, codec};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use self::hold::Grant;
 pub(crate) use self::hold::{Hold, Leash};
+pub use self::{hold::Grant, token::Token};
 use crate::{
-    Address, CallError, ObjectInfo, Owner,
+    CallError, ObjectInfo, Owner,
     client::{Connection, Deadline, Object, background},
     inspect::survey::{Page, Question},
     observe::{self, Calling},
 };
-
-/// Where a hosted object is: its manager's address and its name. Two that are equal are of one
-/// object, for as long as none of that name is removed.
-#[derive(Serialize, Deserialize)]
-pub struct Token<P> {
-    address: Address,
-    name: String,
-    #[serde(skip)]
-    kind: PhantomData<fn() -> P>,
-}
-
-impl<P> Token<P> {
-    /// Where the manager is.
-    #[must_use]
-    pub const fn address(&self) -> &Address {
-        &self.address
-    }
-
-    /// The name of the object with its manager. That of an anonymous one begins with `#`.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-}
-
-impl<P> Clone for Token<P> {
-    fn clone(&self) -> Self {
-        Self {
-            address: self.address.clone(),
-            name: self.name.clone(),
-            kind: PhantomData,
-        }
-    }
-}
-
-impl<P> PartialEq for Token<P> {
-    fn eq(&self, other: &Self) -> bool {
-        self.address == other.address && self.name == other.name
-    }
-}
-
-impl<P> Eq for Token<P> {}
-
-impl<P> Hash for Token<P> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.address.hash(state);
-        self.name.hash(state);
-    }
-}
-
-impl<P: Primitive> fmt::Debug for Token<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?} at {}", P::KIND, self.name, self.address)
-    }
-}
 
 /// A hosted object of kind `P`, called from here.
 ///
@@ -187,11 +131,7 @@ impl<P: Primitive> Proxy<P> {
         let spec = encode(spec);
         async move {
             let object = connection.open(P::KIND, name, Some(&spec?)).await?;
-            let token = Token {
-                address: connection.address().clone(),
-                name: object.name.clone(),
-                kind: PhantomData,
-            };
+            let token = Token::new(connection.address().clone(), object.name.clone());
             let connection = Arc::clone(connection);
             let bound = OnceLock::from(Arc::new(Bound {
                 kind: P::KIND,

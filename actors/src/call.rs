@@ -5,9 +5,10 @@
 //!
 //! Invariant: every [`Call`] yields exactly one answer, on drop at the latest.
 
+mod id;
+
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
     fmt,
     marker::PhantomData,
     mem,
@@ -20,148 +21,10 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+pub use self::id::{CallId, Fence, SessionId};
 use crate::{Fault, codec, observe::Watch, stats::Ledger};
-
-/// One client's stay with a manager. Never reused, not even by the manager's successors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct SessionId(u64);
-
-impl SessionId {
-    /// Makes an id of a number that no other session has.
-    #[must_use]
-    pub const fn new(number: u64) -> Self {
-        Self(number)
-    }
-
-    /// The number within.
-    #[must_use]
-    pub const fn number(self) -> u64 {
-        self.0
-    }
-}
-
-/// One call of one session: the ticket while it waits, the grant once it is answered, the proof
-/// when it is released and the key when it is withdrawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct CallId {
-    session: SessionId,
-    /// The client's number; the top bit marks a call that nobody waits for.
-    seq: u64,
-}
-
-impl CallId {
-    /// Sequence numbers stay below this bit, which marks one-way calls.
-    pub const ONE_WAY: u64 = 1 << 63;
-
-    /// The call that its session numbered `seq` and whose answer is awaited.
-    #[must_use]
-    pub const fn new(session: SessionId, seq: u64) -> Self {
-        Self {
-            session,
-            seq: seq & !Self::ONE_WAY,
-        }
-    }
-
-    /// The same for a call that nobody waits for: its answer goes nowhere.
-    #[must_use]
-    pub const fn one_way(session: SessionId, seq: u64) -> Self {
-        Self {
-            session,
-            seq: seq | Self::ONE_WAY,
-        }
-    }
-
-    /// The session that called.
-    #[must_use]
-    pub const fn session(self) -> SessionId {
-        self.session
-    }
-
-    /// The client's number for the call.
-    #[must_use]
-    pub const fn seq(self) -> u64 {
-        self.seq & !Self::ONE_WAY
-    }
-
-    /// Whether nobody waits for the answer.
-    #[must_use]
-    pub const fn is_one_way(self) -> bool {
-        self.seq & Self::ONE_WAY != 0
-    }
-
-    /// The calls of a session among those that something is kept of, in the order of their numbers.
-    pub(crate) fn of_session<T>(kept: &BTreeMap<Self, T>, session: SessionId) -> Vec<Self> {
-        let (least, greatest) = Self::span(session);
-        kept.range(least..=greatest).map(|(id, _)| *id).collect()
-    }
-
-    /// The least and the greatest id of a session.
-    pub(crate) const fn span(session: SessionId) -> (Self, Self) {
-        (
-            Self { session, seq: 0 },
-            Self {
-                session,
-                seq: u64::MAX,
-            },
-        )
-    }
-}
-
-/// A fencing token: each grant of an object carries a higher one than all grants before it, also
-/// across removals of the object and restarts of its manager.
-///
-/// A resource that refuses every token lower than the highest it has seen is safe from a holder
-/// that was paused, lost its lock, and goes on writing (M. Kleppmann, "How to do distributed
-/// locking"). The number fits a signed 64-bit column. Tokens start from the wall clock of the
-/// manager's start, in nanoseconds, so a restart on a machine whose clock was set back is outside
-/// of the promise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Fence(u64);
-
-impl Fence {
-    /// A token of that number.
-    #[must_use]
-    pub const fn new(number: u64) -> Self {
-        Self(number)
-    }
-
-    /// The number within.
-    #[must_use]
-    pub const fn number(self) -> u64 {
-        self.0
-    }
-
-    /// Checks the token at the resource's side, and raises the high-water mark to it.
-    ///
-    /// Returns whether the holder of this token may go on.
-    ///
-    /// ```
-    /// use lockkeeper_actors::Fence;
-    ///
-    /// let mut high_water = Fence::new(0);
-    /// assert!(Fence::new(34).check(&mut high_water));
-    /// assert!(!Fence::new(33).check(&mut high_water), "a late write of an earlier holder");
-    /// assert!(Fence::new(34).check(&mut high_water), "the holder itself goes on");
-    /// ```
-    #[must_use = "a token that fails the check must not write"]
-    pub fn check(self, high_water: &mut Self) -> bool {
-        let fresh = self >= *high_water;
-        if fresh {
-            *high_water = self;
-        }
-        fresh
-    }
-}
-
-impl fmt::Display for Fence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// A time as a number of nanoseconds, which is half as wide as a `Duration` and lasts for centuries.
 pub(crate) fn nanoseconds(time: Duration) -> u64 {
@@ -324,7 +187,7 @@ impl Outbox {
         if let Some(ledger) = &mut turn.ledger {
             ledger.granted();
         }
-        Fence(turn.fences.fetch_add(1, Ordering::Relaxed))
+        Fence::new(turn.fences.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Takes the ledger of the object whose turn it is, and gives back the one that it had.

@@ -141,13 +141,18 @@ impl HangUp {
     #[must_use]
     pub fn abandon(&self, since: Duration, fence: Fence) -> Abandoned {
         self.note_abandoned(since, fence);
-        Abandoned::new((*self.peer).clone(), self.held(since), fence)
+        self.mark(since, fence)
     }
 
     /// The same for those who watch over the manager alone: the kind makes the mark when it is read.
     pub(crate) fn note_abandoned(&self, since: Duration, fence: Fence) {
         let held = self.held(since);
         self.left.borrow_mut().marks.push((held, fence));
+    }
+
+    /// The mark of what the session held, since then and under that fence, which was noted.
+    pub(crate) fn mark(&self, since: Duration, fence: Fence) -> Abandoned {
+        Abandoned::new((*self.peer).clone(), self.held(since), fence)
     }
 
     fn held(&self, since: Duration) -> Duration {

@@ -41,8 +41,7 @@ pub(super) struct Mark {
 
 impl Mark {
     fn abandoned(&self) -> Abandoned {
-        let held = self.ended.at.saturating_sub(self.since);
-        Abandoned::new((*self.ended.peer).clone(), held, self.fence)
+        self.ended.mark(self.since, self.fence)
     }
 }
 

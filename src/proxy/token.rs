@@ -1,0 +1,75 @@
+//! Where a hosted object is, as data.
+
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    marker::PhantomData,
+};
+
+use lockkeeper_actors::Primitive;
+use serde::{Deserialize, Serialize};
+
+use crate::Address;
+
+/// Where a hosted object is: its manager's address and its name. Two that are equal are of one
+/// object, for as long as none of that name is removed.
+#[derive(Serialize, Deserialize)]
+pub struct Token<P> {
+    pub(super) address: Address,
+    pub(super) name: String,
+    #[serde(skip)]
+    kind: PhantomData<fn() -> P>,
+}
+
+impl<P> Token<P> {
+    pub(super) const fn new(address: Address, name: String) -> Self {
+        Self {
+            address,
+            name,
+            kind: PhantomData,
+        }
+    }
+
+    /// Where the manager is.
+    #[must_use]
+    pub const fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The name of the object with its manager. That of an anonymous one begins with `#`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl<P> Clone for Token<P> {
+    fn clone(&self) -> Self {
+        Self {
+            address: self.address.clone(),
+            name: self.name.clone(),
+            kind: PhantomData,
+        }
+    }
+}
+
+impl<P> PartialEq for Token<P> {
+    fn eq(&self, other: &Self) -> bool {
+        self.address == other.address && self.name == other.name
+    }
+}
+
+impl<P> Eq for Token<P> {}
+
+impl<P> Hash for Token<P> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.address.hash(state);
+        self.name.hash(state);
+    }
+}
+
+impl<P: Primitive> fmt::Debug for Token<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} at {}", P::KIND, self.name, self.address)
+    }
+}
