@@ -116,7 +116,14 @@ impl fmt::Display for TaskError {
     }
 }
 
-impl std::error::Error for TaskError {}
+impl std::error::Error for TaskError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Failed(fault) => Some(fault),
+            Self::Call(error) => Some(error),
+        }
+    }
+}
 
 impl From<TaskFault> for TaskError {
     fn from(fault: TaskFault) -> Self {
@@ -360,5 +367,17 @@ mod tests {
         tasks.add::<Lament>();
         tasks.extend(&tasks.clone());
         assert!(tasks.has("lament"));
+    }
+
+    #[test]
+    fn error_of_a_task_has_what_failed_as_its_source() {
+        let source = |error: TaskError| {
+            let source = std::error::Error::source(&error);
+            source.map(ToString::to_string)
+        };
+        let told = Some(TaskFault::Closed.to_string());
+        assert_eq!(source(TaskFault::Closed.into()), told);
+        let told = Some(CallError::Gone.to_string());
+        assert_eq!(source(CallError::Gone.into()), told);
     }
 }
