@@ -71,12 +71,13 @@ impl<B: Bound> SemaphoreOf<B> {
     }
 
     /// Waits for several permits, all or none. Those who come later wait behind, also for fewer.
-    /// None at all are granted in their turn.
+    /// None at all are granted in their turn. One without bound waits for more than it has as well,
+    /// until somebody adds some.
     ///
     /// # Errors
     ///
     /// As [`Self::acquire`], and [`CallError::Refused`] with `TooMany` at once for more than there
-    /// can ever be.
+    /// can ever be: above its bound, if it has one.
     ///
     /// # Cancel safety
     ///

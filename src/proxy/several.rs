@@ -24,7 +24,7 @@ use crate::{CallError, client::Deadline};
 /// They may be of several managers, but are of one kind: any [`LockOf`], or the keys of a keyed lock,
 /// see [`KeyedLock::lock_all`](crate::KeyedLock::lock_all). Two callers never wait for each other,
 /// in whatever order each names the locks. [`Several`] has the forms with a timeout, for a try and
-/// for plain threads.
+/// for plain threads. Python's programs keep to an order by themselves.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
