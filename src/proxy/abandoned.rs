@@ -38,7 +38,11 @@ impl<G> AbandonedGuard<G> {
 
 impl<G> fmt::Display for AbandonedGuard<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.abandoned.fmt(f)
+        write!(
+            f,
+            "{}: look after what it left, with what into_inner() gives",
+            self.abandoned
+        )
     }
 }
 
