@@ -204,8 +204,8 @@ fn each_kind_tells_of_itself() {
                 none("barrier", "0 of 2 arrived, generation 0"),
                 none("rw_lock", "free"),
                 none("latch", "2 left"),
-                none("keyed_lock", "0 keys held, 0 abandoned"),
-                none("keyed_semaphore", "0 keys held, 0 abandoned"),
+                none("keyed_lock", "0 keys held, 0 free but abandoned"),
+                none("keyed_semaphore", "0 keys held, 0 free but abandoned"),
                 none("queue", "0 items wait, 0 are taken"),
                 none("value", "version 0, 1 bytes"),
             ]

@@ -356,7 +356,7 @@ impl<F: Face> Primitive for Keyed<F> {
         }
         Survey {
             state: format!(
-                "{} keys held, {} abandoned",
+                "{} keys held, {} free but abandoned",
                 self.entries.used(),
                 self.entries.idle()
             ),

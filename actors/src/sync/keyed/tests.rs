@@ -325,7 +325,7 @@ fn survey_tells_holders_and_waiters_of_each_key_in_order() {
     let waiters = [2, 1].map(|permits| acquire_many(&mut bench, 2, "b", permits));
     let other = acquire_many(&mut bench, 3, "a", 2);
     let survey = bench.primitive().unwrap().survey();
-    assert_eq!(survey.state, "2 keys held, 1 abandoned");
+    assert_eq!(survey.state, "2 keys held, 1 free but abandoned");
     let told = survey.parts.iter().map(|part| {
         let holders = part.holders.iter().map(|one| (one.call, one.units));
         let waiters = part.waiters.iter().map(|one| (one.call, one.units));
