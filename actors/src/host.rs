@@ -191,7 +191,7 @@ pub struct Host<P> {
 #[derive(Default)]
 struct Openers {
     one: Option<(SessionId, u32)>,
-    others: BTreeMap<SessionId, u32>,
+    others: Option<Box<BTreeMap<SessionId, u32>>>,
 }
 
 impl Openers {
@@ -200,21 +200,21 @@ impl Openers {
         if self.one.is_none() {
             self.one = Some((session, object));
         } else {
-            self.others.insert(session, object);
+            self.others.get_or_insert_default().insert(session, object);
         }
     }
 
     fn remove(&mut self, session: SessionId) {
-        if self.one.take_if(|(one, _)| *one == session).is_none() {
-            self.others.remove(&session);
+        if self.one.take_if(|(one, _)| *one == session).is_none()
+            && let Some(others) = &mut self.others
+        {
+            others.remove(&session);
         }
     }
 
     fn iter(&self) -> impl Iterator<Item = (SessionId, u32)> {
-        let others = self
-            .others
-            .iter()
-            .map(|(session, object)| (*session, *object));
+        let others = self.others.iter().flat_map(|others| others.iter());
+        let others = others.map(|(session, object)| (*session, *object));
         self.one.into_iter().chain(others)
     }
 }
@@ -475,5 +475,23 @@ impl<P> fmt::Debug for Host<P> {
             .field("operations", &self.operations)
             .field("lives", &self.primitive.is_some())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix::dev::ContextFut;
+
+    use super::*;
+    use crate::sync::Lock;
+
+    #[test]
+    fn the_task_of_an_idle_lock_stays_below_the_next_step_of_tasks() {
+        // A task takes a multiple of 128 bytes, and 96 of them are the runtime's.
+        let task = size_of::<ContextFut<Host<Lock>, Context<Host<Lock>>>>() + 96;
+        assert!(
+            task <= 640,
+            "{task} bytes: every hosted object takes 128 more"
+        );
     }
 }
