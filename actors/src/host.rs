@@ -189,6 +189,10 @@ pub struct Host<P> {
 /// Who has opened an object, and under which number. Most objects are opened by one session, for
 /// which a tree would be large.
 #[derive(Default)]
+#[expect(
+    clippy::box_collection,
+    reason = "one word in each object, where nearly none has any"
+)]
 struct Openers {
     one: Option<(SessionId, u32)>,
     others: Option<Box<BTreeMap<SessionId, u32>>>,
