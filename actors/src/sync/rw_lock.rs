@@ -240,14 +240,15 @@ impl Primitive for RwLock {
 
     fn survey(&self) -> Survey {
         let waiting = |(call, waiter): (CallId, &Waiter)| {
-            let access = match waiter.want {
-                Want::Enter(access) => access,
-                Want::Upgrade => Access::Write,
+            let (mode, units) = match waiter.want {
+                Want::Enter(access) => (access, access.units()),
+                // It has those of its hold, which it does not wait for.
+                Want::Upgrade => (Access::Write, UNITS - Access::Upgradable.units()),
             };
             Waiting {
                 call,
-                units: access.units(),
-                mode: access.name(),
+                units,
+                mode: mode.name(),
                 since: waiter.call.since(),
             }
         };
@@ -809,6 +810,9 @@ mod tests {
             ]
         );
         assert_eq!(part.units, Some(u64::MAX));
+        // Together with its hold, the upgrade takes all units.
+        let units = part.holders[0].units + part.waiters[0].units;
+        assert_eq!(Some(units), part.units);
     }
 
     #[test]
