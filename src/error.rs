@@ -58,7 +58,11 @@ impl fmt::Display for CallError {
                 )
             }
             Self::Disconnected { address, why } => {
-                write!(f, "disconnected from the manager at {address}: {why}")
+                write!(
+                    f,
+                    "disconnected from the manager at {address} ({why}): \
+                     what was held is lost; connect and open anew"
+                )
             }
             Self::Protocol(why) => write!(f, "the manager broke the protocol: {why}"),
         }

@@ -19,6 +19,7 @@ use std::{
 };
 
 use lockkeeper_actors::Fence;
+use serde::{Deserialize, Serialize};
 
 /// A file that keeps the highest fencing token that a resource has seen, for all processes that
 /// write to it.
@@ -84,7 +85,9 @@ pub struct FenceFile {
 }
 
 /// Why a resource's mark lets nobody pass. What was to be written was not.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// It can be sent on, so that a task may have it in its output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum FenceError {
     /// A higher token was seen: the lock went to somebody else meanwhile.
@@ -496,6 +499,13 @@ mod tests {
                  repair it with the token of a new grant"
             )
         );
+    }
+
+    #[test]
+    fn refusal_can_be_sent_on() {
+        let stale = stale(33, 34);
+        let sent = serde_json::to_string(&stale).expect("it is data");
+        assert_eq!(serde_json::from_str(&sent).ok(), Some(stale));
     }
 
     #[test]

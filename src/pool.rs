@@ -107,6 +107,10 @@ impl PoolBuilder {
     /// Returns [`StartError::Unusable`] for a pool of no workers, [`StartError::NotAProgram`]
     /// unless [`program`](crate::program) was called first thing in main, and
     /// [`StartError::Child`] when a worker does not get ready.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, the pool is terminated: no worker is left.
     pub async fn start(self) -> Result<Pool, StartError> {
         if self.workers == 0 {
             return Err(StartError::Unusable(
@@ -190,6 +194,10 @@ impl Pool {
     /// Starts a pool of that many worker processes, and waits until they are ready.
     ///
     /// # Errors
+    ///
+    /// As [`PoolBuilder::start`].
+    ///
+    /// # Cancel safety
     ///
     /// As [`PoolBuilder::start`].
     pub async fn new(workers: usize) -> Result<Self, StartError> {
@@ -302,6 +310,10 @@ impl Pool {
     /// # Errors
     ///
     /// Returns an error when the pool cannot be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, the pool may have been closed. To close it again does no harm.
     pub async fn close(&self) -> Result<(), CallError> {
         self.queue.call(CloseTasks { reason: None }).await
     }
@@ -331,12 +343,20 @@ impl Pool {
 
     /// Kills the workers at once. Tasks that are not finished fail with
     /// [`TaskFault::Terminated`](crate::TaskFault::Terminated).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, the pool is terminated.
     pub async fn terminate(self) {
         // It takes a thread that may be blocked.
         let _ = background().spawn_blocking(move || drop(self)).await;
     }
 
     /// The process ids of the workers that live.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
     pub async fn pids(&self) -> Vec<u32> {
         self.crew.send(Pids).await.unwrap_or_default()
     }
@@ -347,6 +367,10 @@ impl Pool {
     /// # Errors
     ///
     /// As [`Self::close`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
     pub async fn status(&self) -> Result<TaskQueueStatus, CallError> {
         self.queue.call(CountTasks).await
     }

@@ -177,6 +177,18 @@ fn each_kind_tells_of_itself() {
                 .await
                 .unwrap(),
             manager.barrier(2).await.unwrap().info().await.unwrap(),
+            manager.rw_lock().await.unwrap().info().await.unwrap(),
+            manager.latch(2).await.unwrap().info().await.unwrap(),
+            manager.keyed_lock().await.unwrap().info().await.unwrap(),
+            manager
+                .keyed_semaphore(2)
+                .await
+                .unwrap()
+                .info()
+                .await
+                .unwrap(),
+            manager.queue::<u8>(2).await.unwrap().info().await.unwrap(),
+            manager.value(2).await.unwrap().info().await.unwrap(),
         ]
         .map(|info| (info.kind, info.state, info.stats));
         let none = |kind: &str, state: &str| (kind.to_owned(), state.to_owned(), None);
@@ -190,6 +202,12 @@ fn each_kind_tells_of_itself() {
                 none("semaphore", "1 of 1 permits free"),
                 none("bounded_semaphore", "1 of 1 permits free"),
                 none("barrier", "0 of 2 arrived, generation 0"),
+                none("rw_lock", "free"),
+                none("latch", "2 left"),
+                none("keyed_lock", "0 keys held, 0 abandoned"),
+                none("keyed_semaphore", "0 keys held, 0 abandoned"),
+                none("queue", "0 items wait, 0 are taken"),
+                none("value", "version 0, 1 bytes"),
             ]
         );
     });

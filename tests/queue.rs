@@ -102,6 +102,7 @@ fn put_waits_for_room_in_the_order_of_arrival_and_a_try_never_overtakes() {
             full.is_full() && !full.is_closed() && full.item == 4,
             "{full}"
         );
+        assert!(full.to_string().contains("no room"), "{full}");
         let late = queue.put_timeout(5, Duration::from_millis(5)).await;
         assert_eq!(
             late.map_err(|late| (late.item, late.error)),

@@ -141,7 +141,7 @@ fn numbers_that_cannot_be_had_are_refused_with_what_can() {
         let told = why(lock_some(4, &locks).await);
         assert_eq!(told, "of 3 locks 1 to 3 can be had, not 4");
         let told = why(lock_some(1, &[] as &[Lock]).await);
-        assert_eq!(told, "of 0 locks none can be had: name some, not 1");
+        assert_eq!(told, "of no locks none can be had: name some");
         assert!(held(&locks).await.is_empty());
     });
 }

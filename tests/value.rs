@@ -242,7 +242,7 @@ fn other_processes_miss_no_change_for_good() {
 fn stream_begins_with_what_is_and_goes_on_with_each_change() {
     run(async {
         let (manager, value) = value(1).await;
-        let mut values = Box::pin(value.watch());
+        let mut values = value.watch();
         assert_eq!(values.try_next().await.unwrap().unwrap().value, 1);
         assert!(values.try_next().now_or_never().is_none());
         value.set(2).await.unwrap();

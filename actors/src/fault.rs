@@ -71,7 +71,10 @@ impl fmt::Display for Fault {
             Self::Gone => f.write_str("the object is gone: it was removed, or its code panicked"),
             Self::TimedOut => f.write_str("timed out: no answer came in time"),
             Self::Withdrawn => f.write_str("the call was withdrawn"),
-            Self::UnknownObject(name) => write!(f, "no object named {name:?} is hosted"),
+            Self::UnknownObject(name) => write!(
+                f,
+                "no object named {name:?} is hosted: it was removed, or never made"
+            ),
             Self::UnknownKind(kind) => {
                 write!(
                     f,
@@ -166,7 +169,7 @@ impl fmt::Display for Refusal {
                     "{asked} permits can never be granted: there are at most {most}"
                 )
             }
-            Self::Closed => f.write_str("closed: it grants nothing any more"),
+            Self::Closed => f.write_str("closed: it grants and takes nothing any more"),
             Self::Invalid(why) => write!(f, "refused: {why}"),
             Self::TooDeep { most } => write!(
                 f,

@@ -46,8 +46,11 @@ static KEPT: Mutex<Option<Vec<Arc<Connection>>>> = Mutex::new(None);
 static LABEL: Mutex<String> = Mutex::new(String::new());
 
 /// Names this process to those who see what it holds and waits for: in `inspect`, in a deadlock, and
-/// in what it leaves behind if it dies. It is told to managers that the process connects to from
-/// then on. At most 255 bytes of it are kept.
+/// in what it leaves behind if it dies. At most 255 bytes of it are kept.
+///
+/// It is told to managers that the process connects to from then on, and not to those that it knows
+/// already. So call it before all else; in a worker of a pool, whose connections last from task to
+/// task, by its [`initializer`](crate::PoolBuilder::initializer).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]

@@ -24,7 +24,7 @@ use super::{
     guard::{Guard, Ticket},
     tried,
 };
-use crate::CallError;
+use crate::{CallError, ObjectInfo};
 
 /// A lock for each of any number of keys, in one object: for records, files or users, of which
 /// nobody wants to make and remove a lock each.
@@ -337,6 +337,20 @@ impl<F: Face> KeyedOf<F> {
     /// Dropped at any point, nothing has changed.
     pub async fn keys(&self) -> Result<Vec<Key>, CallError> {
         self.0.call(ListKeys).await
+    }
+
+    /// Tells key by key who holds it and who waits for it, in order, and what was measured: see
+    /// [`Manager::inspect`](crate::Manager::inspect).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
+        self.0.info().await
     }
 
     /// Where the object is.

@@ -377,13 +377,10 @@ impl<L: Lockable> Several<L> {
         if (1..=most).contains(&number) {
             return Ok(number);
         }
-        let allowed = match most {
-            0 => "none can be had: name some".to_owned(),
-            most => format!("1 to {most} can be had"),
-        };
-        Err(Refusal::Invalid(format!(
-            "of {most} locks {allowed}, not {number}"
-        )))
+        Err(Refusal::Invalid(match most {
+            0 => "of no locks none can be had: name some".to_owned(),
+            most => format!("of {most} locks 1 to {most} can be had, not {number}"),
+        }))
     }
 
     /// Takes and waits in turns until as many are held as are wanted.

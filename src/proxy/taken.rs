@@ -215,6 +215,9 @@ impl<T> fmt::Debug for PutError<T> {
 
 impl<T> fmt::Display for PutError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_full() {
+            return f.write_str("the item was not put: the queue had no room for it in time");
+        }
         write!(f, "the item was not put: {}", self.error)
     }
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 
 use super::{Bound, Hold, Proxy, Token, encode};
 use crate::{
-    CallError,
+    CallError, ObjectInfo,
     client::{Connection, Deadline},
     shape,
 };
@@ -83,6 +83,12 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
     {
         let (_, reply) = self.bound().await?.call(operation, deadline).await?;
         Ok(reply)
+    }
+
+    /// What the manager tells of the object, once both mean the same type.
+    pub(crate) async fn info(&self) -> Result<ObjectInfo, CallError> {
+        self.bound().await?;
+        self.proxy.info().await
     }
 
     /// Calls the object for something to be held.

@@ -163,7 +163,8 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     }
 
     /// The value as it is, and then each time that it has changed, as a stream that borrows
-    /// nothing. Who reads it slowly is given the latest. An error is its last item.
+    /// nothing. Who reads it slowly is given the latest. An error, one of [`Self::get`]'s, is its
+    /// last item.
     ///
     /// ```
     /// use futures::TryStreamExt;
@@ -172,22 +173,28 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let manager = lockkeeper::Manager::start().await?;
     /// let level = manager.value(1).await?;
-    /// let mut levels = Box::pin(level.watch());
+    /// let mut levels = level.watch();
     /// assert_eq!(levels.try_next().await?.map(|level| level.value), Some(1));
     /// level.set(2).await?;
     /// assert_eq!(levels.try_next().await?.map(|level| level.value), Some(2));
     /// # Ok(())
     /// # }
     /// ```
-    pub fn watch(&self) -> impl Stream<Item = Result<Versioned<T>, CallError>> + use<T> {
-        stream::try_unfold((self.clone(), None), |(value, seen)| async move {
+    ///
+    /// # Cancel safety
+    ///
+    /// A `next` that is dropped has taken nothing, and the next one goes on with the same wait.
+    pub fn watch(&self) -> impl Stream<Item = Result<Versioned<T>, CallError>> + Unpin + use<T> {
+        let changes = stream::try_unfold((self.clone(), None), |(value, seen)| async move {
             let next = match seen {
                 None => value.versioned().await?,
                 Some(version) => value.changed_since(version).await?,
             };
             let seen = Some(next.version);
             Ok(Some((next, (value, seen))))
-        })
+        });
+        // It can be read as it is: nobody has to pin it first.
+        Box::pin(changes)
     }
 
     async fn next_since(&self, since: u64, deadline: Deadline) -> Result<Versioned<T>, CallError> {

@@ -252,15 +252,17 @@ impl Primitive for RwLock {
                 since: waiter.call.since(),
             }
         };
+        let mark = self.abandoned.as_ref().map_or("", |_| ", abandoned");
+        let inside = match (self.inside.readers(), self.inside.senior()) {
+            (0, None) => "free".to_owned(),
+            (readers, None | Some(Access::Read)) => format!("{readers} read"),
+            (readers, Some(Access::Upgradable)) => {
+                format!("{readers} read, and one that may upgrade")
+            }
+            (_, Some(Access::Write)) => "written".to_owned(),
+        };
         Survey {
-            state: match (self.inside.readers(), self.inside.senior()) {
-                (0, None) => "free".to_owned(),
-                (readers, None | Some(Access::Read)) => format!("{readers} read"),
-                (readers, Some(Access::Upgradable)) => {
-                    format!("{readers} read, and one that may upgrade")
-                }
-                (_, Some(Access::Write)) => "written".to_owned(),
-            },
+            state: format!("{inside}{mark}"),
             parts: vec![Part {
                 key: None,
                 units: Some(UNITS),
@@ -714,6 +716,7 @@ mod tests {
         let mut bench = bench();
         acquire(&mut bench, 1, Write);
         bench.hang_up(1);
+        assert_eq!(bench.primitive().unwrap().survey().state, "free, abandoned");
         let grant = acquire(&mut bench, 2, Read);
         assert!(granted(&bench, grant).unwrap().abandoned.is_some());
         let marked = bench.call(2, MarkConsistent { grant });
