@@ -4,8 +4,9 @@
 //! The name of an object that failed stays taken until it is removed.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
+    ops::Bound,
     rc::Rc,
     sync::Arc,
 };
@@ -24,6 +25,8 @@ pub(crate) struct Supervisor {
     limits: Limits,
     shell: Rc<Shell>,
     children: HashMap<Arc<str>, Child>,
+    /// The names of all children, by their numbers: in the order in which they were made.
+    names: BTreeMap<u64, Arc<str>>,
     /// What the last object was made from.
     last_spec: Rc<[u8]>,
     incarnation: u64,
@@ -107,6 +110,7 @@ impl Supervisor {
             limits,
             shell,
             children: HashMap::new(),
+            names: BTreeMap::new(),
             last_spec: Rc::default(),
             incarnation,
             spawned: 0,
@@ -162,44 +166,35 @@ impl Supervisor {
             mailbox,
         };
         let opened = child.opened(&name);
+        self.names.insert(id, Arc::clone(&name));
         self.children.insert(name, child);
         Ok(opened)
     }
 
-    /// Finds objects. To look for numbers looks at all, once: names are what objects are known by.
+    /// Finds objects, without a look at any other.
     fn find(&self, find: &Find) -> Vec<Found> {
-        let found = |(name, child): (&Arc<str>, &Child)| Found {
+        match find {
+            Find::Named(name) => self.found(name).into_iter().collect(),
+            Find::Numbered(numbers) => {
+                let names = numbers.iter().filter_map(|number| self.names.get(number));
+                names.filter_map(|name| self.found(name)).collect()
+            }
+            Find::Above(number, most) => {
+                let above = (Bound::Excluded(*number), Bound::Unbounded);
+                let names = self.names.range(above).take(*most);
+                names.filter_map(|(_, name)| self.found(name)).collect()
+            }
+        }
+    }
+
+    fn found(&self, name: &str) -> Option<Found> {
+        let (name, child) = self.children.get_key_value(name)?;
+        Some(Found {
             id: child.id,
             name: Arc::clone(name),
             kind: child.kind.name,
             mailbox: Arc::clone(&child.mailbox),
-        };
-        let by_number = |(_, child): &(&Arc<str>, &Child)| child.id;
-        let mut children: Vec<_> = match find {
-            Find::Named(name) => self
-                .children
-                .get_key_value(name.as_str())
-                .into_iter()
-                .collect(),
-            Find::Numbered(numbers) if numbers.is_empty() => Vec::new(),
-            Find::Numbered(numbers) => {
-                let all = self.children.iter();
-                all.filter(|(_, child)| numbers.contains(&child.id))
-                    .collect()
-            }
-            Find::Above(number, _) => {
-                let all = self.children.iter();
-                all.filter(|(_, child)| child.id > *number).collect()
-            }
-        };
-        if let Find::Above(_, most) = *find
-            && children.len() > most
-        {
-            children.select_nth_unstable_by_key(most, by_number);
-            children.truncate(most);
-        }
-        children.sort_unstable_by_key(by_number);
-        children.into_iter().map(found).collect()
+        })
     }
 
     fn check(&self, name: &str) -> Result<(), Fault> {
@@ -270,6 +265,7 @@ impl Handler<Remove> for Supervisor {
     fn handle(&mut self, Remove(name): Remove, _: &mut Context<Self>) -> Self::Result {
         match self.children.remove(name.as_str()) {
             Some(child) => {
+                self.names.remove(&child.id);
                 let now = self.shell.now();
                 child.mailbox.do_send(Inputs::one(now, Input::Remove));
                 Ok(())

@@ -29,6 +29,8 @@ use std::{
 
 use chaos::{
     caretaker::{care, describe, find_all_fresh},
+    items::Items,
+    latches,
     notes::Notes,
     scene::Scene,
     verdict::Verdict,
@@ -52,7 +54,7 @@ const SPARED: usize = 2;
 const SECONDS: u64 = 6;
 
 /// Without these the test has missed its subject.
-const MUST_OCCUR: [&str; 13] = [
+const MUST_OCCUR: [&str; 22] = [
     "kills",
     "stops",
     "timeouts",
@@ -66,6 +68,15 @@ const MUST_OCCUR: [&str; 13] = [
     "event: seen",
     "condition: woken by notification",
     "barrier: passed",
+    "rw lock: upgraded",
+    "rw lock: downgraded",
+    "keyed lock: lock_all",
+    "keyed semaphore: into_ticket",
+    "several locks: lock_all",
+    "several locks: lock_some",
+    "queue: abandoned",
+    "value: seen",
+    "latch: seen open",
 ];
 
 /// How long the processes may take to end once they are told to.
@@ -103,6 +114,7 @@ async fn chaos_of(length: Duration) {
     let ended = Arc::new(AtomicBool::new(false));
     let caretaker = care(
         Arc::clone(&scene),
+        manager.clone(),
         StdRng::from_rng(&mut random),
         Arc::clone(&ended),
     );
@@ -122,10 +134,11 @@ async fn chaos_of(length: Duration) {
         panic!("not all have ended:\n{now}\n{}", describe(&scene).await);
     };
     ended.store(true, Ordering::Relaxed);
-    caretaker.await.unwrap();
+    let latches = caretaker.await.unwrap();
     let generations = generations(&scene).await;
     // The processes live still, so that whatever one of them holds by mistake is seen.
     find_all_fresh(&scene, &notes).await;
+    latches::find_right(&latches, &notes).await;
     let killed = company.killed.clone();
     drop(company);
 
@@ -138,6 +151,11 @@ async fn chaos_of(length: Duration) {
             verdict.passes()
         );
         faults.extend(verdict.faults(&killed));
+    }
+    for queue in &scene.queues {
+        let items = Items::read(&notes, &queue.name, &killed);
+        println!("{}: {} items done", queue.name, items.done());
+        faults.extend(items.faults());
     }
     faults.extend(notes.repeated_fences());
     let counts = notes.counts();

@@ -473,6 +473,40 @@ fn readers_and_a_writer_of_a_kind_of_ones_own_are_found() {
 }
 
 #[test]
+fn upgrade_waits_for_those_who_read_beside_it_and_not_for_itself() {
+    run(async {
+        let manager = strict().await;
+        let rows = manager.rw_lock().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        let reader = rows.read().await.unwrap();
+        let upgrader = tokio::spawn({
+            let (rows, lock) = (rows.clone(), lock.clone());
+            async move {
+                let _lock = lock.acquire().await.unwrap();
+                let guard = rows.upgradable_read().await.unwrap();
+                guard.upgrade().await.map(drop)
+            }
+        });
+        until("the upgrade waits", || async {
+            rows.status().await.unwrap().waiting == 1
+        })
+        .await;
+        two_looks(&manager).await;
+        assert_eq!(manager.deadlocks().await.unwrap(), []);
+        assert!(!upgrader.is_finished(), "the reader may leave at any time");
+        // Once the reader waits for the one that upgrades, it is one.
+        let mine = lock.acquire().await;
+        let Err(CallError::Deadlock(deadlock)) = mine else {
+            panic!("the reader began to wait last: {mine:?}");
+        };
+        assert_eq!(deadlock.members[0].holds[0].mode, "read");
+        assert_eq!(deadlock.members[1].waits[0].wants.mode, "write");
+        drop(reader);
+        upgrader.await.unwrap().unwrap();
+    });
+}
+
+#[test]
 fn adopted_hold_is_the_adopters() {
     run(async {
         let manager = strict().await;

@@ -80,7 +80,7 @@ const WORDS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "Abandoned::new(",
-        &["actors/src/host.rs"],
+        &["actors/src/host/hang_up.rs"],
         "have HangUp::abandon make the mark, so that it is counted and told",
     ),
     (

@@ -50,7 +50,7 @@ pub struct Holding {
 pub struct Waiting {
     /// The call.
     pub call: CallId,
-    /// How many units it wants.
+    /// How many units it wants beside those that it holds.
     pub units: u64,
     /// How it wants them, or what it waits for.
     pub mode: &'static str,

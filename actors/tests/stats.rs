@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use lockkeeper_actors::{
     Bench, CallId, Deadlock, Fault, Stats, Times,
+    codec::Blob,
+    data::{Done, Get, Put, PutBack, Queue, QueueSpec},
     sync::{
-        Acquire, AcquireMany, Event, ForceUnlock, Lock, Release, ReleasePermits, Semaphore,
-        SemaphoreSpec, Set, WaitSet,
+        Access, Acquire, AcquireFor, AcquireKey, AcquireMany, AdoptKey, Downgrade, Event,
+        ForceUnlock, ForceUnlockKey, KeyedLock, Lock, Release, ReleasePermits, RwLock, Semaphore,
+        SemaphoreSpec, Set, Upgrade, WaitSet,
     },
 };
 
@@ -134,4 +137,79 @@ fn kinds_that_nobody_holds_are_measured_as_well() {
     let told = bench.stats().expect("somebody had to wait");
     assert_eq!((told.waits, told.grants, told.held.count), (1, 0, 0));
     assert_eq!(seconds(told.waited), (1, [1.0; 3]));
+}
+
+#[test]
+fn readers_and_writers_are_measured_and_a_dead_writer_is_an_abandonment() {
+    let mut bench = Bench::<RwLock>::new(()).expect("it needs nothing");
+    let acquire =
+        |bench: &mut Bench<RwLock>, session, access| bench.call(session, AcquireFor { access });
+    let reader = acquire(&mut bench, 1, Access::Read);
+    acquire(&mut bench, 2, Access::Write);
+    bench.advance(SECOND);
+    bench.call(1, Release { grant: reader });
+    bench.advance(2 * SECOND);
+    bench.hang_up(2);
+    let upgradable = acquire(&mut bench, 3, Access::Upgradable);
+    bench.advance(3 * SECOND);
+    let grant = bench.call(3, Upgrade { grant: upgradable });
+    let to = Access::Read;
+    bench.call(3, Downgrade { grant, to });
+    bench.call(3, Release { grant });
+    let told = bench.stats().expect("somebody had to wait");
+    // Each grant is measured once: an upgraded hold has two.
+    assert_eq!(seconds(told.held), (4, [0.0, 1.5, 3.0]));
+    assert_eq!((told.abandonments, told.waited.count), (1, 1));
+}
+
+#[test]
+fn items_are_measured_for_as_long_as_they_are_taken() {
+    let spec = QueueSpec {
+        capacity: None,
+        holds: String::new(),
+    };
+    let mut bench = Bench::<Queue>::new(spec).expect("it is allowed");
+    let first = bench.call(1, Get);
+    for byte in 0..3 {
+        let item = Blob::from(vec![byte]);
+        bench.call(9, Put { item });
+    }
+    bench.call(2, Get);
+    let third = bench.call(3, Get);
+    bench.advance(SECOND);
+    bench.call(1, Done { delivery: first });
+    bench.advance(SECOND);
+    bench.call(3, PutBack { delivery: third });
+    bench.advance(SECOND);
+    bench.hang_up(2);
+    let told = bench.stats().expect("somebody had to wait");
+    assert_eq!(seconds(told.held), (3, [1.0, 2.0, 3.0]));
+    assert_eq!(told.abandonments, 1);
+}
+
+#[test]
+fn keys_are_measured_whichever_way_a_hold_of_one_ends() {
+    let mut bench = Bench::<KeyedLock>::new(()).expect("it needs nothing");
+    let acquire = |bench: &mut Bench<KeyedLock>, session, key: &str| {
+        let key = key.into();
+        bench.call(session, AcquireKey { key })
+    };
+    let released = acquire(&mut bench, 1, "a");
+    acquire(&mut bench, 2, "a");
+    let adopted = acquire(&mut bench, 3, "b");
+    acquire(&mut bench, 4, "c");
+    let unseen = acquire(&mut bench, 5, "d");
+    bench.advance(SECOND);
+    bench.call(1, Release { grant: released });
+    bench.call(6, AdoptKey { grant: adopted });
+    bench.call(6, ForceUnlockKey { key: "c".into() });
+    bench.withdraw(unseen);
+    let told = bench.stats().expect("somebody had to wait");
+    assert_eq!(seconds(told.held), (4, [1.0; 3]));
+    assert_eq!(told.abandonments, 0);
+    bench.advance(SECOND);
+    bench.hang_up(2);
+    bench.hang_up(6);
+    let told = bench.stats().expect("somebody had to wait");
+    assert_eq!((told.held.count, told.abandonments), (6, 2));
 }

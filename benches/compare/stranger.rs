@@ -62,7 +62,7 @@ impl Stranger {
         };
         stranger.send(&(1, "lockkeeper", 1, std::process::id(), "stranger", ""))?;
         let welcome = stranger.answer(WELCOME)?;
-        let (_, _, _, session, _): (u8, u32, u64, u64, u64) = codec::decode(&welcome)?;
+        let (_, _, _, session, _, _): (u8, u32, u64, u64, u64, bool) = codec::decode(&welcome)?;
         stranger.session = session;
         Ok(stranger)
     }

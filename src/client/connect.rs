@@ -12,7 +12,7 @@ use std::{
 use lockkeeper_actors::SessionId;
 use tokio::{
     runtime::{self, Runtime},
-    sync::Notify,
+    sync::{Notify, watch},
 };
 use tokio_util::bytes::Bytes;
 
@@ -31,6 +31,13 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// The connections of this process that somebody uses.
 static CONNECTIONS: LazyLock<Mutex<HashMap<Address, Weak<Connection>>>> =
     LazyLock::new(Mutex::default);
+
+/// The attempts to connect that are on their way, one an address: the thousands that call at once
+/// when a program begins would fill the manager's queue otherwise.
+static ATTEMPTS: LazyLock<Mutex<HashMap<Address, Attempt>>> = LazyLock::new(Mutex::default);
+
+/// What becomes of an attempt, once that is known.
+type Attempt = watch::Receiver<Option<Result<Arc<Connection>, CallError>>>;
 
 /// The connections that last as long as this process, if it keeps any.
 static KEPT: Mutex<Option<Vec<Arc<Connection>>>> = Mutex::new(None);
@@ -91,14 +98,40 @@ impl Connection {
         if let Some(connection) = Self::existing(address) {
             return Ok(connection);
         }
-        let task = background().spawn(Self::connect(address.clone()));
-        let connected = task
-            .await
-            .map_err(|error| CallError::Protocol(error.to_string()))?;
-        if let Err(why) = &connected {
+        // One that was on its way before this call may have looked before the manager was there: its
+        // success is as good as any, its failure is not.
+        let (mut attempt, is_own) = Self::attempt(address);
+        let mut outcome = outcome_of(&mut attempt).await;
+        if outcome.is_err() && !is_own {
+            (attempt, _) = Self::attempt(address);
+            outcome = outcome_of(&mut attempt).await;
+        }
+        if let Err(why) = &outcome {
             observe::not_connected(address, why);
         }
-        connected
+        outcome
+    }
+
+    /// The attempt to connect to an address that is on its way, or else a new one, and whether it
+    /// is that. It is nobody's: it goes on without whoever has begun it.
+    fn attempt(address: &Address) -> (Attempt, bool) {
+        let mut attempts = lock(&ATTEMPTS);
+        if let Some(attempt) = attempts.get(address) {
+            return (attempt.clone(), false);
+        }
+        let (tell, attempt) = watch::channel(None);
+        attempts.insert(address.clone(), attempt.clone());
+        drop(attempts);
+        let address = address.clone();
+        drop(background().spawn(async move {
+            let connecting = background().spawn(Self::connect(address.clone()));
+            let outcome = connecting
+                .await
+                .unwrap_or_else(|error| Err(CallError::Protocol(error.to_string())));
+            lock(&ATTEMPTS).remove(&address);
+            let _ = tell.send(Some(outcome));
+        }));
+        (attempt, true)
     }
 
     fn existing(address: &Address) -> Option<Arc<Self>> {
@@ -110,6 +143,10 @@ impl Connection {
     }
 
     async fn connect(address: Address) -> Result<Arc<Self>, CallError> {
+        // The attempt before this one may have ended in between.
+        if let Some(connection) = Self::existing(&address) {
+            return Ok(connection);
+        }
         let no_manager = |error: io::Error| CallError::NoManager {
             address: address.clone(),
             why: error.to_string(),
@@ -120,17 +157,12 @@ impl Connection {
             Ok(connected) => connected.map_err(no_manager)?,
             Err(error) => return Err(no_manager(error.into())),
         };
-        if !socket.peer_uid().is_ok_and(|uid| uid == Some(own_uid())) {
+        if socket.peer_uid().map_err(no_manager)? != Some(own_uid()) {
             let why = "it is there, but it is another user's".to_owned();
             return Err(CallError::NoManager { address, why });
         }
         let new = Self::greet(address.clone(), socket).await?;
         let mut connections = lock(&CONNECTIONS);
-        // Another caller may have been quicker; then this session ends without a trace.
-        let earlier = connections.get(&address).and_then(Weak::upgrade);
-        if let Some(earlier) = earlier.filter(|earlier| earlier.is_alive()) {
-            return Ok(earlier);
-        }
         connections.retain(|_, connection| connection.strong_count() > 0);
         connections.insert(address, Arc::downgrade(&new));
         if let Some(kept) = &mut *lock(&KEPT) {
@@ -198,6 +230,17 @@ impl Connection {
             spin: Spin::default(),
             changed: Notify::new(),
         }))
+    }
+}
+
+/// Waits for what becomes of an attempt.
+async fn outcome_of(attempt: &mut Attempt) -> Result<Arc<Connection>, CallError> {
+    let outcome = attempt.wait_for(Option::is_some).await;
+    match outcome.map(|outcome| outcome.clone()) {
+        Ok(Some(outcome)) => outcome,
+        Ok(None) | Err(_) => Err(CallError::Protocol(
+            "the attempt to connect was given up".to_owned(),
+        )),
     }
 }
 

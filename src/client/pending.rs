@@ -86,9 +86,7 @@ impl Pending {
 
     /// Waits for the answer to what cannot be withdrawn.
     pub(super) async fn settle(mut self, patience: Duration) -> Answer {
-        let answer = self.answer_within(patience).await;
-        self.disarm();
-        answer
+        self.answer_within(patience).await
     }
 
     /// Accepts the answer: from now on the caller has what it was granted.

@@ -194,7 +194,7 @@ impl State {
             }
         }
         // As much room as it took now is kept, and not what it once took.
-        let kept = KEPT_BYTES.max(2 * self.outgoing.len());
+        let kept = (2 * self.outgoing.len()).clamp(KEPT_BYTES, 2 * KEPT_BYTES);
         self.sent = 0;
         self.outgoing.clear();
         self.outgoing.shrink_to(kept);

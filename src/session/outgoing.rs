@@ -14,8 +14,9 @@ use crate::{
     wire::{self, Link, Response},
 };
 
-/// Buffers above this capacity are given back once they are empty.
+/// As much room is kept for the next answers, and more where there were as many just now.
 const KEPT_BYTES: usize = 1 << 14;
+const MOST_KEPT_BYTES: usize = 1 << 17;
 
 /// The frames that wait to be written to a client.
 pub(super) struct Outgoing {
@@ -118,7 +119,7 @@ impl Outgoing {
             }
         }
         // As much room as it took now is kept, and not what it once took.
-        let kept = KEPT_BYTES.max(2 * buffer.bytes.len());
+        let kept = (2 * buffer.bytes.len()).clamp(KEPT_BYTES, MOST_KEPT_BYTES);
         buffer.sent = 0;
         buffer.bytes.clear();
         buffer.bytes.shrink_to(kept);

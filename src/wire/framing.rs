@@ -69,8 +69,12 @@ pub(crate) fn frames(mut row: &[u8]) -> impl Iterator<Item = Result<&[u8], Codec
 /// The bytes of a frame before its message.
 pub(super) const HEADER: usize = 4;
 
-/// The room of a message above this size is not kept for others.
+/// A message above this size does not share its room with others.
 const KEPT_BYTES: usize = 1 << 16;
+
+/// So much room is kept for whatever comes next: the most after much has come in.
+const LEAST_ROOM: usize = 1 << 12;
+const MOST_ROOM: usize = 2 * KEPT_BYTES;
 
 /// Bytes that came in, on their way to be messages.
 #[derive(Debug)]
@@ -181,7 +185,7 @@ impl Inbox {
         if self.taken == self.buffer.len() {
             self.taken = 0;
             self.buffer.clear();
-            if self.buffer.capacity() > KEPT_BYTES.max(4 * self.fed) {
+            if self.buffer.capacity() > (4 * self.fed).clamp(LEAST_ROOM, MOST_ROOM) {
                 self.buffer = BytesMut::new();
             }
         }

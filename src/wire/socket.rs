@@ -6,7 +6,8 @@ use std::{
     path::Path,
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use interprocess::{
@@ -24,15 +25,37 @@ use tokio::io::{Interest, unix::AsyncFd};
 #[derive(Debug)]
 pub(crate) struct Socket(Stream);
 
+/// How long a full queue is left alone at the most.
+const MOST_PAUSE: Duration = Duration::from_millis(50);
+
 impl Socket {
-    /// Connects to the socket at a path, and waits at most that long when its queue is full.
+    /// Connects to the socket at a path, and waits at most that long, on this thread, while its
+    /// queue is full.
     pub(crate) fn connect(path: &Path, wait: Duration) -> io::Result<Self> {
-        ConnectOptions::new()
-            .name(name(path)?)
-            .wait_mode(ConnectWaitMode::Timeout(wait))
-            .nonblocking_stream(true)
-            .connect_sync()
-            .map(Self)
+        let name = name(path)?;
+        let started = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let stream = ConnectOptions::new()
+                .name(name.borrow())
+                .wait_mode(ConnectWaitMode::Deferred)
+                .nonblocking_stream(true)
+                .connect_sync()?;
+            // A full queue is no error here, and nothing tells when it has room: the system takes
+            // the socket for one that is being connected, which it never is.
+            let Stream::UdSocket(socket) = &stream;
+            match socket.inner().peer_addr() {
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
+                Ok(_) | Err(_) => return Ok(Self(stream)),
+            }
+            let left = wait.saturating_sub(started.elapsed());
+            if left.is_zero() {
+                let why = format!("its queue of clients was full for {wait:?}: it may stand still");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+            thread::sleep(pause.min(left));
+            pause = (2 * pause).min(MOST_PAUSE);
+        }
     }
 
     /// Two sockets that are connected to each other, in memory alone.

@@ -1,5 +1,6 @@
 //! Frames and framing without a session: what is cut, joined, too long or no frame at all.
 
+mod large;
 mod mutations;
 pub(crate) mod protocol;
 pub(crate) mod raw;

@@ -4,14 +4,14 @@
 //! front otherwise. Invariants: a put waits only without room, a get only without items, and all
 //! that came back is older than all that nobody has had yet.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::{CheckType, typed::Description};
 use crate::{
     Abandoned, Call, CallId, Fence, HangUp, Holding, Operation, Operations, Parked, Part,
-    Primitive, Refusal, Serve, Survey, WaitQueue, Waiting, codec::Blob,
+    Primitive, Refusal, Serve, Survey, Tenure, WaitQueue, Waiting, codec::Blob,
 };
 
 /// What a queue is made from.
@@ -165,8 +165,7 @@ struct Item {
 #[derive(Debug)]
 struct Taken {
     item: Item,
-    fence: Fence,
-    since: Duration,
+    tenure: Tenure,
 }
 
 /// A put that waits for room.
@@ -249,25 +248,25 @@ impl Queue {
             return;
         };
         item.attempts = item.attempts.saturating_add(1);
-        let (fence, since) = (call.outbox().next_fence(), call.outbox().now());
+        let tenure = Tenure::begin(call.outbox());
         let delivery = Delivery {
-            fence,
+            fence: tenure.fence(),
             attempts: item.attempts,
             abandoned: item.abandoned.as_deref().cloned(),
             item: item.bytes.clone(),
         };
-        self.taken.insert(call.id(), Taken { item, fence, since });
+        self.taken.insert(call.id(), Taken { item, tenure });
         call.reply(Ok(delivery));
     }
 
     /// Takes an item out of its taker's hands and puts it where it was, changed by what has
     /// happened to it.
-    fn take_back(&mut self, delivery: CallId, change: impl FnOnce(&mut Taken)) -> bool {
-        let Some(mut taken) = self.taken.remove(&delivery) else {
+    fn take_back(&mut self, delivery: CallId, change: impl FnOnce(&mut Item, Tenure)) -> bool {
+        let Some(Taken { mut item, tenure }) = self.taken.remove(&delivery) else {
             return false;
         };
-        change(&mut taken);
-        self.back.insert(taken.item.number, taken.item);
+        change(&mut item, tenure);
+        self.back.insert(item.number, item);
         true
     }
 }
@@ -333,8 +332,8 @@ impl Primitive for Queue {
         // A put whose caller does not know that it is in. Once somebody was given it, it stands.
         drop(self.fresh.remove(id));
         // A delivery that its taker never saw was none.
-        self.take_back(id, |taken| {
-            taken.item.attempts = taken.item.attempts.saturating_sub(1);
+        self.take_back(id, |item, _| {
+            item.attempts = item.attempts.saturating_sub(1);
         });
         self.settle();
     }
@@ -344,8 +343,8 @@ impl Primitive for Queue {
         self.getters.remove_session(ended.session);
         self.joiners.remove_session(ended.session);
         for delivery in CallId::of_session(&self.taken, ended.session) {
-            self.take_back(delivery, |taken| {
-                taken.item.abandoned = Some(Box::new(ended.abandon(taken.since, taken.fence)));
+            self.take_back(delivery, |item, tenure| {
+                item.abandoned = Some(Box::new(tenure.abandon(ended)));
             });
         }
         self.settle();
@@ -358,8 +357,8 @@ impl Primitive for Queue {
             call: *call,
             units: 1,
             mode: "take",
-            since: taken.since,
-            fence: Some(taken.fence),
+            since: taken.tenure.since(),
+            fence: Some(taken.tenure.fence()),
         });
         let putters = waiting(self.putters.iter().map(|(_, putter)| &putter.call), "put");
         let getters = waiting(self.getters.iter().map(|(_, call)| call), "get");
@@ -405,7 +404,7 @@ impl Serve<Done> for Queue {
 
 impl Serve<PutBack> for Queue {
     fn serve(&mut self, PutBack { delivery }: PutBack, call: Call<Result<(), Refusal>>) {
-        let is_back = self.take_back(delivery, |_| {});
+        let is_back = self.take_back(delivery, |_, _| {});
         call.reply(is_back.then_some(()).ok_or(Refusal::NotHeld));
         self.settle();
     }
@@ -451,6 +450,8 @@ impl Serve<CheckType> for Queue {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{Bench, Fault};
 

@@ -102,6 +102,9 @@ pub struct Keyed<F> {
     entries: Entries,
     holds: Roster<Hold>,
     waits: Lines<Wait>,
+    /// Where the end of a hold is noted, once there was one: one handle for all of them, since a
+    /// `Tenure` a hold would be a handle a key.
+    outbox: Option<Outbox>,
     face: PhantomData<F>,
 }
 
@@ -115,6 +118,12 @@ struct Hold {
     /// Where the key is.
     entry: u32,
     permits: NonZeroU32,
+}
+
+impl Hold {
+    const fn since(&self) -> Duration {
+        Duration::from_nanos(self.since)
+    }
 }
 
 impl Listed for Hold {
@@ -201,6 +210,7 @@ impl<F> Keyed<F> {
             permits,
         })?;
         entry.taken += permits.get();
+        self.outbox.get_or_insert_with(|| outbox.clone());
         let abandoned = entry.abandoned();
         Some(Granted { fence, abandoned })
     }
@@ -211,7 +221,14 @@ impl<F> Keyed<F> {
         if let Some(entry) = self.entries.at_mut(hold.entry) {
             entry.taken -= hold.permits.get();
         }
+        self.note_end(&hold);
         Some(hold)
+    }
+
+    fn note_end(&self, hold: &Hold) {
+        if let Some(outbox) = &self.outbox {
+            outbox.note_end_of_hold(hold.since());
+        }
     }
 
     /// Grants a key's permits from the head of its line for as long as they suffice, and forgets
@@ -255,6 +272,7 @@ impl<F: Face> Primitive for Keyed<F> {
             entries: Entries::new(KeyLimits::DEFAULT),
             holds: Roster::default(),
             waits: Lines::default(),
+            outbox: None,
             face: PhantomData,
         })
     }
@@ -300,9 +318,13 @@ impl<F: Face> Primitive for Keyed<F> {
             let Some(hold) = self.holds.take(place) else {
                 continue;
             };
+            self.note_end(&hold);
+            if let Some(outbox) = &self.outbox {
+                outbox.note_abandonment();
+            }
             if let Some(entry) = self.entries.at_mut(hold.entry) {
                 entry.taken -= hold.permits.get();
-                let (since, fence) = (Duration::from_nanos(hold.since), hold.fence);
+                let (since, fence) = (hold.since(), hold.fence);
                 ended.note_abandoned(since, fence);
                 entry.leave(Mark {
                     ended: Rc::clone(&account),
@@ -344,7 +366,7 @@ impl<F: Face> Primitive for Keyed<F> {
                     call: hold.id,
                     units: hold.permits.get().into(),
                     mode: "",
-                    since: Duration::from_nanos(hold.since),
+                    since: hold.since(),
                     fence: Some(hold.fence),
                 });
             }

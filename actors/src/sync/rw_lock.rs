@@ -10,11 +10,11 @@ mod inside;
 
 use serde::{Deserialize, Serialize};
 
-use self::inside::{Hold, Inside, Want};
+use self::inside::{Inside, Want};
 use super::{ForceUnlock, Granted, MarkConsistent, Release};
 use crate::{
     Abandoned, Call, CallId, HangUp, Operation, Operations, Parked, Part, Primitive, Refusal,
-    Serve, Survey, WaitQueue, Waiting,
+    Serve, Survey, Tenure, WaitQueue, Waiting,
 };
 
 /// How a readers-writer lock is held.
@@ -142,8 +142,9 @@ impl RwLock {
             let Some(Waiter { want, call }) = self.line.pop_front() else {
                 return;
             };
-            let (fence, since) = (call.outbox().next_fence(), call.outbox().now());
-            self.inside.enter(call.id(), Hold { fence, since }, want);
+            let tenure = Tenure::begin(call.outbox());
+            let fence = tenure.fence();
+            self.inside.enter(call.id(), tenure, want);
             let abandoned = self.abandoned.as_deref().cloned();
             call.reply(Ok(Granted { fence, abandoned }));
         }
@@ -231,22 +232,23 @@ impl Primitive for RwLock {
 
     fn hang_up(&mut self, ended: &HangUp) {
         self.line.remove_session(ended.session);
-        if let Some(Hold { fence, since }) = self.inside.hang_up(ended.session) {
-            self.abandoned = Some(Box::new(ended.abandon(since, fence)));
+        if let Some(tenure) = self.inside.hang_up(ended.session) {
+            self.abandoned = Some(Box::new(tenure.abandon(ended)));
         }
         self.grant_all_that_fit();
     }
 
     fn survey(&self) -> Survey {
         let waiting = |(call, waiter): (CallId, &Waiter)| {
-            let access = match waiter.want {
-                Want::Enter(access) => access,
-                Want::Upgrade => Access::Write,
+            let (mode, units) = match waiter.want {
+                Want::Enter(access) => (access, access.units()),
+                // It has those of its hold, which it does not wait for.
+                Want::Upgrade => (Access::Write, UNITS - Access::Upgradable.units()),
             };
             Waiting {
                 call,
-                units: access.units(),
-                mode: access.name(),
+                units,
+                mode: mode.name(),
                 since: waiter.call.since(),
             }
         };
@@ -811,6 +813,9 @@ mod tests {
             ]
         );
         assert_eq!(part.units, Some(u64::MAX));
+        // Together with its hold, the upgrade takes all units.
+        let units = part.holders[0].units + part.waiters[0].units;
+        assert_eq!(Some(units), part.units);
     }
 
     #[test]

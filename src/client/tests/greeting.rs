@@ -1,7 +1,9 @@
 //! What a connection makes of the first that it hears.
 
+use std::{path::Path, thread, time::Instant};
+
 use super::*;
-use crate::wire::tests::raw::frame;
+use crate::wire::{Door, OpenDoor, tests::raw::frame};
 
 /// What becomes of a client that hears these bytes and then the end.
 async fn greeted_with(bytes: &[u8]) -> CallError {
@@ -98,4 +100,92 @@ async fn the_reason_of_a_bye_is_told_although_the_manager_has_hung_up_before_the
     });
     let error = greeted_with(&bye).await;
     assert_eq!(why(Err::<(), _>(error)), reason);
+}
+
+/// A door in a folder of its own, whose manager is written by hand.
+fn door() -> (tempfile::TempDir, Address, OpenDoor) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let address = Address::from(folder.path().join("m.sock").to_str().expect("it is text"));
+    let door = Door::bind(address.path()).and_then(Door::open);
+    (folder, address, door.expect("a door"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_who_call_at_once_have_one_connection() {
+    let (_folder, address, door) = door();
+    let callers: Vec<_> = (0..3_000)
+        .map(|_| {
+            let address = address.clone();
+            tokio::spawn(async move { Connection::to(&address).await })
+        })
+        .collect();
+    let mut manager = Raw::over(patiently(door.accept()).await.expect("a client"));
+    manager.hear().await.expect("a hello");
+    manager.say(&welcome()).await;
+    let mut connections = Vec::new();
+    for caller in callers {
+        connections.push(patiently(caller).await.unwrap().expect("welcomed"));
+    }
+    let first = &connections[0];
+    assert!(connections.iter().all(|other| Arc::ptr_eq(first, other)));
+    let another = door.accept();
+    assert!(futures::poll!(Box::pin(another)).is_pending());
+}
+
+#[tokio::test]
+async fn who_joined_an_attempt_that_failed_has_one_that_began_after_him() {
+    let (_folder, address, door) = door();
+    let first = tokio::spawn({
+        let address = address.clone();
+        async move { Connection::to(&address).await }
+    });
+    let refusing = patiently(door.accept()).await.expect("the first");
+    let second = tokio::spawn({
+        let address = address.clone();
+        async move { Connection::to(&address).await }
+    });
+    // It has joined once it has been polled.
+    tokio::task::yield_now().await;
+    let reason = "limit reached: at most 1 sessions".to_owned();
+    Raw::over(refusing)
+        .say(&Response::Bye {
+            reason: reason.clone(),
+        })
+        .await;
+    assert_eq!(why(patiently(first).await.unwrap()), reason);
+    let mut manager = Raw::over(patiently(door.accept()).await.expect("the second"));
+    manager.hear().await.expect("a hello");
+    manager.say(&welcome()).await;
+    patiently(second).await.unwrap().expect("welcomed");
+}
+
+/// Connects until nobody fits any more.
+fn fill(path: &Path) -> Vec<Socket> {
+    let connect = || Socket::connect(path, Duration::from_millis(20)).ok();
+    std::iter::from_fn(connect).take(10_000).collect()
+}
+
+#[tokio::test]
+async fn a_full_queue_is_named_and_waited_for() {
+    let (_folder, address, door) = door();
+    let waiting = fill(address.path());
+    let full = Socket::connect(address.path(), Duration::ZERO);
+    let full = full.expect_err("the queue is full").to_string();
+    assert!(full.contains("queue of clients was full"), "{full}");
+    let late = thread::spawn({
+        let path = address.path().to_owned();
+        move || Socket::connect(&path, Duration::from_secs(10)).map(drop)
+    });
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(10) && !late.is_finished() {
+        if let Ok(client) = time::timeout(Duration::from_millis(5), door.accept()).await {
+            drop(client);
+        }
+    }
+    late.join().expect("no panic").expect("there is room");
+    assert!(
+        waiting
+            .iter()
+            .all(|socket| socket.peer_uid().is_ok_and(|uid| uid.is_some()))
+    );
 }

@@ -29,11 +29,15 @@ impl Raw {
     /// Connects a pair: this end, and the one that is under test.
     pub(crate) fn pair() -> (Self, Socket) {
         let (here, there) = Socket::pair().expect("the system has sockets");
-        let raw = Self {
-            link: Link::new(here.into()).expect("there is a runtime"),
+        (Self::over(here), there)
+    }
+
+    /// The far end of whatever the socket is connected to.
+    pub(crate) fn over(socket: Socket) -> Self {
+        Self {
+            link: Link::new(socket.into()).expect("there is a runtime"),
             inbox: Inbox::new(usize::MAX),
-        };
-        (raw, there)
+        }
     }
 
     /// Writes bytes as they are. An error means that the other end is closed.

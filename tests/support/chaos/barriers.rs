@@ -13,7 +13,7 @@ use super::{
 };
 
 /// How much later than its deadline a client gives up a call to a manager that keeps no time.
-const GRACE: Duration = Duration::from_secs(2);
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 type Outcome = Result<Passed, ActionError<()>>;
 

@@ -11,14 +11,17 @@ use std::{
 
 use futures::future::join_all;
 use lockkeeper::{
-    CallError, Condition, Fence, LockKind, LockOf, Permit, Refusal, SemaphoreOf,
-    actors::sync::Bound,
+    CallError, Condition, Fence, Latch, LockKind, LockOf, Manager, Permit, Refusal, RwLock,
+    SemaphoreOf, actors::sync::Bound,
 };
 use rand::rngs::StdRng;
 
 use super::{
+    keyed, latches,
     notes::Notes,
+    queues,
     scene::{Known, NOT_EMPTY, NOT_FULL, Scene},
+    values,
     worker::Hand,
 };
 use crate::until::until;
@@ -26,8 +29,15 @@ use crate::until::until;
 /// How long the caretaker rests between two rounds.
 const REST: Duration = Duration::from_millis(40);
 
-/// Goes round until all the others have ended: whoever waits without a timeout is let go.
-pub(crate) async fn care(scene: Arc<Scene>, random: StdRng, ended: Arc<AtomicBool>) {
+/// Goes round until all the others have ended: whoever waits without a timeout is let go. Returns
+/// the latches that were laid out.
+pub(crate) async fn care(
+    scene: Arc<Scene>,
+    manager: Manager,
+    random: StdRng,
+    ended: Arc<AtomicBool>,
+) -> Vec<Known<Latch>> {
+    let mut latches = Vec::new();
     let mut hand = Hand::new(random, &Notes::in_folder(&scene.folder), 0);
     while !ended.load(Ordering::Relaxed) {
         for event in &scene.events {
@@ -52,8 +62,16 @@ pub(crate) async fn care(scene: Arc<Scene>, random: StdRng, ended: Arc<AtomicBoo
             // Nobody else forgets any, so there is no room for one more.
             cannot_be_added_to(semaphore).await;
         }
+        for queue in &scene.queues {
+            queues::tend(&mut hand, queue).await;
+        }
+        for value in &scene.values {
+            values::tend(&hand, value).await;
+        }
+        latches::tend(&hand, &mut latches, &manager).await;
         tokio::time::sleep(REST).await;
     }
+    latches
 }
 
 async fn notify_all(hand: &Hand, known: &Known<Condition>) {
@@ -92,8 +110,24 @@ async fn cannot_be_added_to<B: Bound>(known: &Known<SemaphoreOf<B>>) {
 
 /// Looks whether every object is as one that was just made, while the others live, and do nothing.
 pub(crate) async fn find_all_fresh(scene: &Scene, notes: &Notes) {
-    for lock in scene.locks.iter().chain(&scene.forced_locks) {
+    let locks = scene.locks.iter().chain(&scene.forced_locks);
+    for lock in locks.chain(&scene.several_locks) {
         find_free(lock, notes).await;
+    }
+    for lock in &scene.rw_locks {
+        find_empty(lock, notes).await;
+    }
+    for locks in &scene.keyed_locks {
+        keyed::find_fresh(locks, notes).await;
+    }
+    for semaphores in &scene.keyed_semaphores {
+        keyed::find_fresh(semaphores, notes).await;
+    }
+    for queue in &scene.queues {
+        queues::find_fresh(queue, notes).await;
+    }
+    for value in &scene.values {
+        values::find_fresh(value, notes).await;
     }
     for lock in &scene.reentrant_locks {
         find_free(lock, notes).await;
@@ -162,6 +196,24 @@ async fn find_free<P: LockKind>(known: &Known<LockOf<P>>, notes: &Notes) {
     guard.release().await.unwrap();
 }
 
+async fn find_empty(known: &Known<RwLock>, notes: &Notes) {
+    let lock = &known.object;
+    until(&format!("{} is free", known.name), || async {
+        let status = lock.status().await.unwrap();
+        (status.readers, status.waiting) == (0, 0) && !status.upgradable && !status.writer
+    })
+    .await;
+    let reader = lock.try_read().await.unwrap().expect("nobody writes");
+    check_fence(known, notes, reader.fence());
+    let upgradable = lock.try_upgradable_read().await.unwrap();
+    let upgradable = upgradable.expect("one reads");
+    reader.release().await.unwrap();
+    let writer = upgradable.try_upgrade().await.unwrap();
+    let writer = writer.expect("nobody reads beside it");
+    assert!(lock.try_read().await.unwrap().is_none(), "{}", known.name);
+    writer.release().await.unwrap();
+}
+
 async fn find_complete<B: Bound>(known: &Known<SemaphoreOf<B>>, notes: &Notes) -> Permit {
     let semaphore = &known.object;
     until(&format!("{} has all permits", known.name), || async {
@@ -187,7 +239,8 @@ fn check_fence<T>(known: &Known<T>, notes: &Notes, fence: Fence) {
 /// What each object says of itself, for whoever has to find out why a call has no answer.
 pub(crate) async fn describe(scene: &Scene) -> String {
     let mut words = Vec::new();
-    for Known { object, name, .. } in scene.locks.iter().chain(&scene.forced_locks) {
+    let locks = scene.locks.iter().chain(&scene.forced_locks);
+    for Known { object, name, .. } in locks.chain(&scene.several_locks) {
         words.push(format!("{name}: {:?}", object.status().await));
     }
     for Known { object, name, .. } in &scene.reentrant_locks {
@@ -208,6 +261,21 @@ pub(crate) async fn describe(scene: &Scene) -> String {
         words.push(format!("{name}: {:?}", object.status().await));
     }
     for Known { object, name, .. } in &scene.barriers {
+        words.push(format!("{name}: {:?}", object.status().await));
+    }
+    for Known { object, name, .. } in &scene.rw_locks {
+        words.push(format!("{name}: {:?}", object.status().await));
+    }
+    for Known { object, name, .. } in &scene.keyed_locks {
+        words.push(format!("{name}: {:?}", object.count().await));
+    }
+    for Known { object, name, .. } in &scene.keyed_semaphores {
+        words.push(format!("{name}: {:?}", object.count().await));
+    }
+    for Known { object, name, .. } in &scene.queues {
+        words.push(format!("{name}: {:?}", object.status().await));
+    }
+    for Known { object, name, .. } in &scene.values {
         words.push(format!("{name}: {:?}", object.status().await));
     }
     words.join("\n")

@@ -3,7 +3,8 @@
 use std::fs;
 
 use lockkeeper::{
-    CallError, Guard, Lock, LockKind, LockOf, Owner, ReentrantGuard, ReentrantLock, Refusal, Ticket,
+    CallError, Guard, Guarded, Lock, LockKind, LockOf, Owner, ReentrantGuard, ReentrantLock,
+    Refusal, Ticket,
 };
 use rand::Rng;
 
@@ -162,9 +163,19 @@ pub(crate) async fn come_in<P: LockKind>(
 pub(crate) async fn enter<P: LockKind>(
     hand: &mut Hand,
     known: &Known<LockOf<P>>,
-    mut guard: Guard<P>,
+    guard: Guard<P>,
 ) -> (Guard<P>, Entry) {
     let entry = known.ledger(&hand.notes).enter(1, guard.fence(), 0);
+    look_at(hand, known, guard, entry)
+}
+
+/// Looks at what was granted, and entered into the ledger.
+pub(crate) fn look_at<T, P: Guarded>(
+    hand: &mut Hand,
+    known: &Known<T>,
+    mut guard: Guard<P>,
+    entry: Entry,
+) -> (Guard<P>, Entry) {
     if !guard.is_valid() {
         hand.notes
             .violation(&format!("{}: {entry:?} is not valid", known.name));
@@ -191,7 +202,8 @@ pub(crate) async fn go_out<P: LockKind>(
     }
 }
 
-async fn release<P: LockKind>(hand: &mut Hand, known: &Known<LockOf<P>>, guard: Guard<P>) {
+/// Releases in one of the ways that there are.
+pub(crate) async fn release<T, P: Guarded>(hand: &mut Hand, known: &Known<T>, guard: Guard<P>) {
     let outcome = match hand.random.random_range(0..3) {
         0 => {
             hand.does(known, "release");

@@ -46,11 +46,18 @@ pub(crate) struct Entry {
     serial: u64,
     amount: u64,
     fence: u64,
+    /// Which one of many things is held, of each of which there is as much: 0 where there is one.
+    thing: u64,
 }
 
 impl Page {
-    fn sum(&self) -> u64 {
-        self.inside.iter().map(|entry| entry.amount).sum()
+    /// How much of what an entry is about others hold.
+    fn sum_beside(&self, entry: &Entry) -> u64 {
+        let beside = self.inside.iter().filter(|inside| {
+            let is_itself = (inside.pid, inside.serial) == (entry.pid, entry.serial);
+            !is_itself && inside.thing == entry.thing
+        });
+        beside.map(|inside| inside.amount).sum()
     }
 
     /// Whether anybody is inside who is about to be dead: the manager may know of a death before
@@ -82,12 +89,18 @@ impl Ledger {
 
     /// Enters with what was granted to a call that began when `highest` was the highest fence.
     pub(crate) fn enter(&self, amount: u64, fence: Fence, highest: u64) -> Entry {
+        self.enter_with(0, amount, fence, highest)
+    }
+
+    /// The same with one of many things.
+    pub(crate) fn enter_with(&self, thing: u64, amount: u64, fence: Fence, highest: u64) -> Entry {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         let entry = Entry {
             pid: process::id(),
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             amount,
             fence: fence.number(),
+            thing,
         };
         self.take_in(entry.clone(), highest);
         entry
@@ -95,18 +108,41 @@ impl Ledger {
 
     fn take_in(&self, entry: Entry, highest: u64) {
         self.update(|page| {
-            page.bury_the_dead();
-            // Nobody else is waited for: who witnesses a fault may not live long enough to tell.
-            while page.sum() + entry.amount > self.most && page.has_the_dying(&self.notes) {
-                thread::sleep(Duration::from_millis(1));
-                page.bury_the_dead();
-            }
-            if page.sum() + entry.amount > self.most {
-                let (most, inside) = (self.most, &page.inside);
-                self.accuse(&format!("{entry:?} is above {most} with {inside:?}"));
-            }
-            self.check_order(page, entry.fence, highest);
+            self.make_room(page, &entry);
+            self.check_order(page, &entry, highest);
             page.inside.push(entry);
+        });
+    }
+
+    /// Sees that there is room for an entry beside all others.
+    fn make_room(&self, page: &mut Page, entry: &Entry) {
+        page.bury_the_dead();
+        let fits = |page: &Page| page.sum_beside(entry) + entry.amount <= self.most;
+        // Nobody else is waited for: who witnesses a fault may not live long enough to tell.
+        while !fits(page) && page.has_the_dying(&self.notes) {
+            thread::sleep(Duration::from_millis(1));
+            page.bury_the_dead();
+        }
+        if !fits(page) {
+            let (most, inside) = (self.most, &page.inside);
+            self.accuse(&format!("{entry:?} is above {most} with {inside:?}"));
+        }
+    }
+
+    /// Takes up all there is, with a new fence, without having left.
+    pub(crate) fn take_all(&self, entry: &mut Entry, fence: Fence) {
+        self.update(|page| {
+            let before = entry.clone();
+            if !page.inside.contains(&before) {
+                self.accuse(&format!("{before:?} is not inside"));
+            }
+            entry.amount = self.most;
+            entry.fence = fence.number();
+            self.make_room(page, entry);
+            self.check_order(page, entry, 0);
+            // The dead are gone, so it may stand elsewhere.
+            page.inside.retain(|inside| *inside != before);
+            page.inside.push(entry.clone());
         });
     }
 
@@ -163,24 +199,26 @@ impl Ledger {
 
     /// Notes a number that only grows, each time it is given to a new call.
     pub(crate) fn pass(&self, number: u64, highest: u64) {
-        self.update(|page| self.check_order(page, number, highest));
+        self.update(|page| self.note(page, number, highest));
     }
 
     /// Checks a fence, of a call that began when `highest` was the highest.
     ///
-    /// To enter here comes after the grant. So where only one is inside, fences come in their
-    /// order; where several are, those that were granted at about the same time may not.
-    fn check_order(&self, page: &mut Page, fence: u64, highest: u64) {
-        let highest = if self.most == 1 {
-            page.highest
-        } else {
-            highest
-        };
-        if fence <= highest {
-            self.accuse(&format!("{fence} is not above {highest}"));
+    /// To enter here comes after the grant. So who takes all there is was granted after all who
+    /// have entered before; where several are inside, those that were granted at about the same
+    /// time may come in another order.
+    fn check_order(&self, page: &mut Page, entry: &Entry, highest: u64) {
+        let takes_all = entry.amount == self.most && entry.thing == 0;
+        let highest = if takes_all { page.highest } else { highest };
+        self.note(page, entry.fence, highest);
+    }
+
+    fn note(&self, page: &mut Page, number: u64, highest: u64) {
+        if number <= highest {
+            self.accuse(&format!("{number} is not above {highest}"));
         }
-        self.notes.fence(&self.name, fence);
-        page.highest = page.highest.max(fence);
+        self.notes.fence(&self.name, number);
+        page.highest = page.highest.max(number);
     }
 
     fn accuse(&self, words: &str) {
@@ -246,6 +284,7 @@ mod tests {
             serial: 0,
             amount,
             fence,
+            thing: 0,
         }
     }
 
@@ -290,6 +329,41 @@ mod tests {
         ledger.leave(other);
         ledger.come_back(&stays);
         assert!(notes.violations().contains("2 came meanwhile"));
+    }
+
+    #[test]
+    fn each_thing_has_room_of_its_own() {
+        let (_folder, notes, ledger) = ledger(1);
+        let about = |thing, fence| Entry {
+            serial: fence,
+            thing,
+            ..inside(process::id(), 1, fence)
+        };
+        ledger.take_in(about(7, 2), 0);
+        ledger.take_in(about(8, 1), 0);
+        assert_eq!(notes.violations(), "");
+        ledger.take_in(about(7, 3), 0);
+        assert!(notes.violations().contains("is above 1"));
+    }
+
+    #[test]
+    fn who_takes_all_is_alone_and_above_all_fences_before() {
+        let (_folder, notes, ledger) = ledger(10);
+        let mut rises = inside(process::id(), 6, 1);
+        ledger.take_in(rises.clone(), 0);
+        ledger.take_all(&mut rises, Fence::new(2));
+        assert_eq!(notes.violations(), "");
+        let mut beside = Entry {
+            serial: 1,
+            ..inside(process::id(), 1, 3)
+        };
+        ledger.leave_in_part(&mut rises, 9);
+        ledger.take_in(beside.clone(), 2);
+        assert_eq!(notes.violations(), "");
+        ledger.take_all(&mut beside, Fence::new(3));
+        let violations = notes.violations();
+        assert!(violations.contains("is above 10"), "{violations}");
+        assert!(violations.contains("3 is not above 3"), "{violations}");
     }
 
     #[test]

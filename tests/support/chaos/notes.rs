@@ -15,14 +15,16 @@ use std::{
 /// is killed would stop.
 pub(crate) const RECORD: usize = 64;
 
-const FOLDERS: [&str; 8] = [
+const FOLDERS: [&str; 10] = [
     "condemned",
     "counts",
     "fences",
+    "latches",
     "ledgers",
     "logs",
     "now",
     "spent",
+    "sums",
     "tickets",
 ];
 
@@ -64,6 +66,16 @@ impl Notes {
             .collect();
         counts.sort();
         counts
+    }
+
+    /// Adds to a sum: a few at a time, which are there as a whole or not at all.
+    pub(crate) fn add(&self, sum: &str, addend: u32) {
+        let bytes = vec![b'.'; addend.try_into().expect("a small number")];
+        append(&self.path("sums", sum), &bytes);
+    }
+
+    pub(crate) fn sum(&self, sum: &str) -> u64 {
+        fs::metadata(self.path("sums", sum)).map_or(0, |file| file.len())
     }
 
     /// Tells of what should not have been.

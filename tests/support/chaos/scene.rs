@@ -1,14 +1,14 @@
-//! The objects that all processes of a chaos test share: some twenty, of all kinds.
+//! The objects that all processes of a chaos test share: some thirty, of all kinds.
 
 use std::path::{Path, PathBuf};
 
 use lockkeeper::{
-    Barrier, BarrierSpec, BoundedSemaphore, Condition, Event, Lock, Manager, OnDeath,
-    ReentrantLock, Semaphore,
+    Barrier, BarrierSpec, BoundedSemaphore, Condition, Event, KeyedLock, KeyedSemaphore, Lock,
+    Manager, OnDeath, Queue, ReentrantLock, RwLock, Semaphore, Value,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{ledger::Ledger, notes::Notes};
+use super::{ledger::Ledger, notes::Notes, rw_locks};
 
 /// An object, and what outsiders know it by.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,6 +37,14 @@ pub(crate) struct Scene {
     pub(crate) bounded_semaphores: Vec<Known<BoundedSemaphore>>,
     pub(crate) events: Vec<Known<Event>>,
     pub(crate) barriers: Vec<Known<Barrier>>,
+    pub(crate) rw_locks: Vec<Known<RwLock>>,
+    pub(crate) keyed_locks: Vec<Known<KeyedLock>>,
+    pub(crate) keyed_semaphores: Vec<Known<KeyedSemaphore>>,
+    /// Locks of which several are held at once.
+    pub(crate) several_locks: Vec<Known<Lock>>,
+    pub(crate) queues: Vec<Known<Queue<u64>>>,
+    /// Numbers that are only ever counted up by one, from zero.
+    pub(crate) values: Vec<Known<Value<u64>>>,
     /// For each place, what the process there holds for as long as it lives.
     pub(crate) lives: Vec<Lock>,
     pub(crate) folder: PathBuf,
@@ -57,6 +65,12 @@ impl Scene {
             bounded_semaphores: Vec::new(),
             events: Vec::new(),
             barriers: Vec::new(),
+            rw_locks: Vec::new(),
+            keyed_locks: Vec::new(),
+            keyed_semaphores: Vec::new(),
+            several_locks: Vec::new(),
+            queues: Vec::new(),
+            values: Vec::new(),
             lives: Vec::new(),
             folder: folder.to_owned(),
         };
@@ -98,7 +112,32 @@ impl Scene {
             let barrier = manager.barrier(spec).await.unwrap();
             know(&mut scene.barriers, barrier, "barrier", parties);
         }
+        scene.add_to(manager).await;
         scene
+    }
+
+    /// Adds what is read and written, has keys, or keeps data.
+    async fn add_to(&mut self, manager: &Manager) {
+        for _ in 0..2 {
+            let lock = manager.rw_lock().await.unwrap();
+            know(&mut self.rw_locks, lock, "rw lock", rw_locks::ALL);
+            let value = manager.value(0).await.unwrap();
+            // Without a limit: nobody holds it.
+            know(&mut self.values, value, "value", u32::MAX);
+        }
+        let locks = manager.keyed_lock().await.unwrap();
+        know(&mut self.keyed_locks, locks, "keyed lock", 1);
+        let semaphores = manager.keyed_semaphore(3).await.unwrap();
+        know(&mut self.keyed_semaphores, semaphores, "keyed semaphore", 3);
+        for _ in 0..4 {
+            let lock = manager.lock().await.unwrap();
+            know(&mut self.several_locks, lock, "several locks", 1);
+        }
+        // Each item is held by one at a time, whatever the room.
+        let queue = manager.queue(3).await.unwrap();
+        know(&mut self.queues, queue, "queue", 1);
+        let queue = manager.unbounded_queue().await.unwrap();
+        know(&mut self.queues, queue, "queue", 1);
     }
 }
 

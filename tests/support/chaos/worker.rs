@@ -14,11 +14,12 @@ use lockkeeper::{Abandoned, CallError, LockGuard, block_on};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{
-    barriers, conditions, events, exclusive,
+    barriers, conditions, events, exclusive, keyed, latches,
     log::Line,
     notes::{Notes, Now},
-    permits,
+    permits, queues, rw_locks,
     scene::{Known, Scene},
+    several, values,
 };
 use crate::{parts::say, signals::is_running};
 
@@ -90,7 +91,7 @@ async fn poll_until<F: Future>(end: Instant, call: F) -> Option<F::Output> {
 
 async fn operate(hand: &mut Hand, scene: &Scene) {
     let lot = hand.random.random();
-    match hand.random.random_range(0..10) {
+    match hand.random.random_range(0..18) {
         0 => exclusive::visit(hand, one_of(lot, &scene.locks)).await,
         1 if lot % 3 == 0 => exclusive::visit_forced(hand, &scene.forced_locks[0]).await,
         1 => exclusive::visit_two(hand, &scene.locks).await,
@@ -99,6 +100,14 @@ async fn operate(hand: &mut Hand, scene: &Scene) {
         4 => permits::visit(hand, one_of(lot, &scene.bounded_semaphores)).await,
         5 => events::visit(hand, one_of(lot, &scene.events)).await,
         6 => conditions::visit(hand, one_of(lot, &scene.conditions)).await,
+        7 | 8 => rw_locks::visit(hand, one_of(lot, &scene.rw_locks)).await,
+        9 => keyed::visit_locks(hand, one_of(lot, &scene.keyed_locks)).await,
+        10 => keyed::visit_semaphores(hand, one_of(lot, &scene.keyed_semaphores)).await,
+        11 if lot % 3 == 0 => exclusive::visit(hand, one_of(lot, &scene.several_locks)).await,
+        11 => several::visit(hand, &scene.several_locks).await,
+        12 | 13 => queues::visit(hand, one_of(lot, &scene.queues)).await,
+        14 => values::visit(hand, one_of(lot, &scene.values)).await,
+        15 => latches::visit(hand).await,
         _ => barriers::visit(hand, one_of(lot, &scene.barriers)).await,
     }
 }
@@ -157,6 +166,43 @@ impl Hand {
             2 => thread::sleep(Duration::from_micros(self.random.random_range(0..100))),
             _ => tokio::time::sleep(self.brief() / 4).await,
         }
+    }
+
+    /// Awaits a call in one of the forms that most kinds have: without an end, with a timeout, at a
+    /// try, and dropped.
+    pub(crate) async fn obtain<T, G, W, L, A>(
+        &mut self,
+        known: &Known<T>,
+        what: &str,
+        wait: impl Fn() -> W,
+        limit: impl Fn(Duration) -> L,
+        attempt: impl Fn() -> A,
+    ) -> Option<G>
+    where
+        W: Future<Output = Result<G, CallError>>,
+        L: Future<Output = Result<G, CallError>>,
+        A: Future<Output = Result<Option<G>, CallError>>,
+    {
+        let outcome = match self.random.random_range(0..5) {
+            0 | 1 => {
+                self.does(known, what);
+                Some(wait().await)
+            }
+            2 => {
+                self.does(known, &format!("{what} with a timeout"));
+                let brief = self.brief();
+                Some(self.within(brief, limit(brief)).await)
+            }
+            3 => {
+                self.does(known, &format!("try {what}"));
+                attempt().await.transpose()
+            }
+            _ => {
+                self.does(known, &format!("{what} and drop"));
+                self.give_up(wait()).await
+            }
+        };
+        self.granted(&known.name, outcome)
     }
 
     /// Awaits a call for a while, and drops it if it has no answer by then.

@@ -2,31 +2,24 @@
 //!
 //! Invariant: nobody is beside a writer, and at most one is there who writes or may upgrade.
 
-use std::{collections::BTreeMap, mem, time::Duration};
+use std::{collections::BTreeMap, mem};
 
 use super::Access;
-use crate::{CallId, Fence, Holding, Refusal, SessionId};
+use crate::{CallId, Holding, Refusal, SessionId, Tenure};
 
 /// Those who hold the lock.
 #[derive(Debug, Default)]
 pub(super) struct Inside {
     /// Those who only read.
-    readers: BTreeMap<CallId, Hold>,
+    readers: BTreeMap<CallId, Tenure>,
     senior: Option<Senior>,
-}
-
-/// Since when a grant holds, and under which token.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hold {
-    pub(super) fence: Fence,
-    pub(super) since: Duration,
 }
 
 /// The one that no other like it is beside: who may upgrade, or writes.
 #[derive(Debug)]
 struct Senior {
     grant: CallId,
-    hold: Hold,
+    tenure: Tenure,
     rank: Rank,
 }
 
@@ -35,7 +28,7 @@ enum Rank {
     Upgradable,
     /// With the upgradable hold that it was, which it is again if the upgrade is undone.
     Writer {
-        was: Option<(CallId, Hold)>,
+        was: Option<(CallId, Tenure)>,
     },
 }
 
@@ -57,9 +50,9 @@ impl Senior {
 
     /// The grant that an upgrade has taken the place of.
     fn former(&self) -> Option<CallId> {
-        match self.rank {
+        match &self.rank {
             Rank::Upgradable => None,
-            Rank::Writer { was } => was.map(|(grant, _)| grant),
+            Rank::Writer { was } => was.as_ref().map(|(grant, _)| *grant),
         }
     }
 }
@@ -76,21 +69,25 @@ impl Inside {
     }
 
     /// Lets somebody in who fits.
-    pub(super) fn enter(&mut self, grant: CallId, hold: Hold, want: Want) {
+    pub(super) fn enter(&mut self, grant: CallId, tenure: Tenure, want: Want) {
         let rank = match want {
             Want::Enter(Access::Read) => {
-                self.readers.insert(grant, hold);
+                self.readers.insert(grant, tenure);
                 return;
             }
             Want::Enter(Access::Upgradable) => Rank::Upgradable,
             Want::Enter(Access::Write) => Rank::Writer { was: None },
             Want::Upgrade => {
                 let senior = self.senior.take();
-                let was = senior.map(|senior| (senior.grant, senior.hold));
+                let was = senior.map(|senior| (senior.grant, senior.tenure));
                 Rank::Writer { was }
             }
         };
-        self.senior = Some(Senior { grant, hold, rank });
+        self.senior = Some(Senior {
+            grant,
+            tenure,
+            rank,
+        });
     }
 
     /// What a grant is held for, if it is.
@@ -134,9 +131,13 @@ impl Inside {
         if let Rank::Writer { was: Some(was) } = senior.rank
             && senior.grant == id
         {
-            let (grant, hold) = was;
+            let (grant, tenure) = was;
             let rank = Rank::Upgradable;
-            self.senior = Some(Senior { grant, hold, rank });
+            self.senior = Some(Senior {
+                grant,
+                tenure,
+                rank,
+            });
         }
     }
 
@@ -150,8 +151,8 @@ impl Inside {
                 }
             }
             (Access::Write | Access::Upgradable, Access::Read) => {
-                if let Some(Senior { grant, hold, .. }) = self.senior.take() {
-                    self.readers.insert(grant, hold);
+                if let Some(Senior { grant, tenure, .. }) = self.senior.take() {
+                    self.readers.insert(grant, tenure);
                 }
             }
             (Access::Read, Access::Read | Access::Upgradable | Access::Write)
@@ -169,7 +170,7 @@ impl Inside {
     }
 
     /// Takes all holds of an ended session out, and tells of the one that was writing.
-    pub(super) fn hang_up(&mut self, session: SessionId) -> Option<Hold> {
+    pub(super) fn hang_up(&mut self, session: SessionId) -> Option<Tenure> {
         let (least, greatest) = CallId::span(session);
         let theirs = self.readers.range(least..=greatest);
         for grant in Vec::from_iter(theirs.map(|(grant, _)| *grant)) {
@@ -177,7 +178,7 @@ impl Inside {
         }
         let is_theirs = |senior: &mut Senior| senior.grant.session() == session;
         let senior = self.senior.take_if(is_theirs)?;
-        (senior.access() == Access::Write).then_some(senior.hold)
+        (senior.access() == Access::Write).then_some(senior.tenure)
     }
 
     /// Takes everybody out, and tells which grants are void then.
@@ -191,17 +192,17 @@ impl Inside {
 
     /// Who holds the lock, as a survey tells it.
     pub(super) fn holdings(&self) -> Vec<Holding> {
-        let holding = |call, access: Access, Hold { fence, since }| Holding {
+        let holding = |call, access: Access, tenure: &Tenure| Holding {
             call,
             units: access.units(),
             mode: access.name(),
-            since,
-            fence: Some(fence),
+            since: tenure.since(),
+            fence: Some(tenure.fence()),
         };
         let senior = self.senior.iter();
-        let senior = senior.map(|senior| holding(senior.grant, senior.access(), senior.hold));
+        let senior = senior.map(|senior| holding(senior.grant, senior.access(), &senior.tenure));
         let readers = self.readers.iter();
-        let readers = readers.map(|(grant, hold)| holding(*grant, Access::Read, *hold));
+        let readers = readers.map(|(grant, tenure)| holding(*grant, Access::Read, tenure));
         senior.chain(readers).collect()
     }
 }
