@@ -24,7 +24,7 @@ use super::{
     guard::{Guard, Ticket},
     tried,
 };
-use crate::CallError;
+use crate::{CallError, ObjectInfo};
 
 /// A lock for each of any number of keys, in one object: for records, files or users, of which
 /// nobody wants to make and remove a lock each.
@@ -323,6 +323,20 @@ impl<F: Face> KeyedOf<F> {
     /// Dropped at any point, nothing has changed.
     pub async fn count(&self) -> Result<KeyedStatus, CallError> {
         self.0.call(CountKeys).await
+    }
+
+    /// Tells who holds and who waits, key by key, and what was measured: see
+    /// [`Manager::inspect`](crate::Manager::inspect).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::count`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
+        self.0.info().await
     }
 
     /// Lists the keys that are held, in no order.

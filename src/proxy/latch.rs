@@ -9,7 +9,7 @@ use lockkeeper_actors::{
 use serde::{Deserialize, Serialize};
 
 use super::{Proxy, Token, block_on};
-use crate::CallError;
+use crate::{CallError, ObjectInfo};
 
 /// A number that processes count down together, and wait until it is zero.
 ///
@@ -205,6 +205,20 @@ impl Latch {
     /// As [`Self::wait`].
     pub async fn status(&self) -> Result<LatchStatus, CallError> {
         self.0.call(CountLeft).await
+    }
+
+    /// Tells who waits for it, in order, and what was measured: see
+    /// [`Manager::inspect`](crate::Manager::inspect).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::status`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
+        self.0.info().await
     }
 
     /// Where the latch is.

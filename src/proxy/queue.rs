@@ -14,7 +14,7 @@ use super::{
     tried,
     typed::{Typed, unpack},
 };
-use crate::CallError;
+use crate::{CallError, ObjectInfo};
 
 /// A queue that processes share: items of one type, put at one end and taken at the other.
 ///
@@ -345,6 +345,20 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// Dropped at any point, nothing has changed.
     pub async fn status(&self) -> Result<QueueStatus, CallError> {
         self.0.call(&CountItems, None).await
+    }
+
+    /// Tells who has items and who waits for what, in order, and what was measured: see
+    /// [`Manager::inspect`](crate::Manager::inspect).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::status`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
+        self.0.info().await
     }
 
     async fn put_within(&self, item: T, timeout: Option<Duration>) -> Result<(), PutError<T>> {

@@ -11,7 +11,7 @@ use super::{
     rw_guard::{RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard, Way},
     tried,
 };
-use crate::CallError;
+use crate::{CallError, ObjectInfo};
 
 /// A lock that processes share and that many read, or one writes.
 ///
@@ -365,6 +365,20 @@ impl RwLock {
     /// Dropped at any point, nothing has changed.
     pub async fn status(&self) -> Result<RwLockStatus, CallError> {
         self.0.call(CountHolders).await
+    }
+
+    /// Tells who holds it and who waits for it, in order, and what was measured: see
+    /// [`Manager::inspect`](crate::Manager::inspect).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::status`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
+        self.0.info().await
     }
 
     /// Where the lock is.

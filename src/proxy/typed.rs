@@ -20,7 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 
 use super::{Bound, Hold, Proxy, Token, encode};
 use crate::{
-    CallError,
+    CallError, ObjectInfo,
     client::{Connection, Deadline},
     shape,
 };
@@ -104,6 +104,11 @@ impl<P: Primitive, T> Typed<P, T> {
     /// Where the object is.
     pub(crate) const fn token(&self) -> &Token<P> {
         self.proxy.token()
+    }
+
+    /// Tells who holds the object and who waits for it.
+    pub(crate) async fn info(&self) -> Result<ObjectInfo, CallError> {
+        self.proxy.info().await
     }
 }
 

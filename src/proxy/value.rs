@@ -14,7 +14,7 @@ use super::{
     Proxy, Token,
     typed::{Typed, unpack},
 };
-use crate::CallError;
+use crate::{CallError, ObjectInfo};
 
 /// A value that processes share: read, set, exchanged and watched, each at once or not at all.
 ///
@@ -228,6 +228,20 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// As [`Self::get`].
     pub async fn status(&self) -> Result<ValueStatus, CallError> {
         self.0.call(&CountWatchers, None).await
+    }
+
+    /// Tells who waits for a change, in order, and what was measured: see
+    /// [`Manager::inspect`](crate::Manager::inspect).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::status`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
+        self.0.info().await
     }
 
     /// Changes it to what the closure makes of it, unless that fails.
