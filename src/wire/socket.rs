@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use interprocess::{
@@ -33,7 +33,7 @@ impl Socket {
     /// queue is full.
     pub(crate) fn connect(path: &Path, wait: Duration) -> io::Result<Self> {
         let name = name(path)?;
-        let started = Instant::now();
+        let mut left = wait;
         let mut pause = Duration::from_millis(1);
         loop {
             let stream = ConnectOptions::new()
@@ -48,12 +48,12 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
                 Ok(_) | Err(_) => return Ok(Self(stream)),
             }
-            let left = wait.saturating_sub(started.elapsed());
             if left.is_zero() {
                 let why = format!("its queue of clients was full for {wait:?}: it may stand still");
                 return Err(io::Error::new(io::ErrorKind::TimedOut, why));
             }
             thread::sleep(pause.min(left));
+            left = left.saturating_sub(pause);
             pause = (2 * pause).min(MOST_PAUSE);
         }
     }

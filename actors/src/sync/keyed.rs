@@ -6,22 +6,22 @@
 //! permits than are free, so nobody waits for a key that nobody holds.
 
 mod entries;
+mod face;
 mod key;
 mod operations;
 
-use std::{
-    collections::BTreeMap, fmt, marker::PhantomData, num::NonZeroU32, rc::Rc, time::Duration,
-};
+use std::{collections::BTreeMap, marker::PhantomData, num::NonZeroU32, rc::Rc, time::Duration};
 
 use self::entries::{Entries, Entry, KeyLimits, Mark, TooManyKeys};
 pub use self::{
+    face::{Face, OneAKey, SeveralAKey},
     key::Key,
     operations::{
         AcquireKey, AcquireKeyMany, AdoptKey, AdoptedKey, CountKey, CountKeys, ForceUnlockKey,
         KeyStatus, KeyedStatus, ListKeys,
     },
 };
-use super::{Granted, MarkConsistent, Release, SemaphoreSpec, exclusion::count};
+use super::{Granted, MarkConsistent, Release, exclusion::count};
 use crate::{
     Call, CallId, Fault, Fence, HangUp, Holding, Operations, Outbox, Parked, Part, Primitive,
     Refusal, Serve, Survey, Waiting,
@@ -29,64 +29,6 @@ use crate::{
     lines::Lines,
     roster::{Listed, NONE, Roster},
 };
-
-/// What tells the two kinds apart.
-pub trait Face: fmt::Debug + Send + Sync + Unpin + Sized + 'static {
-    /// The name of the kind.
-    const KIND: &'static str;
-    /// What an object of it is made from.
-    type Spec: serde::Serialize + serde::de::DeserializeOwned + Send + 'static;
-
-    /// How many permits a key has.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`Refusal::Invalid`] with what is allowed.
-    fn permits(spec: Self::Spec) -> Result<NonZeroU32, Refusal>;
-
-    /// Lists how a key is acquired.
-    fn acquire(operations: &mut Operations<Keyed<Self>>);
-}
-
-/// A key has one permit.
-#[derive(Clone, Copy, Debug)]
-pub enum OneAKey {}
-
-/// A key has as many permits as the spec says.
-#[derive(Clone, Copy, Debug)]
-pub enum SeveralAKey {}
-
-impl Face for OneAKey {
-    const KIND: &'static str = "keyed_lock";
-    type Spec = ();
-
-    fn permits((): ()) -> Result<NonZeroU32, Refusal> {
-        Ok(NonZeroU32::MIN)
-    }
-
-    fn acquire(operations: &mut Operations<Keyed<Self>>) {
-        operations.on::<AcquireKey>();
-    }
-}
-
-impl Face for SeveralAKey {
-    const KIND: &'static str = "keyed_semaphore";
-    type Spec = SemaphoreSpec;
-
-    fn permits(SemaphoreSpec { permits }: SemaphoreSpec) -> Result<NonZeroU32, Refusal> {
-        let allowed = u32::try_from(permits).ok().and_then(NonZeroU32::new);
-        allowed.ok_or_else(|| {
-            Refusal::Invalid(format!(
-                "a key has 1 to {} permits, not {permits}",
-                u32::MAX
-            ))
-        })
-    }
-
-    fn acquire(operations: &mut Operations<Keyed<Self>>) {
-        operations.on::<AcquireKeyMany>();
-    }
-}
 
 /// A lock for each of any number of keys.
 pub type KeyedLock = Keyed<OneAKey>;

@@ -1,7 +1,7 @@
 //! What keyed locks and semaphores do, one fact a test.
 
 use super::*;
-use crate::{Abandoned, Bench};
+use crate::{Abandoned, Bench, sync::SemaphoreSpec};
 
 fn locks() -> Bench<KeyedLock> {
     Bench::new(()).unwrap()
