@@ -224,6 +224,14 @@ fn removed_object_is_gone_from_the_snapshot_and_its_info_is_gone() {
         manager.remove("jobs").await.unwrap();
         assert_eq!(waiting.await.unwrap(), Err(CallError::Gone));
         assert_eq!(lock.info().await, Err(CallError::Gone));
+        let other = manager.named("jobs").lock().await.unwrap();
+        assert_eq!(
+            lock.info().await,
+            Err(CallError::Gone),
+            "another has its name"
+        );
+        assert_eq!(other.info().await.unwrap().name, "jobs");
+        manager.remove("jobs").await.unwrap();
         assert_eq!(manager.inspect().await.unwrap().objects, []);
         assert_eq!(manager.inspect_contended().await.unwrap().objects, []);
         drop(guard);
