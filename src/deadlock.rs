@@ -26,6 +26,9 @@ pub(crate) use self::{find::find, watch::watch};
 /// hand it on as a ticket, which belongs to whoever adopts it, if the one that acquired it goes on
 /// to wait for other things.
 ///
+/// Branches of one task, as of `join!`, are one caller: where one of them holds what another waits
+/// for, a deadlock may be told that is none. Spawn them as tasks.
+///
 /// ```
 /// use std::time::Duration;
 ///

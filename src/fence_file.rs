@@ -255,13 +255,15 @@ impl FenceFile {
     /// Lets a token pass that is not lower than the highest, and sees to it that the mark is on the
     /// disk then: also one that another process has raised, which may have died before it had.
     fn raise(&self, token: Fence, highest: Option<Fence>) -> Result<(), FenceError> {
+        let is_new = highest != Some(token);
         match highest {
             Some(highest) if token < highest => return Err(FenceError::Stale { token, highest }),
-            Some(highest) if token == highest => {}
+            Some(_) if !is_new => {}
             Some(_) | None => self.put(token)?,
         }
         let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
-        if *settled != Some(token) {
+        // A mark that was removed is new again with a token that was settled before.
+        if is_new || *settled != Some(token) {
             self.sync_folder()?;
             *settled = Some(token);
         }

@@ -47,7 +47,9 @@ pub struct ObjectInfo {
     pub kind: String,
     /// Its state in a few words.
     pub state: String,
-    /// What can be held or waited for: one part, or one for each key of a keyed kind.
+    /// What can be held or waited for: one part, or one for each key of a keyed kind. Of more than
+    /// 1,000 keys, those that somebody waits for come first, and the last part is all that are not
+    /// told: it has numbers, and no key.
     pub parts: Vec<PartInfo>,
     /// What was measured since the first time that somebody had to wait for it.
     pub stats: Option<Stats>,

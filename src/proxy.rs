@@ -238,7 +238,10 @@ impl<P: Primitive> Proxy<P> {
             CallError::Fault(Fault::UnknownObject(_)) => CallError::Gone,
             error => error,
         })?;
-        page.objects.into_iter().next().ok_or(CallError::Gone)
+        // Another object may have its name by now, after the manager has said that this one is gone.
+        let told = page.objects.into_iter().next();
+        told.filter(|_| !bound.connection.is_gone(bound.object.number))
+            .ok_or(CallError::Gone)
     }
 
     /// Calls the object from a plain thread.

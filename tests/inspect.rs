@@ -178,7 +178,7 @@ fn each_kind_tells_of_itself() {
                 .unwrap(),
             manager.barrier(2).await.unwrap().info().await.unwrap(),
             manager.rw_lock().await.unwrap().info().await.unwrap(),
-            manager.latch(2).await.unwrap().info().await.unwrap(),
+            manager.latch(3).await.unwrap().info().await.unwrap(),
             manager.keyed_lock().await.unwrap().info().await.unwrap(),
             manager
                 .keyed_semaphore(2)
@@ -187,8 +187,8 @@ fn each_kind_tells_of_itself() {
                 .info()
                 .await
                 .unwrap(),
-            manager.queue::<u8>(2).await.unwrap().info().await.unwrap(),
-            manager.value(2).await.unwrap().info().await.unwrap(),
+            manager.queue::<u8>(1).await.unwrap().info().await.unwrap(),
+            manager.value(7).await.unwrap().info().await.unwrap(),
         ]
         .map(|info| (info.kind, info.state, info.stats));
         let none = |kind: &str, state: &str| (kind.to_owned(), state.to_owned(), None);
@@ -203,7 +203,7 @@ fn each_kind_tells_of_itself() {
                 none("bounded_semaphore", "1 of 1 permits free"),
                 none("barrier", "0 of 2 arrived, generation 0"),
                 none("rw_lock", "free"),
-                none("latch", "2 left"),
+                none("latch", "3 left"),
                 none("keyed_lock", "0 keys held, 0 free but abandoned"),
                 none("keyed_semaphore", "0 keys held, 0 free but abandoned"),
                 none("queue", "0 items wait, 0 are taken"),
@@ -224,6 +224,14 @@ fn removed_object_is_gone_from_the_snapshot_and_its_info_is_gone() {
         manager.remove("jobs").await.unwrap();
         assert_eq!(waiting.await.unwrap(), Err(CallError::Gone));
         assert_eq!(lock.info().await, Err(CallError::Gone));
+        let other = manager.named("jobs").lock().await.unwrap();
+        assert_eq!(
+            lock.info().await,
+            Err(CallError::Gone),
+            "another has its name"
+        );
+        assert_eq!(other.info().await.unwrap().name, "jobs");
+        manager.remove("jobs").await.unwrap();
         assert_eq!(manager.inspect().await.unwrap().objects, []);
         assert_eq!(manager.inspect_contended().await.unwrap().objects, []);
         drop(guard);
@@ -386,6 +394,39 @@ fn snapshot_is_data() {
         let json = serde_json::to_string(&snapshot).unwrap();
         assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), snapshot);
         drop(guard);
+        waiting.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn of_too_many_keys_the_contended_are_told_and_the_others_counted() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let locks = manager.keyed_lock().await.unwrap();
+        let mut guards = Vec::new();
+        for number in 0..1_200 {
+            let key = format!("{number:04}");
+            guards.push(locks.acquire(&key).await.unwrap());
+        }
+        let waiting = tokio::spawn({
+            let locks = locks.clone();
+            async move { locks.acquire("1199").await.map(drop) }
+        });
+        until("it waits", || async {
+            locks.count().await.unwrap().waiting == 1
+        })
+        .await;
+        let info = locks.info().await.unwrap();
+        assert_eq!((info.held(), info.waiting()), (1_200, 1));
+        assert_eq!(info.parts[0].key.as_deref(), Some("1199"));
+        let rest = info.parts.last().expect("there are parts");
+        assert_eq!(
+            (rest.key.as_deref(), rest.held, rest.holders.len()),
+            (None, 200, 0)
+        );
+        let contended = manager.inspect_contended().await.unwrap();
+        assert_eq!(contended.objects[0].waiting(), 1);
+        drop(guards);
         waiting.await.unwrap().unwrap();
     });
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use arbiter::{Arbiter, Told};
 use fragile::{Bad, Breaks, Fragile, Park, Poison, Strike};
 use lockkeeper_actors::{
-    Bench, Breach, CallId, Fault, Input, Operation, Refusal,
+    Bench, Breach, CallId, Fault, Input, Inquiry, Operation, Refusal, Report,
     sync::{Acquire, Arrive, Barrier, Lock, LockStatus, Release, Status},
 };
 
@@ -158,6 +158,38 @@ async fn a_panic_leaves_the_second_object_of_its_arbiter_untouched() {
     assert_eq!((one.told(1).len(), two.told(1).len()), (1, 0));
     lock.call(1, 4, Release { grant: holder }).await;
     assert!(two.reply::<Acquire>(waiter).is_ok());
+}
+
+/// What an object tells of itself.
+async fn report(lock: &arbiter::Hosted<Lock>) -> Report {
+    let (tell, told) = std::sync::mpsc::channel();
+    let inquiry = Inquiry::new(move |report| tell.send(report).expect("the test hears"));
+    lock.send([Input::Survey(inquiry)]).await;
+    told.try_recv()
+        .expect("a message that is awaited was handled")
+}
+
+#[actix::test]
+async fn what_is_measured_of_two_objects_of_an_arbiter_is_each_ones_own() {
+    let arbiter = Arbiter::new();
+    let [one, two] = [arbiter.host::<Lock>(()), arbiter.host::<Lock>(())];
+    let sink = arbiter.join(1);
+    let first = one.call(1, 1, Acquire).await;
+    two.call(1, 2, Acquire).await;
+    let next = one.call(1, 3, Acquire).await;
+    for seq in [4, 5] {
+        two.call(1, seq, Acquire).await;
+    }
+    one.call(1, 6, Release { grant: first }).await;
+    assert!(sink.reply::<Acquire>(next).is_ok());
+    two.send([Input::Withdraw(arbiter::id(1, 4))]).await;
+    one.call(1, 7, Release { grant: next }).await;
+    let [one, two] = [report(&one).await, report(&two).await];
+    let [one, two] = [one, two].map(|report| report.stats.expect("somebody had to wait"));
+    assert_eq!((one.waits, one.grants, one.withdrawals), (1, 1, 0));
+    assert_eq!((one.waited.count, one.held.count), (1, 2));
+    assert_eq!((two.waits, two.grants, two.withdrawals), (2, 0, 1));
+    assert_eq!((two.waited.count, two.held.count), (0, 0));
 }
 
 #[actix::test]

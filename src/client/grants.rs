@@ -20,6 +20,11 @@ impl Connection {
             && (grant.session() != self.session || !state.revoked.contains(&grant.seq()))
     }
 
+    /// Whether an object is no more, as far as the manager has said so.
+    pub(crate) fn is_gone(&self, object: u32) -> bool {
+        lock(&self.state).gone.contains(&object)
+    }
+
     /// Waits until a grant no longer stands.
     pub(crate) async fn lost(self: &Arc<Self>, object: u32, grant: CallId) {
         let _listening = Listening::watcher(&self.audience);

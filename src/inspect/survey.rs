@@ -152,11 +152,20 @@ impl Inspector<'_> {
         // Two texts of a peer and some numbers take 600 bytes at the most.
         let mut most = (self.most_bytes / 4096).clamp(8, MOST_CALLS);
         let mut parts = Vec::new();
+        let mut rest = PartInfo::default();
         let mut state = "gone: its code panicked".to_owned();
-        if let Some(survey) = survey {
+        if let Some(mut survey) = survey {
             state = cut(&survey.state).to_owned();
-            for part in survey.parts.into_iter().take(most) {
-                let count = |number: usize| number.try_into().unwrap_or(u64::MAX);
+            if survey.parts.len() > most {
+                // Of so many keys, those are told that somebody waits for.
+                survey.parts.sort_by_key(|part| part.waiters.is_empty());
+            }
+            for part in survey.parts {
+                if most == 0 {
+                    rest.held += count(part.holders.len());
+                    rest.waiting += count(part.waiters.len());
+                    continue;
+                }
                 let call = |id: CallId, units, mode: &str, since| CallInfo {
                     process: self.peer(id),
                     caller: callers.get(&id).copied(),
@@ -176,7 +185,7 @@ impl Inspector<'_> {
                 let waiters: Vec<CallInfo> = waiters
                     .map(|waiter| call(waiter.call, waiter.units, waiter.mode, waiter.since))
                     .collect();
-                most = most.saturating_sub(holders.len().max(waiters.len()));
+                most = most.saturating_sub(holders.len().max(waiters.len()).max(1));
                 parts.push(PartInfo {
                     key: part.key.as_deref().map(|key| cut(key).to_owned()),
                     units: part.units,
@@ -186,6 +195,9 @@ impl Inspector<'_> {
                     waiters,
                 });
             }
+        }
+        if rest.held > 0 || rest.waiting > 0 {
+            parts.push(rest);
         }
         ObjectInfo {
             name: found.name.to_string(),
@@ -201,6 +213,10 @@ impl Inspector<'_> {
         let peer = self.shell.peer(call.session());
         peer.map(|peer| (*peer).clone()).unwrap_or_default()
     }
+}
+
+fn count(number: usize) -> u64 {
+    number.try_into().unwrap_or(u64::MAX)
 }
 
 /// Puts what objects told to their names. One that was removed meanwhile has none.

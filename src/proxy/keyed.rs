@@ -325,6 +325,20 @@ impl<F: Face> KeyedOf<F> {
         self.0.call(CountKeys).await
     }
 
+    /// Tells who holds and who waits, key by key, and what was measured: see
+    /// [`Manager::inspect`](crate::Manager::inspect).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::count`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
+        self.0.info().await
+    }
+
     /// Lists the keys that are held, in no order.
     ///
     /// # Errors
@@ -337,20 +351,6 @@ impl<F: Face> KeyedOf<F> {
     /// Dropped at any point, nothing has changed.
     pub async fn keys(&self) -> Result<Vec<Key>, CallError> {
         self.0.call(ListKeys).await
-    }
-
-    /// Tells key by key who holds it and who waits for it, in order, and what was measured: see
-    /// [`Manager::inspect`](crate::Manager::inspect).
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
-        self.0.info().await
     }
 
     /// Where the object is.

@@ -207,12 +207,12 @@ impl Latch {
         self.0.call(CountLeft).await
     }
 
-    /// Tells how it stands and who waits for it, in order, and what was measured: see
+    /// Tells who waits for it, in order, and what was measured: see
     /// [`Manager::inspect`](crate::Manager::inspect).
     ///
     /// # Errors
     ///
-    /// As [`Self::wait`].
+    /// As [`Self::status`].
     ///
     /// # Cancel safety
     ///

@@ -347,12 +347,12 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         self.0.call(&CountItems, None).await
     }
 
-    /// Tells who has its items and who waits for one, in order, and what was measured: see
+    /// Tells who has items and who waits for what, in order, and what was measured: see
     /// [`Manager::inspect`](crate::Manager::inspect).
     ///
     /// # Errors
     ///
-    /// As [`Self::join`].
+    /// As [`Self::status`].
     ///
     /// # Cancel safety
     ///

@@ -372,7 +372,7 @@ impl RwLock {
     ///
     /// # Errors
     ///
-    /// As [`Self::read`].
+    /// As [`Self::status`].
     ///
     /// # Cancel safety
     ///

@@ -85,12 +85,6 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
         Ok(reply)
     }
 
-    /// What the manager tells of the object, once both mean the same type.
-    pub(crate) async fn info(&self) -> Result<ObjectInfo, CallError> {
-        self.bound().await?;
-        self.proxy.info().await
-    }
-
     /// Calls the object for something to be held.
     pub(crate) async fn hold<O: Operation>(
         &self,
@@ -110,6 +104,11 @@ impl<P: Primitive, T> Typed<P, T> {
     /// Where the object is.
     pub(crate) const fn token(&self) -> &Token<P> {
         self.proxy.token()
+    }
+
+    /// Tells who holds the object and who waits for it.
+    pub(crate) async fn info(&self) -> Result<ObjectInfo, CallError> {
+        self.proxy.info().await
     }
 }
 

@@ -230,12 +230,12 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         self.0.call(&CountWatchers, None).await
     }
 
-    /// Tells how it stands and who waits for a change, in order, and what was measured: see
+    /// Tells who waits for a change, in order, and what was measured: see
     /// [`Manager::inspect`](crate::Manager::inspect).
     ///
     /// # Errors
     ///
-    /// As [`Self::get`].
+    /// As [`Self::status`].
     ///
     /// # Cancel safety
     ///

@@ -140,8 +140,30 @@ async fn a_session_cut_after_any_frame_lets_the_next_in_line_in() {
 #[actix_rt::test]
 async fn the_whole_script_is_answered_once_a_call() {
     let house = House::new(Limits::default());
-    let mut client = house.let_in();
+    let client = house.let_in();
     client.raw.write(&script(SESSION).concat()).await.unwrap();
+    is_answered_once_a_call(client).await;
+}
+
+#[actix_rt::test]
+async fn a_script_that_comes_byte_by_byte_is_answered_as_ever() {
+    let house = House::new(Limits::default());
+    let client = house.let_in();
+    let received = &house.context.shell.tallies().received;
+    for (read, byte) in (1..).zip(script(SESSION).concat()) {
+        client.raw.write(&[byte]).await.unwrap();
+        let take = async {
+            while received.get() < read {
+                tokio::task::yield_now().await;
+            }
+        };
+        patiently(take).await;
+    }
+    is_answered_once_a_call(client).await;
+}
+
+/// Hears the answers to the whole script.
+async fn is_answered_once_a_call(mut client: Client) {
     client.raw.hear().await.expect("a welcome");
     let mut answered = Vec::new();
     for _ in 0..10 {
