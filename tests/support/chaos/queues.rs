@@ -107,7 +107,7 @@ async fn take(hand: &mut Hand, known: &Known<Queue<u64>>) {
     }
     hand.inspect(known, taken.abandoned());
     // For as long as it takes to be killed with it often.
-    tokio::time::sleep(hand.brief() * 10).await;
+    tokio::time::sleep(hand.brief() * 20).await;
     ledger.leave(entry);
     part_with(hand, known, taken).await;
 }
