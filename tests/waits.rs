@@ -13,12 +13,51 @@ mod wanted;
 use std::{future::Future, time::Duration};
 
 use family::child;
-use lockkeeper::{CallError, Manager};
+use futures::future::join_all;
+use lockkeeper::{CallError, Manager, Plain, PlainTask, Pool, Task};
+use serde::{Deserialize, Serialize};
 use signals::kill;
 use wanted::{FAR, Scene, Told};
 
+/// Waits in every way, in one task of a pool.
+#[derive(Debug, Serialize, Deserialize)]
+struct Awaits(Scene);
+
+impl Task for Awaits {
+    const NAME: &'static str = "awaits";
+    type Output = Vec<(String, Told)>;
+
+    async fn run(self) -> Self::Output {
+        let waits = [None, Some(FAR)].map(|timeout| self.0.waits(timeout));
+        let waits = waits.into_iter().flatten();
+        let waits = waits.map(|(what, wait)| async move { (what.to_owned(), wait.await) });
+        join_all(waits).await
+    }
+}
+
+/// The same on threads that are blocked.
+#[derive(Debug, Serialize, Deserialize)]
+struct Blocks(Scene);
+
+impl PlainTask for Blocks {
+    const NAME: &'static str = "blocks";
+    type Output = Vec<(String, Told)>;
+
+    fn run(self) -> Self::Output {
+        let waits = self.0.blocked().into_iter().enumerate();
+        let waits = waits.map(|(place, wait)| {
+            let told = wait.join().expect("no wait panics");
+            (place.to_string(), told)
+        });
+        waits.collect()
+    }
+}
+
 fn program() {
-    lockkeeper::program().in_test("children");
+    lockkeeper::program()
+        .task::<Awaits>()
+        .task::<Plain<Blocks>>()
+        .in_test("children");
 }
 
 fn run<F: Future>(test: F) -> F::Output {
@@ -41,20 +80,31 @@ fn assert_disconnected(what: &str, told: &Told) {
 fn all_who_wait_are_told_when_the_manager_is_killed() {
     run(async {
         let manager = Manager::spawn().await.unwrap();
+        // Before there are others.
+        let doomed = child();
         let (scene, _reader) = Scene::set(&manager).await;
+        let pool = Pool::new(2).await.unwrap();
+        let awaits = pool.spawn(Awaits(scene.clone()));
+        let blocks = pool.spawn(Plain(Blocks(scene.clone())));
         let waits = [None, Some(FAR)].map(|timeout| scene.waits(timeout));
         let waits = waits.into_iter().flatten();
         let waits: Vec<_> = waits
             .map(|(what, wait)| (what, tokio::spawn(wait)))
             .collect();
         let blocked = scene.blocked();
-        scene.until_waiting(4).await;
-        kill(child());
+        scene.until_waiting(8).await;
+        kill(doomed);
         for (what, wait) in waits {
             assert_disconnected(what, &wait.await.unwrap());
         }
         for (place, wait) in blocked.into_iter().enumerate() {
             assert_disconnected(&place.to_string(), &wait.join().unwrap());
+        }
+        for told in [awaits.await.unwrap(), blocks.await.unwrap()] {
+            assert_eq!(told.len(), 30);
+            for (what, told) in told {
+                assert_disconnected(&what, &told);
+            }
         }
         for (what, wait) in scene.waits(None) {
             assert_disconnected(what, &wait.await);

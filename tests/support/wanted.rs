@@ -7,6 +7,7 @@ use lockkeeper::{
     ActionError, Barrier, CallError, Condition, Event, KeyedLock, KeyedSemaphore, Latch, Lock,
     Manager, Owner, Queue, ReentrantLock, RwLock, RwLockReadGuard, Several, Value,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::until::until;
 
@@ -19,7 +20,7 @@ pub(crate) const KEY: &str = "key";
 /// What somebody is told who waits.
 pub(crate) type Told = Result<(), CallError>;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Scene {
     pub(crate) reentrant: ReentrantLock,
     pub(crate) event: Event,

@@ -26,6 +26,10 @@ pub(crate) enum Deed {
     IsDone,
     /// That process says without waiting that it is done, and does so unless it is killed.
     LetsGo(u32),
+    /// Somebody is about to wait until all is done. That wait has a number instead of an item.
+    Joins,
+    /// It was told that all is done.
+    HasJoined,
 }
 
 impl fmt::Display for Deed {
@@ -36,6 +40,8 @@ impl fmt::Display for Deed {
             Self::NotPut => "full",
             Self::Ends => "ends",
             Self::IsDone => "done",
+            Self::Joins => "joins",
+            Self::HasJoined => "joined",
             Self::LetsGo(pid) => return write!(f, "goes {pid}"),
         })
     }
@@ -51,6 +57,8 @@ impl FromStr for Deed {
             "full" => Self::NotPut,
             "ends" => Self::Ends,
             "done" => Self::IsDone,
+            "joins" => Self::Joins,
+            "joined" => Self::HasJoined,
             _ => {
                 let pid = words.strip_prefix("goes ").and_then(|pid| pid.parse().ok());
                 Self::LetsGo(pid.ok_or_else(|| format!("no deed: {words:?}"))?)
@@ -76,6 +84,8 @@ struct Fate {
 pub(crate) struct Items {
     name: String,
     fates: BTreeMap<u64, Fate>,
+    /// Items that were in while somebody was told that there are none.
+    overlooked: BTreeSet<u64>,
 }
 
 impl Items {
@@ -85,28 +95,57 @@ impl Items {
     }
 
     fn new<'a>(name: &str, lines: impl Iterator<Item = &'a str>, killed: &BTreeSet<u32>) -> Self {
-        let mut fates: BTreeMap<u64, Fate> = BTreeMap::new();
+        let mut items = Self {
+            name: name.to_owned(),
+            fates: BTreeMap::new(),
+            overlooked: BTreeSet::new(),
+        };
+        // What is in that nobody was about to end, and what of that was in when each wait began.
+        let mut inside = BTreeSet::new();
+        let mut joining = BTreeMap::new();
         for line in lines {
             let (item, deed) = line.split_once(' ').expect("an item and a deed");
             let item = item.parse().expect("an item is a number");
-            let fate = fates.entry(item).or_default();
-            match deed.parse().expect("a deed") {
-                Deed::Puts => fate.has_begun = true,
-                Deed::HasPut => fate.is_put = true,
-                Deed::NotPut => fate.is_refused = true,
-                Deed::Ends => fate.perhaps += 1,
-                Deed::IsDone => {
-                    fate.perhaps = fate.perhaps.saturating_sub(1);
-                    fate.done += 1;
+            let deed = deed.parse().expect("a deed");
+            match deed {
+                Deed::HasPut if items.ends(item) == 0 => drop(inside.insert(item)),
+                Deed::Ends | Deed::LetsGo(_) => drop(inside.remove(&item)),
+                Deed::Joins => drop(joining.insert(item, inside.clone())),
+                Deed::HasJoined => {
+                    let before = joining.remove(&item).expect("it has begun");
+                    items.overlooked.extend(before.intersection(&inside));
                 }
-                Deed::LetsGo(pid) if killed.contains(&pid) => fate.perhaps += 1,
-                Deed::LetsGo(_) => fate.done += 1,
+                Deed::Puts | Deed::HasPut | Deed::NotPut | Deed::IsDone => {}
             }
+            items.note(item, deed, killed);
         }
-        Self {
-            name: name.to_owned(),
-            fates,
+        items
+    }
+
+    fn note(&mut self, item: u64, deed: Deed, killed: &BTreeSet<u32>) {
+        if matches!(deed, Deed::Joins | Deed::HasJoined) {
+            return;
         }
+        let fate = self.fates.entry(item).or_default();
+        match deed {
+            Deed::Puts => fate.has_begun = true,
+            Deed::HasPut => fate.is_put = true,
+            Deed::NotPut => fate.is_refused = true,
+            Deed::Ends => fate.perhaps += 1,
+            Deed::IsDone => {
+                fate.perhaps = fate.perhaps.saturating_sub(1);
+                fate.done += 1;
+            }
+            Deed::LetsGo(pid) if killed.contains(&pid) => fate.perhaps += 1,
+            Deed::LetsGo(_) => fate.done += 1,
+            Deed::Joins | Deed::HasJoined => {}
+        }
+    }
+
+    /// How often an item was done, or somebody was about to say so.
+    fn ends(&self, item: u64) -> u64 {
+        let fate = self.fates.get(&item);
+        fate.map_or(0, |fate| fate.done + fate.perhaps)
     }
 
     /// How many were done for sure.
@@ -116,7 +155,7 @@ impl Items {
 
     pub(crate) fn faults(&self) -> Vec<String> {
         let faults = self.fates.iter().filter_map(|(item, fate)| {
-            let ends = fate.done + fate.perhaps;
+            let ends = self.ends(*item);
             let words = if !fate.has_begun {
                 "was never put"
             } else if fate.is_refused && ends > 0 {
@@ -130,7 +169,11 @@ impl Items {
             };
             Some(format!("{}: {item} {words}: {fate:?}", self.name))
         });
-        faults.collect()
+        let overlooked = self.overlooked.iter().map(|item| {
+            let name = &self.name;
+            format!("{name}: {item} was in when somebody was told that all is done")
+        });
+        faults.chain(overlooked).collect()
     }
 }
 
@@ -182,5 +225,15 @@ mod tests {
     fn item_that_nobody_put_is_told_of() {
         assert_only("1 ends\n1 done", "never put");
         assert_only("1 puts\n1 full\n1 ends\n1 done", "refused");
+    }
+
+    #[test]
+    fn wait_for_the_end_that_ends_before_an_item_does_is_told_of() {
+        let early = "1 puts\n1 put\n5 joins\n5 joined\n1 ends\n1 done";
+        assert_only(early, "told that all is done");
+        let late = "5 joins\n1 puts\n1 put\n5 joined\n1 ends\n1 done";
+        assert_eq!(faults(late), [""; 0], "it came later");
+        let right = "1 puts\n1 put\n5 joins\n1 ends\n5 joined\n1 done";
+        assert_eq!(faults(right), [""; 0]);
     }
 }

@@ -13,8 +13,8 @@ use rand::Rng;
 use super::{barriers::GRACE, items::Deed, notes::Notes, scene::Known, worker::Hand};
 use crate::until::until;
 
-/// How many items a process puts at most.
-const ITEMS: u64 = 10_000_000;
+/// How many numbers a process has, for items and for waits.
+const NUMBERS: u64 = 10_000_000;
 
 /// How many items the caretaker takes in a round: more than it puts, so that there is an end.
 const A_FEW: usize = 8;
@@ -24,16 +24,26 @@ pub(crate) async fn visit(hand: &mut Hand, known: &Known<Queue<u64>>) {
     match hand.random.random_range(0..24) {
         0..11 => put(hand, known).await,
         11..23 => take(hand, known).await,
-        _ => {
-            let queue = &known.object;
-            let limit = |time| queue.join_timeout(time);
-            let attempt = || async { queue.join_timeout(Duration::ZERO).await.map(Some) };
-            let joined = hand.obtain(known, "join", || queue.join(), limit, attempt);
-            if joined.await.is_some() {
-                hand.count(known, "joined");
-            }
-        }
+        _ => join(hand, known).await,
     }
+}
+
+async fn join(hand: &mut Hand, known: &Known<Queue<u64>>) {
+    let (queue, number) = (&known.object, next_number());
+    note(&hand.notes, known, number, Deed::Joins);
+    let limit = |time| queue.join_timeout(time);
+    let attempt = || async { queue.join_timeout(Duration::ZERO).await.map(Some) };
+    let joined = hand.obtain(known, "join", || queue.join(), limit, attempt);
+    if joined.await.is_some() {
+        note(&hand.notes, known, number, Deed::HasJoined);
+        hand.count(known, "joined");
+    }
+}
+
+/// A number that no other process has, and this one has not had.
+fn next_number() -> u64 {
+    static SERIAL: AtomicU64 = AtomicU64::new(0);
+    u64::from(process::id()) * NUMBERS + SERIAL.fetch_add(1, Ordering::Relaxed)
 }
 
 fn note(notes: &Notes, known: &Known<Queue<u64>>, item: u64, deed: Deed) {
@@ -42,8 +52,7 @@ fn note(notes: &Notes, known: &Known<Queue<u64>>, item: u64, deed: Deed) {
 
 /// Puts in one of the ways that there are.
 async fn put(hand: &mut Hand, known: &Known<Queue<u64>>) {
-    static SERIAL: AtomicU64 = AtomicU64::new(0);
-    let item = u64::from(process::id()) * ITEMS + SERIAL.fetch_add(1, Ordering::Relaxed);
+    let item = next_number();
     note(&hand.notes, known, item, Deed::Puts);
     let (queue, begun) = (&known.object, Instant::now());
     let outcome = match hand.random.random_range(0..5) {
@@ -98,7 +107,7 @@ async fn take(hand: &mut Hand, known: &Known<Queue<u64>>) {
     }
     hand.inspect(known, taken.abandoned());
     // For as long as it takes to be killed with it often.
-    tokio::time::sleep(hand.brief() * 10).await;
+    tokio::time::sleep(hand.brief() * 20).await;
     ledger.leave(entry);
     part_with(hand, known, taken).await;
 }
