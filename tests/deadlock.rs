@@ -160,6 +160,15 @@ fn two_processes_that_wait_for_each_other_are_found_and_the_youngest_fails() {
 }
 
 #[test]
+fn fifty_processes_in_a_ring_are_found() {
+    run(async {
+        let manager = strict().await;
+        let (pids, deadlock) = close(ring(&manager, 50).await, 17).await;
+        assert_is_ring(&deadlock, &pids, 17);
+    });
+}
+
+#[test]
 fn three_processes_in_a_ring_are_found() {
     run(async {
         let manager = strict().await;
