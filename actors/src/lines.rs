@@ -5,7 +5,7 @@
 
 use crate::{
     CallId, Parked, SessionId,
-    roster::{Listed, NONE, Roster},
+    roster::{NONE, Roster},
 };
 
 /// The parked calls of all lines.
@@ -27,7 +27,7 @@ struct Node<T> {
     parked: T,
 }
 
-impl<T: Parked> Listed for Node<T> {
+impl<T: Parked> Parked for Node<T> {
     fn id(&self) -> CallId {
         self.parked.id()
     }

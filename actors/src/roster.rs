@@ -5,13 +5,7 @@
 
 use slab::Slab;
 
-use crate::{CallId, SessionId, index::Index};
-
-/// Something that is kept of a call.
-pub(crate) trait Listed {
-    /// The call, which stays the same for as long as this is kept.
-    fn id(&self) -> CallId;
-}
+use crate::{CallId, Parked, SessionId, index::Index};
 
 /// What is kept of each call.
 #[derive(Debug)]
@@ -73,7 +67,7 @@ impl<T> Roster<T> {
     }
 }
 
-impl<T: Listed> Roster<T> {
+impl<T: Parked> Roster<T> {
     /// Where a call is.
     pub(crate) fn find(&self, id: CallId) -> Option<u32> {
         self.index.find(id, id_in(&self.entries))
@@ -110,7 +104,7 @@ impl<T: Listed> Roster<T> {
 }
 
 /// How the index reads which call is at a place.
-fn id_in<T: Listed>(entries: &Slab<T>) -> impl Fn(u32) -> Option<CallId> {
+fn id_in<T: Parked>(entries: &Slab<T>) -> impl Fn(u32) -> Option<CallId> {
     |place| entries.get(slot(place)).map(T::id)
 }
 

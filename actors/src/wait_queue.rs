@@ -8,9 +8,9 @@ use crate::{
     lines::{Line, Lines},
 };
 
-/// What a kind keeps of a call that waits: the call, and what it wants.
+/// What a kind keeps of a call: of one that waits, what it wants.
 pub trait Parked {
-    /// Which call waits. It stays the same for as long as it does.
+    /// Which call it is. It stays the same for as long as this is kept.
     fn id(&self) -> CallId;
 }
 

@@ -27,7 +27,7 @@ use crate::{
     Refusal, Serve, Survey, Waiting,
     call::nanoseconds,
     lines::Lines,
-    roster::{Listed, NONE, Roster},
+    roster::{NONE, Roster},
 };
 
 /// A lock for each of any number of keys.
@@ -68,7 +68,7 @@ impl Hold {
     }
 }
 
-impl Listed for Hold {
+impl Parked for Hold {
     fn id(&self) -> CallId {
         self.id
     }
