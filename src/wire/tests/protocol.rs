@@ -199,10 +199,6 @@ fn operations<P: Primitive>() -> Vec<&'static str> {
     operations.names().collect()
 }
 
-fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
-    codec::encode(value).expect("it encodes")
-}
-
 fn fresh_grant() -> Granted {
     Granted {
         fence: FENCE,
