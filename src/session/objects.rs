@@ -56,6 +56,7 @@ impl Objects {
     }
 
     /// The object of a number.
+    #[inline]
     pub(super) fn get_mut(&mut self, number: u32) -> Result<&mut Object, Fault> {
         if number >= self.next {
             return Err(Fault::UnknownObject(format!("number {number}")));
@@ -63,7 +64,7 @@ impl Objects {
         let (page, slot) = place(number);
         let page = self.pages.get_mut(page);
         let slot = page.and_then(|page| page.slots.get_mut(slot));
-        slot.and_then(Option::as_mut).ok_or(Fault::Gone)
+        slot.and_then(Option::as_mut).ok_or_else(|| Fault::Gone)
     }
 
     /// Lets go of an object that is no more.
