@@ -49,6 +49,10 @@ pub(crate) struct Context {
 /// How much one read takes at the most.
 pub(crate) const CHUNK_BYTES: usize = 1 << 16;
 
+/// The same while frames are short: so a client goes on with its first answers while the manager
+/// finds the next ones, and neither waits for the other.
+const SHORT_CHUNK_BYTES: usize = 1 << 14;
+
 /// With more unread answers than this, a session is not listened to.
 const HIGH_WATER_BYTES: usize = 1 << 20;
 
@@ -155,7 +159,14 @@ fn poll_receive(
     context: &Context,
 ) -> Poll<Result<(), End>> {
     let scratch = &mut *context.scratch.borrow_mut();
-    match ready!(link.poll_read(task, scratch)) {
+    let is_short = inbox.missing() <= SHORT_CHUNK_BYTES;
+    let most = if is_short {
+        SHORT_CHUNK_BYTES
+    } else {
+        CHUNK_BYTES
+    };
+    let room = scratch.get_mut(..most).unwrap_or_default();
+    match ready!(link.poll_read(task, room)) {
         Ok(0) => Poll::Ready(Err(End::Left)),
         Ok(length) => {
             observe::received(&context.shell, length);
@@ -266,6 +277,7 @@ impl Session {
         Ok(())
     }
 
+    #[inline]
     fn handle(&mut self, frame: Message<'_>) -> Result<Option<Errand>, End> {
         let request =
             Request::decode(&frame).map_err(|error| End::Offence(format!("bad frame: {error}")))?;
@@ -344,6 +356,7 @@ impl Session {
     }
 
     /// Takes the number of a new call. Only rising ones make each unique.
+    #[inline]
     fn number(&mut self, seq: u64) -> Result<(), End> {
         if seq <= self.last_seq || seq >= CallId::ONE_WAY {
             return Err(End::Offence(format!(
@@ -355,6 +368,7 @@ impl Session {
         Ok(())
     }
 
+    #[inline]
     fn raw_call(
         &self,
         seq: u64,
@@ -370,6 +384,7 @@ impl Session {
         }
     }
 
+    #[inline]
     fn call(&mut self, seq: u64, object: u32, call: Input) {
         let most = self.context.limits.calls_in_flight;
         let in_flight = self.outgoing.in_flight.get();
@@ -385,11 +400,12 @@ impl Session {
     }
 
     /// Keeps an input until the chunk is through.
+    #[inline]
     fn push(&mut self, number: u32, input: Input) -> Result<(), Fault> {
         let object = self.objects.get_mut(number)?;
         let touched = object.touched.and_then(|at| usize::try_from(at).ok());
         match touched.and_then(|at| self.touched.get_mut(at)) {
-            Some((_, inputs)) => inputs.push(input),
+            Some((_, inputs)) => self.context.shell.add(inputs, input),
             None => {
                 object.touched = u32::try_from(self.touched.len()).ok();
                 let mut inputs = self.context.shell.inputs();
