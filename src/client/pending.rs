@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    mem,
     pin::pin,
     sync::Arc,
     task::{Poll, Waker},
@@ -42,17 +43,21 @@ impl Pending {
             connection.look_once();
             take(None)
         });
+        let mut has_waited = false;
         let answer = poll_fn(|task| {
-            // An answer that it reads for itself must not wake it: its runtime would look for
-            // other events in vain, which is a system call.
-            if let Some(answer) = take(None) {
-                return Poll::Ready(answer);
-            }
-            // The call may have moved from the runtime that it was made on.
-            if !reader.is_here()
-                && let Ok(here) = connection.attach()
-            {
-                *reader = here;
+            // It was made in this very turn, so nobody can have answered it or moved it elsewhere.
+            if mem::replace(&mut has_waited, true) {
+                // An answer that it reads for itself must not wake it: its runtime would look for
+                // other events in vain, which is a system call.
+                if let Some(answer) = take(None) {
+                    return Poll::Ready(answer);
+                }
+                // The call may have moved from the runtime that it was made on.
+                if !reader.is_here()
+                    && let Ok(here) = connection.attach()
+                {
+                    *reader = here;
+                }
             }
             // The caller reads for itself, and for whoever waits beside it.
             reader.wakers.caller.register(task.waker());
