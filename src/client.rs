@@ -2,8 +2,8 @@
 //!
 //! The calling task writes its frame itself, and reads for itself and all others while it waits;
 //! so an answer wakes its caller and nobody else. Each runtime that calls has one driver task, for
-//! when no caller reads; so a connection outlives any of its runtimes. What fits no runtime,
-//! connecting and blocking callers, runs on [`background`].
+//! when no caller reads; so a connection outlives any of its runtimes. A plain thread reads for itself
+//! while it is the only caller. What fits neither, connecting and its company, runs on [`background`].
 //!
 //! Invariant: a call is entered in the in-flight table and guarded against being dropped before its
 //! frame is written. When the connection ends, every call gets `Disconnected`; none ever hangs.
@@ -15,6 +15,7 @@ mod pending;
 mod reader;
 mod spin;
 mod state;
+mod thread;
 
 use std::{
     fmt, io, mem,
@@ -30,6 +31,7 @@ pub use self::{connect::label, spin::spin_for};
 pub(crate) use self::{
     connect::{background, keep_connections},
     state::Object,
+    thread::block_on,
 };
 use self::{
     pending::Pending,
@@ -248,7 +250,7 @@ impl Connection {
         object: Option<u32>,
         request: impl FnOnce(u64) -> Request<'a>,
     ) -> Result<Pending, CallError> {
-        let reader = self.attach()?;
+        let reader = self.seat()?;
         let mut state = lock(&self.state);
         if let Some(why) = &state.ended {
             return Err(self.disconnected(why));

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 // The roles of its parties, by the word that starts them.
 pub(crate) const MANAGER: &str = "manager";
 pub(crate) const CLIENT: &str = "client";
+pub(crate) const THREAD_CLIENT: &str = "thread-client";
 pub(crate) const WAITER: &str = "waiter";
 pub(crate) const SETTER: &str = "setter";
 pub(crate) const STARTER: &str = "starter";
@@ -63,6 +64,12 @@ pub(crate) const CLIENTS: Side = Side {
     hosts: &[MANAGER],
     worker: CLIENT,
     patience: Duration::ZERO,
+};
+
+/// The same from plain threads.
+pub(crate) const THREADS: Side = Side {
+    worker: THREAD_CLIENT,
+    ..CLIENTS
 };
 
 /// One that sets an event, and one that waits for it.

@@ -6,7 +6,7 @@ use crate::contest::{Contender, Contest};
 use crate::crowd;
 use crate::floor::{BARE_PROCESS, FLOOR, MEDIAN, RELAY_FLOOR};
 use crate::load::{End, Load};
-use crate::ours::{self, CLIENTS, STARTERS, WAKERS};
+use crate::ours::{self, CLIENTS, STARTERS, THREADS, WAKERS};
 use crate::peers::{PYTHON_POOL, SYNC_MANAGER, SYNC_MANAGER_STARTERS, SYNC_MANAGER_WAKERS};
 use crate::pool::{self, POOL};
 use crate::postgres::POSTGRES;
@@ -35,6 +35,16 @@ pub(crate) const CONTESTS: &[Contest] = &[
             Contender::new(&SYNC_MANAGER, ours::ALONE, 1),
             Contender::new(&REDIS, ours::ALONE, 1),
             Contender::new(&POSTGRES, ours::ALONE, 1),
+        ],
+        reads: Reads::Times,
+        target: Target::Ratio(1.5),
+    },
+    Contest {
+        name: "lock, uncontended, from a plain thread",
+        unit: "us a cycle",
+        contenders: &[
+            Contender::new(&FLOOR, "", 1),
+            Contender::new(&THREADS, ours::ALONE, 1),
         ],
         reads: Reads::Times,
         target: Target::Ratio(1.5),

@@ -63,8 +63,10 @@ impl Objects {
         }
         let (page, slot) = place(number);
         let page = self.pages.get_mut(page);
-        let slot = page.and_then(|page| page.slots.get_mut(slot));
-        slot.and_then(Option::as_mut).ok_or_else(|| Fault::Gone)
+        match page.and_then(|page| page.slots.get_mut(slot)?.as_mut()) {
+            Some(object) => Ok(object),
+            None => Err(Fault::Gone),
+        }
     }
 
     /// Lets go of an object that is no more.
