@@ -14,7 +14,7 @@ use lockkeeper_actors::{
 };
 use serde::{Serialize, Serializer};
 
-use crate::inspect::survey::Question;
+use crate::{inspect::survey::Question, part::Part};
 
 pub(crate) use self::{
     framing::{Inbox, Message, append, frames},
@@ -91,6 +91,8 @@ pub(crate) enum Response<'a> {
         frame_bytes: u64,
         /// Whether calls should say by whom they are.
         asks_who_calls: bool,
+        /// Which arbiter it is. A manager that has one alone says nothing of it.
+        part: Part,
     },
     /// The answer to `Open`: the object's number and name, and its operations in order.
     Opened {
@@ -163,6 +165,7 @@ impl Serialize for Response<'_> {
                 session,
                 frame_bytes,
                 asks_who_calls,
+                part: Part::ALONE,
             } => (
                 65,
                 version,
@@ -170,6 +173,24 @@ impl Serialize for Response<'_> {
                 session,
                 frame_bytes,
                 asks_who_calls,
+            )
+                .serialize(serializer),
+            Self::Welcome {
+                version,
+                incarnation,
+                session,
+                frame_bytes,
+                asks_who_calls,
+                part,
+            } => (
+                65,
+                version,
+                incarnation,
+                session,
+                frame_bytes,
+                asks_who_calls,
+                part.index(),
+                part.of(),
             )
                 .serialize(serializer),
             Self::Opened {
@@ -283,6 +304,10 @@ impl<'a> Response<'a> {
                 session: f.number()?,
                 frame_bytes: f.number()?,
                 asks_who_calls: f.truth()?,
+                part: match f.end() {
+                    Ok(()) => Part::ALONE,
+                    Err(_) => part(f.number()?, f.number()?)?,
+                },
             },
             66 => {
                 return Ok(Self::Opened {
@@ -314,6 +339,12 @@ impl<'a> Response<'a> {
         fields.end()?;
         Ok(response)
     }
+}
+
+/// One of several arbiters.
+fn part(index: u32, of: u32) -> Result<Part, CodecError> {
+    let part = Part::new(index, of).filter(|part| *part != Part::ALONE);
+    part.ok_or_else(|| CodecError::new(format!("there is no arbiter {index} of {of}")))
 }
 
 #[cfg(test)]
