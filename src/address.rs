@@ -2,7 +2,7 @@
 //!
 //! Invariant: an address is claimed by a lock on a file beside the socket, which the kernel lets
 //! go when its process ends in whatever way. So a socket that a killed manager left is taken over,
-//! and that of a live one never.
+//! and that of a live one never. A manager of several arbiters has a socket for each, and one lock.
 
 use std::{
     env, fmt,
@@ -106,10 +106,17 @@ impl Address {
         for part in Part::all(ever) {
             let address = self.of(part);
             let is_wanted = part.index() < arbiters;
-            match Remains::at(address.path()) {
+            let remains = match Remains::at(address.path()) {
+                // A manager of its own is there, which does not listen yet.
+                Remains::Dead if part.index() > 0 && is_locked(&lock_path(address.path())) => {
+                    Remains::Alive
+                }
+                remains => remains,
+            };
+            match remains {
                 Remains::Nothing => {}
                 Remains::Dead => {
-                    remove_if_there(address.path()).map_err(|error| failed(&address, &error))?
+                    remove_if_there(address.path()).map_err(|error| failed(&address, &error))?;
                 }
                 Remains::Alive if is_wanted => return Err(StartError::AddressInUse { address }),
                 Remains::NoSocket if is_wanted => {
@@ -439,6 +446,12 @@ fn lock_exclusively(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
+/// Whether a live process has a file locked.
+fn is_locked(path: &Path) -> bool {
+    let locked = File::open(path).map(|file| file.try_lock());
+    matches!(locked, Ok(Err(TryLockError::WouldBlock)))
+}
+
 fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -512,6 +525,13 @@ mod tests {
         assert_eq!(refused, StartError::AddressInUse { address: at });
         assert_eq!(files(&folder), 1);
         drop(foreign);
+        let other = lock_exclusively(&folder.path().join("socket.1.lock")).unwrap();
+        let refused = Claim::stake_all(&address(&folder, "socket"), 3).unwrap_err();
+        assert!(matches!(refused, StartError::AddressInUse { .. }));
+        drop(Claim::stake(&address(&folder, "socket")).unwrap());
+        assert_eq!(files(&folder), 2, "the socket and lock of another manager");
+        drop(other);
+        fs::remove_file(folder.path().join("socket.1.lock")).unwrap();
         fs::write(folder.path().join("socket.2"), "precious").unwrap();
         let refused = Claim::stake_all(&address(&folder, "socket"), 3).unwrap_err();
         assert!(matches!(refused, StartError::BadAddress { .. }));

@@ -180,7 +180,8 @@ impl ManagerBuilder {
 
     /// Spreads the manager's objects over that many threads, 1 to 64: each object is on one of them, its
     /// *arbiter*, and no call crosses from one to another. An object with a name is where its name says,
-    /// those without one are made on each in turn. Without it there is one, which is what most managers
+    /// those without one are made on each in turn. The first arbiter is reached at the manager's address,
+    /// the others at that with `.1`, `.2` and so on behind it; handles and tokens know. Without it there is one, which is what most managers
     /// need: it serves about a million calls a second, if they come many at a time.
     ///
     /// It pays where one arbiter is busy all the time, cores are left, and the calls go to many objects:
@@ -217,7 +218,8 @@ impl ManagerBuilder {
     }
 
     /// Has the manager look for callers that wait for one another, and sets what it does about them.
-    /// Its clients say with each call which task or thread calls, which costs some bytes a call.
+    /// Its clients say with each call which task or thread calls, which costs some bytes a call. It has one
+    /// arbiter then: see [`Self::arbiters`].
     #[must_use]
     pub fn deadlocks(mut self, deadlocks: Deadlocks) -> Self {
         self.deadlocks = Some(deadlocks);
@@ -230,7 +232,8 @@ impl ManagerBuilder {
         self.register_with(P::create)
     }
 
-    /// Adds a kind of your own whose objects `make` makes, which may capture what they need.
+    /// Adds a kind of your own whose objects `make` makes, which may capture what they need. Each arbiter
+    /// calls it on its own thread.
     #[must_use]
     pub fn register_with<P: Primitive>(
         mut self,
