@@ -644,7 +644,7 @@ fn end_of_one_arbiter_is_the_end_of_the_manager_and_all_are_told() {
         for lock in &locks {
             until_waiting(lock, 1).await;
         }
-        // "jobs" is with the first of three's neighbour, so it is not the first one that ends.
+        // It is with the second of three, so it is not the one that waits for the others.
         let straw: Proxy<Straw> = manager.named("jobs").open(()).await.unwrap();
         assert_ne!(straw.token().address(), manager.address());
         for waiting in waiting {
