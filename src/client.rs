@@ -41,6 +41,7 @@ use self::{
 };
 use crate::{
     Address, CallError, observe,
+    part::Home,
     wire::{self, Inbox, Request, Socket},
 };
 
@@ -49,6 +50,8 @@ pub(crate) struct Connection {
     address: Address,
     session: SessionId,
     frame_bytes: usize,
+    /// Which arbiter of which manager is at the other end.
+    home: Home,
     /// Whether the manager wants to know which task or thread calls.
     pub(crate) asks_who_calls: bool,
     socket: Arc<Socket>,

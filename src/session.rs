@@ -30,6 +30,7 @@ use tokio::time;
 use self::{errands::Errand, hello::hello, objects::Objects, outgoing::Outgoing};
 use crate::{
     Limits, observe,
+    part::Home,
     supervisor::{Open, Remove, Supervisor},
     wire::{self, Inbox, Link, Message, Request, Response},
 };
@@ -39,7 +40,7 @@ pub(crate) struct Context {
     pub(crate) supervisor: Addr<Supervisor>,
     pub(crate) shell: Rc<Shell>,
     pub(crate) limits: Limits,
-    pub(crate) incarnation: u64,
+    pub(crate) home: Home,
     /// Whether the manager looks for deadlocks, and so has to know who calls.
     pub(crate) seeks_deadlocks: bool,
     /// Where all sessions read into, one after the other.
@@ -72,10 +73,11 @@ pub(crate) async fn serve(link: Link, id: SessionId, context: Rc<Context>) {
             inbox.allow(context.limits.frame_bytes);
             outgoing.put(&Response::Welcome {
                 version: wire::VERSION,
-                incarnation: context.incarnation,
+                incarnation: context.home.incarnation,
                 session: id.number(),
                 frame_bytes: context.limits.frame_bytes.try_into().unwrap_or(u64::MAX),
                 asks_who_calls: context.seeks_deadlocks,
+                part: context.home.part,
             });
             let stay = observe::Stay::begin(id, &peer);
             let mut session = Session::new(id, peer, Rc::clone(&outgoing), context);

@@ -17,6 +17,7 @@ use lockkeeper_actors::{Fault, Input, Inputs, Mailbox, Shell};
 use crate::{
     Limits,
     kinds::{Kind, Kinds},
+    part::{ANONYMOUS, Home, anonymous},
 };
 
 /// The actor that spawns and names the hosted objects of a manager.
@@ -29,7 +30,7 @@ pub(crate) struct Supervisor {
     names: BTreeMap<u64, Arc<str>>,
     /// What the last object was made from.
     last_spec: Rc<[u8]>,
-    incarnation: u64,
+    home: Home,
     spawned: u64,
 }
 
@@ -100,11 +101,8 @@ impl Message for Remove {
     type Result = Result<(), Fault>;
 }
 
-/// What the names of anonymous objects begin with, and no others.
-const ANONYMOUS: char = '#';
-
 impl Supervisor {
-    pub(crate) fn new(kinds: Kinds, limits: Limits, shell: Rc<Shell>, incarnation: u64) -> Self {
+    pub(crate) fn new(kinds: Kinds, limits: Limits, shell: Rc<Shell>, home: Home) -> Self {
         Self {
             kinds,
             limits,
@@ -112,7 +110,7 @@ impl Supervisor {
             children: HashMap::new(),
             names: BTreeMap::new(),
             last_spec: Rc::default(),
-            incarnation,
+            home,
             spawned: 0,
         }
     }
@@ -124,6 +122,7 @@ impl Supervisor {
                 return revisit(child, &kind, spec.as_deref());
             }
             self.check(name)?;
+            self.check_arbiter(name)?;
         }
         let Some(spec) = spec else {
             return Err(match name {
@@ -149,16 +148,16 @@ impl Supervisor {
         let Some(kind) = self.kinds.get(kind) else {
             return Err(Fault::UnknownKind(kind.to_owned()));
         };
-        let id = self.spawned + 1;
+        let id = self.home.part.number(self.spawned + 1);
         let name: Arc<str> = match name {
             Some(name) => name.into(),
-            None => format!("{ANONYMOUS}{:x}.{id}", self.incarnation).into(),
+            None => anonymous(self.home.incarnation, id).into(),
         };
         let mailbox = (kind.spawn)(&spec, &name, id, &self.shell)?;
         if *self.last_spec != *spec {
             self.last_spec = spec.into();
         }
-        self.spawned = id;
+        self.spawned += 1;
         let child = Child {
             id,
             kind: Arc::clone(kind),
@@ -195,6 +194,17 @@ impl Supervisor {
             kind: child.kind.name,
             mailbox: Arc::clone(&child.mailbox),
         })
+    }
+
+    /// Makes sure that a name is not another arbiter's: names are unique in the whole manager.
+    fn check_arbiter(&self, name: &str) -> Result<(), Fault> {
+        match self.home.part.owner(name) {
+            arbiter if arbiter == self.home.part.index() => Ok(()),
+            arbiter => Err(Fault::WrongArbiter {
+                name: name.to_owned(),
+                arbiter,
+            }),
+        }
     }
 
     fn check(&self, name: &str) -> Result<(), Fault> {
@@ -270,7 +280,10 @@ impl Handler<Remove> for Supervisor {
                 child.mailbox.do_send(Inputs::one(now, Input::Remove));
                 Ok(())
             }
-            None => Err(Fault::UnknownObject(name)),
+            None => {
+                self.check_arbiter(&name)?;
+                Err(Fault::UnknownObject(name))
+            }
         }
     }
 }

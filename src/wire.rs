@@ -13,7 +13,7 @@ use lockkeeper_actors::{
     codec::{BlobRef, CodecError, Elements, Fields},
 };
 
-use crate::inspect::survey::Question;
+use crate::{inspect::survey::Question, part::Part};
 
 pub(crate) use self::{
     framing::{Encode, Inbox, Message, append, frames},
@@ -90,6 +90,8 @@ pub(crate) enum Response<'a> {
         frame_bytes: u64,
         /// Whether calls should say by whom they are.
         asks_who_calls: bool,
+        /// Which arbiter it is. A manager that has one alone says nothing of it.
+        part: Part,
     },
     /// The answer to `Open`: the object's number and name, and its operations in order.
     Opened {
@@ -183,10 +185,16 @@ impl Encode for Response<'_> {
                 session,
                 frame_bytes,
                 asks_who_calls,
+                part,
             } => {
                 let all = all.number(65u8).number(*version).number(*incarnation);
                 let all = all.number(*session).number(*frame_bytes);
-                all.value(asks_who_calls)
+                let all = all.value(asks_who_calls);
+                if *part == Part::ALONE {
+                    all
+                } else {
+                    all.number(part.index()).number(part.of())
+                }
             }
             Self::Opened {
                 seq,
@@ -305,6 +313,10 @@ impl<'a> Response<'a> {
                 session: f.number()?,
                 frame_bytes: f.number()?,
                 asks_who_calls: f.truth()?,
+                part: match f.end() {
+                    Ok(()) => Part::ALONE,
+                    Err(_) => part(f.number()?, f.number()?)?,
+                },
             },
             66 => {
                 return Ok(Self::Opened {
@@ -336,6 +348,12 @@ impl<'a> Response<'a> {
         fields.end()?;
         Ok(response)
     }
+}
+
+/// One of several arbiters.
+fn part(index: u32, of: u32) -> Result<Part, CodecError> {
+    let part = Part::new(index, of).filter(|part| *part != Part::ALONE);
+    part.ok_or_else(|| CodecError::new(format!("there is no arbiter {index} of {of}")))
 }
 
 #[cfg(test)]

@@ -143,6 +143,7 @@ impl Watch {
             | Fault::BadName(_)
             | Fault::BadArguments(_)
             | Fault::Refused(_)
+            | Fault::WrongArbiter { .. }
             | Fault::Unencodable(_)
             | Fault::Limit { .. }
             | Fault::ShuttingDown => {

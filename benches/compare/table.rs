@@ -6,7 +6,7 @@ use crate::contest::{Contender, Contest};
 use crate::crowd;
 use crate::floor::{BARE_PROCESS, FLOOR, MEDIAN, RELAY_FLOOR};
 use crate::load::{End, Load};
-use crate::ours::{self, CLIENTS, STARTERS, THREADS, WAKERS};
+use crate::ours::{self, CLIENTS, CLIENTS_OF_TWO, STARTERS, THREADS, WAKERS};
 use crate::peers::{PYTHON_POOL, SYNC_MANAGER, SYNC_MANAGER_STARTERS, SYNC_MANAGER_WAKERS};
 use crate::pool::{self, POOL};
 use crate::postgres::POSTGRES;
@@ -90,6 +90,26 @@ pub(crate) const CONTESTS: &[Contest] = &[
         ],
         reads: Reads::Rate,
         target: Target::Figure(1.0 / 5.0),
+    },
+    Contest {
+        name: "arbiters: 1,024 locks at a time in each of 2 processes",
+        unit: "us a cycle",
+        contenders: &[
+            Contender::new(&CLIENTS, ours::PIPELINED, 2),
+            Contender::new(&CLIENTS_OF_TWO, ours::PIPELINED, 2),
+        ],
+        reads: Reads::Rate,
+        target: Target::None,
+    },
+    Contest {
+        name: "arbiters: lock, uncontended",
+        unit: "us a cycle",
+        contenders: &[
+            Contender::new(&CLIENTS, ours::ALONE, 1),
+            Contender::new(&CLIENTS_OF_TWO, ours::ALONE, 1),
+        ],
+        reads: Reads::Times,
+        target: Target::None,
     },
     Contest {
         name: "lock, 2 processes contending",

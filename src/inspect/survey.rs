@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::{CallInfo, ObjectInfo, PartInfo};
 use crate::{
     limits::cut,
+    part::Part,
     supervisor::{Desk, Find, Found},
 };
 
@@ -36,6 +37,9 @@ pub(crate) enum Question {
 pub(crate) struct Page {
     pub(crate) objects: Vec<ObjectInfo>,
     pub(crate) next: Option<u64>,
+    /// The numbers of the objects, where those of several arbiters are to be put in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) numbers: Vec<u64>,
 }
 
 /// The most objects that are asked in one go.
@@ -67,6 +71,7 @@ pub(crate) async fn ask(objects: Vec<(u64, Mailbox)>, now: Duration) -> Vec<(u64
 pub(crate) struct Inspector<'a> {
     pub(crate) supervisor: &'a Desk,
     pub(crate) shell: &'a Shell,
+    pub(crate) part: Part,
     /// The most bytes that an answer may have.
     pub(crate) most_bytes: usize,
 }
@@ -123,8 +128,8 @@ impl Inspector<'_> {
     /// Tells of objects until the message is full.
     fn fill(&self, objects: Vec<(Found, Report)>, next: Option<u64>) -> Page {
         let mut page = Page {
-            objects: Vec::new(),
             next,
+            ..Page::default()
         };
         let (mut bytes, mut last) = (0, None);
         for (found, report) in objects {
@@ -137,6 +142,9 @@ impl Inspector<'_> {
                 break;
             }
             page.objects.push(info);
+            if self.part != Part::ALONE {
+                page.numbers.push(id);
+            }
             last = Some(id);
         }
         page

@@ -67,6 +67,7 @@ impl Session {
         let inspector = Inspector {
             supervisor: &self.context.supervisor,
             shell: &self.context.shell,
+            part: self.context.home.part,
             most_bytes: self.context.limits.frame_bytes,
         };
         let page = match question {

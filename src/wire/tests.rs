@@ -80,6 +80,15 @@ fn responses() -> Vec<Response<'static>> {
             session: 1,
             frame_bytes: 64 << 20,
             asks_who_calls: false,
+            part: Part::ALONE,
+        },
+        Response::Welcome {
+            version: VERSION,
+            incarnation: 1,
+            session: 2,
+            frame_bytes: 64 << 20,
+            asks_who_calls: false,
+            part: Part::new(1, 2).expect("the second of two"),
         },
         Response::Opened {
             seq: 1,
