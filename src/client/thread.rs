@@ -65,13 +65,16 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
 
 /// Whether this thread runs a future to its end, and can read for it.
 pub(super) fn is_here() -> bool {
-    HERE.with_borrow(Option::is_some)
+    // A thread that is about to end has dropped what it kept.
+    HERE.try_with(|here| here.borrow().is_some())
+        .unwrap_or_default()
 }
 
 /// Has this thread read a connection whenever it sleeps.
 pub(super) fn read_here(connection: &Arc<Connection>) {
-    HERE.with_borrow_mut(|here| {
-        if let Some(here) = here
+    // Whoever runs a future to its end has what it keeps.
+    let _ = HERE.try_with(|here| {
+        if let Some(here) = &mut *here.borrow_mut()
             && !here.iter().any(|other| Arc::ptr_eq(other, connection))
         {
             here.push(Arc::clone(connection));
@@ -81,7 +84,8 @@ pub(super) fn read_here(connection: &Arc<Connection>) {
 
 /// Leaves a connection to others.
 pub(super) fn read_no_more(connection: &Arc<Connection>) {
-    let left = HERE.with_borrow_mut(|here| {
+    let left = HERE.try_with(|here| {
+        let here = &mut *here.borrow_mut();
         let here = here.as_mut()?;
         let place = here.iter().position(|it| Arc::ptr_eq(it, connection))?;
         Some(here.swap_remove(place))
