@@ -34,6 +34,8 @@ mod report;
 mod stranger;
 #[path = "compare/table.rs"]
 mod table;
+#[path = "compare/together.rs"]
+mod together;
 
 use clap::Parser;
 use contest::{Contest, Ground, Pace};
@@ -114,6 +116,10 @@ async fn play(words: &[String]) -> Result<(), Failure> {
         floor::STARTER => floor::start_handoffs(place, cycle).await,
         floor::SPAWNER => floor::spawn_bare().await,
         floor::BARE => floor::be_there().await,
+        together::BARRIER => together::open_barrier(place, number).await,
+        together::ARRIVER => together::arrive(place).await,
+        together::SEMAPHORE => together::lend_permits(place).await,
+        together::TAKER => together::take(place).await,
         ours::MANAGER => ours::host(place, 1).await,
         ours::MANAGER_OF_TWO => ours::host(place, 2).await,
         ours::CLIENT | ours::THREAD_CLIENT => ours::client(place, cycle, number).await,

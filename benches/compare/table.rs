@@ -13,6 +13,7 @@ use crate::postgres::POSTGRES;
 use crate::redis::REDIS;
 use crate::report::{Reads, Target};
 use crate::stranger::STRANGERS;
+use crate::together::{BARRIER_FLOOR, SEMAPHORE_FLOOR};
 
 /// What is measured as a cycle that is repeated.
 pub(crate) const CONTESTS: &[Contest] = &[
@@ -143,6 +144,7 @@ pub(crate) const CONTESTS: &[Contest] = &[
         contenders: &[
             Contender::new(&SYNC_MANAGER, ours::PERMIT, 8),
             Contender::new(&CLIENTS, ours::PERMIT, 8),
+            Contender::new(&SEMAPHORE_FLOOR, "", 8),
         ],
         reads: Reads::Rate,
         target: Target::Ratio(10.0),
@@ -153,6 +155,7 @@ pub(crate) const CONTESTS: &[Contest] = &[
         contenders: &[
             Contender::new(&SYNC_MANAGER, ours::ROUND, 8),
             Contender::new(&CLIENTS, ours::ROUND, 8),
+            Contender::new(&BARRIER_FLOOR, "", 8),
         ],
         reads: Reads::Rate,
         target: Target::Ratio(8.0),
