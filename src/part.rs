@@ -3,6 +3,8 @@
 //! Invariant: it is pure, and the same in every process: a client finds by it the arbiter that the
 //! manager means. PROTOCOL.md tells it to strangers.
 
+use lockkeeper_actors::Name;
+
 /// One arbiter's part of a manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Part {
@@ -20,9 +22,6 @@ pub(crate) struct Home {
 
 /// The most arbiters of a manager.
 pub(crate) const MOST_ARBITERS: u32 = 64;
-
-/// What the names of anonymous objects begin with, and no others.
-pub(crate) const ANONYMOUS: char = '#';
 
 impl Part {
     /// The only arbiter of a manager, as most have.
@@ -89,14 +88,9 @@ impl Home {
     }
 }
 
-/// The name of the object of that number that was given none.
-pub(crate) fn anonymous(incarnation: u64, number: u64) -> String {
-    format!("{ANONYMOUS}{incarnation:x}.{number}")
-}
-
 /// The number of the anonymous object of that name.
 fn number_of(name: &str) -> Option<u64> {
-    let (_, number) = name.strip_prefix(ANONYMOUS)?.split_once('.')?;
+    let (_, number) = name.strip_prefix(Name::ANONYMOUS)?.split_once('.')?;
     number.parse().ok()
 }
 
@@ -186,7 +180,10 @@ mod tests {
         for part in Part::all(3) {
             for count in 1..100 {
                 let number = part.number(count);
-                assert_eq!(part.owner(&anonymous(77, number)), part.index());
+                assert_eq!(
+                    part.owner(&Name::anonymous(77, number).text()),
+                    part.index()
+                );
                 all.push(number);
             }
         }

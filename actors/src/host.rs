@@ -23,7 +23,7 @@ pub use self::{
     measured::{Inquiry, Report},
 };
 use crate::{
-    CallId, Fault, Operations, Peer, Primitive, Refusal, SessionId, Shell, codec::Payload,
+    CallId, Fault, Name, Operations, Peer, Primitive, Refusal, SessionId, Shell, codec::Payload,
     deadlines::Seat, observe::Watch, panics::panic_message, stats::Ledger,
 };
 
@@ -119,8 +119,6 @@ pub struct Host<P> {
     /// What is measured, once somebody had to wait, and who calls, where that is told. It is lent
     /// to the outbox for each turn.
     ledger: Option<Box<Ledger>>,
-    /// The number that the manager knows it by.
-    object: u64,
 }
 
 /// Who has opened an object, and under which number. Most objects are opened by one session, for
@@ -172,15 +170,13 @@ impl<P: Primitive> Host<P> {
             operations,
             shell,
             ledger: None,
-            object: 0,
         }
     }
 
-    /// Sets the name and the number that the manager knows the object by.
+    /// Sets what the manager knows the object by.
     #[must_use]
-    pub fn known_as(mut self, name: Arc<str>, object: u64) -> Self {
+    pub fn known_as(mut self, name: Name) -> Self {
         self.watch.named(name);
-        self.object = object;
         self
     }
 

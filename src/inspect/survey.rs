@@ -81,7 +81,7 @@ impl Inspector<'_> {
     pub(crate) async fn all(&self, above: u64) -> Result<Page, Fault> {
         let find = Find::Above(above, MOST_OBJECTS);
         let found = self.find(find).await?;
-        let last = found.last().map(|found| found.id);
+        let last = found.last().map(|found| found.name.number());
         let is_full = found.len() >= MOST_OBJECTS;
         let page = self.survey(found).await;
         Ok(self.fill(page, last.filter(|_| is_full)))
@@ -120,7 +120,7 @@ impl Inspector<'_> {
     }
 
     async fn survey(&self, found: Vec<Found>) -> Vec<(Found, Report)> {
-        let mailbox = |found: &Found| (found.id, found.mailbox.clone());
+        let mailbox = |found: &Found| (found.name.number(), found.mailbox.clone());
         let reports = ask(found.iter().map(mailbox).collect(), self.shell.now()).await;
         join(found, reports)
     }
@@ -133,7 +133,7 @@ impl Inspector<'_> {
         };
         let (mut bytes, mut last) = (0, None);
         for (found, report) in objects {
-            let id = found.id;
+            let number = found.name.number();
             let info = self.info(&found, report);
             // It is encoded once more with the page: to look is rare.
             bytes += codec::encode(&info).map_or(0, |encoded| encoded.len());
@@ -143,9 +143,9 @@ impl Inspector<'_> {
             }
             page.objects.push(info);
             if self.part != Part::ALONE {
-                page.numbers.push(id);
+                page.numbers.push(number);
             }
-            last = Some(id);
+            last = Some(number);
         }
         page
     }
@@ -233,8 +233,9 @@ fn join(found: Vec<Found>, mut reports: Vec<(u64, Report)>) -> Vec<(Found, Repor
     let mut reports = reports.into_iter().peekable();
     let mut joined = Vec::new();
     for found in found {
-        while reports.next_if(|(object, _)| *object < found.id).is_some() {}
-        if let Some((_, report)) = reports.next_if(|(object, _)| *object == found.id) {
+        let number = found.name.number();
+        while reports.next_if(|(object, _)| *object < number).is_some() {}
+        if let Some((_, report)) = reports.next_if(|(object, _)| *object == number) {
             joined.push((found, report));
         }
     }

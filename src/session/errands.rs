@@ -92,11 +92,11 @@ impl Session {
     /// Gives an opened object a number, the one it has already if it was opened before.
     fn enter(&mut self, seq: u64, opened: Opened) {
         let Opened {
-            id,
             name,
             operations,
             mailbox,
         } = opened;
+        let id = name.number();
         let number = match self.numbers.get(&id) {
             Some(number) => *number,
             None => {

@@ -1,14 +1,14 @@
 //! What is answered with a fault: the call fails and its session goes on.
 
 use lockkeeper_actors::{
-    Primitive, Refusal,
+    Name, Primitive, Refusal,
     codec::Blob,
     data::{Chunk, Finished, Submit, TaskQueue, TaskQueueStatus},
     sync::{AcquireMany, Semaphore, SemaphoreSpec},
 };
 
 use super::*;
-use crate::{part::anonymous, wire::tests::raw::frame};
+use crate::wire::tests::raw::frame;
 
 const SEMAPHORE: &str = Semaphore::KIND;
 
@@ -444,10 +444,10 @@ async fn an_arbiter_has_its_own_names_alone() {
             .expect("its own");
         assert_eq!(client.remove(own).await, Ok(()));
         // Numbers tell whose an object without a name is.
-        let foreign = anonymous(INCARNATION, 6 + u64::from(1 - part.index()));
+        let foreign = Name::anonymous(INCARNATION, 6 + u64::from(1 - part.index())).to_string();
         let refused = client.open(KIND, Some(&foreign), None).await;
         assert!(matches!(refused, Err(Fault::WrongArbiter { .. })));
-        let absent = anonymous(INCARNATION, 6 + u64::from(part.index()));
+        let absent = Name::anonymous(INCARNATION, 6 + u64::from(part.index())).to_string();
         assert_eq!(
             client.remove(&absent).await,
             Err(Fault::UnknownObject(absent.clone()))
