@@ -12,7 +12,6 @@ mod outgoing;
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
     future, io,
     rc::Rc,
     sync::Arc,
@@ -187,8 +186,6 @@ struct Session {
     context: Rc<Context>,
     /// What the client has opened, by its number for it.
     objects: Objects,
-    /// The client's number of each object, by the supervisor's.
-    numbers: HashMap<u64, u32>,
     /// The objects that this chunk has inputs for, and the inputs.
     touched: Vec<(u32, Inputs)>,
     last_seq: u64,
@@ -205,7 +202,6 @@ impl Session {
             outgoing,
             context,
             objects: Objects::default(),
-            numbers: HashMap::new(),
             touched: Vec::new(),
             last_seq: 0,
         }
@@ -421,9 +417,7 @@ impl Session {
     /// Lets go of the objects that are no more, and with them of their hosts.
     fn clear_gone(&mut self) {
         for number in self.outgoing.gone.take() {
-            if let Some(object) = self.objects.remove(number) {
-                self.numbers.remove(&object.id);
-            }
+            self.objects.remove(number);
         }
     }
 

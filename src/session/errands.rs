@@ -97,8 +97,8 @@ impl Session {
             mailbox,
         } = opened;
         let id = name.number();
-        let number = match self.numbers.get(&id) {
-            Some(number) => *number,
+        let number = match self.objects.number_of(id) {
+            Some(number) => number,
             None => {
                 let number = self.objects.push(Object {
                     id,
@@ -109,7 +109,6 @@ impl Session {
                     let (now, open) = (self.context.shell.now(), Input::Open(self.id, number));
                     object.mailbox.do_send(Inputs::one(now, open));
                 }
-                self.numbers.insert(id, number);
                 number
             }
         };
