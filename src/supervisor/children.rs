@@ -105,3 +105,46 @@ fn given_to(children: &Pages<Child>, number: u64) -> Option<&str> {
 fn rehash(children: &Pages<Child>, hasher: &RandomState) -> impl Fn(&u64) -> u64 {
     |number| hasher.hash_one(given_to(children, *number).unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use lockkeeper_actors::{Name, Shell, codec::encode};
+
+    use super::*;
+    use crate::kinds::Kinds;
+
+    #[actix_rt::test]
+    async fn table_of_names_has_those_alone_that_are_there() {
+        let (kinds, mut children) = (Kinds::built_in(), Children::new());
+        let kind = kinds.get("lock").expect("it is built in");
+        let shell = Shell::new(Arc::new(AtomicU64::new(1)));
+        let make = Rc::new(Make {
+            kind: Arc::clone(kind),
+            spec: encode(&()).expect("a spec"),
+        });
+        let named = |number: u64| number.is_multiple_of(2).then(|| format!("name {number}"));
+        for number in 1..=1000 {
+            let mailbox = (kind.spawn)(&make.spec, Name::default(), &shell);
+            let child = Child {
+                given: named(number).map(Arc::from),
+                make: Rc::clone(&make),
+                mailbox: mailbox.expect("a lock"),
+            };
+            children.insert(number, child);
+        }
+        for number in 1..=990 {
+            assert!(children.remove(number).is_some());
+            assert!(children.remove(number).is_none());
+        }
+        for number in (1..=500).map(|count| count * 2) {
+            let name = named(number).expect("an even number");
+            let there = (number > 990).then_some(number);
+            assert_eq!(children.number_of(&name), there, "{name}");
+        }
+        assert_eq!((children.len(), children.named.len()), (10, 5));
+        let room = children.named.capacity();
+        assert!(room < 32, "{room} slots for 5 names");
+    }
+}
