@@ -6,21 +6,24 @@
 
 mod hang_up;
 mod measured;
+mod post;
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, mem,
     panic::{self, AssertUnwindSafe},
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, WeakRecipient};
+use actix::{Handler, Message, Recipient, WeakRecipient};
 
+use self::post::Turns;
 pub use self::{
     hang_up::HangUp,
     measured::{Inquiry, Report},
+    post::Post,
 };
 use crate::{
     CallId, Fault, Name, Operations, Peer, Primitive, Refusal, SessionId, Shell, codec::Payload,
@@ -83,6 +86,12 @@ impl Inputs {
     pub fn one(at: Duration, input: Input) -> Self {
         let all = vec![input];
         Self { at, all }
+    }
+
+    /// Takes them out of what is done with then.
+    fn take(&mut self) -> Self {
+        let all = mem::take(&mut self.all);
+        Self { at: self.at, all }
     }
 
     /// Says when they came: as they are sent, so that time does not run backwards.
@@ -202,7 +211,9 @@ impl<P: Primitive> Host<P> {
     /// Starts the host on this arbiter.
     #[must_use]
     pub fn launch(self) -> Mailbox {
-        Arc::new(self.start().recipient())
+        let (turns, address) = Turns::of(self);
+        actix_rt::spawn(turns);
+        Arc::new(address.recipient())
     }
 
     /// The primitive, while it lives.
@@ -367,19 +378,15 @@ fn survives(code: impl FnOnce()) -> Result<(), String> {
     panic::catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
         let message = panic_message(&*panic);
         // What was thrown may throw when it is dropped.
-        std::mem::forget(panic);
+        mem::forget(panic);
         message
     })
-}
-
-impl<P: Primitive> Actor for Host<P> {
-    type Context = Context<Self>;
 }
 
 impl<P: Primitive> Handler<Inputs> for Host<P> {
     type Result = ();
 
-    fn handle(&mut self, inputs: Inputs, context: &mut Context<Self>) {
+    fn handle(&mut self, inputs: Inputs, post: &mut Post<P>) {
         let Inputs { at: now, mut all } = inputs;
         let each = |input| {
             if let Input::Expire(id) = input
@@ -396,12 +403,12 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
             if let Some((id, timeout)) = self.turn(now, input) {
                 let seat = || self.shell.deadlines().seat();
                 let seat = self.seat.get_or_insert_with(seat);
-                seat.enter(id, timeout, || Arc::new(context.address().recipient()));
+                seat.enter(id, timeout, || Arc::new(post.address().recipient()));
             }
         };
         all.drain(..).for_each(each);
         self.deliver();
-        self.keep_list(|| context.address().downgrade().recipient());
+        self.keep_list(|| post.address().downgrade().recipient());
         self.shell.take_back(all);
     }
 }
@@ -417,17 +424,15 @@ impl<P> fmt::Debug for Host<P> {
 
 #[cfg(test)]
 mod tests {
-    use actix::dev::ContextFut;
-
     use super::*;
     use crate::sync::Lock;
 
     #[test]
     fn the_task_of_an_idle_lock_stays_below_the_next_step_of_tasks() {
         // A task takes a multiple of 128 bytes, and 96 of them are the runtime's.
-        let task = size_of::<ContextFut<Host<Lock>, Context<Host<Lock>>>>() + 96;
+        let task = size_of::<Turns<Lock>>() + 96;
         assert!(
-            task <= 640,
+            task <= 384,
             "{task} bytes: every hosted object takes 128 more"
         );
     }

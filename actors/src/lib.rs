@@ -70,7 +70,7 @@ pub use {
     call::{Answer, Outcome},
     crowds::Crowds,
     deadlines::Deadlines,
-    host::{Host, Input, Inputs, Inquiry, Mailbox, RawCall, Report},
+    host::{Host, Input, Inputs, Inquiry, Mailbox, Post, RawCall, Report},
     name::Name,
     panics::panic_message,
     shell::{Shell, Sink},
