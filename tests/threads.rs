@@ -7,6 +7,7 @@ mod until;
 mod waiting;
 
 use std::{
+    cell::Cell,
     future::{Future, poll_fn},
     pin::pin,
     task::Poll,
@@ -190,4 +191,54 @@ fn a_thread_alone_is_woken_by_what_another_thread_does() {
     teller.join().unwrap();
     drop(guard);
     drop(lock.blocking_acquire().unwrap());
+}
+
+#[test]
+fn what_wakes_a_thread_again_and_again_keeps_it_from_nothing() {
+    let _watchdog = Watchdog::start();
+    let manager = block_on(Manager::start()).unwrap();
+    let lock = block_on(manager.lock()).unwrap();
+    let is_done = Cell::new(false);
+    let call = async {
+        drop(lock.acquire().await.unwrap());
+        is_done.set(true);
+    };
+    let restless = async {
+        while !is_done.get() {
+            tokio::task::yield_now().await;
+        }
+    };
+    block_on(join(call, restless));
+}
+
+#[test]
+fn an_executor_within_a_thread_may_sleep_as_it_likes() {
+    let _watchdog = Watchdog::start();
+    let manager = block_on(Manager::start()).unwrap();
+    let lock = block_on(manager.lock()).unwrap();
+    block_on(async {
+        drop(futures::executor::block_on(lock.acquire()).unwrap());
+    });
+}
+
+#[test]
+fn a_connection_that_is_over_keeps_no_thread_awake() {
+    let _watchdog = Watchdog::start();
+    let manager = block_on(Manager::start()).unwrap();
+    let lock = block_on(manager.lock()).unwrap();
+    let _guard = lock.blocking_acquire().unwrap();
+    let mut polls = 0;
+    block_on(async {
+        let mut call = Box::pin(lock.acquire());
+        assert!(futures::poll!(&mut call).is_pending());
+        manager.shutdown().await;
+        // Nobody polls the call, which has its answer.
+        let mut nap = pin!(tokio::time::sleep(Duration::from_millis(200)));
+        poll_fn(|task| {
+            polls += 1;
+            nap.as_mut().poll(task)
+        })
+        .await;
+    });
+    assert!(polls < 20, "{polls} polls in a nap");
 }

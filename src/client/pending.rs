@@ -45,25 +45,27 @@ impl Pending {
             connection.look_once();
             take(None)
         });
-        let mut has_waited = false;
+        let mut is_first = true;
         let answer = poll_fn(|task| {
             // It was made in this very turn, so nobody can have answered it or moved it elsewhere.
-            if mem::replace(&mut has_waited, true) {
+            let is_first = mem::take(&mut is_first);
+            if !is_first {
                 // An answer that it reads for itself must not wake it: its runtime would look for
                 // other events in vain, which is a system call.
                 if let Some(answer) = take(None) {
                     return Poll::Ready(answer);
                 }
-                // The call may have moved from the runtime or the thread that it was made on.
-                let is_here = reader
-                    .as_ref()
-                    .map_or_else(thread::is_here, |r| r.is_here());
-                if !is_here {
-                    match connection.attach() {
-                        Ok(here) => *reader = Some(here),
-                        Err(error) if reader.is_none() => return Poll::Ready(Err(error)),
-                        Err(_) => {}
-                    }
+            }
+            // The call may have moved from the runtime or the thread that it was made on.
+            let is_here = match reader {
+                Some(reader) => is_first || reader.is_here(),
+                None => thread::has(task.waker()),
+            };
+            if !is_here {
+                match connection.attach() {
+                    Ok(here) => *reader = Some(here),
+                    Err(error) if reader.is_none() => return Poll::Ready(Err(error)),
+                    Err(_) => {}
                 }
             }
             // The caller reads for itself, and for whoever waits beside it.

@@ -28,8 +28,8 @@ use tokio::task;
 use super::{Connection, background};
 
 thread_local! {
-    /// The connections that this thread reads when it sleeps, while it runs a future to its end.
-    static HERE: RefCell<Option<Vec<Arc<Connection>>>> = const { RefCell::new(None) };
+    /// What this thread is about, while it runs a future to its end.
+    static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
 
     /// What wakes this thread, once it has slept.
     static ALARM: RefCell<Option<Arc<Alarm>>> = const { RefCell::new(None) };
@@ -49,7 +49,7 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     background().block_on(async {
         // Whoever takes turns with nobody has no budget to keep.
         let mut future = pin!(task::unconstrained(future));
-        let _here = Here::begin();
+        let _stay = Stay::begin(waker.clone());
         poll_fn(|_| {
             loop {
                 let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
@@ -63,51 +63,67 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     })
 }
 
-/// Whether this thread runs a future to its end, and can read for it.
-pub(super) fn is_here() -> bool {
-    // A thread that is about to end has dropped what it kept.
-    HERE.try_with(|here| here.borrow().is_some())
+/// A thread that runs a future to its end.
+struct Here {
+    /// What the future is polled with.
+    waker: Waker,
+    /// What it reads when it sleeps.
+    connections: Vec<Arc<Connection>>,
+}
+
+/// The time in which a thread runs a future to its end.
+struct Stay;
+
+impl Stay {
+    fn begin(waker: Waker) -> Self {
+        let connections = Vec::new();
+        HERE.set(Some(Here { waker, connections }));
+        Self
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        drop(HERE.take());
+    }
+}
+
+/// Runs some code on what this thread is about. A thread that is about to end has dropped that.
+fn with_here<T>(code: impl FnOnce(&mut Here) -> T) -> Option<T> {
+    HERE.try_with(|here| here.borrow_mut().as_mut().map(code))
         .unwrap_or_default()
+}
+
+/// Whether this thread runs a future to its end.
+pub(super) fn is_here() -> bool {
+    with_here(|_| ()).is_some()
+}
+
+/// Whether that waker is this thread's, which reads before it sleeps. An executor within it, with wakers
+/// of its own, may sleep elsewhere.
+pub(super) fn has(waker: &Waker) -> bool {
+    with_here(|here| here.waker.will_wake(waker)).unwrap_or_default()
 }
 
 /// Has this thread read a connection whenever it sleeps.
 pub(super) fn read_here(connection: &Arc<Connection>) {
-    // Whoever runs a future to its end has what it keeps.
-    let _ = HERE.try_with(|here| {
-        if let Some(here) = &mut *here.borrow_mut()
-            && !here.iter().any(|other| Arc::ptr_eq(other, connection))
-        {
-            here.push(Arc::clone(connection));
+    with_here(|here| {
+        let mut all = here.connections.iter();
+        if !all.any(|other| Arc::ptr_eq(other, connection)) {
+            here.connections.push(Arc::clone(connection));
         }
     });
 }
 
 /// Leaves a connection to others.
 pub(super) fn read_no_more(connection: &Arc<Connection>) {
-    let left = HERE.try_with(|here| {
-        let here = &mut *here.borrow_mut();
-        let here = here.as_mut()?;
-        let place = here.iter().position(|it| Arc::ptr_eq(it, connection))?;
-        Some(here.swap_remove(place))
+    let left = with_here(|here| {
+        let mut all = here.connections.iter();
+        let place = all.position(|other| Arc::ptr_eq(other, connection))?;
+        Some(here.connections.swap_remove(place))
     });
     // It may be the last handle, whose drop is not to find this borrowed.
     drop(left);
-}
-
-/// The time in which a thread runs a future to its end.
-struct Here;
-
-impl Here {
-    fn begin() -> Self {
-        HERE.set(Some(Vec::new()));
-        Self
-    }
-}
-
-impl Drop for Here {
-    fn drop(&mut self) {
-        drop(HERE.take());
-    }
 }
 
 /// Wakes one thread, also while it sleeps on a socket.
@@ -145,12 +161,14 @@ impl Alarm {
     /// Sleeps until somebody wakes this thread, or a connection that it reads has brought something,
     /// and reads that.
     fn sleep(&self) {
+        let here = with_here(|here| here.connections.clone()).unwrap_or_default();
         if self.state.swap(ASLEEP, Ordering::AcqRel) == RUNG {
-            // It was woken since it began to look.
+            // It was woken since it began to look. What wakes it again and again must not keep it from
+            // reading.
             self.state.swap(AWAKE, Ordering::AcqRel);
+            here.iter().for_each(Self::read);
             return;
         }
-        let here = HERE.with_borrow(Clone::clone).unwrap_or_default();
         let sockets = here.iter().map(|connection| connection.socket.as_fd());
         let mut sources: Vec<PollFd<'_>> = [self.ear.as_fd()]
             .into_iter()
@@ -166,12 +184,19 @@ impl Alarm {
                     // How often it rang is of no importance.
                     let _ = (&self.ear).read(&mut [0; 64]);
                 }
-                for (connection, _) in here.iter().zip(is_ready).filter(|(_, is_ready)| *is_ready) {
-                    connection.look_once();
-                }
+                let ready = here.iter().zip(is_ready).filter(|(_, is_ready)| *is_ready);
+                ready.for_each(|(connection, _)| Self::read(connection));
             }
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => thread::sleep(REST),
+        }
+    }
+
+    /// Reads what a connection has brought. One that is over would be ready for ever.
+    fn read(connection: &Arc<Connection>) {
+        connection.look_once();
+        if connection.ended().is_some() {
+            read_no_more(connection);
         }
     }
 }
