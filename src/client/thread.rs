@@ -17,19 +17,18 @@ use std::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
-    task::{Context, Wake, Waker},
+    task::{Context, Poll, Wake, Waker},
     thread,
     time::Duration,
 };
 
-use rustix::event::{PollFd, PollFlags, poll};
-use tokio::task;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Connection, background};
 
 thread_local! {
-    /// The connections that this thread reads when it sleeps, while it runs a future to its end.
-    static HERE: RefCell<Option<Vec<Arc<Connection>>>> = const { RefCell::new(None) };
+    /// What this thread does while it runs a future to its end.
+    static HERE: RefCell<Option<Stay>> = const { RefCell::new(None) };
 
     /// What wakes this thread, once it has slept.
     static ALARM: RefCell<Option<Arc<Alarm>>> = const { RefCell::new(None) };
@@ -47,17 +46,17 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     };
     let waker = Waker::from(Arc::clone(&alarm));
     background().block_on(async {
-        // Whoever takes turns with nobody has no budget to keep.
-        let mut future = pin!(task::unconstrained(future));
-        let _here = Here::begin();
-        poll_fn(|_| {
-            loop {
-                let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
-                if polled.is_ready() {
-                    return polled;
-                }
+        let mut future = pin!(future);
+        let _here = Here::begin(&waker);
+        poll_fn(|task| {
+            alarm.hush();
+            let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
+            if polled.is_pending() {
                 alarm.sleep();
+                // The runtime polls it at once, with a fresh budget: its parts take turns with each other.
+                task.waker().wake_by_ref();
             }
+            polled
         })
         .await
     })
@@ -65,44 +64,71 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
 
 /// Whether this thread runs a future to its end, and can read for it.
 pub(super) fn is_here() -> bool {
-    HERE.with_borrow(Option::is_some)
+    HERE.try_with(|here| here.borrow().is_some())
+        .unwrap_or_default()
 }
 
-/// Has this thread read a connection whenever it sleeps.
-pub(super) fn read_here(connection: &Arc<Connection>) {
-    HERE.with_borrow_mut(|here| {
-        if let Some(here) = here
-            && !here.iter().any(|other| Arc::ptr_eq(other, connection))
+/// Has this thread read a connection whenever it sleeps, if that is what it does when the task has
+/// to wait: within another executor it would sleep where nobody reads.
+pub(super) fn read_here(connection: &Arc<Connection>, task: &Waker) -> bool {
+    let read = |here: &RefCell<Option<Stay>>| {
+        let mut here = here.borrow_mut();
+        let Some(stay) = here.as_mut().filter(|stay| stay.waker.will_wake(task)) else {
+            return false;
+        };
+        if !stay
+            .connections
+            .iter()
+            .any(|other| Arc::ptr_eq(other, connection))
         {
-            here.push(Arc::clone(connection));
+            stay.connections.push(Arc::clone(connection));
         }
-    });
+        true
+    };
+    HERE.try_with(read).unwrap_or_default()
 }
 
 /// Leaves a connection to others.
 pub(super) fn read_no_more(connection: &Arc<Connection>) {
-    let left = HERE.with_borrow_mut(|here| {
-        let here = here.as_mut()?;
-        let place = here.iter().position(|it| Arc::ptr_eq(it, connection))?;
-        Some(here.swap_remove(place))
-    });
-    // It may be the last handle, whose drop is not to find this borrowed.
-    drop(left);
+    let leave = |here: &RefCell<Option<Stay>>| {
+        let mut here = here.borrow_mut();
+        let all = &mut here.as_mut()?.connections;
+        let place = all.iter().position(|it| Arc::ptr_eq(it, connection))?;
+        Some(all.swap_remove(place))
+    };
+    // It may be the last handle, whose drop is not to find this borrowed. A thread at its end reads
+    // nothing anyway.
+    drop(HERE.try_with(leave));
 }
 
-/// The time in which a thread runs a future to its end.
-struct Here;
+/// What a thread that runs a future to its end has to do with others.
+struct Stay {
+    waker: Waker,
+    /// What it reads when it sleeps.
+    connections: Vec<Arc<Connection>>,
+}
+
+/// The time in which a thread runs a future to its end. It keeps what it interrupts, as
+/// `block_in_place` allows.
+struct Here(Option<Stay>);
 
 impl Here {
-    fn begin() -> Self {
-        HERE.set(Some(Vec::new()));
-        Self
+    fn begin(waker: &Waker) -> Self {
+        let stay = Stay {
+            waker: waker.clone(),
+            connections: Vec::new(),
+        };
+        Self(HERE.replace(Some(stay)))
     }
 }
 
 impl Drop for Here {
     fn drop(&mut self) {
-        drop(HERE.take());
+        if let Some(outer) = &self.0 {
+            // It may have been woken meanwhile.
+            outer.waker.wake_by_ref();
+        }
+        drop(HERE.replace(self.0.take()));
     }
 }
 
@@ -116,6 +142,12 @@ struct Alarm {
 const AWAKE: u8 = 0;
 const ASLEEP: u8 = 1;
 const RUNG: u8 = 2;
+
+/// No time.
+const NONE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
 
 /// How long a thread rests that the system does not let sleep.
 const REST: Duration = Duration::from_millis(1);
@@ -138,23 +170,28 @@ impl Alarm {
         })
     }
 
+    /// Forgets who rang, before a look at what that was for.
+    fn hush(&self) {
+        self.state.swap(AWAKE, Ordering::AcqRel);
+    }
+
     /// Sleeps until somebody wakes this thread, or a connection that it reads has brought something,
     /// and reads that.
     fn sleep(&self) {
-        if self.state.swap(ASLEEP, Ordering::AcqRel) == RUNG {
-            // It was woken since it began to look.
-            self.state.swap(AWAKE, Ordering::AcqRel);
-            return;
-        }
-        let here = HERE.with_borrow(Clone::clone).unwrap_or_default();
+        // One that was woken since it looked does not sleep, and yet reads: its parts may wake each
+        // other for ever.
+        let is_woken = self.state.swap(ASLEEP, Ordering::AcqRel) == RUNG;
+        let patience = is_woken.then_some(&NONE);
+        let here = HERE.with_borrow(|here| here.as_ref().map(|stay| stay.connections.clone()));
+        let here = here.unwrap_or_default();
         let sockets = here.iter().map(|connection| connection.socket.as_fd());
         let mut sources: Vec<PollFd<'_>> = [self.ear.as_fd()]
             .into_iter()
             .chain(sockets)
             .map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN))
             .collect();
-        let polled = poll(&mut sources, None);
-        self.state.swap(AWAKE, Ordering::AcqRel);
+        let polled = poll(&mut sources, patience);
+        self.hush();
         let mut is_ready = sources.iter().map(|source| !source.revents().is_empty());
         match polled {
             Ok(_) => {
@@ -163,7 +200,11 @@ impl Alarm {
                     let _ = (&self.ear).read(&mut [0; 64]);
                 }
                 for (connection, _) in here.iter().zip(is_ready).filter(|(_, is_ready)| *is_ready) {
-                    connection.look_once();
+                    if let Poll::Ready(Err(why)) = connection.look() {
+                        connection.end(&why);
+                        // It has something to read for ever, and a call that nobody polls keeps it.
+                        read_no_more(connection);
+                    }
                 }
             }
             Err(rustix::io::Errno::INTR) => {}
