@@ -103,7 +103,11 @@ impl Connection {
     /// Gives the reader of the caller's runtime. A caller that has a thread and the connection to itself
     /// needs none.
     pub(super) fn seat(self: &Arc<Self>) -> Result<Option<Arc<Reader>>, CallError> {
-        if thread::is_here() && self.audience.load(Ordering::Acquire) == 0 {
+        // Where a runtime has the socket registered, each answer wakes its thread too.
+        if thread::is_here()
+            && self.audience.load(Ordering::Acquire) == 0
+            && lock(&self.readers).is_empty()
+        {
             return Ok(None);
         }
         self.attach().map(Some)

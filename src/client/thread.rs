@@ -14,11 +14,11 @@ use std::{
     os::{fd::AsFd, unix::net::UnixStream},
     pin::pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
-    thread,
+    thread::{self, Thread},
     time::Duration,
 };
 
@@ -40,14 +40,11 @@ thread_local! {
 ///
 /// Panics inside an async context, which it would block.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    let Ok(alarm) = Alarm::of_this_thread() else {
-        // Without two file descriptors the background has to wake it.
-        return background().block_on(future);
-    };
+    let alarm = Alarm::of_this_thread();
     let waker = Waker::from(Arc::clone(&alarm));
     background().block_on(async {
         let mut future = pin!(future);
-        let _here = Here::begin(&waker);
+        let _here = Here::begin(&alarm, &waker);
         poll_fn(|task| {
             alarm.hush();
             let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
@@ -81,6 +78,10 @@ pub(super) fn read_here(connection: &Arc<Connection>, task: &Waker) -> bool {
             .iter()
             .any(|other| Arc::ptr_eq(other, connection))
         {
+            // Without two descriptors a runtime has to read.
+            if stay.alarm.bell().is_err() {
+                return false;
+            }
             stay.connections.push(Arc::clone(connection));
         }
         true
@@ -103,6 +104,7 @@ pub(super) fn read_no_more(connection: &Arc<Connection>) {
 
 /// What a thread that runs a future to its end has to do with others.
 struct Stay {
+    alarm: Arc<Alarm>,
     waker: Waker,
     /// What it reads when it sleeps.
     connections: Vec<Arc<Connection>>,
@@ -113,8 +115,9 @@ struct Stay {
 struct Here(Option<Stay>);
 
 impl Here {
-    fn begin(waker: &Waker) -> Self {
+    fn begin(alarm: &Arc<Alarm>, waker: &Waker) -> Self {
         let stay = Stay {
+            alarm: Arc::clone(alarm),
             waker: waker.clone(),
             connections: Vec::new(),
         };
@@ -135,13 +138,21 @@ impl Drop for Here {
 /// Wakes one thread, also while it sleeps on a socket.
 struct Alarm {
     state: AtomicU8,
-    bell: UnixStream,
+    thread: Thread,
+    /// What wakes it on a socket; most threads never sleep there.
+    bell: OnceLock<Bell>,
+}
+
+/// Two ends of one wire.
+struct Bell {
+    rope: UnixStream,
     ear: UnixStream,
 }
 
 const AWAKE: u8 = 0;
 const ASLEEP: u8 = 1;
-const RUNG: u8 = 2;
+const PARKED: u8 = 2;
+const RUNG: u8 = 3;
 
 /// No time.
 const NONE: Timespec = Timespec {
@@ -153,21 +164,28 @@ const NONE: Timespec = Timespec {
 const REST: Duration = Duration::from_millis(1);
 
 impl Alarm {
-    fn of_this_thread() -> io::Result<Arc<Self>> {
+    fn of_this_thread() -> Arc<Self> {
         ALARM.with_borrow_mut(|kept| {
-            if let Some(alarm) = kept {
-                return Ok(Arc::clone(alarm));
-            }
-            let (bell, ear) = UnixStream::pair()?;
-            bell.set_nonblocking(true)?;
-            ear.set_nonblocking(true)?;
-            let alarm = Arc::new(Self {
-                state: AtomicU8::new(AWAKE),
-                bell,
-                ear,
+            let alarm = kept.get_or_insert_with(|| {
+                Arc::new(Self {
+                    state: AtomicU8::new(AWAKE),
+                    thread: thread::current(),
+                    bell: OnceLock::new(),
+                })
             });
-            Ok(Arc::clone(kept.insert(alarm)))
+            Arc::clone(alarm)
         })
+    }
+
+    /// What wakes it on a socket. Its own thread alone asks for one that is not there yet.
+    fn bell(&self) -> io::Result<&Bell> {
+        if let Some(bell) = self.bell.get() {
+            return Ok(bell);
+        }
+        let (rope, ear) = UnixStream::pair()?;
+        rope.set_nonblocking(true)?;
+        ear.set_nonblocking(true)?;
+        Ok(self.bell.get_or_init(|| Bell { rope, ear }))
     }
 
     /// Forgets who rang, before a look at what that was for.
@@ -175,17 +193,29 @@ impl Alarm {
         self.state.swap(AWAKE, Ordering::AcqRel);
     }
 
+    /// Sleeps until somebody wakes this thread, which reads nothing.
+    fn park(&self) {
+        if self.state.swap(PARKED, Ordering::AcqRel) != RUNG {
+            while self.state.load(Ordering::Acquire) == PARKED {
+                thread::park();
+            }
+        }
+    }
+
     /// Sleeps until somebody wakes this thread, or a connection that it reads has brought something,
     /// and reads that.
     fn sleep(&self) {
         // One that was woken since it looked does not sleep, and yet reads: its parts may wake each
         // other for ever.
-        let is_woken = self.state.swap(ASLEEP, Ordering::AcqRel) == RUNG;
-        let patience = is_woken.then_some(&NONE);
         let here = HERE.with_borrow(|here| here.as_ref().map(|stay| stay.connections.clone()));
         let here = here.unwrap_or_default();
+        let Some(bell) = self.bell.get().filter(|_| !here.is_empty()) else {
+            return self.park();
+        };
+        let is_woken = self.state.swap(ASLEEP, Ordering::AcqRel) == RUNG;
+        let patience = is_woken.then_some(&NONE);
         let sockets = here.iter().map(|connection| connection.socket.as_fd());
-        let mut sources: Vec<PollFd<'_>> = [self.ear.as_fd()]
+        let mut sources: Vec<PollFd<'_>> = [bell.ear.as_fd()]
             .into_iter()
             .chain(sockets)
             .map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN))
@@ -197,7 +227,7 @@ impl Alarm {
             Ok(_) => {
                 if is_ready.next() == Some(true) {
                     // How often it rang is of no importance.
-                    let _ = (&self.ear).read(&mut [0; 64]);
+                    let _ = (&bell.ear).read(&mut [0; 64]);
                 }
                 for (connection, _) in here.iter().zip(is_ready).filter(|(_, is_ready)| *is_ready) {
                     if let Poll::Ready(Err(why)) = connection.look() {
@@ -219,9 +249,14 @@ impl Wake for Alarm {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.state.swap(RUNG, Ordering::AcqRel) == ASLEEP {
-            // A bell that is full has rung.
-            let _ = (&self.bell).write(&[1]);
+        match self.state.swap(RUNG, Ordering::AcqRel) {
+            ASLEEP => {
+                // A bell that is full has rung.
+                let bell = self.bell.get();
+                let _ = bell.map(|bell| (&bell.rope).write(&[1]));
+            }
+            PARKED => self.thread.unpark(),
+            _ => {}
         }
     }
 }
