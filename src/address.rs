@@ -7,7 +7,7 @@
 use std::{
     env, fmt,
     fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError},
-    io,
+    io::{self, Read, Seek, Write},
     os::unix::{
         ffi::OsStrExt,
         fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt},
@@ -94,16 +94,10 @@ impl Address {
         name.as_bytes().starts_with(ANONYMOUS.as_bytes())
     }
 
-    /// Removes the sockets that a manager left which was killed here, also those of more arbiters than
-    /// there are to be. No manager alive has bound them, but some other program may have.
-    fn clear_leftovers(&self, arbiters: u32) -> Result<(), StartError> {
-        // What was at an address that is used once was swept.
-        let ever = if self.is_anonymous() {
-            arbiters
-        } else {
-            MOST_ARBITERS
-        };
-        for part in Part::all(ever) {
+    /// Removes the sockets that a manager of so many arbiters left which was killed here, also where there
+    /// are to be fewer. No manager alive has bound them, but some other program may have.
+    fn clear_leftovers(&self, left: u32, arbiters: u32) -> Result<(), StartError> {
+        for part in Part::all(left.max(arbiters)) {
             let address = self.of(part);
             let is_wanted = part.index() < arbiters;
             let remains = match Remains::at(address.path()) {
@@ -214,7 +208,8 @@ pub(crate) struct Claim {
 #[derive(Debug)]
 struct Lock {
     path: PathBuf,
-    _file: File,
+    /// Says how many arbiters the manager has.
+    file: File,
 }
 
 impl Claim {
@@ -252,11 +247,15 @@ impl Claim {
         };
         let lock = Arc::new(Lock {
             path: lock_path,
-            _file: file,
+            file,
         });
         // Not before it is locked: a manager that was here before counted up until its end.
         let incarnation = incarnation();
-        address.clear_leftovers(arbiters)?;
+        let left = lock.arbiters();
+        address.clear_leftovers(left, arbiters)?;
+        // Before they are bound: whoever comes after a kill has to know of them.
+        lock.note(arbiters)
+            .map_err(|error| failed(address, &error))?;
         let bind = |part| {
             let address = address.of(part);
             let door = Door::bind(address.path()).map_err(|error| failed(&address, &error))?;
@@ -285,6 +284,28 @@ impl Drop for Claim {
     fn drop(&mut self) {
         // What cannot be removed is taken over by the next manager.
         let _ = remove_if_there(self.address.path());
+    }
+}
+
+/// As many digits are read of the number of arbiters.
+const MOST_DIGITS: u64 = 4;
+
+impl Lock {
+    /// How many arbiters the manager had that was killed here, if one was.
+    fn arbiters(&self) -> u32 {
+        let mut text = String::new();
+        // Whatever else it says is not of a manager that could have more than one.
+        let read = (&self.file).take(MOST_DIGITS).read_to_string(&mut text);
+        let said = read.ok().and_then(|_| text.parse().ok());
+        said.filter(|said| *said <= MOST_ARBITERS).unwrap_or(1)
+    }
+
+    /// Writes down how many there are to be.
+    fn note(&self, arbiters: u32) -> io::Result<()> {
+        let mut file = &self.file;
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(arbiters.to_string().as_bytes())
     }
 }
 
@@ -425,6 +446,7 @@ fn lock_exclusively(path: &Path) -> io::Result<Option<File>> {
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
+            .read(true)
             .write(true)
             .mode(0o600)
             .open(path)?;

@@ -35,7 +35,7 @@ pub(crate) use self::{
 };
 use self::{
     pending::Pending,
-    reader::{Listening, Reader},
+    reader::Reader,
     spin::Spin,
     state::{Answer, InFlight, News, State, Success},
 };
@@ -253,7 +253,7 @@ impl Connection {
         object: Option<u32>,
         request: impl FnOnce(u64) -> Request<'a>,
     ) -> Result<Pending, CallError> {
-        let reader = self.seat()?;
+        let (listening, reader) = self.seat()?;
         let mut state = lock(&self.state);
         if let Some(why) = &state.ended {
             return Err(self.disconnected(why));
@@ -266,7 +266,7 @@ impl Connection {
             object,
             seq,
             reader,
-            listening: Listening::caller(&self.audience),
+            listening,
             is_armed: true,
         };
         if let Err(error) = self.write(state, &request(seq)) {

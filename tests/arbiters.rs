@@ -666,3 +666,19 @@ fn end_of_one_arbiter_is_the_end_of_the_manager_and_all_are_told() {
         manager.shutdown().await;
     });
 }
+
+#[test]
+fn manager_leaves_sockets_alone_that_no_manager_has_left() {
+    support::run(async {
+        let folder = TempDir::new().unwrap();
+        let other = folder.path().join("m.sock.1");
+        // Bound, and not listened at yet: another program's.
+        drop(std::os::unix::net::UnixListener::bind(&other).unwrap());
+        let address = folder.path().join("m.sock");
+        let address = address.to_str().unwrap();
+        let manager = Manager::builder().address(address).start().await.unwrap();
+        assert!(other.exists());
+        drop(manager);
+        assert!(other.exists());
+    });
+}

@@ -7,9 +7,14 @@ mod until;
 mod waiting;
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
+    fs,
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Poll,
     thread,
     time::Duration,
@@ -22,7 +27,11 @@ use futures::{
 };
 use lockkeeper::{CallError, Manager, block_on};
 use support::Watchdog;
-use tokio::{runtime::Builder, task::JoinSet};
+use tokio::{
+    runtime::Builder,
+    sync::mpsc,
+    task::{JoinSet, block_in_place},
+};
 use waiting::until_waiting;
 
 #[test]
@@ -212,12 +221,122 @@ fn what_wakes_a_thread_again_and_again_keeps_it_from_nothing() {
 }
 
 #[test]
+fn who_has_always_something_to_do_keeps_a_thread_from_nothing() {
+    let _watchdog = Watchdog::start();
+    let manager = block_on(Manager::start()).unwrap();
+    let lock = block_on(manager.lock()).unwrap();
+    let is_done = AtomicBool::new(false);
+    let (send, mut receive) = mpsc::channel(1000);
+    thread::scope(|scope| {
+        scope.spawn(|| while !is_done.load(Ordering::Relaxed) && send.blocking_send(1).is_ok() {});
+        let call = async {
+            drop(lock.acquire().await.unwrap());
+            is_done.store(true, Ordering::Relaxed);
+        };
+        let busy = async {
+            while !is_done.load(Ordering::Relaxed) {
+                receive.recv().await.unwrap();
+            }
+            receive.close();
+        };
+        block_on(join(call, busy));
+    });
+}
+
+#[test]
 fn an_executor_within_a_thread_may_sleep_as_it_likes() {
     let _watchdog = Watchdog::start();
     let manager = block_on(Manager::start()).unwrap();
     let lock = block_on(manager.lock()).unwrap();
     block_on(async {
         drop(futures::executor::block_on(lock.acquire()).unwrap());
+    });
+    let other = Builder::new_current_thread().enable_all().build().unwrap();
+    block_on(async {
+        block_in_place(|| drop(other.block_on(lock.acquire()).unwrap()));
+    });
+}
+
+/// The inner one sleeps on another connection, and takes the ring that is for the outer one.
+#[test]
+fn a_thread_may_wait_within_a_wait() {
+    let _watchdog = Watchdog::start();
+    let (one, other) = block_on(async { (Manager::start().await, Manager::start().await) });
+    let (one, other) = (one.unwrap(), other.unwrap());
+    let outer = block_on(one.lock()).unwrap();
+    let inner = block_on(other.lock()).unwrap();
+    let held = [
+        outer.blocking_acquire().unwrap(),
+        inner.blocking_acquire().unwrap(),
+    ];
+    let probe = inner.clone();
+    let freer = thread::spawn(move || {
+        block_on(until_waiting(&probe, 1));
+        for guard in held {
+            drop(guard);
+        }
+    });
+    block_on(join(
+        async { drop(outer.acquire().await.unwrap()) },
+        async { block_in_place(|| drop(inner.blocking_acquire().unwrap())) },
+    ));
+    freer.join().unwrap();
+}
+
+thread_local! {
+    static KEPT: RefCell<Option<Pin<Box<dyn Future<Output = ()>>>>> = const { RefCell::new(None) };
+}
+
+#[test]
+fn a_call_that_a_thread_keeps_is_dropped_with_it() {
+    let _watchdog = Watchdog::start();
+    let manager = block_on(Manager::start()).unwrap();
+    let lock = block_on(manager.lock()).unwrap();
+    let guard = lock.blocking_acquire().unwrap();
+    let kept = lock.clone();
+    let thread = thread::spawn(move || {
+        let call = Box::pin(async move { drop(kept.acquire().await) });
+        KEPT.set(Some(call));
+        block_on(poll_fn(|task| {
+            let is_waiting = |kept: &mut Option<Pin<Box<dyn Future<Output = ()>>>>| {
+                kept.as_mut()
+                    .is_some_and(|call| call.as_mut().poll(task).is_pending())
+            };
+            assert!(KEPT.with_borrow_mut(is_waiting));
+            Poll::Ready(())
+        }));
+    });
+    thread.join().unwrap();
+    drop(guard);
+    drop(lock.blocking_acquire().unwrap());
+}
+
+#[test]
+fn threads_in_company_need_no_descriptors() {
+    support::run(async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        // A runtime reads for them all from here on.
+        drop(lock.acquire().await.unwrap());
+        let before = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        let all_there = Arc::new(Barrier::new(51));
+        let threads: Vec<_> = (0..50)
+            .map(|_| {
+                let (lock, all_there) = (lock.clone(), Arc::clone(&all_there));
+                thread::spawn(move || {
+                    drop(lock.blocking_acquire().unwrap());
+                    all_there.wait();
+                    all_there.wait();
+                })
+            })
+            .collect();
+        all_there.wait();
+        let now = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        all_there.wait();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert!(now < before + 20, "{before} descriptors, then {now}");
     });
 }
 

@@ -157,8 +157,9 @@ pub enum Outcome<'a> {
     Revoked,
 }
 
-/// Bodies above this capacity are not kept from one turn to the next.
+/// Room above this is not kept from one turn to the next: bytes of bodies, and parcels.
 const KEPT_CAPACITY: usize = 1 << 20;
+const KEPT_PARCELS: usize = 1 << 14;
 
 impl Outbox {
     /// Makes an empty outbox that draws its fences from a counter.
@@ -304,6 +305,9 @@ impl Outbox {
         if turn.bodies.capacity() > KEPT_CAPACITY {
             turn.bodies = Vec::new();
         }
+        if turn.parcels.capacity() > KEPT_PARCELS {
+            turn.parcels = Vec::new();
+        }
     }
 
     fn put_reply<R: Serialize>(&self, id: CallId, reply: &R) {
@@ -344,8 +348,12 @@ impl Outbox {
         let turn = &mut *self.0.borrow_mut();
         match parcel {
             Parcel::Revoked if id.is_one_way() => {}
-            _ if id.is_one_way() => turn.has_spoken_to_nobody = true,
-            parcel => turn.parcels.push((id, parcel)),
+            Parcel::Reply { .. } | Parcel::Fault(_) | Parcel::Gone if id.is_one_way() => {
+                turn.has_spoken_to_nobody = true;
+            }
+            Parcel::Reply { .. } | Parcel::Fault(_) | Parcel::Gone | Parcel::Revoked => {
+                turn.parcels.push((id, parcel));
+            }
         }
     }
 }

@@ -45,21 +45,22 @@ impl Pending {
             connection.look_once();
             take(None)
         });
-        let mut is_first = true;
+        let mut has_waited = false;
         let answer = poll_fn(|task| {
-            // It was made in this very turn, so nobody can have answered it or moved it elsewhere.
-            let is_first = mem::take(&mut is_first);
-            if !is_first {
+            // One that was made in this very turn nobody can have answered or moved elsewhere.
+            let is_new = !mem::replace(&mut has_waited, true);
+            if !is_new {
                 // An answer that it reads for itself must not wake it: its runtime would look for
                 // other events in vain, which is a system call.
                 if let Some(answer) = take(None) {
                     return Poll::Ready(answer);
                 }
             }
-            // The call may have moved from the runtime or the thread that it was made on.
+            // The call may have moved from the runtime or the thread that it was made on, and what
+            // polls it may sleep elsewhere.
             let is_here = match reader {
-                Some(reader) => is_first || reader.is_here(),
-                None => thread::has(task.waker()),
+                Some(reader) => is_new || reader.is_here(),
+                None => thread::read_here(connection, task.waker()),
             };
             if !is_here {
                 match connection.attach() {
@@ -69,12 +70,9 @@ impl Pending {
                 }
             }
             // The caller reads for itself, and for whoever waits beside it.
-            match reader {
-                Some(reader) => {
-                    reader.wakers.caller.register(task.waker());
-                    let _ended = connection.poll_drain(reader);
-                }
-                None => thread::read_here(connection),
+            if let Some(reader) = reader {
+                reader.wakers.caller.register(task.waker());
+                let _ended = connection.poll_drain(reader);
             }
             take(Some(task.waker())).map_or(Poll::Pending, Poll::Ready)
         });

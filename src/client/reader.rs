@@ -100,13 +100,15 @@ impl Drop for Listening {
 }
 
 impl Connection {
-    /// Gives the reader of the caller's runtime. A caller that has a thread and the connection to itself
-    /// needs none.
-    pub(super) fn seat(self: &Arc<Self>) -> Result<Option<Arc<Reader>>, CallError> {
-        if thread::is_here() && self.audience.load(Ordering::Acquire) == 0 {
-            return Ok(None);
+    /// Counts a caller, and gives the reader of its runtime. One that has a thread and the connection to
+    /// itself needs none; of several that begin at once none has.
+    pub(super) fn seat(self: &Arc<Self>) -> Result<(Listening, Option<Arc<Reader>>), CallError> {
+        let listening = Listening::caller(&self.audience);
+        // Where a runtime has the socket registered, each answer wakes its thread too.
+        if thread::is_here() && !listening.has_company() && lock(&self.readers).is_empty() {
+            return Ok((listening, None));
         }
-        self.attach().map(Some)
+        Ok((listening, Some(self.attach()?)))
     }
 
     /// Gives the reader of the caller's runtime, and makes it if it is the first call there.

@@ -14,22 +14,21 @@ use std::{
     os::{fd::AsFd, unix::net::UnixStream},
     pin::pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU8, Ordering},
     },
-    task::{Context, Wake, Waker},
-    thread,
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
     time::Duration,
 };
 
-use rustix::event::{PollFd, PollFlags, poll};
-use tokio::task;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Connection, background};
 
 thread_local! {
-    /// What this thread is about, while it runs a future to its end.
-    static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
+    /// What this thread does while it runs a future to its end.
+    static HERE: RefCell<Option<Stay>> = const { RefCell::new(None) };
 
     /// What wakes this thread, once it has slept.
     static ALARM: RefCell<Option<Arc<Alarm>>> = const { RefCell::new(None) };
@@ -41,162 +40,205 @@ thread_local! {
 ///
 /// Panics inside an async context, which it would block.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    let Ok(alarm) = Alarm::of_this_thread() else {
-        // Without two file descriptors the background has to wake it.
-        return background().block_on(future);
-    };
+    let alarm = Alarm::of_this_thread();
     let waker = Waker::from(Arc::clone(&alarm));
     background().block_on(async {
-        // Whoever takes turns with nobody has no budget to keep.
-        let mut future = pin!(task::unconstrained(future));
-        let _stay = Stay::begin(waker.clone());
-        poll_fn(|_| {
-            loop {
-                let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
-                if polled.is_ready() {
-                    return polled;
-                }
+        let mut future = pin!(future);
+        let _here = Here::begin(&alarm, &waker);
+        poll_fn(|task| {
+            alarm.hush();
+            let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
+            if polled.is_pending() {
                 alarm.sleep();
+                // The runtime polls it at once, with a fresh budget: its parts take turns with each other.
+                task.waker().wake_by_ref();
             }
+            polled
         })
         .await
     })
 }
 
-/// A thread that runs a future to its end.
-struct Here {
-    /// What the future is polled with.
+/// Whether this thread runs a future to its end, and can read for it.
+pub(super) fn is_here() -> bool {
+    HERE.try_with(|here| here.borrow().is_some())
+        .unwrap_or_default()
+}
+
+/// Has this thread read a connection whenever it sleeps, if that is what it does when the task has
+/// to wait: within another executor it would sleep where nobody reads.
+pub(super) fn read_here(connection: &Arc<Connection>, task: &Waker) -> bool {
+    let read = |here: &RefCell<Option<Stay>>| {
+        let mut here = here.borrow_mut();
+        let Some(stay) = here.as_mut().filter(|stay| stay.waker.will_wake(task)) else {
+            return false;
+        };
+        if !stay
+            .connections
+            .iter()
+            .any(|other| Arc::ptr_eq(other, connection))
+        {
+            // Without two descriptors a runtime has to read.
+            if stay.alarm.bell().is_err() {
+                return false;
+            }
+            stay.connections.push(Arc::clone(connection));
+        }
+        true
+    };
+    HERE.try_with(read).unwrap_or_default()
+}
+
+/// Leaves a connection to others.
+pub(super) fn read_no_more(connection: &Arc<Connection>) {
+    let leave = |here: &RefCell<Option<Stay>>| {
+        let mut here = here.borrow_mut();
+        let all = &mut here.as_mut()?.connections;
+        let place = all.iter().position(|it| Arc::ptr_eq(it, connection))?;
+        Some(all.swap_remove(place))
+    };
+    // It may be the last handle, whose drop is not to find this borrowed. A thread at its end reads
+    // nothing anyway.
+    drop(HERE.try_with(leave));
+}
+
+/// What a thread that runs a future to its end has to do with others.
+struct Stay {
+    alarm: Arc<Alarm>,
     waker: Waker,
     /// What it reads when it sleeps.
     connections: Vec<Arc<Connection>>,
 }
 
-/// The time in which a thread runs a future to its end.
-struct Stay;
+/// The time in which a thread runs a future to its end. It keeps what it interrupts, as
+/// `block_in_place` allows.
+struct Here(Option<Stay>);
 
-impl Stay {
-    fn begin(waker: Waker) -> Self {
-        let connections = Vec::new();
-        HERE.set(Some(Here { waker, connections }));
-        Self
+impl Here {
+    fn begin(alarm: &Arc<Alarm>, waker: &Waker) -> Self {
+        let stay = Stay {
+            alarm: Arc::clone(alarm),
+            waker: waker.clone(),
+            connections: Vec::new(),
+        };
+        Self(HERE.replace(Some(stay)))
     }
 }
 
-impl Drop for Stay {
+impl Drop for Here {
     fn drop(&mut self) {
-        drop(HERE.take());
-    }
-}
-
-/// Runs some code on what this thread is about. A thread that is about to end has dropped that.
-fn with_here<T>(code: impl FnOnce(&mut Here) -> T) -> Option<T> {
-    HERE.try_with(|here| here.borrow_mut().as_mut().map(code))
-        .unwrap_or_default()
-}
-
-/// Whether this thread runs a future to its end.
-pub(super) fn is_here() -> bool {
-    with_here(|_| ()).is_some()
-}
-
-/// Whether that waker is this thread's, which reads before it sleeps. An executor within it, with wakers
-/// of its own, may sleep elsewhere.
-pub(super) fn has(waker: &Waker) -> bool {
-    with_here(|here| here.waker.will_wake(waker)).unwrap_or_default()
-}
-
-/// Has this thread read a connection whenever it sleeps.
-pub(super) fn read_here(connection: &Arc<Connection>) {
-    with_here(|here| {
-        let mut all = here.connections.iter();
-        if !all.any(|other| Arc::ptr_eq(other, connection)) {
-            here.connections.push(Arc::clone(connection));
+        if let Some(outer) = &self.0 {
+            // It may have been woken meanwhile.
+            outer.waker.wake_by_ref();
         }
-    });
-}
-
-/// Leaves a connection to others.
-pub(super) fn read_no_more(connection: &Arc<Connection>) {
-    let left = with_here(|here| {
-        let mut all = here.connections.iter();
-        let place = all.position(|other| Arc::ptr_eq(other, connection))?;
-        Some(here.connections.swap_remove(place))
-    });
-    // It may be the last handle, whose drop is not to find this borrowed.
-    drop(left);
+        drop(HERE.replace(self.0.take()));
+    }
 }
 
 /// Wakes one thread, also while it sleeps on a socket.
 struct Alarm {
     state: AtomicU8,
-    bell: UnixStream,
+    thread: Thread,
+    /// What wakes it on a socket; most threads never sleep there.
+    bell: OnceLock<Bell>,
+}
+
+/// Two ends of one wire.
+struct Bell {
+    rope: UnixStream,
     ear: UnixStream,
 }
 
 const AWAKE: u8 = 0;
 const ASLEEP: u8 = 1;
-const RUNG: u8 = 2;
+const PARKED: u8 = 2;
+const RUNG: u8 = 3;
+
+/// No time.
+const NONE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
 
 /// How long a thread rests that the system does not let sleep.
 const REST: Duration = Duration::from_millis(1);
 
 impl Alarm {
-    fn of_this_thread() -> io::Result<Arc<Self>> {
+    fn of_this_thread() -> Arc<Self> {
         ALARM.with_borrow_mut(|kept| {
-            if let Some(alarm) = kept {
-                return Ok(Arc::clone(alarm));
-            }
-            let (bell, ear) = UnixStream::pair()?;
-            bell.set_nonblocking(true)?;
-            ear.set_nonblocking(true)?;
-            let alarm = Arc::new(Self {
-                state: AtomicU8::new(AWAKE),
-                bell,
-                ear,
+            let alarm = kept.get_or_insert_with(|| {
+                Arc::new(Self {
+                    state: AtomicU8::new(AWAKE),
+                    thread: thread::current(),
+                    bell: OnceLock::new(),
+                })
             });
-            Ok(Arc::clone(kept.insert(alarm)))
+            Arc::clone(alarm)
         })
+    }
+
+    /// What wakes it on a socket. Its own thread alone asks for one that is not there yet.
+    fn bell(&self) -> io::Result<&Bell> {
+        if let Some(bell) = self.bell.get() {
+            return Ok(bell);
+        }
+        let (rope, ear) = UnixStream::pair()?;
+        rope.set_nonblocking(true)?;
+        ear.set_nonblocking(true)?;
+        Ok(self.bell.get_or_init(|| Bell { rope, ear }))
+    }
+
+    /// Forgets who rang, before a look at what that was for.
+    fn hush(&self) {
+        self.state.swap(AWAKE, Ordering::AcqRel);
+    }
+
+    /// Sleeps until somebody wakes this thread, which reads nothing.
+    fn park(&self) {
+        if self.state.swap(PARKED, Ordering::AcqRel) != RUNG {
+            while self.state.load(Ordering::Acquire) == PARKED {
+                thread::park();
+            }
+        }
     }
 
     /// Sleeps until somebody wakes this thread, or a connection that it reads has brought something,
     /// and reads that.
     fn sleep(&self) {
-        let here = with_here(|here| here.connections.clone()).unwrap_or_default();
-        if self.state.swap(ASLEEP, Ordering::AcqRel) == RUNG {
-            // It was woken since it began to look. What wakes it again and again must not keep it from
-            // reading.
-            self.state.swap(AWAKE, Ordering::AcqRel);
-            here.iter().for_each(Self::read);
-            return;
-        }
+        // One that was woken since it looked does not sleep, and yet reads: its parts may wake each
+        // other for ever.
+        let here = HERE.with_borrow(|here| here.as_ref().map(|stay| stay.connections.clone()));
+        let here = here.unwrap_or_default();
+        let Some(bell) = self.bell.get().filter(|_| !here.is_empty()) else {
+            return self.park();
+        };
+        let is_woken = self.state.swap(ASLEEP, Ordering::AcqRel) == RUNG;
+        let patience = is_woken.then_some(&NONE);
         let sockets = here.iter().map(|connection| connection.socket.as_fd());
-        let mut sources: Vec<PollFd<'_>> = [self.ear.as_fd()]
+        let mut sources: Vec<PollFd<'_>> = [bell.ear.as_fd()]
             .into_iter()
             .chain(sockets)
             .map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN))
             .collect();
-        let polled = poll(&mut sources, None);
-        self.state.swap(AWAKE, Ordering::AcqRel);
+        let polled = poll(&mut sources, patience);
+        self.hush();
         let mut is_ready = sources.iter().map(|source| !source.revents().is_empty());
         match polled {
             Ok(_) => {
                 if is_ready.next() == Some(true) {
                     // How often it rang is of no importance.
-                    let _ = (&self.ear).read(&mut [0; 64]);
+                    let _ = (&bell.ear).read(&mut [0; 64]);
                 }
-                let ready = here.iter().zip(is_ready).filter(|(_, is_ready)| *is_ready);
-                ready.for_each(|(connection, _)| Self::read(connection));
+                for (connection, _) in here.iter().zip(is_ready).filter(|(_, is_ready)| *is_ready) {
+                    if let Poll::Ready(Err(why)) = connection.look() {
+                        connection.end(&why);
+                        // It has something to read for ever, and a call that nobody polls keeps it.
+                        read_no_more(connection);
+                    }
+                }
             }
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => thread::sleep(REST),
-        }
-    }
-
-    /// Reads what a connection has brought. One that is over would be ready for ever.
-    fn read(connection: &Arc<Connection>) {
-        connection.look_once();
-        if connection.ended().is_some() {
-            read_no_more(connection);
         }
     }
 }
@@ -207,9 +249,14 @@ impl Wake for Alarm {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.state.swap(RUNG, Ordering::AcqRel) == ASLEEP {
-            // A bell that is full has rung.
-            let _ = (&self.bell).write(&[1]);
+        match self.state.swap(RUNG, Ordering::AcqRel) {
+            ASLEEP => {
+                // A bell that is full has rung.
+                let bell = self.bell.get();
+                let _ = bell.map(|bell| (&bell.rope).write(&[1]));
+            }
+            PARKED => self.thread.unpark(),
+            _ => {}
         }
     }
 }

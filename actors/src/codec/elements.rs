@@ -37,7 +37,7 @@ impl<'a> Elements<'a> {
     /// Writes a number in its shortest form.
     #[inline]
     pub fn number(mut self, number: impl Into<u64>) -> Self {
-        self.written += 1;
+        self.written = self.written.saturating_add(1);
         let number = number.into();
         match (u8::try_from(number), u32::try_from(number)) {
             (Ok(small @ ..=markers::MOST_FIX), _) => self.buffer.push(small),
@@ -63,7 +63,7 @@ impl<'a> Elements<'a> {
     #[inline]
     pub fn bytes(mut self, bytes: &[u8]) -> Self {
         if let Ok(length) = u8::try_from(bytes.len()) {
-            self.written += 1;
+            self.written = self.written.saturating_add(1);
             self.buffer.extend_from_slice(&[markers::BIN8, length]);
             self.buffer.extend_from_slice(bytes);
             return self;
@@ -77,7 +77,7 @@ impl<'a> Elements<'a> {
         match number {
             Some(number) => self.number(number),
             None => {
-                self.written += 1;
+                self.written = self.written.saturating_add(1);
                 self.buffer.push(markers::NIL);
                 self
             }
@@ -86,7 +86,7 @@ impl<'a> Elements<'a> {
 
     /// Writes a value of any other type.
     pub fn value<T: Serialize + ?Sized>(mut self, value: &T) -> Self {
-        self.written += 1;
+        self.written = self.written.saturating_add(1);
         if let Err(error) = encode_into(self.buffer, value) {
             self.error.get_or_insert(error);
         }
@@ -167,6 +167,8 @@ mod tests {
         assert!(Elements::into(&mut buffer).value(&Sulks).end().is_err());
         let fits = (0..15u8).fold(Elements::into(&mut buffer), Elements::number);
         assert!(fits.end().is_ok());
+        let many = (0..=258u64).fold(Elements::into(&mut buffer), Elements::number);
+        assert!(many.end().is_err());
         let many = (0..16u8).fold(Elements::into(&mut buffer), Elements::number);
         assert!(many.end().is_err());
     }
