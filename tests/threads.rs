@@ -228,7 +228,13 @@ fn who_has_always_something_to_do_keeps_a_thread_from_nothing() {
     let is_done = AtomicBool::new(false);
     let (send, mut receive) = mpsc::channel(1000);
     thread::scope(|scope| {
-        scope.spawn(|| while !is_done.load(Ordering::Relaxed) && send.blocking_send(1).is_ok() {});
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                if send.blocking_send(1).is_err() {
+                    break;
+                }
+            }
+        });
         let call = async {
             drop(lock.acquire().await.unwrap());
             is_done.store(true, Ordering::Relaxed);
