@@ -15,6 +15,7 @@ mod pending;
 mod reader;
 mod spin;
 mod state;
+mod tray;
 
 use std::{
     fmt, io, mem,
@@ -30,6 +31,7 @@ pub use self::{connect::label, spin::spin_for};
 pub(crate) use self::{
     connect::{background, keep_connections},
     state::Object,
+    tray::Tray,
 };
 use self::{
     pending::Pending,

@@ -45,7 +45,7 @@ pub(crate) use self::hold::{Hold, Leash};
 pub use self::{hold::Grant, token::Token};
 use crate::{
     CallError, ObjectInfo, Owner,
-    client::{Connection, Deadline, Object, background},
+    client::{Connection, Deadline, Object, Tray, background},
     inspect::survey::{Page, Question},
     observe::{self, Calling},
 };
@@ -286,6 +286,16 @@ impl<P: Primitive> Proxy<P> {
     pub(crate) fn has_sent_all(&self) -> bool {
         let bound = self.bound.get();
         bound.is_some_and(|bound| bound.connection.has_sent_all())
+    }
+
+    /// Makes a tray for an operation that takes a list of records, if the manager can look into one.
+    pub(crate) async fn tray<O: Operation>(&self) -> Option<Tray>
+    where
+        P: Serve<O>,
+    {
+        let bound = self.bound().await.ok()?;
+        let operation = bound.object.operation(O::NAME).ok()?;
+        bound.connection.tray(bound.object.number, operation).await
     }
 
     /// The object as this process's connection knows it, opened on first use.

@@ -9,6 +9,7 @@ mod errands;
 mod hello;
 mod objects;
 mod outgoing;
+mod tray;
 
 use std::{
     cell::RefCell,
@@ -27,7 +28,7 @@ use lockkeeper_actors::{
 };
 use tokio::time;
 
-use self::{errands::Errand, hello::hello, objects::Objects, outgoing::Outgoing};
+use self::{errands::Errand, hello::hello, objects::Objects, outgoing::Outgoing, tray::Tray};
 use crate::{
     Limits, observe,
     supervisor::{Open, Remove, Supervisor},
@@ -179,6 +180,8 @@ struct Session {
     /// The objects that this chunk has inputs for, and the inputs.
     touched: Vec<(u32, Inputs)>,
     last_seq: u64,
+    /// Where the client lays what is not urgent, if it does.
+    tray: Option<Box<Tray>>,
 }
 
 impl Session {
@@ -195,6 +198,7 @@ impl Session {
             numbers: HashMap::new(),
             touched: Vec::new(),
             last_seq: 0,
+            tray: None,
         }
     }
 
@@ -245,6 +249,7 @@ impl Session {
     /// before an offence counts, however the stream was cut into chunks.
     async fn handle_chunk(&mut self, inbox: &mut Inbox) -> Result<(), End> {
         self.clear_gone();
+        self.empty_tray();
         let handled = self.handle_frames(inbox).await;
         if !self.touched.is_empty() {
             self.deliver();
@@ -315,6 +320,15 @@ impl Session {
                 let timeout = micros.map(Duration::from_micros);
                 let call = self.raw_call(seq, operation, timeout, arguments);
                 self.call(seq, object, Input::CallBy(Box::new(call), caller));
+            }
+            Request::Tray {
+                seq,
+                object,
+                operation,
+                descriptor,
+            } => {
+                self.number(seq)?;
+                self.set_tray(seq, object, operation, descriptor);
             }
             Request::Inspect { seq, question } => {
                 self.number(seq)?;
@@ -424,6 +438,8 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.context.shell.leave(self.id);
+        self.empty_tray();
+        self.deliver();
         let now = self.context.shell.now();
         for object in self.objects.iter() {
             let hang_up = Input::HangUp(self.id, Arc::clone(&self.peer));

@@ -78,6 +78,14 @@ pub(crate) enum Request<'a> {
         arguments: BlobRef<'a>,
         caller: u64,
     },
+    /// Says that there are records for an operation of an object in the pipe that the client's
+    /// process has by that descriptor, now and later.
+    Tray {
+        seq: u64,
+        object: u32,
+        operation: u32,
+        descriptor: u32,
+    },
 }
 
 /// What a manager says.
@@ -150,6 +158,12 @@ impl Serialize for Request<'_> {
                 arguments,
                 caller,
             } => (8, seq, object, operation, micros, arguments, caller).serialize(serializer),
+            Self::Tray {
+                seq,
+                object,
+                operation,
+                descriptor,
+            } => (9, seq, object, operation, descriptor).serialize(serializer),
         }
     }
 }
@@ -259,6 +273,12 @@ impl<'a> Request<'a> {
                 micros: f.optional(Fields::number)?,
                 arguments: BlobRef(f.bytes()?),
                 caller: f.number()?,
+            },
+            9 => Self::Tray {
+                seq: f.number()?,
+                object: f.number()?,
+                operation: f.number()?,
+                descriptor: f.number()?,
             },
             other => return Err(CodecError::new(format!("there is no request {other}"))),
         };

@@ -76,6 +76,13 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
     Ok(buffer)
 }
 
+/// Begins a list of so many elements: each of them follows as it is encoded.
+#[must_use]
+pub fn begin_list(elements: u32) -> [u8; 5] {
+    let [a, b, c, d] = elements.to_be_bytes();
+    [0xdd, a, b, c, d]
+}
+
 /// Whether an encoded reply is an `Err`, as the replies are that refuse.
 #[must_use]
 pub fn is_err(reply: &[u8]) -> bool {

@@ -72,7 +72,7 @@ async fn prepare(config: &Config, tasks: &Tasks) -> Result<(), String> {
 
 /// Runs tasks until there are none, or until it has run its number of them.
 async fn serve(config: &Config, tasks: &Tasks, lifeline: &mut Lifeline) -> Result<(), CallError> {
-    let stock = Stock::new(config.queue.clone());
+    let stock = Stock::new(config.queue.clone()).await;
     let mut pace = Pace::new();
     let mut finished = None;
     let mut run: u64 = 0;

@@ -55,6 +55,11 @@ pub struct Finished {
     pub outcome: ChunkOutcome,
 }
 
+/// Hands in what was done, one job after the other.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Reports(pub Vec<Finished>);
+
 /// Hands back jobs that were not begun, for others to run.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct HandBack {
@@ -156,6 +161,11 @@ impl Operation for Next {
 
 impl Operation for Finished {
     const NAME: &'static str = "finished";
+    type Reply = ();
+}
+
+impl Operation for Reports {
+    const NAME: &'static str = "reports";
     type Reply = ();
 }
 
@@ -344,7 +354,8 @@ impl Primitive for TaskQueue {
             .on::<Finished>()
             .on::<HandBack>()
             .on::<CloseTasks>()
-            .on::<CountTasks>();
+            .on::<CountTasks>()
+            .on::<Reports>();
     }
 
     fn withdraw(&mut self, id: CallId) {
@@ -433,6 +444,16 @@ impl Serve<Next> for TaskQueue {
 impl Serve<Finished> for TaskQueue {
     fn serve(&mut self, finished: Finished, call: Call<()>) {
         self.finish(call.id().session(), finished);
+        call.reply(());
+        self.dispatch();
+    }
+}
+
+impl Serve<Reports> for TaskQueue {
+    fn serve(&mut self, Reports(done): Reports, call: Call<()>) {
+        for finished in done {
+            self.finish(call.id().session(), finished);
+        }
         call.reply(());
         self.dispatch();
     }
