@@ -11,6 +11,7 @@
 mod ask;
 mod connect;
 mod grants;
+mod numbers;
 mod pending;
 mod reader;
 mod spin;

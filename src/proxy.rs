@@ -288,6 +288,13 @@ impl<P: Primitive> Proxy<P> {
         bound.is_some_and(|bound| bound.connection.has_sent_all())
     }
 
+    /// Numbers that the session uses for nothing else, from that one on. They are of use to an object
+    /// that was used before, as the numbers are those of a connection.
+    pub(crate) fn reserve(&self, count: u64) -> u64 {
+        let bound = self.bound.get();
+        bound.map_or(0, |bound| bound.connection.reserve(count))
+    }
+
     /// Makes a tray for an operation that takes a list of records, if the manager can look into one.
     pub(crate) async fn tray<O: Operation>(&self) -> Option<Tray>
     where

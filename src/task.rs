@@ -4,7 +4,7 @@ mod chunk;
 
 use std::{
     any::{TypeId, type_name},
-    collections::{HashMap, hash_map::Entry},
+    collections::hash_map::Entry,
     fmt,
     future::Future,
     panic::AssertUnwindSafe,
@@ -15,17 +15,18 @@ use futures::{
     future::{BoxFuture, LocalBoxFuture},
 };
 use lockkeeper_actors::{
-    codec::{self, CodecError},
+    codec::{self, Blob, CodecError},
     data::{Chunk, ChunkOutcome, TaskFault},
     panic_message,
 };
+use rustc_hash::FxHashMap;
 use serde::{
     Deserialize, Serialize,
     de::{DeserializeOwned, IgnoredAny},
 };
 
 use self::chunk::Outcomes;
-pub(crate) use self::chunk::{MOST_TASKS, Outcome, fail_all, pack, unpack};
+pub(crate) use self::chunk::{MOST_TASKS, Outcome, fail_all, pack, pack_one, unpack, unpack_one};
 use crate::{CallError, wire};
 
 /// A piece of work that a process of a pool does: its fields are the arguments.
@@ -149,7 +150,7 @@ struct Registered {
 
 /// The tasks of a program, by name.
 #[derive(Clone, Default)]
-pub(crate) struct Tasks(HashMap<&'static str, Registered>);
+pub(crate) struct Tasks(FxHashMap<&'static str, Registered>);
 
 impl Tasks {
     /// Adds a task.
@@ -197,21 +198,20 @@ impl Tasks {
     }
 
     /// Runs the tasks of a chunk to their ends, one after the other, and counts them.
-    pub(crate) async fn run(&self, chunk: &Chunk, run: &mut u64) -> ChunkOutcome {
-        let row = &chunk.arguments.0;
+    pub(crate) async fn run(&self, task: &str, Blob(row): &Blob, run: &mut u64) -> ChunkOutcome {
         let count = wire::frames(row).count();
         *run += u64::try_from(count).unwrap_or(u64::MAX);
-        let Some(task) = self.0.get(chunk.task.as_str()) else {
-            return Err(TaskFault::NotRegistered(chunk.task.clone()));
+        let Some(registered) = self.0.get(task) else {
+            return Err(TaskFault::NotRegistered(task.to_owned()));
         };
         let mut outcomes = Outcomes::of(count);
-        (task.run)(row, &mut outcomes).await;
+        (registered.run)(row, &mut outcomes).await;
         Ok(outcomes.into_row())
     }
 
     /// Runs the one task of a chunk whose output is of no interest.
     pub(crate) async fn run_one(&self, chunk: &Chunk) -> Result<(), TaskFault> {
-        let row = self.run(chunk, &mut 0).await?.0;
+        let row = self.run(&chunk.task, &chunk.arguments, &mut 0).await?.0;
         let outcome = wire::frames(&row).next();
         let outcome =
             outcome.map(|frame| frame.and_then(codec::decode::<Result<IgnoredAny, TaskFault>>));

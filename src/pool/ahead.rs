@@ -41,7 +41,7 @@ impl Window {
         }
     }
 
-    const fn has_room(self, chunks: usize, bytes: usize) -> bool {
+    pub(super) const fn has_room(self, chunks: usize, bytes: usize) -> bool {
         chunks < self.least || (chunks < self.most && bytes < MOST_BYTES)
     }
 }

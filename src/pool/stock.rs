@@ -19,7 +19,11 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use lockkeeper_actors::data::{CountTasks, Finished, HandBack, Job, Next, Reports, TaskQueue};
+use lockkeeper_actors::{
+    CallId,
+    codec::Blob,
+    data::{CountTasks, Finished, HandBack, Job, Next, Reports, TaskQueue},
+};
 use tokio::sync::Notify;
 
 use crate::{
@@ -44,12 +48,29 @@ pub(super) struct Stock {
     filled: Notify,
 }
 
+/// One thing to do: a chunk, or a task of a series.
+#[derive(Debug)]
+pub(super) struct Todo {
+    pub(super) id: CallId,
+    pub(super) task: Arc<str>,
+    pub(super) arguments: Blob,
+}
+
+fn each(job: Job) -> impl Iterator<Item = Todo> {
+    let task = Arc::from(&*job.task);
+    job.each().map(move |(id, arguments)| Todo {
+        id,
+        task: Arc::clone(&task),
+        arguments,
+    })
+}
+
 /// The answer to a call for work: none when there will be none.
 type Work = Result<Option<Vec<Job>>, CallError>;
 
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<Todo>,
     /// Where reports are laid while others will follow, if there is such a thing.
     tray: Option<Tray>,
     /// Whether there may be something in it that nobody was told of.
@@ -126,7 +147,7 @@ impl Stock {
         &self,
         mut finished: Option<Finished>,
         pace: &mut Pace,
-    ) -> Result<Option<Job>, CallError> {
+    ) -> Result<Option<Todo>, CallError> {
         let (next, more) = self.take(&mut finished);
         if let Some(job) = next {
             self.report(finished).await?;
@@ -140,8 +161,9 @@ impl Stock {
         }
         // None are given while the queue has yet to learn that some were handed back.
         loop {
-            let given = jobs.len();
-            if let Some(job) = self.fill(jobs, pace.most) {
+            let todo: VecDeque<Todo> = jobs.into_iter().flat_map(each).collect();
+            let given = todo.len();
+            if let Some(job) = self.fill(todo, pace.most) {
                 pace.is_given(given);
                 return Ok(Some(job));
             }
@@ -161,7 +183,7 @@ impl Stock {
     fn take(
         &self,
         finished: &mut Option<Finished>,
-    ) -> (Option<Job>, Option<BoxFuture<'static, Work>>) {
+    ) -> (Option<Todo>, Option<BoxFuture<'static, Work>>) {
         let mut state = self.lock();
         if state.jobs.is_empty() {
             return (None, state.more.take());
@@ -185,8 +207,7 @@ impl Stock {
 
     /// Begins the first of some jobs, puts the others in, and asks for those that come after; in one
     /// step, lest the first be handed back.
-    fn fill(&self, jobs: Vec<Job>, most: u32) -> Option<Job> {
-        let mut jobs = VecDeque::from(jobs);
+    fn fill(&self, mut jobs: VecDeque<Todo>, most: u32) -> Option<Todo> {
         let first = jobs.pop_front()?;
         let mut state = self.lock();
         state.begun += 1;

@@ -4,7 +4,7 @@
 //! beside it are whole.
 
 use lockkeeper_actors::{
-    codec::{self, Blob},
+    codec::{self, Blob, CodecError},
     data::{Chunk, TaskFault},
 };
 use serde::Serialize;
@@ -27,22 +27,40 @@ pub(crate) const MOST_TASKS: usize = MOST_ROW_BYTES / 2 / LEAST_OUTCOME_BYTES;
 
 /// Puts tasks in a row.
 pub(crate) fn pack<T: Task>(tasks: &[T]) -> Result<Chunk, TaskFault> {
-    let unreadable =
-        |why: String| TaskFault::Unreadable(format!("arguments of {:?}: {why}", T::NAME));
     let mut row = Vec::new();
     for task in tasks {
-        wire::append(&mut row, task, usize::MAX).map_err(|error| unreadable(error.to_string()))?;
+        pack_one(task, &mut row)?;
     }
-    if row.len() > MOST_ROW_BYTES {
-        return Err(unreadable(format!(
-            "{} bytes are more than fit, those of a chunk have at most {MOST_ROW_BYTES} together",
-            row.len()
-        )));
-    }
+    check::<T>(row.len())?;
     Ok(Chunk {
         task: T::NAME.to_owned(),
         arguments: row.into(),
     })
+}
+
+/// Puts a task behind others in a row, which is as before when that fails, and tells how many bytes it
+/// takes there.
+pub(crate) fn pack_one<T: Task>(task: &T, row: &mut Vec<u8>) -> Result<u32, TaskFault> {
+    let start = row.len();
+    wire::append(row, task, usize::MAX)
+        .map_err(|error| unreadable_arguments::<T>(&error.to_string()))?;
+    let length = row.len() - start;
+    check::<T>(length).inspect_err(|_| row.truncate(start))?;
+    u32::try_from(length).map_err(|error| unreadable_arguments::<T>(&error.to_string()))
+}
+
+/// Whether arguments of so many bytes fit a message.
+fn check<T: Task>(bytes: usize) -> Result<(), TaskFault> {
+    if bytes <= MOST_ROW_BYTES {
+        return Ok(());
+    }
+    Err(unreadable_arguments::<T>(&format!(
+        "{bytes} bytes are more than fit, those of a chunk have at most {MOST_ROW_BYTES} together"
+    )))
+}
+
+fn unreadable_arguments<T: Task>(why: &str) -> TaskFault {
+    TaskFault::Unreadable(format!("arguments of {:?}: {why}", T::NAME))
 }
 
 /// Reads the outcomes of so many tasks.
@@ -52,13 +70,23 @@ pub(crate) fn unpack<T: Task>(Blob(row): &Blob, count: usize) -> Vec<Outcome<T>>
         let fault = TaskFault::Unreadable(format!("{outcomes} outcomes of {count} tasks"));
         return fail_all(count, &fault.into());
     }
-    let read = |frame: Result<&[u8], _>| {
-        let outcome = frame.and_then(codec::decode::<Result<T::Output, TaskFault>>);
-        let outcome = outcome
-            .map_err(|error| TaskFault::Unreadable(format!("output of {:?}: {error}", T::NAME)))?;
-        Ok(outcome?)
-    };
-    wire::frames(row).map(read).collect()
+    wire::frames(row).map(read::<T>).collect()
+}
+
+/// Reads the outcome of one task.
+pub(crate) fn unpack_one<T: Task>(Blob(row): &Blob) -> Outcome<T> {
+    let mut frames = wire::frames(row);
+    match (frames.next(), frames.next()) {
+        (Some(frame), None) => read::<T>(frame),
+        (_, _) => Err(TaskFault::Unreadable("it has not one outcome".to_owned()).into()),
+    }
+}
+
+fn read<T: Task>(frame: Result<&[u8], CodecError>) -> Outcome<T> {
+    let outcome = frame.and_then(codec::decode::<Result<T::Output, TaskFault>>);
+    let outcome = outcome
+        .map_err(|error| TaskFault::Unreadable(format!("output of {:?}: {error}", T::NAME)))?;
+    Ok(outcome?)
 }
 
 /// The outcome of one task.
