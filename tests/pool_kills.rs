@@ -103,7 +103,13 @@ async fn run_and_kill(builder: PoolBuilder, witness: &Path) -> Vec<Outcome> {
     let mut random = seeded();
     // Some outcomes take another way than most, since they are large.
     let large = random.random_range(20..200);
-    let bytes = move |number: u64| if number % large == 0 { 10_000 } else { 0 };
+    let bytes = move |number: u64| {
+        if number.is_multiple_of(large) {
+            10_000
+        } else {
+            0
+        }
+    };
     let pool = builder.initializer(Swear(witness.to_owned()));
     let pool = pool.start().await.unwrap();
     let is_over = Cell::new(false);
