@@ -50,6 +50,11 @@ mod system {
 }
 
 impl Tray {
+    /// Whether a record may fit that has so many bytes in it: a large one need not be encoded.
+    pub(crate) const fn may_take(bytes: usize) -> bool {
+        bytes < system::WHOLE_BYTES
+    }
+
     /// Lays a record in the tray. Tells whether it did: a record may be too large, and the tray full.
     pub(crate) fn put<T: Serialize>(&mut self, record: &T) -> bool {
         self.record.clear();

@@ -86,7 +86,9 @@ struct State {
 impl State {
     /// Lays a report in the tray, and tells whether it did.
     fn lay(&mut self, report: &Finished) -> bool {
-        let is_laid = self.tray.as_mut().is_some_and(|tray| tray.put(report));
+        let bytes = report.outcome.as_ref().map_or(0, |row| row.0.len());
+        let tray = self.tray.as_mut().filter(|_| Tray::may_take(bytes));
+        let is_laid = tray.is_some_and(|tray| tray.put(report));
         self.is_untold |= is_laid;
         is_laid
     }
