@@ -231,30 +231,34 @@ impl fmt::Debug for Tasks {
 
 fn run<'a, T: Task>(row: &'a [u8], outcomes: &'a mut Outcomes) -> LocalBoxFuture<'a, ()> {
     let work = async move {
-        for arguments in wire::frames(row) {
-            let start = outcomes.len();
-            // Also what reads the arguments and writes the output is the task's own code, and may
-            // panic.
-            let run = AssertUnwindSafe(run_one::<T>(arguments, outcomes));
-            if let Err(panic) = run.catch_unwind().await {
-                outcomes.truncate(start);
-                let fault = TaskFault::Panicked(panic_message(&*panic));
-                outcomes.push(&Err::<(), _>(fault), T::NAME);
-            }
+        let mut frames = wire::frames(row);
+        // Also what reads the arguments and writes the output is the task's own code, and may panic.
+        // Those behind one that does go on.
+        while let Err(panic) = AssertUnwindSafe(run_each::<T>(&mut frames, outcomes))
+            .catch_unwind()
+            .await
+        {
+            let fault = TaskFault::Panicked(panic_message(&*panic));
+            outcomes.push(&Err::<(), _>(fault), T::NAME);
         }
     };
     work.boxed_local()
 }
 
-async fn run_one<T: Task>(arguments: Result<&[u8], CodecError>, outcomes: &mut Outcomes) {
-    let outcome = match arguments.and_then(codec::decode::<T>) {
-        Ok(task) => Ok(task.run().await),
-        Err(error) => Err(TaskFault::Unreadable(format!(
-            "arguments of {:?}: {error}",
-            T::NAME
-        ))),
-    };
-    outcomes.push(&outcome, T::NAME);
+async fn run_each<'a, T: Task>(
+    frames: &mut impl Iterator<Item = Result<&'a [u8], CodecError>>,
+    outcomes: &mut Outcomes,
+) {
+    for arguments in frames {
+        let outcome = match arguments.and_then(codec::decode::<T>) {
+            Ok(task) => Ok(task.run().await),
+            Err(error) => Err(TaskFault::Unreadable(format!(
+                "arguments of {:?}: {error}",
+                T::NAME
+            ))),
+        };
+        outcomes.push(&outcome, T::NAME);
+    }
 }
 
 /// Makes an error of a panic in the code of a task's own arguments or output.

@@ -17,7 +17,7 @@ use serde::{Serialize, Serializer};
 use crate::inspect::survey::Question;
 
 pub(crate) use self::{
-    framing::{Inbox, Message, append, frames},
+    framing::{Inbox, Message, append, append_with, frames},
     socket::{Door, Link, OpenDoor, Socket},
 };
 

@@ -83,6 +83,10 @@ pub fn begin_list(elements: u32) -> [u8; 5] {
     [0xdd, a, b, c, d]
 }
 
+/// What an encoded `Ok` begins with: its value follows. For what is read and written so often that it
+/// is to go without serde's detour.
+pub const OK: &[u8] = b"\x81\xa2Ok";
+
 /// Whether an encoded reply is an `Err`, as the replies are that refuse.
 #[must_use]
 pub fn is_err(reply: &[u8]) -> bool {

@@ -83,7 +83,10 @@ pub(crate) fn unpack_one<T: Task>(Blob(row): &Blob) -> Outcome<T> {
 }
 
 fn read<T: Task>(frame: Result<&[u8], CodecError>) -> Outcome<T> {
-    let outcome = frame.and_then(codec::decode::<Result<T::Output, TaskFault>>);
+    let outcome = frame.and_then(|frame| match frame.strip_prefix(codec::OK) {
+        Some(output) => codec::decode(output).map(Ok),
+        None => codec::decode::<Result<T::Output, TaskFault>>(frame),
+    });
     let outcome = outcome
         .map_err(|error| TaskFault::Unreadable(format!("output of {:?}: {error}", T::NAME)))?;
     Ok(outcome?)
@@ -101,6 +104,8 @@ pub(crate) fn fail_all<R>(count: usize, error: &TaskError) -> Vec<Result<R, Task
 #[derive(Debug)]
 pub(super) struct Outcomes {
     row: Vec<u8>,
+    /// Where the next one will begin: what stands behind is half an outcome.
+    whole: usize,
     /// The room that there is beside the least that each of them takes.
     room: usize,
 }
@@ -110,6 +115,7 @@ impl Outcomes {
     pub(super) const fn of(count: usize) -> Self {
         Self {
             row: Vec::new(),
+            whole: 0,
             room: MOST_ROW_BYTES.saturating_sub(count.saturating_mul(LEAST_OUTCOME_BYTES)),
         }
     }
@@ -129,38 +135,34 @@ impl Outcomes {
 
     /// Adds an outcome if there is room for it, else says why not.
     fn try_push<R: Serialize>(&mut self, outcome: &Result<R, TaskFault>) -> Result<(), String> {
-        let start = self.len();
-        wire::append(&mut self.row, outcome, usize::MAX).map_err(|error| error.to_string())?;
-        let bytes = self.len() - start;
+        self.row.truncate(self.whole);
+        let written = wire::append_with(&mut self.row, usize::MAX, |row| match outcome {
+            Ok(output) => {
+                row.extend_from_slice(codec::OK);
+                codec::encode_into(row, output)
+            }
+            Err(_) => codec::encode_into(row, outcome),
+        });
+        written.map_err(|error| error.to_string())?;
+        let bytes = self.row.len() - self.whole;
         match self
             .room
             .checked_sub(bytes.saturating_sub(LEAST_OUTCOME_BYTES))
         {
             Some(room) => {
                 self.room = room;
+                self.whole = self.row.len();
                 Ok(())
             }
-            None => {
-                self.truncate(start);
-                Err(format!(
-                    "{bytes} bytes are more than fit, \
-                     the outputs of a chunk have at most {MOST_ROW_BYTES} together"
-                ))
-            }
+            None => Err(format!(
+                "{bytes} bytes are more than fit, \
+                 the outputs of a chunk have at most {MOST_ROW_BYTES} together"
+            )),
         }
     }
 
-    /// Where the next one will begin.
-    pub(super) const fn len(&self) -> usize {
-        self.row.len()
-    }
-
-    /// Removes what came after that, which may be half an outcome.
-    pub(super) fn truncate(&mut self, length: usize) {
-        self.row.truncate(length);
-    }
-
-    pub(super) fn into_row(self) -> Blob {
+    pub(super) fn into_row(mut self) -> Blob {
+        self.row.truncate(self.whole);
         self.row.into()
     }
 }

@@ -16,9 +16,22 @@ pub(crate) fn append<T: Serialize>(
     message: &T,
     most: usize,
 ) -> Result<(), CodecError> {
+    append_with(buffer, most, |buffer| codec::encode_into(buffer, message))
+}
+
+/// Appends a frame whose message is written behind the buffer, as [`append`] does.
+///
+/// # Errors
+///
+/// As [`append`].
+pub(crate) fn append_with(
+    buffer: &mut Vec<u8>,
+    most: usize,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), CodecError>,
+) -> Result<(), CodecError> {
     let start = buffer.len();
     buffer.extend_from_slice(&[0; HEADER]);
-    let encoded = codec::encode_into(buffer, message).and_then(|()| {
+    let encoded = write(buffer).and_then(|()| {
         let length = buffer.len() - start - HEADER;
         match u32::try_from(length) {
             Ok(header) if length <= most => Ok(header),
