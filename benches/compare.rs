@@ -34,6 +34,8 @@ mod report;
 mod stranger;
 #[path = "compare/table.rs"]
 mod table;
+#[path = "compare/together.rs"]
+mod together;
 
 use clap::Parser;
 use contest::{Contest, Ground, Pace};
@@ -73,7 +75,13 @@ fn main() -> ExitCode {
     pool::program().init();
     let words: Vec<String> = env::args().skip(1).collect();
     let outcome = match words.split_first() {
-        Some((mark, role)) if mark == party::MARK => run(play(role)),
+        Some((mark, role)) if mark == party::MARK => {
+            if role.first().is_some_and(|role| role == ours::THREAD_CLIENT) {
+                lockkeeper::block_on(play(role))
+            } else {
+                run(play(role))
+            }
+        }
         _ => run(compare(Options::parse())),
     };
     match outcome {
@@ -85,7 +93,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs on the kind of runtime that all Rust parties share.
+/// Runs on the kind of runtime that all Rust parties share, but for those that are to have none.
 fn run(main: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -108,8 +116,13 @@ async fn play(words: &[String]) -> Result<(), Failure> {
         floor::STARTER => floor::start_handoffs(place, cycle).await,
         floor::SPAWNER => floor::spawn_bare().await,
         floor::BARE => floor::be_there().await,
-        ours::MANAGER => ours::host(place).await,
-        ours::CLIENT => ours::client(place, cycle, number).await,
+        together::BARRIER => together::open_barrier(place, number).await,
+        together::ARRIVER => together::arrive(place).await,
+        together::SEMAPHORE => together::lend_permits(place).await,
+        together::TAKER => together::take(place).await,
+        ours::MANAGER => ours::host(place, 1).await,
+        ours::MANAGER_OF_TWO => ours::host(place, 2).await,
+        ours::CLIENT | ours::THREAD_CLIENT => ours::client(place, cycle, number).await,
         ours::WAITER => ours::wait(place).await,
         ours::SETTER => ours::set(place).await,
         ours::STARTER => ours::start(cycle).await,

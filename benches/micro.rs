@@ -20,7 +20,7 @@ use lockkeeper::{
     Manager,
     actors::{
         Bench, CallId, Fence, Operation, Operations, Primitive, Serve, SessionId,
-        codec::{self, Blob},
+        codec::{self, Blob, CodecError, Elements, Fields},
         data::{Chunk, Finished, Next, Submit, TaskQueue},
         sync::{
             Acquire, AcquireAs, AcquireKey, AcquireMany, Arrive, Barrier, Condition, Event,
@@ -62,6 +62,38 @@ fn encoding(criterion: &mut Criterion) {
         let bytes = codec::encode(&1_u64).expect("it encodes");
         bencher.iter(|| codec::decode::<Fence>(black_box(&bytes)).expect("it decodes"));
     });
+    group.bench_function("write the frame of a call", |bencher| {
+        bencher.iter(|| {
+            buffer.clear();
+            write_call(&mut buffer, black_box(&bytes));
+        });
+    });
+    let mut frame = Vec::new();
+    write_call(&mut frame, &bytes);
+    group.bench_function("read the frame of a call", |bencher| {
+        bencher.iter(|| read_call(black_box(&frame)).expect("it decodes"));
+    });
+}
+
+/// Writes a call without a deadline, as PROTOCOL.md has it.
+fn write_call(frame: &mut Vec<u8>, arguments: &[u8]) {
+    let call = Elements::into(frame).number(3u8).number(70_000u32);
+    let call = call.number(7u8).number(0u8).optional(None::<u64>);
+    call.bytes(arguments).end().expect("it encodes");
+}
+
+/// Reads it, and tells its number and its arguments.
+fn read_call(frame: &[u8]) -> Result<(u64, &[u8]), CodecError> {
+    let mut fields = Fields::of(frame)?;
+    fields.number::<u8>()?;
+    let seq = fields.number()?;
+    for _ in ["object", "operation"] {
+        black_box(fields.number::<u32>()?);
+    }
+    black_box(fields.optional(Fields::number::<u64>)?);
+    let arguments = fields.bytes()?;
+    fields.end()?;
+    Ok((seq, arguments))
 }
 
 /// Times turns of a primitive that nobody has used, as many as there are calls in a batch.

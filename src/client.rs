@@ -2,8 +2,8 @@
 //!
 //! The calling task writes its frame itself, and reads for itself and all others while it waits;
 //! so an answer wakes its caller and nobody else. Each runtime that calls has one driver task, for
-//! when no caller reads; so a connection outlives any of its runtimes. What fits no runtime,
-//! connecting and blocking callers, runs on [`background`].
+//! when no caller reads; so a connection outlives any of its runtimes. A plain thread reads for itself
+//! while it is the only caller. What fits neither, connecting and its company, runs on [`background`].
 //!
 //! Invariant: a call is entered in the in-flight table and guarded against being dropped before its
 //! frame is written. When the connection ends, every call gets `Disconnected`; none ever hangs.
@@ -16,6 +16,7 @@ mod pending;
 mod reader;
 mod spin;
 mod state;
+mod thread;
 mod tray;
 
 use std::{
@@ -32,6 +33,7 @@ pub use self::{connect::label, spin::spin_for};
 pub(crate) use self::{
     connect::{background, keep_connections},
     state::Object,
+    thread::block_on,
     tray::Tray,
 };
 use self::{
@@ -42,6 +44,7 @@ use self::{
 };
 use crate::{
     Address, CallError, observe,
+    part::Home,
     wire::{self, Inbox, Request, Socket},
 };
 
@@ -50,6 +53,8 @@ pub(crate) struct Connection {
     address: Address,
     session: SessionId,
     frame_bytes: usize,
+    /// Which arbiter of which manager is at the other end.
+    home: Home,
     /// Whether the manager wants to know which task or thread calls.
     pub(crate) asks_who_calls: bool,
     socket: Arc<Socket>,
@@ -251,7 +256,7 @@ impl Connection {
         object: Option<u32>,
         request: impl FnOnce(u64) -> Request<'a>,
     ) -> Result<Pending, CallError> {
-        let reader = self.attach()?;
+        let reader = self.seat()?;
         let mut state = lock(&self.state);
         if let Some(why) = &state.ended {
             return Err(self.disconnected(why));

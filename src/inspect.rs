@@ -30,10 +30,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// The objects, in the order in which they were made.
+    /// The objects, in the order in which they were made; those of several arbiters in the order of
+    /// their numbers, which each arbiter counts up by itself.
     pub objects: Vec<ObjectInfo>,
-    /// Of how many moments it is: one, unless it is too large for one message. Objects that stand
-    /// side by side and are of one moment have been looked at with no call served between.
+    /// Of how many moments it is: one for each arbiter, unless it is too large for one message. Objects
+    /// that are of one moment have been looked at with no call served between.
     pub moments: u64,
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use lockkeeper_actors::{
-    Fault, Host, Mailbox, Operations, Primitive, Refusal, Shell, codec,
+    Fault, Host, Mailbox, Name, Operations, Primitive, Refusal, Shell, codec,
     data::{Queue, TaskQueue, Value},
     sync::{
         Barrier, BoundedSemaphore, Condition, Event, KeyedLock, KeyedSemaphore, Latch, Lock,
@@ -20,8 +20,8 @@ use lockkeeper_actors::{
 };
 
 /// Makes an object of one kind from an encoded spec, on the arbiter of the shell, to be known by a
-/// name and a number.
-type Spawn = dyn Fn(&[u8], &Arc<str>, u64, &Rc<Shell>) -> Result<Mailbox, Fault> + Send + Sync;
+/// name.
+type Spawn = dyn Fn(&[u8], Name, &Rc<Shell>) -> Result<Mailbox, Fault> + Send + Sync;
 
 /// The kinds that a manager hosts.
 #[derive(Clone)]
@@ -79,7 +79,7 @@ impl Kinds {
             P::KIND,
             type_name::<P>()
         );
-        let spawn = move |spec: &[u8], name: &Arc<str>, number: u64, shell: &Rc<Shell>| {
+        let spawn = move |spec: &[u8], name: Name, shell: &Rc<Shell>| {
             // Decoding runs code of the kind as well.
             let make = || {
                 let spec = codec::decode::<P::Spec>(spec)
@@ -87,7 +87,7 @@ impl Kinds {
                 make(spec).map_err(Fault::Refused)
             };
             let host = Host::build(make, Arc::clone(&operations), Rc::clone(shell))?;
-            Ok(host.known_as(Arc::clone(name), number).launch())
+            Ok(host.known_as(name).launch())
         };
         let kind = Kind {
             name: P::KIND,

@@ -66,6 +66,7 @@
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
 
 mod address;
+mod arbiters;
 mod client;
 mod deadlock;
 mod error;
@@ -75,6 +76,7 @@ mod kinds;
 mod limits;
 mod manager;
 mod observe;
+mod part;
 mod pool;
 mod process;
 mod program;

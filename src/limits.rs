@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::wire::FIRST_FRAME_BYTES;
 
 /// What a manager takes from its clients at the most. Beyond, they are refused with a clear error.
+/// They are for each of its [`arbiters`](crate::ManagerBuilder::arbiters), where it has several.
 ///
 /// ```
 /// use lockkeeper::Limits;

@@ -2,24 +2,27 @@
 
 mod inspection;
 mod objects;
+mod reach;
 
 use std::{
     process,
     sync::{Arc, Mutex, PoisonError},
-    thread::{self, JoinHandle},
+    thread,
 };
 
 use lockkeeper_actors::{Primitive, Refusal};
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
 
 pub use self::objects::Named;
+use self::reach::Reach;
 use crate::{
     Address, CallError, Deadlocks, Limits, StartError,
     address::Claim,
-    client::{Connection, background},
+    arbiters::{Arbiters, Threads},
+    client::background,
     deadlock::Plan,
-    kinds::Registrations,
+    kinds::{Kinds, Registrations},
+    part::MOST_ARBITERS,
     process::{Child, END_PATIENCE, Role},
     program,
     server::Server,
@@ -36,7 +39,7 @@ use crate::{
 /// operation is over, and for one that is a process at most five seconds, then it is killed.
 #[derive(Clone, Debug)]
 pub struct Manager {
-    connection: Arc<Connection>,
+    reach: Arc<Reach>,
     /// Empty for a manager that somebody else started.
     owned: Option<Arc<Owned>>,
 }
@@ -70,7 +73,8 @@ impl Manager {
         Self::builder().spawn().await
     }
 
-    /// Connects to the manager at an address, which goes on when this handle is dropped.
+    /// Connects to the manager at an address, which goes on when this handle is dropped. The address of
+    /// an object of it, as tokens have it, will do.
     ///
     /// # Errors
     ///
@@ -81,9 +85,8 @@ impl Manager {
     ///
     /// Dropped at any point, nothing is left but a connection that closes by itself.
     pub async fn connect(address: impl Into<Address>) -> Result<Self, CallError> {
-        let connection = Connection::to(&address.into()).await?;
         Ok(Self {
-            connection,
+            reach: Arc::new(Reach::to(&address.into()).await?),
             owned: None,
         })
     }
@@ -94,10 +97,10 @@ impl Manager {
         ManagerBuilder::default()
     }
 
-    /// Where the manager is reached.
+    /// Where the manager is reached: its first arbiter, if it has several.
     #[must_use]
     pub fn address(&self) -> &Address {
-        self.connection.address()
+        self.reach.address()
     }
 
     /// Ends the object of that name: all who wait for it get [`CallError::Gone`], all guards are
@@ -111,7 +114,7 @@ impl Manager {
     ///
     /// Dropped midway, the object may have been removed.
     pub async fn remove(&self, name: &str) -> Result<(), CallError> {
-        self.connection.remove(name).await
+        self.reach.arbiter_of(Some(name)).await?.remove(name).await
     }
 
     /// Ends the manager, for all its handles and clients, and waits until it is gone. A manager
@@ -130,18 +133,32 @@ impl Manager {
 }
 
 /// A manager to be.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ManagerBuilder {
     address: Option<Address>,
+    arbiters: usize,
     limits: Limits,
     kinds: Registrations,
     deadlocks: Option<Deadlocks>,
+}
+
+impl Default for ManagerBuilder {
+    fn default() -> Self {
+        Self {
+            address: None,
+            arbiters: 1,
+            limits: Limits::default(),
+            kinds: Registrations::default(),
+            deadlocks: None,
+        }
+    }
 }
 
 /// What a spawned manager is told.
 #[derive(Debug, Serialize, Deserialize)]
 struct Config {
     address: Address,
+    arbiters: u32,
     limits: Limits,
     deadlocks: Option<Plan>,
 }
@@ -161,7 +178,39 @@ impl ManagerBuilder {
         self
     }
 
-    /// Sets what the manager takes from its clients at the most.
+    /// Spreads the manager's objects over that many threads, 1 to 64: each object is on one of them, its
+    /// *arbiter*, and no call crosses from one to another. An object with a name is where its name says,
+    /// those without one are made on each in turn. The first arbiter is reached at the manager's address,
+    /// the others at that with `.1`, `.2` and so on behind it; handles and tokens know. Without it there is one, which is what most managers
+    /// need: it serves about a million calls a second, if they come many at a time.
+    ///
+    /// It pays where one arbiter is busy all the time, cores are left, and the calls go to many objects:
+    /// an object is never faster than its arbiter. It costs a connection, and so a session, for each
+    /// arbiter that a client uses; [`Limits`] are for each arbiter. Calls to objects of different arbiters
+    /// are in no order, and a snapshot of [`Manager::inspect`] has a moment of its own for each. Deadlocks
+    /// are not looked for: a circle may go over several.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use lockkeeper::Manager;
+    ///
+    /// let manager = Manager::builder().arbiters(2).start().await?;
+    /// let jobs = manager.named("jobs").lock().await?;
+    /// let stock = manager.named("stock").lock().await?;
+    /// // Their names have put them on different threads.
+    /// assert_ne!(jobs.token().address(), stock.token().address());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn arbiters(mut self, arbiters: usize) -> Self {
+        self.arbiters = arbiters;
+        self
+    }
+
+    /// Sets what the manager takes from its clients at the most: each of its arbiters, where it has
+    /// several.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits.in_range();
@@ -169,7 +218,8 @@ impl ManagerBuilder {
     }
 
     /// Has the manager look for callers that wait for one another, and sets what it does about them.
-    /// Its clients say with each call which task or thread calls, which costs some bytes a call.
+    /// Its clients say with each call which task or thread calls, which costs some bytes a call. It has one
+    /// arbiter then: see [`Self::arbiters`].
     #[must_use]
     pub fn deadlocks(mut self, deadlocks: Deadlocks) -> Self {
         self.deadlocks = Some(deadlocks);
@@ -182,7 +232,8 @@ impl ManagerBuilder {
         self.register_with(P::create)
     }
 
-    /// Adds a kind of your own whose objects `make` makes, which may capture what they need.
+    /// Adds a kind of your own whose objects `make` makes, which may capture what they need. Each arbiter
+    /// calls it on its own thread.
     #[must_use]
     pub fn register_with<P: Primitive>(
         mut self,
@@ -193,30 +244,30 @@ impl ManagerBuilder {
     }
 
     /// Starts the manager on a thread of this process, with a runtime of its own, so that any
-    /// async or plain program can embed it.
+    /// async or plain program can embed it; on as many threads as it has arbiters.
     ///
     /// # Errors
     ///
     /// Returns [`StartError::AddressInUse`] when a live manager is there,
     /// [`StartError::BadAddress`] when no socket can be there, [`StartError::System`] when there
-    /// is no thread to be had.
+    /// is no thread to be had, [`StartError::Unusable`] for a number of arbiters that cannot be, and for
+    /// several that are to look for deadlocks.
     ///
     /// # Cancel safety
     ///
     /// As [`Manager::start`].
     pub async fn start(self) -> Result<Manager, StartError> {
+        let arbiters = self.checked_arbiters()?;
         let address = self.address.unwrap_or_else(Address::unused);
         let mut kinds = program::kinds();
         self.kinds.add_to(&mut kinds);
-        let (claim, door) = Claim::stake(address.clone())?;
-        let server = Server {
-            claim,
-            door,
+        let inside = Inside {
             kinds,
             limits: self.limits,
             deadlocks: self.deadlocks,
         };
-        let owned = Owned::new(Owner::thread(server)?);
+        let arbiters = Arbiters::start(inside.bind(&address, arbiters)?)?;
+        let owned = Owned::new(Owner::Threads(arbiters.run_on_thread()?));
         Manager::own(&address, owned).await
     }
 
@@ -232,6 +283,7 @@ impl ManagerBuilder {
     ///
     /// As [`Manager::spawn`].
     pub async fn spawn(self) -> Result<Manager, StartError> {
+        let arbiters = self.checked_arbiters()?;
         if !self.kinds.is_empty() {
             return Err(StartError::Unusable(
                 "kinds registered here cannot go to another process: \
@@ -251,6 +303,7 @@ impl ManagerBuilder {
         let address = self.address.unwrap_or_else(Address::unused);
         let config = Config {
             address: address.clone(),
+            arbiters,
             limits: self.limits,
             deadlocks: deadlocks.transpose()?,
         };
@@ -258,15 +311,53 @@ impl ManagerBuilder {
         child.ready().await?;
         Manager::own(&address, Owned::new(Owner::Process(Box::new(child)))).await
     }
+
+    /// How many arbiters there are to be, if there can be so many.
+    fn checked_arbiters(&self) -> Result<u32, StartError> {
+        let asked = self.arbiters;
+        if asked > 1 && self.deadlocks.is_some() {
+            return Err(StartError::Unusable(format!(
+                "deadlocks may go over the objects of several arbiters, and each knows its own: \
+                 have one arbiter in place of {asked}, or no .deadlocks(..)"
+            )));
+        }
+        let arbiters = u32::try_from(asked).ok();
+        let arbiters = arbiters.filter(|arbiters| (1..=MOST_ARBITERS).contains(arbiters));
+        arbiters.ok_or_else(|| {
+            let most = MOST_ARBITERS;
+            StartError::Unusable(format!("a manager has 1 to {most} arbiters, not {asked}"))
+        })
+    }
 }
 
 impl Manager {
     async fn own(address: &Address, owned: Owned) -> Result<Self, StartError> {
-        let connection = Connection::to(address).await?;
         Ok(Self {
-            connection,
+            reach: Arc::new(Reach::to(address).await?),
             owned: Some(Arc::new(owned)),
         })
+    }
+}
+
+/// What is the same for all arbiters of a manager.
+struct Inside {
+    kinds: Kinds,
+    limits: Limits,
+    deadlocks: Option<Deadlocks>,
+}
+
+impl Inside {
+    /// Makes the servers of that many arbiters, which are bound at an address and serve nobody yet.
+    fn bind(self, address: &Address, arbiters: u32) -> Result<Vec<Server>, StartError> {
+        let claimed = Claim::stake_all(address, arbiters)?;
+        let server = |(claim, door)| Server {
+            claim,
+            door,
+            kinds: self.kinds.clone(),
+            limits: self.limits,
+            deadlocks: self.deadlocks.clone(),
+        };
+        Ok(claimed.into_iter().map(server).collect())
     }
 }
 
@@ -276,20 +367,8 @@ struct Owned(Mutex<Option<Owner>>);
 
 #[derive(Debug)]
 enum Owner {
-    Thread(oneshot::Sender<()>, JoinHandle<()>),
+    Threads(Threads),
     Process(Box<Child>),
-}
-
-impl Owner {
-    fn thread(server: Server) -> Result<Self, StartError> {
-        let (stop, stopped) = oneshot::channel();
-        let serve = move || server.run(stopped);
-        let thread = thread::Builder::new()
-            .name("lockkeeper".to_owned())
-            .spawn(serve)
-            .map_err(|error| StartError::System(error.to_string()))?;
-        Ok(Self::Thread(stop, thread))
-    }
 }
 
 impl Owned {
@@ -302,13 +381,7 @@ impl Owned {
     fn end(&self) {
         let owner = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         match owner {
-            Some(Owner::Thread(stop, thread)) => {
-                // It may have stopped already, and a panic has been printed where it happened.
-                let _ = stop.send(());
-                if thread.thread().id() != thread::current().id() {
-                    let _ = thread.join();
-                }
-            }
+            Some(Owner::Threads(threads)) => threads.end(),
             Some(Owner::Process(child)) => child.end(),
             None => {}
         }
@@ -323,35 +396,35 @@ impl Drop for Owned {
 
 /// What a process that was started as a manager does, until its parent lets go of it.
 pub(crate) fn work(mut role: Role) {
-    let staked = role
+    let bound = role
         .config::<Config>()
         .map_err(|error| error.to_string())
         .and_then(|config| {
-            let (claim, door) = Claim::stake(config.address).map_err(|error| error.to_string())?;
-            Ok(Server {
-                claim,
-                door,
+            let inside = Inside {
                 kinds: program::kinds(),
                 limits: config.limits,
                 deadlocks: config.deadlocks.map(Deadlocks::from),
-            })
+            };
+            let servers = inside.bind(&config.address, config.arbiters);
+            let arbiters = servers.and_then(Arbiters::start);
+            arbiters.map_err(|error| error.to_string())
         })
-        .and_then(|server| {
-            let (stop, stopped) = oneshot::channel::<()>();
+        .and_then(|arbiters| {
+            let stop = arbiters.stop();
             let watch = role.lifeline.watch(move || {
-                drop(stop);
+                stop.cancel();
                 // An operation that does not end must not keep the process. It takes nothing with
                 // it: what is left at the address may be a successor's by then.
                 thread::sleep(END_PATIENCE);
                 process::exit(EXIT_STUCK);
             });
             watch.map_err(|error| error.to_string())?;
-            Ok((server, stopped))
+            Ok(arbiters)
         });
-    match staked {
-        Ok((server, stopped)) => {
+    match bound {
+        Ok(arbiters) => {
             role.lifeline.ready();
-            server.run(stopped);
+            arbiters.run();
         }
         Err(why) => role.lifeline.failed(why),
     }

@@ -15,7 +15,7 @@ pub(crate) use self::{
     call::{Calling, cast, numbered},
     numbers::Numbers,
 };
-use crate::{Address, CallError, StartError, TaskError, process::Ending};
+use crate::{Address, CallError, StartError, TaskError, part::Home, process::Ending};
 
 /// The targets of events, by which a subscriber chooses.
 mod target {
@@ -31,10 +31,14 @@ mod target {
 pub(crate) struct Reign(Address);
 
 impl Reign {
-    /// A manager serves at an address.
-    pub(crate) fn begin(address: &Address, incarnation: u64) -> Self {
-        tracing::info!(target: target::MANAGER, %address, incarnation, "manager started");
-        Self(address.clone())
+    /// A manager serves at an address. Of several arbiters the first one tells it, for all.
+    pub(crate) fn begin(address: &Address, home: Home) -> Option<Self> {
+        let Home { incarnation, part } = home;
+        let arbiters = part.of();
+        (part.index() == 0).then(|| {
+            tracing::info!(target: target::MANAGER, %address, incarnation, arbiters, "manager started");
+            Self(address.clone())
+        })
     }
 }
 

@@ -120,7 +120,7 @@ impl PoolBuilder {
             ));
         }
         let initializer = self.initializer?;
-        let (claim, door) = Claim::stake(Address::unused())?;
+        let (claim, door) = Claim::stake(&Address::unused())?;
         let address = claim.address().clone();
         let limits = Limits {
             calls_in_flight: usize::MAX,

@@ -451,5 +451,5 @@ pub(crate) fn tried<T>(outcome: Result<T, CallError>) -> Result<Option<T>, CallE
 ///
 /// Panics inside an async context, which it would block.
 pub fn block_on<F: Future>(future: F) -> F::Output {
-    background().block_on(future)
+    crate::client::block_on(future)
 }

@@ -1,4 +1,4 @@
-//! The inside of a manager: lets clients in, and ends with all of them.
+//! The inside of a manager, or of one of its arbiters: lets clients in, and ends with all of them.
 //!
 //! Runs in an actix system, on one arbiter with the supervisor, the hosts and the sessions, so
 //! that no call crosses threads.
@@ -8,7 +8,7 @@ use std::{
     future::Future,
     rc::Rc,
     sync::{Arc, atomic::AtomicU64},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use actix::Actor;
@@ -62,12 +62,13 @@ impl Server {
             Ok(door) => door,
             Err(error) => return observe::door_failed(&error),
         };
-        let incarnation = incarnation();
-        let reign = Reign::begin(claim.address(), incarnation);
-        let shell = Shell::new(Arc::new(AtomicU64::new(incarnation)));
+        let home = claim.home();
+        let reign = Reign::begin(claim.address(), home);
+        // Fences ascend for each object, and an object is always with the same arbiter.
+        let shell = Shell::new(Arc::new(AtomicU64::new(home.incarnation)));
         let deadlines = actix_rt::spawn(shell.deadlines().clone().run());
         let numbers = Numbers::of(&shell);
-        let supervisor = Supervisor::new(kinds, limits, Rc::clone(&shell), incarnation).start();
+        let supervisor = Supervisor::new(kinds, limits, Rc::clone(&shell), home).start();
         let seeks_deadlocks = deadlocks.is_some();
         let watch = deadlocks.map(|policy| {
             let watch = deadlock::watch(policy, Rc::clone(&shell), supervisor.clone());
@@ -77,7 +78,7 @@ impl Server {
             supervisor,
             shell,
             limits,
-            incarnation,
+            home,
             seeks_deadlocks,
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
         });
@@ -98,19 +99,9 @@ impl Server {
     }
 }
 
-/// A number that no other start of a manager has: what fences and session ids count up from.
-fn incarnation() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_nanos())
-        .unwrap_or(u64::MAX >> 1)
-        .max(1)
-}
-
 /// Lets clients in, for ever.
 async fn let_in(door: &OpenDoor, context: &Rc<Context>, sessions: &mut JoinSet<()>) {
-    let mut next = context.incarnation;
+    let mut ids = context.home.session_ids();
     loop {
         tokio::select! {
             Some(_) = sessions.join_next() => {}
@@ -125,9 +116,9 @@ async fn let_in(door: &OpenDoor, context: &Rc<Context>, sessions: &mut JoinSet<(
                     let reason = format!("limit reached: at most {most} sessions");
                     session::refuse(&link, reason, context.limits);
                 } else {
-                    let id = SessionId::new(next);
-                    next += 1;
-                    sessions.spawn_local(session::serve(link, id, Rc::clone(context)));
+                    let Some(id) = ids.next() else { continue };
+                    let session = session::serve(link, SessionId::new(id), Rc::clone(context));
+                    sessions.spawn_local(session);
                 }
             }
         }

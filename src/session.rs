@@ -13,7 +13,6 @@ mod tray;
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
     future, io,
     rc::Rc,
     sync::Arc,
@@ -31,6 +30,7 @@ use tokio::time;
 use self::{errands::Errand, hello::hello, objects::Objects, outgoing::Outgoing, tray::Tray};
 use crate::{
     Limits, observe,
+    part::Home,
     supervisor::{Open, Remove, Supervisor},
     wire::{self, Inbox, Link, Message, Request, Response},
 };
@@ -40,7 +40,7 @@ pub(crate) struct Context {
     pub(crate) supervisor: Addr<Supervisor>,
     pub(crate) shell: Rc<Shell>,
     pub(crate) limits: Limits,
-    pub(crate) incarnation: u64,
+    pub(crate) home: Home,
     /// Whether the manager looks for deadlocks, and so has to know who calls.
     pub(crate) seeks_deadlocks: bool,
     /// Where all sessions read into, one after the other.
@@ -49,6 +49,10 @@ pub(crate) struct Context {
 
 /// How much one read takes at the most.
 pub(crate) const CHUNK_BYTES: usize = 1 << 16;
+
+/// The same while frames are short: so a client goes on with its first answers while the manager
+/// finds the next ones, and neither waits for the other.
+const SHORT_CHUNK_BYTES: usize = 1 << 14;
 
 /// With more unread answers than this, a session is not listened to.
 const HIGH_WATER_BYTES: usize = 1 << 20;
@@ -69,10 +73,11 @@ pub(crate) async fn serve(link: Link, id: SessionId, context: Rc<Context>) {
             inbox.allow(context.limits.frame_bytes);
             outgoing.put(&Response::Welcome {
                 version: wire::VERSION,
-                incarnation: context.incarnation,
+                incarnation: context.home.incarnation,
                 session: id.number(),
                 frame_bytes: context.limits.frame_bytes.try_into().unwrap_or(u64::MAX),
                 asks_who_calls: context.seeks_deadlocks,
+                part: context.home.part,
             });
             let stay = observe::Stay::begin(id, &peer);
             let mut session = Session::new(id, peer, Rc::clone(&outgoing), context);
@@ -156,7 +161,14 @@ fn poll_receive(
     context: &Context,
 ) -> Poll<Result<(), End>> {
     let scratch = &mut *context.scratch.borrow_mut();
-    match ready!(link.poll_read(task, scratch)) {
+    let is_short = inbox.missing() <= SHORT_CHUNK_BYTES;
+    let most = if is_short {
+        SHORT_CHUNK_BYTES
+    } else {
+        CHUNK_BYTES
+    };
+    let room = scratch.get_mut(..most).unwrap_or_default();
+    match ready!(link.poll_read(task, room)) {
         Ok(0) => Poll::Ready(Err(End::Left)),
         Ok(length) => {
             observe::received(&context.shell, length);
@@ -175,8 +187,6 @@ struct Session {
     context: Rc<Context>,
     /// What the client has opened, by its number for it.
     objects: Objects,
-    /// The client's number of each object, by the supervisor's.
-    numbers: HashMap<u64, u32>,
     /// The objects that this chunk has inputs for, and the inputs.
     touched: Vec<(u32, Inputs)>,
     last_seq: u64,
@@ -195,7 +205,6 @@ impl Session {
             outgoing,
             context,
             objects: Objects::default(),
-            numbers: HashMap::new(),
             touched: Vec::new(),
             last_seq: 0,
             tray: None,
@@ -271,6 +280,7 @@ impl Session {
         Ok(())
     }
 
+    #[inline]
     fn handle(&mut self, frame: Message<'_>) -> Result<Option<Errand>, End> {
         let request =
             Request::decode(&frame).map_err(|error| End::Offence(format!("bad frame: {error}")))?;
@@ -358,6 +368,7 @@ impl Session {
     }
 
     /// Takes the number of a new call. Only rising ones make each unique.
+    #[inline]
     fn number(&mut self, seq: u64) -> Result<(), End> {
         if seq <= self.last_seq || seq >= CallId::ONE_WAY {
             return Err(End::Offence(format!(
@@ -369,6 +380,7 @@ impl Session {
         Ok(())
     }
 
+    #[inline]
     fn raw_call(
         &self,
         seq: u64,
@@ -384,6 +396,7 @@ impl Session {
         }
     }
 
+    #[inline]
     fn call(&mut self, seq: u64, object: u32, call: Input) {
         let most = self.context.limits.calls_in_flight;
         let in_flight = self.outgoing.in_flight.get();
@@ -399,11 +412,12 @@ impl Session {
     }
 
     /// Keeps an input until the chunk is through.
+    #[inline]
     fn push(&mut self, number: u32, input: Input) -> Result<(), Fault> {
         let object = self.objects.get_mut(number)?;
         let touched = object.touched.and_then(|at| usize::try_from(at).ok());
         match touched.and_then(|at| self.touched.get_mut(at)) {
-            Some((_, inputs)) => inputs.push(input),
+            Some((_, inputs)) => self.context.shell.add(inputs, input),
             None => {
                 object.touched = u32::try_from(self.touched.len()).ok();
                 let mut inputs = self.context.shell.inputs();
@@ -417,9 +431,7 @@ impl Session {
     /// Lets go of the objects that are no more, and with them of their hosts.
     fn clear_gone(&mut self) {
         for number in self.outgoing.gone.take() {
-            if let Some(object) = self.objects.remove(number) {
-                self.numbers.remove(&object.id);
-            }
+            self.objects.remove(number);
         }
     }
 

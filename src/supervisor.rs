@@ -3,20 +3,24 @@
 //! Invariant: a child is never restarted: a fresh lock under an old name would be granted twice.
 //! The name of an object that failed stays taken until it is removed.
 
+mod children;
+mod pages;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     fmt,
-    ops::Bound,
     rc::Rc,
     sync::Arc,
 };
 
 use actix::{Actor, Addr, Context, Handler, Message, MessageResult};
-use lockkeeper_actors::{Fault, Input, Inputs, Mailbox, Shell};
+use lockkeeper_actors::{Fault, Input, Inputs, Mailbox, Name, Shell};
 
+use self::children::{Child, Children, Make};
 use crate::{
     Limits,
     kinds::{Kind, Kinds},
+    part::Home,
 };
 
 /// The actor that spawns and names the hosted objects of a manager.
@@ -24,26 +28,15 @@ pub(crate) struct Supervisor {
     kinds: Kinds,
     limits: Limits,
     shell: Rc<Shell>,
-    children: HashMap<Arc<str>, Child>,
-    /// The names of all children, by their numbers: in the order in which they were made.
-    names: BTreeMap<u64, Arc<str>>,
-    /// What the last object was made from.
-    last_spec: Rc<[u8]>,
-    incarnation: u64,
+    children: Children,
+    /// What the last object of each kind was made from.
+    makes: HashMap<&'static str, Rc<Make>>,
+    home: Home,
     spawned: u64,
 }
 
 /// Where the supervisor of a manager is asked.
 pub(crate) type Desk = Addr<Supervisor>;
-
-/// A hosted object, as data.
-struct Child {
-    id: u64,
-    kind: Arc<Kind>,
-    /// Shared with others of the same: most objects are made from the few specs that there are.
-    spec: Rc<[u8]>,
-    mailbox: Mailbox,
-}
 
 /// Asks for an object: a new one without a name, or the one of that name, which is made if there
 /// is a spec.
@@ -57,9 +50,7 @@ pub(crate) struct Open {
 /// An object that a session may call.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    /// Unique within the manager, also when the name is used again.
-    pub(crate) id: u64,
-    pub(crate) name: Arc<str>,
+    pub(crate) name: Name,
     pub(crate) operations: Arc<[&'static str]>,
     pub(crate) mailbox: Mailbox,
 }
@@ -82,8 +73,7 @@ pub(crate) enum Find {
 /// An object, by name.
 #[derive(Debug)]
 pub(crate) struct Found {
-    pub(crate) id: u64,
-    pub(crate) name: Arc<str>,
+    pub(crate) name: Name,
     pub(crate) kind: &'static str,
     pub(crate) mailbox: Mailbox,
 }
@@ -100,19 +90,15 @@ impl Message for Remove {
     type Result = Result<(), Fault>;
 }
 
-/// What the names of anonymous objects begin with, and no others.
-const ANONYMOUS: char = '#';
-
 impl Supervisor {
-    pub(crate) fn new(kinds: Kinds, limits: Limits, shell: Rc<Shell>, incarnation: u64) -> Self {
+    pub(crate) fn new(kinds: Kinds, limits: Limits, shell: Rc<Shell>, home: Home) -> Self {
         Self {
             kinds,
             limits,
             shell,
-            children: HashMap::new(),
-            names: BTreeMap::new(),
-            last_spec: Rc::default(),
-            incarnation,
+            children: Children::new(),
+            makes: HashMap::new(),
+            home,
             spawned: 0,
         }
     }
@@ -120,10 +106,11 @@ impl Supervisor {
     fn open(&mut self, open: Open) -> Result<Opened, Fault> {
         let Open { kind, name, spec } = open;
         if let Some(name) = &name {
-            if let Some(child) = self.children.get_key_value(name.as_str()) {
-                return revisit(child, &kind, spec.as_deref());
+            if let Some((number, child)) = self.named(name) {
+                return self.revisit(number, child, &kind, spec.as_deref());
             }
             self.check(name)?;
+            self.check_arbiter(name)?;
         }
         let Some(spec) = spec else {
             return Err(match name {
@@ -133,10 +120,11 @@ impl Supervisor {
         };
         if name
             .as_ref()
-            .is_some_and(|name| name.starts_with(ANONYMOUS))
+            .is_some_and(|name| name.starts_with(Name::ANONYMOUS))
         {
             return Err(Fault::BadName(format!(
-                "a name may not begin with {ANONYMOUS:?}"
+                "a name may not begin with {:?}",
+                Name::ANONYMOUS
             )));
         }
         self.spawn(&kind, name, spec)
@@ -149,52 +137,119 @@ impl Supervisor {
         let Some(kind) = self.kinds.get(kind) else {
             return Err(Fault::UnknownKind(kind.to_owned()));
         };
-        let id = self.spawned + 1;
-        let name: Arc<str> = match name {
-            Some(name) => name.into(),
-            None => format!("{ANONYMOUS}{:x}.{id}", self.incarnation).into(),
-        };
-        let mailbox = (kind.spawn)(&spec, &name, id, &self.shell)?;
-        if *self.last_spec != *spec {
-            self.last_spec = spec.into();
-        }
-        self.spawned = id;
+        let number = self.home.part.number(self.spawned + 1);
+        let given = name.map(Arc::from);
+        let name = self.name(number, given.as_ref());
+        let mailbox = (kind.spawn)(&spec, name, &self.shell)?;
+        self.spawned += 1;
+        let make = made_from(&mut self.makes, kind, spec);
         let child = Child {
-            id,
-            kind: Arc::clone(kind),
-            spec: Rc::clone(&self.last_spec),
+            given,
+            make,
             mailbox,
         };
-        let opened = child.opened(&name);
-        self.names.insert(id, Arc::clone(&name));
-        self.children.insert(name, child);
+        let opened = self.opened(number, &child);
+        self.children.insert(number, child);
         Ok(opened)
+    }
+
+    /// The object of that name, and its number.
+    fn named(&self, name: &str) -> Option<(u64, &Child)> {
+        let number = match Name::read_anonymous(name) {
+            Some(name) => name.number(),
+            None => self.children.number_of(name)?,
+        };
+        let child = self.children.get(number)?;
+        let is_it = self.name(number, child.given.as_ref()).text() == name;
+        is_it.then_some((number, child))
+    }
+
+    /// What the object of that number is known by.
+    fn name(&self, number: u64, given: Option<&Arc<str>>) -> Name {
+        match given {
+            Some(name) => Name::given(Arc::clone(name), number),
+            None => Name::anonymous(self.home.incarnation, number),
+        }
+    }
+
+    /// Opens an object that is there already.
+    fn revisit(
+        &self,
+        number: u64,
+        child: &Child,
+        kind: &str,
+        spec: Option<&[u8]>,
+    ) -> Result<Opened, Fault> {
+        let opened = self.opened(number, child);
+        let is = child.make.kind.name;
+        if is != kind {
+            return Err(Fault::WrongKind {
+                name: opened.name.to_string(),
+                is: is.to_owned(),
+                asked: kind.to_owned(),
+            });
+        }
+        if spec.is_some_and(|spec| *spec != *child.make.spec) {
+            return Err(Fault::WrongSpec(opened.name.to_string()));
+        }
+        Ok(opened)
+    }
+
+    fn opened(&self, number: u64, child: &Child) -> Opened {
+        Opened {
+            name: self.name(number, child.given.as_ref()),
+            operations: Arc::clone(&child.make.kind.operations),
+            mailbox: Arc::clone(&child.mailbox),
+        }
+    }
+
+    fn remove(&mut self, name: String) -> Result<(), Fault> {
+        let number = self.named(&name).map(|(number, _)| number);
+        let child = number.and_then(|number| self.children.remove(number));
+        let Some(child) = child else {
+            self.check_arbiter(&name)?;
+            return Err(Fault::UnknownObject(name));
+        };
+        let now = self.shell.now();
+        child.mailbox.do_send(Inputs::one(now, Input::Remove));
+        Ok(())
     }
 
     /// Finds objects, without a look at any other.
     fn find(&self, find: &Find) -> Vec<Found> {
+        let found = |(number, child)| self.found(number, child);
         match find {
-            Find::Named(name) => self.found(name).into_iter().collect(),
+            Find::Named(name) => self.named(name).map(found).into_iter().collect(),
             Find::Numbered(numbers) => {
-                let names = numbers.iter().filter_map(|number| self.names.get(number));
-                names.filter_map(|name| self.found(name)).collect()
+                let children = numbers
+                    .iter()
+                    .filter_map(|number| Some((*number, self.children.get(*number)?)));
+                children.map(found).collect()
             }
             Find::Above(number, most) => {
-                let above = (Bound::Excluded(*number), Bound::Unbounded);
-                let names = self.names.range(above).take(*most);
-                names.filter_map(|(_, name)| self.found(name)).collect()
+                let above = self.children.above(*number);
+                above.take(*most).map(found).collect()
             }
         }
     }
 
-    fn found(&self, name: &str) -> Option<Found> {
-        let (name, child) = self.children.get_key_value(name)?;
-        Some(Found {
-            id: child.id,
-            name: Arc::clone(name),
-            kind: child.kind.name,
+    fn found(&self, number: u64, child: &Child) -> Found {
+        Found {
+            name: self.name(number, child.given.as_ref()),
+            kind: child.make.kind.name,
             mailbox: Arc::clone(&child.mailbox),
-        })
+        }
+    }
+
+    /// Makes sure that a name is not another arbiter's: names are unique in the whole manager.
+    fn check_arbiter(&self, name: &str) -> Result<(), Fault> {
+        match self.home.part.owner(name) {
+            arbiter if arbiter == self.home.part.index() => Ok(()),
+            arbiter => Err(Fault::WrongArbiter {
+                name: name.to_owned(),
+                arbiter,
+            }),
+        }
     }
 
     fn check(&self, name: &str) -> Result<(), Fault> {
@@ -209,34 +264,21 @@ impl Supervisor {
     }
 }
 
-/// Opens an object that is there already.
-fn revisit(
-    (name, child): (&Arc<str>, &Child),
-    kind: &str,
-    spec: Option<&[u8]>,
-) -> Result<Opened, Fault> {
-    if child.kind.name != kind {
-        return Err(Fault::WrongKind {
-            name: name.to_string(),
-            is: child.kind.name.to_owned(),
-            asked: kind.to_owned(),
-        });
+/// What an object is made from: shared with the last one of its kind if it is the same.
+fn made_from(
+    makes: &mut HashMap<&'static str, Rc<Make>>,
+    kind: &Arc<Kind>,
+    spec: Vec<u8>,
+) -> Rc<Make> {
+    if let Some(last) = makes.get(kind.name).filter(|last| last.spec == spec) {
+        return Rc::clone(last);
     }
-    if spec.is_some_and(|spec| *spec != *child.spec) {
-        return Err(Fault::WrongSpec(name.to_string()));
-    }
-    Ok(child.opened(name))
-}
-
-impl Child {
-    fn opened(&self, name: &Arc<str>) -> Opened {
-        Opened {
-            id: self.id,
-            name: Arc::clone(name),
-            operations: Arc::clone(&self.kind.operations),
-            mailbox: Arc::clone(&self.mailbox),
-        }
-    }
+    let make = Rc::new(Make {
+        kind: Arc::clone(kind),
+        spec,
+    });
+    makes.insert(kind.name, Rc::clone(&make));
+    make
 }
 
 impl Actor for Supervisor {
@@ -263,15 +305,7 @@ impl Handler<Remove> for Supervisor {
     type Result = Result<(), Fault>;
 
     fn handle(&mut self, Remove(name): Remove, _: &mut Context<Self>) -> Self::Result {
-        match self.children.remove(name.as_str()) {
-            Some(child) => {
-                self.names.remove(&child.id);
-                let now = self.shell.now();
-                child.mailbox.do_send(Inputs::one(now, Input::Remove));
-                Ok(())
-            }
-            None => Err(Fault::UnknownObject(name)),
-        }
+        self.remove(name)
     }
 }
 
@@ -281,5 +315,135 @@ impl fmt::Debug for Supervisor {
             .field("kinds", &self.kinds)
             .field("children", &self.children.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use lockkeeper_actors::{
+        Primitive,
+        codec::encode,
+        sync::{Lock, Semaphore, SemaphoreSpec},
+    };
+
+    use super::*;
+    use crate::part::Part;
+
+    const INCARNATION: u64 = 0xabc;
+
+    fn supervisor() -> Supervisor {
+        let shell = Shell::new(Arc::new(AtomicU64::new(1)));
+        let home = Home {
+            incarnation: INCARNATION,
+            part: Part::ALONE,
+        };
+        Supervisor::new(Kinds::built_in(), Limits::default(), shell, home)
+    }
+
+    fn open_as<P: Primitive>(
+        supervisor: &mut Supervisor,
+        name: Option<&str>,
+        spec: Option<&P::Spec>,
+    ) -> Result<String, Fault> {
+        let open = Open {
+            kind: P::KIND.to_owned(),
+            name: name.map(str::to_owned),
+            spec: spec.map(|spec| encode(spec).expect("a spec")),
+        };
+        supervisor.open(open).map(|opened| opened.name.to_string())
+    }
+
+    fn open(supervisor: &mut Supervisor, name: Option<&str>) -> String {
+        open_as::<Lock>(supervisor, name, Some(&())).expect("a lock")
+    }
+
+    fn names(supervisor: &Supervisor, find: &Find) -> Vec<String> {
+        let found = supervisor.find(find);
+        found.iter().map(|found| found.name.to_string()).collect()
+    }
+
+    #[actix_rt::test]
+    async fn objects_are_found_in_the_order_in_which_they_were_made() {
+        let mut supervisor = supervisor();
+        for name in [None, Some("b"), None, Some("a")] {
+            open(&mut supervisor, name);
+        }
+        let all = ["#abc.1", "b", "#abc.3", "a"];
+        assert_eq!(names(&supervisor, &Find::Above(0, 9)), all);
+        assert_eq!(names(&supervisor, &Find::Above(1, 2)), all[1..3]);
+        assert_eq!(names(&supervisor, &Find::Above(4, 9)), all[4..]);
+        let some = Find::Numbered(BTreeSet::from([9, 4, 1]));
+        assert_eq!(names(&supervisor, &some), ["#abc.1", "a"]);
+        for name in all {
+            let named = Find::Named(name.to_owned());
+            assert_eq!(names(&supervisor, &named), [name]);
+        }
+    }
+
+    #[actix_rt::test]
+    async fn object_has_one_name_and_no_number_is_used_again() {
+        let mut supervisor = supervisor();
+        let lock = open(&mut supervisor, None);
+        open(&mut supervisor, Some("jobs"));
+        // One of another start, one that was given a name, and one that is not there yet.
+        for name in ["#abd.1", "#abc.2", "#abc.3", "#abc.01", "#", "other"] {
+            let unknown = Err(Fault::UnknownObject(name.to_owned()));
+            let opened = open_as::<Lock>(&mut supervisor, Some(name), None);
+            assert_eq!(opened, unknown, "{name:?}");
+            assert_eq!(
+                supervisor.remove(name.to_owned()).map(|()| String::new()),
+                unknown
+            );
+        }
+        for name in [&*lock, "jobs"] {
+            let again = open_as::<Lock>(&mut supervisor, Some(name), None);
+            assert_eq!(again.as_deref(), Ok(name));
+            assert_eq!(supervisor.remove(name.to_owned()), Ok(()));
+            let gone = supervisor.remove(name.to_owned());
+            assert_eq!(gone, Err(Fault::UnknownObject(name.to_owned())));
+        }
+        assert_eq!(supervisor.children.len(), 0);
+        open(&mut supervisor, Some("jobs"));
+        assert_eq!(open(&mut supervisor, None), "#abc.4");
+        assert_eq!(names(&supervisor, &Find::Above(0, 9)), ["jobs", "#abc.4"]);
+    }
+
+    #[actix_rt::test]
+    async fn names_are_found_and_free_again_among_many() {
+        let mut supervisor = supervisor();
+        let all: Vec<String> = (0..500).map(|number| format!("name {number}")).collect();
+        for name in &all {
+            open(&mut supervisor, Some(name));
+        }
+        for name in &all[..490] {
+            supervisor.remove(name.clone()).expect("it is there");
+        }
+        assert_eq!(names(&supervisor, &Find::Above(0, 99)), all[490..]);
+        for name in &all[490..] {
+            assert_eq!(names(&supervisor, &Find::Named(name.clone())), [&**name]);
+        }
+        let free = Find::Named(all[0].clone());
+        assert!(names(&supervisor, &free).is_empty());
+    }
+
+    #[actix_rt::test]
+    async fn what_objects_are_made_from_is_kept_once() {
+        let mut supervisor = supervisor();
+        for _ in 0..3 {
+            open(&mut supervisor, None);
+            for permits in [2, 3] {
+                let spec = SemaphoreSpec { permits };
+                let name = format!("{permits}");
+                open_as::<Semaphore>(&mut supervisor, Some(&name), Some(&spec)).expect("permits");
+            }
+        }
+        let make = |number| &supervisor.children.get(number).expect("a child").make;
+        assert!(Rc::ptr_eq(make(1), make(4)));
+        assert!(!Rc::ptr_eq(make(2), make(3)));
+        let other = SemaphoreSpec { permits: 4 };
+        let wrong = open_as::<Semaphore>(&mut supervisor, Some("2"), Some(&other));
+        assert_eq!(wrong, Err(Fault::WrongSpec("2".to_owned())));
     }
 }

@@ -10,14 +10,13 @@ mod socket;
 
 use lockkeeper_actors::{
     Fault,
-    codec::{BlobRef, CodecError, Fields},
+    codec::{BlobRef, CodecError, Elements, Fields},
 };
-use serde::{Serialize, Serializer};
 
-use crate::inspect::survey::Question;
+use crate::{inspect::survey::Question, part::Part};
 
 pub(crate) use self::{
-    framing::{Inbox, Message, append, append_with, frames},
+    framing::{Encode, Inbox, Message, append, frames},
     socket::{Door, Link, OpenDoor, Socket},
 };
 
@@ -99,6 +98,8 @@ pub(crate) enum Response<'a> {
         frame_bytes: u64,
         /// Whether calls should say by whom they are.
         asks_who_calls: bool,
+        /// Which arbiter it is. A manager that has one alone says nothing of it.
+        part: Part,
     },
     /// The answer to `Open`: the object's number and name, and its operations in order.
     Opened {
@@ -119,37 +120,51 @@ pub(crate) enum Response<'a> {
     Bye { reason: String },
 }
 
-impl Serialize for Request<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
+impl Encode for Request<'_> {
+    #[inline]
+    fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
+        let all = Elements::into(buffer);
+        let all = match *self {
             Self::Hello {
                 version,
                 pid,
                 program,
                 label,
-            } => (1, MAGIC, version, pid, program, label).serialize(serializer),
+            } => {
+                let all = all.number(1u8).value(MAGIC).number(version);
+                all.number(pid).value(program).value(label)
+            }
             Self::Open {
                 seq,
                 kind,
                 name,
                 spec,
-            } => (2, seq, kind, name, spec).serialize(serializer),
+            } => {
+                let all = all.number(2u8).number(seq).value(kind);
+                all.value(&name).value(&spec)
+            }
             Self::Call {
                 seq,
                 object,
                 operation,
                 micros,
                 arguments,
-            } => (3, seq, object, operation, micros, arguments).serialize(serializer),
+            } => {
+                let all = all.number(3u8).number(seq).number(object);
+                all.number(operation).optional(micros).bytes(arguments.0)
+            }
             Self::Cast {
                 seq,
                 object,
                 operation,
                 arguments,
-            } => (4, seq, object, operation, arguments).serialize(serializer),
-            Self::Withdraw { object, seq } => (5, object, seq).serialize(serializer),
-            Self::Remove { seq, name } => (6, seq, name).serialize(serializer),
-            Self::Inspect { seq, question } => (7, seq, question).serialize(serializer),
+            } => {
+                let all = all.number(4u8).number(seq).number(object);
+                all.number(operation).bytes(arguments.0)
+            }
+            Self::Withdraw { object, seq } => all.number(5u8).number(object).number(seq),
+            Self::Remove { seq, name } => all.number(6u8).number(seq).value(name),
+            Self::Inspect { seq, ref question } => all.number(7u8).number(seq).value(question),
             Self::CallBy {
                 seq,
                 object,
@@ -157,47 +172,63 @@ impl Serialize for Request<'_> {
                 micros,
                 arguments,
                 caller,
-            } => (8, seq, object, operation, micros, arguments, caller).serialize(serializer),
+            } => {
+                let all = all.number(8u8).number(seq).number(object);
+                let all = all.number(operation).optional(micros);
+                all.bytes(arguments.0).number(caller)
+            }
             Self::Tray {
                 seq,
                 object,
                 operation,
                 descriptor,
-            } => (9, seq, object, operation, descriptor).serialize(serializer),
-        }
+            } => {
+                let all = all.number(9u8).number(seq).number(object);
+                all.number(operation).number(descriptor)
+            }
+        };
+        all.end()
     }
 }
 
-impl Serialize for Response<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
+impl Encode for Response<'_> {
+    #[inline]
+    fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
+        let all = Elements::into(buffer);
+        let all = match self {
             Self::Welcome {
                 version,
                 incarnation,
                 session,
                 frame_bytes,
                 asks_who_calls,
-            } => (
-                65,
-                version,
-                incarnation,
-                session,
-                frame_bytes,
-                asks_who_calls,
-            )
-                .serialize(serializer),
+                part,
+            } => {
+                let all = all.number(65u8).number(*version).number(*incarnation);
+                let all = all.number(*session).number(*frame_bytes);
+                let all = all.value(asks_who_calls);
+                if *part == Part::ALONE {
+                    all
+                } else {
+                    all.number(part.index()).number(part.of())
+                }
+            }
             Self::Opened {
                 seq,
                 object,
                 name,
                 operations,
-            } => (66, seq, object, name, operations).serialize(serializer),
-            Self::Reply { seq, body } => (67, seq, body).serialize(serializer),
-            Self::Fault { seq, fault } => (68, seq, fault).serialize(serializer),
-            Self::Revoked { seq } => (69, seq).serialize(serializer),
-            Self::Gone { object } => (70, object).serialize(serializer),
-            Self::Bye { reason } => (71, reason).serialize(serializer),
-        }
+            } => {
+                let all = all.number(66u8).number(*seq).number(*object);
+                all.value(name).value(operations)
+            }
+            Self::Reply { seq, body } => all.number(67u8).number(*seq).bytes(body.0),
+            Self::Fault { seq, fault } => all.number(68u8).number(*seq).value(fault),
+            Self::Revoked { seq } => all.number(69u8).number(*seq),
+            Self::Gone { object } => all.number(70u8).number(*object),
+            Self::Bye { reason } => all.number(71u8).value(reason),
+        };
+        all.end()
     }
 }
 
@@ -207,6 +238,7 @@ impl<'a> Request<'a> {
     /// # Errors
     ///
     /// Returns an error when it is no request.
+    #[inline]
     pub(crate) fn decode(message: &'a [u8]) -> Result<Self, CodecError> {
         let mut fields = Fields::of(message)?;
         let f = &mut fields;
@@ -293,6 +325,7 @@ impl<'a> Response<'a> {
     /// # Errors
     ///
     /// Returns an error when it is no response.
+    #[inline]
     pub(crate) fn decode(message: &'a [u8]) -> Result<Self, CodecError> {
         let mut fields = Fields::of(message)?;
         let f = &mut fields;
@@ -303,6 +336,10 @@ impl<'a> Response<'a> {
                 session: f.number()?,
                 frame_bytes: f.number()?,
                 asks_who_calls: f.truth()?,
+                part: match f.end() {
+                    Ok(()) => Part::ALONE,
+                    Err(_) => part(f.number()?, f.number()?)?,
+                },
             },
             66 => {
                 return Ok(Self::Opened {
@@ -334,6 +371,12 @@ impl<'a> Response<'a> {
         fields.end()?;
         Ok(response)
     }
+}
+
+/// One of several arbiters.
+fn part(index: u32, of: u32) -> Result<Part, CodecError> {
+    let part = Part::new(index, of).filter(|part| *part != Part::ALONE);
+    part.ok_or_else(|| CodecError::new(format!("there is no arbiter {index} of {of}")))
 }
 
 #[cfg(test)]

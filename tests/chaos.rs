@@ -107,7 +107,10 @@ fn no_kind_breaks_a_promise_while_processes_are_killed_and_stopped() {
 async fn chaos_of(length: Duration) {
     let mut random = seeded();
     let folder = tempfile::tempdir().unwrap();
-    let manager = Manager::spawn().await.unwrap();
+    // What is promised does not depend on how many there are.
+    let arbiters = random.random_range(1..=3);
+    println!("{arbiters} arbiters");
+    let manager = Manager::builder().arbiters(arbiters).spawn().await.unwrap();
     let scene = Arc::new(Scene::set(&manager, PROCESSES, folder.path()).await);
     let notes = Notes::in_folder(folder.path());
 

@@ -127,6 +127,7 @@ fn numbers_are_those_of_what_was_done() {
     recorder.install().unwrap();
     support::run(async {
         count_a_manager(&mut numbers).await;
+        count_several_arbiters(&mut numbers).await;
         count_a_pool(&mut numbers).await;
     });
 }
@@ -215,6 +216,30 @@ async fn count_a_manager(numbers: &mut Numbers) {
     for name in ["lockkeeper_sessions", "lockkeeper_calls_total"] {
         assert!(!numbers.described[name].is_empty(), "{name}");
     }
+}
+
+/// The arbiters of a manager count by themselves, and what they tell is added up.
+async fn count_several_arbiters(numbers: &mut Numbers) {
+    let manager = Manager::builder().arbiters(3).start().await.unwrap();
+    for _ in 0..6 {
+        let latch = manager.latch(1).await.unwrap();
+        latch.count_down(1).await.unwrap();
+    }
+    numbers.until("lockkeeper_objects latch", 6).await;
+    // A session with each arbiter that the client uses.
+    numbers.assert_are(&[
+        ("lockkeeper_sessions", 3),
+        ("lockkeeper_calls_total latch count_down", 6),
+        ("lockkeeper_connects_total", 4),
+    ]);
+    manager.shutdown().await;
+    numbers.read();
+    numbers.assert_are(&[
+        ("lockkeeper_sessions", 0),
+        ("lockkeeper_objects latch", 0),
+        ("lockkeeper_objects_made_total latch", 6),
+        ("lockkeeper_sessions_ended_total shutdown", 4),
+    ]);
 }
 
 async fn count_a_pool(numbers: &mut Numbers) {

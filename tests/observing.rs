@@ -120,6 +120,23 @@ fn assert_is(heard: &Heard, level: Level, target: &str) {
 }
 
 #[test]
+fn manager_of_several_arbiters_begins_and_ends_once() {
+    run(async {
+        let manager = Manager::builder().arbiters(3).start().await.unwrap();
+        let incarnation = hear("manager started", at(&manager))
+            .await
+            .number("incarnation");
+        let is_there = at(&manager);
+        manager.shutdown().await;
+        hear("manager ended", &is_there).await;
+        let is_of_it = |heard: &Heard| heard.field("incarnation") == incarnation.to_string();
+        let started = heard("manager started", is_of_it);
+        assert_eq!(started.len(), 1, "{started:?}");
+        assert_eq!(started[0].number("arbiters"), 3);
+    });
+}
+
+#[test]
 fn manager_and_its_client_tell_how_they_begin_and_end() {
     run(async {
         let manager = Manager::start().await.unwrap();

@@ -30,6 +30,7 @@ const WORDS: &[(&str, &[&str], &str)] = &[
         "actix",
         &[
             "actors/src/host.rs",
+            "actors/src/host/post.rs",
             "src/pool.rs",
             "src/pool/crew.rs",
             "src/pool/worker.rs",

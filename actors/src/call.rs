@@ -12,7 +12,6 @@ use std::{
     fmt,
     marker::PhantomData,
     mem,
-    ops::Range,
     rc::Rc,
     sync::{
         Arc,
@@ -127,8 +126,14 @@ struct Turn {
 }
 
 enum Parcel {
-    Reply(Range<usize>),
+    /// Where its body stands among the bodies.
+    Reply {
+        start: usize,
+        end: usize,
+    },
     Fault(Fault),
+    /// What a reply is while it is encoded.
+    Gone,
     Revoked,
 }
 
@@ -235,7 +240,10 @@ impl Outbox {
     pub(crate) fn begin(&self, now: Duration, undoing: Option<(CallId, Fault)>) {
         let mut turn = self.0.borrow_mut();
         turn.now = now;
-        turn.undoing = undoing;
+        // Few turns undo anything; to drop nothing is not for nothing.
+        if turn.undoing.is_some() || undoing.is_some() {
+            turn.undoing = undoing;
+        }
         turn.begun = turn.parcels.len();
         turn.has_spoken_to_nobody = false;
     }
@@ -273,27 +281,28 @@ impl Outbox {
         watch.granted(mem::take(&mut turn.granted));
     }
 
-    /// Empties the outbox, in the order in which it was filled.
+    /// Empties the outbox, in the order in which it was filled. What hears the answers must not speak.
     pub(crate) fn drain(&self, mut each: impl FnMut(Answer<'_>)) {
-        let (mut parcels, mut bodies) = {
-            let mut turn = self.0.borrow_mut();
+        let turn = &mut *self.0.borrow_mut();
+        if turn.undoing.is_some() {
             turn.undoing = None;
-            turn.begun = 0;
-            (mem::take(&mut turn.parcels), mem::take(&mut turn.bodies))
-        };
-        for (call, parcel) in parcels.drain(..) {
+        }
+        turn.begun = 0;
+        let bodies = &turn.bodies;
+        for (call, parcel) in turn.parcels.drain(..) {
             let outcome = match parcel {
-                Parcel::Reply(range) => Outcome::Reply(bodies.get(range).unwrap_or_default()),
+                Parcel::Reply { start, end } => {
+                    Outcome::Reply(bodies.get(start..end).unwrap_or_default())
+                }
                 Parcel::Fault(fault) => Outcome::Fault(fault),
+                Parcel::Gone => Outcome::Fault(Fault::Gone),
                 Parcel::Revoked => Outcome::Revoked,
             };
             each(Answer { call, outcome });
         }
-        bodies.clear();
-        if bodies.capacity() <= KEPT_CAPACITY {
-            let mut turn = self.0.borrow_mut();
-            turn.parcels = parcels;
-            turn.bodies = bodies;
+        turn.bodies.clear();
+        if turn.bodies.capacity() > KEPT_CAPACITY {
+            turn.bodies = Vec::new();
         }
     }
 
@@ -305,9 +314,12 @@ impl Outbox {
         }
         let (start, place) = (turn.bodies.len(), turn.parcels.len());
         // Encoding runs the kind's code. Should it panic, this answer stands.
-        turn.parcels.push((id, Parcel::Fault(Fault::Gone)));
+        turn.parcels.push((id, Parcel::Gone));
         let parcel = match codec::encode_into(&mut turn.bodies, reply) {
-            Ok(()) => Parcel::Reply(start..turn.bodies.len()),
+            Ok(()) => Parcel::Reply {
+                start,
+                end: turn.bodies.len(),
+            },
             Err(error) => {
                 turn.bodies.truncate(start);
                 Parcel::Fault(Fault::Unencodable(error.to_string()))
@@ -332,12 +344,8 @@ impl Outbox {
         let turn = &mut *self.0.borrow_mut();
         match parcel {
             Parcel::Revoked if id.is_one_way() => {}
-            Parcel::Reply(_) | Parcel::Fault(_) if id.is_one_way() => {
-                turn.has_spoken_to_nobody = true;
-            }
-            Parcel::Reply(_) | Parcel::Fault(_) | Parcel::Revoked => {
-                turn.parcels.push((id, parcel))
-            }
+            _ if id.is_one_way() => turn.has_spoken_to_nobody = true,
+            parcel => turn.parcels.push((id, parcel)),
         }
     }
 }

@@ -3,7 +3,9 @@
 //! Structs and tuples are arrays, enum variants are named, byte strings are `bin`. Decoding is
 //! bounded: nesting past [`MAX_DEPTH`] is an error, and a length in the input allocates nothing.
 
+mod elements;
 mod fields;
+mod markers;
 mod payload;
 
 use std::fmt;
@@ -11,7 +13,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tokio_util::bytes::Bytes;
 
-pub use self::{fields::Fields, payload::Payload};
+pub use self::{elements::Elements, fields::Fields, payload::Payload};
 
 /// How deep a message may nest.
 pub const MAX_DEPTH: usize = 64;
@@ -65,13 +67,16 @@ pub fn encode_into<T: Serialize + ?Sized>(
         .map_err(|error| CodecError::quote(&error))
 }
 
+/// As many bytes as most values take.
+const USUAL_BYTES: usize = 64;
+
 /// Encodes a value.
 ///
 /// # Errors
 ///
 /// As [`encode_into`].
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
-    let mut buffer = Vec::new();
+    let mut buffer = Vec::with_capacity(USUAL_BYTES);
     encode_into(&mut buffer, value)?;
     Ok(buffer)
 }
@@ -105,7 +110,7 @@ pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> 
     deserializer.set_max_depth(MAX_DEPTH);
     let value = T::deserialize(&mut deserializer).map_err(|error| CodecError::quote(&error))?;
     // The deserializer does not tell what is left; only at the end is there no marker to read.
-    match deserializer.deserialize_any(Marker) {
+    match deserializer.deserialize_option(Marker) {
         Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
         Ok(()) | Err(_) => Err(CodecError("bytes after the end of the message".to_owned())),
     }
@@ -122,31 +127,11 @@ impl<'de> de::Visitor<'de> for Marker {
         f.write_str("anything")
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+    fn visit_none<E>(self) -> Result<(), E> {
         Ok(())
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: de::SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
-        Ok(())
-    }
-
-    fn visit_map<A: de::MapAccess<'de>>(self, _: A) -> Result<(), A::Error> {
+    fn visit_some<D: Deserializer<'de>>(self, _: D) -> Result<(), D::Error> {
         Ok(())
     }
 }

@@ -35,6 +35,13 @@ pub enum Fault {
     WrongSpec(String),
     /// The name is not allowed.
     BadName(String),
+    /// The name belongs to another arbiter of the manager, which alone may have an object of it.
+    WrongArbiter {
+        /// The name that was asked for.
+        name: String,
+        /// The arbiter that it belongs to, counted from 0.
+        arbiter: u32,
+    },
     /// The arguments do not fit the operation.
     BadArguments(String),
     /// The primitive refused to be made.
@@ -91,6 +98,11 @@ impl fmt::Display for Fault {
             Self::WrongSpec(name) => write!(
                 f,
                 "{name:?} was made from another spec: open it with the same arguments, or use another name"
+            ),
+            Self::WrongArbiter { name, arbiter } => write!(
+                f,
+                "{name:?} belongs to arbiter {arbiter} of the manager: open it by a handle of the manager, \
+                 or ask that arbiter"
             ),
             Self::BadName(why) => write!(f, "bad name: {why}"),
             Self::BadArguments(why) => write!(f, "the arguments do not fit: {why}"),

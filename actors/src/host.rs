@@ -6,24 +6,27 @@
 
 mod hang_up;
 mod measured;
+mod post;
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, mem,
     panic::{self, AssertUnwindSafe},
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, WeakRecipient};
+use actix::{Handler, Message, Recipient, WeakRecipient};
 
+use self::post::Turns;
 pub use self::{
     hang_up::HangUp,
     measured::{Inquiry, Report},
+    post::Post,
 };
 use crate::{
-    CallId, Fault, Operations, Peer, Primitive, Refusal, SessionId, Shell, codec::Payload,
+    CallId, Fault, Name, Operations, Peer, Primitive, Refusal, SessionId, Shell, codec::Payload,
     deadlines::Seat, observe::Watch, panics::panic_message, stats::Ledger,
 };
 
@@ -85,6 +88,12 @@ impl Inputs {
         Self { at, all }
     }
 
+    /// Takes them out of what is done with then.
+    fn take(&mut self) -> Self {
+        let all = mem::take(&mut self.all);
+        Self { at: self.at, all }
+    }
+
     /// Says when they came: as they are sent, so that time does not run backwards.
     #[must_use]
     #[inline]
@@ -119,8 +128,6 @@ pub struct Host<P> {
     /// What is measured, once somebody had to wait, and who calls, where that is told. It is lent
     /// to the outbox for each turn.
     ledger: Option<Box<Ledger>>,
-    /// The number that the manager knows it by.
-    object: u64,
 }
 
 /// Who has opened an object, and under which number. Most objects are opened by one session, for
@@ -172,15 +179,13 @@ impl<P: Primitive> Host<P> {
             operations,
             shell,
             ledger: None,
-            object: 0,
         }
     }
 
-    /// Sets the name and the number that the manager knows the object by.
+    /// Sets what the manager knows the object by.
     #[must_use]
-    pub fn known_as(mut self, name: Arc<str>, object: u64) -> Self {
+    pub fn known_as(mut self, name: Name) -> Self {
         self.watch.named(name);
-        self.object = object;
         self
     }
 
@@ -206,7 +211,9 @@ impl<P: Primitive> Host<P> {
     /// Starts the host on this arbiter.
     #[must_use]
     pub fn launch(self) -> Mailbox {
-        Arc::new(self.start().recipient())
+        let (turns, address) = Turns::of(self);
+        actix_rt::spawn(turns);
+        Arc::new(address.recipient())
     }
 
     /// The primitive, while it lives.
@@ -371,19 +378,15 @@ fn survives(code: impl FnOnce()) -> Result<(), String> {
     panic::catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
         let message = panic_message(&*panic);
         // What was thrown may throw when it is dropped.
-        std::mem::forget(panic);
+        mem::forget(panic);
         message
     })
-}
-
-impl<P: Primitive> Actor for Host<P> {
-    type Context = Context<Self>;
 }
 
 impl<P: Primitive> Handler<Inputs> for Host<P> {
     type Result = ();
 
-    fn handle(&mut self, inputs: Inputs, context: &mut Context<Self>) {
+    fn handle(&mut self, inputs: Inputs, post: &mut Post<P>) {
         let Inputs { at: now, mut all } = inputs;
         let each = |input| {
             if let Input::Expire(id) = input
@@ -400,12 +403,12 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
             if let Some((id, timeout)) = self.turn(now, input) {
                 let seat = || self.shell.deadlines().seat();
                 let seat = self.seat.get_or_insert_with(seat);
-                seat.enter(id, timeout, || Arc::new(context.address().recipient()));
+                seat.enter(id, timeout, || Arc::new(post.address().recipient()));
             }
         };
         all.drain(..).for_each(each);
         self.deliver();
-        self.keep_list(|| context.address().downgrade().recipient());
+        self.keep_list(|| post.address().downgrade().recipient());
         self.shell.take_back(all);
     }
 }
@@ -421,17 +424,15 @@ impl<P> fmt::Debug for Host<P> {
 
 #[cfg(test)]
 mod tests {
-    use actix::dev::ContextFut;
-
     use super::*;
     use crate::sync::Lock;
 
     #[test]
     fn the_task_of_an_idle_lock_stays_below_the_next_step_of_tasks() {
         // A task takes a multiple of 128 bytes, and 96 of them are the runtime's.
-        let task = size_of::<ContextFut<Host<Lock>, Context<Host<Lock>>>>() + 96;
+        let task = size_of::<Turns<Lock>>() + 96;
         assert!(
-            task <= 640,
+            task <= 384,
             "{task} bytes: every hosted object takes 128 more"
         );
     }

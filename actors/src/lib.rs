@@ -14,6 +14,7 @@
 //! | [`WaitQueue`], `Lines`, `Roster`, `Index` | parked calls in order, and how one is found | call ids |
 //! | [`sync`], [`data`] | the built-in kinds, pure state machines | all of the above |
 //! | `Host`, `Input`, `Mailbox`, `Shell` | the actor round a primitive | all of the above |
+//! | `Name` | what an object is known by | nothing else |
 //! | `Tally`, `Watch` | what is noticed of objects: numbers, and events for who listens | host |
 //! | `Crowds` | which objects somebody waits for | mailboxes |
 //! | `Deadlines` | when a parked call has waited long enough | mailboxes |
@@ -35,6 +36,7 @@ mod fault;
 mod host;
 mod index;
 mod lines;
+mod name;
 mod observe;
 mod operations;
 mod panics;
@@ -68,7 +70,8 @@ pub use {
     call::{Answer, Outcome},
     crowds::Crowds,
     deadlines::Deadlines,
-    host::{Host, Input, Inputs, Inquiry, Mailbox, RawCall, Report},
+    host::{Host, Input, Inputs, Inquiry, Mailbox, Post, RawCall, Report},
+    name::Name,
     panics::panic_message,
     shell::{Shell, Sink},
     tally::{Count, Tallies, Tally, Waits},

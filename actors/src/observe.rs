@@ -3,12 +3,12 @@
 //! The only file here that names `tracing`. Invariant: while nobody listens an event costs a look at
 //! one global, and nothing is formatted. Each function is named for the fact that it takes note of.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{borrow::Cow, rc::Rc, time::Duration};
 
 use serde::de::IgnoredAny;
 
 use crate::{
-    Answer, CallId, Fault, HangUp, Operations, Outcome, RawCall, Refusal, codec,
+    Answer, CallId, Fault, HangUp, Name, Operations, Outcome, RawCall, Refusal, codec,
     tally::{Tallies, Tally},
 };
 
@@ -22,8 +22,7 @@ const CALL: &str = "lockkeeper::call";
 #[derive(Debug)]
 pub(crate) struct Watch {
     tally: Rc<Tally>,
-    /// Empty for one that no manager hosts, as in tests.
-    name: Option<Arc<str>>,
+    name: Name,
 }
 
 impl Watch {
@@ -35,17 +34,24 @@ impl Watch {
     ) -> Self {
         let tally = tallies.of(kind, operations.names());
         tally.made.add(1);
-        Self { tally, name: None }
+        let name = Name::default();
+        Self { tally, name }
     }
 
     /// Takes note of the name of the object, which is made.
-    pub(crate) fn named(&mut self, name: Arc<str>) {
-        let name = &**self.name.insert(name);
-        tracing::debug!(target: OBJECT, kind = self.tally.kind, name, "object made");
+    pub(crate) fn named(&mut self, name: Name) {
+        self.name = name;
+        tracing::debug!(target: OBJECT, kind = self.tally.kind, name = &*self.name(), "object made");
     }
 
-    fn name(&self) -> &str {
-        self.name.as_deref().unwrap_or_default()
+    /// The number that the manager knows the object by.
+    pub(crate) const fn number(&self) -> u64 {
+        self.name.number()
+    }
+
+    /// The name, as a field of an event: it is made only for whoever listens.
+    fn name(&self) -> Cow<'_, str> {
+        self.name.text()
     }
 
     /// A call came, which is to be served now.
@@ -62,7 +68,7 @@ impl Watch {
         tracing::trace!(
             target: CALL,
             kind = tally.kind,
-            name = self.name(),
+            name = &*self.name(),
             session = call.id.session().number(),
             seq = call.id.seq(),
             operation = operation.map_or("unknown", |(name, _)| *name),
@@ -78,7 +84,7 @@ impl Watch {
         tracing::warn!(
             target: OBJECT,
             kind = self.tally.kind,
-            name = self.name(),
+            name = &*self.name(),
             session = by.session().number(),
             "hold taken by force"
         );
@@ -108,7 +114,7 @@ impl Watch {
         tracing::debug!(
             target: CALL,
             kind = self.tally.kind,
-            name = self.name(),
+            name = &*self.name(),
             session = call.session().number(),
             seq = call.seq(),
             why = match codec::decode::<Result<IgnoredAny, Refusal>>(body) {
@@ -122,16 +128,16 @@ impl Watch {
 
     #[cold]
     fn faulted(&self, call: CallId, fault: &Fault) {
-        let (kind, name) = (self.tally.kind, self.name());
+        let kind = self.tally.kind;
         let (session, seq) = (call.session().number(), call.seq());
         match fault {
             Fault::TimedOut => {
                 self.tally.timed_out.add(1);
-                tracing::debug!(target: CALL, kind, name, session, seq, "call timed out");
+                tracing::debug!(target: CALL, kind, name = &*self.name(), session, seq, "call timed out");
             }
             Fault::Withdrawn => {
                 self.tally.withdrawn.add(1);
-                tracing::debug!(target: CALL, kind, name, session, seq, "call withdrawn");
+                tracing::debug!(target: CALL, kind, name = &*self.name(), session, seq, "call withdrawn");
             }
             Fault::Gone
             | Fault::Deadlock(_)
@@ -143,12 +149,13 @@ impl Watch {
             | Fault::BadName(_)
             | Fault::BadArguments(_)
             | Fault::Refused(_)
+            | Fault::WrongArbiter { .. }
             | Fault::Unencodable(_)
             | Fault::Limit { .. }
             | Fault::ShuttingDown => {
                 self.tally.faulted.add(1);
                 tracing::debug!(
-                    target: CALL, kind, name, session, seq, why = %fault, "call failed"
+                    target: CALL, kind, name = &*self.name(), session, seq, why = %fault, "call failed"
                 );
             }
         }
@@ -160,7 +167,7 @@ impl Watch {
         tracing::info!(
             target: OBJECT,
             kind = self.tally.kind,
-            name = self.name(),
+            name = &*self.name(),
             session = grant.session().number(),
             seq = grant.seq(),
             "grant revoked"
@@ -180,14 +187,14 @@ impl Watch {
     /// A session ended that may have held something.
     pub(crate) fn hung_up(&self, ended: &HangUp) {
         let left = ended.left();
-        let (kind, name) = (self.tally.kind, self.name());
+        let kind = self.tally.kind;
         let session = ended.session.number();
         for (held, fence) in &left.marks {
             self.tally.abandoned.add(1);
             tracing::warn!(
                 target: OBJECT,
                 kind,
-                name,
+                name = &*self.name(),
                 session,
                 pid = ended.peer.pid,
                 program = ended.peer.program,
@@ -202,7 +209,7 @@ impl Watch {
             tracing::warn!(
                 target: OBJECT,
                 kind,
-                name,
+                name = &*self.name(),
                 session,
                 pid = ended.peer.pid,
                 jobs = left.retried,
@@ -214,16 +221,20 @@ impl Watch {
     /// The object was removed.
     pub(crate) fn removed(&self) {
         self.tally.removed.add(1);
-        let (kind, name) = (self.tally.kind, self.name());
-        tracing::debug!(target: OBJECT, kind, name, "object removed");
+        tracing::debug!(target: OBJECT, kind = self.tally.kind, name = &*self.name(), "object removed");
     }
 
     /// The object's code panicked.
     #[cold]
     pub(crate) fn failed(&self, why: &str) {
         self.tally.failed.add(1);
-        let (kind, name) = (self.tally.kind, self.name());
-        tracing::error!(target: OBJECT, kind, name, why, "object failed: its code panicked");
+        tracing::error!(
+            target: OBJECT,
+            kind = self.tally.kind,
+            name = &*self.name(),
+            why,
+            "object failed: its code panicked"
+        );
     }
 }
 

@@ -110,14 +110,14 @@ pub struct Shell {
     crowds: Crowds,
     /// By ids that are ours: nobody makes them collide.
     sinks: RefCell<FxHashMap<SessionId, Rc<dyn Sink>>>,
-    /// Room for inputs that nobody needs now.
-    spare: RefCell<Vec<Vec<Input>>>,
+    /// Room for inputs that nobody needs now: short, and long.
+    spare: RefCell<[Vec<Vec<Input>>; 2]>,
     tallies: Tallies,
 }
 
 /// As much room for inputs is kept at the most: for so many messages, of so many inputs each.
-const SPARE_MESSAGES: usize = 2048;
-const SPARE_INPUTS: usize = 8;
+const SPARE_SHORT: (usize, usize) = (2048, 8);
+const SPARE_LONG: (usize, usize) = (4, 1024);
 
 impl Shell {
     /// Makes the shell of this arbiter, with the counter that fences are drawn from.
@@ -169,17 +169,37 @@ impl Shell {
     #[must_use]
     #[inline]
     pub fn inputs(&self) -> Inputs {
+        let [short, _] = &mut *self.spare.borrow_mut();
         Inputs {
             at: Duration::ZERO,
-            all: self.spare.borrow_mut().pop().unwrap_or_default(),
+            all: short.pop().unwrap_or_default(),
         }
+    }
+
+    /// Adds an input to a message, which has more room if it is full.
+    #[inline]
+    pub fn add(&self, inputs: &mut Inputs, input: Input) {
+        let (_, most) = SPARE_SHORT;
+        if inputs.all.len() == most && inputs.all.capacity() == most {
+            let [short, long] = &mut *self.spare.borrow_mut();
+            if let Some(mut room) = long.pop() {
+                room.append(&mut inputs.all);
+                short.push(std::mem::replace(&mut inputs.all, room));
+            }
+        }
+        inputs.all.push(input);
     }
 
     /// Takes the room of a message back that was handled.
     #[inline]
     pub(crate) fn take_back(&self, room: Vec<Input>) {
-        let mut spare = self.spare.borrow_mut();
-        if spare.len() < SPARE_MESSAGES && room.capacity() <= SPARE_INPUTS {
+        let [short, long] = &mut *self.spare.borrow_mut();
+        let (spare, (messages, inputs)) = if room.capacity() <= SPARE_SHORT.1 {
+            (short, SPARE_SHORT)
+        } else {
+            (long, SPARE_LONG)
+        };
+        if spare.len() < messages && room.capacity() <= inputs {
             spare.push(room);
         }
     }

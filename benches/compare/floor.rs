@@ -48,7 +48,8 @@ pub(crate) const BARE_PROCESS: Side = Side {
     ..NOTHING
 };
 
-const NOTHING: Side = Side {
+/// What a floor needs and has, before it says who plays it.
+pub(crate) const NOTHING: Side = Side {
     name: "",
     needs: &[],
     player: Player::Own,
@@ -58,10 +59,10 @@ const NOTHING: Side = Side {
 };
 
 /// A message of about the length of an acquire's frame.
-const MESSAGE: [u8; 16] = [7; 16];
+pub(crate) const MESSAGE: [u8; 16] = [7; 16];
 
 /// As much as a server reads at once: more than is ever under way, as in a real one.
-const CHUNK: usize = 4096;
+pub(crate) const CHUNK: usize = 4096;
 
 /// Sends each client's messages back to it, until the bench ends.
 pub(crate) async fn echo(socket: &str) -> Result<(), Failure> {

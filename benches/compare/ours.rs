@@ -14,7 +14,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 // The roles of its parties, by the word that starts them.
 pub(crate) const MANAGER: &str = "manager";
+pub(crate) const MANAGER_OF_TWO: &str = "manager-of-two-arbiters";
 pub(crate) const CLIENT: &str = "client";
+pub(crate) const THREAD_CLIENT: &str = "thread-client";
 pub(crate) const WAITER: &str = "waiter";
 pub(crate) const SETTER: &str = "setter";
 pub(crate) const STARTER: &str = "starter";
@@ -65,6 +67,19 @@ pub(crate) const CLIENTS: Side = Side {
     patience: Duration::ZERO,
 };
 
+/// The same from plain threads.
+pub(crate) const THREADS: Side = Side {
+    worker: THREAD_CLIENT,
+    ..CLIENTS
+};
+
+/// The same, of a manager of two arbiters. Each client has half of its objects on each.
+pub(crate) const CLIENTS_OF_TWO: Side = Side {
+    name: "lockkeeper, 2 arbiters",
+    hosts: &[MANAGER_OF_TWO],
+    ..CLIENTS
+};
+
 /// One that sets an event, and one that waits for it.
 pub(crate) const WAKERS: Side = Side {
     hosts: &[MANAGER, WAITER],
@@ -81,9 +96,10 @@ pub(crate) const STARTERS: Side = Side {
 };
 
 /// Plays a manager: hosts until the bench ends, with as many connections as the system lets it have.
-pub(crate) async fn host(address: &str) -> Result<(), Failure> {
+pub(crate) async fn host(address: &str, arbiters: usize) -> Result<(), Failure> {
     crowd::raise_the_limit()?;
-    let _manager = Manager::builder().address(address).start().await?;
+    let builder = Manager::builder().address(address).arbiters(arbiters);
+    let _manager = builder.start().await?;
     Orders::announce()?.end().await
 }
 

@@ -6,13 +6,14 @@ use crate::contest::{Contender, Contest};
 use crate::crowd;
 use crate::floor::{BARE_PROCESS, FLOOR, MEDIAN, RELAY_FLOOR};
 use crate::load::{End, Load};
-use crate::ours::{self, CLIENTS, STARTERS, WAKERS};
+use crate::ours::{self, CLIENTS, CLIENTS_OF_TWO, STARTERS, THREADS, WAKERS};
 use crate::peers::{PYTHON_POOL, SYNC_MANAGER, SYNC_MANAGER_STARTERS, SYNC_MANAGER_WAKERS};
 use crate::pool::{self, POOL};
 use crate::postgres::POSTGRES;
 use crate::redis::REDIS;
 use crate::report::{Reads, Target};
 use crate::stranger::STRANGERS;
+use crate::together::{BARRIER_FLOOR, SEMAPHORE_FLOOR};
 
 /// What is measured as a cycle that is repeated.
 pub(crate) const CONTESTS: &[Contest] = &[
@@ -35,6 +36,16 @@ pub(crate) const CONTESTS: &[Contest] = &[
             Contender::new(&SYNC_MANAGER, ours::ALONE, 1),
             Contender::new(&REDIS, ours::ALONE, 1),
             Contender::new(&POSTGRES, ours::ALONE, 1),
+        ],
+        reads: Reads::Times,
+        target: Target::Ratio(1.5),
+    },
+    Contest {
+        name: "lock, uncontended, from a plain thread",
+        unit: "us a cycle",
+        contenders: &[
+            Contender::new(&FLOOR, "", 1),
+            Contender::new(&THREADS, ours::ALONE, 1),
         ],
         reads: Reads::Times,
         target: Target::Ratio(1.5),
@@ -82,6 +93,26 @@ pub(crate) const CONTESTS: &[Contest] = &[
         target: Target::Figure(1.0 / 5.0),
     },
     Contest {
+        name: "arbiters: 1,024 locks at a time in each of 2 processes",
+        unit: "us a cycle",
+        contenders: &[
+            Contender::new(&CLIENTS, ours::PIPELINED, 2),
+            Contender::new(&CLIENTS_OF_TWO, ours::PIPELINED, 2),
+        ],
+        reads: Reads::Rate,
+        target: Target::None,
+    },
+    Contest {
+        name: "arbiters: lock, uncontended",
+        unit: "us a cycle",
+        contenders: &[
+            Contender::new(&CLIENTS, ours::ALONE, 1),
+            Contender::new(&CLIENTS_OF_TWO, ours::ALONE, 1),
+        ],
+        reads: Reads::Times,
+        target: Target::None,
+    },
+    Contest {
         name: "lock, 2 processes contending",
         unit: "us a cycle",
         contenders: &[
@@ -113,6 +144,7 @@ pub(crate) const CONTESTS: &[Contest] = &[
         contenders: &[
             Contender::new(&SYNC_MANAGER, ours::PERMIT, 8),
             Contender::new(&CLIENTS, ours::PERMIT, 8),
+            Contender::new(&SEMAPHORE_FLOOR, "", 8),
         ],
         reads: Reads::Rate,
         target: Target::Ratio(10.0),
@@ -123,6 +155,7 @@ pub(crate) const CONTESTS: &[Contest] = &[
         contenders: &[
             Contender::new(&SYNC_MANAGER, ours::ROUND, 8),
             Contender::new(&CLIENTS, ours::ROUND, 8),
+            Contender::new(&BARRIER_FLOOR, "", 8),
         ],
         reads: Reads::Rate,
         target: Target::Ratio(8.0),

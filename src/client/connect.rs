@@ -22,6 +22,7 @@ use crate::{
     address::own_uid,
     limits::cut,
     observe,
+    part::Home,
     wire::{self, Inbox, Link, Request, Response, Socket},
 };
 
@@ -112,6 +113,16 @@ impl Connection {
         outcome
     }
 
+    /// Which arbiter of which manager is at the other end.
+    pub(crate) const fn home(&self) -> Home {
+        self.home
+    }
+
+    /// How many sessions that arbiter had before this one.
+    pub(crate) fn sessions_before(&self) -> u64 {
+        self.home.sessions_before(self.session.number())
+    }
+
     /// The attempt to connect to an address that is on its way, or else a new one, and whether it
     /// is that. It is nobody's: it goes on without whoever has begun it.
     fn attempt(address: &Address) -> (Attempt, bool) {
@@ -189,15 +200,17 @@ impl Connection {
             Ok(Err(why)) => return Err(lost(why)),
             Err(_) => return Err(lost(format!("no welcome within {CONNECT_PATIENCE:?}"))),
         };
-        let (session, frame_bytes, asks_who_calls) = match Response::decode(&frame) {
+        let (session, home, frame_bytes, asks_who_calls) = match Response::decode(&frame) {
             Ok(Response::Welcome {
                 version: wire::VERSION,
+                incarnation,
                 session,
                 frame_bytes,
                 asks_who_calls,
-                ..
+                part,
             }) => (
                 SessionId::new(session),
+                Home { incarnation, part },
                 usize::try_from(frame_bytes).unwrap_or(usize::MAX),
                 asks_who_calls,
             ),
@@ -221,6 +234,7 @@ impl Connection {
             address,
             session,
             frame_bytes,
+            home,
             asks_who_calls,
             socket,
             state: Mutex::default(),

@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    mem,
     pin::pin,
     sync::Arc,
     task::{Poll, Waker},
@@ -13,6 +14,7 @@ use futures::future::{self, Either};
 use super::{
     Answer, Connection, background, lock,
     reader::{Listening, Reader},
+    thread,
 };
 use crate::{CallError, wire::Request};
 
@@ -22,7 +24,8 @@ pub(super) struct Pending {
     /// The object that was called, if it is a call.
     pub(super) object: Option<u32>,
     pub(super) seq: u64,
-    pub(super) reader: Arc<Reader>,
+    /// Who reads for it; nobody but its own thread where it has one to itself.
+    pub(super) reader: Option<Arc<Reader>>,
     pub(super) listening: Listening,
     /// Whether it is undone when it is dropped.
     pub(super) is_armed: bool,
@@ -42,21 +45,35 @@ impl Pending {
             connection.look_once();
             take(None)
         });
+        let mut has_waited = false;
         let answer = poll_fn(|task| {
-            // An answer that it reads for itself must not wake it: its runtime would look for
-            // other events in vain, which is a system call.
-            if let Some(answer) = take(None) {
-                return Poll::Ready(answer);
-            }
-            // The call may have moved from the runtime that it was made on.
-            if !reader.is_here()
-                && let Ok(here) = connection.attach()
-            {
-                *reader = here;
+            // It was made in this very turn, so nobody can have answered it or moved it elsewhere.
+            if mem::replace(&mut has_waited, true) {
+                // An answer that it reads for itself must not wake it: its runtime would look for
+                // other events in vain, which is a system call.
+                if let Some(answer) = take(None) {
+                    return Poll::Ready(answer);
+                }
+                // The call may have moved from the runtime or the thread that it was made on.
+                let is_here = reader
+                    .as_ref()
+                    .map_or_else(thread::is_here, |r| r.is_here());
+                if !is_here {
+                    match connection.attach() {
+                        Ok(here) => *reader = Some(here),
+                        Err(error) if reader.is_none() => return Poll::Ready(Err(error)),
+                        Err(_) => {}
+                    }
+                }
             }
             // The caller reads for itself, and for whoever waits beside it.
-            reader.wakers.caller.register(task.waker());
-            let _ended = connection.poll_drain(reader);
+            match reader {
+                Some(reader) => {
+                    reader.wakers.caller.register(task.waker());
+                    let _ended = connection.poll_drain(reader);
+                }
+                None => thread::read_here(connection),
+            }
             take(Some(task.waker())).map_or(Poll::Pending, Poll::Ready)
         });
         let answer = match found {
@@ -98,11 +115,16 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        // Its waker would be woken in place of somebody who reads.
-        drop(self.reader.wakers.caller.take());
-        if self.listening.has_company() {
-            // Those who stay may have counted on this caller to read for them, now and later.
-            self.reader.wakers.driver.wake();
+        match &self.reader {
+            Some(reader) => {
+                // Its waker would be woken in place of somebody who reads.
+                drop(reader.wakers.caller.take());
+                if self.listening.has_company() {
+                    // Those who stay may have counted on this caller to read for them, now and later.
+                    reader.wakers.driver.wake();
+                }
+            }
+            None => thread::read_no_more(&self.connection),
         }
         if !self.is_armed {
             return;

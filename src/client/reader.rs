@@ -16,7 +16,7 @@ use std::{
 use futures::task::AtomicWaker;
 use tokio::runtime::{self, Handle};
 
-use super::{Connection, background, lock};
+use super::{Connection, background, lock, thread};
 use crate::{CallError, wire::Link};
 
 /// The socket as one runtime reads it.
@@ -100,6 +100,15 @@ impl Drop for Listening {
 }
 
 impl Connection {
+    /// Gives the reader of the caller's runtime. A caller that has a thread and the connection to itself
+    /// needs none.
+    pub(super) fn seat(self: &Arc<Self>) -> Result<Option<Arc<Reader>>, CallError> {
+        if thread::is_here() && self.audience.load(Ordering::Acquire) == 0 {
+            return Ok(None);
+        }
+        self.attach().map(Some)
+    }
+
     /// Gives the reader of the caller's runtime, and makes it if it is the first call there.
     pub(super) fn attach(self: &Arc<Self>) -> Result<Arc<Reader>, CallError> {
         let attached = match Handle::try_current() {

@@ -8,9 +8,12 @@ use lockkeeper_actors::codec;
 use tokio::time;
 
 use super::*;
-use crate::wire::{
-    Response,
-    tests::raw::{Raw, patiently},
+use crate::{
+    part::Part,
+    wire::{
+        Response,
+        tests::raw::{Raw, patiently},
+    },
 };
 
 const SESSION: SessionId = SessionId::new(77);
@@ -26,6 +29,7 @@ fn welcome() -> Response<'static> {
         session: SESSION.number(),
         frame_bytes: 8 << 20,
         asks_who_calls: false,
+        part: Part::ALONE,
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use lockkeeper_actors::{
-    CallId, Claim, Deadlock, Fault, Holding, Mailbox, Member, Part, Report, SessionId, Wait,
+    CallId, Claim, Deadlock, Fault, Holding, Mailbox, Member, Name, Part, Report, SessionId, Wait,
     Waiting,
 };
 
@@ -84,9 +84,9 @@ pub(crate) async fn find(inspector: &Inspector<'_>) -> Result<Vec<Found>, Fault>
         .flat_map(|circle| circle.callers.values().flatten());
     let objects = places.filter_map(|place| Some(views.get(place.part)?.object));
     let named = inspector.find(Find::Numbered(objects.collect())).await?;
-    let names: HashMap<u64, (&str, &str)> = named
-        .iter()
-        .map(|found| (found.id, (found.kind, &*found.name)))
+    let names: Names = named
+        .into_iter()
+        .map(|found| (found.name.number(), (found.kind, found.name)))
         .collect();
     let told = circles.iter().filter_map(|circle| {
         let words = Words::new(circle, &views, &names);
@@ -112,21 +112,20 @@ fn views(reports: &[(u64, Report)]) -> Vec<View<'_>> {
         .collect()
 }
 
+/// The kinds and the names of objects, by their numbers.
+type Names = HashMap<u64, (&'static str, Name)>;
+
 /// What it takes to put a circle into words.
 struct Words<'a> {
     circle: &'a Circle<Caller>,
     views: &'a [View<'a>],
-    names: &'a HashMap<u64, (&'a str, &'a str)>,
+    names: &'a Names,
     /// The parts that members wait for.
     parts: BTreeSet<usize>,
 }
 
 impl<'a> Words<'a> {
-    fn new(
-        circle: &'a Circle<Caller>,
-        views: &'a [View<'a>],
-        names: &'a HashMap<u64, (&'a str, &'a str)>,
-    ) -> Self {
+    fn new(circle: &'a Circle<Caller>, views: &'a [View<'a>], names: &'a Names) -> Self {
         let places = circle.callers.values().flatten();
         Self {
             circle,
@@ -252,9 +251,11 @@ impl<'a> Words<'a> {
 
     fn claim(&self, view: &View<'_>, units: u64, mode: &str, since: Duration) -> Claim {
         // One that was removed since has no name any more.
-        let (kind, name) = self.names.get(&view.object).copied().unwrap_or_default();
+        let named = self.names.get(&view.object);
+        let named = named.map(|(kind, name)| ((*kind).to_owned(), name.to_string()));
+        let (kind, name) = named.unwrap_or_default();
         let lasted = view.at.saturating_sub(since);
-        let mut claim = Claim::new(kind.to_owned(), name.to_owned(), units, lasted);
+        let mut claim = Claim::new(kind, name, units, lasted);
         claim.key.clone_from(&view.part.key);
         mode.clone_into(&mut claim.mode);
         claim

@@ -9,7 +9,7 @@ use super::{
     Deadlocks,
     find::{Found, Key, find},
 };
-use crate::{inspect::survey::Inspector, observe, supervisor::Desk};
+use crate::{inspect::survey::Inspector, observe, part::Part, supervisor::Desk};
 
 /// A look may take this part of the time between two of them.
 const PART: u32 = 20;
@@ -29,6 +29,7 @@ pub(crate) async fn watch(policy: Deadlocks, shell: Rc<Shell>, supervisor: Desk)
         let inspector = Inspector {
             supervisor: &supervisor,
             shell: &shell,
+            part: Part::ALONE,
             most_bytes: usize::MAX,
         };
         let Ok(found) = find(&inspector).await else {

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::{CallInfo, ObjectInfo, PartInfo};
 use crate::{
     limits::cut,
+    part::Part,
     supervisor::{Desk, Find, Found},
 };
 
@@ -36,6 +37,9 @@ pub(crate) enum Question {
 pub(crate) struct Page {
     pub(crate) objects: Vec<ObjectInfo>,
     pub(crate) next: Option<u64>,
+    /// The numbers of the objects, where those of several arbiters are to be put in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) numbers: Vec<u64>,
 }
 
 /// The most objects that are asked in one go.
@@ -67,6 +71,7 @@ pub(crate) async fn ask(objects: Vec<(u64, Mailbox)>, now: Duration) -> Vec<(u64
 pub(crate) struct Inspector<'a> {
     pub(crate) supervisor: &'a Desk,
     pub(crate) shell: &'a Shell,
+    pub(crate) part: Part,
     /// The most bytes that an answer may have.
     pub(crate) most_bytes: usize,
 }
@@ -76,7 +81,7 @@ impl Inspector<'_> {
     pub(crate) async fn all(&self, above: u64) -> Result<Page, Fault> {
         let find = Find::Above(above, MOST_OBJECTS);
         let found = self.find(find).await?;
-        let last = found.last().map(|found| found.id);
+        let last = found.last().map(|found| found.name.number());
         let is_full = found.len() >= MOST_OBJECTS;
         let page = self.survey(found).await;
         Ok(self.fill(page, last.filter(|_| is_full)))
@@ -115,7 +120,7 @@ impl Inspector<'_> {
     }
 
     async fn survey(&self, found: Vec<Found>) -> Vec<(Found, Report)> {
-        let mailbox = |found: &Found| (found.id, found.mailbox.clone());
+        let mailbox = |found: &Found| (found.name.number(), found.mailbox.clone());
         let reports = ask(found.iter().map(mailbox).collect(), self.shell.now()).await;
         join(found, reports)
     }
@@ -123,12 +128,12 @@ impl Inspector<'_> {
     /// Tells of objects until the message is full.
     fn fill(&self, objects: Vec<(Found, Report)>, next: Option<u64>) -> Page {
         let mut page = Page {
-            objects: Vec::new(),
             next,
+            ..Page::default()
         };
         let (mut bytes, mut last) = (0, None);
         for (found, report) in objects {
-            let id = found.id;
+            let number = found.name.number();
             let info = self.info(&found, report);
             // It is encoded once more with the page: to look is rare.
             bytes += codec::encode(&info).map_or(0, |encoded| encoded.len());
@@ -137,7 +142,10 @@ impl Inspector<'_> {
                 break;
             }
             page.objects.push(info);
-            last = Some(id);
+            if self.part != Part::ALONE {
+                page.numbers.push(number);
+            }
+            last = Some(number);
         }
         page
     }
@@ -225,8 +233,9 @@ fn join(found: Vec<Found>, mut reports: Vec<(u64, Report)>) -> Vec<(Found, Repor
     let mut reports = reports.into_iter().peekable();
     let mut joined = Vec::new();
     for found in found {
-        while reports.next_if(|(object, _)| *object < found.id).is_some() {}
-        if let Some((_, report)) = reports.next_if(|(object, _)| *object == found.id) {
+        let number = found.name.number();
+        while reports.next_if(|(object, _)| *object < number).is_some() {}
+        if let Some((_, report)) = reports.next_if(|(object, _)| *object == number) {
             joined.push((found, report));
         }
     }

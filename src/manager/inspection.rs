@@ -1,10 +1,14 @@
 //! What a manager tells of its objects when it is asked.
 
+use std::sync::Arc;
+
+use futures::future::try_join_all;
 use lockkeeper_actors::Deadlock;
 
 use super::Manager;
 use crate::{
-    CallError, Snapshot,
+    CallError, ObjectInfo, Snapshot,
+    client::Connection,
     inspect::survey::{Page, Question},
 };
 
@@ -13,7 +17,8 @@ impl Manager {
     ///
     /// The snapshot is of one moment, between two calls, for as many objects as go into one message,
     /// at most 10,000; of more it is of several moments, and the manager serves others between
-    /// them. [`Self::inspect_contended`] tells of a large manager what matters. Of each object at
+    /// them. A manager of several arbiters has at least one moment for each, and its objects in the order
+    /// of their numbers, which each arbiter counts up by itself. [`Self::inspect_contended`] tells of a large manager what matters. Of each object at
     /// most 1,000 holders and 1,000 waiters are told, and how many there are.
     ///
     /// The snapshot follows what this process has called before. For others it may have changed
@@ -53,24 +58,70 @@ impl Manager {
     ///
     /// Returns [`CallError::Refused`] with `Invalid` from a manager that was built without
     /// [`ManagerBuilder::deadlocks`](crate::ManagerBuilder::deadlocks), which does not know who
-    /// calls; else as [`Self::inspect`].
+    /// calls, as those of several arbiters are; else as [`Self::inspect`].
     ///
     /// # Cancel safety
     ///
     /// As [`Self::inspect`].
     pub async fn deadlocks(&self) -> Result<Vec<Deadlock>, CallError> {
-        self.connection.ask(Question::Deadlocks).await
+        self.reach.first().ask(Question::Deadlocks).await
     }
 
     async fn look(&self, question: fn(u64) -> Question) -> Result<Snapshot, CallError> {
-        let mut snapshot = Snapshot::default();
+        let arbiters = self.reach.all().await?;
+        let views = arbiters
+            .into_iter()
+            .map(|arbiter| View::of(arbiter, question));
+        View::together(try_join_all(views).await?)
+    }
+}
+
+/// What one arbiter tells of its objects.
+#[derive(Default)]
+struct View {
+    objects: Vec<ObjectInfo>,
+    /// The numbers of the objects, where there are other arbiters.
+    numbers: Vec<u64>,
+    moments: u64,
+}
+
+impl View {
+    async fn of(
+        arbiter: &Arc<Connection>,
+        question: fn(u64) -> Question,
+    ) -> Result<Self, CallError> {
+        let mut view = Self::default();
         let mut above = Some(0);
         while let Some(number) = above {
-            let page: Page = self.connection.ask(question(number)).await?;
-            snapshot.objects.extend(page.objects);
-            snapshot.moments += 1;
+            let page: Page = arbiter.ask(question(number)).await?;
+            view.objects.extend(page.objects);
+            view.numbers.extend(page.numbers);
+            view.moments += 1;
             above = page.next;
         }
-        Ok(snapshot)
+        Ok(view)
+    }
+
+    /// Puts the objects of all arbiters in the order of their numbers.
+    fn together(views: Vec<Self>) -> Result<Snapshot, CallError> {
+        let is_one = views.len() == 1;
+        let mut moments = 0;
+        let mut all = Vec::new();
+        for view in views {
+            moments += view.moments;
+            let mut numbers = view.numbers.into_iter();
+            for object in view.objects {
+                let number = numbers.next();
+                if number.is_none() && !is_one {
+                    let why = "an arbiter did not number its objects".to_owned();
+                    return Err(CallError::Protocol(why));
+                }
+                all.push((number, object));
+            }
+        }
+        // Those of one arbiter are in order already.
+        all.sort_by_key(|(number, _)| *number);
+        let objects = all.into_iter().map(|(_, object)| object).collect();
+        Ok(Snapshot { objects, moments })
     }
 }

@@ -1,5 +1,7 @@
 //! The objects of a manager: made without a name, or opened by one.
 
+use std::sync::Arc;
+
 use lockkeeper_actors::{
     Primitive,
     data::{self, QueueSpec, ValueSpec},
@@ -11,6 +13,7 @@ use super::Manager;
 use crate::{
     Barrier, BoundedSemaphore, CallError, Condition, Event, KeyedLock, KeyedSemaphore, Latch, Lock,
     Proxy, Queue, ReentrantLock, RwLock, Semaphore, Value,
+    client::Connection,
     proxy::{
         encode,
         typed::{Typed, fit},
@@ -231,7 +234,7 @@ impl Manager {
     ///
     /// As [`Self::lock`].
     pub async fn open<P: Primitive>(&self, spec: P::Spec) -> Result<Proxy<P>, CallError> {
-        Proxy::open(&self.connection, None, &spec).await
+        self.anonymous().open(spec).await
     }
 
     /// Names the object that is opened next. Opening a name twice gives the same object.
@@ -265,7 +268,12 @@ pub struct Named<'a> {
     name: Option<&'a str>,
 }
 
-impl Named<'_> {
+impl<'a> Named<'a> {
+    /// Who has the object of that name, or is to have the next one without a name.
+    async fn arbiter(self) -> Result<&'a Arc<Connection>, CallError> {
+        self.manager.reach.arbiter_of(self.name).await
+    }
+
     /// Opens a lock.
     ///
     /// # Errors
@@ -393,14 +401,12 @@ impl Named<'_> {
     where
         T: Serialize + DeserializeOwned,
     {
-        let value = fit(&self.manager.connection, encode(&value)?)?;
+        let arbiter = self.arbiter().await?;
+        let value = fit(arbiter, encode(&value)?)?;
         let holds = shape::of::<T>();
         let spec = ValueSpec { value, holds };
-        Ok(
-            Typed::<data::Value, T>::open(&self.manager.connection, self.name, spec)
-                .await?
-                .into(),
-        )
+        let opened = Typed::<data::Value, T>::open(arbiter, self.name, spec).await?;
+        Ok(opened.into())
     }
 
     async fn open_queue<T>(self, capacity: Option<u64>) -> Result<Queue<T>, CallError>
@@ -409,11 +415,9 @@ impl Named<'_> {
     {
         let holds = shape::of::<T>();
         let spec = QueueSpec { capacity, holds };
-        Ok(
-            Typed::<data::Queue, T>::open(&self.manager.connection, self.name, spec)
-                .await?
-                .into(),
-        )
+        let arbiter = self.arbiter().await?;
+        let opened = Typed::<data::Queue, T>::open(arbiter, self.name, spec).await?;
+        Ok(opened.into())
     }
 
     /// Opens a keyed lock.
@@ -444,6 +448,6 @@ impl Named<'_> {
     ///
     /// See [`Named`], also for the cancel safety.
     pub async fn open<P: Primitive>(self, spec: P::Spec) -> Result<Proxy<P>, CallError> {
-        Proxy::open(&self.manager.connection, self.name, &spec).await
+        Proxy::open(self.arbiter().await?, self.name, &spec).await
     }
 }

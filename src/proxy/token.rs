@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Address;
 
-/// Where a hosted object is: its manager's address and its name. Two that are equal are of one
+/// Where a hosted object is: the address of its manager, or of its arbiter there, and its name. Two that are equal are of one
 /// object, for as long as none of that name is removed.
 #[derive(Serialize, Deserialize)]
 pub struct Token<P> {
@@ -30,7 +30,7 @@ impl<P> Token<P> {
         }
     }
 
-    /// Where the manager is.
+    /// Where the object is: its manager's address, or that of the arbiter of it which has the object.
     #[must_use]
     pub const fn address(&self) -> &Address {
         &self.address

@@ -67,6 +67,7 @@ impl Session {
         let inspector = Inspector {
             supervisor: &self.context.supervisor,
             shell: &self.context.shell,
+            part: self.context.home.part,
             most_bytes: self.context.limits.frame_bytes,
         };
         let page = match question {
@@ -91,13 +92,13 @@ impl Session {
     /// Gives an opened object a number, the one it has already if it was opened before.
     fn enter(&mut self, seq: u64, opened: Opened) {
         let Opened {
-            id,
             name,
             operations,
             mailbox,
         } = opened;
-        let number = match self.numbers.get(&id) {
-            Some(number) => *number,
+        let id = name.number();
+        let number = match self.objects.number_of(id) {
+            Some(number) => number,
             None => {
                 let number = self.objects.push(Object {
                     id,
@@ -108,7 +109,6 @@ impl Session {
                     let (now, open) = (self.context.shell.now(), Input::Open(self.id, number));
                     object.mailbox.do_send(Inputs::one(now, open));
                 }
-                self.numbers.insert(id, number);
                 number
             }
         };

@@ -4,7 +4,11 @@
 //! objects stand in pages, and a page whose objects are all gone takes next to nothing: a session that
 //! opens and removes objects for years does not grow by them.
 
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
 use lockkeeper_actors::{Fault, Mailbox};
+use rustc_hash::FxBuildHasher;
 
 /// How many objects are in a page.
 const PAGE: usize = 64;
@@ -24,6 +28,8 @@ pub(super) struct Objects {
     pages: Vec<Page>,
     /// The number of the next one.
     next: u32,
+    /// The numbers of all that are there, found by the supervisor's.
+    numbers: HashTable<u32>,
 }
 
 /// Objects of consecutive numbers. Empty where an object is no more, and altogether once all are.
@@ -39,31 +45,54 @@ fn place(number: u32) -> (usize, usize) {
     (number / PAGE, number % PAGE)
 }
 
+/// The object of a number, if it is there.
+fn object(pages: &[Page], number: u32) -> Option<&Object> {
+    let (page, slot) = place(number);
+    pages.get(page)?.slots.get(slot)?.as_ref()
+}
+
+/// The supervisor counts its numbers up: nobody chooses them.
+fn hash(id: u64) -> u64 {
+    FxBuildHasher.hash_one(id)
+}
+
 impl Objects {
     /// Gives an object its number.
-    pub(super) fn push(&mut self, object: Object) -> u32 {
+    pub(super) fn push(&mut self, opened: Object) -> u32 {
         let number = self.next;
         self.next = number.saturating_add(1);
         let (page, _) = place(number);
+        let hashed = hash(opened.id);
         if page >= self.pages.len() {
             self.pages.push(Page::default());
         }
         if let Some(page) = self.pages.get_mut(page) {
-            page.slots.push(Some(object));
+            page.slots.push(Some(opened));
             page.live += 1;
         }
+        let hash_of = |number: &u32| object(&self.pages, *number).map_or(0, |other| hash(other.id));
+        self.numbers.insert_unique(hashed, number, hash_of);
         number
     }
 
+    /// The number of an object that was opened before.
+    pub(super) fn number_of(&self, id: u64) -> Option<u32> {
+        let is_it = |number: &u32| object(&self.pages, *number).is_some_and(|other| other.id == id);
+        self.numbers.find(hash(id), is_it).copied()
+    }
+
     /// The object of a number.
+    #[inline]
     pub(super) fn get_mut(&mut self, number: u32) -> Result<&mut Object, Fault> {
         if number >= self.next {
             return Err(Fault::UnknownObject(format!("number {number}")));
         }
         let (page, slot) = place(number);
         let page = self.pages.get_mut(page);
-        let slot = page.and_then(|page| page.slots.get_mut(slot));
-        slot.and_then(Option::as_mut).ok_or(Fault::Gone)
+        match page.and_then(|page| page.slots.get_mut(slot)?.as_mut()) {
+            Some(object) => Ok(object),
+            None => Err(Fault::Gone),
+        }
     }
 
     /// Lets go of an object that is no more.
@@ -74,6 +103,12 @@ impl Objects {
         page.live -= 1;
         if page.live == 0 && page.slots.len() == PAGE {
             page.slots = Vec::new();
+        }
+        let found = self
+            .numbers
+            .find_entry(hash(object.id), |other| *other == number);
+        if let Ok(found) = found {
+            found.remove();
         }
         Some(object)
     }
@@ -115,10 +150,12 @@ mod tests {
                 assert_eq!(objects.remove(number).map(|object| object.id), Some(id));
                 assert!(objects.remove(number).is_none());
                 assert!(matches!(objects.get_mut(number), Err(Fault::Gone)));
+                assert_eq!(objects.number_of(id), None);
             }
         }
         let ids: Vec<u64> = objects.iter().map(|object| object.id).collect();
         assert_eq!(ids, [0, 300, 600, 900]);
+        assert_eq!(objects.number_of(600), Some(600));
         assert_eq!(objects.get_mut(600).map(|object| object.id), Ok(600));
         let unknown = objects.get_mut(1000).err();
         assert_eq!(

@@ -24,6 +24,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{errands::NIL, *};
 use crate::{
     kinds::Kinds,
+    part::Part,
     wire::{
         Socket,
         tests::{
@@ -41,16 +42,25 @@ struct House {
 
 impl House {
     fn new(limits: Limits) -> Self {
+        Self::of(Part::ALONE, limits)
+    }
+
+    /// The inside of one arbiter of a manager.
+    fn of(part: Part, limits: Limits) -> Self {
+        let home = Home {
+            incarnation: INCARNATION,
+            part,
+        };
         let shell = Shell::new(Arc::new(AtomicU64::new(FENCE.number())));
         // Ends with the test's system.
         drop(actix_rt::spawn(shell.deadlines().clone().run()));
         let kinds = Kinds::built_in();
-        let supervisor = Supervisor::new(kinds, limits, Rc::clone(&shell), INCARNATION).start();
+        let supervisor = Supervisor::new(kinds, limits, Rc::clone(&shell), home).start();
         let context = Context {
             supervisor,
             shell,
             limits,
-            incarnation: INCARNATION,
+            home,
             seeks_deadlocks: false,
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
         };
@@ -188,6 +198,22 @@ impl Client {
     async fn open_lock(&mut self, name: &str) -> u32 {
         let opened = self.open(KIND, Some(name), Some(NIL)).await;
         opened.expect("a lock")
+    }
+
+    /// Ends the object of that name.
+    async fn remove(&mut self, name: &str) -> Result<(), Fault> {
+        let seq = self.seq();
+        self.raw.say(&Request::Remove { seq, name }).await;
+        match self.hear().await {
+            Heard::Reply(answered, _) if answered == seq => Ok(()),
+            Heard::Fault(answered, fault) if answered == seq => Err(fault),
+            // The session has the object open, and is told that first.
+            Heard::Other(_) => match self.hear().await {
+                Heard::Reply(answered, _) if answered == seq => Ok(()),
+                other => panic!("no answer to removal {seq}: {other:?}"),
+            },
+            other => panic!("no answer to removal {seq}: {other:?}"),
+        }
     }
 
     /// Sends a call and does not wait for its answer.

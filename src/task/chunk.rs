@@ -100,6 +100,22 @@ pub(crate) fn fail_all<R>(count: usize, error: &TaskError) -> Vec<Result<R, Task
     (0..count).map(|_| Err(error.clone())).collect()
 }
 
+/// An outcome that is written as any other, but without serde's detour.
+struct Direct<'a, R>(&'a Result<R, TaskFault>);
+
+impl<R: Serialize> wire::Encode for Direct<'_, R> {
+    #[inline]
+    fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
+        match self.0 {
+            Ok(output) => {
+                buffer.extend_from_slice(codec::OK);
+                codec::encode_into(buffer, output)
+            }
+            Err(_) => codec::encode_into(buffer, self.0),
+        }
+    }
+}
+
 /// The outcomes of a chunk, as they come.
 #[derive(Debug)]
 pub(super) struct Outcomes {
@@ -136,14 +152,8 @@ impl Outcomes {
     /// Adds an outcome if there is room for it, else says why not.
     fn try_push<R: Serialize>(&mut self, outcome: &Result<R, TaskFault>) -> Result<(), String> {
         self.row.truncate(self.whole);
-        let written = wire::append_with(&mut self.row, usize::MAX, |row| match outcome {
-            Ok(output) => {
-                row.extend_from_slice(codec::OK);
-                codec::encode_into(row, output)
-            }
-            Err(_) => codec::encode_into(row, outcome),
-        });
-        written.map_err(|error| error.to_string())?;
+        wire::append(&mut self.row, &Direct(outcome), usize::MAX)
+            .map_err(|error| error.to_string())?;
         let bytes = self.row.len() - self.whole;
         match self
             .room

@@ -6,32 +6,36 @@ use lockkeeper_actors::codec::{self, CodecError, Payload};
 use serde::Serialize;
 use tokio_util::bytes::{Buf, Bytes, BytesMut};
 
+/// What goes into a frame: a message of the protocol, or any value.
+pub(crate) trait Encode {
+    /// Appends it to a buffer, which has a part of it when that fails.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when it does not encode.
+    fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), CodecError>;
+}
+
+impl<T: Serialize + ?Sized> Encode for T {
+    fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
+        codec::encode_into(buffer, self)
+    }
+}
+
 /// Appends a frame to a buffer, which is as before when that fails.
 ///
 /// # Errors
 ///
 /// Returns an error when the message does not encode, or has more bytes than `most`.
-pub(crate) fn append<T: Serialize>(
+#[inline]
+pub(crate) fn append<T: Encode>(
     buffer: &mut Vec<u8>,
     message: &T,
     most: usize,
 ) -> Result<(), CodecError> {
-    append_with(buffer, most, |buffer| codec::encode_into(buffer, message))
-}
-
-/// Appends a frame whose message is written behind the buffer, as [`append`] does.
-///
-/// # Errors
-///
-/// As [`append`].
-pub(crate) fn append_with(
-    buffer: &mut Vec<u8>,
-    most: usize,
-    write: impl FnOnce(&mut Vec<u8>) -> Result<(), CodecError>,
-) -> Result<(), CodecError> {
     let start = buffer.len();
     buffer.extend_from_slice(&[0; HEADER]);
-    let encoded = write(buffer).and_then(|()| {
+    let encoded = message.encode_into(buffer).and_then(|()| {
         let length = buffer.len() - start - HEADER;
         match u32::try_from(length) {
             Ok(header) if length <= most => Ok(header),
@@ -112,6 +116,7 @@ pub(crate) struct Message<'a> {
 
 impl Message<'_> {
     /// Keeps a part of the message beyond it.
+    #[inline]
     pub(crate) fn keep(&self, part: &[u8]) -> Payload {
         Payload::new(part, |part| match self.large {
             Some(whole) => whole.slice_ref(part),
@@ -152,13 +157,27 @@ impl Inbox {
         self.fed = bytes.len();
     }
 
+    /// How many bytes of a message that has begun have yet to come in.
+    pub(crate) fn missing(&self) -> usize {
+        let begun = self.buffer.get(self.taken..).unwrap_or_default();
+        begun
+            .split_first_chunk::<HEADER>()
+            .map_or(0, |(header, rest)| {
+                let length = usize::try_from(u32::from_be_bytes(*header)).unwrap_or(usize::MAX);
+                length.saturating_sub(rest.len())
+            })
+    }
+
     /// Takes the next whole message, which is there until the next one is taken.
     ///
     /// # Errors
     ///
     /// Returns an error when the message is above the limit; the stream is of no use then.
+    #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<Message<'_>>, CodecError> {
-        self.large = Bytes::new();
+        if !self.large.is_empty() {
+            self.large = Bytes::new();
+        }
         let rest = self.buffer.get(self.taken..).unwrap_or_default();
         let Some((header, rest)) = rest.split_first_chunk::<HEADER>() else {
             self.give_back_room();

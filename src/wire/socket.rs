@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     path::Path,
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
@@ -91,6 +91,13 @@ impl Socket {
         let Stream::UdSocket(stream) = &self.0;
         // A stream that is down already has nobody to tell.
         let _ = stream.inner().shutdown(std::net::Shutdown::Both);
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        let Stream::UdSocket(stream) = &self.0;
+        stream.inner().as_fd()
     }
 }
 

@@ -3,10 +3,13 @@
 //!
 //! Invariant: what a peer sent is an error at the worst; nothing is allocated.
 
-use rmp::decode;
+use rmp::{Marker, decode};
 use serde::Deserialize;
 
-use super::CodecError;
+use super::{
+    CodecError,
+    markers::{BIN8, MOST_FIX, NIL, U8, U16, U32, U64},
+};
 
 /// What is left of a message that is an array.
 #[derive(Clone, Copy, Debug)]
@@ -15,9 +18,7 @@ pub struct Fields<'a> {
     left: u32,
 }
 
-/// No value.
-const NIL: u8 = 0xc0;
-
+#[cold]
 fn expected(what: &str) -> CodecError {
     CodecError(format!("expected {what}"))
 }
@@ -30,6 +31,12 @@ impl<'a> Fields<'a> {
     /// Returns an error when it is no array.
     #[inline]
     pub fn of(mut message: &'a [u8]) -> Result<Self, CodecError> {
+        if let [marker, rest @ ..] = message
+            && let Marker::FixArray(left) = Marker::from_u8(*marker)
+        {
+            let left = left.into();
+            return Ok(Self { rest, left });
+        }
         let left = decode::read_array_len(&mut message).map_err(|_| expected("an array"))?;
         Ok(Self {
             rest: message,
@@ -45,16 +52,28 @@ impl<'a> Fields<'a> {
     #[inline]
     pub fn number<N: TryFrom<u64>>(&mut self) -> Result<N, CodecError> {
         self.step()?;
-        let number = match self.rest.split_first() {
-            // Most numbers are small, and are written as themselves.
-            Some((&small @ ..=0x7f, rest)) => {
+        // Most numbers are written in the shortest form, the smallest as themselves.
+        let number = match *self.rest {
+            [small @ ..=MOST_FIX, ref rest @ ..] | [U8, small, ref rest @ ..] => {
                 self.rest = rest;
                 small.into()
             }
-            Some(_) | None => decode::read_int(&mut self.rest)
+            [U16, a, b, ref rest @ ..] => {
+                self.rest = rest;
+                u16::from_be_bytes([a, b]).into()
+            }
+            [U32, a, b, c, d, ref rest @ ..] => {
+                self.rest = rest;
+                u32::from_be_bytes([a, b, c, d]).into()
+            }
+            [U64, a, b, c, d, e, f, g, h, ref rest @ ..] => {
+                self.rest = rest;
+                u64::from_be_bytes([a, b, c, d, e, f, g, h])
+            }
+            _ => decode::read_int(&mut self.rest)
                 .map_err(|_| expected("a number that is not negative"))?,
         };
-        N::try_from(number).map_err(|_| CodecError(format!("{number} is out of range")))
+        N::try_from(number).map_err(|_| out_of_range(number))
     }
 
     /// Reads a truth value.
@@ -89,6 +108,10 @@ impl<'a> Fields<'a> {
     #[inline]
     pub fn bytes(&mut self) -> Result<&'a [u8], CodecError> {
         self.step()?;
+        if let [BIN8, length, rest @ ..] = self.rest {
+            self.rest = rest;
+            return self.take((*length).into());
+        }
         let length = decode::read_bin_len(&mut self.rest).map_err(|_| expected("a byte string"))?;
         self.take(length)
     }
@@ -142,23 +165,35 @@ impl<'a> Fields<'a> {
 
     #[inline]
     fn step(&mut self) -> Result<(), CodecError> {
-        let left = self.left.checked_sub(1);
-        self.left = left.ok_or_else(|| CodecError("the message ends too early".to_owned()))?;
+        self.left = self.left.checked_sub(1).ok_or_else(too_short)?;
         Ok(())
     }
 
     #[inline]
     fn take(&mut self, length: u32) -> Result<&'a [u8], CodecError> {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let (taken, rest) = self
-            .rest
-            .split_at_checked(length)
-            .ok_or_else(|| CodecError("the message breaks off".to_owned()))?;
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or_else(broken_off)?;
         self.rest = rest;
         Ok(taken)
     }
 }
 
+#[cold]
+fn out_of_range(number: u64) -> CodecError {
+    CodecError(format!("{number} is out of range"))
+}
+
+#[cold]
+fn too_short() -> CodecError {
+    CodecError("the message ends too early".to_owned())
+}
+
+#[cold]
+fn broken_off() -> CodecError {
+    CodecError("the message breaks off".to_owned())
+}
+
+#[cold]
 fn too_long() -> CodecError {
     CodecError("the message goes on after its end".to_owned())
 }

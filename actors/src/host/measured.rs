@@ -107,9 +107,9 @@ impl<P: Primitive> Host<P> {
         if ledger.is_crowded != ledger.is_listed {
             ledger.is_listed = ledger.is_crowded;
             if ledger.is_listed {
-                self.shell.crowds().list(self.object, mailbox());
+                self.shell.crowds().list(self.watch.number(), mailbox());
             } else {
-                self.shell.crowds().strike(self.object);
+                self.shell.crowds().strike(self.watch.number());
             }
         }
     }

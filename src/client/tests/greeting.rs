@@ -48,6 +48,10 @@ async fn garbage_instead_of_a_welcome_is_an_error() {
         vec![0, 0, 0, 1, 0xc1],
         frame(&hello()),
         frame(&(65, 1)),
+        frame(&(65, 1, 1, 1, 1, false, 0, 1)),
+        frame(&(65, 1, 1, 1, 1, false, 2, 2)),
+        frame(&(65, 1, 1, 1, 1, false, 0, u32::MAX)),
+        frame(&(65, 1, 1, 1, 1, false, 0)),
         frame(&reply(1, &[1])),
     ] {
         let error = greeted_with(&garbage).await;
@@ -84,6 +88,7 @@ async fn another_version_is_named() {
         session: 1,
         frame_bytes: 1,
         asks_who_calls: false,
+        part: Part::ALONE,
     }))
     .await;
     assert_eq!(

@@ -1,7 +1,7 @@
 //! What is answered with a fault: the call fails and its session goes on.
 
 use lockkeeper_actors::{
-    Primitive, Refusal,
+    Name, Primitive, Refusal,
     codec::Blob,
     data::{Chunk, Finished, Submit, TaskQueue, TaskQueueStatus},
     sync::{AcquireMany, Semaphore, SemaphoreSpec},
@@ -421,4 +421,36 @@ async fn a_cast_that_would_have_to_wait_is_not_kept_waiting() {
         client.try_acquire(lock).await.is_ok(),
         "nobody stood in line"
     );
+}
+
+#[actix_rt::test]
+async fn an_arbiter_has_its_own_names_alone() {
+    let [zero, one] = [0, 1].map(|index| Part::new(index, 2).expect("there are two"));
+    for (part, own, other) in [(zero, "stock", "jobs"), (one, "jobs", "stock")] {
+        let house = House::of(part, Limits::default());
+        let mut client = house.welcome().await;
+        let wrong = Fault::WrongArbiter {
+            name: other.to_owned(),
+            arbiter: 1 - part.index(),
+        };
+        for spec in [Some(NIL), None] {
+            let refused = client.open(KIND, Some(other), spec).await;
+            assert_eq!(refused, Err(wrong.clone()));
+        }
+        assert_eq!(client.remove(other).await, Err(wrong));
+        client
+            .open(KIND, Some(own), Some(NIL))
+            .await
+            .expect("its own");
+        assert_eq!(client.remove(own).await, Ok(()));
+        // Numbers tell whose an object without a name is.
+        let foreign = Name::anonymous(INCARNATION, 6 + u64::from(1 - part.index())).to_string();
+        let refused = client.open(KIND, Some(&foreign), None).await;
+        assert!(matches!(refused, Err(Fault::WrongArbiter { .. })));
+        let absent = Name::anonymous(INCARNATION, 6 + u64::from(part.index())).to_string();
+        assert_eq!(
+            client.remove(&absent).await,
+            Err(Fault::UnknownObject(absent.clone()))
+        );
+    }
 }

@@ -161,13 +161,15 @@ fn shown_requests(arguments: &[u8]) -> Vec<Request<'_>> {
 
 /// The responses of the reference part, in order.
 fn shown_responses(body: &[u8]) -> Vec<Response<'_>> {
-    let welcome = Response::Welcome {
+    let welcome = |part| Response::Welcome {
         version: 1,
         incarnation: INCARNATION,
         session: SESSION.number(),
         frame_bytes: 64 << 20,
         asks_who_calls: false,
+        part,
     };
+    let second_of_two = Part::new(1, 2).expect("it is one of them");
     let opened = Response::Opened {
         seq: 1,
         object: 0,
@@ -189,7 +191,8 @@ fn shown_responses(body: &[u8]) -> Vec<Response<'_>> {
         reason: "a second hello".to_owned(),
     };
     vec![
-        welcome,
+        welcome(Part::ALONE),
+        welcome(second_of_two),
         opened,
         reply,
         fault,
@@ -203,10 +206,6 @@ fn operations<P: Primitive>() -> Vec<&'static str> {
     let mut operations = Operations::default();
     P::operations(&mut operations);
     operations.names().collect()
-}
-
-fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
-    codec::encode(value).expect("it encodes")
 }
 
 fn fresh_grant() -> Granted {

@@ -9,11 +9,10 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
 use tokio::time;
 use tokio_util::bytes::Bytes;
 
-use super::super::{Inbox, Link, Socket, append};
+use super::super::{Encode, Inbox, Link, Socket, append};
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -60,7 +59,7 @@ impl Raw {
     }
 
     /// Writes one frame, of whatever size.
-    pub(crate) async fn say<T: Serialize>(&self, message: &T) {
+    pub(crate) async fn say<T: Encode>(&self, message: &T) {
         self.write(&frame(message))
             .await
             .expect("the other end is open");
@@ -86,7 +85,7 @@ impl Raw {
 }
 
 /// One frame as bytes.
-pub(crate) fn frame<T: Serialize>(message: &T) -> Vec<u8> {
+pub(crate) fn frame<T: Encode>(message: &T) -> Vec<u8> {
     let mut bytes = Vec::new();
     append(&mut bytes, message, usize::MAX).expect("it encodes");
     bytes

@@ -99,6 +99,12 @@ fn what_is_told_of_objects_is_written_as_the_document_shows() {
     (stats.withdrawals, stats.departures) = (4, 5);
     (stats.deadlocks, stats.abandonments) = (6, 7);
     (stats.waited.count, stats.waited.max) = (1, second);
+    let free = ObjectInfo {
+        name: "stock".to_owned(),
+        kind: "lock".to_owned(),
+        state: "free".to_owned(),
+        ..ObjectInfo::default()
+    };
     Values::of("### 7 Inspect")
         .show(&Question::Contended(0))
         .show(&Question::Named("jobs".to_owned()))
@@ -106,6 +112,12 @@ fn what_is_told_of_objects_is_written_as_the_document_shows() {
         .show(&Page {
             objects: vec![object],
             next: Some(4),
+            numbers: Vec::new(),
+        })
+        .show(&Page {
+            objects: vec![free],
+            next: None,
+            numbers: vec![4],
         })
         .show(&stats)
         .show(&vec![deadlock()])
@@ -144,6 +156,10 @@ fn faults_and_refusals_are_written_as_the_document_shows() {
         })
         .show(&Fault::WrongSpec(jobs()))
         .show(&Fault::BadName(why()))
+        .show(&Fault::WrongArbiter {
+            name: jobs(),
+            arbiter: 1,
+        })
         .show(&Fault::BadArguments(why()))
         .show(&Fault::Refused(Refusal::Invalid(why())))
         .show(&Fault::Unencodable(why()))
