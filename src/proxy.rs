@@ -38,7 +38,10 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper_actors::{CallId, Fault, Operation, Primitive, Serve, codec};
+use lockkeeper_actors::{
+    CallId, Fault, Operation, Primitive, Serve,
+    codec::{self, Payload},
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub(crate) use self::hold::{Hold, Leash};
@@ -375,8 +378,9 @@ impl Bound {
         let (arguments, deadline) = (encode(operation), deadline.into());
         async move {
             let (number, arguments) = (number?, arguments?);
-            let read = |body: &[u8]| {
-                codec::decode(body).map_err(|error| CallError::Protocol(error.to_string()))
+            let read = |body: &Payload| {
+                let reply = body.decode();
+                reply.map_err(|error| CallError::Protocol(error.to_string()))
             };
             let asks_who_calls = self.connection.asks_who_calls;
             let caller = asks_who_calls.then(Owner::current);

@@ -24,6 +24,7 @@ use serde::{
     Deserialize, Serialize,
     de::{DeserializeOwned, IgnoredAny},
 };
+use tokio_util::bytes::Bytes;
 
 use self::chunk::Outcomes;
 pub(crate) use self::chunk::{MOST_TASKS, Outcome, fail_all, pack, pack_one, unpack, unpack_one};
@@ -138,7 +139,7 @@ impl From<CallError> for TaskError {
     }
 }
 
-type Run = for<'a> fn(&'a [u8], &'a mut Outcomes) -> LocalBoxFuture<'a, ()>;
+type Run = for<'a> fn(&'a Bytes, &'a mut Outcomes) -> LocalBoxFuture<'a, ()>;
 
 /// A registered task.
 #[derive(Clone, Copy)]
@@ -229,12 +230,12 @@ impl fmt::Debug for Tasks {
     }
 }
 
-fn run<'a, T: Task>(row: &'a [u8], outcomes: &'a mut Outcomes) -> LocalBoxFuture<'a, ()> {
+fn run<'a, T: Task>(row: &'a Bytes, outcomes: &'a mut Outcomes) -> LocalBoxFuture<'a, ()> {
     let work = async move {
         let mut frames = wire::frames(row);
         // Also what reads the arguments and writes the output is the task's own code, and may panic.
         // Those behind one that does go on.
-        while let Err(panic) = AssertUnwindSafe(run_each::<T>(&mut frames, outcomes))
+        while let Err(panic) = AssertUnwindSafe(run_each::<T>(row, &mut frames, outcomes))
             .catch_unwind()
             .await
         {
@@ -246,11 +247,13 @@ fn run<'a, T: Task>(row: &'a [u8], outcomes: &'a mut Outcomes) -> LocalBoxFuture
 }
 
 async fn run_each<'a, T: Task>(
+    row: &Bytes,
     frames: &mut impl Iterator<Item = Result<&'a [u8], CodecError>>,
     outcomes: &mut Outcomes,
 ) {
     for arguments in frames {
-        let outcome = match arguments.and_then(codec::decode::<T>) {
+        let arguments = arguments.and_then(|bytes| codec::decode_within::<T>(row, bytes));
+        let outcome = match arguments {
             Ok(task) => Ok(task.run().await),
             Err(error) => Err(TaskFault::Unreadable(format!(
                 "arguments of {:?}: {error}",

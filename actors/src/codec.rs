@@ -5,6 +5,7 @@
 
 mod elements;
 mod fields;
+mod kept;
 mod markers;
 mod payload;
 
@@ -13,7 +14,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tokio_util::bytes::Bytes;
 
-pub use self::{elements::Elements, fields::Fields, payload::Payload};
+pub use self::{elements::Elements, fields::Fields, kept::decode_within, payload::Payload};
 
 /// How deep a message may nest.
 pub const MAX_DEPTH: usize = 64;
@@ -165,7 +166,7 @@ impl<'de> Deserialize<'de> for Blob {
             }
 
             fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Blob, E> {
-                Ok(Blob(Bytes::copy_from_slice(bytes)))
+                Ok(Blob(kept::keep(bytes)))
             }
 
             fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Blob, E> {

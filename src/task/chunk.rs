@@ -8,6 +8,7 @@ use lockkeeper_actors::{
     data::{Chunk, TaskFault},
 };
 use serde::Serialize;
+use tokio_util::bytes::Bytes;
 
 use super::{Task, TaskError};
 use crate::wire;
@@ -70,21 +71,22 @@ pub(crate) fn unpack<T: Task>(Blob(row): &Blob, count: usize) -> Vec<Outcome<T>>
         let fault = TaskFault::Unreadable(format!("{outcomes} outcomes of {count} tasks"));
         return fail_all(count, &fault.into());
     }
-    wire::frames(row).map(read::<T>).collect()
+    let frames = wire::frames(row);
+    frames.map(|frame| read::<T>(row, frame)).collect()
 }
 
 /// Reads the outcome of one task.
 pub(crate) fn unpack_one<T: Task>(Blob(row): &Blob) -> Outcome<T> {
     let mut frames = wire::frames(row);
     match (frames.next(), frames.next()) {
-        (Some(frame), None) => read::<T>(frame),
+        (Some(frame), None) => read::<T>(row, frame),
         (_, _) => Err(TaskFault::Unreadable("it has not one outcome".to_owned()).into()),
     }
 }
 
-fn read<T: Task>(frame: Result<&[u8], CodecError>) -> Outcome<T> {
+fn read<T: Task>(row: &Bytes, frame: Result<&[u8], CodecError>) -> Outcome<T> {
     let outcome = frame.and_then(|frame| match frame.strip_prefix(codec::OK) {
-        Some(output) => codec::decode(output).map(Ok),
+        Some(output) => codec::decode_within(row, output).map(Ok),
         None => codec::decode::<Result<T::Output, TaskFault>>(frame),
     });
     let outcome = outcome
