@@ -252,11 +252,15 @@ impl Stock {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands all back if no job was begun since the count was `last`. Tells the count while there is
-    /// something to look after.
+    /// Hands all back if no job was begun since the count was `last`, and tells in any case what lies in
+    /// the tray. Gives the count while there is something to look after.
     fn look(&self, last: Option<u64>) -> Option<u64> {
         let mut state = self.lock();
         if last != Some(state.begun) {
+            // One after the other they may take long, too.
+            if mem::take(&mut state.is_untold) {
+                self.queue.cast(HandBack { jobs: Vec::new() });
+            }
             return Some(state.begun);
         }
         // Whoever fills it from now on calls for another look.
