@@ -9,6 +9,7 @@ mod errands;
 mod hello;
 mod objects;
 mod outgoing;
+mod receive;
 mod tray;
 
 use std::{
@@ -16,7 +17,7 @@ use std::{
     future, io,
     rc::Rc,
     sync::Arc,
-    task::{self, Poll, ready},
+    task::{self, Poll},
     time::Duration,
 };
 
@@ -27,7 +28,14 @@ use lockkeeper_actors::{
 };
 use tokio::time;
 
-use self::{errands::Errand, hello::hello, objects::Objects, outgoing::Outgoing, tray::Tray};
+use self::{
+    errands::Errand,
+    hello::hello,
+    objects::Objects,
+    outgoing::Outgoing,
+    receive::{poll_receive, receive_last},
+    tray::Tray,
+};
 use crate::{
     Limits, observe,
     part::Home,
@@ -153,32 +161,6 @@ impl From<io::Error> for End {
     }
 }
 
-/// Reads one chunk into the inbox.
-fn poll_receive(
-    task: &mut task::Context<'_>,
-    link: &Link,
-    inbox: &mut Inbox,
-    context: &Context,
-) -> Poll<Result<(), End>> {
-    let scratch = &mut *context.scratch.borrow_mut();
-    let is_short = inbox.missing() <= SHORT_CHUNK_BYTES;
-    let most = if is_short {
-        SHORT_CHUNK_BYTES
-    } else {
-        CHUNK_BYTES
-    };
-    let room = scratch.get_mut(..most).unwrap_or_default();
-    match ready!(link.poll_read(task, room)) {
-        Ok(0) => Poll::Ready(Err(End::Left)),
-        Ok(length) => {
-            observe::received(&context.shell, length);
-            inbox.feed(scratch.get(..length).unwrap_or_default());
-            Poll::Ready(Ok(()))
-        }
-        Err(error) => Poll::Ready(Err(error.into())),
-    }
-}
-
 /// A client that has said hello.
 struct Session {
     id: SessionId,
@@ -245,9 +227,9 @@ impl Session {
                 return received;
             }
             if self.outgoing.is_broken() {
-                // The client hears no more. All that it sent before is done: a release that was
-                // lost would mark its lock as abandoned.
-                return Poll::Ready(Err(End::Left));
+                // All that it sent before is done: a release that was lost would mark its lock as
+                // abandoned.
+                return Poll::Ready(receive_last(link, inbox, &self.context));
             }
         }
         self.outgoing.writer.replace(Some(task.waker().clone()));
