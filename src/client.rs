@@ -11,11 +11,13 @@
 mod ask;
 mod connect;
 mod grants;
+mod numbers;
 mod pending;
 mod reader;
 mod spin;
 mod state;
 mod thread;
+mod tray;
 
 use std::{
     fmt, io, mem,
@@ -24,7 +26,10 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper_actors::{CallId, Fault, SessionId, codec::BlobRef};
+use lockkeeper_actors::{
+    CallId, Fault, SessionId,
+    codec::{BlobRef, Payload},
+};
 use tokio::{runtime, sync::Notify};
 
 pub use self::{connect::label, spin::spin_for};
@@ -32,12 +37,13 @@ pub(crate) use self::{
     connect::{background, keep_connections},
     state::Object,
     thread::block_on,
+    tray::Tray,
 };
 use self::{
     pending::Pending,
     reader::Reader,
     spin::Spin,
-    state::{Answer, InFlight, News, State, Success},
+    state::{Answer, InFlight, News, State, Success, wrong_answer},
 };
 use crate::{
     Address, CallError, observe,
@@ -120,7 +126,7 @@ const BATCH_BYTES: usize = 1 << 15;
 const GATHERING: Duration = Duration::from_millis(1);
 
 /// How much a driver reads at a time.
-const CHUNK_BYTES: usize = 1 << 14;
+const CHUNK_BYTES: usize = 1 << 16;
 
 /// Locks against the other threads of this process. What runs inside leaves whole states behind, so
 /// a poisoned lock is as good as any.
@@ -198,7 +204,7 @@ impl Connection {
         deadline: Deadline,
         arguments: &[u8],
         caller: Option<u64>,
-        read: impl FnOnce(&[u8]) -> Result<T, CallError>,
+        read: impl FnOnce(&Payload) -> Result<T, CallError>,
     ) -> Result<(CallId, T), CallError> {
         let (micros, arguments) = (deadline.micros(), BlobRef(arguments));
         let mut pending = self.request(Some(object), |seq| match caller {
@@ -468,10 +474,6 @@ impl fmt::Debug for Connection {
             .field("session", &self.session)
             .finish_non_exhaustive()
     }
-}
-
-fn wrong_answer() -> CallError {
-    CallError::Protocol("an answer of another kind than the call".to_owned())
 }
 
 #[cfg(test)]

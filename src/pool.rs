@@ -7,6 +7,7 @@
 mod ahead;
 mod crew;
 mod handle;
+mod series;
 mod stock;
 mod submit;
 mod worker;
@@ -27,6 +28,7 @@ pub(crate) use self::worker::{ROLE, work};
 use self::{
     ahead::{Order, Window, ahead},
     crew::{Crew, Join, Pids, Start, Terminate},
+    series::series,
     submit::{apply, submit},
 };
 use crate::{
@@ -382,12 +384,17 @@ impl Pool {
         I: IntoIterator<Item = T>,
     {
         let (queue, retries, size) = (self.queue.clone(), self.retries, self.chunk);
+        let window = Window::of(self.workers, size);
         let mut tasks = tasks.into_iter();
+        if size == 1 {
+            return series(queue, retries, tasks, window, order).left_stream();
+        }
         let chunks = iter::from_fn(move || {
             let chunk: Vec<T> = tasks.by_ref().take(size).collect();
             (!chunk.is_empty()).then(|| submit(queue.clone(), retries, &chunk))
         });
-        ahead(chunks, Window::of(self.workers, size), order).flat_map(stream::iter)
+        let outcomes = ahead(chunks, window, order).flat_map(stream::iter);
+        outcomes.right_stream()
     }
 }
 

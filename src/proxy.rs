@@ -38,14 +38,17 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper_actors::{CallId, Fault, Operation, Primitive, Serve, codec};
+use lockkeeper_actors::{
+    CallId, Fault, Operation, Primitive, Serve,
+    codec::{self, Payload},
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub(crate) use self::hold::{Hold, Leash};
 pub use self::{hold::Grant, token::Token};
 use crate::{
     CallError, ObjectInfo, Owner,
-    client::{Connection, Deadline, Object, background},
+    client::{Connection, Deadline, Object, Tray, background},
     inspect::survey::{Page, Question},
     observe::{self, Calling},
 };
@@ -288,6 +291,23 @@ impl<P: Primitive> Proxy<P> {
         bound.is_some_and(|bound| bound.connection.has_sent_all())
     }
 
+    /// Numbers that the session uses for nothing else, from that one on. They are of use to an object
+    /// that was used before, as the numbers are those of a connection.
+    pub(crate) fn reserve(&self, count: u64) -> u64 {
+        let bound = self.bound.get();
+        bound.map_or(0, |bound| bound.connection.reserve(count))
+    }
+
+    /// Makes a tray for an operation that takes a list of records, if the manager can look into one.
+    pub(crate) async fn tray<O: Operation>(&self) -> Option<Tray>
+    where
+        P: Serve<O>,
+    {
+        let bound = self.bound().await.ok()?;
+        let operation = bound.object.operation(O::NAME).ok()?;
+        bound.connection.tray(bound.object.number, operation).await
+    }
+
     /// The object as this process's connection knows it, opened on first use.
     pub(crate) async fn bound(&self) -> Result<&Arc<Bound>, CallError> {
         if let Some(bound) = self.bound.get() {
@@ -358,8 +378,9 @@ impl Bound {
         let (arguments, deadline) = (encode(operation), deadline.into());
         async move {
             let (number, arguments) = (number?, arguments?);
-            let read = |body: &[u8]| {
-                codec::decode(body).map_err(|error| CallError::Protocol(error.to_string()))
+            let read = |body: &Payload| {
+                let reply = body.decode();
+                reply.map_err(|error| CallError::Protocol(error.to_string()))
             };
             let asks_who_calls = self.connection.asks_who_calls;
             let caller = asks_who_calls.then(Owner::current);

@@ -9,13 +9,15 @@ mod errands;
 mod hello;
 mod objects;
 mod outgoing;
+mod receive;
+mod tray;
 
 use std::{
     cell::RefCell,
     future, io,
     rc::Rc,
     sync::Arc,
-    task::{self, Poll, ready},
+    task::{self, Poll},
     time::Duration,
 };
 
@@ -26,7 +28,14 @@ use lockkeeper_actors::{
 };
 use tokio::time;
 
-use self::{errands::Errand, hello::hello, objects::Objects, outgoing::Outgoing};
+use self::{
+    errands::Errand,
+    hello::hello,
+    objects::Objects,
+    outgoing::Outgoing,
+    receive::{poll_receive, receive_last},
+    tray::Tray,
+};
 use crate::{
     Limits, observe,
     part::Home,
@@ -152,32 +161,6 @@ impl From<io::Error> for End {
     }
 }
 
-/// Reads one chunk into the inbox.
-fn poll_receive(
-    task: &mut task::Context<'_>,
-    link: &Link,
-    inbox: &mut Inbox,
-    context: &Context,
-) -> Poll<Result<(), End>> {
-    let scratch = &mut *context.scratch.borrow_mut();
-    let is_short = inbox.missing() <= SHORT_CHUNK_BYTES;
-    let most = if is_short {
-        SHORT_CHUNK_BYTES
-    } else {
-        CHUNK_BYTES
-    };
-    let room = scratch.get_mut(..most).unwrap_or_default();
-    match ready!(link.poll_read(task, room)) {
-        Ok(0) => Poll::Ready(Err(End::Left)),
-        Ok(length) => {
-            observe::received(&context.shell, length);
-            inbox.feed(scratch.get(..length).unwrap_or_default());
-            Poll::Ready(Ok(()))
-        }
-        Err(error) => Poll::Ready(Err(error.into())),
-    }
-}
-
 /// A client that has said hello.
 struct Session {
     id: SessionId,
@@ -189,6 +172,8 @@ struct Session {
     /// The objects that this chunk has inputs for, and the inputs.
     touched: Vec<(u32, Inputs)>,
     last_seq: u64,
+    /// Where the client lays what is not urgent, if it does.
+    tray: Option<Box<Tray>>,
 }
 
 impl Session {
@@ -204,6 +189,7 @@ impl Session {
             objects: Objects::default(),
             touched: Vec::new(),
             last_seq: 0,
+            tray: None,
         }
     }
 
@@ -241,9 +227,9 @@ impl Session {
                 return received;
             }
             if self.outgoing.is_broken() {
-                // The client hears no more. All that it sent before is done: a release that was
-                // lost would mark its lock as abandoned.
-                return Poll::Ready(Err(End::Left));
+                // All that it sent before is done: a release that was lost would mark its lock as
+                // abandoned.
+                return Poll::Ready(receive_last(link, inbox, &self.context));
             }
         }
         self.outgoing.writer.replace(Some(task.waker().clone()));
@@ -254,6 +240,7 @@ impl Session {
     /// before an offence counts, however the stream was cut into chunks.
     async fn handle_chunk(&mut self, inbox: &mut Inbox) -> Result<(), End> {
         self.clear_gone();
+        self.empty_tray();
         let handled = self.handle_frames(inbox).await;
         if !self.touched.is_empty() {
             self.deliver();
@@ -325,6 +312,15 @@ impl Session {
                 let timeout = micros.map(Duration::from_micros);
                 let call = self.raw_call(seq, operation, timeout, arguments);
                 self.call(seq, object, Input::CallBy(Box::new(call), caller));
+            }
+            Request::Tray {
+                seq,
+                object,
+                operation,
+                descriptor,
+            } => {
+                self.number(seq)?;
+                self.set_tray(seq, object, operation, descriptor);
             }
             Request::Inspect { seq, question } => {
                 self.number(seq)?;
@@ -436,6 +432,8 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.context.shell.leave(self.id);
+        self.empty_tray();
+        self.deliver();
         let now = self.context.shell.now();
         for object in self.objects.iter() {
             let hang_up = Input::HangUp(self.id, Arc::clone(&self.peer));

@@ -4,7 +4,7 @@ mod chunk;
 
 use std::{
     any::{TypeId, type_name},
-    collections::{HashMap, hash_map::Entry},
+    collections::hash_map::Entry,
     fmt,
     future::Future,
     panic::AssertUnwindSafe,
@@ -15,17 +15,19 @@ use futures::{
     future::{BoxFuture, LocalBoxFuture},
 };
 use lockkeeper_actors::{
-    codec::{self, CodecError},
+    codec::{self, Blob, CodecError},
     data::{Chunk, ChunkOutcome, TaskFault},
     panic_message,
 };
+use rustc_hash::FxHashMap;
 use serde::{
     Deserialize, Serialize,
     de::{DeserializeOwned, IgnoredAny},
 };
+use tokio_util::bytes::Bytes;
 
 use self::chunk::Outcomes;
-pub(crate) use self::chunk::{MOST_TASKS, Outcome, fail_all, pack, unpack};
+pub(crate) use self::chunk::{MOST_TASKS, Outcome, fail_all, pack, pack_one, unpack, unpack_one};
 use crate::{CallError, wire};
 
 /// A piece of work that a process of a pool does: its fields are the arguments.
@@ -137,7 +139,7 @@ impl From<CallError> for TaskError {
     }
 }
 
-type Run = for<'a> fn(&'a [u8], &'a mut Outcomes) -> LocalBoxFuture<'a, ()>;
+type Run = for<'a> fn(&'a Bytes, &'a mut Outcomes) -> LocalBoxFuture<'a, ()>;
 
 /// A registered task.
 #[derive(Clone, Copy)]
@@ -149,7 +151,7 @@ struct Registered {
 
 /// The tasks of a program, by name.
 #[derive(Clone, Default)]
-pub(crate) struct Tasks(HashMap<&'static str, Registered>);
+pub(crate) struct Tasks(FxHashMap<&'static str, Registered>);
 
 impl Tasks {
     /// Adds a task.
@@ -197,21 +199,20 @@ impl Tasks {
     }
 
     /// Runs the tasks of a chunk to their ends, one after the other, and counts them.
-    pub(crate) async fn run(&self, chunk: &Chunk, run: &mut u64) -> ChunkOutcome {
-        let row = &chunk.arguments.0;
+    pub(crate) async fn run(&self, task: &str, Blob(row): &Blob, run: &mut u64) -> ChunkOutcome {
         let count = wire::frames(row).count();
         *run += u64::try_from(count).unwrap_or(u64::MAX);
-        let Some(task) = self.0.get(chunk.task.as_str()) else {
-            return Err(TaskFault::NotRegistered(chunk.task.clone()));
+        let Some(registered) = self.0.get(task) else {
+            return Err(TaskFault::NotRegistered(task.to_owned()));
         };
         let mut outcomes = Outcomes::of(count);
-        (task.run)(row, &mut outcomes).await;
+        (registered.run)(row, &mut outcomes).await;
         Ok(outcomes.into_row())
     }
 
     /// Runs the one task of a chunk whose output is of no interest.
     pub(crate) async fn run_one(&self, chunk: &Chunk) -> Result<(), TaskFault> {
-        let row = self.run(chunk, &mut 0).await?.0;
+        let row = self.run(&chunk.task, &chunk.arguments, &mut 0).await?.0;
         let outcome = wire::frames(&row).next();
         let outcome =
             outcome.map(|frame| frame.and_then(codec::decode::<Result<IgnoredAny, TaskFault>>));
@@ -229,32 +230,38 @@ impl fmt::Debug for Tasks {
     }
 }
 
-fn run<'a, T: Task>(row: &'a [u8], outcomes: &'a mut Outcomes) -> LocalBoxFuture<'a, ()> {
+fn run<'a, T: Task>(row: &'a Bytes, outcomes: &'a mut Outcomes) -> LocalBoxFuture<'a, ()> {
     let work = async move {
-        for arguments in wire::frames(row) {
-            let start = outcomes.len();
-            // Also what reads the arguments and writes the output is the task's own code, and may
-            // panic.
-            let run = AssertUnwindSafe(run_one::<T>(arguments, outcomes));
-            if let Err(panic) = run.catch_unwind().await {
-                outcomes.truncate(start);
-                let fault = TaskFault::Panicked(panic_message(&*panic));
-                outcomes.push(&Err::<(), _>(fault), T::NAME);
-            }
+        let mut frames = wire::frames(row);
+        // Also what reads the arguments and writes the output is the task's own code, and may panic.
+        // Those behind one that does go on.
+        while let Err(panic) = AssertUnwindSafe(run_each::<T>(row, &mut frames, outcomes))
+            .catch_unwind()
+            .await
+        {
+            let fault = TaskFault::Panicked(panic_message(&*panic));
+            outcomes.push(&Err::<(), _>(fault), T::NAME);
         }
     };
     work.boxed_local()
 }
 
-async fn run_one<T: Task>(arguments: Result<&[u8], CodecError>, outcomes: &mut Outcomes) {
-    let outcome = match arguments.and_then(codec::decode::<T>) {
-        Ok(task) => Ok(task.run().await),
-        Err(error) => Err(TaskFault::Unreadable(format!(
-            "arguments of {:?}: {error}",
-            T::NAME
-        ))),
-    };
-    outcomes.push(&outcome, T::NAME);
+async fn run_each<'a, T: Task>(
+    row: &Bytes,
+    frames: &mut impl Iterator<Item = Result<&'a [u8], CodecError>>,
+    outcomes: &mut Outcomes,
+) {
+    for arguments in frames {
+        let arguments = arguments.and_then(|bytes| codec::decode_within::<T>(row, bytes));
+        let outcome = match arguments {
+            Ok(task) => Ok(task.run().await),
+            Err(error) => Err(TaskFault::Unreadable(format!(
+                "arguments of {:?}: {error}",
+                T::NAME
+            ))),
+        };
+        outcomes.push(&outcome, T::NAME);
+    }
 }
 
 /// Makes an error of a panic in the code of a task's own arguments or output.

@@ -77,6 +77,14 @@ pub(crate) enum Request<'a> {
         arguments: BlobRef<'a>,
         caller: u64,
     },
+    /// Says that there are records for an operation of an object in the pipe that the client's
+    /// process has by that descriptor, now and later.
+    Tray {
+        seq: u64,
+        object: u32,
+        operation: u32,
+        descriptor: u32,
+    },
 }
 
 /// What a manager says.
@@ -168,6 +176,15 @@ impl Encode for Request<'_> {
                 let all = all.number(8u8).number(seq).number(object);
                 let all = all.number(operation).optional(micros);
                 all.bytes(arguments.0).number(caller)
+            }
+            Self::Tray {
+                seq,
+                object,
+                operation,
+                descriptor,
+            } => {
+                let all = all.number(9u8).number(seq).number(object);
+                all.number(operation).number(descriptor)
             }
         };
         all.end()
@@ -288,6 +305,12 @@ impl<'a> Request<'a> {
                 micros: f.optional(Fields::number)?,
                 arguments: BlobRef(f.bytes()?),
                 caller: f.number()?,
+            },
+            9 => Self::Tray {
+                seq: f.number()?,
+                object: f.number()?,
+                operation: f.number()?,
+                descriptor: f.number()?,
             },
             other => return Err(CodecError::new(format!("there is no request {other}"))),
         };

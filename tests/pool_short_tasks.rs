@@ -79,8 +79,30 @@ impl Task for Entry {
     }
 }
 
+/// Does nothing, and from some number on writes it down and takes its time.
+#[derive(Debug, Serialize, Deserialize)]
+struct Nap(Entry);
+
+impl Task for Nap {
+    const NAME: &'static str = "nap";
+    type Output = u64;
+
+    async fn run(self) -> u64 {
+        let Self(entry) = self;
+        if entry.number < MANY {
+            return entry.number;
+        }
+        // Not so long that those behind it are handed back.
+        thread::sleep(Duration::from_millis(1));
+        entry.run().await
+    }
+}
+
 fn program() {
-    lockkeeper::program().task::<Entry>().in_test("children");
+    lockkeeper::program()
+        .task::<Entry>()
+        .task::<Nap>()
+        .in_test("children");
 }
 
 fn run<F: Future>(test: F) -> F::Output {
@@ -190,5 +212,24 @@ fn worker_that_makes_room_for_another_hands_back_what_it_has_not_begun() {
         assert_eq!(outcomes, (0..MANY).collect::<Vec<_>>());
         assert!(runs(folder.path()).values().all(|times| *times == 1));
         assert!(pool.pids().await.iter().all(|pid| !first.contains(pid)));
+    });
+}
+
+#[test]
+fn outcomes_are_not_kept_while_others_follow_that_take_a_little_longer() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = Pool::new(1).await.unwrap();
+        // The worker takes many at a time by then.
+        let tasks =
+            (0..MANY + 60).map(|number| Nap(Entry::new(number, folder.path(), Deed::Nothing)));
+        let mut outcomes = pool.imap(tasks);
+        while outcomes.next().await.unwrap().unwrap() != MANY {}
+        let begun = runs(folder.path()).len();
+        assert!(begun < 16, "{begun} were begun before the first was told");
+        while let Some(outcome) = outcomes.next().await {
+            outcome.unwrap();
+        }
+        assert_eq!(runs(folder.path()).len(), 60);
     });
 }

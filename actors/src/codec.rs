@@ -5,6 +5,7 @@
 
 mod elements;
 mod fields;
+mod kept;
 mod markers;
 mod payload;
 
@@ -13,7 +14,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tokio_util::bytes::Bytes;
 
-pub use self::{elements::Elements, fields::Fields, payload::Payload};
+pub use self::{elements::Elements, fields::Fields, kept::decode_within, payload::Payload};
 
 /// How deep a message may nest.
 pub const MAX_DEPTH: usize = 64;
@@ -80,6 +81,17 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
     encode_into(&mut buffer, value)?;
     Ok(buffer)
 }
+
+/// Begins a list of so many elements: each of them follows as it is encoded.
+#[must_use]
+pub fn begin_list(elements: u32) -> [u8; 5] {
+    let [a, b, c, d] = elements.to_be_bytes();
+    [0xdd, a, b, c, d]
+}
+
+/// What an encoded `Ok` begins with: its value follows. For what is read and written so often that it
+/// is to go without serde's detour.
+pub const OK: &[u8] = b"\x81\xa2Ok";
 
 /// Whether an encoded reply is an `Err`, as the replies are that refuse.
 #[must_use]
@@ -154,7 +166,7 @@ impl<'de> Deserialize<'de> for Blob {
             }
 
             fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Blob, E> {
-                Ok(Blob(Bytes::copy_from_slice(bytes)))
+                Ok(Blob(kept::keep(bytes)))
             }
 
             fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Blob, E> {

@@ -5,14 +5,14 @@
 
 use std::fmt;
 
-use crate::{CallId, Fault, Operation, Outbox, Serve, codec};
+use crate::{CallId, Fault, Operation, Outbox, Serve, codec::Payload};
 
 /// What a kind serves, in the order in which it was listed.
 pub struct Operations<P>(Vec<Entry<P>>);
 
 struct Entry<P> {
     name: &'static str,
-    serve: fn(&mut P, &[u8], CallId, &Outbox),
+    serve: fn(&mut P, &Payload, CallId, &Outbox),
 }
 
 impl<P> Default for Operations<P> {
@@ -54,7 +54,7 @@ impl<P> Operations<P> {
         &self,
         primitive: &mut P,
         operation: u32,
-        arguments: &[u8],
+        arguments: &Payload,
         id: CallId,
         outbox: &Outbox,
     ) {
@@ -72,12 +72,12 @@ impl<P> Operations<P> {
 
 fn serve<P: Serve<O>, O: Operation>(
     primitive: &mut P,
-    arguments: &[u8],
+    arguments: &Payload,
     id: CallId,
     outbox: &Outbox,
 ) {
     let call = outbox.call(id);
-    match codec::decode::<O>(arguments) {
+    match arguments.decode::<O>() {
         Ok(operation) => primitive.serve(operation, call),
         Err(error) => call.fail(Fault::BadArguments(error.to_string())),
     }

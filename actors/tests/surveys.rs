@@ -199,7 +199,7 @@ fn task_queue_tells_whose_tasks_are_not_done_and_which_workers_are_idle() {
     };
     let [given, waiting] = [(); 2].map(|()| submit());
     let told = survey(&bench);
-    assert_eq!(told.state, "1 chunks given out");
+    assert_eq!(told.state, "1 tasks given out");
     assert_eq!(
         waiters(&told, 0),
         [(given, 1, "outcome"), (waiting, 1, "worker")]

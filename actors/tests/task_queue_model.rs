@@ -301,7 +301,11 @@ impl Reference for QueueReference {
         call: &QueueCall,
         (): &mut (),
     ) -> Result<QueueTold, Fault> {
-        let of_job = |Job { id, chunk }: Job| (id, chunk);
+        let of_job = |Job { id, task, mut row }: Job| {
+            let arguments = row.pop_front().expect("a job has a task");
+            assert!(row.is_empty(), "a chunk is one");
+            (id, Chunk { task, arguments })
+        };
         let work = |jobs: Option<Vec<Job>>| match jobs {
             Some(jobs) => QueueTold::Work(jobs.into_iter().map(of_job).collect()),
             None => QueueTold::GoHome,

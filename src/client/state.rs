@@ -84,6 +84,11 @@ pub(super) enum Success {
     Opened(Arc<Object>),
 }
 
+/// What is said of an answer that is none to what was asked.
+pub(super) fn wrong_answer() -> CallError {
+    CallError::Protocol("an answer of another kind than the call".to_owned())
+}
+
 /// An outgoing buffer above this capacity is given back once it is empty.
 const KEPT_BYTES: usize = 1 << 16;
 
@@ -188,8 +193,8 @@ impl State {
             .filter(|rest| !rest.is_empty())
         {
             self.sent += ready!(write(rest))?;
-            if self.sent > self.outgoing.len() / 2 {
-                // The buffer may never run empty.
+            if self.sent > self.outgoing.len() / 4 * 3 {
+                // The buffer may never run empty; what is large is not moved often.
                 self.outgoing.drain(..mem::take(&mut self.sent));
             }
         }

@@ -4,7 +4,6 @@ mod ends;
 mod greeting;
 mod stalls;
 
-use lockkeeper_actors::codec;
 use tokio::time;
 
 use super::*;
@@ -45,8 +44,10 @@ async fn connected() -> (Arc<Connection>, Raw) {
 
 /// Calls operation 3 of object 2, whose reply is a number.
 async fn call(connection: &Arc<Connection>) -> Result<(CallId, u64), CallError> {
-    let read =
-        |body: &[u8]| codec::decode(body).map_err(|error| CallError::Protocol(error.to_string()));
+    let read = |body: &Payload| {
+        body.decode()
+            .map_err(|error| CallError::Protocol(error.to_string()))
+    };
     connection
         .call(2, 3, Deadline::Never, &[0x90], None, read)
         .await

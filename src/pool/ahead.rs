@@ -5,11 +5,11 @@
 
 use std::{
     future::Future,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use futures::{
-    FutureExt, Stream, StreamExt,
+    FutureExt, Stream, StreamExt, future,
     stream::{self, FuturesOrdered, FuturesUnordered},
 };
 
@@ -41,7 +41,7 @@ impl Window {
         }
     }
 
-    const fn has_room(self, chunks: usize, bytes: usize) -> bool {
+    pub(super) const fn has_room(self, chunks: usize, bytes: usize) -> bool {
         chunks < self.least || (chunks < self.most && bytes < MOST_BYTES)
     }
 }
@@ -75,7 +75,7 @@ where
             && let Some(Submitted { bytes, work }) = chunks.next()
         {
             in_flight_bytes += bytes;
-            in_flight.push(work.map(move |outcome| (bytes, outcome)));
+            in_flight.push(begin(work.map(move |outcome| (bytes, outcome))));
         }
         let next = ready!(in_flight.poll_next(context));
         Poll::Ready(next.map(|(bytes, outcome)| {
@@ -83,6 +83,16 @@ where
             outcome
         }))
     })
+}
+
+/// Has a chunk submitted at once: workers run it while those behind it are packed.
+fn begin<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let mut work = Box::pin(work);
+    // It is polled again, and then woken, where it is put in.
+    match work.poll_unpin(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => future::ready(outcome).left_future(),
+        Poll::Pending => work.right_future(),
+    }
 }
 
 /// Chunks that are on their way.

@@ -2,11 +2,13 @@
 //!
 //! A worker that ran one task after asking for it would wait for an answer each time. So it asks for
 //! as many as it runs in a moment, and for the next ones before it begins with these; it reports
-//! each task before it begins another, so the queue knows which one a worker died of. Tasks that take
-//! longer are asked for one at a time.
+//! each task before it begins another, so the queue knows which one a worker died of. While there are
+//! others it lays the report in its tray, which the queue looks into when it is asked for more, or
+//! when the worker dies. Tasks that take longer are asked for one at a time.
 //!
 //! Invariant: what lies here is not begun. When the task that is being run takes long, all that lies
-//! here is handed back for others to run, also if that task blocks its thread.
+//! here is handed back for others to run, and what lies in the tray is told, also if that task blocks
+//! its thread.
 
 use std::{
     collections::VecDeque,
@@ -17,10 +19,17 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use lockkeeper_actors::data::{CountTasks, Finished, HandBack, Job, Next, TaskQueue};
+use lockkeeper_actors::{
+    CallId,
+    codec::Blob,
+    data::{CountTasks, Finished, HandBack, Job, Next, Reports, TaskQueue},
+};
 use tokio::sync::Notify;
 
-use crate::{CallError, Proxy, client::background};
+use crate::{
+    CallError, Proxy,
+    client::{Tray, background},
+};
 
 /// How long a worker is to be busy with the jobs that it is given at a time.
 const A_MOMENT: Duration = Duration::from_micros(200);
@@ -39,18 +48,50 @@ pub(super) struct Stock {
     filled: Notify,
 }
 
+/// One thing to do: a chunk, or a task of a series.
+#[derive(Debug)]
+pub(super) struct Todo {
+    pub(super) id: CallId,
+    pub(super) task: Arc<str>,
+    pub(super) arguments: Blob,
+}
+
+fn each(job: Job) -> impl Iterator<Item = Todo> {
+    let task = Arc::from(&*job.task);
+    job.each().map(move |(id, arguments)| Todo {
+        id,
+        task: Arc::clone(&task),
+        arguments,
+    })
+}
+
 /// The answer to a call for work: none when there will be none.
 type Work = Result<Option<Vec<Job>>, CallError>;
 
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<Todo>,
+    /// Where reports are laid while others will follow, if there is such a thing.
+    tray: Option<Tray>,
+    /// Whether there may be something in it that nobody was told of.
+    is_untold: bool,
     /// The call for those that come after.
     more: Option<BoxFuture<'static, Work>>,
     /// How many jobs were begun.
     begun: u64,
     /// Whether somebody looks how long a task takes.
     is_watched: bool,
+}
+
+impl State {
+    /// Lays a report in the tray, and tells whether it did.
+    fn lay(&mut self, report: &Finished) -> bool {
+        let bytes = report.outcome.as_ref().map_or(0, |row| row.0.len());
+        let tray = self.tray.as_mut().filter(|_| Tray::may_take(bytes));
+        let is_laid = tray.is_some_and(|tray| tray.put(report));
+        self.is_untold |= is_laid;
+        is_laid
+    }
 }
 
 /// How fast a worker is.
@@ -89,10 +130,14 @@ impl Pace {
 }
 
 impl Stock {
-    pub(super) fn new(queue: Proxy<TaskQueue>) -> Arc<Self> {
+    pub(super) async fn new(queue: Proxy<TaskQueue>) -> Arc<Self> {
+        let state = State {
+            tray: queue.tray::<Reports>().await,
+            ..State::default()
+        };
         let stock = Arc::new(Self {
             queue,
-            state: Mutex::default(),
+            state: state.into(),
             filled: Notify::new(),
         });
         drop(background().spawn(watch(Arc::clone(&stock))));
@@ -102,25 +147,25 @@ impl Stock {
     /// Reports a job, and takes the next one; none when there will be none.
     pub(super) async fn next(
         &self,
-        finished: Option<Finished>,
+        mut finished: Option<Finished>,
         pace: &mut Pace,
-    ) -> Result<Option<Job>, CallError> {
-        let (next, more) = self.take();
+    ) -> Result<Option<Todo>, CallError> {
+        let (next, more) = self.take(&mut finished);
         if let Some(job) = next {
             self.report(finished).await?;
             return Ok(Some(job));
         }
         pace.is_done();
         let mut jobs = Vec::new();
-        let mut finished = finished;
         if let Some(more) = more {
             self.report(finished.take()).await?;
             jobs = more.await?.unwrap_or_default();
         }
         // None are given while the queue has yet to learn that some were handed back.
         loop {
-            let given = jobs.len();
-            if let Some(job) = self.fill(jobs, pace.most) {
+            let todo: VecDeque<Todo> = jobs.into_iter().flat_map(each).collect();
+            let given = todo.len();
+            if let Some(job) = self.fill(todo, pace.most) {
                 pace.is_given(given);
                 return Ok(Some(job));
             }
@@ -135,15 +180,19 @@ impl Stock {
         }
     }
 
-    /// Takes the next job; without one the call for those that come after.
-    fn take(&self) -> (Option<Job>, Option<BoxFuture<'static, Work>>) {
+    /// Takes the next job; without one the call for those that come after. In the same step, lest the
+    /// job be one that takes long, the report on the last one is laid in the tray, if it fits.
+    fn take(
+        &self,
+        finished: &mut Option<Finished>,
+    ) -> (Option<Todo>, Option<BoxFuture<'static, Work>>) {
         let mut state = self.lock();
-        let job = state.jobs.pop_front();
-        if job.is_some() {
-            state.begun += 1;
-            return (job, None);
+        if state.jobs.is_empty() {
+            return (None, state.more.take());
         }
-        (None, state.more.take())
+        drop(finished.take_if(|report| state.lay(report)));
+        state.begun += 1;
+        (state.jobs.pop_front(), None)
     }
 
     /// Reports a job before another is begun. What the socket has taken reaches the queue, whatever
@@ -160,8 +209,7 @@ impl Stock {
 
     /// Begins the first of some jobs, puts the others in, and asks for those that come after; in one
     /// step, lest the first be handed back.
-    fn fill(&self, jobs: Vec<Job>, most: u32) -> Option<Job> {
-        let mut jobs = VecDeque::from(jobs);
+    fn fill(&self, mut jobs: VecDeque<Todo>, most: u32) -> Option<Todo> {
         let first = jobs.pop_front()?;
         let mut state = self.lock();
         state.begun += 1;
@@ -169,6 +217,7 @@ impl Stock {
         if most > 1 {
             let (queue, finished) = (self.queue.clone(), None);
             let mut more = async move { queue.call(Next { finished, most }).await }.boxed();
+            state.is_untold = false;
             // Polled once it is sent.
             let context = &mut Context::from_waker(Waker::noop());
             state.more = Some(match more.poll_unpin(context) {
@@ -183,14 +232,17 @@ impl Stock {
         Some(first)
     }
 
-    /// Hands back all that is not begun.
+    /// Hands back all that is not begun, and tells what lies in the tray.
     pub(super) fn hand_back(&self) {
-        let mut state = self.lock();
+        self.hand_back_of(&mut self.lock());
+    }
+
+    fn hand_back_of(&self, state: &mut State) {
         let jobs = mem::take(&mut state.jobs);
         // Withdrawn, it gives back what it was answered.
         drop(state.more.take());
-        drop(state);
-        if !jobs.is_empty() {
+        let is_untold = mem::take(&mut state.is_untold);
+        if !jobs.is_empty() || is_untold {
             let jobs = jobs.into_iter().map(|job| job.id).collect();
             self.queue.cast(HandBack { jobs });
         }
@@ -200,17 +252,20 @@ impl Stock {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands all back if no job was begun since the count was `last`. Tells the count while there is
-    /// something to look after.
+    /// Hands all back if no job was begun since the count was `last`, and tells in any case what lies in
+    /// the tray. Gives the count while there is something to look after.
     fn look(&self, last: Option<u64>) -> Option<u64> {
         let mut state = self.lock();
         if last != Some(state.begun) {
+            // One after the other they may take long, too.
+            if mem::take(&mut state.is_untold) {
+                self.queue.cast(HandBack { jobs: Vec::new() });
+            }
             return Some(state.begun);
         }
         // Whoever fills it from now on calls for another look.
         state.is_watched = false;
-        drop(state);
-        self.hand_back();
+        self.hand_back_of(&mut state);
         None
     }
 }

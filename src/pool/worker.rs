@@ -2,7 +2,7 @@
 
 use std::process;
 
-use lockkeeper_actors::data::{Chunk, Finished, Job, TaskQueue};
+use lockkeeper_actors::data::{Chunk, Finished, TaskQueue};
 use serde::{Deserialize, Serialize};
 
 use super::stock::{Pace, Stock};
@@ -72,7 +72,7 @@ async fn prepare(config: &Config, tasks: &Tasks) -> Result<(), String> {
 
 /// Runs tasks until there are none, or until it has run its number of them.
 async fn serve(config: &Config, tasks: &Tasks, lifeline: &mut Lifeline) -> Result<(), CallError> {
-    let stock = Stock::new(config.queue.clone());
+    let stock = Stock::new(config.queue.clone()).await;
     let mut pace = Pace::new();
     let mut finished = None;
     let mut run: u64 = 0;
@@ -85,11 +85,14 @@ async fn serve(config: &Config, tasks: &Tasks, lifeline: &mut Lifeline) -> Resul
                 None => Ok(()),
             };
         }
-        let Some(Job { id, chunk }) = stock.next(finished, &mut pace).await? else {
+        let Some(todo) = stock.next(finished, &mut pace).await? else {
             lifeline.done();
             return Ok(());
         };
-        let outcome = tasks.run(&chunk, &mut run).await;
-        finished = Some(Finished { job: id, outcome });
+        let outcome = tasks.run(&todo.task, &todo.arguments, &mut run).await;
+        finished = Some(Finished {
+            job: todo.id,
+            outcome,
+        });
     }
 }

@@ -4,7 +4,7 @@ use std::{future, sync::Arc};
 
 use lockkeeper_actors::Peer;
 
-use super::{Context, End, poll_receive};
+use super::{Context, End, receive::poll_receive};
 use crate::{
     limits::cut,
     wire::{self, Inbox, Link, Request},

@@ -104,8 +104,8 @@ impl Outgoing {
                 Ok(written) => {
                     buffer.sent += written;
                     self.written.set(self.written.get() + written);
-                    if buffer.sent > buffer.bytes.len() / 2 {
-                        // The buffer may never run empty.
+                    if buffer.sent > buffer.bytes.len() / 4 * 3 {
+                        // The buffer may never run empty; what is large is not moved often.
                         buffer.bytes.drain(..std::mem::take(&mut buffer.sent));
                     }
                 }

@@ -7,6 +7,8 @@ mod inspection;
 mod offences;
 mod refusals;
 mod replay;
+#[cfg(target_os = "linux")]
+mod tray;
 mod unread;
 
 use std::{cell::Cell, sync::atomic::AtomicU64};
@@ -85,8 +87,13 @@ impl House {
 
     /// Lets a client in that has been welcomed.
     async fn welcome(&self) -> Client {
+        self.welcome_as(1).await
+    }
+
+    /// Lets a client in whose process has that id.
+    async fn welcome_as(&self, pid: u32) -> Client {
         let mut client = self.let_in();
-        client.raw.say(&hello()).await;
+        client.raw.say(&hello(pid)).await;
         let frame = client.raw.hear().await.expect("a welcome");
         assert!(matches!(
             Response::decode(&frame),
@@ -96,10 +103,10 @@ impl House {
     }
 }
 
-fn hello() -> Request<'static> {
+fn hello(pid: u32) -> Request<'static> {
     Request::Hello {
         version: wire::VERSION,
-        pid: 1,
+        pid,
         program: "test",
         label: "",
     }

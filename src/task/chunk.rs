@@ -4,10 +4,11 @@
 //! beside it are whole.
 
 use lockkeeper_actors::{
-    codec::{self, Blob},
+    codec::{self, Blob, CodecError},
     data::{Chunk, TaskFault},
 };
 use serde::Serialize;
+use tokio_util::bytes::Bytes;
 
 use super::{Task, TaskError};
 use crate::wire;
@@ -27,22 +28,40 @@ pub(crate) const MOST_TASKS: usize = MOST_ROW_BYTES / 2 / LEAST_OUTCOME_BYTES;
 
 /// Puts tasks in a row.
 pub(crate) fn pack<T: Task>(tasks: &[T]) -> Result<Chunk, TaskFault> {
-    let unreadable =
-        |why: String| TaskFault::Unreadable(format!("arguments of {:?}: {why}", T::NAME));
     let mut row = Vec::new();
     for task in tasks {
-        wire::append(&mut row, task, usize::MAX).map_err(|error| unreadable(error.to_string()))?;
+        pack_one(task, &mut row)?;
     }
-    if row.len() > MOST_ROW_BYTES {
-        return Err(unreadable(format!(
-            "{} bytes are more than fit, those of a chunk have at most {MOST_ROW_BYTES} together",
-            row.len()
-        )));
-    }
+    check::<T>(row.len())?;
     Ok(Chunk {
         task: T::NAME.to_owned(),
         arguments: row.into(),
     })
+}
+
+/// Puts a task behind others in a row, which is as before when that fails, and tells how many bytes it
+/// takes there.
+pub(crate) fn pack_one<T: Task>(task: &T, row: &mut Vec<u8>) -> Result<u32, TaskFault> {
+    let start = row.len();
+    wire::append(row, task, usize::MAX)
+        .map_err(|error| unreadable_arguments::<T>(&error.to_string()))?;
+    let length = row.len() - start;
+    check::<T>(length).inspect_err(|_| row.truncate(start))?;
+    u32::try_from(length).map_err(|error| unreadable_arguments::<T>(&error.to_string()))
+}
+
+/// Whether arguments of so many bytes fit a message.
+fn check<T: Task>(bytes: usize) -> Result<(), TaskFault> {
+    if bytes <= MOST_ROW_BYTES {
+        return Ok(());
+    }
+    Err(unreadable_arguments::<T>(&format!(
+        "{bytes} bytes are more than fit, those of a chunk have at most {MOST_ROW_BYTES} together"
+    )))
+}
+
+fn unreadable_arguments<T: Task>(why: &str) -> TaskFault {
+    TaskFault::Unreadable(format!("arguments of {:?}: {why}", T::NAME))
 }
 
 /// Reads the outcomes of so many tasks.
@@ -52,13 +71,27 @@ pub(crate) fn unpack<T: Task>(Blob(row): &Blob, count: usize) -> Vec<Outcome<T>>
         let fault = TaskFault::Unreadable(format!("{outcomes} outcomes of {count} tasks"));
         return fail_all(count, &fault.into());
     }
-    let read = |frame: Result<&[u8], _>| {
-        let outcome = frame.and_then(codec::decode::<Result<T::Output, TaskFault>>);
-        let outcome = outcome
-            .map_err(|error| TaskFault::Unreadable(format!("output of {:?}: {error}", T::NAME)))?;
-        Ok(outcome?)
-    };
-    wire::frames(row).map(read).collect()
+    let frames = wire::frames(row);
+    frames.map(|frame| read::<T>(row, frame)).collect()
+}
+
+/// Reads the outcome of one task.
+pub(crate) fn unpack_one<T: Task>(Blob(row): &Blob) -> Outcome<T> {
+    let mut frames = wire::frames(row);
+    match (frames.next(), frames.next()) {
+        (Some(frame), None) => read::<T>(row, frame),
+        (_, _) => Err(TaskFault::Unreadable("it has not one outcome".to_owned()).into()),
+    }
+}
+
+fn read<T: Task>(row: &Bytes, frame: Result<&[u8], CodecError>) -> Outcome<T> {
+    let outcome = frame.and_then(|frame| match frame.strip_prefix(codec::OK) {
+        Some(output) => codec::decode_within(row, output).map(Ok),
+        None => codec::decode::<Result<T::Output, TaskFault>>(frame),
+    });
+    let outcome = outcome
+        .map_err(|error| TaskFault::Unreadable(format!("output of {:?}: {error}", T::NAME)))?;
+    Ok(outcome?)
 }
 
 /// The outcome of one task.
@@ -69,10 +102,28 @@ pub(crate) fn fail_all<R>(count: usize, error: &TaskError) -> Vec<Result<R, Task
     (0..count).map(|_| Err(error.clone())).collect()
 }
 
+/// An outcome that is written as any other, but without serde's detour.
+struct Direct<'a, R>(&'a Result<R, TaskFault>);
+
+impl<R: Serialize> wire::Encode for Direct<'_, R> {
+    #[inline]
+    fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
+        match self.0 {
+            Ok(output) => {
+                buffer.extend_from_slice(codec::OK);
+                codec::encode_into(buffer, output)
+            }
+            Err(_) => codec::encode_into(buffer, self.0),
+        }
+    }
+}
+
 /// The outcomes of a chunk, as they come.
 #[derive(Debug)]
 pub(super) struct Outcomes {
     row: Vec<u8>,
+    /// Where the next one will begin: what stands behind is half an outcome.
+    whole: usize,
     /// The room that there is beside the least that each of them takes.
     room: usize,
 }
@@ -82,6 +133,7 @@ impl Outcomes {
     pub(super) const fn of(count: usize) -> Self {
         Self {
             row: Vec::new(),
+            whole: 0,
             room: MOST_ROW_BYTES.saturating_sub(count.saturating_mul(LEAST_OUTCOME_BYTES)),
         }
     }
@@ -101,38 +153,28 @@ impl Outcomes {
 
     /// Adds an outcome if there is room for it, else says why not.
     fn try_push<R: Serialize>(&mut self, outcome: &Result<R, TaskFault>) -> Result<(), String> {
-        let start = self.len();
-        wire::append(&mut self.row, outcome, usize::MAX).map_err(|error| error.to_string())?;
-        let bytes = self.len() - start;
+        self.row.truncate(self.whole);
+        wire::append(&mut self.row, &Direct(outcome), usize::MAX)
+            .map_err(|error| error.to_string())?;
+        let bytes = self.row.len() - self.whole;
         match self
             .room
             .checked_sub(bytes.saturating_sub(LEAST_OUTCOME_BYTES))
         {
             Some(room) => {
                 self.room = room;
+                self.whole = self.row.len();
                 Ok(())
             }
-            None => {
-                self.truncate(start);
-                Err(format!(
-                    "{bytes} bytes are more than fit, \
-                     the outputs of a chunk have at most {MOST_ROW_BYTES} together"
-                ))
-            }
+            None => Err(format!(
+                "{bytes} bytes are more than fit, \
+                 the outputs of a chunk have at most {MOST_ROW_BYTES} together"
+            )),
         }
     }
 
-    /// Where the next one will begin.
-    pub(super) const fn len(&self) -> usize {
-        self.row.len()
-    }
-
-    /// Removes what came after that, which may be half an outcome.
-    pub(super) fn truncate(&mut self, length: usize) {
-        self.row.truncate(length);
-    }
-
-    pub(super) fn into_row(self) -> Blob {
+    pub(super) fn into_row(mut self) -> Blob {
+        self.row.truncate(self.whole);
         self.row.into()
     }
 }

@@ -153,6 +153,11 @@ impl Link {
         }
     }
 
+    /// Reads what is there, whether or not the runtime has heard of it; `WouldBlock` if that is nothing.
+    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.socket.get_ref().try_read(buffer)
+    }
+
     /// Writes what fits, or waits until something does.
     pub(crate) fn poll_write(
         &self,

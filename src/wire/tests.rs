@@ -68,6 +68,12 @@ fn requests() -> Vec<Request<'static>> {
             arguments: BlobRef(&[0x90]),
             caller: 7,
         },
+        Request::Tray {
+            seq: 10,
+            object: 2,
+            operation: 300,
+            descriptor: 70_000,
+        },
     ]
 }
 

@@ -68,6 +68,16 @@ impl CallId {
         self.seq & !Self::ONE_WAY
     }
 
+    /// The call that is numbered so many higher.
+    #[must_use]
+    pub(crate) fn plus(self, count: usize) -> Self {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        Self {
+            session: self.session,
+            seq: self.seq.saturating_add(count),
+        }
+    }
+
     /// Whether nobody waits for the answer.
     #[must_use]
     pub const fn is_one_way(self) -> bool {

@@ -2,7 +2,10 @@
 
 use std::{fmt, ops::Deref};
 
+use serde::Deserialize;
 use tokio_util::bytes::Bytes;
+
+use super::{CodecError, decode, decode_within};
 
 /// Bytes that were cut out of a message: short ones, as most are, are kept here, without an
 /// allocation or a count of references; long ones are shared with what was read.
@@ -37,6 +40,21 @@ impl Payload {
                 }
             }
             (_, _) => Self::Shared(share(bytes)),
+        }
+    }
+}
+
+impl Payload {
+    /// Decodes the value that takes up all of the bytes. Long byte strings in it share them.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`].
+    #[inline]
+    pub fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T, CodecError> {
+        match self {
+            Self::Inline { .. } => decode(self),
+            Self::Shared(bytes) => decode_within(bytes, bytes),
         }
     }
 }

@@ -9,8 +9,8 @@ pub use queue::{
     CloseQueue, CountItems, Delivery, Done, Get, Join, Put, PutBack, Queue, QueueSpec, QueueStatus,
 };
 pub use task_queue::{
-    Chunk, ChunkOutcome, CloseTasks, CountTasks, Finished, HandBack, Job, Next, Submit, TaskFault,
-    TaskQueue, TaskQueueStatus,
+    Chunk, ChunkOutcome, CloseTasks, Collect, CountTasks, Ended, Feed, Finished, HandBack, Job,
+    Leave, Next, Reports, Row, Submit, TaskFault, TaskQueue, TaskQueueStatus,
 };
 pub use typed::CheckType;
 pub use value::{

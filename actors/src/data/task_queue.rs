@@ -5,174 +5,28 @@
 //! only while no worker does. A job that a worker took belongs to that worker's session: when it
 //! ends, the first one fails or is tried again, and the others, not begun yet, are given to others.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    fmt,
+mod job;
+mod messages;
+mod row;
+mod series;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use self::{
+    job::{Pending, Submitter, Taken},
+    series::Series,
 };
-
-use serde::{Deserialize, Serialize};
-
-use crate::{
-    Call, CallId, HangUp, Operation, Operations, Parked, Part, Primitive, Refusal, Serve,
-    SessionId, Survey, WaitQueue, Waiting, codec::Blob,
-};
-
-/// Waits for a chunk of tasks to be run.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Submit {
-    /// What is to be run.
-    pub chunk: Chunk,
-    /// How often the chunk is run again when its worker dies.
-    pub retries: u32,
-}
-
-/// A number of tasks that are run together. Only its submitter and its worker look inside.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Chunk {
-    /// The name of the task.
-    pub task: String,
-    /// The arguments of each of them.
-    pub arguments: Blob,
-}
-
-/// Hands in what was done, and asks for work; no answer means that there will be none.
-///
-/// A worker without a job waits until there is one. One that has some is answered at once.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Next {
-    /// The job that the worker has finished.
-    pub finished: Option<Finished>,
-    /// How many jobs it takes at the most: at least one.
-    pub most: u32,
-}
-
-/// Hands in what was done, without asking for work.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Finished {
-    /// The job, by the call that submitted it.
-    pub job: CallId,
-    /// What became of it.
-    pub outcome: ChunkOutcome,
-}
-
-/// Hands back jobs that were not begun, for others to run.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct HandBack {
-    /// The jobs, in the order in which they were given.
-    pub jobs: Vec<CallId>,
-}
-
-/// Takes no more tasks. Those that were submitted are run, unless there is a reason not to.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct CloseTasks {
-    /// What tasks that are not finished fail with; with none they are finished.
-    pub reason: Option<TaskFault>,
-}
-
-/// Asks for the numbers, without waiting.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct CountTasks;
-
-/// What a worker is to do.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Job {
-    /// The call that submitted it.
-    pub id: CallId,
-    /// What is to be run.
-    pub chunk: Chunk,
-}
-
-/// The state of the queue at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct TaskQueueStatus {
-    /// How many jobs wait for a worker.
-    pub waiting: u64,
-    /// How many workers have. Each runs the first of its own.
-    pub running: u64,
-    /// How many workers wait for a job.
-    pub idle: u64,
-}
-
-/// Why a task has no result.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum TaskFault {
-    /// It panicked, with that message.
-    Panicked(String),
-    /// The process that ran it ended in the middle.
-    WorkerDied {
-        /// The process id it had.
-        pid: u32,
+pub use self::{
+    messages::{
+        Chunk, ChunkOutcome, CloseTasks, Collect, CountTasks, Ended, Feed, Finished, HandBack, Job,
+        Leave, Next, Reports, Submit, TaskFault, TaskQueueStatus,
     },
-    /// No task of that name is registered with the program.
-    NotRegistered(String),
-    /// Its arguments or its result could not be encoded or decoded.
-    Unreadable(String),
-    /// The pool was closed before the task was submitted.
-    Closed,
-    /// The pool was terminated before the task was finished.
-    Terminated,
-    /// The pool can start no workers.
-    Broken(String),
-}
-
-impl fmt::Display for TaskFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Panicked(message) => write!(f, "the task panicked: {message}"),
-            Self::WorkerDied { pid } => {
-                write!(
-                    f,
-                    "worker process {pid} ended before it had a result: the task may have been run or not"
-                )
-            }
-            Self::NotRegistered(name) => write!(
-                f,
-                "no task named {name:?} is registered: add .task::<..>() where the program starts"
-            ),
-            Self::Unreadable(why) => write!(f, "the task could not be carried over: {why}"),
-            Self::Closed => f.write_str("the pool is closed"),
-            Self::Terminated => f.write_str("the pool was terminated"),
-            Self::Broken(why) => write!(f, "the pool can start no workers: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for TaskFault {}
-
-/// The outcome of a chunk: those of its tasks, or one for all.
-pub type ChunkOutcome = Result<Blob, TaskFault>;
-
-impl Operation for Submit {
-    const NAME: &'static str = "submit";
-    type Reply = ChunkOutcome;
-}
-
-impl Operation for Next {
-    const NAME: &'static str = "next";
-    type Reply = Option<Vec<Job>>;
-}
-
-impl Operation for Finished {
-    const NAME: &'static str = "finished";
-    type Reply = ();
-}
-
-impl Operation for HandBack {
-    const NAME: &'static str = "hand_back";
-    type Reply = ();
-}
-
-impl Operation for CloseTasks {
-    const NAME: &'static str = "close";
-    type Reply = ();
-}
-
-impl Operation for CountTasks {
-    const NAME: &'static str = "count";
-    type Reply = TaskQueueStatus;
-}
+    row::Row,
+};
+use crate::{
+    Call, CallId, HangUp, Operations, Parked, Part, Primitive, Refusal, Serve, SessionId, Survey,
+    WaitQueue, Waiting,
+};
 
 /// Jobs that wait for workers, jobs that workers have, and workers that wait for jobs.
 #[derive(Debug, Default)]
@@ -180,34 +34,11 @@ pub struct TaskQueue {
     waiting: WaitQueue<Pending>,
     /// What each worker has, in the order in which it was given it. Empty hands are forgotten.
     hands: BTreeMap<SessionId, VecDeque<Taken>>,
-    /// The worker that has each job that somebody waits for, by the call that submitted it.
+    /// The worker that has each chunk that somebody waits for, by the call that submitted it.
     taken: BTreeMap<CallId, SessionId>,
     idle: WaitQueue<Idle>,
+    series: Series,
     closed: Option<TaskFault>,
-}
-
-/// A job, with all that it takes to run it: its worker may end, or may never see that it has it.
-#[derive(Debug)]
-struct Pending {
-    call: Call<ChunkOutcome>,
-    chunk: Chunk,
-    retries: u32,
-}
-
-impl Parked for Pending {
-    fn id(&self) -> CallId {
-        self.call.id()
-    }
-}
-
-/// A job that a worker has.
-#[derive(Debug)]
-struct Taken {
-    /// The call for work that it answered.
-    by: CallId,
-    id: CallId,
-    /// Empty once nobody waits for the outcome: the worker may be running it all the same.
-    job: Option<Pending>,
 }
 
 /// A worker that waits.
@@ -227,42 +58,63 @@ impl Parked for Idle {
 const MOST_BYTES_AT_A_TIME: usize = 1 << 20;
 
 impl TaskQueue {
-    /// Gives jobs to workers while there are both, and sends workers home when all is done: the
-    /// end of every path that adds one or the other.
+    /// Gives jobs to workers while there are both, tells what became of others, and sends workers home
+    /// when all is done: the end of every path that adds one of them.
     fn dispatch(&mut self) {
+        self.series.tell();
         while !self.waiting.is_empty()
             && let Some(worker) = self.idle.pop_front()
         {
             self.hand_out(worker);
         }
         // A job that is running may come back, when its worker dies.
-        if self.closed.is_some() && self.waiting.is_empty() && self.taken.is_empty() {
+        if self.closed.is_some() && self.waiting.is_empty() && self.running() == 0 {
             while let Some(worker) = self.idle.pop_front() {
                 worker.call.reply(None);
             }
         }
     }
 
+    fn submit(&mut self, job: Pending) {
+        match self.closed.clone() {
+            Some(reason) => self.end(job, &Err(reason)),
+            None => self.waiting.push(job),
+        }
+        self.dispatch();
+    }
+
     /// Gives a worker what waits, as far as it takes it.
     fn hand_out(&mut self, Idle { call, most }: Idle) {
-        let (by, mut bytes) = (call.id(), 0);
-        let mut jobs = Vec::new();
-        for _ in 0..most.max(1) {
-            let next = self.waiting.front();
-            bytes += next.map_or(0, |job| job.chunk.arguments.0.len());
-            if bytes > MOST_BYTES_AT_A_TIME && !jobs.is_empty() {
+        let by = call.id();
+        let mut left = usize::try_from(most.max(1)).unwrap_or(usize::MAX);
+        let mut bytes = MOST_BYTES_AT_A_TIME;
+        let mut jobs: Vec<Job> = Vec::new();
+        while left > 0
+            && let Some(waiting) = self.waiting.pop_front()
+        {
+            let (job, rest) = waiting.split(left, bytes);
+            if let Some(rest) = rest {
+                self.waiting.push_front(rest);
+            }
+            if !jobs.is_empty() && job.row.bytes() > bytes {
+                self.waiting.push_front(job);
                 break;
             }
-            let Some(job) = self.waiting.pop_front() else {
-                break;
-            };
-            let (id, chunk) = (job.call.id(), job.chunk.clone());
-            jobs.push(Job { id, chunk });
-            self.taken.insert(id, by.session());
+            bytes = bytes.saturating_sub(job.row.bytes());
+            left = left.saturating_sub(job.row.len());
+            jobs.push(Job {
+                id: job.id,
+                task: job.task.clone(),
+                row: job.row.clone(),
+            });
+            if let Submitter::Caller(_) = job.submitter {
+                self.taken.insert(job.id, by.session());
+            }
             let hands = self.hands.entry(by.session()).or_default();
             hands.push_back(Taken {
                 by,
-                id,
+                id: job.id,
+                count: job.row.len(),
                 job: Some(job),
             });
         }
@@ -271,16 +123,47 @@ impl TaskQueue {
 
     /// Hands the outcome of a job to whoever submitted it, if the job is still that worker's.
     fn finish(&mut self, worker: SessionId, Finished { job, outcome }: Finished) {
-        if let Some(job) = self.take_from(worker, job) {
-            job.call.reply(outcome);
+        if let Some(series) = self.take_first(worker, job) {
+            self.series.end(series, job, outcome);
+        } else if let Some(job) = self.take_from(worker, job) {
+            self.end(job, &outcome);
         }
     }
 
-    /// Takes a job out of a worker's hands. Gives it if somebody waits for it.
+    /// Takes the first of several tasks of a series that somebody waits for out of a worker's hands, as
+    /// most of them are taken. Gives the series.
+    fn take_first(&mut self, worker: SessionId, job: CallId) -> Option<CallId> {
+        let taken = self.hands.get_mut(&worker)?.front_mut()?;
+        if taken.id != job || taken.count < 2 {
+            return None;
+        }
+        let pending = taken.job.as_mut()?;
+        let Submitter::Series(series) = pending.submitter else {
+            return None;
+        };
+        drop(pending.row.pop_front());
+        pending.id = pending.id.plus(1);
+        taken.id = pending.id;
+        taken.count -= 1;
+        Some(series)
+    }
+
+    /// Takes any job out of a worker's hands. Gives it if somebody waits for it.
     fn take_from(&mut self, worker: SessionId, job: CallId) -> Option<Pending> {
         let hands = self.hands.get_mut(&worker)?;
-        let place = hands.iter().position(|taken| taken.id == job)?;
-        let taken = hands.remove(place)?;
+        let mut places = hands.iter().enumerate();
+        let (at, place) = places.find_map(|(at, taken)| Some((at, taken.place_of(job)?)))?;
+        let mut taken = hands.remove(at)?;
+        if taken.count > place + 1 {
+            let (until, behind) = taken.split(place + 1);
+            hands.insert(at, behind);
+            taken = until;
+        }
+        if place > 0 {
+            let (before, one) = taken.split(place);
+            hands.insert(at, before);
+            taken = one;
+        }
         if hands.is_empty() {
             self.hands.remove(&worker);
         }
@@ -288,13 +171,43 @@ impl TaskQueue {
         taken.job
     }
 
-    /// Forgets whoever waits for a job that a worker has.
-    fn forget(&mut self, job: CallId) {
-        let worker = self.taken.remove(&job);
+    /// Tells what became of a job: the same of all tasks that it has.
+    fn end(&mut self, job: Pending, outcome: &ChunkOutcome) {
+        match job.submitter {
+            Submitter::Caller(call) => call.reply(outcome.clone()),
+            Submitter::Series(series) => {
+                for place in 0..job.row.len() {
+                    let id = job.id.plus(place);
+                    self.series.end(series, id, outcome.clone());
+                }
+            }
+        }
+    }
+
+    /// Forgets whoever waits for a chunk that a worker has.
+    fn forget(&mut self, chunk: CallId) {
+        let worker = self.taken.remove(&chunk);
         let hands = worker.and_then(|worker| self.hands.get_mut(&worker));
-        let place = hands.and_then(|hands| hands.iter_mut().find(|taken| taken.id == job));
+        let place = hands.and_then(|hands| hands.iter_mut().find(|taken| taken.id == chunk));
         if let Some(taken) = place {
             taken.job = None;
+        }
+    }
+
+    /// Forgets some series, and all of their jobs.
+    fn leave(&mut self, left: &[CallId]) {
+        if left.is_empty() {
+            return;
+        }
+        let is_left = |job: &Pending| matches!(job.submitter, Submitter::Series(series) if left.contains(&series));
+        self.series.remove(left);
+        let waiting = self.waiting.iter().filter(|(_, job)| is_left(job));
+        let waiting: Vec<CallId> = waiting.map(|(id, _)| id).collect();
+        for job in waiting {
+            drop(self.waiting.remove(job));
+        }
+        for taken in self.hands.values_mut().flatten() {
+            drop(taken.job.take_if(|job| is_left(job)));
         }
     }
 
@@ -307,11 +220,20 @@ impl TaskQueue {
         }
     }
 
+    /// How many tasks workers have that somebody waits for.
+    fn running(&self) -> usize {
+        let taken = self.hands.values().flatten();
+        taken
+            .filter(|taken| taken.job.is_some())
+            .map(|taken| taken.count)
+            .sum()
+    }
+
     fn status(&self) -> TaskQueueStatus {
         let count = |number: usize| number.try_into().unwrap_or(u64::MAX);
         TaskQueueStatus {
-            waiting: count(self.waiting.len()),
-            running: count(self.taken.len()),
+            waiting: count(self.waiting.iter().map(|(_, job)| job.row.len()).sum()),
+            running: count(self.running()),
             idle: count(self.idle.len()),
         }
     }
@@ -324,7 +246,7 @@ impl TaskQueue {
             self.waiting.push_front(job);
         } else {
             let pid = ended.peer.pid;
-            job.call.reply(Err(TaskFault::WorkerDied { pid }));
+            self.end(job, &Err(TaskFault::WorkerDied { pid }));
         }
     }
 }
@@ -344,16 +266,23 @@ impl Primitive for TaskQueue {
             .on::<Finished>()
             .on::<HandBack>()
             .on::<CloseTasks>()
-            .on::<CountTasks>();
+            .on::<CountTasks>()
+            .on::<Reports>()
+            .on::<Feed>()
+            .on::<Collect>()
+            .on::<Leave>();
     }
 
     fn withdraw(&mut self, id: CallId) {
         drop(self.waiting.remove(id));
         self.forget(id);
         drop(self.idle.remove(id));
+        self.series.withdraw(id);
         if let Some(hands) = self.hands.get(&id.session()) {
             let unseen = hands.iter().filter(|taken| taken.by == id);
-            let unseen: Vec<CallId> = unseen.map(|taken| taken.id).collect();
+            let unseen =
+                unseen.flat_map(|taken| (0..taken.count).map(|place| taken.id.plus(place)));
+            let unseen: Vec<CallId> = unseen.collect();
             self.take_back(id.session(), &unseen);
         }
         self.dispatch();
@@ -362,15 +291,20 @@ impl Primitive for TaskQueue {
     fn hang_up(&mut self, ended: &HangUp) {
         self.waiting.remove_session(ended.session);
         self.idle.remove_session(ended.session);
-        for job in CallId::of_session(&self.taken, ended.session) {
-            self.forget(job);
+        let left = self.series.of_session(ended.session);
+        self.leave(&left);
+        for chunk in CallId::of_session(&self.taken, ended.session) {
+            self.forget(chunk);
         }
         let mut hands = self.hands.remove(&ended.session).unwrap_or_default();
         for taken in &hands {
             self.taken.remove(&taken.id);
         }
+        // The first task of the first that it was given is the one that it had begun.
         let begun = hands.pop_front().and_then(|taken| taken.job);
-        for job in hands.into_iter().rev().filter_map(|taken| taken.job) {
+        let (begun, behind) = begun.map(|job| job.split(1, usize::MAX)).unzip();
+        let given = hands.into_iter().rev().filter_map(|taken| taken.job);
+        for job in given.chain(behind.flatten()) {
             self.waiting.push_front(job);
         }
         if let Some(job) = begun {
@@ -385,11 +319,13 @@ impl Primitive for TaskQueue {
         let given = given.filter_map(|taken| taken.job.as_ref());
         let jobs = self.waiting.iter().map(|(_, job)| (job, "worker"));
         let jobs = given.map(|job| (job, "outcome")).chain(jobs);
-        let jobs = jobs.map(|(job, mode)| Waiting::new(&job.call, 1, mode));
+        let jobs = jobs.filter_map(|(job, mode)| Some(Waiting::new(job.call()?, 1, mode)));
+        let collectors = self.series.collectors();
+        let jobs = jobs.chain(collectors.map(|call| Waiting::new(call, 1, "outcomes")));
         let workers = self.idle.iter();
         let workers = workers.map(|(_, idle)| Waiting::new(&idle.call, 1, "task"));
         Survey {
-            state: format!("{} chunks given out", self.taken.len()),
+            state: format!("{} tasks given out", self.running()),
             parts: vec![
                 Part::awaited(Some("tasks"), jobs),
                 Part::awaited(Some("workers"), workers),
@@ -400,16 +336,48 @@ impl Primitive for TaskQueue {
 
 impl Serve<Submit> for TaskQueue {
     fn serve(&mut self, Submit { chunk, retries }: Submit, call: Call<ChunkOutcome>) {
-        if let Some(reason) = &self.closed {
-            call.reply(Err(reason.clone()));
-            return;
-        }
         let job = Pending {
-            call,
-            chunk,
+            id: call.id(),
+            submitter: Submitter::Caller(call),
+            task: chunk.task,
+            row: Row::of_one(chunk.arguments),
             retries,
         };
-        self.waiting.push(job);
+        self.submit(job);
+    }
+}
+
+impl Serve<Feed> for TaskQueue {
+    fn serve(&mut self, feed: Feed, call: Call<()>) {
+        let session = call.id().session();
+        call.reply(());
+        let series = CallId::new(session, feed.series);
+        self.series.begin(series);
+        if feed.row.is_empty() {
+            return;
+        }
+        self.submit(Pending {
+            id: CallId::new(session, feed.first),
+            submitter: Submitter::Series(series),
+            task: feed.task,
+            row: feed.row,
+            retries: feed.retries,
+        });
+    }
+}
+
+impl Serve<Collect> for TaskQueue {
+    fn serve(&mut self, Collect { series }: Collect, call: Call<Vec<Ended>>) {
+        let series = CallId::new(call.id().session(), series);
+        self.series.collect(series, call);
+        self.dispatch();
+    }
+}
+
+impl Serve<Leave> for TaskQueue {
+    fn serve(&mut self, Leave { series }: Leave, call: Call<()>) {
+        self.leave(&[CallId::new(call.id().session(), series)]);
+        call.reply(());
         self.dispatch();
     }
 }
@@ -438,6 +406,16 @@ impl Serve<Finished> for TaskQueue {
     }
 }
 
+impl Serve<Reports> for TaskQueue {
+    fn serve(&mut self, Reports(done): Reports, call: Call<()>) {
+        for finished in done {
+            self.finish(call.id().session(), finished);
+        }
+        call.reply(());
+        self.dispatch();
+    }
+}
+
 impl Serve<HandBack> for TaskQueue {
     fn serve(&mut self, HandBack { jobs }: HandBack, call: Call<()>) {
         self.take_back(call.id().session(), &jobs);
@@ -449,13 +427,14 @@ impl Serve<HandBack> for TaskQueue {
 impl Serve<CloseTasks> for TaskQueue {
     fn serve(&mut self, CloseTasks { reason }: CloseTasks, call: Call<()>) {
         if let Some(reason) = &reason {
+            let outcome = Err(reason.clone());
             while let Some(job) = self.waiting.pop_front() {
-                job.call.reply(Err(reason.clone()));
+                self.end(job, &outcome);
             }
-            for taken in self.hands.values_mut().flatten() {
-                if let Some(job) = taken.job.take() {
-                    job.call.reply(Err(reason.clone()));
-                }
+            let taken = self.hands.values_mut().flatten();
+            let taken: Vec<Pending> = taken.filter_map(|taken| taken.job.take()).collect();
+            for job in taken {
+                self.end(job, &outcome);
             }
             self.taken.clear();
         }
@@ -474,7 +453,7 @@ impl Serve<CountTasks> for TaskQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Bench;
+    use crate::{Bench, codec::Blob};
 
     fn bench() -> Bench<TaskQueue> {
         Bench::new(()).unwrap()
@@ -699,5 +678,191 @@ mod tests {
         for task in [running, waiting] {
             assert_eq!(outcome(&bench, task), Some(Err(TaskFault::Terminated)));
         }
+    }
+    /// Hands in tasks of the first series of session 9: those of so many numbers from that one on.
+    fn feed(bench: &mut Bench<TaskQueue>, first: u64, count: u64, retries: u32) -> Vec<CallId> {
+        let bytes = (0..count).map(|_| 7).collect::<Vec<u8>>();
+        let lengths = vec![1; bytes.len()];
+        let feed = Feed {
+            series: 1000,
+            first,
+            task: "double".to_owned(),
+            row: Row::new(bytes.into(), lengths),
+            retries,
+        };
+        bench.call(9, feed);
+        let ids = first..first + count;
+        ids.map(|number| CallId::new(SessionId::new(9), number))
+            .collect()
+    }
+
+    fn collect(bench: &mut Bench<TaskQueue>) -> CallId {
+        bench.call(9, Collect { series: 1000 })
+    }
+
+    /// What a call for outcomes was answered with, if it was: which tasks ended, and whether well.
+    fn ended(bench: &Bench<TaskQueue>, collect: CallId) -> Option<Vec<(u64, bool)>> {
+        let ended = bench.reply::<Collect>(collect)?.unwrap();
+        let ended = ended.iter();
+        Some(
+            ended
+                .map(|ended| (ended.number, ended.outcome.is_ok()))
+                .collect(),
+        )
+    }
+
+    /// The ids of all that a worker was given by a call.
+    fn each(bench: &Bench<TaskQueue>, worker: CallId) -> Vec<CallId> {
+        let jobs = bench.reply::<Next>(worker).unwrap().unwrap().unwrap();
+        let each = jobs.into_iter().flat_map(Job::each);
+        each.map(|(id, arguments)| {
+            assert_eq!(arguments, Blob::from(vec![7]));
+            id
+        })
+        .collect()
+    }
+
+    fn report(bench: &mut Bench<TaskQueue>, worker: u64, jobs: &[CallId]) {
+        let finished = jobs.iter().map(|job| Finished {
+            job: *job,
+            outcome: Ok(Blob::from(vec![14])),
+        });
+        bench.call(worker, Reports(finished.collect()));
+    }
+
+    #[test]
+    fn tasks_of_a_series_are_given_out_in_parts_and_their_outcomes_collected_together() {
+        let mut bench = bench();
+        let tasks = feed(&mut bench, 2000, 10, 0);
+        let waits = collect(&mut bench);
+        let taken = [(1, 4), (2, 3), (1, 9)].map(|(worker, most)| {
+            let taken = next_of(&mut bench, worker, most);
+            each(&bench, taken)
+        });
+        assert_eq!(taken.concat(), tasks);
+        assert_eq!(ended(&bench, waits), None);
+        report(&mut bench, 2, &tasks[4..6]);
+        assert_eq!(ended(&bench, waits), Some(vec![(2004, true), (2005, true)]));
+        // In whatever order they come.
+        report(&mut bench, 1, &[tasks[2], tasks[0], tasks[8]]);
+        report(&mut bench, 2, &tasks[6..7]);
+        let waits = collect(&mut bench);
+        let numbers = [2002, 2000, 2008, 2006].map(|number| (number, true));
+        assert_eq!(ended(&bench, waits), Some(numbers.to_vec()));
+        // Those that are left are the worker's still.
+        bench.hang_up(1);
+        let waits = collect(&mut bench);
+        assert_eq!(ended(&bench, waits), Some(vec![(2001, false)]));
+        let taken = next_of(&mut bench, 2, 9);
+        let left = [3, 7, 9].map(|place: usize| tasks[place]);
+        assert_eq!(each(&bench, taken), left);
+    }
+
+    #[test]
+    fn one_task_of_a_series_is_tried_again_and_those_behind_it_are_given_to_others() {
+        let mut bench = bench();
+        let tasks = feed(&mut bench, 2000, 5, 1);
+        next_of(&mut bench, 1, 4);
+        report(&mut bench, 1, &tasks[..1]);
+        bench.hang_up(1);
+        let taken = next_of(&mut bench, 2, 9);
+        assert_eq!(each(&bench, taken), tasks[1..]);
+        bench.hang_up(2);
+        let waits = collect(&mut bench);
+        assert_eq!(
+            ended(&bench, waits),
+            Some(vec![(2000, true), (2001, false)])
+        );
+        let taken = next_of(&mut bench, 3, 9);
+        assert_eq!(each(&bench, taken), tasks[2..]);
+    }
+
+    #[test]
+    fn tasks_of_a_series_that_are_handed_back_are_run_by_others_in_their_order() {
+        let mut bench = bench();
+        let tasks = feed(&mut bench, 2000, 5, 0);
+        next_of(&mut bench, 1, 4);
+        let unseen = next_of(&mut bench, 1, 4);
+        bench.withdraw(unseen);
+        let jobs = tasks[2..4].to_vec();
+        bench.call(1, HandBack { jobs });
+        let taken = next_of(&mut bench, 2, 9);
+        assert_eq!(each(&bench, taken), tasks[2..]);
+        report(&mut bench, 1, &tasks[..2]);
+        let waits = collect(&mut bench);
+        assert_eq!(ended(&bench, waits), Some(vec![(2000, true), (2001, true)]));
+    }
+
+    #[test]
+    fn tasks_of_a_series_that_is_left_are_not_run_and_those_that_are_have_no_effect() {
+        for by_death in [true, false] {
+            let mut bench = bench();
+            let tasks = feed(&mut bench, 2000, 4, 9);
+            next_of(&mut bench, 1, 2);
+            let other = submit(&mut bench, 8, 0);
+            if by_death {
+                bench.hang_up(9);
+            } else {
+                bench.call(9, Leave { series: 1000 });
+            }
+            let taken = next_of(&mut bench, 2, 9);
+            assert_eq!(jobs(&bench, taken), Some(vec![other]));
+            report(&mut bench, 1, &tasks[..1]);
+            bench.hang_up(1);
+            let idle = next(&mut bench, 3);
+            assert!(!bench.is_answered(idle));
+        }
+    }
+
+    #[test]
+    fn a_closed_queue_ends_the_tasks_of_a_series() {
+        let mut bench = bench();
+        feed(&mut bench, 2000, 2, 0);
+        next(&mut bench, 1);
+        let waits = collect(&mut bench);
+        let reason = Some(TaskFault::Terminated);
+        bench.call(9, CloseTasks { reason });
+        assert_eq!(
+            ended(&bench, waits),
+            Some(vec![(2001, false), (2000, false)])
+        );
+        feed(&mut bench, 3000, 1, 0);
+        let waits = collect(&mut bench);
+        assert_eq!(ended(&bench, waits), Some(vec![(3000, false)]));
+    }
+
+    #[test]
+    fn outcomes_of_a_series_come_in_as_many_messages_as_they_need() {
+        let mut bench = bench();
+        let tasks = feed(&mut bench, 2000, 3, 0);
+        next_of(&mut bench, 1, 9);
+        for task in &tasks {
+            let outcome = Ok(Blob::from(vec![7; MOST_BYTES_AT_A_TIME / 2 + 1]));
+            bench.call(
+                1,
+                Finished {
+                    job: *task,
+                    outcome,
+                },
+            );
+        }
+        for number in 2000..2003 {
+            let waits = collect(&mut bench);
+            assert_eq!(ended(&bench, waits), Some(vec![(number, true)]));
+        }
+    }
+
+    #[test]
+    fn a_collector_that_gives_up_loses_nothing() {
+        let mut bench = bench();
+        let tasks = feed(&mut bench, 2000, 1, 0);
+        next(&mut bench, 1);
+        let waits = collect(&mut bench);
+        bench.withdraw(waits);
+        report(&mut bench, 1, &tasks);
+        let waits = collect(&mut bench);
+        assert_eq!(ended(&bench, waits), Some(vec![(2000, true)]));
+        let nothing = bench.call(8, Collect { series: 1000 });
+        assert!(bench.reply::<Collect>(nothing).unwrap().is_err());
     }
 }

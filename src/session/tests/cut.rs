@@ -43,7 +43,7 @@ fn script(session: SessionId) -> Vec<Vec<u8>> {
         arguments: BlobRef(&give_back),
     };
     vec![
-        frame(&hello()),
+        frame(&hello(1)),
         frame(&open(1, KIND, "jobs", NIL)),
         frame(&open(2, Semaphore::KIND, "seats", &spec)),
         call(3, 0, None, &acquire),

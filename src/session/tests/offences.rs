@@ -85,7 +85,7 @@ async fn a_first_frame_above_its_limit_is_refused() {
 
 #[actix_rt::test]
 async fn a_client_that_says_no_hello_in_time_is_hung_up() {
-    for said in [&[][..], &frame(&hello())[..9]] {
+    for said in [&[][..], &frame(&hello(1))[..9]] {
         let house = House::new(Limits {
             hello: Duration::from_millis(20),
             ..Limits::default()
@@ -98,7 +98,7 @@ async fn a_client_that_says_no_hello_in_time_is_hung_up() {
 
 #[actix_rt::test]
 async fn a_client_that_leaves_in_its_hello_leaves_no_session() {
-    let hello = frame(&hello());
+    let hello = frame(&hello(1));
     for cut in 0..hello.len() {
         let house = House::new(Limits::default());
         let client = house.let_in();
@@ -122,7 +122,7 @@ async fn a_refused_client_is_told_why_before_it_says_anything() {
 
 #[actix_rt::test]
 async fn a_second_hello_ends_the_session() {
-    assert_eq!(bye_to_holder(&frame(&hello())).await, "a second hello");
+    assert_eq!(bye_to_holder(&frame(&hello(1))).await, "a second hello");
 }
 
 #[actix_rt::test]
@@ -197,6 +197,12 @@ async fn a_number_that_does_not_rise_ends_the_session() {
             seq: 2,
             question: Question::All(0),
         },
+        Request::Tray {
+            seq: 2,
+            object: 0,
+            operation: 0,
+            descriptor: 0,
+        },
         Request::Open {
             seq: 2,
             kind: KIND,
@@ -236,7 +242,7 @@ async fn random_bytes_end_only_the_session_that_they_came_from() {
                 0 => withdraw(),
                 1 => remove(random.random_range(0..40)),
                 2 => release(random.random_range(0..40), 0, culprit.grant(2)),
-                _ => frame(&hello()),
+                _ => frame(&hello(1)),
             };
             for _ in 0..random.random_range(0..3) {
                 let place = random.random_range(0..bytes.len());

@@ -150,6 +150,12 @@ fn shown_requests(arguments: &[u8]) -> Vec<Request<'_>> {
             arguments: BlobRef(&[0x90]),
             caller: 7,
         },
+        Request::Tray {
+            seq: 13,
+            object: 0,
+            operation: 2,
+            descriptor: 5,
+        },
     ]
 }
 

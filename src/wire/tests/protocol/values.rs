@@ -6,9 +6,9 @@ use lockkeeper_actors::{
     Abandoned, Breach, Claim, Deadlock, Member, Peer, Stats, Wait,
     codec::Blob,
     data::{
-        CheckType, Chunk, Delivery, Done, Exchange, Exchanged, Finished, HandBack, Job, Next,
-        OnlyIf, Put, PutBack, QueueSpec, QueueStatus, Store, Submit, Swap, TaskFault, ValueSpec,
-        ValueStatus, Versioned, WaitChange,
+        CheckType, Chunk, Collect, Delivery, Done, Ended, Exchange, Exchanged, Feed, Finished,
+        HandBack, Job, Next, OnlyIf, Put, PutBack, QueueSpec, QueueStatus, Row, Store, Submit,
+        Swap, TaskFault, ValueSpec, ValueStatus, Versioned, WaitChange,
     },
     sync::{
         Access, Acquire, AcquireAs, AcquireFor, AcquireKey, AcquireKeyMany, AcquireMany, AdoptAs,
@@ -231,7 +231,21 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
     };
     let job = Job {
         id: grant_of(20),
-        chunk: chunk.clone(),
+        task: chunk.task.clone(),
+        row: Row::of_one(chunk.arguments.clone()),
+    };
+    let two = vec![0, 0, 0, 1, 7, 0, 0, 0, 1, 8];
+    let feed = Feed {
+        series: 21,
+        first: 22,
+        task: "double".to_owned(),
+        row: Row::new(two.into(), vec![5, 5]),
+        retries: 0,
+    };
+    let output = [&[0, 0, 0, 5][..], &encoded(&Ok::<_, TaskFault>(14))].concat();
+    let ended = Ended {
+        number: 22,
+        outcome: Ok(output.into()),
     };
     Values::of("### `task_queue`")
         .show(&Submit { chunk, retries: 0 })
@@ -247,6 +261,9 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
         .show(&HandBack {
             jobs: vec![grant_of(20)],
         })
+        .show(&feed)
+        .show(&Collect { series: 21 })
+        .show(&vec![ended])
         .and_no_more();
 }
 

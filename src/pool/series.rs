@@ -1,0 +1,273 @@
+//! A series of tasks, each of which is run by itself, as a stream of their outcomes.
+//!
+//! Workers report short tasks many at a time, so outcomes come many at a time, and so do tasks go:
+//! whenever no outcome is at hand, as many as the window has room for.
+//!
+//! Invariant: each task that was taken from the iterator has one outcome, whatever becomes of the pool.
+//! A series that is dropped is left: those of its tasks that no worker has taken are not run.
+
+use std::{
+    collections::VecDeque,
+    iter, mem,
+    task::{Context, Poll, ready},
+};
+
+use futures::{FutureExt, Stream, future::BoxFuture, stream};
+use lockkeeper_actors::data::{Collect, Ended, Feed, Leave, Row, TaskFault, TaskQueue};
+use rustc_hash::FxHashMap;
+
+use super::ahead::{Order, Window};
+use crate::{
+    CallError, Proxy, observe, program,
+    task::{self, Outcome, Task, TaskError},
+};
+
+/// A message takes no more tasks once their arguments have so many bytes.
+const MOST_BYTES_AT_A_TIME: usize = 1 << 20;
+
+/// Has tasks run, as many ahead as the window has room for.
+pub(super) fn series<T: Task, I: Iterator<Item = T>>(
+    queue: Proxy<TaskQueue>,
+    retries: u32,
+    tasks: I,
+    window: Window,
+    order: Order,
+) -> impl Stream<Item = Outcome<T>> + use<T, I> {
+    let mut series = Series {
+        feeder: Feeder {
+            queue,
+            number: None,
+            retries,
+        },
+        tasks: tasks.fuse(),
+        window,
+        outcomes: match order {
+            Order::Given => Outcomes::Ordered {
+                next: 0,
+                line: VecDeque::new(),
+            },
+            Order::Finished => Outcomes::Unordered(VecDeque::new()),
+        },
+        taken: 0,
+        yielded: 0,
+        bytes: 0,
+        on_their_way: FxHashMap::default(),
+        collecting: None,
+    };
+    stream::poll_fn(move |context| series.poll_next(context))
+}
+
+struct Series<T: Task, I> {
+    feeder: Feeder,
+    tasks: iter::Fuse<I>,
+    window: Window,
+    outcomes: Outcomes<T>,
+    /// How many tasks were taken from the iterator.
+    taken: usize,
+    /// How many outcomes were given out.
+    yielded: usize,
+    /// How many bytes of arguments the tasks in between have.
+    bytes: usize,
+    /// The tasks that have no outcome yet, by their numbers: which one it is, and its bytes.
+    on_their_way: FxHashMap<u64, (usize, usize)>,
+    collecting: Option<BoxFuture<'static, Result<Vec<Ended>, CallError>>>,
+}
+
+impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Outcome<T>>> {
+        loop {
+            if let Some((bytes, outcome)) = self.outcomes.pop() {
+                self.yielded += 1;
+                self.bytes -= bytes;
+                return Poll::Ready(Some(outcome));
+            }
+            self.feed();
+            if self.outcomes.is_next_there() {
+                // What cannot be carried over has its outcome at once.
+                continue;
+            }
+            if self.on_their_way.is_empty() {
+                return Poll::Ready(None);
+            }
+            let feeder = &self.feeder;
+            let collecting = self.collecting.get_or_insert_with(|| feeder.collect());
+            let ended = ready!(collecting.poll_unpin(context));
+            self.collecting = None;
+            self.take_in(ended);
+        }
+    }
+
+    /// Takes tasks while the window has room, and hands them in.
+    fn feed(&mut self) {
+        let mut batch = Batch::default();
+        while self.window.has_room(self.taken - self.yielded, self.bytes)
+            && let Some(task) = self.tasks.next()
+        {
+            let place = self.taken;
+            self.taken += 1;
+            match self.pack(&task, &mut batch.row) {
+                Ok(length) => {
+                    let bytes = usize::try_from(length).unwrap_or(usize::MAX);
+                    self.bytes += bytes;
+                    batch.lengths.push(length);
+                    batch.places.push((place, bytes));
+                    if batch.row.len() > MOST_BYTES_AT_A_TIME {
+                        self.hand_in(mem::take(&mut batch));
+                    }
+                }
+                Err(fault) => self.end([(place, 0, Err(fault.into()))]),
+            }
+        }
+        self.hand_in(batch);
+    }
+
+    /// Puts a task behind others, and tells how many bytes it has.
+    fn pack(&self, task: &T, row: &mut Vec<u8>) -> Result<u32, TaskFault> {
+        if self.feeder.number.is_none() && !program::tasks().has(T::NAME) {
+            return Err(TaskFault::NotRegistered(T::NAME.to_owned()));
+        }
+        task::pack_one(task, row)
+    }
+
+    fn hand_in(&mut self, batch: Batch) {
+        if let Some(first) = self.feeder.number_tasks(batch.places.len()) {
+            self.on_their_way.extend((first..).zip(batch.places));
+            let row = Row::new(batch.row.into(), batch.lengths);
+            self.feeder.feed(first, T::NAME, row);
+        }
+    }
+
+    /// Takes outcomes in; without an answer, that is the outcome of all.
+    fn take_in(&mut self, ended: Result<Vec<Ended>, CallError>) {
+        let outcomes: Vec<_> = match ended {
+            Ok(ended) => ended
+                .into_iter()
+                .filter_map(|Ended { number, outcome }| {
+                    let (place, bytes) = self.on_their_way.remove(&number)?;
+                    let outcome = outcome.map_err(TaskError::from);
+                    Some((
+                        place,
+                        bytes,
+                        outcome.and_then(|row| task::unpack_one::<T>(&row)),
+                    ))
+                })
+                .collect(),
+            Err(error) => {
+                let all = self.on_their_way.drain();
+                all.map(|(_, (place, bytes))| (place, bytes, Err(error.clone().into())))
+                    .collect()
+            }
+        };
+        self.end(outcomes);
+    }
+
+    fn end(
+        &mut self,
+        outcomes: impl AsRef<[(usize, usize, Outcome<T>)]>
+        + IntoIterator<Item = (usize, usize, Outcome<T>)>,
+    ) {
+        let each = outcomes.as_ref().iter();
+        observe::tasks_ended(T::NAME, each.map(|(_, _, outcome)| outcome.as_ref()));
+        for (place, bytes, outcome) in outcomes {
+            self.outcomes.put(place, bytes, outcome);
+        }
+    }
+}
+
+/// Tasks that are handed in together.
+#[derive(Default)]
+struct Batch {
+    row: Vec<u8>,
+    lengths: Vec<u32>,
+    /// Which ones they are, and their bytes.
+    places: Vec<(usize, usize)>,
+}
+
+/// Outcomes that were not given out yet, each with the bytes that its task had.
+enum Outcomes<T: Task> {
+    /// In the order of the tasks, from the next one on. Those that are not there yet are empty.
+    Ordered {
+        next: usize,
+        line: VecDeque<Option<(usize, Outcome<T>)>>,
+    },
+    /// In the order in which they came.
+    Unordered(VecDeque<(usize, Outcome<T>)>),
+}
+
+impl<T: Task> Outcomes<T> {
+    fn put(&mut self, place: usize, bytes: usize, outcome: Outcome<T>) {
+        match self {
+            Self::Ordered { next, line } => {
+                let ahead = place.saturating_sub(*next);
+                if line.len() <= ahead {
+                    line.resize_with(ahead + 1, || None);
+                }
+                if let Some(place) = line.get_mut(ahead) {
+                    *place = Some((bytes, outcome));
+                }
+            }
+            Self::Unordered(line) => line.push_back((bytes, outcome)),
+        }
+    }
+
+    fn is_next_there(&self) -> bool {
+        match self {
+            Self::Ordered { line, .. } => line.front().is_some_and(Option::is_some),
+            Self::Unordered(line) => !line.is_empty(),
+        }
+    }
+
+    fn pop(&mut self) -> Option<(usize, Outcome<T>)> {
+        if !self.is_next_there() {
+            return None;
+        }
+        match self {
+            Self::Ordered { next, line } => {
+                *next += 1;
+                line.pop_front().flatten()
+            }
+            Self::Unordered(line) => line.pop_front(),
+        }
+    }
+}
+
+/// How the queue knows a series. Dropped, it is left.
+struct Feeder {
+    queue: Proxy<TaskQueue>,
+    retries: u32,
+    /// The number of the series, once there is a task of it.
+    number: Option<u64>,
+}
+
+impl Feeder {
+    /// The number of the first of so many tasks, unless there are none.
+    fn number_tasks(&mut self, count: usize) -> Option<u64> {
+        let count = u64::try_from(count).ok().filter(|count| *count > 0)?;
+        let queue = &self.queue;
+        self.number.get_or_insert_with(|| queue.reserve(1));
+        Some(self.queue.reserve(count))
+    }
+
+    fn feed(&self, first: u64, task: &str, row: Row) {
+        self.queue.cast(Feed {
+            series: self.number.unwrap_or_default(),
+            first,
+            task: task.to_owned(),
+            row,
+            retries: self.retries,
+        });
+    }
+
+    fn collect(&self) -> BoxFuture<'static, Result<Vec<Ended>, CallError>> {
+        let (queue, series) = (self.queue.clone(), self.number.unwrap_or_default());
+        async move { queue.call(Collect { series }).await }.boxed()
+    }
+}
+
+impl Drop for Feeder {
+    fn drop(&mut self) {
+        if let Some(series) = self.number {
+            self.queue.cast(Leave { series });
+        }
+    }
+}
