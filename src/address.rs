@@ -4,13 +4,15 @@
 //! go when its process ends in whatever way. So a socket that a killed manager left is taken over,
 //! and that of a live one never. A manager of several arbiters has a socket for each, and one lock.
 
+mod lock;
+
 use std::{
     env, fmt,
-    fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError},
-    io::{self, Read, Seek, Write},
+    fs::{self, DirBuilder, File, Metadata},
+    io,
     os::unix::{
         ffi::OsStrExt,
-        fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt},
+        fs::{DirBuilderExt, FileTypeExt, MetadataExt},
     },
     path::{Path, PathBuf},
     process,
@@ -24,6 +26,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use self::lock::{Lock, is_locked, lock_exclusively, lock_path};
 use crate::{
     StartError,
     part::{Home, MOST_ARBITERS, Part},
@@ -204,14 +207,6 @@ pub(crate) struct Claim {
     _lock: Arc<Lock>,
 }
 
-/// A file that is locked for as long as this lasts, and then removed.
-#[derive(Debug)]
-struct Lock {
-    path: PathBuf,
-    /// Says how many arbiters the manager has.
-    file: File,
-}
-
 impl Claim {
     /// Claims an address for a manager of one arbiter, and binds its socket.
     ///
@@ -245,10 +240,7 @@ impl Claim {
                 address: address.clone(),
             });
         };
-        let lock = Arc::new(Lock {
-            path: lock_path,
-            file,
-        });
+        let lock = Arc::new(Lock::of(lock_path, file));
         // Not before it is locked: a manager that was here before counted up until its end.
         let incarnation = incarnation();
         let left = lock.arbiters();
@@ -284,34 +276,6 @@ impl Drop for Claim {
     fn drop(&mut self) {
         // What cannot be removed is taken over by the next manager.
         let _ = remove_if_there(self.address.path());
-    }
-}
-
-/// As many digits are read of the number of arbiters.
-const MOST_DIGITS: u64 = 4;
-
-impl Lock {
-    /// How many arbiters the manager had that was killed here, if one was.
-    fn arbiters(&self) -> u32 {
-        let mut text = String::new();
-        // Whatever else it says is not of a manager that could have more than one.
-        let read = (&self.file).take(MOST_DIGITS).read_to_string(&mut text);
-        let said = read.ok().and_then(|_| text.parse().ok());
-        said.filter(|said| *said <= MOST_ARBITERS).unwrap_or(1)
-    }
-
-    /// Writes down how many there are to be.
-    fn note(&self, arbiters: u32) -> io::Result<()> {
-        let mut file = &self.file;
-        file.set_len(0)?;
-        file.rewind()?;
-        file.write_all(arbiters.to_string().as_bytes())
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        let _ = remove_if_there(&self.path);
     }
 }
 
@@ -383,12 +347,6 @@ fn failed(address: &Address, error: &io::Error) -> StartError {
     unusable(address, error.to_string())
 }
 
-fn lock_path(socket: &Path) -> PathBuf {
-    let mut path = socket.as_os_str().to_owned();
-    path.push(".lock");
-    path.into()
-}
-
 /// Makes sure of the folder, and clears this user's own of what killed managers left.
 fn prepare_folder(address: &Address) -> Result<(), StartError> {
     let Some(folder) = address.path().parent() else {
@@ -438,40 +396,6 @@ fn sweep(folder: &Path) {
             let _ = remove_if_there(&entry.path());
         }
     }
-}
-
-/// Locks a file, `None` if a live process has it locked.
-fn lock_exclusively(path: &Path) -> io::Result<Option<File>> {
-    loop {
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-        // Its last owner may have removed the file between our opening and our locking it.
-        let ours = file.metadata()?;
-        match fs::metadata(path) {
-            Ok(there) if there.ino() == ours.ino() && there.dev() == ours.dev() => {
-                return Ok(Some(file));
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Whether a live process has a file locked.
-fn is_locked(path: &Path) -> bool {
-    let locked = File::open(path).map(|file| file.try_lock());
-    matches!(locked, Ok(Err(TryLockError::WouldBlock)))
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
