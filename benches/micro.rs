@@ -77,7 +77,7 @@ fn encoding(criterion: &mut Criterion) {
 
 /// Writes a call without a deadline, as PROTOCOL.md has it.
 fn write_call(frame: &mut Vec<u8>, arguments: &[u8]) {
-    let call = Elements::into(frame).number(3u8).number(70_000u32);
+    let call = Elements::begin(frame).number(3u8).number(70_000u32);
     let call = call.number(7u8).number(0u8).optional(None::<u64>);
     call.bytes(arguments).end().expect("it encodes");
 }

@@ -2,8 +2,8 @@
 //!
 //! The calling task writes its frame itself, and reads for itself and all others while it waits;
 //! so an answer wakes its caller and nobody else. Each runtime that calls has one driver task, for
-//! when no caller reads; so a connection outlives any of its runtimes. A plain thread reads for itself
-//! while it is the only caller. What fits neither, connecting and its company, runs on [`background`].
+//! when no caller reads; so a connection outlives any of its runtimes. A plain thread that is the only
+//! caller reads for itself. What fits neither, as connecting does, runs on [`background`].
 //!
 //! Invariant: a call is entered in the in-flight table and guarded against being dropped before its
 //! frame is written. When the connection ends, every call gets `Disconnected`; none ever hangs.

@@ -178,17 +178,17 @@ impl ManagerBuilder {
         self
     }
 
-    /// Spreads the manager's objects over that many threads, 1 to 64: each object is on one of them, its
-    /// *arbiter*, and no call crosses from one to another. An object with a name is where its name says,
-    /// those without one are made on each in turn. The first arbiter is reached at the manager's address,
-    /// the others at that with `.1`, `.2` and so on behind it; handles and tokens know. Without it there is one, which is what most managers
-    /// need: it serves about a million calls a second, if they come many at a time.
+    /// Spreads the manager's objects over that many threads, 1 to 64: each object is on one of
+    /// them, its *arbiter*, and no call crosses from one to another. An object with a name is where
+    /// its name says, those without one are made on each in turn. The first arbiter is reached at
+    /// the manager's address, the others at that with `.1`, `.2` and so on behind it; handles and
+    /// tokens know. Without it there is one, which is what most managers need.
     ///
-    /// It pays where one arbiter is busy all the time, cores are left, and the calls go to many objects:
-    /// an object is never faster than its arbiter. It costs a connection, and so a session, for each
-    /// arbiter that a client uses; [`Limits`] are for each arbiter. Calls to objects of different arbiters
-    /// are in no order, and a snapshot of [`Manager::inspect`] has a moment of its own for each. Deadlocks
-    /// are not looked for: a circle may go over several.
+    /// It pays where one arbiter is busy all the time, cores are left, and the calls go to many
+    /// objects: an object is never faster than its arbiter. It costs a connection, and so a session,
+    /// for each arbiter that a client uses; [`Limits`] are for each arbiter. Calls to objects of
+    /// different arbiters are in no order, and a snapshot of [`Manager::inspect`] has a moment of
+    /// its own for each. Deadlocks are not looked for: a circle may go over several.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

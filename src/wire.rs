@@ -123,7 +123,7 @@ pub(crate) enum Response<'a> {
 impl Encode for Request<'_> {
     #[inline]
     fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
-        let all = Elements::into(buffer);
+        let all = Elements::begin(buffer);
         let all = match *self {
             Self::Hello {
                 version,
@@ -194,7 +194,7 @@ impl Encode for Request<'_> {
 impl Encode for Response<'_> {
     #[inline]
     fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
-        let all = Elements::into(buffer);
+        let all = Elements::begin(buffer);
         let all = match self {
             Self::Welcome {
                 version,

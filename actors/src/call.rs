@@ -132,7 +132,7 @@ enum Parcel {
         end: usize,
     },
     Fault(Fault),
-    /// What a reply is while it is encoded.
+    /// What a reply is while it is encoded: `Fault::Gone`, without a fault to drop.
     Gone,
     Revoked,
 }
@@ -241,7 +241,7 @@ impl Outbox {
     pub(crate) fn begin(&self, now: Duration, undoing: Option<(CallId, Fault)>) {
         let mut turn = self.0.borrow_mut();
         turn.now = now;
-        // Few turns undo anything; to drop nothing is not for nothing.
+        // Few turns undo anything, and to replace a fault means to drop the one before.
         if turn.undoing.is_some() || undoing.is_some() {
             turn.undoing = undoing;
         }

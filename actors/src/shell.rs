@@ -116,8 +116,20 @@ pub struct Shell {
 }
 
 /// As much room for inputs is kept at the most: for so many messages, of so many inputs each.
-const SPARE_SHORT: (usize, usize) = (2048, 8);
-const SPARE_LONG: (usize, usize) = (4, 1024);
+const SHORT: Spare = Spare {
+    messages: 2048,
+    inputs: 8,
+};
+const LONG: Spare = Spare {
+    messages: 4,
+    inputs: 1024,
+};
+
+/// How much is kept.
+struct Spare {
+    messages: usize,
+    inputs: usize,
+}
 
 impl Shell {
     /// Makes the shell of this arbiter, with the counter that fences are drawn from.
@@ -179,8 +191,8 @@ impl Shell {
     /// Adds an input to a message, which has more room if it is full.
     #[inline]
     pub fn add(&self, inputs: &mut Inputs, input: Input) {
-        let (_, most) = SPARE_SHORT;
-        if inputs.all.len() == most && inputs.all.capacity() == most {
+        let room = inputs.all.capacity();
+        if inputs.all.len() == room && (1..=SHORT.inputs).contains(&room) {
             let [short, long] = &mut *self.spare.borrow_mut();
             if let Some(mut room) = long.pop() {
                 room.append(&mut inputs.all);
@@ -194,13 +206,13 @@ impl Shell {
     #[inline]
     pub(crate) fn take_back(&self, room: Vec<Input>) {
         let [short, long] = &mut *self.spare.borrow_mut();
-        let (spare, (messages, inputs)) = if room.capacity() <= SPARE_SHORT.1 {
-            (short, SPARE_SHORT)
+        let (rooms, most) = if room.capacity() <= SHORT.inputs {
+            (short, SHORT)
         } else {
-            (long, SPARE_LONG)
+            (long, LONG)
         };
-        if spare.len() < messages && room.capacity() <= inputs {
-            spare.push(room);
+        if rooms.len() < most.messages && room.capacity() <= most.inputs {
+            rooms.push(room);
         }
     }
 

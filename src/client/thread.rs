@@ -1,8 +1,8 @@
 //! A caller that has a thread to itself: it sleeps on the socket, and reads what wakes it.
 //!
 //! A plain thread that waited for a runtime to read for it would be woken by another thread, which
-//! was woken by the answer. So it reads for itself while it is a connection's only caller; in company
-//! the background reads for all, as for any runtime.
+//! was woken by the answer. So it reads for itself while it is a connection's only caller, and as long
+//! as no runtime has ever read that; in company the background reads for all, as for any runtime.
 //!
 //! Invariant: whoever sleeps here has an alarm that wakes it, and each connection that it sleeps on
 //! is read when there is something to read, whichever part of the future waits for that.
@@ -11,24 +11,25 @@ use std::{
     cell::RefCell,
     future::{Future, poll_fn},
     io::{self, Read, Write},
+    mem,
     os::{fd::AsFd, unix::net::UnixStream},
     pin::pin,
     sync::{
-        Arc, OnceLock,
+        Arc, Condvar, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
-    thread::{self, Thread},
+    thread,
     time::Duration,
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Connection, background};
+use super::{Connection, background, lock};
 
 thread_local! {
     /// What this thread does while it runs a future to its end.
-    static HERE: RefCell<Option<Stay>> = const { RefCell::new(None) };
+    static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
 
     /// What wakes this thread, once it has slept.
     static ALARM: RefCell<Option<Arc<Alarm>>> = const { RefCell::new(None) };
@@ -44,7 +45,7 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(Arc::clone(&alarm));
     background().block_on(async {
         let mut future = pin!(future);
-        let _here = Here::begin(&alarm, &waker);
+        let _stay = Stay::begin(&alarm, &waker);
         poll_fn(|task| {
             alarm.hush();
             let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
@@ -68,7 +69,7 @@ pub(super) fn is_here() -> bool {
 /// Has this thread read a connection whenever it sleeps, if that is what it does when the task has
 /// to wait: within another executor it would sleep where nobody reads.
 pub(super) fn read_here(connection: &Arc<Connection>, task: &Waker) -> bool {
-    let read = |here: &RefCell<Option<Stay>>| {
+    let read = |here: &RefCell<Option<Here>>| {
         let mut here = here.borrow_mut();
         let Some(stay) = here.as_mut().filter(|stay| stay.waker.will_wake(task)) else {
             return false;
@@ -91,7 +92,7 @@ pub(super) fn read_here(connection: &Arc<Connection>, task: &Waker) -> bool {
 
 /// Leaves a connection to others.
 pub(super) fn read_no_more(connection: &Arc<Connection>) {
-    let leave = |here: &RefCell<Option<Stay>>| {
+    let leave = |here: &RefCell<Option<Here>>| {
         let mut here = here.borrow_mut();
         let all = &mut here.as_mut()?.connections;
         let place = all.iter().position(|it| Arc::ptr_eq(it, connection))?;
@@ -103,7 +104,7 @@ pub(super) fn read_no_more(connection: &Arc<Connection>) {
 }
 
 /// What a thread that runs a future to its end has to do with others.
-struct Stay {
+struct Here {
     alarm: Arc<Alarm>,
     waker: Waker,
     /// What it reads when it sleeps.
@@ -112,20 +113,20 @@ struct Stay {
 
 /// The time in which a thread runs a future to its end. It keeps what it interrupts, as
 /// `block_in_place` allows.
-struct Here(Option<Stay>);
+struct Stay(Option<Here>);
 
-impl Here {
+impl Stay {
     fn begin(alarm: &Arc<Alarm>, waker: &Waker) -> Self {
-        let stay = Stay {
+        let here = Here {
             alarm: Arc::clone(alarm),
             waker: waker.clone(),
             connections: Vec::new(),
         };
-        Self(HERE.replace(Some(stay)))
+        Self(HERE.replace(Some(here)))
     }
 }
 
-impl Drop for Here {
+impl Drop for Stay {
     fn drop(&mut self) {
         if let Some(outer) = &self.0 {
             // It may have been woken meanwhile.
@@ -138,7 +139,9 @@ impl Drop for Here {
 /// Wakes one thread, also while it sleeps on a socket.
 struct Alarm {
     state: AtomicU8,
-    thread: Thread,
+    /// What wakes it where it reads nothing. Its token of `park` is the program's.
+    parked: Mutex<()>,
+    unparked: Condvar,
     /// What wakes it on a socket; most threads never sleep there.
     bell: OnceLock<Bell>,
 }
@@ -169,7 +172,8 @@ impl Alarm {
             let alarm = kept.get_or_insert_with(|| {
                 Arc::new(Self {
                     state: AtomicU8::new(AWAKE),
-                    thread: thread::current(),
+                    parked: Mutex::default(),
+                    unparked: Condvar::new(),
                     bell: OnceLock::new(),
                 })
             });
@@ -195,52 +199,72 @@ impl Alarm {
 
     /// Sleeps until somebody wakes this thread, which reads nothing.
     fn park(&self) {
-        if self.state.swap(PARKED, Ordering::AcqRel) != RUNG {
-            while self.state.load(Ordering::Acquire) == PARKED {
-                thread::park();
-            }
+        let mut parked = lock(&self.parked);
+        if self.state.swap(PARKED, Ordering::AcqRel) == RUNG {
+            return;
+        }
+        while self.state.load(Ordering::Acquire) == PARKED {
+            let woken = self.unparked.wait(parked);
+            parked = woken.unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     /// Sleeps until somebody wakes this thread, or a connection that it reads has brought something,
     /// and reads that.
     fn sleep(&self) {
-        // One that was woken since it looked does not sleep, and yet reads: its parts may wake each
-        // other for ever.
-        let here = HERE.with_borrow(|here| here.as_ref().map(|stay| stay.connections.clone()));
-        let here = here.unwrap_or_default();
-        let Some(bell) = self.bell.get().filter(|_| !here.is_empty()) else {
-            return self.park();
-        };
-        let is_woken = self.state.swap(ASLEEP, Ordering::AcqRel) == RUNG;
-        let patience = is_woken.then_some(&NONE);
+        let mut here = connections_here(Vec::new());
+        match self.bell.get() {
+            Some(bell) if !here.is_empty() => self.sleep_on(bell, &mut here),
+            Some(_) | None => self.park(),
+        }
+        connections_here(here);
+    }
+
+    /// Sleeps on the sockets of some connections, and keeps those that are not over.
+    fn sleep_on(&self, bell: &Bell, here: &mut Vec<Arc<Connection>>) {
         let sockets = here.iter().map(|connection| connection.socket.as_fd());
         let mut sources: Vec<PollFd<'_>> = [bell.ear.as_fd()]
             .into_iter()
             .chain(sockets)
             .map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN))
             .collect();
-        let polled = poll(&mut sources, patience);
+        // One that was woken since it looked does not sleep, and yet reads: its parts may wake each
+        // other for ever.
+        let is_woken = self.state.swap(ASLEEP, Ordering::AcqRel) == RUNG;
+        let polled = poll(&mut sources, is_woken.then_some(&NONE));
         self.hush();
-        let mut is_ready = sources.iter().map(|source| !source.revents().is_empty());
         match polled {
-            Ok(_) => {
-                if is_ready.next() == Some(true) {
-                    // How often it rang is of no importance.
-                    let _ = (&bell.ear).read(&mut [0; 64]);
-                }
-                for (connection, _) in here.iter().zip(is_ready).filter(|(_, is_ready)| *is_ready) {
-                    if let Poll::Ready(Err(why)) = connection.look() {
-                        connection.end(&why);
-                        // It has something to read for ever, and a call that nobody polls keeps it.
-                        read_no_more(connection);
-                    }
-                }
-            }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => thread::sleep(REST),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return,
+            Err(_) => return thread::sleep(REST),
         }
+        let ready = sources.iter().map(|source| !source.revents().is_empty());
+        let mut ready = ready.collect::<Vec<_>>().into_iter();
+        if ready.next() == Some(true) {
+            // How often it rang is of no importance.
+            let _ = (&bell.ear).read(&mut [0; 64]);
+        }
+        here.retain(|connection| {
+            let is_ready = ready.next() == Some(true);
+            match is_ready.then(|| connection.look()) {
+                Some(Poll::Ready(Err(why))) => {
+                    connection.end(&why);
+                    // It has something to read for ever, and a call that nobody polls keeps it.
+                    false
+                }
+                Some(_) | None => true,
+            }
+        });
     }
+}
+
+/// Takes what this thread reads, and gives it that in place of it.
+fn connections_here(other: Vec<Arc<Connection>>) -> Vec<Arc<Connection>> {
+    let swap = |here: &mut Option<Here>| {
+        let here = here.as_mut()?;
+        Some(mem::replace(&mut here.connections, other))
+    };
+    HERE.with_borrow_mut(swap).unwrap_or_default()
 }
 
 impl Wake for Alarm {
@@ -255,7 +279,11 @@ impl Wake for Alarm {
                 let bell = self.bell.get();
                 let _ = bell.map(|bell| (&bell.rope).write(&[1]));
             }
-            PARKED => self.thread.unpark(),
+            PARKED => {
+                // It waits by now, or is about to look once more.
+                drop(lock(&self.parked));
+                self.unparked.notify_one();
+            }
             _ => {}
         }
     }

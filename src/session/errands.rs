@@ -81,7 +81,7 @@ impl Session {
             }
             Question::Deadlocks => {
                 return Err(Fault::Refused(Refusal::Invalid(
-                    "this manager does not look for deadlocks: build it with .deadlocks(..)"
+                    "this manager does not look for deadlocks: build it with .deadlocks(..), and of one arbiter"
                         .to_owned(),
                 )));
             }

@@ -23,7 +23,7 @@ const MOST: u8 = 15;
 impl<'a> Elements<'a> {
     /// Begins a message behind what is in a buffer.
     #[inline]
-    pub fn into(buffer: &'a mut Vec<u8>) -> Self {
+    pub fn begin(buffer: &'a mut Vec<u8>) -> Self {
         let start = buffer.len();
         buffer.push(markers::FIX_ARRAY);
         Self {
@@ -126,7 +126,7 @@ mod tests {
 
     fn written(write: impl FnOnce(Elements<'_>) -> Elements<'_>) -> Vec<u8> {
         let mut buffer = Vec::new();
-        write(Elements::into(&mut buffer))
+        write(Elements::begin(&mut buffer))
             .end()
             .expect("it encodes");
         buffer
@@ -164,12 +164,12 @@ mod tests {
             }
         }
         let mut buffer = Vec::new();
-        assert!(Elements::into(&mut buffer).value(&Sulks).end().is_err());
-        let fits = (0..15u8).fold(Elements::into(&mut buffer), Elements::number);
+        assert!(Elements::begin(&mut buffer).value(&Sulks).end().is_err());
+        let fits = (0..15u8).fold(Elements::begin(&mut buffer), Elements::number);
         assert!(fits.end().is_ok());
-        let many = (0..=258u64).fold(Elements::into(&mut buffer), Elements::number);
+        let many = (0..=258u64).fold(Elements::begin(&mut buffer), Elements::number);
         assert!(many.end().is_err());
-        let many = (0..16u8).fold(Elements::into(&mut buffer), Elements::number);
+        let many = (0..16u8).fold(Elements::begin(&mut buffer), Elements::number);
         assert!(many.end().is_err());
     }
 }
