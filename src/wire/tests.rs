@@ -382,3 +382,15 @@ fn an_error_quotes_little_of_what_it_is_about() {
     let error = error.to_string();
     assert!(error.contains("xxx") && error.len() < 400, "{error}");
 }
+
+#[test]
+fn what_is_missing_of_a_message_is_told_once_its_header_is_whole() {
+    let mut frame = Vec::new();
+    append(&mut frame, &BlobRef(&[7; 100]), MOST).unwrap();
+    for cut in 0..=frame.len() {
+        let mut inbox = Inbox::new(MOST);
+        inbox.feed(&frame[..cut]);
+        let missing = if cut < HEADER { 0 } else { frame.len() - cut };
+        assert_eq!(inbox.missing(), missing, "{cut} bytes");
+    }
+}
