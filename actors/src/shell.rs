@@ -265,3 +265,35 @@ impl fmt::Debug for Shell {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_messages_have_the_room_of_those_before_and_lose_nothing() {
+        let shell = Shell::new(Arc::new(AtomicU64::new(1)));
+        for round in 0..3 {
+            let mut inputs = shell.inputs();
+            for number in 0..500 {
+                let open = Input::Open(SessionId::new(1), number);
+                shell.add(&mut inputs, open);
+            }
+            let numbers = inputs.all.iter().map(|input| match input {
+                Input::Open(_, number) => *number,
+                other => panic!("{other:?}"),
+            });
+            assert!(numbers.eq(0..500));
+            assert_eq!(long(&shell), 0, "round {round} has the room that there is");
+            inputs.all.clear();
+            shell.take_back(std::mem::take(&mut inputs.all));
+            assert_eq!(long(&shell), 1, "round {round}");
+        }
+    }
+
+    /// How many long rooms nobody needs now.
+    fn long(shell: &Shell) -> usize {
+        let [_, long] = &*shell.spare.borrow();
+        long.len()
+    }
+}
