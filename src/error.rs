@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use lockkeeper_actors::{Deadlock, Fault, Refusal};
+use lockkeeper_protocol::{Deadlock, Fault, Refusal, operations::TaskFault};
 use serde::{Deserialize, Serialize};
 
-use crate::Address;
+use crate::address::Address;
 
 /// Why a call has no answer.
 ///
@@ -169,6 +169,46 @@ impl std::error::Error for StartError {
 }
 
 impl From<CallError> for StartError {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+/// Why a task has no result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TaskError {
+    /// The task failed, or there was no worker to run it to its end.
+    Failed(TaskFault),
+    /// The pool cannot be reached.
+    Call(CallError),
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(fault) => fault.fmt(f),
+            Self::Call(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for TaskError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Failed(fault) => Some(fault),
+            Self::Call(error) => Some(error),
+        }
+    }
+}
+
+impl From<TaskFault> for TaskError {
+    fn from(fault: TaskFault) -> Self {
+        Self::Failed(fault)
+    }
+}
+
+impl From<CallError> for TaskError {
     fn from(error: CallError) -> Self {
         Self::Call(error)
     }

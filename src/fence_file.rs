@@ -18,7 +18,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use lockkeeper_actors::Fence;
+use lockkeeper_protocol::Fence;
 use serde::{Deserialize, Serialize};
 
 /// A file that keeps the highest fencing token that a resource has seen, for all processes that

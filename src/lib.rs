@@ -66,65 +66,68 @@
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
 
 mod address;
-mod arbiters;
+mod background;
 mod client;
-mod deadlock;
 mod error;
 mod fence_file;
-mod inspect;
-mod kinds;
 mod limits;
 mod manager;
-mod observe;
-mod part;
 mod pool;
 mod process;
 mod program;
 mod proxy;
 mod server;
-mod session;
-mod shape;
-mod supervisor;
-mod task;
-mod wire;
+mod telemetry;
+mod transport;
+
+#[cfg(test)]
+mod tests;
 
 pub use address::Address;
-pub use client::{label, spin_for};
-pub use deadlock::Deadlocks;
-pub use error::{CallError, StartError};
+pub use client::{connect::label, spin::spin_for, thread::block_on};
+pub use error::{CallError, StartError, TaskError};
 pub use fence_file::{FenceError, FenceFile};
-pub use inspect::{CallInfo, ObjectInfo, PartInfo, Snapshot};
 pub use limits::Limits;
 pub use lockkeeper_actors::{
-    self as actors, Abandoned, Bench, Breach, Call, CallId, Claim, Deadlock, Fault, Fence, HangUp,
-    Member, Operation, Operations, Parked, Peer, Primitive, Refusal, Serve, SessionId, Stats,
-    Survey, Tenure, Times, Wait, WaitQueue,
-    data::{QueueStatus, TaskFault, TaskQueueStatus, ValueStatus, Versioned},
-    sync::{
+    self as actors, Bench, Call, HangUp, HoldTimer, Operations, Parked, Primitive, Serve, Survey,
+    WaitQueue,
+};
+pub use lockkeeper_protocol::{
+    Abandoned, Breach, CallId, CallInfo, Claim, Deadlock, Fault, Fence, Member, ObjectInfo,
+    Operation, PartInfo, Peer, Refusal, SessionId, Snapshot, Stats, Times, Wait,
+    operations::{
         BarrierSpec, BarrierStatus, EventStatus, Key, KeyStatus, KeyedStatus, LatchStatus,
-        LockStatus, OnDeath, Passed, RwLockStatus, SemaphoreStatus, Wake,
+        LockStatus, OnDeath, Passed, QueueStatus, RwLockStatus, SemaphoreStatus, TaskFault,
+        TaskQueueStatus, ValueStatus, Versioned, Wake,
     },
 };
-pub use manager::{Manager, ManagerBuilder, Named};
-pub use pool::{Pool, PoolBuilder, TaskHandle};
+pub use manager::{builder::ManagerBuilder, manager::Manager, objects::Named};
+pub use pool::{
+    handle::TaskHandle,
+    pool::{Pool, PoolBuilder},
+    task::{Plain, PlainTask, Task},
+};
 pub use program::{Program, program};
 #[doc(hidden)]
 pub use proxy::several::Place;
 pub use proxy::{
-    Grant, Proxy, Token,
     abandoned::AbandonedGuard,
     barrier::{ActionError, Barrier},
-    block_on,
     condition::{Condition, ConditionGuard, SetName},
     event::Event,
     guard::{Guard, Guarded, Ticket},
+    hold::Grant,
     keyed::{
-        HeldKey, KeyedGuard, KeyedKind, KeyedLock, KeyedOf, KeyedPermit, KeyedSemaphore, OneKey,
+        held::{HeldKey, KeyedGuard, KeyedPermit},
+        keyed::{KeyedKind, KeyedLock, KeyedOf, KeyedSemaphore},
+        together::OneKey,
     },
     latch::Latch,
-    lock::{Lock, LockGuard, LockKind, LockOf},
+    lock::{Lock, LockGuard, LockOf},
+    lock_kind::LockKind,
     owner::Owner,
     permit::Permit,
+    proxy::Proxy,
     queue::Queue,
     reentrant_lock::{ActsFor, ReentrantGuard, ReentrantLock},
     rw_guard::{
@@ -134,9 +137,10 @@ pub use proxy::{
     semaphore::{BoundedSemaphore, Semaphore, SemaphoreOf},
     several::{Lockable, Several, SomeGuards, lock_all, lock_some},
     taken::{PutError, Taken},
+    token::Token,
     value::Value,
 };
-pub use task::{Plain, PlainTask, Task, TaskError};
+pub use server::deadlock::policy::Deadlocks;
 
 /// The README's programs are compiled as tests.
 #[cfg(doctest)]

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
+use lockkeeper_protocol::frame::FIRST_FRAME_BYTES;
 use serde::{Deserialize, Serialize};
 
-use crate::wire::FIRST_FRAME_BYTES;
-
 /// What a manager takes from its clients at the most. Beyond, they are refused with a clear error.
-/// They are for each of its [`arbiters`](crate::ManagerBuilder::arbiters), where it has several.
+/// They are for each of its [`shards`](crate::ManagerBuilder::shards), where it has several.
 ///
 /// ```
 /// use lockkeeper::Limits;
@@ -58,19 +57,9 @@ impl Default for Limits {
     }
 }
 
-/// How many bytes are kept of each text that somebody says of itself.
-const KEPT_BYTES: usize = 255;
-
-/// Cuts a text that is copied into many answers, as what a client calls itself is.
-pub(crate) fn cut(text: &str) -> &str {
-    let ends = text.char_indices().map(|(start, c)| start + c.len_utf8());
-    let end = ends.take_while(|end| *end <= KEPT_BYTES).last();
-    text.get(..end.unwrap_or_default()).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use lockkeeper_protocol::cut;
 
     #[test]
     fn texts_are_cut_between_characters() {

@@ -1,20 +1,23 @@
 //! The one call at the top of main: main program, worker or spawned manager.
 
-use std::{
-    future::Future,
-    process,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
-};
+use std::{future::Future, process};
 
-use lockkeeper_actors::{Primitive, Refusal};
-
+use lockkeeper_actors::Primitive;
+use lockkeeper_protocol::Refusal;
 use tokio::runtime::Handle;
 
 use crate::{
-    kinds::{Kinds, Registrations},
-    manager, pool,
-    process::{Launch, Role, set_launch},
-    task::{Task, Tasks},
+    manager::hosting,
+    pool::{
+        task::Task,
+        tasks::{self, Tasks},
+        worker,
+    },
+    process::{
+        child::{Launch, set_launch},
+        role::Role,
+    },
+    server::kinds::{self, Registrations},
 };
 
 /// Begins the one call at the top of main, by which the same executable serves as main program,
@@ -53,33 +56,6 @@ pub struct Program {
 
 /// The exit code of a child that could not take its role.
 const EXIT_NO_ROLE: i32 = 70;
-
-struct Registered {
-    /// Shared, since each chunk of a pool looks into them.
-    tasks: Arc<Tasks>,
-    kinds: Kinds,
-}
-
-static REGISTERED: LazyLock<Mutex<Registered>> = LazyLock::new(|| {
-    Mutex::new(Registered {
-        tasks: Arc::default(),
-        kinds: Kinds::built_in(),
-    })
-});
-
-fn registered() -> MutexGuard<'static, Registered> {
-    REGISTERED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The kinds of this program, the built-in ones among them.
-pub(crate) fn kinds() -> Kinds {
-    registered().kinds.clone()
-}
-
-/// The tasks of this program.
-pub(crate) fn tasks() -> Arc<Tasks> {
-    Arc::clone(&registered().tasks)
-}
 
 impl Program {
     /// Adds a task that pools may run.
@@ -169,11 +145,8 @@ impl Program {
     }
 
     fn enter(self, launch: Launch) {
-        {
-            let mut registered = registered();
-            Arc::make_mut(&mut registered.tasks).extend(&self.tasks);
-            self.kinds.add_to(&mut registered.kinds);
-        }
+        tasks::register(&self.tasks);
+        kinds::register(self.kinds);
         set_launch(launch);
         match Role::of_this_process() {
             Ok(None) => {}
@@ -201,20 +174,10 @@ fn assert_no_runtime() {
 /// Does the work of a child.
 fn take(mut role: Role) {
     match role.name.as_str() {
-        manager::ROLE => manager::work(role),
-        pool::ROLE => pool::work(role),
+        hosting::ROLE => hosting::work(role),
+        worker::ROLE => worker::work(role),
         other => role
             .lifeline
             .failed(format!("this program knows no role {other:?}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn looking_into_the_tasks_copies_none() {
-        assert!(Arc::ptr_eq(&tasks(), &tasks()));
     }
 }

@@ -12,9 +12,18 @@ use std::{
     time::Duration,
 };
 
+use lockkeeper_protocol::{CallId, Fault, Operation, Peer, Refusal, SessionId, Stats, codec};
+
 use crate::{
-    CallId, Fault, Host, Input, Inquiry, Operation, Operations, Outcome, Peer, Primitive, RawCall,
-    Refusal, Serve, SessionId, Shell, Sink, Stats, codec,
+    host::{
+        host::Host,
+        input::{Input, Inquiry, RawCall},
+        shell::{ReplySink, Shell},
+    },
+    kind::{
+        call::Outcome,
+        primitive::{Operations, Primitive, Serve},
+    },
 };
 
 /// A primitive under test, and all that it has said so far.
@@ -50,9 +59,9 @@ struct Log {
 }
 
 /// The bench numbers calls through all sessions, so the number alone finds the log's entry.
-struct LogSink(Rc<RefCell<Log>>);
+struct LogReplies(Rc<RefCell<Log>>);
 
-impl Sink for LogSink {
+impl ReplySink for LogReplies {
     fn answer(&self, seq: u64, outcome: &Outcome<'_>) {
         let mut log = self.0.borrow_mut();
         let answer = match outcome {
@@ -230,7 +239,7 @@ impl<P: Primitive> Bench<P> {
 
     /// What was counted of the object.
     #[cfg(test)]
-    pub(crate) fn tally(&self) -> Rc<crate::tally::Tally> {
+    pub(crate) fn tally(&self) -> Rc<crate::host::tally::Tally> {
         let mut found = None;
         self.shell
             .tallies()
@@ -250,7 +259,7 @@ impl<P: Primitive> Bench<P> {
         let session = SessionId::new(session);
         if self.sessions.insert(session) {
             self.shell
-                .join(session, Rc::new(LogSink(Rc::clone(&self.log))));
+                .join(session, Rc::new(LogReplies(Rc::clone(&self.log))));
             self.input(Input::Open(session, OBJECT));
         }
         self.calls += 1;

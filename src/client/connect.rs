@@ -5,29 +5,31 @@ use std::{
     collections::HashMap,
     future, io,
     sync::{Arc, LazyLock, Mutex, Weak},
-    task::{Poll, ready},
     time::Duration,
 };
 
-use lockkeeper_actors::SessionId;
-use tokio::{
-    runtime::{self, Runtime},
-    sync::{Notify, watch},
+use bytes::Bytes;
+use lockkeeper_protocol::{
+    SessionId, ShardOf, cut,
+    frame::{self, Inbox, Request, Response},
 };
-use tokio_util::bytes::Bytes;
+use tokio::sync::{Notify, watch};
 
-use super::{CHUNK_BYTES, Connection, GATHERING, Receiver, lock, spin::Spin};
 use crate::{
-    Address, CallError,
-    address::own_uid,
-    limits::cut,
-    observe,
-    part::Home,
-    wire::{self, Inbox, Link, Request, Response, Socket},
+    address::{Address, own_uid},
+    background::background,
+    client::{
+        connection::{CHUNK_BYTES, Connection, Receiver},
+        spin::Spin,
+        state::lock,
+    },
+    error::CallError,
+    telemetry::client,
+    transport::unix::{Link, Socket},
 };
 
 /// How long the manager may take to take a client in.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The connections of this process that somebody uses.
 static CONNECTIONS: LazyLock<Mutex<HashMap<Address, Weak<Connection>>>> =
@@ -60,7 +62,7 @@ static LABEL: Mutex<String> = Mutex::new(String::new());
 /// let manager = lockkeeper::Manager::start().await?;
 /// let lock = manager.lock().await?;
 /// let guard = lock.acquire().await?;
-/// let holder = &lock.info().await?.parts[0].holders[0];
+/// let holder = &lock.info().await?.shards[0].holders[0];
 /// assert_eq!(holder.process.label, "ingest 3");
 /// # drop(guard);
 /// # Ok(())
@@ -80,19 +82,6 @@ pub(crate) fn keep_connections() {
     lock(&KEPT).get_or_insert_default();
 }
 
-/// The runtime for what must not depend on the caller's: one thread, started on first use.
-pub(crate) fn background() -> &'static Runtime {
-    static BACKGROUND: LazyLock<Runtime> = LazyLock::new(|| {
-        runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("lockkeeper-io")
-            .enable_all()
-            .build()
-            .expect("a process that has neither a thread nor a file descriptor left cannot go on")
-    });
-    &BACKGROUND
-}
-
 impl Connection {
     /// Gives the connection of this process to an address, and makes it if there is none.
     pub(crate) async fn to(address: &Address) -> Result<Arc<Self>, CallError> {
@@ -108,19 +97,19 @@ impl Connection {
             outcome = outcome_of(&mut attempt).await;
         }
         if let Err(why) = &outcome {
-            observe::not_connected(address, why);
+            client::not_connected(address, why);
         }
         outcome
     }
 
-    /// Which arbiter of which manager is at the other end.
-    pub(crate) const fn home(&self) -> Home {
-        self.home
+    /// Which shard of which manager is at the other end.
+    pub(crate) const fn shard_of(&self) -> ShardOf {
+        self.shard_of
     }
 
-    /// How many sessions that arbiter had before this one.
+    /// How many sessions that shard had before this one.
     pub(crate) fn sessions_before(&self) -> u64 {
-        self.home.sessions_before(self.session.number())
+        self.shard_of.sessions_before(self.session.number())
     }
 
     /// The attempt to connect to an address that is on its way, or else a new one, and whether it
@@ -191,7 +180,7 @@ impl Connection {
             why,
         };
         let mut receiver = Receiver {
-            inbox: Inbox::new(wire::FIRST_FRAME_BYTES),
+            inbox: Inbox::new(frame::FIRST_FRAME_BYTES),
             scratch: vec![0; CHUNK_BYTES].into(),
         };
         let frame = tokio::time::timeout(CONNECT_PATIENCE, hello(&socket, &mut receiver)).await;
@@ -200,24 +189,24 @@ impl Connection {
             Ok(Err(why)) => return Err(lost(why)),
             Err(_) => return Err(lost(format!("no welcome within {CONNECT_PATIENCE:?}"))),
         };
-        let (session, home, frame_bytes, asks_who_calls) = match Response::decode(&frame) {
+        let (session, shard_of, frame_bytes, asks_who_calls) = match Response::decode(&frame) {
             Ok(Response::Welcome {
-                version: wire::VERSION,
+                version: frame::VERSION,
                 incarnation,
                 session,
                 frame_bytes,
                 asks_who_calls,
-                part,
+                shard,
             }) => (
                 SessionId::new(session),
-                Home { incarnation, part },
+                ShardOf { incarnation, shard },
                 usize::try_from(frame_bytes).unwrap_or(usize::MAX),
                 asks_who_calls,
             ),
             Ok(Response::Welcome { version, .. }) => {
                 return Err(CallError::Protocol(format!(
                     "it speaks version {version}, not {}",
-                    wire::VERSION
+                    frame::VERSION
                 )));
             }
             Ok(Response::Bye { reason }) => return Err(lost(reason)),
@@ -229,18 +218,18 @@ impl Connection {
             Err(error) => return Err(CallError::Protocol(error.to_string())),
         };
         receiver.inbox.allow(frame_bytes);
-        observe::connected(&address, session);
+        client::connected(&address, session);
         Ok(Arc::new(Self {
             address,
             session,
             frame_bytes,
-            home,
+            shard_of,
             asks_who_calls,
             socket,
             state: Mutex::default(),
             inbox: Mutex::new(receiver),
             readers: Mutex::default(),
-            audience: Arc::default(),
+            waiters: Arc::default(),
             spin: Spin::default(),
             changed: Notify::new(),
         }))
@@ -265,12 +254,12 @@ async fn hello(socket: &Arc<Socket>, receiver: &mut Receiver) -> Result<Bytes, S
     let program = std::env::current_exe().unwrap_or_default();
     let program = program.file_name().unwrap_or_default().to_string_lossy();
     let request = Request::Hello {
-        version: wire::VERSION,
+        version: frame::VERSION,
         pid: std::process::id(),
         program: &program,
         label: &label_of_this_process(),
     };
-    wire::append(&mut hello, &request, wire::FIRST_FRAME_BYTES)
+    frame::append(&mut hello, &request, frame::FIRST_FRAME_BYTES)
         .map_err(|error| error.to_string())?;
     // A socket that is new takes a frame of this size whole. A manager that refuses its clients may
     // have hung up already; the reason is there to be read.
@@ -282,72 +271,8 @@ async fn hello(socket: &Arc<Socket>, receiver: &mut Receiver) -> Result<Bytes, S
             0 => return Err("the manager has closed the connection".to_owned()),
             length => inbox.feed(scratch.get(..length).unwrap_or_default()),
         }
-        if let Some(frame) = inbox.next().map_err(|error| error.to_string())? {
+        if let Some(frame) = inbox.next_message().map_err(|error| error.to_string())? {
             return Ok(Bytes::copy_from_slice(&frame));
         }
     }
-}
-
-/// Writes what the socket did not take, while the connection is used.
-pub(super) async fn flush(connection: Weak<Connection>) {
-    let Some(link) = connection
-        .upgrade()
-        .map(|used| Link::new(Arc::clone(&used.socket)))
-    else {
-        return;
-    };
-    future::poll_fn(|task| {
-        let Some(connection) = connection.upgrade() else {
-            return Poll::Ready(());
-        };
-        let mut state = lock(&connection.state);
-        let flushed = match &link {
-            Ok(link) => ready!(state.flush(|bytes| link.poll_write(task, bytes))),
-            Err(error) => Err(error.kind().into()),
-        };
-        state.is_flushing = false;
-        drop(state);
-        if let Err(error) = flushed {
-            connection.end_after_last_words(&error.to_string());
-        }
-        Poll::Ready(())
-    })
-    .await;
-}
-
-/// Writes gathered frames whose driver does not, for as long as there are new ones.
-pub(super) async fn flush_leftovers(connection: Weak<Connection>) {
-    loop {
-        let Some(gathered) = connection.upgrade().map(|used| lock(&used.state).gathered) else {
-            return;
-        };
-        tokio::time::sleep(GATHERING).await;
-        let Some(connection) = connection.upgrade() else {
-            return;
-        };
-        let mut state = lock(&connection.state);
-        if state.gathered == gathered {
-            state.is_watched = false;
-            if state.is_gathering {
-                connection.flush(state);
-            }
-            return;
-        }
-    }
-}
-
-/// Writes what is left to be written over a connection that nobody uses any more, and ends it.
-pub(super) async fn part(socket: Arc<Socket>, rest: Vec<u8>) {
-    if let Ok(link) = Link::new(Arc::clone(&socket)) {
-        let mut sent = 0;
-        let write = future::poll_fn(|task| {
-            while let Some(rest) = rest.get(sent..).filter(|rest| !rest.is_empty()) {
-                sent += ready!(link.poll_write(task, rest))?;
-            }
-            Poll::Ready(io::Result::Ok(()))
-        });
-        // A manager that takes nothing any more gives back what this session holds anyway.
-        let _ = tokio::time::timeout(CONNECT_PATIENCE, write).await;
-    }
-    socket.shut_down();
 }

@@ -6,9 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use lockkeeper_actors::CallId;
+use lockkeeper_protocol::CallId;
 
-use super::{Connection, lock, reader::Listening};
+use crate::client::{connection::Connection, state::lock, wakers::WaiterCount};
 
 impl Connection {
     /// Whether a grant still stands, as far as this process can know.
@@ -27,7 +27,7 @@ impl Connection {
 
     /// Waits until a grant no longer stands.
     pub(crate) async fn lost(self: &Arc<Self>, object: u32, grant: CallId) {
-        let _listening = Listening::watcher(&self.audience);
+        let _listening = WaiterCount::watcher(&self.waiters);
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();

@@ -10,13 +10,18 @@ use std::{
 };
 
 use futures::future::{self, Either};
+use lockkeeper_protocol::frame::Request;
 
-use super::{
-    Answer, Connection, background, lock,
-    reader::{Listening, Reader},
-    thread,
+use crate::{
+    background::background,
+    client::{
+        connection::Connection,
+        state::{Answer, lock},
+        thread,
+        wakers::{Reader, WaiterCount},
+    },
+    error::CallError,
 };
-use crate::{CallError, wire::Request};
 
 /// A request that has no answer yet. Dropped before it has one, it withdraws the call.
 pub(super) struct Pending {
@@ -26,7 +31,7 @@ pub(super) struct Pending {
     pub(super) seq: u64,
     /// Who reads for it; nobody but its own thread where it has one to itself.
     pub(super) reader: Option<Arc<Reader>>,
-    pub(super) listening: Listening,
+    pub(super) waiter_count: WaiterCount,
     /// Whether it is undone when it is dropped.
     pub(super) is_armed: bool,
 }
@@ -119,7 +124,7 @@ impl Drop for Pending {
             Some(reader) => {
                 // Its waker would be woken in place of somebody who reads.
                 drop(reader.wakers.caller.take());
-                if self.listening.has_company() {
+                if self.waiter_count.has_company() {
                     // Those who stay may have counted on this caller to read for them, now and later.
                     reader.wakers.driver.wake();
                 }

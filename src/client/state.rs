@@ -5,17 +5,24 @@
 use std::{
     collections::{HashMap, HashSet},
     io, mem,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker, ready},
 };
 
-use lockkeeper_actors::{Fault, codec::Payload};
+use lockkeeper_protocol::{
+    Fault,
+    codec::Payload,
+    frame::{Inbox, Response},
+};
 use rustc_hash::FxHashMap;
 
-use crate::{
-    CallError,
-    wire::{Inbox, Response},
-};
+use crate::error::CallError;
+
+/// Locks against the other threads of this process. What runs inside leaves whole states behind, so
+/// a poisoned lock is as good as any.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What a connection is about at the moment.
 #[derive(Default)]
@@ -104,7 +111,7 @@ pub(super) struct News {
 impl State {
     /// Takes all whole frames in. What ends the connection is an error.
     pub(super) fn take_in(&mut self, inbox: &mut Inbox, news: &mut News) -> Result<(), String> {
-        while let Some(frame) = inbox.next().map_err(|error| error.to_string())? {
+        while let Some(frame) = inbox.next_message().map_err(|error| error.to_string())? {
             let response =
                 Response::decode(&frame).map_err(|error| format!("bad frame: {error}"))?;
             let (seq, answer) = match response {

@@ -4,36 +4,41 @@ mod ends;
 mod greeting;
 mod stalls;
 
+use std::{fmt, sync::Arc, time::Duration};
+
+use lockkeeper_protocol::{
+    CallId, Fault, SessionId, Shard,
+    codec::{BlobRef, Payload},
+    frame::{self, Request, Response},
+};
 use tokio::time;
 
-use super::*;
 use crate::{
-    part::Part,
-    wire::{
-        Response,
-        tests::raw::{Raw, patiently},
-    },
+    address::Address,
+    client::{connection::Connection, deadline::Deadline, state::lock},
+    error::CallError,
+    tests::raw::{Raw, patiently},
 };
 
-const SESSION: SessionId = SessionId::new(77);
+pub(super) const SESSION: SessionId = SessionId::new(77);
 
-fn address() -> Address {
+pub(super) fn address() -> Address {
     Address::from("/nowhere/at/all.sock")
 }
 
-fn welcome() -> Response<'static> {
+pub(super) fn welcome() -> Response<'static> {
     Response::Welcome {
-        version: wire::VERSION,
+        version: frame::VERSION,
         incarnation: 1,
         session: SESSION.number(),
         frame_bytes: 8 << 20,
         asks_who_calls: false,
-        part: Part::ALONE,
+        shard: Shard::ALONE,
     }
 }
 
 /// A connection that was welcomed, and the manager's end of it.
-async fn connected() -> (Arc<Connection>, Raw) {
+pub(super) async fn connected() -> (Arc<Connection>, Raw) {
     let (mut manager, socket) = Raw::pair();
     let greet = tokio::spawn(Connection::greet(address(), socket));
     manager.hear().await.expect("a hello");
@@ -43,7 +48,7 @@ async fn connected() -> (Arc<Connection>, Raw) {
 }
 
 /// Calls operation 3 of object 2, whose reply is a number.
-async fn call(connection: &Arc<Connection>) -> Result<(CallId, u64), CallError> {
+pub(super) async fn call(connection: &Arc<Connection>) -> Result<(CallId, u64), CallError> {
     let read = |body: &Payload| {
         body.decode()
             .map_err(|error| CallError::Protocol(error.to_string()))
@@ -54,7 +59,7 @@ async fn call(connection: &Arc<Connection>) -> Result<(CallId, u64), CallError> 
 }
 
 /// The same in a task of its own, which has written its frame.
-async fn spawned_call(
+pub(super) async fn spawned_call(
     connection: &Arc<Connection>,
     manager: &mut Raw,
 ) -> (
@@ -67,7 +72,7 @@ async fn spawned_call(
 }
 
 /// Hears a call, as [`call`] makes it, and returns its number.
-async fn hear_call(manager: &mut Raw) -> u64 {
+pub(super) async fn hear_call(manager: &mut Raw) -> u64 {
     let frame = manager.hear().await.expect("a call");
     let request = Request::decode(&frame).expect("a request");
     let Request::Call { seq, .. } = request else {
@@ -85,7 +90,7 @@ async fn hear_call(manager: &mut Raw) -> u64 {
 }
 
 /// Hears that a call is withdrawn, and returns its number.
-async fn hear_withdraw(manager: &mut Raw) -> u64 {
+pub(super) async fn hear_withdraw(manager: &mut Raw) -> u64 {
     let frame = manager.hear().await.expect("a withdrawal");
     match Request::decode(&frame).expect("a request") {
         Request::Withdraw { object: 2, seq } => seq,
@@ -93,7 +98,7 @@ async fn hear_withdraw(manager: &mut Raw) -> u64 {
     }
 }
 
-fn reply(seq: u64, body: &[u8]) -> Response<'_> {
+pub(super) fn reply(seq: u64, body: &[u8]) -> Response<'_> {
     Response::Reply {
         seq,
         body: BlobRef(body),
@@ -102,7 +107,7 @@ fn reply(seq: u64, body: &[u8]) -> Response<'_> {
 
 /// Why the connection was lost.
 #[track_caller]
-fn why<T: fmt::Debug>(outcome: Result<T, CallError>) -> String {
+pub(super) fn why<T: fmt::Debug>(outcome: Result<T, CallError>) -> String {
     match outcome {
         Err(CallError::Disconnected { why, .. }) => why,
         other => panic!("not disconnected: {other:?}"),

@@ -5,7 +5,7 @@
 //! as no runtime has ever read that; in company the background reads for all, as for any runtime.
 //!
 //! Invariant: whoever sleeps here has an alarm that wakes it, and each connection that it sleeps on
-//! is read when there is something to read, whichever part of the future waits for that.
+//! is read when there is something to read, whichever shard of the future waits for that.
 
 use std::{
     cell::RefCell,
@@ -25,7 +25,10 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Connection, background, lock};
+use crate::{
+    background::background,
+    client::{connection::Connection, state::lock},
+};
 
 thread_local! {
     /// What this thread does while it runs a future to its end.
@@ -35,12 +38,36 @@ thread_local! {
     static ALARM: RefCell<Option<Arc<Alarm>>> = const { RefCell::new(None) };
 }
 
-/// Runs a future to its end on this thread, which does nothing else.
+/// Waits on a plain thread for whatever is async here: making a manager, a call without a
+/// `blocking_*` form, or several at once.
+///
+/// The future runs on this thread. What it spawns runs on the one thread that reads and writes for
+/// this process's plain threads, so that must not block.
+///
+/// ```
+/// use std::thread;
+///
+/// use lockkeeper::{Manager, block_on};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let manager = block_on(Manager::start())?;
+/// let seats = block_on(manager.semaphore(0))?;
+/// let clerk = {
+///     let seats = seats.clone();
+///     thread::spawn(move || block_on(seats.add_permits(3)))
+/// };
+/// let pair = block_on(seats.acquire_many(2))?;
+/// clerk.join().expect("the clerk does not panic")?;
+/// block_on(pair.release())?;
+/// assert_eq!(block_on(seats.status())?.available, 3);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Panics
 ///
 /// Panics inside an async context, which it would block.
-pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+pub fn block_on<F: Future>(future: F) -> F::Output {
     let alarm = Alarm::of_this_thread();
     let waker = Waker::from(Arc::clone(&alarm));
     background().block_on(async {
@@ -51,7 +78,7 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
             let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
             if polled.is_pending() {
                 alarm.sleep();
-                // The runtime polls it at once, with a fresh budget: its parts take turns with each other.
+                // The runtime polls it at once, with a fresh budget: its shards take turns with each other.
                 task.waker().wake_by_ref();
             }
             polled
@@ -153,8 +180,11 @@ struct Bell {
 }
 
 const AWAKE: u8 = 0;
+
 const ASLEEP: u8 = 1;
+
 const PARKED: u8 = 2;
+
 const RUNG: u8 = 3;
 
 /// No time.
@@ -228,7 +258,7 @@ impl Alarm {
             .chain(sockets)
             .map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN))
             .collect();
-        // One that was woken since it looked does not sleep, and yet reads: its parts may wake each
+        // One that was woken since it looked does not sleep, and yet reads: its shards may wake each
         // other for ever.
         let is_woken = self.state.swap(ASLEEP, Ordering::AcqRel) == RUNG;
         let polled = poll(&mut sources, is_woken.then_some(&NONE));

@@ -3,22 +3,17 @@
 use std::sync::Arc;
 
 use futures::future::try_join_all;
-use lockkeeper_actors::Deadlock;
+use lockkeeper_protocol::{Deadlock, ObjectInfo, Page, Question, Snapshot};
 
-use super::Manager;
-use crate::{
-    CallError, ObjectInfo, Snapshot,
-    client::Connection,
-    inspect::survey::{Page, Question},
-};
+use crate::{client::connection::Connection, error::CallError, manager::manager::Manager};
 
 impl Manager {
     /// Tells of all objects who holds them and who waits for them, in order.
     ///
     /// The snapshot is of one moment, between two calls, for as many objects as go into one message,
     /// at most 10,000; of more it is of several moments, and the manager serves others between
-    /// them. A manager of several arbiters has at least one moment for each, and its objects in the order
-    /// of their numbers, which each arbiter counts up by itself. [`Self::inspect_contended`] tells of a large manager what matters. Of each object at
+    /// them. A manager of several shards has at least one moment for each, and its objects in the order
+    /// of their numbers, which each shard counts up by itself. [`Self::inspect_contended`] tells of a large manager what matters. Of each object at
     /// most 1,000 holders and 1,000 waiters are told, and how many there are.
     ///
     /// The snapshot follows what this process has called before. For others it may have changed
@@ -58,7 +53,7 @@ impl Manager {
     ///
     /// Returns [`CallError::Refused`] with `Invalid` from a manager that was built without
     /// [`ManagerBuilder::deadlocks`](crate::ManagerBuilder::deadlocks), which does not know who
-    /// calls, as those of several arbiters are; else as [`Self::inspect`].
+    /// calls, as those of several shards are; else as [`Self::inspect`].
     ///
     /// # Cancel safety
     ///
@@ -68,32 +63,27 @@ impl Manager {
     }
 
     async fn look(&self, question: fn(u64) -> Question) -> Result<Snapshot, CallError> {
-        let arbiters = self.reach.all().await?;
-        let views = arbiters
-            .into_iter()
-            .map(|arbiter| View::of(arbiter, question));
+        let shards = self.reach.all().await?;
+        let views = shards.into_iter().map(|shard| View::of(shard, question));
         View::together(try_join_all(views).await?)
     }
 }
 
-/// What one arbiter tells of its objects.
+/// What one shard tells of its objects.
 #[derive(Default)]
 struct View {
     objects: Vec<ObjectInfo>,
-    /// The numbers of the objects, where there are other arbiters.
+    /// The numbers of the objects, where there are other shards.
     numbers: Vec<u64>,
     moments: u64,
 }
 
 impl View {
-    async fn of(
-        arbiter: &Arc<Connection>,
-        question: fn(u64) -> Question,
-    ) -> Result<Self, CallError> {
+    async fn of(shard: &Arc<Connection>, question: fn(u64) -> Question) -> Result<Self, CallError> {
         let mut view = Self::default();
         let mut above = Some(0);
         while let Some(number) = above {
-            let page: Page = arbiter.ask(question(number)).await?;
+            let page: Page = shard.ask(question(number)).await?;
             view.objects.extend(page.objects);
             view.numbers.extend(page.numbers);
             view.moments += 1;
@@ -102,7 +92,7 @@ impl View {
         Ok(view)
     }
 
-    /// Puts the objects of all arbiters in the order of their numbers.
+    /// Puts the objects of all shards in the order of their numbers.
     fn together(views: Vec<Self>) -> Result<Snapshot, CallError> {
         let is_one = views.len() == 1;
         let mut moments = 0;
@@ -113,15 +103,18 @@ impl View {
             for object in view.objects {
                 let number = numbers.next();
                 if number.is_none() && !is_one {
-                    let why = "an arbiter did not number its objects".to_owned();
+                    let why = "an shard did not number its objects".to_owned();
                     return Err(CallError::Protocol(why));
                 }
                 all.push((number, object));
             }
         }
-        // Those of one arbiter are in order already.
+        // Those of one shard are in order already.
         all.sort_by_key(|(number, _)| *number);
         let objects = all.into_iter().map(|(_, object)| object).collect();
-        Ok(Snapshot { objects, moments })
+        let mut snapshot = Snapshot::default();
+        snapshot.objects = objects;
+        snapshot.moments = moments;
+        Ok(snapshot)
     }
 }

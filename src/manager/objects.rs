@@ -2,23 +2,33 @@
 
 use std::sync::Arc;
 
-use lockkeeper_actors::{
-    Primitive,
-    data::{self, QueueSpec, ValueSpec},
-    sync::{self, BarrierSpec, LatchSpec, SemaphoreSpec},
+use lockkeeper_actors::{Primitive, data, sync};
+use lockkeeper_protocol::operations::{
+    BarrierSpec, LatchSpec, QueueSpec, SemaphoreSpec, ValueSpec,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::Manager;
 use crate::{
-    Barrier, BoundedSemaphore, CallError, Condition, Event, KeyedLock, KeyedSemaphore, Latch, Lock,
-    Proxy, Queue, ReentrantLock, RwLock, Semaphore, Value,
-    client::Connection,
+    client::connection::Connection,
+    error::CallError,
+    manager::manager::Manager,
     proxy::{
-        encode,
+        barrier::Barrier,
+        bound::encode,
+        condition::Condition,
+        event::Event,
+        keyed::keyed::{KeyedLock, KeyedSemaphore},
+        latch::Latch,
+        lock::Lock,
+        proxy::Proxy,
+        queue::Queue,
+        reentrant_lock::ReentrantLock,
+        rw_lock::RwLock,
+        schema,
+        semaphore::{BoundedSemaphore, Semaphore},
         typed::{Typed, fit},
+        value::Value,
     },
-    shape,
 };
 
 impl Manager {
@@ -270,8 +280,8 @@ pub struct Named<'a> {
 
 impl<'a> Named<'a> {
     /// Who has the object of that name, or is to have the next one without a name.
-    async fn arbiter(self) -> Result<&'a Arc<Connection>, CallError> {
-        self.manager.reach.arbiter_of(self.name).await
+    async fn shard(self) -> Result<&'a Arc<Connection>, CallError> {
+        self.manager.reach.shard_of(self.name).await
     }
 
     /// Opens a lock.
@@ -401,11 +411,11 @@ impl<'a> Named<'a> {
     where
         T: Serialize + DeserializeOwned,
     {
-        let arbiter = self.arbiter().await?;
-        let value = fit(arbiter, encode(&value)?)?;
-        let holds = shape::of::<T>();
+        let shard = self.shard().await?;
+        let value = fit(shard, encode(&value)?)?;
+        let holds = schema::of::<T>();
         let spec = ValueSpec { value, holds };
-        let opened = Typed::<data::Value, T>::open(arbiter, self.name, spec).await?;
+        let opened = Typed::<data::Value, T>::open(shard, self.name, spec).await?;
         Ok(opened.into())
     }
 
@@ -413,10 +423,10 @@ impl<'a> Named<'a> {
     where
         T: Serialize + DeserializeOwned,
     {
-        let holds = shape::of::<T>();
+        let holds = schema::of::<T>();
         let spec = QueueSpec { capacity, holds };
-        let arbiter = self.arbiter().await?;
-        let opened = Typed::<data::Queue, T>::open(arbiter, self.name, spec).await?;
+        let shard = self.shard().await?;
+        let opened = Typed::<data::Queue, T>::open(shard, self.name, spec).await?;
         Ok(opened.into())
     }
 
@@ -448,6 +458,6 @@ impl<'a> Named<'a> {
     ///
     /// See [`Named`], also for the cancel safety.
     pub async fn open<P: Primitive>(self, spec: P::Spec) -> Result<Proxy<P>, CallError> {
-        Proxy::open(self.arbiter().await?, self.name, &spec).await
+        Proxy::open(self.shard().await?, self.name, &spec).await
     }
 }

@@ -13,7 +13,7 @@ use futures::{
     stream::{self, FuturesOrdered, FuturesUnordered},
 };
 
-use super::submit::Submitted;
+use crate::pool::submit::Submitted;
 
 /// How many tasks a worker are on their way, unless they have too many bytes.
 const TASKS: usize = 256;

@@ -9,13 +9,16 @@ use std::time::Duration;
 use actix::{
     Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle,
 };
-use lockkeeper_actors::data::{CloseTasks, TaskFault, TaskQueue};
+use lockkeeper_actors::data::TaskQueue;
+use lockkeeper_protocol::operations::{CloseTasks, TaskFault};
 use tokio::sync::{oneshot, watch};
 
-use super::worker::{Config, ROLE};
 use crate::{
-    Proxy, StartError, observe,
-    process::{Child, Ending},
+    error::StartError,
+    pool::worker::{Config, ROLE},
+    process::child::{Child, Ending},
+    proxy::proxy::Proxy,
+    telemetry::pool,
 };
 
 /// How many processes in a row may fail to get ready in a place before it stays empty.
@@ -147,23 +150,23 @@ impl Handler<NewsFrom> for Crew {
         };
         match news {
             News::Started(pid) => {
-                observe::worker_started(number, pid);
+                pool::worker_started(number, pid);
                 place.pid = pid;
             }
             News::Ready => {
-                observe::worker_ready(number, place.pid);
+                pool::worker_ready(number, place.pid);
                 place.failures = 0;
                 self.count_ready();
             }
             News::NotReady(error) => {
-                observe::worker_not_ready(number, &error);
+                pool::worker_not_ready(number, &error);
                 place.pid = None;
                 place.failures += 1;
                 let failures = place.failures;
                 self.give_up_or_retry(number, failures, error, context);
             }
             News::Ended(ending) => {
-                observe::worker_ended(number, place.pid, &ending);
+                pool::worker_ended(number, place.pid, &ending);
                 let is_done = ending.is_done;
                 place.pid = None;
                 if is_done {
@@ -233,7 +236,7 @@ impl Crew {
                 place.retry = Some(retry);
             }
         } else {
-            observe::place_given_up(number);
+            pool::place_given_up(number);
             self.leave_empty(number);
             // While another place is filled, its worker takes the tasks that wait.
             if *self.filled.borrow() == 0 {

@@ -3,17 +3,31 @@
 use std::{
     fmt,
     future::Future,
+    panic::AssertUnwindSafe,
     pin::Pin,
     task::{Context, Poll, Waker},
 };
 
-use futures::FutureExt;
-use lockkeeper_actors::data::TaskFault;
+use futures::{FutureExt, future::BoxFuture};
+use lockkeeper_actors::panic_message;
+use lockkeeper_protocol::operations::TaskFault;
 
-use crate::{
-    client::background,
-    task::{self, TaskError},
-};
+use crate::{background::background, error::TaskError};
+
+/// Makes an error of a panic in the code of a task's own arguments or output.
+pub(crate) fn guarded<R>(
+    work: impl Future<Output = Result<R, TaskError>> + Send + 'static,
+) -> BoxFuture<'static, Result<R, TaskError>> {
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .map(|outcome| {
+            outcome.unwrap_or_else(|panic| {
+                let why = panic_message(&*panic);
+                Err(TaskFault::Unreadable(format!("panic in between: {why}")).into())
+            })
+        })
+        .boxed()
+}
 
 /// The output to come of a task that was spawned. Dropped, the task goes on.
 pub struct TaskHandle<R>(tokio::task::JoinHandle<Result<R, TaskError>>);
@@ -21,7 +35,7 @@ pub struct TaskHandle<R>(tokio::task::JoinHandle<Result<R, TaskError>>);
 impl<R: Send + 'static> TaskHandle<R> {
     /// Begins the work in the background.
     pub(super) fn begin(work: impl Future<Output = Result<R, TaskError>> + Send + 'static) -> Self {
-        let mut work = task::guarded(work);
+        let mut work = guarded(work);
         // Polled once it is submitted: before what is called next, and before the pool is closed.
         let begun = {
             let _runtime = background().enter();

@@ -13,13 +13,20 @@ use std::{
 };
 
 use futures::{FutureExt, Stream, future::BoxFuture, stream};
-use lockkeeper_actors::data::{Collect, Ended, Feed, Leave, Row, TaskFault, TaskQueue};
+use lockkeeper_actors::data::TaskQueue;
+use lockkeeper_protocol::operations::{Collect, Ended, Feed, Leave, Row, TaskFault};
 use rustc_hash::FxHashMap;
 
-use super::ahead::{Order, Window};
 use crate::{
-    CallError, Proxy, observe, program,
-    task::{self, Outcome, Task, TaskError},
+    error::{CallError, TaskError},
+    pool::{
+        ahead::{Order, Window},
+        chunk::{self, Outcome},
+        task::Task,
+        tasks,
+    },
+    proxy::proxy::Proxy,
+    telemetry::pool,
 };
 
 /// A message takes no more tasks once their arguments have so many bytes.
@@ -123,10 +130,10 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
 
     /// Puts a task behind others, and tells how many bytes it has.
     fn pack(&self, task: &T, row: &mut Vec<u8>) -> Result<u32, TaskFault> {
-        if self.feeder.number.is_none() && !program::tasks().has(T::NAME) {
+        if self.feeder.number.is_none() && !tasks::tasks().has(T::NAME) {
             return Err(TaskFault::NotRegistered(T::NAME.to_owned()));
         }
-        task::pack_one(task, row)
+        chunk::pack_one(task, row)
     }
 
     fn hand_in(&mut self, batch: Batch) {
@@ -148,7 +155,7 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
                     Some((
                         place,
                         bytes,
-                        outcome.and_then(|row| task::unpack_one::<T>(&row)),
+                        outcome.and_then(|row| chunk::unpack_one::<T>(&row)),
                     ))
                 })
                 .collect(),
@@ -167,7 +174,7 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
         + IntoIterator<Item = (usize, usize, Outcome<T>)>,
     ) {
         let each = outcomes.as_ref().iter();
-        observe::tasks_ended(T::NAME, each.map(|(_, _, outcome)| outcome.as_ref()));
+        pool::tasks_ended(T::NAME, each.map(|(_, _, outcome)| outcome.as_ref()));
         for (place, bytes, outcome) in outcomes {
             self.outcomes.put(place, bytes, outcome);
         }

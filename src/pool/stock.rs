@@ -3,11 +3,11 @@
 //! A worker that ran one task after asking for it would wait for an answer each time. So it asks for
 //! as many as it runs in a moment, and for the next ones before it begins with these; it reports
 //! each task before it begins another, so the queue knows which one a worker died of. While there are
-//! others it lays the report in its tray, which the queue looks into when it is asked for more, or
+//! others it lays the report in its report_pipe, which the queue looks into when it is asked for more, or
 //! when the worker dies. Tasks that take longer are asked for one at a time.
 //!
 //! Invariant: what lies here is not begun. When the task that is being run takes long, all that lies
-//! here is handed back for others to run, and what lies in the tray is told, also if that task blocks
+//! here is handed back for others to run, and what lies in the report_pipe is told, also if that task blocks
 //! its thread.
 
 use std::{
@@ -19,16 +19,16 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use lockkeeper_actors::{
+use lockkeeper_actors::data::TaskQueue;
+use lockkeeper_protocol::{
     CallId,
     codec::Blob,
-    data::{CountTasks, Finished, HandBack, Job, Next, Reports, TaskQueue},
+    operations::{CountTasks, Finished, HandBack, Job, Next, Reports},
 };
 use tokio::sync::Notify;
 
 use crate::{
-    CallError, Proxy,
-    client::{Tray, background},
+    background::background, client::side_channel::ReportPipe, error::CallError, proxy::proxy::Proxy,
 };
 
 /// How long a worker is to be busy with the jobs that it is given at a time.
@@ -72,7 +72,7 @@ type Work = Result<Option<Vec<Job>>, CallError>;
 struct State {
     jobs: VecDeque<Todo>,
     /// Where reports are laid while others will follow, if there is such a thing.
-    tray: Option<Tray>,
+    report_pipe: Option<ReportPipe>,
     /// Whether there may be something in it that nobody was told of.
     is_untold: bool,
     /// The call for those that come after.
@@ -84,11 +84,14 @@ struct State {
 }
 
 impl State {
-    /// Lays a report in the tray, and tells whether it did.
+    /// Lays a report in the report_pipe, and tells whether it did.
     fn lay(&mut self, report: &Finished) -> bool {
         let bytes = report.outcome.as_ref().map_or(0, |row| row.0.len());
-        let tray = self.tray.as_mut().filter(|_| Tray::may_take(bytes));
-        let is_laid = tray.is_some_and(|tray| tray.put(report));
+        let report_pipe = self
+            .report_pipe
+            .as_mut()
+            .filter(|_| ReportPipe::may_take(bytes));
+        let is_laid = report_pipe.is_some_and(|report_pipe| report_pipe.put(report));
         self.is_untold |= is_laid;
         is_laid
     }
@@ -132,7 +135,7 @@ impl Pace {
 impl Stock {
     pub(super) async fn new(queue: Proxy<TaskQueue>) -> Arc<Self> {
         let state = State {
-            tray: queue.tray::<Reports>().await,
+            report_pipe: queue.report_pipe::<Reports>().await,
             ..State::default()
         };
         let stock = Arc::new(Self {
@@ -181,7 +184,7 @@ impl Stock {
     }
 
     /// Takes the next job; without one the call for those that come after. In the same step, lest the
-    /// job be one that takes long, the report on the last one is laid in the tray, if it fits.
+    /// job be one that takes long, the report on the last one is laid in the report_pipe, if it fits.
     fn take(
         &self,
         finished: &mut Option<Finished>,
@@ -232,7 +235,7 @@ impl Stock {
         Some(first)
     }
 
-    /// Hands back all that is not begun, and tells what lies in the tray.
+    /// Hands back all that is not begun, and tells what lies in the report_pipe.
     pub(super) fn hand_back(&self) {
         self.hand_back_of(&mut self.lock());
     }
@@ -253,7 +256,7 @@ impl Stock {
     }
 
     /// Hands all back if no job was begun since the count was `last`, and tells in any case what lies in
-    /// the tray. Gives the count while there is something to look after.
+    /// the report_pipe. Gives the count while there is something to look after.
     fn look(&self, last: Option<u64>) -> Option<u64> {
         let mut state = self.lock();
         if last != Some(state.begun) {

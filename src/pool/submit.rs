@@ -2,11 +2,18 @@
 
 use std::future::Future;
 
-use lockkeeper_actors::data::{Submit, TaskFault, TaskQueue};
+use lockkeeper_actors::data::TaskQueue;
+use lockkeeper_protocol::operations::{Submit, TaskFault};
 
 use crate::{
-    Proxy, observe, program,
-    task::{self, Outcome, Task, TaskError},
+    error::TaskError,
+    pool::{
+        chunk::{self, Outcome},
+        task::Task,
+        tasks,
+    },
+    proxy::proxy::Proxy,
+    telemetry::pool,
 };
 
 /// Has a task run.
@@ -31,8 +38,8 @@ pub(super) fn submit<T: Task>(
     tasks: &[T],
 ) -> Submitted<impl Future<Output = Vec<Outcome<T>>> + Send + use<T>> {
     let count = tasks.len();
-    let chunk = if program::tasks().has(T::NAME) {
-        task::pack(tasks)
+    let chunk = if tasks::tasks().has(T::NAME) {
+        chunk::pack(tasks)
     } else {
         Err(TaskFault::NotRegistered(T::NAME.to_owned()))
     };
@@ -43,10 +50,10 @@ pub(super) fn submit<T: Task>(
             Ok(queue.call(Submit { chunk, retries }).await??)
         };
         let outcomes = match outcome.await {
-            Ok(row) => task::unpack::<T>(&row, count),
-            Err::<_, TaskError>(error) => task::fail_all(count, &error),
+            Ok(row) => chunk::unpack::<T>(&row, count),
+            Err::<_, TaskError>(error) => chunk::fail_all(count, &error),
         };
-        observe::tasks_ended(T::NAME, outcomes.iter().map(Result::as_ref));
+        pool::tasks_ended(T::NAME, outcomes.iter().map(Result::as_ref));
         outcomes
     };
     Submitted { bytes, work }

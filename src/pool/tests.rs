@@ -4,7 +4,11 @@ use std::sync::PoisonError;
 
 use futures::executor::block_on;
 
-use super::*;
+use crate::{
+    error::CallError,
+    pool::pool::{CREW_ENDED, Pool},
+    program::program,
+};
 
 #[test]
 fn children() {

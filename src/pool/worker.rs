@@ -2,16 +2,19 @@
 
 use std::process;
 
-use lockkeeper_actors::data::{Chunk, Finished, TaskQueue};
+use lockkeeper_actors::data::TaskQueue;
+use lockkeeper_protocol::operations::{Chunk, Finished};
 use serde::{Deserialize, Serialize};
 
-use super::stock::{Pace, Stock};
 use crate::{
-    CallError, Proxy,
-    client::keep_connections,
-    process::{Lifeline, Role},
-    program,
-    task::Tasks,
+    client::connect::keep_connections,
+    error::CallError,
+    pool::{
+        stock::{Pace, Stock},
+        tasks::{self, Tasks},
+    },
+    process::{lifeline::Lifeline, role::Role},
+    proxy::proxy::Proxy,
 };
 
 /// The role of a worker.
@@ -42,7 +45,7 @@ pub(crate) fn work(mut role: Role) {
     }
     // Its tasks would connect anew each otherwise.
     keep_connections();
-    let tasks = program::tasks();
+    let tasks = tasks::tasks();
     actix_rt::System::new().block_on(async {
         if let Err(why) = prepare(&config, &tasks).await {
             return role.lifeline.failed(why);

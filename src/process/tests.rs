@@ -3,11 +3,28 @@
 //! A child here is this test binary once more, told to run one test alone; as a child the test
 //! plays a part, otherwise it does nothing.
 
-use std::{collections::VecDeque, io::ErrorKind};
+use std::{
+    collections::VecDeque,
+    env,
+    io::{self, ErrorKind, Read},
+    os::{fd::AsFd, unix::net::UnixStream},
+    thread,
+};
 
 use futures::executor::block_on;
+use lockkeeper_protocol::{
+    codec::{self, Blob},
+    frame,
+};
 
-use super::*;
+use crate::{
+    error::StartError,
+    process::{
+        child::{Child, Launch, MARKER, READY_PATIENCE},
+        lifeline::{Lifeline, MOST_BYTES, outlast, read_frame},
+        role::Role,
+    },
+};
 
 /// More than a socket takes at once.
 const MANY_BYTES: usize = 8 << 20;
@@ -95,7 +112,7 @@ fn signal<T>() -> io::Result<T> {
 #[test]
 fn signal_does_not_end_the_reading_of_an_assignment() {
     let mut message = Vec::new();
-    wire::append(&mut message, &"assignment", MOST_BYTES).unwrap();
+    frame::append(&mut message, &"assignment", MOST_BYTES).unwrap();
     let (first, second) = message.split_at(5);
     let pieces = [signal(), Ok(first.to_vec()), signal(), Ok(second.to_vec())];
     let frame = read_frame(Pieces(pieces.into())).unwrap();

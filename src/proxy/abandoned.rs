@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use lockkeeper_actors::Abandoned;
+use lockkeeper_protocol::Abandoned;
 
 /// A guard whose earlier holder died inside, as the error that `strict` makes of it.
 ///

@@ -2,13 +2,20 @@
 
 use std::{convert::Infallible, error::Error, fmt, future::Future, time::Duration};
 
-use lockkeeper_actors::sync::{
-    self, Abort, Arrival, Arrive, BarrierStatus, CountArrivals, Fail, Finish, Passed, Reset,
+use lockkeeper_actors::sync;
+use lockkeeper_protocol::{
+    ObjectInfo,
+    operations::{
+        Abort, Arrival, Arrive, BarrierStatus, CountArrivals, Fail, Finish, Passed, Reset,
+    },
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Hold, Proxy, Token, block_on};
-use crate::{CallError, ObjectInfo};
+use crate::{
+    client::thread::block_on,
+    error::CallError,
+    proxy::{hold::Hold, proxy::Proxy, token::Token},
+};
 
 /// A point where a number of processes wait until all of them have come, again and again.
 ///

@@ -2,19 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use lockkeeper_actors::{
+use lockkeeper_actors::sync;
+use lockkeeper_protocol::{
     CallId, Refusal,
-    sync::{self, Acquire, Adopt, CountSleepers, Notify, Sleep, Wake, Woken},
+    operations::{Acquire, Adopt, CountSleepers, Notify, Sleep, Wake, Woken},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{
-    block_on,
-    end::End,
-    guard::Guard,
-    lock::{LockKind, LockOf},
+use crate::{
+    client::{deadline::Deadline, thread::block_on},
+    error::CallError,
+    proxy::{end::End, guard::Guard, lock::LockOf, lock_kind::LockKind},
 };
-use crate::{CallError, client::Deadline};
 
 /// A lock that processes share, whose holder may wait until another holder notifies it.
 ///

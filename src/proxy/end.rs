@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::Deadline;
+use crate::client::deadline::Deadline;
 
 /// When the time of several calls is over. One too far to be counted never comes.
 pub(super) struct End(Option<Instant>);

@@ -2,11 +2,18 @@
 
 use std::time::Duration;
 
-use lockkeeper_actors::sync::{self, Clear, EventStatus, Look, Set, WaitSet};
+use lockkeeper_actors::sync;
+use lockkeeper_protocol::{
+    ObjectInfo,
+    operations::{Clear, EventStatus, Look, Set, WaitSet},
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Proxy, Token, block_on};
-use crate::{CallError, ObjectInfo};
+use crate::{
+    client::thread::block_on,
+    error::CallError,
+    proxy::{proxy::Proxy, token::Token},
+};
 
 /// A flag that processes share: some wait until another sets it.
 ///

@@ -2,14 +2,16 @@
 
 use std::{fmt, future::Future};
 
-use lockkeeper_actors::{
+use lockkeeper_protocol::{
     Abandoned, CallId, Fence,
-    sync::{Granted, MarkConsistent, Release},
+    operations::{Granted, MarkConsistent, Release},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Hold, abandoned::AbandonedGuard, lock::LockKind, owner::Owner};
-use crate::CallError;
+use crate::{
+    error::CallError,
+    proxy::{abandoned::AbandonedGuard, hold::Hold, lock_kind::LockKind, owner::Owner},
+};
 
 /// A lock, held. Its drop releases the lock: it sends that one way, and never waits or fails.
 ///

@@ -9,25 +9,32 @@ use std::{
 };
 
 use futures::future;
-use lockkeeper_actors::{CallId, Operation, Primitive, Refusal, Serve};
+use lockkeeper_actors::{Primitive, Serve};
+use lockkeeper_protocol::{CallId, Operation, Refusal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Bound, Receipt, Token};
-use crate::{CallError, client::Deadline};
+use crate::{
+    client::deadline::Deadline,
+    error::CallError,
+    proxy::{
+        bound::{Bound, Receipt},
+        token::Token,
+    },
+};
 
 /// What a guard holds on to: a grant of one object.
 #[derive(Debug)]
 pub(crate) struct Hold {
     bound: Arc<Bound>,
     grant: Receipt,
-    leash: Leash,
+    token: DropToken,
 }
 
 /// Ends what waits for a loss once it is dropped, together with what might have been lost.
 #[derive(Debug, Default)]
-pub(crate) struct Leash(OnceLock<CancellationToken>);
+pub(crate) struct DropToken(OnceLock<CancellationToken>);
 
-impl Leash {
+impl DropToken {
     /// Waits for a loss, or until this is dropped, without borrowing it.
     pub(crate) fn lost<F>(&self, lost: F) -> impl Future<Output = ()> + Send + use<F>
     where
@@ -40,7 +47,7 @@ impl Leash {
     }
 }
 
-impl Drop for Leash {
+impl Drop for DropToken {
     fn drop(&mut self) {
         if let Some(dropped) = self.0.get() {
             dropped.cancel();
@@ -53,7 +60,7 @@ impl Hold {
         Self {
             bound: Arc::clone(bound),
             grant,
-            leash: Leash::default(),
+            token: DropToken::default(),
         }
     }
 
@@ -85,7 +92,7 @@ impl Hold {
 
     /// Waits until the grant no longer stands, or this is dropped, without borrowing it.
     pub(crate) fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.leash.lost(self.taken())
+        self.token.lost(self.taken())
     }
 
     /// Waits until the grant no longer stands, without borrowing this.

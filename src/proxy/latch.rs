@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
-use lockkeeper_actors::{
-    Operation, Refusal, Serve,
-    sync::{self, ArriveAndWait, CountDown, CountLeft, LatchStatus, WaitOpen},
+use lockkeeper_actors::{Serve, sync};
+use lockkeeper_protocol::{
+    ObjectInfo, Operation, Refusal,
+    operations::{ArriveAndWait, CountDown, CountLeft, LatchStatus, WaitOpen},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Proxy, Token, block_on};
-use crate::{CallError, ObjectInfo};
+use crate::{
+    client::thread::block_on,
+    error::CallError,
+    proxy::{proxy::Proxy, token::Token},
+};
 
 /// A number that processes count down together, and wait until it is zero.
 ///

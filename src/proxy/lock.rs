@@ -2,19 +2,25 @@
 
 use std::{fmt, time::Duration};
 
-use lockkeeper_actors::{
-    CallId, Operation, Refusal, Serve,
-    sync::{self, Acquire, Adopt, Exclusive, ForceUnlock, Granted, LockStatus, Release, Status},
+use lockkeeper_actors::sync;
+use lockkeeper_protocol::{
+    CallId, ObjectInfo,
+    operations::{Acquire, Adopt, ForceUnlock, LockStatus, Release, Status},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
-use super::{
-    Hold, Proxy, Token, block_on,
-    guard::{Guard, Ticket},
-    owner::Owner,
-    tried,
+use crate::{
+    client::thread::block_on,
+    error::CallError,
+    proxy::{
+        bound::tried,
+        guard::{Guard, Ticket},
+        hold::Hold,
+        lock_kind::LockKind,
+        proxy::Proxy,
+        token::Token,
+    },
 };
-use crate::{CallError, ObjectInfo};
 
 /// A lock that processes share: at most one guard at a time, granted in the order of arrival.
 ///
@@ -39,32 +45,6 @@ pub type Lock = LockOf<sync::Lock>;
 
 /// A [`Lock`], held.
 pub type LockGuard = Guard<sync::Lock>;
-
-/// What a kind with one holder at a time adds to what all of them have.
-pub trait LockKind: Exclusive + Serve<Self::Acquire> + Serve<Self::Adopt> {
-    /// What a proxy is about beside the lock: whom it acts for, or which wait set it is of.
-    type Aspect: Clone + Default + fmt::Debug + Serialize + DeserializeOwned + Send + Sync;
-    /// Who enters, where it matters.
-    type Owner: Clone + fmt::Debug + Send + Sync;
-    /// Waits for the lock.
-    type Acquire: Operation<Reply = Result<Granted, Refusal>>;
-    /// Takes a hold over.
-    type Adopt: Operation<Reply = Result<Granted, Refusal>>;
-
-    /// Who the caller is.
-    fn owner(aspect: &Self::Aspect) -> Self::Owner;
-
-    /// How that one enters.
-    fn acquire(owner: &Self::Owner) -> Self::Acquire;
-
-    /// How that one takes a hold over.
-    fn adopt(owner: &Self::Owner, grant: CallId) -> Self::Adopt;
-
-    /// Who stays the owner for as long as a ticket is kept where it was made.
-    fn kept(_: &Self::Owner) -> Option<Owner> {
-        None
-    }
-}
 
 impl LockKind for sync::Lock {
     type Aspect = ();

@@ -4,13 +4,18 @@
 
 use std::{future::Future, mem};
 
-use lockkeeper_actors::{
+use lockkeeper_protocol::{
     Abandoned, Fence,
-    sync::{Forget, Granted, MarkConsistent, ReleasePermits},
+    operations::{Forget, Granted, MarkConsistent, ReleasePermits},
 };
 
-use super::{Hold, Leash, abandoned::AbandonedGuard};
-use crate::CallError;
+use crate::{
+    error::CallError,
+    proxy::{
+        abandoned::AbandonedGuard,
+        hold::{DropToken, Hold},
+    },
+};
 
 /// Permits of a semaphore, held. Their drop gives them back: it sends that one way, and never
 /// waits or fails.
@@ -22,7 +27,7 @@ pub struct Permit {
     parts: Vec<Part>,
     fence: Fence,
     abandoned: Option<Box<Abandoned>>,
-    leash: Leash,
+    token: DropToken,
 }
 
 impl Permit {
@@ -33,7 +38,7 @@ impl Permit {
             parts: vec![Part { hold, permits }],
             fence,
             abandoned: abandoned.map(Box::new),
-            leash: Leash::default(),
+            token: DropToken::default(),
         }
     }
 
@@ -89,7 +94,7 @@ impl Permit {
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
         // All parts are of one object and one session, so they are lost together.
         let taken = self.parts.first().map(|part| part.hold.taken());
-        self.leash.lost(async move {
+        self.token.lost(async move {
             if let Some(taken) = taken {
                 taken.await;
             }
@@ -150,7 +155,7 @@ impl Permit {
             parts,
             fence: self.fence,
             abandoned: self.abandoned.clone(),
-            leash: Leash::default(),
+            token: DropToken::default(),
         })
     }
 

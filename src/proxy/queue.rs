@@ -2,19 +2,25 @@
 
 use std::{fmt, time::Duration};
 
-use lockkeeper_actors::{
+use lockkeeper_actors::data;
+use lockkeeper_protocol::{
+    ObjectInfo,
     codec::Blob,
-    data::{self, CloseQueue, CountItems, Get, Join, Put, QueueStatus},
+    operations::{CloseQueue, CountItems, Get, Join, Put, QueueStatus},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{
-    Proxy, Token, block_on,
-    taken::{Claim, PutError, Taken},
-    tried,
-    typed::{Typed, unpack},
+use crate::{
+    client::thread::block_on,
+    error::CallError,
+    proxy::{
+        bound::tried,
+        proxy::Proxy,
+        taken::{Claim, PutError, Taken},
+        token::Token,
+        typed::{Typed, unpack},
+    },
 };
-use crate::{CallError, ObjectInfo};
 
 /// A queue that processes share: items of one type, put at one end and taken at the other.
 ///

@@ -1,16 +1,13 @@
 //! The proxy of a hosted reentrant lock: whom it acts for.
 
-use lockkeeper_actors::{
+use lockkeeper_actors::sync;
+use lockkeeper_protocol::{
     CallId,
-    sync::{self, AcquireAs, AdoptAs},
+    operations::{AcquireAs, AdoptAs},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{
-    guard::Guard,
-    lock::{LockKind, LockOf},
-    owner::Owner,
-};
+use crate::proxy::{guard::Guard, lock::LockOf, lock_kind::LockKind, owner::Owner};
 
 /// A lock that processes share and that its owner may enter again: by a function that is called
 /// with the lock held, and locks it as well.

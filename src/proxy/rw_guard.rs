@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use lockkeeper_actors::sync::{Access, Downgrade, Granted, Upgrade};
+use lockkeeper_protocol::operations::{Access, Downgrade, Granted, Upgrade};
 
-use super::{
-    Hold, block_on,
-    guard::{Guard, Guarded},
-    tried,
+use crate::{
+    client::thread::block_on,
+    error::CallError,
+    proxy::{
+        bound::tried,
+        guard::{Guard, Guarded},
+        hold::Hold,
+    },
 };
-use crate::CallError;
 
 /// An [`RwLock`](crate::RwLock), held for reading.
 ///

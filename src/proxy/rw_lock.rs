@@ -2,16 +2,25 @@
 
 use std::time::Duration;
 
-use lockkeeper_actors::sync::{self, AcquireFor, CountHolders, ForceUnlock, RwLockStatus};
+use lockkeeper_actors::sync;
+use lockkeeper_protocol::{
+    ObjectInfo,
+    operations::{AcquireFor, CountHolders, ForceUnlock, RwLockStatus},
+};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Hold, Proxy, Token, block_on,
-    guard::Guard,
-    rw_guard::{RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard, Way},
-    tried,
+use crate::{
+    client::thread::block_on,
+    error::CallError,
+    proxy::{
+        bound::tried,
+        guard::Guard,
+        hold::Hold,
+        proxy::Proxy,
+        rw_guard::{RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard, Way},
+        token::Token,
+    },
 };
-use crate::{CallError, ObjectInfo};
 
 /// A lock that processes share and that many read, or one writes.
 ///

@@ -4,14 +4,19 @@ use std::time::Duration;
 
 use lockkeeper_actors::{
     Primitive,
-    sync::{
-        AcquireMany, AddPermits, Bound, Bounded, Close, Count, Counting, SemaphoreStatus, Unbounded,
-    },
+    sync::{Bound, Bounded, Counting, Unbounded},
+};
+use lockkeeper_protocol::{
+    ObjectInfo,
+    operations::{AcquireMany, AddPermits, Close, Count, SemaphoreStatus},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Hold, Proxy, Token, block_on, permit::Permit, tried};
-use crate::{CallError, ObjectInfo};
+use crate::{
+    client::thread::block_on,
+    error::CallError,
+    proxy::{bound::tried, hold::Hold, permit::Permit, proxy::Proxy, token::Token},
+};
 
 /// A semaphore that processes share and that may gain permits.
 /// Counterpart of Python's `manager.Semaphore(n)`.

@@ -7,16 +7,15 @@
 use std::{collections::BTreeMap, fmt, future::Future, path::Path, time::Duration};
 
 use futures::future::join_all;
-use lockkeeper_actors::Refusal;
+use lockkeeper_protocol::Refusal;
 
-use super::{
-    Token, block_on,
-    end::End,
-    guard::Guard,
-    lock::{LockKind, LockOf},
-    tried,
+use crate::{
+    client::{deadline::Deadline, thread::block_on},
+    error::CallError,
+    proxy::{
+        bound::tried, end::End, guard::Guard, lock::LockOf, lock_kind::LockKind, token::Token,
+    },
 };
-use crate::{CallError, client::Deadline};
 
 /// Waits for several locks, all or none of them, and returns their guards in the order of the
 /// locks.

@@ -4,13 +4,15 @@
 
 use std::{error::Error, fmt, future::Future, ops::Deref};
 
-use lockkeeper_actors::{
-    Abandoned, Fence,
-    data::{Delivery, Done, PutBack},
+use lockkeeper_protocol::{
+    Abandoned, Fence, Refusal,
+    operations::{Delivery, Done, PutBack},
 };
 
-use super::{Hold, abandoned::AbandonedGuard};
-use crate::CallError;
+use crate::{
+    error::CallError,
+    proxy::{abandoned::AbandonedGuard, hold::Hold},
+};
 
 /// An item of a queue, taken. It is this process's until it is said to be done.
 ///
@@ -201,7 +203,7 @@ impl<T> PutError<T> {
     /// Whether the queue takes no more items.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.error == CallError::Refused(lockkeeper_actors::Refusal::Closed)
+        self.error == CallError::Refused(Refusal::Closed)
     }
 }
 

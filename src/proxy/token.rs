@@ -9,9 +9,9 @@ use std::{
 use lockkeeper_actors::Primitive;
 use serde::{Deserialize, Serialize};
 
-use crate::Address;
+use crate::address::Address;
 
-/// Where a hosted object is: the address of its manager, or of its arbiter there, and its name. Two that are equal are of one
+/// Where a hosted object is: the address of its manager, or of its shard there, and its name. Two that are equal are of one
 /// object, for as long as none of that name is removed.
 #[derive(Serialize, Deserialize)]
 pub struct Token<P> {
@@ -30,7 +30,7 @@ impl<P> Token<P> {
         }
     }
 
-    /// Where the object is: its manager's address, or that of the arbiter of it which has the object.
+    /// Where the object is: its manager's address, or that of the shard of it which has the object.
     #[must_use]
     pub const fn address(&self) -> &Address {
         &self.address

@@ -11,18 +11,24 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use lockkeeper_actors::{
-    Fault, Operation, Primitive, Refusal, Serve,
+use lockkeeper_actors::{Primitive, Serve};
+use lockkeeper_protocol::{
+    Fault, ObjectInfo, Operation, Refusal,
     codec::{self, Blob},
-    data::CheckType,
+    operations::CheckType,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
-use super::{Bound, Hold, Proxy, Token, encode};
 use crate::{
-    CallError, ObjectInfo,
-    client::{Connection, Deadline},
-    shape,
+    client::{connection::Connection, deadline::Deadline},
+    error::CallError,
+    proxy::{
+        bound::{Bound, encode},
+        hold::Hold,
+        proxy::Proxy,
+        schema,
+        token::Token,
+    },
 };
 
 /// A proxy of an object of kind `P` that keeps values of type `T`.
@@ -150,7 +156,7 @@ pub(crate) fn unpack<T: DeserializeOwned>(Blob(bytes): &Blob) -> Result<T, CallE
 
 /// Asks an object whether its values are of a type.
 async fn agree<T: DeserializeOwned>(bound: &Bound) -> Result<(), CallError> {
-    let holds = shape::of::<T>();
+    let holds = schema::of::<T>();
     let (_, agreed): (_, Result<(), Refusal>) = bound.call(&CheckType { holds }, None).await?;
     Ok(agreed?)
 }

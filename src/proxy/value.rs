@@ -2,19 +2,24 @@
 
 use std::{convert::Infallible, fmt, future::Future, ops::Add};
 
-use lockkeeper_actors::{
+use lockkeeper_actors::data;
+use lockkeeper_protocol::{
+    ObjectInfo,
     codec::Blob,
-    data::{
-        self, CountWatchers, Exchange, Exchanged, OnlyIf, Read, Store, Swap, ValueStatus, Versioned,
+    operations::{
+        CountWatchers, Exchange, Exchanged, OnlyIf, Read, Store, Swap, ValueStatus, Versioned,
     },
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{
-    Proxy, Token,
-    typed::{Typed, unpack},
+use crate::{
+    error::CallError,
+    proxy::{
+        proxy::Proxy,
+        token::Token,
+        typed::{Typed, unpack},
+    },
 };
-use crate::{CallError, ObjectInfo};
 
 /// A value that processes share: read, set, exchanged and watched, each at once or not at all.
 ///

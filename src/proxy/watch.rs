@@ -5,15 +5,17 @@
 use std::time::Duration;
 
 use futures::{Stream, stream};
-use lockkeeper_actors::data::{Versioned, WaitChange};
+use lockkeeper_protocol::operations::{Versioned, WaitChange};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{
-    block_on,
-    end::End,
-    value::{Value, decoded},
+use crate::{
+    client::{deadline::Deadline, thread::block_on},
+    error::CallError,
+    proxy::{
+        end::End,
+        value::{Value, decoded},
+    },
 };
-use crate::{CallError, client::Deadline};
 
 impl<T: Serialize + DeserializeOwned> Value<T> {
     /// Waits until it was set more often than `version` times, and returns it with its version.

@@ -1,19 +1,18 @@
 //! The built-in hosted data types, each a pure state machine.
+//!
+//! Their operations and statuses are data of the protocol and are re-exported here.
 
-mod queue;
-mod task_queue;
-mod typed;
-mod value;
+pub(crate) mod queue;
+pub(crate) mod task_queue;
+pub(crate) mod typed;
+pub(crate) mod value;
 
-pub use queue::{
-    CloseQueue, CountItems, Delivery, Done, Get, Join, Put, PutBack, Queue, QueueSpec, QueueStatus,
+pub use lockkeeper_protocol::operations::{
+    CheckType, Chunk, ChunkOutcome, CloseQueue, CloseTasks, Collect, CountItems, CountTasks,
+    CountWatchers, Delivery, Done, Ended, Exchange, Exchanged, Feed, Finished, Get, HandBack, Job,
+    Join, Leave, Next, OnlyIf, Put, PutBack, QueueSpec, QueueStatus, Read, Reports, Row, Store,
+    Submit, Swap, TaskFault, TaskQueueStatus, ValueSpec, ValueStatus, Versioned, WaitChange,
 };
-pub use task_queue::{
-    Chunk, ChunkOutcome, CloseTasks, Collect, CountTasks, Ended, Feed, Finished, HandBack, Job,
-    Leave, Next, Reports, Row, Submit, TaskFault, TaskQueue, TaskQueueStatus,
-};
-pub use typed::CheckType;
-pub use value::{
-    CountWatchers, Exchange, Exchanged, OnlyIf, Read, Store, Swap, Value, ValueSpec, ValueStatus,
-    Versioned, WaitChange,
-};
+pub use queue::Queue;
+pub use task_queue::TaskQueue;
+pub use value::Value;

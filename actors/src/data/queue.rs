@@ -6,127 +6,26 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
-use super::{CheckType, typed::Description};
-use crate::{
-    Abandoned, Call, CallId, Fence, HangUp, Holding, Operation, Operations, Parked, Part,
-    Primitive, Refusal, Serve, Survey, Tenure, WaitQueue, Waiting, codec::Blob,
+use lockkeeper_protocol::{
+    Abandoned, CallId, Refusal,
+    codec::Blob,
+    operations::{
+        CheckType, CloseQueue, CountItems, Delivery, Done, Get, Join, Put, PutBack, QueueSpec,
+        QueueStatus,
+    },
 };
 
-/// What a queue is made from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QueueSpec {
-    /// How many items may wait in it: 1 to 1,000,000,000. Without a number, as many as that.
-    pub capacity: Option<u64>,
-    /// What type they are of, described in at most 4,096 bytes. See [`CheckType`].
-    pub holds: String,
-}
-
-/// Puts an item behind all others, and waits for room.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Put {
-    /// The item, encoded.
-    pub item: Blob,
-}
-
-/// Waits for the first item, which is the caller's until it is done or put back.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Get;
-
-/// Acknowledges an item: it is no more.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Done {
-    /// The call that was given it.
-    pub delivery: CallId,
-}
-
-/// Gives an item back, to its place at the front.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct PutBack {
-    /// The call that was given it.
-    pub delivery: CallId,
-}
-
-/// Waits until all items that were put are done.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Join;
-
-/// Takes no more items. Those that were put can be taken still.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct CloseQueue;
-
-/// Asks for the numbers, without waiting.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct CountItems;
-
-/// An item, as its taker is given it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Delivery {
-    /// The token of the grant.
-    pub fence: Fence,
-    /// How often the item was given to somebody, with this time.
-    pub attempts: u32,
-    /// The last one who had it and died, if any did.
-    pub abandoned: Option<Abandoned>,
-    /// The item, encoded.
-    pub item: Blob,
-}
-
-/// The state of a queue at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct QueueStatus {
-    /// How many items wait to be taken.
-    pub len: u64,
-    /// How many may. Items that come back go in beyond it.
-    pub capacity: u64,
-    /// How many are taken and not done.
-    pub taken: u64,
-    /// How many puts wait for room.
-    pub putting: u64,
-    /// How many gets wait for an item.
-    pub getting: u64,
-    /// How many calls wait until all is done.
-    pub joining: u64,
-    /// Whether it was closed.
-    pub closed: bool,
-}
-
-impl Operation for Put {
-    const NAME: &'static str = "put";
-    type Reply = Result<(), Refusal>;
-}
-
-impl Operation for Get {
-    const NAME: &'static str = "get";
-    type Reply = Result<Delivery, Refusal>;
-}
-
-impl Operation for Done {
-    const NAME: &'static str = "done";
-    type Reply = Result<(), Refusal>;
-}
-
-impl Operation for PutBack {
-    const NAME: &'static str = "put_back";
-    type Reply = Result<(), Refusal>;
-}
-
-impl Operation for Join {
-    const NAME: &'static str = "join";
-    type Reply = ();
-}
-
-impl Operation for CloseQueue {
-    const NAME: &'static str = "close";
-    type Reply = ();
-}
-
-impl Operation for CountItems {
-    const NAME: &'static str = "count";
-    type Reply = QueueStatus;
-}
+use crate::{
+    data::typed::Description,
+    kind::{
+        call::Call,
+        hang_up::HangUp,
+        hold_timer::HoldTimer,
+        primitive::{Operations, Primitive, Serve},
+        survey::{Holding, Part, Survey, Waiting},
+    },
+    waiting::{call_table::Parked, wait_queue::WaitQueue},
+};
 
 /// The most items that may wait in any queue.
 const MOST: u64 = 1_000_000_000;
@@ -165,7 +64,7 @@ struct Item {
 #[derive(Debug)]
 struct Taken {
     item: Item,
-    tenure: Tenure,
+    timer: HoldTimer,
 }
 
 /// A put that waits for room.
@@ -248,24 +147,24 @@ impl Queue {
             return;
         };
         item.attempts = item.attempts.saturating_add(1);
-        let tenure = Tenure::begin(call.outbox());
+        let timer = HoldTimer::begin(call.outbox());
         let delivery = Delivery {
-            fence: tenure.fence(),
+            fence: timer.fence(),
             attempts: item.attempts,
             abandoned: item.abandoned.as_deref().cloned(),
             item: item.bytes.clone(),
         };
-        self.taken.insert(call.id(), Taken { item, tenure });
+        self.taken.insert(call.id(), Taken { item, timer });
         call.reply(Ok(delivery));
     }
 
     /// Takes an item out of its taker's hands and puts it where it was, changed by what has
     /// happened to it.
-    fn take_back(&mut self, delivery: CallId, change: impl FnOnce(&mut Item, Tenure)) -> bool {
-        let Some(Taken { mut item, tenure }) = self.taken.remove(&delivery) else {
+    fn take_back(&mut self, delivery: CallId, change: impl FnOnce(&mut Item, HoldTimer)) -> bool {
+        let Some(Taken { mut item, timer }) = self.taken.remove(&delivery) else {
             return false;
         };
-        change(&mut item, tenure);
+        change(&mut item, timer);
         self.back.insert(item.number, item);
         true
     }
@@ -343,8 +242,8 @@ impl Primitive for Queue {
         self.getters.remove_session(ended.session);
         self.joiners.remove_session(ended.session);
         for delivery in CallId::of_session(&self.taken, ended.session) {
-            self.take_back(delivery, |item, tenure| {
-                item.abandoned = Some(Box::new(tenure.abandon(ended)));
+            self.take_back(delivery, |item, timer| {
+                item.abandoned = Some(Box::new(timer.abandon(ended)));
             });
         }
         self.settle();
@@ -357,8 +256,8 @@ impl Primitive for Queue {
             call: *call,
             units: 1,
             mode: "take",
-            since: taken.tenure.since(),
-            fence: Some(taken.tenure.fence()),
+            since: taken.timer.since(),
+            fence: Some(taken.timer.fence()),
         });
         let putters = waiting(self.putters.iter().map(|(_, putter)| &putter.call), "put");
         let getters = waiting(self.getters.iter().map(|(_, call)| call), "get");
@@ -430,15 +329,15 @@ impl Serve<CloseQueue> for Queue {
 
 impl Serve<CountItems> for Queue {
     fn serve(&mut self, _: CountItems, call: Call<QueueStatus>) {
-        call.reply(QueueStatus {
-            len: self.len(),
-            capacity: self.capacity,
-            taken: count(self.taken.len()),
-            putting: count(self.putters.len()),
-            getting: count(self.getters.len()),
-            joining: count(self.joiners.len()),
-            closed: self.closed,
-        });
+        let mut status = QueueStatus::default();
+        status.len = self.len();
+        status.capacity = self.capacity;
+        status.taken = count(self.taken.len());
+        status.putting = count(self.putters.len());
+        status.getting = count(self.getters.len());
+        status.joining = count(self.joiners.len());
+        status.closed = self.closed;
+        call.reply(status);
     }
 }
 
@@ -452,8 +351,11 @@ impl Serve<CheckType> for Queue {
 mod tests {
     use std::time::Duration;
 
+    use lockkeeper_protocol::{Fault, Operation};
+
+    use crate::bench::Bench;
+
     use super::*;
-    use crate::{Bench, Fault};
 
     fn bench(capacity: Option<u64>) -> Bench<Queue> {
         let holds = "u8".to_owned();

@@ -6,26 +6,30 @@
 //! ends, the first one fails or is tried again, and the others, not begun yet, are given to others.
 
 mod job;
-mod messages;
-mod row;
 mod series;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use self::{
-    job::{Pending, Submitter, Taken},
-    series::Series,
-};
-pub use self::{
-    messages::{
-        Chunk, ChunkOutcome, CloseTasks, Collect, CountTasks, Ended, Feed, Finished, HandBack, Job,
-        Leave, Next, Reports, Submit, TaskFault, TaskQueueStatus,
+use lockkeeper_protocol::{
+    CallId, Refusal, SessionId,
+    operations::{
+        ChunkOutcome, CloseTasks, Collect, CountTasks, Ended, Feed, Finished, HandBack, Job, Leave,
+        Next, Reports, Row, Submit, TaskFault, TaskQueueStatus,
     },
-    row::Row,
 };
+
 use crate::{
-    Call, CallId, HangUp, Operations, Parked, Part, Primitive, Refusal, Serve, SessionId, Survey,
-    WaitQueue, Waiting,
+    data::task_queue::{
+        job::{Pending, Submitter, Taken},
+        series::Series,
+    },
+    kind::{
+        call::Call,
+        hang_up::HangUp,
+        primitive::{Operations, Primitive, Serve},
+        survey::{Part, Survey, Waiting},
+    },
+    waiting::{call_table::Parked, wait_queue::WaitQueue},
 };
 
 /// Jobs that wait for workers, jobs that workers have, and workers that wait for jobs.
@@ -55,7 +59,7 @@ impl Parked for Idle {
 }
 
 /// Several jobs are given at a time only if they have no more bytes of arguments together.
-const MOST_BYTES_AT_A_TIME: usize = 1 << 20;
+pub(super) const MOST_BYTES_AT_A_TIME: usize = 1 << 20;
 
 impl TaskQueue {
     /// Gives jobs to workers while there are both, tells what became of others, and sends workers home
@@ -231,11 +235,11 @@ impl TaskQueue {
 
     fn status(&self) -> TaskQueueStatus {
         let count = |number: usize| number.try_into().unwrap_or(u64::MAX);
-        TaskQueueStatus {
-            waiting: count(self.waiting.iter().map(|(_, job)| job.row.len()).sum()),
-            running: count(self.running()),
-            idle: count(self.idle.len()),
-        }
+        let mut status = TaskQueueStatus::default();
+        status.waiting = count(self.waiting.iter().map(|(_, job)| job.row.len()).sum());
+        status.running = count(self.running());
+        status.idle = count(self.idle.len());
+        status
     }
 
     /// What becomes of the job that a worker ran when it ended.
@@ -452,8 +456,11 @@ impl Serve<CountTasks> for TaskQueue {
 
 #[cfg(test)]
 mod tests {
+    use lockkeeper_protocol::{codec::Blob, operations::Chunk};
+
+    use crate::bench::Bench;
+
     use super::*;
-    use crate::{Bench, codec::Blob};
 
     fn bench() -> Bench<TaskQueue> {
         Bench::new(()).unwrap()
@@ -679,6 +686,7 @@ mod tests {
             assert_eq!(outcome(&bench, task), Some(Err(TaskFault::Terminated)));
         }
     }
+
     /// Hands in tasks of the first series of session 9: those of so many numbers from that one on.
     fn feed(bench: &mut Bench<TaskQueue>, first: u64, count: u64, retries: u32) -> Vec<CallId> {
         let bytes = (0..count).map(|_| 7).collect::<Vec<u8>>();

@@ -2,21 +2,7 @@
 //!
 //! The values stay encoded. Whoever opens the object says what he takes them for.
 
-use serde::{Deserialize, Serialize};
-
-use crate::{Operation, Refusal};
-
-/// Asks whether the values are of the type that the caller takes them for.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct CheckType {
-    /// The caller's type, described as in the spec.
-    pub holds: String,
-}
-
-impl Operation for CheckType {
-    const NAME: &'static str = "check_type";
-    type Reply = Result<(), Refusal>;
-}
+use lockkeeper_protocol::{Refusal, operations::CheckType};
 
 /// The type of the values, as whoever made the object has described it.
 #[derive(Debug)]

@@ -6,76 +6,27 @@
 
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
-use serde::{Deserialize, Serialize};
-
-use super::{
-    Acquire, Adopt, Entrant, Exclusion, Exclusive, ForceUnlock, Granted, MarkConsistent, Release,
-    Status,
+use lockkeeper_protocol::{
+    CallId, Refusal, SessionId,
+    operations::{
+        Acquire, Adopt, CountSleepers, ForceUnlock, Granted, MarkConsistent, Notify, Release,
+        Sleep, Status, Wake, Woken,
+    },
 };
+
 use crate::{
-    Call, CallId, HangUp, Operation, Operations, Outbox, Parked, Part, Primitive, Refusal, Serve,
-    SessionId, Survey, WaitQueue, Waiting,
+    kind::{
+        call::{Call, Outbox},
+        hang_up::HangUp,
+        primitive::{Operations, Primitive, Serve},
+        survey::{Part, Survey, Waiting},
+    },
+    sync::{
+        exclusion::{Exclusion, Exclusive},
+        line::Waiter,
+    },
+    waiting::{call_table::Parked, wait_queue::WaitQueue},
 };
-
-/// Frees the lock and sleeps, until it is notified or its time is over; then waits for the lock.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Sleep {
-    /// The call that holds the lock.
-    pub grant: CallId,
-    /// The wait set: at most 255 bytes.
-    pub set: String,
-}
-
-/// Wakes those who have slept longest in a wait set. Answers how many.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Notify {
-    /// The call that holds the lock.
-    pub grant: CallId,
-    /// The wait set: at most 255 bytes.
-    pub set: String,
-    /// How many at the most; without a number all.
-    pub most: Option<u64>,
-}
-
-/// Asks how many sleep in a wait set, without waiting.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct CountSleepers {
-    /// The wait set: at most 255 bytes.
-    pub set: String,
-}
-
-/// What a sleeper is told that holds the lock again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Woken {
-    /// That it does.
-    pub granted: Granted,
-    /// What woke it.
-    pub wake: Wake,
-}
-
-/// What woke a sleeper of a condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Wake {
-    /// A notification.
-    Notified,
-    /// The end of its time.
-    TimedOut,
-}
-
-impl Operation for Sleep {
-    const NAME: &'static str = "wait";
-    type Reply = Result<Woken, Refusal>;
-}
-
-impl Operation for Notify {
-    const NAME: &'static str = "notify";
-    type Reply = Result<u64, Refusal>;
-}
-
-impl Operation for CountSleepers {
-    const NAME: &'static str = "sleepers";
-    type Reply = Result<u64, Refusal>;
-}
 
 /// A lock with wait sets.
 #[derive(Debug, Default)]
@@ -118,8 +69,8 @@ impl Parked for Comer {
     }
 }
 
-impl Entrant for Comer {
-    type Brought = Option<Rc<str>>;
+impl Waiter for Comer {
+    type Carried = Option<Rc<str>>;
 
     fn since(&self) -> Duration {
         match self {
@@ -139,7 +90,7 @@ impl Entrant for Comer {
         None
     }
 
-    fn brought(&self) -> Option<Rc<str>> {
+    fn carried(&self) -> Option<Rc<str>> {
         match self {
             Self::Fresh(_) => None,
             Self::Woken { owed, .. } => owed.clone(),
@@ -162,7 +113,7 @@ impl Entrant for Comer {
 }
 
 impl Exclusive for Condition {
-    type Entrant = Comer;
+    type Waiter = Comer;
 
     fn exclusion(&self) -> &Exclusion<Comer> {
         &self.lock
@@ -356,10 +307,11 @@ impl Sleepers {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use lockkeeper_protocol::Fault;
+
+    use crate::bench::Bench;
 
     use super::*;
-    use crate::{Bench, Fault};
 
     const SECOND: Duration = Duration::from_secs(1);
 

@@ -2,64 +2,20 @@
 //!
 //! Invariant: nobody waits for what has been.
 
-use serde::{Deserialize, Serialize};
-
-use crate::{
-    Call, CallId, HangUp, Operation, Operations, Part, Primitive, Refusal, Serve, Survey,
-    WaitQueue, Waiting,
+use lockkeeper_protocol::{
+    CallId, Refusal,
+    operations::{Clear, EventStatus, Look, Set, WaitSet},
 };
 
-/// Sets the flag, which completes all who wait. Answers how often it has been set.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Set;
-
-/// Takes the flag down.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Clear;
-
-/// Waits for the flag. Answers how often it has been set.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct WaitSet {
-    /// Without a number: until the flag is up. With one: until it was set more often than that,
-    /// whether it is up or not.
-    pub since: Option<u64>,
-}
-
-/// Asks for the state, without waiting.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Look;
-
-/// The state of an event at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct EventStatus {
-    /// Whether the flag is up.
-    pub is_set: bool,
-    /// How often it has been set.
-    pub generation: u64,
-    /// How many calls wait for it.
-    pub waiting: u64,
-}
-
-impl Operation for Set {
-    const NAME: &'static str = "set";
-    type Reply = u64;
-}
-
-impl Operation for Clear {
-    const NAME: &'static str = "clear";
-    type Reply = ();
-}
-
-impl Operation for WaitSet {
-    const NAME: &'static str = "wait";
-    type Reply = Result<u64, Refusal>;
-}
-
-impl Operation for Look {
-    const NAME: &'static str = "look";
-    type Reply = EventStatus;
-}
+use crate::{
+    kind::{
+        call::Call,
+        hang_up::HangUp,
+        primitive::{Operations, Primitive, Serve},
+        survey::{Part, Survey, Waiting},
+    },
+    waiting::wait_queue::WaitQueue,
+};
 
 /// A flag, and those who wait for it.
 #[derive(Debug, Default)]
@@ -139,11 +95,11 @@ impl Serve<WaitSet> for Event {
 
 impl Serve<Look> for Event {
     fn serve(&mut self, _: Look, call: Call<EventStatus>) {
-        call.reply(EventStatus {
-            is_set: self.is_set,
-            generation: self.generation,
-            waiting: self.waiters.len().try_into().unwrap_or(u64::MAX),
-        });
+        let mut status = EventStatus::default();
+        status.is_set = self.is_set;
+        status.generation = self.generation;
+        status.waiting = self.waiters.len().try_into().unwrap_or(u64::MAX);
+        call.reply(status);
     }
 }
 
@@ -151,8 +107,11 @@ impl Serve<Look> for Event {
 mod tests {
     use std::time::Duration;
 
+    use lockkeeper_protocol::Fault;
+
+    use crate::bench::Bench;
+
     use super::*;
-    use crate::{Bench, Fault};
 
     fn bench() -> Bench<Event> {
         Bench::new(()).unwrap()

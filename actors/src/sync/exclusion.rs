@@ -4,148 +4,45 @@
 //! A kind is [`Exclusive`] and has an [`Exclusion`]; the operations of a holder are served for all
 //! such kinds at once. Invariant: nobody stands in the line of a free one.
 
-use std::{collections::BTreeSet, fmt, iter, time::Duration};
+use std::{collections::BTreeSet, fmt, iter};
 
-use serde::{Deserialize, Serialize};
-
-use super::{Granted, MarkConsistent, line::Line};
-use crate::{
-    Abandoned, Call, CallId, HangUp, Holding, Operation, Outbox, Parked, Part, Primitive, Refusal,
-    Serve, Survey, Tenure, Waiting,
+use lockkeeper_protocol::{
+    Abandoned, CallId, Refusal,
+    operations::{
+        Acquire, Adopt, ForceUnlock, Granted, LockStatus, MarkConsistent, Release, Status,
+    },
 };
 
-/// Waits to be the holder.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Acquire;
-
-/// Gives the hold back. The grant proves who has it, whichever session sends it.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Release {
-    /// The call that was granted.
-    pub grant: CallId,
-}
-
-/// Moves the hold to the calling session; from then on the call is the grant.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Adopt {
-    /// The call that was granted.
-    pub grant: CallId,
-}
-
-/// Takes the hold from whoever has it. Answers whether anybody did.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct ForceUnlock;
-
-/// Asks who is there, without waiting.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Status;
-
-/// The state of a lock at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct LockStatus {
-    /// Whether somebody holds it.
-    pub held: bool,
-    /// How often its holder has entered it: more than once only where locks are reentrant.
-    pub depth: u64,
-    /// How many calls wait for it.
-    pub waiting: u64,
-}
-
-impl Operation for Acquire {
-    const NAME: &'static str = "acquire";
-    type Reply = Result<Granted, Refusal>;
-}
-
-impl Operation for Release {
-    const NAME: &'static str = "release";
-    type Reply = Result<(), Refusal>;
-}
-
-impl Operation for Adopt {
-    const NAME: &'static str = "adopt";
-    type Reply = Result<Granted, Refusal>;
-}
-
-impl Operation for ForceUnlock {
-    const NAME: &'static str = "force_unlock";
-    type Reply = bool;
-}
-
-impl Operation for Status {
-    const NAME: &'static str = "status";
-    type Reply = LockStatus;
-}
+use crate::{
+    kind::{
+        call::{Call, Outbox},
+        hang_up::HangUp,
+        hold_timer::HoldTimer,
+        primitive::{Primitive, Serve},
+        survey::{Holding, Part, Survey, Waiting},
+    },
+    sync::line::{Line, Waiter},
+};
 
 /// A kind with one holder at a time.
 pub trait Exclusive: Primitive {
     /// What waits to be the holder.
-    type Entrant: Entrant;
+    type Waiter: Waiter;
 
     /// Who holds it, and who waits for it.
-    fn exclusion(&self) -> &Exclusion<Self::Entrant>;
+    fn exclusion(&self) -> &Exclusion<Self::Waiter>;
 
     /// The same, to be changed.
-    fn exclusion_mut(&mut self) -> &mut Exclusion<Self::Entrant>;
+    fn exclusion_mut(&mut self) -> &mut Exclusion<Self::Waiter>;
 
-    /// Looks after what an entrant brought along that has left, or lost its hold, before it had
+    /// Looks after what an waiter carried along that has left, or lost its hold, before it had
     /// used it.
-    fn leave_behind(&mut self, brought: <Self::Entrant as Entrant>::Brought);
-}
-
-/// A call that waits to be the holder.
-pub trait Entrant: Parked {
-    /// What it brings along: handed on when it leaves before it has used it.
-    type Brought;
-
-    /// When it came, counted from the manager's start.
-    fn since(&self) -> Duration;
-
-    /// Where its answer goes.
-    fn outbox(&self) -> &Outbox;
-
-    /// Who enters, where an owner may enter again; within its session.
-    fn owner(&self) -> Option<u64>;
-
-    /// What it brings along.
-    fn brought(&self) -> Self::Brought;
-
-    /// Answers it: it is the holder.
-    fn admit(self, granted: Granted);
-
-    /// Answers it: it can't be.
-    fn refuse(self, refusal: Refusal);
-}
-
-impl Entrant for Call<Result<Granted, Refusal>> {
-    type Brought = ();
-
-    fn since(&self) -> Duration {
-        self.since()
-    }
-
-    fn outbox(&self) -> &Outbox {
-        self.outbox()
-    }
-
-    fn owner(&self) -> Option<u64> {
-        None
-    }
-
-    fn brought(&self) {}
-
-    fn admit(self, granted: Granted) {
-        self.reply(Ok(granted));
-    }
-
-    fn refuse(self, refusal: Refusal) {
-        self.reply(Err(refusal));
-    }
+    fn leave_behind(&mut self, carried: <Self::Waiter as Waiter>::Carried);
 }
 
 /// One holder, and the line of those who want to be it.
-pub struct Exclusion<E: Entrant> {
-    holder: Option<Holder<E::Brought>>,
+pub struct Exclusion<E: Waiter> {
+    holder: Option<Holder<E::Carried>>,
     line: Line<E>,
     abandoned: Option<Box<Abandoned>>,
 }
@@ -156,8 +53,8 @@ struct Holder<B> {
     /// Those by which the same owner entered again.
     more: BTreeSet<CallId>,
     owner: Option<u64>,
-    tenure: Tenure,
-    brought: B,
+    timer: HoldTimer,
+    carried: B,
 }
 
 /// How often an owner may be inside at the most.
@@ -178,8 +75,8 @@ impl<B> Holder<B> {
             call,
             units,
             mode,
-            since: self.tenure.since(),
-            fence: Some(self.tenure.fence()),
+            since: self.timer.since(),
+            fence: Some(self.timer.fence()),
         };
         let again = self.more.iter().map(move |call| entry(*call, 0, "again"));
         iter::once(entry(self.grant, 1, "")).chain(again)
@@ -200,7 +97,7 @@ pub(super) fn count(of: usize) -> u64 {
     of.try_into().unwrap_or(u64::MAX)
 }
 
-impl<E: Entrant> Default for Exclusion<E> {
+impl<E: Waiter> Default for Exclusion<E> {
     fn default() -> Self {
         Self {
             holder: None,
@@ -210,26 +107,26 @@ impl<E: Entrant> Default for Exclusion<E> {
     }
 }
 
-impl<E: Entrant> Exclusion<E> {
+impl<E: Waiter> Exclusion<E> {
     /// Lets a call in, if it is free or the call's owner is inside, or has it wait.
-    pub fn enter(&mut self, entrant: E) {
+    pub fn enter(&mut self, waiter: E) {
         let Some(holder) = &mut self.holder else {
-            return self.hold(entrant);
+            return self.hold(waiter);
         };
-        let is_inside = entrant.owner().is_some()
-            && holder.owner == entrant.owner()
-            && holder.grant.session() == entrant.id().session();
+        let is_inside = waiter.owner().is_some()
+            && holder.owner == waiter.owner()
+            && holder.grant.session() == waiter.id().session();
         if !is_inside {
-            self.line.push(entrant);
+            self.line.push(waiter);
         } else if holder.depth() < MOST_ENTRIES {
-            holder.more.insert(entrant.id());
+            holder.more.insert(waiter.id());
             // The same token as outside: what is written under both is written by one holder.
-            entrant.admit(Granted {
-                fence: holder.tenure.fence(),
+            waiter.admit(Granted {
+                fence: holder.timer.fence(),
                 abandoned: self.abandoned.as_deref().cloned(),
             });
         } else {
-            entrant.refuse(Refusal::TooDeep { most: MOST_ENTRIES });
+            waiter.refuse(Refusal::TooDeep { most: MOST_ENTRIES });
         }
     }
 
@@ -266,10 +163,10 @@ impl<E: Entrant> Exclusion<E> {
         }
     }
 
-    /// Undoes a call, in the line or inside, and tells what it had brought along.
-    pub fn withdraw(&mut self, id: CallId) -> Option<E::Brought> {
-        if let Some(entrant) = self.line.remove(id) {
-            return Some(entrant.brought());
+    /// Undoes a call, in the line or inside, and tells what it had carried along.
+    pub fn withdraw(&mut self, id: CallId) -> Option<E::Carried> {
+        if let Some(waiter) = self.line.remove(id) {
+            return Some(waiter.carried());
         }
         let holder = self.holder.take_if(|holder| holder.has(id))?;
         if holder.depth() > 1 {
@@ -277,21 +174,21 @@ impl<E: Entrant> Exclusion<E> {
             return None;
         }
         self.pass_on();
-        Some(holder.brought)
+        Some(holder.carried)
     }
 
-    /// Forgets an ended session in the line and inside, and tells what its calls had brought along.
-    pub fn hang_up(&mut self, ended: &HangUp) -> Vec<E::Brought> {
+    /// Forgets an ended session in the line and inside, and tells what its calls had carried along.
+    pub fn hang_up(&mut self, ended: &HangUp) -> Vec<E::Carried> {
         let waited = self.line.remove_session(ended.session);
-        let mut brought: Vec<E::Brought> = waited.iter().map(E::brought).collect();
+        let mut carried: Vec<E::Carried> = waited.iter().map(E::carried).collect();
         drop(waited);
-        let is_theirs = |holder: &mut Holder<E::Brought>| holder.grant.session() == ended.session;
+        let is_theirs = |holder: &mut Holder<E::Carried>| holder.grant.session() == ended.session;
         if let Some(holder) = self.holder.take_if(is_theirs) {
-            self.abandoned = Some(Box::new(holder.tenure.abandon(ended)));
-            brought.push(holder.brought);
+            self.abandoned = Some(Box::new(holder.timer.abandon(ended)));
+            carried.push(holder.carried);
             self.pass_on();
         }
-        brought
+        carried
     }
 
     /// Puts a call in the place of the one that is inside, whose grant is void then.
@@ -308,30 +205,30 @@ impl<E: Entrant> Exclusion<E> {
                 heir.outbox().revoke(grant);
                 self.hold(heir);
                 if let Some(heir) = &mut self.holder {
-                    heir.brought = holder.brought;
+                    heir.carried = holder.carried;
                 }
             }
         }
     }
 
-    /// Takes the holder out, whose grants are void then, and tells what it had brought along.
-    pub fn evict(&mut self, outbox: &Outbox) -> Option<E::Brought> {
+    /// Takes the holder out, whose grants are void then, and tells what it had carried along.
+    pub fn evict(&mut self, outbox: &Outbox) -> Option<E::Carried> {
         let holder = self.holder.take()?;
         outbox.revoke(holder.grant);
         for grant in holder.more {
             outbox.revoke(grant);
         }
-        Some(holder.brought)
+        Some(holder.carried)
     }
 
     /// The state at this moment.
     #[must_use]
     pub fn status(&self) -> LockStatus {
-        LockStatus {
-            held: self.holder.is_some(),
-            depth: self.holder.as_ref().map_or(0, Holder::depth),
-            waiting: count(self.line.len()),
-        }
+        let mut status = LockStatus::default();
+        status.held = self.holder.is_some();
+        status.depth = self.holder.as_ref().map_or(0, Holder::depth);
+        status.waiting = count(self.line.len());
+        status
     }
 
     /// Tells who is inside and who stands in the line.
@@ -343,11 +240,11 @@ impl<E: Entrant> Exclusion<E> {
             Some(holder) if holder.more.is_empty() => format!("held{mark}"),
             Some(holder) => format!("held, entered {} times{mark}", holder.depth()),
         };
-        let waiters = self.line.iter().map(|(call, entrant)| Waiting {
+        let waiters = self.line.iter().map(|(call, waiter)| Waiting {
             call,
             units: 1,
             mode: "",
-            since: entrant.since(),
+            since: waiter.since(),
         });
         let part = Part {
             key: None,
@@ -362,18 +259,18 @@ impl<E: Entrant> Exclusion<E> {
     }
 
     /// Makes a call the holder, and lets in what else of its owner waits.
-    fn hold(&mut self, entrant: E) {
-        let tenure = Tenure::begin(entrant.outbox());
-        let fence = tenure.fence();
-        let (id, owner) = (entrant.id(), entrant.owner());
+    fn hold(&mut self, waiter: E) {
+        let timer = HoldTimer::begin(waiter.outbox());
+        let fence = timer.fence();
+        let (id, owner) = (waiter.id(), waiter.owner());
         self.holder = Some(Holder {
             grant: id,
             more: BTreeSet::new(),
             owner,
-            tenure,
-            brought: entrant.brought(),
+            timer,
+            carried: waiter.carried(),
         });
-        entrant.admit(Granted {
+        waiter.admit(Granted {
             fence,
             abandoned: self.abandoned.as_deref().cloned(),
         });
@@ -385,7 +282,7 @@ impl<E: Entrant> Exclusion<E> {
     }
 }
 
-impl<E: Entrant> fmt::Debug for Exclusion<E> {
+impl<E: Waiter> fmt::Debug for Exclusion<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Exclusion")
             .field("holder", &self.holder.as_ref().map(|holder| holder.grant))
@@ -397,7 +294,7 @@ impl<E: Entrant> fmt::Debug for Exclusion<E> {
 
 impl<P> Serve<Acquire> for P
 where
-    P: Exclusive<Entrant: From<Call<Result<Granted, Refusal>>>>,
+    P: Exclusive<Waiter: From<Call<Result<Granted, Refusal>>>>,
 {
     fn serve(&mut self, _: Acquire, call: Call<Result<Granted, Refusal>>) {
         self.exclusion_mut().enter(call.into());
@@ -413,7 +310,7 @@ impl<P: Exclusive> Serve<Release> for P {
 
 impl<P> Serve<Adopt> for P
 where
-    P: Exclusive<Entrant: From<Call<Result<Granted, Refusal>>>>,
+    P: Exclusive<Waiter: From<Call<Result<Granted, Refusal>>>>,
 {
     fn serve(&mut self, Adopt { grant }: Adopt, call: Call<Result<Granted, Refusal>>) {
         self.exclusion_mut().hand_over(grant, call.into());
@@ -434,11 +331,11 @@ impl<P: Exclusive> Serve<MarkConsistent> for P {
 
 impl<P: Exclusive> Serve<ForceUnlock> for P {
     fn serve(&mut self, _: ForceUnlock, call: Call<bool>) {
-        let brought = self.exclusion_mut().evict(call.outbox());
-        call.reply(brought.is_some());
+        let carried = self.exclusion_mut().evict(call.outbox());
+        call.reply(carried.is_some());
         self.exclusion_mut().pass_on();
-        if let Some(brought) = brought {
-            self.leave_behind(brought);
+        if let Some(carried) = carried {
+            self.leave_behind(carried);
         }
     }
 }

@@ -2,72 +2,20 @@
 //!
 //! Invariant: it never goes up, and nobody waits at an open one.
 
-use serde::{Deserialize, Serialize};
-
-use crate::{
-    Call, CallId, HangUp, Operation, Operations, Part, Primitive, Refusal, Serve, Survey,
-    WaitQueue, Waiting,
+use lockkeeper_protocol::{
+    CallId, Refusal,
+    operations::{ArriveAndWait, CountDown, CountLeft, LatchSpec, LatchStatus, WaitOpen},
 };
 
-/// What a latch is made from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LatchSpec {
-    /// From how many it counts down: 0 to 4,294,967,295. One of 0 is open.
-    pub count: i64,
-}
-
-/// Counts down. Answers how many are left.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct CountDown {
-    /// By how many: 0 to as many as are left.
-    pub by: u32,
-}
-
-/// Waits until none are left.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct WaitOpen;
-
-/// Counts down, and waits until none are left. What was counted stays so, whatever becomes of the
-/// wait.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct ArriveAndWait {
-    /// By how many: 0 to as many as are left.
-    pub by: u32,
-}
-
-/// Asks for the state, without waiting.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct CountLeft;
-
-/// The state of a latch at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct LatchStatus {
-    /// How many are left to be counted down; at 0 it is open.
-    pub count: u32,
-    /// How many calls wait for that.
-    pub waiting: u64,
-}
-
-impl Operation for CountDown {
-    const NAME: &'static str = "count_down";
-    type Reply = Result<u32, Refusal>;
-}
-
-impl Operation for WaitOpen {
-    const NAME: &'static str = "wait";
-    type Reply = Result<(), Refusal>;
-}
-
-impl Operation for ArriveAndWait {
-    const NAME: &'static str = "arrive_and_wait";
-    type Reply = Result<(), Refusal>;
-}
-
-impl Operation for CountLeft {
-    const NAME: &'static str = "count";
-    type Reply = LatchStatus;
-}
+use crate::{
+    kind::{
+        call::Call,
+        hang_up::HangUp,
+        primitive::{Operations, Primitive, Serve},
+        survey::{Part, Survey, Waiting},
+    },
+    waiting::wait_queue::WaitQueue,
+};
 
 /// A number that only goes down, and those who wait for its end.
 #[derive(Debug)]
@@ -180,10 +128,10 @@ impl Serve<ArriveAndWait> for Latch {
 
 impl Serve<CountLeft> for Latch {
     fn serve(&mut self, _: CountLeft, call: Call<LatchStatus>) {
-        call.reply(LatchStatus {
-            count: self.count,
-            waiting: self.waiters.len().try_into().unwrap_or(u64::MAX),
-        });
+        let mut status = LatchStatus::default();
+        status.count = self.count;
+        status.waiting = self.waiters.len().try_into().unwrap_or(u64::MAX);
+        call.reply(status);
     }
 }
 
@@ -191,8 +139,11 @@ impl Serve<CountLeft> for Latch {
 mod tests {
     use std::time::Duration;
 
+    use lockkeeper_protocol::Fault;
+
+    use crate::bench::Bench;
+
     use super::*;
-    use crate::{Bench, Fault};
 
     fn bench(count: i64) -> Bench<Latch> {
         Bench::new(LatchSpec { count }).unwrap()
@@ -210,7 +161,7 @@ mod tests {
     /// How many are left, and how many wait.
     fn state(bench: &mut Bench<Latch>) -> (u32, u64) {
         let id = bench.call(9, CountLeft);
-        let LatchStatus { count, waiting } = bench.reply::<CountLeft>(id).unwrap().unwrap();
+        let LatchStatus { count, waiting, .. } = bench.reply::<CountLeft>(id).unwrap().unwrap();
         (count, waiting)
     }
 

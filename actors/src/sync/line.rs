@@ -3,10 +3,64 @@
 //! It is in order of arrival. An owner may stand in it several times, as by several tasks at once;
 //! once it is let in, all its calls are: an owner does not wait for itself.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
-use super::Entrant;
-use crate::{CallId, SessionId, WaitQueue};
+use lockkeeper_protocol::{CallId, Refusal, SessionId, operations::Granted};
+
+use crate::{
+    kind::call::{Call, Outbox},
+    waiting::{call_table::Parked, wait_queue::WaitQueue},
+};
+
+/// A call that waits to be the holder.
+pub trait Waiter: Parked {
+    /// What it brings along: handed on when it leaves before it has used it.
+    type Carried;
+
+    /// When it came, counted from the manager's start.
+    fn since(&self) -> Duration;
+
+    /// Where its answer goes.
+    fn outbox(&self) -> &Outbox;
+
+    /// Who enters, where an owner may enter again; within its session.
+    fn owner(&self) -> Option<u64>;
+
+    /// What it brings along.
+    fn carried(&self) -> Self::Carried;
+
+    /// Answers it: it is the holder.
+    fn admit(self, granted: Granted);
+
+    /// Answers it: it can't be.
+    fn refuse(self, refusal: Refusal);
+}
+
+impl Waiter for Call<Result<Granted, Refusal>> {
+    type Carried = ();
+
+    fn since(&self) -> Duration {
+        self.since()
+    }
+
+    fn outbox(&self) -> &Outbox {
+        self.outbox()
+    }
+
+    fn owner(&self) -> Option<u64> {
+        None
+    }
+
+    fn carried(&self) {}
+
+    fn admit(self, granted: Granted) {
+        self.reply(Ok(granted));
+    }
+
+    fn refuse(self, refusal: Refusal) {
+        self.reply(Err(refusal));
+    }
+}
 
 /// Calls in order of arrival, and by their owners. Most locks never have any, so it takes a word
 /// until then.
@@ -36,7 +90,7 @@ impl<E> Default for Standing<E> {
     }
 }
 
-impl<E: Entrant> Line<E> {
+impl<E: Waiter> Line<E> {
     pub(super) fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |standing| standing.queue.len())
     }
@@ -50,19 +104,19 @@ impl<E: Entrant> Line<E> {
         standing.flat_map(|standing| standing.queue.iter())
     }
 
-    pub(super) fn push(&mut self, entrant: E) {
-        let id = entrant.id();
+    pub(super) fn push(&mut self, waiter: E) {
+        let id = waiter.id();
         let standing = self.0.get_or_insert_default();
-        let owned = entrant.owner().map(|owner| (owner, id));
+        let owned = waiter.owner().map(|owner| (owner, id));
         standing.owned.extend(owned);
-        standing.queue.push(entrant);
+        standing.queue.push(waiter);
     }
 
     pub(super) fn pop_front(&mut self) -> Option<E> {
         let standing = self.0.as_mut()?;
-        let entrant = standing.queue.pop_front()?;
-        standing.forget(&entrant);
-        Some(entrant)
+        let waiter = standing.queue.pop_front()?;
+        standing.forget(&waiter);
+        Some(waiter)
     }
 
     /// Takes the first call of an owner.
@@ -75,9 +129,9 @@ impl<E: Entrant> Line<E> {
 
     pub(super) fn remove(&mut self, id: CallId) -> Option<E> {
         let standing = self.0.as_mut()?;
-        let entrant = standing.queue.remove(id)?;
-        standing.forget(&entrant);
-        Some(entrant)
+        let waiter = standing.queue.remove(id)?;
+        standing.forget(&waiter);
+        Some(waiter)
     }
 
     pub(super) fn remove_session(&mut self, session: SessionId) -> Vec<E> {
@@ -85,17 +139,17 @@ impl<E: Entrant> Line<E> {
             return Vec::new();
         };
         let gone = standing.queue.remove_session(session);
-        for entrant in &gone {
-            standing.forget(entrant);
+        for waiter in &gone {
+            standing.forget(waiter);
         }
         gone
     }
 }
 
-impl<E: Entrant> Standing<E> {
-    fn forget(&mut self, entrant: &E) {
-        if let Some(owner) = entrant.owner() {
-            self.owned.remove(&(owner, entrant.id()));
+impl<E: Waiter> Standing<E> {
+    fn forget(&mut self, waiter: &E) {
+        if let Some(owner) = waiter.owner() {
+            self.owned.remove(&(owner, waiter.id()));
         }
     }
 }

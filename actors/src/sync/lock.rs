@@ -1,22 +1,32 @@
 //! The lock: one holder, who does not enter twice.
 
-use super::{
-    Acquire, Adopt, Exclusion, Exclusive, ForceUnlock, Granted, MarkConsistent, Release, Status,
+use lockkeeper_protocol::{
+    CallId, Refusal,
+    operations::{Acquire, Adopt, ForceUnlock, Granted, MarkConsistent, Release, Status},
 };
-use crate::{Call, CallId, HangUp, Operations, Primitive, Refusal, Survey};
+
+use crate::{
+    kind::{
+        call::Call,
+        hang_up::HangUp,
+        primitive::{Operations, Primitive},
+        survey::Survey,
+    },
+    sync::exclusion::{Exclusion, Exclusive},
+};
 
 /// A mutual exclusion lock, granted in the order of arrival.
 #[derive(Debug, Default)]
 pub struct Lock(Exclusion<Call<Result<Granted, Refusal>>>);
 
 impl Exclusive for Lock {
-    type Entrant = Call<Result<Granted, Refusal>>;
+    type Waiter = Call<Result<Granted, Refusal>>;
 
-    fn exclusion(&self) -> &Exclusion<Self::Entrant> {
+    fn exclusion(&self) -> &Exclusion<Self::Waiter> {
         &self.0
     }
 
-    fn exclusion_mut(&mut self) -> &mut Exclusion<Self::Entrant> {
+    fn exclusion_mut(&mut self) -> &mut Exclusion<Self::Waiter> {
         &mut self.0
     }
 
@@ -58,8 +68,11 @@ impl Primitive for Lock {
 mod tests {
     use std::time::Duration;
 
+    use lockkeeper_protocol::{Fault, Fence};
+
+    use crate::bench::Bench;
+
     use super::*;
-    use crate::{Bench, Fault, Fence};
 
     fn bench() -> Bench<Lock> {
         Bench::new(()).unwrap()

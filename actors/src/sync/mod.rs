@@ -1,37 +1,40 @@
 //! The built-in synchronization primitives, each a pure state machine.
+//!
+//! Their operations and statuses are data of the protocol and are re-exported here.
+//!
+//! `exclusion` has what all kinds with one holder share, and `line` the queue of those who want to be
+//! it.
 
-mod barrier;
-mod condition;
-mod event;
-mod exclusion;
-mod granted;
-mod keyed;
-mod latch;
-mod line;
-mod lock;
-mod reentrant_lock;
-mod rw_lock;
-mod semaphore;
+pub(crate) mod barrier;
+pub(crate) mod condition;
+pub(crate) mod event;
+pub(crate) mod exclusion;
+pub(crate) mod keyed;
+pub(crate) mod latch;
+pub(crate) mod line;
+pub(crate) mod lock;
+pub(crate) mod reentrant_lock;
+pub(crate) mod rw_lock;
+pub(crate) mod semaphore;
 
-pub use barrier::{
-    Abort, Arrival, Arrive, Barrier, BarrierSpec, BarrierStatus, CountArrivals, Fail, Finish,
-    OnDeath, Passed, Reset,
-};
-pub use condition::{Comer, Condition, CountSleepers, Notify, Sleep, Wake, Woken};
-pub use event::{Clear, Event, EventStatus, Look, Set, WaitSet};
-pub use exclusion::{
-    Acquire, Adopt, Entrant, Exclusion, Exclusive, ForceUnlock, LockStatus, Release, Status,
-};
-pub use granted::{Granted, MarkConsistent};
-pub use keyed::{
-    AcquireKey, AcquireKeyMany, AdoptKey, AdoptedKey, CountKey, CountKeys, Face, ForceUnlockKey,
-    Key, KeyStatus, Keyed, KeyedLock, KeyedSemaphore, KeyedStatus, ListKeys, OneAKey, SeveralAKey,
-};
-pub use latch::{ArriveAndWait, CountDown, CountLeft, Latch, LatchSpec, LatchStatus, WaitOpen};
+pub use barrier::Barrier;
+pub use condition::{Comer, Condition};
+pub use event::Event;
+pub use exclusion::{Exclusion, Exclusive};
+pub use keyed::{Face, Keyed, KeyedLock, KeyedSemaphore, OneAKey, SeveralAKey};
+pub use latch::Latch;
+pub use line::Waiter;
 pub use lock::Lock;
-pub use reentrant_lock::{AcquireAs, AdoptAs, Entry, ReentrantLock};
-pub use rw_lock::{Access, AcquireFor, CountHolders, Downgrade, RwLock, RwLockStatus, Upgrade};
-pub use semaphore::{
-    AcquireMany, AddPermits, Bound, Bounded, BoundedSemaphore, Close, Count, Counting, Forget,
-    ReleasePermits, Semaphore, SemaphoreSpec, SemaphoreStatus, Unbounded,
+pub use lockkeeper_protocol::operations::{
+    Abort, Access, Acquire, AcquireAs, AcquireFor, AcquireKey, AcquireKeyMany, AcquireMany,
+    AddPermits, Adopt, AdoptAs, AdoptKey, AdoptedKey, Arrival, Arrive, ArriveAndWait, BarrierSpec,
+    BarrierStatus, Clear, Close, Count, CountArrivals, CountDown, CountHolders, CountKey,
+    CountKeys, CountLeft, CountSleepers, Downgrade, EventStatus, Fail, Finish, ForceUnlock,
+    ForceUnlockKey, Forget, Granted, Key, KeyStatus, KeyedStatus, LatchSpec, LatchStatus, ListKeys,
+    LockStatus, Look, MarkConsistent, Notify, OnDeath, Passed, Release, ReleasePermits, Reset,
+    RwLockStatus, SemaphoreSpec, SemaphoreStatus, Set, Sleep, Status, Upgrade, WaitOpen, WaitSet,
+    Wake, Woken,
 };
+pub use reentrant_lock::{Entry, ReentrantLock};
+pub use rw_lock::RwLock;
+pub use semaphore::{Bound, Bounded, BoundedSemaphore, Counting, Semaphore, Unbounded};

@@ -5,39 +5,24 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::{Entrant, Exclusion, Exclusive, ForceUnlock, Granted, MarkConsistent, Release, Status};
-use crate::{
-    Call, CallId, HangUp, Operation, Operations, Outbox, Parked, Primitive, Refusal, Serve, Survey,
+use lockkeeper_protocol::{
+    CallId, Refusal,
+    operations::{AcquireAs, AdoptAs, ForceUnlock, Granted, MarkConsistent, Release, Status},
 };
 
-/// Waits to be the holder, or enters again.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct AcquireAs {
-    /// Who enters: a number that the session gives no other owner, ever.
-    pub owner: u64,
-}
-
-/// Moves the hold of an owner that is inside once to an owner of the calling session; from then on
-/// the call is the grant.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct AdoptAs {
-    /// The call that was granted.
-    pub grant: CallId,
-    /// Who holds it then.
-    pub owner: u64,
-}
-
-impl Operation for AcquireAs {
-    const NAME: &'static str = "acquire";
-    type Reply = Result<Granted, Refusal>;
-}
-
-impl Operation for AdoptAs {
-    const NAME: &'static str = "adopt";
-    type Reply = Result<Granted, Refusal>;
-}
+use crate::{
+    kind::{
+        call::{Call, Outbox},
+        hang_up::HangUp,
+        primitive::{Operations, Primitive, Serve},
+        survey::Survey,
+    },
+    sync::{
+        exclusion::{Exclusion, Exclusive},
+        line::Waiter,
+    },
+    waiting::call_table::Parked,
+};
 
 /// A lock that its owner may enter again. Each entry is released on its own; the last one frees it.
 #[derive(Debug, Default)]
@@ -56,8 +41,8 @@ impl Parked for Entry {
     }
 }
 
-impl Entrant for Entry {
-    type Brought = ();
+impl Waiter for Entry {
+    type Carried = ();
 
     fn since(&self) -> Duration {
         self.call.since()
@@ -71,7 +56,7 @@ impl Entrant for Entry {
         Some(self.owner)
     }
 
-    fn brought(&self) {}
+    fn carried(&self) {}
 
     fn admit(self, granted: Granted) {
         self.call.reply(Ok(granted));
@@ -83,7 +68,7 @@ impl Entrant for Entry {
 }
 
 impl Exclusive for ReentrantLock {
-    type Entrant = Entry;
+    type Waiter = Entry;
 
     fn exclusion(&self) -> &Exclusion<Entry> {
         &self.0
@@ -141,11 +126,15 @@ impl Serve<AdoptAs> for ReentrantLock {
 
 #[cfg(test)]
 mod tests {
+    use lockkeeper_protocol::operations::LockStatus;
+
+    use crate::bench::Bench;
+
     use super::*;
-    use crate::{Bench, sync::LockStatus};
 
     /// Two owners of every session.
     const ME: AcquireAs = AcquireAs { owner: 1 };
+
     const OTHER: AcquireAs = AcquireAs { owner: 2 };
 
     fn bench() -> Bench<ReentrantLock> {

@@ -8,109 +8,25 @@
 
 mod inside;
 
-use serde::{Deserialize, Serialize};
-
-use self::inside::{Inside, Want};
-use super::{ForceUnlock, Granted, MarkConsistent, Release};
-use crate::{
-    Abandoned, Call, CallId, HangUp, Operation, Operations, Parked, Part, Primitive, Refusal,
-    Serve, Survey, Tenure, WaitQueue, Waiting,
+use lockkeeper_protocol::{
+    Abandoned, CallId, Refusal,
+    operations::{
+        Access, AcquireFor, CountHolders, Downgrade, ForceUnlock, Granted, MarkConsistent, Release,
+        RwLockStatus, Upgrade,
+    },
 };
 
-/// How a readers-writer lock is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Access {
-    /// Beside others who read.
-    Read,
-    /// Beside others who read, and with the right to become the writer, which one at a time has.
-    Upgradable,
-    /// Beside nobody.
-    Write,
-}
-
-impl Access {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Upgradable => "upgradable",
-            Self::Write => "write",
-        }
-    }
-
-    /// How many of all units it takes: so many that what may not be beside it does not fit.
-    const fn units(self) -> u64 {
-        match self {
-            Self::Read => 1,
-            Self::Upgradable => UNITS / 2 + 1,
-            Self::Write => UNITS,
-        }
-    }
-}
-
-/// How many units a survey says that there are.
-const UNITS: u64 = u64::MAX;
-
-/// Waits for the lock.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct AcquireFor {
-    /// What for.
-    pub access: Access,
-}
-
-/// Waits until an upgradable hold is the only one, and writes from then on. The call is the grant
-/// then.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Upgrade {
-    /// The call that was granted, of the same session.
-    pub grant: CallId,
-}
-
-/// Lets others beside a hold, without a moment in which it is none.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Downgrade {
-    /// The call that was granted, and stays the grant.
-    pub grant: CallId,
-    /// What it is held for from then on: less than before.
-    pub to: Access,
-}
-
-/// Asks who is there, without waiting.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct CountHolders;
-
-/// The state of a readers-writer lock at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct RwLockStatus {
-    /// How many read, without the upgradable one.
-    pub readers: u64,
-    /// Whether somebody reads who may become the writer.
-    pub upgradable: bool,
-    /// Whether somebody writes.
-    pub writer: bool,
-    /// How many calls wait: for the lock, or for an upgrade.
-    pub waiting: u64,
-}
-
-impl Operation for AcquireFor {
-    const NAME: &'static str = "acquire";
-    type Reply = Result<Granted, Refusal>;
-}
-
-impl Operation for Upgrade {
-    const NAME: &'static str = "upgrade";
-    type Reply = Result<Granted, Refusal>;
-}
-
-impl Operation for Downgrade {
-    const NAME: &'static str = "downgrade";
-    type Reply = Result<(), Refusal>;
-}
-
-impl Operation for CountHolders {
-    const NAME: &'static str = "status";
-    type Reply = RwLockStatus;
-}
+use crate::{
+    kind::{
+        call::Call,
+        hang_up::HangUp,
+        hold_timer::HoldTimer,
+        primitive::{Operations, Primitive, Serve},
+        survey::{Part, Survey, Waiting},
+    },
+    sync::rw_lock::inside::{Inside, UNITS, Want, name, units},
+    waiting::{call_table::Parked, wait_queue::WaitQueue},
+};
 
 /// A lock that many read, or one writes.
 #[derive(Debug, Default)]
@@ -142,9 +58,9 @@ impl RwLock {
             let Some(Waiter { want, call }) = self.line.pop_front() else {
                 return;
             };
-            let tenure = Tenure::begin(call.outbox());
-            let fence = tenure.fence();
-            self.inside.enter(call.id(), tenure, want);
+            let timer = HoldTimer::begin(call.outbox());
+            let fence = timer.fence();
+            self.inside.enter(call.id(), timer, want);
             let abandoned = self.abandoned.as_deref().cloned();
             call.reply(Ok(Granted { fence, abandoned }));
         }
@@ -194,12 +110,12 @@ impl RwLock {
 
     fn status(&self) -> RwLockStatus {
         let senior = self.inside.senior();
-        RwLockStatus {
-            readers: self.inside.readers(),
-            upgradable: senior == Some(Access::Upgradable),
-            writer: senior == Some(Access::Write),
-            waiting: self.line.len().try_into().unwrap_or(u64::MAX),
-        }
+        let mut status = RwLockStatus::default();
+        status.readers = self.inside.readers();
+        status.upgradable = senior == Some(Access::Upgradable);
+        status.writer = senior == Some(Access::Write);
+        status.waiting = self.line.len().try_into().unwrap_or(u64::MAX);
+        status
     }
 }
 
@@ -232,8 +148,8 @@ impl Primitive for RwLock {
 
     fn hang_up(&mut self, ended: &HangUp) {
         self.line.remove_session(ended.session);
-        if let Some(tenure) = self.inside.hang_up(ended.session) {
-            self.abandoned = Some(Box::new(tenure.abandon(ended)));
+        if let Some(timer) = self.inside.hang_up(ended.session) {
+            self.abandoned = Some(Box::new(timer.abandon(ended)));
         }
         self.grant_all_that_fit();
     }
@@ -241,14 +157,14 @@ impl Primitive for RwLock {
     fn survey(&self) -> Survey {
         let waiting = |(call, waiter): (CallId, &Waiter)| {
             let (mode, units) = match waiter.want {
-                Want::Enter(access) => (access, access.units()),
+                Want::Enter(access) => (access, units(access)),
                 // It has those of its hold, which it does not wait for.
-                Want::Upgrade => (Access::Write, UNITS - Access::Upgradable.units()),
+                Want::Upgrade => (Access::Write, UNITS - units(Access::Upgradable)),
             };
             Waiting {
                 call,
                 units,
-                mode: mode.name(),
+                mode: name(mode),
                 since: waiter.call.since(),
             }
         };
@@ -338,10 +254,14 @@ impl Serve<CountHolders> for RwLock {
 mod tests {
     use std::time::Duration;
 
-    use Access::{Read, Upgradable, Write};
+    use lockkeeper_protocol::{
+        Fault, Fence, SessionId,
+        operations::Access::{Read, Upgradable, Write},
+    };
+
+    use crate::bench::Bench;
 
     use super::*;
-    use crate::{Bench, Fault, Fence, SessionId};
 
     fn bench() -> Bench<RwLock> {
         Bench::new(()).unwrap()
@@ -640,7 +560,7 @@ mod tests {
                 let grant = acquire(&mut bench, 1, from);
                 let why = why(downgrade(&mut bench, grant, to));
                 assert!(why.contains("from write to upgradable or read"), "{why}");
-                assert!(why.ends_with(&format!("from {} to {}", from.name(), to.name())));
+                assert!(why.ends_with(&format!("from {} to {}", name(from), name(to))));
                 release(&mut bench, grant).unwrap();
             }
         }
@@ -828,7 +748,7 @@ mod tests {
             let mut bench = bench();
             acquire(&mut bench, 1, one);
             let second = acquire(&mut bench, 2, other);
-            let fits = one.units().checked_add(other.units()).is_some();
+            let fits = units(one).checked_add(units(other)).is_some();
             assert_eq!(
                 granted(&bench, second).is_some(),
                 fits,

@@ -7,104 +7,24 @@
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
-use serde::{Deserialize, Serialize};
-
-use super::{Granted, MarkConsistent};
-use crate::{
-    Abandoned, Call, CallId, HangUp, Holding, Operation, Operations, Parked, Part, Primitive,
-    Refusal, Serve, Survey, Tenure, WaitQueue, Waiting,
+use lockkeeper_protocol::{
+    Abandoned, CallId, Refusal,
+    operations::{
+        AcquireMany, AddPermits, Close, Count, Forget, Granted, MarkConsistent, ReleasePermits,
+        SemaphoreSpec, SemaphoreStatus,
+    },
 };
 
-/// What a semaphore is made from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SemaphoreSpec {
-    /// How many permits it begins with: 0 to 4,294,967,295.
-    pub permits: i64,
-}
-
-/// Waits for a number of permits, all or none.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct AcquireMany {
-    /// How many.
-    pub permits: u32,
-}
-
-/// Gives permits of a grant back.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct ReleasePermits {
-    /// The call that was granted.
-    pub grant: CallId,
-    /// How many of its permits.
-    pub permits: u32,
-}
-
-/// Parts with permits of a grant for good: they do not come back when the session ends.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Forget {
-    /// The call that was granted.
-    pub grant: CallId,
-    /// How many of its permits.
-    pub permits: u32,
-}
-
-/// Adds permits that nobody held.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct AddPermits {
-    /// How many.
-    pub permits: u32,
-}
-
-/// Refuses all who wait and all who come.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Close;
-
-/// Asks for the numbers, without waiting.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Count;
-
-/// The state of a semaphore at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct SemaphoreStatus {
-    /// How many permits are free.
-    pub available: u64,
-    /// How many are held.
-    pub held: u64,
-    /// How many calls wait.
-    pub waiting: u64,
-    /// Whether it was closed.
-    pub closed: bool,
-}
-
-impl Operation for AcquireMany {
-    const NAME: &'static str = "acquire";
-    type Reply = Result<Granted, Refusal>;
-}
-
-impl Operation for ReleasePermits {
-    const NAME: &'static str = "release";
-    type Reply = Result<(), Refusal>;
-}
-
-impl Operation for Forget {
-    const NAME: &'static str = "forget";
-    type Reply = Result<(), Refusal>;
-}
-
-impl Operation for AddPermits {
-    const NAME: &'static str = "add_permits";
-    type Reply = Result<(), Refusal>;
-}
-
-impl Operation for Close {
-    const NAME: &'static str = "close";
-    type Reply = ();
-}
-
-impl Operation for Count {
-    const NAME: &'static str = "count";
-    type Reply = SemaphoreStatus;
-}
+use crate::{
+    kind::{
+        call::Call,
+        hang_up::HangUp,
+        hold_timer::HoldTimer,
+        primitive::{Operations, Primitive, Serve},
+        survey::{Holding, Part, Survey, Waiting},
+    },
+    waiting::{call_table::Parked, wait_queue::WaitQueue},
+};
 
 /// What tells the two kinds of semaphore apart.
 pub trait Bound: fmt::Debug + Send + Sync + Unpin + 'static {
@@ -167,7 +87,7 @@ pub struct Counting<B> {
 #[derive(Debug)]
 struct Holder {
     permits: u32,
-    tenure: Tenure,
+    timer: HoldTimer,
 }
 
 #[derive(Debug)]
@@ -194,12 +114,12 @@ impl<B> Counting<B> {
             let Some(Waiter { permits, call }) = self.waiters.pop_front() else {
                 return;
             };
-            let tenure = Tenure::begin(call.outbox());
-            let fence = tenure.fence();
+            let timer = HoldTimer::begin(call.outbox());
+            let fence = timer.fence();
             self.available -= u64::from(permits);
             self.held += u64::from(permits);
             if permits > 0 {
-                self.holders.insert(call.id(), Holder { permits, tenure });
+                self.holders.insert(call.id(), Holder { permits, timer });
             }
             let abandoned = self.abandoned.as_deref().cloned();
             call.reply(Ok(Granted { fence, abandoned }));
@@ -275,8 +195,8 @@ impl<B: Bound> Primitive for Counting<B> {
     fn hang_up(&mut self, ended: &HangUp) {
         self.waiters.remove_session(ended.session);
         for grant in CallId::of_session(&self.holders, ended.session) {
-            if let Some(Holder { tenure, .. }) = self.put_back(grant) {
-                self.abandoned = Some(Box::new(tenure.abandon(ended)));
+            if let Some(Holder { timer, .. }) = self.put_back(grant) {
+                self.abandoned = Some(Box::new(timer.abandon(ended)));
             }
         }
         self.grant_all_that_fit();
@@ -291,8 +211,8 @@ impl<B: Bound> Primitive for Counting<B> {
             call: *call,
             units: holder.permits.into(),
             mode: "",
-            since: holder.tenure.since(),
-            fence: Some(holder.tenure.fence()),
+            since: holder.timer.since(),
+            fence: Some(holder.timer.fence()),
         });
         let waiters = self.waiters.iter();
         Survey {
@@ -389,12 +309,12 @@ impl<B: Bound> Serve<Close> for Counting<B> {
 
 impl<B: Bound> Serve<Count> for Counting<B> {
     fn serve(&mut self, _: Count, call: Call<SemaphoreStatus>) {
-        call.reply(SemaphoreStatus {
-            available: self.available,
-            held: self.held,
-            waiting: self.waiters.len().try_into().unwrap_or(u64::MAX),
-            closed: self.closed,
-        });
+        let mut status = SemaphoreStatus::default();
+        status.available = self.available;
+        status.held = self.held;
+        status.waiting = self.waiters.len().try_into().unwrap_or(u64::MAX);
+        status.closed = self.closed;
+        call.reply(status);
     }
 }
 
@@ -402,8 +322,11 @@ impl<B: Bound> Serve<Count> for Counting<B> {
 mod tests {
     use std::time::Duration;
 
+    use lockkeeper_protocol::Fault;
+
+    use crate::bench::Bench;
+
     use super::*;
-    use crate::{Bench, Fault};
 
     fn bench<B: Bound>(permits: i64) -> Bench<Counting<B>> {
         Bench::new(SemaphoreSpec { permits }).unwrap()

@@ -1,7 +1,16 @@
 //! How connections end, and that nobody is left waiting.
 
-use super::*;
-use crate::wire::tests::raw::frame;
+use std::sync::Arc;
+
+use lockkeeper_protocol::{
+    CallId,
+    frame::{Request, Response},
+};
+
+use crate::{
+    client::tests::{SESSION, call, connected, reply, spawned_call, welcome, why},
+    tests::raw::{Raw, frame, patiently},
+};
 
 /// What a hundred waiting calls, and those after them, are told when the manager does this.
 async fn told(end: impl AsyncFnOnce(Raw)) -> String {

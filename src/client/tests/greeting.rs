@@ -1,9 +1,28 @@
 //! What a connection makes of the first that it hears.
 
-use std::{path::Path, thread, time::Instant};
+use std::{
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
-use super::*;
-use crate::wire::{Door, OpenDoor, tests::raw::frame};
+use lockkeeper_protocol::{
+    Shard,
+    frame::{self, Request, Response},
+};
+use tokio::time;
+
+use crate::{
+    address::Address,
+    client::{
+        connection::Connection,
+        tests::{address, reply, welcome, why},
+    },
+    error::CallError,
+    tests::raw::{Raw, frame, patiently},
+    transport::unix::{Door, OpenDoor, Socket},
+};
 
 /// What becomes of a client that hears these bytes and then the end.
 async fn greeted_with(bytes: &[u8]) -> CallError {
@@ -21,7 +40,7 @@ async fn a_client_says_hello_first() {
     let frame = manager.hear().await.unwrap();
     let request = Request::decode(&frame).unwrap();
     let Request::Hello {
-        version: wire::VERSION,
+        version: frame::VERSION,
         pid,
         program,
         ..
@@ -61,7 +80,7 @@ async fn garbage_instead_of_a_welcome_is_an_error() {
 
 fn hello() -> Request<'static> {
     Request::Hello {
-        version: wire::VERSION,
+        version: frame::VERSION,
         pid: 1,
         program: "",
         label: "",
@@ -88,7 +107,7 @@ async fn another_version_is_named() {
         session: 1,
         frame_bytes: 1,
         asks_who_calls: false,
-        part: Part::ALONE,
+        shard: Shard::ALONE,
     }))
     .await;
     assert_eq!(

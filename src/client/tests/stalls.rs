@@ -1,10 +1,24 @@
 //! Managers and callers that stand still: nothing blocks, and nobody waits for somebody else.
 
-use std::time::Instant;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokio::runtime::Builder;
+use lockkeeper_protocol::{CallId, frame::Request};
+use tokio::{runtime::Builder, time};
 
-use super::*;
+use crate::{
+    client::{
+        connection::{CROWD, Connection},
+        deadline::Deadline,
+        tests::{
+            SESSION, address, call, connected, hear_call, hear_withdraw, reply, spawned_call,
+            welcome,
+        },
+    },
+    tests::raw::{Raw, patiently},
+};
 
 /// Far above what a call that does not wait takes, far below a test's patience.
 const AT_ONCE: Duration = Duration::from_secs(5);

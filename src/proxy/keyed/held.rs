@@ -1,6 +1,7 @@
 //! The guards of keys, which know their key.
 
-use lockkeeper_actors::sync::{self, Face, Key, Keyed};
+use lockkeeper_actors::sync::{self, Face, Keyed};
+use lockkeeper_protocol::operations::Key;
 
 use crate::proxy::guard::{Guard, Guarded, Ticket};
 

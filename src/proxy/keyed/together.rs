@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use lockkeeper_actors::sync::Key;
+use lockkeeper_protocol::operations::Key;
 
-use super::{KeyedGuard, KeyedLock};
 use crate::{
-    CallError,
-    proxy::several::{Lockable, Place, Several},
+    error::CallError,
+    proxy::{
+        keyed::{held::KeyedGuard, keyed::KeyedLock},
+        several::{Lockable, Place, Several},
+    },
 };
 
 impl KeyedLock {

@@ -3,8 +3,12 @@
 //! Tasks of a series that came together stay together until some of them are given out, finished or
 //! taken back; so most of them cost no step of their own.
 
-use super::{ChunkOutcome, Row};
-use crate::{Call, CallId, Parked};
+use lockkeeper_protocol::{
+    CallId,
+    operations::{ChunkOutcome, Row},
+};
+
+use crate::{kind::call::Call, waiting::call_table::Parked};
 
 /// A chunk, or some tasks of a series whose ids count up, with all that it takes to run them: their
 /// worker may end, or may never see that it has them.

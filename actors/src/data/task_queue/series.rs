@@ -4,8 +4,12 @@
 
 use std::{collections::BTreeMap, mem};
 
-use super::{ChunkOutcome, Ended, MOST_BYTES_AT_A_TIME};
-use crate::{Call, CallId, Fault, SessionId};
+use lockkeeper_protocol::{
+    CallId, Fault, SessionId,
+    operations::{ChunkOutcome, Ended},
+};
+
+use crate::{data::task_queue::MOST_BYTES_AT_A_TIME, kind::call::Call};
 
 /// All series that somebody collects, by their numbers.
 #[derive(Debug, Default)]

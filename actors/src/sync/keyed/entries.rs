@@ -11,10 +11,13 @@ use std::{
 };
 
 use hashbrown::HashTable;
+use lockkeeper_protocol::{Abandoned, Fence, operations::Key};
 use slab::Slab;
 
-use super::Key;
-use crate::{Abandoned, Fence, HangUp, lines::Line, roster::NONE};
+use crate::{
+    kind::hang_up::HangUp,
+    waiting::{call_table::NONE, lines::Line},
+};
 
 /// What is kept of a key.
 #[derive(Debug)]
@@ -246,8 +249,9 @@ fn whole(half: u32) -> u64 {
 mod tests {
     use std::sync::Arc;
 
+    use lockkeeper_protocol::{Peer, SessionId};
+
     use super::*;
-    use crate::{Peer, SessionId};
 
     fn entries(keys: usize, idle: usize) -> Entries {
         Entries::new(KeyLimits { keys, idle })

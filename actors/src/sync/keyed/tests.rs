@@ -1,7 +1,24 @@
 //! What keyed locks and semaphores do, one fact a test.
 
-use super::*;
-use crate::{Abandoned, Bench, sync::SemaphoreSpec};
+use std::time::Duration;
+
+use lockkeeper_protocol::{
+    Abandoned, CallId, Fault, Fence, Refusal,
+    operations::{
+        AcquireKey, AcquireKeyMany, AdoptKey, CountKey, CountKeys, ForceUnlockKey, Granted, Key,
+        KeyStatus, KeyedStatus, ListKeys, MarkConsistent, Release, SemaphoreSpec,
+    },
+};
+
+use crate::{
+    bench::Bench,
+    kind::primitive::Primitive,
+    sync::keyed::{
+        entries::Entry,
+        faces::{KeyedLock, KeyedSemaphore},
+        keyed::{Face, Hold, Keyed},
+    },
+};
 
 fn locks() -> Bench<KeyedLock> {
     Bench::new(()).unwrap()

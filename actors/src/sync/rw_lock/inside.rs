@@ -4,14 +4,36 @@
 
 use std::{collections::BTreeMap, mem};
 
-use super::Access;
-use crate::{CallId, Holding, Refusal, SessionId, Tenure};
+use lockkeeper_protocol::{CallId, Refusal, SessionId, operations::Access};
+
+use crate::kind::{hold_timer::HoldTimer, survey::Holding};
+
+/// How many units a survey says that there are.
+pub(super) const UNITS: u64 = u64::MAX;
+
+pub(super) const fn name(access: Access) -> &'static str {
+    match access {
+        Access::Read => "read",
+        Access::Upgradable => "upgradable",
+        Access::Write => "write",
+    }
+}
+
+/// How many of all units an access takes: readers cost one unit and writers all of them, so
+/// compatibility is a capacity check.
+pub(super) const fn units(access: Access) -> u64 {
+    match access {
+        Access::Read => 1,
+        Access::Upgradable => UNITS / 2 + 1,
+        Access::Write => UNITS,
+    }
+}
 
 /// Those who hold the lock.
 #[derive(Debug, Default)]
 pub(super) struct Inside {
     /// Those who only read.
-    readers: BTreeMap<CallId, Tenure>,
+    readers: BTreeMap<CallId, HoldTimer>,
     senior: Option<Senior>,
 }
 
@@ -19,7 +41,7 @@ pub(super) struct Inside {
 #[derive(Debug)]
 struct Senior {
     grant: CallId,
-    tenure: Tenure,
+    timer: HoldTimer,
     rank: Rank,
 }
 
@@ -28,7 +50,7 @@ enum Rank {
     Upgradable,
     /// With the upgradable hold that it was, which it is again if the upgrade is undone.
     Writer {
-        was: Option<(CallId, Tenure)>,
+        was: Option<(CallId, HoldTimer)>,
     },
 }
 
@@ -69,25 +91,21 @@ impl Inside {
     }
 
     /// Lets somebody in who fits.
-    pub(super) fn enter(&mut self, grant: CallId, tenure: Tenure, want: Want) {
+    pub(super) fn enter(&mut self, grant: CallId, timer: HoldTimer, want: Want) {
         let rank = match want {
             Want::Enter(Access::Read) => {
-                self.readers.insert(grant, tenure);
+                self.readers.insert(grant, timer);
                 return;
             }
             Want::Enter(Access::Upgradable) => Rank::Upgradable,
             Want::Enter(Access::Write) => Rank::Writer { was: None },
             Want::Upgrade => {
                 let senior = self.senior.take();
-                let was = senior.map(|senior| (senior.grant, senior.tenure));
+                let was = senior.map(|senior| (senior.grant, senior.timer));
                 Rank::Writer { was }
             }
         };
-        self.senior = Some(Senior {
-            grant,
-            tenure,
-            rank,
-        });
+        self.senior = Some(Senior { grant, timer, rank });
     }
 
     /// What a grant is held for, if it is.
@@ -131,13 +149,9 @@ impl Inside {
         if let Rank::Writer { was: Some(was) } = senior.rank
             && senior.grant == id
         {
-            let (grant, tenure) = was;
+            let (grant, timer) = was;
             let rank = Rank::Upgradable;
-            self.senior = Some(Senior {
-                grant,
-                tenure,
-                rank,
-            });
+            self.senior = Some(Senior { grant, timer, rank });
         }
     }
 
@@ -151,8 +165,8 @@ impl Inside {
                 }
             }
             (Access::Write | Access::Upgradable, Access::Read) => {
-                if let Some(Senior { grant, tenure, .. }) = self.senior.take() {
-                    self.readers.insert(grant, tenure);
+                if let Some(Senior { grant, timer, .. }) = self.senior.take() {
+                    self.readers.insert(grant, timer);
                 }
             }
             (Access::Read, Access::Read | Access::Upgradable | Access::Write)
@@ -161,8 +175,8 @@ impl Inside {
                 return Err(Refusal::Invalid(format!(
                     "a hold is downgraded from write to upgradable or read, \
                      or from upgradable to read, not from {} to {}",
-                    from.name(),
-                    to.name()
+                    name(from),
+                    name(to)
                 )));
             }
         }
@@ -170,7 +184,7 @@ impl Inside {
     }
 
     /// Takes all holds of an ended session out, and tells of the one that was writing.
-    pub(super) fn hang_up(&mut self, session: SessionId) -> Option<Tenure> {
+    pub(super) fn hang_up(&mut self, session: SessionId) -> Option<HoldTimer> {
         let (least, greatest) = CallId::span(session);
         let theirs = self.readers.range(least..=greatest);
         for grant in Vec::from_iter(theirs.map(|(grant, _)| *grant)) {
@@ -178,7 +192,7 @@ impl Inside {
         }
         let is_theirs = |senior: &mut Senior| senior.grant.session() == session;
         let senior = self.senior.take_if(is_theirs)?;
-        (senior.access() == Access::Write).then_some(senior.tenure)
+        (senior.access() == Access::Write).then_some(senior.timer)
     }
 
     /// Takes everybody out, and tells which grants are void then.
@@ -192,17 +206,17 @@ impl Inside {
 
     /// Who holds the lock, as a survey tells it.
     pub(super) fn holdings(&self) -> Vec<Holding> {
-        let holding = |call, access: Access, tenure: &Tenure| Holding {
+        let holding = |call, access: Access, timer: &HoldTimer| Holding {
             call,
-            units: access.units(),
-            mode: access.name(),
-            since: tenure.since(),
-            fence: Some(tenure.fence()),
+            units: units(access),
+            mode: name(access),
+            since: timer.since(),
+            fence: Some(timer.fence()),
         };
         let senior = self.senior.iter();
-        let senior = senior.map(|senior| holding(senior.grant, senior.access(), &senior.tenure));
+        let senior = senior.map(|senior| holding(senior.grant, senior.access(), &senior.timer));
         let readers = self.readers.iter();
-        let readers = readers.map(|(grant, tenure)| holding(*grant, Access::Read, tenure));
+        let readers = readers.map(|(grant, timer)| holding(*grant, Access::Read, timer));
         senior.chain(readers).collect()
     }
 }

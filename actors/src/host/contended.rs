@@ -1,0 +1,73 @@
+//! The objects of an shard that somebody waits for, for whoever looks for deadlocks.
+//!
+//! Invariant: each object that calls wait for is listed. One that nobody waits for any more stays
+//! until somebody looks: to strike it out at once would cost each grant.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    fmt, future,
+    sync::Arc,
+    task::{Poll, Waker},
+};
+
+use crate::host::input::{Mailbox, WeakMailbox};
+
+/// Where the objects are that somebody waits for, by their numbers.
+#[derive(Default)]
+pub struct ContendedObjects(RefCell<List>);
+
+#[derive(Default)]
+struct List {
+    mailboxes: BTreeMap<u64, WeakMailbox>,
+    /// Who waits for the first one.
+    watcher: Option<Waker>,
+}
+
+impl ContendedObjects {
+    /// Lists an object.
+    pub(crate) fn list(&self, object: u64, mailbox: WeakMailbox) {
+        let mut list = self.0.borrow_mut();
+        list.mailboxes.insert(object, mailbox);
+        if let Some(watcher) = list.watcher.take() {
+            watcher.wake();
+        }
+    }
+
+    /// Strikes an object out.
+    pub(crate) fn strike(&self, object: u64) {
+        self.0.borrow_mut().mailboxes.remove(&object);
+    }
+
+    /// The objects above a number, in order.
+    #[must_use]
+    pub fn above(&self, number: u64, most: usize) -> Vec<(u64, Mailbox)> {
+        let list = self.0.borrow();
+        let above = list.mailboxes.range(number.saturating_add(1)..);
+        above
+            .filter_map(|(object, mailbox)| Some((*object, Arc::new(mailbox.upgrade()?))))
+            .take(most)
+            .collect()
+    }
+
+    /// Waits until an object is listed.
+    pub async fn gathered(&self) {
+        future::poll_fn(|task| {
+            let mut list = self.0.borrow_mut();
+            if list.mailboxes.is_empty() {
+                list.watcher = Some(task.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+}
+
+impl fmt::Debug for ContendedObjects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ContendedObjects")
+            .field(&self.0.borrow().mailboxes.len())
+            .finish()
+    }
+}

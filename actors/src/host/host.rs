@@ -1,0 +1,404 @@
+//! The actor that runs any primitive, and all that it is ever told.
+//!
+//! Invariant: a host does not know which primitive it runs; it is the only file with
+//! `catch_unwind`. A primitive that panics is dropped, which answers all its callers, and its host
+//! lives on to answer `Gone` until nobody has its mailbox any more.
+
+use std::{
+    collections::HashMap,
+    fmt, mem,
+    panic::{self, AssertUnwindSafe},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use actix::{Actor, Handler};
+use lockkeeper_protocol::{CallId, Fault, ObjectName, Refusal};
+
+use crate::{
+    host::{
+        deadlines::Seat,
+        input::{Input, Inputs, Mailbox, RawCall, Report, WeakMailbox},
+        mailbox::{HostTask, MailboxReceiver},
+        openers::Openers,
+        panics::panic_message,
+        shell::Shell,
+        watch::Watch,
+    },
+    kind::{
+        hang_up::HangUp,
+        object_stats::ObjectStats,
+        primitive::{Operations, Primitive},
+        survey::Survey,
+    },
+};
+
+/// A primitive and what it takes to run it.
+pub struct Host<P> {
+    /// Empty once it was removed or has panicked.
+    primitive: Option<P>,
+    operations: Arc<Operations<P>>,
+    openers: Openers,
+    shell: Rc<Shell>,
+    /// Where the deadlines of its calls are kept, once it had one.
+    seat: Option<Seat>,
+    watch: Watch,
+    /// What is measured, once somebody had to wait, and who calls, where that is told. It is lent
+    /// to the outbox for each turn.
+    object_stats: Option<Box<ObjectStats>>,
+}
+
+impl<P: Primitive> Host<P> {
+    /// Makes a host that is not an actor yet.
+    #[must_use]
+    pub fn new(primitive: P, operations: Arc<Operations<P>>, shell: Rc<Shell>) -> Self {
+        Self {
+            primitive: Some(primitive),
+            openers: Openers::default(),
+            seat: None,
+            watch: Watch::begin(P::KIND, operations.names(), shell.tallies()),
+            operations,
+            shell,
+            object_stats: None,
+        }
+    }
+
+    /// Sets what the manager knows the object by.
+    #[must_use]
+    pub fn known_as(mut self, name: ObjectName) -> Self {
+        self.watch.named(name);
+        self
+    }
+
+    /// Makes the primitive and its host.
+    ///
+    /// # Errors
+    ///
+    /// Returns the fault of `make`; a panic in it is one too.
+    pub fn build(
+        make: impl FnOnce() -> Result<P, Fault>,
+        operations: Arc<Operations<P>>,
+        shell: Rc<Shell>,
+    ) -> Result<Self, Fault> {
+        let mut made = Err(Fault::Refused(Refusal::Invalid(format!(
+            "the constructor of kind {:?} panicked",
+            P::KIND
+        ))));
+        // Whoever asked for the object is told.
+        let _ = survives(|| made = make());
+        Ok(Self::new(made?, operations, shell))
+    }
+
+    /// Starts the host on this shard.
+    #[must_use]
+    pub fn launch(self) -> Mailbox {
+        let (turns, address) = HostTask::new(self);
+        actix_rt::spawn(turns);
+        Arc::new(address.recipient())
+    }
+
+    /// The primitive, while it lives.
+    pub(crate) const fn primitive(&self) -> Option<&P> {
+        self.primitive.as_ref()
+    }
+
+    /// Handles one input at time `now`. Returns the call that it leaves waiting with a deadline.
+    pub(crate) fn turn(&mut self, now: Duration, input: Input) -> Option<(CallId, Duration)> {
+        let Some(mut object_stats) = self.object_stats.take() else {
+            return self.act(now, input);
+        };
+        object_stats.begin(match &input {
+            Input::Call(call) => Some(call.id),
+            Input::CallBy(call, _) => Some(call.id),
+            Input::Open(..)
+            | Input::Withdraw(_)
+            | Input::Expire(_)
+            | Input::HangUp(..)
+            | Input::Remove
+            | Input::Survey(_)
+            | Input::Fail(..) => None,
+        });
+        self.shell.outbox().swap_object_stats(Some(object_stats));
+        let left_waiting = self.act(now, input);
+        self.object_stats = self.shell.outbox().swap_object_stats(None);
+        left_waiting
+    }
+
+    fn act(&mut self, now: Duration, input: Input) -> Option<(CallId, Duration)> {
+        match input {
+            Input::Open(session, object) => {
+                if self.primitive.is_some() {
+                    self.openers.insert(session, object);
+                } else {
+                    self.shell.announce_gone([(session, object)].into_iter());
+                }
+                None
+            }
+            Input::Call(call) => self.serve(now, &call),
+            Input::CallBy(call, caller) => {
+                self.note_caller(call.id, caller);
+                self.serve(now, &call)
+            }
+            Input::Withdraw(id) => {
+                self.undo(now, id, Fault::Withdrawn, P::withdraw);
+                None
+            }
+            Input::Expire(id) => {
+                self.undo(now, id, Fault::TimedOut, P::expire);
+                None
+            }
+            Input::HangUp(session, peer) => {
+                self.openers.remove(session);
+                self.shell.outbox().begin(now, None);
+                let ended = HangUp::new(session, peer, now);
+                self.run(|primitive| primitive.hang_up(&ended));
+                self.watch.hung_up(&ended);
+                None
+            }
+            Input::Remove => {
+                self.shell.outbox().begin(now, None);
+                if self.primitive.is_some() {
+                    self.watch.removed();
+                }
+                self.end();
+                None
+            }
+            Input::Survey(inquiry) => {
+                self.shell.outbox().begin(now, None);
+                inquiry.answer(self.report(now));
+                None
+            }
+            Input::Fail(id, fault) => {
+                self.shell.outbox().begin(now, None);
+                // What was granted meanwhile must not be taken back.
+                if self.survey().is_some_and(|survey| survey.has_waiter(id)) {
+                    self.undo(now, id, *fault, P::withdraw);
+                }
+                None
+            }
+        }
+    }
+
+    fn serve(&mut self, now: Duration, call: &RawCall) -> Option<(CallId, Duration)> {
+        let outbox = self.shell.outbox().clone();
+        outbox.begin(now, None);
+        self.watch.called(call);
+        if self.primitive.is_none() {
+            outbox.call::<()>(call.id).fail(Fault::Gone);
+            return None;
+        }
+        let operations = Arc::clone(&self.operations);
+        self.run(|primitive| {
+            operations.serve(primitive, call.operation, &call.arguments, call.id, &outbox);
+        });
+        // One that panicked has answered all its callers.
+        if self.primitive.is_none() || outbox.has_answered(call.id) {
+            return None;
+        }
+        if call.id.is_one_way() {
+            // It is not counted among those in flight, so it is not kept waiting.
+            self.undo(now, call.id, Fault::Withdrawn, P::withdraw);
+            return None;
+        }
+        match call.timeout {
+            Some(timeout) if timeout.is_zero() => {
+                self.undo(now, call.id, Fault::TimedOut, P::expire);
+                // A sleeper waits for its lock even so.
+                if !outbox.has_answered(call.id) {
+                    self.note_wait();
+                }
+                None
+            }
+            timeout => {
+                self.note_wait();
+                Some((call.id, timeout?))
+            }
+        }
+    }
+
+    /// Undoes a call, whose drop means `fault`.
+    fn undo(&mut self, now: Duration, id: CallId, fault: Fault, undo: fn(&mut P, CallId)) {
+        self.shell.outbox().begin(now, Some((id, fault)));
+        self.run(|primitive| undo(primitive, id));
+    }
+
+    /// Runs the primitive's own code, which may panic.
+    fn run(&mut self, code: impl FnOnce(&mut P)) {
+        let Some(primitive) = self.primitive.as_mut() else {
+            return;
+        };
+        if let Err(why) = survives(|| code(primitive)) {
+            self.watch.failed(&why);
+            self.end();
+        }
+    }
+
+    /// Drops the primitive, which answers its callers, and tells all who have opened it.
+    fn end(&mut self) {
+        if let Some(primitive) = self.primitive.take() {
+            // A destructor that panics has answered what it could; there is nobody else to tell.
+            let _ = survives(|| drop(primitive));
+            self.deliver();
+            self.shell.announce_gone(self.openers.iter());
+            self.with_object_stats(|object_stats| {
+                if let Some(object_stats) = object_stats {
+                    object_stats.is_crowded = false;
+                }
+            });
+        }
+    }
+
+    /// Sends off what the object has said.
+    pub(crate) fn deliver(&self) {
+        self.shell.deliver(&self.watch);
+    }
+}
+
+/// Runs code of a primitive, and tells what it said if it panicked.
+fn survives(code: impl FnOnce()) -> Result<(), String> {
+    panic::catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
+        let message = panic_message(&*panic);
+        // What was thrown may throw when it is dropped.
+        mem::forget(panic);
+        message
+    })
+}
+
+impl<P: Primitive> Actor for Host<P> {
+    type Context = MailboxReceiver<Self>;
+}
+
+impl<P: Primitive> Handler<Inputs> for Host<P> {
+    type Result = ();
+
+    fn handle(&mut self, inputs: Inputs, post: &mut MailboxReceiver<Self>) {
+        let Inputs { at: now, mut all } = inputs;
+        let each = |input| {
+            if let Input::Expire(id) = input
+                && !self.shell.deadlines().decide(id)
+            {
+                return;
+            }
+            // Whoever gives up after a deadline may come before the table has had its turn.
+            if let Input::Withdraw(id) = input
+                && self.shell.deadlines().decide_overdue(id)
+            {
+                self.turn(now, Input::Expire(id));
+            }
+            if let Some((id, timeout)) = self.turn(now, input) {
+                let seat = || self.shell.deadlines().seat();
+                let seat = self.seat.get_or_insert_with(seat);
+                seat.enter(id, timeout, || Arc::new(post.address().recipient()));
+            }
+        };
+        all.drain(..).for_each(each);
+        self.deliver();
+        self.keep_list(|| post.address().downgrade().recipient());
+        self.shell.take_back(all);
+    }
+}
+
+impl<P> fmt::Debug for Host<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host")
+            .field("operations", &self.operations)
+            .field("lives", &self.primitive.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<P: Primitive> Host<P> {
+    /// Runs what needs the object_stats, which is lent to the outbox for the turn, if there is one.
+    pub(super) fn with_object_stats<T>(
+        &mut self,
+        code: impl FnOnce(&mut Option<Box<ObjectStats>>) -> T,
+    ) -> T {
+        let outbox = self.shell.outbox();
+        let mut lent = outbox.swap_object_stats(None);
+        if lent.is_none() {
+            return code(&mut self.object_stats);
+        }
+        let outcome = code(&mut lent);
+        outbox.swap_object_stats(lent);
+        outcome
+    }
+
+    /// Takes note that the call of this turn has to wait.
+    pub(super) fn note_wait(&mut self) {
+        self.with_object_stats(|object_stats| object_stats.get_or_insert_default().wait());
+    }
+
+    /// Takes note of who calls. Those whose calls are over are forgotten from time to time.
+    pub(super) fn note_caller(&mut self, id: CallId, caller: u64) {
+        let is_full = self.with_object_stats(|object_stats| {
+            let object_stats = object_stats.get_or_insert_default();
+            object_stats.is_full_of_callers()
+        });
+        let survey = if is_full { self.survey() } else { None };
+        self.with_object_stats(|object_stats| {
+            let object_stats = object_stats.get_or_insert_default();
+            if let Some(survey) = survey {
+                object_stats.callers(survey.calls());
+            }
+            object_stats.made_by(id, caller);
+        });
+    }
+
+    /// What the kind tells, if the object lives.
+    pub(super) fn survey(&mut self) -> Option<Survey> {
+        let mut told = None;
+        self.run(|primitive| told = Some(primitive.survey()));
+        told
+    }
+
+    pub(super) fn report(&mut self, now: Duration) -> Report {
+        let survey = self.survey();
+        self.with_object_stats(|object_stats| {
+            let mut report = Report {
+                at: now,
+                survey,
+                callers: HashMap::new(),
+                stats: None,
+            };
+            if let (Some(object_stats), Some(survey)) = (object_stats, &report.survey) {
+                report.callers = object_stats.callers(survey.calls()).clone();
+                report.stats = object_stats.stats();
+                object_stats.is_crowded = survey.is_crowded();
+            }
+            report
+        })
+    }
+
+    /// Has the object listed while somebody waits for it.
+    pub(super) fn keep_list(&mut self, mailbox: impl FnOnce() -> WeakMailbox) {
+        let Some(object_stats) = &mut self.object_stats else {
+            return;
+        };
+        if object_stats.is_crowded != object_stats.is_listed {
+            object_stats.is_listed = object_stats.is_crowded;
+            if object_stats.is_listed {
+                self.shell.contended().list(self.watch.number(), mailbox());
+            } else {
+                self.shell.contended().strike(self.watch.number());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sync::lock::Lock;
+
+    use super::*;
+
+    #[test]
+    fn the_task_of_an_idle_lock_stays_below_the_next_step_of_tasks() {
+        // A task takes a multiple of 128 bytes, and 96 of them are the runtime's.
+        let task = size_of::<HostTask<Host<Lock>>>() + 96;
+        assert!(
+            task <= 384,
+            "{task} bytes: every hosted object takes 128 more"
+        );
+    }
+}

@@ -1,0 +1,124 @@
+//! The mailbox of a host: an actor's context for actors that only handle messages.
+//!
+//! actix's own context keeps room for the futures that an actor may spawn, 300 bytes an actor, and looks
+//! at them around each message. A host spawns none. This is the only file that names actix's mailbox
+//! internals.
+//!
+//! Invariant: messages are handled in the order in which they were sent, and the task of a host ends
+//! when its last address is dropped.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{self, Poll},
+};
+
+use actix::{
+    Actor, ActorContext, ActorState, Addr, Handler, Message,
+    dev::{
+        Envelope, EnvelopeProxy, OneshotSender, ToEnvelope,
+        channel::{AddressReceiver, channel},
+    },
+};
+use futures::Stream;
+
+/// The receiving end of an actor's mailbox, and the context that the actor sees.
+pub struct MailboxReceiver<A: Actor>(AddressReceiver<A>);
+
+/// The task of an actor that only handles messages.
+pub(crate) struct HostTask<A: Actor> {
+    actor: A,
+    mailbox: MailboxReceiver<A>,
+}
+
+/// A message in a mailbox, and the sender that waits until it is handled.
+struct Parcel<M>(Option<M>, Option<OneshotSender<()>>);
+
+/// The capacity for `try_send`, which nothing here uses: `do_send` has no limit.
+const CAPACITY: usize = 16;
+
+impl<A: Actor<Context = MailboxReceiver<A>>> HostTask<A> {
+    /// Makes the task of an actor, and its address.
+    pub(crate) fn new(actor: A) -> (Self, Addr<A>) {
+        let (sender, receiver) = channel(CAPACITY);
+        let mailbox = MailboxReceiver(receiver);
+        (Self { actor, mailbox }, Addr::new(sender))
+    }
+}
+
+impl<A: Actor<Context = MailboxReceiver<A>>> Future for HostTask<A> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<()> {
+        let Self { actor, mailbox } = self.get_mut();
+        let mut had_addresses = true;
+        loop {
+            while let Poll::Ready(Some(mut envelope)) = Pin::new(&mut mailbox.0).poll_next(task) {
+                envelope.handle(actor, mailbox);
+            }
+            if mailbox.0.connected() {
+                // A message, or the drop of the last address, wakes the task.
+                return Poll::Pending;
+            }
+            if !had_addresses {
+                return Poll::Ready(());
+            }
+            // The last address may have been dropped just now, after a last message: look once more.
+            had_addresses = false;
+        }
+    }
+}
+
+impl<A: Actor> MailboxReceiver<A> {
+    /// The address of the actor.
+    pub(crate) fn address(&self) -> Addr<A> {
+        Addr::new(self.0.sender())
+    }
+}
+
+impl<A: Actor> ActorContext for MailboxReceiver<A> {
+    /// Changes nothing: the actor lives for as long as it has an address.
+    fn stop(&mut self) {}
+
+    fn terminate(&mut self) {}
+
+    fn state(&self) -> ActorState {
+        ActorState::Running
+    }
+}
+
+impl<A, M> ToEnvelope<A, M> for MailboxReceiver<A>
+where
+    A: Actor<Context = Self> + Handler<M>,
+    M: Message<Result = ()> + Send + 'static,
+{
+    fn pack(message: M, waiting: Option<OneshotSender<()>>) -> Envelope<A> {
+        Envelope::with_proxy(Box::new(Parcel(Some(message), waiting)))
+    }
+}
+
+impl<A, M> EnvelopeProxy<A> for Parcel<M>
+where
+    A: Actor<Context = MailboxReceiver<A>> + Handler<M>,
+    M: Message<Result = ()> + Send,
+{
+    fn handle(&mut self, actor: &mut A, mailbox: &mut MailboxReceiver<A>) {
+        let Self(message, waiting) = self;
+        if let Some(message) = message.take() {
+            actor.handle(message, mailbox);
+        }
+        if let Some(waiting) = waiting.take() {
+            // The sender may have stopped waiting.
+            let _ = waiting.send(());
+        }
+    }
+}
+
+impl<A: Actor> fmt::Debug for MailboxReceiver<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MailboxReceiver")
+            .field("is_connected", &self.0.connected())
+            .finish()
+    }
+}

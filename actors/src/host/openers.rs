@@ -1,0 +1,42 @@
+//! The sessions that have opened an object, each with its number for it.
+
+use std::collections::BTreeMap;
+
+use lockkeeper_protocol::SessionId;
+
+/// Who has opened an object, and under which number. Most objects are opened by one session, for
+/// which a tree would be large.
+#[derive(Default)]
+#[expect(
+    clippy::box_collection,
+    reason = "one word in each object, where nearly none has any"
+)]
+pub(super) struct Openers {
+    one: Option<(SessionId, u32)>,
+    others: Option<Box<BTreeMap<SessionId, u32>>>,
+}
+
+impl Openers {
+    pub(super) fn insert(&mut self, session: SessionId, object: u32) {
+        self.remove(session);
+        if self.one.is_none() {
+            self.one = Some((session, object));
+        } else {
+            self.others.get_or_insert_default().insert(session, object);
+        }
+    }
+
+    pub(super) fn remove(&mut self, session: SessionId) {
+        if self.one.take_if(|(one, _)| *one == session).is_none()
+            && let Some(others) = &mut self.others
+        {
+            others.remove(&session);
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SessionId, u32)> {
+        let others = self.others.iter().flat_map(|others| others.iter());
+        let others = others.map(|(session, object)| (*session, *object));
+        self.one.into_iter().chain(others)
+    }
+}

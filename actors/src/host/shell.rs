@@ -1,0 +1,236 @@
+//! What all hosts of one shard share: the outbox, the deadlines and the ways back to sessions.
+//!
+//! Invariant: a shell never leaves its thread; nothing here is a lock that another session holds.
+
+use std::{
+    cell::RefCell,
+    fmt,
+    rc::Rc,
+    sync::{Arc, atomic::AtomicU64},
+    time::{Duration, Instant},
+};
+
+use lockkeeper_protocol::{Peer, SessionId};
+use rustc_hash::FxHashMap;
+
+use crate::{
+    host::{
+        contended::ContendedObjects,
+        deadlines::Deadlines,
+        input::{Input, Inputs},
+        tally::Tallies,
+        watch::Watch,
+    },
+    kind::call::{Outbox, Outcome},
+};
+
+/// The way back to one session.
+pub trait ReplySink {
+    /// Tells what became of the session's call `seq`.
+    fn answer(&self, seq: u64, outcome: &Outcome<'_>);
+
+    /// Tells that the object that the session opened as number `object` is no more.
+    fn gone(&self, object: u32);
+
+    /// Who is at the other end.
+    fn peer(&self) -> Option<Arc<Peer>> {
+        None
+    }
+}
+
+/// What all hosts of one shard share.
+pub struct Shell {
+    started: Instant,
+    outbox: Outbox,
+    deadlines: Deadlines,
+    contended: ContendedObjects,
+    /// By ids that are ours: nobody makes them collide.
+    sinks: RefCell<FxHashMap<SessionId, Rc<dyn ReplySink>>>,
+    /// Room for inputs that nobody needs now: short, and long.
+    spare: RefCell<[Vec<Vec<Input>>; 2]>,
+    tallies: Tallies,
+}
+
+/// As much room for inputs is kept at the most: for so many messages, of so many inputs each.
+const SHORT: Spare = Spare {
+    messages: 2048,
+    inputs: 8,
+};
+
+const LONG: Spare = Spare {
+    messages: 4,
+    inputs: 1024,
+};
+
+/// How much is kept.
+struct Spare {
+    messages: usize,
+    inputs: usize,
+}
+
+impl Shell {
+    /// Makes the shell of this shard, with the counter that fences are drawn from.
+    #[must_use]
+    pub fn new(fences: Arc<AtomicU64>) -> Rc<Self> {
+        let started = Instant::now();
+        Rc::new(Self {
+            started,
+            outbox: Outbox::new(fences),
+            deadlines: Deadlines::new(started),
+            contended: ContendedObjects::default(),
+            sinks: RefCell::default(),
+            spare: RefCell::default(),
+            tallies: Tallies::default(),
+        })
+    }
+
+    /// What all objects have done.
+    #[must_use]
+    pub const fn tallies(&self) -> &Tallies {
+        &self.tallies
+    }
+
+    /// The outbox of all hosts.
+    #[must_use]
+    pub const fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// The deadlines of all calls; its `run` must be spawned once.
+    #[must_use]
+    pub const fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
+    }
+
+    /// The objects that somebody waits for.
+    #[must_use]
+    pub const fn contended(&self) -> &ContendedObjects {
+        &self.contended
+    }
+
+    /// The time since the start.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Gives room for the inputs of one message.
+    #[must_use]
+    #[inline]
+    pub fn inputs(&self) -> Inputs {
+        let [short, _] = &mut *self.spare.borrow_mut();
+        Inputs {
+            at: Duration::ZERO,
+            all: short.pop().unwrap_or_default(),
+        }
+    }
+
+    /// Adds an input to a message, which has more room if it is full.
+    #[inline]
+    pub fn add(&self, inputs: &mut Inputs, input: Input) {
+        let room = inputs.all.capacity();
+        if inputs.all.len() == room && (1..=SHORT.inputs).contains(&room) {
+            let [short, long] = &mut *self.spare.borrow_mut();
+            if let Some(mut room) = long.pop() {
+                room.append(&mut inputs.all);
+                short.push(std::mem::replace(&mut inputs.all, room));
+            }
+        }
+        inputs.all.push(input);
+    }
+
+    /// Takes the room of a message back that was handled.
+    #[inline]
+    pub(crate) fn take_back(&self, room: Vec<Input>) {
+        let [short, long] = &mut *self.spare.borrow_mut();
+        let (rooms, most) = if room.capacity() <= SHORT.inputs {
+            (short, SHORT)
+        } else {
+            (long, LONG)
+        };
+        if rooms.len() < most.messages && room.capacity() <= most.inputs {
+            rooms.push(room);
+        }
+    }
+
+    /// Begins a session: answers to its calls go to `replies`.
+    pub fn join(&self, session: SessionId, replies: Rc<dyn ReplySink>) {
+        self.sinks.borrow_mut().insert(session, replies);
+    }
+
+    /// Ends a session: answers to its calls go nowhere.
+    pub fn leave(&self, session: SessionId) {
+        self.sinks.borrow_mut().remove(&session);
+    }
+
+    /// Who is at the other end of a session, while it lasts.
+    #[must_use]
+    pub fn peer(&self, session: SessionId) -> Option<Arc<Peer>> {
+        self.sinks.borrow().get(&session)?.peer()
+    }
+
+    /// Sends off what the outbox holds, all of it about one object.
+    pub(crate) fn deliver(&self, watch: &Watch) {
+        watch.tell(&self.outbox);
+        self.tallies.touch();
+        let sinks = self.sinks.borrow();
+        self.outbox.drain(|answer| {
+            self.deadlines.answered(answer.call);
+            watch.answered(&answer);
+            if let Some(replies) = sinks.get(&answer.call.session()) {
+                replies.answer(answer.call.seq(), &answer.outcome);
+            }
+        });
+    }
+
+    /// Tells sessions that an object is no more.
+    pub(crate) fn announce_gone(&self, openers: impl Iterator<Item = (SessionId, u32)>) {
+        let sinks = self.sinks.borrow();
+        for (session, object) in openers {
+            if let Some(replies) = sinks.get(&session) {
+                replies.gone(object);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Shell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shell")
+            .field("sessions", &self.sinks.borrow().len())
+            .field("deadlines", &self.deadlines)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_messages_have_the_room_of_those_before_and_lose_nothing() {
+        let shell = Shell::new(Arc::new(AtomicU64::new(1)));
+        for round in 0..3 {
+            let mut inputs = shell.inputs();
+            for number in 0..500 {
+                let open = Input::Open(SessionId::new(1), number);
+                shell.add(&mut inputs, open);
+            }
+            let numbers = inputs.all.iter().map(|input| match input {
+                Input::Open(_, number) => *number,
+                other => panic!("{other:?}"),
+            });
+            assert!(numbers.eq(0..500));
+            assert_eq!(long(&shell), 0, "round {round} has the room that there is");
+            inputs.all.clear();
+            shell.take_back(std::mem::take(&mut inputs.all));
+            assert_eq!(long(&shell), 1, "round {round}");
+        }
+    }
+
+    /// How many long rooms nobody needs now.
+    fn long(shell: &Shell) -> usize {
+        let [_, long] = &*shell.spare.borrow();
+        long.len()
+    }
+}

@@ -1,0 +1,370 @@
+//! One call: its id, the duty to answer it, and the outbox that the answers go to.
+//!
+//! The pure side of the way back: a primitive holds [`Call`]s and replies to them; the host drains
+//! the [`Outbox`] after every input and knows where each answer goes.
+//!
+//! Invariant: every [`Call`] yields exactly one answer, on drop at the latest.
+
+use std::{
+    cell::RefCell,
+    fmt,
+    marker::PhantomData,
+    mem,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use lockkeeper_protocol::{CallId, Fault, Fence, codec};
+use serde::Serialize;
+
+use crate::kind::object_stats::ObjectStats;
+
+/// A time as a number of nanoseconds, which is half as wide as a `Duration` and lasts for centuries.
+pub(crate) fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The duty to answer one call: kept by a primitive while the caller waits.
+#[must_use = "a call that is dropped is answered with a fault"]
+pub struct Call<R> {
+    id: CallId,
+    /// When it came, in nanoseconds from the manager's start: half as wide as a `Duration`.
+    since: u64,
+    /// Empty once the call was answered.
+    outbox: Option<Outbox>,
+    reply: PhantomData<fn(R)>,
+}
+
+impl<R: Serialize> Call<R> {
+    /// Answers the caller.
+    pub fn reply(mut self, reply: R) {
+        if let Some(outbox) = self.outbox.take() {
+            outbox.note_end_of_wait(self.id, self.since, None);
+            outbox.put_reply(self.id, &reply);
+        }
+    }
+}
+
+impl<R> Call<R> {
+    /// Which call it is.
+    #[must_use]
+    pub const fn id(&self) -> CallId {
+        self.id
+    }
+
+    /// When the call came, counted from the manager's start.
+    #[must_use]
+    pub const fn since(&self) -> Duration {
+        Duration::from_nanos(self.since)
+    }
+
+    /// Answers the caller with a fault of the call.
+    pub fn fail(mut self, fault: Fault) {
+        if let Some(outbox) = self.outbox.take() {
+            outbox.note_end_of_wait(self.id, self.since, Some(&fault));
+            outbox.put(self.id, Parcel::Fault(fault));
+        }
+    }
+
+    /// The outbox that the answer will go to.
+    ///
+    /// # Panics
+    ///
+    /// Never: a call has its outbox until it is consumed.
+    #[must_use]
+    pub fn outbox(&self) -> &Outbox {
+        self.outbox
+            .as_ref()
+            .expect("only a consumed call has no outbox")
+    }
+}
+
+impl<R> Drop for Call<R> {
+    fn drop(&mut self) {
+        if let Some(outbox) = self.outbox.take() {
+            outbox.put_dropped(self.id, self.since);
+        }
+    }
+}
+
+impl<R> fmt::Debug for Call<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Call").field(&self.id).finish()
+    }
+}
+
+/// What a primitive says, and the little that it may ask: the time of the turn and a fresh fence.
+///
+/// A handle: clones share one outbox. It is empty between turns.
+#[derive(Clone)]
+pub struct Outbox(Rc<RefCell<Turn>>);
+
+struct Turn {
+    now: Duration,
+    fences: Arc<AtomicU64>,
+    parcels: Vec<(CallId, Parcel)>,
+    /// How many parcels earlier turns left that were not drained yet.
+    begun: usize,
+    /// The encoded replies of the turn, one after the other; kept for its capacity.
+    bodies: Vec<u8>,
+    /// Whether this turn has answered a call that nobody waits for.
+    has_spoken_to_nobody: bool,
+    /// The call that this turn undoes, and what its drop means then.
+    undoing: Option<(CallId, Fault)>,
+    /// How long calls waited that have a reply now, in nanoseconds.
+    waits: Vec<u64>,
+    /// How many fences were drawn.
+    granted: u64,
+    /// What is measured of the object whose turn it is, if it is.
+    object_stats: Option<Box<ObjectStats>>,
+}
+
+enum Parcel {
+    /// Where its body stands among the bodies.
+    Reply {
+        start: usize,
+        end: usize,
+    },
+    Fault(Fault),
+    /// What a reply is while it is encoded: `Fault::Gone`, without a fault to drop.
+    Gone,
+    Revoked,
+}
+
+/// One thing that an outbox held for a caller.
+#[derive(Debug)]
+pub struct Answer<'a> {
+    /// The call that is answered, or the grant that is revoked.
+    pub call: CallId,
+    /// What its caller is told.
+    pub outcome: Outcome<'a>,
+}
+
+/// What a caller is told.
+#[derive(Debug)]
+pub enum Outcome<'a> {
+    /// The encoded reply.
+    Reply(&'a [u8]),
+    /// Why there is no reply.
+    Fault(Fault),
+    /// The grant that the call got is void from now on.
+    Revoked,
+}
+
+/// Room above this is not kept from one turn to the next: bytes of bodies, and parcels.
+const KEPT_CAPACITY: usize = 1 << 20;
+
+const KEPT_PARCELS: usize = 1 << 14;
+
+impl Outbox {
+    /// Makes an empty outbox that draws its fences from a counter.
+    #[must_use]
+    pub fn new(fences: Arc<AtomicU64>) -> Self {
+        Self(Rc::new(RefCell::new(Turn {
+            now: Duration::ZERO,
+            fences,
+            parcels: Vec::new(),
+            begun: 0,
+            bodies: Vec::new(),
+            has_spoken_to_nobody: false,
+            undoing: None,
+            waits: Vec::new(),
+            granted: 0,
+            object_stats: None,
+        })))
+    }
+
+    /// The time of this turn, counted from the manager's start.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.0.borrow().now
+    }
+
+    /// Draws a token above all that were drawn before.
+    #[must_use]
+    pub fn next_fence(&self) -> Fence {
+        let turn = &mut *self.0.borrow_mut();
+        turn.granted += 1;
+        if let Some(object_stats) = &mut turn.object_stats {
+            object_stats.granted();
+        }
+        Fence::new(turn.fences.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Takes the object_stats of the object whose turn it is, and gives back the one that it had.
+    pub(crate) fn swap_object_stats(
+        &self,
+        object_stats: Option<Box<ObjectStats>>,
+    ) -> Option<Box<ObjectStats>> {
+        mem::replace(&mut self.0.borrow_mut().object_stats, object_stats)
+    }
+
+    /// Takes note that a session ended that held something.
+    pub(crate) fn note_abandonment(&self) {
+        if let Some(object_stats) = &mut self.0.borrow_mut().object_stats {
+            object_stats.abandoned();
+        }
+    }
+
+    /// Takes note that something is held no more. It may come from a drop at any time.
+    pub(crate) fn note_end_of_hold(&self, since: Duration) {
+        if let Ok(mut turn) = self.0.try_borrow_mut() {
+            let turn = &mut *turn;
+            if let Some(object_stats) = &mut turn.object_stats {
+                object_stats.held(turn.now.saturating_sub(since));
+            }
+        }
+    }
+
+    /// Takes note that a call is answered which has come then.
+    fn note_end_of_wait(&self, id: CallId, since: u64, fault: Option<&Fault>) {
+        let turn = &mut *self.0.borrow_mut();
+        let now = nanoseconds(turn.now);
+        if fault.is_none() && now > since {
+            turn.waits.push(now - since);
+        }
+        if let Some(object_stats) = &mut turn.object_stats {
+            let ago = turn.now.saturating_sub(Duration::from_nanos(since));
+            object_stats.answered(id, ago, fault);
+        }
+    }
+
+    /// Tells the holder of a grant that it is void from now on.
+    pub fn revoke(&self, grant: CallId) {
+        self.put(grant, Parcel::Revoked);
+    }
+
+    /// Begins a turn.
+    #[inline]
+    pub(crate) fn begin(&self, now: Duration, undoing: Option<(CallId, Fault)>) {
+        let mut turn = self.0.borrow_mut();
+        turn.now = now;
+        // Few turns undo anything, and to replace a fault means to drop the one before.
+        if turn.undoing.is_some() || undoing.is_some() {
+            turn.undoing = undoing;
+        }
+        turn.begun = turn.parcels.len();
+        turn.has_spoken_to_nobody = false;
+    }
+
+    /// Whether this turn has answered call `id`.
+    #[inline]
+    pub(crate) fn has_answered(&self, id: CallId) -> bool {
+        let turn = self.0.borrow();
+        if id.is_one_way() {
+            // None waits from one turn to the next, so it was the one that this turn is about.
+            return turn.has_spoken_to_nobody;
+        }
+        turn.parcels
+            .iter()
+            .skip(turn.begun)
+            .any(|(call, _)| *call == id)
+    }
+
+    /// Takes up the duty to answer call `id`.
+    pub(crate) fn call<R>(&self, id: CallId) -> Call<R> {
+        Call {
+            id,
+            since: nanoseconds(self.now()),
+            outbox: Some(self.clone()),
+            reply: PhantomData,
+        }
+    }
+
+    /// Takes out what was noted of the object whose turn it is: each wait that ended, and how many
+    /// fences were drawn.
+    pub(crate) fn take_notes(&self, mut waited: impl FnMut(Duration)) -> u64 {
+        let turn = &mut *self.0.borrow_mut();
+        for wait in turn.waits.drain(..) {
+            waited(Duration::from_nanos(wait));
+        }
+        mem::take(&mut turn.granted)
+    }
+
+    /// Empties the outbox, in the order in which it was filled. What hears the answers must not speak.
+    pub(crate) fn drain(&self, mut each: impl FnMut(Answer<'_>)) {
+        let turn = &mut *self.0.borrow_mut();
+        if turn.undoing.is_some() {
+            turn.undoing = None;
+        }
+        turn.begun = 0;
+        let bodies = &turn.bodies;
+        for (call, parcel) in turn.parcels.drain(..) {
+            let outcome = match parcel {
+                Parcel::Reply { start, end } => {
+                    Outcome::Reply(bodies.get(start..end).unwrap_or_default())
+                }
+                Parcel::Fault(fault) => Outcome::Fault(fault),
+                Parcel::Gone => Outcome::Fault(Fault::Gone),
+                Parcel::Revoked => Outcome::Revoked,
+            };
+            each(Answer { call, outcome });
+        }
+        turn.bodies.clear();
+        if turn.bodies.capacity() > KEPT_CAPACITY {
+            turn.bodies = Vec::new();
+        }
+        if turn.parcels.capacity() > KEPT_PARCELS {
+            turn.parcels = Vec::new();
+        }
+    }
+
+    fn put_reply<R: Serialize>(&self, id: CallId, reply: &R) {
+        let turn = &mut *self.0.borrow_mut();
+        if id.is_one_way() {
+            turn.has_spoken_to_nobody = true;
+            return;
+        }
+        let (start, place) = (turn.bodies.len(), turn.parcels.len());
+        // Encoding runs the kind's code. Should it panic, this answer stands.
+        turn.parcels.push((id, Parcel::Gone));
+        let parcel = match codec::encode_into(&mut turn.bodies, reply) {
+            Ok(()) => Parcel::Reply {
+                start,
+                end: turn.bodies.len(),
+            },
+            Err(error) => {
+                turn.bodies.truncate(start);
+                Parcel::Fault(Fault::Unencodable(error.to_string()))
+            }
+        };
+        if let Some(answer) = turn.parcels.get_mut(place) {
+            answer.1 = parcel;
+        }
+    }
+
+    fn put_dropped(&self, id: CallId, since: u64) {
+        let undoing = self.0.borrow().undoing.clone();
+        let fault = match undoing {
+            Some((undone, fault)) if undone == id => fault,
+            Some(_) | None => Fault::Gone,
+        };
+        self.note_end_of_wait(id, since, Some(&fault));
+        self.put(id, Parcel::Fault(fault));
+    }
+
+    fn put(&self, id: CallId, parcel: Parcel) {
+        let turn = &mut *self.0.borrow_mut();
+        match parcel {
+            Parcel::Revoked if id.is_one_way() => {}
+            Parcel::Reply { .. } | Parcel::Fault(_) | Parcel::Gone if id.is_one_way() => {
+                turn.has_spoken_to_nobody = true;
+            }
+            Parcel::Reply { .. } | Parcel::Fault(_) | Parcel::Gone | Parcel::Revoked => {
+                turn.parcels.push((id, parcel));
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox")
+            .field("parcels", &self.0.borrow().parcels.len())
+            .finish()
+    }
+}

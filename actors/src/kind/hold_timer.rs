@@ -1,0 +1,63 @@
+//! How long something is held: from a grant to whatever ends it.
+
+use std::{fmt, time::Duration};
+
+use lockkeeper_protocol::{Abandoned, Fence};
+
+use crate::kind::{call::Outbox, hang_up::HangUp};
+
+/// One hold of something, kept by a kind for as long as it is held: its fence, and since when.
+///
+/// Its drop is the end of the hold, which is measured then.
+pub struct HoldTimer {
+    fence: Fence,
+    /// In nanoseconds from the manager's start.
+    since: u64,
+    outbox: Outbox,
+}
+
+impl HoldTimer {
+    /// Begins a hold, with a token above all that were drawn before.
+    #[must_use]
+    pub fn begin(outbox: &Outbox) -> Self {
+        Self {
+            fence: outbox.next_fence(),
+            since: u64::try_from(outbox.now().as_nanos()).unwrap_or(u64::MAX),
+            outbox: outbox.clone(),
+        }
+    }
+
+    /// The token of the grant.
+    #[must_use]
+    pub const fn fence(&self) -> Fence {
+        self.fence
+    }
+
+    /// Since when it is held, counted from the manager's start.
+    #[must_use]
+    pub const fn since(&self) -> Duration {
+        Duration::from_nanos(self.since)
+    }
+
+    /// Ends it with the session that held, and tells what that leaves.
+    #[must_use]
+    pub fn abandon(self, ended: &HangUp) -> Abandoned {
+        self.outbox.note_abandonment();
+        ended.abandon(self.since(), self.fence)
+    }
+}
+
+impl Drop for HoldTimer {
+    fn drop(&mut self) {
+        self.outbox.note_end_of_hold(self.since());
+    }
+}
+
+impl fmt::Debug for HoldTimer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HoldTimer")
+            .field("fence", &self.fence)
+            .field("since", &self.since())
+            .finish_non_exhaustive()
+    }
+}

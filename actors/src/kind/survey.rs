@@ -1,0 +1,107 @@
+//! What a kind tells of an object at one moment: who holds it and who waits for it, in order.
+//!
+//! It is what `inspect` shows and what the search for deadlocks looks at. Pure data: a survey knows
+//! neither names nor peers, which the manager adds, and is only made when somebody asks.
+
+use std::time::Duration;
+
+use lockkeeper_protocol::{CallId, Fence};
+
+use crate::kind::call::Call;
+
+/// What a kind tells of an object: one part, or one for each key of a keyed kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// The state in a few words, such as `2 of 4 permits free`.
+    pub state: String,
+    /// What can be held of it.
+    pub parts: Vec<Part>,
+}
+
+/// Something that is held and waited for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// Which one, where an object has several: the key of a keyed lock.
+    pub key: Option<String>,
+    /// How many units there are in all: 1 for a lock, the permits of a semaphore. `None` where
+    /// nobody holds what is waited for, as at an event.
+    pub units: Option<u64>,
+    /// Who holds units.
+    pub holders: Vec<Holding>,
+    /// Who waits for units, in the order in which they will be granted.
+    pub waiters: Vec<Waiting>,
+}
+
+/// A call that was granted units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// The call that was granted.
+    pub call: CallId,
+    /// How many units it holds: a writer all, and who enters again none.
+    pub units: u64,
+    /// How it holds them, such as `read`; nothing where there is one way only.
+    pub mode: &'static str,
+    /// Since when, counted from the manager's start.
+    pub since: Duration,
+    /// The token of the grant, where the kind draws one.
+    pub fence: Option<Fence>,
+}
+
+/// A call that waits for units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The call.
+    pub call: CallId,
+    /// How many units it wants beside those that it holds.
+    pub units: u64,
+    /// How it wants them, or what it waits for.
+    pub mode: &'static str,
+    /// Since when, counted from the manager's start: see [`Call::since`](crate::Call::since).
+    pub since: Duration,
+}
+
+impl Survey {
+    /// All calls that hold or wait.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = CallId> {
+        self.parts.iter().flat_map(|part| {
+            let holders = part.holders.iter().map(|holder| holder.call);
+            holders.chain(part.waiters.iter().map(|waiter| waiter.call))
+        })
+    }
+
+    /// Whether a call waits.
+    pub(crate) fn has_waiter(&self, id: CallId) -> bool {
+        let mut waiters = self.parts.iter().flat_map(|part| &part.waiters);
+        waiters.any(|waiter| waiter.call == id)
+    }
+
+    /// Whether any call waits.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.parts.iter().any(|part| !part.waiters.is_empty())
+    }
+}
+
+impl Part {
+    /// Something that nobody holds, with those who wait for it.
+    #[must_use]
+    pub fn awaited(key: Option<&str>, waiters: impl IntoIterator<Item = Waiting>) -> Self {
+        Self {
+            key: key.map(str::to_owned),
+            waiters: waiters.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+}
+
+impl Waiting {
+    /// A call that waits for units.
+    #[must_use]
+    pub const fn new<R>(call: &Call<R>, units: u64, mode: &'static str) -> Self {
+        Self {
+            call: call.id(),
+            units,
+            mode,
+            since: call.since(),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What tells keyed locks and keyed semaphores apart: how many permits a key has, and how they are
+//! asked for.
+
+use std::num::NonZeroU32;
+
+use lockkeeper_protocol::{
+    Refusal,
+    operations::{AcquireKey, AcquireKeyMany, Granted, SemaphoreSpec},
+};
+
+use crate::{
+    kind::{
+        call::Call,
+        primitive::{Operations, Serve},
+    },
+    sync::keyed::keyed::{Face, Keyed},
+};
+
+/// A lock for each of any number of keys.
+pub type KeyedLock = Keyed<OneAKey>;
+
+/// Some permits for each of any number of keys.
+pub type KeyedSemaphore = Keyed<SeveralAKey>;
+
+impl Serve<AcquireKey> for KeyedLock {
+    fn serve(&mut self, AcquireKey { key }: AcquireKey, call: Call<Result<Granted, Refusal>>) {
+        self.enter(key, 1, call);
+    }
+}
+
+impl Serve<AcquireKeyMany> for KeyedSemaphore {
+    fn serve(
+        &mut self,
+        AcquireKeyMany { key, permits }: AcquireKeyMany,
+        call: Call<Result<Granted, Refusal>>,
+    ) {
+        self.enter(key, permits, call);
+    }
+}
+
+/// A key has one permit.
+#[derive(Clone, Copy, Debug)]
+pub enum OneAKey {}
+
+/// A key has as many permits as the spec says.
+#[derive(Clone, Copy, Debug)]
+pub enum SeveralAKey {}
+
+impl Face for OneAKey {
+    const KIND: &'static str = "keyed_lock";
+    type Spec = ();
+
+    fn permits((): ()) -> Result<NonZeroU32, Refusal> {
+        Ok(NonZeroU32::MIN)
+    }
+
+    fn acquire(operations: &mut Operations<Keyed<Self>>) {
+        operations.on::<AcquireKey>();
+    }
+}
+
+impl Face for SeveralAKey {
+    const KIND: &'static str = "keyed_semaphore";
+    type Spec = SemaphoreSpec;
+
+    fn permits(SemaphoreSpec { permits }: SemaphoreSpec) -> Result<NonZeroU32, Refusal> {
+        let allowed = u32::try_from(permits).ok().and_then(NonZeroU32::new);
+        allowed.ok_or_else(|| {
+            Refusal::Invalid(format!(
+                "a key has 1 to {} permits, not {permits}",
+                u32::MAX
+            ))
+        })
+    }
+
+    fn acquire(operations: &mut Operations<Keyed<Self>>) {
+        operations.on::<AcquireKeyMany>();
+    }
+}

@@ -1,0 +1,430 @@
+//! Keyed locks and semaphores: any number of keys in one object, each with its permits and its line.
+//!
+//! One state machine with two faces: a key of a [`KeyedLock`] has one permit, one of a
+//! [`KeyedSemaphore`] as many as the spec says. A key takes memory only while somebody holds it, or
+//! for the mark of a holder that died. Invariant: the call at the head of a key's line wants more
+//! permits than are free, so nobody waits for a key that nobody holds.
+
+use std::{
+    collections::BTreeMap, fmt, marker::PhantomData, num::NonZeroU32, rc::Rc, time::Duration,
+};
+
+use lockkeeper_protocol::{
+    CallId, Fault, Fence, Refusal,
+    operations::{
+        AdoptKey, AdoptedKey, CountKey, CountKeys, ForceUnlockKey, Granted, Key, KeyStatus,
+        KeyedStatus, ListKeys, MarkConsistent, Release,
+    },
+};
+
+use crate::{
+    kind::{
+        call::{Call, Outbox, nanoseconds},
+        hang_up::HangUp,
+        primitive::{Operations, Primitive, Serve},
+        survey::{Holding, Part, Survey, Waiting},
+    },
+    sync::{
+        exclusion::count,
+        keyed::entries::{Entries, Entry, KeyLimits, Mark, TooManyKeys},
+    },
+    waiting::{
+        call_table::{CallTable, NONE, Parked},
+        lines::Lines,
+    },
+};
+
+/// Any number of keys, each with a number of permits that are granted in the order of arrival.
+#[derive(Debug)]
+pub struct Keyed<F> {
+    /// How many permits a key has.
+    most: u32,
+    pub(super) entries: Entries,
+    holds: CallTable<Hold>,
+    waits: Lines<Wait>,
+    /// Where the end of a hold is noted, once there was one: one handle for all of them, since a
+    /// `HoldTimer` a hold would be a handle a key.
+    outbox: Option<Outbox>,
+    face: PhantomData<F>,
+}
+
+/// A call that was granted permits of a key.
+#[derive(Debug)]
+pub(super) struct Hold {
+    id: CallId,
+    fence: Fence,
+    /// In nanoseconds from the manager's start: half as wide as a `Duration`.
+    since: u64,
+    /// Where the key is.
+    entry: u32,
+    permits: NonZeroU32,
+}
+
+impl Hold {
+    const fn since(&self) -> Duration {
+        Duration::from_nanos(self.since)
+    }
+}
+
+impl Parked for Hold {
+    fn id(&self) -> CallId {
+        self.id
+    }
+}
+
+/// A call that waits for permits of a key.
+#[derive(Debug)]
+struct Wait {
+    call: Call<Result<Granted, Refusal>>,
+    /// Where the key is.
+    entry: u32,
+    permits: NonZeroU32,
+}
+
+impl Parked for Wait {
+    fn id(&self) -> CallId {
+        self.call.id()
+    }
+}
+
+impl<F> Keyed<F> {
+    /// Lets a call have permits of a key, or has it wait.
+    pub(super) fn enter(&mut self, key: Key, permits: u32, call: Call<Result<Granted, Refusal>>) {
+        let permits = match key.check().and_then(|()| self.check(permits)) {
+            Ok(permits) => permits,
+            Err(refusal) => return call.reply(Err(refusal)),
+        };
+        let place = match self.entries.enter(key) {
+            Ok(place) => place,
+            Err(TooManyKeys { most }) => return call.fail(Fault::limit("keys at a time", most)),
+        };
+        let Some(entry) = self.entries.at_mut(place) else {
+            return;
+        };
+        if entry.line.is_empty() && permits.get() <= self.most - entry.taken {
+            self.let_in(place, permits, call);
+        } else {
+            let wait = Wait {
+                call,
+                entry: place,
+                permits,
+            };
+            self.waits.push(&mut entry.line, wait);
+        }
+    }
+
+    fn check(&self, permits: u32) -> Result<NonZeroU32, Refusal> {
+        let most = self.most;
+        if permits > most {
+            return Err(Refusal::TooMany {
+                asked: permits.into(),
+                most: most.into(),
+            });
+        }
+        NonZeroU32::new(permits).ok_or_else(|| {
+            Refusal::Invalid(format!("a grant is of 1 to {most} permits of a key, not 0"))
+        })
+    }
+
+    fn let_in(&mut self, place: u32, permits: NonZeroU32, call: Call<Result<Granted, Refusal>>) {
+        if let Some(granted) = self.hold(place, permits, call.id(), call.outbox()) {
+            call.reply(Ok(granted));
+        }
+    }
+
+    /// Makes a call a holder of permits that are free. `None` if there is no room for it.
+    fn hold(
+        &mut self,
+        place: u32,
+        permits: NonZeroU32,
+        id: CallId,
+        outbox: &Outbox,
+    ) -> Option<Granted> {
+        let entry = self.entries.at_mut(place)?;
+        let fence = outbox.next_fence();
+        self.holds.insert(Hold {
+            id,
+            fence,
+            since: nanoseconds(outbox.now()),
+            entry: place,
+            permits,
+        })?;
+        entry.taken += permits.get();
+        self.outbox.get_or_insert_with(|| outbox.clone());
+        let abandoned = entry.abandoned();
+        Some(Granted { fence, abandoned })
+    }
+
+    /// Takes the permits of a grant back, without granting them to others yet.
+    fn take_back(&mut self, grant: CallId) -> Option<Hold> {
+        let hold = self.holds.remove(grant)?;
+        if let Some(entry) = self.entries.at_mut(hold.entry) {
+            entry.taken -= hold.permits.get();
+        }
+        self.note_end(&hold);
+        Some(hold)
+    }
+
+    fn note_end(&self, hold: &Hold) {
+        if let Some(outbox) = &self.outbox {
+            outbox.note_end_of_hold(hold.since());
+        }
+    }
+
+    /// Grants a key's permits from the head of its line for as long as they suffice, and forgets
+    /// the key once nobody holds it: the end of every path that frees some or shortens the line.
+    fn settle(&mut self, place: u32) {
+        while let Some(Entry { taken, line, .. }) = self.entries.at_mut(place) {
+            let free = self.most - *taken;
+            let head = self.waits.front(line);
+            if head.is_none_or(|head| head.permits.get() > free) {
+                break;
+            }
+            let Some(Wait { call, permits, .. }) = self.waits.pop_front(line) else {
+                break;
+            };
+            self.let_in(place, permits, call);
+        }
+        self.entries.end(place);
+    }
+
+    fn status(&self, key: &Key) -> KeyStatus {
+        let place = self.entries.find(key);
+        let entry = place.and_then(|place| self.entries.at(place));
+        let taken = entry.map_or(0, |entry| entry.taken);
+        let waiting = entry.map_or(0, |entry| self.waits.iter(&entry.line).count());
+        let mut status = KeyStatus::default();
+        status.available = (self.most - taken).into();
+        status.held = taken.into();
+        status.waiting = count(waiting);
+        status.abandoned = entry.is_some_and(|entry| entry.mark.is_some());
+        status
+    }
+}
+
+impl<F: Face> Primitive for Keyed<F> {
+    const KIND: &'static str = F::KIND;
+    type Spec = F::Spec;
+
+    fn create(spec: F::Spec) -> Result<Self, Refusal> {
+        Ok(Self {
+            most: F::permits(spec)?.get(),
+            entries: Entries::new(KeyLimits::DEFAULT),
+            holds: CallTable::default(),
+            waits: Lines::default(),
+            outbox: None,
+            face: PhantomData,
+        })
+    }
+
+    fn operations(operations: &mut Operations<Self>) {
+        F::acquire(operations);
+        operations
+            .on::<Release>()
+            .on::<AdoptKey>()
+            .on::<MarkConsistent>()
+            .on::<ForceUnlockKey>()
+            .on::<CountKey>()
+            .on::<CountKeys>()
+            .on::<ListKeys>();
+    }
+
+    fn withdraw(&mut self, id: CallId) {
+        let place = if let Some(Wait { entry: place, .. }) = self.waits.get(id) {
+            let place = *place;
+            if let Some(entry) = self.entries.at_mut(place) {
+                drop(self.waits.remove(&mut entry.line, id));
+            }
+            place
+        } else if let Some(hold) = self.take_back(id) {
+            hold.entry
+        } else {
+            return;
+        };
+        self.settle(place);
+    }
+
+    fn hang_up(&mut self, ended: &HangUp) {
+        let mut touched = Vec::new();
+        for place in self.waits.strike_session(ended.session) {
+            let key = self.waits.at(place).map_or(NONE, |wait| wait.entry);
+            if let Some(entry) = self.entries.at_mut(key) {
+                drop(self.waits.unlink(&mut entry.line, place));
+            }
+            touched.push(key);
+        }
+        let account = Rc::new(ended.clone());
+        for place in self.holds.strike_session(ended.session) {
+            let Some(hold) = self.holds.take(place) else {
+                continue;
+            };
+            self.note_end(&hold);
+            if let Some(outbox) = &self.outbox {
+                outbox.note_abandonment();
+            }
+            if let Some(entry) = self.entries.at_mut(hold.entry) {
+                entry.taken -= hold.permits.get();
+                let (since, fence) = (hold.since(), hold.fence);
+                ended.note_abandoned(since, fence);
+                entry.leave(Mark {
+                    ended: Rc::clone(&account),
+                    since,
+                    fence,
+                });
+            }
+            touched.push(hold.entry);
+        }
+        for place in touched {
+            self.settle(place);
+        }
+    }
+
+    fn survey(&self) -> Survey {
+        let part = |entry: &Entry| Part {
+            key: Some(entry.key.as_str().to_owned()),
+            units: Some(self.most.into()),
+            holders: Vec::new(),
+            waiters: self
+                .waits
+                .iter(&entry.line)
+                .map(|(call, wait)| Waiting {
+                    call,
+                    units: wait.permits.get().into(),
+                    mode: "",
+                    since: wait.call.since(),
+                })
+                .collect(),
+        };
+        let parts = self
+            .entries
+            .iter()
+            .map(|(place, entry)| (place, part(entry)));
+        let mut parts: BTreeMap<u32, Part> = parts.collect();
+        for hold in self.holds.iter() {
+            if let Some(part) = parts.get_mut(&hold.entry) {
+                part.holders.push(Holding {
+                    call: hold.id,
+                    units: hold.permits.get().into(),
+                    mode: "",
+                    since: hold.since(),
+                    fence: Some(hold.fence),
+                });
+            }
+        }
+        let mut parts: Vec<Part> = parts.into_values().collect();
+        parts.sort_by(|one, other| one.key.cmp(&other.key));
+        for part in &mut parts {
+            part.holders.sort_by_key(|holder| holder.fence);
+        }
+        Survey {
+            state: format!(
+                "{} keys held, {} free but abandoned",
+                self.entries.used(),
+                self.entries.idle()
+            ),
+            parts,
+        }
+    }
+}
+
+impl<F: Face> Serve<Release> for Keyed<F> {
+    fn serve(&mut self, Release { grant }: Release, call: Call<Result<(), Refusal>>) {
+        let Some(hold) = self.take_back(grant) else {
+            return call.reply(Err(Refusal::NotHeld));
+        };
+        call.reply(Ok(()));
+        self.settle(hold.entry);
+    }
+}
+
+impl<F: Face> Serve<AdoptKey> for Keyed<F> {
+    fn serve(&mut self, AdoptKey { grant }: AdoptKey, call: Call<Result<AdoptedKey, Refusal>>) {
+        let Some(Hold { entry, permits, .. }) = self.take_back(grant) else {
+            return call.reply(Err(Refusal::NotHeld));
+        };
+        call.outbox().revoke(grant);
+        let granted = self.hold(entry, permits, call.id(), call.outbox());
+        if let (Some(granted), Some(entry)) = (granted, self.entries.at(entry)) {
+            call.reply(Ok(AdoptedKey {
+                granted,
+                key: entry.key.clone(),
+                permits: permits.get(),
+            }));
+        }
+    }
+}
+
+impl<F: Face> Serve<MarkConsistent> for Keyed<F> {
+    fn serve(&mut self, MarkConsistent { grant }: MarkConsistent, call: Call<Result<(), Refusal>>) {
+        let place = self.holds.find(grant);
+        let Some(hold) = place.and_then(|place| self.holds.at(place)) else {
+            return call.reply(Err(Refusal::NotHeld));
+        };
+        if let Some(entry) = self.entries.at_mut(hold.entry) {
+            entry.mark = None;
+        }
+        call.reply(Ok(()));
+    }
+}
+
+impl<F: Face> Serve<ForceUnlockKey> for Keyed<F> {
+    fn serve(&mut self, ForceUnlockKey { key }: ForceUnlockKey, call: Call<Result<bool, Refusal>>) {
+        if let Err(refusal) = key.check() {
+            return call.reply(Err(refusal));
+        }
+        let place = self.entries.find(&key);
+        // It is asked seldom, so it may look at all holds.
+        let theirs = self.holds.iter().filter(|hold| Some(hold.entry) == place);
+        let grants: Vec<CallId> = theirs.map(Hold::id).collect();
+        for grant in &grants {
+            self.take_back(*grant);
+            call.outbox().revoke(*grant);
+        }
+        call.reply(Ok(!grants.is_empty()));
+        if let Some(place) = place {
+            self.settle(place);
+        }
+    }
+}
+
+impl<F: Face> Serve<CountKey> for Keyed<F> {
+    fn serve(&mut self, CountKey { key }: CountKey, call: Call<Result<KeyStatus, Refusal>>) {
+        call.reply(key.check().map(|()| self.status(&key)));
+    }
+}
+
+impl<F: Face> Serve<CountKeys> for Keyed<F> {
+    fn serve(&mut self, _: CountKeys, call: Call<KeyedStatus>) {
+        let mut status = KeyedStatus::default();
+        status.keys = count(self.entries.used());
+        status.grants = count(self.holds.len());
+        status.waiting = count(self.waits.len());
+        status.abandoned = count(self.entries.idle());
+        call.reply(status);
+    }
+}
+
+impl<F: Face> Serve<ListKeys> for Keyed<F> {
+    fn serve(&mut self, _: ListKeys, call: Call<Vec<Key>>) {
+        let keys = self.entries.iter().map(|(_, entry)| entry.key.clone());
+        call.reply(keys.collect());
+    }
+}
+
+/// What tells the two kinds apart.
+pub trait Face: fmt::Debug + Send + Sync + Unpin + Sized + 'static {
+    /// The name of the kind.
+    const KIND: &'static str;
+    /// What an object of it is made from.
+    type Spec: serde::Serialize + serde::de::DeserializeOwned + Send + 'static;
+
+    /// How many permits a key has.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Refusal::Invalid`] with what is allowed.
+    fn permits(spec: Self::Spec) -> Result<NonZeroU32, Refusal>;
+
+    /// Lists how a key is acquired.
+    fn acquire(operations: &mut Operations<Keyed<Self>>);
+}

@@ -1,0 +1,124 @@
+//! Where each of many calls is, in some five bytes a call, where a tree of all ids would take forty.
+//!
+//! What the places are is its user's business, who tells which call is at a place. The places are
+//! kept in the order of the calls' ids, in runs of calls of one session. Invariant: a run is not
+//! empty, stands under an id that none of its calls is below, and ends before the next one begins.
+
+use std::{cmp::Ordering, collections::BTreeMap};
+
+use lockkeeper_protocol::{CallId, SessionId};
+
+/// Places by the calls that are there.
+#[derive(Debug, Default)]
+pub(crate) struct CallIndex(BTreeMap<CallId, Vec<u32>>);
+
+/// The most calls in a run.
+const RUN: usize = 64;
+
+impl CallIndex {
+    /// The place of a call.
+    pub(crate) fn find(&self, id: CallId, id_at: impl Fn(u32) -> Option<CallId>) -> Option<u32> {
+        let (_, run) = self.0.range(..=id).next_back()?;
+        let at = position(run, id, id_at).ok()?;
+        run.get(at).copied()
+    }
+
+    /// Enters a call that is not there yet.
+    pub(crate) fn insert(&mut self, id: CallId, place: u32, id_at: impl Fn(u32) -> Option<CallId>) {
+        let run = self.0.range_mut(..=id).next_back();
+        let Some((_, run)) = run.filter(|(first, _)| first.session() == id.session()) else {
+            self.0.insert(id, vec![place]);
+            return;
+        };
+        let (Ok(at) | Err(at)) = position(run, id, &id_at);
+        if run.len() < RUN {
+            run.insert(at, place);
+            return;
+        }
+        if at == run.len() {
+            // Sessions count up, so that most calls are the last of theirs: full runs stay full.
+            self.0.insert(id, vec![place]);
+            return;
+        }
+        let mut rest = run.split_off(RUN / 2);
+        let first = rest.first().and_then(|place| id_at(*place)).unwrap_or(id);
+        match at.checked_sub(run.len()) {
+            Some(at) if at > 0 => rest.insert(at, place),
+            Some(_) | None => run.insert(at, place),
+        }
+        self.0.insert(first, rest);
+    }
+
+    /// Takes a call out, and tells its place.
+    pub(crate) fn remove(
+        &mut self,
+        id: CallId,
+        id_at: impl Fn(u32) -> Option<CallId>,
+    ) -> Option<u32> {
+        let (first, run) = self.0.range_mut(..=id).next_back()?;
+        let at = position(run, id, id_at).ok()?;
+        let (first, place) = (*first, run.remove(at));
+        if run.is_empty() {
+            self.0.remove(&first);
+        }
+        Some(place)
+    }
+
+    /// Takes all calls of a session out, and tells their places in the order of their ids.
+    pub(crate) fn remove_session(&mut self, session: SessionId) -> Vec<u32> {
+        let (least, greatest) = CallId::span(session);
+        let theirs: Vec<CallId> = self.0.range(least..=greatest).map(|(id, _)| *id).collect();
+        let runs = theirs.iter().filter_map(|first| self.0.remove(first));
+        runs.flatten().collect()
+    }
+}
+
+/// Where a call is in a run, or would be.
+fn position(
+    run: &[u32],
+    id: CallId,
+    id_at: impl Fn(u32) -> Option<CallId>,
+) -> Result<usize, usize> {
+    run.binary_search_by(|place| id_at(*place).map_or(Ordering::Greater, |other| other.cmp(&id)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A call whose place is its number, of one of two sessions.
+    fn id(number: u32) -> CallId {
+        CallId::new(SessionId::new(u64::from(number / 1000)), number.into())
+    }
+
+    fn id_at(place: u32) -> Option<CallId> {
+        Some(id(place))
+    }
+
+    #[test]
+    fn a_run_is_never_long_nor_empty() {
+        let mut index = CallIndex::default();
+        // The second half falls between the first.
+        let all = || (0..2000).step_by(2).chain((1..2000).step_by(2));
+        for number in all() {
+            index.insert(id(number), number, id_at);
+        }
+        for number in all().filter(|number| number % 3 == 1) {
+            assert_eq!(index.remove(id(number), id_at), Some(number));
+            assert_eq!(index.remove(id(number), id_at), None);
+            assert_eq!(index.find(id(number), id_at), None);
+        }
+        let runs = || index.0.values();
+        assert!(runs().all(|run| (1..=RUN).contains(&run.len())));
+        assert!(runs().count() < 2000 / RUN * 3, "most of them are long");
+        let left: Vec<u32> = (0..2000).filter(|number| number % 3 != 1).collect();
+        assert!(
+            left.iter()
+                .all(|number| index.find(id(*number), id_at) == Some(*number))
+        );
+        let mut gone = index.remove_session(SessionId::new(0));
+        gone.extend(index.remove_session(SessionId::new(1)));
+        assert_eq!(gone, left);
+        assert!(index.0.is_empty());
+    }
+}

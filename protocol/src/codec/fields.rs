@@ -1,0 +1,273 @@
+//! The elements of one message, one after the other: what frames are read with, which are read so
+//! often that the general way through serde would be a sixth of a manager's work.
+//!
+//! Invariant: what a peer sent is an error at the worst; nothing is allocated.
+
+use rmp::{Marker, decode};
+use serde::Deserialize;
+
+use crate::codec::{
+    markers::{BIN8, MOST_FIX, NIL, U8, U16, U32, U64},
+    value::{CodecError, decode},
+};
+
+/// What is left of a message that is an array.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields<'a> {
+    rest: &'a [u8],
+    left: u32,
+}
+
+#[cold]
+fn expected(what: &str) -> CodecError {
+    CodecError::new(format!("expected {what}"))
+}
+
+impl<'a> Fields<'a> {
+    /// Begins to read a message.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when it is no array.
+    #[inline]
+    pub fn of(mut message: &'a [u8]) -> Result<Self, CodecError> {
+        if let [marker, rest @ ..] = message
+            && let Marker::FixArray(left) = Marker::from_u8(*marker)
+        {
+            let left = left.into();
+            return Ok(Self { rest, left });
+        }
+        let left = decode::read_array_len(&mut message).map_err(|_| expected("an array"))?;
+        Ok(Self {
+            rest: message,
+            left,
+        })
+    }
+
+    /// Reads a number, in whatever width it was written.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when there is none, or it does not fit.
+    #[inline]
+    pub fn number<N: TryFrom<u64>>(&mut self) -> Result<N, CodecError> {
+        self.step()?;
+        // Most numbers are written in the shortest form, the smallest as themselves.
+        let number = match *self.rest {
+            [small @ ..=MOST_FIX, ref rest @ ..] | [U8, small, ref rest @ ..] => {
+                self.rest = rest;
+                small.into()
+            }
+            [U16, a, b, ref rest @ ..] => {
+                self.rest = rest;
+                u16::from_be_bytes([a, b]).into()
+            }
+            [U32, a, b, c, d, ref rest @ ..] => {
+                self.rest = rest;
+                u32::from_be_bytes([a, b, c, d]).into()
+            }
+            [U64, a, b, c, d, e, f, g, h, ref rest @ ..] => {
+                self.rest = rest;
+                u64::from_be_bytes([a, b, c, d, e, f, g, h])
+            }
+            _ => decode::read_int(&mut self.rest)
+                .map_err(|_| expected("a number that is not negative"))?,
+        };
+        N::try_from(number).map_err(|_| out_of_range(number))
+    }
+
+    /// Reads a truth value.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when there is none.
+    #[inline]
+    pub fn truth(&mut self) -> Result<bool, CodecError> {
+        self.step()?;
+        decode::read_bool(&mut self.rest).map_err(|_| expected("true or false"))
+    }
+
+    /// Reads a text.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when there is none.
+    #[inline]
+    pub fn text(&mut self) -> Result<&'a str, CodecError> {
+        self.step()?;
+        let length = decode::read_str_len(&mut self.rest).map_err(|_| expected("a text"))?;
+        let text = std::str::from_utf8(self.take(length)?);
+        text.map_err(|_| expected("a text in UTF-8"))
+    }
+
+    /// Reads a byte string.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when there is none.
+    #[inline]
+    pub fn bytes(&mut self) -> Result<&'a [u8], CodecError> {
+        self.step()?;
+        if let [BIN8, length, rest @ ..] = self.rest {
+            self.rest = rest;
+            return self.take((*length).into());
+        }
+        let length = decode::read_bin_len(&mut self.rest).map_err(|_| expected("a byte string"))?;
+        self.take(length)
+    }
+
+    /// Reads an element that may be nil, as `read` does.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when there is no element, or `read` does.
+    #[inline]
+    pub fn optional<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, CodecError>,
+    ) -> Result<Option<T>, CodecError> {
+        if self.left > 0
+            && let Some((&NIL, rest)) = self.rest.split_first()
+        {
+            self.rest = rest;
+            self.left -= 1;
+            return Ok(None);
+        }
+        read(self).map(Some)
+    }
+
+    /// Reads the last element, whatever its type.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when it is not the last, or of another type.
+    pub fn last<T: Deserialize<'a>>(mut self) -> Result<T, CodecError> {
+        self.step()?;
+        let Self { rest, left } = self;
+        if left > 0 {
+            return Err(too_long());
+        }
+        decode(rest)
+    }
+
+    /// Makes sure that nothing is left.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when something is.
+    #[inline]
+    pub fn end(self) -> Result<(), CodecError> {
+        if self.left > 0 || !self.rest.is_empty() {
+            return Err(too_long());
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn step(&mut self) -> Result<(), CodecError> {
+        self.left = self.left.checked_sub(1).ok_or_else(too_short)?;
+        Ok(())
+    }
+
+    #[inline]
+    fn take(&mut self, length: u32) -> Result<&'a [u8], CodecError> {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or_else(broken_off)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+}
+
+#[cold]
+fn out_of_range(number: u64) -> CodecError {
+    CodecError::new(format!("{number} is out of range"))
+}
+
+#[cold]
+fn too_short() -> CodecError {
+    CodecError::new("the message ends too early".to_owned())
+}
+
+#[cold]
+fn broken_off() -> CodecError {
+    CodecError::new("the message breaks off".to_owned())
+}
+
+#[cold]
+fn too_long() -> CodecError {
+    CodecError::new("the message goes on after its end".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::codec::{blob::BlobRef, value::encode};
+
+    use super::*;
+
+    #[test]
+    fn elements_are_read_in_order() {
+        let bytes = (
+            7u8,
+            "seven",
+            serde_bytes(&[7]),
+            None::<u8>,
+            Some(300u16),
+            [1u8, 2],
+        );
+        let message = encode(&bytes).unwrap();
+        let mut fields = Fields::of(&message).unwrap();
+        assert_eq!(fields.number::<u8>(), Ok(7));
+        assert_eq!(fields.text(), Ok("seven"));
+        assert_eq!(fields.bytes(), Ok(&[7][..]));
+        assert_eq!(fields.optional(Fields::number::<u8>), Ok(None));
+        let mut narrow = fields;
+        assert!(narrow.number::<u8>().is_err());
+        assert_eq!(fields.optional(Fields::number::<u16>), Ok(Some(300)));
+        assert!(fields.end().is_err());
+        assert_eq!(fields.last::<[u8; 2]>(), Ok([1, 2]));
+    }
+
+    fn serde_bytes(bytes: &[u8]) -> BlobRef<'_> {
+        BlobRef(bytes)
+    }
+
+    #[test]
+    fn every_width_of_a_number_is_read() {
+        for number in [0, 0x7f, 0xff, 0xffff, 0xffff_ffff, u64::MAX] {
+            let message = encode(&[number]).unwrap();
+            let mut fields = Fields::of(&message).unwrap();
+            assert_eq!(fields.number(), Ok(number));
+            assert_eq!(fields.end(), Ok(()));
+        }
+        // One in a signed form, as some languages write them.
+        let mut fields = Fields::of(&[0x91, 0xd1, 0x01, 0x00]).unwrap();
+        assert_eq!(fields.number(), Ok(256u64));
+        let mut negative = Fields::of(&[0x91, 0xff]).unwrap();
+        assert!(negative.number::<u64>().is_err());
+    }
+
+    #[test]
+    fn what_breaks_off_or_goes_on_is_an_error() {
+        let message = encode(&(1u8, "text", BlobRef(&[1, 2]))).unwrap();
+        for length in 0..message.len() {
+            let cut = message.get(..length).unwrap();
+            let read = Fields::of(cut).and_then(|mut fields| {
+                let _: u8 = fields.number()?;
+                fields.text()?;
+                fields.bytes()?;
+                fields.end()
+            });
+            assert!(read.is_err(), "{length} bytes");
+        }
+        assert!(Fields::of(&[0x90, 0x01]).unwrap().end().is_err());
+        assert!(Fields::of(&[0x90]).unwrap().number::<u8>().is_err());
+        assert!(
+            Fields::of(&[0x90, 0xc0])
+                .unwrap()
+                .optional(Fields::text)
+                .is_err()
+        );
+        assert!(Fields::of(&[0x92, 1, 2]).unwrap().last::<u8>().is_err());
+        assert!(Fields::of(&[0x91, 0xa1, 0xff]).unwrap().text().is_err());
+    }
+}

@@ -1,0 +1,120 @@
+//! Byte strings that stay where they were read: while a value is decoded from a message that is shared,
+//! a long byte string in it is a part of that message, and no copy.
+//!
+//! Invariant: a value keeps no more than twice the bytes that it has.
+
+use std::{cell::RefCell, mem};
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use crate::codec::value::{CodecError, decode};
+
+/// Shorter ones are copied, which costs less.
+const LEAST_BYTES: usize = 1 << 12;
+
+thread_local! {
+    /// What is being decoded.
+    static WHOLE: RefCell<Bytes> = const { RefCell::new(Bytes::new()) };
+}
+
+/// Decodes a part of a message. Long byte strings in it share the message's.
+///
+/// # Errors
+///
+/// As [`decode`].
+#[inline]
+pub fn decode_within<'a, T: Deserialize<'a>>(
+    whole: &Bytes,
+    part: &'a [u8],
+) -> Result<T, CodecError> {
+    if part.len() < LEAST_BYTES {
+        return decode(part);
+    }
+    let _decoding = Decoding::begin(whole.clone());
+    decode(part)
+}
+
+/// A message that is being decoded, with the one round it: what a type does when it is decoded may be
+/// to decode another.
+struct Decoding {
+    outer: Bytes,
+}
+
+impl Decoding {
+    fn begin(whole: Bytes) -> Self {
+        let outer = WHOLE.replace(whole);
+        Self { outer }
+    }
+}
+
+impl Drop for Decoding {
+    fn drop(&mut self) {
+        WHOLE.set(mem::take(&mut self.outer));
+    }
+}
+
+/// Shares bytes with the message that they stand in, if that is what is being decoded; else copies them.
+pub(crate) fn keep(part: &[u8]) -> Bytes {
+    let shared = (part.len() >= LEAST_BYTES).then(|| {
+        WHOLE.with_borrow(|whole| {
+            let (outer, inner) = (whole.as_ptr_range(), part.as_ptr_range());
+            let is_inside = outer.start <= inner.start && inner.end <= outer.end;
+            let is_most = part.len() >= whole.len() / 2;
+            (is_inside && is_most).then(|| whole.slice_ref(part))
+        })
+    });
+    shared
+        .flatten()
+        .unwrap_or_else(|| Bytes::copy_from_slice(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::codec::{blob::Blob, value::encode};
+
+    use super::*;
+
+    fn is_shared(whole: &Bytes, Blob(part): &Blob) -> bool {
+        whole.as_ptr_range().contains(&part.as_ptr())
+    }
+
+    #[test]
+    fn only_long_byte_strings_that_are_most_of_a_message_share_it() {
+        for (lengths, are_shared) in [
+            ([1 << 16, 100], [true, false]),
+            ([1 << 16, 1 << 17], [false, true]),
+            ([100, 200], [false, false]),
+        ] {
+            let blobs = lengths.map(|length| Blob::from(vec![7; length]));
+            let whole = Bytes::from(encode(&blobs).unwrap());
+            let read: [Blob; 2] = decode_within(&whole, &whole).unwrap();
+            assert_eq!(read, blobs);
+            assert_eq!(read.map(|blob| is_shared(&whole, &blob)), are_shared);
+            let read: [Blob; 2] = decode(&whole).unwrap();
+            assert!(!read.iter().any(|blob| is_shared(&whole, blob)));
+        }
+    }
+
+    #[test]
+    fn a_message_within_a_message_is_copied_and_the_outer_one_shared_again() {
+        #[derive(Debug)]
+        struct Inner;
+
+        impl<'de> Deserialize<'de> for Inner {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let Blob(other) = Blob::deserialize(from)?;
+                let other = Bytes::from(encode(&Blob(other)).expect("it encodes"));
+                let read: Blob = decode_within(&other, &other).expect("it is there");
+                assert!(is_shared(&other, &read));
+                Ok(Self)
+            }
+        }
+
+        let blobs = [1 << 13, 1 << 16].map(|length| Blob::from(vec![7; length]));
+        let whole = Bytes::from(encode(&blobs).unwrap());
+        let (_, read): (Inner, Blob) = decode_within(&whole, &whole).unwrap();
+        assert!(is_shared(&whole, &read));
+        assert!(WHOLE.take().is_empty());
+    }
+}

@@ -1,0 +1,173 @@
+//! MessagePack, and the only file that names the codec.
+//!
+//! Structs and tuples are arrays, enum variants are named, byte strings are `bin`. Decoding is
+//! bounded: nesting past [`MAX_DEPTH`] is an error, and a length in the input allocates nothing.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+/// How deep a message may nest.
+pub const MAX_DEPTH: usize = 64;
+
+/// Why bytes and a value did not fit together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodecError(String);
+
+impl CodecError {
+    /// Makes an error of its text: lower case, no full stop.
+    #[must_use]
+    pub const fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// What the codec says. It may quote the input, which has no end, so it is cut.
+    fn quote(error: &impl fmt::Display) -> Self {
+        let mut text = error.to_string();
+        if let Some((end, _)) = text.char_indices().nth(MAX_QUOTED) {
+            text.truncate(end);
+            text.push_str("..");
+        }
+        Self(text)
+    }
+}
+
+/// How many characters of what the codec says go into an error.
+const MAX_QUOTED: usize = 300;
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for CodecError {}
+
+/// Appends the encoded value to a buffer, which keeps what it held when that fails only in part:
+/// truncate it to its former length then.
+///
+/// # Errors
+///
+/// Returns an error when the value's own `Serialize` does, or when it nests too deep.
+pub fn encode_into<T: Serialize + ?Sized>(
+    buffer: &mut Vec<u8>,
+    value: &T,
+) -> Result<(), CodecError> {
+    let mut serializer = rmp_serde::Serializer::new(buffer);
+    value
+        .serialize(&mut serializer)
+        .map_err(|error| CodecError::quote(&error))
+}
+
+/// As many bytes as most values take.
+const USUAL_BYTES: usize = 64;
+
+/// Encodes a value.
+///
+/// # Errors
+///
+/// As [`encode_into`].
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
+    let mut buffer = Vec::with_capacity(USUAL_BYTES);
+    encode_into(&mut buffer, value)?;
+    Ok(buffer)
+}
+
+/// Begins a list of so many elements: each of them follows as it is encoded.
+#[must_use]
+pub fn begin_list(elements: u32) -> [u8; 5] {
+    let [a, b, c, d] = elements.to_be_bytes();
+    [0xdd, a, b, c, d]
+}
+
+/// What an encoded `Ok` begins with: its value follows. For what is read and written so often that it
+/// is to go without serde's detour.
+pub const OK: &[u8] = b"\x81\xa2Ok";
+
+/// Whether an encoded reply is an `Err`, as the replies are that refuse.
+#[must_use]
+pub fn is_err(reply: &[u8]) -> bool {
+    // A map of one entry, whose key is a text of three bytes.
+    reply.starts_with(b"\x81\xa3Err")
+}
+
+/// Decodes a value that takes up all of the bytes.
+///
+/// # Errors
+///
+/// Returns an error when the bytes are no MessagePack, nest too deep, do not fit the type, or go
+/// on after the value.
+pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> {
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+    deserializer.set_max_depth(MAX_DEPTH);
+    let value = T::deserialize(&mut deserializer).map_err(|error| CodecError::quote(&error))?;
+    // The deserializer does not tell what is left; only at the end is there no marker to read.
+    match deserializer.deserialize_option(Marker) {
+        Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
+        Ok(()) | Err(_) => Err(CodecError("bytes after the end of the message".to_owned())),
+    }
+}
+
+/// Whatever begins here, without what is inside of it: an array that breaks off would look like the
+/// end otherwise.
+struct Marker;
+
+impl<'de> de::Visitor<'de> for Marker {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_none<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, _: D) -> Result<(), D::Error> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::codec::blob::{Blob, BlobRef};
+
+    use super::*;
+
+    #[test]
+    fn blob_is_one_byte_string() {
+        assert_eq!(
+            encode(&Blob::from(vec![1, 2, 3])).unwrap(),
+            [0xc4, 3, 1, 2, 3]
+        );
+        assert_eq!(
+            decode::<Blob>(&[0xc4, 3, 1, 2, 3]).unwrap(),
+            Blob::from(vec![1, 2, 3])
+        );
+        assert_eq!(decode::<BlobRef<'_>>(&[0xc4, 1, 9]).unwrap(), BlobRef(&[9]));
+    }
+
+    #[test]
+    fn nesting_without_end_is_an_error() {
+        #[derive(Debug, Deserialize)]
+        struct Nest(#[expect(dead_code, reason = "only its shape matters")] Vec<Self>);
+        let bytes = vec![0x91; 100_000];
+        let error = decode::<Nest>(&bytes).unwrap_err();
+        assert!(error.to_string().contains("depth"), "{error}");
+    }
+
+    #[test]
+    fn trailing_bytes_are_an_error() {
+        // The second is an array and a map that break off, a text, bytes, nil, a float, an extension.
+        for second in [0x02, 0x91, 0x81, 0xa1, 0xc4, 0xc0, 0xca, 0xd4, 0xff] {
+            assert!(decode::<u8>(&[1, second]).is_err(), "{second:x}");
+        }
+    }
+
+    #[test]
+    fn a_length_in_the_input_allocates_nothing() {
+        // An array of 2^32-1 numbers that ends after the first.
+        assert!(decode::<Vec<u64>>(&[0xdd, 0xff, 0xff, 0xff, 0xff, 1]).is_err());
+        assert!(decode::<Blob>(&[0xc6, 0xff, 0xff, 0xff, 0xff, 1]).is_err());
+    }
+}

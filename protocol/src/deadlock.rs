@@ -1,0 +1,251 @@
+//! Who waits for whom in a circle, as data and in words.
+//!
+//! How it is found is the manager's business. Here it only is, since it is the fault of a call.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ids::Fence, peer::Peer};
+
+/// Callers that wait for one another: none of them goes on unless one gives up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Deadlock {
+    /// The callers, each before the one that it waits for where the circle is a simple one. The
+    /// first one began to wait last. At most 64 of them.
+    pub members: Vec<Member>,
+    /// How many callers there are in all.
+    pub size: u64,
+}
+
+/// A caller in a deadlock: a task, or a thread.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Member {
+    /// Its process.
+    pub process: Peer,
+    /// Its number within the session of its process.
+    pub caller: u64,
+    /// What it holds that others of them wait for.
+    pub holds: Vec<Claim>,
+    /// What it waits for: several things where branches of it wait side by side.
+    pub waits: Vec<Wait>,
+}
+
+/// What a caller holds or wants of one object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Claim {
+    /// The kind of the object.
+    pub kind: String,
+    /// Its name with the manager. That of an anonymous one begins with `#`.
+    pub name: String,
+    /// Which part of it, where it has several: the key of a keyed lock.
+    pub key: Option<String>,
+    /// How it is held or wanted, such as `read`; empty where there is one way only.
+    pub mode: String,
+    /// How many units: the permits of a semaphore, 1 of a lock.
+    pub units: u64,
+    /// For how long already.
+    pub lasted: Duration,
+    /// The token of the grant, of what is held.
+    pub fence: Option<Fence>,
+}
+
+/// What a caller waits for, and because of whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Wait {
+    /// What it wants.
+    pub wants: Claim,
+    /// The members that hold it, by their places.
+    pub held_by: Vec<u64>,
+    /// The member that stands next before it in the line, by its place.
+    pub behind: Option<u64>,
+}
+
+impl Deadlock {
+    /// How many members are listed at the most.
+    pub const MOST_MEMBERS: usize = 64;
+
+    /// Tells of so many callers, the first of which are listed.
+    #[must_use]
+    pub fn new(mut members: Vec<Member>, size: u64) -> Self {
+        members.truncate(Self::MOST_MEMBERS);
+        Self { members, size }
+    }
+}
+
+impl Member {
+    /// Tells of a caller.
+    #[must_use]
+    pub const fn new(process: Peer, caller: u64, holds: Vec<Claim>, waits: Vec<Wait>) -> Self {
+        Self {
+            process,
+            caller,
+            holds,
+            waits,
+        }
+    }
+}
+
+impl Claim {
+    /// Tells of a claim to an object, that lasts for so long.
+    #[must_use]
+    pub const fn new(kind: String, name: String, units: u64, lasted: Duration) -> Self {
+        Self {
+            kind,
+            name,
+            key: None,
+            mode: String::new(),
+            units,
+            lasted,
+            fence: None,
+        }
+    }
+}
+
+impl Wait {
+    /// Tells what a caller wants, and which members have it or stand before it.
+    #[must_use]
+    pub const fn new(wants: Claim, held_by: Vec<u64>, behind: Option<u64>) -> Self {
+        Self {
+            wants,
+            held_by,
+            behind,
+        }
+    }
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kind, name, lasted, ..
+        } = self;
+        if self.units > 1 && self.units < u64::MAX {
+            write!(f, "{} of ", self.units)?;
+        }
+        write!(f, "{kind} {name:?}")?;
+        if let Some(key) = &self.key {
+            write!(f, " [{key:?}]")?;
+        }
+        if !self.mode.is_empty() {
+            write!(f, " ({})", self.mode)?;
+        }
+        write!(f, " for {lasted:.1?}")
+    }
+}
+
+/// Several things in words: `a, b and c`.
+fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, things: &[T]) -> fmt::Result {
+    for (place, thing) in things.iter().enumerate() {
+        match place {
+            0 => {}
+            _ if place + 1 == things.len() => f.write_str(" and ")?,
+            _ => f.write_str(", ")?,
+        }
+        thing.fmt(f)?;
+    }
+    Ok(())
+}
+
+impl Member {
+    /// Who it is. The number tells callers of one process apart.
+    fn name(&self) -> String {
+        format!("{}, caller {}", self.process, self.caller)
+    }
+}
+
+impl fmt::Display for Deadlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "deadlock of {}", self.size)?;
+        for (place, member) in self.members.iter().enumerate() {
+            f.write_str(if place == 0 { ": " } else { "; " })?;
+            f.write_str(&member.name())?;
+            if !member.holds.is_empty() {
+                f.write_str(" holds ")?;
+                list(f, &member.holds)?;
+                f.write_str(" and")?;
+            }
+            for (place, wait) in member.waits.iter().enumerate() {
+                f.write_str(if place == 0 { "" } else { " and" })?;
+                self.tell_wait(f, wait)?;
+            }
+        }
+        let listed = self.members.len().try_into().unwrap_or(u64::MAX);
+        let untold = self.size.saturating_sub(listed);
+        if untold > 0 {
+            write!(f, "; and {untold} more")?;
+        }
+        Ok(())
+    }
+}
+
+impl Deadlock {
+    fn tell_wait(&self, f: &mut fmt::Formatter<'_>, wait: &Wait) -> fmt::Result {
+        write!(f, " waits for {}", wait.wants)?;
+        let name = |place: &u64| {
+            let member = self.members.get(usize::try_from(*place).ok()?);
+            member.map(Member::name)
+        };
+        let holders: Vec<String> = wait.held_by.iter().filter_map(name).collect();
+        if !holders.is_empty() {
+            f.write_str(", held by ")?;
+            list(f, &holders)?;
+        }
+        if let Some(before) = wait.behind.as_ref().and_then(name) {
+            write!(f, ", behind {before}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(name: &str, millis: u64) -> Claim {
+        let lasted = Duration::from_millis(millis);
+        Claim::new("lock".to_owned(), name.to_owned(), 1, lasted)
+    }
+
+    #[test]
+    fn circle_is_told_in_words() {
+        let ingest = Peer::new(12, "ingest", "third");
+        let serve = Peer::new(14, "serve", "");
+        let first = Wait::new(claim("b", 1100), vec![1], None);
+        let mut second = Wait::new(claim("a", 1000), vec![0], Some(0));
+        second.wants.key = Some("k".to_owned());
+        (second.wants.mode, second.wants.units) = ("read".to_owned(), 2);
+        let deadlock = Deadlock::new(
+            vec![
+                Member::new(ingest, 3, vec![claim("a", 1200)], vec![first]),
+                Member::new(
+                    serve,
+                    0,
+                    vec![claim("b", 900), claim("c", 10)],
+                    vec![second],
+                ),
+            ],
+            2,
+        );
+        assert_eq!(
+            deadlock.to_string(),
+            "deadlock of 2: process 12 (ingest, \"third\"), caller 3 holds lock \"a\" for 1.2s and \
+             waits for lock \"b\" for 1.1s, held by process 14 (serve), caller 0; \
+             process 14 (serve), caller 0 holds lock \"b\" for 900.0ms and lock \"c\" for 10.0ms and \
+             waits for 2 of lock \"a\" [\"k\"] (read) for 1.0s, \
+             held by process 12 (ingest, \"third\"), caller 3, \
+             behind process 12 (ingest, \"third\"), caller 3"
+        );
+    }
+
+    #[test]
+    fn large_circle_lists_its_first_members_and_tells_how_many_there_are() {
+        let member = |caller| Member::new(Peer::new(1, "p", ""), caller, vec![], vec![]);
+        let deadlock = Deadlock::new((0..100).map(member).collect(), 100);
+        assert_eq!((deadlock.members.len(), deadlock.size), (64, 100));
+        assert!(deadlock.to_string().ends_with("; and 36 more"));
+    }
+}

@@ -1,0 +1,272 @@
+//! Errors that cross the wire: why a call has no reply, and why a primitive refused.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{deadlock::Deadlock, peer::Peer};
+
+/// Why the manager gave a call no reply.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The object was removed, or its code panicked.
+    Gone,
+    /// The call's deadline passed before it could be granted.
+    TimedOut,
+    /// The caller withdrew the call.
+    Withdrawn,
+    /// No object of that name is hosted.
+    UnknownObject(String),
+    /// The manager hosts no such kind.
+    UnknownKind(String),
+    /// The kind has no operation of that name or number.
+    UnknownOperation(String),
+    /// The name belongs to an object of another kind.
+    WrongKind {
+        /// The name that was opened.
+        name: String,
+        /// The kind of the object that has it.
+        is: String,
+        /// The kind that was asked for.
+        asked: String,
+    },
+    /// The name belongs to an object that was made from another spec.
+    WrongSpec(String),
+    /// The name is not allowed.
+    BadName(String),
+    /// The name belongs to another shard of the manager, which alone may have an object of it.
+    WrongShard {
+        /// The name that was asked for.
+        name: String,
+        /// The shard that it belongs to, counted from 0.
+        shard: u32,
+    },
+    /// The arguments do not fit the operation.
+    BadArguments(String),
+    /// The primitive refused to be made.
+    Refused(Refusal),
+    /// The reply could not be encoded.
+    Unencodable(String),
+    /// A limit of the manager is reached.
+    Limit {
+        /// What is limited.
+        what: String,
+        /// How much is allowed.
+        most: u64,
+    },
+    /// The manager is about to end.
+    ShuttingDown,
+    /// The call would have waited for ever: those who wait for each other are told.
+    Deadlock(Box<Deadlock>),
+}
+
+/// How a call ended that has a fault in place of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultClass {
+    /// Its deadline passed.
+    TimedOut,
+    /// Its caller took it back.
+    Withdrawn,
+    /// The manager would not let the object answer.
+    Failed,
+}
+
+impl Fault {
+    /// Says how the call ended, for those who count.
+    #[must_use]
+    pub const fn class(&self) -> FaultClass {
+        match self {
+            Self::TimedOut => FaultClass::TimedOut,
+            Self::Withdrawn => FaultClass::Withdrawn,
+            Self::Gone
+            | Self::Deadlock(_)
+            | Self::UnknownObject(_)
+            | Self::UnknownKind(_)
+            | Self::UnknownOperation(_)
+            | Self::WrongKind { .. }
+            | Self::WrongSpec(_)
+            | Self::BadName(_)
+            | Self::BadArguments(_)
+            | Self::Refused(_)
+            | Self::WrongShard { .. }
+            | Self::Unencodable(_)
+            | Self::Limit { .. }
+            | Self::ShuttingDown => FaultClass::Failed,
+        }
+    }
+
+    /// The refusal of what is above a limit.
+    #[must_use]
+    pub fn limit(what: &str, most: usize) -> Self {
+        Self::Limit {
+            what: what.to_owned(),
+            most: most.try_into().unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("the object is gone: it was removed, or its code panicked"),
+            Self::TimedOut => f.write_str("timed out: no answer came in time"),
+            Self::Withdrawn => f.write_str("the call was withdrawn"),
+            Self::UnknownObject(name) => write!(
+                f,
+                "no object named {name:?} is hosted: it was removed, or never made"
+            ),
+            Self::UnknownKind(kind) => {
+                write!(
+                    f,
+                    "the manager hosts no kind {kind:?}: register it where the manager starts"
+                )
+            }
+            Self::UnknownOperation(name) => write!(f, "the kind has no operation {name}"),
+            Self::WrongKind { name, is, asked } => {
+                write!(
+                    f,
+                    "{name:?} is a {is}, not a {asked}: open it as what it is, or use another name"
+                )
+            }
+            Self::WrongSpec(name) => write!(
+                f,
+                "{name:?} was made from another spec: open it with the same arguments, or use another name"
+            ),
+            Self::WrongShard { name, shard } => write!(
+                f,
+                "{name:?} belongs to shard {shard} of the manager: open it by a handle of the manager, \
+                 or ask that shard"
+            ),
+            Self::BadName(why) => write!(f, "bad name: {why}"),
+            Self::BadArguments(why) => write!(f, "the arguments do not fit: {why}"),
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Unencodable(why) => write!(f, "the reply could not be encoded: {why}"),
+            Self::Limit { what, most } => write!(
+                f,
+                "limit reached: at most {most} {what}, as the limits of the manager say"
+            ),
+            Self::ShuttingDown => f.write_str("the manager was shut down"),
+            Self::Deadlock(deadlock) => deadlock.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// Why a built-in primitive said no. Its state is as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The caller does not hold what it wants to release.
+    NotHeld,
+    /// Releasing that many would exceed the bound.
+    OverRelease {
+        /// The bound of the semaphore.
+        bound: u64,
+    },
+    /// More was asked for than there will ever be.
+    TooMany {
+        /// How many were asked for.
+        asked: u64,
+        /// How many there are at most.
+        most: u64,
+    },
+    /// The object was closed.
+    Closed,
+    /// An argument is out of range; the text says what is allowed.
+    Invalid(String),
+    /// The owner of a reentrant lock has entered it too often.
+    TooDeep {
+        /// How often it may be inside at a time.
+        most: u64,
+    },
+    /// A reentrant lock cannot be handed on while its owner is inside more than once.
+    StillInside {
+        /// How often it is inside.
+        entries: u64,
+    },
+    /// The barrier is broken.
+    Broken(Breach),
+    /// The values in it are of another type than the caller takes them for.
+    WrongType {
+        /// Their type, as whoever made the object has described it.
+        is: String,
+        /// The caller's type.
+        asked: String,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotHeld => f.write_str(
+                "not held: it was released before, was taken away, or is another object's",
+            ),
+            Self::OverRelease { bound } => {
+                write!(
+                    f,
+                    "over-release: the bound of {bound} permits would be exceeded"
+                )
+            }
+            Self::TooMany { asked, most } => {
+                write!(
+                    f,
+                    "{asked} permits can never be granted: there are at most {most}"
+                )
+            }
+            Self::Closed => f.write_str("closed: it grants and takes nothing any more"),
+            Self::Invalid(why) => write!(f, "refused: {why}"),
+            Self::TooDeep { most } => write!(
+                f,
+                "too deep: its owner is inside {most} times, which is the most"
+            ),
+            Self::StillInside { entries } => write!(
+                f,
+                "still inside: its owner has entered {entries} times, \
+                 and can hand the lock on once it is inside once"
+            ),
+            Self::Broken(breach) => breach.fmt(f),
+            Self::WrongType { is, asked } => write!(
+                f,
+                "wrong type: it holds {is}, not {asked}: use it with that type, or open another name"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// What broke a barrier.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Breach {
+    /// The time of somebody who waited was over.
+    TimedOut,
+    /// Somebody called `abort`.
+    Aborted,
+    /// Somebody called `reset` while others waited. The barrier is whole again.
+    Reset,
+    /// The action of the last to arrive failed, panicked or was dropped.
+    ActionFailed,
+    /// This process died at the barrier, or in its action.
+    Died(Peer),
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reset => "the barrier let nobody pass: ",
+            Self::TimedOut | Self::Aborted | Self::ActionFailed | Self::Died(_) => {
+                "the barrier is broken until it is reset: "
+            }
+        })?;
+        match self {
+            Self::TimedOut => f.write_str("the time of somebody who waited was over"),
+            Self::Aborted => f.write_str("it was aborted"),
+            Self::Reset => f.write_str("it was reset while others waited, and is whole again"),
+            Self::ActionFailed => f.write_str("its action failed"),
+            Self::Died(peer) => write!(f, "{peer} died at it"),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Framing: a message is its length as four bytes, big-endian, and that many bytes.
+
+use std::iter;
+
+use serde::Serialize;
+
+use crate::codec::value::{self, CodecError};
+
+/// What goes into a frame: a message of the protocol, or any value.
+pub trait Encode {
+    /// Appends it to a buffer, which has a shard of it when that fails.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when it does not encode.
+    fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), CodecError>;
+}
+
+impl<T: Serialize + ?Sized> Encode for T {
+    fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
+        value::encode_into(buffer, self)
+    }
+}
+
+/// Appends a frame to a buffer, which is as before when that fails.
+///
+/// # Errors
+///
+/// Returns an error when the message does not encode, or has more bytes than `most`.
+#[inline]
+pub fn append<T: Encode>(buffer: &mut Vec<u8>, message: &T, most: usize) -> Result<(), CodecError> {
+    let start = buffer.len();
+    buffer.extend_from_slice(&[0; HEADER]);
+    let encoded = message.encode_into(buffer).and_then(|()| {
+        let length = buffer.len() - start - HEADER;
+        match u32::try_from(length) {
+            Ok(header) if length <= most => Ok(header),
+            Ok(_) | Err(_) => Err(CodecError::new(format!(
+                "a message of {length} bytes is above the limit of {most}"
+            ))),
+        }
+    });
+    match encoded {
+        Ok(header) => {
+            if let Some(place) = buffer.get_mut(start..start + HEADER) {
+                place.copy_from_slice(&header.to_be_bytes());
+            }
+            Ok(())
+        }
+        Err(error) => {
+            buffer.truncate(start);
+            Err(error)
+        }
+    }
+}
+
+/// The messages of a row of whole frames. One that breaks off is an error, and the last.
+pub fn frames(mut row: &[u8]) -> impl Iterator<Item = Result<&[u8], CodecError>> {
+    iter::from_fn(move || {
+        if row.is_empty() {
+            return None;
+        }
+        let split = row
+            .split_first_chunk::<HEADER>()
+            .and_then(|(header, rest)| {
+                let length = usize::try_from(u32::from_be_bytes(*header)).ok()?;
+                rest.split_at_checked(length)
+            });
+        Some(match split {
+            Some((message, rest)) => {
+                row = rest;
+                Ok(message)
+            }
+            None => {
+                row = &[];
+                Err(CodecError::new("a frame breaks off".to_owned()))
+            }
+        })
+    })
+}
+
+/// The bytes of a frame before its message.
+pub(crate) const HEADER: usize = 4;

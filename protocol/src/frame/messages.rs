@@ -1,0 +1,442 @@
+//! Frames: what a client and a manager say to each other.
+//!
+//! A frame is an array of MessagePack whose first element says which frame it is. PROTOCOL.md
+//! tells it to strangers; the two are held against each other by a test.
+//!
+//! Invariant: nothing that a peer sends makes this room panic, or allocate more than it has sent.
+
+use crate::{
+    codec::{blob::BlobRef, elements::Elements, fields::Fields, value::CodecError},
+    fault::Fault,
+    frame::framing::Encode,
+    inspection::Question,
+    shard::Shard,
+};
+
+/// The first word of every session.
+pub const MAGIC: &str = "lockkeeper";
+
+/// The version of the protocol. Both sides must speak the same.
+pub const VERSION: u32 = 1;
+
+/// The largest frame that is sent before the manager has said how much it takes.
+pub const FIRST_FRAME_BYTES: usize = 1 << 16;
+
+/// What a client says.
+#[derive(Debug, PartialEq)]
+pub enum Request<'a> {
+    /// The first frame of a session.
+    Hello {
+        /// The version of the protocol that the sender speaks.
+        version: u32,
+        /// The id of the client's process.
+        pid: u32,
+        /// The name of the client's program.
+        program: &'a str,
+        /// The label of the client's process, or nothing.
+        label: &'a str,
+    },
+    /// Opens an object: a new one without a name, or the one of that name, which is made if there
+    /// is a spec.
+    Open {
+        /// The client's number for the call.
+        seq: u64,
+        /// The kind of the object.
+        kind: &'a str,
+        /// The name of the object, or none for a new one without a name.
+        name: Option<&'a str>,
+        /// The encoded spec of the object that is made if there is none.
+        spec: Option<BlobRef<'a>>,
+    },
+    /// Calls an object.
+    Call {
+        /// The client's number for the call.
+        seq: u64,
+        /// The session's number for the object.
+        object: u32,
+        /// The place of the operation among those of the kind.
+        operation: u32,
+        /// The time until the deadline, in microseconds; `None` without a deadline.
+        micros: Option<u64>,
+        /// The encoded arguments.
+        arguments: BlobRef<'a>,
+    },
+    /// Calls an object and wants no answer.
+    Cast {
+        /// The client's number for the call.
+        seq: u64,
+        /// The session's number for the object.
+        object: u32,
+        /// The place of the operation among those of the kind.
+        operation: u32,
+        /// The encoded arguments.
+        arguments: BlobRef<'a>,
+    },
+    /// Undoes an earlier call.
+    Withdraw {
+        /// The session's number for the object.
+        object: u32,
+        /// The client's number for the call.
+        seq: u64,
+    },
+    /// Ends the object of that name.
+    Remove {
+        /// The client's number for the call.
+        seq: u64,
+        /// The name of the object.
+        name: &'a str,
+    },
+    /// Asks who holds objects and who waits for them.
+    Inspect {
+        /// The client's number for the call.
+        seq: u64,
+        /// The question.
+        question: Question,
+    },
+    /// Calls an object, by that caller of the session: a task or a thread.
+    CallBy {
+        /// The client's number for the call.
+        seq: u64,
+        /// The session's number for the object.
+        object: u32,
+        /// The place of the operation among those of the kind.
+        operation: u32,
+        /// The time until the deadline, in microseconds; `None` without a deadline.
+        micros: Option<u64>,
+        /// The encoded arguments.
+        arguments: BlobRef<'a>,
+        /// The client's number for the task or thread that calls.
+        caller: u64,
+    },
+    /// Says that there are records for an operation of an object in the pipe that the client's
+    /// process has by that descriptor, now and later.
+    ReportPipe {
+        /// The client's number for the call.
+        seq: u64,
+        /// The session's number for the object.
+        object: u32,
+        /// The place of the operation among those of the kind.
+        operation: u32,
+        /// The descriptor of the pipe in the client's process.
+        descriptor: u32,
+    },
+}
+
+/// What a manager says.
+#[derive(Debug, PartialEq)]
+pub enum Response<'a> {
+    /// The answer to `Hello`.
+    Welcome {
+        /// The version of the protocol that the sender speaks.
+        version: u32,
+        /// The number of this start of the manager.
+        incarnation: u64,
+        /// The id of the session.
+        session: u64,
+        /// The size of the largest message that the manager takes, in bytes.
+        frame_bytes: u64,
+        /// Whether calls should say by whom they are.
+        asks_who_calls: bool,
+        /// Which shard it is. A manager that has one alone says nothing of it.
+        shard: Shard,
+    },
+    /// The answer to `Open`: the object's number and name, and its operations in order.
+    Opened {
+        /// The client's number for the call.
+        seq: u64,
+        /// The session's number for the object.
+        object: u32,
+        /// The name of the object.
+        name: String,
+        /// The names of its operations, in order.
+        operations: Vec<String>,
+    },
+    /// The answer to a call, or to `Remove`.
+    Reply {
+        /// The client's number for the call.
+        seq: u64,
+        /// The encoded reply.
+        body: BlobRef<'a>,
+    },
+    /// Why there is no such answer.
+    Fault {
+        /// The client's number for the call.
+        seq: u64,
+        /// The fault.
+        fault: Fault,
+    },
+    /// The grant that the call got is void.
+    Revoked {
+        /// The client's number for the call.
+        seq: u64,
+    },
+    /// The object is no more.
+    Gone {
+        /// The session's number for the object.
+        object: u32,
+    },
+    /// Why the manager ends the session.
+    Bye {
+        /// The reason.
+        reason: String,
+    },
+}
+
+impl Encode for Request<'_> {
+    #[inline]
+    fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
+        let all = Elements::begin(buffer);
+        let all = match *self {
+            Self::Hello {
+                version,
+                pid,
+                program,
+                label,
+            } => {
+                let all = all.number(1u8).value(MAGIC).number(version);
+                all.number(pid).value(program).value(label)
+            }
+            Self::Open {
+                seq,
+                kind,
+                name,
+                spec,
+            } => {
+                let all = all.number(2u8).number(seq).value(kind);
+                all.value(&name).value(&spec)
+            }
+            Self::Call {
+                seq,
+                object,
+                operation,
+                micros,
+                arguments,
+            } => {
+                let all = all.number(3u8).number(seq).number(object);
+                all.number(operation).optional(micros).bytes(arguments.0)
+            }
+            Self::Cast {
+                seq,
+                object,
+                operation,
+                arguments,
+            } => {
+                let all = all.number(4u8).number(seq).number(object);
+                all.number(operation).bytes(arguments.0)
+            }
+            Self::Withdraw { object, seq } => all.number(5u8).number(object).number(seq),
+            Self::Remove { seq, name } => all.number(6u8).number(seq).value(name),
+            Self::Inspect { seq, ref question } => all.number(7u8).number(seq).value(question),
+            Self::CallBy {
+                seq,
+                object,
+                operation,
+                micros,
+                arguments,
+                caller,
+            } => {
+                let all = all.number(8u8).number(seq).number(object);
+                let all = all.number(operation).optional(micros);
+                all.bytes(arguments.0).number(caller)
+            }
+            Self::ReportPipe {
+                seq,
+                object,
+                operation,
+                descriptor,
+            } => {
+                let all = all.number(9u8).number(seq).number(object);
+                all.number(operation).number(descriptor)
+            }
+        };
+        all.end()
+    }
+}
+
+impl Encode for Response<'_> {
+    #[inline]
+    fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
+        let all = Elements::begin(buffer);
+        let all = match self {
+            Self::Welcome {
+                version,
+                incarnation,
+                session,
+                frame_bytes,
+                asks_who_calls,
+                shard,
+            } => {
+                let all = all.number(65u8).number(*version).number(*incarnation);
+                let all = all.number(*session).number(*frame_bytes);
+                let all = all.value(asks_who_calls);
+                if *shard == Shard::ALONE {
+                    all
+                } else {
+                    all.number(shard.index()).number(shard.of())
+                }
+            }
+            Self::Opened {
+                seq,
+                object,
+                name,
+                operations,
+            } => {
+                let all = all.number(66u8).number(*seq).number(*object);
+                all.value(name).value(operations)
+            }
+            Self::Reply { seq, body } => all.number(67u8).number(*seq).bytes(body.0),
+            Self::Fault { seq, fault } => all.number(68u8).number(*seq).value(fault),
+            Self::Revoked { seq } => all.number(69u8).number(*seq),
+            Self::Gone { object } => all.number(70u8).number(*object),
+            Self::Bye { reason } => all.number(71u8).value(reason),
+        };
+        all.end()
+    }
+}
+
+impl<'a> Request<'a> {
+    /// Reads what a client said.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when it is no request.
+    #[inline]
+    pub fn decode(message: &'a [u8]) -> Result<Self, CodecError> {
+        let mut fields = Fields::of(message)?;
+        let f = &mut fields;
+        let request = match f.number::<u8>()? {
+            1 => {
+                if f.text()? != MAGIC {
+                    let text = "the first frame does not say lockkeeper".to_owned();
+                    return Err(CodecError::new(text));
+                }
+                let version = f.number()?;
+                if version != VERSION {
+                    // Only what stands before is the same in all versions.
+                    return Ok(Self::Hello {
+                        version,
+                        pid: 0,
+                        program: "",
+                        label: "",
+                    });
+                }
+                Self::Hello {
+                    version,
+                    pid: f.number()?,
+                    program: f.text()?,
+                    label: f.text()?,
+                }
+            }
+            2 => Self::Open {
+                seq: f.number()?,
+                kind: f.text()?,
+                name: f.optional(Fields::text)?,
+                spec: f.optional(Fields::bytes)?.map(BlobRef),
+            },
+            3 => Self::Call {
+                seq: f.number()?,
+                object: f.number()?,
+                operation: f.number()?,
+                micros: f.optional(Fields::number)?,
+                arguments: BlobRef(f.bytes()?),
+            },
+            4 => Self::Cast {
+                seq: f.number()?,
+                object: f.number()?,
+                operation: f.number()?,
+                arguments: BlobRef(f.bytes()?),
+            },
+            5 => Self::Withdraw {
+                object: f.number()?,
+                seq: f.number()?,
+            },
+            6 => Self::Remove {
+                seq: f.number()?,
+                name: f.text()?,
+            },
+            7 => {
+                return Ok(Self::Inspect {
+                    seq: f.number()?,
+                    question: fields.last()?,
+                });
+            }
+            8 => Self::CallBy {
+                seq: f.number()?,
+                object: f.number()?,
+                operation: f.number()?,
+                micros: f.optional(Fields::number)?,
+                arguments: BlobRef(f.bytes()?),
+                caller: f.number()?,
+            },
+            9 => Self::ReportPipe {
+                seq: f.number()?,
+                object: f.number()?,
+                operation: f.number()?,
+                descriptor: f.number()?,
+            },
+            other => return Err(CodecError::new(format!("there is no request {other}"))),
+        };
+        fields.end()?;
+        Ok(request)
+    }
+}
+
+impl<'a> Response<'a> {
+    /// Reads what a manager said.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when it is no response.
+    #[inline]
+    pub fn decode(message: &'a [u8]) -> Result<Self, CodecError> {
+        let mut fields = Fields::of(message)?;
+        let f = &mut fields;
+        let response = match f.number::<u8>()? {
+            65 => Self::Welcome {
+                version: f.number()?,
+                incarnation: f.number()?,
+                session: f.number()?,
+                frame_bytes: f.number()?,
+                asks_who_calls: f.truth()?,
+                shard: match f.end() {
+                    Ok(()) => Shard::ALONE,
+                    Err(_) => shard(f.number()?, f.number()?)?,
+                },
+            },
+            66 => {
+                return Ok(Self::Opened {
+                    seq: f.number()?,
+                    object: f.number()?,
+                    name: f.text()?.to_owned(),
+                    operations: fields.last()?,
+                });
+            }
+            67 => Self::Reply {
+                seq: f.number()?,
+                body: BlobRef(f.bytes()?),
+            },
+            68 => {
+                return Ok(Self::Fault {
+                    seq: f.number()?,
+                    fault: fields.last()?,
+                });
+            }
+            69 => Self::Revoked { seq: f.number()? },
+            70 => Self::Gone {
+                object: f.number()?,
+            },
+            71 => Self::Bye {
+                reason: f.text()?.to_owned(),
+            },
+            other => return Err(CodecError::new(format!("there is no response {other}"))),
+        };
+        fields.end()?;
+        Ok(response)
+    }
+}
+
+/// One of several shards.
+pub(crate) fn shard(index: u32, of: u32) -> Result<Shard, CodecError> {
+    let shard = Shard::new(index, of).filter(|shard| *shard != Shard::ALONE);
+    shard.ok_or_else(|| CodecError::new(format!("there is no shard {index} of {of}")))
+}

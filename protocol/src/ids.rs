@@ -1,0 +1,275 @@
+//! Identifiers: sessions, calls, fences and the names of objects.
+//!
+//! Invariant: no session id, call id or fence is ever used again, not even by a later manager.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+/// One client's stay with a manager. Never reused, not even by the manager's successors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionId(u64);
+
+impl SessionId {
+    /// Makes an id of a number that no other session has.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number within.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// One call of one session: the ticket while it waits, the grant once it is answered, the proof
+/// when it is released and the key when it is withdrawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CallId {
+    session: SessionId,
+    /// The client's number; the top bit marks a call that nobody waits for.
+    seq: u64,
+}
+
+impl CallId {
+    /// Sequence numbers stay below this bit, which marks one-way calls.
+    pub const ONE_WAY: u64 = 1 << 63;
+
+    /// The call that its session numbered `seq` and whose answer is awaited.
+    #[must_use]
+    pub const fn new(session: SessionId, seq: u64) -> Self {
+        Self {
+            session,
+            seq: seq & !Self::ONE_WAY,
+        }
+    }
+
+    /// The same for a call that nobody waits for: its answer goes nowhere.
+    #[must_use]
+    pub const fn one_way(session: SessionId, seq: u64) -> Self {
+        Self {
+            session,
+            seq: seq | Self::ONE_WAY,
+        }
+    }
+
+    /// The session that called.
+    #[must_use]
+    pub const fn session(self) -> SessionId {
+        self.session
+    }
+
+    /// The client's number for the call.
+    #[must_use]
+    pub const fn seq(self) -> u64 {
+        self.seq & !Self::ONE_WAY
+    }
+
+    /// The call that is numbered so many higher.
+    #[must_use]
+    pub fn plus(self, count: usize) -> Self {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        Self {
+            session: self.session,
+            seq: self.seq.saturating_add(count),
+        }
+    }
+
+    /// Whether nobody waits for the answer.
+    #[must_use]
+    pub const fn is_one_way(self) -> bool {
+        self.seq & Self::ONE_WAY != 0
+    }
+
+    /// The calls of a session among those that something is kept of, in the order of their numbers.
+    pub fn of_session<T>(kept: &BTreeMap<Self, T>, session: SessionId) -> Vec<Self> {
+        let (least, greatest) = Self::span(session);
+        kept.range(least..=greatest).map(|(id, _)| *id).collect()
+    }
+
+    /// The least and the greatest id of a session.
+    pub const fn span(session: SessionId) -> (Self, Self) {
+        (
+            Self { session, seq: 0 },
+            Self {
+                session,
+                seq: u64::MAX,
+            },
+        )
+    }
+}
+
+/// A fencing token: each grant of an object carries a higher one than all grants before it, also
+/// across removals of the object and restarts of its manager.
+///
+/// A resource that refuses every token lower than the highest it has seen is safe from a holder
+/// that was paused, lost its lock, and goes on writing (M. Kleppmann, "How to do distributed
+/// locking"). The number fits a signed 64-bit column. Tokens start from the wall clock of the
+/// manager's start, in nanoseconds, so a restart on a machine whose clock was set back is outside
+/// of the promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Fence(u64);
+
+impl Fence {
+    /// A token of that number.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number within.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    /// Checks the token at the resource's side, and raises the high-water mark to it.
+    ///
+    /// Returns whether the holder of this token may go on.
+    ///
+    /// ```
+    /// use lockkeeper_actors::Fence;
+    ///
+    /// let mut high_water = Fence::new(0);
+    /// assert!(Fence::new(34).check(&mut high_water));
+    /// assert!(!Fence::new(33).check(&mut high_water), "a late write of an earlier holder");
+    /// assert!(Fence::new(34).check(&mut high_water), "the holder itself goes on");
+    /// ```
+    #[must_use = "a token that fails the check must not write"]
+    pub fn check(self, high_water: &mut Self) -> bool {
+        let fresh = self >= *high_water;
+        if fresh {
+            *high_water = self;
+        }
+        fresh
+    }
+}
+
+impl fmt::Display for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The number and the name of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectName {
+    number: u64,
+    origin: Origin,
+}
+
+/// What the name is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    /// It was given.
+    Given(Arc<str>),
+    /// None was given: of the number that only this start of the manager has, and of the object's.
+    Incarnation(u64),
+}
+
+impl ObjectName {
+    /// What the names of objects begin with that were given none, and no others.
+    pub const ANONYMOUS: char = '#';
+
+    /// The name that an object was given.
+    #[must_use]
+    pub const fn given(name: Arc<str>, number: u64) -> Self {
+        Self {
+            number,
+            origin: Origin::Given(name),
+        }
+    }
+
+    /// The name of an object that was given none.
+    #[must_use]
+    pub const fn anonymous(incarnation: u64, number: u64) -> Self {
+        Self {
+            number,
+            origin: Origin::Incarnation(incarnation),
+        }
+    }
+
+    /// Reads the name of an object that was given none.
+    #[must_use]
+    pub fn read_anonymous(text: &str) -> Option<Self> {
+        let (incarnation, number) = text.strip_prefix(Self::ANONYMOUS)?.split_once('.')?;
+        let incarnation = u64::from_str_radix(incarnation, 16).ok()?;
+        let name = Self::anonymous(incarnation, number.parse().ok()?);
+        // Numbers are read that are not written so, as with zeros before them.
+        (name.text() == text).then_some(name)
+    }
+
+    /// The number, which no other object of the manager has or will have.
+    #[must_use]
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The name as it is told.
+    #[must_use]
+    pub fn text(&self) -> Cow<'_, str> {
+        match &self.origin {
+            Origin::Given(name) => Cow::Borrowed(name),
+            Origin::Incarnation(incarnation) => {
+                let (mark, number) = (Self::ANONYMOUS, self.number);
+                Cow::Owned(format!("{mark}{incarnation:x}.{number}"))
+            }
+        }
+    }
+}
+
+impl Default for ObjectName {
+    /// The name of an object that no manager hosts, as in tests.
+    fn default() -> Self {
+        Self::anonymous(0, 0)
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_that_nobody_gave_is_read_as_it_is_written_and_in_no_other_way() {
+        let name = ObjectName::anonymous(0x186c_c6ac, 7);
+        assert_eq!(name.to_string(), "#186cc6ac.7");
+        assert_eq!(ObjectName::read_anonymous("#186cc6ac.7"), Some(name));
+        for other in [
+            "186cc6ac.7",
+            "#186CC6AC.7",
+            "#186cc6ac.07",
+            "#186cc6ac.+7",
+            "#0186cc6ac.7",
+            "#186cc6ac.",
+            "#.7",
+            "#186cc6ac",
+            "#186cc6ac.7.7",
+            "#186cc6ac.18446744073709551616",
+            "#",
+            "",
+        ] {
+            assert_eq!(ObjectName::read_anonymous(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn name_takes_three_words_in_each_object() {
+        assert_eq!(size_of::<ObjectName>(), 24);
+    }
+
+    #[test]
+    fn given_name_is_told_as_it_is() {
+        let name = ObjectName::given("jobs".into(), 7);
+        assert_eq!((name.text().as_ref(), name.number()), ("jobs", 7));
+    }
+}

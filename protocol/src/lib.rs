@@ -1,0 +1,40 @@
+//! What a client and a manager of lockkeeper share: the data, and how it is written as bytes.
+//!
+//! This crate has no runtime, no I/O and no actor. It is the crate to read beside PROTOCOL.md.
+//! Programs depend on `lockkeeper`, which re-exports what they need; everything else here is public
+//! for the other crates of the workspace and changes with them.
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | [`codec`] | MessagePack: values through serde, frames element by element |
+//! | [`frame`] | the messages of both sides, and how they are cut out of a stream |
+//! | [`operations`] | the operations, replies, specs and statuses of the built-in kinds |
+//! | [`Operation`] | the trait of an operation |
+//! | [`SessionId`], [`CallId`], [`Fence`], [`ObjectName`] | identifiers |
+//! | [`Shard`], [`ShardOf`] | which shard of a manager has a name, a number or a session |
+//! | [`Peer`], [`Abandoned`] | the process behind a session, and the mark that its end leaves |
+//! | [`Fault`], [`Refusal`], [`Breach`] | why a call has no reply |
+//! | [`Snapshot`], [`ObjectInfo`] | who holds and who waits, as data and as a table |
+//! | [`Deadlock`] | callers that wait for one another, as data and in words |
+
+// A library's standard output is its program's; its tests are free to print.
+#![cfg_attr(not(test), warn(clippy::print_stdout))]
+
+pub mod codec;
+mod deadlock;
+mod fault;
+pub mod frame;
+mod ids;
+mod inspection;
+mod operation;
+pub mod operations;
+mod peer;
+mod shard;
+
+pub use deadlock::{Claim, Deadlock, Member, Wait};
+pub use fault::{Breach, Fault, FaultClass, Refusal};
+pub use ids::{CallId, Fence, ObjectName, SessionId};
+pub use inspection::{CallInfo, ObjectInfo, Page, PartInfo, Question, Snapshot, Stats, Times};
+pub use operation::Operation;
+pub use peer::{Abandoned, Peer, cut};
+pub use shard::{MAX_SHARDS, Shard, ShardOf};

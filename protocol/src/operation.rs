@@ -1,0 +1,24 @@
+//! The trait of an operation: a name, arguments that encode, and the type of its reply.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A request that a primitive answers, with the type of its answer.
+///
+/// ```
+/// use lockkeeper_actors::Operation;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Add(i64);
+///
+/// impl Operation for Add {
+///     const NAME: &'static str = "add";
+///     type Reply = i64;
+/// }
+/// ```
+pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
+    /// The name on the wire: stable, and unique within a kind.
+    const NAME: &'static str;
+    /// What the caller gets. A refusal is part of it.
+    type Reply: Serialize + DeserializeOwned + Send + 'static;
+}

@@ -1,0 +1,78 @@
+//! The operations of a readers-writer lock: arguments, replies, the spec and the status.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{fault::Refusal, ids::CallId, operation::Operation, operations::grant::Granted};
+
+/// How a readers-writer lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Access {
+    /// Beside others who read.
+    Read,
+    /// Beside others who read, and with the right to become the writer, which one at a time has.
+    Upgradable,
+    /// Beside nobody.
+    Write,
+}
+
+/// Waits for the lock.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct AcquireFor {
+    /// What for.
+    pub access: Access,
+}
+
+/// Waits until an upgradable hold is the only one, and writes from then on. The call is the grant
+/// then.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Upgrade {
+    /// The call that was granted, of the same session.
+    pub grant: CallId,
+}
+
+/// Lets others beside a hold, without a moment in which it is none.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Downgrade {
+    /// The call that was granted, and stays the grant.
+    pub grant: CallId,
+    /// What it is held for from then on: less than before.
+    pub to: Access,
+}
+
+/// Asks who is there, without waiting.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct CountHolders;
+
+/// The state of a readers-writer lock at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RwLockStatus {
+    /// How many read, without the upgradable one.
+    pub readers: u64,
+    /// Whether somebody reads who may become the writer.
+    pub upgradable: bool,
+    /// Whether somebody writes.
+    pub writer: bool,
+    /// How many calls wait: for the lock, or for an upgrade.
+    pub waiting: u64,
+}
+
+impl Operation for AcquireFor {
+    const NAME: &'static str = "acquire";
+    type Reply = Result<Granted, Refusal>;
+}
+
+impl Operation for Upgrade {
+    const NAME: &'static str = "upgrade";
+    type Reply = Result<Granted, Refusal>;
+}
+
+impl Operation for Downgrade {
+    const NAME: &'static str = "downgrade";
+    type Reply = Result<(), Refusal>;
+}
+
+impl Operation for CountHolders {
+    const NAME: &'static str = "status";
+    type Reply = RwLockStatus;
+}

@@ -1,0 +1,240 @@
+//! What the queue of a pool is told, and what it answers.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{codec::blob::Blob, ids::CallId, operation::Operation, operations::task_row::Row};
+
+/// Waits for a chunk of tasks to be run.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Submit {
+    /// What is to be run.
+    pub chunk: Chunk,
+    /// How often the chunk is run again when its worker dies.
+    pub retries: u32,
+}
+
+/// Hands in tasks of a series, each of which is run by itself.
+///
+/// A series is many tasks of one submitter, whose outcomes are collected as they come.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Feed {
+    /// The number of the series: one of the session's that it uses for nothing else.
+    pub series: u64,
+    /// The number of the first of the tasks, and those behind it are those of the others: numbers of
+    /// the session, too, that it uses for nothing else.
+    pub first: u64,
+    /// The name of the tasks.
+    pub task: String,
+    /// The arguments of each of them, as those of a chunk of one.
+    pub row: Row,
+    /// How often each of them is run again when its worker dies.
+    pub retries: u32,
+}
+
+/// Waits for outcomes of a series, and takes all that there are.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Collect {
+    /// The number of the series.
+    pub series: u64,
+}
+
+/// What became of a task of a series.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// The number of the task.
+    pub number: u64,
+    /// Its outcome, as that of a chunk of one.
+    pub outcome: ChunkOutcome,
+}
+
+/// Ends a series: those of its tasks that no worker has taken are not run.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Leave {
+    /// The number of the series.
+    pub series: u64,
+}
+
+/// A number of tasks that are run together. Only its submitter and its worker look inside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// The name of the task.
+    pub task: String,
+    /// The arguments of each of them.
+    pub arguments: Blob,
+}
+
+/// Hands in what was done, and asks for work; no answer means that there will be none.
+///
+/// A worker without a job waits until there is one. One that has some is answered at once.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Next {
+    /// The job that the worker has finished.
+    pub finished: Option<Finished>,
+    /// How many jobs it takes at the most: at least one.
+    pub most: u32,
+}
+
+/// Hands in what was done, without asking for work.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Finished {
+    /// The job, by the id that it was given with.
+    pub job: CallId,
+    /// What became of it.
+    pub outcome: ChunkOutcome,
+}
+
+/// Hands in what was done, one job after the other.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Reports(pub Vec<Finished>);
+
+/// Hands back what was not begun, for others to run.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct HandBack {
+    /// The jobs, in the order in which they were given.
+    pub jobs: Vec<CallId>,
+}
+
+/// Takes no more tasks. Those that were submitted are run, unless there is a reason not to.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CloseTasks {
+    /// What tasks that are not finished fail with; with none they are finished.
+    pub reason: Option<TaskFault>,
+}
+
+/// Asks for the numbers, without waiting.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct CountTasks;
+
+/// What a worker is to do: one chunk, or some tasks of a series that are each run by itself.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// The call that submitted the chunk, or the first task. The ids of the others count up from it.
+    pub id: CallId,
+    /// The name of the task.
+    pub task: String,
+    /// The arguments of each of them.
+    pub row: Row,
+}
+
+impl Job {
+    /// Each of them by itself: its id, and its arguments as those of a chunk.
+    pub fn each(self) -> impl Iterator<Item = (CallId, Blob)> {
+        let Self { id, mut row, .. } = self;
+        (0..).map_while(move |place| Some((id.plus(place), row.pop_front()?)))
+    }
+}
+
+/// The state of the queue at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TaskQueueStatus {
+    /// How many jobs wait for a worker.
+    pub waiting: u64,
+    /// How many workers have. Each runs the first of its own.
+    pub running: u64,
+    /// How many workers wait for a job.
+    pub idle: u64,
+}
+
+/// Why a task has no result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum TaskFault {
+    /// It panicked, with that message.
+    Panicked(String),
+    /// The process that ran it ended in the middle.
+    WorkerDied {
+        /// The process id it had.
+        pid: u32,
+    },
+    /// No task of that name is registered with the program.
+    NotRegistered(String),
+    /// Its arguments or its result could not be encoded or decoded.
+    Unreadable(String),
+    /// The pool was closed before the task was submitted.
+    Closed,
+    /// The pool was terminated before the task was finished.
+    Terminated,
+    /// The pool can start no workers.
+    Broken(String),
+}
+
+impl fmt::Display for TaskFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panicked(message) => write!(f, "the task panicked: {message}"),
+            Self::WorkerDied { pid } => {
+                write!(
+                    f,
+                    "worker process {pid} ended before it had a result: the task may have been run or not"
+                )
+            }
+            Self::NotRegistered(name) => write!(
+                f,
+                "no task named {name:?} is registered: add .task::<..>() where the program starts"
+            ),
+            Self::Unreadable(why) => write!(f, "the task could not be carried over: {why}"),
+            Self::Closed => f.write_str("the pool is closed"),
+            Self::Terminated => f.write_str("the pool was terminated"),
+            Self::Broken(why) => write!(f, "the pool can start no workers: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for TaskFault {}
+
+/// The outcome of a chunk: those of its tasks, or one for all.
+pub type ChunkOutcome = Result<Blob, TaskFault>;
+
+impl Operation for Submit {
+    const NAME: &'static str = "submit";
+    type Reply = ChunkOutcome;
+}
+
+impl Operation for Feed {
+    const NAME: &'static str = "feed";
+    type Reply = ();
+}
+
+impl Operation for Collect {
+    const NAME: &'static str = "collect";
+    type Reply = Vec<Ended>;
+}
+
+impl Operation for Leave {
+    const NAME: &'static str = "leave";
+    type Reply = ();
+}
+
+impl Operation for Next {
+    const NAME: &'static str = "next";
+    type Reply = Option<Vec<Job>>;
+}
+
+impl Operation for Finished {
+    const NAME: &'static str = "finished";
+    type Reply = ();
+}
+
+impl Operation for Reports {
+    const NAME: &'static str = "reports";
+    type Reply = ();
+}
+
+impl Operation for HandBack {
+    const NAME: &'static str = "hand_back";
+    type Reply = ();
+}
+
+impl Operation for CloseTasks {
+    const NAME: &'static str = "close";
+    type Reply = ();
+}
+
+impl Operation for CountTasks {
+    const NAME: &'static str = "count";
+    type Reply = TaskQueueStatus;
+}

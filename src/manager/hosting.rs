@@ -1,0 +1,132 @@
+//! Where an owned manager runs: on threads of this process, or in a process of its own.
+
+use std::{
+    process,
+    sync::{Mutex, PoisonError},
+    thread,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    address::Address,
+    error::StartError,
+    limits::Limits,
+    process::{
+        child::{Child, END_PATIENCE},
+        role::Role,
+    },
+    server::{
+        claim::claim::Claim,
+        deadlock::policy::{Deadlocks, Plan},
+        kinds::{self, Kinds},
+        server::Server,
+        shards::{Shards, Threads},
+    },
+};
+
+/// What a spawned manager is told.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Config {
+    pub(super) address: Address,
+    pub(super) shards: u32,
+    pub(super) limits: Limits,
+    pub(super) deadlocks: Option<Plan>,
+}
+
+/// The role of a spawned manager.
+pub(crate) const ROLE: &str = "manager";
+
+/// The exit code of a manager that was still in the middle of an operation when it was to end.
+const EXIT_STUCK: i32 = 72;
+
+/// What is the same for all shards of a manager.
+pub(super) struct Inside {
+    pub(super) kinds: Kinds,
+    pub(super) limits: Limits,
+    pub(super) deadlocks: Option<Deadlocks>,
+}
+
+impl Inside {
+    /// Makes the servers of that many shards, which are bound at an address and serve nobody yet.
+    pub(super) fn bind(self, address: &Address, shards: u32) -> Result<Vec<Server>, StartError> {
+        let claimed = Claim::stake_all(address, shards)?;
+        let server = |(claim, door)| Server {
+            claim,
+            door,
+            kinds: self.kinds.clone(),
+            limits: self.limits,
+            deadlocks: self.deadlocks.clone(),
+        };
+        Ok(claimed.into_iter().map(server).collect())
+    }
+}
+
+/// The running manager that a handle owns, until it was ended.
+#[derive(Debug)]
+pub(super) struct Owned(Mutex<Option<Owner>>);
+
+#[derive(Debug)]
+pub(super) enum Owner {
+    Threads(Threads),
+    Process(Box<Child>),
+}
+
+impl Owned {
+    pub(super) const fn new(owner: Owner) -> Self {
+        Self(Mutex::new(Some(owner)))
+    }
+
+    /// Ends the manager and waits until it is gone: a thread is not to be had before its current
+    /// turn is over, a process is killed when it takes too long.
+    pub(super) fn end(&self) {
+        let owner = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match owner {
+            Some(Owner::Threads(threads)) => threads.end(),
+            Some(Owner::Process(child)) => child.end(),
+            None => {}
+        }
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// What a process that was started as a manager does, until its parent lets go of it.
+pub(crate) fn work(mut role: Role) {
+    let bound = role
+        .config::<Config>()
+        .map_err(|error| error.to_string())
+        .and_then(|config| {
+            let inside = Inside {
+                kinds: kinds::kinds(),
+                limits: config.limits,
+                deadlocks: config.deadlocks.map(Deadlocks::from),
+            };
+            let servers = inside.bind(&config.address, config.shards);
+            let shards = servers.and_then(Shards::start);
+            shards.map_err(|error| error.to_string())
+        })
+        .and_then(|shards| {
+            let stop = shards.stop();
+            let watch = role.lifeline.watch(move || {
+                stop.cancel();
+                // An operation that does not end must not keep the process. It takes nothing with
+                // it: what is left at the address may be a successor's by then.
+                thread::sleep(END_PATIENCE);
+                process::exit(EXIT_STUCK);
+            });
+            watch.map_err(|error| error.to_string())?;
+            Ok(shards)
+        });
+    match bound {
+        Ok(shards) => {
+            role.lifeline.ready();
+            shards.run();
+        }
+        Err(why) => role.lifeline.failed(why),
+    }
+}

@@ -1,0 +1,123 @@
+//! The manager as programs see it: started here, spawned as a process, or connected to.
+
+use std::sync::Arc;
+
+use crate::{
+    address::Address,
+    background::background,
+    error::{CallError, StartError},
+    manager::{builder::ManagerBuilder, hosting::Owned, shards::Reach},
+};
+
+/// A manager that hosts objects for processes to share. Counterpart of Python's `SyncManager`.
+///
+/// A handle: clones are the same manager. The manager ends when the last handle of whoever started
+/// it is dropped, or with [`Self::shutdown`]; then there is no process, no socket and no waiting
+/// client left of it.
+///
+/// The drop of that handle waits for the manager's end, which takes milliseconds, unless an
+/// operation of a kind of your own takes longer: it waits for a manager on a thread until the
+/// operation is over, and for one that is a process at most five seconds, then it is killed.
+#[derive(Clone, Debug)]
+pub struct Manager {
+    pub(super) reach: Arc<Reach>,
+    /// Empty for a manager that somebody else started.
+    owned: Option<Arc<Owned>>,
+}
+
+impl Manager {
+    /// Starts a manager on a thread of this process, reachable for its children.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the system gives no socket or thread.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, the manager ends: nothing is left of it.
+    pub async fn start() -> Result<Self, StartError> {
+        Self::builder().start().await
+    }
+
+    /// Starts a manager as a process of its own, which is this program once more. It ends with
+    /// this process at the latest.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StartError::NotAProgram`] unless [`program`](crate::program) was called first
+    /// thing in main, and [`StartError::Child`] when the process does not get ready.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, the process is ended.
+    pub async fn spawn() -> Result<Self, StartError> {
+        Self::builder().spawn().await
+    }
+
+    /// Connects to the manager at an address, which goes on when this handle is dropped. The address of
+    /// an object of it, as tokens have it, will do.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::NoManager`] when there is none, and [`CallError::Disconnected`] when
+    /// it does not speak this version of the protocol.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing is left but a connection that closes by itself.
+    pub async fn connect(address: impl Into<Address>) -> Result<Self, CallError> {
+        Ok(Self {
+            reach: Arc::new(Reach::to(&address.into()).await?),
+            owned: None,
+        })
+    }
+
+    /// Prepares a manager with an address, limits, or kinds of its own.
+    #[must_use]
+    pub fn builder() -> ManagerBuilder {
+        ManagerBuilder::default()
+    }
+
+    /// Where the manager is reached: its first shard, if it has several.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        self.reach.address()
+    }
+
+    /// Ends the object of that name: all who wait for it get [`CallError::Gone`], all guards are
+    /// lost, and the name is free. The name of an anonymous one is in its token.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Fault`] with `UnknownObject` when there is none of that name.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, the object may have been removed.
+    pub async fn remove(&self, name: &str) -> Result<(), CallError> {
+        self.reach.shard_of(Some(name)).await?.remove(name).await
+    }
+
+    /// Ends the manager, for all its handles and clients, and waits until it is gone. A manager
+    /// that somebody else started goes on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, the manager ends also when this is dropped. Dropped before, it is no more than
+    /// the drop of this handle.
+    pub async fn shutdown(self) {
+        if let Some(owned) = self.owned {
+            // It takes a thread that may be blocked; a failure would mean that it is gone.
+            let _ = background().spawn_blocking(move || owned.end()).await;
+        }
+    }
+}
+
+impl Manager {
+    pub(super) async fn own(address: &Address, owned: Owned) -> Result<Self, StartError> {
+        Ok(Self {
+            reach: Arc::new(Reach::to(address).await?),
+            owned: Some(Arc::new(owned)),
+        })
+    }
+}

@@ -1,0 +1,137 @@
+//! The shards of a manager as a handle reaches them: each over a connection of its own, once it is used.
+//!
+//! Invariant: all connections of a handle are to the manager that it was made for, and none to one that
+//! came after it at the same address.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use futures::future::try_join_all;
+use lockkeeper_protocol::{Shard, ShardOf};
+use tokio::sync::OnceCell;
+
+use crate::{address::Address, client::connection::Connection, error::CallError};
+
+/// How a handle reaches the shards of its manager.
+#[derive(Debug)]
+pub(super) struct Reach {
+    first: Arc<Connection>,
+    others: Vec<Other>,
+    /// How many objects without a name were opened before, by which shards have them in turn.
+    turn: AtomicU64,
+}
+
+/// An shard that is connected to when it is needed.
+#[derive(Debug)]
+struct Other {
+    shard: Shard,
+    connection: OnceCell<Arc<Connection>>,
+}
+
+impl Reach {
+    /// Reaches the manager at an address, which may be that of any of its shards.
+    pub(super) async fn to(address: &Address) -> Result<Self, CallError> {
+        let connection = Connection::to(address).await?;
+        let shard_of = connection.shard_of();
+        if shard_of.shard.index() == 0 {
+            return Ok(Self::over(connection));
+        }
+        let manager = address
+            .of_manager(shard_of.shard)
+            .ok_or_else(|| CallError::Protocol(format!("no manager has a shard at {address}")))?;
+        let first = ShardOf {
+            shard: shard_of.shard.first(),
+            ..shard_of
+        };
+        let reach = Self::over(check(Connection::to(&manager).await?, first)?);
+        let other = reach
+            .others
+            .iter()
+            .find(|other| other.shard == shard_of.shard);
+        if let Some(other) = other {
+            // Nobody else knows it yet.
+            let _ = other.connection.set(connection);
+        }
+        Ok(reach)
+    }
+
+    fn over(first: Arc<Connection>) -> Self {
+        let other = |shard| Other {
+            shard,
+            connection: OnceCell::new(),
+        };
+        Self {
+            others: Shard::all(first.shard_of().shard.of())
+                .skip(1)
+                .map(other)
+                .collect(),
+            // Processes that make an object each begin with different shards.
+            turn: AtomicU64::new(first.sessions_before()),
+            first,
+        }
+    }
+
+    /// Where the manager is reached.
+    pub(super) fn address(&self) -> &Address {
+        self.first.address()
+    }
+
+    /// The first shard, which is the only one of most managers.
+    pub(super) const fn first(&self) -> &Arc<Connection> {
+        &self.first
+    }
+
+    /// The shard of that name, or whose turn it is to have an object without one.
+    pub(super) async fn shard_of(&self, name: Option<&str>) -> Result<&Arc<Connection>, CallError> {
+        let shard = self.first.shard_of().shard;
+        let index = match name {
+            Some(name) => shard.owner(name),
+            None if self.others.is_empty() => 0,
+            None => shard.in_turn(self.turn.fetch_add(1, Ordering::Relaxed)),
+        };
+        let others = &mut self.others.iter();
+        match others.find(|other| other.shard.index() == index) {
+            Some(other) => self.shard(other).await,
+            None => Ok(&self.first),
+        }
+    }
+
+    /// All shards, in order.
+    pub(super) async fn all(&self) -> Result<Vec<&Arc<Connection>>, CallError> {
+        let others = self.others.iter().map(|other| self.shard(other));
+        let mut all = vec![&self.first];
+        all.extend(try_join_all(others).await?);
+        Ok(all)
+    }
+
+    async fn shard<'a>(&self, other: &'a Other) -> Result<&'a Arc<Connection>, CallError> {
+        let connect = || async {
+            let address = self.address().of(other.shard);
+            let connected = Connection::to(&address).await;
+            let connection = connected.map_err(|error| match error {
+                // It was there when the handle was made.
+                CallError::NoManager { address, why } => CallError::Disconnected { address, why },
+                error => error,
+            })?;
+            let shard_of = ShardOf {
+                shard: other.shard,
+                ..self.first.shard_of()
+            };
+            check(connection, shard_of)
+        };
+        other.connection.get_or_try_init(connect).await
+    }
+}
+
+/// Makes sure that a connection is to that shard of that manager.
+fn check(connection: Arc<Connection>, shard_of: ShardOf) -> Result<Arc<Connection>, CallError> {
+    if connection.shard_of() == shard_of {
+        return Ok(connection);
+    }
+    Err(CallError::Disconnected {
+        address: connection.address().clone(),
+        why: "another manager is there by now".to_owned(),
+    })
+}

@@ -1,0 +1,234 @@
+//! How the tasks of a chunk travel, and their outcomes: values in a row, each in a frame.
+//!
+//! The queue in between passes a row on as it is. Invariant: whatever is wrong with one value, those
+//! beside it are whole.
+
+use bytes::Bytes;
+use lockkeeper_protocol::{
+    codec::{self, Blob, CodecError},
+    frame,
+    operations::{Chunk, TaskFault},
+};
+use serde::Serialize;
+
+use crate::{error::TaskError, pool::task::Task};
+
+/// How many bytes a row has at the most, so that it fits a message, both to the queue and from
+/// there.
+const MOST_ROW_BYTES: usize = (64 << 20) - (64 << 10);
+
+/// What there is always room for: a fault that says [`NO_ROOM`], in its frame.
+const LEAST_OUTCOME_BYTES: usize = 36;
+
+/// What is said of an outcome when there is no room to say more.
+const NO_ROOM: &str = "no room for it";
+
+/// How many tasks a chunk has at the most, so that there is room for an outcome of each.
+pub(crate) const MOST_TASKS: usize = MOST_ROW_BYTES / 2 / LEAST_OUTCOME_BYTES;
+
+/// Puts tasks in a row.
+pub(crate) fn pack<T: Task>(tasks: &[T]) -> Result<Chunk, TaskFault> {
+    let mut row = Vec::new();
+    for task in tasks {
+        pack_one(task, &mut row)?;
+    }
+    check::<T>(row.len())?;
+    Ok(Chunk {
+        task: T::NAME.to_owned(),
+        arguments: row.into(),
+    })
+}
+
+/// Puts a task behind others in a row, which is as before when that fails, and tells how many bytes it
+/// takes there.
+pub(crate) fn pack_one<T: Task>(task: &T, row: &mut Vec<u8>) -> Result<u32, TaskFault> {
+    let start = row.len();
+    frame::append(row, task, usize::MAX)
+        .map_err(|error| unreadable_arguments::<T>(&error.to_string()))?;
+    let length = row.len() - start;
+    check::<T>(length).inspect_err(|_| row.truncate(start))?;
+    u32::try_from(length).map_err(|error| unreadable_arguments::<T>(&error.to_string()))
+}
+
+/// Whether arguments of so many bytes fit a message.
+fn check<T: Task>(bytes: usize) -> Result<(), TaskFault> {
+    if bytes <= MOST_ROW_BYTES {
+        return Ok(());
+    }
+    Err(unreadable_arguments::<T>(&format!(
+        "{bytes} bytes are more than fit, those of a chunk have at most {MOST_ROW_BYTES} together"
+    )))
+}
+
+fn unreadable_arguments<T: Task>(why: &str) -> TaskFault {
+    TaskFault::Unreadable(format!("arguments of {:?}: {why}", T::NAME))
+}
+
+/// Reads the outcomes of so many tasks.
+pub(crate) fn unpack<T: Task>(Blob(row): &Blob, count: usize) -> Vec<Outcome<T>> {
+    let outcomes = frame::frames(row).count();
+    if outcomes != count {
+        let fault = TaskFault::Unreadable(format!("{outcomes} outcomes of {count} tasks"));
+        return fail_all(count, &fault.into());
+    }
+    let frames = frame::frames(row);
+    frames.map(|frame| read::<T>(row, frame)).collect()
+}
+
+/// Reads the outcome of one task.
+pub(crate) fn unpack_one<T: Task>(Blob(row): &Blob) -> Outcome<T> {
+    let mut frames = frame::frames(row);
+    match (frames.next(), frames.next()) {
+        (Some(frame), None) => read::<T>(row, frame),
+        (_, _) => Err(TaskFault::Unreadable("it has not one outcome".to_owned()).into()),
+    }
+}
+
+fn read<T: Task>(row: &Bytes, frame: Result<&[u8], CodecError>) -> Outcome<T> {
+    let outcome = frame.and_then(|frame| match frame.strip_prefix(codec::OK) {
+        Some(output) => codec::decode_within(row, output).map(Ok),
+        None => codec::decode::<Result<T::Output, TaskFault>>(frame),
+    });
+    let outcome = outcome
+        .map_err(|error| TaskFault::Unreadable(format!("output of {:?}: {error}", T::NAME)))?;
+    Ok(outcome?)
+}
+
+/// The outcome of one task.
+pub(crate) type Outcome<T> = Result<<T as Task>::Output, TaskError>;
+
+/// One error for each of so many tasks.
+pub(crate) fn fail_all<R>(count: usize, error: &TaskError) -> Vec<Result<R, TaskError>> {
+    (0..count).map(|_| Err(error.clone())).collect()
+}
+
+/// An outcome that is written as any other, but without serde's detour.
+struct Direct<'a, R>(&'a Result<R, TaskFault>);
+
+impl<R: Serialize> frame::Encode for Direct<'_, R> {
+    #[inline]
+    fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
+        match self.0 {
+            Ok(output) => {
+                buffer.extend_from_slice(codec::OK);
+                codec::encode_into(buffer, output)
+            }
+            Err(_) => codec::encode_into(buffer, self.0),
+        }
+    }
+}
+
+/// The outcomes of a chunk, as they come.
+#[derive(Debug)]
+pub(super) struct Outcomes {
+    row: Vec<u8>,
+    /// Where the next one will begin: what stands behind is half an outcome.
+    whole: usize,
+    /// The room that there is beside the least that each of them takes.
+    room: usize,
+}
+
+impl Outcomes {
+    /// Makes room for so many.
+    pub(super) const fn of(count: usize) -> Self {
+        Self {
+            row: Vec::new(),
+            whole: 0,
+            room: MOST_ROW_BYTES.saturating_sub(count.saturating_mul(LEAST_OUTCOME_BYTES)),
+        }
+    }
+
+    /// Adds an outcome. One that there is no room for becomes a fault that says so.
+    pub(super) fn push<R: Serialize>(&mut self, outcome: &Result<R, TaskFault>, task: &str) {
+        let Err(why) = self.try_push(outcome) else {
+            return;
+        };
+        let refusal = TaskFault::Unreadable(format!("output of {task:?}: {why}"));
+        if self.try_push(&Err::<(), _>(refusal)).is_err() {
+            let refusal = TaskFault::Unreadable(NO_ROOM.to_owned());
+            // It takes no more than the least.
+            let _ = self.try_push(&Err::<(), _>(refusal));
+        }
+    }
+
+    /// Adds an outcome if there is room for it, else says why not.
+    fn try_push<R: Serialize>(&mut self, outcome: &Result<R, TaskFault>) -> Result<(), String> {
+        self.row.truncate(self.whole);
+        frame::append(&mut self.row, &Direct(outcome), usize::MAX)
+            .map_err(|error| error.to_string())?;
+        let bytes = self.row.len() - self.whole;
+        match self
+            .room
+            .checked_sub(bytes.saturating_sub(LEAST_OUTCOME_BYTES))
+        {
+            Some(room) => {
+                self.room = room;
+                self.whole = self.row.len();
+                Ok(())
+            }
+            None => Err(format!(
+                "{bytes} bytes are more than fit, \
+                 the outputs of a chunk have at most {MOST_ROW_BYTES} together"
+            )),
+        }
+    }
+
+    pub(super) fn into_row(mut self) -> Blob {
+        self.row.truncate(self.whole);
+        self.row.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The row of as many outcomes as were asked for, all alike.
+    fn row_of<R: Serialize>(count: usize, outcome: &Result<R, TaskFault>) -> Blob {
+        let mut outcomes = Outcomes::of(count);
+        for _ in 0..count {
+            outcomes.push(outcome, "task");
+        }
+        let Blob(row) = outcomes.into_row();
+        let first = frame::frames(&row).next().unwrap().unwrap();
+        assert_eq!(
+            first,
+            codec::encode(outcome).unwrap(),
+            "there is room for some"
+        );
+        assert_eq!(frame::frames(&row).count(), count);
+        Blob(row)
+    }
+
+    #[test]
+    fn faults_of_a_chunk_fit_a_message_however_many_and_long() {
+        for (count, length) in [(20_000, 1000), (MOST_TASKS, 30)] {
+            let fault = TaskFault::Panicked("\u{1f480}".repeat(length));
+            assert!(row_of::<()>(count, &Err(fault)).0.len() <= MOST_ROW_BYTES);
+        }
+    }
+
+    #[test]
+    fn outputs_of_a_chunk_fit_a_message_however_many_and_long() {
+        for (count, length) in [
+            (MOST_TASKS, 0),
+            (MOST_TASKS, 20),
+            (MOST_TASKS, 300),
+            (70, 1 << 20),
+        ] {
+            let output = Blob::from(vec![7; length]);
+            assert!(row_of(count, &Ok(output)).0.len() <= MOST_ROW_BYTES);
+        }
+    }
+
+    #[test]
+    fn last_refusal_takes_no_room() {
+        let mut outcomes = Outcomes::of(1);
+        outcomes.room = 0;
+        outcomes.push(&Ok("x".repeat(LEAST_OUTCOME_BYTES)), "task");
+        let Blob(row) = outcomes.into_row();
+        let last = frame::frames(&row).next().unwrap().unwrap();
+        let refusal = Err(TaskFault::Unreadable(NO_ROOM.to_owned()));
+        assert_eq!(codec::decode::<Result<(), TaskFault>>(last), Ok(refusal));
+    }
+}

@@ -1,0 +1,410 @@
+//! A pool of processes that run tasks.
+//!
+//! A pool hosts a manager of its own on a thread; the hosted kind [`TaskQueue`] is its protocol.
+//! Tasks go in as calls, so a dropped future withdraws its task, and a worker that dies gives back
+//! what it took as any client does.
+
+use std::{
+    iter,
+    sync::{Mutex, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use actix::{Actor, Addr};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+use lockkeeper_actors::data::TaskQueue;
+use lockkeeper_protocol::operations::{Chunk, CloseTasks, CountTasks, TaskQueueStatus};
+use tokio::sync::oneshot;
+
+use crate::{
+    address::Address,
+    background::background,
+    client::connection::Connection,
+    error::{CallError, StartError, TaskError},
+    limits::Limits,
+    pool::{
+        ahead::{Order, Window, ahead},
+        chunk::{self, MOST_TASKS, Outcome},
+        crew::{Crew, Join, Pids, Start, Terminate},
+        handle::TaskHandle,
+        series::series,
+        submit::{apply, submit},
+        task::Task,
+        worker,
+    },
+    proxy::proxy::Proxy,
+    server::{claim::claim::Claim, kinds, server::Server},
+};
+
+/// A number of worker processes that run tasks. Counterpart of Python's `multiprocessing.Pool`.
+///
+/// Unlike there, a worker that is killed fails only the task that it ran, and is replaced; nothing
+/// hangs. Dropped, the pool is terminated: its tasks fail and its workers are killed. So are they
+/// when this process ends.
+#[derive(Debug)]
+pub struct Pool {
+    pub(super) queue: Proxy<TaskQueue>,
+    crew: Addr<Crew>,
+    workers: usize,
+    chunk: usize,
+    retries: u32,
+    pub(super) stop: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
+}
+
+/// A pool to be.
+#[derive(Debug)]
+pub struct PoolBuilder {
+    workers: usize,
+    chunk: usize,
+    retries: u32,
+    max_tasks_per_child: Option<u32>,
+    initializer: Result<Option<Chunk>, StartError>,
+}
+
+impl PoolBuilder {
+    /// Sets how many tasks are handed to a worker at a time by `map` and its kin: 1 by default,
+    /// and about a million at the most.
+    ///
+    /// A worker that dies fails its whole chunk, so chunks are for many short tasks.
+    #[must_use]
+    pub fn chunk_size(mut self, tasks: usize) -> Self {
+        self.chunk = tasks.clamp(1, MOST_TASKS);
+        self
+    }
+
+    /// Sets how often a chunk is run again when its worker dies: never by default, since its tasks
+    /// may have had effects.
+    #[must_use]
+    pub const fn retries(mut self, times: u32) -> Self {
+        self.retries = times;
+        self
+    }
+
+    /// Replaces each worker once it has run that many tasks, at least one.
+    #[must_use]
+    pub fn max_tasks_per_child(mut self, tasks: u32) -> Self {
+        self.max_tasks_per_child = Some(tasks.max(1));
+        self
+    }
+
+    /// Runs a registered task in each worker before its first task. A panic in it keeps the pool
+    /// from starting.
+    #[must_use]
+    pub fn initializer<T: Task>(mut self, task: T) -> Self {
+        self.initializer = match chunk::pack(&[task]) {
+            Ok(chunk) => Ok(Some(chunk)),
+            Err(fault) => Err(StartError::Unusable(format!("the initializer: {fault}"))),
+        };
+        self
+    }
+
+    /// Starts the pool and waits until its workers are ready.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StartError::Unusable`] for a pool of no workers, [`StartError::NotAProgram`]
+    /// unless [`program`](crate::program) was called first thing in main, and
+    /// [`StartError::Child`] when a worker does not get ready.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, the pool is terminated: no worker is left.
+    pub async fn start(self) -> Result<Pool, StartError> {
+        if self.workers == 0 {
+            return Err(StartError::Unusable(
+                "a pool has at least one worker, not 0".to_owned(),
+            ));
+        }
+        let initializer = self.initializer?;
+        let (claim, door) = Claim::stake(&Address::unused())?;
+        let address = claim.address().clone();
+        let limits = Limits {
+            calls_in_flight: usize::MAX,
+            // What is not read yet are outcomes, which this process has asked for.
+            unread_bytes: usize::MAX,
+            ..Limits::default()
+        };
+        let server = Server {
+            claim,
+            door,
+            kinds: kinds::kinds(),
+            limits,
+            deadlocks: None,
+        };
+        let (crew, stop) = launch(server).await?;
+        let connection = Connection::to(&address).await?;
+        let queue = Proxy::open(&connection, None, &()).await?;
+        let pool = Pool {
+            queue: queue.clone(),
+            crew,
+            workers: self.workers,
+            chunk: self.chunk,
+            retries: self.retries,
+            stop: Mutex::new(Some(stop)),
+        };
+        let config = worker::Config {
+            queue,
+            initializer,
+            max_tasks: self.max_tasks_per_child,
+        };
+        let start = Start {
+            config,
+            workers: self.workers,
+        };
+        let started = pool.crew.send(start).await;
+        started.map_err(|_| StartError::System(CREW_ENDED.to_owned()))??;
+        Ok(pool)
+    }
+}
+
+/// What is said when the crew cannot be told anything any more.
+pub(super) const CREW_ENDED: &str = "the pool's thread has ended";
+
+/// Starts the pool's thread: its manager and its crew.
+async fn launch(
+    server: Server,
+) -> Result<(Addr<Crew>, (oneshot::Sender<()>, JoinHandle<()>)), StartError> {
+    let (stop, stopped) = oneshot::channel();
+    let (tell_crew, told_crew) = oneshot::channel();
+    let live = move || {
+        server.run(async {
+            let crew = Crew::default().start();
+            // The pool waits for it.
+            let _ = tell_crew.send(crew.clone());
+            // Stopped or forgotten, either way the workers are to end before the server does.
+            let _ = stopped.await;
+            let _ = crew.send(Terminate).await;
+        });
+    };
+    let thread = thread::Builder::new()
+        .name("lockkeeper-pool".to_owned())
+        .spawn(live)
+        .map_err(|error| StartError::System(error.to_string()))?;
+    match told_crew.await {
+        Ok(crew) => Ok((crew, (stop, thread))),
+        Err(_) => Err(StartError::System(
+            "the pool's thread ended at once".to_owned(),
+        )),
+    }
+}
+
+impl Pool {
+    /// Starts a pool of that many worker processes, and waits until they are ready.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolBuilder::start`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`PoolBuilder::start`].
+    pub async fn new(workers: usize) -> Result<Self, StartError> {
+        Self::builder(workers).start().await
+    }
+
+    /// Prepares a pool of that many worker processes.
+    #[must_use]
+    pub const fn builder(workers: usize) -> PoolBuilder {
+        PoolBuilder {
+            workers,
+            chunk: 1,
+            retries: 0,
+            max_tasks_per_child: None,
+            initializer: Ok(None),
+        }
+    }
+
+    /// Runs one task. Python: `pool.apply(f, args)`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`TaskError::Failed`] when the task panicked, its worker died, it is not registered,
+    /// or the pool is closed, terminated or cannot start workers.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before a worker took the task, it is not run. Dropped later, it is run to its end
+    /// and its output is lost.
+    pub async fn apply<T: Task>(&self, task: T) -> Result<T::Output, TaskError> {
+        apply(self.queue.clone(), self.retries, task).await
+    }
+
+    /// Runs one task whether or not the handle is waited for. Python: `pool.apply_async(f, args)`.
+    pub fn spawn<T: Task>(&self, task: T) -> TaskHandle<T::Output> {
+        TaskHandle::begin(apply(self.queue.clone(), self.retries, task))
+    }
+
+    /// Runs tasks and collects their outputs in order. Python: `pool.starmap(f, args)`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the first task in order that has no output, as [`Self::apply`]. Tasks
+    /// that no worker has taken by then are not run.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::apply`] for each task.
+    pub async fn map<T: Task>(
+        &self,
+        tasks: impl IntoIterator<Item = T>,
+    ) -> Result<Vec<T::Output>, TaskError> {
+        self.imap(tasks).try_collect().await
+    }
+
+    /// Runs tasks as the stream is polled and yields their outcomes in order. Takes from `tasks` at
+    /// most 256 a worker ahead, or 16 MiB of arguments, but always four chunks a worker.
+    /// Python: `pool.imap(f, args)`.
+    ///
+    /// A stream is read with the methods of the crate `futures`:
+    ///
+    /// ```no_run
+    /// # use lockkeeper::{Plain, PlainTask, Pool};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Serialize, Deserialize)]
+    /// # struct Square(u64);
+    /// # impl PlainTask for Square {
+    /// #     const NAME: &'static str = "square";
+    /// #     type Output = u64;
+    /// #     fn run(self) -> u64 { self.0 * self.0 }
+    /// # }
+    /// use futures::StreamExt;
+    ///
+    /// # async fn sum(pool: Pool) -> Result<u64, lockkeeper::TaskError> {
+    /// let mut squares = pool.imap((1..).map(|number| Plain(Square(number))));
+    /// let mut sum = 0;
+    /// while let Some(square) = squares.next().await {
+    ///     sum += square?;
+    ///     # if sum > 100 { break }
+    /// }
+    /// # Ok(sum)
+    /// # }
+    /// ```
+    pub fn imap<T, I>(
+        &self,
+        tasks: I,
+    ) -> impl Stream<Item = Result<T::Output, TaskError>> + use<T, I>
+    where
+        T: Task,
+        I: IntoIterator<Item = T>,
+    {
+        self.ahead(tasks, Order::Given)
+    }
+
+    /// Runs tasks as the stream is polled and yields their outcomes as they come.
+    /// Python: `pool.imap_unordered(f, args)`.
+    pub fn imap_unordered<T, I>(
+        &self,
+        tasks: I,
+    ) -> impl Stream<Item = Result<T::Output, TaskError>> + use<T, I>
+    where
+        T: Task,
+        I: IntoIterator<Item = T>,
+    {
+        self.ahead(tasks, Order::Finished)
+    }
+
+    /// Takes no more tasks. Those that were submitted are run.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the pool cannot be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, the pool may have been closed. To close it again does no harm.
+    pub async fn close(&self) -> Result<(), CallError> {
+        self.queue.call(CloseTasks { reason: None }).await
+    }
+
+    /// Closes the pool and waits until its tasks are run and its workers have ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::close`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, the pool is terminated.
+    pub async fn join(self) -> Result<(), CallError> {
+        self.close().await?;
+        self.emptied().await
+    }
+
+    /// Waits until the workers have ended.
+    pub(super) async fn emptied(&self) -> Result<(), CallError> {
+        let joined = self.crew.send(Join).await;
+        joined.map_err(|_| CallError::Disconnected {
+            address: self.queue.token().address().clone(),
+            why: CREW_ENDED.to_owned(),
+        })
+    }
+
+    /// Kills the workers at once. Tasks that are not finished fail with
+    /// [`TaskFault::Terminated`](crate::TaskFault::Terminated).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, the pool is terminated.
+    pub async fn terminate(self) {
+        // It takes a thread that may be blocked.
+        let _ = background().spawn_blocking(move || drop(self)).await;
+    }
+
+    /// The process ids of the workers that live.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn pids(&self) -> Vec<u32> {
+        self.crew.send(Pids).await.unwrap_or_default()
+    }
+
+    /// Tells how many jobs wait and run and how many workers are idle, which may have changed when
+    /// it is read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::close`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn status(&self) -> Result<TaskQueueStatus, CallError> {
+        self.queue.call(CountTasks).await
+    }
+
+    /// Has chunks of tasks run, some ahead of the outcomes that were taken.
+    fn ahead<T, I>(&self, tasks: I, order: Order) -> impl Stream<Item = Outcome<T>> + use<T, I>
+    where
+        T: Task,
+        I: IntoIterator<Item = T>,
+    {
+        let (queue, retries, size) = (self.queue.clone(), self.retries, self.chunk);
+        let window = Window::of(self.workers, size);
+        let mut tasks = tasks.into_iter();
+        if size == 1 {
+            return series(queue, retries, tasks, window, order).left_stream();
+        }
+        let chunks = iter::from_fn(move || {
+            let chunk: Vec<T> = tasks.by_ref().take(size).collect();
+            (!chunk.is_empty()).then(|| submit(queue.clone(), retries, &chunk))
+        });
+        let outcomes = ahead(chunks, window, order).flat_map(stream::iter);
+        outcomes.right_stream()
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let stop = self
+            .stop
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some((stop, thread)) = stop {
+            // A pool whose thread has ended has nothing left to stop.
+            let _ = stop.send(());
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What a pool runs: types with a name, data in and data out.
+
+use std::future::Future;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// A piece of work that a process of a pool does: its fields are the arguments.
+///
+/// Registered by `program().task::<T>()`. The fields may hold proxies: the worker uses the same
+/// hosted objects. Bytes travel as one piece in a `String` or with the crate `serde_bytes`; a plain
+/// `Vec<u8>` is a list of numbers to serde, and several times as slow. See the [crate's
+/// example](crate).
+pub trait Task: Serialize + DeserializeOwned + Send + 'static {
+    /// The name on the wire: unique within the program.
+    const NAME: &'static str;
+    /// The result. A failure that the task foresees is part of it.
+    type Output: Serialize + DeserializeOwned + Send + 'static;
+
+    /// Does the work, on the worker's main thread, in an actix system.
+    ///
+    /// A panic fails this task alone, with the first 1,000 characters of its message.
+    fn run(self) -> impl Future<Output = Self::Output>;
+}
+
+/// A [`Task`] whose work is plain code: it runs on a plain thread, where `blocking_*` may be used.
+///
+/// Passed to a pool inside of [`Plain`], and registered by `program().task::<Plain<T>>()`.
+///
+/// ```
+/// use lockkeeper::PlainTask;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Square(u64);
+///
+/// impl PlainTask for Square {
+///     const NAME: &'static str = "square";
+///     type Output = u64;
+///
+///     fn run(self) -> u64 {
+///         self.0 * self.0
+///     }
+/// }
+/// ```
+pub trait PlainTask: Serialize + DeserializeOwned + Send + 'static {
+    /// The name on the wire: unique within the program.
+    const NAME: &'static str;
+    /// The result.
+    type Output: Serialize + DeserializeOwned + Send + 'static;
+
+    /// Does the work, on a thread that may be blocked.
+    fn run(self) -> Self::Output;
+}
+
+/// A plain task as a task.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Plain<T>(pub T);
+
+impl<T: PlainTask> Task for Plain<T> {
+    const NAME: &'static str = T::NAME;
+    type Output = T::Output;
+
+    async fn run(self) -> T::Output {
+        match tokio::task::spawn_blocking(move || self.0.run()).await {
+            Ok(output) => output,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime ends only with the worker.
+                Err(error) => panic!("{error}"),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+    use lockkeeper_protocol::operations::TaskFault;
+
+    use crate::{
+        error::{CallError, TaskError},
+        pool::{chunk::pack, tasks::Tasks},
+    };
+
+    use super::*;
+
+    /// Panics with a message of that many characters.
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Lament(usize);
+
+    impl Task for Lament {
+        const NAME: &'static str = "lament";
+        type Output = ();
+
+        async fn run(self) {
+            panic!("{}", "\u{1f480}".repeat(self.0));
+        }
+    }
+
+    /// Another of that name.
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Dirge;
+
+    impl Task for Dirge {
+        const NAME: &'static str = "lament";
+        type Output = ();
+
+        async fn run(self) {}
+    }
+
+    /// Panics when it is read.
+    #[derive(Debug, Serialize)]
+    struct Riddle;
+
+    impl<'de> Deserialize<'de> for Riddle {
+        fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+            panic!("nobody can read it")
+        }
+    }
+
+    impl Task for Riddle {
+        const NAME: &'static str = "riddle";
+        type Output = ();
+
+        async fn run(self) {}
+    }
+
+    /// What becomes of one task.
+    fn outcome<T: Task>(task: &T) -> Result<(), TaskFault> {
+        let chunk = pack(std::slice::from_ref(task)).unwrap();
+        block_on(tasks::<T>().run_one(&chunk))
+    }
+
+    fn tasks<T: Task>() -> Tasks {
+        let mut tasks = Tasks::default();
+        tasks.add::<T>();
+        tasks
+    }
+
+    #[test]
+    fn message_of_a_panic_is_cut_to_a_thousand_characters() {
+        for (length, expected) in [(1000, 1000), (1001, 1002), (5000, 1002)] {
+            match outcome(&Lament(length)) {
+                Err(TaskFault::Panicked(message)) => assert_eq!(message.chars().count(), expected),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn panic_while_arguments_are_read_fails_the_task() {
+        let fault = TaskFault::Panicked("nobody can read it".to_owned());
+        assert_eq!(outcome(&Riddle), Err(fault));
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "have the name \"lament\": lockkeeper::pool::task::tests::Lament and lockkeeper::pool::task::tests::Dirge"
+    )]
+    fn second_task_of_a_name_is_refused_with_both_types() {
+        tasks::<Lament>().add::<Dirge>();
+    }
+
+    #[test]
+    #[should_panic(expected = "two tasks have the name \"lament\"")]
+    fn second_task_of_a_name_is_refused_from_another_table_too() {
+        tasks::<Lament>().extend(&tasks::<Dirge>());
+    }
+
+    #[test]
+    fn same_task_may_be_added_twice() {
+        let mut tasks = tasks::<Lament>();
+        tasks.add::<Lament>();
+        tasks.extend(&tasks.clone());
+        assert!(tasks.has("lament"));
+    }
+
+    #[test]
+    fn error_of_a_task_has_what_failed_as_its_source() {
+        let source = |error: TaskError| {
+            let source = std::error::Error::source(&error);
+            source.map(ToString::to_string)
+        };
+        let told = Some(TaskFault::Closed.to_string());
+        assert_eq!(source(TaskFault::Closed.into()), told);
+        let told = Some(CallError::Gone.to_string());
+        assert_eq!(source(CallError::Gone.into()), told);
+    }
+}

@@ -1,0 +1,177 @@
+//! The tasks that this program has registered, by their names.
+
+use std::{
+    any::{TypeId, type_name},
+    collections::hash_map::Entry,
+    fmt,
+    panic::AssertUnwindSafe,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use futures::{FutureExt, future::LocalBoxFuture};
+use lockkeeper_actors::panic_message;
+use lockkeeper_protocol::{
+    codec::{self, Blob, CodecError},
+    frame,
+    operations::{Chunk, ChunkOutcome, TaskFault},
+};
+use rustc_hash::FxHashMap;
+use serde::de::IgnoredAny;
+
+use crate::pool::{chunk::Outcomes, task::Task};
+
+type Run = for<'a> fn(&'a Bytes, &'a mut Outcomes) -> LocalBoxFuture<'a, ()>;
+
+/// A registered task.
+#[derive(Clone, Copy)]
+struct Registered {
+    run: Run,
+    id: TypeId,
+    type_name: &'static str,
+}
+
+/// The tasks of a program, by name.
+#[derive(Clone, Default)]
+pub(crate) struct Tasks(FxHashMap<&'static str, Registered>);
+
+impl Tasks {
+    /// Adds a task.
+    ///
+    /// # Panics
+    ///
+    /// Panics when another type has the name.
+    pub(crate) fn add<T: Task>(&mut self) {
+        let task = Registered {
+            run: run::<T>,
+            id: TypeId::of::<T>(),
+            type_name: type_name::<T>(),
+        };
+        self.insert(T::NAME, task);
+    }
+
+    /// Adds all tasks of another table.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::add`].
+    pub(crate) fn extend(&mut self, other: &Self) {
+        for (name, task) in &other.0 {
+            self.insert(name, *task);
+        }
+    }
+
+    fn insert(&mut self, name: &'static str, task: Registered) {
+        match self.0.entry(name) {
+            Entry::Vacant(place) => {
+                place.insert(task);
+            }
+            // A worker would run one of them with the arguments of the other.
+            Entry::Occupied(place) => assert!(
+                place.get().id == task.id,
+                "two tasks have the name {name:?}: {} and {}",
+                place.get().type_name,
+                task.type_name
+            ),
+        }
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Runs the tasks of a chunk to their ends, one after the other, and counts them.
+    pub(crate) async fn run(&self, task: &str, Blob(row): &Blob, run: &mut u64) -> ChunkOutcome {
+        let count = frame::frames(row).count();
+        *run += u64::try_from(count).unwrap_or(u64::MAX);
+        let Some(registered) = self.0.get(task) else {
+            return Err(TaskFault::NotRegistered(task.to_owned()));
+        };
+        let mut outcomes = Outcomes::of(count);
+        (registered.run)(row, &mut outcomes).await;
+        Ok(outcomes.into_row())
+    }
+
+    /// Runs the one task of a chunk whose output is of no interest.
+    pub(crate) async fn run_one(&self, chunk: &Chunk) -> Result<(), TaskFault> {
+        let row = self.run(&chunk.task, &chunk.arguments, &mut 0).await?.0;
+        let outcome = frame::frames(&row).next();
+        let outcome =
+            outcome.map(|frame| frame.and_then(codec::decode::<Result<IgnoredAny, TaskFault>>));
+        match outcome {
+            Some(Ok(outcome)) => outcome.map(drop),
+            Some(Err(error)) => Err(TaskFault::Unreadable(error.to_string())),
+            None => Err(TaskFault::Unreadable("there is no task".to_owned())),
+        }
+    }
+}
+
+impl fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+pub(super) fn run<'a, T: Task>(
+    row: &'a Bytes,
+    outcomes: &'a mut Outcomes,
+) -> LocalBoxFuture<'a, ()> {
+    let work = async move {
+        let mut frames = frame::frames(row);
+        // Also what reads the arguments and writes the output is the task's own code, and may panic.
+        // Those behind one that does go on.
+        while let Err(panic) = AssertUnwindSafe(run_each::<T>(row, &mut frames, outcomes))
+            .catch_unwind()
+            .await
+        {
+            let fault = TaskFault::Panicked(panic_message(&*panic));
+            outcomes.push(&Err::<(), _>(fault), T::NAME);
+        }
+    };
+    work.boxed_local()
+}
+
+async fn run_each<'a, T: Task>(
+    row: &Bytes,
+    frames: &mut impl Iterator<Item = Result<&'a [u8], CodecError>>,
+    outcomes: &mut Outcomes,
+) {
+    for arguments in frames {
+        let arguments = arguments.and_then(|bytes| codec::decode_within::<T>(row, bytes));
+        let outcome = match arguments {
+            Ok(task) => Ok(task.run().await),
+            Err(error) => Err(TaskFault::Unreadable(format!(
+                "arguments of {:?}: {error}",
+                T::NAME
+            ))),
+        };
+        outcomes.push(&outcome, T::NAME);
+    }
+}
+
+/// The tasks of this program. Shared, since each chunk of a pool looks into them.
+static REGISTERED: LazyLock<Mutex<Arc<Tasks>>> = LazyLock::new(Mutex::default);
+
+fn registered() -> MutexGuard<'static, Arc<Tasks>> {
+    REGISTERED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Adds tasks to those of this program.
+pub(crate) fn register(tasks: &Tasks) {
+    Arc::make_mut(&mut registered()).extend(tasks);
+}
+
+/// Returns the tasks of this program.
+pub(crate) fn tasks() -> Arc<Tasks> {
+    Arc::clone(&registered())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looking_into_the_tasks_copies_none() {
+        assert!(Arc::ptr_eq(&tasks(), &tasks()));
+    }
+}

@@ -1,0 +1,294 @@
+//! Child processes of the same program, each started in a role.
+//!
+//! A child is the program's own executable with one argument that says so, and a socket in place of
+//! its standard input: the lifeline. Over it the child learns its role and reports that it is
+//! ready, and by its end each side learns that the other has died.
+//!
+//! Invariant: this file knows no role's work. No child is started by a program that would not take
+//! a role, so there is never a chain of processes.
+
+use std::{
+    env,
+    future::Future,
+    io,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    pin::pin,
+    process::{ExitStatus, Stdio},
+    sync::OnceLock,
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, Bytes};
+use futures::future::{self, Either};
+use lockkeeper_protocol::{
+    codec::{self, Blob},
+    frame::{self, Inbox},
+};
+use serde::Serialize;
+use tokio::{io::Interest, process};
+
+use crate::{
+    background::background,
+    error::StartError,
+    process::lifeline::{Assignment, MOST_BYTES, Report},
+};
+
+/// The argument by which a child knows that it is one.
+pub(super) const MARKER: &str = "lockkeeper:child";
+
+/// How long a child may take from its start until it is ready.
+pub(super) const READY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a child may take to end by itself once its lifeline is gone.
+pub(crate) const END_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the last words of a child that has ended may take.
+const LAST_WORDS_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How children of this program are started.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Launch {
+    /// Main calls the program's roles first thing.
+    Main,
+    /// The test of that name does, within a test harness.
+    Test(String),
+}
+
+static LAUNCH: OnceLock<Launch> = OnceLock::new();
+
+/// States how children are to be started. The first statement counts.
+pub(crate) fn set_launch(launch: Launch) {
+    LAUNCH.get_or_init(|| launch);
+}
+
+/// A child process, seen from its parent. Dropped, it is killed.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pub(super) process: process::Child,
+    reports: Reports,
+}
+
+/// The parent's end of the lifeline.
+#[derive(Debug)]
+struct Reports {
+    lifeline: tokio::net::UnixStream,
+    inbox: Inbox,
+    /// What the child has not been told yet.
+    unsent: Bytes,
+}
+
+/// How a child ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// It reported that its work was done.
+    pub(crate) is_done: bool,
+    /// It exited by itself, and with code 0.
+    pub(crate) is_well: bool,
+    /// The exit status in words.
+    pub(crate) status: String,
+}
+
+impl Child {
+    /// Starts this program once more, in a role.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StartError::NotAProgram`] when the program would not take the role, and
+    /// [`StartError::System`] when no process can be had.
+    pub(crate) fn start<C: Serialize>(role: &str, config: &C) -> Result<Self, StartError> {
+        let launch = LAUNCH.get().ok_or(StartError::NotAProgram)?;
+        Self::start_as(launch, role, config).map_err(|error| StartError::System(error.to_string()))
+    }
+
+    pub(super) fn start_as<C: Serialize>(
+        launch: &Launch,
+        role: &str,
+        config: &C,
+    ) -> io::Result<Self> {
+        let config = Blob::from(codec::encode(config).map_err(io::Error::other)?);
+        let assignment = Assignment {
+            role: role.to_owned(),
+            config,
+        };
+        let (ours, theirs) = UnixStream::pair()?;
+        let mut command = process::Command::new(env::current_exe()?);
+        if let Launch::Test(name) = launch {
+            command.args(["--exact", "--nocapture", "--test-threads=1", name.as_str()]);
+        }
+        command
+            .arg(MARKER)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .kill_on_drop(true);
+        let runtime = background().enter();
+        let process = command.spawn()?;
+        ours.set_nonblocking(true)?;
+        let lifeline = tokio::net::UnixStream::from_std(ours)?;
+        drop(runtime);
+        let mut message = Vec::new();
+        frame::append(&mut message, &assignment, MOST_BYTES).map_err(io::Error::other)?;
+        let reports = Reports {
+            lifeline,
+            inbox: Inbox::new(MOST_BYTES),
+            unsent: message.into(),
+        };
+        Ok(Self { process, reports })
+    }
+
+    /// The process id, if the process was not seen to end.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.process.id()
+    }
+
+    /// Waits until the child is ready.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StartError::Child`] when it reports a failure, ends, or takes longer than a minute.
+    pub(crate) async fn ready(&mut self) -> Result<(), StartError> {
+        let late = || StartError::Child(format!("it took longer than {READY_PATIENCE:?}"));
+        within(READY_PATIENCE, self.first_report())
+            .await
+            .unwrap_or_else(|| Err(late()))
+    }
+
+    async fn first_report(&mut self) -> Result<(), StartError> {
+        match self.reports.next().await {
+            Ok(Some(Report::Ready | Report::Done)) => Ok(()),
+            Ok(Some(Report::Failed(why))) => Err(StartError::Child(why)),
+            Ok(None) => {
+                let status = self.process.wait().await;
+                let status = status.map_or_else(|error| error.to_string(), |s| s.to_string());
+                Err(StartError::Child(format!(
+                    "it ended before it was ready ({status}): \
+                     is lockkeeper::program() the first thing that main does?"
+                )))
+            }
+            Err(error) => Err(StartError::Child(error.to_string())),
+        }
+    }
+
+    /// Waits until the child has ended.
+    pub(crate) async fn ended(&mut self) -> Ending {
+        let mut is_done = false;
+        // A child's own children may hold its end of the lifeline open, so the process tells.
+        let status = loop {
+            tokio::select! {
+                status = self.process.wait() => break status,
+                report = self.reports.next() => match report {
+                    Ok(Some(report)) => is_done |= matches!(report, Report::Done),
+                    Ok(None) | Err(_) => break self.process.wait().await,
+                },
+            }
+        };
+        let last_words = async {
+            while let Ok(Some(report)) = self.reports.next().await {
+                is_done |= matches!(report, Report::Done);
+            }
+        };
+        // They are there already if there are any; only the end may be held back.
+        let _ = within(LAST_WORDS_PATIENCE, last_words).await;
+        let is_well = status.as_ref().is_ok_and(ExitStatus::success);
+        let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+        Ending {
+            is_done,
+            is_well,
+            status,
+        }
+    }
+
+    /// Kills the child without waiting for its end.
+    pub(crate) fn kill(&mut self) {
+        // It fails only when the process has ended already.
+        let _ = self.process.start_kill();
+    }
+
+    /// Lets go of the lifeline, waits a while until the child has ended, and kills it if it has
+    /// not. Blocks.
+    pub(crate) fn end(self) {
+        let Self {
+            mut process,
+            reports,
+        } = self;
+        drop(reports);
+        let patience = Instant::now() + END_PATIENCE;
+        let mut pause = Duration::from_micros(100);
+        while let Ok(None) = process.try_wait() {
+            if Instant::now() > patience {
+                // It fails only when the process has ended already.
+                let _ = process.start_kill();
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Reports {
+    /// Waits for the next report, `None` at the end of the lifeline. Meanwhile the child is told
+    /// what it has not been told yet, which may be more than the socket takes at once.
+    async fn next(&mut self) -> io::Result<Option<Report>> {
+        loop {
+            if let Some(frame) = self.inbox.next_message().map_err(io::Error::other)? {
+                return codec::decode(&frame).map(Some).map_err(io::Error::other);
+            }
+            let interest = if self.unsent.is_empty() {
+                Interest::READABLE
+            } else {
+                Interest::READABLE | Interest::WRITABLE
+            };
+            let ready = self.lifeline.ready(interest).await?;
+            if ready.is_writable() {
+                self.write();
+            }
+            if ready.is_readable() && self.read()? == Some(0) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Writes as much of what is unsent as the socket takes.
+    fn write(&mut self) {
+        while !self.unsent.is_empty() {
+            match self.lifeline.try_write(&self.unsent) {
+                Ok(written) => self.unsent.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Nobody is there to be told; what was said before that is still there to be read.
+                Err(_) => break,
+            }
+        }
+        // Megabytes are not kept for as long as the child lives.
+        self.unsent = Bytes::new();
+    }
+
+    /// Reads what is there: how many bytes, zero at the end, `None` when there is nothing yet.
+    fn read(&mut self) -> io::Result<Option<usize>> {
+        let mut bytes = [0; 1024];
+        match self.lifeline.try_read(&mut bytes) {
+            Ok(length) => {
+                self.inbox.feed(bytes.get(..length).unwrap_or_default());
+                Ok(Some(length))
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
+                // The other side has ended without reading what it was told.
+                io::ErrorKind::ConnectionReset => Ok(Some(0)),
+                _ => Err(error),
+            },
+        }
+    }
+}
+
+/// Waits for a future, and no longer than that.
+async fn within<F: Future>(patience: Duration, future: F) -> Option<F::Output> {
+    let patience = {
+        // The caller's runtime may have no timer.
+        let _runtime = background().enter();
+        tokio::time::sleep(patience)
+    };
+    match future::select(pin!(future), pin!(patience)).await {
+        Either::Left((output, _)) => Some(output),
+        Either::Right(((), _)) => None,
+    }
+}

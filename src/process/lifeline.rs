@@ -1,0 +1,101 @@
+//! The lifeline: the socket between a parent process and a child of it, and the frames on it.
+
+use std::{
+    io::{self, Read, Write},
+    os::unix::net::UnixStream,
+    thread,
+};
+
+use bytes::Bytes;
+use lockkeeper_protocol::{
+    codec::Blob,
+    frame::{self, Inbox},
+};
+use serde::{Deserialize, Serialize};
+
+/// The most bytes of one message over a lifeline.
+pub(super) const MOST_BYTES: usize = 64 << 20;
+
+/// What a child is told first.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Assignment {
+    pub(super) role: String,
+    pub(super) config: Blob,
+}
+
+/// What a child tells.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Report {
+    /// It does its work from now on.
+    Ready,
+    /// It cannot do its work.
+    Failed(String),
+    /// It has done its work.
+    Done,
+}
+
+/// The child's end of the lifeline.
+#[derive(Debug)]
+pub(crate) struct Lifeline(pub(super) UnixStream);
+
+impl Lifeline {
+    /// Reports that the work begins.
+    pub(crate) fn ready(&mut self) {
+        self.tell(&Report::Ready);
+    }
+
+    /// Reports that there can be no work.
+    pub(crate) fn failed(&mut self, why: String) {
+        self.tell(&Report::Failed(why));
+    }
+
+    /// Reports that the work is done.
+    pub(crate) fn done(&mut self) {
+        self.tell(&Report::Done);
+    }
+
+    /// Runs `end` on a thread of its own once the parent is gone.
+    pub(crate) fn watch(&self, end: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let stream = self.0.try_clone()?;
+        let watch = move || {
+            outlast(stream);
+            end();
+        };
+        thread::Builder::new()
+            .name("lockkeeper-lifeline".to_owned())
+            .spawn(watch)
+            .map(drop)
+    }
+
+    fn tell(&mut self, report: &Report) {
+        let mut message = Vec::new();
+        if frame::append(&mut message, report, MOST_BYTES).is_ok() {
+            // A parent that is gone needs no report, and the watch ends this process.
+            let _ = self.0.write_all(&message);
+        }
+    }
+}
+
+/// Reads exactly one frame: nothing else comes.
+pub(super) fn read_frame(mut stream: impl Read) -> io::Result<Bytes> {
+    let mut inbox = Inbox::new(MOST_BYTES);
+    let mut bytes = [0; 4096];
+    loop {
+        match stream.read(&mut bytes) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(length) => inbox.feed(bytes.get(..length).unwrap_or_default()),
+            // A signal came in between, such as the one that continues a stopped process.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if let Some(frame) = inbox.next_message().map_err(io::Error::other)? {
+            return Ok(Bytes::copy_from_slice(&frame));
+        }
+    }
+}
+
+/// Returns once the other side of a stream is gone.
+pub(super) fn outlast(mut stream: impl Read) {
+    // A stream that fails has no other side any more. A signal in between is no failure to it.
+    let _ = io::copy(&mut stream, &mut io::sink());
+}

@@ -1,0 +1,460 @@
+//! The proxies of hosted keyed locks and keyed semaphores.
+
+use std::{fmt, time::Duration};
+
+use lockkeeper_actors::sync::{Face, Keyed, OneAKey, SeveralAKey};
+use lockkeeper_protocol::{
+    ObjectInfo, Operation, Refusal,
+    operations::{
+        AcquireKey, AcquireKeyMany, AdoptKey, AdoptedKey, CountKey, CountKeys, ForceUnlockKey,
+        Granted, Key, KeyStatus, KeyedStatus, ListKeys, Release,
+    },
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    client::thread::block_on,
+    error::CallError,
+    proxy::{
+        bound::tried,
+        guard::{Guard, Ticket},
+        hold::Hold,
+        keyed::held::{HeldKey, KeyedPermit},
+        proxy::Proxy,
+        token::Token,
+    },
+};
+
+/// A lock for each of any number of keys, in one object: for records, files or users, of which
+/// nobody wants to make and remove a lock each.
+///
+/// A key needs no making: it is there while somebody holds it. To acquire one takes one round trip,
+/// and nobody waits for its release. See [`KeyedOf`] for its methods.
+///
+/// Python has no counterpart: its programs keep a dictionary of locks and counts beside a lock for
+/// the dictionary, and make some ten calls to take one key.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let manager = lockkeeper::Manager::start().await?;
+/// let records = manager.keyed_lock().await?;
+/// let guard = records.acquire("record 7").await?;
+/// assert!(records.try_acquire("record 7").await?.is_none());
+/// assert!(records.try_acquire("record 8").await?.is_some());
+///
+/// // Several at once, in an order by which no two callers wait for each other.
+/// drop(guard);
+/// let guards = records.lock_all(["record 8", "record 7"]).await?;
+/// assert_eq!(guards[1].key(), "record 7");
+/// # Ok(())
+/// # }
+/// ```
+pub type KeyedLock = KeyedOf<OneAKey>;
+
+/// A number of permits for each of any number of keys, in one object: at most three connections to
+/// any one server, say.
+///
+/// As [`KeyedLock`], with several holders of a key at a time. See [`KeyedOf`] for its methods.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let manager = lockkeeper::Manager::start().await?;
+/// let connections = manager.keyed_semaphore(3).await?;
+/// let one = connections.acquire("example.org").await?;
+/// let two = connections.acquire_many("example.org", 2).await?;
+/// assert!(connections.try_acquire("example.org").await?.is_none());
+/// assert!(connections.try_acquire("example.net").await?.is_some());
+/// # drop((one, two));
+/// # Ok(())
+/// # }
+/// ```
+pub type KeyedSemaphore = KeyedOf<SeveralAKey>;
+
+/// How the keys of a kind are asked for.
+pub trait KeyedKind: Face {
+    /// Waits for permits of a key.
+    type Acquire: Operation<Reply = Result<Granted, Refusal>>;
+
+    /// Makes what asks for permits of a key.
+    fn ask_for(key: Key, permits: u32) -> Self::Acquire;
+}
+
+impl KeyedKind for OneAKey {
+    type Acquire = AcquireKey;
+
+    fn ask_for(key: Key, _: u32) -> AcquireKey {
+        AcquireKey { key }
+    }
+}
+
+impl KeyedKind for SeveralAKey {
+    type Acquire = AcquireKeyMany;
+
+    fn ask_for(key: Key, permits: u32) -> AcquireKeyMany {
+        AcquireKeyMany { key, permits }
+    }
+}
+
+/// A proxy of either keyed kind: [`KeyedLock`] and [`KeyedSemaphore`].
+///
+/// A key is any text of at most 255 bytes, also none at all.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent, bound = "")]
+pub struct KeyedOf<F: Face>(Proxy<Keyed<F>>);
+
+impl<F: KeyedKind> KeyedOf<F> {
+    /// Waits for the key, or for one permit of it.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Refused`] with `Invalid` for a key of more than 255 bytes,
+    /// [`CallError::Disconnected`] or [`CallError::NoManager`] without a manager and
+    /// [`CallError::Gone`] once the object was removed. [`CallError::Fault`] with `Limit` tells
+    /// that 100,000,000 keys are in use.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing is held and nobody else's turn is lost. So
+    /// `tokio::time::timeout(time, locks.acquire(key))` is right.
+    #[doc(alias = "lock")]
+    pub async fn acquire(&self, key: impl AsRef<str>) -> Result<Guard<Keyed<F>>, CallError> {
+        self.acquire_within(key.as_ref().into(), 1, None).await
+    }
+
+    /// Waits for the key until the time is over, kept by the manager.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::acquire`], and [`CallError::TimedOut`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::acquire`].
+    pub async fn acquire_timeout(
+        &self,
+        key: impl AsRef<str>,
+        timeout: Duration,
+    ) -> Result<Guard<Keyed<F>>, CallError> {
+        self.acquire_within(key.as_ref().into(), 1, Some(timeout))
+            .await
+    }
+
+    /// Takes the key if it is free; never overtakes a waiter.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::acquire`].
+    pub async fn try_acquire(
+        &self,
+        key: impl AsRef<str>,
+    ) -> Result<Option<Guard<Keyed<F>>>, CallError> {
+        let key = key.as_ref().into();
+        tried(self.acquire_within(key, 1, Some(Duration::ZERO)).await)
+    }
+
+    /// Waits for the key in a future that borrows nothing, to be spawned.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::acquire`].
+    pub async fn acquire_owned(self, key: String) -> Result<Guard<Keyed<F>>, CallError> {
+        self.acquire_within(key.as_str().into(), 1, None).await
+    }
+
+    /// Waits for the key on a plain thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::acquire`].
+    ///
+    /// # Panics
+    ///
+    /// Panics inside an async context, which it would block.
+    pub fn blocking_acquire(&self, key: impl AsRef<str>) -> Result<Guard<Keyed<F>>, CallError> {
+        block_on(self.acquire(key))
+    }
+
+    /// Waits for the key on a plain thread until the time is over.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::acquire_timeout`].
+    ///
+    /// # Panics
+    ///
+    /// Panics inside an async context, which it would block.
+    pub fn blocking_acquire_timeout(
+        &self,
+        key: impl AsRef<str>,
+        timeout: Duration,
+    ) -> Result<Guard<Keyed<F>>, CallError> {
+        block_on(self.acquire_timeout(key, timeout))
+    }
+
+    /// Takes the key on a plain thread if it is free.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::acquire`].
+    ///
+    /// # Panics
+    ///
+    /// Panics inside an async context, which it would block.
+    pub fn blocking_try_acquire(
+        &self,
+        key: impl AsRef<str>,
+    ) -> Result<Option<Guard<Keyed<F>>>, CallError> {
+        block_on(self.try_acquire(key))
+    }
+
+    pub(super) async fn acquire_within(
+        &self,
+        key: Key,
+        permits: u32,
+        timeout: Option<Duration>,
+    ) -> Result<Guard<Keyed<F>>, CallError> {
+        let bound = self.0.bound().await?;
+        let ask = F::ask_for(key.clone(), permits);
+        let (grant, reply) = bound.call(&ask, timeout).await?;
+        Ok(Guard::new(
+            Hold::new(bound, grant),
+            reply?,
+            HeldKey { key, permits },
+        ))
+    }
+}
+
+impl<F: Face> KeyedOf<F> {
+    /// Becomes the holder in place of whoever the ticket is from, and marks that one's guard lost.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Refused`] with `NotHeld` when the hold has ended; else as
+    /// [`Self::acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before the call is on its way, as while it still connects, nothing has moved: the
+    /// key stays held by the session that the ticket is from, and only a clone of the ticket can
+    /// adopt or release it. Dropped later the hold may have moved; then the key is released.
+    pub async fn adopt(&self, ticket: Ticket) -> Result<Guard<Keyed<F>>, CallError> {
+        let bound = self.0.bound().await?;
+        let adopt = AdoptKey {
+            grant: ticket.grant(),
+        };
+        let (grant, reply) = bound.call(&adopt, None).await?;
+        let AdoptedKey {
+            granted,
+            key,
+            permits,
+        } = reply?;
+        let held = HeldKey { key, permits };
+        Ok(Guard::new(Hold::new(bound, grant), granted, held))
+    }
+
+    /// Releases the hold that the ticket is from, whichever process has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::adopt`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before the call is on its way, as while it still connects, the key stays held, and
+    /// only a clone of the ticket can release it; dropped later, it is released. A second release
+    /// does no harm, so keep a clone and try again.
+    pub async fn release(&self, ticket: Ticket) -> Result<(), CallError> {
+        let grant = ticket.grant();
+        Ok(self.0.call(Release { grant }).await??)
+    }
+
+    /// Takes the key from all who hold it, whose guards are lost then, and gives it to the next in
+    /// line with a higher fence. Returns whether anybody held it.
+    ///
+    /// An administrator's verb: the holder may be in the middle of what the key protects. The
+    /// manager looks at all holds of the object for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, it may have been done, and nobody knows whether anybody held the key.
+    pub async fn force_unlock(&self, key: impl AsRef<str>) -> Result<bool, CallError> {
+        let key = key.as_ref().into();
+        Ok(self.0.call(ForceUnlockKey { key }).await??)
+    }
+
+    /// Tells whether the key is held and how many wait for it, which may have changed when it is
+    /// read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn status(&self, key: impl AsRef<str>) -> Result<KeyStatus, CallError> {
+        let key = key.as_ref().into();
+        Ok(self.0.call(CountKey { key }).await??)
+    }
+
+    /// Tells how many keys are held, and how many calls wait for any of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn count(&self) -> Result<KeyedStatus, CallError> {
+        self.0.call(CountKeys).await
+    }
+
+    /// Tells who holds and who waits, key by key, and what was measured: see
+    /// [`Manager::inspect`](crate::Manager::inspect).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::count`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
+        self.0.info().await
+    }
+
+    /// Lists the keys that are held, in no order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::acquire`], and [`CallError::Fault`] with `Limit` when they do not fit into a
+    /// message: 64 MiB by default.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn keys(&self) -> Result<Vec<Key>, CallError> {
+        self.0.call(ListKeys).await
+    }
+
+    /// Where the object is.
+    #[must_use]
+    pub const fn token(&self) -> &Token<Keyed<F>> {
+        self.0.token()
+    }
+}
+
+impl KeyedSemaphore {
+    /// Waits for several permits of the key, all or none. Those who come later wait behind, also
+    /// for fewer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::acquire`], and [`CallError::Refused`] at once: with `TooMany` for more than a key
+    /// has, and with `Invalid` for none at all.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::acquire`].
+    pub async fn acquire_many(
+        &self,
+        key: impl AsRef<str>,
+        permits: u32,
+    ) -> Result<KeyedPermit, CallError> {
+        self.acquire_within(key.as_ref().into(), permits, None)
+            .await
+    }
+
+    /// Waits for several permits of the key until the time is over.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::acquire_many`], and [`CallError::TimedOut`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::acquire`].
+    pub async fn acquire_many_timeout(
+        &self,
+        key: impl AsRef<str>,
+        permits: u32,
+        timeout: Duration,
+    ) -> Result<KeyedPermit, CallError> {
+        self.acquire_within(key.as_ref().into(), permits, Some(timeout))
+            .await
+    }
+
+    /// Takes several permits of the key if they are free, all or none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::acquire_many`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::acquire`].
+    pub async fn try_acquire_many(
+        &self,
+        key: impl AsRef<str>,
+        permits: u32,
+    ) -> Result<Option<KeyedPermit>, CallError> {
+        let tries = self.acquire_many_timeout(key, permits, Duration::ZERO);
+        tried(tries.await)
+    }
+
+    /// Waits for several permits of the key in a future that borrows nothing, to be spawned.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::acquire_many`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::acquire`].
+    pub async fn acquire_many_owned(
+        self,
+        key: String,
+        permits: u32,
+    ) -> Result<KeyedPermit, CallError> {
+        self.acquire_many(key, permits).await
+    }
+}
+
+impl<F: Face> Clone for KeyedOf<F> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<F: Face> From<Proxy<Keyed<F>>> for KeyedOf<F> {
+    fn from(proxy: Proxy<Keyed<F>>) -> Self {
+        Self(proxy)
+    }
+}
+
+impl<F: Face> From<Token<Keyed<F>>> for KeyedOf<F> {
+    fn from(token: Token<Keyed<F>>) -> Self {
+        Self(token.into())
+    }
+}
+
+impl<F: Face> fmt::Debug for KeyedOf<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("KeyedOf").field(self.token()).finish()
+    }
+}

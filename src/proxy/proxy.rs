@@ -1,0 +1,327 @@
+//! What programs hold in place of a hosted object: a [`Token`] as data, a [`Proxy`] that calls.
+//!
+//! A proxy is an address and a name. It can be cloned, sent to other threads, and serialized into
+//! the arguments of a task; where it arrives, it connects on first use. Nothing counts references:
+//! an object lives until it is removed or its manager ends.
+//!
+//! Invariant: a proxy knows no socket, and no guard's drop waits, blocks or panics.
+
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use lockkeeper_actors::{Primitive, Serve};
+use lockkeeper_protocol::{Fault, ObjectInfo, Operation, Page, Question};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{
+    background::background,
+    client::{connection::Connection, side_channel::ReportPipe, thread::block_on},
+    error::CallError,
+    proxy::{
+        bound::{Bound, encode},
+        hold::{Grant, Hold},
+        token::Token,
+    },
+};
+
+/// A hosted object of kind `P`, called from here.
+///
+/// The built-in kinds have proxies with methods of their own; this one is for a kind of yours.
+/// A proxy stays with the connection that it first used: when that is lost, its calls fail with
+/// [`CallError::Disconnected`], and one that is opened or deserialized afterwards connects anew.
+///
+/// ```
+/// use lockkeeper::{Call, Manager, Operation, Operations, Primitive, Refusal, Serve};
+/// use serde::{Deserialize, Serialize};
+///
+/// struct Counter(i64);
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Add(i64);
+///
+/// impl Operation for Add {
+///     const NAME: &'static str = "add";
+///     type Reply = i64;
+/// }
+///
+/// impl Primitive for Counter {
+///     const KIND: &'static str = "counter";
+///     type Spec = i64;
+///
+///     fn create(start: i64) -> Result<Self, Refusal> {
+///         Ok(Self(start))
+///     }
+///
+///     fn operations(operations: &mut Operations<Self>) {
+///         operations.on::<Add>();
+///     }
+/// }
+///
+/// impl Serve<Add> for Counter {
+///     fn serve(&mut self, Add(number): Add, call: Call<i64>) {
+///         self.0 += number;
+///         call.reply(self.0);
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let manager = Manager::builder().register::<Counter>().start().await?;
+/// let counter = manager.open::<Counter>(40).await?;
+/// assert_eq!(counter.call(Add(2)).await?, 42);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Proxy<P> {
+    token: Token<P>,
+    bound: Arc<OnceLock<Arc<Bound>>>,
+}
+
+impl<P: Primitive> Proxy<P> {
+    /// Opens an object: a new one without a name, else the one of that name, made if need be.
+    ///
+    /// The spec is encoded at once, and the future has its bytes alone: a spec need not be `Sync`.
+    pub(crate) fn open<'a>(
+        connection: &'a Arc<Connection>,
+        name: Option<&'a str>,
+        spec: &P::Spec,
+    ) -> impl Future<Output = Result<Self, CallError>> + Send + use<'a, P> {
+        let spec = encode(spec);
+        async move {
+            let object = connection.open(P::KIND, name, Some(&spec?)).await?;
+            let token = Token::new(connection.address().clone(), object.name.clone());
+            let connection = Arc::clone(connection);
+            let bound = OnceLock::from(Arc::new(Bound {
+                kind: P::KIND,
+                connection,
+                object,
+            }));
+            Ok(Self {
+                token,
+                bound: Arc::new(bound),
+            })
+        }
+    }
+
+    /// Where the object is.
+    #[must_use]
+    pub const fn token(&self) -> &Token<P> {
+        &self.token
+    }
+
+    /// Calls the object and waits for its answer.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Disconnected`] or [`CallError::NoManager`] without a manager,
+    /// [`CallError::Gone`] without the object, [`CallError::Fault`] when it would not answer, with
+    /// `BadArguments` when the operation cannot be encoded.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, the call is withdrawn: the kind undoes what it has done for it.
+    pub async fn call<O: Operation>(&self, operation: O) -> Result<O::Reply, CallError>
+    where
+        P: Serve<O>,
+    {
+        let (_, reply) = self.bound().await?.call(&operation, None).await?;
+        Ok(reply)
+    }
+
+    /// Calls the object and waits for its answer until the time is over.
+    ///
+    /// The manager keeps the time: the outcome is an answer or a timeout, never both. A time of
+    /// zero is answered at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::call`], and [`CallError::TimedOut`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::call`].
+    pub async fn call_timeout<O: Operation>(
+        &self,
+        operation: O,
+        timeout: Duration,
+    ) -> Result<O::Reply, CallError>
+    where
+        P: Serve<O>,
+    {
+        let (_, reply) = self.bound().await?.call(&operation, Some(timeout)).await?;
+        Ok(reply)
+    }
+
+    /// Calls the object for something to be held, and waits until it is granted, at most for the
+    /// time if there is one: for the guards of your own kind.
+    ///
+    /// The id of the call, which the kind has seen as [`Call::id`](crate::Call::id), is the grant.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::call_timeout`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::call`].
+    pub async fn hold<O: Operation>(
+        &self,
+        operation: O,
+        timeout: Option<Duration>,
+    ) -> Result<(O::Reply, Grant<P>), CallError>
+    where
+        P: Serve<O>,
+    {
+        let bound = self.bound().await?;
+        let (grant, reply) = bound.call(&operation, timeout).await?;
+        Ok((reply, Grant::new(Hold::new(bound, grant))))
+    }
+
+    /// Tells who holds the object and who waits for it, in order, and what was measured: see
+    /// [`Manager::inspect`](crate::Manager::inspect).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::call`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
+        let bound = self.bound().await?;
+        let name = bound.object.name.clone();
+        let asked: Result<Page, _> = bound.connection.ask(Question::Named(name)).await;
+        let page = asked.map_err(|error| match error {
+            // It was there when it was opened.
+            CallError::Fault(Fault::UnknownObject(_)) => CallError::Gone,
+            error => error,
+        })?;
+        // Another object may have its name by now, after the manager has said that this one is gone.
+        let told = page.objects.into_iter().next();
+        told.filter(|_| !bound.connection.is_gone(bound.object.number))
+            .ok_or(CallError::Gone)
+    }
+
+    /// Calls the object from a plain thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::call`].
+    ///
+    /// # Panics
+    ///
+    /// Panics inside an async context, which it would block.
+    pub fn blocking_call<O: Operation>(&self, operation: O) -> Result<O::Reply, CallError>
+    where
+        P: Serve<O>,
+    {
+        block_on(self.call(operation))
+    }
+
+    /// Sends the object an operation whose answer nobody waits for. It never waits itself, so it
+    /// is what the drop of a guard of yours calls.
+    ///
+    /// A proxy that was used before has sent it when this returns, before all that is called
+    /// later; one that was not has to be opened first, in the background. One that the manager
+    /// never gets, since the connection is lost or the operation is above the limit of a message,
+    /// is lost without a word.
+    pub fn cast<O: Operation>(&self, operation: O)
+    where
+        P: Serve<O>,
+    {
+        if let Some(bound) = self.bound.get() {
+            return bound.cast(&operation);
+        }
+        let proxy = self.clone();
+        drop(background().spawn(async move {
+            if let Ok(bound) = proxy.bound().await {
+                bound.cast(&operation);
+            }
+        }));
+    }
+
+    /// Whether the system has taken all that was cast and called so far.
+    pub(crate) fn has_sent_all(&self) -> bool {
+        let bound = self.bound.get();
+        bound.is_some_and(|bound| bound.connection.has_sent_all())
+    }
+
+    /// Numbers that the session uses for nothing else, from that one on. They are of use to an object
+    /// that was used before, as the numbers are those of a connection.
+    pub(crate) fn reserve(&self, count: u64) -> u64 {
+        let bound = self.bound.get();
+        bound.map_or(0, |bound| bound.connection.reserve(count))
+    }
+
+    /// Makes a report_pipe for an operation that takes a list of records, if the manager can look into one.
+    pub(crate) async fn report_pipe<O: Operation>(&self) -> Option<ReportPipe>
+    where
+        P: Serve<O>,
+    {
+        let bound = self.bound().await.ok()?;
+        let operation = bound.object.operation(O::NAME).ok()?;
+        bound
+            .connection
+            .report_pipe(bound.object.number, operation)
+            .await
+    }
+
+    /// The object as this process's connection knows it, opened on first use.
+    pub(crate) async fn bound(&self) -> Result<&Arc<Bound>, CallError> {
+        if let Some(bound) = self.bound.get() {
+            return Ok(bound);
+        }
+        let connection = Connection::to(&self.token.address).await?;
+        let object = connection
+            .open(P::KIND, Some(&self.token.name), None)
+            .await?;
+        // Of two first uses at a time both get the same object of the same connection.
+        Ok(self.bound.get_or_init(|| {
+            Arc::new(Bound {
+                kind: P::KIND,
+                connection,
+                object,
+            })
+        }))
+    }
+}
+
+impl<P> Clone for Proxy<P> {
+    fn clone(&self) -> Self {
+        Self {
+            token: self.token.clone(),
+            bound: Arc::clone(&self.bound),
+        }
+    }
+}
+
+impl<P> From<Token<P>> for Proxy<P> {
+    fn from(token: Token<P>) -> Self {
+        Self {
+            token,
+            bound: Arc::default(),
+        }
+    }
+}
+
+impl<P> Serialize for Proxy<P> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.token.serialize(serializer)
+    }
+}
+
+impl<'de, P> Deserialize<'de> for Proxy<P> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Token::deserialize(deserializer).map(Self::from)
+    }
+}
+
+impl<P: Primitive> fmt::Debug for Proxy<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Proxy").field(&self.token).finish()
+    }
+}

@@ -1,0 +1,272 @@
+//! Draws the picture of who holds and who waits, and puts the circles in it into words.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+
+use lockkeeper_actors::{Holding, Mailbox, Part, Report, Waiting};
+use lockkeeper_protocol::{CallId, Claim, Deadlock, Fault, Member, ObjectName, SessionId, Wait};
+
+use crate::server::{
+    deadlock::graph::{self, Circle, Place},
+    inspection::{Inspector, ask},
+    supervisor::supervisor::Find,
+};
+
+/// A task or thread of a session.
+type Caller = (SessionId, u64);
+
+/// What makes a deadlock the same as one that was seen before: the calls that wait and hold.
+pub(super) type Key = BTreeSet<CallId>;
+
+/// A deadlock, and the call that is failed if one is to be.
+pub(crate) struct Found {
+    pub(crate) deadlock: Deadlock,
+    pub(super) key: Key,
+    pub(super) victim: (Mailbox, CallId),
+}
+
+/// A part of an object, as the object told it.
+struct View<'a> {
+    object: u64,
+    at: Duration,
+    part: &'a Part,
+    callers: &'a HashMap<CallId, u64>,
+}
+
+impl View<'_> {
+    fn caller(&self, call: CallId) -> Option<Caller> {
+        let caller = self.callers.get(&call)?;
+        Some((call.session(), *caller))
+    }
+
+    fn drawn(&self) -> graph::Part<Caller> {
+        let holders = self.part.holders.iter();
+        let waiters = self.part.waiters.iter();
+        graph::Part {
+            units: self.part.units,
+            holders: holders
+                .map(|holder| (self.caller(holder.call), holder.units))
+                .collect(),
+            waiters: waiters
+                .map(|waiter| (self.caller(waiter.call), waiter.units))
+                .collect(),
+        }
+    }
+
+    fn waiter(&self, position: usize) -> Option<&Waiting> {
+        self.part.waiters.get(position)
+    }
+
+    /// The holds of a caller.
+    fn holds_of(&self, caller: Caller) -> impl Iterator<Item = &Holding> {
+        let holders = self.part.holders.iter();
+        holders.filter(move |holder| holder.units > 0 && self.caller(holder.call) == Some(caller))
+    }
+}
+
+/// Looks at all objects that somebody waits for, and finds the deadlocks of that moment.
+pub(crate) async fn find(inspector: &Inspector<'_>) -> Result<Vec<Found>, Fault> {
+    let contended = inspector.shell.contended().above(0, usize::MAX);
+    let mailboxes: HashMap<u64, Mailbox> = contended.iter().cloned().collect();
+    let reports = ask(contended, inspector.shell.now()).await;
+    let views = views(&reports);
+    let drawn: Vec<_> = views.iter().map(View::drawn).collect();
+    let circles = graph::circles(&drawn);
+    if circles.is_empty() {
+        return Ok(Vec::new());
+    }
+    let places = circles
+        .iter()
+        .flat_map(|circle| circle.callers.values().flatten());
+    let objects = places.filter_map(|place| Some(views.get(place.part)?.object));
+    let named = inspector.find(Find::Numbered(objects.collect())).await?;
+    let names: Names = named
+        .into_iter()
+        .map(|found| (found.name.number(), (found.kind, found.name)))
+        .collect();
+    let told = circles.iter().filter_map(|circle| {
+        let words = Words::new(circle, &views, &names);
+        words.tell(inspector, &mailboxes)
+    });
+    Ok(told.collect())
+}
+
+fn views(reports: &[(u64, Report)]) -> Vec<View<'_>> {
+    let surveys = reports.iter().filter_map(|(object, report)| {
+        let survey = report.survey.as_ref()?;
+        Some((*object, report, survey))
+    });
+    surveys
+        .flat_map(|(object, report, survey)| {
+            survey.parts.iter().map(move |part| View {
+                object,
+                at: report.at,
+                part,
+                callers: &report.callers,
+            })
+        })
+        .collect()
+}
+
+/// The kinds and the names of objects, by their numbers.
+type Names = HashMap<u64, (&'static str, ObjectName)>;
+
+/// What it takes to put a circle into words.
+struct Words<'a> {
+    circle: &'a Circle<Caller>,
+    views: &'a [View<'a>],
+    names: &'a Names,
+    /// The parts that members wait for.
+    parts: BTreeSet<usize>,
+}
+
+impl<'a> Words<'a> {
+    fn new(circle: &'a Circle<Caller>, views: &'a [View<'a>], names: &'a Names) -> Self {
+        let places = circle.callers.values().flatten();
+        Self {
+            circle,
+            views,
+            names,
+            parts: places.map(|place| place.part).collect(),
+        }
+    }
+
+    fn tell(&self, inspector: &Inspector<'_>, mailboxes: &HashMap<u64, Mailbox>) -> Option<Found> {
+        let (first, victim, object) = self.victim()?;
+        let order = self.order(first);
+        let places: BTreeMap<Caller, u64> = order.iter().copied().zip(0..).collect();
+        let listed = order.iter().take(Deadlock::MOST_MEMBERS);
+        let members = listed.filter_map(|caller| {
+            let waits = self.circle.callers.get(caller)?;
+            let call = self.call_of(*waits.first()?)?;
+            Some(Member::new(
+                inspector.peer(call),
+                caller.1,
+                self.holds(*caller),
+                waits
+                    .iter()
+                    .filter_map(|place| self.wait(*place, &places))
+                    .collect(),
+            ))
+        });
+        let size = order.len().try_into().unwrap_or(u64::MAX);
+        Some(Found {
+            deadlock: Deadlock::new(members.collect(), size),
+            key: self.key(),
+            victim: (mailboxes.get(&object)?.clone(), victim),
+        })
+    }
+
+    /// Of those who hold something that others of them wait for, the one that began to wait last;
+    /// its call, and the object that it waits for.
+    fn victim(&self) -> Option<(Caller, CallId, u64)> {
+        let holders = self.circle.callers.iter();
+        let holders = holders.filter(|(caller, _)| self.holdings(**caller).next().is_some());
+        let waits =
+            holders.flat_map(|(caller, waits)| waits.iter().map(move |wait| (*caller, *wait)));
+        let waits = waits.filter_map(|(caller, place)| {
+            let view = self.views.get(place.part)?;
+            let waiting = view.waiter(place.position)?;
+            Some((waiting.since, waiting.call, caller, view.object))
+        });
+        let (_, call, caller, object) = waits.max()?;
+        Some((caller, call, object))
+    }
+
+    /// The members, each before the one that it waits for, as far as that goes.
+    fn order(&self, first: Caller) -> Vec<Caller> {
+        let mut left: BTreeSet<Caller> = self.circle.callers.keys().copied().collect();
+        let mut order = Vec::new();
+        let mut next = Some(first);
+        while let Some(caller) = next.or_else(|| left.first().copied()) {
+            left.remove(&caller);
+            order.push(caller);
+            let waits = self.circle.callers.get(&caller).into_iter().flatten();
+            next = waits
+                .flat_map(|place| self.holders(*place).chain(self.before(*place)))
+                .find(|other| left.contains(other));
+        }
+        order
+    }
+
+    fn call_of(&self, place: Place) -> Option<CallId> {
+        let waiter = self.views.get(place.part)?.waiter(place.position)?;
+        Some(waiter.call)
+    }
+
+    /// The members that hold units of what is waited for there.
+    fn holders(&self, place: Place) -> impl Iterator<Item = Caller> {
+        let view = self.views.get(place.part).into_iter();
+        let holders = view.flat_map(|view| {
+            let held = view.part.holders.iter().filter(|holder| holder.units > 0);
+            held.filter_map(|holder| view.caller(holder.call))
+        });
+        holders.filter(|caller| self.circle.callers.contains_key(caller))
+    }
+
+    /// The member that stands next before that place in the line.
+    fn before(&self, Place { part, position }: Place) -> Option<Caller> {
+        let view = self.views.get(part)?;
+        let before = view.part.waiters.get(..position)?.iter().rev();
+        let mut callers = before.filter_map(|waiter| view.caller(waiter.call));
+        callers.find(|caller| self.circle.callers.contains_key(caller))
+    }
+
+    /// What a member holds of what members wait for.
+    fn holdings(&self, caller: Caller) -> impl Iterator<Item = (&View<'a>, &Holding)> {
+        let views = self.parts.iter().filter_map(|part| self.views.get(*part));
+        views.flat_map(move |view| view.holds_of(caller).map(move |held| (view, held)))
+    }
+
+    fn holds(&self, caller: Caller) -> Vec<Claim> {
+        let holds = self.holdings(caller).map(|(view, held)| {
+            let mut claim = self.claim(view, held.units, held.mode, held.since);
+            claim.fence = held.fence;
+            claim
+        });
+        holds.collect()
+    }
+
+    fn wait(&self, place: Place, places: &BTreeMap<Caller, u64>) -> Option<Wait> {
+        let view = self.views.get(place.part)?;
+        let wanted = view.waiter(place.position)?;
+        let listed = |caller: &Caller| {
+            let place = places.get(caller).copied();
+            place.filter(|place| *place < Deadlock::MOST_MEMBERS as u64)
+        };
+        let held_by: BTreeSet<u64> = self
+            .holders(place)
+            .filter_map(|caller| listed(&caller))
+            .collect();
+        Some(Wait::new(
+            self.claim(view, wanted.units, wanted.mode, wanted.since),
+            held_by.into_iter().collect(),
+            self.before(place).and_then(|caller| listed(&caller)),
+        ))
+    }
+
+    fn claim(&self, view: &View<'_>, units: u64, mode: &str, since: Duration) -> Claim {
+        // One that was removed since has no name any more.
+        let named = self.names.get(&view.object);
+        let named = named.map(|(kind, name)| ((*kind).to_owned(), name.to_string()));
+        let (kind, name) = named.unwrap_or_default();
+        let lasted = view.at.saturating_sub(since);
+        let mut claim = Claim::new(kind, name, units, lasted);
+        claim.key.clone_from(&view.part.key);
+        mode.clone_into(&mut claim.mode);
+        claim
+    }
+
+    fn key(&self) -> Key {
+        let callers = self.circle.callers.iter();
+        callers
+            .flat_map(|(caller, waits)| {
+                let held = self.holdings(*caller).map(|(_, held)| held.call);
+                let waiting = waits.iter().filter_map(|place| self.call_of(*place));
+                held.chain(waiting)
+            })
+            .collect()
+    }
+}

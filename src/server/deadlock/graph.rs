@@ -1,0 +1,221 @@
+//! Who waits for whom, and who waits for ever. Data in, circles out: it knows no manager.
+//!
+//! A caller goes on if it waits for nothing, or if any of its waits could be granted: those in front of
+//! it in the line go on, and so do holders of enough units. Whoever goes on gives back all that it
+//! holds. That is repeated until nobody else goes on; who is left waits for others who are left.
+//! Among them are the circles that do not depend on any other circle: those are the deadlocks.
+//!
+//! Invariant: what is not known counts as going on, so a circle that is found is one.
+
+use std::{collections::BTreeMap, mem};
+
+use petgraph::{
+    algo::kosaraju_scc,
+    graph::{DiGraph, NodeIndex},
+};
+
+/// Something that is held and waited for. A caller that is not known is `None`.
+#[derive(Clone, Debug)]
+pub(super) struct Part<C> {
+    /// How many units there are; `None` where anybody may end the waiting.
+    pub(super) units: Option<u64>,
+    /// Who holds how many of them.
+    pub(super) holders: Vec<(Option<C>, u64)>,
+    /// Who waits for how many of them, in the order in which they will be granted.
+    pub(super) waiters: Vec<(Option<C>, u64)>,
+}
+
+/// A wait of a caller for a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    /// Which part.
+    pub(super) part: usize,
+    /// Where in the line.
+    pub(super) position: usize,
+}
+
+/// Callers that wait for one another and for nobody else.
+#[derive(Debug)]
+pub(super) struct Circle<C> {
+    /// The callers, and all their waits.
+    pub(super) callers: BTreeMap<C, Vec<Place>>,
+}
+
+/// A caller, by its place among all.
+type Index = usize;
+
+/// What is to be found out, and what is known by now.
+struct Search<'a, C> {
+    parts: &'a [Part<C>],
+    /// The callers of each part's holders and waiters.
+    holders: Vec<Vec<Option<Index>>>,
+    waiters: Vec<Vec<Option<Index>>>,
+    callers: Vec<Caller>,
+    /// The units of each part that are held by those who are not known to go on.
+    kept: Vec<u64>,
+    /// How many of each line are known to go on: all before the first one that does not.
+    passed: Vec<usize>,
+    /// Parts that may let somebody go on.
+    unsettled: Vec<usize>,
+}
+
+#[derive(Default)]
+struct Caller {
+    goes_on: bool,
+    holds: Vec<(usize, u64)>,
+    waits: Vec<Place>,
+}
+
+/// Finds all circles.
+pub(super) fn circles<C: Copy + Ord>(parts: &[Part<C>]) -> Vec<Circle<C>> {
+    let mut numbers = BTreeMap::new();
+    let mut search = Search::new(parts, &mut numbers);
+    search.reduce();
+    let names: BTreeMap<Index, C> = numbers
+        .into_iter()
+        .map(|(name, caller)| (caller, name))
+        .collect();
+    let members = |circle: Vec<Index>| Circle {
+        callers: circle
+            .into_iter()
+            .filter_map(|caller| {
+                let waits = search.callers.get(caller)?.waits.clone();
+                Some((*names.get(&caller)?, waits))
+            })
+            .collect(),
+    };
+    search.knots().into_iter().map(members).collect()
+}
+
+impl<'a, C: Copy + Ord> Search<'a, C> {
+    fn new(parts: &'a [Part<C>], numbers: &mut BTreeMap<C, Index>) -> Self {
+        let mut number = |name: Option<C>| {
+            let next = numbers.len();
+            name.map(|name| *numbers.entry(name).or_insert(next))
+        };
+        let mut numbered = |list: &[(Option<C>, u64)]| {
+            let named = list.iter().map(|(name, _)| number(*name));
+            named.collect::<Vec<_>>()
+        };
+        let holders = parts.iter().map(|part| numbered(&part.holders)).collect();
+        let waiters = parts.iter().map(|part| numbered(&part.waiters)).collect();
+        let mut search = Self {
+            parts,
+            holders,
+            waiters,
+            callers: Vec::new(),
+            kept: vec![0; parts.len()],
+            passed: vec![0; parts.len()],
+            unsettled: (0..parts.len()).collect(),
+        };
+        search.callers.resize_with(numbers.len(), Caller::default);
+        search.enter();
+        search
+    }
+
+    /// Enters at each caller what it holds and waits for. Those who wait for nothing go on.
+    fn enter(&mut self) {
+        for (place, part) in self.parts.iter().enumerate() {
+            for (holder, (_, units)) in self.holders[place].iter().zip(&part.holders) {
+                if let Some(holder) = holder {
+                    self.callers[*holder].holds.push((place, *units));
+                    self.kept[place] = self.kept[place].saturating_add(*units);
+                }
+            }
+            for (position, waiter) in self.waiters[place].iter().enumerate() {
+                if let Some(waiter) = waiter {
+                    let part = place;
+                    self.callers[*waiter].waits.push(Place { part, position });
+                }
+            }
+        }
+        for caller in 0..self.callers.len() {
+            let waits = &self.callers[caller].waits;
+            if waits.is_empty() || waits.iter().any(|wait| self.is_up_to_anybody(*wait)) {
+                self.let_go_on(caller);
+            }
+        }
+    }
+
+    /// Whether a wait may be ended by somebody who holds nothing: nobody ever does, or more is wanted
+    /// than there is.
+    fn is_up_to_anybody(&self, Place { part, position }: Place) -> bool {
+        let part = &self.parts[part];
+        let wanted = part.waiters[position].1;
+        part.units.is_none_or(|units| wanted > units)
+    }
+
+    /// Lets all go on who can.
+    fn reduce(&mut self) {
+        while let Some(part) = self.unsettled.pop() {
+            self.settle(part);
+        }
+    }
+
+    /// Lets those go on who are next in the line of a part and could be granted it.
+    fn settle(&mut self, place: usize) {
+        let part = &self.parts[place];
+        while let Some((_, wanted)) = part.waiters.get(self.passed[place]) {
+            let waiter = self.waiters[place][self.passed[place]];
+            let waiter = waiter.filter(|waiter| !self.callers[*waiter].goes_on);
+            if let Some(waiter) = waiter {
+                let units = part.units.unwrap_or(u64::MAX);
+                if self.kept[place] > units.saturating_sub(*wanted) {
+                    return;
+                }
+                self.let_go_on(waiter);
+            }
+            self.passed[place] += 1;
+        }
+    }
+
+    /// Takes note that a caller goes on, and gives back what it holds.
+    fn let_go_on(&mut self, caller: Index) {
+        let caller = &mut self.callers[caller];
+        caller.goes_on = true;
+        for (part, units) in mem::take(&mut caller.holds) {
+            self.kept[part] = self.kept[part].saturating_sub(units);
+            self.unsettled.push(part);
+        }
+        let lines = caller.waits.iter().map(|wait| wait.part);
+        self.unsettled.extend(lines);
+    }
+
+    /// Groups of those who do not go on, each of whom waits only for others of the group.
+    fn knots(&self) -> Vec<Vec<Index>> {
+        let mut graph = DiGraph::<Index, ()>::new();
+        let mut nodes: Vec<Option<NodeIndex>> = vec![None; self.callers.len()];
+        for (caller, node) in nodes.iter_mut().enumerate() {
+            if !self.callers[caller].goes_on {
+                *node = Some(graph.add_node(caller));
+            }
+        }
+        let node = |caller: &Option<Index>| caller.and_then(|caller| nodes[caller]);
+        for (holders, waiters) in self.holders.iter().zip(&self.waiters) {
+            // The first one waits for the holders, each other one for whoever is before it.
+            let mut before: Vec<NodeIndex> = holders.iter().filter_map(node).collect();
+            for waiter in waiters.iter().filter_map(node) {
+                for other in mem::replace(&mut before, vec![waiter]) {
+                    graph.update_edge(waiter, other, ());
+                }
+            }
+        }
+        // Not the one of Tarjan, which calls itself once for each caller in a line.
+        let groups = kosaraju_scc(&graph);
+        let mut group_of = vec![usize::MAX; graph.node_count()];
+        for (group, members) in groups.iter().enumerate() {
+            for member in members {
+                group_of[member.index()] = group;
+            }
+        }
+        let is_closed = |group: usize, members: &[NodeIndex]| {
+            let mut edges = members.iter().flat_map(|member| graph.neighbors(*member));
+            edges.all(|other| group_of[other.index()] == group)
+        };
+        let closed = groups.iter().enumerate();
+        closed
+            .filter(|(group, members)| is_closed(*group, members))
+            .map(|(_, members)| members.iter().map(|member| graph[*member]).collect())
+            .collect()
+    }
+}

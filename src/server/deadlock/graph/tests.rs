@@ -1,0 +1,289 @@
+//! The circles of small pictures, drawn by hand and at random: a random one is held against all
+//! sets of callers, tried one by one.
+
+use std::collections::BTreeSet;
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use crate::server::deadlock::graph::{Part, Place, circles};
+
+/// Units that are held and wanted by callers with names of one letter.
+fn part(units: u64, holders: &str, waiters: &str) -> Part<char> {
+    let one = |letters: &str| letters.chars().map(|caller| (Some(caller), 1)).collect();
+    Part {
+        units: Some(units),
+        holders: one(holders),
+        waiters: one(waiters),
+    }
+}
+
+fn lock(holder: &str, waiters: &str) -> Part<char> {
+    part(1, holder, waiters)
+}
+
+/// The callers of each circle, in order.
+fn found(parts: &[Part<char>]) -> Vec<String> {
+    let circles = circles(parts).into_iter();
+    let mut found: Vec<String> = circles
+        .map(|circle| circle.callers.into_keys().collect())
+        .collect();
+    found.sort();
+    found
+}
+
+const NONE: [&str; 0] = [];
+
+#[test]
+fn two_that_wait_for_each_other_are_a_circle() {
+    assert_eq!(found(&[lock("a", "b"), lock("b", "a")]), ["ab"]);
+}
+
+#[test]
+fn one_that_waits_for_itself_is_a_circle() {
+    assert_eq!(found(&[lock("a", "a")]), ["a"]);
+}
+
+#[test]
+fn who_waits_behind_a_circle_is_not_of_it() {
+    assert_eq!(
+        found(&[lock("a", "bx"), lock("b", "a"), lock("x", "y")]),
+        ["ab"]
+    );
+}
+
+#[test]
+fn waits_that_converge_are_no_circle() {
+    let parts = [lock("a", "bcd"), lock("b", "cd"), lock("c", "d")];
+    assert_eq!(found(&parts), NONE);
+}
+
+#[test]
+fn circle_may_go_through_the_line_of_a_lock() {
+    // b stands before c at the first lock and waits for what c holds; a is free to go.
+    assert_eq!(found(&[lock("a", "bc"), lock("c", "b")]), NONE);
+    // c holds what a wants, and stands behind b, who wants what a holds.
+    let parts = [lock("a", "bc"), lock("c", "a")];
+    assert_eq!(found(&parts), ["abc"], "b goes on only when a does");
+}
+
+#[test]
+fn semaphore_counts_when_all_its_permits_are_in_the_circle() {
+    let circle = |third| [part(3, third, "x"), lock("x", "abc")];
+    assert_eq!(found(&circle("abc")), ["abcx"]);
+    assert_eq!(found(&circle("abo")), NONE, "one permit is outside");
+    assert_eq!(found(&circle("ab")), NONE, "one permit is free");
+}
+
+#[test]
+fn who_wants_several_units_waits_for_as_many() {
+    let mut many = part(3, "ab", "x");
+    many.waiters[0].1 = 2;
+    assert_eq!(found(&[many.clone(), lock("x", "ab")]), ["abx"]);
+    many.waiters[0].1 = 1;
+    assert_eq!(found(&[many.clone(), lock("x", "ab")]), NONE);
+    many.waiters[0].1 = 4;
+    assert_eq!(found(&[many, lock("x", "ab")]), NONE, "more than there is");
+}
+
+#[test]
+fn readers_wait_for_the_writer_before_them_and_the_writer_for_all_readers() {
+    let write = |caller| (Some(caller), u64::MAX);
+    let shared = Part {
+        units: Some(u64::MAX),
+        holders: vec![(Some('r'), 1), (Some('s'), 1)],
+        waiters: vec![write('w'), (Some('t'), 1)],
+    };
+    assert_eq!(found(&[shared.clone(), lock("t", "s")]), ["stw"]);
+    assert_eq!(found(&[shared, lock("o", "s")]), NONE);
+    let written = Part {
+        units: Some(u64::MAX),
+        holders: vec![write('w')],
+        waiters: vec![(Some('r'), 1), (Some('s'), 1)],
+    };
+    assert_eq!(found(&[written, lock("r", "w")]), ["rw"]);
+}
+
+#[test]
+fn what_anybody_may_end_is_no_reason_to_wait_for_ever() {
+    let event = Part {
+        units: None,
+        holders: vec![],
+        waiters: vec![(Some('a'), 1)],
+    };
+    assert_eq!(found(&[event, lock("a", "b")]), NONE);
+}
+
+#[test]
+fn caller_that_waits_for_several_things_goes_on_with_any_of_them() {
+    let parts = [lock("a", "b"), lock("b", "a"), lock("o", "a")];
+    assert_eq!(found(&parts), NONE, "a may get what o holds");
+    let parts = [lock("a", "bb"), lock("b", "a"), lock("b", "a")];
+    assert_eq!(found(&parts), ["ab"]);
+}
+
+#[test]
+fn who_is_not_known_goes_on() {
+    let mut stranger = lock("a", "b");
+    stranger.holders[0].0 = None;
+    assert_eq!(found(&[stranger, lock("b", "a")]), NONE);
+    let mut stranger = lock("a", "xb");
+    stranger.waiters[0].0 = None;
+    assert_eq!(found(&[stranger, lock("b", "a")]), ["ab"]);
+}
+
+#[test]
+fn circle_that_depends_on_another_is_not_told_before_that_one_is_over() {
+    let two = [
+        lock("a", "b"),
+        lock("b", "a"),
+        part(2, "ac", "d"),
+        lock("d", "c"),
+    ];
+    assert_eq!(found(&two), ["ab"]);
+    assert_eq!(found(&two[2..]), NONE, "then a has given back its permit");
+    let apart = [
+        lock("a", "b"),
+        lock("b", "a"),
+        lock("c", "d"),
+        lock("d", "c"),
+    ];
+    assert_eq!(found(&apart), ["ab", "cd"]);
+}
+
+#[test]
+fn hundreds_of_thousands_in_line_behind_a_circle_are_looked_through() {
+    let part = |holder, waiters: Vec<u32>| Part {
+        units: Some(1),
+        holders: vec![(Some(holder), 1)],
+        waiters: waiters
+            .into_iter()
+            .map(|caller| (Some(caller), 1))
+            .collect(),
+    };
+    let found = circles(&[part(0, (1..200_000).collect()), part(1, vec![0])]);
+    assert_eq!(found.len(), 1);
+    assert_eq!(Vec::from_iter(found[0].callers.keys()), [&0, &1]);
+    let ring: Vec<_> = (0..50_000)
+        .map(|n| part(n, vec![(n + 1) % 50_000]))
+        .collect();
+    assert_eq!(circles(&ring)[0].callers.len(), 50_000);
+}
+
+/// Whether none of these callers could go on if all others did: each waits, and each of its waits
+/// is kept up by one of them that is before it, or by what they hold.
+fn is_stuck(parts: &[Part<u8>], set: &BTreeSet<u8>) -> bool {
+    let is_in = |caller: &Option<u8>| caller.is_some_and(|caller| set.contains(&caller));
+    set.iter().all(|caller| {
+        let mut waits = 0;
+        let all_kept_up = parts.iter().all(|part| {
+            let lines = part.waiters.iter().enumerate();
+            let mine = lines.filter(|(_, (waiter, _))| *waiter == Some(*caller));
+            mine.inspect(|_| waits += 1).all(|(position, (_, wanted))| {
+                let Some(units) = part.units.filter(|units| wanted <= units) else {
+                    return false;
+                };
+                let mut before = part.waiters[..position].iter();
+                let held = part.holders.iter().filter(|(holder, _)| is_in(holder));
+                let held: u64 = held.map(|(_, units)| units).sum();
+                before.any(|(waiter, _)| is_in(waiter)) || held > units - wanted
+            })
+        });
+        all_kept_up && waits > 0
+    })
+}
+
+/// A picture of a few callers and parts, of which no more is held than there is.
+fn draw(random: &mut StdRng, callers: u8) -> Vec<Part<u8>> {
+    let parts = random.random_range(1..=5);
+    let draw = |random: &mut StdRng| {
+        let units = random.random_range(1..=3);
+        let caller = |random: &mut StdRng| {
+            let is_known = random.random_bool(0.95);
+            is_known.then(|| random.random_range(0..callers))
+        };
+        let mut left: u64 = units;
+        let mut holders = Vec::new();
+        while left > 0 && random.random_bool(0.85) {
+            let held = random.random_range(1..=left);
+            left -= held;
+            holders.push((caller(random), held));
+        }
+        let waiters = (0..random.random_range(0..=4))
+            .map(|_| (caller(random), random.random_range(0..=units + 1)))
+            .collect();
+        Part {
+            units: random.random_bool(0.95).then_some(units),
+            holders,
+            waiters,
+        }
+    };
+    (0..parts).map(|_| draw(random)).collect()
+}
+
+/// All that `is_stuck`, together: those who do not go on.
+fn all_stuck(parts: &[Part<u8>], callers: u8) -> BTreeSet<u8> {
+    let sets = (1_u32..1 << callers).map(|bits| {
+        let set = (0..callers).filter(|caller| bits >> caller & 1 == 1);
+        BTreeSet::from_iter(set)
+    });
+    sets.filter(|set| is_stuck(parts, set)).flatten().collect()
+}
+
+#[test]
+fn circles_are_those_that_trying_all_sets_finds() {
+    const CALLERS: u8 = 6;
+    let (mut stuck, mut several, mut behind, mut later) = (0, 0, 0, 0);
+    for seed in 0..10_000 {
+        let mut parts = draw(&mut StdRng::seed_from_u64(seed), CALLERS);
+        for round in 0.. {
+            let all = all_stuck(&parts, CALLERS);
+            let circles = circles(&parts).into_iter();
+            let found: Vec<BTreeSet<u8>> = circles
+                .map(|circle| circle.callers.into_keys().collect())
+                .collect();
+            let context = || format!("seed {seed}: {parts:?}\nfound {found:?} of {all:?}");
+            assert_eq!(found.is_empty(), all.is_empty(), "{}", context());
+            for (place, circle) in found.iter().enumerate() {
+                assert!(is_stuck(&parts, circle), "{}", context());
+                let mut others = found.iter().skip(place + 1);
+                assert!(others.all(|other| other.is_disjoint(circle)));
+            }
+            let members: BTreeSet<u8> = found.iter().flatten().copied().collect();
+            stuck += usize::from(!found.is_empty());
+            several += usize::from(found.len() > 1);
+            behind += usize::from(members.len() < all.len());
+            later += usize::from(round > 0 && !found.is_empty());
+            if found.is_empty() {
+                break;
+            }
+            // They give up, and with that all that they hold.
+            let stays = |(caller, _): &(Option<u8>, u64)| {
+                caller.is_none_or(|caller| !members.contains(&caller))
+            };
+            for part in &mut parts {
+                part.holders.retain(stays);
+                part.waiters.retain(stays);
+            }
+        }
+    }
+    let enough = stuck > 1000 && several > 10 && behind > 100 && later > 10;
+    assert!(enough, "{stuck} {several} {behind} {later}");
+}
+
+#[test]
+fn waits_of_a_circle_are_told_by_part_and_position() {
+    let parts = [lock("o", "xa"), lock("a", "ob"), lock("b", "a")];
+    let found = circles(&parts);
+    assert_eq!(found.len(), 1);
+    let place = |part, position| Place { part, position };
+    let waits: Vec<_> = found[0].callers.iter().collect();
+    assert_eq!(
+        waits,
+        [
+            (&'a', &vec![place(0, 1), place(2, 0)]),
+            (&'b', &vec![place(1, 1)]),
+            (&'o', &vec![place(1, 0)]),
+            (&'x', &vec![place(0, 0)]),
+        ]
+    );
+}

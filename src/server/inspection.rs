@@ -1,0 +1,217 @@
+//! How a manager asks its objects who holds them and who waits.
+//!
+//! All objects are asked in one go, by messages that stand in line in their mailboxes behind what
+//! was sent before and before what is sent after. Objects tell each other nothing. So their answers
+//! are of one moment, that of the asking, although each comes in a turn of its own.
+
+use std::time::Duration;
+
+use lockkeeper_actors::{Input, Inputs, Inquiry, Mailbox, Report, Shell};
+use lockkeeper_protocol::{
+    CallId, CallInfo, Fault, ObjectInfo, Page, PartInfo, Peer, Shard, codec, cut,
+};
+use tokio::sync::mpsc;
+
+use crate::server::supervisor::supervisor::{Desk, Find, Found};
+
+/// The most objects that are asked in one go.
+const MOST_OBJECTS: usize = 10_000;
+
+/// The most calls of each sort that are told of an object, however large a message may be.
+const MOST_CALLS: usize = 1_000;
+
+/// Asks objects of what they are now, and waits for the answers of those that live.
+pub(crate) async fn ask(objects: Vec<(u64, Mailbox)>, now: Duration) -> Vec<(u64, Report)> {
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    for (object, mailbox) in objects {
+        let sender = sender.clone();
+        let inquiry = Inquiry::new(move |report| {
+            // Whoever asked may have gone.
+            let _ = sender.send((object, report));
+        });
+        mailbox.do_send(Inputs::one(now, Input::Survey(inquiry)));
+    }
+    drop(sender);
+    let mut reports = Vec::new();
+    while let Some(report) = receiver.recv().await {
+        reports.push(report);
+    }
+    reports
+}
+
+/// What it takes to answer a question.
+pub(crate) struct Inspector<'a> {
+    pub(crate) supervisor: &'a Desk,
+    pub(crate) shell: &'a Shell,
+    pub(crate) shard: Shard,
+    /// The most bytes that an answer may have.
+    pub(crate) most_bytes: usize,
+}
+
+impl Inspector<'_> {
+    /// The objects above a number, up to a message full.
+    pub(crate) async fn all(&self, above: u64) -> Result<Page, Fault> {
+        let find = Find::Above(above, MOST_OBJECTS);
+        let found = self.find(find).await?;
+        let last = found.last().map(|found| found.name.number());
+        let is_full = found.len() >= MOST_OBJECTS;
+        let page = self.survey(found).await;
+        Ok(self.fill(page, last.filter(|_| is_full)))
+    }
+
+    /// The objects above a number that somebody waits for, up to a message full.
+    pub(crate) async fn contended(&self, above: u64) -> Result<Page, Fault> {
+        let listed = self.shell.contended().above(above, MOST_OBJECTS);
+        let last = listed.last().map(|(object, _)| *object);
+        let is_full = listed.len() >= MOST_OBJECTS;
+        let mut reports = ask(listed, self.shell.now()).await;
+        reports.retain(|(_, report)| {
+            let parts = report.survey.iter().flat_map(|survey| &survey.parts);
+            parts.clone().any(|part| !part.waiters.is_empty())
+        });
+        let numbers = reports.iter().map(|(object, _)| *object).collect();
+        let found = self.find(Find::Numbered(numbers)).await?;
+        let page = join(found, reports);
+        Ok(self.fill(page, last.filter(|_| is_full)))
+    }
+
+    /// The object of a name.
+    pub(crate) async fn named(&self, name: String) -> Result<Page, Fault> {
+        let found = self.find(Find::Named(name.clone())).await?;
+        if found.is_empty() {
+            return Err(Fault::UnknownObject(name));
+        }
+        let page = self.survey(found).await;
+        Ok(self.fill(page, None))
+    }
+
+    /// Names of objects, by their numbers in order.
+    pub(crate) async fn find(&self, find: Find) -> Result<Vec<Found>, Fault> {
+        let found = self.supervisor.send(find).await;
+        found.map_err(|_| Fault::ShuttingDown)
+    }
+
+    async fn survey(&self, found: Vec<Found>) -> Vec<(Found, Report)> {
+        let mailbox = |found: &Found| (found.name.number(), found.mailbox.clone());
+        let reports = ask(found.iter().map(mailbox).collect(), self.shell.now()).await;
+        join(found, reports)
+    }
+
+    /// Tells of objects until the message is full.
+    fn fill(&self, objects: Vec<(Found, Report)>, next: Option<u64>) -> Page {
+        let mut page = Page {
+            next,
+            ..Page::default()
+        };
+        let (mut bytes, mut last) = (0, None);
+        for (found, report) in objects {
+            let number = found.name.number();
+            let info = self.info(&found, report);
+            // It is encoded once more with the page: to look is rare.
+            bytes += codec::encode(&info).map_or(0, |encoded| encoded.len());
+            if bytes > self.most_bytes / 2 && last.is_some() {
+                page.next = last;
+                break;
+            }
+            page.objects.push(info);
+            if self.shard != Shard::ALONE {
+                page.numbers.push(number);
+            }
+            last = Some(number);
+        }
+        page
+    }
+
+    fn info(&self, found: &Found, report: Report) -> ObjectInfo {
+        let Report {
+            at,
+            survey,
+            callers,
+            stats,
+        } = report;
+        // Two texts of a peer and some numbers take 600 bytes at the most.
+        let mut most = (self.most_bytes / 4096).clamp(8, MOST_CALLS);
+        let mut parts = Vec::new();
+        let mut rest = PartInfo::default();
+        let mut state = "gone: its code panicked".to_owned();
+        if let Some(mut survey) = survey {
+            state = cut(&survey.state).to_owned();
+            if survey.parts.len() > most {
+                // Of so many keys, those are told that somebody waits for.
+                survey.parts.sort_by_key(|part| part.waiters.is_empty());
+            }
+            for part in survey.parts {
+                if most == 0 {
+                    rest.held += count(part.holders.len());
+                    rest.waiting += count(part.waiters.len());
+                    continue;
+                }
+                let call = |id: CallId, units, mode: &str, since| {
+                    let mut call = CallInfo::default();
+                    call.process = self.peer(id);
+                    call.caller = callers.get(&id).copied();
+                    call.units = units;
+                    call.mode = mode.to_owned();
+                    call.lasted = at.saturating_sub(since);
+                    call
+                };
+                let holders = part.holders.iter().take(most);
+                let holders: Vec<CallInfo> = holders
+                    .map(|holder| {
+                        let mut call = call(holder.call, holder.units, holder.mode, holder.since);
+                        call.fence = holder.fence;
+                        call
+                    })
+                    .collect();
+                let waiters = part.waiters.iter().take(most);
+                let waiters: Vec<CallInfo> = waiters
+                    .map(|waiter| call(waiter.call, waiter.units, waiter.mode, waiter.since))
+                    .collect();
+                most = most.saturating_sub(holders.len().max(waiters.len()).max(1));
+                let mut told = PartInfo::default();
+                told.key = part.key.as_deref().map(|key| cut(key).to_owned());
+                told.units = part.units;
+                told.held = count(part.holders.len());
+                told.waiting = count(part.waiters.len());
+                told.holders = holders;
+                told.waiters = waiters;
+                parts.push(told);
+            }
+        }
+        if rest.held > 0 || rest.waiting > 0 {
+            parts.push(rest);
+        }
+        let mut object = ObjectInfo::default();
+        object.name = found.name.to_string();
+        object.kind = found.kind.to_owned();
+        object.state = state;
+        object.parts = parts;
+        object.stats = stats;
+        object
+    }
+
+    /// Whose call it is. A session may have ended since.
+    pub(crate) fn peer(&self, call: CallId) -> Peer {
+        let peer = self.shell.peer(call.session());
+        peer.map(|peer| (*peer).clone()).unwrap_or_default()
+    }
+}
+
+fn count(number: usize) -> u64 {
+    number.try_into().unwrap_or(u64::MAX)
+}
+
+/// Puts what objects told to their names. One that was removed meanwhile has none.
+fn join(found: Vec<Found>, mut reports: Vec<(u64, Report)>) -> Vec<(Found, Report)> {
+    reports.sort_unstable_by_key(|(object, _)| *object);
+    let mut reports = reports.into_iter().peekable();
+    let mut joined = Vec::new();
+    for found in found {
+        let number = found.name.number();
+        while reports.next_if(|(object, _)| *object < number).is_some() {}
+        if let Some((_, report)) = reports.next_if(|(object, _)| *object == number) {
+            joined.push((found, report));
+        }
+    }
+    joined
+}

@@ -1,0 +1,161 @@
+//! The kinds that a manager hosts: kind name to the function that spawns an object of it.
+//!
+//! A kind is added by one line, whether it is built in or the user's own.
+
+use std::{
+    any::{TypeId, type_name},
+    collections::HashMap,
+    fmt,
+    rc::Rc,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+};
+
+use lockkeeper_actors::{
+    Host, Mailbox, Operations, Primitive, Shell,
+    data::{Queue, TaskQueue, Value},
+    sync::{
+        Barrier, BoundedSemaphore, Condition, Event, KeyedLock, KeyedSemaphore, Latch, Lock,
+        ReentrantLock, RwLock, Semaphore,
+    },
+};
+use lockkeeper_protocol::{Fault, ObjectName, Refusal, codec};
+
+/// Makes an object of one kind from an encoded spec, on the shard of the shell, to be known by a
+/// name.
+type Spawn = dyn Fn(&[u8], ObjectName, &Rc<Shell>) -> Result<Mailbox, Fault> + Send + Sync;
+
+/// The kinds that a manager hosts.
+#[derive(Clone)]
+pub(crate) struct Kinds(HashMap<&'static str, Arc<Kind>>);
+
+/// How objects of one kind are made and called.
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    type_id: TypeId,
+    pub(crate) operations: Arc<[&'static str]>,
+    pub(crate) spawn: Box<Spawn>,
+}
+
+impl Kinds {
+    /// The built-in kinds.
+    pub(crate) fn built_in() -> Self {
+        let mut kinds = Self(HashMap::new());
+        kinds.add::<Lock>(Lock::create);
+        kinds.add::<Semaphore>(Semaphore::create);
+        kinds.add::<BoundedSemaphore>(BoundedSemaphore::create);
+        kinds.add::<ReentrantLock>(ReentrantLock::create);
+        kinds.add::<Event>(Event::create);
+        kinds.add::<Condition>(Condition::create);
+        kinds.add::<Queue>(Queue::create);
+        kinds.add::<Value>(Value::create);
+        kinds.add::<Barrier>(Barrier::create);
+        kinds.add::<KeyedLock>(KeyedLock::create);
+        kinds.add::<KeyedSemaphore>(KeyedSemaphore::create);
+        kinds.add::<TaskQueue>(TaskQueue::create);
+        kinds.add::<RwLock>(RwLock::create);
+        kinds.add::<Latch>(Latch::create);
+        kinds
+    }
+
+    /// Adds a kind whose objects `make` makes. The same kind once more takes the place of the former.
+    ///
+    /// # Panics
+    ///
+    /// Panics if another kind, built in or not, has the name.
+    pub(crate) fn add<P: Primitive>(
+        &mut self,
+        make: impl Fn(P::Spec) -> Result<P, Refusal> + Send + Sync + 'static,
+    ) {
+        let mut operations = Operations::default();
+        P::operations(&mut operations);
+        let names = operations.names().collect();
+        let operations = Arc::new(operations);
+        let known = self
+            .0
+            .get(P::KIND)
+            .is_none_or(|kind| kind.type_id == TypeId::of::<P>());
+        assert!(
+            known,
+            "two kinds are named {:?}: give {} another KIND",
+            P::KIND,
+            type_name::<P>()
+        );
+        let spawn = move |spec: &[u8], name: ObjectName, shell: &Rc<Shell>| {
+            // Decoding runs code of the kind as well.
+            let make = || {
+                let spec = codec::decode::<P::Spec>(spec)
+                    .map_err(|error| Fault::BadArguments(format!("spec: {error}")))?;
+                make(spec).map_err(Fault::Refused)
+            };
+            let host = Host::build(make, Arc::clone(&operations), Rc::clone(shell))?;
+            Ok(host.known_as(name).launch())
+        };
+        let kind = Kind {
+            name: P::KIND,
+            type_id: TypeId::of::<P>(),
+            operations: names,
+            spawn: Box::new(spawn),
+        };
+        self.0.insert(P::KIND, Arc::new(kind));
+    }
+
+    /// The kind of that name.
+    pub(crate) fn get(&self, kind: &str) -> Option<&Arc<Kind>> {
+        self.0.get(kind)
+    }
+}
+
+impl fmt::Debug for Kinds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// Kinds that are to be added to a manager that is not there yet.
+#[derive(Default)]
+pub(crate) struct Registrations(Vec<Box<Register>>);
+
+/// Adds one kind.
+type Register = dyn FnOnce(&mut Kinds) + Send;
+
+impl Registrations {
+    pub(crate) fn push<P: Primitive>(
+        &mut self,
+        make: impl Fn(P::Spec) -> Result<P, Refusal> + Send + Sync + 'static,
+    ) {
+        self.0.push(Box::new(|kinds| kinds.add(make)));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn add_to(self, kinds: &mut Kinds) {
+        for register in self.0 {
+            register(kinds);
+        }
+    }
+}
+
+impl fmt::Debug for Registrations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Registrations").field(&self.0.len()).finish()
+    }
+}
+
+/// The kinds of this program, the built-in ones among them.
+static REGISTERED: LazyLock<Mutex<Kinds>> = LazyLock::new(|| Mutex::new(Kinds::built_in()));
+
+fn registered() -> MutexGuard<'static, Kinds> {
+    REGISTERED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Adds kinds to those of this program.
+pub(crate) fn register(kinds: Registrations) {
+    kinds.add_to(&mut registered());
+}
+
+/// Returns the kinds of this program, the built-in ones among them.
+pub(crate) fn kinds() -> Kinds {
+    registered().clone()
+}

@@ -1,0 +1,64 @@
+//! What all sessions of a shard share, and why a session ends.
+
+use std::{cell::RefCell, io, rc::Rc};
+
+use actix::Addr;
+use lockkeeper_actors::Shell;
+use lockkeeper_protocol::ShardOf;
+
+use crate::{limits::Limits, server::supervisor::supervisor::Supervisor, telemetry::session};
+
+/// What all sessions of an shard share.
+pub(crate) struct Context {
+    pub(crate) supervisor: Addr<Supervisor>,
+    pub(crate) shell: Rc<Shell>,
+    pub(crate) limits: Limits,
+    pub(crate) shard_of: ShardOf,
+    /// Whether the manager looks for deadlocks, and so has to know who calls.
+    pub(crate) seeks_deadlocks: bool,
+    /// Where all sessions read into, one after the other.
+    pub(crate) scratch: RefCell<Box<[u8]>>,
+}
+
+/// How much one read takes at the most.
+pub(crate) const CHUNK_BYTES: usize = 1 << 16;
+
+/// The same while frames are short: so a client goes on with its first answers while the manager
+/// finds the next ones, and neither waits for the other.
+pub(super) const SHORT_CHUNK_BYTES: usize = 1 << 14;
+
+/// With more unread answers than this, a session is not listened to.
+pub(super) const HIGH_WATER_BYTES: usize = 1 << 20;
+
+/// Why a session ends.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The client is gone.
+    Left,
+    /// The client did what it must not, and is told.
+    Offence(String),
+}
+
+impl End {
+    /// What the client did that it must not.
+    pub(super) fn offence(&self) -> Option<&str> {
+        match self {
+            Self::Left => None,
+            Self::Offence(reason) => Some(reason),
+        }
+    }
+
+    /// The same for a client that never had a session.
+    pub(super) fn before_hello(self) -> Self {
+        if let Some(reason) = self.offence() {
+            session::client_refused(reason);
+        }
+        self
+    }
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> Self {
+        Self::Left
+    }
+}

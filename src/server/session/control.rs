@@ -1,0 +1,130 @@
+//! What a session asks others for: to open an object, to end one, or who is there.
+//!
+//! Nothing else of its client is looked at before they have answered.
+
+use lockkeeper_actors::{Input, Inputs};
+use lockkeeper_protocol::{
+    Deadlock, Fault, Question, Refusal,
+    codec::{self, BlobRef},
+    frame::Response,
+};
+use serde::Serialize;
+
+use crate::server::{
+    deadlock::find::find,
+    inspection::Inspector,
+    session::{
+        objects::Object,
+        session::{Session, let_others_run},
+    },
+    supervisor::supervisor::{Open, Opened, Remove},
+};
+
+/// What takes the supervisor's answer to go on.
+pub(super) enum ControlRequest {
+    Open(u64, Open),
+    Remove(u64, Remove),
+    Inspect(u64, Question),
+}
+
+/// The encoded unit.
+pub(super) const NIL: &[u8] = &[0xc0];
+
+impl Session {
+    /// Asks the supervisor, and tells the client what it says.
+    pub(super) async fn run_control(&mut self, request: ControlRequest) {
+        match request {
+            ControlRequest::Open(seq, open) => {
+                let opened = self.context.supervisor.send(open).await;
+                match opened.unwrap_or(Err(Fault::ShuttingDown)) {
+                    Ok(opened) => self.enter(seq, opened),
+                    Err(fault) => self.outgoing.put_fault(seq, fault),
+                }
+            }
+            ControlRequest::Remove(seq, remove) => {
+                let removed = self.context.supervisor.send(remove).await;
+                match removed.unwrap_or(Err(Fault::ShuttingDown)) {
+                    Ok(()) => self.outgoing.put(&Response::Reply {
+                        seq,
+                        body: BlobRef(NIL),
+                    }),
+                    Err(fault) => self.outgoing.put_fault(seq, fault),
+                }
+            }
+            ControlRequest::Inspect(seq, question) => {
+                // Objects are listed as those that somebody waits for once they have had their turn
+                // with what this session has sent them.
+                let_others_run().await;
+                match self.answer(question).await {
+                    Ok(body) => self.outgoing.put(&Response::Reply {
+                        seq,
+                        body: BlobRef(&body),
+                    }),
+                    Err(fault) => self.outgoing.put_fault(seq, fault),
+                }
+            }
+        }
+    }
+
+    /// Finds the encoded answer to a question.
+    async fn answer(&self, question: Question) -> Result<Vec<u8>, Fault> {
+        let inspector = Inspector {
+            supervisor: &self.context.supervisor,
+            shell: &self.context.shell,
+            shard: self.context.shard_of.shard,
+            most_bytes: self.context.limits.frame_bytes,
+        };
+        let page = match question {
+            Question::All(above) => inspector.all(above).await?,
+            Question::Contended(above) => inspector.contended(above).await?,
+            Question::Named(name) => inspector.named(name).await?,
+            Question::Deadlocks if self.context.seeks_deadlocks => {
+                let found = find(&inspector).await?;
+                let told: Vec<Deadlock> = found.into_iter().map(|found| found.deadlock).collect();
+                return encode(&told);
+            }
+            Question::Deadlocks => {
+                return Err(Fault::Refused(Refusal::Invalid(
+                    "this manager does not look for deadlocks: build it with .deadlocks(..), and of one shard"
+                        .to_owned(),
+                )));
+            }
+        };
+        encode(&page)
+    }
+
+    /// Gives an opened object a number, the one it has already if it was opened before.
+    fn enter(&mut self, seq: u64, opened: Opened) {
+        let Opened {
+            name,
+            operations,
+            mailbox,
+        } = opened;
+        let id = name.number();
+        let number = match self.objects.number_of(id) {
+            Some(number) => number,
+            None => {
+                let number = self.objects.push(Object {
+                    id,
+                    mailbox,
+                    touched: None,
+                });
+                if let Ok(object) = self.objects.get_mut(number) {
+                    let (now, open) = (self.context.shell.now(), Input::Open(self.id, number));
+                    object.mailbox.do_send(Inputs::one(now, open));
+                }
+                number
+            }
+        };
+        self.outgoing.put(&Response::Opened {
+            seq,
+            object: number,
+            name: name.to_string(),
+            operations: operations.iter().map(|name| (*name).to_owned()).collect(),
+        });
+    }
+}
+
+fn encode<T: Serialize>(answer: &T) -> Result<Vec<u8>, Fault> {
+    codec::encode(answer).map_err(|error| Fault::Unencodable(error.to_string()))
+}

@@ -1,0 +1,169 @@
+//! What a client has opened, by the numbers that it knows them by.
+//!
+//! Numbers count up and are never used again, since frames with an old one may be on their way. So
+//! objects stand in pages, and a page whose objects are all gone takes next to nothing: a session that
+//! opens and removes objects for years does not grow by them.
+
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
+use lockkeeper_actors::Mailbox;
+use lockkeeper_protocol::Fault;
+use rustc_hash::FxBuildHasher;
+
+/// How many objects are in a page.
+const PAGE: usize = 64;
+
+/// An object that a client has opened.
+pub(super) struct Object {
+    /// The supervisor's number.
+    pub(super) id: u64,
+    pub(super) mailbox: Mailbox,
+    /// Where among those touched its inputs are.
+    pub(super) touched: Option<u32>,
+}
+
+/// The objects of a session.
+#[derive(Default)]
+pub(super) struct Objects {
+    pages: Vec<Page>,
+    /// The number of the next one.
+    next: u32,
+    /// The numbers of all that are there, found by the supervisor's.
+    numbers: HashTable<u32>,
+}
+
+/// Objects of consecutive numbers. Empty where an object is no more, and altogether once all are.
+#[derive(Default)]
+struct Page {
+    slots: Vec<Option<Object>>,
+    live: usize,
+}
+
+/// The page of a number, and the place in it.
+fn place(number: u32) -> (usize, usize) {
+    let number = usize::try_from(number).unwrap_or(usize::MAX);
+    (number / PAGE, number % PAGE)
+}
+
+/// The object of a number, if it is there.
+fn object(pages: &[Page], number: u32) -> Option<&Object> {
+    let (page, slot) = place(number);
+    pages.get(page)?.slots.get(slot)?.as_ref()
+}
+
+/// The supervisor counts its numbers up: nobody chooses them.
+fn hash(id: u64) -> u64 {
+    FxBuildHasher.hash_one(id)
+}
+
+impl Objects {
+    /// Gives an object its number.
+    pub(super) fn push(&mut self, opened: Object) -> u32 {
+        let number = self.next;
+        self.next = number.saturating_add(1);
+        let (page, _) = place(number);
+        let hashed = hash(opened.id);
+        if page >= self.pages.len() {
+            self.pages.push(Page::default());
+        }
+        if let Some(page) = self.pages.get_mut(page) {
+            page.slots.push(Some(opened));
+            page.live += 1;
+        }
+        let hash_of = |number: &u32| object(&self.pages, *number).map_or(0, |other| hash(other.id));
+        self.numbers.insert_unique(hashed, number, hash_of);
+        number
+    }
+
+    /// The number of an object that was opened before.
+    pub(super) fn number_of(&self, id: u64) -> Option<u32> {
+        let is_it = |number: &u32| object(&self.pages, *number).is_some_and(|other| other.id == id);
+        self.numbers.find(hash(id), is_it).copied()
+    }
+
+    /// The object of a number.
+    #[inline]
+    pub(super) fn get_mut(&mut self, number: u32) -> Result<&mut Object, Fault> {
+        if number >= self.next {
+            return Err(Fault::UnknownObject(format!("number {number}")));
+        }
+        let (page, slot) = place(number);
+        let page = self.pages.get_mut(page);
+        match page.and_then(|page| page.slots.get_mut(slot)?.as_mut()) {
+            Some(object) => Ok(object),
+            None => Err(Fault::Gone),
+        }
+    }
+
+    /// Lets go of an object that is no more.
+    pub(super) fn remove(&mut self, number: u32) -> Option<Object> {
+        let (page, slot) = place(number);
+        let page = self.pages.get_mut(page)?;
+        let object = page.slots.get_mut(slot)?.take()?;
+        page.live -= 1;
+        if page.live == 0 && page.slots.len() == PAGE {
+            page.slots = Vec::new();
+        }
+        let found = self
+            .numbers
+            .find_entry(hash(object.id), |other| *other == number);
+        if let Ok(found) = found {
+            found.remove();
+        }
+        Some(object)
+    }
+
+    /// All that are there.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Object> {
+        self.pages
+            .iter()
+            .flat_map(|page| page.slots.iter().flatten())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, atomic::AtomicU64};
+
+    use lockkeeper_actors::{Host, Operations, Primitive, Shell, sync::Lock};
+
+    use super::*;
+
+    fn object(id: u64) -> Object {
+        let shell = Shell::new(Arc::new(AtomicU64::new(1)));
+        let lock = Lock::create(()).expect("a lock needs nothing");
+        Object {
+            id,
+            mailbox: Host::new(lock, Operations::default().into(), shell).launch(),
+            touched: None,
+        }
+    }
+
+    #[actix_rt::test]
+    async fn numbers_are_never_used_again_and_what_is_gone_takes_no_room() {
+        let mut objects = Objects::default();
+        for id in 0..1000 {
+            let number = objects.push(object(id));
+            assert_eq!(u64::from(number), id);
+            // A few stay.
+            if id % 300 != 0 {
+                assert_eq!(objects.remove(number).map(|object| object.id), Some(id));
+                assert!(objects.remove(number).is_none());
+                assert!(matches!(objects.get_mut(number), Err(Fault::Gone)));
+                assert_eq!(objects.number_of(id), None);
+            }
+        }
+        let ids: Vec<u64> = objects.iter().map(|object| object.id).collect();
+        assert_eq!(ids, [0, 300, 600, 900]);
+        assert_eq!(objects.number_of(600), Some(600));
+        assert_eq!(objects.get_mut(600).map(|object| object.id), Ok(600));
+        let unknown = objects.get_mut(1000).err();
+        assert_eq!(
+            unknown,
+            Some(Fault::UnknownObject("number 1000".to_owned()))
+        );
+        let slots: usize = objects.pages.iter().map(|page| page.slots.capacity()).sum();
+        assert!(slots <= 5 * PAGE, "{slots} slots for 4 objects");
+    }
+}

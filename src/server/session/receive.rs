@@ -1,0 +1,46 @@
+//! What a client says, as it comes in.
+
+use std::task::{self, Poll, ready};
+
+use lockkeeper_protocol::frame::Inbox;
+
+use crate::{
+    server::session::context::{CHUNK_BYTES, Context, End, SHORT_CHUNK_BYTES},
+    telemetry::session,
+    transport::unix::Link,
+};
+
+/// Reads one chunk into the inbox.
+pub(super) fn poll_receive(
+    task: &mut task::Context<'_>,
+    link: &Link,
+    inbox: &mut Inbox,
+    context: &Context,
+) -> Poll<Result<(), End>> {
+    let scratch = &mut *context.scratch.borrow_mut();
+    let is_short = inbox.missing() <= SHORT_CHUNK_BYTES;
+    let most = if is_short {
+        SHORT_CHUNK_BYTES
+    } else {
+        CHUNK_BYTES
+    };
+    let room = scratch.get_mut(..most).unwrap_or_default();
+    let length = ready!(link.poll_read(task, room))?;
+    Poll::Ready(take_in(length, scratch, inbox, context))
+}
+
+/// The same from a client that hears no more. The runtime may not have heard yet of what it sent last.
+pub(super) fn receive_last(link: &Link, inbox: &mut Inbox, context: &Context) -> Result<(), End> {
+    let scratch = &mut *context.scratch.borrow_mut();
+    let length = link.try_read(scratch)?;
+    take_in(length, scratch, inbox, context)
+}
+
+fn take_in(length: usize, read: &[u8], inbox: &mut Inbox, context: &Context) -> Result<(), End> {
+    if length == 0 {
+        return Err(End::Left);
+    }
+    session::received(&context.shell, length);
+    inbox.feed(read.get(..length).unwrap_or_default());
+    Ok(())
+}

@@ -1,0 +1,399 @@
+//! One client: its frames to mailboxes, answers to its frames, and a hang-up when it ends.
+//!
+//! All that one read brought goes out together, one message a mailbox; then the actors run, and
+//! their answers are written in one call before the next read.
+//!
+//! Invariant: a session names no primitive. Whatever its client sends, only the session ends.
+
+use std::{
+    future,
+    rc::Rc,
+    sync::Arc,
+    task::{self, Poll},
+    time::Duration,
+};
+
+use lockkeeper_actors::{Input, Inputs, RawCall, ReplySink};
+use lockkeeper_protocol::{
+    CallId, Fault, Peer, SessionId,
+    codec::{BlobRef, Payload},
+    frame::{self, Inbox, Message, Request, Response},
+};
+use tokio::time;
+
+use crate::{
+    limits::Limits,
+    server::{
+        session::{
+            context::{Context, End, HIGH_WATER_BYTES},
+            control::ControlRequest,
+            hello::hello,
+            objects::Objects,
+            outgoing::Outgoing,
+            receive::{poll_receive, receive_last},
+            report_pipe::ReportPipe,
+        },
+        supervisor::supervisor::{Open, Remove},
+    },
+    telemetry::session,
+    transport::unix::Link,
+};
+
+/// Serves one client until it ends or does what it must not.
+pub(crate) async fn serve(link: Link, id: SessionId, context: Rc<Context>) {
+    let mut inbox = Inbox::new(frame::FIRST_FRAME_BYTES);
+    let outgoing = Rc::new(Outgoing::new(context.limits));
+    // The task is dropped with the manager.
+    let mut farewell = Farewell {
+        outgoing: &outgoing,
+        link: &link,
+        reason: Some("it was shut down, or its last handle was dropped".to_owned()),
+    };
+    let hello = time::timeout(context.limits.hello, hello(&link, &mut inbox, &context));
+    let end = match hello.await {
+        Ok(Ok(peer)) => {
+            inbox.allow(context.limits.frame_bytes);
+            outgoing.put(&Response::Welcome {
+                version: frame::VERSION,
+                incarnation: context.shard_of.incarnation,
+                session: id.number(),
+                frame_bytes: context.limits.frame_bytes.try_into().unwrap_or(u64::MAX),
+                asks_who_calls: context.seeks_deadlocks,
+                shard: context.shard_of.shard,
+            });
+            let stay = session::SessionSpan::begin(id, &peer);
+            let mut session = Session::new(id, peer, Rc::clone(&outgoing), context);
+            let end = session.run(&link, &mut inbox).await;
+            stay.end(end.offence());
+            end
+        }
+        Ok(Err(end)) => end.before_hello(),
+        Err(_) => End::Offence("no hello came in time".to_owned()).before_hello(),
+    };
+    farewell.reason = match end {
+        End::Left => None,
+        End::Offence(reason) => Some(reason),
+    };
+}
+
+/// Tells a client on its end why its session is over, if it is there to be told.
+struct Farewell<'a> {
+    outgoing: &'a Outgoing,
+    link: &'a Link,
+    reason: Option<String>,
+}
+
+impl Drop for Farewell<'_> {
+    fn drop(&mut self) {
+        if let Some(reason) = self.reason.take() {
+            self.outgoing.put(&Response::Bye { reason });
+            self.outgoing.flush_once(self.link);
+        }
+    }
+}
+
+/// Tells a client that there is no session for it.
+pub(crate) fn refuse(link: &Link, reason: String, limits: Limits) {
+    session::client_refused(&reason);
+    drop(Farewell {
+        outgoing: &Outgoing::new(limits),
+        link,
+        reason: Some(reason),
+    });
+}
+
+/// A client that has said hello.
+pub(super) struct Session {
+    pub(super) id: SessionId,
+    pub(super) peer: Arc<Peer>,
+    pub(super) outgoing: Rc<Outgoing>,
+    pub(super) context: Rc<Context>,
+    /// What the client has opened, by its number for it.
+    pub(super) objects: Objects,
+    /// The objects that this chunk has inputs for, and the inputs.
+    touched: Vec<(u32, Inputs)>,
+    last_seq: u64,
+    /// Where the client lays what is not urgent, if it does.
+    pub(super) report_pipe: Option<Box<ReportPipe>>,
+}
+
+impl Session {
+    fn new(id: SessionId, peer: Arc<Peer>, outgoing: Rc<Outgoing>, context: Rc<Context>) -> Self {
+        outgoing.peer.replace(Some(Arc::clone(&peer)));
+        let sink: Rc<dyn ReplySink> = outgoing.clone();
+        context.shell.join(id, sink);
+        Self {
+            id,
+            peer,
+            outgoing,
+            context,
+            objects: Objects::default(),
+            touched: Vec::new(),
+            last_seq: 0,
+            report_pipe: None,
+        }
+    }
+
+    async fn run(&mut self, link: &Link, inbox: &mut Inbox) -> End {
+        loop {
+            // The first chunk came with the hello.
+            if let Err(end) = self.handle_chunk(inbox).await {
+                return end;
+            }
+            if let Err(end) = future::poll_fn(|task| self.poll_chunk(task, link, inbox)).await {
+                return end;
+            }
+        }
+    }
+
+    /// Writes what there is to write, then reads the next chunk, unless the client does not read.
+    fn poll_chunk(
+        &mut self,
+        task: &mut task::Context<'_>,
+        link: &Link,
+        inbox: &mut Inbox,
+    ) -> Poll<Result<(), End>> {
+        // Whether it wrote all, some or nothing is seen from what is left.
+        let _ = self.outgoing.poll_flush(task, link);
+        session::sent(&self.context.shell, self.outgoing.written.take());
+        let unread = self.outgoing.len();
+        let most = self.context.limits.unread_bytes;
+        if unread > most {
+            let reason = format!("more than {most} bytes of answers are unread");
+            return Poll::Ready(Err(End::Offence(reason)));
+        }
+        if unread < HIGH_WATER_BYTES {
+            let received = poll_receive(task, link, inbox, &self.context);
+            if received.is_ready() {
+                return received;
+            }
+            if self.outgoing.is_broken() {
+                // All that it sent before is done: a release that was lost would mark its lock as
+                // abandoned.
+                return Poll::Ready(receive_last(link, inbox, &self.context));
+            }
+        }
+        self.outgoing.writer.replace(Some(task.waker().clone()));
+        Poll::Pending
+    }
+
+    /// Sends all whole frames of the inbox on their way and lets the actors answer. What stands
+    /// before an offence counts, however the stream was cut into chunks.
+    async fn handle_chunk(&mut self, inbox: &mut Inbox) -> Result<(), End> {
+        self.clear_gone();
+        self.drain_report_pipe();
+        let handled = self.handle_frames(inbox).await;
+        if !self.touched.is_empty() {
+            self.deliver();
+            let_others_run().await;
+        }
+        handled
+    }
+
+    async fn handle_frames(&mut self, inbox: &mut Inbox) -> Result<(), End> {
+        while let Some(frame) = inbox
+            .next_message()
+            .map_err(|error| End::Offence(error.to_string()))?
+        {
+            if let Some(request) = self.handle(frame)? {
+                self.deliver();
+                self.run_control(request).await;
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn handle(&mut self, frame: Message<'_>) -> Result<Option<ControlRequest>, End> {
+        let request =
+            Request::decode(&frame).map_err(|error| End::Offence(format!("bad frame: {error}")))?;
+        match request {
+            Request::Hello { .. } => return Err(End::Offence("a second hello".to_owned())),
+            Request::Open {
+                seq,
+                kind,
+                name,
+                spec,
+            } => {
+                self.number(seq)?;
+                let open = Open {
+                    kind: kind.to_owned(),
+                    name: name.map(str::to_owned),
+                    spec: spec.map(|BlobRef(bytes)| bytes.to_vec()),
+                };
+                return Ok(Some(ControlRequest::Open(seq, open)));
+            }
+            Request::Remove { seq, name } => {
+                self.number(seq)?;
+                return Ok(Some(ControlRequest::Remove(seq, Remove(name.to_owned()))));
+            }
+            Request::Call {
+                seq,
+                object,
+                operation,
+                micros,
+                arguments,
+            } => {
+                self.number(seq)?;
+                let arguments = frame.keep(arguments.0);
+                let timeout = micros.map(Duration::from_micros);
+                let call = self.raw_call(seq, operation, timeout, arguments);
+                self.call(seq, object, Input::Call(call));
+            }
+            Request::CallBy {
+                seq,
+                object,
+                operation,
+                micros,
+                arguments,
+                caller,
+            } => {
+                self.number(seq)?;
+                let arguments = frame.keep(arguments.0);
+                let timeout = micros.map(Duration::from_micros);
+                let call = self.raw_call(seq, operation, timeout, arguments);
+                self.call(seq, object, Input::CallBy(Box::new(call), caller));
+            }
+            Request::ReportPipe {
+                seq,
+                object,
+                operation,
+                descriptor,
+            } => {
+                self.number(seq)?;
+                self.set_report_pipe(seq, object, operation, descriptor);
+            }
+            Request::Inspect { seq, question } => {
+                self.number(seq)?;
+                return Ok(Some(ControlRequest::Inspect(seq, question)));
+            }
+            Request::Cast {
+                seq,
+                object,
+                operation,
+                arguments,
+            } => {
+                self.number(seq)?;
+                let call = RawCall {
+                    id: CallId::one_way(self.id, seq),
+                    operation,
+                    timeout: None,
+                    arguments: frame.keep(arguments.0),
+                };
+                // Nobody waits to be told that the object is not there.
+                let _ = self.push(object, Input::Call(call));
+            }
+            Request::Withdraw { object, seq } => {
+                let _ = self.push(object, Input::Withdraw(CallId::new(self.id, seq)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes the number of a new call. Only rising ones make each unique.
+    #[inline]
+    fn number(&mut self, seq: u64) -> Result<(), End> {
+        if seq <= self.last_seq || seq >= CallId::ONE_WAY {
+            return Err(End::Offence(format!(
+                "call {seq} does not count up from {}",
+                self.last_seq
+            )));
+        }
+        self.last_seq = seq;
+        Ok(())
+    }
+
+    #[inline]
+    fn raw_call(
+        &self,
+        seq: u64,
+        operation: u32,
+        timeout: Option<Duration>,
+        arguments: Payload,
+    ) -> RawCall {
+        RawCall {
+            id: CallId::new(self.id, seq),
+            operation,
+            timeout,
+            arguments,
+        }
+    }
+
+    #[inline]
+    fn call(&mut self, seq: u64, object: u32, call: Input) {
+        let most = self.context.limits.calls_in_flight;
+        let in_flight = self.outgoing.in_flight.get();
+        if in_flight >= most {
+            self.outgoing
+                .put_fault(seq, Fault::limit("calls in flight", most));
+            return;
+        }
+        match self.push(object, call) {
+            Ok(()) => self.outgoing.in_flight.set(in_flight + 1),
+            Err(fault) => self.outgoing.put_fault(seq, fault),
+        }
+    }
+
+    /// Keeps an input until the chunk is through.
+    #[inline]
+    pub(super) fn push(&mut self, number: u32, input: Input) -> Result<(), Fault> {
+        let object = self.objects.get_mut(number)?;
+        let touched = object.touched.and_then(|at| usize::try_from(at).ok());
+        match touched.and_then(|at| self.touched.get_mut(at)) {
+            Some((_, inputs)) => self.context.shell.add(inputs, input),
+            None => {
+                object.touched = u32::try_from(self.touched.len()).ok();
+                let mut inputs = self.context.shell.inputs();
+                inputs.push(input);
+                self.touched.push((number, inputs));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of the objects that are no more, and with them of their hosts.
+    fn clear_gone(&mut self) {
+        for number in self.outgoing.gone.take() {
+            self.objects.remove(number);
+        }
+    }
+
+    /// Sends what was kept, one message a mailbox.
+    fn deliver(&mut self) {
+        let now = self.context.shell.now();
+        for (number, inputs) in self.touched.drain(..) {
+            if let Ok(object) = self.objects.get_mut(number) {
+                object.touched = None;
+                object.mailbox.do_send(inputs.at(now));
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.context.shell.leave(self.id);
+        self.drain_report_pipe();
+        self.deliver();
+        let now = self.context.shell.now();
+        for object in self.objects.iter() {
+            let hang_up = Input::HangUp(self.id, Arc::clone(&self.peer));
+            object.mailbox.do_send(Inputs::one(now, hang_up));
+        }
+    }
+}
+
+/// Steps behind every task that is ready now. Unlike tokio's own yield it does not look for I/O
+/// first, which would cost a system call a chunk.
+pub(super) async fn let_others_run() {
+    let mut stepped_back = false;
+    future::poll_fn(|context| {
+        if stepped_back {
+            return Poll::Ready(());
+        }
+        stepped_back = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

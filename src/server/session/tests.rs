@@ -1,0 +1,323 @@
+//! Sessions against raw clients over connected pairs: no door, no file, no process.
+//!
+//! A [`House`] is the inside of a manager: a supervisor and a shell, and sessions that it lets in.
+
+mod cut;
+mod inspection;
+mod offences;
+mod refusals;
+mod replay;
+#[cfg(target_os = "linux")]
+mod report_pipe;
+mod unread;
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use actix::Actor;
+use actix_rt::task::JoinHandle;
+use lockkeeper_actors::{Operations, Primitive, Shell, sync::Lock};
+use lockkeeper_protocol::{
+    CallId, Fault, Operation, Refusal, SessionId, Shard, ShardOf,
+    codec::{self, BlobRef},
+    frame::{self, Request, Response},
+    operations::{Acquire, Granted, LockStatus, Release, Status},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    limits::Limits,
+    server::{
+        kinds::Kinds,
+        session::{
+            context::{CHUNK_BYTES, Context},
+            control::NIL,
+            session::serve,
+        },
+        supervisor::supervisor::Supervisor,
+    },
+    tests::{
+        protocol::{FENCE, INCARNATION, SESSION},
+        raw::{self, Raw, patiently},
+    },
+    transport::unix::{Link, Socket},
+};
+
+/// A manager without a door.
+pub(super) struct House {
+    context: Rc<Context>,
+    next_session: Cell<u64>,
+}
+
+impl House {
+    fn new(limits: Limits) -> Self {
+        Self::of(Shard::ALONE, limits)
+    }
+
+    /// The inside of one shard of a manager.
+    fn of(shard: Shard, limits: Limits) -> Self {
+        let shard_of = ShardOf {
+            incarnation: INCARNATION,
+            shard,
+        };
+        let shell = Shell::new(Arc::new(AtomicU64::new(FENCE.number())));
+        // Ends with the test's system.
+        drop(actix_rt::spawn(shell.deadlines().clone().run()));
+        let kinds = Kinds::built_in();
+        let supervisor = Supervisor::new(kinds, limits, Rc::clone(&shell), shard_of).start();
+        let context = Context {
+            supervisor,
+            shell,
+            limits,
+            shard_of,
+            seeks_deadlocks: false,
+            scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
+        };
+        Self {
+            context: Rc::new(context),
+            next_session: Cell::new(SESSION.number()),
+        }
+    }
+
+    /// Lets a client in that has not said anything.
+    fn let_in(&self) -> Client {
+        let (raw, socket): (Raw, Socket) = Raw::pair();
+        let id = self.next_session.get();
+        self.next_session.set(id + 1);
+        let link = Link::new(socket.into()).expect("there is a runtime");
+        let session = serve(link, SessionId::new(id), Rc::clone(&self.context));
+        Client {
+            raw,
+            session: actix_rt::spawn(session),
+            id: SessionId::new(id),
+            last_seq: 0,
+        }
+    }
+
+    /// Lets a client in that has been welcomed.
+    async fn welcome(&self) -> Client {
+        self.welcome_as(1).await
+    }
+
+    /// Lets a client in whose process has that id.
+    async fn welcome_as(&self, pid: u32) -> Client {
+        let mut client = self.let_in();
+        client.raw.say(&hello(pid)).await;
+        let frame = client.raw.hear().await.expect("a welcome");
+        assert!(matches!(
+            Response::decode(&frame),
+            Ok(Response::Welcome { .. })
+        ));
+        client
+    }
+}
+
+pub(super) fn hello(pid: u32) -> Request<'static> {
+    Request::Hello {
+        version: frame::VERSION,
+        pid,
+        program: "test",
+        label: "",
+    }
+}
+
+/// A client that may do what it must not, and the session that it has.
+pub(super) struct Client {
+    raw: Raw,
+    session: JoinHandle<()>,
+    id: SessionId,
+    last_seq: u64,
+}
+
+/// An answer, without what it borrows.
+#[derive(Debug, PartialEq)]
+pub(super) enum Heard {
+    Opened(u64, u32),
+    Reply(u64, Vec<u8>),
+    Fault(u64, Fault),
+    Other(String),
+}
+
+impl Client {
+    fn seq(&mut self) -> u64 {
+        self.last_seq += 1;
+        self.last_seq
+    }
+
+    /// Hears the next answer.
+    async fn hear(&mut self) -> Heard {
+        let frame = self.raw.hear().await.expect("an answer and not the end");
+        match Response::decode(&frame).expect("a response") {
+            Response::Opened { seq, object, .. } => Heard::Opened(seq, object),
+            Response::Reply { seq, body } => Heard::Reply(seq, body.0.to_vec()),
+            Response::Fault { seq, fault } => Heard::Fault(seq, fault),
+            other => Heard::Other(format!("{other:?}")),
+        }
+    }
+
+    /// Hears that the manager ends the session, and why.
+    async fn hear_bye(mut self) -> String {
+        let frame = self.raw.hear().await.expect("a bye and not the end");
+        let response = Response::decode(&frame).expect("a response");
+        let Response::Bye { reason } = response else {
+            panic!("no bye: {response:?}");
+        };
+        assert_eq!(self.raw.hear().await, None, "a bye is the last frame");
+        self.end().await;
+        reason
+    }
+
+    /// Waits until the session is over, which must not have panicked.
+    async fn end(self) {
+        patiently(self.session)
+            .await
+            .expect("the session has not panicked");
+    }
+
+    /// Closes the connection and waits until the session is over.
+    async fn close(self) {
+        drop(self.raw);
+        patiently(self.session)
+            .await
+            .expect("the session has not panicked");
+    }
+
+    /// Opens an object and returns its number, or why not.
+    async fn open(
+        &mut self,
+        kind: &str,
+        name: Option<&str>,
+        spec: Option<&[u8]>,
+    ) -> Result<u32, Fault> {
+        let (seq, spec) = (self.seq(), spec.map(BlobRef));
+        let open = Request::Open {
+            seq,
+            kind,
+            name,
+            spec,
+        };
+        self.raw.say(&open).await;
+        match self.hear().await {
+            Heard::Opened(answered, object) if answered == seq => Ok(object),
+            Heard::Fault(answered, fault) if answered == seq => Err(fault),
+            other => panic!("no answer to open {seq}: {other:?}"),
+        }
+    }
+
+    async fn open_lock(&mut self, name: &str) -> u32 {
+        let opened = self.open(KIND, Some(name), Some(NIL)).await;
+        opened.expect("a lock")
+    }
+
+    /// Ends the object of that name.
+    async fn remove(&mut self, name: &str) -> Result<(), Fault> {
+        let seq = self.seq();
+        self.raw.say(&Request::Remove { seq, name }).await;
+        match self.hear().await {
+            Heard::Reply(answered, _) if answered == seq => Ok(()),
+            Heard::Fault(answered, fault) if answered == seq => Err(fault),
+            // The session has the object open, and is told that first.
+            Heard::Other(_) => match self.hear().await {
+                Heard::Reply(answered, _) if answered == seq => Ok(()),
+                other => panic!("no answer to removal {seq}: {other:?}"),
+            },
+            other => panic!("no answer to removal {seq}: {other:?}"),
+        }
+    }
+
+    /// Sends a call and does not wait for its answer.
+    async fn send(
+        &mut self,
+        object: u32,
+        operation: u32,
+        micros: Option<u64>,
+        arguments: &[u8],
+    ) -> u64 {
+        let seq = self.seq();
+        let call = Request::Call {
+            seq,
+            object,
+            operation,
+            micros,
+            arguments: BlobRef(arguments),
+        };
+        self.raw.say(&call).await;
+        seq
+    }
+
+    /// Calls and hears the answer, which must be the next.
+    async fn call<T: DeserializeOwned>(
+        &mut self,
+        object: u32,
+        operation: u32,
+        micros: Option<u64>,
+        arguments: &[u8],
+    ) -> Result<T, Fault> {
+        let seq = self.send(object, operation, micros, arguments).await;
+        match self.hear().await {
+            Heard::Reply(answered, body) if answered == seq => {
+                Ok(codec::decode(&body).expect("the operation's reply"))
+            }
+            Heard::Fault(answered, fault) if answered == seq => Err(fault),
+            other => panic!("no answer to call {seq}: {other:?}"),
+        }
+    }
+
+    async fn try_acquire(&mut self, lock: u32) -> Result<Granted, Fault> {
+        let (number, arguments) = operation(&Acquire);
+        let granted = self.call(lock, number, Some(0), &arguments).await?;
+        let granted: Result<Granted, Refusal> = granted;
+        Ok(granted.expect("a lock refuses nobody"))
+    }
+
+    async fn status(&mut self, lock: u32) -> LockStatus {
+        let (number, arguments) = operation(&Status);
+        let status = self.call(lock, number, None, &arguments).await;
+        status.expect("a status")
+    }
+
+    /// Whether the session serves still.
+    async fn is_served(&mut self) -> bool {
+        let lock = self.open_lock("any lock of this test").await;
+        !self.status(lock).await.held
+    }
+
+    fn grant(&self, seq: u64) -> CallId {
+        CallId::new(self.id, seq)
+    }
+}
+
+pub(super) const KIND: &str = <Lock as Primitive>::KIND;
+
+/// The number and the encoded arguments of a lock's operation.
+pub(super) fn operation<O: Operation>(operation: &O) -> (u32, Vec<u8>) {
+    (number_of::<Lock>(O::NAME), encoded(operation))
+}
+
+pub(super) fn number_of<P: Primitive>(name: &str) -> u32 {
+    let mut operations = Operations::default();
+    P::operations(&mut operations);
+    let place = operations.names().position(|listed| listed == name);
+    place
+        .and_then(|place| u32::try_from(place).ok())
+        .expect("a kind lists its operations")
+}
+
+pub(super) fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
+    codec::encode(value).expect("it encodes")
+}
+
+/// A release as a cast.
+pub(super) fn release(seq: u64, object: u32, grant: CallId) -> Vec<u8> {
+    let (operation, arguments) = operation(&Release { grant });
+    let cast = Request::Cast {
+        seq,
+        object,
+        operation,
+        arguments: BlobRef(&arguments),
+    };
+    raw::frame(&cast)
+}

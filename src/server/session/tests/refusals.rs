@@ -1,0 +1,467 @@
+//! What is answered with a fault: the call fails and its session goes on.
+
+use lockkeeper_actors::{Primitive, data::TaskQueue, sync::Semaphore};
+use lockkeeper_protocol::{
+    Fault, ObjectName, Refusal, Shard,
+    codec::{Blob, BlobRef},
+    frame::{Request, Response},
+    operations::{
+        Acquire, AcquireMany, Chunk, Finished, Granted, Release, SemaphoreSpec, Submit,
+        TaskQueueStatus,
+    },
+};
+
+use crate::{
+    limits::Limits,
+    server::session::{
+        control::NIL,
+        tests::{Client, Heard, House, KIND, encoded, number_of, operation, release},
+    },
+    tests::{protocol::INCARNATION, raw::frame},
+};
+
+const SEMAPHORE: &str = Semaphore::KIND;
+
+async fn client() -> (House, Client) {
+    let house = House::new(Limits::default());
+    let client = house.welcome().await;
+    (house, client)
+}
+
+fn permits(permits: i64) -> Vec<u8> {
+    encoded(&SemaphoreSpec { permits })
+}
+
+#[actix_rt::test]
+async fn an_unknown_object_operation_or_argument_is_a_fault() {
+    let (_house, mut client) = client().await;
+    let lock = client.open_lock("jobs").await;
+    let none: Result<(), Fault> = client.call(lock + 1, 0, None, &[0x90]).await;
+    assert_eq!(none, Err(Fault::UnknownObject("number 1".to_owned())));
+    let none: Result<(), Fault> = client.call(u32::MAX, 0, None, &[0x90]).await;
+    assert!(matches!(none, Err(Fault::UnknownObject(_))));
+    for operation in [6, u32::MAX] {
+        let none: Result<(), Fault> = client.call(lock, operation, None, &[0x90]).await;
+        let name = format!("number {operation}");
+        assert_eq!(none, Err(Fault::UnknownOperation(name)));
+    }
+    let deep = [0x91; 1000];
+    let (number, release) = operation(&Release {
+        grant: client.grant(1),
+    });
+    let cut = &release[..release.len() - 1];
+    for wrong in [&[][..], &[0x90], &[0xc1], &[0x91, 7], cut, &deep] {
+        let none: Result<(), Fault> = client.call(lock, number, None, wrong).await;
+        assert!(matches!(none, Err(Fault::BadArguments(_))), "{wrong:?}");
+    }
+    assert!(client.is_served().await);
+}
+
+#[actix_rt::test]
+async fn a_cast_that_makes_no_sense_is_unheard() {
+    let (_house, mut client) = client().await;
+    let lock = client.open_lock("jobs").await;
+    for (object, operation, arguments) in [
+        (lock + 1, 0, &[0x90][..]),
+        (lock, 99, &[0x90]),
+        (lock, 1, &[0xc1]),
+        (lock, 1, &[0x91, 0x92, 0, 0]),
+    ] {
+        let seq = client.seq();
+        let arguments = BlobRef(arguments);
+        let cast = Request::Cast {
+            seq,
+            object,
+            operation,
+            arguments,
+        };
+        client.raw.say(&cast).await;
+    }
+    // The next answer is that of the next call.
+    assert!(client.is_served().await);
+}
+
+#[actix_rt::test]
+async fn withdrawing_what_is_unknown_changes_nothing() {
+    let (house, mut client) = client().await;
+    let lock = client.open_lock("jobs").await;
+    client.try_acquire(lock).await.unwrap();
+    for (object, seq) in [
+        (lock + 1, 2),
+        (u32::MAX, 2),
+        (lock, 0),
+        (lock, 1),
+        (lock, 3),
+    ] {
+        client.raw.say(&Request::Withdraw { object, seq }).await;
+    }
+    assert!(client.status(lock).await.held);
+    // Nor does what is known to another session.
+    let mut other = house.welcome().await;
+    let theirs = other.open_lock("jobs").await;
+    let foreign = Request::Withdraw {
+        object: theirs,
+        seq: 2,
+    };
+    other.raw.say(&foreign).await;
+    assert!(other.status(theirs).await.held);
+}
+
+#[actix_rt::test]
+async fn a_call_is_answered_once_whether_it_is_withdrawn_before_or_after() {
+    let (_house, mut client) = client().await;
+    let lock = client.open_lock("jobs").await;
+    client.try_acquire(lock).await.unwrap();
+    let (number, arguments) = operation(&Acquire);
+    let waiting = client.send(lock, number, None, &arguments).await;
+    let withdraw = |seq| Request::Withdraw { object: lock, seq };
+    client.raw.say(&withdraw(waiting)).await;
+    client.raw.say(&withdraw(waiting)).await;
+    assert_eq!(client.hear().await, Heard::Fault(waiting, Fault::Withdrawn));
+    // The grant is given back without a second answer.
+    client.raw.say(&withdraw(2)).await;
+    assert!(!client.status(lock).await.held);
+    assert_eq!(client.try_acquire(lock).await.unwrap().abandoned, None);
+}
+
+#[actix_rt::test]
+async fn the_longest_deadline_waits_like_none() {
+    let (_house, mut client) = client().await;
+    let lock = client.open_lock("jobs").await;
+    client.try_acquire(lock).await.unwrap();
+    let (number, arguments) = operation(&Acquire);
+    let waiting = client.send(lock, number, Some(u64::MAX), &arguments).await;
+    let soon = client.send(lock, number, Some(1), &arguments).await;
+    assert_eq!(client.hear().await, Heard::Fault(soon, Fault::TimedOut));
+    assert_eq!(client.status(lock).await.waiting, 1);
+    let cast = release(client.seq(), lock, client.grant(2));
+    client.raw.write(&cast).await.unwrap();
+    assert!(matches!(client.hear().await, Heard::Reply(seq, _) if seq == waiting));
+}
+
+#[actix_rt::test]
+async fn an_unknown_kind_is_a_fault() {
+    let (_house, mut client) = client().await;
+    for kind in ["", "lokc", "Lock"] {
+        let none = client.open(kind, Some("jobs"), Some(NIL)).await;
+        assert_eq!(none, Err(Fault::UnknownKind(kind.to_owned())));
+    }
+    assert!(client.is_served().await);
+}
+
+#[actix_rt::test]
+async fn a_spec_that_does_not_fit_is_a_fault_and_makes_nothing() {
+    let (_house, mut client) = client().await;
+    for out_of_range in [-1, i64::MIN, 1 << 32, i64::MAX] {
+        let spec = permits(out_of_range);
+        let none = client.open(SEMAPHORE, Some("seats"), Some(&spec)).await;
+        let why = format!("a semaphore has 0 to 4294967295 permits, not {out_of_range}");
+        assert_eq!(none, Err(Fault::Refused(Refusal::Invalid(why))));
+    }
+    let deep = [0x91; 1000];
+    for wrong in [
+        &[][..],
+        &[0xc0],
+        &[0x90],
+        &[0x92, 1, 2],
+        &[0x91, 0xa0],
+        &deep,
+    ] {
+        let none = client.open(SEMAPHORE, Some("seats"), Some(wrong)).await;
+        assert!(matches!(none, Err(Fault::BadArguments(_))), "{wrong:?}");
+    }
+    for in_range in [0, u32::MAX.into()] {
+        let spec = permits(in_range);
+        client.open(SEMAPHORE, None, Some(&spec)).await.unwrap();
+    }
+    // The name is not taken.
+    client.open_lock("seats").await;
+}
+
+#[actix_rt::test]
+async fn names_have_rules() {
+    let (_house, mut client) = client().await;
+    for name in ["", &"x".repeat(256), &"x".repeat(1 << 20), "#mine"] {
+        let none = client.open(KIND, Some(name), Some(NIL)).await;
+        assert!(matches!(none, Err(Fault::BadName(_))), "{none:?}");
+    }
+    let mut numbers = Vec::new();
+    for name in ["x", &"x".repeat(255), "\0", "ä # ü", "../x"] {
+        numbers.push(client.open_lock(name).await);
+    }
+    assert_eq!(numbers, [0, 1, 2, 3, 4]);
+    assert_eq!(client.open_lock("x").await, 0);
+}
+
+#[actix_rt::test]
+async fn a_taken_name_is_opened_as_what_it_is_or_not_at_all() {
+    let (_house, mut client) = client().await;
+    let (two, three) = (permits(2), permits(3));
+    let seats = client.open(SEMAPHORE, Some("seats"), Some(&two)).await;
+    assert_eq!(
+        client.open(SEMAPHORE, Some("seats"), Some(&two)).await,
+        seats
+    );
+    assert_eq!(client.open(SEMAPHORE, Some("seats"), None).await, seats);
+    let other = client.open(SEMAPHORE, Some("seats"), Some(&three)).await;
+    assert_eq!(other, Err(Fault::WrongSpec("seats".to_owned())));
+    let other = client.open(KIND, Some("seats"), Some(NIL)).await;
+    let wrong = Fault::WrongKind {
+        name: "seats".to_owned(),
+        is: SEMAPHORE.to_owned(),
+        asked: KIND.to_owned(),
+    };
+    assert_eq!(other, Err(wrong));
+    let none = client.open(KIND, Some("none"), None).await;
+    assert_eq!(none, Err(Fault::UnknownObject("none".to_owned())));
+    let none = client.open(KIND, None, None).await;
+    assert!(matches!(none, Err(Fault::BadArguments(_))));
+}
+
+#[actix_rt::test]
+async fn an_object_without_a_name_is_found_by_the_one_it_got_whatever_the_limit_of_names() {
+    let house = House::new(Limits {
+        name_bytes: 4,
+        ..Limits::default()
+    });
+    let (mut client, mut other) = (house.welcome().await, house.welcome().await);
+    let seq = client.seq();
+    let open = Request::Open {
+        seq,
+        kind: KIND,
+        name: None,
+        spec: Some(BlobRef(NIL)),
+    };
+    client.raw.say(&open).await;
+    let frame = client.raw.hear().await.unwrap();
+    let Ok(Response::Opened { name, .. }) = Response::decode(&frame) else {
+        panic!("not opened");
+    };
+    assert!(name.starts_with('#'));
+    assert_eq!(other.open(KIND, Some(&name), None).await, Ok(0));
+}
+
+#[actix_rt::test]
+async fn a_removed_object_is_gone_for_all_and_its_name_is_free() {
+    let (house, mut client) = client().await;
+    let lock = client.open_lock("jobs").await;
+    client.try_acquire(lock).await.unwrap();
+    let mut other = house.welcome().await;
+    let theirs = other.open_lock("jobs").await;
+    let (number, arguments) = operation(&Acquire);
+    let waiting = other.send(theirs, number, None, &arguments).await;
+    // An answer shows that the call has arrived.
+    other.status(theirs).await;
+    let seq = client.seq();
+    let remove = frame(&Request::Remove { seq, name: "jobs" });
+    client.raw.write(&remove).await.unwrap();
+    let heard = [client.hear().await, client.hear().await];
+    assert!(heard.contains(&Heard::Reply(seq, NIL.to_vec())));
+    assert!(heard.contains(&Heard::Other("Gone { object: 0 }".to_owned())));
+    let heard = [other.hear().await, other.hear().await];
+    assert!(heard.contains(&Heard::Fault(waiting, Fault::Gone)));
+    assert!(heard.contains(&Heard::Other("Gone { object: 0 }".to_owned())));
+    assert_eq!(other.try_acquire(theirs).await, Err(Fault::Gone));
+    let anew = other.open_lock("jobs").await;
+    assert_eq!(anew, 1);
+    other.try_acquire(anew).await.unwrap();
+    assert_eq!(client.try_acquire(lock).await, Err(Fault::Gone));
+    let seq = client.seq();
+    client.raw.say(&Request::Remove { seq, name: "none" }).await;
+    let unknown = Fault::UnknownObject("none".to_owned());
+    assert_eq!(client.hear().await, Heard::Fault(seq, unknown));
+}
+
+#[actix_rt::test]
+async fn calls_above_the_limit_in_flight_are_refused_until_others_are_answered() {
+    let house = House::new(Limits {
+        calls_in_flight: 2,
+        ..Limits::default()
+    });
+    let (mut holder, mut client) = (house.welcome().await, house.welcome().await);
+    let lock = holder.open_lock("jobs").await;
+    holder.try_acquire(lock).await.unwrap();
+    let lock = client.open_lock("jobs").await;
+    let (number, arguments) = operation(&Acquire);
+    let first = client.send(lock, number, None, &arguments).await;
+    client.send(lock, number, None, &arguments).await;
+    let refused = Fault::limit("calls in flight", 2);
+    assert_eq!(client.try_acquire(lock).await, Err(refused));
+    // Others have limits of their own.
+    assert!(holder.status(0).await.held);
+    let withdraw = Request::Withdraw {
+        object: lock,
+        seq: first,
+    };
+    client.raw.say(&withdraw).await;
+    assert_eq!(client.hear().await, Heard::Fault(first, Fault::Withdrawn));
+    assert_eq!(client.status(lock).await.waiting, 1);
+    assert_eq!(client.try_acquire(lock).await, Err(Fault::TimedOut));
+    assert_eq!(client.try_acquire(lock).await, Err(Fault::TimedOut));
+}
+
+#[actix_rt::test]
+async fn objects_above_the_limit_are_refused_until_others_are_removed() {
+    let house = House::new(Limits {
+        objects: 1,
+        ..Limits::default()
+    });
+    let mut client = house.welcome().await;
+    client.open_lock("one").await;
+    let refused = client.open(KIND, Some("two"), Some(NIL)).await;
+    assert_eq!(refused, Err(Fault::limit("hosted objects", 1)));
+    assert_eq!(client.open_lock("one").await, 0);
+    let seq = client.seq();
+    client.raw.say(&Request::Remove { seq, name: "one" }).await;
+    let heard = [client.hear().await, client.hear().await];
+    assert!(heard.contains(&Heard::Reply(seq, NIL.to_vec())));
+    client.open_lock("two").await;
+}
+
+#[actix_rt::test]
+async fn an_answer_above_the_limit_becomes_the_fault_that_says_so() {
+    let limits = Limits {
+        frame_bytes: 1 << 16,
+        ..Limits::default()
+    };
+    let house = House::new(limits);
+    let mut client = house.welcome().await;
+    let too_large = Fault::limit("bytes in a message", limits.frame_bytes);
+    // The fault that quotes the kind is longer than the request.
+    let kind = "k".repeat(limits.frame_bytes - 12);
+    let none = client.open(&kind, None, Some(NIL)).await;
+    assert_eq!(none, Err(too_large.clone()));
+    let seq = client.seq();
+    let name = "n".repeat(limits.frame_bytes - 6);
+    let remove = Request::Remove { seq, name: &name };
+    client.raw.say(&remove).await;
+    assert_eq!(client.hear().await, Heard::Fault(seq, too_large.clone()));
+    // A job is longer than its submission.
+    let queue = client.open(TaskQueue::KIND, None, Some(NIL)).await.unwrap();
+    let submit = encoded(&Submit {
+        chunk: Chunk {
+            task: String::new(),
+            arguments: Blob::from(vec![7; limits.frame_bytes - 20]),
+        },
+        retries: 0,
+    });
+    let number = number_of::<TaskQueue>("submit");
+    client.send(queue, number, None, &submit).await;
+    let number = number_of::<TaskQueue>("next");
+    let none: Result<(), Fault> = client.call(queue, number, None, &[0x92, 0xc0, 1]).await;
+    assert_eq!(none, Err(too_large));
+    assert!(client.is_served().await);
+}
+
+#[actix_rt::test]
+async fn a_worker_cannot_finish_what_it_was_not_given() {
+    let (house, mut client) = client().await;
+    let spec = Some(NIL);
+    let queue = client.open(TaskQueue::KIND, Some("q"), spec).await.unwrap();
+    let submit = encoded(&Submit {
+        chunk: Chunk {
+            task: "double".to_owned(),
+            arguments: Blob::default(),
+        },
+        retries: 0,
+    });
+    let number = number_of::<TaskQueue>("submit");
+    let job = client.send(queue, number, None, &submit).await;
+    let mut stranger = house.welcome().await;
+    let theirs = stranger.open(TaskQueue::KIND, Some("q"), None).await;
+    let finished = encoded(&Finished {
+        job: client.grant(job),
+        outcome: Ok(Blob::default()),
+    });
+    let number = number_of::<TaskQueue>("finished");
+    let done = stranger
+        .call(theirs.unwrap(), number, None, &finished)
+        .await;
+    assert_eq!(done, Ok(()));
+    let number = number_of::<TaskQueue>("count");
+    let count: TaskQueueStatus = client.call(queue, number, None, &[0x90]).await.unwrap();
+    assert_eq!(count.waiting, 1);
+}
+
+#[actix_rt::test]
+async fn a_grant_that_was_cast_is_held_until_its_session_ends() {
+    let (house, mut client) = client().await;
+    let spec = permits(1);
+    let seats = client.open(SEMAPHORE, Some("seats"), Some(&spec)).await;
+    let acquire = encoded(&AcquireMany { permits: 1 });
+    let cast = Request::Cast {
+        seq: client.seq(),
+        object: seats.unwrap(),
+        operation: 0,
+        arguments: BlobRef(&acquire),
+    };
+    client.raw.say(&cast).await;
+    let refused: Result<(), Fault> = client.call(0, 0, Some(0), &acquire).await;
+    assert_eq!(refused, Err(Fault::TimedOut));
+    client.close().await;
+    let mut other = house.welcome().await;
+    let seats = other.open(SEMAPHORE, Some("seats"), None).await.unwrap();
+    let granted: Result<Result<Granted, Refusal>, Fault> =
+        other.call(seats, 0, Some(0), &acquire).await;
+    assert!(granted.unwrap().is_ok());
+}
+
+#[actix_rt::test]
+async fn a_cast_that_would_have_to_wait_is_not_kept_waiting() {
+    let (house, mut client) = client().await;
+    let lock = client.open_lock("jobs").await;
+    client.try_acquire(lock).await.unwrap();
+    let held = client.grant(client.last_seq);
+    let mut other = house.welcome().await;
+    let theirs = other.open_lock("jobs").await;
+    let (number, arguments) = operation(&Acquire);
+    let cast = Request::Cast {
+        seq: other.seq(),
+        object: theirs,
+        operation: number,
+        arguments: BlobRef(&arguments),
+    };
+    other.raw.say(&cast).await;
+    assert!(other.is_served().await);
+    let (number, arguments) = operation(&Release { grant: held });
+    let released: Result<Result<(), Refusal>, Fault> =
+        client.call(lock, number, None, &arguments).await;
+    assert_eq!(released, Ok(Ok(())));
+    assert!(
+        client.try_acquire(lock).await.is_ok(),
+        "nobody stood in line"
+    );
+}
+
+#[actix_rt::test]
+async fn a_shard_has_its_own_names_alone() {
+    let [zero, one] = [0, 1].map(|index| Shard::new(index, 2).expect("there are two"));
+    for (shard, own, other) in [(zero, "stock", "jobs"), (one, "jobs", "stock")] {
+        let house = House::of(shard, Limits::default());
+        let mut client = house.welcome().await;
+        let wrong = Fault::WrongShard {
+            name: other.to_owned(),
+            shard: 1 - shard.index(),
+        };
+        for spec in [Some(NIL), None] {
+            let refused = client.open(KIND, Some(other), spec).await;
+            assert_eq!(refused, Err(wrong.clone()));
+        }
+        assert_eq!(client.remove(other).await, Err(wrong));
+        client
+            .open(KIND, Some(own), Some(NIL))
+            .await
+            .expect("its own");
+        assert_eq!(client.remove(own).await, Ok(()));
+        // Numbers tell whose an object without a name is.
+        let foreign =
+            ObjectName::anonymous(INCARNATION, 6 + u64::from(1 - shard.index())).to_string();
+        let refused = client.open(KIND, Some(&foreign), None).await;
+        assert!(matches!(refused, Err(Fault::WrongShard { .. })));
+        let absent = ObjectName::anonymous(INCARNATION, 6 + u64::from(shard.index())).to_string();
+        assert_eq!(
+            client.remove(&absent).await,
+            Err(Fault::UnknownObject(absent.clone()))
+        );
+    }
+}

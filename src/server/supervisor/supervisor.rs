@@ -1,0 +1,447 @@
+//! The actor that spawns the hosted objects and knows their names. Not on the path of a call.
+//!
+//! Invariant: a child is never restarted: a fresh lock under an old name would be granted twice.
+//! The name of an object that failed stays taken until it is removed.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    rc::Rc,
+    sync::Arc,
+};
+
+use actix::{Actor, Addr, Context, Handler, Message, MessageResult};
+use lockkeeper_actors::{Input, Inputs, Mailbox, Shell};
+use lockkeeper_protocol::{Fault, ObjectName, ShardOf};
+
+use crate::{
+    limits::Limits,
+    server::{
+        kinds::{Kind, Kinds},
+        supervisor::children::{Child, Children, Make},
+    },
+};
+
+/// The actor that spawns and names the hosted objects of a manager.
+pub(crate) struct Supervisor {
+    kinds: Kinds,
+    limits: Limits,
+    shell: Rc<Shell>,
+    children: Children,
+    /// What the last object of each kind was made from.
+    makes: HashMap<&'static str, Rc<Make>>,
+    shard_of: ShardOf,
+    spawned: u64,
+}
+
+/// Where the supervisor of a manager is asked.
+pub(crate) type Desk = Addr<Supervisor>;
+
+/// Asks for an object: a new one without a name, or the one of that name, which is made if there
+/// is a spec.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) kind: String,
+    pub(crate) name: Option<String>,
+    pub(crate) spec: Option<Vec<u8>>,
+}
+
+/// An object that a session may call.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) name: ObjectName,
+    pub(crate) operations: Arc<[&'static str]>,
+    pub(crate) mailbox: Mailbox,
+}
+
+/// Ends the object of that name; the name is free afterwards.
+#[derive(Debug)]
+pub(crate) struct Remove(pub(crate) String);
+
+/// Asks for objects, in the order of their numbers. Those that are not there are left out.
+#[derive(Debug)]
+pub(crate) enum Find {
+    /// Those above a number, and how many at the most.
+    Above(u64, usize),
+    /// Those of these numbers.
+    Numbered(BTreeSet<u64>),
+    /// The one of that name.
+    Named(String),
+}
+
+/// An object, by name.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) name: ObjectName,
+    pub(crate) kind: &'static str,
+    pub(crate) mailbox: Mailbox,
+}
+
+impl Message for Find {
+    type Result = Vec<Found>;
+}
+
+impl Message for Open {
+    type Result = Result<Opened, Fault>;
+}
+
+impl Message for Remove {
+    type Result = Result<(), Fault>;
+}
+
+impl Supervisor {
+    pub(crate) fn new(kinds: Kinds, limits: Limits, shell: Rc<Shell>, shard_of: ShardOf) -> Self {
+        Self {
+            kinds,
+            limits,
+            shell,
+            children: Children::new(),
+            makes: HashMap::new(),
+            shard_of,
+            spawned: 0,
+        }
+    }
+
+    fn open(&mut self, open: Open) -> Result<Opened, Fault> {
+        let Open { kind, name, spec } = open;
+        if let Some(name) = &name {
+            if let Some((number, child)) = self.named(name) {
+                return self.revisit(number, child, &kind, spec.as_deref());
+            }
+            self.check(name)?;
+            self.check_shard(name)?;
+        }
+        let Some(spec) = spec else {
+            return Err(match name {
+                Some(name) => Fault::UnknownObject(name),
+                None => Fault::BadArguments("an object without a name needs a spec".to_owned()),
+            });
+        };
+        if name
+            .as_ref()
+            .is_some_and(|name| name.starts_with(ObjectName::ANONYMOUS))
+        {
+            return Err(Fault::BadName(format!(
+                "a name may not begin with {:?}",
+                ObjectName::ANONYMOUS
+            )));
+        }
+        self.spawn(&kind, name, spec)
+    }
+
+    fn spawn(&mut self, kind: &str, name: Option<String>, spec: Vec<u8>) -> Result<Opened, Fault> {
+        if self.children.len() >= self.limits.objects {
+            return Err(Fault::limit("hosted objects", self.limits.objects));
+        }
+        let Some(kind) = self.kinds.get(kind) else {
+            return Err(Fault::UnknownKind(kind.to_owned()));
+        };
+        let number = self.shard_of.shard.number(self.spawned + 1);
+        let given = name.map(Arc::from);
+        let name = self.name(number, given.as_ref());
+        let mailbox = (kind.spawn)(&spec, name, &self.shell)?;
+        self.spawned += 1;
+        let make = made_from(&mut self.makes, kind, spec);
+        let child = Child {
+            given,
+            make,
+            mailbox,
+        };
+        let opened = self.opened(number, &child);
+        self.children.insert(number, child);
+        Ok(opened)
+    }
+
+    /// The object of that name, and its number.
+    fn named(&self, name: &str) -> Option<(u64, &Child)> {
+        let number = match ObjectName::read_anonymous(name) {
+            Some(name) => name.number(),
+            None => self.children.number_of(name)?,
+        };
+        let child = self.children.get(number)?;
+        let is_it = self.name(number, child.given.as_ref()).text() == name;
+        is_it.then_some((number, child))
+    }
+
+    /// What the object of that number is known by.
+    fn name(&self, number: u64, given: Option<&Arc<str>>) -> ObjectName {
+        match given {
+            Some(name) => ObjectName::given(Arc::clone(name), number),
+            None => ObjectName::anonymous(self.shard_of.incarnation, number),
+        }
+    }
+
+    /// Opens an object that is there already.
+    fn revisit(
+        &self,
+        number: u64,
+        child: &Child,
+        kind: &str,
+        spec: Option<&[u8]>,
+    ) -> Result<Opened, Fault> {
+        let opened = self.opened(number, child);
+        let is = child.make.kind.name;
+        if is != kind {
+            return Err(Fault::WrongKind {
+                name: opened.name.to_string(),
+                is: is.to_owned(),
+                asked: kind.to_owned(),
+            });
+        }
+        if spec.is_some_and(|spec| *spec != *child.make.spec) {
+            return Err(Fault::WrongSpec(opened.name.to_string()));
+        }
+        Ok(opened)
+    }
+
+    fn opened(&self, number: u64, child: &Child) -> Opened {
+        Opened {
+            name: self.name(number, child.given.as_ref()),
+            operations: Arc::clone(&child.make.kind.operations),
+            mailbox: Arc::clone(&child.mailbox),
+        }
+    }
+
+    fn remove(&mut self, name: String) -> Result<(), Fault> {
+        let number = self.named(&name).map(|(number, _)| number);
+        let child = number.and_then(|number| self.children.remove(number));
+        let Some(child) = child else {
+            self.check_shard(&name)?;
+            return Err(Fault::UnknownObject(name));
+        };
+        let now = self.shell.now();
+        child.mailbox.do_send(Inputs::one(now, Input::Remove));
+        Ok(())
+    }
+
+    /// Finds objects, without a look at any other.
+    fn find(&self, find: &Find) -> Vec<Found> {
+        let found = |(number, child)| self.found(number, child);
+        match find {
+            Find::Named(name) => self.named(name).map(found).into_iter().collect(),
+            Find::Numbered(numbers) => {
+                let children = numbers
+                    .iter()
+                    .filter_map(|number| Some((*number, self.children.get(*number)?)));
+                children.map(found).collect()
+            }
+            Find::Above(number, most) => {
+                let above = self.children.above(*number);
+                above.take(*most).map(found).collect()
+            }
+        }
+    }
+
+    fn found(&self, number: u64, child: &Child) -> Found {
+        Found {
+            name: self.name(number, child.given.as_ref()),
+            kind: child.make.kind.name,
+            mailbox: Arc::clone(&child.mailbox),
+        }
+    }
+
+    /// Makes sure that a name is not another shard's: names are unique in the whole manager.
+    fn check_shard(&self, name: &str) -> Result<(), Fault> {
+        match self.shard_of.shard.owner(name) {
+            shard if shard == self.shard_of.shard.index() => Ok(()),
+            shard => Err(Fault::WrongShard {
+                name: name.to_owned(),
+                shard,
+            }),
+        }
+    }
+
+    fn check(&self, name: &str) -> Result<(), Fault> {
+        let most = self.limits.name_bytes;
+        if name.is_empty() || name.len() > most {
+            let length = name.len();
+            return Err(Fault::BadName(format!(
+                "a name has 1 to {most} bytes, not {length}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// What an object is made from: shared with the last one of its kind if it is the same.
+fn made_from(
+    makes: &mut HashMap<&'static str, Rc<Make>>,
+    kind: &Arc<Kind>,
+    spec: Vec<u8>,
+) -> Rc<Make> {
+    if let Some(last) = makes.get(kind.name).filter(|last| last.spec == spec) {
+        return Rc::clone(last);
+    }
+    let make = Rc::new(Make {
+        kind: Arc::clone(kind),
+        spec,
+    });
+    makes.insert(kind.name, Rc::clone(&make));
+    make
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+}
+
+impl Handler<Open> for Supervisor {
+    type Result = Result<Opened, Fault>;
+
+    fn handle(&mut self, open: Open, _: &mut Context<Self>) -> Self::Result {
+        self.open(open)
+    }
+}
+
+impl Handler<Find> for Supervisor {
+    type Result = MessageResult<Find>;
+
+    fn handle(&mut self, find: Find, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.find(&find))
+    }
+}
+
+impl Handler<Remove> for Supervisor {
+    type Result = Result<(), Fault>;
+
+    fn handle(&mut self, Remove(name): Remove, _: &mut Context<Self>) -> Self::Result {
+        self.remove(name)
+    }
+}
+
+impl fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Supervisor")
+            .field("kinds", &self.kinds)
+            .field("children", &self.children.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use lockkeeper_actors::{
+        Primitive,
+        sync::{Lock, Semaphore},
+    };
+    use lockkeeper_protocol::{Shard, codec::encode, operations::SemaphoreSpec};
+
+    use super::*;
+
+    const INCARNATION: u64 = 0xabc;
+
+    fn supervisor() -> Supervisor {
+        let shell = Shell::new(Arc::new(AtomicU64::new(1)));
+        let shard_of = ShardOf {
+            incarnation: INCARNATION,
+            shard: Shard::ALONE,
+        };
+        Supervisor::new(Kinds::built_in(), Limits::default(), shell, shard_of)
+    }
+
+    fn open_as<P: Primitive>(
+        supervisor: &mut Supervisor,
+        name: Option<&str>,
+        spec: Option<&P::Spec>,
+    ) -> Result<String, Fault> {
+        let open = Open {
+            kind: P::KIND.to_owned(),
+            name: name.map(str::to_owned),
+            spec: spec.map(|spec| encode(spec).expect("a spec")),
+        };
+        supervisor.open(open).map(|opened| opened.name.to_string())
+    }
+
+    fn open(supervisor: &mut Supervisor, name: Option<&str>) -> String {
+        open_as::<Lock>(supervisor, name, Some(&())).expect("a lock")
+    }
+
+    fn names(supervisor: &Supervisor, find: &Find) -> Vec<String> {
+        let found = supervisor.find(find);
+        found.iter().map(|found| found.name.to_string()).collect()
+    }
+
+    #[actix_rt::test]
+    async fn objects_are_found_in_the_order_in_which_they_were_made() {
+        let mut supervisor = supervisor();
+        for name in [None, Some("b"), None, Some("a")] {
+            open(&mut supervisor, name);
+        }
+        let all = ["#abc.1", "b", "#abc.3", "a"];
+        assert_eq!(names(&supervisor, &Find::Above(0, 9)), all);
+        assert_eq!(names(&supervisor, &Find::Above(1, 2)), all[1..3]);
+        assert_eq!(names(&supervisor, &Find::Above(4, 9)), all[4..]);
+        let some = Find::Numbered(BTreeSet::from([9, 4, 1]));
+        assert_eq!(names(&supervisor, &some), ["#abc.1", "a"]);
+        for name in all {
+            let named = Find::Named(name.to_owned());
+            assert_eq!(names(&supervisor, &named), [name]);
+        }
+    }
+
+    #[actix_rt::test]
+    async fn object_has_one_name_and_no_number_is_used_again() {
+        let mut supervisor = supervisor();
+        let lock = open(&mut supervisor, None);
+        open(&mut supervisor, Some("jobs"));
+        // One of another start, one that was given a name, and one that is not there yet.
+        for name in ["#abd.1", "#abc.2", "#abc.3", "#abc.01", "#", "other"] {
+            let unknown = Err(Fault::UnknownObject(name.to_owned()));
+            let opened = open_as::<Lock>(&mut supervisor, Some(name), None);
+            assert_eq!(opened, unknown, "{name:?}");
+            assert_eq!(
+                supervisor.remove(name.to_owned()).map(|()| String::new()),
+                unknown
+            );
+        }
+        for name in [&*lock, "jobs"] {
+            let again = open_as::<Lock>(&mut supervisor, Some(name), None);
+            assert_eq!(again.as_deref(), Ok(name));
+            assert_eq!(supervisor.remove(name.to_owned()), Ok(()));
+            let gone = supervisor.remove(name.to_owned());
+            assert_eq!(gone, Err(Fault::UnknownObject(name.to_owned())));
+        }
+        assert_eq!(supervisor.children.len(), 0);
+        open(&mut supervisor, Some("jobs"));
+        assert_eq!(open(&mut supervisor, None), "#abc.4");
+        assert_eq!(names(&supervisor, &Find::Above(0, 9)), ["jobs", "#abc.4"]);
+    }
+
+    #[actix_rt::test]
+    async fn names_are_found_and_free_again_among_many() {
+        let mut supervisor = supervisor();
+        let all: Vec<String> = (0..500).map(|number| format!("name {number}")).collect();
+        for name in &all {
+            open(&mut supervisor, Some(name));
+        }
+        for name in &all[..490] {
+            supervisor.remove(name.clone()).expect("it is there");
+        }
+        assert_eq!(names(&supervisor, &Find::Above(0, 99)), all[490..]);
+        for name in &all[490..] {
+            assert_eq!(names(&supervisor, &Find::Named(name.clone())), [&**name]);
+        }
+        let free = Find::Named(all[0].clone());
+        assert!(names(&supervisor, &free).is_empty());
+    }
+
+    #[actix_rt::test]
+    async fn what_objects_are_made_from_is_kept_once() {
+        let mut supervisor = supervisor();
+        for _ in 0..3 {
+            open(&mut supervisor, None);
+            for permits in [2, 3] {
+                let spec = SemaphoreSpec { permits };
+                let name = format!("{permits}");
+                open_as::<Semaphore>(&mut supervisor, Some(&name), Some(&spec)).expect("permits");
+            }
+        }
+        let make = |number| &supervisor.children.get(number).expect("a child").make;
+        assert!(Rc::ptr_eq(make(1), make(4)));
+        assert!(!Rc::ptr_eq(make(2), make(3)));
+        let other = SemaphoreSpec { permits: 4 };
+        let wrong = open_as::<Semaphore>(&mut supervisor, Some("2"), Some(&other));
+        assert_eq!(wrong, Err(Fault::WrongSpec("2".to_owned())));
+    }
+}

@@ -1,0 +1,113 @@
+//! What the caller tells of a call: a span round its wait, and how it ended.
+//!
+//! Invariant: a call that nobody listens to carries one empty pointer.
+
+use std::{fmt::Display, time::Instant};
+
+use lockkeeper_protocol::SessionId;
+use tracing::{Level, Span, field};
+
+use crate::telemetry::target;
+
+/// A call that is under way, as far as anybody listens.
+#[derive(Debug)]
+pub(crate) struct Calling(Option<Box<Heard>>);
+
+#[derive(Debug)]
+struct Heard {
+    span: Span,
+    begun: Instant,
+    has_ended: bool,
+}
+
+/// The name of the span.
+const SPAN: &str = "call";
+
+impl Calling {
+    /// An object is to be called.
+    pub(crate) fn begin(kind: &'static str, name: &str, operation: &'static str) -> Self {
+        let span = tracing::debug_span!(
+            target: target::CALL,
+            "call",
+            kind,
+            name,
+            operation,
+            session = field::Empty,
+            seq = field::Empty,
+            outcome = field::Empty,
+            micros = field::Empty
+        );
+        Self((!span.is_disabled()).then(|| {
+            Box::new(Heard {
+                span,
+                begun: Instant::now(),
+                has_ended: false,
+            })
+        }))
+    }
+
+    /// Whether anybody listens.
+    #[cfg(test)]
+    pub(super) const fn is_heard(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Does a part of the call.
+    pub(crate) fn within<T>(&self, part: impl FnOnce() -> T) -> T {
+        match &self.0 {
+            Some(heard) => heard.span.in_scope(part),
+            None => part(),
+        }
+    }
+
+    /// The call has its answer, or none, and why.
+    pub(crate) fn end<T>(self, answer: &Result<T, impl Display>) {
+        if let Some(mut heard) = self.0 {
+            match answer {
+                Ok(_) => heard.end(&"answered"),
+                Err(why) => heard.end(why),
+            }
+        }
+    }
+}
+
+impl Heard {
+    fn end(&mut self, outcome: &dyn Display) {
+        self.has_ended = true;
+        let micros = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.span.record("outcome", field::display(outcome));
+        self.span.record("micros", micros);
+        self.span.in_scope(|| {
+            tracing::trace!(target: target::CALL, %outcome, micros, "call ended");
+        });
+    }
+}
+
+impl Drop for Heard {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.end(&"dropped");
+        }
+    }
+}
+
+/// The call whose span this is in has its number.
+pub(crate) fn numbered(session: SessionId, seq: u64) {
+    if !tracing::level_enabled!(Level::DEBUG) {
+        return;
+    }
+    let span = Span::current();
+    // It may be somebody else's, with fields of that name.
+    if span
+        .metadata()
+        .is_some_and(|span| span.target() == target::CALL && span.name() == SPAN)
+    {
+        span.record("session", session.number());
+        span.record("seq", seq);
+    }
+}
+
+/// An object is called one way.
+pub(crate) fn cast(kind: &'static str, name: &str, operation: &'static str) {
+    tracing::trace!(target: target::CALL, kind, name, operation, "call sent one way");
+}

@@ -1,0 +1,34 @@
+//! Events and numbers of client connections.
+
+use lockkeeper_protocol::SessionId;
+
+use crate::{
+    address::Address,
+    error::CallError,
+    telemetry::{metrics as names, target},
+};
+
+/// This process has a session with a manager.
+pub(crate) fn connected(address: &Address, session: SessionId) {
+    metrics::counter!(names::CONNECTS).increment(1);
+    let session = session.number();
+    tracing::debug!(target: target::CLIENT, %address, session, "connected");
+}
+
+/// This process got no session with a manager.
+pub(crate) fn not_connected(address: &Address, why: &CallError) {
+    tracing::debug!(target: target::CLIENT, %address, %why, "not connected");
+}
+
+/// This process has lost its session.
+pub(crate) fn disconnected(address: &Address, session: SessionId, why: &str) {
+    metrics::counter!(names::DISCONNECTS).increment(1);
+    let session = session.number();
+    tracing::warn!(target: target::CLIENT, %address, session, why, "disconnected");
+}
+
+/// This process has ended its session, since nobody used it any more.
+pub(crate) fn parted(address: &Address, session: SessionId) {
+    let session = session.number();
+    tracing::debug!(target: target::CLIENT, %address, session, "connection closed");
+}

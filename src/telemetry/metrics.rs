@@ -1,0 +1,262 @@
+//! The numbers of a manager, published to whatever recorder there is.
+//!
+//! What calls add to are plain integers, which are read here at most once a second, and only when
+//! something has happened. Invariant: no label is made for a call.
+
+use std::{cell::RefCell, collections::HashMap, future, rc::Rc, time::Duration};
+
+use lockkeeper_actors::{Shell, Tally};
+use metrics::Unit;
+use tokio::time;
+
+pub(super) const SESSIONS: &str = "lockkeeper_sessions";
+
+pub(super) const SESSIONS_BEGUN: &str = "lockkeeper_sessions_begun_total";
+
+pub(super) const SESSIONS_ENDED: &str = "lockkeeper_sessions_ended_total";
+
+pub(super) const REFUSED_CLIENTS: &str = "lockkeeper_clients_refused_total";
+
+pub(super) const CONNECTS: &str = "lockkeeper_connects_total";
+
+pub(super) const DISCONNECTS: &str = "lockkeeper_disconnects_total";
+
+pub(super) const WORKERS_STARTED: &str = "lockkeeper_workers_started_total";
+
+pub(super) const WORKERS_ENDED: &str = "lockkeeper_workers_ended_total";
+
+pub(super) const TASKS: &str = "lockkeeper_tasks_total";
+
+const RECEIVED: &str = "lockkeeper_received_bytes_total";
+
+const SENT: &str = "lockkeeper_sent_bytes_total";
+
+const CALLS: &str = "lockkeeper_calls_total";
+
+const OBJECTS: &str = "lockkeeper_objects";
+
+const WAITING: &str = "lockkeeper_waiting";
+
+const WAITS: &str = "lockkeeper_wait_seconds";
+
+/// A number that counts up, of each kind.
+struct Counted {
+    name: &'static str,
+    of: fn(&Tally) -> u64,
+    says: &'static str,
+}
+
+const COUNTED: [Counted; 11] = [
+    Counted {
+        name: "lockkeeper_objects_made_total",
+        of: |tally| tally.made.get(),
+        says: "objects made",
+    },
+    Counted {
+        name: "lockkeeper_objects_removed_total",
+        of: |tally| tally.removed.get(),
+        says: "objects removed",
+    },
+    Counted {
+        name: "lockkeeper_objects_failed_total",
+        of: |tally| tally.failed.get(),
+        says: "objects whose code panicked",
+    },
+    Counted {
+        name: "lockkeeper_grants_total",
+        of: |tally| tally.granted.get(),
+        says: "grants that carry a fence",
+    },
+    Counted {
+        name: "lockkeeper_refusals_total",
+        of: |tally| tally.refused.get(),
+        says: "calls that the object refused",
+    },
+    Counted {
+        name: "lockkeeper_timeouts_total",
+        of: |tally| tally.timed_out.get(),
+        says: "calls whose time was over, tries among them",
+    },
+    Counted {
+        name: "lockkeeper_withdrawals_total",
+        of: |tally| tally.withdrawn.get(),
+        says: "calls whose caller gave up while they waited",
+    },
+    Counted {
+        name: "lockkeeper_faults_total",
+        of: |tally| tally.faulted.get(),
+        says: "calls that the manager would not let the object answer",
+    },
+    Counted {
+        name: "lockkeeper_abandoned_total",
+        of: |tally| tally.abandoned.get(),
+        says: "holds that sessions left when they ended",
+    },
+    Counted {
+        name: "lockkeeper_revoked_total",
+        of: |tally| tally.revoked.get(),
+        says: "grants taken away by force or adopted",
+    },
+    Counted {
+        name: "lockkeeper_jobs_retried_total",
+        of: |tally| tally.retried.get(),
+        says: "chunks of tasks begun anew since their worker died",
+    },
+];
+
+/// The numbers of a manager. Dropped, what it has of each gauge is taken back.
+pub(crate) struct Numbers {
+    shell: Rc<Shell>,
+    published: RefCell<Published>,
+}
+
+/// What was published so far.
+#[derive(Default)]
+struct Published {
+    kinds: HashMap<&'static str, Kind>,
+    received: u64,
+    sent: u64,
+}
+
+/// What was published of a kind.
+#[derive(Default)]
+struct Kind {
+    counted: [u64; COUNTED.len()],
+    calls: Vec<u64>,
+    objects: u64,
+    waiting: u64,
+}
+
+/// How late a number may be.
+const PERIOD: Duration = Duration::from_secs(1);
+
+impl Numbers {
+    /// Describes the numbers to the recorder.
+    pub(crate) fn of(shell: &Rc<Shell>) -> Self {
+        describe();
+        Self {
+            shell: Rc::clone(shell),
+            published: RefCell::default(),
+        }
+    }
+
+    /// Publishes what is new, for ever.
+    pub(crate) async fn keep_publishing(&self) {
+        loop {
+            future::poll_fn(|task| self.shell.tallies().poll_news(task)).await;
+            time::sleep(PERIOD).await;
+            self.publish();
+        }
+    }
+
+    fn publish(&self) {
+        let Published {
+            kinds,
+            received,
+            sent,
+        } = &mut *self.published.borrow_mut();
+        let tallies = self.shell.tallies();
+        tallies.each(|tally| kinds.entry(tally.kind).or_default().publish(tally));
+        if let Some(more) = rise(received, tallies.received.get()) {
+            metrics::counter!(RECEIVED).increment(more);
+        }
+        if let Some(more) = rise(sent, tallies.sent.get()) {
+            metrics::counter!(SENT).increment(more);
+        }
+    }
+}
+
+impl Drop for Numbers {
+    fn drop(&mut self) {
+        self.publish();
+        for (kind, published) in &mut self.published.borrow_mut().kinds {
+            level(OBJECTS, kind, &mut published.objects, 0);
+            level(WAITING, kind, &mut published.waiting, 0);
+        }
+    }
+}
+
+impl Kind {
+    fn publish(&mut self, tally: &Tally) {
+        let kind = tally.kind;
+        for (counted, published) in COUNTED.iter().zip(&mut self.counted) {
+            if let Some(more) = rise(published, (counted.of)(tally)) {
+                metrics::counter!(counted.name, "kind" => kind).increment(more);
+            }
+        }
+        self.calls.resize(tally.calls.len(), 0);
+        for ((operation, count), published) in tally.calls.iter().zip(&mut self.calls) {
+            if let Some(more) = rise(published, count.get()) {
+                metrics::counter!(CALLS, "kind" => kind, "operation" => *operation).increment(more);
+            }
+        }
+        level(OBJECTS, kind, &mut self.objects, tally.objects());
+        level(WAITING, kind, &mut self.waiting, tally.waiting());
+        tally.waits.take(|wait, count| {
+            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            metrics::histogram!(WAITS, "kind" => kind).record_many(wait.as_secs_f64(), count);
+        });
+    }
+}
+
+/// By how much a number has risen since it was published.
+fn rise(published: &mut u64, now: u64) -> Option<u64> {
+    let more = now.saturating_sub(*published);
+    *published = now;
+    (more > 0).then_some(more)
+}
+
+/// Publishes a number that rises and falls: as what has changed, since another manager of this
+/// process may have its part in it.
+fn level(name: &'static str, kind: &'static str, published: &mut u64, now: u64) {
+    let before = std::mem::replace(published, now);
+    if now > before {
+        metrics::gauge!(name, "kind" => kind).increment(float(now - before));
+    } else if now < before {
+        metrics::gauge!(name, "kind" => kind).decrement(float(before - now));
+    }
+}
+
+/// A number as recorders want it: exact as far as anybody counts.
+fn float(number: u64) -> f64 {
+    let half = |half: u64| f64::from(u32::try_from(half).unwrap_or_default());
+    half(number >> 32) * 2_f64.powi(32) + half(number & u64::from(u32::MAX))
+}
+
+fn describe() {
+    for Counted { name, says, .. } in COUNTED {
+        metrics::describe_counter!(name, Unit::Count, says);
+    }
+    for (name, unit, says) in [
+        (SESSIONS_BEGUN, Unit::Count, "sessions begun"),
+        (SESSIONS_ENDED, Unit::Count, "sessions ended, by how"),
+        (REFUSED_CLIENTS, Unit::Count, "clients that got no session"),
+        (
+            CONNECTS,
+            Unit::Count,
+            "sessions of this process as a client",
+        ),
+        (
+            DISCONNECTS,
+            Unit::Count,
+            "sessions that this process has lost",
+        ),
+        (WORKERS_STARTED, Unit::Count, "worker processes started"),
+        (WORKERS_ENDED, Unit::Count, "worker processes ended, by how"),
+        (TASKS, Unit::Count, "tasks submitted here, by outcome"),
+        (RECEIVED, Unit::Bytes, "bytes that came from clients"),
+        (SENT, Unit::Bytes, "bytes that went to clients"),
+        (
+            CALLS,
+            Unit::Count,
+            "calls that came, one way or not, by operation",
+        ),
+    ] {
+        metrics::describe_counter!(name, unit, says);
+    }
+    metrics::describe_gauge!(SESSIONS, Unit::Count, "sessions");
+    metrics::describe_gauge!(OBJECTS, Unit::Count, "objects that are hosted");
+    metrics::describe_gauge!(WAITING, Unit::Count, "calls that wait for their answer");
+    let says = "how long calls waited that were replied to later than at once";
+    metrics::describe_histogram!(WAITS, Unit::Seconds, says);
+}

@@ -1,0 +1,77 @@
+//! Events and numbers of pools.
+
+use lockkeeper_protocol::operations::TaskFault;
+
+use crate::{
+    error::{StartError, TaskError},
+    process::child::Ending,
+    telemetry::{metrics as names, target},
+};
+
+/// A worker process was started.
+pub(crate) fn worker_started(place: usize, pid: Option<u32>) {
+    metrics::counter!(names::WORKERS_STARTED).increment(1);
+    tracing::debug!(target: target::POOL, place, pid, "worker started");
+}
+
+/// A worker process takes tasks from now on.
+pub(crate) fn worker_ready(place: usize, pid: Option<u32>) {
+    tracing::debug!(target: target::POOL, place, pid, "worker ready");
+}
+
+/// A worker process did not get ready.
+pub(crate) fn worker_not_ready(place: usize, why: &StartError) {
+    metrics::counter!(names::WORKERS_ENDED, "how" => "not_ready").increment(1);
+    tracing::warn!(target: target::POOL, place, %why, "worker not ready");
+}
+
+/// A worker process has ended: it has gone home, has made room for another, or has died.
+pub(crate) fn worker_ended(place: usize, pid: Option<u32>, ending: &Ending) {
+    let status = &*ending.status;
+    let how = if ending.is_done || ending.is_well {
+        tracing::debug!(target: target::POOL, place, pid, status, "worker ended");
+        "done"
+    } else {
+        tracing::warn!(target: target::POOL, place, pid, status, "worker died");
+        "died"
+    };
+    metrics::counter!(names::WORKERS_ENDED, "how" => how).increment(1);
+}
+
+/// A place in a pool stays empty.
+pub(crate) fn place_given_up(place: usize) {
+    tracing::error!(target: target::POOL, place, "worker's place stays empty");
+}
+
+/// Tasks of that name have ended: they have their outputs, or have none, and why.
+pub(crate) fn tasks_ended<'a, R: 'a>(
+    task: &str,
+    outcomes: impl Iterator<Item = Result<&'a R, &'a TaskError>>,
+) {
+    let mut done = 0;
+    for outcome in outcomes {
+        match outcome {
+            Ok(_) => done += 1,
+            Err(why) => task_failed(task, why),
+        }
+    }
+    if done > 0 {
+        metrics::counter!(names::TASKS, "outcome" => "done").increment(done);
+    }
+}
+
+/// A task has no output.
+#[cold]
+fn task_failed(task: &str, why: &TaskError) {
+    let outcome = if let TaskError::Failed(TaskFault::Panicked(message)) = why {
+        tracing::warn!(target: target::POOL, task, why = message, "task panicked");
+        "panicked"
+    } else if let TaskError::Failed(TaskFault::WorkerDied { pid }) = why {
+        tracing::warn!(target: target::POOL, task, pid, "task failed: its worker died");
+        "worker_died"
+    } else {
+        tracing::debug!(target: target::POOL, task, %why, "task failed");
+        "failed"
+    };
+    metrics::counter!(names::TASKS, "outcome" => outcome).increment(1);
+}

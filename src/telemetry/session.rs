@@ -1,0 +1,103 @@
+//! Events and numbers of sessions.
+
+use std::{rc::Rc, sync::Arc};
+
+use lockkeeper_actors::Shell;
+use lockkeeper_protocol::{Peer, SessionId};
+
+use crate::telemetry::{metrics as names, target};
+
+/// A client was sent away before it had a session.
+pub(crate) fn client_refused(reason: &str) {
+    metrics::counter!(names::REFUSED_CLIENTS).increment(1);
+    tracing::warn!(target: target::SESSION, reason, "client refused");
+}
+
+/// The stay of a client with a manager. Dropped before its end, it is the manager that ends.
+#[derive(Debug)]
+pub(crate) struct SessionSpan {
+    id: SessionId,
+    peer: Arc<Peer>,
+    has_ended: bool,
+}
+
+impl SessionSpan {
+    /// A client has a session.
+    pub(crate) fn begin(id: SessionId, peer: &Arc<Peer>) -> Self {
+        metrics::counter!(names::SESSIONS_BEGUN).increment(1);
+        metrics::gauge!(names::SESSIONS).increment(1.0);
+        tracing::debug!(
+            target: target::SESSION,
+            session = id.number(),
+            pid = peer.pid,
+            program = peer.program,
+            label = peer.label,
+            "session begun"
+        );
+        Self {
+            id,
+            peer: Arc::clone(peer),
+            has_ended: false,
+        }
+    }
+
+    /// The client has left, or has done what it must not.
+    pub(crate) fn end(mut self, offence: Option<&str>) {
+        self.has_ended = true;
+        let Some(reason) = offence else {
+            return self.end_well("left", "the client left");
+        };
+        tracing::warn!(
+            target: target::SESSION,
+            session = self.id.number(),
+            pid = self.peer.pid,
+            program = self.peer.program,
+            label = self.peer.label,
+            reason,
+            "session ended"
+        );
+        Self::count("offence");
+    }
+
+    fn end_well(&self, how: &'static str, reason: &str) {
+        tracing::debug!(
+            target: target::SESSION,
+            session = self.id.number(),
+            pid = self.peer.pid,
+            program = self.peer.program,
+            label = self.peer.label,
+            reason,
+            "session ended"
+        );
+        Self::count(how);
+    }
+
+    fn count(how: &'static str) {
+        metrics::gauge!(names::SESSIONS).decrement(1.0);
+        metrics::counter!(names::SESSIONS_ENDED, "how" => how).increment(1);
+    }
+}
+
+impl Drop for SessionSpan {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.end_well("shutdown", "the manager ends");
+        }
+    }
+}
+
+/// Bytes came from a client.
+pub(crate) fn received(shell: &Rc<Shell>, bytes: usize) {
+    shell
+        .tallies()
+        .received
+        .add(u64::try_from(bytes).unwrap_or_default());
+}
+
+/// Bytes went to a client.
+pub(crate) fn sent(shell: &Rc<Shell>, bytes: usize) {
+    shell
+        .tallies()
+        .sent
+        .add(u64::try_from(bytes).unwrap_or_default());
+}

@@ -1,0 +1,6 @@
+//! What the tests of sessions and of connections share, and PROTOCOL.md held against the code.
+
+pub(crate) mod protocol;
+pub(crate) mod raw;
+#[path = "../../tests/support/seed.rs"]
+pub(crate) mod seed;

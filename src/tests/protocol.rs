@@ -1,0 +1,361 @@
+//! PROTOCOL.md against the code: every frame and every value that it shows in hex.
+//!
+//! The whole session at its end is played against a real session in session/tests/replay.rs.
+
+use lockkeeper_actors::{
+    Operations, Primitive,
+    data::{Queue, TaskQueue, Value},
+    sync::{
+        Barrier, BoundedSemaphore, Condition, Event, KeyedLock, KeyedSemaphore, Latch, Lock,
+        ReentrantLock, RwLock, Semaphore,
+    },
+};
+use lockkeeper_protocol::{
+    CallId, Fault, Fence, Question, Refusal, SessionId, Shard,
+    codec::BlobRef,
+    frame::{FIRST_FRAME_BYTES, Inbox, Request, Response},
+    operations::{Granted, Release},
+};
+
+use crate::{
+    limits::Limits,
+    tests::raw::{self, encoded},
+};
+
+mod values;
+
+/// The bytes of a frame before its message.
+const HEADER: usize = 4;
+
+const DOCUMENT: &str = include_str!("../../PROTOCOL.md");
+
+/// Numbers as in the document: of a manager that started in October 2025.
+pub(crate) const INCARNATION: u64 = 1_760_000_000_000_000_000;
+
+pub(crate) const SESSION: SessionId = SessionId::new(INCARNATION + 4);
+
+pub(crate) const FENCE: Fence = Fence::new(INCARNATION + 9);
+
+/// What the document shows in hex.
+#[derive(Debug)]
+pub(crate) struct Sample {
+    /// The heading it stands under.
+    pub(crate) section: &'static str,
+    /// `>` for a request, `<` for a response, `=` for a value.
+    pub(crate) mark: char,
+    pub(crate) bytes: Vec<u8>,
+    line: usize,
+}
+
+/// All that the document shows in hex, in order.
+pub(crate) fn samples() -> Vec<Sample> {
+    let mut samples: Vec<Sample> = Vec::new();
+    let (mut section, mut fenced) = ("", false);
+    for (number, line) in DOCUMENT.lines().enumerate() {
+        if line.starts_with("```") {
+            fenced = !fenced;
+        } else if !fenced && line.starts_with('#') {
+            section = line;
+        } else if fenced && !line.is_empty() {
+            let (code, _) = line.split_once('#').unwrap_or((line, ""));
+            let (mark, code) = code.split_at(1);
+            if mark != " " {
+                samples.push(Sample {
+                    section,
+                    mark: mark.chars().next().expect("a mark"),
+                    bytes: Vec::new(),
+                    line: number + 1,
+                });
+            }
+            let sample = samples.last_mut().expect("a mark before its bytes");
+            sample.bytes.extend(code.split_whitespace().map(|byte| {
+                u8::from_str_radix(byte, 16).expect("the document shows bytes in hex")
+            }));
+        }
+    }
+    assert!(!fenced, "a block in the document does not end");
+    samples
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    bytes.join(" ")
+}
+
+/// Holds the next sample against what the code writes.
+pub(super) fn is_next(
+    samples: &mut impl Iterator<Item = Sample>,
+    mark: char,
+    bytes: &[u8],
+    what: &str,
+) {
+    let Some(sample) = samples.next() else {
+        panic!("the document does not show {what}: {}", hex(bytes));
+    };
+    assert_eq!(
+        (sample.mark, hex(&sample.bytes)),
+        (mark, hex(bytes)),
+        "line {} of PROTOCOL.md does not show {what}",
+        sample.line
+    );
+}
+
+/// The message of a frame, whose length must be right.
+fn message(sample: &Sample) -> Vec<u8> {
+    let mut inbox = Inbox::new(FIRST_FRAME_BYTES);
+    inbox.feed(&sample.bytes);
+    let message = inbox.next_message().unwrap();
+    let message = message.unwrap_or_else(|| panic!("line {}: too short", sample.line));
+    let whole = HEADER + message.len();
+    assert_eq!(sample.bytes.len(), whole, "line {}: too long", sample.line);
+    message.to_vec()
+}
+
+pub(super) fn grant_of(seq: u64) -> CallId {
+    CallId::new(SESSION, seq)
+}
+
+/// The requests of the reference shard, in order.
+fn shown_requests(arguments: &[u8]) -> Vec<Request<'_>> {
+    let open = |seq, kind, name, spec| Request::Open {
+        seq,
+        kind,
+        name,
+        spec,
+    };
+    let acquire = |seq, micros| Request::Call {
+        seq,
+        object: 0,
+        operation: 0,
+        micros,
+        arguments: BlobRef(&[0x90]),
+    };
+    let hello = Request::Hello {
+        version: 1,
+        pid: 4711,
+        program: "demo",
+        label: "",
+    };
+    let release = Request::Cast {
+        seq: 5,
+        object: 0,
+        operation: 1,
+        arguments: BlobRef(arguments),
+    };
+    let remove = Request::Remove {
+        seq: 10,
+        name: "jobs",
+    };
+    vec![
+        hello,
+        open(1, "lock", Some("jobs"), Some(BlobRef(&[0xc0]))),
+        open(8, "semaphore", None, Some(BlobRef(&[0x91, 2]))),
+        open(9, "lock", Some("jobs"), None),
+        acquire(2, Some(5_000_000)),
+        acquire(4, None),
+        release,
+        Request::Withdraw { object: 0, seq: 4 },
+        remove,
+        Request::Inspect {
+            seq: 11,
+            question: Question::All(0),
+        },
+        Request::CallBy {
+            seq: 12,
+            object: 0,
+            operation: 0,
+            micros: None,
+            arguments: BlobRef(&[0x90]),
+            caller: 7,
+        },
+        Request::ReportPipe {
+            seq: 13,
+            object: 0,
+            operation: 2,
+            descriptor: 5,
+        },
+    ]
+}
+
+/// The responses of the reference shard, in order.
+fn shown_responses(body: &[u8]) -> Vec<Response<'_>> {
+    let welcome = |shard| Response::Welcome {
+        version: 1,
+        incarnation: INCARNATION,
+        session: SESSION.number(),
+        frame_bytes: 64 << 20,
+        asks_who_calls: false,
+        shard,
+    };
+    let second_of_two = Shard::new(1, 2).expect("it is one of them");
+    let opened = Response::Opened {
+        seq: 1,
+        object: 0,
+        name: "jobs".to_owned(),
+        operations: operations::<Lock>()
+            .iter()
+            .map(|n| (*n).to_owned())
+            .collect(),
+    };
+    let reply = Response::Reply {
+        seq: 2,
+        body: BlobRef(body),
+    };
+    let fault = Response::Fault {
+        seq: 3,
+        fault: Fault::TimedOut,
+    };
+    let bye = Response::Bye {
+        reason: "a second hello".to_owned(),
+    };
+    vec![
+        welcome(Shard::ALONE),
+        welcome(second_of_two),
+        opened,
+        reply,
+        fault,
+        Response::Revoked { seq: 2 },
+        Response::Gone { object: 0 },
+        bye,
+    ]
+}
+
+fn operations<P: Primitive>() -> Vec<&'static str> {
+    let mut operations = Operations::default();
+    P::operations(&mut operations);
+    operations.names().collect()
+}
+
+pub(super) fn fresh_grant() -> Granted {
+    Granted {
+        fence: FENCE,
+        abandoned: None,
+    }
+}
+
+/// The heading of the session that is played.
+pub(crate) const WHOLE_SESSION: &str = "## A whole session";
+
+#[test]
+fn the_document_shows_each_frame_as_the_code_writes_it() {
+    let mut shown = samples()
+        .into_iter()
+        .filter(|sample| sample.mark != '=' && sample.section != WHOLE_SESSION);
+    let release = encoded(&Release { grant: grant_of(2) });
+    for request in shown_requests(&release) {
+        is_next(
+            &mut shown,
+            '>',
+            &raw::frame(&request),
+            &format!("{request:?}"),
+        );
+    }
+    let body = encoded(&Ok::<_, Refusal>(fresh_grant()));
+    for response in shown_responses(&body) {
+        is_next(
+            &mut shown,
+            '<',
+            &raw::frame(&response),
+            &format!("{response:?}"),
+        );
+    }
+    let rest: Vec<Sample> = shown.collect();
+    assert!(rest.is_empty(), "frames that no test knows: {rest:?}");
+}
+
+#[test]
+fn the_code_reads_each_frame_that_the_document_shows() {
+    let release = encoded(&Release { grant: grant_of(2) });
+    let mut requests = shown_requests(&release).into_iter();
+    let body = encoded(&Ok::<_, Refusal>(fresh_grant()));
+    let mut responses = shown_responses(&body).into_iter();
+    for sample in samples() {
+        let is_reference = sample.section != WHOLE_SESSION;
+        match sample.mark {
+            '>' => {
+                let message = message(&sample);
+                let request = Request::decode(&message).unwrap();
+                assert_eq!(raw::frame(&request), sample.bytes);
+                if is_reference {
+                    assert_eq!(Some(request), requests.next());
+                }
+            }
+            '<' => {
+                let message = message(&sample);
+                let response = Response::decode(&message).unwrap();
+                assert_eq!(raw::frame(&response), sample.bytes);
+                if is_reference {
+                    assert_eq!(Some(response), responses.next());
+                }
+            }
+            mark => assert_eq!(mark, '=', "line {}", sample.line),
+        }
+    }
+    assert_eq!((requests.next(), responses.next()), (None, None));
+}
+
+#[test]
+fn operations_have_the_numbers_that_the_document_lists() {
+    fn is_listed<P: Primitive>(heading: &str) {
+        let (_, section) = DOCUMENT
+            .split_once(&format!("### `{heading}`"))
+            .unwrap_or_else(|| panic!("the document has no kind {heading}"));
+        let (section, _) = section.split_once("\n#").unwrap_or((section, ""));
+        let rows: Vec<&str> = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("| "))
+            .filter(|row| row.starts_with(|first: char| first.is_ascii_digit()))
+            .collect();
+        let listed: Vec<String> = operations::<P>()
+            .iter()
+            .enumerate()
+            .map(|(number, name)| format!("{number} | `{name}` |"))
+            .collect();
+        assert_eq!(rows.len(), listed.len(), "{heading}");
+        for (row, start) in rows.iter().zip(&listed) {
+            assert!(row.starts_with(start), "{row} is to begin with {start}");
+        }
+    }
+
+    is_listed::<Lock>(Lock::KIND);
+    is_listed::<Semaphore>(Semaphore::KIND);
+    is_listed::<ReentrantLock>(ReentrantLock::KIND);
+    is_listed::<Event>(Event::KIND);
+    is_listed::<Condition>(Condition::KIND);
+    is_listed::<Barrier>(Barrier::KIND);
+    is_listed::<TaskQueue>(TaskQueue::KIND);
+    is_listed::<Queue>(Queue::KIND);
+    is_listed::<Value>(Value::KIND);
+    is_listed::<RwLock>(RwLock::KIND);
+    is_listed::<Latch>(Latch::KIND);
+    assert!(DOCUMENT.contains(&format!("### `{}`", BoundedSemaphore::KIND)));
+    assert_eq!(operations::<BoundedSemaphore>(), operations::<Semaphore>());
+    is_listed::<KeyedLock>(KeyedLock::KIND);
+    assert!(DOCUMENT.contains(&format!("### `{}`", KeyedSemaphore::KIND)));
+    assert_eq!(operations::<KeyedSemaphore>(), operations::<KeyedLock>());
+}
+
+#[test]
+fn the_limits_are_those_of_the_document() {
+    let (_, section) = DOCUMENT.split_once("## Limits").expect("a section");
+    let listed: Vec<usize> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" |"))
+        .filter_map(|(number, _)| number.replace(',', "").parse().ok())
+        .collect();
+    let limits = Limits::default();
+    let seconds = usize::try_from(limits.hello.as_secs()).unwrap();
+    assert_eq!(
+        listed,
+        [
+            FIRST_FRAME_BYTES,
+            limits.frame_bytes,
+            limits.calls_in_flight,
+            limits.sessions,
+            limits.objects,
+            limits.name_bytes,
+            limits.unread_bytes,
+            seconds
+        ]
+    );
+}

@@ -1,0 +1,445 @@
+//! The values that PROTOCOL.md shows: what stands inside frames as bytes, and faults.
+
+use std::time::Duration;
+
+use lockkeeper_protocol::{
+    Abandoned, Breach, CallInfo, Claim, Deadlock, Fault, Fence, Member, ObjectInfo, Page, PartInfo,
+    Peer, Question, Refusal, Stats, Wait,
+    codec::{self, Blob},
+    operations::{
+        Access, Acquire, AcquireAs, AcquireFor, AcquireKey, AcquireKeyMany, AcquireMany, AdoptAs,
+        AdoptedKey, Arrival, Arrive, ArriveAndWait, BarrierSpec, BarrierStatus, CheckType, Chunk,
+        Collect, CountDown, CountSleepers, Delivery, Done, Downgrade, Ended, EventStatus, Exchange,
+        Exchanged, Feed, Finish, Finished, Granted, HandBack, Job, Key, KeyStatus, KeyedStatus,
+        LatchSpec, LatchStatus, LockStatus, Next, Notify, OnlyIf, Passed, Put, PutBack, QueueSpec,
+        QueueStatus, Release, ReleasePermits, Row, RwLockStatus, SemaphoreSpec, SemaphoreStatus,
+        Sleep, Store, Submit, Swap, TaskFault, Upgrade, ValueSpec, ValueStatus, Versioned,
+        WaitChange, WaitSet, Wake, Woken,
+    },
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::tests::{
+    protocol::{FENCE, Sample, fresh_grant, grant_of, is_next, samples},
+    raw::encoded,
+};
+
+/// Holds the values of one section against the code, both ways.
+struct Values(std::vec::IntoIter<Sample>);
+
+impl Values {
+    fn of(section: &str) -> Self {
+        let samples: Vec<Sample> = samples()
+            .into_iter()
+            .filter(|sample| sample.section == section && sample.mark == '=')
+            .collect();
+        assert!(!samples.is_empty(), "the document has no {section:?}");
+        Self(samples.into_iter())
+    }
+
+    fn show<T: Serialize + DeserializeOwned>(&mut self, value: &T) -> &mut Self {
+        let bytes = encoded(value);
+        let what = std::any::type_name::<T>();
+        is_next(&mut self.0, '=', &bytes, what);
+        let read: T = codec::decode(&bytes).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(encoded(&read), bytes, "{what}");
+        self
+    }
+
+    fn and_no_more(&self) {
+        assert!(self.0.as_slice().is_empty(), "{:?}", self.0.as_slice());
+    }
+}
+
+fn peer() -> Peer {
+    Peer::new(4711, "demo", "")
+}
+
+fn abandoned() -> Abandoned {
+    Abandoned::new(peer(), Duration::from_millis(1500), FENCE)
+}
+
+/// A caller that waits for what it holds itself.
+fn deadlock() -> Deadlock {
+    let second = Duration::from_secs(1);
+    let claim = || Claim::new("lock".to_owned(), "jobs".to_owned(), 1, second);
+    let mut held = claim();
+    held.fence = Some(FENCE);
+    let wait = Wait::new(claim(), vec![0], None);
+    Deadlock::new(vec![Member::new(peer(), 7, vec![held], vec![wait])], 1)
+}
+
+#[test]
+fn what_is_told_of_objects_is_written_as_the_document_shows() {
+    let second = Duration::from_secs(1);
+    let call = |caller, fence| {
+        let mut call = CallInfo::default();
+        (call.process, call.caller, call.units) = (peer(), caller, 1);
+        (call.lasted, call.fence) = (second, fence);
+        call
+    };
+    let mut part = PartInfo::default();
+    (part.units, part.held, part.waiting) = (Some(1), 1, 1);
+    part.holders = vec![call(None, Some(FENCE))];
+    part.waiters = vec![call(Some(7), None)];
+    let object = |name: &str, state: &str| {
+        let mut object = ObjectInfo::default();
+        (object.name, object.state) = (name.to_owned(), state.to_owned());
+        object.kind = "lock".to_owned();
+        object
+    };
+    let mut held = object("jobs", "held");
+    held.parts = vec![part];
+    let mut stats = Stats::default();
+    (stats.grants, stats.waits, stats.timeouts) = (1, 2, 3);
+    (stats.withdrawals, stats.departures) = (4, 5);
+    (stats.deadlocks, stats.abandonments) = (6, 7);
+    (stats.waited.count, stats.waited.max) = (1, second);
+    let free = object("stock", "free");
+    Values::of("### 7 Inspect")
+        .show(&Question::Contended(0))
+        .show(&Question::Named("jobs".to_owned()))
+        .show(&Question::Deadlocks)
+        .show(&Page {
+            objects: vec![held],
+            next: Some(4),
+            numbers: Vec::new(),
+        })
+        .show(&Page {
+            objects: vec![free],
+            next: None,
+            numbers: vec![4],
+        })
+        .show(&stats)
+        .show(&vec![deadlock()])
+        .and_no_more();
+}
+
+#[test]
+fn values_are_written_as_the_document_shows() {
+    Values::of("## How values are written")
+        .show(&())
+        .show(&Acquire)
+        .show(&grant_of(2))
+        .show(&peer())
+        .show(&Duration::from_millis(1500))
+        .show(&abandoned())
+        .show(&Ok::<(), Refusal>(()))
+        .show(&Err::<(), Refusal>(Refusal::NotHeld))
+        .and_no_more();
+}
+
+#[test]
+fn faults_and_refusals_are_written_as_the_document_shows() {
+    let why = || "why".to_owned();
+    let jobs = || "jobs".to_owned();
+    Values::of("## Faults")
+        .show(&Fault::Gone)
+        .show(&Fault::TimedOut)
+        .show(&Fault::Withdrawn)
+        .show(&Fault::UnknownObject(jobs()))
+        .show(&Fault::UnknownKind("lokc".to_owned()))
+        .show(&Fault::UnknownOperation("number 7".to_owned()))
+        .show(&Fault::WrongKind {
+            name: jobs(),
+            is: "lock".to_owned(),
+            asked: "semaphore".to_owned(),
+        })
+        .show(&Fault::WrongSpec(jobs()))
+        .show(&Fault::BadName(why()))
+        .show(&Fault::WrongShard {
+            name: jobs(),
+            shard: 1,
+        })
+        .show(&Fault::BadArguments(why()))
+        .show(&Fault::Refused(Refusal::Invalid(why())))
+        .show(&Fault::Unencodable(why()))
+        .show(&Fault::limit("sessions", 100_000))
+        .show(&Fault::ShuttingDown)
+        .show(&Fault::Deadlock(Box::new(deadlock())))
+        .and_no_more();
+    Values::of("## Refusals")
+        .show(&Refusal::NotHeld)
+        .show(&Refusal::OverRelease { bound: 2 })
+        .show(&Refusal::TooMany { asked: 3, most: 2 })
+        .show(&Refusal::Closed)
+        .show(&Refusal::Invalid(why()))
+        .show(&Refusal::TooDeep { most: 65_536 })
+        .show(&Refusal::StillInside { entries: 2 })
+        .show(&Refusal::Broken(Breach::TimedOut))
+        .show(&Refusal::Broken(Breach::Died(Peer::new(4711, "demo", ""))))
+        .show(&Refusal::WrongType {
+            is: "u64".to_owned(),
+            asked: "text".to_owned(),
+        })
+        .and_no_more();
+}
+
+#[test]
+fn arguments_and_replies_are_written_as_the_document_shows() {
+    let later = Fence::new(FENCE.number() + 1);
+    let mut lock_status = LockStatus::default();
+    (lock_status.held, lock_status.depth, lock_status.waiting) = (true, 1, 2);
+    Values::of("### `lock`")
+        .show(&Acquire)
+        .show(&fresh_grant())
+        .show(&Granted {
+            fence: later,
+            abandoned: Some(abandoned()),
+        })
+        .show(&Release { grant: grant_of(2) })
+        .show(&Ok::<_, Refusal>(Granted {
+            fence: later,
+            abandoned: None,
+        }))
+        .show(&lock_status)
+        .and_no_more();
+    let granted = Granted {
+        fence: FENCE,
+        abandoned: None,
+    };
+    let too_many = Refusal::TooMany { asked: 3, most: 2 };
+    let mut semaphore_status = SemaphoreStatus::default();
+    (semaphore_status.held, semaphore_status.waiting) = (2, 1);
+    Values::of("### `semaphore`")
+        .show(&SemaphoreSpec { permits: 2 })
+        .show(&Ok::<_, Refusal>(granted))
+        .show(&Err::<Granted, _>(too_many))
+        .show(&ReleasePermits {
+            grant: grant_of(12),
+            permits: 1,
+        })
+        .show(&semaphore_status)
+        .and_no_more();
+    assert_eq!(encoded(&AcquireMany { permits: 2 }), [0x91, 2]);
+    let finished = Finished {
+        job: grant_of(20),
+        outcome: Err(TaskFault::WorkerDied { pid: 4712 }),
+    };
+    let chunk = Chunk {
+        task: "double".to_owned(),
+        arguments: Blob::from(vec![0, 0, 0, 1, 7]),
+    };
+    let job = Job {
+        id: grant_of(20),
+        task: chunk.task.clone(),
+        row: Row::of_one(chunk.arguments.clone()),
+    };
+    let two = vec![0, 0, 0, 1, 7, 0, 0, 0, 1, 8];
+    let feed = Feed {
+        series: 21,
+        first: 22,
+        task: "double".to_owned(),
+        row: Row::new(two.into(), vec![5, 5]),
+        retries: 0,
+    };
+    let output = [&[0, 0, 0, 5][..], &encoded(&Ok::<_, TaskFault>(14))].concat();
+    let ended = Ended {
+        number: 22,
+        outcome: Ok(output.into()),
+    };
+    Values::of("### `task_queue`")
+        .show(&Submit { chunk, retries: 0 })
+        .show(&Next {
+            finished: None,
+            most: 1,
+        })
+        .show(&Next {
+            finished: Some(finished),
+            most: 64,
+        })
+        .show(&vec![job])
+        .show(&HandBack {
+            jobs: vec![grant_of(20)],
+        })
+        .show(&feed)
+        .show(&Collect { series: 21 })
+        .show(&vec![ended])
+        .and_no_more();
+}
+
+#[test]
+fn what_reentrant_locks_and_events_are_told_is_written_as_the_document_shows() {
+    let (grant, owner) = (grant_of(2), 7);
+    Values::of("### `reentrant_lock`")
+        .show(&AcquireAs { owner })
+        .show(&AdoptAs { grant, owner })
+        .and_no_more();
+    let mut status = EventStatus::default();
+    (status.is_set, status.generation) = (true, 4);
+    Values::of("### `event`")
+        .show(&WaitSet { since: None })
+        .show(&WaitSet { since: Some(3) })
+        .show(&Ok::<u64, Refusal>(4))
+        .show(&status)
+        .and_no_more();
+}
+
+#[test]
+fn what_conditions_are_told_is_written_as_the_document_shows() {
+    let (grant, set) = (grant_of(2), || "not full".to_owned());
+    let granted = Granted {
+        fence: Fence::new(FENCE.number() + 1),
+        abandoned: None,
+    };
+    let wake = Wake::Notified;
+    Values::of("### `condition`")
+        .show(&Sleep { grant, set: set() })
+        .show(&Ok::<_, Refusal>(Woken { granted, wake }))
+        .show(&Notify {
+            grant,
+            set: String::new(),
+            most: Some(1),
+        })
+        .show(&Notify {
+            grant,
+            set: set(),
+            most: None,
+        })
+        .show(&CountSleepers { set: set() })
+        .and_no_more();
+}
+
+/// A value as the code reads it from what the document shows, since nobody else can make it.
+fn read<T: DeserializeOwned>(value: impl Serialize) -> T {
+    codec::decode(&encoded(&value)).expect("it is of that type")
+}
+
+#[test]
+fn what_barriers_are_told_is_written_as_the_document_shows() {
+    let turn = grant_of(2);
+    let passed: Passed = read((2, true, 0));
+    let status: BarrierStatus = read((3, 1, 7, ()));
+    Values::of("### `barrier`")
+        .show(&BarrierSpec::from(3))
+        .show(&Arrive { acts: true })
+        .show(&Ok::<_, Refusal>(Arrival::Act))
+        .show(&Ok::<_, Refusal>(Arrival::Passed(passed)))
+        .show(&Finish { turn })
+        .show(&Ok::<_, Refusal>(passed))
+        .show(&status)
+        .and_no_more();
+}
+
+#[test]
+fn what_rw_locks_and_latches_are_told_is_written_as_the_document_shows() {
+    let (grant, to) = (grant_of(2), Access::Read);
+    let granted = Granted {
+        fence: Fence::new(FENCE.number() + 1),
+        abandoned: None,
+    };
+    let status: RwLockStatus = read((2, true, false, 1));
+    Values::of("### `rw_lock`")
+        .show(&AcquireFor {
+            access: Access::Read,
+        })
+        .show(&AcquireFor {
+            access: Access::Upgradable,
+        })
+        .show(&Upgrade { grant })
+        .show(&Ok::<_, Refusal>(granted))
+        .show(&Downgrade { grant, to })
+        .show(&status)
+        .and_no_more();
+    let status: LatchStatus = read((2, 1));
+    Values::of("### `latch`")
+        .show(&LatchSpec { count: 3 })
+        .show(&Ok::<u32, Refusal>(2))
+        .show(&Ok::<(), Refusal>(()))
+        .show(&status)
+        .and_no_more();
+    assert_eq!(encoded(&CountDown { by: 3 }), [0x91, 3]);
+    assert_eq!(encoded(&ArriveAndWait { by: 3 }), [0x91, 3]);
+}
+
+#[test]
+fn what_queues_are_told_is_written_as_the_document_shows() {
+    let item = || Blob::from(encoded(&"ab"));
+    let holds = || "text".to_owned();
+    let delivery = grant_of(2);
+    let status: QueueStatus = read((0, 100, 1, 0, 2, 1, false));
+    Values::of("### `queue`")
+        .show(&QueueSpec {
+            capacity: Some(100),
+            holds: holds(),
+        })
+        .show(&Put { item: item() })
+        .show(&Ok::<_, Refusal>(Delivery {
+            fence: FENCE,
+            attempts: 1,
+            abandoned: None,
+            item: item(),
+        }))
+        .show(&Done { delivery })
+        .show(&status)
+        .show(&CheckType { holds: holds() })
+        .and_no_more();
+    assert_eq!(encoded(&PutBack { delivery }), encoded(&Done { delivery }));
+}
+
+#[test]
+fn what_values_are_told_is_written_as_the_document_shows() {
+    let [seven, eight] = [7_u8, 8].map(|number| Blob::from(encoded(&number)));
+    let exchange = |only_if| Exchange {
+        only_if,
+        value: eight.clone(),
+    };
+    let versioned = |version, value: &Blob| Versioned {
+        version,
+        value: value.clone(),
+    };
+    let store = Store {
+        value: eight.clone(),
+    };
+    let swap = Swap {
+        value: eight.clone(),
+    };
+    let status: ValueStatus = read((4, 1, 0));
+    Values::of("### `value`")
+        .show(&ValueSpec {
+            value: seven.clone(),
+            holds: "u8".to_owned(),
+        })
+        .show(&versioned(3, &seven))
+        .show(&store)
+        .show(&exchange(OnlyIf::Equal(seven.clone())))
+        .show(&exchange(OnlyIf::Version(3)))
+        .show(&Exchanged::Done(4))
+        .show(&Exchanged::Actual(versioned(3, &seven)))
+        .show(&WaitChange { since: 3 })
+        .show(&Ok::<_, Refusal>(versioned(4, &eight)))
+        .show(&status)
+        .and_no_more();
+    assert_eq!(encoded(&swap), encoded(&store));
+}
+
+#[test]
+fn what_keyed_kinds_are_told_is_written_as_the_document_shows() {
+    let key = || Key::from("record 7");
+    let adopted = AdoptedKey {
+        granted: Granted {
+            fence: Fence::new(FENCE.number() + 1),
+            abandoned: None,
+        },
+        key: key(),
+        permits: 1,
+    };
+    let mut status = KeyStatus::default();
+    (status.held, status.waiting) = (1, 2);
+    let mut count = KeyedStatus::default();
+    (count.keys, count.grants, count.waiting) = (1, 1, 2);
+    Values::of("### `keyed_lock`")
+        .show(&AcquireKey { key: key() })
+        .show(&Ok::<_, Refusal>(adopted))
+        .show(&Ok::<_, Refusal>(status))
+        .show(&count)
+        .show(&vec![key()])
+        .and_no_more();
+    Values::of("### `keyed_semaphore`")
+        .show(&SemaphoreSpec { permits: 3 })
+        .show(&AcquireKeyMany {
+            key: key(),
+            permits: 2,
+        })
+        .and_no_more();
+}

@@ -1,0 +1,107 @@
+//! The far end of a connected pair, for tests of sessions and of connections: it says what it
+//! wants, right or wrong, and hears frames as bytes.
+//!
+//! Invariant: it never waits for ever; a test that would hang fails instead.
+
+use std::{
+    future, io,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use lockkeeper_protocol::frame::{Encode, Inbox, append};
+use tokio::time;
+use tokio_util::bytes::Bytes;
+
+use crate::transport::unix::{Link, Socket};
+
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One end of a pair. Its drop is the end of the stream for the other.
+#[derive(Debug)]
+pub(crate) struct Raw {
+    link: Link,
+    inbox: Inbox,
+}
+
+impl Raw {
+    /// Connects a pair: this end, and the one that is under test.
+    pub(crate) fn pair() -> (Self, Socket) {
+        let (here, there) = Socket::pair().expect("the system has sockets");
+        (Self::over(here), there)
+    }
+
+    /// The far end of whatever the socket is connected to.
+    pub(crate) fn over(socket: Socket) -> Self {
+        Self {
+            link: Link::new(socket.into()).expect("there is a runtime"),
+            inbox: Inbox::new(usize::MAX),
+        }
+    }
+
+    /// Writes bytes as they are. An error means that the other end is closed.
+    pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let written = patiently(future::poll_fn(|task| self.link.poll_write(task, rest)));
+            rest = rest.get(written.await?..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Writes what fits now, and tells how much that was.
+    pub(crate) fn write_some(&self, bytes: &[u8]) -> usize {
+        let mut nobody = Context::from_waker(Waker::noop());
+        match self.link.poll_write(&mut nobody, bytes) {
+            Poll::Ready(written) => written.expect("the other end is open"),
+            Poll::Pending => 0,
+        }
+    }
+
+    /// Writes one frame, of whatever size.
+    pub(crate) async fn say<T: Encode>(&self, message: &T) {
+        self.write(&frame(message))
+            .await
+            .expect("the other end is open");
+    }
+
+    /// Reads the next frame, or `None` when the other end has closed.
+    pub(crate) async fn hear(&mut self) -> Option<Bytes> {
+        let mut chunk = [0; 4096];
+        loop {
+            if let Some(message) = self.inbox.next_message().expect("there is no limit") {
+                return Some(Bytes::copy_from_slice(&message));
+            }
+            let read = patiently(future::poll_fn(|task| {
+                self.link.poll_read(task, &mut chunk)
+            }));
+            match read.await {
+                // A peer that closes with unread bytes before it resets the stream.
+                Ok(0) | Err(_) => return None,
+                Ok(length) => self.inbox.feed(&chunk[..length]),
+            }
+        }
+    }
+}
+
+/// One message as bytes, without its header.
+pub(crate) fn encoded(message: &impl Encode) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    message.encode_into(&mut bytes).expect("it encodes");
+    bytes
+}
+
+/// One frame as bytes.
+pub(crate) fn frame<T: Encode>(message: &T) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    append(&mut bytes, message, usize::MAX).expect("it encodes");
+    bytes
+}
+
+/// Waits for what must happen.
+pub(crate) async fn patiently<T>(future: impl Future<Output = T>) -> T {
+    time::timeout(PATIENCE, future)
+        .await
+        .expect("it happens within the test's patience")
+}
