@@ -19,6 +19,42 @@ use crate::{
     },
 };
 
+impl Manager {
+    /// Starts a manager on a thread of this process, reachable for its children.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the system gives no socket or thread.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, the manager ends: nothing is left of it.
+    pub async fn start() -> Result<Self, StartError> {
+        Self::builder().start().await
+    }
+
+    /// Starts a manager as a process of its own, which is this program once more. It ends with
+    /// this process at the latest.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StartError::NotAProgram`] unless [`program`](crate::program) was called first
+    /// thing in main, and [`StartError::Child`] when the process does not get ready.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, the process is ended.
+    pub async fn spawn() -> Result<Self, StartError> {
+        Self::builder().spawn().await
+    }
+
+    /// Prepares a manager with an address, limits, or kinds of its own.
+    #[must_use]
+    pub fn builder() -> ManagerBuilder {
+        ManagerBuilder::default()
+    }
+}
+
 /// A manager to be.
 #[derive(Debug)]
 pub struct ManagerBuilder {

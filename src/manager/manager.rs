@@ -6,7 +6,7 @@ use crate::{
     address::Address,
     background::background,
     error::{CallError, StartError},
-    manager::{builder::ManagerBuilder, hosting::Owned, shards::Reach},
+    manager::{hosting::Owned, shards::Reach},
 };
 
 /// A manager that hosts objects for processes to share. Counterpart of Python's `SyncManager`.
@@ -22,38 +22,10 @@ use crate::{
 pub struct Manager {
     pub(super) reach: Arc<Reach>,
     /// Empty for a manager that somebody else started.
-    owned: Option<Arc<Owned>>,
+    pub(super) owned: Option<Arc<Owned>>,
 }
 
 impl Manager {
-    /// Starts a manager on a thread of this process, reachable for its children.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error when the system gives no socket or thread.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, the manager ends: nothing is left of it.
-    pub async fn start() -> Result<Self, StartError> {
-        Self::builder().start().await
-    }
-
-    /// Starts a manager as a process of its own, which is this program once more. It ends with
-    /// this process at the latest.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`StartError::NotAProgram`] unless [`program`](crate::program) was called first
-    /// thing in main, and [`StartError::Child`] when the process does not get ready.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, the process is ended.
-    pub async fn spawn() -> Result<Self, StartError> {
-        Self::builder().spawn().await
-    }
-
     /// Connects to the manager at an address, which goes on when this handle is dropped. The address of
     /// an object of it, as tokens have it, will do.
     ///
@@ -70,12 +42,6 @@ impl Manager {
             reach: Arc::new(Reach::to(&address.into()).await?),
             owned: None,
         })
-    }
-
-    /// Prepares a manager with an address, limits, or kinds of its own.
-    #[must_use]
-    pub fn builder() -> ManagerBuilder {
-        ManagerBuilder::default()
     }
 
     /// Where the manager is reached: its first shard, if it has several.

@@ -166,7 +166,11 @@ impl Handler<NewsFrom> for Crew {
                 self.give_up_or_retry(number, failures, error, context);
             }
             News::Ended(ending) => {
-                pool::worker_ended(number, place.pid, &ending);
+                if ending.is_done || ending.is_well {
+                    pool::worker_ended(number, place.pid, &ending.status);
+                } else {
+                    pool::worker_died(number, place.pid, &ending.status);
+                }
                 let is_done = ending.is_done;
                 place.pid = None;
                 if is_done {

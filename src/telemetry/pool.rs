@@ -4,7 +4,6 @@ use lockkeeper_protocol::operations::TaskFault;
 
 use crate::{
     error::{StartError, TaskError},
-    process::child::Ending,
     telemetry::{metrics as names, target},
 };
 
@@ -25,17 +24,16 @@ pub(crate) fn worker_not_ready(place: usize, why: &StartError) {
     tracing::warn!(target: target::POOL, place, %why, "worker not ready");
 }
 
-/// A worker process has ended: it has gone home, has made room for another, or has died.
-pub(crate) fn worker_ended(place: usize, pid: Option<u32>, ending: &Ending) {
-    let status = &*ending.status;
-    let how = if ending.is_done || ending.is_well {
-        tracing::debug!(target: target::POOL, place, pid, status, "worker ended");
-        "done"
-    } else {
-        tracing::warn!(target: target::POOL, place, pid, status, "worker died");
-        "died"
-    };
-    metrics::counter!(names::WORKERS_ENDED, "how" => how).increment(1);
+/// A worker process has ended because it was told to, or to make room for another.
+pub(crate) fn worker_ended(place: usize, pid: Option<u32>, status: &str) {
+    tracing::debug!(target: target::POOL, place, pid, status, "worker ended");
+    metrics::counter!(names::WORKERS_ENDED, "how" => "done").increment(1);
+}
+
+/// A worker process has died.
+pub(crate) fn worker_died(place: usize, pid: Option<u32>, status: &str) {
+    tracing::warn!(target: target::POOL, place, pid, status, "worker died");
+    metrics::counter!(names::WORKERS_ENDED, "how" => "died").increment(1);
 }
 
 /// A place in a pool stays empty.

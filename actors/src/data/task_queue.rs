@@ -21,7 +21,7 @@ use lockkeeper_protocol::{
 use crate::{
     data::task_queue::{
         job::{Pending, Submitter, Taken},
-        series::Series,
+        series::{MOST_BYTES_AT_A_TIME, Series},
     },
     kind::{
         call::Call,
@@ -57,9 +57,6 @@ impl Parked for Idle {
         self.call.id()
     }
 }
-
-/// Several jobs are given at a time only if they have no more bytes of arguments together.
-pub(super) const MOST_BYTES_AT_A_TIME: usize = 1 << 20;
 
 impl TaskQueue {
     /// Gives jobs to workers while there are both, tells what became of others, and sends workers home

@@ -18,7 +18,7 @@ use lockkeeper_protocol::{MAX_SHARDS, Shard, ShardOf};
 use crate::{
     address::{ANONYMOUS, Address, MOST_PATH_BYTES, own_uid, runtime_folder},
     error::StartError,
-    server::claim::lock_file::{Lock, is_locked, lock_exclusively, lock_path},
+    server::claim::lock_file::{Lock, is_locked, lock_exclusively, lock_path, remove_if_there},
     transport::unix::{Door, Socket},
 };
 
@@ -264,13 +264,6 @@ fn sweep(folder: &Path) {
             }
             let _ = remove_if_there(&entry.path());
         }
-    }
-}
-
-pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -11,8 +11,6 @@ use std::{
 
 use lockkeeper_protocol::MAX_SHARDS;
 
-use crate::server::claim::claim::remove_if_there;
-
 /// A file that is locked for as long as this lasts, and then removed.
 #[derive(Debug)]
 pub(super) struct Lock {
@@ -93,4 +91,12 @@ pub(crate) fn lock_exclusively(path: &Path) -> io::Result<Option<File>> {
 pub(crate) fn is_locked(path: &Path) -> bool {
     let locked = File::open(path).map(|file| file.try_lock());
     matches!(locked, Ok(Err(TryLockError::WouldBlock)))
+}
+
+/// Removes a file. One that is not there is removed.
+pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }

@@ -1,10 +1,10 @@
-//! What a session asks others for: to open an object, to end one, or who is there.
+//! Control requests: to open an object, to remove one, or to inspect some.
 //!
-//! Nothing else of its client is looked at before they have answered.
+//! The session handles nothing else of its client until the request is answered.
 
 use lockkeeper_actors::{Input, Inputs};
 use lockkeeper_protocol::{
-    Deadlock, Fault, Question, Refusal,
+    Deadlock, Fault, Question, Refusal, SessionId,
     codec::{self, BlobRef},
     frame::Response,
 };
@@ -14,13 +14,14 @@ use crate::server::{
     deadlock::find::find,
     inspection::Inspector,
     session::{
-        objects::Object,
-        session::{Session, let_others_run},
+        context::{Context, let_others_run},
+        objects::{Object, Objects},
+        outgoing::Outgoing,
     },
     supervisor::supervisor::{Open, Opened, Remove},
 };
 
-/// What takes the supervisor's answer to go on.
+/// A request that the session cannot answer alone.
 pub(super) enum ControlRequest {
     Open(u64, Open),
     Remove(u64, Remove),
@@ -30,9 +31,17 @@ pub(super) enum ControlRequest {
 /// The encoded unit.
 pub(super) const NIL: &[u8] = &[0xc0];
 
-impl Session {
-    /// Asks the supervisor, and tells the client what it says.
-    pub(super) async fn run_control(&mut self, request: ControlRequest) {
+/// The parts of a session that a control request needs.
+pub(super) struct Control<'a> {
+    pub(super) session: SessionId,
+    pub(super) context: &'a Context,
+    pub(super) objects: &'a mut Objects,
+    pub(super) outgoing: &'a Outgoing,
+}
+
+impl Control<'_> {
+    /// Asks the supervisor or the objects, and sends the client the answer.
+    pub(super) async fn run(mut self, request: ControlRequest) {
         match request {
             ControlRequest::Open(seq, open) => {
                 let opened = self.context.supervisor.send(open).await;
@@ -110,7 +119,7 @@ impl Session {
                     touched: None,
                 });
                 if let Ok(object) = self.objects.get_mut(number) {
-                    let (now, open) = (self.context.shell.now(), Input::Open(self.id, number));
+                    let (now, open) = (self.context.shell.now(), Input::Open(self.session, number));
                     object.mailbox.do_send(Inputs::one(now, open));
                 }
                 number

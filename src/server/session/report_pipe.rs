@@ -1,11 +1,11 @@
-//! What a client lays in its report_pipe: records in a pipe, which its manager looks into when it hears of the
-//! client, and when the client has ended.
+//! The report pipe of a client: a pipe of records that the session reads before each chunk of frames, and
+//! when the client has ended.
 //!
-//! Nobody waits at the pipe, so a record wakes nobody; and it outlasts the process that wrote it. So a
-//! client with many small things to tell, none of which is urgent, need not wake its manager for each.
+//! No task waits at the pipe, so a record wakes no thread, and records outlast the process that wrote
+//! them. A client with many small reports, none of them urgent, need not wake its manager for each.
 //!
-//! Invariant: what was in the report_pipe when a chunk was sent is served before that chunk, and all that is
-//! in it before the session ends.
+//! Invariant: records that were in the pipe when a chunk was sent are served before that chunk, and
+//! all others before the session ends.
 
 use std::{
     fs::{self, File},
@@ -13,19 +13,17 @@ use std::{
     os::unix::fs::FileTypeExt,
 };
 
-use lockkeeper_actors::{Input, RawCall};
+use lockkeeper_actors::RawCall;
 use lockkeeper_protocol::{
-    CallId, Fault,
-    codec::{self, BlobRef, CodecError, Payload},
-    frame::{Inbox, Response},
+    CallId, SessionId,
+    codec::{self, CodecError, Payload},
+    frame::Inbox,
 };
 
-use crate::server::session::{control::NIL, session::Session};
-
-/// What a look into the report_pipe takes at the most, in reads: more than fits in a pipe.
+/// The most reads of one turn: more than fits in a pipe.
 const MOST_READS: usize = 16;
 
-/// The report_pipe of a client.
+/// The report pipe of a client.
 pub(super) struct ReportPipe {
     object: u32,
     operation: u32,
@@ -60,12 +58,52 @@ fn nonblocking(_: &str) -> io::Result<File> {
 }
 
 impl ReportPipe {
-    /// Takes the records that lie in it, as the arguments of an operation that takes a list.
+    /// Opens the pipe that a process has by a descriptor, for an operation that takes a list of records.
     ///
     /// # Errors
     ///
-    /// Returns an error when something lies in it that is no record: it is of no use then.
-    fn take(&mut self, scratch: &mut [u8]) -> Result<Option<Payload>, CodecError> {
+    /// Returns an error when the descriptor is not that of a pipe, or cannot be reached.
+    pub(super) fn open(
+        pid: u32,
+        descriptor: u32,
+        object: u32,
+        operation: u32,
+        most_bytes: usize,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            object,
+            operation,
+            pipe: open(pid, descriptor)?,
+            inbox: Inbox::new(most_bytes),
+            next: CallId::ONE_WAY - 1,
+        })
+    }
+
+    /// Takes the records that are in the pipe, as a call without an answer, and the object to call.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the pipe has bytes that are no record: it is of no use then.
+    pub(super) fn take(
+        &mut self,
+        session: SessionId,
+        scratch: &mut [u8],
+    ) -> Result<Option<(u32, RawCall)>, CodecError> {
+        let Some(arguments) = self.take_records(scratch)? else {
+            return Ok(None);
+        };
+        let call = RawCall {
+            id: CallId::one_way(session, self.next),
+            operation: self.operation,
+            timeout: None,
+            arguments,
+        };
+        self.next -= 1;
+        Ok(Some((self.object, call)))
+    }
+
+    /// Takes the records that are in the pipe, as the encoded list of them.
+    fn take_records(&mut self, scratch: &mut [u8]) -> Result<Option<Payload>, CodecError> {
         let (mut list, mut records) = (codec::begin_list(0).to_vec(), 0);
         for _ in 0..MOST_READS {
             let length = match self.pipe.read(scratch) {
@@ -88,60 +126,5 @@ impl ReportPipe {
             *place = begin;
         }
         Ok((records > 0).then(|| list.into()))
-    }
-}
-
-impl Session {
-    /// Has the client use a report_pipe from now on, in place of the one that it had.
-    pub(super) fn set_report_pipe(
-        &mut self,
-        seq: u64,
-        object: u32,
-        operation: u32,
-        descriptor: u32,
-    ) {
-        match open(self.peer.pid, descriptor) {
-            Ok(pipe) => {
-                self.drain_report_pipe();
-                self.report_pipe = Some(Box::new(ReportPipe {
-                    object,
-                    operation,
-                    pipe,
-                    inbox: Inbox::new(self.context.limits.frame_bytes),
-                    next: CallId::ONE_WAY - 1,
-                }));
-                let body = BlobRef(NIL);
-                self.outgoing.put(&Response::Reply { seq, body });
-            }
-            Err(error) => {
-                let fault = Fault::BadArguments(error.to_string());
-                self.outgoing.put_fault(seq, fault);
-            }
-        }
-    }
-
-    /// Makes a call, which nobody waits for, of what lies in the report_pipe.
-    pub(super) fn drain_report_pipe(&mut self) {
-        let Some(report_pipe) = &mut self.report_pipe else {
-            return;
-        };
-        let arguments = match report_pipe.take(&mut self.context.scratch.borrow_mut()) {
-            Ok(Some(arguments)) => arguments,
-            Ok(None) => return,
-            Err(_) => {
-                self.report_pipe = None;
-                return;
-            }
-        };
-        let call = RawCall {
-            id: CallId::one_way(self.id, report_pipe.next),
-            operation: report_pipe.operation,
-            timeout: None,
-            arguments,
-        };
-        report_pipe.next -= 1;
-        let object = report_pipe.object;
-        // Nobody waits to be told that the object is not there.
-        let _ = self.push(object, Input::Call(call));
     }
 }

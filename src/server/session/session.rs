@@ -25,8 +25,8 @@ use crate::{
     limits::Limits,
     server::{
         session::{
-            context::{Context, End, HIGH_WATER_BYTES},
-            control::ControlRequest,
+            context::{Context, End, HIGH_WATER_BYTES, let_others_run},
+            control::{Control, ControlRequest, NIL},
             hello::hello,
             objects::Objects,
             outgoing::Outgoing,
@@ -114,7 +114,7 @@ pub(super) struct Session {
     touched: Vec<(u32, Inputs)>,
     last_seq: u64,
     /// Where the client lays what is not urgent, if it does.
-    pub(super) report_pipe: Option<Box<ReportPipe>>,
+    report_pipe: Option<Box<ReportPipe>>,
 }
 
 impl Session {
@@ -197,7 +197,13 @@ impl Session {
         {
             if let Some(request) = self.handle(frame)? {
                 self.deliver();
-                self.run_control(request).await;
+                let control = Control {
+                    session: self.id,
+                    context: &self.context,
+                    objects: &mut self.objects,
+                    outgoing: &self.outgoing,
+                };
+                control.run(request).await;
             }
         }
         Ok(())
@@ -334,6 +340,39 @@ impl Session {
         }
     }
 
+    /// Uses a report pipe from now on, in place of the one that the client had.
+    fn set_report_pipe(&mut self, seq: u64, object: u32, operation: u32, descriptor: u32) {
+        let most = self.context.limits.frame_bytes;
+        match ReportPipe::open(self.peer.pid, descriptor, object, operation, most) {
+            Ok(pipe) => {
+                self.drain_report_pipe();
+                self.report_pipe = Some(Box::new(pipe));
+                let body = BlobRef(NIL);
+                self.outgoing.put(&Response::Reply { seq, body });
+            }
+            Err(error) => {
+                let fault = Fault::BadArguments(error.to_string());
+                self.outgoing.put_fault(seq, fault);
+            }
+        }
+    }
+
+    /// Makes a call without an answer of the records in the report pipe.
+    fn drain_report_pipe(&mut self) {
+        let Some(pipe) = &mut self.report_pipe else {
+            return;
+        };
+        let taken = pipe.take(self.id, &mut self.context.scratch.borrow_mut());
+        match taken {
+            Ok(Some((object, call))) => {
+                // No answer is due, so an object that is gone needs no word.
+                let _ = self.push(object, Input::Call(call));
+            }
+            Ok(None) => {}
+            Err(_) => self.report_pipe = None,
+        }
+    }
+
     /// Keeps an input until the chunk is through.
     #[inline]
     pub(super) fn push(&mut self, number: u32, input: Input) -> Result<(), Fault> {
@@ -381,19 +420,4 @@ impl Drop for Session {
             object.mailbox.do_send(Inputs::one(now, hang_up));
         }
     }
-}
-
-/// Steps behind every task that is ready now. Unlike tokio's own yield it does not look for I/O
-/// first, which would cost a system call a chunk.
-pub(super) async fn let_others_run() {
-    let mut stepped_back = false;
-    future::poll_fn(|context| {
-        if stepped_back {
-            return Poll::Ready(());
-        }
-        stepped_back = true;
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }

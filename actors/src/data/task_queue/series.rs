@@ -9,7 +9,10 @@ use lockkeeper_protocol::{
     operations::{ChunkOutcome, Ended},
 };
 
-use crate::{data::task_queue::MOST_BYTES_AT_A_TIME, kind::call::Call};
+use crate::kind::call::Call;
+
+/// Several jobs, or outcomes, go in one message only if they have no more bytes together.
+pub(super) const MOST_BYTES_AT_A_TIME: usize = 1 << 20;
 
 /// All series that somebody collects, by their numbers.
 #[derive(Debug, Default)]
