@@ -64,6 +64,14 @@ impl Address {
         }
     }
 
+    /// The scheme, and the place that the transport of that scheme reaches.
+    pub(crate) fn parts(&self) -> (&str, &str) {
+        match self.0.split_once(':') {
+            Some((scheme, place)) if is_scheme(scheme) => (scheme, place),
+            Some(_) | None => ("unix", &self.0),
+        }
+    }
+
     /// Whether it is a manager's that was given none.
     pub(crate) fn is_anonymous(&self) -> bool {
         let name = self.path().file_name().unwrap_or_default();
@@ -129,6 +137,11 @@ pub(super) fn runtime_folder() -> PathBuf {
         Some(folder) if folder.is_dir() => folder.join("lockkeeper"),
         Some(_) | None => env::temp_dir().join(format!("lockkeeper-{}", own_uid())),
     }
+}
+
+/// Whether the text before a colon names a transport: two lowercase letters or more.
+fn is_scheme(text: &str) -> bool {
+    text.len() > 1 && text.bytes().all(|byte| byte.is_ascii_lowercase())
 }
 
 /// The user that this process acts as.

@@ -16,7 +16,7 @@ use lockkeeper_protocol::{
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    address::{Address, own_uid},
+    address::Address,
     background::background,
     client::{
         connection::{CHUNK_BYTES, Connection, Receiver},
@@ -25,7 +25,7 @@ use crate::{
     },
     error::CallError,
     telemetry::client,
-    transport::unix::{Link, Socket},
+    transport::{endpoint::Endpoint, stream::Stream},
 };
 
 /// How long the manager may take to take a client in.
@@ -151,17 +151,16 @@ impl Connection {
             address: address.clone(),
             why: error.to_string(),
         };
-        let path = address.path().to_owned();
-        let task = tokio::task::spawn_blocking(move || Socket::connect(&path, CONNECT_PATIENCE));
-        let socket = match task.await {
-            Ok(connected) => connected.map_err(no_manager)?,
-            Err(error) => return Err(no_manager(error.into())),
-        };
-        if socket.peer_uid().map_err(no_manager)? != Some(own_uid()) {
+        let endpoint = Endpoint::of(&address).map_err(no_manager)?;
+        let stream = endpoint
+            .connect(CONNECT_PATIENCE)
+            .await
+            .map_err(no_manager)?;
+        if !stream.is_trusted() {
             let why = "it is there, but it is another user's".to_owned();
             return Err(CallError::NoManager { address, why });
         }
-        let new = Self::greet(address.clone(), socket).await?;
+        let new = Self::greet(address.clone(), stream).await?;
         let mut connections = lock(&CONNECTIONS);
         connections.retain(|_, connection| connection.strong_count() > 0);
         connections.insert(address, Arc::downgrade(&new));
@@ -172,9 +171,15 @@ impl Connection {
         Ok(new)
     }
 
-    /// Says hello over a connected socket and waits to be welcomed.
-    pub(crate) async fn greet(address: Address, socket: Socket) -> Result<Arc<Self>, CallError> {
-        let socket = Arc::new(socket);
+    /// Says hello over a stream and waits for the welcome.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the manager hangs up, is silent, or speaks another protocol.
+    pub(crate) async fn greet(
+        address: Address,
+        stream: Arc<dyn Stream>,
+    ) -> Result<Arc<Self>, CallError> {
         let lost = |why: String| CallError::Disconnected {
             address: address.clone(),
             why,
@@ -183,7 +188,7 @@ impl Connection {
             inbox: Inbox::new(frame::FIRST_FRAME_BYTES),
             scratch: vec![0; CHUNK_BYTES].into(),
         };
-        let frame = tokio::time::timeout(CONNECT_PATIENCE, hello(&socket, &mut receiver)).await;
+        let frame = tokio::time::timeout(CONNECT_PATIENCE, hello(&stream, &mut receiver)).await;
         let frame = match frame {
             Ok(Ok(frame)) => frame,
             Ok(Err(why)) => return Err(lost(why)),
@@ -225,7 +230,7 @@ impl Connection {
             frame_bytes,
             shard_of,
             asks_who_calls,
-            socket,
+            stream,
             state: Mutex::default(),
             inbox: Mutex::new(receiver),
             readers: Mutex::default(),
@@ -248,8 +253,10 @@ async fn outcome_of(attempt: &mut Attempt) -> Result<Arc<Connection>, CallError>
 }
 
 /// Says hello and returns the first frame that comes back.
-async fn hello(socket: &Arc<Socket>, receiver: &mut Receiver) -> Result<Bytes, String> {
-    let link = Link::new(Arc::clone(socket)).map_err(|error| error.to_string())?;
+async fn hello(stream: &Arc<dyn Stream>, receiver: &mut Receiver) -> Result<Bytes, String> {
+    let attached = Arc::clone(stream)
+        .attach()
+        .map_err(|error| error.to_string())?;
     let mut hello = Vec::new();
     let program = std::env::current_exe().unwrap_or_default();
     let program = program.file_name().unwrap_or_default().to_string_lossy();
@@ -263,10 +270,10 @@ async fn hello(socket: &Arc<Socket>, receiver: &mut Receiver) -> Result<Bytes, S
         .map_err(|error| error.to_string())?;
     // A socket that is new takes a frame of this size whole. A manager that refuses its clients may
     // have hung up already; the reason is there to be read.
-    let _ = socket.try_write(&hello);
+    let _ = stream.try_write(&hello);
     let Receiver { inbox, scratch } = receiver;
     loop {
-        let length = future::poll_fn(|task| link.poll_read(task, scratch)).await;
+        let length = future::poll_fn(|task| attached.poll_read(task, scratch)).await;
         match length.map_err(|error| error.to_string())? {
             0 => return Err("the manager has closed the connection".to_owned()),
             length => inbox.feed(scratch.get(..length).unwrap_or_default()),

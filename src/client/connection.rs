@@ -35,7 +35,7 @@ use crate::{
     },
     error::CallError,
     telemetry::{call, client},
-    transport::unix::{Link, Socket},
+    transport::stream::{AttachedStream, Stream},
 };
 
 /// A session with a manager.
@@ -47,7 +47,7 @@ pub(crate) struct Connection {
     pub(super) shard_of: ShardOf,
     /// Whether the manager wants to know which task or thread calls.
     pub(crate) asks_who_calls: bool,
-    pub(super) socket: Arc<Socket>,
+    pub(super) stream: Arc<dyn Stream>,
     pub(super) state: Mutex<State>,
     pub(super) inbox: Mutex<Receiver>,
     /// How each runtime that calls reads, by its id.
@@ -256,7 +256,7 @@ impl Connection {
     /// Writes what the socket takes of all that waits.
     fn flush(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         state.is_gathering = false;
-        let flushed = state.flush(|bytes| match self.socket.try_write(bytes) {
+        let flushed = state.flush(|bytes| match self.stream.try_write(bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             written => Poll::Ready(written),
         });
@@ -320,7 +320,7 @@ impl Connection {
 
     /// Reads what is there without a runtime.
     pub(super) fn look(&self) -> Poll<Result<(), String>> {
-        self.drain(|scratch| match self.socket.try_read(scratch) {
+        self.drain(|scratch| match self.stream.try_read(scratch) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             read => Poll::Ready(read),
         })
@@ -383,7 +383,7 @@ impl Connection {
         let waiting = state.answer_all(&self.disconnected(why));
         drop(state);
         client::disconnected(&self.address, self.session, why);
-        self.socket.shut_down();
+        self.stream.shut_down();
         waiting.into_iter().for_each(Waker::wake);
         self.changed.notify_waiters();
     }
@@ -409,10 +409,10 @@ impl Drop for Connection {
         }
         let rest = outgoing.split_off((*sent).min(outgoing.len()));
         if rest.is_empty() || ended.is_some() {
-            self.socket.shut_down();
+            self.stream.shut_down();
         } else {
             // Among what the socket did not take yet may be releases.
-            drop(background().spawn(shard(Arc::clone(&self.socket), rest)));
+            drop(background().spawn(shard(Arc::clone(&self.stream), rest)));
         }
     }
 }
@@ -430,7 +430,7 @@ impl fmt::Debug for Connection {
 pub(super) async fn flush(connection: Weak<Connection>) {
     let Some(link) = connection
         .upgrade()
-        .map(|used| Link::new(Arc::clone(&used.socket)))
+        .map(|used| Arc::clone(&used.stream).attach())
     else {
         return;
     };
@@ -475,8 +475,8 @@ pub(super) async fn flush_leftovers(connection: Weak<Connection>) {
 }
 
 /// Writes what is left to be written over a connection that nobody uses any more, and ends it.
-pub(super) async fn shard(socket: Arc<Socket>, rest: Vec<u8>) {
-    if let Ok(link) = Link::new(Arc::clone(&socket)) {
+pub(super) async fn shard(stream: Arc<dyn Stream>, rest: Vec<u8>) {
+    if let Ok(link) = Arc::clone(&stream).attach() {
         let mut sent = 0;
         let write = future::poll_fn(|task| {
             while let Some(rest) = rest.get(sent..).filter(|rest| !rest.is_empty()) {
@@ -487,5 +487,5 @@ pub(super) async fn shard(socket: Arc<Socket>, rest: Vec<u8>) {
         // A manager that takes nothing any more gives back what this session holds anyway.
         let _ = tokio::time::timeout(CONNECT_PATIENCE, write).await;
     }
-    socket.shut_down();
+    stream.shut_down();
 }

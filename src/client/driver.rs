@@ -22,7 +22,7 @@ use crate::{
         wakers::{Reader, WaiterCount, Wakers},
     },
     error::CallError,
-    transport::unix::Link,
+    transport::stream::AttachedStream,
 };
 
 impl Connection {
@@ -66,7 +66,7 @@ impl Connection {
         }
         let link = {
             let _runtime = handle.enter();
-            Link::new(Arc::clone(&self.socket))
+            Arc::clone(&self.stream).attach()
         };
         let link = link.map_err(|error| self.disconnected(&error.to_string()))?;
         let wakers = Arc::new(Wakers {

@@ -106,8 +106,8 @@ pub(super) fn read_here(connection: &Arc<Connection>, task: &Waker) -> bool {
             .iter()
             .any(|other| Arc::ptr_eq(other, connection))
         {
-            // Without two descriptors a runtime has to read.
-            if stay.alarm.bell().is_err() {
+            // Without descriptors a runtime has to read.
+            if connection.stream.descriptor().is_none() || stay.alarm.bell().is_err() {
                 return false;
             }
             stay.connections.push(Arc::clone(connection));
@@ -252,10 +252,12 @@ impl Alarm {
 
     /// Sleeps on the sockets of some connections, and keeps those that are not over.
     fn sleep_on(&self, bell: &Bell, here: &mut Vec<Arc<Connection>>) {
-        let sockets = here.iter().map(|connection| connection.socket.as_fd());
+        let streams = here
+            .iter()
+            .filter_map(|connection| connection.stream.descriptor());
         let mut sources: Vec<PollFd<'_>> = [bell.ear.as_fd()]
             .into_iter()
-            .chain(sockets)
+            .chain(streams)
             .map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN))
             .collect();
         // One that was woken since it looked does not sleep, and yet reads: its shards may wake each

@@ -11,12 +11,12 @@ use std::{
 use futures::task::AtomicWaker;
 use tokio::runtime::{self, Handle};
 
-use crate::{background::background, transport::unix::Link};
+use crate::{background::background, transport::stream::AttachedStream};
 
 /// The socket as one runtime reads it.
 pub(super) struct Reader {
     pub(super) runtime: runtime::Id,
-    pub(super) link: Link,
+    pub(super) link: Box<dyn AttachedStream>,
     pub(super) wakers: Arc<Wakers>,
     /// The wakers as the one waker that the link knows.
     pub(super) waker: Waker,

@@ -51,9 +51,9 @@ impl Inside {
     /// Makes the servers of that many shards, which are bound at an address and serve nobody yet.
     pub(super) fn bind(self, address: &Address, shards: u32) -> Result<Vec<Server>, StartError> {
         let claimed = Claim::stake_all(address, shards)?;
-        let server = |(claim, door)| Server {
+        let server = |(claim, listener)| Server {
             claim,
-            door,
+            listener: Box::new(listener),
             kinds: self.kinds.clone(),
             limits: self.limits,
             deadlocks: self.deadlocks.clone(),

@@ -116,7 +116,7 @@ impl PoolBuilder {
             ));
         }
         let initializer = self.initializer?;
-        let (claim, door) = Claim::stake(&Address::unused())?;
+        let (claim, listener) = Claim::stake(&Address::unused())?;
         let address = claim.address().clone();
         let limits = Limits {
             calls_in_flight: usize::MAX,
@@ -126,7 +126,7 @@ impl PoolBuilder {
         };
         let server = Server {
             claim,
-            door,
+            listener: Box::new(listener),
             kinds: kinds::kinds(),
             limits,
             deadlocks: None,

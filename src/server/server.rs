@@ -1,11 +1,11 @@
-//! The inside of a manager, or of one of its shards: lets clients in, and ends with all of them.
+//! One shard of a manager: accepts clients, serves them, and ends with all of them.
 //!
-//! Runs in an actix system, on one shard with the supervisor, the hosts and the sessions, so
-//! that no call crosses threads.
+//! The supervisor, the hosts and the sessions of a shard run on one thread, in one actix system, so
+//! no call crosses threads.
 
 use std::{
     cell::RefCell,
-    future::Future,
+    future::{self, Future},
     rc::Rc,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
@@ -17,7 +17,6 @@ use lockkeeper_protocol::SessionId;
 use tokio::{task::JoinSet, time};
 
 use crate::{
-    address,
     limits::Limits,
     server::{
         claim::claim::Claim,
@@ -33,14 +32,17 @@ use crate::{
         manager::{self, ManagerSpan},
         metrics::Numbers,
     },
-    transport::unix::{Door, Link, OpenDoor, Socket},
+    transport::{
+        listener::{Acceptor, Listener},
+        stream::Stream,
+    },
 };
 
 /// A manager that is bound and serves nobody yet.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) claim: Claim,
-    pub(crate) door: Door,
+    pub(crate) listener: Box<dyn Listener>,
     pub(crate) kinds: Kinds,
     pub(crate) limits: Limits,
     pub(crate) deadlocks: Option<Deadlocks>,
@@ -62,18 +64,17 @@ impl Server {
     async fn serve(self, stop: impl Future) {
         let Self {
             claim,
-            door,
+            listener,
             kinds,
             limits,
             deadlocks,
         } = self;
-        // A door that cannot be registered lets nobody in, and its clients are told.
-        let door = match door.open() {
-            Ok(door) => door,
-            Err(error) => return manager::door_failed(&error),
+        let acceptor = match listener.attach() {
+            Ok(acceptor) => acceptor,
+            Err(error) => return manager::listen_failed(&error),
         };
         let shard_of = claim.shard_of();
-        let reign = ManagerSpan::begin(claim.address(), shard_of);
+        let span = ManagerSpan::begin(claim.address(), shard_of);
         // Fences ascend for each object, and an object is always with the same shard.
         let shell = Shell::new(Arc::new(AtomicU64::new(shard_of.incarnation)));
         let deadlines = actix_rt::spawn(shell.deadlines().clone().run());
@@ -95,39 +96,43 @@ impl Server {
         let mut sessions = JoinSet::new();
         tokio::select! {
             _ = stop => {}
-            () = let_in(&door, &context, &mut sessions) => {}
+            () = accept_clients(&*acceptor, &context, &mut sessions) => {}
             () = numbers.keep_publishing() => {}
         }
-        // First nobody finds the manager any more, then those inside are hung up.
-        drop((claim, door));
+        // New clients must not find the manager any more when the sessions end.
+        drop((claim, acceptor));
         sessions.shutdown().await;
         deadlines.abort();
         if let Some(watch) = watch {
             watch.abort();
         }
-        drop((numbers, reign));
+        drop((numbers, span));
     }
 }
 
-/// Lets clients in, for ever.
-async fn let_in(door: &OpenDoor, context: &Rc<Context>, sessions: &mut JoinSet<()>) {
+/// Accepts clients for ever.
+async fn accept_clients(
+    acceptor: &dyn Acceptor,
+    context: &Rc<Context>,
+    sessions: &mut JoinSet<()>,
+) {
     let mut ids = context.shard_of.session_ids();
     loop {
         tokio::select! {
             Some(_) = sessions.join_next() => {}
-            socket = accept(door) => {
-                let is_own = socket.peer_uid().is_ok_and(|uid| uid == Some(address::own_uid()));
-                let Ok(link) = Link::new(socket.into()) else { continue };
+            stream = accept(acceptor) => {
+                let is_trusted = stream.is_trusted();
+                let Ok(stream) = stream.attach() else { continue };
                 let most = context.limits.sessions;
-                if !is_own {
+                if !is_trusted {
                     let reason = "this manager serves its own user alone".to_owned();
-                    session::refuse(&link, reason, context.limits);
+                    session::refuse(&*stream, reason, context.limits);
                 } else if sessions.len() >= most {
                     let reason = format!("limit reached: at most {most} sessions");
-                    session::refuse(&link, reason, context.limits);
+                    session::refuse(&*stream, reason, context.limits);
                 } else {
                     let Some(id) = ids.next() else { continue };
-                    let session = session::serve(link, SessionId::new(id), Rc::clone(context));
+                    let session = session::serve(stream, SessionId::new(id), Rc::clone(context));
                     sessions.spawn_local(session);
                 }
             }
@@ -136,11 +141,11 @@ async fn let_in(door: &OpenDoor, context: &Rc<Context>, sessions: &mut JoinSet<(
 }
 
 /// Waits for the next client.
-async fn accept(door: &OpenDoor) -> Socket {
+async fn accept(acceptor: &dyn Acceptor) -> Arc<dyn Stream> {
     loop {
-        match door.accept().await {
-            Ok(socket) => return socket,
-            // Most likely too many open files; the client waits in the socket's queue meanwhile.
+        match future::poll_fn(|task| acceptor.poll_accept(task)).await {
+            Ok(stream) => return stream,
+            // Most likely too many open files; the client waits in the listener's queue meanwhile.
             Err(error) => {
                 manager::accept_failed(&error);
                 time::sleep(ACCEPT_PAUSE).await;

@@ -29,7 +29,7 @@ impl Drop for ManagerSpan {
 }
 
 /// A manager has no socket to be reached by.
-pub(crate) fn door_failed(why: &impl Display) {
+pub(crate) fn listen_failed(why: &impl Display) {
     tracing::error!(target: target::MANAGER, %why, "manager cannot let clients in");
 }
 
@@ -75,7 +75,7 @@ mod tests {
     /// Takes note of facts whose words count, and tells how often they were formed.
     fn formatted() -> u32 {
         FORMATTED.set(0);
-        door_failed(&Touchy);
+        listen_failed(&Touchy);
         accept_failed(&Touchy);
         Calling::begin("lock", "l", "acquire").end(&Err::<(), _>(Touchy));
         FORMATTED.get()

@@ -5,6 +5,7 @@
 
 use std::{
     future, io,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -13,7 +14,10 @@ use lockkeeper_protocol::frame::{Encode, Inbox, append};
 use tokio::time;
 use tokio_util::bytes::Bytes;
 
-use crate::transport::unix::{Link, Socket};
+use crate::transport::{
+    stream::{AttachedStream, Stream},
+    unix::UnixStream,
+};
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,21 +25,21 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// One end of a pair. Its drop is the end of the stream for the other.
 #[derive(Debug)]
 pub(crate) struct Raw {
-    link: Link,
+    stream: Box<dyn AttachedStream>,
     inbox: Inbox,
 }
 
 impl Raw {
     /// Connects a pair: this end, and the one that is under test.
-    pub(crate) fn pair() -> (Self, Socket) {
-        let (here, there) = Socket::pair().expect("the system has sockets");
-        (Self::over(here), there)
+    pub(crate) fn pair() -> (Self, Arc<dyn Stream>) {
+        let (here, there) = UnixStream::pair().expect("the system has sockets");
+        (Self::over(Arc::new(here)), Arc::new(there))
     }
 
-    /// The far end of whatever the socket is connected to.
-    pub(crate) fn over(socket: Socket) -> Self {
+    /// The far end of a stream.
+    pub(crate) fn over(stream: Arc<dyn Stream>) -> Self {
         Self {
-            link: Link::new(socket.into()).expect("there is a runtime"),
+            stream: stream.attach().expect("there is a runtime"),
             inbox: Inbox::new(usize::MAX),
         }
     }
@@ -44,7 +48,7 @@ impl Raw {
     pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let written = patiently(future::poll_fn(|task| self.link.poll_write(task, rest)));
+            let written = patiently(future::poll_fn(|task| self.stream.poll_write(task, rest)));
             rest = rest.get(written.await?..).unwrap_or_default();
         }
         Ok(())
@@ -53,7 +57,7 @@ impl Raw {
     /// Writes what fits now, and tells how much that was.
     pub(crate) fn write_some(&self, bytes: &[u8]) -> usize {
         let mut nobody = Context::from_waker(Waker::noop());
-        match self.link.poll_write(&mut nobody, bytes) {
+        match self.stream.poll_write(&mut nobody, bytes) {
             Poll::Ready(written) => written.expect("the other end is open"),
             Poll::Pending => 0,
         }
@@ -74,7 +78,7 @@ impl Raw {
                 return Some(Bytes::copy_from_slice(&message));
             }
             let read = patiently(future::poll_fn(|task| {
-                self.link.poll_read(task, &mut chunk)
+                self.stream.poll_read(task, &mut chunk)
             }));
             match read.await {
                 // A peer that closes with unread bytes before it resets the stream.

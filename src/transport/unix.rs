@@ -1,36 +1,69 @@
-//! The local socket: the only file that names interprocess.
+//! Unix sockets: the only file that names interprocess.
 
 use std::{
     io::{self, Read, Write},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
     thread,
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use interprocess::{
     ConnectWaitMode,
     local_socket::{
-        ConnectOptions, GenericFilePath, Listener, ListenerNonblockingMode, ListenerOptions, Name,
-        Stream, ToFsName,
+        ConnectOptions, GenericFilePath, Listener as LocalListener, ListenerNonblockingMode,
+        ListenerOptions, Name, Stream as LocalStream, ToFsName,
         traits::{Listener as _, StreamCommon as _},
     },
     os::unix::local_socket::ListenerOptionsExt,
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// A connected local socket that never blocks and belongs to no runtime.
+use crate::transport::{
+    endpoint::Transport,
+    listener::{Acceptor, Listener},
+    stream::{AttachedStream, Stream},
+};
+
+/// The scheme of addresses that are paths.
+pub(crate) const SCHEME: &str = "unix";
+
+/// Unix sockets at paths.
 #[derive(Debug)]
-pub(crate) struct Socket(Stream);
+pub(crate) struct Unix;
 
-/// How long a full queue is left alone at the most.
-const MOST_PAUSE: Duration = Duration::from_millis(50);
+impl Transport for Unix {
+    fn connect<'a>(
+        &'a self,
+        place: &'a str,
+        patience: Duration,
+    ) -> BoxFuture<'a, io::Result<Arc<dyn Stream>>> {
+        let path = PathBuf::from(place);
+        Box::pin(async move {
+            let connect = move || UnixStream::connect(&path, patience);
+            let stream = tokio::task::spawn_blocking(connect).await??;
+            Ok(Arc::new(stream) as Arc<dyn Stream>)
+        })
+    }
 
-impl Socket {
-    /// Connects to the socket at a path, and waits at most that long, on this thread, while its
-    /// queue is full.
+    fn listen(&self, place: &str) -> io::Result<Box<dyn Listener>> {
+        Ok(Box::new(UnixListener::bind(Path::new(place))?))
+    }
+}
+
+/// A connected Unix socket.
+#[derive(Debug)]
+pub(crate) struct UnixStream(LocalStream);
+
+/// The longest pause between two looks at a full queue.
+const MAX_PAUSE: Duration = Duration::from_millis(50);
+
+impl UnixStream {
+    /// Connects to the socket at a path. While its queue is full this thread waits, for that long at
+    /// the most.
     pub(crate) fn connect(path: &Path, wait: Duration) -> io::Result<Self> {
         let name = name(path)?;
         let mut left = wait;
@@ -41,9 +74,9 @@ impl Socket {
                 .wait_mode(ConnectWaitMode::Deferred)
                 .nonblocking_stream(true)
                 .connect_sync()?;
-            // A full queue is no error here, and nothing tells when it has room: the system takes
-            // the socket for one that is being connected, which it never is.
-            let Stream::UdSocket(socket) = &stream;
+            // A full queue is no error here, and no event tells when it has room: the system leaves
+            // the socket in the state of one that is being connected, which it never will be.
+            let LocalStream::UdSocket(socket) = &stream;
             match socket.inner().peer_addr() {
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
                 Ok(_) | Err(_) => return Ok(Self(stream)),
@@ -54,11 +87,11 @@ impl Socket {
             }
             thread::sleep(pause.min(left));
             left = left.saturating_sub(pause);
-            pause = (2 * pause).min(MOST_PAUSE);
+            pause = (2 * pause).min(MAX_PAUSE);
         }
     }
 
-    /// Two sockets that are connected to each other, in memory alone.
+    /// Makes two sockets that are connected to each other.
     #[cfg(test)]
     pub(crate) fn pair() -> io::Result<(Self, Self)> {
         let end = |fd: std::os::unix::net::UnixStream| -> io::Result<Self> {
@@ -70,73 +103,67 @@ impl Socket {
         let (one, other) = std::os::unix::net::UnixStream::pair()?;
         Ok((end(one)?, end(other)?))
     }
+}
 
-    /// The user at the other end.
-    pub(crate) fn peer_uid(&self) -> io::Result<Option<u32>> {
-        Ok(self.0.peer_creds()?.euid())
-    }
-
-    /// Reads what is there, `WouldBlock` if that is nothing.
-    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+impl Stream for UnixStream {
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         retry(|| (&self.0).read(buffer))
     }
 
-    /// Writes what fits, `WouldBlock` if that is nothing.
-    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         retry(|| (&self.0).write(bytes))
     }
 
-    /// Ends the stream in both directions, for whoever reads from it.
-    pub(crate) fn shut_down(&self) {
-        let Stream::UdSocket(stream) = &self.0;
-        // A stream that is down already has nobody to tell.
+    fn shut_down(&self) {
+        let LocalStream::UdSocket(stream) = &self.0;
+        // A stream that is down already needs nothing.
         let _ = stream.inner().shutdown(std::net::Shutdown::Both);
     }
-}
 
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        let Stream::UdSocket(stream) = &self.0;
-        stream.inner().as_fd()
+    fn attach(self: Arc<Self>) -> io::Result<Box<dyn AttachedStream>> {
+        Ok(Box::new(AttachedUnixStream {
+            socket: register(self, Interest::READABLE)?,
+            room: OnceLock::new(),
+        }))
+    }
+
+    /// The kernel says which user the other process runs as.
+    fn is_trusted(&self) -> bool {
+        let own = rustix::process::geteuid().as_raw();
+        self.0
+            .peer_creds()
+            .is_ok_and(|peer| peer.euid() == Some(own))
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        let LocalStream::UdSocket(stream) = &self.0;
+        Some(stream.inner().as_fd())
     }
 }
 
-impl AsRawFd for Socket {
+impl AsRawFd for UnixStream {
     fn as_raw_fd(&self) -> RawFd {
-        let Stream::UdSocket(stream) = &self.0;
+        let LocalStream::UdSocket(stream) = &self.0;
         stream.inner().as_raw_fd()
     }
 }
 
-/// A connected local socket as one runtime knows it.
+/// A Unix socket to which one runtime is attached.
 ///
 /// It is registered for reading alone. A socket that is registered for writing too wakes its
 /// reader each time that the peer reads, which costs a system call a message; so it is registered
-/// for that only once it was full.
+/// for writing only once it was full.
 #[derive(Debug)]
-pub(crate) struct Link {
-    socket: AsyncFd<Arc<Socket>>,
+struct AttachedUnixStream {
+    socket: AsyncFd<Arc<UnixStream>>,
     room: OnceLock<AsyncFd<OwnedFd>>,
 }
 
-impl Link {
-    /// Registers a socket with the current runtime, beside others that it may be registered with.
-    pub(crate) fn new(socket: Arc<Socket>) -> io::Result<Self> {
-        Ok(Self {
-            socket: register(socket, Interest::READABLE)?,
-            room: OnceLock::new(),
-        })
-    }
-
-    /// Reads what is there, or waits until there is something. Zero is the end.
-    pub(crate) fn poll_read(
-        &self,
-        context: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
+impl AttachedStream for AttachedUnixStream {
+    fn poll_read(&self, task: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             // A runtime that has ended reads nothing; another one does.
-            let Ok(mut ready) = ready!(self.socket.poll_read_ready(context)) else {
+            let Ok(mut ready) = ready!(self.socket.poll_read_ready(task)) else {
                 return Poll::Pending;
             };
             match self.socket.get_ref().try_read(buffer) {
@@ -153,47 +180,39 @@ impl Link {
         }
     }
 
-    /// Reads what is there, whether or not the runtime has heard of it; `WouldBlock` if that is nothing.
-    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.get_ref().try_read(buffer)
-    }
-
-    /// Writes what fits, or waits until something does.
-    pub(crate) fn poll_write(
-        &self,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(&self, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             match self.socket.get_ref().try_write(bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.room()?.poll_write_ready(context))?.clear_ready();
+                    ready!(self.room()?.poll_write_ready(task))?.clear_ready();
                 }
                 written => return Poll::Ready(written),
             }
         }
     }
 
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.socket.get_ref().try_read(buffer)
+    }
+}
+
+impl AttachedUnixStream {
     fn room(&self) -> io::Result<&AsyncFd<OwnedFd>> {
         if let Some(room) = self.room.get() {
             return Ok(room);
         }
-        // One runtime knows a descriptor once, so this is another one of the same socket.
-        let Stream::UdSocket(stream) = &self.socket.get_ref().0;
+        // One runtime registers a descriptor once, so this is another descriptor of the same socket.
+        let LocalStream::UdSocket(stream) = &self.socket.get_ref().0;
         let room = register(stream.inner().try_clone()?.into(), Interest::WRITABLE)?;
         Ok(self.room.get_or_init(|| room))
     }
 }
 
-/// A bound local socket that belongs to no runtime yet.
+/// A bound Unix socket.
 #[derive(Debug)]
-pub(crate) struct Door(Listener);
+pub(crate) struct UnixListener(LocalListener);
 
-/// A bound local socket that lets clients in.
-#[derive(Debug)]
-pub(crate) struct OpenDoor(AsyncFd<Door>);
-
-impl Door {
+impl UnixListener {
     /// Binds a socket at a path where there is none, for this user alone.
     pub(crate) fn bind(path: &Path) -> io::Result<Self> {
         ListenerOptions::new()
@@ -204,28 +223,33 @@ impl Door {
             .create_sync()
             .map(Self)
     }
+}
 
-    /// Registers the socket with the current runtime.
-    pub(crate) fn open(self) -> io::Result<OpenDoor> {
-        register(self, Interest::READABLE).map(OpenDoor)
+impl Listener for UnixListener {
+    fn attach(self: Box<Self>) -> io::Result<Box<dyn Acceptor>> {
+        Ok(Box::new(UnixAcceptor(register(*self, Interest::READABLE)?)))
     }
 }
 
-impl AsRawFd for Door {
+impl AsRawFd for UnixListener {
     fn as_raw_fd(&self) -> RawFd {
-        let Listener::UdSocket(listener) = &self.0;
+        let LocalListener::UdSocket(listener) = &self.0;
         listener.as_fd().as_raw_fd()
     }
 }
 
-impl OpenDoor {
-    /// Lets the next client in.
-    pub(crate) async fn accept(&self) -> io::Result<Socket> {
+/// A bound Unix socket to which a runtime is attached.
+#[derive(Debug)]
+struct UnixAcceptor(AsyncFd<UnixListener>);
+
+impl Acceptor for UnixAcceptor {
+    fn poll_accept(&self, task: &mut Context<'_>) -> Poll<io::Result<Arc<dyn Stream>>> {
         loop {
-            let mut ready = self.0.readable().await?;
-            match retry(|| ready.get_inner().0.accept()) {
+            let mut ready = ready!(self.0.poll_read_ready(task))?;
+            match retry(|| self.0.get_ref().0.accept()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                accepted => return accepted.map(Socket),
+                Ok(stream) => return Poll::Ready(Ok(Arc::new(UnixStream(stream)))),
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }

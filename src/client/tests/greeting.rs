@@ -1,6 +1,7 @@
 //! What a connection makes of the first that it hears.
 
 use std::{
+    future, io,
     path::Path,
     sync::Arc,
     thread,
@@ -21,7 +22,11 @@ use crate::{
     },
     error::CallError,
     tests::raw::{Raw, frame, patiently},
-    transport::unix::{Door, OpenDoor, Socket},
+    transport::{
+        listener::{Acceptor, Listener},
+        stream::Stream,
+        unix::{UnixListener, UnixStream},
+    },
 };
 
 /// What becomes of a client that hears these bytes and then the end.
@@ -126,24 +131,32 @@ async fn the_reason_of_a_bye_is_told_although_the_manager_has_hung_up_before_the
     assert_eq!(why(Err::<(), _>(error)), reason);
 }
 
-/// A door in a folder of its own, whose manager is written by hand.
-fn door() -> (tempfile::TempDir, Address, OpenDoor) {
+/// A socket in a folder of its own, whose manager is written by hand.
+async fn accept(listener: &dyn Acceptor) -> io::Result<Arc<dyn Stream>> {
+    future::poll_fn(|task| listener.poll_accept(task)).await
+}
+
+fn listener() -> (tempfile::TempDir, Address, Box<dyn Acceptor>) {
     let folder = tempfile::tempdir().expect("a folder");
     let address = Address::from(folder.path().join("m.sock").to_str().expect("it is text"));
-    let door = Door::bind(address.path()).and_then(Door::open);
-    (folder, address, door.expect("a door"))
+    let listener = Box::new(UnixListener::bind(address.path()).expect("a socket"));
+    (
+        folder,
+        address,
+        listener.attach().expect("there is a runtime"),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_who_call_at_once_have_one_connection() {
-    let (_folder, address, door) = door();
+    let (_folder, address, listener) = listener();
     let callers: Vec<_> = (0..3_000)
         .map(|_| {
             let address = address.clone();
             tokio::spawn(async move { Connection::to(&address).await })
         })
         .collect();
-    let mut manager = Raw::over(patiently(door.accept()).await.expect("a client"));
+    let mut manager = Raw::over(patiently(accept(&*listener)).await.expect("a client"));
     manager.hear().await.expect("a hello");
     manager.say(&welcome()).await;
     let mut connections = Vec::new();
@@ -152,18 +165,18 @@ async fn all_who_call_at_once_have_one_connection() {
     }
     let first = &connections[0];
     assert!(connections.iter().all(|other| Arc::ptr_eq(first, other)));
-    let another = door.accept();
+    let another = accept(&*listener);
     assert!(futures::poll!(Box::pin(another)).is_pending());
 }
 
 #[tokio::test]
 async fn who_joined_an_attempt_that_failed_has_one_that_began_after_him() {
-    let (_folder, address, door) = door();
+    let (_folder, address, listener) = listener();
     let first = tokio::spawn({
         let address = address.clone();
         async move { Connection::to(&address).await }
     });
-    let refusing = patiently(door.accept()).await.expect("the first");
+    let refusing = patiently(accept(&*listener)).await.expect("the first");
     let second = tokio::spawn({
         let address = address.clone();
         async move { Connection::to(&address).await }
@@ -177,39 +190,35 @@ async fn who_joined_an_attempt_that_failed_has_one_that_began_after_him() {
         })
         .await;
     assert_eq!(why(patiently(first).await.unwrap()), reason);
-    let mut manager = Raw::over(patiently(door.accept()).await.expect("the second"));
+    let mut manager = Raw::over(patiently(accept(&*listener)).await.expect("the second"));
     manager.hear().await.expect("a hello");
     manager.say(&welcome()).await;
     patiently(second).await.unwrap().expect("welcomed");
 }
 
 /// Connects until nobody fits any more.
-fn fill(path: &Path) -> Vec<Socket> {
-    let connect = || Socket::connect(path, Duration::from_millis(20)).ok();
+fn fill(path: &Path) -> Vec<UnixStream> {
+    let connect = || UnixStream::connect(path, Duration::from_millis(20)).ok();
     std::iter::from_fn(connect).take(10_000).collect()
 }
 
 #[tokio::test]
 async fn a_full_queue_is_named_and_waited_for() {
-    let (_folder, address, door) = door();
+    let (_folder, address, listener) = listener();
     let waiting = fill(address.path());
-    let full = Socket::connect(address.path(), Duration::ZERO);
+    let full = UnixStream::connect(address.path(), Duration::ZERO);
     let full = full.expect_err("the queue is full").to_string();
     assert!(full.contains("queue of clients was full"), "{full}");
     let late = thread::spawn({
         let path = address.path().to_owned();
-        move || Socket::connect(&path, Duration::from_secs(10)).map(drop)
+        move || UnixStream::connect(&path, Duration::from_secs(10)).map(drop)
     });
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(10) && !late.is_finished() {
-        if let Ok(client) = time::timeout(Duration::from_millis(5), door.accept()).await {
+        if let Ok(client) = time::timeout(Duration::from_millis(5), accept(&*listener)).await {
             drop(client);
         }
     }
     late.join().expect("no panic").expect("there is room");
-    assert!(
-        waiting
-            .iter()
-            .all(|socket| socket.peer_uid().is_ok_and(|uid| uid.is_some()))
-    );
+    assert!(waiting.iter().all(Stream::is_trusted));
 }

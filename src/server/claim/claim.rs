@@ -19,7 +19,7 @@ use crate::{
     address::{ANONYMOUS, Address, MOST_PATH_BYTES, own_uid, runtime_folder},
     error::StartError,
     server::claim::lock_file::{Lock, is_locked, lock_exclusively, lock_path, remove_if_there},
-    transport::unix::{Door, Socket},
+    transport::unix::{UnixListener, UnixStream},
 };
 
 /// How often, and how long in between, a new manager waits for others that clear the folder.
@@ -45,7 +45,7 @@ impl Claim {
     /// # Errors
     ///
     /// As [`Self::stake_all`].
-    pub(crate) fn stake(address: &Address) -> Result<(Self, Door), StartError> {
+    pub(crate) fn stake(address: &Address) -> Result<(Self, UnixListener), StartError> {
         let claimed = Self::stake_all(address, 1)?.pop();
         claimed.ok_or_else(|| unusable(address, "it has no shard".to_owned()))
     }
@@ -59,7 +59,7 @@ impl Claim {
     pub(crate) fn stake_all(
         address: &Address,
         shards: u32,
-    ) -> Result<Vec<(Self, Door)>, StartError> {
+    ) -> Result<Vec<(Self, UnixListener)>, StartError> {
         let path = address.path();
         check(path).map_err(|why| unusable(address, why))?;
         prepare_folder(address)?;
@@ -78,13 +78,14 @@ impl Claim {
         lock.note(shards).map_err(|error| failed(address, &error))?;
         let bind = |shard| {
             let address = address.of(shard);
-            let door = Door::bind(address.path()).map_err(|error| failed(&address, &error))?;
+            let listener =
+                UnixListener::bind(address.path()).map_err(|error| failed(&address, &error))?;
             let claim = Self {
                 address,
                 shard_of: ShardOf { incarnation, shard },
                 _lock: Arc::clone(&lock),
             };
-            Ok((claim, door))
+            Ok((claim, listener))
         };
         Shard::all(shards).map(bind).collect()
     }
@@ -179,7 +180,7 @@ impl Remains {
             return Self::NoSocket;
         }
         // Whatever else it answers, only a refusal means that nobody listens.
-        match Socket::connect(path, FOREIGN_PATIENCE) {
+        match UnixStream::connect(path, FOREIGN_PATIENCE) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Self::Dead,
             Ok(_) | Err(_) => Self::Alive,
         }

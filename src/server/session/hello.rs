@@ -12,12 +12,12 @@ use crate::{
         context::{Context, End},
         receive::poll_receive,
     },
-    transport::unix::Link,
+    transport::stream::AttachedStream,
 };
 
 /// Waits for the first frame and takes it.
 pub(super) async fn hello(
-    link: &Link,
+    stream: &dyn AttachedStream,
     inbox: &mut Inbox,
     context: &Context,
 ) -> Result<Arc<Peer>, End> {
@@ -28,7 +28,7 @@ pub(super) async fn hello(
         {
             return welcome(&frame);
         }
-        future::poll_fn(|task| poll_receive(task, link, inbox, context)).await?;
+        future::poll_fn(|task| poll_receive(task, stream, inbox, context)).await?;
     }
 }
 

@@ -14,7 +14,7 @@ use lockkeeper_protocol::{
     frame::{self, Response},
 };
 
-use crate::{limits::Limits, transport::unix::Link};
+use crate::{limits::Limits, transport::stream::AttachedStream};
 
 /// As much room is kept for the next answers, and more where there were as many just now.
 const KEPT_BYTES: usize = 1 << 14;
@@ -95,7 +95,7 @@ impl Outgoing {
     pub(super) fn poll_flush(
         &self,
         task: &mut task::Context<'_>,
-        link: &Link,
+        stream: &dyn AttachedStream,
     ) -> Poll<io::Result<()>> {
         let buffer = &mut *self.buffer.borrow_mut();
         while let Some(rest) = buffer
@@ -103,7 +103,7 @@ impl Outgoing {
             .get(buffer.sent..)
             .filter(|rest| !rest.is_empty())
         {
-            match ready!(link.poll_write(task, rest)) {
+            match ready!(stream.poll_write(task, rest)) {
                 Ok(written) => {
                     buffer.sent += written;
                     self.written.set(self.written.get() + written);
@@ -135,8 +135,8 @@ impl Outgoing {
     }
 
     /// Writes once. The client may be gone already, or may not read; either way it is over.
-    pub(super) fn flush_once(&self, link: &Link) {
-        let _ = self.poll_flush(&mut task::Context::from_waker(Waker::noop()), link);
+    pub(super) fn flush_once(&self, stream: &dyn AttachedStream) {
+        let _ = self.poll_flush(&mut task::Context::from_waker(Waker::noop()), stream);
     }
 }
 

@@ -7,13 +7,13 @@ use lockkeeper_protocol::frame::Inbox;
 use crate::{
     server::session::context::{CHUNK_BYTES, Context, End, SHORT_CHUNK_BYTES},
     telemetry::session,
-    transport::unix::Link,
+    transport::stream::AttachedStream,
 };
 
 /// Reads one chunk into the inbox.
 pub(super) fn poll_receive(
     task: &mut task::Context<'_>,
-    link: &Link,
+    stream: &dyn AttachedStream,
     inbox: &mut Inbox,
     context: &Context,
 ) -> Poll<Result<(), End>> {
@@ -25,14 +25,18 @@ pub(super) fn poll_receive(
         CHUNK_BYTES
     };
     let room = scratch.get_mut(..most).unwrap_or_default();
-    let length = ready!(link.poll_read(task, room))?;
+    let length = ready!(stream.poll_read(task, room))?;
     Poll::Ready(take_in(length, scratch, inbox, context))
 }
 
 /// The same from a client that hears no more. The runtime may not have heard yet of what it sent last.
-pub(super) fn receive_last(link: &Link, inbox: &mut Inbox, context: &Context) -> Result<(), End> {
+pub(super) fn receive_last(
+    stream: &dyn AttachedStream,
+    inbox: &mut Inbox,
+    context: &Context,
+) -> Result<(), End> {
     let scratch = &mut *context.scratch.borrow_mut();
-    let length = link.try_read(scratch)?;
+    let length = stream.try_read(scratch)?;
     take_in(length, scratch, inbox, context)
 }
 

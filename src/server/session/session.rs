@@ -36,20 +36,20 @@ use crate::{
         supervisor::supervisor::{Open, Remove},
     },
     telemetry::session,
-    transport::unix::Link,
+    transport::stream::AttachedStream,
 };
 
 /// Serves one client until it ends or does what it must not.
-pub(crate) async fn serve(link: Link, id: SessionId, context: Rc<Context>) {
+pub(crate) async fn serve(stream: Box<dyn AttachedStream>, id: SessionId, context: Rc<Context>) {
     let mut inbox = Inbox::new(frame::FIRST_FRAME_BYTES);
     let outgoing = Rc::new(Outgoing::new(context.limits));
     // The task is dropped with the manager.
     let mut farewell = Farewell {
         outgoing: &outgoing,
-        link: &link,
+        stream: &*stream,
         reason: Some("it was shut down, or its last handle was dropped".to_owned()),
     };
-    let hello = time::timeout(context.limits.hello, hello(&link, &mut inbox, &context));
+    let hello = time::timeout(context.limits.hello, hello(&*stream, &mut inbox, &context));
     let end = match hello.await {
         Ok(Ok(peer)) => {
             inbox.allow(context.limits.frame_bytes);
@@ -63,7 +63,7 @@ pub(crate) async fn serve(link: Link, id: SessionId, context: Rc<Context>) {
             });
             let stay = session::SessionSpan::begin(id, &peer);
             let mut session = Session::new(id, peer, Rc::clone(&outgoing), context);
-            let end = session.run(&link, &mut inbox).await;
+            let end = session.run(&*stream, &mut inbox).await;
             stay.end(end.offence());
             end
         }
@@ -79,7 +79,7 @@ pub(crate) async fn serve(link: Link, id: SessionId, context: Rc<Context>) {
 /// Tells a client on its end why its session is over, if it is there to be told.
 struct Farewell<'a> {
     outgoing: &'a Outgoing,
-    link: &'a Link,
+    stream: &'a dyn AttachedStream,
     reason: Option<String>,
 }
 
@@ -87,17 +87,17 @@ impl Drop for Farewell<'_> {
     fn drop(&mut self) {
         if let Some(reason) = self.reason.take() {
             self.outgoing.put(&Response::Bye { reason });
-            self.outgoing.flush_once(self.link);
+            self.outgoing.flush_once(self.stream);
         }
     }
 }
 
 /// Tells a client that there is no session for it.
-pub(crate) fn refuse(link: &Link, reason: String, limits: Limits) {
+pub(crate) fn refuse(stream: &dyn AttachedStream, reason: String, limits: Limits) {
     session::client_refused(&reason);
     drop(Farewell {
         outgoing: &Outgoing::new(limits),
-        link,
+        stream,
         reason: Some(reason),
     });
 }
@@ -134,13 +134,13 @@ impl Session {
         }
     }
 
-    async fn run(&mut self, link: &Link, inbox: &mut Inbox) -> End {
+    async fn run(&mut self, stream: &dyn AttachedStream, inbox: &mut Inbox) -> End {
         loop {
             // The first chunk came with the hello.
             if let Err(end) = self.handle_chunk(inbox).await {
                 return end;
             }
-            if let Err(end) = future::poll_fn(|task| self.poll_chunk(task, link, inbox)).await {
+            if let Err(end) = future::poll_fn(|task| self.poll_chunk(task, stream, inbox)).await {
                 return end;
             }
         }
@@ -150,11 +150,11 @@ impl Session {
     fn poll_chunk(
         &mut self,
         task: &mut task::Context<'_>,
-        link: &Link,
+        stream: &dyn AttachedStream,
         inbox: &mut Inbox,
     ) -> Poll<Result<(), End>> {
         // Whether it wrote all, some or nothing is seen from what is left.
-        let _ = self.outgoing.poll_flush(task, link);
+        let _ = self.outgoing.poll_flush(task, stream);
         session::sent(&self.context.shell, self.outgoing.written.take());
         let unread = self.outgoing.len();
         let most = self.context.limits.unread_bytes;
@@ -163,14 +163,14 @@ impl Session {
             return Poll::Ready(Err(End::Offence(reason)));
         }
         if unread < HIGH_WATER_BYTES {
-            let received = poll_receive(task, link, inbox, &self.context);
+            let received = poll_receive(task, stream, inbox, &self.context);
             if received.is_ready() {
                 return received;
             }
             if self.outgoing.is_broken() {
                 // All that it sent before is done: a release that was lost would mark its lock as
                 // abandoned.
-                return Poll::Ready(receive_last(link, inbox, &self.context));
+                return Poll::Ready(receive_last(stream, inbox, &self.context));
             }
         }
         self.outgoing.writer.replace(Some(task.waker().clone()));

@@ -43,7 +43,7 @@ use crate::{
         protocol::{FENCE, INCARNATION, SESSION},
         raw::{self, Raw, patiently},
     },
-    transport::unix::{Link, Socket},
+    transport::stream::Stream,
 };
 
 /// A manager without a door.
@@ -84,10 +84,10 @@ impl House {
 
     /// Lets a client in that has not said anything.
     fn let_in(&self) -> Client {
-        let (raw, socket): (Raw, Socket) = Raw::pair();
+        let (raw, stream): (Raw, Arc<dyn Stream>) = Raw::pair();
         let id = self.next_session.get();
         self.next_session.set(id + 1);
-        let link = Link::new(socket.into()).expect("there is a runtime");
+        let link = stream.attach().expect("there is a runtime");
         let session = serve(link, SessionId::new(id), Rc::clone(&self.context));
         Client {
             raw,

@@ -21,7 +21,6 @@ use crate::{
         raw::{Raw, frame},
         seed::seeded,
     },
-    transport::unix::Link,
 };
 
 /// What the manager says to a client that begins with these bytes.
@@ -125,8 +124,8 @@ async fn a_client_that_leaves_in_its_hello_leaves_no_session() {
 #[actix_rt::test]
 async fn a_refused_client_is_told_why_before_it_says_anything() {
     let (mut raw, socket) = Raw::pair();
-    let link = Link::new(socket.into()).unwrap();
-    refuse(&link, "limit reached".to_owned(), Limits::default());
+    let link = socket.attach().unwrap();
+    refuse(&*link, "limit reached".to_owned(), Limits::default());
     drop(link);
     let frame = raw.hear().await.expect("a bye");
     let Ok(Response::Bye { reason }) = Response::decode(&frame) else {

@@ -1,0 +1,77 @@
+//! The contract of a stream of bytes between a client and a manager.
+//!
+//! A [`Stream`] belongs to no runtime: any thread reads and writes it, and it never blocks. A runtime
+//! that waits for it attaches to it first and has an [`AttachedStream`], whose readiness wakes that
+//! runtime's tasks. Several runtimes may be attached at a time.
+//!
+//! The contract leaves room for streams that decrypt: a read may take bytes that were buffered earlier,
+//! may have to write, and may return fewer bytes than there are.
+
+use std::{
+    fmt, io,
+    os::fd::BorrowedFd,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+/// A connected stream of bytes that never blocks and belongs to no runtime.
+pub trait Stream: fmt::Debug + Send + Sync + 'static {
+    /// Reads what is there, buffered bytes first, and returns how many bytes that was. Zero is the end
+    /// of the stream.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`io::ErrorKind::WouldBlock`] when there is nothing to read yet. Any other error ends
+    /// the connection.
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes what fits, and returns how many bytes that was.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`io::ErrorKind::WouldBlock`] when the stream is full. Any other error ends the
+    /// connection.
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Ends the stream in both directions. What was written before still arrives.
+    fn shut_down(&self);
+
+    /// Attaches the current runtime, beside others that may be attached.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the runtime cannot wait for the stream, as one that is about to end.
+    fn attach(self: Arc<Self>) -> io::Result<Box<dyn AttachedStream>>;
+
+    /// Returns whether the process at the other end may act as this process's own user.
+    fn is_trusted(&self) -> bool;
+
+    /// Returns the descriptor that a plain thread sleeps on: it becomes readable once
+    /// [`Self::try_read`] has something after it returned `WouldBlock`.
+    ///
+    /// A stream that has none, or whose reads may have to write, returns `None`, as the default does.
+    /// A runtime in the background then reads for plain threads.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+/// A stream to which one runtime is attached.
+pub trait AttachedStream: fmt::Debug + Send + Sync + 'static {
+    /// Reads as [`Stream::try_read`] does, or registers the task to be woken when there is something
+    /// to read.
+    ///
+    /// The task that polled last is woken, and no other.
+    fn poll_read(&self, task: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
+
+    /// Writes as [`Stream::try_write`] does, or registers the task to be woken when there is room.
+    fn poll_write(&self, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+
+    /// Reads as [`Stream::try_read`] does, whether or not the runtime has noticed that there is
+    /// something to read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::try_read`].
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize>;
+}
