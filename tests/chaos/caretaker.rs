@@ -1,5 +1,5 @@
-//! The process that is never killed or stopped. It ends the waits that no other process may end, and
-//! checks that all objects are as fresh in the end.
+//! The process that is never killed or stopped. It ends the waits that no other process may end,
+//! and checks that all objects are as fresh in the end.
 
 use std::{
     sync::{

@@ -1,7 +1,7 @@
 //! The log of a queue's items, and its faults.
 //!
-//! A killed process may or may not have done what it was about to do; of all others the log tells. So
-//! each item that was put is done, and never twice, with or without a line in the log.
+//! A killed process may or may not have done what it was about to do; of all others the log tells.
+//! So each item that was put is done, and never twice, with or without a line in the log.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

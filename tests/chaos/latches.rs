@@ -1,4 +1,5 @@
-//! What processes do with latches. A latch opens only once, so the caretaker makes one after the other.
+//! What processes do with latches. A latch opens only once, so the caretaker makes one after the
+//! other.
 
 use std::fs;
 

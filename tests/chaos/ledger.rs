@@ -1,8 +1,8 @@
 //! Who is inside an object, in a page of a file that a file lock protects.
 //!
-//! A process enters here after the library let it in, and leaves before it gives back. So each entry of
-//! a live process is true, and the entries of the dead do not count. A process that is killed while it
-//! writes leaves the old page or the new one.
+//! A process enters here after the library let it in, and leaves before it gives back. So each
+//! entry of a live process is true, and the entries of the dead do not count. A process that is
+//! killed while it writes leaves the old page or the new one.
 
 use std::{
     fs::{File, OpenOptions},

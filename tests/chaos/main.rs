@@ -1,11 +1,12 @@
-//! All kinds at once, used by processes that are killed and stopped at random, and checked through files.
+//! All kinds at once, used by processes that are killed and stopped at random, and checked through
+//! files.
 //!
-//! Takes six seconds, or as many as `LOCKKEEPER_CHAOS_SECONDS` says. The seed decides what each process
-//! tries and when it is killed, but not how fast it runs, so a seed repeats the load and not the exact
-//! schedule.
+//! Takes six seconds, or as many as `LOCKKEEPER_CHAOS_SECONDS` says. The seed decides what each
+//! process tries and when it is killed, but not how fast it runs, so a seed repeats the load and
+//! not the exact schedule.
 //!
-//! Invariant: what judges (notes, ledgers, logs) does not rest on the library. It rests on files, which
-//! a killed process leaves whole: each record is one write within one page.
+//! Invariant: what judges (notes, ledgers, logs) does not rest on the library. It rests on files,
+//! which a killed process leaves whole: each record is one write within one page.
 
 mod barriers;
 mod caretaker;

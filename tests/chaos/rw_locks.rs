@@ -1,6 +1,7 @@
 //! What processes do with readers-writer locks.
 //!
-//! Each mode takes a share of the ledger, so that modes which exclude each other do not fit together.
+//! Each mode takes a share of the ledger, so that modes which exclude each other do not fit
+//! together.
 
 use lockkeeper::{Guard, Guarded, RwLock, RwLockUpgradableReadGuard, RwLockWriteGuard};
 use rand::Rng;

@@ -1,5 +1,5 @@
-//! What processes do with values: they only ever count up by one. So a value equals the number of its
-//! sets, and no two processes see the same one before they set it.
+//! What processes do with values: they only ever count up by one. So a value equals the number of
+//! its sets, and no two processes see the same one before they set it.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! What the log of a barrier says: whether each generation had its parties, and no others.
 //!
-//! A line is written before a call or after its answer, so the checks use only what follows from that. A
-//! call that was dropped, or whose process was killed, may have passed: it may stand in once for a
-//! missing party, of a generation that was released while it may have waited.
+//! A line is written before a call or after its answer, so the checks use only what follows from
+//! that. A call that was dropped, or whose process was killed, may have passed: it may stand in
+//! once for a missing party, of a generation that was released while it may have waited.
 
 use std::{
     cmp::Reverse,

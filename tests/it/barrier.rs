@@ -25,12 +25,10 @@ use crate::run;
 
 const SHORT: Duration = Duration::from_millis(5);
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program.task::<Meet>()
 }
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("barrier::party", |barrier: Barrier| async move {
         let Passed {

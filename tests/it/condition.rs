@@ -18,12 +18,10 @@ use crate::{
 const NOT_HELD: CallError = CallError::Refused(Refusal::NotHeld);
 const SHORT: Duration = Duration::from_millis(5);
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program.task::<Nap>()
 }
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("condition::sleeper", |condition: Condition| async move {
         let guard = condition.acquire().await.unwrap();

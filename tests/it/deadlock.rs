@@ -1,7 +1,8 @@
-//! Deadlock detection: which cycles of callers are found, which waits are no deadlock, and which call
-//! fails.
+//! Deadlock detection: which cycles of callers are found, which waits are no deadlock, and which
+//! call fails.
 //!
-//! That some waits are no deadlock shows while the manager finds another deadlock: it has looked twice.
+//! That some waits are no deadlock shows while the manager finds another deadlock: it has looked
+//! twice.
 
 pub(crate) mod shared;
 
@@ -20,7 +21,6 @@ use crate::{
     run,
 };
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("deadlock::crosser", cross);
 }

@@ -9,12 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::run;
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program.task::<Await>()
 }
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("event::waiter", |event: Event| async move {
         let generation = event.wait().await.unwrap();

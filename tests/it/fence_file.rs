@@ -16,7 +16,6 @@ use rustix::process::Signal;
 
 use crate::run;
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("fence_file::raiser", raise_on_and_on);
     roles.add("fence_file::crowd", write_at_random);

@@ -14,12 +14,10 @@ use crate::run;
 
 const SHORT: Duration = Duration::from_millis(5);
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program.task::<Arrive>()
 }
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("latch::waiter", |latch: Latch| async move {
         latch.wait().await.unwrap();

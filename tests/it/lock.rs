@@ -19,7 +19,6 @@ use crate::{lock::waiting::until_waiting, run};
 
 const NOT_HELD: CallError = CallError::Refused(Refusal::NotHeld);
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("lock::adopter", adopt);
     roles.add(

@@ -1,7 +1,7 @@
 //! The integration tests, in one binary with a module for each subject.
 //!
-//! Tests of one kind have its name, and tests with killed processes are in `deaths` below it. A test
-//! of this binary shares its process with others: one that needs the process to itself runs
+//! Tests of one kind have its name, and tests with killed processes are in `deaths` below it. A
+//! test of this binary shares its process with others: one that needs the process to itself runs
 //! `in_own_process`.
 
 mod barrier;

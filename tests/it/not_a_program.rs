@@ -8,7 +8,6 @@ use std::{fs, future::pending};
 use lockkeeper::{Manager, Pool, StartError};
 use lockkeeper_test_support::{Role, Roles, in_own_process, report, run};
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("not_a_program::misnamed", |test: String| async move {
         lockkeeper::program().in_test(&test);

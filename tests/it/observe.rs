@@ -27,7 +27,6 @@ use tracing::Level;
 
 use crate::observe::recorded::{Heard, hear, heard, listen};
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program.task::<Double>().kind::<Fragile>()
 }
@@ -38,7 +37,6 @@ fn run<F: Future>(test: F) -> F::Output {
     crate::run(test)
 }
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("observe::holder", |lock: Lock| async move {
         let _guard = lock.acquire().await.unwrap();

@@ -125,7 +125,6 @@ impl Task for Secret {
     async fn run(self) {}
 }
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program
         .task::<Secret>()

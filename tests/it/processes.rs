@@ -24,12 +24,10 @@ struct Scene {
     cycles: u32,
 }
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program.task::<Count>()
 }
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("processes::counter", |scene| async {
         report(&count(scene).await.unwrap().to_string());

@@ -538,7 +538,6 @@ fn tasks_of_a_pool_take_queues_as_arguments() {
     });
 }
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program.task::<Carry>()
 }

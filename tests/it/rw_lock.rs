@@ -27,7 +27,6 @@ const NOT_HELD: CallError = CallError::Refused(Refusal::NotHeld);
 
 const SHORT: Duration = Duration::from_millis(5);
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program.task::<Look>()
 }

@@ -22,12 +22,10 @@ use crate::run;
 /// Too short for anything to happen.
 const SHORT: Duration = Duration::from_millis(5);
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program.task::<Count>()
 }
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add(
         "value::setter",

@@ -1,4 +1,5 @@
-//! Waits of all kinds: when the manager is killed or shut down, and with timeouts of zero and of ages.
+//! Waits of all kinds: when the manager is killed or shut down, and with timeouts of zero and of
+//! ages.
 
 pub(crate) mod queue_and_value;
 pub(crate) mod rw_lock_and_latch;
@@ -51,7 +52,6 @@ impl PlainTask for Blocks {
     }
 }
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program.task::<Awaits>().task::<Plain<Blocks>>()
 }

@@ -1,8 +1,9 @@
-//! The condition over all schedules of a few callers, and against a reference over long ones drawn
-//! by chance.
+//! The condition over all schedules of a few callers, and against a reference over long random
+//! ones.
 //!
-//! Knows it only through its calls and their answers. Two ways through all schedules: every order of
-//! a few steps, and every step in every state that can be reached, however many steps it takes.
+//! The tests know it only through its calls and their answers. All schedules are met in two ways:
+//! every order of a few steps, and every step in every reachable state, however many steps lead
+//! there.
 
 mod calls;
 mod ledger;

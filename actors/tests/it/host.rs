@@ -1,7 +1,7 @@
-//! The host: kinds whose own code panics, and the actor that is driven through its mailbox.
+//! The host: kinds whose code panics, and the actor that is driven through its mailbox.
 //!
-//! The first half runs on the bench. The second half runs real actors with real, short deadlines;
-//! a message that is awaited was handled, so nothing sleeps to let things happen.
+//! The first half runs on the bench. The second half runs real actors with real, short deadlines. A
+//! message that is awaited was handled, so no test sleeps to let something happen.
 
 mod fragile;
 mod scale;
@@ -34,7 +34,7 @@ fn assert_told<O: Operation>(bench: &Bench<Fragile>, id: CallId, fault: Fault) {
     assert_eq!(told.err(), Some(fault), "{id:?}");
 }
 
-/// Asserts that those who waited, and whoever comes now, are told once that the object is gone.
+/// Asserts that all waiters, and all later callers, are told once that the object is gone.
 fn assert_gone(mut bench: Bench<Fragile>, parked: &[CallId]) {
     for id in parked {
         assert_told::<Park>(&bench, *id, Fault::Gone);

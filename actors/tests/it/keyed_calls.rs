@@ -1,4 +1,4 @@
-//! How keyed locks and semaphores are made and called.
+//! How keyed locks and keyed semaphores are made and called.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(crate) trait KeyedFace: Face {
 
     fn fresh(permits: u32) -> Bench<Keyed<Self>>;
 
-    /// How many permits of a key somebody wants.
+    /// How many permits of a key a call wants.
     fn want(schedule: &mut Schedule) -> u32;
 
     fn put(

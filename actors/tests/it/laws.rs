@@ -1,9 +1,9 @@
 //! The laws that every kind obeys, in one test that knows no kind.
 //!
-//! Each call is answered exactly once, or its session has hung up. Equals are served in the order
-//! of their arrival, and nothing is free while the first in line could have it. What was withdrawn
-//! or has died is granted nothing. A survey tells who waits, each once, and no holder who has none
-//! of it. After everybody has left, the object behaves like a fresh one.
+//! Each call is answered exactly once, or its session has hung up. Equal calls are served in the
+//! order of their arrival, and no resource is free while the first in line could have it. A
+//! withdrawn or dead call is granted nothing. A survey lists each waiter once, and only holders
+//! that hold. After all sessions have left, the object behaves like a fresh one.
 
 mod holders;
 mod keyed_subject;
@@ -107,7 +107,7 @@ trait Subject: Sized {
 
     fn make(schedule: &mut Schedule) -> (Self, Bench<Self::Kind>);
 
-    /// An object that nobody has used, but with the changes that outlive whoever made them.
+    /// A fresh object, but with the changes that outlive their callers.
     fn fresh(&self) -> Bench<Self::Kind>;
 
     /// Makes some call. One that may have to wait tells in which line.

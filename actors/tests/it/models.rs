@@ -1,8 +1,8 @@
 //! A kind on the bench and its reference, given the same inputs and compared after each of them.
 //!
-//! A reference is written from SEMANTICS.md with lists and linear scans, and knows nothing of the
-//! code that it is compared with. Invariant: what the kind says in one step, and in which order,
-//! is what the reference says.
+//! A reference is written from SEMANTICS.md with lists and linear scans, and shares no code with
+//! the kind. Invariant: the kind gives the answers of the reference in each step, in the same
+//! order.
 
 mod answers;
 mod barrier;
@@ -88,7 +88,7 @@ impl<T> Said<'_, T> {
         self.answers.push((id, Err(fault)));
     }
 
-    /// Says that nobody was promised an order of the answers of this step.
+    /// States that the answers of this step have no promised order.
     pub(crate) fn in_no_order(&mut self) {
         self.unordered = true;
     }

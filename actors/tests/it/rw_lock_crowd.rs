@@ -1,7 +1,8 @@
-//! What a crowd at a readers-writer lock costs: the time of a step does not grow with it.
+//! The cost of many waiters at a readers-writer lock: the time of a step does not grow with their
+//! number.
 //!
-//! Times are compared with each other in one run, by wide margins: a step that walks through the
-//! crowd is a thousand times slower.
+//! Times are compared with each other in one run, by wide margins: a step that walks through all
+//! waiters is a thousand times slower.
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,7 @@ fn time(steps: impl FnOnce()) -> Duration {
     begun.elapsed()
 }
 
-/// The time of so many steps at a lock that nobody else wants.
+/// The time of so many steps at an uncontended lock.
 fn undisturbed() -> Duration {
     let mut bench = Bench::new(()).unwrap();
     time(|| {

@@ -1,7 +1,7 @@
-//! What the model tests and the law tests share: seeded schedules, and a tally of what occurred.
+//! Random schedules for the model tests and the laws.
 //!
-//! A schedule knows sessions, calls and time, but no kind. It is drawn from one seed, so a failure
-//! is run again, step by step, with `LOCKKEEPER_SEED=<seed>`.
+//! A schedule has sessions, calls and time, but knows no kind. It is drawn from one seed, so a
+//! failure is repeated step by step with `LOCKKEEPER_SEED=<seed>`.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -203,7 +203,7 @@ impl Schedule {
         std::mem::take(&mut self.live)
     }
 
-    /// Tells whoever runs one seed alone what happens.
+    /// Prints what happens when only one seed is run.
     pub(crate) fn tell(&self, what: &impl Debug) {
         if self.aloud {
             eprintln!("{what:?}");

@@ -1,4 +1,4 @@
-//! Chance that can be repeated: a test is run over many seeds, and says which one failed it.
+//! Running a test over many seeds, and reporting the seed that failed it.
 //!
 //! To see each step of a failure, run the test again with `LOCKKEEPER_SEED=<seed>`.
 
@@ -18,7 +18,7 @@ impl Tally {
     }
 }
 
-/// The one seed that is to be run, if whoever runs the tests says so.
+/// The only seed to run, if `LOCKKEEPER_SEED` is set.
 pub(crate) fn only() -> Option<u64> {
     let seed = env::var("LOCKKEEPER_SEED").ok()?;
     Some(seed.parse().expect("LOCKKEEPER_SEED is a number"))

@@ -1,5 +1,5 @@
-//! Series of tasks in random schedules, against lists in which each task stands by itself: rows that are
-//! cut, finished out of order and taken back must be the same as single tasks.
+//! Series of tasks in random schedules, against lists in which each task is an entry of its own:
+//! rows that are cut, finished out of order and taken back must equal single tasks.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::seeds::{Tally, each};
 
-/// The session of whoever submits.
+/// The session that submits.
 const SUBMITTER: u64 = 9;
 
 /// The numbers of the series.
@@ -26,7 +26,7 @@ type Entry = (u64, u64, u32);
 #[derive(Default)]
 struct Reference {
     waiting: VecDeque<Entry>,
-    /// What each worker has, with the call that gave it; without a series once nobody waits for it.
+    /// What each worker has, with the call that gave it; without a series once no call waits.
     hands: BTreeMap<u64, Vec<(CallId, Entry, bool)>>,
     idle: VecDeque<(u64, CallId, usize)>,
     /// What became of tasks, by series, that was not told yet.

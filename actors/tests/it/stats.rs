@@ -1,4 +1,4 @@
-//! What is measured of an object: by the host, whatever its kind, once somebody had to wait.
+//! The measurements of an object, which the host takes for every kind once a caller had to wait.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What each kind tells of an object: who holds it and who waits for it, in order.
+//! The survey of each kind: its holders and its waiters, in order.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Barriers whose parties are killed or stopped: while they wait, while they act, or after the release
-//! and before they hear of it.
+//! Barriers whose parties are killed or stopped: while they wait, while they act, or after the
+//! release and before they hear of it.
 
 use std::{future::pending, pin::pin, process, time::Duration};
 
@@ -19,7 +19,6 @@ use crate::{
 /// How many processes may be alive.
 const LIVES: u32 = 10;
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add(
         "barrier::deaths::party",

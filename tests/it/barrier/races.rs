@@ -13,7 +13,6 @@ use crate::{
 
 const TIMED_OUT: CallError = CallError::Refused(Refusal::Broken(Breach::TimedOut));
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("barrier::races::lapper", lap);
     roles.add(

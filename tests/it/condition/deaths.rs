@@ -16,7 +16,6 @@ use crate::{
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add(
         "condition::deaths::sleeper",

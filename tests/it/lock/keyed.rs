@@ -1,4 +1,5 @@
-//! The promises of keyed locks and keyed semaphores, through their proxies and from other processes.
+//! The promises of keyed locks and keyed semaphores, through their proxies and from other
+//! processes.
 
 use std::{thread, time::Duration};
 
@@ -12,7 +13,6 @@ use crate::{manager::process::pid_of, program, run};
 
 const NOT_HELD: CallError = CallError::Refused(Refusal::NotHeld);
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("lock::keyed::holder", hold);
     roles.add("lock::keyed::waiter", |locks: KeyedLock| async move {

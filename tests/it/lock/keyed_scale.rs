@@ -1,5 +1,5 @@
-//! The cost of very many keys: the memory of the manager for each key, and the time until the keys of
-//! a killed process are passed on.
+//! The cost of very many keys: the memory of the manager for each key, and the time until the keys
+//! of a killed process are passed on.
 
 use std::{
     fs,
@@ -21,7 +21,6 @@ const GO: usize = 5_000;
 /// What a held key may take of the manager's memory, all included.
 const MOST_BYTES: usize = 128;
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add(
         "lock::keyed_scale::hoarder",

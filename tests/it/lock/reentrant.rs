@@ -11,12 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{program, run};
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program.task::<Enter>()
 }
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("lock::reentrant::deep", |lock: ReentrantLock| async move {
         let _outer = lock.acquire().await.unwrap();

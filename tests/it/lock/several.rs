@@ -21,7 +21,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{lock::waiting::until_waiting, program, run};
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("lock::several::crosser", cross);
 }

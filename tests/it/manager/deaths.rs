@@ -10,7 +10,6 @@ use crate::{
     lock::waiting::until_waiting, manager::process::pid_of, program, run, waits::is_disconnected,
 };
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("manager::deaths::owner", own_a_manager);
     roles.add("manager::deaths::waiter", wait_in_vain);

@@ -11,7 +11,6 @@ use tokio::task::JoinHandle;
 
 use crate::{lock::waiting::until_waiting, run};
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("manager::inspect::holder", hold);
     roles.add("manager::inspect::nester", nest);

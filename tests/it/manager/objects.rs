@@ -47,7 +47,6 @@ impl Serve<Swap> for Bytes {
     }
 }
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program.kind::<Bytes>()
 }

@@ -1,4 +1,5 @@
-//! Managers of several shards: on which shard an object is, what ends together, and which files are left.
+//! Managers of several shards: on which shard an object is, what ends together, and which files are
+//! left.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -128,12 +129,10 @@ impl Recorder for Camel {
     }
 }
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program.kind::<Spot>()
 }
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("manager::shards::finder", |address: String| async move {
         let manager = Manager::connect(address.as_str()).await.unwrap();

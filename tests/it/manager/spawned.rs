@@ -1,4 +1,5 @@
-//! Spawned managers as child processes: started without a runtime, and orphaned while they are busy.
+//! Spawned managers as child processes: started without a runtime, and orphaned while they are
+//! busy.
 
 use std::{fs, future::pending, path::PathBuf, process, thread, time::Duration};
 
@@ -64,12 +65,10 @@ impl Serve<Fall> for Pit {
     }
 }
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program.kind::<Pit>()
 }
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("manager::spawned::owner", own_a_manager);
 }

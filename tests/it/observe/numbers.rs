@@ -1,6 +1,7 @@
 //! The metrics that a manager and a pool publish.
 //!
-//! The recorder is global and so are its numbers: one test counts all of them, in a process of its own.
+//! The recorder is global and so are its numbers: one test counts all of them, in a process of its
+//! own.
 
 use std::{collections::BTreeMap, future::pending, process, time::Duration};
 
@@ -12,12 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{program, run};
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program.task::<Halve>()
 }
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("observe::numbers::holder", |lock: Lock| async move {
         let _guard = lock.acquire().await.unwrap();

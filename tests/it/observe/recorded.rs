@@ -1,7 +1,7 @@
 //! A subscriber that records events and closed spans.
 //!
-//! It is global, since a manager and a pool have threads of their own. Tests select by the name of the
-//! object and the number of the session.
+//! It is global, since a manager and a pool have threads of their own. Tests select by the name of
+//! the object and the number of the session.
 
 use std::{
     collections::BTreeMap,

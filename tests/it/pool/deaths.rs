@@ -89,7 +89,6 @@ impl Task for Need {
     }
 }
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program
         .task::<DieOften>()

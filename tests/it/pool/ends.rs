@@ -50,12 +50,10 @@ impl PlainTask for PlainSpin {
     }
 }
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program.task::<Spin>().task::<Plain<PlainSpin>>()
 }
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("pool::ends::owner", own_a_pool);
 }

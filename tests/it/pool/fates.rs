@@ -42,7 +42,6 @@ impl Task for Fate {
     }
 }
 
-/// Adds these tasks.
 pub(crate) fn register(program: Program) -> Program {
     program.task::<Who>().task::<Fate>()
 }

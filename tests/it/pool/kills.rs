@@ -61,7 +61,6 @@ impl Task for Sign {
     }
 }
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program.task::<Swear>().task::<Sign>()
 }

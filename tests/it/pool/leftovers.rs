@@ -1,5 +1,5 @@
-//! What outlives a task or leaves its worker: threads, programs that read their input, tickets, large
-//! outputs, and tasks that are spawned just before the pool closes.
+//! What outlives a task or leaves its worker: threads, programs that read their input, tickets,
+//! large outputs, and tasks that are spawned just before the pool closes.
 
 use std::{
     process::{Command, Stdio},
@@ -71,7 +71,6 @@ impl Task for Talk {
     }
 }
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program
         .task::<LeaveThread>()

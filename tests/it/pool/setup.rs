@@ -64,7 +64,6 @@ impl Task for Stranger {
     async fn run(self) {}
 }
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program.task::<SetUp>().task::<Who>().task::<Nested>()
 }

@@ -94,7 +94,6 @@ impl Task for Nap {
     }
 }
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program.task::<Entry>().task::<Nap>()
 }

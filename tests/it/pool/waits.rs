@@ -155,7 +155,6 @@ impl PlainTask for Blocks {
     }
 }
 
-/// Adds the tasks and kinds of these tests.
 pub(crate) fn register(program: Program) -> Program {
     program.task::<Awaits>().task::<Plain<Blocks>>()
 }

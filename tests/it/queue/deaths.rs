@@ -8,7 +8,6 @@ use lockkeeper_test_support::{Role, Roles, report, until};
 
 use crate::run;
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add(
         "queue::deaths::taker",

@@ -10,7 +10,6 @@ use crate::{
     rw_lock::status::{FREE, state, until_state},
 };
 
-/// Adds the child roles of these tests.
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("rw_lock::deaths::writer", |lock: RwLock| async move {
         let _guard = lock.write().await.unwrap();

@@ -1,4 +1,5 @@
-//! Waits at readers-writer locks and latches whose manager is killed or stopped, or that are removed.
+//! Waits at readers-writer locks and latches whose manager is killed or stopped, or that are
+//! removed.
 
 use std::{thread, time::Duration};
 

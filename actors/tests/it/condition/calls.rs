@@ -1,4 +1,4 @@
-//! The calls of a condition that a reference knows, and what their callers may be told.
+//! The calls of a condition in its model, and their answers.
 
 use std::time::Duration;
 

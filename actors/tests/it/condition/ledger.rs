@@ -1,9 +1,9 @@
 //! A condition on the bench, and a ledger of where each call is and what became of each
 //! notification.
 //!
-//! The ledger does not foresee grants: it takes note of them, and of whom a promise allows to get
+//! The ledger does not predict grants: it records them, and which calls a promise allows to get
 //! one. Invariant: after each step every counted notification is carried by one call, was used, or
-//! was left when nobody slept in its set.
+//! was left when its set had no sleeper.
 
 use std::{thread, time::Duration};
 
@@ -28,7 +28,7 @@ const OBSERVER: u64 = 1 << 32;
 struct Notifications {
     given: u64,
     used: u64,
-    /// Left by its receiver when nobody slept in its set.
+    /// Left by its receiver when its set had no sleeper.
     left: u64,
 }
 
@@ -205,7 +205,7 @@ impl Ledger {
         self.inside = None;
     }
 
-    /// Calls go that have not used what they carry: whoever sleeps still is to get it.
+    /// Calls end that have not used what they carry: the remaining sleepers are to get it.
     fn vanish(&mut self, calls: &[usize]) {
         let is_there = |call: &usize| !calls.contains(call);
         self.asleep.retain(is_there);
@@ -331,7 +331,7 @@ impl Ledger {
         }
     }
 
-    /// Sees who was let in: the first in line, and only if nobody is inside.
+    /// Finds the call that was let in: the first in line, and only if no call is inside.
     fn note_grant(&mut self) {
         let waits = |call: &usize| match self.entries[*call].place {
             Place::Asleep(_) | Place::InLine(_) => true,
@@ -398,7 +398,7 @@ impl Ledger {
         assert_eq!(given, used + left + carried);
     }
 
-    /// Lets all who wait for the lock have it, one after the other. Nobody is notified.
+    /// Grants the lock to all that wait for it, one after the other, without a notification.
     pub(crate) fn settle(&mut self) {
         while let Some(call) = self.inside {
             self.take(Step::Release(call));
@@ -449,7 +449,7 @@ fn number(of: usize) -> u64 {
     u64::try_from(of).expect("few calls")
 }
 
-/// What a condition that nobody uses says to two who come.
+/// The answers of an unused condition to two callers.
 fn probe(bench: &mut Bench<Condition>) -> String {
     let [one, other] = [OBSERVER + 1, OBSERVER + 2];
     let set = String::new;

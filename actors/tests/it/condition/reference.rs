@@ -1,8 +1,8 @@
-//! What a condition should do, with plain lists: who is inside, who stands in the line, who sleeps,
-//! and which notification each of them carries.
+//! A reference of the condition, with plain lists: the holder, the line, the sleepers, and the
+//! notification that each of them carries.
 //!
-//! Written from SEMANTICS.md. Invariant: what a call carries is the set of a counted notification
-//! that it was woken by and has not used; of a notification of all nobody carries anything.
+//! Written from SEMANTICS.md. Invariant: a call carries the set of a counted notification that it
+//! was woken by and has not used; a notification of all is carried by no call.
 
 use std::time::Duration;
 

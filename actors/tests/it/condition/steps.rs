@@ -1,6 +1,6 @@
 //! The steps of a few callers of a condition, and where each of their calls is.
 //!
-//! Invariant: a step and a place name no more than a promise does; grants are not foreseen.
+//! Invariant: a step and a place name no more than a promise does; grants are not predicted.
 
 use lockkeeper_actors::{CallId, sync::Wake};
 

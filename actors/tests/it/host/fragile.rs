@@ -1,6 +1,6 @@
 //! A kind that panics where it is told to.
 //!
-//! Its callers park, so that there is always somebody who must hear of the panic.
+//! Its callers park, so that some callers must be told of each panic.
 
 use lockkeeper_actors::{
     Call, CallId, HangUp, Operation, Operations, Primitive, Refusal, Serve, WaitQueue,

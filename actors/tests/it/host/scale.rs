@@ -1,7 +1,8 @@
-//! What a crowd at one object costs those at others: the time of a call does not grow with it.
+//! The cost of many waiters at one object for the calls of others: none that grows with their
+//! number.
 //!
-//! Times are compared with each other in one run, by wide margins: a step that walks through the
-//! crowd is a thousand times slower.
+//! Times are compared with each other in one run, by wide margins: a step that walks through all
+//! waiters is a thousand times slower.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ const CYCLES: u64 = 2_000;
 const MANY: u64 = 1;
 const ONE: u64 = 2;
 
-/// The time of so many cycles at a lock that nobody else wants.
+/// The time of so many cycles at an uncontended lock.
 async fn cycles(lock: &Hosted<Lock>, first: u64) -> Duration {
     let begun = Instant::now();
     for cycle in 0..CYCLES {

@@ -1,7 +1,7 @@
-//! Real actors on this thread, and sinks that record what sessions are told.
+//! Real actors on this thread, and sinks that record the answers of each session.
 //!
-//! A message to a mailbox is awaited, so what it leads to has happened when the call returns; only
-//! deadlines must be waited for, and a watchdog waits with them.
+//! A message to a mailbox is awaited, so its effects have happened when the call returns. Only
+//! deadlines must be waited for, with a time limit.
 
 use std::{
     cell::RefCell,

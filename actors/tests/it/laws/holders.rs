@@ -1,6 +1,6 @@
-//! What the laws must know of the kinds that keep what users give them.
+//! The subjects of the laws that keep values of users: the queue and the value.
 //!
-//! Nothing here foresees what a kind will say, as in the other subjects.
+//! A subject does not predict what its kind answers.
 
 use std::time::Duration;
 
@@ -200,7 +200,7 @@ impl Subject for ValueSubject {
         if schedule.asks() {
             let since = version.saturating_sub(schedule.random.random_range(0..=1));
             let id = put(bench, session, WaitChange { since }, timeout);
-            // Nobody waits for what has been.
+            // No call waits for a past version.
             return (id, (since == version).then_some("change"));
         }
         let value = blob(schedule.random.random_range(0..4));

@@ -1,6 +1,6 @@
-//! What the laws must know of keyed locks and semaphores: each key is a line.
+//! The subjects of the laws for keyed locks and keyed semaphores: each key is a line.
 //!
-//! Nothing here foresees what a kind will say, as in the other subjects.
+//! A subject does not predict what its kind answers.
 
 use std::{marker::PhantomData, time::Duration};
 

@@ -1,6 +1,6 @@
-//! What the laws must know of the latch and of the readers-writer lock.
+//! The subjects of the laws for the latch and the readers-writer lock.
 //!
-//! Nothing here foresees what a kind will say, as in the other subjects.
+//! A subject does not predict what its kind answers.
 
 use std::time::Duration;
 

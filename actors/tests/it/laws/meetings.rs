@@ -1,6 +1,6 @@
-//! What the laws must know of the kinds at which callers wait for each other.
+//! The subjects of the laws at which callers wait for each other: event, condition and barrier.
 //!
-//! Nothing here foresees what a kind will say, as in the other subjects.
+//! A subject does not predict what its kind answers.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! What the laws must know of each kind.
+//! The subjects of the laws for locks, semaphores and the task queue.
 //!
-//! Nothing here foresees what a kind will say: a subject makes calls, reads what callers and an
-//! observer were told, and makes an object that nobody has used.
+//! A subject makes calls, reads the answers of callers and of an observer, and makes a fresh
+//! object. It does not predict what its kind answers.
 
 use std::{marker::PhantomData, time::Duration};
 

@@ -1,4 +1,4 @@
-//! How a reference reads what a kind has answered.
+//! Reading the answers of a kind.
 
 use lockkeeper_actors::{Bench, CallId, Fault, Operation, Primitive};
 

@@ -1,6 +1,6 @@
-//! The barrier against a reference: a list of those who have arrived.
+//! The barrier against a reference: a list of arrivals.
 //!
-//! Knows the barrier only through its calls and their answers.
+//! The model knows the barrier only through its calls and their answers.
 
 mod calls;
 
@@ -109,7 +109,7 @@ struct BarrierReference {
     was_run: bool,
     generation: u64,
     broken: Option<Breach>,
-    /// Whether few calls come while an action is under way, so that whoever leaves is missed.
+    /// Whether few calls come while an action runs, so that a call that leaves is missed.
     calm: bool,
 }
 
@@ -137,7 +137,7 @@ impl BarrierReference {
             }
         }
         if self.arrived.is_empty() {
-            // It was run for nobody.
+            // No remaining party needs it.
             self.was_run = false;
         }
         let passed = self.generation - before;

@@ -1,6 +1,6 @@
 //! The event against a reference: a flag, a count and a list.
 //!
-//! Knows the event only through its calls and their answers.
+//! The model knows the event only through its calls and their answers.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ enum EventTold {
     State(EventStatus),
 }
 
-/// Whoever waits is told of the next set.
+/// Each waiter is told of the next set.
 #[derive(Default)]
 struct EventReference {
     is_set: bool,

@@ -1,6 +1,6 @@
-//! What holders were told: the fence of each grant, and what a dead holder has left.
+//! The fences of all grants, and the marks that dead holders have left.
 //!
-//! A reference does not foresee fences. Invariant: they only grow, and a mark has the fence of an
+//! A reference does not predict fences. Invariant: fences only grow, and a mark has the fence of an
 //! earlier grant.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The calls that both locks serve alike, and what their callers may be told.
+//! The calls that both locks serve, and their answers.
 
 use std::time::Duration;
 

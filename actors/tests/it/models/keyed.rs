@@ -1,6 +1,6 @@
 //! Keyed locks and keyed semaphores against a reference: for each key a number and two lists.
 //!
-//! Knows them only through their calls and their answers.
+//! The model knows them only through their calls and their answers.
 
 use std::{collections::BTreeMap, marker::PhantomData, time::Duration};
 
@@ -94,7 +94,7 @@ struct Hold {
     since: Duration,
 }
 
-/// Whoever stands first in a key's line and finds enough free permits has them.
+/// The first in a key's line gets its permits once enough are free.
 #[derive(Default)]
 struct Key {
     holds: Vec<Hold>,
@@ -409,7 +409,7 @@ impl<F: KeyedFace> Reference for Keys<F> {
     }
 
     fn hang_up(&mut self, session: u64, said: &mut Said<'_, KeyedTold>) {
-        // Nobody was promised which key is passed on first.
+        // No promise says which key is passed on first.
         said.in_no_order();
         let is_theirs = |id: CallId| id.session().number() == session;
         let mut freed = 0;

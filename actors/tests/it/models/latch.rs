@@ -1,6 +1,6 @@
 //! The latch against a reference: a number and a list.
 //!
-//! Knows the latch only through its calls and their answers.
+//! The model knows the latch only through its calls and their answers.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ enum LatchTold {
     State(LatchStatus),
 }
 
-/// Once the number is zero, nobody waits.
+/// Once the number is zero, no call waits.
 struct LatchReference {
     left: u32,
     waiting: Vec<CallId>,

@@ -1,6 +1,6 @@
 //! The lock against a reference: an option and a list.
 //!
-//! Knows the lock only through its calls and their answers.
+//! The model knows the lock only through its calls and their answers.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ enum LockCall {
 
 type LockTold = holder_calls::LockTold<Option<Left>>;
 
-/// Whoever stands first in the line and finds no holder is the holder.
+/// The first in the line becomes the holder once there is none.
 #[derive(Default)]
 struct LockReference {
     holder: Option<(CallId, Duration)>,

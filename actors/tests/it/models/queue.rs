@@ -1,6 +1,6 @@
 //! The queue against a reference: five lists.
 //!
-//! Knows the queue only through its calls and their answers.
+//! The model knows the queue only through its calls and their answers.
 
 use std::{collections::BTreeMap, mem, time::Duration};
 
@@ -67,7 +67,7 @@ enum QueueTold {
     Item {
         item: u32,
         attempts: u32,
-        /// For how long somebody had it who died, and by which call.
+        /// For how long a dead taker had it, and by which call.
         abandoned: Option<(Duration, CallId)>,
     },
     Count(QueueStatus),
@@ -80,7 +80,7 @@ struct Item {
     item: u32,
     attempts: u32,
     abandoned: Option<(Duration, CallId)>,
-    /// Whether it was ever given to anybody.
+    /// Whether it was ever taken.
     is_fresh: bool,
     place: usize,
 }

@@ -1,7 +1,7 @@
-//! The reentrant lock against a reference: who is inside, by which entries, and a list.
+//! The reentrant lock against a reference: the owner inside, its entries, and a list.
 //!
-//! Knows the lock only through its calls and their answers. Some schedules begin with an owner that
-//! is inside nearly as often as it may be.
+//! The model knows the lock only through its calls and their answers. Some schedules begin with an
+//! owner that is inside nearly as often as the limit allows.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! The readers-writer lock against a reference: those inside and those who wait, in two lists.
+//! The readers-writer lock against a reference: holders and waiters, in two lists.
 //!
-//! Knows the lock only through its calls and their answers.
+//! The model knows the lock only through its calls and their answers.
 
 use std::time::Duration;
 
@@ -103,7 +103,7 @@ enum Want {
     UpgradeOf(CallId),
 }
 
-/// Whoever stands first in the line enters, if those inside suffer it.
+/// The first in the line enters once its mode fits beside those inside.
 #[derive(Default)]
 struct RwReference {
     /// In the order of their grants.
@@ -192,7 +192,7 @@ impl RwReference {
         (self.line.iter()).any(|(_, want)| *want == Want::UpgradeOf(grant))
     }
 
-    /// Tells whoever upgrades what is no longer held.
+    /// Tells an upgrading call that its hold is over.
     fn refuse_upgrade_of(&mut self, grant: CallId, said: &mut Said<'_, RwTold>) -> bool {
         let of = |(_, want): &(CallId, Want)| *want == Want::UpgradeOf(grant);
         let place = self.line.iter().position(of);

@@ -1,6 +1,6 @@
 //! Both semaphores against a reference: two numbers and two lists.
 //!
-//! Knows them only through their calls and their answers.
+//! The model knows them only through their calls and their answers.
 
 use std::{marker::PhantomData, time::Duration};
 
@@ -97,7 +97,7 @@ struct Hold {
     since: Duration,
 }
 
-/// Whoever stands first in the line and finds enough free permits has them.
+/// The first in the line gets its permits once enough are free.
 struct Permits<B> {
     free: u64,
     bound: u64,

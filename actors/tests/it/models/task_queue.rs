@@ -1,6 +1,6 @@
 //! The task queue against a reference: three lists.
 //!
-//! Knows the queue only through its calls and their answers.
+//! The model knows the queue only through its calls and their answers.
 
 use std::time::Duration;
 
@@ -97,7 +97,7 @@ impl QueueReference {
             let (worker, most) = self.idle.remove(0);
             self.give(worker, most, said);
         }
-        // Who runs a job now may die, so somebody stays for its next try.
+        // The worker of a job may die, so a worker stays for its next try.
         let is_done = self.waiting.is_empty() && !self.taken.iter().any(|taken| taken.is_wanted);
         if self.closed.is_some() && is_done {
             for (worker, _) in std::mem::take(&mut self.idle) {
@@ -149,7 +149,7 @@ impl QueueReference {
         }
     }
 
-    /// Puts those back that somebody waits for, in their order.
+    /// Puts back the jobs whose submitter still waits, in their order.
     fn put_back(&mut self, jobs: &[CallId]) -> usize {
         let mut back = Vec::new();
         for job in jobs {
@@ -375,7 +375,7 @@ impl Reference for QueueReference {
                 said.reply(id, QueueTold::Done);
             }
             QueueCall::Close(reason) => {
-                // All submitters are told at once, in an order that is nobody's concern.
+                // All submitters are told at once, in no promised order.
                 said.in_no_order();
                 self.close(reason.as_ref(), said);
                 said.reply(id, QueueTold::Done);

@@ -1,6 +1,6 @@
 //! The value against a reference: a number, a count and a list.
 //!
-//! Knows the value only through its calls and their answers.
+//! The model knows the value only through its calls and their answers.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The calls of a barrier that its reference knows, and what their callers may be told.
+//! The calls of a barrier in its model, and their answers.
 
 use std::time::Duration;
 
