@@ -1,0 +1,468 @@
+//! The host: kinds whose code panics, and the actor that is driven through its mailbox.
+//!
+//! The first half runs on the bench. The second half runs real actors with real, short deadlines. A
+//! message that is awaited was handled, so no test sleeps to let something happen.
+
+mod fragile;
+mod scale;
+mod shard;
+
+use std::time::Duration;
+
+use lockkeeper_actors::{
+    Bench, Breach, CallId, Fault, Input, Inquiry, Operation, Refusal, Report,
+    sync::{Acquire, Arrive, Barrier, Lock, LockStatus, Release, Status},
+};
+
+use crate::host::{
+    fragile::{Bad, Breaks, Fragile, Park, Poison, Strike},
+    shard::{Shard, Told},
+};
+
+/// A fragile object with two callers that wait, in sessions 1 and 2.
+fn fragile(breaks: Breaks) -> (Bench<Fragile>, [CallId; 2]) {
+    let mut bench = Bench::new(breaks).expect("any spec will do");
+    let parked = [1, 2].map(|session| bench.call(session, Park));
+    assert!(parked.iter().all(|id| !bench.is_answered(*id)));
+    (bench, parked)
+}
+
+/// Asserts that a call has one answer, and that it is this fault.
+fn assert_told<O: Operation>(bench: &Bench<Fragile>, id: CallId, fault: Fault) {
+    assert_eq!(bench.times_answered(id), 1, "answers to {id:?}");
+    let told = bench.reply::<O>(id).expect("it was answered");
+    assert_eq!(told.err(), Some(fault), "{id:?}");
+}
+
+/// Asserts that all waiters, and all later callers, are told once that the object is gone.
+fn assert_gone(mut bench: Bench<Fragile>, parked: &[CallId]) {
+    for id in parked {
+        assert_told::<Park>(&bench, *id, Fault::Gone);
+        bench.withdraw(*id);
+    }
+    assert!(bench.is_gone());
+    assert!(bench.primitive().is_none());
+    let newcomer = bench.call(7, Park);
+    let acquaintance = bench.call_timeout(2, Strike, Duration::ZERO);
+    assert_told::<Park>(&bench, newcomer, Fault::Gone);
+    assert_told::<Strike>(&bench, acquaintance, Fault::Gone);
+    bench.advance(Duration::from_secs(9));
+    bench.hang_up(7);
+    bench.remove();
+    for id in parked {
+        assert_eq!(bench.times_answered(*id), 1, "answers to {id:?}");
+    }
+}
+
+#[test]
+fn a_kind_that_panics_in_serve_answers_all_its_callers() {
+    let (mut bench, parked) = fragile(Breaks::InServe);
+    let strike = bench.call(3, Strike);
+    assert_told::<Strike>(&bench, strike, Fault::Gone);
+    assert_gone(bench, &parked);
+}
+
+#[test]
+fn a_kind_that_panics_in_withdraw_answers_all_its_callers() {
+    let (mut bench, [withdrawn, other]) = fragile(Breaks::InWithdraw);
+    bench.withdraw(withdrawn);
+    assert_told::<Park>(&bench, withdrawn, Fault::Withdrawn);
+    assert_gone(bench, &[other]);
+}
+
+#[test]
+fn a_kind_that_panics_over_a_deadline_answers_all_its_callers() {
+    let (mut bench, parked) = fragile(Breaks::InWithdraw);
+    let late = bench.call_timeout(3, Park, Duration::from_secs(1));
+    bench.advance(Duration::from_secs(1));
+    assert_told::<Park>(&bench, late, Fault::TimedOut);
+    assert_gone(bench, &parked);
+}
+
+#[test]
+fn a_kind_that_panics_over_a_call_that_must_not_wait_answers_all_its_callers() {
+    let (mut bench, parked) = fragile(Breaks::InWithdraw);
+    let tried = bench.call_timeout(3, Park, Duration::ZERO);
+    assert_told::<Park>(&bench, tried, Fault::TimedOut);
+    assert_gone(bench, &parked);
+}
+
+#[test]
+fn a_kind_that_panics_in_hang_up_answers_all_its_callers() {
+    let (mut bench, parked) = fragile(Breaks::InHangUp);
+    let dead = bench.call(3, Park);
+    bench.hang_up(3);
+    assert!(!bench.is_answered(dead));
+    assert_gone(bench, &parked);
+}
+
+#[test]
+fn a_kind_that_panics_when_dropped_answers_all_its_callers() {
+    let (mut bench, parked) = fragile(Breaks::InDrop);
+    bench.remove();
+    assert_gone(bench, &parked);
+}
+
+#[test]
+fn a_kind_that_panics_in_serve_and_when_dropped_answers_all_its_callers() {
+    let (mut bench, parked) = fragile(Breaks::InServeAndDrop);
+    let strike = bench.call(3, Strike);
+    assert_told::<Strike>(&bench, strike, Fault::Gone);
+    assert_gone(bench, &parked);
+}
+
+#[test]
+fn a_reply_that_panics_when_it_is_encoded_answers_all_its_callers() {
+    let (mut bench, parked) = fragile(Breaks::InReply);
+    let strike = bench.call(3, Bad);
+    assert_told::<Bad>(&bench, strike, Fault::Gone);
+    assert_gone(bench, &parked);
+}
+
+#[test]
+fn a_reply_that_cannot_be_encoded_is_a_fault_of_that_call_alone() {
+    let (mut bench, parked) = fragile(Breaks::Never);
+    let bad = bench.call(3, Bad);
+    let told = bench.reply::<Bad>(bad).expect("it was answered");
+    assert!(matches!(told, Err(Fault::Unencodable(why)) if why.contains("on purpose")));
+    bench.call(3, Strike);
+    for id in parked {
+        assert_eq!(bench.reply::<Park>(id), Some(Ok(7)), "the object lives on");
+    }
+}
+
+#[test]
+fn arguments_that_panic_when_they_are_decoded_answer_all_callers() {
+    let (mut bench, parked) = fragile(Breaks::Never);
+    let poison = bench.call(3, Poison);
+    assert_told::<Poison>(&bench, poison, Fault::Gone);
+    assert_gone(bench, &parked);
+}
+
+#[actix::test]
+async fn a_panic_leaves_the_second_object_of_its_shard_untouched() {
+    let shard = Shard::new();
+    let lock = shard.host::<Lock>(());
+    let broken = shard.host::<Fragile>(Breaks::InServe);
+    let one = shard.join(1);
+    let two = shard.join(2);
+    lock.open(1, 10).await;
+    broken.open(1, 11).await;
+    let holder = lock.call(1, 1, Acquire).await;
+    let waiter = lock.call(2, 1, Acquire).await;
+    broken.call(1, 2, Park).await;
+    broken.call(1, 3, Strike).await;
+    assert_eq!(one.told(2), [Told::Fault(Fault::Gone)]);
+    assert_eq!(one.told(3), [Told::Fault(Fault::Gone)]);
+    assert_eq!(one.gone(), [11]);
+    assert_eq!((one.told(1).len(), two.told(1).len()), (1, 0));
+    lock.call(1, 4, Release { grant: holder }).await;
+    assert!(two.reply::<Acquire>(waiter).is_ok());
+}
+
+/// What an object tells of itself.
+async fn report(lock: &shard::Hosted<Lock>) -> Report {
+    let (tell, told) = std::sync::mpsc::channel();
+    let inquiry = Inquiry::new(move |report| tell.send(report).expect("the test hears"));
+    lock.send([Input::Survey(inquiry)]).await;
+    told.try_recv()
+        .expect("a message that is awaited was handled")
+}
+
+#[actix::test]
+async fn what_is_measured_of_two_objects_of_a_shard_is_each_ones_own() {
+    let shard = Shard::new();
+    let [one, two] = [shard.host::<Lock>(()), shard.host::<Lock>(())];
+    let sink = shard.join(1);
+    let first = one.call(1, 1, Acquire).await;
+    two.call(1, 2, Acquire).await;
+    let next = one.call(1, 3, Acquire).await;
+    for seq in [4, 5] {
+        two.call(1, seq, Acquire).await;
+    }
+    one.call(1, 6, Release { grant: first }).await;
+    assert!(sink.reply::<Acquire>(next).is_ok());
+    two.send([Input::Withdraw(shard::id(1, 4))]).await;
+    one.call(1, 7, Release { grant: next }).await;
+    let [one, two] = [report(&one).await, report(&two).await];
+    let [one, two] = [one, two].map(|report| report.stats.expect("somebody had to wait"));
+    assert_eq!((one.waits, one.grants, one.withdrawals), (1, 1, 0));
+    assert_eq!((one.waited.count, one.held.count), (1, 2));
+    assert_eq!((two.waits, two.grants, two.withdrawals), (2, 0, 1));
+    assert_eq!((two.waited.count, two.held.count), (0, 0));
+}
+
+#[actix::test]
+async fn what_is_wrong_with_a_call_is_its_answer_and_the_object_lives_on() {
+    let shard = Shard::new();
+    let lock = shard.host::<Lock>(());
+    let one = shard.join(1);
+    // Release is number 1, and an array of three is no release; nothing at all is none either.
+    lock.raw(1, 1, 1, vec![0x93, 1, 2, 3]).await;
+    lock.raw(1, 2, 1, Vec::new()).await;
+    // Acquire is number 0, and takes nothing but nil.
+    lock.raw(1, 3, 0, vec![0xc0, 0xc0]).await;
+    for seq in 1..=3 {
+        let [Told::Fault(Fault::BadArguments(_))] = one.told(seq).as_slice() else {
+            panic!("call {seq} was told {:?}", one.told(seq));
+        };
+    }
+    for (seq, number) in [(4, 6), (5, u32::MAX)] {
+        lock.raw(1, seq, number, vec![0xc0]).await;
+        let fault = Fault::UnknownOperation(format!("number {number}"));
+        assert_eq!(one.told(seq), [Told::Fault(fault)]);
+    }
+    let holder = lock.call(1, 6, Acquire).await;
+    assert!(one.reply::<Acquire>(holder).is_ok());
+}
+
+#[actix::test]
+async fn inputs_of_one_message_are_handled_in_order() {
+    let shard = Shard::new();
+    let lock = shard.host::<Lock>(());
+    let one = shard.join(1);
+    let [holder, next, last] = [1, 2, 3].map(|seq| shard::id(1, seq));
+    lock.send([
+        shard::call::<Lock, _>(holder, &Acquire, None),
+        shard::call::<Lock, _>(next, &Acquire, None),
+        shard::call::<Lock, _>(last, &Acquire, None),
+        Input::Withdraw(next),
+        shard::call::<Lock, _>(shard::id(1, 4), &Release { grant: holder }, None),
+        shard::call::<Lock, _>(shard::id(1, 5), &Status, None),
+    ])
+    .await;
+    assert_eq!(one.order(), [1, 2, 4, 3, 5]);
+    assert_eq!(one.told(2), [Told::Fault(Fault::Withdrawn)]);
+    let mut status = LockStatus::default();
+    (status.held, status.depth) = (true, 1);
+    assert_eq!(one.reply::<Status>(shard::id(1, 5)), Ok(status));
+}
+
+/// One message with calls of session 1, each by its number and its deadline in milliseconds.
+fn acquire_within(calls: &[(u64, u64)]) -> impl Iterator<Item = Input> {
+    calls.iter().map(|(seq, millis)| {
+        let deadline = Some(Duration::from_millis(*millis));
+        shard::call::<Lock, _>(shard::id(1, *seq), &Acquire, deadline)
+    })
+}
+
+#[actix::test]
+async fn a_call_that_waits_too_long_times_out_and_the_earliest_first() {
+    let shard = Shard::new();
+    let lock = shard.host::<Lock>(());
+    let one = shard.join(1);
+    lock.call(1, 1, Acquire).await;
+    // In one message, so that a slow machine does not change which is the earliest.
+    lock.send(acquire_within(&[(2, 110), (3, 10), (4, 60), (5, 0)]))
+        .await;
+    assert_eq!(one.told(5), [Told::Fault(Fault::TimedOut)]);
+    one.until_told(2).await;
+    assert_eq!(one.order(), [1, 5, 3, 4, 2]);
+    for seq in 2..=5 {
+        assert_eq!(one.told(seq), [Told::Fault(Fault::TimedOut)]);
+    }
+}
+
+#[actix::test]
+async fn an_earlier_deadline_that_is_entered_later_is_not_slept_over() {
+    let shard = Shard::new();
+    let lock = shard.host::<Lock>(());
+    let one = shard.join(1);
+    lock.call(1, 1, Acquire).await;
+    lock.send(acquire_within(&[(2, 3_600_000)])).await;
+    // The table sleeps by now, as it was polled before the next message was.
+    tokio::task::yield_now().await;
+    lock.send(acquire_within(&[(3, 1)])).await;
+    one.until_told(3).await;
+    assert!(one.told(2).is_empty());
+}
+
+#[actix::test]
+async fn a_call_that_was_answered_in_time_never_times_out() {
+    let shard = Shard::new();
+    let lock = shard.host::<Lock>(());
+    let one = shard.join(1);
+    let holder = lock.call(1, 1, Acquire).await;
+    let [granted, withdrawn] = [2, 3].map(|seq| shard::id(1, seq));
+    let release = Release { grant: holder };
+    // In one message, so that a slow machine does not let the deadlines pass before.
+    let inputs = acquire_within(&[(2, 100), (3, 100)]).chain([
+        Input::Withdraw(withdrawn),
+        shard::call::<Lock, _>(shard::id(1, 4), &release, None),
+    ]);
+    lock.send(inputs).await;
+    // The deadline of a later call tells that theirs are over.
+    lock.send(acquire_within(&[(5, 200)])).await;
+    one.until_told(5).await;
+    assert_eq!(one.told(2).len(), 1);
+    assert_eq!(one.told(3), [Told::Fault(Fault::Withdrawn)]);
+    lock.call(1, 6, Release { grant: granted }).await;
+    assert_eq!(one.reply::<Release>(shard::id(1, 6)), Ok(Ok(())));
+}
+
+#[actix::test]
+async fn a_deadline_that_passed_before_a_withdrawal_counts_although_the_table_had_no_turn() {
+    let shard = Shard::new();
+    let barrier = shard.host::<Barrier>(3.into());
+    let one = shard.join(1);
+    let arrive = Arrive { acts: false };
+    let patient = barrier.call(1, 1, arrive).await;
+    let timeout = Duration::from_millis(5);
+    let hasty = barrier.call_timeout(1, 2, arrive, timeout).await;
+    // The whole thread stands still, as that of a manager that is busy.
+    std::thread::sleep(timeout * 2);
+    barrier.send([Input::Withdraw(hasty)]).await;
+    let broken = Refusal::Broken(Breach::TimedOut);
+    assert_eq!(one.reply::<Arrive>(patient), Ok(Err(broken)));
+    assert_eq!(one.told(2), [Told::Fault(Fault::TimedOut)]);
+}
+
+#[actix::test]
+async fn a_kind_that_panics_in_a_call_with_a_deadline_leaves_no_deadline() {
+    let shard = Shard::new();
+    let fragile = shard.host::<Fragile>(Breaks::InServe);
+    let one = shard.join(1);
+    let hour = Duration::from_secs(3600);
+    fragile.call_timeout(1, 1, Park, hour).await;
+    assert_eq!(shard.deadlines(), 1);
+    fragile.call_timeout(1, 2, Strike, hour).await;
+    assert_eq!(one.told(2), [Told::Fault(Fault::Gone)]);
+    assert_eq!(shard.deadlines(), 0);
+}
+
+#[actix::test]
+async fn a_deadline_of_a_call_that_was_answered_is_not_that_of_a_later_one() {
+    let shard = Shard::new();
+    let lock = shard.host::<Lock>(());
+    let one = shard.join(1);
+    let holder = lock.call(1, 1, Acquire).await;
+    // Withdrawn, it leaves its place in the table to the next, and its time behind.
+    lock.send(acquire_within(&[(2, 20)])).await;
+    lock.send([Input::Withdraw(shard::id(1, 2))]).await;
+    lock.send(acquire_within(&[(3, 3_600_000), (4, 60)])).await;
+    one.until_told(4).await;
+    assert!(one.told(3).is_empty(), "its hour is not over");
+    lock.call(1, 5, Release { grant: holder }).await;
+    assert!(one.reply::<Acquire>(shard::id(1, 3)).is_ok());
+}
+
+#[actix::test]
+async fn a_host_that_is_gone_is_freed_although_its_calls_had_deadlines() {
+    let shard = Shard::new();
+    let lock = shard.host::<Lock>(());
+    let one = shard.join(1);
+    let holder = lock.call(1, 1, Acquire).await;
+    lock.send(acquire_within(&[(2, 3_600_000)])).await;
+    lock.call(1, 3, Release { grant: holder }).await;
+    assert!(one.reply::<Acquire>(shard::id(1, 2)).is_ok());
+    assert_eq!((shard.deadlines(), shard.desks()), (0, 1));
+    drop(lock);
+    while shard.desks() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[actix::test]
+async fn an_expiry_that_comes_after_the_answer_takes_nothing_away() {
+    let shard = Shard::new();
+    let lock = shard.host::<Lock>(());
+    let one = shard.join(1);
+    let holder = lock
+        .call_timeout(1, 1, Acquire, Duration::from_secs(60))
+        .await;
+    let next = lock
+        .call_timeout(1, 2, Acquire, Duration::from_secs(60))
+        .await;
+    lock.send([Input::Expire(holder)]).await;
+    assert!(one.told(2).is_empty(), "the holder lost its lock");
+    lock.call(1, 3, Release { grant: holder }).await;
+    lock.send([Input::Expire(next)]).await;
+    lock.call(1, 4, Release { grant: next }).await;
+    assert_eq!(one.reply::<Release>(shard::id(1, 4)), Ok(Ok(())));
+    assert_eq!(one.order(), [1, 3, 2, 4]);
+}
+
+#[actix::test]
+async fn a_deadline_too_far_to_be_counted_never_comes() {
+    let shard = Shard::new();
+    let lock = shard.host::<Lock>(());
+    let one = shard.join(1);
+    let holder = lock.call(1, 1, Acquire).await;
+    let patient = lock.call_timeout(1, 2, Acquire, Duration::MAX).await;
+    lock.call(1, 3, Release { grant: holder }).await;
+    assert!(one.reply::<Acquire>(patient).is_ok());
+}
+
+#[actix::test]
+async fn a_removed_object_tells_all_who_opened_it_and_all_who_come() {
+    let shard = Shard::new();
+    let lock = shard.host::<Lock>(());
+    let sinks = [1, 2, 3].map(|session| shard.join(session));
+    lock.open(1, 10).await;
+    lock.open(2, 20).await;
+    lock.call(1, 1, Acquire).await;
+    lock.call_timeout(2, 1, Acquire, Duration::from_secs(60))
+        .await;
+    lock.send([Input::Remove]).await;
+    lock.send([Input::Remove]).await;
+    lock.open(3, 30).await;
+    lock.call(3, 1, Acquire).await;
+    let [one, two, three] = sinks;
+    assert_eq!(
+        (one.gone(), two.gone(), three.gone()),
+        (vec![10], vec![20], vec![30])
+    );
+    assert_eq!(one.order(), [1]);
+    assert_eq!(two.told(1), [Told::Fault(Fault::Gone)]);
+    assert_eq!(three.told(1), [Told::Fault(Fault::Gone)]);
+}
+
+#[actix::test]
+async fn a_session_that_hung_up_is_told_nothing_and_gives_all_back() {
+    let shard = Shard::new();
+    let lock = shard.host::<Lock>(());
+    let (one, two) = (shard.join(1), shard.join(2));
+    lock.open(1, 10).await;
+    lock.call(1, 1, Acquire).await;
+    lock.call(1, 2, Acquire).await;
+    let next = lock.call(2, 1, Acquire).await;
+    shard.leave(1);
+    lock.hang_up(1).await;
+    let grant = two.reply::<Acquire>(next).expect("it is granted");
+    assert_eq!(
+        grant
+            .expect("a lock refuses nobody")
+            .abandoned
+            .map(|left| left.holder),
+        Some(shard::peer(1))
+    );
+    lock.send([Input::Remove]).await;
+    assert_eq!((one.order(), one.gone()), (vec![1], vec![]));
+}
+
+#[actix::test]
+async fn a_session_that_hung_up_has_not_opened_the_object_any_more() {
+    let shard = Shard::new();
+    let lock = shard.host::<Lock>(());
+    let (one, two) = (shard.join(1), shard.join(2));
+    lock.open(1, 10).await;
+    lock.open(2, 20).await;
+    // Its way back is there still, so that silence is the host's doing.
+    lock.hang_up(1).await;
+    lock.send([Input::Remove]).await;
+    assert_eq!((one.gone(), two.gone()), (vec![], vec![20]));
+}
+
+#[actix::test]
+async fn a_call_that_nobody_waits_for_acts_and_is_not_answered() {
+    let shard = Shard::new();
+    let lock = shard.host::<Lock>(());
+    let one = shard.join(1);
+    let holder = lock.call(1, 1, Acquire).await;
+    let next = lock.call(1, 2, Acquire).await;
+    let silent = CallId::one_way(holder.session(), 3);
+    let release = shard::call::<Lock, _>(silent, &Release { grant: holder }, None);
+    lock.send([release]).await;
+    assert!(one.reply::<Acquire>(next).is_ok());
+    assert_eq!(one.order(), [1, 2]);
+}

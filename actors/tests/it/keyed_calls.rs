@@ -1,0 +1,148 @@
+//! How keyed locks and keyed semaphores are made and called.
+
+use std::time::Duration;
+
+use lockkeeper_actors::{
+    Bench, CallId,
+    sync::{
+        AcquireKey, AcquireKeyMany, AdoptKey, CountKey, CountKeys, Face, ForceUnlockKey, Key,
+        Keyed, ListKeys, MarkConsistent, OneAKey, Release, SemaphoreSpec, SeveralAKey,
+    },
+};
+use rand::Rng;
+
+use crate::schedule::{Schedule, put};
+
+/// Few, so that they meet; one does not stand in place, and one is too long.
+pub(crate) const KEYS: [&str; 4] = ["", "a", "kéy", "a key of more than some twenty bytes"];
+
+/// A key that is no key.
+pub(crate) fn too_long() -> String {
+    "x".repeat(256)
+}
+
+/// What the two kinds are made from, and how their keys are acquired.
+pub(crate) trait KeyedFace: Face {
+    /// How many permits a key has.
+    fn draw(schedule: &mut Schedule) -> u32;
+
+    fn fresh(permits: u32) -> Bench<Keyed<Self>>;
+
+    /// How many permits of a key a call wants.
+    fn want(schedule: &mut Schedule) -> u32;
+
+    fn put(
+        bench: &mut Bench<Keyed<Self>>,
+        session: u64,
+        key: &str,
+        permits: u32,
+        timeout: Option<Duration>,
+    ) -> CallId;
+}
+
+impl KeyedFace for OneAKey {
+    fn draw(_: &mut Schedule) -> u32 {
+        1
+    }
+
+    fn fresh(_: u32) -> Bench<Keyed<Self>> {
+        Bench::new(()).expect("keyed locks need nothing")
+    }
+
+    fn want(_: &mut Schedule) -> u32 {
+        1
+    }
+
+    fn put(
+        bench: &mut Bench<Keyed<Self>>,
+        session: u64,
+        key: &str,
+        _: u32,
+        timeout: Option<Duration>,
+    ) -> CallId {
+        put(bench, session, AcquireKey { key: key.into() }, timeout)
+    }
+}
+
+impl KeyedFace for SeveralAKey {
+    fn draw(schedule: &mut Schedule) -> u32 {
+        schedule.random.random_range(1..=4)
+    }
+
+    fn fresh(permits: u32) -> Bench<Keyed<Self>> {
+        let permits = permits.into();
+        Bench::new(SemaphoreSpec { permits }).expect("the spec is in range")
+    }
+
+    fn want(schedule: &mut Schedule) -> u32 {
+        schedule.random.random_range(0..=5)
+    }
+
+    fn put(
+        bench: &mut Bench<Keyed<Self>>,
+        session: u64,
+        key: &str,
+        permits: u32,
+        timeout: Option<Duration>,
+    ) -> CallId {
+        let key = key.into();
+        put(bench, session, AcquireKeyMany { key, permits }, timeout)
+    }
+}
+
+/// What is done about a grant, about a key, or about all.
+#[derive(Clone, Debug)]
+pub(crate) enum KeyedCall {
+    Release(CallId),
+    Adopt(CallId),
+    MarkConsistent(CallId),
+    ForceUnlock(String),
+    Status(String),
+    Count,
+    List,
+}
+
+/// Any key, or now and then what is none.
+pub(crate) fn any_key(schedule: &mut Schedule) -> String {
+    match schedule.random.random_range(0..40) {
+        0 => too_long(),
+        lot => KEYS[lot % KEYS.len()].to_owned(),
+    }
+}
+
+impl KeyedCall {
+    pub(crate) fn draw(grant: CallId, schedule: &mut Schedule) -> Self {
+        match schedule.random.random_range(0..24) {
+            0..=13 => Self::Release(grant),
+            14..=16 => Self::Adopt(grant),
+            17..=19 => Self::MarkConsistent(grant),
+            20 => Self::ForceUnlock(any_key(schedule)),
+            21 => Self::Status(any_key(schedule)),
+            22 => Self::Count,
+            _ => Self::List,
+        }
+    }
+
+    pub(crate) fn send<F: KeyedFace>(
+        &self,
+        bench: &mut Bench<Keyed<F>>,
+        session: u64,
+        timeout: Option<Duration>,
+    ) -> CallId {
+        let key_of = |key: &str| Key::from(key);
+        match self {
+            Self::Release(grant) => put(bench, session, Release { grant: *grant }, timeout),
+            Self::Adopt(grant) => put(bench, session, AdoptKey { grant: *grant }, timeout),
+            Self::MarkConsistent(grant) => {
+                put(bench, session, MarkConsistent { grant: *grant }, timeout)
+            }
+            Self::ForceUnlock(key) => {
+                let key = key_of(key);
+                put(bench, session, ForceUnlockKey { key }, timeout)
+            }
+            Self::Status(key) => put(bench, session, CountKey { key: key_of(key) }, timeout),
+            Self::Count => put(bench, session, CountKeys, timeout),
+            Self::List => put(bench, session, ListKeys, timeout),
+        }
+    }
+}

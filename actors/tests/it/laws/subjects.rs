@@ -1,0 +1,497 @@
+//! The subjects of the laws for locks, semaphores and the task queue.
+//!
+//! A subject makes calls, reads the answers of callers and of an observer, and makes a fresh
+//! object. It does not predict what its kind answers.
+
+use std::{marker::PhantomData, time::Duration};
+
+use lockkeeper_actors::{
+    Bench, CallId, Operation, Serve,
+    codec::Blob,
+    data::{
+        Chunk, CloseTasks, CountTasks, Finished, HandBack, Next, Submit, TaskFault, TaskQueue,
+        TaskQueueStatus,
+    },
+    sync::{
+        Acquire, AcquireAs, AcquireMany, AddPermits, Adopt, AdoptAs, Bound, Close, Count, Counting,
+        ForceUnlock, Forget, Lock, LockStatus, MarkConsistent, ReentrantLock, Release,
+        ReleasePermits, SemaphoreSpec, SemaphoreStatus, Status,
+    },
+};
+use rand::Rng;
+
+use super::{OBSERVER, Subject};
+use crate::schedule::{Schedule, put};
+
+/// Two who take part in a probe.
+pub(crate) const ONE: u64 = OBSERVER + 1;
+pub(crate) const OTHER: u64 = OBSERVER + 2;
+
+/// Makes a call that is answered at once, and reads the answer.
+pub(crate) fn ask<P: Serve<O>, O: Operation>(
+    bench: &mut Bench<P>,
+    session: u64,
+    operation: O,
+) -> O::Reply {
+    let id = bench.call(session, operation);
+    let told = bench.reply::<O>(id).expect("it is answered at once");
+    told.expect("the object lives")
+}
+
+pub(crate) fn number(of: usize) -> u64 {
+    u64::try_from(of).expect("short lists")
+}
+
+pub(crate) struct LockSubject;
+
+impl Subject for LockSubject {
+    type Kind = Lock;
+
+    fn make(_: &mut Schedule) -> (Self, Bench<Lock>) {
+        (Self, Self.fresh())
+    }
+
+    fn fresh(&self) -> Bench<Lock> {
+        Bench::new(()).expect("a lock needs nothing")
+    }
+
+    fn call(
+        &mut self,
+        bench: &mut Bench<Lock>,
+        schedule: &mut Schedule,
+        session: u64,
+        timeout: Option<Duration>,
+    ) -> (CallId, Option<&'static str>) {
+        if schedule.asks() {
+            return (put(bench, session, Acquire, timeout), Some("acquire"));
+        }
+        let grant = schedule.any_call();
+        let id = match schedule.random.random_range(0..12) {
+            0 => put(bench, session, Adopt { grant }, timeout),
+            1 => put(bench, session, MarkConsistent { grant }, timeout),
+            2 => put(bench, session, ForceUnlock, timeout),
+            _ => put(bench, session, Release { grant }, timeout),
+        };
+        (id, None)
+    }
+
+    fn grants(&self, bench: &Bench<Lock>, made: CallId, line: Option<&'static str>) -> Vec<CallId> {
+        let granted = line.is_some() && matches!(bench.reply::<Acquire>(made), Some(Ok(Ok(_))));
+        Vec::from_iter(granted.then_some(made))
+    }
+
+    fn assert_nothing_fits(&self, bench: &mut Bench<Lock>, waiting: &[(CallId, &'static str)]) {
+        let status = ask(bench, OBSERVER, Status);
+        assert_eq!(status.waiting, number(waiting.len()), "{waiting:?}");
+        assert!(status.held || waiting.is_empty(), "free, but {waiting:?}");
+    }
+
+    fn probe(bench: &mut Bench<Lock>) -> Vec<String> {
+        let [first, second] = [ONE, OTHER].map(|session| bench.call(session, Acquire));
+        let status = ask(bench, OTHER, Status);
+        let released = ask(bench, ONE, Release { grant: first });
+        let again = ask(bench, ONE, Release { grant: first });
+        let LockStatus { held, waiting, .. } = ask(bench, OTHER, Status);
+        let has_second = bench.is_answered(second);
+        vec![
+            format!("{status:?} {released:?} {again:?}"),
+            format!("{held} {waiting} {has_second}"),
+        ]
+    }
+}
+
+/// A reentrant lock, with two owners in each session.
+#[derive(Default)]
+pub(crate) struct ReentrantSubject {
+    /// All calls that may be granted.
+    entries: Vec<CallId>,
+}
+
+impl ReentrantSubject {
+    /// Whether a call was let in because its owner was: out of turn, and with the same fence.
+    fn is_companion(&self, bench: &Bench<ReentrantLock>, made: CallId) -> bool {
+        let fence = |id| match bench.reply::<AcquireAs>(id) {
+            Some(Ok(Ok(granted))) => Some(granted.fence),
+            _ => None,
+        };
+        let order = bench.order();
+        let place = |id: CallId| order.iter().position(|seq| *seq == id.seq());
+        let others = self.entries.iter().filter(|other| **other != made);
+        let mut before = others.filter(|other| place(**other) < place(made));
+        before.any(|other| fence(*other).is_some() && fence(*other) == fence(made))
+    }
+}
+
+impl Subject for ReentrantSubject {
+    type Kind = ReentrantLock;
+
+    fn make(_: &mut Schedule) -> (Self, Bench<ReentrantLock>) {
+        let subject = Self::default();
+        let bench = subject.fresh();
+        (subject, bench)
+    }
+
+    fn fresh(&self) -> Bench<ReentrantLock> {
+        Bench::new(()).expect("a lock needs nothing")
+    }
+
+    fn call(
+        &mut self,
+        bench: &mut Bench<ReentrantLock>,
+        schedule: &mut Schedule,
+        session: u64,
+        timeout: Option<Duration>,
+    ) -> (CallId, Option<&'static str>) {
+        let owner = schedule.random.random_range(1..=2);
+        if schedule.asks() {
+            let held = ask(bench, OBSERVER, Status).held;
+            let id = put(bench, session, AcquireAs { owner }, timeout);
+            self.entries.push(id);
+            // Who is inside enters at once, and stands in no line.
+            let enters_again = held && matches!(bench.reply::<AcquireAs>(id), Some(Ok(Ok(_))));
+            return (id, (!enters_again).then_some("acquire"));
+        }
+        let grant = schedule.any_call();
+        let id = match schedule.random.random_range(0..12) {
+            0 => {
+                let id = put(bench, session, AdoptAs { grant, owner }, timeout);
+                self.entries.push(id);
+                id
+            }
+            1 => put(bench, session, MarkConsistent { grant }, timeout),
+            2 => put(bench, session, ForceUnlock, timeout),
+            _ => put(bench, session, Release { grant }, timeout),
+        };
+        (id, None)
+    }
+
+    fn grants(
+        &self,
+        bench: &Bench<ReentrantLock>,
+        made: CallId,
+        line: Option<&'static str>,
+    ) -> Vec<CallId> {
+        let granted = line.is_some()
+            && matches!(bench.reply::<AcquireAs>(made), Some(Ok(Ok(_))))
+            && !self.is_companion(bench, made);
+        Vec::from_iter(granted.then_some(made))
+    }
+
+    fn assert_nothing_fits(
+        &self,
+        bench: &mut Bench<ReentrantLock>,
+        waiting: &[(CallId, &'static str)],
+    ) {
+        let status = ask(bench, OBSERVER, Status);
+        assert_eq!(status.waiting, number(waiting.len()), "{waiting:?}");
+        assert_eq!(status.held, status.depth > 0);
+        assert!(status.held || waiting.is_empty(), "free, but {waiting:?}");
+    }
+
+    fn probe(bench: &mut Bench<ReentrantLock>) -> Vec<String> {
+        let [first, again] = [1, 1].map(|owner| bench.call(ONE, AcquireAs { owner }));
+        let other = bench.call(OTHER, AcquireAs { owner: 1 });
+        let status = ask(bench, OTHER, Status);
+        let released = [first, first, again].map(|grant| ask(bench, ONE, Release { grant }));
+        let last = ask(bench, OTHER, Status);
+        let entered = [again, other].map(|id| bench.is_answered(id));
+        vec![format!("{status:?} {released:?} {last:?} {entered:?}")]
+    }
+}
+
+/// A semaphore, and what has been done to it for good.
+pub(crate) struct PermitSubject<B> {
+    permits: u32,
+    forgotten: u32,
+    added: u32,
+    closed: bool,
+    wants: Vec<(CallId, u32)>,
+    bound: PhantomData<B>,
+}
+
+impl<B: Bound> PermitSubject<B> {
+    fn disturb(
+        &mut self,
+        bench: &mut Bench<Counting<B>>,
+        schedule: &mut Schedule,
+        session: u64,
+        timeout: Option<Duration>,
+    ) -> CallId {
+        let (grant, permits) = (schedule.any_call(), schedule.random.random_range(0..=3));
+        match schedule.random.random_range(0..40) {
+            0..=3 => {
+                let id = put(bench, session, Forget { grant, permits }, timeout);
+                if bench.reply::<Forget>(id) == Some(Ok(Ok(()))) {
+                    self.forgotten += permits;
+                }
+                id
+            }
+            4..=7 => {
+                let id = put(bench, session, AddPermits { permits }, timeout);
+                if bench.reply::<AddPermits>(id) == Some(Ok(Ok(()))) {
+                    self.added += permits;
+                }
+                id
+            }
+            8 => {
+                self.closed = true;
+                put(bench, session, Close, timeout)
+            }
+            _ => put(bench, session, ReleasePermits { grant, permits }, timeout),
+        }
+    }
+}
+
+impl<B: Bound> Subject for PermitSubject<B> {
+    type Kind = Counting<B>;
+
+    fn make(schedule: &mut Schedule) -> (Self, Bench<Counting<B>>) {
+        let subject = Self {
+            permits: schedule.random.random_range(0..=5),
+            forgotten: 0,
+            added: 0,
+            closed: false,
+            wants: Vec::new(),
+            bound: PhantomData,
+        };
+        let bench = subject.fresh();
+        (subject, bench)
+    }
+
+    fn fresh(&self) -> Bench<Counting<B>> {
+        let permits = self.permits.into();
+        let mut bench = Bench::new(SemaphoreSpec { permits }).expect("the spec is in range");
+        if let Some(permits) = self.added.checked_sub(self.forgotten) {
+            ask(&mut bench, ONE, AddPermits { permits }).expect("the sum was allowed");
+        } else {
+            let permits = self.forgotten - self.added;
+            let grant = bench.call(ONE, AcquireMany { permits });
+            ask(&mut bench, ONE, Forget { grant, permits }).expect("there were as many");
+        }
+        if self.closed {
+            ask(&mut bench, ONE, Close);
+        }
+        bench
+    }
+
+    fn call(
+        &mut self,
+        bench: &mut Bench<Counting<B>>,
+        schedule: &mut Schedule,
+        session: u64,
+        timeout: Option<Duration>,
+    ) -> (CallId, Option<&'static str>) {
+        if schedule.asks() {
+            let permits = schedule.random.random_range(0..=6);
+            let id = put(bench, session, AcquireMany { permits }, timeout);
+            self.wants.push((id, permits));
+            return (id, Some("acquire"));
+        }
+        (self.disturb(bench, schedule, session, timeout), None)
+    }
+
+    fn grants(
+        &self,
+        bench: &Bench<Counting<B>>,
+        made: CallId,
+        line: Option<&'static str>,
+    ) -> Vec<CallId> {
+        let granted = line.is_some() && matches!(bench.reply::<AcquireMany>(made), Some(Ok(Ok(_))));
+        Vec::from_iter(granted.then_some(made))
+    }
+
+    fn assert_nothing_fits(
+        &self,
+        bench: &mut Bench<Counting<B>>,
+        waiting: &[(CallId, &'static str)],
+    ) {
+        let status: SemaphoreStatus = ask(bench, OBSERVER, Count);
+        let there_are = u64::from(self.permits + self.added - self.forgotten);
+        assert_eq!(status.available + status.held, there_are, "{status:?}");
+        assert_eq!(status.waiting, number(waiting.len()), "{waiting:?}");
+        let Some((head, _)) = waiting.first() else {
+            return;
+        };
+        let wants = self.wants.iter().find(|(id, _)| id == head);
+        let fits = wants.is_none_or(|(_, permits)| u64::from(*permits) <= status.available);
+        assert!(!fits && !status.closed, "{status:?}, but {wants:?} waits");
+    }
+
+    fn probe(bench: &mut Bench<Counting<B>>) -> Vec<String> {
+        let mut told = vec![format!("{:?}", ask(bench, OTHER, Count))];
+        for permits in 0..=40 {
+            let grant = bench.call_timeout(ONE, AcquireMany { permits }, Duration::ZERO);
+            let granted = bench.reply::<AcquireMany>(grant).expect("it must not wait");
+            told.push(format!("{:?}", granted.map(|granted| granted.map(drop))));
+            told.push(format!(
+                "{:?}",
+                ask(bench, OTHER, ReleasePermits { grant, permits })
+            ));
+        }
+        told.push(format!(
+            "{:?}",
+            ask(bench, OTHER, AddPermits { permits: 1 })
+        ));
+        told.push(format!("{:?}", ask(bench, OTHER, Count)));
+        told
+    }
+}
+
+/// A queue, and whether it was closed for good.
+#[derive(Default)]
+pub(crate) struct QueueSubject {
+    closed: Option<Option<TaskFault>>,
+    /// All calls for work.
+    workers: Vec<CallId>,
+}
+
+impl QueueSubject {
+    fn job(bench: &Bench<TaskQueue>, worker: CallId) -> Option<CallId> {
+        Self::jobs(bench, worker).last().copied()
+    }
+
+    /// What a call for work was answered with.
+    fn jobs(bench: &Bench<TaskQueue>, worker: CallId) -> Vec<CallId> {
+        let jobs = bench.reply::<Next>(worker).and_then(Result::ok).flatten();
+        let jobs = jobs.unwrap_or_default().into_iter();
+        jobs.map(|job| job.id).collect()
+    }
+
+    /// The job that the session was given last, or any other call.
+    fn finished(
+        &self,
+        bench: &Bench<TaskQueue>,
+        schedule: &mut Schedule,
+        session: u64,
+    ) -> Finished {
+        let mut own = self.workers.iter().rev().copied();
+        let own = own.find(|worker| worker.session().number() == session);
+        let job = own.and_then(|worker| Self::job(bench, worker));
+        Finished {
+            job: job.unwrap_or_else(|| schedule.any_call()),
+            outcome: Ok(Blob::default()),
+        }
+    }
+}
+
+impl Subject for QueueSubject {
+    type Kind = TaskQueue;
+
+    fn make(_: &mut Schedule) -> (Self, Bench<TaskQueue>) {
+        let subject = Self::default();
+        let bench = subject.fresh();
+        (subject, bench)
+    }
+
+    fn fresh(&self) -> Bench<TaskQueue> {
+        let mut bench = Bench::new(()).expect("a queue needs nothing");
+        if let Some(reason) = self.closed.clone() {
+            ask(&mut bench, ONE, CloseTasks { reason });
+        }
+        bench
+    }
+
+    fn call(
+        &mut self,
+        bench: &mut Bench<TaskQueue>,
+        schedule: &mut Schedule,
+        session: u64,
+        timeout: Option<Duration>,
+    ) -> (CallId, Option<&'static str>) {
+        if schedule.asks() {
+            let id = put(
+                bench,
+                session,
+                task(schedule.random.random_range(0..=2)),
+                timeout,
+            );
+            return (id, Some("submit"));
+        }
+        let finished = self.finished(bench, schedule, session);
+        match schedule.random.random_range(0..50) {
+            0 => {
+                let reason = schedule.random.random_bool(0.5);
+                let reason = reason.then_some(TaskFault::Terminated);
+                self.closed = Some(reason.clone());
+                (put(bench, session, CloseTasks { reason }, timeout), None)
+            }
+            1..=9 => (put(bench, session, finished, timeout), None),
+            10..=12 => {
+                let jobs = vec![schedule.any_call(), finished.job];
+                (put(bench, session, HandBack { jobs }, timeout), None)
+            }
+            lot => {
+                let finished = (lot < 30).then_some(finished);
+                let most = schedule.random.random_range(0..=4);
+                let id = put(bench, session, Next { finished, most }, timeout);
+                self.workers.push(id);
+                (id, Some("next"))
+            }
+        }
+    }
+
+    fn grants(
+        &self,
+        bench: &Bench<TaskQueue>,
+        made: CallId,
+        line: Option<&'static str>,
+    ) -> Vec<CallId> {
+        if line != Some("next") || !matches!(bench.reply::<Next>(made), Some(Ok(_))) {
+            return Vec::new();
+        }
+        let jobs = Self::jobs(bench, made);
+        // Without a job it has waited for nothing.
+        let worker = jobs.first().map(|_| made);
+        worker.into_iter().chain(jobs).collect()
+    }
+
+    fn assert_nothing_fits(
+        &self,
+        bench: &mut Bench<TaskQueue>,
+        waiting: &[(CallId, &'static str)],
+    ) {
+        let status: TaskQueueStatus = ask(bench, OBSERVER, CountTasks);
+        let idle = waiting.iter().filter(|(_, line)| *line == "next").count();
+        let jobs = waiting.len() - idle;
+        assert_eq!(status.idle, number(idle), "{waiting:?}");
+        assert_eq!(status.waiting + status.running, number(jobs), "{waiting:?}");
+        assert!(status.idle == 0 || status.waiting == 0, "{status:?}");
+        let is_over = self.closed.is_some() && status.running == 0;
+        assert!(status.idle == 0 || !is_over, "{status:?}");
+    }
+
+    fn probe(bench: &mut Bench<TaskQueue>) -> Vec<String> {
+        let mut told = vec![format!("{:?}", ask(bench, OTHER, CountTasks))];
+        let early = bench.call(ONE, next());
+        let [first, second] = [0, 1].map(|retries| bench.call(OTHER, task(retries)));
+        let late = bench.call(ONE, next());
+        for worker in [early, late] {
+            let job = Self::job(bench, worker);
+            let which = job.map(|job| [first, second].iter().position(|task| *task == job));
+            told.push(format!("{} {which:?}", bench.is_answered(worker)));
+        }
+        bench.hang_up(ONE);
+        for submitted in [first, second] {
+            told.push(format!("{:?}", bench.reply::<Submit>(submitted)));
+        }
+        told.push(format!("{:?}", ask(bench, OTHER, CountTasks)));
+        told
+    }
+}
+
+fn task(retries: u32) -> Submit {
+    Submit {
+        chunk: Chunk {
+            task: "task".to_owned(),
+            arguments: Blob::from(vec![7]),
+        },
+        retries,
+    }
+}
+
+fn next() -> Next {
+    Next {
+        finished: None,
+        most: 1,
+    }
+}

@@ -1,0 +1,15 @@
+//! The tests of the hosted kinds and of the actor that runs them, in one binary.
+//!
+//! No process and no socket takes part: kinds run on the bench, and some tests run real actors.
+
+mod condition;
+mod host;
+mod keyed_calls;
+mod laws;
+mod models;
+mod rw_lock_crowd;
+mod schedule;
+mod seeds;
+mod series;
+mod stats;
+mod surveys;

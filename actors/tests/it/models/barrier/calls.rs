@@ -1,0 +1,111 @@
+//! The calls of a barrier in its model, and their answers.
+
+use std::time::Duration;
+
+use lockkeeper_actors::{
+    Bench, Breach, CallId, Fault, Refusal,
+    sync::{
+        Abort, Arrival, Arrive, Barrier, BarrierStatus, CountArrivals, Fail, Finish, Passed, Reset,
+    },
+};
+
+use crate::{models::answers::answer, schedule::put};
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum BarrierCall {
+    Arrive { acts: bool },
+    Finish { turn: CallId, by: By },
+    Fail { turn: CallId, by: By },
+    Abort,
+    Reset,
+    Count,
+}
+
+/// Who tells what became of an action.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum By {
+    Anyone,
+    /// The session of the turn.
+    Itself,
+}
+
+#[derive(Debug, PartialEq)]
+pub(crate) enum BarrierTold {
+    Act,
+    Passed {
+        index: u32,
+        is_leader: bool,
+        generation: u64,
+    },
+    Done,
+    Refused(Refusal),
+    State {
+        parties: u32,
+        arrived: u64,
+        generation: u64,
+        broken: Option<Breach>,
+    },
+}
+
+impl BarrierCall {
+    pub(crate) fn send(
+        self,
+        bench: &mut Bench<Barrier>,
+        session: u64,
+        timeout: Option<Duration>,
+    ) -> CallId {
+        let teller = |turn: CallId, by| match by {
+            By::Anyone => session,
+            By::Itself => turn.session().number(),
+        };
+        match self {
+            Self::Arrive { acts } => put(bench, session, Arrive { acts }, timeout),
+            Self::Finish { turn, by } => put(bench, teller(turn, by), Finish { turn }, timeout),
+            Self::Fail { turn, by } => put(bench, teller(turn, by), Fail { turn }, timeout),
+            Self::Abort => put(bench, session, Abort, timeout),
+            Self::Reset => put(bench, session, Reset, timeout),
+            Self::Count => put(bench, session, CountArrivals, timeout),
+        }
+    }
+
+    /// What was answered to it.
+    pub(crate) fn read(self, bench: &Bench<Barrier>, id: CallId) -> Result<BarrierTold, Fault> {
+        let done = |()| BarrierTold::Done;
+        match self {
+            Self::Arrive { .. } => answer::<_, Arrive>(bench, id).map(arrival),
+            Self::Finish { .. } => answer::<_, Finish>(bench, id).map(passed),
+            Self::Fail { .. } => answer::<_, Fail>(bench, id).map(done),
+            Self::Abort => answer::<_, Abort>(bench, id).map(done),
+            Self::Reset => answer::<_, Reset>(bench, id).map(done),
+            Self::Count => answer::<_, CountArrivals>(bench, id).map(state),
+        }
+    }
+}
+
+fn arrival(arrival: Result<Arrival, Refusal>) -> BarrierTold {
+    match arrival {
+        Ok(Arrival::Act) => BarrierTold::Act,
+        Ok(Arrival::Passed(passage)) => passed(Ok(passage)),
+        Err(refusal) => BarrierTold::Refused(refusal),
+    }
+}
+
+fn passed(passed: Result<Passed, Refusal>) -> BarrierTold {
+    match passed {
+        Ok(passed) => BarrierTold::Passed {
+            index: passed.index,
+            is_leader: passed.is_leader,
+            generation: passed.generation,
+        },
+        Err(refusal) => BarrierTold::Refused(refusal),
+    }
+}
+
+fn state(status: BarrierStatus) -> BarrierTold {
+    BarrierTold::State {
+        parties: status.parties,
+        arrived: status.arrived,
+        generation: status.generation,
+        broken: status.broken,
+    }
+}

@@ -1,0 +1,92 @@
+//! The calls that both locks serve, and their answers.
+
+use std::time::Duration;
+
+use lockkeeper_actors::{
+    Bench, CallId, Fault, Refusal,
+    sync::{Exclusive, ForceUnlock, Granted, LockStatus, MarkConsistent, Release, Status},
+};
+use rand::Rng;
+
+use crate::{
+    models::answers::answer,
+    schedule::{Schedule, put},
+};
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum HolderCall {
+    Release(CallId),
+    MarkConsistent(CallId),
+    ForceUnlock,
+    Status,
+}
+
+/// With what a reference knows of a grant.
+#[derive(Debug, PartialEq)]
+pub(crate) enum LockTold<G> {
+    Granted(G),
+    Done,
+    Refused(Refusal),
+    WasHeld(bool),
+    Status(LockStatus),
+}
+
+impl HolderCall {
+    pub(crate) fn draw(grant: CallId, schedule: &mut Schedule) -> Self {
+        match schedule.random.random_range(0..8) {
+            0..=3 => Self::Release(grant),
+            4 => Self::MarkConsistent(grant),
+            5 => Self::ForceUnlock,
+            _ => Self::Status,
+        }
+    }
+
+    pub(crate) fn send<P: Exclusive>(
+        self,
+        bench: &mut Bench<P>,
+        session: u64,
+        timeout: Option<Duration>,
+    ) -> CallId {
+        match self {
+            Self::Release(grant) => put(bench, session, Release { grant }, timeout),
+            Self::MarkConsistent(grant) => put(bench, session, MarkConsistent { grant }, timeout),
+            Self::ForceUnlock => put(bench, session, ForceUnlock, timeout),
+            Self::Status => put(bench, session, Status, timeout),
+        }
+    }
+
+    /// What was answered to it.
+    pub(crate) fn read<P: Exclusive, G>(
+        self,
+        bench: &Bench<P>,
+        id: CallId,
+    ) -> Result<LockTold<G>, Fault> {
+        let done =
+            |done: Result<(), Refusal>| done.map_or_else(LockTold::Refused, |()| LockTold::Done);
+        match self {
+            Self::Release(_) => answer::<P, Release>(bench, id).map(done),
+            Self::MarkConsistent(_) => answer::<P, MarkConsistent>(bench, id).map(done),
+            Self::ForceUnlock => answer::<P, ForceUnlock>(bench, id).map(LockTold::WasHeld),
+            Self::Status => answer::<P, Status>(bench, id).map(LockTold::Status),
+        }
+    }
+}
+
+impl<G> LockTold<G> {
+    /// What who acquires or adopts was answered.
+    pub(crate) fn granted(
+        answer: Result<Granted, Refusal>,
+        note: impl FnOnce(Granted) -> G,
+    ) -> Self {
+        answer.map_or_else(Self::Refused, |granted| Self::Granted(note(granted)))
+    }
+
+    /// The state of a lock with so many entries and waiters.
+    pub(crate) fn status(depth: usize, waiting: usize) -> Self {
+        let count = |of: usize| u64::try_from(of).expect("short lists");
+        let mut status = LockStatus::default();
+        status.held = depth > 0;
+        (status.depth, status.waiting) = (count(depth), count(waiting));
+        Self::Status(status)
+    }
+}

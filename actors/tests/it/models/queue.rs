@@ -1,0 +1,448 @@
+//! The queue against a reference: five lists.
+//!
+//! The model knows the queue only through its calls and their answers.
+
+use std::{collections::BTreeMap, mem, time::Duration};
+
+use lockkeeper_actors::{
+    Bench, CallId, Fault, Fence, Refusal,
+    codec::Blob,
+    data::{
+        CloseQueue, CountItems, Delivery, Done, Get, Join, Put, PutBack, Queue, QueueSpec,
+        QueueStatus,
+    },
+};
+use rand::Rng;
+
+use crate::{
+    models::{Reference, Said, agree, answers::answer},
+    schedule::{Schedule, put},
+};
+
+#[test]
+fn queue_agrees_with_its_reference() {
+    agree::<QueueReference>(
+        "queue_agrees_with_its_reference",
+        1000,
+        &[
+            "put without room",
+            "put beyond the end",
+            "put that is undone",
+            "put of a dead session",
+            "get without an item",
+            "item that was done",
+            "done of what is not taken",
+            "item put back",
+            "item put back behind an older one",
+            "item given again",
+            "item that its taker never saw",
+            "item of a dead taker",
+            "several items of a dead taker",
+            "items beyond the capacity",
+            "join that waits",
+            "join of an empty queue",
+            "close with puts that wait",
+            "close with items",
+            "get that waits for what may come back",
+            "taker sent home",
+            "long line",
+        ],
+    );
+}
+
+#[derive(Clone, Copy, Debug)]
+enum QueueCall {
+    Put(u32),
+    Get,
+    Done(CallId),
+    PutBack(CallId),
+    Join,
+    Close,
+    Count,
+}
+
+#[derive(Debug, PartialEq)]
+enum QueueTold {
+    Said(Result<(), Refusal>),
+    Item {
+        item: u32,
+        attempts: u32,
+        /// For how long a dead taker had it, and by which call.
+        abandoned: Option<(Duration, CallId)>,
+    },
+    Count(QueueStatus),
+}
+
+#[derive(Clone, Copy)]
+struct Item {
+    /// The call that put it.
+    by: CallId,
+    item: u32,
+    attempts: u32,
+    abandoned: Option<(Duration, CallId)>,
+    /// Whether it was ever taken.
+    is_fresh: bool,
+    place: usize,
+}
+
+struct Taken {
+    by: CallId,
+    item: Item,
+    since: Duration,
+}
+
+#[derive(Default)]
+struct QueueReference {
+    capacity: usize,
+    /// In the order in which they came in.
+    items: Vec<Item>,
+    taken: Vec<Taken>,
+    putting: Vec<(CallId, u32)>,
+    getting: Vec<CallId>,
+    joining: Vec<CallId>,
+    came: usize,
+    closed: bool,
+    /// How many wait when the schedule begins.
+    crowd: usize,
+}
+
+impl QueueReference {
+    /// Does what can be done until nothing can.
+    fn go_on(&mut self, said: &mut Said<'_, QueueTold>) {
+        loop {
+            if self.items.len() < self.capacity && !self.putting.is_empty() {
+                let (by, item) = self.putting.remove(0);
+                self.items.push(Item {
+                    by,
+                    item,
+                    attempts: 0,
+                    abandoned: None,
+                    is_fresh: true,
+                    place: self.came,
+                });
+                self.came += 1;
+                said.reply(by, QueueTold::Said(Ok(())));
+            } else if !self.items.is_empty() && !self.getting.is_empty() {
+                self.give(said);
+            } else {
+                break;
+            }
+        }
+        if self.items.is_empty() && self.taken.is_empty() {
+            for joiner in self.joining.drain(..) {
+                said.reply(joiner, QueueTold::Said(Ok(())));
+            }
+            let waiting = if self.closed { self.getting.len() } else { 0 };
+            for getter in self.getting.drain(..waiting) {
+                said.tally.note("taker sent home");
+                said.reply(getter, QueueTold::Said(Err(Refusal::Closed)));
+            }
+        }
+        if self.items.len() > self.capacity {
+            said.tally.note("items beyond the capacity");
+        }
+        let lines = [self.items.len(), self.putting.len(), self.getting.len()];
+        if lines.iter().any(|line| *line > 64) {
+            said.tally.note("long line");
+        }
+    }
+
+    fn give(&mut self, said: &mut Said<'_, QueueTold>) {
+        let (by, mut item) = (self.getting.remove(0), self.items.remove(0));
+        item.attempts += 1;
+        item.is_fresh = false;
+        if item.attempts > 1 {
+            said.tally.note("item given again");
+        }
+        said.reply(
+            by,
+            QueueTold::Item {
+                item: item.item,
+                attempts: item.attempts,
+                abandoned: item.abandoned,
+            },
+        );
+        let since = said.now;
+        self.taken.push(Taken { by, item, since });
+    }
+
+    fn take_from(&mut self, by: CallId) -> Option<Taken> {
+        let place = self.taken.iter().position(|taken| taken.by == by)?;
+        Some(self.taken.remove(place))
+    }
+
+    /// Puts an item before all that came in later.
+    fn back(&mut self, item: Item, said: &mut Said<'_, QueueTold>) {
+        let older = self.items.iter().filter(|other| other.place < item.place);
+        let place = older.count();
+        if place > 0 {
+            said.tally.note("item put back behind an older one");
+        }
+        self.items.insert(place, item);
+    }
+
+    fn draw_delivery(&self, schedule: &mut Schedule) -> CallId {
+        if !self.taken.is_empty() && schedule.random.random_bool(0.8) {
+            self.taken[schedule.random.random_range(0..self.taken.len())].by
+        } else {
+            schedule.any_call()
+        }
+    }
+
+    fn close(&mut self, said: &mut Said<'_, QueueTold>) {
+        self.closed = true;
+        if !self.items.is_empty() {
+            said.tally.note("close with items");
+        }
+        for (putter, _) in self.putting.drain(..) {
+            said.tally.note("close with puts that wait");
+            said.reply(putter, QueueTold::Said(Err(Refusal::Closed)));
+        }
+    }
+
+    fn status(&self) -> QueueStatus {
+        let count = |count: usize| u64::try_from(count).expect("short lists");
+        let mut status = QueueStatus::default();
+        status.len = count(self.items.len());
+        status.capacity = count(self.capacity);
+        status.taken = count(self.taken.len());
+        status.putting = count(self.putting.len());
+        status.getting = count(self.getting.len());
+        status.joining = count(self.joining.len());
+        status.closed = self.closed;
+        status
+    }
+}
+
+fn blob(item: u32) -> Blob {
+    Blob::from(item.to_be_bytes().to_vec())
+}
+
+fn number(blob: &Blob) -> u32 {
+    u32::from_be_bytes(blob.0[..].try_into().expect("as it was put"))
+}
+
+/// Which call each fence was given to.
+#[derive(Default)]
+struct Fences(BTreeMap<Fence, CallId>);
+
+impl Fences {
+    fn told(&mut self, id: CallId, reply: Result<Delivery, Refusal>) -> QueueTold {
+        let delivery = match reply {
+            Ok(delivery) => delivery,
+            Err(refusal) => return QueueTold::Said(Err(refusal)),
+        };
+        let last = self.0.last_key_value();
+        assert!(last.is_none_or(|(last, _)| *last < delivery.fence));
+        self.0.insert(delivery.fence, id);
+        QueueTold::Item {
+            item: number(&delivery.item),
+            attempts: delivery.attempts,
+            abandoned: delivery
+                .abandoned
+                .map(|mark| (mark.held, self.0[&mark.fence])),
+        }
+    }
+}
+
+impl Reference for QueueReference {
+    type Kind = Queue;
+    type Call = QueueCall;
+    type Told = QueueTold;
+    type Memory = Fences;
+
+    fn make(schedule: &mut Schedule) -> (Self, Bench<Queue>) {
+        let mut reference = Self::default();
+        let capacity = schedule.random.random_range(0..=6);
+        reference.capacity = if capacity == 0 {
+            1_000_000_000
+        } else {
+            capacity
+        };
+        if schedule.random.random_bool(0.1) {
+            reference.crowd = schedule.random.random_range(60..=90);
+        }
+        let bench = Bench::new(QueueSpec {
+            capacity: (capacity > 0).then(|| u64::try_from(capacity).expect("a few")),
+            holds: String::new(),
+        });
+        (reference, bench.expect("the capacity is in range"))
+    }
+
+    fn prelude(&self, schedule: &mut Schedule) -> Vec<(u64, QueueCall)> {
+        let sessions = [(); 3].map(|()| schedule.join());
+        let takes = schedule.random.random_bool(0.5);
+        let call = |number| match takes {
+            true => QueueCall::Get,
+            false => QueueCall::Put(number),
+        };
+        let sessions = sessions.into_iter().cycle().take(self.crowd);
+        let calls = sessions.zip(1_000_000..);
+        calls
+            .map(|(session, number)| (session, call(number)))
+            .collect()
+    }
+
+    fn draw(&self, schedule: &mut Schedule) -> QueueCall {
+        if schedule.asks() {
+            return match schedule.random.random_range(0..20) {
+                0..=9 => QueueCall::Put(schedule.random.random()),
+                10..=18 => QueueCall::Get,
+                _ => QueueCall::Join,
+            };
+        }
+        let delivery = self.draw_delivery(schedule);
+        match schedule.random.random_range(0..50) {
+            0..=24 => QueueCall::Done(delivery),
+            25..=39 => QueueCall::PutBack(delivery),
+            40 => QueueCall::Close,
+            _ => QueueCall::Count,
+        }
+    }
+
+    fn send(
+        bench: &mut Bench<Queue>,
+        session: u64,
+        call: &QueueCall,
+        timeout: Option<Duration>,
+    ) -> CallId {
+        match *call {
+            QueueCall::Put(item) => put(bench, session, Put { item: blob(item) }, timeout),
+            QueueCall::Get => put(bench, session, Get, timeout),
+            QueueCall::Done(delivery) => put(bench, session, Done { delivery }, timeout),
+            QueueCall::PutBack(delivery) => put(bench, session, PutBack { delivery }, timeout),
+            QueueCall::Join => put(bench, session, Join, timeout),
+            QueueCall::Close => put(bench, session, CloseQueue, timeout),
+            QueueCall::Count => put(bench, session, CountItems, timeout),
+        }
+    }
+
+    fn read(
+        bench: &Bench<Queue>,
+        id: CallId,
+        call: &QueueCall,
+        fences: &mut Fences,
+    ) -> Result<QueueTold, Fault> {
+        match call {
+            QueueCall::Put(_) => answer::<Queue, Put>(bench, id).map(QueueTold::Said),
+            QueueCall::Get => answer::<Queue, Get>(bench, id).map(|told| fences.told(id, told)),
+            QueueCall::Done(_) => answer::<Queue, Done>(bench, id).map(QueueTold::Said),
+            QueueCall::PutBack(_) => answer::<Queue, PutBack>(bench, id).map(QueueTold::Said),
+            QueueCall::Join => answer::<Queue, Join>(bench, id).map(|()| QueueTold::Said(Ok(()))),
+            QueueCall::Close => {
+                answer::<Queue, CloseQueue>(bench, id).map(|()| QueueTold::Said(Ok(())))
+            }
+            QueueCall::Count => answer::<Queue, CountItems>(bench, id).map(QueueTold::Count),
+        }
+    }
+
+    fn serve(&mut self, id: CallId, call: &QueueCall, said: &mut Said<'_, QueueTold>) {
+        match *call {
+            QueueCall::Put(_) if self.closed => {
+                said.tally.note("put beyond the end");
+                said.reply(id, QueueTold::Said(Err(Refusal::Closed)));
+            }
+            QueueCall::Put(item) => self.putting.push((id, item)),
+            QueueCall::Get => self.getting.push(id),
+            QueueCall::Done(delivery) => {
+                let taken = self.take_from(delivery);
+                said.tally.note(match taken {
+                    Some(_) => "item that was done",
+                    None => "done of what is not taken",
+                });
+                let done = taken.map(drop).ok_or(Refusal::NotHeld);
+                said.reply(id, QueueTold::Said(done));
+            }
+            QueueCall::PutBack(delivery) => {
+                let taken = self.take_from(delivery);
+                let is_back = taken.as_ref().map(|_| ()).ok_or(Refusal::NotHeld);
+                said.reply(id, QueueTold::Said(is_back));
+                if let Some(Taken { item, .. }) = taken {
+                    said.tally.note("item put back");
+                    self.back(item, said);
+                }
+            }
+            QueueCall::Join => self.joining.push(id),
+            QueueCall::Close => {
+                said.reply(id, QueueTold::Said(Ok(())));
+                self.close(said);
+            }
+            QueueCall::Count => said.reply(id, QueueTold::Count(self.status())),
+        }
+        self.go_on(said);
+        match call {
+            QueueCall::Put(_) if self.waits(id) => said.tally.note("put without room"),
+            QueueCall::Get if self.waits(id) && self.closed => {
+                said.tally.note("get that waits for what may come back");
+            }
+            QueueCall::Get if self.waits(id) => said.tally.note("get without an item"),
+            QueueCall::Join if self.waits(id) => said.tally.note("join that waits"),
+            QueueCall::Join => said.tally.note("join of an empty queue"),
+            QueueCall::Put(_)
+            | QueueCall::Get
+            | QueueCall::Done(_)
+            | QueueCall::PutBack(_)
+            | QueueCall::Close
+            | QueueCall::Count => {}
+        }
+    }
+
+    fn undo(&mut self, id: CallId, fault: Fault, said: &mut Said<'_, QueueTold>) {
+        if self.waits(id) {
+            self.putting.retain(|(putter, _)| *putter != id);
+            self.getting.retain(|getter| *getter != id);
+            self.joining.retain(|joiner| *joiner != id);
+            said.fail(id, fault);
+        }
+        let before = self.items.len();
+        self.items.retain(|item| item.by != id || !item.is_fresh);
+        if self.items.len() < before {
+            said.tally.note("put that is undone");
+        }
+        if let Some(Taken { mut item, .. }) = self.take_from(id) {
+            said.tally.note("item that its taker never saw");
+            item.attempts -= 1;
+            self.back(item, said);
+        }
+        self.go_on(said);
+    }
+
+    fn hang_up(&mut self, session: u64, said: &mut Said<'_, QueueTold>) {
+        let is_of = |id: CallId| id.session().number() == session;
+        let before = self.putting.len();
+        self.putting.retain(|(putter, _)| !is_of(*putter));
+        if self.putting.len() < before {
+            said.tally.note("put of a dead session");
+        }
+        self.getting.retain(|getter| !is_of(*getter));
+        self.joining.retain(|joiner| !is_of(*joiner));
+        let taken = mem::take(&mut self.taken).into_iter();
+        let (theirs, others): (Vec<Taken>, _) = taken.partition(|taken| is_of(taken.by));
+        self.taken = others;
+        said.tally.note(match theirs.len() {
+            0 => "dead session without items",
+            1 => "item of a dead taker",
+            _ => "several items of a dead taker",
+        });
+        for Taken {
+            by,
+            mut item,
+            since,
+        } in theirs
+        {
+            item.abandoned = Some((said.now - since, by));
+            self.back(item, said);
+        }
+        self.go_on(said);
+    }
+
+    fn waits(&self, id: CallId) -> bool {
+        self.putting.iter().any(|(putter, _)| *putter == id)
+            || self.getting.contains(&id)
+            || self.joining.contains(&id)
+    }
+
+    fn holds(&self, id: CallId) -> bool {
+        self.taken.iter().any(|taken| taken.by == id)
+    }
+}

@@ -1,0 +1,441 @@
+//! The task queue against a reference: three lists.
+//!
+//! The model knows the queue only through its calls and their answers.
+
+use std::time::Duration;
+
+use lockkeeper_actors::{
+    Bench, CallId, Fault,
+    codec::Blob,
+    data::{
+        Chunk, ChunkOutcome, CloseTasks, CountTasks, Finished, HandBack, Job, Next, Submit,
+        TaskFault, TaskQueue, TaskQueueStatus,
+    },
+};
+use rand::Rng;
+
+use crate::{
+    models::{Reference, Said, agree},
+    schedule::{Schedule, put},
+};
+
+#[test]
+fn task_queue_agrees_with_its_reference() {
+    agree::<QueueReference>(
+        "task_queue_agrees_with_its_reference",
+        800,
+        &[
+            "result",
+            "result with the next call",
+            "result of somebody else's job",
+            "result of a job that is over",
+            "withdrawn job that runs",
+            "several jobs at a time",
+            "nothing more for a worker that has some",
+            "jobs that their worker never saw",
+            "job handed back",
+            "job that was not begun when its worker died",
+            "job tried again",
+            "job that died with its worker",
+            "job of a submitter that ended",
+            "close that lets all finish",
+            "close with a reason",
+            "worker sent home",
+            "long line",
+        ],
+    );
+}
+
+#[derive(Clone, Debug)]
+enum QueueCall {
+    Submit(Chunk, u32),
+    Next(Option<(CallId, ChunkOutcome)>, u32),
+    Finished(CallId, ChunkOutcome),
+    HandBack(Vec<CallId>),
+    Close(Option<TaskFault>),
+    Count,
+}
+
+#[derive(Debug, PartialEq)]
+enum QueueTold {
+    Outcome(ChunkOutcome),
+    Work(Vec<(CallId, Chunk)>),
+    GoHome,
+    Done,
+    Count(TaskQueueStatus),
+}
+
+#[derive(Clone)]
+struct Task {
+    id: CallId,
+    chunk: Chunk,
+    retries: u32,
+}
+
+/// A task that a worker has.
+struct Taken {
+    /// The call for work that it was an answer to.
+    by: CallId,
+    task: Task,
+    is_wanted: bool,
+}
+
+/// The first jobs go to the first idle worker.
+#[derive(Default)]
+struct QueueReference {
+    waiting: Vec<Task>,
+    /// In the order in which they were given.
+    taken: Vec<Taken>,
+    /// With how many each one takes.
+    idle: Vec<(CallId, u32)>,
+    closed: Option<TaskFault>,
+}
+
+impl QueueReference {
+    fn hand_out(&mut self, said: &mut Said<'_, QueueTold>) {
+        while !self.waiting.is_empty() && !self.idle.is_empty() {
+            let (worker, most) = self.idle.remove(0);
+            self.give(worker, most, said);
+        }
+        // The worker of a job may die, so a worker stays for its next try.
+        let is_done = self.waiting.is_empty() && !self.taken.iter().any(|taken| taken.is_wanted);
+        if self.closed.is_some() && is_done {
+            for (worker, _) in std::mem::take(&mut self.idle) {
+                said.tally.note("worker sent home");
+                said.reply(worker, QueueTold::GoHome);
+            }
+        }
+        if self.waiting.len().max(self.idle.len()) > 64 {
+            said.tally.note("long line");
+        }
+    }
+
+    fn give(&mut self, by: CallId, most: u32, said: &mut Said<'_, QueueTold>) {
+        let most = usize::try_from(most.max(1)).expect("a few");
+        let given = self.waiting.drain(..most.min(self.waiting.len()));
+        let given: Vec<Task> = given.collect();
+        if given.len() > 1 {
+            said.tally.note("several jobs at a time");
+        }
+        let work = given
+            .iter()
+            .map(|task| (task.id, task.chunk.clone()))
+            .collect();
+        said.reply(by, QueueTold::Work(work));
+        self.taken.extend(given.into_iter().map(|task| Taken {
+            by,
+            task,
+            is_wanted: true,
+        }));
+    }
+
+    fn finish(
+        &mut self,
+        by: CallId,
+        job: CallId,
+        outcome: &ChunkOutcome,
+        said: &mut Said<'_, QueueTold>,
+    ) {
+        let place = self.taken.iter().position(|taken| taken.task.id == job);
+        match place {
+            Some(place) if self.taken[place].by.session() == by.session() => {
+                if self.taken.remove(place).is_wanted {
+                    said.tally.note("result");
+                    said.reply(job, QueueTold::Outcome(outcome.clone()));
+                }
+            }
+            Some(_) => said.tally.note("result of somebody else's job"),
+            None => said.tally.note("result of a job that is over"),
+        }
+    }
+
+    /// Puts back the jobs whose submitter still waits, in their order.
+    fn put_back(&mut self, jobs: &[CallId]) -> usize {
+        let mut back = Vec::new();
+        for job in jobs {
+            let place = self.taken.iter().position(|taken| taken.task.id == *job);
+            if let Some(Taken {
+                task,
+                is_wanted: true,
+                ..
+            }) = place.map(|place| self.taken.remove(place))
+            {
+                back.push(task);
+            }
+        }
+        let count = back.len();
+        self.waiting.splice(0..0, back);
+        count
+    }
+
+    fn close(&mut self, reason: Option<&TaskFault>, said: &mut Said<'_, QueueTold>) {
+        if let Some(reason) = reason {
+            said.tally.note("close with a reason");
+            let taken = self.taken.iter_mut().filter(|taken| taken.is_wanted);
+            let taken = taken.map(|taken| {
+                taken.is_wanted = false;
+                taken.task.id
+            });
+            let waiting = self.waiting.drain(..).map(|task| task.id);
+            for task in waiting.chain(taken) {
+                said.reply(task, QueueTold::Outcome(Err(reason.clone())));
+            }
+        } else {
+            said.tally.note("close that lets all finish");
+        }
+        self.closed = Some(reason.cloned().unwrap_or(TaskFault::Closed));
+    }
+
+    /// Of the jobs that an ended session had only the first was begun.
+    fn lose_worker(&mut self, session: u64, said: &mut Said<'_, QueueTold>) {
+        let is_theirs = |taken: &Taken| taken.by.session().number() == session;
+        let (theirs, others) = std::mem::take(&mut self.taken)
+            .into_iter()
+            .partition(is_theirs);
+        self.taken = others;
+        let mut again = Vec::new();
+        for (place, Taken { mut task, .. }) in theirs
+            .into_iter()
+            .enumerate()
+            .filter(|(_, taken)| taken.is_wanted)
+        {
+            if place > 0 {
+                said.tally
+                    .note("job that was not begun when its worker died");
+                again.push(task);
+            } else if task.retries > 0 {
+                said.tally.note("job tried again");
+                task.retries -= 1;
+                again.push(task);
+            } else {
+                said.tally.note("job that died with its worker");
+                let died = TaskFault::WorkerDied { pid: 0 };
+                said.reply(task.id, QueueTold::Outcome(Err(died)));
+            }
+        }
+        self.waiting.splice(0..0, again);
+    }
+
+    fn draw_job(&self, schedule: &mut Schedule) -> CallId {
+        if !self.taken.is_empty() && schedule.random.random_bool(0.8) {
+            self.taken[schedule.random.random_range(0..self.taken.len())]
+                .task
+                .id
+        } else {
+            schedule.any_call()
+        }
+    }
+}
+
+fn draw_blob(schedule: &mut Schedule) -> Blob {
+    Blob::from(vec![schedule.random.random(); 3])
+}
+
+fn draw_outcome(schedule: &mut Schedule) -> ChunkOutcome {
+    if schedule.random.random_bool(0.2) {
+        return Err(TaskFault::Panicked("on purpose".to_owned()));
+    }
+    Ok(draw_blob(schedule))
+}
+
+impl Reference for QueueReference {
+    type Kind = TaskQueue;
+    type Call = QueueCall;
+    type Told = QueueTold;
+    type Memory = ();
+
+    fn make(_: &mut Schedule) -> (Self, Bench<TaskQueue>) {
+        let bench = Bench::new(()).expect("a queue needs nothing");
+        (Self::default(), bench)
+    }
+
+    fn draw(&self, schedule: &mut Schedule) -> QueueCall {
+        if schedule.asks() {
+            let chunk = Chunk {
+                task: format!("task {}", schedule.random.random_range(0..100)),
+                arguments: draw_blob(schedule),
+            };
+            return QueueCall::Submit(chunk, schedule.random.random_range(0..=2));
+        }
+        let (job, outcome) = (self.draw_job(schedule), draw_outcome(schedule));
+        let most = schedule.random.random_range(0..=4);
+        match schedule.random.random_range(0..65) {
+            0..=29 => QueueCall::Next(None, most),
+            30..=39 => QueueCall::Next(Some((job, outcome)), most),
+            40..=49 => QueueCall::Finished(job, outcome),
+            60..=64 => QueueCall::HandBack(vec![job, self.draw_job(schedule)]),
+            50 => QueueCall::Close(None),
+            51 => QueueCall::Close(Some(TaskFault::Terminated)),
+            _ => QueueCall::Count,
+        }
+    }
+
+    fn send(
+        bench: &mut Bench<TaskQueue>,
+        session: u64,
+        call: &QueueCall,
+        timeout: Option<Duration>,
+    ) -> CallId {
+        let finished = |(job, outcome)| Finished { job, outcome };
+        match call.clone() {
+            QueueCall::Submit(chunk, retries) => {
+                put(bench, session, Submit { chunk, retries }, timeout)
+            }
+            QueueCall::Next(done, most) => {
+                let finished = done.map(finished);
+                put(bench, session, Next { finished, most }, timeout)
+            }
+            QueueCall::Finished(job, outcome) => {
+                put(bench, session, finished((job, outcome)), timeout)
+            }
+            QueueCall::HandBack(jobs) => put(bench, session, HandBack { jobs }, timeout),
+            QueueCall::Close(reason) => put(bench, session, CloseTasks { reason }, timeout),
+            QueueCall::Count => put(bench, session, CountTasks, timeout),
+        }
+    }
+
+    fn read(
+        bench: &Bench<TaskQueue>,
+        id: CallId,
+        call: &QueueCall,
+        (): &mut (),
+    ) -> Result<QueueTold, Fault> {
+        let of_job = |Job { id, task, mut row }: Job| {
+            let arguments = row.pop_front().expect("a job has a task");
+            assert!(row.is_empty(), "a chunk is one");
+            (id, Chunk { task, arguments })
+        };
+        let work = |jobs: Option<Vec<Job>>| match jobs {
+            Some(jobs) => QueueTold::Work(jobs.into_iter().map(of_job).collect()),
+            None => QueueTold::GoHome,
+        };
+        let told = match call {
+            QueueCall::Submit(..) => bench
+                .reply::<Submit>(id)
+                .map(|told| told.map(QueueTold::Outcome)),
+            QueueCall::Next(..) => bench.reply::<Next>(id).map(|told| told.map(work)),
+            QueueCall::Finished(..) => bench
+                .reply::<Finished>(id)
+                .map(|told| told.map(|()| QueueTold::Done)),
+            QueueCall::HandBack(_) => bench
+                .reply::<HandBack>(id)
+                .map(|told| told.map(|()| QueueTold::Done)),
+            QueueCall::Close(_) => bench
+                .reply::<CloseTasks>(id)
+                .map(|told| told.map(|()| QueueTold::Done)),
+            QueueCall::Count => bench
+                .reply::<CountTasks>(id)
+                .map(|told| told.map(QueueTold::Count)),
+        };
+        told.expect("only what was answered is read")
+    }
+
+    fn serve(&mut self, id: CallId, call: &QueueCall, said: &mut Said<'_, QueueTold>) {
+        match call {
+            QueueCall::Submit(chunk, retries) => match &self.closed {
+                Some(reason) => said.reply(id, QueueTold::Outcome(Err(reason.clone()))),
+                None => self.waiting.push(Task {
+                    id,
+                    chunk: chunk.clone(),
+                    retries: *retries,
+                }),
+            },
+            QueueCall::Next(finished, most) => {
+                if let Some((job, outcome)) = finished {
+                    said.tally.note("result with the next call");
+                    self.finish(id, *job, outcome, said);
+                }
+                if self
+                    .taken
+                    .iter()
+                    .any(|taken| taken.by.session() == id.session())
+                {
+                    if self.waiting.is_empty() {
+                        said.tally.note("nothing more for a worker that has some");
+                    }
+                    self.give(id, *most, said);
+                } else {
+                    self.idle.push((id, *most));
+                }
+            }
+            QueueCall::Finished(job, outcome) => {
+                self.finish(id, *job, outcome, said);
+                said.reply(id, QueueTold::Done);
+            }
+            QueueCall::HandBack(jobs) => {
+                let is_theirs = |job: &CallId| {
+                    self.taken
+                        .iter()
+                        .any(|taken| taken.task.id == *job && taken.by.session() == id.session())
+                };
+                let theirs: Vec<CallId> = jobs.iter().copied().filter(is_theirs).collect();
+                if self.put_back(&theirs) > 0 {
+                    said.tally.note("job handed back");
+                }
+                said.reply(id, QueueTold::Done);
+            }
+            QueueCall::Close(reason) => {
+                // All submitters are told at once, in no promised order.
+                said.in_no_order();
+                self.close(reason.as_ref(), said);
+                said.reply(id, QueueTold::Done);
+            }
+            QueueCall::Count => {
+                let count = |count: usize| u64::try_from(count).expect("short lists");
+                let mut status = TaskQueueStatus::default();
+                status.waiting = count(self.waiting.len());
+                let wanted = self.taken.iter().filter(|taken| taken.is_wanted);
+                status.running = count(wanted.count());
+                status.idle = count(self.idle.len());
+                said.reply(id, QueueTold::Count(status));
+            }
+        }
+        self.hand_out(said);
+    }
+
+    fn undo(&mut self, id: CallId, fault: Fault, said: &mut Said<'_, QueueTold>) {
+        let is_of = |taken: &Taken| taken.is_wanted && taken.task.id == id;
+        if self.taken.iter().any(is_of) {
+            said.tally.note("withdrawn job that runs");
+        }
+        if self.waits(id) {
+            self.waiting.retain(|task| task.id != id);
+            for taken in self.taken.iter_mut().filter(|taken| taken.task.id == id) {
+                taken.is_wanted = false;
+            }
+            self.idle.retain(|(worker, _)| *worker != id);
+            said.fail(id, fault);
+        } else {
+            let unseen = self.taken.iter().filter(|taken| taken.by == id);
+            let unseen: Vec<CallId> = unseen.map(|taken| taken.task.id).collect();
+            if self.put_back(&unseen) > 0 {
+                said.tally.note("jobs that their worker never saw");
+            }
+        }
+        self.hand_out(said);
+    }
+
+    fn hang_up(&mut self, session: u64, said: &mut Said<'_, QueueTold>) {
+        said.in_no_order();
+        let is_of = |id: CallId| id.session().number() == session;
+        self.waiting.retain(|task| !is_of(task.id));
+        self.idle.retain(|(worker, _)| !is_of(*worker));
+        for taken in self.taken.iter_mut().filter(|taken| is_of(taken.task.id)) {
+            said.tally.note("job of a submitter that ended");
+            taken.is_wanted = false;
+        }
+        self.lose_worker(session, said);
+        self.hand_out(said);
+    }
+
+    fn waits(&self, id: CallId) -> bool {
+        let mut taken = self.taken.iter().filter(|taken| taken.is_wanted);
+        taken.any(|taken| taken.task.id == id)
+            || self.waiting.iter().any(|task| task.id == id)
+            || self.idle.iter().any(|(worker, _)| *worker == id)
+    }
+
+    fn holds(&self, id: CallId) -> bool {
+        self.taken.iter().any(|taken| taken.by == id)
+    }
+}

@@ -1,0 +1,102 @@
+//! The cost of many waiters at a readers-writer lock: the time of a step does not grow with their
+//! number.
+//!
+//! Times are compared with each other in one run, by wide margins: a step that walks through all
+//! waiters is a thousand times slower.
+
+use std::time::{Duration, Instant};
+
+use lockkeeper_actors::{
+    Bench, CallId,
+    sync::{Access, AcquireFor, CountHolders, Release, RwLock, Upgrade},
+};
+
+/// How many wait.
+const CROWD: usize = 100_000;
+
+/// How many steps are timed.
+const STEPS: usize = 1_000;
+
+/// The sessions of the crowd.
+const WRITERS: u64 = 1;
+const READERS: u64 = 2;
+
+/// Another one.
+const OTHER: u64 = 3;
+
+fn acquire(bench: &mut Bench<RwLock>, session: u64, access: Access) -> CallId {
+    bench.call(session, AcquireFor { access })
+}
+
+fn time(steps: impl FnOnce()) -> Duration {
+    let begun = Instant::now();
+    steps();
+    begun.elapsed()
+}
+
+/// The time of so many steps at an uncontended lock.
+fn undisturbed() -> Duration {
+    let mut bench = Bench::new(()).unwrap();
+    time(|| {
+        for _ in 0..STEPS {
+            let grant = acquire(&mut bench, OTHER, Access::Write);
+            bench.call(OTHER, Release { grant });
+        }
+    })
+}
+
+#[test]
+fn readers_and_writers_that_wait_do_not_slow_the_steps_of_their_lock() {
+    let alone = undisturbed();
+    let mut bench = Bench::new(()).unwrap();
+    let beside = acquire(&mut bench, OTHER, Access::Read);
+    let grant = acquire(&mut bench, OTHER, Access::Upgradable);
+    let mut crowd = Vec::with_capacity(CROWD);
+    let coming = time(|| {
+        for _ in 0..CROWD / 2 {
+            crowd.push(acquire(&mut bench, WRITERS, Access::Write));
+            crowd.push(acquire(&mut bench, READERS, Access::Read));
+        }
+    });
+
+    let upgrades = time(|| {
+        for _ in 0..STEPS {
+            let upgrade = bench.call(OTHER, Upgrade { grant });
+            assert!(!bench.is_answered(upgrade));
+            bench.call(OTHER, CountHolders);
+            bench.withdraw(upgrade);
+        }
+    });
+    bench.call(OTHER, Release { grant: beside });
+    let mut holder = bench.call(OTHER, Upgrade { grant });
+    let handoffs = time(|| {
+        for next in &crowd[..STEPS] {
+            bench.call(OTHER, Release { grant: holder });
+            assert!(bench.is_answered(*next));
+            holder = *next;
+        }
+    });
+    let withdrawals = time(|| {
+        for waiter in &crowd[CROWD / 2..CROWD / 2 + STEPS] {
+            bench.withdraw(*waiter);
+        }
+    });
+    for (what, took) in [
+        ("handing on", handoffs),
+        ("withdrawing", withdrawals),
+        ("upgrading in vain", upgrades),
+    ] {
+        assert!(took < alone * 20, "{alone:?} alone, {took:?} for {what}");
+    }
+
+    let going = time(|| bench.hang_up(WRITERS));
+    assert!(going < coming * 5, "{coming:?} to come, {going:?} to go");
+    let last = crowd[CROWD - 1];
+    assert!(bench.is_answered(last), "readers without a writer between");
+    let status = bench.call(OTHER, CountHolders);
+    let status = bench.reply::<CountHolders>(status).unwrap().unwrap();
+    assert_eq!(status.waiting, 0);
+    assert!(usize::try_from(status.readers).unwrap() > CROWD / 2 - 2 * STEPS);
+    let going = time(|| bench.hang_up(READERS));
+    assert!(going < coming * 5, "{coming:?} to come, {going:?} to go");
+}

@@ -1,0 +1,322 @@
+//! Series of tasks in random schedules, against lists in which each task is an entry of its own:
+//! rows that are cut, finished out of order and taken back must equal single tasks.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use lockkeeper_actors::{
+    Bench, CallId, SessionId,
+    codec::Blob,
+    data::{
+        Collect, Feed, Finished, HandBack, Job, Leave, Next, Reports, Row, TaskFault, TaskQueue,
+    },
+};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use crate::seeds::{Tally, each};
+
+/// The session that submits.
+const SUBMITTER: u64 = 9;
+
+/// The numbers of the series.
+const SERIES: [u64; 2] = [1, 2];
+
+/// A task: its number, the series, and how often it may be tried again.
+type Entry = (u64, u64, u32);
+
+#[derive(Default)]
+struct Reference {
+    waiting: VecDeque<Entry>,
+    /// What each worker has, with the call that gave it; without a series once no call waits.
+    hands: BTreeMap<u64, Vec<(CallId, Entry, bool)>>,
+    idle: VecDeque<(u64, CallId, usize)>,
+    /// What became of tasks, by series, that was not told yet.
+    ended: BTreeMap<u64, Vec<(u64, bool)>>,
+    /// What calls for work are to be answered with.
+    given: Vec<(CallId, Vec<u64>)>,
+}
+
+impl Reference {
+    fn has(&self, worker: u64) -> bool {
+        self.hands.get(&worker).is_some_and(|hand| !hand.is_empty())
+    }
+
+    fn give(&mut self, (worker, by, most): (u64, CallId, usize)) {
+        let given: Vec<Entry> = (0..most).map_while(|_| self.waiting.pop_front()).collect();
+        let numbers = given.iter().map(|task| task.0).collect();
+        self.given.push((by, numbers));
+        let hand = self.hands.entry(worker).or_default();
+        hand.extend(given.into_iter().map(|task| (by, task, true)));
+    }
+
+    fn dispatch(&mut self) {
+        while !self.waiting.is_empty()
+            && let Some(idle) = self.idle.pop_front()
+        {
+            self.give(idle);
+        }
+    }
+
+    fn next(&mut self, worker: u64, by: CallId, most: usize) {
+        if self.has(worker) {
+            self.give((worker, by, most));
+        } else {
+            self.idle.push_back((worker, by, most));
+        }
+        self.dispatch();
+    }
+
+    fn finish(&mut self, worker: u64, number: u64) {
+        let hand = self.hands.entry(worker).or_default();
+        if let Some(place) = hand.iter().position(|(_, task, _)| task.0 == number) {
+            let (_, (number, series, _), is_wanted) = hand.remove(place);
+            if is_wanted {
+                self.ended.entry(series).or_default().push((number, true));
+            }
+        }
+    }
+
+    fn take_back(&mut self, worker: u64, is_meant: impl Fn(CallId, u64) -> bool) {
+        let hand = self.hands.remove(&worker).unwrap_or_default();
+        let (back, kept): (Vec<_>, Vec<_>) = hand
+            .into_iter()
+            .partition(|(by, task, _)| is_meant(*by, task.0));
+        self.hands.insert(worker, kept);
+        for (_, task, is_wanted) in back.into_iter().rev() {
+            if is_wanted {
+                self.waiting.push_front(task);
+            }
+        }
+    }
+
+    fn die(&mut self, worker: u64) {
+        self.idle.retain(|(idle, ..)| *idle != worker);
+        let hand = self.hands.remove(&worker).unwrap_or_default();
+        let mut hand = hand.into_iter();
+        let begun = hand.next();
+        for (_, task, is_wanted) in hand.rev() {
+            if is_wanted {
+                self.waiting.push_front(task);
+            }
+        }
+        match begun {
+            Some((_, (number, series, 0), true)) => {
+                self.ended.entry(series).or_default().push((number, false));
+            }
+            Some((_, (number, series, retries), true)) => {
+                self.waiting.push_front((number, series, retries - 1));
+            }
+            Some((_, _, false)) | None => {}
+        }
+        self.dispatch();
+    }
+
+    fn leave(&mut self, left: u64) {
+        self.waiting.retain(|(_, series, _)| *series != left);
+        for (_, task, is_wanted) in self.hands.values_mut().flatten() {
+            *is_wanted &= task.1 != left;
+        }
+        self.ended.remove(&left);
+    }
+}
+
+fn id(number: u64) -> CallId {
+    CallId::new(SessionId::new(SUBMITTER), number)
+}
+
+/// What a task's arguments are, so that those of another would be noticed.
+fn arguments(number: u64) -> Vec<u8> {
+    vec![number.to_be_bytes()[7]; usize::try_from(number % 4).unwrap()]
+}
+
+struct Run {
+    bench: Bench<TaskQueue>,
+    reference: Reference,
+    random: StdRng,
+    last_number: u64,
+    /// A dead worker is replaced by one of another session.
+    workers: [u64; 3],
+}
+
+impl Run {
+    fn feed(&mut self, series: u64) {
+        let (count, retries) = (
+            self.random.random_range(1..20),
+            self.random.random_range(0..2),
+        );
+        let first = self.last_number + 1;
+        self.last_number += count;
+        let numbers = first..first + count;
+        let each: Vec<Vec<u8>> = numbers.clone().map(arguments).collect();
+        let lengths = each.iter().map(|bytes| u32::try_from(bytes.len()).unwrap());
+        let feed = Feed {
+            series,
+            first,
+            task: "double".to_owned(),
+            row: Row::new(each.concat().into(), lengths.collect()),
+            retries,
+        };
+        self.bench.call(SUBMITTER, feed);
+        let tasks = numbers.map(|number| (number, series, retries));
+        self.reference.waiting.extend(tasks);
+        self.reference.ended.entry(series).or_default();
+        self.reference.dispatch();
+    }
+
+    fn report(&mut self, worker: u64, tally: &mut Tally) {
+        let hand = self
+            .reference
+            .hands
+            .get(&worker)
+            .cloned()
+            .unwrap_or_default();
+        let mut numbers: Vec<u64> = hand.iter().map(|(_, task, _)| task.0).collect();
+        numbers.truncate(self.random.random_range(0..6));
+        if numbers.len() > 1 && self.random.random_bool(0.3) {
+            let last = numbers.len() - 1;
+            numbers.swap(0, last);
+            tally.note("out of order");
+        }
+        if numbers.len() > 1 && self.random.random_bool(0.3) {
+            // Its report comes later.
+            numbers.remove(0);
+            tally.note("not the first");
+        }
+        let finished = |number: &u64| Finished {
+            job: id(*number),
+            outcome: Ok(Blob::from(arguments(*number))),
+        };
+        self.bench
+            .call(worker, Reports(numbers.iter().map(finished).collect()));
+        for number in numbers {
+            self.reference.finish(worker, number);
+        }
+    }
+
+    fn hand_back(&mut self, worker: u64, tally: &mut Tally) {
+        let hand = self
+            .reference
+            .hands
+            .get(&worker)
+            .cloned()
+            .unwrap_or_default();
+        let kept = self.random.random_range(0..hand.len().max(1) + 1);
+        let back: Vec<u64> = hand.iter().skip(kept).map(|(_, task, _)| task.0).collect();
+        if !back.is_empty() {
+            tally.note("handed back");
+        }
+        let jobs = back.iter().map(|number| id(*number)).collect();
+        self.bench.call(worker, HandBack { jobs });
+        self.reference
+            .take_back(worker, |_, number| back.contains(&number));
+        self.reference.dispatch();
+    }
+
+    /// Withdraws the last call that gave a worker something, as if it had not seen the answer.
+    fn unsee(&mut self, worker: u64, tally: &mut Tally) {
+        let hand = self.reference.hands.get(&worker);
+        let Some((by, ..)) = hand.and_then(|hand| hand.last()).copied() else {
+            return;
+        };
+        tally.note("unseen");
+        self.bench.withdraw(by);
+        self.reference.take_back(worker, |given, _| given == by);
+        self.reference.dispatch();
+    }
+
+    fn step(&mut self, tally: &mut Tally) {
+        let place = self.random.random_range(0..3);
+        let worker = self.workers[place];
+        let series = SERIES[self.random.random_range(0..2)];
+        match self.random.random_range(0..100) {
+            0..20 => self.feed(series),
+            20..50 => {
+                if !self.reference.idle.iter().any(|(idle, ..)| *idle == worker) {
+                    let most = self.random.random_range(1..9);
+                    let finished = None;
+                    let by = self.bench.call(worker, Next { finished, most });
+                    let most = usize::try_from(most).unwrap();
+                    self.reference.next(worker, by, most);
+                }
+            }
+            50..75 => self.report(worker, tally),
+            75..83 => self.hand_back(worker, tally),
+            83..88 => self.unsee(worker, tally),
+            88..97 => {
+                self.bench.hang_up(worker);
+                self.reference.die(worker);
+                self.workers[place] = worker + 10;
+                tally.note("died");
+            }
+            _ => {
+                self.bench.call(SUBMITTER, Leave { series });
+                self.reference.leave(series);
+                tally.note("left");
+            }
+        }
+        self.check(series, tally);
+    }
+
+    fn check(&mut self, series: u64, tally: &mut Tally) {
+        for (by, numbers) in self.reference.given.drain(..) {
+            let jobs = self.bench.reply::<Next>(by).expect("it is answered");
+            let jobs = jobs.unwrap().expect("nobody is sent home");
+            let each: Vec<(CallId, Blob)> = jobs.into_iter().flat_map(Job::each).collect();
+            let told = numbers
+                .iter()
+                .map(|number| (id(*number), Blob::from(arguments(*number))));
+            assert_eq!(each, told.collect::<Vec<_>>());
+        }
+        if let Some(ended) = self.reference.ended.get_mut(&series)
+            && !ended.is_empty()
+        {
+            let collect = self.bench.call(SUBMITTER, Collect { series });
+            let told = self
+                .bench
+                .reply::<Collect>(collect)
+                .expect("there are some");
+            let told = told.unwrap().into_iter().map(|told| {
+                match told.outcome {
+                    Ok(outcome) => assert_eq!(outcome, Blob::from(arguments(told.number))),
+                    Err(fault) => assert!(matches!(fault, TaskFault::WorkerDied { .. })),
+                }
+                told.number
+            });
+            let expected = std::mem::take(ended);
+            let numbers: Vec<u64> = expected.iter().map(|(number, _)| *number).collect();
+            assert_eq!(told.collect::<Vec<_>>(), numbers);
+            if expected.iter().any(|(_, is_done)| !is_done) {
+                tally.note("failed");
+            }
+        }
+    }
+}
+
+#[test]
+fn tasks_in_rows_are_as_tasks_by_themselves() {
+    let must_occur = [
+        "out of order",
+        "not the first",
+        "handed back",
+        "unseen",
+        "died",
+        "left",
+        "failed",
+    ];
+    each(
+        "tasks_in_rows_are_as_tasks_by_themselves",
+        400,
+        &must_occur,
+        |seed, tally| {
+            let mut run = Run {
+                bench: Bench::new(()).unwrap(),
+                reference: Reference::default(),
+                random: StdRng::seed_from_u64(seed),
+                last_number: 100,
+                workers: [11, 12, 13],
+            };
+            for _ in 0..200 {
+                run.step(tally);
+            }
+        },
+    );
+}

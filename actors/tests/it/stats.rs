@@ -1,0 +1,215 @@
+//! The measurements of an object, which the host takes for every kind once a caller had to wait.
+
+use std::time::Duration;
+
+use lockkeeper_actors::{
+    Bench, CallId, Deadlock, Fault, Stats, Times,
+    codec::Blob,
+    data::{Done, Get, Put, PutBack, Queue, QueueSpec},
+    sync::{
+        Access, Acquire, AcquireFor, AcquireKey, AcquireMany, AdoptKey, Downgrade, Event,
+        ForceUnlock, ForceUnlockKey, KeyedLock, Lock, Release, ReleasePermits, RwLock, Semaphore,
+        SemaphoreSpec, Set, Upgrade, WaitSet,
+    },
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn lock() -> Bench<Lock> {
+    Bench::new(()).expect("a lock needs nothing")
+}
+
+fn stats(bench: &mut Bench<Lock>) -> Stats {
+    bench.stats().expect("somebody had to wait")
+}
+
+fn release(bench: &mut Bench<Lock>, grant: CallId) {
+    bench.call(grant.session().number(), Release { grant });
+}
+
+/// The number, the least, the mean and the greatest of some times, in seconds.
+fn seconds(times: Times) -> (u64, [f64; 3]) {
+    let Times {
+        count,
+        min,
+        mean,
+        max,
+        ..
+    } = times;
+    (count, [min, mean, max].map(|time| time.as_secs_f64()))
+}
+
+#[test]
+fn object_that_nobody_ever_waited_for_is_not_measured() {
+    let mut bench = lock();
+    let grant = bench.call(1, Acquire);
+    let tried = bench.call_timeout(2, Acquire, Duration::ZERO);
+    assert!(bench.is_answered(tried));
+    release(&mut bench, grant);
+    assert_eq!(bench.stats(), None);
+}
+
+#[test]
+fn waits_and_holds_are_measured_from_the_first_wait_on() {
+    let mut bench = lock();
+    let first = bench.call(1, Acquire);
+    bench.advance(SECOND);
+    let second = bench.call(2, Acquire);
+    bench.advance(2 * SECOND);
+    release(&mut bench, first);
+    let third = bench.call(3, Acquire);
+    bench.advance(4 * SECOND);
+    release(&mut bench, second);
+    release(&mut bench, third);
+    let fourth = bench.call(1, Acquire);
+    release(&mut bench, fourth);
+    let told = stats(&mut bench);
+    assert_eq!((told.waits, told.grants), (2, 3));
+    assert_eq!(seconds(told.waited), (2, [2.0, 3.0, 4.0]));
+    assert_eq!(seconds(told.held), (4, [0.0, 1.75, 4.0]));
+    assert!(told.waited.p50 >= 2 * SECOND && told.waited.p99 == 4 * SECOND);
+}
+
+#[test]
+fn each_end_of_a_wait_is_counted_as_what_it_is() {
+    let mut bench = lock();
+    bench.call(1, Acquire);
+    let withdrawn = bench.call(2, Acquire);
+    bench.call_timeout(3, Acquire, SECOND);
+    let failed = bench.call(4, Acquire);
+    bench.call(5, Acquire);
+    let granted = bench.call(6, Acquire);
+    let tried = bench.call_timeout(7, Acquire, Duration::ZERO);
+    assert!(bench.is_answered(tried));
+    bench.advance(SECOND);
+    bench.withdraw(withdrawn);
+    let deadlock = Deadlock::new(Vec::new(), 0);
+    bench.fail(failed, Fault::Deadlock(Box::new(deadlock)));
+    bench.hang_up(5);
+    bench.hang_up(1);
+    assert!(bench.is_answered(granted));
+    let told = stats(&mut bench);
+    assert_eq!(told.waits, 5, "a try does not wait");
+    let ends = [
+        told.withdrawals,
+        told.timeouts,
+        told.deadlocks,
+        told.departures,
+    ];
+    assert_eq!(ends, [1; 4]);
+    assert_eq!((told.waited.count, told.abandonments), (1, 1));
+    bench.call(9, ForceUnlock);
+    assert_eq!(stats(&mut bench).held.count, 2);
+    assert_eq!(stats(&mut bench).abandonments, 1);
+}
+
+#[test]
+fn grant_that_is_undone_is_no_wait_that_was_withdrawn() {
+    let mut bench = lock();
+    let first = bench.call(1, Acquire);
+    bench.call(2, Acquire);
+    bench.withdraw(first);
+    let told = stats(&mut bench);
+    assert_eq!((told.withdrawals, told.waited.count), (0, 1));
+}
+
+#[test]
+fn permits_are_held_until_the_last_of_a_grant_is_released() {
+    let spec = SemaphoreSpec { permits: 2 };
+    let mut bench = Bench::<Semaphore>::new(spec).expect("it is allowed");
+    let grant = bench.call(1, AcquireMany { permits: 2 });
+    bench.call(2, AcquireMany { permits: 1 });
+    for _ in 0..2 {
+        bench.advance(SECOND);
+        bench.call(1, ReleasePermits { grant, permits: 1 });
+    }
+    let told = bench.stats().expect("somebody had to wait");
+    assert_eq!(seconds(told.held), (1, [2.0; 3]));
+    assert_eq!(seconds(told.waited), (1, [1.0; 3]));
+}
+
+#[test]
+fn kinds_that_nobody_holds_are_measured_as_well() {
+    let mut bench = Bench::<Event>::new(()).expect("an event needs nothing");
+    bench.call(1, WaitSet { since: None });
+    bench.advance(SECOND);
+    bench.call(2, Set);
+    let told = bench.stats().expect("somebody had to wait");
+    assert_eq!((told.waits, told.grants, told.held.count), (1, 0, 0));
+    assert_eq!(seconds(told.waited), (1, [1.0; 3]));
+}
+
+#[test]
+fn readers_and_writers_are_measured_and_a_dead_writer_is_an_abandonment() {
+    let mut bench = Bench::<RwLock>::new(()).expect("it needs nothing");
+    let acquire =
+        |bench: &mut Bench<RwLock>, session, access| bench.call(session, AcquireFor { access });
+    let reader = acquire(&mut bench, 1, Access::Read);
+    acquire(&mut bench, 2, Access::Write);
+    bench.advance(SECOND);
+    bench.call(1, Release { grant: reader });
+    bench.advance(2 * SECOND);
+    bench.hang_up(2);
+    let upgradable = acquire(&mut bench, 3, Access::Upgradable);
+    bench.advance(3 * SECOND);
+    let grant = bench.call(3, Upgrade { grant: upgradable });
+    let to = Access::Read;
+    bench.call(3, Downgrade { grant, to });
+    bench.call(3, Release { grant });
+    let told = bench.stats().expect("somebody had to wait");
+    // Each grant is measured once: an upgraded hold has two.
+    assert_eq!(seconds(told.held), (4, [0.0, 1.5, 3.0]));
+    assert_eq!((told.abandonments, told.waited.count), (1, 1));
+}
+
+#[test]
+fn items_are_measured_for_as_long_as_they_are_taken() {
+    let spec = QueueSpec {
+        capacity: None,
+        holds: String::new(),
+    };
+    let mut bench = Bench::<Queue>::new(spec).expect("it is allowed");
+    let first = bench.call(1, Get);
+    for byte in 0..3 {
+        let item = Blob::from(vec![byte]);
+        bench.call(9, Put { item });
+    }
+    bench.call(2, Get);
+    let third = bench.call(3, Get);
+    bench.advance(SECOND);
+    bench.call(1, Done { delivery: first });
+    bench.advance(SECOND);
+    bench.call(3, PutBack { delivery: third });
+    bench.advance(SECOND);
+    bench.hang_up(2);
+    let told = bench.stats().expect("somebody had to wait");
+    assert_eq!(seconds(told.held), (3, [1.0, 2.0, 3.0]));
+    assert_eq!(told.abandonments, 1);
+}
+
+#[test]
+fn keys_are_measured_whichever_way_a_hold_of_one_ends() {
+    let mut bench = Bench::<KeyedLock>::new(()).expect("it needs nothing");
+    let acquire = |bench: &mut Bench<KeyedLock>, session, key: &str| {
+        let key = key.into();
+        bench.call(session, AcquireKey { key })
+    };
+    let released = acquire(&mut bench, 1, "a");
+    acquire(&mut bench, 2, "a");
+    let adopted = acquire(&mut bench, 3, "b");
+    acquire(&mut bench, 4, "c");
+    let unseen = acquire(&mut bench, 5, "d");
+    bench.advance(SECOND);
+    bench.call(1, Release { grant: released });
+    bench.call(6, AdoptKey { grant: adopted });
+    bench.call(6, ForceUnlockKey { key: "c".into() });
+    bench.withdraw(unseen);
+    let told = bench.stats().expect("somebody had to wait");
+    assert_eq!(seconds(told.held), (4, [1.0; 3]));
+    assert_eq!(told.abandonments, 0);
+    bench.advance(SECOND);
+    bench.hang_up(2);
+    bench.hang_up(6);
+    let told = bench.stats().expect("somebody had to wait");
+    assert_eq!((told.held.count, told.abandonments), (6, 2));
+}

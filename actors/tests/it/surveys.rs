@@ -1,0 +1,208 @@
+//! The survey of each kind: its holders and its waiters, in order.
+
+use std::time::Duration;
+
+use lockkeeper_actors::{
+    Bench, CallId, Primitive, Survey,
+    codec::Blob,
+    data::{Chunk, Next, Submit, TaskQueue},
+    sync::{
+        Acquire, AcquireAs, AcquireMany, AddPermits, Arrive, Barrier, BarrierSpec, Close,
+        Condition, Event, Forget, Lock, Notify, ReentrantLock, Semaphore, SemaphoreSpec, Set,
+        Sleep, WaitSet,
+    },
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn survey<P: Primitive>(bench: &Bench<P>) -> Survey {
+    bench.primitive().expect("it lives").survey()
+}
+
+/// Who holds a part: the call, the units and the mode.
+fn holders(survey: &Survey, part: usize) -> Vec<(CallId, u64, &'static str)> {
+    let holders = survey.parts[part].holders.iter();
+    holders
+        .map(|holder| (holder.call, holder.units, holder.mode))
+        .collect()
+}
+
+/// Who waits for a part: the call, the units and the mode.
+fn waiters(survey: &Survey, part: usize) -> Vec<(CallId, u64, &'static str)> {
+    let waiters = survey.parts[part].waiters.iter();
+    waiters
+        .map(|waiter| (waiter.call, waiter.units, waiter.mode))
+        .collect()
+}
+
+#[test]
+fn lock_tells_its_holder_and_its_line_in_order_and_since_when() {
+    let mut bench = Bench::<Lock>::new(()).unwrap();
+    assert_eq!(survey(&bench).state, "free");
+    bench.advance(SECOND);
+    let first = bench.call(1, Acquire);
+    bench.advance(SECOND);
+    let [second, third] = [3, 2].map(|session| bench.call(session, Acquire));
+    bench.advance(SECOND);
+    let told = survey(&bench);
+    assert_eq!(told.state, "held");
+    assert_eq!(told.parts[0].units, Some(1));
+    assert_eq!(holders(&told, 0), [(first, 1, "")]);
+    assert_eq!(waiters(&told, 0), [(second, 1, ""), (third, 1, "")]);
+    assert_eq!(told.parts[0].holders[0].since, SECOND);
+    assert_eq!(told.parts[0].waiters[0].since, 2 * SECOND);
+    let fence = bench.reply::<Acquire>(first).unwrap().unwrap().unwrap();
+    assert_eq!(told.parts[0].holders[0].fence, Some(fence.fence));
+    bench.hang_up(1);
+    let told = survey(&bench);
+    assert_eq!(told.state, "held, abandoned");
+    assert_eq!(holders(&told, 0), [(second, 1, "")]);
+    assert_eq!(told.parts[0].holders[0].since, 3 * SECOND);
+}
+
+#[test]
+fn reentrant_lock_tells_each_entry_and_only_the_first_has_the_lock() {
+    let mut bench = Bench::<ReentrantLock>::new(()).unwrap();
+    let owner = 7;
+    let [first, again] = [(); 2].map(|()| bench.call(1, AcquireAs { owner }));
+    let other = bench.call(2, AcquireAs { owner });
+    let told = survey(&bench);
+    assert_eq!(told.state, "held, entered 2 times");
+    assert_eq!(holders(&told, 0), [(first, 1, ""), (again, 0, "again")]);
+    assert_eq!(waiters(&told, 0), [(other, 1, "")]);
+}
+
+#[test]
+fn condition_tells_its_lock_and_each_wait_set() {
+    let mut bench = Bench::<Condition>::new(()).unwrap();
+    let mut sleep = |session, set: &str| {
+        let grant = bench.call(session, Acquire);
+        let set = set.to_owned();
+        bench.call(session, Sleep { grant, set })
+    };
+    let [empty, full, later] = [(1, "empty"), (2, "full"), (3, "empty")].map(|(n, s)| sleep(n, s));
+    let holder = bench.call(4, Acquire);
+    let comer = bench.call(5, Acquire);
+    let told = survey(&bench);
+    assert_eq!(holders(&told, 0), [(holder, 1, "")]);
+    assert_eq!(waiters(&told, 0), [(comer, 1, "")]);
+    let parts = told
+        .parts
+        .iter()
+        .map(|part| (part.key.as_deref(), part.units));
+    let sets = [(None, Some(1)), (Some("empty"), None), (Some("full"), None)];
+    assert_eq!(Vec::from_iter(parts), sets);
+    let asleep = [(empty, 1, "notification"), (later, 1, "notification")];
+    assert_eq!(waiters(&told, 1), asleep);
+    assert_eq!(waiters(&told, 2), [(full, 1, "notification")]);
+    let (set, most) = ("full".to_owned(), Some(1));
+    bench.call(
+        4,
+        Notify {
+            grant: holder,
+            set,
+            most,
+        },
+    );
+    let told = survey(&bench);
+    assert_eq!(waiters(&told, 0), [(comer, 1, ""), (full, 1, "")]);
+    assert_eq!(told.parts.len(), 2, "nobody sleeps in the other set");
+}
+
+#[test]
+fn semaphore_tells_how_many_permits_each_has_and_wants() {
+    let mut bench = Bench::<Semaphore>::new(SemaphoreSpec { permits: 4 }).unwrap();
+    let [many, one] = [2, 1].map(|permits| bench.call(1, AcquireMany { permits }));
+    let waiting = bench.call(2, AcquireMany { permits: 3 });
+    let told = survey(&bench);
+    assert_eq!(told.state, "1 of 4 permits free");
+    assert_eq!(told.parts[0].units, Some(4));
+    assert_eq!(holders(&told, 0), [(many, 2, ""), (one, 1, "")]);
+    assert_eq!(waiters(&told, 0), [(waiting, 3, "")]);
+    bench.call(2, Close);
+    assert_eq!(survey(&bench).state, "1 of 4 permits free, closed");
+}
+
+#[test]
+fn semaphore_that_anybody_adds_permits_to_or_parts_with_some_of_tells_no_units() {
+    let full = SemaphoreSpec { permits: 2 };
+    let mut bench = Bench::<Semaphore>::new(full).unwrap();
+    let grant = bench.call(1, AcquireMany { permits: 2 });
+    let permits = 1;
+    bench.call(
+        1,
+        Forget {
+            grant: CallId::new(grant.session(), 99),
+            permits,
+        },
+    );
+    assert_eq!(
+        survey(&bench).parts[0].units,
+        Some(2),
+        "nothing was parted with"
+    );
+    bench.call(1, Forget { grant, permits });
+    assert_eq!(survey(&bench).parts[0].units, None);
+    let mut bench = Bench::<Semaphore>::new(full).unwrap();
+    bench.call(1, AddPermits { permits: 1 });
+    assert_eq!(survey(&bench).parts[0].units, None);
+    assert_eq!(survey(&bench).state, "3 of 3 permits free");
+}
+
+#[test]
+fn event_tells_who_waits_for_the_flag() {
+    let mut bench = Bench::<Event>::new(()).unwrap();
+    let calls = [(); 2].map(|()| bench.call(1, WaitSet { since: None }));
+    let told = survey(&bench);
+    assert_eq!(told.state, "not set, generation 0");
+    assert_eq!(told.parts[0].units, None);
+    assert_eq!(waiters(&told, 0), calls.map(|call| (call, 1, "set")));
+    bench.call(1, Set);
+    assert_eq!(survey(&bench).state, "set, generation 1");
+}
+
+#[test]
+fn barrier_tells_who_has_arrived_and_who_runs_the_action_and_since_when() {
+    let mut bench = Bench::<Barrier>::new(BarrierSpec::from(2)).unwrap();
+    let first = bench.call(1, Arrive { acts: true });
+    assert_eq!(survey(&bench).state, "1 of 2 arrived, generation 0");
+    bench.advance(SECOND);
+    let last = bench.call(2, Arrive { acts: true });
+    let early = bench.call(3, Arrive { acts: true });
+    let told = survey(&bench);
+    assert_eq!(
+        waiters(&told, 0),
+        [(first, 1, "others"), (early, 1, "others")]
+    );
+    assert_eq!(holders(&told, 0), [(last, 1, "action")]);
+    assert_eq!(told.parts[0].holders[0].since, SECOND);
+    bench.hang_up(2);
+    assert_eq!(survey(&bench).state, "0 of 2 arrived, generation 0, broken");
+}
+
+#[test]
+fn task_queue_tells_whose_tasks_are_not_done_and_which_workers_are_idle() {
+    let mut bench = Bench::<TaskQueue>::new(()).unwrap();
+    let next = || Next {
+        finished: None,
+        most: 1,
+    };
+    let idle = bench.call(1, next());
+    let told = survey(&bench);
+    assert_eq!(waiters(&told, 1), [(idle, 1, "task")]);
+    let mut submit = || {
+        let chunk = Chunk {
+            task: "double".to_owned(),
+            arguments: Blob::from(vec![7]),
+        };
+        bench.call(2, Submit { chunk, retries: 0 })
+    };
+    let [given, waiting] = [(); 2].map(|()| submit());
+    let told = survey(&bench);
+    assert_eq!(told.state, "1 tasks given out");
+    assert_eq!(
+        waiters(&told, 0),
+        [(given, 1, "outcome"), (waiting, 1, "worker")]
+    );
+    assert_eq!(waiters(&told, 1), []);
+}

@@ -1,0 +1,409 @@
+//! The promises of a barrier, through its proxy and from other processes.
+
+pub(crate) mod arrivals;
+pub(crate) mod deaths;
+pub(crate) mod races;
+
+use std::{
+    future::{Future, pending, ready},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
+};
+
+use futures::FutureExt;
+use lockkeeper::{
+    ActionError, Barrier, BarrierSpec, Breach, CallError, Fault, Manager, OnDeath, Passed, Pool,
+    Program, Refusal, Task,
+};
+use lockkeeper_test_support::{Role, Roles, is_running, kill, report, signal, until};
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use crate::run;
+
+const SHORT: Duration = Duration::from_millis(5);
+
+pub(crate) fn register(program: Program) -> Program {
+    program.task::<Meet>()
+}
+
+pub(crate) fn roles(roles: &mut Roles) {
+    roles.add("barrier::party", |barrier: Barrier| async move {
+        let Passed {
+            index, generation, ..
+        } = barrier.wait().await.unwrap();
+        report(&format!("{index} {generation}"));
+    });
+    roles.add(
+        "barrier::lapper",
+        |(barrier, laps): (Barrier, u64)| async move {
+            for lap in 0..laps {
+                let passed = barrier.wait().await.unwrap();
+                assert_eq!(passed.generation, lap, "each passage is the next one");
+            }
+            report("done");
+        },
+    );
+    roles.add("barrier::actor", |barrier: Barrier| async move {
+        let action = || async {
+            report("acting");
+            pending::<Result<(), CallError>>().await
+        };
+        barrier.wait_with(action).await.unwrap();
+    });
+}
+
+/// Arrives from inside a pool.
+#[derive(Serialize, Deserialize)]
+struct Meet(Barrier);
+
+impl Task for Meet {
+    const NAME: &'static str = "meet";
+    type Output = Result<u32, CallError>;
+
+    async fn run(self) -> Self::Output {
+        Ok(self.0.wait().await?.index)
+    }
+}
+
+async fn manager_and_barrier(spec: impl Into<BarrierSpec>) -> (Manager, Barrier) {
+    let manager = Manager::start().await.unwrap();
+    let barrier = manager.barrier(spec).await.unwrap();
+    (manager, barrier)
+}
+
+async fn until_arrived(barrier: &Barrier, arrived: u64) {
+    until("they have arrived", || async {
+        barrier.status().await.unwrap().arrived == arrived
+    })
+    .await;
+}
+
+/// A task that waits at the barrier, and does so when this returns.
+async fn arrived(barrier: &Barrier) -> tokio::task::JoinHandle<Result<Passed, CallError>> {
+    let before = barrier.status().await.unwrap().arrived;
+    let waiting = tokio::spawn({
+        let barrier = barrier.clone();
+        async move { barrier.wait().await }
+    });
+    until_arrived(barrier, before + 1).await;
+    waiting
+}
+
+fn broken(breach: Breach) -> CallError {
+    CallError::Refused(Refusal::Broken(breach))
+}
+
+/// Whether a party died, and which process it was.
+fn who_died(outcome: Result<Passed, CallError>) -> u32 {
+    match outcome {
+        Err(CallError::Refused(Refusal::Broken(Breach::Died(peer)))) => peer.pid,
+        other => panic!("nobody died: {other:?}"),
+    }
+}
+
+#[test]
+fn parties_of_several_processes_have_places_of_their_own_and_one_leads() {
+    run(async {
+        let (_manager, barrier) = manager_and_barrier(4).await;
+        for generation in 0..3 {
+            let mut parties = [(); 3].map(|()| Role::start("barrier::party", &barrier));
+            until_arrived(&barrier, 3).await;
+            let last = barrier.wait().await.unwrap();
+            assert_eq!((last.index, last.is_leader), (3, true));
+            assert_eq!(last.generation, generation);
+            let mut heard = parties.each_mut().map(Role::next_report);
+            heard.sort();
+            assert_eq!(
+                heard,
+                [0, 1, 2].map(|index| format!("{index} {generation}"))
+            );
+        }
+    });
+}
+
+#[test]
+fn processes_that_lap_each_other_pass_ten_thousand_generations() {
+    const LAPS: u64 = 10_000;
+    run(async {
+        let (_manager, barrier) = manager_and_barrier(3).await;
+        let mut lappers = [(); 3].map(|()| Role::start("barrier::lapper", &(&barrier, LAPS)));
+        for lapper in &mut lappers {
+            assert_eq!(lapper.next_report(), "done");
+        }
+        assert_eq!(barrier.status().await.unwrap().generation, LAPS);
+    });
+}
+
+#[test]
+fn no_parties_are_refused_and_another_number_under_the_same_name_as_well() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let Err(CallError::Refused(Refusal::Invalid(why))) = manager.barrier(0).await else {
+            panic!("it was made");
+        };
+        assert!(why.contains("1 to 4294967295 parties, not 0"), "{why}");
+        manager.named("gate").barrier(2).await.unwrap();
+        let other = manager.named("gate").barrier(3).await;
+        assert!(matches!(other, Err(CallError::Fault(Fault::WrongSpec(_)))));
+    });
+}
+
+#[test]
+fn action_runs_in_the_last_to_arrive_before_anyone_is_released() {
+    static ACTIONS: AtomicU32 = AtomicU32::new(0);
+    run(async {
+        let (_manager, barrier) = manager_and_barrier(3).await;
+        for round in 1..=20 {
+            let party = || {
+                let barrier = barrier.clone();
+                tokio::spawn(async move {
+                    let act = || async {
+                        tokio::task::yield_now().await;
+                        ACTIONS.fetch_add(1, Ordering::SeqCst);
+                        Ok::<(), CallError>(())
+                    };
+                    let passed = barrier.wait_with(act).await.unwrap();
+                    (passed, ACTIONS.load(Ordering::SeqCst))
+                })
+            };
+            let mut leaders = 0;
+            for party in [(); 3].map(|()| party()) {
+                let (passed, actions) = party.await.unwrap();
+                assert_eq!(actions, round, "once a generation, and before the release");
+                assert_eq!(passed.is_leader, passed.index == 2);
+                leaders += u32::from(passed.is_leader);
+            }
+            assert_eq!(leaders, 1);
+        }
+    });
+}
+
+/// One party waits, the other one's action ends by `way`, and neither passes.
+async fn breaks<F: Future + Send + 'static>(way: impl FnOnce(Barrier) -> F) {
+    let (_manager, barrier) = manager_and_barrier(2).await;
+    let other = arrived(&barrier).await;
+    // It may panic.
+    let _ = tokio::spawn(way(barrier.clone()).map(drop)).await;
+    assert_eq!(other.await.unwrap(), Err(broken(Breach::ActionFailed)));
+    assert_eq!(barrier.wait().await, Err(broken(Breach::ActionFailed)));
+    barrier.reset().await.unwrap();
+    let other = arrived(&barrier).await;
+    assert!(barrier.wait().await.unwrap().is_leader);
+    other.await.unwrap().unwrap();
+}
+
+#[test]
+fn action_that_fails_panics_or_is_dropped_breaks_the_barrier() {
+    run(async {
+        breaks(|barrier| async move {
+            let failed = barrier.wait_with(|| ready(Err("it failed"))).await;
+            assert_eq!(failed, Err(ActionError::Failed("it failed")));
+        })
+        .await;
+        breaks(|barrier| async move {
+            let act = || async { panic!("it panicked") };
+            barrier.wait_with::<_, _, CallError>(act).await
+        })
+        .await;
+        breaks(|barrier| async move {
+            let begun = Notify::new();
+            let act = || async {
+                begun.notify_one();
+                pending::<Result<(), CallError>>().await
+            };
+            tokio::select! {
+                passed = barrier.wait_with(act) => panic!("it never ends: {passed:?}"),
+                () = begun.notified() => {}
+            }
+        })
+        .await;
+    });
+}
+
+#[test]
+fn action_whose_process_is_killed_breaks_the_barrier() {
+    run(async {
+        for on_death in [OnDeath::Break, OnDeath::Retract] {
+            let spec = BarrierSpec::from(2).on_death(on_death);
+            let (_manager, barrier) = manager_and_barrier(spec).await;
+            let other = arrived(&barrier).await;
+            let mut actor = Role::start("barrier::actor", &barrier);
+            assert_eq!(actor.next_report(), "acting");
+            actor.kill();
+            assert_eq!(who_died(other.await.unwrap()), actor.pid());
+        }
+    });
+}
+
+#[test]
+fn action_that_never_returns_keeps_nobody_beyond_their_time() {
+    run(async {
+        let (_manager, barrier) = manager_and_barrier(2).await;
+        let mut impatient = Box::pin(barrier.wait_timeout(Duration::from_millis(300)));
+        assert!((&mut impatient).now_or_never().is_none());
+        let (end, ended) = tokio::sync::oneshot::channel();
+        let acting = tokio::spawn({
+            let barrier = barrier.clone();
+            async move {
+                let act = || async { ended.await.map_err(|_| CallError::TimedOut) };
+                barrier.wait_with(act).await
+            }
+        });
+        assert_eq!(impatient.await, Err(CallError::TimedOut));
+        // On a slow machine its time may have been over before the action began.
+        let _ = end.send(());
+        let told = Err(ActionError::Call(broken(Breach::TimedOut)));
+        assert_eq!(acting.await.unwrap(), told);
+    });
+}
+
+#[test]
+fn timeout_abort_and_reset_let_nobody_wait_in_vain() {
+    run(async {
+        let (_manager, barrier) = manager_and_barrier(3).await;
+        let other = arrived(&barrier).await;
+        assert_eq!(barrier.wait_timeout(SHORT).await, Err(CallError::TimedOut));
+        assert_eq!(other.await.unwrap(), Err(broken(Breach::TimedOut)));
+        assert_eq!(barrier.wait().await, Err(broken(Breach::TimedOut)));
+        barrier.reset().await.unwrap();
+
+        let other = arrived(&barrier).await;
+        barrier.reset().await.unwrap();
+        assert_eq!(other.await.unwrap(), Err(broken(Breach::Reset)));
+        let other = arrived(&barrier).await;
+        barrier.abort().await.unwrap();
+        assert_eq!(other.await.unwrap(), Err(broken(Breach::Aborted)));
+        assert_eq!(barrier.wait().await, Err(broken(Breach::Aborted)));
+        barrier.reset().await.unwrap();
+        let others = [arrived(&barrier).await, arrived(&barrier).await];
+        assert!(barrier.wait().await.unwrap().is_leader);
+        for other in others {
+            assert!(!other.await.unwrap().unwrap().is_leader);
+        }
+    });
+}
+
+#[test]
+fn dropped_wait_takes_its_arrival_back() {
+    run(async {
+        let (_manager, barrier) = manager_and_barrier(2).await;
+        assert!(tokio::time::timeout(SHORT, barrier.wait()).await.is_err());
+        let other = arrived(&barrier).await;
+        assert_eq!(barrier.status().await.unwrap().arrived, 1);
+        assert_eq!(barrier.wait().await.unwrap().index, 1);
+        assert_eq!(other.await.unwrap().unwrap().index, 0);
+    });
+}
+
+#[test]
+fn killed_party_breaks_the_barrier_or_takes_its_arrival_back() {
+    run(async {
+        let (_manager, barrier) = manager_and_barrier(3).await;
+        let mut killed = Role::start("barrier::party", &barrier);
+        until_arrived(&barrier, 1).await;
+        let other = arrived(&barrier).await;
+        killed.kill();
+        assert_eq!(who_died(other.await.unwrap()), killed.pid());
+
+        let spec = BarrierSpec::from(2).on_death(OnDeath::Retract);
+        let (_manager, barrier) = manager_and_barrier(spec).await;
+        let mut killed = Role::start("barrier::party", &barrier);
+        until_arrived(&barrier, 1).await;
+        killed.kill();
+        until_arrived(&barrier, 0).await;
+        let other = arrived(&barrier).await;
+        assert_eq!(barrier.wait().await.unwrap().generation, 0);
+        assert_eq!(other.await.unwrap().unwrap().index, 0);
+    });
+}
+
+#[test]
+fn stopped_party_that_has_arrived_is_counted_and_hears_of_it_later() {
+    run(async {
+        let (_manager, barrier) = manager_and_barrier(2).await;
+        let mut stopped = Role::start("barrier::party", &barrier);
+        until_arrived(&barrier, 1).await;
+        signal(stopped.pid(), Signal::STOP);
+        assert!(is_running(stopped.pid()));
+        assert_eq!(barrier.wait().await.unwrap().index, 1, "it has arrived");
+        signal(stopped.pid(), Signal::CONT);
+        assert_eq!(stopped.next_report(), "0 0");
+        kill(stopped.pid());
+    });
+}
+
+#[test]
+fn plain_threads_and_pool_tasks_are_parties_as_well() {
+    run(async {
+        let (manager, barrier) = manager_and_barrier(3).await;
+        let pool = Pool::new(2).await.unwrap();
+        let tasks = [(); 2].map(|()| pool.spawn(Meet(barrier.clone())));
+        until_arrived(&barrier, 2).await;
+        let event = manager.event().await.unwrap();
+        let thread = thread::spawn(move || {
+            // An action on a plain thread may block.
+            let act = || event.blocking_wait_timeout(Duration::ZERO).map(drop);
+            let failed = ActionError::Failed(CallError::TimedOut);
+            assert_eq!(barrier.blocking_wait_with(act), Err(failed));
+            let late = barrier.blocking_wait_timeout(SHORT);
+            assert_eq!(late, Err(broken(Breach::ActionFailed)));
+            barrier
+        });
+        let barrier = thread.join().unwrap();
+        for task in tasks {
+            assert_eq!(task.await, Ok(Err(broken(Breach::ActionFailed))));
+        }
+        barrier.reset().await.unwrap();
+        let tasks = [(); 2].map(|()| pool.spawn(Meet(barrier.clone())));
+        until_arrived(&barrier, 2).await;
+        let thread = thread::spawn(move || barrier.blocking_wait().map(|passed| passed.index));
+        assert_eq!(thread.join().unwrap(), Ok(2));
+        let mut places = [0; 2];
+        for (place, task) in places.iter_mut().zip(tasks) {
+            *place = task.await.unwrap().unwrap();
+        }
+        places.sort_unstable();
+        assert_eq!(places, [0, 1]);
+    });
+}
+
+#[test]
+#[should_panic(expected = "runtime")]
+fn blocking_inside_an_async_context_panics() {
+    run(async {
+        let (_manager, barrier) = manager_and_barrier(1).await;
+        let _ = barrier.blocking_wait();
+    });
+}
+
+#[test]
+fn one_party_passes_at_once_also_without_time() {
+    run(async {
+        let (_manager, barrier) = manager_and_barrier(1).await;
+        assert_eq!(barrier.wait_timeout(Duration::ZERO).await.unwrap().index, 0);
+        let act = || ready(Ok::<(), CallError>(()));
+        let passed = barrier.wait_with_timeout(Duration::MAX, act).await.unwrap();
+        assert_eq!((passed.is_leader, passed.generation), (true, 1));
+    });
+}
+
+#[test]
+fn those_who_wait_are_told_when_the_barrier_or_its_manager_ends() {
+    run(async {
+        let (manager, barrier) = manager_and_barrier(2).await;
+        let waiting = arrived(&barrier).await;
+        manager.remove(barrier.token().name()).await.unwrap();
+        assert_eq!(waiting.await.unwrap(), Err(CallError::Gone));
+
+        let barrier = manager.barrier(2).await.unwrap();
+        let waiting = arrived(&barrier).await;
+        manager.shutdown().await;
+        let outcome = waiting.await.unwrap();
+        assert!(matches!(outcome, Err(CallError::Disconnected { .. })));
+        let outcome = barrier.reset().await;
+        assert!(matches!(outcome, Err(CallError::Disconnected { .. })));
+    });
+}

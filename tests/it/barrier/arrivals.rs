@@ -1,0 +1,66 @@
+//! Arrivals at a barrier, their outcomes in words, and the state of the barrier.
+
+use std::{cell::Cell, future::pending, pin::pin};
+
+use futures::FutureExt;
+use lockkeeper::{ActionError, Barrier, Breach, CallError, Passed, Refusal};
+use lockkeeper_test_support::for_turns;
+use tokio::{sync::oneshot, task::JoinHandle};
+
+pub(crate) type Outcome = Result<Passed, ActionError<()>>;
+
+/// Waits with an action that takes some turns, or without one.
+pub(crate) async fn wait(barrier: &Barrier, acts: bool) -> Outcome {
+    if acts {
+        barrier.wait_with(act).await
+    } else {
+        barrier.wait().await.map_err(Into::into)
+    }
+}
+
+thread_local! {
+    /// How often the action was run to its end on this thread: each test has one of its own.
+    pub(crate) static ACTIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+pub(crate) async fn act() -> Result<(), ()> {
+    for_turns(20, pending::<()>()).await;
+    ACTIONS.set(ACTIONS.get() + 1);
+    Ok(())
+}
+
+/// What became of a wait, in words.
+pub(crate) fn told(outcome: Outcome) -> String {
+    match outcome {
+        Ok(passed) => format!("{} in {}", passed.index, passed.generation),
+        Err(ActionError::Call(CallError::Refused(Refusal::Broken(breach)))) => match breach {
+            Breach::Died(peer) => format!("broken by the death of {}", peer.pid),
+            breach => format!("broken: {breach:?}"),
+        },
+        Err(error) => panic!("it did not break: {error:?}"),
+    }
+}
+
+/// How many have arrived, and the generation.
+pub(crate) async fn state(barrier: &Barrier) -> (u64, u64) {
+    let status = barrier.status().await.unwrap();
+    (status.arrived, status.generation)
+}
+
+/// A task that waits at the barrier, before all that this process sends later, and tells.
+pub(crate) async fn arrived(barrier: &Barrier) -> JoinHandle<String> {
+    let (tell, heard) = oneshot::channel();
+    let barrier = barrier.clone();
+    let waiting = tokio::spawn(async move {
+        let mut wait = pin!(barrier.wait());
+        let early = wait.as_mut().now_or_never();
+        let _ = tell.send(());
+        let passed = match early {
+            Some(passed) => passed,
+            None => wait.await,
+        };
+        told(passed.map_err(Into::into))
+    });
+    heard.await.unwrap();
+    waiting
+}

@@ -1,0 +1,305 @@
+//! Barriers whose parties are killed or stopped: while they wait, while they act, or after the
+//! release and before they hear of it.
+
+use std::{future::pending, pin::pin, process, time::Duration};
+
+use futures::FutureExt;
+use lockkeeper::{Barrier, BarrierSpec, CallError, Manager, OnDeath, Semaphore};
+use lockkeeper_test_support::{
+    Role, Roles, for_turns, kill, report, run_in_turns, signal, stop, sweep, until,
+};
+use rustix::process::Signal;
+use tokio::{sync::oneshot, task::JoinHandle};
+
+use crate::{
+    barrier::arrivals::{arrived, state, told, wait},
+    program, run,
+};
+
+/// How many processes may be alive.
+const LIVES: u32 = 10;
+
+pub(crate) fn roles(roles: &mut Roles) {
+    roles.add(
+        "barrier::deaths::party",
+        |(barrier, life): Mortal| async move {
+            let _life = life.acquire().await.unwrap();
+            let passed = barrier.wait().await;
+            report(&told(passed.map_err(Into::into)));
+            pending::<()>().await;
+        },
+    );
+    roles.add("barrier::deaths::actor", |barrier: Barrier| async move {
+        let passed = barrier.wait_with(|| async { Ok(()) }).await;
+        report(&told(passed));
+    });
+    roles.add(
+        "barrier::deaths::endless_actor",
+        |(barrier, life): Mortal| async move {
+            let _life = life.acquire().await.unwrap();
+            let act = || async {
+                report("acts");
+                pending::<Result<(), ()>>().await
+            };
+            barrier.wait_with(act).await.unwrap();
+        },
+    );
+    roles.add("barrier::deaths::hasty", die_after);
+}
+
+/// A barrier, and what is held by a process until its death is known.
+type Mortal = (Barrier, Semaphore);
+
+/// Dies after so many turns of its wait, or when it has passed.
+async fn die_after(((barrier, life), turns, acts): (Mortal, u32, bool)) {
+    let _life = life.acquire().await.unwrap();
+    report("comes");
+    let mut wait = pin!(wait(&barrier, acts));
+    let passed = for_turns(turns, wait.as_mut()).await;
+    report(passed.map_or_else(|| "dying".to_owned(), told).as_str());
+    kill(process::id());
+}
+
+async fn manager_and_barrier(spec: impl Into<BarrierSpec>) -> (Manager, Mortal) {
+    let manager = Manager::start().await.unwrap();
+    let barrier = manager.barrier(spec).await.unwrap();
+    let life = manager.semaphore(LIVES).await.unwrap();
+    (manager, (barrier, life))
+}
+
+/// Waits until it is known that no process lives any more.
+async fn until_dead(life: &Semaphore) {
+    until("their deaths are known", || async {
+        life.status().await.unwrap().available == u64::from(LIVES)
+    })
+    .await;
+}
+
+fn retracting(parties: u32) -> BarrierSpec {
+    BarrierSpec::from(parties).on_death(OnDeath::Retract)
+}
+
+async fn until_arrived(barrier: &Barrier, arrived: u64) {
+    until("they have arrived, or left", || async {
+        state(barrier).await.0 == arrived
+    })
+    .await;
+}
+
+async fn until_broken(barrier: &Barrier) {
+    until("it is broken", || async {
+        barrier.status().await.unwrap().broken.is_some()
+    })
+    .await;
+}
+
+/// A party that has arrived and is stopped.
+async fn stopped_party(mortal: &Mortal) -> Role {
+    let barrier = &mortal.0;
+    let (arrived, _) = state(barrier).await;
+    let party = Role::start("barrier::deaths::party", mortal);
+    until_arrived(barrier, arrived + 1).await;
+    stop(party.pid()).await;
+    party
+}
+
+#[test]
+fn killed_party_breaks_the_barrier_at_every_place_in_the_order() {
+    run(async {
+        let (_manager, mortal) = manager_and_barrier(4).await;
+        let barrier = mortal.0.clone();
+        for place in 0..3 {
+            let mut parties = Vec::new();
+            for _ in 0..3 {
+                parties.push(stopped_party(&mortal).await);
+            }
+            let mut killed = parties.remove(place);
+            killed.kill();
+            until_broken(&barrier).await;
+            let why = format!("broken by the death of {}", killed.pid());
+            assert_eq!(arrived(&barrier).await.await.unwrap(), why);
+            for mut party in parties {
+                signal(party.pid(), Signal::CONT);
+                assert_eq!(party.next_report(), why);
+                // Whom the barrier turned away is no party any more.
+                party.kill();
+            }
+            barrier.reset().await.unwrap();
+            assert_eq!(barrier.status().await.unwrap().broken, None);
+        }
+    });
+}
+
+#[test]
+fn places_of_killed_parties_that_retract_are_taken_by_those_behind_them() {
+    run(async {
+        let (_manager, mortal) = manager_and_barrier(retracting(4)).await;
+        let barrier = mortal.0.clone();
+        for place in 0..3 {
+            let (_, generation) = state(&barrier).await;
+            let mut parties = Vec::new();
+            for _ in 0..3 {
+                parties.push(stopped_party(&mortal).await);
+            }
+            parties.remove(place).kill();
+            until_arrived(&barrier, 2).await;
+            let third = arrived(&barrier).await;
+            assert_eq!(state(&barrier).await, (3, generation));
+            let last = arrived(&barrier).await;
+            for (mut party, index) in parties.into_iter().zip(0..) {
+                signal(party.pid(), Signal::CONT);
+                assert_eq!(party.next_report(), format!("{index} in {generation}"));
+            }
+            assert_eq!(third.await.unwrap(), format!("2 in {generation}"));
+            assert_eq!(last.await.unwrap(), format!("3 in {generation}"));
+        }
+    });
+}
+
+#[test]
+fn party_that_is_killed_after_the_release_breaks_nothing() {
+    run(async {
+        let (_manager, mortal) = manager_and_barrier(2).await;
+        let (barrier, life) = &mortal;
+        let mut stopped = stopped_party(&mortal).await;
+        assert_eq!(barrier.wait().await.unwrap().index, 1, "it has arrived");
+        let waiting = arrived(barrier).await;
+        stopped.kill();
+        until_dead(life).await;
+        assert_eq!(state(barrier).await, (1, 1));
+        assert_eq!(barrier.wait().await.unwrap().generation, 1);
+        assert_eq!(waiting.await.unwrap(), "0 in 1");
+    });
+}
+
+#[test]
+fn party_that_is_told_to_act_while_it_is_stopped_breaks_the_barrier_when_it_is_killed() {
+    run(async {
+        for spec in [2.into(), retracting(2)] {
+            let (_manager, (barrier, _)) = manager_and_barrier(spec).await;
+            let first = arrived(&barrier).await;
+            let (end, leader) = acting(&barrier).await;
+            let waiting = arrived(&barrier).await;
+            let mut actor = Role::start("barrier::deaths::actor", &barrier);
+            until_arrived(&barrier, 4).await;
+            stop(actor.pid()).await;
+            end.send(()).unwrap();
+            assert_eq!(leader.await.unwrap(), "1 in 0");
+            assert_eq!(first.await.unwrap(), "0 in 0");
+            assert_eq!(
+                state(&barrier).await,
+                (2, 1),
+                "it is the turn of the stopped one"
+            );
+            actor.kill();
+            let why = format!("broken by the death of {}", actor.pid());
+            assert_eq!(waiting.await.unwrap(), why);
+        }
+    });
+}
+
+/// A task that runs its action until it is told to end that.
+async fn acting(barrier: &Barrier) -> (oneshot::Sender<()>, JoinHandle<String>) {
+    let (end, ended) = oneshot::channel();
+    let (tell, begun) = oneshot::channel();
+    let barrier = barrier.clone();
+    let act = || async {
+        tell.send(()).unwrap();
+        ended.await.map_err(drop)
+    };
+    let acting = tokio::spawn(async move { told(barrier.wait_with(act).await) });
+    begun.await.unwrap();
+    (end, acting)
+}
+
+#[test]
+fn party_that_is_killed_during_the_action_of_another_breaks_or_is_replaced() {
+    run(async {
+        for spec in [2.into(), retracting(2)] {
+            let (_manager, mortal) = manager_and_barrier(spec).await;
+            let barrier = &mortal.0;
+            let mut party = stopped_party(&mortal).await;
+            let (end, acting) = acting(barrier).await;
+            party.kill();
+            until_dead(&mortal.1).await;
+            end.send(()).unwrap();
+            if spec == retracting(2) {
+                let other = barrier.wait_with(async || panic!("it has been run"));
+                assert_eq!(told(other.await), "1 in 0");
+                assert_eq!(acting.await.unwrap(), "0 in 0");
+            } else {
+                let why = format!("broken by the death of {}", party.pid());
+                assert_eq!(acting.await.unwrap(), why);
+            }
+        }
+    });
+}
+
+#[test]
+fn actor_that_was_given_up_is_no_party_any_more() {
+    run(async {
+        let (_manager, mortal) = manager_and_barrier(2).await;
+        let (barrier, life) = &mortal;
+        let mut impatient = pin!(barrier.wait_timeout(Duration::from_millis(300)));
+        assert!(impatient.as_mut().now_or_never().is_none());
+        let mut actor = Role::start("barrier::deaths::endless_actor", &mortal);
+        assert_eq!(actor.next_report(), "acts");
+        stop(actor.pid()).await;
+        assert_eq!(impatient.await, Err(CallError::TimedOut));
+        barrier.reset().await.unwrap();
+        let waiting = arrived(barrier).await;
+        actor.kill();
+        until_dead(life).await;
+        assert_eq!(barrier.wait().await.unwrap().generation, 0);
+        assert_eq!(waiting.await.unwrap(), "0 in 0");
+    });
+}
+
+#[test]
+fn process_that_dies_at_any_turn_of_its_wait_lets_all_others_pass_or_none() {
+    program();
+    run_in_turns(async {
+        for (spec, acts) in [
+            (3.into(), false),
+            (3.into(), true),
+            (retracting(3), false),
+            (retracting(3), true),
+        ] {
+            let (_manager, mortal) = manager_and_barrier(spec).await;
+            let (barrier, life) = &mortal;
+            sweep(async |turns| {
+                let (_, generation) = state(barrier).await;
+                let mut hasty = Role::start("barrier::deaths::hasty", &(&mortal, turns, acts));
+                assert_eq!(hasty.next_report(), "comes");
+                let others = [arrived(barrier).await, arrived(barrier).await];
+                let has_passed = hasty.next_report() != "dying";
+                hasty.kill();
+                until_dead(life).await;
+                let (mut arrived, reached) = state(barrier).await;
+                if arrived == 2 {
+                    assert!(!has_passed && reached == generation);
+                    assert_eq!(barrier.wait().await.unwrap().index, 2);
+                    arrived = 0;
+                }
+                assert_eq!(arrived, 0);
+                let mut words = Vec::new();
+                for other in others {
+                    words.push(other.await.unwrap());
+                }
+                let why = format!("broken by the death of {}", hasty.pid());
+                if words == [why.clone(), why] {
+                    assert!(!has_passed && (spec != retracting(3) || acts));
+                    assert_eq!(reached, generation);
+                    barrier.reset().await.unwrap();
+                } else {
+                    let all = words
+                        .iter()
+                        .all(|words| words.ends_with(&format!("in {generation}")));
+                    assert!(all && words[0] != words[1], "{words:?}");
+                }
+                has_passed
+            })
+            .await;
+        }
+    });
+}

@@ -1,0 +1,441 @@
+//! The promises of a condition, through its proxy and from other processes.
+
+pub(crate) mod deaths;
+pub(crate) mod sleepers;
+
+use std::{thread, time::Duration};
+
+use futures::FutureExt;
+use lockkeeper::{CallError, Condition, Manager, Pool, Program, Refusal, Task, Wake, block_on};
+use lockkeeper_test_support::{Role, Roles, for_turns, report, run_in_turns, sweep, until};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    condition::sleepers::{Sleeper, state},
+    program, run,
+};
+
+const NOT_HELD: CallError = CallError::Refused(Refusal::NotHeld);
+const SHORT: Duration = Duration::from_millis(5);
+
+pub(crate) fn register(program: Program) -> Program {
+    program.task::<Nap>()
+}
+
+pub(crate) fn roles(roles: &mut Roles) {
+    roles.add("condition::sleeper", |condition: Condition| async move {
+        let guard = condition.acquire().await.unwrap();
+        let guard = condition.wait(guard).await.unwrap();
+        report("woken");
+        // What it was woken for it never does.
+        std::future::pending::<()>().await;
+        drop(guard);
+    });
+    roles.add("condition::notifier", |condition: Condition| async move {
+        let guard = condition.acquire().await.unwrap();
+        assert_eq!(condition.notify_one(&guard).await, Ok(1));
+        report("notified");
+        std::future::pending::<()>().await;
+    });
+}
+
+/// Sleeps in the condition, from inside a pool.
+#[derive(Serialize, Deserialize)]
+struct Nap(Condition);
+
+impl Task for Nap {
+    const NAME: &'static str = "condition::nap";
+    type Output = Result<(), CallError>;
+
+    async fn run(self) -> Self::Output {
+        let guard = self.0.acquire().await?;
+        self.0.wait(guard).await?.release().await
+    }
+}
+
+async fn manager_and_condition() -> (Manager, Condition) {
+    let manager = Manager::start().await.unwrap();
+    let condition = manager.condition().await.unwrap();
+    (manager, condition)
+}
+
+async fn until_asleep(condition: &Condition, sleepers: u64) {
+    until("they sleep", || async {
+        condition.sleepers().await.unwrap() == sleepers
+    })
+    .await;
+}
+
+/// A task that sleeps, and does so when this returns. It gives the guard back.
+async fn asleep(condition: &Condition) -> Sleeper {
+    let before = condition.sleepers().await.unwrap();
+    let sleeper = tokio::spawn({
+        let condition = condition.clone();
+        async move {
+            let guard = condition.acquire().await?;
+            condition.wait(guard).await
+        }
+    });
+    until_asleep(condition, before + 1).await;
+    sleeper
+}
+
+#[test]
+fn sleepers_are_woken_in_the_order_in_which_they_fell_asleep() {
+    run(async {
+        let (_manager, condition) = manager_and_condition().await;
+        let mut sleepers = Vec::new();
+        for _ in 0..4 {
+            sleepers.push(asleep(&condition).await);
+        }
+        let guard = condition.acquire().await.unwrap();
+        assert_eq!(condition.notify(&guard, 2).await, Ok(2));
+        assert_eq!(condition.notify_all(&guard).await, Ok(2));
+        assert_eq!(
+            condition.notify_one(&guard).await,
+            Ok(0),
+            "nothing is stored"
+        );
+        let mut last = guard.fence();
+        drop(guard);
+        for sleeper in sleepers {
+            let guard = sleeper.await.unwrap().unwrap();
+            assert!(guard.fence() > last);
+            last = guard.fence();
+        }
+    });
+}
+
+#[test]
+fn neither_waiting_nor_notifying_goes_without_the_lock() {
+    run(async {
+        let (manager, condition) = manager_and_condition().await;
+        let other = manager.condition().await.unwrap();
+        let strange = other.acquire().await.unwrap();
+        assert_eq!(condition.notify_one(&strange).await, Err(NOT_HELD));
+        assert!(strange.is_valid());
+        let lost = condition.acquire().await.unwrap();
+        assert!(condition.force_unlock().await.unwrap());
+        assert_eq!(condition.notify_all(&lost).await, Err(NOT_HELD));
+        assert_eq!(condition.wait(lost).await.map(drop), Err(NOT_HELD));
+        assert_eq!(condition.wait(strange).await.map(drop), Err(NOT_HELD));
+        assert!(
+            other.try_acquire().await.unwrap().is_some(),
+            "the guard is gone"
+        );
+        assert_eq!(condition.sleepers().await, Ok(0));
+    });
+}
+
+#[test]
+fn wait_sets_share_the_lock_and_are_notified_apart() {
+    run(async {
+        let (_manager, condition) = manager_and_condition().await;
+        let not_full = condition.wait_set("not full");
+        // The set travels with the proxy.
+        let travelled = serde_json::to_string(&not_full).unwrap();
+        let travelled: Condition = serde_json::from_str(&travelled).unwrap();
+        let in_set = asleep(&travelled).await;
+        let in_none = asleep(&condition).await;
+        let guard = condition.acquire().await.unwrap();
+        assert_eq!(
+            condition.wait_set("not ful").notify_all(&guard).await,
+            Ok(0)
+        );
+        assert_eq!(not_full.notify_all(&guard).await, Ok(1));
+        drop(guard);
+        drop(in_set.await.unwrap().unwrap());
+        assert_eq!(condition.sleepers().await, Ok(1));
+        assert_eq!(not_full.sleepers().await, Ok(0));
+        in_none.abort();
+        until_asleep(&condition, 0).await;
+    });
+}
+
+#[test]
+fn name_of_a_wait_set_that_is_too_long_is_refused_and_the_lock_is_free() {
+    run(async {
+        let (_manager, condition) = manager_and_condition().await;
+        let set = condition.wait_set(&"x".repeat(256));
+        let guard = set.acquire().await.unwrap();
+        let Err(CallError::Refused(Refusal::Invalid(why))) = set.wait(guard).await else {
+            panic!("it was not refused");
+        };
+        assert!(why.contains("at most 255 bytes"), "{why}");
+        drop(condition.acquire().await.unwrap());
+    });
+}
+
+#[test]
+fn timeout_bounds_the_sleep_and_not_the_way_back_to_the_lock() {
+    run(async {
+        let (_manager, condition) = manager_and_condition().await;
+        let guard = condition.acquire().await.unwrap();
+        let holder = tokio::spawn(condition.clone().acquire_owned());
+        until("the next holder stands in the line", || async {
+            condition.status().await.unwrap().waiting == 1
+        })
+        .await;
+        // It has the lock in the turn in which this one falls asleep.
+        let mut late = Box::pin(condition.wait_timeout(guard, SHORT));
+        assert!((&mut late).now_or_never().is_none());
+        let holder = holder.await.unwrap().unwrap();
+        // Its time is over once it stands in the line, and two seconds more: far longer than a
+        // client waits for a manager that keeps no time.
+        until("its time is over", || async {
+            condition.status().await.unwrap().waiting == 1
+        })
+        .await;
+        let longer = tokio::time::timeout(Duration::from_millis(2_500), &mut late).await;
+        assert!(longer.is_err());
+        drop(holder);
+        let (guard, wake) = late.await.unwrap();
+        assert_eq!(wake, Wake::TimedOut);
+        assert!(guard.is_valid() && condition.status().await.unwrap().held);
+    });
+}
+
+#[test]
+fn sleeper_that_timed_out_swallows_no_notification() {
+    run(async {
+        let (_manager, condition) = manager_and_condition().await;
+        let guard = condition.acquire().await.unwrap();
+        let (guard, wake) = condition.wait_timeout(guard, SHORT).await.unwrap();
+        assert_eq!(wake, Wake::TimedOut);
+        drop(guard);
+        let patient = sleepers::asleep(&condition).await;
+        let guard = condition.acquire().await.unwrap();
+        assert_eq!(condition.notify_one(&guard).await, Ok(1));
+        drop(guard);
+        drop(patient.await.unwrap().unwrap());
+    });
+}
+
+#[test]
+fn predicate_is_looked_at_before_each_sleep_and_after_a_timeout() {
+    run(async {
+        let (_manager, condition) = manager_and_condition().await;
+        let guard = condition.acquire().await.unwrap();
+        let guard = condition.wait_while(guard, || false).await.unwrap();
+        let mut looks = 0;
+        let twice = || {
+            looks += 1;
+            looks < 2
+        };
+        // So long that it does not pass before the first look.
+        let time = Duration::from_millis(300);
+        let waited = condition.wait_while_timeout(guard, time, twice).await;
+        let (guard, wake) = waited.unwrap();
+        assert_eq!(wake, Wake::Notified, "it came true while it timed out");
+        let waited = condition.wait_while_timeout(guard, SHORT, || true).await;
+        assert_eq!(waited.unwrap().1, Wake::TimedOut);
+        assert_eq!(looks, 2);
+    });
+}
+
+#[test]
+fn dropped_wait_holds_nothing_and_its_notification_goes_to_the_next() {
+    run(async {
+        let (_manager, condition) = manager_and_condition().await;
+        // It is notified and stands in the line when it is dropped.
+        let first = asleep(&condition).await;
+        let second = asleep(&condition).await;
+        let guard = condition.acquire().await.unwrap();
+        assert_eq!(condition.notify_one(&guard).await, Ok(1));
+        first.abort();
+        assert!(first.await.unwrap_err().is_cancelled());
+        until_asleep(&condition, 0).await;
+        drop(guard);
+        second.await.unwrap().unwrap().release().await.unwrap();
+        assert!(!condition.status().await.unwrap().held);
+    });
+}
+
+#[test]
+fn no_notification_is_lost_at_whatever_turn_a_wait_is_dropped() {
+    program();
+    run_in_turns(async {
+        let (_manager, condition) = manager_and_condition().await;
+        sweep(async |turns| {
+            let guard = condition.acquire().await.unwrap();
+            let hasty = for_turns(turns, condition.wait(guard));
+            let notified = async {
+                let patient = sleepers::asleep(&condition).await;
+                let guard = condition.acquire().await.unwrap();
+                assert_eq!(condition.notify_one(&guard).await, Ok(1), "one sleeps");
+                [patient]
+            };
+            let (hasty, [patient]) = tokio::join!(hasty, notified);
+            let is_woken = hasty.is_some();
+            if let Some(guard) = hasty {
+                let notified = condition.notify_one(&guard.unwrap()).await;
+                assert_eq!(notified, Ok(1), "it has had the first");
+            }
+            drop(patient.await.unwrap().unwrap());
+            assert_eq!(state(&condition).await, (0, 0));
+            is_woken
+        })
+        .await;
+    });
+}
+
+#[test]
+fn wait_that_is_dropped_at_any_turn_holds_nothing() {
+    program();
+    run_in_turns(async {
+        let (_manager, condition) = manager_and_condition().await;
+        sweep(async |turns| {
+            let guard = condition.acquire().await.unwrap();
+            let wait = condition.wait_timeout(guard, Duration::ZERO);
+            let woken = for_turns(turns, wait).await;
+            let held = condition.status().await.unwrap().held;
+            assert_eq!(held, woken.is_some());
+            assert_eq!(state(&condition).await, (0, 0));
+            woken.is_some()
+        })
+        .await;
+    });
+}
+
+#[test]
+fn notification_that_is_dropped_at_any_turn_is_given_or_not() {
+    program();
+    run_in_turns(async {
+        let (_manager, condition) = manager_and_condition().await;
+        sweep(async |turns| {
+            let sleeper = sleepers::asleep(&condition).await;
+            let guard = condition.acquire().await.unwrap();
+            let told = for_turns(turns, condition.notify_one(&guard)).await;
+            let (asleep, waiting) = state(&condition).await;
+            assert_eq!(asleep + waiting, 1);
+            assert!(told.is_none() || told == Some(Ok(waiting)));
+            assert!(guard.is_valid() && condition.status().await.unwrap().held);
+            assert_eq!(condition.notify_one(&guard).await, Ok(asleep));
+            drop(guard);
+            drop(sleeper.await.unwrap().unwrap());
+            told.is_some()
+        })
+        .await;
+    });
+}
+
+#[test]
+fn killed_sleeper_gets_no_notification() {
+    run(async {
+        let (_manager, condition) = manager_and_condition().await;
+        let mut killed = Role::start("condition::sleeper", &condition);
+        until_asleep(&condition, 1).await;
+        let other = asleep(&condition).await;
+        killed.kill();
+        until_asleep(&condition, 1).await;
+        let guard = condition.acquire().await.unwrap();
+        assert_eq!(guard.abandoned(), None, "it held nothing");
+        assert_eq!(condition.notify_one(&guard).await, Ok(1));
+        drop(guard);
+        drop(other.await.unwrap().unwrap());
+    });
+}
+
+#[test]
+fn notification_of_a_process_that_is_killed_in_the_line_or_inside_goes_to_the_next() {
+    run(async {
+        let (_manager, condition) = manager_and_condition().await;
+        for is_inside in [false, true] {
+            let mut killed = Role::start("condition::sleeper", &condition);
+            until_asleep(&condition, 1).await;
+            let other = asleep(&condition).await;
+            let guard = condition.acquire().await.unwrap();
+            assert_eq!(condition.notify_one(&guard).await, Ok(1));
+            if is_inside {
+                drop(guard);
+                assert_eq!(killed.next_report(), "woken");
+                killed.kill();
+            } else {
+                killed.kill();
+                until_asleep(&condition, 0).await;
+                drop(guard);
+            }
+            let mut guard = other.await.unwrap().unwrap();
+            let left = guard.abandoned().map(|left| left.holder.pid);
+            assert_eq!(left, is_inside.then_some(killed.pid()));
+            guard.mark_consistent();
+            guard.release().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn notifier_that_is_killed_has_notified() {
+    run(async {
+        let (_manager, condition) = manager_and_condition().await;
+        let sleeper = asleep(&condition).await;
+        let mut notifier = Role::start("condition::notifier", &condition);
+        assert_eq!(notifier.next_report(), "notified");
+        notifier.kill();
+        let guard = sleeper.await.unwrap().unwrap();
+        assert_eq!(guard.abandoned().unwrap().holder.pid, notifier.pid());
+    });
+}
+
+#[test]
+fn plain_threads_and_pool_tasks_wait_as_well() {
+    run(async {
+        let (_manager, condition) = manager_and_condition().await;
+        let thread = {
+            let condition = condition.clone();
+            thread::spawn(move || {
+                let guard = condition.blocking_acquire()?;
+                let (guard, wake) = condition.blocking_wait_timeout(guard, Duration::ZERO)?;
+                assert_eq!(wake, Wake::TimedOut);
+                let mut rounds = 0;
+                let twice = || {
+                    rounds += 1;
+                    rounds <= 2
+                };
+                let guard = condition.blocking_wait_while(guard, twice)?;
+                block_on(guard.release())
+            })
+        };
+        let pool = Pool::new(2).await.unwrap();
+        let naps = [(); 2].map(|()| pool.spawn(Nap(condition.clone())));
+        for sleepers in [3, 1] {
+            until_asleep(&condition, sleepers).await;
+            let guard = condition.acquire().await.unwrap();
+            assert_eq!(condition.notify_all(&guard).await, Ok(sleepers));
+        }
+        thread.join().unwrap().unwrap();
+        for nap in naps {
+            assert_eq!(nap.await, Ok(Ok(())));
+        }
+    });
+}
+
+#[test]
+#[should_panic(expected = "runtime")]
+fn blocking_inside_an_async_context_panics() {
+    run(async {
+        let (_manager, condition) = manager_and_condition().await;
+        let guard = condition.acquire().await.unwrap();
+        let _ = condition.blocking_wait(guard);
+    });
+}
+
+#[test]
+fn sleepers_are_told_when_the_condition_or_its_manager_ends() {
+    run(async {
+        let (manager, condition) = manager_and_condition().await;
+        let sleeper = asleep(&condition).await;
+        manager.remove(condition.token().name()).await.unwrap();
+        assert_eq!(sleeper.await.unwrap().map(drop), Err(CallError::Gone));
+
+        let condition = manager.condition().await.unwrap();
+        let sleeper = asleep(&condition).await;
+        let guard = condition.acquire().await.unwrap();
+        manager.shutdown().await;
+        let outcome = sleeper.await.unwrap().map(drop);
+        assert!(matches!(outcome, Err(CallError::Disconnected { .. })));
+        guard.lost().await;
+        let outcome = condition.wait(guard).await.map(drop);
+        assert!(matches!(outcome, Err(CallError::Disconnected { .. })));
+    });
+}

@@ -1,0 +1,207 @@
+//! The promises of an event, through its proxy and from other processes.
+
+use std::{thread, time::Duration};
+
+use futures::FutureExt;
+use lockkeeper::{CallError, Event, Manager, Pool, Program, Refusal, Task};
+use lockkeeper_test_support::{Role, Roles, report, until};
+use serde::{Deserialize, Serialize};
+
+use crate::run;
+
+pub(crate) fn register(program: Program) -> Program {
+    program.task::<Await>()
+}
+
+pub(crate) fn roles(roles: &mut Roles) {
+    roles.add("event::waiter", |event: Event| async move {
+        let generation = event.wait().await.unwrap();
+        report(&generation.to_string());
+    });
+    roles.add(
+        "event::follower",
+        |(event, last): (Event, u64)| async move {
+            let mut seen = 0;
+            while seen < last {
+                let generation = event.wait_since(seen).await.unwrap();
+                assert!(generation > seen);
+                seen = generation;
+            }
+            report(&seen.to_string());
+        },
+    );
+}
+
+/// Waits for the event, from inside a pool.
+#[derive(Serialize, Deserialize)]
+struct Await(Event);
+
+impl Task for Await {
+    const NAME: &'static str = "await";
+    type Output = Result<u64, CallError>;
+
+    async fn run(self) -> Self::Output {
+        self.0.wait().await
+    }
+}
+
+async fn manager_and_event() -> (Manager, Event) {
+    let manager = Manager::start().await.unwrap();
+    let event = manager.event().await.unwrap();
+    (manager, event)
+}
+
+async fn until_waiting(event: &Event, waiting: u64) {
+    until("they wait", || async {
+        event.status().await.unwrap().waiting == waiting
+    })
+    .await;
+}
+
+#[test]
+fn set_completes_all_processes_that_wait_even_if_clear_follows_at_once() {
+    run(async {
+        let (_manager, event) = manager_and_event().await;
+        for generation in 1..=5 {
+            let mut waiters = [(); 3].map(|()| Role::start("event::waiter", &event));
+            until_waiting(&event, 3).await;
+            assert_eq!(event.set().await, Ok(generation));
+            event.clear().await.unwrap();
+            for waiter in &mut waiters {
+                assert_eq!(waiter.next_report(), generation.to_string());
+            }
+            assert!(!event.is_set().await.unwrap());
+        }
+    });
+}
+
+#[test]
+fn process_that_follows_by_generation_misses_no_last_pulse() {
+    const PULSES: u64 = 1_000;
+    run(async {
+        let (_manager, event) = manager_and_event().await;
+        let mut follower = Role::start("event::follower", &(&event, PULSES));
+        for _ in 0..PULSES {
+            event.set().await.unwrap();
+            event.clear().await.unwrap();
+        }
+        assert_eq!(follower.next_report(), PULSES.to_string());
+        assert_eq!(event.generation().await, Ok(PULSES));
+    });
+}
+
+#[test]
+fn flag_stays_up_for_whoever_comes_later() {
+    run(async {
+        let (_manager, event) = manager_and_event().await;
+        assert!(!event.is_set().await.unwrap());
+        event.set().await.unwrap();
+        assert!(event.is_set().await.unwrap());
+        assert_eq!(event.wait().await, Ok(1));
+        assert_eq!(event.set().await, Ok(2), "a set counts while it is up too");
+        assert_eq!(event.wait_since(1).await, Ok(2));
+    });
+}
+
+#[test]
+fn wait_that_is_over_leaves_nobody_waiting() {
+    run(async {
+        let (_manager, event) = manager_and_event().await;
+        let short = Duration::from_millis(5);
+        assert_eq!(event.wait_timeout(short).await, Err(CallError::TimedOut));
+        assert_eq!(
+            event.wait_timeout(Duration::ZERO).await,
+            Err(CallError::TimedOut)
+        );
+        assert_eq!(
+            event.wait_since_timeout(0, short).await,
+            Err(CallError::TimedOut)
+        );
+        assert!(tokio::time::timeout(short, event.wait()).await.is_err());
+        until_waiting(&event, 0).await;
+        let mut killed = Role::start("event::waiter", &event);
+        until_waiting(&event, 1).await;
+        killed.kill();
+        let fact = format!("process {} is forgotten", killed.pid());
+        let is_forgotten = || async { event.status().await.unwrap().waiting == 0 };
+        until(&fact, is_forgotten).await;
+    });
+}
+
+#[test]
+fn time_too_long_to_count_never_ends() {
+    run(async {
+        let (_manager, event) = manager_and_event().await;
+        let mut waiting = Box::pin(event.wait_timeout(Duration::MAX));
+        assert!((&mut waiting).now_or_never().is_none());
+        until_waiting(&event, 1).await;
+        event.set().await.unwrap();
+        assert_eq!(waiting.await, Ok(1));
+    });
+}
+
+#[test]
+fn generation_that_has_not_been_is_refused_with_what_is_allowed() {
+    run(async {
+        let (_manager, event) = manager_and_event().await;
+        let refused = event.wait_since(3).await;
+        let Err(CallError::Refused(Refusal::Invalid(why))) = refused else {
+            panic!("it was not refused: {refused:?}");
+        };
+        assert!(why.contains("from 0 to 0, not 3"), "{why}");
+    });
+}
+
+#[test]
+fn plain_threads_and_pool_tasks_wait_as_well() {
+    run(async {
+        let (_manager, event) = manager_and_event().await;
+        let thread = {
+            let event = event.clone();
+            thread::spawn(move || {
+                let short = event.blocking_wait_timeout(Duration::from_millis(1));
+                assert_eq!(short, Err(CallError::TimedOut));
+                event.blocking_wait()
+            })
+        };
+        let pool = Pool::new(2).await.unwrap();
+        let tasks = [(); 2].map(|()| pool.spawn(Await(event.clone())));
+        until_waiting(&event, 3).await;
+        event.set().await.unwrap();
+        assert_eq!(thread.join().unwrap(), Ok(1));
+        for task in tasks {
+            assert_eq!(task.await, Ok(Ok(1)));
+        }
+    });
+}
+
+#[test]
+#[should_panic(expected = "runtime")]
+fn blocking_inside_an_async_context_panics() {
+    run(async {
+        let (_manager, event) = manager_and_event().await;
+        let _ = event.blocking_wait();
+    });
+}
+
+#[test]
+fn those_who_wait_are_told_when_the_event_or_its_manager_ends() {
+    run(async {
+        let (manager, event) = manager_and_event().await;
+        let mut waiting = Box::pin(event.wait());
+        assert!((&mut waiting).now_or_never().is_none());
+        manager.remove(event.token().name()).await.unwrap();
+        assert_eq!(waiting.await, Err(CallError::Gone));
+        assert_eq!(event.set().await, Err(CallError::Gone));
+
+        let event = manager.event().await.unwrap();
+        let mut waiting = Box::pin(event.wait());
+        assert!((&mut waiting).now_or_never().is_none());
+        manager.shutdown().await;
+        assert!(matches!(waiting.await, Err(CallError::Disconnected { .. })));
+        assert!(matches!(
+            event.set().await,
+            Err(CallError::Disconnected { .. })
+        ));
+    });
+}

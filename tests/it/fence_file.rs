@@ -1,0 +1,233 @@
+//! The promises of fence files, with writers in processes of their own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use gluesql::{
+    core::error::Error as SqlError,
+    prelude::{Glue, MemoryStorage, Payload},
+};
+use lockkeeper::{Event, Fence, FenceError, FenceFile, Lock, Manager};
+use lockkeeper_test_support::{Role, Roles, kill, report, seeded, signal, stop};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use rustix::process::Signal;
+
+use crate::run;
+
+pub(crate) fn roles(roles: &mut Roles) {
+    roles.add("fence_file::raiser", raise_on_and_on);
+    roles.add("fence_file::crowd", write_at_random);
+    roles.add("fence_file::holder", hold_and_write_late);
+}
+
+/// Raises the mark again and again, and says each token that has passed.
+async fn raise_on_and_on((mark, first): (PathBuf, u64)) {
+    let mark = FenceFile::at(mark);
+    for number in first.. {
+        mark.check(Fence::new(number)).unwrap();
+        report(&number.to_string());
+    }
+}
+
+/// Writes under tokens round the highest, and says how often it was let.
+async fn write_at_random((page, seed): (PathBuf, u64)) {
+    let mark = FenceFile::beside(&page);
+    let mut random = StdRng::seed_from_u64(seed);
+    let (mut written, mut refused) = (0, 0);
+    for _ in 0..60 {
+        let highest = mark.highest().unwrap().map_or(5, Fence::number);
+        let token = Fence::new(highest + random.random_range(0..4) - 1);
+        // Two that do this at a time would lose a line.
+        let write = || {
+            let before = fs::read_to_string(&page).unwrap_or_default();
+            fs::write(&page, format!("{before}{token}\n")).unwrap();
+        };
+        match mark.write(token, write) {
+            Ok(()) => written += 1,
+            Err(FenceError::Stale {
+                token: refused_token,
+                highest,
+            }) => {
+                assert!(refused_token == token && highest > token);
+                refused += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    report(&format!("{written} {refused}"));
+}
+
+/// Takes the lock, and writes once it is told to, without a look at whether it has the lock still.
+async fn hold_and_write_late((lock, page, go): (Lock, PathBuf, Event)) {
+    let guard = lock.acquire().await.unwrap();
+    let mark = FenceFile::beside(&page);
+    report(&guard.fence().to_string());
+    go.wait().await.unwrap();
+    let write = || fs::write(&page, "too late");
+    match mark.write(guard.fence(), write) {
+        Ok(written) => {
+            written.unwrap();
+            report("written");
+        }
+        Err(error) => report(&error.to_string()),
+    }
+}
+
+/// A table whose row keeps the highest token.
+struct Table(Glue<MemoryStorage>);
+
+impl Table {
+    fn new() -> Self {
+        let mut table = Self(Glue::new(MemoryStorage::default()));
+        table
+            .execute("CREATE TABLE page (id INTEGER PRIMARY KEY, words TEXT, fence INTEGER)")
+            .unwrap();
+        table
+            .execute("INSERT INTO page VALUES (1, '', 0), (2, '', 0)")
+            .unwrap();
+        table
+    }
+
+    fn execute(&mut self, statement: &str) -> Result<Payload, SqlError> {
+        let mut payloads = self.0.execute(statement)?;
+        Ok(payloads.pop().expect("a statement has an outcome"))
+    }
+
+    /// Writes by the statement that the documentation of `FenceFile` tells.
+    fn write(&mut self, id: u64, words: &str, fence: Fence) -> usize {
+        let source = include_str!("../../src/fence_file.rs");
+        let statement = source
+            .lines()
+            .find_map(|line| line.strip_prefix("/// UPDATE "))
+            .expect("the documentation has the statement");
+        let statement = format!("UPDATE {statement}")
+            .replace("?1", &format!("'{words}'"))
+            .replace("?2", &fence.to_string())
+            .replace("?3", &id.to_string());
+        match self.execute(&statement).unwrap() {
+            Payload::Update(rows) => rows,
+            other => panic!("{other:?} is no count of rows"),
+        }
+    }
+
+    fn words(&mut self, id: u64) -> String {
+        let select = format!("SELECT words FROM page WHERE id = {id}");
+        match self.execute(&select).unwrap() {
+            Payload::Select { rows, .. } => String::from(&rows[0][0]),
+            other => panic!("{other:?} is no row"),
+        }
+    }
+}
+
+fn page() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page");
+    (folder, page)
+}
+
+fn tokens(page: &Path) -> Vec<u64> {
+    let text = fs::read_to_string(page).unwrap();
+    text.lines().map(|line| line.parse().unwrap()).collect()
+}
+
+#[test]
+fn processes_that_write_at_once_never_write_behind_a_higher_token() {
+    run(async {
+        let (_folder, page) = page();
+        let mut random = seeded();
+        let mut crowd: Vec<Role> = (0..4)
+            .map(|_| Role::start("fence_file::crowd", &(&page, random.random::<u64>())))
+            .collect();
+        let (mut written, mut refused) = (0, 0);
+        for writer in &mut crowd {
+            let words = writer.next_report();
+            let (of_those, others) = words.split_once(' ').unwrap();
+            written += of_those.parse::<usize>().unwrap();
+            refused += others.parse::<usize>().unwrap();
+        }
+        let tokens = tokens(&page);
+        assert!(tokens.is_sorted(), "{tokens:?}");
+        assert_eq!(tokens.len(), written, "each write that was let is there");
+        assert_eq!(written + refused, 240);
+        assert!(refused > 0, "there was nothing to refuse");
+        let highest = FenceFile::beside(&page).highest().unwrap();
+        assert_eq!(highest.map(Fence::number), tokens.last().copied());
+    });
+}
+
+#[test]
+fn mark_never_falls_when_whoever_raises_it_is_killed() {
+    run(async {
+        let (_folder, page) = page();
+        let mark = FenceFile::beside(&page);
+        let mut random = seeded();
+        let mut next = 1;
+        for _ in 0..20 {
+            let mut raiser = Role::start("fence_file::raiser", &(mark.path(), next));
+            let mut passed = 0;
+            for _ in 0..random.random_range(1..30) {
+                passed = raiser.next_report().parse().unwrap();
+            }
+            // It is in the middle of raising the mark, wherever that is.
+            kill(raiser.pid());
+            drop(raiser);
+            let highest = mark.highest().unwrap().unwrap();
+            assert!(highest.number() >= passed, "{highest} is below {passed}");
+            assert_eq!(mark.check(highest), Ok(()), "its turn ended with it");
+            next = highest.number() + 1;
+        }
+    });
+}
+
+#[test]
+fn paused_holder_is_refused_by_the_file_and_by_the_table() {
+    run(async {
+        let (_folder, page) = page();
+        let (mark, mut table) = (FenceFile::beside(&page), Table::new());
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        let go = manager.event().await.unwrap();
+
+        let mut paused = Role::start("fence_file::holder", &(&lock, &page, &go));
+        let late = Fence::new(paused.next_report().parse().unwrap());
+        stop(paused.pid()).await;
+        assert!(lock.force_unlock().await.unwrap());
+        let guard = lock.acquire().await.unwrap();
+        assert!(guard.fence() > late);
+        let written = mark.write(guard.fence(), || fs::write(&page, "in time"));
+        written.unwrap().unwrap();
+        assert_eq!(table.write(1, "in time", guard.fence()), 1);
+
+        go.set().await.unwrap();
+        signal(paused.pid(), Signal::CONT);
+        let refusal = FenceError::Stale {
+            token: late,
+            highest: guard.fence(),
+        };
+        assert_eq!(paused.next_report(), refusal.to_string());
+        assert_eq!(fs::read_to_string(&page).unwrap(), "in time");
+        assert_eq!(table.write(1, "too late", late), 0);
+        assert_eq!(table.words(1), "in time");
+    });
+}
+
+#[test]
+fn row_refuses_lower_tokens_by_the_count_of_rows_and_each_row_for_itself() {
+    let mut table = Table::new();
+    let fence = Fence::new;
+    assert_eq!(table.write(1, "a", fence(34)), 1);
+    assert_eq!(table.write(1, "b", fence(33)), 0);
+    assert_eq!(table.words(1), "a");
+    assert_eq!(table.write(1, "c", fence(34)), 1, "the holder goes on");
+    assert_eq!(table.write(2, "d", fence(33)), 1, "it is another resource");
+    assert_eq!(table.write(3, "e", fence(35)), 0, "there is no such row");
+    // The largest that a signed column takes.
+    let most = fence(i64::MAX.unsigned_abs());
+    assert_eq!(table.write(1, "f", most), 1);
+    assert_eq!(table.write(1, "g", fence(most.number() - 1)), 0);
+    assert_eq!(table.words(1), "f");
+    let second = table.execute("INSERT INTO page VALUES (1, 'h', 0)");
+    assert!(second.is_err(), "a row is made once");
+}

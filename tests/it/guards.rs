@@ -1,0 +1,239 @@
+//! Guards that outlive their session, their object, their manager or their runtime.
+
+use std::{pin::pin, thread, time::Duration};
+
+use futures::FutureExt;
+use lockkeeper::{
+    Call, CallError, ConditionGuard, Limits, LockGuard, Manager, Operation, Operations, Permit,
+    Primitive, ReentrantGuard, Refusal, Serve, block_on,
+};
+use lockkeeper_test_support::{Watchdog, kill};
+use serde::{Deserialize, Serialize};
+use tokio::{runtime::Builder, time::timeout};
+
+use crate::{manager::process::pid_of, program, run};
+
+/// Far above what a loss takes to be told.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A kind that answers with as many bytes as are asked for.
+struct Flood;
+
+/// Asks for them.
+#[derive(Serialize, Deserialize)]
+struct Pour {
+    bytes: usize,
+}
+
+impl Operation for Pour {
+    const NAME: &'static str = "pour";
+    type Reply = String;
+}
+
+impl Primitive for Flood {
+    const KIND: &'static str = "flood";
+    type Spec = ();
+
+    fn create((): ()) -> Result<Self, Refusal> {
+        Ok(Self)
+    }
+
+    fn operations(operations: &mut Operations<Self>) {
+        operations.on::<Pour>();
+    }
+}
+
+impl Serve<Pour> for Flood {
+    fn serve(&mut self, Pour { bytes }: Pour, call: Call<String>) {
+        call.reply("x".repeat(bytes));
+    }
+}
+
+/// One of each kind of guard.
+struct Guards {
+    lock: LockGuard,
+    reentrant: ReentrantGuard,
+    condition: ConditionGuard,
+    permit: Permit,
+    names: Vec<String>,
+}
+
+impl Guards {
+    async fn take(manager: &Manager) -> Self {
+        let lock = manager.lock().await.unwrap();
+        let reentrant = manager.reentrant_lock().await.unwrap();
+        let condition = manager.condition().await.unwrap();
+        let semaphore = manager.semaphore(2).await.unwrap();
+        let names = [
+            lock.token().name(),
+            reentrant.token().name(),
+            condition.token().name(),
+            semaphore.token().name(),
+        ];
+        let names = names.map(str::to_owned).to_vec();
+        Self {
+            lock: lock.acquire().await.unwrap(),
+            reentrant: reentrant.acquire().await.unwrap(),
+            condition: condition.acquire().await.unwrap(),
+            permit: semaphore.acquire_many(2).await.unwrap(),
+            names,
+        }
+    }
+
+    fn are_valid(&self) -> [bool; 4] {
+        [
+            self.lock.is_valid(),
+            self.reentrant.is_valid(),
+            self.condition.is_valid(),
+            self.permit.is_valid(),
+        ]
+    }
+
+    async fn are_lost(&self) {
+        let lost = async {
+            self.lock.lost().await;
+            self.reentrant.lost().await;
+            self.condition.lost().await;
+            self.permit.lost().await;
+        };
+        timeout(PATIENCE, lost).await.expect("all of them are lost");
+        assert_eq!(self.are_valid(), [false; 4]);
+    }
+
+    /// What a release of each is told.
+    async fn release(self) -> [CallError; 4] {
+        [
+            self.lock.release().await.unwrap_err(),
+            self.reentrant.release().await.unwrap_err(),
+            self.condition.release().await.unwrap_err(),
+            self.permit.release().await.unwrap_err(),
+        ]
+    }
+}
+
+#[test]
+fn guards_that_outlive_their_manager_are_lost_and_fall_in_silence() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let (kept, dropped) = (Guards::take(&manager).await, Guards::take(&manager).await);
+        assert_eq!(kept.are_valid(), [true; 4]);
+        manager.shutdown().await;
+        kept.are_lost().await;
+        drop(dropped);
+        for error in kept.release().await {
+            assert!(matches!(error, CallError::Disconnected { .. }), "{error:?}");
+        }
+    });
+}
+
+#[test]
+fn guards_of_a_manager_that_is_killed_are_lost_and_fall_in_silence() {
+    run(async {
+        let manager = Manager::spawn().await.unwrap();
+        let (kept, dropped) = (Guards::take(&manager).await, Guards::take(&manager).await);
+        kill(pid_of(&manager).await);
+        kept.are_lost().await;
+        // On a plain thread as well, and beside a runtime.
+        thread::spawn(|| drop(dropped)).join().unwrap();
+        for error in kept.release().await {
+            assert!(matches!(error, CallError::Disconnected { .. }), "{error:?}");
+        }
+    });
+}
+
+#[test]
+fn guards_of_objects_that_are_removed_are_lost() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let guards = Guards::take(&manager).await;
+        for name in &guards.names {
+            manager.remove(name).await.unwrap();
+        }
+        guards.are_lost().await;
+        assert_eq!(guards.release().await, [(); 4].map(|()| CallError::Gone));
+    });
+}
+
+#[test]
+fn guards_outlive_the_runtime_that_they_were_taken_on() {
+    program();
+    let _watchdog = Watchdog::start();
+    let manager = block_on(Manager::start()).unwrap();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let guards = runtime.block_on(Guards::take(&manager));
+    drop(runtime);
+    assert_eq!(guards.are_valid(), [true; 4]);
+    let lock = block_on(async { manager.lock().await.unwrap().acquire().await }).unwrap();
+    let Guards { lock: first, .. } = guards;
+    block_on(first.release()).unwrap();
+    block_on(manager.shutdown());
+    block_on(lock.lost());
+}
+
+#[test]
+fn loss_of_a_guard_that_is_dropped_here_is_told() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let guards = Guards::take(&manager).await;
+        let lost = futures::future::join_all([
+            guards.lock.lost().boxed(),
+            guards.reentrant.lost().boxed(),
+            guards.condition.lost().boxed(),
+            guards.permit.lost().boxed(),
+        ]);
+        drop(guards);
+        timeout(PATIENCE, lost).await.expect("nothing is held");
+    });
+}
+
+#[test]
+fn guards_whose_session_the_manager_ends_are_lost_and_the_next_in_line_are_let_in() {
+    program();
+    let _watchdog = Watchdog::start();
+    let limits = Limits {
+        unread_bytes: 0,
+        ..Limits::default()
+    };
+    let manager = Manager::builder().limits(limits).register::<Flood>();
+    let manager = block_on(manager.start()).unwrap();
+    let guards = block_on(Guards::take(&manager));
+    let flood = block_on(manager.open::<Flood>(())).unwrap();
+    // The answer is far above what a socket takes, so some of it stays unread for a moment.
+    let mut answer = pin!(flood.call(Pour { bytes: 32 << 20 }));
+    assert!(answer.as_mut().now_or_never().is_none());
+    block_on(guards.are_lost());
+    let anew = block_on(Manager::connect(manager.address().clone())).unwrap();
+    let lock = block_on(anew.named(&guards.names[0]).lock()).unwrap();
+    let guard = block_on(lock.acquire()).unwrap();
+    assert!(guard.abandoned().is_some());
+    for error in block_on(guards.release()) {
+        assert!(matches!(error, CallError::Disconnected { .. }), "{error:?}");
+    }
+    assert!(guard.is_valid());
+}
+
+#[test]
+fn guard_falls_in_silence_on_a_runtime_without_io() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        let guard = lock.acquire().await.unwrap();
+        // So many wait that frames are gathered.
+        let crowd = (0..40).map(|_| {
+            let waiting = lock.clone().acquire_owned();
+            tokio::spawn(async { waiting.await.map(drop) })
+        });
+        let crowd: Vec<_> = crowd.collect();
+        while lock.status().await.unwrap().waiting < 40 {
+            tokio::task::yield_now().await;
+        }
+        let dropped = thread::spawn(|| {
+            let runtime = Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async { drop(guard) });
+        });
+        dropped.join().expect("a drop does not panic");
+        for waiting in crowd {
+            waiting.await.unwrap().unwrap();
+        }
+    });
+}

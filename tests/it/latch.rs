@@ -1,0 +1,226 @@
+//! The promises of a latch, through its proxy and from other processes.
+
+use std::{future::pending, thread, time::Duration};
+
+use futures::FutureExt;
+use lockkeeper::{
+    CallError, Fault, Latch, Manager, Pool, Program, Refusal, Task,
+    actors::sync::{self, LatchSpec},
+};
+use lockkeeper_test_support::{Role, Roles, report, until};
+use serde::{Deserialize, Serialize};
+
+use crate::run;
+
+const SHORT: Duration = Duration::from_millis(5);
+
+pub(crate) fn register(program: Program) -> Program {
+    program.task::<Arrive>()
+}
+
+pub(crate) fn roles(roles: &mut Roles) {
+    roles.add("latch::waiter", |latch: Latch| async move {
+        latch.wait().await.unwrap();
+        report("passed");
+    });
+    roles.add("latch::counter", |latch: Latch| async move {
+        report(&latch.count_down(1).await.unwrap().to_string());
+        pending::<()>().await;
+    });
+    roles.add("latch::arrival", |latch: Latch| async move {
+        latch.arrive_and_wait(1).await.unwrap();
+        report("passed");
+    });
+}
+
+/// Arrives, and waits for the others.
+#[derive(Serialize, Deserialize)]
+struct Arrive(Latch);
+
+impl Task for Arrive {
+    const NAME: &'static str = "arrive";
+    type Output = Result<(), CallError>;
+
+    async fn run(self) -> Self::Output {
+        self.0.arrive_and_wait(1).await
+    }
+}
+
+async fn manager_and_latch(count: u32) -> (Manager, Latch) {
+    let manager = Manager::start().await.unwrap();
+    let latch = manager.latch(count).await.unwrap();
+    (manager, latch)
+}
+
+pub(crate) async fn until_waiting(latch: &Latch, waiting: u64) {
+    until("they wait", || async {
+        latch.status().await.unwrap().waiting == waiting
+    })
+    .await;
+}
+
+fn why<T>(refused: Result<T, CallError>) -> String {
+    match refused {
+        Err(CallError::Refused(Refusal::Invalid(why))) => why,
+        Err(error) => panic!("it failed for another reason: {error}"),
+        Ok(_) => panic!("it was not refused"),
+    }
+}
+
+#[test]
+fn last_count_lets_all_processes_pass_that_wait() {
+    run(async {
+        let (_manager, latch) = manager_and_latch(3).await;
+        let mut waiters = [(); 3].map(|()| Role::start("latch::waiter", &latch));
+        until_waiting(&latch, 3).await;
+        assert_eq!(latch.count_down(2).await, Ok(1));
+        assert_eq!(latch.status().await.unwrap().waiting, 3);
+        assert!(!latch.is_open().await.unwrap());
+        assert_eq!(latch.count_down(1).await, Ok(0));
+        for waiter in &mut waiters {
+            assert_eq!(waiter.next_report(), "passed");
+        }
+        assert!(latch.is_open().await.unwrap());
+        latch.wait().await.unwrap();
+        latch.wait_timeout(Duration::ZERO).await.unwrap();
+    });
+}
+
+#[test]
+fn latch_of_zero_is_open() {
+    run(async {
+        let (_manager, latch) = manager_and_latch(0).await;
+        assert!(latch.is_open().await.unwrap());
+        latch.wait().await.unwrap();
+        latch.arrive_and_wait(0).await.unwrap();
+        assert_eq!(latch.count_down(0).await, Ok(0));
+        assert!(why(latch.count_down(1).await).contains("the latch is open"));
+    });
+}
+
+#[test]
+fn more_than_is_left_is_refused_and_counts_nothing() {
+    run(async {
+        let (_manager, latch) = manager_and_latch(2).await;
+        let refused = why(latch.count_down(3).await);
+        assert!(
+            refused.contains("count down by 0 to 2, not by 3"),
+            "{refused}"
+        );
+        let refused = why(latch.arrive_and_wait(u32::MAX).await);
+        assert!(refused.contains("count down by 0 to 2"), "{refused}");
+        assert_eq!(latch.count().await, Ok(2));
+        assert_eq!(latch.count_down(0).await, Ok(2));
+    });
+}
+
+#[test]
+fn counts_out_of_range_are_refused_with_what_is_allowed() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        for count in [-1, i64::from(u32::MAX) + 1] {
+            let refused = manager.open::<sync::Latch>(LatchSpec { count }).await;
+            let why = why(refused);
+            assert!(why.contains("from 0 to 4294967295"), "{why}");
+        }
+        let most = manager.named("most").latch(u32::MAX).await.unwrap();
+        assert_eq!(most.count_down(u32::MAX - 1).await, Ok(1));
+        let other = manager.named("most").latch(1).await.map(drop);
+        assert!(matches!(other, Err(CallError::Fault(Fault::WrongSpec(_)))));
+        let same = manager.named("most").latch(u32::MAX).await.unwrap();
+        assert_eq!(same.count().await, Ok(1), "it is as it has become");
+    });
+}
+
+#[test]
+fn count_of_a_killed_process_stays_given() {
+    run(async {
+        let (_manager, latch) = manager_and_latch(3).await;
+        let mut counter = Role::start("latch::counter", &latch);
+        assert_eq!(counter.next_report(), "2");
+        let mut arrival = Role::start("latch::arrival", &latch);
+        until_waiting(&latch, 1).await;
+        assert_eq!(latch.count().await, Ok(1));
+        counter.kill();
+        arrival.kill();
+        let fact = format!("process {} is forgotten", arrival.pid());
+        let is_forgotten = || async { latch.status().await.unwrap().waiting == 0 };
+        until(&fact, is_forgotten).await;
+        assert_eq!(latch.count().await, Ok(1));
+        let mut last = Role::start("latch::arrival", &latch);
+        assert_eq!(last.next_report(), "passed");
+        assert!(latch.is_open().await.unwrap());
+    });
+}
+
+#[test]
+fn wait_that_is_over_leaves_nobody_waiting_and_what_was_counted() {
+    run(async {
+        let (_manager, latch) = manager_and_latch(4).await;
+        for time in [SHORT, Duration::ZERO] {
+            assert_eq!(latch.wait_timeout(time).await, Err(CallError::TimedOut));
+        }
+        let arrived = latch.arrive_and_wait_timeout(1, SHORT).await;
+        assert_eq!(arrived, Err(CallError::TimedOut));
+        assert_eq!(latch.count().await, Ok(3));
+        assert!(tokio::time::timeout(SHORT, latch.wait()).await.is_err());
+        let dropped = latch.arrive_and_wait(1).now_or_never();
+        assert_eq!(dropped, None);
+        assert_eq!(latch.status().await.unwrap().waiting, 0);
+        let mut waiting = Box::pin(latch.wait_timeout(Duration::MAX));
+        assert!((&mut waiting).now_or_never().is_none());
+        latch
+            .count_down(latch.count().await.unwrap())
+            .await
+            .unwrap();
+        assert_eq!(waiting.await, Ok(()));
+    });
+}
+
+#[test]
+fn plain_threads_and_pool_tasks_wait_as_well() {
+    run(async {
+        let (_manager, latch) = manager_and_latch(4).await;
+        let impatient = latch.clone();
+        let impatient = thread::spawn(move || {
+            let timed_out = Err(CallError::TimedOut);
+            assert_eq!(impatient.blocking_wait_timeout(SHORT), timed_out);
+            let arrived = impatient.blocking_arrive_and_wait_timeout(0, SHORT);
+            assert_eq!(arrived, timed_out);
+        });
+        impatient.join().unwrap();
+        let threads = [0, 1].map(|by| {
+            let latch = latch.clone();
+            thread::spawn(move || match by {
+                0 => latch.blocking_wait(),
+                by => latch.blocking_arrive_and_wait(by),
+            })
+        });
+        until_waiting(&latch, 2).await;
+        let pool = Pool::new(2).await.unwrap();
+        let tasks = [(); 2].map(|()| pool.spawn(Arrive(latch.clone())));
+        until("all but one have arrived", || async {
+            let status = latch.status().await.unwrap();
+            (status.count, status.waiting) == (1, 4)
+        })
+        .await;
+        let token = serde_json::to_string(&latch).unwrap();
+        let copy: Latch = serde_json::from_str(&token).unwrap();
+        assert_eq!(copy.count_down(1).await, Ok(0));
+        for thread in threads {
+            assert_eq!(thread.join().unwrap(), Ok(()));
+        }
+        for task in tasks {
+            assert_eq!(task.await, Ok(Ok(())));
+        }
+    });
+}
+
+#[test]
+#[should_panic(expected = "runtime")]
+fn blocking_inside_an_async_context_panics() {
+    run(async {
+        let (_manager, latch) = manager_and_latch(1).await;
+        let _ = latch.blocking_wait();
+    });
+}

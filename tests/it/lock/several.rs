@@ -1,0 +1,526 @@
+//! Several locks at once: all or none are held, no caller deadlocks, and nothing stays held.
+
+use std::{
+    fs::File,
+    future::Future,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures::{FutureExt, future::try_join_all};
+use lockkeeper::{
+    CallError, KeyedLock, Lock, Lockable, Manager, Refusal, Several, block_on, lock_all, lock_some,
+};
+use lockkeeper_test_support::{Role, Roles, Watchdog, report, seeded, until};
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
+use serde::{Deserialize, Serialize};
+
+use crate::{lock::waiting::until_waiting, program, run};
+
+pub(crate) fn roles(roles: &mut Roles) {
+    roles.add("lock::several::crosser", cross);
+}
+
+/// Locks whose names are in order.
+async fn locks(manager: &Manager, number: usize) -> Vec<Lock> {
+    let names: Vec<String> = (0..number).map(|n| format!("lock {n:02}")).collect();
+    let opened = names.iter().map(|name| manager.named(name).lock());
+    try_join_all(opened).await.unwrap()
+}
+
+async fn is_held(lock: &Lock) -> bool {
+    lock.status().await.unwrap().held
+}
+
+/// Which of them are held.
+async fn held(locks: &[Lock]) -> Vec<usize> {
+    let mut held = Vec::new();
+    for (place, lock) in locks.iter().enumerate() {
+        if is_held(lock).await {
+            held.push(place);
+        }
+    }
+    held
+}
+
+async fn until_all_are_free(locks: &[Lock]) {
+    until("all are free", || async {
+        for lock in locks {
+            let status = lock.status().await.unwrap();
+            if status.held || status.waiting > 0 {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
+}
+
+/// Why something was refused.
+fn why<T>(outcome: Result<T, CallError>) -> String {
+    match outcome {
+        Err(CallError::Refused(Refusal::Invalid(why))) => why,
+        Err(other) => panic!("it failed otherwise: {other:?}"),
+        Ok(_) => panic!("it was not refused"),
+    }
+}
+
+#[test]
+fn all_are_held_by_guards_in_the_order_asked_for_until_they_are_dropped() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let locks = locks(&manager, 4).await;
+        let mut guards = lock_all([&locks[2], &locks[0], &locks[3]]).await.unwrap();
+        assert_eq!(held(&locks).await, [0, 2, 3]);
+        drop(guards.remove(1));
+        until("the first is free", || async { !is_held(&locks[0]).await }).await;
+        assert_eq!(held(&locks).await, [2, 3]);
+        drop(guards.remove(1));
+        until("the last is free", || async { !is_held(&locks[3]).await }).await;
+        assert_eq!(held(&locks).await, [2]);
+        drop(guards);
+        until_all_are_free(&locks).await;
+        assert!(lock_all::<Lock>([]).await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn lock_that_is_named_twice_is_an_error_that_names_it_and_nothing_is_held() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let locks = locks(&manager, 2).await;
+        let again = manager.named("lock 00").lock().await.unwrap();
+        let told = why(lock_all([&locks[0], &locks[1], &again]).await);
+        assert!(told.contains("lock \"lock 00\" at /"), "{told}");
+        assert!(told.contains("asked for twice"), "{told}");
+        assert!(held(&locks).await.is_empty());
+        let keys = manager.named("records").keyed_lock().await.unwrap();
+        let told = why(keys.lock_all(["a", "b", "a"]).await);
+        assert!(told.contains("key \"a\" of \"records\" at /"), "{told}");
+        assert_eq!(keys.count().await.unwrap().keys, 0);
+    });
+}
+
+#[test]
+fn numbers_that_cannot_be_had_are_refused_with_what_can() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let locks = locks(&manager, 3).await;
+        let told = why(lock_some(0, &locks).await);
+        assert_eq!(told, "of 3 locks 1 to 3 can be had, not 0");
+        let told = why(lock_some(4, &locks).await);
+        assert_eq!(told, "of 3 locks 1 to 3 can be had, not 4");
+        let told = why(lock_some(1, &[] as &[Lock]).await);
+        assert_eq!(told, "of no locks none can be had: name some");
+        assert!(held(&locks).await.is_empty());
+    });
+}
+
+#[test]
+fn all_wait_for_the_one_that_is_busy_and_hold_nothing_that_comes_behind_it() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let locks = locks(&manager, 4).await;
+        let busy = locks[1].acquire().await.unwrap();
+        let all = tokio::spawn({
+            let locks = locks.clone();
+            async move { lock_all(&locks).await }
+        });
+        until_waiting(&locks[1], 1).await;
+        // What comes before is kept, and what comes behind is free for others.
+        assert_eq!(held(&locks).await, [0, 1]);
+        let behind = locks[3].acquire().await.unwrap();
+        drop(busy);
+        until_waiting(&locks[3], 1).await;
+        assert_eq!(held(&locks).await, [0, 1, 2, 3]);
+        drop(behind);
+        assert_eq!(all.await.unwrap().unwrap().len(), 4);
+        until_all_are_free(&locks).await;
+    });
+}
+
+#[test]
+fn some_are_those_that_are_free_and_the_first_that_is_not_if_those_are_too_few() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let locks = locks(&manager, 5).await;
+        let places = |guards: &[(usize, _)]| guards.iter().map(|(place, _)| *place).collect();
+        let mut busy: Vec<_> = try_join_all([1, 3, 4].map(|n| locks[n].acquire()))
+            .await
+            .unwrap();
+        let two = lock_some(2, &locks).await.unwrap();
+        let two_places: Vec<usize> = places(&two);
+        assert_eq!(two_places, [0, 2]);
+        drop(two);
+        let three = tokio::spawn({
+            let locks = locks.clone();
+            async move { lock_some(3, &locks).await }
+        });
+        until_waiting(&locks[1], 1).await;
+        // It holds what comes before the one that it waits for.
+        assert_eq!(held(&locks).await, [0, 1, 3, 4]);
+        let another = locks[2].acquire().await.unwrap();
+        // That another one becomes free does not help it.
+        drop(busy.pop());
+        until("the last is free", || async { !is_held(&locks[4]).await }).await;
+        assert!(!three.is_finished());
+        drop(busy.remove(0));
+        let three = three.await.unwrap().unwrap();
+        let three_places: Vec<usize> = places(&three);
+        assert_eq!(three_places, [0, 1, 4]);
+        drop((three, busy, another));
+        until_all_are_free(&locks).await;
+    });
+}
+
+#[test]
+fn a_try_takes_all_or_none() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let locks = locks(&manager, 3).await;
+        let several = Several::new(&locks).unwrap();
+        let all = several.try_lock_all().await.unwrap().unwrap();
+        assert!(several.try_lock_some(1).await.unwrap().is_none());
+        drop(all);
+        until_all_are_free(&locks).await;
+        let busy = locks[1].acquire().await.unwrap();
+        assert!(several.try_lock_all().await.unwrap().is_none());
+        until("the others are given back", || async {
+            held(&locks).await == [1]
+        })
+        .await;
+        assert_eq!(several.try_lock_some(2).await.unwrap().unwrap().len(), 2);
+        drop(busy);
+        until_all_are_free(&locks).await;
+    });
+}
+
+#[test]
+fn timeout_bounds_the_whole_and_leaves_nothing() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let locks = locks(&manager, 3).await;
+        let several = Several::new(&locks).unwrap();
+        // The time itself is what is tested: the first wait ends half way, the second never.
+        let patience = Duration::from_secs(1);
+        let (first, second) = (locks[0].acquire().await.unwrap(), locks[2].acquire().await);
+        let begin = Instant::now();
+        let late = tokio::spawn(async move {
+            tokio::time::sleep(patience / 2).await;
+            drop(first);
+        });
+        let outcome = several.lock_all_timeout(patience).await.map(drop);
+        let taken = begin.elapsed();
+        assert_eq!(outcome, Err(CallError::TimedOut));
+        assert!(taken >= patience && taken < patience * 29 / 20, "{taken:?}");
+        late.await.unwrap();
+        until("what was held is given back", || async {
+            held(&locks).await == [2]
+        })
+        .await;
+        let outcome = several.lock_some_timeout(3, Duration::from_millis(5)).await;
+        assert_eq!(outcome.map(drop), Err(CallError::TimedOut));
+        drop(second);
+        let in_time = several.lock_all_timeout(Duration::MAX).await;
+        assert_eq!(in_time.unwrap().len(), 3);
+        until_all_are_free(&locks).await;
+    });
+}
+
+#[test]
+fn plain_threads_have_all_forms() {
+    program();
+    let _watchdog = Watchdog::start();
+    let manager = block_on(Manager::start()).unwrap();
+    let locks = block_on(locks(&manager, 3));
+    let several = Several::new(&locks).unwrap();
+    let moment = Duration::from_millis(1);
+    let all = several.blocking_lock_all().unwrap();
+    assert!(several.blocking_try_lock_all().unwrap().is_none());
+    assert!(several.blocking_try_lock_some(1).unwrap().is_none());
+    let late = several.blocking_lock_all_timeout(moment).map(drop);
+    assert_eq!(late, Err(CallError::TimedOut));
+    let late = several.blocking_lock_some_timeout(1, moment).map(drop);
+    assert_eq!(late, Err(CallError::TimedOut));
+    drop(all);
+    assert_eq!(several.blocking_lock_some(2).unwrap().len(), 2);
+    block_on(until_all_are_free(&locks));
+}
+
+#[test]
+fn error_of_one_gives_all_others_back() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let locks = locks(&manager, 3).await;
+        manager.remove("lock 01").await.unwrap();
+        assert_eq!(lock_all(&locks).await.map(drop), Err(CallError::Gone));
+        assert_eq!(lock_some(3, &locks).await.map(drop), Err(CallError::Gone));
+        let left = [locks[0].clone(), locks[2].clone()];
+        until_all_are_free(&left).await;
+    });
+}
+
+#[test]
+fn other_kinds_and_other_managers_have_their_place_in_the_order_too() {
+    run(async {
+        let managers = [
+            Manager::start().await.unwrap(),
+            Manager::start().await.unwrap(),
+        ];
+        let reentrant = try_join_all(managers.iter().map(Manager::reentrant_lock));
+        let reentrant = reentrant.await.unwrap();
+        let both = lock_all(&reentrant).await.unwrap();
+        // Its owner enters again.
+        let again = lock_all(reentrant.iter().rev()).await.unwrap();
+        drop((both, again));
+        let conditions = try_join_all(managers.iter().map(Manager::condition));
+        let conditions = conditions.await.unwrap();
+        let guards = lock_all(&conditions).await.unwrap();
+        assert!(guards.iter().all(lockkeeper::Guard::is_valid));
+    });
+}
+
+/// Polls a future so often, and then drops it.
+async fn poll_and_drop(future: impl Future, polls: usize) -> bool {
+    let mut future = Box::pin(future);
+    for _ in 0..polls {
+        if (&mut future).now_or_never().is_some() {
+            return true;
+        }
+        tokio::task::yield_now().await;
+    }
+    false
+}
+
+/// Drops waits at every point, until one of them gets through. Its answers may all come while it is
+/// polled for the first time; so it is tried again until one was dropped on its way.
+async fn drop_anywhere<L: Lockable + Clone>(several: &Several<L>, wanted: usize) {
+    for _ in 0..1000 {
+        let mut polls = 0;
+        while !poll_and_drop(several.lock_some(wanted), polls).await {
+            polls += 1;
+        }
+        if polls > 1 {
+            return;
+        }
+    }
+    panic!("it was never dropped on its way");
+}
+
+#[test]
+fn dropped_at_any_point_everything_is_given_back() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let locks = locks(&manager, 5).await;
+        let several = Several::new(&locks).unwrap();
+        for wanted in [5, 3] {
+            drop_anywhere(&several, wanted).await;
+            until_all_are_free(&locks).await;
+        }
+        // The same where it has to wait half way.
+        let busy = locks[2].acquire().await.unwrap();
+        for polls in 0..200 {
+            assert!(!poll_and_drop(several.lock_all(), polls).await);
+        }
+        until("only that one is held", || async {
+            held(&locks).await == [2] && locks[2].status().await.unwrap().waiting == 0
+        })
+        .await;
+        drop(busy);
+        let keys = manager.keyed_lock().await.unwrap();
+        drop_anywhere(&keys.several(["a", "b", "c"]).unwrap(), 3).await;
+        until("no key is held", || async {
+            keys.count().await.unwrap().keys == 0
+        })
+        .await;
+    });
+}
+
+/// How many are inside of what each lock protects.
+#[derive(Clone)]
+struct Rooms(Arc<Vec<AtomicBool>>);
+
+impl Rooms {
+    fn new(number: usize) -> Self {
+        Self(Arc::new(
+            (0..number).map(|_| AtomicBool::new(false)).collect(),
+        ))
+    }
+
+    async fn visit(&self, rooms: &[usize]) {
+        for room in rooms {
+            assert!(
+                !self.0[*room].swap(true, Ordering::SeqCst),
+                "two are inside"
+            );
+        }
+        tokio::task::yield_now().await;
+        for room in rooms {
+            self.0[*room].store(false, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Some of so many, in any order.
+fn any_of(number: usize, random: &mut StdRng) -> Vec<usize> {
+    let mut all: Vec<usize> = (0..number).collect();
+    all.shuffle(random);
+    all.truncate(random.random_range(2..=4));
+    all
+}
+
+#[test]
+fn tasks_that_want_any_sets_in_any_order_all_get_through_and_never_meet() {
+    const LOCKS: usize = 6;
+    const ROUNDS: usize = 60;
+    run(async {
+        let mut random = seeded();
+        let manager = Manager::start().await.unwrap();
+        let locks = locks(&manager, LOCKS).await;
+        let keys = manager.keyed_lock().await.unwrap();
+        let (rooms, chambers) = (Rooms::new(LOCKS), Rooms::new(LOCKS));
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let tasks = (0..12).map(|_| {
+            let mut random = StdRng::seed_from_u64(random.random());
+            let (locks, keys, dropped) = (locks.clone(), keys.clone(), Arc::clone(&dropped));
+            let (rooms, chambers) = (rooms.clone(), chambers.clone());
+            tokio::spawn(async move {
+                for _ in 0..ROUNDS {
+                    let set = any_of(LOCKS, &mut random);
+                    let several = Several::new(set.iter().map(|n| &locks[*n])).unwrap();
+                    match random.random_range(0..4) {
+                        0 => {
+                            let polls = random.random_range(0..12);
+                            if !poll_and_drop(several.lock_all(), polls).await {
+                                dropped.fetch_add(1, Ordering::Relaxed);
+                            }
+                        }
+                        1 => {
+                            let number = random.random_range(1..=set.len());
+                            let guards = several.lock_some(number).await.unwrap();
+                            assert_eq!(guards.len(), number);
+                            let had: Vec<usize> = guards.iter().map(|(n, _)| set[*n]).collect();
+                            rooms.visit(&had).await;
+                        }
+                        2 => {
+                            let texts = set.iter().map(ToString::to_string);
+                            let guards = keys.lock_all(texts).await.unwrap();
+                            let had = guards.iter().map(|guard| guard.key().parse().unwrap());
+                            let had: Vec<usize> = had.collect();
+                            assert_eq!(had, set);
+                            chambers.visit(&had).await;
+                        }
+                        _ => {
+                            let guards = several.lock_all().await.unwrap();
+                            rooms.visit(&set).await;
+                            drop(guards);
+                        }
+                    }
+                }
+            })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+        assert!(dropped.load(Ordering::Relaxed) > 0, "none was dropped");
+        until_all_are_free(&locks).await;
+        until("no key is held", || async {
+            keys.count().await.unwrap().keys == 0
+        })
+        .await;
+    });
+}
+
+/// What a process needs that takes sets of locks again and again.
+#[derive(Serialize, Deserialize)]
+struct Crossing {
+    locks: Vec<Lock>,
+    keys: KeyedLock,
+    folder: PathBuf,
+    seed: u64,
+    rounds: usize,
+    /// Whether it will be killed. The system may notice later than the manager, so it is no witness.
+    is_doomed: bool,
+}
+
+/// Takes any sets of locks and keys, and looks whether it is alone with them.
+async fn cross(crossing: Crossing) {
+    let mut random = StdRng::seed_from_u64(crossing.seed);
+    for round in 0..crossing.rounds {
+        let set = any_of(crossing.locks.len(), &mut random);
+        // A witness that does not rely on the locks: the system locks a file for one at a time.
+        let witness = |room: String| {
+            let file = File::create(crossing.folder.join(room)).unwrap();
+            file.try_lock().expect("nobody else is inside");
+            file
+        };
+        let locks = lock_all(set.iter().map(|n| &crossing.locks[*n]))
+            .await
+            .unwrap();
+        let keys = crossing
+            .keys
+            .lock_some(2, set.iter().map(ToString::to_string));
+        let keys = keys.await.unwrap();
+        let inside = set.iter().map(|n| witness(format!("lock {n}")));
+        let inside = inside.chain(keys.iter().map(|key| witness(format!("key {}", key.key()))));
+        if !crossing.is_doomed {
+            drop(inside.collect::<Vec<_>>());
+        }
+        drop((locks, keys));
+        if round == crossing.rounds / 2 {
+            report("half");
+        }
+    }
+    report("done");
+}
+
+#[test]
+fn processes_that_want_any_sets_all_get_through_though_some_are_killed() {
+    const PROCESSES: usize = 6;
+    const KILLED: usize = 2;
+    run(async {
+        let mut random = seeded();
+        let folder = tempfile::tempdir().unwrap();
+        let manager = Manager::start().await.unwrap();
+        let locks = locks(&manager, 5).await;
+        let keys = manager.keyed_lock().await.unwrap();
+        let mut children: Vec<Role> = (0..PROCESSES)
+            .map(|n| {
+                let crossing = Crossing {
+                    locks: locks.clone(),
+                    keys: keys.clone(),
+                    folder: folder.path().to_owned(),
+                    seed: random.random(),
+                    // Those that are killed have not come to their end.
+                    rounds: if n < KILLED { 1_000_000 } else { 150 },
+                    is_doomed: n < KILLED,
+                };
+                Role::start("lock::several::crosser", &crossing)
+            })
+            .collect();
+        let survivors = children.split_off(KILLED);
+        let dead: Vec<u32> = children.iter().map(Role::pid).collect();
+        for mut child in survivors {
+            assert_eq!(child.next_report(), "half");
+            // Any moment will do, as long as they are in the middle of it.
+            if let Some(mut doomed) = children.pop() {
+                doomed.kill();
+            }
+            assert_eq!(child.next_report(), "done");
+        }
+        for lock in &locks {
+            let guard = lock.acquire().await.unwrap();
+            let left_by = guard.abandoned().map(|left| left.holder.pid);
+            assert!(left_by.is_none_or(|pid| dead.contains(&pid)));
+        }
+        until_all_are_free(&locks).await;
+        until("no key is held", || async {
+            keys.count().await.unwrap().keys == 0
+        })
+        .await;
+    });
+}

@@ -1,0 +1,116 @@
+//! The integration tests, in one binary with a module for each subject.
+//!
+//! Tests of one kind have its name, and tests with killed processes are in `deaths` below it. A
+//! test of this binary shares its process with others: one that needs the process to itself runs
+//! `in_own_process`.
+
+mod barrier;
+mod condition;
+mod deadlock;
+mod drops;
+mod event;
+mod fence_file;
+mod guards;
+mod latch;
+mod lock;
+mod manager;
+mod not_a_program;
+mod observe;
+mod pool;
+mod processes;
+mod queue;
+mod runtimes;
+mod rw_lock;
+mod semaphore;
+mod value;
+mod waits;
+
+use std::future::Future;
+
+use lockkeeper::Program;
+use lockkeeper_test_support::Roles;
+
+/// Each adds the tasks and kinds of a module. Their names are unique in this binary.
+const TASKS_AND_KINDS: [fn(Program) -> Program; 24] = [
+    barrier::register,
+    condition::register,
+    event::register,
+    latch::register,
+    lock::reentrant::register,
+    manager::objects::register,
+    manager::shards::register,
+    manager::spawned::register,
+    observe::numbers::register,
+    observe::register,
+    pool::deaths::register,
+    pool::ends::register,
+    pool::fates::register,
+    pool::kills::register,
+    pool::leftovers::register,
+    pool::register,
+    pool::setup::register,
+    pool::short_tasks::register,
+    pool::waits::register,
+    processes::register,
+    queue::register,
+    rw_lock::register,
+    value::register,
+    waits::register,
+];
+
+/// Each adds the child roles of a module. Their names begin with the module's path.
+const ROLES: [fn(&mut Roles); 25] = [
+    barrier::deaths::roles,
+    barrier::races::roles,
+    barrier::roles,
+    condition::deaths::roles,
+    condition::roles,
+    deadlock::roles,
+    event::roles,
+    fence_file::roles,
+    latch::roles,
+    lock::keyed::roles,
+    lock::keyed_scale::roles,
+    lock::reentrant::roles,
+    lock::roles,
+    lock::several::roles,
+    manager::deaths::roles,
+    manager::inspect::roles,
+    manager::shards::roles,
+    manager::spawned::roles,
+    observe::numbers::roles,
+    observe::roles,
+    pool::ends::roles,
+    processes::roles,
+    queue::deaths::roles,
+    rw_lock::deaths::roles,
+    value::roles,
+];
+
+/// Makes pools and spawned managers work in the calling test: its child processes run `children`.
+fn program() {
+    let mut program = lockkeeper::program();
+    for register in TASKS_AND_KINDS {
+        program = register(program);
+    }
+    program.in_test("children");
+}
+
+/// Runs a test that may have child processes, on a runtime of two threads and under a watchdog.
+fn run<F: Future>(test: F) -> F::Output {
+    program();
+    lockkeeper_test_support::run(test)
+}
+
+/// What child processes run: a worker, a manager, or a role of a test.
+#[test]
+fn children() {
+    let mut roles = Roles::new();
+    // These roles are of programs that do not call `lockkeeper::program()`.
+    not_a_program::roles(&mut roles);
+    program();
+    for add in ROLES {
+        add(&mut roles);
+    }
+    roles.end();
+}

@@ -1,0 +1,419 @@
+//! Snapshots of a manager: holders and waiters of its objects, all of one moment.
+
+use std::{process, time::Duration};
+
+use lockkeeper::{
+    CallError, Deadlocks, Event, Fault, Limits, Lock, Manager, ObjectInfo, Semaphore, Snapshot,
+};
+use lockkeeper_test_support::{Role, Roles, in_own_process, report, until};
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+
+use crate::{lock::waiting::until_waiting, run};
+
+pub(crate) fn roles(roles: &mut Roles) {
+    roles.add("manager::inspect::holder", hold);
+    roles.add("manager::inspect::nester", nest);
+}
+
+/// What a process does that takes a lock and waits for a permit, for good.
+#[derive(Debug, Serialize, Deserialize)]
+struct Scene {
+    label: String,
+    lock: Lock,
+    permits: Semaphore,
+}
+
+async fn hold(scene: Scene) {
+    lockkeeper::label(&scene.label);
+    let guard = scene.lock.acquire().await.unwrap();
+    report(&guard.fence().to_string());
+    let _permits = scene.permits.acquire_many(2).await;
+}
+
+/// What a process does that takes a lock within another, by several tasks, until it is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Nest {
+    outer: Lock,
+    inner: Lock,
+    done: Event,
+}
+
+async fn nest(scene: Nest) {
+    let tasks = (0..4).map(|_| {
+        let Nest { outer, inner, done } = scene.clone();
+        tokio::spawn(async move {
+            let mut turns = 0;
+            while !done.is_set().await.unwrap() {
+                let outside = outer.acquire().await.unwrap();
+                let inside = inner.acquire().await.unwrap();
+                drop((inside, outside));
+                turns += 1;
+            }
+            assert!(turns > 0);
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    report("done");
+}
+
+/// The object of that name.
+fn named<'a>(snapshot: &'a Snapshot, name: &str) -> &'a ObjectInfo {
+    let mut objects = snapshot.objects.iter();
+    objects
+        .find(|object| object.name == name)
+        .unwrap_or_else(|| panic!("no {name:?} in\n{snapshot}"))
+}
+
+/// A task that waits for a lock, and lets it go at once.
+fn wait_for(lock: &Lock) -> JoinHandle<Result<(), CallError>> {
+    let lock = lock.clone();
+    tokio::spawn(async move { lock.acquire().await.map(drop) })
+}
+
+#[test]
+fn holders_and_waiters_are_told_with_their_process_label_fence_and_time() {
+    in_own_process(|| {
+        run(async {
+            lockkeeper::label("the test");
+            let manager = Manager::start().await.unwrap();
+            let lock = manager.named("jobs").lock().await.unwrap();
+            let permits = manager.named("seats").semaphore(2).await.unwrap();
+            let mine = permits.acquire().await.unwrap();
+            let scene = Scene {
+                label: "ingest \u{e9}".to_owned(),
+                lock: lock.clone(),
+                permits: permits.clone(),
+            };
+            let mut child = Role::start("manager::inspect::holder", &scene);
+            let fence = child.next_report();
+            until("it waits", || async {
+                permits.status().await.unwrap().waiting == 1
+            })
+            .await;
+            let waiting = wait_for(&lock);
+            until_waiting(&lock, 1).await;
+
+            let snapshot = manager.inspect().await.unwrap();
+            assert_eq!(snapshot.moments, 1);
+            let jobs = named(&snapshot, "jobs");
+            assert_eq!((jobs.kind.as_str(), jobs.state.as_str()), ("lock", "held"));
+            let [part_of_it] = jobs.parts.as_slice() else {
+                panic!("a lock is one thing: {jobs}");
+            };
+            assert_eq!(
+                (part_of_it.units, part_of_it.held, part_of_it.waiting),
+                (Some(1), 1, 1)
+            );
+            let (holder, waiter) = (&part_of_it.holders[0], &part_of_it.waiters[0]);
+            assert_eq!(
+                (holder.process.pid, waiter.process.pid),
+                (child.pid(), process::id())
+            );
+            assert_eq!(holder.process.label, "ingest \u{e9}");
+            assert_eq!(waiter.process.label, "the test");
+            assert!(holder.process.program.starts_with("it-"), "{jobs}");
+            assert_eq!(holder.fence.map(|fence| fence.to_string()), Some(fence));
+            assert_eq!((waiter.fence, waiter.caller), (None, None));
+            assert!(holder.lasted > waiter.lasted && waiter.lasted > Duration::ZERO);
+            let seats = named(&snapshot, "seats");
+            assert_eq!(seats.state, "1 of 2 permits free");
+            assert_eq!(seats.parts[0].waiters[0].units, 2);
+            assert_eq!(seats.parts[0].holders[0].fence, Some(mine.fence()));
+            let words = snapshot.to_string();
+            let line = format!("    holds process {} (", child.pid());
+            assert!(words.starts_with("NAME   KIND       STATE"), "{words}");
+            assert!(words.contains(&line), "{words}");
+
+            child.kill();
+            waiting.await.unwrap().unwrap();
+            let info = lock.info().await.unwrap();
+            assert_eq!((info.held(), info.waiting()), (0, 0));
+            assert_eq!(info.state, "free, abandoned");
+            let stats = info.stats.expect("somebody had to wait");
+            assert_eq!((stats.waits, stats.abandonments), (1, 1));
+            assert_eq!((stats.waited.count, stats.held.count), (1, 2));
+            assert!(stats.waited.max >= waiter.lasted, "{stats:?}");
+        });
+    });
+}
+
+#[test]
+fn each_kind_tells_of_itself() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let states = [
+            manager.lock().await.unwrap().info().await.unwrap(),
+            manager
+                .reentrant_lock()
+                .await
+                .unwrap()
+                .info()
+                .await
+                .unwrap(),
+            manager.condition().await.unwrap().info().await.unwrap(),
+            manager.event().await.unwrap().info().await.unwrap(),
+            manager.semaphore(1).await.unwrap().info().await.unwrap(),
+            manager
+                .bounded_semaphore(1)
+                .await
+                .unwrap()
+                .info()
+                .await
+                .unwrap(),
+            manager.barrier(2).await.unwrap().info().await.unwrap(),
+            manager.rw_lock().await.unwrap().info().await.unwrap(),
+            manager.latch(3).await.unwrap().info().await.unwrap(),
+            manager.keyed_lock().await.unwrap().info().await.unwrap(),
+            manager
+                .keyed_semaphore(2)
+                .await
+                .unwrap()
+                .info()
+                .await
+                .unwrap(),
+            manager.queue::<u8>(1).await.unwrap().info().await.unwrap(),
+            manager.value(7).await.unwrap().info().await.unwrap(),
+        ]
+        .map(|info| (info.kind, info.state, info.stats));
+        let none = |kind: &str, state: &str| (kind.to_owned(), state.to_owned(), None);
+        assert_eq!(
+            states,
+            [
+                none("lock", "free"),
+                none("reentrant_lock", "free"),
+                none("condition", "free"),
+                none("event", "not set, generation 0"),
+                none("semaphore", "1 of 1 permits free"),
+                none("bounded_semaphore", "1 of 1 permits free"),
+                none("barrier", "0 of 2 arrived, generation 0"),
+                none("rw_lock", "free"),
+                none("latch", "3 left"),
+                none("keyed_lock", "0 keys held, 0 free but abandoned"),
+                none("keyed_semaphore", "0 keys held, 0 free but abandoned"),
+                none("queue", "0 items wait, 0 are taken"),
+                none("value", "version 0, 1 bytes"),
+            ]
+        );
+    });
+}
+
+#[test]
+fn removed_object_is_gone_from_the_snapshot_and_its_info_is_gone() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.named("jobs").lock().await.unwrap();
+        let guard = lock.acquire().await.unwrap();
+        let waiting = wait_for(&lock);
+        until_waiting(&lock, 1).await;
+        manager.remove("jobs").await.unwrap();
+        assert_eq!(waiting.await.unwrap(), Err(CallError::Gone));
+        assert_eq!(lock.info().await, Err(CallError::Gone));
+        let other = manager.named("jobs").lock().await.unwrap();
+        assert_eq!(
+            lock.info().await,
+            Err(CallError::Gone),
+            "another has its name"
+        );
+        assert_eq!(other.info().await.unwrap().name, "jobs");
+        manager.remove("jobs").await.unwrap();
+        assert_eq!(manager.inspect().await.unwrap().objects, []);
+        assert_eq!(manager.inspect_contended().await.unwrap().objects, []);
+        drop(guard);
+        assert_eq!(
+            manager.remove("jobs").await,
+            Err(CallError::Fault(Fault::UnknownObject("jobs".to_owned())))
+        );
+    });
+}
+
+#[test]
+fn contended_objects_are_those_that_somebody_waits_for_now() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let mut locks = Vec::new();
+        for name in ["a", "b", "c"] {
+            locks.push(manager.named(name).lock().await.unwrap());
+        }
+        let names = async || {
+            let snapshot = manager.inspect_contended().await.unwrap();
+            let objects = snapshot.objects.into_iter();
+            objects.map(|object| object.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names().await, Vec::<String>::new());
+        let guards = [locks[0].acquire().await, locks[2].acquire().await];
+        let waiting = [wait_for(&locks[0]), wait_for(&locks[2])];
+        until_waiting(&locks[0], 1).await;
+        until_waiting(&locks[2], 1).await;
+        assert_eq!(names().await, ["a", "c"]);
+        let [first, third] = guards;
+        drop(first.unwrap());
+        until("a is free", || async { names().await == ["c"] }).await;
+        drop(third.unwrap());
+        for waiting in waiting {
+            waiting.await.unwrap().unwrap();
+        }
+        assert_eq!(names().await, Vec::<String>::new());
+        let held = locks[0].acquire().await.unwrap();
+        let again = wait_for(&locks[0]);
+        until("it is listed again", || async { names().await == ["a"] }).await;
+        drop(held);
+        again.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn snapshot_that_is_too_large_for_a_message_comes_in_several() {
+    run(async {
+        let frame_bytes = 1 << 16;
+        let limits = Limits {
+            frame_bytes,
+            ..Limits::default()
+        };
+        let manager = Manager::builder().limits(limits).start().await.unwrap();
+        let names: Vec<String> = (0..2_000).map(|n| format!("{n:0200}")).collect();
+        for name in &names {
+            manager.named(name).lock().await.unwrap();
+        }
+        let snapshot = manager.inspect().await.unwrap();
+        assert!(snapshot.moments > 5, "{}", snapshot.moments);
+        let told = snapshot.objects.iter().map(|object| &object.name);
+        assert!(
+            told.eq(&names),
+            "each object once, in the order of their making"
+        );
+
+        let lock = manager.named(&names[0]).lock().await.unwrap();
+        let held = lock.acquire().await.unwrap();
+        let waiting: Vec<_> = (0..2_000).map(|_| wait_for(&lock)).collect();
+        until_waiting(&lock, 2_000).await;
+        let snapshot = manager.inspect_contended().await.unwrap();
+        let part = &snapshot.objects[0].parts[0];
+        assert_eq!((part.held, part.waiting), (1, 2_000));
+        assert!((8..2_000).contains(&part.waiters.len()));
+        drop(held);
+        for waiting in waiting {
+            waiting.await.unwrap().unwrap();
+        }
+    });
+}
+
+#[test]
+fn more_objects_than_are_asked_at_once_come_in_several_moments_each_once() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let mut opened = Vec::new();
+        for _ in 0..10_001 {
+            opened.push(manager.lock().await.unwrap());
+        }
+        let snapshot = manager.inspect().await.unwrap();
+        assert_eq!(snapshot.moments, 2);
+        let told = snapshot.objects.iter().map(|object| object.name.as_str());
+        let names = opened.iter().map(|lock| lock.token().name());
+        assert!(
+            told.eq(names),
+            "each object once, in the order of their making"
+        );
+    });
+}
+
+#[test]
+fn snapshot_while_a_fan_out_runs_is_of_one_moment() {
+    run(async {
+        // It knows which caller holds what.
+        let builder = Manager::builder().deadlocks(Deadlocks::new());
+        let manager = builder.start().await.unwrap();
+        let outer = manager.named("outer").lock().await.unwrap();
+        // So that to look at both takes its time.
+        for _ in 0..100 {
+            manager.lock().await.unwrap();
+        }
+        let inner = manager.named("inner").lock().await.unwrap();
+        let done = manager.event().await.unwrap();
+        // Each has a session of its own: the session that asks does nothing else meanwhile.
+        let scene = Nest {
+            outer: outer.clone(),
+            inner: inner.clone(),
+            done: done.clone(),
+        };
+        let mut nesters = [(); 2].map(|()| Role::start("manager::inspect::nester", &scene));
+        let (mut both, mut one) = (0, 0);
+        while both < 50 || one < 50 {
+            let snapshot = manager.inspect().await.unwrap();
+            assert_eq!(snapshot.moments, 1);
+            let caller = |name: &str| {
+                let holders = &named(&snapshot, name).parts[0].holders;
+                let holder = holders.first()?;
+                Some((holder.process.pid, holder.caller.expect("it is asked")))
+            };
+            match (caller("outer"), caller("inner")) {
+                // Each holder of the inner lock holds the outer one too.
+                (outer, Some(inner)) => {
+                    assert_eq!(outer, Some(inner), "\n{snapshot}");
+                    both += 1;
+                }
+                (_, None) => one += 1,
+            }
+            // A free lock has no waiters.
+            for object in &snapshot.objects {
+                let free = object.kind == "lock" && object.held() == 0;
+                assert!(!free || object.waiting() == 0, "\n{snapshot}");
+            }
+        }
+        done.set().await.unwrap();
+        for nester in &mut nesters {
+            assert_eq!(nester.next_report(), "done");
+        }
+    });
+}
+
+#[test]
+fn snapshot_is_data() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        let guard = lock.acquire().await.unwrap();
+        let waiting = wait_for(&lock);
+        until_waiting(&lock, 1).await;
+        let snapshot = manager.inspect().await.unwrap();
+        let json = serde_json::to_string(&snapshot).unwrap();
+        assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), snapshot);
+        drop(guard);
+        waiting.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn of_too_many_keys_the_contended_are_told_and_the_others_counted() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let locks = manager.keyed_lock().await.unwrap();
+        let mut guards = Vec::new();
+        for number in 0..1_200 {
+            let key = format!("{number:04}");
+            guards.push(locks.acquire(&key).await.unwrap());
+        }
+        let waiting = tokio::spawn({
+            let locks = locks.clone();
+            async move { locks.acquire("1199").await.map(drop) }
+        });
+        until("it waits", || async {
+            locks.count().await.unwrap().waiting == 1
+        })
+        .await;
+        let info = locks.info().await.unwrap();
+        assert_eq!((info.held(), info.waiting()), (1_200, 1));
+        assert_eq!(info.parts[0].key.as_deref(), Some("1199"));
+        let rest = info.parts.last().expect("there are parts");
+        assert_eq!(
+            (rest.key.as_deref(), rest.held, rest.holders.len()),
+            (None, 200, 0)
+        );
+        let contended = manager.inspect_contended().await.unwrap();
+        assert_eq!(contended.objects[0].waiting(), 1);
+        drop(guards);
+        waiting.await.unwrap().unwrap();
+    });
+}

@@ -1,0 +1,314 @@
+//! Named objects, their removal, and the limits on what a manager accepts from its clients.
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use lockkeeper::{
+    Call, CallError, Fault, Limits, Manager, Operation, Operations, Primitive, Program, Refusal,
+    Serve, StartError,
+};
+use lockkeeper_test_support::until;
+use serde::{Deserialize, Serialize};
+
+use crate::run;
+
+/// A kind of our own that answers with as many bytes as are asked for.
+struct Bytes;
+
+/// Some bytes, and the call for more of them.
+#[derive(Debug, Serialize, Deserialize)]
+struct Swap(String, usize);
+
+impl Operation for Swap {
+    const NAME: &'static str = "swap";
+    type Reply = String;
+}
+
+impl Primitive for Bytes {
+    const KIND: &'static str = "bytes";
+    type Spec = u32;
+
+    fn create(spec: u32) -> Result<Self, Refusal> {
+        if spec > 9 {
+            return Err(Refusal::Invalid("a number up to 9".to_owned()));
+        }
+        Ok(Self)
+    }
+
+    fn operations(operations: &mut Operations<Self>) {
+        operations.on::<Swap>();
+    }
+}
+
+impl Serve<Swap> for Bytes {
+    fn serve(&mut self, Swap(text, length): Swap, call: Call<String>) {
+        assert!(text != "panic", "the kind was asked to");
+        call.reply("x".repeat(length));
+    }
+}
+
+pub(crate) fn register(program: Program) -> Program {
+    program.kind::<Bytes>()
+}
+
+async fn limited(limits: Limits) -> Manager {
+    let builder = Manager::builder().limits(limits);
+    builder.spawn().await.unwrap()
+}
+
+#[test]
+fn same_name_is_the_same_object() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let one = manager.named("db").lock().await.unwrap();
+        let other = manager.named("db").lock().await.unwrap();
+        let _guard = one.acquire().await.unwrap();
+        assert!(other.try_acquire().await.unwrap().is_none());
+        let another = manager.named("cache").lock().await.unwrap();
+        assert!(another.try_acquire().await.unwrap().is_some());
+        assert_eq!(one.token().name(), "db");
+    });
+}
+
+#[test]
+fn anonymous_objects_are_each_their_own() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let one = manager.lock().await.unwrap();
+        let other = manager.lock().await.unwrap();
+        let _guard = one.acquire().await.unwrap();
+        assert!(other.try_acquire().await.unwrap().is_some());
+        assert!(one.token().name().starts_with('#'));
+        assert_ne!(one.token().name(), other.token().name());
+    });
+}
+
+#[test]
+fn name_of_another_kind_or_spec_is_refused() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        manager.named("db").semaphore(2).await.unwrap();
+        let wrong_kind = Fault::WrongKind {
+            name: "db".to_owned(),
+            is: "semaphore".to_owned(),
+            asked: "lock".to_owned(),
+        };
+        let outcome = manager.named("db").lock().await.map(drop);
+        assert_eq!(outcome, Err(CallError::Fault(wrong_kind)));
+        let outcome = manager.named("db").bounded_semaphore(2).await.map(drop);
+        let refused = matches!(outcome, Err(CallError::Fault(Fault::WrongKind { .. })));
+        assert!(refused, "{outcome:?}");
+        let outcome = manager.named("db").semaphore(3).await.map(drop);
+        let wrong_spec = Fault::WrongSpec("db".to_owned());
+        assert_eq!(outcome, Err(CallError::Fault(wrong_spec)));
+        let same = manager.named("db").semaphore(2).await.unwrap();
+        assert_eq!(same.status().await.unwrap().available, 2);
+    });
+}
+
+#[test]
+fn names_that_are_not_allowed_are_refused() {
+    run(async {
+        let limits = Limits {
+            name_bytes: 10,
+            ..Limits::default()
+        };
+        let manager = limited(limits).await;
+        for name in ["", "#1", "#", "eleven byte", "fünf ümläute"] {
+            let outcome = manager.named(name).lock().await.map(drop);
+            let refused = matches!(outcome, Err(CallError::Fault(Fault::BadName(_))));
+            assert!(refused, "{name:?}: {outcome:?}");
+        }
+        for name in ["a", "a#", "ten bytes.", "ümläut", "/", " ", "\0"] {
+            manager.named(name).lock().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn removed_object_is_gone_for_all_and_its_name_is_free() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.named("db").lock().await.unwrap();
+        let guard = lock.acquire().await.unwrap();
+        let lost = tokio::spawn(guard.lost());
+        let waiting = tokio::spawn(lock.clone().acquire_owned());
+        until("somebody waits", || async {
+            lock.status().await.unwrap().waiting == 1
+        })
+        .await;
+        manager.remove("db").await.unwrap();
+        assert_eq!(waiting.await.unwrap().map(drop), Err(CallError::Gone));
+        lost.await.unwrap();
+        assert!(!guard.is_valid());
+        assert_eq!(lock.acquire().await.map(drop), Err(CallError::Gone));
+        let unknown = Fault::UnknownObject("db".to_owned());
+        let again = manager.remove("db").await;
+        assert_eq!(again, Err(CallError::Fault(unknown)));
+
+        let successor = manager.named("db").semaphore(1).await.unwrap();
+        drop(guard);
+        assert_eq!(successor.status().await.unwrap().available, 1);
+        assert!(successor.acquire().await.unwrap().is_valid());
+    });
+}
+
+#[test]
+fn anonymous_object_is_removed_by_the_name_in_its_token() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let permits = manager.semaphore(1).await.unwrap();
+        let kept = manager.lock().await.unwrap();
+        let permit = permits.acquire().await.unwrap();
+        manager.remove(permits.token().name()).await.unwrap();
+        permit.lost().await;
+        assert_eq!(permits.acquire().await.map(drop), Err(CallError::Gone));
+        drop(kept.acquire().await.unwrap());
+    });
+}
+
+#[test]
+fn no_more_objects_than_the_limit_until_one_is_removed() {
+    run(async {
+        let limits = Limits {
+            objects: 2,
+            ..Limits::default()
+        };
+        let manager = limited(limits).await;
+        manager.named("one").lock().await.unwrap();
+        let two = manager.lock().await.unwrap();
+        let limit = CallError::Fault(Fault::limit("hosted objects", 2));
+        assert_eq!(manager.lock().await.map(drop), Err(limit.clone()));
+        assert_eq!(manager.named("three").lock().await.map(drop), Err(limit));
+        manager.named("one").lock().await.unwrap();
+        manager.remove(two.token().name()).await.unwrap();
+        manager.named("three").lock().await.unwrap();
+    });
+}
+
+#[test]
+fn call_above_the_limit_in_flight_is_refused_and_the_others_go_on() {
+    run(async {
+        let limits = Limits {
+            calls_in_flight: 2,
+            ..Limits::default()
+        };
+        let manager = limited(limits).await;
+        let lock = manager.lock().await.unwrap();
+        let guard = lock.acquire().await.unwrap();
+        let mut first = Box::pin(lock.acquire());
+        let mut second = Box::pin(lock.acquire());
+        // Polled once, they are on their way.
+        assert!((&mut first).now_or_never().is_none());
+        assert!((&mut second).now_or_never().is_none());
+        let limit = CallError::Fault(Fault::limit("calls in flight", 2));
+        assert_eq!(lock.acquire().await.map(drop), Err(limit.clone()));
+        assert_eq!(lock.status().await, Err(limit));
+        drop(guard);
+        drop(first.await.unwrap());
+        drop(second.await.unwrap());
+        drop(lock.acquire().await.unwrap());
+    });
+}
+
+#[test]
+fn message_above_the_limit_is_refused_on_either_side() {
+    run(async {
+        let frame_bytes = 64 << 10;
+        let limits = Limits {
+            frame_bytes,
+            ..Limits::default()
+        };
+        let manager = limited(limits).await;
+        let bytes = manager.open::<Bytes>(1).await.unwrap();
+        let below = "x".repeat(frame_bytes - 100);
+        let reply = bytes.call(Swap(below.clone(), below.len())).await.unwrap();
+        assert!(reply == below);
+        let outcome = bytes.call(Swap("x".repeat(frame_bytes), 1)).await;
+        let refused = matches!(outcome, Err(CallError::Fault(Fault::BadArguments(_))));
+        assert!(refused, "{outcome:?}");
+        let outcome = bytes.call(Swap(String::new(), frame_bytes)).await;
+        let limit = Fault::limit("bytes in a message", frame_bytes);
+        assert_eq!(outcome, Err(CallError::Fault(limit)));
+        assert_eq!(bytes.call(Swap(String::new(), 1)).await.unwrap(), "x");
+    });
+}
+
+#[test]
+fn session_above_the_limit_is_told_so_and_the_others_go_on() {
+    run(async {
+        let limits = Limits {
+            sessions: 1,
+            ..Limits::default()
+        };
+        let manager = limited(limits).await;
+        let lock = manager.lock().await.unwrap();
+        let guard = lock.acquire().await.unwrap();
+        let address = manager.address().clone();
+        let refused = tokio::task::spawn_blocking(move || last_words(&address)).await;
+        let reason = refused.unwrap();
+        assert!(reason.contains("at most 1 sessions"), "{reason}");
+        assert!(guard.is_valid());
+        guard.release().await.unwrap();
+    });
+}
+
+/// The answer of a manager to a client that connects and only listens.
+fn last_words(address: &lockkeeper::Address) -> String {
+    use std::{io::Read, os::unix::net::UnixStream};
+    let mut words = Vec::new();
+    let mut stream = UnixStream::connect(address.path()).unwrap();
+    let patience = Some(Duration::from_secs(20));
+    stream.set_read_timeout(patience).unwrap();
+    stream.read_to_end(&mut words).unwrap();
+    String::from_utf8_lossy(&words).into_owned()
+}
+
+#[test]
+fn who_does_not_say_hello_is_hung_up() {
+    run(async {
+        let limits = Limits {
+            hello: Duration::from_millis(50),
+            ..Limits::default()
+        };
+        let manager = limited(limits).await;
+        let address = manager.address().clone();
+        let told = tokio::task::spawn_blocking(move || last_words(&address)).await;
+        let reason = told.unwrap();
+        assert!(reason.contains("no hello came in time"), "{reason}");
+        manager.lock().await.unwrap();
+    });
+}
+
+#[test]
+fn kind_of_our_own_may_refuse_its_spec_and_may_panic() {
+    run(async {
+        let manager = Manager::spawn().await.unwrap();
+        let outcome = manager.open::<Bytes>(10).await.map(drop);
+        let refusal = Refusal::Invalid("a number up to 9".to_owned());
+        assert_eq!(outcome, Err(CallError::Refused(refusal)));
+        let bytes = manager.named("b").open::<Bytes>(9).await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        let guard = lock.acquire().await.unwrap();
+        let outcome = bytes.call(Swap("panic".to_owned(), 1)).await;
+        assert_eq!(outcome, Err(CallError::Gone));
+        let outcome = bytes.call(Swap(String::new(), 1)).await;
+        assert_eq!(outcome, Err(CallError::Gone));
+        assert!(guard.is_valid(), "other objects are as they were");
+        manager.remove("b").await.unwrap();
+        let bytes = manager.named("b").open::<Bytes>(9).await.unwrap();
+        assert_eq!(bytes.call(Swap(String::new(), 1)).await.unwrap(), "x");
+    });
+}
+
+#[test]
+fn kinds_of_the_builder_cannot_go_to_another_process() {
+    run(async {
+        let builder = Manager::builder().register::<Bytes>();
+        let refused = builder.spawn().await.map(drop);
+        assert!(
+            matches!(refused, Err(StartError::Unusable(_))),
+            "{refused:?}"
+        );
+    });
+}

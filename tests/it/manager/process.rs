@@ -1,0 +1,11 @@
+//! The process that hosts a manager.
+
+use lockkeeper::Manager;
+use tokio::net::UnixStream;
+
+/// The id of the process that hosts the manager.
+pub(crate) async fn pid_of(manager: &Manager) -> u32 {
+    let stream = UnixStream::connect(manager.address().path()).await.unwrap();
+    let pid = stream.peer_cred().unwrap().pid().unwrap();
+    pid.try_into().unwrap()
+}

@@ -1,0 +1,86 @@
+//! Programs that do not call `lockkeeper::program()`, and programs whose children do not: pools and
+//! spawned managers fail with an error, and no process is left.
+//!
+//! So no test and no role here calls [`crate::program`].
+
+use std::{fs, future::pending};
+
+use lockkeeper::{Manager, Pool, StartError};
+use lockkeeper_test_support::{Role, Roles, in_own_process, report, run};
+
+pub(crate) fn roles(roles: &mut Roles) {
+    roles.add("not_a_program::misnamed", |test: String| async move {
+        lockkeeper::program().in_test(&test);
+        report(&why(Manager::spawn().await.map(drop)));
+        report(&why(Pool::new(3).await.map(drop)));
+        pending::<()>().await;
+    });
+    roles.add("not_a_program::forgetful", |(): ()| async {
+        report(&why(Manager::spawn().await.map(drop)));
+        report(&why(Pool::new(3).await.map(drop)));
+        pending::<()>().await;
+    });
+}
+
+/// A test that does not call `program()` when a child runs it.
+#[test]
+fn does_something_else() {}
+
+fn why(started: Result<(), StartError>) -> String {
+    started.unwrap_err().to_string()
+}
+
+/// How many children a process has, zombies included.
+fn children_of(pid: u32) -> usize {
+    let is_child = |stat: &String| {
+        // The name stands in parentheses; behind it are the state and the parent.
+        let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        rest.split(' ').nth(1) == Some(&pid.to_string())
+    };
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
+        .filter(is_child)
+        .count()
+}
+
+#[test]
+fn program_that_forgot_the_call_starts_no_process() {
+    in_own_process(|| {
+        run(async {
+            let spawned = Manager::spawn().await.map(drop);
+            assert_eq!(spawned, Err(StartError::NotAProgram));
+            let pool = Pool::new(3).await.map(drop);
+            assert_eq!(pool, Err(StartError::NotAProgram));
+            // What needs no child process works.
+            let manager = Manager::start().await.unwrap();
+            drop(manager.lock().await.unwrap().acquire().await.unwrap());
+
+            let mut forgetful = Role::start("not_a_program::forgetful", &());
+            for _ in 0..2 {
+                assert!(
+                    forgetful
+                        .next_report()
+                        .contains("call lockkeeper::program()")
+                );
+            }
+            assert_eq!(children_of(forgetful.pid()), 0);
+        });
+    });
+}
+
+#[test]
+fn program_whose_children_do_not_make_the_call_is_told_so() {
+    run(async {
+        for test in ["no_such_test", "not_a_program::does_something_else"] {
+            let mut misnamed = Role::start("not_a_program::misnamed", &test);
+            for _ in 0..2 {
+                let why = misnamed.next_report();
+                assert!(why.contains("ended before it was ready"), "{why}");
+                assert!(why.contains("lockkeeper::program()"), "{why}");
+            }
+            assert_eq!(children_of(misnamed.pid()), 0);
+        }
+    });
+}

@@ -1,0 +1,486 @@
+//! The events and spans of managers, sessions, objects, calls, clients and pools.
+//!
+//! The subscriber is global, so each test runs in a process of its own.
+
+pub(crate) mod numbers;
+pub(crate) mod recorded;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    future::{Future, pending},
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    process,
+    time::Duration,
+};
+
+use futures::FutureExt;
+use lockkeeper::{
+    Call, CallError, Limits, Lock, Manager, Operation, Operations, Pool, Primitive, Program,
+    Refusal, Serve, Task,
+};
+use lockkeeper_test_support::{Role, Roles, in_own_process, report, until};
+use serde::{Deserialize, Serialize};
+use tracing::Level;
+
+use crate::observe::recorded::{Heard, hear, heard, listen};
+
+pub(crate) fn register(program: Program) -> Program {
+    program.task::<Double>().kind::<Fragile>()
+}
+
+/// Runs a test with a subscriber that is the process's, so each test has a process of its own.
+fn run<F: Future>(test: F) -> F::Output {
+    listen();
+    crate::run(test)
+}
+
+pub(crate) fn roles(roles: &mut Roles) {
+    roles.add("observe::holder", |lock: Lock| async move {
+        let _guard = lock.acquire().await.unwrap();
+        report("held");
+        pending::<()>().await;
+    });
+}
+
+/// Doubles a number. Panics on 13 and aborts its process on 14.
+#[derive(Serialize, Deserialize)]
+struct Double(u64);
+
+impl Task for Double {
+    const NAME: &'static str = "double";
+    type Output = u64;
+
+    async fn run(self) -> u64 {
+        match self.0 {
+            13 => panic!("thirteen is too much"),
+            14 => process::abort(),
+            number => number * 2,
+        }
+    }
+}
+
+/// A kind whose code panics.
+struct Fragile;
+
+#[derive(Serialize, Deserialize)]
+struct Break;
+
+impl Operation for Break {
+    const NAME: &'static str = "break";
+    type Reply = ();
+}
+
+impl Primitive for Fragile {
+    const KIND: &'static str = "fragile";
+    type Spec = ();
+
+    fn create((): ()) -> Result<Self, Refusal> {
+        Ok(Self)
+    }
+
+    fn operations(operations: &mut Operations<Self>) {
+        operations.on::<Break>();
+    }
+}
+
+impl Serve<Break> for Fragile {
+    fn serve(&mut self, _: Break, _: Call<()>) {
+        panic!("it is broken");
+    }
+}
+
+/// Whether an event is of the object of that name.
+fn of(name: &str) -> impl Fn(&Heard) -> bool {
+    move |heard| heard.field("name") == name
+}
+
+fn at(manager: &Manager) -> impl Fn(&Heard) -> bool + use<> {
+    let address = manager.address().to_string();
+    move |heard| heard.field("address") == address
+}
+
+#[track_caller]
+fn assert_is(heard: &Heard, level: Level, target: &str) {
+    assert_eq!(
+        (heard.level, &*heard.target),
+        (level, target),
+        "{heard:?} is not that"
+    );
+}
+
+#[test]
+fn manager_of_several_arbiters_begins_and_ends_once() {
+    in_own_process(|| {
+        run(async {
+            let manager = Manager::builder().arbiters(3).start().await.unwrap();
+            let incarnation = hear("manager started", at(&manager))
+                .await
+                .number("incarnation");
+            let is_there = at(&manager);
+            manager.shutdown().await;
+            hear("manager ended", &is_there).await;
+            let is_of_it = |heard: &Heard| heard.field("incarnation") == incarnation.to_string();
+            let started = heard("manager started", is_of_it);
+            assert_eq!(started.len(), 1, "{started:?}");
+            assert_eq!(started[0].number("arbiters"), 3);
+        });
+    });
+}
+
+#[test]
+fn manager_and_its_client_tell_how_they_begin_and_end() {
+    in_own_process(|| {
+        run(async {
+            let manager = Manager::start().await.unwrap();
+            let is_there = at(&manager);
+            let started = hear("manager started", &is_there).await;
+            assert_is(&started, Level::INFO, "lockkeeper::manager");
+            assert!(started.number("incarnation") > 0);
+
+            let connected = hear("connected", &is_there).await;
+            assert_is(&connected, Level::DEBUG, "lockkeeper::client");
+            let session = connected.field("session").to_owned();
+            let begun = hear("session begun", |heard| heard.field("session") == session).await;
+            assert_is(&begun, Level::DEBUG, "lockkeeper::session");
+            assert_eq!(begun.number("pid"), u64::from(process::id()));
+            assert!(begun.field("program").starts_with("it-"), "{begun:?}");
+            assert_eq!(begun.field("label"), "");
+
+            let lock = manager.lock().await.unwrap();
+            manager.shutdown().await;
+            let ended = hear("session ended", |heard| heard.field("session") == session).await;
+            assert_is(&ended, Level::DEBUG, "lockkeeper::session");
+            assert_eq!(ended.field("reason"), "the manager ends");
+            let ended = hear("manager ended", &is_there).await;
+            assert_is(&ended, Level::INFO, "lockkeeper::manager");
+
+            let lost = lock.acquire().await.unwrap_err();
+            let told = hear("disconnected", &is_there).await;
+            assert_is(&told, Level::WARN, "lockkeeper::client");
+            assert!(lost.to_string().contains(told.field("why")), "{lost}");
+            assert_eq!(told.field("session"), session);
+            Manager::connect(lock.token().address().clone())
+                .await
+                .unwrap_err();
+            let not = hear("not connected", &is_there).await;
+            assert_is(&not, Level::DEBUG, "lockkeeper::client");
+            assert!(not.field("why").starts_with("no manager at"), "{not:?}");
+        });
+    });
+}
+
+#[test]
+fn connection_that_nobody_uses_any_more_is_told_as_closed() {
+    in_own_process(|| {
+        run(async {
+            let manager = Manager::start().await.unwrap();
+            let is_there = at(&manager);
+            drop(manager);
+            let closed = hear("connection closed", &is_there).await;
+            assert_is(&closed, Level::DEBUG, "lockkeeper::client");
+            assert!(heard("disconnected", is_there).is_empty());
+        });
+    });
+}
+
+#[test]
+fn dead_holder_is_told_with_what_it_held_and_who_it_was() {
+    in_own_process(|| {
+        run(async {
+            let manager = Manager::start().await.unwrap();
+            let lock = manager.named("left behind").lock().await.unwrap();
+            let mut holder = Role::start("observe::holder", &lock);
+            assert_eq!(holder.next_report(), "held");
+            holder.kill();
+            let guard = lock.acquire().await.unwrap();
+            let mark = guard.abandoned().unwrap();
+
+            let abandoned = hear("hold abandoned", of("left behind")).await;
+            assert_is(&abandoned, Level::WARN, "lockkeeper::object");
+            assert_eq!(abandoned.field("kind"), "lock");
+            assert_eq!(abandoned.number("pid"), u64::from(holder.pid()));
+            assert_eq!(abandoned.field("program"), mark.holder.program);
+            assert_eq!(abandoned.number("fence"), mark.fence.number());
+            assert_eq!(abandoned.field("held"), format!("{:?}", mark.held));
+            let session = abandoned.field("session");
+            let ended = hear("session ended", |heard| heard.field("session") == session).await;
+            assert_is(&ended, Level::DEBUG, "lockkeeper::session");
+            assert_eq!(ended.number("pid"), u64::from(holder.pid()));
+            assert_eq!(ended.field("reason"), "the client left");
+        });
+    });
+}
+
+#[test]
+fn object_tells_its_making_its_removal_and_what_an_administrator_does_to_it() {
+    in_own_process(|| {
+        run(async {
+            let manager = Manager::start().await.unwrap();
+            let lock = manager.named("forced").lock().await.unwrap();
+            let made = hear("object made", of("forced")).await;
+            assert_is(&made, Level::DEBUG, "lockkeeper::object");
+            assert_eq!(made.field("kind"), "lock");
+
+            let guard = lock.acquire().await.unwrap();
+            assert!(heard("hold taken by force", of("forced")).is_empty());
+            assert!(lock.force_unlock().await.unwrap());
+            guard.lost().await;
+            let forced = hear("hold taken by force", of("forced")).await;
+            assert_is(&forced, Level::WARN, "lockkeeper::object");
+            let revoked = hear("grant revoked", of("forced")).await;
+            assert_is(&revoked, Level::INFO, "lockkeeper::object");
+            assert_eq!(revoked.field("session"), forced.field("session"));
+            let granted = heard("call", of("forced"));
+            let granted = granted
+                .iter()
+                .find(|call| call.field("operation") == "acquire");
+            assert_eq!(revoked.field("seq"), granted.unwrap().field("seq"));
+
+            manager.remove("forced").await.unwrap();
+            let removed = hear("object removed", of("forced")).await;
+            assert_is(&removed, Level::DEBUG, "lockkeeper::object");
+        });
+    });
+}
+
+#[test]
+fn object_whose_code_panics_is_told_with_the_words_of_the_panic() {
+    in_own_process(|| {
+        run(async {
+            let manager = Manager::start().await.unwrap();
+            let fragile = manager.named("frail").open::<Fragile>(()).await.unwrap();
+            assert_eq!(fragile.call(Break).await, Err(CallError::Gone));
+            let failed = hear("object failed: its code panicked", of("frail")).await;
+            assert_is(&failed, Level::ERROR, "lockkeeper::object");
+            assert_eq!(
+                (failed.field("kind"), failed.field("why")),
+                ("fragile", "it is broken")
+            );
+            // It is over already when it is removed.
+            manager.remove("frail").await.unwrap();
+            assert_eq!(fragile.call(Break).await, Err(CallError::Gone));
+            assert!(heard("object removed", of("frail")).is_empty());
+        });
+    });
+}
+
+#[test]
+fn call_is_a_span_at_its_caller_and_an_event_at_the_manager_with_the_same_number() {
+    in_own_process(|| {
+        run(async {
+            let manager = Manager::start().await.unwrap();
+            let lock = manager.named("called").lock().await.unwrap();
+            let guard = lock.acquire().await.unwrap();
+            let is_it =
+                |heard: &Heard| of("called")(heard) && heard.field("operation") == "acquire";
+            let came = hear("call came", is_it).await;
+            assert_is(&came, Level::TRACE, "lockkeeper::call");
+            let span = hear("call", is_it).await;
+            assert_is(&span, Level::DEBUG, "lockkeeper::call");
+            assert_eq!(span.field("outcome"), "answered");
+            for field in ["kind", "session", "seq"] {
+                assert_eq!(span.field(field), came.field(field), "{field}");
+                assert!(!span.field(field).is_empty(), "{field}");
+            }
+            assert!(span.number("micros") > 0);
+            drop(guard);
+            let sent = hear("call sent one way", of("called")).await;
+            assert_is(&sent, Level::TRACE, "lockkeeper::call");
+            assert_eq!(sent.field("operation"), "release");
+        });
+    });
+}
+
+#[test]
+fn call_that_is_not_granted_is_told_with_the_reason_on_both_sides() {
+    in_own_process(|| {
+        run(async {
+            let manager = Manager::start().await.unwrap();
+            let lock = manager.named("contended").lock().await.unwrap();
+            let guard = lock.acquire().await.unwrap();
+
+            let late = lock.acquire_timeout(Duration::from_millis(5)).await;
+            assert_eq!(late.unwrap_err(), CallError::TimedOut);
+            let told = hear("call timed out", of("contended")).await;
+            assert_is(&told, Level::DEBUG, "lockkeeper::call");
+            let is_late = |heard: &Heard| {
+                of("contended")(heard) && heard.field("outcome") == CallError::TimedOut.to_string()
+            };
+            let span = hear("call", is_late).await;
+            assert_eq!(span.field("seq"), told.field("seq"));
+            assert!(span.number("micros") >= 5000);
+
+            let mut dropped = Box::pin(lock.acquire());
+            assert!((&mut dropped).now_or_never().is_none());
+            drop(dropped);
+            let told = hear("call withdrawn", of("contended")).await;
+            assert_is(&told, Level::DEBUG, "lockkeeper::call");
+            let is_dropped =
+                |heard: &Heard| of("contended")(heard) && heard.field("outcome") == "dropped";
+            let span = hear("call", is_dropped).await;
+            assert_eq!(span.field("seq"), told.field("seq"));
+
+            let ticket = guard.into_ticket();
+            lock.release(ticket.clone()).await.unwrap();
+            let refused = lock.release(ticket).await.unwrap_err();
+            let told = hear("call refused", of("contended")).await;
+            assert_is(&told, Level::DEBUG, "lockkeeper::call");
+            assert_eq!(told.field("why"), refused.to_string());
+
+            manager.remove("contended").await.unwrap();
+            assert_eq!(lock.acquire().await.unwrap_err(), CallError::Gone);
+        });
+    });
+}
+
+#[test]
+fn client_that_is_sent_away_is_told_with_the_reason() {
+    in_own_process(|| {
+        run(async {
+            let limits = Limits {
+                sessions: 2,
+                ..Limits::default()
+            };
+            let manager = Manager::builder().limits(limits).start().await.unwrap();
+            let path = manager.address().path();
+            let mut stranger = UnixStream::connect(path).unwrap();
+            stranger.write_all(b"\0\0\0\x01\x90").unwrap();
+            let mut answer = Vec::new();
+            stranger.read_to_end(&mut answer).unwrap();
+            let reason =
+                |text: &'static str| move |heard: &Heard| heard.field("reason").contains(text);
+            let refused = hear("client refused", reason("bad frame")).await;
+            assert_is(&refused, Level::WARN, "lockkeeper::session");
+
+            // The same from one that has a session, which begins as the document shows.
+            let mut stranger = UnixStream::connect(path).unwrap();
+            let hello = b"\0\0\0\x15\x96\x01\xaalockkeeper\x01\x07\xa4rude\xa0";
+            stranger.write_all(hello).unwrap();
+            stranger.write_all(b"\0\0\0\x01\x90").unwrap();
+            stranger.read_to_end(&mut answer).unwrap();
+            let is_rude = |heard: &Heard| heard.field("program") == "rude";
+            let begun = hear("session begun", is_rude).await;
+            let ended = hear("session ended", is_rude).await;
+            assert_is(&ended, Level::WARN, "lockkeeper::session");
+            assert!(ended.field("reason").contains("bad frame"), "{ended:?}");
+            assert_eq!(ended.field("session"), begun.field("session"));
+
+            let _silent = UnixStream::connect(path).unwrap();
+            let is_full = reason("at most 2 sessions");
+            until("there is no room", || async {
+                let mut third = UnixStream::connect(path).unwrap();
+                // One that is let in is not answered before it has said hello.
+                third
+                    .set_read_timeout(Some(Duration::from_millis(10)))
+                    .unwrap();
+                third.read(&mut [0; 64]).is_ok_and(|length| length > 0)
+            })
+            .await;
+            let refused = heard("client refused", is_full);
+            assert_is(&refused[0], Level::WARN, "lockkeeper::session");
+        });
+    });
+}
+
+#[test]
+fn pool_tells_of_its_workers_and_of_tasks_that_failed() {
+    in_own_process(|| {
+        run(async {
+            let pool = Pool::builder(1).retries(1).start().await.unwrap();
+            let pid = pool.pids().await[0].to_string();
+            let is_worker = |heard: &Heard| heard.field("pid") == pid;
+            for says in ["worker started", "worker ready"] {
+                let told = hear(says, is_worker).await;
+                assert_is(&told, Level::DEBUG, "lockkeeper::pool");
+                assert_eq!(told.field("place"), "0");
+            }
+            assert_eq!(pool.apply(Double(4)).await.unwrap(), 8);
+            assert!(heard("task panicked", |_| true).is_empty());
+            pool.apply(Double(13)).await.unwrap_err();
+            let told = hear("task panicked", |_| true).await;
+            assert_is(&told, Level::WARN, "lockkeeper::pool");
+            assert_eq!(
+                (told.field("task"), told.field("why")),
+                ("double", "thirteen is too much")
+            );
+
+            pool.apply(Double(14)).await.unwrap_err();
+            let died = hear("worker died", is_worker).await;
+            assert_is(&died, Level::WARN, "lockkeeper::pool");
+            assert!(died.field("status").contains("signal: 6"), "{died:?}");
+            let anew = hear("job begun anew: its worker died", is_worker).await;
+            assert_is(&anew, Level::WARN, "lockkeeper::object");
+            assert_eq!(
+                (anew.field("kind"), anew.field("jobs")),
+                ("task_queue", "1")
+            );
+            let failed = hear("task failed: its worker died", |_| true).await;
+            assert_is(&failed, Level::WARN, "lockkeeper::pool");
+            assert_ne!(failed.field("pid"), pid, "it was the second worker");
+
+            pool.join().await.unwrap();
+            let ended = hear("worker ended", |_| true).await;
+            assert_is(&ended, Level::DEBUG, "lockkeeper::pool");
+            assert!(ended.field("status").contains("status: 0"), "{ended:?}");
+        });
+    });
+}
+
+/// The texts of a source that stand between quotation marks, in order.
+fn texts(source: &str) -> impl Iterator<Item = &str> {
+    source.split('"').skip(1).step_by(2)
+}
+
+#[test]
+fn document_lists_each_event_and_each_number_and_no_others() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+    let sources = [
+        "actors/src/observe.rs",
+        "src/observe.rs",
+        "src/observe/call.rs",
+        "src/observe/numbers.rs",
+    ]
+    .map(read)
+    .map(|source| source.split("\n#[cfg(test)]\n").next().unwrap().to_owned());
+    let mut told = BTreeSet::new();
+    for source in &sources {
+        for event in source.split("tracing::").skip(1) {
+            let Some((level, rest)) = event.split_once("!(") else {
+                continue;
+            };
+            let level = level.strip_suffix("_span").unwrap_or(level).to_owned();
+            if ["trace", "debug", "info", "warn", "error"].contains(&&*level) {
+                let event = rest.split(");").next().unwrap();
+                let says = texts(event).filter(|text| *text != "unknown" && *text != "refused");
+                told.insert((level, says.last().expect("it says something").to_owned()));
+            }
+        }
+        for name in texts(source).filter(|text| text.starts_with("lockkeeper_")) {
+            told.insert(("number".to_owned(), name.to_owned()));
+        }
+    }
+    let mut listed = BTreeSet::new();
+    for row in read("docs/OBSERVING.md").lines() {
+        let mut cells = row.split('|').map(str::trim).skip(1);
+        let (Some(what), Some(level)) = (cells.next(), cells.next()) else {
+            continue;
+        };
+        let Some(what) = what
+            .strip_prefix('`')
+            .and_then(|what| what.strip_suffix('`'))
+        else {
+            continue;
+        };
+        if what.starts_with("lockkeeper_") {
+            listed.insert(("number".to_owned(), what.to_owned()));
+        } else if !what.starts_with("lockkeeper::") {
+            listed.insert((level.to_owned(), what.to_owned()));
+        }
+    }
+    assert_eq!(told, listed);
+    assert!(told.len() > 50, "there are more: {told:?}");
+}

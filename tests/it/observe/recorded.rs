@@ -1,0 +1,125 @@
+//! A subscriber that records events and closed spans.
+//!
+//! It is global, since a manager and a pool have threads of their own. Tests select by the name of
+//! the object and the number of the session.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    sync::{Mutex, Once, PoisonError},
+};
+
+use lockkeeper_test_support::until;
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Id, Record},
+};
+use tracing_subscriber::{
+    Layer, Registry,
+    layer::{Context, SubscriberExt},
+    registry::LookupSpan,
+};
+
+/// An event, or a span that was closed.
+#[derive(Clone, Debug)]
+pub(crate) struct Heard {
+    pub(crate) level: Level,
+    pub(crate) target: String,
+    /// The message, or the span's name.
+    pub(crate) says: String,
+    pub(crate) fields: Fields,
+}
+
+impl Heard {
+    pub(crate) fn field(&self, name: &str) -> &str {
+        self.fields.0.get(name).map_or("", String::as_str)
+    }
+
+    /// A field that is a number.
+    pub(crate) fn number(&self, name: &str) -> u64 {
+        self.field(name).parse().expect("it is a number")
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fields(BTreeMap<String, String>);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.0.insert(field.name().to_owned(), format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name().to_owned(), value.to_owned());
+    }
+}
+
+static HEARD: Mutex<Vec<Heard>> = Mutex::new(Vec::new());
+
+struct Ear;
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Ear {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        keep(event.metadata(), fields);
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        let span = context.span(id).expect("it is new");
+        span.extensions_mut().insert(fields);
+    }
+
+    fn on_record(&self, id: &Id, record: &Record<'_>, context: Context<'_, S>) {
+        let span = context.span(id).expect("it is open");
+        if let Some(fields) = span.extensions_mut().get_mut::<Fields>() {
+            record.record(fields);
+        }
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        let span = context.span(&id).expect("it is open until now");
+        let fields = span.extensions_mut().remove().unwrap_or_default();
+        keep(span.metadata(), fields);
+    }
+}
+
+fn keep(metadata: &tracing::Metadata<'_>, mut fields: Fields) {
+    if metadata.target().starts_with("lockkeeper") {
+        let message = fields.0.remove("message");
+        let mut heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.push(Heard {
+            level: *metadata.level(),
+            target: metadata.target().to_owned(),
+            says: message.unwrap_or_else(|| metadata.name().to_owned()),
+            fields,
+        });
+    }
+}
+
+/// Listens from now on, in the whole process.
+pub(crate) fn listen() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let ear = Registry::default().with(Ear);
+        tracing::subscriber::set_global_default(ear).expect("nobody else listens");
+    });
+}
+
+/// All that was heard of that sort.
+pub(crate) fn heard(says: &str, is_it: impl Fn(&Heard) -> bool) -> Vec<Heard> {
+    let heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner);
+    let of_that_sort = heard.iter().filter(|heard| heard.says == says);
+    of_that_sort.filter(|heard| is_it(heard)).cloned().collect()
+}
+
+/// Waits until it was heard once, and that it is told once.
+pub(crate) async fn hear(says: &str, is_it: impl Fn(&Heard) -> bool) -> Heard {
+    until(says, || async { !heard(says, &is_it).is_empty() }).await;
+    let mut heard = heard(says, &is_it);
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    heard.remove(0)
+}

@@ -1,0 +1,335 @@
+//! Tasks of a pool and their outcomes, through real worker processes.
+//!
+//! The setup of a pool is tested in `setup`, the deaths of its workers in `deaths`, and its end in
+//! `ends`.
+
+pub(crate) mod deaths;
+pub(crate) mod ends;
+pub(crate) mod fates;
+pub(crate) mod kills;
+pub(crate) mod leftovers;
+pub(crate) mod setup;
+pub(crate) mod short_tasks;
+pub(crate) mod waits;
+
+use std::collections::BTreeSet;
+
+use futures::{StreamExt, TryStreamExt};
+use lockkeeper::{
+    CallError, Lock, Manager, Plain, PlainTask, Pool, Program, Semaphore, Task, TaskError,
+    TaskFault,
+};
+use lockkeeper_test_support::until;
+use serde::{Deserialize, Serialize};
+
+use crate::run;
+
+/// A number times itself.
+#[derive(Debug, Serialize, Deserialize)]
+struct Square(u64);
+
+impl Task for Square {
+    const NAME: &'static str = "square";
+    type Output = u64;
+
+    async fn run(self) -> u64 {
+        self.0 * self.0
+    }
+}
+
+/// A number, told once the lock was had for a moment, by plain code.
+#[derive(Debug, Serialize, Deserialize)]
+struct InTurn(u64, Lock);
+
+impl PlainTask for InTurn {
+    const NAME: &'static str = "in_turn";
+    type Output = Result<u64, CallError>;
+
+    fn run(self) -> Self::Output {
+        let guard = self.1.blocking_acquire()?;
+        assert!(self.1.blocking_try_acquire()?.is_none());
+        drop(guard);
+        Ok(self.0)
+    }
+}
+
+/// A number, told once there is a permit, which is used up.
+#[derive(Debug, Serialize, Deserialize)]
+struct OnSignal(u64, Semaphore);
+
+impl Task for OnSignal {
+    const NAME: &'static str = "on_signal";
+    type Output = Result<u64, CallError>;
+
+    async fn run(self) -> Self::Output {
+        self.1.consume(1).await?;
+        Ok(self.0)
+    }
+}
+
+/// Panics over odd numbers.
+#[derive(Debug, Serialize, Deserialize)]
+struct Even(u64);
+
+impl Task for Even {
+    const NAME: &'static str = "even";
+    type Output = u64;
+
+    async fn run(self) -> u64 {
+        assert!(self.0.is_multiple_of(2), "{} is odd", self.0);
+        self.0
+    }
+}
+
+/// The same in plain code.
+#[derive(Debug, Serialize, Deserialize)]
+struct PlainEven(u64);
+
+impl PlainTask for PlainEven {
+    const NAME: &'static str = "plain_even";
+    type Output = u64;
+
+    fn run(self) -> u64 {
+        assert!(self.0.is_multiple_of(2), "{} is odd", self.0);
+        self.0
+    }
+}
+
+/// A text, that many times.
+#[derive(Debug, Serialize, Deserialize)]
+struct Repeat(String, usize);
+
+impl Task for Repeat {
+    const NAME: &'static str = "repeat";
+    type Output = String;
+
+    async fn run(self) -> String {
+        self.0.repeat(self.1)
+    }
+}
+
+/// Panics when it is written.
+#[derive(Debug, Deserialize)]
+struct Secret;
+
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        panic!("not to be written down")
+    }
+}
+
+impl Task for Secret {
+    const NAME: &'static str = "secret";
+    type Output = ();
+
+    async fn run(self) {}
+}
+
+pub(crate) fn register(program: Program) -> Program {
+    program
+        .task::<Secret>()
+        .task::<Square>()
+        .task::<Plain<InTurn>>()
+        .task::<OnSignal>()
+        .task::<Even>()
+        .task::<Plain<PlainEven>>()
+        .task::<Repeat>()
+}
+
+#[test]
+fn map_keeps_the_order_in_chunks_of_any_size() {
+    run(async {
+        let squares: Vec<u64> = (0..50).map(|number| number * number).collect();
+        for chunk in [0, 1, 3, 50, 1000] {
+            let pool = Pool::builder(2).chunk_size(chunk).start().await.unwrap();
+            assert_eq!(pool.map((0..50).map(Square)).await.unwrap(), squares);
+        }
+    });
+}
+
+#[test]
+fn map_of_nothing_is_nothing() {
+    run(async {
+        let pool = Pool::new(1).await.unwrap();
+        assert_eq!(pool.map(Vec::<Square>::new()).await.unwrap(), [0; 0]);
+    });
+}
+
+#[test]
+fn imap_yields_in_order_and_takes_only_a_few_ahead() {
+    run(async {
+        let pool = Pool::new(2).await.unwrap();
+        let mut taken = 0;
+        let endless = std::iter::from_fn(move || {
+            taken += 1;
+            assert!(taken < 600, "far more was taken than was asked for");
+            Some(Square(taken))
+        });
+        let first: Vec<u64> = pool.imap(endless).take(5).try_collect().await.unwrap();
+        assert_eq!(first, [1, 4, 9, 16, 25]);
+    });
+}
+
+#[test]
+fn imap_unordered_yields_as_they_come() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let (never_yet, at_once) = (
+            manager.semaphore(0).await.unwrap(),
+            manager.semaphore(9).await.unwrap(),
+        );
+        let pool = Pool::new(2).await.unwrap();
+        let tasks = (0..5).map(|number| {
+            let signal = if number == 0 { &never_yet } else { &at_once };
+            OnSignal(number, signal.clone())
+        });
+        let mut outcomes = Box::pin(pool.imap_unordered(tasks.collect::<Vec<_>>()));
+        let mut rest = BTreeSet::new();
+        for _ in 1..5 {
+            rest.insert(outcomes.next().await.unwrap().unwrap().unwrap());
+        }
+        assert_eq!(rest, BTreeSet::from([1, 2, 3, 4]));
+        never_yet.add_permits(1).await.unwrap();
+        assert_eq!(outcomes.next().await.unwrap().unwrap().unwrap(), 0);
+        assert!(outcomes.next().await.is_none());
+    });
+}
+
+#[test]
+fn spawned_task_runs_whether_or_not_it_is_waited_for() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let signal = manager.semaphore(0).await.unwrap();
+        let pool = Pool::new(1).await.unwrap();
+        let handle = pool.spawn(OnSignal(7, signal.clone()));
+        drop(pool.spawn(OnSignal(8, signal.clone())));
+        assert!(!handle.is_finished());
+        signal.add_permits(2).await.unwrap();
+        assert_eq!(handle.await.unwrap().unwrap(), 7);
+        until("the dropped one has run as well", || async {
+            signal.status().await.unwrap().available == 0
+        })
+        .await;
+        assert_eq!(pool.apply(Square(12)).await.unwrap(), 144);
+    });
+}
+
+#[test]
+fn cancelled_task_that_no_worker_took_is_not_run() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let signal = manager.semaphore(0).await.unwrap();
+        let pool = Pool::new(1).await.unwrap();
+        let first = pool.spawn(OnSignal(1, signal.clone()));
+        until("the first is run", || async {
+            pool.status().await.unwrap().running == 1
+        })
+        .await;
+        let second = pool.spawn(OnSignal(2, signal.clone()));
+        until("the second waits", || async {
+            pool.status().await.unwrap().waiting == 1
+        })
+        .await;
+        second.cancel();
+        until("the second is withdrawn", || async {
+            pool.status().await.unwrap().waiting == 0
+        })
+        .await;
+        signal.add_permits(2).await.unwrap();
+        assert_eq!(first.await.unwrap().unwrap(), 1);
+        pool.join().await.unwrap();
+        assert_eq!(signal.status().await.unwrap().available, 1);
+    });
+}
+
+#[test]
+fn plain_tasks_may_block_on_proxies_in_their_arguments() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        let pool = Pool::new(2).await.unwrap();
+        let guard = lock.acquire().await.unwrap();
+        let tasks: Vec<_> = (0..6).map(|n| Plain(InTurn(n, lock.clone()))).collect();
+        let map = pool.map(tasks);
+        let free = async {
+            until("both workers wait for the lock", || async {
+                lock.status().await.unwrap().waiting == 2
+            })
+            .await;
+            drop(guard);
+        };
+        let (outcomes, ()) = tokio::join!(map, free);
+        let numbers: Result<Vec<u64>, CallError> = outcomes.unwrap().into_iter().collect();
+        assert_eq!(numbers.unwrap(), [0, 1, 2, 3, 4, 5]);
+    });
+}
+
+#[test]
+fn task_that_panics_fails_alone_with_its_message() {
+    run(async {
+        let odd = |n: u64| TaskError::Failed(TaskFault::Panicked(format!("{n} is odd")));
+        for chunk in [1, 3] {
+            let pool = Pool::builder(1).chunk_size(chunk).start().await.unwrap();
+            let pids = pool.pids().await;
+            let outcomes: Vec<_> = pool.imap((0..6).map(Even)).collect().await;
+            let plain: Vec<_> = pool
+                .imap((0..6).map(|number| Plain(PlainEven(number))))
+                .collect()
+                .await;
+            let expected = (0..6).map(|n| if n % 2 == 0 { Ok(n) } else { Err(odd(n)) });
+            assert_eq!(outcomes, expected.collect::<Vec<_>>());
+            assert_eq!(plain, outcomes);
+            assert_eq!(pool.map((0..6).map(Even)).await, Err(odd(1)));
+            assert_eq!(pool.pids().await, pids, "a panic costs no process");
+        }
+    });
+}
+
+#[test]
+fn spawned_task_whose_arguments_panic_when_written_is_unreadable() {
+    run(async {
+        let pool = Pool::new(1).await.unwrap();
+        match pool.spawn(Secret).await {
+            Err(TaskError::Failed(TaskFault::Unreadable(why))) => {
+                assert!(why.contains("not to be written down"), "{why}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(pool.apply(Square(3)).await.unwrap(), 9);
+    });
+}
+
+#[test]
+fn arguments_and_outputs_may_be_megabytes() {
+    run(async {
+        let pool = Pool::new(2).await.unwrap();
+        let text: String = (0..1_000_000)
+            .map(|n| format!("{:05}", n % 65_536))
+            .collect();
+        let outputs = pool
+            .map((1..=4).map(|times| Repeat(text.clone(), times)))
+            .await;
+        for (output, times) in outputs.unwrap().into_iter().zip(1..) {
+            assert!(output == text.repeat(times), "it has changed on its way");
+        }
+    });
+}
+
+#[test]
+fn message_above_the_limit_fails_its_task_alone() {
+    run(async {
+        let pool = Pool::new(1).await.unwrap();
+        let above = 70 << 20;
+        let pids = pool.pids().await;
+        for task in [Repeat("x".repeat(above), 1), Repeat("x".to_owned(), above)] {
+            match pool.apply(task).await {
+                Err(TaskError::Failed(TaskFault::Unreadable(why))) => {
+                    assert!(why.contains("bytes are more than fit"), "{why}");
+                }
+                other => panic!("{:?}", other.map(|output| output.len())),
+            }
+        }
+        assert_eq!(pool.pids().await, pids);
+        assert_eq!(pool.apply(Square(3)).await.unwrap(), 9);
+    });
+}

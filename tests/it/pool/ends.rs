@@ -1,0 +1,208 @@
+//! How a pool ends: closed, joined, terminated, dropped, or with the process that owns it.
+
+use std::{
+    future::{self},
+    thread,
+    time::Duration,
+};
+
+use lockkeeper::{
+    CallError, Lock, Manager, Plain, PlainTask, Pool, Program, Task, TaskError, TaskFault,
+};
+use lockkeeper_test_support::{Role, Roles, is_running, kill, report, seeded, until};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    pool::fates::{Fate, Who},
+    run,
+};
+
+/// Takes the lock and never ends, and neither waits nor looks at anything.
+#[derive(Debug, Serialize, Deserialize)]
+struct Spin(Lock);
+
+impl Task for Spin {
+    const NAME: &'static str = "spin";
+    type Output = Result<(), CallError>;
+
+    async fn run(self) -> Self::Output {
+        let _guard = self.0.acquire().await?;
+        loop {
+            thread::sleep(Duration::from_secs(1));
+        }
+    }
+}
+
+/// The same on a plain thread.
+#[derive(Debug, Serialize, Deserialize)]
+struct PlainSpin(Lock);
+
+impl PlainTask for PlainSpin {
+    const NAME: &'static str = "plain_spin";
+    type Output = Result<(), CallError>;
+
+    fn run(self) -> Self::Output {
+        let _guard = self.0.blocking_acquire()?;
+        loop {
+            thread::sleep(Duration::from_secs(1));
+        }
+    }
+}
+
+pub(crate) fn register(program: Program) -> Program {
+    program.task::<Spin>().task::<Plain<PlainSpin>>()
+}
+
+pub(crate) fn roles(roles: &mut Roles) {
+    roles.add("pool::ends::owner", own_a_pool);
+}
+
+/// Owns a pool whose tasks never end.
+async fn own_a_pool(locks: (Lock, Lock)) {
+    let pool = Pool::new(3).await.unwrap();
+    drop(pool.spawn(Spin(locks.0)));
+    drop(pool.spawn(Plain(PlainSpin(locks.1))));
+    report(&serde_json::to_string(&pool.pids().await).unwrap());
+    future::pending::<()>().await;
+}
+
+async fn until_gone(pids: &[u32]) {
+    until("the workers are gone", || async {
+        !pids.iter().any(|pid| is_running(*pid))
+    })
+    .await;
+}
+
+async fn until_held(lock: &Lock) {
+    until("the lock is held", || async {
+        lock.status().await.unwrap().held
+    })
+    .await;
+}
+
+async fn until_jobs(pool: &Pool, running: u64, waiting: u64) {
+    until("so many jobs run and wait", || async {
+        let status = pool.status().await.unwrap();
+        (status.running, status.waiting) == (running, waiting)
+    })
+    .await;
+}
+
+fn worker_died(pid: u32) -> TaskError {
+    TaskError::Failed(TaskFault::WorkerDied { pid })
+}
+
+#[test]
+fn closed_pool_runs_what_it_has_and_takes_no_more() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        let guard = lock.acquire().await.unwrap();
+        let pool = Pool::new(1).await.unwrap();
+        let pids = pool.pids().await;
+        let first = pool.spawn(Fate::Die(lock.clone()));
+        until_jobs(&pool, 1, 0).await;
+        let second = pool.spawn(Fate::Live(2));
+        until_jobs(&pool, 1, 1).await;
+        pool.close().await.unwrap();
+        let refused = pool.apply(Who).await;
+        assert_eq!(refused, Err(TaskError::Failed(TaskFault::Closed)));
+        drop(guard);
+        assert_eq!(first.await, Err(worker_died(pids[0])));
+        assert_eq!(second.await, Ok(Ok(2)));
+        pool.join().await.unwrap();
+        until_gone(&pids).await;
+    });
+}
+
+#[test]
+fn joined_pool_leaves_no_process() {
+    run(async {
+        let pool = Pool::new(3).await.unwrap();
+        let pids = pool.pids().await;
+        let last = pool.spawn(Who);
+        assert_eq!(pids.len(), 3);
+        last.await.unwrap();
+        pool.join().await.unwrap();
+        assert!(!pids.iter().any(|pid| is_running(*pid)));
+    });
+}
+
+#[test]
+fn terminated_pool_fails_its_tasks_and_leaves_no_process() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let locks = (manager.lock().await.unwrap(), manager.lock().await.unwrap());
+        let pool = Pool::new(2).await.unwrap();
+        let pids = pool.pids().await;
+        let first = pool.spawn(Spin(locks.0.clone()));
+        until_held(&locks.0).await;
+        let second = pool.spawn(Plain(PlainSpin(locks.1.clone())));
+        until_held(&locks.1).await;
+        let third = pool.spawn(Spin(locks.0.clone()));
+        until_jobs(&pool, 2, 1).await;
+        pool.terminate().await;
+        assert!(!pids.iter().any(|pid| is_running(*pid)));
+        for task in [first, second, third] {
+            let terminated = TaskError::Failed(TaskFault::Terminated);
+            assert_eq!(task.await, Err(terminated));
+        }
+        assert!(locks.0.acquire().await.unwrap().abandoned().is_some());
+    });
+}
+
+#[test]
+fn dropped_pool_fails_its_tasks_and_leaves_no_process() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        let pool = Pool::new(1).await.unwrap();
+        let pids = pool.pids().await;
+        let first = pool.spawn(Spin(lock.clone()));
+        until_held(&lock).await;
+        let second = pool.spawn(Spin(lock.clone()));
+        until_jobs(&pool, 1, 1).await;
+        drop(pool);
+        assert!(!pids.iter().any(|pid| is_running(*pid)));
+        for task in [first, second] {
+            let terminated = TaskError::Failed(TaskFault::Terminated);
+            assert_eq!(task.await, Err(terminated));
+        }
+    });
+}
+
+#[test]
+fn pool_may_end_while_its_workers_die() {
+    run(async {
+        let mut random = seeded();
+        for _ in 0..30 {
+            let pool = Pool::new(4).await.unwrap();
+            let pids = pool.pids().await;
+            pids.iter().for_each(|pid| kill(*pid));
+            // When it ends is what is random here.
+            thread::sleep(Duration::from_micros(random.random_range(0..1500)));
+            drop(pool);
+            assert!(!pids.iter().any(|pid| is_running(*pid)));
+        }
+    });
+}
+
+#[test]
+fn workers_end_with_their_parent_whatever_they_do() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let locks = (manager.lock().await.unwrap(), manager.lock().await.unwrap());
+        let mut owner = Role::start("pool::ends::owner", &locks);
+        let pids: Vec<u32> = serde_json::from_str(&owner.next_report()).unwrap();
+        assert!(pids.len() == 3 && !pids.contains(&owner.pid()));
+        until_held(&locks.0).await;
+        until_held(&locks.1).await;
+        assert!(pids.iter().all(|pid| is_running(*pid)));
+        owner.kill();
+        until_gone(&pids).await;
+        let guard = locks.0.acquire().await.unwrap();
+        assert!(pids.contains(&guard.abandoned().unwrap().holder.pid));
+        drop(locks.1.acquire().await.unwrap());
+    });
+}

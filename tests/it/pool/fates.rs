@@ -1,0 +1,47 @@
+//! Tasks that tell the worker they run in, or end it.
+
+use std::{future, process};
+
+use lockkeeper::{CallError, Lock, Program, Task};
+use lockkeeper_test_support::kill;
+use serde::{Deserialize, Serialize};
+
+/// The worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Who;
+
+impl Task for Who {
+    const NAME: &'static str = "who";
+    type Output = u32;
+
+    async fn run(self) -> u32 {
+        process::id()
+    }
+}
+
+/// A number in an ordinary way, or the end of the worker within the lock.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Fate {
+    Live(u64),
+    Die(Lock),
+}
+
+impl Task for Fate {
+    const NAME: &'static str = "fate";
+    type Output = Result<u64, CallError>;
+
+    async fn run(self) -> Self::Output {
+        match self {
+            Self::Live(number) => Ok(number),
+            Self::Die(lock) => {
+                let _guard = lock.acquire().await?;
+                kill(process::id());
+                future::pending().await
+            }
+        }
+    }
+}
+
+pub(crate) fn register(program: Program) -> Program {
+    program.task::<Who>().task::<Fate>()
+}

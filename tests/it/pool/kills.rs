@@ -1,0 +1,200 @@
+//! Workers that are killed at random moments while they run short tasks.
+//!
+//! Each task appends to a file, which shows which process ran which task, and in which order.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+    process,
+    sync::OnceLock,
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt, future};
+use lockkeeper::{Pool, PoolBuilder, Program, Task, TaskError, TaskFault};
+use lockkeeper_test_support::{is_running, kill, seeded};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::run;
+
+/// How many workers are killed in a test.
+const KILLS: usize = 100;
+
+/// The witness, as a worker has opened it.
+static WITNESS: OnceLock<File> = OnceLock::new();
+
+/// Has the worker's tasks write to a file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Swear(PathBuf);
+
+impl Task for Swear {
+    const NAME: &'static str = "swear";
+    type Output = ();
+
+    async fn run(self) {
+        let file = OpenOptions::new().append(true).create(true).open(self.0);
+        WITNESS.get_or_init(|| file.expect("the folder is there"));
+    }
+}
+
+/// Writes down its process and its number, and gives both, with so many bytes.
+#[derive(Debug, Serialize, Deserialize)]
+struct Sign(u64, usize);
+
+impl Task for Sign {
+    const NAME: &'static str = "sign";
+    type Output = (u32, u64, String);
+
+    async fn run(self) -> (u32, u64, String) {
+        let mut line = [0; 12];
+        line[..4].copy_from_slice(&process::id().to_be_bytes());
+        line[4..].copy_from_slice(&self.0.to_be_bytes());
+        // In one write, so that the lines of all are whole.
+        let mut witness = WITNESS.get().expect("the initializer has run");
+        let written = witness.write(&line).expect("the file takes it");
+        assert_eq!(written, line.len());
+        (process::id(), self.0, "x".repeat(self.1))
+    }
+}
+
+pub(crate) fn register(program: Program) -> Program {
+    program.task::<Swear>().task::<Sign>()
+}
+
+/// What the witness saw: the numbers that each process wrote, in order.
+fn seen(witness: &Path) -> BTreeMap<u32, Vec<u64>> {
+    let mut seen: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+    for line in fs::read(witness).unwrap().chunks(12) {
+        let (pid, number) = line.split_first_chunk().unwrap();
+        let number = u64::from_be_bytes(number.try_into().unwrap());
+        seen.entry(u32::from_be_bytes(*pid))
+            .or_default()
+            .push(number);
+    }
+    seen
+}
+
+type Outcome = Result<(u32, u64, String), TaskError>;
+
+/// Runs tasks until so many workers were killed at random moments, and gives the outcomes in order.
+async fn run_and_kill(builder: PoolBuilder, witness: &Path) -> Vec<Outcome> {
+    let mut random = seeded();
+    // Some outcomes take another way than most, since they are large.
+    let large = random.random_range(20..200);
+    let bytes = move |number: u64| {
+        if number.is_multiple_of(large) {
+            10_000
+        } else {
+            0
+        }
+    };
+    let pool = builder.initializer(Swear(witness.to_owned()));
+    let pool = pool.start().await.unwrap();
+    let is_over = Cell::new(false);
+    let latest = RefCell::new(BTreeSet::new());
+    let tasks = (0..)
+        .take_while(|_| !is_over.get())
+        .map(|number| Sign(number, bytes(number)));
+    let outcomes = pool.imap(tasks).inspect(|outcome: &Outcome| {
+        if let Ok((pid, ..)) = outcome {
+            latest.borrow_mut().insert(*pid);
+        }
+    });
+    let killing = async {
+        let mut killed = BTreeSet::new();
+        for _ in 0..KILLS {
+            let victim = loop {
+                // Only one that has got ready: a place where three in a row do not stays empty.
+                let ready = std::mem::take(&mut *latest.borrow_mut());
+                let pids = pool.pids().await;
+                let is_victim = |pid: &u32| pids.contains(pid) && !killed.contains(pid);
+                if let Some(pid) = ready.into_iter().find(is_victim) {
+                    break pid;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            };
+            tokio::time::sleep(Duration::from_micros(random.random_range(0..10_000))).await;
+            kill(victim);
+            killed.insert(victim);
+        }
+        is_over.set(true);
+    };
+    let (outcomes, ()) = future::join(collect(outcomes), killing).await;
+    outcomes
+}
+
+/// Collects outcomes, and lets others run in between: a stream whose outcomes are there does not.
+async fn collect(outcomes: impl Stream<Item = Outcome>) -> Vec<Outcome> {
+    let mut outcomes = Box::pin(outcomes);
+    let mut all = Vec::new();
+    while let Some(outcome) = outcomes.next().await {
+        all.push(outcome);
+        tokio::task::consume_budget().await;
+    }
+    all
+}
+
+#[test]
+fn killed_workers_fail_one_task_each_at_the_most_and_what_they_finished_is_known() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let witness = folder.path().join("witness");
+        let outcomes = run_and_kill(Pool::builder(2), &witness).await;
+        let seen = seen(&witness);
+        let mut deaths = BTreeMap::new();
+        let mut signed: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+        for (number, outcome) in (0..).zip(&outcomes) {
+            match outcome {
+                Ok((pid, own, _)) => {
+                    assert_eq!(*own, number);
+                    signed.entry(*pid).or_default().push(number);
+                }
+                Err(TaskError::Failed(TaskFault::WorkerDied { pid })) => {
+                    assert!(!is_running(*pid));
+                    assert_eq!(deaths.insert(*pid, number), None, "{pid} failed two tasks");
+                }
+                Err(error) => panic!("{number}: {error}"),
+            }
+        }
+        assert!((1..=KILLS).contains(&deaths.len()), "{}", deaths.len());
+        let all: BTreeSet<u64> = seen.values().flatten().copied().collect();
+        let runs: usize = seen.values().map(Vec::len).sum();
+        assert_eq!(runs, all.len(), "a task was run twice");
+        for (pid, mut numbers) in seen {
+            // What a worker has run and not finished is the last, if there is such a task.
+            if deaths.get(&pid) == numbers.last() {
+                numbers.pop();
+            }
+            numbers.sort_unstable();
+            assert_eq!(signed.remove(&pid).unwrap_or_default(), numbers, "{pid}");
+        }
+        assert!(signed.is_empty(), "the witness has not seen {signed:?}");
+    });
+}
+
+#[test]
+fn tasks_of_killed_workers_are_run_again_and_no_others() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let witness = folder.path().join("witness");
+        let builder = Pool::builder(2).retries(1000);
+        let outcomes = run_and_kill(builder, &witness).await;
+        for (number, outcome) in (0..).zip(&outcomes) {
+            assert_eq!(outcome.as_ref().map(|(_, own, _)| *own), Ok(number));
+        }
+        for (pid, numbers) in seen(&witness) {
+            // What a worker had run and not finished is the last.
+            let (_, finished) = numbers.split_last().unwrap();
+            for number in finished {
+                let (by, ..) = outcomes[usize::try_from(*number).unwrap()]
+                    .as_ref()
+                    .unwrap();
+                assert_eq!(*by, pid, "{number} was run again");
+            }
+        }
+    });
+}

@@ -1,0 +1,146 @@
+//! What outlives a task or leaves its worker: threads, programs that read their input, tickets,
+//! large outputs, and tasks that are spawned just before the pool closes.
+
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use futures::{StreamExt, future};
+use lockkeeper::{CallError, Lock, Manager, Plain, PlainTask, Pool, Program, Task, Ticket};
+use serde::{Deserialize, Serialize};
+
+use crate::run;
+
+/// Leaves a thread behind that ends long after the test.
+#[derive(Debug, Serialize, Deserialize)]
+struct LeaveThread;
+
+impl Task for LeaveThread {
+    const NAME: &'static str = "leave_thread";
+    type Output = ();
+
+    async fn run(self) {
+        let asleep = tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_secs(600)));
+        tokio::time::timeout(Duration::from_millis(1), asleep)
+            .await
+            .unwrap_err();
+    }
+}
+
+/// Starts a program that reads its input to the end.
+#[derive(Debug, Serialize, Deserialize)]
+struct Sort;
+
+impl PlainTask for Sort {
+    const NAME: &'static str = "sort";
+    type Output = bool;
+
+    fn run(self) -> bool {
+        Command::new("sort")
+            .stdout(Stdio::null())
+            .status()
+            .unwrap()
+            .success()
+    }
+}
+
+/// Takes the lock and hands it on.
+#[derive(Debug, Serialize, Deserialize)]
+struct HandOn(Lock);
+
+impl Task for HandOn {
+    const NAME: &'static str = "hand_on";
+    type Output = Result<Ticket, CallError>;
+
+    async fn run(self) -> Self::Output {
+        Ok(self.0.acquire().await?.into_ticket())
+    }
+}
+
+/// A text of that many bytes.
+#[derive(Debug, Serialize, Deserialize)]
+struct Talk(usize);
+
+impl Task for Talk {
+    const NAME: &'static str = "talk";
+    type Output = String;
+
+    async fn run(self) -> String {
+        "x".repeat(self.0)
+    }
+}
+
+pub(crate) fn register(program: Program) -> Program {
+    program
+        .task::<LeaveThread>()
+        .task::<Plain<Sort>>()
+        .task::<HandOn>()
+        .task::<Talk>()
+}
+
+#[test]
+fn thread_that_a_task_left_behind_keeps_nobody_waiting() {
+    run(async {
+        let pool = Pool::builder(1)
+            .max_tasks_per_child(1)
+            .start()
+            .await
+            .unwrap();
+        pool.map([LeaveThread, LeaveThread]).await.unwrap();
+        pool.join().await.unwrap();
+    });
+}
+
+#[test]
+fn program_that_a_task_starts_finds_its_input_empty() {
+    run(async {
+        let pool = Pool::new(1).await.unwrap();
+        assert!(pool.apply(Plain(Sort)).await.unwrap());
+        pool.join().await.unwrap();
+    });
+}
+
+#[test]
+fn ticket_may_be_the_output_of_a_task() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        let pool = Pool::new(1).await.unwrap();
+        let ticket = pool.apply(HandOn(lock.clone())).await.unwrap().unwrap();
+        let guard = lock.adopt(ticket).await.unwrap();
+        assert!(guard.abandoned().is_none());
+        // It is no longer the worker's.
+        pool.terminate().await;
+        assert!(guard.is_valid());
+    });
+}
+
+#[test]
+fn much_output_that_is_read_late_harms_nobody() {
+    run(async {
+        let pool = Pool::new(2).await.unwrap();
+        let bytes = 20 << 20;
+        let mut outputs = pool.imap((0..10).map(|_| Talk(bytes)));
+        assert_eq!(outputs.next().await.unwrap().unwrap().len(), bytes);
+        // The reader is busy while more comes in than a client may leave unread.
+        std::thread::sleep(Duration::from_millis(300));
+        while let Some(output) = outputs.next().await {
+            assert_eq!(output.unwrap().len(), bytes);
+        }
+    });
+}
+
+#[test]
+fn spawned_tasks_are_submitted_before_the_pool_closes() {
+    run(async {
+        for _ in 0..30 {
+            let pool = Pool::new(1).await.unwrap();
+            let spawned: Vec<_> = (0..3).map(|bytes| pool.spawn(Talk(bytes))).collect();
+            pool.close().await.unwrap();
+            for (bytes, output) in future::join_all(spawned).await.into_iter().enumerate() {
+                assert_eq!(output.unwrap().len(), bytes);
+            }
+        }
+    });
+}

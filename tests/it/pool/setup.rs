@@ -1,0 +1,155 @@
+//! The setup of a pool: its initializer, the life time of its workers, and what is refused.
+
+use std::{collections::BTreeSet, sync::OnceLock};
+
+use lockkeeper::{Pool, Program, StartError, Task, TaskError, TaskFault};
+use serde::{Deserialize, Serialize};
+
+use crate::{pool::Square, run};
+
+/// What the initializer left in this process.
+static SET_UP: OnceLock<String> = OnceLock::new();
+
+/// An initializer. Without a word it fails.
+#[derive(Debug, Serialize, Deserialize)]
+struct SetUp(String);
+
+impl Task for SetUp {
+    const NAME: &'static str = "set_up";
+    type Output = ();
+
+    async fn run(self) {
+        assert!(!self.0.is_empty(), "not a word to set up with");
+        SET_UP.set(self.0).expect("it runs once in a process");
+    }
+}
+
+/// The worker, and what was set up in it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Who;
+
+impl Task for Who {
+    const NAME: &'static str = "pool::setup::who";
+    type Output = (u32, Option<String>);
+
+    async fn run(self) -> Self::Output {
+        (std::process::id(), SET_UP.get().cloned())
+    }
+}
+
+/// A sum of squares that a pool in the worker works out.
+#[derive(Debug, Serialize, Deserialize)]
+struct Nested(u64);
+
+impl Task for Nested {
+    const NAME: &'static str = "nested";
+    type Output = u64;
+
+    async fn run(self) -> u64 {
+        let pool = Pool::new(2).await.expect("a worker may have a pool");
+        let squares = pool.map((0..self.0).map(Square)).await;
+        pool.join().await.expect("the pool is there");
+        squares.expect("they are squares").into_iter().sum()
+    }
+}
+
+/// A task that the program does not know.
+#[derive(Debug, Serialize, Deserialize)]
+struct Stranger;
+
+impl Task for Stranger {
+    const NAME: &'static str = "stranger";
+    type Output = ();
+
+    async fn run(self) {}
+}
+
+pub(crate) fn register(program: Program) -> Program {
+    program.task::<SetUp>().task::<Who>().task::<Nested>()
+}
+
+#[test]
+fn max_tasks_per_child_replaces_the_worker() {
+    run(async {
+        let builder = Pool::builder(1).max_tasks_per_child(2);
+        let pool = builder.start().await.unwrap();
+        let who = pool.map((0..6).map(|_| Who)).await.unwrap();
+        let pids: Vec<u32> = who.into_iter().map(|(pid, _)| pid).collect();
+        assert_eq!(
+            [pids[0], pids[2], pids[4]],
+            [pids[1], pids[3], pids[5]],
+            "{pids:?}"
+        );
+        assert_eq!(BTreeSet::from_iter(pids).len(), 3);
+        pool.join().await.unwrap();
+    });
+}
+
+#[test]
+fn initializer_runs_once_in_each_worker_before_its_first_task() {
+    run(async {
+        let builder = Pool::builder(2).initializer(SetUp("ready".to_owned()));
+        let pool = builder.max_tasks_per_child(1).start().await.unwrap();
+        for (_, word) in pool.map((0..6).map(|_| Who)).await.unwrap() {
+            assert_eq!(word.as_deref(), Some("ready"));
+        }
+    });
+}
+
+#[test]
+fn initializer_may_have_megabytes_of_arguments() {
+    run(async {
+        let word = "ready".repeat(1_000_000);
+        let builder = Pool::builder(2).initializer(SetUp(word.clone()));
+        let pool = builder.start().await.unwrap();
+        let (_, told) = pool.apply(Who).await.unwrap();
+        assert!(told == Some(word), "it has changed on its way");
+    });
+}
+
+#[test]
+fn initializer_that_fails_keeps_the_pool_from_starting() {
+    run(async {
+        let started = Pool::builder(3).initializer(SetUp(String::new())).start();
+        match started.await {
+            Err(StartError::Child(why)) => {
+                assert!(why.contains("not a word to set up with"), "{why}");
+            }
+            other => panic!("{other:?}"),
+        }
+        let started = Pool::builder(3).initializer(Stranger).start().await;
+        match started {
+            Err(StartError::Child(why)) => assert!(why.contains("stranger"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn pool_of_no_workers_is_refused() {
+    run(async {
+        let refused = Pool::new(0).await.map(drop).unwrap_err();
+        assert!(matches!(refused, StartError::Unusable(_)), "{refused:?}");
+        assert!(refused.to_string().contains("at least one"), "{refused}");
+    });
+}
+
+#[test]
+fn task_that_is_not_registered_is_refused_by_name() {
+    run(async {
+        let pool = Pool::new(1).await.unwrap();
+        let refused = pool.apply(Stranger).await.unwrap_err();
+        let fault = TaskFault::NotRegistered("stranger".to_owned());
+        assert_eq!(refused, TaskError::Failed(fault));
+        assert_eq!(pool.apply(Square(3)).await.unwrap(), 9);
+    });
+}
+
+#[test]
+fn pool_may_be_nested_in_a_task() {
+    run(async {
+        let pool = Pool::new(2).await.unwrap();
+        let sums = pool.map([Nested(3), Nested(4)]).await.unwrap();
+        assert_eq!(sums, [5, 14]);
+    });
+}

@@ -1,0 +1,218 @@
+//! Short tasks, of which a worker is given many at a time, when one of them blocks or dies.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+    process, thread,
+    time::Duration,
+};
+
+use futures::StreamExt;
+use lockkeeper::{Pool, Program, Task, TaskError, TaskFault};
+use lockkeeper_test_support::{is_running, kill};
+use serde::{Deserialize, Serialize};
+
+use crate::run;
+
+/// So many that most are given to a worker before it has run those that came earlier.
+const MANY: u64 = 3000;
+
+/// Which one is not like the others.
+const ODD: u64 = 1000;
+
+/// Writes down its number, and then does what it is for.
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry {
+    number: u64,
+    folder: PathBuf,
+    deed: Deed,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Deed {
+    Nothing,
+    Die,
+    /// Blocks the thread until the file is there.
+    AwaitFile,
+    MakeFile,
+}
+
+impl Entry {
+    fn new(number: u64, folder: &Path, deed: Deed) -> Self {
+        let folder = folder.to_owned();
+        Self {
+            number,
+            folder,
+            deed,
+        }
+    }
+}
+
+impl Task for Entry {
+    const NAME: &'static str = "entry";
+    type Output = u64;
+
+    async fn run(self) -> u64 {
+        let line = format!("{}\n", self.number);
+        let log = self.folder.join("log");
+        let log = OpenOptions::new().append(true).create(true).open(log);
+        let written = log.and_then(|mut log| log.write_all(line.as_bytes()));
+        written.expect("the folder is there");
+        let file = self.folder.join("file");
+        match self.deed {
+            Deed::Nothing => {}
+            Deed::Die => kill(process::id()),
+            Deed::AwaitFile => {
+                while !file.exists() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+            Deed::MakeFile => fs::write(file, "").expect("the folder is there"),
+        }
+        self.number
+    }
+}
+
+/// Does nothing, and from some number on writes it down and takes its time.
+#[derive(Debug, Serialize, Deserialize)]
+struct Nap(Entry);
+
+impl Task for Nap {
+    const NAME: &'static str = "pool::short_tasks::nap";
+    type Output = u64;
+
+    async fn run(self) -> u64 {
+        let Self(entry) = self;
+        if entry.number < MANY {
+            return entry.number;
+        }
+        // Not so long that those behind it are handed back.
+        thread::sleep(Duration::from_millis(1));
+        entry.run().await
+    }
+}
+
+pub(crate) fn register(program: Program) -> Program {
+    program.task::<Entry>().task::<Nap>()
+}
+
+/// How often each number was written down.
+fn runs(folder: &Path) -> BTreeMap<u64, usize> {
+    let log = fs::read_to_string(folder.join("log")).unwrap();
+    let mut runs = BTreeMap::new();
+    for line in log.lines() {
+        *runs.entry(line.parse().unwrap()).or_default() += 1;
+    }
+    runs
+}
+
+#[test]
+fn killed_worker_fails_only_the_short_task_that_it_ran_and_none_is_run_twice() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = Pool::new(2).await.unwrap();
+        let tasks = (0..MANY).map(|number| {
+            let deed = if number == ODD {
+                Deed::Die
+            } else {
+                Deed::Nothing
+            };
+            Entry::new(number, folder.path(), deed)
+        });
+        let outcomes: Vec<_> = pool.imap(tasks).collect().await;
+        for (number, outcome) in (0..MANY).zip(&outcomes) {
+            match outcome {
+                Err(TaskError::Failed(TaskFault::WorkerDied { pid })) => {
+                    assert!(number == ODD && !is_running(*pid));
+                }
+                outcome => assert_eq!(outcome, &Ok(number)),
+            }
+        }
+        assert!(outcomes[1000].is_err(), "its process was killed in it");
+        let runs = runs(folder.path());
+        assert!(runs.len() == outcomes.len() && runs.values().all(|times| *times == 1));
+    });
+}
+
+#[test]
+fn killed_worker_has_only_the_short_task_run_again_that_it_ran() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = Pool::builder(2).retries(2).start().await.unwrap();
+        let tasks = (0..MANY).map(|number| {
+            let deed = if number == ODD {
+                Deed::Die
+            } else {
+                Deed::Nothing
+            };
+            Entry::new(number, folder.path(), deed)
+        });
+        let outcomes: Vec<_> = pool.imap(tasks).collect().await;
+        assert_eq!(
+            outcomes.iter().filter(|outcome| outcome.is_err()).count(),
+            1
+        );
+        for (number, times) in runs(folder.path()) {
+            assert_eq!(times, if number == ODD { 3 } else { 1 }, "{number}");
+        }
+    });
+}
+
+#[test]
+fn short_tasks_behind_one_that_blocks_its_thread_are_run_by_another_worker() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = Pool::new(2).await.unwrap();
+        // Whatever a worker was given with the one that waits, the one that ends its wait is there.
+        let tasks = (0..MANY).map(|number| {
+            let deed = match number {
+                ODD => Deed::AwaitFile,
+                number if number == ODD + 1 => Deed::MakeFile,
+                _ => Deed::Nothing,
+            };
+            Entry::new(number, folder.path(), deed)
+        });
+        let outcomes = pool.map(tasks).await.unwrap();
+        assert_eq!(outcomes, (0..MANY).collect::<Vec<_>>());
+        assert!(runs(folder.path()).values().all(|times| *times == 1));
+    });
+}
+
+#[test]
+fn worker_that_makes_room_for_another_hands_back_what_it_has_not_begun() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = Pool::builder(2)
+            .max_tasks_per_child(400)
+            .start()
+            .await
+            .unwrap();
+        let first = pool.pids().await;
+        let tasks = (0..MANY).map(|number| Entry::new(number, folder.path(), Deed::Nothing));
+        let outcomes = pool.map(tasks).await.unwrap();
+        assert_eq!(outcomes, (0..MANY).collect::<Vec<_>>());
+        assert!(runs(folder.path()).values().all(|times| *times == 1));
+        assert!(pool.pids().await.iter().all(|pid| !first.contains(pid)));
+    });
+}
+
+#[test]
+fn outcomes_are_not_kept_while_others_follow_that_take_a_little_longer() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = Pool::new(1).await.unwrap();
+        // The worker takes many at a time by then.
+        let tasks =
+            (0..MANY + 60).map(|number| Nap(Entry::new(number, folder.path(), Deed::Nothing)));
+        let mut outcomes = pool.imap(tasks);
+        while outcomes.next().await.unwrap().unwrap() != MANY {}
+        let begun = runs(folder.path()).len();
+        assert!(begun < 16, "{begun} were begun before the first was told");
+        while let Some(outcome) = outcomes.next().await {
+            outcome.unwrap();
+        }
+        assert_eq!(runs(folder.path()).len(), 60);
+    });
+}

@@ -1,0 +1,185 @@
+//! All waits of all kinds from inside tasks of a pool: async tasks, and plain tasks that block.
+
+use std::{convert::Infallible, time::Duration};
+
+use lockkeeper::{
+    Barrier, BoundedSemaphore, CallError, Condition, Event, KeyedLock, KeyedSemaphore, Latch, Lock,
+    Manager, Plain, PlainTask, Pool, Program, Queue, ReentrantLock, RwLock, Semaphore, Several,
+    Task, Value, Wake, lock_all,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::run;
+
+/// Too short for anything to happen.
+const SHORT: Duration = Duration::from_millis(5);
+
+/// An object of each kind.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Scene {
+    lock: Lock,
+    reentrant: ReentrantLock,
+    semaphore: Semaphore,
+    bounded: BoundedSemaphore,
+    event: Event,
+    condition: Condition,
+    barrier: Barrier,
+    rw_lock: RwLock,
+    /// Counts both tasks of a round.
+    latch: Latch,
+    keyed: KeyedLock,
+    keyed_semaphore: KeyedSemaphore,
+    several: [Lock; 2],
+    queue: Queue<u64>,
+    value: Value<u64>,
+}
+
+impl Scene {
+    async fn set(manager: &Manager) -> Self {
+        Self {
+            lock: manager.lock().await.unwrap(),
+            reentrant: manager.reentrant_lock().await.unwrap(),
+            semaphore: manager.semaphore(1).await.unwrap(),
+            bounded: manager.bounded_semaphore(1).await.unwrap(),
+            event: manager.event().await.unwrap(),
+            condition: manager.condition().await.unwrap(),
+            barrier: manager.barrier(2).await.unwrap(),
+            rw_lock: manager.rw_lock().await.unwrap(),
+            latch: manager.latch(2).await.unwrap(),
+            keyed: manager.keyed_lock().await.unwrap(),
+            keyed_semaphore: manager.keyed_semaphore(2).await.unwrap(),
+            several: [manager.lock().await.unwrap(), manager.lock().await.unwrap()],
+            queue: manager.queue(1).await.unwrap(),
+            value: manager.value(0).await.unwrap(),
+        }
+    }
+}
+
+/// Waits in every way there is, and meets another task at the barrier.
+#[derive(Debug, Serialize, Deserialize)]
+struct Awaits(Scene);
+
+impl Task for Awaits {
+    const NAME: &'static str = "pool::waits::awaits";
+    type Output = Result<u64, CallError>;
+
+    async fn run(self) -> Self::Output {
+        let scene = self.0;
+        drop(scene.lock.acquire_timeout(Duration::MAX).await?);
+        let outer = scene.reentrant.acquire().await?;
+        drop(scene.reentrant.try_acquire().await?);
+        drop(outer);
+        drop(scene.semaphore.acquire_many(1).await?);
+        drop(scene.bounded.acquire().await?);
+        let set = scene.event.wait_since(0).await?;
+        let guard = scene.condition.acquire().await?;
+        let time = scene
+            .condition
+            .wait_while_timeout(guard, SHORT, || true)
+            .await?;
+        assert_eq!(time.1, Wake::TimedOut);
+        drop(time);
+        let act = async || Ok::<(), Infallible>(());
+        scene.barrier.wait_with(act).await?;
+        Ok(set + scene.awaits_more().await?)
+    }
+}
+
+impl Scene {
+    /// Waits where many read, where each key is by itself, for several at once, and for data.
+    async fn awaits_more(&self) -> Result<u64, CallError> {
+        drop(self.rw_lock.read().await?);
+        let reader = self.rw_lock.upgradable_read().await?;
+        drop(reader.upgrade().await?);
+        drop(self.rw_lock.write_timeout(Duration::MAX).await?);
+        drop(self.keyed.acquire("key").await?);
+        drop(self.keyed.lock_all(["lock", "key"]).await?);
+        drop(self.keyed_semaphore.acquire_many("key", 2).await?);
+        drop(lock_all(&self.several).await?);
+        self.latch.arrive_and_wait(1).await?;
+        self.queue.put(1).await?;
+        let item = self.queue.get().await?.done().await?;
+        self.queue.join().await?;
+        let seen = self.value.wait_for(|number| *number > 0).await?;
+        Ok(item + seen.value)
+    }
+
+    /// The same on a thread that may be blocked.
+    fn blocks_more(&self) -> Result<u64, CallError> {
+        drop(self.rw_lock.blocking_read_timeout(Duration::MAX)?);
+        let reader = self.rw_lock.blocking_upgradable_read()?;
+        drop(reader.blocking_upgrade()?);
+        drop(self.rw_lock.blocking_write()?);
+        drop(self.keyed.blocking_acquire_timeout("key", Duration::MAX)?);
+        drop(self.keyed.several(["key", "lock"])?.blocking_lock_all()?);
+        drop(self.keyed_semaphore.blocking_acquire("key")?);
+        let [first, second] = &self.several;
+        drop(Several::new([second, first])?.blocking_lock_all()?);
+        self.latch.blocking_arrive_and_wait(1)?;
+        self.queue.blocking_put(1)?;
+        let item = self.queue.blocking_get_timeout(Duration::MAX)?.into_inner();
+        self.queue.blocking_join()?;
+        let seen = self.value.blocking_changed_since(0)?;
+        Ok(item + seen.value)
+    }
+}
+
+/// The same on a thread that may be blocked.
+#[derive(Debug, Serialize, Deserialize)]
+struct Blocks(Scene);
+
+impl PlainTask for Blocks {
+    const NAME: &'static str = "pool::waits::blocks";
+    type Output = Result<u64, CallError>;
+
+    fn run(self) -> Self::Output {
+        let scene = self.0;
+        drop(scene.lock.blocking_acquire_timeout(Duration::MAX)?);
+        let outer = scene.reentrant.blocking_acquire()?;
+        drop(scene.reentrant.blocking_try_acquire()?);
+        drop(outer);
+        drop(scene.semaphore.blocking_acquire()?);
+        drop(scene.bounded.blocking_acquire()?);
+        let set = scene.event.blocking_wait_since_timeout(0, Duration::MAX)?;
+        let guard = scene.condition.blocking_acquire()?;
+        let time = scene
+            .condition
+            .blocking_wait_while_timeout(guard, SHORT, || true)?;
+        assert_eq!(time.1, Wake::TimedOut);
+        drop(time);
+        let act = || Ok::<(), Infallible>(());
+        scene
+            .barrier
+            .blocking_wait_with_timeout(Duration::MAX, act)?;
+        Ok(set + scene.blocks_more()?)
+    }
+}
+
+pub(crate) fn register(program: Program) -> Program {
+    program.task::<Awaits>().task::<Plain<Blocks>>()
+}
+
+#[test]
+fn async_and_plain_tasks_wait_for_every_kind() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let mut scene = Scene::set(&manager).await;
+        let pool = Pool::new(2).await.unwrap();
+        for round in 1..=5 {
+            scene.latch = manager.latch(2).await.unwrap();
+            scene.value = manager.value(0).await.unwrap();
+            let awaits = pool.spawn(Awaits(scene.clone()));
+            let blocks = pool.spawn(Plain(Blocks(scene.clone())));
+            let set = scene.event.set().await.unwrap();
+            scene.value.set(round).await.unwrap();
+            for told in [awaits.await.unwrap(), blocks.await.unwrap()] {
+                // The event was set at least once, and each has taken an item of one.
+                let event = told.unwrap() - 1 - round;
+                assert!((1..=set).contains(&event), "{event} of {set}");
+            }
+            assert!(scene.latch.is_open().await.unwrap());
+            assert!(scene.queue.is_empty().await.unwrap());
+        }
+        assert_eq!(scene.barrier.status().await.unwrap().generation, 5);
+    });
+}

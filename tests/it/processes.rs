@@ -1,0 +1,300 @@
+//! Mutual exclusion between real processes, and the survivors when some of them are killed.
+//!
+//! The processes write to a file that only the lock protects.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use lockkeeper::{CallError, Lock, LockGuard, Manager, Pool, Program, Semaphore, Task};
+use lockkeeper_test_support::{Role, Roles, report, seeded, until};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::run;
+
+/// What all roles and tasks here use.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Scene {
+    lock: Lock,
+    permits: Semaphore,
+    file: PathBuf,
+    cycles: u32,
+}
+
+pub(crate) fn register(program: Program) -> Program {
+    program.task::<Count>()
+}
+
+pub(crate) fn roles(roles: &mut Roles) {
+    roles.add("processes::counter", |scene| async {
+        report(&count(scene).await.unwrap().to_string());
+    });
+    roles.add("processes::lock_holder", hold_lock);
+    roles.add("processes::permit_holder", hold_permits);
+    roles.add("processes::toiler", toil);
+}
+
+/// Adds to the number in the file, each time within the lock.
+async fn count(scene: Scene) -> Result<u32, CallError> {
+    for _ in 0..scene.cycles {
+        let guard = scene.lock.acquire().await?;
+        add_one(&scene.file);
+        drop(guard);
+    }
+    Ok(std::process::id())
+}
+
+/// Reads, changes and writes a number, each in a step of its own, so that any overlap loses some.
+fn add_one(file: &Path) {
+    let number: u32 = fs::read_to_string(file).unwrap().parse().unwrap();
+    fs::write(file, (number + 1).to_string()).unwrap();
+}
+
+fn number_in(file: &Path) -> u32 {
+    fs::read_to_string(file).unwrap().parse().unwrap()
+}
+
+/// The same as a task.
+#[derive(Debug, Serialize, Deserialize)]
+struct Count(Scene);
+
+impl Task for Count {
+    const NAME: &'static str = "processes::count";
+    type Output = Result<u32, CallError>;
+
+    async fn run(self) -> Self::Output {
+        count(self.0).await
+    }
+}
+
+/// Takes the lock, says who left it, and keeps it.
+async fn hold_lock(scene: Scene) {
+    let guard = scene.lock.acquire().await.unwrap();
+    report(&abandoned_by(&guard));
+    std::future::pending::<()>().await;
+}
+
+fn abandoned_by(guard: &LockGuard) -> String {
+    guard.abandoned().map_or_else(
+        || "nobody".to_owned(),
+        |abandoned| abandoned.holder.pid.to_string(),
+    )
+}
+
+/// Takes two permits, says who left some, and keeps them.
+async fn hold_permits(scene: Scene) {
+    let permit = scene.permits.acquire_many(2).await.unwrap();
+    let by = permit.abandoned().map(|abandoned| abandoned.holder.pid);
+    report(&by.map_or_else(|| "nobody".to_owned(), |pid| pid.to_string()));
+    std::future::pending::<()>().await;
+}
+
+/// Takes the lock or permits for a moment, for as long as the file is there.
+async fn toil(scene: Scene) {
+    let mut random = rand::rng();
+    report("at work");
+    while scene.file.exists() {
+        let moment = Duration::from_micros(random.random_range(0..400));
+        if random.random() {
+            let guard = scene.lock.acquire().await.unwrap();
+            tokio::time::sleep(moment).await;
+            drop(guard);
+        } else {
+            let many = random.random_range(1..=3);
+            let permit = scene.permits.acquire_many(many).await.unwrap();
+            tokio::time::sleep(moment).await;
+            drop(permit);
+        }
+    }
+    report("done");
+}
+
+/// A manager, and a scene of a lock and three permits with a file that says 0.
+async fn scene(folder: &tempfile::TempDir, cycles: u32) -> (Manager, Scene) {
+    let manager = Manager::start().await.unwrap();
+    let file = folder.path().join("number");
+    fs::write(&file, "0").unwrap();
+    let scene = Scene {
+        lock: manager.lock().await.unwrap(),
+        permits: manager.semaphore(3).await.unwrap(),
+        file,
+        cycles,
+    };
+    (manager, scene)
+}
+
+async fn is_waited_for(lock: &Lock, waiting: u64) -> bool {
+    lock.status().await.unwrap().waiting == waiting
+}
+
+#[test]
+fn eight_processes_take_turns_a_thousand_times_each() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let (_manager, scene) = scene(&folder, 1000).await;
+        let mut counters: Vec<Role> = (0..8)
+            .map(|_| Role::start("processes::counter", &scene))
+            .collect();
+        for counter in &mut counters {
+            assert_eq!(counter.next_report(), counter.pid().to_string());
+        }
+        assert_eq!(number_in(&scene.file), 8000);
+        let status = scene.lock.status().await.unwrap();
+        assert_eq!((status.held, status.waiting), (false, 0));
+    });
+}
+
+#[test]
+fn tasks_of_a_pool_take_turns() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let (_manager, scene) = scene(&folder, 250).await;
+        let pool = Pool::new(4).await.unwrap();
+        let counts = (0..8).map(|_| Count(scene.clone()));
+        for outcome in pool.map(counts).await.unwrap() {
+            outcome.unwrap();
+        }
+        assert_eq!(number_in(&scene.file), 2000);
+    });
+}
+
+#[test]
+fn killed_holder_passes_the_lock_on_and_the_next_is_told() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let (_manager, scene) = scene(&folder, 0).await;
+        let mut holder = Role::start("processes::lock_holder", &scene);
+        assert_eq!(holder.next_report(), "nobody");
+        let mut next = Role::start("processes::lock_holder", &scene);
+        until("the next waits", || is_waited_for(&scene.lock, 1)).await;
+        holder.kill();
+        assert_eq!(next.next_report(), holder.pid().to_string());
+        next.kill();
+        let mut guard = scene.lock.acquire().await.unwrap();
+        assert_eq!(abandoned_by(&guard), next.pid().to_string());
+        guard.mark_consistent();
+        guard.release().await.unwrap();
+        let guard = scene.lock.acquire().await.unwrap();
+        assert_eq!(guard.abandoned(), None);
+    });
+}
+
+#[test]
+fn killed_waiter_is_never_granted_and_leaves_no_mark() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let (_manager, scene) = scene(&folder, 0).await;
+        let guard = scene.lock.acquire().await.unwrap();
+        let mut doomed = Role::start("processes::lock_holder", &scene);
+        until("the doomed one waits", || is_waited_for(&scene.lock, 1)).await;
+        let mut other = Role::start("processes::lock_holder", &scene);
+        until("another waits", || is_waited_for(&scene.lock, 2)).await;
+        doomed.kill();
+        until("the dead one has left", || is_waited_for(&scene.lock, 1)).await;
+        drop(guard);
+        assert_eq!(other.next_report(), "nobody");
+    });
+}
+
+#[test]
+fn stopped_holder_keeps_the_lock_until_it_is_killed() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let (_manager, scene) = scene(&folder, 0).await;
+        let mut holder = Role::start("processes::lock_holder", &scene);
+        holder.next_report();
+        let pid = rustix::process::Pid::from_raw(holder.pid().try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        let brief = Duration::from_millis(30);
+        let outcome = scene.lock.acquire_timeout(brief).await;
+        assert_eq!(outcome.map(drop), Err(CallError::TimedOut));
+        holder.kill();
+        let guard = scene.lock.acquire().await.unwrap();
+        assert_eq!(abandoned_by(&guard), holder.pid().to_string());
+        assert!(guard.abandoned().unwrap().held >= brief);
+    });
+}
+
+#[test]
+fn killed_holder_of_permits_gives_them_back_and_the_next_is_told() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let (_manager, scene) = scene(&folder, 0).await;
+        let mut holder = Role::start("processes::permit_holder", &scene);
+        assert_eq!(holder.next_report(), "nobody");
+        assert_eq!(scene.permits.status().await.unwrap().held, 2);
+        let mut next = Role::start("processes::permit_holder", &scene);
+        until("the next waits", || async {
+            scene.permits.status().await.unwrap().waiting == 1
+        })
+        .await;
+        // The free one belongs to the caller that waits for two.
+        assert!(scene.permits.try_acquire().await.unwrap().is_none());
+        holder.kill();
+        assert_eq!(next.next_report(), holder.pid().to_string());
+        next.kill();
+        let all = scene.permits.acquire_many(3).await.unwrap();
+        assert_eq!(all.abandoned().unwrap().holder.pid, next.pid());
+    });
+}
+
+/// How many processes toil at a time, and how many are killed.
+const TOILERS: usize = 4;
+const ROUNDS: usize = 100;
+
+#[test]
+fn processes_killed_at_random_leave_every_lock_and_permit_behind() {
+    run(async {
+        let mut random = seeded();
+        let folder = tempfile::tempdir().unwrap();
+        let (_manager, scene) = scene(&folder, 0).await;
+        let mut toilers: Vec<Role> = (0..TOILERS)
+            .map(|_| Role::start("processes::toiler", &scene))
+            .collect();
+        for toiler in &mut toilers {
+            toiler.next_report();
+        }
+        let mut killed = Vec::new();
+        let (mut locks_left, mut permits_left) = (0, 0);
+        for _ in 0..ROUNDS {
+            // The time itself is what is random here.
+            let moment = Duration::from_micros(random.random_range(0..3000));
+            tokio::time::sleep(moment).await;
+            let doomed = &mut toilers[random.random_range(0..TOILERS)];
+            doomed.kill();
+            killed.push(doomed.pid());
+
+            let mut guard = scene.lock.acquire().await.unwrap();
+            if let Some(abandoned) = guard.abandoned() {
+                assert!(killed.contains(&abandoned.holder.pid), "{abandoned}");
+                locks_left += 1;
+                guard.mark_consistent();
+            }
+            guard.release().await.unwrap();
+            let mut all = scene.permits.acquire_many(3).await.unwrap();
+            if let Some(abandoned) = all.abandoned() {
+                assert!(killed.contains(&abandoned.holder.pid), "{abandoned}");
+                permits_left += 1;
+                all.mark_consistent();
+            }
+            all.release().await.unwrap();
+
+            *doomed = Role::start("processes::toiler", &scene);
+            doomed.next_report();
+        }
+        println!("{locks_left} died with the lock, {permits_left} with permits");
+        assert!(locks_left > 0 && permits_left > 0, "nobody died inside");
+
+        fs::remove_file(&scene.file).unwrap();
+        for toiler in &mut toilers {
+            assert_eq!(toiler.next_report(), "done");
+        }
+        let status = scene.lock.status().await.unwrap();
+        assert_eq!((status.held, status.waiting), (false, 0));
+        let status = scene.permits.status().await.unwrap();
+        assert_eq!((status.available, status.held, status.waiting), (3, 0, 0));
+    });
+}

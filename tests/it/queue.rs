@@ -1,0 +1,543 @@
+//! The promises of a queue, through its proxy.
+//!
+//! Queues whose users are killed are tested in `deaths`.
+
+pub(crate) mod deaths;
+
+use std::{future::Future, thread, time::Duration};
+
+use futures::{FutureExt, future::join_all};
+use lockkeeper::{
+    CallError, Fault, Limits, Manager, Pool, Program, PutError, Queue, Refusal, Semaphore, Task,
+    block_on,
+};
+use lockkeeper_test_support::{Watchdog, for_turns, run_in_turns, sweep, until};
+use serde::{Deserialize, Serialize};
+
+use crate::{program, run};
+
+/// Polls calls once, so that they are on their way and wait.
+fn begin<F: Future + Unpin>(calls: &mut [F]) {
+    for call in calls {
+        assert!(call.now_or_never().is_none());
+    }
+}
+
+async fn queue(capacity: u32) -> (Manager, Queue<u32>) {
+    let manager = Manager::start().await.unwrap();
+    let queue = manager.queue(capacity).await.unwrap();
+    (manager, queue)
+}
+
+/// An unbounded queue of the numbers from 1.
+async fn filled(items: u32) -> (Manager, Queue<u32>) {
+    let manager = Manager::start().await.unwrap();
+    let queue = manager.unbounded_queue().await.unwrap();
+    for item in 1..=items {
+        queue.put(item).await.unwrap();
+    }
+    (manager, queue)
+}
+
+/// How many items wait, how many are taken, how many puts wait, and how many gets.
+async fn state(queue: &Queue<u32>) -> [u64; 4] {
+    let status = queue.status().await.unwrap();
+    [status.len, status.taken, status.putting, status.getting]
+}
+
+/// Takes all that is there, for good.
+async fn rest(queue: &Queue<u32>) -> Vec<u32> {
+    let mut rest = Vec::new();
+    while let Some(item) = queue.try_get().await.unwrap() {
+        rest.push(item.done().await.unwrap());
+    }
+    rest
+}
+
+fn refused<T>(refusal: Refusal) -> Result<T, CallError> {
+    Err(CallError::Refused(refusal))
+}
+
+fn closed(item: u32) -> Result<(), PutError<u32>> {
+    let error = CallError::Refused(Refusal::Closed);
+    Err(PutError { item, error })
+}
+
+#[test]
+fn items_come_in_the_order_in_which_they_were_put_and_carry_higher_fences() {
+    run(async {
+        let (_manager, queue) = filled(3).await;
+        assert_eq!(
+            (queue.len().await, queue.is_empty().await),
+            (Ok(3), Ok(false))
+        );
+        let first = queue.get().await.unwrap();
+        let second = queue.get_timeout(Duration::MAX).await.unwrap();
+        let third = queue.clone().get_owned().await.unwrap();
+        assert_eq!([*first, *second, *third], [1, 2, 3]);
+        assert!(first.fence() < second.fence() && second.fence() < third.fence());
+        assert!(first.is_valid() && first.attempts() == 1 && first.abandoned().is_none());
+        assert!(queue.try_get().await.unwrap().is_none());
+        assert_eq!(queue.is_empty().await, Ok(true));
+        assert_eq!(first.done().await, Ok(1));
+        assert_eq!(second.into_inner(), 2);
+        third.strict().unwrap().put_back().await.unwrap();
+        assert_eq!(state(&queue).await, [1, 0, 0, 0]);
+        assert_eq!(rest(&queue).await, [3]);
+    });
+}
+
+#[test]
+fn put_waits_for_room_in_the_order_of_arrival_and_a_try_never_overtakes() {
+    run(async {
+        let (_manager, queue) = queue(1).await;
+        queue.put(1).await.unwrap();
+        let mut puts = [2, 3].map(|item| Box::pin(queue.put(item)));
+        begin(&mut puts);
+        let full = queue.try_put(4).await.unwrap_err();
+        assert!(
+            full.is_full() && !full.is_closed() && full.item == 4,
+            "{full}"
+        );
+        assert!(full.to_string().contains("no room"), "{full}");
+        let late = queue.put_timeout(5, Duration::from_millis(5)).await;
+        assert_eq!(
+            late.map_err(|late| (late.item, late.error)),
+            Err((5, CallError::TimedOut))
+        );
+        assert_eq!(state(&queue).await, [1, 0, 2, 0]);
+        for item in 1..=3 {
+            assert_eq!(queue.get().await.unwrap().done().await, Ok(item));
+        }
+        for put in puts {
+            put.await.unwrap();
+        }
+        queue.try_put(6).await.unwrap();
+        assert_eq!(rest(&queue).await, [6]);
+    });
+}
+
+#[test]
+fn who_waits_for_an_item_is_given_it_in_the_order_of_arrival() {
+    run(async {
+        let (_manager, queue) = queue(10).await;
+        let mut gets = [(); 3].map(|()| Box::pin(queue.get()));
+        begin(&mut gets);
+        for item in 1..=3 {
+            queue.clone().put_owned(item).await.unwrap();
+        }
+        for (get, item) in gets.into_iter().zip(1..) {
+            assert_eq!(*get.await.unwrap(), item);
+        }
+        let late = queue.get_timeout(Duration::from_millis(5)).await;
+        assert_eq!(late.map(|item| *item), Ok(1), "it was dropped, and is back");
+        assert_eq!(rest(&queue).await, [1, 2, 3]);
+        let none = queue.get_timeout(Duration::from_millis(5)).await;
+        assert_eq!(none.map(|item| *item), Err(CallError::TimedOut));
+    });
+}
+
+#[test]
+fn dropped_item_goes_back_to_its_place_and_counts_its_attempts() {
+    run(async {
+        let (_manager, queue) = filled(4).await;
+        let [first, second, third] =
+            [queue.get(), queue.get(), queue.get()].map(|get| get.map(Result::unwrap));
+        let (first, second, third) = (first.await, second.await, third.await);
+        drop(second);
+        drop(third);
+        drop(first);
+        for (item, attempts) in [(1, 2), (2, 2), (3, 2), (4, 1)] {
+            let taken = queue.get().await.unwrap();
+            assert_eq!((*taken, taken.attempts()), (item, attempts));
+            assert!(taken.abandoned().is_none(), "nobody has died");
+            taken.done().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn item_of_a_task_that_panics_is_not_lost() {
+    run(async {
+        let (_manager, queue) = filled(1).await;
+        let task = tokio::spawn({
+            let queue = queue.clone();
+            async move {
+                let item = queue.get().await.unwrap();
+                panic!("in the middle of {}", *item);
+            }
+        });
+        assert!(task.await.unwrap_err().is_panic());
+        let again = queue.get().await.unwrap();
+        assert_eq!((*again, again.attempts()), (1, 2));
+    });
+}
+
+#[test]
+fn join_waits_until_every_item_is_done() {
+    run(async {
+        let (_manager, queue) = filled(2).await;
+        let mut joins = [Box::pin(queue.join())];
+        begin(&mut joins);
+        let brief = Duration::from_millis(5);
+        assert_eq!(queue.join_timeout(brief).await, Err(CallError::TimedOut));
+        let first = queue.get().await.unwrap();
+        queue.get().await.unwrap().done().await.unwrap();
+        assert_eq!(state(&queue).await, [0, 1, 0, 0]);
+        begin(&mut joins);
+        first.put_back().await.unwrap();
+        begin(&mut joins);
+        queue.get().await.unwrap().done().await.unwrap();
+        let [joined] = joins;
+        joined.await.unwrap();
+        queue.join_timeout(Duration::ZERO).await.unwrap();
+    });
+}
+
+#[test]
+fn closed_queue_is_emptied_and_then_refuses_and_its_items_are_joined() {
+    run(async {
+        let (_manager, queue) = queue(1).await;
+        queue.put(1).await.unwrap();
+        let mut puts = [Box::pin(queue.put(2))];
+        begin(&mut puts);
+        queue.close().await.unwrap();
+        let [put] = puts;
+        assert_eq!(put.await, closed(2));
+        let late = queue.put(3).await;
+        assert!(late.as_ref().is_err_and(PutError::is_closed));
+        assert_eq!(late, closed(3));
+        assert_eq!(queue.try_put(4).await, closed(4));
+        let first = queue.get().await.unwrap();
+        // The item may come back, so no waiter is refused.
+        assert!(queue.try_get().await.unwrap().is_none());
+        let mut gets = [(); 2].map(|()| Box::pin(queue.get()));
+        begin(&mut gets);
+        let mut joins = [Box::pin(queue.join())];
+        begin(&mut joins);
+        drop(first);
+        let [again, other] = gets;
+        again.await.unwrap().done().await.unwrap();
+        assert_eq!(other.await.map(drop), refused(Refusal::Closed));
+        assert_eq!(queue.try_get().await.map(drop), refused(Refusal::Closed));
+        let [joined] = joins;
+        joined.await.unwrap();
+        assert!(queue.status().await.unwrap().closed);
+    });
+}
+
+#[test]
+fn get_that_is_dropped_at_any_point_takes_nothing() {
+    run_in_turns(async {
+        let (_manager, queue) = filled(1).await;
+        let mut attempts = 0;
+        sweep(async |turns| {
+            let taken = for_turns(turns, queue.get()).await;
+            let has_taken = taken.is_some();
+            if let Some(taken) = taken {
+                let taken = taken.unwrap();
+                attempts += 1;
+                // Those that were dropped on their way are none.
+                assert_eq!(taken.attempts(), attempts);
+                assert_eq!(taken.put_back().await, Ok(()));
+            }
+            assert_eq!(state(&queue).await, [1, 0, 0, 0], "after {turns} turns");
+            has_taken
+        })
+        .await;
+    });
+}
+
+#[test]
+fn put_that_is_dropped_at_any_point_puts_nothing() {
+    run_in_turns(async {
+        let (_manager, queue) = queue(1).await;
+        sweep(async |turns| {
+            let put = for_turns(turns, queue.put(7)).await;
+            let expected = if put.is_some() { vec![7] } else { Vec::new() };
+            assert_eq!(rest(&queue).await, expected, "after {turns} turns");
+            put.is_some()
+        })
+        .await;
+    });
+}
+
+#[test]
+fn acknowledgement_that_is_dropped_at_any_point_leaves_the_item_done_or_back() {
+    run_in_turns(async {
+        let (_manager, queue) = queue(1).await;
+        sweep(async |turns| {
+            queue.put(7).await.unwrap();
+            let done = for_turns(turns, queue.get().await.unwrap().done()).await;
+            let left = rest(&queue).await;
+            assert!(left.is_empty() || (done.is_none() && left == [7]));
+            assert!(turns > 0 || left == [7]);
+            queue.join().await.unwrap();
+            done.is_some()
+        })
+        .await;
+    });
+}
+
+#[test]
+fn room_for_nothing_is_refused_with_what_is_allowed() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        for capacity in [0, 1_000_000_001] {
+            let made = manager.queue::<u32>(capacity).await;
+            let Err(CallError::Refused(Refusal::Invalid(why))) = made else {
+                panic!("it was not refused: {made:?}");
+            };
+            assert!(why.contains("1 to 1000000000 items"), "{why}");
+        }
+        let status = manager.unbounded_queue::<u32>().await.unwrap();
+        assert_eq!(status.status().await.unwrap().capacity, 1_000_000_000);
+    });
+}
+
+#[test]
+fn queue_of_another_type_is_refused_with_both_types_and_nothing_changes() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let jobs = manager.named("jobs");
+        let queue = jobs.queue::<u32>(7).await.unwrap();
+        queue.put(1).await.unwrap();
+        assert_eq!(jobs.queue::<u32>(7).await.unwrap().len().await, Ok(1));
+        let both = CallError::Refused(Refusal::WrongType {
+            is: "u32".to_owned(),
+            asked: "text".to_owned(),
+        });
+        let wrong = jobs.queue::<String>(7).await.map(drop);
+        assert_eq!(wrong, Err(both.clone()));
+        let wrong = jobs.queue::<u32>(8).await.map(drop);
+        let spec = CallError::Fault(Fault::WrongSpec("jobs".to_owned()));
+        assert_eq!(wrong, Err(spec));
+        // A proxy can be taken for what it is not; its first use tells.
+        let token = serde_json::to_string(&queue).unwrap();
+        let wrong: Queue<String> = serde_json::from_str(&token).unwrap();
+        let put = wrong.put("one".to_owned()).await.unwrap_err();
+        assert_eq!((put.error, put.item.as_str()), (both.clone(), "one"));
+        assert_eq!(wrong.get().await.map(drop), Err(both.clone()));
+        assert_eq!(wrong.close().await, Err(both));
+        let lock = jobs.lock().await.map(drop);
+        assert!(matches!(
+            lock,
+            Err(CallError::Fault(Fault::WrongKind { .. }))
+        ));
+        assert_eq!(state(&queue).await, [1, 0, 0, 0]);
+        let right: Queue<u32> = serde_json::from_str(&token).unwrap();
+        assert_eq!(rest(&right).await, [1]);
+    });
+}
+
+/// A number that is not thirteen, written as any other.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(try_from = "u32")]
+struct Lucky(u32);
+
+impl TryFrom<u32> for Lucky {
+    type Error = String;
+
+    fn try_from(number: u32) -> Result<Self, String> {
+        match number {
+            13 => Err("thirteen is not lucky".to_owned()),
+            number => Ok(Self(number)),
+        }
+    }
+}
+
+#[test]
+fn item_that_cannot_be_decoded_goes_back() {
+    run(async {
+        let (_manager, queue) = queue(9).await;
+        queue.put(13).await.unwrap();
+        let lucky = Queue::<Lucky>::from(queue.token().clone());
+        let Err(CallError::Fault(Fault::BadArguments(why))) = lucky.get().await else {
+            panic!("it was decoded");
+        };
+        assert!(why.contains("Lucky") && why.contains("thirteen"), "{why}");
+        let taken = queue.get().await.unwrap();
+        assert_eq!((*taken, taken.attempts()), (13, 2));
+        taken.done().await.unwrap();
+        queue.put(12).await.unwrap();
+        assert_eq!(lucky.get().await.unwrap().into_inner().0, 12);
+    });
+}
+
+#[test]
+fn item_above_the_limit_of_a_message_is_given_back_and_one_below_goes_through() {
+    run(async {
+        let frame_bytes = 1 << 16;
+        let limits = Limits {
+            frame_bytes,
+            ..Limits::default()
+        };
+        let manager = Manager::builder().limits(limits).start().await.unwrap();
+        let queue = manager.queue::<String>(2).await.unwrap();
+        let most = frame_bytes - 2048;
+        let large = "x".repeat(most);
+        let error = queue.put(large.clone()).await.unwrap_err();
+        assert_eq!(error.item, large);
+        let limit = CallError::Fault(Fault::limit("bytes of a value", most));
+        assert_eq!(CallError::from(error), limit);
+        let fits = "x".repeat(most - 3);
+        queue.put(fits.clone()).await.unwrap();
+        assert_eq!(*queue.get().await.unwrap(), fits);
+        assert_eq!(queue.get().await.unwrap().done().await, Ok(fits));
+        queue.join().await.unwrap();
+    });
+}
+
+#[test]
+fn all_who_use_a_queue_are_told_when_it_or_its_manager_ends() {
+    run(async {
+        let (manager, queue) = filled(1).await;
+        let taken = queue.get().await.unwrap();
+        let lost = taken.lost();
+        let mut gets = [Box::pin(queue.get())];
+        begin(&mut gets);
+        let mut joins = [Box::pin(queue.join())];
+        begin(&mut joins);
+        assert!(taken.is_valid());
+        manager.remove(queue.token().name()).await.unwrap();
+        lost.await;
+        assert!(!taken.is_valid());
+        assert_eq!(taken.done().await, Err(CallError::Gone));
+        let ([get], [join]) = (gets, joins);
+        assert_eq!(get.await.map(drop), Err(CallError::Gone));
+        assert_eq!(join.await, Err(CallError::Gone));
+        let put = queue.put(1).await.unwrap_err();
+        assert_eq!((put.item, put.error), (1, CallError::Gone));
+
+        let queue = manager.queue::<u32>(1).await.unwrap();
+        queue.put(1).await.unwrap();
+        let mut puts = [Box::pin(queue.put(2))];
+        begin(&mut puts);
+        manager.shutdown().await;
+        let [put] = puts;
+        let PutError { item, error } = put.await.unwrap_err();
+        assert!(matches!(error, CallError::Disconnected { .. }) && item == 2);
+        let get = queue.get().await.map(drop);
+        assert!(matches!(get, Err(CallError::Disconnected { .. })));
+    });
+}
+
+#[test]
+fn plain_threads_put_take_and_join() {
+    let _watchdog = Watchdog::start();
+    let manager = block_on(Manager::start()).unwrap();
+    let queue = block_on(manager.queue::<u32>(1)).unwrap();
+    let taker = {
+        let queue = queue.clone();
+        thread::spawn(move || {
+            let mut sum = 0;
+            loop {
+                match queue.blocking_get() {
+                    Ok(item) => sum += item.into_inner(),
+                    Err(CallError::Refused(Refusal::Closed)) => return sum,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        })
+    };
+    for item in 1..=50 {
+        queue.blocking_put(item).unwrap();
+    }
+    queue.blocking_put_timeout(51, Duration::MAX).unwrap();
+    queue.blocking_join().unwrap();
+    queue.blocking_join_timeout(Duration::ZERO).unwrap();
+    block_on(queue.close()).unwrap();
+    assert_eq!(taker.join().unwrap(), 51 * 52 / 2);
+    let error = queue.blocking_try_put(1).unwrap_err();
+    assert!(error.is_closed());
+    let brief = Duration::from_millis(1);
+    let outcome = queue.blocking_get_timeout(brief).map(drop);
+    assert_eq!(outcome, refused(Refusal::Closed));
+    let outcome = queue.blocking_try_get().map(drop);
+    assert_eq!(outcome, refused(Refusal::Closed));
+    block_on(manager.shutdown());
+}
+
+#[test]
+fn a_thousand_takers_are_given_each_item_once() {
+    run(async {
+        let (_manager, queue) = queue(10).await;
+        let takers = (0..1000).map(|_| tokio::spawn(queue.clone().get_owned()));
+        let takers: Vec<_> = takers.collect();
+        until("all wait", || async { state(&queue).await[3] == 1000 }).await;
+        let puts = (0..1000).map(|item| queue.put(item));
+        for put in join_all(puts).await {
+            put.unwrap();
+        }
+        let mut items = Vec::new();
+        for taker in takers {
+            items.push(taker.await.unwrap().unwrap().done().await.unwrap());
+        }
+        items.sort_unstable();
+        assert!(items.into_iter().eq(0..1000));
+        queue.join().await.unwrap();
+    });
+}
+
+/// Moves a number of items from one queue to another.
+#[derive(Serialize, Deserialize)]
+struct Carry {
+    from: Queue<u32>,
+    to: Queue<(u32, Semaphore)>,
+    /// An item may hold proxies as well.
+    along: Semaphore,
+}
+
+impl Task for Carry {
+    const NAME: &'static str = "carry";
+    type Output = Result<u32, CallError>;
+
+    async fn run(self) -> Self::Output {
+        let mut carried = 0;
+        loop {
+            match self.from.get().await {
+                Ok(item) => {
+                    self.to.put((*item, self.along.clone())).await?;
+                    item.done().await?;
+                    carried += 1;
+                }
+                Err(CallError::Refused(Refusal::Closed)) => return Ok(carried),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+#[test]
+fn tasks_of_a_pool_take_queues_as_arguments() {
+    program();
+    run(async {
+        let (manager, from) = filled(100).await;
+        let to = manager.unbounded_queue().await.unwrap();
+        let along = manager.semaphore(0).await.unwrap();
+        from.close().await.unwrap();
+        let pool = Pool::new(2).await.unwrap();
+        let carriers = [(); 2].map(|()| Carry {
+            from: from.clone(),
+            to: to.clone(),
+            along: along.clone(),
+        });
+        let carried = pool.map(carriers).await.unwrap();
+        let carried = carried.into_iter().map(Result::unwrap);
+        assert_eq!(carried.sum::<u32>(), 100);
+        let mut items = Vec::new();
+        while let Some(item) = to.try_get().await.unwrap() {
+            let (item, along) = item.into_inner();
+            along.add_permits(1).await.unwrap();
+            items.push(item);
+        }
+        items.sort_unstable();
+        assert!(items.into_iter().eq(1..=100));
+        assert_eq!(along.status().await.unwrap().available, 100);
+        pool.join().await.unwrap();
+    });
+}
+
+pub(crate) fn register(program: Program) -> Program {
+    program.task::<Carry>()
+}

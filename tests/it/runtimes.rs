@@ -1,0 +1,195 @@
+//! The runtimes and threads that may use a manager, at once and one after the other.
+
+pub(crate) mod changes;
+pub(crate) mod spin;
+pub(crate) mod threads;
+
+use std::{panic, thread, time::Duration};
+
+use lockkeeper::{Lock, Manager};
+use lockkeeper_test_support::{Watchdog, until};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::run;
+
+/// Makes a lock wait for itself and get it, with all that the runtime offers.
+async fn take_turns(lock: &Lock) {
+    let guard = lock.acquire().await.unwrap();
+    let waiting = tokio::spawn(lock.clone().acquire_owned());
+    until("another waits", || async {
+        lock.status().await.unwrap().waiting == 1
+    })
+    .await;
+    drop(guard);
+    waiting.await.unwrap().unwrap().release().await.unwrap();
+}
+
+fn current_thread() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[test]
+fn manager_lives_in_a_runtime_of_many_threads() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        take_turns(&manager.lock().await.unwrap()).await;
+        manager.shutdown().await;
+    });
+}
+
+#[tokio::test]
+async fn manager_lives_in_a_runtime_of_one_thread() {
+    let _watchdog = Watchdog::start();
+    let manager = Manager::start().await.unwrap();
+    take_turns(&manager.lock().await.unwrap()).await;
+    // Its drop waits for the manager's own thread, not for this one.
+    drop(manager);
+}
+
+#[test]
+fn manager_lives_in_an_actix_system() {
+    let _watchdog = Watchdog::start();
+    actix_rt::System::new().block_on(async {
+        let manager = Manager::start().await.unwrap();
+        take_turns(&manager.lock().await.unwrap()).await;
+    });
+}
+
+#[test]
+fn plain_threads_use_a_manager_without_a_runtime() {
+    let _watchdog = Watchdog::start();
+    let manager = futures::executor::block_on(Manager::start()).unwrap();
+    let lock = futures::executor::block_on(manager.lock()).unwrap();
+    let permits = futures::executor::block_on(manager.semaphore(1)).unwrap();
+    let guard = lock.blocking_acquire().unwrap();
+    let brief = Duration::from_millis(10);
+    lock.blocking_acquire_timeout(brief).map(drop).unwrap_err();
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let (lock, permits) = (lock.clone(), permits.clone());
+            thread::spawn(move || {
+                for _ in 0..100 {
+                    let _guard = lock.blocking_acquire().unwrap();
+                    let permit = permits.blocking_try_acquire().unwrap();
+                    assert!(permit.is_some(), "nobody else has the lock");
+                }
+            })
+        })
+        .collect();
+    drop(guard);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    assert!(lock.blocking_try_acquire().unwrap().is_some());
+}
+
+#[test]
+fn futures_run_where_there_is_no_runtime_at_all() {
+    let _watchdog = Watchdog::start();
+    futures::executor::block_on(async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        let guard = lock.acquire().await.unwrap();
+        let brief = Duration::from_millis(10);
+        lock.acquire_timeout(brief).await.map(drop).unwrap_err();
+        let (_, next) = futures::join!(guard.release(), lock.acquire());
+        let guard = next.unwrap();
+        let lost = guard.lost();
+        assert!(lock.force_unlock().await.unwrap());
+        lost.await;
+        manager.shutdown().await;
+    });
+}
+
+#[test]
+fn connection_outlives_the_runtime_that_made_it() {
+    let _watchdog = Watchdog::start();
+    let first = Runtime::new().unwrap();
+    let (manager, lock) = first.block_on(async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        take_turns(&lock).await;
+        (manager, lock)
+    });
+    let guard = first.block_on(lock.acquire()).unwrap();
+    let abandoned = lock.clone();
+    first.spawn(async move { abandoned.acquire().await.map(drop) });
+    let second = current_thread();
+    second.block_on(until("it waits", || async {
+        lock.status().await.unwrap().waiting == 1
+    }));
+    first.shutdown_timeout(Duration::from_secs(5));
+
+    // Its call went with it, and what was held is held.
+    second.block_on(until("nobody waits", || async {
+        lock.status().await.unwrap().waiting == 0
+    }));
+    assert!(guard.is_valid());
+    drop(guard);
+    second.block_on(take_turns(&lock));
+    drop(second);
+    drop(lock.blocking_acquire().unwrap());
+    current_thread().block_on(async {
+        take_turns(&lock).await;
+        manager.shutdown().await;
+    });
+}
+
+#[test]
+fn call_may_move_from_one_runtime_to_another() {
+    let _watchdog = Watchdog::start();
+    let (first, second) = (current_thread(), current_thread());
+    let manager = first.block_on(Manager::start()).unwrap();
+    let lock = first.block_on(manager.lock()).unwrap();
+    let guard = first.block_on(lock.acquire()).unwrap();
+    let mut waiting = Box::pin(lock.acquire_owned());
+    first
+        .block_on(async {
+            let brief = Duration::from_millis(5);
+            tokio::time::timeout(brief, &mut waiting).await.map(drop)
+        })
+        .unwrap_err();
+    drop(first);
+    drop(guard);
+    let guard = second.block_on(waiting).unwrap();
+    assert!(guard.is_valid());
+}
+
+#[test]
+fn runtime_that_stands_still_holds_up_no_other() {
+    let _watchdog = Watchdog::start();
+    let (still, other) = (current_thread(), Runtime::new().unwrap());
+    let manager = still.block_on(Manager::start()).unwrap();
+    let lock = still.block_on(manager.lock()).unwrap();
+    let guard = still.block_on(lock.acquire()).unwrap();
+    let asleep = still.spawn(lock.clone().acquire_owned());
+    still.block_on(until("it waits", || async {
+        lock.status().await.unwrap().waiting == 1
+    }));
+    // The lock is granted to a task whose runtime stands still.
+    drop(guard);
+    let waiting = other.spawn(lock.clone().acquire_owned());
+    other.block_on(until("the other waits behind it", || async {
+        let status = lock.status().await.unwrap();
+        status.held && status.waiting == 1
+    }));
+    drop(still.block_on(asleep).unwrap().unwrap());
+    drop(other.block_on(waiting).unwrap().unwrap());
+}
+
+#[test]
+fn blocking_methods_panic_inside_an_async_context() {
+    let _watchdog = Watchdog::start();
+    let runtime = current_thread();
+    let manager = runtime.block_on(Manager::start()).unwrap();
+    let lock = runtime.block_on(manager.lock()).unwrap();
+    let permits = runtime.block_on(manager.semaphore(1)).unwrap();
+    runtime.block_on(async {
+        let inside = || lock.blocking_acquire().map(drop);
+        panic::catch_unwind(panic::AssertUnwindSafe(inside)).unwrap_err();
+        let inside = || permits.blocking_acquire().map(drop);
+        panic::catch_unwind(panic::AssertUnwindSafe(inside)).unwrap_err();
+        // The runtime still works.
+        drop(lock.acquire().await.unwrap());
+    });
+}

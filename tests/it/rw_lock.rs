@@ -1,0 +1,388 @@
+//! The promises of a readers-writer lock, through its proxy.
+
+pub(crate) mod deaths;
+pub(crate) mod status;
+
+use std::{
+    future::Future,
+    pin::Pin,
+    thread,
+    time::{Duration, Instant},
+};
+
+use futures::FutureExt;
+use lockkeeper::{
+    CallError, Fence, Manager, Pool, Program, Refusal, RwLock, RwLockReadGuard,
+    RwLockUpgradableReadGuard, RwLockWriteGuard, Task,
+    actors::sync::{self, Access, AcquireFor, Downgrade, Upgrade},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    run,
+    rw_lock::status::{FREE, state, until_state},
+};
+
+const NOT_HELD: CallError = CallError::Refused(Refusal::NotHeld);
+
+const SHORT: Duration = Duration::from_millis(5);
+
+pub(crate) fn register(program: Program) -> Program {
+    program.task::<Look>()
+}
+
+/// Reads, and tells how many do.
+#[derive(Serialize, Deserialize)]
+struct Look(RwLock);
+
+impl Task for Look {
+    const NAME: &'static str = "look";
+    type Output = Result<u64, CallError>;
+
+    async fn run(self) -> Self::Output {
+        let _guard = self.0.read().await?;
+        Ok(self.0.status().await?.readers)
+    }
+}
+
+async fn manager_and_lock() -> (Manager, RwLock) {
+    let manager = Manager::start().await.unwrap();
+    let lock = manager.rw_lock().await.unwrap();
+    (manager, lock)
+}
+
+/// A call that is on its way before all that is called later, and waits.
+fn waiting<'a, T>(call: impl Future<Output = T> + 'a) -> Pin<Box<dyn Future<Output = T> + 'a>> {
+    let mut call = Box::pin(call);
+    assert!((&mut call).now_or_never().is_none(), "it should wait");
+    call
+}
+
+#[test]
+fn readers_enter_together_and_none_overtakes_a_writer_that_waits() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let first: RwLockReadGuard = lock.read().await.unwrap();
+        let second = lock.read().await.unwrap();
+        assert_eq!(state(&lock).await, (2, false, false, 0));
+        let writer = waiting(lock.write());
+        let readers = [(); 3].map(|()| waiting(lock.read()));
+        let last = waiting(lock.write());
+        assert_eq!(state(&lock).await, (2, false, false, 5));
+        assert!(lock.try_read().await.unwrap().is_none());
+        assert!(lock.try_upgradable_read().await.unwrap().is_none());
+        assert!(lock.try_write().await.unwrap().is_none());
+        drop((first, second));
+        let writer: RwLockWriteGuard = writer.await.unwrap();
+        assert_eq!(state(&lock).await, (0, false, true, 4));
+        drop(writer);
+        let readers = futures::future::join_all(readers).await;
+        assert!(readers.iter().all(Result::is_ok));
+        assert_eq!(state(&lock).await, (3, false, false, 1));
+        drop(readers);
+        drop(last.await.unwrap());
+        assert_eq!(state(&lock).await, FREE);
+    });
+}
+
+#[test]
+fn one_reader_at_a_time_may_upgrade() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let reader = lock.read().await.unwrap();
+        let first: RwLockUpgradableReadGuard = lock.upgradable_read().await.unwrap();
+        let beside = lock.try_read().await.unwrap();
+        assert!(beside.is_some());
+        assert!(lock.try_upgradable_read().await.unwrap().is_none());
+        let second = waiting(lock.upgradable_read());
+        assert_eq!(state(&lock).await, (2, true, false, 1));
+        // The right goes on to the next, and the first one reads on.
+        let first = first.downgrade().await.unwrap();
+        let second = second.await.unwrap();
+        assert_eq!(state(&lock).await, (3, true, false, 0));
+        assert!(first.is_valid() && second.is_valid());
+        drop((reader, first, beside, second));
+        assert_eq!(state(&lock).await, FREE);
+    });
+}
+
+#[test]
+fn upgrade_waits_for_the_readers_before_all_others_and_lets_none_in() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let reader = lock.read().await.unwrap();
+        let upgradable = lock.upgradable_read().await.unwrap();
+        let before = upgradable.fence();
+        let writer = waiting(lock.write());
+        let upgrade = waiting(upgradable.upgrade());
+        let late = waiting(lock.read());
+        assert_eq!(state(&lock).await, (1, true, false, 3));
+        drop(reader);
+        let upgraded = upgrade.await.unwrap();
+        assert!(upgraded.fence() > before);
+        assert_eq!(state(&lock).await, (0, false, true, 2));
+        drop(upgraded);
+        let writer = writer.await.unwrap();
+        assert_eq!(state(&lock).await, (0, false, true, 1));
+        drop(writer);
+        drop(late.await.unwrap());
+        assert_eq!(state(&lock).await, FREE);
+    });
+}
+
+#[test]
+fn upgrade_that_is_not_granted_in_time_gives_the_guard_back() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let reader = lock.read().await.unwrap();
+        let upgradable = lock.upgradable_read().await.unwrap();
+        let fence = upgradable.fence();
+        let upgradable = upgradable.try_upgrade().await.unwrap().unwrap_err();
+        let begin = Instant::now();
+        let upgradable = upgradable.upgrade_timeout(SHORT).await.unwrap();
+        let upgradable = upgradable.unwrap_err();
+        assert!(begin.elapsed() >= SHORT);
+        assert!(upgradable.is_valid() && upgradable.fence() == fence);
+        assert_eq!(state(&lock).await, (1, true, false, 0));
+        drop(reader);
+        let writer = upgradable.try_upgrade().await.unwrap().unwrap();
+        assert_eq!(state(&lock).await, (0, false, true, 0));
+        let upgradable = writer.downgrade_to_upgradable().await.unwrap();
+        let writer = upgradable.upgrade_timeout(Duration::MAX).await.unwrap();
+        assert!(writer.unwrap().is_valid());
+        assert_eq!(state(&lock).await, FREE);
+    });
+}
+
+#[test]
+fn upgrade_that_is_dropped_holds_nothing() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let reader = lock.read().await.unwrap();
+        let upgradable = lock.upgradable_read().await.unwrap();
+        let late = {
+            let upgrade = waiting(upgradable.upgrade());
+            let late = waiting(lock.read());
+            drop(upgrade);
+            late
+        };
+        drop(late.await.unwrap());
+        assert_eq!(state(&lock).await, (1, false, false, 0));
+        let upgradable = lock.upgradable_read().await.unwrap();
+        let outcome = tokio::time::timeout(SHORT, upgradable.upgrade()).await;
+        assert!(outcome.is_err());
+        assert_eq!(state(&lock).await, (1, false, false, 0));
+        drop(lock.upgradable_read().await.unwrap().upgrade());
+        assert_eq!(state(&lock).await, (1, false, false, 0));
+        drop(reader);
+    });
+}
+
+#[test]
+fn downgrade_lets_the_readers_at_the_head_in_and_no_writer_between() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let writer = lock.write().await.unwrap();
+        let (fence, mut lost) = (writer.fence(), Box::pin(writer.lost()));
+        let readers = [(); 2].map(|()| waiting(lock.read()));
+        let next = waiting(lock.write());
+        let reader = writer.downgrade().await.unwrap();
+        assert_eq!(state(&lock).await, (3, false, false, 1));
+        assert_eq!(reader.fence(), fence);
+        for other in readers {
+            assert!(other.await.unwrap().fence() > fence);
+        }
+        // What was asked of the writer's guard goes for the reader's.
+        assert!((&mut lost).now_or_never().is_none());
+        reader.release().await.unwrap();
+        lost.await;
+        let writer = next.await.unwrap();
+        let upgradable = writer.downgrade_to_upgradable().await.unwrap();
+        assert_eq!(state(&lock).await, (0, true, false, 0));
+        assert!(lock.try_read().await.unwrap().is_some());
+        drop(upgradable);
+        assert_eq!(state(&lock).await, FREE);
+    });
+}
+
+#[test]
+fn times_are_kept_by_the_manager_and_leave_nothing() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let writer = lock.write().await.unwrap();
+        let timed_out = Err(CallError::TimedOut);
+        for time in [SHORT, Duration::ZERO] {
+            assert_eq!(lock.read_timeout(time).await.map(drop), timed_out);
+            let upgradable = lock.upgradable_read_timeout(time).await;
+            assert_eq!(upgradable.map(drop), timed_out);
+            assert_eq!(lock.write_timeout(time).await.map(drop), timed_out);
+        }
+        assert_eq!(state(&lock).await, (0, false, true, 0));
+        // Those behind a writer whose time is over enter.
+        drop(writer);
+        let reader = lock.read_timeout(Duration::MAX).await.unwrap();
+        let writer = waiting(lock.write_timeout(SHORT * 10));
+        let behind = waiting(lock.read());
+        let behind = behind.await.unwrap();
+        assert_eq!(writer.await.map(drop), timed_out);
+        drop((reader, behind));
+        assert!(lock.upgradable_read_timeout(SHORT).await.is_ok());
+        assert_eq!(state(&lock).await, FREE);
+    });
+}
+
+#[test]
+fn each_writer_has_a_fence_above_all_before() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let mut last = Fence::new(0);
+        for _ in 0..3 {
+            let reader = lock.read().await.unwrap();
+            let upgradable = lock.upgradable_read().await.unwrap();
+            assert!(last < reader.fence() && reader.fence() < upgradable.fence());
+            last = upgradable.fence();
+            drop(reader);
+            let writer = upgradable.upgrade().await.unwrap();
+            assert!(writer.fence() > last);
+            last = writer.fence();
+        }
+    });
+}
+
+#[test]
+fn force_unlock_takes_the_lock_from_all_who_hold_it() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        assert!(!lock.force_unlock().await.unwrap());
+        let reader = lock.read().await.unwrap();
+        let upgradable = lock.upgradable_read().await.unwrap();
+        let (first, second) = (reader.lost(), upgradable.lost());
+        let next = waiting(lock.write());
+        assert!(lock.force_unlock().await.unwrap());
+        first.await;
+        second.await;
+        assert!(!reader.is_valid() && !upgradable.is_valid());
+        let next = next.await.unwrap();
+        assert!(next.is_valid() && next.abandoned().is_none());
+        assert_eq!(reader.release().await, Err(NOT_HELD));
+        assert_eq!(upgradable.upgrade().await.map(drop), Err(NOT_HELD));
+        assert!(lock.force_unlock().await.unwrap());
+        assert_eq!(next.downgrade().await.map(drop), Err(NOT_HELD));
+
+        // One that waits to be the writer is told.
+        let reader = lock.read().await.unwrap();
+        let upgrade = waiting(lock.upgradable_read().await.unwrap().upgrade());
+        assert!(lock.force_unlock().await.unwrap());
+        assert_eq!(upgrade.await.map(drop), Err(NOT_HELD));
+        assert!(!reader.is_valid());
+        assert_eq!(state(&lock).await, FREE);
+    });
+}
+
+fn why<T>(refused: Result<T, Refusal>) -> String {
+    match refused {
+        Err(Refusal::Invalid(why)) => why,
+        Err(refusal) => panic!("it was refused for another reason: {refusal}"),
+        Ok(_) => panic!("it was not refused"),
+    }
+}
+
+#[test]
+fn what_no_guard_allows_is_refused_with_what_is_allowed() {
+    run(async {
+        let (manager, _) = manager_and_lock().await;
+        let raw = manager.named("raw").open::<sync::RwLock>(()).await.unwrap();
+        let lock = manager.named("raw").rw_lock().await.unwrap();
+        let acquire = |access| raw.hold(AcquireFor { access }, None);
+        let (_, reader) = acquire(Access::Read).await.unwrap();
+        let (_, upgradable) = acquire(Access::Upgradable).await.unwrap();
+        let (reader, grant) = (reader.id(), upgradable.id());
+
+        let refused = raw.call(Upgrade { grant: reader }).await.unwrap();
+        assert!(why(refused).contains("only one that was acquired as upgradable"));
+        let first = waiting(raw.call(Upgrade { grant }));
+        let refused = raw.call(Upgrade { grant }).await.unwrap();
+        assert!(why(refused).contains("one upgrade of it at a time"));
+        for to in [Access::Read, Access::Upgradable, Access::Write] {
+            let refused = raw.call(Downgrade { grant: reader, to }).await.unwrap();
+            assert!(why(refused).contains("from write to upgradable or read"));
+            let refused = raw.call(Downgrade { grant, to }).await.unwrap();
+            assert!(!why(refused).is_empty());
+        }
+        assert_eq!(state(&lock).await, (1, true, false, 1));
+        let release = sync::Release { grant: reader };
+        assert_eq!(raw.call(release).await.unwrap(), Ok(()));
+        let to = Access::Upgradable;
+        let over = raw.call(Downgrade { grant: reader, to }).await.unwrap();
+        assert_eq!(over, Err(Refusal::NotHeld));
+        assert!(first.await.unwrap().is_ok());
+        assert_eq!(state(&lock).await, (0, false, true, 0));
+    });
+}
+
+#[test]
+fn plain_threads_pool_tasks_and_spawned_futures_hold_it_as_well() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let thread = {
+            let lock = lock.clone();
+            thread::spawn(move || -> Result<(), CallError> {
+                drop(lock.blocking_read()?);
+                let writer = lock.blocking_write()?;
+                for time in [SHORT, Duration::ZERO] {
+                    assert!(lock.blocking_read_timeout(time).is_err());
+                    assert!(lock.blocking_upgradable_read_timeout(time).is_err());
+                    assert!(lock.blocking_write_timeout(time).is_err());
+                }
+                assert!(lock.blocking_try_upgradable_read()?.is_none());
+                drop(writer);
+                assert!(lock.blocking_try_write()?.is_some());
+                let reader = lock.blocking_try_read()?;
+                let upgradable = lock.blocking_upgradable_read()?;
+                let upgradable = upgradable.blocking_try_upgrade()?.unwrap_err();
+                let upgradable = upgradable.blocking_upgrade_timeout(SHORT)?.unwrap_err();
+                drop(reader);
+                drop(upgradable.blocking_upgrade()?);
+                Ok(())
+            })
+        };
+        thread.join().unwrap().unwrap();
+        let spawned = tokio::spawn(lock.clone().read_owned());
+        let reader = spawned.await.unwrap().unwrap();
+        let upgradable = lock.clone().upgradable_read_owned().await.unwrap();
+        let aborted = tokio::spawn(lock.clone().write_owned());
+        until_state(&lock, (1, true, false, 1)).await;
+        aborted.abort();
+        aborted.await.map(drop).unwrap_err();
+        assert_eq!(state(&lock).await, (1, true, false, 0));
+        let pool = Pool::new(2).await.unwrap();
+        let looks = [(); 2].map(|()| pool.spawn(Look(lock.clone())));
+        for look in looks {
+            assert!(look.await.unwrap().unwrap() >= 2);
+        }
+        drop((reader, upgradable));
+    });
+}
+
+#[test]
+#[should_panic(expected = "runtime")]
+fn blocking_inside_an_async_context_panics() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let _guard = lock.write().await.unwrap();
+        let _ = lock.blocking_read();
+    });
+}
+
+#[test]
+fn clones_and_deserialized_proxies_are_one_lock() {
+    run(async {
+        let (_manager, lock) = manager_and_lock().await;
+        let token = serde_json::to_string(&lock).unwrap();
+        let copy: RwLock = serde_json::from_str(&token).unwrap();
+        let _guard = copy.read().await.unwrap();
+        assert!(lock.clone().try_write().await.unwrap().is_none());
+        assert!(lock.try_read().await.unwrap().is_some());
+        assert_eq!(copy.token(), lock.token());
+    });
+}

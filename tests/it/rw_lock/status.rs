@@ -1,0 +1,26 @@
+//! The state of a readers-writer lock in one value.
+
+use lockkeeper::RwLock;
+use lockkeeper_test_support::until;
+
+/// How many read, whether one may upgrade, whether one writes, how many wait.
+pub(crate) type State = (u64, bool, bool, u64);
+
+pub(crate) const FREE: State = (0, false, false, 0);
+
+pub(crate) async fn state(lock: &RwLock) -> State {
+    let status = lock.status().await.unwrap();
+    (
+        status.readers,
+        status.upgradable,
+        status.writer,
+        status.waiting,
+    )
+}
+
+pub(crate) async fn until_state(lock: &RwLock, wanted: State) {
+    until(&format!("{wanted:?}"), || async {
+        state(lock).await == wanted
+    })
+    .await;
+}

@@ -1,0 +1,145 @@
+//! Waits at readers-writer locks and latches whose manager is killed or stopped, or that are
+//! removed.
+
+use std::{thread, time::Duration};
+
+use futures::{FutureExt, future::BoxFuture};
+use lockkeeper::{CallError, Latch, Manager, RwLock};
+use lockkeeper_test_support::{kill, signal, stop};
+use rustix::process::Signal;
+use tokio::task::JoinHandle;
+
+use crate::{
+    latch::until_waiting,
+    manager::process::pid_of,
+    run,
+    rw_lock::status::{FREE, state, until_state},
+    waits::is_disconnected,
+};
+
+/// Runs one test at a time, whose manager is the only child of this process.
+type Told = Result<(), CallError>;
+type Wait = BoxFuture<'static, Told>;
+
+/// A wait of each mode, none of which is granted while the caller holds its read guard.
+async fn all_waiting(lock: &RwLock) -> Vec<JoinHandle<Told>> {
+    let upgradable = lock.upgradable_read().await.unwrap();
+    let [read, upgradable_read, write, timed] = [(); 4].map(|()| lock.clone());
+    let waits: [Wait; 5] = [
+        async move { upgradable.upgrade().await.map(drop) }.boxed(),
+        async move { read.read_owned().await.map(drop) }.boxed(),
+        async move { upgradable_read.upgradable_read_owned().await.map(drop) }.boxed(),
+        async move { write.write_owned().await.map(drop) }.boxed(),
+        async move { timed.write_timeout(Duration::MAX).await.map(drop) }.boxed(),
+    ];
+    let mut tasks = Vec::new();
+    for (place, wait) in (1..).zip(waits) {
+        tasks.push(tokio::spawn(wait));
+        until_state(lock, (1, true, false, place)).await;
+    }
+    tasks
+}
+
+/// Asserts that all are told something of that sort.
+async fn all_are_told(tasks: Vec<JoinHandle<Told>>, is_right: impl Fn(&Told) -> bool) {
+    for task in tasks {
+        let told = task.await.unwrap();
+        assert!(is_right(&told), "{told:?}");
+    }
+}
+
+#[test]
+fn all_who_wait_are_told_when_the_manager_is_killed() {
+    run(async {
+        let manager = Manager::spawn().await.unwrap();
+        let lock = manager.rw_lock().await.unwrap();
+        let reader = lock.read().await.unwrap();
+        let tasks = all_waiting(&lock).await;
+        let blocked = {
+            let lock = lock.clone();
+            thread::spawn(move || lock.blocking_read().map(drop))
+        };
+        until_state(&lock, (1, true, false, 6)).await;
+        let lost = reader.lost();
+        kill(pid_of(&manager).await);
+        lost.await;
+        all_are_told(tasks, is_disconnected).await;
+        assert!(is_disconnected(&blocked.join().unwrap()));
+        assert!(!reader.is_valid());
+        assert!(is_disconnected(&lock.read().await.map(drop)));
+    });
+}
+
+#[test]
+fn all_who_wait_are_told_when_the_lock_is_removed() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.rw_lock().await.unwrap();
+        let reader = lock.read().await.unwrap();
+        let tasks = all_waiting(&lock).await;
+        manager.remove(lock.token().name()).await.unwrap();
+        all_are_told(tasks, |told| *told == Err(CallError::Gone)).await;
+        reader.lost().await;
+        assert!(!reader.is_valid());
+    });
+}
+
+#[test]
+fn upgrade_whose_manager_stands_still_gives_a_guard_back_that_is_what_it_was() {
+    run(async {
+        let manager = Manager::spawn().await.unwrap();
+        let lock = manager.rw_lock().await.unwrap();
+        let guard = lock.upgradable_read().await.unwrap();
+        let manager_process = pid_of(&manager).await;
+        stop(manager_process).await;
+        // The manager will grant it when it runs again, and find it withdrawn.
+        let outcome = guard.upgrade_timeout(Duration::from_millis(1)).await;
+        signal(manager_process, Signal::CONT);
+        let guard = outcome.unwrap().unwrap_err();
+        assert_eq!(state(&lock).await, (0, true, false, 0));
+        guard.release().await.unwrap();
+        assert_eq!(state(&lock).await, FREE);
+    });
+}
+
+/// A wait of each sort at a latch that is not open.
+fn all_at(latch: &Latch) -> Vec<JoinHandle<Told>> {
+    let [plain, timed, arrives] = [(); 3].map(|()| latch.clone());
+    let waits: [Wait; 3] = [
+        async move { plain.wait().await }.boxed(),
+        async move { timed.wait_timeout(Duration::MAX).await }.boxed(),
+        async move { arrives.arrive_and_wait(1).await }.boxed(),
+    ];
+    waits.into_iter().map(tokio::spawn).collect()
+}
+
+#[test]
+fn all_who_wait_at_a_latch_are_told_when_its_manager_is_killed() {
+    run(async {
+        let manager = Manager::spawn().await.unwrap();
+        let latch = manager.latch(2).await.unwrap();
+        let tasks = all_at(&latch);
+        let blocked = {
+            let latch = latch.clone();
+            thread::spawn(move || latch.blocking_wait())
+        };
+        until_waiting(&latch, 4).await;
+        kill(pid_of(&manager).await);
+        all_are_told(tasks, is_disconnected).await;
+        assert!(is_disconnected(&blocked.join().unwrap()));
+        assert!(is_disconnected(&latch.count_down(1).await.map(drop)));
+    });
+}
+
+#[test]
+fn all_who_wait_at_a_latch_are_told_when_it_is_removed() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let latch = manager.latch(2).await.unwrap();
+        let tasks = all_at(&latch);
+        until_waiting(&latch, 3).await;
+        manager.remove(latch.token().name()).await.unwrap();
+        all_are_told(tasks, |told| *told == Err(CallError::Gone)).await;
+        assert_eq!(latch.count_down(1).await, Err(CallError::Gone));
+    });
+}

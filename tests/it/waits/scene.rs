@@ -1,0 +1,355 @@
+//! An object of each kind but the plain lock, in a state in which every wait has to wait.
+
+use std::{future::Future, mem, thread, time::Duration};
+
+use futures::{FutureExt, future::BoxFuture};
+use lockkeeper::{
+    ActionError, Barrier, CallError, Condition, Event, KeyedLock, KeyedSemaphore, Latch, Lock,
+    Manager, Owner, Queue, ReentrantLock, RwLock, RwLockReadGuard, Several, Value,
+};
+use lockkeeper_test_support::until;
+use serde::{Deserialize, Serialize};
+
+/// A time that is never over.
+pub(crate) const FAR: Duration = Duration::from_secs(3600);
+
+/// The key that is held.
+pub(crate) const KEY: &str = "key";
+
+/// The outcome of a wait.
+pub(crate) type Told = Result<(), CallError>;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Scene {
+    pub(crate) reentrant: ReentrantLock,
+    pub(crate) event: Event,
+    pub(crate) condition: Condition,
+    pub(crate) barrier: Barrier,
+    pub(crate) written: RwLock,
+    /// Has a reader, so no upgrade is granted.
+    pub(crate) read: RwLock,
+    pub(crate) latch: Latch,
+    pub(crate) keyed: KeyedLock,
+    pub(crate) keyed_semaphore: KeyedSemaphore,
+    /// Of these one is held and one is free.
+    pub(crate) several: [Lock; 2],
+    pub(crate) empty: Queue<u32>,
+    pub(crate) full: Queue<u32>,
+    pub(crate) value: Value<u32>,
+}
+
+impl Scene {
+    /// All of them, and the reader of the one that is read.
+    pub(crate) async fn set(manager: &Manager) -> (Self, RwLockReadGuard) {
+        let reentrant = manager.reentrant_lock().await.unwrap();
+        let guard = reentrant.owned_by(Owner::new()).acquire().await.unwrap();
+        // A hold whose ticket is dropped lasts for good.
+        drop(guard.into_ticket());
+        let held = manager.lock().await.unwrap();
+        drop(held.acquire().await.unwrap().into_ticket());
+        let written = manager.rw_lock().await.unwrap();
+        mem::forget(written.write().await.unwrap());
+        let read = manager.rw_lock().await.unwrap();
+        let reader = read.read().await.unwrap();
+        let keyed = manager.keyed_lock().await.unwrap();
+        drop(keyed.acquire(KEY).await.unwrap().into_ticket());
+        let keyed_semaphore = manager.keyed_semaphore(2).await.unwrap();
+        let permits = keyed_semaphore.acquire_many(KEY, 2).await.unwrap();
+        drop(permits.into_ticket());
+        let full = manager.queue(1).await.unwrap();
+        full.put(0).await.unwrap();
+        let scene = Self {
+            reentrant,
+            event: manager.event().await.unwrap(),
+            condition: manager.condition().await.unwrap(),
+            barrier: manager.barrier(u32::MAX).await.unwrap(),
+            written,
+            read,
+            latch: manager.latch(1).await.unwrap(),
+            keyed,
+            keyed_semaphore,
+            several: [held, manager.lock().await.unwrap()],
+            empty: manager.queue(1).await.unwrap(),
+            full,
+            value: manager.value(0).await.unwrap(),
+        };
+        (scene, reader)
+    }
+
+    /// Waits until so many wait in each way.
+    pub(crate) async fn until_waiting(&self, waiting: u64) {
+        until("all wait", || async {
+            let full = self.full.status().await.unwrap();
+            // A caller that waits for the second lock may hold the first.
+            let [first, second] = &self.several;
+            let (first, second) = (first.status().await, second.status().await);
+            let counts = [
+                self.reentrant.status().await.unwrap().waiting,
+                self.event.status().await.unwrap().waiting,
+                self.condition.sleepers().await.unwrap(),
+                self.barrier.status().await.unwrap().arrived,
+                // One waits to read where another one waits to write.
+                self.written.status().await.unwrap().waiting / 2,
+                self.written.status().await.unwrap().waiting.div_ceil(2),
+                self.read.status().await.unwrap().waiting,
+                self.latch.status().await.unwrap().waiting,
+                self.keyed.count().await.unwrap().waiting,
+                self.keyed_semaphore.count().await.unwrap().waiting,
+                first.unwrap().waiting + second.unwrap().waiting,
+                self.empty.status().await.unwrap().getting,
+                full.putting,
+                full.joining,
+                self.value.status().await.unwrap().waiting,
+            ];
+            counts.iter().all(|count| *count == waiting)
+        })
+        .await;
+    }
+
+    /// Grants all waits and breaks the barrier. No other call may begin meanwhile.
+    pub(crate) async fn let_all_in(&self, reader: RwLockReadGuard) {
+        let waiting = self.full.status().await.unwrap().putting;
+        self.event.set().await.unwrap();
+        let guard = self.condition.acquire().await.unwrap();
+        assert_eq!(self.condition.notify_all(&guard).await, Ok(waiting));
+        drop(guard);
+        self.barrier.abort().await.unwrap();
+        self.reentrant.force_unlock().await.unwrap();
+        self.written.force_unlock().await.unwrap();
+        reader.release().await.unwrap();
+        self.latch.count_down(1).await.unwrap();
+        self.keyed.force_unlock(KEY).await.unwrap();
+        self.keyed_semaphore.force_unlock(KEY).await.unwrap();
+        self.several[0].force_unlock().await.unwrap();
+        // Each taker drops the item, which puts it back for the next.
+        self.empty.put(0).await.unwrap();
+        for _ in 0..=waiting {
+            self.full.get().await.unwrap().done().await.unwrap();
+        }
+        self.value.set(1).await.unwrap();
+    }
+
+    /// A wait in each way, without a timeout or with one.
+    pub(crate) fn waits(&self, timeout: Option<Duration>) -> Vec<(&'static str, Wait)> {
+        let asked = Asked {
+            scene: self,
+            timeout,
+        };
+        vec![
+            asked.to(
+                "enter",
+                |it| async move { it.reentrant.acquire().await.map(drop) },
+                |it, time| async move { it.reentrant.acquire_timeout(time).await.map(drop) },
+            ),
+            asked.to(
+                "see the event",
+                |it| async move { it.event.wait().await.map(drop) },
+                |it, time| async move { it.event.wait_timeout(time).await.map(drop) },
+            ),
+            asked.to(
+                "be notified",
+                |it| async move {
+                    let guard = it.condition.acquire().await?;
+                    it.condition.wait(guard).await.map(drop)
+                },
+                |it, time| async move {
+                    let guard = it.condition.acquire().await?;
+                    it.condition.wait_timeout(guard, time).await.map(drop)
+                },
+            ),
+            asked.to(
+                "pass the barrier",
+                |it| async move { it.barrier.wait().await.map(drop) },
+                |it, time| async move { it.barrier.wait_timeout(time).await.map(drop) },
+            ),
+            asked.to(
+                "read",
+                |it| async move { it.written.read().await.map(drop) },
+                |it, time| async move { it.written.read_timeout(time).await.map(drop) },
+            ),
+            asked.to(
+                "write",
+                |it| async move { it.written.write().await.map(drop) },
+                |it, time| async move { it.written.write_timeout(time).await.map(drop) },
+            ),
+            asked.to(
+                "become the writer",
+                |it| async move {
+                    let guard = it.read.upgradable_read().await?;
+                    guard.upgrade().await.map(drop)
+                },
+                |it, time| async move {
+                    let guard = it.read.upgradable_read_timeout(time).await?;
+                    match guard.upgrade_timeout(time).await? {
+                        Ok(_writes) => Ok(()),
+                        Err(_reads) => Err(CallError::TimedOut),
+                    }
+                },
+            ),
+            asked.to(
+                "see the latch open",
+                |it| async move { it.latch.wait().await },
+                |it, time| async move { it.latch.arrive_and_wait_timeout(0, time).await },
+            ),
+            asked.to(
+                "have the key",
+                |it| async move { it.keyed.acquire(KEY).await.map(drop) },
+                |it, time| async move { it.keyed.acquire_timeout(KEY, time).await.map(drop) },
+            ),
+            asked.to(
+                "have permits of the key",
+                |it| async move {
+                    let permits = it.keyed_semaphore.acquire_many(KEY, 2);
+                    permits.await.map(drop)
+                },
+                |it, time| async move {
+                    let permits = it.keyed_semaphore.acquire_many_timeout(KEY, 1, time);
+                    permits.await.map(drop)
+                },
+            ),
+            asked.to(
+                "hold several locks",
+                |it| async move {
+                    let several = Several::new(&it.several)?;
+                    several.lock_all().await.map(drop)
+                },
+                |it, time| async move {
+                    let several = Several::new(&it.several)?;
+                    several.lock_some_timeout(2, time).await.map(drop)
+                },
+            ),
+            asked.to(
+                "take an item",
+                |it| async move { it.empty.get().await.map(drop) },
+                |it, time| async move { it.empty.get_timeout(time).await.map(drop) },
+            ),
+            asked.to(
+                "see all done",
+                |it| async move { it.full.join().await },
+                |it, time| async move { it.full.join_timeout(time).await },
+            ),
+            asked.to(
+                "put an item",
+                |it| async move { Ok(it.full.put(1).await?) },
+                |it, time| async move { Ok(it.full.put_timeout(1, time).await?) },
+            ),
+            asked.to(
+                "see a change",
+                |it| async move { it.value.changed_since(0).await.map(drop) },
+                |it, time| async move {
+                    let seen = it.value.wait_for_timeout(time, |number| *number > 0);
+                    seen.await.map(drop)
+                },
+            ),
+        ]
+    }
+
+    /// The waits of plain threads, two in each way.
+    pub(crate) fn blocked(&self) -> Vec<thread::JoinHandle<Told>> {
+        fn failed(error: ActionError<()>) -> CallError {
+            match error {
+                ActionError::Call(error) => error,
+                ActionError::Failed(()) => panic!("no action fails"),
+            }
+        }
+        let waits: [fn(Self) -> Told; 30] = [
+            |it| it.reentrant.blocking_acquire().map(drop),
+            |it| it.reentrant.blocking_acquire_timeout(FAR).map(drop),
+            |it| it.event.blocking_wait_since(0).map(drop),
+            |it| it.event.blocking_wait_since_timeout(0, FAR).map(drop),
+            |it| {
+                let guard = it.condition.blocking_acquire()?;
+                let waited = it.condition.blocking_wait_while(guard, || true);
+                waited.map(drop)
+            },
+            |it| {
+                let guard = it.condition.blocking_acquire()?;
+                let condition = &it.condition;
+                let waited = condition.blocking_wait_while_timeout(guard, FAR, || true);
+                waited.map(drop)
+            },
+            |it| {
+                let waited = it.barrier.blocking_wait_with(|| Ok(()));
+                waited.map(drop).map_err(failed)
+            },
+            |it| {
+                let waited = it.barrier.blocking_wait_with_timeout(FAR, || Ok(()));
+                waited.map(drop).map_err(failed)
+            },
+            |it| it.written.blocking_read().map(drop),
+            |it| it.written.blocking_read_timeout(FAR).map(drop),
+            |it| it.written.blocking_write().map(drop),
+            |it| it.written.blocking_write_timeout(FAR).map(drop),
+            |it| {
+                let guard = it.read.blocking_upgradable_read()?;
+                guard.blocking_upgrade().map(drop)
+            },
+            |it| {
+                let guard = it.read.blocking_upgradable_read_timeout(FAR)?;
+                guard.blocking_upgrade_timeout(FAR).map(drop)
+            },
+            |it| it.latch.blocking_wait(),
+            |it| it.latch.blocking_arrive_and_wait_timeout(0, FAR),
+            |it| it.keyed.blocking_acquire(KEY).map(drop),
+            |it| it.keyed.blocking_acquire_timeout(KEY, FAR).map(drop),
+            |it| it.keyed_semaphore.blocking_acquire(KEY).map(drop),
+            |it| {
+                let permit = it.keyed_semaphore.blocking_acquire_timeout(KEY, FAR);
+                permit.map(drop)
+            },
+            |it| Several::new(&it.several)?.blocking_lock_all().map(drop),
+            |it| {
+                let several = Several::new(&it.several)?;
+                several.blocking_lock_all_timeout(FAR).map(drop)
+            },
+            |it| it.empty.blocking_get().map(drop),
+            |it| it.empty.blocking_get_timeout(FAR).map(drop),
+            |it| Ok(it.full.blocking_put(1)?),
+            |it| Ok(it.full.blocking_put_timeout(1, FAR)?),
+            |it| it.full.blocking_join(),
+            |it| it.full.blocking_join_timeout(FAR),
+            |it| it.value.blocking_changed_since(0).map(drop),
+            |it| {
+                let seen = it
+                    .value
+                    .blocking_wait_for_timeout(FAR, |number| *number > 0);
+                seen.map(drop)
+            },
+        ];
+        let waits = waits.into_iter().map(|wait| {
+            let scene = self.clone();
+            thread::spawn(move || wait(scene))
+        });
+        waits.collect()
+    }
+}
+
+pub(crate) type Wait = BoxFuture<'static, Told>;
+
+/// The form of the waits that are asked for.
+#[derive(Debug)]
+struct Asked<'a> {
+    scene: &'a Scene,
+    timeout: Option<Duration>,
+}
+
+impl Asked<'_> {
+    /// A wait of a name, in the form without an end or in the one with a timeout.
+    fn to<W, L>(
+        &self,
+        what: &'static str,
+        wait: fn(Scene) -> W,
+        limit: fn(Scene, Duration) -> L,
+    ) -> (&'static str, Wait)
+    where
+        W: Future<Output = Told> + Send + 'static,
+        L: Future<Output = Told> + Send + 'static,
+    {
+        let scene = self.scene.clone();
+        let wait = match self.timeout {
+            None => wait(scene).boxed(),
+            Some(timeout) => limit(scene, timeout).boxed(),
+        };
+        (what, wait)
+    }
+}

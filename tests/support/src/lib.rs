@@ -1,0 +1,29 @@
+//! What the integration tests of lockkeeper share.
+//!
+//! | Module | Contents |
+//! | --- | --- |
+//! | `run` | a runtime for each test, and the watchdog that ends a hung test |
+//! | `role` | child processes of the test binary, each with a role |
+//! | `own_process` | tests that need the state of a process to themselves |
+//! | `signals` | killing, stopping and observing processes |
+//! | `until` | polling a state with a deadline |
+//! | `turns` | dropping a future after each number of polls |
+//! | `seed` | random numbers that can be repeated |
+//!
+//! Invariant: this crate does not depend on lockkeeper.
+
+mod own_process;
+mod role;
+mod run;
+mod seed;
+mod signals;
+mod turns;
+mod until;
+
+pub use own_process::in_own_process;
+pub use role::{Role, Roles, report};
+pub use run::{Watchdog, run};
+pub use seed::seeded;
+pub use signals::{is_running, kill, signal, stop};
+pub use turns::{for_turns, run_in_turns, sweep};
+pub use until::until;

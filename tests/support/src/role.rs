@@ -1,0 +1,159 @@
+//! Child processes of the test binary, each with a role.
+//!
+//! A parent starts the binary's test `children` once more, and names the role in an environment
+//! variable. That test adds the roles of all modules to a [`Roles`], which runs the one asked for.
+//! A child ends with its parent at the latest.
+
+use std::{
+    collections::BTreeSet,
+    env,
+    io::{self, BufRead, BufReader, Read},
+    process::{self, Child, ChildStdout, Command, Stdio},
+    thread,
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::runtime::Builder;
+
+/// The variables that tell a child its role and the role's argument.
+const ROLE: &str = "LOCKKEEPER_TEST_ROLE";
+const ARGUMENT: &str = "LOCKKEEPER_TEST_ARGUMENT";
+
+/// Precedes a report, since the test harness prints lines of its own.
+const MARK: &str = "=> ";
+
+/// A child process in a role. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Role {
+    process: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Role {
+    /// Starts a process in the role of that name.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the process cannot be started.
+    pub fn start(name: &str, argument: &impl Serialize) -> Self {
+        let argument = serde_json::to_string(argument).expect("an argument is plain data");
+        let mut process = Command::new(env::current_exe().expect("a test has a file"))
+            .args(["--exact", "--nocapture", "--test-threads=1", "children"])
+            .env(ROLE, name)
+            .env(ARGUMENT, argument)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a process can be started");
+        let output = process.stdout.take().expect("it is piped");
+        Self {
+            process,
+            output: BufReader::new(output),
+        }
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Waits for the next [`report`] of the role.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the process ends without one.
+    pub fn next_report(&mut self) -> String {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let length = self.output.read_line(&mut line).expect("a pipe is read");
+            assert!(length > 0, "the child ended without a report");
+            if let Some((_, text)) = line.trim_end().split_once(MARK) {
+                return text.to_owned();
+            }
+        }
+    }
+
+    /// Kills the process with SIGKILL and waits until it is dead.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the system does not let the parent wait.
+    pub fn kill(&mut self) {
+        // It fails only when the process has ended already.
+        let _ = self.process.kill();
+        self.process.wait().expect("a child can be waited for");
+    }
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Reports a line to the process that started this role.
+pub fn report(text: &str) {
+    println!("{MARK}{text}");
+}
+
+/// The roles of a test binary.
+#[derive(Debug)]
+pub struct Roles {
+    /// The role of this process, unless the harness runs `children` as one of its tests.
+    wanted: Option<String>,
+    names: BTreeSet<&'static str>,
+}
+
+impl Roles {
+    /// No roles yet. Reads which one this process has.
+    #[expect(
+        clippy::new_without_default,
+        reason = "it reads the environment, which a default should not"
+    )]
+    pub fn new() -> Self {
+        Self {
+            wanted: env::var(ROLE).ok(),
+            names: BTreeSet::new(),
+        }
+    }
+
+    /// Adds a role. If it is the role of this process, runs it and ends the process.
+    ///
+    /// # Panics
+    ///
+    /// Panics when another role has its name.
+    pub fn add<A: DeserializeOwned, F: Future>(
+        &mut self,
+        name: &'static str,
+        role: impl FnOnce(A) -> F,
+    ) {
+        assert!(self.names.insert(name), "two roles are named {name:?}");
+        if self.wanted.as_deref() == Some(name) {
+            thread::spawn(|| {
+                // The parent writes nothing there, so the end of input is the end of the parent.
+                let _ = io::stdin().read(&mut [0]);
+                process::exit(1);
+            });
+            let argument = env::var(ARGUMENT).expect("a role has an argument");
+            let argument = serde_json::from_str(&argument).expect("it is for this role");
+            Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("the system gives a runtime")
+                .block_on(role(argument));
+            process::exit(0);
+        }
+    }
+
+    /// States that all roles have been added.
+    ///
+    /// # Panics
+    ///
+    /// Panics when none of them is the role of this process.
+    pub fn end(self) {
+        if let Some(name) = self.wanted {
+            panic!("this test binary has no role {name:?}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Killing, stopping and observing other processes.
+
+use std::fs;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::until::until;
+
+/// Kills a process with SIGKILL.
+pub fn kill(pid: u32) {
+    signal(pid, Signal::KILL);
+}
+
+/// Sends a process a signal. Does nothing when the process has ended.
+///
+/// # Panics
+///
+/// Panics when `pid` is no process id.
+pub fn signal(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    // It fails only when the process is gone.
+    let _ = kill_process(pid.expect("a process id is above zero"), signal);
+}
+
+/// Whether a process runs. A zombie does not.
+pub fn is_running(pid: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    // The name stands in parentheses and may hold any character.
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next());
+    !matches!(state, Some(Some('Z' | 'X')) | None)
+}
+
+/// Stops a process with SIGSTOP. When this returns, none of its threads runs.
+///
+/// # Panics
+///
+/// Panics when the process has ended.
+pub async fn stop(pid: u32) {
+    signal(pid, Signal::STOP);
+    until("the process has stopped", || async { is_stopped(pid) }).await;
+    assert!(is_running(pid), "process {pid} has ended");
+}
+
+/// Whether all threads of a process are stopped. Each thread stops on its own, some time after the
+/// signal.
+fn is_stopped(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    threads
+        .expect("the process exists")
+        .flatten()
+        .all(|thread| {
+            // A thread that has ended meanwhile does not run.
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ")
+                .is_none_or(|(_, rest)| rest.starts_with('T'))
+        })
+}
