@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 // The roles of its parties, by the word that starts them.
 pub(crate) const MANAGER: &str = "manager";
-pub(crate) const MANAGER_OF_TWO: &str = "manager-of-two-arbiters";
+pub(crate) const MANAGER_OF_TWO: &str = "manager-of-two-shards";
 pub(crate) const CLIENT: &str = "client";
 pub(crate) const THREAD_CLIENT: &str = "thread-client";
 pub(crate) const WAITER: &str = "waiter";
@@ -73,9 +73,9 @@ pub(crate) const THREADS: Side = Side {
     ..CLIENTS
 };
 
-/// The same, of a manager of two arbiters. Each client has half of its objects on each.
+/// The same, of a manager of two shards. Each client has half of its objects on each.
 pub(crate) const CLIENTS_OF_TWO: Side = Side {
-    name: "lockkeeper, 2 arbiters",
+    name: "lockkeeper, 2 shards",
     hosts: &[MANAGER_OF_TWO],
     ..CLIENTS
 };
@@ -96,9 +96,9 @@ pub(crate) const STARTERS: Side = Side {
 };
 
 /// Plays a manager: hosts until the bench ends, with as many connections as the system lets it have.
-pub(crate) async fn host(address: &str, arbiters: usize) -> Result<(), Failure> {
+pub(crate) async fn host(address: &str, shards: usize) -> Result<(), Failure> {
     crowd::raise_the_limit()?;
-    let builder = Manager::builder().address(address).arbiters(arbiters);
+    let builder = Manager::builder().address(address).shards(shards);
     let _manager = builder.start().await?;
     Orders::announce()?.end().await
 }

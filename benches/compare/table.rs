@@ -93,7 +93,7 @@ pub(crate) const CONTESTS: &[Contest] = &[
         target: Target::Figure(1.0 / 5.0),
     },
     Contest {
-        name: "arbiters: 1,024 locks at a time in each of 2 processes",
+        name: "shards: 1,024 locks at a time in each of 2 processes",
         unit: "us a cycle",
         contenders: &[
             Contender::new(&CLIENTS, ours::PIPELINED, 2),
@@ -103,7 +103,7 @@ pub(crate) const CONTESTS: &[Contest] = &[
         target: Target::None,
     },
     Contest {
-        name: "arbiters: lock, uncontended",
+        name: "shards: lock, uncontended",
         unit: "us a cycle",
         contenders: &[
             Contender::new(&CLIENTS, ours::ALONE, 1),

@@ -2,5 +2,3 @@
 
 pub(crate) mod protocol;
 pub(crate) mod raw;
-#[path = "../../tests/support/seed.rs"]
-pub(crate) mod seed;

@@ -120,9 +120,9 @@ async fn chaos_of(length: Duration) {
     let mut random = seeded();
     let folder = tempfile::tempdir().unwrap();
     // The promises do not depend on the number of shards.
-    let arbiters = random.random_range(1..=3);
-    println!("{arbiters} arbiters");
-    let manager = Manager::builder().arbiters(arbiters).spawn().await.unwrap();
+    let shards = random.random_range(1..=3);
+    println!("{shards} shards");
+    let manager = Manager::builder().shards(shards).spawn().await.unwrap();
     let scene = Arc::new(Scene::set(&manager, PROCESSES, folder.path()).await);
     let notes = Notes::in_folder(folder.path());
 

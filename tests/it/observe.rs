@@ -112,10 +112,10 @@ fn assert_is(heard: &Heard, level: Level, target: &str) {
 }
 
 #[test]
-fn manager_of_several_arbiters_begins_and_ends_once() {
+fn manager_of_several_shards_begins_and_ends_once() {
     in_own_process(|| {
         run(async {
-            let manager = Manager::builder().arbiters(3).start().await.unwrap();
+            let manager = Manager::builder().shards(3).start().await.unwrap();
             let incarnation = hear("manager started", at(&manager))
                 .await
                 .number("incarnation");
@@ -125,7 +125,7 @@ fn manager_of_several_arbiters_begins_and_ends_once() {
             let is_of_it = |heard: &Heard| heard.field("incarnation") == incarnation.to_string();
             let started = heard("manager started", is_of_it);
             assert_eq!(started.len(), 1, "{started:?}");
-            assert_eq!(started[0].number("arbiters"), 3);
+            assert_eq!(started[0].number("shards"), 3);
         });
     });
 }

@@ -2,8 +2,6 @@
 
 mod large;
 mod mutations;
-#[path = "../../../tests/support/seed.rs"]
-mod seed;
 
 use serde::{Serialize, Serializer};
 

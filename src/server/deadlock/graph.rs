@@ -219,3 +219,6 @@ impl<'a, C: Copy + Ord> Search<'a, C> {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

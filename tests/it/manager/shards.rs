@@ -193,19 +193,19 @@ fn files(folder: &TempDir) -> Vec<String> {
     names
 }
 
-async fn start(arbiters: usize) -> Manager {
-    let manager = Manager::builder().arbiters(arbiters).start().await;
+async fn start(shards: usize) -> Manager {
+    let manager = Manager::builder().shards(shards).start().await;
     manager.unwrap()
 }
 
 /// One lock on each shard.
-async fn a_lock_on_each(manager: &Manager, arbiters: usize) -> Vec<Lock> {
+async fn a_lock_on_each(manager: &Manager, shards: usize) -> Vec<Lock> {
     let mut locks = Vec::new();
-    for _ in 0..arbiters {
+    for _ in 0..shards {
         locks.push(manager.lock().await.unwrap());
     }
     let addresses: BTreeSet<String> = locks.iter().map(address_of).collect();
-    assert_eq!(addresses.len(), arbiters, "{addresses:?}");
+    assert_eq!(addresses.len(), shards, "{addresses:?}");
     locks
 }
 
@@ -224,7 +224,7 @@ fn names_are_found_on_the_same_thread_by_all_processes_and_all_threads_have_some
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let address = address_in(&folder);
-        let builder = Manager::builder().address(address.clone()).arbiters(3);
+        let builder = Manager::builder().address(address.clone()).shards(3);
         let manager = builder.spawn().await.unwrap();
         let host = pid_of(&manager).await;
         let mut finder = Role::start("manager::shards::finder", &address);
@@ -245,7 +245,7 @@ fn names_are_found_on_the_same_thread_by_all_processes_and_all_threads_have_some
 }
 
 #[test]
-fn objects_without_a_name_are_made_on_each_arbiter_in_turn() {
+fn objects_without_a_name_are_made_on_each_shard_in_turn() {
     run(async {
         let manager = start(3).await;
         let mut threads = Vec::new();
@@ -260,7 +260,7 @@ fn objects_without_a_name_are_made_on_each_arbiter_in_turn() {
 }
 
 #[test]
-fn one_arbiter_is_what_there_is_unless_more_are_asked_for() {
+fn one_shard_is_what_there_is_unless_more_are_asked_for() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let address = address_in(&folder);
@@ -279,9 +279,9 @@ fn one_arbiter_is_what_there_is_unless_more_are_asked_for() {
 }
 
 #[test]
-fn killed_holder_passes_on_what_it_held_on_each_arbiter() {
+fn killed_holder_passes_on_what_it_held_on_each_shard() {
     run(async {
-        let manager = Manager::builder().arbiters(3).spawn().await.unwrap();
+        let manager = Manager::builder().shards(3).spawn().await.unwrap();
         let locks = a_lock_on_each(&manager, 3).await;
         let mut holder = Role::start("manager::shards::holder", &locks);
         assert_eq!(holder.next_report(), "held");
@@ -302,7 +302,7 @@ fn killed_holder_passes_on_what_it_held_on_each_arbiter() {
 }
 
 #[test]
-fn locks_of_different_arbiters_are_had_together_in_whatever_order_they_are_named() {
+fn locks_of_different_shards_are_had_together_in_whatever_order_they_are_named() {
     run(async {
         let manager = start(3).await;
         let mut locks = a_lock_on_each(&manager, 3).await;
@@ -323,7 +323,7 @@ fn locks_of_different_arbiters_are_had_together_in_whatever_order_they_are_named
 }
 
 #[test]
-fn snapshot_has_the_objects_of_all_arbiters_in_order() {
+fn snapshot_has_the_objects_of_all_shards_in_order() {
     run(async {
         let manager = start(2).await;
         let locks = a_lock_on_each(&manager, 2).await;
@@ -391,7 +391,7 @@ fn objects_are_removed_wherever_they_are() {
 }
 
 #[test]
-fn name_is_not_to_be_had_of_another_arbiter() {
+fn name_is_not_to_be_had_of_another_shard() {
     run(async {
         let manager = start(2).await;
         let jobs = manager.named("jobs").lock().await.unwrap();
@@ -399,9 +399,9 @@ fn name_is_not_to_be_had_of_another_arbiter() {
         let elsewhere = token.replace(&address_of(&jobs), &manager.address().to_string());
         assert_ne!(token, elsewhere);
         let stray: Lock = serde_json::from_str(&elsewhere).unwrap();
-        let wrong = Fault::WrongArbiter {
+        let wrong = Fault::WrongShard {
             name: "jobs".to_owned(),
-            arbiter: 1,
+            shard: 1,
         };
         let outcome = stray.acquire().await.map(drop);
         assert_eq!(outcome, Err(CallError::Fault(wrong)));
@@ -422,11 +422,11 @@ fn manager_is_found_by_the_address_of_any_of_its_objects() {
 }
 
 #[test]
-fn shutdown_tells_the_waiters_of_all_arbiters_and_leaves_no_trace() {
+fn shutdown_tells_the_waiters_of_all_shards_and_leaves_no_trace() {
     run(async {
         for is_process in [false, true] {
             let folder = tempfile::tempdir().unwrap();
-            let builder = Manager::builder().address(address_in(&folder)).arbiters(3);
+            let builder = Manager::builder().address(address_in(&folder)).shards(3);
             let manager = match is_process {
                 true => builder.spawn().await.unwrap(),
                 false => builder.start().await.unwrap(),
@@ -460,13 +460,9 @@ fn manager_takes_over_all_sockets_of_one_that_was_killed() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let address = address_in(&folder);
-        let builder = |arbiters| {
-            Manager::builder()
-                .address(address.clone())
-                .arbiters(arbiters)
-        };
+        let builder = |shards| Manager::builder().address(address.clone()).shards(shards);
         let mut fence = None;
-        for (arbiters, files_then) in [
+        for (shards, files_then) in [
             (
                 4,
                 &["m.sock", "m.sock.1", "m.sock.2", "m.sock.3", "m.sock.lock"][..],
@@ -479,9 +475,9 @@ fn manager_takes_over_all_sockets_of_one_that_was_killed() {
             (1, &["m.sock", "m.sock.lock"]),
             (3, &["m.sock", "m.sock.1", "m.sock.2", "m.sock.lock"]),
         ] {
-            let manager = builder(arbiters).spawn().await.unwrap();
+            let manager = builder(shards).spawn().await.unwrap();
             assert_eq!(files(&folder), files_then);
-            let busy = builder(arbiters).start().await.map(drop);
+            let busy = builder(shards).start().await.map(drop);
             let at = address.clone();
             assert_eq!(busy, Err(StartError::AddressInUse { address: at }));
             let lock = manager.named("jobs").lock().await.unwrap();
@@ -504,7 +500,7 @@ fn handle_never_makes_objects_in_the_manager_that_came_after_its_own() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let address = address_in(&folder);
-        let builder = || Manager::builder().address(address.clone()).arbiters(4);
+        let builder = || Manager::builder().address(address.clone()).shards(4);
         let first = builder().spawn().await.unwrap();
         let old = Manager::connect(address.clone()).await.unwrap();
         let lock = first.named("jobs").lock().await.unwrap();
@@ -530,7 +526,7 @@ fn handle_never_makes_objects_in_the_manager_that_came_after_its_own() {
 #[test]
 fn sockets_of_a_killed_manager_without_an_address_are_cleared_by_the_next() {
     run(async {
-        let killed = Manager::builder().arbiters(3).spawn().await.unwrap();
+        let killed = Manager::builder().shards(3).spawn().await.unwrap();
         let sockets = a_lock_on_each(&killed, 3).await;
         let sockets: Vec<String> = sockets.iter().map(address_of).collect();
         kill(pid_of(&killed).await);
@@ -544,29 +540,29 @@ fn sockets_of_a_killed_manager_without_an_address_are_cleared_by_the_next() {
 }
 
 #[test]
-fn what_several_arbiters_cannot_do_is_refused() {
+fn what_several_shards_cannot_do_is_refused() {
     run(async {
-        for arbiters in [0, 65, usize::MAX] {
-            let builder = || Manager::builder().arbiters(arbiters);
+        for shards in [0, 65, usize::MAX] {
+            let builder = || Manager::builder().shards(shards);
             for refused in [builder().start().await, builder().spawn().await] {
                 let Err(StartError::Unusable(why)) = refused else {
                     panic!("it is there: {refused:?}");
                 };
-                let told = format!("a manager has 1 to 64 arbiters, not {arbiters}");
+                let told = format!("a manager has 1 to 64 shards, not {shards}");
                 assert_eq!(why, told);
             }
         }
-        let builder = || Manager::builder().arbiters(2).deadlocks(Deadlocks::new());
+        let builder = || Manager::builder().shards(2).deadlocks(Deadlocks::new());
         for refused in [builder().start().await, builder().spawn().await] {
             let Err(StartError::Unusable(why)) = refused else {
                 panic!("it is there: {refused:?}");
             };
-            assert!(why.contains("have one arbiter in place of 2"), "{why}");
+            assert!(why.contains("have one shard in place of 2"), "{why}");
         }
         let manager = start(2).await;
         let asked = manager.deadlocks().await;
         assert!(matches!(asked, Err(CallError::Refused(_))), "{asked:?}");
-        let one = Manager::builder().arbiters(1).deadlocks(Deadlocks::new());
+        let one = Manager::builder().shards(1).deadlocks(Deadlocks::new());
         assert!(
             one.start()
                 .await
@@ -580,13 +576,13 @@ fn what_several_arbiters_cannot_do_is_refused() {
 }
 
 #[test]
-fn last_handle_may_be_dropped_on_any_arbiter() {
+fn last_handle_may_be_dropped_on_any_shard() {
     run(async {
         for name in ["stock", "jobs"] {
             let handle = Arc::<Mutex<Option<Manager>>>::default();
             let its = Arc::clone(&handle);
             let builder = Manager::builder()
-                .arbiters(2)
+                .shards(2)
                 .register_with(move |()| Ok(Last(Arc::clone(&its))));
             let manager = builder.start().await.unwrap();
             let locks = a_lock_on_each(&manager, 2).await;
@@ -603,7 +599,7 @@ fn last_handle_may_be_dropped_on_any_arbiter() {
 }
 
 #[test]
-fn end_of_one_arbiter_is_the_end_of_the_manager_and_all_are_told() {
+fn end_of_one_shard_is_the_end_of_the_manager_and_all_are_told() {
     in_own_process(|| {
         run(async {
             let camel = Camel {
@@ -612,7 +608,7 @@ fn end_of_one_arbiter_is_the_end_of_the_manager_and_all_are_told() {
             metrics::set_global_recorder(camel).expect("it is the only one");
             let folder = tempfile::tempdir().unwrap();
             let address = address_in(&folder);
-            let builder = || Manager::builder().address(address.clone()).arbiters(3);
+            let builder = || Manager::builder().address(address.clone()).shards(3);
             let manager = builder().register::<Straw>().start().await.unwrap();
             let locks = a_lock_on_each(&manager, 3).await;
             let guards = try_join_all(locks.iter().map(Lock::acquire)).await.unwrap();

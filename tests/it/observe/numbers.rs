@@ -122,7 +122,7 @@ fn numbers_are_those_of_what_was_done() {
         recorder.install().unwrap();
         run(async {
             count_a_manager(&mut numbers).await;
-            count_several_arbiters(&mut numbers).await;
+            count_several_shards(&mut numbers).await;
             count_a_pool(&mut numbers).await;
         });
     });
@@ -215,8 +215,8 @@ async fn count_a_manager(numbers: &mut Numbers) {
 }
 
 /// Each shard counts by itself, and the numbers are added up.
-async fn count_several_arbiters(numbers: &mut Numbers) {
-    let manager = Manager::builder().arbiters(3).start().await.unwrap();
+async fn count_several_shards(numbers: &mut Numbers) {
+    let manager = Manager::builder().shards(3).start().await.unwrap();
     for _ in 0..6 {
         let latch = manager.latch(1).await.unwrap();
         latch.count_down(1).await.unwrap();

@@ -13,7 +13,7 @@ use std::{
 
 use lockkeeper_actors::{
     CallId, Fault, Host, Input, Mailbox, Operation, Operations, Outcome, Peer, Primitive, RawCall,
-    Serve, SessionId, Shell, Sink, codec,
+    ReplySink, Serve, SessionId, Shell, codec,
 };
 use tokio::sync::Notify;
 
@@ -33,7 +33,7 @@ pub(crate) struct Recorder {
     news: Notify,
 }
 
-impl Sink for Recorder {
+impl ReplySink for Recorder {
     fn answer(&self, seq: u64, outcome: &Outcome<'_>) {
         let told = match outcome {
             Outcome::Reply(body) => Told::Reply(body.to_vec()),

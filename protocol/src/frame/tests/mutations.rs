@@ -1,11 +1,12 @@
 //! Valid frames changed at random: whatever comes of it, the reader does not panic.
 
+use lockkeeper_test_support::seeded;
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 
 use crate::frame::{
     inbox::Inbox,
     messages::{Request, Response},
-    tests::{MOST, encoded, messages, seed::seeded, stream},
+    tests::{MOST, encoded, messages, stream},
 };
 
 /// Changes a message a little, as a bug or a bad line would.

@@ -9,6 +9,7 @@ use lockkeeper_protocol::{
     frame::{self, Request, Response},
     operations::{Acquire, Granted},
 };
+use lockkeeper_test_support::seeded;
 use rand::Rng;
 
 use crate::{
@@ -17,10 +18,7 @@ use crate::{
         session::refuse,
         tests::{Heard, House, KIND, hello, operation, release},
     },
-    tests::{
-        raw::{Raw, frame},
-        seed::seeded,
-    },
+    tests::raw::{Raw, frame},
 };
 
 /// What the manager says to a client that begins with these bytes.
