@@ -1,20 +1,69 @@
-//! Questions to the manager about its objects, whatever their kinds.
+//! The calls of a client: objects are opened, called and removed, and the manager is asked about them.
+//!
+//! Each call locks the connection once to be sent, and once each time that it is polled.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use lockkeeper_protocol::{Question, codec, frame::Request};
+use lockkeeper_protocol::{
+    CallId, Question,
+    codec::{self, BlobRef, Payload},
+    frame::Request,
+};
 use serde::de::DeserializeOwned;
 
 use crate::{
     client::{
-        connection::{Connection, OPEN_PATIENCE},
-        state::{Success, lock, wrong_answer},
+        connection::Connection,
+        deadline::Deadline,
+        driver::Seat,
+        pending::Pending,
+        state::{Object, Success, lock, wrong_answer},
     },
     error::CallError,
+    telemetry::call,
 };
 
+/// How long a manager may take to open or remove an object.
+pub(super) const OPEN_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How much later than the deadline of a call its manager may say that the deadline has passed.
+const GRACE: Duration = Duration::from_secs(2);
+
 impl Connection {
-    /// Asks who holds objects and who waits for them.
+    /// Opens an object: a new one without a name, or the one of that name, which is made if there
+    /// is a spec.
+    pub(crate) async fn open(
+        self: &Arc<Self>,
+        kind: &str,
+        name: Option<&str>,
+        spec: Option<&[u8]>,
+    ) -> Result<Arc<Object>, CallError> {
+        if let (Some(name), None) = (name, spec)
+            && let Some(object) = lock(&self.shared).session.object(kind, name)
+        {
+            return Ok(object);
+        }
+        let spec = spec.map(BlobRef);
+        let pending = self.request(None, |seq| Request::Open {
+            seq,
+            kind,
+            name,
+            spec,
+        })?;
+        let Success::Opened(object) = pending.settle(OPEN_PATIENCE).await? else {
+            return Err(wrong_answer());
+        };
+        lock(&self.shared).session.keep_object(kind, &object);
+        Ok(object)
+    }
+
+    /// Removes the object of that name.
+    pub(crate) async fn remove(self: &Arc<Self>, name: &str) -> Result<(), CallError> {
+        let pending = self.request(None, |seq| Request::Remove { seq, name })?;
+        pending.settle(OPEN_PATIENCE).await.map(drop)
+    }
+
+    /// Asks the manager about its objects.
     pub(crate) async fn ask<T: DeserializeOwned>(
         self: &Arc<Self>,
         question: Question,
@@ -25,14 +74,99 @@ impl Connection {
         };
         codec::decode(&body).map_err(|error| CallError::Protocol(error.to_string()))
     }
-}
 
-impl Connection {
-    /// Takes so many numbers, from that one on, that no request will have.
+    /// Calls an object and waits for the reply, which `read` decodes.
+    ///
+    /// # Cancel safety
+    ///
+    /// A call that is dropped, or whose reply does not decode, is withdrawn.
+    pub(crate) async fn call<T>(
+        self: &Arc<Self>,
+        object: u32,
+        operation: u32,
+        deadline: Deadline,
+        arguments: &[u8],
+        caller: Option<u64>,
+        read: impl FnOnce(&Payload) -> Result<T, CallError>,
+    ) -> Result<(CallId, T), CallError> {
+        let (micros, arguments) = (deadline.micros(), BlobRef(arguments));
+        let mut pending = self.request(Some(object), |seq| match caller {
+            None => Request::Call {
+                seq,
+                object,
+                operation,
+                micros,
+                arguments,
+            },
+            Some(caller) => Request::CallBy {
+                seq,
+                object,
+                operation,
+                micros,
+                arguments,
+                caller,
+            },
+        })?;
+        let answer = match deadline {
+            // The manager keeps the time. The patience is for a manager that stands still.
+            Deadline::Ends(timeout) => pending.answer_within(timeout.saturating_add(GRACE)).await,
+            Deadline::Wakes(_) | Deadline::Never => pending.answer().await,
+        };
+        let Success::Reply(body) = answer? else {
+            return Err(wrong_answer());
+        };
+        let reply = read(&body)?;
+        let seq = pending.disarm();
+        Ok((CallId::new(self.session, seq), reply))
+    }
+
+    /// Calls an object without an answer. Never waits. Does nothing on a connection that has ended.
+    pub(crate) fn cast(self: &Arc<Self>, object: u32, operation: u32, arguments: &[u8]) {
+        let mut shared = lock(&self.shared);
+        let request = Request::Cast {
+            seq: shared.session.reserve(1),
+            object,
+            operation,
+            arguments: BlobRef(arguments),
+        };
+        // What a guard sends is small; a user's own cast above the limit is lost, as documented.
+        let _ = self.send(shared, &request);
+    }
+
+    /// Takes `count` numbers that no request will have, and returns the first.
     pub(crate) fn reserve(&self, count: u64) -> u64 {
-        let mut state = lock(&self.state);
-        let first = state.last_seq + 1;
-        state.last_seq += count;
-        first
+        lock(&self.shared).session.reserve(count)
+    }
+
+    /// Numbers a request, enters it as being in flight and sends it.
+    pub(super) fn request<'a>(
+        self: &Arc<Self>,
+        object: Option<u32>,
+        request: impl FnOnce(u64) -> Request<'a>,
+    ) -> Result<Pending, CallError> {
+        let Seat {
+            waiter,
+            reader,
+            mut shared,
+        } = self.seat()?;
+        if let Some(why) = &shared.session.ended {
+            return Err(self.disconnected(why));
+        }
+        let seq = shared.session.enter();
+        let mut pending = Pending {
+            connection: Arc::clone(self),
+            object,
+            seq,
+            reader,
+            waiter,
+            is_armed: true,
+        };
+        if let Err(error) = self.send(shared, &request(seq)) {
+            pending.disarm();
+            lock(&self.shared).session.forget(seq);
+            return Err(error);
+        }
+        call::numbered(self.session, seq);
+        Ok(pending)
     }
 }

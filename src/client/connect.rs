@@ -5,13 +5,12 @@ use std::{
     collections::HashMap,
     future, io,
     sync::{Arc, LazyLock, Mutex, Weak},
-    time::Duration,
+    task,
 };
 
-use bytes::Bytes;
 use lockkeeper_protocol::{
     SessionId, ShardOf, cut,
-    frame::{self, Inbox, Request, Response},
+    frame::{self, Request, Response},
 };
 use tokio::sync::{Notify, watch};
 
@@ -19,17 +18,14 @@ use crate::{
     address::Address,
     background::background,
     client::{
-        connection::{CHUNK_BYTES, Connection, Receiver},
+        connection::{CONNECT_PATIENCE, Connection, Shared},
         spin::Spin,
-        state::lock,
+        state::{Session, lock},
     },
     error::CallError,
     telemetry::client,
     transport::{endpoint::Endpoint, stream::Stream},
 };
-
-/// How long the manager may take to take a client in.
-pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The connections of this process that somebody uses.
 static CONNECTIONS: LazyLock<Mutex<HashMap<Address, Weak<Connection>>>> =
@@ -100,11 +96,6 @@ impl Connection {
             client::not_connected(address, why);
         }
         outcome
-    }
-
-    /// Which shard of which manager is at the other end.
-    pub(crate) const fn shard_of(&self) -> ShardOf {
-        self.shard_of
     }
 
     /// How many sessions that shard had before this one.
@@ -184,11 +175,8 @@ impl Connection {
             address: address.clone(),
             why,
         };
-        let mut receiver = Receiver {
-            inbox: Inbox::new(frame::FIRST_FRAME_BYTES),
-            scratch: vec![0; CHUNK_BYTES].into(),
-        };
-        let frame = tokio::time::timeout(CONNECT_PATIENCE, hello(&stream, &mut receiver)).await;
+        let mut state = Session::new(frame::FIRST_FRAME_BYTES);
+        let frame = tokio::time::timeout(CONNECT_PATIENCE, hello(&stream, &mut state)).await;
         let frame = match frame {
             Ok(Ok(frame)) => frame,
             Ok(Err(why)) => return Err(lost(why)),
@@ -222,7 +210,7 @@ impl Connection {
             }
             Err(error) => return Err(CallError::Protocol(error.to_string())),
         };
-        receiver.inbox.allow(frame_bytes);
+        state.allow(frame_bytes);
         client::connected(&address, session);
         Ok(Arc::new(Self {
             address,
@@ -231,9 +219,7 @@ impl Connection {
             shard_of,
             asks_who_calls,
             stream,
-            state: Mutex::default(),
-            inbox: Mutex::new(receiver),
-            readers: Mutex::default(),
+            shared: Mutex::new(Shared::new(state)),
             waiters: Arc::default(),
             spin: Spin::default(),
             changed: Notify::new(),
@@ -253,11 +239,10 @@ async fn outcome_of(attempt: &mut Attempt) -> Result<Arc<Connection>, CallError>
 }
 
 /// Says hello and returns the first frame that comes back.
-async fn hello(stream: &Arc<dyn Stream>, receiver: &mut Receiver) -> Result<Bytes, String> {
+async fn hello(stream: &Arc<dyn Stream>, session: &mut Session) -> Result<Vec<u8>, String> {
     let attached = Arc::clone(stream)
         .attach()
         .map_err(|error| error.to_string())?;
-    let mut hello = Vec::new();
     let program = std::env::current_exe().unwrap_or_default();
     let program = program.file_name().unwrap_or_default().to_string_lossy();
     let request = Request::Hello {
@@ -266,20 +251,15 @@ async fn hello(stream: &Arc<dyn Stream>, receiver: &mut Receiver) -> Result<Byte
         program: &program,
         label: &label_of_this_process(),
     };
-    frame::append(&mut hello, &request, frame::FIRST_FRAME_BYTES)
-        .map_err(|error| error.to_string())?;
-    // A socket that is new takes a frame of this size whole. A manager that refuses its clients may
-    // have hung up already; the reason is there to be read.
-    let _ = stream.try_write(&hello);
-    let Receiver { inbox, scratch } = receiver;
+    session.push(&request).map_err(|error| error.to_string())?;
+    // A manager that refuses its clients may have hung up already; the reason is there to be read.
+    let _ = future::poll_fn(|task| session.write(|bytes| attached.poll_write(task, bytes))).await;
     loop {
-        let length = future::poll_fn(|task| attached.poll_read(task, scratch)).await;
-        match length.map_err(|error| error.to_string())? {
-            0 => return Err("the manager has closed the connection".to_owned()),
-            length => inbox.feed(scratch.get(..length).unwrap_or_default()),
-        }
-        if let Some(frame) = inbox.next_message().map_err(|error| error.to_string())? {
-            return Ok(Bytes::copy_from_slice(&frame));
+        let read = |task: &mut task::Context<'_>| {
+            session.read_first(|scratch| attached.poll_read(task, scratch))
+        };
+        if let Some(frame) = future::poll_fn(read).await? {
+            return Ok(frame);
         }
     }
 }

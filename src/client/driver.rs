@@ -1,115 +1,111 @@
-//! Who reads a connection: on each runtime the callers that wait there, and a driver task for when
-//! none does.
+//! The driver of a runtime: the task that reads a connection when no caller does.
 //!
-//! Invariant: while there is anybody to read for, somebody is woken when there is something to
-//! read who does read it, whatever becomes of the others.
+//! A connection is the process's and reading is a runtime's: each runtime that calls attaches to the
+//! stream, so the connection outlives any of them. Plain threads read for themselves (`thread`) while
+//! they are a connection's only caller.
+//!
+//! Invariant: while there are waiters, a task is woken that reads when there is something to read,
+//! whatever becomes of the other waiters.
 
 use std::{
     future,
-    sync::{Arc, Weak, atomic::Ordering},
-    task::{self, Poll, Waker, ready},
+    sync::{Arc, MutexGuard, Weak, atomic::Ordering},
+    task::{self, Poll},
 };
 
-use futures::task::AtomicWaker;
 use tokio::runtime::{self, Handle};
 
 use crate::{
     background::background,
     client::{
-        connection::Connection,
+        connection::{Connection, Shared},
         state::lock,
         thread,
-        wakers::{Reader, WaiterCount, Wakers},
+        wakers::{Reader, WaiterCount},
     },
     error::CallError,
-    transport::stream::AttachedStream,
 };
 
+/// The place of a new caller: it is counted, it knows who reads for it, and it has the lock.
+pub(super) struct Seat<'a> {
+    pub(super) waiter: WaiterCount,
+    /// The reader of the caller's runtime. A plain thread that is the only caller has none.
+    pub(super) reader: Option<Arc<Reader>>,
+    pub(super) shared: MutexGuard<'a, Shared>,
+}
+
 impl Connection {
-    /// Counts a caller, and gives the reader of its runtime. One that has a thread and the connection to
-    /// itself needs none; of several that begin at once none has.
-    pub(super) fn seat(self: &Arc<Self>) -> Result<(WaiterCount, Option<Arc<Reader>>), CallError> {
-        let waiter_count = WaiterCount::caller(&self.waiters);
-        // Where a runtime has the socket registered, each answer wakes its thread too.
-        if thread::is_here() && !waiter_count.has_company() && lock(&self.readers).is_empty() {
-            return Ok((waiter_count, None));
+    /// Counts a new caller, and finds who reads for it.
+    pub(super) fn seat(self: &Arc<Self>) -> Result<Seat<'_>, CallError> {
+        let waiter = WaiterCount::caller(&self.waiters);
+        let shared = lock(&self.shared);
+        // A runtime that is attached is woken by each answer too, so a thread beside it gains nothing.
+        if thread::is_blocking() && !waiter.has_others() && shared.readers.is_empty() {
+            return Ok(Seat {
+                waiter,
+                reader: None,
+                shared,
+            });
         }
-        Ok((waiter_count, Some(self.attach()?)))
+        let here = match Handle::try_current() {
+            Ok(handle) => handle.id(),
+            Err(_) => background().handle().id(),
+        };
+        let reader = shared.readers.iter().find(|reader| reader.runtime == here);
+        if let Some(reader) = reader.map(Arc::clone) {
+            return Ok(Seat {
+                waiter,
+                reader: Some(reader),
+                shared,
+            });
+        }
+        drop(shared);
+        let reader = self.attach()?;
+        Ok(Seat {
+            waiter,
+            reader: Some(reader),
+            shared: lock(&self.shared),
+        })
     }
 
-    /// Gives the reader of the caller's runtime, and makes it if it is the first call there.
+    /// Returns the reader of the caller's runtime, and attaches that runtime first if need be.
     pub(super) fn attach(self: &Arc<Self>) -> Result<Arc<Reader>, CallError> {
         let attached = match Handle::try_current() {
             Ok(handle) => self.attach_to(&handle),
             Err(_) => return self.attach_to(background().handle()),
         };
-        // A runtime that is about to end registers nothing any more.
+        // A runtime that is about to end attaches to nothing any more.
         attached.or_else(|_| self.attach_to(background().handle()))
     }
 
-    /// The reader of the caller's runtime, or else of another one. It makes none: what sends without
-    /// waiting, as a guard's drop does, may be on a runtime that cannot read.
-    pub(super) fn reader_at_hand(&self) -> Option<Arc<Reader>> {
-        let here = Handle::try_current().ok().map(|handle| handle.id());
-        let readers = lock(&self.readers);
-        let reader = readers.iter().find(|(there, _)| Some(*there) == here);
-        reader
-            .or_else(|| readers.first())
-            .map(|(_, reader)| Arc::clone(reader))
-    }
-
     fn attach_to(self: &Arc<Self>, handle: &Handle) -> Result<Arc<Reader>, CallError> {
-        let id = handle.id();
-        let mut readers = lock(&self.readers);
-        if let Some((_, reader)) = readers.iter().find(|(there, _)| *there == id) {
+        let runtime = handle.id();
+        let mut shared = lock(&self.shared);
+        if let Some(reader) = shared.readers.iter().find(|it| it.runtime == runtime) {
             return Ok(Arc::clone(reader));
         }
-        let link = {
+        let attached = {
             let _runtime = handle.enter();
             Arc::clone(&self.stream).attach()
         };
-        let link = link.map_err(|error| self.disconnected(&error.to_string()))?;
-        let wakers = Arc::new(Wakers {
-            caller: AtomicWaker::new(),
-            driver: AtomicWaker::new(),
-            waiters: Arc::clone(&self.waiters),
-        });
-        let waker = Waker::from(Arc::clone(&wakers));
-        let reader = Arc::new(Reader {
-            runtime: id,
-            link,
-            wakers,
-            waker,
-        });
-        readers.push((id, Arc::clone(&reader)));
-        drop(readers);
+        let attached = attached.map_err(|error| self.disconnected(&error.to_string()))?;
+        let reader = Arc::new(Reader::new(runtime, attached, &self.waiters));
+        shared.readers.push(Arc::clone(&reader));
+        drop(shared);
         let attachment = Attachment {
             connection: Arc::downgrade(self),
-            id,
+            runtime,
         };
-        // A runtime that is about to end drops the attachment, which detaches.
+        // A runtime that is about to end drops the task at once, and with it the attachment.
         drop(handle.spawn(drive(attachment, Arc::clone(&reader))));
         Ok(reader)
     }
-
-    /// Reads all there is and hands it out, then waits for more. It is over with the connection.
-    pub(super) fn poll_drain(&self, reader: &Reader) -> Poll<()> {
-        let mut task = task::Context::from_waker(&reader.waker);
-        loop {
-            if let Err(why) =
-                ready!(self.drain(|scratch| reader.link.poll_read(&mut task, scratch)))
-            {
-                self.end(&why);
-                return Poll::Ready(());
-            }
-        }
-    }
 }
 
-/// A runtime's duty to read for a connection.
+/// The attachment of a runtime to a connection. Its drop removes the reader.
 struct Attachment {
     connection: Weak<Connection>,
-    id: runtime::Id,
+    runtime: runtime::Id,
 }
 
 impl Drop for Attachment {
@@ -117,9 +113,15 @@ impl Drop for Attachment {
         let Some(connection) = self.connection.upgrade() else {
             return;
         };
-        lock(&connection.readers).retain(|(id, _)| *id != self.id);
-        // Whoever waits may have moved to another runtime than it began on, and the others may
-        // stand still. Without a thread in the background nobody else could read either.
+        let mut shared = lock(&connection.shared);
+        let all = &mut shared.readers;
+        let place = all.iter().position(|it| it.runtime == self.runtime);
+        let removed = place.map(|place| all.swap_remove(place));
+        drop(shared);
+        // Its wakers may be the last handles of tasks, whose drop may call.
+        drop(removed);
+        // Waiters may have moved to other runtimes than they began on, and those runtimes may stand
+        // still. So the background reads for them.
         if connection.waiters.load(Ordering::Acquire) > 0
             && let Ok(reader) = connection.attach_to(background().handle())
         {
@@ -128,8 +130,8 @@ impl Drop for Attachment {
     }
 }
 
-/// Reads for a connection on one runtime when no caller does, until the connection or the runtime
-/// ends.
+/// Reads a connection on one runtime when no caller does, and writes gathered frames, until the
+/// connection or the runtime ends.
 async fn drive(attachment: Attachment, reader: Arc<Reader>) {
     let mut has_stepped_back = false;
     future::poll_fn(|task| {
@@ -138,15 +140,31 @@ async fn drive(attachment: Attachment, reader: Arc<Reader>) {
         let Some(connection) = attachment.connection.upgrade() else {
             return Poll::Ready(());
         };
-        if !has_stepped_back && connection.is_gathering() {
-            // Those who are ready have more to write.
-            has_stepped_back = true;
-            task.waker().wake_by_ref();
-            return Poll::Pending;
+        let shared = lock(&connection.shared);
+        if shared.is_gathering {
+            if !has_stepped_back {
+                // Tasks that are ready now have more to write.
+                has_stepped_back = true;
+                task.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            connection.flush(shared);
+        } else {
+            drop(shared);
         }
         has_stepped_back = false;
-        connection.flush_gathered();
-        connection.poll_drain(&reader)
+        let mut shared = lock(&connection.shared);
+        let mut task = task::Context::from_waker(&reader.waker);
+        let why = Connection::read_all(&mut shared, |scratch| {
+            reader.stream.poll_read(&mut task, scratch)
+        });
+        let has_ended = why.is_some();
+        connection.unlock(shared, why);
+        if has_ended {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     })
     .await;
 }

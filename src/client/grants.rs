@@ -1,4 +1,4 @@
-//! Whether what was granted over a connection still stands.
+//! Whether a grant of this session still stands, and a future that ends when it does not.
 
 use std::{
     future::{Future, poll_fn},
@@ -11,23 +11,23 @@ use lockkeeper_protocol::CallId;
 use crate::client::{connection::Connection, state::lock, wakers::WaiterCount};
 
 impl Connection {
-    /// Whether a grant still stands, as far as this process can know.
+    /// Returns whether a grant still stands, as far as this process can know.
     pub(crate) fn is_valid(self: &Arc<Self>, object: u32, grant: CallId) -> bool {
         let is_alive = self.is_alive();
-        let state = lock(&self.state);
+        let session = &lock(&self.shared).session;
         is_alive
-            && !state.gone.contains(&object)
-            && (grant.session() != self.session || !state.revoked.contains(&grant.seq()))
+            && !session.is_gone(object)
+            && (grant.session() != self.session || !session.is_revoked(grant.seq()))
     }
 
-    /// Whether an object is no more, as far as the manager has said so.
+    /// Returns whether an object was removed, as far as the manager has said so.
     pub(crate) fn is_gone(&self, object: u32) -> bool {
-        lock(&self.state).gone.contains(&object)
+        lock(&self.shared).session.is_gone(object)
     }
 
     /// Waits until a grant no longer stands.
     pub(crate) async fn lost(self: &Arc<Self>, object: u32, grant: CallId) {
-        let _listening = WaiterCount::watcher(&self.waiters);
+        let _waiter = WaiterCount::watcher(&self.waiters);
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
@@ -35,7 +35,7 @@ impl Connection {
                 return;
             }
             let watch = poll_fn(|task| {
-                // The driver of the runtime that this runs on now reads for it.
+                // The driver of the runtime that polls this reads for it.
                 if let Ok(reader) = self.attach() {
                     reader.wakers.driver.wake();
                 }
@@ -45,11 +45,8 @@ impl Connection {
         }
     }
 
-    /// Forgets that a grant was revoked, since its guard is gone.
+    /// Forgets that a grant was revoked, since its guard is dropped.
     pub(crate) fn forget(&self, grant: CallId) {
-        let mut state = lock(&self.state);
-        if !state.revoked.is_empty() {
-            state.revoked.remove(&grant.seq());
-        }
+        lock(&self.shared).session.forget_revoked(grant.seq());
     }
 }

@@ -1,11 +1,14 @@
-//! A request that is in flight: it waits for its answer, and is undone when nobody does any more.
+//! A request in flight: it waits for its answer, and withdraws the call when it is dropped before.
+//!
+//! It is the guard of a call: it is made before the frame is written, and disarmed once the caller
+//! has what it was granted.
 
 use std::{
     future::poll_fn,
     mem,
     pin::pin,
     sync::Arc,
-    task::{Poll, Waker},
+    task::{self, Poll},
     time::Duration,
 };
 
@@ -23,76 +26,103 @@ use crate::{
     error::CallError,
 };
 
-/// A request that has no answer yet. Dropped before it has one, it withdraws the call.
+/// A request without an answer. Dropped before it has one, it withdraws the call.
 pub(super) struct Pending {
     pub(super) connection: Arc<Connection>,
     /// The object that was called, if it is a call.
     pub(super) object: Option<u32>,
     pub(super) seq: u64,
-    /// Who reads for it; nobody but its own thread where it has one to itself.
+    /// The reader of the caller's runtime. A plain thread that is the only caller has none.
     pub(super) reader: Option<Arc<Reader>>,
-    pub(super) waiter_count: WaiterCount,
-    /// Whether it is undone when it is dropped.
+    pub(super) waiter: WaiterCount,
+    /// Whether its drop withdraws the call.
     pub(super) is_armed: bool,
 }
 
 impl Pending {
-    /// Waits for the answer. The guard stays armed.
+    /// Waits for the answer. The call is still withdrawn if this is dropped then.
     pub(super) async fn answer(&mut self) -> Answer {
+        let mut is_new = true;
+        let answer = match self.spin() {
+            Some(answer) => answer,
+            None => poll_fn(|task| self.poll_answer(task, mem::take(&mut is_new))).await,
+        };
+        if answer.is_err() {
+            // There is nothing to withdraw.
+            self.disarm();
+        }
+        answer
+    }
+
+    /// Looks for the answer for a moment, if that is worth a try.
+    fn spin(&self) -> Option<Answer> {
+        let connection = &self.connection;
+        connection.spin.look(|| {
+            let mut shared = lock(&connection.shared);
+            let why = connection.read_chunk(&mut shared);
+            let answer = shared.session.take_answer(self.seq);
+            connection.unlock(shared, why);
+            answer
+        })
+    }
+
+    /// Takes the answer, after reading what is there for itself and for all other callers.
+    fn poll_answer(&mut self, task: &mut task::Context<'_>, is_new: bool) -> Poll<Answer> {
+        if let Err(error) = self.find_reader(task, is_new) {
+            return Poll::Ready(Err(error));
+        }
         let Self {
             connection,
             reader,
             seq,
             ..
         } = self;
-        let take = |waker: Option<&Waker>| lock(&connection.state).take_answer(*seq, waker);
-        let found = connection.spin.look(|| {
-            connection.look_once();
-            take(None)
-        });
-        let mut has_waited = false;
-        let answer = poll_fn(|task| {
-            // One that was made in this very turn nobody can have answered or moved elsewhere.
-            let is_new = !mem::replace(&mut has_waited, true);
-            if !is_new {
-                // An answer that it reads for itself must not wake it: its runtime would look for
-                // other events in vain, which is a system call.
-                if let Some(answer) = take(None) {
-                    return Poll::Ready(answer);
-                }
-            }
-            // The call may have moved from the runtime or the thread that it was made on, and what
-            // polls it may sleep elsewhere.
-            let is_here = match reader {
-                Some(reader) => is_new || reader.is_here(),
-                None => thread::read_here(connection, task.waker()),
-            };
-            if !is_here {
-                match connection.attach() {
-                    Ok(here) => *reader = Some(here),
-                    Err(error) if reader.is_none() => return Poll::Ready(Err(error)),
-                    Err(_) => {}
-                }
-            }
-            // The caller reads for itself, and for whoever waits beside it.
-            if let Some(reader) = reader {
-                reader.wakers.caller.register(task.waker());
-                let _ended = connection.poll_drain(reader);
-            }
-            take(Some(task.waker())).map_or(Poll::Pending, Poll::Ready)
-        });
-        let answer = match found {
-            Some(answer) => answer,
-            None => answer.await,
+        let mut shared = lock(&connection.shared);
+        // Another caller may have read the answer already.
+        let mut answer = match is_new {
+            true => None,
+            false => shared.session.take_answer(*seq),
         };
-        if answer.is_err() {
-            // There is nothing to undo.
-            self.disarm();
+        let mut why = None;
+        if answer.is_none()
+            && let Some(reader) = reader
+        {
+            // Registered before the read, so that no event is missed between the two.
+            reader.wakers.caller.register(task.waker());
+            let mut readable = task::Context::from_waker(&reader.waker);
+            why = Connection::read_all(&mut shared, |scratch| {
+                reader.stream.poll_read(&mut readable, scratch)
+            });
         }
-        answer
+        if answer.is_none() {
+            let polled = shared.session.poll_answer(*seq, task.waker());
+            if let Poll::Ready(found) = polled {
+                answer = Some(found);
+            }
+        }
+        // If the connection ends here, this caller is woken to find that answer.
+        connection.unlock(shared, why);
+        answer.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Waits for the answer, and no longer than that. A manager that is stopped, as by a debugger,
+    /// Makes sure that the runtime or thread that polls the call is the one that reads for it: the call
+    /// may have moved since it was made.
+    fn find_reader(&mut self, task: &task::Context<'_>, is_new: bool) -> Result<(), CallError> {
+        let is_here = match &self.reader {
+            Some(reader) => is_new || reader.is_here(),
+            None => thread::read_here(&self.connection, task.waker()),
+        };
+        if !is_here {
+            match self.connection.attach() {
+                Ok(here) => self.reader = Some(here),
+                Err(error) if self.reader.is_none() => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the answer for that long at the most. A manager that is stopped, as by a debugger,
     /// keeps no time.
     pub(super) async fn answer_within(&mut self, patience: Duration) -> Answer {
         let patience = {
@@ -111,7 +141,7 @@ impl Pending {
         self.answer_within(patience).await
     }
 
-    /// Accepts the answer: from now on the caller has what it was granted.
+    /// Accepts the answer: the caller has what it was granted. Returns the number of the call.
     pub(super) fn disarm(&mut self) -> u64 {
         self.is_armed = false;
         self.seq
@@ -122,29 +152,26 @@ impl Drop for Pending {
     fn drop(&mut self) {
         match &self.reader {
             Some(reader) => {
-                // Its waker would be woken in place of somebody who reads.
+                // Its waker would be woken in place of a caller that reads.
                 drop(reader.wakers.caller.take());
-                if self.waiter_count.has_company() {
-                    // Those who stay may have counted on this caller to read for them, now and later.
+                if self.waiter.has_others() {
+                    // The others may have counted on this caller to read for them.
                     reader.wakers.driver.wake();
                 }
             }
-            None => thread::read_no_more(&self.connection),
+            None => thread::stop_reading(&self.connection),
         }
         if !self.is_armed {
             return;
         }
-        let mut state = lock(&self.connection.state);
-        state.in_flight.remove(&self.seq);
+        let mut shared = lock(&self.connection.shared);
+        shared.session.forget(self.seq);
         if let Some(object) = self.object {
+            let seq = self.seq;
             // A frame of three numbers is below every limit.
-            let _ = self.connection.write(
-                state,
-                &Request::Withdraw {
-                    object,
-                    seq: self.seq,
-                },
-            );
+            let _ = self
+                .connection
+                .send(shared, &Request::Withdraw { object, seq });
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The report_pipe of a connection: a pipe for what is not urgent, which the manager looks into when it hears
-//! of this process, and when this process has ended.
+//! The report pipe of a connection: a pipe for records that are not urgent. The manager reads it before
+//! the next frames of this process, and when this process has ended.
 //!
-//! To lay something in it is one system call that wakes nobody. Invariant: a record lies in it whole or
+//! To write a record is one system call that wakes no thread. Invariant: a record is in the pipe whole or
 //! not at all, also when this process is killed meanwhile.
 
 use std::{
@@ -14,12 +14,9 @@ use std::{
 use lockkeeper_protocol::frame::{self, Request};
 use serde::Serialize;
 
-use crate::client::{
-    connection::{Connection, OPEN_PATIENCE},
-    state::Success,
-};
+use crate::client::{calls::OPEN_PATIENCE, connection::Connection, state::Success};
 
-/// A report_pipe that the manager knows.
+/// A report pipe that the manager reads.
 #[derive(Debug)]
 pub(crate) struct ReportPipe {
     pipe: File,
@@ -32,7 +29,7 @@ mod system {
 
     use rustix::pipe::{PipeFlags, pipe_with};
 
-    /// What a pipe takes in one piece, or not at all.
+    /// The most bytes that a pipe takes whole or not at all.
     pub(super) const WHOLE_BYTES: usize = rustix::pipe::PIPE_BUF;
 
     pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -53,12 +50,12 @@ mod system {
 }
 
 impl ReportPipe {
-    /// Whether a record may fit that has so many bytes in it: a large one need not be encoded.
+    /// Returns whether a record with so many bytes in it may fit: a large one need not be encoded.
     pub(crate) const fn may_take(bytes: usize) -> bool {
         bytes < system::WHOLE_BYTES
     }
 
-    /// Lays a record in the report_pipe. Tells whether it did: a record may be too large, and the report_pipe full.
+    /// Writes a record. Returns whether it did: the record may be too large, or the pipe full.
     pub(crate) fn put<T: Serialize>(&mut self, record: &T) -> bool {
         self.record.clear();
         let most = system::WHOLE_BYTES;
@@ -77,8 +74,8 @@ impl ReportPipe {
 }
 
 impl Connection {
-    /// Makes a report_pipe for an operation of an object, which takes a list of records. There is none where
-    /// the manager cannot look into it.
+    /// Makes a report pipe for an operation of an object, which takes a list of records. There is none where
+    /// the manager cannot read it.
     pub(crate) async fn report_pipe(
         self: &Arc<Self>,
         object: u32,

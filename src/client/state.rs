@@ -1,6 +1,8 @@
-//! What a connection is about: what waits to be written, who waits for an answer, what is open.
+//! The session as data: bytes in, bytes out, calls in flight, open objects, void grants.
 //!
-//! Invariant: it is whole whenever it is unlocked, and knows no socket and no runtime.
+//! [`Session`] knows no stream, no runtime and no clock: it is fed with what was read and says what is to
+//! be written. Invariant: it is consistent whenever its lock is free. Wakers are woken, and dropped, only
+//! after that lock is free again, since either may run code that calls.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,46 +13,42 @@ use std::{
 
 use lockkeeper_protocol::{
     Fault,
-    codec::Payload,
-    frame::{Inbox, Response},
+    codec::{CodecError, Payload},
+    frame::{self, Inbox, Request, Response},
 };
 use rustc_hash::FxHashMap;
 
 use crate::error::CallError;
 
-/// Locks against the other threads of this process. What runs inside leaves whole states behind, so
-/// a poisoned lock is as good as any.
+/// Locks a mutex of this process. Every critical section leaves consistent data behind, also when it
+/// panics, so a poisoned lock is as good as any.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a connection is about at the moment.
-#[derive(Default)]
-pub(super) struct State {
-    pub(super) outgoing: Vec<u8>,
+/// The client's side of a session, without I/O.
+pub(super) struct Session {
+    inbox: Inbox,
+    scratch: Box<[u8]>,
+    outgoing: Vec<u8>,
     /// How many of the outgoing bytes are written.
-    pub(super) sent: usize,
-    /// Whether the background writes them.
-    pub(super) is_flushing: bool,
-    /// Whether they wait for the driver to write them together.
-    pub(super) is_gathering: bool,
-    /// How often they were gathered.
-    pub(super) gathered: u64,
-    /// Whether the background looks after those.
-    pub(super) is_watched: bool,
-    pub(super) last_seq: u64,
-    /// By their numbers, which are ours: nobody makes them collide.
+    sent: usize,
+    /// The largest message that the manager takes, in bytes.
+    frame_bytes: usize,
+    last_seq: u64,
+    /// Calls without an answer, by their numbers. The numbers are ours, so a plain hash is safe.
     pub(super) in_flight: FxHashMap<u64, InFlight>,
     /// The objects that are open, by kind and name.
-    pub(super) objects: HashMap<(String, String), Arc<Object>>,
+    objects: HashMap<(String, String), Arc<Object>>,
     /// The kinds and names of those, by their numbers.
-    pub(super) names: HashMap<u32, (String, String)>,
+    names: HashMap<u32, (String, String)>,
     /// Grants that are void although their guards have not released them.
-    pub(super) revoked: HashSet<u64>,
-    /// Objects that are no more.
-    pub(super) gone: HashSet<u32>,
-    /// How the connection ended.
+    revoked: HashSet<u64>,
+    /// Objects that were removed.
+    gone: HashSet<u32>,
+    /// Why the connection ended.
     pub(super) ended: Option<String>,
+    news: News,
 }
 
 /// An object that the manager has opened for this session.
@@ -62,7 +60,7 @@ pub(crate) struct Object {
 }
 
 impl Object {
-    /// The number of the operation of that name.
+    /// Returns the number of the operation of that name.
     pub(crate) fn operation(&self, name: &str) -> Result<u32, CallError> {
         let place = self
             .operations
@@ -74,43 +72,172 @@ impl Object {
     }
 }
 
-/// A request whose caller has not had its answer.
+/// A request whose caller has not taken its answer.
 #[derive(Default)]
 pub(super) struct InFlight {
     answer: Option<Answer>,
-    /// Who waits, unless it is about to look for itself.
+    /// The waker of the caller, unless the caller is about to look for the answer itself.
     waker: Option<Waker>,
 }
 
-/// What becomes of a request.
+/// The outcome of a request.
 pub(super) type Answer = Result<Success, CallError>;
 
+/// A successful answer.
 #[derive(Debug)]
 pub(super) enum Success {
     Reply(Payload),
     Opened(Arc<Object>),
 }
 
-/// What is said of an answer that is none to what was asked.
+/// The error of an answer whose kind does not fit the request.
 pub(super) fn wrong_answer() -> CallError {
     CallError::Protocol("an answer of another kind than the call".to_owned())
 }
 
-/// An outgoing buffer above this capacity is given back once it is empty.
-const KEPT_BYTES: usize = 1 << 16;
-
-/// What is to be told once the state is unlocked.
+/// What is to be done once the lock of the session is free.
 #[derive(Default)]
 pub(super) struct News {
-    /// Those who have answers now.
+    /// The callers that have answers now.
     pub(super) answered: Vec<Waker>,
     /// Whether grants were revoked or objects are gone.
     pub(super) has_changed: bool,
+    /// Wakers of no further use. The drop of one may drop a task, and with it a guard, which calls.
+    pub(super) replaced: Vec<Waker>,
 }
 
-impl State {
-    /// Takes all whole frames in. What ends the connection is an error.
-    pub(super) fn take_in(&mut self, inbox: &mut Inbox, news: &mut News) -> Result<(), String> {
+/// How much one read takes at the most, in bytes.
+const CHUNK_BYTES: usize = 1 << 16;
+
+/// An outgoing buffer above this capacity, in bytes, is given back once it is empty.
+const KEPT_BYTES: usize = 1 << 16;
+
+impl Session {
+    /// Makes a session that takes messages of that size, in bytes, until [`Self::allow`] says more.
+    pub(super) fn new(frame_bytes: usize) -> Self {
+        Self {
+            inbox: Inbox::new(frame_bytes),
+            scratch: vec![0; CHUNK_BYTES].into(),
+            outgoing: Vec::new(),
+            sent: 0,
+            frame_bytes,
+            last_seq: 0,
+            in_flight: FxHashMap::default(),
+            objects: HashMap::new(),
+            names: HashMap::new(),
+            revoked: HashSet::new(),
+            gone: HashSet::new(),
+            ended: None,
+            news: News::default(),
+        }
+    }
+
+    /// Sends and takes messages of that size, in bytes, from now on.
+    pub(super) fn allow(&mut self, frame_bytes: usize) {
+        self.frame_bytes = frame_bytes;
+        self.inbox.allow(frame_bytes);
+    }
+
+    /// Takes `count` numbers that no other request will have, and returns the first.
+    pub(super) fn reserve(&mut self, count: u64) -> u64 {
+        let first = self.last_seq + 1;
+        self.last_seq += count;
+        first
+    }
+
+    /// Appends a request to what is to be written.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the request is above the limit. Nothing is appended then.
+    pub(super) fn push(&mut self, request: &Request<'_>) -> Result<(), CodecError> {
+        frame::append(&mut self.outgoing, request, self.frame_bytes)
+    }
+
+    /// Returns how many bytes are to be written.
+    pub(super) fn unsent(&self) -> usize {
+        self.outgoing.len() - self.sent
+    }
+
+    /// Takes the bytes that are to be written.
+    pub(super) fn take_unsent(&mut self) -> Vec<u8> {
+        let sent = mem::take(&mut self.sent);
+        let mut all = mem::take(&mut self.outgoing);
+        all.drain(..sent.min(all.len()));
+        all
+    }
+
+    /// Writes what is to be written, as far as `write` takes it.
+    pub(super) fn write(
+        &mut self,
+        mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<()>> {
+        while let Some(rest) = self
+            .outgoing
+            .get(self.sent..)
+            .filter(|rest| !rest.is_empty())
+        {
+            self.sent += ready!(write(rest))?;
+            if self.sent > self.outgoing.len() / 4 * 3 {
+                // The buffer may never run empty, and large buffers are not moved often.
+                self.outgoing.drain(..mem::take(&mut self.sent));
+            }
+        }
+        // As much room as this took is kept, and not what was once needed.
+        let kept = (2 * self.outgoing.len()).clamp(KEPT_BYTES, 2 * KEPT_BYTES);
+        self.sent = 0;
+        self.outgoing.clear();
+        self.outgoing.shrink_to(kept);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads one chunk and takes in its frames. An error says why the connection is over.
+    pub(super) fn read(
+        &mut self,
+        read: impl FnOnce(&mut [u8]) -> Poll<io::Result<usize>>,
+    ) -> Poll<Result<(), String>> {
+        Poll::Ready(match ready!(read(&mut self.scratch)) {
+            Ok(0) => Err("the manager has closed the connection".to_owned()),
+            Ok(length) => {
+                self.inbox
+                    .feed(self.scratch.get(..length).unwrap_or_default());
+                self.take_in()
+            }
+            Err(error) => Err(error.to_string()),
+        })
+    }
+
+    /// Reads one chunk and returns the first frame, before there are calls.
+    pub(super) fn read_first(
+        &mut self,
+        read: impl FnOnce(&mut [u8]) -> Poll<io::Result<usize>>,
+    ) -> Poll<Result<Option<Vec<u8>>, String>> {
+        Poll::Ready(match ready!(read(&mut self.scratch)) {
+            Ok(0) => Err("the manager has closed the connection".to_owned()),
+            Ok(length) => {
+                self.inbox
+                    .feed(self.scratch.get(..length).unwrap_or_default());
+                match self.inbox.next_message() {
+                    Ok(message) => Ok(message.map(|message| message.to_vec())),
+                    Err(error) => Err(error.to_string()),
+                }
+            }
+            Err(error) => Err(error.to_string()),
+        })
+    }
+
+    /// Takes in all whole frames, also those before one that ends the connection.
+    fn take_in(&mut self) -> Result<(), String> {
+        let Self {
+            inbox,
+            in_flight,
+            objects,
+            names,
+            revoked,
+            gone,
+            news,
+            ..
+        } = self;
         while let Some(frame) = inbox.next_message().map_err(|error| error.to_string())? {
             let response =
                 Response::decode(&frame).map_err(|error| format!("bad frame: {error}"))?;
@@ -132,22 +259,22 @@ impl State {
                 }
                 Response::Revoked { seq } => {
                     news.has_changed = true;
-                    self.revoked.insert(seq);
+                    revoked.insert(seq);
                     continue;
                 }
                 Response::Gone { object } => {
                     news.has_changed = true;
-                    self.gone.insert(object);
-                    if let Some(key) = self.names.remove(&object) {
-                        self.objects.remove(&key);
+                    gone.insert(object);
+                    if let Some(key) = names.remove(&object) {
+                        objects.remove(&key);
                     }
                     continue;
                 }
                 Response::Bye { reason } => return Err(reason),
                 Response::Welcome { .. } => return Err("a second welcome".to_owned()),
             };
-            // The caller may have gone; its call is withdrawn, and this answer is nobody's.
-            if let Some(request) = self.in_flight.get_mut(&seq)
+            // The caller may have been dropped: its call is withdrawn, and the answer is dropped.
+            if let Some(request) = in_flight.get_mut(&seq)
                 && request.answer.is_none()
             {
                 request.answer = Some(answer);
@@ -157,59 +284,106 @@ impl State {
         Ok(())
     }
 
-    /// Takes the answer to a request, or has `waker` told when it is there. Without one nobody is.
-    pub(super) fn take_answer(&mut self, seq: u64, waker: Option<&Waker>) -> Option<Answer> {
-        let Some(request) = self.in_flight.get_mut(&seq) else {
-            return Some(Err(CallError::Protocol(
+    /// Enters a request as being in flight, and returns its number.
+    pub(super) fn enter(&mut self) -> u64 {
+        let seq = self.reserve(1);
+        self.in_flight.insert(seq, InFlight::default());
+        seq
+    }
+
+    /// Forgets a request. An answer that comes later is dropped.
+    pub(super) fn forget(&mut self, seq: u64) {
+        let request = self.in_flight.remove(&seq);
+        self.news
+            .replaced
+            .extend(request.and_then(|request| request.waker));
+    }
+
+    /// Takes the answer to a request if it is there.
+    pub(super) fn take_answer(&mut self, seq: u64) -> Option<Answer> {
+        match self.in_flight.get_mut(&seq) {
+            Some(request) => {
+                let answer = request.answer.take()?;
+                self.forget(seq);
+                Some(answer)
+            }
+            None => Some(Err(CallError::Protocol(
                 "the call was forgotten".to_owned(),
-            )));
-        };
-        let answer = request.answer.take();
-        if answer.is_some() {
-            self.in_flight.remove(&seq);
-        } else {
-            request.waker = waker.cloned();
+            ))),
         }
-        answer
     }
 
-    /// Gives all who have no answer this one, and tells whom to wake.
-    pub(super) fn answer_all(&mut self, answer: &CallError) -> Vec<Waker> {
-        let open = self.in_flight.values_mut();
-        let open = open.filter(|request| request.answer.is_none());
-        open.filter_map(|request| {
-            request.answer = Some(Err(answer.clone()));
-            request.waker.take()
-        })
-        .collect()
-    }
-
-    /// How many bytes wait to be written.
-    pub(super) fn unsent(&self) -> usize {
-        self.outgoing.len() - self.sent
-    }
-
-    /// Writes what waits, as far as it is taken.
-    pub(super) fn flush(
-        &mut self,
-        mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<()>> {
-        while let Some(rest) = self
-            .outgoing
-            .get(self.sent..)
-            .filter(|rest| !rest.is_empty())
+    /// Takes the answer to a request, or has `waker` woken once it is there.
+    pub(super) fn poll_answer(&mut self, seq: u64, waker: &Waker) -> Poll<Answer> {
+        if let Some(answer) = self.take_answer(seq) {
+            return Poll::Ready(answer);
+        }
+        if let Some(request) = self.in_flight.get_mut(&seq)
+            && !request
+                .waker
+                .as_ref()
+                .is_some_and(|known| known.will_wake(waker))
         {
-            self.sent += ready!(write(rest))?;
-            if self.sent > self.outgoing.len() / 4 * 3 {
-                // The buffer may never run empty; what is large is not moved often.
-                self.outgoing.drain(..mem::take(&mut self.sent));
+            self.news
+                .replaced
+                .extend(request.waker.replace(waker.clone()));
+        }
+        Poll::Pending
+    }
+
+    /// Ends the session: every request without an answer has this one. Returns whether it had not
+    /// ended before.
+    pub(super) fn end(&mut self, why: &str, answer: &CallError) -> bool {
+        if self.ended.is_some() {
+            return false;
+        }
+        self.ended = Some(why.to_owned());
+        self.outgoing = Vec::new();
+        self.sent = 0;
+        for request in self.in_flight.values_mut() {
+            if request.answer.is_none() {
+                request.answer = Some(Err(answer.clone()));
+                self.news.answered.extend(request.waker.take());
             }
         }
-        // As much room as it took now is kept, and not what it once took.
-        let kept = (2 * self.outgoing.len()).clamp(KEPT_BYTES, 2 * KEPT_BYTES);
-        self.sent = 0;
-        self.outgoing.clear();
-        self.outgoing.shrink_to(kept);
-        Poll::Ready(Ok(()))
+        self.news.has_changed = true;
+        true
+    }
+
+    /// Takes what is to be done once the lock is free.
+    pub(super) fn take_news(&mut self) -> News {
+        mem::take(&mut self.news)
+    }
+
+    /// Returns an object that is open.
+    pub(super) fn object(&self, kind: &str, name: &str) -> Option<Arc<Object>> {
+        let key = (kind.to_owned(), name.to_owned());
+        self.objects.get(&key).map(Arc::clone)
+    }
+
+    /// Keeps an object that was opened, unless it was removed meanwhile.
+    pub(super) fn keep_object(&mut self, kind: &str, object: &Arc<Object>) {
+        if !self.gone.contains(&object.number) {
+            let key = (kind.to_owned(), object.name.clone());
+            self.names.insert(object.number, key.clone());
+            self.objects.insert(key, Arc::clone(object));
+        }
+    }
+
+    /// Returns whether an object was removed, as far as the manager has said so.
+    pub(super) fn is_gone(&self, object: u32) -> bool {
+        self.gone.contains(&object)
+    }
+
+    /// Returns whether a grant of this session is void.
+    pub(super) fn is_revoked(&self, seq: u64) -> bool {
+        self.revoked.contains(&seq)
+    }
+
+    /// Forgets that a grant is void, since its guard is dropped.
+    pub(super) fn forget_revoked(&mut self, seq: u64) {
+        if !self.revoked.is_empty() {
+            self.revoked.remove(&seq);
+        }
     }
 }

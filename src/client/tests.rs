@@ -236,7 +236,7 @@ async fn a_dropped_call_is_withdrawn_and_its_late_answer_is_nobodys() {
     let (next, task) = spawned_call(&connection, &mut manager).await;
     manager.say(&reply(next, &[2])).await;
     assert_eq!(patiently(task).await.unwrap().unwrap().1, 2);
-    assert!(lock(&connection.state).in_flight.is_empty());
+    assert!(lock(&connection.shared).session.in_flight.is_empty());
 }
 
 #[tokio::test]

@@ -1,11 +1,12 @@
-//! A caller that has a thread to itself: it sleeps on the socket, and reads what wakes it.
+//! The driver of a plain thread: the thread sleeps on the streams of the connections that it reads.
 //!
-//! A plain thread that waited for a runtime to read for it would be woken by another thread, which
-//! was woken by the answer. So it reads for itself while it is a connection's only caller, and as long
-//! as no runtime has ever read that; in company the background reads for all, as for any runtime.
+//! Woken by a runtime's thread instead, each answer would cost two system calls and a thread switch more.
+//! So a thread that blocks on a future reads a connection itself while it is that connection's only
+//! caller, no runtime has attached to it, and its stream has a descriptor. Otherwise the background
+//! runtime reads, as it does for any caller without a runtime.
 //!
-//! Invariant: whoever sleeps here has an alarm that wakes it, and each connection that it sleeps on
-//! is read when there is something to read, whichever shard of the future waits for that.
+//! Invariant: a thread that sleeps here can be woken by [`Wakeup`], and every connection that it sleeps on
+//! is read when there is something to read, whichever part of the future waits for it.
 
 use std::{
     cell::RefCell,
@@ -18,7 +19,7 @@ use std::{
         Arc, Condvar, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Wake, Waker},
     thread,
     time::Duration,
 };
@@ -31,11 +32,11 @@ use crate::{
 };
 
 thread_local! {
-    /// What this thread does while it runs a future to its end.
-    static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
+    /// The future that this thread blocks on, if it does.
+    static BLOCKED_ON: RefCell<Option<BlockedOn>> = const { RefCell::new(None) };
 
     /// What wakes this thread, once it has slept.
-    static ALARM: RefCell<Option<Arc<Alarm>>> = const { RefCell::new(None) };
+    static WAKEUP: RefCell<Option<Arc<Wakeup>>> = const { RefCell::new(None) };
 }
 
 /// Waits on a plain thread for whatever is async here: making a manager, a call without a
@@ -68,17 +69,17 @@ thread_local! {
 ///
 /// Panics inside an async context, which it would block.
 pub fn block_on<F: Future>(future: F) -> F::Output {
-    let alarm = Alarm::of_this_thread();
-    let waker = Waker::from(Arc::clone(&alarm));
+    let wakeup = Wakeup::of_this_thread();
+    let waker = Waker::from(Arc::clone(&wakeup));
     background().block_on(async {
         let mut future = pin!(future);
-        let _stay = Stay::begin(&alarm, &waker);
+        let _span = BlockingSpan::begin(&wakeup, &waker);
         poll_fn(|task| {
-            alarm.hush();
+            wakeup.clear();
             let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
             if polled.is_pending() {
-                alarm.sleep();
-                // The runtime polls it at once, with a fresh budget: its shards take turns with each other.
+                wakeup.sleep();
+                // The runtime polls again at once, with a fresh budget for its cooperative tasks.
                 task.waker().wake_by_ref();
             }
             polled
@@ -87,150 +88,163 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     })
 }
 
-/// Whether this thread runs a future to its end, and can read for it.
-pub(super) fn is_here() -> bool {
-    HERE.try_with(|here| here.borrow().is_some())
+/// Returns whether this thread blocks on a future, and can read for it.
+pub(super) fn is_blocking() -> bool {
+    BLOCKED_ON
+        .try_with(|blocked| blocked.borrow().is_some())
         .unwrap_or_default()
 }
 
-/// Has this thread read a connection whenever it sleeps, if that is what it does when the task has
-/// to wait: within another executor it would sleep where nobody reads.
+/// Has this thread read a connection whenever it sleeps. Returns whether it will.
+///
+/// It will not if `task` is not the task that the thread blocks on: within another executor the thread
+/// sleeps elsewhere.
 pub(super) fn read_here(connection: &Arc<Connection>, task: &Waker) -> bool {
-    let read = |here: &RefCell<Option<Here>>| {
-        let mut here = here.borrow_mut();
-        let Some(stay) = here.as_mut().filter(|stay| stay.waker.will_wake(task)) else {
+    let read = |blocked: &RefCell<Option<BlockedOn>>| {
+        let mut blocked = blocked.borrow_mut();
+        let Some(blocked) = blocked.as_mut().filter(|it| it.waker.will_wake(task)) else {
             return false;
         };
-        if !stay
+        if !blocked
             .connections
             .iter()
             .any(|other| Arc::ptr_eq(other, connection))
         {
-            // Without descriptors a runtime has to read.
-            if connection.stream.descriptor().is_none() || stay.alarm.bell().is_err() {
+            // Without descriptors to sleep on, a runtime has to read.
+            if connection.stream.descriptor().is_none() || blocked.wakeup.pair().is_err() {
                 return false;
             }
-            stay.connections.push(Arc::clone(connection));
+            blocked.connections.push(Arc::clone(connection));
         }
         true
     };
-    HERE.try_with(read).unwrap_or_default()
+    BLOCKED_ON.try_with(read).unwrap_or_default()
 }
 
-/// Leaves a connection to others.
-pub(super) fn read_no_more(connection: &Arc<Connection>) {
-    let leave = |here: &RefCell<Option<Here>>| {
-        let mut here = here.borrow_mut();
-        let all = &mut here.as_mut()?.connections;
+/// Has this thread read a connection no more.
+pub(super) fn stop_reading(connection: &Arc<Connection>) {
+    let leave = |blocked: &RefCell<Option<BlockedOn>>| {
+        let mut blocked = blocked.borrow_mut();
+        let all = &mut blocked.as_mut()?.connections;
         let place = all.iter().position(|it| Arc::ptr_eq(it, connection))?;
         Some(all.swap_remove(place))
     };
-    // It may be the last handle, whose drop is not to find this borrowed. A thread at its end reads
-    // nothing anyway.
-    drop(HERE.try_with(leave));
+    // It may be the last handle, whose drop must not find this borrowed. A thread that is ending has
+    // no such state, and reads nothing.
+    drop(BLOCKED_ON.try_with(leave));
 }
 
-/// What a thread that runs a future to its end has to do with others.
-struct Here {
-    alarm: Arc<Alarm>,
+/// A future that a thread blocks on.
+struct BlockedOn {
+    wakeup: Arc<Wakeup>,
     waker: Waker,
-    /// What it reads when it sleeps.
+    /// The connections that the thread reads when it sleeps.
     connections: Vec<Arc<Connection>>,
 }
 
-/// The time in which a thread runs a future to its end. It keeps what it interrupts, as
-/// `block_in_place` allows.
-struct Stay(Option<Here>);
+/// The time in which a thread blocks on a future. It keeps an outer one, as `block_in_place` allows.
+struct BlockingSpan(Option<BlockedOn>);
 
-impl Stay {
-    fn begin(alarm: &Arc<Alarm>, waker: &Waker) -> Self {
-        let here = Here {
-            alarm: Arc::clone(alarm),
+impl BlockingSpan {
+    fn begin(wakeup: &Arc<Wakeup>, waker: &Waker) -> Self {
+        let inner = BlockedOn {
+            wakeup: Arc::clone(wakeup),
             waker: waker.clone(),
             connections: Vec::new(),
         };
-        Self(HERE.replace(Some(here)))
+        Self(BLOCKED_ON.replace(Some(inner)))
     }
 }
 
-impl Drop for Stay {
+impl Drop for BlockingSpan {
     fn drop(&mut self) {
         if let Some(outer) = &self.0 {
             // It may have been woken meanwhile.
             outer.waker.wake_by_ref();
         }
-        drop(HERE.replace(self.0.take()));
+        drop(BLOCKED_ON.replace(self.0.take()));
     }
 }
 
-/// Wakes one thread, also while it sleeps on a socket.
-struct Alarm {
+/// Wakes one thread, also while it sleeps on descriptors.
+struct Wakeup {
     state: AtomicU8,
-    /// What wakes it where it reads nothing. Its token of `park` is the program's.
+    /// Wakes the thread where it reads nothing. The thread's own park token belongs to the program.
     parked: Mutex<()>,
     unparked: Condvar,
-    /// What wakes it on a socket; most threads never sleep there.
-    bell: OnceLock<Bell>,
+    /// Wakes the thread while it sleeps on descriptors; most threads never do.
+    pair: OnceLock<SocketPair>,
 }
 
-/// Two ends of one wire.
-struct Bell {
-    rope: UnixStream,
-    ear: UnixStream,
+/// A connected pair of sockets: a byte into one wakes a thread that polls the other.
+struct SocketPair {
+    sender: UnixStream,
+    receiver: UnixStream,
 }
 
+/// The thread runs.
 const AWAKE: u8 = 0;
-
-const ASLEEP: u8 = 1;
-
+/// The thread sleeps on descriptors, or is about to.
+const POLLING: u8 = 1;
+/// The thread sleeps on the condition variable, or is about to.
 const PARKED: u8 = 2;
+/// The thread was woken, and has not looked since.
+const WOKEN: u8 = 3;
 
-const RUNG: u8 = 3;
-
-/// No time.
-const NONE: Timespec = Timespec {
+/// A wait that returns at once.
+const NO_WAIT: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 0,
 };
 
-/// How long a thread rests that the system does not let sleep.
-const REST: Duration = Duration::from_millis(1);
+/// How long a thread pauses when the system cannot let it sleep on descriptors.
+const PAUSE: Duration = Duration::from_millis(1);
 
-impl Alarm {
+impl Wakeup {
     fn of_this_thread() -> Arc<Self> {
-        ALARM.with_borrow_mut(|kept| {
-            let alarm = kept.get_or_insert_with(|| {
+        WAKEUP.with_borrow_mut(|kept| {
+            let wakeup = kept.get_or_insert_with(|| {
                 Arc::new(Self {
                     state: AtomicU8::new(AWAKE),
                     parked: Mutex::default(),
                     unparked: Condvar::new(),
-                    bell: OnceLock::new(),
+                    pair: OnceLock::new(),
                 })
             });
-            Arc::clone(alarm)
+            Arc::clone(wakeup)
         })
     }
 
-    /// What wakes it on a socket. Its own thread alone asks for one that is not there yet.
-    fn bell(&self) -> io::Result<&Bell> {
-        if let Some(bell) = self.bell.get() {
-            return Ok(bell);
+    /// Returns the pair, and makes it first if need be. Only the thread itself calls this.
+    fn pair(&self) -> io::Result<&SocketPair> {
+        if let Some(pair) = self.pair.get() {
+            return Ok(pair);
         }
-        let (rope, ear) = UnixStream::pair()?;
-        rope.set_nonblocking(true)?;
-        ear.set_nonblocking(true)?;
-        Ok(self.bell.get_or_init(|| Bell { rope, ear }))
+        let (sender, receiver) = UnixStream::pair()?;
+        sender.set_nonblocking(true)?;
+        receiver.set_nonblocking(true)?;
+        Ok(self.pair.get_or_init(|| SocketPair { sender, receiver }))
     }
 
-    /// Forgets who rang, before a look at what that was for.
-    fn hush(&self) {
+    /// Forgets that the thread was woken, before it looks at what for.
+    fn clear(&self) {
         self.state.swap(AWAKE, Ordering::AcqRel);
     }
 
-    /// Sleeps until somebody wakes this thread, which reads nothing.
+    /// Sleeps until the thread is woken, or a connection that it reads has something, and reads that.
+    fn sleep(&self) {
+        let mut connections = swap_connections(Vec::new());
+        match self.pair.get() {
+            Some(pair) if !connections.is_empty() => self.sleep_on(pair, &mut connections),
+            Some(_) | None => self.park(),
+        }
+        swap_connections(connections);
+    }
+
+    /// Sleeps until the thread is woken.
     fn park(&self) {
         let mut parked = lock(&self.parked);
-        if self.state.swap(PARKED, Ordering::AcqRel) == RUNG {
+        if self.state.swap(PARKED, Ordering::AcqRel) == WOKEN {
             return;
         }
         while self.state.load(Ordering::Acquire) == PARKED {
@@ -239,80 +253,71 @@ impl Alarm {
         }
     }
 
-    /// Sleeps until somebody wakes this thread, or a connection that it reads has brought something,
-    /// and reads that.
-    fn sleep(&self) {
-        let mut here = connections_here(Vec::new());
-        match self.bell.get() {
-            Some(bell) if !here.is_empty() => self.sleep_on(bell, &mut here),
-            Some(_) | None => self.park(),
-        }
-        connections_here(here);
-    }
-
-    /// Sleeps on the sockets of some connections, and keeps those that are not over.
-    fn sleep_on(&self, bell: &Bell, here: &mut Vec<Arc<Connection>>) {
-        let streams = here
+    /// Sleeps on the streams of connections, reads those that have something, and removes those that
+    /// have ended.
+    fn sleep_on(&self, pair: &SocketPair, connections: &mut Vec<Arc<Connection>>) {
+        // A stream without a descriptor is not read here, so none is missing.
+        let streams = connections
             .iter()
             .filter_map(|connection| connection.stream.descriptor());
-        let mut sources: Vec<PollFd<'_>> = [bell.ear.as_fd()]
+        let mut sources: Vec<PollFd<'_>> = [pair.receiver.as_fd()]
             .into_iter()
             .chain(streams)
             .map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN))
             .collect();
-        // One that was woken since it looked does not sleep, and yet reads: its shards may wake each
-        // other for ever.
-        let is_woken = self.state.swap(ASLEEP, Ordering::AcqRel) == RUNG;
-        let polled = poll(&mut sources, is_woken.then_some(&NONE));
-        self.hush();
+        // A thread that was woken since it looked does not sleep, and yet reads: the parts of its future
+        // may wake each other for ever.
+        let is_woken = self.state.swap(POLLING, Ordering::AcqRel) == WOKEN;
+        let polled = poll(&mut sources, is_woken.then_some(&NO_WAIT));
+        self.clear();
         match polled {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return,
-            Err(_) => return thread::sleep(REST),
+            Err(_) => return thread::sleep(PAUSE),
         }
         let ready = sources.iter().map(|source| !source.revents().is_empty());
         let mut ready = ready.collect::<Vec<_>>().into_iter();
         if ready.next() == Some(true) {
-            // How often it rang is of no importance.
-            let _ = (&bell.ear).read(&mut [0; 64]);
+            // One read takes the bytes of many wakes.
+            let _ = (&pair.receiver).read(&mut [0; 64]);
         }
-        here.retain(|connection| {
-            let is_ready = ready.next() == Some(true);
-            match is_ready.then(|| connection.look()) {
-                Some(Poll::Ready(Err(why))) => {
-                    connection.end(&why);
-                    // It has something to read for ever, and a call that nobody polls keeps it.
-                    false
-                }
-                Some(_) | None => true,
+        connections.retain(|connection| {
+            if ready.next() != Some(true) {
+                return true;
             }
+            let mut shared = lock(&connection.shared);
+            let why = connection.read_chunk(&mut shared);
+            // The stream of a connection that has ended is readable for ever.
+            let is_kept = why.is_none();
+            connection.unlock(shared, why);
+            is_kept
         });
     }
 }
 
-/// Takes what this thread reads, and gives it that in place of it.
-fn connections_here(other: Vec<Arc<Connection>>) -> Vec<Arc<Connection>> {
-    let swap = |here: &mut Option<Here>| {
-        let here = here.as_mut()?;
-        Some(mem::replace(&mut here.connections, other))
+/// Takes the connections that this thread reads, and has it read others in their place.
+fn swap_connections(others: Vec<Arc<Connection>>) -> Vec<Arc<Connection>> {
+    let swap = |blocked: &mut Option<BlockedOn>| {
+        let blocked = blocked.as_mut()?;
+        Some(mem::replace(&mut blocked.connections, others))
     };
-    HERE.with_borrow_mut(swap).unwrap_or_default()
+    BLOCKED_ON.with_borrow_mut(swap).unwrap_or_default()
 }
 
-impl Wake for Alarm {
+impl Wake for Wakeup {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        match self.state.swap(RUNG, Ordering::AcqRel) {
-            ASLEEP => {
-                // A bell that is full has rung.
-                let bell = self.bell.get();
-                let _ = bell.map(|bell| (&bell.rope).write(&[1]));
+        match self.state.swap(WOKEN, Ordering::AcqRel) {
+            POLLING => {
+                // A pair that is full wakes the thread already.
+                let pair = self.pair.get();
+                let _ = pair.map(|pair| (&pair.sender).write(&[1]));
             }
             PARKED => {
-                // It waits by now, or is about to look once more.
+                // With the lock, the thread waits by now or is about to look once more.
                 drop(lock(&self.parked));
                 self.unparked.notify_one();
             }

@@ -1,4 +1,8 @@
-//! Who waits for the answers of a connection: wakers and counts, without a socket.
+//! Who is woken when a connection has something to read. Data alone: the tasks are above.
+//!
+//! Each runtime that calls has a [`Reader`]: the stream as that runtime waits for it, and two wakers. The
+//! caller that began to wait last reads for itself and all others; the runtime's driver task reads when no
+//! caller does. Only one of the two need be woken while there is a single waiter.
 
 use std::{
     sync::{
@@ -13,17 +17,36 @@ use tokio::runtime::{self, Handle};
 
 use crate::{background::background, transport::stream::AttachedStream};
 
-/// The socket as one runtime reads it.
+/// The stream of a connection as one runtime reads it.
 pub(super) struct Reader {
     pub(super) runtime: runtime::Id,
-    pub(super) link: Box<dyn AttachedStream>,
+    pub(super) stream: Box<dyn AttachedStream>,
     pub(super) wakers: Arc<Wakers>,
-    /// The wakers as the one waker that the link knows.
+    /// The two wakers as the one that the stream wakes.
     pub(super) waker: Waker,
 }
 
 impl Reader {
-    /// Whether it reads on the runtime that runs this.
+    /// Makes the reader of a runtime.
+    pub(super) fn new(
+        runtime: runtime::Id,
+        stream: Box<dyn AttachedStream>,
+        waiters: &Arc<AtomicUsize>,
+    ) -> Self {
+        let wakers = Arc::new(Wakers {
+            caller: AtomicWaker::new(),
+            driver: AtomicWaker::new(),
+            waiters: Arc::clone(waiters),
+        });
+        Self {
+            runtime,
+            stream,
+            waker: Waker::from(Arc::clone(&wakers)),
+            wakers,
+        }
+    }
+
+    /// Returns whether it belongs to the runtime that runs this.
     pub(super) fn is_here(&self) -> bool {
         match Handle::try_current() {
             Ok(handle) => handle.id() == self.runtime,
@@ -32,21 +55,22 @@ impl Reader {
     }
 }
 
-/// Who is woken when there is something to read. Whoever comes first hands it out to all.
+/// The tasks of one runtime that may read.
 pub(super) struct Wakers {
-    /// The caller that has begun to wait last.
+    /// The caller that began to wait last.
     pub(super) caller: AtomicWaker,
-    /// The driver, which reads when no caller does.
+    /// The driver task.
     pub(super) driver: AtomicWaker,
-    pub(super) waiters: Arc<AtomicUsize>,
+    /// How many callers of the connection there are, on all runtimes.
+    waiters: Arc<AtomicUsize>,
 }
 
 impl Wake for Wakers {
     fn wake(self: Arc<Self>) {
         let caller = self.caller.take();
-        // A caller may be woken and yet not poll its call, as in a `select!` that is elsewhere by
-        // now. It must not keep others waiting; alone it harms nobody. Nobody is here when the
-        // caller that began to wait last has left the others behind.
+        // A caller that is woken may not poll its call, as in a `select!` that has moved on. With no
+        // other waiters that is harmless; otherwise the driver is woken too. `caller` is empty when the
+        // newest waiter has left while older ones still wait.
         if caller.is_none() || self.waiters.load(Ordering::Acquire) > 1 {
             self.driver.wake();
         }
@@ -56,19 +80,19 @@ impl Wake for Wakers {
     }
 }
 
-/// Somebody to read for.
+/// One waiter, counted for as long as this lives.
 pub(super) struct WaiterCount {
     waiters: Arc<AtomicUsize>,
     count: usize,
 }
 
 impl WaiterCount {
-    /// Counts a caller, who reads for itself.
+    /// Counts a caller, which reads for itself.
     pub(super) fn caller(waiters: &Arc<AtomicUsize>) -> Self {
         Self::begin(waiters, 1)
     }
 
-    /// Counts somebody whom the driver is to read for: as two, so that it is woken.
+    /// Counts a waiter that does not read: as two, so that the driver is woken.
     pub(super) fn watcher(waiters: &Arc<AtomicUsize>) -> Self {
         Self::begin(waiters, 2)
     }
@@ -81,8 +105,8 @@ impl WaiterCount {
         }
     }
 
-    /// Whether there are others to read for.
-    pub(super) fn has_company(&self) -> bool {
+    /// Returns whether there are other waiters.
+    pub(super) fn has_others(&self) -> bool {
         self.waiters.load(Ordering::Acquire) > self.count
     }
 }
