@@ -21,13 +21,14 @@ use std::{
     error::Error,
     fs::{File, OpenOptions},
     io,
+    num::NonZeroU64,
     ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use clap::Parser;
+use argh::FromArgs;
 use futures::StreamExt;
 use lockkeeper::{
     Address, Call, CallError, KeyedLock, Lock, Manager, Operation, Operations, Pool, Primitive,
@@ -37,22 +38,22 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
 /// Merges records by key in a pool of processes, with locks made by hand and with a keyed lock.
-#[derive(Parser)]
+#[derive(FromArgs)]
 struct Options {
-    /// How many records there are.
-    #[arg(long, default_value_t = 100_000)]
+    /// how many records there are (100000)
+    #[argh(option, default = "100_000")]
     records: u64,
-    /// How many of them are merged with locks made by hand.
-    #[arg(long, default_value_t = 2_000)]
+    /// how many of them are merged with locks made by hand (2000)
+    #[argh(option, default = "2_000")]
     by_hand: u64,
-    /// How many keys the records have.
-    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..))]
-    keys: u64,
-    /// How many processes merge them.
-    #[arg(long, default_value_t = 4)]
+    /// how many keys the records have (5000)
+    #[argh(option, default = "NonZeroU64::MIN.saturating_add(4_999)")]
+    keys: NonZeroU64,
+    /// how many processes merge them (4)
+    #[argh(option, default = "4")]
     workers: usize,
-    /// What the records come from.
-    #[arg(long, default_value_t = 7)]
+    /// where the random numbers of the records start (7)
+    #[argh(option, default = "7")]
     seed: u64,
 }
 
@@ -312,14 +313,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         .kind::<Counts>()
         .task::<Merge>()
         .run(async {
-            let options = Options::parse();
+            let options: Options = argh::from_env();
             let folder = tempfile::tempdir()?;
             let manager = Manager::spawn().await?;
             let pool = Pool::new(options.workers).await?;
             let ingest = Ingest {
                 pool: &pool,
                 seed: options.seed,
-                keys: options.keys,
+                keys: options.keys.get(),
                 folder: folder.path(),
             };
 

@@ -2,23 +2,24 @@
 //!
 //!     cargo run --release --example paused_holder
 //!
-//! Two worker processes write to a file and to a table of a database, under one lock. The first is
-//! stopped with SIGSTOP before it writes, and an administrator forces its lock open. The second
-//! takes over and writes. Then the first goes on, with SIGCONT: it looks at nothing and writes. The
-//! mark beside the file refuses it, and so does the condition of the table's row:
+//! Two worker processes write to a file and to a store, under one lock. The first is stopped with
+//! SIGSTOP before it writes, and an administrator forces its lock open. The second takes over and
+//! writes. Then the first goes on, with SIGCONT, and writes without asking the manager. The mark
+//! beside the file refuses the write, and so does the store, which compares fences by itself:
 //!
 //!     process 4711 has the lock with token 1795384507341834506, and is paused
 //!     process 4712 has the lock with token 1795384507341834507
 //!       file: written
-//!       table: 1 row
+//!       store: written
 //!     process 4711 goes on
 //!       file: stale: the token 1795384507341834506 is lower than ...
-//!       table: 0 rows
-//!     file and table say that process 4712 was here
+//!       store: stale
+//!     file and store say that process 4712 was here
+//!
+//! The example in `examples/sql` does the same with a table of a SQL database.
 
 use std::{error::Error, fs, path::PathBuf, process};
 
-use gluesql::prelude::{Glue, MemoryStorage, Payload};
 use lockkeeper::{
     Call, CallError, Event, Fence, FenceFile, Lock, Manager, Operation, Operations, Pool,
     Primitive, Proxy, Refusal, Serve, Task,
@@ -26,50 +27,63 @@ use lockkeeper::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
-/// Stands for a database: it knows SQL, and neither locks nor who holds them.
-struct Database(Glue<MemoryStorage>);
-
-/// Executes a statement. The reply is a count of rows, or the one value that was selected.
-#[derive(Serialize, Deserialize)]
-struct Execute(String);
-
-impl Operation for Execute {
-    const NAME: &'static str = "execute";
-    type Reply = Result<String, String>;
+/// Stands for any service that keeps data, here of one line: it knows the highest fence that it has
+/// seen, and neither locks nor their holders.
+struct Store {
+    words: String,
+    highest: Fence,
 }
 
-impl Primitive for Database {
-    const KIND: &'static str = "database";
+/// Writes, unless a higher fence was seen. The reply says whether the words were written.
+#[derive(Serialize, Deserialize)]
+struct Write {
+    words: String,
+    fence: Fence,
+}
+
+/// Reads the words.
+#[derive(Serialize, Deserialize)]
+struct Read;
+
+impl Operation for Write {
+    const NAME: &'static str = "write";
+    type Reply = bool;
+}
+
+impl Operation for Read {
+    const NAME: &'static str = "read";
+    type Reply = String;
+}
+
+impl Primitive for Store {
+    const KIND: &'static str = "store";
     type Spec = ();
 
     fn create((): ()) -> Result<Self, Refusal> {
-        let mut engine = Glue::new(MemoryStorage::default());
-        engine
-            .execute(
-                "CREATE TABLE page (id INTEGER PRIMARY KEY, words TEXT, fence INTEGER);
-                 INSERT INTO page VALUES (1, '', 0)",
-            )
-            .map_err(|error| Refusal::Invalid(error.to_string()))?;
-        Ok(Self(engine))
+        Ok(Self {
+            words: String::new(),
+            highest: Fence::new(0),
+        })
     }
 
     fn operations(operations: &mut Operations<Self>) {
-        operations.on::<Execute>();
+        operations.on::<Write>().on::<Read>();
     }
 }
 
-impl Serve<Execute> for Database {
-    fn serve(&mut self, Execute(statement): Execute, call: Call<<Execute as Operation>::Reply>) {
-        let outcome = self.0.execute(statement);
-        call.reply(match outcome.as_deref() {
-            Ok([Payload::Update(rows)]) => Ok(rows.to_string()),
-            Ok([Payload::Select { rows, .. }]) => {
-                let value = rows.first().and_then(|row| row.first());
-                value.map(String::from).ok_or_else(|| "no row".to_owned())
-            }
-            Ok(other) => Err(format!("neither update nor select: {other:?}")),
-            Err(error) => Err(error.to_string()),
-        });
+impl Serve<Write> for Store {
+    fn serve(&mut self, Write { words, fence }: Write, call: Call<bool>) {
+        let is_fresh = fence.check(&mut self.highest);
+        if is_fresh {
+            self.words = words;
+        }
+        call.reply(is_fresh);
+    }
+}
+
+impl Serve<Read> for Store {
+    fn serve(&mut self, Read: Read, call: Call<String>) {
+        call.reply(self.words.clone());
     }
 }
 
@@ -78,7 +92,7 @@ impl Serve<Execute> for Database {
 struct Sign {
     lock: Lock,
     page: PathBuf,
-    table: Proxy<Database>,
+    store: Proxy<Store>,
     /// Set by whoever has the lock.
     inside: Event,
     /// What it does before it writes takes until this is set.
@@ -92,8 +106,8 @@ struct Signed {
     fence: Fence,
     /// What the mark beside the file said.
     file: Result<(), String>,
-    /// How many rows were changed.
-    rows: String,
+    /// Whether the store took the words.
+    store: bool,
 }
 
 impl Task for Sign {
@@ -107,37 +121,34 @@ impl Task for Sign {
         self.inside.set().await?;
         self.done.wait().await?;
 
-        // It believes that it has the lock. Only the resources can know better.
+        // The lock may have been forced open meanwhile: only the file and the store can tell.
         let words = format!("process {pid} was here");
         let mark = FenceFile::beside(&self.page);
         let file = match mark.write(fence, || fs::write(&self.page, &words)) {
             Ok(written) => written.map_err(|error| error.to_string()),
             Err(refused) => Err(refused.to_string()),
         };
-        let update = format!(
-            "UPDATE page SET words = '{words}', fence = {fence} WHERE id = 1 AND fence <= {fence}"
-        );
-        let rows = self.table.call(Execute(update)).await?;
+        let store = self.store.call(Write { words, fence }).await?;
         Ok(Signed {
             pid,
             fence,
             file,
-            rows: rows.unwrap_or_else(|error| error),
+            store,
         })
     }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let program = lockkeeper::program().task::<Sign>().kind::<Database>();
+    let program = lockkeeper::program().task::<Sign>().kind::<Store>();
     program.run(async {
         let folder = tempfile::tempdir()?;
         let page = folder.path().join("page");
         let manager = Manager::start().await?;
-        let table = manager.open::<Database>(()).await?;
+        let store = manager.open::<Store>(()).await?;
         let sign = Sign {
             lock: manager.lock().await?,
             page: page.clone(),
-            table: table.clone(),
+            store: store.clone(),
             inside: manager.event().await?,
             done: manager.event().await?,
         };
@@ -169,11 +180,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         first.join().await?;
         second.join().await?;
 
-        let select = Execute("SELECT words FROM page WHERE id = 1".to_owned());
-        let (in_file, in_table) = (fs::read_to_string(&page)?, table.call(select).await??);
-        println!("file and table say that {in_file}");
-        let is_right = in_file == in_table && in_file.contains(&in_time.pid.to_string());
-        if !is_right || late.file.is_ok() || late.rows != "0" || in_time.rows != "1" {
+        let (in_file, in_store) = (fs::read_to_string(&page)?, store.call(Read).await?);
+        println!("file and store say that {in_file}");
+        let is_right = in_file == in_store && in_file.contains(&in_time.pid.to_string());
+        if !is_right || late.file.is_ok() || late.store || !in_time.store {
             return Err("the late write was not refused".into());
         }
         Ok(())
@@ -185,13 +195,10 @@ fn signal(process: u32, signal: Signal) -> Result<(), Box<dyn Error>> {
     Ok(kill_process(process, signal)?)
 }
 
-fn tell(Signed { file, rows, .. }: &Signed) {
+fn tell(Signed { file, store, .. }: &Signed) {
     match file {
         Ok(()) => println!("  file: written"),
         Err(why) => println!("  file: {why}"),
     }
-    println!(
-        "  table: {rows} {}",
-        if rows == "1" { "row" } else { "rows" }
-    );
+    println!("  store: {}", if *store { "written" } else { "stale" });
 }

@@ -18,7 +18,7 @@ use std::{
     process,
 };
 
-use clap::Parser;
+use argh::FromArgs;
 use futures::StreamExt;
 use lockkeeper::{CallError, Lock, Manager, Plain, PlainTask, Pool};
 use rand::Rng;
@@ -27,10 +27,10 @@ use serde::{Deserialize, Serialize};
 const PROCESSES: usize = 10;
 
 /// Pays into one account from ten processes at once.
-#[derive(Parser)]
+#[derive(FromArgs)]
 struct Options {
-    /// Do without the lock, to see what it is good for.
-    #[arg(long)]
+    /// do without the lock, to see that money gets lost
+    #[argh(switch)]
     careless: bool,
 }
 
@@ -77,7 +77,7 @@ fn balance(account: &Path) -> io::Result<u64> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     lockkeeper::program().task::<Plain<Deposits>>().run(async {
-        let Options { careless } = Options::parse();
+        let Options { careless } = argh::from_env();
         let folder = tempfile::tempdir()?;
         let account = folder.path().join("account");
         fs::write(&account, "0")?;

@@ -13,32 +13,32 @@
 use std::{
     error::Error,
     fs::{File, OpenOptions},
-    io::{self, IsTerminal, Read, Seek, Write},
+    io::{self, Read, Seek, Write},
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use clap::Parser;
+use argh::FromArgs;
 use futures::StreamExt;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lockkeeper::{CallError, Manager, Pool, Semaphore, Task};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
 /// Runs tasks in a pool of processes while a semaphore lets only some of them in.
-#[derive(Parser)]
+#[derive(FromArgs)]
 struct Options {
-    /// How many tasks there are.
-    #[arg(long, default_value_t = 10)]
+    /// how many tasks there are (10)
+    #[argh(option, default = "10")]
     tasks: u64,
-    /// How many processes run them.
-    #[arg(long, default_value_t = 4)]
+    /// how many processes run them (4)
+    #[argh(option, default = "4")]
     workers: usize,
-    /// How many tasks may be inside at once.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
-    permits: u32,
-    /// What the random numbers come from.
-    #[arg(long, default_value_t = 7)]
+    /// how many tasks may be inside at once (2)
+    #[argh(option, default = "NonZeroU32::MIN.saturating_add(1)")]
+    permits: NonZeroU32,
+    /// where the random numbers start (7)
+    #[argh(option, default = "7")]
     seed: u64,
 }
 
@@ -99,16 +99,14 @@ fn count(witness: &Path, change: i32) -> io::Result<u32> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     lockkeeper::program().task::<Draw>().run(async {
-        let options = Options::parse();
+        let options: Options = argh::from_env();
         let folder = tempfile::tempdir()?;
         let witness = folder.path().join("inside");
         File::create(&witness)?;
 
         let manager = Manager::start().await?;
-        let permits = manager.semaphore(options.permits).await?;
+        let permits = manager.semaphore(options.permits.get()).await?;
         let pool = Pool::new(options.workers).await?;
-
-        let bar = progress_bar(options.tasks);
         let draws = (0..options.tasks).map(|number| Draw {
             number,
             seed: options.seed,
@@ -125,28 +123,14 @@ fn main() -> Result<(), Box<dyn Error>> {
                 inside,
             } = outcome??;
             most = most.max(inside);
-            bar.suspend(|| println!("task {number:>2} drew {value:.3} in worker {worker}"));
-            bar.inc(1);
+            println!("task {number:>2} drew {value:.3} in worker {worker}");
         }
-        bar.finish_and_clear();
         pool.join().await?;
         let Options { tasks, workers, .. } = options;
         println!("{tasks} tasks, {workers} workers, at most {most} inside at once");
-        if most > options.permits {
+        if most > options.permits.get() {
             return Err("that is more than were let in".into());
         }
         Ok(())
     })
-}
-
-/// A progress bar on a terminal, and nothing elsewhere.
-fn progress_bar(tasks: u64) -> ProgressBar {
-    let target = if io::stderr().is_terminal() {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} tasks, {elapsed}");
-    ProgressBar::with_draw_target(Some(tasks), target)
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

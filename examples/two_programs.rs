@@ -25,39 +25,52 @@ use std::{
     time::Duration,
 };
 
-use clap::{Parser, Subcommand};
+use argh::FromArgs;
 use lockkeeper::{Address, Manager};
 use rand::Rng;
 
 const VISITORS: [&str; 4] = ["Ada", "Barbara", "Frances", "Grace"];
 
 /// Programs that share a lock and know nothing of each other but an address.
-#[derive(Parser)]
+#[derive(FromArgs)]
 struct Options {
-    #[command(subcommand)]
+    #[argh(subcommand)]
     part: Option<Part>,
 }
 
-#[derive(Subcommand)]
+#[derive(FromArgs)]
+#[argh(subcommand)]
 enum Part {
-    /// Hosts a manager until its input ends.
-    Serve {
-        /// A name, or the path of a socket.
-        address: Address,
-    },
-    /// Opens the guest book, writes a while, and closes it.
-    Visit {
-        /// A name, or the path of a socket.
-        address: Address,
-        /// Who visits.
-        visitor: String,
-    },
+    Serve(Serve),
+    Visit(Visit),
+}
+
+/// Hosts a manager until its input ends.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "serve")]
+struct Serve {
+    /// a name, or the path of a socket
+    #[argh(positional)]
+    address: Address,
+}
+
+/// Opens the guest book, writes a while, and closes it.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "visit")]
+struct Visit {
+    /// a name, or the path of a socket
+    #[argh(positional)]
+    address: Address,
+    /// the visitor's name
+    #[argh(positional)]
+    visitor: String,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    match Options::parse().part {
-        Some(Part::Serve { address }) => serve(address),
-        Some(Part::Visit { address, visitor }) => visit(address, &visitor),
+    let options: Options = argh::from_env();
+    match options.part {
+        Some(Part::Serve(Serve { address })) => serve(address),
+        Some(Part::Visit(Visit { address, visitor })) => visit(address, &visitor),
         None => play(),
     }
 }

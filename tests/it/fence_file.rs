@@ -5,10 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gluesql::{
-    core::error::Error as SqlError,
-    prelude::{Glue, MemoryStorage, Payload},
-};
 use lockkeeper::{Event, Fence, FenceError, FenceFile, Lock, Manager};
 use lockkeeper_test_support::{Role, Roles, kill, report, seeded, signal, stop};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -75,52 +71,6 @@ async fn hold_and_write_late((lock, page, go): (Lock, PathBuf, Event)) {
     }
 }
 
-/// A table whose row keeps the highest token.
-struct Table(Glue<MemoryStorage>);
-
-impl Table {
-    fn new() -> Self {
-        let mut table = Self(Glue::new(MemoryStorage::default()));
-        table
-            .execute("CREATE TABLE page (id INTEGER PRIMARY KEY, words TEXT, fence INTEGER)")
-            .unwrap();
-        table
-            .execute("INSERT INTO page VALUES (1, '', 0), (2, '', 0)")
-            .unwrap();
-        table
-    }
-
-    fn execute(&mut self, statement: &str) -> Result<Payload, SqlError> {
-        let mut payloads = self.0.execute(statement)?;
-        Ok(payloads.pop().expect("a statement has an outcome"))
-    }
-
-    /// Writes by the statement that the documentation of `FenceFile` tells.
-    fn write(&mut self, id: u64, words: &str, fence: Fence) -> usize {
-        let source = include_str!("../../src/fence_file.rs");
-        let statement = source
-            .lines()
-            .find_map(|line| line.strip_prefix("/// UPDATE "))
-            .expect("the documentation has the statement");
-        let statement = format!("UPDATE {statement}")
-            .replace("?1", &format!("'{words}'"))
-            .replace("?2", &fence.to_string())
-            .replace("?3", &id.to_string());
-        match self.execute(&statement).unwrap() {
-            Payload::Update(rows) => rows,
-            other => panic!("{other:?} is no count of rows"),
-        }
-    }
-
-    fn words(&mut self, id: u64) -> String {
-        let select = format!("SELECT words FROM page WHERE id = {id}");
-        match self.execute(&select).unwrap() {
-            Payload::Select { rows, .. } => String::from(&rows[0][0]),
-            other => panic!("{other:?} is no row"),
-        }
-    }
-}
-
 fn page() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("page");
@@ -182,10 +132,10 @@ fn mark_never_falls_when_whoever_raises_it_is_killed() {
 }
 
 #[test]
-fn paused_holder_is_refused_by_the_file_and_by_the_table() {
+fn paused_holder_is_refused_by_the_file() {
     run(async {
         let (_folder, page) = page();
-        let (mark, mut table) = (FenceFile::beside(&page), Table::new());
+        let mark = FenceFile::beside(&page);
         let manager = Manager::start().await.unwrap();
         let lock = manager.lock().await.unwrap();
         let go = manager.event().await.unwrap();
@@ -198,7 +148,6 @@ fn paused_holder_is_refused_by_the_file_and_by_the_table() {
         assert!(guard.fence() > late);
         let written = mark.write(guard.fence(), || fs::write(&page, "in time"));
         written.unwrap().unwrap();
-        assert_eq!(table.write(1, "in time", guard.fence()), 1);
 
         go.set().await.unwrap();
         signal(paused.pid(), Signal::CONT);
@@ -208,26 +157,5 @@ fn paused_holder_is_refused_by_the_file_and_by_the_table() {
         };
         assert_eq!(paused.next_report(), refusal.to_string());
         assert_eq!(fs::read_to_string(&page).unwrap(), "in time");
-        assert_eq!(table.write(1, "too late", late), 0);
-        assert_eq!(table.words(1), "in time");
     });
-}
-
-#[test]
-fn row_refuses_lower_tokens_by_the_count_of_rows_and_each_row_for_itself() {
-    let mut table = Table::new();
-    let fence = Fence::new;
-    assert_eq!(table.write(1, "a", fence(34)), 1);
-    assert_eq!(table.write(1, "b", fence(33)), 0);
-    assert_eq!(table.words(1), "a");
-    assert_eq!(table.write(1, "c", fence(34)), 1, "the holder goes on");
-    assert_eq!(table.write(2, "d", fence(33)), 1, "it is another resource");
-    assert_eq!(table.write(3, "e", fence(35)), 0, "there is no such row");
-    // The largest that a signed column takes.
-    let most = fence(i64::MAX.unsigned_abs());
-    assert_eq!(table.write(1, "f", most), 1);
-    assert_eq!(table.write(1, "g", fence(most.number() - 1)), 0);
-    assert_eq!(table.words(1), "f");
-    let second = table.execute("INSERT INTO page VALUES (1, 'h', 0)");
-    assert!(second.is_err(), "a row is made once");
 }

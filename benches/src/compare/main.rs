@@ -1,40 +1,26 @@
-//! lockkeeper side by side with its floors and its peers, in one run: `cargo bench --bench compare -- --help`.
+//! lockkeeper side by side with its floors and its peers, in one run:
+//! `cargo bench --manifest-path benches/Cargo.toml --bench compare -- --help`.
 //!
 //! Figures of this size drift from machine to machine and from minute to minute, so all who answer one question are
 //! sampled in turn, round after round, and a ratio is only ever formed between samples of the same round. Every party is
 //! a process of its own, started by this one: this same executable in a role, python3, or a server that the machine has.
 //!
-//! To add a row, add one value to `compare/table.rs`. Invariant: a figure that was not measured is absent, never guessed.
+//! To add a row, add one value to `table.rs`. Invariant: a figure that was not measured is absent, never guessed.
 
-#[path = "compare/contest.rs"]
 mod contest;
-#[path = "compare/crowd.rs"]
 mod crowd;
-#[path = "compare/floor.rs"]
 mod floor;
-#[path = "compare/load.rs"]
 mod load;
-#[path = "compare/ours.rs"]
 mod ours;
-#[path = "compare/party.rs"]
 mod party;
-#[path = "compare/peers.rs"]
 mod peers;
-#[path = "compare/plot.rs"]
 mod plot;
-#[path = "compare/pool.rs"]
 mod pool;
-#[path = "compare/postgres.rs"]
 mod postgres;
-#[path = "compare/redis.rs"]
 mod redis;
-#[path = "compare/report.rs"]
 mod report;
-#[path = "compare/stranger.rs"]
 mod stranger;
-#[path = "compare/table.rs"]
 mod table;
-#[path = "compare/together.rs"]
 mod together;
 
 use clap::Parser;

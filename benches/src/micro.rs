@@ -1,7 +1,7 @@
 //! What the parts of a call cost, each by itself: the codec, one turn of each primitive, the host
 //! as an actor, and a chunk of frames through a session.
 //!
-//!     cargo bench --bench micro
+//!     cargo bench --manifest-path benches/Cargo.toml --bench micro
 //!
 //! Absolute times are those of one machine; compare two versions of the code on the same one.
 

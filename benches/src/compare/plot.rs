@@ -61,7 +61,7 @@ pub(crate) async fn draw(
             lines.push(line);
         }
     }
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/scale.svg");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/scale.svg");
     fs::create_dir_all(file.parent().ok_or("a file in no folder")?)?;
     paint(&lines, &file)?;
     bar.finish_and_clear();
