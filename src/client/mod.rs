@@ -1,4 +1,14 @@
 //! The client: one connection per process and address, and the calls that are in flight on it.
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | `state` | the session as data, without I/O: bytes in, bytes out, calls in flight |
+//! | `deadline`, `spin`, `wakers` | how long a call waits, looking before sleeping, who is woken |
+//! | `connection` | the session, its stream and the one lock around them |
+//! | `connect` | one connection per address: hello, welcome, and the label of this process |
+//! | `thread`, `driver` | who reads: a plain thread for itself, or the driver task of a runtime |
+//! | `pending` | a request in flight, which withdraws its call when it is dropped |
+//! | `calls`, `grants`, `side_channel` | what a proxy calls |
 
 pub(crate) mod calls;
 pub(crate) mod connect;
