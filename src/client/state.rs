@@ -20,9 +20,17 @@ use rustc_hash::FxHashMap;
 
 use crate::error::CallError;
 
+#[cfg(test)]
+thread_local! {
+    /// How many locks this thread has taken.
+    pub(super) static LOCKS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// Locks a mutex of this process. Every critical section leaves consistent data behind, also when it
 /// panics, so a poisoned lock is as good as any.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    #[cfg(test)]
+    LOCKS.set(LOCKS.get() + 1);
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -15,7 +15,11 @@ use tokio::time;
 
 use crate::{
     address::Address,
-    client::{connection::Connection, deadline::Deadline, state::lock},
+    client::{
+        connection::Connection,
+        deadline::Deadline,
+        state::{LOCKS, lock},
+    },
     error::CallError,
     tests::raw::{Raw, patiently},
 };
@@ -125,6 +129,25 @@ async fn answers_find_their_callers_in_any_order() {
     let id = |seq| CallId::new(SESSION, seq);
     assert_eq!(patiently(one).await.unwrap(), Ok((id(first), 11)));
     assert_eq!(patiently(two).await.unwrap(), Ok((id(second), 22)));
+}
+
+#[tokio::test]
+async fn a_call_takes_the_lock_once_to_send_and_once_for_each_poll() {
+    let (connection, mut manager) = connected().await;
+    // The first call attaches the runtime.
+    for is_first in [true, false] {
+        let before = LOCKS.get();
+        // In a task of its own, so that the call is polled only when it is woken.
+        let answer = tokio::spawn(async move {
+            let seq = hear_call(&mut manager).await;
+            manager.say(&reply(seq, &[1])).await;
+            manager
+        });
+        call(&connection).await.expect("a reply");
+        let locks = LOCKS.get() - before;
+        assert!(is_first || locks == 3, "{locks} locks for one call");
+        manager = answer.await.expect("no panic");
+    }
 }
 
 #[tokio::test]
