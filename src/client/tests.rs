@@ -134,8 +134,10 @@ async fn answers_find_their_callers_in_any_order() {
 #[tokio::test]
 async fn a_call_takes_the_lock_once_to_send_and_once_for_each_poll() {
     let (connection, mut manager) = connected().await;
-    // The first call attaches the runtime.
-    for is_first in [true, false] {
+    // The first call attaches the runtime, and some are polled once more since the test's task is woken
+    // for something else.
+    let mut fewest = usize::MAX;
+    for _ in 0..10 {
         let before = LOCKS.get();
         // In a task of its own, so that the call is polled only when it is woken.
         let answer = tokio::spawn(async move {
@@ -144,10 +146,10 @@ async fn a_call_takes_the_lock_once_to_send_and_once_for_each_poll() {
             manager
         });
         call(&connection).await.expect("a reply");
-        let locks = LOCKS.get() - before;
-        assert!(is_first || locks == 3, "{locks} locks for one call");
+        fewest = fewest.min(LOCKS.get() - before);
         manager = answer.await.expect("no panic");
     }
+    assert_eq!(fewest, 3);
 }
 
 #[tokio::test]
