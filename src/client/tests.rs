@@ -134,20 +134,14 @@ async fn answers_find_their_callers_in_any_order() {
 #[tokio::test]
 async fn a_call_takes_the_lock_once_to_send_and_once_for_each_poll() {
     let (connection, mut manager) = connected().await;
-    // The first call attaches the runtime, and some are polled once more since the test's task is woken
-    // for something else.
     let mut fewest = usize::MAX;
+    // The first call attaches the runtime.
     for _ in 0..10 {
         let before = LOCKS.get();
-        // In a task of its own, so that the call is polled only when it is woken.
-        let answer = tokio::spawn(async move {
-            let seq = hear_call(&mut manager).await;
-            manager.say(&reply(seq, &[1])).await;
-            manager
-        });
-        call(&connection).await.expect("a reply");
+        let (seq, task) = spawned_call(&connection, &mut manager).await;
+        manager.say(&reply(seq, &[1])).await;
+        patiently(task).await.unwrap().expect("a reply");
         fewest = fewest.min(LOCKS.get() - before);
-        manager = answer.await.expect("no panic");
     }
     assert_eq!(fewest, 3);
 }
