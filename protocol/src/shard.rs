@@ -5,7 +5,7 @@
 
 use crate::ids::ObjectName;
 
-/// One shard's shard of a manager.
+/// Which shard of how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
     index: u32,

@@ -58,7 +58,7 @@ static LABEL: Mutex<String> = Mutex::new(String::new());
 /// let manager = lockkeeper::Manager::start().await?;
 /// let lock = manager.lock().await?;
 /// let guard = lock.acquire().await?;
-/// let holder = &lock.info().await?.shards[0].holders[0];
+/// let holder = &lock.info().await?.parts[0].holders[0];
 /// assert_eq!(holder.process.label, "ingest 3");
 /// # drop(guard);
 /// # Ok(())

@@ -103,7 +103,7 @@ impl View {
             for object in view.objects {
                 let number = numbers.next();
                 if number.is_none() && !is_one {
-                    let why = "an shard did not number its objects".to_owned();
+                    let why = "a shard did not number its objects".to_owned();
                     return Err(CallError::Protocol(why));
                 }
                 all.push((number, object));

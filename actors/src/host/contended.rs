@@ -1,4 +1,4 @@
-//! The objects of an shard that somebody waits for, for whoever looks for deadlocks.
+//! The objects of a shard that somebody waits for, for whoever looks for deadlocks.
 //!
 //! Invariant: each object that calls wait for is listed. One that nobody waits for any more stays
 //! until somebody looks: to strike it out at once would cost each grant.

@@ -1,4 +1,4 @@
-//! One ordered table of deadlines an shard: the only file with timers.
+//! One ordered table of deadlines a shard: the only file with timers.
 //!
 //! A timer of its own for every waiting call would make each later message to its actor slower;
 //! here a deadline costs an entry of some fifty bytes, and one task sleeps until the earliest.

@@ -179,7 +179,7 @@ impl fmt::Debug for Waits {
     }
 }
 
-/// The numbers of an shard.
+/// The numbers of a shard.
 #[derive(Debug, Default)]
 pub struct Tallies {
     kinds: RefCell<Vec<Rc<Tally>>>,

@@ -35,7 +35,7 @@ pub trait Exclusive: Primitive {
     /// The same, to be changed.
     fn exclusion_mut(&mut self) -> &mut Exclusion<Self::Waiter>;
 
-    /// Looks after what an waiter carried along that has left, or lost its hold, before it had
+    /// Looks after what a waiter carried along that has left, or lost its hold, before it had
     /// used it.
     fn leave_behind(&mut self, carried: <Self::Waiter as Waiter>::Carried);
 }
