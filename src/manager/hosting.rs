@@ -53,7 +53,7 @@ impl Inside {
         let claimed = Claim::stake_all(address, shards)?;
         let server = |(claim, listener)| Server {
             claim,
-            listener: Box::new(listener),
+            listener,
             kinds: self.kinds.clone(),
             limits: self.limits,
             deadlocks: self.deadlocks.clone(),

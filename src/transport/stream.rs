@@ -66,12 +66,4 @@ pub trait AttachedStream: fmt::Debug + Send + Sync + 'static {
 
     /// Writes as [`Stream::try_write`] does, or registers the task to be woken when there is room.
     fn poll_write(&self, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
-
-    /// Reads as [`Stream::try_read`] does, whether or not the runtime has noticed that there is
-    /// something to read.
-    ///
-    /// # Errors
-    ///
-    /// As [`Stream::try_read`].
-    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize>;
 }
