@@ -17,6 +17,7 @@
 //! | [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Barrier`], [`Latch`] | the other built-in kinds |
 //! | [`Primitive`], [`Operation`], [`Serve`], [`Proxy`] | kinds of your own |
 //! | [`Pool`], [`Task`], [`PlainTask`] | processes that run tasks |
+//! | [`Manager::in_memory`] | managers for tests, also with a paused clock |
 //! | [`transport`] | what carries bytes between processes, also of your own making |
 //! | [`Fence`], [`FenceFile`] | how a resource refuses a holder that comes too late |
 //! | [`Snapshot`], [`Deadlocks`] | who holds what, who waits, and who waits for ever |

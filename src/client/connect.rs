@@ -91,7 +91,7 @@ impl Connection {
         if Endpoint::of(address).is_ok_and(|endpoint| endpoint.is_in_process()) {
             // The manager may be on the caller's own runtime, whose clock a test may have paused: it
             // goes on as soon as that runtime waits for another one.
-            let outcome = Self::connect(address.clone()).await;
+            let outcome = Box::pin(Self::connect(address.clone())).await;
             if let Err(why) = &outcome {
                 client::not_connected(address, why);
             }

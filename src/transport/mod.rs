@@ -15,6 +15,10 @@ pub(crate) mod endpoint;
 pub(crate) mod listener;
 pub(crate) mod memory;
 pub(crate) mod stream;
+#[expect(
+    clippy::module_inception,
+    reason = "a folder's main file has the folder's name, and this folder is public"
+)]
 pub(crate) mod transport;
 pub(crate) mod unix;
 

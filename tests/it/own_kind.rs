@@ -3,7 +3,7 @@
 //! A semaphore tells that a device is free, and the rack tells which. A caller waits in line, with a
 //! time limit if it wants; the device of a process that dies goes to the next caller.
 
-use std::{collections::BTreeMap, fs::File, path::PathBuf, time::Duration};
+use std::{collections::HashMap, fs::File, path::PathBuf, time::Duration};
 
 use futures::StreamExt;
 use lockkeeper::{
@@ -19,7 +19,7 @@ use crate::run;
 struct Rack {
     free: Vec<u32>,
     /// Each device that is out, by the call that took it.
-    taken: BTreeMap<u32, CallId>,
+    taken: HashMap<u32, CallId>,
     waiting: WaitQueue<Call<u32>>,
 }
 
@@ -55,7 +55,7 @@ impl Rack {
 
     /// Takes devices back, and hands them on.
     fn take_back(&mut self, is_over: impl Fn(CallId) -> bool) {
-        let back = self.taken.extract_if(.., |_, taker| is_over(*taker));
+        let back = self.taken.extract_if(|_, taker| is_over(*taker));
         self.free.extend(back.map(|(device, _)| device));
         self.hand_out();
     }
@@ -71,7 +71,7 @@ impl Primitive for Rack {
         }
         Ok(Self {
             free: (0..devices).rev().collect(),
-            taken: BTreeMap::new(),
+            taken: HashMap::new(),
             waiting: WaitQueue::new(),
         })
     }

@@ -23,13 +23,16 @@ pub(crate) struct Claim {
     _socket: Option<SocketFile>,
 }
 
+/// The claim of a shard, and its listener.
+pub(crate) type Claimed = (Claim, Box<dyn Listener>);
+
 impl Claim {
     /// Claims an address for a manager of one shard, and binds its place.
     ///
     /// # Errors
     ///
     /// As [`Self::stake_all`].
-    pub(crate) fn stake(address: &Address) -> Result<(Self, Box<dyn Listener>), StartError> {
+    pub(crate) fn stake(address: &Address) -> Result<Claimed, StartError> {
         let claimed = Self::stake_all(address, 1)?.pop();
         claimed.ok_or_else(|| StartError::BadAddress {
             address: address.clone(),
@@ -42,10 +45,7 @@ impl Claim {
     /// # Errors
     ///
     /// Returns an error when a live manager has the address, or when it cannot be bound.
-    pub(crate) fn stake_all(
-        address: &Address,
-        shards: u32,
-    ) -> Result<Vec<(Self, Box<dyn Listener>)>, StartError> {
+    pub(crate) fn stake_all(address: &Address, shards: u32) -> Result<Vec<Claimed>, StartError> {
         let bound: Vec<(_, Box<dyn Listener>)> = match address.path() {
             Some(path) => SocketFile::claim_all(address, path, shards)?
                 .into_iter()

@@ -87,7 +87,7 @@ impl Drop for SocketFile {
 
 /// The path of an address that has one.
 fn path_of(address: &Address) -> PathBuf {
-    address.path().unwrap_or(Path::new("")).to_owned()
+    address.path().unwrap_or_else(|| Path::new("")).to_owned()
 }
 
 /// Locks the file that claims the address, `None` if a live manager has it.
