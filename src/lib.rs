@@ -17,6 +17,8 @@
 //! | [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Barrier`], [`Latch`] | the other built-in kinds |
 //! | [`Primitive`], [`Operation`], [`Serve`], [`Proxy`] | kinds of your own |
 //! | [`Pool`], [`Task`], [`PlainTask`] | processes that run tasks |
+//! | [`Manager::in_memory`] | managers for tests, also with a paused clock |
+//! | [`transport`] | what carries bytes between processes, also of your own making |
 //! | [`Fence`], [`FenceFile`] | how a resource refuses a holder that comes too late |
 //! | [`Snapshot`], [`Deadlocks`] | who holds what, who waits, and who waits for ever |
 //! | [`CallError`], [`StartError`], [`TaskError`] | what can go wrong |
@@ -78,7 +80,7 @@ mod program;
 mod proxy;
 mod server;
 mod telemetry;
-mod transport;
+pub mod transport;
 
 #[cfg(test)]
 mod tests;

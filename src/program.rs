@@ -1,12 +1,13 @@
 //! The one call at the top of main: main program, worker or spawned manager.
 
-use std::{future::Future, process};
+use std::{collections::BTreeMap, future::Future, process, sync::Arc};
 
 use lockkeeper_actors::Primitive;
 use lockkeeper_protocol::Refusal;
 use tokio::runtime::Handle;
 
 use crate::{
+    address::is_scheme,
     manager::hosting,
     pool::{
         task::Task,
@@ -18,6 +19,10 @@ use crate::{
         role::Role,
     },
     server::kinds::{self, Registrations},
+    transport::{
+        endpoint::{self, is_built_in},
+        transport::Transport,
+    },
 };
 
 /// Begins the one call at the top of main, by which the same executable serves as main program,
@@ -43,6 +48,7 @@ pub fn program() -> Program {
     Program {
         tasks: Tasks::default(),
         kinds: Registrations::default(),
+        transports: BTreeMap::new(),
     }
 }
 
@@ -52,6 +58,7 @@ pub fn program() -> Program {
 pub struct Program {
     tasks: Tasks,
     kinds: Registrations,
+    transports: BTreeMap<String, Arc<dyn Transport>>,
 }
 
 /// The exit code of a child that could not take its role.
@@ -80,6 +87,32 @@ impl Program {
         make: impl Fn(P::Spec) -> Result<P, Refusal> + Send + Sync + 'static,
     ) -> Self {
         self.kinds.push(make);
+        self
+    }
+
+    /// Adds a transport: addresses that begin with `scheme:` are reached through it, by this program
+    /// and by its workers and spawned managers. See [`transport`](crate::transport).
+    ///
+    /// # Panics
+    ///
+    /// Panics when the scheme is not two lowercase letters or more, is `unix` or `memory`, which every
+    /// program has, or was added before.
+    pub fn transport(mut self, scheme: &str, transport: impl Transport) -> Self {
+        assert!(
+            is_scheme(scheme),
+            "a scheme is two lowercase letters or more, not {scheme:?}"
+        );
+        assert!(
+            !is_built_in(scheme),
+            "every program has a transport for {scheme:?}: give yours another scheme"
+        );
+        let earlier = self
+            .transports
+            .insert(scheme.to_owned(), Arc::new(transport));
+        assert!(
+            earlier.is_none(),
+            "two transports have the scheme {scheme:?}"
+        );
         self
     }
 
@@ -147,6 +180,9 @@ impl Program {
     fn enter(self, launch: Launch) {
         tasks::register(&self.tasks);
         kinds::register(self.kinds);
+        for (scheme, transport) in self.transports {
+            endpoint::register(&scheme, transport);
+        }
         set_launch(launch);
         match Role::of_this_process() {
             Ok(None) => {}

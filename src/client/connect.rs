@@ -84,6 +84,15 @@ impl Connection {
         if let Some(connection) = Self::existing(address) {
             return Ok(connection);
         }
+        if Endpoint::of(address).is_ok_and(|endpoint| endpoint.is_in_process()) {
+            // The manager may be on the caller's own runtime, whose clock a test may have paused: it
+            // goes on as soon as that runtime waits for another one.
+            let outcome = Box::pin(Self::connect(address.clone())).await;
+            if let Err(why) = &outcome {
+                client::not_connected(address, why);
+            }
+            return outcome;
+        }
         // One that was on its way before this call may have looked before the manager was there: its
         // success is as good as any, its failure is not.
         let (mut attempt, is_own) = Self::attempt(address);
@@ -152,6 +161,10 @@ impl Connection {
             return Err(CallError::NoManager { address, why });
         }
         let new = Self::greet(address.clone(), stream).await?;
+        // Another task of the caller's runtime may have connected in between.
+        if let Some(connection) = Self::existing(&address) {
+            return Ok(connection);
+        }
         let mut connections = lock(&CONNECTIONS);
         connections.retain(|_, connection| connection.strong_count() > 0);
         connections.insert(address, Arc::downgrade(&new));
@@ -176,8 +189,12 @@ impl Connection {
             why,
         };
         let mut state = Session::new(frame::FIRST_FRAME_BYTES);
-        let frame = tokio::time::timeout(CONNECT_PATIENCE, hello(&stream, &mut state)).await;
-        let frame = match frame {
+        let frame = {
+            // The caller's runtime may have no timer, or one that a test has paused.
+            let _runtime = background().enter();
+            tokio::time::timeout(CONNECT_PATIENCE, hello(&stream, &mut state))
+        };
+        let frame = match frame.await {
             Ok(Ok(frame)) => frame,
             Ok(Err(why)) => return Err(lost(why)),
             Err(_) => return Err(lost(format!("no welcome within {CONNECT_PATIENCE:?}"))),

@@ -1,4 +1,5 @@
 //! Connections against a manager that is written by hand and may say anything, or nothing.
+//! The suite runs over each transport: see `tests::raw`.
 
 mod ends;
 mod greeting;
@@ -43,7 +44,7 @@ pub(super) fn welcome() -> Response<'static> {
 
 /// A connection that was welcomed, and the manager's end of it.
 pub(super) async fn connected() -> (Arc<Connection>, Raw) {
-    let (mut manager, socket) = Raw::pair();
+    let (mut manager, socket) = Raw::manager();
     let greet = tokio::spawn(Connection::greet(address(), socket));
     manager.hear().await.expect("a hello");
     manager.say(&welcome()).await;

@@ -2,13 +2,14 @@
 
 use lockkeeper_actors::Primitive;
 use lockkeeper_protocol::{MAX_SHARDS, Refusal};
+use tokio::task::LocalSet;
 
 use crate::{
     address::Address,
     error::StartError,
     limits::Limits,
     manager::{
-        hosting::{Config, Inside, Owned, Owner, ROLE},
+        hosting::{Config, Inside, Owned, Owner, ROLE, Tasks},
         manager::Manager,
     },
     process::child::Child,
@@ -17,6 +18,7 @@ use crate::{
         kinds::{self, Registrations},
         shards::Shards,
     },
+    transport::endpoint::Endpoint,
 };
 
 impl Manager {
@@ -46,6 +48,36 @@ impl Manager {
     /// Dropped at any point, the process is ended.
     pub async fn spawn() -> Result<Self, StartError> {
         Self::builder().spawn().await
+    }
+
+    /// Runs a test with a manager that is nowhere but in the test: in tasks of its runtime, reached
+    /// through memory, gone when the test is over. See [`ManagerBuilder::in_memory`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use lockkeeper::{CallError, Manager};
+    ///
+    /// Manager::in_memory(async |manager| {
+    ///     let lock = manager.lock().await?;
+    ///     let guard = lock.acquire().await?;
+    ///     assert!(lock.try_acquire().await?.is_none());
+    ///     drop(guard);
+    ///     Ok(())
+    /// })
+    /// .await?
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`ManagerBuilder::in_memory`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, the test and the manager end: nothing is left of them.
+    pub async fn in_memory<T>(test: impl AsyncFnOnce(Self) -> T) -> Result<T, StartError> {
+        Self::builder().in_memory(test).await
     }
 
     /// Prepares a manager with an address, limits, or kinds of its own.
@@ -79,7 +111,7 @@ impl Default for ManagerBuilder {
 
 impl ManagerBuilder {
     /// Sets where the manager is reached, for programs that share no parent. Without it the
-    /// address is one that no other manager has.
+    /// address is a path that no other manager has.
     #[must_use]
     pub fn address(mut self, address: impl Into<Address>) -> Self {
         self.address = Some(address.into());
@@ -157,7 +189,8 @@ impl ManagerBuilder {
     /// # Errors
     ///
     /// Returns [`StartError::AddressInUse`] when a live manager is there,
-    /// [`StartError::BadAddress`] when no socket can be there, [`StartError::System`] when there
+    /// [`StartError::BadAddress`] when no socket can be there or this program has no transport of that
+    /// scheme, [`StartError::System`] when there
     /// is no thread to be had, [`StartError::Unusable`] for a number of shards that cannot be, and for
     /// several that are to look for deadlocks.
     ///
@@ -166,15 +199,8 @@ impl ManagerBuilder {
     /// As [`Manager::start`].
     pub async fn start(self) -> Result<Manager, StartError> {
         let shards = self.checked_shards()?;
-        let address = self.address.unwrap_or_else(Address::unused);
-        let mut kinds = kinds::kinds();
-        self.kinds.add_to(&mut kinds);
-        let inside = Inside {
-            kinds,
-            limits: self.limits,
-            deadlocks: self.deadlocks,
-        };
-        let shards = Shards::start(inside.bind(&address, shards)?)?;
+        let address = self.address.clone().unwrap_or_else(Address::unused);
+        let shards = Shards::start(self.into_inside().bind(&address, shards)?)?;
         let owned = Owned::new(Owner::Threads(shards.run_on_thread()?));
         Manager::own(&address, owned).await
     }
@@ -185,7 +211,7 @@ impl ManagerBuilder {
     /// # Errors
     ///
     /// As [`Self::start`] and [`Manager::spawn`], and [`StartError::Unusable`] when kinds were
-    /// registered here or a function was to hear of deadlocks.
+    /// registered here, a function was to hear of deadlocks, or the address is one within a process.
     ///
     /// # Cancel safety
     ///
@@ -209,6 +235,11 @@ impl ManagerBuilder {
             })
         });
         let address = self.address.unwrap_or_else(Address::unused);
+        if is_in_process(&address) {
+            return Err(StartError::Unusable(format!(
+                "{address} is reachable only within one process, and the manager is to be another:                  use start() in place of spawn(), or another address"
+            )));
+        }
         let config = Config {
             address: address.clone(),
             shards,
@@ -218,6 +249,88 @@ impl ManagerBuilder {
         let mut child = Child::start(ROLE, &config)?;
         child.ready().await?;
         Manager::own(&address, Owned::new(Owner::Process(Box::new(child)))).await
+    }
+
+    /// Runs a test with this manager, which is nowhere but in the test: its sessions and objects are
+    /// tasks of the runtime that the test runs on, it is reached through memory, and it is gone when
+    /// the test is over, also by a panic. There is no thread, socket or file of it.
+    ///
+    /// Time is the time of the runtime. With a paused clock, which is tokio's `test-util`, a test of an
+    /// hour's timeout takes no time, and what happens first by the clock happens first:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use lockkeeper::{CallError, Manager};
+    /// use tokio::time::Instant;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // In a function with #[tokio::test(start_paused = true)].
+    /// Manager::in_memory(async |manager| {
+    ///     let lock = manager.lock().await?;
+    ///     let _guard = lock.acquire().await?;
+    ///     let (hour, begun) = (Duration::from_secs(3600), Instant::now());
+    ///     let late = lock.acquire_timeout(hour).await;
+    ///     assert!(matches!(late, Err(CallError::TimedOut)));
+    ///     assert!(begun.elapsed() >= hour);
+    ///     Ok(())
+    /// })
+    /// .await?
+    /// # }
+    /// ```
+    ///
+    /// The test has a handle that owns the manager: [`Manager::shutdown`] and the drop of the last
+    /// clone end it, as they do for any other. Other tasks of this process reach it by its address,
+    /// and by proxies; other processes do not, so a [`Pool`](crate::Pool) that is to reach it needs a
+    /// manager of [`Self::start`]. What waits on another runtime or on a plain thread keeps that one's
+    /// time, and a paused clock goes on while the runtime has nothing else to do than to wait for it.
+    ///
+    /// The future is not `Send`: it is to be awaited where the test is, not in a spawned task.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StartError::Unusable`] for a number of shards that cannot be, for several that are to
+    /// look for deadlocks, and for an address that is not within this process, as `memory:NAME` is;
+    /// and [`StartError::AddressInUse`] when a live manager of this process has the name.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the test does, and outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Manager::in_memory`].
+    pub async fn in_memory<T>(self, test: impl AsyncFnOnce(Manager) -> T) -> Result<T, StartError> {
+        let shards = self.checked_shards()?;
+        let address = self.address.clone();
+        let address = address.unwrap_or_else(Address::unused_in_memory);
+        if !is_in_process(&address) {
+            return Err(StartError::Unusable(format!(
+                "{address} is reachable for other processes, for which start() is:                  use memory:NAME, or no address"
+            )));
+        }
+        let servers = self.into_inside().bind(&address, shards)?;
+        let hosted = async {
+            let tasks = Tasks::start(servers);
+            let owned = Owned::new(Owner::Tasks(tasks.clone()));
+            let manager = Manager::own(&address, owned).await?;
+            let outcome = test(manager).await;
+            tasks.end().await;
+            Ok(outcome)
+        };
+        LocalSet::new().run_until(hosted).await
+    }
+
+    /// What is the same for all shards, with the kinds of the program and of this manager.
+    fn into_inside(self) -> Inside {
+        let mut kinds = kinds::kinds();
+        self.kinds.add_to(&mut kinds);
+        Inside {
+            kinds,
+            limits: self.limits,
+            deadlocks: self.deadlocks,
+        }
     }
 
     /// How many shards there are to be, if there can be so many.
@@ -236,4 +349,9 @@ impl ManagerBuilder {
             StartError::Unusable(format!("a manager has 1 to {most} shards, not {asked}"))
         })
     }
+}
+
+/// Whether an address is reached within its own process alone.
+fn is_in_process(address: &Address) -> bool {
+    Endpoint::of(address).is_ok_and(|endpoint| endpoint.is_in_process())
 }

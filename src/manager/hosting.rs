@@ -1,4 +1,5 @@
-//! Where an owned manager runs: on threads of this process, or in a process of its own.
+//! Where an owned manager runs: on threads of this process, in a process of its own, or in tasks of
+//! its owner's runtime.
 
 use std::{
     process,
@@ -7,9 +8,12 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tokio::task;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     address::Address,
+    background::background,
     error::StartError,
     limits::Limits,
     process::{
@@ -53,7 +57,7 @@ impl Inside {
         let claimed = Claim::stake_all(address, shards)?;
         let server = |(claim, listener)| Server {
             claim,
-            listener: Box::new(listener),
+            listener,
             kinds: self.kinds.clone(),
             limits: self.limits,
             deadlocks: self.deadlocks.clone(),
@@ -70,6 +74,52 @@ pub(super) struct Owned(Mutex<Option<Owner>>);
 pub(super) enum Owner {
     Threads(Threads),
     Process(Box<Child>),
+    Tasks(Tasks),
+}
+
+/// The tasks of a manager that runs where its owner does, one for each shard.
+#[derive(Clone, Debug)]
+pub(super) struct Tasks {
+    stop: CancellationToken,
+    gone: CancellationToken,
+}
+
+impl Tasks {
+    /// Starts the tasks.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside a [`LocalSet`](task::LocalSet).
+    pub(super) fn start(servers: Vec<Server>) -> Self {
+        let tasks = Self {
+            stop: CancellationToken::new(),
+            gone: CancellationToken::new(),
+        };
+        let shards = servers.into_iter().map(|server| {
+            let all_end = tasks.stop.clone().drop_guard();
+            let serve = server.serve(tasks.stop.clone().cancelled_owned());
+            task::spawn_local(async move {
+                serve.await;
+                drop(all_end);
+            })
+        });
+        let shards: Vec<_> = shards.collect();
+        let gone = tasks.gone.clone().drop_guard();
+        task::spawn_local(async move {
+            for shard in shards {
+                // A panic has been printed where it happened.
+                let _ = shard.await;
+            }
+            drop(gone);
+        });
+        tasks
+    }
+
+    /// Ends all of them and waits until they are gone.
+    pub(super) async fn end(&self) {
+        self.stop.cancel();
+        self.gone.cancelled().await;
+    }
 }
 
 impl Owned {
@@ -78,14 +128,31 @@ impl Owned {
     }
 
     /// Ends the manager and waits until it is gone: a thread is not to be had before its current
-    /// turn is over, a process is killed when it takes too long.
-    pub(super) fn end(&self) {
-        let owner = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match owner {
+    /// turn is over, a process is killed when it takes too long. Tasks are gone once they have a turn.
+    fn end(&self) {
+        match self.take() {
             Some(Owner::Threads(threads)) => threads.end(),
             Some(Owner::Process(child)) => child.end(),
+            Some(Owner::Tasks(tasks)) => tasks.stop.cancel(),
             None => {}
         }
+    }
+
+    /// Does the same without blocking this thread.
+    pub(super) async fn shut_down(&self) {
+        match self.take() {
+            Some(Owner::Tasks(tasks)) => tasks.end().await,
+            Some(owner) => {
+                let owned = Self::new(owner);
+                // It takes a thread that may be blocked; a failure would mean that it is gone.
+                let _ = background().spawn_blocking(move || owned.end()).await;
+            }
+            None => {}
+        }
+    }
+
+    fn take(&self) -> Option<Owner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

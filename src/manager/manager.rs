@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::{
     address::Address,
-    background::background,
     error::{CallError, StartError},
     manager::{hosting::Owned, shards::Reach},
 };
@@ -73,8 +72,7 @@ impl Manager {
     /// the drop of this handle.
     pub async fn shutdown(self) {
         if let Some(owned) = self.owned {
-            // It takes a thread that may be blocked; a failure would mean that it is gone.
-            let _ = background().spawn_blocking(move || owned.end()).await;
+            owned.shut_down().await;
         }
     }
 }

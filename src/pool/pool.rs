@@ -126,7 +126,7 @@ impl PoolBuilder {
         };
         let server = Server {
             claim,
-            listener: Box::new(listener),
+            listener,
             kinds: kinds::kinds(),
             limits,
             deadlocks: None,

@@ -1,6 +1,8 @@
 //! The end of a time that several calls share.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::client::deadline::Deadline;
 

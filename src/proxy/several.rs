@@ -4,7 +4,7 @@
 //! same for all. So of those who wait here, nobody waits for somebody that waits for him. What comes
 //! later in the order is only ever tried, and given back before a wait.
 
-use std::{collections::BTreeMap, fmt, future::Future, path::Path, time::Duration};
+use std::{collections::BTreeMap, fmt, future::Future, time::Duration};
 
 use futures::future::join_all;
 use lockkeeper_protocol::Refusal;
@@ -133,7 +133,7 @@ impl<L: Lockable> Lockable for &L {
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place<'a> {
-    address: &'a Path,
+    address: &'a str,
     name: &'a str,
     key: Option<&'a str>,
 }
@@ -141,7 +141,7 @@ pub struct Place<'a> {
 impl<'a> Place<'a> {
     pub(super) fn of<P>(token: &'a Token<P>, key: Option<&'a str>) -> Self {
         Self {
-            address: token.address().path(),
+            address: token.address().as_str(),
             name: token.name(),
             key,
         }
@@ -151,7 +151,6 @@ impl<'a> Place<'a> {
 impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { address, name, key } = self;
-        let address = address.display();
         match key {
             Some(key) => write!(f, "key {key:?} of {name:?} at {address}"),
             None => write!(f, "lock {name:?} at {address}"),

@@ -60,8 +60,10 @@ impl Server {
         let _ = actix_rt::System::new().block_on(serve);
     }
 
-    /// Serves clients until `stop` is over. Then every session is hung up and the socket is gone.
-    async fn serve(self, stop: impl Future) {
+    /// Serves clients until `stop` is over. Then every session is hung up and the address is free.
+    ///
+    /// It runs where actors can: in a [`LocalSet`](tokio::task::LocalSet).
+    pub(crate) async fn serve(self, stop: impl Future) {
         let Self {
             claim,
             listener,
@@ -121,10 +123,8 @@ async fn accept_clients(
         tokio::select! {
             Some(_) = sessions.join_next() => {}
             stream = accept(acceptor) => {
-                let is_trusted = stream.is_trusted();
-                let Ok(stream) = stream.attach() else { continue };
                 let most = context.limits.sessions;
-                if !is_trusted {
+                if !stream.is_trusted() {
                     let reason = "this manager serves its own user alone".to_owned();
                     session::refuse(&*stream, reason, context.limits);
                 } else if sessions.len() >= most {

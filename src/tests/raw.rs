@@ -1,10 +1,14 @@
 //! The far end of a connected pair, for tests of sessions and of connections: it says what it
 //! wants, right or wrong, and hears frames as bytes.
 //!
+//! Those tests run over Unix sockets, and once more over each other transport: a test here starts
+//! their suites in a process of its own, and names the transport in an environment variable.
+//!
 //! Invariant: it never waits for ever; a test that would hang fails instead.
 
 use std::{
-    future, io,
+    env, future, io,
+    process::{Command, Stdio},
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -15,9 +19,31 @@ use tokio::time;
 use tokio_util::bytes::Bytes;
 
 use crate::transport::{
+    memory::MemoryStream,
     stream::{AttachedStream, Stream},
     unix::UnixStream,
 };
+
+/// The variable that names the transport of the suites. Without it they run over Unix sockets.
+const TRANSPORT: &str = "LOCKKEEPER_TEST_TRANSPORT";
+
+/// The suites that run over each transport, as the names of their tests begin.
+const SUITES: [&str; 2] = ["client::tests::", "server::session::tests::"];
+
+/// Connects a pair: the client's end, and the manager's.
+fn pair() -> (Arc<dyn Stream>, Arc<dyn Stream>) {
+    match env::var(TRANSPORT).as_deref() {
+        Err(_) => {
+            let (client, manager) = UnixStream::pair().expect("the system has sockets");
+            (Arc::new(client), Arc::new(manager))
+        }
+        Ok("memory") => {
+            let (client, manager) = MemoryStream::pair();
+            (Arc::new(client), Arc::new(manager))
+        }
+        Ok(other) => panic!("the tests know no transport {other:?}"),
+    }
+}
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,10 +56,16 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
-    /// Connects a pair: this end, and the one that is under test.
-    pub(crate) fn pair() -> (Self, Arc<dyn Stream>) {
-        let (here, there) = UnixStream::pair().expect("the system has sockets");
-        (Self::over(Arc::new(here)), Arc::new(there))
+    /// Connects a pair: the client's end, and the manager's, which is under test.
+    pub(crate) fn client() -> (Self, Arc<dyn Stream>) {
+        let (client, manager) = pair();
+        (Self::over(client), manager)
+    }
+
+    /// Connects a pair: the manager's end, and the client's, which is under test.
+    pub(crate) fn manager() -> (Self, Arc<dyn Stream>) {
+        let (client, manager) = pair();
+        (Self::over(manager), client)
     }
 
     /// The far end of a stream.
@@ -108,4 +140,21 @@ pub(crate) async fn patiently<T>(future: impl Future<Output = T>) -> T {
     time::timeout(PATIENCE, future)
         .await
         .expect("it happens within the test's patience")
+}
+
+#[test]
+fn suites_pass_over_memory() {
+    let output = Command::new(env::current_exe().expect("a test has a file"))
+        .args(SUITES)
+        .env(TRANSPORT, "memory")
+        .stdin(Stdio::null())
+        .output()
+        .expect("a process can be started");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && !stdout.contains("running 0 tests"),
+        "{}\n{stdout}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

@@ -1,58 +1,21 @@
-//! Transports by the schemes of addresses: how a stream to an address is made.
-//!
-//! An address is `scheme:place`, or a path, which is a place of the Unix transport. Unix sockets and
-//! memory are built in; a program registers others by [`Program::transport`](crate::Program::transport).
+//! Endpoints: the places of addresses, each with the transport of the address's scheme.
 
 use std::{
     collections::BTreeMap,
-    fmt, io,
+    io,
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use futures::future::BoxFuture;
-
 use crate::{
-    address::Address,
+    address::{Address, MEMORY, UNIX},
     transport::{
-        listener::Listener,
-        stream::Stream,
-        unix::{self, Unix},
+        listener::Listener, memory::Memory, stream::Stream, transport::Transport, unix::Unix,
     },
 };
 
-/// A way to reach managers: what makes streams to the addresses of one scheme, and listeners at them.
-pub trait Transport: Send + Sync + 'static {
-    /// Connects to a place, and waits while the manager there is too busy to accept, for `patience` at
-    /// the most.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error when no manager accepts streams at that place.
-    fn connect<'a>(
-        &'a self,
-        place: &'a str,
-        patience: Duration,
-    ) -> BoxFuture<'a, io::Result<Arc<dyn Stream>>>;
-
-    /// Binds a place, so that streams can be accepted there.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error when the place is taken, or cannot be bound.
-    fn listen(&self, place: &str) -> io::Result<Box<dyn Listener>>;
-
-    /// Returns whether both ends are always in one process.
-    ///
-    /// A caller connects to such a place on its own runtime, by that runtime's clock. To any other place
-    /// all callers of a process share one attempt, which a runtime in the background makes.
-    fn is_in_process(&self) -> bool {
-        false
-    }
-}
-
 /// A place, and the transport that reaches it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
     transport: Arc<dyn Transport>,
     place: String,
@@ -71,6 +34,11 @@ pub(crate) fn register(scheme: &str, transport: Arc<dyn Transport>) {
     registered().insert(scheme.to_owned(), transport);
 }
 
+/// Returns whether a scheme is that of a transport which every program has.
+pub(crate) fn is_built_in(scheme: &str) -> bool {
+    matches!(scheme, UNIX | MEMORY)
+}
+
 impl Endpoint {
     /// Finds the transport of an address.
     ///
@@ -80,9 +48,13 @@ impl Endpoint {
     pub(crate) fn of(address: &Address) -> io::Result<Self> {
         let (scheme, place) = address.parts();
         let transport: Arc<dyn Transport> = match scheme {
-            unix::SCHEME => Arc::new(Unix),
+            UNIX => Arc::new(Unix),
+            MEMORY => Arc::new(Memory),
             other => registered().get(other).cloned().ok_or_else(|| {
-                let why = format!("this program has registered no transport for {other:?}");
+                let why = format!(
+                    "this program has no transport for {other:?}: \
+                     add it with program().transport({other:?}, ..), or write ./{other}:.. for a path"
+                );
                 io::Error::new(io::ErrorKind::Unsupported, why)
             })?,
         };
@@ -92,13 +64,21 @@ impl Endpoint {
         })
     }
 
-    /// Connects to the place.
+    /// Connects to the place. Where both ends are in this process, it is done at the first poll.
     ///
     /// # Errors
     ///
     /// As [`Transport::connect`].
+    ///
+    /// # Panics
+    ///
+    /// Panics outside a tokio runtime, unless both ends are in this process.
     pub(crate) async fn connect(&self, patience: Duration) -> io::Result<Arc<dyn Stream>> {
-        self.transport.connect(&self.place, patience).await
+        if self.is_in_process() {
+            return self.transport.connect(&self.place, patience);
+        }
+        let Self { transport, place } = self.clone();
+        tokio::task::spawn_blocking(move || transport.connect(&place, patience)).await?
     }
 
     /// Binds the place.
@@ -113,11 +93,5 @@ impl Endpoint {
     /// Returns whether both ends are always in this process.
     pub(crate) fn is_in_process(&self) -> bool {
         self.transport.is_in_process()
-    }
-}
-
-impl fmt::Debug for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Endpoint").field(&self.place).finish()
     }
 }

@@ -1,13 +1,29 @@
-//! Streams of bytes between clients and managers. No other folder names a socket.
+//! Streams of bytes between clients and managers, and the contract of other ways to carry them.
 //!
-//! | module | contents |
+//! An address is `scheme:place`, or a path, which is a place of the Unix transport. Unix sockets
+//! (`unix`) and memory (`memory`) are built in; a program adds others with
+//! [`Program::transport`](crate::Program::transport). Nothing else in a manager or a client depends
+//! on what a stream is made of.
+//!
+//! | item | contents |
 //! | --- | --- |
-//! | `stream` | the contract of a stream |
-//! | `listener` | the contract of what accepts streams |
-//! | `endpoint` | transports by the schemes of addresses |
-//! | `unix` | Unix sockets |
+//! | [`Transport`] | connects to places, and binds them |
+//! | [`Stream`], [`AttachedStream`] | a connected stream, and how one runtime waits for it |
+//! | [`Listener`], [`Acceptor`] | a bound place, and how one runtime accepts streams there |
 
 pub(crate) mod endpoint;
 pub(crate) mod listener;
+pub(crate) mod memory;
 pub(crate) mod stream;
+#[expect(
+    clippy::module_inception,
+    reason = "a folder's main file has the folder's name, and this folder is public"
+)]
+pub(crate) mod transport;
 pub(crate) mod unix;
+
+pub use self::{
+    listener::{Acceptor, Listener},
+    stream::{AttachedStream, Stream},
+    transport::Transport,
+};

@@ -25,7 +25,11 @@ pub trait Stream: fmt::Debug + Send + Sync + 'static {
     /// the connection.
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes what fits, and returns how many bytes that was.
+    /// Writes what fits, and returns how many bytes that was. They need no further call to arrive.
+    ///
+    /// After `WouldBlock` the next write, here or over an attachment, begins with the same bytes. So a
+    /// stream that encrypts may have sealed some of them, and returns how many once the system has
+    /// taken all that came of them.
     ///
     /// # Errors
     ///
@@ -36,7 +40,8 @@ pub trait Stream: fmt::Debug + Send + Sync + 'static {
     /// Ends the stream in both directions. What was written before still arrives.
     fn shut_down(&self);
 
-    /// Attaches the current runtime, beside others that may be attached.
+    /// Attaches the current runtime, beside others that may be attached, and beside other attachments
+    /// of its own.
     ///
     /// # Errors
     ///
@@ -61,17 +66,9 @@ pub trait AttachedStream: fmt::Debug + Send + Sync + 'static {
     /// Reads as [`Stream::try_read`] does, or registers the task to be woken when there is something
     /// to read.
     ///
-    /// The task that polled last is woken, and no other.
+    /// Of this attachment the task that polled last is woken, and no other.
     fn poll_read(&self, task: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
 
     /// Writes as [`Stream::try_write`] does, or registers the task to be woken when there is room.
     fn poll_write(&self, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
-
-    /// Reads as [`Stream::try_read`] does, whether or not the runtime has noticed that there is
-    /// something to read.
-    ///
-    /// # Errors
-    ///
-    /// As [`Stream::try_read`].
-    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize>;
 }

@@ -3,14 +3,13 @@
 use std::{
     io::{self, Read, Write},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
     thread,
     time::Duration,
 };
 
-use futures::future::BoxFuture;
 use interprocess::{
     ConnectWaitMode,
     local_socket::{
@@ -23,30 +22,18 @@ use interprocess::{
 use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::transport::{
-    endpoint::Transport,
     listener::{Acceptor, Listener},
     stream::{AttachedStream, Stream},
+    transport::Transport,
 };
-
-/// The scheme of addresses that are paths.
-pub(crate) const SCHEME: &str = "unix";
 
 /// Unix sockets at paths.
 #[derive(Debug)]
 pub(crate) struct Unix;
 
 impl Transport for Unix {
-    fn connect<'a>(
-        &'a self,
-        place: &'a str,
-        patience: Duration,
-    ) -> BoxFuture<'a, io::Result<Arc<dyn Stream>>> {
-        let path = PathBuf::from(place);
-        Box::pin(async move {
-            let connect = move || UnixStream::connect(&path, patience);
-            let stream = tokio::task::spawn_blocking(connect).await??;
-            Ok(Arc::new(stream) as Arc<dyn Stream>)
-        })
+    fn connect(&self, place: &str, patience: Duration) -> io::Result<Arc<dyn Stream>> {
+        Ok(Arc::new(UnixStream::connect(Path::new(place), patience)?))
     }
 
     fn listen(&self, place: &str) -> io::Result<Box<dyn Listener>> {
@@ -121,9 +108,18 @@ impl Stream for UnixStream {
     }
 
     fn attach(self: Arc<Self>) -> io::Result<Box<dyn AttachedStream>> {
+        let socket = Descriptor::OfStream(Arc::clone(&self));
+        let socket = match register(socket, Interest::READABLE) {
+            // One runtime registers a descriptor once, and this one has.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                register(Descriptor::Copy(self.copy()?), Interest::READABLE)
+            }
+            registered => registered,
+        };
         Ok(Box::new(AttachedUnixStream {
-            socket: register(self, Interest::READABLE)?,
+            socket: socket?,
             room: OnceLock::new(),
+            stream: self,
         }))
     }
 
@@ -141,10 +137,30 @@ impl Stream for UnixStream {
     }
 }
 
-impl AsRawFd for UnixStream {
-    fn as_raw_fd(&self) -> RawFd {
+impl UnixStream {
+    /// Another descriptor of the same socket.
+    fn copy(&self) -> io::Result<OwnedFd> {
         let LocalStream::UdSocket(stream) = &self.0;
-        stream.inner().as_raw_fd()
+        Ok(stream.inner().try_clone()?.into())
+    }
+}
+
+/// A descriptor that is registered with a runtime.
+#[derive(Debug)]
+enum Descriptor {
+    OfStream(Arc<UnixStream>),
+    Copy(OwnedFd),
+}
+
+impl AsRawFd for Descriptor {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Self::OfStream(stream) => {
+                let LocalStream::UdSocket(stream) = &stream.0;
+                stream.inner().as_raw_fd()
+            }
+            Self::Copy(copy) => copy.as_raw_fd(),
+        }
     }
 }
 
@@ -155,7 +171,8 @@ impl AsRawFd for UnixStream {
 /// for writing only once it was full.
 #[derive(Debug)]
 struct AttachedUnixStream {
-    socket: AsyncFd<Arc<UnixStream>>,
+    stream: Arc<UnixStream>,
+    socket: AsyncFd<Descriptor>,
     room: OnceLock<AsyncFd<OwnedFd>>,
 }
 
@@ -166,7 +183,7 @@ impl AttachedStream for AttachedUnixStream {
             let Ok(mut ready) = ready!(self.socket.poll_read_ready(task)) else {
                 return Poll::Pending;
             };
-            match self.socket.get_ref().try_read(buffer) {
+            match self.stream.try_read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Ok(length) => {
                     if 0 < length && length < buffer.len() {
@@ -182,17 +199,13 @@ impl AttachedStream for AttachedUnixStream {
 
     fn poll_write(&self, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
-            match self.socket.get_ref().try_write(bytes) {
+            match self.stream.try_write(bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready!(self.room()?.poll_write_ready(task))?.clear_ready();
                 }
                 written => return Poll::Ready(written),
             }
         }
-    }
-
-    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.get_ref().try_read(buffer)
     }
 }
 
@@ -201,9 +214,8 @@ impl AttachedUnixStream {
         if let Some(room) = self.room.get() {
             return Ok(room);
         }
-        // One runtime registers a descriptor once, so this is another descriptor of the same socket.
-        let LocalStream::UdSocket(stream) = &self.socket.get_ref().0;
-        let room = register(stream.inner().try_clone()?.into(), Interest::WRITABLE)?;
+        // One runtime registers a descriptor once, and `socket` is registered.
+        let room = register(self.stream.copy()?, Interest::WRITABLE)?;
         Ok(self.room.get_or_init(|| room))
     }
 }
@@ -273,6 +285,26 @@ fn retry<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         match operation() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             outcome => return outcome,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn runtime_is_attached_as_often_as_it_likes() {
+        let (here, there) = UnixStream::pair().unwrap();
+        let (here, there) = (Arc::new(here), Arc::new(there));
+        let attached = [(); 3].map(|()| Arc::clone(&there).attach().unwrap());
+        for attached in attached {
+            here.try_write(b"x").unwrap();
+            let mut buffer = [0; 4];
+            let read = future::poll_fn(|task| attached.poll_read(task, &mut buffer));
+            assert_eq!(read.await.unwrap(), 1);
         }
     }
 }

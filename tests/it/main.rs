@@ -11,11 +11,14 @@ mod drops;
 mod event;
 mod fence_file;
 mod guards;
+mod in_memory;
 mod latch;
 mod lock;
 mod manager;
 mod not_a_program;
 mod observe;
+mod own_kind;
+mod own_transport;
 mod pool;
 mod processes;
 mod queue;
@@ -30,11 +33,12 @@ use std::future::Future;
 use lockkeeper::Program;
 use lockkeeper_test_support::Roles;
 
-/// Each adds the tasks and kinds of a module. Their names are unique in this binary.
-const TASKS_AND_KINDS: [fn(Program) -> Program; 24] = [
+/// Each adds the tasks, kinds and transports of a module. Their names are unique in this binary.
+const TASKS_AND_KINDS: [fn(Program) -> Program; 27] = [
     barrier::register,
     condition::register,
     event::register,
+    in_memory::register,
     latch::register,
     lock::reentrant::register,
     manager::objects::register,
@@ -42,6 +46,8 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 24] = [
     manager::spawned::register,
     observe::numbers::register,
     observe::register,
+    own_kind::register,
+    own_transport::register,
     pool::deaths::register,
     pool::ends::register,
     pool::fates::register,
@@ -59,7 +65,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 24] = [
 ];
 
 /// Each adds the child roles of a module. Their names begin with the module's path.
-const ROLES: [fn(&mut Roles); 25] = [
+const ROLES: [fn(&mut Roles); 27] = [
     barrier::deaths::roles,
     barrier::races::roles,
     barrier::roles,
@@ -80,6 +86,8 @@ const ROLES: [fn(&mut Roles); 25] = [
     manager::spawned::roles,
     observe::numbers::roles,
     observe::roles,
+    own_kind::roles,
+    own_transport::roles,
     pool::ends::roles,
     processes::roles,
     queue::deaths::roles,

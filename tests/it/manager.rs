@@ -27,14 +27,14 @@ fn address_in(folder: &TempDir) -> Address {
 
 /// The process that listens at an address.
 async fn pid_at(address: &Address) -> u32 {
-    let stream = UnixStream::connect(address.path()).await.unwrap();
+    let stream = UnixStream::connect(address.path().unwrap()).await.unwrap();
     let pid = stream.peer_cred().unwrap().pid().unwrap();
     pid.try_into().unwrap()
 }
 
 /// Whether nothing of a manager is left in the folder of its socket.
 fn is_clean(address: &Address) -> bool {
-    let folder = address.path().parent().unwrap();
+    let folder = address.path().unwrap().parent().unwrap();
     fs::read_dir(folder).unwrap().next().is_none()
 }
 
@@ -107,11 +107,11 @@ fn anonymous_managers_leave_nothing_in_the_users_folder() {
         let spawned = Manager::spawn().await.unwrap();
         assert_ne!(started.address(), spawned.address());
         let paths = [started.address().clone(), spawned.address().clone()];
-        assert_eq!(mode(paths[0].path().parent().unwrap()), 0o700);
+        assert_eq!(mode(paths[0].path().unwrap().parent().unwrap()), 0o700);
         drop((started, spawned));
         for address in paths {
             let lock = format!("{address}.lock");
-            assert!(!address.path().exists() && !Path::new(&lock).exists());
+            assert!(!address.path().unwrap().exists() && !Path::new(&lock).exists());
         }
     });
 }
@@ -169,8 +169,8 @@ fn address_without_a_manager_is_an_error_that_names_it() {
             other => panic!("{other:?}"),
         }
         // Nor is a file one that is no socket.
-        fs::create_dir(address.path().parent().unwrap()).unwrap();
-        fs::write(address.path(), "").unwrap();
+        fs::create_dir(address.path().unwrap().parent().unwrap()).unwrap();
+        fs::write(address.path().unwrap(), "").unwrap();
         let error = Manager::connect(address.clone()).await.map(drop);
         assert!(
             matches!(error, Err(CallError::NoManager { .. })),
@@ -221,7 +221,10 @@ fn socket_of_a_killed_manager_is_taken_over_and_fences_go_on() {
             if round % 2 == 0 {
                 kill(pid_at(&address).await);
                 guard.lost().await;
-                assert!(address.path().exists(), "the killed one cannot tidy up");
+                assert!(
+                    address.path().unwrap().exists(),
+                    "the killed one cannot tidy up"
+                );
             }
         }
         assert!(is_clean(&address));
@@ -248,8 +251,8 @@ fn socket_and_its_folder_are_for_their_user_alone() {
         let address = address_in(&folder);
         let builder = Manager::builder().address(address.clone());
         let _manager = builder.start().await.unwrap();
-        assert_eq!(mode(address.path().parent().unwrap()), 0o700);
-        assert_eq!(mode(address.path()), 0o600);
+        assert_eq!(mode(address.path().unwrap().parent().unwrap()), 0o700);
+        assert_eq!(mode(address.path().unwrap()), 0o600);
         let lock = format!("{address}.lock");
         assert_eq!(mode(Path::new(&lock)), 0o600);
     });

@@ -345,7 +345,7 @@ fn client_that_is_sent_away_is_told_with_the_reason() {
                 ..Limits::default()
             };
             let manager = Manager::builder().limits(limits).start().await.unwrap();
-            let path = manager.address().path();
+            let path = manager.address().path().unwrap();
             let mut stranger = UnixStream::connect(path).unwrap();
             stranger.write_all(b"\0\0\0\x01\x90").unwrap();
             let mut answer = Vec::new();

@@ -1,23 +1,21 @@
 //! One ordered table of deadlines a shard: the only file with timers.
 //!
+//! Times are those of the runtime, so that a test can pause them.
+//!
 //! A timer of its own for every waiting call would make each later message to its actor slower;
 //! here a deadline costs an entry of some fifty bytes, and one task sleeps until the earliest.
 //!
 //! Invariant: a deadline only asks. Its host decides, in a turn of its own, whether the call was
 //! answered before; so a call gets its answer or a timeout, never both.
 
-use std::{
-    cell::RefCell,
-    cmp::Reverse,
-    collections::BinaryHeap,
-    fmt,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, cmp::Reverse, collections::BinaryHeap, fmt, rc::Rc, time::Duration};
 
 use lockkeeper_protocol::CallId;
 use slab::Slab;
-use tokio::{sync::Notify, time};
+use tokio::{
+    sync::Notify,
+    time::{self, Instant},
+};
 
 use crate::{
     host::input::{Input, Inputs, Mailbox},
@@ -222,7 +220,7 @@ impl Deadlines {
             let earlier = self.0.earlier.notified();
             match earliest {
                 Some(at) => {
-                    let _ = time::timeout_at(at.into(), earlier).await;
+                    let _ = time::timeout_at(at, earlier).await;
                 }
                 None => earlier.await,
             }

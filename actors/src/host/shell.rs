@@ -7,11 +7,12 @@ use std::{
     fmt,
     rc::Rc,
     sync::{Arc, atomic::AtomicU64},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use lockkeeper_protocol::{Peer, SessionId};
 use rustc_hash::FxHashMap;
+use tokio::time::Instant;
 
 use crate::{
     host::{
@@ -108,7 +109,7 @@ impl Shell {
         &self.contended
     }
 
-    /// The time since the start.
+    /// The time since the start, by the clock of the runtime.
     #[must_use]
     pub fn now(&self) -> Duration {
         self.started.elapsed()

@@ -31,7 +31,7 @@ use crate::{
 
 /// What becomes of a client that hears these bytes and then the end.
 async fn greeted_with(bytes: &[u8]) -> CallError {
-    let (manager, socket) = Raw::pair();
+    let (manager, socket) = Raw::manager();
     manager.write(bytes).await.unwrap();
     drop(manager);
     let greeted = patiently(Connection::greet(address(), socket)).await;
@@ -40,7 +40,7 @@ async fn greeted_with(bytes: &[u8]) -> CallError {
 
 #[tokio::test]
 async fn a_client_says_hello_first() {
-    let (mut manager, socket) = Raw::pair();
+    let (mut manager, socket) = Raw::manager();
     let greet = tokio::spawn(Connection::greet(address(), socket));
     let frame = manager.hear().await.unwrap();
     let request = Request::decode(&frame).unwrap();
@@ -139,7 +139,7 @@ async fn accept(listener: &dyn Acceptor) -> io::Result<Arc<dyn Stream>> {
 fn listener() -> (tempfile::TempDir, Address, Box<dyn Acceptor>) {
     let folder = tempfile::tempdir().expect("a folder");
     let address = Address::from(folder.path().join("m.sock").to_str().expect("it is text"));
-    let listener = Box::new(UnixListener::bind(address.path()).expect("a socket"));
+    let listener = Box::new(UnixListener::bind(address.path().unwrap()).expect("a socket"));
     (
         folder,
         address,
@@ -205,12 +205,12 @@ fn fill(path: &Path) -> Vec<UnixStream> {
 #[tokio::test]
 async fn a_full_queue_is_named_and_waited_for() {
     let (_folder, address, listener) = listener();
-    let waiting = fill(address.path());
-    let full = UnixStream::connect(address.path(), Duration::ZERO);
+    let waiting = fill(address.path().unwrap());
+    let full = UnixStream::connect(address.path().unwrap(), Duration::ZERO);
     let full = full.expect_err("the queue is full").to_string();
     assert!(full.contains("queue of clients was full"), "{full}");
     let late = thread::spawn({
-        let path = address.path().to_owned();
+        let path = address.path().unwrap().to_owned();
         move || UnixStream::connect(&path, Duration::from_secs(10)).map(drop)
     });
     let begun = Instant::now();

@@ -54,6 +54,26 @@ async fn a_manager_that_does_not_read_blocks_nobody() {
     }
 }
 
+#[test]
+fn a_full_socket_ends_no_call_that_the_background_reads_for() {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let (connection, mut manager) = runtime.block_on(connected());
+    // The background reads for this thread, and has to write what the socket does not take.
+    let caller = std::thread::spawn(move || {
+        let large = vec![0; 4 << 20];
+        let call = connection.call(2, 3, Deadline::Never, &large, None, |_| Ok(()));
+        futures::executor::block_on(call)
+    });
+    runtime.block_on(async {
+        let frame = manager.hear().await.expect("a call");
+        let Ok(Request::Call { seq, .. }) = Request::decode(&frame) else {
+            panic!("no call");
+        };
+        manager.say(&reply(seq, &[1])).await;
+    });
+    caller.join().unwrap().expect("an answer");
+}
+
 #[tokio::test]
 async fn a_call_that_nobody_polls_keeps_no_other_waiting() {
     for stalled_first in [true, false] {
@@ -144,7 +164,7 @@ fn a_connection_outlives_the_runtime_that_it_was_made_on() {
     let runtime = || Builder::new_current_thread().enable_all().build().unwrap();
     let (first, second) = (runtime(), runtime());
     let (connection, mut manager) = second.block_on(async {
-        let (mut manager, socket) = Raw::pair();
+        let (mut manager, socket) = Raw::manager();
         let greet = first.spawn(Connection::greet(address(), socket));
         let driven = std::thread::spawn(move || {
             let connection = first.block_on(greet).unwrap().unwrap();

@@ -53,14 +53,14 @@ impl Drop for Lock {
 }
 
 /// Where the lock of a socket is.
-pub(crate) fn lock_path(socket: &Path) -> PathBuf {
+pub(super) fn lock_path(socket: &Path) -> PathBuf {
     let mut path = socket.as_os_str().to_owned();
     path.push(".lock");
     path.into()
 }
 
 /// Locks a file, `None` if a live process has it locked.
-pub(crate) fn lock_exclusively(path: &Path) -> io::Result<Option<File>> {
+pub(super) fn lock_exclusively(path: &Path) -> io::Result<Option<File>> {
     loop {
         let file = OpenOptions::new()
             .create(true)
@@ -88,7 +88,7 @@ pub(crate) fn lock_exclusively(path: &Path) -> io::Result<Option<File>> {
 }
 
 /// Whether a live process has a file locked.
-pub(crate) fn is_locked(path: &Path) -> bool {
+pub(super) fn is_locked(path: &Path) -> bool {
     let locked = File::open(path).map(|file| file.try_lock());
     matches!(locked, Ok(Err(TryLockError::WouldBlock)))
 }

@@ -1,4 +1,5 @@
 //! The claim of a manager to its address.
 
 pub(crate) mod claim;
-pub(crate) mod lock_file;
+mod lock_file;
+mod socket_file;

@@ -14,7 +14,10 @@ use lockkeeper_protocol::{
     frame::{self, Response},
 };
 
-use crate::{limits::Limits, transport::stream::AttachedStream};
+use crate::{
+    limits::Limits,
+    transport::stream::{AttachedStream, Stream},
+};
 
 /// As much room is kept for the next answers, and more where there were as many just now.
 const KEPT_BYTES: usize = 1 << 14;
@@ -97,13 +100,20 @@ impl Outgoing {
         task: &mut task::Context<'_>,
         stream: &dyn AttachedStream,
     ) -> Poll<io::Result<()>> {
+        self.flush_by(|bytes| stream.poll_write(task, bytes))
+    }
+
+    fn flush_by(
+        &self,
+        mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<()>> {
         let buffer = &mut *self.buffer.borrow_mut();
         while let Some(rest) = buffer
             .bytes
             .get(buffer.sent..)
             .filter(|rest| !rest.is_empty())
         {
-            match ready!(stream.poll_write(task, rest)) {
+            match ready!(write(rest)) {
                 Ok(written) => {
                     buffer.sent += written;
                     self.written.set(self.written.get() + written);
@@ -135,8 +145,11 @@ impl Outgoing {
     }
 
     /// Writes once. The client may be gone already, or may not read; either way it is over.
-    pub(super) fn flush_once(&self, stream: &dyn AttachedStream) {
-        let _ = self.poll_flush(&mut task::Context::from_waker(Waker::noop()), stream);
+    pub(super) fn flush_once(&self, stream: &dyn Stream) {
+        let _ = self.flush_by(|bytes| match stream.try_write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            written => Poll::Ready(written),
+        });
     }
 }
 

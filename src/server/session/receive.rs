@@ -7,7 +7,7 @@ use lockkeeper_protocol::frame::Inbox;
 use crate::{
     server::session::context::{CHUNK_BYTES, Context, End, SHORT_CHUNK_BYTES},
     telemetry::session,
-    transport::stream::AttachedStream,
+    transport::stream::{AttachedStream, Stream},
 };
 
 /// Reads one chunk into the inbox.
@@ -31,7 +31,7 @@ pub(super) fn poll_receive(
 
 /// The same from a client that hears no more. The runtime may not have heard yet of what it sent last.
 pub(super) fn receive_last(
-    stream: &dyn AttachedStream,
+    stream: &dyn Stream,
     inbox: &mut Inbox,
     context: &Context,
 ) -> Result<(), End> {

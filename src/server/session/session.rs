@@ -36,11 +36,14 @@ use crate::{
         supervisor::supervisor::{Open, Remove},
     },
     telemetry::session,
-    transport::stream::AttachedStream,
+    transport::stream::{AttachedStream, Stream},
 };
 
 /// Serves one client until it ends or does what it must not.
-pub(crate) async fn serve(stream: Box<dyn AttachedStream>, id: SessionId, context: Rc<Context>) {
+pub(crate) async fn serve(stream: Arc<dyn Stream>, id: SessionId, context: Rc<Context>) {
+    let Ok(attached) = Arc::clone(&stream).attach() else {
+        return;
+    };
     let mut inbox = Inbox::new(frame::FIRST_FRAME_BYTES);
     let outgoing = Rc::new(Outgoing::new(context.limits));
     // The task is dropped with the manager.
@@ -49,7 +52,10 @@ pub(crate) async fn serve(stream: Box<dyn AttachedStream>, id: SessionId, contex
         stream: &*stream,
         reason: Some("it was shut down, or its last handle was dropped".to_owned()),
     };
-    let hello = time::timeout(context.limits.hello, hello(&*stream, &mut inbox, &context));
+    let hello = time::timeout(
+        context.limits.hello,
+        hello(&*attached, &mut inbox, &context),
+    );
     let end = match hello.await {
         Ok(Ok(peer)) => {
             inbox.allow(context.limits.frame_bytes);
@@ -62,8 +68,9 @@ pub(crate) async fn serve(stream: Box<dyn AttachedStream>, id: SessionId, contex
                 shard: context.shard_of.shard,
             });
             let stay = session::SessionSpan::begin(id, &peer);
-            let mut session = Session::new(id, peer, Rc::clone(&outgoing), context);
-            let end = session.run(&*stream, &mut inbox).await;
+            let stream = (Arc::clone(&stream), attached);
+            let mut session = Session::new(id, peer, stream, Rc::clone(&outgoing), context);
+            let end = session.run(&mut inbox).await;
             stay.end(end.offence());
             end
         }
@@ -79,7 +86,7 @@ pub(crate) async fn serve(stream: Box<dyn AttachedStream>, id: SessionId, contex
 /// Tells a client on its end why its session is over, if it is there to be told.
 struct Farewell<'a> {
     outgoing: &'a Outgoing,
-    stream: &'a dyn AttachedStream,
+    stream: &'a dyn Stream,
     reason: Option<String>,
 }
 
@@ -93,7 +100,7 @@ impl Drop for Farewell<'_> {
 }
 
 /// Tells a client that there is no session for it.
-pub(crate) fn refuse(stream: &dyn AttachedStream, reason: String, limits: Limits) {
+pub(crate) fn refuse(stream: &dyn Stream, reason: String, limits: Limits) {
     session::client_refused(&reason);
     drop(Farewell {
         outgoing: &Outgoing::new(limits),
@@ -106,6 +113,9 @@ pub(crate) fn refuse(stream: &dyn AttachedStream, reason: String, limits: Limits
 pub(super) struct Session {
     pub(super) id: SessionId,
     pub(super) peer: Arc<Peer>,
+    stream: Arc<dyn Stream>,
+    /// The stream, as this runtime waits for it.
+    attached: Box<dyn AttachedStream>,
     pub(super) outgoing: Rc<Outgoing>,
     pub(super) context: Rc<Context>,
     /// What the client has opened, by its number for it.
@@ -118,13 +128,21 @@ pub(super) struct Session {
 }
 
 impl Session {
-    fn new(id: SessionId, peer: Arc<Peer>, outgoing: Rc<Outgoing>, context: Rc<Context>) -> Self {
+    fn new(
+        id: SessionId,
+        peer: Arc<Peer>,
+        (stream, attached): (Arc<dyn Stream>, Box<dyn AttachedStream>),
+        outgoing: Rc<Outgoing>,
+        context: Rc<Context>,
+    ) -> Self {
         outgoing.peer.replace(Some(Arc::clone(&peer)));
         let sink: Rc<dyn ReplySink> = outgoing.clone();
         context.shell.join(id, sink);
         Self {
             id,
             peer,
+            stream,
+            attached,
             outgoing,
             context,
             objects: Objects::default(),
@@ -134,13 +152,13 @@ impl Session {
         }
     }
 
-    async fn run(&mut self, stream: &dyn AttachedStream, inbox: &mut Inbox) -> End {
+    async fn run(&mut self, inbox: &mut Inbox) -> End {
         loop {
             // The first chunk came with the hello.
             if let Err(end) = self.handle_chunk(inbox).await {
                 return end;
             }
-            if let Err(end) = future::poll_fn(|task| self.poll_chunk(task, stream, inbox)).await {
+            if let Err(end) = future::poll_fn(|task| self.poll_chunk(task, inbox)).await {
                 return end;
             }
         }
@@ -150,11 +168,10 @@ impl Session {
     fn poll_chunk(
         &mut self,
         task: &mut task::Context<'_>,
-        stream: &dyn AttachedStream,
         inbox: &mut Inbox,
     ) -> Poll<Result<(), End>> {
         // Whether it wrote all, some or nothing is seen from what is left.
-        let _ = self.outgoing.poll_flush(task, stream);
+        let _ = self.outgoing.poll_flush(task, &*self.attached);
         session::sent(&self.context.shell, self.outgoing.written.take());
         let unread = self.outgoing.len();
         let most = self.context.limits.unread_bytes;
@@ -163,14 +180,14 @@ impl Session {
             return Poll::Ready(Err(End::Offence(reason)));
         }
         if unread < HIGH_WATER_BYTES {
-            let received = poll_receive(task, stream, inbox, &self.context);
+            let received = poll_receive(task, &*self.attached, inbox, &self.context);
             if received.is_ready() {
                 return received;
             }
             if self.outgoing.is_broken() {
                 // All that it sent before is done: a release that was lost would mark its lock as
                 // abandoned.
-                return Poll::Ready(receive_last(stream, inbox, &self.context));
+                return Poll::Ready(receive_last(&*self.stream, inbox, &self.context));
             }
         }
         self.outgoing.writer.replace(Some(task.waker().clone()));

@@ -1,4 +1,5 @@
-//! Sessions against raw clients over connected pairs: no door, no file, no process.
+//! Sessions against raw clients over connected pairs: no listener, no file, no process. The suite runs
+//! over each transport: see `tests::raw`.
 //!
 //! A [`House`] is the inside of a manager: a supervisor and a shell, and sessions that it lets in.
 
@@ -84,11 +85,10 @@ impl House {
 
     /// Lets a client in that has not said anything.
     fn let_in(&self) -> Client {
-        let (raw, stream): (Raw, Arc<dyn Stream>) = Raw::pair();
+        let (raw, stream): (Raw, Arc<dyn Stream>) = Raw::client();
         let id = self.next_session.get();
         self.next_session.set(id + 1);
-        let link = stream.attach().expect("there is a runtime");
-        let session = serve(link, SessionId::new(id), Rc::clone(&self.context));
+        let session = serve(stream, SessionId::new(id), Rc::clone(&self.context));
         Client {
             raw,
             session: actix_rt::spawn(session),

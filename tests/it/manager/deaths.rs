@@ -138,7 +138,7 @@ fn spawned_manager_ends_with_the_process_that_spawned_it() {
         owner.kill();
         guard.lost().await;
         until("the manager is gone", || async { !is_running(pid) }).await;
-        assert!(!manager.address().path().exists());
+        assert!(!manager.address().path().unwrap().exists());
     });
 }
 

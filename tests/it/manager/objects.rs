@@ -257,7 +257,7 @@ fn session_above_the_limit_is_told_so_and_the_others_go_on() {
 fn last_words(address: &lockkeeper::Address) -> String {
     use std::{io::Read, os::unix::net::UnixStream};
     let mut words = Vec::new();
-    let mut stream = UnixStream::connect(address.path()).unwrap();
+    let mut stream = UnixStream::connect(address.path().unwrap()).unwrap();
     let patience = Some(Duration::from_secs(20));
     stream.set_read_timeout(patience).unwrap();
     stream.read_to_end(&mut words).unwrap();

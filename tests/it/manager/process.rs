@@ -5,7 +5,9 @@ use tokio::net::UnixStream;
 
 /// The id of the process that hosts the manager.
 pub(crate) async fn pid_of(manager: &Manager) -> u32 {
-    let stream = UnixStream::connect(manager.address().path()).await.unwrap();
+    let stream = UnixStream::connect(manager.address().path().unwrap())
+        .await
+        .unwrap();
     let pid = stream.peer_cred().unwrap().pid().unwrap();
     pid.try_into().unwrap()
 }

@@ -121,10 +121,9 @@ async fn a_client_that_leaves_in_its_hello_leaves_no_session() {
 
 #[actix_rt::test]
 async fn a_refused_client_is_told_why_before_it_says_anything() {
-    let (mut raw, socket) = Raw::pair();
-    let link = socket.attach().unwrap();
-    refuse(&*link, "limit reached".to_owned(), Limits::default());
-    drop(link);
+    let (mut raw, stream) = Raw::client();
+    refuse(&*stream, "limit reached".to_owned(), Limits::default());
+    drop(stream);
     let frame = raw.hear().await.expect("a bye");
     let Ok(Response::Bye { reason }) = Response::decode(&frame) else {
         panic!("no bye");

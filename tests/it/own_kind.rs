@@ -1,0 +1,216 @@
+//! A hosted kind of a program's own, whole in this file: a rack of numbered devices.
+//!
+//! A semaphore tells that a device is free, and the rack tells which. A caller waits in line, with a
+//! time limit if it wants; the device of a process that dies goes to the next caller.
+
+use std::{collections::HashMap, fs::File, path::PathBuf, time::Duration};
+
+use futures::StreamExt;
+use lockkeeper::{
+    Call, CallError, CallId, Grant, HangUp, Manager, Operation, Operations, Pool, Primitive,
+    Program, Proxy, Refusal, Serve, Task, WaitQueue,
+};
+use lockkeeper_test_support::{Role, Roles, report};
+use serde::{Deserialize, Serialize};
+
+use crate::run;
+
+/// The kind: a state machine without a thread, a clock or a socket.
+struct Rack {
+    free: Vec<u32>,
+    /// Each device that is out, by the call that took it.
+    taken: HashMap<u32, CallId>,
+    waiting: WaitQueue<Call<u32>>,
+}
+
+/// Takes a device, and waits for one if there is none.
+#[derive(Serialize, Deserialize)]
+struct Take;
+
+impl Operation for Take {
+    const NAME: &'static str = "take";
+    type Reply = u32;
+}
+
+/// Gives back what that call took.
+#[derive(Serialize, Deserialize)]
+struct GiveBack(CallId);
+
+impl Operation for GiveBack {
+    const NAME: &'static str = "give_back";
+    type Reply = ();
+}
+
+impl Rack {
+    /// Hands devices out while there are some and a caller waits.
+    fn hand_out(&mut self) {
+        while let Some(&device) = self.free.last()
+            && let Some(call) = self.waiting.pop_front()
+        {
+            self.free.pop();
+            self.taken.insert(device, call.id());
+            call.reply(device);
+        }
+    }
+
+    /// Takes devices back, and hands them on.
+    fn take_back(&mut self, is_over: impl Fn(CallId) -> bool) {
+        let back = self.taken.extract_if(|_, taker| is_over(*taker));
+        self.free.extend(back.map(|(device, _)| device));
+        self.hand_out();
+    }
+}
+
+impl Primitive for Rack {
+    const KIND: &'static str = "own_kind::rack";
+    type Spec = u32;
+
+    fn create(devices: u32) -> Result<Self, Refusal> {
+        if devices == 0 {
+            return Err(Refusal::Invalid("a rack has one device or more".to_owned()));
+        }
+        Ok(Self {
+            free: (0..devices).rev().collect(),
+            taken: HashMap::new(),
+            waiting: WaitQueue::new(),
+        })
+    }
+
+    fn operations(operations: &mut Operations<Self>) {
+        operations.on::<Take>().on::<GiveBack>();
+    }
+
+    fn withdraw(&mut self, id: CallId) {
+        drop(self.waiting.remove(id));
+        self.take_back(|taker| taker == id);
+    }
+
+    fn hang_up(&mut self, ended: &HangUp) {
+        self.waiting.remove_session(ended.session);
+        self.take_back(|taker| taker.session() == ended.session);
+    }
+}
+
+impl Serve<Take> for Rack {
+    fn serve(&mut self, _: Take, call: Call<u32>) {
+        self.waiting.push(call);
+        self.hand_out();
+    }
+}
+
+impl Serve<GiveBack> for Rack {
+    fn serve(&mut self, GiveBack(taker): GiveBack, call: Call<()>) {
+        self.take_back(|other| other == taker);
+        call.reply(());
+    }
+}
+
+/// The rack, as its users see it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Devices(Proxy<Rack>);
+
+impl Devices {
+    /// Waits for a device, for so long at the most.
+    async fn take(&self, timeout: Duration) -> Result<Device, CallError> {
+        let (number, grant) = self.0.hold(Take, Some(timeout)).await?;
+        Ok(Device { number, grant })
+    }
+}
+
+/// A device, given back on drop.
+struct Device {
+    number: u32,
+    grant: Grant<Rack>,
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.grant.cast(&GiveBack(self.grant.id()));
+    }
+}
+
+/// Longer than any test waits.
+const LONG: Duration = Duration::from_secs(3600);
+
+pub(crate) fn register(program: Program) -> Program {
+    program.kind::<Rack>().task::<Use>()
+}
+
+pub(crate) fn roles(roles: &mut Roles) {
+    roles.add("own_kind::holder", async |devices: Devices| {
+        let device = devices.take(LONG).await.unwrap();
+        report(&device.number.to_string());
+        std::future::pending::<()>().await;
+    });
+}
+
+/// Uses a device in a worker process, with a lock file that no two have at a time.
+#[derive(Debug, Serialize, Deserialize)]
+struct Use {
+    devices: Devices,
+    folder: PathBuf,
+}
+
+impl Task for Use {
+    const NAME: &'static str = "own_kind::use";
+    type Output = Result<u32, CallError>;
+
+    async fn run(self) -> Self::Output {
+        let device = self.devices.take(LONG).await?;
+        let witness = File::create(self.folder.join(device.number.to_string())).unwrap();
+        witness.try_lock().expect("nobody else has the device");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        drop(witness);
+        Ok(device.number)
+    }
+}
+
+#[test]
+fn spawned_manager_hosts_it_for_the_workers_of_a_pool() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let manager = Manager::spawn().await.unwrap();
+        let devices = Devices(manager.open(2).await.unwrap());
+        let pool = Pool::new(3).await.unwrap();
+        let uses = (0..60).map(|_| Use {
+            devices: devices.clone(),
+            folder: folder.path().to_owned(),
+        });
+        let used: Vec<u32> = pool
+            .imap(uses)
+            .map(|device| device.unwrap().unwrap())
+            .collect()
+            .await;
+        assert_eq!(used.len(), 60);
+        assert!(used.iter().all(|device| *device < 2), "{used:?}");
+    });
+}
+
+#[test]
+fn device_of_a_killed_process_goes_to_the_next_in_line() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let devices = Devices(manager.open(1).await.unwrap());
+        let mut holder = Role::start("own_kind::holder", &devices);
+        assert_eq!(holder.next_report(), "0");
+        let next = devices.take(LONG);
+        holder.kill();
+        assert_eq!(next.await.unwrap().number, 0);
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn caller_whose_time_is_over_has_no_device_and_the_next_has_it() {
+    Manager::in_memory(async |manager| {
+        let devices = Devices(manager.open(1).await.unwrap());
+        let device = devices.take(LONG).await.unwrap();
+        let late = devices.take(LONG).await.map(drop);
+        assert_eq!(late, Err(CallError::TimedOut));
+        let (next, ()) = tokio::join!(devices.take(LONG), async { drop(device) });
+        assert_eq!(next.unwrap().number, 0);
+        let refused = manager.open::<Rack>(0).await.map(drop).unwrap_err();
+        assert!(refused.to_string().contains("one device"), "{refused}");
+    })
+    .await
+    .unwrap();
+}

@@ -1,0 +1,322 @@
+//! A transport of a program's own, whole in this file: TCP over the loopback device.
+//!
+//! It has neither authentication nor encryption, which is why lockkeeper has no such transport: whoever
+//! reaches the port is trusted. An address is `tcp:HOST:PORT`, and shard k is at the k-th port above.
+
+use std::{
+    io::{self, Read, Write},
+    net::{
+        Ipv4Addr, Shutdown, SocketAddr, TcpListener as StdListener, TcpStream as StdStream,
+        ToSocketAddrs,
+    },
+    sync::Arc,
+    task::{Context, Poll, ready},
+    thread,
+    time::Duration,
+};
+
+use futures::StreamExt;
+use lockkeeper::{
+    Address, CallError, Lock, Manager, Pool, Program, StartError, Task, block_on,
+    transport::{Acceptor, AttachedStream, Listener, Stream, Transport},
+};
+use lockkeeper_test_support::{Role, Roles, report, until};
+use serde::{Deserialize, Serialize};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::run;
+
+/// Streams over TCP.
+#[derive(Debug)]
+struct Tcp;
+
+impl Transport for Tcp {
+    fn connect(&self, place: &str, patience: Duration) -> io::Result<Arc<dyn Stream>> {
+        let stream = StdStream::connect_timeout(&socket_address(place)?, patience)?;
+        Ok(Arc::new(Socket::new(stream)?))
+    }
+
+    fn listen(&self, place: &str) -> io::Result<Box<dyn Listener>> {
+        let listener = StdListener::bind(socket_address(place)?)?;
+        listener.set_nonblocking(true)?;
+        Ok(Box::new(Bound(listener)))
+    }
+}
+
+/// The address of a place `HOST:PORT`, or `HOST:PORT.k` of a shard.
+fn socket_address(place: &str) -> io::Result<SocketAddr> {
+    let invalid = || io::Error::new(io::ErrorKind::InvalidInput, "it is not HOST:PORT");
+    let (place, port) = place.rsplit_once(':').ok_or_else(invalid)?;
+    let (port, shard) = port.split_once('.').unwrap_or((port, "0"));
+    let number = |text: &str| text.parse::<u16>().map_err(|_| invalid());
+    let port = number(port)?
+        .checked_add(number(shard)?)
+        .ok_or_else(invalid)?;
+    (place, port).to_socket_addrs()?.next().ok_or_else(invalid)
+}
+
+/// A connected socket that does not block.
+#[derive(Debug)]
+struct Socket(StdStream);
+
+impl Socket {
+    fn new(stream: StdStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        Ok(Self(stream))
+    }
+}
+
+impl Stream for Socket {
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&self.0).read(buffer)
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        (&self.0).write(bytes)
+    }
+
+    fn shut_down(&self) {
+        // It fails only when the stream has ended already.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+
+    fn attach(self: Arc<Self>) -> io::Result<Box<dyn AttachedStream>> {
+        // A descriptor is registered with a runtime once, so each attachment has one of its own.
+        let socket = TcpStream::from_std(self.0.try_clone()?)?;
+        Ok(Box::new(AttachedSocket(socket)))
+    }
+
+    fn is_trusted(&self) -> bool {
+        true
+    }
+}
+
+/// A socket as one runtime waits for it.
+#[derive(Debug)]
+struct AttachedSocket(TcpStream);
+
+impl AttachedStream for AttachedSocket {
+    fn poll_read(&self, task: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_read_ready(task))?;
+            match self.0.try_read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read),
+            }
+        }
+    }
+
+    fn poll_write(&self, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(task))?;
+            match self.0.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+}
+
+/// A bound port.
+#[derive(Debug)]
+struct Bound(StdListener);
+
+impl Listener for Bound {
+    fn attach(self: Box<Self>) -> io::Result<Box<dyn Acceptor>> {
+        Ok(Box::new(Accepting(TcpListener::from_std(self.0)?)))
+    }
+}
+
+/// A bound port to which a runtime is attached.
+#[derive(Debug)]
+struct Accepting(TcpListener);
+
+impl Acceptor for Accepting {
+    fn poll_accept(&self, task: &mut Context<'_>) -> Poll<io::Result<Arc<dyn Stream>>> {
+        let (stream, _) = ready!(self.0.poll_accept(task))?;
+        Poll::Ready(Ok(Arc::new(Socket::new(stream.into_std()?)?)))
+    }
+}
+
+pub(crate) fn register(program: Program) -> Program {
+    program.transport("tcp", Tcp).task::<Hold>()
+}
+
+pub(crate) fn roles(roles: &mut Roles) {
+    roles.add("own_transport::holder", async |lock: Lock| {
+        let _guard = lock.acquire().await.unwrap();
+        report("held");
+        std::future::pending::<()>().await;
+    });
+}
+
+/// Holds a lock for a moment in a worker process.
+#[derive(Debug, Serialize, Deserialize)]
+struct Hold(Lock);
+
+impl Task for Hold {
+    const NAME: &'static str = "own_transport::hold";
+    type Output = Result<u64, CallError>;
+
+    async fn run(self) -> Self::Output {
+        let guard = self.0.acquire().await?;
+        let fence = guard.fence().number();
+        guard.release().await?;
+        Ok(fence)
+    }
+}
+
+/// An address with so many ports that were free a moment ago.
+fn free_address(ports: u16) -> Address {
+    loop {
+        let probe = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = probe.local_addr().unwrap().port();
+        let is_free = |port| StdListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if port < u16::MAX - ports && (port + 1..port + ports).all(is_free) {
+            return Address::from(format!("tcp:127.0.0.1:{port}"));
+        }
+    }
+}
+
+#[test]
+fn address_in_a_string_names_the_transport() {
+    let address = Address::from("tcp:127.0.0.1:4000");
+    assert_eq!(address.to_string(), "tcp:127.0.0.1:4000");
+    assert_eq!(address.path(), None);
+}
+
+#[test]
+fn manager_serves_its_process_over_it() {
+    run(async {
+        let address = free_address(1);
+        let manager = Manager::builder().address(address.clone());
+        let manager = manager.start().await.unwrap();
+        assert_eq!(manager.address(), &address);
+        let lock = manager.named("jobs").lock().await.unwrap();
+        let guard = lock.acquire().await.unwrap();
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let address = address.clone();
+                thread::spawn(move || {
+                    let manager = block_on(Manager::connect(address))?;
+                    let lock = block_on(manager.named("jobs").lock())?;
+                    lock.blocking_acquire().map(drop)
+                })
+            })
+            .collect();
+        until("all wait", async || {
+            lock.status().await.unwrap().waiting == 4
+        })
+        .await;
+        guard.release().await.unwrap();
+        for thread in threads {
+            let joined = tokio::task::spawn_blocking(|| thread.join());
+            joined.await.unwrap().unwrap().unwrap();
+        }
+        // Larger than what a socket takes.
+        let value = manager.value(vec![7_u8; 8 << 20]).await.unwrap();
+        assert_eq!(value.get().await.unwrap().len(), 8 << 20);
+        let waiting = tokio::spawn({
+            let lock = lock.clone();
+            let guard = lock.acquire().await.unwrap();
+            async move {
+                let _guard = guard;
+                lock.acquire().await.map(drop)
+            }
+        });
+        until("it waits", async || {
+            lock.status().await.unwrap().waiting == 1
+        })
+        .await;
+        manager.shutdown().await;
+        let told = waiting.await.unwrap().unwrap_err();
+        assert!(matches!(told, CallError::Disconnected { .. }), "{told:?}");
+        let gone = Manager::connect(address).await.map(drop);
+        assert!(matches!(gone, Err(CallError::NoManager { .. })), "{gone:?}");
+    });
+}
+
+#[test]
+fn spawned_manager_serves_the_workers_of_a_pool_over_it() {
+    run(async {
+        let manager = Manager::builder().address(free_address(1));
+        let manager = manager.spawn().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        let pool = Pool::new(2).await.unwrap();
+        let holds = (0..20).map(|_| Hold(lock.clone()));
+        let mut fences: Vec<_> = pool
+            .imap(holds)
+            .map(|fence| fence.unwrap().unwrap())
+            .collect()
+            .await;
+        fences.sort_unstable();
+        fences.dedup();
+        assert_eq!(fences.len(), 20, "each has held it alone");
+    });
+}
+
+#[test]
+fn killed_client_frees_its_lock() {
+    run(async {
+        let manager = Manager::builder().address(free_address(1));
+        let manager = manager.start().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        let mut holder = Role::start("own_transport::holder", &lock);
+        assert_eq!(holder.next_report(), "held");
+        assert!(lock.try_acquire().await.unwrap().is_none());
+        holder.kill();
+        let guard = lock.acquire().await.unwrap();
+        let abandoned = guard.abandoned().expect("its holder has died");
+        assert_eq!(abandoned.holder.pid, holder.pid());
+    });
+}
+
+#[test]
+fn shards_are_at_ports_of_their_own() {
+    run(async {
+        let address = free_address(3);
+        let manager = Manager::builder().address(address.clone()).shards(3);
+        let _manager = manager.start().await.unwrap();
+        let client = Manager::connect(address).await.unwrap();
+        let mut shards = std::collections::BTreeSet::new();
+        for number in 0..20 {
+            let name = number.to_string();
+            let lock = client.named(&name).lock().await.unwrap();
+            drop(lock.acquire().await.unwrap());
+            shards.insert(lock.token().address().to_string());
+        }
+        assert_eq!(shards.len(), 3);
+    });
+}
+
+#[test]
+fn address_that_is_taken_or_makes_no_sense_is_refused() {
+    run(async {
+        let taken = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = Address::from(format!("tcp:{}", taken.local_addr().unwrap()));
+        let refused = Manager::builder().address(address.clone()).start().await;
+        let refused = refused.map(drop);
+        assert_eq!(refused, Err(StartError::AddressInUse { address }));
+        for start in ["tcp:", "tcp:127.0.0.1", "tcp:127.0.0.1:port"] {
+            let refused = Manager::builder().address(start).start().await.map(drop);
+            let told = refused.unwrap_err().to_string();
+            assert!(told.contains("it is not HOST:PORT"), "{told}");
+            let refused = Manager::connect(start).await.map(drop);
+            assert!(matches!(refused, Err(CallError::NoManager { .. })));
+        }
+    });
+}
+
+#[test]
+fn scheme_that_cannot_be_or_is_built_in_is_refused() {
+    for scheme in ["", "t", "TCP", "tcp2", "tcp:", "unix", "memory"] {
+        let add = || lockkeeper::program().transport(scheme, Tcp);
+        std::panic::catch_unwind(add).expect_err(scheme);
+    }
+    let twice = || {
+        let program = lockkeeper::program();
+        program.transport("tcp", Tcp).transport("tcp", Tcp)
+    };
+    std::panic::catch_unwind(twice).expect_err("the second is refused");
+}
