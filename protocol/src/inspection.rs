@@ -307,8 +307,10 @@ mod tests {
 
     #[test]
     fn snapshot_is_a_table_with_columns_below_one_another() {
-        let mut stats = Stats::default();
-        stats.waits = 31;
+        let stats = Stats {
+            waits: 31,
+            ..Stats::default()
+        };
         let mut waiter = call(7, 2, None);
         (waiter.caller, waiter.mode) = (Some(3), "read".to_owned());
         let locks = ObjectInfo {
