@@ -1,8 +1,7 @@
-//! Where a manager is reached, and the claim of a living manager to be reached there.
+//! `Address`: where a manager is reached. A path of a Unix socket, or a scheme and a place.
 //!
-//! Invariant: an address is claimed by a lock on a file beside the socket, which the kernel lets
-//! go when its process ends in whatever way. So a socket that a killed manager left is taken over,
-//! and that of a live one never. A manager of several shards has a socket for each, and one lock.
+//! An address is data. `server::claim` claims an address for a manager, and `transport` connects to it.
+//! A manager of several shards has a socket for each shard.
 
 use std::{
     env, fmt,

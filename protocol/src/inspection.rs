@@ -1,6 +1,7 @@
-//! What a manager tells of its objects at one moment, as data and as a table.
+//! The result of an inspection: the objects of a manager with their holders and waiters, as data and as
+//! a table.
 //!
-//! `inspect/survey.rs` is the manager's side: how it asks the objects.
+//! How a manager queries its objects is part of the manager, not of this module.
 
 use std::{fmt, time::Duration};
 

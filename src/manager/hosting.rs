@@ -1,4 +1,4 @@
-//! Where an owned manager runs: on threads of this process, or in a process of its own.
+//! The owner of a manager that this program started: threads of this process, or a child process.
 
 use std::{
     process,

@@ -1,4 +1,8 @@
-//! The claim of a manager to its address: its folder, its lock file and its sockets.
+//! `Claim`: the exclusive right of a running manager to its address: folder, lock file and sockets.
+//!
+//! Invariant: the claim is a lock on a file beside the socket, which the kernel releases when the process
+//! ends in any way. So the socket of a killed manager is replaced, and that of a running one never. A
+//! manager of several shards has one lock and a socket for each shard.
 
 use std::{
     fs::{self, DirBuilder, File, Metadata},
