@@ -1,12 +1,11 @@
-//! The resource's side of fences: a file that keeps the highest token that a resource has seen.
+//! `FenceFile`: stores the highest fence that a resource has seen, so the resource can refuse older ones.
 //!
-//! A mark is replaced as a whole: written beside, synced, renamed, and its folder synced, all under
-//! a lock on a third file, which stays. So whoever dies, at whatever moment, leaves the old mark or
-//! the new one; what is neither was damaged by somebody else, and is an error. A mark that is
-//! overwritten in place would be torn by a loss of power; and with two copies, of which one may be
-//! torn, damage to the higher one would pass for that, and lower the mark.
+//! The mark is replaced as a whole: written to a second file, synced, renamed, and its folder synced,
+//! under a lock on a third file. A crash at any moment leaves the old mark or the new one; any other
+//! content is reported as damage. Overwriting in place could tear the mark on power loss, and with two
+//! copies a damaged higher one could not be told from a torn one.
 //!
-//! Invariant: the mark never falls, and no write runs that was refused.
+//! Invariant: the mark never decreases, and a refused write does not run.
 
 use std::{
     error::Error,

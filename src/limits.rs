@@ -1,4 +1,4 @@
-//! Limits on everything, in one place.
+//! `Limits`: all limits that a manager enforces.
 
 use std::time::Duration;
 

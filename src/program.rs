@@ -1,4 +1,5 @@
-//! The one call at the top of main: main program, worker or spawned manager.
+//! `program()`: the one call at the top of `main`. It registers kinds and tasks, and decides whether
+//! this process is the main program, a worker or a spawned manager.
 
 use std::{collections::BTreeMap, future::Future, process, sync::Arc};
 

@@ -1,7 +1,7 @@
-//! A hosted primitive without an actor: what tests of a kind are written with.
+//! `Bench`: a hosted primitive without an actor, for unit tests of kinds.
 //!
-//! The bench runs the very host that the actor runs, in a time that only moves when it is told to,
-//! and keeps every answer. Use it for kinds of your own as well.
+//! The bench runs the same `Host` code as the actor, records every answer, and has a clock that moves
+//! only when the test advances it. It is public, so kinds outside of this workspace can use it too.
 
 use std::{
     cell::RefCell,

@@ -30,7 +30,7 @@ use lockkeeper::{
     },
     block_on,
 };
-use lockkeeper_actors::{Host, Input, Inputs, Outcome, RawCall, Shell, Sink};
+use lockkeeper_actors::{Host, Input, Inputs, Outcome, RawCall, ReplySink, Shell};
 use serde::Serialize;
 
 /// How many calls are in a chunk of frames, and in a batch of turns.
@@ -219,7 +219,7 @@ fn primitives(criterion: &mut Criterion) {
 #[derive(Default)]
 struct Counter(Cell<u64>);
 
-impl Sink for Counter {
+impl ReplySink for Counter {
     fn answer(&self, _: u64, _: &Outcome<'_>) {
         self.0.set(self.0.get() + 1);
     }

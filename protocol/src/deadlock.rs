@@ -1,6 +1,7 @@
-//! Who waits for whom in a circle, as data and in words.
+//! `Deadlock`: callers that wait for one another, as data and as text.
 //!
-//! How it is found is the manager's business. Here it only is, since it is the fault of a call.
+//! This module does not search for deadlocks; it defines the report that a manager attaches to the
+//! [`Fault`](crate::Fault) of a call.
 
 use std::{fmt, time::Duration};
 

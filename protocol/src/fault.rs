@@ -1,4 +1,5 @@
-//! Errors that cross the wire: why a call has no reply, and why a primitive refused.
+//! Errors that cross the wire: [`Fault`] says why a call has no reply, [`Refusal`] why a primitive
+//! refused it, [`Breach`] which rule of the protocol a client broke.
 
 use std::fmt;
 

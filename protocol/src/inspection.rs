@@ -1,6 +1,7 @@
-//! What a manager tells of its objects at one moment, as data and as a table.
+//! The result of an inspection: the objects of a manager with their holders and waiters, as data and as
+//! a table.
 //!
-//! `inspect/survey.rs` is the manager's side: how it asks the objects.
+//! How a manager queries its objects is part of the manager, not of this module.
 
 use std::{fmt, time::Duration};
 
@@ -307,8 +308,10 @@ mod tests {
 
     #[test]
     fn snapshot_is_a_table_with_columns_below_one_another() {
-        let mut stats = Stats::default();
-        stats.waits = 31;
+        let stats = Stats {
+            waits: 31,
+            ..Stats::default()
+        };
         let mut waiter = call(7, 2, None);
         (waiter.caller, waiter.mode) = (Some(3), "read".to_owned());
         let locks = ObjectInfo {

@@ -1,4 +1,4 @@
-//! The trait of an operation: a name, arguments that encode, and the type of its reply.
+//! The trait [`Operation`]: a name, arguments that can be encoded, and a reply type.
 
 use serde::{Serialize, de::DeserializeOwned};
 

@@ -1,5 +1,5 @@
-//! The process behind a session, as it names itself, and the mark that it leaves when it ends while
-//! it holds something.
+//! `Peer`, the process of a session as that process describes itself, and `Abandoned`, the mark that it
+//! leaves on an object that it held when it ended.
 
 use std::{fmt, time::Duration};
 

@@ -1,7 +1,7 @@
-//! How the objects of a manager are spread over its shards: which one has a name, and which a number.
+//! The assignment of names, object numbers and session ids to the shards of a manager.
 //!
-//! Invariant: it is pure, and the same in every process: a client finds by it the shard that the
-//! manager means. PROTOCOL.md tells it to strangers.
+//! Invariant: the assignment is a pure function, equal in every process, so a client and a manager
+//! always agree on the shard. PROTOCOL.md documents it.
 
 use crate::ids::ObjectName;
 

@@ -1,4 +1,4 @@
-//! The builder of a manager.
+//! `ManagerBuilder`: the settings of a manager, and the ways to start it.
 
 use lockkeeper_actors::Primitive;
 use lockkeeper_protocol::{MAX_SHARDS, Refusal};

@@ -1,5 +1,5 @@
-//! Where an owned manager runs: on threads of this process, in a process of its own, or in tasks of
-//! its owner's runtime.
+//! The owner of a manager that this program started: threads of this process, a child process, or tasks
+//! of the owner's runtime.
 
 use std::{
     process,

@@ -1,4 +1,4 @@
-//! What a manager tells of its objects when it is asked.
+//! Inspection of a manager's objects: collects the answers of all shards into one snapshot.
 
 use std::sync::Arc;
 

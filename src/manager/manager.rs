@@ -1,4 +1,4 @@
-//! The manager as programs see it: started here, spawned as a process, or connected to.
+//! `Manager`: the handle of a manager that was started here, spawned as a process, or connected to.
 
 use std::sync::Arc;
 

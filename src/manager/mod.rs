@@ -1,4 +1,6 @@
-//! Managers as their programs see them.
+//! The manager as programs use it: start it, connect to it, open its objects.
+//!
+//! It may import every room below except telemetry and transport, and never `pool` or `program`.
 //!
 //! | module | contents |
 //! | --- | --- |

@@ -1,4 +1,4 @@
-//! The objects of a manager: made without a name, or opened by one.
+//! The methods of a manager that create an object, or open one by its name: one for each kind.
 
 use std::sync::Arc;
 

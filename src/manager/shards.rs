@@ -1,7 +1,7 @@
-//! The shards of a manager as a handle reaches them: each over a connection of its own, once it is used.
+//! The connections of a handle to the shards of its manager, each opened on first use.
 //!
-//! Invariant: all connections of a handle are to the manager that it was made for, and none to one that
-//! came after it at the same address.
+//! Invariant: all connections of a handle lead to the same incarnation of the manager, never to a later
+//! manager at the same address.
 
 use std::sync::{
     Arc,

@@ -1,7 +1,7 @@
-//! How far a stream of outcomes runs ahead of whoever takes them.
+//! The window of a stream: how many chunks of tasks are submitted before their outcomes are taken.
 //!
-//! Workers that run short tasks are given many at a time, so many must be on their way; long lists
-//! of large arguments must not be all in memory. So a window is so many tasks or so many bytes.
+//! Workers take many short tasks at a time, so many tasks must be in flight; large arguments must not
+//! fill the memory. So the window is limited by a number of tasks and by a number of bytes.
 
 use std::{
     future::Future,

@@ -1,7 +1,7 @@
-//! How the tasks of a chunk travel, and their outcomes: values in a row, each in a frame.
+//! The encoding of a chunk: tasks or outcomes in one payload, each in a frame of its own.
 //!
-//! The queue in between passes a row on as it is. Invariant: whatever is wrong with one value, those
-//! beside it are whole.
+//! The queue forwards a payload without decoding it. Invariant: a value that cannot be decoded does not
+//! affect the other values of its chunk.
 
 use bytes::Bytes;
 use lockkeeper_protocol::{

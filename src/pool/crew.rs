@@ -1,8 +1,8 @@
-//! The actors that supervise a pool's worker processes: one for the crew, one for each place in it.
+//! The actors that supervise the worker processes of a pool: one for the crew, one for each place.
 //!
-//! Invariant: a place whose process ends is filled again, unless the process said that there is no
-//! more work, or the pool ends. Processes that never get ready are not started without end: such a
-//! place stays empty, and the tasks fail once all places do.
+//! Invariant: when the process of a place ends, the place starts another one, unless the process
+//! reported that there is no more work, or the pool is closing. A place whose processes repeatedly end
+//! before they are ready stays empty; when all places are empty, the tasks fail.
 
 use std::time::Duration;
 

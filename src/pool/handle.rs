@@ -1,4 +1,4 @@
-//! The handle of a task that was spawned.
+//! `TaskHandle`: the handle of a spawned task.
 
 use std::{
     fmt,

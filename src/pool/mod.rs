@@ -1,13 +1,15 @@
 //! A pool of worker processes, and the tasks that it runs.
 //!
+//! It may import every room below except transport, and never `manager` or `program`.
+//!
 //! | module | contents |
 //! | --- | --- |
-//! | `task`, `tasks` | the trait of a task, and the tasks that this program has registered |
-//! | `chunk` | how tasks and outcomes travel |
+//! | `task`, `tasks` | the trait of a task, and the registered tasks of this program |
+//! | `chunk` | the encoding of tasks and outcomes |
 //! | `pool` | the handle |
-//! | `submit`, `handle`, `series`, `ahead` | tasks one by one, and as streams |
+//! | `submit`, `handle`, `series`, `ahead` | single tasks, and streams of tasks |
 //! | `crew` | the actors that supervise the worker processes |
-//! | `worker`, `stock` | the worker process, and the tasks that it has not begun |
+//! | `worker`, `stock` | the worker process, and the tasks that it has received but not begun |
 
 pub(crate) mod ahead;
 pub(crate) mod chunk;

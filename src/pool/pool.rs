@@ -1,8 +1,8 @@
-//! A pool of processes that run tasks.
+//! `Pool`: runs tasks in worker processes of the same program.
 //!
-//! A pool hosts a manager of its own on a thread; the hosted kind [`TaskQueue`] is its protocol.
-//! Tasks go in as calls, so a dropped future withdraws its task, and a worker that dies gives back
-//! what it took as any client does.
+//! A pool hosts a manager on a thread of its own, and [`TaskQueue`] is the protocol between the pool and
+//! its workers. Each submitted chunk is a call, so dropping the future withdraws it, and the end of a
+//! worker's session returns what the worker took.
 
 use std::{
     iter,

@@ -1,10 +1,10 @@
-//! A series of tasks, each of which is run by itself, as a stream of their outcomes.
+//! A series of tasks that run one by one, as a stream of their outcomes.
 //!
-//! Workers report short tasks many at a time, so outcomes come many at a time, and so do tasks go:
-//! whenever no outcome is at hand, as many as the window has room for.
+//! Outcomes of short tasks arrive in batches. Tasks are submitted in batches too: whenever the stream has
+//! no outcome at hand, it submits as many tasks as the window has room for.
 //!
-//! Invariant: each task that was taken from the iterator has one outcome, whatever becomes of the pool.
-//! A series that is dropped is left: those of its tasks that no worker has taken are not run.
+//! Invariant: each task that was taken from the iterator has one outcome, whatever happens to the pool.
+//! Dropping the stream withdraws the tasks that no worker has taken.
 
 use std::{
     collections::VecDeque,

@@ -1,14 +1,12 @@
-//! What a worker was given ahead of its turn.
+//! `Stock`: the tasks that a worker has received but not begun.
 //!
-//! A worker that ran one task after asking for it would wait for an answer each time. So it asks for
-//! as many as it runs in a moment, and for the next ones before it begins with these; it reports
-//! each task before it begins another, so the queue knows which one a worker died of. While there are
-//! others it lays the report in its report_pipe, which the queue looks into when it is asked for more, or
-//! when the worker dies. Tasks that take longer are asked for one at a time.
+//! A worker requests as many tasks as it runs in a short time, and requests the next ones before it
+//! begins these. It reports each finished task before it begins another, so the queue knows which task
+//! a worker died of. It writes these reports to the report pipe, which the session reads at the next
+//! request or at the worker's end. Long tasks are requested one at a time.
 //!
-//! Invariant: what lies here is not begun. When the task that is being run takes long, all that lies
-//! here is handed back for others to run, and what lies in the report_pipe is told, also if that task blocks
-//! its thread.
+//! Invariant: no task in the stock has begun. When the current task runs long, a thread returns the
+//! stock to the queue and flushes the report pipe, even if the task blocks its own thread.
 
 use std::{
     collections::VecDeque,

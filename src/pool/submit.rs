@@ -1,4 +1,4 @@
-//! How tasks get into the queue and their outcomes out of it.
+//! Submits chunks of tasks to the queue as calls, and decodes their outcomes.
 
 use std::future::Future;
 

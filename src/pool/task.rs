@@ -1,4 +1,4 @@
-//! What a pool runs: types with a name, data in and data out.
+//! The traits [`Task`] and [`PlainTask`]: types with a name, encoded arguments and an encoded output.
 
 use std::future::Future;
 

@@ -1,4 +1,4 @@
-//! The tasks that this program has registered, by their names.
+//! `Tasks`: the table of registered tasks by name, and how a worker runs one of them.
 
 use std::{
     any::{TypeId, type_name},

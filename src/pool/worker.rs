@@ -1,4 +1,4 @@
-//! What a worker process does: takes tasks from the pool's queue until there are none.
+//! The worker process: takes tasks from the queue of the pool until the queue is closed.
 
 use std::process;
 

@@ -1,11 +1,11 @@
-//! Child processes of the same program, each started in a role.
+//! Starts child processes of the same program, each in a role.
 //!
-//! A child is the program's own executable with one argument that says so, and a socket in place of
-//! its standard input: the lifeline. Over it the child learns its role and reports that it is
-//! ready, and by its end each side learns that the other has died.
+//! A child is the program's own executable with one marking argument, and a socket as its standard
+//! input: the lifeline. The parent sends the role over it, the child reports that it is ready, and each
+//! side sees the end of the other as end of file.
 //!
-//! Invariant: this file knows no role's work. No child is started by a program that would not take
-//! a role, so there is never a chain of processes.
+//! Invariant: this file does not know what a role does. A program that does not take roles never starts
+//! children, so there is no chain of processes.
 
 use std::{
     env,

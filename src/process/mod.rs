@@ -1,10 +1,12 @@
 //! Child processes of the same program, each in a role.
 //!
+//! It may import `background`, `error` and the protocol.
+//!
 //! | module | contents |
 //! | --- | --- |
-//! | `lifeline` | the socket between parent and child, and the frames on it |
-//! | `child` | a child as its parent sees it |
-//! | `role` | the role as the child sees it |
+//! | `lifeline` | the socket between parent and child, and its frames |
+//! | `child` | a child as seen by its parent |
+//! | `role` | the role as seen by the child |
 
 pub(crate) mod child;
 pub(crate) mod lifeline;

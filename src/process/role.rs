@@ -1,4 +1,4 @@
-//! The role of a child process: what its parent has assigned to it.
+//! The child's side of the lifeline: receives the role that the parent assigned.
 
 use std::{
     env,

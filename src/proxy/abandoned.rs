@@ -1,4 +1,4 @@
-//! The strict mode of both guards: one whose earlier holder died inside, as an error.
+//! The strict mode of guards: an error in place of a guard when the previous holder died.
 
 use std::{error::Error, fmt};
 

@@ -1,4 +1,4 @@
-//! The proxy of a hosted barrier: how to wait at it, with an action or without.
+//! The proxy of a hosted barrier: waits with or without an action.
 
 use std::{convert::Infallible, error::Error, fmt, future::Future, time::Duration};
 

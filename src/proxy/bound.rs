@@ -1,4 +1,4 @@
-//! A proxy that is bound to a connection and to the number of its object there.
+//! `Bound`: a proxy after its first use, that is, a connection and the number of the object there.
 
 use std::{
     future::{self, Future},

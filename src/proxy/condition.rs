@@ -1,4 +1,4 @@
-//! The proxy of a hosted condition: how to wait with its lock held, and how to notify.
+//! The proxy of a hosted condition, and its guard, which waits and notifies.
 
 use std::{sync::Arc, time::Duration};
 

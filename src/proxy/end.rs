@@ -1,4 +1,4 @@
-//! The end of a time that several calls share.
+//! `End`: a deadline that several calls share.
 
 use std::time::Duration;
 

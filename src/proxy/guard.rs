@@ -1,4 +1,4 @@
-//! The guard of every kind with one holder at a time, and the ticket that it can be handed on as.
+//! `Guard`: the guard of every kind with one holder, and the ticket that passes a hold to another process.
 
 use std::{fmt, future::Future};
 

@@ -1,4 +1,4 @@
-//! What a guard holds on to: the grant of one call by one object.
+//! `Hold`: the grant that a guard owns, and its release on drop.
 
 use std::{
     fmt,

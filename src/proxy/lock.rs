@@ -1,4 +1,4 @@
-//! The proxy of every kind with one holder at a time, and what such a kind adds to it.
+//! `LockOf`: the proxy of every kind with one holder, and the lock's own methods.
 
 use std::{fmt, time::Duration};
 

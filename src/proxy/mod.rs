@@ -1,4 +1,7 @@
 //! Proxies: serde values that name an object and call it, one module for each kind.
+//!
+//! They may import `client`, what it stands on, and kinds as type parameters. Invariant: a proxy knows
+//! no socket and no server.
 
 pub(crate) mod abandoned;
 pub(crate) mod barrier;

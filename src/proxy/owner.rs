@@ -1,8 +1,10 @@
-//! Who a holder is to a reentrant lock: the current task, the current thread, or who is named.
+//! `Owner`: the identity of a holder of a reentrant lock. The current task, the current thread, or an
+//! explicit owner.
 //!
-//! Invariant: the number of an owner is never that of another one of this process. The ids of
-//! tasks and threads are looked up, and never sent: tokio promises that a task's id is unique only
-//! while the task runs, and the system's ids of threads are reused.
+//! Owner numbers are assigned by this process. Ids of tasks and threads are looked up but never sent:
+//! tokio guarantees that a task id is unique only while the task runs, and thread ids are reused.
+//!
+//! Invariant: two owners of this process never have the same number.
 
 use std::{
     collections::HashMap,

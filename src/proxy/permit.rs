@@ -1,6 +1,6 @@
-//! Permits that are held: parts of grants, which are given back, forgotten, split and merged.
+//! `Permit`: held permits of a semaphore, which can be released, forgotten, split and merged.
 //!
-//! Invariant: what a permit counts is exactly what its drop, or its release, gives back.
+//! Invariant: dropping or releasing a permit returns exactly the permits that it counts.
 
 use std::{future::Future, mem};
 

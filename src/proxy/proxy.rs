@@ -1,10 +1,10 @@
-//! What programs hold in place of a hosted object: a [`Token`] as data, a [`Proxy`] that calls.
+//! `Proxy`: calls a hosted object over the connection of this process.
 //!
-//! A proxy is an address and a name. It can be cloned, sent to other threads, and serialized into
-//! the arguments of a task; where it arrives, it connects on first use. Nothing counts references:
-//! an object lives until it is removed or its manager ends.
+//! A proxy is an address and a name. It can be cloned, moved to other threads, and serialized into the
+//! arguments of a task; it connects on first use. Objects have no reference count: an object lives until
+//! it is removed or its manager ends.
 //!
-//! Invariant: a proxy knows no socket, and no guard's drop waits, blocks or panics.
+//! Invariant: a proxy knows no socket, and dropping a guard never waits, blocks or panics.
 
 use std::{
     fmt,

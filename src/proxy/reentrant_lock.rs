@@ -1,4 +1,4 @@
-//! The proxy of a hosted reentrant lock: whom it acts for.
+//! The proxy of a hosted reentrant lock, and the owner that it acts for.
 
 use lockkeeper_actors::sync;
 use lockkeeper_protocol::{

@@ -1,4 +1,4 @@
-//! The ways to hold a readers-writer lock, and what each can be turned into.
+//! The guards of a readers-writer lock, one for each mode, and the changes between modes.
 
 use std::time::Duration;
 

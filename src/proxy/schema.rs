@@ -1,9 +1,10 @@
-//! What a type looks like to serde, in words: how programs know that they mean the same type.
+//! The schema of a type: a description of what its `Deserialize` requests from serde.
 //!
-//! The name that the compiler gives a type differs between programs that have a copy each, and need
-//! not stay. What its `Deserialize` asks for is what decides whether bytes fit; so the type is made
-//! to read from nothing, and what it asks for is written down. Of an enum that is the first variant's
-//! content, and all names. A type that refuses what is made up is described as far as that.
+//! Programs compare schemas to check that they mean the same type. Compiler type names differ between
+//! programs with separate copies of a type, while the requests of `Deserialize` decide whether bytes can
+//! be decoded. So this module deserializes the type from an empty source and records the requests. Of
+//! an enum it records all variant names, and the content of the first. A type that rejects the made-up
+//! values is described up to that point.
 
 use std::{cell::Cell, fmt};
 

@@ -1,8 +1,8 @@
-//! Several locks at once: all of them, or any so many.
+//! Acquires several locks together: all of them, or any `n`.
 //!
-//! Invariant: whoever waits for a lock holds only locks that come before it in an order that is the
-//! same for all. So of those who wait here, nobody waits for somebody that waits for him. What comes
-//! later in the order is only ever tried, and given back before a wait.
+//! Invariant: a caller that waits for a lock holds only locks that come before it in one global order,
+//! so callers of this module cannot deadlock with one another. Locks later in the order are only tried,
+//! and are released before the caller waits.
 
 use std::{collections::BTreeMap, fmt, future::Future, time::Duration};
 

@@ -1,6 +1,7 @@
-//! An item that was taken from a queue and is not done yet, and one that could not be put.
+//! `Taken`: an item that was taken from a queue and is not done yet. `PutError`: an item that could not
+//! be put.
 //!
-//! Invariant: an item is acknowledged by a word of its taker and by nothing else.
+//! Invariant: an item is acknowledged only by an explicit call of its taker.
 
 use std::{error::Error, fmt, future::Future, ops::Deref};
 

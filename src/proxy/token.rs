@@ -1,4 +1,4 @@
-//! Where a hosted object is, as data.
+//! `Token`: the address and the name of a hosted object, as data.
 
 use std::{
     fmt,

@@ -1,8 +1,7 @@
-//! The proxy of an object that keeps values of the user's type: encoded here, decoded here, and
-//! nowhere in between.
+//! The proxy of an object that stores values of the user's type. Only proxies encode and decode values.
 //!
-//! Invariant: before the first value goes in or comes out over a proxy, the object has agreed that
-//! its values are of that type.
+//! Invariant: before the first value is sent or received, the object has confirmed that its values have
+//! that type.
 
 use std::{
     any::type_name,

@@ -1,4 +1,4 @@
-//! The proxy of a hosted value. How its changes are waited for is in `watch`.
+//! The proxy of a hosted value. Waiting for its changes is in `watch`.
 
 use std::{convert::Infallible, fmt, future::Future, ops::Add};
 

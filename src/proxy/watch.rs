@@ -1,6 +1,6 @@
-//! How the changes of a hosted value are waited for.
+//! Waits for changes of a hosted value.
 //!
-//! Invariant: each wait begins at the version where the last one ended, so no change is missed.
+//! Invariant: each wait starts at the version where the previous one ended, so no change is missed.
 
 use std::time::Duration;
 

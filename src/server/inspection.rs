@@ -1,8 +1,8 @@
-//! How a manager asks its objects who holds them and who waits.
+//! `Inspector`: asks the hosted objects for their holders and waiters.
 //!
-//! All objects are asked in one go, by messages that stand in line in their mailboxes behind what
-//! was sent before and before what is sent after. Objects tell each other nothing. So their answers
-//! are of one moment, that of the asking, although each comes in a turn of its own.
+//! All inquiries are sent in one turn, and mailboxes are in order, so each object answers for what was
+//! sent before that turn and for nothing sent after. Objects do not send messages to one another. So all
+//! answers describe the same moment, although each is given in a later turn.
 
 use std::time::Duration;
 

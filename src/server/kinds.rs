@@ -1,6 +1,6 @@
-//! The kinds that a manager hosts: kind name to the function that spawns an object of it.
+//! `Kinds`: maps the name of a kind to the function that spawns an object of it.
 //!
-//! A kind is added by one line, whether it is built in or the user's own.
+//! A built-in kind and a kind of the user are registered in the same way, by one line.
 
 use std::{
     any::{TypeId, type_name},

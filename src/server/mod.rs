@@ -1,4 +1,15 @@
-//! The inside of a manager: accepts clients, hosts objects, and answers what the clients ask of them.
+//! The inside of a manager: accepts clients, hosts objects, and serves requests.
+//!
+//! It may import the actors, the protocol, `address`, `error`, `limits`, `telemetry` and `transport`, and
+//! never `client`.
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | `kinds`, `supervisor` | how objects are spawned and found |
+//! | `claim` | the exclusive right to an address |
+//! | `session` | one client |
+//! | `inspection`, `deadlock` | queries of all objects |
+//! | `server`, `shards` | one shard, and the threads of all shards |
 
 pub(crate) mod claim;
 pub(crate) mod deadlock;

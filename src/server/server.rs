@@ -1,7 +1,7 @@
-//! One shard of a manager: accepts clients, serves them, and ends with all of them.
+//! `Server`: one shard of a manager. It accepts clients, serves them, and ends all sessions with itself.
 //!
-//! The supervisor, the hosts and the sessions of a shard run on one thread, in one actix system, so
-//! no call crosses threads.
+//! The supervisor, the hosts and the sessions of a shard run on one thread in one actix system, so no
+//! call crosses threads.
 
 use std::{
     cell::RefCell,

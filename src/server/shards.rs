@@ -1,7 +1,7 @@
-//! The threads of a manager: one for each of its shards.
+//! The threads of a manager, one for each shard.
 //!
-//! Invariant: where one ends, in whatever way, all end. What is left of a manager would keep its address,
-//! and have no answer for some of its names.
+//! Invariant: if one shard ends, for whatever reason, all shards end. A partial manager would keep its
+//! address but fail for some names.
 
 use std::thread::{self, JoinHandle, ThreadId};
 

@@ -1,6 +1,6 @@
-//! What the caller tells of a call: a span round its wait, and how it ended.
+//! The client's record of a call: a span for its duration, and how it ended.
 //!
-//! Invariant: a call that nobody listens to carries one empty pointer.
+//! Invariant: without a subscriber a call carries one empty pointer.
 
 use std::{fmt::Display, time::Instant};
 

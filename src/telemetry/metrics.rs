@@ -1,7 +1,7 @@
-//! The numbers of a manager, published to whatever recorder there is.
+//! The names of all metrics, and the publisher of a shard's counters.
 //!
-//! What calls add to are plain integers, which are read here at most once a second, and only when
-//! something has happened. Invariant: no label is made for a call.
+//! Calls increment plain integers. The publisher reads them at most once a second, and only after a
+//! change. Invariant: no label is created per call.
 
 use std::{cell::RefCell, collections::HashMap, future, rc::Rc, time::Duration};
 

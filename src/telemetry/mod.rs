@@ -1,8 +1,10 @@
 //! Events through `tracing` and numbers through `metrics`, for managers, sessions, clients and pools.
 //!
-//! Each function is named for the fact that it records. docs/OBSERVING.md lists all of them, and a test
-//! holds it against the code. Invariant: `tracing` and `metrics` are named in this folder alone, and
-//! nothing is formatted here while there is no subscriber.
+//! Each function is named after the fact that it records. docs/OBSERVING.md lists all of them, and a test
+//! compares the list with the code. It may import `address`, `error`, the protocol, and the counters of
+//! the actors.
+//!
+//! Invariant: no other folder names `tracing` or `metrics`, and without a subscriber nothing is formatted.
 
 pub(crate) mod call;
 pub(crate) mod client;

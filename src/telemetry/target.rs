@@ -1,4 +1,4 @@
-//! The targets of events, by which a subscriber chooses.
+//! The targets of events, by which a subscriber filters.
 
 pub(super) const MANAGER: &str = "lockkeeper::manager";
 pub(super) const SESSION: &str = "lockkeeper::session";

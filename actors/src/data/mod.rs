@@ -1,6 +1,7 @@
 //! The built-in hosted data types, each a pure state machine.
 //!
-//! Their operations and statuses are data of the protocol and are re-exported here.
+//! They may import `kind`, `waiting` and the protocol; their operations and statuses are defined in the
+//! protocol and re-exported here.
 
 pub(crate) mod queue;
 pub(crate) mod task_queue;

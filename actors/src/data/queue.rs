@@ -1,8 +1,10 @@
-//! The queue: items that some put and others take, in order on either side.
+//! The queue: a bounded FIFO of items, with calls waiting to put and calls waiting to get.
 //!
-//! Taking has two steps: a delivered item is its taker's until it is done, and goes back to the
-//! front otherwise. Invariants: a put waits only without room, a get only without items, and all
-//! that came back is older than all that nobody has had yet.
+//! An item that was delivered belongs to its taker until the taker reports it as done; otherwise it
+//! returns to the front of the queue.
+//!
+//! Invariants: a put waits only while the queue is full, a get waits only while it is empty, and
+//! returned items stand in front of items that were never delivered.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,11 @@
-//! The queue between a pool and its workers: chunks of tasks go in as calls that wait for their
-//! outcomes, and out to calls that wait for work.
+//! The queue between a pool and its workers.
 //!
-//! A worker may be given several jobs at a time, which it runs in that order. Invariant: a job waits
-//! only while no worker does. A job that a worker took belongs to that worker's session: when it
-//! ends, the first one fails or is tried again, and the others, not begun yet, are given to others.
+//! A submitter calls with a chunk of tasks and waits for the outcomes; a worker calls and waits for
+//! work. A worker may receive several jobs at once, which it runs in order. When the session of a
+//! worker ends, its first unfinished job fails or is retried, and its other jobs, which it has not
+//! begun, go to other workers.
+//!
+//! Invariant: a job waits only while no worker waits.
 
 mod job;
 mod series;

@@ -1,6 +1,7 @@
-//! What kinds that keep values of a user's type know of it: a description, and nothing else.
+//! The type check of kinds that store values of a user's type.
 //!
-//! The values stay encoded. Whoever opens the object says what he takes them for.
+//! Values stay encoded in the manager. The object stores a description of their type, and each client
+//! that opens the object compares its own description with it.
 
 use lockkeeper_protocol::{Refusal, operations::CheckType};
 

@@ -1,6 +1,8 @@
-//! The value: bytes that some set and others read, and a count of how often they were set.
+//! The value: encoded bytes that any client reads or replaces, and a version that counts the changes.
 //!
-//! It is nobody's, so a death changes nothing. Invariant: nobody waits for a change that has been.
+//! A value has no holder, so the death of a client does not change it.
+//!
+//! Invariant: a call that waits for a change waits for one after the current version.
 
 use lockkeeper_protocol::{
     CallId, Refusal,

@@ -1,7 +1,7 @@
-//! The objects of a shard that somebody waits for, for whoever looks for deadlocks.
+//! `ContendedObjects`: the objects of a shard that calls wait for. The search for deadlocks reads it.
 //!
-//! Invariant: each object that calls wait for is listed. One that nobody waits for any more stays
-//! until somebody looks: to strike it out at once would cost each grant.
+//! Invariant: every object with a waiting call is listed. An object without one stays listed until the
+//! next search, because removing it at once would cost time on every grant.
 
 use std::{
     cell::RefCell,

@@ -1,12 +1,12 @@
-//! One ordered table of deadlines a shard: the only file with timers.
+//! The table of deadlines of a shard. This is the only file of the crate with a timer.
 //!
 //! Times are those of the runtime, so that a test can pause them.
 //!
-//! A timer of its own for every waiting call would make each later message to its actor slower;
-//! here a deadline costs an entry of some fifty bytes, and one task sleeps until the earliest.
+//! One task sleeps until the earliest deadline. An actix timer per waiting call would slow down every
+//! later message to the same actor; an entry in this table takes about 50 bytes.
 //!
-//! Invariant: a deadline only asks. Its host decides, in a turn of its own, whether the call was
-//! answered before; so a call gets its answer or a timeout, never both.
+//! Invariant: an expired deadline only sends a message to the host. The host decides in a turn of its
+//! own whether the call was answered before, so a call receives its reply or a timeout, never both.
 
 use std::{cell::RefCell, cmp::Reverse, collections::BinaryHeap, fmt, rc::Rc, time::Duration};
 

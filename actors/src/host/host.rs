@@ -1,8 +1,10 @@
-//! The actor that runs any primitive, and all that it is ever told.
+//! `Host`: the actor that runs any primitive, one turn for each input.
 //!
-//! Invariant: a host does not know which primitive it runs; it is the only file with
-//! `catch_unwind`. A primitive that panics is dropped, which answers all its callers, and its host
-//! lives on to answer `Gone` until nobody has its mailbox any more.
+//! This is the only file of the crate with `catch_unwind`. When a primitive panics, the host drops it,
+//! which answers all of its parked calls. The host then answers `Gone` until the last address of its
+//! mailbox is dropped.
+//!
+//! Invariant: a host does not know which primitive it runs.
 
 use std::{
     collections::HashMap,

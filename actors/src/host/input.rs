@@ -1,4 +1,4 @@
-//! What a host is told: calls, withdrawals, deadlines, inquiries and the end of sessions.
+//! The messages to a host: calls, withdrawals, deadlines, inquiries and the end of sessions.
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 

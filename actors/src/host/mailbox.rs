@@ -1,8 +1,8 @@
-//! The mailbox of a host: an actor's context for actors that only handle messages.
+//! `MailboxReceiver`: an actor context for actors that only handle messages.
 //!
-//! actix's own context keeps room for the futures that an actor may spawn, 300 bytes an actor, and looks
-//! at them around each message. A host spawns none. This is the only file that names actix's mailbox
-//! internals.
+//! actix's own context reserves about 300 bytes per actor for futures that the actor may spawn, and
+//! checks them around each message; a host spawns none. This is the only file that names
+//! `actix::dev`.
 //!
 //! Invariant: messages are handled in the order in which they were sent, and the task of a host ends
 //! when its last address is dropped.

@@ -1,15 +1,16 @@
-//! The actor round a primitive, and what the actors of one shard share.
+//! The actor that runs a primitive, and the state that all actors of one shard share.
+//!
+//! It may import `kind`, `waiting` and the protocol, and knows no built-in kind.
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | `input` | what a host is told |
-//! | `host` | [`Host`]: one turn for one input |
-//! | `mailbox` | how messages reach it; names actix's mailbox internals alone |
-//! | `shell` | what the hosts of one shard share: outbox, deadlines, the ways back to sessions |
-//! | `deadlines` | one ordered table of deadlines a shard |
-//! | `contended` | the objects of a shard that calls wait for |
-//! | `tally`, `watch` | what is counted and told of objects |
-//! | `openers` | the sessions that have opened an object |
+//! | `input` | the messages to a host |
+//! | `host` | [`Host`]: one turn for each input |
+//! | `mailbox` | the actor context of a host; the only user of actix's mailbox internals |
+//! | `shell` | [`Shell`]: outbox, deadlines and reply sinks of a shard |
+//! | `deadlines`, `contended` | the deadlines of a shard, and its objects with waiting calls |
+//! | `tally`, `watch` | counters per kind, and events of one object |
+//! | `openers`, `panics` | the sessions that opened an object; panic messages |
 
 pub(crate) mod contended;
 pub(crate) mod deadlines;

@@ -1,4 +1,4 @@
-//! The sessions that have opened an object, each with its number for it.
+//! The sessions that have opened an object, each with the number that it uses for the object.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What a panic said, in words that can be told on.
+//! The message of a panic as text.
 
 use std::any::Any;
 

@@ -1,6 +1,6 @@
-//! What all hosts of one shard share: the outbox, the deadlines and the ways back to sessions.
+//! `Shell`: what all hosts of one shard share, as the outbox, the deadlines and the reply sinks.
 //!
-//! Invariant: a shell never leaves its thread; nothing here is a lock that another session holds.
+//! Invariant: a shell never leaves the thread of its shard, so it needs no lock.
 
 use std::{
     cell::RefCell,

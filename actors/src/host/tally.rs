@@ -1,9 +1,9 @@
-//! What the objects of each kind have done, in plain numbers of their shard.
+//! Counters of each kind, as plain integers of one shard.
 //!
-//! A call adds to a few integers that no other thread sees; whoever publishes them comes by at times,
-//! and is woken only when there is news. So it costs next to nothing when nobody does.
+//! A call increments integers that no other thread reads. The publisher is woken at most once for all
+//! changes since its last visit, so counting costs little when no publisher runs.
 //!
-//! Invariant: knows neither who publishes nor how.
+//! Invariant: this module does not know the publisher or its format.
 
 use std::{
     cell::{Cell, RefCell},

@@ -1,7 +1,9 @@
-//! What is noticed of a hosted object: its numbers, and events for whoever listens.
+//! `Watch`: counts and reports what happens to one hosted object.
 //!
-//! The only file here that names `tracing`. Invariant: while nobody listens an event costs a look at
-//! one global, and nothing is formatted. Each function is named for the fact that it takes note of.
+//! This is the only file of the crate that names `tracing`. Each method is named after the fact that it
+//! records.
+//!
+//! Invariant: without a subscriber an event costs one read of a global, and formats nothing.
 
 use std::{borrow::Cow, rc::Rc, time::Duration};
 

@@ -1,9 +1,9 @@
-//! One call: its id, the duty to answer it, and the outbox that the answers go to.
+//! `Call` and `Outbox`: a call that a primitive has to answer, and where its answer goes.
 //!
-//! The pure side of the way back: a primitive holds [`Call`]s and replies to them; the host drains
-//! the [`Outbox`] after every input and knows where each answer goes.
+//! A primitive stores [`Call`]s and replies to them. After every input the host drains the [`Outbox`]
+//! and sends each answer to its session. This module knows neither sessions nor actors.
 //!
-//! Invariant: every [`Call`] yields exactly one answer, on drop at the latest.
+//! Invariant: every [`Call`] yields exactly one answer, at the latest when it is dropped.
 
 use std::{
     cell::RefCell,

@@ -1,4 +1,4 @@
-//! The end of a session, as primitives learn of it, and what they say that it left behind.
+//! `HangUp`: the end of a session as primitives see it, and the mark for what the session still held.
 
 use std::{
     cell::{Ref, RefCell},

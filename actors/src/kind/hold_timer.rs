@@ -1,4 +1,4 @@
-//! How long something is held: from a grant to whatever ends it.
+//! `HoldTimer`: measures how long something is held, from its grant until the timer is dropped.
 
 use std::{fmt, time::Duration};
 

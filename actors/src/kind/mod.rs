@@ -1,12 +1,14 @@
-//! What a kind is and what it is given: pure, without an actor, a clock or a socket.
+//! The interface between a kind and its host: pure, without an actor, a clock or a socket.
+//!
+//! It may import the protocol only.
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | `primitive` | the traits [`Primitive`] and [`Serve`], and the table of a kind's operations |
-//! | `call` | [`Call`], the duty to answer one call, and [`Outbox`], where the answers go |
-//! | `survey` | who holds and who waits, as a kind tells it |
-//! | `hang_up` | the end of a session, and the mark that it leaves |
-//! | `hold_timer`, `object_stats` | how long and how often |
+//! | `primitive` | the traits [`Primitive`] and [`Serve`], and the operation table of a kind |
+//! | `call` | [`Call`], which must be answered, and [`Outbox`], where the answers go |
+//! | `survey` | [`Survey`]: the holders and waiters of an object at one moment |
+//! | `hang_up` | [`HangUp`]: the end of a session |
+//! | `hold_timer`, `object_stats` | wait times, hold times and counts of one object |
 
 pub(crate) mod call;
 pub(crate) mod hang_up;

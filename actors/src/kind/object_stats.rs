@@ -1,7 +1,9 @@
-//! What is measured of an object, from the first time that somebody has to wait for it.
+//! `ObjectStats`: wait and hold times of one object, kept from its first waiting call on.
 //!
-//! It is measured in one place for all kinds: where a call is answered, and where a [`HoldTimer`]
-//! ends. Invariant: an object that nobody ever had to wait for has no object_stats.
+//! All kinds share the two places of measurement: the answer to a call, and the drop of a
+//! [`HoldTimer`].
+//!
+//! Invariant: an object that no call ever waited for has no `ObjectStats`.
 //!
 //! [`HoldTimer`]: crate::HoldTimer
 

@@ -1,7 +1,7 @@
-//! What a hosted kind is: three traits, and no implementation of them.
+//! The traits of a hosted kind, [`Primitive`] and [`Serve`], and the table of its operations.
 //!
-//! Invariant: a primitive is a synchronous state machine. It sees one input at a time, it has no
-//! clock, no thread and no socket, and its only output is the answers that it gives to its calls.
+//! Invariant: a primitive is a synchronous state machine. It receives one input at a time, has no
+//! clock, no thread and no socket, and its only output is the answers to its calls.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
-//! What a kind tells of an object at one moment: who holds it and who waits for it, in order.
+//! `Survey`: the holders and the waiters of an object at one moment, in order.
 //!
-//! It is what `inspect` shows and what the search for deadlocks looks at. Pure data: a survey knows
-//! neither names nor peers, which the manager adds, and is only made when somebody asks.
+//! `inspect` prints surveys, and the search for deadlocks builds its graph from them. A survey has
+//! session ids only; the manager adds object names and processes. It is built on request.
 
 use std::time::Duration;
 

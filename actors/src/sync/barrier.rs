@@ -1,9 +1,9 @@
-//! The barrier: a number of parties, who all wait until the last of them has arrived.
+//! The barrier: a fixed number of parties, all of which wait until the last one has arrived.
 //!
-//! The first so many in the queue of arrivals are the parties of this generation; who comes while
-//! their action runs stands behind them. An arrival counts for as long as it is in the queue: one
-//! that leaves before the release is as if it had never come. Invariants: a broken barrier has no
-//! arrivals, and a full one is on its way: its action runs.
+//! The first `parties` arrivals in the queue form the current generation; calls that arrive while its
+//! action runs stand behind them. An arrival that leaves the queue before the release does not count.
+//!
+//! Invariants: a broken barrier has no arrivals, and while a generation is complete its action runs.
 
 use std::time::Duration;
 

@@ -1,8 +1,10 @@
-//! The condition: a lock, and calls that sleep until its holder notifies them.
+//! The condition: a lock, and calls that sleep until a holder of the lock notifies them.
 //!
-//! Sleepers lie in named wait sets, which share the lock. To sleep frees the lock in the same turn;
-//! to be woken is to stand in its line. Invariants: a call is asleep, in the line, or inside, and
-//! never in two of these; a wait set is there while somebody sleeps in it.
+//! Sleepers belong to named wait sets, which share the lock. A sleep releases the lock in the same
+//! turn, and a woken sleeper moves to the line of the lock.
+//!
+//! Invariants: a call sleeps, stands in the line, or holds the lock, and never two of these; a wait set
+//! exists only while a call sleeps in it.
 
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 

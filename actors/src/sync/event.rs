@@ -1,6 +1,6 @@
 //! The event: a flag that calls wait for, and a count of how often it was set.
 //!
-//! Invariant: nobody waits for what has been.
+//! Invariant: no call waits for a generation that has been set already.
 
 use lockkeeper_protocol::{
     CallId, Refusal,

@@ -1,8 +1,10 @@
-//! What all kinds with one holder at a time share: the holder, the line of those who want to be
-//! it, and the mark that a dead holder leaves.
+//! `Exclusion`: what all kinds with one holder at a time share, as the holder, the line of waiting
+//! calls, and the abandoned mark that a dead holder leaves.
 //!
-//! A kind is [`Exclusive`] and has an [`Exclusion`]; the operations of a holder are served for all
-//! such kinds at once. Invariant: nobody stands in the line of a free one.
+//! A kind implements [`Exclusive`] and owns an [`Exclusion`]; the operations of holders are implemented
+//! once for all such kinds.
+//!
+//! Invariant: while there is no holder, no call stands in the line.
 
 use std::{collections::BTreeSet, fmt, iter};
 

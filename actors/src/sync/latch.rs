@@ -1,6 +1,6 @@
-//! The latch: a number that goes down to zero, and those who wait until it has.
+//! The latch: a counter that calls bring down to zero, and calls that wait until it is zero.
 //!
-//! Invariant: it never goes up, and nobody waits at an open one.
+//! Invariant: the counter never rises, and no call waits once it is zero.
 
 use lockkeeper_protocol::{
     CallId, Refusal,

@@ -1,7 +1,7 @@
-//! The line of those who want to be the holder.
+//! The line of calls that wait to become the holder, in order of arrival.
 //!
-//! It is in order of arrival. An owner may stand in it several times, as by several tasks at once;
-//! once it is let in, all its calls are: an owner does not wait for itself.
+//! An owner may have several calls in the line, for example of several tasks. All of them are granted
+//! together: an owner must not wait for itself.
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The lock: one holder, who does not enter twice.
+//! The lock: one holder, which cannot acquire it a second time.
 
 use lockkeeper_protocol::{
     CallId, Refusal,

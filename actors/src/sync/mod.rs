@@ -1,9 +1,8 @@
 //! The built-in synchronization primitives, each a pure state machine.
 //!
-//! Their operations and statuses are data of the protocol and are re-exported here.
-//!
-//! `exclusion` has what all kinds with one holder share, and `line` the queue of those who want to be
-//! it.
+//! They may import `kind`, `waiting` and the protocol; their operations and statuses are defined in the
+//! protocol and re-exported here. `exclusion` is what all kinds with one holder share, and `line` their
+//! queue of waiting calls.
 
 pub(crate) mod barrier;
 pub(crate) mod condition;

@@ -1,7 +1,7 @@
-//! The reentrant lock: one holder, who may enter again for as long as it is inside.
+//! The reentrant lock: one holder, which may acquire the lock again while it holds it.
 //!
-//! Whether two calls are of one owner is said by their sessions and by a number that the client
-//! gives each owner; so no owner is ever taken for one of another process.
+//! Two calls have the same owner if their session and the owner number that the client assigned are
+//! equal, so owners of different processes never match.
 
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
-//! The readers-writer lock: many who read, or one who writes; and among the readers one who may
-//! become the writer.
+//! The readers-writer lock: many readers or one writer; one of the readers may be upgradable.
 //!
-//! All stand in one line, and its first holds up all behind it: readers that stand together enter
-//! together, and nobody overtakes a writer. Invariants: the first in the line does not fit beside
-//! those inside; nobody is beside a writer; an upgrade is that of the upgradable hold, and stands
-//! before all others.
+//! All calls wait in one line, and its first call blocks those behind it: adjacent readers are granted
+//! together, and no call overtakes a writer.
+//!
+//! Invariants: the first call in the line conflicts with a current hold; a writer is alone; an upgrade
+//! belongs to the upgradable hold, and stands before all other calls.
 
 mod inside;
 

@@ -1,9 +1,9 @@
-//! Semaphores: a number of permits, and a queue of calls that want some of them.
+//! Semaphores: a number of permits, and a queue of calls that wait for some of them.
 //!
-//! One state machine with two faces: [`Semaphore`] may gain permits without end,
-//! [`BoundedSemaphore`] never has more than it began with.
+//! One state machine serves two kinds: permits can be added to a [`Semaphore`] without limit, and a
+//! [`BoundedSemaphore`] never exceeds its initial number.
 //!
-//! Invariant: the call at the head of the queue wants more permits than there are.
+//! Invariant: the first call in the queue wants more permits than are free.
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
 

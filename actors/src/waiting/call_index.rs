@@ -1,8 +1,10 @@
-//! Where each of many calls is, in some five bytes a call, where a tree of all ids would take forty.
+//! `CallIndex`: maps calls to slots in about five bytes a call; a map of all ids would take about 40.
 //!
-//! What the places are is its user's business, who tells which call is at a place. The places are
-//! kept in the order of the calls' ids, in runs of calls of one session. Invariant: a run is not
-//! empty, stands under an id that none of its calls is below, and ends before the next one begins.
+//! The owner of the index decides what a slot is, and tells the index which call is in a slot. Slots are
+//! sorted by call id, in runs of calls of one session.
+//!
+//! Invariant: a run is not empty, its key is not above any of its calls, and it ends before the next run
+//! begins.
 
 use std::{cmp::Ordering, collections::BTreeMap};
 

@@ -1,7 +1,7 @@
-//! What is kept of each of many calls: found by the call, and all of a session side by side.
+//! `CallTable`: one value for each of many calls, found by call id, or by session.
 //!
-//! The entries stand in a slab, so that others may refer to them by their places, and an index finds
-//! the place of a call. Nothing is scanned: each step takes O(log n) at the most.
+//! Values are stored in a slab, so other tables may refer to them by slot, and a call index finds the
+//! slot of a call. Every operation takes O(log n) at most.
 
 use lockkeeper_protocol::{CallId, SessionId};
 use slab::Slab;

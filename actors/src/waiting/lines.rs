@@ -1,7 +1,8 @@
-//! Lines of parked calls, any number of them in one store: two numbers a line, and no allocation.
+//! `Lines`: any number of FIFO lines of parked calls in one store.
 //!
-//! The parked values stand in one table, linked in the order of each line. A call is found without
-//! its line; whoever takes it out says which line it stood in, since a line is its user's to keep.
+//! A line is two numbers and owns no memory. All parked values are in one table and are linked in the
+//! order of their line. A call is found without its line; the caller that removes it has to say which
+//! line it was in, because lines are stored by the caller.
 
 use lockkeeper_protocol::{CallId, SessionId};
 

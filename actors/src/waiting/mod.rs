@@ -1,11 +1,13 @@
-//! Parked calls in order, and how one of them, or all of a session, are found without a scan.
+//! Queues of parked calls that find one call, or all calls of a session, without a scan.
+//!
+//! It may import `kind` and the protocol.
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | `call_index` | where each of many calls is, in five bytes a call |
-//! | `call_table` | what is kept of each of many calls, by place and by call |
+//! | `call_index` | the slot of each call, in about five bytes a call |
+//! | `call_table` | a value per call, found by slot, call or session; the trait [`Parked`] |
 //! | `lines` | any number of FIFO lines in one store |
-//! | `wait_queue` | one FIFO line: what most kinds need |
+//! | `wait_queue` | [`WaitQueue`]: one FIFO line, which most kinds need |
 
 pub(crate) mod call_index;
 pub(crate) mod call_table;

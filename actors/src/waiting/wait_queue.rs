@@ -1,7 +1,7 @@
-//! A FIFO of parked calls that forgets any of them, or all of one session, without a scan.
+//! `WaitQueue`: one FIFO line of parked calls, which removes any call, or all calls of a session,
+//! without a scan.
 //!
-//! One of the lines that [`Lines`] can hold, with a store of its own. Push, pop and remove take
-//! O(log n) at the most.
+//! It is one line of [`Lines`] with a store of its own. Push, pop and remove take O(log n) at most.
 
 use lockkeeper_protocol::{CallId, SessionId};
 

@@ -1,4 +1,4 @@
-//! Byte strings: `Vec<u8>` and `&[u8]` that MessagePack writes as `bin` and not as arrays of integers.
+//! `Blob` and `BlobRef`: byte strings that MessagePack writes as `bin`, not as arrays of integers.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
-//! Writes a message element by element: the counterpart of [`Fields`](super::Fields).
+//! `Elements`: writes a message element by element, the counterpart of [`Fields`](super::Fields).
 //!
-//! Invariant: a message says as many elements as were written into it.
+//! Invariant: the array header of a message is the number of elements that were written.
 
 use serde::Serialize;
 

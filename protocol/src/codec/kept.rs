@@ -1,7 +1,6 @@
-//! Byte strings that stay where they were read: while a value is decoded from a message that is shared,
-//! a long byte string in it is a part of that message, and no copy.
+//! Decoding without copies: a long byte string of a shared message becomes a slice of that message.
 //!
-//! Invariant: a value keeps no more than twice the bytes that it has.
+//! Invariant: a value keeps at most twice its own size in memory.
 
 use std::{cell::RefCell, mem};
 

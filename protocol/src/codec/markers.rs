@@ -1,5 +1,4 @@
-//! The first bytes of elements, as MessagePack's specification numbers them: those that frames are
-//! made of.
+//! The MessagePack markers (first bytes) of the element types that frames consist of.
 
 /// No value.
 pub(crate) const NIL: u8 = 0xc0;

@@ -1,12 +1,13 @@
-//! MessagePack. Values of any type go through serde; frames, whose shape is known, are written and
-//! read element by element.
+//! MessagePack. User values go through serde; frames are read and written element by element.
+//!
+//! It imports no other module of this crate.
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | `value` | any serde value, and the error of this room |
-//! | `blob` | byte strings as values of serde |
-//! | `elements`, `fields` | an array that is written, and one that is read |
-//! | `payload`, `kept` | byte strings that are stored in place, or shared with the message they came in |
+//! | `value` | encodes and decodes any serde value; the error type |
+//! | `blob` | byte strings as serde values |
+//! | `elements`, `fields` | writing and reading one array, element by element |
+//! | `payload`, `kept` | byte strings that are stored in place, or shared with the received message |
 //! | `markers` | the first bytes of MessagePack's types |
 
 pub(crate) mod blob;

@@ -1,4 +1,5 @@
-//! Bytes on their way from a read to whoever decodes them.
+//! `Payload`: encoded bytes between the read of a frame and the code that decodes them. Short payloads are
+//! stored in place, long ones share the buffer of the read.
 
 use std::{fmt, ops::Deref};
 

@@ -1,7 +1,9 @@
-//! MessagePack, and the only file that names the codec.
+//! MessagePack encoding of serde values; the only file that names `rmp_serde`.
 //!
-//! Structs and tuples are arrays, enum variants are named, byte strings are `bin`. Decoding is
-//! bounded: nesting past [`MAX_DEPTH`] is an error, and a length in the input allocates nothing.
+//! Structs and tuples are arrays, enum variants are named, byte strings are `bin`.
+//!
+//! Invariant: decoding is bounded. Nesting beyond [`MAX_DEPTH`] is an error, and a length in the input
+//! allocates nothing by itself.
 
 use std::fmt;
 

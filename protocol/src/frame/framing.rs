@@ -1,4 +1,4 @@
-//! Framing: a message is its length as four bytes, big-endian, and that many bytes.
+//! Framing: each message is preceded by its length as four bytes, big-endian.
 
 use std::iter;
 

@@ -1,6 +1,6 @@
-//! Reading: the bytes of a stream, cut into messages.
+//! `Inbox`: cuts the received bytes of a stream into messages.
 //!
-//! Invariant: the inbox allocates no more than the peer has sent, whatever length a frame declares.
+//! Invariant: an inbox allocates no more than the peer has sent, whatever length a frame declares.
 
 use std::{mem, ops::Deref};
 

@@ -1,9 +1,9 @@
-//! Frames: what a client and a manager say to each other.
+//! The messages of client and manager: [`Request`] and [`Response`].
 //!
-//! A frame is an array of MessagePack whose first element says which frame it is. PROTOCOL.md
-//! tells it to strangers; the two are held against each other by a test.
+//! A frame is a MessagePack array whose first element is the number of the message. PROTOCOL.md
+//! documents all of them, and a test compares the document with this code.
 //!
-//! Invariant: nothing that a peer sends makes this room panic, or allocate more than it has sent.
+//! Invariant: no input of a peer causes a panic, or an allocation larger than the input.
 
 use crate::{
     codec::{blob::BlobRef, elements::Elements, fields::Fields, value::CodecError},

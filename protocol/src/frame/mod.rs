@@ -1,10 +1,12 @@
-//! Frames: the messages of clients and managers, and how they are cut out of a stream of bytes.
+//! Frames: the messages of clients and managers, and how a stream of bytes is cut into them.
+//!
+//! It may import `codec`, `fault`, `inspection` and `shard`.
 //!
 //! | module | contents |
 //! | --- | --- |
 //! | `messages` | [`Request`] and [`Response`] |
-//! | `framing` | writing: a message behind its length |
-//! | `inbox` | reading: a stream cut into messages |
+//! | `framing` | writes a message after its length |
+//! | `inbox` | reads a stream and cuts it into messages |
 
 pub(crate) mod framing;
 pub(crate) mod inbox;

@@ -1,4 +1,4 @@
-//! What holders are told, and what each of them may declare.
+//! The replies and operations of all holders: [`Granted`], [`MarkConsistent`] and [`Release`].
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
-//! The key of a keyed lock: text that is short most of the time, and stands in place then.
+//! `Key`: the key of a keyed lock. Short keys, which are the usual ones, are stored in place.
 //!
-//! Invariant: a text that fits in place is there, with zeros behind it, so that equal keys are equal
+//! Invariant: a text that fits in place is stored there and padded with zeros, so equal keys have equal
 //! bytes.
 
 use std::{

@@ -1,4 +1,4 @@
-//! What keyed locks and keyed semaphores are asked, beside what all holders ask.
+//! The operations of keyed locks and keyed semaphores, beside those of all holders.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,8 @@
 //! The operations of the built-in kinds: arguments, replies, specs and statuses.
 //!
-//! A client needs these and no state machine; the state machines serve them in the crate
-//! `lockkeeper-actors`. One module holds the operations of one kind, or of several that share them.
+//! Clients use these and no state machine; the crate `lockkeeper-actors` implements the state machines.
+//! Each module has the operations of one kind, or of several that share them. They may import `codec`,
+//! `fault`, `ids`, `operation` and `peer`.
 
 pub(crate) mod barrier;
 pub(crate) mod condition;

@@ -1,4 +1,4 @@
-//! What the queue of a pool is told, and what it answers.
+//! The operations of the task queue of a pool: arguments, replies and the status.
 
 use std::fmt;
 

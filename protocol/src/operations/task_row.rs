@@ -1,6 +1,6 @@
-//! Arguments in a row: those of tasks that are given out together, each of which is run by itself.
+//! `Row`: the arguments of tasks that travel together, each of which runs by itself.
 //!
-//! Invariant: whatever lengths a peer says, a row has no other bytes than it came with.
+//! Invariant: whatever lengths a peer declares, a row reads no bytes outside of its own.
 
 use std::collections::VecDeque;
 

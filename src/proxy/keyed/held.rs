@@ -1,4 +1,4 @@
-//! The guards of keys, which know their key.
+//! The guards of keyed locks and keyed semaphores, which know their key.
 
 use lockkeeper_actors::sync::{self, Face, Keyed};
 use lockkeeper_protocol::operations::Key;

@@ -1,4 +1,4 @@
-//! Several keys of one keyed lock at once.
+//! Acquires several keys of one keyed lock together.
 
 use std::time::Duration;
 

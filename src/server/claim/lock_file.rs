@@ -1,6 +1,6 @@
-//! The file beside a socket that claims it: locked while its manager lives, in whatever way that ends.
+//! The lock file beside a socket, locked for the lifetime of its manager.
 //!
-//! Invariant: whoever has the lock has the file that is there, and not one that was removed meanwhile.
+//! Invariant: the locked file is the one at the path, not one that was removed in the meantime.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},

@@ -1,4 +1,4 @@
-//! Draws the picture of who holds and who waits, and puts the circles in it into words.
+//! Builds the graph of holders and waiters from surveys, and turns its deadlocks into reports.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -1,11 +1,11 @@
-//! Who waits for whom, and who waits for ever. Data in, circles out: it knows no manager.
+//! The graph of waiting callers, and the search for deadlocks in it. Pure: it knows no manager.
 //!
-//! A caller goes on if it waits for nothing, or if any of its waits could be granted: those in front of
-//! it in the line go on, and so do holders of enough units. Whoever goes on gives back all that it
-//! holds. That is repeated until nobody else goes on; who is left waits for others who are left.
-//! Among them are the circles that do not depend on any other circle: those are the deadlocks.
+//! A caller can proceed if it does not wait, or if any of its waits could be granted once other callers
+//! that can proceed have released what they hold. The search repeats this step until no further caller
+//! can proceed; the remaining callers wait for one another. Among them, the strongly connected groups
+//! that depend on no other group are the deadlocks.
 //!
-//! Invariant: what is not known counts as going on, so a circle that is found is one.
+//! Invariant: unknown callers count as able to proceed, so every reported deadlock is one.
 
 use std::{collections::BTreeMap, mem};
 

@@ -1,10 +1,10 @@
-//! Deadlocks: who waits for whom, and what a manager does about it.
+//! Deadlock detection. It may import `inspection`, `supervisor`, `telemetry`, the actors and the protocol.
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | `policy` | what a manager does about a deadlock |
-//! | `graph` | the search for circles, pure |
-//! | `find` | surveys of all objects, made into a graph and put into words |
+//! | `policy` | the setting: whether a manager looks for deadlocks, and what it does about them |
+//! | `graph` | the search, pure |
+//! | `find` | surveys of all objects into a graph, and groups of callers into reports |
 //! | `watch` | the task that searches |
 
 pub(crate) mod find;

@@ -1,7 +1,4 @@
-//! Callers that wait for one another: what a manager does about them, and how it finds them.
-//!
-//! `deadlock/graph.rs` finds the circles, and knows no manager; `deadlock/find.rs` draws the picture
-//! that it looks at, and puts what it finds into words; `deadlock/watch.rs` looks from time to time.
+//! `Deadlocks`: what a manager does about callers that wait for one another, and how often it searches.
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The task of a manager that looks for deadlocks while somebody waits.
+//! The task that searches for deadlocks, while at least one call waits.
 
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What all sessions of a shard share, and why a session ends.
+//! What all sessions of a shard share, and the reasons for which a session ends.
 
 use std::{cell::RefCell, future, io, rc::Rc, task::Poll};
 

@@ -1,6 +1,6 @@
-//! Control requests: to open an object, to remove one, or to inspect some.
+//! `ControlRequest`: opens an object, removes one, or inspects objects.
 //!
-//! The session handles nothing else of its client until the request is answered.
+//! The session handles no other frame of its client until the request is answered.
 
 use lockkeeper_actors::{Input, Inputs};
 use lockkeeper_protocol::{

@@ -1,4 +1,4 @@
-//! The first frame of a session: who the client is, and whether it speaks our version.
+//! The first frame of a session: the version check, and the client's description of itself.
 
 use std::{future, sync::Arc};
 

@@ -1,4 +1,6 @@
-//! One session for each client: frames become messages to mailboxes, answers become frames.
+//! One session for each client: it turns frames into messages to mailboxes, and answers into frames.
+//!
+//! It may import `supervisor`, `inspection` and `kinds` of the server. Invariant: it names no kind.
 
 pub(crate) mod context;
 mod control;

@@ -1,8 +1,7 @@
-//! What a client has opened, by the numbers that it knows them by.
+//! The objects that a client has opened, by the numbers that this client uses.
 //!
-//! Numbers count up and are never used again, since frames with an old one may be on their way. So
-//! objects stand in pages, and a page whose objects are all gone takes next to nothing: a session that
-//! opens and removes objects for years does not grow by them.
+//! Numbers increase and are never reused, because frames with an old number may still arrive. The table
+//! is paged and drops empty pages, so a session that opens and removes objects for years stays small.
 
 use std::hash::BuildHasher;
 

@@ -1,4 +1,4 @@
-//! What waits to be written to a client: answers go in as frames, and out in as few writes as can be.
+//! The outgoing buffer of a session: collects answers as frames, and writes them in few system calls.
 
 use std::{
     cell::{Cell, RefCell},

@@ -1,4 +1,4 @@
-//! What a client says, as it comes in.
+//! Reads frames from a client, and counts them.
 
 use std::task::{self, Poll, ready};
 

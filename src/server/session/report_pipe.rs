@@ -1,11 +1,11 @@
-//! The report pipe of a client: a pipe of records that the session reads before each chunk of frames, and
-//! when the client has ended.
+//! The report pipe of a client: records that the session reads before each chunk of frames, and when the
+//! client has ended.
 //!
-//! No task waits at the pipe, so a record wakes no thread, and records outlast the process that wrote
-//! them. A client with many small reports, none of them urgent, need not wake its manager for each.
+//! No task waits for the pipe, so writing a record wakes no thread, and records outlive the process that
+//! wrote them. A client uses it for small reports that are not urgent.
 //!
-//! Invariant: records that were in the pipe when a chunk was sent are served before that chunk, and
-//! all others before the session ends.
+//! Invariant: records that were in the pipe when a chunk was sent are served before that chunk, and all
+//! others before the session ends.
 
 use std::{
     fs::{self, File},

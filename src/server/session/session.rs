@@ -1,9 +1,9 @@
-//! One client: its frames to mailboxes, answers to its frames, and a hang-up when it ends.
+//! `Session`: one client. It sends the client's calls to mailboxes, and a hang-up when the client ends.
 //!
-//! All that one read brought goes out together, one message a mailbox; then the actors run, and
-//! their answers are written in one call before the next read.
+//! The calls of one read are sent together, one message per mailbox. Then the actors run, and their
+//! answers are written in one system call before the next read.
 //!
-//! Invariant: a session names no primitive. Whatever its client sends, only the session ends.
+//! Invariant: a session names no primitive, and no input of a client ends more than its own session.
 
 use std::{
     future,

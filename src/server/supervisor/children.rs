@@ -1,6 +1,6 @@
-//! The hosted objects, as data: by their numbers, and by the names that they were given.
+//! The hosted objects as data: by number, and by name.
 //!
-//! Invariant: whoever was given a name is found by it, and no other; nobody else is in the table of names.
+//! Invariant: the table of names holds exactly the objects that were given a name.
 
 use std::{
     hash::{BuildHasher, RandomState},

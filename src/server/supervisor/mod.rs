@@ -1,6 +1,6 @@
-//! The actor that spawns and names objects. It is not on the path of a call.
+//! The actor that spawns objects and knows their names. Calls do not pass through it.
 //!
-//! `children` has the objects by number and name, `pages` by number.
+//! `children` stores the objects by number and by name, `pages` is the table by number.
 
 pub(crate) mod children;
 pub(crate) mod pages;

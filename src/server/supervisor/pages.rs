@@ -1,7 +1,7 @@
-//! Values by numbers that count up, with gaps or without: in their order, and in little more memory than
-//! they take themselves, where a tree that grows at one end has half of its room empty.
+//! `Pages`: an ordered map from increasing numbers to values, with little memory beyond the values.
 //!
-//! Invariant: a page has a bit set for each of its numbers whose value is there, and at least one.
+//! A B-tree that only grows at its end leaves half of its nodes' room empty. Invariant: a page has a bit
+//! set for each of its numbers with a value, and at least one bit.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,8 @@
-//! The actor that spawns the hosted objects and knows their names. Not on the path of a call.
+//! `Supervisor`: the actor that spawns the hosted objects and knows their names. Calls do not pass through
+//! it.
 //!
-//! Invariant: a child is never restarted: a fresh lock under an old name would be granted twice.
-//! The name of an object that failed stays taken until it is removed.
+//! Invariant: an object is never restarted, because a fresh lock under an old name would be granted
+//! twice. The name of a failed object stays taken until the object is removed.
 
 use std::{
     collections::{BTreeSet, HashMap},

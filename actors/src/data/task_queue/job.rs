@@ -1,7 +1,7 @@
-//! What the queue keeps of what it is to have run.
+//! The jobs of the task queue: a single chunk, or a run of tasks of one series.
 //!
-//! Tasks of a series that came together stay together until some of them are given out, finished or
-//! taken back; so most of them cost no step of their own.
+//! Tasks of a series that were submitted together share one entry until some of them are delivered,
+//! finished or returned, so most tasks need no step of their own.
 
 use lockkeeper_protocol::{
     CallId,

@@ -1,6 +1,6 @@
-//! Series of tasks: what has become of those whose submitter has not been told yet.
+//! Series of tasks: outcomes that have not been reported to their submitter yet.
 //!
-//! Invariant: a submitter that waits is told whatever there is at the end of each turn, all at once.
+//! Invariant: at the end of each turn, a submitter that waits receives all outcomes of its series.
 
 use std::{collections::BTreeMap, mem};
 

@@ -1,7 +1,7 @@
-//! The keys that are in use, and what is kept of each: found by the key, and by a place.
+//! The table of keys in use, found by key or by slot.
 //!
-//! Invariant: an entry is here while somebody holds its key, or while the mark that a dead holder
-//! has left there is kept.
+//! Invariant: a key has an entry only while it has a holder, or while it keeps the abandoned mark of a
+//! dead holder.
 
 use std::{
     collections::BTreeMap,

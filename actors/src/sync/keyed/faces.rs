@@ -1,5 +1,4 @@
-//! What tells keyed locks and keyed semaphores apart: how many permits a key has, and how they are
-//! asked for.
+//! The two keyed kinds, lock and semaphore: permits per key, and the acquire operations of each.
 
 use std::num::NonZeroU32;
 

@@ -1,9 +1,11 @@
-//! Keyed locks and semaphores: any number of keys in one object, each with its permits and its line.
+//! Keyed locks and keyed semaphores: any number of keys in one object, each with permits and a line.
 //!
-//! One state machine with two faces: a key of a [`KeyedLock`] has one permit, one of a
-//! [`KeyedSemaphore`] as many as the spec says. A key takes memory only while somebody holds it, or
-//! for the mark of a holder that died. Invariant: the call at the head of a key's line wants more
-//! permits than are free, so nobody waits for a key that nobody holds.
+//! One state machine serves both kinds: a key of a [`KeyedLock`] has one permit, a key of a
+//! [`KeyedSemaphore`] as many as the spec says. A key takes memory only while it has a holder or an
+//! abandoned mark.
+//!
+//! Invariant: the first call in the line of a key wants more permits than are free, so no call waits
+//! for a key without a holder.
 
 use std::{
     collections::BTreeMap, fmt, marker::PhantomData, num::NonZeroU32, rc::Rc, time::Duration,

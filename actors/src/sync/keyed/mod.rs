@@ -1,6 +1,6 @@
-//! Keyed kinds: a lock, or some permits, for each of any number of keys in one object.
+//! Keyed kinds: a lock, or a number of permits, for each key of one object.
 //!
-//! `keyed` is the state machine, `entries` the table of keys, and `faces` the two kinds made of it.
+//! `keyed` is the state machine, `entries` the table of keys, and `faces` defines the two kinds.
 
 pub(crate) mod entries;
 pub(crate) mod faces;

@@ -1,6 +1,6 @@
-//! Who is inside a readers-writer lock.
+//! The current holds of a readers-writer lock, and which modes are compatible.
 //!
-//! Invariant: nobody is beside a writer, and at most one is there who writes or may upgrade.
+//! Invariant: a writer is alone, and at most one hold is upgradable.
 
 use std::{collections::BTreeMap, mem};
 

@@ -1,0 +1,209 @@
+//! Breaks each rule in a few made-up files: the test of the test.
+
+use crate::{rooms, shapes, source};
+
+/// All faults of made-up files, for rules that need no table.
+fn faults(files: &[(&str, &str)]) -> Vec<String> {
+    let tree = source::tree(files);
+    let mut faults = rooms::circles(&tree);
+    faults.extend(rooms::paths(&tree));
+    faults.extend(rooms::maps(&tree));
+    faults
+}
+
+#[track_caller]
+fn assert_told(faults: &[String], beginning: &str) {
+    assert!(
+        matches!(faults, [fault] if fault.starts_with(beginning)),
+        "{faults:#?} is not one that begins with {beginning:?}"
+    );
+}
+
+const ROOMS: &[(&str, &[&str])] = &[
+    ("lockkeeper::low", &[]),
+    ("lockkeeper::high", &["lockkeeper::low", "actors::Shell"]),
+];
+
+#[test]
+fn an_arrow_that_no_row_has_is_found_however_it_is_written() {
+    for back in [
+        "use crate::high::High;",
+        "use crate::{\n    high::{High as Other},\n};",
+        "use super::high::High;",
+        "fn f() -> crate::high::High { todo }",
+        "fn f() { use crate::high; }",
+        "/* \" */ use crate::high; // \"",
+    ] {
+        let high = "use crate::low; use lockkeeper_actors::Shell; struct High;";
+        let tree = source::tree(&[("src/low.rs", back), ("src/high.rs", high)]);
+        assert_told(&rooms::arrows(&tree, ROOMS), "src/low.rs:");
+    }
+}
+
+#[test]
+fn an_import_in_a_comment_a_string_or_a_test_is_none() {
+    let low = r##"
+        // use crate::high::High;
+        /* /* */ use crate::high::High; */
+        const A: &str = "use crate::high::High; \" \\";
+        const B: &str = r#"use crate::high::High; ""#;
+        const C: [char; 2] = ['"', '\''];
+        fn f<'a>(_: &'a str) -> impl Sized + use<'a> {}
+        #[cfg(test)]
+        #[expect(dead_code)]
+        fn only_in_tests(_: [u8; 2]) { crate::high::f(); }
+        #[cfg(test)]
+        mod tests { use crate::high::High; }
+    "##;
+    let high = "use crate::low; use lockkeeper_actors::Shell;";
+    let tree = source::tree(&[("src/low.rs", low), ("src/high.rs", high)]);
+    assert_eq!(rooms::arrows(&tree, ROOMS), [""; 0]);
+}
+
+#[test]
+fn a_row_that_no_import_needs_is_found() {
+    let tree = source::tree(&[("src/low.rs", ""), ("src/high.rs", "use crate::low::Low;")]);
+    let told = "lockkeeper::high does not import actors::Shell any more";
+    assert_told(&rooms::arrows(&tree, ROOMS), told);
+    let tree = source::tree(&[("src/low.rs", "")]);
+    assert_told(&rooms::arrows(&tree, ROOMS), "lockkeeper::high has no file");
+    let tree = source::tree(&[("src/low.rs", ""), ("src/new.rs", "")]);
+    assert_told(
+        &rooms::arrows(&tree, &ROOMS[..1]),
+        "src/new.rs belongs to the room lockkeeper::new, which has no row",
+    );
+}
+
+#[test]
+fn a_table_that_points_up_or_names_a_forbidden_arrow_is_found() {
+    let up: &[(&str, &[&str])] = &[("lockkeeper::low", &["lockkeeper::high"])];
+    assert_told(
+        &rooms::order(up),
+        "the row of lockkeeper::low names lockkeeper::high, which has no row above it",
+    );
+    let forbidden: &[(&str, &[&str])] = &[("lockkeeper::client", &["actors::Shell"])];
+    assert_told(
+        &rooms::order(forbidden),
+        "lockkeeper::client never imports actors::Shell",
+    );
+}
+
+#[test]
+fn a_circle_is_told_step_by_step() {
+    let one = "use crate::room::two; fn f() { two::f(); }";
+    let two = "use super::three::f as other;";
+    let three = "fn f() { super::one::f(); }";
+    let files = [
+        ("src/room/mod.rs", ""),
+        ("src/room/one.rs", one),
+        ("src/room/two.rs", two),
+        ("src/room/three.rs", three),
+    ];
+    assert_told(
+        &faults(&files),
+        "lockkeeper::room::one (at src/room/one.rs:1) -> lockkeeper::room::two \
+         (at src/room/two.rs:1) -> lockkeeper::room::three (at src/room/three.rs:1) -> \
+         lockkeeper::room::one: these import one another",
+    );
+}
+
+#[test]
+fn a_circle_of_folders_is_found_where_their_files_have_none() {
+    let files = [
+        ("src/room/mod.rs", ""),
+        ("src/room/left/mod.rs", ""),
+        ("src/room/right/mod.rs", ""),
+        ("src/room/left/a.rs", "use crate::room::right::a::A;"),
+        ("src/room/left/b.rs", ""),
+        ("src/room/right/a.rs", ""),
+        ("src/room/right/b.rs", "use crate::room::left::b::B;"),
+    ];
+    assert_told(&faults(&files), "lockkeeper::room::left (at ");
+}
+
+#[test]
+fn an_import_through_a_map_and_one_of_the_parent_are_found() {
+    let map = ("src/room/mod.rs", "mod a; pub use a::A;");
+    for hidden in [
+        "use crate::room::A;",
+        "use crate::A;",
+        "fn f(_: crate::A) {}",
+    ] {
+        let files = [
+            map,
+            ("src/lib.rs", "mod room; pub use room::A;"),
+            ("src/b.rs", hidden),
+        ];
+        assert_told(&faults(&files), "src/b.rs:1 imports lockkeeper::");
+    }
+    let files = [
+        map,
+        ("src/room/a.rs", ""),
+        ("src/room/b.rs", "use super::A;"),
+    ];
+    assert_told(
+        &faults(&files),
+        "src/room/b.rs:1 imports lockkeeper::room::A through src/room",
+    );
+    let files = [("src/a.rs", "mod b;"), ("src/a/b.rs", "use super::A;")];
+    assert_told(
+        &faults(&files),
+        "src/a/b.rs:1 imports lockkeeper::a::A from its parent",
+    );
+    let files = [
+        ("src/a.rs", "pub(crate) use crate::b::B;"),
+        ("src/b.rs", ""),
+    ];
+    assert_told(&faults(&files), "src/a.rs:1 re-exports lockkeeper::b::B");
+    let files = [
+        (
+            "actors/src/lib.rs",
+            "pub use lockkeeper_protocol::{Fault, codec};",
+        ),
+        ("src/a.rs", "use lockkeeper_actors::{Shell, Fault};"),
+    ];
+    assert_told(
+        &faults(&files),
+        "src/a.rs:1 imports actors::Fault, which actors/src/lib.rs has",
+    );
+}
+
+#[test]
+fn a_map_that_defines_something_is_found() {
+    let good =
+        "#![warn(x)]\n#[doc(hidden)]\npub mod a;\npub(crate) mod b;\nmod c;\npub use {a::A, b::B};";
+    assert_eq!(faults(&[("src/room/mod.rs", good)]), [""; 0]);
+    for bad in [
+        "struct A;",
+        "use a::A;",
+        "pub(crate) use a::A;",
+        "pub fn f() {}",
+    ] {
+        assert_told(
+            &faults(&[("src/room/mod.rs", bad)]),
+            "src/room/mod.rs:1 has ",
+        );
+    }
+    let files = [("src/b.rs", ""), ("src/a/mod.rs", "pub use crate::b::B;")];
+    assert_told(
+        &faults(&files),
+        "src/a/mod.rs:1 re-exports lockkeeper::b::B",
+    );
+}
+
+#[test]
+fn a_file_without_a_header_or_with_too_much_of_anything_is_found() {
+    let told = |text: &str| shapes(&source::tree(&[("src/a.rs", text)]));
+    assert_told(
+        &told("fn f() {}"),
+        "src/a.rs does not begin with what it is",
+    );
+    assert_told(
+        &told(&"//! a\n".repeat(15)),
+        "the header of src/a.rs is a document",
+    );
+    let code = format!("//! a\n{}", "fn f() {}\n".repeat(500));
+    assert_told(&told(&code), "src/a.rs has 501 lines without its tests");
+    let tests = format!("//! a\n#[cfg(test)]\nmod tests {{\n{}}}", "\n".repeat(500));
+    assert_eq!(told(&tests), [""; 0]);
+}

@@ -1,0 +1,77 @@
+//! The architecture as a test: which room imports which, and which word stands in which file.
+//!
+//! Reads the sources of the three crates without comments, strings and tests. A row of a table that
+//! no longer applies fails too, so that the tables stay true. `checks` breaks each rule on purpose.
+
+mod checks;
+mod imports;
+mod rooms;
+mod source;
+mod words;
+
+use source::{Tree, repository};
+
+/// Beyond this a file is a reason to look: split it by a part of its state.
+const MOST_LINES: usize = 480;
+
+/// From here on a header is a document.
+const MOST_HEADER_LINES: usize = 15;
+
+#[track_caller]
+fn assert_none(faults: &[String]) {
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+#[test]
+fn each_room_imports_only_what_its_row_has() {
+    assert_none(&rooms::order(rooms::ROOMS));
+    assert_none(&rooms::arrows(&repository(), rooms::ROOMS));
+}
+
+#[test]
+fn no_files_of_a_room_import_one_another() {
+    assert_none(&rooms::circles(&repository()));
+}
+
+#[test]
+fn each_import_names_the_module_that_defines_the_thing() {
+    assert_none(&rooms::paths(&repository()));
+}
+
+#[test]
+fn each_map_holds_nothing_but_modules_and_what_they_show() {
+    assert_none(&rooms::maps(&repository()));
+}
+
+#[test]
+fn each_word_stands_only_where_it_may() {
+    assert_none(&words::misplaced(&repository()));
+}
+
+#[test]
+fn each_file_says_what_it_is_and_is_no_longer_than_it_should_be() {
+    assert_none(&shapes(&repository()));
+}
+
+fn shapes(tree: &Tree) -> Vec<String> {
+    let mut faults = Vec::new();
+    for source in tree.values() {
+        let (path, text) = (&source.path, &source.text);
+        if !text.starts_with("//! ") {
+            faults.push(format!("{path} does not begin with what it is: //! .."));
+        }
+        let header = text.lines().take_while(|line| line.starts_with("//!"));
+        if !path.ends_with("/lib.rs") && header.count() >= MOST_HEADER_LINES {
+            faults.push(format!(
+                "the header of {path} is a document: move it to one"
+            ));
+        }
+        let code = source.code.trim_end().lines().count();
+        if code > MOST_LINES {
+            faults.push(format!(
+                "{path} has {code} lines without its tests: split it by a part of its state"
+            ));
+        }
+    }
+    faults
+}

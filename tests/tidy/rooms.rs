@@ -1,0 +1,485 @@
+//! The rooms of the three crates: which may import which, and that no two files of one room
+//! import each other.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::{
+    imports::{Import, Token, imports, tokens},
+    source::Tree,
+};
+
+/// A room and all that it may import, from the ground up: a row names only rooms of rows above it.
+///
+/// A room is a file or a folder right below a crate. `protocol` stands for all that this crate shows
+/// to the others; `actors` likewise, and `actors::Shell` or `actors::sync` for a part of it.
+pub(crate) const ROOMS: &[(&str, &[&str])] = &[
+    ("protocol::codec", &[]),
+    ("protocol::ids", &[]),
+    ("protocol::operation", &[]),
+    ("protocol::peer", &["protocol::ids"]),
+    ("protocol::shard", &["protocol::ids"]),
+    ("protocol::deadlock", &["protocol::ids", "protocol::peer"]),
+    ("protocol::inspection", &["protocol::ids", "protocol::peer"]),
+    ("protocol::fault", &["protocol::deadlock", "protocol::peer"]),
+    (
+        "protocol::operations",
+        &[
+            "protocol::codec",
+            "protocol::fault",
+            "protocol::ids",
+            "protocol::operation",
+            "protocol::peer",
+        ],
+    ),
+    (
+        "protocol::frame",
+        &[
+            "protocol::codec",
+            "protocol::fault",
+            "protocol::inspection",
+            "protocol::shard",
+        ],
+    ),
+    ("actors::kind", &["protocol"]),
+    ("actors::waiting", &["protocol", "actors::kind"]),
+    (
+        "actors::sync",
+        &["protocol", "actors::kind", "actors::waiting"],
+    ),
+    (
+        "actors::data",
+        &["protocol", "actors::kind", "actors::waiting"],
+    ),
+    (
+        "actors::host",
+        &["protocol", "actors::kind", "actors::waiting"],
+    ),
+    (
+        "actors::bench",
+        &["protocol", "actors::kind", "actors::host"],
+    ),
+    ("lockkeeper::background", &[]),
+    ("lockkeeper::address", &["protocol"]),
+    ("lockkeeper::limits", &["protocol"]),
+    ("lockkeeper::fence_file", &["protocol"]),
+    ("lockkeeper::transport", &["lockkeeper::address"]),
+    ("lockkeeper::error", &["protocol", "lockkeeper::address"]),
+    (
+        "lockkeeper::telemetry",
+        &[
+            "protocol",
+            "actors::Shell",
+            "actors::Tally",
+            "lockkeeper::address",
+            "lockkeeper::error",
+        ],
+    ),
+    (
+        "lockkeeper::process",
+        &["protocol", "lockkeeper::background", "lockkeeper::error"],
+    ),
+    (
+        "lockkeeper::client",
+        &[
+            "protocol",
+            "lockkeeper::address",
+            "lockkeeper::background",
+            "lockkeeper::error",
+            "lockkeeper::telemetry",
+            "lockkeeper::transport",
+        ],
+    ),
+    (
+        "lockkeeper::server",
+        &[
+            "protocol",
+            "actors",
+            "lockkeeper::address",
+            "lockkeeper::error",
+            "lockkeeper::limits",
+            "lockkeeper::telemetry",
+            "lockkeeper::transport",
+        ],
+    ),
+    (
+        "lockkeeper::proxy",
+        &[
+            "protocol",
+            "actors::Primitive",
+            "actors::Serve",
+            "actors::data",
+            "actors::sync",
+            "lockkeeper::address",
+            "lockkeeper::background",
+            "lockkeeper::client",
+            "lockkeeper::error",
+            "lockkeeper::telemetry",
+        ],
+    ),
+    (
+        "lockkeeper::manager",
+        &[
+            "protocol",
+            "actors::Primitive",
+            "actors::data",
+            "actors::sync",
+            "lockkeeper::address",
+            "lockkeeper::background",
+            "lockkeeper::client",
+            "lockkeeper::error",
+            "lockkeeper::limits",
+            "lockkeeper::process",
+            "lockkeeper::proxy",
+            "lockkeeper::server",
+        ],
+    ),
+    (
+        "lockkeeper::pool",
+        &[
+            "protocol",
+            "actors::data",
+            "actors::panic_message",
+            "lockkeeper::address",
+            "lockkeeper::background",
+            "lockkeeper::client",
+            "lockkeeper::error",
+            "lockkeeper::limits",
+            "lockkeeper::process",
+            "lockkeeper::proxy",
+            "lockkeeper::server",
+            "lockkeeper::telemetry",
+        ],
+    ),
+    (
+        "lockkeeper::program",
+        &[
+            "protocol",
+            "actors::Primitive",
+            "lockkeeper::manager",
+            "lockkeeper::pool",
+            "lockkeeper::process",
+            "lockkeeper::server",
+        ],
+    ),
+];
+
+/// Arrows that no row may ever have, and what to do instead.
+pub(crate) const NEVER: &[(&str, &str, &str)] = &[
+    (
+        "lockkeeper::client",
+        "actors",
+        "a client needs operations and replies alone: put the type into protocol::operations",
+    ),
+    (
+        "lockkeeper::server",
+        "lockkeeper::client",
+        "a server answers clients and is none: put what both need into protocol or transport",
+    ),
+    (
+        "lockkeeper::proxy",
+        "lockkeeper::transport",
+        "a proxy calls through client::calls, which knows the connection",
+    ),
+    (
+        "lockkeeper::proxy",
+        "lockkeeper::server",
+        "a proxy knows its object by operations and replies: put the type into protocol",
+    ),
+    (
+        "lockkeeper::manager",
+        "lockkeeper::pool",
+        "a pool starts its manager, never the other way round",
+    ),
+];
+
+/// If `path` is `room` or lies in it.
+pub(crate) fn is_in(path: &str, room: &str) -> bool {
+    path.strip_prefix(room)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// The crate and the first name in it.
+fn room(module: &str) -> String {
+    prefix(module, 2)
+}
+
+fn prefix(module: &str, parts: usize) -> String {
+    let parts: Vec<_> = module.split("::").take(parts).collect();
+    parts.join("::")
+}
+
+fn krate(path: &str) -> &str {
+    path.split("::").next().expect("a crate")
+}
+
+/// The table itself: rows from the ground up, and none with an arrow that may never be.
+pub(crate) fn order(rooms: &[(&str, &[&str])]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (place, (room, row)) in rooms.iter().enumerate() {
+        for entry in *row {
+            let is_above = rooms[..place].iter().any(|(above, _)| above == entry);
+            if krate(entry) == krate(room) && !is_above {
+                faults.push(format!(
+                    "the row of {room} names {entry}, which has no row above it: move what {room} \
+                     needs of it to a room below both"
+                ));
+            }
+            for (_, _, instead) in NEVER
+                .iter()
+                .filter(|(from, to, _)| from == room && is_in(entry, to))
+            {
+                faults.push(format!("{room} never imports {entry}: {instead}"));
+            }
+        }
+    }
+    faults
+}
+
+/// Imports of a room that are not in its row, and entries of rows that no import needs.
+pub(crate) fn arrows(tree: &Tree, rooms: &[(&str, &[&str])]) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut used: Vec<Vec<bool>> = rooms
+        .iter()
+        .map(|(_, row)| vec![false; row.len()])
+        .collect();
+    let mut seen = vec![false; rooms.len()];
+    for (name, source) in tree.iter().filter(|(_, source)| !source.is_map()) {
+        let home = room(name);
+        let Some(place) = rooms.iter().position(|(room, _)| *room == home) else {
+            faults.push(format!(
+                "{} belongs to the room {home}, which has no row: say in ROOMS what it may import",
+                source.path
+            ));
+            continue;
+        };
+        seen[place] = true;
+        for import in imports(tree, name) {
+            let target = import.path();
+            if is_in(&target, &home) || is_through_map(tree, name, &import) {
+                continue;
+            }
+            let row = rooms[place].1;
+            if let Some(entry) = row.iter().position(|entry| is_in(&target, entry)) {
+                used[place][entry] = true;
+                continue;
+            }
+            let instead = NEVER
+                .iter()
+                .find(|(from, to, _)| *from == home && is_in(&target, to))
+                .map_or(
+                    "move what it needs to a room below both, or hand it in as an argument",
+                    |(_, _, instead)| *instead,
+                );
+            faults.push(format!(
+                "{}:{} imports {target}, and {home} may import only [{}]: {instead}",
+                source.path,
+                import.line,
+                row.join(", ")
+            ));
+        }
+    }
+    for (((room, row), used), seen) in rooms.iter().zip(used).zip(seen) {
+        if !seen {
+            faults.push(format!("{room} has no file: strike out its row in ROOMS"));
+        }
+        for (entry, _) in row.iter().zip(used).filter(|(_, used)| seen && !used) {
+            faults.push(format!(
+                "{room} does not import {entry} any more: strike it out in ROOMS"
+            ));
+        }
+    }
+    faults
+}
+
+/// If an import names what a `lib.rs` or `mod.rs` of its own crate re-exports.
+fn is_through_map(tree: &Tree, name: &str, import: &Import) -> bool {
+    krate(name) == krate(&import.module)
+        && !import.item.is_empty()
+        && tree
+            .get(&import.module)
+            .is_some_and(|source| source.is_map())
+}
+
+/// Imports that hide an arrow: through a re-export, or of the parent.
+pub(crate) fn paths(tree: &Tree) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (name, source) in tree.iter().filter(|(_, source)| !source.is_map()) {
+        for import in imports(tree, name) {
+            let (path, target) = (&source.path, import.path());
+            let place = format!("{path}:{}", import.line);
+            if is_through_map(tree, name, &import) {
+                let map = &tree[&import.module].path;
+                faults.push(format!(
+                    "{place} imports {target} through {map}: name the module that defines it"
+                ));
+            } else if name != &import.module && is_in(name, &import.module) && {
+                // The parent as a name alone: what is called through it is looked at by itself.
+                !import.item.is_empty() || !tree[&import.module].is_map()
+            } {
+                faults.push(format!(
+                    "{place} imports {target} from its parent: move what it needs to a file beside \
+                     it, which the parent may import too"
+                ));
+            }
+            if import.is_public {
+                faults.push(format!(
+                    "{place} re-exports {target}: only lib.rs and mod.rs do; import it where it is \
+                     defined"
+                ));
+            }
+            if krate(name) == "lockkeeper"
+                && krate(&target) == "actors"
+                && let Some(map) = reexport(tree, &target)
+            {
+                faults.push(format!(
+                    "{place} imports {target}, which {map} has from lockkeeper_protocol: import it \
+                     from there"
+                ));
+            }
+        }
+    }
+    faults
+}
+
+/// The map of actors that shows `target` to other crates although protocol defines it.
+fn reexport<'tree>(tree: &'tree Tree, target: &str) -> Option<&'tree str> {
+    let (module, item) = target.rsplit_once("::")?;
+    let shown = imports(tree, tree.contains_key(module).then_some(module)?);
+    let is_shown = |import: &Import| {
+        krate(&import.module) == "protocol" && import.item.rsplit("::").next() == Some(item)
+    };
+    shown.iter().any(is_shown).then(|| &*tree[module].path)
+}
+
+/// What a `lib.rs` or `mod.rs` has beside `mod` and `pub use`.
+pub(crate) fn maps(tree: &Tree) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (name, source) in tree.iter().filter(|(_, source)| source.is_map()) {
+        let tokens = tokens(source);
+        let mut place = 0;
+        while place < tokens.len() {
+            let at = |ahead: usize| tokens.get(place + ahead).map_or("", |token| token.text);
+            let (path, line) = (&source.path, tokens[place].line);
+            let after_pub = match (at(0), at(1)) {
+                ("pub", "(") => 4,
+                ("pub", _) => 1,
+                _ => 0,
+            };
+            match (at(0), at(after_pub)) {
+                ("#", _) => place = behind(&tokens, place, "[", "]"),
+                (_, "mod") | ("pub", "use") if at(after_pub) != "use" || after_pub == 1 => {
+                    place = tokens[place..]
+                        .iter()
+                        .position(|token| token.text == ";")
+                        .map_or(tokens.len(), |end| place + end + 1);
+                }
+                (other, _) => {
+                    faults.push(format!(
+                        "{path}:{line} has {other:?}: lib.rs and mod.rs hold `mod`, `pub use` and a \
+                         map; put all else into a file of its own"
+                    ));
+                    break;
+                }
+            }
+        }
+        if name == krate(name) {
+            continue;
+        }
+        for import in imports(tree, name) {
+            if krate(&import.module) == krate(name) && !is_in(&import.module, name) {
+                faults.push(format!(
+                    "{}:{} re-exports {}: a mod.rs shows its own children",
+                    source.path,
+                    import.line,
+                    import.path()
+                ));
+            }
+        }
+    }
+    faults
+}
+
+/// The place behind the brackets that open next.
+fn behind(tokens: &[Token<'_>], from: usize, open: &str, close: &str) -> usize {
+    let mut depth = 0;
+    for (place, token) in tokens.iter().enumerate().skip(from) {
+        depth += usize::from(token.text == open);
+        if token.text == close {
+            depth -= 1;
+            if depth == 0 {
+                return place + 1;
+            }
+        }
+    }
+    tokens.len()
+}
+
+/// Modules by what each imports, with a line that does.
+type Graph = BTreeMap<String, BTreeMap<String, String>>;
+
+/// Circles of imports inside of rooms: between files, and between the parts of a room.
+pub(crate) fn circles(tree: &Tree) -> Vec<String> {
+    let mut faults = Vec::new();
+    for parts in [usize::MAX, 3] {
+        let mut graph = Graph::new();
+        for (name, source) in tree.iter().filter(|(_, source)| !source.is_map()) {
+            for import in imports(tree, name) {
+                let is_map = tree
+                    .get(&import.module)
+                    .is_none_or(|source| source.is_map());
+                let (from, to) = (prefix(name, parts), prefix(&import.module, parts));
+                if is_map || from == to || room(&from) != room(&to) {
+                    continue;
+                }
+                let place = format!("{}:{}", source.path, import.line);
+                let arrows = graph.entry(from).or_default();
+                arrows.entry(to).or_insert(place);
+            }
+        }
+        let mut told: Vec<String> = Vec::new();
+        for module in graph.keys() {
+            let Some(circle) = circle(&graph, module) else {
+                continue;
+            };
+            if circle.iter().any(|(from, _)| told.contains(from)) {
+                continue;
+            }
+            let steps: Vec<_> = circle
+                .iter()
+                .map(|(from, place)| format!("{from} (at {place})"))
+                .collect();
+            let fault = format!(
+                "{} -> {module}: these import one another in a circle; move what two of them need \
+                 to a file below both",
+                steps.join(" -> ")
+            );
+            told.extend(circle.into_iter().map(|(from, _)| from));
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        }
+    }
+    faults
+}
+
+/// The shortest way from a module back to itself, with the line of each step.
+fn circle(graph: &Graph, start: &str) -> Option<Vec<(String, String)>> {
+    let mut ways = VecDeque::from([vec![(start.to_owned(), String::new())]]);
+    let mut seen: Vec<&str> = Vec::new();
+    while let Some(way) = ways.pop_front() {
+        let (last, _) = way.last().expect("it begins at a module");
+        for (next, place) in graph.get(last).into_iter().flatten() {
+            let mut longer = way.clone();
+            longer.last_mut().expect("as above").1.clone_from(place);
+            if next == start {
+                return Some(longer);
+            }
+            if !seen.contains(&&**next) {
+                seen.push(next);
+                longer.push((next.clone(), String::new()));
+                ways.push_back(longer);
+            }
+        }
+    }
+    None
+}
