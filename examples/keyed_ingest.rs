@@ -29,12 +29,12 @@ use std::{
 };
 
 use argh::FromArgs;
+use fastrand::Rng;
 use futures::StreamExt;
 use lockkeeper::{
     Address, Call, CallError, KeyedLock, Lock, Manager, Operation, Operations, Pool, Primitive,
     Proxy, Refusal, Serve, Task,
 };
-use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
 /// Merges records by key in a pool of processes, with locks made by hand and with a keyed lock.
@@ -129,10 +129,10 @@ struct Record {
 
 impl Record {
     fn draw(seed: u64, number: u64, keys: u64) -> Self {
-        let mut random = StdRng::seed_from_u64(seed.wrapping_add(number));
+        let mut random = Rng::with_seed(seed.wrapping_add(number));
         Self {
-            key: random.random_range(0..keys),
-            amount: random.random_range(1..=100),
+            key: random.u64(0..keys),
+            amount: random.u64(1..=100),
         }
     }
 }

@@ -19,7 +19,6 @@ use std::{
 
 use futures::future::{BoxFuture, FutureExt};
 use lockkeeper::{Manager, Pool, ReentrantLock, Task};
-use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 const AUDITORS: usize = 3;
@@ -69,7 +68,7 @@ impl Books {
         let _guard = self.lock.acquire().await?;
         let (before, depth) = self.total(&self.root).await?;
         let accounts = accounts(&self.root)?;
-        let any = || &accounts[rand::rng().random_range(0..accounts.len())];
+        let any = || &accounts[fastrand::usize(0..accounts.len())];
         self.transfer(any(), any(), 7).await?;
         let (after, _) = self.total(&self.root).await?;
         if (before, after) != (TOTAL, TOTAL) {

@@ -21,7 +21,6 @@ use std::{
 use argh::FromArgs;
 use futures::StreamExt;
 use lockkeeper::{CallError, Lock, Manager, Plain, PlainTask, Pool};
-use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 const PROCESSES: usize = 10;
@@ -54,7 +53,7 @@ impl PlainTask for Deposits {
     fn run(self) -> Self::Output {
         let mut sum = 0;
         for _ in 0..100 {
-            let amount = rand::rng().random_range(1..=100);
+            let amount = fastrand::u64(1..=100);
             let _guard = self.lock.as_ref().map(Lock::blocking_acquire).transpose()?;
             pay_in(&self.account, amount).expect("the account is a file of this example");
             sum += amount;

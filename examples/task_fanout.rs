@@ -20,9 +20,9 @@ use std::{
 };
 
 use argh::FromArgs;
+use fastrand::Rng;
 use futures::StreamExt;
 use lockkeeper::{CallError, Manager, Pool, Semaphore, Task};
-use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
 /// Runs tasks in a pool of processes while a semaphore lets only some of them in.
@@ -66,7 +66,7 @@ impl Task for Draw {
     async fn run(self) -> Self::Output {
         let permit = self.permits.acquire().await?;
         let inside = count(&self.witness, 1).expect("the witness is a file of this example");
-        let value = StdRng::seed_from_u64(self.seed ^ self.number).random_range(0.0..0.5);
+        let value = Rng::with_seed(self.seed ^ self.number).f64() / 2.0;
         tokio::time::sleep(Duration::from_secs_f64(value)).await;
         count(&self.witness, -1).expect("the witness is a file of this example");
         drop(permit);

@@ -27,7 +27,6 @@ use std::{
 
 use argh::FromArgs;
 use lockkeeper::{Address, Manager};
-use rand::Rng;
 
 const VISITORS: [&str; 4] = ["Ada", "Barbara", "Frances", "Grace"];
 
@@ -90,7 +89,7 @@ async fn visit(address: Address, visitor: &str) -> Result<(), Box<dyn Error>> {
     let book = manager.named("guest book").lock().await?;
     let open = book.acquire().await?;
     println!("{visitor} opens the guest book");
-    let writing = rand::rng().random_range(20..100);
+    let writing = fastrand::u64(20..100);
     tokio::time::sleep(Duration::from_millis(writing)).await;
     println!("{visitor} closes the guest book");
     open.release().await?;
