@@ -131,6 +131,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "lockkeeper::process",
             "lockkeeper::proxy",
             "lockkeeper::server",
+            "lockkeeper::transport",
         ],
     ),
     (
@@ -155,10 +156,12 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
         &[
             "protocol",
             "actors::Primitive",
+            "lockkeeper::address",
             "lockkeeper::manager",
             "lockkeeper::pool",
             "lockkeeper::process",
             "lockkeeper::server",
+            "lockkeeper::transport",
         ],
     ),
 ];

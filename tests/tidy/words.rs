@@ -60,7 +60,11 @@ const CRATES: &[Row<'_>] = &[
     ),
     (
         "tokio",
-        &["actors/src/host/deadlines.rs", "src/"],
+        &[
+            "actors/src/host/deadlines.rs",
+            "actors/src/host/shell.rs",
+            "src/",
+        ],
         "the hosted side has one timer task and no other I/O: park the call",
     ),
     (
