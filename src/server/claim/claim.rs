@@ -26,20 +26,20 @@ use crate::{
     transport::unix::{UnixListener, UnixStream},
 };
 
-/// How often, and how long in between, a new manager waits for others that clear the folder.
+/// How often a new manager retries while another one sweeps the folder, and the pause in between.
 const SWEEP_TRIES: u32 = 50;
 
 pub(crate) const SWEEP_PAUSE: Duration = Duration::from_millis(1);
 
-/// How long a foreign program whose socket is in the way may take to be found alive.
+/// How long to try to connect to a socket of another program at the path.
 const FOREIGN_PATIENCE: Duration = Duration::from_millis(100);
 
-/// The right to be reached at an address, as one shard of a manager. Its end removes the socket.
+/// The exclusive right of one shard of a manager to its address. Dropping it removes the socket.
 #[derive(Debug)]
 pub(crate) struct Claim {
     address: Address,
     shard_of: ShardOf,
-    /// All claims of one manager are by one lock. It goes after the socket.
+    /// Shared by all claims of one manager. Dropped after the socket is removed.
     _lock: Arc<Lock>,
 }
 
@@ -74,11 +74,11 @@ impl Claim {
             });
         };
         let lock = Arc::new(Lock::of(lock_path, file));
-        // Not before it is locked: a manager that was here before counted up until its end.
+        // Taken after the lock: the previous manager here drew numbers until its end.
         let incarnation = incarnation();
         let left = lock.shards();
         clear_leftovers(address, left, shards)?;
-        // Before they are bound: whoever comes after a kill has to know of them.
+        // Noted before binding: after a kill, the next manager has to know how many to remove.
         lock.note(shards).map_err(|error| failed(address, &error))?;
         let bind = |shard| {
             let address = address.of(shard);
@@ -94,22 +94,22 @@ impl Claim {
         Shard::all(shards).map(bind).collect()
     }
 
-    /// What is claimed.
+    /// The claimed address.
     pub(crate) const fn address(&self) -> &Address {
         &self.address
     }
 
-    /// As which shard of which manager.
+    /// The shard and the incarnation of the manager.
     pub(crate) const fn shard_of(&self) -> ShardOf {
         self.shard_of
     }
 }
 
-/// Locks the file that claims the address, `None` if a live manager has it.
+/// Locks the lock file of the address. `None` if a running manager has it.
 fn lock(address: &Address, lock_path: &Path) -> io::Result<Option<File>> {
     for _ in 0..SWEEP_TRIES {
         match lock_exclusively(lock_path)? {
-            // No other manager has such a name, so it is one that sweeps.
+            // Anonymous addresses are unique, so the lock is held by a manager that sweeps.
             None if address.is_anonymous() => thread::sleep(SWEEP_PAUSE),
             lock => return Ok(lock),
         }
@@ -117,14 +117,14 @@ fn lock(address: &Address, lock_path: &Path) -> io::Result<Option<File>> {
     Ok(None)
 }
 
-/// Removes the sockets that a manager of so many shards left which was killed here, also where there
-/// are to be fewer. No manager alive has bound them, but some other program may have.
+/// Removes the sockets of a killed manager of `left` shards, including those beyond `shards`. No
+/// running manager has bound them, because the lock is ours; another program may have.
 fn clear_leftovers(address: &Address, left: u32, shards: u32) -> Result<(), StartError> {
     for shard in Shard::all(left.max(shards)) {
         let address = address.of(shard);
         let is_wanted = shard.index() < shards;
         let remains = match Remains::at(address.path()) {
-            // A manager of its own is there, which does not listen yet.
+            // Another manager has claimed that path as its own address and does not listen yet.
             Remains::Dead if shard.index() > 0 && is_locked(&lock_path(address.path())) => {
                 Remains::Alive
             }
@@ -147,12 +147,12 @@ fn clear_leftovers(address: &Address, left: u32, shards: u32) -> Result<(), Star
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // What cannot be removed is taken over by the next manager.
+        // If this fails, the next manager removes the socket.
         let _ = remove_if_there(self.address.path());
     }
 }
 
-/// A number that no other start of a manager has: what fences and session ids count up from.
+/// The number of this start of a manager, from which fences and session ids count up. Never reused.
 fn incarnation() -> u64 {
     let since = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -162,16 +162,16 @@ fn incarnation() -> u64 {
         .max(1)
 }
 
-/// What is where a socket is to be.
+/// What is at the path where a socket is to be bound.
 pub(crate) enum Remains {
     Nothing,
-    /// A socket that nobody listens at.
+    /// A socket without a listener.
     Dead,
     Alive,
     NoSocket,
 }
 
-/// What is said of a file that is in the way.
+/// The error for a file at the path that is no socket.
 pub(crate) const NO_SOCKET: &str =
     "there is a file that is no socket: remove it, or use another address";
 
@@ -183,7 +183,7 @@ impl Remains {
         if !there.file_type().is_socket() {
             return Self::NoSocket;
         }
-        // Whatever else it answers, only a refusal means that nobody listens.
+        // Only a refusal proves that there is no listener.
         match UnixStream::connect(path, FOREIGN_PATIENCE) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Self::Dead,
             Ok(_) | Err(_) => Self::Alive,
@@ -191,7 +191,7 @@ impl Remains {
     }
 }
 
-/// Refuses what cannot be a socket, before anything is made or removed there.
+/// Refuses paths that cannot be a socket, before anything is created or removed.
 fn check(path: &Path) -> Result<(), String> {
     if !path.is_absolute()
         || path.file_name().is_none()
@@ -221,7 +221,7 @@ pub(crate) fn failed(address: &Address, error: &io::Error) -> StartError {
     unusable(address, error.to_string())
 }
 
-/// Makes sure of the folder, and clears this user's own of what killed managers left.
+/// Creates the folder if needed, and sweeps it if it is this user's runtime folder.
 fn prepare_folder(address: &Address) -> Result<(), StartError> {
     let Some(folder) = address.path().parent() else {
         return Ok(());
@@ -261,7 +261,7 @@ fn sweep(folder: &Path) {
             && socket.starts_with(ANONYMOUS)
             && let Ok(Some(_lock)) = lock_exclusively(&entry.path())
         {
-            // Another sweep may be quicker; then there is nothing left to do.
+            // Errors mean that another sweep was quicker.
             let path = folder.join(socket);
             let address = Address(path.to_string_lossy().into());
             for shard in Shard::all(MAX_SHARDS) {
