@@ -33,15 +33,15 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Crew {
     queue: Option<Proxy<TaskQueue>>,
     places: Vec<Place>,
-    /// Those who wait for the first workers, and for how many more.
+    /// The number of first workers that are not ready yet, and where to report that all are.
     starting: Option<(usize, oneshot::Sender<Result<(), StartError>>)>,
-    /// How many places are not empty for good.
+    /// The number of places that are not permanently empty.
     filled: watch::Sender<usize>,
-    /// Whether no place is to be filled again.
+    /// Whether places are no longer refilled.
     is_ending: bool,
 }
 
-/// What the crew knows of one of its places.
+/// One place of the crew.
 #[derive(Debug)]
 struct Place {
     worker: Addr<Worker>,
@@ -49,18 +49,18 @@ struct Place {
     pid: Option<u32>,
     /// Processes in a row that did not get ready.
     failures: u32,
-    /// The next try, while the place pauses before it.
+    /// The timer of the next attempt, while the place pauses.
     retry: Option<SpawnHandle>,
 }
 
-/// Fills that many places, and answers once all of them are ready or one is not.
+/// Fills `workers` places, and answers once all workers are ready or one of them has failed.
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) config: Config,
     pub(crate) workers: usize,
 }
 
-/// Answers once all workers have gone home.
+/// Answers once all workers have ended.
 #[derive(Debug)]
 pub(crate) struct Join;
 
@@ -68,11 +68,11 @@ pub(crate) struct Join;
 #[derive(Debug)]
 pub(crate) struct Terminate;
 
-/// Asks for the process ids of the workers that live.
+/// Asks for the process ids of the running workers.
 #[derive(Debug)]
 pub(crate) struct Pids;
 
-/// What a place says of its process.
+/// What a place reports about its process.
 #[derive(Debug)]
 enum News {
     Started(Option<u32>),
@@ -81,7 +81,7 @@ enum News {
     Ended(Ending),
 }
 
-/// News of the place of that number.
+/// News of the place with this number.
 #[derive(Debug)]
 struct NewsFrom(usize, News);
 
@@ -184,13 +184,13 @@ impl Handler<NewsFrom> for Crew {
 }
 
 impl Crew {
-    /// Answers whoever started the pool once the last of its first workers is ready.
+    /// Counts a ready worker, and answers [`Start`] after the last of the first ones.
     fn count_ready(&mut self) {
         if let Some((missing, tell)) = self.starting.take() {
             if missing > 1 {
                 self.starting = Some((missing - 1, tell));
             } else {
-                // Whoever started the pool may have lost interest.
+                // The future that starts the pool may have been dropped.
                 let _ = tell.send(Ok(()));
             }
         }
@@ -198,7 +198,7 @@ impl Crew {
 
     fn refill(&self, number: usize) {
         if self.is_ending {
-            // The process ended by itself when it was about to be killed.
+            // The process ended by itself before it was killed.
             self.leave_empty(number);
         } else if let Some(place) = self.places.get(number) {
             place.worker.do_send(Fill);
@@ -213,8 +213,8 @@ impl Crew {
             .send_modify(|filled| *filled = filled.saturating_sub(1));
     }
 
-    /// What becomes of a place whose process did not get ready: while the pool starts it fails,
-    /// later the place is tried a few times before it stays empty.
+    /// Handles a process that ended before it was ready. While the pool starts, the start fails; later
+    /// the place retries a few times before it stays empty.
     fn give_up_or_retry(
         &mut self,
         number: usize,
@@ -225,7 +225,7 @@ impl Crew {
         if self.is_ending {
             self.leave_empty(number);
         } else if let Some((_, tell)) = self.starting.take() {
-            // Whoever started the pool may have lost interest.
+            // The future that starts the pool may have been dropped.
             let _ = tell.send(Err(error));
             self.leave_empty(number);
         } else if failures < MOST_FAILURES {
@@ -249,16 +249,16 @@ impl Crew {
         }
     }
 
-    /// Fails the tasks that wait, when nobody is left to run them, and all that come.
+    /// Fails all waiting and future tasks, because no worker is left.
     fn fail_tasks(&self, reason: TaskFault) {
         if let Some(queue) = self.queue.clone() {
             let reason = Some(reason);
-            // A queue that cannot be told has no callers left.
+            // If the queue is unreachable, it has no callers either.
             actix_rt::spawn(async move { queue.call(CloseTasks { reason }).await });
         }
     }
 
-    /// Empties the places that pause before the next try, since there will be none.
+    /// Cancels the pauses before further attempts, because there will be none.
     fn end_pauses(&mut self, context: &mut Context<Self>) {
         for number in 0..self.places.len() {
             let place = self.places.get_mut(number);

@@ -36,18 +36,18 @@ use crate::{
     },
 };
 
-/// A primitive and what it takes to run it.
+/// Runs one primitive: decodes its calls, and delivers its answers, deadlines and surveys.
 pub struct Host<P> {
-    /// Empty once it was removed or has panicked.
+    /// `None` after the object was removed, or after a panic.
     primitive: Option<P>,
     operations: Arc<Operations<P>>,
     openers: Openers,
     shell: Rc<Shell>,
-    /// Where the deadlines of its calls are kept, once it had one.
+    /// The entries of its calls in the table of deadlines, from the first deadline on.
     seat: Option<Seat>,
     watch: Watch,
-    /// What is measured, once somebody had to wait, and who calls, where that is told. It is lent
-    /// to the outbox for each turn.
+    /// Statistics, from the first waiting call on, and the callers, if the manager searches for
+    /// deadlocks. Lent to the outbox for each turn.
     object_stats: Option<Box<ObjectStats>>,
 }
 
@@ -66,7 +66,7 @@ impl<P: Primitive> Host<P> {
         }
     }
 
-    /// Sets what the manager knows the object by.
+    /// Sets the name and the number of the object.
     #[must_use]
     pub fn known_as(mut self, name: ObjectName) -> Self {
         self.watch.named(name);
@@ -87,7 +87,7 @@ impl<P: Primitive> Host<P> {
             "the constructor of kind {:?} panicked",
             P::KIND
         ))));
-        // Whoever asked for the object is told.
+        // `made` keeps the fault of the panic, which the session reports.
         let _ = survives(|| made = make());
         Ok(Self::new(made?, operations, shell))
     }
@@ -100,12 +100,12 @@ impl<P: Primitive> Host<P> {
         Arc::new(address.recipient())
     }
 
-    /// The primitive, while it lives.
+    /// The primitive, unless it was removed or has panicked.
     pub(crate) const fn primitive(&self) -> Option<&P> {
         self.primitive.as_ref()
     }
 
-    /// Handles one input at time `now`. Returns the call that it leaves waiting with a deadline.
+    /// Handles one input at time `now`. Returns the call and its timeout if the call is parked with one.
     pub(crate) fn turn(&mut self, now: Duration, input: Input) -> Option<(CallId, Duration)> {
         let Some(mut object_stats) = self.object_stats.take() else {
             return self.act(now, input);
@@ -236,10 +236,10 @@ impl<P: Primitive> Host<P> {
         }
     }
 
-    /// Drops the primitive, which answers its callers, and tells all who have opened it.
+    /// Drops the primitive, which answers its parked calls, and notifies the sessions that opened it.
     fn end(&mut self) {
         if let Some(primitive) = self.primitive.take() {
-            // A destructor that panics has answered what it could; there is nobody else to tell.
+            // A panic in a destructor is ignored: the calls are answered as they are dropped.
             let _ = survives(|| drop(primitive));
             self.deliver();
             self.shell.announce_gone(self.openers.iter());
@@ -251,17 +251,17 @@ impl<P: Primitive> Host<P> {
         }
     }
 
-    /// Sends off what the object has said.
+    /// Sends the answers of the outbox to their sessions.
     pub(crate) fn deliver(&self) {
         self.shell.deliver(&self.watch);
     }
 }
 
-/// Runs code of a primitive, and tells what it said if it panicked.
+/// Runs code of a primitive, and returns the message of its panic.
 fn survives(code: impl FnOnce()) -> Result<(), String> {
     panic::catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
         let message = panic_message(&*panic);
-        // What was thrown may throw when it is dropped.
+        // The payload of the panic may panic again when it is dropped.
         mem::forget(panic);
         message
     })
@@ -282,7 +282,8 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
             {
                 return;
             }
-            // Whoever gives up after a deadline may come before the table has had its turn.
+            // A client may withdraw an overdue call before the table of deadlines has had its turn.
+            // The call expires then, since its deadline came first.
             if let Input::Withdraw(id) = input
                 && self.shell.deadlines().decide_overdue(id)
             {
@@ -372,7 +373,7 @@ impl<P: Primitive> Host<P> {
         })
     }
 
-    /// Has the object listed while somebody waits for it.
+    /// Adds the object to the list of contended objects, or removes it.
     pub(super) fn keep_list(&mut self, mailbox: impl FnOnce() -> WeakMailbox) {
         let Some(object_stats) = &mut self.object_stats else {
             return;

@@ -25,34 +25,34 @@ use crate::{
     kind::call::{Outbox, Outcome},
 };
 
-/// The way back to one session.
+/// Where the answers to the calls of one session go.
 pub trait ReplySink {
-    /// Tells what became of the session's call `seq`.
+    /// Delivers the outcome of the session's call `seq`.
     fn answer(&self, seq: u64, outcome: &Outcome<'_>);
 
-    /// Tells that the object that the session opened as number `object` is no more.
+    /// Reports that the object that the session opened as number `object` has ended.
     fn gone(&self, object: u32);
 
-    /// Who is at the other end.
+    /// The process at the other end, if it is known.
     fn peer(&self) -> Option<Arc<Peer>> {
         None
     }
 }
 
-/// What all hosts of one shard share.
+/// The state that all hosts of one shard share.
 pub struct Shell {
     started: Instant,
     outbox: Outbox,
     deadlines: Deadlines,
     contended: ContendedObjects,
-    /// By ids that are ours: nobody makes them collide.
+    /// Session ids are assigned by the manager, so a client cannot make them collide.
     sinks: RefCell<FxHashMap<SessionId, Rc<dyn ReplySink>>>,
-    /// Room for inputs that nobody needs now: short, and long.
+    /// Unused buffers for inputs: short and long ones.
     spare: RefCell<[Vec<Vec<Input>>; 2]>,
     tallies: Tallies,
 }
 
-/// As much room for inputs is kept at the most: for so many messages, of so many inputs each.
+/// The limits of the unused buffers that a shell keeps.
 const SHORT: Spare = Spare {
     messages: 2048,
     inputs: 8,
@@ -63,7 +63,7 @@ const LONG: Spare = Spare {
     inputs: 1024,
 };
 
-/// How much is kept.
+/// How many buffers are kept, and how many inputs each may have room for.
 struct Spare {
     messages: usize,
     inputs: usize,
@@ -85,7 +85,7 @@ impl Shell {
         })
     }
 
-    /// What all objects have done.
+    /// The counters of all kinds.
     #[must_use]
     pub const fn tallies(&self) -> &Tallies {
         &self.tallies
@@ -103,19 +103,19 @@ impl Shell {
         &self.deadlines
     }
 
-    /// The objects that somebody waits for.
+    /// The objects with waiting calls.
     #[must_use]
     pub const fn contended(&self) -> &ContendedObjects {
         &self.contended
     }
 
-    /// The time since the start, by the clock of the runtime.
+    /// The time since the start of the shard, by the clock of the runtime.
     #[must_use]
     pub fn now(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Gives room for the inputs of one message.
+    /// Returns an empty message, with a buffer that was used before if there is one.
     #[must_use]
     #[inline]
     pub fn inputs(&self) -> Inputs {
@@ -126,7 +126,7 @@ impl Shell {
         }
     }
 
-    /// Adds an input to a message, which has more room if it is full.
+    /// Adds an input to a message. A full short buffer is replaced by a long one.
     #[inline]
     pub fn add(&self, inputs: &mut Inputs, input: Input) {
         let room = inputs.all.capacity();
@@ -140,7 +140,7 @@ impl Shell {
         inputs.all.push(input);
     }
 
-    /// Takes the room of a message back that was handled.
+    /// Keeps the buffer of a handled message for a later one.
     #[inline]
     pub(crate) fn take_back(&self, room: Vec<Input>) {
         let [short, long] = &mut *self.spare.borrow_mut();
@@ -154,23 +154,23 @@ impl Shell {
         }
     }
 
-    /// Begins a session: answers to its calls go to `replies`.
+    /// Begins a session: answers to its calls go to `replies` from now on.
     pub fn join(&self, session: SessionId, replies: Rc<dyn ReplySink>) {
         self.sinks.borrow_mut().insert(session, replies);
     }
 
-    /// Ends a session: answers to its calls go nowhere.
+    /// Ends a session: answers to its calls are dropped from now on.
     pub fn leave(&self, session: SessionId) {
         self.sinks.borrow_mut().remove(&session);
     }
 
-    /// Who is at the other end of a session, while it lasts.
+    /// The process at the other end of a session, while the session lasts.
     #[must_use]
     pub fn peer(&self, session: SessionId) -> Option<Arc<Peer>> {
         self.sinks.borrow().get(&session)?.peer()
     }
 
-    /// Sends off what the outbox holds, all of it about one object.
+    /// Delivers the answers of the outbox, all of which are of one object.
     pub(crate) fn deliver(&self, watch: &Watch) {
         watch.tell(&self.outbox);
         self.tallies.touch();
@@ -184,7 +184,7 @@ impl Shell {
         });
     }
 
-    /// Tells sessions that an object is no more.
+    /// Reports to sessions that an object has ended.
     pub(crate) fn announce_gone(&self, openers: impl Iterator<Item = (SessionId, u32)>) {
         let sinks = self.sinks.borrow();
         for (session, object) in openers {
@@ -229,7 +229,7 @@ mod tests {
         }
     }
 
-    /// How many long rooms nobody needs now.
+    /// The number of unused long buffers.
     fn long(shell: &Shell) -> usize {
         let [_, long] = &*shell.spare.borrow();
         long.len()

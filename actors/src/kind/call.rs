@@ -23,18 +23,21 @@ use serde::Serialize;
 
 use crate::kind::object_stats::ObjectStats;
 
-/// A time as a number of nanoseconds, which is half as wide as a `Duration` and lasts for centuries.
+/// A time in nanoseconds: half the size of a `Duration`, and sufficient for centuries.
 pub(crate) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The duty to answer one call: kept by a primitive while the caller waits.
+/// A call that must be answered. A primitive stores it while the caller waits.
+///
+/// Dropping it answers with a fault: `Withdrawn` or `TimedOut` if this turn removes the call, and
+/// `Gone` otherwise.
 #[must_use = "a call that is dropped is answered with a fault"]
 pub struct Call<R> {
     id: CallId,
-    /// When it came, in nanoseconds from the manager's start: half as wide as a `Duration`.
+    /// The arrival, in nanoseconds since the manager's start.
     since: u64,
-    /// Empty once the call was answered.
+    /// `None` once the call is answered.
     outbox: Option<Outbox>,
     reply: PhantomData<fn(R)>,
 }
@@ -50,19 +53,19 @@ impl<R: Serialize> Call<R> {
 }
 
 impl<R> Call<R> {
-    /// Which call it is.
+    /// The id of the call.
     #[must_use]
     pub const fn id(&self) -> CallId {
         self.id
     }
 
-    /// When the call came, counted from the manager's start.
+    /// The arrival of the call, as the time since the manager's start.
     #[must_use]
     pub const fn since(&self) -> Duration {
         Duration::from_nanos(self.since)
     }
 
-    /// Answers the caller with a fault of the call.
+    /// Answers the caller with a fault.
     pub fn fail(mut self, fault: Fault) {
         if let Some(outbox) = self.outbox.take() {
             outbox.note_end_of_wait(self.id, self.since, Some(&fault));
@@ -97,9 +100,9 @@ impl<R> fmt::Debug for Call<R> {
     }
 }
 
-/// What a primitive says, and the little that it may ask: the time of the turn and a fresh fence.
+/// Collects the answers of a turn, and gives primitives the time of the turn and fresh fences.
 ///
-/// A handle: clones share one outbox. It is empty between turns.
+/// Clones share one outbox. It is empty between turns.
 #[derive(Clone)]
 pub struct Outbox(Rc<RefCell<Turn>>);
 
@@ -107,61 +110,61 @@ struct Turn {
     now: Duration,
     fences: Arc<AtomicU64>,
     parcels: Vec<(CallId, Parcel)>,
-    /// How many parcels earlier turns left that were not drained yet.
+    /// The number of parcels of earlier turns that were not drained yet.
     begun: usize,
-    /// The encoded replies of the turn, one after the other; kept for its capacity.
+    /// The encoded replies of the turn, one after the other. Reused for its capacity.
     bodies: Vec<u8>,
-    /// Whether this turn has answered a call that nobody waits for.
-    has_spoken_to_nobody: bool,
-    /// The call that this turn undoes, and what its drop means then.
+    /// Whether this turn has answered a one-way call.
+    has_answered_one_way: bool,
+    /// The call that this turn removes, and the fault that its drop answers with.
     undoing: Option<(CallId, Fault)>,
-    /// How long calls waited that have a reply now, in nanoseconds.
+    /// The wait times of calls that were answered with a reply, in nanoseconds.
     waits: Vec<u64>,
-    /// How many fences were drawn.
+    /// The number of fences that were drawn.
     granted: u64,
-    /// What is measured of the object whose turn it is, if it is.
+    /// The statistics of the object whose turn it is, if it keeps any.
     object_stats: Option<Box<ObjectStats>>,
 }
 
 enum Parcel {
-    /// Where its body stands among the bodies.
+    /// The range of its body in `bodies`.
     Reply {
         start: usize,
         end: usize,
     },
     Fault(Fault),
-    /// What a reply is while it is encoded: `Fault::Gone`, without a fault to drop.
+    /// Stands in for a reply while it is encoded. Same as `Fault::Gone`, without a fault to drop.
     Gone,
     Revoked,
 }
 
-/// One thing that an outbox held for a caller.
+/// One entry of an outbox.
 #[derive(Debug)]
 pub struct Answer<'a> {
     /// The call that is answered, or the grant that is revoked.
     pub call: CallId,
-    /// What its caller is told.
+    /// The content of the answer.
     pub outcome: Outcome<'a>,
 }
 
-/// What a caller is told.
+/// The content of an answer.
 #[derive(Debug)]
 pub enum Outcome<'a> {
     /// The encoded reply.
     Reply(&'a [u8]),
     /// Why there is no reply.
     Fault(Fault),
-    /// The grant that the call got is void from now on.
+    /// The grant of the call is void from now on.
     Revoked,
 }
 
-/// Room above this is not kept from one turn to the next: bytes of bodies, and parcels.
+/// Capacities above these are freed at the end of a turn: bytes of bodies, and parcels.
 const KEPT_CAPACITY: usize = 1 << 20;
 
 const KEPT_PARCELS: usize = 1 << 14;
 
 impl Outbox {
-    /// Makes an empty outbox that draws its fences from a counter.
+    /// Makes an empty outbox that takes its fences from a counter.
     #[must_use]
     pub fn new(fences: Arc<AtomicU64>) -> Self {
         Self(Rc::new(RefCell::new(Turn {
@@ -170,7 +173,7 @@ impl Outbox {
             parcels: Vec::new(),
             begun: 0,
             bodies: Vec::new(),
-            has_spoken_to_nobody: false,
+            has_answered_one_way: false,
             undoing: None,
             waits: Vec::new(),
             granted: 0,
@@ -178,13 +181,13 @@ impl Outbox {
         })))
     }
 
-    /// The time of this turn, counted from the manager's start.
+    /// The time of this turn, since the manager's start.
     #[must_use]
     pub fn now(&self) -> Duration {
         self.0.borrow().now
     }
 
-    /// Draws a token above all that were drawn before.
+    /// Returns a fence that is higher than all earlier ones.
     #[must_use]
     pub fn next_fence(&self) -> Fence {
         let turn = &mut *self.0.borrow_mut();
@@ -195,7 +198,7 @@ impl Outbox {
         Fence::new(turn.fences.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Takes the object_stats of the object whose turn it is, and gives back the one that it had.
+    /// Replaces the statistics of the object whose turn it is, and returns the previous ones.
     pub(crate) fn swap_object_stats(
         &self,
         object_stats: Option<Box<ObjectStats>>,
@@ -203,14 +206,14 @@ impl Outbox {
         mem::replace(&mut self.0.borrow_mut().object_stats, object_stats)
     }
 
-    /// Takes note that a session ended that held something.
+    /// Records that a session ended while it held something.
     pub(crate) fn note_abandonment(&self) {
         if let Some(object_stats) = &mut self.0.borrow_mut().object_stats {
             object_stats.abandoned();
         }
     }
 
-    /// Takes note that something is held no more. It may come from a drop at any time.
+    /// Records the end of a hold. A drop may call this at any time, also while the outbox is borrowed.
     pub(crate) fn note_end_of_hold(&self, since: Duration) {
         if let Ok(mut turn) = self.0.try_borrow_mut() {
             let turn = &mut *turn;
@@ -220,7 +223,7 @@ impl Outbox {
         }
     }
 
-    /// Takes note that a call is answered which has come then.
+    /// Records the wait time of a call that is being answered.
     fn note_end_of_wait(&self, id: CallId, since: u64, fault: Option<&Fault>) {
         let turn = &mut *self.0.borrow_mut();
         let now = nanoseconds(turn.now);
@@ -233,7 +236,7 @@ impl Outbox {
         }
     }
 
-    /// Tells the holder of a grant that it is void from now on.
+    /// Notifies the holder of a grant that the grant is void from now on.
     pub fn revoke(&self, grant: CallId) {
         self.put(grant, Parcel::Revoked);
     }
@@ -243,12 +246,12 @@ impl Outbox {
     pub(crate) fn begin(&self, now: Duration, undoing: Option<(CallId, Fault)>) {
         let mut turn = self.0.borrow_mut();
         turn.now = now;
-        // Few turns undo anything, and to replace a fault means to drop the one before.
+        // Assigning drops the previous fault, and few turns remove a call.
         if turn.undoing.is_some() || undoing.is_some() {
             turn.undoing = undoing;
         }
         turn.begun = turn.parcels.len();
-        turn.has_spoken_to_nobody = false;
+        turn.has_answered_one_way = false;
     }
 
     /// Whether this turn has answered call `id`.
@@ -256,8 +259,8 @@ impl Outbox {
     pub(crate) fn has_answered(&self, id: CallId) -> bool {
         let turn = self.0.borrow();
         if id.is_one_way() {
-            // None waits from one turn to the next, so it was the one that this turn is about.
-            return turn.has_spoken_to_nobody;
+            // One-way calls are never parked beyond their turn, so it was the call of this turn.
+            return turn.has_answered_one_way;
         }
         turn.parcels
             .iter()
@@ -265,7 +268,7 @@ impl Outbox {
             .any(|(call, _)| *call == id)
     }
 
-    /// Takes up the duty to answer call `id`.
+    /// Makes the [`Call`] of id `id`, which must be answered.
     pub(crate) fn call<R>(&self, id: CallId) -> Call<R> {
         Call {
             id,
@@ -275,8 +278,8 @@ impl Outbox {
         }
     }
 
-    /// Takes out what was noted of the object whose turn it is: each wait that ended, and how many
-    /// fences were drawn.
+    /// Takes the records of this turn: calls `waited` with each wait that ended, and returns the number
+    /// of fences that were drawn.
     pub(crate) fn take_notes(&self, mut waited: impl FnMut(Duration)) -> u64 {
         let turn = &mut *self.0.borrow_mut();
         for wait in turn.waits.drain(..) {
@@ -285,7 +288,7 @@ impl Outbox {
         mem::take(&mut turn.granted)
     }
 
-    /// Empties the outbox, in the order in which it was filled. What hears the answers must not speak.
+    /// Empties the outbox in order. `each` must not use the outbox, which is borrowed meanwhile.
     pub(crate) fn drain(&self, mut each: impl FnMut(Answer<'_>)) {
         let turn = &mut *self.0.borrow_mut();
         if turn.undoing.is_some() {
@@ -316,11 +319,11 @@ impl Outbox {
     fn put_reply<R: Serialize>(&self, id: CallId, reply: &R) {
         let turn = &mut *self.0.borrow_mut();
         if id.is_one_way() {
-            turn.has_spoken_to_nobody = true;
+            turn.has_answered_one_way = true;
             return;
         }
         let (start, place) = (turn.bodies.len(), turn.parcels.len());
-        // Encoding runs the kind's code. Should it panic, this answer stands.
+        // Encoding runs code of the kind. If it panics, this entry is the answer.
         turn.parcels.push((id, Parcel::Gone));
         let parcel = match codec::encode_into(&mut turn.bodies, reply) {
             Ok(()) => Parcel::Reply {
@@ -352,7 +355,7 @@ impl Outbox {
         match parcel {
             Parcel::Revoked if id.is_one_way() => {}
             Parcel::Reply { .. } | Parcel::Fault(_) | Parcel::Gone if id.is_one_way() => {
-                turn.has_spoken_to_nobody = true;
+                turn.has_answered_one_way = true;
             }
             Parcel::Reply { .. } | Parcel::Fault(_) | Parcel::Gone | Parcel::Revoked => {
                 turn.parcels.push((id, parcel));

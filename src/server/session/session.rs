@@ -39,14 +39,14 @@ use crate::{
     transport::stream::{AttachedStream, Stream},
 };
 
-/// Serves one client until it ends or does what it must not.
+/// Serves one client until it ends or breaks a rule of the protocol.
 pub(crate) async fn serve(stream: Arc<dyn Stream>, id: SessionId, context: Rc<Context>) {
     let Ok(attached) = Arc::clone(&stream).attach() else {
         return;
     };
     let mut inbox = Inbox::new(frame::FIRST_FRAME_BYTES);
     let outgoing = Rc::new(Outgoing::new(context.limits));
-    // The task is dropped with the manager.
+    // This task is dropped when the manager ends.
     let mut farewell = Farewell {
         outgoing: &outgoing,
         stream: &*stream,
@@ -83,7 +83,7 @@ pub(crate) async fn serve(stream: Arc<dyn Stream>, id: SessionId, context: Rc<Co
     };
 }
 
-/// Tells a client on its end why its session is over, if it is there to be told.
+/// Sends a client the reason for which its session ends, if the client still reads.
 struct Farewell<'a> {
     outgoing: &'a Outgoing,
     stream: &'a dyn Stream,
@@ -99,7 +99,7 @@ impl Drop for Farewell<'_> {
     }
 }
 
-/// Tells a client that there is no session for it.
+/// Tells a client that it is refused.
 pub(crate) fn refuse(stream: &dyn Stream, reason: String, limits: Limits) {
     session::client_refused(&reason);
     drop(Farewell {
@@ -109,7 +109,7 @@ pub(crate) fn refuse(stream: &dyn Stream, reason: String, limits: Limits) {
     });
 }
 
-/// A client that has said hello.
+/// A client after its hello.
 pub(super) struct Session {
     pub(super) id: SessionId,
     pub(super) peer: Arc<Peer>,
@@ -118,12 +118,12 @@ pub(super) struct Session {
     attached: Box<dyn AttachedStream>,
     pub(super) outgoing: Rc<Outgoing>,
     pub(super) context: Rc<Context>,
-    /// What the client has opened, by its number for it.
+    /// The objects that the client has opened, by the number that the client uses.
     pub(super) objects: Objects,
-    /// The objects that this chunk has inputs for, and the inputs.
+    /// The inputs of the current chunk, by object.
     touched: Vec<(u32, Inputs)>,
     last_seq: u64,
-    /// Where the client lays what is not urgent, if it does.
+    /// The report pipe of the client, if it uses one.
     report_pipe: Option<Box<ReportPipe>>,
 }
 
@@ -154,7 +154,7 @@ impl Session {
 
     async fn run(&mut self, inbox: &mut Inbox) -> End {
         loop {
-            // The first chunk came with the hello.
+            // The inbox may hold frames that arrived with the hello.
             if let Err(end) = self.handle_chunk(inbox).await {
                 return end;
             }
@@ -164,13 +164,14 @@ impl Session {
         }
     }
 
-    /// Writes what there is to write, then reads the next chunk, unless the client does not read.
+    /// Writes the outgoing buffer, then reads the next chunk. A client with too many unread answers is
+    /// not read from.
     fn poll_chunk(
         &mut self,
         task: &mut task::Context<'_>,
         inbox: &mut Inbox,
     ) -> Poll<Result<(), End>> {
-        // Whether it wrote all, some or nothing is seen from what is left.
+        // The rest of the buffer shows how much was written.
         let _ = self.outgoing.poll_flush(task, &*self.attached);
         session::sent(&self.context.shell, self.outgoing.written.take());
         let unread = self.outgoing.len();
@@ -185,8 +186,8 @@ impl Session {
                 return received;
             }
             if self.outgoing.is_broken() {
-                // All that it sent before is done: a release that was lost would mark its lock as
-                // abandoned.
+                // Frames that were sent before the end are served: a lost release would mark its lock
+                // as abandoned.
                 return Poll::Ready(receive_last(&*self.stream, inbox, &self.context));
             }
         }
@@ -194,8 +195,8 @@ impl Session {
         Poll::Pending
     }
 
-    /// Sends all whole frames of the inbox on their way and lets the actors answer. What stands
-    /// before an offence counts, however the stream was cut into chunks.
+    /// Dispatches all complete frames of the inbox, and lets the actors answer. Frames before an offence
+    /// are served, however the stream was cut into chunks.
     async fn handle_chunk(&mut self, inbox: &mut Inbox) -> Result<(), End> {
         self.clear_gone();
         self.drain_report_pipe();
@@ -303,7 +304,7 @@ impl Session {
                     timeout: None,
                     arguments: frame.keep(arguments.0),
                 };
-                // Nobody waits to be told that the object is not there.
+                // A one-way call needs no answer if the object does not exist.
                 let _ = self.push(object, Input::Call(call));
             }
             Request::Withdraw { object, seq } => {
@@ -313,7 +314,7 @@ impl Session {
         Ok(None)
     }
 
-    /// Takes the number of a new call. Only rising ones make each unique.
+    /// Checks the number of a new call. Numbers must increase, so each is unique.
     #[inline]
     fn number(&mut self, seq: u64) -> Result<(), End> {
         if seq <= self.last_seq || seq >= CallId::ONE_WAY {
@@ -357,7 +358,7 @@ impl Session {
         }
     }
 
-    /// Uses a report pipe from now on, in place of the one that the client had.
+    /// Installs a report pipe, in place of an earlier one.
     fn set_report_pipe(&mut self, seq: u64, object: u32, operation: u32, descriptor: u32) {
         let most = self.context.limits.frame_bytes;
         match ReportPipe::open(self.peer.pid, descriptor, object, operation, most) {
@@ -374,7 +375,7 @@ impl Session {
         }
     }
 
-    /// Makes a call without an answer of the records in the report pipe.
+    /// Turns the records in the report pipe into a one-way call.
     fn drain_report_pipe(&mut self) {
         let Some(pipe) = &mut self.report_pipe else {
             return;
@@ -382,7 +383,7 @@ impl Session {
         let taken = pipe.take(self.id, &mut self.context.scratch.borrow_mut());
         match taken {
             Ok(Some((object, call))) => {
-                // No answer is due, so an object that is gone needs no word.
+                // A one-way call needs no answer if the object has ended.
                 let _ = self.push(object, Input::Call(call));
             }
             Ok(None) => {}
@@ -390,7 +391,7 @@ impl Session {
         }
     }
 
-    /// Keeps an input until the chunk is through.
+    /// Adds an input to the messages of the current chunk.
     #[inline]
     pub(super) fn push(&mut self, number: u32, input: Input) -> Result<(), Fault> {
         let object = self.objects.get_mut(number)?;
@@ -407,14 +408,14 @@ impl Session {
         Ok(())
     }
 
-    /// Lets go of the objects that are no more, and with them of their hosts.
+    /// Forgets objects that have ended, which lets their hosts end.
     fn clear_gone(&mut self) {
         for number in self.outgoing.gone.take() {
             self.objects.remove(number);
         }
     }
 
-    /// Sends what was kept, one message a mailbox.
+    /// Sends the inputs of the chunk, one message per mailbox.
     fn deliver(&mut self) {
         let now = self.context.shell.now();
         for (number, inputs) in self.touched.drain(..) {

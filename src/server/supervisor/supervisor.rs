@@ -23,23 +23,23 @@ use crate::{
     },
 };
 
-/// The actor that spawns and names the hosted objects of a manager.
+/// Spawns the hosted objects of a shard, and knows their names.
 pub(crate) struct Supervisor {
     kinds: Kinds,
     limits: Limits,
     shell: Rc<Shell>,
     children: Children,
-    /// What the last object of each kind was made from.
+    /// The spec of the last object of each kind.
     makes: HashMap<&'static str, Rc<Make>>,
     shard_of: ShardOf,
     spawned: u64,
 }
 
-/// Where the supervisor of a manager is asked.
+/// The address of the supervisor of a shard.
 pub(crate) type Desk = Addr<Supervisor>;
 
-/// Asks for an object: a new one without a name, or the one of that name, which is made if there
-/// is a spec.
+/// Opens an object: a new one without a name, or the one with a name. That one is created if it does
+/// not exist and there is a spec.
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) kind: String,
@@ -55,11 +55,11 @@ pub(crate) struct Opened {
     pub(crate) mailbox: Mailbox,
 }
 
-/// Ends the object of that name; the name is free afterwards.
+/// Removes the object with a name; the name is free afterwards.
 #[derive(Debug)]
 pub(crate) struct Remove(pub(crate) String);
 
-/// Asks for objects, in the order of their numbers. Those that are not there are left out.
+/// Asks for objects, in the order of their numbers. Missing ones are left out.
 #[derive(Debug)]
 pub(crate) enum Find {
     /// Those above a number, and how many at the most.
@@ -153,7 +153,7 @@ impl Supervisor {
         Ok(opened)
     }
 
-    /// The object of that name, and its number.
+    /// The object with a name, and its number.
     fn named(&self, name: &str) -> Option<(u64, &Child)> {
         let number = match ObjectName::read_anonymous(name) {
             Some(name) => name.number(),
@@ -164,7 +164,7 @@ impl Supervisor {
         is_it.then_some((number, child))
     }
 
-    /// What the object of that number is known by.
+    /// The name of the object with a number.
     fn name(&self, number: u64, given: Option<&Arc<str>>) -> ObjectName {
         match given {
             Some(name) => ObjectName::given(Arc::clone(name), number),
@@ -172,7 +172,7 @@ impl Supervisor {
         }
     }
 
-    /// Opens an object that is there already.
+    /// Opens an existing object.
     fn revisit(
         &self,
         number: u64,
@@ -215,7 +215,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Finds objects, without a look at any other.
+    /// Finds the selected objects without a scan of the others.
     fn find(&self, find: &Find) -> Vec<Found> {
         let found = |(number, child)| self.found(number, child);
         match find {
@@ -241,7 +241,7 @@ impl Supervisor {
         }
     }
 
-    /// Makes sure that a name is not another shard's: names are unique in the whole manager.
+    /// Refuses names of other shards, so names are unique in the whole manager.
     fn check_shard(&self, name: &str) -> Result<(), Fault> {
         match self.shard_of.shard.owner(name) {
             shard if shard == self.shard_of.shard.index() => Ok(()),
@@ -264,7 +264,7 @@ impl Supervisor {
     }
 }
 
-/// What an object is made from: shared with the last one of its kind if it is the same.
+/// The spec of an object. Equal to that of the last object of its kind, it is shared.
 fn made_from(
     makes: &mut HashMap<&'static str, Rc<Make>>,
     kind: &Arc<Kind>,
