@@ -6,7 +6,7 @@
 //! It prints a line a task, with the number that the task drew and slept for, and last how many
 //! tasks were ever inside at once, counted by a file that every task locks and changes:
 //!
-//!     task  3 drew 0.104 in worker 4711
+//!     task  3 drew 0.062 in worker 4711
 //!     ...
 //!     10 tasks, 4 workers, at most 2 inside at once
 
