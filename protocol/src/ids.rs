@@ -132,7 +132,7 @@ impl Fence {
     /// Returns whether the holder of this token may go on.
     ///
     /// ```
-    /// use lockkeeper_actors::Fence;
+    /// use lockkeeper::Fence;
     ///
     /// let mut high_water = Fence::new(0);
     /// assert!(Fence::new(34).check(&mut high_water));

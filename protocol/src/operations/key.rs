@@ -18,7 +18,7 @@ use crate::fault::Refusal;
 /// One of at most 22 bytes takes no memory beside its 24.
 ///
 /// ```
-/// use lockkeeper_actors::sync::Key;
+/// use lockkeeper::Key;
 ///
 /// let key = Key::from("/stock/4711");
 /// assert_eq!(key.as_str(), "/stock/4711");
