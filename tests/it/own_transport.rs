@@ -21,6 +21,7 @@ use lockkeeper::{
     transport::{Acceptor, AttachedStream, Listener, Stream, Transport},
 };
 use lockkeeper_test_support::{Role, Roles, report, until};
+use rand::Rng;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -167,13 +168,12 @@ impl Task for Hold {
     }
 }
 
-/// An address with so many ports that were free a moment ago.
+/// An address with so many ports that were free a moment ago, below those that the system gives away.
 fn free_address(ports: u16) -> Address {
     loop {
-        let probe = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = probe.local_addr().unwrap().port();
+        let port = rand::rng().random_range(10_000..30_000);
         let is_free = |port| StdListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-        if port < u16::MAX - ports && (port + 1..port + ports).all(is_free) {
+        if (port..port + ports).all(is_free) {
             return Address::from(format!("tcp:127.0.0.1:{port}"));
         }
     }
