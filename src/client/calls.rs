@@ -163,7 +163,8 @@ impl Connection {
         };
         if let Err(error) = self.send(shared, &request(seq)) {
             pending.disarm();
-            lock(&self.shared).session.forget(seq);
+            let waker = lock(&self.shared).session.forget(seq);
+            drop(waker);
             return Err(error);
         }
         call::numbered(self.session, seq);

@@ -93,8 +93,8 @@ impl Connection {
             }
             return outcome;
         }
-        // One that was on its way before this call may have looked before the manager was there: its
-        // success is as good as any, its failure is not.
+        // An attempt that was under way before this call may have looked before the manager was there: its
+        // success counts for this call, its failure does not.
         let (mut attempt, is_own) = Self::attempt(address);
         let mut outcome = outcome_of(&mut attempt).await;
         if outcome.is_err() && !is_own {
@@ -112,8 +112,8 @@ impl Connection {
         self.shard_of.sessions_before(self.session.number())
     }
 
-    /// The attempt to connect to an address that is on its way, or else a new one, and whether it
-    /// is that. It is nobody's: it goes on without whoever has begun it.
+    /// Returns the attempt to connect to an address that is under way, or begins one, and whether it
+    /// began it. An attempt goes on when the caller that began it is dropped.
     fn attempt(address: &Address) -> (Attempt, bool) {
         let mut attempts = lock(&ATTEMPTS);
         if let Some(attempt) = attempts.get(address) {
@@ -135,11 +135,31 @@ impl Connection {
     }
 
     fn existing(address: &Address) -> Option<Arc<Self>> {
-        let connections = lock(&CONNECTIONS);
-        connections
-            .get(address)?
-            .upgrade()
-            .filter(|connection| connection.is_alive())
+        let existing = lock(&CONNECTIONS).get(address)?.upgrade();
+        // With the map unlocked: to look may wake others, and end the connection.
+        existing.filter(|connection| connection.is_alive())
+    }
+
+    /// Makes a connection that of the process to its address, unless there is one that stands: then that
+    /// one is returned.
+    fn entered(self: Arc<Self>) -> Arc<Self> {
+        let mut connections = lock(&CONNECTIONS);
+        let other = connections.get(&self.address).and_then(Weak::upgrade);
+        if let Some(other) = other
+            && other.ended().is_none()
+        {
+            return other;
+        }
+        connections.retain(|_, connection| connection.strong_count() > 0);
+        connections.insert(self.address.clone(), Arc::downgrade(&self));
+        drop(connections);
+        let mut kept = lock(&KEPT);
+        if let Some(kept) = &mut *kept {
+            kept.retain(|connection| connection.ended().is_none());
+            kept.push(Arc::clone(&self));
+        }
+        drop(kept);
+        self
     }
 
     async fn connect(address: Address) -> Result<Arc<Self>, CallError> {
@@ -160,19 +180,8 @@ impl Connection {
             let why = "it is there, but it is another user's".to_owned();
             return Err(CallError::NoManager { address, why });
         }
-        let new = Self::greet(address.clone(), stream).await?;
-        // Another task of the caller's runtime may have connected in between.
-        if let Some(connection) = Self::existing(&address) {
-            return Ok(connection);
-        }
-        let mut connections = lock(&CONNECTIONS);
-        connections.retain(|_, connection| connection.strong_count() > 0);
-        connections.insert(address, Arc::downgrade(&new));
-        if let Some(kept) = &mut *lock(&KEPT) {
-            kept.retain(|connection| connection.ended().is_none());
-            kept.push(Arc::clone(&new));
-        }
-        Ok(new)
+        // Another caller of an in-process address may have connected meanwhile.
+        Ok(Self::greet(address, stream).await?.entered())
     }
 
     /// Says hello over a stream and waits for the welcome.

@@ -204,15 +204,20 @@ impl Connection {
         }
     }
 
+    /// Reads all that is there without a runtime, and returns why the connection is over if it is.
+    pub(super) fn read_ready(&self, shared: &mut Shared) -> Option<String> {
+        Self::read_all(shared, |scratch| {
+            now_or_pending(self.stream.try_read(scratch))
+        })
+    }
+
     /// Reads all that is there without a runtime, and returns whether the connection stands.
     pub(super) fn is_alive(&self) -> bool {
         let mut shared = lock(&self.shared);
         if shared.session.ended.is_some() {
             return false;
         }
-        let why = Self::read_all(&mut shared, |scratch| {
-            now_or_pending(self.stream.try_read(scratch))
-        });
+        let why = self.read_ready(&mut shared);
         let is_alive = why.is_none();
         self.unlock(shared, why);
         is_alive
@@ -221,13 +226,7 @@ impl Connection {
     /// Frees the lock, ends the connection if there is a reason, and wakes the callers that have answers
     /// now.
     pub(super) fn unlock(&self, mut shared: MutexGuard<'_, Shared>, why: Option<String>) {
-        let has_ended = why.is_some_and(|why| {
-            let has_ended = shared.session.end(&why, &self.disconnected(&why));
-            if has_ended {
-                client::disconnected(&self.address, self.session, &why);
-            }
-            has_ended
-        });
+        let ended = why.filter(|why| shared.session.end(why, &self.disconnected(why)));
         let News {
             answered,
             has_changed,
@@ -235,7 +234,8 @@ impl Connection {
         } = shared.session.take_news();
         drop(shared);
         drop(replaced);
-        if has_ended {
+        if let Some(why) = ended {
+            client::disconnected(&self.address, self.session, &why);
             self.stream.shut_down();
         }
         answered.into_iter().for_each(Waker::wake);
@@ -247,8 +247,7 @@ impl Connection {
     /// Ends a connection that takes no more, once all is read that the manager sent before it left:
     /// answers that came in time, and why it hung up.
     fn end_after_last_words(&self, mut shared: MutexGuard<'_, Shared>, why: &str) {
-        let read = |scratch: &mut [u8]| now_or_pending(self.stream.try_read(scratch));
-        let last = Self::read_all(&mut shared, read);
+        let last = self.read_ready(&mut shared);
         self.unlock(shared, Some(last.unwrap_or_else(|| why.to_owned())));
     }
 

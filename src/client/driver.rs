@@ -39,6 +39,9 @@ impl Connection {
     pub(super) fn seat(self: &Arc<Self>) -> Result<Seat<'_>, CallError> {
         let waiter = WaiterCount::caller(&self.waiters);
         let shared = lock(&self.shared);
+        if let Some(why) = &shared.session.ended {
+            return Err(self.disconnected(why));
+        }
         // A runtime that is attached is woken by each answer too, so a thread beside it gains nothing.
         if thread::is_blocking() && !waiter.has_others() && shared.readers.is_empty() {
             return Ok(Seat {

@@ -47,7 +47,7 @@ impl Pending {
             Some(answer) => answer,
             None => poll_fn(|task| self.poll_answer(task, mem::take(&mut is_new))).await,
         };
-        if answer.is_err() {
+        if answer.is_err() && !lock(&self.connection.shared).session.is_in_flight(self.seq) {
             // There is nothing to withdraw.
             self.disarm();
         }
@@ -69,6 +69,7 @@ impl Pending {
     /// Takes the answer, after reading what is there for itself and for all other callers.
     fn poll_answer(&mut self, task: &mut task::Context<'_>, is_new: bool) -> Poll<Answer> {
         if let Err(error) = self.find_reader(task, is_new) {
+            // The call was sent, so it is still to be withdrawn.
             return Poll::Ready(Err(error));
         }
         let Self {
@@ -77,32 +78,29 @@ impl Pending {
             seq,
             ..
         } = self;
+        if let Some(reader) = reader {
+            // Before the read, so that no event is missed between the two; and before the lock, since the
+            // waker that it replaces is dropped.
+            reader.wakers.caller.register(task.waker());
+        }
         let mut shared = lock(&connection.shared);
         // Another caller may have read the answer already.
-        let mut answer = match is_new {
-            true => None,
-            false => shared.session.take_answer(*seq),
-        };
-        let mut why = None;
-        if answer.is_none()
-            && let Some(reader) = reader
-        {
-            // Registered before the read, so that no event is missed between the two.
-            reader.wakers.caller.register(task.waker());
+        if !is_new && let Some(answer) = shared.session.take_answer(*seq) {
+            connection.unlock(shared, None);
+            return Poll::Ready(answer);
+        }
+        shared.session.silence(*seq);
+        // A plain thread reads when it has slept on the stream's descriptor.
+        let why = reader.as_ref().and_then(|reader| {
             let mut readable = task::Context::from_waker(&reader.waker);
-            why = Connection::read_all(&mut shared, |scratch| {
+            Connection::read_all(&mut shared, |scratch| {
                 reader.stream.poll_read(&mut readable, scratch)
-            });
-        }
-        if answer.is_none() {
-            let polled = shared.session.poll_answer(*seq, task.waker());
-            if let Poll::Ready(found) = polled {
-                answer = Some(found);
-            }
-        }
+            })
+        });
+        let polled = shared.session.poll_answer(*seq, task.waker());
         // If the connection ends here, this caller is woken to find that answer.
         connection.unlock(shared, why);
-        answer.map_or(Poll::Pending, Poll::Ready)
+        polled
     }
 
     /// Makes sure that the runtime or thread that polls the call is the one that reads for it: the call
@@ -165,13 +163,16 @@ impl Drop for Pending {
             return;
         }
         let mut shared = lock(&self.connection.shared);
-        shared.session.forget(self.seq);
+        let waker = shared.session.forget(self.seq);
         if let Some(object) = self.object {
             let seq = self.seq;
             // A frame of three numbers is below every limit.
             let _ = self
                 .connection
                 .send(shared, &Request::Withdraw { object, seq });
+        } else {
+            drop(shared);
         }
+        drop(waker);
     }
 }

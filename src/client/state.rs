@@ -18,7 +18,7 @@ use lockkeeper_protocol::{
 };
 use rustc_hash::FxHashMap;
 
-use crate::error::CallError;
+use crate::{error::CallError, transport::stream::written_of};
 
 #[cfg(test)]
 thread_local! {
@@ -117,6 +117,9 @@ pub(super) struct News {
 /// How much one read takes at the most, in bytes.
 const CHUNK_BYTES: usize = 1 << 16;
 
+/// Why a stream is of no use that says that it has read more than its buffer holds.
+const OVERREAD: &str = "the stream has read more than there was room for";
+
 /// An outgoing buffer above this capacity, in bytes, is given back once it is empty.
 const KEPT_BYTES: usize = 1 << 16;
 
@@ -185,7 +188,7 @@ impl Session {
             .get(self.sent..)
             .filter(|rest| !rest.is_empty())
         {
-            self.sent += ready!(write(rest))?;
+            self.sent += written_of(rest, ready!(write(rest))?)?;
             if self.sent > self.outgoing.len() / 4 * 3 {
                 // The buffer may never run empty, and large buffers are not moved often.
                 self.outgoing.drain(..mem::take(&mut self.sent));
@@ -206,11 +209,13 @@ impl Session {
     ) -> Poll<Result<(), String>> {
         Poll::Ready(match ready!(read(&mut self.scratch)) {
             Ok(0) => Err("the manager has closed the connection".to_owned()),
-            Ok(length) => {
-                self.inbox
-                    .feed(self.scratch.get(..length).unwrap_or_default());
-                self.take_in()
-            }
+            Ok(length) => match self.scratch.get(..length) {
+                Some(bytes) => {
+                    self.inbox.feed(bytes);
+                    self.take_in()
+                }
+                None => Err(OVERREAD.to_owned()),
+            },
             Err(error) => Err(error.to_string()),
         })
     }
@@ -222,14 +227,16 @@ impl Session {
     ) -> Poll<Result<Option<Vec<u8>>, String>> {
         Poll::Ready(match ready!(read(&mut self.scratch)) {
             Ok(0) => Err("the manager has closed the connection".to_owned()),
-            Ok(length) => {
-                self.inbox
-                    .feed(self.scratch.get(..length).unwrap_or_default());
-                match self.inbox.next_message() {
-                    Ok(message) => Ok(message.map(|message| message.to_vec())),
-                    Err(error) => Err(error.to_string()),
+            Ok(length) => match self.scratch.get(..length) {
+                Some(bytes) => {
+                    self.inbox.feed(bytes);
+                    match self.inbox.next_message() {
+                        Ok(message) => Ok(message.map(|message| message.to_vec())),
+                        Err(error) => Err(error.to_string()),
+                    }
                 }
-            }
+                None => Err(OVERREAD.to_owned()),
+            },
             Err(error) => Err(error.to_string()),
         })
     }
@@ -299,12 +306,23 @@ impl Session {
         seq
     }
 
-    /// Forgets a request. An answer that comes later is dropped.
-    pub(super) fn forget(&mut self, seq: u64) {
-        let request = self.in_flight.remove(&seq);
-        self.news
-            .replaced
-            .extend(request.and_then(|request| request.waker));
+    /// Forgets a request, and returns the waker of its caller. An answer that comes later is dropped.
+    #[must_use = "a waker is dropped after the lock is free"]
+    pub(super) fn forget(&mut self, seq: u64) -> Option<Waker> {
+        self.in_flight.remove(&seq)?.waker
+    }
+
+    /// Returns whether a request has an answer to come.
+    pub(super) fn is_in_flight(&self, seq: u64) -> bool {
+        self.in_flight.contains_key(&seq)
+    }
+
+    /// Takes the waker of a caller that is about to read for itself: an answer that it reads must not
+    /// wake it, which would cost its runtime a vain look for other events.
+    pub(super) fn silence(&mut self, seq: u64) {
+        let request = self.in_flight.get_mut(&seq);
+        let waker = request.and_then(|request| request.waker.take());
+        self.news.replaced.extend(waker);
     }
 
     /// Takes the answer to a request if it is there.
@@ -312,7 +330,8 @@ impl Session {
         match self.in_flight.get_mut(&seq) {
             Some(request) => {
                 let answer = request.answer.take()?;
-                self.forget(seq);
+                let waker = self.forget(seq);
+                self.news.replaced.extend(waker);
                 Some(answer)
             }
             None => Some(Err(CallError::Protocol(
@@ -326,15 +345,9 @@ impl Session {
         if let Some(answer) = self.take_answer(seq) {
             return Poll::Ready(answer);
         }
-        if let Some(request) = self.in_flight.get_mut(&seq)
-            && !request
-                .waker
-                .as_ref()
-                .is_some_and(|known| known.will_wake(waker))
-        {
-            self.news
-                .replaced
-                .extend(request.waker.replace(waker.clone()));
+        if let Some(request) = self.in_flight.get_mut(&seq) {
+            let replaced = request.waker.replace(waker.clone());
+            self.news.replaced.extend(replaced);
         }
         Poll::Pending
     }

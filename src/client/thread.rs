@@ -256,7 +256,7 @@ impl Wakeup {
     /// Sleeps on the streams of connections, reads those that have something, and removes those that
     /// have ended.
     fn sleep_on(&self, pair: &SocketPair, connections: &mut Vec<Arc<Connection>>) {
-        // A stream without a descriptor is not read here, so none is missing.
+        // Each of them has a descriptor, and keeps it: see `read_here`.
         let streams = connections
             .iter()
             .filter_map(|connection| connection.stream.descriptor());

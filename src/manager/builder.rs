@@ -50,8 +50,7 @@ impl Manager {
         Self::builder().spawn().await
     }
 
-    /// Runs a test with a manager that is nowhere but in the test: in tasks of its runtime, reached
-    /// through memory, gone when the test is over. See [`ManagerBuilder::in_memory`].
+    /// Runs a test with a manager in memory: in tasks of the test's runtime, for as long as the test runs. See [`ManagerBuilder::in_memory`].
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -237,7 +236,8 @@ impl ManagerBuilder {
         let address = self.address.unwrap_or_else(Address::unused);
         if is_in_process(&address) {
             return Err(StartError::Unusable(format!(
-                "{address} is reachable only within one process, and the manager is to be another:                  use start() in place of spawn(), or another address"
+                "{address} is reachable only within one process, and the manager is to be another: \
+                 use start() in place of spawn(), or another address"
             )));
         }
         let config = Config {
@@ -251,12 +251,12 @@ impl ManagerBuilder {
         Manager::own(&address, Owned::new(Owner::Process(Box::new(child)))).await
     }
 
-    /// Runs a test with this manager, which is nowhere but in the test: its sessions and objects are
-    /// tasks of the runtime that the test runs on, it is reached through memory, and it is gone when
-    /// the test is over, also by a panic. There is no thread, socket or file of it.
+    /// Runs a test with this manager in memory: its sessions and objects are tasks of the runtime that
+    /// the test runs on, clients reach it through memory, and it ends with the test, also by a panic. It
+    /// has no thread, socket or file. (A client has its background thread, as always.)
     ///
     /// Time is the time of the runtime. With a paused clock, which is tokio's `test-util`, a test of an
-    /// hour's timeout takes no time, and what happens first by the clock happens first:
+    /// hour's timeout takes no time, and events happen in the order of their times:
     ///
     /// ```
     /// use std::time::Duration;
@@ -283,8 +283,10 @@ impl ManagerBuilder {
     /// The test has a handle that owns the manager: [`Manager::shutdown`] and the drop of the last
     /// clone end it, as they do for any other. Other tasks of this process reach it by its address,
     /// and by proxies; other processes do not, so a [`Pool`](crate::Pool) that is to reach it needs a
-    /// manager of [`Self::start`]. What waits on another runtime or on a plain thread keeps that one's
-    /// time, and a paused clock goes on while the runtime has nothing else to do than to wait for it.
+    /// manager of [`Self::start`]. Waits on another runtime or on a plain thread keep that one's
+    /// time, and a paused clock advances while its runtime only waits for them. So with a paused clock
+    /// connect from the test's own runtime: to the manager, another thread may seem silent for hours.
+    /// `blocking_*` methods and [`block_on`](crate::block_on) belong on other threads, as in any async code.
     ///
     /// The future is not `Send`: it is to be awaited where the test is, not in a spawned task.
     ///
@@ -307,7 +309,8 @@ impl ManagerBuilder {
         let address = address.unwrap_or_else(Address::unused_in_memory);
         if !is_in_process(&address) {
             return Err(StartError::Unusable(format!(
-                "{address} is reachable for other processes, for which start() is:                  use memory:NAME, or no address"
+                "{address} is reachable for other processes, for which start() is: \
+                 use memory:NAME, or no address"
             )));
         }
         let servers = self.into_inside().bind(&address, shards)?;

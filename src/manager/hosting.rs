@@ -127,8 +127,8 @@ impl Owned {
         Self(Mutex::new(Some(owner)))
     }
 
-    /// Ends the manager and waits until it is gone: a thread is not to be had before its current
-    /// turn is over, a process is killed when it takes too long. Tasks are gone once they have a turn.
+    /// Ends the manager and waits until it is gone: a thread finishes its current turn first, a process is
+    /// killed when it takes too long. Tasks are gone once they have a turn.
     fn end(&self) {
         match self.take() {
             Some(Owner::Threads(threads)) => threads.end(),

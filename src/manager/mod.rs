@@ -1,6 +1,7 @@
 //! The manager as programs use it: start it, connect to it, open its objects.
 //!
-//! It may import every room below except telemetry and transport, and never `pool` or `program`.
+//! It may import every room below except telemetry, of transport the endpoint alone, and never `pool` or
+//! `program`.
 //!
 //! | module | contents |
 //! | --- | --- |

@@ -23,7 +23,7 @@ pub(super) struct Reach {
     turn: AtomicU64,
 }
 
-/// An shard that is connected to when it is needed.
+/// A shard, which is connected to when it is needed first.
 #[derive(Debug)]
 struct Other {
     shard: Shard,

@@ -1,7 +1,7 @@
 //! `Server`: one shard of a manager. It accepts clients, serves them, and ends all sessions with itself.
 //!
-//! The supervisor, the hosts and the sessions of a shard run on one thread in one actix system, so no
-//! call crosses threads.
+//! The supervisor, the hosts and the sessions of a shard run on one thread, in one actix system or, for a
+//! manager in memory, on the runtime of its owner. So no call crosses threads.
 
 use std::{
     cell::RefCell,

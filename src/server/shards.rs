@@ -93,8 +93,8 @@ impl Drop for Shards {
 }
 
 impl Threads {
-    /// Ends all and waits until they are gone. They are not to be had before their current turns are
-    /// over, and none waits for itself.
+    /// Ends all shards, and waits until the current turn of each thread is over. A shard never joins its
+    /// own thread.
     pub(crate) fn end(self) {
         self.stop.cancel();
         let own = thread::current().id();

@@ -90,7 +90,7 @@ mod tests {
     fn nothing_is_formatted_while_nobody_listens() {
         assert_eq!(formatted(), 0);
         assert_eq!(formatted_before(LevelFilter::OFF), 0);
-        // The door is an error, the accept a warning.
+        // A listener that fails is an error, a failed accept a warning.
         assert_eq!(formatted_before(LevelFilter::ERROR), 1);
         assert_eq!(formatted_before(LevelFilter::WARN), 2);
         assert!(formatted_before(LevelFilter::TRACE) > 2);

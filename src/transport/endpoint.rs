@@ -78,7 +78,15 @@ impl Endpoint {
             return self.transport.connect(&self.place, patience);
         }
         let Self { transport, place } = self.clone();
-        tokio::task::spawn_blocking(move || transport.connect(&place, patience)).await?
+        let connect = tokio::task::spawn_blocking(move || transport.connect(&place, patience));
+        // A transport that takes no notice of the patience must not keep all callers waiting.
+        match tokio::time::timeout(patience.saturating_mul(2), connect).await {
+            Ok(connected) => connected?,
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("its transport did not connect within {patience:?}"),
+            )),
+        }
     }
 
     /// Binds the place.

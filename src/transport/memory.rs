@@ -203,6 +203,10 @@ impl Stream for MemoryStream {
     fn is_trusted(&self) -> bool {
         true
     }
+
+    fn peer_pid(&self) -> Option<u32> {
+        Some(std::process::id())
+    }
 }
 
 impl Drop for MemoryStream {

@@ -6,6 +6,9 @@
 //!
 //! The contract leaves room for streams that decrypt: a read may take bytes that were buffered earlier,
 //! may have to write, and may return fewer bytes than there are.
+//!
+//! All methods are called with a lock of the connection held: they must not block, and must not call
+//! lockkeeper.
 
 use std::{
     fmt, io,
@@ -37,7 +40,8 @@ pub trait Stream: fmt::Debug + Send + Sync + 'static {
     /// connection.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Ends the stream in both directions. What was written before still arrives.
+    /// Ends the stream in both directions, and wakes the tasks of all attachments. What was written
+    /// before still arrives.
     fn shut_down(&self);
 
     /// Attaches the current runtime, beside others that may be attached, and beside other attachments
@@ -48,14 +52,23 @@ pub trait Stream: fmt::Debug + Send + Sync + 'static {
     /// Returns an error when the runtime cannot wait for the stream, as one that is about to end.
     fn attach(self: Arc<Self>) -> io::Result<Box<dyn AttachedStream>>;
 
-    /// Returns whether the process at the other end may act as this process's own user.
+    /// Returns whether the process at the other end may act as this process's own user. It is asked
+    /// once, when the stream is new, so a stream that has to prove this does so before it is handed out.
     fn is_trusted(&self) -> bool;
 
-    /// Returns the descriptor that a plain thread sleeps on: it becomes readable once
-    /// [`Self::try_read`] has something after it returned `WouldBlock`.
+    /// Returns the id of the process at the other end if the kernel of this machine vouches for it.
     ///
-    /// A stream that has none, or whose reads may have to write, returns `None`, as the default does.
-    /// A runtime in the background then reads for plain threads.
+    /// What a manager looks up by a process id, it looks up by this one, and never by what the client
+    /// says. The default, `None`, is right for streams from other machines.
+    fn peer_pid(&self) -> Option<u32> {
+        None
+    }
+
+    /// Returns a descriptor that is readable whenever [`Self::try_read`] has something, so that a plain
+    /// thread can sleep on it. The answer never changes.
+    ///
+    /// A stream that buffers what it has read, or whose reads may have to write, returns `None`, as the
+    /// default does. A runtime in the background then reads for plain threads.
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         None
     }
@@ -66,9 +79,41 @@ pub trait AttachedStream: fmt::Debug + Send + Sync + 'static {
     /// Reads as [`Stream::try_read`] does, or registers the task to be woken when there is something
     /// to read.
     ///
-    /// Of this attachment the task that polled last is woken, and no other.
+    /// Of this attachment the task that polled last is woken, and no other. If the runtime has ended, the
+    /// result is `Pending`, since another runtime reads then: an error would end the connection for all.
     fn poll_read(&self, task: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
 
     /// Writes as [`Stream::try_write`] does, or registers the task to be woken when there is room.
     fn poll_write(&self, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+}
+
+/// Checks how many of some bytes a stream says that it has written. Zero would be tried again for ever.
+///
+/// # Errors
+///
+/// Returns an error when the stream breaks its contract.
+pub(crate) fn written_of(bytes: &[u8], count: usize) -> io::Result<usize> {
+    match count {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        count if count <= bytes.len() => Ok(count),
+        _ => Err(io::Error::other(
+            "the stream has written more than there was",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_that_no_stream_may_return_are_errors() {
+        let bytes = [0; 4];
+        assert_eq!(written_of(&bytes, 4).expect("all"), 4);
+        assert_eq!(
+            written_of(&bytes, 0).expect_err("none").kind(),
+            io::ErrorKind::WriteZero
+        );
+        assert!(written_of(&bytes, 5).is_err());
+    }
 }

@@ -131,6 +131,12 @@ impl Stream for UnixStream {
             .is_ok_and(|peer| peer.euid() == Some(own))
     }
 
+    fn peer_pid(&self) -> Option<u32> {
+        let pid = self.0.peer_creds().ok()?.pid()?;
+        // A peer in another pid namespace has no id here, or 0.
+        u32::try_from(pid).ok().filter(|pid| *pid != 0)
+    }
+
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         let LocalStream::UdSocket(stream) = &self.0;
         Some(stream.inner().as_fd())

@@ -65,7 +65,7 @@ const CRATES: &[Row<'_>] = &[
             "actors/src/host/shell.rs",
             "src/",
         ],
-        "the hosted side has one timer task and no other I/O: park the call",
+        "the hosted side has one clock, one timer task and no I/O: park the call",
     ),
     (
         "tracing",

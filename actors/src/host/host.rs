@@ -274,7 +274,7 @@ impl<P: Primitive> Actor for Host<P> {
 impl<P: Primitive> Handler<Inputs> for Host<P> {
     type Result = ();
 
-    fn handle(&mut self, inputs: Inputs, post: &mut MailboxReceiver<Self>) {
+    fn handle(&mut self, inputs: Inputs, mailbox: &mut MailboxReceiver<Self>) {
         let Inputs { at: now, mut all } = inputs;
         let each = |input| {
             if let Input::Expire(id) = input
@@ -292,12 +292,12 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
             if let Some((id, timeout)) = self.turn(now, input) {
                 let seat = || self.shell.deadlines().seat();
                 let seat = self.seat.get_or_insert_with(seat);
-                seat.enter(id, timeout, || Arc::new(post.address().recipient()));
+                seat.enter(id, timeout, || Arc::new(mailbox.address().recipient()));
             }
         };
         all.drain(..).for_each(each);
         self.deliver();
-        self.keep_list(|| post.address().downgrade().recipient());
+        self.keep_list(|| mailbox.address().downgrade().recipient());
         self.shell.take_back(all);
     }
 }
@@ -312,7 +312,7 @@ impl<P> fmt::Debug for Host<P> {
 }
 
 impl<P: Primitive> Host<P> {
-    /// Runs what needs the object_stats, which is lent to the outbox for the turn, if there is one.
+    /// Runs what needs the statistics, which are lent to the outbox for the turn, if there is one.
     pub(super) fn with_object_stats<T>(
         &mut self,
         code: impl FnOnce(&mut Option<Box<ObjectStats>>) -> T,

@@ -1,4 +1,4 @@
-//! The operations of a condition: arguments, replies, the spec and the status.
+//! The operations of a condition, and their replies.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! The operations of an event: arguments, replies, the spec and the status.
+//! The operations of an event: arguments, replies and the status.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! The operations of locks and reentrant locks: arguments, replies, the spec and the status.
+//! The operations of locks and reentrant locks: arguments, replies and the status.
 
 use serde::{Deserialize, Serialize};
 

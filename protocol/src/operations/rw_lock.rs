@@ -1,4 +1,4 @@
-//! The operations of a readers-writer lock: arguments, replies, the spec and the status.
+//! The operations of a readers-writer lock: arguments, replies and the status.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! The operations of all kinds that keep values of a user's type: arguments, replies, the spec and the status.
+//! `CheckType`: the operation of all kinds that keep values of a user's type.
 
 use serde::{Deserialize, Serialize};
 

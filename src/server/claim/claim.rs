@@ -1,7 +1,7 @@
-//! The claim of a manager to its address, whatever the transport.
+//! `Claim`: the exclusive right of a running manager to its address, for any transport.
 //!
-//! Paths are claimed by lock files, which also tell what a killed manager has left. At the places of
-//! other transports the listener alone is the claim.
+//! A path is claimed by its lock file, which also says how many sockets a killed manager has left. For
+//! other transports the listener itself is the claim.
 
 use std::{io, time::SystemTime};
 
@@ -14,8 +14,8 @@ use crate::{
     transport::{endpoint::Endpoint, listener::Listener},
 };
 
-/// The right to be reached at an address, as one shard of a manager. Its end frees the address,
-/// together with that of the listener.
+/// The exclusive right of one shard of a manager to its address. Dropping the claim and the listener
+/// frees the address.
 #[derive(Debug)]
 pub(crate) struct Claim {
     address: Address,
@@ -55,7 +55,7 @@ impl Claim {
                 .map(|shard| Ok((None, listen(address.of(shard))?)))
                 .collect::<Result<_, StartError>>()?,
         };
-        // Only now: a manager that was here before counted up until its end.
+        // Taken after the address is bound: the previous manager here drew numbers until its end.
         let incarnation = incarnation();
         let claim = |(shard, (socket, listener))| {
             let claim = Self {
@@ -68,12 +68,12 @@ impl Claim {
         Ok(Shard::all(shards).zip(bound).map(claim).collect())
     }
 
-    /// What is claimed.
+    /// The claimed address.
     pub(crate) const fn address(&self) -> &Address {
         &self.address
     }
 
-    /// As which shard of which manager.
+    /// The shard and the incarnation of the manager.
     pub(crate) const fn shard_of(&self) -> ShardOf {
         self.shard_of
     }
@@ -91,7 +91,7 @@ fn listen(address: Address) -> Result<Box<dyn Listener>, StartError> {
     })
 }
 
-/// A number that no other start of a manager has: what fences and session ids count up from.
+/// The number of this start of a manager, from which fences and session ids count up. Never reused.
 fn incarnation() -> u64 {
     let since = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)

@@ -1,8 +1,8 @@
-//! What claims the path of a manager: its folder, its lock file and its sockets.
+//! `SocketFile`: the claim of a manager to a path: its folder, its lock file and its sockets.
 //!
-//! Invariant: a path is claimed by a lock on a file beside the socket, which the kernel lets go when its
-//! process ends in whatever way. So a socket that a killed manager left is taken over, and that of a
-//! live one never. A manager of several shards has a socket for each, and one lock.
+//! Invariant: the claim is a lock on a file beside the socket, which the kernel releases when the process
+//! ends in any way. So the socket of a killed manager is replaced, and that of a running one never. A
+//! manager of several shards has one lock and a socket for each shard.
 
 use std::{
     fs::{self, DirBuilder, File, Metadata},
@@ -26,19 +26,19 @@ use crate::{
     transport::unix::{UnixListener, UnixStream},
 };
 
-/// How often, and how long in between, a new manager waits for others that clear the folder.
+/// How often a new manager retries while another one sweeps the folder, and the pause in between.
 const SWEEP_TRIES: u32 = 50;
 
 const SWEEP_PAUSE: Duration = Duration::from_millis(1);
 
-/// How long a foreign program whose socket is in the way may take to be found alive.
+/// How long to try to connect to a socket of another program at the path.
 const FOREIGN_PATIENCE: Duration = Duration::from_millis(100);
 
-/// A socket in the file system that nobody else may bind or remove. Its drop removes it.
+/// The socket file of one shard, claimed by the lock of its manager. Dropping it removes the file.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    /// All sockets of one manager are by one lock. It goes after the socket.
+    /// Shared by all sockets of one manager. Dropped after the socket is removed.
     _lock: Arc<Lock>,
 }
 
@@ -65,7 +65,7 @@ impl SocketFile {
         let lock = Arc::new(Lock::of(lock_path, file));
         let left = lock.shards();
         clear_leftovers(address, left, shards)?;
-        // Before they are bound: whoever comes after a kill has to know of them.
+        // Noted before binding: after a kill, the next manager has to know how many to remove.
         lock.note(shards).map_err(|error| failed(address, &error))?;
         let bind = |shard| {
             let address = address.of(shard);
@@ -80,7 +80,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // What cannot be removed is taken over by the next manager.
+        // If this fails, the next manager removes the socket.
         let _ = remove_if_there(&self.path);
     }
 }
@@ -90,11 +90,11 @@ fn path_of(address: &Address) -> PathBuf {
     address.path().unwrap_or_else(|| Path::new("")).to_owned()
 }
 
-/// Locks the file that claims the address, `None` if a live manager has it.
+/// Locks the lock file of the address. `None` if a running manager has it.
 fn lock(address: &Address, lock_path: &Path) -> io::Result<Option<File>> {
     for _ in 0..SWEEP_TRIES {
         match lock_exclusively(lock_path)? {
-            // No other manager has such a name, so it is one that sweeps.
+            // Anonymous addresses are unique, so the lock is held by a manager that sweeps.
             None if address.is_anonymous() => thread::sleep(SWEEP_PAUSE),
             lock => return Ok(lock),
         }
@@ -102,15 +102,15 @@ fn lock(address: &Address, lock_path: &Path) -> io::Result<Option<File>> {
     Ok(None)
 }
 
-/// Removes the sockets that a manager of so many shards left which was killed here, also where there
-/// are to be fewer. No manager alive has bound them, but some other program may have.
+/// Removes the sockets of a killed manager of `left` shards, including those beyond `shards`. No
+/// running manager has bound them, because the lock is ours; another program may have.
 fn clear_leftovers(address: &Address, left: u32, shards: u32) -> Result<(), StartError> {
     for shard in Shard::all(left.max(shards)) {
         let address = address.of(shard);
         let path = path_of(&address);
         let is_wanted = shard.index() < shards;
         let remains = match Remains::at(&path) {
-            // A manager of its own is there, which does not listen yet.
+            // Another manager has claimed that path as its own address and does not listen yet.
             Remains::Dead if shard.index() > 0 && is_locked(&lock_path(&path)) => Remains::Alive,
             remains => remains,
         };
@@ -129,16 +129,16 @@ fn clear_leftovers(address: &Address, left: u32, shards: u32) -> Result<(), Star
     Ok(())
 }
 
-/// What is where a socket is to be.
+/// What is at the path where a socket is to be bound.
 enum Remains {
     Nothing,
-    /// A socket that nobody listens at.
+    /// A socket without a listener.
     Dead,
     Alive,
     NoSocket,
 }
 
-/// What is said of a file that is in the way.
+/// The error for a file at the path that is no socket.
 const NO_SOCKET: &str = "there is a file that is no socket: remove it, or use another address";
 
 impl Remains {
@@ -149,7 +149,7 @@ impl Remains {
         if !there.file_type().is_socket() {
             return Self::NoSocket;
         }
-        // Whatever else it answers, only a refusal means that nobody listens.
+        // Only a refusal proves that there is no listener.
         match UnixStream::connect(path, FOREIGN_PATIENCE) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Self::Dead,
             Ok(_) | Err(_) => Self::Alive,
@@ -157,7 +157,7 @@ impl Remains {
     }
 }
 
-/// Refuses what cannot be a socket, before anything is made or removed there.
+/// Refuses paths that cannot be a socket, before anything is created or removed.
 fn check(path: &Path) -> Result<(), String> {
     if !path.is_absolute()
         || path.file_name().is_none()
@@ -187,7 +187,7 @@ fn failed(address: &Address, error: &io::Error) -> StartError {
     unusable(address, error.to_string())
 }
 
-/// Makes sure of the folder, and clears this user's own of what killed managers left.
+/// Creates the folder if needed, and sweeps it if it is this user's runtime folder.
 fn prepare_folder(address: &Address, path: &Path) -> Result<(), StartError> {
     let Some(folder) = path.parent() else {
         return Ok(());
@@ -224,7 +224,7 @@ fn sweep(folder: &Path) {
             && socket.starts_with(ANONYMOUS)
             && let Ok(Some(_lock)) = lock_exclusively(&entry.path())
         {
-            // Another sweep may be quicker; then there is nothing left to do.
+            // Errors mean that another sweep was quicker.
             let path = folder.join(socket);
             let address = Address(path.to_string_lossy().into());
             for shard in Shard::all(MAX_SHARDS) {

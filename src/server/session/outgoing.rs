@@ -16,7 +16,7 @@ use lockkeeper_protocol::{
 
 use crate::{
     limits::Limits,
-    transport::stream::{AttachedStream, Stream},
+    transport::stream::{AttachedStream, Stream, written_of},
 };
 
 /// As much room is kept for the next answers, and more where there were as many just now.
@@ -93,7 +93,7 @@ impl Outgoing {
         buffer.bytes.len() - buffer.sent
     }
 
-    /// Writes all that waits, as far as the socket takes it. After an error nothing is written any
+    /// Writes all that waits, as far as the stream takes it. After an error nothing is written any
     /// more.
     pub(super) fn poll_flush(
         &self,
@@ -113,7 +113,8 @@ impl Outgoing {
             .get(buffer.sent..)
             .filter(|rest| !rest.is_empty())
         {
-            match ready!(write(rest)) {
+            let written = ready!(write(rest)).and_then(|count| written_of(rest, count));
+            match written {
                 Ok(written) => {
                     buffer.sent += written;
                     self.written.set(self.written.get() + written);

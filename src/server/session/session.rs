@@ -6,7 +6,7 @@
 //! Invariant: a session names no primitive, and no input of a client ends more than its own session.
 
 use std::{
-    future,
+    future, io,
     rc::Rc,
     sync::Arc,
     task::{self, Poll},
@@ -67,11 +67,11 @@ pub(crate) async fn serve(stream: Arc<dyn Stream>, id: SessionId, context: Rc<Co
                 asks_who_calls: context.seeks_deadlocks,
                 shard: context.shard_of.shard,
             });
-            let stay = session::SessionSpan::begin(id, &peer);
+            let span = session::SessionSpan::begin(id, &peer);
             let stream = (Arc::clone(&stream), attached);
             let mut session = Session::new(id, peer, stream, Rc::clone(&outgoing), context);
             let end = session.run(&mut inbox).await;
-            stay.end(end.offence());
+            span.end(end.offence());
             end
         }
         Ok(Err(end)) => end.before_hello(),
@@ -361,7 +361,13 @@ impl Session {
     /// Installs a report pipe, in place of an earlier one.
     fn set_report_pipe(&mut self, seq: u64, object: u32, operation: u32, descriptor: u32) {
         let most = self.context.limits.frame_bytes;
-        match ReportPipe::open(self.peer.pid, descriptor, object, operation, most) {
+        // The process is the one that the kernel knows, and not the one that the client claims to be.
+        let pid = self
+            .stream
+            .peer_pid()
+            .ok_or(io::ErrorKind::Unsupported.into());
+        let pipe = pid.and_then(|pid| ReportPipe::open(pid, descriptor, object, operation, most));
+        match pipe {
             Ok(pipe) => {
                 self.drain_report_pipe();
                 self.report_pipe = Some(Box::new(pipe));

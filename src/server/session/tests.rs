@@ -47,7 +47,7 @@ use crate::{
     transport::stream::Stream,
 };
 
-/// A manager without a door.
+/// A manager without a listener.
 pub(super) struct House {
     context: Rc<Context>,
     next_session: Cell<u64>,
