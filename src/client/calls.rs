@@ -15,7 +15,7 @@ use crate::{
     client::{
         connection::Connection,
         deadline::Deadline,
-        driver::Seat,
+        driver::Caller,
         pending::Pending,
         state::{Object, Success, lock, wrong_answer},
     },
@@ -144,11 +144,11 @@ impl Connection {
         object: Option<u32>,
         request: impl FnOnce(u64) -> Request<'a>,
     ) -> Result<Pending, CallError> {
-        let Seat {
+        let Caller {
             waiter,
             reader,
             mut shared,
-        } = self.seat()?;
+        } = self.begin_wait()?;
         if let Some(why) = &shared.session.ended {
             return Err(self.disconnected(why));
         }

@@ -237,6 +237,8 @@ impl Connection {
             Err(error) => return Err(CallError::Protocol(error.to_string())),
         };
         state.allow(frame_bytes);
+        // The manager may have said more with its welcome, such as why it hangs up.
+        state.take_in().map_err(lost)?;
         client::connected(&address, session);
         Ok(Arc::new(Self {
             address,

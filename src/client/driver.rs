@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The place of a new caller: it is counted, it knows who reads for it, and it has the lock.
-pub(super) struct Seat<'a> {
+pub(super) struct Caller<'a> {
     pub(super) waiter: WaiterCount,
     /// The reader of the caller's runtime. A plain thread that is the only caller has none.
     pub(super) reader: Option<Arc<Reader>>,
@@ -36,7 +36,7 @@ pub(super) struct Seat<'a> {
 
 impl Connection {
     /// Counts a new caller, and finds who reads for it.
-    pub(super) fn seat(self: &Arc<Self>) -> Result<Seat<'_>, CallError> {
+    pub(super) fn begin_wait(self: &Arc<Self>) -> Result<Caller<'_>, CallError> {
         let waiter = WaiterCount::caller(&self.waiters);
         let shared = lock(&self.shared);
         if let Some(why) = &shared.session.ended {
@@ -44,7 +44,7 @@ impl Connection {
         }
         // A runtime that is attached is woken by each answer too, so a thread beside it gains nothing.
         if thread::is_blocking() && !waiter.has_others() && shared.readers.is_empty() {
-            return Ok(Seat {
+            return Ok(Caller {
                 waiter,
                 reader: None,
                 shared,
@@ -56,7 +56,7 @@ impl Connection {
         };
         let reader = shared.readers.iter().find(|reader| reader.runtime == here);
         if let Some(reader) = reader.map(Arc::clone) {
-            return Ok(Seat {
+            return Ok(Caller {
                 waiter,
                 reader: Some(reader),
                 shared,
@@ -64,7 +64,7 @@ impl Connection {
         }
         drop(shared);
         let reader = self.attach()?;
-        Ok(Seat {
+        Ok(Caller {
             waiter,
             reader: Some(reader),
             shared: lock(&self.shared),

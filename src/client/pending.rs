@@ -89,7 +89,7 @@ impl Pending {
             connection.unlock(shared, None);
             return Poll::Ready(answer);
         }
-        shared.session.silence(*seq);
+        let mut known = shared.session.take_waker(*seq);
         // A plain thread reads when it has slept on the stream's descriptor.
         let why = reader.as_ref().and_then(|reader| {
             let mut readable = task::Context::from_waker(&reader.waker);
@@ -97,9 +97,10 @@ impl Pending {
                 reader.stream.poll_read(&mut readable, scratch)
             })
         });
-        let polled = shared.session.poll_answer(*seq, task.waker());
+        let polled = shared.session.poll_answer(*seq, task.waker(), &mut known);
         // If the connection ends here, this caller is woken to find that answer.
         connection.unlock(shared, why);
+        drop(known);
         polled
     }
 

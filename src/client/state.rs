@@ -242,7 +242,7 @@ impl Session {
     }
 
     /// Takes in all whole frames, also those before one that ends the connection.
-    fn take_in(&mut self) -> Result<(), String> {
+    pub(super) fn take_in(&mut self) -> Result<(), String> {
         let Self {
             inbox,
             in_flight,
@@ -319,10 +319,8 @@ impl Session {
 
     /// Takes the waker of a caller that is about to read for itself: an answer that it reads must not
     /// wake it, which would cost its runtime a vain look for other events.
-    pub(super) fn silence(&mut self, seq: u64) {
-        let request = self.in_flight.get_mut(&seq);
-        let waker = request.and_then(|request| request.waker.take());
-        self.news.replaced.extend(waker);
+    pub(super) fn take_waker(&mut self, seq: u64) -> Option<Waker> {
+        self.in_flight.get_mut(&seq)?.waker.take()
     }
 
     /// Takes the answer to a request if it is there.
@@ -340,14 +338,20 @@ impl Session {
         }
     }
 
-    /// Takes the answer to a request, or has `waker` woken once it is there.
-    pub(super) fn poll_answer(&mut self, seq: u64, waker: &Waker) -> Poll<Answer> {
+    /// Takes the answer to a request, or has `waker` woken once it is there. `known` is the waker that was
+    /// taken before: it is used again if it wakes the same task, and left to be dropped otherwise.
+    pub(super) fn poll_answer(
+        &mut self,
+        seq: u64,
+        waker: &Waker,
+        known: &mut Option<Waker>,
+    ) -> Poll<Answer> {
         if let Some(answer) = self.take_answer(seq) {
             return Poll::Ready(answer);
         }
         if let Some(request) = self.in_flight.get_mut(&seq) {
-            let replaced = request.waker.replace(waker.clone());
-            self.news.replaced.extend(replaced);
+            let known = known.take_if(|known| known.will_wake(waker));
+            request.waker = Some(known.unwrap_or_else(|| waker.clone()));
         }
         Poll::Pending
     }

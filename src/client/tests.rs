@@ -5,7 +5,17 @@ mod ends;
 mod greeting;
 mod stalls;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Wake, Waker},
+    time::Duration,
+};
 
 use lockkeeper_protocol::{
     CallId, Fault, SessionId, Shard,
@@ -145,6 +155,68 @@ async fn a_call_takes_the_lock_once_to_send_and_once_for_each_poll() {
         fewest = fewest.min(LOCKS.get() - before);
     }
     assert_eq!(fewest, 3);
+}
+
+/// A waker that counts how often it wakes.
+#[derive(Default)]
+struct CountedWakes(AtomicUsize);
+
+impl Wake for CountedWakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_reads_its_own_answer_does_not_wake_itself() {
+    let (connection, mut manager) = connected().await;
+    let wakes = Arc::new(CountedWakes::default());
+    let waker = Waker::from(Arc::clone(&wakes));
+    let mut task = Context::from_waker(&waker);
+    let mut call = pin!(call(&connection));
+    assert!(call.as_mut().poll(&mut task).is_pending());
+    let seq = hear_call(&mut manager).await;
+    manager.say(&reply(seq, &[1])).await;
+    let is_readable = async {
+        while wakes.0.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    patiently(is_readable).await;
+    assert!(call.as_mut().poll(&mut task).is_ready());
+    assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+}
+
+/// A task that only its wakers own, as in some executors.
+struct OwnedByWakers(Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>);
+
+impl Wake for OwnedByWakers {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[tokio::test]
+async fn a_task_that_is_dropped_with_its_last_waker_blocks_no_other_call() {
+    let (connection, mut manager) = connected().await;
+    let future = {
+        let connection = Arc::clone(&connection);
+        async move { drop(call(&connection).await) }
+    };
+    let task = Arc::new(OwnedByWakers(Mutex::new(Some(Box::pin(future)))));
+    let waker = Waker::from(Arc::clone(&task));
+    {
+        let mut future = task.0.lock().unwrap();
+        let future = future.as_mut().expect("it is there");
+        let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+    }
+    drop((task, waker));
+    let first = hear_call(&mut manager).await;
+    // The next call reads the answer of the first one, wakes it and with that drops it.
+    let (second, next) = spawned_call(&connection, &mut manager).await;
+    manager.say(&reply(first, &[1])).await;
+    manager.say(&reply(second, &[2])).await;
+    assert_eq!(patiently(next).await.unwrap().unwrap().1, 2);
+    assert_eq!(hear_withdraw(&mut manager).await, first);
 }
 
 #[tokio::test]

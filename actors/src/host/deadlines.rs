@@ -42,7 +42,7 @@ struct Table {
     index: CallIndex,
     /// The entries by time, in nanoseconds; among them some whose call was answered since.
     times: BinaryHeap<Reverse<Due>>,
-    hosts: Slab<Desk>,
+    hosts: Slab<HostEntry>,
     /// How many entries there have been.
     turns: u32,
 }
@@ -65,14 +65,14 @@ struct Due {
 
 /// A host with calls that have deadlines.
 #[derive(Default)]
-struct Desk {
+struct HostEntry {
     /// Kept while any of its calls waits.
     mailbox: Option<Mailbox>,
     waiting: u32,
 }
 
 /// A host's place in the table.
-pub(crate) struct Seat {
+pub(crate) struct DeadlineHandle {
     deadlines: Deadlines,
     host: u32,
 }
@@ -98,10 +98,10 @@ impl Table {
         let Some(entry) = self.entries.try_remove(wide(place)) else {
             return false;
         };
-        if let Some(desk) = self.hosts.get_mut(wide(entry.host)) {
-            desk.waiting -= 1;
-            if desk.waiting == 0 {
-                desk.mailbox = None;
+        if let Some(host_entry) = self.hosts.get_mut(wide(entry.host)) {
+            host_entry.waiting -= 1;
+            if host_entry.waiting == 0 {
+                host_entry.mailbox = None;
             }
         }
         self.tidy_up();
@@ -181,9 +181,9 @@ impl Deadlines {
     }
 
     /// Gives a host its place in the table.
-    pub(crate) fn seat(&self) -> Seat {
-        let host = narrow(self.0.table.borrow_mut().hosts.insert(Desk::default()));
-        Seat {
+    pub(crate) fn handle(&self) -> DeadlineHandle {
+        let host = narrow(self.0.table.borrow_mut().hosts.insert(HostEntry::default()));
+        DeadlineHandle {
             deadlines: self.clone(),
             host,
         }
@@ -239,8 +239,8 @@ impl Deadlines {
             let Reverse(due) = table.times.pop()?;
             let asked = table.next_due(due);
             if let Some((id, host)) = asked
-                && let Some(desk) = table.hosts.get(wide(host))
-                && let Some(mailbox) = &desk.mailbox
+                && let Some(host_entry) = table.hosts.get(wide(host))
+                && let Some(mailbox) = &host_entry.mailbox
             {
                 mailbox.do_send(Inputs::one(Duration::from_nanos(now), Input::Expire(id)));
             }
@@ -253,7 +253,7 @@ impl Deadlines {
     }
 }
 
-impl Seat {
+impl DeadlineHandle {
     /// Enters a call that is to be expired once `timeout` is over. One too long to be counted
     /// never ends.
     pub(crate) fn enter(&self, id: CallId, timeout: Duration, mailbox: impl FnOnce() -> Mailbox) {
@@ -262,11 +262,11 @@ impl Seat {
         };
         let at = self.deadlines.nanos_at(at);
         let mut table = self.deadlines.0.table.borrow_mut();
-        let Some(desk) = table.hosts.get_mut(wide(self.host)) else {
+        let Some(host_entry) = table.hosts.get_mut(wide(self.host)) else {
             return;
         };
-        desk.waiting += 1;
-        desk.mailbox.get_or_insert_with(mailbox);
+        host_entry.waiting += 1;
+        host_entry.mailbox.get_or_insert_with(mailbox);
         let earliest = table.times.peek().is_none_or(|Reverse(due)| at < due.at);
         table.insert(id, at, self.host);
         if earliest {
@@ -275,7 +275,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for DeadlineHandle {
     fn drop(&mut self) {
         // No call waits at a host that is dropped: the table would have kept it.
         self.deadlines

@@ -20,7 +20,7 @@ use lockkeeper_protocol::{CallId, Fault, ObjectName, Refusal};
 
 use crate::{
     host::{
-        deadlines::Seat,
+        deadlines::DeadlineHandle,
         input::{Input, Inputs, Mailbox, RawCall, Report, WeakMailbox},
         mailbox::{HostTask, MailboxReceiver},
         openers::Openers,
@@ -44,7 +44,7 @@ pub struct Host<P> {
     openers: Openers,
     shell: Rc<Shell>,
     /// The entries of its calls in the table of deadlines, from the first deadline on.
-    seat: Option<Seat>,
+    deadlines: Option<DeadlineHandle>,
     watch: Watch,
     /// Statistics, from the first waiting call on, and the callers, if the manager searches for
     /// deadlocks. Lent to the outbox for each turn.
@@ -58,7 +58,7 @@ impl<P: Primitive> Host<P> {
         Self {
             primitive: Some(primitive),
             openers: Openers::default(),
-            seat: None,
+            deadlines: None,
             watch: Watch::begin(P::KIND, operations.names(), shell.tallies()),
             operations,
             shell,
@@ -290,9 +290,9 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
                 self.turn(now, Input::Expire(id));
             }
             if let Some((id, timeout)) = self.turn(now, input) {
-                let seat = || self.shell.deadlines().seat();
-                let seat = self.seat.get_or_insert_with(seat);
-                seat.enter(id, timeout, || Arc::new(mailbox.address().recipient()));
+                let handle = || self.shell.deadlines().handle();
+                let deadlines = self.deadlines.get_or_insert_with(handle);
+                deadlines.enter(id, timeout, || Arc::new(mailbox.address().recipient()));
             }
         };
         all.drain(..).for_each(each);

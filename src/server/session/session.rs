@@ -41,8 +41,12 @@ use crate::{
 
 /// Serves one client until it ends or breaks a rule of the protocol.
 pub(crate) async fn serve(stream: Arc<dyn Stream>, id: SessionId, context: Rc<Context>) {
-    let Ok(attached) = Arc::clone(&stream).attach() else {
-        return;
+    let attached = match Arc::clone(&stream).attach() {
+        Ok(attached) => attached,
+        Err(error) => {
+            let reason = format!("the manager cannot wait for what it says: {error}");
+            return refuse(&*stream, reason, context.limits);
+        }
     };
     let mut inbox = Inbox::new(frame::FIRST_FRAME_BYTES);
     let outgoing = Rc::new(Outgoing::new(context.limits));
