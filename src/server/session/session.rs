@@ -369,7 +369,7 @@ impl Session {
         let pid = self
             .stream
             .peer_pid()
-            .ok_or(io::ErrorKind::Unsupported.into());
+            .ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported));
         let pipe = pid.and_then(|pid| ReportPipe::open(pid, descriptor, object, operation, most));
         match pipe {
             Ok(pipe) => {
