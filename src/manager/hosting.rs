@@ -52,7 +52,7 @@ pub(super) struct Inside {
 }
 
 impl Inside {
-    /// Makes the servers of that many shards, which are bound at an address and serve nobody yet.
+    /// Makes the servers of that many shards, which are bound at an address and accept no client yet.
     pub(super) fn bind(self, address: &Address, shards: u32) -> Result<Vec<Server>, StartError> {
         let claimed = Claim::stake_all(address, shards)?;
         let server = |(claim, listener)| Server {

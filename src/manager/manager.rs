@@ -20,7 +20,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Manager {
     pub(super) reach: Arc<Reach>,
-    /// Empty for a manager that somebody else started.
+    /// Empty for a manager that this handle has connected to.
     pub(super) owned: Option<Arc<Owned>>,
 }
 
@@ -64,7 +64,7 @@ impl Manager {
     }
 
     /// Ends the manager, for all its handles and clients, and waits until it is gone. A manager
-    /// that somebody else started goes on.
+    /// that this handle has connected to goes on.
     ///
     /// # Cancel safety
     ///

@@ -10,7 +10,7 @@ use crate::transport::{listener::Listener, stream::Stream};
 /// `scheme:place` is then reached through it, by this process and by its children, and a manager
 /// with several shards binds `place`, `place.1`, `place.2` and so on.
 ///
-/// A beginning, whose tunnel does not lead anywhere yet:
+/// The outline of a transport, without the streams themselves:
 ///
 /// ```
 /// use std::{io, sync::Arc, time::Duration};
