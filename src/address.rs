@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-use lockkeeper_protocol::Shard;
+use lockkeeper_protocol::{Printable, Shard};
 use serde::{Deserialize, Serialize};
 
 /// Where a manager is reached: the path of its socket, or `scheme:place`.
@@ -144,8 +144,10 @@ impl From<String> for Address {
 }
 
 impl fmt::Display for Address {
+    /// Writes the address for people: control characters and backslashes are escaped. The text itself is
+    /// `String::from(address)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        Printable(&self.0).fmt(f)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use lockkeeper_protocol::{Deadlock, Fault, Refusal, operations::TaskFault};
+use lockkeeper_protocol::{Deadlock, Fault, PrintableText, Refusal, operations::TaskFault};
 use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
@@ -52,19 +52,23 @@ impl fmt::Display for CallError {
             Self::Deadlock(deadlock) => deadlock.fmt(f),
             Self::Fault(fault) => fault.fmt(f),
             Self::NoManager { address, why } => {
+                let why = PrintableText(why);
                 write!(
                     f,
                     "no manager at {address} ({why}): start one there first, and keep its handle"
                 )
             }
             Self::Disconnected { address, why } => {
+                let why = PrintableText(why);
                 write!(
                     f,
                     "disconnected from the manager at {address} ({why}): \
                      what was held is lost; connect and open anew"
                 )
             }
-            Self::Protocol(why) => write!(f, "the manager broke the protocol: {why}"),
+            Self::Protocol(why) => {
+                write!(f, "the manager broke the protocol: {}", PrintableText(why))
+            }
         }
     }
 }
@@ -141,14 +145,30 @@ impl fmt::Display for StartError {
                 )
             }
             Self::BadAddress { address, why } => {
-                write!(f, "cannot use the address {address}: {why}")
+                write!(
+                    f,
+                    "cannot use the address {address}: {}",
+                    PrintableText(why)
+                )
             }
-            Self::System(why) => write!(f, "the system would not let it start: {why}"),
+            Self::System(why) => {
+                write!(
+                    f,
+                    "the system would not let it start: {}",
+                    PrintableText(why)
+                )
+            }
             Self::NotAProgram => f.write_str(
                 "no child process can be started: call lockkeeper::program() first thing in main",
             ),
-            Self::Child(why) => write!(f, "the child process did not get ready: {why}"),
-            Self::Unusable(why) => f.write_str(why),
+            Self::Child(why) => {
+                write!(
+                    f,
+                    "the child process did not get ready: {}",
+                    PrintableText(why)
+                )
+            }
+            Self::Unusable(why) => PrintableText(why).fmt(f),
             Self::Call(error) => error.fmt(f),
         }
     }

@@ -17,7 +17,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use lockkeeper_protocol::Fence;
+use lockkeeper_protocol::{Fence, Printable, PrintableText};
 use serde::{Deserialize, Serialize};
 
 /// A file that keeps the highest fencing token that a resource has seen, for all processes that
@@ -122,10 +122,16 @@ impl fmt::Display for FenceError {
             ),
             Self::Corrupt { path, why } => write!(
                 f,
-                "corrupt: {} is no mark of a fence ({why}): repair it with the token of a new grant",
-                path.display()
+                "corrupt: {} is no mark of a fence ({}): repair it with the token of a new grant",
+                Printable(&path.to_string_lossy()),
+                PrintableText(why)
             ),
-            Self::System { path, why } => write!(f, "cannot use {}: {why}", path.display()),
+            Self::System { path, why } => write!(
+                f,
+                "cannot use {}: {}",
+                Printable(&path.to_string_lossy()),
+                PrintableText(why)
+            ),
         }
     }
 }

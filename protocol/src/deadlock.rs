@@ -7,7 +7,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ids::Fence, peer::Peer};
+use crate::{ids::Fence, peer::Peer, printable::Printable};
 
 /// Callers that wait for one another: none of them goes on unless one gives up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,12 +127,12 @@ impl fmt::Display for Claim {
         if self.units > 1 && self.units < u64::MAX {
             write!(f, "{} of ", self.units)?;
         }
-        write!(f, "{kind} {name:?}")?;
+        write!(f, "{} {name:?}", Printable(kind))?;
         if let Some(key) = &self.key {
             write!(f, " [{key:?}]")?;
         }
         if !self.mode.is_empty() {
-            write!(f, " ({})", self.mode)?;
+            write!(f, " ({})", Printable(&self.mode))?;
         }
         write!(f, " for {lasted:.1?}")
     }

@@ -5,7 +5,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{deadlock::Deadlock, peer::Peer};
+use crate::{
+    deadlock::Deadlock,
+    peer::Peer,
+    printable::{Printable, PrintableText},
+};
 
 /// Why the manager gave a call no reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,8 +127,11 @@ impl fmt::Display for Fault {
                     "the manager hosts no kind {kind:?}: register it where the manager starts"
                 )
             }
-            Self::UnknownOperation(name) => write!(f, "the kind has no operation {name}"),
+            Self::UnknownOperation(name) => {
+                write!(f, "the kind has no operation {}", Printable(name))
+            }
             Self::WrongKind { name, is, asked } => {
+                let (is, asked) = (Printable(is), Printable(asked));
                 write!(
                     f,
                     "{name:?} is a {is}, not a {asked}: open it as what it is, or use another name"
@@ -139,13 +146,18 @@ impl fmt::Display for Fault {
                 "{name:?} belongs to shard {shard} of the manager: open it by a handle of the manager, \
                  or ask that shard"
             ),
-            Self::BadName(why) => write!(f, "bad name: {why}"),
-            Self::BadArguments(why) => write!(f, "the arguments do not fit: {why}"),
+            Self::BadName(why) => write!(f, "bad name: {}", PrintableText(why)),
+            Self::BadArguments(why) => {
+                write!(f, "the arguments do not fit: {}", PrintableText(why))
+            }
             Self::Refused(refusal) => refusal.fmt(f),
-            Self::Unencodable(why) => write!(f, "the reply could not be encoded: {why}"),
+            Self::Unencodable(why) => {
+                write!(f, "the reply could not be encoded: {}", PrintableText(why))
+            }
             Self::Limit { what, most } => write!(
                 f,
-                "limit reached: at most {most} {what}, as the limits of the manager say"
+                "limit reached: at most {most} {}, as the limits of the manager say",
+                PrintableText(what)
             ),
             Self::ShuttingDown => f.write_str("the manager was shut down"),
             Self::Deadlock(deadlock) => deadlock.fmt(f),
@@ -217,7 +229,7 @@ impl fmt::Display for Refusal {
                 )
             }
             Self::Closed => f.write_str("closed: it grants and takes nothing any more"),
-            Self::Invalid(why) => write!(f, "refused: {why}"),
+            Self::Invalid(why) => write!(f, "refused: {}", PrintableText(why)),
             Self::TooDeep { most } => write!(
                 f,
                 "too deep: its owner is inside {most} times, which is the most"
@@ -230,7 +242,9 @@ impl fmt::Display for Refusal {
             Self::Broken(breach) => breach.fmt(f),
             Self::WrongType { is, asked } => write!(
                 f,
-                "wrong type: it holds {is}, not {asked}: use it with that type, or open another name"
+                "wrong type: it holds {}, not {}: use it with that type, or open another name",
+                Printable(is),
+                Printable(asked)
             ),
         }
     }

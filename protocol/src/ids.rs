@@ -229,12 +229,6 @@ impl Default for ObjectName {
     }
 }
 
-impl fmt::Display for ObjectName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,7 +236,7 @@ mod tests {
     #[test]
     fn name_that_nobody_gave_is_read_as_it_is_written_and_in_no_other_way() {
         let name = ObjectName::anonymous(0x186c_c6ac, 7);
-        assert_eq!(name.to_string(), "#186cc6ac.7");
+        assert_eq!(name.text(), "#186cc6ac.7");
         assert_eq!(ObjectName::read_anonymous("#186cc6ac.7"), Some(name));
         for other in [
             "186cc6ac.7",

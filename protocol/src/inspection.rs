@@ -7,7 +7,11 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ids::Fence, peer::Peer};
+use crate::{
+    ids::Fence,
+    peer::Peer,
+    printable::{Printable, PrintableText},
+};
 
 /// The objects of a manager at one moment: who holds each of them, and who waits.
 ///
@@ -123,15 +127,16 @@ const HEAD: [&str; 7] = [
 const MOST_TOLD: usize = 5;
 
 impl ObjectInfo {
+    /// The cells as they are shown, so that a column is as wide as its widest cell on the screen.
     fn row(&self) -> [String; 7] {
         let stats = self.stats.as_ref();
         let times = stats
             .map(|stats| stats.waited)
             .filter(|times| times.count > 0);
         [
-            self.name.clone(),
-            self.kind.clone(),
-            self.state.clone(),
+            Printable(&self.name).to_string(),
+            Printable(&self.kind).to_string(),
+            PrintableText(&self.state).to_string(),
             self.held().to_string(),
             self.waiting().to_string(),
             stats.map_or_else(|| "-".to_owned(), |stats| stats.waits.to_string()),
@@ -213,7 +218,7 @@ impl fmt::Display for CallInfo {
             write!(f, ", {} units", self.units)?;
         }
         if !self.mode.is_empty() {
-            write!(f, ", {}", self.mode)?;
+            write!(f, ", {}", Printable(&self.mode))?;
         }
         if let Some(fence) = self.fence {
             write!(f, ", fence {fence}")?;

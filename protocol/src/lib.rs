@@ -16,6 +16,7 @@
 //! | [`Fault`], [`Refusal`], [`Breach`] | why a call has no reply |
 //! | [`Snapshot`], [`ObjectInfo`] | who holds and who waits, as data and as a table |
 //! | [`Deadlock`] | callers that wait for one another, as data and in words |
+//! | [`Printable`], [`PrintableText`] | names and sentences of a peer, escaped as they are shown |
 
 // A library's standard output is its program's; its tests are free to print.
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
@@ -29,6 +30,7 @@ mod inspection;
 mod operation;
 pub mod operations;
 mod peer;
+mod printable;
 mod shard;
 
 pub use deadlock::{Claim, Deadlock, Member, Wait};
@@ -37,4 +39,5 @@ pub use ids::{CallId, Fence, ObjectName, SessionId};
 pub use inspection::{CallInfo, ObjectInfo, Page, PartInfo, Question, Snapshot, Stats, Times};
 pub use operation::Operation;
 pub use peer::{Abandoned, Peer, cut};
+pub use printable::{Printable, PrintableText};
 pub use shard::{MAX_SHARDS, Shard, ShardOf};

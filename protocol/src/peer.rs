@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::Fence;
+use crate::{ids::Fence, printable::Printable};
 
 /// Who is at the other end of a session, by its own account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,7 @@ impl fmt::Display for Peer {
             program,
             label,
         } = self;
+        let program = Printable(program);
         if label.is_empty() {
             write!(f, "process {pid} ({program})")
         } else {

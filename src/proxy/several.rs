@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, fmt, future::Future, time::Duration};
 
 use futures::future::join_all;
-use lockkeeper_protocol::Refusal;
+use lockkeeper_protocol::{Printable, Refusal};
 
 use crate::{
     client::{deadline::Deadline, thread::block_on},
@@ -151,6 +151,7 @@ impl<'a> Place<'a> {
 impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { address, name, key } = self;
+        let address = Printable(address);
         match key {
             Some(key) => write!(f, "key {key:?} of {name:?} at {address}"),
             None => write!(f, "lock {name:?} at {address}"),

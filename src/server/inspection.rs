@@ -182,7 +182,7 @@ impl Inspector<'_> {
             parts.push(rest);
         }
         let mut object = ObjectInfo::default();
-        object.name = found.name.to_string();
+        object.name = found.name.text().into_owned();
         object.kind = found.kind.to_owned();
         object.state = state;
         object.parts = parts;

@@ -20,6 +20,7 @@ mod observe;
 mod own_kind;
 mod own_transport;
 mod pool;
+mod printed;
 mod processes;
 mod queue;
 mod runtimes;

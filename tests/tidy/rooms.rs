@@ -13,14 +13,28 @@ use crate::{
 /// A room is a file or a folder right below a crate. `protocol` stands for all that this crate shows
 /// to the others; `actors` likewise. `actors::Shell`, `actors::sync` and the like stand for a part.
 pub(crate) const ROOMS: &[(&str, &[&str])] = &[
-    ("protocol::codec", &[]),
+    ("protocol::printable", &[]),
+    ("protocol::codec", &["protocol::printable"]),
     ("protocol::ids", &[]),
     ("protocol::operation", &[]),
-    ("protocol::peer", &["protocol::ids"]),
+    ("protocol::peer", &["protocol::ids", "protocol::printable"]),
     ("protocol::shard", &["protocol::ids"]),
-    ("protocol::deadlock", &["protocol::ids", "protocol::peer"]),
-    ("protocol::inspection", &["protocol::ids", "protocol::peer"]),
-    ("protocol::fault", &["protocol::deadlock", "protocol::peer"]),
+    (
+        "protocol::deadlock",
+        &["protocol::ids", "protocol::peer", "protocol::printable"],
+    ),
+    (
+        "protocol::inspection",
+        &["protocol::ids", "protocol::peer", "protocol::printable"],
+    ),
+    (
+        "protocol::fault",
+        &[
+            "protocol::deadlock",
+            "protocol::peer",
+            "protocol::printable",
+        ],
+    ),
     (
         "protocol::operations",
         &[
@@ -29,6 +43,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "protocol::ids",
             "protocol::operation",
             "protocol::peer",
+            "protocol::printable",
         ],
     ),
     (

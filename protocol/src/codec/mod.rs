@@ -1,6 +1,6 @@
 //! MessagePack. User values go through serde; frames are read and written element by element.
 //!
-//! It imports no other module of this crate.
+//! It may import `printable`.
 //!
 //! | module | contents |
 //! | --- | --- |

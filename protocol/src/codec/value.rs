@@ -9,6 +9,8 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use crate::printable::PrintableText;
+
 /// How deep a message may nest.
 pub const MAX_DEPTH: usize = 64;
 
@@ -39,7 +41,7 @@ const MAX_QUOTED: usize = 300;
 
 impl fmt::Display for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        PrintableText(&self.0).fmt(f)
     }
 }
 

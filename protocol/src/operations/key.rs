@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::fault::Refusal;
+use crate::{fault::Refusal, printable::Printable};
 
 /// The key of a keyed lock or semaphore: any text of at most 255 bytes, also none at all.
 ///
@@ -79,6 +79,12 @@ impl From<&str> for Key {
     }
 }
 
+impl From<Key> for String {
+    fn from(key: Key) -> Self {
+        key.as_str().to_owned()
+    }
+}
+
 impl AsRef<str> for Key {
     fn as_ref(&self) -> &str {
         self.as_str()
@@ -118,8 +124,9 @@ impl fmt::Debug for Key {
 }
 
 impl fmt::Display for Key {
+    /// Writes the key for people, escaped: [`Self::as_str`] is the text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_str().fmt(f)
+        Printable(self.as_str()).fmt(f)
     }
 }
 
@@ -167,6 +174,13 @@ mod tests {
             assert_ne!(key, Key::from((text + "\0").as_str()));
         }
         assert_eq!(size_of::<Key>(), 24);
+    }
+
+    #[test]
+    fn key_is_shown_escaped_and_is_its_own_text_as_a_string() {
+        let key = Key::from("a\n\u{1b}");
+        assert_eq!(key.to_string(), "a\\n\\u{1b}");
+        assert_eq!(String::from(key), "a\n\u{1b}");
     }
 
     #[test]

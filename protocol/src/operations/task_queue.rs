@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{codec::blob::Blob, ids::CallId, operation::Operation, operations::task_row::Row};
+use crate::{
+    codec::blob::Blob, ids::CallId, operation::Operation, operations::task_row::Row,
+    printable::PrintableText,
+};
 
 /// Waits for a chunk of tasks to be run.
 #[derive(Debug, Serialize, Deserialize)]
@@ -165,7 +168,10 @@ pub enum TaskFault {
 impl fmt::Display for TaskFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Panicked(message) => write!(f, "the task panicked: {message}"),
+            // On one line, as any error is: the message itself is in the variant.
+            Self::Panicked(message) => {
+                write!(f, "the task panicked: {}", PrintableText(message))
+            }
             Self::WorkerDied { pid } => {
                 write!(
                     f,
@@ -176,10 +182,18 @@ impl fmt::Display for TaskFault {
                 f,
                 "no task named {name:?} is registered: add .task::<..>() where the program starts"
             ),
-            Self::Unreadable(why) => write!(f, "the task could not be carried over: {why}"),
+            Self::Unreadable(why) => {
+                write!(
+                    f,
+                    "the task could not be carried over: {}",
+                    PrintableText(why)
+                )
+            }
             Self::Closed => f.write_str("the pool is closed"),
             Self::Terminated => f.write_str("the pool was terminated"),
-            Self::Broken(why) => write!(f, "the pool can start no workers: {why}"),
+            Self::Broken(why) => {
+                write!(f, "the pool can start no workers: {}", PrintableText(why))
+            }
         }
     }
 }

@@ -250,7 +250,7 @@ impl<'a> Words<'a> {
     fn claim(&self, view: &View<'_>, units: u64, mode: &str, since: Duration) -> Claim {
         // One that was removed since has no name any more.
         let named = self.names.get(&view.object);
-        let named = named.map(|(kind, name)| ((*kind).to_owned(), name.to_string()));
+        let named = named.map(|(kind, name)| ((*kind).to_owned(), name.text().into_owned()));
         let (kind, name) = named.unwrap_or_default();
         let lasted = view.at.saturating_sub(since);
         let mut claim = Claim::new(kind, name, units, lasted);

@@ -128,7 +128,7 @@ impl Control<'_> {
         self.outgoing.put(&Response::Opened {
             seq,
             object: number,
-            name: name.to_string(),
+            name: name.text().into_owned(),
             operations: operations.iter().map(|name| (*name).to_owned()).collect(),
         });
     }

@@ -184,13 +184,13 @@ impl Supervisor {
         let is = child.make.kind.name;
         if is != kind {
             return Err(Fault::WrongKind {
-                name: opened.name.to_string(),
+                name: opened.name.text().into_owned(),
                 is: is.to_owned(),
                 asked: kind.to_owned(),
             });
         }
         if spec.is_some_and(|spec| *spec != *child.make.spec) {
-            return Err(Fault::WrongSpec(opened.name.to_string()));
+            return Err(Fault::WrongSpec(opened.name.text().into_owned()));
         }
         Ok(opened)
     }
@@ -351,7 +351,9 @@ mod tests {
             name: name.map(str::to_owned),
             spec: spec.map(|spec| encode(spec).expect("a spec")),
         };
-        supervisor.open(open).map(|opened| opened.name.to_string())
+        supervisor
+            .open(open)
+            .map(|opened| opened.name.text().into_owned())
     }
 
     fn open(supervisor: &mut Supervisor, name: Option<&str>) -> String {
@@ -360,7 +362,10 @@ mod tests {
 
     fn names(supervisor: &Supervisor, find: &Find) -> Vec<String> {
         let found = supervisor.find(find);
-        found.iter().map(|found| found.name.to_string()).collect()
+        found
+            .iter()
+            .map(|found| found.name.text().into_owned())
+            .collect()
     }
 
     #[actix_rt::test]

@@ -344,7 +344,7 @@ impl<F: KeyedFace> Reference for Keys<F> {
                 KeyedTold::Done
             }),
             KeyedCall::Adopt(_) => told(answer::<_, AdoptKey>(bench, id)?, |adopted| {
-                let key = adopted.key.to_string();
+                let key = adopted.key.as_str().to_owned();
                 KeyedTold::Adopted(note(adopted.granted), key, adopted.permits)
             }),
             KeyedCall::ForceUnlock(_) => {

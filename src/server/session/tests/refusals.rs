@@ -454,11 +454,14 @@ async fn a_shard_has_its_own_names_alone() {
             .expect("its own");
         assert_eq!(client.remove(own).await, Ok(()));
         // Numbers tell whose an object without a name is.
-        let foreign =
-            ObjectName::anonymous(INCARNATION, 6 + u64::from(1 - shard.index())).to_string();
+        let foreign = ObjectName::anonymous(INCARNATION, 6 + u64::from(1 - shard.index()))
+            .text()
+            .into_owned();
         let refused = client.open(KIND, Some(&foreign), None).await;
         assert!(matches!(refused, Err(Fault::WrongShard { .. })));
-        let absent = ObjectName::anonymous(INCARNATION, 6 + u64::from(shard.index())).to_string();
+        let absent = ObjectName::anonymous(INCARNATION, 6 + u64::from(shard.index()))
+            .text()
+            .into_owned();
         assert_eq!(
             client.remove(&absent).await,
             Err(Fault::UnknownObject(absent.clone()))
