@@ -4,6 +4,8 @@
 //!
 //! Invariant: malformed input is an error, and reading allocates nothing.
 
+use std::fmt;
+
 use rmp::{Marker, decode};
 use serde::Deserialize;
 
@@ -17,11 +19,8 @@ use crate::codec::{
 pub struct Fields<'a> {
     rest: &'a [u8],
     left: u32,
-}
-
-#[cold]
-fn expected(what: &str) -> CodecError {
-    CodecError::new(format!("expected {what}"))
+    /// How many elements the message has.
+    of: u32,
 }
 
 impl<'a> Fields<'a> {
@@ -36,12 +35,17 @@ impl<'a> Fields<'a> {
             && let Marker::FixArray(left) = Marker::from_u8(*marker)
         {
             let left = left.into();
-            return Ok(Self { rest, left });
+            return Ok(Self {
+                rest,
+                left,
+                of: left,
+            });
         }
-        let left = decode::read_array_len(&mut message).map_err(|_| expected("an array"))?;
+        let left = decode::read_array_len(&mut message).map_err(|_| no_array())?;
         Ok(Self {
             rest: message,
             left,
+            of: left,
         })
     }
 
@@ -72,9 +76,9 @@ impl<'a> Fields<'a> {
                 u64::from_be_bytes([a, b, c, d, e, f, g, h])
             }
             _ => decode::read_int(&mut self.rest)
-                .map_err(|_| expected("a number that is not negative"))?,
+                .map_err(|_| self.expected("a number that is not negative"))?,
         };
-        N::try_from(number).map_err(|_| out_of_range(number))
+        N::try_from(number).map_err(|_| self.out_of_range(number))
     }
 
     /// Reads a truth value.
@@ -85,7 +89,7 @@ impl<'a> Fields<'a> {
     #[inline]
     pub fn truth(&mut self) -> Result<bool, CodecError> {
         self.step()?;
-        decode::read_bool(&mut self.rest).map_err(|_| expected("true or false"))
+        decode::read_bool(&mut self.rest).map_err(|_| self.expected("true or false"))
     }
 
     /// Reads a text.
@@ -96,9 +100,9 @@ impl<'a> Fields<'a> {
     #[inline]
     pub fn text(&mut self) -> Result<&'a str, CodecError> {
         self.step()?;
-        let length = decode::read_str_len(&mut self.rest).map_err(|_| expected("a text"))?;
+        let length = decode::read_str_len(&mut self.rest).map_err(|_| self.expected("a text"))?;
         let text = std::str::from_utf8(self.take(length)?);
-        text.map_err(|_| expected("a text in UTF-8"))
+        text.map_err(|_| self.expected("a text in UTF-8"))
     }
 
     /// Reads a byte string.
@@ -113,7 +117,8 @@ impl<'a> Fields<'a> {
             self.rest = rest;
             return self.take((*length).into());
         }
-        let length = decode::read_bin_len(&mut self.rest).map_err(|_| expected("a byte string"))?;
+        let length =
+            decode::read_bin_len(&mut self.rest).map_err(|_| self.expected("a byte string"))?;
         self.take(length)
     }
 
@@ -144,11 +149,10 @@ impl<'a> Fields<'a> {
     /// Returns an error when it is not the last, or of another type.
     pub fn last<T: Deserialize<'a>>(mut self) -> Result<T, CodecError> {
         self.step()?;
-        let Self { rest, left } = self;
-        if left > 0 {
+        if self.left > 0 {
             return Err(too_long());
         }
-        decode(rest)
+        decode(self.rest).map_err(|error| self.at(&error))
     }
 
     /// Makes sure that nothing is left.
@@ -179,9 +183,28 @@ impl<'a> Fields<'a> {
     }
 }
 
+impl Fields<'_> {
+    /// Says which element an error is about, counted from 1.
+    #[cold]
+    fn at(&self, error: &dyn fmt::Display) -> CodecError {
+        let element = self.of.saturating_sub(self.left);
+        CodecError::new(format!("element {element}: {error}"))
+    }
+
+    #[cold]
+    fn expected(&self, what: &str) -> CodecError {
+        self.at(&format_args!("expected {what}"))
+    }
+
+    #[cold]
+    fn out_of_range(&self, number: u64) -> CodecError {
+        self.at(&format_args!("{number} is out of range"))
+    }
+}
+
 #[cold]
-fn out_of_range(number: u64) -> CodecError {
-    CodecError::new(format!("{number} is out of range"))
+fn no_array() -> CodecError {
+    CodecError::new("expected an array".to_owned())
 }
 
 #[cold]
@@ -243,8 +266,11 @@ mod tests {
         // One in a signed form, as some languages write them.
         let mut fields = Fields::of(&[0x91, 0xd1, 0x01, 0x00]).unwrap();
         assert_eq!(fields.number(), Ok(256u64));
-        let mut negative = Fields::of(&[0x91, 0xff]).unwrap();
-        assert!(negative.number::<u64>().is_err());
+        let mut negative = Fields::of(&[0x92, 7, 0xff]).unwrap();
+        assert_eq!(negative.number::<u64>(), Ok(7));
+        let error = negative.number::<u64>().unwrap_err();
+        let words = "element 2: expected a number that is not negative";
+        assert_eq!(error.to_string(), words);
     }
 
     #[test]

@@ -16,8 +16,8 @@ use std::{
 use lockkeeper_actors::{Input, Inputs, RawCall, ReplySink};
 use lockkeeper_protocol::{
     CallId, Fault, Peer, SessionId,
-    codec::{BlobRef, Payload},
-    frame::{self, Inbox, Message, Request, Response},
+    codec::{BlobRef, CodecError, Payload},
+    frame::{self, Inbox, Message, Misread, Request, Response},
 };
 use tokio::time;
 
@@ -233,8 +233,10 @@ impl Session {
 
     #[inline]
     fn handle(&mut self, frame: Message<'_>) -> Result<Option<ControlRequest>, End> {
-        let request =
-            Request::decode(&frame).map_err(|error| End::Offence(format!("bad frame: {error}")))?;
+        let request = match Request::decode(&frame) {
+            Ok(request) => request,
+            Err(error) => return self.misread(&frame, &error),
+        };
         match request {
             Request::Hello { .. } => return Err(End::Offence("a second hello".to_owned())),
             Request::Open {
@@ -314,6 +316,22 @@ impl Session {
             Request::Withdraw { object, seq } => {
                 let _ = self.push(object, Input::Withdraw(CallId::new(self.id, seq)));
             }
+        }
+        Ok(None)
+    }
+
+    /// Fails the call alone that a bad frame was to make, if its number can be read.
+    #[cold]
+    fn misread(&mut self, frame: &[u8], error: &CodecError) -> Result<Option<ControlRequest>, End> {
+        match Misread::of(frame) {
+            Misread::Call(seq) => {
+                self.number(seq)?;
+                let fault = Fault::BadArguments(error.to_string());
+                self.outgoing.put_fault(seq, fault);
+            }
+            Misread::Cast(seq) => self.number(seq)?,
+            Misread::Withdraw => {}
+            Misread::Stream => return Err(End::Offence(format!("bad frame: {error}"))),
         }
         Ok(None)
     }

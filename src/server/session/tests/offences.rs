@@ -140,24 +140,23 @@ async fn a_second_hello_ends_the_session() {
 async fn what_is_no_request_ends_the_session() {
     let mut nested = vec![0, 0, 0x10, 0];
     nested.extend_from_slice(&[0x91; 0x1000]);
-    let mut deep = frame(&(6, 3, ()));
-    deep.pop();
-    deep.extend_from_slice(&[0x91; 100]);
-    deep.splice(..4, 103_u32.to_be_bytes());
     let response = frame(&Response::Revoked { seq: 1 });
     let short = frame(&(5, 0));
     let long = frame(&(5, 0, 1, 2));
     let map = [0, 0, 0, 1, 0x80];
     let negative = frame(&(5, -1, 1));
-    let text = frame(&(6, 3, [0xff_u8, 0xfe].as_slice()));
+    let unknown = frame(&(10, 3, 0));
+    let nameless = frame(&(3, "three", 0, 0, (), BlobRef(&[0x90])));
+    let unnumbered = frame(&(3, -3, 0, 0, (), BlobRef(&[0x90])));
     for bytes in [
         &nested,
-        &deep,
         &response,
         &short,
         &long,
         &negative,
-        &text,
+        &unknown,
+        &nameless,
+        &unnumbered,
         &map[..],
     ] {
         let reason = bye_to_holder(bytes).await;
@@ -223,6 +222,11 @@ async fn a_number_that_does_not_rise_ends_the_session() {
     ] {
         let reason = bye_to_holder(&frame(&request)).await;
         assert!(reason.ends_with("does not count up from 2"), "{reason}");
+    }
+    // That a frame is bad else does not excuse its number.
+    for bad in [frame(&(7, 2, "Nothing")), frame(&(4, 2))] {
+        let reason = bye_to_holder(&bad).await;
+        assert_eq!(reason, "call 2 does not count up from 2");
     }
 }
 

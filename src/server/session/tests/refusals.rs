@@ -58,6 +58,74 @@ async fn an_unknown_object_operation_or_argument_is_a_fault() {
 }
 
 #[actix_rt::test]
+async fn a_frame_that_does_not_fit_fails_its_own_call_and_no_other() {
+    let (house, mut client) = client().await;
+    let lock = client.open_lock("jobs").await;
+    client.try_acquire(lock).await.expect("it is free");
+    let arguments = BlobRef(&[0x90]);
+    let deep = [&[0x93, 6, 0][..], &[0x91; 100]].concat();
+    let not_utf8 = [0x93, 6, 0, 0xa1, 0xff];
+    let behind = [&encoded(&(6, 0, "jobs"))[..], &[0xc0]].concat();
+    for message in [
+        // Questions that there are not.
+        encoded(&(7, 0, "Everything")),
+        encoded(&(7, 0, Some(7))),
+        encoded(&(7, 0)),
+        // Waits that are no number of microseconds.
+        encoded(&(3, 0, lock, 0, -1, arguments)),
+        encoded(&(3, 0, lock, 0, i64::MIN, arguments)),
+        encoded(&(3, 0, lock, 0, 1e30, arguments)),
+        encoded(&(8, 0, lock, 0, "soon", arguments, 1)),
+        // Numbers that are too large, and what is no number.
+        encoded(&(3, 0, 1_u64 << 32, 0, (), arguments)),
+        encoded(&(3, 0, lock, u64::MAX, (), arguments)),
+        encoded(&(8, 0, lock, 0, (), arguments, -1)),
+        encoded(&(9, 0, lock, 0, "the first")),
+        // Arguments and names of another type.
+        encoded(&(3, 0, lock, 0, (), "none")),
+        encoded(&(3, 0, lock, 0, (), [0; 0])),
+        encoded(&(2, 0, 7, (), ())),
+        encoded(&(2, 0, KIND, 7, ())),
+        encoded(&(2, 0, KIND, (), "spec")),
+        encoded(&(6, 0, ())),
+        not_utf8.to_vec(),
+        deep,
+        // Elements too few and too many, and more behind the last.
+        encoded(&(3, 0, lock, 0)),
+        encoded(&(3, 0, lock, 0, (), arguments, 7)),
+        encoded(&(6, 0, "jobs", "again")),
+        behind,
+    ] {
+        let seq = client.seq();
+        let mut bad = message.clone();
+        bad[2] = u8::try_from(seq).expect("a short number");
+        let length = u32::try_from(bad.len()).expect("a short frame");
+        let bytes = [&length.to_be_bytes(), &bad[..]].concat();
+        client.raw.write(&bytes).await.unwrap();
+        let Heard::Fault(answered, Fault::BadArguments(why)) = client.hear().await else {
+            panic!("a fault of the call: {message:?}");
+        };
+        assert_eq!(answered, seq, "{message:?}");
+        assert!(!why.is_empty());
+    }
+    let mut other = house.welcome().await;
+    let theirs = other.open_lock("jobs").await;
+    assert_eq!(other.try_acquire(theirs).await, Err(Fault::TimedOut));
+    assert!(client.is_served().await);
+}
+
+#[actix_rt::test]
+async fn a_fault_of_a_frame_tells_which_element_does_not_fit() {
+    let (_house, mut client) = client().await;
+    let seq = client.seq();
+    let negative = (3, seq, 0, 0, -1, BlobRef(&[0x90]));
+    client.raw.say(&negative).await;
+    let why = "element 5: expected a number that is not negative".to_owned();
+    let fault = Fault::BadArguments(why);
+    assert_eq!(client.hear().await, Heard::Fault(seq, fault));
+}
+
+#[actix_rt::test]
 async fn a_cast_that_makes_no_sense_is_unheard() {
     let (_house, mut client) = client().await;
     let lock = client.open_lock("jobs").await;
@@ -77,6 +145,15 @@ async fn a_cast_that_makes_no_sense_is_unheard() {
         };
         client.raw.say(&cast).await;
     }
+    for bad in [
+        encoded(&(4, client.seq(), lock, 1)),
+        encoded(&(4, client.seq(), lock, -1, BlobRef(&[0x90]))),
+        encoded(&(4, client.seq(), 1_u64 << 40, 1, BlobRef(&[0x90]))),
+    ] {
+        let length = u32::try_from(bad.len()).expect("a short frame");
+        let bytes = [&length.to_be_bytes(), &bad[..]].concat();
+        client.raw.write(&bytes).await.unwrap();
+    }
     // The next answer is that of the next call.
     assert!(client.is_served().await);
 }
@@ -94,6 +171,9 @@ async fn withdrawing_what_is_unknown_changes_nothing() {
         (lock, 3),
     ] {
         client.raw.say(&Request::Withdraw { object, seq }).await;
+    }
+    for too_large in [(5, 1_u64 << 32, 2), (5, 0, u64::MAX)] {
+        client.raw.say(&too_large).await;
     }
     assert!(client.status(lock).await.held);
     // Nor does what is known to another session.
