@@ -121,7 +121,16 @@ impl Connection {
     }
 
     /// Calls an object without an answer. Never waits. Does nothing on a connection that has ended.
-    pub(crate) fn cast(self: &Arc<Self>, object: u32, operation: u32, arguments: &[u8]) {
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the request is above the limit of the manager; it is not sent then.
+    pub(crate) fn cast(
+        self: &Arc<Self>,
+        object: u32,
+        operation: u32,
+        arguments: &[u8],
+    ) -> Result<(), CallError> {
         let mut shared = lock(&self.shared);
         let request = Request::Cast {
             seq: shared.session.reserve(1),
@@ -129,8 +138,7 @@ impl Connection {
             operation,
             arguments: BlobRef(arguments),
         };
-        // What a guard sends is small; a user's own cast above the limit is lost, as documented.
-        let _ = self.send(shared, &request);
+        self.send(shared, &request)
     }
 
     /// Takes `count` numbers that no request will have, and returns the first.

@@ -128,7 +128,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Returns an error when the request is above the limit of the manager; it is not sent then.
+    /// Returns [`Fault::Limit`] when the request is above the limit of the manager, which would end the
+    /// session for it; it is not sent then.
     pub(super) fn send(
         self: &Arc<Self>,
         mut shared: MutexGuard<'_, Shared>,
@@ -138,9 +139,10 @@ impl Connection {
         if session.ended.is_some() {
             return Ok(());
         }
+        // A request encodes, so it is its size alone that may not do.
         session
             .push(request)
-            .map_err(|error| CallError::Fault(Fault::BadArguments(error.to_string())))?;
+            .map_err(|_| CallError::from(Fault::limit("bytes in a message", self.frame_bytes)))?;
         if session.in_flight.len() < CROWD || session.unsent() > BATCH_BYTES {
             self.flush(shared);
         } else if !mem::replace(&mut shared.is_gathering, true) {

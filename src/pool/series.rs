@@ -116,6 +116,13 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
                 Ok(length) => {
                     let bytes = usize::try_from(length).unwrap_or(usize::MAX);
                     self.bytes += bytes;
+                    let before = batch.row.len() - bytes;
+                    if before > 0 && batch.row.len() > MOST_BYTES_AT_A_TIME {
+                        // A message has room for a large task, and not for those before it as well.
+                        let large = batch.row.split_off(before);
+                        self.hand_in(mem::take(&mut batch));
+                        batch.row = large;
+                    }
                     batch.lengths.push(length);
                     batch.places.push((place, bytes));
                     if batch.row.len() > MOST_BYTES_AT_A_TIME {

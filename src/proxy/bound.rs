@@ -76,8 +76,13 @@ impl Bound {
     /// Sends the object an operation whose answer nobody waits for.
     pub(crate) fn cast<O: Operation>(&self, operation: &O) {
         call::cast(self.kind, &self.object.name, O::NAME);
-        if let (Ok(number), Ok(arguments)) = (self.object.operation(O::NAME), encode(operation)) {
-            self.connection.cast(self.object.number, number, &arguments);
+        let cast = || {
+            let (number, arguments) = (self.object.operation(O::NAME)?, encode(operation)?);
+            self.connection.cast(self.object.number, number, &arguments)
+        };
+        // Its caller, which may be a drop, hears of no error.
+        if let Err(why) = cast() {
+            call::not_cast(self.kind, &self.object.name, O::NAME, &why);
         }
     }
 }

@@ -228,7 +228,7 @@ impl<P: Primitive> Proxy<P> {
     /// A proxy that was used before has sent it when this returns, before all that is called
     /// later; one that was not has to be opened first, in the background. One that the manager
     /// never gets, since the connection is lost or the operation is above the limit of a message,
-    /// is lost without a word.
+    /// is lost; of the latter the event `call not sent` tells.
     pub fn cast<O: Operation>(&self, operation: O)
     where
         P: Serve<O>,

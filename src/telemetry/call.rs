@@ -7,7 +7,7 @@ use std::{fmt::Display, time::Instant};
 use lockkeeper_protocol::SessionId;
 use tracing::{Level, Span, field};
 
-use crate::telemetry::target;
+use crate::{error::CallError, telemetry::target};
 
 /// A call that is under way, as far as anybody listens.
 #[derive(Debug)]
@@ -105,6 +105,12 @@ pub(crate) fn numbered(session: SessionId, seq: u64) {
         span.record("session", session.number());
         span.record("seq", seq);
     }
+}
+
+/// A call one way could not be sent.
+#[cold]
+pub(crate) fn not_cast(kind: &'static str, name: &str, operation: &'static str, why: &CallError) {
+    tracing::warn!(target: target::CALL, kind, name, operation, %why, "call not sent");
 }
 
 /// An object is called one way.

@@ -316,6 +316,18 @@ fn arguments_and_outputs_may_be_megabytes() {
 }
 
 #[test]
+fn task_that_fills_a_message_is_run_although_others_stand_before_it() {
+    run(async {
+        let pool = Pool::new(1).await.unwrap();
+        // Together they are above the limit of a message.
+        let sizes = [1_000_000, (64 << 20) - (64 << 10) - 100, 1];
+        let tasks = sizes.map(|size| Repeat("x".repeat(size), 0));
+        let outputs = pool.map(tasks).await.unwrap();
+        assert_eq!(outputs, ["", "", ""]);
+    });
+}
+
+#[test]
 fn message_above_the_limit_fails_its_task_alone() {
     run(async {
         let pool = Pool::new(1).await.unwrap();

@@ -34,7 +34,9 @@ async fn told(end: impl AsyncFnOnce(Raw)) -> String {
     reasons.insert(why(patiently(call(&connection)).await));
     reasons.insert(why(patiently(connection.open("lock", None, None)).await));
     reasons.insert(why(patiently(connection.remove("x")).await));
-    connection.cast(2, 3, &[0x90]);
+    connection
+        .cast(2, 3, &[0x90])
+        .expect("it is below the limit");
     assert_eq!(reasons.len(), 1, "{reasons:?}");
     reasons.pop_first().expect("one reason")
 }
