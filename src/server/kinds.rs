@@ -99,6 +99,12 @@ impl Kinds {
         self.0.insert(P::KIND, Arc::new(kind));
     }
 
+    /// The names of all kinds.
+    #[cfg(test)]
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.0.keys().copied()
+    }
+
     /// The kind of that name.
     pub(crate) fn get(&self, kind: &str) -> Option<&Arc<Kind>> {
         self.0.get(kind)

@@ -2,6 +2,8 @@
 //!
 //! The whole session at its end is played against a real session in session/tests/replay.rs.
 
+use std::collections::BTreeSet;
+
 use lockkeeper_actors::{
     Operations, Primitive,
     data::{Queue, TaskQueue, Value},
@@ -12,13 +14,17 @@ use lockkeeper_actors::{
 };
 use lockkeeper_protocol::{
     CallId, Fault, Fence, Question, Refusal, SessionId, Shard,
-    codec::BlobRef,
+    codec::{self, BlobRef},
     frame::{FIRST_FRAME_BYTES, Inbox, Request, Response},
-    operations::{Granted, Release},
+    operations::{
+        Acquire, Count, CountArrivals, ForceUnlock, Get, Granted, ListKeys, Read, Release, Set,
+        Status,
+    },
 };
 
 use crate::{
     limits::Limits,
+    server::kinds::Kinds,
     tests::raw::{self, encoded},
 };
 
@@ -333,6 +339,45 @@ fn operations_have_the_numbers_that_the_document_lists() {
     is_listed::<KeyedLock>(KeyedLock::KIND);
     assert!(DOCUMENT.contains(&format!("### `{}`", KeyedSemaphore::KIND)));
     assert_eq!(operations::<KeyedSemaphore>(), operations::<KeyedLock>());
+}
+
+#[test]
+fn each_hosted_kind_is_listed_with_promised_numbers_or_as_internal() {
+    let of = |heading: &str| {
+        let (_, section) = DOCUMENT.split_once(heading).expect("a section");
+        let (section, _) = section.split_once("\n## ").unwrap_or((section, ""));
+        section
+            .lines()
+            .filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`'))
+            .collect::<BTreeSet<_>>()
+    };
+    let (promised, internal) = (of("\n## The built-in kinds"), of("\n## Internal kinds"));
+    assert_eq!(internal, BTreeSet::from([TaskQueue::KIND]));
+    assert!(promised.is_disjoint(&internal));
+    let listed: BTreeSet<&str> = promised.union(&internal).copied().collect();
+    assert_eq!(Kinds::built_in().names().collect::<BTreeSet<_>>(), listed);
+}
+
+/// Checks that arguments of an operation without any, and what is nothing, are not written alike.
+#[test]
+fn what_is_nothing_and_what_has_no_fields_are_written_as_the_document_says() {
+    let (nil, empty) = ([0xc0], [0x90]);
+    for arguments in [
+        encoded(&Acquire),
+        encoded(&ForceUnlock),
+        encoded(&Status),
+        encoded(&Count),
+        encoded(&Set),
+        encoded(&Get),
+        encoded(&Read),
+        encoded(&ListKeys),
+        encoded(&CountArrivals),
+    ] {
+        assert_eq!(arguments, empty);
+    }
+    assert_eq!(encoded(&()), nil);
+    assert_eq!(encoded(&Ok::<_, Refusal>(())), b"\x81\xa2Ok\xc0");
+    assert!(codec::decode::<()>(&empty).is_err());
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn reports_on_others_are_one_line_each() {
     is_one_line("a call", &call.to_string());
     is_one_line("a claim", &claim().to_string());
     is_one_line("a deadlock", &deadlock().to_string());
-    is_one_line("a key", &Key::from(HOSTILE).to_string());
+    is_one_line("a key", &format!("{}", Key::from(HOSTILE)));
     is_one_line(
         "an address",
         &Address::from(&*format!("/tmp/{HOSTILE}")).to_string(),

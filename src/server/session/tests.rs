@@ -5,6 +5,7 @@
 
 mod cut;
 mod inspection;
+mod misread;
 mod offences;
 mod refusals;
 mod replay;
