@@ -123,6 +123,17 @@ const OVERREAD: &str = "the stream has read more than there was room for";
 /// An outgoing buffer above this capacity, in bytes, is given back once it is empty.
 const KEPT_BYTES: usize = 1 << 16;
 
+/// Gives a request its answer. Its caller may have been dropped: the call is withdrawn then, and the
+/// answer is dropped.
+fn give(in_flight: &mut FxHashMap<u64, InFlight>, news: &mut News, seq: u64, answer: Answer) {
+    if let Some(request) = in_flight.get_mut(&seq)
+        && request.answer.is_none()
+    {
+        request.answer = Some(answer);
+        news.answered.extend(request.waker.take());
+    }
+}
+
 impl Session {
     /// Makes a session that takes messages of that size, in bytes, until [`Self::allow`] says more.
     pub(super) fn new(frame_bytes: usize) -> Self {
@@ -254,8 +265,17 @@ impl Session {
             ..
         } = self;
         while let Some(frame) = inbox.next_message().map_err(|error| error.to_string())? {
-            let response =
-                Response::decode(&frame).map_err(|error| format!("bad frame: {error}"))?;
+            let response = match Response::decode(&frame) {
+                Ok(response) => response,
+                Err(error) => {
+                    let seq = Response::faulted(&frame);
+                    let seq = seq.ok_or_else(|| format!("bad frame: {error}"))?;
+                    // More faults may be added to the protocol.
+                    let why = format!("a fault that is not known here: {error}");
+                    give(in_flight, news, seq, Err(CallError::Protocol(why)));
+                    continue;
+                }
+            };
             let (seq, answer) = match response {
                 Response::Reply { seq, body } => (seq, Ok(Success::Reply(frame.keep(body.0)))),
                 Response::Fault { seq, fault } => (seq, Err(fault.into())),
@@ -288,13 +308,7 @@ impl Session {
                 Response::Bye { reason } => return Err(reason),
                 Response::Welcome { .. } => return Err("a second welcome".to_owned()),
             };
-            // The caller may have been dropped: its call is withdrawn, and the answer is dropped.
-            if let Some(request) = in_flight.get_mut(&seq)
-                && request.answer.is_none()
-            {
-                request.answer = Some(answer);
-                news.answered.extend(request.waker.take());
-            }
+            give(in_flight, news, seq, answer);
         }
         Ok(())
     }

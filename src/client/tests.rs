@@ -22,6 +22,7 @@ use lockkeeper_protocol::{
     codec::{BlobRef, Payload},
     frame::{self, Request, Response},
 };
+use serde::Serialize;
 use tokio::time;
 
 use crate::{
@@ -289,6 +290,35 @@ async fn a_fault_is_the_error_of_its_call_and_nothing_is_withdrawn() {
     }
     // What comes next is a call and no withdrawal.
     spawned_call(&connection, &mut manager).await;
+}
+
+#[tokio::test]
+async fn a_fault_that_is_not_known_here_fails_its_call_alone() {
+    #[derive(Serialize)]
+    enum Later {
+        Moved,
+        Slower(u64),
+        Priced { coins: u64, note: &'static str },
+    }
+
+    let (connection, mut manager) = connected().await;
+    for fault in [
+        Later::Moved,
+        Later::Slower(7),
+        Later::Priced {
+            coins: 7,
+            note: "each",
+        },
+    ] {
+        let (seq, task) = spawned_call(&connection, &mut manager).await;
+        manager.say(&(68, seq, fault)).await;
+        let outcome = patiently(task).await.unwrap();
+        assert!(
+            matches!(outcome, Err(CallError::Protocol(_))),
+            "{outcome:?}"
+        );
+    }
+    assert_eq!(connection.ended(), None);
 }
 
 #[tokio::test]

@@ -472,6 +472,18 @@ impl<'a> Response<'a> {
     }
 }
 
+impl Response<'_> {
+    /// Reads the number of the call in a [`Fault`](Self::Fault) that [`Self::decode`] does not read, such
+    /// as one that only later managers send.
+    #[cold]
+    #[must_use]
+    pub fn faulted(message: &[u8]) -> Option<u64> {
+        let mut fields = Fields::of(message).ok()?;
+        let is_fault = fields.number::<u8>().ok()? == 68;
+        is_fault.then(|| fields.number().ok())?
+    }
+}
+
 /// One of several shards.
 pub(crate) fn shard(index: u32, of: u32) -> Result<Shard, CodecError> {
     let shard = Shard::new(index, of).filter(|shard| *shard != Shard::ALONE);
