@@ -358,6 +358,22 @@ fn each_hosted_kind_is_listed_with_promised_numbers_or_as_internal() {
     assert_eq!(Kinds::built_in().names().collect::<BTreeSet<_>>(), listed);
 }
 
+#[test]
+fn each_fault_that_is_shown_is_explained() {
+    let (_, section) = DOCUMENT.split_once("## Faults").expect("a section");
+    let (table, _) = section.split_once("```").expect("samples");
+    let shown = samples()
+        .into_iter()
+        .filter(|sample| sample.section == "## Faults");
+    for Sample { bytes, line, .. } in shown {
+        let fault: Fault = codec::decode(&bytes).expect("it is a fault");
+        let words = format!("{fault:?}");
+        let name = words.split(|c: char| !c.is_alphanumeric()).next();
+        let name = format!("`{}`", name.expect("a variant has a name"));
+        assert!(table.contains(&name), "{name} of line {line}");
+    }
+}
+
 /// Checks that arguments of an operation without any, and what is nothing, are not written alike.
 #[test]
 fn what_is_nothing_and_what_has_no_fields_are_written_as_the_document_says() {
