@@ -10,7 +10,8 @@
 use std::fmt::{self, Write};
 
 /// A name, such as that of an object, a key or a file. What is shown stands for one text only, because a
-/// backslash is escaped too.
+/// backslash is escaped too. So is a space at an end or beside another: a name must not look like a line or
+/// the columns of a table.
 ///
 /// ```
 /// use lockkeeper_protocol::Printable;
@@ -28,7 +29,17 @@ pub struct PrintableText<'a>(pub &'a str);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        escape(f, self.0, &['\'', '"'])
+        let kept = ['\'', '"'];
+        let mut pieces = self.0.split(' ');
+        let mut before = pieces.next().unwrap_or_default();
+        escape(f, before, &kept)?;
+        for piece in pieces {
+            let is_seen = !before.is_empty() && !piece.is_empty();
+            f.write_str(if is_seen { " " } else { "\\u{20}" })?;
+            escape(f, piece, &kept)?;
+            before = piece;
+        }
+        Ok(())
     }
 }
 
@@ -99,6 +110,19 @@ mod tests {
         ] {
             assert_eq!(Printable(text).to_string(), text);
             assert_eq!(PrintableText(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn spaces_of_a_name_that_are_not_seen_are_escaped() {
+        for (name, shown) in [
+            ("two words", "two words"),
+            ("    holds", "\\u{20}\\u{20}\\u{20}\\u{20}holds"),
+            ("a  b ", "a\\u{20}\\u{20}b\\u{20}"),
+            (" ", "\\u{20}"),
+        ] {
+            assert_eq!(Printable(name).to_string(), shown);
+            assert_eq!(PrintableText(name).to_string(), name);
         }
     }
 

@@ -265,7 +265,8 @@ fn inspection_of_hostile_names_is_a_table_with_one_line_for_each_fact() {
         let lock = manager.named(HOSTILE).lock().await.unwrap();
         let keyed_name = format!("k{HOSTILE}");
         let keyed = manager.named(&keyed_name).keyed_lock().await.unwrap();
-        let note_name = format!("n{HOSTILE}");
+        // It would look like a line of a holder.
+        let note_name = format!("    holds process 1 ({HOSTILE})");
         let named = manager.named(&note_name);
         let _note = named.open::<Note>(hostile()).await.unwrap();
         let _intruder = intrude(&manager, HOSTILE, &keyed_name);
