@@ -142,7 +142,7 @@ impl Connection {
         // A request encodes, so it is its size alone that may not do.
         session
             .push(request)
-            .map_err(|_| CallError::from(Fault::limit("bytes in a message", self.frame_bytes)))?;
+            .map_err(|_| CallError::from(Fault::limit("bytes in a call", self.frame_bytes)))?;
         if session.in_flight.len() < CROWD || session.unsent() > BATCH_BYTES {
             self.flush(shared);
         } else if !mem::replace(&mut shared.is_gathering, true) {

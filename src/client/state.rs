@@ -268,7 +268,7 @@ impl Session {
             let response = match Response::decode(&frame) {
                 Ok(response) => response,
                 Err(error) => {
-                    let seq = Response::faulted(&frame);
+                    let seq = frame::faulted(&frame);
                     let seq = seq.ok_or_else(|| format!("bad frame: {error}"))?;
                     // More faults may be added to the protocol.
                     let why = format!("a fault that is not known here: {error}");

@@ -383,7 +383,7 @@ async fn what_is_above_the_managers_limit_is_refused_here_and_harms_nobody() {
     let outcome = connection
         .call(2, 3, Deadline::Never, &large, None, |_| Ok(()))
         .await;
-    let limit = CallError::from(Fault::limit("bytes in a message", 8 << 20));
+    let limit = CallError::from(Fault::limit("bytes in a call", 8 << 20));
     assert_eq!(outcome.map(|(_, ())| ()), Err(limit.clone()));
     let kind = "k".repeat(8 << 20);
     for outcome in [

@@ -182,19 +182,6 @@ pub enum Response<'a> {
     },
 }
 
-/// Whose a message is that is no request, as far as that can be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Misread {
-    /// That of a call with this number, which is to be answered.
-    Call(u64),
-    /// That of a cast with this number, which has no answer.
-    Cast(u64),
-    /// That of a withdrawal with numbers that no call has.
-    Withdraw,
-    /// Nobody's: what follows it in the stream may be of no use either.
-    Stream,
-}
-
 impl Encode for Request<'_> {
     #[inline]
     fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -312,7 +299,7 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     ///
-    /// Returns an error when it is no request. [`Misread::of`] tells what it is instead.
+    /// Returns an error when it is no request. [`Misread::of`](super::Misread::of) tells what it is instead.
     #[inline]
     pub fn decode(message: &'a [u8]) -> Result<Self, CodecError> {
         let mut fields = Fields::of(message)?;
@@ -394,30 +381,6 @@ impl<'a> Request<'a> {
     }
 }
 
-impl Misread {
-    /// Reads whose a message is that [`Request::decode`] does not read.
-    #[cold]
-    #[must_use]
-    pub fn of(message: &[u8]) -> Self {
-        Self::read(message).unwrap_or(Self::Stream)
-    }
-
-    fn read(message: &[u8]) -> Result<Self, CodecError> {
-        let mut fields = Fields::of(message)?;
-        let f = &mut fields;
-        Ok(match f.number::<u8>()? {
-            2 | 3 | 6 | 7 | 8 | 9 => Self::Call(f.number()?),
-            4 => Self::Cast(f.number()?),
-            5 => {
-                let _: (u64, u64) = (f.number()?, f.number()?);
-                fields.end()?;
-                Self::Withdraw
-            }
-            _ => Self::Stream,
-        })
-    }
-}
-
 impl<'a> Response<'a> {
     /// Reads what a manager said.
     ///
@@ -469,18 +432,6 @@ impl<'a> Response<'a> {
         };
         fields.end()?;
         Ok(response)
-    }
-}
-
-impl Response<'_> {
-    /// Reads the number of the call in a [`Fault`](Self::Fault) that [`Self::decode`] does not read, such
-    /// as one that only later managers send.
-    #[cold]
-    #[must_use]
-    pub fn faulted(message: &[u8]) -> Option<u64> {
-        let mut fields = Fields::of(message).ok()?;
-        let is_fault = fields.number::<u8>().ok()? == 68;
-        is_fault.then(|| fields.number().ok())?
     }
 }
 

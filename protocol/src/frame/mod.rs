@@ -5,16 +5,19 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `messages` | [`Request`] and [`Response`] |
+//! | `misread` | whose a message is that is neither |
 //! | `framing` | writes a message after its length |
 //! | `inbox` | reads a stream and cuts it into messages |
 
 pub(crate) mod framing;
 pub(crate) mod inbox;
 pub(crate) mod messages;
+pub(crate) mod misread;
 
 pub use framing::{Encode, append, frames};
 pub use inbox::{Inbox, Message};
-pub use messages::{FIRST_FRAME_BYTES, MAGIC, Misread, Request, Response, VERSION};
+pub use messages::{FIRST_FRAME_BYTES, MAGIC, Request, Response, VERSION};
+pub use misread::{Misread, faulted};
 
 #[cfg(test)]
 mod tests;
