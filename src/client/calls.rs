@@ -122,9 +122,8 @@ impl Connection {
 
     /// Calls an object without an answer. Never waits. Does nothing on a connection that has ended.
     pub(crate) fn cast(self: &Arc<Self>, object: u32, operation: u32, arguments: &[u8]) {
-        let mut shared = lock(&self.shared);
+        let shared = lock(&self.shared);
         let request = Request::Cast {
-            seq: shared.session.reserve(1),
             object,
             operation,
             arguments: BlobRef(arguments),

@@ -17,6 +17,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     ("protocol::ids", &[]),
     ("protocol::operation", &[]),
     ("protocol::peer", &["protocol::ids"]),
+    ("protocol::proof", &["protocol::ids"]),
     ("protocol::shard", &["protocol::ids"]),
     ("protocol::deadlock", &["protocol::ids", "protocol::peer"]),
     ("protocol::inspection", &["protocol::ids", "protocol::peer"]),
@@ -29,6 +30,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "protocol::ids",
             "protocol::operation",
             "protocol::peer",
+            "protocol::proof",
         ],
     ),
     (
@@ -37,6 +39,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "protocol::codec",
             "protocol::fault",
             "protocol::inspection",
+            "protocol::proof",
             "protocol::shard",
         ],
     ),

@@ -6,18 +6,14 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
 };
 
-use lockkeeper_protocol::{
-    CallId, Fault, Refusal,
-    frame::{self, Request},
-    operations::Release,
-};
+use lockkeeper_protocol::{Fault, Proof, Refusal, frame::Request, operations::Release};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::{
     limits::Limits,
     server::session::{
         control::NIL,
-        tests::{Client, Heard, House, operation},
+        tests::{Client, Heard, House, encoded, operation},
     },
 };
 
@@ -29,7 +25,7 @@ impl Client {
         descriptor: &impl AsRawFd,
     ) -> Result<(), Fault> {
         let (operation, _) = operation(&Release {
-            grant: self.grant(0),
+            grant: Proof::Own(0),
         });
         let seq = self.seq();
         let report_pipe = Request::ReportPipe {
@@ -54,10 +50,10 @@ fn pipe() -> (OwnedFd, File) {
 }
 
 /// A record of a report_pipe: with the head of a list before it, the arguments of a release.
-fn record(grant: CallId) -> Vec<u8> {
-    let mut record = Vec::new();
-    frame::append(&mut record, &grant, usize::MAX).unwrap();
-    record
+fn record(seq: u64) -> Vec<u8> {
+    let grant = encoded(&Proof::Own(seq));
+    let length = u32::try_from(grant.len()).unwrap();
+    [&length.to_be_bytes()[..], &grant].concat()
 }
 
 #[actix_rt::test]
@@ -71,8 +67,7 @@ async fn what_lies_in_the_tray_is_served_before_what_is_said_next() {
     for _ in 0..3 {
         client.try_acquire(lock).await.unwrap();
         assert!(client.status(lock).await.held);
-        let grant = client.grant(client.last_seq - 1);
-        report_pipe.write_all(&record(grant)).unwrap();
+        report_pipe.write_all(&record(client.last_seq - 1)).unwrap();
         assert!(!client.status(lock).await.held);
     }
 }
@@ -90,14 +85,13 @@ async fn what_lies_in_the_tray_is_served_before_the_session_ends() {
         client.set_report_pipe(lock, &theirs_of_pipe).await.unwrap();
         client.try_acquire(lock).await.unwrap();
         if is_laid {
-            let grant = client.grant(client.last_seq);
-            report_pipe.write_all(&record(grant)).unwrap();
+            report_pipe.write_all(&record(client.last_seq)).unwrap();
         }
         client.close().await;
         let granted = other.try_acquire(theirs).await.unwrap();
         assert_eq!(granted.abandoned.is_none(), is_laid);
         let (number, arguments) = operation(&Release {
-            grant: other.grant(other.last_seq),
+            grant: Proof::Own(other.last_seq),
         });
         let released: Result<(), Refusal> =
             other.call(theirs, number, None, &arguments).await.unwrap();
