@@ -28,8 +28,29 @@ pub(crate) struct Hold {
     bound: Arc<Bound>,
     grant: Receipt,
     token: DropToken,
-    /// One for all holds of the grant, once there are several: the last one to be dropped forgets it.
-    shares: OnceLock<Arc<()>>,
+    shares: Shares,
+}
+
+/// What all holds of one grant share, once there are several: the last one to be dropped forgets the grant.
+#[derive(Default)]
+struct Shares(OnceLock<Arc<()>>);
+
+impl Shares {
+    fn share(&self) -> Self {
+        Self(Arc::clone(self.0.get_or_init(Arc::default)).into())
+    }
+
+    /// Gives up this share, and returns whether it was the last.
+    fn end(&mut self) -> bool {
+        let is_last = |share| Arc::into_inner(share).is_some();
+        self.0.take().is_none_or(is_last)
+    }
+}
+
+impl fmt::Debug for Shares {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shares")
+    }
 }
 
 /// Ends what waits for a loss once it is dropped, together with what might have been lost.
@@ -63,7 +84,7 @@ impl Hold {
             bound: Arc::clone(bound),
             grant,
             token: DropToken::default(),
-            shares: OnceLock::new(),
+            shares: Shares::default(),
         }
     }
 
@@ -84,7 +105,7 @@ impl Hold {
     /// A second hold of the same grant, for permits that are split.
     pub(crate) fn share(&self) -> Self {
         let mut other = Self::new(&self.bound, self.grant.clone());
-        other.shares = Arc::clone(self.shares.get_or_init(Arc::default)).into();
+        other.shares = self.shares.share();
         other
     }
 
@@ -146,8 +167,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let is_last = |shares| Arc::into_inner(shares).is_some();
-        if self.shares.take().is_none_or(is_last) {
+        if self.shares.end() {
             self.bound.connection.forget(self.grant());
         }
     }

@@ -10,6 +10,7 @@ mod refusals;
 mod replay;
 #[cfg(target_os = "linux")]
 mod report_pipe;
+mod trust;
 mod unread;
 
 use std::{
