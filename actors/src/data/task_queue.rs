@@ -469,6 +469,8 @@ impl Serve<CountTasks> for TaskQueue {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use lockkeeper_protocol::{codec::Blob, operations::Chunk};
 
     use crate::bench::Bench;
@@ -886,5 +888,41 @@ mod tests {
         assert_eq!(ended(&bench, waits), Some(vec![(2000, true)]));
         let nothing = bench.call(8, Collect { series: 1000 });
         assert!(bench.reply::<Collect>(nothing).unwrap().is_err());
+    }
+    #[test]
+    fn a_submitter_that_numbers_its_tasks_anyhow_gets_all_outcomes_and_leaves_nothing() {
+        let mut bench = bench();
+        let chunk = submit(&mut bench, 9, 0);
+        let other = submit(&mut bench, 8, 0);
+        // Twice the same, the number of a chunk, and more than there are numbers.
+        let firsts = [2000, 2000, chunk.seq(), other.seq(), u64::MAX - 1];
+        for first in firsts {
+            feed(&mut bench, first, 3, 0);
+        }
+        let worker = next_of(&mut bench, 1, 99);
+        let jobs: Vec<JobId> = each(&bench, worker);
+        let distinct: BTreeSet<&JobId> = jobs.iter().collect();
+        assert_eq!((jobs.len(), distinct.len()), (17, 17));
+        report(&mut bench, 1, &jobs);
+        for task in [chunk, other] {
+            assert!(matches!(outcome(&bench, task), Some(Ok(_))));
+        }
+        let waits = collect(&mut bench);
+        let told = ended(&bench, waits).expect("there are some");
+        let numbers = firsts
+            .iter()
+            .flat_map(|first| (0..3).map(|n| first.wrapping_add(n)));
+        let expected: Vec<(u64, bool)> = numbers.map(|number| (number, true)).collect();
+        assert_eq!(told, expected);
+
+        feed(&mut bench, 2000, 3, 0);
+        feed(&mut bench, 2000, 3, 0);
+        next_of(&mut bench, 1, 2);
+        bench.hang_up(9);
+        bench.hang_up(1);
+        let count = bench.call(8, CountTasks);
+        let count = bench.reply::<CountTasks>(count).unwrap().unwrap();
+        assert_eq!((count.waiting, count.running), (0, 0));
+        assert!(bench.primitive().unwrap().taken.is_empty());
     }
 }
