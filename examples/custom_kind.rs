@@ -16,8 +16,8 @@ use std::{collections::HashMap, error::Error, fs::File, path::PathBuf, process, 
 
 use futures::{StreamExt, future::try_join_all};
 use lockkeeper::{
-    Call, CallError, CallId, Grant, HangUp, Manager, Operation, Operations, Pool, Primitive, Proxy,
-    Refusal, Serve, Task, TaskError, TaskFault, WaitQueue,
+    Call, CallError, CallId, Grant, HangUp, Manager, Operation, Operations, Pool, Primitive, Proof,
+    Proxy, Refusal, Serve, Task, TaskError, TaskFault, WaitQueue,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,9 +39,9 @@ struct Rack {
 #[derive(Serialize, Deserialize)]
 struct Take;
 
-/// Gives back what that call took.
+/// Gives back what a call took.
 #[derive(Serialize, Deserialize)]
-struct GiveBack(CallId);
+struct GiveBack(Proof);
 
 impl Operation for Take {
     const NAME: &'static str = "take";
@@ -115,7 +115,9 @@ impl Serve<Take> for Rack {
 
 impl Serve<GiveBack> for Rack {
     fn serve(&mut self, GiveBack(grant): GiveBack, call: Call<()>) {
-        self.take_back(|taker| taker == grant);
+        if let Ok(grant) = call.grant(grant) {
+            self.take_back(|taker| taker == grant);
+        }
         call.reply(());
     }
 }
@@ -140,7 +142,7 @@ struct Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        self.grant.cast(&GiveBack(self.grant.id()));
+        self.grant.cast(&GiveBack(self.grant.proof()));
     }
 }
 

@@ -96,14 +96,18 @@ pub use lockkeeper_actors::{
 };
 pub use lockkeeper_protocol::{
     Abandoned, Breach, CallId, CallInfo, Claim, Deadlock, Fault, Fence, Member, ObjectInfo,
-    Operation, PartInfo, Peer, Refusal, SessionId, Snapshot, Stats, Times, Wait,
+    Operation, PartInfo, Peer, Proof, Refusal, SessionId, SignedCall, Snapshot, Stats, Times, Wait,
     operations::{
         BarrierSpec, BarrierStatus, EventStatus, Key, KeyStatus, KeyedStatus, LatchStatus,
-        LockStatus, OnDeath, Passed, QueueStatus, RwLockStatus, SemaphoreStatus, TaskFault,
-        TaskQueueStatus, ValueStatus, Versioned, Wake,
+        LockStatus, OnDeath, Passed, QueueStatus, ReleaseBy, RwLockStatus, SemaphoreStatus,
+        TaskFault, TaskQueueStatus, ValueStatus, Versioned, Wake,
     },
 };
-pub use manager::{builder::ManagerBuilder, manager::Manager, objects::Named};
+pub use manager::{
+    builder::ManagerBuilder,
+    manager::Manager,
+    named::{Named, Releasable},
+};
 pub use pool::{
     handle::TaskHandle,
     pool::{Pool, PoolBuilder},

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper_protocol::{CallId, Fault, Operation, Peer, Refusal, SessionId, Stats, codec};
+use lockkeeper_protocol::{
+    CallId, Fault, ManagerSecret, Operation, Peer, Proof, Refusal, SECRET_BYTES, SessionId, Stats,
+    codec,
+};
 
 use crate::{
     host::{
@@ -29,14 +32,17 @@ use crate::{
 /// A primitive under test, and all that it has said so far.
 ///
 /// ```
-/// use lockkeeper_actors::{Bench, sync::{Acquire, Lock, Release}};
+/// use lockkeeper_actors::{Bench, Proof, sync::{Acquire, Lock, Release, ReleaseBy}};
 ///
-/// let mut bench = Bench::<Lock>::new(()).unwrap();
+/// let mut bench = Bench::<Lock>::new(ReleaseBy::Holder).unwrap();
 /// let first = bench.call(1, Acquire);
 /// let second = bench.call(2, Acquire);
 /// assert!(bench.is_answered(first) && !bench.is_answered(second));
-/// bench.call(1, Release { grant: first });
+/// bench.call(1, Release { grant: Proof::own(first) });
 /// assert!(bench.is_answered(second));
+/// // Another session needs what the first one has signed.
+/// bench.call(1, Release { grant: bench.signed(second) });
+/// assert!(bench.is_revoked(second));
 /// ```
 pub struct Bench<P: Primitive> {
     host: Host<P>,
@@ -88,7 +94,7 @@ impl<P: Primitive> Bench<P> {
     ///
     /// Returns the refusal of `create`.
     pub fn new(spec: P::Spec) -> Result<Self, Refusal> {
-        let shell = Shell::new(Arc::new(AtomicU64::new(1)));
+        let shell = Shell::new(Arc::new(AtomicU64::new(1)), SECRET);
         let mut operations = Operations::default();
         P::operations(&mut operations);
         let numbers = operations.names().collect();
@@ -132,6 +138,12 @@ impl<P: Primitive> Bench<P> {
         P: Serve<O>,
     {
         self.call_within(session, &operation, Some(timeout))
+    }
+
+    /// A call as the argument of an operation of any session, as a ticket brings it.
+    #[must_use]
+    pub fn signed(&self, call: CallId) -> Proof {
+        Proof::Signed(SECRET.of_session(call.session()).sign(call))
     }
 
     /// Withdraws a call, as a dropped future does.
@@ -285,6 +297,9 @@ impl<P: Primitive> Bench<P> {
         self.host.deliver();
     }
 }
+
+/// The secret of all benches.
+const SECRET: ManagerSecret = ManagerSecret::new([0; SECRET_BYTES]);
 
 /// The number that all sessions of a bench have opened the object under.
 const OBJECT: u32 = 0;

@@ -27,8 +27,8 @@ pub use kind::{
     Call, HangUp, HoldTimer, Holding, Operations, Outbox, Part, Primitive, Serve, Survey, Waiting,
 };
 pub use lockkeeper_protocol::{
-    Abandoned, Breach, CallId, Claim, Deadlock, Fault, Fence, Member, Operation, Peer, Refusal,
-    SessionId, Stats, Times, Wait, codec,
+    Abandoned, Breach, CallId, Claim, Deadlock, Fault, Fence, Member, Operation, Peer, Proof,
+    Refusal, SessionId, SignedCall, Stats, Times, Wait, codec,
 };
 pub use waiting::{Parked, WaitQueue};
 
@@ -41,5 +41,5 @@ pub use {
         RawCall, ReplySink, Report, Shell, Tallies, Tally, Waits, panic_message,
     },
     kind::{Answer, Outcome},
-    lockkeeper_protocol::ObjectName,
+    lockkeeper_protocol::{JobId, ManagerSecret, ObjectName, SECRET_BYTES},
 };

@@ -19,18 +19,20 @@ use criterion::{BatchSize, Criterion, Throughput};
 use lockkeeper::{
     Manager,
     actors::{
-        Bench, CallId, Fence, Operation, Operations, Primitive, Serve, SessionId,
+        Bench, CallId, Fence, Operation, Operations, Primitive, Proof, Serve, SessionId,
         codec::{self, Blob, CodecError, Elements, Fields},
         data::{Chunk, Finished, Next, Submit, TaskQueue},
         sync::{
             Acquire, AcquireAs, AcquireKey, AcquireMany, Arrive, Barrier, Condition, Event,
-            KeyedLock, Lock, Notify, ReentrantLock, Release, ReleasePermits, Semaphore,
+            KeyedLock, Lock, Notify, ReentrantLock, Release, ReleaseBy, ReleasePermits, Semaphore,
             SemaphoreSpec, Set, Sleep,
         },
     },
     block_on,
 };
-use lockkeeper_actors::{Host, Input, Inputs, Outcome, RawCall, ReplySink, Shell};
+use lockkeeper_actors::{
+    Host, Input, Inputs, ManagerSecret, Outcome, RawCall, ReplySink, SECRET_BYTES, Shell,
+};
 use serde::Serialize;
 
 /// How many calls are in a chunk of frames, and in a batch of turns.
@@ -46,7 +48,9 @@ fn id(seq: u64) -> CallId {
 
 fn encoding(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("codec");
-    let release = Release { grant: id(7) };
+    let release = Release {
+        grant: Proof::own(id(7)),
+    };
     let mut buffer = Vec::new();
     group.bench_function("encode a release into a buffer", |bencher| {
         bencher.iter(|| {
@@ -118,27 +122,37 @@ fn primitives(criterion: &mut Criterion) {
     turns::<Lock>(
         criterion,
         "lock: acquire, release",
-        || (),
+        || ReleaseBy::Holder,
         |bench| {
             let grant = bench.call(SESSION, Acquire);
-            bench.call(SESSION, Release { grant });
+            bench.call(
+                SESSION,
+                Release {
+                    grant: Proof::own(grant),
+                },
+            );
         },
     );
     turns::<ReentrantLock>(
         criterion,
         "reentrant lock: enter twice, leave twice",
-        || (),
+        || ReleaseBy::Holder,
         |bench| {
             let entries = [(); 2].map(|()| bench.call(SESSION, AcquireAs { owner: 1 }));
             for grant in entries {
-                bench.call(SESSION, Release { grant });
+                bench.call(
+                    SESSION,
+                    Release {
+                        grant: Proof::own(grant),
+                    },
+                );
             }
         },
     );
     turns::<KeyedLock>(
         criterion,
         "keyed lock: acquire, release, among 1,024 keys",
-        || (),
+        || ReleaseBy::Holder,
         {
             let keys: Vec<String> = (0..1024).map(|n| format!("record {n:07}")).collect();
             let mut keys = keys.into_iter().cycle();
@@ -146,17 +160,28 @@ fn primitives(criterion: &mut Criterion) {
                 let key = keys.next().expect("a circle has no end");
                 let key = key.as_str().into();
                 let grant = bench.call(SESSION, AcquireKey { key });
-                bench.call(SESSION, Release { grant });
+                bench.call(
+                    SESSION,
+                    Release {
+                        grant: Proof::own(grant),
+                    },
+                );
             }
         },
     );
     turns::<Semaphore>(
         criterion,
         "semaphore: acquire, release",
-        || SemaphoreSpec { permits: 4 },
+        || SemaphoreSpec::from(4),
         |bench| {
             let grant = bench.call(SESSION, AcquireMany { permits: 1 });
-            bench.call(SESSION, ReleasePermits { grant, permits: 1 });
+            bench.call(
+                SESSION,
+                ReleasePermits {
+                    grant: Proof::own(grant),
+                    permits: 1,
+                },
+            );
         },
     );
     turns::<Event>(
@@ -170,21 +195,38 @@ fn primitives(criterion: &mut Criterion) {
     turns::<Condition>(
         criterion,
         "condition: sleep, notify, wake",
-        || (),
+        || ReleaseBy::Holder,
         |bench| {
             let (set, most) = (String::new(), Some(1));
             let grant = bench.call(SESSION, Acquire);
             let sleeper = bench.call(
                 SESSION,
                 Sleep {
-                    grant,
+                    grant: Proof::own(grant),
                     set: set.clone(),
                 },
             );
             let grant = bench.call(SESSION, Acquire);
-            bench.call(SESSION, Notify { grant, set, most });
-            bench.call(SESSION, Release { grant });
-            bench.call(SESSION, Release { grant: sleeper });
+            bench.call(
+                SESSION,
+                Notify {
+                    grant: Proof::own(grant),
+                    set,
+                    most,
+                },
+            );
+            bench.call(
+                SESSION,
+                Release {
+                    grant: Proof::own(grant),
+                },
+            );
+            bench.call(
+                SESSION,
+                Release {
+                    grant: Proof::own(sleeper),
+                },
+            );
         },
     );
     turns::<Barrier>(
@@ -252,12 +294,15 @@ fn host(criterion: &mut Criterion) {
 }
 
 async fn exchange(times: u64) -> Duration {
-    let shell = Shell::new(Arc::new(AtomicU64::new(1)));
+    let shell = Shell::new(
+        Arc::new(AtomicU64::new(1)),
+        ManagerSecret::new([0; SECRET_BYTES]),
+    );
     let counter = Rc::new(Counter::default());
     shell.join(SessionId::new(SESSION), counter.clone());
     let mut operations = Operations::default();
     Lock::operations(&mut operations);
-    let lock = Lock::create(()).expect("a lock needs nothing");
+    let lock = Lock::create(ReleaseBy::Holder).expect("a lock needs nothing");
     let mailbox = Host::new(lock, operations.into(), Rc::clone(&shell)).launch();
     let first = raw_call::<Lock, _>(id(1), &Acquire);
     mailbox.do_send(Inputs::one(shell.now(), first));
@@ -265,7 +310,12 @@ async fn exchange(times: u64) -> Duration {
     for seq in 2..times + 2 {
         let mut inputs = shell.inputs();
         let grant = id(seq - 1);
-        inputs.push(raw_call::<Lock, _>(id(seq), &Release { grant }));
+        inputs.push(raw_call::<Lock, _>(
+            id(seq),
+            &Release {
+                grant: Proof::own(grant),
+            },
+        ));
         inputs.push(raw_call::<Lock, _>(id(seq), &Acquire));
         let _ = mailbox.send(inputs.at(shell.now())).await;
     }

@@ -25,9 +25,12 @@ impl SessionId {
     }
 }
 
-/// One call of one session: the ticket while it waits, the grant once it is answered, the proof
-/// when it is released and the key when it is withdrawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// One call of one session: the place in line while it waits, the grant once it is answered, and the
+/// key when it is withdrawn.
+///
+/// It cannot be serialized, because it proves nothing: anybody could make one up. In the arguments of an
+/// operation a [`Proof`](crate::Proof) stands for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId {
     session: SessionId,
     /// The client's number; the top bit marks a call that nobody waits for.
@@ -68,16 +71,6 @@ impl CallId {
         self.seq & !Self::ONE_WAY
     }
 
-    /// The call that is numbered so many higher.
-    #[must_use]
-    pub fn plus(self, count: usize) -> Self {
-        let count = u64::try_from(count).unwrap_or(u64::MAX);
-        Self {
-            session: self.session,
-            seq: self.seq.saturating_add(count),
-        }
-    }
-
     /// Whether nobody waits for the answer.
     #[must_use]
     pub const fn is_one_way(self) -> bool {
@@ -99,6 +92,65 @@ impl CallId {
                 seq: u64::MAX,
             },
         )
+    }
+}
+
+/// A job of a task queue.
+///
+/// It proves nothing: the queue looks for it among the jobs that the session was given that sends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct JobId {
+    session: SessionId,
+    number: u64,
+}
+
+impl JobId {
+    /// The job with that number among those of a series that a session has submitted. The queue deals
+    /// these numbers out, and no call has one of them.
+    #[must_use]
+    pub const fn of_series(session: SessionId, number: u64) -> Self {
+        Self {
+            session,
+            number: number | CallId::ONE_WAY,
+        }
+    }
+
+    /// The job that is numbered so many higher.
+    #[must_use]
+    pub fn plus(self, count: usize) -> Self {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        Self {
+            session: self.session,
+            number: self.number.saturating_add(count),
+        }
+    }
+
+    /// How many jobs are between an earlier one and this one, if both are of one session.
+    #[must_use]
+    pub fn behind(self, first: Self) -> Option<usize> {
+        let is_sibling = self.session == first.session;
+        let count = is_sibling.then(|| self.number.checked_sub(first.number))?;
+        count?.try_into().ok()
+    }
+}
+
+impl From<CallId> for JobId {
+    /// The job that a call has submitted.
+    fn from(CallId { session, seq }: CallId) -> Self {
+        Self {
+            session,
+            number: seq,
+        }
+    }
+}
+
+impl From<JobId> for CallId {
+    /// The call that has submitted the job; of a job of a series, one that no session makes.
+    fn from(JobId { session, number }: JobId) -> Self {
+        Self {
+            session,
+            seq: number,
+        }
     }
 }
 

@@ -10,7 +10,8 @@
 //! | [`frame`] | the messages of both sides, and how they are cut out of a stream |
 //! | [`operations`] | the operations, replies, specs and statuses of the built-in kinds |
 //! | [`Operation`] | the trait of an operation |
-//! | [`SessionId`], [`CallId`], [`Fence`], [`ObjectName`] | identifiers |
+//! | [`SessionId`], [`CallId`], [`JobId`], [`Fence`], [`ObjectName`] | identifiers |
+//! | [`Proof`], [`SignedCall`] | a grant as an argument, and the MAC that lets another session name it |
 //! | [`Shard`], [`ShardOf`] | which shard of a manager has a name, a number or a session |
 //! | [`Peer`], [`Abandoned`] | the process behind a session, and the mark that its end leaves |
 //! | [`Fault`], [`Refusal`], [`Breach`] | why a call has no reply |
@@ -31,13 +32,15 @@ mod operation;
 pub mod operations;
 mod peer;
 mod printable;
+mod proof;
 mod shard;
 
 pub use deadlock::{Claim, Deadlock, Member, Wait};
 pub use fault::{Breach, Fault, FaultClass, Refusal};
-pub use ids::{CallId, Fence, ObjectName, SessionId};
+pub use ids::{CallId, Fence, JobId, ObjectName, SessionId};
 pub use inspection::{CallInfo, ObjectInfo, Page, PartInfo, Question, Snapshot, Stats, Times};
 pub use operation::Operation;
 pub use peer::{Abandoned, Peer, cut};
 pub use printable::{Printable, PrintableText};
+pub use proof::{ManagerSecret, Proof, SECRET_BYTES, SessionSecret, SignedCall};
 pub use shard::{MAX_SHARDS, Shard, ShardOf};

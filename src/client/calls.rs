@@ -131,9 +131,8 @@ impl Connection {
         operation: u32,
         arguments: &[u8],
     ) -> Result<(), CallError> {
-        let mut shared = lock(&self.shared);
+        let shared = lock(&self.shared);
         let request = Request::Cast {
-            seq: shared.session.reserve(1),
             object,
             operation,
             arguments: BlobRef(arguments),

@@ -208,34 +208,37 @@ impl Connection {
             Ok(Err(why)) => return Err(lost(why)),
             Err(_) => return Err(lost(format!("no welcome within {CONNECT_PATIENCE:?}"))),
         };
-        let (session, shard_of, frame_bytes, asks_who_calls) = match Response::decode(&frame) {
-            Ok(Response::Welcome {
-                version: frame::VERSION,
-                incarnation,
-                session,
-                frame_bytes,
-                asks_who_calls,
-                shard,
-            }) => (
-                SessionId::new(session),
-                ShardOf { incarnation, shard },
-                usize::try_from(frame_bytes).unwrap_or(usize::MAX),
-                asks_who_calls,
-            ),
-            Ok(Response::Welcome { version, .. }) => {
-                return Err(CallError::Protocol(format!(
-                    "it speaks version {version}, not {}",
-                    frame::VERSION
-                )));
-            }
-            Ok(Response::Bye { reason }) => return Err(lost(reason)),
-            Ok(_) => {
-                return Err(CallError::Protocol(
-                    "the first frame is no welcome".to_owned(),
-                ));
-            }
-            Err(error) => return Err(CallError::Protocol(error.to_string())),
-        };
+        let (session, secret, shard_of, frame_bytes, asks_who_calls) =
+            match Response::decode(&frame) {
+                Ok(Response::Welcome {
+                    version: frame::VERSION,
+                    incarnation,
+                    session,
+                    secret,
+                    frame_bytes,
+                    asks_who_calls,
+                    shard,
+                }) => (
+                    SessionId::new(session),
+                    secret,
+                    ShardOf { incarnation, shard },
+                    usize::try_from(frame_bytes).unwrap_or(usize::MAX),
+                    asks_who_calls,
+                ),
+                Ok(Response::Welcome { version, .. }) => {
+                    return Err(CallError::Protocol(format!(
+                        "it speaks version {version}, not {}",
+                        frame::VERSION
+                    )));
+                }
+                Ok(Response::Bye { reason }) => return Err(lost(reason)),
+                Ok(_) => {
+                    return Err(CallError::Protocol(
+                        "the first frame is no welcome".to_owned(),
+                    ));
+                }
+                Err(error) => return Err(CallError::Protocol(error.to_string())),
+            };
         state.allow(frame_bytes);
         // The manager may have said more with its welcome, such as why it hangs up.
         state.take_in().map_err(lost)?;
@@ -243,6 +246,7 @@ impl Connection {
         Ok(Arc::new(Self {
             address,
             session,
+            secret,
             frame_bytes,
             shard_of,
             asks_who_calls,

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper_protocol::{Fault, SessionId, ShardOf, frame::Request};
+use lockkeeper_protocol::{Fault, SessionId, SessionSecret, ShardOf, frame::Request};
 use tokio::{runtime::Handle, sync::Notify};
 
 use crate::{
@@ -34,6 +34,7 @@ use crate::{
 pub(crate) struct Connection {
     pub(super) address: Address,
     pub(super) session: SessionId,
+    pub(super) secret: SessionSecret,
     pub(super) frame_bytes: usize,
     /// Which shard of which manager is at the other end.
     pub(super) shard_of: ShardOf,

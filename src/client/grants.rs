@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use lockkeeper_protocol::CallId;
+use lockkeeper_protocol::{CallId, SignedCall};
 
 use crate::client::{connection::Connection, state::lock, wakers::WaiterCount};
 
@@ -43,6 +43,11 @@ impl Connection {
             });
             watch.await;
         }
+    }
+
+    /// Signs a grant of this session, so that another session can act for it.
+    pub(crate) fn sign(&self, grant: CallId) -> SignedCall {
+        self.secret.sign(grant)
     }
 
     /// Forgets that a grant was revoked, since its guard is dropped.

@@ -33,7 +33,10 @@ use crate::{
         state::{LOCKS, lock},
     },
     error::CallError,
-    tests::raw::{Raw, patiently},
+    tests::{
+        protocol::SECRET,
+        raw::{Raw, patiently},
+    },
 };
 
 pub(super) const SESSION: SessionId = SessionId::new(77);
@@ -47,6 +50,7 @@ pub(super) fn welcome() -> Response<'static> {
         version: frame::VERSION,
         incarnation: 1,
         session: SESSION.number(),
+        secret: SECRET.of_session(SESSION),
         frame_bytes: 8 << 20,
         asks_who_calls: false,
         shard: Shard::ALONE,

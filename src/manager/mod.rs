@@ -9,12 +9,13 @@
 //! | `builder` | how a manager is started |
 //! | `hosting` | where it runs: threads of this process, or a process of its own |
 //! | `shards` | the connections to the shards of a manager |
-//! | `objects` | how each kind is opened |
+//! | `objects`, `named` | how each kind is opened |
 //! | `inspection` | who holds and who waits |
 
 pub(crate) mod builder;
 pub(crate) mod hosting;
 pub(crate) mod inspection;
 pub(crate) mod manager;
+pub(crate) mod named;
 pub(crate) mod objects;
 pub(crate) mod shards;

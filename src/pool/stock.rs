@@ -19,7 +19,7 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 use lockkeeper_actors::data::TaskQueue;
 use lockkeeper_protocol::{
-    CallId,
+    JobId,
     codec::Blob,
     operations::{CountTasks, Finished, HandBack, Job, Next, Reports},
 };
@@ -49,7 +49,7 @@ pub(super) struct Stock {
 /// One thing to do: a chunk, or a task of a series.
 #[derive(Debug)]
 pub(super) struct Todo {
-    pub(super) id: CallId,
+    pub(super) id: JobId,
     pub(super) task: Arc<str>,
     pub(super) arguments: Blob,
 }

@@ -340,7 +340,7 @@ struct Turn {
 impl Turn {
     /// Tells that the action was run, and waits for the release.
     async fn finish(mut self, timeout: Option<Duration>) -> Result<Passed, CallError> {
-        let turn = self.hold.grant();
+        let turn = self.hold.proof();
         let finished = self.hold.call_within(&Finish { turn }, timeout).await;
         // Where it was not served, the drop breaks the barrier: the others must not wait in vain.
         let (_, passed) = finished?;
@@ -354,7 +354,7 @@ impl Drop for Turn {
         if !self.is_over {
             // After a `Finish` that was served, this finds nothing to break.
             self.hold.cast(&Fail {
-                turn: self.hold.grant(),
+                turn: self.hold.proof(),
             });
         }
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use lockkeeper_actors::sync;
 use lockkeeper_protocol::{
-    CallId, Refusal,
+    Proof, Refusal,
     operations::{Acquire, Adopt, CountSleepers, Notify, Sleep, Wake, Woken},
 };
 use serde::{Deserialize, Serialize};
@@ -77,7 +77,7 @@ impl LockKind for sync::Condition {
         Acquire
     }
 
-    fn adopt((): &(), grant: CallId) -> Adopt {
+    fn adopt((): &(), grant: Proof) -> Adopt {
         Adopt { grant }
     }
 }
@@ -343,7 +343,7 @@ impl LockOf<sync::Condition> {
     ) -> Result<(ConditionGuard, Wake), CallError> {
         self.check(&guard)?;
         let sleep = Sleep {
-            grant: guard.hold().grant(),
+            grant: guard.hold().proof(),
             set: self.aspect.clone().into(),
         };
         // Dropped on the way, the call is withdrawn, and the guard releases what it may hold still.
@@ -358,7 +358,7 @@ impl LockOf<sync::Condition> {
     ) -> Result<u64, CallError> {
         self.check(guard)?;
         let notify = Notify {
-            grant: guard.hold().grant(),
+            grant: guard.hold().proof(),
             set: self.aspect.clone().into(),
             most,
         };

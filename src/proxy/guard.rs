@@ -3,7 +3,7 @@
 use std::{fmt, future::Future};
 
 use lockkeeper_protocol::{
-    Abandoned, CallId, Fence,
+    Abandoned, Fence, Proof, SignedCall,
     operations::{Granted, MarkConsistent, Release},
 };
 use serde::{Deserialize, Serialize};
@@ -65,7 +65,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         if !self.is_over {
             self.hold.cast(&Release {
-                grant: self.hold.grant(),
+                grant: self.hold.proof(),
             });
         }
     }
@@ -125,7 +125,7 @@ impl<P: Guarded> Guard<P> {
     pub fn mark_consistent(&mut self) {
         self.held.abandoned = None;
         self.hold().cast(&MarkConsistent {
-            grant: self.hold().grant(),
+            grant: self.hold().proof(),
         });
     }
 
@@ -154,7 +154,7 @@ impl<P: Guarded> Guard<P> {
     ///
     /// Dropped at any point, the lock is released.
     pub async fn release(mut self) -> Result<(), CallError> {
-        let grant = self.hold().grant();
+        let grant = self.hold().proof();
         let released = self.hold().call(&Release { grant }).await;
         // What failed may not have reached the lock. The drop releases it then, and also when this
         // is dropped midway: a second release finds nothing, and harms nobody.
@@ -186,7 +186,7 @@ impl<P: Guarded> Guard<P> {
     pub(super) fn hand_out(mut self, owner: Option<Owner>) -> Ticket {
         self.held.is_over = true;
         Ticket {
-            grant: self.hold().grant(),
+            grant: self.hold().sign(),
             fence: self.fence(),
             _owner: owner,
         }
@@ -215,9 +215,12 @@ impl<P: Guarded> fmt::Debug for Guard<P> {
 }
 
 /// A hold of a lock that can be sent to another process.
+///
+/// It has a MAC that cannot be guessed. So keep it as secret as the hold is precious: whoever has it may
+/// release or adopt the hold.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ticket {
-    grant: CallId,
+    grant: SignedCall,
     fence: Fence,
     /// Who made it out of a guard, if that was here.
     #[serde(skip)]
@@ -226,7 +229,7 @@ pub struct Ticket {
 
 impl PartialEq for Ticket {
     fn eq(&self, other: &Self) -> bool {
-        self.grant == other.grant
+        self.grant.call() == other.grant.call()
     }
 }
 
@@ -239,8 +242,8 @@ impl Ticket {
         self.fence
     }
 
-    /// The call that was granted.
-    pub(super) const fn grant(&self) -> CallId {
-        self.grant
+    /// Names the grant in an operation.
+    pub(super) const fn proof(&self) -> Proof {
+        Proof::Signed(self.grant)
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use futures::future;
 use lockkeeper_actors::{Primitive, Serve};
-use lockkeeper_protocol::{CallId, Operation, Refusal};
+use lockkeeper_protocol::{CallId, Operation, Proof, Refusal, SignedCall};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -28,6 +28,29 @@ pub(crate) struct Hold {
     bound: Arc<Bound>,
     grant: Receipt,
     token: DropToken,
+    shares: Shares,
+}
+
+/// What all holds of one grant share, once there are several: the last one to be dropped forgets the grant.
+#[derive(Default)]
+struct Shares(OnceLock<Arc<()>>);
+
+impl Shares {
+    fn share(&self) -> Self {
+        Self(Arc::clone(self.0.get_or_init(Arc::default)).into())
+    }
+
+    /// Gives up this share, and returns whether it was the last.
+    fn end(&mut self) -> bool {
+        let is_last = |share| Arc::into_inner(share).is_some();
+        self.0.take().is_none_or(is_last)
+    }
+}
+
+impl fmt::Debug for Shares {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shares")
+    }
 }
 
 /// Ends what waits for a loss once it is dropped, together with what might have been lost.
@@ -61,6 +84,7 @@ impl Hold {
             bound: Arc::clone(bound),
             grant,
             token: DropToken::default(),
+            shares: Shares::default(),
         }
     }
 
@@ -68,9 +92,21 @@ impl Hold {
         self.grant.call
     }
 
+    /// Names the grant in operations that this sends.
+    pub(crate) const fn proof(&self) -> Proof {
+        Proof::own(self.grant.call)
+    }
+
+    /// Names the grant in operations of any session.
+    pub(crate) fn sign(&self) -> SignedCall {
+        self.bound.connection.sign(self.grant.call)
+    }
+
     /// A second hold of the same grant, for permits that are split.
     pub(crate) fn share(&self) -> Self {
-        Self::new(&self.bound, self.grant.clone())
+        let mut other = Self::new(&self.bound, self.grant.clone());
+        other.shares = self.shares.share();
+        other
     }
 
     /// Whether both are of one object and one session.
@@ -131,7 +167,9 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.bound.connection.forget(self.grant());
+        if self.shares.end() {
+            self.bound.connection.forget(self.grant());
+        }
     }
 }
 
@@ -153,10 +191,17 @@ impl<P: Primitive> Grant<P> {
         }
     }
 
-    /// The call that was granted, as the kind knows it.
+    /// Names what was granted in an operation that [`Self::cast`] sends. The kind finds it by
+    /// [`Call::grant`](crate::Call::grant).
     #[must_use]
-    pub const fn id(&self) -> CallId {
-        self.hold.grant()
+    pub const fn proof(&self) -> Proof {
+        self.hold.proof()
+    }
+
+    /// Names what was granted in an operation of any process: whoever has this may act for this session.
+    #[must_use]
+    pub fn ticket(&self) -> Proof {
+        Proof::Signed(self.hold.sign())
     }
 
     /// Whether it is held still, as far as this process can know: the session lives, the object

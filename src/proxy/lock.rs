@@ -4,8 +4,8 @@ use std::{fmt, time::Duration};
 
 use lockkeeper_actors::sync;
 use lockkeeper_protocol::{
-    CallId, ObjectInfo,
-    operations::{Acquire, Adopt, ForceUnlock, LockStatus, Release, Status},
+    ObjectInfo, Proof,
+    operations::{Acquire, Adopt, ForceUnlock, LockStatus, Release, ReleaseAny, Status},
 };
 use serde::{Deserialize, Serialize};
 
@@ -58,7 +58,7 @@ impl LockKind for sync::Lock {
         Acquire
     }
 
-    fn adopt((): &(), grant: CallId) -> Adopt {
+    fn adopt((): &(), grant: Proof) -> Adopt {
         Adopt { grant }
     }
 }
@@ -184,7 +184,7 @@ impl<P: LockKind> LockOf<P> {
     pub async fn adopt(&self, ticket: Ticket) -> Result<Guard<P>, CallError> {
         let owner = P::owner(&self.aspect);
         let bound = self.proxy.bound().await?;
-        let adopt = P::adopt(&owner, ticket.grant());
+        let adopt = P::adopt(&owner, ticket.proof());
         let (grant, reply) = bound.call(&adopt, None).await?;
         Ok(Guard::new(Hold::new(bound, grant), reply?, owner))
     }
@@ -202,8 +202,24 @@ impl<P: LockKind> LockOf<P> {
     /// only a clone of the ticket can release it; dropped later, it is released. A second release
     /// does no harm, so keep a clone and try again.
     pub async fn release(&self, ticket: Ticket) -> Result<(), CallError> {
-        let grant = ticket.grant();
+        let grant = ticket.proof();
         Ok(self.proxy.call(Release { grant }).await??)
+    }
+
+    /// Releases the lock, whichever process holds it: one that was made with
+    /// [`ReleaseBy::Anyone`](crate::ReleaseBy), and of a reentrant lock the first of its entries. The guard
+    /// of that hold is lost. Python: `lock.release()`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Refused`] with `NotHeld` when the lock is free, and with `Invalid` when only its
+    /// holders may release it; else as [`Self::acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, the lock may have been released. Do not try again: the next holder would lose it.
+    pub async fn release_any(&self) -> Result<(), CallError> {
+        Ok(self.proxy.call(ReleaseAny).await??)
     }
 
     /// Takes the lock from whoever holds it, whose guard is lost then, and gives it to the next in

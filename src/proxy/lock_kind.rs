@@ -3,7 +3,7 @@
 use std::fmt;
 
 use lockkeeper_actors::{Serve, sync::Exclusive};
-use lockkeeper_protocol::{CallId, Operation, Refusal, operations::Granted};
+use lockkeeper_protocol::{Operation, Proof, Refusal, operations::Granted};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::proxy::owner::Owner;
@@ -26,7 +26,7 @@ pub trait LockKind: Exclusive + Serve<Self::Acquire> + Serve<Self::Adopt> {
     fn acquire(owner: &Self::Owner) -> Self::Acquire;
 
     /// How that one takes a hold over.
-    fn adopt(owner: &Self::Owner, grant: CallId) -> Self::Adopt;
+    fn adopt(owner: &Self::Owner, grant: Proof) -> Self::Adopt;
 
     /// Who stays the owner for as long as a ticket is kept where it was made.
     fn kept(_: &Self::Owner) -> Option<Owner> {

@@ -4,6 +4,7 @@
 
 use std::{future::Future, mem};
 
+use futures::{FutureExt, future};
 use lockkeeper_protocol::{
     Abandoned, Fence,
     operations::{Forget, Granted, MarkConsistent, ReleasePermits},
@@ -78,7 +79,7 @@ impl Permit {
         self.abandoned = None;
         for Part { hold, .. } in &self.parts {
             hold.cast(&MarkConsistent {
-                grant: hold.grant(),
+                grant: hold.proof(),
             });
         }
     }
@@ -89,16 +90,13 @@ impl Permit {
         self.parts.iter().all(|part| part.hold.is_valid())
     }
 
-    /// Waits until the permits are no longer held: until the session is lost, the semaphore is
-    /// removed, or the permit is dropped. Borrows nothing, so that work can be raced against it.
+    /// Waits until some of the permits are no longer held: until the session is lost, the semaphore is
+    /// removed, they are given back by [`release_any`](crate::SemaphoreOf::release_any), or the permit is
+    /// dropped. Borrows nothing, so that work can be raced against it.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
-        // All parts are of one object and one session, so they are lost together.
-        let taken = self.parts.first().map(|part| part.hold.taken());
-        self.token.lost(async move {
-            if let Some(taken) = taken {
-                taken.await;
-            }
-        })
+        // Each grant may be lost by itself, when anyone may give it back. There always is a part.
+        let taken = self.parts.iter().map(|part| Box::pin(part.hold.taken()));
+        self.token.lost(future::select_all(taken).map(drop))
     }
 
     /// Gives the permits back and waits until the manager has them.
@@ -124,7 +122,7 @@ impl Permit {
         for part in &mut self.parts {
             let permits = mem::take(&mut part.permits);
             part.hold.cast(&Forget {
-                grant: part.hold.grant(),
+                grant: part.hold.proof(),
                 permits,
             });
         }
@@ -225,7 +223,7 @@ impl Part {
         let released = self
             .hold
             .call(&ReleasePermits {
-                grant: self.hold.grant(),
+                grant: self.hold.proof(),
                 permits,
             })
             .await;
@@ -243,7 +241,7 @@ impl Drop for Part {
         let permits = mem::take(&mut self.permits);
         if permits > 0 {
             self.hold.cast(&ReleasePermits {
-                grant: self.hold.grant(),
+                grant: self.hold.proof(),
                 permits,
             });
         }

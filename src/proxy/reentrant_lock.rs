@@ -2,7 +2,7 @@
 
 use lockkeeper_actors::sync;
 use lockkeeper_protocol::{
-    CallId,
+    Proof,
     operations::{AcquireAs, AdoptAs},
 };
 use serde::{Deserialize, Serialize};
@@ -61,7 +61,7 @@ impl LockKind for sync::ReentrantLock {
         }
     }
 
-    fn adopt(owner: &Owner, grant: CallId) -> AdoptAs {
+    fn adopt(owner: &Owner, grant: Proof) -> AdoptAs {
         AdoptAs {
             grant,
             owner: owner.number(),

@@ -201,7 +201,7 @@ impl Guard<Upgradable> {
     /// The call for the writer's hold. Dropped on the way it is withdrawn, after which this hold is
     /// what it was.
     async fn upgraded(&self, timeout: Option<Duration>) -> Result<(Hold, Granted), CallError> {
-        let grant = self.hold().grant();
+        let grant = self.hold().proof();
         self.hold().call_within(&Upgrade { grant }, timeout).await
     }
 }
@@ -241,7 +241,7 @@ impl Guard<Writing> {
 
 /// The same hold with others beside it. Dropped on the way, the guard releases it.
 async fn downgraded<From: Way, To: Way>(guard: Guard<From>) -> Result<Guard<To>, CallError> {
-    let (grant, to) = (guard.hold().grant(), To::ACCESS);
+    let (grant, to) = (guard.hold().proof(), To::ACCESS);
     guard.hold().call(&Downgrade { grant, to }).await?;
     Ok(guard.turned_into())
 }

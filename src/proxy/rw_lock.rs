@@ -5,7 +5,7 @@ use std::time::Duration;
 use lockkeeper_actors::sync;
 use lockkeeper_protocol::{
     ObjectInfo,
-    operations::{AcquireFor, CountHolders, ForceUnlock, RwLockStatus},
+    operations::{AcquireFor, CountHolders, ForceUnlock, ReleaseAny, RwLockStatus},
 };
 use serde::{Deserialize, Serialize};
 
@@ -344,6 +344,21 @@ impl RwLock {
     /// Panics inside an async context, which it would block.
     pub fn blocking_try_write(&self) -> Result<Option<RwLockWriteGuard>, CallError> {
         block_on(self.try_write())
+    }
+
+    /// Releases the hold that is oldest, whichever process has it, if the lock was made with
+    /// [`ReleaseBy::Anyone`](crate::ReleaseBy). Its guard is lost.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Refused`] with `NotHeld` when the lock is free, and with `Invalid` when only its
+    /// holders may release it; else as [`Self::read`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, it may have been released. Do not try again: the next holder would lose it.
+    pub async fn release_any(&self) -> Result<(), CallError> {
+        Ok(self.0.call(ReleaseAny).await??)
     }
 
     /// Takes the lock from all who hold it, whose guards are lost then, and gives it to the next in

@@ -8,7 +8,7 @@ use lockkeeper_actors::{
 };
 use lockkeeper_protocol::{
     ObjectInfo,
-    operations::{AcquireMany, AddPermits, Close, Count, SemaphoreStatus},
+    operations::{AcquireMany, AddPermits, Close, Count, ReleaseAny, SemaphoreStatus},
 };
 use serde::{Deserialize, Serialize};
 
@@ -227,6 +227,22 @@ impl<B: Bound> SemaphoreOf<B> {
     pub async fn consume(&self, permits: u32) -> Result<(), CallError> {
         self.acquire_many(permits).await?.forget();
         Ok(())
+    }
+
+    /// Gives back the permits that have been held longest, whichever process holds them, if the semaphore
+    /// was made with [`ReleaseBy::Anyone`](crate::ReleaseBy): all permits of that grant. Its [`Permit`] is
+    /// lost. Python: `semaphore.release()` by another process than the one that acquired.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Refused`] with `NotHeld` when no permits are held, and with `Invalid` when only
+    /// their holders may give them back; else as [`Self::acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, they may have been given back. Do not try again: the next holder would lose its own.
+    pub async fn release_any(&self) -> Result<(), CallError> {
+        Ok(self.0.call(ReleaseAny).await??)
     }
 
     /// Adds permits that nobody held. Python: `semaphore.release(n)`.

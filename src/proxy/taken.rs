@@ -56,7 +56,7 @@ impl<T> Taken<T> {
         let Self {
             item, mut claim, ..
         } = self;
-        let delivery = claim.hold.grant();
+        let delivery = claim.hold.proof();
         let done = claim.hold.call(&Done { delivery }).await;
         // What failed may not have reached the queue; the drop puts the item back then. Where it
         // has, that finds nothing, and harms nobody.
@@ -72,7 +72,7 @@ impl<T> Taken<T> {
         let Self {
             item, mut claim, ..
         } = self;
-        let delivery = claim.hold.grant();
+        let delivery = claim.hold.proof();
         claim.hold.cast(&Done { delivery });
         claim.is_over = true;
         item
@@ -89,7 +89,7 @@ impl<T> Taken<T> {
     /// Dropped at any point, the item goes back.
     pub async fn put_back(self) -> Result<(), CallError> {
         let mut claim = self.claim;
-        let delivery = claim.hold.grant();
+        let delivery = claim.hold.proof();
         let is_back = claim.hold.call(&PutBack { delivery }).await;
         claim.is_over = is_back.is_ok();
         is_back
@@ -177,7 +177,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         if !self.is_over {
-            let delivery = self.hold.grant();
+            let delivery = self.hold.proof();
             self.hold.cast(&PutBack { delivery });
         }
     }

@@ -78,7 +78,9 @@ impl Server {
         let shard_of = claim.shard_of();
         let span = ManagerSpan::begin(claim.address(), shard_of);
         // Fences ascend for each object, and an object is always with the same shard.
-        let shell = Shell::new(Arc::new(AtomicU64::new(shard_of.incarnation)));
+        let fences = Arc::new(AtomicU64::new(shard_of.incarnation));
+        let secret = claim.secret();
+        let shell = Shell::new(fences, secret);
         let deadlines = actix_rt::spawn(shell.deadlines().clone().run());
         let numbers = Numbers::of(&shell);
         let supervisor = Supervisor::new(kinds, limits, Rc::clone(&shell), shard_of).start();
@@ -92,6 +94,7 @@ impl Server {
             shell,
             limits,
             shard_of,
+            secret,
             seeks_deadlocks,
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
         });

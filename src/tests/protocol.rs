@@ -13,7 +13,8 @@ use lockkeeper_actors::{
     },
 };
 use lockkeeper_protocol::{
-    CallId, Fault, Fence, Question, Refusal, SessionId, Shard,
+    CallId, Fault, Fence, JobId, ManagerSecret, Proof, Question, Refusal, SECRET_BYTES, SessionId,
+    Shard,
     codec::{self, BlobRef},
     frame::{FIRST_FRAME_BYTES, Inbox, Request, Response},
     operations::{
@@ -39,6 +40,9 @@ const DOCUMENT: &str = include_str!("../../PROTOCOL.md");
 pub(crate) const INCARNATION: u64 = 1_760_000_000_000_000_000;
 
 pub(crate) const SESSION: SessionId = SessionId::new(INCARNATION + 4);
+
+/// The secret of that manager.
+pub(crate) const SECRET: ManagerSecret = ManagerSecret::new([7; SECRET_BYTES]);
 
 pub(crate) const FENCE: Fence = Fence::new(INCARNATION + 9);
 
@@ -117,8 +121,18 @@ fn message(sample: &Sample) -> Vec<u8> {
     message.to_vec()
 }
 
-pub(super) fn grant_of(seq: u64) -> CallId {
-    CallId::new(SESSION, seq)
+pub(super) fn grant_of(seq: u64) -> Proof {
+    Proof::Own(seq)
+}
+
+/// A call of the session, as the ticket of another process names it.
+pub(super) fn ticket_of(seq: u64) -> Proof {
+    Proof::Signed(SECRET.of_session(SESSION).sign(CallId::new(SESSION, seq)))
+}
+
+/// The job that a call of the session has submitted.
+pub(super) fn job_of(seq: u64) -> JobId {
+    CallId::new(SESSION, seq).into()
 }
 
 /// The requests of the reference shard, in order.
@@ -143,7 +157,6 @@ fn shown_requests(arguments: &[u8]) -> Vec<Request<'_>> {
         label: "",
     };
     let release = Request::Cast {
-        seq: 5,
         object: 0,
         operation: 1,
         arguments: BlobRef(arguments),
@@ -154,8 +167,8 @@ fn shown_requests(arguments: &[u8]) -> Vec<Request<'_>> {
     };
     vec![
         hello,
-        open(1, "lock", Some("jobs"), Some(BlobRef(&[0xc0]))),
-        open(8, "semaphore", None, Some(BlobRef(&[0x91, 2]))),
+        open(1, "lock", Some("jobs"), Some(BlobRef(b"\xa6Holder"))),
+        open(8, "semaphore", None, Some(BlobRef(b"\x92\x02\xa6Anyone"))),
         open(9, "lock", Some("jobs"), None),
         acquire(2, Some(5_000_000)),
         acquire(4, None),
@@ -189,6 +202,7 @@ fn shown_responses(body: &[u8]) -> Vec<Response<'_>> {
         version: 1,
         incarnation: INCARNATION,
         session: SESSION.number(),
+        secret: SECRET.of_session(SESSION),
         frame_bytes: 64 << 20,
         asks_who_calls: false,
         shard,

@@ -466,7 +466,9 @@ fn readers_and_a_writer_of_a_kind_of_ones_own_are_found() {
         };
         assert_eq!(deadlock.members[0].holds[0].mode, "read");
         assert_eq!(deadlock.members[1].waits[0].wants.mode, "write");
-        first.cast(&shared::Release { grant: first.id() });
+        first.cast(&shared::Release {
+            grant: first.proof(),
+        });
         writer.await.unwrap().unwrap();
     });
 }

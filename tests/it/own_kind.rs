@@ -8,7 +8,7 @@ use std::{collections::HashMap, fs::File, path::PathBuf, time::Duration};
 use futures::StreamExt;
 use lockkeeper::{
     Call, CallError, CallId, Grant, HangUp, Manager, Operation, Operations, Pool, Primitive,
-    Program, Proxy, Refusal, Serve, Task, WaitQueue,
+    Program, Proof, Proxy, Refusal, Serve, Task, WaitQueue,
 };
 use lockkeeper_test_support::{Role, Roles, report};
 use serde::{Deserialize, Serialize};
@@ -32,9 +32,9 @@ impl Operation for Take {
     type Reply = u32;
 }
 
-/// Gives back what that call took.
+/// Gives back what a call took.
 #[derive(Serialize, Deserialize)]
-struct GiveBack(CallId);
+struct GiveBack(Proof);
 
 impl Operation for GiveBack {
     const NAME: &'static str = "give_back";
@@ -99,8 +99,11 @@ impl Serve<Take> for Rack {
 }
 
 impl Serve<GiveBack> for Rack {
-    fn serve(&mut self, GiveBack(taker): GiveBack, call: Call<()>) {
-        self.take_back(|other| other == taker);
+    fn serve(&mut self, GiveBack(grant): GiveBack, call: Call<()>) {
+        if let Ok(grant) = call.grant(grant) {
+            call.ends(grant);
+            self.take_back(|taker| taker == grant);
+        }
         call.reply(());
     }
 }
@@ -125,7 +128,7 @@ struct Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        self.grant.cast(&GiveBack(self.grant.id()));
+        self.grant.cast(&GiveBack(self.grant.proof()));
     }
 }
 

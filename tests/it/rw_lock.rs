@@ -12,7 +12,7 @@ use std::{
 
 use futures::FutureExt;
 use lockkeeper::{
-    CallError, Fence, Manager, Pool, Program, Refusal, RwLock, RwLockReadGuard,
+    CallError, Fence, Manager, Pool, Program, Refusal, ReleaseBy, RwLock, RwLockReadGuard,
     RwLockUpgradableReadGuard, RwLockWriteGuard, Task,
     actors::sync::{self, Access, AcquireFor, Downgrade, Upgrade},
 };
@@ -291,12 +291,16 @@ fn why<T>(refused: Result<T, Refusal>) -> String {
 fn what_no_guard_allows_is_refused_with_what_is_allowed() {
     run(async {
         let (manager, _) = manager_and_lock().await;
-        let raw = manager.named("raw").open::<sync::RwLock>(()).await.unwrap();
+        let raw = manager
+            .named("raw")
+            .open::<sync::RwLock>(ReleaseBy::Holder)
+            .await
+            .unwrap();
         let lock = manager.named("raw").rw_lock().await.unwrap();
         let acquire = |access| raw.hold(AcquireFor { access }, None);
         let (_, reader) = acquire(Access::Read).await.unwrap();
         let (_, upgradable) = acquire(Access::Upgradable).await.unwrap();
-        let (reader, grant) = (reader.id(), upgradable.id());
+        let (reader, grant) = (reader.proof(), upgradable.proof());
 
         let refused = raw.call(Upgrade { grant: reader }).await.unwrap();
         assert!(why(refused).contains("only one that was acquired as upgradable"));

@@ -18,6 +18,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     ("protocol::ids", &[]),
     ("protocol::operation", &[]),
     ("protocol::peer", &["protocol::ids", "protocol::printable"]),
+    ("protocol::proof", &["protocol::ids"]),
     ("protocol::shard", &["protocol::ids"]),
     (
         "protocol::deadlock",
@@ -44,6 +45,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "protocol::operation",
             "protocol::peer",
             "protocol::printable",
+            "protocol::proof",
         ],
     ),
     (
@@ -52,6 +54,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "protocol::codec",
             "protocol::fault",
             "protocol::inspection",
+            "protocol::proof",
             "protocol::shard",
         ],
     ),

@@ -297,16 +297,25 @@ impl Serve<Get> for Queue {
 
 impl Serve<Done> for Queue {
     fn serve(&mut self, Done { delivery }: Done, call: Call<Result<(), Refusal>>) {
-        let done = self.taken.remove(&delivery).map(drop);
-        call.reply(done.ok_or(Refusal::NotHeld));
+        let done = call.grant(delivery).and_then(|delivery| {
+            self.taken.remove(&delivery).ok_or(Refusal::NotHeld)?;
+            call.ends(delivery);
+            Ok(())
+        });
+        call.reply(done);
         self.settle();
     }
 }
 
 impl Serve<PutBack> for Queue {
     fn serve(&mut self, PutBack { delivery }: PutBack, call: Call<Result<(), Refusal>>) {
-        let is_back = self.take_back(delivery, |_, _| {});
-        call.reply(is_back.then_some(()).ok_or(Refusal::NotHeld));
+        let back = call.grant(delivery).and_then(|delivery| {
+            let is_back = self.take_back(delivery, |_, _| {});
+            is_back.then_some(()).ok_or(Refusal::NotHeld)?;
+            call.ends(delivery);
+            Ok(())
+        });
+        call.reply(back);
         self.settle();
     }
 }
@@ -353,7 +362,7 @@ impl Serve<CheckType> for Queue {
 mod tests {
     use std::time::Duration;
 
-    use lockkeeper_protocol::{Fault, Operation};
+    use lockkeeper_protocol::{Fault, Operation, Proof};
 
     use crate::bench::Bench;
 
@@ -401,7 +410,21 @@ mod tests {
     }
 
     fn done(bench: &mut Bench<Queue>, delivery: CallId) -> Result<(), Refusal> {
-        ask(bench, Done { delivery })
+        let session = delivery.session().number();
+        let delivery = Proof::own(delivery);
+        let id = bench.call(session, Done { delivery });
+        bench
+            .reply::<Done>(id)
+            .expect("answered")
+            .expect("no fault")
+    }
+
+    fn put_back(bench: &mut Bench<Queue>, delivery: CallId) -> Result<(), Refusal> {
+        let session = delivery.session().number();
+        let delivery = Proof::own(delivery);
+        let id = bench.call(session, PutBack { delivery });
+        let told = bench.reply::<PutBack>(id);
+        told.expect("answered").expect("no fault")
     }
 
     /// All items that are left, in order.
@@ -460,7 +483,7 @@ mod tests {
         let [first, second] = [1, 2].map(|session| get(&mut bench, session));
         done(&mut bench, second).unwrap();
         assert!(!bench.is_answered(joined));
-        bench.call(1, PutBack { delivery: first });
+        put_back(&mut bench, first).unwrap();
         let again = get(&mut bench, 2);
         assert!(!bench.is_answered(joined));
         done(&mut bench, again).unwrap();
@@ -477,8 +500,7 @@ mod tests {
         let second = get(&mut bench, 2);
         assert_eq!(item(&bench, second), Some((1, 2)));
         assert_eq!(done(&mut bench, first), Err(Refusal::NotHeld));
-        let back = PutBack { delivery: first };
-        assert_eq!(ask(&mut bench, back), Err(Refusal::NotHeld));
+        assert_eq!(put_back(&mut bench, first), Err(Refusal::NotHeld));
         done(&mut bench, second).unwrap();
         assert_eq!(done(&mut bench, second), Err(Refusal::NotHeld));
         assert_eq!(rest(&mut bench), [2]);
@@ -519,8 +541,7 @@ mod tests {
         let mut bench = filled(4);
         let taken: Vec<_> = (0..3).map(|_| get(&mut bench, 1)).collect();
         for place in [1, 2, 0] {
-            let delivery = taken[place];
-            ask(&mut bench, PutBack { delivery }).unwrap();
+            put_back(&mut bench, taken[place]).unwrap();
         }
         assert_eq!(rest(&mut bench), [1, 2, 3, 4]);
     }

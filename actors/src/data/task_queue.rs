@@ -13,7 +13,7 @@ mod series;
 use std::collections::{BTreeMap, VecDeque};
 
 use lockkeeper_protocol::{
-    CallId, Refusal, SessionId,
+    CallId, JobId, Refusal, SessionId,
     operations::{
         ChunkOutcome, CloseTasks, Collect, CountTasks, Ended, Feed, Finished, HandBack, Job, Leave,
         Next, Reports, Row, Submit, TaskFault, TaskQueueStatus,
@@ -44,6 +44,8 @@ pub struct TaskQueue {
     taken: BTreeMap<CallId, SessionId>,
     idle: WaitQueue<Idle>,
     series: Series,
+    /// How many tasks of series have come in: the number of the next.
+    fed: u64,
     closed: Option<TaskFault>,
 }
 
@@ -111,7 +113,7 @@ impl TaskQueue {
                 row: job.row.clone(),
             });
             if let Submitter::Caller(_) = job.submitter {
-                self.taken.insert(job.id, by.session());
+                self.taken.insert(job.id.into(), by.session());
             }
             let hands = self.hands.entry(by.session()).or_default();
             hands.push_back(Taken {
@@ -126,33 +128,35 @@ impl TaskQueue {
 
     /// Hands the outcome of a job to whoever submitted it, if the job is still that worker's.
     fn finish(&mut self, worker: SessionId, Finished { job, outcome }: Finished) {
-        if let Some(series) = self.take_first(worker, job) {
-            self.series.end(series, job, outcome);
+        if let Some((series, number)) = self.take_first(worker, job) {
+            self.series.end(series, number, outcome);
         } else if let Some(job) = self.take_from(worker, job) {
             self.end(job, &outcome);
         }
     }
 
     /// Takes the first of several tasks of a series that somebody waits for out of a worker's hands, as
-    /// most of them are taken. Gives the series.
-    fn take_first(&mut self, worker: SessionId, job: CallId) -> Option<CallId> {
+    /// most of them are taken. Gives the series and the number of the task.
+    fn take_first(&mut self, worker: SessionId, job: JobId) -> Option<(CallId, u64)> {
         let taken = self.hands.get_mut(&worker)?.front_mut()?;
         if taken.id != job || taken.count < 2 {
             return None;
         }
         let pending = taken.job.as_mut()?;
-        let Submitter::Series(series) = pending.submitter else {
+        let Submitter::Series { series, first } = &mut pending.submitter else {
             return None;
         };
+        let ended = (*series, *first);
+        *first = first.wrapping_add(1);
         drop(pending.row.pop_front());
         pending.id = pending.id.plus(1);
         taken.id = pending.id;
         taken.count -= 1;
-        Some(series)
+        Some(ended)
     }
 
     /// Takes any job out of a worker's hands. Gives it if somebody waits for it.
-    fn take_from(&mut self, worker: SessionId, job: CallId) -> Option<Pending> {
+    fn take_from(&mut self, worker: SessionId, job: JobId) -> Option<Pending> {
         let hands = self.hands.get_mut(&worker)?;
         let mut places = hands.iter().enumerate();
         let (at, place) = places.find_map(|(at, taken)| Some((at, taken.place_of(job)?)))?;
@@ -170,7 +174,7 @@ impl TaskQueue {
         if hands.is_empty() {
             self.hands.remove(&worker);
         }
-        self.taken.remove(&job);
+        self.taken.remove(&job.into());
         taken.job
     }
 
@@ -178,10 +182,11 @@ impl TaskQueue {
     fn end(&mut self, job: Pending, outcome: &ChunkOutcome) {
         match job.submitter {
             Submitter::Caller(call) => call.reply(outcome.clone()),
-            Submitter::Series(series) => {
-                for place in 0..job.row.len() {
-                    let id = job.id.plus(place);
-                    self.series.end(series, id, outcome.clone());
+            Submitter::Series { series, first } => {
+                let mut number = first;
+                for _ in 0..job.row.len() {
+                    self.series.end(series, number, outcome.clone());
+                    number = number.wrapping_add(1);
                 }
             }
         }
@@ -191,7 +196,7 @@ impl TaskQueue {
     fn forget(&mut self, chunk: CallId) {
         let worker = self.taken.remove(&chunk);
         let hands = worker.and_then(|worker| self.hands.get_mut(&worker));
-        let place = hands.and_then(|hands| hands.iter_mut().find(|taken| taken.id == chunk));
+        let place = hands.and_then(|hands| hands.iter_mut().find(|taken| taken.id == chunk.into()));
         if let Some(taken) = place {
             taken.job = None;
         }
@@ -202,7 +207,7 @@ impl TaskQueue {
         if left.is_empty() {
             return;
         }
-        let is_left = |job: &Pending| matches!(job.submitter, Submitter::Series(series) if left.contains(&series));
+        let is_left = |job: &Pending| matches!(job.submitter, Submitter::Series { series, .. } if left.contains(&series));
         self.series.remove(left);
         let waiting = self.waiting.iter().filter(|(_, job)| is_left(job));
         let waiting: Vec<CallId> = waiting.map(|(id, _)| id).collect();
@@ -215,7 +220,7 @@ impl TaskQueue {
     }
 
     /// Takes jobs, in their order, back from a worker that has not begun them.
-    fn take_back(&mut self, worker: SessionId, jobs: &[CallId]) {
+    fn take_back(&mut self, worker: SessionId, jobs: &[JobId]) {
         for job in jobs.iter().rev() {
             if let Some(job) = self.take_from(worker, *job) {
                 self.waiting.push_front(job);
@@ -285,7 +290,7 @@ impl Primitive for TaskQueue {
             let unseen = hands.iter().filter(|taken| taken.by == id);
             let unseen =
                 unseen.flat_map(|taken| (0..taken.count).map(|place| taken.id.plus(place)));
-            let unseen: Vec<CallId> = unseen.collect();
+            let unseen: Vec<JobId> = unseen.collect();
             self.take_back(id.session(), &unseen);
         }
         self.dispatch();
@@ -301,7 +306,7 @@ impl Primitive for TaskQueue {
         }
         let mut hands = self.hands.remove(&ended.session).unwrap_or_default();
         for taken in &hands {
-            self.taken.remove(&taken.id);
+            self.taken.remove(&taken.id.into());
         }
         // The first task of the first that it was given is the one that it had begun.
         let begun = hands.pop_front().and_then(|taken| taken.job);
@@ -339,8 +344,12 @@ impl Primitive for TaskQueue {
 
 impl Serve<Submit> for TaskQueue {
     fn serve(&mut self, Submit { chunk, retries }: Submit, call: Call<ChunkOutcome>) {
+        if call.id().is_one_way() {
+            // Nobody would hear of the outcome.
+            return;
+        }
         let job = Pending {
-            id: call.id(),
+            id: call.id().into(),
             submitter: Submitter::Caller(call),
             task: chunk.task,
             row: Row::of_one(chunk.arguments),
@@ -359,9 +368,14 @@ impl Serve<Feed> for TaskQueue {
         if feed.row.is_empty() {
             return;
         }
+        let id = JobId::of_series(session, self.fed);
+        self.fed += u64::try_from(feed.row.len()).unwrap_or_default();
         self.submit(Pending {
-            id: CallId::new(session, feed.first),
-            submitter: Submitter::Series(series),
+            id,
+            submitter: Submitter::Series {
+                series,
+                first: feed.first,
+            },
             task: feed.task,
             row: feed.row,
             retries: feed.retries,
@@ -455,6 +469,8 @@ impl Serve<CountTasks> for TaskQueue {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use lockkeeper_protocol::{codec::Blob, operations::Chunk};
 
     use crate::bench::Bench;
@@ -486,7 +502,7 @@ mod tests {
     fn jobs(bench: &Bench<TaskQueue>, id: CallId) -> Option<Vec<CallId>> {
         let reply = bench.reply::<Next>(id)?;
         let jobs = reply.unwrap().expect("no worker is sent home");
-        Some(jobs.iter().map(|job| job.id).collect())
+        Some(jobs.iter().map(|job| job.id.into()).collect())
     }
 
     fn job(bench: &Bench<TaskQueue>, id: CallId) -> Option<CallId> {
@@ -503,7 +519,7 @@ mod tests {
 
     fn finish(bench: &mut Bench<TaskQueue>, session: u64, job: CallId) -> CallId {
         let finished = Some(Finished {
-            job,
+            job: job.into(),
             outcome: Ok(Blob::from(vec![14])),
         });
         bench.call(session, Next { finished, most: 1 })
@@ -611,7 +627,7 @@ mod tests {
         let mut bench = bench();
         let tasks: Vec<CallId> = (0..4).map(|_| submit(&mut bench, 9, 0)).collect();
         next_of(&mut bench, 1, 3);
-        let jobs = tasks[1..3].to_vec();
+        let jobs: Vec<JobId> = tasks[1..3].iter().copied().map(JobId::from).collect();
         bench.call(2, HandBack { jobs: jobs.clone() });
         bench.call(1, HandBack { jobs });
         let taken = next_of(&mut bench, 2, 9);
@@ -686,8 +702,9 @@ mod tests {
         }
     }
 
-    /// Hands in tasks of the first series of session 9: those of so many numbers from that one on.
-    fn feed(bench: &mut Bench<TaskQueue>, first: u64, count: u64, retries: u32) -> Vec<CallId> {
+    /// Hands in the first tasks of the first series of session 9: those of so many numbers from that one
+    /// on.
+    fn feed(bench: &mut Bench<TaskQueue>, first: u64, count: u64, retries: u32) -> Vec<JobId> {
         let bytes = (0..count).map(|_| 7).collect::<Vec<u8>>();
         let lengths = vec![1; bytes.len()];
         let feed = Feed {
@@ -698,8 +715,8 @@ mod tests {
             retries,
         };
         bench.call(9, feed);
-        let ids = first..first + count;
-        ids.map(|number| CallId::new(SessionId::new(9), number))
+        (0..count)
+            .map(|place| JobId::of_series(SessionId::new(9), place))
             .collect()
     }
 
@@ -719,7 +736,7 @@ mod tests {
     }
 
     /// The ids of all that a worker was given by a call.
-    fn each(bench: &Bench<TaskQueue>, worker: CallId) -> Vec<CallId> {
+    fn each(bench: &Bench<TaskQueue>, worker: CallId) -> Vec<JobId> {
         let jobs = bench.reply::<Next>(worker).unwrap().unwrap().unwrap();
         let each = jobs.into_iter().flat_map(Job::each);
         each.map(|(id, arguments)| {
@@ -729,7 +746,7 @@ mod tests {
         .collect()
     }
 
-    fn report(bench: &mut Bench<TaskQueue>, worker: u64, jobs: &[CallId]) {
+    fn report(bench: &mut Bench<TaskQueue>, worker: u64, jobs: &[JobId]) {
         let finished = jobs.iter().map(|job| Finished {
             job: *job,
             outcome: Ok(Blob::from(vec![14])),
@@ -871,5 +888,41 @@ mod tests {
         assert_eq!(ended(&bench, waits), Some(vec![(2000, true)]));
         let nothing = bench.call(8, Collect { series: 1000 });
         assert!(bench.reply::<Collect>(nothing).unwrap().is_err());
+    }
+    #[test]
+    fn a_submitter_that_numbers_its_tasks_anyhow_gets_all_outcomes_and_leaves_nothing() {
+        let mut bench = bench();
+        let chunk = submit(&mut bench, 9, 0);
+        let other = submit(&mut bench, 8, 0);
+        // Twice the same, the number of a chunk, and more than there are numbers.
+        let firsts = [2000, 2000, chunk.seq(), other.seq(), u64::MAX - 1];
+        for first in firsts {
+            feed(&mut bench, first, 3, 0);
+        }
+        let worker = next_of(&mut bench, 1, 99);
+        let jobs: Vec<JobId> = each(&bench, worker);
+        let distinct: BTreeSet<&JobId> = jobs.iter().collect();
+        assert_eq!((jobs.len(), distinct.len()), (17, 17));
+        report(&mut bench, 1, &jobs);
+        for task in [chunk, other] {
+            assert!(matches!(outcome(&bench, task), Some(Ok(_))));
+        }
+        let waits = collect(&mut bench);
+        let told = ended(&bench, waits).expect("there are some");
+        let numbers = firsts
+            .iter()
+            .flat_map(|first| (0..3).map(|n| first.wrapping_add(n)));
+        let expected: Vec<(u64, bool)> = numbers.map(|number| (number, true)).collect();
+        assert_eq!(told, expected);
+
+        feed(&mut bench, 2000, 3, 0);
+        feed(&mut bench, 2000, 3, 0);
+        next_of(&mut bench, 1, 2);
+        bench.hang_up(9);
+        bench.hang_up(1);
+        let count = bench.call(8, CountTasks);
+        let count = bench.reply::<CountTasks>(count).unwrap().unwrap();
+        assert_eq!((count.waiting, count.running), (0, 0));
+        assert!(bench.primitive().unwrap().taken.is_empty());
     }
 }

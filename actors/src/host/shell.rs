@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper_protocol::{Peer, SessionId};
+use lockkeeper_protocol::{ManagerSecret, Peer, SessionId};
 use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
@@ -70,13 +70,14 @@ struct Spare {
 }
 
 impl Shell {
-    /// Makes the shell of this shard, with the counter that fences are drawn from.
+    /// Makes the shell of this shard, with the counter that fences are drawn from and the secret that
+    /// signed calls are checked with.
     #[must_use]
-    pub fn new(fences: Arc<AtomicU64>) -> Rc<Self> {
+    pub fn new(fences: Arc<AtomicU64>, secret: ManagerSecret) -> Rc<Self> {
         let started = Instant::now();
         Rc::new(Self {
             started,
-            outbox: Outbox::new(fences),
+            outbox: Outbox::new(fences, secret),
             deadlines: Deadlines::new(started),
             contended: ContendedObjects::default(),
             sinks: RefCell::default(),
@@ -206,11 +207,16 @@ impl fmt::Debug for Shell {
 
 #[cfg(test)]
 mod tests {
+    use lockkeeper_protocol::SECRET_BYTES;
+
     use super::*;
 
     #[test]
     fn long_messages_have_the_room_of_those_before_and_lose_nothing() {
-        let shell = Shell::new(Arc::new(AtomicU64::new(1)));
+        let shell = Shell::new(
+            Arc::new(AtomicU64::new(1)),
+            ManagerSecret::new([0; SECRET_BYTES]),
+        );
         for round in 0..3 {
             let mut inputs = shell.inputs();
             for number in 0..500 {

@@ -242,8 +242,9 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use lockkeeper_protocol::Proof;
     use lockkeeper_protocol::operations::{
-        Acquire, AcquireMany, ForceUnlock, Release, SemaphoreSpec, Status,
+        Acquire, AcquireMany, ForceUnlock, Release, ReleaseBy, SemaphoreSpec, Status,
     };
 
     use crate::{
@@ -254,7 +255,7 @@ mod tests {
     use super::*;
 
     fn lock() -> Bench<Lock> {
-        Bench::new(()).unwrap()
+        Bench::new(ReleaseBy::Holder).unwrap()
     }
 
     fn waits(tally: &Tally) -> Vec<(Duration, u64)> {
@@ -290,7 +291,12 @@ mod tests {
         let waiting = bench.call(2, Acquire);
         assert_eq!(tally.waiting(), 1);
         bench.advance(Duration::from_micros(1 << 20));
-        bench.call(1, Release { grant: first });
+        bench.call(
+            1,
+            Release {
+                grant: Proof::own(first),
+            },
+        );
         assert!(bench.is_answered(waiting));
         assert_eq!(tally.waiting(), 0);
         let [(wait, 1)] = waits(&tally)[..] else {
@@ -311,12 +317,22 @@ mod tests {
         let waiting = bench.call(2, Acquire);
         bench.withdraw(waiting);
         assert_eq!(tally.withdrawn.get(), 1);
-        bench.call(2, Release { grant: waiting });
+        bench.call(
+            2,
+            Release {
+                grant: Proof::own(waiting),
+            },
+        );
         assert_eq!(tally.refused.get(), 1);
         bench.call(2, Acquire);
         bench.remove();
         assert_eq!(tally.faulted.get(), 1, "who waits is told that it is gone");
-        bench.call(1, Release { grant: held });
+        bench.call(
+            1,
+            Release {
+                grant: Proof::own(held),
+            },
+        );
         assert_eq!(tally.faulted.get(), 2);
         assert_eq!(tally.waiting(), 0);
         assert_eq!(tally.asked.get(), tally.answered.get());
@@ -334,7 +350,11 @@ mod tests {
 
     #[test]
     fn each_hold_that_a_session_leaves_is_counted_and_none_that_it_gave_back() {
-        let mut bench = Bench::<Semaphore>::new(SemaphoreSpec { permits: 3 }).unwrap();
+        let mut bench = Bench::<Semaphore>::new(SemaphoreSpec {
+            permits: 3,
+            release_by: ReleaseBy::Holder,
+        })
+        .unwrap();
         let tally = bench.tally();
         let acquire = |bench: &mut Bench<Semaphore>, session: u64| -> CallId {
             bench.call(session, AcquireMany { permits: 1 })

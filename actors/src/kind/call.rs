@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper_protocol::{CallId, Fault, Fence, codec};
+use lockkeeper_protocol::{CallId, Fault, Fence, ManagerSecret, Proof, Refusal, codec};
 use serde::Serialize;
 
 use crate::kind::object_stats::ObjectStats;
@@ -65,6 +65,30 @@ impl<R> Call<R> {
         Duration::from_nanos(self.since)
     }
 
+    /// Returns the call that an argument of this call names: one of the same session, or one whose
+    /// MAC is right. Whether it holds anything is for the kind to say.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Refusal::NotHeld`] when the MAC is wrong.
+    pub fn grant(&self, proof: Proof) -> Result<CallId, Refusal> {
+        match proof {
+            Proof::Own(seq) => Ok(CallId::new(self.id.session(), seq)),
+            Proof::Signed(signed) => {
+                let secret = self.outbox().0.borrow().secret;
+                secret.check(&signed).ok_or(Refusal::NotHeld)
+            }
+        }
+    }
+
+    /// Notes that this call ends a grant: the session that had it is told that it is void, if that is not
+    /// the calling one.
+    pub fn ends(&self, grant: CallId) {
+        if grant.session() != self.id.session() {
+            self.outbox().revoke(grant);
+        }
+    }
+
     /// Answers the caller with a fault.
     pub fn fail(mut self, fault: Fault) {
         if let Some(outbox) = self.outbox.take() {
@@ -109,6 +133,8 @@ pub struct Outbox(Rc<RefCell<Turn>>);
 struct Turn {
     now: Duration,
     fences: Arc<AtomicU64>,
+    /// What the MACs of signed calls are checked with.
+    secret: ManagerSecret,
     parcels: Vec<(CallId, Parcel)>,
     /// The number of parcels of earlier turns that were not drained yet.
     begun: usize,
@@ -166,10 +192,11 @@ const KEPT_PARCELS: usize = 1 << 14;
 impl Outbox {
     /// Makes an empty outbox that takes its fences from a counter.
     #[must_use]
-    pub fn new(fences: Arc<AtomicU64>) -> Self {
+    pub fn new(fences: Arc<AtomicU64>, secret: ManagerSecret) -> Self {
         Self(Rc::new(RefCell::new(Turn {
             now: Duration::ZERO,
             fences,
+            secret,
             parcels: Vec::new(),
             begun: 0,
             bodies: Vec::new(),

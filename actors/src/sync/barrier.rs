@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use lockkeeper_protocol::{
-    Breach, CallId, Refusal,
+    Breach, CallId, Proof, Refusal,
     operations::{
         Abort, Arrival, Arrive, BarrierSpec, BarrierStatus, CountArrivals, Fail, Finish, OnDeath,
         Passed, Reset,
@@ -288,10 +288,21 @@ impl Serve<Arrive> for Barrier {
     }
 }
 
+/// The arrival that was told to act: only its own session says what became of the action, since only that
+/// session can have run it.
+fn own_turn<R>(call: &Call<R>, turn: Proof) -> Result<CallId, Refusal> {
+    let turn = call.grant(turn)?;
+    let is_own = turn.session() == call.id().session();
+    is_own.then_some(turn).ok_or(Refusal::NotHeld)
+}
+
 impl Serve<Finish> for Barrier {
     fn serve(&mut self, Finish { turn }: Finish, call: Call<Result<Passed, Refusal>>) {
-        let is_its_turn =
-            self.action == Action::Runs(turn) && turn.session() == call.id().session();
+        let turn = match own_turn(&call, turn) {
+            Ok(turn) => turn,
+            Err(refusal) => return call.reply(Err(refusal)),
+        };
+        let is_its_turn = self.action == Action::Runs(turn);
         match self.arrivals.get_mut(turn) {
             Some(party) if is_its_turn => {
                 let finish = call.id();
@@ -301,9 +312,6 @@ impl Serve<Finish> for Barrier {
                     finish: Box::new(call),
                 };
                 self.let_pass();
-            }
-            Some(_) | None if turn.session() != call.id().session() => {
-                call.reply(Err(Refusal::NotHeld));
             }
             // It broke while the action ran, and may have been reset since.
             Some(_) | None => {
@@ -316,7 +324,7 @@ impl Serve<Finish> for Barrier {
 
 impl Serve<Fail> for Barrier {
     fn serve(&mut self, Fail { turn }: Fail, call: Call<()>) {
-        if self.action == Action::Runs(turn) && turn.session() == call.id().session() {
+        if own_turn(&call, turn).is_ok_and(|turn| self.action == Action::Runs(turn)) {
             self.shatter(Breach::ActionFailed);
         }
         call.reply(());
@@ -407,7 +415,12 @@ mod tests {
     }
 
     fn finish(bench: &mut Bench<Barrier>, turn: CallId) -> CallId {
-        bench.call(turn.session().number(), Finish { turn })
+        bench.call(
+            turn.session().number(),
+            Finish {
+                turn: Proof::own(turn),
+            },
+        )
     }
 
     fn finished(bench: &Bench<Barrier>, id: CallId) -> Option<Told> {
@@ -474,7 +487,12 @@ mod tests {
         let mut bench = bench(2);
         let first = arrive_with_action(&mut bench, 1);
         let last = arrive_with_action(&mut bench, 2);
-        bench.call(2, Fail { turn: last });
+        bench.call(
+            2,
+            Fail {
+                turn: Proof::own(last),
+            },
+        );
         assert_eq!(passed(&bench, first), Some(Err(Breach::ActionFailed)));
         let late = arrive(&mut bench, 3);
         assert_eq!(passed(&bench, late), Some(Err(Breach::ActionFailed)));
@@ -574,7 +592,12 @@ mod tests {
         bench.call(2, Reset);
         let done = finish(&mut bench, turn);
         assert_eq!(finished(&bench, done), Some(Err(Breach::Reset)));
-        bench.call(1, Fail { turn });
+        bench.call(
+            1,
+            Fail {
+                turn: Proof::own(turn),
+            },
+        );
         assert_eq!(status(&mut bench).broken, None);
     }
 
@@ -679,10 +702,20 @@ mod tests {
     fn turn_is_finished_and_failed_by_its_own_session_alone() {
         let mut bench = bench(1);
         let turn = arrive_with_action(&mut bench, 1);
-        let stranger = bench.call(2, Finish { turn });
+        let stranger = bench.call(
+            2,
+            Finish {
+                turn: Proof::own(turn),
+            },
+        );
+        assert_eq!(finished(&bench, stranger), Some(Err(Breach::Reset)));
+        let ticket = bench.signed(turn);
+        let stranger = bench.call(2, Finish { turn: ticket });
         let told = bench.reply::<Finish>(stranger).unwrap();
         assert_eq!(told, Ok(Err(Refusal::NotHeld)));
-        bench.call(2, Fail { turn });
+        for turn in [Proof::own(turn), ticket] {
+            bench.call(2, Fail { turn });
+        }
         assert_eq!(status(&mut bench).broken, None);
         let done = finish(&mut bench, turn);
         assert_eq!(finished(&bench, done), Some(Ok((0, true, 0))));
@@ -694,7 +727,13 @@ mod tests {
         let dropped = arrive(&mut bench, 1);
         let turn = arrive_with_action(&mut bench, 2);
         bench.withdraw(dropped);
-        let done = bench.call_timeout(2, Finish { turn }, SECOND);
+        let done = bench.call_timeout(
+            2,
+            Finish {
+                turn: Proof::own(turn),
+            },
+            SECOND,
+        );
         bench.advance(SECOND);
         assert_eq!(bench.reply::<Finish>(done), Some(Err(Fault::TimedOut)));
         assert_eq!(status(&mut bench).broken, Some(Breach::TimedOut));

@@ -12,7 +12,7 @@ use lockkeeper_protocol::{
     CallId, Refusal, SessionId,
     operations::{
         Acquire, Adopt, CountSleepers, ForceUnlock, Granted, MarkConsistent, Notify, Release,
-        Sleep, Status, Wake, Woken,
+        ReleaseAny, ReleaseBy, Sleep, Status, Wake, Woken,
     },
 };
 
@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// A lock with wait sets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Condition {
     lock: Exclusion<Comer>,
     sleepers: Sleepers,
@@ -154,10 +154,13 @@ impl Condition {
 
 impl Primitive for Condition {
     const KIND: &'static str = "condition";
-    type Spec = ();
+    type Spec = ReleaseBy;
 
-    fn create((): ()) -> Result<Self, Refusal> {
-        Ok(Self::default())
+    fn create(release_by: ReleaseBy) -> Result<Self, Refusal> {
+        Ok(Self {
+            lock: Exclusion::new(release_by),
+            sleepers: Sleepers::default(),
+        })
     }
 
     fn operations(operations: &mut Operations<Self>) {
@@ -170,7 +173,8 @@ impl Primitive for Condition {
             .on::<Status>()
             .on::<Sleep>()
             .on::<Notify>()
-            .on::<CountSleepers>();
+            .on::<CountSleepers>()
+            .on::<ReleaseAny>();
     }
 
     fn withdraw(&mut self, id: CallId) {
@@ -210,9 +214,15 @@ impl Primitive for Condition {
 
 impl Serve<Sleep> for Condition {
     fn serve(&mut self, Sleep { grant, set }: Sleep, call: Call<Result<Woken, Refusal>>) {
-        match check_name(&set).and_then(|()| self.lock.leave(grant)) {
+        let left = check_name(&set).and_then(|()| {
+            let grant = call.grant(grant)?;
+            self.lock.leave(grant)?;
+            Ok(grant)
+        });
+        match left {
             Err(refusal) => call.reply(Err(refusal)),
-            Ok(()) => {
+            Ok(grant) => {
+                call.ends(grant);
                 self.sleepers.push(&set, call);
                 self.lock.pass_on();
             }
@@ -222,10 +232,11 @@ impl Serve<Sleep> for Condition {
 
 impl Serve<Notify> for Condition {
     fn serve(&mut self, Notify { grant, set, most }: Notify, call: Call<Result<u64, Refusal>>) {
-        call.reply(match check_name(&set) {
+        let checked = check_name(&set).and_then(|()| call.grant(grant));
+        call.reply(match checked {
             Err(refusal) => Err(refusal),
-            Ok(()) if self.lock.is_held_by(grant) => Ok(self.wake(&set, most)),
-            Ok(()) => Err(Refusal::NotHeld),
+            Ok(grant) if self.lock.is_held_by(grant) => Ok(self.wake(&set, most)),
+            Ok(_) => Err(Refusal::NotHeld),
         });
     }
 }
@@ -309,7 +320,7 @@ impl Sleepers {
 
 #[cfg(test)]
 mod tests {
-    use lockkeeper_protocol::Fault;
+    use lockkeeper_protocol::{Fault, Proof};
 
     use crate::bench::Bench;
 
@@ -319,7 +330,7 @@ mod tests {
 
     /// A condition whose lock the last of its sessions holds, and those that sleep in a set.
     fn asleep(set: &str, sessions: &[u64]) -> (Bench<Condition>, Vec<CallId>) {
-        let mut bench = Bench::new(()).unwrap();
+        let mut bench = Bench::new(ReleaseBy::Holder).unwrap();
         let sleepers = sessions.iter().map(|session| {
             let grant = bench.call(*session, Acquire);
             sleep(&mut bench, grant, set)
@@ -330,7 +341,13 @@ mod tests {
 
     fn sleep(bench: &mut Bench<Condition>, grant: CallId, set: &str) -> CallId {
         let set = set.to_owned();
-        bench.call(grant.session().number(), Sleep { grant, set })
+        bench.call(
+            grant.session().number(),
+            Sleep {
+                grant: Proof::own(grant),
+                set,
+            },
+        )
     }
 
     fn notify(
@@ -348,7 +365,14 @@ mod tests {
         most: Option<u64>,
     ) -> Result<u64, Refusal> {
         let set = set.to_owned();
-        let id = bench.call(grant.session().number(), Notify { grant, set, most });
+        let id = bench.call(
+            grant.session().number(),
+            Notify {
+                grant: Proof::own(grant),
+                set,
+                most,
+            },
+        );
         bench.reply::<Notify>(id).unwrap().unwrap()
     }
 
@@ -359,7 +383,12 @@ mod tests {
     }
 
     fn release(bench: &mut Bench<Condition>, grant: CallId) {
-        let id = bench.call(grant.session().number(), Release { grant });
+        let id = bench.call(
+            grant.session().number(),
+            Release {
+                grant: Proof::own(grant),
+            },
+        );
         assert_eq!(bench.reply::<Release>(id), Some(Ok(Ok(()))));
     }
 
@@ -432,7 +461,14 @@ mod tests {
         let (mut bench, _) = asleep("", &[]);
         let grant = acquire(&mut bench, 1);
         let set = String::new();
-        let sleeper = bench.call_timeout(1, Sleep { grant, set }, SECOND);
+        let sleeper = bench.call_timeout(
+            1,
+            Sleep {
+                grant: Proof::own(grant),
+                set,
+            },
+            SECOND,
+        );
         let holder = acquire(&mut bench, 2);
         bench.advance(SECOND * 10);
         assert_eq!(woken(&bench, sleeper), None);
@@ -451,7 +487,14 @@ mod tests {
         let (mut bench, _) = asleep("", &[]);
         let grant = acquire(&mut bench, 1);
         let set = String::new();
-        let late = bench.call_timeout(1, Sleep { grant, set }, SECOND);
+        let late = bench.call_timeout(
+            1,
+            Sleep {
+                grant: Proof::own(grant),
+                set,
+            },
+            SECOND,
+        );
         let grant = acquire(&mut bench, 2);
         let patient = sleep(&mut bench, grant, "");
         let notifier = acquire(&mut bench, 3);
@@ -467,7 +510,14 @@ mod tests {
         let (mut bench, _) = asleep("", &[]);
         let grant = acquire(&mut bench, 1);
         let set = String::new();
-        let sleeper = bench.call_timeout(1, Sleep { grant, set }, SECOND);
+        let sleeper = bench.call_timeout(
+            1,
+            Sleep {
+                grant: Proof::own(grant),
+                set,
+            },
+            SECOND,
+        );
         let notifier = acquire(&mut bench, 2);
         assert_eq!(notify(&mut bench, notifier, Some(1)), Ok(1));
         bench.advance(SECOND * 2);
@@ -548,7 +598,8 @@ mod tests {
     #[test]
     fn notification_goes_with_a_hold_that_is_handed_on() {
         passes_on(true, |bench, grant| {
-            bench.call(8, Adopt { grant });
+            let ticket = bench.signed(grant);
+            bench.call(8, Adopt { grant: ticket });
             assert!(bench.is_revoked(grant));
             bench.hang_up(8);
         });

@@ -11,7 +11,8 @@ use std::{collections::BTreeSet, fmt, iter};
 use lockkeeper_protocol::{
     Abandoned, CallId, Refusal,
     operations::{
-        Acquire, Adopt, ForceUnlock, Granted, LockStatus, MarkConsistent, Release, Status,
+        Acquire, Adopt, ForceUnlock, Granted, LockStatus, MarkConsistent, Release, ReleaseAny,
+        ReleaseBy, Status,
     },
 };
 
@@ -47,6 +48,7 @@ pub struct Exclusion<E: Waiter> {
     holder: Option<Holder<E::Carried>>,
     line: Line<E>,
     abandoned: Option<Box<Abandoned>>,
+    release_by: ReleaseBy,
 }
 
 struct Holder<B> {
@@ -99,17 +101,18 @@ pub(super) fn count(of: usize) -> u64 {
     of.try_into().unwrap_or(u64::MAX)
 }
 
-impl<E: Waiter> Default for Exclusion<E> {
-    fn default() -> Self {
+impl<E: Waiter> Exclusion<E> {
+    /// Nobody holds it and nobody waits.
+    #[must_use]
+    pub fn new(release_by: ReleaseBy) -> Self {
         Self {
             holder: None,
             line: Line::default(),
             abandoned: None,
+            release_by,
         }
     }
-}
 
-impl<E: Waiter> Exclusion<E> {
     /// Lets a call in, if it is free or the call's owner is inside, or has it wait.
     pub fn enter(&mut self, waiter: E) {
         let Some(holder) = &mut self.holder else {
@@ -154,6 +157,18 @@ impl<E: Waiter> Exclusion<E> {
         let holder = holder.ok_or(Refusal::NotHeld)?;
         self.holder = holder.without(grant);
         Ok(())
+    }
+
+    /// The call that has been inside longest, for a release by anyone.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Refusal::NotHeld`] when none is inside, and [`Refusal::Invalid`] when only holders may
+    /// release.
+    pub fn oldest(&self) -> Result<CallId, Refusal> {
+        self.release_by.check()?;
+        let holder = self.holder.as_ref();
+        holder.map(|holder| holder.grant).ok_or(Refusal::NotHeld)
     }
 
     /// Lets the next in line in, if nobody is inside: the end of every path that takes one out.
@@ -305,8 +320,28 @@ where
 
 impl<P: Exclusive> Serve<Release> for P {
     fn serve(&mut self, Release { grant }: Release, call: Call<Result<(), Refusal>>) {
-        call.reply(self.exclusion_mut().leave(grant));
+        let released = call.grant(grant).and_then(|grant| {
+            self.exclusion_mut().leave(grant)?;
+            call.ends(grant);
+            Ok(())
+        });
+        call.reply(released);
         self.exclusion_mut().pass_on();
+    }
+}
+
+impl<P: Exclusive> Serve<ReleaseAny> for P {
+    fn serve(&mut self, _: ReleaseAny, call: Call<Result<(), Refusal>>) {
+        let grant = match self.exclusion().oldest() {
+            Ok(grant) => grant,
+            Err(refusal) => return call.reply(Err(refusal)),
+        };
+        // Also of the same session: another of its tasks may have the guard.
+        call.outbox().revoke(grant);
+        call.reply(Ok(()));
+        if let Some(carried) = self.exclusion_mut().withdraw(grant) {
+            self.leave_behind(carried);
+        }
     }
 }
 
@@ -315,19 +350,24 @@ where
     P: Exclusive<Waiter: From<Call<Result<Granted, Refusal>>>>,
 {
     fn serve(&mut self, Adopt { grant }: Adopt, call: Call<Result<Granted, Refusal>>) {
-        self.exclusion_mut().hand_over(grant, call.into());
+        match call.grant(grant) {
+            Ok(grant) => self.exclusion_mut().hand_over(grant, call.into()),
+            Err(refusal) => call.reply(Err(refusal)),
+        }
     }
 }
 
 impl<P: Exclusive> Serve<MarkConsistent> for P {
     fn serve(&mut self, MarkConsistent { grant }: MarkConsistent, call: Call<Result<(), Refusal>>) {
         let exclusion = self.exclusion_mut();
-        if exclusion.is_held_by(grant) {
+        let is_held = |grant| exclusion.is_held_by(grant).then_some(());
+        let held = call
+            .grant(grant)
+            .and_then(|grant| is_held(grant).ok_or(Refusal::NotHeld));
+        if held.is_ok() {
             exclusion.abandoned = None;
-            call.reply(Ok(()));
-        } else {
-            call.reply(Err(Refusal::NotHeld));
         }
+        call.reply(held);
     }
 }
 

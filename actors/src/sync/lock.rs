@@ -2,7 +2,10 @@
 
 use lockkeeper_protocol::{
     CallId, Refusal,
-    operations::{Acquire, Adopt, ForceUnlock, Granted, MarkConsistent, Release, Status},
+    operations::{
+        Acquire, Adopt, ForceUnlock, Granted, MarkConsistent, Release, ReleaseAny, ReleaseBy,
+        Status,
+    },
 };
 
 use crate::{
@@ -16,7 +19,7 @@ use crate::{
 };
 
 /// A mutual exclusion lock, granted in the order of arrival.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lock(Exclusion<Call<Result<Granted, Refusal>>>);
 
 impl Exclusive for Lock {
@@ -35,10 +38,10 @@ impl Exclusive for Lock {
 
 impl Primitive for Lock {
     const KIND: &'static str = "lock";
-    type Spec = ();
+    type Spec = ReleaseBy;
 
-    fn create((): ()) -> Result<Self, Refusal> {
-        Ok(Self::default())
+    fn create(release_by: ReleaseBy) -> Result<Self, Refusal> {
+        Ok(Self(Exclusion::new(release_by)))
     }
 
     fn operations(operations: &mut Operations<Self>) {
@@ -48,7 +51,8 @@ impl Primitive for Lock {
             .on::<Adopt>()
             .on::<MarkConsistent>()
             .on::<ForceUnlock>()
-            .on::<Status>();
+            .on::<Status>()
+            .on::<ReleaseAny>();
     }
 
     fn withdraw(&mut self, id: CallId) {
@@ -68,14 +72,14 @@ impl Primitive for Lock {
 mod tests {
     use std::time::Duration;
 
-    use lockkeeper_protocol::{Fault, Fence};
+    use lockkeeper_protocol::{Fault, Fence, Proof};
 
     use crate::bench::Bench;
 
     use super::*;
 
     fn bench() -> Bench<Lock> {
-        Bench::new(()).unwrap()
+        Bench::new(ReleaseBy::Holder).unwrap()
     }
 
     /// The fence and the mark that a granted call was told.
@@ -88,7 +92,12 @@ mod tests {
     }
 
     fn release(bench: &mut Bench<Lock>, session: u64, grant: CallId) -> Result<(), Refusal> {
-        let id = bench.call(session, Release { grant });
+        let id = bench.call(
+            session,
+            Release {
+                grant: Proof::own(grant),
+            },
+        );
         bench
             .reply::<Release>(id)
             .expect("answered")
@@ -137,10 +146,23 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_the_grant_may_release() {
+    fn another_session_releases_by_a_ticket_alone_and_the_guard_is_lost() {
         let mut bench = bench();
         let first = bench.call(1, Acquire);
-        release(&mut bench, 2, first).unwrap();
+        let next = bench.call(3, Acquire);
+        // Its number names a call of the session that sends it, which holds nothing.
+        assert_eq!(release(&mut bench, 2, first), Err(Refusal::NotHeld));
+        assert!(!bench.is_revoked(first) && !bench.is_answered(next));
+        let ticket = Release {
+            grant: bench.signed(first),
+        };
+        for expected in [Ok(()), Err(Refusal::NotHeld)] {
+            let id = bench.call(2, ticket);
+            assert_eq!(bench.reply::<Release>(id), Some(Ok(expected)));
+        }
+        assert!(bench.is_revoked(first) && bench.is_answered(next));
+        release(&mut bench, 3, next).unwrap();
+        assert!(!bench.is_revoked(next));
     }
 
     #[test]
@@ -216,7 +238,12 @@ mod tests {
         release(&mut bench, 2, second).unwrap();
         let third = bench.call(3, Acquire);
         assert!(grant(&bench, third).abandoned.is_some());
-        let marked = bench.call(3, MarkConsistent { grant: third });
+        let marked = bench.call(
+            3,
+            MarkConsistent {
+                grant: Proof::own(third),
+            },
+        );
         assert_eq!(bench.reply::<MarkConsistent>(marked), Some(Ok(Ok(()))));
         release(&mut bench, 3, third).unwrap();
         let fourth = bench.call(4, Acquire);
@@ -249,7 +276,16 @@ mod tests {
     fn an_adopted_hold_belongs_to_the_new_session() {
         let mut bench = bench();
         let first = bench.call(1, Acquire);
-        let adopted = bench.call(2, Adopt { grant: first });
+        let guessed = bench.call(
+            2,
+            Adopt {
+                grant: Proof::own(first),
+            },
+        );
+        let refused = bench.reply::<Adopt>(guessed);
+        assert_eq!(refused, Some(Ok(Err(Refusal::NotHeld))));
+        let ticket = bench.signed(first);
+        let adopted = bench.call(2, Adopt { grant: ticket });
         assert!(bench.reply::<Adopt>(adopted).unwrap().unwrap().is_ok());
         assert!(bench.is_revoked(first));
         bench.hang_up(1);

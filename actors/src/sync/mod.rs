@@ -5,6 +5,7 @@
 //! queue of waiting calls.
 
 pub(crate) mod barrier;
+mod by_age;
 pub(crate) mod condition;
 pub(crate) mod event;
 pub(crate) mod exclusion;
@@ -30,9 +31,9 @@ pub use lockkeeper_protocol::operations::{
     BarrierStatus, Clear, Close, Count, CountArrivals, CountDown, CountHolders, CountKey,
     CountKeys, CountLeft, CountSleepers, Downgrade, EventStatus, Fail, Finish, ForceUnlock,
     ForceUnlockKey, Forget, Granted, Key, KeyStatus, KeyedStatus, LatchSpec, LatchStatus, ListKeys,
-    LockStatus, Look, MarkConsistent, Notify, OnDeath, Passed, Release, ReleasePermits, Reset,
-    RwLockStatus, SemaphoreSpec, SemaphoreStatus, Set, Sleep, Status, Upgrade, WaitOpen, WaitSet,
-    Wake, Woken,
+    LockStatus, Look, MarkConsistent, Notify, OnDeath, Passed, Release, ReleaseAny, ReleaseAnyKey,
+    ReleaseBy, ReleasePermits, Reset, RwLockStatus, SemaphoreSpec, SemaphoreStatus, Set, Sleep,
+    Status, Upgrade, WaitOpen, WaitSet, Wake, Woken,
 };
 pub use reentrant_lock::{Entry, ReentrantLock};
 pub use rw_lock::RwLock;

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use lockkeeper_protocol::{
     CallId, Refusal,
-    operations::{AcquireAs, AdoptAs, ForceUnlock, Granted, MarkConsistent, Release, Status},
+    operations::{
+        AcquireAs, AdoptAs, ForceUnlock, Granted, MarkConsistent, Release, ReleaseAny, ReleaseBy,
+        Status,
+    },
 };
 
 use crate::{
@@ -25,7 +28,7 @@ use crate::{
 };
 
 /// A lock that its owner may enter again. Each entry is released on its own; the last one frees it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ReentrantLock(Exclusion<Entry>);
 
 /// A call of an owner.
@@ -83,10 +86,10 @@ impl Exclusive for ReentrantLock {
 
 impl Primitive for ReentrantLock {
     const KIND: &'static str = "reentrant_lock";
-    type Spec = ();
+    type Spec = ReleaseBy;
 
-    fn create((): ()) -> Result<Self, Refusal> {
-        Ok(Self::default())
+    fn create(release_by: ReleaseBy) -> Result<Self, Refusal> {
+        Ok(Self(Exclusion::new(release_by)))
     }
 
     fn operations(operations: &mut Operations<Self>) {
@@ -96,7 +99,8 @@ impl Primitive for ReentrantLock {
             .on::<AdoptAs>()
             .on::<MarkConsistent>()
             .on::<ForceUnlock>()
-            .on::<Status>();
+            .on::<Status>()
+            .on::<ReleaseAny>();
     }
 
     fn withdraw(&mut self, id: CallId) {
@@ -120,13 +124,16 @@ impl Serve<AcquireAs> for ReentrantLock {
 
 impl Serve<AdoptAs> for ReentrantLock {
     fn serve(&mut self, AdoptAs { grant, owner }: AdoptAs, call: Call<Result<Granted, Refusal>>) {
-        self.0.hand_over(grant, Entry { owner, call });
+        match call.grant(grant) {
+            Ok(grant) => self.0.hand_over(grant, Entry { owner, call }),
+            Err(refusal) => call.reply(Err(refusal)),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use lockkeeper_protocol::operations::LockStatus;
+    use lockkeeper_protocol::{Proof, operations::LockStatus};
 
     use crate::bench::Bench;
 
@@ -138,7 +145,7 @@ mod tests {
     const OTHER: AcquireAs = AcquireAs { owner: 2 };
 
     fn bench() -> Bench<ReentrantLock> {
-        Bench::new(()).unwrap()
+        Bench::new(ReleaseBy::Holder).unwrap()
     }
 
     fn granted(bench: &Bench<ReentrantLock>, id: CallId) -> Granted {
@@ -147,7 +154,12 @@ mod tests {
     }
 
     fn release(bench: &mut Bench<ReentrantLock>, grant: CallId) -> Result<(), Refusal> {
-        let id = bench.call(9, Release { grant });
+        let id = bench.call(
+            grant.session().number(),
+            Release {
+                grant: Proof::own(grant),
+            },
+        );
         bench.reply::<Release>(id).unwrap().unwrap()
     }
 
@@ -156,6 +168,7 @@ mod tests {
         session: u64,
         grant: CallId,
     ) -> (CallId, Result<Granted, Refusal>) {
+        let grant = bench.signed(grant);
         let id = bench.call(session, AdoptAs { grant, owner: 1 });
         (id, bench.reply::<AdoptAs>(id).unwrap().unwrap())
     }

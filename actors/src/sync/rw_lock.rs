@@ -9,10 +9,10 @@
 mod inside;
 
 use lockkeeper_protocol::{
-    Abandoned, CallId, Refusal,
+    Abandoned, CallId, Proof, Refusal,
     operations::{
         Access, AcquireFor, CountHolders, Downgrade, ForceUnlock, Granted, MarkConsistent, Release,
-        RwLockStatus, Upgrade,
+        ReleaseAny, ReleaseBy, RwLockStatus, Upgrade,
     },
 };
 
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// A lock that many read, or one writes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RwLock {
     inside: Inside,
     line: WaitQueue<Waiter>,
@@ -81,11 +81,18 @@ impl RwLock {
         }
     }
 
-    /// Why a call may not upgrade a hold, if it may not.
-    fn check_upgrade(&self, grant: CallId, call: CallId) -> Result<(), Refusal> {
-        let access = self.inside.access(grant);
-        let is_own = grant.session() == call.session();
-        let why = match access.filter(|_| is_own).ok_or(Refusal::NotHeld)? {
+    /// What a grant of the calling session is held for: the holder alone knows what it does inside, so a
+    /// ticket changes nothing of that.
+    fn own_access<R>(&self, grant: Proof, call: &Call<R>) -> Result<(CallId, Access), Refusal> {
+        let grant = call.grant(grant)?;
+        let is_own = grant.session() == call.id().session();
+        let access = self.inside.access(grant).filter(|_| is_own);
+        Ok((grant, access.ok_or(Refusal::NotHeld)?))
+    }
+
+    /// Why a hold for that access may not be upgraded, if it may not.
+    fn check_upgrade(&self, access: Access) -> Result<(), Refusal> {
+        let why = match access {
             Access::Upgradable if self.is_being_upgraded() => {
                 "the hold is being upgraded already: one upgrade of it at a time"
             }
@@ -98,10 +105,9 @@ impl RwLock {
         Err(Refusal::Invalid(why.to_owned()))
     }
 
-    /// Why a hold may not be downgraded now, if it may not.
-    fn check_downgrade(&self, grant: CallId) -> Result<(), Refusal> {
-        let access = self.inside.access(grant);
-        if access == Some(Access::Upgradable) && self.is_being_upgraded() {
+    /// Why a hold for that access may not be downgraded now, if it may not.
+    fn check_downgrade(&self, access: Access) -> Result<(), Refusal> {
+        if access == Access::Upgradable && self.is_being_upgraded() {
             let why = "the hold is being upgraded: release it, or downgrade it afterwards";
             return Err(Refusal::Invalid(why.to_owned()));
         }
@@ -121,10 +127,14 @@ impl RwLock {
 
 impl Primitive for RwLock {
     const KIND: &'static str = "rw_lock";
-    type Spec = ();
+    type Spec = ReleaseBy;
 
-    fn create((): ()) -> Result<Self, Refusal> {
-        Ok(Self::default())
+    fn create(release_by: ReleaseBy) -> Result<Self, Refusal> {
+        Ok(Self {
+            inside: Inside::new(release_by),
+            line: WaitQueue::new(),
+            abandoned: None,
+        })
     }
 
     fn operations(operations: &mut Operations<Self>) {
@@ -135,7 +145,8 @@ impl Primitive for RwLock {
             .on::<Downgrade>()
             .on::<MarkConsistent>()
             .on::<ForceUnlock>()
-            .on::<CountHolders>();
+            .on::<CountHolders>()
+            .on::<ReleaseAny>();
     }
 
     fn withdraw(&mut self, id: CallId) {
@@ -199,7 +210,30 @@ impl Serve<AcquireFor> for RwLock {
 
 impl Serve<Release> for RwLock {
     fn serve(&mut self, Release { grant }: Release, call: Call<Result<(), Refusal>>) {
-        call.reply(self.inside.leave(grant));
+        let released = call.grant(grant).and_then(|grant| {
+            let former = self.inside.leave(grant)?;
+            for ended in [Some(grant), former].into_iter().flatten() {
+                call.ends(ended);
+            }
+            Ok(())
+        });
+        call.reply(released);
+        self.refuse_lost_upgrade();
+        self.grant_all_that_fit();
+    }
+}
+
+impl Serve<ReleaseAny> for RwLock {
+    fn serve(&mut self, _: ReleaseAny, call: Call<Result<(), Refusal>>) {
+        let released = self.inside.oldest().and_then(|grant| {
+            let former = self.inside.leave(grant)?;
+            // Also of the same session: another of its tasks may have the guard.
+            for void in [Some(grant), former].into_iter().flatten() {
+                call.outbox().revoke(void);
+            }
+            Ok(())
+        });
+        call.reply(released);
         self.refuse_lost_upgrade();
         self.grant_all_that_fit();
     }
@@ -207,7 +241,8 @@ impl Serve<Release> for RwLock {
 
 impl Serve<Upgrade> for RwLock {
     fn serve(&mut self, Upgrade { grant }: Upgrade, call: Call<Result<Granted, Refusal>>) {
-        if let Err(refusal) = self.check_upgrade(grant, call.id()) {
+        let held = self.own_access(grant, &call);
+        if let Err(refusal) = held.and_then(|(_, access)| self.check_upgrade(access)) {
             call.reply(Err(refusal));
             return;
         }
@@ -219,16 +254,22 @@ impl Serve<Upgrade> for RwLock {
 
 impl Serve<Downgrade> for RwLock {
     fn serve(&mut self, Downgrade { grant, to }: Downgrade, call: Call<Result<(), Refusal>>) {
-        let checked = self.check_downgrade(grant);
-        call.reply(checked.and_then(|()| self.inside.downgrade(grant, to)));
+        let downgraded = self.own_access(grant, &call).and_then(|(grant, access)| {
+            self.check_downgrade(access)?;
+            self.inside.downgrade(grant, to)
+        });
+        call.reply(downgraded);
         self.grant_all_that_fit();
     }
 }
 
 impl Serve<MarkConsistent> for RwLock {
     fn serve(&mut self, MarkConsistent { grant }: MarkConsistent, call: Call<Result<(), Refusal>>) {
-        let held = self.inside.access(grant).ok_or(Refusal::NotHeld);
-        call.reply(held.map(|_| self.abandoned = None));
+        let held = call.grant(grant).and_then(|grant| {
+            let access = self.inside.access(grant);
+            access.map(|_| ()).ok_or(Refusal::NotHeld)
+        });
+        call.reply(held.map(|()| self.abandoned = None));
     }
 }
 
@@ -264,7 +305,7 @@ mod tests {
     use super::*;
 
     fn bench() -> Bench<RwLock> {
-        Bench::new(()).unwrap()
+        Bench::new(ReleaseBy::Holder).unwrap()
     }
 
     fn acquire(bench: &mut Bench<RwLock>, session: u64, access: Access) -> CallId {
@@ -272,7 +313,12 @@ mod tests {
     }
 
     fn upgrade(bench: &mut Bench<RwLock>, grant: CallId) -> CallId {
-        bench.call(grant.session().number(), Upgrade { grant })
+        bench.call(
+            grant.session().number(),
+            Upgrade {
+                grant: Proof::own(grant),
+            },
+        )
     }
 
     fn granted(bench: &Bench<RwLock>, id: CallId) -> Option<Granted> {
@@ -285,12 +331,23 @@ mod tests {
     }
 
     fn release(bench: &mut Bench<RwLock>, grant: CallId) -> Result<(), Refusal> {
-        let id = bench.call(grant.session().number(), Release { grant });
+        let id = bench.call(
+            grant.session().number(),
+            Release {
+                grant: Proof::own(grant),
+            },
+        );
         bench.reply::<Release>(id).unwrap().unwrap()
     }
 
     fn downgrade(bench: &mut Bench<RwLock>, grant: CallId, to: Access) -> Result<(), Refusal> {
-        let id = bench.call(grant.session().number(), Downgrade { grant, to });
+        let id = bench.call(
+            grant.session().number(),
+            Downgrade {
+                grant: Proof::own(grant),
+                to,
+            },
+        );
         bench.reply::<Downgrade>(id).unwrap().unwrap()
     }
 
@@ -387,7 +444,13 @@ mod tests {
         let mut bench = bench();
         let reads = acquire(&mut bench, 1, Upgradable);
         let writer = acquire(&mut bench, 2, Write);
-        let tried = bench.call_timeout(1, Upgrade { grant: reads }, Duration::ZERO);
+        let tried = bench.call_timeout(
+            1,
+            Upgrade {
+                grant: Proof::own(reads),
+            },
+            Duration::ZERO,
+        );
         assert_eq!(are_granted(&bench, [tried, writer]), [true, false]);
     }
 
@@ -397,7 +460,13 @@ mod tests {
             let mut bench = bench();
             let reader = acquire(&mut bench, 1, Read);
             let grant = acquire(&mut bench, 2, Upgradable);
-            let waits = bench.call_timeout(2, Upgrade { grant }, Duration::from_secs(1));
+            let waits = bench.call_timeout(
+                2,
+                Upgrade {
+                    grant: Proof::own(grant),
+                },
+                Duration::from_secs(1),
+            );
             let late = acquire(&mut bench, 3, Read);
             assert_eq!(are_granted(&bench, [waits, late]), [false; 2]);
             if ends_by_time {
@@ -480,7 +549,12 @@ mod tests {
         assert!(why(told).contains("for writing already"));
         release(&mut bench, writer).unwrap();
         let grant = acquire(&mut bench, 1, Upgradable);
-        let told = bench.call(2, Upgrade { grant });
+        let told = bench.call(
+            2,
+            Upgrade {
+                grant: Proof::own(grant),
+            },
+        );
         let told = bench.reply::<Upgrade>(told).unwrap().unwrap();
         assert_eq!(told, Err(Refusal::NotHeld));
         assert_eq!(status(&mut bench), (0, true, false, 0));
@@ -639,12 +713,22 @@ mod tests {
         assert_eq!(bench.primitive().unwrap().survey().state, "free, abandoned");
         let grant = acquire(&mut bench, 2, Read);
         assert!(granted(&bench, grant).unwrap().abandoned.is_some());
-        let marked = bench.call(2, MarkConsistent { grant });
+        let marked = bench.call(
+            2,
+            MarkConsistent {
+                grant: Proof::own(grant),
+            },
+        );
         assert_eq!(bench.reply::<MarkConsistent>(marked), Some(Ok(Ok(()))));
         let next = acquire(&mut bench, 3, Read);
         assert_eq!(granted(&bench, next).unwrap().abandoned, None);
         release(&mut bench, grant).unwrap();
-        let late = bench.call(2, MarkConsistent { grant });
+        let late = bench.call(
+            2,
+            MarkConsistent {
+                grant: Proof::own(grant),
+            },
+        );
         let told = bench.reply::<MarkConsistent>(late);
         assert_eq!(told, Some(Ok(Err(Refusal::NotHeld))));
     }

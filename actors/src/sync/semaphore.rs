@@ -8,10 +8,10 @@
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 use lockkeeper_protocol::{
-    Abandoned, CallId, Refusal,
+    Abandoned, CallId, Proof, Refusal,
     operations::{
-        AcquireMany, AddPermits, Close, Count, Forget, Granted, MarkConsistent, ReleasePermits,
-        SemaphoreSpec, SemaphoreStatus,
+        AcquireMany, AddPermits, Close, Count, Forget, Granted, MarkConsistent, ReleaseAny,
+        ReleasePermits, SemaphoreSpec, SemaphoreStatus,
     },
 };
 
@@ -23,6 +23,7 @@ use crate::{
         primitive::{Operations, Primitive, Serve},
         survey::{Holding, Part, Survey, Waiting},
     },
+    sync::by_age::ByAge,
     waiting::{call_table::Parked, wait_queue::WaitQueue},
 };
 
@@ -76,6 +77,7 @@ pub struct Counting<B> {
     /// The sum of all in `holders`.
     held: u64,
     holders: BTreeMap<CallId, Holder>,
+    by_age: ByAge<()>,
     waiters: WaitQueue<Waiter>,
     abandoned: Option<Box<Abandoned>>,
     closed: bool,
@@ -119,6 +121,7 @@ impl<B> Counting<B> {
             self.available -= u64::from(permits);
             self.held += u64::from(permits);
             if permits > 0 {
+                self.by_age.enter((), fence, call.id());
                 self.holders.insert(call.id(), Holder { permits, timer });
             }
             let abandoned = self.abandoned.as_deref().cloned();
@@ -126,16 +129,25 @@ impl<B> Counting<B> {
         }
     }
 
-    /// Takes permits out of a holder's hands.
-    fn take_from(&mut self, grant: CallId, permits: u32) -> Result<(), Refusal> {
+    /// Takes permits out of a holder's hands. Another session takes all of a grant: the holder, whose
+    /// permit is lost then, would not know what is left.
+    fn take_from<R>(&mut self, grant: Proof, permits: u32, call: &Call<R>) -> Result<(), Refusal> {
+        let grant = call.grant(grant)?;
         let holder = self.holders.get_mut(&grant).ok_or(Refusal::NotHeld)?;
-        holder.permits = holder
-            .permits
-            .checked_sub(permits)
-            .ok_or(Refusal::NotHeld)?;
+        let left = holder.permits.checked_sub(permits);
+        let left = left.ok_or(Refusal::NotHeld)?;
+        if left > 0 && grant.session() != call.id().session() {
+            return Err(Refusal::Invalid(format!(
+                "another session takes all {} permits of a grant, not {permits}",
+                holder.permits
+            )));
+        }
+        holder.permits = left;
         self.held -= u64::from(permits);
         if holder.permits == 0 {
+            self.by_age.leave((), holder.timer.fence());
             self.holders.remove(&grant);
+            call.ends(grant);
         }
         Ok(())
     }
@@ -143,6 +155,7 @@ impl<B> Counting<B> {
     /// Puts all permits of a holder back, without a grant yet.
     fn put_back(&mut self, grant: CallId) -> Option<Holder> {
         let holder = self.holders.remove(&grant)?;
+        self.by_age.leave((), holder.timer.fence());
         self.held -= u64::from(holder.permits);
         self.available += u64::from(holder.permits);
         Some(holder)
@@ -153,7 +166,11 @@ impl<B: Bound> Primitive for Counting<B> {
     const KIND: &'static str = B::KIND;
     type Spec = SemaphoreSpec;
 
-    fn create(SemaphoreSpec { permits }: SemaphoreSpec) -> Result<Self, Refusal> {
+    fn create(spec: SemaphoreSpec) -> Result<Self, Refusal> {
+        let SemaphoreSpec {
+            permits,
+            release_by,
+        } = spec;
         let available = u64::try_from(permits)
             .ok()
             .filter(|permits| *permits <= MOST)
@@ -167,6 +184,7 @@ impl<B: Bound> Primitive for Counting<B> {
             most: B::most(available),
             held: 0,
             holders: BTreeMap::new(),
+            by_age: ByAge::new(release_by),
             waiters: WaitQueue::new(),
             abandoned: None,
             closed: false,
@@ -183,7 +201,8 @@ impl<B: Bound> Primitive for Counting<B> {
             .on::<AddPermits>()
             .on::<MarkConsistent>()
             .on::<Close>()
-            .on::<Count>();
+            .on::<Count>()
+            .on::<ReleaseAny>();
     }
 
     fn withdraw(&mut self, id: CallId) {
@@ -255,7 +274,7 @@ impl<B: Bound> Serve<ReleasePermits> for Counting<B> {
         ReleasePermits { grant, permits }: ReleasePermits,
         call: Call<Result<(), Refusal>>,
     ) {
-        let released = self.take_from(grant, permits);
+        let released = self.take_from(grant, permits, &call);
         if released.is_ok() {
             self.available += u64::from(permits);
         }
@@ -264,9 +283,21 @@ impl<B: Bound> Serve<ReleasePermits> for Counting<B> {
     }
 }
 
+impl<B: Bound> Serve<ReleaseAny> for Counting<B> {
+    fn serve(&mut self, _: ReleaseAny, call: Call<Result<(), Refusal>>) {
+        let released = self.by_age.oldest(()).map(|grant| {
+            self.put_back(grant);
+            // Also of the same session: another of its tasks may have the permit.
+            call.outbox().revoke(grant);
+        });
+        call.reply(released);
+        self.grant_all_that_fit();
+    }
+}
+
 impl<B: Bound> Serve<Forget> for Counting<B> {
     fn serve(&mut self, Forget { grant, permits }: Forget, call: Call<Result<(), Refusal>>) {
-        let parted = self.take_from(grant, permits);
+        let parted = self.take_from(grant, permits, &call);
         self.is_signal |= parted.is_ok();
         call.reply(parted);
     }
@@ -288,12 +319,11 @@ impl<B: Bound> Serve<AddPermits> for Counting<B> {
 
 impl<B: Bound> Serve<MarkConsistent> for Counting<B> {
     fn serve(&mut self, MarkConsistent { grant }: MarkConsistent, call: Call<Result<(), Refusal>>) {
-        if self.holders.contains_key(&grant) {
-            self.abandoned = None;
-            call.reply(Ok(()));
-        } else {
-            call.reply(Err(Refusal::NotHeld));
-        }
+        let held = call.grant(grant).and_then(|grant| {
+            let holder = self.holders.get(&grant);
+            holder.map(|_| ()).ok_or(Refusal::NotHeld)
+        });
+        call.reply(held.map(|()| self.abandoned = None));
     }
 }
 
@@ -320,6 +350,7 @@ impl<B: Bound> Serve<Count> for Counting<B> {
 
 #[cfg(test)]
 mod tests {
+    use lockkeeper_protocol::operations::ReleaseBy;
     use std::time::Duration;
 
     use lockkeeper_protocol::Fault;
@@ -329,7 +360,11 @@ mod tests {
     use super::*;
 
     fn bench<B: Bound>(permits: i64) -> Bench<Counting<B>> {
-        Bench::new(SemaphoreSpec { permits }).unwrap()
+        Bench::new(SemaphoreSpec {
+            permits,
+            release_by: ReleaseBy::Holder,
+        })
+        .unwrap()
     }
 
     fn acquire<B: Bound>(bench: &mut Bench<Counting<B>>, session: u64, permits: u32) -> CallId {
@@ -345,7 +380,13 @@ mod tests {
         grant: CallId,
         permits: u32,
     ) -> Result<(), Refusal> {
-        let id = bench.call(grant.session().number(), ReleasePermits { grant, permits });
+        let id = bench.call(
+            grant.session().number(),
+            ReleasePermits {
+                grant: Proof::own(grant),
+                permits,
+            },
+        );
         bench.reply::<ReleasePermits>(id).unwrap().unwrap()
     }
 
@@ -361,14 +402,24 @@ mod tests {
 
     #[test]
     fn a_negative_number_of_permits_is_refused_and_zero_is_not() {
-        let refusal = Bench::<Semaphore>::new(SemaphoreSpec { permits: -1 }).unwrap_err();
+        let refusal = Bench::<Semaphore>::new(SemaphoreSpec {
+            permits: -1,
+            release_by: ReleaseBy::Holder,
+        })
+        .unwrap_err();
         assert!(
             refusal
                 .to_string()
                 .contains("0 to 4294967295 permits, not -1"),
             "{refusal}"
         );
-        assert!(Bench::<Semaphore>::new(SemaphoreSpec { permits: 1 << 32 }).is_err());
+        assert!(
+            Bench::<Semaphore>::new(SemaphoreSpec {
+                permits: 1 << 32,
+                release_by: ReleaseBy::Holder
+            })
+            .is_err()
+        );
         let mut bench = bench::<Unbounded>(0);
         let first = acquire(&mut bench, 1, 1);
         assert!(!granted(&bench, first));
@@ -467,7 +518,7 @@ mod tests {
         bench.call(
             1,
             Forget {
-                grant: first,
+                grant: Proof::own(first),
                 permits: 1,
             },
         );
@@ -482,7 +533,7 @@ mod tests {
         bench.call(
             1,
             Forget {
-                grant: first,
+                grant: Proof::own(first),
                 permits: 1,
             },
         );

@@ -10,8 +10,8 @@ mod shard;
 use std::time::Duration;
 
 use lockkeeper_actors::{
-    Bench, Breach, CallId, Fault, Input, Inquiry, Operation, Refusal, Report,
-    sync::{Acquire, Arrive, Barrier, Lock, LockStatus, Release, Status},
+    Bench, Breach, CallId, Fault, Input, Inquiry, Operation, Proof, Refusal, Report,
+    sync::{Acquire, Arrive, Barrier, Lock, LockStatus, Release, ReleaseBy, Status},
 };
 
 use crate::host::{
@@ -142,7 +142,7 @@ fn arguments_that_panic_when_they_are_decoded_answer_all_callers() {
 #[actix::test]
 async fn a_panic_leaves_the_second_object_of_its_shard_untouched() {
     let shard = Shard::new();
-    let lock = shard.host::<Lock>(());
+    let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let broken = shard.host::<Fragile>(Breaks::InServe);
     let one = shard.join(1);
     let two = shard.join(2);
@@ -156,7 +156,14 @@ async fn a_panic_leaves_the_second_object_of_its_shard_untouched() {
     assert_eq!(one.told(3), [Told::Fault(Fault::Gone)]);
     assert_eq!(one.gone(), [11]);
     assert_eq!((one.told(1).len(), two.told(1).len()), (1, 0));
-    lock.call(1, 4, Release { grant: holder }).await;
+    lock.call(
+        1,
+        4,
+        Release {
+            grant: Proof::own(holder),
+        },
+    )
+    .await;
     assert!(two.reply::<Acquire>(waiter).is_ok());
 }
 
@@ -172,7 +179,10 @@ async fn report(lock: &shard::Hosted<Lock>) -> Report {
 #[actix::test]
 async fn what_is_measured_of_two_objects_of_a_shard_is_each_ones_own() {
     let shard = Shard::new();
-    let [one, two] = [shard.host::<Lock>(()), shard.host::<Lock>(())];
+    let [one, two] = [
+        shard.host::<Lock>(ReleaseBy::Holder),
+        shard.host::<Lock>(ReleaseBy::Holder),
+    ];
     let sink = shard.join(1);
     let first = one.call(1, 1, Acquire).await;
     two.call(1, 2, Acquire).await;
@@ -180,10 +190,24 @@ async fn what_is_measured_of_two_objects_of_a_shard_is_each_ones_own() {
     for seq in [4, 5] {
         two.call(1, seq, Acquire).await;
     }
-    one.call(1, 6, Release { grant: first }).await;
+    one.call(
+        1,
+        6,
+        Release {
+            grant: Proof::own(first),
+        },
+    )
+    .await;
     assert!(sink.reply::<Acquire>(next).is_ok());
     two.send([Input::Withdraw(shard::id(1, 4))]).await;
-    one.call(1, 7, Release { grant: next }).await;
+    one.call(
+        1,
+        7,
+        Release {
+            grant: Proof::own(next),
+        },
+    )
+    .await;
     let [one, two] = [report(&one).await, report(&two).await];
     let [one, two] = [one, two].map(|report| report.stats.expect("somebody had to wait"));
     assert_eq!((one.waits, one.grants, one.withdrawals), (1, 1, 0));
@@ -195,7 +219,7 @@ async fn what_is_measured_of_two_objects_of_a_shard_is_each_ones_own() {
 #[actix::test]
 async fn what_is_wrong_with_a_call_is_its_answer_and_the_object_lives_on() {
     let shard = Shard::new();
-    let lock = shard.host::<Lock>(());
+    let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let one = shard.join(1);
     // Release is number 1, and an array of three is no release; nothing at all is none either.
     lock.raw(1, 1, 1, vec![0x93, 1, 2, 3]).await;
@@ -207,7 +231,7 @@ async fn what_is_wrong_with_a_call_is_its_answer_and_the_object_lives_on() {
             panic!("call {seq} was told {:?}", one.told(seq));
         };
     }
-    for (seq, number) in [(4, 6), (5, u32::MAX)] {
+    for (seq, number) in [(4, 7), (5, u32::MAX)] {
         lock.raw(1, seq, number, vec![0xc0]).await;
         let fault = Fault::UnknownOperation(format!("number {number}"));
         assert_eq!(one.told(seq), [Told::Fault(fault)]);
@@ -219,7 +243,7 @@ async fn what_is_wrong_with_a_call_is_its_answer_and_the_object_lives_on() {
 #[actix::test]
 async fn inputs_of_one_message_are_handled_in_order() {
     let shard = Shard::new();
-    let lock = shard.host::<Lock>(());
+    let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let one = shard.join(1);
     let [holder, next, last] = [1, 2, 3].map(|seq| shard::id(1, seq));
     lock.send([
@@ -227,7 +251,13 @@ async fn inputs_of_one_message_are_handled_in_order() {
         shard::call::<Lock, _>(next, &Acquire, None),
         shard::call::<Lock, _>(last, &Acquire, None),
         Input::Withdraw(next),
-        shard::call::<Lock, _>(shard::id(1, 4), &Release { grant: holder }, None),
+        shard::call::<Lock, _>(
+            shard::id(1, 4),
+            &Release {
+                grant: Proof::own(holder),
+            },
+            None,
+        ),
         shard::call::<Lock, _>(shard::id(1, 5), &Status, None),
     ])
     .await;
@@ -249,7 +279,7 @@ fn acquire_within(calls: &[(u64, u64)]) -> impl Iterator<Item = Input> {
 #[actix::test]
 async fn a_call_that_waits_too_long_times_out_and_the_earliest_first() {
     let shard = Shard::new();
-    let lock = shard.host::<Lock>(());
+    let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let one = shard.join(1);
     lock.call(1, 1, Acquire).await;
     // In one message, so that a slow machine does not change which is the earliest.
@@ -266,7 +296,7 @@ async fn a_call_that_waits_too_long_times_out_and_the_earliest_first() {
 #[actix::test]
 async fn an_earlier_deadline_that_is_entered_later_is_not_slept_over() {
     let shard = Shard::new();
-    let lock = shard.host::<Lock>(());
+    let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let one = shard.join(1);
     lock.call(1, 1, Acquire).await;
     lock.send(acquire_within(&[(2, 3_600_000)])).await;
@@ -280,11 +310,13 @@ async fn an_earlier_deadline_that_is_entered_later_is_not_slept_over() {
 #[actix::test]
 async fn a_call_that_was_answered_in_time_never_times_out() {
     let shard = Shard::new();
-    let lock = shard.host::<Lock>(());
+    let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let one = shard.join(1);
     let holder = lock.call(1, 1, Acquire).await;
     let [granted, withdrawn] = [2, 3].map(|seq| shard::id(1, seq));
-    let release = Release { grant: holder };
+    let release = Release {
+        grant: Proof::own(holder),
+    };
     // In one message, so that a slow machine does not let the deadlines pass before.
     let inputs = acquire_within(&[(2, 100), (3, 100)]).chain([
         Input::Withdraw(withdrawn),
@@ -296,7 +328,14 @@ async fn a_call_that_was_answered_in_time_never_times_out() {
     one.until_told(5).await;
     assert_eq!(one.told(2).len(), 1);
     assert_eq!(one.told(3), [Told::Fault(Fault::Withdrawn)]);
-    lock.call(1, 6, Release { grant: granted }).await;
+    lock.call(
+        1,
+        6,
+        Release {
+            grant: Proof::own(granted),
+        },
+    )
+    .await;
     assert_eq!(one.reply::<Release>(shard::id(1, 6)), Ok(Ok(())));
 }
 
@@ -333,7 +372,7 @@ async fn a_kind_that_panics_in_a_call_with_a_deadline_leaves_no_deadline() {
 #[actix::test]
 async fn a_deadline_of_a_call_that_was_answered_is_not_that_of_a_later_one() {
     let shard = Shard::new();
-    let lock = shard.host::<Lock>(());
+    let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let one = shard.join(1);
     let holder = lock.call(1, 1, Acquire).await;
     // Withdrawn, it leaves its place in the table to the next, and its time behind.
@@ -342,18 +381,32 @@ async fn a_deadline_of_a_call_that_was_answered_is_not_that_of_a_later_one() {
     lock.send(acquire_within(&[(3, 3_600_000), (4, 60)])).await;
     one.until_told(4).await;
     assert!(one.told(3).is_empty(), "its hour is not over");
-    lock.call(1, 5, Release { grant: holder }).await;
+    lock.call(
+        1,
+        5,
+        Release {
+            grant: Proof::own(holder),
+        },
+    )
+    .await;
     assert!(one.reply::<Acquire>(shard::id(1, 3)).is_ok());
 }
 
 #[actix::test]
 async fn a_host_that_is_gone_is_freed_although_its_calls_had_deadlines() {
     let shard = Shard::new();
-    let lock = shard.host::<Lock>(());
+    let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let one = shard.join(1);
     let holder = lock.call(1, 1, Acquire).await;
     lock.send(acquire_within(&[(2, 3_600_000)])).await;
-    lock.call(1, 3, Release { grant: holder }).await;
+    lock.call(
+        1,
+        3,
+        Release {
+            grant: Proof::own(holder),
+        },
+    )
+    .await;
     assert!(one.reply::<Acquire>(shard::id(1, 2)).is_ok());
     assert_eq!((shard.deadlines(), shard.desks()), (0, 1));
     drop(lock);
@@ -365,7 +418,7 @@ async fn a_host_that_is_gone_is_freed_although_its_calls_had_deadlines() {
 #[actix::test]
 async fn an_expiry_that_comes_after_the_answer_takes_nothing_away() {
     let shard = Shard::new();
-    let lock = shard.host::<Lock>(());
+    let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let one = shard.join(1);
     let holder = lock
         .call_timeout(1, 1, Acquire, Duration::from_secs(60))
@@ -375,9 +428,23 @@ async fn an_expiry_that_comes_after_the_answer_takes_nothing_away() {
         .await;
     lock.send([Input::Expire(holder)]).await;
     assert!(one.told(2).is_empty(), "the holder lost its lock");
-    lock.call(1, 3, Release { grant: holder }).await;
+    lock.call(
+        1,
+        3,
+        Release {
+            grant: Proof::own(holder),
+        },
+    )
+    .await;
     lock.send([Input::Expire(next)]).await;
-    lock.call(1, 4, Release { grant: next }).await;
+    lock.call(
+        1,
+        4,
+        Release {
+            grant: Proof::own(next),
+        },
+    )
+    .await;
     assert_eq!(one.reply::<Release>(shard::id(1, 4)), Ok(Ok(())));
     assert_eq!(one.order(), [1, 3, 2, 4]);
 }
@@ -385,18 +452,25 @@ async fn an_expiry_that_comes_after_the_answer_takes_nothing_away() {
 #[actix::test]
 async fn a_deadline_too_far_to_be_counted_never_comes() {
     let shard = Shard::new();
-    let lock = shard.host::<Lock>(());
+    let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let one = shard.join(1);
     let holder = lock.call(1, 1, Acquire).await;
     let patient = lock.call_timeout(1, 2, Acquire, Duration::MAX).await;
-    lock.call(1, 3, Release { grant: holder }).await;
+    lock.call(
+        1,
+        3,
+        Release {
+            grant: Proof::own(holder),
+        },
+    )
+    .await;
     assert!(one.reply::<Acquire>(patient).is_ok());
 }
 
 #[actix::test]
 async fn a_removed_object_tells_all_who_opened_it_and_all_who_come() {
     let shard = Shard::new();
-    let lock = shard.host::<Lock>(());
+    let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let sinks = [1, 2, 3].map(|session| shard.join(session));
     lock.open(1, 10).await;
     lock.open(2, 20).await;
@@ -420,7 +494,7 @@ async fn a_removed_object_tells_all_who_opened_it_and_all_who_come() {
 #[actix::test]
 async fn a_session_that_hung_up_is_told_nothing_and_gives_all_back() {
     let shard = Shard::new();
-    let lock = shard.host::<Lock>(());
+    let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let (one, two) = (shard.join(1), shard.join(2));
     lock.open(1, 10).await;
     lock.call(1, 1, Acquire).await;
@@ -443,7 +517,7 @@ async fn a_session_that_hung_up_is_told_nothing_and_gives_all_back() {
 #[actix::test]
 async fn a_session_that_hung_up_has_not_opened_the_object_any_more() {
     let shard = Shard::new();
-    let lock = shard.host::<Lock>(());
+    let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let (one, two) = (shard.join(1), shard.join(2));
     lock.open(1, 10).await;
     lock.open(2, 20).await;
@@ -456,12 +530,18 @@ async fn a_session_that_hung_up_has_not_opened_the_object_any_more() {
 #[actix::test]
 async fn a_call_that_nobody_waits_for_acts_and_is_not_answered() {
     let shard = Shard::new();
-    let lock = shard.host::<Lock>(());
+    let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let one = shard.join(1);
     let holder = lock.call(1, 1, Acquire).await;
     let next = lock.call(1, 2, Acquire).await;
     let silent = CallId::one_way(holder.session(), 3);
-    let release = shard::call::<Lock, _>(silent, &Release { grant: holder }, None);
+    let release = shard::call::<Lock, _>(
+        silent,
+        &Release {
+            grant: Proof::own(holder),
+        },
+        None,
+    );
     lock.send([release]).await;
     assert!(one.reply::<Acquire>(next).is_ok());
     assert_eq!(one.order(), [1, 2]);

@@ -6,12 +6,12 @@ use lockkeeper_actors::{
     Bench, CallId,
     sync::{
         AcquireKey, AcquireKeyMany, AdoptKey, CountKey, CountKeys, Face, ForceUnlockKey, Key,
-        Keyed, ListKeys, MarkConsistent, OneAKey, Release, SemaphoreSpec, SeveralAKey,
+        Keyed, ListKeys, MarkConsistent, OneAKey, Release, ReleaseBy, SemaphoreSpec, SeveralAKey,
     },
 };
 use rand::Rng;
 
-use crate::schedule::{Schedule, put};
+use crate::schedule::{Schedule, proof, put};
 
 /// Few, so that they meet; one does not stand in place, and one is too long.
 pub(crate) const KEYS: [&str; 4] = ["", "a", "kéy", "a key of more than some twenty bytes"];
@@ -46,7 +46,7 @@ impl KeyedFace for OneAKey {
     }
 
     fn fresh(_: u32) -> Bench<Keyed<Self>> {
-        Bench::new(()).expect("keyed locks need nothing")
+        Bench::new(ReleaseBy::Holder).expect("keyed locks need nothing")
     }
 
     fn want(_: &mut Schedule) -> u32 {
@@ -71,7 +71,11 @@ impl KeyedFace for SeveralAKey {
 
     fn fresh(permits: u32) -> Bench<Keyed<Self>> {
         let permits = permits.into();
-        Bench::new(SemaphoreSpec { permits }).expect("the spec is in range")
+        Bench::new(SemaphoreSpec {
+            permits,
+            release_by: ReleaseBy::Holder,
+        })
+        .expect("the spec is in range")
     }
 
     fn want(schedule: &mut Schedule) -> u32 {
@@ -131,11 +135,30 @@ impl KeyedCall {
     ) -> CallId {
         let key_of = |key: &str| Key::from(key);
         match self {
-            Self::Release(grant) => put(bench, session, Release { grant: *grant }, timeout),
-            Self::Adopt(grant) => put(bench, session, AdoptKey { grant: *grant }, timeout),
-            Self::MarkConsistent(grant) => {
-                put(bench, session, MarkConsistent { grant: *grant }, timeout)
-            }
+            Self::Release(grant) => put(
+                bench,
+                session,
+                Release {
+                    grant: proof(session, *grant),
+                },
+                timeout,
+            ),
+            Self::Adopt(grant) => put(
+                bench,
+                session,
+                AdoptKey {
+                    grant: proof(session, *grant),
+                },
+                timeout,
+            ),
+            Self::MarkConsistent(grant) => put(
+                bench,
+                session,
+                MarkConsistent {
+                    grant: proof(session, *grant),
+                },
+                timeout,
+            ),
             Self::ForceUnlock(key) => {
                 let key = key_of(key);
                 put(bench, session, ForceUnlockKey { key }, timeout)

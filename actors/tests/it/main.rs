@@ -13,3 +13,4 @@ mod seeds;
 mod series;
 mod stats;
 mod surveys;
+mod trust;

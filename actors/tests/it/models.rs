@@ -88,6 +88,13 @@ impl<T> Said<'_, T> {
         self.answers.push((id, Err(fault)));
     }
 
+    /// States that a call has ended a grant, which another session is told of.
+    pub(crate) fn end(&mut self, by: CallId, grant: CallId) {
+        if by.session() != grant.session() {
+            self.revoked.push(grant);
+        }
+    }
+
     /// States that the answers of this step have no promised order.
     pub(crate) fn in_no_order(&mut self) {
         self.unordered = true;

@@ -7,8 +7,8 @@
 use std::time::{Duration, Instant};
 
 use lockkeeper_actors::{
-    Bench, CallId,
-    sync::{Access, AcquireFor, CountHolders, Release, RwLock, Upgrade},
+    Bench, CallId, Proof,
+    sync::{Access, AcquireFor, CountHolders, Release, ReleaseBy, RwLock, Upgrade},
 };
 
 /// How many wait.
@@ -36,11 +36,16 @@ fn time(steps: impl FnOnce()) -> Duration {
 
 /// The time of so many steps at an uncontended lock.
 fn undisturbed() -> Duration {
-    let mut bench = Bench::new(()).unwrap();
+    let mut bench = Bench::new(ReleaseBy::Holder).unwrap();
     time(|| {
         for _ in 0..STEPS {
             let grant = acquire(&mut bench, OTHER, Access::Write);
-            bench.call(OTHER, Release { grant });
+            bench.call(
+                OTHER,
+                Release {
+                    grant: Proof::own(grant),
+                },
+            );
         }
     })
 }
@@ -48,7 +53,7 @@ fn undisturbed() -> Duration {
 #[test]
 fn readers_and_writers_that_wait_do_not_slow_the_steps_of_their_lock() {
     let alone = undisturbed();
-    let mut bench = Bench::new(()).unwrap();
+    let mut bench = Bench::new(ReleaseBy::Holder).unwrap();
     let beside = acquire(&mut bench, OTHER, Access::Read);
     let grant = acquire(&mut bench, OTHER, Access::Upgradable);
     let mut crowd = Vec::with_capacity(CROWD);
@@ -61,17 +66,37 @@ fn readers_and_writers_that_wait_do_not_slow_the_steps_of_their_lock() {
 
     let upgrades = time(|| {
         for _ in 0..STEPS {
-            let upgrade = bench.call(OTHER, Upgrade { grant });
+            let upgrade = bench.call(
+                OTHER,
+                Upgrade {
+                    grant: Proof::own(grant),
+                },
+            );
             assert!(!bench.is_answered(upgrade));
             bench.call(OTHER, CountHolders);
             bench.withdraw(upgrade);
         }
     });
-    bench.call(OTHER, Release { grant: beside });
-    let mut holder = bench.call(OTHER, Upgrade { grant });
+    bench.call(
+        OTHER,
+        Release {
+            grant: Proof::own(beside),
+        },
+    );
+    let mut holder = bench.call(
+        OTHER,
+        Upgrade {
+            grant: Proof::own(grant),
+        },
+    );
     let handoffs = time(|| {
         for next in &crowd[..STEPS] {
-            bench.call(OTHER, Release { grant: holder });
+            bench.call(
+                holder.session().number(),
+                Release {
+                    grant: Proof::own(holder),
+                },
+            );
             assert!(bench.is_answered(*next));
             holder = *next;
         }

@@ -3,9 +3,12 @@
 //! A schedule has sessions, calls and time, but knows no kind. It is drawn from one seed, so a
 //! failure is repeated step by step with `LOCKKEEPER_SEED=<seed>`.
 
+use lockkeeper_actors::{
+    Bench, CallId, Operation, Proof, Serve, SessionId,
+    sync::{Lock, ReleaseBy},
+};
 use std::{fmt::Debug, time::Duration};
 
-use lockkeeper_actors::{Bench, CallId, Operation, Serve, SessionId};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::seeds::{self, Tally};
@@ -209,4 +212,14 @@ impl Schedule {
             eprintln!("{what:?}");
         }
     }
+}
+
+/// Names a grant in a call of that session: another one than the grant's needs a ticket.
+pub(crate) fn proof(session: u64, grant: CallId) -> Proof {
+    if grant.session().number() == session {
+        return Proof::own(grant);
+    }
+    // The secret is that of all benches.
+    let bench = Bench::<Lock>::new(ReleaseBy::Holder);
+    bench.expect("a lock needs nothing").signed(grant)
 }

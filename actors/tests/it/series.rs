@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use lockkeeper_actors::{
-    Bench, CallId, SessionId,
+    Bench, CallId, JobId, SessionId,
     codec::Blob,
     data::{
         Collect, Feed, Finished, HandBack, Job, Leave, Next, Reports, Row, TaskFault, TaskQueue,
@@ -16,6 +16,9 @@ use crate::seeds::{Tally, each};
 
 /// The session that submits.
 const SUBMITTER: u64 = 9;
+
+/// What the submitter calls the first task.
+const FIRST: u64 = 101;
 
 /// The numbers of the series.
 const SERIES: [u64; 2] = [1, 2];
@@ -119,8 +122,8 @@ impl Reference {
     }
 }
 
-fn id(number: u64) -> CallId {
-    CallId::new(SessionId::new(SUBMITTER), number)
+fn id(number: u64) -> JobId {
+    JobId::of_series(SessionId::new(SUBMITTER), number - FIRST)
 }
 
 /// What a task's arguments are, so that those of another would be noticed.
@@ -260,7 +263,7 @@ impl Run {
         for (by, numbers) in self.reference.given.drain(..) {
             let jobs = self.bench.reply::<Next>(by).expect("it is answered");
             let jobs = jobs.unwrap().expect("nobody is sent home");
-            let each: Vec<(CallId, Blob)> = jobs.into_iter().flat_map(Job::each).collect();
+            let each: Vec<(JobId, Blob)> = jobs.into_iter().flat_map(Job::each).collect();
             let told = numbers
                 .iter()
                 .map(|number| (id(*number), Blob::from(arguments(*number))));
@@ -311,7 +314,7 @@ fn tasks_in_rows_are_as_tasks_by_themselves() {
                 bench: Bench::new(()).unwrap(),
                 reference: Reference::default(),
                 random: StdRng::seed_from_u64(seed),
-                last_number: 100,
+                last_number: FIRST - 1,
                 workers: [11, 12, 13],
             };
             for _ in 0..200 {

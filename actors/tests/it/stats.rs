@@ -3,20 +3,20 @@
 use std::time::Duration;
 
 use lockkeeper_actors::{
-    Bench, CallId, Deadlock, Fault, Stats, Times,
+    Bench, CallId, Deadlock, Fault, Proof, Stats, Times,
     codec::Blob,
     data::{Done, Get, Put, PutBack, Queue, QueueSpec},
     sync::{
         Access, Acquire, AcquireFor, AcquireKey, AcquireMany, AdoptKey, Downgrade, Event,
-        ForceUnlock, ForceUnlockKey, KeyedLock, Lock, Release, ReleasePermits, RwLock, Semaphore,
-        SemaphoreSpec, Set, Upgrade, WaitSet,
+        ForceUnlock, ForceUnlockKey, KeyedLock, Lock, Release, ReleaseBy, ReleasePermits, RwLock,
+        Semaphore, SemaphoreSpec, Set, Upgrade, WaitSet,
     },
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn lock() -> Bench<Lock> {
-    Bench::new(()).expect("a lock needs nothing")
+    Bench::new(ReleaseBy::Holder).expect("a lock needs nothing")
 }
 
 fn stats(bench: &mut Bench<Lock>) -> Stats {
@@ -24,7 +24,12 @@ fn stats(bench: &mut Bench<Lock>) -> Stats {
 }
 
 fn release(bench: &mut Bench<Lock>, grant: CallId) {
-    bench.call(grant.session().number(), Release { grant });
+    bench.call(
+        grant.session().number(),
+        Release {
+            grant: Proof::own(grant),
+        },
+    );
 }
 
 /// The number, the least, the mean and the greatest of some times, in seconds.
@@ -115,13 +120,22 @@ fn grant_that_is_undone_is_no_wait_that_was_withdrawn() {
 
 #[test]
 fn permits_are_held_until_the_last_of_a_grant_is_released() {
-    let spec = SemaphoreSpec { permits: 2 };
+    let spec = SemaphoreSpec {
+        permits: 2,
+        release_by: ReleaseBy::Holder,
+    };
     let mut bench = Bench::<Semaphore>::new(spec).expect("it is allowed");
     let grant = bench.call(1, AcquireMany { permits: 2 });
     bench.call(2, AcquireMany { permits: 1 });
     for _ in 0..2 {
         bench.advance(SECOND);
-        bench.call(1, ReleasePermits { grant, permits: 1 });
+        bench.call(
+            1,
+            ReleasePermits {
+                grant: Proof::own(grant),
+                permits: 1,
+            },
+        );
     }
     let told = bench.stats().expect("somebody had to wait");
     assert_eq!(seconds(told.held), (1, [2.0; 3]));
@@ -141,21 +155,42 @@ fn kinds_that_nobody_holds_are_measured_as_well() {
 
 #[test]
 fn readers_and_writers_are_measured_and_a_dead_writer_is_an_abandonment() {
-    let mut bench = Bench::<RwLock>::new(()).expect("it needs nothing");
+    let mut bench = Bench::<RwLock>::new(ReleaseBy::Holder).expect("it needs nothing");
     let acquire =
         |bench: &mut Bench<RwLock>, session, access| bench.call(session, AcquireFor { access });
     let reader = acquire(&mut bench, 1, Access::Read);
     acquire(&mut bench, 2, Access::Write);
     bench.advance(SECOND);
-    bench.call(1, Release { grant: reader });
+    bench.call(
+        1,
+        Release {
+            grant: Proof::own(reader),
+        },
+    );
     bench.advance(2 * SECOND);
     bench.hang_up(2);
     let upgradable = acquire(&mut bench, 3, Access::Upgradable);
     bench.advance(3 * SECOND);
-    let grant = bench.call(3, Upgrade { grant: upgradable });
+    let grant = bench.call(
+        3,
+        Upgrade {
+            grant: Proof::own(upgradable),
+        },
+    );
     let to = Access::Read;
-    bench.call(3, Downgrade { grant, to });
-    bench.call(3, Release { grant });
+    bench.call(
+        3,
+        Downgrade {
+            grant: Proof::own(grant),
+            to,
+        },
+    );
+    bench.call(
+        3,
+        Release {
+            grant: Proof::own(grant),
+        },
+    );
     let told = bench.stats().expect("somebody had to wait");
     // Each grant is measured once: an upgraded hold has two.
     assert_eq!(seconds(told.held), (4, [0.0, 1.5, 3.0]));
@@ -177,9 +212,19 @@ fn items_are_measured_for_as_long_as_they_are_taken() {
     bench.call(2, Get);
     let third = bench.call(3, Get);
     bench.advance(SECOND);
-    bench.call(1, Done { delivery: first });
+    bench.call(
+        1,
+        Done {
+            delivery: Proof::own(first),
+        },
+    );
     bench.advance(SECOND);
-    bench.call(3, PutBack { delivery: third });
+    bench.call(
+        3,
+        PutBack {
+            delivery: Proof::own(third),
+        },
+    );
     bench.advance(SECOND);
     bench.hang_up(2);
     let told = bench.stats().expect("somebody had to wait");
@@ -189,7 +234,7 @@ fn items_are_measured_for_as_long_as_they_are_taken() {
 
 #[test]
 fn keys_are_measured_whichever_way_a_hold_of_one_ends() {
-    let mut bench = Bench::<KeyedLock>::new(()).expect("it needs nothing");
+    let mut bench = Bench::<KeyedLock>::new(ReleaseBy::Holder).expect("it needs nothing");
     let acquire = |bench: &mut Bench<KeyedLock>, session, key: &str| {
         let key = key.into();
         bench.call(session, AcquireKey { key })
@@ -200,8 +245,14 @@ fn keys_are_measured_whichever_way_a_hold_of_one_ends() {
     acquire(&mut bench, 4, "c");
     let unseen = acquire(&mut bench, 5, "d");
     bench.advance(SECOND);
-    bench.call(1, Release { grant: released });
-    bench.call(6, AdoptKey { grant: adopted });
+    bench.call(
+        1,
+        Release {
+            grant: Proof::own(released),
+        },
+    );
+    let ticket = bench.signed(adopted);
+    bench.call(6, AdoptKey { grant: ticket });
     bench.call(6, ForceUnlockKey { key: "c".into() });
     bench.withdraw(unseen);
     let told = bench.stats().expect("somebody had to wait");

@@ -1,15 +1,16 @@
 //! The survey of each kind: its holders and its waiters, in order.
 
+use crate::schedule::proof;
 use std::time::Duration;
 
 use lockkeeper_actors::{
-    Bench, CallId, Primitive, Survey,
+    Bench, CallId, Primitive, Proof, Survey,
     codec::Blob,
     data::{Chunk, Next, Submit, TaskQueue},
     sync::{
         Acquire, AcquireAs, AcquireMany, AddPermits, Arrive, Barrier, BarrierSpec, Close,
-        Condition, Event, Forget, Lock, Notify, ReentrantLock, Semaphore, SemaphoreSpec, Set,
-        Sleep, WaitSet,
+        Condition, Event, Forget, Lock, Notify, ReentrantLock, ReleaseBy, Semaphore, SemaphoreSpec,
+        Set, Sleep, WaitSet,
     },
 };
 
@@ -37,7 +38,7 @@ fn waiters(survey: &Survey, part: usize) -> Vec<(CallId, u64, &'static str)> {
 
 #[test]
 fn lock_tells_its_holder_and_its_line_in_order_and_since_when() {
-    let mut bench = Bench::<Lock>::new(()).unwrap();
+    let mut bench = Bench::<Lock>::new(ReleaseBy::Holder).unwrap();
     assert_eq!(survey(&bench).state, "free");
     bench.advance(SECOND);
     let first = bench.call(1, Acquire);
@@ -62,7 +63,7 @@ fn lock_tells_its_holder_and_its_line_in_order_and_since_when() {
 
 #[test]
 fn reentrant_lock_tells_each_entry_and_only_the_first_has_the_lock() {
-    let mut bench = Bench::<ReentrantLock>::new(()).unwrap();
+    let mut bench = Bench::<ReentrantLock>::new(ReleaseBy::Holder).unwrap();
     let owner = 7;
     let [first, again] = [(); 2].map(|()| bench.call(1, AcquireAs { owner }));
     let other = bench.call(2, AcquireAs { owner });
@@ -74,11 +75,17 @@ fn reentrant_lock_tells_each_entry_and_only_the_first_has_the_lock() {
 
 #[test]
 fn condition_tells_its_lock_and_each_wait_set() {
-    let mut bench = Bench::<Condition>::new(()).unwrap();
+    let mut bench = Bench::<Condition>::new(ReleaseBy::Holder).unwrap();
     let mut sleep = |session, set: &str| {
         let grant = bench.call(session, Acquire);
         let set = set.to_owned();
-        bench.call(session, Sleep { grant, set })
+        bench.call(
+            session,
+            Sleep {
+                grant: proof(session, grant),
+                set,
+            },
+        )
     };
     let [empty, full, later] = [(1, "empty"), (2, "full"), (3, "empty")].map(|(n, s)| sleep(n, s));
     let holder = bench.call(4, Acquire);
@@ -99,7 +106,7 @@ fn condition_tells_its_lock_and_each_wait_set() {
     bench.call(
         4,
         Notify {
-            grant: holder,
+            grant: Proof::own(holder),
             set,
             most,
         },
@@ -111,7 +118,11 @@ fn condition_tells_its_lock_and_each_wait_set() {
 
 #[test]
 fn semaphore_tells_how_many_permits_each_has_and_wants() {
-    let mut bench = Bench::<Semaphore>::new(SemaphoreSpec { permits: 4 }).unwrap();
+    let mut bench = Bench::<Semaphore>::new(SemaphoreSpec {
+        permits: 4,
+        release_by: ReleaseBy::Holder,
+    })
+    .unwrap();
     let [many, one] = [2, 1].map(|permits| bench.call(1, AcquireMany { permits }));
     let waiting = bench.call(2, AcquireMany { permits: 3 });
     let told = survey(&bench);
@@ -125,14 +136,17 @@ fn semaphore_tells_how_many_permits_each_has_and_wants() {
 
 #[test]
 fn semaphore_that_anybody_adds_permits_to_or_parts_with_some_of_tells_no_units() {
-    let full = SemaphoreSpec { permits: 2 };
+    let full = SemaphoreSpec {
+        permits: 2,
+        release_by: ReleaseBy::Holder,
+    };
     let mut bench = Bench::<Semaphore>::new(full).unwrap();
     let grant = bench.call(1, AcquireMany { permits: 2 });
     let permits = 1;
     bench.call(
         1,
         Forget {
-            grant: CallId::new(grant.session(), 99),
+            grant: Proof::own(CallId::new(grant.session(), 99)),
             permits,
         },
     );
@@ -141,7 +155,13 @@ fn semaphore_that_anybody_adds_permits_to_or_parts_with_some_of_tells_no_units()
         Some(2),
         "nothing was parted with"
     );
-    bench.call(1, Forget { grant, permits });
+    bench.call(
+        1,
+        Forget {
+            grant: Proof::own(grant),
+            permits,
+        },
+    );
     assert_eq!(survey(&bench).parts[0].units, None);
     let mut bench = Bench::<Semaphore>::new(full).unwrap();
     bench.call(1, AddPermits { permits: 1 });

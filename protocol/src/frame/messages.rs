@@ -10,6 +10,7 @@ use crate::{
     fault::Fault,
     frame::framing::Encode,
     inspection::Question,
+    proof::SessionSecret,
     shard::Shard,
 };
 
@@ -63,8 +64,6 @@ pub enum Request<'a> {
     },
     /// Calls an object and wants no answer.
     Cast {
-        /// The client's number for the call.
-        seq: u64,
         /// The session's number for the object.
         object: u32,
         /// The place of the operation among those of the kind.
@@ -133,6 +132,8 @@ pub enum Response<'a> {
         incarnation: u64,
         /// The id of the session.
         session: u64,
+        /// What the session signs its calls with.
+        secret: SessionSecret,
         /// The size of the largest message that the manager takes, in bytes.
         frame_bytes: u64,
         /// Whether calls should say by whom they are.
@@ -216,12 +217,11 @@ impl Encode for Request<'_> {
                 all.number(operation).optional(micros).bytes(arguments.0)
             }
             Self::Cast {
-                seq,
                 object,
                 operation,
                 arguments,
             } => {
-                let all = all.number(4u8).number(seq).number(object);
+                let all = all.number(4u8).number(object);
                 all.number(operation).bytes(arguments.0)
             }
             Self::Withdraw { object, seq } => all.number(5u8).number(object).number(seq),
@@ -262,13 +262,14 @@ impl Encode for Response<'_> {
                 version,
                 incarnation,
                 session,
+                secret,
                 frame_bytes,
                 asks_who_calls,
                 shard,
             } => {
                 let all = all.number(65u8).number(*version).number(*incarnation);
-                let all = all.number(*session).number(*frame_bytes);
-                let all = all.value(asks_who_calls);
+                let all = all.number(*session).bytes(secret.bytes());
+                let all = all.number(*frame_bytes).value(asks_who_calls);
                 if *shard == Shard::ALONE {
                     all
                 } else {
@@ -341,7 +342,6 @@ impl<'a> Request<'a> {
                 arguments: BlobRef(f.bytes()?),
             },
             4 => Self::Cast {
-                seq: f.number()?,
                 object: f.number()?,
                 operation: f.number()?,
                 arguments: BlobRef(f.bytes()?),
@@ -396,6 +396,7 @@ impl<'a> Response<'a> {
                 version: f.number()?,
                 incarnation: f.number()?,
                 session: f.number()?,
+                secret: secret(f.bytes()?)?,
                 frame_bytes: f.number()?,
                 asks_who_calls: f.truth()?,
                 shard: match f.end() {
@@ -433,6 +434,12 @@ impl<'a> Response<'a> {
         fields.end()?;
         Ok(response)
     }
+}
+
+/// The secret of a session.
+fn secret(bytes: &[u8]) -> Result<SessionSecret, CodecError> {
+    let secret = SessionSecret::read(bytes);
+    secret.ok_or_else(|| CodecError::new(format!("a secret is not {} bytes", bytes.len())))
 }
 
 /// One of several shards.

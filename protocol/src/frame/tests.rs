@@ -13,8 +13,9 @@ use crate::{
         inbox::Inbox,
         messages::{MAGIC, Request, Response, VERSION},
     },
-    ids::CallId,
+    ids::{CallId, SessionId},
     inspection::Question,
+    proof::{ManagerSecret, SECRET_BYTES, SessionSecret},
     shard::Shard,
 };
 
@@ -43,8 +44,7 @@ pub(super) fn requests() -> Vec<Request<'static>> {
     };
     let inspect = |question| Request::Inspect { seq: 8, question };
     let cast = Request::Cast {
-        seq: 300,
-        object: 0,
+        object: 300,
         operation: 1,
         arguments: BlobRef(&[0x91, 0x92, 7, 8]),
     };
@@ -83,6 +83,11 @@ pub(super) fn requests() -> Vec<Request<'static>> {
     ]
 }
 
+fn secret(session: u64) -> SessionSecret {
+    let manager = ManagerSecret::new([7; SECRET_BYTES]);
+    manager.of_session(SessionId::new(session))
+}
+
 /// One of each response.
 pub(super) fn responses() -> Vec<Response<'static>> {
     vec![
@@ -90,6 +95,7 @@ pub(super) fn responses() -> Vec<Response<'static>> {
             version: VERSION,
             incarnation: u64::MAX >> 1,
             session: 1,
+            secret: secret(1),
             frame_bytes: 64 << 20,
             asks_who_calls: false,
             shard: Shard::ALONE,
@@ -98,6 +104,7 @@ pub(super) fn responses() -> Vec<Response<'static>> {
             version: VERSION,
             incarnation: 1,
             session: 2,
+            secret: secret(2),
             frame_bytes: 64 << 20,
             asks_who_calls: false,
             shard: Shard::new(1, 2).expect("the second of two"),

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     fault::{Breach, Refusal},
-    ids::CallId,
     operation::Operation,
+    proof::Proof,
 };
 
 /// What a barrier is made from: `BarrierSpec::from(3)`, or
@@ -13,7 +13,6 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BarrierSpec {
     /// How many have to arrive: 1 to 4,294,967,295.
-    /// How many have to arrive.
     pub parties: u32,
     /// What the death of a process that has arrived means.
     pub on_death: OnDeath,
@@ -78,15 +77,15 @@ pub struct Passed {
 /// Tells that the action was run, and waits for the release.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Finish {
-    /// The arrival that was told to run it.
-    pub turn: CallId,
+    /// The arrival that was told to run it, of the same session.
+    pub turn: Proof,
 }
 
 /// Tells that the action failed.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Fail {
-    /// The arrival that was told to run it.
-    pub turn: CallId,
+    /// The arrival that was told to run it, of the same session.
+    pub turn: Proof,
 }
 
 /// Breaks the barrier until it is reset.

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{fault::Refusal, ids::CallId, operation::Operation, operations::grant::Granted};
+use crate::{fault::Refusal, operation::Operation, operations::grant::Granted, proof::Proof};
 
 /// Frees the lock and sleeps, until it is notified or its time is over; then waits for the lock.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Sleep {
     /// The call that holds the lock.
-    pub grant: CallId,
+    pub grant: Proof,
     /// The wait set: at most 255 bytes.
     pub set: String,
 }
@@ -17,7 +17,7 @@ pub struct Sleep {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Notify {
     /// The call that holds the lock.
-    pub grant: CallId,
+    pub grant: Proof,
     /// The wait set: at most 255 bytes.
     pub set: String,
     /// How many at the most; without a number all.

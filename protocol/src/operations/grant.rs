@@ -1,13 +1,9 @@
-//! The replies and operations of all holders: [`Granted`], [`MarkConsistent`] and [`Release`].
+//! What all holders share: the reply [`Granted`], the operations [`MarkConsistent`], [`Release`] and
+//! [`ReleaseAny`], and [`ReleaseBy`] of the specs.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    fault::Refusal,
-    ids::{CallId, Fence},
-    operation::Operation,
-    peer::Abandoned,
-};
+use crate::{fault::Refusal, ids::Fence, operation::Operation, peer::Abandoned, proof::Proof};
 
 /// What a holder is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +18,7 @@ pub struct Granted {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct MarkConsistent {
     /// The call that was granted.
-    pub grant: CallId,
+    pub grant: Proof,
 }
 
 impl Operation for MarkConsistent {
@@ -30,14 +26,48 @@ impl Operation for MarkConsistent {
     type Reply = Result<(), Refusal>;
 }
 
-/// Gives the hold back. The grant proves who has it, whichever session sends it.
+/// Gives the hold back.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Release {
     /// The call that was granted.
-    pub grant: CallId,
+    pub grant: Proof,
 }
 
 impl Operation for Release {
     const NAME: &'static str = "release";
     type Reply = Result<(), Refusal>;
+}
+
+/// Gives back what has been held longest, whichever session holds it. Only an object that was made with
+/// [`ReleaseBy::Anyone`] does so.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ReleaseAny;
+
+impl Operation for ReleaseAny {
+    const NAME: &'static str = "release_any";
+    type Reply = Result<(), Refusal>;
+}
+
+/// Who may release what a session holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ReleaseBy {
+    /// The session that holds it, and those that have its ticket.
+    #[default]
+    Holder,
+    /// Every session that has opened the object, as with Python's `Lock` and `Semaphore`.
+    Anyone,
+}
+
+impl ReleaseBy {
+    /// Refuses a release without proof where only holders may release.
+    pub fn check(self) -> Result<(), Refusal> {
+        match self {
+            Self::Anyone => Ok(()),
+            Self::Holder => Err(Refusal::Invalid(
+                "only its guard or the guard's ticket releases it: \
+                 release_any is for what was made with ReleaseBy::Anyone"
+                    .to_owned(),
+            )),
+        }
+    }
 }

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     fault::Refusal,
-    ids::CallId,
     operation::Operation,
     operations::{grant::Granted, key::Key},
+    proof::Proof,
 };
 
 /// Waits to be the holder of a key.
@@ -29,7 +29,7 @@ pub struct AcquireKeyMany {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct AdoptKey {
     /// The call that was granted.
-    pub grant: CallId,
+    pub grant: Proof,
 }
 
 /// What has moved.
@@ -46,6 +46,14 @@ pub struct AdoptedKey {
 /// Takes a key from whoever holds it. Answers whether anybody did.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ForceUnlockKey {
+    /// The key: at most 255 bytes.
+    pub key: Key,
+}
+
+/// Gives back what of a key has been held longest, whichever session holds it. Only an object that was
+/// made with [`ReleaseBy::Anyone`](crate::operations::ReleaseBy) does so.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReleaseAnyKey {
     /// The key: at most 255 bytes.
     pub key: Key,
 }
@@ -111,6 +119,11 @@ impl Operation for AdoptKey {
 impl Operation for ForceUnlockKey {
     const NAME: &'static str = "force_unlock";
     type Reply = Result<bool, Refusal>;
+}
+
+impl Operation for ReleaseAnyKey {
+    const NAME: &'static str = "release_any";
+    type Reply = Result<(), Refusal>;
 }
 
 impl Operation for CountKey {

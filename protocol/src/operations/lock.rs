@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{fault::Refusal, ids::CallId, operation::Operation, operations::grant::Granted};
+use crate::{fault::Refusal, operation::Operation, operations::grant::Granted, proof::Proof};
 
 /// Waits to be the holder.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -12,7 +12,7 @@ pub struct Acquire;
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Adopt {
     /// The call that was granted.
-    pub grant: CallId,
+    pub grant: Proof,
 }
 
 /// Takes the hold from whoever has it. Answers whether anybody did.
@@ -67,7 +67,7 @@ pub struct AcquireAs {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct AdoptAs {
     /// The call that was granted.
-    pub grant: CallId,
+    pub grant: Proof,
     /// Who holds it then.
     pub owner: u64,
 }

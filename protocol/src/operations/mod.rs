@@ -2,7 +2,7 @@
 //!
 //! Clients use these and no state machine; the crate `lockkeeper-actors` implements the state machines.
 //! Each module has the operations of one kind, or of several that share them. They may import `codec`,
-//! `fault`, `ids`, `operation` and `peer`.
+//! `fault`, `ids`, `operation`, `peer` and `proof`.
 
 pub(crate) mod barrier;
 pub(crate) mod condition;
@@ -26,11 +26,11 @@ pub use barrier::{
 };
 pub use condition::{CountSleepers, Notify, Sleep, Wake, Woken};
 pub use event::{Clear, EventStatus, Look, Set, WaitSet};
-pub use grant::{Granted, MarkConsistent, Release};
+pub use grant::{Granted, MarkConsistent, Release, ReleaseAny, ReleaseBy};
 pub use key::Key;
 pub use keyed::{
     AcquireKey, AcquireKeyMany, AdoptKey, AdoptedKey, CountKey, CountKeys, ForceUnlockKey,
-    KeyStatus, KeyedStatus, ListKeys,
+    KeyStatus, KeyedStatus, ListKeys, ReleaseAnyKey,
 };
 pub use latch::{ArriveAndWait, CountDown, CountLeft, LatchSpec, LatchStatus, WaitOpen};
 pub use lock::{Acquire, AcquireAs, Adopt, AdoptAs, ForceUnlock, LockStatus, Status};

@@ -3,11 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    codec::blob::Blob,
-    fault::Refusal,
-    ids::{CallId, Fence},
-    operation::Operation,
-    peer::Abandoned,
+    codec::blob::Blob, fault::Refusal, ids::Fence, operation::Operation, peer::Abandoned,
+    proof::Proof,
 };
 
 /// What a queue is made from.
@@ -34,14 +31,14 @@ pub struct Get;
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Done {
     /// The call that was given it.
-    pub delivery: CallId,
+    pub delivery: Proof,
 }
 
 /// Gives an item back, to its place at the front.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct PutBack {
     /// The call that was given it.
-    pub delivery: CallId,
+    pub delivery: Proof,
 }
 
 /// Waits until all items that were put are done.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{fault::Refusal, ids::CallId, operation::Operation, operations::grant::Granted};
+use crate::{fault::Refusal, operation::Operation, operations::grant::Granted, proof::Proof};
 
 /// How a readers-writer lock is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -27,14 +27,14 @@ pub struct AcquireFor {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Upgrade {
     /// The call that was granted, of the same session.
-    pub grant: CallId,
+    pub grant: Proof,
 }
 
 /// Lets others beside a hold, without a moment in which it is none.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Downgrade {
-    /// The call that was granted, and stays the grant.
-    pub grant: CallId,
+    /// The call that was granted, of the same session. It stays the grant.
+    pub grant: Proof,
     /// What it is held for from then on: less than before.
     pub to: Access,
 }

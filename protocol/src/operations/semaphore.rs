@@ -2,13 +2,29 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{fault::Refusal, ids::CallId, operation::Operation, operations::grant::Granted};
+use crate::{
+    fault::Refusal,
+    operation::Operation,
+    operations::grant::{Granted, ReleaseBy},
+    proof::Proof,
+};
 
 /// What a semaphore is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SemaphoreSpec {
     /// How many permits it begins with: 0 to 4,294,967,295.
     pub permits: i64,
+    /// Who may release what a session holds.
+    pub release_by: ReleaseBy,
+}
+
+impl From<u32> for SemaphoreSpec {
+    fn from(permits: u32) -> Self {
+        Self {
+            permits: permits.into(),
+            release_by: ReleaseBy::default(),
+        }
+    }
 }
 
 /// Waits for a number of permits, all or none.
@@ -22,7 +38,7 @@ pub struct AcquireMany {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ReleasePermits {
     /// The call that was granted.
-    pub grant: CallId,
+    pub grant: Proof,
     /// How many of its permits.
     pub permits: u32,
 }
@@ -31,7 +47,7 @@ pub struct ReleasePermits {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Forget {
     /// The call that was granted.
-    pub grant: CallId,
+    pub grant: Proof,
     /// How many of its permits.
     pub permits: u32,
 }

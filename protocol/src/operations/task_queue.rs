@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    codec::blob::Blob, ids::CallId, operation::Operation, operations::task_row::Row,
+    codec::blob::Blob, ids::JobId, operation::Operation, operations::task_row::Row,
     printable::PrintableText,
 };
 
@@ -23,10 +23,9 @@ pub struct Submit {
 /// A series is many tasks of one submitter, whose outcomes are collected as they come.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Feed {
-    /// The number of the series: one of the session's that it uses for nothing else.
+    /// The number of the series, which the session uses for no other series.
     pub series: u64,
-    /// The number of the first of the tasks, and those behind it are those of the others: numbers of
-    /// the session, too, that it uses for nothing else.
+    /// What the submitter calls the first of the tasks. The numbers of the others count up from it.
     pub first: u64,
     /// The name of the tasks.
     pub task: String,
@@ -83,7 +82,7 @@ pub struct Next {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Finished {
     /// The job, by the id that it was given with.
-    pub job: CallId,
+    pub job: JobId,
     /// What became of it.
     pub outcome: ChunkOutcome,
 }
@@ -97,7 +96,7 @@ pub struct Reports(pub Vec<Finished>);
 #[derive(Debug, Serialize, Deserialize)]
 pub struct HandBack {
     /// The jobs, in the order in which they were given.
-    pub jobs: Vec<CallId>,
+    pub jobs: Vec<JobId>,
 }
 
 /// Takes no more tasks. Those that were submitted are run, unless there is a reason not to.
@@ -114,8 +113,8 @@ pub struct CountTasks;
 /// What a worker is to do: one chunk, or some tasks of a series that are each run by itself.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Job {
-    /// The call that submitted the chunk, or the first task. The ids of the others count up from it.
-    pub id: CallId,
+    /// That of the chunk, or of the first task. The ids of the others count up from it.
+    pub id: JobId,
     /// The name of the task.
     pub task: String,
     /// The arguments of each of them.
@@ -124,7 +123,7 @@ pub struct Job {
 
 impl Job {
     /// Each of them by itself: its id, and its arguments as those of a chunk.
-    pub fn each(self) -> impl Iterator<Item = (CallId, Blob)> {
+    pub fn each(self) -> impl Iterator<Item = (JobId, Blob)> {
         let Self { id, mut row, .. } = self;
         (0..).map_while(move |place| Some((id.plus(place), row.pop_front()?)))
     }

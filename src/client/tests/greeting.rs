@@ -18,10 +18,13 @@ use crate::{
     address::Address,
     client::{
         connection::Connection,
-        tests::{address, reply, welcome, why},
+        tests::{SESSION, address, reply, welcome, why},
     },
     error::CallError,
-    tests::raw::{Raw, frame, patiently},
+    tests::{
+        protocol::SECRET,
+        raw::{Raw, frame, patiently},
+    },
     transport::{
         listener::{Acceptor, Listener},
         stream::Stream,
@@ -110,6 +113,7 @@ async fn another_version_is_named() {
         version: 9,
         incarnation: 1,
         session: 1,
+        secret: SECRET.of_session(SESSION),
         frame_bytes: 1,
         asks_who_calls: false,
         shard: Shard::ALONE,

@@ -7,7 +7,7 @@ use lockkeeper_protocol::{
     ObjectInfo, Operation, Refusal,
     operations::{
         AcquireKey, AcquireKeyMany, AdoptKey, AdoptedKey, CountKey, CountKeys, ForceUnlockKey,
-        Granted, Key, KeyStatus, KeyedStatus, ListKeys, Release,
+        Granted, Key, KeyStatus, KeyedStatus, ListKeys, Release, ReleaseAnyKey,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -250,7 +250,7 @@ impl<F: Face> KeyedOf<F> {
     pub async fn adopt(&self, ticket: Ticket) -> Result<Guard<Keyed<F>>, CallError> {
         let bound = self.0.bound().await?;
         let adopt = AdoptKey {
-            grant: ticket.grant(),
+            grant: ticket.proof(),
         };
         let (grant, reply) = bound.call(&adopt, None).await?;
         let AdoptedKey {
@@ -274,8 +274,24 @@ impl<F: Face> KeyedOf<F> {
     /// only a clone of the ticket can release it; dropped later, it is released. A second release
     /// does no harm, so keep a clone and try again.
     pub async fn release(&self, ticket: Ticket) -> Result<(), CallError> {
-        let grant = ticket.grant();
+        let grant = ticket.proof();
         Ok(self.0.call(Release { grant }).await??)
+    }
+
+    /// Releases what has been held longest of the key, whichever process holds it, if the object was made
+    /// with [`ReleaseBy::Anyone`](crate::ReleaseBy): all permits of that grant. Its guard is lost.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Refused`] with `NotHeld` when the key is free, and with `Invalid` when only its
+    /// holders may release it; else as [`Self::acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, it may have been released. Do not try again: the next holder would lose it.
+    pub async fn release_any(&self, key: impl AsRef<str>) -> Result<(), CallError> {
+        let key = key.as_ref().into();
+        Ok(self.0.call(ReleaseAnyKey { key }).await??)
     }
 
     /// Takes the key from all who hold it, whose guards are lost then, and gives it to the next in

@@ -5,7 +5,7 @@
 
 use std::{io, time::SystemTime};
 
-use lockkeeper_protocol::{Shard, ShardOf};
+use lockkeeper_protocol::{ManagerSecret, SECRET_BYTES, Shard, ShardOf};
 
 use crate::{
     address::Address,
@@ -20,6 +20,7 @@ use crate::{
 pub(crate) struct Claim {
     address: Address,
     shard_of: ShardOf,
+    secret: ManagerSecret,
     _socket: Option<SocketFile>,
 }
 
@@ -57,10 +58,12 @@ impl Claim {
         };
         // Taken after the address is bound: the previous manager here drew numbers until its end.
         let incarnation = incarnation();
+        let secret = secret()?;
         let claim = |(shard, (socket, listener))| {
             let claim = Self {
                 address: address.of(shard),
                 shard_of: ShardOf { incarnation, shard },
+                secret,
                 _socket: socket,
             };
             (claim, listener)
@@ -73,10 +76,23 @@ impl Claim {
         &self.address
     }
 
+    /// What the sessions of the manager sign their calls with.
+    pub(crate) const fn secret(&self) -> ManagerSecret {
+        self.secret
+    }
+
     /// The shard and the incarnation of the manager.
     pub(crate) const fn shard_of(&self) -> ShardOf {
         self.shard_of
     }
+}
+
+/// Draws the secret of this start of a manager.
+fn secret() -> Result<ManagerSecret, StartError> {
+    let mut bytes = [0; SECRET_BYTES];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| StartError::System(format!("it has no random numbers: {error}")))?;
+    Ok(ManagerSecret::new(bytes))
 }
 
 /// Binds the place of an address that is not a path.

@@ -4,7 +4,7 @@ use std::{cell::RefCell, future, io, rc::Rc, task::Poll};
 
 use actix::Addr;
 use lockkeeper_actors::Shell;
-use lockkeeper_protocol::ShardOf;
+use lockkeeper_protocol::{ManagerSecret, ShardOf};
 
 use crate::{limits::Limits, server::supervisor::supervisor::Supervisor, telemetry::session};
 
@@ -14,6 +14,7 @@ pub(crate) struct Context {
     pub(crate) shell: Rc<Shell>,
     pub(crate) limits: Limits,
     pub(crate) shard_of: ShardOf,
+    pub(crate) secret: ManagerSecret,
     /// Whether the manager looks for deadlocks, and so has to know who calls.
     pub(crate) seeks_deadlocks: bool,
     /// Where all sessions read into, one after the other.

@@ -1,4 +1,6 @@
 //! The first frame of a session: the version check, and the client's description of itself.
+//!
+//! Invariant: where the kernel knows the client's process id, the id in the frame counts for nothing.
 
 use std::{future, sync::Arc};
 
@@ -12,12 +14,13 @@ use crate::{
         context::{Context, End},
         receive::poll_receive,
     },
-    transport::stream::AttachedStream,
+    transport::stream::{AttachedStream, Stream},
 };
 
 /// Waits for the first frame and takes it.
 pub(super) async fn hello(
-    stream: &dyn AttachedStream,
+    stream: &dyn Stream,
+    attached: &dyn AttachedStream,
     inbox: &mut Inbox,
     context: &Context,
 ) -> Result<Arc<Peer>, End> {
@@ -26,21 +29,24 @@ pub(super) async fn hello(
             .next_message()
             .map_err(|error| End::Offence(error.to_string()))?
         {
-            return welcome(&frame);
+            return welcome(&frame, stream.peer_pid());
         }
-        future::poll_fn(|task| poll_receive(task, stream, inbox, context)).await?;
+        future::poll_fn(|task| poll_receive(task, attached, inbox, context)).await?;
     }
 }
 
-/// Checks the first frame.
-fn welcome(frame: &[u8]) -> Result<Arc<Peer>, End> {
+/// Checks the first frame of the process that has that id, if the kernel knows it.
+fn welcome(frame: &[u8], known: Option<u32>) -> Result<Arc<Peer>, End> {
     match Request::decode(frame) {
         Ok(Request::Hello {
             version: frame::VERSION,
             pid,
             program,
             label,
-        }) => Ok(Arc::new(Peer::new(pid, cut(program), cut(label)))),
+        }) => {
+            let pid = known.unwrap_or(pid);
+            Ok(Arc::new(Peer::new(pid, cut(program), cut(label))))
+        }
         Ok(Request::Hello { version, .. }) => Err(End::Offence(format!(
             "version {version} of the protocol is not spoken here, only {}",
             frame::VERSION

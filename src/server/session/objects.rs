@@ -125,13 +125,18 @@ impl Objects {
 mod tests {
     use std::sync::{Arc, atomic::AtomicU64};
 
-    use lockkeeper_actors::{Host, Operations, Primitive, Shell, sync::Lock};
+    use lockkeeper_actors::{
+        Host, Operations, Primitive, Shell,
+        sync::{Lock, ReleaseBy},
+    };
+
+    use crate::tests::protocol::SECRET;
 
     use super::*;
 
     fn object(id: u64) -> Object {
-        let shell = Shell::new(Arc::new(AtomicU64::new(1)));
-        let lock = Lock::create(()).expect("a lock needs nothing");
+        let shell = Shell::new(Arc::new(AtomicU64::new(1)), SECRET);
+        let lock = Lock::create(ReleaseBy::Holder).expect("a lock needs nothing");
         Object {
             id,
             mailbox: Host::new(lock, Operations::default().into(), shell).launch(),

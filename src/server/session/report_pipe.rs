@@ -13,9 +13,7 @@ use std::{
     os::unix::fs::FileTypeExt,
 };
 
-use lockkeeper_actors::RawCall;
 use lockkeeper_protocol::{
-    CallId, SessionId,
     codec::{self, CodecError, Payload},
     frame::Inbox,
 };
@@ -25,13 +23,10 @@ const MOST_READS: usize = 16;
 
 /// The report pipe of a client.
 pub(super) struct ReportPipe {
-    object: u32,
-    operation: u32,
+    pub(super) object: u32,
+    pub(super) operation: u32,
     pipe: File,
     inbox: Inbox,
-    /// The number of the next call that is made of what lies in it. They count down, far from those
-    /// of the client.
-    next: u64,
 }
 
 /// Opens the pipe that a process has by a descriptor.
@@ -75,35 +70,15 @@ impl ReportPipe {
             operation,
             pipe: open(pid, descriptor)?,
             inbox: Inbox::new(most_bytes),
-            next: CallId::ONE_WAY - 1,
         })
     }
 
-    /// Takes the records that are in the pipe, as a call without an answer, and the object to call.
+    /// Takes the records that are in the pipe, as the encoded list of them.
     ///
     /// # Errors
     ///
     /// Returns an error when the pipe has bytes that are no record: it is of no use then.
-    pub(super) fn take(
-        &mut self,
-        session: SessionId,
-        scratch: &mut [u8],
-    ) -> Result<Option<(u32, RawCall)>, CodecError> {
-        let Some(arguments) = self.take_records(scratch)? else {
-            return Ok(None);
-        };
-        let call = RawCall {
-            id: CallId::one_way(session, self.next),
-            operation: self.operation,
-            timeout: None,
-            arguments,
-        };
-        self.next -= 1;
-        Ok(Some((self.object, call)))
-    }
-
-    /// Takes the records that are in the pipe, as the encoded list of them.
-    fn take_records(&mut self, scratch: &mut [u8]) -> Result<Option<Payload>, CodecError> {
+    pub(super) fn take(&mut self, scratch: &mut [u8]) -> Result<Option<Payload>, CodecError> {
         let (mut list, mut records) = (codec::begin_list(0).to_vec(), 0);
         for _ in 0..MOST_READS {
             let length = match self.pipe.read(scratch) {

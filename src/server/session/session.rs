@@ -58,7 +58,7 @@ pub(crate) async fn serve(stream: Arc<dyn Stream>, id: SessionId, context: Rc<Co
     };
     let hello = time::timeout(
         context.limits.hello,
-        hello(&*attached, &mut inbox, &context),
+        hello(&*stream, &*attached, &mut inbox, &context),
     );
     let end = match hello.await {
         Ok(Ok(peer)) => {
@@ -67,6 +67,7 @@ pub(crate) async fn serve(stream: Arc<dyn Stream>, id: SessionId, context: Rc<Co
                 version: frame::VERSION,
                 incarnation: context.shard_of.incarnation,
                 session: id.number(),
+                secret: context.secret.of_session(id),
                 frame_bytes: context.limits.frame_bytes.try_into().unwrap_or(u64::MAX),
                 asks_who_calls: context.seeks_deadlocks,
                 shard: context.shard_of.shard,
@@ -127,6 +128,9 @@ pub(super) struct Session {
     /// The inputs of the current chunk, by object.
     touched: Vec<(u32, Inputs)>,
     last_seq: u64,
+    /// How many one-way calls were made for the client, by its casts and from its report pipes. They are
+    /// numbered here, so none has the number of another.
+    one_way: u64,
     /// The report pipe of the client, if it uses one.
     report_pipe: Option<Box<ReportPipe>>,
 }
@@ -152,6 +156,7 @@ impl Session {
             objects: Objects::default(),
             touched: Vec::new(),
             last_seq: 0,
+            one_way: 0,
             report_pipe: None,
         }
     }
@@ -298,21 +303,10 @@ impl Session {
                 return Ok(Some(ControlRequest::Inspect(seq, question)));
             }
             Request::Cast {
-                seq,
                 object,
                 operation,
                 arguments,
-            } => {
-                self.number(seq)?;
-                let call = RawCall {
-                    id: CallId::one_way(self.id, seq),
-                    operation,
-                    timeout: None,
-                    arguments: frame.keep(arguments.0),
-                };
-                // A one-way call needs no answer if the object does not exist.
-                let _ = self.push(object, Input::Call(call));
-            }
+            } => self.cast(object, operation, frame.keep(arguments.0)),
             Request::Withdraw { object, seq } => {
                 let _ = self.push(object, Input::Withdraw(CallId::new(self.id, seq)));
             }
@@ -380,6 +374,20 @@ impl Session {
         }
     }
 
+    /// Calls an object, and nobody waits for the answer.
+    #[inline]
+    fn cast(&mut self, object: u32, operation: u32, arguments: Payload) {
+        self.one_way += 1;
+        let call = RawCall {
+            id: CallId::one_way(self.id, self.one_way),
+            operation,
+            timeout: None,
+            arguments,
+        };
+        // It needs no answer if the object does not exist or has ended.
+        let _ = self.push(object, Input::Call(call));
+    }
+
     /// Installs a report pipe, in place of an earlier one.
     fn set_report_pipe(&mut self, seq: u64, object: u32, operation: u32, descriptor: u32) {
         let most = self.context.limits.frame_bytes;
@@ -408,12 +416,10 @@ impl Session {
         let Some(pipe) = &mut self.report_pipe else {
             return;
         };
-        let taken = pipe.take(self.id, &mut self.context.scratch.borrow_mut());
+        let (object, operation) = (pipe.object, pipe.operation);
+        let taken = pipe.take(&mut self.context.scratch.borrow_mut());
         match taken {
-            Ok(Some((object, call))) => {
-                // A one-way call needs no answer if the object has ended.
-                let _ = self.push(object, Input::Call(call));
-            }
+            Ok(Some(records)) => self.cast(object, operation, records),
             Ok(None) => {}
             Err(_) => self.report_pipe = None,
         }

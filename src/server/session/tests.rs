@@ -11,6 +11,7 @@ mod refusals;
 mod replay;
 #[cfg(target_os = "linux")]
 mod report_pipe;
+mod trust;
 mod unread;
 
 use std::{
@@ -23,7 +24,7 @@ use actix::Actor;
 use actix_rt::task::JoinHandle;
 use lockkeeper_actors::{Operations, Primitive, Shell, sync::Lock};
 use lockkeeper_protocol::{
-    CallId, Fault, Operation, Refusal, SessionId, Shard, ShardOf,
+    CallId, Fault, Operation, Proof, Refusal, SessionId, Shard, ShardOf, SignedCall,
     codec::{self, BlobRef},
     frame::{self, Request, Response},
     operations::{Acquire, Granted, LockStatus, Release, Status},
@@ -36,13 +37,12 @@ use crate::{
         kinds::Kinds,
         session::{
             context::{CHUNK_BYTES, Context},
-            control::NIL,
             session::serve,
         },
         supervisor::supervisor::Supervisor,
     },
     tests::{
-        protocol::{FENCE, INCARNATION, SESSION},
+        protocol::{FENCE, INCARNATION, SECRET, SESSION},
         raw::{self, Raw, patiently},
     },
     transport::stream::Stream,
@@ -65,7 +65,7 @@ impl House {
             incarnation: INCARNATION,
             shard,
         };
-        let shell = Shell::new(Arc::new(AtomicU64::new(FENCE.number())));
+        let shell = Shell::new(Arc::new(AtomicU64::new(FENCE.number())), SECRET);
         // Ends with the test's system.
         drop(actix_rt::spawn(shell.deadlines().clone().run()));
         let kinds = Kinds::built_in();
@@ -75,6 +75,7 @@ impl House {
             shell,
             limits,
             shard_of,
+            secret: SECRET,
             seeks_deadlocks: false,
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
         };
@@ -209,7 +210,7 @@ impl Client {
     }
 
     async fn open_lock(&mut self, name: &str) -> u32 {
-        let opened = self.open(KIND, Some(name), Some(NIL)).await;
+        let opened = self.open(KIND, Some(name), Some(SPEC)).await;
         opened.expect("a lock")
     }
 
@@ -286,12 +287,17 @@ impl Client {
         !self.status(lock).await.held
     }
 
-    fn grant(&self, seq: u64) -> CallId {
-        CallId::new(self.id, seq)
+    /// Signs a call of this session.
+    fn sign(&self, seq: u64) -> SignedCall {
+        let secret = SECRET.of_session(self.id);
+        secret.sign(CallId::new(self.id, seq))
     }
 }
 
 pub(super) const KIND: &str = <Lock as Primitive>::KIND;
+
+/// What a lock is made from, encoded.
+pub(super) const SPEC: &[u8] = b"\xa6Holder";
 
 /// The number and the encoded arguments of a lock's operation.
 pub(super) fn operation<O: Operation>(operation: &O) -> (u32, Vec<u8>) {
@@ -311,11 +317,12 @@ pub(super) fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
     codec::encode(value).expect("it encodes")
 }
 
-/// A release as a cast.
-pub(super) fn release(seq: u64, object: u32, grant: CallId) -> Vec<u8> {
-    let (operation, arguments) = operation(&Release { grant });
+/// A release of what a call of the session was granted, as a cast.
+pub(super) fn release(object: u32, seq: u64) -> Vec<u8> {
+    let (operation, arguments) = operation(&Release {
+        grant: Proof::Own(seq),
+    });
     let cast = Request::Cast {
-        seq,
         object,
         operation,
         arguments: BlobRef(&arguments),

@@ -110,9 +110,9 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     use lockkeeper_actors::Shell;
-    use lockkeeper_protocol::{ObjectName, codec::encode};
+    use lockkeeper_protocol::{ObjectName, codec::encode, operations::ReleaseBy};
 
-    use crate::server::kinds::Kinds;
+    use crate::{server::kinds::Kinds, tests::protocol::SECRET};
 
     use super::*;
 
@@ -120,10 +120,10 @@ mod tests {
     async fn table_of_names_has_those_alone_that_are_there() {
         let (kinds, mut children) = (Kinds::built_in(), Children::new());
         let kind = kinds.get("lock").expect("it is built in");
-        let shell = Shell::new(Arc::new(AtomicU64::new(1)));
+        let shell = Shell::new(Arc::new(AtomicU64::new(1)), SECRET);
         let make = Rc::new(Make {
             kind: Arc::clone(kind),
-            spec: encode(&()).expect("a spec"),
+            spec: encode(&ReleaseBy::Holder).expect("a spec"),
         });
         let named = |number: u64| number.is_multiple_of(2).then(|| format!("name {number}"));
         for number in 1..=1000 {

@@ -324,16 +324,18 @@ mod tests {
 
     use lockkeeper_actors::{
         Primitive,
-        sync::{Lock, Semaphore},
+        sync::{Lock, ReleaseBy, Semaphore},
     };
     use lockkeeper_protocol::{Shard, codec::encode, operations::SemaphoreSpec};
+
+    use crate::tests::protocol::SECRET;
 
     use super::*;
 
     const INCARNATION: u64 = 0xabc;
 
     fn supervisor() -> Supervisor {
-        let shell = Shell::new(Arc::new(AtomicU64::new(1)));
+        let shell = Shell::new(Arc::new(AtomicU64::new(1)), SECRET);
         let shard_of = ShardOf {
             incarnation: INCARNATION,
             shard: Shard::ALONE,
@@ -357,7 +359,7 @@ mod tests {
     }
 
     fn open(supervisor: &mut Supervisor, name: Option<&str>) -> String {
-        open_as::<Lock>(supervisor, name, Some(&())).expect("a lock")
+        open_as::<Lock>(supervisor, name, Some(&ReleaseBy::Holder)).expect("a lock")
     }
 
     fn names(supervisor: &Supervisor, find: &Find) -> Vec<String> {
@@ -438,7 +440,7 @@ mod tests {
         for _ in 0..3 {
             open(&mut supervisor, None);
             for permits in [2, 3] {
-                let spec = SemaphoreSpec { permits };
+                let spec = SemaphoreSpec::from(permits);
                 let name = format!("{permits}");
                 open_as::<Semaphore>(&mut supervisor, Some(&name), Some(&spec)).expect("permits");
             }
@@ -446,7 +448,7 @@ mod tests {
         let make = |number| &supervisor.children.get(number).expect("a child").make;
         assert!(Rc::ptr_eq(make(1), make(4)));
         assert!(!Rc::ptr_eq(make(2), make(3)));
-        let other = SemaphoreSpec { permits: 4 };
+        let other = SemaphoreSpec::from(4);
         let wrong = open_as::<Semaphore>(&mut supervisor, Some("2"), Some(&other));
         assert_eq!(wrong, Err(Fault::WrongSpec("2".to_owned())));
     }

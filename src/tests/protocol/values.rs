@@ -12,15 +12,15 @@ use lockkeeper_protocol::{
         Collect, CountDown, CountSleepers, Delivery, Done, Downgrade, Ended, EventStatus, Exchange,
         Exchanged, Feed, Finish, Finished, Granted, HandBack, Job, Key, KeyStatus, KeyedStatus,
         LatchSpec, LatchStatus, LockStatus, Next, Notify, OnlyIf, Passed, Put, PutBack, QueueSpec,
-        QueueStatus, Release, ReleasePermits, Row, RwLockStatus, SemaphoreSpec, SemaphoreStatus,
-        Sleep, Store, Submit, Swap, TaskFault, Upgrade, ValueSpec, ValueStatus, Versioned,
-        WaitChange, WaitSet, Wake, Woken,
+        QueueStatus, Release, ReleaseBy, ReleasePermits, Row, RwLockStatus, SemaphoreSpec,
+        SemaphoreStatus, Sleep, Store, Submit, Swap, TaskFault, Upgrade, ValueSpec, ValueStatus,
+        Versioned, WaitChange, WaitSet, Wake, Woken,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::tests::{
-    protocol::{FENCE, Sample, fresh_grant, grant_of, is_next, samples},
+    protocol::{FENCE, Sample, fresh_grant, grant_of, is_next, job_of, samples, ticket_of},
     raw::encoded,
 };
 
@@ -121,6 +121,7 @@ fn values_are_written_as_the_document_shows() {
         .show(&())
         .show(&Acquire)
         .show(&grant_of(2))
+        .show(&ticket_of(2))
         .show(&peer())
         .show(&Duration::from_millis(1500))
         .show(&abandoned())
@@ -187,7 +188,11 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
             fence: later,
             abandoned: Some(abandoned()),
         })
+        .show(&ReleaseBy::Anyone)
         .show(&Release { grant: grant_of(2) })
+        .show(&Release {
+            grant: ticket_of(2),
+        })
         .show(&Ok::<_, Refusal>(Granted {
             fence: later,
             abandoned: None,
@@ -202,7 +207,7 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
     let mut semaphore_status = SemaphoreStatus::default();
     (semaphore_status.held, semaphore_status.waiting) = (2, 1);
     Values::of("### `semaphore`")
-        .show(&SemaphoreSpec { permits: 2 })
+        .show(&SemaphoreSpec::from(2))
         .show(&Ok::<_, Refusal>(granted))
         .show(&Err::<Granted, _>(too_many))
         .show(&ReleasePermits {
@@ -213,7 +218,7 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
         .and_no_more();
     assert_eq!(encoded(&AcquireMany { permits: 2 }), [0x91, 2]);
     let finished = Finished {
-        job: grant_of(20),
+        job: job_of(20),
         outcome: Err(TaskFault::WorkerDied { pid: 4712 }),
     };
     let chunk = Chunk {
@@ -221,7 +226,7 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
         arguments: Blob::from(vec![0, 0, 0, 1, 7]),
     };
     let job = Job {
-        id: grant_of(20),
+        id: job_of(20),
         task: chunk.task.clone(),
         row: Row::of_one(chunk.arguments.clone()),
     };
@@ -250,7 +255,7 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
         })
         .show(&vec![job])
         .show(&HandBack {
-            jobs: vec![grant_of(20)],
+            jobs: vec![job_of(20)],
         })
         .show(&feed)
         .show(&Collect { series: 21 })
@@ -436,7 +441,7 @@ fn what_keyed_kinds_are_told_is_written_as_the_document_shows() {
         .show(&vec![key()])
         .and_no_more();
     Values::of("### `keyed_semaphore`")
-        .show(&SemaphoreSpec { permits: 3 })
+        .show(&SemaphoreSpec::from(3))
         .show(&AcquireKeyMany {
             key: key(),
             permits: 2,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use lockkeeper::{
-    Call, CallId, HangUp, Operation, Operations, Parked, Primitive, Refusal, Serve, Survey,
+    Call, CallId, HangUp, Operation, Operations, Parked, Primitive, Proof, Refusal, Serve, Survey,
     WaitQueue,
     actors::{Holding, Part, Waiting},
 };
@@ -19,7 +19,7 @@ pub(crate) struct Write;
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Release {
-    pub(crate) grant: CallId,
+    pub(crate) grant: Proof,
 }
 
 impl Operation for Read {
@@ -145,7 +145,9 @@ impl Serve<Write> for Shared {
 
 impl Serve<Release> for Shared {
     fn serve(&mut self, Release { grant }: Release, call: Call<()>) {
-        self.holders.remove(&grant);
+        if let Ok(grant) = call.grant(grant) {
+            self.holders.remove(&grant);
+        }
         call.reply(());
         self.grant_all_that_fit();
     }

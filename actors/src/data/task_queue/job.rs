@@ -4,7 +4,7 @@
 //! finished or returned, so most tasks need no step of their own.
 
 use lockkeeper_protocol::{
-    CallId,
+    CallId, JobId,
     operations::{ChunkOutcome, Row},
 };
 
@@ -15,7 +15,7 @@ use crate::{kind::call::Call, waiting::call_table::Parked};
 #[derive(Debug)]
 pub(super) struct Pending {
     /// That of the chunk, or of the first of the tasks.
-    pub(super) id: CallId,
+    pub(super) id: JobId,
     pub(super) submitter: Submitter,
     pub(super) task: String,
     pub(super) row: Row,
@@ -27,22 +27,22 @@ pub(super) struct Pending {
 pub(super) enum Submitter {
     /// The call that submitted the chunk.
     Caller(Call<ChunkOutcome>),
-    /// The series that the tasks belong to.
-    Series(CallId),
+    /// The series that the tasks belong to, and what its submitter calls the first of them.
+    Series { series: CallId, first: u64 },
 }
 
 impl Pending {
     pub(super) fn call(&self) -> Option<&Call<ChunkOutcome>> {
         match &self.submitter {
             Submitter::Caller(call) => Some(call),
-            Submitter::Series(_) => None,
+            Submitter::Series { .. } => None,
         }
     }
 
     /// Takes the first tasks of a series: so many, but at least one, and more only if they fit in so
     /// many bytes. The rest is left, if there is any; a chunk is whole.
     pub(super) fn split(self, most: usize, most_bytes: usize) -> (Self, Option<Self>) {
-        let Submitter::Series(series) = self.submitter else {
+        let Submitter::Series { series, first } = self.submitter else {
             return (self, None);
         };
         let mut rest = self;
@@ -50,21 +50,25 @@ impl Pending {
         if row.is_empty() {
             row = rest.row.split_front(1, usize::MAX);
         }
-        let first = Self {
+        let count = row.len();
+        let front = Self {
             id: rest.id,
-            submitter: Submitter::Series(series),
+            submitter: Submitter::Series { series, first },
             task: rest.task.clone(),
             row,
             retries: rest.retries,
         };
-        rest.id = rest.id.plus(first.row.len());
-        (first, (!rest.row.is_empty()).then_some(rest))
+        rest.id = rest.id.plus(count);
+        // The numbers are the submitter's, which may have chosen ones that do not suffice.
+        let first = first.wrapping_add(u64::try_from(count).unwrap_or(u64::MAX));
+        rest.submitter = Submitter::Series { series, first };
+        (front, (!rest.row.is_empty()).then_some(rest))
     }
 }
 
 impl Parked for Pending {
     fn id(&self) -> CallId {
-        self.id
+        self.id.into()
     }
 }
 
@@ -74,7 +78,7 @@ pub(super) struct Taken {
     /// The call for work that it answered.
     pub(super) by: CallId,
     /// The first, and how many there are.
-    pub(super) id: CallId,
+    pub(super) id: JobId,
     pub(super) count: usize,
     /// Empty once nobody waits for the outcome: the worker may be running it all the same.
     pub(super) job: Option<Pending>,
@@ -82,9 +86,8 @@ pub(super) struct Taken {
 
 impl Taken {
     /// Which one of them a job is.
-    pub(super) fn place_of(&self, job: CallId) -> Option<usize> {
-        let place = usize::try_from(job.seq().checked_sub(self.id.seq())?).ok()?;
-        (place < self.count && self.id.plus(place) == job).then_some(place)
+    pub(super) fn place_of(&self, job: JobId) -> Option<usize> {
+        job.behind(self.id).filter(|place| *place < self.count)
     }
 
     /// Parts the first ones from the others, of which there are some.

@@ -58,9 +58,8 @@ impl Series {
     }
 
     /// Takes note of what became of a task, if somebody cares.
-    pub(super) fn end(&mut self, series: CallId, job: CallId, outcome: ChunkOutcome) {
+    pub(super) fn end(&mut self, series: CallId, number: u64, outcome: ChunkOutcome) {
         if let Some(outcomes) = self.open.get_mut(&series) {
-            let number = job.seq();
             outcomes.ended.push(Ended { number, outcome });
             self.stir(series);
         }

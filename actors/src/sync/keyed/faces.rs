@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use lockkeeper_protocol::{
     Refusal,
-    operations::{AcquireKey, AcquireKeyMany, Granted, SemaphoreSpec},
+    operations::{AcquireKey, AcquireKeyMany, Granted, ReleaseBy, SemaphoreSpec},
 };
 
 use crate::{
@@ -47,10 +47,10 @@ pub enum SeveralAKey {}
 
 impl Face for OneAKey {
     const KIND: &'static str = "keyed_lock";
-    type Spec = ();
+    type Spec = ReleaseBy;
 
-    fn permits((): ()) -> Result<NonZeroU32, Refusal> {
-        Ok(NonZeroU32::MIN)
+    fn read(release_by: ReleaseBy) -> Result<(NonZeroU32, ReleaseBy), Refusal> {
+        Ok((NonZeroU32::MIN, release_by))
     }
 
     fn acquire(operations: &mut Operations<Keyed<Self>>) {
@@ -62,14 +62,19 @@ impl Face for SeveralAKey {
     const KIND: &'static str = "keyed_semaphore";
     type Spec = SemaphoreSpec;
 
-    fn permits(SemaphoreSpec { permits }: SemaphoreSpec) -> Result<NonZeroU32, Refusal> {
+    fn read(spec: SemaphoreSpec) -> Result<(NonZeroU32, ReleaseBy), Refusal> {
+        let SemaphoreSpec {
+            permits,
+            release_by,
+        } = spec;
         let allowed = u32::try_from(permits).ok().and_then(NonZeroU32::new);
-        allowed.ok_or_else(|| {
+        let permits = allowed.ok_or_else(|| {
             Refusal::Invalid(format!(
                 "a key has 1 to {} permits, not {permits}",
                 u32::MAX
             ))
-        })
+        })?;
+        Ok((permits, release_by))
     }
 
     fn acquire(operations: &mut Operations<Keyed<Self>>) {

@@ -15,7 +15,7 @@ use lockkeeper_protocol::{
     CallId, Fault, Fence, Refusal,
     operations::{
         AdoptKey, AdoptedKey, CountKey, CountKeys, ForceUnlockKey, Granted, Key, KeyStatus,
-        KeyedStatus, ListKeys, MarkConsistent, Release,
+        KeyedStatus, ListKeys, MarkConsistent, Release, ReleaseAnyKey, ReleaseBy,
     },
 };
 
@@ -27,6 +27,7 @@ use crate::{
         survey::{Holding, Part, Survey, Waiting},
     },
     sync::{
+        by_age::ByAge,
         exclusion::count,
         keyed::entries::{Entries, Entry, KeyLimits, Mark, TooManyKeys},
     },
@@ -43,6 +44,8 @@ pub struct Keyed<F> {
     most: u32,
     pub(super) entries: Entries,
     holds: CallTable<Hold>,
+    /// By the places of the keys.
+    by_age: ByAge<u32>,
     waits: Lines<Wait>,
     /// Where the end of a hold is noted, once there was one: one handle for all of them, since a
     /// `HoldTimer` a hold would be a handle a key.
@@ -152,6 +155,7 @@ impl<F> Keyed<F> {
             permits,
         })?;
         entry.taken += permits.get();
+        self.by_age.enter(place, fence, id);
         self.outbox.get_or_insert_with(|| outbox.clone());
         let abandoned = entry.abandoned();
         Some(Granted { fence, abandoned })
@@ -167,7 +171,8 @@ impl<F> Keyed<F> {
         Some(hold)
     }
 
-    fn note_end(&self, hold: &Hold) {
+    fn note_end(&mut self, hold: &Hold) {
+        self.by_age.leave(hold.entry, hold.fence);
         if let Some(outbox) = &self.outbox {
             outbox.note_end_of_hold(hold.since());
         }
@@ -209,8 +214,10 @@ impl<F: Face> Primitive for Keyed<F> {
     type Spec = F::Spec;
 
     fn create(spec: F::Spec) -> Result<Self, Refusal> {
+        let (permits, release_by) = F::read(spec)?;
         Ok(Self {
-            most: F::permits(spec)?.get(),
+            most: permits.get(),
+            by_age: ByAge::new(release_by),
             entries: Entries::new(KeyLimits::DEFAULT),
             holds: CallTable::default(),
             waits: Lines::default(),
@@ -228,7 +235,8 @@ impl<F: Face> Primitive for Keyed<F> {
             .on::<ForceUnlockKey>()
             .on::<CountKey>()
             .on::<CountKeys>()
-            .on::<ListKeys>();
+            .on::<ListKeys>()
+            .on::<ReleaseAnyKey>();
     }
 
     fn withdraw(&mut self, id: CallId) {
@@ -331,20 +339,48 @@ impl<F: Face> Primitive for Keyed<F> {
 
 impl<F: Face> Serve<Release> for Keyed<F> {
     fn serve(&mut self, Release { grant }: Release, call: Call<Result<(), Refusal>>) {
-        let Some(hold) = self.take_back(grant) else {
-            return call.reply(Err(Refusal::NotHeld));
+        let taken = call.grant(grant).and_then(|grant| {
+            let hold = self.take_back(grant).ok_or(Refusal::NotHeld)?;
+            call.ends(grant);
+            Ok(hold)
+        });
+        match taken {
+            Ok(hold) => {
+                call.reply(Ok(()));
+                self.settle(hold.entry);
+            }
+            Err(refusal) => call.reply(Err(refusal)),
+        }
+    }
+}
+
+impl<F: Face> Serve<ReleaseAnyKey> for Keyed<F> {
+    fn serve(&mut self, ReleaseAnyKey { key }: ReleaseAnyKey, call: Call<Result<(), Refusal>>) {
+        // No key is at the place that stands for none.
+        let place = self.entries.find(&key).unwrap_or(NONE);
+        let grant = match key.check().and_then(|()| self.by_age.oldest(place)) {
+            Ok(grant) => grant,
+            Err(refusal) => return call.reply(Err(refusal)),
         };
+        self.take_back(grant);
+        // Also of the same session: another of its tasks may have the guard.
+        call.outbox().revoke(grant);
         call.reply(Ok(()));
-        self.settle(hold.entry);
+        self.settle(place);
     }
 }
 
 impl<F: Face> Serve<AdoptKey> for Keyed<F> {
     fn serve(&mut self, AdoptKey { grant }: AdoptKey, call: Call<Result<AdoptedKey, Refusal>>) {
-        let Some(Hold { entry, permits, .. }) = self.take_back(grant) else {
-            return call.reply(Err(Refusal::NotHeld));
+        let taken = call.grant(grant).and_then(|grant| {
+            let hold = self.take_back(grant).ok_or(Refusal::NotHeld)?;
+            call.outbox().revoke(grant);
+            Ok(hold)
+        });
+        let Hold { entry, permits, .. } = match taken {
+            Ok(hold) => hold,
+            Err(refusal) => return call.reply(Err(refusal)),
         };
-        call.outbox().revoke(grant);
         let granted = self.hold(entry, permits, call.id(), call.outbox());
         if let (Some(granted), Some(entry)) = (granted, self.entries.at(entry)) {
             call.reply(Ok(AdoptedKey {
@@ -358,14 +394,16 @@ impl<F: Face> Serve<AdoptKey> for Keyed<F> {
 
 impl<F: Face> Serve<MarkConsistent> for Keyed<F> {
     fn serve(&mut self, MarkConsistent { grant }: MarkConsistent, call: Call<Result<(), Refusal>>) {
-        let place = self.holds.find(grant);
-        let Some(hold) = place.and_then(|place| self.holds.at(place)) else {
-            return call.reply(Err(Refusal::NotHeld));
-        };
-        if let Some(entry) = self.entries.at_mut(hold.entry) {
-            entry.mark = None;
-        }
-        call.reply(Ok(()));
+        let held = call.grant(grant).and_then(|grant| {
+            let place = self.holds.find(grant);
+            let hold = place.and_then(|place| self.holds.at(place));
+            hold.map(|hold| hold.entry).ok_or(Refusal::NotHeld)
+        });
+        call.reply(held.map(|place| {
+            if let Some(entry) = self.entries.at_mut(place) {
+                entry.mark = None;
+            }
+        }));
     }
 }
 
@@ -420,12 +458,12 @@ pub trait Face: fmt::Debug + Send + Sync + Unpin + Sized + 'static {
     /// What an object of it is made from.
     type Spec: serde::Serialize + serde::de::DeserializeOwned + Send + 'static;
 
-    /// How many permits a key has.
+    /// How many permits a key has, and who may release them.
     ///
     /// # Errors
     ///
     /// Returns [`Refusal::Invalid`] with what is allowed.
-    fn permits(spec: Self::Spec) -> Result<NonZeroU32, Refusal>;
+    fn read(spec: Self::Spec) -> Result<(NonZeroU32, ReleaseBy), Refusal>;
 
     /// Lists how a key is acquired.
     fn acquire(operations: &mut Operations<Keyed<Self>>);

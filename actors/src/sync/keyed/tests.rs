@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use lockkeeper_protocol::{
-    Abandoned, CallId, Fault, Fence, Refusal,
+    Abandoned, CallId, Fault, Fence, Proof, Refusal,
     operations::{
         AcquireKey, AcquireKeyMany, AdoptKey, CountKey, CountKeys, ForceUnlockKey, Granted, Key,
-        KeyStatus, KeyedStatus, ListKeys, MarkConsistent, Release, SemaphoreSpec,
+        KeyStatus, KeyedStatus, ListKeys, MarkConsistent, Release, ReleaseBy, SemaphoreSpec,
     },
 };
 
@@ -21,11 +21,15 @@ use crate::{
 };
 
 fn locks() -> Bench<KeyedLock> {
-    Bench::new(()).unwrap()
+    Bench::new(ReleaseBy::Holder).unwrap()
 }
 
 fn permits(permits: i64) -> Bench<KeyedSemaphore> {
-    Bench::new(SemaphoreSpec { permits }).unwrap()
+    Bench::new(SemaphoreSpec {
+        permits,
+        release_by: ReleaseBy::Holder,
+    })
+    .unwrap()
 }
 
 fn acquire(bench: &mut Bench<KeyedLock>, session: u64, key: &str) -> CallId {
@@ -49,7 +53,12 @@ fn grant<F: Face>(bench: &Bench<Keyed<F>>, id: CallId) -> Granted {
 }
 
 fn release<F: Face>(bench: &mut Bench<Keyed<F>>, grant: CallId) -> Result<(), Refusal> {
-    let id = bench.call(grant.session().number(), Release { grant });
+    let id = bench.call(
+        grant.session().number(),
+        Release {
+            grant: Proof::own(grant),
+        },
+    );
     bench.reply::<Release>(id).unwrap().unwrap()
 }
 
@@ -191,10 +200,20 @@ fn dead_holders_keys_are_passed_on_marked_and_their_marks_are_kept_by_the_key() 
         release(&mut bench, heir).unwrap();
     }
     let heir = acquire(&mut bench, 2, "b");
-    let stranger = bench.call(3, MarkConsistent { grant: died });
+    let stranger = bench.call(
+        3,
+        MarkConsistent {
+            grant: Proof::own(died),
+        },
+    );
     let refused = bench.reply::<MarkConsistent>(stranger);
     assert_eq!(refused, Some(Ok(Err(Refusal::NotHeld))));
-    bench.call(2, MarkConsistent { grant: heir });
+    bench.call(
+        2,
+        MarkConsistent {
+            grant: Proof::own(heir),
+        },
+    );
     release(&mut bench, heir).unwrap();
     assert_eq!(all(&mut bench).abandoned, 0);
     release(&mut bench, next).unwrap();
@@ -230,12 +249,15 @@ fn hold_moves_with_its_key_to_whoever_adopts_it() {
     let mut bench = permits(2);
     let first = acquire_many(&mut bench, 1, "a", 2);
     let waiter = acquire_many(&mut bench, 3, "a", 1);
-    let heir = bench.call(2, AdoptKey { grant: first });
+    let ticket = AdoptKey {
+        grant: bench.signed(first),
+    };
+    let heir = bench.call(2, ticket);
     let adopted = bench.reply::<AdoptKey>(heir).unwrap().unwrap().unwrap();
     assert_eq!((adopted.key.as_str(), adopted.permits), ("a", 2));
     assert!(bench.is_revoked(first) && !bench.is_answered(waiter));
     assert_eq!(release(&mut bench, first), Err(Refusal::NotHeld));
-    let late = bench.call(2, AdoptKey { grant: first });
+    let late = bench.call(2, ticket);
     let refused = bench.reply::<AdoptKey>(late);
     assert_eq!(refused, Some(Ok(Err(Refusal::NotHeld))));
     bench.hang_up(1);
@@ -317,7 +339,10 @@ fn withdrawing_the_head_lets_in_those_behind_it_that_fit() {
 #[test]
 fn numbers_of_permits_that_can_never_be_granted_are_refused() {
     for spec in [0, -1, 1 << 32] {
-        let refusal = Bench::<KeyedSemaphore>::new(SemaphoreSpec { permits: spec });
+        let refusal = Bench::<KeyedSemaphore>::new(SemaphoreSpec {
+            permits: spec,
+            release_by: ReleaseBy::Holder,
+        });
         let told = refusal.unwrap_err().to_string();
         assert!(told.contains("a key has 1 to 4294967295 permits"), "{told}");
     }

@@ -4,9 +4,15 @@
 
 use std::{collections::BTreeMap, mem};
 
-use lockkeeper_protocol::{CallId, Refusal, SessionId, operations::Access};
+use lockkeeper_protocol::{
+    CallId, Refusal, SessionId,
+    operations::{Access, ReleaseBy},
+};
 
-use crate::kind::{hold_timer::HoldTimer, survey::Holding};
+use crate::{
+    kind::{hold_timer::HoldTimer, survey::Holding},
+    sync::by_age::ByAge,
+};
 
 /// How many units a survey says that there are.
 pub(super) const UNITS: u64 = u64::MAX;
@@ -30,11 +36,12 @@ pub(super) const fn units(access: Access) -> u64 {
 }
 
 /// Those who hold the lock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Inside {
     /// Those who only read.
     readers: BTreeMap<CallId, HoldTimer>,
     senior: Option<Senior>,
+    by_age: ByAge<()>,
 }
 
 /// The one that no other like it is beside: who may upgrade, or writes.
@@ -80,6 +87,19 @@ impl Senior {
 }
 
 impl Inside {
+    pub(super) fn new(release_by: ReleaseBy) -> Self {
+        Self {
+            readers: BTreeMap::new(),
+            senior: None,
+            by_age: ByAge::new(release_by),
+        }
+    }
+
+    /// The grant that has been held longest, for a release by anyone.
+    pub(super) fn oldest(&self) -> Result<CallId, Refusal> {
+        self.by_age.oldest(())
+    }
+
     /// Whether somebody fits beside those who are inside.
     pub(super) fn fits(&self, want: Want) -> bool {
         match want {
@@ -92,6 +112,7 @@ impl Inside {
 
     /// Lets somebody in who fits.
     pub(super) fn enter(&mut self, grant: CallId, timer: HoldTimer, want: Want) {
+        self.by_age.enter((), timer.fence(), grant);
         let rank = match want {
             Want::Enter(Access::Read) => {
                 self.readers.insert(grant, timer);
@@ -102,6 +123,9 @@ impl Inside {
             Want::Upgrade => {
                 let senior = self.senior.take();
                 let was = senior.map(|senior| (senior.grant, senior.timer));
+                if let Some((_, timer)) = &was {
+                    self.by_age.leave((), timer.fence());
+                }
                 Rank::Writer { was }
             }
         };
@@ -129,13 +153,16 @@ impl Inside {
         self.readers.len().try_into().unwrap_or(u64::MAX)
     }
 
-    /// Takes a hold out.
-    pub(super) fn leave(&mut self, grant: CallId) -> Result<(), Refusal> {
-        if self.readers.remove(&grant).is_some() {
-            return Ok(());
+    /// Takes a hold out. Returns the grant that an upgrade had taken the place of, which is over as well.
+    pub(super) fn leave(&mut self, grant: CallId) -> Result<Option<CallId>, Refusal> {
+        if let Some(timer) = self.readers.remove(&grant) {
+            self.by_age.leave((), timer.fence());
+            return Ok(None);
         }
         let senior = self.senior.take_if(|senior| senior.grant == grant);
-        senior.map(drop).ok_or(Refusal::NotHeld)
+        let senior = senior.ok_or(Refusal::NotHeld)?;
+        self.by_age.leave((), senior.timer.fence());
+        Ok(senior.former())
     }
 
     /// Undoes a call that was granted. Of an upgrade the hold stays that it was made of; with that
@@ -143,13 +170,16 @@ impl Inside {
     pub(super) fn undo(&mut self, id: CallId) {
         let is_of = |senior: &mut Senior| senior.grant == id || senior.former() == Some(id);
         let Some(senior) = self.senior.take_if(is_of) else {
-            self.readers.remove(&id);
+            // One that holds nothing leaves nothing.
+            let _ = self.leave(id);
             return;
         };
+        self.by_age.leave((), senior.timer.fence());
         if let Rank::Writer { was: Some(was) } = senior.rank
             && senior.grant == id
         {
             let (grant, timer) = was;
+            self.by_age.enter((), timer.fence(), grant);
             let rank = Rank::Upgradable;
             self.senior = Some(Senior { grant, timer, rank });
         }
@@ -188,15 +218,17 @@ impl Inside {
         let (least, greatest) = CallId::span(session);
         let theirs = self.readers.range(least..=greatest);
         for grant in Vec::from_iter(theirs.map(|(grant, _)| *grant)) {
-            self.readers.remove(&grant);
+            let _ = self.leave(grant);
         }
         let is_theirs = |senior: &mut Senior| senior.grant.session() == session;
         let senior = self.senior.take_if(is_theirs)?;
+        self.by_age.leave((), senior.timer.fence());
         (senior.access() == Access::Write).then_some(senior.timer)
     }
 
     /// Takes everybody out, and tells which grants are void then.
     pub(super) fn evict(&mut self) -> Vec<CallId> {
+        self.by_age.clear();
         let senior = self.senior.take();
         let former = senior.as_ref().and_then(Senior::former);
         let senior = senior.map(|senior| senior.grant);

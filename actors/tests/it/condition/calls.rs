@@ -12,7 +12,7 @@ use lockkeeper_actors::{
 
 use crate::{
     models::grants::{Grants, Left},
-    schedule::put,
+    schedule::{proof, put},
 };
 
 /// The sets that calls sleep in.
@@ -58,18 +58,56 @@ impl ConditionCall {
     ) -> CallId {
         match self {
             Self::Acquire => put(bench, session, Acquire, timeout),
-            Self::Release(grant) => put(bench, session, Release { grant }, timeout),
-            Self::Adopt(grant) => put(bench, session, Adopt { grant }, timeout),
-            Self::MarkConsistent(grant) => put(bench, session, MarkConsistent { grant }, timeout),
+            Self::Release(grant) => put(
+                bench,
+                session,
+                Release {
+                    grant: proof(session, grant),
+                },
+                timeout,
+            ),
+            Self::Adopt(grant) => put(
+                bench,
+                session,
+                Adopt {
+                    grant: proof(session, grant),
+                },
+                timeout,
+            ),
+            Self::MarkConsistent(grant) => put(
+                bench,
+                session,
+                MarkConsistent {
+                    grant: proof(session, grant),
+                },
+                timeout,
+            ),
             Self::ForceUnlock => put(bench, session, ForceUnlock, timeout),
             Self::Status => put(bench, session, Status, timeout),
             Self::Sleep(grant, set) => {
                 let set = set.to_owned();
-                put(bench, session, Sleep { grant, set }, timeout)
+                put(
+                    bench,
+                    session,
+                    Sleep {
+                        grant: proof(session, grant),
+                        set,
+                    },
+                    timeout,
+                )
             }
             Self::Notify(grant, set, most) => {
                 let set = set.to_owned();
-                put(bench, session, Notify { grant, set, most }, timeout)
+                put(
+                    bench,
+                    session,
+                    Notify {
+                        grant: proof(session, grant),
+                        set,
+                        most,
+                    },
+                    timeout,
+                )
             }
             Self::CountSleepers(set) => {
                 let set = set.to_owned();

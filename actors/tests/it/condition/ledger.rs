@@ -5,13 +5,14 @@
 //! one. Invariant: after each step every counted notification is carried by one call, was used, or
 //! was left when its set had no sleeper.
 
+use crate::schedule::proof;
 use std::{thread, time::Duration};
 
 use lockkeeper_actors::{
-    Bench, CallId, Fault, Fence, Operation, Refusal, Serve, SessionId,
+    Bench, CallId, Fault, Fence, Operation, Proof, Refusal, Serve, SessionId,
     sync::{
         Acquire, Adopt, Condition, CountSleepers, ForceUnlock, Granted, LockStatus, MarkConsistent,
-        Notify, Release, Sleep, Status, Wake, Woken,
+        Notify, Release, ReleaseBy, Sleep, Status, Wake, Woken,
     },
 };
 
@@ -48,7 +49,7 @@ impl Ledger {
     pub(crate) fn new() -> Self {
         Self {
             steps: Vec::new(),
-            bench: Bench::new(()).expect("a condition needs nothing"),
+            bench: Bench::new(ReleaseBy::Holder).expect("a condition needs nothing"),
             entries: Vec::new(),
             asleep: Vec::new(),
             line: Vec::new(),
@@ -116,7 +117,10 @@ impl Ledger {
             }
             Step::Sleep(call, set, patience) => {
                 let (grant, name) = (self.entries[call].id, set.name());
-                let sleep = Sleep { grant, set: name };
+                let sleep = Sleep {
+                    grant: Proof::own(grant),
+                    set: name,
+                };
                 let id = self.put(grant.session().number(), sleep, patience);
                 self.leave(call);
                 self.enter(id, AsksFor::Sleep, Place::Asleep(set), patience);
@@ -126,7 +130,15 @@ impl Ledger {
             Step::Release(call) => {
                 let grant = self.entries[call].id;
                 let session = grant.session().number();
-                assert_eq!(self.ask(session, Release { grant }), Ok(()));
+                assert_eq!(
+                    self.ask(
+                        session,
+                        Release {
+                            grant: proof(session, grant)
+                        }
+                    ),
+                    Ok(())
+                );
                 self.leave(call);
             }
             Step::Adopt(session, call) => self.adopt(session, call),
@@ -239,7 +251,7 @@ impl Ledger {
         let (grant, name) = (self.entries[call].id, set.name());
         let session = grant.session().number();
         let notify = Notify {
-            grant,
+            grant: proof(session, grant),
             set: name,
             most,
         };
@@ -250,7 +262,12 @@ impl Ledger {
 
     fn adopt(&mut self, session: u64, call: usize) {
         let grant = self.entries[call].id;
-        let id = self.bench.call(session, Adopt { grant });
+        let id = self.bench.call(
+            session,
+            Adopt {
+                grant: proof(session, grant),
+            },
+        );
         assert!(self.bench.is_revoked(grant));
         // The heir gets what its predecessor carries.
         let carries = self.entries[call].carries.take();
@@ -298,16 +315,38 @@ impl Ledger {
         grants.push(stranger);
         for grant in grants {
             let not_held = Some(Refusal::NotHeld);
-            assert_eq!(self.ask(OBSERVER, Release { grant }).err(), not_held);
-            assert_eq!(self.ask(OBSERVER, Adopt { grant }).err(), not_held);
+            assert_eq!(
+                self.ask(
+                    OBSERVER,
+                    Release {
+                        grant: Proof::own(grant)
+                    }
+                )
+                .err(),
+                not_held
+            );
+            assert_eq!(
+                self.ask(
+                    OBSERVER,
+                    Adopt {
+                        grant: Proof::own(grant)
+                    }
+                )
+                .err(),
+                not_held
+            );
             for set in Set::ALL.map(Set::name) {
                 let sleep = Sleep {
-                    grant,
+                    grant: Proof::own(grant),
                     set: set.clone(),
                 };
                 assert_eq!(self.ask(OBSERVER, sleep).err(), not_held);
                 let most = Some(1);
-                let notify = Notify { grant, set, most };
+                let notify = Notify {
+                    grant: Proof::own(grant),
+                    set,
+                    most,
+                };
                 assert_eq!(self.ask(OBSERVER, notify).err(), not_held);
             }
         }
@@ -454,26 +493,41 @@ fn probe(bench: &mut Bench<Condition>) -> String {
     let [one, other] = [OBSERVER + 1, OBSERVER + 2];
     let set = String::new;
     let first = bench.call(one, Acquire);
-    bench.call(one, MarkConsistent { grant: first });
+    bench.call(
+        one,
+        MarkConsistent {
+            grant: Proof::own(first),
+        },
+    );
     let sleep = Sleep {
-        grant: first,
+        grant: Proof::own(first),
         set: set(),
     };
     let sleeper = bench.call(one, sleep);
     let second = bench.call(other, Acquire);
     let asleep = bench.call(other, CountSleepers { set: set() });
     let notify = Notify {
-        grant: second,
+        grant: Proof::own(second),
         set: set(),
         most: Some(9),
     };
     let notified = bench.call(other, notify);
-    bench.call(other, Release { grant: second });
+    bench.call(
+        other,
+        Release {
+            grant: Proof::own(second),
+        },
+    );
     let woken = bench.reply::<Sleep>(sleeper).map(|woken| {
         let Woken { granted, wake } = woken.unwrap().unwrap();
         (wake, granted.abandoned)
     });
-    bench.call(one, Release { grant: sleeper });
+    bench.call(
+        one,
+        Release {
+            grant: Proof::own(sleeper),
+        },
+    );
     let status = bench.call(other, Status);
     format!(
         "{:?} {:?} {woken:?} {:?}",

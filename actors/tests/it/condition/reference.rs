@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lockkeeper_actors::{
     Bench, CallId, Fault, Refusal,
-    sync::{Condition, LockStatus, Wake},
+    sync::{Condition, LockStatus, ReleaseBy, Wake},
 };
 use rand::{Rng, seq::IndexedRandom};
 
@@ -118,6 +118,7 @@ impl ConditionReference {
             said.reply(id, ConditionTold::TooLong);
         } else if self.holds(grant) {
             said.tally.note("sleep");
+            said.end(id, grant);
             self.asleep.push((id, set));
             self.leave(said);
         } else {
@@ -204,7 +205,7 @@ impl Reference for ConditionReference {
     type Memory = Grants;
 
     fn make(_: &mut Schedule) -> (Self, Bench<Condition>) {
-        let bench = Bench::new(()).expect("a condition needs nothing");
+        let bench = Bench::new(ReleaseBy::Holder).expect("a condition needs nothing");
         (Self::default(), bench)
     }
 
@@ -267,6 +268,7 @@ impl Reference for ConditionReference {
             }
             ConditionCall::Release(grant) => {
                 if self.holds(grant) {
+                    said.end(id, grant);
                     said.reply(id, ConditionTold::Done);
                     self.leave(said);
                 } else {

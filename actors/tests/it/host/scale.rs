@@ -7,8 +7,8 @@
 use std::time::{Duration, Instant};
 
 use lockkeeper_actors::{
-    Input,
-    sync::{Acquire, Lock, Release},
+    Input, Proof,
+    sync::{Acquire, Lock, Release, ReleaseBy},
 };
 
 use crate::host::shard::{self, Hosted, Shard};
@@ -29,7 +29,14 @@ async fn cycles(lock: &Hosted<Lock>, first: u64) -> Duration {
     for cycle in 0..CYCLES {
         let seq = first + 2 * cycle;
         let grant = lock.call(ONE, seq, Acquire).await;
-        lock.call(ONE, seq + 1, Release { grant }).await;
+        lock.call(
+            ONE,
+            seq + 1,
+            Release {
+                grant: Proof::own(grant),
+            },
+        )
+        .await;
     }
     begun.elapsed()
 }
@@ -37,7 +44,10 @@ async fn cycles(lock: &Hosted<Lock>, first: u64) -> Duration {
 #[actix::test]
 async fn waiters_with_deadlines_do_not_slow_their_neighbours_nor_their_own_lock() {
     let shard = Shard::new();
-    let (crowded, quiet) = (shard.host::<Lock>(()), shard.host::<Lock>(()));
+    let (crowded, quiet) = (
+        shard.host::<Lock>(ReleaseBy::Holder),
+        shard.host::<Lock>(ReleaseBy::Holder),
+    );
     let _many = shard.join(MANY);
     let _one = shard.join(ONE);
     let before = cycles(&quiet, 1).await;
@@ -59,7 +69,9 @@ async fn waiters_with_deadlines_do_not_slow_their_neighbours_nor_their_own_lock(
 
     let begun = Instant::now();
     for seq in 2..CYCLES + 2 {
-        let release = Release { grant: holder };
+        let release = Release {
+            grant: Proof::own(holder),
+        };
         crowded.call(MANY, 10_000_000 + seq, release).await;
         holder = shard::id(MANY, seq);
     }

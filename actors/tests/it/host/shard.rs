@@ -12,8 +12,8 @@ use std::{
 };
 
 use lockkeeper_actors::{
-    CallId, Fault, Host, Input, Mailbox, Operation, Operations, Outcome, Peer, Primitive, RawCall,
-    ReplySink, Serve, SessionId, Shell, codec,
+    CallId, Fault, Host, Input, Mailbox, ManagerSecret, Operation, Operations, Outcome, Peer,
+    Primitive, RawCall, ReplySink, SECRET_BYTES, Serve, SessionId, Shell, codec,
 };
 use tokio::sync::Notify;
 
@@ -94,7 +94,10 @@ pub(crate) struct Shard {
 
 impl Shard {
     pub(crate) fn new() -> Self {
-        let shell = Shell::new(Arc::new(AtomicU64::new(1)));
+        let shell = Shell::new(
+            Arc::new(AtomicU64::new(1)),
+            ManagerSecret::new([0; SECRET_BYTES]),
+        );
         actix_rt::spawn(shell.deadlines().clone().run());
         Self { shell }
     }

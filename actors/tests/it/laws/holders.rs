@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use lockkeeper_actors::{
-    Bench, CallId,
+    Bench, CallId, Proof,
     codec::Blob,
     data::{
         CloseQueue, CountItems, CountWatchers, Done, Exchange, Get, Join, OnlyIf, Put, PutBack,
@@ -17,7 +17,7 @@ use rand::Rng;
 use super::{OBSERVER, Subject};
 use crate::{
     laws::subjects::{ONE, OTHER, ask, number},
-    schedule::{Schedule, put},
+    schedule::{Schedule, proof, put},
 };
 
 fn blob(byte: u8) -> Blob {
@@ -105,8 +105,22 @@ impl Subject for ItemSubject {
                 self.closed = true;
                 put(bench, session, CloseQueue, timeout)
             }
-            1..=9 => put(bench, session, PutBack { delivery }, timeout),
-            _ => put(bench, session, Done { delivery }, timeout),
+            1..=9 => put(
+                bench,
+                session,
+                PutBack {
+                    delivery: proof(session, delivery),
+                },
+                timeout,
+            ),
+            _ => put(
+                bench,
+                session,
+                Done {
+                    delivery: proof(session, delivery),
+                },
+                timeout,
+            ),
         };
         (id, None)
     }
@@ -144,7 +158,14 @@ impl Subject for ItemSubject {
     fn probe(bench: &mut Bench<Queue>) -> Vec<String> {
         // Items outlive who put them: what is left is taken first.
         while let (delivery, Some(_)) = Self::take(bench) {
-            ask(bench, OTHER, Done { delivery }).expect("it was just taken");
+            ask(
+                bench,
+                OTHER,
+                Done {
+                    delivery: Proof::own(delivery),
+                },
+            )
+            .expect("it was just taken");
         }
         let mut told = vec![format!("{:?}", ask(bench, OTHER, CountItems))];
         let puts = [1, 2, 3, 4, 5].map(|item| bench.call(ONE, Put { item: blob(item) }));
@@ -152,8 +173,20 @@ impl Subject for ItemSubject {
         told.push(format!("{:?}", taken.map(|(_, item)| item)));
         let joined = bench.call(ONE, Join);
         let [first, second] = taken.map(|(delivery, _)| delivery);
-        let back = ask(bench, OTHER, PutBack { delivery: first });
-        let done = ask(bench, OTHER, Done { delivery: second });
+        let back = ask(
+            bench,
+            OTHER,
+            PutBack {
+                delivery: Proof::own(first),
+            },
+        );
+        let done = ask(
+            bench,
+            OTHER,
+            Done {
+                delivery: Proof::own(second),
+            },
+        );
         told.push(format!("{back:?} {done:?} {}", bench.is_answered(joined)));
         bench.hang_up(ONE);
         told.push(format!("{:?}", puts.map(|id| bench.reply::<Put>(id))));

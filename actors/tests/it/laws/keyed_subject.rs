@@ -5,7 +5,7 @@
 use std::{marker::PhantomData, time::Duration};
 
 use lockkeeper_actors::{
-    Bench, CallId,
+    Bench, CallId, Proof,
     sync::{AcquireKey, CountKey, CountKeys, Keyed, ListKeys, Release},
 };
 use rand::Rng;
@@ -96,7 +96,15 @@ impl<F: KeyedFace> Subject for KeyedSubject<F> {
             let rest = F::put(bench, OTHER, key, 4, Some(Duration::ZERO));
             let has_rest = matches!(bench.reply::<AcquireKey>(rest), Some(Ok(Ok(_))));
             let waits = F::put(bench, OTHER, key, 1, None);
-            let released = [first, first].map(|grant| ask(bench, ONE, Release { grant }));
+            let released = [first, first].map(|grant| {
+                ask(
+                    bench,
+                    ONE,
+                    Release {
+                        grant: Proof::own(grant),
+                    },
+                )
+            });
             let answered = bench.is_answered(waits);
             told.push(format!("{has_rest} {released:?} {answered}"));
         }

@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use lockkeeper_actors::{
-    Bench, CallId,
+    Bench, CallId, Proof,
     sync::{
         Access, AcquireFor, ArriveAndWait, CountDown, CountHolders, CountLeft, Downgrade,
-        ForceUnlock, Latch, LatchSpec, LatchStatus, MarkConsistent, Release, RwLock, RwLockStatus,
-        Upgrade, WaitOpen,
+        ForceUnlock, Latch, LatchSpec, LatchStatus, MarkConsistent, Release, ReleaseBy, RwLock,
+        RwLockStatus, Upgrade, WaitOpen,
     },
 };
 use rand::Rng;
@@ -17,7 +17,7 @@ use rand::Rng;
 use super::{OBSERVER, Subject};
 use crate::{
     laws::subjects::{ONE, OTHER, ask, number},
-    schedule::{Schedule, put},
+    schedule::{Schedule, proof, put},
 };
 
 /// A readers-writer lock, with what each of its calls wants.
@@ -52,7 +52,7 @@ impl Subject for RwSubject {
     }
 
     fn fresh(&self) -> Bench<RwLock> {
-        Bench::new(()).expect("a lock needs nothing")
+        Bench::new(ReleaseBy::Holder).expect("a lock needs nothing")
     }
 
     fn call(
@@ -71,14 +71,43 @@ impl Subject for RwSubject {
         let grant = self.grant(bench, schedule, session);
         let id = match schedule.random.random_range(0..12) {
             0..=3 => {
-                let id = put(bench, session, Upgrade { grant }, timeout);
+                let id = put(
+                    bench,
+                    session,
+                    Upgrade {
+                        grant: proof(session, grant),
+                    },
+                    timeout,
+                );
                 self.wants.push((id, Access::Write));
                 return (id, Some("upgrade"));
             }
-            4..=5 => put(bench, session, Downgrade { grant, to }, timeout),
-            6 => put(bench, session, MarkConsistent { grant }, timeout),
+            4..=5 => put(
+                bench,
+                session,
+                Downgrade {
+                    grant: proof(session, grant),
+                    to,
+                },
+                timeout,
+            ),
+            6 => put(
+                bench,
+                session,
+                MarkConsistent {
+                    grant: proof(session, grant),
+                },
+                timeout,
+            ),
             7 => put(bench, session, ForceUnlock, timeout),
-            _ => put(bench, session, Release { grant }, timeout),
+            _ => put(
+                bench,
+                session,
+                Release {
+                    grant: proof(session, grant),
+                },
+                timeout,
+            ),
         };
         (id, None)
     }
@@ -123,10 +152,24 @@ impl Subject for RwSubject {
         let reads = bench.call(ONE, AcquireFor { access: ALL[0] });
         let grant = bench.call(ONE, AcquireFor { access: ALL[1] });
         let writes = bench.call(OTHER, AcquireFor { access: ALL[2] });
-        let upgrade = bench.call(ONE, Upgrade { grant });
+        let upgrade = bench.call(
+            ONE,
+            Upgrade {
+                grant: Proof::own(grant),
+            },
+        );
         let mut told = vec![format!("{:?}", ask(bench, OTHER, CountHolders))];
         for grant in [reads, reads, grant, upgrade] {
-            told.push(format!("{:?}", ask(bench, OTHER, Release { grant })));
+            told.push(format!(
+                "{:?}",
+                ask(
+                    bench,
+                    OTHER,
+                    Release {
+                        grant: Proof::own(grant)
+                    }
+                )
+            ));
             told.push(format!("{:?}", ask(bench, OTHER, CountHolders)));
         }
         let answered = [reads, grant, writes, upgrade].map(|id| bench.is_answered(id));

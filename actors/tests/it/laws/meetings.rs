@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use lockkeeper_actors::{
-    Bench, CallId,
+    Bench, CallId, Proof,
     sync::{
         Abort, Acquire, Arrival, Arrive, Barrier, BarrierSpec, Clear, Condition, CountArrivals,
         CountSleepers, Event, EventStatus, Fail, Finish, ForceUnlock, Look, Notify, OnDeath,
-        Release, Reset, Set, Sleep, Status, WaitSet, Wake,
+        Release, ReleaseBy, Reset, Set, Sleep, Status, WaitSet, Wake,
     },
 };
 use rand::Rng;
@@ -17,7 +17,7 @@ use rand::Rng;
 use super::{OBSERVER, Subject};
 use crate::{
     laws::subjects::{ONE, OTHER, ask, number},
-    schedule::{Schedule, put},
+    schedule::{Schedule, proof, put},
 };
 
 /// An event, and what it has seen.
@@ -143,7 +143,7 @@ impl Subject for ConditionSubject {
     }
 
     fn fresh(&self) -> Bench<Condition> {
-        Bench::new(()).expect("a condition needs nothing")
+        Bench::new(ReleaseBy::Holder).expect("a condition needs nothing")
     }
 
     fn call(
@@ -165,7 +165,15 @@ impl Subject for ConditionSubject {
             0..=3 => {
                 // A sleeper without any time stands in the lock's line: it must wait on.
                 let timeout = timeout.filter(|timeout| !timeout.is_zero());
-                let id = put(bench, session, Sleep { grant, set: name }, timeout);
+                let id = put(
+                    bench,
+                    session,
+                    Sleep {
+                        grant: proof(session, grant),
+                        set: name,
+                    },
+                    timeout,
+                );
                 self.sleeps.push(id);
                 let is_refused = matches!(bench.reply::<Sleep>(id), Some(Ok(Err(_))));
                 (id, (!is_refused).then_some(set))
@@ -177,7 +185,7 @@ impl Subject for ConditionSubject {
                         bench,
                         session,
                         Notify {
-                            grant,
+                            grant: proof(session, grant),
                             set: name,
                             most,
                         },
@@ -187,7 +195,17 @@ impl Subject for ConditionSubject {
                 )
             }
             7 => (put(bench, session, ForceUnlock, timeout), None),
-            _ => (put(bench, session, Release { grant }, timeout), None),
+            _ => (
+                put(
+                    bench,
+                    session,
+                    Release {
+                        grant: proof(session, grant),
+                    },
+                    timeout,
+                ),
+                None,
+            ),
         }
     }
 
@@ -239,7 +257,7 @@ impl Subject for ConditionSubject {
         let sleeper = bench.call(
             ONE,
             Sleep {
-                grant,
+                grant: Proof::own(grant),
                 set: set.clone(),
             },
         );
@@ -247,11 +265,37 @@ impl Subject for ConditionSubject {
         let most = Some(9);
         told.push(format!(
             "{:?}",
-            ask(bench, OTHER, Notify { grant, set, most })
+            ask(
+                bench,
+                OTHER,
+                Notify {
+                    grant: Proof::own(grant),
+                    set,
+                    most
+                }
+            )
         ));
-        told.push(format!("{:?}", ask(bench, OTHER, Release { grant })));
+        told.push(format!(
+            "{:?}",
+            ask(
+                bench,
+                OTHER,
+                Release {
+                    grant: Proof::own(grant)
+                }
+            )
+        ));
         told.push(format!("{}", bench.is_answered(sleeper)));
-        told.push(format!("{:?}", ask(bench, ONE, Release { grant: sleeper })));
+        told.push(format!(
+            "{:?}",
+            ask(
+                bench,
+                ONE,
+                Release {
+                    grant: Proof::own(sleeper)
+                }
+            )
+        ));
         told
     }
 }
@@ -305,8 +349,28 @@ impl Subject for BarrierSubject {
         match schedule.random.random_range(0..20) {
             0 => (put(bench, session, Abort, timeout), None),
             1..=3 => (put(bench, session, Reset, timeout), None),
-            4 => (put(bench, session, Fail { turn }, timeout), None),
-            5..=9 if is_live => (put(bench, acting, Finish { turn }, timeout), Some("finish")),
+            4 => (
+                put(
+                    bench,
+                    session,
+                    Fail {
+                        turn: proof(session, turn),
+                    },
+                    timeout,
+                ),
+                None,
+            ),
+            5..=9 if is_live => (
+                put(
+                    bench,
+                    acting,
+                    Finish {
+                        turn: proof(session, turn),
+                    },
+                    timeout,
+                ),
+                Some("finish"),
+            ),
             _ => {
                 let acts = schedule.random.random();
                 let id = put(bench, session, Arrive { acts }, timeout);
@@ -359,7 +423,14 @@ impl Subject for BarrierSubject {
             .collect();
         if let Some(turn) = arrivals.last().copied() {
             told.push(format!("{:?}", bench.reply::<Arrive>(turn)));
-            let passed = ask(bench, ONE, Finish { turn }).expect("it is whole");
+            let passed = ask(
+                bench,
+                ONE,
+                Finish {
+                    turn: Proof::own(turn),
+                },
+            )
+            .expect("it is whole");
             let generation = passed.generation - before;
             told.push(format!(
                 "{} {} {generation}",

@@ -6,7 +6,7 @@
 use std::{marker::PhantomData, time::Duration};
 
 use lockkeeper_actors::{
-    Bench, CallId, Operation, Serve,
+    Bench, CallId, Operation, Proof, Serve,
     codec::Blob,
     data::{
         Chunk, CloseTasks, CountTasks, Finished, HandBack, Next, Submit, TaskFault, TaskQueue,
@@ -14,14 +14,14 @@ use lockkeeper_actors::{
     },
     sync::{
         Acquire, AcquireAs, AcquireMany, AddPermits, Adopt, AdoptAs, Bound, Close, Count, Counting,
-        ForceUnlock, Forget, Lock, LockStatus, MarkConsistent, ReentrantLock, Release,
+        ForceUnlock, Forget, Lock, LockStatus, MarkConsistent, ReentrantLock, Release, ReleaseBy,
         ReleasePermits, SemaphoreSpec, SemaphoreStatus, Status,
     },
 };
 use rand::Rng;
 
 use super::{OBSERVER, Subject};
-use crate::schedule::{Schedule, put};
+use crate::schedule::{Schedule, proof, put};
 
 /// Two who take part in a probe.
 pub(crate) const ONE: u64 = OBSERVER + 1;
@@ -52,7 +52,7 @@ impl Subject for LockSubject {
     }
 
     fn fresh(&self) -> Bench<Lock> {
-        Bench::new(()).expect("a lock needs nothing")
+        Bench::new(ReleaseBy::Holder).expect("a lock needs nothing")
     }
 
     fn call(
@@ -67,10 +67,31 @@ impl Subject for LockSubject {
         }
         let grant = schedule.any_call();
         let id = match schedule.random.random_range(0..12) {
-            0 => put(bench, session, Adopt { grant }, timeout),
-            1 => put(bench, session, MarkConsistent { grant }, timeout),
+            0 => put(
+                bench,
+                session,
+                Adopt {
+                    grant: proof(session, grant),
+                },
+                timeout,
+            ),
+            1 => put(
+                bench,
+                session,
+                MarkConsistent {
+                    grant: proof(session, grant),
+                },
+                timeout,
+            ),
             2 => put(bench, session, ForceUnlock, timeout),
-            _ => put(bench, session, Release { grant }, timeout),
+            _ => put(
+                bench,
+                session,
+                Release {
+                    grant: proof(session, grant),
+                },
+                timeout,
+            ),
         };
         (id, None)
     }
@@ -89,8 +110,20 @@ impl Subject for LockSubject {
     fn probe(bench: &mut Bench<Lock>) -> Vec<String> {
         let [first, second] = [ONE, OTHER].map(|session| bench.call(session, Acquire));
         let status = ask(bench, OTHER, Status);
-        let released = ask(bench, ONE, Release { grant: first });
-        let again = ask(bench, ONE, Release { grant: first });
+        let released = ask(
+            bench,
+            ONE,
+            Release {
+                grant: Proof::own(first),
+            },
+        );
+        let again = ask(
+            bench,
+            ONE,
+            Release {
+                grant: Proof::own(first),
+            },
+        );
         let LockStatus { held, waiting, .. } = ask(bench, OTHER, Status);
         let has_second = bench.is_answered(second);
         vec![
@@ -132,7 +165,7 @@ impl Subject for ReentrantSubject {
     }
 
     fn fresh(&self) -> Bench<ReentrantLock> {
-        Bench::new(()).expect("a lock needs nothing")
+        Bench::new(ReleaseBy::Holder).expect("a lock needs nothing")
     }
 
     fn call(
@@ -154,13 +187,35 @@ impl Subject for ReentrantSubject {
         let grant = schedule.any_call();
         let id = match schedule.random.random_range(0..12) {
             0 => {
-                let id = put(bench, session, AdoptAs { grant, owner }, timeout);
+                let id = put(
+                    bench,
+                    session,
+                    AdoptAs {
+                        grant: proof(session, grant),
+                        owner,
+                    },
+                    timeout,
+                );
                 self.entries.push(id);
                 id
             }
-            1 => put(bench, session, MarkConsistent { grant }, timeout),
+            1 => put(
+                bench,
+                session,
+                MarkConsistent {
+                    grant: proof(session, grant),
+                },
+                timeout,
+            ),
             2 => put(bench, session, ForceUnlock, timeout),
-            _ => put(bench, session, Release { grant }, timeout),
+            _ => put(
+                bench,
+                session,
+                Release {
+                    grant: proof(session, grant),
+                },
+                timeout,
+            ),
         };
         (id, None)
     }
@@ -192,7 +247,15 @@ impl Subject for ReentrantSubject {
         let [first, again] = [1, 1].map(|owner| bench.call(ONE, AcquireAs { owner }));
         let other = bench.call(OTHER, AcquireAs { owner: 1 });
         let status = ask(bench, OTHER, Status);
-        let released = [first, first, again].map(|grant| ask(bench, ONE, Release { grant }));
+        let released = [first, first, again].map(|grant| {
+            ask(
+                bench,
+                ONE,
+                Release {
+                    grant: Proof::own(grant),
+                },
+            )
+        });
         let last = ask(bench, OTHER, Status);
         let entered = [again, other].map(|id| bench.is_answered(id));
         vec![format!("{status:?} {released:?} {last:?} {entered:?}")]
@@ -220,7 +283,15 @@ impl<B: Bound> PermitSubject<B> {
         let (grant, permits) = (schedule.any_call(), schedule.random.random_range(0..=3));
         match schedule.random.random_range(0..40) {
             0..=3 => {
-                let id = put(bench, session, Forget { grant, permits }, timeout);
+                let id = put(
+                    bench,
+                    session,
+                    Forget {
+                        grant: proof(session, grant),
+                        permits,
+                    },
+                    timeout,
+                );
                 if bench.reply::<Forget>(id) == Some(Ok(Ok(()))) {
                     self.forgotten += permits;
                 }
@@ -237,7 +308,15 @@ impl<B: Bound> PermitSubject<B> {
                 self.closed = true;
                 put(bench, session, Close, timeout)
             }
-            _ => put(bench, session, ReleasePermits { grant, permits }, timeout),
+            _ => put(
+                bench,
+                session,
+                ReleasePermits {
+                    grant: proof(session, grant),
+                    permits,
+                },
+                timeout,
+            ),
         }
     }
 }
@@ -260,13 +339,25 @@ impl<B: Bound> Subject for PermitSubject<B> {
 
     fn fresh(&self) -> Bench<Counting<B>> {
         let permits = self.permits.into();
-        let mut bench = Bench::new(SemaphoreSpec { permits }).expect("the spec is in range");
+        let mut bench = Bench::new(SemaphoreSpec {
+            permits,
+            release_by: ReleaseBy::Holder,
+        })
+        .expect("the spec is in range");
         if let Some(permits) = self.added.checked_sub(self.forgotten) {
             ask(&mut bench, ONE, AddPermits { permits }).expect("the sum was allowed");
         } else {
             let permits = self.forgotten - self.added;
             let grant = bench.call(ONE, AcquireMany { permits });
-            ask(&mut bench, ONE, Forget { grant, permits }).expect("there were as many");
+            ask(
+                &mut bench,
+                ONE,
+                Forget {
+                    grant: Proof::own(grant),
+                    permits,
+                },
+            )
+            .expect("there were as many");
         }
         if self.closed {
             ask(&mut bench, ONE, Close);
@@ -325,7 +416,14 @@ impl<B: Bound> Subject for PermitSubject<B> {
             told.push(format!("{:?}", granted.map(|granted| granted.map(drop))));
             told.push(format!(
                 "{:?}",
-                ask(bench, OTHER, ReleasePermits { grant, permits })
+                ask(
+                    bench,
+                    OTHER,
+                    ReleasePermits {
+                        grant: Proof::own(grant),
+                        permits
+                    }
+                )
             ));
         }
         told.push(format!(
@@ -354,7 +452,7 @@ impl QueueSubject {
     fn jobs(bench: &Bench<TaskQueue>, worker: CallId) -> Vec<CallId> {
         let jobs = bench.reply::<Next>(worker).and_then(Result::ok).flatten();
         let jobs = jobs.unwrap_or_default().into_iter();
-        jobs.map(|job| job.id).collect()
+        jobs.map(|job| job.id.into()).collect()
     }
 
     /// The job that the session was given last, or any other call.
@@ -368,7 +466,7 @@ impl QueueSubject {
         let own = own.find(|worker| worker.session().number() == session);
         let job = own.and_then(|worker| Self::job(bench, worker));
         Finished {
-            job: job.unwrap_or_else(|| schedule.any_call()),
+            job: job.unwrap_or_else(|| schedule.any_call()).into(),
             outcome: Ok(Blob::default()),
         }
     }
@@ -417,7 +515,7 @@ impl Subject for QueueSubject {
             }
             1..=9 => (put(bench, session, finished, timeout), None),
             10..=12 => {
-                let jobs = vec![schedule.any_call(), finished.job];
+                let jobs = vec![schedule.any_call().into(), finished.job];
                 (put(bench, session, HandBack { jobs }, timeout), None)
             }
             lot => {

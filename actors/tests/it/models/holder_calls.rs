@@ -10,7 +10,7 @@ use rand::Rng;
 
 use crate::{
     models::answers::answer,
-    schedule::{Schedule, put},
+    schedule::{Schedule, proof, put},
 };
 
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +48,22 @@ impl HolderCall {
         timeout: Option<Duration>,
     ) -> CallId {
         match self {
-            Self::Release(grant) => put(bench, session, Release { grant }, timeout),
-            Self::MarkConsistent(grant) => put(bench, session, MarkConsistent { grant }, timeout),
+            Self::Release(grant) => put(
+                bench,
+                session,
+                Release {
+                    grant: proof(session, grant),
+                },
+                timeout,
+            ),
+            Self::MarkConsistent(grant) => put(
+                bench,
+                session,
+                MarkConsistent {
+                    grant: proof(session, grant),
+                },
+                timeout,
+            ),
             Self::ForceUnlock => put(bench, session, ForceUnlock, timeout),
             Self::Status => put(bench, session, Status, timeout),
         }

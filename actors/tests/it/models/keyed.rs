@@ -202,6 +202,7 @@ impl<F: KeyedFace> Keys<F> {
         } else {
             "release by a session that does not hold"
         });
+        said.end(id, grant);
         said.reply(id, KeyedTold::Done);
         self.end(&key, grant, said);
     }

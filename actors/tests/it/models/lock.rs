@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lockkeeper_actors::{
     Bench, CallId, Fault, Refusal,
-    sync::{Acquire, Adopt, Granted, Lock},
+    sync::{Acquire, Adopt, Granted, Lock, ReleaseBy},
 };
 use rand::Rng;
 
@@ -17,7 +17,7 @@ use crate::{
         grants::{Grants, Left},
         holder_calls::{self, HolderCall},
     },
-    schedule::{Schedule, put},
+    schedule::{Schedule, proof, put},
 };
 
 #[test]
@@ -87,6 +87,7 @@ impl LockReference {
             } else {
                 "release by a session that does not hold"
             });
+            said.end(id, grant);
             said.reply(id, LockTold::Done);
             self.free(said);
         } else {
@@ -120,7 +121,7 @@ impl Reference for LockReference {
     fn make(_: &mut Schedule) -> (Self, Bench<Lock>) {
         (
             Self::default(),
-            Bench::new(()).expect("a lock needs nothing"),
+            Bench::new(ReleaseBy::Holder).expect("a lock needs nothing"),
         )
     }
 
@@ -146,7 +147,14 @@ impl Reference for LockReference {
     ) -> CallId {
         match *call {
             LockCall::Acquire => put(bench, session, Acquire, timeout),
-            LockCall::Adopt(grant) => put(bench, session, Adopt { grant }, timeout),
+            LockCall::Adopt(grant) => put(
+                bench,
+                session,
+                Adopt {
+                    grant: proof(session, grant),
+                },
+                timeout,
+            ),
             LockCall::Holder(call) => call.send(bench, session, timeout),
         }
     }

@@ -16,7 +16,7 @@ use rand::Rng;
 
 use crate::{
     models::{Reference, Said, agree, answers::answer},
-    schedule::{Schedule, put},
+    schedule::{Schedule, proof, put},
 };
 
 #[test]
@@ -309,8 +309,22 @@ impl Reference for QueueReference {
         match *call {
             QueueCall::Put(item) => put(bench, session, Put { item: blob(item) }, timeout),
             QueueCall::Get => put(bench, session, Get, timeout),
-            QueueCall::Done(delivery) => put(bench, session, Done { delivery }, timeout),
-            QueueCall::PutBack(delivery) => put(bench, session, PutBack { delivery }, timeout),
+            QueueCall::Done(delivery) => put(
+                bench,
+                session,
+                Done {
+                    delivery: proof(session, delivery),
+                },
+                timeout,
+            ),
+            QueueCall::PutBack(delivery) => put(
+                bench,
+                session,
+                PutBack {
+                    delivery: proof(session, delivery),
+                },
+                timeout,
+            ),
             QueueCall::Join => put(bench, session, Join, timeout),
             QueueCall::Close => put(bench, session, CloseQueue, timeout),
             QueueCall::Count => put(bench, session, CountItems, timeout),
@@ -350,6 +364,9 @@ impl Reference for QueueReference {
                     Some(_) => "item that was done",
                     None => "done of what is not taken",
                 });
+                if taken.is_some() {
+                    said.end(id, delivery);
+                }
                 let done = taken.map(drop).ok_or(Refusal::NotHeld);
                 said.reply(id, QueueTold::Said(done));
             }
@@ -358,6 +375,7 @@ impl Reference for QueueReference {
                 let is_back = taken.as_ref().map(|_| ()).ok_or(Refusal::NotHeld);
                 said.reply(id, QueueTold::Said(is_back));
                 if let Some(Taken { item, .. }) = taken {
+                    said.end(id, delivery);
                     said.tally.note("item put back");
                     self.back(item, said);
                 }

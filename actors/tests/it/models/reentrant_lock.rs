@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lockkeeper_actors::{
     Bench, CallId, Fault, Fence, Refusal, SessionId,
-    sync::{AcquireAs, AdoptAs, Granted, ReentrantLock},
+    sync::{AcquireAs, AdoptAs, Granted, ReentrantLock, ReleaseBy},
 };
 use rand::{Rng, seq::IndexedRandom};
 
@@ -18,7 +18,7 @@ use crate::{
         grants::{Grants, Left},
         holder_calls::{self, HolderCall},
     },
-    schedule::{Schedule, put},
+    schedule::{Schedule, proof, put},
 };
 
 #[test]
@@ -250,6 +250,7 @@ impl EntryReference {
         if grant.session() != id.session() {
             said.tally.note("release by a session that does not hold");
         }
+        said.end(id, grant);
         said.reply(id, LockTold::Done);
         self.leave(grant, said);
     }
@@ -306,7 +307,7 @@ impl Reference for EntryReference {
         if schedule.random.random_bool(0.0015) {
             reference.crowd = schedule.random.random_range(MOST + 1..=MOST + 3);
         }
-        let bench = Bench::new(()).expect("a lock needs nothing");
+        let bench = Bench::new(ReleaseBy::Holder).expect("a lock needs nothing");
         (reference, bench)
     }
 
@@ -354,9 +355,15 @@ impl Reference for EntryReference {
     ) -> CallId {
         match *call {
             EntryCall::Acquire(owner) => put(bench, session, AcquireAs { owner }, timeout),
-            EntryCall::Adopt(grant, owner) => {
-                put(bench, session, AdoptAs { grant, owner }, timeout)
-            }
+            EntryCall::Adopt(grant, owner) => put(
+                bench,
+                session,
+                AdoptAs {
+                    grant: proof(session, grant),
+                    owner,
+                },
+                timeout,
+            ),
             EntryCall::Holder(call) => call.send(bench, session, timeout),
         }
     }

@@ -8,7 +8,7 @@ use lockkeeper_actors::{
     Bench, CallId, Fault, Refusal,
     sync::{
         Access, AcquireFor, CountHolders, Downgrade, ForceUnlock, Granted, MarkConsistent, Release,
-        RwLock, RwLockStatus, Upgrade,
+        ReleaseBy, RwLock, RwLockStatus, Upgrade,
     },
 };
 use rand::Rng;
@@ -19,7 +19,7 @@ use crate::{
         answers::answer,
         grants::{Grants, Left},
     },
-    schedule::{Schedule, put},
+    schedule::{Schedule, proof, put},
 };
 
 #[test]
@@ -205,7 +205,7 @@ impl RwReference {
 
     fn release(&mut self, id: CallId, grant: CallId, said: &mut Said<'_, RwTold>) {
         let hold = self.find(grant);
-        match hold {
+        match &hold {
             Some(_) if grant.session() != id.session() => {
                 said.tally.note("a release by another session");
             }
@@ -214,6 +214,12 @@ impl RwReference {
             None => said.tally.note("a release of what is over"),
         }
         self.inside.retain(|hold| hold.id != grant);
+        if let Some(hold) = &hold {
+            let former = hold.was.map(|(grant, _)| grant);
+            for over in [Some(grant), former].into_iter().flatten() {
+                said.end(id, over);
+            }
+        }
         said.reply(id, done(hold.is_some()));
         if hold.is_some() && self.refuse_upgrade_of(grant, said) {
             (said.tally).note("an upgrade whose hold is released while it waits");
@@ -253,6 +259,10 @@ impl RwReference {
     }
 
     fn downgrade(&mut self, id: CallId, grant: CallId, to: Access, said: &mut Said<'_, RwTold>) {
+        if grant.session() != id.session() {
+            said.tally.note("a downgrade by another session");
+            return said.reply(id, done(false));
+        }
         let is_being_upgraded = self.is_being_upgraded(grant);
         let Some(hold) = self.inside.iter_mut().find(|hold| hold.id == grant) else {
             said.tally.note("a downgrade of what is not held");
@@ -335,7 +345,10 @@ impl Reference for RwReference {
         if schedule.random.random_bool(0.1) {
             reference.crowd = schedule.random.random_range(70..=90);
         }
-        (reference, Bench::new(()).expect("a lock needs nothing"))
+        (
+            reference,
+            Bench::new(ReleaseBy::Holder).expect("a lock needs nothing"),
+        )
     }
 
     fn prelude(&self, schedule: &mut Schedule) -> Vec<(u64, RwCall)> {
@@ -381,10 +394,39 @@ impl Reference for RwReference {
     ) -> CallId {
         match *call {
             RwCall::Acquire(access) => put(bench, session, AcquireFor { access }, timeout),
-            RwCall::Release(grant) => put(bench, session, Release { grant }, timeout),
-            RwCall::Upgrade(grant) => put(bench, session, Upgrade { grant }, timeout),
-            RwCall::Downgrade(grant, to) => put(bench, session, Downgrade { grant, to }, timeout),
-            RwCall::MarkConsistent(grant) => put(bench, session, MarkConsistent { grant }, timeout),
+            RwCall::Release(grant) => put(
+                bench,
+                session,
+                Release {
+                    grant: proof(session, grant),
+                },
+                timeout,
+            ),
+            RwCall::Upgrade(grant) => put(
+                bench,
+                session,
+                Upgrade {
+                    grant: proof(session, grant),
+                },
+                timeout,
+            ),
+            RwCall::Downgrade(grant, to) => put(
+                bench,
+                session,
+                Downgrade {
+                    grant: proof(session, grant),
+                    to,
+                },
+                timeout,
+            ),
+            RwCall::MarkConsistent(grant) => put(
+                bench,
+                session,
+                MarkConsistent {
+                    grant: proof(session, grant),
+                },
+                timeout,
+            ),
             RwCall::ForceUnlock => put(bench, session, ForceUnlock, timeout),
             RwCall::Status => put(bench, session, CountHolders, timeout),
         }

@@ -8,7 +8,7 @@ use lockkeeper_actors::{
     Bench, CallId, Fault, Refusal,
     sync::{
         AcquireMany, AddPermits, Bound, Bounded, Close, Count, Counting, Forget, Granted,
-        MarkConsistent, ReleasePermits, SemaphoreSpec, SemaphoreStatus, Unbounded,
+        MarkConsistent, ReleaseBy, ReleasePermits, SemaphoreSpec, SemaphoreStatus, Unbounded,
     },
 };
 use rand::Rng;
@@ -18,7 +18,7 @@ use crate::{
         Reference, Said, agree,
         grants::{Grants, Left},
     },
-    schedule::{Schedule, put},
+    schedule::{Schedule, proof, put},
 };
 
 /// What both semaphores must have met.
@@ -142,17 +142,31 @@ impl<B> Permits<B> {
     }
 
     /// Takes permits out of a grant, if it has as many.
-    fn take(&mut self, grant: CallId, permits: u64) -> bool {
+    fn take(
+        &mut self,
+        by: CallId,
+        grant: CallId,
+        permits: u64,
+        said: &mut Said<'_, PermitTold>,
+    ) -> Result<(), Refusal> {
         let found = self.holds.iter_mut().find(|hold| hold.id == grant);
-        let enough = found.is_some_and(|hold| {
-            let enough = hold.permits >= permits;
-            if enough {
-                hold.permits -= permits;
-            }
-            enough
-        });
-        self.holds.retain(|hold| hold.permits > 0);
-        enough
+        let hold = found.ok_or(Refusal::NotHeld)?;
+        let all = hold.permits;
+        if permits > all {
+            return Err(Refusal::NotHeld);
+        }
+        if permits < all && by.session() != grant.session() {
+            said.tally.note("a part of another session's grant");
+            return Err(Refusal::Invalid(format!(
+                "another session takes all {all} permits of a grant, not {permits}"
+            )));
+        }
+        hold.permits -= permits;
+        if permits == all {
+            self.holds.retain(|hold| hold.permits > 0);
+            said.end(by, grant);
+        }
+        Ok(())
     }
 
     fn note_release(
@@ -223,6 +237,10 @@ impl<B> Permits<B> {
     }
 }
 
+fn told(done: Result<(), Refusal>) -> PermitTold {
+    done.map_or_else(PermitTold::Refused, |()| PermitTold::Done)
+}
+
 fn done(done: bool) -> PermitTold {
     let refused = PermitTold::Refused(Refusal::NotHeld);
     if done { PermitTold::Done } else { refused }
@@ -238,6 +256,7 @@ impl<B: Face> Reference for Permits<B> {
         let permits: u32 = schedule.random.random_range(0..=5);
         let spec = SemaphoreSpec {
             permits: permits.into(),
+            release_by: ReleaseBy::Holder,
         };
         let reference = Self {
             free: permits.into(),
@@ -280,16 +299,33 @@ impl<B: Face> Reference for Permits<B> {
     ) -> CallId {
         match *call {
             PermitCall::Acquire(permits) => put(bench, session, AcquireMany { permits }, timeout),
-            PermitCall::Release(grant, permits) => {
-                put(bench, session, ReleasePermits { grant, permits }, timeout)
-            }
-            PermitCall::Forget(grant, permits) => {
-                put(bench, session, Forget { grant, permits }, timeout)
-            }
+            PermitCall::Release(grant, permits) => put(
+                bench,
+                session,
+                ReleasePermits {
+                    grant: proof(session, grant),
+                    permits,
+                },
+                timeout,
+            ),
+            PermitCall::Forget(grant, permits) => put(
+                bench,
+                session,
+                Forget {
+                    grant: proof(session, grant),
+                    permits,
+                },
+                timeout,
+            ),
             PermitCall::Add(permits) => put(bench, session, AddPermits { permits }, timeout),
-            PermitCall::MarkConsistent(grant) => {
-                put(bench, session, MarkConsistent { grant }, timeout)
-            }
+            PermitCall::MarkConsistent(grant) => put(
+                bench,
+                session,
+                MarkConsistent {
+                    grant: proof(session, grant),
+                },
+                timeout,
+            ),
             PermitCall::Close => put(bench, session, Close, timeout),
             PermitCall::Count => put(bench, session, Count, timeout),
         }
@@ -331,17 +367,17 @@ impl<B: Face> Reference for Permits<B> {
             PermitCall::Acquire(permits) => self.acquire(id, permits.into(), said),
             PermitCall::Release(grant, permits) => {
                 self.note_release(id, grant, permits.into(), said);
-                let taken = self.take(grant, permits.into());
-                self.free += if taken { permits.into() } else { 0 };
-                said.reply(id, done(taken));
+                let taken = self.take(id, grant, permits.into(), said);
+                self.free += taken.as_ref().map_or(0, |()| permits.into());
+                said.reply(id, told(taken));
                 self.let_in(said);
             }
             PermitCall::Forget(grant, permits) => {
-                let taken = self.take(grant, permits.into());
-                if taken && permits > 0 {
+                let taken = self.take(id, grant, permits.into(), said);
+                if taken.is_ok() && permits > 0 {
                     said.tally.note("forgotten permits");
                 }
-                said.reply(id, done(taken));
+                said.reply(id, told(taken));
             }
             PermitCall::Add(permits) => self.add(id, permits.into(), said),
             PermitCall::MarkConsistent(grant) => {

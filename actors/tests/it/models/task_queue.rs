@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use lockkeeper_actors::{
-    Bench, CallId, Fault,
+    Bench, CallId, Fault, JobId,
     codec::Blob,
     data::{
         Chunk, ChunkOutcome, CloseTasks, CountTasks, Finished, HandBack, Job, Next, Submit,
@@ -276,7 +276,10 @@ impl Reference for QueueReference {
         call: &QueueCall,
         timeout: Option<Duration>,
     ) -> CallId {
-        let finished = |(job, outcome)| Finished { job, outcome };
+        let finished = |(job, outcome): (CallId, _)| Finished {
+            job: job.into(),
+            outcome,
+        };
         match call.clone() {
             QueueCall::Submit(chunk, retries) => {
                 put(bench, session, Submit { chunk, retries }, timeout)
@@ -288,7 +291,10 @@ impl Reference for QueueReference {
             QueueCall::Finished(job, outcome) => {
                 put(bench, session, finished((job, outcome)), timeout)
             }
-            QueueCall::HandBack(jobs) => put(bench, session, HandBack { jobs }, timeout),
+            QueueCall::HandBack(jobs) => {
+                let jobs = jobs.into_iter().map(JobId::from).collect();
+                put(bench, session, HandBack { jobs }, timeout)
+            }
             QueueCall::Close(reason) => put(bench, session, CloseTasks { reason }, timeout),
             QueueCall::Count => put(bench, session, CountTasks, timeout),
         }
@@ -303,7 +309,7 @@ impl Reference for QueueReference {
         let of_job = |Job { id, task, mut row }: Job| {
             let arguments = row.pop_front().expect("a job has a task");
             assert!(row.is_empty(), "a chunk is one");
-            (id, Chunk { task, arguments })
+            (id.into(), Chunk { task, arguments })
         };
         let work = |jobs: Option<Vec<Job>>| match jobs {
             Some(jobs) => QueueTold::Work(jobs.into_iter().map(of_job).collect()),

@@ -2,7 +2,7 @@
 
 use lockkeeper_actors::{Primitive, sync::Semaphore};
 use lockkeeper_protocol::{
-    CallId, SessionId,
+    Proof,
     codec::BlobRef,
     frame::Request,
     operations::{
@@ -12,21 +12,17 @@ use lockkeeper_protocol::{
 
 use crate::{
     limits::Limits,
-    server::session::{
-        control::NIL,
-        tests::{Client, Heard, House, KIND, encoded, hello, number_of, operation, release},
+    server::session::tests::{
+        Client, Heard, House, KIND, SPEC, encoded, hello, number_of, operation, release,
     },
-    tests::{
-        protocol::SESSION,
-        raw::{frame, patiently},
-    },
+    tests::raw::{frame, patiently},
 };
 
-const SEATS: i64 = 3;
+const SEATS: u32 = 3;
 
 /// The frames of a client that opens, acquires, waits, withdraws and releases.
-fn script(session: SessionId) -> Vec<Vec<u8>> {
-    let spec = encoded(&SemaphoreSpec { permits: SEATS });
+fn script() -> Vec<Vec<u8>> {
+    let spec = encoded(&SemaphoreSpec::from(SEATS));
     let open = |seq, kind, name, spec| Request::Open {
         seq,
         kind,
@@ -44,9 +40,8 @@ fn script(session: SessionId) -> Vec<Vec<u8>> {
     };
     let acquire = encoded(&Acquire);
     let permits = |permits| encoded(&AcquireMany { permits });
-    let grant = |seq| CallId::new(session, seq);
     let give_back = encoded(&ReleasePermits {
-        grant: grant(5),
+        grant: Proof::Own(5),
         permits: 1,
     });
     let release_permit = Request::Call {
@@ -58,7 +53,7 @@ fn script(session: SessionId) -> Vec<Vec<u8>> {
     };
     vec![
         frame(&hello(1)),
-        frame(&open(1, KIND, "jobs", NIL)),
+        frame(&open(1, KIND, "jobs", SPEC)),
         frame(&open(2, Semaphore::KIND, "seats", &spec)),
         call(3, 0, None, &acquire),
         // One that waits behind its own session's hold, and one that does so for a while.
@@ -67,7 +62,7 @@ fn script(session: SessionId) -> Vec<Vec<u8>> {
         call(6, 1, Some(60_000_000), &permits(2)),
         frame(&Request::Withdraw { object: 0, seq: 4 }),
         call(8, 0, Some(0), &acquire),
-        release(9, 0, grant(3)),
+        release(0, 3),
         call(10, 0, None, &acquire),
         frame(&release_permit),
         frame(&Request::Withdraw { object: 1, seq: 6 }),
@@ -81,7 +76,7 @@ async fn all_is_free(house: &House) {
     let mut client = house.welcome().await;
     let lock = client.open_lock("jobs").await;
     assert_eq!(client.status(lock).await, LockStatus::default());
-    let spec = encoded(&SemaphoreSpec { permits: SEATS });
+    let spec = encoded(&SemaphoreSpec::from(SEATS));
     let seats = client.open(Semaphore::KIND, Some("seats"), Some(&spec));
     let seats = seats.await.unwrap();
     let number = number_of::<Semaphore>("count");
@@ -124,7 +119,7 @@ async fn all_is_still_served(house: &House) {
 
 #[actix_rt::test]
 async fn a_session_cut_at_any_byte_leaves_everything_free() {
-    let script = script(SESSION).concat();
+    let script = script().concat();
     for end in 0..=script.len() {
         for leaves in [Leaves::AtOnce, Leaves::Answered] {
             cut(&script[..end], leaves).await;
@@ -134,7 +129,7 @@ async fn a_session_cut_at_any_byte_leaves_everything_free() {
 
 #[actix_rt::test]
 async fn a_session_cut_after_any_frame_lets_the_next_in_line_in() {
-    let script = script(SESSION);
+    let script = script();
     for frames in 0..=script.len() {
         let house = House::new(Limits::default());
         let client = house.let_in();
@@ -155,7 +150,7 @@ async fn a_session_cut_after_any_frame_lets_the_next_in_line_in() {
 async fn the_whole_script_is_answered_once_a_call() {
     let house = House::new(Limits::default());
     let client = house.let_in();
-    client.raw.write(&script(SESSION).concat()).await.unwrap();
+    client.raw.write(&script().concat()).await.unwrap();
     is_answered_once_a_call(client).await;
 }
 
@@ -164,7 +159,7 @@ async fn a_script_that_comes_byte_by_byte_is_answered_as_ever() {
     let house = House::new(Limits::default());
     let client = house.let_in();
     let received = &house.context.shell.tallies().received;
-    for (read, byte) in (1..).zip(script(SESSION).concat()) {
+    for (read, byte) in (1..).zip(script().concat()) {
         client.raw.write(&[byte]).await.unwrap();
         let take = async {
             while received.get() < read {

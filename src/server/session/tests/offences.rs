@@ -189,12 +189,6 @@ async fn a_number_that_does_not_rise_ends_the_session() {
             micros: None,
             arguments: BlobRef(&[0x90]),
         },
-        Request::Cast {
-            seq: 2,
-            object: 0,
-            operation: 0,
-            arguments: BlobRef(&[0x90]),
-        },
         Request::CallBy {
             seq: 2,
             object: 0,
@@ -236,7 +230,7 @@ async fn what_stands_before_an_offence_is_done() {
     let (mut holder, mut other) = (house.welcome().await, house.welcome().await);
     let lock = holder.open_lock("jobs").await;
     holder.try_acquire(lock).await.unwrap();
-    let mut bytes = release(3, lock, holder.grant(2));
+    let mut bytes = release(lock, 2);
     bytes.extend_from_slice(&[0, 0, 0, 0]);
     holder.raw.write(&bytes).await.unwrap();
     holder.hear_bye().await;
@@ -256,7 +250,7 @@ async fn random_bytes_end_only_the_session_that_they_came_from() {
             let mut bytes = match random.random_range(0..4) {
                 0 => withdraw(),
                 1 => remove(random.random_range(0..40)),
-                2 => release(random.random_range(0..40), 0, culprit.grant(2)),
+                2 => release(0, 2),
                 _ => frame(&hello(1)),
             };
             for _ in 0..random.random_range(0..3) {

@@ -2,11 +2,11 @@
 
 use lockkeeper_actors::{Primitive, data::TaskQueue, sync::Semaphore};
 use lockkeeper_protocol::{
-    Fault, ObjectName, Refusal, Shard,
+    CallId, Fault, ObjectName, Proof, Refusal, Shard,
     codec::{Blob, BlobRef},
     frame::{Request, Response},
     operations::{
-        Acquire, AcquireMany, Chunk, Finished, Granted, Release, SemaphoreSpec, Submit,
+        Acquire, AcquireMany, Chunk, Finished, Granted, Release, ReleaseBy, SemaphoreSpec, Submit,
         TaskQueueStatus,
     },
 };
@@ -15,7 +15,7 @@ use crate::{
     limits::Limits,
     server::session::{
         control::NIL,
-        tests::{Client, Heard, House, KIND, encoded, number_of, operation, release},
+        tests::{Client, Heard, House, KIND, SPEC, encoded, number_of, operation, release},
     },
     tests::{protocol::INCARNATION, raw::frame},
 };
@@ -29,7 +29,10 @@ async fn client() -> (House, Client) {
 }
 
 fn permits(permits: i64) -> Vec<u8> {
-    encoded(&SemaphoreSpec { permits })
+    encoded(&SemaphoreSpec {
+        permits,
+        release_by: ReleaseBy::Holder,
+    })
 }
 
 #[actix_rt::test]
@@ -40,17 +43,17 @@ async fn an_unknown_object_operation_or_argument_is_a_fault() {
     assert_eq!(none, Err(Fault::UnknownObject("number 1".to_owned())));
     let none: Result<(), Fault> = client.call(u32::MAX, 0, None, &[0x90]).await;
     assert!(matches!(none, Err(Fault::UnknownObject(_))));
-    for operation in [6, u32::MAX] {
+    for operation in [7, u32::MAX] {
         let none: Result<(), Fault> = client.call(lock, operation, None, &[0x90]).await;
         let name = format!("number {operation}");
         assert_eq!(none, Err(Fault::UnknownOperation(name)));
     }
     let deep = [0x91; 1000];
     let (number, release) = operation(&Release {
-        grant: client.grant(1),
+        grant: Proof::Signed(client.sign(1)),
     });
     let cut = &release[..release.len() - 1];
-    for wrong in [&[][..], &[0x90], &[0xc1], &[0x91, 7], cut, &deep] {
+    for wrong in [&[][..], &[0x90], &[0xc1], &[0x91, 0xc0], cut, &deep] {
         let none: Result<(), Fault> = client.call(lock, number, None, wrong).await;
         assert!(matches!(none, Err(Fault::BadArguments(_))), "{wrong:?}");
     }
@@ -67,10 +70,8 @@ async fn a_cast_that_makes_no_sense_is_unheard() {
         (lock, 1, &[0xc1]),
         (lock, 1, &[0x91, 0x92, 0, 0]),
     ] {
-        let seq = client.seq();
         let arguments = BlobRef(arguments);
         let cast = Request::Cast {
-            seq,
             object,
             operation,
             arguments,
@@ -146,7 +147,7 @@ async fn the_longest_deadline_waits_like_none() {
     let soon = client.send(lock, number, Some(1), &arguments).await;
     assert_eq!(client.hear().await, Heard::Fault(soon, Fault::TimedOut));
     assert_eq!(client.status(lock).await.waiting, 1);
-    let cast = release(client.seq(), lock, client.grant(2));
+    let cast = release(lock, 2);
     client.raw.write(&cast).await.unwrap();
     assert!(matches!(client.hear().await, Heard::Reply(seq, _) if seq == waiting));
 }
@@ -155,7 +156,7 @@ async fn the_longest_deadline_waits_like_none() {
 async fn an_unknown_kind_is_a_fault() {
     let (_house, mut client) = client().await;
     for kind in ["", "lokc", "Lock"] {
-        let none = client.open(kind, Some("jobs"), Some(NIL)).await;
+        let none = client.open(kind, Some("jobs"), Some(SPEC)).await;
         assert_eq!(none, Err(Fault::UnknownKind(kind.to_owned())));
     }
     assert!(client.is_served().await);
@@ -194,7 +195,7 @@ async fn a_spec_that_does_not_fit_is_a_fault_and_makes_nothing() {
 async fn names_have_rules() {
     let (_house, mut client) = client().await;
     for name in ["", &"x".repeat(256), &"x".repeat(1 << 20), "#mine"] {
-        let none = client.open(KIND, Some(name), Some(NIL)).await;
+        let none = client.open(KIND, Some(name), Some(SPEC)).await;
         assert!(matches!(none, Err(Fault::BadName(_))), "{none:?}");
     }
     let mut numbers = Vec::new();
@@ -217,7 +218,7 @@ async fn a_taken_name_is_opened_as_what_it_is_or_not_at_all() {
     assert_eq!(client.open(SEMAPHORE, Some("seats"), None).await, seats);
     let other = client.open(SEMAPHORE, Some("seats"), Some(&three)).await;
     assert_eq!(other, Err(Fault::WrongSpec("seats".to_owned())));
-    let other = client.open(KIND, Some("seats"), Some(NIL)).await;
+    let other = client.open(KIND, Some("seats"), Some(SPEC)).await;
     let wrong = Fault::WrongKind {
         name: "seats".to_owned(),
         is: SEMAPHORE.to_owned(),
@@ -242,7 +243,7 @@ async fn an_object_without_a_name_is_found_by_the_one_it_got_whatever_the_limit_
         seq,
         kind: KIND,
         name: None,
-        spec: Some(BlobRef(NIL)),
+        spec: Some(BlobRef(SPEC)),
     };
     client.raw.say(&open).await;
     let frame = client.raw.hear().await.unwrap();
@@ -320,7 +321,7 @@ async fn objects_above_the_limit_are_refused_until_others_are_removed() {
     });
     let mut client = house.welcome().await;
     client.open_lock("one").await;
-    let refused = client.open(KIND, Some("two"), Some(NIL)).await;
+    let refused = client.open(KIND, Some("two"), Some(SPEC)).await;
     assert_eq!(refused, Err(Fault::limit("hosted objects", 1)));
     assert_eq!(client.open_lock("one").await, 0);
     let seq = client.seq();
@@ -382,7 +383,7 @@ async fn a_worker_cannot_finish_what_it_was_not_given() {
     let mut stranger = house.welcome().await;
     let theirs = stranger.open(TaskQueue::KIND, Some("q"), None).await;
     let finished = encoded(&Finished {
-        job: client.grant(job),
+        job: CallId::new(client.id, job).into(),
         outcome: Ok(Blob::default()),
     });
     let number = number_of::<TaskQueue>("finished");
@@ -402,7 +403,6 @@ async fn a_grant_that_was_cast_is_held_until_its_session_ends() {
     let seats = client.open(SEMAPHORE, Some("seats"), Some(&spec)).await;
     let acquire = encoded(&AcquireMany { permits: 1 });
     let cast = Request::Cast {
-        seq: client.seq(),
         object: seats.unwrap(),
         operation: 0,
         arguments: BlobRef(&acquire),
@@ -423,12 +423,11 @@ async fn a_cast_that_would_have_to_wait_is_not_kept_waiting() {
     let (house, mut client) = client().await;
     let lock = client.open_lock("jobs").await;
     client.try_acquire(lock).await.unwrap();
-    let held = client.grant(client.last_seq);
+    let held = Proof::Own(client.last_seq);
     let mut other = house.welcome().await;
     let theirs = other.open_lock("jobs").await;
     let (number, arguments) = operation(&Acquire);
     let cast = Request::Cast {
-        seq: other.seq(),
         object: theirs,
         operation: number,
         arguments: BlobRef(&arguments),
@@ -455,13 +454,13 @@ async fn a_shard_has_its_own_names_alone() {
             name: other.to_owned(),
             shard: 1 - shard.index(),
         };
-        for spec in [Some(NIL), None] {
+        for spec in [Some(SPEC), None] {
             let refused = client.open(KIND, Some(other), spec).await;
             assert_eq!(refused, Err(wrong.clone()));
         }
         assert_eq!(client.remove(other).await, Err(wrong));
         client
-            .open(KIND, Some(own), Some(NIL))
+            .open(KIND, Some(own), Some(SPEC))
             .await
             .expect("its own");
         assert_eq!(client.remove(own).await, Ok(()));

@@ -6,18 +6,21 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
 };
 
+use lockkeeper_actors::{Primitive, sync::Semaphore};
 use lockkeeper_protocol::{
-    CallId, Fault, Refusal,
-    frame::{self, Request},
-    operations::Release,
+    Fault, Operation, Proof, Refusal,
+    codec::BlobRef,
+    frame::Request,
+    operations::{AcquireMany, Count, Release, SemaphoreSpec, SemaphoreStatus},
 };
 use rustix::pipe::{PipeFlags, pipe_with};
+use serde::Serialize;
 
 use crate::{
     limits::Limits,
     server::session::{
         control::NIL,
-        tests::{Client, Heard, House, operation},
+        tests::{Client, Heard, House, encoded, number_of, operation},
     },
 };
 
@@ -29,8 +32,18 @@ impl Client {
         descriptor: &impl AsRawFd,
     ) -> Result<(), Fault> {
         let (operation, _) = operation(&Release {
-            grant: self.grant(0),
+            grant: Proof::Own(0),
         });
+        self.set_report_pipe_for(object, operation, descriptor)
+            .await
+    }
+
+    async fn set_report_pipe_for(
+        &mut self,
+        object: u32,
+        operation: u32,
+        descriptor: &impl AsRawFd,
+    ) -> Result<(), Fault> {
         let seq = self.seq();
         let report_pipe = Request::ReportPipe {
             seq,
@@ -54,10 +67,14 @@ fn pipe() -> (OwnedFd, File) {
 }
 
 /// A record of a report_pipe: with the head of a list before it, the arguments of a release.
-fn record(grant: CallId) -> Vec<u8> {
-    let mut record = Vec::new();
-    frame::append(&mut record, &grant, usize::MAX).unwrap();
-    record
+fn record(seq: u64) -> Vec<u8> {
+    record_of(&Proof::Own(seq))
+}
+
+fn record_of(value: &impl Serialize) -> Vec<u8> {
+    let bytes = encoded(value);
+    let length = u32::try_from(bytes.len()).unwrap();
+    [&length.to_be_bytes()[..], &bytes].concat()
 }
 
 #[actix_rt::test]
@@ -71,8 +88,7 @@ async fn what_lies_in_the_tray_is_served_before_what_is_said_next() {
     for _ in 0..3 {
         client.try_acquire(lock).await.unwrap();
         assert!(client.status(lock).await.held);
-        let grant = client.grant(client.last_seq - 1);
-        report_pipe.write_all(&record(grant)).unwrap();
+        report_pipe.write_all(&record(client.last_seq - 1)).unwrap();
         assert!(!client.status(lock).await.held);
     }
 }
@@ -90,14 +106,13 @@ async fn what_lies_in_the_tray_is_served_before_the_session_ends() {
         client.set_report_pipe(lock, &theirs_of_pipe).await.unwrap();
         client.try_acquire(lock).await.unwrap();
         if is_laid {
-            let grant = client.grant(client.last_seq);
-            report_pipe.write_all(&record(grant)).unwrap();
+            report_pipe.write_all(&record(client.last_seq)).unwrap();
         }
         client.close().await;
         let granted = other.try_acquire(theirs).await.unwrap();
         assert_eq!(granted.abandoned.is_none(), is_laid);
         let (number, arguments) = operation(&Release {
-            grant: other.grant(other.last_seq),
+            grant: Proof::Own(other.last_seq),
         });
         let released: Result<(), Refusal> =
             other.call(theirs, number, None, &arguments).await.unwrap();
@@ -134,4 +149,64 @@ async fn descriptor_of_what_is_no_pipe_is_refused() {
     let lock = stranger.open_lock("jobs").await;
     assert!(stranger.set_report_pipe(lock, &file).await.is_err());
     assert!(stranger.is_served().await);
+}
+
+/// Opens a semaphore of ten permits.
+async fn seats(client: &mut Client) -> u32 {
+    let spec = encoded(&SemaphoreSpec::from(10));
+    let opened = client.open(Semaphore::KIND, Some("seats"), Some(&spec));
+    opened.await.unwrap()
+}
+
+/// The free and the held permits of a semaphore.
+async fn permits(client: &mut Client, seats: u32) -> (u64, u64) {
+    let number = number_of::<Semaphore>(Count::NAME);
+    let told = client.call(seats, number, None, &encoded(&Count)).await;
+    let told: SemaphoreStatus = told.unwrap();
+    (told.available, told.held)
+}
+
+#[actix_rt::test]
+async fn one_way_calls_have_numbers_of_their_own_whichever_way_they_come() {
+    let house = House::new(Limits::default());
+    let mut witness = house.welcome().await;
+    let watched = seats(&mut witness).await;
+    // By a pipe for each, by one pipe, by casts, and by pipes and casts in turn.
+    for is_by_pipe in [
+        |_: u64| true,
+        |_| false,
+        |turn| turn % 2 == 0,
+        |turn| turn >= 5,
+    ] {
+        for is_one_pipe in [true, false] {
+            let mut client = house.welcome().await;
+            let object = seats(&mut client).await;
+            let mut one = None;
+            for turn in 0..10 {
+                let acquire = AcquireMany { permits: 1 };
+                if is_by_pipe(turn) {
+                    if one.is_none() || !is_one_pipe {
+                        let (theirs, ours) = pipe();
+                        let set = client.set_report_pipe_for(object, 0, &theirs);
+                        set.await.unwrap();
+                        one = Some(ours);
+                    }
+                    let ours = one.as_mut().expect("it was made");
+                    // The list of all records is the record of the arguments.
+                    ours.write_all(&record_of(&acquire.permits)).unwrap();
+                } else {
+                    let cast = Request::Cast {
+                        object,
+                        operation: 0,
+                        arguments: BlobRef(&encoded(&acquire)),
+                    };
+                    client.raw.say(&cast).await;
+                }
+                let held = turn + 1;
+                assert_eq!(permits(&mut client, object).await, (10 - held, held));
+            }
+            client.close().await;
+            assert_eq!(permits(&mut witness, watched).await, (10, 0));
+        }
+    }
 }

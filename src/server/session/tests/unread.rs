@@ -94,7 +94,7 @@ async fn what_was_sent_before_leaving_is_done_although_nobody_reads_the_answers(
     // The release comes with a later chunk than the first answers that cannot be written.
     let mut bytes = statuses(&mut client, lock, 5_000);
     assert!(bytes.len() > CHUNK_BYTES);
-    bytes.extend(release(client.seq(), lock, client.grant(2)));
+    bytes.extend(release(lock, 2));
     client.raw.write(&bytes).await.unwrap();
     client.close().await;
     let lock = other.open_lock("jobs").await;

@@ -1,5 +1,6 @@
 //! The calls of a barrier in its model, and their answers.
 
+use crate::schedule::proof;
 use std::time::Duration;
 
 use lockkeeper_actors::{
@@ -60,8 +61,22 @@ impl BarrierCall {
         };
         match self {
             Self::Arrive { acts } => put(bench, session, Arrive { acts }, timeout),
-            Self::Finish { turn, by } => put(bench, teller(turn, by), Finish { turn }, timeout),
-            Self::Fail { turn, by } => put(bench, teller(turn, by), Fail { turn }, timeout),
+            Self::Finish { turn, by } => put(
+                bench,
+                teller(turn, by),
+                Finish {
+                    turn: proof(teller(turn, by), turn),
+                },
+                timeout,
+            ),
+            Self::Fail { turn, by } => put(
+                bench,
+                teller(turn, by),
+                Fail {
+                    turn: proof(teller(turn, by), turn),
+                },
+                timeout,
+            ),
             Self::Abort => put(bench, session, Abort, timeout),
             Self::Reset => put(bench, session, Reset, timeout),
             Self::Count => put(bench, session, CountArrivals, timeout),

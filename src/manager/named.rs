@@ -1,0 +1,357 @@
+//! `Named` and `Releasable`: an object about to be opened, by its name and with a choice of who may release
+//! what sessions hold of it.
+
+use std::sync::Arc;
+
+use lockkeeper_actors::{Primitive, data, sync};
+use lockkeeper_protocol::operations::{
+    BarrierSpec, LatchSpec, QueueSpec, ReleaseBy, SemaphoreSpec, ValueSpec,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    client::connection::Connection,
+    error::CallError,
+    manager::manager::Manager,
+    proxy::{
+        barrier::Barrier,
+        bound::encode,
+        condition::Condition,
+        event::Event,
+        keyed::keyed::{KeyedLock, KeyedSemaphore},
+        latch::Latch,
+        lock::Lock,
+        proxy::Proxy,
+        queue::Queue,
+        reentrant_lock::ReentrantLock,
+        rw_lock::RwLock,
+        schema,
+        semaphore::{BoundedSemaphore, Semaphore},
+        typed::{Typed, fit},
+        value::Value,
+    },
+};
+
+/// A name about to be given to an object, or to find it by.
+///
+/// Errors of its methods, beyond those of the [`Manager`]'s: [`CallError::Fault`] with `WrongKind`
+/// or `WrongSpec` when the name is that of another object, and with `BadName` when it is empty,
+/// too long, or begins with `#`.
+///
+/// Cancel safety of its methods: dropped midway, the object may have been made. To open the name
+/// again gives that one.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    manager: &'a Manager,
+    name: Option<&'a str>,
+}
+
+impl<'a> Named<'a> {
+    pub(super) const fn new(manager: &'a Manager, name: Option<&'a str>) -> Self {
+        Self { manager, name }
+    }
+
+    /// Who has the object of that name, or is to have the next one without a name.
+    async fn shard(self) -> Result<&'a Arc<Connection>, CallError> {
+        self.manager.reach.shard_of(self.name).await
+    }
+
+    /// Says who may release what sessions hold of the object:
+    /// `manager.named("jobs").release_by(ReleaseBy::Anyone).lock()`. It is a part of what the object is made
+    /// from, so all that open it say the same.
+    #[must_use]
+    pub const fn release_by(self, release_by: ReleaseBy) -> Releasable<'a> {
+        Releasable {
+            named: self,
+            release_by,
+        }
+    }
+
+    const fn release_by_holder(self) -> Releasable<'a> {
+        self.release_by(ReleaseBy::Holder)
+    }
+
+    /// Opens a lock.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety.
+    pub async fn lock(self) -> Result<Lock, CallError> {
+        self.release_by_holder().lock().await
+    }
+
+    /// Opens a reentrant lock.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety.
+    pub async fn reentrant_lock(self) -> Result<ReentrantLock, CallError> {
+        self.release_by_holder().reentrant_lock().await
+    }
+
+    /// Opens a condition.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety.
+    pub async fn condition(self) -> Result<Condition, CallError> {
+        self.release_by_holder().condition().await
+    }
+
+    /// Opens an event.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety.
+    pub async fn event(self) -> Result<Event, CallError> {
+        Ok(self.open::<sync::Event>(()).await?.into())
+    }
+
+    /// Opens a semaphore of that many permits.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety.
+    pub async fn semaphore(self, permits: u32) -> Result<Semaphore, CallError> {
+        self.release_by_holder().semaphore(permits).await
+    }
+
+    /// Opens a bounded semaphore of that many permits.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety.
+    pub async fn bounded_semaphore(self, permits: u32) -> Result<BoundedSemaphore, CallError> {
+        self.release_by_holder().bounded_semaphore(permits).await
+    }
+
+    /// Opens a barrier of that many parties.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety, and [`Manager::barrier`].
+    pub async fn barrier(self, parties: impl Into<BarrierSpec>) -> Result<Barrier, CallError> {
+        Ok(self.open::<sync::Barrier>(parties.into()).await?.into())
+    }
+
+    /// Opens a readers-writer lock.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety.
+    pub async fn rw_lock(self) -> Result<RwLock, CallError> {
+        self.release_by_holder().rw_lock().await
+    }
+
+    /// Opens a latch that counts down from that many.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety.
+    pub async fn latch(self, count: u32) -> Result<Latch, CallError> {
+        let count = count.into();
+        Ok(self.open::<sync::Latch>(LatchSpec { count }).await?.into())
+    }
+
+    /// Opens a queue with room for that many items of one type. One of another type is
+    /// [`CallError::Refused`] with `WrongType`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety, and [`Manager::queue`].
+    pub async fn queue<T>(self, capacity: u32) -> Result<Queue<T>, CallError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.open_queue(Some(capacity.into())).await
+    }
+
+    /// Opens a queue without a bound, of items of one type. One of another type is
+    /// [`CallError::Refused`] with `WrongType`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety.
+    pub async fn unbounded_queue<T>(self) -> Result<Queue<T>, CallError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.open_queue(None).await
+    }
+
+    /// Opens a value, or makes it. The value given is what it is made with, so all who open it by
+    /// its name give the same, whatever it is by then. One of another type is
+    /// [`CallError::Refused`] with `WrongType`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety, and [`Manager::value`].
+    pub async fn value<T>(self, value: T) -> Result<Value<T>, CallError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let shard = self.shard().await?;
+        let value = fit(shard, encode(&value)?)?;
+        let holds = schema::of::<T>();
+        let spec = ValueSpec { value, holds };
+        let opened = Typed::<data::Value, T>::open(shard, self.name, spec).await?;
+        Ok(opened.into())
+    }
+
+    async fn open_queue<T>(self, capacity: Option<u64>) -> Result<Queue<T>, CallError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let holds = schema::of::<T>();
+        let spec = QueueSpec { capacity, holds };
+        let shard = self.shard().await?;
+        let opened = Typed::<data::Queue, T>::open(shard, self.name, spec).await?;
+        Ok(opened.into())
+    }
+
+    /// Opens a keyed lock.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety.
+    pub async fn keyed_lock(self) -> Result<KeyedLock, CallError> {
+        self.release_by_holder().keyed_lock().await
+    }
+
+    /// Opens a keyed semaphore of that many permits a key.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety, and [`Manager::keyed_semaphore`].
+    pub async fn keyed_semaphore(self, permits: u32) -> Result<KeyedSemaphore, CallError> {
+        self.release_by_holder().keyed_semaphore(permits).await
+    }
+
+    /// Opens an object of a kind that was registered with the manager.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`], also for the cancel safety.
+    pub async fn open<P: Primitive>(self, spec: P::Spec) -> Result<Proxy<P>, CallError> {
+        Proxy::open(self.shard().await?, self.name, &spec).await
+    }
+}
+
+/// An object about to be opened of which it is said who may release it.
+///
+/// With [`ReleaseBy::Anyone`] every process that opens the object may release what another one holds,
+/// as with Python's `Lock` and `Semaphore`: by `release_any` of the proxy. The guard of the hold that this
+/// ends is lost.
+///
+/// Errors and cancel safety of its methods are those of [`Named`].
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use lockkeeper::ReleaseBy;
+///
+/// let manager = lockkeeper::Manager::start().await?;
+/// let lock = manager.release_by(ReleaseBy::Anyone).lock().await?;
+/// let guard = lock.acquire().await?;
+/// lock.release_any().await?;
+/// guard.lost().await;
+/// assert!(lock.try_acquire().await?.is_some());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Releasable<'a> {
+    named: Named<'a>,
+    release_by: ReleaseBy,
+}
+
+impl Releasable<'_> {
+    /// Opens a lock.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`].
+    pub async fn lock(self) -> Result<Lock, CallError> {
+        let Self { named, release_by } = self;
+        Ok(named.open::<sync::Lock>(release_by).await?.into())
+    }
+
+    /// Opens a reentrant lock. Python's `RLock` lets its owner alone release it.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`].
+    pub async fn reentrant_lock(self) -> Result<ReentrantLock, CallError> {
+        let Self { named, release_by } = self;
+        Ok(named.open::<sync::ReentrantLock>(release_by).await?.into())
+    }
+
+    /// Opens a condition.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`].
+    pub async fn condition(self) -> Result<Condition, CallError> {
+        let Self { named, release_by } = self;
+        Ok(named.open::<sync::Condition>(release_by).await?.into())
+    }
+
+    /// Opens a readers-writer lock.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`].
+    pub async fn rw_lock(self) -> Result<RwLock, CallError> {
+        let Self { named, release_by } = self;
+        Ok(named.open::<sync::RwLock>(release_by).await?.into())
+    }
+
+    /// Opens a keyed lock.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`].
+    pub async fn keyed_lock(self) -> Result<KeyedLock, CallError> {
+        let Self { named, release_by } = self;
+        Ok(named.open::<sync::KeyedLock>(release_by).await?.into())
+    }
+
+    /// Opens a semaphore of that many permits.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`].
+    pub async fn semaphore(self, permits: u32) -> Result<Semaphore, CallError> {
+        let spec = self.spec(permits);
+        Ok(self.named.open::<sync::Semaphore>(spec).await?.into())
+    }
+
+    /// Opens a bounded semaphore of that many permits.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`].
+    pub async fn bounded_semaphore(self, permits: u32) -> Result<BoundedSemaphore, CallError> {
+        let spec = self.spec(permits);
+        let opened = self.named.open::<sync::BoundedSemaphore>(spec);
+        Ok(opened.await?.into())
+    }
+
+    /// Opens a keyed semaphore of that many permits a key.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`] and [`Manager::keyed_semaphore`](crate::Manager::keyed_semaphore).
+    pub async fn keyed_semaphore(self, permits: u32) -> Result<KeyedSemaphore, CallError> {
+        let spec = self.spec(permits);
+        let opened = self.named.open::<sync::KeyedSemaphore>(spec);
+        Ok(opened.await?.into())
+    }
+
+    fn spec(self, permits: u32) -> SemaphoreSpec {
+        SemaphoreSpec {
+            permits: permits.into(),
+            release_by: self.release_by,
+        }
+    }
+}
