@@ -1,7 +1,7 @@
 //! Frames that do not fit, and withdrawals: what of them is the fault of one call, and what is nothing.
 
 use lockkeeper_protocol::{
-    Fault, Operation, Refusal,
+    Fault, Operation, Proof, Refusal,
     codec::{self, BlobRef},
     frame::Request,
     operations::{Acquire, Adopt, Granted, Release},
@@ -105,11 +105,11 @@ async fn a_withdrawal_undoes_what_is_held_by_that_call_and_nothing_else() {
     let other = client.open_lock("others").await;
     let (first, granted) = done(&mut client, lock, &Acquire).await;
     assert!(granted.is_ok());
-    let held = client.grant(first);
+    let held = Proof::Own(first);
     // A look, a refusal, a fault, an object that was opened, and the call of another object.
     assert!(client.status(lock).await.held);
     let look = client.last_seq;
-    let stale = client.grant(look);
+    let stale = Proof::Own(look);
     let (refused, not_held) = done(&mut client, lock, &Release { grant: stale }).await;
     assert_eq!(not_held, Err(Refusal::NotHeld));
     let none: Result<(), Fault> = client.call(lock, 99, None, &[0x90]).await;
@@ -154,7 +154,7 @@ async fn a_withdrawal_undoes_what_is_held_by_that_call_and_nothing_else() {
     assert_eq!((answered, granted.unwrap().abandoned), (waiting, None));
 
     // A release stands, although it and what it released are withdrawn.
-    let theirs_held = next.grant(waiting);
+    let theirs_held = Proof::Own(waiting);
     let (released, _) = done(&mut next, theirs, &Release { grant: theirs_held }).await;
     let (again, _) = done(&mut client, lock, &Acquire).await;
     for seq in [released, waiting] {
