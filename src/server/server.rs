@@ -80,6 +80,7 @@ impl Server {
         // Fences ascend for each object, and an object is always with the same shard.
         let shell = Shell::new(Arc::new(AtomicU64::new(shard_of.incarnation)));
         let deadlines = actix_rt::spawn(shell.deadlines().clone().run());
+        let endings = actix_rt::spawn(shell.keep_hanging_up());
         let numbers = Numbers::of(&shell);
         let supervisor = Supervisor::new(kinds, limits, Rc::clone(&shell), shard_of).start();
         let seeks_deadlocks = deadlocks.is_some();
@@ -105,6 +106,7 @@ impl Server {
         drop((claim, acceptor));
         sessions.shutdown().await;
         deadlines.abort();
+        endings.abort();
         if let Some(watch) = watch {
             watch.abort();
         }

@@ -220,10 +220,13 @@ impl<B: Bound> Primitive for Counting<B> {
             parts: vec![Part {
                 key: None,
                 units: (!self.is_signal).then_some(all),
-                holders: holders.collect(),
+                holders: holders.take(Survey::MOST).collect(),
                 waiters: waiters
                     .map(|(_, waiter)| Waiting::new(&waiter.call, waiter.permits.into(), ""))
+                    .take(Survey::MOST)
                     .collect(),
+                more_holders: Survey::beyond(self.holders.len()),
+                more_waiters: Survey::beyond(self.waiters.len()),
             }],
         }
     }

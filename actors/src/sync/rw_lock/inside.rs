@@ -204,8 +204,13 @@ impl Inside {
         readers.chain(senior).chain(former).collect()
     }
 
+    /// How many hold the lock.
+    pub(super) fn len(&self) -> usize {
+        self.readers.len() + usize::from(self.senior.is_some())
+    }
+
     /// Who holds the lock, as a survey tells it.
-    pub(super) fn holdings(&self) -> Vec<Holding> {
+    pub(super) fn holdings(&self) -> impl Iterator<Item = Holding> {
         let holding = |call, access: Access, timer: &HoldTimer| Holding {
             call,
             units: units(access),
@@ -214,9 +219,10 @@ impl Inside {
             fence: Some(timer.fence()),
         };
         let senior = self.senior.iter();
-        let senior = senior.map(|senior| holding(senior.grant, senior.access(), &senior.timer));
+        let senior =
+            senior.map(move |senior| holding(senior.grant, senior.access(), &senior.timer));
         let readers = self.readers.iter();
-        let readers = readers.map(|(grant, timer)| holding(*grant, Access::Read, timer));
-        senior.chain(readers).collect()
+        let readers = readers.map(move |(grant, timer)| holding(*grant, Access::Read, timer));
+        senior.chain(readers)
     }
 }
