@@ -7,9 +7,10 @@
 //! | --- | --- | --- |
 //! | [`lockkeeper_protocol`] | ids, faults, operations, MessagePack | |
 //! | `kind` | [`Primitive`], [`Serve`], [`Call`], [`Survey`]: what a kind is and is given | protocol |
-//! | `waiting` | [`WaitQueue`]: parked calls in order | kind |
-//! | [`sync`], [`data`] | the built-in kinds, pure state machines | waiting, kind |
-//! | `host` | the actor round a primitive | waiting, kind |
+//! | `tables` | tables of millions of entries that grow in small steps | |
+//! | `waiting` | [`WaitQueue`]: parked calls in order | tables, kind |
+//! | [`sync`], [`data`] | the built-in kinds, pure state machines | waiting, tables, kind |
+//! | `host` | the actor round a primitive | waiting, tables, kind |
 //! | [`Bench`] | a hosted primitive without an actor, for tests | host, kind |
 
 // A library's standard output is its program's; its tests are free to print.
@@ -20,6 +21,7 @@ pub mod data;
 mod host;
 mod kind;
 pub mod sync;
+mod tables;
 mod waiting;
 
 pub use bench::Bench;
@@ -42,4 +44,5 @@ pub use {
     },
     kind::{Answer, Outcome},
     lockkeeper_protocol::{JobId, ManagerSecret, ObjectName, SECRET_BYTES},
+    tables::Table,
 };

@@ -10,12 +10,15 @@ use lockkeeper_actors::{Input, Inputs, Inquiry, Mailbox, Report, Shell};
 use lockkeeper_protocol::{
     CallId, CallInfo, Fault, ObjectInfo, Page, PartInfo, Peer, Shard, codec, cut,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task};
 
 use crate::server::supervisor::supervisor::{Desk, Find, Found};
 
-/// The most objects that are asked in one go.
-const MOST_OBJECTS: usize = 10_000;
+/// The most objects that are asked in one go, which takes the session one turn.
+pub(crate) const MOST_OBJECTS: usize = 1_000;
+
+/// So many answers are put into words in one turn.
+const SLICE: usize = 64;
 
 /// The most calls of each sort that are told of an object, however large a message may be.
 const MOST_CALLS: usize = 1_000;
@@ -56,7 +59,7 @@ impl Inspector<'_> {
         let last = found.last().map(|found| found.name.number());
         let is_full = found.len() >= MOST_OBJECTS;
         let page = self.survey(found).await;
-        Ok(self.fill(page, last.filter(|_| is_full)))
+        Ok(self.fill(page, last.filter(|_| is_full)).await)
     }
 
     /// The objects above a number that somebody waits for, up to a message full.
@@ -72,7 +75,7 @@ impl Inspector<'_> {
         let numbers = reports.iter().map(|(object, _)| *object).collect();
         let found = self.find(Find::Numbered(numbers)).await?;
         let page = join(found, reports);
-        Ok(self.fill(page, last.filter(|_| is_full)))
+        Ok(self.fill(page, last.filter(|_| is_full)).await)
     }
 
     /// The object of a name.
@@ -82,7 +85,7 @@ impl Inspector<'_> {
             return Err(Fault::UnknownObject(name));
         }
         let page = self.survey(found).await;
-        Ok(self.fill(page, None))
+        Ok(self.fill(page, None).await)
     }
 
     /// Names of objects, by their numbers in order.
@@ -98,13 +101,16 @@ impl Inspector<'_> {
     }
 
     /// Tells of objects until the message is full.
-    fn fill(&self, objects: Vec<(Found, Report)>, next: Option<u64>) -> Page {
+    async fn fill(&self, objects: Vec<(Found, Report)>, next: Option<u64>) -> Page {
         let mut page = Page {
             next,
             ..Page::default()
         };
         let (mut bytes, mut last) = (0, None);
-        for (found, report) in objects {
+        for (place, (found, report)) in objects.into_iter().enumerate() {
+            if place % SLICE == SLICE - 1 {
+                task::yield_now().await;
+            }
             let number = found.name.number();
             let info = self.info(&found, report);
             // It is encoded once more with the page: to look is rare.
@@ -142,8 +148,8 @@ impl Inspector<'_> {
             }
             for part in survey.parts {
                 if most == 0 {
-                    rest.held += count(part.holders.len());
-                    rest.waiting += count(part.waiters.len());
+                    rest.held += count(part.holders.len()) + part.more_holders;
+                    rest.waiting += count(part.waiters.len()) + part.more_waiters;
                     continue;
                 }
                 let call = |id: CallId, units, mode: &str, since| {
@@ -171,8 +177,8 @@ impl Inspector<'_> {
                 let mut told = PartInfo::default();
                 told.key = part.key.as_deref().map(|key| cut(key).to_owned());
                 told.units = part.units;
-                told.held = count(part.holders.len());
-                told.waiting = count(part.waiters.len());
+                told.held = count(part.holders.len()) + part.more_holders;
+                told.waiting = count(part.waiters.len()) + part.more_waiters;
                 told.holders = holders;
                 told.waiters = waiters;
                 parts.push(told);

@@ -82,6 +82,7 @@ impl Server {
         let secret = claim.secret();
         let shell = Shell::new(fences, secret);
         let deadlines = actix_rt::spawn(shell.deadlines().clone().run());
+        let endings = actix_rt::spawn(shell.keep_hanging_up());
         let numbers = Numbers::of(&shell);
         let supervisor = Supervisor::new(kinds, limits, Rc::clone(&shell), shard_of).start();
         let seeks_deadlocks = deadlocks.is_some();
@@ -108,6 +109,7 @@ impl Server {
         drop((claim, acceptor));
         sessions.shutdown().await;
         deadlines.abort();
+        endings.abort();
         if let Some(watch) = watch {
             watch.abort();
         }

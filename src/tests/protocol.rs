@@ -18,8 +18,7 @@ use lockkeeper_protocol::{
     codec::{self, BlobRef},
     frame::{FIRST_FRAME_BYTES, Inbox, Request, Response},
     operations::{
-        Acquire, Count, CountArrivals, ForceUnlock, Get, Granted, ListKeys, Read, Release, Set,
-        Status,
+        Acquire, Count, CountArrivals, ForceUnlock, Get, Granted, Read, Release, Set, Status,
     },
 };
 
@@ -400,7 +399,6 @@ fn what_is_nothing_and_what_has_no_fields_are_written_as_the_document_says() {
         encoded(&Set),
         encoded(&Get),
         encoded(&Read),
-        encoded(&ListKeys),
         encoded(&CountArrivals),
     ] {
         assert_eq!(arguments, empty);

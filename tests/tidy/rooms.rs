@@ -59,10 +59,19 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("actors::kind", &["protocol"]),
-    ("actors::waiting", &["protocol", "actors::kind"]),
+    ("actors::tables", &[]),
+    (
+        "actors::waiting",
+        &["protocol", "actors::kind", "actors::tables"],
+    ),
     (
         "actors::sync",
-        &["protocol", "actors::kind", "actors::waiting"],
+        &[
+            "protocol",
+            "actors::kind",
+            "actors::tables",
+            "actors::waiting",
+        ],
     ),
     (
         "actors::data",
@@ -70,7 +79,12 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "actors::host",
-        &["protocol", "actors::kind", "actors::waiting"],
+        &[
+            "protocol",
+            "actors::kind",
+            "actors::tables",
+            "actors::waiting",
+        ],
     ),
     (
         "actors::bench",

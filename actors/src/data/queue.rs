@@ -264,14 +264,21 @@ impl Primitive for Queue {
         let putters = waiting(self.putters.iter().map(|(_, putter)| &putter.call), "put");
         let getters = waiting(self.getters.iter().map(|(_, call)| call), "get");
         let joiners = waiting(self.joiners.iter().map(|(_, call)| call), "join");
+        let waiters = self.putters.len() + self.getters.len() + self.joiners.len();
         Survey {
             state: format!("{len} items wait, {taken} are taken{is_closed}"),
             parts: vec![Part {
                 key: None,
                 // Anybody may put what others wait for, and take what is in their way.
                 units: None,
-                holders: holders.collect(),
-                waiters: putters.chain(getters).chain(joiners).collect(),
+                holders: holders.take(Survey::MOST).collect(),
+                waiters: putters
+                    .chain(getters)
+                    .chain(joiners)
+                    .take(Survey::MOST)
+                    .collect(),
+                more_holders: Survey::beyond(taken),
+                more_waiters: Survey::beyond(waiters),
             }],
         }
     }

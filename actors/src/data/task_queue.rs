@@ -327,6 +327,7 @@ impl Primitive for TaskQueue {
         let given = given.filter_map(|taken| taken.job.as_ref());
         let jobs = self.waiting.iter().map(|(_, job)| (job, "worker"));
         let jobs = given.map(|job| (job, "outcome")).chain(jobs);
+        let jobs = jobs.take(Survey::MOST);
         let jobs = jobs.filter_map(|(job, mode)| Some(Waiting::new(job.call()?, 1, mode)));
         let collectors = self.series.collectors();
         let jobs = jobs.chain(collectors.map(|call| Waiting::new(call, 1, "outcomes")));
@@ -335,8 +336,8 @@ impl Primitive for TaskQueue {
         Survey {
             state: format!("{} tasks given out", self.running()),
             parts: vec![
-                Part::awaited(Some("tasks"), jobs),
-                Part::awaited(Some("workers"), workers),
+                Part::awaited(Some("tasks"), self.waiting.len(), jobs),
+                Part::awaited(Some("workers"), self.idle.len(), workers),
             ],
         }
     }

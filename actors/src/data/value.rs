@@ -86,12 +86,7 @@ impl Primitive for Value {
         });
         Survey {
             state: format!("version {version}, {} bytes", value.0.len()),
-            parts: vec![Part {
-                key: None,
-                units: None,
-                holders: Vec::new(),
-                waiters: waiters.collect(),
-            }],
+            parts: vec![Part::awaited(None, self.watchers.len(), waiters)],
         }
     }
 }

@@ -8,17 +8,23 @@
 //! Invariant: an expired deadline only sends a message to the host. The host decides in a turn of its
 //! own whether the call was answered before, so a call receives its reply or a timeout, never both.
 
-use std::{cell::RefCell, cmp::Reverse, collections::BinaryHeap, fmt, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    rc::Rc,
+    time::Duration,
+};
 
 use lockkeeper_protocol::CallId;
-use slab::Slab;
 use tokio::{
     sync::Notify,
+    task,
     time::{self, Instant},
 };
 
 use crate::{
     host::input::{Input, Inputs, Mailbox},
+    tables::slots::{NONE, Slots},
     waiting::call_index::CallIndex,
 };
 
@@ -29,6 +35,8 @@ pub struct Deadlines(Rc<Shared>);
 struct Shared {
     /// What the times of the table count from.
     epoch: Instant,
+    /// No time that is told is earlier, in nanoseconds.
+    least: Cell<u64>,
     table: RefCell<Table>,
     /// Told when a deadline is entered that is earlier than all others.
     earlier: Notify,
@@ -37,31 +45,32 @@ struct Shared {
 /// What the table knows.
 #[derive(Default)]
 struct Table {
-    entries: Slab<Entry>,
+    entries: Slots<Entry>,
     /// The entries by their calls.
     index: CallIndex,
-    /// The entries by time, in nanoseconds; among them some whose call was answered since.
-    times: BinaryHeap<Reverse<Due>>,
-    hosts: Slab<HostEntry>,
-    /// How many entries there have been.
-    turns: u32,
+    /// The entries whose hosts were not asked yet, as a heap: each is due not before the one at half of its
+    /// position. Each entry knows its position, so that it is found without a scan.
+    times: Vec<Due>,
+    hosts: Slots<HostEntry>,
 }
 
 /// A call that waits; or whose host has been asked, and has not decided yet.
 struct Entry {
     id: CallId,
     host: u32,
-    /// Zero once its host was asked.
-    turn: u32,
+    /// In `times`; [`NONE`] once its host was asked.
+    position: u32,
 }
 
-/// When an entry is due. The turn tells it from others that had its place before and will have it.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+/// When an entry is due, in nanoseconds, and its place.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Due {
     at: u64,
     place: u32,
-    turn: u32,
 }
+
+/// The most hosts that are asked in one turn.
+const MOST_ASKED: usize = 1024;
 
 /// A host with calls that have deadlines.
 #[derive(Default)]
@@ -77,78 +86,118 @@ pub(crate) struct DeadlineHandle {
     host: u32,
 }
 
-/// A place in a slab, as it is written.
-fn narrow(place: usize) -> u32 {
-    u32::try_from(place).unwrap_or(u32::MAX)
-}
-
-/// The same, as it is looked up.
-const fn wide(place: u32) -> usize {
-    place as usize
-}
-
 impl Table {
     /// Takes out the entry of a call.
     fn remove(&mut self, id: CallId) -> bool {
         let entries = &self.entries;
-        let id_at = |place| entries.get(wide(place)).map(|entry| entry.id);
+        let id_at = |place| entries.get(place).map(|entry| entry.id);
         let Some(place) = self.index.remove(id, id_at) else {
             return false;
         };
-        let Some(entry) = self.entries.try_remove(wide(place)) else {
+        let Some(Entry { host, position, .. }) = self.entries.remove(place) else {
             return false;
         };
-        if let Some(host_entry) = self.hosts.get_mut(wide(entry.host)) {
+        self.strike(position);
+        if let Some(host_entry) = self.hosts.get_mut(host) {
             host_entry.waiting -= 1;
             if host_entry.waiting == 0 {
                 host_entry.mailbox = None;
             }
         }
-        self.tidy_up();
         true
     }
 
     fn insert(&mut self, id: CallId, at: u64, host: u32) {
-        self.turns = self.turns.wrapping_add(1).max(1);
-        let turn = self.turns;
-        let place = narrow(self.entries.insert(Entry { id, host, turn }));
+        let position = NONE;
+        let Some(place) = self.entries.insert(Entry { id, host, position }) else {
+            return;
+        };
         let entries = &self.entries;
-        let id_at = |place| entries.get(wide(place)).map(|entry| entry.id);
+        let id_at = |place| entries.get(place).map(|entry| entry.id);
         self.index.insert(id, place, id_at);
-        self.times.push(Reverse(Due { at, place, turn }));
+        let last = self.times.len();
+        self.times.push(Due { at, place });
+        self.rise(last);
     }
 
-    /// The entry of a call.
-    fn entry_of(&self, id: CallId) -> Option<&Entry> {
-        let id_at = |place| self.entries.get(wide(place)).map(|entry| entry.id);
-        let place = self.index.find(id, id_at)?;
-        self.entries.get(wide(place))
+    /// Whether a call is due by then; one whose host was asked is.
+    fn is_due(&self, id: CallId, now: u64) -> bool {
+        let id_at = |place| self.entries.get(place).map(|entry| entry.id);
+        let place = self.index.find(id, id_at);
+        let entry = place.and_then(|place| self.entries.get(place));
+        entry.is_some_and(|entry| {
+            let due = self.times.get(wide(entry.position));
+            due.is_none_or(|due| due.at <= now)
+        })
     }
 
-    /// The call that is due, whose host is to be asked, and that host; unless it was answered.
-    fn next_due(&mut self, Due { place, turn, .. }: Due) -> Option<(CallId, u32)> {
-        let entry = self.entries.get_mut(wide(place))?;
-        if entry.turn != turn {
-            return None;
-        }
-        entry.turn = 0;
+    /// Takes the entry that is due first and due by then, and tells its call and the host to be asked.
+    fn next_due(&mut self, now: u64) -> Option<(CallId, u32)> {
+        let Due { place, .. } = self.times.first().copied().filter(|due| due.at <= now)?;
+        self.strike(0);
+        let entry = self.entries.get_mut(place)?;
+        entry.position = NONE;
         Some((entry.id, entry.host))
     }
 
-    /// Forgets the times of calls that were answered, once they are more than the others.
-    fn tidy_up(&mut self) {
-        if self.times.len() > 64 && self.times.len() / 2 > self.entries.len() {
-            let entries = &self.entries;
-            self.times.retain(|Reverse(due)| {
-                let entry = entries.get(wide(due.place));
-                entry.is_some_and(|entry| entry.turn == due.turn)
-            });
-            self.times.shrink_to(64);
+    /// Takes a time out of the heap; at [`NONE`] there is none.
+    fn strike(&mut self, position: u32) {
+        let position = wide(position);
+        if position >= self.times.len() {
+            return;
         }
-        if self.entries.is_empty() && self.entries.capacity() > 64 {
-            self.entries = Slab::new();
+        self.times.swap_remove(position);
+        if position < self.times.len() {
+            self.rise(position);
+            self.sink(position);
+        }
+        if self.times.capacity() > 64 && self.times.len() < self.times.capacity() / 4 {
+            self.times.shrink_to(64.max(2 * self.times.len()));
         }
     }
+
+    /// Moves a time up the heap, before all that are later, and notes where it is then.
+    fn rise(&mut self, mut position: usize) {
+        while let Some(above) = position.checked_sub(1).map(|below| below / 2)
+            && self.times.get(position) < self.times.get(above)
+        {
+            self.times.swap(position, above);
+            self.note(position);
+            position = above;
+        }
+        self.note(position);
+    }
+
+    /// Moves a time down the heap, behind all that are earlier, and notes where it is then.
+    fn sink(&mut self, mut position: usize) {
+        loop {
+            let below = [2 * position + 1, 2 * position + 2];
+            let below = below.into_iter().filter(|below| *below < self.times.len());
+            let Some(least) = below.min_by_key(|below| self.times.get(*below)) else {
+                break;
+            };
+            if self.times.get(position) <= self.times.get(least) {
+                break;
+            }
+            self.times.swap(position, least);
+            self.note(position);
+            position = least;
+        }
+        self.note(position);
+    }
+
+    /// Has the entry of a time know its position.
+    fn note(&mut self, position: usize) {
+        let due = self.times.get(position);
+        if let Some(entry) = due.and_then(|due| self.entries.get_mut(due.place)) {
+            entry.position = u32::try_from(position).unwrap_or(NONE);
+        }
+    }
+}
+
+/// A position, as it is looked up.
+const fn wide(position: u32) -> usize {
+    position as usize
 }
 
 impl Deadlines {
@@ -157,9 +206,26 @@ impl Deadlines {
     pub fn new(epoch: Instant) -> Self {
         Self(Rc::new(Shared {
             epoch,
+            least: Cell::new(0),
             table: RefCell::default(),
             earlier: Notify::new(),
         }))
+    }
+
+    /// The time since the epoch. It never runs backwards.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.nanos())
+    }
+
+    /// A time above all that were told before; those that are told from now on are not below it.
+    pub(crate) fn later(&self) -> Duration {
+        self.0.least.set(self.nanos().saturating_add(1));
+        self.now()
+    }
+
+    fn nanos(&self) -> u64 {
+        self.nanos_at(Instant::now()).max(self.0.least.get())
     }
 
     /// How many calls have a deadline.
@@ -182,10 +248,10 @@ impl Deadlines {
 
     /// Gives a host its place in the table.
     pub(crate) fn handle(&self) -> DeadlineHandle {
-        let host = narrow(self.0.table.borrow_mut().hosts.insert(HostEntry::default()));
+        let host = self.0.table.borrow_mut().hosts.insert(HostEntry::default());
         DeadlineHandle {
             deadlines: self.clone(),
-            host,
+            host: host.unwrap_or(NONE),
         }
     }
 
@@ -205,12 +271,12 @@ impl Deadlines {
     /// Whether the call that is to be withdrawn has expired, be it that its host was not asked yet:
     /// the table may have had no turn since. Then it is decided.
     pub(crate) fn decide_overdue(&self, id: CallId) -> bool {
-        if self.0.table.borrow().entries.is_empty() {
+        let mut table = self.0.table.borrow_mut();
+        if table.entries.is_empty() {
             return false;
         }
-        self.ask_due();
-        let mut table = self.0.table.borrow_mut();
-        table.entry_of(id).is_some_and(|entry| entry.turn == 0) && table.remove(id)
+        let now = self.nanos();
+        table.is_due(id, now) && table.remove(id)
     }
 
     /// Asks hosts to expire calls, each at its time, for ever.
@@ -219,6 +285,7 @@ impl Deadlines {
             let earliest = self.ask_due();
             let earlier = self.0.earlier.notified();
             match earliest {
+                Some(at) if at <= Instant::now() => task::yield_now().await,
                 Some(at) => {
                     let _ = time::timeout_at(at, earlier).await;
                 }
@@ -227,24 +294,23 @@ impl Deadlines {
         }
     }
 
-    /// Asks the hosts of all calls that are due, and returns when the next one is.
+    /// Asks the hosts of calls that are due, of a number of them at the most, and returns when the next
+    /// one is.
     fn ask_due(&self) -> Option<Instant> {
-        let now = self.nanos_at(Instant::now());
+        let now = self.nanos();
         let mut table = self.0.table.borrow_mut();
-        loop {
-            let at = table.times.peek()?.0.at;
-            if at > now {
-                return Some(self.0.epoch + Duration::from_nanos(at));
-            }
-            let Reverse(due) = table.times.pop()?;
-            let asked = table.next_due(due);
-            if let Some((id, host)) = asked
-                && let Some(host_entry) = table.hosts.get(wide(host))
+        for _ in 0..MOST_ASKED {
+            let Some((id, host)) = table.next_due(now) else {
+                break;
+            };
+            if let Some(host_entry) = table.hosts.get(host)
                 && let Some(mailbox) = &host_entry.mailbox
             {
                 mailbox.do_send(Inputs::one(Duration::from_nanos(now), Input::Expire(id)));
             }
         }
+        let at = table.times.first()?.at;
+        Some(self.0.epoch + Duration::from_nanos(at))
     }
 
     fn nanos_at(&self, at: Instant) -> u64 {
@@ -262,12 +328,12 @@ impl DeadlineHandle {
         };
         let at = self.deadlines.nanos_at(at);
         let mut table = self.deadlines.0.table.borrow_mut();
-        let Some(host_entry) = table.hosts.get_mut(wide(self.host)) else {
+        let Some(host_entry) = table.hosts.get_mut(self.host) else {
             return;
         };
         host_entry.waiting += 1;
         host_entry.mailbox.get_or_insert_with(mailbox);
-        let earliest = table.times.peek().is_none_or(|Reverse(due)| at < due.at);
+        let earliest = table.times.first().is_none_or(|due| at < due.at);
         table.insert(id, at, self.host);
         if earliest {
             self.deadlines.0.earlier.notify_one();
@@ -278,12 +344,7 @@ impl DeadlineHandle {
 impl Drop for DeadlineHandle {
     fn drop(&mut self) {
         // No call waits at a host that is dropped: the table would have kept it.
-        self.deadlines
-            .0
-            .table
-            .borrow_mut()
-            .hosts
-            .try_remove(wide(self.host));
+        self.deadlines.0.table.borrow_mut().hosts.remove(self.host);
     }
 }
 
@@ -292,5 +353,53 @@ impl fmt::Debug for Deadlines {
         f.debug_tuple("Deadlines")
             .field(&self.0.table.borrow().entries.len())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use lockkeeper_protocol::SessionId;
+    use rand::{Rng, SeedableRng, rngs::StdRng};
+
+    use super::*;
+
+    #[test]
+    fn calls_are_due_in_order_of_their_times_and_without_those_that_were_answered() {
+        for seed in 0..20 {
+            let mut random = StdRng::seed_from_u64(seed);
+            let (mut table, mut left) = (Table::default(), BTreeMap::new());
+            let host = table.hosts.insert(HostEntry::default()).expect("a place");
+            let mut now = 0;
+            for seq in 1..3000 {
+                let id = CallId::new(SessionId::new(seq % 3), seq);
+                let at = now + random.random_range(0..500);
+                table.insert(id, at, host);
+                table.hosts.get_mut(host).expect("it is there").waiting += 1;
+                left.insert(id, at);
+                if random.random_range(0..3) == 0 {
+                    let answered = *left.keys().nth(left.len() / 2).expect("a call");
+                    let overdue = left.remove(&answered).is_some_and(|at| at <= now);
+                    assert_eq!(table.is_due(answered, now), overdue, "seed {seed}");
+                    assert!(table.remove(answered) && !table.remove(answered));
+                }
+                if random.random_range(0..10) == 0 {
+                    now += random.random_range(0..300);
+                    let mut last = 0;
+                    while let Some((due, _)) = table.next_due(now) {
+                        assert!(table.is_due(due, now) && table.remove(due));
+                        let at = left.remove(&due).expect("it was not answered");
+                        assert!(last <= at && at <= now, "seed {seed}");
+                        last = at;
+                    }
+                    assert!(left.values().all(|at| *at > now), "seed {seed}");
+                }
+            }
+            for id in left.keys() {
+                assert!(table.remove(*id));
+            }
+            assert!(table.times.is_empty() && table.times.capacity() <= 64);
+        }
     }
 }

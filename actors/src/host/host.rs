@@ -151,7 +151,11 @@ impl<P: Primitive> Host<P> {
                 None
             }
             Input::HangUp(session, peer) => {
-                self.openers.remove(session);
+                let had_opened = self.openers.remove(session);
+                if !had_opened && self.shell.endings().has(session) {
+                    // A message that was sent after the end has hung it up already.
+                    return None;
+                }
                 self.shell.outbox().begin(now, None);
                 let ended = HangUp::new(session, peer, now);
                 self.run(|primitive| primitive.hang_up(&ended));
@@ -276,6 +280,9 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
 
     fn handle(&mut self, inputs: Inputs, mailbox: &mut MailboxReceiver<Self>) {
         let Inputs { at: now, mut all } = inputs;
+        for (session, peer) in self.shell.endings().of(&self.openers, now) {
+            self.turn(now, Input::HangUp(session, peer));
+        }
         let each = |input| {
             if let Input::Expire(id) = input
                 && !self.shell.deadlines().decide(id)

@@ -35,6 +35,9 @@ pub(crate) struct HostTask<A: Actor> {
 /// A message in a mailbox, and the sender that waits until it is handled.
 struct Parcel<M>(Option<M>, Option<OneshotSender<()>>);
 
+/// After so many messages the other tasks of the shard have their turn.
+const MOST_MESSAGES: u32 = 256;
+
 /// The capacity for `try_send`, which nothing here uses: `do_send` has no limit.
 const CAPACITY: usize = 16;
 
@@ -53,9 +56,15 @@ impl<A: Actor<Context = MailboxReceiver<A>>> Future for HostTask<A> {
     fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<()> {
         let Self { actor, mailbox } = self.get_mut();
         let mut had_addresses = true;
+        let mut handled = 0;
         loop {
             while let Poll::Ready(Some(mut envelope)) = Pin::new(&mut mailbox.0).poll_next(task) {
                 envelope.handle(actor, mailbox);
+                handled += 1;
+                if handled == MOST_MESSAGES {
+                    task.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
             }
             if mailbox.0.connected() {
                 // A message, or the drop of the last address, wakes the task.

@@ -26,12 +26,13 @@ impl Openers {
         }
     }
 
-    pub(super) fn remove(&mut self, session: SessionId) {
-        if self.one.take_if(|(one, _)| *one == session).is_none()
-            && let Some(others) = &mut self.others
-        {
-            others.remove(&session);
-        }
+    /// Forgets a session, and says whether it had opened the object.
+    pub(super) fn remove(&mut self, session: SessionId) -> bool {
+        let others = &mut self.others;
+        self.one.take_if(|(one, _)| *one == session).is_some()
+            || others
+                .as_mut()
+                .is_some_and(|others| others.remove(&session).is_some())
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (SessionId, u32)> {

@@ -5,6 +5,7 @@
 use std::{
     cell::RefCell,
     fmt,
+    future::Future,
     rc::Rc,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
@@ -18,7 +19,8 @@ use crate::{
     host::{
         contended::ContendedObjects,
         deadlines::Deadlines,
-        input::{Input, Inputs},
+        endings::Endings,
+        input::{Input, Inputs, Mailbox},
         tally::Tallies,
         watch::Watch,
     },
@@ -41,9 +43,9 @@ pub trait ReplySink {
 
 /// The state that all hosts of one shard share.
 pub struct Shell {
-    started: Instant,
     outbox: Outbox,
     deadlines: Deadlines,
+    endings: Endings,
     contended: ContendedObjects,
     /// Session ids are assigned by the manager, so a client cannot make them collide.
     sinks: RefCell<FxHashMap<SessionId, Rc<dyn ReplySink>>>,
@@ -74,11 +76,10 @@ impl Shell {
     /// signed calls are checked with.
     #[must_use]
     pub fn new(fences: Arc<AtomicU64>, secret: ManagerSecret) -> Rc<Self> {
-        let started = Instant::now();
         Rc::new(Self {
-            started,
             outbox: Outbox::new(fences, secret),
-            deadlines: Deadlines::new(started),
+            deadlines: Deadlines::new(Instant::now()),
+            endings: Endings::default(),
             contended: ContendedObjects::default(),
             sinks: RefCell::default(),
             spare: RefCell::default(),
@@ -104,6 +105,17 @@ impl Shell {
         &self.deadlines
     }
 
+    /// The sessions that are being hung up.
+    pub(crate) const fn endings(&self) -> &Endings {
+        &self.endings
+    }
+
+    /// Tells objects of their sessions' ends, for ever: to be spawned once.
+    pub fn keep_hanging_up(&self) -> impl Future<Output = ()> + 'static {
+        let deadlines = self.deadlines.clone();
+        self.endings.clone().run(move || deadlines.now())
+    }
+
     /// The objects with waiting calls.
     #[must_use]
     pub const fn contended(&self) -> &ContendedObjects {
@@ -113,7 +125,7 @@ impl Shell {
     /// The time since the start of the shard, by the clock of the runtime.
     #[must_use]
     pub fn now(&self) -> Duration {
-        self.started.elapsed()
+        self.deadlines.now()
     }
 
     /// Returns an empty message, with a buffer that was used before if there is one.
@@ -163,6 +175,18 @@ impl Shell {
     /// Ends a session: answers to its calls are dropped from now on.
     pub fn leave(&self, session: SessionId) {
         self.sinks.borrow_mut().remove(&session);
+    }
+
+    /// Hangs up a session that has left at the objects that it had opened. They serve what it has sent
+    /// them before; all that others send from now on finds nothing of it left.
+    pub fn hang_up(
+        &self,
+        session: SessionId,
+        peer: Arc<Peer>,
+        mailboxes: impl Iterator<Item = Mailbox> + 'static,
+    ) {
+        let at = self.deadlines.later();
+        self.endings.begin(session, peer, Box::new(mailboxes), at);
     }
 
     /// The process at the other end of a session, while the session lasts.

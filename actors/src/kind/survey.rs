@@ -30,6 +30,10 @@ pub struct Part {
     pub holders: Vec<Holding>,
     /// Who waits for units, in the order in which they will be granted.
     pub waiters: Vec<Waiting>,
+    /// How many hold units beside those that are listed.
+    pub more_holders: u64,
+    /// How many wait behind those that are listed.
+    pub more_waiters: u64,
 }
 
 /// A call that was granted units.
@@ -61,6 +65,17 @@ pub struct Waiting {
 }
 
 impl Survey {
+    /// A kind lists so many holders and so many waiters at the most, and so many parts: a survey is one turn,
+    /// which must not be long. Of the others it tells how many there are.
+    pub const MOST: usize = 10_000;
+
+    /// How many of a number are not listed.
+    #[must_use]
+    pub fn beyond(count: usize) -> u64 {
+        let more = count.saturating_sub(Self::MOST);
+        more.try_into().unwrap_or(u64::MAX)
+    }
+
     /// All calls that hold or wait.
     pub(crate) fn calls(&self) -> impl Iterator<Item = CallId> {
         self.parts.iter().flat_map(|part| {
@@ -69,7 +84,7 @@ impl Survey {
         })
     }
 
-    /// Whether a call waits.
+    /// Whether a call waits, and is listed.
     pub(crate) fn has_waiter(&self, id: CallId) -> bool {
         let mut waiters = self.parts.iter().flat_map(|part| &part.waiters);
         waiters.any(|waiter| waiter.call == id)
@@ -82,12 +97,17 @@ impl Survey {
 }
 
 impl Part {
-    /// Something that nobody holds, with those who wait for it.
+    /// Something that nobody holds, with those who wait for it, and how many they are.
     #[must_use]
-    pub fn awaited(key: Option<&str>, waiters: impl IntoIterator<Item = Waiting>) -> Self {
+    pub fn awaited(
+        key: Option<&str>,
+        count: usize,
+        waiters: impl IntoIterator<Item = Waiting>,
+    ) -> Self {
         Self {
             key: key.map(str::to_owned),
-            waiters: waiters.into_iter().collect(),
+            waiters: waiters.into_iter().take(Survey::MOST).collect(),
+            more_waiters: Survey::beyond(count),
             ..Self::default()
         }
     }

@@ -255,7 +255,8 @@ impl Primitive for Barrier {
         let broken = self.broken.as_ref().map_or("", |_| ", broken");
         let generation = self.generation;
         let mut part = Part::default();
-        for (turn, party) in self.arrivals.iter() {
+        part.more_waiters = Survey::beyond(arrived);
+        for (turn, party) in self.arrivals.iter().take(Survey::MOST) {
             match party {
                 Party::Waits { call, .. } => part.waiters.push(Waiting::new(call, 1, "others")),
                 Party::HasActed { finish, .. } => {

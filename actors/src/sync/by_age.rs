@@ -6,10 +6,10 @@ use std::{collections::BTreeMap, fmt};
 
 use lockkeeper_protocol::{CallId, Fence, Refusal, operations::ReleaseBy};
 
-/// The grants of each `K`, by their fences; `None` if only holders may release.
-pub(super) struct ByAge<K>(Option<BTreeMap<(K, Fence), CallId>>);
+/// The grants by their fences; `None` if only holders may release.
+pub(super) struct ByAge(Option<BTreeMap<Fence, CallId>>);
 
-impl<K: Copy + Ord> ByAge<K> {
+impl ByAge {
     pub(super) fn new(release_by: ReleaseBy) -> Self {
         Self(match release_by {
             ReleaseBy::Holder => None,
@@ -17,15 +17,15 @@ impl<K: Copy + Ord> ByAge<K> {
         })
     }
 
-    pub(super) fn enter(&mut self, of: K, fence: Fence, grant: CallId) {
+    pub(super) fn enter(&mut self, fence: Fence, grant: CallId) {
         if let Some(grants) = &mut self.0 {
-            grants.insert((of, fence), grant);
+            grants.insert(fence, grant);
         }
     }
 
-    pub(super) fn leave(&mut self, of: K, fence: Fence) {
+    pub(super) fn leave(&mut self, fence: Fence) {
         if let Some(grants) = &mut self.0 {
-            grants.remove(&(of, fence));
+            grants.remove(&fence);
         }
     }
 
@@ -36,18 +36,17 @@ impl<K: Copy + Ord> ByAge<K> {
     }
 
     /// The grant that has been held longest.
-    pub(super) fn oldest(&self, of: K) -> Result<CallId, Refusal> {
+    pub(super) fn oldest(&self) -> Result<CallId, Refusal> {
         let Some(grants) = &self.0 else {
             ReleaseBy::Holder.check()?;
             return Err(Refusal::NotHeld);
         };
-        let all = (of, Fence::new(0))..=(of, Fence::new(u64::MAX));
-        let oldest = grants.range(all).next();
+        let oldest = grants.first_key_value();
         oldest.map(|(_, grant)| *grant).ok_or(Refusal::NotHeld)
     }
 }
 
-impl<K> fmt::Debug for ByAge<K> {
+impl fmt::Debug for ByAge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let grants = self.0.as_ref().map(BTreeMap::len);
         f.debug_tuple("ByAge").field(&grants).finish()

@@ -207,7 +207,9 @@ impl Primitive for Condition {
     /// The lock, and then each wait set.
     fn survey(&self) -> Survey {
         let mut survey = self.lock.survey();
-        survey.parts.extend(self.sleepers.survey());
+        survey
+            .parts
+            .extend(self.sleepers.survey().take(Survey::MOST));
         survey
     }
 }
@@ -304,7 +306,7 @@ impl Sleepers {
     fn survey(&self) -> impl Iterator<Item = Part> {
         self.sets.iter().map(|(set, asleep)| {
             let waiting = |(_, call)| Waiting::new(call, 1, "notification");
-            Part::awaited(Some(set), asleep.iter().map(waiting))
+            Part::awaited(Some(set), asleep.len(), asleep.iter().map(waiting))
         })
     }
 

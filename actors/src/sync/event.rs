@@ -55,7 +55,7 @@ impl Primitive for Event {
         let waiters = waiters.map(|(_, call)| Waiting::new(call, 1, "set"));
         Survey {
             state: format!("{flag}, generation {}", self.generation),
-            parts: vec![Part::awaited(None, waiters)],
+            parts: vec![Part::awaited(None, self.waiters.len(), waiters)],
         }
     }
 }

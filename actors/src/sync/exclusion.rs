@@ -257,6 +257,11 @@ impl<E: Waiter> Exclusion<E> {
             Some(holder) if holder.more.is_empty() => format!("held{mark}"),
             Some(holder) => format!("held, entered {} times{mark}", holder.depth()),
         };
+        let entries = self.holder.iter().flat_map(Holder::entries);
+        let depth = self
+            .holder
+            .as_ref()
+            .map_or(0, |holder| holder.more.len() + 1);
         let waiters = self.line.iter().map(|(call, waiter)| Waiting {
             call,
             units: 1,
@@ -266,8 +271,10 @@ impl<E: Waiter> Exclusion<E> {
         let part = Part {
             key: None,
             units: Some(1),
-            holders: self.holder.iter().flat_map(Holder::entries).collect(),
-            waiters: waiters.collect(),
+            holders: entries.take(Survey::MOST).collect(),
+            waiters: waiters.take(Survey::MOST).collect(),
+            more_holders: Survey::beyond(depth),
+            more_waiters: Survey::beyond(self.line.len()),
         };
         Survey {
             state,

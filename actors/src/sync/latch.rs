@@ -93,10 +93,11 @@ impl Primitive for Latch {
                 0 => "open".to_owned(),
                 count => format!("{count} left"),
             },
-            parts: vec![Part {
-                waiters: self.waiters.iter().map(waiting).collect(),
-                ..Part::default()
-            }],
+            parts: vec![Part::awaited(
+                None,
+                self.waiters.len(),
+                self.waiters.iter().map(waiting),
+            )],
         }
     }
 }

@@ -30,10 +30,10 @@ pub use lockkeeper_protocol::operations::{
     AddPermits, Adopt, AdoptAs, AdoptKey, AdoptedKey, Arrival, Arrive, ArriveAndWait, BarrierSpec,
     BarrierStatus, Clear, Close, Count, CountArrivals, CountDown, CountHolders, CountKey,
     CountKeys, CountLeft, CountSleepers, Downgrade, EventStatus, Fail, Finish, ForceUnlock,
-    ForceUnlockKey, Forget, Granted, Key, KeyStatus, KeyedStatus, LatchSpec, LatchStatus, ListKeys,
-    LockStatus, Look, MarkConsistent, Notify, OnDeath, Passed, Release, ReleaseAny, ReleaseAnyKey,
-    ReleaseBy, ReleasePermits, Reset, RwLockStatus, SemaphoreSpec, SemaphoreStatus, Set, Sleep,
-    Status, Upgrade, WaitOpen, WaitSet, Wake, Woken,
+    ForceUnlockKey, Forget, Granted, Key, KeyPage, KeyStatus, KeyedStatus, LatchSpec, LatchStatus,
+    ListKeys, LockStatus, Look, MarkConsistent, Notify, OnDeath, Passed, Release, ReleaseAny,
+    ReleaseAnyKey, ReleaseBy, ReleasePermits, Reset, RwLockStatus, SemaphoreSpec, SemaphoreStatus,
+    Set, Sleep, Status, Upgrade, WaitOpen, WaitSet, Wake, Woken,
 };
 pub use reentrant_lock::{Entry, ReentrantLock};
 pub use rw_lock::RwLock;

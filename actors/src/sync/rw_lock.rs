@@ -193,8 +193,10 @@ impl Primitive for RwLock {
             parts: vec![Part {
                 key: None,
                 units: Some(UNITS),
-                holders: self.inside.holdings(),
-                waiters: self.line.iter().map(waiting).collect(),
+                holders: self.inside.holdings().take(Survey::MOST).collect(),
+                waiters: self.line.iter().map(waiting).take(Survey::MOST).collect(),
+                more_holders: Survey::beyond(self.inside.len()),
+                more_waiters: Survey::beyond(self.line.len()),
             }],
         }
     }

@@ -77,7 +77,7 @@ pub struct Counting<B> {
     /// The sum of all in `holders`.
     held: u64,
     holders: BTreeMap<CallId, Holder>,
-    by_age: ByAge<()>,
+    by_age: ByAge,
     waiters: WaitQueue<Waiter>,
     abandoned: Option<Box<Abandoned>>,
     closed: bool,
@@ -121,7 +121,7 @@ impl<B> Counting<B> {
             self.available -= u64::from(permits);
             self.held += u64::from(permits);
             if permits > 0 {
-                self.by_age.enter((), fence, call.id());
+                self.by_age.enter(fence, call.id());
                 self.holders.insert(call.id(), Holder { permits, timer });
             }
             let abandoned = self.abandoned.as_deref().cloned();
@@ -145,7 +145,7 @@ impl<B> Counting<B> {
         holder.permits = left;
         self.held -= u64::from(permits);
         if holder.permits == 0 {
-            self.by_age.leave((), holder.timer.fence());
+            self.by_age.leave(holder.timer.fence());
             self.holders.remove(&grant);
             call.ends(grant);
         }
@@ -155,7 +155,7 @@ impl<B> Counting<B> {
     /// Puts all permits of a holder back, without a grant yet.
     fn put_back(&mut self, grant: CallId) -> Option<Holder> {
         let holder = self.holders.remove(&grant)?;
-        self.by_age.leave((), holder.timer.fence());
+        self.by_age.leave(holder.timer.fence());
         self.held -= u64::from(holder.permits);
         self.available += u64::from(holder.permits);
         Some(holder)
@@ -239,10 +239,13 @@ impl<B: Bound> Primitive for Counting<B> {
             parts: vec![Part {
                 key: None,
                 units: (!self.is_signal).then_some(all),
-                holders: holders.collect(),
+                holders: holders.take(Survey::MOST).collect(),
                 waiters: waiters
                     .map(|(_, waiter)| Waiting::new(&waiter.call, waiter.permits.into(), ""))
+                    .take(Survey::MOST)
                     .collect(),
+                more_holders: Survey::beyond(self.holders.len()),
+                more_waiters: Survey::beyond(self.waiters.len()),
             }],
         }
     }
@@ -285,7 +288,7 @@ impl<B: Bound> Serve<ReleasePermits> for Counting<B> {
 
 impl<B: Bound> Serve<ReleaseAny> for Counting<B> {
     fn serve(&mut self, _: ReleaseAny, call: Call<Result<(), Refusal>>) {
-        let released = self.by_age.oldest(()).map(|grant| {
+        let released = self.by_age.oldest().map(|grant| {
             self.put_back(grant);
             // Also of the same session: another of its tasks may have the permit.
             call.outbox().revoke(grant);

@@ -6,7 +6,10 @@
 
 use lockkeeper_protocol::{CallId, SessionId};
 
-use crate::waiting::call_table::{CallTable, NONE, Parked};
+use crate::{
+    tables::slots::NONE,
+    waiting::call_table::{CallTable, Parked},
+};
 
 /// The parked calls of all lines.
 #[derive(Debug)]
@@ -66,15 +69,15 @@ impl<T> Lines<T> {
 }
 
 impl<T: Parked> Lines<T> {
-    /// Parks a call that is not parked yet behind all others of a line. One of four billion is
-    /// dropped.
-    pub(crate) fn push(&mut self, line: &mut Line, parked: T) {
-        self.insert(line, parked, line.back, NONE);
+    /// Parks a call that is not parked yet behind all others of a line, and tells its place. One of
+    /// four billion is dropped.
+    pub(crate) fn push(&mut self, line: &mut Line, parked: T) -> Option<u32> {
+        self.insert(line, parked, line.back, NONE)
     }
 
     /// The same before all others.
     pub(crate) fn push_front(&mut self, line: &mut Line, parked: T) {
-        self.insert(line, parked, NONE, line.front);
+        let _ = self.insert(line, parked, NONE, line.front);
     }
 
     /// The call that has stood in a line longest.
@@ -140,15 +143,18 @@ impl<T: Parked> Lines<T> {
         })
     }
 
-    fn insert(&mut self, line: &mut Line, parked: T, before: u32, behind: u32) {
+    /// All calls, in no order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|node| &node.parked)
+    }
+
+    fn insert(&mut self, line: &mut Line, parked: T, before: u32, behind: u32) -> Option<u32> {
         let node = Node {
             before,
             behind,
             parked,
         };
-        let Some(place) = self.0.insert(node) else {
-            return;
-        };
+        let place = self.0.insert(node)?;
         match self.0.at_mut(before) {
             Some(node) => node.behind = place,
             None => line.front = place,
@@ -157,6 +163,7 @@ impl<T: Parked> Lines<T> {
             Some(node) => node.before = place,
             None => line.back = place,
         }
+        Some(place)
     }
 }
 

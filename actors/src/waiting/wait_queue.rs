@@ -54,7 +54,7 @@ impl<T: Parked> WaitQueue<T> {
     /// four billion drops the newcomer.
     pub fn push(&mut self, parked: T) {
         drop(self.remove(parked.id()));
-        self.calls.push(&mut self.line, parked);
+        let _ = self.calls.push(&mut self.line, parked);
     }
 
     /// Parks a call before all others.

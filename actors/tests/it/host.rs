@@ -3,6 +3,7 @@
 //! The first half runs on the bench. The second half runs real actors with real, short deadlines. A
 //! message that is awaited was handled, so no test sleeps to let something happen.
 
+mod endings;
 mod fragile;
 mod scale;
 mod shard;

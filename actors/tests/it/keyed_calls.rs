@@ -165,7 +165,7 @@ impl KeyedCall {
             }
             Self::Status(key) => put(bench, session, CountKey { key: key_of(key) }, timeout),
             Self::Count => put(bench, session, CountKeys, timeout),
-            Self::List => put(bench, session, ListKeys, timeout),
+            Self::List => put(bench, session, ListKeys { from: 0 }, timeout),
         }
     }
 }

@@ -8,9 +8,9 @@ use lockkeeper_actors::{
     codec::Blob,
     data::{Chunk, Next, Submit, TaskQueue},
     sync::{
-        Acquire, AcquireAs, AcquireMany, AddPermits, Arrive, Barrier, BarrierSpec, Close,
-        Condition, Event, Forget, Lock, Notify, ReentrantLock, ReleaseBy, Semaphore, SemaphoreSpec,
-        Set, Sleep, WaitSet,
+        Acquire, AcquireAs, AcquireKey, AcquireMany, AddPermits, Arrive, Barrier, BarrierSpec,
+        Close, Condition, Event, Forget, KeyedLock, Lock, Notify, ReentrantLock, ReleaseBy,
+        Semaphore, SemaphoreSpec, Set, Sleep, WaitSet,
     },
 };
 
@@ -225,4 +225,49 @@ fn task_queue_tells_whose_tasks_are_not_done_and_which_workers_are_idle() {
         [(given, 1, "outcome"), (waiting, 1, "worker")]
     );
     assert_eq!(waiters(&told, 1), []);
+}
+
+/// How many hold and wait in all, and how many of them are listed.
+fn counted(survey: &Survey) -> [u64; 4] {
+    let mut counted = [0; 4];
+    for part in &survey.parts {
+        let listed = [part.holders.len(), part.waiters.len()].map(|listed| listed as u64);
+        counted[0] += listed[0] + part.more_holders;
+        counted[1] += listed[1] + part.more_waiters;
+        counted[2] += listed[0];
+        counted[3] += listed[1];
+    }
+    counted
+}
+
+#[test]
+fn of_very_many_calls_the_first_are_listed_and_all_are_counted() {
+    const MANY: u64 = Survey::MOST as u64 + 77;
+    const MOST: u64 = Survey::MOST as u64;
+    let mut event = Bench::<Event>::new(()).unwrap();
+    let mut permits = Bench::<Semaphore>::new(SemaphoreSpec::from(0)).unwrap();
+    let mut keys = Bench::<KeyedLock>::new(ReleaseBy::Holder).unwrap();
+    for number in 0..MANY {
+        event.call(1, WaitSet { since: None });
+        permits.call(1, AcquireMany { permits: 1 });
+        let key = number.to_string();
+        let key = || key.as_str().into();
+        keys.call(1, AcquireKey { key: key() });
+        if number >= MOST {
+            keys.call(1, AcquireKey { key: key() });
+        }
+    }
+    assert_eq!(counted(&survey(&event)), [0, MANY, 0, MOST]);
+    assert_eq!(counted(&survey(&permits)), [0, MANY, 0, MOST]);
+    permits.call(
+        1,
+        AddPermits {
+            permits: u32::try_from(MANY).unwrap(),
+        },
+    );
+    assert_eq!(counted(&survey(&permits)), [MANY, 0, MOST, 0]);
+    // The keys that are waited for are among those that are listed.
+    let told = survey(&keys);
+    assert_eq!(counted(&told), [MANY, MANY - MOST, MOST, MANY - MOST]);
+    assert_eq!(told.parts.len(), Survey::MOST + 1);
 }

@@ -97,9 +97,23 @@ pub struct KeyedStatus {
     pub abandoned: u64,
 }
 
-/// Asks for the keys that are held, in no order.
+/// Asks for the keys that are held, in no order, page by page.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct ListKeys;
+pub struct ListKeys {
+    /// Where the page begins: zero, or the `next` of the page before.
+    pub from: u32,
+}
+
+/// Some of the keys that are held.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct KeyPage {
+    /// The keys of the page, which may have none. A key that is held while all pages are asked for is in
+    /// exactly one of them.
+    pub keys: Vec<Key>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<u32>,
+}
 
 impl Operation for AcquireKey {
     const NAME: &'static str = "acquire";
@@ -138,5 +152,5 @@ impl Operation for CountKeys {
 
 impl Operation for ListKeys {
     const NAME: &'static str = "keys";
-    type Reply = Vec<Key>;
+    type Reply = KeyPage;
 }

@@ -29,7 +29,7 @@ pub use event::{Clear, EventStatus, Look, Set, WaitSet};
 pub use grant::{Granted, MarkConsistent, Release, ReleaseAny, ReleaseBy};
 pub use key::Key;
 pub use keyed::{
-    AcquireKey, AcquireKeyMany, AdoptKey, AdoptedKey, CountKey, CountKeys, ForceUnlockKey,
+    AcquireKey, AcquireKeyMany, AdoptKey, AdoptedKey, CountKey, CountKeys, ForceUnlockKey, KeyPage,
     KeyStatus, KeyedStatus, ListKeys, ReleaseAnyKey,
 };
 pub use latch::{ArriveAndWait, CountDown, CountLeft, LatchSpec, LatchStatus, WaitOpen};

@@ -354,18 +354,31 @@ impl<F: Face> KeyedOf<F> {
         self.0.info().await
     }
 
-    /// Lists the keys that are held, in no order.
+    /// Lists the keys that are held, each once, in no order.
+    ///
+    /// It asks for one page after the other, and the manager serves others between them: about a
+    /// thousand keys go into a page. A key that is held all the while is listed; one that is
+    /// taken or given back meanwhile may be.
     ///
     /// # Errors
     ///
-    /// As [`Self::acquire`], and [`CallError::Fault`] with `Limit` when they do not fit into a
-    /// message: 64 MiB by default.
+    /// As [`Self::acquire`].
     ///
     /// # Cancel safety
     ///
     /// Dropped at any point, nothing has changed.
     pub async fn keys(&self) -> Result<Vec<Key>, CallError> {
-        self.0.call(ListKeys).await
+        let mut keys = Vec::new();
+        let mut from = Some(0);
+        while let Some(place) = from {
+            let page = self.0.call(ListKeys { from: place }).await?;
+            keys.extend(page.keys);
+            from = page.next;
+        }
+        // One that was given back and taken again meanwhile may be in two pages.
+        keys.sort_unstable();
+        keys.dedup();
+        Ok(keys)
     }
 
     /// Where the object is.

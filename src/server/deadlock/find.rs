@@ -7,10 +7,11 @@ use std::{
 
 use lockkeeper_actors::{Holding, Mailbox, Part, Report, Waiting};
 use lockkeeper_protocol::{CallId, Claim, Deadlock, Fault, Member, ObjectName, SessionId, Wait};
+use tokio::task;
 
 use crate::server::{
     deadlock::graph::{self, Circle, Place},
-    inspection::{Inspector, ask},
+    inspection::{Inspector, MOST_OBJECTS, ask},
     supervisor::supervisor::Find,
 };
 
@@ -66,17 +67,38 @@ impl View<'_> {
     }
 }
 
-/// Looks at all objects that somebody waits for, and finds the deadlocks of that moment.
+/// A search among fewer holds and waits than this takes less than a turn may.
+const MOST_CALLS: usize = 5_000;
+
+/// Looks at all objects that somebody waits for, and finds the deadlocks.
+///
+/// Up to [`MOST_OBJECTS`] objects are looked at in one moment. More are looked at in several turns, so the
+/// deadlock of one such look may never have been. One that two looks find was there between them: a call that
+/// waits, or holds, in both has done so all the while.
 pub(crate) async fn find(inspector: &Inspector<'_>) -> Result<Vec<Found>, Fault> {
-    let contended = inspector.shell.contended().above(0, usize::MAX);
-    let mailboxes: HashMap<u64, Mailbox> = contended.iter().cloned().collect();
-    let reports = ask(contended, inspector.shell.now()).await;
-    let views = views(&reports);
-    let drawn: Vec<_> = views.iter().map(View::drawn).collect();
-    let circles = graph::circles(&drawn);
+    let mut reports = Vec::new();
+    let mut mailboxes: BTreeMap<u64, Mailbox> = BTreeMap::new();
+    let mut above = Some(0);
+    while let Some(number) = above {
+        let contended = inspector.shell.contended().above(number, MOST_OBJECTS);
+        let is_full = contended.len() >= MOST_OBJECTS;
+        above = contended.last().map(|(object, _)| *object);
+        above = above.filter(|_| is_full);
+        mailboxes.extend(contended.iter().cloned());
+        reports.extend(ask(contended, inspector.shell.now()).await);
+    }
+    let parts = views(&reports).into_iter().map(|view| view.part);
+    let calls = parts.map(|part| 1 + part.holders.len() + part.waiters.len());
+    let (reports, circles) = if calls.sum::<usize>() < MOST_CALLS {
+        circles(reports)
+    } else {
+        let found = task::spawn_blocking(|| circles(reports)).await;
+        found.map_err(|_| Fault::ShuttingDown)?
+    };
     if circles.is_empty() {
         return Ok(Vec::new());
     }
+    let views = views(&reports);
     let places = circles
         .iter()
         .flat_map(|circle| circle.callers.values().flatten());
@@ -91,6 +113,14 @@ pub(crate) async fn find(inspector: &Inspector<'_>) -> Result<Vec<Found>, Fault>
         words.tell(inspector, &mailboxes)
     });
     Ok(told.collect())
+}
+
+/// Finds the circles in what objects have told.
+fn circles(reports: Vec<(u64, Report)>) -> (Vec<(u64, Report)>, Vec<Circle<Caller>>) {
+    let views = views(&reports);
+    let drawn: Vec<_> = views.iter().map(View::drawn).collect();
+    let circles = graph::circles(&drawn);
+    (reports, circles)
 }
 
 fn views(reports: &[(u64, Report)]) -> Vec<View<'_>> {
@@ -133,7 +163,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    fn tell(&self, inspector: &Inspector<'_>, mailboxes: &HashMap<u64, Mailbox>) -> Option<Found> {
+    fn tell(&self, inspector: &Inspector<'_>, mailboxes: &BTreeMap<u64, Mailbox>) -> Option<Found> {
         let (first, victim, object) = self.victim()?;
         let order = self.order(first);
         let places: BTreeMap<Caller, u64> = order.iter().copied().zip(0..).collect();

@@ -13,3 +13,5 @@ pub(crate) mod session;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod turns;

@@ -5,8 +5,7 @@
 
 use std::hash::BuildHasher;
 
-use hashbrown::HashTable;
-use lockkeeper_actors::Mailbox;
+use lockkeeper_actors::{Mailbox, Table};
 use lockkeeper_protocol::Fault;
 use rustc_hash::FxBuildHasher;
 
@@ -29,7 +28,7 @@ pub(super) struct Objects {
     /// The number of the next one.
     next: u32,
     /// The numbers of all that are there, found by the supervisor's.
-    numbers: HashTable<u32>,
+    numbers: Table<u32>,
 }
 
 /// Objects of consecutive numbers. Empty where an object is no more, and altogether once all are.
@@ -56,6 +55,11 @@ fn hash(id: u64) -> u64 {
     FxBuildHasher.hash_one(id)
 }
 
+/// How the table of numbers reads the hash of an object.
+fn hash_in(pages: &[Page]) -> impl Fn(&u32) -> u64 {
+    |number| object(pages, *number).map_or(0, |other| hash(other.id))
+}
+
 impl Objects {
     /// Gives an object its number.
     pub(super) fn push(&mut self, opened: Object) -> u32 {
@@ -70,8 +74,7 @@ impl Objects {
             page.slots.push(Some(opened));
             page.live += 1;
         }
-        let hash_of = |number: &u32| object(&self.pages, *number).map_or(0, |other| hash(other.id));
-        self.numbers.insert_unique(hashed, number, hash_of);
+        self.numbers.insert(hashed, number, hash_in(&self.pages));
         number
     }
 
@@ -104,20 +107,23 @@ impl Objects {
         if page.live == 0 && page.slots.len() == PAGE {
             page.slots = Vec::new();
         }
-        let found = self
-            .numbers
-            .find_entry(hash(object.id), |other| *other == number);
-        if let Ok(found) = found {
-            found.remove();
-        }
+        let is_it = |other: &u32| *other == number;
+        self.numbers
+            .remove(hash(object.id), is_it, hash_in(&self.pages));
         Some(object)
     }
 
-    /// All that are there.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Object> {
-        self.pages
-            .iter()
-            .flat_map(|page| page.slots.iter().flatten())
+    /// The mailboxes of all that are there, in the order in which they were opened. What the table has kept of
+    /// each is freed as it is taken.
+    pub(super) fn into_mailboxes(self) -> impl Iterator<Item = Mailbox> {
+        // A part has the numbers of several pages, so that none is left for the end.
+        let mut parts = self.numbers.into_parts();
+        let pages = self.pages.into_iter();
+        let objects = pages.flat_map(move |page| {
+            drop(parts.next());
+            page.slots.into_iter().flatten()
+        });
+        objects.map(|object| object.mailbox)
     }
 }
 
@@ -158,8 +164,9 @@ mod tests {
                 assert_eq!(objects.number_of(id), None);
             }
         }
-        let ids: Vec<u64> = objects.iter().map(|object| object.id).collect();
-        assert_eq!(ids, [0, 300, 600, 900]);
+        let ids =
+            (0..1000).filter_map(|number| objects.get_mut(number).ok().map(|object| object.id));
+        assert_eq!(ids.collect::<Vec<u64>>(), [0, 300, 600, 900]);
         assert_eq!(objects.number_of(600), Some(600));
         assert_eq!(objects.get_mut(600).map(|object| object.id), Ok(600));
         let unknown = objects.get_mut(1000).err();
@@ -169,5 +176,6 @@ mod tests {
         );
         let slots: usize = objects.pages.iter().map(|page| page.slots.capacity()).sum();
         assert!(slots <= 5 * PAGE, "{slots} slots for 4 objects");
+        assert_eq!(objects.into_mailboxes().count(), 4);
     }
 }

@@ -6,7 +6,7 @@
 //! Invariant: a session names no primitive, and no input of a client ends more than its own session.
 
 use std::{
-    future, io,
+    future, io, mem,
     rc::Rc,
     sync::Arc,
     task::{self, Poll},
@@ -114,6 +114,9 @@ pub(crate) fn refuse(stream: &dyn Stream, reason: String, limits: Limits) {
     });
 }
 
+/// How many objects that have ended are forgotten in one turn.
+const MOST_GONE: usize = 1024;
+
 /// A client after its hello.
 pub(super) struct Session {
     pub(super) id: SessionId,
@@ -180,6 +183,7 @@ impl Session {
         task: &mut task::Context<'_>,
         inbox: &mut Inbox,
     ) -> Poll<Result<(), End>> {
+        self.clear_gone(task);
         // The rest of the buffer shows how much was written.
         let _ = self.outgoing.poll_flush(task, &*self.attached);
         session::sent(&self.context.shell, self.outgoing.written.take());
@@ -207,7 +211,6 @@ impl Session {
     /// Dispatches all complete frames of the inbox, and lets the actors answer. Frames before an offence
     /// are served, however the stream was cut into chunks.
     async fn handle_chunk(&mut self, inbox: &mut Inbox) -> Result<(), End> {
-        self.clear_gone();
         self.drain_report_pipe();
         let handled = self.handle_frames(inbox).await;
         if !self.touched.is_empty() {
@@ -442,10 +445,18 @@ impl Session {
         Ok(())
     }
 
-    /// Forgets objects that have ended, which lets their hosts end.
-    fn clear_gone(&mut self) {
-        for number in self.outgoing.gone.take() {
+    /// Forgets objects that have ended, which lets their hosts end: some of them, if they are many, and the
+    /// others in the next turn.
+    fn clear_gone(&mut self, task: &task::Context<'_>) {
+        let mut gone = self.outgoing.gone.borrow_mut();
+        let left = gone.len().saturating_sub(MOST_GONE);
+        for number in gone.drain(left..) {
             self.objects.remove(number);
+        }
+        if gone.is_empty() {
+            *gone = Vec::new();
+        } else {
+            task.waker().wake_by_ref();
         }
     }
 
@@ -466,10 +477,8 @@ impl Drop for Session {
         self.context.shell.leave(self.id);
         self.drain_report_pipe();
         self.deliver();
-        let now = self.context.shell.now();
-        for object in self.objects.iter() {
-            let hang_up = Input::HangUp(self.id, Arc::clone(&self.peer));
-            object.mailbox.do_send(Inputs::one(now, hang_up));
-        }
+        let mailboxes = mem::take(&mut self.objects).into_mailboxes();
+        let peer = Arc::clone(&self.peer);
+        self.context.shell.hang_up(self.id, peer, mailboxes);
     }
 }

@@ -50,12 +50,12 @@ use crate::{
 
 /// A manager without a listener.
 pub(super) struct House {
-    context: Rc<Context>,
+    pub(in crate::server::session) context: Rc<Context>,
     next_session: Cell<u64>,
 }
 
 impl House {
-    fn new(limits: Limits) -> Self {
+    pub(in crate::server::session) fn new(limits: Limits) -> Self {
         Self::of(Shard::ALONE, limits)
     }
 
@@ -68,6 +68,7 @@ impl House {
         let shell = Shell::new(Arc::new(AtomicU64::new(FENCE.number())), SECRET);
         // Ends with the test's system.
         drop(actix_rt::spawn(shell.deadlines().clone().run()));
+        drop(actix_rt::spawn(shell.keep_hanging_up()));
         let kinds = Kinds::built_in();
         let supervisor = Supervisor::new(kinds, limits, Rc::clone(&shell), shard_of).start();
         let context = Context {

@@ -10,11 +10,11 @@ use lockkeeper_protocol::{
         Access, Acquire, AcquireAs, AcquireFor, AcquireKey, AcquireKeyMany, AcquireMany, AdoptAs,
         AdoptedKey, Arrival, Arrive, ArriveAndWait, BarrierSpec, BarrierStatus, CheckType, Chunk,
         Collect, CountDown, CountSleepers, Delivery, Done, Downgrade, Ended, EventStatus, Exchange,
-        Exchanged, Feed, Finish, Finished, Granted, HandBack, Job, Key, KeyStatus, KeyedStatus,
-        LatchSpec, LatchStatus, LockStatus, Next, Notify, OnlyIf, Passed, Put, PutBack, QueueSpec,
-        QueueStatus, Release, ReleaseBy, ReleasePermits, Row, RwLockStatus, SemaphoreSpec,
-        SemaphoreStatus, Sleep, Store, Submit, Swap, TaskFault, Upgrade, ValueSpec, ValueStatus,
-        Versioned, WaitChange, WaitSet, Wake, Woken,
+        Exchanged, Feed, Finish, Finished, Granted, HandBack, Job, Key, KeyPage, KeyStatus,
+        KeyedStatus, LatchSpec, LatchStatus, ListKeys, LockStatus, Next, Notify, OnlyIf, Passed,
+        Put, PutBack, QueueSpec, QueueStatus, Release, ReleaseBy, ReleasePermits, Row,
+        RwLockStatus, SemaphoreSpec, SemaphoreStatus, Sleep, Store, Submit, Swap, TaskFault,
+        Upgrade, ValueSpec, ValueStatus, Versioned, WaitChange, WaitSet, Wake, Woken,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -433,12 +433,15 @@ fn what_keyed_kinds_are_told_is_written_as_the_document_shows() {
     (status.held, status.waiting) = (1, 2);
     let mut count = KeyedStatus::default();
     (count.keys, count.grants, count.waiting) = (1, 1, 2);
+    let mut page = KeyPage::default();
+    (page.keys, page.next) = (vec![key()], Some(8192));
     Values::of("### `keyed_lock`")
         .show(&AcquireKey { key: key() })
         .show(&Ok::<_, Refusal>(adopted))
         .show(&Ok::<_, Refusal>(status))
         .show(&count)
-        .show(&vec![key()])
+        .show(&ListKeys { from: 0 })
+        .show(&page)
         .and_no_more();
     Values::of("### `keyed_semaphore`")
         .show(&SemaphoreSpec::from(3))

@@ -123,6 +123,7 @@ impl Primitive for Shared {
                 waiters: waiters
                     .map(|(_, want)| Waiting::new(&want.call, want.units, mode(want.units)))
                     .collect(),
+                ..Part::default()
             }],
         }
     }

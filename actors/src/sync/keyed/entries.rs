@@ -10,13 +10,18 @@ use std::{
     time::Duration,
 };
 
-use hashbrown::HashTable;
-use lockkeeper_protocol::{Abandoned, Fence, operations::Key};
-use slab::Slab;
+use lockkeeper_protocol::{
+    Abandoned, Fence,
+    operations::{Key, KeyPage},
+};
 
 use crate::{
     kind::hang_up::HangUp,
-    waiting::{call_table::NONE, lines::Line},
+    tables::{
+        slots::{NONE, Slots},
+        table::Table,
+    },
+    waiting::lines::Line,
 };
 
 /// What is kept of a key.
@@ -27,6 +32,8 @@ pub(super) struct Entry {
     hash: u32,
     /// How many permits are held.
     pub(super) taken: u32,
+    /// The holds of the permits that are taken.
+    pub(super) holders: Line,
     /// Those who wait for more than there are.
     pub(super) line: Line,
     /// What a holder has left that died.
@@ -68,9 +75,9 @@ impl Entry {
 /// All entries.
 #[derive(Debug)]
 pub(super) struct Entries {
-    entries: Slab<Entry>,
-    /// The places in the slab.
-    table: HashTable<u32>,
+    entries: Slots<Entry>,
+    /// The places of the entries.
+    table: Table<u32>,
     /// Seeded at random: nobody can choose keys that meet.
     hasher: RandomState,
     /// The marked keys that nobody holds, by the fences of their marks: the oldest is first.
@@ -93,14 +100,17 @@ impl KeyLimits {
     };
 }
 
-/// An empty table keeps the memory for so many keys.
-const KEPT: usize = 4096;
+/// A page of keys has a little more than so many bytes at the most: half of the smallest limit of a message.
+const PAGE_BYTES: usize = 1 << 15;
+
+/// So many places are looked at for a page, whether their keys are held or not.
+const PAGE_PLACES: u32 = 1 << 13;
 
 impl Entries {
     pub(super) fn new(limits: KeyLimits) -> Self {
         Self {
-            entries: Slab::new(),
-            table: HashTable::new(),
+            entries: Slots::default(),
+            table: Table::new(),
             hasher: RandomState::new(),
             idle: BTreeMap::new(),
             limits,
@@ -118,17 +128,34 @@ impl Entries {
     }
 
     pub(super) fn at(&self, place: u32) -> Option<&Entry> {
-        self.entries.get(slot(place))
+        self.entries.get(place)
     }
 
     pub(super) fn at_mut(&mut self, place: u32) -> Option<&mut Entry> {
-        self.entries.get_mut(slot(place))
+        self.entries.get_mut(place)
     }
 
     /// All keys that are held, with their places, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Entry)> {
-        let all = self.entries.iter().filter(|(_, entry)| entry.taken > 0);
-        all.filter_map(|(key, entry)| Some((u32::try_from(key).ok()?, entry)))
+        self.entries.iter().filter(|(_, entry)| entry.taken > 0)
+    }
+
+    /// The keys that are held from a place on, up to a page full. A key stays at its place for as long as it
+    /// is held.
+    pub(super) fn page(&self, from: u32) -> KeyPage {
+        let mut page = KeyPage::default();
+        let mut bytes = 0;
+        for place in from..self.entries.end() {
+            if bytes >= PAGE_BYTES || place - from >= PAGE_PLACES {
+                page.next = Some(place);
+                break;
+            }
+            if let Some(entry) = self.at(place).filter(|entry| entry.taken > 0) {
+                bytes += entry.key.as_str().len() + 2;
+                page.keys.push(entry.key.clone());
+            }
+        }
+        page
     }
 
     /// Where a key is.
@@ -153,7 +180,7 @@ impl Entries {
             self.begin(place);
             return Ok(place);
         }
-        let most = self.limits.keys.min(slot(NONE));
+        let most = self.limits.keys.min(NONE as usize);
         if self.entries.len() >= most {
             return Err(TooManyKeys { most });
         }
@@ -161,18 +188,19 @@ impl Entries {
             key,
             hash,
             taken: 0,
+            holders: Line::default(),
             line: Line::default(),
             mark: None,
         });
-        let place = u32::try_from(place).map_err(|_| TooManyKeys { most })?;
+        let place = place.ok_or(TooManyKeys { most })?;
         self.table
-            .insert_unique(whole(hash), place, hash_in(&self.entries));
+            .insert(whole(hash), place, hash_in(&self.entries));
         Ok(place)
     }
 
     /// Begins to use a key: one that was kept for its mark is so no longer.
     fn begin(&mut self, place: u32) {
-        let entry = self.entries.get(slot(place));
+        let entry = self.entries.get(place);
         if let Some(entry) = entry.filter(|entry| entry.taken == 0)
             && let Some(mark) = &entry.mark
         {
@@ -198,19 +226,13 @@ impl Entries {
     }
 
     fn forget(&mut self, place: u32) {
-        let Some(entry) = self.entries.try_remove(slot(place)) else {
+        let Some(entry) = self.at(place) else {
             return;
         };
-        let found = self
-            .table
-            .find_entry(whole(entry.hash), |other| *other == place);
-        if let Ok(found) = found {
-            found.remove();
-        }
-        if self.entries.is_empty() && self.entries.capacity() > KEPT {
-            self.entries = Slab::new();
-            self.table = HashTable::new();
-        }
+        let is_it = |other: &u32| *other == place;
+        self.table
+            .remove(whole(entry.hash), is_it, hash_in(&self.entries));
+        self.entries.remove(place);
     }
 }
 
@@ -221,17 +243,8 @@ pub(super) struct TooManyKeys {
 }
 
 /// How the table reads the hash of what is at a place.
-fn hash_in(entries: &Slab<Entry>) -> impl Fn(&u32) -> u64 {
-    |place| {
-        entries
-            .get(slot(*place))
-            .map_or(0, |entry| whole(entry.hash))
-    }
-}
-
-/// A place in the slab.
-const fn slot(place: u32) -> usize {
-    place as usize
+fn hash_in(entries: &Slots<Entry>) -> impl Fn(&u32) -> u64 {
+    |place| entries.get(*place).map_or(0, |entry| whole(entry.hash))
 }
 
 /// Half of a hash: two keys of a million have the same, and are told apart by their texts.
@@ -285,7 +298,7 @@ mod tests {
             assert_eq!(entries.find(&key(n)), None);
         }
         assert_eq!((entries.used(), entries.idle()), (0, 0));
-        assert!(entries.entries.capacity() <= KEPT && entries.table.capacity() <= KEPT);
+        assert!(entries.entries.capacity() < 100 && entries.table.capacity() < 100);
     }
 
     #[test]

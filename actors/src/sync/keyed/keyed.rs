@@ -8,14 +8,14 @@
 //! for a key without a holder.
 
 use std::{
-    collections::BTreeMap, fmt, marker::PhantomData, num::NonZeroU32, rc::Rc, time::Duration,
+    collections::BTreeSet, fmt, marker::PhantomData, num::NonZeroU32, rc::Rc, time::Duration,
 };
 
 use lockkeeper_protocol::{
     CallId, Fault, Fence, Refusal,
     operations::{
-        AdoptKey, AdoptedKey, CountKey, CountKeys, ForceUnlockKey, Granted, Key, KeyStatus,
-        KeyedStatus, ListKeys, MarkConsistent, Release, ReleaseAnyKey, ReleaseBy,
+        AdoptKey, AdoptedKey, CountKey, CountKeys, ForceUnlockKey, Granted, Key, KeyPage,
+        KeyStatus, KeyedStatus, ListKeys, MarkConsistent, Release, ReleaseAnyKey, ReleaseBy,
     },
 };
 
@@ -27,14 +27,11 @@ use crate::{
         survey::{Holding, Part, Survey, Waiting},
     },
     sync::{
-        by_age::ByAge,
         exclusion::count,
         keyed::entries::{Entries, Entry, KeyLimits, Mark, TooManyKeys},
     },
-    waiting::{
-        call_table::{CallTable, NONE, Parked},
-        lines::Lines,
-    },
+    tables::slots::NONE,
+    waiting::{call_table::Parked, lines::Lines},
 };
 
 /// Any number of keys, each with a number of permits that are granted in the order of arrival.
@@ -42,10 +39,10 @@ use crate::{
 pub struct Keyed<F> {
     /// How many permits a key has.
     most: u32,
+    release_by: ReleaseBy,
     pub(super) entries: Entries,
-    holds: CallTable<Hold>,
-    /// By the places of the keys.
-    by_age: ByAge<u32>,
+    /// The line of a key has the oldest hold in front.
+    holds: Lines<Hold>,
     waits: Lines<Wait>,
     /// Where the end of a hold is noted, once there was one: one handle for all of them, since a
     /// `HoldTimer` a hold would be a handle a key.
@@ -114,7 +111,7 @@ impl<F> Keyed<F> {
                 entry: place,
                 permits,
             };
-            self.waits.push(&mut entry.line, wait);
+            let _ = self.waits.push(&mut entry.line, wait);
         }
     }
 
@@ -147,15 +144,15 @@ impl<F> Keyed<F> {
     ) -> Option<Granted> {
         let entry = self.entries.at_mut(place)?;
         let fence = outbox.next_fence();
-        self.holds.insert(Hold {
+        let hold = Hold {
             id,
             fence,
             since: nanoseconds(outbox.now()),
             entry: place,
             permits,
-        })?;
+        };
+        self.holds.push(&mut entry.holders, hold)?;
         entry.taken += permits.get();
-        self.by_age.enter(place, fence, id);
         self.outbox.get_or_insert_with(|| outbox.clone());
         let abandoned = entry.abandoned();
         Some(Granted { fence, abandoned })
@@ -163,16 +160,15 @@ impl<F> Keyed<F> {
 
     /// Takes the permits of a grant back, without granting them to others yet.
     fn take_back(&mut self, grant: CallId) -> Option<Hold> {
-        let hold = self.holds.remove(grant)?;
-        if let Some(entry) = self.entries.at_mut(hold.entry) {
-            entry.taken -= hold.permits.get();
-        }
+        let place = self.holds.get(grant)?.entry;
+        let entry = self.entries.at_mut(place)?;
+        let hold = self.holds.remove(&mut entry.holders, grant)?;
+        entry.taken -= hold.permits.get();
         self.note_end(&hold);
         Some(hold)
     }
 
     fn note_end(&mut self, hold: &Hold) {
-        self.by_age.leave(hold.entry, hold.fence);
         if let Some(outbox) = &self.outbox {
             outbox.note_end_of_hold(hold.since());
         }
@@ -193,6 +189,30 @@ impl<F> Keyed<F> {
             self.let_in(place, permits, call);
         }
         self.entries.end(place);
+    }
+
+    /// Who holds a key and who waits for it.
+    fn part(&self, entry: &Entry) -> Part {
+        let holders = self.holds.iter(&entry.holders).map(|(call, hold)| Holding {
+            call,
+            units: hold.permits.get().into(),
+            mode: "",
+            since: hold.since(),
+            fence: Some(hold.fence),
+        });
+        let waiters = self.waits.iter(&entry.line).map(|(call, wait)| Waiting {
+            call,
+            units: wait.permits.get().into(),
+            mode: "",
+            since: wait.call.since(),
+        });
+        Part {
+            key: Some(entry.key.as_str().to_owned()),
+            units: Some(self.most.into()),
+            holders: holders.take(Survey::MOST).collect(),
+            waiters: waiters.take(Survey::MOST).collect(),
+            ..Part::default()
+        }
     }
 
     fn status(&self, key: &Key) -> KeyStatus {
@@ -217,9 +237,9 @@ impl<F: Face> Primitive for Keyed<F> {
         let (permits, release_by) = F::read(spec)?;
         Ok(Self {
             most: permits.get(),
-            by_age: ByAge::new(release_by),
+            release_by,
             entries: Entries::new(KeyLimits::DEFAULT),
-            holds: CallTable::default(),
+            holds: Lines::default(),
             waits: Lines::default(),
             outbox: None,
             face: PhantomData,
@@ -265,66 +285,55 @@ impl<F: Face> Primitive for Keyed<F> {
         }
         let account = Rc::new(ended.clone());
         for place in self.holds.strike_session(ended.session) {
-            let Some(hold) = self.holds.take(place) else {
+            let key = self.holds.at(place).map_or(NONE, |hold| hold.entry);
+            let Some(entry) = self.entries.at_mut(key) else {
                 continue;
             };
+            let Some(hold) = self.holds.unlink(&mut entry.holders, place) else {
+                continue;
+            };
+            entry.taken -= hold.permits.get();
+            let (since, fence) = (hold.since(), hold.fence);
+            ended.note_abandoned(since, fence);
+            entry.leave(Mark {
+                ended: Rc::clone(&account),
+                since,
+                fence,
+            });
             self.note_end(&hold);
             if let Some(outbox) = &self.outbox {
                 outbox.note_abandonment();
             }
-            if let Some(entry) = self.entries.at_mut(hold.entry) {
-                entry.taken -= hold.permits.get();
-                let (since, fence) = (hold.since(), hold.fence);
-                ended.note_abandoned(since, fence);
-                entry.leave(Mark {
-                    ended: Rc::clone(&account),
-                    since,
-                    fence,
-                });
-            }
-            touched.push(hold.entry);
+            touched.push(key);
         }
         for place in touched {
             self.settle(place);
         }
     }
 
+    /// The keys that somebody waits for, and others as far as there is room.
     fn survey(&self) -> Survey {
-        let part = |entry: &Entry| Part {
-            key: Some(entry.key.as_str().to_owned()),
-            units: Some(self.most.into()),
-            holders: Vec::new(),
-            waiters: self
-                .waits
-                .iter(&entry.line)
-                .map(|(call, wait)| Waiting {
-                    call,
-                    units: wait.permits.get().into(),
-                    mode: "",
-                    since: wait.call.since(),
-                })
-                .collect(),
-        };
-        let parts = self
-            .entries
-            .iter()
-            .map(|(place, entry)| (place, part(entry)));
-        let mut parts: BTreeMap<u32, Part> = parts.collect();
-        for hold in self.holds.iter() {
-            if let Some(part) = parts.get_mut(&hold.entry) {
-                part.holders.push(Holding {
-                    call: hold.id,
-                    units: hold.permits.get().into(),
-                    mode: "",
-                    since: hold.since(),
-                    fence: Some(hold.fence),
-                });
-            }
-        }
-        let mut parts: Vec<Part> = parts.into_values().collect();
+        let waits = self.waits.all().take(Survey::MOST);
+        let contended: BTreeSet<u32> = waits.map(|wait| wait.entry).collect();
+        let others = self.entries.iter().map(|(place, _)| place);
+        let others = others.filter(|place| !contended.contains(place));
+        let places = contended.iter().copied().chain(others);
+        let entries = places.filter_map(|place| self.entries.at(place));
+        let mut parts: Vec<Part> = entries
+            .take(Survey::MOST)
+            .map(|entry| self.part(entry))
+            .collect();
         parts.sort_by(|one, other| one.key.cmp(&other.key));
-        for part in &mut parts {
-            part.holders.sort_by_key(|holder| holder.fence);
+        let told = |count: fn(&Part) -> u64| parts.iter().map(count).sum::<u64>();
+        let rest = Part {
+            more_holders: count(self.holds.len())
+                .saturating_sub(told(|part| count(part.holders.len()) + part.more_holders)),
+            more_waiters: count(self.waits.len())
+                .saturating_sub(told(|part| count(part.waiters.len()) + part.more_waiters)),
+            ..Part::default()
+        };
+        if rest != Part::default() {
+            parts.push(rest);
         }
         Survey {
             state: format!(
@@ -356,12 +365,21 @@ impl<F: Face> Serve<Release> for Keyed<F> {
 
 impl<F: Face> Serve<ReleaseAnyKey> for Keyed<F> {
     fn serve(&mut self, ReleaseAnyKey { key }: ReleaseAnyKey, call: Call<Result<(), Refusal>>) {
-        // No key is at the place that stands for none.
-        let place = self.entries.find(&key).unwrap_or(NONE);
-        let grant = match key.check().and_then(|()| self.by_age.oldest(place)) {
-            Ok(grant) => grant,
-            Err(refusal) => return call.reply(Err(refusal)),
+        if let Err(refusal) = key.check().and_then(|()| self.release_by.check()) {
+            return call.reply(Err(refusal));
+        }
+        let place = self.entries.find(&key);
+        let entry = place.and_then(|place| self.entries.at(place));
+        let oldest = entry.and_then(|entry| self.holds.front(&entry.holders));
+        let Some(Hold {
+            id: grant,
+            entry: place,
+            ..
+        }) = oldest
+        else {
+            return call.reply(Err(Refusal::NotHeld));
         };
+        let (grant, place) = (*grant, *place);
         self.take_back(grant);
         // Also of the same session: another of its tasks may have the guard.
         call.outbox().revoke(grant);
@@ -395,8 +413,7 @@ impl<F: Face> Serve<AdoptKey> for Keyed<F> {
 impl<F: Face> Serve<MarkConsistent> for Keyed<F> {
     fn serve(&mut self, MarkConsistent { grant }: MarkConsistent, call: Call<Result<(), Refusal>>) {
         let held = call.grant(grant).and_then(|grant| {
-            let place = self.holds.find(grant);
-            let hold = place.and_then(|place| self.holds.at(place));
+            let hold = self.holds.get(grant);
             hold.map(|hold| hold.entry).ok_or(Refusal::NotHeld)
         });
         call.reply(held.map(|place| {
@@ -413,9 +430,9 @@ impl<F: Face> Serve<ForceUnlockKey> for Keyed<F> {
             return call.reply(Err(refusal));
         }
         let place = self.entries.find(&key);
-        // It is asked seldom, so it may look at all holds.
-        let theirs = self.holds.iter().filter(|hold| Some(hold.entry) == place);
-        let grants: Vec<CallId> = theirs.map(Hold::id).collect();
+        let entry = place.and_then(|place| self.entries.at(place));
+        let theirs = entry.map(|entry| self.holds.iter(&entry.holders));
+        let grants: Vec<CallId> = theirs.into_iter().flatten().map(|(id, _)| id).collect();
         for grant in &grants {
             self.take_back(*grant);
             call.outbox().revoke(*grant);
@@ -445,9 +462,8 @@ impl<F: Face> Serve<CountKeys> for Keyed<F> {
 }
 
 impl<F: Face> Serve<ListKeys> for Keyed<F> {
-    fn serve(&mut self, _: ListKeys, call: Call<Vec<Key>>) {
-        let keys = self.entries.iter().map(|(_, entry)| entry.key.clone());
-        call.reply(keys.collect());
+    fn serve(&mut self, ListKeys { from }: ListKeys, call: Call<KeyPage>) {
+        call.reply(self.entries.page(from));
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) struct Inside {
     /// Those who only read.
     readers: BTreeMap<CallId, HoldTimer>,
     senior: Option<Senior>,
-    by_age: ByAge<()>,
+    by_age: ByAge,
 }
 
 /// The one that no other like it is beside: who may upgrade, or writes.
@@ -97,7 +97,7 @@ impl Inside {
 
     /// The grant that has been held longest, for a release by anyone.
     pub(super) fn oldest(&self) -> Result<CallId, Refusal> {
-        self.by_age.oldest(())
+        self.by_age.oldest()
     }
 
     /// Whether somebody fits beside those who are inside.
@@ -112,7 +112,7 @@ impl Inside {
 
     /// Lets somebody in who fits.
     pub(super) fn enter(&mut self, grant: CallId, timer: HoldTimer, want: Want) {
-        self.by_age.enter((), timer.fence(), grant);
+        self.by_age.enter(timer.fence(), grant);
         let rank = match want {
             Want::Enter(Access::Read) => {
                 self.readers.insert(grant, timer);
@@ -124,7 +124,7 @@ impl Inside {
                 let senior = self.senior.take();
                 let was = senior.map(|senior| (senior.grant, senior.timer));
                 if let Some((_, timer)) = &was {
-                    self.by_age.leave((), timer.fence());
+                    self.by_age.leave(timer.fence());
                 }
                 Rank::Writer { was }
             }
@@ -156,12 +156,12 @@ impl Inside {
     /// Takes a hold out. Returns the grant that an upgrade had taken the place of, which is over as well.
     pub(super) fn leave(&mut self, grant: CallId) -> Result<Option<CallId>, Refusal> {
         if let Some(timer) = self.readers.remove(&grant) {
-            self.by_age.leave((), timer.fence());
+            self.by_age.leave(timer.fence());
             return Ok(None);
         }
         let senior = self.senior.take_if(|senior| senior.grant == grant);
         let senior = senior.ok_or(Refusal::NotHeld)?;
-        self.by_age.leave((), senior.timer.fence());
+        self.by_age.leave(senior.timer.fence());
         Ok(senior.former())
     }
 
@@ -174,12 +174,12 @@ impl Inside {
             let _ = self.leave(id);
             return;
         };
-        self.by_age.leave((), senior.timer.fence());
+        self.by_age.leave(senior.timer.fence());
         if let Rank::Writer { was: Some(was) } = senior.rank
             && senior.grant == id
         {
             let (grant, timer) = was;
-            self.by_age.enter((), timer.fence(), grant);
+            self.by_age.enter(timer.fence(), grant);
             let rank = Rank::Upgradable;
             self.senior = Some(Senior { grant, timer, rank });
         }
@@ -222,7 +222,7 @@ impl Inside {
         }
         let is_theirs = |senior: &mut Senior| senior.grant.session() == session;
         let senior = self.senior.take_if(is_theirs)?;
-        self.by_age.leave((), senior.timer.fence());
+        self.by_age.leave(senior.timer.fence());
         (senior.access() == Access::Write).then_some(senior.timer)
     }
 
@@ -236,8 +236,13 @@ impl Inside {
         readers.chain(senior).chain(former).collect()
     }
 
+    /// How many hold the lock.
+    pub(super) fn len(&self) -> usize {
+        self.readers.len() + usize::from(self.senior.is_some())
+    }
+
     /// Who holds the lock, as a survey tells it.
-    pub(super) fn holdings(&self) -> Vec<Holding> {
+    pub(super) fn holdings(&self) -> impl Iterator<Item = Holding> {
         let holding = |call, access: Access, timer: &HoldTimer| Holding {
             call,
             units: units(access),
@@ -246,9 +251,10 @@ impl Inside {
             fence: Some(timer.fence()),
         };
         let senior = self.senior.iter();
-        let senior = senior.map(|senior| holding(senior.grant, senior.access(), &senior.timer));
+        let senior =
+            senior.map(move |senior| holding(senior.grant, senior.access(), &senior.timer));
         let readers = self.readers.iter();
-        let readers = readers.map(|(grant, timer)| holding(*grant, Access::Read, timer));
-        senior.chain(readers).collect()
+        let readers = readers.map(move |(grant, timer)| holding(*grant, Access::Read, timer));
+        senior.chain(readers)
     }
 }

@@ -134,6 +134,20 @@ impl Shard {
     pub(crate) fn leave(&self, session: u64) {
         self.shell.leave(SessionId::new(session));
     }
+
+    /// Ends a session that has opened these objects.
+    pub(crate) fn end<P>(&self, session: u64, objects: &[Hosted<P>]) {
+        self.leave(session);
+        let mailboxes: Vec<Mailbox> = objects.iter().map(|o| Arc::clone(&o.mailbox)).collect();
+        let peer = Arc::new(peer(session));
+        let session = SessionId::new(session);
+        self.shell.hang_up(session, peer, mailboxes.into_iter());
+    }
+
+    /// Tells objects of ended sessions from now on, beyond the first slice.
+    pub(crate) fn keep_hanging_up(&self) {
+        actix_rt::spawn(self.shell.keep_hanging_up());
+    }
 }
 
 /// An actor that hosts an object of kind `P`.
@@ -150,6 +164,16 @@ impl<P: Primitive> Hosted<P> {
         all.into_iter().for_each(|input| inputs.push(input));
         let handled = self.mailbox.send(inputs.at(self.shell.now())).await;
         handled.expect("a host outlives all panics");
+    }
+
+    /// Sends a call that is not handled before this task has to wait.
+    pub(crate) fn post<O: Operation>(&self, session: u64, seq: u64, operation: O)
+    where
+        P: Serve<O>,
+    {
+        let mut inputs = self.shell.inputs();
+        inputs.push(call::<P, O>(id(session, seq), &operation, None));
+        self.mailbox.do_send(inputs.at(self.shell.now()));
     }
 
     pub(crate) async fn open(&self, session: u64, object: u32) {

@@ -86,11 +86,17 @@ impl<F: KeyedFace> Subject for KeyedSubject<F> {
         }
         let all = ask(bench, OBSERVER, CountKeys);
         assert_eq!(all.waiting, number(waiting.len()), "{waiting:?}");
-        assert_eq!(all.keys, number(ask(bench, OBSERVER, ListKeys).len()));
+        assert_eq!(
+            all.keys,
+            number(ask(bench, OBSERVER, ListKeys { from: 0 }).keys.len())
+        );
     }
 
     fn probe(bench: &mut Bench<Keyed<F>>) -> Vec<String> {
-        let mut told = vec![format!("{:?}", ask(bench, OTHER, ListKeys))];
+        let mut told = vec![format!(
+            "{:?}",
+            ask(bench, OTHER, ListKeys { from: 0 }).keys
+        )];
         for key in KEYS {
             let first = F::put(bench, ONE, key, 1, None);
             let rest = F::put(bench, OTHER, key, 4, Some(Duration::ZERO));

@@ -354,7 +354,7 @@ impl<F: KeyedFace> Reference for Keys<F> {
             KeyedCall::Status(_) => told(answer::<_, CountKey>(bench, id)?, KeyedTold::Status),
             KeyedCall::Count => KeyedTold::Count(answer::<_, CountKeys>(bench, id)?),
             KeyedCall::List => {
-                let keys = answer::<_, ListKeys>(bench, id)?;
+                let keys = answer::<_, ListKeys>(bench, id)?.keys;
                 let mut keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
                 keys.sort();
                 KeyedTold::Keys(keys)

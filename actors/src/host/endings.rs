@@ -1,0 +1,134 @@
+//! `Endings`: hangs up sessions at all objects that they have opened, in slices.
+//!
+//! A session may have opened millions of objects. Each is told by a message, a slice of them at a time, and the
+//! tasks of the shard run between two slices. An object that anybody else addresses meanwhile hangs up first
+//! by itself ([`Endings::of`]). So all calls that are sent after the end of a session find nothing of it
+//! left, whether its objects were told or not.
+//!
+//! Invariant: a session is among `ended` until all of its objects were sent a hang-up.
+
+use std::{cell::RefCell, collections::VecDeque, fmt, rc::Rc, sync::Arc, time::Duration};
+
+use lockkeeper_protocol::{Peer, SessionId};
+use rustc_hash::FxHashMap;
+use tokio::{sync::Notify, task};
+
+use crate::host::{
+    input::{Input, Inputs, Mailbox},
+    openers::Openers,
+};
+
+/// How many objects are told in one turn. Their own turns follow before the next slice.
+const SLICE: usize = 512;
+
+/// The sessions that are being hung up. A handle: clones share the list.
+#[derive(Clone, Default)]
+pub(crate) struct Endings(Rc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    ended: RefCell<FxHashMap<SessionId, Ended>>,
+    /// The sessions with objects that are not told yet, served in turn.
+    rest: RefCell<VecDeque<Rest>>,
+    /// Told when `rest` has an entry.
+    more: Notify,
+}
+
+/// A session that has ended.
+struct Ended {
+    /// All messages of the session were sent before, and all later ones at this time or after.
+    at: Duration,
+    peer: Arc<Peer>,
+}
+
+/// The objects of a session that are not told yet.
+struct Rest {
+    session: SessionId,
+    peer: Arc<Peer>,
+    mailboxes: Box<dyn Iterator<Item = Mailbox>>,
+}
+
+impl Rest {
+    /// Tells the objects of one slice, and says whether these were the last.
+    fn tell(&mut self, now: Duration) -> bool {
+        for _ in 0..SLICE {
+            let Some(mailbox) = self.mailboxes.next() else {
+                return true;
+            };
+            let hang_up = Input::HangUp(self.session, Arc::clone(&self.peer));
+            mailbox.do_send(Inputs::one(now, hang_up));
+        }
+        false
+    }
+}
+
+impl Endings {
+    /// Tells objects that their session has ended: a slice of them at once, and all others soon.
+    pub(crate) fn begin(
+        &self,
+        session: SessionId,
+        peer: Arc<Peer>,
+        mailboxes: Box<dyn Iterator<Item = Mailbox>>,
+        at: Duration,
+    ) {
+        let mut rest = Rest {
+            session,
+            peer,
+            mailboxes,
+        };
+        if rest.tell(at) {
+            return;
+        }
+        let peer = Arc::clone(&rest.peer);
+        let ended = Ended { at, peer };
+        self.0.ended.borrow_mut().insert(session, ended);
+        self.0.rest.borrow_mut().push_back(rest);
+        self.0.more.notify_one();
+    }
+
+    /// Tells the objects of ended sessions, for ever. `now` says what time it is.
+    pub(crate) async fn run(self, now: impl Fn() -> Duration) {
+        loop {
+            let next = self.0.rest.borrow_mut().pop_front();
+            let Some(mut rest) = next else {
+                self.0.more.notified().await;
+                continue;
+            };
+            let was_last = rest.tell(now());
+            task::yield_now().await;
+            if was_last {
+                self.0.ended.borrow_mut().remove(&rest.session);
+            } else {
+                // Sessions take turns: one with few objects does not wait for one with many.
+                self.0.rest.borrow_mut().push_back(rest);
+            }
+        }
+    }
+
+    /// Whether the objects of a session are still being told.
+    pub(crate) fn has(&self, session: SessionId) -> bool {
+        self.0.ended.borrow().contains_key(&session)
+    }
+
+    /// The sessions among those that opened an object that had ended when a message was sent to it.
+    #[inline]
+    pub(super) fn of(&self, openers: &Openers, sent: Duration) -> Vec<(SessionId, Arc<Peer>)> {
+        let ended = self.0.ended.borrow();
+        if ended.is_empty() {
+            return Vec::new();
+        }
+        let openers = openers.iter().filter_map(|(session, _)| {
+            let ended = ended.get(&session).filter(|ended| ended.at <= sent)?;
+            Some((session, Arc::clone(&ended.peer)))
+        });
+        openers.collect()
+    }
+}
+
+impl fmt::Debug for Endings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Endings")
+            .field(&self.0.ended.borrow().len())
+            .finish()
+    }
+}

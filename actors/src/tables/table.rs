@@ -1,0 +1,316 @@
+//! `Table`: a hash table that grows and shrinks in small steps.
+//!
+//! It consists of many small hash tables, its parts, and a hash says which part an entry is in. Whenever
+//! the parts have more than a certain number of entries on average, one of them is split in two, each in
+//! its turn (linear hashing); so no insertion moves more than the entries of a part.
+//!
+//! Invariant: an entry is in the part that [`part_of`] says for its hash and the number of parts.
+
+use std::fmt;
+
+use hashbrown::HashTable;
+
+/// How many entries a part has on average before one is split. A part that is split last has twice as many,
+/// and some more by chance: they fit into 1,024 slots.
+const MEAN: usize = 384;
+
+/// Fewer entries than this on average have the last part merged with the one that it was split from.
+const LEAST: usize = MEAN / 4;
+
+/// A part has taken its entries' slots from the lower bits of a hash, and its tags from the upper ones.
+const SHIFT: u32 = 12;
+
+/// Entries that are found by a hash and a comparison.
+pub struct Table<T> {
+    parts: Vec<HashTable<T>>,
+    len: usize,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Table<T> {
+    /// Makes an empty table, which takes no memory.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            parts: Vec::new(),
+            len: 0,
+        }
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many entries fit into the memory that the table has.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.parts.iter().map(HashTable::capacity).sum()
+    }
+
+    /// The number of parts. Each entry is in one of them.
+    #[must_use]
+    pub const fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// The entry with a hash that `is_it` accepts.
+    #[must_use]
+    #[inline]
+    pub fn find(&self, hash: u64, is_it: impl FnMut(&T) -> bool) -> Option<&T> {
+        let part = self.parts.get(part_of(hash, self.parts.len()))?;
+        part.find(hash, is_it)
+    }
+
+    /// Enters an entry that is not there yet. `hash_of` tells the hash of other entries, should they be
+    /// moved.
+    pub fn insert(&mut self, hash: u64, entry: T, hash_of: impl Fn(&T) -> u64) {
+        if self.parts.is_empty() {
+            self.parts.push(HashTable::new());
+        }
+        let count = self.parts.len();
+        if let Some(part) = self.parts.get_mut(part_of(hash, count)) {
+            part.insert_unique(hash, entry, &hash_of);
+            self.len += 1;
+        }
+        if self.len > MEAN * count {
+            self.split(hash_of);
+        }
+    }
+
+    /// Takes out the entry with a hash that `is_it` accepts.
+    pub fn remove(
+        &mut self,
+        hash: u64,
+        is_it: impl FnMut(&T) -> bool,
+        hash_of: impl Fn(&T) -> u64,
+    ) -> Option<T> {
+        let count = self.parts.len();
+        let part = self.parts.get_mut(part_of(hash, count))?;
+        let (entry, _) = part.find_entry(hash, is_it).ok()?.remove();
+        self.len -= 1;
+        if part.len() < part.capacity() / 8 {
+            part.shrink_to(2 * part.len(), &hash_of);
+        }
+        if count > 1 && self.len < LEAST * count {
+            self.merge(hash_of);
+        }
+        Some(entry)
+    }
+
+    /// The parts, which free their memory one by one as they are dropped.
+    pub fn into_parts(self) -> impl Iterator<Item = impl Sized> {
+        self.parts.into_iter()
+    }
+
+    /// Adds a part, which takes half of the entries of another one.
+    fn split(&mut self, hash_of: impl Fn(&T) -> u64) {
+        let last = self.parts.len();
+        let Some(split) = self.parts.get_mut(split_from(last)) else {
+            return;
+        };
+        let entries = std::mem::take(split);
+        let mut added = HashTable::with_capacity(entries.len() / 2);
+        split.reserve(entries.len() / 2, &hash_of);
+        for entry in entries {
+            let hash = hash_of(&entry);
+            let part = if part_of(hash, last + 1) == last {
+                &mut added
+            } else {
+                &mut *split
+            };
+            part.insert_unique(hash, entry, &hash_of);
+        }
+        self.parts.push(added);
+    }
+
+    /// Removes the last part; its entries go to the one that it was split from.
+    fn merge(&mut self, hash_of: impl Fn(&T) -> u64) {
+        let Some(last) = self.parts.pop() else {
+            return;
+        };
+        let into = split_from(self.parts.len());
+        if let Some(part) = self.parts.get_mut(into) {
+            part.reserve(last.len(), &hash_of);
+            for entry in last {
+                part.insert_unique(hash_of(&entry), entry, &hash_of);
+            }
+        }
+        if self.parts.len() < self.parts.capacity() / 4 {
+            self.parts.shrink_to(2 * self.parts.len());
+        }
+    }
+}
+
+/// Which of so many parts an entry with a hash is in.
+#[inline]
+fn part_of(hash: u64, parts: usize) -> usize {
+    let mask = parts.next_power_of_two() - 1;
+    // The lower bits decide: the upper ones may be cut off.
+    #[expect(clippy::cast_possible_truncation, reason = "the mask is a usize")]
+    let part = (hash >> SHIFT) as usize & mask;
+    if part < parts { part } else { part & mask >> 1 }
+}
+
+/// Which part the entries of a new last part come from.
+const fn split_from(last: usize) -> usize {
+    match last.checked_ilog2() {
+        Some(bit) => last ^ (1 << bit),
+        None => 0,
+    }
+}
+
+impl<T> fmt::Debug for Table<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table")
+            .field("len", &self.len)
+            .field("parts", &self.parts.len())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::Cell,
+        hash::{BuildHasher, RandomState},
+    };
+
+    use rustc_hash::FxBuildHasher;
+
+    use super::*;
+
+    /// The most entries that one call may move: those of the largest part, twice.
+    const MOST_MOVED: usize = 2048;
+
+    /// A table of numbers that counts how many hashes are taken in a call.
+    struct Counted<H> {
+        table: Table<u32>,
+        hash: H,
+        most: usize,
+    }
+
+    impl<H: Fn(u32) -> u64> Counted<H> {
+        fn new(hash: H) -> Self {
+            let table = Table::new();
+            Self {
+                table,
+                hash,
+                most: 0,
+            }
+        }
+
+        fn insert(&mut self, number: u32) {
+            let moved = Cell::new(0);
+            let hash_of = |other: &u32| {
+                moved.set(moved.get() + 1);
+                (self.hash)(*other)
+            };
+            self.table.insert((self.hash)(number), number, hash_of);
+            self.most = self.most.max(moved.get());
+        }
+
+        fn remove(&mut self, number: u32) -> Option<u32> {
+            let moved = Cell::new(0);
+            let hash_of = |other: &u32| {
+                moved.set(moved.get() + 1);
+                (self.hash)(*other)
+            };
+            let is_it = |other: &u32| *other == number;
+            let removed = self.table.remove((self.hash)(number), is_it, hash_of);
+            self.most = self.most.max(moved.get());
+            removed
+        }
+
+        fn has(&self, number: u32) -> bool {
+            let found = self
+                .table
+                .find((self.hash)(number), |other| *other == number);
+            found.is_some()
+        }
+    }
+
+    /// Fills and empties a table, and says how many entries one call has moved at the most.
+    fn most_moved(entries: u32, hash: impl Fn(u32) -> u64) -> usize {
+        let mut counted = Counted::new(hash);
+        for number in 0..entries {
+            counted.insert(number);
+        }
+        assert_eq!(counted.table.len(), entries as usize);
+        assert!((0..entries).all(|number| counted.has(number)));
+        assert!(!counted.has(entries));
+        let capacity = counted.table.capacity();
+        assert!(
+            capacity < 3 * entries as usize,
+            "room for {capacity} instead of {entries}"
+        );
+        // All but a few are removed, in an order that jumps about.
+        for number in (0..entries).map(|n| u32::try_from(u64::from(n) * 7919 % u64::from(entries)))
+        {
+            let number = number.expect("below the number of entries");
+            if number >= 100 {
+                assert_eq!(counted.remove(number), Some(number));
+            }
+        }
+        assert!((0..100).all(|number| counted.has(number)));
+        assert!(!counted.has(100) && counted.remove(100).is_none());
+        let capacity = counted.table.capacity();
+        assert!(capacity < 2000, "room for {capacity} instead of 100");
+        counted.most
+    }
+
+    #[test]
+    fn no_call_moves_more_than_the_entries_of_a_part() {
+        let random = RandomState::new();
+        let most = most_moved(200_003, |number| random.hash_one(number));
+        assert!(most < MOST_MOVED, "{most} entries were moved in one call");
+        // Numbers that count up, as those of objects do.
+        let most = most_moved(200_003, |number| FxBuildHasher.hash_one(u64::from(number)));
+        assert!(most < MOST_MOVED, "{most} entries were moved in one call");
+    }
+
+    #[test]
+    fn a_hash_of_32_bits_that_is_written_twice_spreads_as_well() {
+        let random = RandomState::new();
+        let most = most_moved(100_003, |number| {
+            let half = random.hash_one(number) >> 32;
+            half << 32 | half
+        });
+        assert!(most < MOST_MOVED, "{most} entries were moved in one call");
+    }
+
+    #[test]
+    fn entries_stay_in_the_part_or_move_to_the_new_one_as_parts_are_added() {
+        let random = RandomState::new();
+        for hash in (0..1000).map(|number: u32| random.hash_one(number)) {
+            for parts in 1..300 {
+                let (before, after) = (part_of(hash, parts), part_of(hash, parts + 1));
+                let moved = before == split_from(parts) && after == parts;
+                assert!(before < parts && (before == after || moved));
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_table_finds_nothing_and_few_entries_take_one_part() {
+        let mut counted = Counted::new(u64::from);
+        assert!(!counted.has(1) && counted.remove(1).is_none());
+        assert_eq!((counted.table.parts(), counted.table.capacity()), (0, 0));
+        for number in 0..100 {
+            counted.insert(number);
+        }
+        assert_eq!(counted.table.parts(), 1);
+    }
+}

@@ -1,0 +1,113 @@
+//! The end of a session with more objects than are told of it in one turn.
+
+use lockkeeper_actors::{
+    Proof,
+    sync::{Acquire, Granted, Lock, Release, ReleaseBy},
+};
+
+use crate::host::shard::{Hosted, Recorder, Shard, id};
+
+/// More objects than one slice.
+const MANY: u32 = 2_000;
+
+/// The session that ends.
+const ENDS: u64 = 1;
+
+/// The locks that the session has opened.
+async fn opened(shard: &Shard) -> Vec<Hosted<Lock>> {
+    let mut locks = Vec::new();
+    for number in 0..MANY {
+        let lock = shard.host::<Lock>(ReleaseBy::Holder);
+        lock.open(ENDS, number).await;
+        locks.push(lock);
+    }
+    locks
+}
+
+fn granted(recorder: &Recorder, seq: u64) -> Granted {
+    let granted = recorder.reply::<Acquire>(id(2, seq));
+    granted.expect("an answer").expect("a grant")
+}
+
+#[actix::test]
+async fn what_is_sent_after_the_end_finds_nothing_of_the_session_whether_its_object_was_told_or_not()
+ {
+    let shard = Shard::new();
+    let (_ends, other) = (shard.join(ENDS), shard.join(2));
+    let locks = opened(&shard).await;
+    for lock in &locks {
+        lock.call(ENDS, 1, Acquire).await;
+    }
+    // Beyond its first slice no object is told, because nothing keeps hanging up.
+    shard.end(ENDS, &locks);
+    for (seq, lock) in (1..).zip(&locks) {
+        lock.call(2, seq, Acquire).await;
+        assert!(granted(&other, seq).abandoned.is_some(), "lock {seq}");
+    }
+}
+
+#[actix::test]
+async fn call_of_an_ended_session_is_never_granted_before_its_object_is_told() {
+    let shard = Shard::new();
+    let (ends, other) = (shard.join(ENDS), shard.join(2));
+    let locks = opened(&shard).await;
+    let last = locks.last().expect("there are many");
+    let grant = last.call(2, 1, Acquire).await;
+    last.call(ENDS, 1, Acquire).await;
+    last.call(2, 2, Acquire).await;
+    shard.end(ENDS, &locks);
+    last.call(
+        2,
+        3,
+        Release {
+            grant: Proof::own(grant),
+        },
+    )
+    .await;
+    assert_eq!(granted(&other, 2).abandoned, None);
+    assert!(ends.order().is_empty());
+}
+
+#[actix::test]
+async fn what_the_session_has_sent_before_its_end_is_served_first() {
+    let shard = Shard::new();
+    let (_ends, other) = (shard.join(ENDS), shard.join(2));
+    let locks = opened(&shard).await;
+    let last = locks.last().expect("there are many");
+    let grant = last.call(ENDS, 1, Acquire).await;
+    last.post(2, 1, Acquire);
+    last.post(
+        ENDS,
+        2,
+        Release {
+            grant: Proof::own(grant),
+        },
+    );
+    shard.end(ENDS, &locks);
+    last.call(2, 2, Acquire).await;
+    assert_eq!(granted(&other, 1).abandoned, None);
+}
+
+#[actix::test]
+async fn those_who_wait_are_granted_one_slice_after_the_other() {
+    let shard = Shard::new();
+    let (_ends, other) = (shard.join(ENDS), shard.join(2));
+    let locks = opened(&shard).await;
+    for (seq, lock) in (1..).zip(&locks) {
+        lock.call(ENDS, seq, Acquire).await;
+        lock.call(2, seq, Acquire).await;
+    }
+    shard.keep_hanging_up();
+    shard.end(ENDS, &locks);
+    let all = u64::from(MANY);
+    other.until_told(1).await;
+    assert!(
+        other.order().len() < locks.len(),
+        "all are told in one turn"
+    );
+    other.until_told(all).await;
+    assert!(other.order().into_iter().eq(1..=all));
+    for seq in 1..=all {
+        assert!(granted(&other, seq).abandoned.is_some());
+    }
+}

@@ -1,0 +1,414 @@
+//! The longest turn of a shard with many objects, keys and waiting calls, in processor time of its thread.
+//!
+//! A task on the shard asks to run again each time that it runs. The processor time between two of its turns
+//! is what a call of somebody else has to wait for; other processes do not lengthen it. The tests take
+//! 40,000 objects, or as many as `LOCKKEEPER_TURNS_OBJECTS` says, and print what they measured:
+//!
+//! ```sh
+//! LOCKKEEPER_TURNS_OBJECTS=4000000 cargo test --release --lib turns -- --nocapture --test-threads=1
+//! ```
+
+use std::{
+    env,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use lockkeeper_actors::{
+    Primitive,
+    sync::{KeyedLock, Lock},
+};
+use lockkeeper_protocol::{
+    Fault, Page, Proof, Question, SessionId,
+    codec::{self, BlobRef},
+    frame::{Request, Response, append},
+    operations::{Acquire, AcquireKey, KeyPage, ListKeys, Release},
+};
+use lockkeeper_test_support::Watchdog;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::{runtime::Builder, sync::mpsc, task};
+
+use crate::{
+    limits::Limits,
+    server::session::{
+        control::NIL,
+        session::serve,
+        tests::{House, hello, number_of},
+    },
+    tests::{
+        protocol::SESSION,
+        raw::{Raw, encoded},
+    },
+    transport::stream::Stream,
+};
+
+/// What no turn may take, with room for an unoptimized build and its checks.
+const MOST: Duration = Duration::from_millis(if cfg!(debug_assertions) { 25 } else { 10 });
+
+/// How many requests are sent in one go.
+const BATCH: u64 = 500;
+
+/// How many objects, keys or calls a test has.
+fn many() -> u64 {
+    env::var("LOCKKEEPER_TURNS_OBJECTS").map_or(40_000, |many| {
+        many.parse().expect("LOCKKEEPER_TURNS_OBJECTS is a number")
+    })
+}
+
+/// The inside of a manager on a thread of its own.
+struct Shard {
+    streams: Option<mpsc::UnboundedSender<Arc<dyn Stream>>>,
+    thread: Option<JoinHandle<()>>,
+    /// The most processor time between two turns of the task, in nanoseconds.
+    longest: Arc<AtomicU64>,
+}
+
+impl Shard {
+    fn start() -> Self {
+        let (streams, mut arriving) = mpsc::unbounded_channel::<Arc<dyn Stream>>();
+        let longest = Arc::new(AtomicU64::new(0));
+        let told = Arc::clone(&longest);
+        let thread = thread::spawn(|| {
+            actix_rt::System::new().block_on(async move {
+                let house = House::new(Limits::default());
+                task::spawn_local(tick(told));
+                let mut ids = SESSION.number()..;
+                while let Some(stream) = arriving.recv().await {
+                    let id = SessionId::new(ids.next().expect("another id"));
+                    task::spawn_local(serve(stream, id, Rc::clone(&house.context)));
+                }
+            });
+        });
+        Self {
+            streams: Some(streams),
+            thread: Some(thread),
+            longest,
+        }
+    }
+
+    /// Lets a client in.
+    async fn connect(&self) -> Far {
+        let (raw, stream) = Raw::client();
+        let streams = self.streams.as_ref().expect("the shard runs");
+        streams.send(stream).expect("the shard runs");
+        let mut far = Far { raw, seq: 0 };
+        far.raw.say(&hello(1)).await;
+        let welcome = far.raw.hear().await.expect("a welcome");
+        let Ok(Response::Welcome { .. }) = Response::decode(&welcome) else {
+            panic!("no welcome");
+        };
+        far
+    }
+
+    /// Tells what has been measured since the last time.
+    fn tell(&self, what: &str) -> Duration {
+        let longest = Duration::from_nanos(self.longest.swap(0, Ordering::Relaxed));
+        eprintln!(
+            "{:>9} {what}: at most {longest:?} between two turns",
+            many()
+        );
+        longest
+    }
+
+    /// The same, which must not be too long.
+    fn was_quick(&self, what: &str) {
+        let longest = self.tell(what);
+        assert!(longest < MOST, "{what}: {longest:?} between two turns");
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        self.streams = None;
+        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
+            && !thread::panicking()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// Measures the processor time between its turns, for ever.
+async fn tick(longest: Arc<AtomicU64>) {
+    let mut last = processor_time();
+    loop {
+        task::yield_now().await;
+        let now = processor_time();
+        longest.fetch_max(now - last, Ordering::Relaxed);
+        last = now;
+    }
+}
+
+/// The processor time of this thread, in nanoseconds.
+fn processor_time() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    u64::try_from(time.tv_sec * 1_000_000_000 + time.tv_nsec).expect("not before the start")
+}
+
+/// A client of the shard.
+struct Far {
+    raw: Raw,
+    seq: u64,
+}
+
+impl Far {
+    /// Sends as many requests as there are numbers, and calls `each` with each response.
+    async fn all(
+        &mut self,
+        count: u64,
+        put: impl Fn(u64, u64, &mut Vec<u8>),
+        mut each: impl FnMut(Response<'_>),
+    ) {
+        let mut number = 0;
+        while number < count {
+            let mut bytes = Vec::new();
+            let batch = BATCH.min(count - number);
+            for number in number..number + batch {
+                self.seq += 1;
+                put(self.seq, number, &mut bytes);
+            }
+            self.raw.write(&bytes).await.expect("the shard reads");
+            for _ in 0..batch {
+                let frame = self.raw.hear().await.expect("a response");
+                each(Response::decode(&frame).expect("a response"));
+            }
+            number += batch;
+        }
+    }
+
+    async fn open<P: Primitive>(&mut self, count: u64, name: impl Fn(u64) -> Option<String>) {
+        let put = |seq, number, bytes: &mut Vec<u8>| {
+            let name = name(number);
+            let open = Request::Open {
+                seq,
+                kind: P::KIND,
+                name: name.as_deref(),
+                spec: Some(BlobRef(NIL)),
+            };
+            append(bytes, &open, usize::MAX).expect("it encodes");
+        };
+        let each = |response: Response<'_>| {
+            assert!(matches!(response, Response::Opened { .. }), "{response:?}");
+        };
+        self.all(count, put, each).await;
+    }
+
+    async fn ask<T: serde::de::DeserializeOwned>(
+        &mut self,
+        request: impl FnOnce(u64) -> Request<'static>,
+    ) -> T {
+        self.seq += 1;
+        self.raw.say(&request(self.seq)).await;
+        let frame = self.raw.hear().await.expect("an answer");
+        match Response::decode(&frame).expect("a response") {
+            Response::Reply { body, .. } => codec::decode(body.0).expect("the reply"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Adds a call to the bytes.
+fn put_call<O: lockkeeper_protocol::Operation, P: Primitive>(
+    bytes: &mut Vec<u8>,
+    seq: u64,
+    object: u32,
+    micros: Option<u64>,
+    operation: &O,
+) {
+    let arguments = encoded(operation);
+    let call = Request::Call {
+        seq,
+        object,
+        operation: number_of::<P>(O::NAME),
+        micros,
+        arguments: BlobRef(&arguments),
+    };
+    append(bytes, &call, usize::MAX).expect("it encodes");
+}
+
+fn object(number: u64) -> u32 {
+    number.try_into().expect("a session has fewer objects")
+}
+
+fn is_reply(response: Response<'_>) {
+    assert!(matches!(response, Response::Reply { .. }), "{response:?}");
+}
+
+/// Runs a test against a shard.
+fn run<F: Future>(test: impl FnOnce(Shard) -> F) {
+    let _watchdog = Watchdog::start();
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime
+        .expect("the system gives a runtime")
+        .block_on(test(Shard::start()));
+}
+
+#[test]
+fn no_turn_is_long_while_named_objects_are_opened_inspected_hung_up_and_removed() {
+    run(async |shard| {
+        let name = |number| Some(format!("name {number}"));
+        let mut first = shard.connect().await;
+        first.open::<Lock>(many(), name).await;
+        shard.was_quick("names are given");
+        let mut second = shard.connect().await;
+        second.open::<Lock>(many(), name).await;
+        shard.was_quick("names are opened by a second session");
+
+        let acquire = |seq, number, bytes: &mut Vec<u8>| {
+            put_call::<_, Lock>(bytes, seq, object(number), None, &Acquire);
+        };
+        first.all(many(), acquire, is_reply).await;
+        shard.was_quick("locks are acquired");
+        let mut told = 0;
+        let mut above = Some(0);
+        while let Some(number) = above {
+            let question = Question::All(number);
+            let page: Page = second.ask(|seq| Request::Inspect { seq, question }).await;
+            told += page.objects.len() as u64;
+            above = page.next;
+        }
+        assert_eq!(told, many());
+        shard.was_quick("objects are inspected");
+
+        drop(first);
+        // All of them are given back to those that wait, also the last one.
+        second.all(many(), acquire, is_reply).await;
+        shard.was_quick("the session that holds them ends");
+
+        let remove = |seq, number, bytes: &mut Vec<u8>| {
+            let name = name(number).expect("a name");
+            append(bytes, &Request::Remove { seq, name: &name }, usize::MAX).expect("it encodes");
+        };
+        let mut third = shard.connect().await;
+        third.all(many(), remove, is_reply).await;
+        drop(second);
+        third.open::<Lock>(1, name).await;
+        shard.was_quick("names are removed");
+    });
+}
+
+#[test]
+fn no_turn_is_long_while_nameless_objects_are_opened_by_sessions_that_end() {
+    run(async |shard| {
+        let mut witness = shard.connect().await;
+        witness
+            .open::<Lock>(1, |_| Some("waited for".to_owned()))
+            .await;
+        for what in ["objects are opened", "objects are opened again"] {
+            let mut client = shard.connect().await;
+            client.open::<Lock>(many(), |_| None).await;
+            shard.was_quick(what);
+            client
+                .open::<Lock>(1, |_| Some("waited for".to_owned()))
+                .await;
+            // The last object that the session has opened is held, and another one waits for it.
+            let hold = |seq, _, bytes: &mut Vec<u8>| {
+                put_call::<_, Lock>(bytes, seq, object(many()), None, &Acquire);
+            };
+            client.all(1, hold, is_reply).await;
+            witness.seq += 1;
+            let mut bytes = Vec::new();
+            put_call::<_, Lock>(&mut bytes, witness.seq, 0, None, &Acquire);
+            witness.raw.write(&bytes).await.expect("the shard reads");
+            drop(client);
+            let granted = witness.raw.hear().await.expect("a grant");
+            let granted = Response::decode(&granted).expect("a response");
+            assert!(matches!(granted, Response::Reply { .. }), "{granted:?}");
+            shard.was_quick("their session ends");
+            let release = Release {
+                grant: Proof::Own(witness.seq),
+            };
+            let release = |seq, _, bytes: &mut Vec<u8>| {
+                put_call::<_, Lock>(bytes, seq, 0, None, &release);
+            };
+            witness.all(1, release, is_reply).await;
+        }
+    });
+}
+
+#[test]
+fn no_turn_is_long_while_keys_are_acquired_and_listed() {
+    run(async |shard| {
+        let mut client = shard.connect().await;
+        let name = |_| Some("keys".to_owned());
+        client.open::<KeyedLock>(1, name).await;
+        let acquire = |seq, number, bytes: &mut Vec<u8>| {
+            let key = format!("key {number}").as_str().into();
+            put_call::<_, KeyedLock>(bytes, seq, 0, None, &AcquireKey { key });
+        };
+        client.all(many(), acquire, is_reply).await;
+        shard.was_quick("keys are acquired");
+        let (mut told, mut from) = (0, Some(0));
+        while let Some(place) = from {
+            let mut page = KeyPage::default();
+            let list = |seq, _, bytes: &mut Vec<u8>| {
+                put_call::<_, KeyedLock>(bytes, seq, 0, None, &ListKeys { from: place });
+            };
+            let read = |response: Response<'_>| match response {
+                Response::Reply { body, .. } => page = codec::decode(body.0).expect("a page"),
+                other => panic!("{other:?}"),
+            };
+            client.all(1, list, read).await;
+            told += page.keys.len() as u64;
+            from = page.next;
+        }
+        assert_eq!(told, many());
+        shard.was_quick("keys are listed");
+        let mut other = shard.connect().await;
+        other.open::<KeyedLock>(1, name).await;
+        drop(client);
+        // The last key that was acquired is given back with all others.
+        let last = |seq, _, bytes: &mut Vec<u8>| {
+            let key = format!("key {}", many() - 1).as_str().into();
+            put_call::<_, KeyedLock>(bytes, seq, 0, None, &AcquireKey { key });
+        };
+        other.all(1, last, is_reply).await;
+        shard.tell("their session ends");
+    });
+}
+
+#[test]
+fn no_turn_is_long_while_calls_wait_with_deadlines_that_all_pass() {
+    run(async |shard| {
+        let mut holder = shard.connect().await;
+        let mut waiter = shard.connect().await;
+        let name = |number: u64| Some(format!("lock {number}"));
+        holder.open::<Lock>(many(), name).await;
+        waiter.open::<Lock>(many(), name).await;
+        let hold = |seq, number, bytes: &mut Vec<u8>| {
+            put_call::<_, Lock>(bytes, seq, object(number), None, &Acquire);
+        };
+        holder.all(many(), hold, is_reply).await;
+        shard.was_quick("locks are opened by two sessions, and held by one");
+        // They end at about the same time, before or after the last of them has arrived.
+        let mut bytes = Vec::new();
+        for number in 0..many() {
+            waiter.seq += 1;
+            put_call::<_, Lock>(
+                &mut bytes,
+                waiter.seq,
+                object(number),
+                Some(2_000_000),
+                &Acquire,
+            );
+        }
+        waiter.raw.write(&bytes).await.expect("the shard reads");
+        for _ in 0..many() {
+            let frame = waiter.raw.hear().await.expect("an answer");
+            let answer = Response::decode(&frame).expect("a response");
+            let Response::Fault {
+                fault: Fault::TimedOut,
+                ..
+            } = answer
+            else {
+                panic!("{answer:?}");
+            };
+        }
+        shard.was_quick("calls wait and time out");
+    });
+}
