@@ -42,7 +42,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add("trust::liar", |path: PathBuf| async move {
         let mut liar = Raw::connect(&path);
         let lock = liar.open("lock", "jobs");
-        let seq = liar.call(lock, Acquire::NAME, codec::encode(&Acquire).unwrap());
+        let seq = liar.call(lock, Acquire::NAME, &codec::encode(&Acquire).unwrap());
         liar.hear_until(seq);
         report("holds");
         std::future::pending::<()>().await;
@@ -167,7 +167,7 @@ impl Raw {
         u32::try_from(place.expect("the kind has it")).unwrap()
     }
 
-    fn call(&mut self, object: u32, name: &str, arguments: Vec<u8>) -> u64 {
+    fn call(&mut self, object: u32, name: &str, arguments: &[u8]) -> u64 {
         self.seq += 1;
         let operation = self.operation(object, name);
         self.say(&Request::Call {
@@ -175,7 +175,7 @@ impl Raw {
             object,
             operation,
             micros: Some(0),
-            arguments: BlobRef(&arguments),
+            arguments: BlobRef(arguments),
         });
         self.seq
     }
@@ -270,7 +270,7 @@ fn attack(path: &PathBuf, objects: &[(String, String)]) {
         for grant in &guesses {
             let mut last = 0;
             for (operation, arguments) in acts(kind, *grant) {
-                last = stranger.call(object, operation, arguments);
+                last = stranger.call(object, operation, &arguments);
             }
             stranger.hear_until(last);
         }
@@ -282,7 +282,7 @@ fn attack(path: &PathBuf, objects: &[(String, String)]) {
             }
             _ => (ReleaseAny::NAME, codec::encode(&ReleaseAny)),
         };
-        let last = stranger.call(object, any, arguments.unwrap());
+        let last = stranger.call(object, any, &arguments.unwrap());
         stranger.hear_until(last);
     }
 }
