@@ -27,7 +27,7 @@ use crate::run;
 
 const NOT_HELD: CallError = CallError::Refused(Refusal::NotHeld);
 
-/// A process id that nobody has.
+/// A process id that no process has.
 const FORGED: u32 = 3_999_999;
 
 pub(crate) fn roles(roles: &mut Roles) {
