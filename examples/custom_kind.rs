@@ -116,6 +116,7 @@ impl Serve<Take> for Rack {
 impl Serve<GiveBack> for Rack {
     fn serve(&mut self, GiveBack(grant): GiveBack, call: Call<()>) {
         if let Ok(grant) = call.grant(grant) {
+            call.ends(grant);
             self.take_back(|taker| taker == grant);
         }
         call.reply(());

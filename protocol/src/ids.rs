@@ -28,8 +28,8 @@ impl SessionId {
 /// One call of one session: the place in line while it waits, the grant once it is answered, and the
 /// key when it is withdrawn.
 ///
-/// It cannot be serialized, because it proves nothing: anybody could make one up. In the arguments of an
-/// operation a [`Proof`](crate::Proof) stands for it.
+/// It cannot be serialized, because a client could make up that of another session. In the arguments of an
+/// operation a [`Proof`](crate::Proof) names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId {
     session: SessionId,

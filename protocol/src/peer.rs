@@ -1,4 +1,4 @@
-//! `Peer`, the process of a session as that process describes itself, and `Abandoned`, the mark that it
+//! `Peer`, the process of a session, and `Abandoned`, the mark that it
 //! leaves on an object that it held when it ended.
 
 use std::{fmt, time::Duration};
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ids::Fence, printable::Printable};
 
-/// Who is at the other end of a session, by its own account.
+/// Who is at the other end of a session. The names are what the process says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Peer {
-    /// The process id.
+    /// The process id: the kernel's, where it knows it, as of Unix sockets; else what the client says.
     pub pid: u32,
     /// The name of the program.
     pub program: String,

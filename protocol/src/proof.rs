@@ -36,7 +36,7 @@ impl Proof {
     }
 }
 
-/// A call id and its MAC, which nobody can guess: whoever has it may act for the session that called.
+/// A call id and its MAC, which cannot be guessed. A session that was given it may act for the one that called.
 ///
 /// The MAC is the first 16 bytes of the HMAC-SHA256, under the secret of the session, of the session id
 /// and the sequence number, each as 8 bytes, most significant first.
@@ -65,7 +65,7 @@ const MAC_BYTES: usize = 16;
 pub struct ManagerSecret([u8; SECRET_BYTES]);
 
 impl ManagerSecret {
-    /// Makes a secret of bytes that nobody can guess.
+    /// Makes a secret of random bytes.
     #[must_use]
     pub const fn new(bytes: [u8; SECRET_BYTES]) -> Self {
         Self(bytes)

@@ -29,6 +29,8 @@ use crate::{
 impl Manager {
     /// Makes a lock. Python: `manager.Lock()`.
     ///
+    /// Only its holder releases it. [`Self::release_by`] makes one that every process may release, as Python's.
+    ///
     /// # Errors
     ///
     /// Returns [`CallError::Disconnected`] without the manager and [`CallError::Fault`] with

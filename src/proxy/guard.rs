@@ -129,15 +129,15 @@ impl<P: Guarded> Guard<P> {
         });
     }
 
-    /// Whether the lock is held still, as far as this process can know: its session lives, and
-    /// nobody has forced the lock open.
+    /// Whether the lock is held still, as far as this process can know: its session lives, and no other
+    /// process has ended the hold, by force or as one that may.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.hold().is_valid()
     }
 
-    /// Waits until the lock is no longer held: until the session is lost, somebody forces the lock
-    /// open, or the guard is dropped. Borrows nothing, so that work can be raced against it.
+    /// Waits until the lock is no longer held: until the session is lost, another process ends the hold, or
+    /// the guard is dropped. Borrows nothing, so that work can be raced against it.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<P> {
         self.hold().lost()
     }
@@ -194,7 +194,7 @@ impl<P: Guarded> Guard<P> {
 }
 
 impl<P: LockKind> Guard<P> {
-    /// Gives the hold out of hand: whoever has the ticket may
+    /// Gives the hold out of hand: every process that has the ticket may
     /// [`adopt`](crate::LockOf::adopt) or [`release`](crate::LockOf::release) it. Until then it
     /// still belongs to this process's session, and to its owner if it has one.
     #[must_use = "without the ticket the lock stays held until this process ends"]
@@ -216,8 +216,8 @@ impl<P: Guarded> fmt::Debug for Guard<P> {
 
 /// A hold of a lock that can be sent to another process.
 ///
-/// It has a MAC that cannot be guessed. So keep it as secret as the hold is precious: whoever has it may
-/// release or adopt the hold.
+/// It has a MAC that cannot be guessed. Every process that has it may release or adopt the hold, so pass it
+/// on as you would a password. It is good until the hold ends.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ticket {
     grant: SignedCall,

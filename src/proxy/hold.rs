@@ -198,7 +198,7 @@ impl<P: Primitive> Grant<P> {
         self.hold.proof()
     }
 
-    /// Names what was granted in an operation of any process: whoever has this may act for this session.
+    /// Names what was granted in an operation of any process, which acts for this session by it.
     #[must_use]
     pub fn ticket(&self) -> Proof {
         Proof::Signed(self.hold.sign())

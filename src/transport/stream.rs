@@ -58,8 +58,7 @@ pub trait Stream: fmt::Debug + Send + Sync + 'static {
 
     /// Returns the id of the process at the other end if the kernel of this machine vouches for it.
     ///
-    /// What a manager looks up by a process id, it looks up by this one, and never by what the client
-    /// says. The default, `None`, is right for streams from other machines.
+    /// A manager believes this id, and not the one that the client says. The default, `None`, is right for streams from other machines.
     fn peer_pid(&self) -> Option<u32> {
         None
     }

@@ -26,6 +26,7 @@ mod queue;
 mod runtimes;
 mod rw_lock;
 mod semaphore;
+mod trust;
 mod value;
 mod waits;
 
@@ -66,7 +67,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 27] = [
 ];
 
 /// Each adds the child roles of a module. Their names begin with the module's path.
-const ROLES: [fn(&mut Roles); 27] = [
+const ROLES: [fn(&mut Roles); 28] = [
     barrier::deaths::roles,
     barrier::races::roles,
     barrier::roles,
@@ -93,6 +94,7 @@ const ROLES: [fn(&mut Roles); 27] = [
     processes::roles,
     queue::deaths::roles,
     rw_lock::deaths::roles,
+    trust::roles,
     value::roles,
 ];
 

@@ -145,6 +145,13 @@ pub(crate) fn roles(roles: &mut Roles) {
         report(&device.number.to_string());
         std::future::pending::<()>().await;
     });
+    roles.add(
+        "own_kind::giver",
+        async |(devices, grant): (Devices, Proof)| {
+            devices.0.call(GiveBack(grant)).await.unwrap();
+            report("gave back");
+        },
+    );
 }
 
 /// Uses a device in a worker process, with a lock file that no two have at a time.
@@ -199,6 +206,24 @@ fn device_of_a_killed_process_goes_to_the_next_in_line() {
         let next = devices.take(LONG);
         holder.kill();
         assert_eq!(next.await.unwrap().number, 0);
+    });
+}
+
+#[test]
+fn another_process_gives_a_device_back_by_a_ticket_and_not_by_the_number_of_a_call() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let devices = Devices(manager.open(1).await.unwrap());
+        let device = devices.take(LONG).await.unwrap();
+        for grant in [device.grant.proof(), device.grant.ticket()] {
+            let is_ticket = matches!(grant, Proof::Signed(_));
+            let mut giver = Role::start("own_kind::giver", &(&devices, grant));
+            assert_eq!(giver.next_report(), "gave back");
+            let next = devices.take(Duration::ZERO).await;
+            assert_eq!(next.is_ok(), is_ticket);
+            assert_eq!(device.grant.is_valid(), !is_ticket);
+        }
+        device.grant.lost().await;
     });
 }
 

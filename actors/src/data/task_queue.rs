@@ -346,7 +346,7 @@ impl Primitive for TaskQueue {
 impl Serve<Submit> for TaskQueue {
     fn serve(&mut self, Submit { chunk, retries }: Submit, call: Call<ChunkOutcome>) {
         if call.id().is_one_way() {
-            // Nobody would hear of the outcome.
+            // No caller would hear of the outcome.
             return;
         }
         let job = Pending {

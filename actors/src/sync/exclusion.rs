@@ -102,7 +102,7 @@ pub(super) fn count(of: usize) -> u64 {
 }
 
 impl<E: Waiter> Exclusion<E> {
-    /// Nobody holds it and nobody waits.
+    /// Makes one that is free.
     #[must_use]
     pub fn new(release_by: ReleaseBy) -> Self {
         Self {

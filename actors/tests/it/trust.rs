@@ -432,9 +432,7 @@ fn anyone_releases_an_upgraded_hold_and_one_whose_upgrade_was_undone() {
 fn keys_that_anyone_releases_are_released_one_by_one() {
     let mut bench = Bench::<KeyedLock>::new(ReleaseBy::Anyone).unwrap();
     let keys = ["b", "a", "c"].map(Key::from);
-    let grants = keys
-        .clone()
-        .map(|key| bench.call(HOLDER, AcquireKey { key }));
+    let grants = keys.map(|key| bench.call(HOLDER, AcquireKey { key }));
     let key = Key::from("a");
     assert_eq!(ask(&mut bench, STRANGER, ReleaseAnyKey { key }), Ok(()));
     let void = grants.map(|grant| bench.is_revoked(grant));

@@ -55,3 +55,19 @@ fn welcome(frame: &[u8], known: Option<u32>) -> Result<Arc<Peer>, End> {
         Err(error) => Err(End::Offence(format!("bad frame: {error}"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{server::session::tests::hello, tests::raw::encoded};
+
+    use super::*;
+
+    #[test]
+    fn a_process_id_is_the_clients_own_only_where_the_kernel_knows_none() {
+        let frame = encoded(&hello(4711));
+        for (known, told) in [(None, 4711), (Some(7), 7)] {
+            let peer = welcome(&frame, known).expect("a hello");
+            assert_eq!((peer.pid, peer.program.as_str()), (told, "test"));
+        }
+    }
+}

@@ -377,7 +377,7 @@ impl Session {
         }
     }
 
-    /// Calls an object, and nobody waits for the answer.
+    /// Calls an object without an answer.
     #[inline]
     fn cast(&mut self, object: u32, operation: u32, arguments: Payload) {
         self.one_way += 1;

@@ -20,10 +20,10 @@ use crate::{
     tests::{protocol::SECRET, raw::frame},
 };
 
-/// A process id that nobody has.
+/// A process id that no process has.
 const FORGED: u32 = 3_999_999;
 
-/// The holder of a lock, somebody else, and the number of the lock in both sessions.
+/// The holder of a lock, a second client, and the number of the lock in both sessions.
 async fn holder_and_stranger() -> (House, Client, Client, u32) {
     let house = House::new(Limits::default());
     let (mut holder, mut stranger) = (house.welcome().await, house.welcome().await);
