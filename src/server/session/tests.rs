@@ -10,6 +10,7 @@ mod refusals;
 mod replay;
 #[cfg(target_os = "linux")]
 mod report_pipe;
+mod turns;
 mod unread;
 
 use std::{
@@ -49,12 +50,12 @@ use crate::{
 
 /// A manager without a listener.
 pub(super) struct House {
-    pub(in crate::server::session) context: Rc<Context>,
+    context: Rc<Context>,
     next_session: Cell<u64>,
 }
 
 impl House {
-    pub(in crate::server::session) fn new(limits: Limits) -> Self {
+    fn new(limits: Limits) -> Self {
         Self::of(Shard::ALONE, limits)
     }
 

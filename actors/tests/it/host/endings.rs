@@ -65,8 +65,8 @@ async fn what_the_session_has_sent_before_its_end_is_served_first() {
     let locks = opened(&shard).await;
     let last = locks.last().expect("there are many");
     let grant = last.call(ENDS, 1, Acquire).await;
-    last.post(2, 1, Acquire);
-    last.post(ENDS, 2, Release { grant });
+    last.post(2, 1, &Acquire);
+    last.post(ENDS, 2, &Release { grant });
     shard.end(ENDS, &locks);
     last.call(2, 2, Acquire).await;
     assert_eq!(granted(&other, 1).abandoned, None);
