@@ -5,13 +5,20 @@
 //! by itself ([`Endings::of`]). So all calls that are sent after the end of a session find nothing of it
 //! left, whether its objects were told or not.
 //!
-//! Invariant: a session is among `ended` until all of its objects were sent a hang-up.
+//! Invariant: a session with untold objects is among `ended`, until a turn after the last of them was told.
 
-use std::{cell::RefCell, collections::VecDeque, fmt, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    fmt, future,
+    rc::Rc,
+    sync::Arc,
+    task::{Poll, Waker},
+    time::Duration,
+};
 
 use lockkeeper_protocol::{Peer, SessionId};
 use rustc_hash::FxHashMap;
-use tokio::{sync::Notify, task};
 
 use crate::host::{
     input::{Input, Inputs, Mailbox},
@@ -30,8 +37,8 @@ struct Shared {
     ended: RefCell<FxHashMap<SessionId, Ended>>,
     /// The sessions with objects that are not told yet, served in turn.
     rest: RefCell<VecDeque<Rest>>,
-    /// Told when `rest` has an entry.
-    more: Notify,
+    /// The task that tells them, when it waits for the first.
+    teller: RefCell<Option<Waker>>,
 }
 
 /// A session that has ended.
@@ -49,16 +56,14 @@ struct Rest {
 }
 
 impl Rest {
-    /// Tells the objects of one slice, and says whether these were the last.
-    fn tell(&mut self, now: Duration) -> bool {
-        for _ in 0..SLICE {
-            let Some(mailbox) = self.mailboxes.next() else {
-                return true;
-            };
+    /// Tells the objects of one slice, and says how many there were.
+    fn tell(&mut self, now: Duration) -> usize {
+        let slice = self.mailboxes.by_ref().take(SLICE);
+        let told = slice.map(|mailbox| {
             let hang_up = Input::HangUp(self.session, Arc::clone(&self.peer));
             mailbox.do_send(Inputs::one(now, hang_up));
-        }
-        false
+        });
+        told.count()
     }
 }
 
@@ -76,33 +81,36 @@ impl Endings {
             peer,
             mailboxes,
         };
-        if rest.tell(at) {
+        if rest.tell(at) < SLICE {
             return;
         }
         let peer = Arc::clone(&rest.peer);
         let ended = Ended { at, peer };
         self.0.ended.borrow_mut().insert(session, ended);
         self.0.rest.borrow_mut().push_back(rest);
-        self.0.more.notify_one();
+        if let Some(teller) = self.0.teller.take() {
+            teller.wake();
+        }
     }
 
-    /// Tells the objects of ended sessions, for ever. `now` says what time it is.
+    /// Tells the objects of ended sessions, for ever: one slice in each turn. `now` says what time it is.
     pub(crate) async fn run(self, now: impl Fn() -> Duration) {
-        loop {
+        future::poll_fn(|task| {
             let next = self.0.rest.borrow_mut().pop_front();
             let Some(mut rest) = next else {
-                self.0.more.notified().await;
-                continue;
+                self.0.teller.replace(Some(task.waker().clone()));
+                return Poll::Pending;
             };
-            let was_last = rest.tell(now());
-            task::yield_now().await;
-            if was_last {
-                self.0.ended.borrow_mut().remove(&rest.session);
-            } else {
+            if rest.tell(now()) > 0 {
                 // Sessions take turns: one with few objects does not wait for one with many.
                 self.0.rest.borrow_mut().push_back(rest);
+            } else {
+                self.0.ended.borrow_mut().remove(&rest.session);
             }
-        }
+            task.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await
     }
 
     /// Whether the objects of a session are still being told.

@@ -254,8 +254,10 @@ impl Primitive for Barrier {
         let (arrived, parties) = (self.arrivals.len(), self.parties);
         let broken = self.broken.as_ref().map_or("", |_| ", broken");
         let generation = self.generation;
-        let mut part = Part::default();
-        part.more_waiters = Survey::beyond(arrived);
+        let mut part = Part {
+            more_waiters: Survey::beyond(arrived),
+            ..Part::default()
+        };
         for (turn, party) in self.arrivals.iter().take(Survey::MOST) {
             match party {
                 Party::Waits { call, .. } => part.waiters.push(Waiting::new(call, 1, "others")),

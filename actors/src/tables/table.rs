@@ -159,7 +159,6 @@ impl<T> Table<T> {
 fn part_of(hash: u64, parts: usize) -> usize {
     let mask = parts.next_power_of_two() - 1;
     // The lower bits decide: the upper ones may be cut off.
-    #[expect(clippy::cast_possible_truncation, reason = "the mask is a usize")]
     let part = (hash >> SHIFT) as usize & mask;
     if part < parts { part } else { part & mask >> 1 }
 }

@@ -13,5 +13,3 @@ pub(crate) mod session;
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod turns;

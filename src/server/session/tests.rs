@@ -12,6 +12,7 @@ mod replay;
 #[cfg(target_os = "linux")]
 mod report_pipe;
 mod trust;
+mod turns;
 mod unread;
 
 use std::{
@@ -50,12 +51,12 @@ use crate::{
 
 /// A manager without a listener.
 pub(super) struct House {
-    pub(in crate::server::session) context: Rc<Context>,
+    context: Rc<Context>,
     next_session: Cell<u64>,
 }
 
 impl House {
-    pub(in crate::server::session) fn new(limits: Limits) -> Self {
+    fn new(limits: Limits) -> Self {
         Self::of(Shard::ALONE, limits)
     }
 

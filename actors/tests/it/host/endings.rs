@@ -75,11 +75,11 @@ async fn what_the_session_has_sent_before_its_end_is_served_first() {
     let locks = opened(&shard).await;
     let last = locks.last().expect("there are many");
     let grant = last.call(ENDS, 1, Acquire).await;
-    last.post(2, 1, Acquire);
+    last.post(2, 1, &Acquire);
     last.post(
         ENDS,
         2,
-        Release {
+        &Release {
             grant: Proof::own(grant),
         },
     );

@@ -167,12 +167,12 @@ impl<P: Primitive> Hosted<P> {
     }
 
     /// Sends a call that is not handled before this task has to wait.
-    pub(crate) fn post<O: Operation>(&self, session: u64, seq: u64, operation: O)
+    pub(crate) fn post<O: Operation>(&self, session: u64, seq: u64, operation: &O)
     where
         P: Serve<O>,
     {
         let mut inputs = self.shell.inputs();
-        inputs.push(call::<P, O>(id(session, seq), &operation, None));
+        inputs.push(call::<P, O>(id(session, seq), operation, None));
         self.mailbox.do_send(inputs.at(self.shell.now()));
     }
 
