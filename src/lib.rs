@@ -72,6 +72,7 @@ mod background;
 mod client;
 mod error;
 mod fence_file;
+mod files;
 mod limits;
 mod manager;
 mod pool;

@@ -59,9 +59,10 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
         &["protocol", "actors::kind", "actors::host"],
     ),
     ("lockkeeper::background", &[]),
+    ("lockkeeper::files", &[]),
     ("lockkeeper::address", &["protocol"]),
     ("lockkeeper::limits", &["protocol"]),
-    ("lockkeeper::fence_file", &["protocol"]),
+    ("lockkeeper::fence_file", &["protocol", "lockkeeper::files"]),
     ("lockkeeper::transport", &["lockkeeper::address"]),
     ("lockkeeper::error", &["protocol", "lockkeeper::address"]),
     (
