@@ -68,6 +68,7 @@
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
 
 mod address;
+mod address_error;
 mod background;
 mod client;
 mod error;
@@ -87,6 +88,7 @@ pub mod transport;
 mod tests;
 
 pub use address::Address;
+pub use address_error::{AddressError, BadAddress};
 pub use client::{connect::label, spin::spin_for, thread::block_on};
 pub use error::{CallError, StartError, TaskError};
 pub use fence_file::{FenceError, FenceFile};

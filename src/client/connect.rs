@@ -23,6 +23,7 @@ use crate::{
         state::{Session, lock},
     },
     error::CallError,
+    files,
     telemetry::client,
     transport::{endpoint::Endpoint, stream::Stream},
 };
@@ -167,9 +168,22 @@ impl Connection {
         if let Some(connection) = Self::existing(&address) {
             return Ok(connection);
         }
-        let no_manager = |error: io::Error| CallError::NoManager {
-            address: address.clone(),
-            why: error.to_string(),
+        let no_manager = |error: io::Error| {
+            let why = match (address.path(), error.kind()) {
+                // Nothing is in the way: there is no socket, or one that was left behind.
+                (_, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) | (None, _) => {
+                    error.to_string()
+                }
+                (Some(path), _) => files::explain(path, &error).to_string(),
+            };
+            let variable = address.variable();
+            let variable = variable.map_or_else(String::new, |variable| {
+                format!(" (the address in {variable})")
+            });
+            CallError::NoManager {
+                address: address.clone(),
+                why: format!("{why}{variable}"),
+            }
         };
         let endpoint = Endpoint::of(&address).map_err(no_manager)?;
         let stream = endpoint

@@ -6,6 +6,7 @@ use tokio::task::LocalSet;
 
 use crate::{
     address::Address,
+    address_error::AddressError,
     error::StartError,
     limits::Limits,
     manager::{
@@ -89,7 +90,7 @@ impl Manager {
 /// A manager to be.
 #[derive(Debug)]
 pub struct ManagerBuilder {
-    address: Option<Address>,
+    address: Option<Result<Address, AddressError>>,
     shards: usize,
     limits: Limits,
     kinds: Registrations,
@@ -110,10 +111,14 @@ impl Default for ManagerBuilder {
 
 impl ManagerBuilder {
     /// Sets where the manager is reached, for programs that share no parent. Without it the
-    /// address is a path that no other manager has.
+    /// address is a path that no other manager has. A text that is no [`Address`] is the error of the
+    /// start.
     #[must_use]
-    pub fn address(mut self, address: impl Into<Address>) -> Self {
-        self.address = Some(address.into());
+    pub fn address<A>(mut self, address: A) -> Self
+    where
+        A: TryInto<Address, Error: Into<AddressError>>,
+    {
+        self.address = Some(address.try_into().map_err(Into::into));
         self
     }
 
@@ -187,7 +192,8 @@ impl ManagerBuilder {
     ///
     /// # Errors
     ///
-    /// Returns [`StartError::AddressInUse`] when a live manager is there,
+    /// Returns [`StartError::Address`] for a text that is no address, [`StartError::AddressInUse`] when a live
+    /// manager is there,
     /// [`StartError::BadAddress`] when no socket can be there or this program has no transport of that
     /// scheme, [`StartError::System`] when there
     /// is no thread to be had, [`StartError::Unusable`] for a number of shards that cannot be, and for
@@ -198,7 +204,7 @@ impl ManagerBuilder {
     /// As [`Manager::start`].
     pub async fn start(self) -> Result<Manager, StartError> {
         let shards = self.checked_shards()?;
-        let address = self.address.clone().unwrap_or_else(Address::unused);
+        let address = self.checked_address(Address::unused)?;
         let shards = Shards::start(self.into_inside().bind(&address, shards)?)?;
         let owned = Owned::new(Owner::Threads(shards.run_on_thread()?));
         Manager::own(&address, owned).await
@@ -233,7 +239,7 @@ impl ManagerBuilder {
                 )
             })
         });
-        let address = self.address.unwrap_or_else(Address::unused);
+        let address = self.checked_address(Address::unused)?;
         if is_in_process(&address) {
             return Err(StartError::Unusable(format!(
                 "{address} is reachable only within one process, and the manager is to be another: \
@@ -305,8 +311,7 @@ impl ManagerBuilder {
     /// As [`Manager::in_memory`].
     pub async fn in_memory<T>(self, test: impl AsyncFnOnce(Manager) -> T) -> Result<T, StartError> {
         let shards = self.checked_shards()?;
-        let address = self.address.clone();
-        let address = address.unwrap_or_else(Address::unused_in_memory);
+        let address = self.checked_address(Address::unused_in_memory)?;
         if !is_in_process(&address) {
             return Err(StartError::Unusable(format!(
                 "{address} is reachable for other processes, for which start() is: \
@@ -334,6 +339,11 @@ impl ManagerBuilder {
             limits: self.limits,
             deadlocks: self.deadlocks,
         }
+    }
+
+    /// Where the manager is to be.
+    fn checked_address(&self, default: fn() -> Address) -> Result<Address, StartError> {
+        Ok(self.address.clone().unwrap_or_else(|| Ok(default()))?)
     }
 
     /// How many shards there are to be, if there can be so many.

@@ -60,11 +60,22 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("lockkeeper::background", &[]),
     ("lockkeeper::files", &[]),
-    ("lockkeeper::address", &["protocol"]),
+    ("lockkeeper::address_error", &[]),
+    (
+        "lockkeeper::address",
+        &["protocol", "lockkeeper::address_error", "lockkeeper::files"],
+    ),
     ("lockkeeper::limits", &["protocol"]),
     ("lockkeeper::fence_file", &["protocol", "lockkeeper::files"]),
     ("lockkeeper::transport", &["lockkeeper::address"]),
-    ("lockkeeper::error", &["protocol", "lockkeeper::address"]),
+    (
+        "lockkeeper::error",
+        &[
+            "protocol",
+            "lockkeeper::address",
+            "lockkeeper::address_error",
+        ],
+    ),
     (
         "lockkeeper::telemetry",
         &[
@@ -86,6 +97,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "lockkeeper::address",
             "lockkeeper::background",
             "lockkeeper::error",
+            "lockkeeper::files",
             "lockkeeper::telemetry",
             "lockkeeper::transport",
         ],
@@ -97,6 +109,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "actors",
             "lockkeeper::address",
             "lockkeeper::error",
+            "lockkeeper::files",
             "lockkeeper::limits",
             "lockkeeper::telemetry",
             "lockkeeper::transport",
@@ -125,6 +138,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "actors::data",
             "actors::sync",
             "lockkeeper::address",
+            "lockkeeper::address_error",
             "lockkeeper::background",
             "lockkeeper::client",
             "lockkeeper::error",

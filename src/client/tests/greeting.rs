@@ -138,7 +138,7 @@ async fn accept(listener: &dyn Acceptor) -> io::Result<Arc<dyn Stream>> {
 
 fn listener() -> (tempfile::TempDir, Address, Box<dyn Acceptor>) {
     let folder = tempfile::tempdir().expect("a folder");
-    let address = Address::from(folder.path().join("m.sock").to_str().expect("it is text"));
+    let address = Address::try_from(folder.path().join("m.sock")).expect("a path");
     let listener = Box::new(UnixListener::bind(address.path().unwrap()).expect("a socket"));
     (
         folder,

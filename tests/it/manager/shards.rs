@@ -181,7 +181,7 @@ async fn take_together(locks: &[Lock]) {
 
 fn address_in(folder: &TempDir) -> Address {
     let path = folder.path().join("m.sock");
-    Address::from(path.to_str().unwrap())
+    Address::try_from(path).unwrap()
 }
 
 /// The names of the files in a folder, in order.
