@@ -6,6 +6,7 @@
 
 mod addresses;
 mod barrier;
+mod claims;
 mod condition;
 mod deadlock;
 mod drops;
@@ -66,11 +67,12 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 27] = [
 ];
 
 /// Each adds the child roles of a module. Their names begin with the module's path.
-const ROLES: [fn(&mut Roles); 28] = [
+const ROLES: [fn(&mut Roles); 29] = [
     addresses::roles,
     barrier::deaths::roles,
     barrier::races::roles,
     barrier::roles,
+    claims::roles,
     condition::deaths::roles,
     condition::roles,
     deadlock::roles,

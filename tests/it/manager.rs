@@ -110,7 +110,7 @@ fn anonymous_managers_leave_nothing_in_the_users_folder() {
         assert_eq!(mode(paths[0].path().unwrap().parent().unwrap()), 0o700);
         drop((started, spawned));
         for address in paths {
-            let lock = format!("{address}.lock");
+            let lock = format!("{address}.lockkeeper");
             assert!(!address.path().unwrap().exists() && !Path::new(&lock).exists());
         }
     });
@@ -253,7 +253,7 @@ fn socket_and_its_folder_are_for_their_user_alone() {
         let _manager = builder.start().await.unwrap();
         assert_eq!(mode(address.path().unwrap().parent().unwrap()), 0o700);
         assert_eq!(mode(address.path().unwrap()), 0o600);
-        let lock = format!("{address}.lock");
+        let lock = format!("{address}.lockkeeper");
         assert_eq!(mode(Path::new(&lock)), 0o600);
     });
 }

@@ -1,11 +1,15 @@
 //! `Claim`: the exclusive right of a running manager to its address, for any transport.
 //!
-//! A path is claimed by its lock file, which also says how many sockets a killed manager has left. For
+//! A path is claimed by a claim file and an abstract name, see `lock_file`, and looked after. For
 //! other transports the listener itself is the claim.
 
-use std::{io, time::SystemTime};
+use std::{
+    future, io,
+    time::{Duration, SystemTime},
+};
 
 use lockkeeper_protocol::{Shard, ShardOf};
+use tokio::time;
 
 use crate::{
     address::Address,
@@ -20,8 +24,11 @@ use crate::{
 pub(crate) struct Claim {
     address: Address,
     shard_of: ShardOf,
-    _socket: Option<SocketFile>,
+    socket: Option<SocketFile>,
 }
+
+/// How often a manager looks whether its files are still its own.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// The claim of a shard, and its listener.
 pub(crate) type Claimed = (Claim, Box<dyn Listener>);
@@ -61,11 +68,34 @@ impl Claim {
             let claim = Self {
                 address: address.of(shard),
                 shard_of: ShardOf { incarnation, shard },
-                _socket: socket,
+                socket,
             };
             (claim, listener)
         };
         Ok(Shard::all(shards).zip(bound).map(claim).collect())
+    }
+
+    /// Waits until the address has to be bound anew, since its socket was removed, and returns the listener.
+    /// It looks every few seconds; the address of another transport than a path stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the address is lost: the manager has to end.
+    pub(crate) async fn moved(&mut self) -> Result<Box<dyn Listener>, String> {
+        let Some(socket) = &mut self.socket else {
+            return future::pending().await;
+        };
+        loop {
+            time::sleep(LOOK_EVERY).await;
+            if let Some(listener) = socket.look()? {
+                return Ok(Box::new(listener));
+            }
+        }
+    }
+
+    /// Why the address is lost, if it is.
+    pub(crate) fn lost(&self) -> Option<&str> {
+        self.socket.as_ref()?.lost()
     }
 
     /// The claimed address.

@@ -22,11 +22,11 @@ use lockkeeper_protocol::{
 use tokio::time;
 
 use crate::{
-    limits::Limits,
     server::{
         session::{
             context::{Context, End, HIGH_WATER_BYTES, let_others_run},
             control::{Control, ControlRequest, NIL},
+            farewell::{Farewell, refuse},
             hello::hello,
             objects::Objects,
             outgoing::Outgoing,
@@ -54,7 +54,8 @@ pub(crate) async fn serve(stream: Arc<dyn Stream>, id: SessionId, context: Rc<Co
     let mut farewell = Farewell {
         outgoing: &outgoing,
         stream: &*stream,
-        reason: Some("it was shut down, or its last handle was dropped".to_owned()),
+        reason: None,
+        manager: Some(Rc::clone(&context)),
     };
     let hello = time::timeout(
         context.limits.hello,
@@ -81,36 +82,11 @@ pub(crate) async fn serve(stream: Arc<dyn Stream>, id: SessionId, context: Rc<Co
         Ok(Err(end)) => end.before_hello(),
         Err(_) => End::Offence("no hello came in time".to_owned()).before_hello(),
     };
+    farewell.manager = None;
     farewell.reason = match end {
         End::Left => None,
         End::Offence(reason) => Some(reason),
     };
-}
-
-/// Sends a client the reason for which its session ends, if the client still reads.
-struct Farewell<'a> {
-    outgoing: &'a Outgoing,
-    stream: &'a dyn Stream,
-    reason: Option<String>,
-}
-
-impl Drop for Farewell<'_> {
-    fn drop(&mut self) {
-        if let Some(reason) = self.reason.take() {
-            self.outgoing.put(&Response::Bye { reason });
-            self.outgoing.flush_once(self.stream);
-        }
-    }
-}
-
-/// Tells a client that it is refused.
-pub(crate) fn refuse(stream: &dyn Stream, reason: String, limits: Limits) {
-    session::client_refused(&reason);
-    drop(Farewell {
-        outgoing: &Outgoing::new(limits),
-        stream,
-        reason: Some(reason),
-    });
 }
 
 /// A client after its hello.

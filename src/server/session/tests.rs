@@ -13,7 +13,7 @@ mod report_pipe;
 mod unread;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     rc::Rc,
     sync::{Arc, atomic::AtomicU64},
 };
@@ -76,6 +76,7 @@ impl House {
             shard_of,
             seeks_deadlocks: false,
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
+            end: OnceCell::new(),
         };
         Self {
             context: Rc::new(context),
