@@ -67,6 +67,7 @@
 // A library's standard output is its program's; its tests are free to print.
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
 
+mod access;
 mod address;
 mod address_error;
 mod background;

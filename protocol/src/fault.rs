@@ -56,6 +56,8 @@ pub enum Fault {
         /// How much is allowed.
         most: u64,
     },
+    /// The client's user may not do that; the text says what.
+    NotAllowed(String),
     /// The manager is about to end.
     ShuttingDown,
     /// The call would have waited for ever: those who wait for each other are told.
@@ -93,6 +95,7 @@ impl Fault {
             | Self::WrongShard { .. }
             | Self::Unencodable(_)
             | Self::Limit { .. }
+            | Self::NotAllowed(_)
             | Self::ShuttingDown => FaultClass::Failed,
         }
     }
@@ -146,6 +149,10 @@ impl fmt::Display for Fault {
             Self::Limit { what, most } => write!(
                 f,
                 "limit reached: at most {most} {what}, as the limits of the manager say"
+            ),
+            Self::NotAllowed(what) => write!(
+                f,
+                "not allowed {what}: only the manager's own user and root may"
             ),
             Self::ShuttingDown => f.write_str("the manager was shut down"),
             Self::Deadlock(deadlock) => deadlock.fmt(f),

@@ -18,6 +18,7 @@ use lockkeeper_protocol::SessionId;
 use tokio::{task::JoinSet, time};
 
 use crate::{
+    access::{Access, Right},
     limits::Limits,
     server::{
         claim::claim::Claim,
@@ -47,6 +48,7 @@ pub(crate) struct Server {
     pub(crate) kinds: Kinds,
     pub(crate) limits: Limits,
     pub(crate) deadlocks: Option<Deadlocks>,
+    pub(crate) access: Access,
 }
 
 /// How long a manager that has no file descriptors left waits before it lets the next client in.
@@ -71,6 +73,7 @@ impl Server {
             kinds,
             limits,
             deadlocks,
+            access,
         } = self;
         let mut acceptor = match listener.attach() {
             Ok(acceptor) => acceptor,
@@ -105,7 +108,7 @@ impl Server {
             loop {
                 let moved = tokio::select! {
                     _ = &mut stop => break,
-                    () = accept_clients(&*acceptor, &context, &mut ids, &mut sessions) => break,
+                    () = accept_clients(&*acceptor, &access, &context, &mut ids, &mut sessions) => break,
                     () = &mut publishing => break,
                     moved = claim.moved() => moved,
                 };
@@ -144,6 +147,7 @@ impl Server {
 /// Accepts clients for ever.
 async fn accept_clients(
     acceptor: &dyn Acceptor,
+    access: &Access,
     context: &Rc<Context>,
     ids: &mut impl Iterator<Item = u64>,
     sessions: &mut JoinSet<()>,
@@ -153,15 +157,21 @@ async fn accept_clients(
             Some(_) = sessions.join_next() => {}
             stream = accept(acceptor) => {
                 let most = context.limits.sessions;
-                if !stream.is_trusted() {
-                    let reason = "this manager serves its own user alone".to_owned();
-                    farewell::refuse(&*stream, reason, context.limits);
-                } else if sessions.len() >= most {
+                let user = stream.peer_user();
+                let right = match user {
+                    Some(user) => access.right_of(user),
+                    None => stream.is_trusted().then_some(Right::Administer),
+                };
+                let Some(right) = right else {
+                    farewell::refuse(&*stream, access.refusal(user), context.limits);
+                    continue;
+                };
+                if sessions.len() >= most {
                     let reason = format!("limit reached: at most {most} sessions");
                     farewell::refuse(&*stream, reason, context.limits);
                 } else {
                     let Some(id) = ids.next() else { continue };
-                    let session = session::serve(stream, SessionId::new(id), Rc::clone(context));
+                    let session = session::serve(stream, SessionId::new(id), right, Rc::clone(context));
                     sessions.spawn_local(session);
                 }
             }

@@ -4,6 +4,7 @@
 //! test of this binary shares its process with others: one that needs the process to itself runs
 //! `in_own_process`.
 
+mod access;
 mod addresses;
 mod barrier;
 mod claims;
@@ -67,7 +68,8 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 27] = [
 ];
 
 /// Each adds the child roles of a module. Their names begin with the module's path.
-const ROLES: [fn(&mut Roles); 29] = [
+const ROLES: [fn(&mut Roles); 30] = [
+    access::roles,
     addresses::roles,
     barrier::deaths::roles,
     barrier::races::roles,

@@ -69,6 +69,10 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     ("lockkeeper::fence_file", &["protocol", "lockkeeper::files"]),
     ("lockkeeper::transport", &["lockkeeper::address"]),
     (
+        "lockkeeper::access",
+        &["lockkeeper::files", "lockkeeper::transport::stream"],
+    ),
+    (
         "lockkeeper::error",
         &[
             "protocol",
@@ -107,6 +111,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
         &[
             "protocol",
             "actors",
+            "lockkeeper::access",
             "lockkeeper::address",
             "lockkeeper::error",
             "lockkeeper::files",
@@ -137,6 +142,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "actors::Primitive",
             "actors::data",
             "actors::sync",
+            "lockkeeper::access",
             "lockkeeper::address",
             "lockkeeper::address_error",
             "lockkeeper::background",
@@ -155,6 +161,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "protocol",
             "actors::data",
             "actors::panic_message",
+            "lockkeeper::access",
             "lockkeeper::address",
             "lockkeeper::background",
             "lockkeeper::client",

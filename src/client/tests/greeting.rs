@@ -220,5 +220,5 @@ async fn a_full_queue_is_named_and_waited_for() {
         }
     }
     late.join().expect("no panic").expect("there is room");
-    assert!(waiting.iter().all(Stream::is_trusted));
+    assert!(waiting.iter().all(|stream| stream.peer_user().is_some()));
 }

@@ -12,6 +12,7 @@ use lockkeeper_protocol::{Shard, ShardOf};
 use tokio::time;
 
 use crate::{
+    access::Access,
     address::Address,
     error::StartError,
     server::claim::socket_file::SocketFile,
@@ -40,7 +41,7 @@ impl Claim {
     ///
     /// As [`Self::stake_all`].
     pub(crate) fn stake(address: &Address) -> Result<Claimed, StartError> {
-        let claimed = Self::stake_all(address, 1)?.pop();
+        let claimed = Self::stake_all(address, 1, &Access::default())?.pop();
         claimed.ok_or_else(|| StartError::BadAddress {
             address: address.clone(),
             why: "it has no shard".to_owned(),
@@ -52,9 +53,13 @@ impl Claim {
     /// # Errors
     ///
     /// Returns an error when a live manager has the address, or when it cannot be bound.
-    pub(crate) fn stake_all(address: &Address, shards: u32) -> Result<Vec<Claimed>, StartError> {
+    pub(crate) fn stake_all(
+        address: &Address,
+        shards: u32,
+        access: &Access,
+    ) -> Result<Vec<Claimed>, StartError> {
         let bound: Vec<(_, Box<dyn Listener>)> = match address.path() {
-            Some(path) => SocketFile::claim_all(address, path, shards)?
+            Some(path) => SocketFile::claim_all(address, path, shards, access)?
                 .into_iter()
                 .map(|(socket, listener)| (Some(socket), Box::new(listener) as _))
                 .collect(),

@@ -6,9 +6,9 @@
 
 use std::{
     fmt::Display,
-    fs::{self, DirBuilder, File},
+    fs::{self, DirBuilder, File, Permissions},
     io,
-    os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt},
+    os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -18,10 +18,14 @@ use std::{
 use lockkeeper_protocol::{MAX_SHARDS, Shard};
 
 use crate::{
+    access::Access,
     address::{ANONYMOUS, Address, user_folder},
     error::StartError,
     files::{self, FileId, own_uid},
-    server::claim::lock_file::{Claimed, Lock, SUFFIX, is_locked, lock_exclusively, lock_path},
+    server::claim::{
+        access_list,
+        lock_file::{Claimed, Lock, SUFFIX, is_locked, lock_exclusively, lock_path},
+    },
     transport::unix::{UnixListener, UnixStream},
 };
 
@@ -48,6 +52,7 @@ pub(super) struct SocketFile {
 #[derive(Debug)]
 struct Shared {
     lock: Lock,
+    access: Access,
     /// Keeps systemd-tmpfiles from the user's own folder.
     _folder: Option<File>,
 }
@@ -63,12 +68,13 @@ impl SocketFile {
         address: &Address,
         path: &Path,
         shards: u32,
+        access: &Access,
     ) -> Result<Vec<(Self, UnixListener)>, StartError> {
         address.check_length()?;
         if fs::symlink_metadata(path).is_ok_and(|there| !there.file_type().is_socket()) {
             return Err(unusable(address, path, &NO_SOCKET));
         }
-        let folder = prepare_folder(address, path)?;
+        let folder = prepare_folder(address, path, access)?;
         let Some((lock, left)) = lock(address, path, shards)? else {
             return Err(StartError::AddressInUse {
                 address: address.clone(),
@@ -80,12 +86,13 @@ impl SocketFile {
         noted.map_err(|error| unusable(address, &lock_path(path), &error))?;
         let shared = Arc::new(Shared {
             lock,
+            access: access.clone(),
             _folder: folder,
         });
         let bind = |shard| {
             let address = address.of(shard);
             let path = path_of(&address);
-            let bound = bind(&path).map_err(|error| unusable(&address, &path, &error))?;
+            let bound = bind(&path, access).map_err(|error| unusable(&address, &path, &error))?;
             let (listener, id) = bound;
             let shared = Arc::clone(&shared);
             let socket = Self {
@@ -106,11 +113,11 @@ impl SocketFile {
     ///
     /// Returns why the address is lost.
     pub(super) fn look(&mut self) -> Result<Option<UnixListener>, String> {
-        let lock = &self.shared.lock;
+        let Shared { lock, access, .. } = &*self.shared;
         let there = FileId::at(&self.path);
         if matches!(there, Ok(None)) {
             // What does not succeed now may at the next look.
-            let _ = prepare_folder(&self.address, &self.path);
+            let _ = prepare_folder(&self.address, &self.path, access);
         }
         lock.look()?;
         match there {
@@ -123,7 +130,7 @@ impl SocketFile {
                 self.path.display()
             ))),
             Ok(None) => {
-                let Ok((listener, id)) = bind(&self.path) else {
+                let Ok((listener, id)) = bind(&self.path, access) else {
                     return Ok(None);
                 };
                 self.id = id;
@@ -146,10 +153,16 @@ impl Drop for SocketFile {
     }
 }
 
-/// Binds a socket at a path, and tells which file it is.
-fn bind(path: &Path) -> io::Result<(UnixListener, FileId)> {
+/// Binds a socket at a path, lets those connect who may, and tells which file it is.
+fn bind(path: &Path, access: &Access) -> io::Result<(UnixListener, FileId)> {
     let listener = UnixListener::bind(path).map_err(|error| files::explain(path, &error))?;
     let id = FileId::at(path)?.ok_or(io::ErrorKind::NotFound)?;
+    if !access.is_private()
+        && let Err(error) = access_list::set(path, id, access)
+    {
+        let _ = files::remove(path, id);
+        return Err(error);
+    }
     Ok((listener, id))
 }
 
@@ -244,15 +257,29 @@ fn unusable(address: &Address, path: &Path, why: &impl Display) -> StartError {
 }
 
 /// Creates the folder if needed. If it is this user's own, checks and sweeps it, and keeps cleaners from it.
-fn prepare_folder(address: &Address, path: &Path) -> Result<Option<File>, StartError> {
+fn prepare_folder(
+    address: &Address,
+    path: &Path,
+    access: &Access,
+) -> Result<Option<File>, StartError> {
     let Some(folder) = path.parent() else {
         return Ok(None);
     };
     let failed = |error| unusable(address, folder, &files::explain(folder, &error));
     if fs::metadata(folder).is_err() {
+        let mode = match access.is_private() {
+            true => 0o700,
+            // Others may pass through, and see nothing.
+            false => 0o711,
+        };
         let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700);
+        builder.recursive(true).mode(mode);
         builder.create(folder).map_err(failed)?;
+        if !access.is_private() {
+            // The process may hold back rights of all files that it makes.
+            let opened = fs::set_permissions(folder, Permissions::from_mode(mode));
+            opened.map_err(failed)?;
+        }
     }
     if folder != user_folder() {
         return Ok(None);
@@ -315,7 +342,7 @@ mod tests {
         shards: u32,
     ) -> Result<Vec<(SocketFile, UnixListener)>, StartError> {
         let path = address.path().expect("it is a path");
-        SocketFile::claim_all(address, path, shards)
+        SocketFile::claim_all(address, path, shards, &Access::default())
     }
 
     fn stake(address: &Address) -> Result<Vec<(SocketFile, UnixListener)>, StartError> {

@@ -22,6 +22,7 @@ use lockkeeper_protocol::{
 use tokio::time;
 
 use crate::{
+    access::Right,
     server::{
         session::{
             context::{Context, End, HIGH_WATER_BYTES, let_others_run},
@@ -40,7 +41,12 @@ use crate::{
 };
 
 /// Serves one client until it ends or breaks a rule of the protocol.
-pub(crate) async fn serve(stream: Arc<dyn Stream>, id: SessionId, context: Rc<Context>) {
+pub(crate) async fn serve(
+    stream: Arc<dyn Stream>,
+    id: SessionId,
+    right: Right,
+    context: Rc<Context>,
+) {
     let attached = match Arc::clone(&stream).attach() {
         Ok(attached) => attached,
         Err(error) => {
@@ -72,9 +78,10 @@ pub(crate) async fn serve(stream: Arc<dyn Stream>, id: SessionId, context: Rc<Co
                 asks_who_calls: context.seeks_deadlocks,
                 shard: context.shard_of.shard,
             });
-            let span = session::SessionSpan::begin(id, &peer);
+            let span =
+                session::SessionSpan::begin(id, &peer, stream.peer_user().map(|user| user.uid));
             let stream = (Arc::clone(&stream), attached);
-            let mut session = Session::new(id, peer, stream, Rc::clone(&outgoing), context);
+            let mut session = Session::new(id, peer, right, stream, Rc::clone(&outgoing), context);
             let end = session.run(&mut inbox).await;
             span.end(end.offence());
             end
@@ -93,6 +100,7 @@ pub(crate) async fn serve(stream: Arc<dyn Stream>, id: SessionId, context: Rc<Co
 pub(super) struct Session {
     pub(super) id: SessionId,
     pub(super) peer: Arc<Peer>,
+    right: Right,
     stream: Arc<dyn Stream>,
     /// The stream, as this runtime waits for it.
     attached: Box<dyn AttachedStream>,
@@ -111,6 +119,7 @@ impl Session {
     fn new(
         id: SessionId,
         peer: Arc<Peer>,
+        right: Right,
         (stream, attached): (Arc<dyn Stream>, Box<dyn AttachedStream>),
         outgoing: Rc<Outgoing>,
         context: Rc<Context>,
@@ -121,6 +130,7 @@ impl Session {
         Self {
             id,
             peer,
+            right,
             stream,
             attached,
             outgoing,
@@ -197,6 +207,8 @@ impl Session {
                 self.deliver();
                 let control = Control {
                     session: self.id,
+                    peer: &self.peer,
+                    right: self.right,
                     context: &self.context,
                     objects: &mut self.objects,
                     outgoing: &self.outgoing,
@@ -242,7 +254,7 @@ impl Session {
                 let arguments = frame.keep(arguments.0);
                 let timeout = micros.map(Duration::from_micros);
                 let call = self.raw_call(seq, operation, timeout, arguments);
-                self.call(seq, object, Input::Call(call));
+                self.call(seq, object, operation, Input::Call(call));
             }
             Request::CallBy {
                 seq,
@@ -256,7 +268,12 @@ impl Session {
                 let arguments = frame.keep(arguments.0);
                 let timeout = micros.map(Duration::from_micros);
                 let call = self.raw_call(seq, operation, timeout, arguments);
-                self.call(seq, object, Input::CallBy(Box::new(call), caller));
+                self.call(
+                    seq,
+                    object,
+                    operation,
+                    Input::CallBy(Box::new(call), caller),
+                );
             }
             Request::ReportPipe {
                 seq,
@@ -278,6 +295,9 @@ impl Session {
                 arguments,
             } => {
                 self.number(seq)?;
+                if self.check_right(object, operation).is_err() {
+                    return Ok(None);
+                }
                 let call = RawCall {
                     id: CallId::one_way(self.id, seq),
                     operation,
@@ -324,7 +344,7 @@ impl Session {
     }
 
     #[inline]
-    fn call(&mut self, seq: u64, object: u32, call: Input) {
+    fn call(&mut self, seq: u64, object: u32, operation: u32, call: Input) {
         let most = self.context.limits.calls_in_flight;
         let in_flight = self.outgoing.in_flight.get();
         if in_flight >= most {
@@ -332,15 +352,28 @@ impl Session {
                 .put_fault(seq, Fault::limit("calls in flight", most));
             return;
         }
-        match self.push(object, call) {
+        let allowed = self.check_right(object, operation);
+        match allowed.and_then(|()| self.push(object, call)) {
             Ok(()) => self.outgoing.in_flight.set(in_flight + 1),
             Err(fault) => self.outgoing.put_fault(seq, fault),
+        }
+    }
+
+    /// Refuses an operation that the client may not call.
+    #[inline]
+    fn check_right(&self, object: u32, operation: u32) -> Result<(), Fault> {
+        match self.right {
+            Right::Administer => Ok(()),
+            Right::Use => self.objects.check_use(object, operation),
         }
     }
 
     /// Installs a report pipe, in place of an earlier one.
     fn set_report_pipe(&mut self, seq: u64, object: u32, operation: u32, descriptor: u32) {
         let most = self.context.limits.frame_bytes;
+        if let Err(fault) = self.check_right(object, operation) {
+            return self.outgoing.put_fault(seq, fault);
+        }
         // The process is the one that the kernel knows, and not the one that the client claims to be.
         let pid = self
             .stream

@@ -30,6 +30,7 @@ use lockkeeper_protocol::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
+    access::Right,
     limits::Limits,
     server::{
         kinds::Kinds,
@@ -89,7 +90,12 @@ impl House {
         let (raw, stream): (Raw, Arc<dyn Stream>) = Raw::client();
         let id = self.next_session.get();
         self.next_session.set(id + 1);
-        let session = serve(stream, SessionId::new(id), Rc::clone(&self.context));
+        let session = serve(
+            stream,
+            SessionId::new(id),
+            Right::Administer,
+            Rc::clone(&self.context),
+        );
         Client {
             raw,
             session: actix_rt::spawn(session),

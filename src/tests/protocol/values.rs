@@ -155,6 +155,7 @@ fn faults_and_refusals_are_written_as_the_document_shows() {
         .show(&Fault::Refused(Refusal::Invalid(why())))
         .show(&Fault::Unencodable(why()))
         .show(&Fault::limit("sessions", 100_000))
+        .show(&Fault::NotAllowed(why()))
         .show(&Fault::ShuttingDown)
         .show(&Fault::Deadlock(Box::new(deadlock())))
         .and_no_more();
