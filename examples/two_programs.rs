@@ -6,7 +6,7 @@
 //! Without arguments it starts itself as a server and four visitors, and prints what the visitors
 //! say: nobody opens the guest book before another has closed it.
 //!
-//!     serving at /run/user/1000/lockkeeper/museum-4711.sock
+//!     serving at /tmp/lockkeeper-1000/museum-4711.sock
 //!     Ada opens the guest book
 //!     Ada closes the guest book
 //!     ...

@@ -1,54 +1,102 @@
 //! Where a manager is reached: the path of its socket, or the place of another transport.
 //!
-//! Invariant: the text of an address stands for itself, so that it means the same to all processes of
-//! a user: a name is a path by then, and a path has no scheme.
+//! Invariant: an address is parsed once, by `from_str`. Its text stands for itself from then on, so that it
+//! means the same to all processes of a user: a name is a path by then, and no variable has a say in it.
 
 use std::{
+    collections::BTreeSet,
     env, fmt,
-    os::unix::ffi::OsStrExt,
+    hash::{BuildHasher, RandomState},
+    net::IpAddr,
     path::{Path, PathBuf},
     process,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use lockkeeper_protocol::{Printable, Shard};
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    address_error::{AddressError, BadAddress, MOST_PATH_BYTES},
+    files::own_uid,
+};
+
 /// Where a manager is reached: the path of its socket, or `scheme:place`.
 ///
-/// A text with a scheme, which is two lowercase letters or more and a colon, is reached through the
-/// transport of that scheme: `unix:PATH` is the path, `memory:NAME` a name within this process, and a
-/// program adds others with [`Program::transport`](crate::Program::transport). Any other text with a
-/// slash is a path. One without is a name in this user's own folder, which is `lockkeeper` in
-/// `$XDG_RUNTIME_DIR`, or `lockkeeper-<uid>` in the folder for temporary files.
+/// | text | address |
+/// | --- | --- |
+/// | `jobs` | a name in this user's own folder: `/tmp/lockkeeper-<uid>/jobs.sock`, whatever the environment |
+/// | `/run/build/jobs.sock`, `./jobs.sock` | a path: any text with a slash |
+/// | `unix:PATH` | a path |
+/// | `unix:PATH#uid:1000` | a path where a client accepts the manager of that user too |
+/// | `memory:NAME` | a name within this process |
+/// | `scheme:PLACE` | the place of a transport that the program has added with [`Program::transport`](crate::Program::transport); a scheme is two lowercase letters or more |
+///
+/// A client accepts a manager of its own user and of root. To use a manager of another user, which has
+/// [let it in](crate::ManagerBuilder::allow_uid), it names that user in the address: else anybody could
+/// pretend to be the manager who may write to the folder. Tokens carry that on.
+///
+/// Network addresses, such as `127.0.0.1:7000`, are refused.
 ///
 /// ```
 /// use lockkeeper::Address;
 ///
-/// let address = Address::from("/run/build/locks.sock");
+/// # fn main() -> Result<(), lockkeeper::AddressError> {
+/// let address: Address = "/run/build/locks.sock".parse()?;
 /// assert_eq!(address.to_string(), "/run/build/locks.sock");
-/// assert_eq!(Address::from("unix:/run/build/locks.sock"), address);
+/// assert_eq!("unix:/run/build/locks.sock".parse(), Ok(address));
+/// assert!("127.0.0.1:7000".parse::<Address>().is_err());
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
-pub struct Address(pub(crate) Arc<str>);
+#[serde(try_from = "String", into = "String")]
+pub struct Address(Arc<str>);
+
+/// The variable that [`Address::from_env`] reads.
+pub(crate) const VARIABLE: &str = "LOCKKEEPER_ADDRESS";
 
 impl Address {
+    /// Reads the address in the variable `LOCKKEEPER_ADDRESS`, for programs that are given none: the one that
+    /// starts the manager, and those that connect to it.
+    ///
+    /// A manager that is built without an address does not read the variable: several of one program would
+    /// be in each other's way.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the variable when it is not set, or when its text is no address.
+    pub fn from_env() -> Result<Self, AddressError> {
+        let in_variable = |error| AddressError {
+            variable: Some(VARIABLE.to_owned()),
+            ..error
+        };
+        let Some(text) = env::var_os(VARIABLE) else {
+            let unset = AddressError::new(VARIABLE, BadAddress::Unset);
+            return Err(in_variable(unset));
+        };
+        match text.to_str() {
+            Some(text) => text.parse().map_err(in_variable),
+            None => Err(in_variable(AddressError::new(
+                &text.to_string_lossy(),
+                BadAddress::NotText,
+            ))),
+        }
+    }
+
     /// Returns the path of the socket, or `None` when the address is that of another transport.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
-        match self.scheme() {
-            None => Some(Path::new(self.as_str())),
-            Some(_) => None,
+        match self.parts() {
+            (UNIX, path) => Some(Path::new(path)),
+            _ => None,
         }
     }
 
     /// Returns an address that no other manager has.
     pub(crate) fn unused() -> Self {
-        Self::from(unused_name().as_str())
+        Self::of_name(&unused_name())
     }
 
     /// Returns an address within this process that no other manager has, in no process: elsewhere it
@@ -65,7 +113,7 @@ impl Address {
     pub(crate) fn of(&self, shard: Shard) -> Self {
         match shard.index() {
             0 => self.clone(),
-            index => Self(format!("{}.{index}", self.0).into()),
+            index => self.with_place(|place| Some(format!("{place}.{index}"))),
         }
     }
 
@@ -74,72 +122,197 @@ impl Address {
         match shard.index() {
             0 => Some(self.clone()),
             index => {
-                let manager = self.0.strip_suffix(&format!(".{index}"))?;
-                Some(Self(manager.into()))
+                let end = format!(".{index}");
+                self.parts()
+                    .1
+                    .ends_with(&end)
+                    .then(|| self.with_place(|place| place.strip_suffix(&end).map(str::to_owned)))
             }
         }
     }
 
     /// Returns the scheme, and the place that the transport of that scheme reaches.
     pub(crate) fn parts(&self) -> (&str, &str) {
-        self.scheme().unwrap_or((UNIX, self.as_str()))
+        match self.0.split_once(':') {
+            Some((UNIX, pinned)) => (UNIX, split_owner(pinned).0),
+            Some((scheme, place)) if is_scheme(scheme) => (scheme, place),
+            Some(_) | None => (UNIX, &self.0),
+        }
     }
 
-    /// Splits the text at its scheme. The text of a path has none.
-    fn scheme(&self) -> Option<(&str, &str)> {
-        let parts = self.0.split_once(':');
-        parts.filter(|(scheme, _)| is_scheme(scheme))
+    /// The user whose manager a client accepts here, beside its own and root.
+    pub(crate) fn owner(&self) -> Option<u32> {
+        let pinned = self.0.strip_prefix(UNIX)?.strip_prefix(':')?;
+        split_owner(pinned).1
     }
 
-    /// Whether it is a manager's that was given none.
-    pub(crate) fn is_anonymous(&self) -> bool {
-        let name = self.path().and_then(Path::file_name).unwrap_or_default();
-        name.as_bytes().starts_with(ANONYMOUS.as_bytes())
+    /// Whether it is a socket in this user's own folder, as a name is.
+    pub(crate) fn is_name(&self) -> bool {
+        self.path()
+            .is_some_and(|path| path.parent() == Some(&*user_folder()))
+    }
+
+    /// Refuses a path that has no room for the ends of those of shards.
+    pub(crate) fn check_length(&self) -> Result<(), AddressError> {
+        match self.path().map_or(0, |path| path.as_os_str().len()) {
+            bytes if bytes > MOST_PATH_BYTES => Err(AddressError::too_long(&self.0, bytes)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The variable that says the same address, if there is one: errors tell where it may come from.
+    pub(crate) fn variable(&self) -> Option<&'static str> {
+        (Self::from_env().as_ref() == Ok(self)).then_some(VARIABLE)
+    }
+
+    fn of_name(name: &str) -> Self {
+        let path = user_folder().join(format!("{name}.sock"));
+        Self(path.to_string_lossy().into())
+    }
+
+    fn of_path(text: &str, path: &str, owner: Option<u32>) -> Result<Self, AddressError> {
+        let refuse = |reason| AddressError::new(text, reason);
+        let is_folder = path.ends_with('/') || Path::new(path).file_name().is_none();
+        if is_folder || path.ends_with("/.") {
+            return Err(refuse(BadAddress::NotAFile));
+        }
+        let path = std::path::absolute(path)
+            .map_err(|error| refuse(BadAddress::NoFolder(error.to_string())))?;
+        let path = path.to_str().ok_or_else(|| refuse(BadAddress::NotText))?;
+        if path.contains(char::is_control) {
+            return Err(refuse(BadAddress::ControlCharacter));
+        }
+        // An address that a token carries may be that of a shard.
+        if path.len() > MOST_PATH_BYTES + MOST_SHARD_BYTES {
+            return Err(AddressError::too_long(text, path.len()));
+        }
+        Ok(Self(match owner {
+            Some(uid) => format!("{UNIX}:{path}{OWNER}{uid}").into(),
+            None => path.into(),
+        }))
+    }
+
+    fn with_place(&self, change: impl FnOnce(&str) -> Option<String>) -> Self {
+        let (scheme, place) = self.parts();
+        let Some(changed) = change(place) else {
+            return self.clone();
+        };
+        Self(match (scheme, self.owner()) {
+            (UNIX, Some(uid)) => format!("{UNIX}:{changed}{OWNER}{uid}").into(),
+            (UNIX, None) => changed.into(),
+            (scheme, _) => format!("{scheme}:{changed}").into(),
+        })
     }
 }
 
-impl From<&str> for Address {
-    fn from(text: &str) -> Self {
-        let (text, is_path) = match text.split_once(':') {
-            Some((UNIX, path)) => (path, true),
-            Some((scheme, _)) if is_scheme(scheme) => return Self(text.into()),
-            Some(_) | None => (text, text.contains('/')),
-        };
-        if matches!(text, "" | "." | "..") {
-            return Self(text.into());
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let refuse = |reason| Err(AddressError::new(text, reason));
+        if text.is_empty() {
+            return refuse(BadAddress::Empty);
         }
-        if !is_path {
-            return Self(
-                runtime_folder()
-                    .join(format!("{text}.sock"))
-                    .to_string_lossy()
-                    .into(),
-            );
+        if text.contains(char::is_control) {
+            return refuse(BadAddress::ControlCharacter);
         }
-        match std::path::absolute(text) {
-            Ok(path) => Self(path.to_string_lossy().into()),
-            Err(_) => Self(text.into()),
+        match text.split_once(':') {
+            Some((UNIX, "")) => return refuse(BadAddress::Empty),
+            Some((UNIX, pinned)) => {
+                let (path, owner) = split_owner(pinned);
+                return Self::of_path(text, path, owner);
+            }
+            Some((scheme, place)) if is_scheme(scheme) => {
+                let is_network = is_port(place) || place.starts_with("//");
+                if !is_network || is_known(scheme) {
+                    return Ok(Self(text.into()));
+                }
+                return refuse(BadAddress::Network);
+            }
+            Some(_) | None => {}
         }
+        if is_network(text) {
+            return refuse(BadAddress::Network);
+        }
+        if text.contains('/') {
+            return Self::of_path(text, text, None);
+        }
+        if matches!(text, "." | "..") {
+            return refuse(BadAddress::NotAFile);
+        }
+        let address = Self::of_name(text);
+        if address.0.len() > MOST_PATH_BYTES {
+            return Err(AddressError::too_long(text, address.0.len()));
+        }
+        Ok(address)
+    }
+}
+
+impl TryFrom<&str> for Address {
+    type Error = AddressError;
+
+    fn try_from(text: &str) -> Result<Self, AddressError> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = AddressError;
+
+    fn try_from(text: String) -> Result<Self, AddressError> {
+        text.parse()
+    }
+}
+
+impl TryFrom<&String> for Address {
+    type Error = AddressError;
+
+    fn try_from(text: &String) -> Result<Self, AddressError> {
+        text.parse()
+    }
+}
+
+/// A path is one, also without a slash and with a colon.
+impl TryFrom<&Path> for Address {
+    type Error = AddressError;
+
+    fn try_from(path: &Path) -> Result<Self, AddressError> {
+        match path.to_str() {
+            Some("") => Err(AddressError::new("", BadAddress::Empty)),
+            Some(text) => Self::of_path(text, text, None),
+            None => Err(AddressError::new(
+                &path.to_string_lossy(),
+                BadAddress::NotText,
+            )),
+        }
+    }
+}
+
+impl TryFrom<PathBuf> for Address {
+    type Error = AddressError;
+
+    fn try_from(path: PathBuf) -> Result<Self, AddressError> {
+        path.as_path().try_into()
+    }
+}
+
+impl TryFrom<&PathBuf> for Address {
+    type Error = AddressError;
+
+    fn try_from(path: &PathBuf) -> Result<Self, AddressError> {
+        path.as_path().try_into()
+    }
+}
+
+impl From<&Self> for Address {
+    fn from(address: &Self) -> Self {
+        address.clone()
     }
 }
 
 impl From<Address> for String {
     fn from(address: Address) -> Self {
         address.0.as_ref().to_owned()
-    }
-}
-
-impl std::str::FromStr for Address {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self::from(text))
-    }
-}
-
-impl From<String> for Address {
-    fn from(text: String) -> Self {
-        Self::from(text.as_str())
     }
 }
 
@@ -157,25 +330,38 @@ pub(crate) const UNIX: &str = "unix";
 /// The scheme of names within one process.
 pub(crate) const MEMORY: &str = "memory";
 
+/// What stands between a path and the user whose manager is accepted there.
+const OWNER: &str = "#uid:";
+
 /// What the sockets of managers without an address of their choice begin with.
 pub(super) const ANONYMOUS: &str = "manager-";
 
-/// The longest path that fits a socket's address, with the end that those of shards have.
-pub(super) const MOST_PATH_BYTES: usize = 100;
+/// The length of the longest such end.
+const MOST_SHARD_BYTES: usize = ".63".len();
 
-/// This user's folder for sockets.
-pub(super) fn runtime_folder() -> PathBuf {
-    match env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
-        Some(folder) if folder.is_dir() => folder.join("lockkeeper"),
-        Some(_) | None => env::temp_dir().join(format!("lockkeeper-{}", own_uid())),
-    }
+/// The schemes that this program has added.
+static ADDED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Takes note of a scheme whose places may look like those of a network.
+pub(crate) fn add_scheme(scheme: &str) {
+    let mut added = ADDED.lock().unwrap_or_else(PoisonError::into_inner);
+    added.insert(scheme.to_owned());
 }
 
-/// A name that no other manager has, in any process of this machine.
+fn is_known(scheme: &str) -> bool {
+    let added = ADDED.lock().unwrap_or_else(PoisonError::into_inner);
+    scheme == MEMORY || added.contains(scheme)
+}
+
+/// This user's folder for sockets: the same one in every environment of the user.
+pub(super) fn user_folder() -> PathBuf {
+    PathBuf::from(format!("/tmp/lockkeeper-{}", own_uid()))
+}
+
+/// A name that no other manager has. Process ids repeat: each container has its own.
 fn unused_name() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!("{ANONYMOUS}{}-{count}", process::id())
+    let random = RandomState::new().hash_one(process::id());
+    format!("{ANONYMOUS}{}-{random:016x}", process::id())
 }
 
 /// Returns whether the text before a colon may name a transport: two lowercase letters or more.
@@ -183,9 +369,28 @@ pub(crate) fn is_scheme(text: &str) -> bool {
     text.len() > 1 && text.bytes().all(|byte| byte.is_ascii_lowercase())
 }
 
-/// The user that this process acts as.
-pub(crate) fn own_uid() -> u32 {
-    rustix::process::geteuid().as_raw()
+/// Splits off the user whose manager is accepted at a path.
+fn split_owner(pinned: &str) -> (&str, Option<u32>) {
+    let split = pinned.rsplit_once(OWNER);
+    let owned = split.and_then(|(path, uid)| Some((path, uid.parse().ok()?)));
+    owned.map_or((pinned, None), |(path, uid)| (path, Some(uid)))
+}
+
+fn is_port(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Returns whether a text begins with a host, or a host and a port.
+fn is_network(text: &str) -> bool {
+    let first = text.split('/').next().unwrap_or_default();
+    let host = first
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(first);
+    let has_port = first
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| is_port(port));
+    has_port || host.parse::<IpAddr>().is_ok()
 }
 
 #[cfg(test)]
@@ -194,36 +399,129 @@ mod tests {
 
     use super::*;
 
+    fn parsed(text: &str) -> Address {
+        text.parse().expect("it is an address")
+    }
+
+    fn reason(text: &str) -> BadAddress {
+        text.parse::<Address>().expect_err(text).reason
+    }
+
     #[test]
     fn address_of_a_shard_tells_that_of_its_manager() {
-        let manager = Address::from("/tmp/socket");
-        for shard in Shard::all(MAX_SHARDS) {
-            assert_eq!(manager.of(shard).of_manager(shard), Some(manager.clone()));
+        for manager in ["/tmp/socket", "unix:/tmp/socket#uid:7", "memory:jobs"] {
+            let manager = parsed(manager);
+            for shard in Shard::all(MAX_SHARDS) {
+                let address = manager.of(shard);
+                assert_eq!(address.of_manager(shard), Some(manager.clone()));
+                assert_eq!(address.owner(), manager.owner());
+                assert_eq!(parsed(address.as_str()), address);
+            }
+            let [zero, one] = [0, 1].map(|index| Shard::new(index, 2).unwrap());
+            assert_eq!(manager.of(zero), manager);
+            assert_eq!(manager.of_manager(one), None);
         }
-        let [zero, one] = [0, 1].map(|index| Shard::new(index, 2).unwrap());
-        assert_eq!(manager.of(zero), manager);
-        assert_eq!(manager.of_manager(one), None);
     }
 
     #[test]
     fn text_with_a_scheme_is_the_place_of_its_transport() {
         for (text, parts) in [
             ("unix:/tmp/socket", ("unix", "/tmp/socket")),
+            ("unix:/tmp/socket#uid:12", ("unix", "/tmp/socket")),
+            ("unix:/tmp/socket#uid:x", ("unix", "/tmp/socket#uid:x")),
             ("/tmp/tcp:1", ("unix", "/tmp/tcp:1")),
             ("memory:jobs", ("memory", "jobs")),
+            ("memory:7", ("memory", "7")),
             ("tcp:127.0.0.1:80", ("tcp", "127.0.0.1:80")),
         ] {
-            let address = Address::from(text);
+            let address = parsed(text);
             assert_eq!(address.parts(), parts);
             assert_eq!(address.path().is_some(), parts.0 == "unix", "{text}");
-            assert_eq!(Address::from(address.to_string()), address);
+            assert_eq!(parsed(&address.to_string()), address);
         }
-        let relative = Address::from("unix:socket");
-        assert_eq!(relative, Address::from("./socket"));
-        for name in ["A:1", "c:jobs", "ta1k:jobs", "two words:jobs"] {
-            let address = Address::from(name);
-            assert!(address.to_string().ends_with(&format!("/{name}.sock")));
-            assert_eq!(address.parts().0, "unix");
+        assert_eq!(parsed("unix:/tmp/socket#uid:12").owner(), Some(12));
+        assert_eq!(parsed("unix:socket"), parsed("./socket"));
+        for path in ["socket", "tcp:80", "127.0.0.1:80"] {
+            let address = Address::try_from(Path::new(path)).expect(path);
+            assert!(address.path().expect("it is one").ends_with(path));
         }
+    }
+
+    #[test]
+    fn name_is_a_socket_in_the_users_folder() {
+        for name in [
+            "jobs",
+            "A:x",
+            "c:jobs",
+            "ta1k:jobs",
+            "two words:jobs",
+            "7",
+            "a#uid",
+        ] {
+            let path = format!("/tmp/lockkeeper-{}/{name}.sock", own_uid());
+            assert_eq!(parsed(name).to_string(), path);
+            assert!(parsed(name).is_name());
+        }
+    }
+
+    #[test]
+    fn network_addresses_are_refused_and_say_what_to_use() {
+        for text in [
+            "127.0.0.1:7000",
+            "localhost:7000",
+            "[::1]:7000",
+            "::1",
+            "[fe80::1]",
+            "10.0.0.1",
+            "db-1.example.com:7000",
+            ":7000",
+            "Host:80/locks",
+            "tcp://127.0.0.1:7000",
+            "tls://localhost",
+            "http://localhost:80/",
+        ] {
+            assert_eq!(reason(text), BadAddress::Network, "{text}");
+        }
+        let told = "localhost:7000".parse::<Address>().expect_err("refused");
+        let told = told.to_string();
+        assert!(told.contains("\"localhost:7000\""), "{told}");
+        assert!(told.contains("tls://host:port"), "{told}");
+        // A program's own transport may have such places.
+        add_scheme("ports");
+        assert_eq!(parsed("ports:7000").parts(), ("ports", "7000"));
+    }
+
+    #[test]
+    fn text_that_is_no_address_says_why() {
+        for (text, why) in [
+            ("", BadAddress::Empty),
+            ("unix:", BadAddress::Empty),
+            (".", BadAddress::NotAFile),
+            ("..", BadAddress::NotAFile),
+            ("/", BadAddress::NotAFile),
+            ("folder/", BadAddress::NotAFile),
+            ("folder/.", BadAddress::NotAFile),
+            ("folder/..", BadAddress::NotAFile),
+            ("a\nb", BadAddress::ControlCharacter),
+            ("/tmp/\u{1b}[31m", BadAddress::ControlCharacter),
+            ("nul\0", BadAddress::ControlCharacter),
+        ] {
+            assert_eq!(reason(text), why, "{text:?}");
+        }
+        let long = format!("/tmp/{}", "x".repeat(100));
+        let (bytes, most) = (105, MOST_PATH_BYTES);
+        assert_eq!(reason(&long), BadAddress::TooLong { bytes, most });
+        let named = reason(&"x".repeat(100));
+        assert!(matches!(named, BadAddress::TooLong { .. }), "{named:?}");
+        let raw = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"/tmp/\xff.sock");
+        let raw = Address::try_from(Path::new(raw)).expect_err("it is not text");
+        assert_eq!(raw.reason, BadAddress::NotText);
+    }
+
+    #[test]
+    fn names_without_a_choice_differ_where_process_ids_are_the_same() {
+        let names: BTreeSet<_> = (0..100).map(|_| Address::unused().to_string()).collect();
+        assert_eq!(names.len(), 100);
+        assert!(Address::unused().is_name());
     }
 }

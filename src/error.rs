@@ -5,7 +5,7 @@ use std::fmt;
 use lockkeeper_protocol::{Deadlock, Fault, PrintableText, Refusal, operations::TaskFault};
 use serde::{Deserialize, Serialize};
 
-use crate::address::Address;
+use crate::{address::Address, address_error::AddressError};
 
 /// Why a call has no answer.
 ///
@@ -24,6 +24,8 @@ pub enum CallError {
     Deadlock(Box<Deadlock>),
     /// The manager would not let the object answer.
     Fault(Fault),
+    /// What was given is no address.
+    Address(AddressError),
     /// No manager is reached at the address.
     NoManager {
         /// Where one was looked for.
@@ -51,6 +53,7 @@ impl fmt::Display for CallError {
             Self::Gone => Fault::Gone.fmt(f),
             Self::Deadlock(deadlock) => deadlock.fmt(f),
             Self::Fault(fault) => fault.fmt(f),
+            Self::Address(error) => error.fmt(f),
             Self::NoManager { address, why } => {
                 let why = PrintableText(why);
                 write!(
@@ -78,6 +81,7 @@ impl std::error::Error for CallError {
         match self {
             Self::Refused(refusal) => Some(refusal),
             Self::Fault(fault) => Some(fault),
+            Self::Address(error) => Some(error),
             Self::TimedOut
             | Self::Gone
             | Self::Deadlock(_)
@@ -100,6 +104,12 @@ impl From<Fault> for CallError {
     }
 }
 
+impl From<AddressError> for CallError {
+    fn from(error: AddressError) -> Self {
+        Self::Address(error)
+    }
+}
+
 impl From<Refusal> for CallError {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
@@ -110,6 +120,8 @@ impl From<Refusal> for CallError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StartError {
+    /// What was given is no address.
+    Address(AddressError),
     /// A live manager has the address.
     AddressInUse {
         /// The address.
@@ -138,6 +150,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Address(error) => error.fmt(f),
             Self::AddressInUse { address } => {
                 write!(
                     f,
@@ -178,6 +191,7 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Call(error) => Some(error),
+            Self::Address(error) => Some(error),
             Self::AddressInUse { .. }
             | Self::BadAddress { .. }
             | Self::System(_)
@@ -185,6 +199,12 @@ impl std::error::Error for StartError {
             | Self::Child(_)
             | Self::Unusable(_) => None,
         }
+    }
+}
+
+impl From<AddressError> for StartError {
+    fn from(error: AddressError) -> Self {
+        Self::Address(error)
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
     error::Error,
     ffi::OsString,
     fmt,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -19,6 +19,8 @@ use std::{
 
 use lockkeeper_protocol::{Fence, Printable, PrintableText};
 use serde::{Deserialize, Serialize};
+
+use crate::files::{self, FileId};
 
 /// A file that keeps the highest fencing token that a resource has seen, for all processes that
 /// write to it.
@@ -60,7 +62,8 @@ use serde::{Deserialize, Serialize};
 /// successor (`.new`) beside it. It is one line of text with a checksum, which survives the death
 /// of any process and a loss of power. Without a file no token was seen yet: who removes it, removes
 /// the protection. All writers must be on one machine, or on a file system that locks files for all
-/// of its machines.
+/// of its machines, and must be processes of one user: a mark, a lock file or a successor that is a link,
+/// another user's, or another program's is an error, and stays as it is.
 ///
 /// # In a database
 ///
@@ -122,7 +125,8 @@ impl fmt::Display for FenceError {
             ),
             Self::Corrupt { path, why } => write!(
                 f,
-                "corrupt: {} is no mark of a fence ({}): repair it with the token of a new grant",
+                "corrupt: {} is no mark of a fence ({}): repair it with the token of a new grant, \
+                 or remove it if it is another program's",
                 Printable(&path.to_string_lossy()),
                 PrintableText(why)
             ),
@@ -140,6 +144,9 @@ impl Error for FenceError {}
 
 /// What a mark begins with: what it is, and which version of it.
 const HEADING: &str = "lockkeeper fence 1 ";
+
+/// The rights of new files, less those that the process holds back from all of its own.
+const NEW_FILE_MODE: u32 = 0o666;
 
 /// More bytes than any mark has.
 const MOST_BYTES: u64 = 64;
@@ -173,17 +180,26 @@ impl FenceFile {
     ///
     /// Returns [`FenceError::Corrupt`] and [`FenceError::System`].
     pub fn highest(&self) -> Result<Option<Fence>, FenceError> {
-        let mut bytes = Vec::new();
-        match File::open(&self.path) {
-            Ok(file) => file.take(MOST_BYTES).read_to_end(&mut bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => Err(error),
-        }
-        .map_err(|error| system(&self.path, &error))?;
+        let Some(bytes) = self.read()? else {
+            return Ok(None);
+        };
         parse(&bytes).map(Some).map_err(|why| FenceError::Corrupt {
             path: self.path.clone(),
             why: why.to_owned(),
         })
+    }
+
+    /// What is in the file of the mark.
+    fn read(&self) -> Result<Option<Vec<u8>>, FenceError> {
+        let mut bytes = Vec::new();
+        // Damaged content is told by what reads it.
+        let read = match files::open(&self.path, |_| true) {
+            Ok(file) => file.take(MOST_BYTES).read_to_end(&mut bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => Err(error),
+        };
+        read.map_err(|error| system(&self.path, &error))?;
+        Ok(Some(bytes))
     }
 
     /// Checks a token, and raises the mark to it: from now on lower ones are refused.
@@ -223,16 +239,21 @@ impl FenceFile {
     /// Puts a mark in the place of one that is corrupt.
     ///
     /// The token must come from a grant that was made after the damage, which is higher than all
-    /// before it. A mark that is not corrupt is checked and raised as by [`Self::check`].
+    /// before it. A mark that is not corrupt is checked and raised as by [`Self::check`]. A file that does
+    /// not begin as a mark may be another program's, and is left alone: remove it yourself.
     ///
     /// # Errors
     ///
-    /// Returns [`FenceError::Stale`] when the mark is not corrupt and higher, and
-    /// [`FenceError::System`].
+    /// Returns [`FenceError::Stale`] when the mark is not corrupt and higher, [`FenceError::Corrupt`] when
+    /// it does not begin as a mark, and [`FenceError::System`].
     pub fn repair(&self, fence: Fence) -> Result<(), FenceError> {
         let _turn = self.lock()?;
         match self.highest() {
-            Err(FenceError::Corrupt { .. }) => self.raise(fence, None),
+            Err(FenceError::Corrupt { .. })
+                if self.read()?.is_some_and(|bytes| is_mark(&bytes)) =>
+            {
+                self.raise(fence, None)
+            }
             highest => self.raise(fence, highest?),
         }
     }
@@ -240,20 +261,16 @@ impl FenceFile {
     /// Waits for the turn of this process. It is over when the file is dropped, or with the process.
     fn lock(&self) -> Result<File, FenceError> {
         let path = with_suffix(&self.path, ".lock");
-        let locked = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .and_then(|file| {
-                while let Err(error) = file.lock() {
-                    // A signal came in between.
-                    if error.kind() != io::ErrorKind::Interrupted {
-                        return Err(error);
-                    }
+        // It is always empty.
+        let locked = files::open_or_create(&path, NEW_FILE_MODE, |_| false).and_then(|file| {
+            while let Err(error) = file.lock() {
+                // A signal came in between.
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
                 }
-                Ok(file)
-            });
+            }
+            Ok(file)
+        });
         locked.map_err(|error| system(&path, &error))
     }
 
@@ -278,12 +295,15 @@ impl FenceFile {
     /// Replaces the mark.
     fn put(&self, token: Fence) -> Result<(), FenceError> {
         let new = with_suffix(&self.path, ".new");
-        let written = File::create(&new).and_then(|mut file| {
-            file.write_all(line(token).as_bytes())?;
-            file.sync_all()
-        });
+        let written = remove_left(&new)
+            .and_then(|()| files::create(&new, NEW_FILE_MODE))
+            .and_then(|mut file| {
+                file.write_all(line(token).as_bytes())?;
+                file.sync_all()
+            });
         written.map_err(|error| system(&new, &error))?;
-        fs::rename(&new, &self.path).map_err(|error| system(&self.path, &error))
+        fs::rename(&new, &self.path)
+            .map_err(|error| system(&self.path, &files::explain(&self.path, &error)))
     }
 
     fn sync_folder(&self) -> Result<(), FenceError> {
@@ -295,6 +315,20 @@ impl FenceFile {
             .and_then(|folder| folder.sync_all())
             .map_err(|error| system(folder, &error))
     }
+}
+
+/// Removes the next mark of a writer that died before it was in place.
+fn remove_left(new: &Path) -> io::Result<()> {
+    match files::open(new, is_mark) {
+        Ok(left) => files::remove(new, FileId::of(&left.metadata()?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a file begins as a mark does, if it goes on at all.
+fn is_mark(bytes: &[u8]) -> bool {
+    bytes.starts_with(HEADING.as_bytes()) || HEADING.as_bytes().starts_with(bytes)
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -490,6 +524,77 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_a_file_of_the_mark_is_an_error_and_stays_as_it_is() {
+        use std::os::unix::fs::symlink;
+
+        for suffix in ["", ".lock", ".new"] {
+            for what in [
+                "link",
+                "dangling link",
+                "second name",
+                "pipe",
+                "folder",
+                "content",
+            ] {
+                // The content of a mark may be damaged, which is told as such.
+                if (suffix, what) == ("", "content") {
+                    continue;
+                }
+                let (folder, mark) = mark();
+                let victim = folder.path().join("victim");
+                let planted = with_suffix(mark.path(), suffix);
+                match what {
+                    "link" | "second name" => {
+                        fs::write(&victim, "precious").unwrap();
+                        match what {
+                            "link" => symlink(&victim, &planted).unwrap(),
+                            _ => fs::hard_link(&victim, &planted).unwrap(),
+                        }
+                    }
+                    "dangling link" => symlink(&victim, &planted).unwrap(),
+                    "pipe" => {
+                        let made = std::process::Command::new("mkfifo").arg(&planted).status();
+                        assert!(made.unwrap().success());
+                    }
+                    "folder" => fs::create_dir(&planted).unwrap(),
+                    _ => fs::write(&planted, "precious").unwrap(),
+                }
+                let before = fs::symlink_metadata(&planted).unwrap();
+                let refused = mark.write(fence(1), || panic!("it wrote")).unwrap_err();
+                let told = refused.to_string();
+                assert!(matches!(refused, FenceError::System { .. }), "{told}");
+                let uid = files::own_uid();
+                assert!(
+                    told.contains(&format!("uid {uid}")),
+                    "{suffix} {what}: {told}"
+                );
+                assert!(told.contains(planted.to_str().unwrap()), "{told}");
+                let repaired = mark.repair(fence(1));
+                assert!(repaired.is_err(), "{suffix} {what}");
+                let after = fs::symlink_metadata(&planted).unwrap();
+                assert_eq!(FileId::of(&after), FileId::of(&before), "{suffix} {what}");
+                match what {
+                    "link" | "second name" => assert_eq!(fs::read(&victim).unwrap(), b"precious"),
+                    "content" => assert_eq!(fs::read(&planted).unwrap(), b"precious"),
+                    _ => assert!(!victim.exists()),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn file_of_another_program_is_not_repaired() {
+        let (folder, _) = mark();
+        let other = folder.path().join("Cargo.lock");
+        fs::write(&other, "precious").unwrap();
+        let mark = FenceFile::at(&other);
+        for refused in [mark.check(fence(1)), mark.repair(fence(1))] {
+            assert!(matches!(refused, Err(FenceError::Corrupt { .. })));
+        }
+        assert_eq!(fs::read(&other).unwrap(), b"precious");
+    }
+
+    #[test]
     fn errors_say_the_fact_and_what_to_do() {
         let (_folder, mark) = mark();
         assert_eq!(
@@ -503,7 +608,7 @@ mod tests {
             corrupt,
             format!(
                 "corrupt: {path} is no mark of a fence (it is empty): \
-                 repair it with the token of a new grant"
+                 repair it with the token of a new grant, or remove it if it is another program's"
             )
         );
     }

@@ -67,11 +67,14 @@
 // A library's standard output is its program's; its tests are free to print.
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
 
+mod access;
 mod address;
+mod address_error;
 mod background;
 mod client;
 mod error;
 mod fence_file;
+mod files;
 mod limits;
 mod manager;
 mod pool;
@@ -86,6 +89,7 @@ pub mod transport;
 mod tests;
 
 pub use address::Address;
+pub use address_error::{AddressError, BadAddress};
 pub use client::{connect::label, spin::spin_for, thread::block_on};
 pub use error::{CallError, StartError, TaskError};
 pub use fence_file::{FenceError, FenceFile};

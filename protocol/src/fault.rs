@@ -60,6 +60,8 @@ pub enum Fault {
         /// How much is allowed.
         most: u64,
     },
+    /// The client's user may not do that; the text says what.
+    NotAllowed(String),
     /// The manager is about to end.
     ShuttingDown,
     /// The call would have waited for ever: those who wait for each other are told.
@@ -97,6 +99,7 @@ impl Fault {
             | Self::WrongShard { .. }
             | Self::Unencodable(_)
             | Self::Limit { .. }
+            | Self::NotAllowed(_)
             | Self::ShuttingDown => FaultClass::Failed,
         }
     }
@@ -158,6 +161,10 @@ impl fmt::Display for Fault {
                 f,
                 "limit reached: at most {most} {}, as the limits of the manager say",
                 PrintableText(what)
+            ),
+            Self::NotAllowed(what) => write!(
+                f,
+                "not allowed {what}: only the manager's own user and root may"
             ),
             Self::ShuttingDown => f.write_str("the manager was shut down"),
             Self::Deadlock(deadlock) => deadlock.fmt(f),

@@ -19,6 +19,9 @@ use serde::{Serialize, de::DeserializeOwned};
 pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
     /// The name on the wire: stable, and unique within a kind.
     const NAME: &'static str;
+    /// Whether only the manager's own user and root may call it, where the manager is open to others.
+    /// The default, `false`, is right for all that a user of the object does.
+    const IS_ADMINISTRATIVE: bool = false;
     /// What the caller gets. A refusal is part of it.
     type Reply: Serialize + DeserializeOwned + Send + 'static;
 }

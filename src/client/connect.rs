@@ -23,6 +23,7 @@ use crate::{
         state::{Session, lock},
     },
     error::CallError,
+    files::{self, own_uid},
     telemetry::client,
     transport::{endpoint::Endpoint, stream::Stream},
 };
@@ -167,19 +168,29 @@ impl Connection {
         if let Some(connection) = Self::existing(&address) {
             return Ok(connection);
         }
-        let no_manager = |error: io::Error| CallError::NoManager {
-            address: address.clone(),
-            why: error.to_string(),
+        let no_manager = |error: io::Error| {
+            let why = match (address.path(), error.kind()) {
+                // Nothing is in the way: there is no socket, or one that was left behind.
+                (_, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) | (None, _) => {
+                    error.to_string()
+                }
+                (Some(path), _) => files::explain(path, &error).to_string(),
+            };
+            let variable = address.variable();
+            let variable = variable.map_or_else(String::new, |variable| {
+                format!(" (the address in {variable})")
+            });
+            CallError::NoManager {
+                address: address.clone(),
+                why: format!("{why}{variable}"),
+            }
         };
         let endpoint = Endpoint::of(&address).map_err(no_manager)?;
         let stream = endpoint
             .connect(CONNECT_PATIENCE)
             .await
             .map_err(no_manager)?;
-        if !stream.is_trusted() {
-            let why = "it is there, but it is another user's".to_owned();
-            return Err(CallError::NoManager { address, why });
-        }
+        check_user(&address, &*stream)?;
         // Another caller of an in-process address may have connected meanwhile.
         Ok(Self::greet(address, stream).await?.entered())
     }
@@ -257,6 +268,27 @@ impl Connection {
             changed: Notify::new(),
         }))
     }
+}
+
+/// Refuses a manager of a user that the client has no reason to trust.
+fn check_user(address: &Address, stream: &dyn Stream) -> Result<(), CallError> {
+    let own = own_uid();
+    let why = match stream.peer_user() {
+        Some(user) if [own, 0].contains(&user.uid) || address.owner() == Some(user.uid) => {
+            return Ok(());
+        }
+        Some(user) => {
+            let (place, uid) = (address.parts().1, user.uid);
+            format!(
+                "it is there, but it is uid {uid}'s, and this process is uid {own}: \
+                 to trust that user, connect to unix:{place}#uid:{uid}"
+            )
+        }
+        None if stream.is_trusted() => return Ok(()),
+        None => "it is there, but it is another user's".to_owned(),
+    };
+    let address = address.clone();
+    Err(CallError::NoManager { address, why })
 }
 
 /// Waits for what becomes of an attempt.

@@ -42,7 +42,7 @@ use crate::{
 pub(super) const SESSION: SessionId = SessionId::new(77);
 
 pub(super) fn address() -> Address {
-    Address::from("/nowhere/at/all.sock")
+    Address::try_from("/nowhere/at/all.sock").unwrap()
 }
 
 pub(super) fn welcome() -> Response<'static> {

@@ -5,7 +5,9 @@ use lockkeeper_protocol::{MAX_SHARDS, Refusal};
 use tokio::task::LocalSet;
 
 use crate::{
+    access::Access,
     address::Address,
+    address_error::AddressError,
     error::StartError,
     limits::Limits,
     manager::{
@@ -89,7 +91,8 @@ impl Manager {
 /// A manager to be.
 #[derive(Debug)]
 pub struct ManagerBuilder {
-    address: Option<Address>,
+    address: Option<Result<Address, AddressError>>,
+    access: Access,
     shards: usize,
     limits: Limits,
     kinds: Registrations,
@@ -100,6 +103,7 @@ impl Default for ManagerBuilder {
     fn default() -> Self {
         Self {
             address: None,
+            access: Access::default(),
             shards: 1,
             limits: Limits::default(),
             kinds: Registrations::default(),
@@ -110,10 +114,47 @@ impl Default for ManagerBuilder {
 
 impl ManagerBuilder {
     /// Sets where the manager is reached, for programs that share no parent. Without it the
-    /// address is a path that no other manager has.
+    /// address is a path that no other manager has. A text that is no [`Address`] is the error of the
+    /// start.
     #[must_use]
-    pub fn address(mut self, address: impl Into<Address>) -> Self {
-        self.address = Some(address.into());
+    pub fn address<A>(mut self, address: A) -> Self
+    where
+        A: TryInto<Address, Error: Into<AddressError>>,
+    {
+        self.address = Some(address.try_into().map_err(Into::into));
+        self
+    }
+
+    /// Opens a manager at a path to another user. The kernel tells who a client is.
+    ///
+    /// Such a client may use all objects and make others, but not [remove](Manager::remove) or
+    /// [inspect](Manager::inspect) any or call an operation that
+    /// [is administrative](crate::Operation::IS_ADMINISTRATIVE), such as `force_unlock`:
+    /// [`Fault::NotAllowed`](crate::Fault::NotAllowed) says so. To root and the manager's own user all is
+    /// allowed, always. The folder of the path must let the user pass; one that the manager makes does.
+    /// The client names the manager's user in its [`Address`], unless that is root.
+    ///
+    /// ```no_run
+    /// # async fn serve() -> Result<(), lockkeeper::StartError> {
+    /// use lockkeeper::Manager;
+    ///
+    /// // At uid 1000; the clients of uid 1001 connect to unix:/srv/build/locks.sock#uid:1000.
+    /// let manager = Manager::builder().address("/srv/build/locks.sock").allow_uid(1001);
+    /// let manager = manager.start().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn allow_uid(mut self, uid: u32) -> Self {
+        self.access.uids.push(uid);
+        self
+    }
+
+    /// Opens a manager at a path to all members of a group, as [`Self::allow_uid`] does to a user. Membership
+    /// counts when a client connects, supplementary groups included.
+    #[must_use]
+    pub fn allow_group(mut self, gid: u32) -> Self {
+        self.access.gids.push(gid);
         self
     }
 
@@ -187,18 +228,19 @@ impl ManagerBuilder {
     ///
     /// # Errors
     ///
-    /// Returns [`StartError::AddressInUse`] when a live manager is there,
+    /// Returns [`StartError::Address`] for a text that is no address, [`StartError::AddressInUse`] when a live
+    /// manager is there,
     /// [`StartError::BadAddress`] when no socket can be there or this program has no transport of that
     /// scheme, [`StartError::System`] when there
     /// is no thread to be had, [`StartError::Unusable`] for a number of shards that cannot be, and for
-    /// several that are to look for deadlocks.
+    /// several that are to look for deadlocks, and for a manager that is open to others and not at a path.
     ///
     /// # Cancel safety
     ///
     /// As [`Manager::start`].
     pub async fn start(self) -> Result<Manager, StartError> {
         let shards = self.checked_shards()?;
-        let address = self.address.clone().unwrap_or_else(Address::unused);
+        let address = self.checked_address(Address::unused)?;
         let shards = Shards::start(self.into_inside().bind(&address, shards)?)?;
         let owned = Owned::new(Owner::Threads(shards.run_on_thread()?));
         Manager::own(&address, owned).await
@@ -233,7 +275,7 @@ impl ManagerBuilder {
                 )
             })
         });
-        let address = self.address.unwrap_or_else(Address::unused);
+        let address = self.checked_address(Address::unused)?;
         if is_in_process(&address) {
             return Err(StartError::Unusable(format!(
                 "{address} is reachable only within one process, and the manager is to be another: \
@@ -245,6 +287,7 @@ impl ManagerBuilder {
             shards,
             limits: self.limits,
             deadlocks: deadlocks.transpose()?,
+            access: self.access,
         };
         let mut child = Child::start(ROLE, &config)?;
         child.ready().await?;
@@ -305,8 +348,7 @@ impl ManagerBuilder {
     /// As [`Manager::in_memory`].
     pub async fn in_memory<T>(self, test: impl AsyncFnOnce(Manager) -> T) -> Result<T, StartError> {
         let shards = self.checked_shards()?;
-        let address = self.address.clone();
-        let address = address.unwrap_or_else(Address::unused_in_memory);
+        let address = self.checked_address(Address::unused_in_memory)?;
         if !is_in_process(&address) {
             return Err(StartError::Unusable(format!(
                 "{address} is reachable for other processes, for which start() is: \
@@ -333,7 +375,21 @@ impl ManagerBuilder {
             kinds,
             limits: self.limits,
             deadlocks: self.deadlocks,
+            access: self.access,
         }
+    }
+
+    /// Where the manager is to be, if it can be used there by those that it is open to.
+    fn checked_address(&self, default: fn() -> Address) -> Result<Address, StartError> {
+        let address = self.address.clone().unwrap_or_else(|| Ok(default()))?;
+        if !self.access.is_private() && (address.path().is_none() || address.is_name()) {
+            return Err(StartError::Unusable(format!(
+                "a manager that is open to other users is at a path, and {address} is not one that they can \
+                 reach: give it .address(\"/a/path/that/they/can/reach.sock\"), or leave out allow_uid and \
+                 allow_group"
+            )));
+        }
+        Ok(address)
     }
 
     /// How many shards there are to be, if there can be so many.

@@ -12,6 +12,7 @@ use tokio::task;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    access::Access,
     address::Address,
     background::background,
     error::StartError,
@@ -36,6 +37,7 @@ pub(super) struct Config {
     pub(super) shards: u32,
     pub(super) limits: Limits,
     pub(super) deadlocks: Option<Plan>,
+    pub(super) access: Access,
 }
 
 /// The role of a spawned manager.
@@ -49,18 +51,20 @@ pub(super) struct Inside {
     pub(super) kinds: Kinds,
     pub(super) limits: Limits,
     pub(super) deadlocks: Option<Deadlocks>,
+    pub(super) access: Access,
 }
 
 impl Inside {
     /// Makes the servers of that many shards, which are bound at an address and accept no client yet.
     pub(super) fn bind(self, address: &Address, shards: u32) -> Result<Vec<Server>, StartError> {
-        let claimed = Claim::stake_all(address, shards)?;
+        let claimed = Claim::stake_all(address, shards, &self.access)?;
         let server = |(claim, listener)| Server {
             claim,
             listener,
             kinds: self.kinds.clone(),
             limits: self.limits,
             deadlocks: self.deadlocks.clone(),
+            access: self.access.clone(),
         };
         Ok(claimed.into_iter().map(server).collect())
     }
@@ -172,6 +176,7 @@ pub(crate) fn work(mut role: Role) {
                 kinds: kinds::kinds(),
                 limits: config.limits,
                 deadlocks: config.deadlocks.map(Deadlocks::from),
+                access: config.access,
             };
             let servers = inside.bind(&config.address, config.shards);
             let shards = servers.and_then(Shards::start);

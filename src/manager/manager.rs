@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     address::Address,
+    address_error::AddressError,
     error::{CallError, StartError},
     manager::{hosting::Owned, shards::Reach},
 };
@@ -30,15 +31,20 @@ impl Manager {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::NoManager`] when there is none, and [`CallError::Disconnected`] when
+    /// Returns [`CallError::Address`] for a text that is no address, [`CallError::NoManager`] when there is
+    /// no manager, or only one of a user that the address does not name, and [`CallError::Disconnected`] when
     /// it does not speak this version of the protocol.
     ///
     /// # Cancel safety
     ///
     /// Dropped at any point, nothing is left but a connection that closes by itself.
-    pub async fn connect(address: impl Into<Address>) -> Result<Self, CallError> {
+    pub async fn connect<A>(address: A) -> Result<Self, CallError>
+    where
+        A: TryInto<Address, Error: Into<AddressError>>,
+    {
+        let address = address.try_into().map_err(Into::into)?;
         Ok(Self {
-            reach: Arc::new(Reach::to(&address.into()).await?),
+            reach: Arc::new(Reach::to(&address).await?),
             owned: None,
         })
     }

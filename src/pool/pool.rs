@@ -17,6 +17,7 @@ use lockkeeper_protocol::operations::{Chunk, CloseTasks, CountTasks, TaskQueueSt
 use tokio::sync::oneshot;
 
 use crate::{
+    access::Access,
     address::Address,
     background::background,
     client::connection::Connection,
@@ -130,6 +131,7 @@ impl PoolBuilder {
             kinds: kinds::kinds(),
             limits,
             deadlocks: None,
+            access: Access::default(),
         };
         let (crew, stop) = launch(server).await?;
         let connection = Connection::to(&address).await?;

@@ -117,7 +117,8 @@ impl Hold {
 
     /// Whether it is of the object that the token is of.
     pub(crate) fn is_of<P>(&self, token: &Token<P>) -> bool {
-        self.bound.object.name == token.name && *self.bound.connection.address() == token.address
+        self.bound.object.name == token.name
+            && self.bound.connection.address().parts() == token.address.parts()
     }
 
     pub(crate) fn is_valid(&self) -> bool {

@@ -33,6 +33,8 @@ pub(crate) struct Kind {
     pub(crate) name: &'static str,
     type_id: TypeId,
     pub(crate) operations: Arc<[&'static str]>,
+    /// The numbers of those that are for administrators.
+    pub(crate) administrative: Arc<[u32]>,
     pub(crate) spawn: Box<Spawn>,
 }
 
@@ -69,6 +71,7 @@ impl Kinds {
         let mut operations = Operations::default();
         P::operations(&mut operations);
         let names = operations.names().collect();
+        let administrative = operations.administrative().collect();
         let operations = Arc::new(operations);
         let known = self
             .0
@@ -94,6 +97,7 @@ impl Kinds {
             name: P::KIND,
             type_id: TypeId::of::<P>(),
             operations: names,
+            administrative,
             spawn: Box::new(spawn),
         };
         self.0.insert(P::KIND, Arc::new(kind));

@@ -1,7 +1,7 @@
 //! The inside of a manager: accepts clients, hosts objects, and serves requests.
 //!
-//! It may import the actors, the protocol, `address`, `error`, `limits`, `telemetry` and `transport`, and
-//! never `client`.
+//! It may import the actors, the protocol, `access`, `address`, `error`, `files`, `limits`, `telemetry`
+//! and `transport`, and never `client`.
 //!
 //! | module | contents |
 //! | --- | --- |

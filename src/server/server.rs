@@ -4,8 +4,9 @@
 //! manager in memory, on the runtime of its owner. So no call crosses threads.
 
 use std::{
-    cell::RefCell,
+    cell::{OnceCell, RefCell},
     future::{self, Future},
+    pin::pin,
     rc::Rc,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
@@ -17,6 +18,7 @@ use lockkeeper_protocol::SessionId;
 use tokio::{task::JoinSet, time};
 
 use crate::{
+    access::{Access, Right},
     limits::Limits,
     server::{
         claim::claim::Claim,
@@ -24,7 +26,7 @@ use crate::{
         kinds::Kinds,
         session::{
             context::{CHUNK_BYTES, Context},
-            session,
+            farewell, session,
         },
         supervisor::supervisor::Supervisor,
     },
@@ -46,6 +48,7 @@ pub(crate) struct Server {
     pub(crate) kinds: Kinds,
     pub(crate) limits: Limits,
     pub(crate) deadlocks: Option<Deadlocks>,
+    pub(crate) access: Access,
 }
 
 /// How long a manager that has no file descriptors left waits before it lets the next client in.
@@ -65,13 +68,14 @@ impl Server {
     /// It runs where actors can: in a [`LocalSet`](tokio::task::LocalSet).
     pub(crate) async fn serve(self, stop: impl Future) {
         let Self {
-            claim,
+            mut claim,
             listener,
             kinds,
             limits,
             deadlocks,
+            access,
         } = self;
-        let acceptor = match listener.attach() {
+        let mut acceptor = match listener.attach() {
             Ok(acceptor) => acceptor,
             Err(error) => return manager::listen_failed(&error),
         };
@@ -98,12 +102,40 @@ impl Server {
             secret,
             seeks_deadlocks,
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
+            end: OnceCell::new(),
         });
+        let mut ids = context.shard_of.session_ids();
         let mut sessions = JoinSet::new();
-        tokio::select! {
-            _ = stop => {}
-            () = accept_clients(&*acceptor, &context, &mut sessions) => {}
-            () = numbers.keep_publishing() => {}
+        {
+            let mut stop = pin!(stop);
+            let mut publishing = pin!(numbers.keep_publishing());
+            loop {
+                let moved = tokio::select! {
+                    _ = &mut stop => break,
+                    () = accept_clients(&*acceptor, &access, &context, &mut ids, &mut sessions) => break,
+                    () = &mut publishing => break,
+                    moved = claim.moved() => moved,
+                };
+                match moved {
+                    Ok(listener) => match listener.attach() {
+                        Ok(attached) => {
+                            manager::address_restored(claim.address());
+                            acceptor = attached;
+                        }
+                        Err(error) => {
+                            manager::listen_failed(&error);
+                            break;
+                        }
+                    },
+                    Err(why) => {
+                        manager::address_lost(claim.address(), &why);
+                        break;
+                    }
+                }
+            }
+        }
+        if let Some(why) = claim.lost() {
+            let _ = context.end.set(format!("it has lost its address: {why}"));
         }
         // New clients must not find the manager any more when the sessions end.
         drop((claim, acceptor));
@@ -120,24 +152,31 @@ impl Server {
 /// Accepts clients for ever.
 async fn accept_clients(
     acceptor: &dyn Acceptor,
+    access: &Access,
     context: &Rc<Context>,
+    ids: &mut impl Iterator<Item = u64>,
     sessions: &mut JoinSet<()>,
 ) {
-    let mut ids = context.shard_of.session_ids();
     loop {
         tokio::select! {
             Some(_) = sessions.join_next() => {}
             stream = accept(acceptor) => {
                 let most = context.limits.sessions;
-                if !stream.is_trusted() {
-                    let reason = "this manager serves its own user alone".to_owned();
-                    session::refuse(&*stream, reason, context.limits);
-                } else if sessions.len() >= most {
+                let user = stream.peer_user();
+                let right = match user {
+                    Some(user) => access.right_of(user),
+                    None => stream.is_trusted().then_some(Right::Administer),
+                };
+                let Some(right) = right else {
+                    farewell::refuse(&*stream, access.refusal(user), context.limits);
+                    continue;
+                };
+                if sessions.len() >= most {
                     let reason = format!("limit reached: at most {most} sessions");
-                    session::refuse(&*stream, reason, context.limits);
+                    farewell::refuse(&*stream, reason, context.limits);
                 } else {
                     let Some(id) = ids.next() else { continue };
-                    let session = session::serve(stream, SessionId::new(id), Rc::clone(context));
+                    let session = session::serve(stream, SessionId::new(id), right, Rc::clone(context));
                     sessions.spawn_local(session);
                 }
             }

@@ -1,6 +1,6 @@
 //! Events and numbers of managers.
 
-use std::fmt::Display;
+use std::{fmt::Display, path::Path};
 
 use lockkeeper_protocol::{Deadlock, ShardOf};
 
@@ -36,6 +36,26 @@ pub(crate) fn listen_failed(why: &impl Display) {
 /// A manager has no file descriptor left for the next client, or the system fails otherwise.
 pub(crate) fn accept_failed(why: &impl Display) {
     tracing::warn!(target: target::MANAGER, %why, "client kept waiting");
+}
+
+/// The socket of a manager was removed, and is bound anew.
+pub(crate) fn address_restored(address: &Address) {
+    tracing::warn!(target: target::MANAGER, %address, "socket bound anew");
+}
+
+/// The files of a manager are another's. It ends.
+pub(crate) fn address_lost(address: &Address, why: &str) {
+    tracing::error!(target: target::MANAGER, %address, why, "manager lost its address");
+}
+
+/// The claim file alone protects a manager's path: if it is removed, a second manager can start there.
+pub(crate) fn claim_is_weak(path: &Path, why: &str) {
+    tracing::warn!(
+        target: target::MANAGER,
+        path = %path.display(),
+        why,
+        "claim rests on its file alone"
+    );
 }
 
 /// Callers wait for one another, and would for ever.

@@ -23,12 +23,13 @@ pub(crate) struct SessionSpan {
 
 impl SessionSpan {
     /// A client has a session.
-    pub(crate) fn begin(id: SessionId, peer: &Arc<Peer>) -> Self {
+    pub(crate) fn begin(id: SessionId, peer: &Arc<Peer>, uid: Option<u32>) -> Self {
         metrics::counter!(names::SESSIONS_BEGUN).increment(1);
         metrics::gauge!(names::SESSIONS).increment(1.0);
         tracing::debug!(
             target: target::SESSION,
             session = id.number(),
+            uid,
             pid = peer.pid,
             program = peer.program,
             label = peer.label,
@@ -84,6 +85,19 @@ impl Drop for SessionSpan {
             self.end_well("shutdown", "the manager ends");
         }
     }
+}
+
+/// A client removed an object.
+pub(crate) fn removed(id: SessionId, peer: &Peer, name: &str) {
+    tracing::info!(
+        target: target::SESSION,
+        session = id.number(),
+        pid = peer.pid,
+        program = peer.program,
+        label = peer.label,
+        name,
+        "client removed an object"
+    );
 }
 
 /// Bytes came from a client.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    address::{Address, MEMORY, UNIX},
+    address::{Address, MEMORY, UNIX, add_scheme},
     transport::{
         listener::Listener, memory::Memory, stream::Stream, transport::Transport, unix::Unix,
     },
@@ -31,6 +31,7 @@ fn registered() -> MutexGuard<'static, BTreeMap<String, Arc<dyn Transport>>> {
 
 /// Registers a transport. A later one of the same scheme takes the place of an earlier one.
 pub(crate) fn register(scheme: &str, transport: Arc<dyn Transport>) {
+    add_scheme(scheme);
     let replaced = registered().insert(scheme.to_owned(), transport);
     // With the table unlocked: it is the code of a program.
     drop(replaced);

@@ -24,6 +24,6 @@ pub(crate) mod unix;
 
 pub use self::{
     listener::{Acceptor, Listener},
-    stream::{AttachedStream, Stream},
+    stream::{AttachedStream, PeerUser, Stream},
     transport::Transport,
 };

@@ -56,6 +56,12 @@ pub trait Stream: fmt::Debug + Send + Sync + 'static {
     /// once, when the stream is new, so a stream that has to prove this does so before it is handed out.
     fn is_trusted(&self) -> bool;
 
+    /// Returns the user of the process at the other end if the kernel of this machine vouches for it. Then
+    /// the user decides what the process may do, and [`Self::is_trusted`] is not asked.
+    fn peer_user(&self) -> Option<PeerUser> {
+        None
+    }
+
     /// Returns the id of the process at the other end if the kernel of this machine vouches for it.
     ///
     /// A manager believes this id, and not the one that the client says. The default, `None`, is right for streams from other machines.
@@ -70,6 +76,24 @@ pub trait Stream: fmt::Debug + Send + Sync + 'static {
     /// default does. A runtime in the background then reads for plain threads.
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         None
+    }
+}
+
+/// The user of the process at the other end of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerUser {
+    /// The effective user.
+    pub uid: u32,
+    /// The effective group.
+    pub gid: u32,
+}
+
+impl PeerUser {
+    /// A user, and the group that the process acts as.
+    #[must_use]
+    pub const fn new(uid: u32, gid: u32) -> Self {
+        Self { uid, gid }
     }
 }
 

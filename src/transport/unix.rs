@@ -23,7 +23,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::transport::{
     listener::{Acceptor, Listener},
-    stream::{AttachedStream, Stream},
+    stream::{AttachedStream, PeerUser, Stream},
     transport::Transport,
 };
 
@@ -123,12 +123,14 @@ impl Stream for UnixStream {
         }))
     }
 
-    /// The kernel says which user the other process runs as.
+    /// Asked only where the kernel does not say who the other process is.
     fn is_trusted(&self) -> bool {
-        let own = rustix::process::geteuid().as_raw();
-        self.0
-            .peer_creds()
-            .is_ok_and(|peer| peer.euid() == Some(own))
+        false
+    }
+
+    fn peer_user(&self) -> Option<PeerUser> {
+        let peer = self.0.peer_creds().ok()?;
+        Some(PeerUser::new(peer.euid()?, peer.egid()?))
     }
 
     fn peer_pid(&self) -> Option<u32> {

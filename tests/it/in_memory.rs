@@ -405,7 +405,7 @@ async fn shutdown_and_the_drop_of_the_last_handle_end_the_manager_within_the_tes
 
 #[tokio::test(start_paused = true)]
 async fn panic_of_the_test_is_the_tests_and_leaves_nothing() {
-    let address = Address::from("memory:panic_of_the_test");
+    let address = Address::try_from("memory:panic_of_the_test").unwrap();
     let builder = || Manager::builder().address(address.clone());
     let mut kept = None;
     let test = builder().in_memory(async |manager| {
@@ -423,7 +423,7 @@ async fn panic_of_the_test_is_the_tests_and_leaves_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn dropped_midway_nothing_is_left() {
-    let address = Address::from("memory:dropped_midway");
+    let address = Address::try_from("memory:dropped_midway").unwrap();
     let polls = Arc::new(AtomicUsize::new(0));
     for turns in 0..60 {
         let test = {
@@ -462,7 +462,7 @@ fn manager_in_memory_is_reached_from_a_thread_with_a_manager_of_its_own() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let address = Address::from("memory:with_a_thread_of_its_own");
+        let address = Address::try_from("memory:with_a_thread_of_its_own").unwrap();
         let builder = || Manager::builder().address(address.clone());
         let manager = builder().shards(2).start().await.unwrap();
         let taken = builder().start().await.map(drop).unwrap_err();

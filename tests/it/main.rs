@@ -4,7 +4,10 @@
 //! test of this binary shares its process with others: one that needs the process to itself runs
 //! `in_own_process`.
 
+mod access;
+mod addresses;
 mod barrier;
+mod claims;
 mod condition;
 mod deadlock;
 mod drops;
@@ -67,10 +70,13 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 27] = [
 ];
 
 /// Each adds the child roles of a module. Their names begin with the module's path.
-const ROLES: [fn(&mut Roles); 28] = [
+const ROLES: [fn(&mut Roles); 31] = [
+    access::roles,
+    addresses::roles,
     barrier::deaths::roles,
     barrier::races::roles,
     barrier::roles,
+    claims::roles,
     condition::deaths::roles,
     condition::roles,
     deadlock::roles,

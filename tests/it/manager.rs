@@ -22,7 +22,7 @@ use crate::run;
 /// An address in a folder of its own.
 fn address_in(folder: &TempDir) -> Address {
     let path = folder.path().join("run").join("locks.sock");
-    Address::from(path.to_str().unwrap())
+    Address::try_from(path).unwrap()
 }
 
 /// The process that listens at an address.
@@ -110,7 +110,7 @@ fn anonymous_managers_leave_nothing_in_the_users_folder() {
         assert_eq!(mode(paths[0].path().unwrap().parent().unwrap()), 0o700);
         drop((started, spawned));
         for address in paths {
-            let lock = format!("{address}.lock");
+            let lock = format!("{address}.lockkeeper");
             assert!(!address.path().unwrap().exists() && !Path::new(&lock).exists());
         }
     });
@@ -253,7 +253,7 @@ fn socket_and_its_folder_are_for_their_user_alone() {
         let _manager = builder.start().await.unwrap();
         assert_eq!(mode(address.path().unwrap().parent().unwrap()), 0o700);
         assert_eq!(mode(address.path().unwrap()), 0o600);
-        let lock = format!("{address}.lock");
+        let lock = format!("{address}.lockkeeper");
         assert_eq!(mode(Path::new(&lock)), 0o600);
     });
 }
@@ -263,10 +263,17 @@ fn address_that_cannot_be_is_refused() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let long = folder.path().join("x".repeat(100));
+        match Manager::builder().address(&long).start().await.map(drop) {
+            Err(StartError::Address(error)) => {
+                let told = error.to_string();
+                assert!(told.contains("at most 100"), "{told}");
+            }
+            other => panic!("{other:?}"),
+        }
         fs::write(folder.path().join("file"), "").unwrap();
         let below_a_file = folder.path().join("file").join("locks.sock");
-        for path in [long, below_a_file] {
-            let address = Address::from(path.to_str().unwrap());
+        {
+            let address = Address::try_from(below_a_file).unwrap();
             let builder = Manager::builder().address(address.clone());
             match builder.start().await.map(drop) {
                 Err(StartError::BadAddress { address: there, .. }) => assert_eq!(there, address),

@@ -177,14 +177,14 @@ fn free_address(ports: u16) -> Address {
         let port = rand::rng().random_range(10_000..30_000);
         let is_free = |port| StdListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
         if (port..port + ports).all(is_free) {
-            return Address::from(format!("tcp:127.0.0.1:{port}"));
+            return Address::try_from(format!("tcp:127.0.0.1:{port}")).unwrap();
         }
     }
 }
 
 #[test]
 fn address_in_a_string_names_the_transport() {
-    let address = Address::from("tcp:127.0.0.1:4000");
+    let address = Address::try_from("tcp:127.0.0.1:4000").unwrap();
     assert_eq!(address.to_string(), "tcp:127.0.0.1:4000");
     assert_eq!(address.path(), None);
 }
@@ -297,7 +297,7 @@ fn shards_are_at_ports_of_their_own() {
 fn address_that_is_taken_or_makes_no_sense_is_refused() {
     run(async {
         let taken = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = Address::from(format!("tcp:{}", taken.local_addr().unwrap()));
+        let address = Address::try_from(format!("tcp:{}", taken.local_addr().unwrap())).unwrap();
         let refused = Manager::builder().address(address.clone()).start().await;
         let refused = refused.map(drop);
         assert_eq!(refused, Err(StartError::AddressInUse { address }));

@@ -95,16 +95,20 @@ fn reports_on_others_are_one_line_each() {
     is_one_line("a claim", &claim().to_string());
     is_one_line("a deadlock", &deadlock().to_string());
     is_one_line("a key", &format!("{}", Key::from(HOSTILE)));
-    is_one_line(
-        "an address",
-        &Address::from(&*format!("/tmp/{HOSTILE}")).to_string(),
-    );
+    is_one_line("an address", &address("/tmp/").to_string());
     // An object has its own line, one for its holder, and one for those that are not told.
     let (object, snapshot) = (object.to_string(), snapshot.to_string());
     assert_eq!((object.lines().count(), snapshot.lines().count()), (3, 7));
     for line in object.lines().chain(snapshot.lines().skip(1)) {
         is_one_line("a line of a table", line);
     }
+}
+
+/// An address with all that an address may have of the hostile text.
+fn address(beginning: &str) -> Address {
+    let text = HOSTILE.chars().filter(|letter| !letter.is_control());
+    let text = format!("{beginning}{}", text.collect::<String>());
+    text.parse().expect("it has no control character")
 }
 
 #[test]
@@ -142,7 +146,12 @@ fn errors_are_one_line_each() {
         is_one_line("a fault", &fault.to_string());
         is_one_line("an error", &CallError::from(fault).to_string());
     }
-    let address = || Address::from(format!("memory:{HOSTILE}"));
+    let no_address = format!("/tmp/{HOSTILE}").parse::<Address>();
+    is_one_line(
+        "an error",
+        &no_address.expect_err("control characters").to_string(),
+    );
+    let address = || address("memory:");
     let why = hostile;
     for error in [
         CallError::NoManager {

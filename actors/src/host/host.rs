@@ -189,7 +189,7 @@ impl<P: Primitive> Host<P> {
     fn serve(&mut self, now: Duration, call: &RawCall) -> Option<(CallId, Duration)> {
         let outbox = self.shell.outbox().clone();
         outbox.begin(now, None);
-        self.watch.called(call);
+        self.watch.called(call, |session| self.shell.peer(session));
         if self.primitive.is_none() {
             outbox.call::<()>(call.id).fail(Fault::Gone);
             return None;

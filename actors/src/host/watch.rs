@@ -5,9 +5,9 @@
 //!
 //! Invariant: without a subscriber an event costs one read of a global, and formats nothing.
 
-use std::{borrow::Cow, rc::Rc, time::Duration};
+use std::{borrow::Cow, rc::Rc, sync::Arc, time::Duration};
 
-use lockkeeper_protocol::{CallId, Fault, FaultClass, ObjectName, Refusal, codec};
+use lockkeeper_protocol::{CallId, Fault, FaultClass, ObjectName, Peer, Refusal, SessionId, codec};
 use serde::de::IgnoredAny;
 
 use crate::{
@@ -70,7 +70,11 @@ impl Watch {
     }
 
     /// A call came, which is to be served now.
-    pub(crate) fn called(&self, call: &RawCall) {
+    pub(crate) fn called(
+        &self,
+        call: &RawCall,
+        peer_of: impl FnOnce(SessionId) -> Option<Arc<Peer>>,
+    ) {
         let tally = &*self.tally;
         let number = usize::try_from(call.operation).unwrap_or(usize::MAX);
         let operation = tally.calls.get(number);
@@ -90,17 +94,20 @@ impl Watch {
             "call came"
         );
         if Some(call.operation) == tally.force {
-            self.forced(call.id);
+            self.forced(call.id, &peer_of(call.id.session()).unwrap_or_default());
         }
     }
 
     #[cold]
-    fn forced(&self, by: CallId) {
+    fn forced(&self, by: CallId, peer: &Peer) {
         tracing::warn!(
             target: OBJECT,
             kind = self.tally.kind,
             name = &*self.name(),
             session = by.session().number(),
+            pid = peer.pid,
+            program = peer.program,
+            label = peer.label,
             "hold taken by force"
         );
     }

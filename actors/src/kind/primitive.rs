@@ -68,6 +68,7 @@ pub struct Operations<P>(Vec<Entry<P>>);
 
 struct Entry<P> {
     name: &'static str,
+    is_administrative: bool,
     serve: fn(&mut P, &Payload, CallId, &Outbox),
 }
 
@@ -94,6 +95,7 @@ impl<P> Operations<P> {
         );
         self.0.push(Entry {
             name: O::NAME,
+            is_administrative: O::IS_ADMINISTRATIVE,
             serve: serve::<P, O>,
         });
         self
@@ -102,6 +104,12 @@ impl<P> Operations<P> {
     /// The names in order.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.0.iter().map(|entry| entry.name)
+    }
+
+    /// The numbers of the operations that are for administrators.
+    pub fn administrative(&self) -> impl Iterator<Item = u32> + '_ {
+        let numbered = (0..).zip(&self.0);
+        numbered.filter_map(|(number, entry)| entry.is_administrative.then_some(number))
     }
 
     /// Decodes the arguments and lets the primitive serve the call. What is wrong with them is

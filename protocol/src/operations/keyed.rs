@@ -132,6 +132,7 @@ impl Operation for AdoptKey {
 
 impl Operation for ForceUnlockKey {
     const NAME: &'static str = "force_unlock";
+    const IS_ADMINISTRATIVE: bool = true;
     type Reply = Result<bool, Refusal>;
 }
 

@@ -47,6 +47,7 @@ impl Operation for Adopt {
 
 impl Operation for ForceUnlock {
     const NAME: &'static str = "force_unlock";
+    const IS_ADMINISTRATIVE: bool = true;
     type Reply = bool;
 }
 

@@ -1,13 +1,18 @@
 //! `Claim`: the exclusive right of a running manager to its address, for any transport.
 //!
-//! A path is claimed by its lock file, which also says how many sockets a killed manager has left. For
+//! A path is claimed by a claim file and an abstract name, see `lock_file`, and looked after. For
 //! other transports the listener itself is the claim.
 
-use std::{io, time::SystemTime};
+use std::{
+    future, io,
+    time::{Duration, SystemTime},
+};
 
 use lockkeeper_protocol::{ManagerSecret, SECRET_BYTES, Shard, ShardOf};
+use tokio::time;
 
 use crate::{
+    access::Access,
     address::Address,
     error::StartError,
     server::claim::socket_file::SocketFile,
@@ -21,8 +26,11 @@ pub(crate) struct Claim {
     address: Address,
     shard_of: ShardOf,
     secret: ManagerSecret,
-    _socket: Option<SocketFile>,
+    socket: Option<SocketFile>,
 }
+
+/// How often a manager looks whether its files are still its own.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// The claim of a shard, and its listener.
 pub(crate) type Claimed = (Claim, Box<dyn Listener>);
@@ -34,7 +42,7 @@ impl Claim {
     ///
     /// As [`Self::stake_all`].
     pub(crate) fn stake(address: &Address) -> Result<Claimed, StartError> {
-        let claimed = Self::stake_all(address, 1)?.pop();
+        let claimed = Self::stake_all(address, 1, &Access::default())?.pop();
         claimed.ok_or_else(|| StartError::BadAddress {
             address: address.clone(),
             why: "it has no shard".to_owned(),
@@ -46,9 +54,13 @@ impl Claim {
     /// # Errors
     ///
     /// Returns an error when a live manager has the address, or when it cannot be bound.
-    pub(crate) fn stake_all(address: &Address, shards: u32) -> Result<Vec<Claimed>, StartError> {
+    pub(crate) fn stake_all(
+        address: &Address,
+        shards: u32,
+        access: &Access,
+    ) -> Result<Vec<Claimed>, StartError> {
         let bound: Vec<(_, Box<dyn Listener>)> = match address.path() {
-            Some(path) => SocketFile::claim_all(address, path, shards)?
+            Some(path) => SocketFile::claim_all(address, path, shards, access)?
                 .into_iter()
                 .map(|(socket, listener)| (Some(socket), Box::new(listener) as _))
                 .collect(),
@@ -64,11 +76,34 @@ impl Claim {
                 address: address.of(shard),
                 shard_of: ShardOf { incarnation, shard },
                 secret,
-                _socket: socket,
+                socket,
             };
             (claim, listener)
         };
         Ok(Shard::all(shards).zip(bound).map(claim).collect())
+    }
+
+    /// Waits until the address has to be bound anew, since its socket was removed, and returns the listener.
+    /// It looks every few seconds; the address of another transport than a path stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the address is lost: the manager has to end.
+    pub(crate) async fn moved(&mut self) -> Result<Box<dyn Listener>, String> {
+        let Some(socket) = &mut self.socket else {
+            return future::pending().await;
+        };
+        loop {
+            time::sleep(LOOK_EVERY).await;
+            if let Some(listener) = socket.look()? {
+                return Ok(Box::new(listener));
+            }
+        }
+    }
+
+    /// Why the address is lost, if it is.
+    pub(crate) fn lost(&self) -> Option<&str> {
+        self.socket.as_ref()?.lost()
     }
 
     /// The claimed address.

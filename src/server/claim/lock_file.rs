@@ -1,102 +1,254 @@
-//! The lock file beside a socket, locked for the lifetime of its manager.
+//! `Lock`: the claim of a manager to the path of its socket: a locked file beside it, and an abstract name.
+//!
+//! The kernel releases both when the process ends in any way. The file can be removed by others, so the
+//! manager looks every few seconds whether it is still there, and makes it anew.
 //!
 //! Invariant: the locked file is the one at the path, not one that was removed in the meantime.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, TryLockError},
     io::{self, Read, Seek, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use lockkeeper_protocol::MAX_SHARDS;
 
-/// A file that is locked for as long as this lasts, and then removed.
+use crate::{
+    files::{self, FileId},
+    server::claim::abstract_name::{AbstractName, Taken},
+    telemetry::manager::claim_is_weak,
+};
+
+/// The claim of a running manager to a path. Dropped, it is over, and its file is removed.
 #[derive(Debug)]
 pub(super) struct Lock {
     path: PathBuf,
-    /// Says how many shards the manager has.
-    file: File,
+    shards: u32,
+    held: Mutex<Held>,
+    /// Why the claim is lost, once it is.
+    lost: OnceLock<String>,
 }
 
-/// As many digits are read of the number of shards.
-const MOST_DIGITS: u64 = 4;
+/// What became of the attempt to claim a path.
+#[derive(Debug)]
+pub(super) enum Claimed {
+    /// It is claimed. A manager of that many shards was killed here.
+    Ours(Lock, u32),
+    /// Another process has locked the claim file.
+    Locked,
+    /// A live manager has the abstract name.
+    Named,
+}
+
+/// What makes up a claim.
+#[derive(Debug)]
+struct Held {
+    file: File,
+    id: FileId,
+    folder: FileId,
+    /// `None` where another user has taken it.
+    name: Option<AbstractName>,
+}
+
+/// What a claim file begins with.
+const HEADING: &str = "lockkeeper claim 1\n";
+
+/// What it says to people.
+const EXPLANATION: &str = "A manager locks this file while it runs, and removes it when it ends.\n";
+
+/// What stands before the number of shards.
+const SHARDS: &str = "shards ";
+
+/// More bytes than a claim file has.
+const MOST_BYTES: u64 = 256;
+
+/// The error for a path that a live manager has claimed.
+const CLAIMED: &str = "another manager has claimed it";
 
 impl Lock {
-    /// Keeps a file that is locked.
-    pub(super) const fn of(path: PathBuf, file: File) -> Self {
-        Self { path, file }
+    /// Claims the path of a socket for a manager of so many shards.
+    pub(super) fn claim(socket: &Path, shards: u32) -> io::Result<Claimed> {
+        let path = lock_path(socket);
+        let Some(file) = lock_exclusively(&path)? else {
+            return Ok(Claimed::Locked);
+        };
+        let folder = folder_of(&path)?;
+        let id = FileId::of(&file.metadata()?);
+        let Some(name) = take_name(folder, &path) else {
+            // The file of the live manager was removed. It makes a new one.
+            files::remove(&path, id)?;
+            return Ok(Claimed::Named);
+        };
+        let left = shards_in(&file);
+        let held = Mutex::new(Held {
+            file,
+            id,
+            folder,
+            name,
+        });
+        let claim = Self {
+            path,
+            shards,
+            held,
+            lost: OnceLock::new(),
+        };
+        Ok(Claimed::Ours(claim, left))
     }
 
-    /// How many shards the manager had that was killed here, if one was.
-    pub(super) fn shards(&self) -> u32 {
-        let mut text = String::new();
-        // Whatever else it says is not of a manager that could have more than one.
-        let read = (&self.file).take(MOST_DIGITS).read_to_string(&mut text);
-        let said = read.ok().and_then(|_| text.parse().ok());
-        said.filter(|said| *said <= MAX_SHARDS).unwrap_or(1)
+    /// Notes how many sockets there are to be, once those of a killed manager are gone.
+    pub(super) fn note_shards(&self) -> io::Result<()> {
+        write_to(&self.held().file, self.shards)
     }
 
-    /// Writes down how many there are to be.
-    pub(super) fn note(&self, shards: u32) -> io::Result<()> {
-        let mut file = &self.file;
-        file.set_len(0)?;
-        file.rewind()?;
-        file.write_all(shards.to_string().as_bytes())
+    /// Looks whether the claim still stands, and makes a file that was removed anew.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the claim is lost. Each shard looks, and all are told the same.
+    pub(super) fn look(&self) -> Result<(), String> {
+        let mut held = self.held();
+        if let Some(name) = &held.name {
+            name.answer();
+        }
+        match FileId::at(&self.path) {
+            Ok(Some(id)) if id == held.id => files::keep_fresh(&self.path),
+            Ok(_) => self.renew(&mut held).map_err(|why| self.lose(why))?,
+            // It cannot be looked at now. The next look may see more.
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Enters why the claim is lost, and returns the first reason that was entered.
+    pub(super) fn lose(&self, why: String) -> String {
+        self.lost.get_or_init(|| why).clone()
+    }
+
+    /// Why the claim is lost, if it is.
+    pub(super) fn lost(&self) -> Option<&str> {
+        self.lost.get().map(String::as_str)
+    }
+
+    fn renew(&self, held: &mut Held) -> Result<(), String> {
+        let path = self.path.display();
+        let Ok(folder) = folder_of(&self.path) else {
+            // No manager can be where no folder is. `SocketFile` makes it anew.
+            return Ok(());
+        };
+        let has_name = held.name.is_some() && folder == held.folder;
+        let file = match lock_exclusively(&self.path) {
+            Ok(Some(file)) => file,
+            // A manager that starts has the file for a moment, and finds that the name is taken.
+            Ok(None) if has_name => return Ok(()),
+            Ok(None) => return Err(format!("{path}: {CLAIMED}")),
+            Err(error) if error.kind() == files::NOT_OURS => {
+                return Err(format!("{path}: {error}"));
+            }
+            // There may be room for a file at the next look.
+            Err(_) => return Ok(()),
+        };
+        let Ok(metadata) = file.metadata() else {
+            return Ok(());
+        };
+        if !has_name {
+            held.name =
+                take_name(folder, &self.path).ok_or_else(|| format!("{path}: {CLAIMED}"))?;
+        }
+        held.folder = folder;
+        held.id = FileId::of(&metadata);
+        // Without the note a later manager would leave the sockets of all but the first shard behind.
+        let _ = write_to(&file, self.shards);
+        held.file = file;
+        Ok(())
+    }
+
+    /// Locks against the other shards. No code inside panics between two changes.
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        let _ = remove_if_there(&self.path);
+        let mut held = self.held();
+        // Before the file: the next manager gets the lock first, and must find the name free then.
+        held.name = None;
+        // If this fails, the next manager takes the file over.
+        let _ = files::remove(&self.path, held.id);
     }
 }
 
-/// Where the lock of a socket is.
+/// Takes the abstract name beside a claim file. `None` if a live manager has it.
+fn take_name(folder: FileId, path: &Path) -> Option<Option<AbstractName>> {
+    match AbstractName::take(folder, path) {
+        Taken::Ours(name) => Some(Some(name)),
+        Taken::Manager => None,
+        Taken::Useless(why) => {
+            claim_is_weak(path, &why);
+            Some(None)
+        }
+    }
+}
+
+/// Which folder a file is in.
+fn folder_of(path: &Path) -> io::Result<FileId> {
+    // The way to the folder may go over links, as the way to its files does.
+    let folder = path.parent().unwrap_or_else(|| Path::new("/"));
+    fs::metadata(folder).map(|metadata| FileId::of(&metadata))
+}
+
+/// Where the claim file of a socket is.
 pub(super) fn lock_path(socket: &Path) -> PathBuf {
     let mut path = socket.as_os_str().to_owned();
-    path.push(".lock");
+    path.push(SUFFIX);
     path.into()
 }
 
-/// Locks a file, `None` if a live process has it locked.
+/// What the name of a claim file has behind that of the socket. No other program has such files.
+pub(super) const SUFFIX: &str = ".lockkeeper";
+
+/// Locks a claim file, which is made if there is none. `None` if a live process has it locked.
 pub(super) fn lock_exclusively(path: &Path) -> io::Result<Option<File>> {
     loop {
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(path)?;
+        let file = files::open_or_create(path, 0o600, is_claim)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
         // Its last owner may have removed the file between our opening and our locking it.
-        let ours = file.metadata()?;
-        match fs::metadata(path) {
-            Ok(there) if there.ino() == ours.ino() && there.dev() == ours.dev() => {
-                return Ok(Some(file));
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+        if FileId::at(path)? == Some(FileId::of(&file.metadata()?)) {
+            return Ok(Some(file));
         }
     }
 }
 
-/// Whether a live process has a file locked.
+/// Whether a live process has a claim file locked.
 pub(super) fn is_locked(path: &Path) -> bool {
-    let locked = File::open(path).map(|file| file.try_lock());
+    let locked = files::open(path, is_claim).map(|file| file.try_lock());
     matches!(locked, Ok(Err(TryLockError::WouldBlock)))
 }
 
-/// Removes a file. One that is not there is removed.
-pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
+/// Whether a file that is not empty is a claim file.
+fn is_claim(beginning: &[u8]) -> bool {
+    // A manager may have been killed while it wrote.
+    beginning.starts_with(HEADING.as_bytes()) || HEADING.as_bytes().starts_with(beginning)
+}
+
+/// How many shards the manager had that was killed here, if one was.
+fn shards_in(file: &File) -> u32 {
+    let mut text = String::new();
+    let read = file.take(MOST_BYTES).read_to_string(&mut text);
+    let said = read.ok().and_then(|_| {
+        let line = text.lines().find_map(|line| line.strip_prefix(SHARDS))?;
+        line.parse().ok()
+    });
+    said.filter(|said| *said <= MAX_SHARDS).unwrap_or(1)
+}
+
+fn write_to(mut file: &File, shards: u32) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(format!("{HEADING}{EXPLANATION}{SHARDS}{shards}\n").as_bytes())
 }

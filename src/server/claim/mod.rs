@@ -1,5 +1,8 @@
-//! The claim of a manager to its address. It may import `address`, `error` and `transport`.
+//! The claim of a manager to its address. It may import `access`, `address`, `error`, `files`, `telemetry`
+//! and `transport`.
 
+mod abstract_name;
+mod access_list;
 pub(crate) mod claim;
 mod lock_file;
 mod socket_file;

@@ -1,16 +1,14 @@
-//! `SocketFile`: the claim of a manager to a path: its folder, its lock file and its sockets.
+//! `SocketFile`: the claim of a manager to a path: its folder, its claim file and its sockets.
 //!
-//! Invariant: the claim is a lock on a file beside the socket, which the kernel releases when the process
-//! ends in any way. So the socket of a killed manager is replaced, and that of a running one never. A
-//! manager of several shards has one lock and a socket for each shard.
+//! Invariant: the socket of a killed manager is replaced, and that of a running one never. A manager of
+//! several shards has one claim and a socket for each shard. What is bound is known by device and inode, and
+//! nothing else at the path is changed or removed.
 
 use std::{
-    fs::{self, DirBuilder, File, Metadata},
+    fmt::Display,
+    fs::{self, DirBuilder, File, Permissions},
     io,
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{DirBuilderExt, FileTypeExt, MetadataExt},
-    },
+    os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -20,16 +18,23 @@ use std::{
 use lockkeeper_protocol::{MAX_SHARDS, Shard};
 
 use crate::{
-    address::{ANONYMOUS, Address, MOST_PATH_BYTES, own_uid, runtime_folder},
+    access::Access,
+    address::{ANONYMOUS, Address, user_folder},
     error::StartError,
-    server::claim::lock_file::{Lock, is_locked, lock_exclusively, lock_path, remove_if_there},
+    files::{self, FileId, own_uid},
+    server::claim::{
+        access_list,
+        lock_file::{Claimed, Lock, SUFFIX, is_locked, lock_exclusively, lock_path},
+    },
     transport::unix::{UnixListener, UnixStream},
 };
 
-/// How often a new manager retries while another one sweeps the folder, and the pause in between.
-const SWEEP_TRIES: u32 = 50;
+/// How often a new manager tries for a claim file that another process has locked, and the pause in between. A
+/// manager that sweeps has it for a moment, and so has a child that a killed manager had just started, until
+/// that runs its own program.
+const TRIES: u32 = 50;
 
-const SWEEP_PAUSE: Duration = Duration::from_millis(1);
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// How long to try to connect to a socket of another program at the path.
 const FOREIGN_PATIENCE: Duration = Duration::from_millis(100);
@@ -37,9 +42,19 @@ const FOREIGN_PATIENCE: Duration = Duration::from_millis(100);
 /// The socket file of one shard, claimed by the lock of its manager. Dropping it removes the file.
 #[derive(Debug)]
 pub(super) struct SocketFile {
+    address: Address,
     path: PathBuf,
-    /// Shared by all sockets of one manager. Dropped after the socket is removed.
-    _lock: Arc<Lock>,
+    id: FileId,
+    shared: Arc<Shared>,
+}
+
+/// What the sockets of one manager share. Dropped after they are removed.
+#[derive(Debug)]
+struct Shared {
+    lock: Lock,
+    access: Access,
+    /// Keeps systemd-tmpfiles from the user's own folder.
+    _folder: Option<File>,
 }
 
 impl SocketFile {
@@ -53,36 +68,102 @@ impl SocketFile {
         address: &Address,
         path: &Path,
         shards: u32,
+        access: &Access,
     ) -> Result<Vec<(Self, UnixListener)>, StartError> {
-        check(path).map_err(|why| unusable(address, why))?;
-        prepare_folder(address, path)?;
-        let lock_path = lock_path(path);
-        let Some(file) = lock(address, &lock_path).map_err(|error| failed(address, &error))? else {
+        address.check_length()?;
+        if fs::symlink_metadata(path).is_ok_and(|there| !there.file_type().is_socket()) {
+            return Err(unusable(address, path, &NO_SOCKET));
+        }
+        let folder = prepare_folder(address, path, access)?;
+        let Some((lock, left)) = lock(address, path, shards)? else {
             return Err(StartError::AddressInUse {
                 address: address.clone(),
             });
         };
-        let lock = Arc::new(Lock::of(lock_path, file));
-        let left = lock.shards();
         clear_leftovers(address, left, shards)?;
         // Noted before binding: after a kill, the next manager has to know how many to remove.
-        lock.note(shards).map_err(|error| failed(address, &error))?;
+        let noted = lock.note_shards();
+        noted.map_err(|error| unusable(address, &lock_path(path), &error))?;
+        let shared = Arc::new(Shared {
+            lock,
+            access: access.clone(),
+            _folder: folder,
+        });
         let bind = |shard| {
             let address = address.of(shard);
             let path = path_of(&address);
-            let listener = UnixListener::bind(&path).map_err(|error| failed(&address, &error))?;
-            let _lock = Arc::clone(&lock);
-            Ok((Self { path, _lock }, listener))
+            let bound = bind(&path, access).map_err(|error| unusable(&address, &path, &error))?;
+            let (listener, id) = bound;
+            let shared = Arc::clone(&shared);
+            let socket = Self {
+                address,
+                path,
+                id,
+                shared,
+            };
+            Ok((socket, listener))
         };
         Shard::all(shards).map(bind).collect()
+    }
+
+    /// Looks whether the claim stands and the path still leads to this socket. If nothing is there, binds it
+    /// anew and returns its listener.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the address is lost.
+    pub(super) fn look(&mut self) -> Result<Option<UnixListener>, String> {
+        let Shared { lock, access, .. } = &*self.shared;
+        let there = FileId::at(&self.path);
+        if matches!(there, Ok(None)) {
+            // What does not succeed now may at the next look.
+            let _ = prepare_folder(&self.address, &self.path, access);
+        }
+        lock.look()?;
+        match there {
+            Ok(Some(id)) if id == self.id => {
+                files::keep_fresh(&self.path);
+                Ok(None)
+            }
+            Ok(Some(_)) => Err(lock.lose(format!(
+                "another program has put its own file at {}",
+                self.path.display()
+            ))),
+            Ok(None) => {
+                let Ok((listener, id)) = bind(&self.path, access) else {
+                    return Ok(None);
+                };
+                self.id = id;
+                Ok(Some(listener))
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Why the address is lost, if it is.
+    pub(super) fn lost(&self) -> Option<&str> {
+        self.shared.lock.lost()
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // If this fails, the next manager removes the socket.
-        let _ = remove_if_there(&self.path);
+        let _ = files::remove(&self.path, self.id);
     }
+}
+
+/// Binds a socket at a path, lets those connect who may, and tells which file it is.
+fn bind(path: &Path, access: &Access) -> io::Result<(UnixListener, FileId)> {
+    let listener = UnixListener::bind(path).map_err(|error| files::explain(path, &error))?;
+    let id = FileId::at(path)?.ok_or(io::ErrorKind::NotFound)?;
+    if !access.is_private()
+        && let Err(error) = access_list::set(path, id, access)
+    {
+        let _ = files::remove(path, id);
+        return Err(error);
+    }
+    Ok((listener, id))
 }
 
 /// The path of an address that has one.
@@ -90,13 +171,14 @@ fn path_of(address: &Address) -> PathBuf {
     address.path().unwrap_or_else(|| Path::new("")).to_owned()
 }
 
-/// Locks the lock file of the address. `None` if a running manager has it.
-fn lock(address: &Address, lock_path: &Path) -> io::Result<Option<File>> {
-    for _ in 0..SWEEP_TRIES {
-        match lock_exclusively(lock_path)? {
-            // Anonymous addresses are unique, so the lock is held by a manager that sweeps.
-            None if address.is_anonymous() => thread::sleep(SWEEP_PAUSE),
-            lock => return Ok(lock),
+/// Claims the path, and tells how many shards a killed manager here had. `None` if a running one has it.
+fn lock(address: &Address, path: &Path, shards: u32) -> Result<Option<(Lock, u32)>, StartError> {
+    for _ in 0..TRIES {
+        let claimed = Lock::claim(path, shards);
+        match claimed.map_err(|error| unusable(address, &lock_path(path), &error))? {
+            Claimed::Ours(lock, left) => return Ok(Some((lock, left))),
+            Claimed::Named => return Ok(None),
+            Claimed::Locked => thread::sleep(PAUSE),
         }
     }
     Ok(None)
@@ -111,19 +193,19 @@ fn clear_leftovers(address: &Address, left: u32, shards: u32) -> Result<(), Star
         let is_wanted = shard.index() < shards;
         let remains = match Remains::at(&path) {
             // Another manager has claimed that path as its own address and does not listen yet.
-            Remains::Dead if shard.index() > 0 && is_locked(&lock_path(&path)) => Remains::Alive,
+            Remains::Dead(_) if shard.index() > 0 && is_locked(&lock_path(&path)) => Remains::Alive,
             remains => remains,
         };
         match remains {
             Remains::Nothing => {}
-            Remains::Dead => {
-                remove_if_there(&path).map_err(|error| failed(&address, &error))?;
+            Remains::Dead(id) => {
+                let removed = files::remove(&path, id);
+                removed
+                    .map_err(|error| unusable(&address, &path, &files::explain(&path, &error)))?;
             }
             Remains::Alive if is_wanted => return Err(StartError::AddressInUse { address }),
-            Remains::NoSocket if is_wanted => {
-                return Err(unusable(&address, NO_SOCKET.to_owned()));
-            }
-            Remains::Alive | Remains::NoSocket => {}
+            Remains::Foreign(why) if is_wanted => return Err(unusable(&address, &path, &why)),
+            Remains::Alive | Remains::Foreign(_) => {}
         }
     }
     Ok(())
@@ -132,10 +214,11 @@ fn clear_leftovers(address: &Address, left: u32, shards: u32) -> Result<(), Star
 /// What is at the path where a socket is to be bound.
 enum Remains {
     Nothing,
-    /// A socket without a listener.
-    Dead,
+    /// A socket of this user without a listener.
+    Dead(FileId),
     Alive,
-    NoSocket,
+    /// No socket, or one without a listener that is another user's. The text says which.
+    Foreign(String),
 }
 
 /// The error for a file at the path that is no socket.
@@ -147,69 +230,74 @@ impl Remains {
             return Self::Nothing;
         };
         if !there.file_type().is_socket() {
-            return Self::NoSocket;
+            return Self::Foreign(NO_SOCKET.to_owned());
         }
         // Only a refusal proves that there is no listener.
         match UnixStream::connect(path, FOREIGN_PATIENCE) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Self::Dead,
-            Ok(_) | Err(_) => Self::Alive,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Ok(_) | Err(_) => return Self::Alive,
+        }
+        match there.uid() == own_uid() {
+            true => Self::Dead(FileId::of(&there)),
+            false => Self::Foreign(files::not_ours(&there).to_string()),
         }
     }
 }
 
-/// Refuses paths that cannot be a socket, before anything is created or removed.
-fn check(path: &Path) -> Result<(), String> {
-    if !path.is_absolute()
-        || path.file_name().is_none()
-        || path.as_os_str().as_bytes().ends_with(b"/")
-    {
-        return Err("an address is a name, or the path of a socket".to_owned());
-    }
-    if path.as_os_str().len() > MOST_PATH_BYTES {
-        return Err(format!(
-            "a socket's path has at most {MOST_PATH_BYTES} bytes"
-        ));
-    }
-    match fs::symlink_metadata(path) {
-        Ok(there) if !there.file_type().is_socket() => Err(NO_SOCKET.to_owned()),
-        Ok(_) | Err(_) => Ok(()),
-    }
-}
-
-fn unusable(address: &Address, why: String) -> StartError {
+/// The error for an address because of a path, with the variable that says the address.
+fn unusable(address: &Address, path: &Path, why: &impl Display) -> StartError {
+    let variable = address.variable();
+    let variable = variable.map_or_else(String::new, |variable| {
+        format!(" (the address in {variable})")
+    });
     StartError::BadAddress {
         address: address.clone(),
-        why,
+        why: format!("{}: {why}{variable}", path.display()),
     }
 }
 
-fn failed(address: &Address, error: &io::Error) -> StartError {
-    unusable(address, error.to_string())
-}
-
-/// Creates the folder if needed, and sweeps it if it is this user's runtime folder.
-fn prepare_folder(address: &Address, path: &Path) -> Result<(), StartError> {
+/// Creates the folder if needed. If it is this user's own, checks and sweeps it, and keeps cleaners from it.
+fn prepare_folder(
+    address: &Address,
+    path: &Path,
+    access: &Access,
+) -> Result<Option<File>, StartError> {
     let Some(folder) = path.parent() else {
-        return Ok(());
+        return Ok(None);
     };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|error| failed(address, &error))?;
-    if folder == runtime_folder() {
-        let metadata = fs::symlink_metadata(folder).map_err(|error| failed(address, &error))?;
-        if !is_private(&metadata) {
-            let why = format!("{} is not a folder of this user alone", folder.display());
-            return Err(unusable(address, why));
+    let failed = |error| unusable(address, folder, &files::explain(folder, &error));
+    if fs::metadata(folder).is_err() {
+        let mode = match access.is_private() {
+            true => 0o700,
+            // Others may pass through, and see nothing.
+            false => 0o711,
+        };
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(mode);
+        builder.create(folder).map_err(failed)?;
+        if !access.is_private() {
+            // The process may hold back rights of all files that it makes.
+            let opened = fs::set_permissions(folder, Permissions::from_mode(mode));
+            opened.map_err(failed)?;
         }
-        sweep(folder);
     }
-    Ok(())
-}
-
-fn is_private(metadata: &Metadata) -> bool {
-    metadata.is_dir() && metadata.uid() == own_uid() && metadata.mode() & 0o077 == 0
+    if folder != user_folder() {
+        return Ok(None);
+    }
+    let there = fs::symlink_metadata(folder).map_err(failed)?;
+    if !there.is_dir() || there.uid() != own_uid() || there.mode() & 0o022 != 0 {
+        let (what, own) = (files::describe(&there), own_uid());
+        let why = format!(
+            "it is {what}, where names need a folder that only uid {own} can write to: \
+             have its owner remove it, or use a path as the address"
+        );
+        return Err(unusable(address, folder, &why));
+    }
+    sweep(folder);
+    // systemd-tmpfiles passes a folder by that is locked. Without the lock its files age as others do.
+    let kept = File::open(folder).ok();
+    let kept = kept.filter(|folder| folder.try_lock_shared().is_ok());
+    Ok(kept)
 }
 
 /// Removes the sockets of anonymous managers that were killed.
@@ -220,17 +308,21 @@ fn sweep(folder: &Path) {
     for entry in entries.flatten() {
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
-        if let Some(socket) = name.strip_suffix(".lock")
+        if let Some(socket) = name.strip_suffix(SUFFIX)
             && socket.starts_with(ANONYMOUS)
-            && let Ok(Some(_lock)) = lock_exclusively(&entry.path())
+            && let Ok(Some(claim)) = lock_exclusively(&entry.path())
+            && let Ok(address) = Address::try_from(folder.join(socket))
         {
             // Errors mean that another sweep was quicker.
-            let path = folder.join(socket);
-            let address = Address(path.to_string_lossy().into());
             for shard in Shard::all(MAX_SHARDS) {
-                let _ = remove_if_there(&path_of(&address.of(shard)));
+                let path = path_of(&address.of(shard));
+                if let Remains::Dead(id) = Remains::at(&path) {
+                    let _ = files::remove(&path, id);
+                }
             }
-            let _ = remove_if_there(&entry.path());
+            if let Ok(claim) = claim.metadata() {
+                let _ = files::remove(&entry.path(), FileId::of(&claim));
+            }
         }
     }
 }
@@ -242,14 +334,15 @@ mod tests {
     use super::*;
 
     fn address(folder: &tempfile::TempDir, name: &str) -> Address {
-        Address::from(folder.path().join(name).to_str().expect("a path of ASCII"))
+        folder.path().join(name).try_into().expect("a path")
     }
 
     fn stake_all(
         address: &Address,
         shards: u32,
     ) -> Result<Vec<(SocketFile, UnixListener)>, StartError> {
-        SocketFile::claim_all(address, address.path().expect("it is a path"), shards)
+        let path = address.path().expect("it is a path");
+        SocketFile::claim_all(address, path, shards, &Access::default())
     }
 
     fn stake(address: &Address) -> Result<Vec<(SocketFile, UnixListener)>, StartError> {
@@ -265,7 +358,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("data"), "precious").unwrap();
         fs::create_dir(folder.path().join("folder")).unwrap();
-        for name in ["data", "folder", "folder/"] {
+        for name in ["data", "folder"] {
             let refused = stake(&address(&folder, name)).unwrap_err();
             assert!(
                 matches!(refused, StartError::BadAddress { .. }),
@@ -312,13 +405,13 @@ mod tests {
         assert_eq!(refused, StartError::AddressInUse { address: at });
         assert_eq!(files(&folder), 1);
         drop(foreign);
-        let other = lock_exclusively(&folder.path().join("socket.1.lock")).unwrap();
+        let other = lock_exclusively(&folder.path().join("socket.1.lockkeeper")).unwrap();
         let refused = stake_all(&address(&folder, "socket"), 3).unwrap_err();
         assert!(matches!(refused, StartError::AddressInUse { .. }));
         drop(stake(&address(&folder, "socket")).unwrap());
         assert_eq!(files(&folder), 2, "the socket and lock of another manager");
         drop(other);
-        fs::remove_file(folder.path().join("socket.1.lock")).unwrap();
+        fs::remove_file(folder.path().join("socket.1.lockkeeper")).unwrap();
         fs::write(folder.path().join("socket.2"), "precious").unwrap();
         let refused = stake_all(&address(&folder, "socket"), 3).unwrap_err();
         assert!(matches!(refused, StartError::BadAddress { .. }));
@@ -330,23 +423,12 @@ mod tests {
     #[test]
     fn longest_address_has_room_for_all_shards() {
         let folder = tempfile::tempdir().unwrap();
-        let room = MOST_PATH_BYTES - folder.path().as_os_str().len() - 1;
+        let room = 100 - folder.path().as_os_str().len() - 1;
         let longest = address(&folder, &"x".repeat(room));
         drop(stake_all(&longest, MAX_SHARDS).unwrap());
         let longer = address(&folder, &"x".repeat(room + 1));
         let refused = stake(&longer).unwrap_err();
-        assert!(matches!(refused, StartError::BadAddress { .. }));
+        assert!(matches!(refused, StartError::Address(_)));
         assert_eq!(files(&folder), 0);
-    }
-
-    #[test]
-    fn an_empty_name_is_no_address() {
-        for name in ["", ".", ".."] {
-            let refused = stake(&Address::from(name)).unwrap_err();
-            assert!(
-                matches!(refused, StartError::BadAddress { .. }),
-                "{refused}"
-            );
-        }
     }
 }

@@ -1,6 +1,11 @@
 //! What all sessions of a shard share, and the reasons for which a session ends.
 
-use std::{cell::RefCell, future, io, rc::Rc, task::Poll};
+use std::{
+    cell::{OnceCell, RefCell},
+    future, io,
+    rc::Rc,
+    task::Poll,
+};
 
 use actix::Addr;
 use lockkeeper_actors::Shell;
@@ -19,6 +24,8 @@ pub(crate) struct Context {
     pub(crate) seeks_deadlocks: bool,
     /// Where all sessions read into, one after the other.
     pub(crate) scratch: RefCell<Box<[u8]>>,
+    /// Why the manager ends, if not because it was told to.
+    pub(crate) end: OnceCell<String>,
 }
 
 /// How much one read takes at the most.

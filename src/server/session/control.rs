@@ -4,21 +4,25 @@
 
 use lockkeeper_actors::{Input, Inputs};
 use lockkeeper_protocol::{
-    Deadlock, Fault, Question, Refusal, SessionId,
+    Deadlock, Fault, Peer, Question, Refusal, SessionId,
     codec::{self, BlobRef},
     frame::Response,
 };
 use serde::Serialize;
 
-use crate::server::{
-    deadlock::find::find,
-    inspection::Inspector,
-    session::{
-        context::{Context, let_others_run},
-        objects::{Object, Objects},
-        outgoing::Outgoing,
+use crate::{
+    access::Right,
+    server::{
+        deadlock::find::find,
+        inspection::Inspector,
+        session::{
+            context::{Context, let_others_run},
+            objects::{Object, Objects},
+            outgoing::Outgoing,
+        },
+        supervisor::supervisor::{Open, Opened, Remove},
     },
-    supervisor::supervisor::{Open, Opened, Remove},
+    telemetry::session,
 };
 
 /// A request that the session cannot answer alone.
@@ -34,6 +38,8 @@ pub(super) const NIL: &[u8] = &[0xc0];
 /// The parts of a session that a control request needs.
 pub(super) struct Control<'a> {
     pub(super) session: SessionId,
+    pub(super) peer: &'a Peer,
+    pub(super) right: Right,
     pub(super) context: &'a Context,
     pub(super) objects: &'a mut Objects,
     pub(super) outgoing: &'a Outgoing,
@@ -50,13 +56,26 @@ impl Control<'_> {
                     Err(fault) => self.outgoing.put_fault(seq, fault),
                 }
             }
+            ControlRequest::Remove(seq, _) if self.right == Right::Use => {
+                let fault = Fault::NotAllowed("to remove objects".to_owned());
+                self.outgoing.put_fault(seq, fault);
+            }
+            ControlRequest::Inspect(seq, _) if self.right == Right::Use => {
+                let fault = Fault::NotAllowed("to inspect objects".to_owned());
+                self.outgoing.put_fault(seq, fault);
+            }
             ControlRequest::Remove(seq, remove) => {
+                let Remove(name) = &remove;
+                let name = name.clone();
                 let removed = self.context.supervisor.send(remove).await;
                 match removed.unwrap_or(Err(Fault::ShuttingDown)) {
-                    Ok(()) => self.outgoing.put(&Response::Reply {
-                        seq,
-                        body: BlobRef(NIL),
-                    }),
+                    Ok(()) => {
+                        session::removed(self.session, self.peer, &name);
+                        self.outgoing.put(&Response::Reply {
+                            seq,
+                            body: BlobRef(NIL),
+                        });
+                    }
                     Err(fault) => self.outgoing.put_fault(seq, fault),
                 }
             }
@@ -107,6 +126,7 @@ impl Control<'_> {
         let Opened {
             name,
             operations,
+            administrative,
             mailbox,
         } = opened;
         let id = name.number();
@@ -125,6 +145,9 @@ impl Control<'_> {
                 number
             }
         };
+        if self.right == Right::Use {
+            self.objects.guard(number, administrative);
+        }
         self.outgoing.put(&Response::Opened {
             seq,
             object: number,

@@ -4,6 +4,7 @@
 
 pub(crate) mod context;
 mod control;
+pub(crate) mod farewell;
 mod hello;
 mod objects;
 mod outgoing;

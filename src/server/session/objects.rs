@@ -3,7 +3,7 @@
 //! Numbers increase and are never reused, because frames with an old number may still arrive. The table
 //! is paged and drops empty pages, so a session that opens and removes objects for years stays small.
 
-use std::hash::BuildHasher;
+use std::{collections::HashMap, hash::BuildHasher, sync::Arc};
 
 use lockkeeper_actors::{Mailbox, Table};
 use lockkeeper_protocol::Fault;
@@ -29,6 +29,8 @@ pub(super) struct Objects {
     next: u32,
     /// The numbers of all that are there, found by the supervisor's.
     numbers: Table<u32>,
+    /// The operations of objects that the client may not call. Empty for a client that may call all.
+    guarded: HashMap<u32, Arc<[u32]>>,
 }
 
 /// Objects of consecutive numbers. Empty where an object is no more, and altogether once all are.
@@ -98,11 +100,29 @@ impl Objects {
         }
     }
 
+    /// Keeps a client from operations of an object.
+    pub(super) fn guard(&mut self, number: u32, operations: Arc<[u32]>) {
+        if !operations.is_empty() {
+            self.guarded.insert(number, operations);
+        }
+    }
+
+    /// Refuses operations that the client was kept from.
+    pub(super) fn check_use(&self, number: u32, operation: u32) -> Result<(), Fault> {
+        match self.guarded.get(&number) {
+            Some(guarded) if guarded.contains(&operation) => {
+                Err(Fault::NotAllowed("to call that operation".to_owned()))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Lets go of an object that is no more.
     pub(super) fn remove(&mut self, number: u32) -> Option<Object> {
         let (page, slot) = place(number);
         let page = self.pages.get_mut(page)?;
         let object = page.slots.get_mut(slot)?.take()?;
+        self.guarded.remove(&number);
         page.live -= 1;
         if page.live == 0 && page.slots.len() == PAGE {
             page.slots = Vec::new();
@@ -129,7 +149,7 @@ impl Objects {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, atomic::AtomicU64};
+    use std::sync::atomic::AtomicU64;
 
     use lockkeeper_actors::{
         Host, Operations, Primitive, Shell,

@@ -22,11 +22,12 @@ use lockkeeper_protocol::{
 use tokio::time;
 
 use crate::{
-    limits::Limits,
+    access::Right,
     server::{
         session::{
             context::{Context, End, HIGH_WATER_BYTES, let_others_run},
             control::{Control, ControlRequest, NIL},
+            farewell::{Farewell, refuse},
             hello::hello,
             objects::Objects,
             outgoing::Outgoing,
@@ -40,7 +41,12 @@ use crate::{
 };
 
 /// Serves one client until it ends or breaks a rule of the protocol.
-pub(crate) async fn serve(stream: Arc<dyn Stream>, id: SessionId, context: Rc<Context>) {
+pub(crate) async fn serve(
+    stream: Arc<dyn Stream>,
+    id: SessionId,
+    right: Right,
+    context: Rc<Context>,
+) {
     let attached = match Arc::clone(&stream).attach() {
         Ok(attached) => attached,
         Err(error) => {
@@ -54,7 +60,8 @@ pub(crate) async fn serve(stream: Arc<dyn Stream>, id: SessionId, context: Rc<Co
     let mut farewell = Farewell {
         outgoing: &outgoing,
         stream: &*stream,
-        reason: Some("it was shut down, or its last handle was dropped".to_owned()),
+        reason: None,
+        manager: Some(Rc::clone(&context)),
     };
     let hello = time::timeout(
         context.limits.hello,
@@ -72,9 +79,10 @@ pub(crate) async fn serve(stream: Arc<dyn Stream>, id: SessionId, context: Rc<Co
                 asks_who_calls: context.seeks_deadlocks,
                 shard: context.shard_of.shard,
             });
-            let span = session::SessionSpan::begin(id, &peer);
+            let span =
+                session::SessionSpan::begin(id, &peer, stream.peer_user().map(|user| user.uid));
             let stream = (Arc::clone(&stream), attached);
-            let mut session = Session::new(id, peer, stream, Rc::clone(&outgoing), context);
+            let mut session = Session::new(id, peer, right, stream, Rc::clone(&outgoing), context);
             let end = session.run(&mut inbox).await;
             span.end(end.offence());
             end
@@ -82,36 +90,11 @@ pub(crate) async fn serve(stream: Arc<dyn Stream>, id: SessionId, context: Rc<Co
         Ok(Err(end)) => end.before_hello(),
         Err(_) => End::Offence("no hello came in time".to_owned()).before_hello(),
     };
+    farewell.manager = None;
     farewell.reason = match end {
         End::Left => None,
         End::Offence(reason) => Some(reason),
     };
-}
-
-/// Sends a client the reason for which its session ends, if the client still reads.
-struct Farewell<'a> {
-    outgoing: &'a Outgoing,
-    stream: &'a dyn Stream,
-    reason: Option<String>,
-}
-
-impl Drop for Farewell<'_> {
-    fn drop(&mut self) {
-        if let Some(reason) = self.reason.take() {
-            self.outgoing.put(&Response::Bye { reason });
-            self.outgoing.flush_once(self.stream);
-        }
-    }
-}
-
-/// Tells a client that it is refused.
-pub(crate) fn refuse(stream: &dyn Stream, reason: String, limits: Limits) {
-    session::client_refused(&reason);
-    drop(Farewell {
-        outgoing: &Outgoing::new(limits),
-        stream,
-        reason: Some(reason),
-    });
 }
 
 /// How many objects that have ended are forgotten in one turn.
@@ -121,6 +104,7 @@ const MOST_GONE: usize = 1024;
 pub(super) struct Session {
     pub(super) id: SessionId,
     pub(super) peer: Arc<Peer>,
+    right: Right,
     stream: Arc<dyn Stream>,
     /// The stream, as this runtime waits for it.
     attached: Box<dyn AttachedStream>,
@@ -142,6 +126,7 @@ impl Session {
     fn new(
         id: SessionId,
         peer: Arc<Peer>,
+        right: Right,
         (stream, attached): (Arc<dyn Stream>, Box<dyn AttachedStream>),
         outgoing: Rc<Outgoing>,
         context: Rc<Context>,
@@ -152,6 +137,7 @@ impl Session {
         Self {
             id,
             peer,
+            right,
             stream,
             attached,
             outgoing,
@@ -229,6 +215,8 @@ impl Session {
                 self.deliver();
                 let control = Control {
                     session: self.id,
+                    peer: &self.peer,
+                    right: self.right,
                     context: &self.context,
                     objects: &mut self.objects,
                     outgoing: &self.outgoing,
@@ -276,7 +264,7 @@ impl Session {
                 let arguments = frame.keep(arguments.0);
                 let timeout = micros.map(Duration::from_micros);
                 let call = self.raw_call(seq, operation, timeout, arguments);
-                self.call(seq, object, Input::Call(call));
+                self.call(seq, object, operation, Input::Call(call));
             }
             Request::CallBy {
                 seq,
@@ -290,7 +278,12 @@ impl Session {
                 let arguments = frame.keep(arguments.0);
                 let timeout = micros.map(Duration::from_micros);
                 let call = self.raw_call(seq, operation, timeout, arguments);
-                self.call(seq, object, Input::CallBy(Box::new(call), caller));
+                self.call(
+                    seq,
+                    object,
+                    operation,
+                    Input::CallBy(Box::new(call), caller),
+                );
             }
             Request::ReportPipe {
                 seq,
@@ -363,7 +356,7 @@ impl Session {
     }
 
     #[inline]
-    fn call(&mut self, seq: u64, object: u32, call: Input) {
+    fn call(&mut self, seq: u64, object: u32, operation: u32, call: Input) {
         let most = self.context.limits.calls_in_flight;
         let in_flight = self.outgoing.in_flight.get();
         if in_flight >= most {
@@ -371,7 +364,8 @@ impl Session {
                 .put_fault(seq, Fault::limit("calls in flight", most));
             return;
         }
-        match self.push(object, call) {
+        let allowed = self.check_right(object, operation);
+        match allowed.and_then(|()| self.push(object, call)) {
             Ok(()) => self.outgoing.in_flight.set(in_flight + 1),
             Err(fault) => self.outgoing.put_fault(seq, fault),
         }
@@ -381,6 +375,9 @@ impl Session {
     #[inline]
     fn cast(&mut self, object: u32, operation: u32, arguments: Payload) {
         self.one_way += 1;
+        if self.check_right(object, operation).is_err() {
+            return;
+        }
         let call = RawCall {
             id: CallId::one_way(self.id, self.one_way),
             operation,
@@ -391,9 +388,21 @@ impl Session {
         let _ = self.push(object, Input::Call(call));
     }
 
+    /// Refuses an operation that the client may not call.
+    #[inline]
+    fn check_right(&self, object: u32, operation: u32) -> Result<(), Fault> {
+        match self.right {
+            Right::Administer => Ok(()),
+            Right::Use => self.objects.check_use(object, operation),
+        }
+    }
+
     /// Installs a report pipe, in place of an earlier one.
     fn set_report_pipe(&mut self, seq: u64, object: u32, operation: u32, descriptor: u32) {
         let most = self.context.limits.frame_bytes;
+        if let Err(fault) = self.check_right(object, operation) {
+            return self.outgoing.put_fault(seq, fault);
+        }
         // The process is the one that the kernel knows, and not the one that the client claims to be.
         let pid = self
             .stream

@@ -16,7 +16,7 @@ mod turns;
 mod unread;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     rc::Rc,
     sync::{Arc, atomic::AtomicU64},
 };
@@ -33,6 +33,7 @@ use lockkeeper_protocol::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
+    access::Right,
     limits::Limits,
     server::{
         kinds::Kinds,
@@ -80,6 +81,7 @@ impl House {
             secret: SECRET,
             seeks_deadlocks: false,
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
+            end: OnceCell::new(),
         };
         Self {
             context: Rc::new(context),
@@ -92,7 +94,12 @@ impl House {
         let (raw, stream): (Raw, Arc<dyn Stream>) = Raw::client();
         let id = self.next_session.get();
         self.next_session.set(id + 1);
-        let session = serve(stream, SessionId::new(id), Rc::clone(&self.context));
+        let session = serve(
+            stream,
+            SessionId::new(id),
+            Right::Administer,
+            Rc::clone(&self.context),
+        );
         Client {
             raw,
             session: actix_rt::spawn(session),

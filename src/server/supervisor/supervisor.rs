@@ -52,6 +52,8 @@ pub(crate) struct Open {
 pub(crate) struct Opened {
     pub(crate) name: ObjectName,
     pub(crate) operations: Arc<[&'static str]>,
+    /// The numbers of those that are for administrators.
+    pub(crate) administrative: Arc<[u32]>,
     pub(crate) mailbox: Mailbox,
 }
 
@@ -199,6 +201,7 @@ impl Supervisor {
         Opened {
             name: self.name(number, child.given.as_ref()),
             operations: Arc::clone(&child.make.kind.operations),
+            administrative: Arc::clone(&child.make.kind.administrative),
             mailbox: Arc::clone(&child.mailbox),
         }
     }

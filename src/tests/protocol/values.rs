@@ -156,6 +156,7 @@ fn faults_and_refusals_are_written_as_the_document_shows() {
         .show(&Fault::Refused(Refusal::Invalid(why())))
         .show(&Fault::Unencodable(why()))
         .show(&Fault::limit("calls in flight", 1 << 20))
+        .show(&Fault::NotAllowed(why()))
         .show(&Fault::ShuttingDown)
         .show(&Fault::Deadlock(Box::new(deadlock())))
         .and_no_more();

@@ -181,7 +181,7 @@ async fn take_together(locks: &[Lock]) {
 
 fn address_in(folder: &TempDir) -> Address {
     let path = folder.path().join("m.sock");
-    Address::from(path.to_str().unwrap())
+    Address::try_from(path).unwrap()
 }
 
 /// The names of the files in a folder, in order.
@@ -272,7 +272,7 @@ fn one_shard_is_what_there_is_unless_more_are_asked_for() {
             manager.named("stock").lock().await.unwrap(),
         ];
         assert!(locks.iter().all(|lock| lock.token().address() == &address));
-        assert_eq!(files(&folder), ["m.sock", "m.sock.lock"]);
+        assert_eq!(files(&folder), ["m.sock", "m.sock.lockkeeper"]);
         manager.shutdown().await;
         assert!(files(&folder).is_empty());
     });
@@ -431,7 +431,7 @@ fn shutdown_tells_the_waiters_of_all_shards_and_leaves_no_trace() {
                 true => builder.spawn().await.unwrap(),
                 false => builder.start().await.unwrap(),
             };
-            let sockets = ["m.sock", "m.sock.1", "m.sock.2", "m.sock.lock"];
+            let sockets = ["m.sock", "m.sock.1", "m.sock.2", "m.sock.lockkeeper"];
             assert_eq!(files(&folder), sockets);
             let host = pid_of(&manager).await;
             let locks = a_lock_on_each(&manager, 3).await;
@@ -465,15 +465,27 @@ fn manager_takes_over_all_sockets_of_one_that_was_killed() {
         for (shards, files_then) in [
             (
                 4,
-                &["m.sock", "m.sock.1", "m.sock.2", "m.sock.3", "m.sock.lock"][..],
+                &[
+                    "m.sock",
+                    "m.sock.1",
+                    "m.sock.2",
+                    "m.sock.3",
+                    "m.sock.lockkeeper",
+                ][..],
             ),
             (
                 4,
-                &["m.sock", "m.sock.1", "m.sock.2", "m.sock.3", "m.sock.lock"],
+                &[
+                    "m.sock",
+                    "m.sock.1",
+                    "m.sock.2",
+                    "m.sock.3",
+                    "m.sock.lockkeeper",
+                ],
             ),
-            (2, &["m.sock", "m.sock.1", "m.sock.lock"]),
-            (1, &["m.sock", "m.sock.lock"]),
-            (3, &["m.sock", "m.sock.1", "m.sock.2", "m.sock.lock"]),
+            (2, &["m.sock", "m.sock.1", "m.sock.lockkeeper"]),
+            (1, &["m.sock", "m.sock.lockkeeper"]),
+            (3, &["m.sock", "m.sock.1", "m.sock.2", "m.sock.lockkeeper"]),
         ] {
             let manager = builder(shards).spawn().await.unwrap();
             assert_eq!(files(&folder), files_then);

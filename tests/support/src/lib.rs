@@ -8,6 +8,7 @@
 //! | `signals` | killing, stopping and observing processes |
 //! | `until` | polling a state with a deadline |
 //! | `turns` | dropping a future after each number of polls |
+//! | `user` | acting as another user |
 //! | `seed` | random numbers that can be repeated |
 //!
 //! Invariant: this crate does not depend on lockkeeper.
@@ -19,6 +20,7 @@ mod seed;
 mod signals;
 mod turns;
 mod until;
+mod user;
 
 pub use own_process::in_own_process;
 pub use role::{Role, Roles, report};
@@ -27,3 +29,4 @@ pub use seed::seeded;
 pub use signals::{is_running, kill, signal, stop};
 pub use turns::{for_turns, run_in_turns, sweep};
 pub use until::until;
+pub use user::{act_as, may_act_as_others};

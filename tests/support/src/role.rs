@@ -36,8 +36,23 @@ impl Role {
     ///
     /// Panics when the process cannot be started.
     pub fn start(name: &str, argument: &impl Serialize) -> Self {
+        Self::start_by(this_program(), name, argument)
+    }
+
+    /// Starts a process in the role of that name, with no other variables in its environment than these.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the process cannot be started.
+    pub fn start_in(environment: &[(&str, &str)], name: &str, argument: &impl Serialize) -> Self {
+        let mut program = this_program();
+        program.env_clear().envs(environment.iter().copied());
+        Self::start_by(program, name, argument)
+    }
+
+    fn start_by(mut program: Command, name: &str, argument: &impl Serialize) -> Self {
         let argument = serde_json::to_string(argument).expect("an argument is plain data");
-        let mut process = Command::new(env::current_exe().expect("a test has a file"))
+        let mut process = program
             .args(["--exact", "--nocapture", "--test-threads=1", "children"])
             .env(ROLE, name)
             .env(ARGUMENT, argument)
@@ -90,6 +105,10 @@ impl Drop for Role {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn this_program() -> Command {
+    Command::new(env::current_exe().expect("a test has a file"))
 }
 
 /// Reports a line to the process that started this role.

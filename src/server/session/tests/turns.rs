@@ -35,6 +35,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::{runtime::Builder, sync::mpsc, task};
 
 use crate::{
+    access::Right,
     limits::Limits,
     server::session::{
         control::NIL,
@@ -84,7 +85,12 @@ impl Shard {
                 let mut ids = SESSION.number()..;
                 while let Some(stream) = arriving.recv().await {
                     let id = SessionId::new(ids.next().expect("another id"));
-                    task::spawn_local(serve(stream, id, Rc::clone(&house.context)));
+                    task::spawn_local(serve(
+                        stream,
+                        id,
+                        Right::Administer,
+                        Rc::clone(&house.context),
+                    ));
                 }
             });
         });

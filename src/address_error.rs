@@ -1,0 +1,113 @@
+//! `AddressError`: why a text is no address.
+
+use std::{convert::Infallible, error::Error, fmt};
+
+use serde::{Deserialize, Serialize};
+
+/// The longest path that fits a socket's address, with the end that those of shards have.
+pub(crate) const MOST_PATH_BYTES: usize = 100;
+
+/// Why a text is no [`Address`](crate::Address).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AddressError {
+    /// The text.
+    pub text: String,
+    /// What is wrong with it.
+    pub reason: BadAddress,
+    /// The environment variable that the text came from.
+    pub variable: Option<String>,
+}
+
+/// What is wrong with a text that is no [`Address`](crate::Address).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum BadAddress {
+    /// It is empty.
+    Empty,
+    /// It is a network address, such as `127.0.0.1:7000`.
+    Network,
+    /// It has a control character, such as a newline.
+    ControlCharacter,
+    /// It is not UTF-8, or the current folder's path is not.
+    NotText,
+    /// It names a folder.
+    NotAFile,
+    /// Its path is too long for a socket.
+    TooLong {
+        /// How many bytes the path has.
+        bytes: usize,
+        /// How many it may have.
+        most: usize,
+    },
+    /// It is a relative path, and the system does not tell the current folder.
+    NoFolder(String),
+    /// The variable that should have it is not set.
+    Unset,
+}
+
+impl AddressError {
+    pub(crate) fn new(text: &str, reason: BadAddress) -> Self {
+        Self {
+            text: text.to_owned(),
+            reason,
+            variable: None,
+        }
+    }
+
+    /// The error for an address whose path does not fit a socket.
+    pub(crate) fn too_long(text: &str, bytes: usize) -> Self {
+        let most = MOST_PATH_BYTES;
+        Self::new(text, BadAddress::TooLong { bytes, most })
+    }
+}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            text,
+            reason,
+            variable,
+        } = self;
+        match (variable, reason) {
+            (Some(variable), BadAddress::Unset) => write!(f, "{variable} {reason}"),
+            (Some(variable), _) => write!(f, "{text:?} in {variable} is no address: {reason}"),
+            (None, _) => write!(f, "{text:?} is no address: {reason}"),
+        }
+    }
+}
+
+impl fmt::Display for BadAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("it is empty: give a name, or the path of a socket"),
+            Self::Network => f.write_str(
+                "it is a network address, and those are not served yet (they will have the form \
+                 tls://host:port): give a name, or the path of a socket with a slash in it",
+            ),
+            Self::ControlCharacter => f.write_str("it has a control character: leave it out"),
+            Self::NotText => f.write_str(
+                "it is not UTF-8, or relative to a folder whose path is not: use a path that is",
+            ),
+            Self::NotAFile => f.write_str("it names a folder: give the path of a socket in it"),
+            Self::TooLong { bytes, most } => write!(
+                f,
+                "its path has {bytes} bytes, and that of a socket has at most {most}: \
+                 use a shorter name or folder"
+            ),
+            Self::NoFolder(why) => write!(
+                f,
+                "it is relative to a folder that cannot be told ({why}): use an absolute path"
+            ),
+            Self::Unset => f.write_str("is not set: set it to a name, or to the path of a socket"),
+        }
+    }
+}
+
+impl Error for AddressError {}
+
+impl From<Infallible> for AddressError {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}

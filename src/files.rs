@@ -1,0 +1,318 @@
+//! Files of this process: opens, makes and removes only what is provably its own.
+//!
+//! A file is this process's own if it is a regular file of its effective user with one name, and is empty
+//! or has content that the caller knows. No symbolic link is followed, and no open blocks.
+//!
+//! Invariant: nothing here truncates, writes or removes a file before that check. Errors say what was
+//! found, whose it is and what to do; the caller puts the path in front.
+
+use std::{
+    fs::{self, File, Metadata, OpenOptions},
+    io::{self, Read, Seek},
+    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use rustix::fs::{AtFlags, CWD, OFlags, Timespec, Timestamps, UTIME_NOW, utimensat};
+
+/// More bytes than the beginning of any content by which a file is known.
+const MOST_KNOWN_BYTES: u64 = 128;
+
+/// File times older than this are renewed. Programs that clear folders for temporary files go by days.
+const FRESH: Duration = Duration::from_secs(3600);
+
+/// The user that this process acts as.
+pub(crate) fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Which file it is, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+impl FileId {
+    /// The identity of an open file.
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+
+    /// The identity of what is at a path, `None` if nothing is there. A symbolic link is itself.
+    pub(crate) fn at(path: &Path) -> io::Result<Option<Self>> {
+        match fs::symlink_metadata(path) {
+            Ok(metadata) => Ok(Some(Self::of(&metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Opens a file of this process for reading and writing. `is_known` is asked about its beginning if the
+/// file is not empty.
+///
+/// # Errors
+///
+/// Returns `NotFound` when nothing is there, and [`NOT_OURS`] when it is not this process's own.
+pub(crate) fn open(path: &Path, is_known: fn(&[u8]) -> bool) -> io::Result<File> {
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(flags())
+        .open(path);
+    let mut file = opened.map_err(|error| explain(path, &error))?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.uid() != own_uid() || metadata.nlink() > 1 {
+        return Err(not_ours(&metadata));
+    }
+    let mut beginning = Vec::new();
+    (&file).take(MOST_KNOWN_BYTES).read_to_end(&mut beginning)?;
+    if !beginning.is_empty() && !is_known(&beginning) {
+        let why = format!(
+            "it is a file of uid {} with content of another program: move it away, or use another path",
+            metadata.uid()
+        );
+        return Err(io::Error::new(NOT_OURS, why));
+    }
+    file.rewind()?;
+    Ok(file)
+}
+
+/// Makes a file where there is none.
+///
+/// # Errors
+///
+/// Returns `AlreadyExists` when anything is there.
+pub(crate) fn create(path: &Path, mode: u32) -> io::Result<File> {
+    let created = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .custom_flags(flags())
+        .open(path);
+    created.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => error,
+        _ => explain(path, &error),
+    })
+}
+
+/// Opens a file of this process, as [`open`] does, or makes it.
+pub(crate) fn open_or_create(
+    path: &Path,
+    mode: u32,
+    is_known: fn(&[u8]) -> bool,
+) -> io::Result<File> {
+    loop {
+        match create(path, mode) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            created => return created,
+        }
+        // It may have been removed in between.
+        match open(path, is_known) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened,
+        }
+    }
+}
+
+/// Removes what is at a path if it is that file, and leaves anything else alone.
+pub(crate) fn remove(path: &Path, id: FileId) -> io::Result<()> {
+    if FileId::at(path)? != Some(id) {
+        return Ok(());
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Renews the times of a file that is this process's own, if they are old: programs that clear folders
+/// for temporary files go by them.
+pub(crate) fn keep_fresh(path: &Path) {
+    let is_old = fs::symlink_metadata(path)
+        .and_then(|metadata| metadata.modified())
+        .is_ok_and(|time| {
+            let age = SystemTime::now().duration_since(time);
+            age.is_ok_and(|age| age > FRESH)
+        });
+    if is_old {
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        };
+        let times = Timestamps {
+            last_access: now,
+            last_modification: now,
+        };
+        // A file that vanished meanwhile is noticed at the next look.
+        let _ = utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW);
+    }
+}
+
+/// The kind of the error for a file that is not this process's own.
+pub(crate) const NOT_OURS: io::ErrorKind = io::ErrorKind::InvalidData;
+
+/// Adds to an error of the system what is at the path, or above it, and whose it is.
+pub(crate) fn explain(path: &Path, error: &io::Error) -> io::Error {
+    let kind = error.kind();
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_symlink() => not_ours(&metadata),
+        Ok(metadata) => {
+            let what = describe(&metadata);
+            io::Error::new(kind, format!("{error}; it is {what}: {REMEDY}"))
+        }
+        Err(_) if kind == io::ErrorKind::NotFound => {
+            let missing = path.parent().filter(|folder| !folder.exists());
+            let missing = missing.map_or_else(String::new, |folder| {
+                let folder = folder.display();
+                format!("; there is no folder {folder}: make it, or use another path")
+            });
+            io::Error::new(kind, format!("{error}{missing}"))
+        }
+        Err(_) => {
+            let above = path.ancestors().skip(1).find_map(|folder| {
+                let metadata = fs::symlink_metadata(folder).ok()?;
+                Some(format!("{} is {}", folder.display(), describe(&metadata)))
+            });
+            let above = above.unwrap_or_default();
+            io::Error::new(kind, format!("{error}; {above}: {REMEDY}"))
+        }
+    }
+}
+
+/// What helps where the system refuses a path.
+const REMEDY: &str = "have its owner open it to this process, or use another path";
+
+/// The error for what is there and is not this process's own file.
+pub(crate) fn not_ours(metadata: &Metadata) -> io::Error {
+    let what = describe(metadata);
+    let names = match metadata.nlink() {
+        names if metadata.is_file() && names > 1 => format!(" with {names} names"),
+        _ => String::new(),
+    };
+    let own = own_uid();
+    let why = format!(
+        "it is {what}{names}, and not a file that lockkeeper has made as uid {own}: \
+         have its owner remove it, or use another path"
+    );
+    io::Error::new(NOT_OURS, why)
+}
+
+/// Says what is there, whose it is and who may do what with it.
+pub(crate) fn describe(metadata: &Metadata) -> String {
+    let kind = metadata.file_type();
+    let what = if kind.is_symlink() {
+        "a symbolic link"
+    } else if kind.is_dir() {
+        "a folder"
+    } else if kind.is_file() {
+        "a file"
+    } else if kind.is_socket() {
+        "a socket"
+    } else if kind.is_fifo() {
+        "a pipe"
+    } else {
+        "a device"
+    };
+    let (uid, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    format!("{what} of uid {uid} with mode {mode:04o}")
+}
+
+/// The flags of every open: no link is followed, and a pipe or a device blocks no one.
+fn flags() -> i32 {
+    (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY)
+        .bits()
+        .cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::{fs::symlink, net::UnixListener};
+
+    use super::*;
+
+    fn is_known(beginning: &[u8]) -> bool {
+        beginning.starts_with(b"ours")
+    }
+
+    #[test]
+    fn only_regular_files_with_one_name_and_known_content_are_opened() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("foreign"), "theirs").expect("a file");
+        fs::write(at("target"), "ours").expect("a file");
+        symlink(at("target"), at("link")).expect("a link");
+        symlink(at("nowhere"), at("dangling")).expect("a link");
+        fs::write(at("one"), "ours").expect("a file");
+        fs::hard_link(at("one"), at("other")).expect("a second name");
+        fs::create_dir(at("folder")).expect("a folder");
+        let pipe = rustix::fs::mknodat(
+            CWD,
+            at("pipe"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        );
+        pipe.expect("a pipe");
+        let _socket = UnixListener::bind(at("socket")).expect("a socket");
+        for name in [
+            "foreign", "link", "dangling", "one", "other", "folder", "pipe", "socket",
+        ] {
+            let refused = open_or_create(&at(name), 0o600, is_known).expect_err(name);
+            let told = refused.to_string();
+            assert!(told.contains(&format!("uid {}", own_uid())), "{told}");
+            assert!(told.contains("use another path"), "{told}");
+        }
+        assert_eq!(fs::read(at("foreign")).expect("it is there"), b"theirs");
+        assert!(!at("nowhere").exists());
+        for (name, content) in [("known", "ours since long"), ("empty", "")] {
+            fs::write(at(name), content).expect("a file");
+            open(&at(name), is_known).expect(name);
+            assert_eq!(fs::read_to_string(at(name)).expect(name), content);
+        }
+    }
+
+    #[test]
+    fn another_file_at_the_path_is_not_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        let file = create(&path, 0o600).expect("a file");
+        let id = FileId::of(&file.metadata().expect("it is open"));
+        fs::rename(&path, folder.path().join("moved")).expect("it moves");
+        for other in ["file", "link", "folder"] {
+            match other {
+                "file" => fs::write(&path, "precious").expect("a file"),
+                "link" => symlink(folder.path().join("moved"), &path).expect("a link"),
+                _ => fs::create_dir(&path).expect("a folder"),
+            }
+            remove(&path, id).expect("nothing to remove");
+            let there = fs::symlink_metadata(&path).expect("it is left alone");
+            match there.is_dir() {
+                true => fs::remove_dir(&path),
+                false => fs::remove_file(&path),
+            }
+            .expect("it goes");
+        }
+        remove(&path, id).expect("nothing is there");
+        remove(&folder.path().join("moved"), id).expect("it is that file");
+        assert!(!folder.path().join("moved").exists());
+    }
+
+    #[test]
+    fn old_times_are_renewed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        let file = create(&path, 0o600).expect("a file");
+        file.set_modified(SystemTime::UNIX_EPOCH).expect("old");
+        keep_fresh(&path);
+        let modified = fs::metadata(&path).and_then(|metadata| metadata.modified());
+        let age = SystemTime::now().duration_since(modified.expect("a time"));
+        assert!(age.unwrap_or_default() < FRESH);
+    }
+}

@@ -1,0 +1,191 @@
+//! `AbstractName`: the part of a claim that no one can delete.
+//!
+//! An abstract Unix socket has no file. Its name says the user, the folder by device and inode, and the name
+//! of the claim file, so two managers at one path cannot both have it, whatever happens to their files. The
+//! kernel frees it when the process ends in any way. Each network namespace has its own names, and any user
+//! may take one: so it stands beside the lock on the claim file, never in its place.
+
+use std::{
+    ffi::OsStr,
+    io,
+    os::unix::{ffi::OsStrExt, net::UnixListener},
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use crate::files::{FileId, own_uid};
+
+/// How often a name is tried for, and the pause in between. A manager that was killed lets go of its file lock
+/// and its name one after the other, and one that starts in vain has the name for a moment.
+const TRIES: u32 = 50;
+
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// How many bytes a name has at the most.
+const MOST_BYTES: usize = 107;
+
+/// A name that this process has, until it is dropped.
+#[derive(Debug)]
+pub(super) struct AbstractName(UnixListener);
+
+/// What became of the attempt to take a name.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// This process has it now.
+    Ours(AbstractName),
+    /// A live manager of this user has it.
+    Manager,
+    /// It cannot be had, so it proves nothing. The text says why.
+    Useless(String),
+}
+
+impl AbstractName {
+    /// Takes the name of a claim file in a folder.
+    pub(super) fn take(folder: FileId, claim: &Path) -> Taken {
+        let text = text(folder, claim.file_name().unwrap_or_default());
+        let mut holder = Err(io::Error::from(io::ErrorKind::AddrInUse));
+        for _ in 0..TRIES {
+            match bind(&text) {
+                Ok(listener) => return Taken::Ours(Self(listener)),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(error) => return Taken::Useless(error.to_string()),
+            }
+            holder = holder_of(&text);
+            match &holder {
+                Ok(uid) if *uid != own_uid() => break,
+                Ok(_) | Err(_) => thread::sleep(PAUSE),
+            }
+        }
+        match holder {
+            Ok(uid) if uid == own_uid() => Taken::Manager,
+            Ok(uid) => Taken::Useless(format!("uid {uid} has taken the name")),
+            Err(error) => Taken::Useless(format!(
+                "a process that does not say who it is has taken the name ({error})"
+            )),
+        }
+    }
+
+    /// Lets go of the processes that have asked who has the name, so that the next ones can.
+    pub(super) fn answer(&self) {
+        while self.0.accept().is_ok() {}
+    }
+}
+
+/// The text of a name.
+fn text(folder: FileId, file: &OsStr) -> Vec<u8> {
+    let FileId { device, inode } = folder;
+    let own = own_uid();
+    let mut text = format!("lockkeeper/{own}/{device:x}/{inode:x}/").into_bytes();
+    let room = MOST_BYTES.saturating_sub(text.len());
+    match file.as_bytes() {
+        file if file.len() <= room => text.extend(file),
+        // FNV-1a.
+        file => {
+            let mut sum = 14_695_981_039_346_656_037_u64;
+            for byte in file {
+                sum = (sum ^ u64::from(*byte)).wrapping_mul(1_099_511_628_211);
+            }
+            text.extend(format!("#{sum:x}").into_bytes());
+        }
+    }
+    text
+}
+
+#[cfg(target_os = "linux")]
+fn bind(text: &[u8]) -> io::Result<UnixListener> {
+    use std::os::{linux::net::SocketAddrExt, unix::net::SocketAddr};
+
+    let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(text)?)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// The user of the process that has a name, by the word of the kernel.
+#[cfg(target_os = "linux")]
+fn holder_of(text: &[u8]) -> io::Result<u32> {
+    use rustix::net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
+        sockopt::socket_peercred,
+    };
+
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new_abstract_name(text)?)?;
+    Ok(socket_peercred(&socket)?.uid.as_raw())
+}
+
+/// Other systems have no abstract names.
+#[cfg(not(target_os = "linux"))]
+fn bind(_: &[u8]) -> io::Result<UnixListener> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn holder_of(_: &[u8]) -> io::Result<u32> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
+
+    use super::*;
+
+    fn folder(inode: u64) -> FileId {
+        FileId { device: 1, inode }
+    }
+
+    fn is_ours(taken: &Taken) -> bool {
+        matches!(taken, Taken::Ours(_))
+    }
+
+    #[test]
+    fn name_is_taken_once_for_each_folder_and_file() {
+        let inode = u64::from(std::process::id());
+        let long = "x".repeat(100);
+        for file in ["jobs.sock", &long] {
+            let socket = Path::new("/anywhere").join(file);
+            let first = AbstractName::take(folder(inode), &socket);
+            assert!(is_ours(&first), "{first:?}");
+            let second = AbstractName::take(folder(inode), &socket);
+            assert!(matches!(second, Taken::Manager), "{second:?}");
+            for (inode, file) in [(inode + 1_000_000, file), (inode, "other")] {
+                let other = AbstractName::take(folder(inode), &socket.with_file_name(file));
+                assert!(is_ours(&other), "{other:?}");
+            }
+            drop(first);
+            assert!(is_ours(&AbstractName::take(folder(inode), &socket)));
+        }
+    }
+
+    #[test]
+    fn those_who_ask_do_not_fill_the_queue_for_ever() {
+        let inode = u64::from(std::process::id()) + 2_000_000;
+        let socket = Path::new("/anywhere/socket");
+        let Taken::Ours(name) = AbstractName::take(folder(inode), socket) else {
+            panic!("it is free");
+        };
+        let text = text(folder(inode), OsStr::new("socket"));
+        let mut asked = 0;
+        while holder_of(&text).is_ok() && asked < 100_000 {
+            asked += 1;
+        }
+        name.answer();
+        assert_eq!(holder_of(&text).ok(), Some(own_uid()));
+    }
+
+    #[test]
+    fn name_that_is_bound_and_says_nothing_is_no_manager() {
+        let inode = u64::from(std::process::id()) + 3_000_000;
+        let text = text(folder(inode), OsStr::new("socket"));
+        let squatter = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None);
+        let squatter = squatter.expect("a socket");
+        let name = SocketAddrUnix::new_abstract_name(&text).expect("a name");
+        rustix::net::bind(&squatter, &name).expect("it is free");
+        let taken = AbstractName::take(folder(inode), Path::new("/anywhere/socket"));
+        assert!(matches!(taken, Taken::Useless(_)), "{taken:?}");
+    }
+}

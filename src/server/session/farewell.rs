@@ -1,0 +1,45 @@
+//! `Farewell`: what a client is told at the end of its session.
+
+use std::rc::Rc;
+
+use lockkeeper_protocol::frame::Response;
+
+use crate::{
+    limits::Limits,
+    server::session::{context::Context, outgoing::Outgoing},
+    telemetry::session,
+    transport::stream::Stream,
+};
+
+/// Sends a client the reason for which its session ends, if the client still reads.
+pub(super) struct Farewell<'a> {
+    pub(super) outgoing: &'a Outgoing,
+    pub(super) stream: &'a dyn Stream,
+    pub(super) reason: Option<String>,
+    /// The manager, if the session ends with it.
+    pub(super) manager: Option<Rc<Context>>,
+}
+
+impl Drop for Farewell<'_> {
+    fn drop(&mut self) {
+        let of_manager = self.manager.take().map(|manager| match manager.end.get() {
+            Some(why) => why.clone(),
+            None => "it was shut down, or its last handle was dropped".to_owned(),
+        });
+        if let Some(reason) = self.reason.take().or(of_manager) {
+            self.outgoing.put(&Response::Bye { reason });
+            self.outgoing.flush_once(self.stream);
+        }
+    }
+}
+
+/// Tells a client that it is refused.
+pub(crate) fn refuse(stream: &dyn Stream, reason: String, limits: Limits) {
+    session::client_refused(&reason);
+    drop(Farewell {
+        outgoing: &Outgoing::new(limits),
+        stream,
+        reason: Some(reason),
+        manager: None,
+    });
+}
