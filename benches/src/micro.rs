@@ -252,7 +252,13 @@ fn primitives(criterion: &mut Criterion) {
             let (finished, most) = (None, 1);
             bench.call(SESSION, Next { finished, most });
             let outcome = Ok(Blob::default());
-            bench.call(SESSION, Finished { job, outcome });
+            bench.call(
+                SESSION,
+                Finished {
+                    job: job.into(),
+                    outcome,
+                },
+            );
         },
     );
 }
