@@ -70,7 +70,7 @@ struct Due {
 }
 
 /// The most hosts that are asked in one turn.
-const MOST_ASKED: usize = 1024;
+const MOST_ASKED: usize = 512;
 
 /// A host with calls that have deadlines.
 #[derive(Default)]

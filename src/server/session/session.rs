@@ -98,7 +98,7 @@ pub(crate) async fn serve(
 }
 
 /// How many objects that have ended are forgotten in one turn.
-const MOST_GONE: usize = 1024;
+const MOST_GONE: usize = 512;
 
 /// A client after its hello.
 pub(super) struct Session {
