@@ -16,7 +16,7 @@ use lockkeeper_protocol::{CallId, Fault, Operation, Peer, Refusal, SessionId, St
 
 use crate::{
     host::{
-        host::Host,
+        host::{Host, encode_whole},
         input::{Input, Inquiry, RawCall},
         shell::{ReplySink, Shell},
     },
@@ -62,11 +62,12 @@ struct Log {
 struct LogReplies(Rc<RefCell<Log>>);
 
 impl ReplySink for LogReplies {
-    fn answer(&self, seq: u64, outcome: &Outcome<'_>) {
+    fn answer(&self, seq: u64, outcome: Outcome<'_>) {
         let mut log = self.0.borrow_mut();
         let answer = match outcome {
             Outcome::Reply(body) => Ok(body.to_vec()),
-            Outcome::Fault(fault) => Err(fault.clone()),
+            Outcome::Large(reply) => encode_whole(&reply),
+            Outcome::Fault(fault) => Err(fault),
             Outcome::Revoked => {
                 log.revoked.insert(seq);
                 return;

@@ -38,8 +38,9 @@ pub use waiting::{Parked, WaitQueue};
 pub use {
     host::{
         ContendedObjects, Count, Deadlines, Host, Input, Inputs, Inquiry, Mailbox, MailboxReceiver,
-        RawCall, ReplySink, Report, Shell, Tallies, Tally, Waits, panic_message,
+        RawCall, ReplySink, Report, Shell, Tallies, Tally, Waits, encode_reply, encode_whole,
+        panic_message,
     },
-    kind::{Answer, Outcome},
+    kind::{Answer, LargeReply, Outcome},
     lockkeeper_protocol::ObjectName,
 };

@@ -6,8 +6,9 @@
 
 use std::{
     iter,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use actix::{Actor, Addr};
@@ -33,7 +34,7 @@ use crate::{
         worker,
     },
     proxy::proxy::Proxy,
-    server::{claim::claim::Claim, kinds, server::Server},
+    server::{claim::claim::Claim, kinds, server::Server, session::unread::UnreadBudget},
 };
 
 /// A number of worker processes that run tasks. Counterpart of Python's `multiprocessing.Pool`.
@@ -121,13 +122,14 @@ impl PoolBuilder {
         let limits = Limits {
             calls_in_flight: usize::MAX,
             // What is not read yet are outcomes, which this process has asked for.
-            unread_bytes: usize::MAX,
+            unread_time: Duration::MAX,
             ..Limits::default()
         };
         let server = Server {
             claim,
             listener,
             kinds: kinds::kinds(),
+            unread: Arc::new(UnreadBudget::new(limits.unread_bytes)),
             limits,
             deadlocks: None,
         };

@@ -25,6 +25,7 @@ use crate::{
         session::{
             context::{CHUNK_BYTES, Context},
             session,
+            unread::UnreadBudget,
         },
         supervisor::supervisor::Supervisor,
     },
@@ -45,6 +46,7 @@ pub(crate) struct Server {
     pub(crate) listener: Box<dyn Listener>,
     pub(crate) kinds: Kinds,
     pub(crate) limits: Limits,
+    pub(crate) unread: Arc<UnreadBudget>,
     pub(crate) deadlocks: Option<Deadlocks>,
 }
 
@@ -69,6 +71,7 @@ impl Server {
             listener,
             kinds,
             limits,
+            unread,
             deadlocks,
         } = self;
         let acceptor = match listener.attach() {
@@ -92,6 +95,7 @@ impl Server {
             shell,
             limits,
             shard_of,
+            unread,
             seeks_deadlocks,
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
         });

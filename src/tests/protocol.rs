@@ -344,7 +344,7 @@ fn the_limits_are_those_of_the_document() {
         .filter_map(|(number, _)| number.replace(',', "").parse().ok())
         .collect();
     let limits = Limits::default();
-    let seconds = usize::try_from(limits.hello.as_secs()).unwrap();
+    let seconds = |time: std::time::Duration| usize::try_from(time.as_secs()).unwrap();
     assert_eq!(
         listed,
         [
@@ -355,7 +355,8 @@ fn the_limits_are_those_of_the_document() {
             limits.objects,
             limits.name_bytes,
             limits.unread_bytes,
-            seconds
+            seconds(limits.unread_time),
+            seconds(limits.hello)
         ]
     );
 }

@@ -8,7 +8,7 @@
 
 use std::{
     collections::HashMap,
-    fmt, mem,
+    fmt, iter, mem,
     panic::{self, AssertUnwindSafe},
     rc::Rc,
     sync::Arc,
@@ -16,7 +16,7 @@ use std::{
 };
 
 use actix::{Actor, Handler};
-use lockkeeper_protocol::{CallId, Fault, ObjectName, Refusal};
+use lockkeeper_protocol::{CallId, Fault, ObjectName, Refusal, codec::Fit};
 
 use crate::{
     host::{
@@ -29,6 +29,7 @@ use crate::{
         watch::Watch,
     },
     kind::{
+        call::LargeReply,
         hang_up::HangUp,
         object_stats::ObjectStats,
         primitive::{Operations, Primitive},
@@ -267,6 +268,33 @@ fn survives(code: impl FnOnce()) -> Result<(), String> {
     })
 }
 
+/// Appends an encoded reply if it takes at most `most` bytes. What its kind's code does wrong is a fault of
+/// that answer: the object goes on.
+///
+/// # Errors
+///
+/// Returns a fault when the reply does not encode.
+pub fn encode_reply(reply: &LargeReply, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, Fault> {
+    let mut encoded = Ok(Fit::TooLong);
+    match survives(|| encoded = reply.encode(buffer, most)) {
+        Ok(()) => encoded.map_err(|error| Fault::Unencodable(error.to_string())),
+        Err(why) => Err(Fault::Unencodable(format!("its code panicked: {why}"))),
+    }
+}
+
+/// The same as bytes by themselves, with what it lends.
+///
+/// # Errors
+///
+/// As [`encode_reply`].
+pub fn encode_whole(reply: &LargeReply) -> Result<Vec<u8>, Fault> {
+    let mut bytes = Vec::new();
+    if let Fit::Fits(Some((place, lent))) = encode_reply(reply, &mut bytes, usize::MAX)? {
+        bytes.splice(place..place, lent);
+    }
+    Ok(bytes)
+}
+
 impl<P: Primitive> Actor for Host<P> {
     type Context = MailboxReceiver<Self>;
 }
@@ -276,29 +304,45 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
 
     fn handle(&mut self, inputs: Inputs, mailbox: &mut MailboxReceiver<Self>) {
         let Inputs { at: now, mut all } = inputs;
-        let each = |input| {
-            if let Input::Expire(id) = input
-                && !self.shell.deadlines().decide(id)
-            {
-                return;
+        let mut rest = all.drain(..);
+        while let Some(input) = rest.next() {
+            if let Some(sink) = self.shell.is_to_wait(&input) {
+                let all = iter::once(input).chain(rest.by_ref()).collect();
+                let inputs = Inputs { at: now, all };
+                sink.hold_back(Arc::new(mailbox.address().recipient()), inputs);
+                break;
             }
-            // A client may withdraw an overdue call before the table of deadlines has had its turn.
-            // The call expires then, since its deadline came first.
-            if let Input::Withdraw(id) = input
-                && self.shell.deadlines().decide_overdue(id)
-            {
-                self.turn(now, Input::Expire(id));
+            self.handle_one(now, input, mailbox);
+            if self.shell.outbox().is_heavy() {
+                self.deliver();
             }
-            if let Some((id, timeout)) = self.turn(now, input) {
-                let handle = || self.shell.deadlines().handle();
-                let deadlines = self.deadlines.get_or_insert_with(handle);
-                deadlines.enter(id, timeout, || Arc::new(mailbox.address().recipient()));
-            }
-        };
-        all.drain(..).for_each(each);
+        }
+        drop(rest);
         self.deliver();
         self.keep_list(|| mailbox.address().downgrade().recipient());
         self.shell.take_back(all);
+    }
+}
+
+impl<P: Primitive> Host<P> {
+    fn handle_one(&mut self, now: Duration, input: Input, mailbox: &MailboxReceiver<Self>) {
+        if let Input::Expire(id) = input
+            && !self.shell.deadlines().decide(id)
+        {
+            return;
+        }
+        // A client may withdraw an overdue call before the table of deadlines has had its turn.
+        // The call expires then, since its deadline came first.
+        if let Input::Withdraw(id) = input
+            && self.shell.deadlines().decide_overdue(id)
+        {
+            self.turn(now, Input::Expire(id));
+        }
+        if let Some((id, timeout)) = self.turn(now, input) {
+            let handle = || self.shell.deadlines().handle();
+            let deadlines = self.deadlines.get_or_insert_with(handle);
+            deadlines.enter(id, timeout, || Arc::new(mailbox.address().recipient()));
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: a shell never leaves the thread of its shard, so it needs no lock.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fmt,
     rc::Rc,
     sync::{Arc, atomic::AtomicU64},
@@ -18,7 +18,7 @@ use crate::{
     host::{
         contended::ContendedObjects,
         deadlines::Deadlines,
-        input::{Input, Inputs},
+        input::{Input, Inputs, Mailbox},
         tally::Tallies,
         watch::Watch,
     },
@@ -28,10 +28,21 @@ use crate::{
 /// Where the answers to the calls of one session go.
 pub trait ReplySink {
     /// Delivers the outcome of the session's call `seq`.
-    fn answer(&self, seq: u64, outcome: &Outcome<'_>);
+    fn answer(&self, seq: u64, outcome: Outcome<'_>);
 
     /// Reports that the object that the session opened as number `object` has ended.
     fn gone(&self, object: u32);
+
+    /// Whether the session's next calls should wait until more of its answers are read.
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    /// Keeps inputs for a host until the session is not full any more, and then sends them again, before
+    /// all that the session sends later.
+    fn hold_back(&self, mailbox: Mailbox, inputs: Inputs) {
+        mailbox.do_send(inputs);
+    }
 
     /// The process at the other end, if it is known.
     fn peer(&self) -> Option<Arc<Peer>> {
@@ -47,6 +58,8 @@ pub struct Shell {
     contended: ContendedObjects,
     /// Session ids are assigned by the manager, so a client cannot make them collide.
     sinks: RefCell<FxHashMap<SessionId, Rc<dyn ReplySink>>>,
+    /// How many of them are full.
+    full_sinks: Rc<Cell<usize>>,
     /// Unused buffers for inputs: short and long ones.
     spare: RefCell<[Vec<Vec<Input>>; 2]>,
     tallies: Tallies,
@@ -80,6 +93,7 @@ impl Shell {
             deadlines: Deadlines::new(started),
             contended: ContendedObjects::default(),
             sinks: RefCell::default(),
+            full_sinks: Rc::default(),
             spare: RefCell::default(),
             tallies: Tallies::default(),
         })
@@ -170,6 +184,35 @@ impl Shell {
         self.sinks.borrow().get(&session)?.peer()
     }
 
+    /// The number of sinks that are full, which each sink counts itself into.
+    #[must_use]
+    pub fn full_sinks(&self) -> Rc<Cell<usize>> {
+        Rc::clone(&self.full_sinks)
+    }
+
+    /// The sink that keeps an input for now, since its session is full. Only calls have answers that a
+    /// client may leave unread.
+    #[inline]
+    pub(crate) fn is_to_wait(&self, input: &Input) -> Option<Rc<dyn ReplySink>> {
+        if self.full_sinks.get() == 0 {
+            return None;
+        }
+        let call = match input {
+            Input::Call(call) => call,
+            Input::CallBy(call, _) => call,
+            Input::Open(..)
+            | Input::Withdraw(_)
+            | Input::Expire(_)
+            | Input::HangUp(..)
+            | Input::Remove
+            | Input::Survey(_)
+            | Input::Fail(..) => return None,
+        };
+        let sinks = self.sinks.borrow();
+        let sink = sinks.get(&call.id.session())?;
+        (sink.is_full() && !call.id.is_one_way()).then(|| Rc::clone(sink))
+    }
+
     /// Delivers the answers of the outbox, all of which are of one object.
     pub(crate) fn deliver(&self, watch: &Watch) {
         watch.tell(&self.outbox);
@@ -179,7 +222,7 @@ impl Shell {
             self.deadlines.answered(answer.call);
             watch.answered(&answer);
             if let Some(replies) = sinks.get(&answer.call.session()) {
-                replies.answer(answer.call.seq(), &answer.outcome);
+                replies.answer(answer.call.seq(), answer.outcome);
             }
         });
     }

@@ -18,7 +18,10 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper_protocol::{CallId, Fault, Fence, codec};
+use lockkeeper_protocol::{
+    CallId, Fault, Fence,
+    codec::{self, CodecError, Fit},
+};
 use serde::Serialize;
 
 use crate::kind::object_stats::ObjectStats;
@@ -42,12 +45,15 @@ pub struct Call<R> {
     reply: PhantomData<fn(R)>,
 }
 
-impl<R: Serialize> Call<R> {
+impl<R: Serialize + 'static> Call<R> {
     /// Answers the caller.
+    ///
+    /// A short reply is encoded at once. One of more than 256 bytes is kept as it is until the caller's
+    /// session has room for it, so replies should share what is large: a [`Blob`](codec::Blob) does.
     pub fn reply(mut self, reply: R) {
         if let Some(outbox) = self.outbox.take() {
             outbox.note_end_of_wait(self.id, self.since, None);
-            outbox.put_reply(self.id, &reply);
+            outbox.put_reply(self.id, reply);
         }
     }
 }
@@ -114,6 +120,8 @@ struct Turn {
     begun: usize,
     /// The encoded replies of the turn, one after the other. Reused for its capacity.
     bodies: Vec<u8>,
+    /// Whether there is a large reply.
+    has_large: bool,
     /// Whether this turn has answered a one-way call.
     has_answered_one_way: bool,
     /// The call that this turn removes, and the fault that its drop answers with.
@@ -133,6 +141,8 @@ enum Parcel {
         end: usize,
     },
     Fault(Fault),
+    /// A reply that is too long to be encoded before its session has room for it.
+    Large(LargeReply),
     /// Stands in for a reply while it is encoded. Same as `Fault::Gone`, without a fault to drop.
     Gone,
     Revoked,
@@ -152,11 +162,48 @@ pub struct Answer<'a> {
 pub enum Outcome<'a> {
     /// The encoded reply.
     Reply(&'a [u8]),
+    /// A reply that is to be encoded when there is room for it.
+    Large(LargeReply),
     /// Why there is no reply.
     Fault(Fault),
     /// The grant of the call is void from now on.
     Revoked,
 }
+
+/// A reply of more than [`SMALL_BYTES`], kept as it is until its session has room for it. What is shared,
+/// as a value that many wait for, is in memory once.
+pub struct LargeReply(Box<dyn EncodeReply>);
+
+/// A reply of whatever type.
+trait EncodeReply {
+    fn encode(&self, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, CodecError>;
+}
+
+impl<R: Serialize> EncodeReply for R {
+    fn encode(&self, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, CodecError> {
+        codec::encode_within(buffer, self, most)
+    }
+}
+
+impl LargeReply {
+    /// Appends the encoded reply if it takes at most `most` bytes. This runs code of the kind, which may
+    /// panic.
+    pub(crate) fn encode(&self, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, CodecError> {
+        self.0.encode(buffer, most)
+    }
+}
+
+impl fmt::Debug for LargeReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LargeReply")
+    }
+}
+
+/// Replies up to this size are encoded in their turn: that takes hardly more memory than to keep them.
+const SMALL_BYTES: usize = 256;
+
+/// With so many bytes of replies, the outbox is emptied before the next turn.
+const MANY_BYTES: usize = 1 << 16;
 
 /// Capacities above these are freed at the end of a turn: bytes of bodies, and parcels.
 const KEPT_CAPACITY: usize = 1 << 20;
@@ -173,6 +220,7 @@ impl Outbox {
             parcels: Vec::new(),
             begun: 0,
             bodies: Vec::new(),
+            has_large: false,
             has_answered_one_way: false,
             undoing: None,
             waits: Vec::new(),
@@ -268,6 +316,13 @@ impl Outbox {
             .any(|(call, _)| *call == id)
     }
 
+    /// Whether the answers should be delivered before the next turn.
+    #[inline]
+    pub(crate) fn is_heavy(&self) -> bool {
+        let turn = self.0.borrow();
+        turn.has_large || turn.bodies.len() > MANY_BYTES
+    }
+
     /// Makes the [`Call`] of id `id`, which must be answered.
     pub(crate) fn call<R>(&self, id: CallId) -> Call<R> {
         Call {
@@ -295,12 +350,14 @@ impl Outbox {
             turn.undoing = None;
         }
         turn.begun = 0;
+        turn.has_large = false;
         let bodies = &turn.bodies;
         for (call, parcel) in turn.parcels.drain(..) {
             let outcome = match parcel {
                 Parcel::Reply { start, end } => {
                     Outcome::Reply(bodies.get(start..end).unwrap_or_default())
                 }
+                Parcel::Large(reply) => Outcome::Large(reply),
                 Parcel::Fault(fault) => Outcome::Fault(fault),
                 Parcel::Gone => Outcome::Fault(Fault::Gone),
                 Parcel::Revoked => Outcome::Revoked,
@@ -316,7 +373,7 @@ impl Outbox {
         }
     }
 
-    fn put_reply<R: Serialize>(&self, id: CallId, reply: &R) {
+    fn put_reply<R: Serialize + 'static>(&self, id: CallId, reply: R) {
         let turn = &mut *self.0.borrow_mut();
         if id.is_one_way() {
             turn.has_answered_one_way = true;
@@ -325,15 +382,16 @@ impl Outbox {
         let (start, place) = (turn.bodies.len(), turn.parcels.len());
         // Encoding runs code of the kind. If it panics, this entry is the answer.
         turn.parcels.push((id, Parcel::Gone));
-        let parcel = match codec::encode_into(&mut turn.bodies, reply) {
-            Ok(()) => Parcel::Reply {
+        let parcel = match codec::encode_within(&mut turn.bodies, &reply, SMALL_BYTES) {
+            Ok(Fit::Fits(_)) => Parcel::Reply {
                 start,
                 end: turn.bodies.len(),
             },
-            Err(error) => {
-                turn.bodies.truncate(start);
-                Parcel::Fault(Fault::Unencodable(error.to_string()))
+            Ok(Fit::TooLong) => {
+                turn.has_large = true;
+                Parcel::Large(LargeReply(Box::new(reply)))
             }
+            Err(error) => Parcel::Fault(Fault::Unencodable(error.to_string())),
         };
         if let Some(answer) = turn.parcels.get_mut(place) {
             answer.1 = parcel;
@@ -354,10 +412,16 @@ impl Outbox {
         let turn = &mut *self.0.borrow_mut();
         match parcel {
             Parcel::Revoked if id.is_one_way() => {}
-            Parcel::Reply { .. } | Parcel::Fault(_) | Parcel::Gone if id.is_one_way() => {
+            Parcel::Reply { .. } | Parcel::Large(_) | Parcel::Fault(_) | Parcel::Gone
+                if id.is_one_way() =>
+            {
                 turn.has_answered_one_way = true;
             }
-            Parcel::Reply { .. } | Parcel::Fault(_) | Parcel::Gone | Parcel::Revoked => {
+            Parcel::Reply { .. }
+            | Parcel::Large(_)
+            | Parcel::Fault(_)
+            | Parcel::Gone
+            | Parcel::Revoked => {
                 turn.parcels.push((id, parcel));
             }
         }

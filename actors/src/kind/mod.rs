@@ -17,7 +17,7 @@ pub(crate) mod object_stats;
 pub(crate) mod primitive;
 pub(crate) mod survey;
 
-pub use call::{Answer, Call, Outbox, Outcome};
+pub use call::{Answer, Call, LargeReply, Outbox, Outcome};
 pub use hang_up::HangUp;
 pub use hold_timer::HoldTimer;
 pub use primitive::{Operations, Primitive, Serve};

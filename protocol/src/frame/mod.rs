@@ -14,7 +14,7 @@ pub(crate) mod messages;
 
 pub use framing::{Encode, append, frames};
 pub use inbox::{Inbox, Message};
-pub use messages::{FIRST_FRAME_BYTES, MAGIC, Request, Response, VERSION};
+pub use messages::{FIRST_FRAME_BYTES, MAGIC, Request, Response, VERSION, append_reply};
 
 #[cfg(test)]
 mod tests;

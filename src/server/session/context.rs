@@ -1,12 +1,16 @@
 //! What all sessions of a shard share, and the reasons for which a session ends.
 
-use std::{cell::RefCell, future, io, rc::Rc, task::Poll};
+use std::{cell::RefCell, future, io, rc::Rc, sync::Arc, task::Poll};
 
 use actix::Addr;
 use lockkeeper_actors::Shell;
 use lockkeeper_protocol::ShardOf;
 
-use crate::{limits::Limits, server::supervisor::supervisor::Supervisor, telemetry::session};
+use crate::{
+    limits::Limits,
+    server::{session::unread::UnreadBudget, supervisor::supervisor::Supervisor},
+    telemetry::session,
+};
 
 /// What all sessions of a shard share.
 pub(crate) struct Context {
@@ -14,6 +18,8 @@ pub(crate) struct Context {
     pub(crate) shell: Rc<Shell>,
     pub(crate) limits: Limits,
     pub(crate) shard_of: ShardOf,
+    /// What all sessions of the manager may leave unread together.
+    pub(crate) unread: Arc<UnreadBudget>,
     /// Whether the manager looks for deadlocks, and so has to know who calls.
     pub(crate) seeks_deadlocks: bool,
     /// Where all sessions read into, one after the other.

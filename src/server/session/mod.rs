@@ -10,6 +10,8 @@ mod outgoing;
 mod receive;
 mod report_pipe;
 pub(crate) mod session;
+mod stall;
+pub(crate) mod unread;
 
 #[cfg(test)]
 mod tests;

@@ -6,10 +6,12 @@
 //! Invariant: a session names no primitive, and no input of a client ends more than its own session.
 
 use std::{
-    future, io,
+    future::{self, Future},
+    io,
+    pin::pin,
     rc::Rc,
     sync::Arc,
-    task::{self, Poll},
+    task::{self, Poll, ready},
     time::Duration,
 };
 
@@ -25,13 +27,15 @@ use crate::{
     limits::Limits,
     server::{
         session::{
-            context::{Context, End, HIGH_WATER_BYTES, let_others_run},
+            context::{Context, End, let_others_run},
             control::{Control, ControlRequest, NIL},
             hello::hello,
             objects::Objects,
             outgoing::Outgoing,
             receive::{poll_receive, receive_last},
             report_pipe::ReportPipe,
+            stall::Stall,
+            unread::UnreadBudget,
         },
         supervisor::supervisor::{Open, Remove},
     },
@@ -39,17 +43,22 @@ use crate::{
     transport::stream::{AttachedStream, Stream},
 };
 
+/// How long a client that is hung up has time to read why.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Serves one client until it ends or breaks a rule of the protocol.
 pub(crate) async fn serve(stream: Arc<dyn Stream>, id: SessionId, context: Rc<Context>) {
-    let attached = match Arc::clone(&stream).attach() {
-        Ok(attached) => attached,
+    let attached: Rc<dyn AttachedStream> = match Arc::clone(&stream).attach() {
+        Ok(attached) => attached.into(),
         Err(error) => {
             let reason = format!("the manager cannot wait for what it says: {error}");
             return refuse(&*stream, reason, context.limits);
         }
     };
     let mut inbox = Inbox::new(frame::FIRST_FRAME_BYTES);
-    let outgoing = Rc::new(Outgoing::new(context.limits));
+    let budget = Arc::clone(&context.unread);
+    let full_sinks = context.shell.full_sinks();
+    let outgoing = Rc::new(Outgoing::new(id, context.limits, budget, full_sinks));
     // This task is dropped when the manager ends.
     let mut farewell = Farewell {
         outgoing: &outgoing,
@@ -72,19 +81,38 @@ pub(crate) async fn serve(stream: Arc<dyn Stream>, id: SessionId, context: Rc<Co
                 shard: context.shard_of.shard,
             });
             let span = session::SessionSpan::begin(id, &peer);
-            let stream = (Arc::clone(&stream), attached);
+            let stream = (Arc::clone(&stream), Rc::clone(&attached));
             let mut session = Session::new(id, peer, stream, Rc::clone(&outgoing), context);
             let end = session.run(&mut inbox).await;
+            // What it holds is given back before it is told why.
+            drop(session);
             span.end(end.offence());
             end
         }
         Ok(Err(end)) => end.before_hello(),
         Err(_) => End::Offence("no hello came in time".to_owned()).before_hello(),
     };
-    farewell.reason = match end {
-        End::Left => None,
-        End::Offence(reason) => Some(reason),
-    };
+    farewell.reason = None;
+    if let End::Offence(reason) = end {
+        outgoing.drop_later();
+        outgoing.put(&Response::Bye { reason });
+        say_last_words(&outgoing, &*attached).await;
+    }
+}
+
+/// Writes what is left to be said to a client, while it reads and no other session waits for the room.
+async fn say_last_words(outgoing: &Outgoing, stream: &dyn AttachedStream) {
+    let mut time_is_up = pin!(time::sleep(LAST_WORDS));
+    future::poll_fn(|task| {
+        if outgoing.poll_flush(task, stream).is_ready()
+            || outgoing.keeps_others_waiting()
+            || time_is_up.as_mut().poll(task).is_ready()
+        {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Sends a client the reason for which its session ends, if the client still reads.
@@ -106,8 +134,10 @@ impl Drop for Farewell<'_> {
 /// Tells a client that it is refused.
 pub(crate) fn refuse(stream: &dyn Stream, reason: String, limits: Limits) {
     session::client_refused(&reason);
+    let no_session = SessionId::new(0);
+    let budget = Arc::new(UnreadBudget::new(0));
     drop(Farewell {
-        outgoing: &Outgoing::new(limits),
+        outgoing: &Outgoing::new(no_session, limits, budget, Rc::default()),
         stream,
         reason: Some(reason),
     });
@@ -119,7 +149,7 @@ pub(super) struct Session {
     pub(super) peer: Arc<Peer>,
     stream: Arc<dyn Stream>,
     /// The stream, as this runtime waits for it.
-    attached: Box<dyn AttachedStream>,
+    attached: Rc<dyn AttachedStream>,
     pub(super) outgoing: Rc<Outgoing>,
     pub(super) context: Rc<Context>,
     /// The objects that the client has opened, by the number that the client uses.
@@ -129,13 +159,17 @@ pub(super) struct Session {
     last_seq: u64,
     /// The report pipe of the client, if it uses one.
     report_pipe: Option<Box<ReportPipe>>,
+    /// Measures whether the client reads, while there is much to be read.
+    stall: Option<Box<Stall>>,
+    /// Whether a chunk was read although the outgoing buffer has no room.
+    has_read_ahead: bool,
 }
 
 impl Session {
     fn new(
         id: SessionId,
         peer: Arc<Peer>,
-        (stream, attached): (Arc<dyn Stream>, Box<dyn AttachedStream>),
+        (stream, attached): (Arc<dyn Stream>, Rc<dyn AttachedStream>),
         outgoing: Rc<Outgoing>,
         context: Rc<Context>,
     ) -> Self {
@@ -153,6 +187,8 @@ impl Session {
             touched: Vec::new(),
             last_seq: 0,
             report_pipe: None,
+            stall: None,
+            has_read_ahead: false,
         }
     }
 
@@ -175,28 +211,87 @@ impl Session {
         task: &mut task::Context<'_>,
         inbox: &mut Inbox,
     ) -> Poll<Result<(), End>> {
-        // The rest of the buffer shows how much was written.
-        let _ = self.outgoing.poll_flush(task, &*self.attached);
-        session::sent(&self.context.shell, self.outgoing.written.take());
-        let unread = self.outgoing.len();
-        let most = self.context.limits.unread_bytes;
-        if unread > most {
-            let reason = format!("more than {most} bytes of answers are unread");
-            return Poll::Ready(Err(End::Offence(reason)));
+        ready!(self.poll_room(task, inbox))?;
+        let received = poll_receive(task, &*self.attached, inbox, &self.context);
+        if received.is_ready() {
+            return received;
         }
-        if unread < HIGH_WATER_BYTES {
-            let received = poll_receive(task, &*self.attached, inbox, &self.context);
-            if received.is_ready() {
-                return received;
-            }
-            if self.outgoing.is_broken() {
-                // Frames that were sent before the end are served: a lost release would mark its lock
-                // as abandoned.
-                return Poll::Ready(receive_last(&*self.stream, inbox, &self.context));
+        if self.outgoing.is_broken() {
+            // Frames that were sent before the end are served: a lost release would mark its lock as
+            // abandoned.
+            return Poll::Ready(receive_last(&*self.stream, inbox, &self.context));
+        }
+        self.outgoing.writer.replace(Some(task.waker().clone()));
+        Poll::Pending
+    }
+
+    /// Writes the outgoing buffer until there is room for more answers.
+    fn poll_room(
+        &mut self,
+        task: &mut task::Context<'_>,
+        inbox: &mut Inbox,
+    ) -> Poll<Result<(), End>> {
+        if let Err(end) = self.write(task) {
+            return Poll::Ready(Err(end));
+        }
+        if !self.outgoing.is_full() {
+            self.has_read_ahead = false;
+            return Poll::Ready(Ok(()));
+        }
+        if self.outgoing.unread() == 0 && !self.has_read_ahead {
+            // The session waits for others, so no write can fail if its client is gone. A read can, if
+            // the client has sent nothing since.
+            match poll_receive(task, &*self.attached, inbox, &self.context) {
+                Poll::Ready(Ok(())) => self.has_read_ahead = true,
+                Poll::Pending => {}
+                Poll::Ready(Err(_)) => {
+                    // It reads no more. What it sent before is served.
+                    self.outgoing.break_off();
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
         self.outgoing.writer.replace(Some(task.waker().clone()));
         Poll::Pending
+    }
+
+    /// Writes what the stream takes.
+    ///
+    /// # Errors
+    ///
+    /// Returns the end of a client that does not read.
+    fn write(&mut self, task: &mut task::Context<'_>) -> Result<(), End> {
+        // The rest of the buffer shows how much was written.
+        let _ = self.outgoing.poll_flush(task, &*self.attached);
+        let written = self.outgoing.written.take();
+        session::sent(&self.context.shell, written);
+        if !self.outgoing.is_counted() {
+            self.stall = None;
+            return Ok(());
+        }
+        let stall = self
+            .stall
+            .get_or_insert_with(|| Box::new(Stall::begin(&self.outgoing, self.context.limits)));
+        stall.check(written, &self.outgoing, task)
+    }
+
+    /// Has the client read answers until there is room for others, and lets the calls go on that were
+    /// held back until then.
+    async fn catch_up(&mut self, inbox: &mut Inbox) -> Result<(), End> {
+        while self.outgoing.is_full() || self.outgoing.has_held_back() {
+            future::poll_fn(|task| self.poll_room(task, inbox)).await?;
+            self.send_held_back();
+            let_others_run().await;
+        }
+        Ok(())
+    }
+
+    /// Sends the inputs again that were held back.
+    fn send_held_back(&self) {
+        let now = self.context.shell.now();
+        for (mailbox, inputs) in self.outgoing.take_held_back() {
+            mailbox.do_send(inputs.at(now));
+        }
     }
 
     /// Dispatches all complete frames of the inbox, and lets the actors answer. Frames before an offence
@@ -209,6 +304,9 @@ impl Session {
             self.deliver();
             let_others_run().await;
         }
+        if self.outgoing.has_held_back() {
+            self.catch_up(inbox).await?;
+        }
         handled
     }
 
@@ -218,7 +316,11 @@ impl Session {
             .map_err(|error| End::Offence(error.to_string()))?
         {
             if let Some(request) = self.handle(frame)? {
-                self.deliver();
+                if !self.touched.is_empty() {
+                    self.deliver();
+                    let_others_run().await;
+                }
+                self.catch_up(inbox).await?;
                 let control = Control {
                     session: self.id,
                     context: &self.context,
@@ -440,6 +542,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.context.shell.leave(self.id);
+        self.send_held_back();
         self.drain_report_pipe();
         self.deliver();
         let now = self.context.shell.now();

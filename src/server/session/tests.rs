@@ -37,6 +37,7 @@ use crate::{
             context::{CHUNK_BYTES, Context},
             control::NIL,
             session::serve,
+            unread::UnreadBudget,
         },
         supervisor::supervisor::Supervisor,
     },
@@ -74,6 +75,7 @@ impl House {
             shell,
             limits,
             shard_of,
+            unread: Arc::new(UnreadBudget::new(limits.unread_bytes)),
             seeks_deadlocks: false,
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
         };
