@@ -28,6 +28,15 @@ pub struct Limits {
     pub objects: usize,
     /// Bytes of an object's name: 255 by default.
     pub name_bytes: usize,
+    /// Bytes that the manager keeps for its clients: 1 GiB by default. Above, calls that would have it
+    /// keep more fail with [`Fault::Limit`](crate::Fault::Limit) and change nothing; once something was
+    /// removed, taken or released, they can be made again.
+    ///
+    /// These are the bytes of items, values, tasks and their outcomes, of names and twice those of specs;
+    /// 256 for each call that waits and each thing that is held, 128 for each object and 64 for each
+    /// session that has it open. What a kind of a program's own keeps counts if it says so with
+    /// `call.outbox().store(..)`, which gives a [`Stored`](crate::Stored).
+    pub stored_bytes: usize,
     /// Bytes of answers that the manager keeps for all of its clients together until they read them: 1
     /// GiB by default. Beyond, large answers wait until others are read, in the order in which they came.
     pub unread_bytes: usize,
@@ -57,6 +66,7 @@ impl Default for Limits {
             sessions: 100_000,
             objects: 10_000_000,
             name_bytes: 255,
+            stored_bytes: 1 << 30,
             unread_bytes: 1 << 30,
             unread_time: Duration::from_secs(30),
             hello: Duration::from_secs(10),

@@ -21,6 +21,7 @@ use crate::{
         shell::{ReplySink, Shell},
     },
     kind::{
+        budget::StoredBudget,
         call::Outcome,
         primitive::{Operations, Primitive, Serve},
     },
@@ -89,7 +90,19 @@ impl<P: Primitive> Bench<P> {
     ///
     /// Returns the refusal of `create`.
     pub fn new(spec: P::Spec) -> Result<Self, Refusal> {
-        let shell = Shell::new(Arc::new(AtomicU64::new(1)));
+        Self::within(spec, usize::MAX)
+    }
+
+    /// The same in a manager that keeps so many bytes for its clients: see [`Outbox::store`].
+    ///
+    /// [`Outbox::store`]: crate::Outbox::store
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub fn within(spec: P::Spec, stored_bytes: usize) -> Result<Self, Refusal> {
+        let stored = Arc::new(StoredBudget::new(stored_bytes));
+        let shell = Shell::within(Arc::new(AtomicU64::new(1)), stored);
         let mut operations = Operations::default();
         P::operations(&mut operations);
         let numbers = operations.names().collect();

@@ -24,7 +24,8 @@ mod waiting;
 
 pub use bench::Bench;
 pub use kind::{
-    Call, HangUp, HoldTimer, Holding, Operations, Outbox, Part, Primitive, Serve, Survey, Waiting,
+    Call, HangUp, HoldTimer, Holding, Operations, Outbox, Part, Primitive, Serve, Stored, Survey,
+    Waiting,
 };
 pub use lockkeeper_protocol::{
     Abandoned, Breach, CallId, Claim, Deadlock, Fault, Fence, Member, Operation, Peer, Refusal,
@@ -41,6 +42,6 @@ pub use {
         RawCall, ReplySink, Report, Shell, Tallies, Tally, Waits, encode_reply, encode_whole,
         panic_message,
     },
-    kind::{Answer, LargeReply, Outcome},
+    kind::{Answer, LargeReply, Outcome, StoredBudget},
     lockkeeper_protocol::ObjectName,
 };

@@ -3,7 +3,7 @@
 
 use std::{
     process,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     thread,
 };
 
@@ -21,11 +21,11 @@ use crate::{
         role::Role,
     },
     server::{
+        budgets::Budgets,
         claim::claim::Claim,
         deadlock::policy::{Deadlocks, Plan},
         kinds::{self, Kinds},
         server::Server,
-        session::unread::UnreadBudget,
         shards::{Shards, Threads},
     },
 };
@@ -56,13 +56,13 @@ impl Inside {
     /// Makes the servers of that many shards, which are bound at an address and accept no client yet.
     pub(super) fn bind(self, address: &Address, shards: u32) -> Result<Vec<Server>, StartError> {
         let claimed = Claim::stake_all(address, shards)?;
-        let unread = Arc::new(UnreadBudget::new(self.limits.unread_bytes));
+        let budgets = Budgets::new(self.limits);
         let server = |(claim, listener)| Server {
             claim,
             listener,
             kinds: self.kinds.clone(),
             limits: self.limits,
-            unread: Arc::clone(&unread),
+            budgets: budgets.clone(),
             deadlocks: self.deadlocks.clone(),
         };
         Ok(claimed.into_iter().map(server).collect())

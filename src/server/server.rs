@@ -19,13 +19,13 @@ use tokio::{task::JoinSet, time};
 use crate::{
     limits::Limits,
     server::{
+        budgets::Budgets,
         claim::claim::Claim,
         deadlock::{policy::Deadlocks, watch::watch},
         kinds::Kinds,
         session::{
             context::{CHUNK_BYTES, Context},
-            session,
-            unread::UnreadBudget,
+            serve::{refuse, serve},
         },
         supervisor::supervisor::Supervisor,
     },
@@ -46,7 +46,7 @@ pub(crate) struct Server {
     pub(crate) listener: Box<dyn Listener>,
     pub(crate) kinds: Kinds,
     pub(crate) limits: Limits,
-    pub(crate) unread: Arc<UnreadBudget>,
+    pub(crate) budgets: Budgets,
     pub(crate) deadlocks: Option<Deadlocks>,
 }
 
@@ -71,7 +71,7 @@ impl Server {
             listener,
             kinds,
             limits,
-            unread,
+            budgets: Budgets { stored, unread },
             deadlocks,
         } = self;
         let acceptor = match listener.attach() {
@@ -81,7 +81,8 @@ impl Server {
         let shard_of = claim.shard_of();
         let span = ManagerSpan::begin(claim.address(), shard_of);
         // Fences ascend for each object, and an object is always with the same shard.
-        let shell = Shell::new(Arc::new(AtomicU64::new(shard_of.incarnation)));
+        let fences = Arc::new(AtomicU64::new(shard_of.incarnation));
+        let shell = Shell::within(fences, stored);
         let deadlines = actix_rt::spawn(shell.deadlines().clone().run());
         let numbers = Numbers::of(&shell);
         let supervisor = Supervisor::new(kinds, limits, Rc::clone(&shell), shard_of).start();
@@ -130,13 +131,13 @@ async fn accept_clients(
                 let most = context.limits.sessions;
                 if !stream.is_trusted() {
                     let reason = "this manager serves its own user alone".to_owned();
-                    session::refuse(&*stream, reason, context.limits);
+                    refuse(&*stream, reason, context.limits);
                 } else if sessions.len() >= most {
                     let reason = format!("limit reached: at most {most} sessions");
-                    session::refuse(&*stream, reason, context.limits);
+                    refuse(&*stream, reason, context.limits);
                 } else {
                     let Some(id) = ids.next() else { continue };
-                    let session = session::serve(stream, SessionId::new(id), Rc::clone(context));
+                    let session = serve(stream, SessionId::new(id), Rc::clone(context));
                     sessions.spawn_local(session);
                 }
             }

@@ -354,6 +354,7 @@ fn the_limits_are_those_of_the_document() {
             limits.sessions,
             limits.objects,
             limits.name_bytes,
+            limits.stored_bytes,
             limits.unread_bytes,
             seconds(limits.unread_time),
             seconds(limits.hello)

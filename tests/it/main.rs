@@ -22,6 +22,7 @@ mod own_transport;
 mod pool;
 mod processes;
 mod queue;
+mod resources;
 mod runtimes;
 mod rw_lock;
 mod semaphore;
@@ -34,7 +35,7 @@ use lockkeeper::Program;
 use lockkeeper_test_support::Roles;
 
 /// Each adds the tasks, kinds and transports of a module. Their names are unique in this binary.
-const TASKS_AND_KINDS: [fn(Program) -> Program; 27] = [
+const TASKS_AND_KINDS: [fn(Program) -> Program; 28] = [
     barrier::register,
     condition::register,
     event::register,
@@ -54,6 +55,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 27] = [
     pool::kills::register,
     pool::leftovers::register,
     pool::register,
+    pool::room::register,
     pool::setup::register,
     pool::short_tasks::register,
     pool::waits::register,
@@ -65,7 +67,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 27] = [
 ];
 
 /// Each adds the child roles of a module. Their names begin with the module's path.
-const ROLES: [fn(&mut Roles); 27] = [
+const ROLES: [fn(&mut Roles); 29] = [
     barrier::deaths::roles,
     barrier::races::roles,
     barrier::roles,
@@ -91,6 +93,8 @@ const ROLES: [fn(&mut Roles); 27] = [
     pool::ends::roles,
     processes::roles,
     queue::deaths::roles,
+    resources::descriptors::roles,
+    resources::roles,
     rw_lock::deaths::roles,
     value::roles,
 ];

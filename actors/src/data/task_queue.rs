@@ -26,6 +26,7 @@ use crate::{
         series::{MOST_BYTES_AT_A_TIME, Series},
     },
     kind::{
+        budget::{CALL_BYTES, Stored},
         call::Call,
         hang_up::HangUp,
         primitive::{Operations, Primitive, Serve},
@@ -126,8 +127,8 @@ impl TaskQueue {
 
     /// Hands the outcome of a job to whoever submitted it, if the job is still that worker's.
     fn finish(&mut self, worker: SessionId, Finished { job, outcome }: Finished) {
-        if let Some(series) = self.take_first(worker, job) {
-            self.series.end(series, job, outcome);
+        if let Some((series, mut stored)) = self.take_first(worker, job) {
+            self.series.end(series, job, outcome, &mut stored);
         } else if let Some(job) = self.take_from(worker, job) {
             self.end(job, &outcome);
         }
@@ -135,7 +136,7 @@ impl TaskQueue {
 
     /// Takes the first of several tasks of a series that somebody waits for out of a worker's hands, as
     /// most of them are taken. Gives the series.
-    fn take_first(&mut self, worker: SessionId, job: CallId) -> Option<CallId> {
+    fn take_first(&mut self, worker: SessionId, job: CallId) -> Option<(CallId, Stored)> {
         let taken = self.hands.get_mut(&worker)?.front_mut()?;
         if taken.id != job || taken.count < 2 {
             return None;
@@ -144,11 +145,13 @@ impl TaskQueue {
         let Submitter::Series(series) = pending.submitter else {
             return None;
         };
+        let bytes = pending.row.bytes();
         drop(pending.row.pop_front());
+        let stored = pending.stored.split(bytes - pending.row.bytes());
         pending.id = pending.id.plus(1);
         taken.id = pending.id;
         taken.count -= 1;
-        Some(series)
+        Some((series, stored))
     }
 
     /// Takes any job out of a worker's hands. Gives it if somebody waits for it.
@@ -175,13 +178,14 @@ impl TaskQueue {
     }
 
     /// Tells what became of a job: the same of all tasks that it has.
-    fn end(&mut self, job: Pending, outcome: &ChunkOutcome) {
+    fn end(&mut self, mut job: Pending, outcome: &ChunkOutcome) {
         match job.submitter {
             Submitter::Caller(call) => call.reply(outcome.clone()),
             Submitter::Series(series) => {
                 for place in 0..job.row.len() {
                     let id = job.id.plus(place);
-                    self.series.end(series, id, outcome.clone());
+                    let stored = &mut job.stored;
+                    self.series.end(series, id, outcome.clone(), stored);
                 }
             }
         }
@@ -337,13 +341,26 @@ impl Primitive for TaskQueue {
     }
 }
 
+/// What a job counts: its arguments, the name of its task, and what the queue keeps beside them.
+const fn bytes_of(task: &str, arguments: usize) -> usize {
+    arguments + task.len() + CALL_BYTES
+}
+
 impl Serve<Submit> for TaskQueue {
     fn serve(&mut self, Submit { chunk, retries }: Submit, call: Call<ChunkOutcome>) {
+        let stored = match call
+            .outbox()
+            .store(bytes_of(&chunk.task, chunk.arguments.0.len()))
+        {
+            Ok(stored) => stored,
+            Err(fault) => return call.fail(fault),
+        };
         let job = Pending {
             id: call.id(),
             submitter: Submitter::Caller(call),
             task: chunk.task,
             row: Row::of_one(chunk.arguments),
+            stored,
             retries,
         };
         self.submit(job);
@@ -353,19 +370,27 @@ impl Serve<Submit> for TaskQueue {
 impl Serve<Feed> for TaskQueue {
     fn serve(&mut self, feed: Feed, call: Call<()>) {
         let session = call.id().session();
+        let stored = call.outbox().store(bytes_of(&feed.task, feed.row.bytes()));
         call.reply(());
         let series = CallId::new(session, feed.series);
         self.series.begin(series);
         if feed.row.is_empty() {
             return;
         }
-        self.submit(Pending {
-            id: CallId::new(session, feed.first),
-            submitter: Submitter::Series(series),
-            task: feed.task,
-            row: feed.row,
-            retries: feed.retries,
-        });
+        match stored {
+            Ok(stored) => self.submit(Pending {
+                id: CallId::new(session, feed.first),
+                submitter: Submitter::Series(series),
+                task: feed.task,
+                row: feed.row,
+                stored,
+                retries: feed.retries,
+            }),
+            Err(fault) => {
+                self.series.fail(series, fault);
+                self.dispatch();
+            }
+        }
     }
 }
 

@@ -29,8 +29,8 @@ use crate::{
         watch::Watch,
     },
     kind::{
-        call::LargeReply,
         hang_up::HangUp,
+        large_reply::LargeReply,
         object_stats::ObjectStats,
         primitive::{Operations, Primitive},
         survey::Survey,
@@ -192,9 +192,14 @@ impl<P: Primitive> Host<P> {
             return None;
         }
         let operations = Arc::clone(&self.operations);
+        let kept = outbox.account().used();
         self.run(|primitive| {
             operations.serve(primitive, call.operation, &call.arguments, call.id, &outbox);
         });
+        if outbox.account().is_over() && outbox.account().used() > kept && !call.id.is_one_way() {
+            self.refuse(now, call.id);
+            return None;
+        }
         // One that panicked has answered all its callers.
         if self.primitive.is_none() || outbox.has_answered(call.id) {
             return None;
@@ -218,6 +223,20 @@ impl<P: Primitive> Host<P> {
                 Some((call.id, timeout?))
             }
         }
+    }
+
+    /// Undoes a call that has the manager keep more, although that keeps more than it may.
+    #[cold]
+    fn refuse(&mut self, now: Duration, id: CallId) {
+        let outbox = self.shell.outbox().clone();
+        let fault = outbox.account().fault();
+        if !outbox.has_answered(id) {
+            return self.undo(now, id, fault, P::withdraw);
+        }
+        // Its caller has not seen what it was granted.
+        outbox.retract(id);
+        self.undo(now, id, fault.clone(), P::withdraw);
+        outbox.answer_fault(id, fault);
     }
 
     /// Undoes a call, whose drop means `fault`.

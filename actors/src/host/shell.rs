@@ -22,7 +22,10 @@ use crate::{
         tally::Tallies,
         watch::Watch,
     },
-    kind::call::{Outbox, Outcome},
+    kind::{
+        budget::StoredBudget,
+        call::{Outbox, Outcome},
+    },
 };
 
 /// Where the answers to the calls of one session go.
@@ -83,13 +86,21 @@ struct Spare {
 }
 
 impl Shell {
-    /// Makes the shell of this shard, with the counter that fences are drawn from.
+    /// Makes the shell of a shard that keeps any number of bytes, with the counter that fences are drawn
+    /// from.
     #[must_use]
     pub fn new(fences: Arc<AtomicU64>) -> Rc<Self> {
+        Self::within(fences, Arc::new(StoredBudget::unlimited()))
+    }
+
+    /// Makes the shell of this shard, with the counter that fences are drawn from, and the budget of its
+    /// manager.
+    #[must_use]
+    pub fn within(fences: Arc<AtomicU64>, stored: Arc<StoredBudget>) -> Rc<Self> {
         let started = Instant::now();
         Rc::new(Self {
             started,
-            outbox: Outbox::new(fences),
+            outbox: Outbox::new(fences, stored),
             deadlines: Deadlines::new(started),
             contended: ContendedObjects::default(),
             sinks: RefCell::default(),
@@ -109,6 +120,12 @@ impl Shell {
     #[must_use]
     pub const fn outbox(&self) -> &Outbox {
         &self.outbox
+    }
+
+    /// How many bytes the objects of the shard keep for their clients, as `Limits::stored_bytes` counts.
+    #[must_use]
+    pub fn stored_bytes(&self) -> usize {
+        self.outbox.account().used()
     }
 
     /// The deadlines of all calls; its `run` must be spawned once.

@@ -20,11 +20,15 @@ use std::{
 
 use lockkeeper_protocol::{
     CallId, Fault, Fence,
-    codec::{self, CodecError, Fit},
+    codec::{self, Fit},
 };
 use serde::Serialize;
 
-use crate::kind::object_stats::ObjectStats;
+use crate::kind::{
+    budget::{Account, CALL_BYTES, Stored, StoredBudget},
+    large_reply::LargeReply,
+    object_stats::ObjectStats,
+};
 
 /// A time in nanoseconds: half the size of a `Duration`, and sufficient for centuries.
 pub(crate) fn nanoseconds(time: Duration) -> u64 {
@@ -52,6 +56,7 @@ impl<R: Serialize + 'static> Call<R> {
     /// session has room for it, so replies should share what is large: a [`Blob`](codec::Blob) does.
     pub fn reply(mut self, reply: R) {
         if let Some(outbox) = self.outbox.take() {
+            outbox.account().forget(CALL_BYTES);
             outbox.note_end_of_wait(self.id, self.since, None);
             outbox.put_reply(self.id, reply);
         }
@@ -74,6 +79,7 @@ impl<R> Call<R> {
     /// Answers the caller with a fault.
     pub fn fail(mut self, fault: Fault) {
         if let Some(outbox) = self.outbox.take() {
+            outbox.account().forget(CALL_BYTES);
             outbox.note_end_of_wait(self.id, self.since, Some(&fault));
             outbox.put(self.id, Parcel::Fault(fault));
         }
@@ -95,6 +101,7 @@ impl<R> Call<R> {
 impl<R> Drop for Call<R> {
     fn drop(&mut self) {
         if let Some(outbox) = self.outbox.take() {
+            outbox.account().forget(CALL_BYTES);
             outbox.put_dropped(self.id, self.since);
         }
     }
@@ -110,7 +117,12 @@ impl<R> fmt::Debug for Call<R> {
 ///
 /// Clones share one outbox. It is empty between turns.
 #[derive(Clone)]
-pub struct Outbox(Rc<RefCell<Turn>>);
+pub struct Outbox(Rc<Inner>);
+
+struct Inner {
+    turn: RefCell<Turn>,
+    account: Rc<Account>,
+}
 
 struct Turn {
     now: Duration,
@@ -170,35 +182,6 @@ pub enum Outcome<'a> {
     Revoked,
 }
 
-/// A reply of more than [`SMALL_BYTES`], kept as it is until its session has room for it. What is shared,
-/// as a value that many wait for, is in memory once.
-pub struct LargeReply(Box<dyn EncodeReply>);
-
-/// A reply of whatever type.
-trait EncodeReply {
-    fn encode(&self, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, CodecError>;
-}
-
-impl<R: Serialize> EncodeReply for R {
-    fn encode(&self, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, CodecError> {
-        codec::encode_within(buffer, self, most)
-    }
-}
-
-impl LargeReply {
-    /// Appends the encoded reply if it takes at most `most` bytes. This runs code of the kind, which may
-    /// panic.
-    pub(crate) fn encode(&self, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, CodecError> {
-        self.0.encode(buffer, most)
-    }
-}
-
-impl fmt::Debug for LargeReply {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("LargeReply")
-    }
-}
-
 /// Replies up to this size are encoded in their turn: that takes hardly more memory than to keep them.
 const SMALL_BYTES: usize = 256;
 
@@ -213,8 +196,8 @@ const KEPT_PARCELS: usize = 1 << 14;
 impl Outbox {
     /// Makes an empty outbox that takes its fences from a counter.
     #[must_use]
-    pub fn new(fences: Arc<AtomicU64>) -> Self {
-        Self(Rc::new(RefCell::new(Turn {
+    pub fn new(fences: Arc<AtomicU64>, stored: Arc<StoredBudget>) -> Self {
+        let turn = RefCell::new(Turn {
             now: Duration::ZERO,
             fences,
             parcels: Vec::new(),
@@ -226,19 +209,36 @@ impl Outbox {
             waits: Vec::new(),
             granted: 0,
             object_stats: None,
-        })))
+        });
+        let account = Rc::new(Account::new(stored));
+        Self(Rc::new(Inner { turn, account }))
+    }
+
+    /// Counts bytes that the object keeps for its clients, until the [`Stored`] is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fault::Limit`] when the manager's `Limits::stored_bytes` do not allow so many. The call
+    /// should fail with it and change nothing.
+    pub fn store(&self, bytes: usize) -> Result<Stored, Fault> {
+        Stored::new(&self.0.account, bytes)
+    }
+
+    /// What the shard keeps.
+    pub(crate) fn account(&self) -> &Account {
+        &self.0.account
     }
 
     /// The time of this turn, since the manager's start.
     #[must_use]
     pub fn now(&self) -> Duration {
-        self.0.borrow().now
+        self.0.turn.borrow().now
     }
 
     /// Returns a fence that is higher than all earlier ones.
     #[must_use]
     pub fn next_fence(&self) -> Fence {
-        let turn = &mut *self.0.borrow_mut();
+        let turn = &mut *self.0.turn.borrow_mut();
         turn.granted += 1;
         if let Some(object_stats) = &mut turn.object_stats {
             object_stats.granted();
@@ -251,19 +251,19 @@ impl Outbox {
         &self,
         object_stats: Option<Box<ObjectStats>>,
     ) -> Option<Box<ObjectStats>> {
-        mem::replace(&mut self.0.borrow_mut().object_stats, object_stats)
+        mem::replace(&mut self.0.turn.borrow_mut().object_stats, object_stats)
     }
 
     /// Records that a session ended while it held something.
     pub(crate) fn note_abandonment(&self) {
-        if let Some(object_stats) = &mut self.0.borrow_mut().object_stats {
+        if let Some(object_stats) = &mut self.0.turn.borrow_mut().object_stats {
             object_stats.abandoned();
         }
     }
 
     /// Records the end of a hold. A drop may call this at any time, also while the outbox is borrowed.
     pub(crate) fn note_end_of_hold(&self, since: Duration) {
-        if let Ok(mut turn) = self.0.try_borrow_mut() {
+        if let Ok(mut turn) = self.0.turn.try_borrow_mut() {
             let turn = &mut *turn;
             if let Some(object_stats) = &mut turn.object_stats {
                 object_stats.held(turn.now.saturating_sub(since));
@@ -273,7 +273,7 @@ impl Outbox {
 
     /// Records the wait time of a call that is being answered.
     fn note_end_of_wait(&self, id: CallId, since: u64, fault: Option<&Fault>) {
-        let turn = &mut *self.0.borrow_mut();
+        let turn = &mut *self.0.turn.borrow_mut();
         let now = nanoseconds(turn.now);
         if fault.is_none() && now > since {
             turn.waits.push(now - since);
@@ -292,7 +292,7 @@ impl Outbox {
     /// Begins a turn.
     #[inline]
     pub(crate) fn begin(&self, now: Duration, undoing: Option<(CallId, Fault)>) {
-        let mut turn = self.0.borrow_mut();
+        let mut turn = self.0.turn.borrow_mut();
         turn.now = now;
         // Assigning drops the previous fault, and few turns remove a call.
         if turn.undoing.is_some() || undoing.is_some() {
@@ -305,7 +305,7 @@ impl Outbox {
     /// Whether this turn has answered call `id`.
     #[inline]
     pub(crate) fn has_answered(&self, id: CallId) -> bool {
-        let turn = self.0.borrow();
+        let turn = self.0.turn.borrow();
         if id.is_one_way() {
             // One-way calls are never parked beyond their turn, so it was the call of this turn.
             return turn.has_answered_one_way;
@@ -319,12 +319,29 @@ impl Outbox {
     /// Whether the answers should be delivered before the next turn.
     #[inline]
     pub(crate) fn is_heavy(&self) -> bool {
-        let turn = self.0.borrow();
+        let turn = self.0.turn.borrow();
         turn.has_large || turn.bodies.len() > MANY_BYTES
+    }
+
+    /// Takes back what this turn has answered call `id` with.
+    pub(crate) fn retract(&self, id: CallId) {
+        let turn = &mut *self.0.turn.borrow_mut();
+        let earlier = turn.begun;
+        let mut place = 0;
+        turn.parcels.retain(|(call, _)| {
+            place += 1;
+            place <= earlier || *call != id
+        });
+    }
+
+    /// Answers a call whose answer was taken back.
+    pub(crate) fn answer_fault(&self, id: CallId, fault: Fault) {
+        self.put(id, Parcel::Fault(fault));
     }
 
     /// Makes the [`Call`] of id `id`, which must be answered.
     pub(crate) fn call<R>(&self, id: CallId) -> Call<R> {
+        self.0.account.count(CALL_BYTES);
         Call {
             id,
             since: nanoseconds(self.now()),
@@ -336,7 +353,7 @@ impl Outbox {
     /// Takes the records of this turn: calls `waited` with each wait that ended, and returns the number
     /// of fences that were drawn.
     pub(crate) fn take_notes(&self, mut waited: impl FnMut(Duration)) -> u64 {
-        let turn = &mut *self.0.borrow_mut();
+        let turn = &mut *self.0.turn.borrow_mut();
         for wait in turn.waits.drain(..) {
             waited(Duration::from_nanos(wait));
         }
@@ -345,7 +362,7 @@ impl Outbox {
 
     /// Empties the outbox in order. `each` must not use the outbox, which is borrowed meanwhile.
     pub(crate) fn drain(&self, mut each: impl FnMut(Answer<'_>)) {
-        let turn = &mut *self.0.borrow_mut();
+        let turn = &mut *self.0.turn.borrow_mut();
         if turn.undoing.is_some() {
             turn.undoing = None;
         }
@@ -374,7 +391,7 @@ impl Outbox {
     }
 
     fn put_reply<R: Serialize + 'static>(&self, id: CallId, reply: R) {
-        let turn = &mut *self.0.borrow_mut();
+        let turn = &mut *self.0.turn.borrow_mut();
         if id.is_one_way() {
             turn.has_answered_one_way = true;
             return;
@@ -389,7 +406,7 @@ impl Outbox {
             },
             Ok(Fit::TooLong) => {
                 turn.has_large = true;
-                Parcel::Large(LargeReply(Box::new(reply)))
+                Parcel::Large(LargeReply::new(reply))
             }
             Err(error) => Parcel::Fault(Fault::Unencodable(error.to_string())),
         };
@@ -399,7 +416,7 @@ impl Outbox {
     }
 
     fn put_dropped(&self, id: CallId, since: u64) {
-        let undoing = self.0.borrow().undoing.clone();
+        let undoing = self.0.turn.borrow().undoing.clone();
         let fault = match undoing {
             Some((undone, fault)) if undone == id => fault,
             Some(_) | None => Fault::Gone,
@@ -409,7 +426,7 @@ impl Outbox {
     }
 
     fn put(&self, id: CallId, parcel: Parcel) {
-        let turn = &mut *self.0.borrow_mut();
+        let turn = &mut *self.0.turn.borrow_mut();
         match parcel {
             Parcel::Revoked if id.is_one_way() => {}
             Parcel::Reply { .. } | Parcel::Large(_) | Parcel::Fault(_) | Parcel::Gone
@@ -431,7 +448,7 @@ impl Outbox {
 impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outbox")
-            .field("parcels", &self.0.borrow().parcels.len())
+            .field("parcels", &self.0.turn.borrow().parcels.len())
             .finish()
     }
 }

@@ -12,4 +12,5 @@ mod schedule;
 mod seeds;
 mod series;
 mod stats;
+mod stored;
 mod surveys;

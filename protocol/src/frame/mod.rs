@@ -5,16 +5,19 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `messages` | [`Request`] and [`Response`] |
+//! | `reply` | writes a reply whose body is encoded in place |
 //! | `framing` | writes a message after its length |
 //! | `inbox` | reads a stream and cuts it into messages |
 
 pub(crate) mod framing;
 pub(crate) mod inbox;
 pub(crate) mod messages;
+pub(crate) mod reply;
 
 pub use framing::{Encode, append, frames};
 pub use inbox::{Inbox, Message};
-pub use messages::{FIRST_FRAME_BYTES, MAGIC, Request, Response, VERSION, append_reply};
+pub use messages::{FIRST_FRAME_BYTES, MAGIC, Request, Response, VERSION};
+pub use reply::append_reply;
 
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,8 @@ use crate::{
     frame::{
         framing::{Encode, HEADER, append},
         inbox::Inbox,
-        messages::{MAGIC, Request, Response, VERSION, append_reply},
+        messages::{MAGIC, Request, Response, VERSION},
+        reply::append_reply,
     },
     ids::CallId,
     inspection::Question,
@@ -438,6 +439,28 @@ fn reply_is_encoded_in_place_and_what_it_lends_is_part_of_it() {
         let (seq, body) = (5, BlobRef(&body));
         let reply = Response::Reply { seq, body };
         assert_eq!(Response::decode(&message), Ok(reply));
+    }
+}
+
+#[test]
+fn message_that_is_dropped_takes_nothing_of_the_next_one() {
+    let large = frame(&BlobRef(&[7; 900]));
+    let small = frame(&BlobRef(&[8; 3]));
+    let both = [&large[..], &small].concat();
+    for cut in HEADER + 1..large.len() {
+        let mut inbox = Inbox::new(MOST);
+        inbox.feed(&both[..cut]);
+        assert!(inbox.next_message().unwrap().is_none());
+        assert_eq!(inbox.begun(), cut);
+        let begin = inbox.skip();
+        assert!(large[HEADER..].starts_with(&begin) && !begin.is_empty());
+        assert_eq!((inbox.begun(), inbox.missing()), (0, 0));
+        for byte in &both[cut..] {
+            assert!(inbox.next_message().unwrap().is_none());
+            inbox.feed(&[*byte]);
+        }
+        let next = inbox.next_message().unwrap().expect("a message");
+        assert_eq!(*next, small[HEADER..]);
     }
 }
 

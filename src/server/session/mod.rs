@@ -5,11 +5,13 @@
 pub(crate) mod context;
 mod control;
 mod hello;
+mod incoming;
 mod objects;
 mod outgoing;
 mod receive;
 mod report_pipe;
-pub(crate) mod session;
+pub(crate) mod serve;
+mod session;
 mod stall;
 pub(crate) mod unread;
 

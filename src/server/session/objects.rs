@@ -6,7 +6,7 @@
 use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
-use lockkeeper_actors::Mailbox;
+use lockkeeper_actors::{Mailbox, Stored};
 use lockkeeper_protocol::Fault;
 use rustc_hash::FxBuildHasher;
 
@@ -20,6 +20,9 @@ pub(super) struct Object {
     pub(super) mailbox: Mailbox,
     /// Where among those touched its inputs are.
     pub(super) touched: Option<u32>,
+    /// What the session counts for it.
+    #[expect(dead_code, reason = "its drop gives the bytes back")]
+    pub(super) stored: Stored,
 }
 
 /// The objects of a session.
@@ -134,6 +137,7 @@ mod tests {
         let lock = Lock::create(()).expect("a lock needs nothing");
         Object {
             id,
+            stored: shell.outbox().store(0).expect("there is no limit"),
             mailbox: Host::new(lock, Operations::default().into(), shell).launch(),
             touched: None,
         }

@@ -142,7 +142,7 @@ impl Outgoing {
             | Response::Fault { seq, .. }
             | Response::Opened { seq, .. } = *response
         {
-            self.append_fault(bytes, seq, self.too_long());
+            append_fault(bytes, seq, self.too_long());
         }
         let added = bytes.len() - before;
         self.added(buffer, added);
@@ -195,18 +195,13 @@ impl Outgoing {
                 }
             }
             Ok(Fit::TooLong) if most < self.limits.frame_bytes => return false,
-            Ok(Fit::TooLong) => self.append_fault(bytes, seq, self.too_long()),
-            Err(fault) => self.append_fault(bytes, seq, fault),
+            Ok(Fit::TooLong) => append_fault(bytes, seq, self.too_long()),
+            Err(fault) => append_fault(bytes, seq, fault),
         }
         added += buffer.bytes.len() - before;
         self.answered();
         self.added(buffer, added);
         true
-    }
-
-    fn append_fault(&self, bytes: &mut Vec<u8>, seq: u64, fault: Fault) {
-        // A fault of a few words is below every limit.
-        let _ = frame::append(bytes, &Response::Fault { seq, fault }, usize::MAX);
     }
 
     fn too_long(&self) -> Fault {
@@ -427,6 +422,11 @@ impl Outgoing {
             },
         );
     }
+}
+
+fn append_fault(bytes: &mut Vec<u8>, seq: u64, fault: Fault) {
+    // A fault of a few words is below every limit.
+    let _ = frame::append(bytes, &Response::Fault { seq, fault }, usize::MAX);
 }
 
 impl Drop for Outgoing {

@@ -6,9 +6,7 @@
 //! Invariant: a session names no primitive, and no input of a client ends more than its own session.
 
 use std::{
-    future::{self, Future},
-    io,
-    pin::pin,
+    future, io,
     rc::Rc,
     sync::Arc,
     task::{self, Poll, ready},
@@ -19,129 +17,26 @@ use lockkeeper_actors::{Input, Inputs, RawCall, ReplySink};
 use lockkeeper_protocol::{
     CallId, Fault, Peer, SessionId,
     codec::{BlobRef, Payload},
-    frame::{self, Inbox, Message, Request, Response},
+    frame::{Inbox, Message, Request, Response},
 };
-use tokio::time;
 
 use crate::{
-    limits::Limits,
     server::{
         session::{
             context::{Context, End, let_others_run},
             control::{Control, ControlRequest, NIL},
-            hello::hello,
+            incoming::{Incoming, Refused},
             objects::Objects,
             outgoing::Outgoing,
             receive::{poll_receive, receive_last},
             report_pipe::ReportPipe,
             stall::Stall,
-            unread::UnreadBudget,
         },
         supervisor::supervisor::{Open, Remove},
     },
     telemetry::session,
     transport::stream::{AttachedStream, Stream},
 };
-
-/// How long a client that is hung up has time to read why.
-const LAST_WORDS: Duration = Duration::from_secs(2);
-
-/// Serves one client until it ends or breaks a rule of the protocol.
-pub(crate) async fn serve(stream: Arc<dyn Stream>, id: SessionId, context: Rc<Context>) {
-    let attached: Rc<dyn AttachedStream> = match Arc::clone(&stream).attach() {
-        Ok(attached) => attached.into(),
-        Err(error) => {
-            let reason = format!("the manager cannot wait for what it says: {error}");
-            return refuse(&*stream, reason, context.limits);
-        }
-    };
-    let mut inbox = Inbox::new(frame::FIRST_FRAME_BYTES);
-    let budget = Arc::clone(&context.unread);
-    let full_sinks = context.shell.full_sinks();
-    let outgoing = Rc::new(Outgoing::new(id, context.limits, budget, full_sinks));
-    // This task is dropped when the manager ends.
-    let mut farewell = Farewell {
-        outgoing: &outgoing,
-        stream: &*stream,
-        reason: Some("it was shut down, or its last handle was dropped".to_owned()),
-    };
-    let hello = time::timeout(
-        context.limits.hello,
-        hello(&*attached, &mut inbox, &context),
-    );
-    let end = match hello.await {
-        Ok(Ok(peer)) => {
-            inbox.allow(context.limits.frame_bytes);
-            outgoing.put(&Response::Welcome {
-                version: frame::VERSION,
-                incarnation: context.shard_of.incarnation,
-                session: id.number(),
-                frame_bytes: context.limits.frame_bytes.try_into().unwrap_or(u64::MAX),
-                asks_who_calls: context.seeks_deadlocks,
-                shard: context.shard_of.shard,
-            });
-            let span = session::SessionSpan::begin(id, &peer);
-            let stream = (Arc::clone(&stream), Rc::clone(&attached));
-            let mut session = Session::new(id, peer, stream, Rc::clone(&outgoing), context);
-            let end = session.run(&mut inbox).await;
-            // What it holds is given back before it is told why.
-            drop(session);
-            span.end(end.offence());
-            end
-        }
-        Ok(Err(end)) => end.before_hello(),
-        Err(_) => End::Offence("no hello came in time".to_owned()).before_hello(),
-    };
-    farewell.reason = None;
-    if let End::Offence(reason) = end {
-        outgoing.drop_later();
-        outgoing.put(&Response::Bye { reason });
-        say_last_words(&outgoing, &*attached).await;
-    }
-}
-
-/// Writes what is left to be said to a client, while it reads and no other session waits for the room.
-async fn say_last_words(outgoing: &Outgoing, stream: &dyn AttachedStream) {
-    let mut time_is_up = pin!(time::sleep(LAST_WORDS));
-    future::poll_fn(|task| {
-        if outgoing.poll_flush(task, stream).is_ready()
-            || outgoing.keeps_others_waiting()
-            || time_is_up.as_mut().poll(task).is_ready()
-        {
-            return Poll::Ready(());
-        }
-        Poll::Pending
-    })
-    .await;
-}
-
-/// Sends a client the reason for which its session ends, if the client still reads.
-struct Farewell<'a> {
-    outgoing: &'a Outgoing,
-    stream: &'a dyn Stream,
-    reason: Option<String>,
-}
-
-impl Drop for Farewell<'_> {
-    fn drop(&mut self) {
-        if let Some(reason) = self.reason.take() {
-            self.outgoing.put(&Response::Bye { reason });
-            self.outgoing.flush_once(self.stream);
-        }
-    }
-}
-
-/// Tells a client that it is refused.
-pub(crate) fn refuse(stream: &dyn Stream, reason: String, limits: Limits) {
-    session::client_refused(&reason);
-    let no_session = SessionId::new(0);
-    let budget = Arc::new(UnreadBudget::new(0));
-    drop(Farewell {
-        outgoing: &Outgoing::new(no_session, limits, budget, Rc::default()),
-        stream,
-        reason: Some(reason),
-    });
-}
 
 /// A client after its hello.
 pub(super) struct Session {
@@ -159,6 +54,8 @@ pub(super) struct Session {
     last_seq: u64,
     /// The report pipe of the client, if it uses one.
     report_pipe: Option<Box<ReportPipe>>,
+    /// What has come in of a large message.
+    incoming: Incoming,
     /// Measures whether the client reads, while there is much to be read.
     stall: Option<Box<Stall>>,
     /// Whether a chunk was read although the outgoing buffer has no room.
@@ -166,7 +63,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    fn new(
+    pub(super) fn new(
         id: SessionId,
         peer: Arc<Peer>,
         (stream, attached): (Arc<dyn Stream>, Rc<dyn AttachedStream>),
@@ -187,12 +84,14 @@ impl Session {
             touched: Vec::new(),
             last_seq: 0,
             report_pipe: None,
+            incoming: Incoming::default(),
             stall: None,
             has_read_ahead: false,
         }
     }
 
-    async fn run(&mut self, inbox: &mut Inbox) -> End {
+    /// Serves the client until it ends or breaks a rule of the protocol.
+    pub(super) async fn run(&mut self, inbox: &mut Inbox) -> End {
         loop {
             // The inbox may hold frames that arrived with the hello.
             if let Err(end) = self.handle_chunk(inbox).await {
@@ -297,6 +196,7 @@ impl Session {
     /// Dispatches all complete frames of the inbox, and lets the actors answer. Frames before an offence
     /// are served, however the stream was cut into chunks.
     async fn handle_chunk(&mut self, inbox: &mut Inbox) -> Result<(), End> {
+        self.incoming.end(inbox);
         self.clear_gone();
         self.drain_report_pipe();
         let handled = self.handle_frames(inbox).await;
@@ -307,7 +207,26 @@ impl Session {
         if self.outgoing.has_held_back() {
             self.catch_up(inbox).await?;
         }
-        handled
+        handled?;
+        self.count_incoming(inbox)
+    }
+
+    /// Refuses a large message for which the manager has no room.
+    fn count_incoming(&mut self, inbox: &mut Inbox) -> Result<(), End> {
+        let counted = self.incoming.count(inbox, &self.context.shell);
+        let refused = counted.map_err(|fault| End::Offence(fault.to_string()))?;
+        if let Some(Refused {
+            seq,
+            is_cast,
+            fault,
+        }) = refused
+        {
+            self.number(seq)?;
+            if !is_cast {
+                self.outgoing.put_fault(seq, fault);
+            }
+        }
+        Ok(())
     }
 
     async fn handle_frames(&mut self, inbox: &mut Inbox) -> Result<(), End> {

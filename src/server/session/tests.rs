@@ -10,6 +10,7 @@ mod refusals;
 mod replay;
 #[cfg(target_os = "linux")]
 mod report_pipe;
+mod stored;
 mod unread;
 
 use std::{
@@ -20,7 +21,7 @@ use std::{
 
 use actix::Actor;
 use actix_rt::task::JoinHandle;
-use lockkeeper_actors::{Operations, Primitive, Shell, sync::Lock};
+use lockkeeper_actors::{Operations, Primitive, Shell, StoredBudget, sync::Lock};
 use lockkeeper_protocol::{
     CallId, Fault, Operation, Refusal, SessionId, Shard, ShardOf,
     codec::{self, BlobRef},
@@ -36,7 +37,7 @@ use crate::{
         session::{
             context::{CHUNK_BYTES, Context},
             control::NIL,
-            session::serve,
+            serve::serve,
             unread::UnreadBudget,
         },
         supervisor::supervisor::Supervisor,
@@ -65,7 +66,9 @@ impl House {
             incarnation: INCARNATION,
             shard,
         };
-        let shell = Shell::new(Arc::new(AtomicU64::new(FENCE.number())));
+        let fences = Arc::new(AtomicU64::new(FENCE.number()));
+        let stored = Arc::new(StoredBudget::new(limits.stored_bytes));
+        let shell = Shell::within(fences, stored);
         // Ends with the test's system.
         drop(actix_rt::spawn(shell.deadlines().clone().run()));
         let kinds = Kinds::built_in();

@@ -59,6 +59,9 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 pub(crate) struct Remove(pub(crate) String);
 
+/// What an object counts beside its name and its spec.
+const OBJECT_BYTES: usize = 128;
+
 /// Asks for objects, in the order of their numbers. Missing ones are left out.
 #[derive(Debug)]
 pub(crate) enum Find {
@@ -137,6 +140,9 @@ impl Supervisor {
         let Some(kind) = self.kinds.get(kind) else {
             return Err(Fault::UnknownKind(kind.to_owned()));
         };
+        // The spec counts twice: it is kept beside what is made from it, as the first value of a value.
+        let bytes = OBJECT_BYTES + name.as_ref().map_or(0, String::len) + 2 * spec.len();
+        let stored = self.shell.outbox().store(bytes)?;
         let number = self.shard_of.shard.number(self.spawned + 1);
         let given = name.map(Arc::from);
         let name = self.name(number, given.as_ref());
@@ -147,6 +153,7 @@ impl Supervisor {
             given,
             make,
             mailbox,
+            stored,
         };
         let opened = self.opened(number, &child);
         self.children.insert(number, child);

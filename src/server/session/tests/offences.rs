@@ -15,7 +15,7 @@ use rand::Rng;
 use crate::{
     limits::Limits,
     server::session::{
-        session::refuse,
+        serve::refuse,
         tests::{Heard, House, KIND, hello, operation, release},
     },
     tests::raw::{Raw, frame},
