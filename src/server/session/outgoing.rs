@@ -464,6 +464,9 @@ impl ReplySink for Outgoing {
 
     fn hold_back(&self, mailbox: Mailbox, inputs: Inputs) {
         self.held_back.borrow_mut().push_back((mailbox, inputs));
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
     }
 
     fn peer(&self) -> Option<Arc<Peer>> {

@@ -111,6 +111,9 @@ impl Session {
         inbox: &mut Inbox,
     ) -> Poll<Result<(), End>> {
         ready!(self.poll_room(task, inbox))?;
+        if self.outgoing.has_held_back() {
+            return Poll::Ready(Ok(()));
+        }
         let received = poll_receive(task, &*self.attached, inbox, &self.context);
         if received.is_ready() {
             return received;
@@ -196,6 +199,10 @@ impl Session {
     /// Dispatches all complete frames of the inbox, and lets the actors answer. Frames before an offence
     /// are served, however the stream was cut into chunks.
     async fn handle_chunk(&mut self, inbox: &mut Inbox) -> Result<(), End> {
+        // A host that runs late may have held inputs back since; they come first.
+        if self.outgoing.has_held_back() {
+            self.catch_up(inbox).await?;
+        }
         self.incoming.end(inbox);
         self.clear_gone();
         self.drain_report_pipe();
