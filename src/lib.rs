@@ -95,8 +95,8 @@ pub use error::{CallError, StartError, TaskError};
 pub use fence_file::{FenceError, FenceFile};
 pub use limits::Limits;
 pub use lockkeeper_actors::{
-    self as actors, Bench, Call, HangUp, HoldTimer, Operations, Parked, Primitive, Serve, Survey,
-    WaitQueue,
+    self as actors, Bench, Call, HangUp, HoldTimer, Operations, Parked, Primitive, Serve, Stored,
+    Survey, WaitQueue,
 };
 pub use lockkeeper_protocol::{
     Abandoned, Breach, CallId, CallInfo, Claim, Deadlock, Fault, Fence, Member, ObjectInfo,

@@ -6,7 +6,8 @@ use lockkeeper_protocol::frame::FIRST_FRAME_BYTES;
 use serde::{Deserialize, Serialize};
 
 /// What a manager takes from its clients at the most. Beyond, they are refused with a clear error.
-/// They are for each of its [`shards`](crate::ManagerBuilder::shards), where it has several.
+/// Bytes are those of the whole manager. All other numbers are for each of its
+/// [`shards`](crate::ManagerBuilder::shards), where it has several.
 ///
 /// ```
 /// use lockkeeper::Limits;
@@ -27,9 +28,23 @@ pub struct Limits {
     pub objects: usize,
     /// Bytes of an object's name: 255 by default.
     pub name_bytes: usize,
-    /// Answers of one session that it has not read, in bytes, before it is hung up: 128 MiB by
-    /// default. A session stops being listened to long before.
+    /// Bytes that the manager keeps for its clients: 1 GiB by default. Above, calls that would have it
+    /// keep more fail with [`Fault::Limit`](crate::Fault::Limit) and change nothing; once something was
+    /// removed, taken or released, they can be made again.
+    ///
+    /// These are the bytes of items, values, tasks and their outcomes, of names and twice those of specs;
+    /// 256 for each call that waits and each thing that is held, 128 for each object and 64 for each
+    /// session that has it open. What a kind of a program's own keeps counts if it says so with
+    /// `call.outbox().store(..)`, which gives a [`Stored`](crate::Stored).
+    pub stored_bytes: usize,
+    /// Bytes of answers that the manager keeps for all of its clients together until they read them: 1
+    /// GiB by default. Beyond, large answers wait until others are read, in the order in which they came.
     pub unread_bytes: usize,
+    /// How long a client may leave its answers unread: 30 seconds by default. One that reads nothing for
+    /// so long while more than 1 MiB of answers wait for it is hung up; while other clients wait for the
+    /// room in [`unread_bytes`](Self::unread_bytes), so is one that does not read in this time all that
+    /// is kept for it.
+    pub unread_time: Duration,
     /// How long a client may take to say hello: ten seconds by default.
     pub hello: Duration,
 }
@@ -51,7 +66,9 @@ impl Default for Limits {
             sessions: 100_000,
             objects: 10_000_000,
             name_bytes: 255,
-            unread_bytes: 128 << 20,
+            stored_bytes: 1 << 30,
+            unread_bytes: 1 << 30,
+            unread_time: Duration::from_secs(30),
             hello: Duration::from_secs(10),
         }
     }

@@ -19,11 +19,12 @@ use lockkeeper_protocol::{
 
 use crate::{
     host::{
-        host::Host,
+        host::{Host, encode_whole},
         input::{Input, Inquiry, RawCall},
         shell::{ReplySink, Shell},
     },
     kind::{
+        budget::StoredBudget,
         call::Outcome,
         primitive::{Operations, Primitive, Serve},
     },
@@ -68,11 +69,12 @@ struct Log {
 struct LogReplies(Rc<RefCell<Log>>);
 
 impl ReplySink for LogReplies {
-    fn answer(&self, seq: u64, outcome: &Outcome<'_>) {
+    fn answer(&self, seq: u64, outcome: Outcome<'_>) {
         let mut log = self.0.borrow_mut();
         let answer = match outcome {
             Outcome::Reply(body) => Ok(body.to_vec()),
-            Outcome::Fault(fault) => Err(fault.clone()),
+            Outcome::Large(reply) => encode_whole(&reply),
+            Outcome::Fault(fault) => Err(fault),
             Outcome::Revoked => {
                 log.revoked.insert(seq);
                 return;
@@ -94,7 +96,19 @@ impl<P: Primitive> Bench<P> {
     ///
     /// Returns the refusal of `create`.
     pub fn new(spec: P::Spec) -> Result<Self, Refusal> {
-        let shell = Shell::new(Arc::new(AtomicU64::new(1)), SECRET);
+        Self::within(spec, usize::MAX)
+    }
+
+    /// The same in a manager that keeps so many bytes for its clients: see [`Outbox::store`].
+    ///
+    /// [`Outbox::store`]: crate::Outbox::store
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub fn within(spec: P::Spec, stored_bytes: usize) -> Result<Self, Refusal> {
+        let stored = Arc::new(StoredBudget::new(stored_bytes));
+        let shell = Shell::within(Arc::new(AtomicU64::new(1)), SECRET, stored);
         let mut operations = Operations::default();
         P::operations(&mut operations);
         let numbers = operations.names().collect();

@@ -26,7 +26,8 @@ mod waiting;
 
 pub use bench::Bench;
 pub use kind::{
-    Call, HangUp, HoldTimer, Holding, Operations, Outbox, Part, Primitive, Serve, Survey, Waiting,
+    Call, HangUp, HoldTimer, Holding, Operations, Outbox, Part, Primitive, Serve, Stored, Survey,
+    Waiting,
 };
 pub use lockkeeper_protocol::{
     Abandoned, Breach, CallId, Claim, Deadlock, Fault, Fence, Member, Operation, Peer, Proof,
@@ -40,9 +41,10 @@ pub use waiting::{Parked, WaitQueue};
 pub use {
     host::{
         ContendedObjects, Count, Deadlines, Host, Input, Inputs, Inquiry, Mailbox, MailboxReceiver,
-        RawCall, ReplySink, Report, Shell, Tallies, Tally, Waits, panic_message,
+        RawCall, ReplySink, Report, Shell, Tallies, Tally, Waits, encode_reply, encode_whole,
+        panic_message,
     },
-    kind::{Answer, Outcome},
+    kind::{Answer, LargeReply, Outcome, StoredBudget},
     lockkeeper_protocol::{JobId, ManagerSecret, ObjectName, SECRET_BYTES},
     tables::Table,
 };

@@ -268,7 +268,7 @@ fn primitives(criterion: &mut Criterion) {
 struct Counter(Cell<u64>);
 
 impl ReplySink for Counter {
-    fn answer(&self, _: u64, _: &Outcome<'_>) {
+    fn answer(&self, _: u64, _: Outcome<'_>) {
         self.0.set(self.0.get() + 1);
     }
 

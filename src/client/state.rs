@@ -117,6 +117,10 @@ pub(super) struct News {
 /// How much one read takes at the most, in bytes.
 const CHUNK_BYTES: usize = 1 << 16;
 
+/// Why a stream has ended in the middle of a message, where no `Bye` can follow.
+const BROKEN_OFF: &str = "the manager has closed the connection in the middle of an answer: it was killed, or \
+     it hung up since this process did not read its answers (`Limits::unread_time`)";
+
 /// Why a stream is of no use that says that it has read more than its buffer holds.
 const OVERREAD: &str = "the stream has read more than there was room for";
 
@@ -219,6 +223,7 @@ impl Session {
         read: impl FnOnce(&mut [u8]) -> Poll<io::Result<usize>>,
     ) -> Poll<Result<(), String>> {
         Poll::Ready(match ready!(read(&mut self.scratch)) {
+            Ok(0) if self.inbox.missing() > 0 => Err(BROKEN_OFF.to_owned()),
             Ok(0) => Err("the manager has closed the connection".to_owned()),
             Ok(length) => match self.scratch.get(..length) {
                 Some(bytes) => {

@@ -22,6 +22,7 @@ use crate::{
         role::Role,
     },
     server::{
+        budgets::Budgets,
         claim::claim::Claim,
         deadlock::policy::{Deadlocks, Plan},
         kinds::{self, Kinds},
@@ -58,11 +59,13 @@ impl Inside {
     /// Makes the servers of that many shards, which are bound at an address and accept no client yet.
     pub(super) fn bind(self, address: &Address, shards: u32) -> Result<Vec<Server>, StartError> {
         let claimed = Claim::stake_all(address, shards, &self.access)?;
+        let budgets = Budgets::new(self.limits);
         let server = |(claim, listener)| Server {
             claim,
             listener,
             kinds: self.kinds.clone(),
             limits: self.limits,
+            budgets: budgets.clone(),
             deadlocks: self.deadlocks.clone(),
             access: self.access.clone(),
         };

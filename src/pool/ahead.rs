@@ -5,15 +5,18 @@
 
 use std::{
     future::Future,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use futures::{
-    FutureExt, Stream, StreamExt, future,
+    FutureExt, Stream, StreamExt,
     stream::{self, FuturesOrdered, FuturesUnordered},
 };
 
-use crate::pool::submit::Submitted;
+use crate::pool::{
+    room::Share,
+    submit::{Submitted, begin},
+};
 
 /// How many tasks a worker are on their way, unless they have too many bytes.
 const TASKS: usize = 256;
@@ -41,8 +44,12 @@ impl Window {
         }
     }
 
-    pub(super) const fn has_room(self, chunks: usize, bytes: usize) -> bool {
-        chunks < self.least || (chunks < self.most && bytes < MOST_BYTES)
+    pub(super) fn has_room(self, chunks: usize, share: &Share) -> bool {
+        if chunks == 0 {
+            return true;
+        }
+        let is_within = chunks < self.least || (chunks < self.most && share.bytes() < MOST_BYTES);
+        is_within && share.has_room()
     }
 }
 
@@ -59,6 +66,7 @@ pub(super) enum Order {
 pub(super) fn ahead<C, F>(
     mut chunks: C,
     window: Window,
+    mut share: Share,
     order: Order,
 ) -> impl Stream<Item = F::Output> + use<C, F>
 where
@@ -69,30 +77,19 @@ where
         Order::Given => InFlight::Ordered(FuturesOrdered::new()),
         Order::Finished => InFlight::Unordered(FuturesUnordered::new()),
     };
-    let mut in_flight_bytes = 0;
     stream::poll_fn(move |context| {
-        while window.has_room(in_flight.len(), in_flight_bytes)
+        while window.has_room(in_flight.len(), &share)
             && let Some(Submitted { bytes, work }) = chunks.next()
         {
-            in_flight_bytes += bytes;
+            share.add(bytes);
             in_flight.push(begin(work.map(move |outcome| (bytes, outcome))));
         }
         let next = ready!(in_flight.poll_next(context));
         Poll::Ready(next.map(|(bytes, outcome)| {
-            in_flight_bytes -= bytes;
+            share.remove(bytes);
             outcome
         }))
     })
-}
-
-/// Has a chunk submitted at once: workers run it while those behind it are packed.
-fn begin<F: Future>(work: F) -> impl Future<Output = F::Output> {
-    let mut work = Box::pin(work);
-    // It is polled again, and then woken, where it is put in.
-    match work.poll_unpin(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(outcome) => future::ready(outcome).left_future(),
-        Poll::Pending => work.right_future(),
-    }
 }
 
 /// Chunks that are on their way.

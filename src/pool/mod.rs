@@ -8,6 +8,7 @@
 //! | `chunk` | the encoding of tasks and outcomes |
 //! | `pool` | the handle |
 //! | `submit`, `handle`, `series`, `ahead` | single tasks, and streams of tasks |
+//! | `room` | how many bytes of tasks wait, and where those beyond do |
 //! | `crew` | the actors that supervise the worker processes |
 //! | `worker`, `stock` | the worker process, and the tasks that it has received but not begun |
 
@@ -16,6 +17,7 @@ pub(crate) mod chunk;
 pub(crate) mod crew;
 pub(crate) mod handle;
 pub(crate) mod pool;
+pub(crate) mod room;
 pub(crate) mod series;
 pub(crate) mod stock;
 pub(crate) mod submit;

@@ -6,8 +6,9 @@
 
 use std::{
     iter,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use actix::{Actor, Addr};
@@ -28,13 +29,14 @@ use crate::{
         chunk::{self, MOST_TASKS, Outcome},
         crew::{Crew, Join, Pids, Start, Terminate},
         handle::TaskHandle,
+        room::{Room, Share, USUAL_BYTES},
         series::series,
         submit::{apply, submit},
         task::Task,
         worker,
     },
     proxy::proxy::Proxy,
-    server::{claim::claim::Claim, kinds, server::Server},
+    server::{budgets::Budgets, claim::claim::Claim, kinds, server::Server},
 };
 
 /// A number of worker processes that run tasks. Counterpart of Python's `multiprocessing.Pool`.
@@ -45,6 +47,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Pool {
     pub(super) queue: Proxy<TaskQueue>,
+    room: Arc<Room>,
     crew: Addr<Crew>,
     workers: usize,
     chunk: usize,
@@ -57,6 +60,7 @@ pub struct Pool {
 pub struct PoolBuilder {
     workers: usize,
     chunk: usize,
+    stored_bytes: usize,
     retries: u32,
     max_tasks_per_child: Option<u32>,
     initializer: Result<Option<Chunk>, StartError>,
@@ -70,6 +74,17 @@ impl PoolBuilder {
     #[must_use]
     pub fn chunk_size(mut self, tasks: usize) -> Self {
         self.chunk = tasks.clamp(1, MOST_TASKS);
+        self
+    }
+
+    /// Sets how many bytes of arguments the pool keeps for tasks that have not ended: 1 GiB by default,
+    /// and at least 128 KiB. Half of it is for single tasks and half for streams.
+    ///
+    /// Tasks beyond it wait where they are submitted, in order. One with more than half of it is refused
+    /// with [`Fault::Limit`](crate::Fault::Limit).
+    #[must_use]
+    pub const fn stored_bytes(mut self, bytes: usize) -> Self {
+        self.stored_bytes = bytes;
         self
     }
 
@@ -122,13 +137,16 @@ impl PoolBuilder {
         let limits = Limits {
             calls_in_flight: usize::MAX,
             // What is not read yet are outcomes, which this process has asked for.
-            unread_bytes: usize::MAX,
+            unread_time: Duration::MAX,
+            // What waits is limited by `Room`, and outcomes must not be lost.
+            stored_bytes: usize::MAX,
             ..Limits::default()
         };
         let server = Server {
             claim,
             listener,
             kinds: kinds::kinds(),
+            budgets: Budgets::new(limits),
             limits,
             deadlocks: None,
             access: Access::default(),
@@ -138,6 +156,7 @@ impl PoolBuilder {
         let queue = Proxy::open(&connection, None, &()).await?;
         let pool = Pool {
             queue: queue.clone(),
+            room: Arc::new(Room::new(self.stored_bytes)),
             crew,
             workers: self.workers,
             chunk: self.chunk,
@@ -210,6 +229,7 @@ impl Pool {
         PoolBuilder {
             workers,
             chunk: 1,
+            stored_bytes: USUAL_BYTES,
             retries: 0,
             max_tasks_per_child: None,
             initializer: Ok(None),
@@ -228,12 +248,14 @@ impl Pool {
     /// Dropped before a worker took the task, it is not run. Dropped later, it is run to its end
     /// and its output is lost.
     pub async fn apply<T: Task>(&self, task: T) -> Result<T::Output, TaskError> {
-        apply(self.queue.clone(), self.retries, task).await
+        let room = Arc::clone(&self.room);
+        apply(self.queue.clone(), room, self.retries, task).await
     }
 
     /// Runs one task whether or not the handle is waited for. Python: `pool.apply_async(f, args)`.
     pub fn spawn<T: Task>(&self, task: T) -> TaskHandle<T::Output> {
-        TaskHandle::begin(apply(self.queue.clone(), self.retries, task))
+        let room = Arc::clone(&self.room);
+        TaskHandle::begin(apply(self.queue.clone(), room, self.retries, task))
     }
 
     /// Runs tasks and collects their outputs in order. Python: `pool.starmap(f, args)`.
@@ -315,6 +337,8 @@ impl Pool {
     ///
     /// Dropped midway, the pool may have been closed. To close it again does no harm.
     pub async fn close(&self) -> Result<(), CallError> {
+        // Tasks that wait for room were submitted before.
+        let _turn = self.room.turn().await;
         self.queue.call(CloseTasks { reason: None }).await
     }
 
@@ -385,13 +409,16 @@ impl Pool {
         let window = Window::of(self.workers, size);
         let mut tasks = tasks.into_iter();
         if size == 1 {
-            return series(queue, retries, tasks, window, order).left_stream();
+            let share = Share::new(Arc::clone(&self.room));
+            return series(queue, retries, tasks, window, share, order).left_stream();
         }
+        let room = Arc::clone(&self.room);
+        let share = Share::new(Arc::clone(&room));
         let chunks = iter::from_fn(move || {
             let chunk: Vec<T> = tasks.by_ref().take(size).collect();
-            (!chunk.is_empty()).then(|| submit(queue.clone(), retries, &chunk))
+            (!chunk.is_empty()).then(|| submit(queue.clone(), &room, retries, &chunk))
         });
-        let outcomes = ahead(chunks, window, order).flat_map(stream::iter);
+        let outcomes = ahead(chunks, window, share, order).flat_map(stream::iter);
         outcomes.right_stream()
     }
 }

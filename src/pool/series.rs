@@ -22,6 +22,7 @@ use crate::{
     pool::{
         ahead::{Order, Window},
         chunk::{self, Outcome},
+        room::Share,
         task::Task,
         tasks,
     },
@@ -38,6 +39,7 @@ pub(super) fn series<T: Task, I: Iterator<Item = T>>(
     retries: u32,
     tasks: I,
     window: Window,
+    share: Share,
     order: Order,
 ) -> impl Stream<Item = Outcome<T>> + use<T, I> {
     let mut series = Series {
@@ -57,7 +59,7 @@ pub(super) fn series<T: Task, I: Iterator<Item = T>>(
         },
         taken: 0,
         yielded: 0,
-        bytes: 0,
+        share,
         on_their_way: FxHashMap::default(),
         collecting: None,
     };
@@ -73,8 +75,8 @@ struct Series<T: Task, I> {
     taken: usize,
     /// How many outcomes were given out.
     yielded: usize,
-    /// How many bytes of arguments the tasks in between have.
-    bytes: usize,
+    /// The bytes of arguments of the tasks in between.
+    share: Share,
     /// The tasks that have no outcome yet, by their numbers: which one it is, and its bytes.
     on_their_way: FxHashMap<u64, (usize, usize)>,
     collecting: Option<BoxFuture<'static, Result<Vec<Ended>, CallError>>>,
@@ -85,7 +87,7 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
         loop {
             if let Some((bytes, outcome)) = self.outcomes.pop() {
                 self.yielded += 1;
-                self.bytes -= bytes;
+                self.share.remove(bytes);
                 return Poll::Ready(Some(outcome));
             }
             self.feed();
@@ -107,15 +109,21 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
     /// Takes tasks while the window has room, and hands them in.
     fn feed(&mut self) {
         let mut batch = Batch::default();
-        while self.window.has_room(self.taken - self.yielded, self.bytes)
+        while self.window.has_room(self.taken - self.yielded, &self.share)
             && let Some(task) = self.tasks.next()
         {
             let place = self.taken;
             self.taken += 1;
+            let start = batch.row.len();
             match self.pack(&task, &mut batch.row) {
                 Ok(length) => {
                     let bytes = usize::try_from(length).unwrap_or(usize::MAX);
-                    self.bytes += bytes;
+                    if let Err(fault) = self.share.check(bytes) {
+                        batch.row.truncate(start);
+                        self.end([(place, 0, Err(CallError::from(fault).into()))]);
+                        continue;
+                    }
+                    self.share.add(bytes);
                     let before = batch.row.len() - bytes;
                     if before > 0 && batch.row.len() > MOST_BYTES_AT_A_TIME {
                         // A message has room for a large task, and not for those before it as well.

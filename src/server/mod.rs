@@ -8,9 +8,11 @@
 //! | `kinds`, `supervisor` | how objects are spawned and found |
 //! | `claim` | the exclusive right to an address |
 //! | `session` | one client |
+//! | `budgets` | what all shards of a manager may keep together |
 //! | `inspection`, `deadlock` | queries of all objects |
 //! | `server`, `shards` | one shard, and the threads of all shards |
 
+pub(crate) mod budgets;
 pub(crate) mod claim;
 pub(crate) mod deadlock;
 pub(crate) mod inspection;

@@ -21,12 +21,14 @@ use crate::{
     access::{Access, Right},
     limits::Limits,
     server::{
+        budgets::Budgets,
         claim::claim::Claim,
         deadlock::{policy::Deadlocks, watch::watch},
         kinds::Kinds,
         session::{
             context::{CHUNK_BYTES, Context},
-            farewell, session,
+            farewell::refuse,
+            serve::serve,
         },
         supervisor::supervisor::Supervisor,
     },
@@ -47,6 +49,7 @@ pub(crate) struct Server {
     pub(crate) listener: Box<dyn Listener>,
     pub(crate) kinds: Kinds,
     pub(crate) limits: Limits,
+    pub(crate) budgets: Budgets,
     pub(crate) deadlocks: Option<Deadlocks>,
     pub(crate) access: Access,
 }
@@ -72,6 +75,7 @@ impl Server {
             listener,
             kinds,
             limits,
+            budgets: Budgets { stored, unread },
             deadlocks,
             access,
         } = self;
@@ -84,7 +88,7 @@ impl Server {
         // Fences ascend for each object, and an object is always with the same shard.
         let fences = Arc::new(AtomicU64::new(shard_of.incarnation));
         let secret = claim.secret();
-        let shell = Shell::new(fences, secret);
+        let shell = Shell::within(fences, secret, stored);
         let deadlines = actix_rt::spawn(shell.deadlines().clone().run());
         let endings = actix_rt::spawn(shell.keep_hanging_up());
         let numbers = Numbers::of(&shell);
@@ -100,6 +104,7 @@ impl Server {
             limits,
             shard_of,
             secret,
+            unread,
             seeks_deadlocks,
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
             end: OnceCell::new(),
@@ -168,15 +173,15 @@ async fn accept_clients(
                     None => stream.is_trusted().then_some(Right::Administer),
                 };
                 let Some(right) = right else {
-                    farewell::refuse(&*stream, access.refusal(user), context.limits);
+                    refuse(&*stream, access.refusal(user), context.limits);
                     continue;
                 };
                 if sessions.len() >= most {
                     let reason = format!("limit reached: at most {most} sessions");
-                    farewell::refuse(&*stream, reason, context.limits);
+                    refuse(&*stream, reason, context.limits);
                 } else {
                     let Some(id) = ids.next() else { continue };
-                    let session = session::serve(stream, SessionId::new(id), right, Rc::clone(context));
+                    let session = serve(stream, SessionId::new(id), right, Rc::clone(context));
                     sessions.spawn_local(session);
                 }
             }

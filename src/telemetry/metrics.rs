@@ -37,6 +37,8 @@ const OBJECTS: &str = "lockkeeper_objects";
 
 const WAITING: &str = "lockkeeper_waiting";
 
+const STORED: &str = "lockkeeper_stored_bytes";
+
 const WAITS: &str = "lockkeeper_wait_seconds";
 
 /// A number that counts up, of each kind.
@@ -116,6 +118,7 @@ struct Published {
     kinds: HashMap<&'static str, Kind>,
     received: u64,
     sent: u64,
+    stored: u64,
 }
 
 /// What was published of a kind.
@@ -154,6 +157,7 @@ impl Numbers {
             kinds,
             received,
             sent,
+            stored,
         } = &mut *self.published.borrow_mut();
         let tallies = self.shell.tallies();
         tallies.each(|tally| kinds.entry(tally.kind).or_default().publish(tally));
@@ -163,12 +167,15 @@ impl Numbers {
         if let Some(more) = rise(sent, tallies.sent.get()) {
             metrics::counter!(SENT).increment(more);
         }
+        let now = self.shell.stored_bytes().try_into().unwrap_or(u64::MAX);
+        publish_stored(stored, now);
     }
 }
 
 impl Drop for Numbers {
     fn drop(&mut self) {
         self.publish();
+        publish_stored(&mut self.published.borrow_mut().stored, 0);
         for (kind, published) in &mut self.published.borrow_mut().kinds {
             level(OBJECTS, kind, &mut published.objects, 0);
             level(WAITING, kind, &mut published.waiting, 0);
@@ -217,6 +224,16 @@ fn level(name: &'static str, kind: &'static str, published: &mut u64, now: u64) 
     }
 }
 
+/// Publishes how many bytes are stored, likewise.
+fn publish_stored(published: &mut u64, now: u64) {
+    let before = std::mem::replace(published, now);
+    if now > before {
+        metrics::gauge!(STORED).increment(float(now - before));
+    } else if now < before {
+        metrics::gauge!(STORED).decrement(float(before - now));
+    }
+}
+
 /// A number as recorders want it: exact as far as anybody counts.
 fn float(number: u64) -> f64 {
     let half = |half: u64| f64::from(u32::try_from(half).unwrap_or_default());
@@ -256,6 +273,8 @@ fn describe() {
     }
     metrics::describe_gauge!(SESSIONS, Unit::Count, "sessions");
     metrics::describe_gauge!(OBJECTS, Unit::Count, "objects that are hosted");
+    let says = "bytes that managers keep for their clients";
+    metrics::describe_gauge!(STORED, Unit::Bytes, says);
     metrics::describe_gauge!(WAITING, Unit::Count, "calls that wait for their answer");
     let says = "how long calls waited that were replied to later than at once";
     metrics::describe_histogram!(WAITS, Unit::Seconds, says);

@@ -417,7 +417,7 @@ fn the_limits_are_those_of_the_document() {
         .filter_map(|(number, _)| number.replace(',', "").parse().ok())
         .collect();
     let limits = Limits::default();
-    let seconds = usize::try_from(limits.hello.as_secs()).unwrap();
+    let seconds = |time: std::time::Duration| usize::try_from(time.as_secs()).unwrap();
     assert_eq!(
         listed,
         [
@@ -427,8 +427,10 @@ fn the_limits_are_those_of_the_document() {
             limits.sessions,
             limits.objects,
             limits.name_bytes,
+            limits.stored_bytes,
             limits.unread_bytes,
-            seconds
+            seconds(limits.unread_time),
+            seconds(limits.hello)
         ]
     );
 }

@@ -102,6 +102,15 @@ impl Raw {
             .expect("the other end is open");
     }
 
+    /// Reads at most so many bytes and forgets them. Gives their number, zero at the end.
+    pub(crate) async fn read_some(&mut self, most: usize) -> usize {
+        let mut chunk = vec![0; most];
+        let read = patiently(future::poll_fn(|task| {
+            self.stream.poll_read(task, &mut chunk)
+        }));
+        read.await.unwrap_or_default()
+    }
+
     /// Reads the next frame, or `None` when the other end has closed.
     pub(crate) async fn hear(&mut self) -> Option<Bytes> {
         self.hear_within(PATIENCE).await
@@ -109,7 +118,7 @@ impl Raw {
 
     /// The same, with as much patience as it takes.
     pub(crate) async fn hear_within(&mut self, patience: Duration) -> Option<Bytes> {
-        let mut chunk = [0; 4096];
+        let mut chunk = vec![0; 1 << 16];
         loop {
             if let Some(message) = self.inbox.next_message().expect("there is no limit") {
                 return Some(Bytes::copy_from_slice(&message));

@@ -45,7 +45,9 @@ pub trait Stream: fmt::Debug + Send + Sync + 'static {
     fn shut_down(&self);
 
     /// Attaches the current runtime, beside others that may be attached, and beside other attachments
-    /// of its own.
+    /// of its own. Of a runtime, at most one attachment is read from at a time.
+    ///
+    /// A connected stream should need no other descriptor for it: a process may have none left.
     ///
     /// # Errors
     ///

@@ -2,10 +2,13 @@
 
 use std::{
     io::{self, Read, Write},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     path::Path,
-    sync::{Arc, OnceLock},
-    task::{Context, Poll, ready},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker, ready},
     thread,
     time::Duration,
 };
@@ -19,7 +22,10 @@ use interprocess::{
     },
     os::unix::local_socket::ListenerOptionsExt,
 };
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    runtime::{self, Handle},
+};
 
 use crate::transport::{
     listener::{Acceptor, Listener},
@@ -43,7 +49,20 @@ impl Transport for Unix {
 
 /// A connected Unix socket.
 #[derive(Debug)]
-pub(crate) struct UnixStream(LocalStream);
+pub(crate) struct UnixStream {
+    socket: LocalStream,
+    /// How each runtime that is attached waits for it.
+    registrations: Mutex<Vec<(runtime::Id, Weak<Registration>)>>,
+}
+
+impl From<LocalStream> for UnixStream {
+    fn from(socket: LocalStream) -> Self {
+        Self {
+            socket,
+            registrations: Mutex::default(),
+        }
+    }
+}
 
 /// The longest pause between two looks at a full queue.
 const MAX_PAUSE: Duration = Duration::from_millis(50);
@@ -66,7 +85,7 @@ impl UnixStream {
             let LocalStream::UdSocket(socket) = &stream;
             match socket.inner().peer_addr() {
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
-                Ok(_) | Err(_) => return Ok(Self(stream)),
+                Ok(_) | Err(_) => return Ok(stream.into()),
             }
             if left.is_zero() {
                 let why = format!("its queue of clients was full for {wait:?}: it may stand still");
@@ -83,9 +102,8 @@ impl UnixStream {
     pub(crate) fn pair() -> io::Result<(Self, Self)> {
         let end = |fd: std::os::unix::net::UnixStream| -> io::Result<Self> {
             fd.set_nonblocking(true)?;
-            Ok(Self(
-                interprocess::os::unix::uds_local_socket::Stream::from(fd).into(),
-            ))
+            let stream = interprocess::os::unix::uds_local_socket::Stream::from(fd);
+            Ok(LocalStream::from(stream).into())
         };
         let (one, other) = std::os::unix::net::UnixStream::pair()?;
         Ok((end(one)?, end(other)?))
@@ -94,31 +112,36 @@ impl UnixStream {
 
 impl Stream for UnixStream {
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        retry(|| (&self.0).read(buffer))
+        retry(|| (&self.socket).read(buffer))
     }
 
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        retry(|| (&self.0).write(bytes))
+        retry(|| (&self.socket).write(bytes))
     }
 
     fn shut_down(&self) {
-        let LocalStream::UdSocket(stream) = &self.0;
+        let LocalStream::UdSocket(stream) = &self.socket;
         // A stream that is down already needs nothing.
         let _ = stream.inner().shutdown(std::net::Shutdown::Both);
     }
 
     fn attach(self: Arc<Self>) -> io::Result<Box<dyn AttachedStream>> {
-        let socket = Descriptor::OfStream(Arc::clone(&self));
-        let socket = match register(socket, Interest::READABLE) {
-            // One runtime registers a descriptor once, and this one has.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                register(Descriptor::Copy(self.copy()?), Interest::READABLE)
+        let handle = Handle::try_current().map_err(io::Error::other)?;
+        let mut all = lock(&self.registrations);
+        // One runtime registers a descriptor once.
+        let known = all.iter().find(|(runtime, _)| *runtime == handle.id());
+        let registration = match known.and_then(|(_, known)| known.upgrade()) {
+            Some(known) => known,
+            None => {
+                let new = Arc::new(Registration::new(Arc::clone(&self), handle.clone())?);
+                all.retain(|(_, other)| other.strong_count() > 0);
+                all.push((handle.id(), Arc::downgrade(&new)));
+                new
             }
-            registered => registered,
         };
+        drop(all);
         Ok(Box::new(AttachedUnixStream {
-            socket: socket?,
-            room: OnceLock::new(),
+            registration: Some(registration),
             stream: self,
         }))
     }
@@ -129,72 +152,113 @@ impl Stream for UnixStream {
     }
 
     fn peer_user(&self) -> Option<PeerUser> {
-        let peer = self.0.peer_creds().ok()?;
+        let peer = self.socket.peer_creds().ok()?;
         Some(PeerUser::new(peer.euid()?, peer.egid()?))
     }
 
     fn peer_pid(&self) -> Option<u32> {
-        let pid = self.0.peer_creds().ok()?.pid()?;
+        let pid = self.socket.peer_creds().ok()?.pid()?;
         // A peer in another pid namespace has no id here, or 0.
         u32::try_from(pid).ok().filter(|pid| *pid != 0)
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        let LocalStream::UdSocket(stream) = &self.0;
+        let LocalStream::UdSocket(stream) = &self.socket;
         Some(stream.inner().as_fd())
     }
 }
 
-impl UnixStream {
-    /// Another descriptor of the same socket.
-    fn copy(&self) -> io::Result<OwnedFd> {
-        let LocalStream::UdSocket(stream) = &self.0;
-        Ok(stream.inner().try_clone()?.into())
-    }
+/// A Unix socket as one runtime waits for it: by its own descriptor, so that a connected stream never
+/// needs another one.
+///
+/// It is registered for reading alone. A socket that is registered for writing too wakes its reader each
+/// time that the peer reads, which costs a system call a message; so it is registered for writing only
+/// while it is full.
+#[derive(Debug)]
+struct Registration {
+    runtime: Handle,
+    waiting: Mutex<Waiting>,
+    /// Whether it is registered for writing.
+    is_full: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    /// `None` only while it is registered anew, or if the system cannot do that.
+    socket: Option<AsyncFd<Descriptor>>,
+    /// The task that waits for something to read.
+    reader: Option<Waker>,
 }
 
 /// A descriptor that is registered with a runtime.
 #[derive(Debug)]
-enum Descriptor {
-    OfStream(Arc<UnixStream>),
-    Copy(OwnedFd),
-}
+struct Descriptor(Arc<UnixStream>);
 
 impl AsRawFd for Descriptor {
     fn as_raw_fd(&self) -> RawFd {
-        match self {
-            Self::OfStream(stream) => {
-                let LocalStream::UdSocket(stream) = &stream.0;
-                stream.inner().as_raw_fd()
-            }
-            Self::Copy(copy) => copy.as_raw_fd(),
-        }
+        let LocalStream::UdSocket(stream) = &self.0.socket;
+        stream.inner().as_raw_fd()
     }
 }
 
-/// A Unix socket to which one runtime is attached.
-///
-/// It is registered for reading alone. A socket that is registered for writing too wakes its
-/// reader each time that the peer reads, which costs a system call a message; so it is registered
-/// for writing only once it was full.
-#[derive(Debug)]
-struct AttachedUnixStream {
-    stream: Arc<UnixStream>,
-    socket: AsyncFd<Descriptor>,
-    room: OnceLock<AsyncFd<OwnedFd>>,
-}
+impl Registration {
+    fn new(stream: Arc<UnixStream>, runtime: Handle) -> io::Result<Self> {
+        let socket = register(Descriptor(stream), Interest::READABLE)?;
+        Ok(Self {
+            runtime,
+            waiting: Mutex::new(Waiting {
+                socket: Some(socket),
+                reader: None,
+            }),
+            is_full: AtomicBool::new(false),
+        })
+    }
 
-impl AttachedStream for AttachedUnixStream {
-    fn poll_read(&self, task: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    /// Has the runtime wait for `interest` from now on.
+    fn register_anew(&self, waiting: &mut Waiting, interest: Interest) -> io::Result<()> {
+        let _runtime = self.runtime.enter();
+        if let Some(socket) = waiting.socket.take() {
+            let descriptor = socket.into_inner();
+            let stream = Arc::clone(&descriptor.0);
+            let registered = register(descriptor, interest);
+            // It took what it needs a moment ago.
+            let registered =
+                registered.or_else(|_| register(Descriptor(stream), Interest::READABLE));
+            waiting.socket = Some(registered?);
+        }
+        // The reader waits for the registration that is no more.
+        let reader = waiting.reader.take();
+        reader.into_iter().for_each(Waker::wake);
+        Ok(())
+    }
+
+    fn poll_read(
+        &self,
+        task: &mut Context<'_>,
+        mut read: impl FnMut() -> io::Result<usize>,
+        room: usize,
+    ) -> Poll<io::Result<usize>> {
+        let waiting = &mut *lock(&self.waiting);
         loop {
-            // A runtime that has ended reads nothing; another one does.
-            let Ok(mut ready) = ready!(self.socket.poll_read_ready(task)) else {
+            let Some(socket) = &waiting.socket else {
                 return Poll::Pending;
             };
-            match self.stream.try_read(buffer) {
+            let mut ready = match socket.poll_read_ready(task) {
+                Poll::Ready(Ok(ready)) => ready,
+                // A runtime that has ended reads nothing; another one does.
+                Poll::Ready(Err(_)) => return Poll::Pending,
+                Poll::Pending => {
+                    let reader = waiting.reader.as_ref();
+                    if !reader.is_some_and(|reader| reader.will_wake(task.waker())) {
+                        waiting.reader = Some(task.waker().clone());
+                    }
+                    return Poll::Pending;
+                }
+            };
+            match read() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Ok(length) => {
-                    if 0 < length && length < buffer.len() {
+                    if 0 < length && length < room {
                         // A read that did not fill the buffer has emptied the socket.
                         ready.clear_ready();
                     }
@@ -205,27 +269,92 @@ impl AttachedStream for AttachedUnixStream {
         }
     }
 
+    /// Waits for room in a socket that is full.
+    fn poll_room(&self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let waiting = &mut *lock(&self.waiting);
+        if !self.is_full.swap(true, Ordering::Relaxed) {
+            self.register_anew(waiting, Interest::READABLE | Interest::WRITABLE)?;
+        }
+        let Some(socket) = &waiting.socket else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        ready!(socket.poll_write_ready(task))?.clear_ready();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits for what there is to read alone, once all is written.
+    fn has_room(&self) -> io::Result<()> {
+        if self.is_full.load(Ordering::Relaxed) {
+            let waiting = &mut *lock(&self.waiting);
+            if self.is_full.swap(false, Ordering::Relaxed) {
+                self.register_anew(waiting, Interest::READABLE)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A Unix socket to which one runtime is attached. Attachments of one runtime share a registration: of
+/// their tasks, the one that began to read last is woken.
+#[derive(Debug)]
+struct AttachedUnixStream {
+    stream: Arc<UnixStream>,
+    /// `None` only while this is dropped.
+    registration: Option<Arc<Registration>>,
+}
+
+impl AttachedUnixStream {
+    fn registration(&self) -> io::Result<&Registration> {
+        let registration = self.registration.as_deref();
+        registration.ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl AttachedStream for AttachedUnixStream {
+    fn poll_read(&self, task: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let room = buffer.len();
+        let read = || self.stream.try_read(buffer);
+        self.registration()?.poll_read(task, read, room)
+    }
+
     fn poll_write(&self, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             match self.stream.try_write(bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.room()?.poll_write_ready(task))?.clear_ready();
+                    ready!(self.registration()?.poll_room(task))?;
                 }
-                written => return Poll::Ready(written),
+                Ok(written) => {
+                    if written == bytes.len() {
+                        self.registration()?.has_room()?;
+                    }
+                    return Poll::Ready(Ok(written));
+                }
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
 }
 
-impl AttachedUnixStream {
-    fn room(&self) -> io::Result<&AsyncFd<OwnedFd>> {
-        if let Some(room) = self.room.get() {
-            return Ok(room);
+impl Drop for AttachedUnixStream {
+    fn drop(&mut self) {
+        // The next attachment of the runtime must find this registration, or none.
+        let all = lock(&self.stream.registrations);
+        let mut reader = None;
+        if let Some(registration) = self.registration.take() {
+            if Arc::strong_count(&registration) == 1 {
+                reader = lock(&registration.waiting).reader.take();
+            }
+            drop(registration);
         }
-        // One runtime registers a descriptor once, and `socket` is registered.
-        let room = register(self.stream.copy()?, Interest::WRITABLE)?;
-        Ok(self.room.get_or_init(|| room))
+        drop(all);
+        // Its drop may drop a task, and with it another attachment.
+        drop(reader);
     }
+}
+
+/// No code inside panics between two changes.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A bound Unix socket.
@@ -268,7 +397,7 @@ impl Acceptor for UnixAcceptor {
             let mut ready = ready!(self.0.poll_read_ready(task))?;
             match retry(|| self.0.get_ref().0.accept()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                Ok(stream) => return Poll::Ready(Ok(Arc::new(UnixStream(stream)))),
+                Ok(stream) => return Poll::Ready(Ok(Arc::new(UnixStream::from(stream)))),
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }

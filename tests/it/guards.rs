@@ -191,7 +191,7 @@ fn guards_whose_session_the_manager_ends_are_lost_and_the_next_in_line_are_let_i
     program();
     let _watchdog = Watchdog::start();
     let limits = Limits {
-        unread_bytes: 0,
+        unread_time: Duration::ZERO,
         ..Limits::default()
     };
     let manager = Manager::builder().limits(limits).register::<Flood>();

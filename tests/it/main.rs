@@ -26,6 +26,7 @@ mod pool;
 mod printed;
 mod processes;
 mod queue;
+mod resources;
 mod runtimes;
 mod rw_lock;
 mod semaphore;
@@ -39,7 +40,7 @@ use lockkeeper::Program;
 use lockkeeper_test_support::Roles;
 
 /// Each adds the tasks, kinds and transports of a module. Their names are unique in this binary.
-const TASKS_AND_KINDS: [fn(Program) -> Program; 27] = [
+const TASKS_AND_KINDS: [fn(Program) -> Program; 28] = [
     barrier::register,
     condition::register,
     event::register,
@@ -59,6 +60,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 27] = [
     pool::kills::register,
     pool::leftovers::register,
     pool::register,
+    pool::room::register,
     pool::setup::register,
     pool::short_tasks::register,
     pool::waits::register,
@@ -70,7 +72,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 27] = [
 ];
 
 /// Each adds the child roles of a module. Their names begin with the module's path.
-const ROLES: [fn(&mut Roles); 31] = [
+const ROLES: [fn(&mut Roles); 33] = [
     access::roles,
     addresses::roles,
     barrier::deaths::roles,
@@ -99,6 +101,8 @@ const ROLES: [fn(&mut Roles); 31] = [
     pool::ends::roles,
     processes::roles,
     queue::deaths::roles,
+    resources::descriptors::roles,
+    resources::roles,
     rw_lock::deaths::roles,
     trust::roles,
     value::roles,

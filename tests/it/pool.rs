@@ -8,6 +8,7 @@ pub(crate) mod ends;
 pub(crate) mod fates;
 pub(crate) mod kills;
 pub(crate) mod leftovers;
+pub(crate) mod room;
 pub(crate) mod setup;
 pub(crate) mod short_tasks;
 pub(crate) mod waits;

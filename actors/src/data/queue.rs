@@ -20,6 +20,7 @@ use lockkeeper_protocol::{
 use crate::{
     data::typed::Description,
     kind::{
+        budget::{CALL_BYTES, Stored},
         call::Call,
         hang_up::HangUp,
         hold_timer::HoldTimer,
@@ -58,6 +59,7 @@ struct Item {
     /// Its place in the order in which items came in.
     number: u64,
     bytes: Blob,
+    stored: Stored,
     attempts: u32,
     abandoned: Option<Box<Abandoned>>,
 }
@@ -73,8 +75,12 @@ struct Taken {
 #[derive(Debug)]
 struct Putter {
     item: Blob,
+    stored: Stored,
     call: Call<Result<(), Refusal>>,
 }
+
+/// What an item counts beside its bytes. While it is taken, its hold counts as much.
+const ITEM_BYTES: usize = CALL_BYTES;
 
 impl Parked for Item {
     fn id(&self) -> CallId {
@@ -124,11 +130,13 @@ impl Queue {
         count(self.fresh.len() + self.back.len())
     }
 
-    fn admit(&mut self, Putter { item, call }: Putter) {
+    fn admit(&mut self, putter: Putter) {
+        let Putter { item, stored, call } = putter;
         let item = Item {
             put_by: call.id(),
             number: self.put,
             bytes: item,
+            stored,
             attempts: 0,
             abandoned: None,
         };
@@ -149,6 +157,7 @@ impl Queue {
             return;
         };
         item.attempts = item.attempts.saturating_add(1);
+        item.stored.set(item.bytes.0.len());
         let timer = HoldTimer::begin(call.outbox());
         let delivery = Delivery {
             fence: timer.fence(),
@@ -167,6 +176,7 @@ impl Queue {
             return false;
         };
         change(&mut item, timer);
+        item.stored.set(item.bytes.0.len() + ITEM_BYTES);
         self.back.insert(item.number, item);
         true
     }
@@ -290,7 +300,10 @@ impl Serve<Put> for Queue {
             call.reply(Err(Refusal::Closed));
             return;
         }
-        self.putters.push(Putter { item, call });
+        match call.outbox().store(item.0.len() + ITEM_BYTES) {
+            Ok(stored) => self.putters.push(Putter { item, stored, call }),
+            Err(fault) => call.fail(fault),
+        }
         self.settle();
     }
 }

@@ -26,6 +26,7 @@ use crate::{
         series::{MOST_BYTES_AT_A_TIME, Series},
     },
     kind::{
+        budget::{CALL_BYTES, Stored},
         call::Call,
         hang_up::HangUp,
         primitive::{Operations, Primitive, Serve},
@@ -128,16 +129,16 @@ impl TaskQueue {
 
     /// Hands the outcome of a job to whoever submitted it, if the job is still that worker's.
     fn finish(&mut self, worker: SessionId, Finished { job, outcome }: Finished) {
-        if let Some((series, number)) = self.take_first(worker, job) {
-            self.series.end(series, number, outcome);
+        if let Some((series, number, mut stored)) = self.take_first(worker, job) {
+            self.series.end(series, number, outcome, &mut stored);
         } else if let Some(job) = self.take_from(worker, job) {
             self.end(job, &outcome);
         }
     }
 
     /// Takes the first of several tasks of a series that somebody waits for out of a worker's hands, as
-    /// most of them are taken. Gives the series and the number of the task.
-    fn take_first(&mut self, worker: SessionId, job: JobId) -> Option<(CallId, u64)> {
+    /// most of them are taken. Gives the series, the number of the task and what is stored of it.
+    fn take_first(&mut self, worker: SessionId, job: JobId) -> Option<(CallId, u64, Stored)> {
         let taken = self.hands.get_mut(&worker)?.front_mut()?;
         if taken.id != job || taken.count < 2 {
             return None;
@@ -146,13 +147,15 @@ impl TaskQueue {
         let Submitter::Series { series, first } = &mut pending.submitter else {
             return None;
         };
-        let ended = (*series, *first);
+        let (series, number) = (*series, *first);
         *first = first.wrapping_add(1);
+        let bytes = pending.row.bytes();
         drop(pending.row.pop_front());
+        let stored = pending.stored.split(bytes - pending.row.bytes());
         pending.id = pending.id.plus(1);
         taken.id = pending.id;
         taken.count -= 1;
-        Some(ended)
+        Some((series, number, stored))
     }
 
     /// Takes any job out of a worker's hands. Gives it if somebody waits for it.
@@ -179,13 +182,14 @@ impl TaskQueue {
     }
 
     /// Tells what became of a job: the same of all tasks that it has.
-    fn end(&mut self, job: Pending, outcome: &ChunkOutcome) {
+    fn end(&mut self, mut job: Pending, outcome: &ChunkOutcome) {
         match job.submitter {
             Submitter::Caller(call) => call.reply(outcome.clone()),
             Submitter::Series { series, first } => {
                 let mut number = first;
                 for _ in 0..job.row.len() {
-                    self.series.end(series, number, outcome.clone());
+                    let stored = &mut job.stored;
+                    self.series.end(series, number, outcome.clone(), stored);
                     number = number.wrapping_add(1);
                 }
             }
@@ -343,17 +347,30 @@ impl Primitive for TaskQueue {
     }
 }
 
+/// What a job counts: its arguments, the name of its task, and what the queue keeps beside them.
+const fn bytes_of(task: &str, arguments: usize) -> usize {
+    arguments + task.len() + CALL_BYTES
+}
+
 impl Serve<Submit> for TaskQueue {
     fn serve(&mut self, Submit { chunk, retries }: Submit, call: Call<ChunkOutcome>) {
         if call.id().is_one_way() {
             // No caller would hear of the outcome.
             return;
         }
+        let stored = match call
+            .outbox()
+            .store(bytes_of(&chunk.task, chunk.arguments.0.len()))
+        {
+            Ok(stored) => stored,
+            Err(fault) => return call.fail(fault),
+        };
         let job = Pending {
             id: call.id().into(),
             submitter: Submitter::Caller(call),
             task: chunk.task,
             row: Row::of_one(chunk.arguments),
+            stored,
             retries,
         };
         self.submit(job);
@@ -363,24 +380,34 @@ impl Serve<Submit> for TaskQueue {
 impl Serve<Feed> for TaskQueue {
     fn serve(&mut self, feed: Feed, call: Call<()>) {
         let session = call.id().session();
+        let stored = call.outbox().store(bytes_of(&feed.task, feed.row.bytes()));
         call.reply(());
         let series = CallId::new(session, feed.series);
         self.series.begin(series);
         if feed.row.is_empty() {
             return;
         }
-        let id = JobId::of_series(session, self.fed);
-        self.fed += u64::try_from(feed.row.len()).unwrap_or_default();
-        self.submit(Pending {
-            id,
-            submitter: Submitter::Series {
-                series,
-                first: feed.first,
-            },
-            task: feed.task,
-            row: feed.row,
-            retries: feed.retries,
-        });
+        match stored {
+            Ok(stored) => {
+                let id = JobId::of_series(session, self.fed);
+                self.fed += u64::try_from(feed.row.len()).unwrap_or_default();
+                self.submit(Pending {
+                    id,
+                    submitter: Submitter::Series {
+                        series,
+                        first: feed.first,
+                    },
+                    task: feed.task,
+                    row: feed.row,
+                    stored,
+                    retries: feed.retries,
+                });
+            }
+            Err(fault) => {
+                self.series.fail(series, fault);
+                self.dispatch();
+            }
+        }
     }
 }
 

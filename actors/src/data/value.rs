@@ -5,7 +5,7 @@
 //! Invariant: a call that waits for a change waits for one after the current version.
 
 use lockkeeper_protocol::{
-    CallId, Refusal,
+    CallId, Fault, Refusal,
     codec::Blob,
     operations::{
         CheckType, CountWatchers, Exchange, Exchanged, OnlyIf, Read, Store, Swap, ValueSpec,
@@ -16,7 +16,8 @@ use lockkeeper_protocol::{
 use crate::{
     data::typed::Description,
     kind::{
-        call::Call,
+        budget::Stored,
+        call::{Call, Outbox},
         hang_up::HangUp,
         primitive::{Operations, Primitive, Serve},
         survey::{Part, Survey, Waiting},
@@ -28,13 +29,27 @@ use crate::{
 #[derive(Debug)]
 pub struct Value {
     now: Versioned<Blob>,
+    /// The bytes that it was set to. Those that it was made with count as part of its spec.
+    stored: Option<Stored>,
     holds: Description,
     watchers: WaitQueue<Call<Result<Versioned<Blob>, Refusal>>>,
 }
 
 impl Value {
-    /// Sets the value and tells all who wait for it: the end of every path that changes it. Returns
-    /// what it was.
+    /// Makes room for another value in place of the current one.
+    fn make_room(&mut self, value: &Blob, outbox: &Outbox) -> Result<(), Fault> {
+        let bytes = value.0.len();
+        match &mut self.stored {
+            Some(stored) => stored.resize(bytes),
+            None => {
+                self.stored = Some(outbox.store(bytes)?);
+                Ok(())
+            }
+        }
+    }
+
+    /// Sets the value, for which there is room, and tells all who wait for it: the end of every path that
+    /// changes it. Returns what it was.
     fn set(&mut self, value: Blob) -> Versioned<Blob> {
         let version = self.now.version + 1;
         let previous = std::mem::replace(&mut self.now, Versioned { version, value });
@@ -52,6 +67,7 @@ impl Primitive for Value {
     fn create(ValueSpec { value, holds }: ValueSpec) -> Result<Self, Refusal> {
         Ok(Self {
             now: Versioned { version: 0, value },
+            stored: None,
             holds: Description::new(holds)?,
             watchers: WaitQueue::new(),
         })
@@ -99,6 +115,9 @@ impl Serve<Read> for Value {
 
 impl Serve<Store> for Value {
     fn serve(&mut self, Store { value }: Store, call: Call<u64>) {
+        if let Err(fault) = self.make_room(&value, call.outbox()) {
+            return call.fail(fault);
+        }
         self.set(value);
         call.reply(self.now.version);
     }
@@ -106,6 +125,9 @@ impl Serve<Store> for Value {
 
 impl Serve<Swap> for Value {
     fn serve(&mut self, Swap { value }: Swap, call: Call<Versioned<Blob>>) {
+        if let Err(fault) = self.make_room(&value, call.outbox()) {
+            return call.fail(fault);
+        }
         call.reply(self.set(value));
     }
 }
@@ -117,6 +139,9 @@ impl Serve<Exchange> for Value {
             OnlyIf::Version(version) => version == self.now.version,
         };
         if is_so {
+            if let Err(fault) = self.make_room(&value, call.outbox()) {
+                return call.fail(fault);
+            }
             self.set(value);
             call.reply(Exchanged::Done(self.now.version));
         } else {

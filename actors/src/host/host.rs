@@ -8,7 +8,7 @@
 
 use std::{
     collections::HashMap,
-    fmt, mem,
+    fmt, iter, mem,
     panic::{self, AssertUnwindSafe},
     rc::Rc,
     sync::Arc,
@@ -16,7 +16,7 @@ use std::{
 };
 
 use actix::{Actor, Handler};
-use lockkeeper_protocol::{CallId, Fault, ObjectName, Refusal};
+use lockkeeper_protocol::{CallId, Fault, ObjectName, Refusal, codec::Fit};
 
 use crate::{
     host::{
@@ -30,6 +30,7 @@ use crate::{
     },
     kind::{
         hang_up::HangUp,
+        large_reply::LargeReply,
         object_stats::ObjectStats,
         primitive::{Operations, Primitive},
         survey::Survey,
@@ -195,9 +196,14 @@ impl<P: Primitive> Host<P> {
             return None;
         }
         let operations = Arc::clone(&self.operations);
+        let kept = outbox.account().used();
         self.run(|primitive| {
             operations.serve(primitive, call.operation, &call.arguments, call.id, &outbox);
         });
+        if outbox.account().is_over() && outbox.account().used() > kept && !call.id.is_one_way() {
+            self.refuse(now, call.id);
+            return None;
+        }
         // One that panicked has answered all its callers.
         if self.primitive.is_none() || outbox.has_answered(call.id) {
             return None;
@@ -221,6 +227,20 @@ impl<P: Primitive> Host<P> {
                 Some((call.id, timeout?))
             }
         }
+    }
+
+    /// Undoes a call that has the manager keep more, although that keeps more than it may.
+    #[cold]
+    fn refuse(&mut self, now: Duration, id: CallId) {
+        let outbox = self.shell.outbox().clone();
+        let fault = outbox.account().fault();
+        if !outbox.has_answered(id) {
+            return self.undo(now, id, fault, P::withdraw);
+        }
+        // Its caller has not seen what it was granted.
+        outbox.retract(id);
+        self.undo(now, id, fault.clone(), P::withdraw);
+        outbox.answer_fault(id, fault);
     }
 
     /// Undoes a call, whose drop means `fault`.
@@ -271,6 +291,33 @@ fn survives(code: impl FnOnce()) -> Result<(), String> {
     })
 }
 
+/// Appends an encoded reply if it takes at most `most` bytes. What its kind's code does wrong is a fault of
+/// that answer: the object goes on.
+///
+/// # Errors
+///
+/// Returns a fault when the reply does not encode.
+pub fn encode_reply(reply: &LargeReply, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, Fault> {
+    let mut encoded = Ok(Fit::TooLong);
+    match survives(|| encoded = reply.encode(buffer, most)) {
+        Ok(()) => encoded.map_err(|error| Fault::Unencodable(error.to_string())),
+        Err(why) => Err(Fault::Unencodable(format!("its code panicked: {why}"))),
+    }
+}
+
+/// The same as bytes by themselves, with what it lends.
+///
+/// # Errors
+///
+/// As [`encode_reply`].
+pub fn encode_whole(reply: &LargeReply) -> Result<Vec<u8>, Fault> {
+    let mut bytes = Vec::new();
+    if let Fit::Fits(Some((place, lent))) = encode_reply(reply, &mut bytes, usize::MAX)? {
+        bytes.splice(place..place, lent);
+    }
+    Ok(bytes)
+}
+
 impl<P: Primitive> Actor for Host<P> {
     type Context = MailboxReceiver<Self>;
 }
@@ -283,29 +330,45 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
         for (session, peer) in self.shell.endings().of(&self.openers, now) {
             self.turn(now, Input::HangUp(session, peer));
         }
-        let each = |input| {
-            if let Input::Expire(id) = input
-                && !self.shell.deadlines().decide(id)
-            {
-                return;
+        let mut rest = all.drain(..);
+        while let Some(input) = rest.next() {
+            if let Some(sink) = self.shell.is_to_wait(&input) {
+                let all = iter::once(input).chain(rest.by_ref()).collect();
+                let inputs = Inputs { at: now, all };
+                sink.hold_back(Arc::new(mailbox.address().recipient()), inputs);
+                break;
             }
-            // A client may withdraw an overdue call before the table of deadlines has had its turn.
-            // The call expires then, since its deadline came first.
-            if let Input::Withdraw(id) = input
-                && self.shell.deadlines().decide_overdue(id)
-            {
-                self.turn(now, Input::Expire(id));
+            self.handle_one(now, input, mailbox);
+            if self.shell.outbox().is_heavy() {
+                self.deliver();
             }
-            if let Some((id, timeout)) = self.turn(now, input) {
-                let handle = || self.shell.deadlines().handle();
-                let deadlines = self.deadlines.get_or_insert_with(handle);
-                deadlines.enter(id, timeout, || Arc::new(mailbox.address().recipient()));
-            }
-        };
-        all.drain(..).for_each(each);
+        }
+        drop(rest);
         self.deliver();
         self.keep_list(|| mailbox.address().downgrade().recipient());
         self.shell.take_back(all);
+    }
+}
+
+impl<P: Primitive> Host<P> {
+    fn handle_one(&mut self, now: Duration, input: Input, mailbox: &MailboxReceiver<Self>) {
+        if let Input::Expire(id) = input
+            && !self.shell.deadlines().decide(id)
+        {
+            return;
+        }
+        // A client may withdraw an overdue call before the table of deadlines has had its turn.
+        // The call expires then, since its deadline came first.
+        if let Input::Withdraw(id) = input
+            && self.shell.deadlines().decide_overdue(id)
+        {
+            self.turn(now, Input::Expire(id));
+        }
+        if let Some((id, timeout)) = self.turn(now, input) {
+            let handle = || self.shell.deadlines().handle();
+            let deadlines = self.deadlines.get_or_insert_with(handle);
+            deadlines.enter(id, timeout, || Arc::new(mailbox.address().recipient()));
+        }
     }
 }
 

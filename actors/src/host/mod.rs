@@ -27,7 +27,7 @@ pub(crate) mod watch;
 
 pub use contended::ContendedObjects;
 pub use deadlines::Deadlines;
-pub use host::Host;
+pub use host::{Host, encode_reply, encode_whole};
 pub use input::{Input, Inputs, Inquiry, Mailbox, RawCall, Report};
 pub use mailbox::MailboxReceiver;
 pub use panics::panic_message;

@@ -3,7 +3,7 @@
 //! Invariant: a shell never leaves the thread of its shard, so it needs no lock.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fmt,
     future::Future,
     rc::Rc,
@@ -24,16 +24,30 @@ use crate::{
         tally::Tallies,
         watch::Watch,
     },
-    kind::call::{Outbox, Outcome},
+    kind::{
+        budget::StoredBudget,
+        call::{Outbox, Outcome},
+    },
 };
 
 /// Where the answers to the calls of one session go.
 pub trait ReplySink {
     /// Delivers the outcome of the session's call `seq`.
-    fn answer(&self, seq: u64, outcome: &Outcome<'_>);
+    fn answer(&self, seq: u64, outcome: Outcome<'_>);
 
     /// Reports that the object that the session opened as number `object` has ended.
     fn gone(&self, object: u32);
+
+    /// Whether the session's next calls should wait until more of its answers are read.
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    /// Keeps inputs for a host until the session is not full any more, and then sends them again, before
+    /// all that the session sends later.
+    fn hold_back(&self, mailbox: Mailbox, inputs: Inputs) {
+        mailbox.do_send(inputs);
+    }
 
     /// The process at the other end, if it is known.
     fn peer(&self) -> Option<Arc<Peer>> {
@@ -49,6 +63,8 @@ pub struct Shell {
     contended: ContendedObjects,
     /// Session ids are assigned by the manager, so a client cannot make them collide.
     sinks: RefCell<FxHashMap<SessionId, Rc<dyn ReplySink>>>,
+    /// How many of them are full.
+    full_sinks: Rc<Cell<usize>>,
     /// Unused buffers for inputs: short and long ones.
     spare: RefCell<[Vec<Vec<Input>>; 2]>,
     tallies: Tallies,
@@ -72,16 +88,27 @@ struct Spare {
 }
 
 impl Shell {
-    /// Makes the shell of this shard, with the counter that fences are drawn from and the secret that
-    /// signed calls are checked with.
+    /// Makes the shell of a shard that keeps any number of bytes, with the counter that fences are drawn
+    /// from and the secret that signed calls are checked with.
     #[must_use]
     pub fn new(fences: Arc<AtomicU64>, secret: ManagerSecret) -> Rc<Self> {
+        Self::within(fences, secret, Arc::new(StoredBudget::unlimited()))
+    }
+
+    /// The same with the budget of its manager.
+    #[must_use]
+    pub fn within(
+        fences: Arc<AtomicU64>,
+        secret: ManagerSecret,
+        stored: Arc<StoredBudget>,
+    ) -> Rc<Self> {
         Rc::new(Self {
-            outbox: Outbox::new(fences, secret),
+            outbox: Outbox::new(fences, secret, stored),
             deadlines: Deadlines::new(Instant::now()),
             endings: Endings::default(),
             contended: ContendedObjects::default(),
             sinks: RefCell::default(),
+            full_sinks: Rc::default(),
             spare: RefCell::default(),
             tallies: Tallies::default(),
         })
@@ -97,6 +124,12 @@ impl Shell {
     #[must_use]
     pub const fn outbox(&self) -> &Outbox {
         &self.outbox
+    }
+
+    /// How many bytes the objects of the shard keep for their clients, as `Limits::stored_bytes` counts.
+    #[must_use]
+    pub fn stored_bytes(&self) -> usize {
+        self.outbox.account().used()
     }
 
     /// The deadlines of all calls; its `run` must be spawned once.
@@ -195,6 +228,35 @@ impl Shell {
         self.sinks.borrow().get(&session)?.peer()
     }
 
+    /// The number of sinks that are full, which each sink counts itself into.
+    #[must_use]
+    pub fn full_sinks(&self) -> Rc<Cell<usize>> {
+        Rc::clone(&self.full_sinks)
+    }
+
+    /// The sink that keeps an input for now, since its session is full. Only calls have answers that a
+    /// client may leave unread.
+    #[inline]
+    pub(crate) fn is_to_wait(&self, input: &Input) -> Option<Rc<dyn ReplySink>> {
+        if self.full_sinks.get() == 0 {
+            return None;
+        }
+        let call = match input {
+            Input::Call(call) => call,
+            Input::CallBy(call, _) => call,
+            Input::Open(..)
+            | Input::Withdraw(_)
+            | Input::Expire(_)
+            | Input::HangUp(..)
+            | Input::Remove
+            | Input::Survey(_)
+            | Input::Fail(..) => return None,
+        };
+        let sinks = self.sinks.borrow();
+        let sink = sinks.get(&call.id.session())?;
+        (sink.is_full() && !call.id.is_one_way()).then(|| Rc::clone(sink))
+    }
+
     /// Delivers the answers of the outbox, all of which are of one object.
     pub(crate) fn deliver(&self, watch: &Watch) {
         watch.tell(&self.outbox);
@@ -204,7 +266,7 @@ impl Shell {
             self.deadlines.answered(answer.call);
             watch.answered(&answer);
             if let Some(replies) = sinks.get(&answer.call.session()) {
-                replies.answer(answer.call.seq(), &answer.outcome);
+                replies.answer(answer.call.seq(), answer.outcome);
             }
         });
     }

@@ -122,6 +122,8 @@ impl Watch {
                     self.refused(*call, body);
                 }
             }
+            // A refusal is a short reply.
+            Outcome::Large(_) => tally.answered.add(1),
             Outcome::Fault(fault) => {
                 tally.answered.add(1);
                 self.faulted(*call, fault);

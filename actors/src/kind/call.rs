@@ -18,10 +18,17 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper_protocol::{CallId, Fault, Fence, ManagerSecret, Proof, Refusal, codec};
+use lockkeeper_protocol::{
+    CallId, Fault, Fence, ManagerSecret, Proof, Refusal,
+    codec::{self, Fit},
+};
 use serde::Serialize;
 
-use crate::kind::object_stats::ObjectStats;
+use crate::kind::{
+    budget::{Account, CALL_BYTES, Stored, StoredBudget},
+    large_reply::LargeReply,
+    object_stats::ObjectStats,
+};
 
 /// A time in nanoseconds: half the size of a `Duration`, and sufficient for centuries.
 pub(crate) fn nanoseconds(time: Duration) -> u64 {
@@ -42,12 +49,16 @@ pub struct Call<R> {
     reply: PhantomData<fn(R)>,
 }
 
-impl<R: Serialize> Call<R> {
+impl<R: Serialize + 'static> Call<R> {
     /// Answers the caller.
+    ///
+    /// A short reply is encoded at once. One of more than 256 bytes is kept as it is until the caller's
+    /// session has room for it, so replies should share what is large: a [`Blob`](codec::Blob) does.
     pub fn reply(mut self, reply: R) {
         if let Some(outbox) = self.outbox.take() {
+            outbox.account().forget(CALL_BYTES);
             outbox.note_end_of_wait(self.id, self.since, None);
-            outbox.put_reply(self.id, &reply);
+            outbox.put_reply(self.id, reply);
         }
     }
 }
@@ -75,7 +86,7 @@ impl<R> Call<R> {
         match proof {
             Proof::Own(seq) => Ok(CallId::new(self.id.session(), seq)),
             Proof::Signed(signed) => {
-                let secret = self.outbox().0.borrow().secret;
+                let secret = self.outbox().0.turn.borrow().secret;
                 secret.check(&signed).ok_or(Refusal::NotHeld)
             }
         }
@@ -92,6 +103,7 @@ impl<R> Call<R> {
     /// Answers the caller with a fault.
     pub fn fail(mut self, fault: Fault) {
         if let Some(outbox) = self.outbox.take() {
+            outbox.account().forget(CALL_BYTES);
             outbox.note_end_of_wait(self.id, self.since, Some(&fault));
             outbox.put(self.id, Parcel::Fault(fault));
         }
@@ -113,6 +125,7 @@ impl<R> Call<R> {
 impl<R> Drop for Call<R> {
     fn drop(&mut self) {
         if let Some(outbox) = self.outbox.take() {
+            outbox.account().forget(CALL_BYTES);
             outbox.put_dropped(self.id, self.since);
         }
     }
@@ -128,7 +141,12 @@ impl<R> fmt::Debug for Call<R> {
 ///
 /// Clones share one outbox. It is empty between turns.
 #[derive(Clone)]
-pub struct Outbox(Rc<RefCell<Turn>>);
+pub struct Outbox(Rc<Inner>);
+
+struct Inner {
+    turn: RefCell<Turn>,
+    account: Rc<Account>,
+}
 
 struct Turn {
     now: Duration,
@@ -140,6 +158,8 @@ struct Turn {
     begun: usize,
     /// The encoded replies of the turn, one after the other. Reused for its capacity.
     bodies: Vec<u8>,
+    /// Whether there is a large reply.
+    has_large: bool,
     /// Whether this turn has answered a one-way call.
     has_answered_one_way: bool,
     /// The call that this turn removes, and the fault that its drop answers with.
@@ -159,6 +179,8 @@ enum Parcel {
         end: usize,
     },
     Fault(Fault),
+    /// A reply that is too long to be encoded before its session has room for it.
+    Large(LargeReply),
     /// Stands in for a reply while it is encoded. Same as `Fault::Gone`, without a fault to drop.
     Gone,
     Revoked,
@@ -178,11 +200,19 @@ pub struct Answer<'a> {
 pub enum Outcome<'a> {
     /// The encoded reply.
     Reply(&'a [u8]),
+    /// A reply that is to be encoded when there is room for it.
+    Large(LargeReply),
     /// Why there is no reply.
     Fault(Fault),
     /// The grant of the call is void from now on.
     Revoked,
 }
+
+/// Replies up to this size are encoded in their turn: that takes hardly more memory than to keep them.
+const SMALL_BYTES: usize = 256;
+
+/// With so many bytes of replies, the outbox is emptied before the next turn.
+const MANY_BYTES: usize = 1 << 16;
 
 /// Capacities above these are freed at the end of a turn: bytes of bodies, and parcels.
 const KEPT_CAPACITY: usize = 1 << 20;
@@ -192,32 +222,50 @@ const KEPT_PARCELS: usize = 1 << 14;
 impl Outbox {
     /// Makes an empty outbox that takes its fences from a counter.
     #[must_use]
-    pub fn new(fences: Arc<AtomicU64>, secret: ManagerSecret) -> Self {
-        Self(Rc::new(RefCell::new(Turn {
+    pub fn new(fences: Arc<AtomicU64>, secret: ManagerSecret, stored: Arc<StoredBudget>) -> Self {
+        let turn = RefCell::new(Turn {
             now: Duration::ZERO,
             fences,
             secret,
             parcels: Vec::new(),
             begun: 0,
             bodies: Vec::new(),
+            has_large: false,
             has_answered_one_way: false,
             undoing: None,
             waits: Vec::new(),
             granted: 0,
             object_stats: None,
-        })))
+        });
+        let account = Rc::new(Account::new(stored));
+        Self(Rc::new(Inner { turn, account }))
+    }
+
+    /// Counts bytes that the object keeps for its clients, until the [`Stored`] is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fault::Limit`] when the manager's `Limits::stored_bytes` do not allow so many. The call
+    /// should fail with it and change nothing.
+    pub fn store(&self, bytes: usize) -> Result<Stored, Fault> {
+        Stored::new(&self.0.account, bytes)
+    }
+
+    /// What the shard keeps.
+    pub(crate) fn account(&self) -> &Account {
+        &self.0.account
     }
 
     /// The time of this turn, since the manager's start.
     #[must_use]
     pub fn now(&self) -> Duration {
-        self.0.borrow().now
+        self.0.turn.borrow().now
     }
 
     /// Returns a fence that is higher than all earlier ones.
     #[must_use]
     pub fn next_fence(&self) -> Fence {
-        let turn = &mut *self.0.borrow_mut();
+        let turn = &mut *self.0.turn.borrow_mut();
         turn.granted += 1;
         if let Some(object_stats) = &mut turn.object_stats {
             object_stats.granted();
@@ -230,19 +278,19 @@ impl Outbox {
         &self,
         object_stats: Option<Box<ObjectStats>>,
     ) -> Option<Box<ObjectStats>> {
-        mem::replace(&mut self.0.borrow_mut().object_stats, object_stats)
+        mem::replace(&mut self.0.turn.borrow_mut().object_stats, object_stats)
     }
 
     /// Records that a session ended while it held something.
     pub(crate) fn note_abandonment(&self) {
-        if let Some(object_stats) = &mut self.0.borrow_mut().object_stats {
+        if let Some(object_stats) = &mut self.0.turn.borrow_mut().object_stats {
             object_stats.abandoned();
         }
     }
 
     /// Records the end of a hold. A drop may call this at any time, also while the outbox is borrowed.
     pub(crate) fn note_end_of_hold(&self, since: Duration) {
-        if let Ok(mut turn) = self.0.try_borrow_mut() {
+        if let Ok(mut turn) = self.0.turn.try_borrow_mut() {
             let turn = &mut *turn;
             if let Some(object_stats) = &mut turn.object_stats {
                 object_stats.held(turn.now.saturating_sub(since));
@@ -252,7 +300,7 @@ impl Outbox {
 
     /// Records the wait time of a call that is being answered.
     fn note_end_of_wait(&self, id: CallId, since: u64, fault: Option<&Fault>) {
-        let turn = &mut *self.0.borrow_mut();
+        let turn = &mut *self.0.turn.borrow_mut();
         let now = nanoseconds(turn.now);
         if fault.is_none() && now > since {
             turn.waits.push(now - since);
@@ -271,7 +319,7 @@ impl Outbox {
     /// Begins a turn.
     #[inline]
     pub(crate) fn begin(&self, now: Duration, undoing: Option<(CallId, Fault)>) {
-        let mut turn = self.0.borrow_mut();
+        let mut turn = self.0.turn.borrow_mut();
         turn.now = now;
         // Assigning drops the previous fault, and few turns remove a call.
         if turn.undoing.is_some() || undoing.is_some() {
@@ -284,7 +332,7 @@ impl Outbox {
     /// Whether this turn has answered call `id`.
     #[inline]
     pub(crate) fn has_answered(&self, id: CallId) -> bool {
-        let turn = self.0.borrow();
+        let turn = self.0.turn.borrow();
         if id.is_one_way() {
             // One-way calls are never parked beyond their turn, so it was the call of this turn.
             return turn.has_answered_one_way;
@@ -295,8 +343,32 @@ impl Outbox {
             .any(|(call, _)| *call == id)
     }
 
+    /// Whether the answers should be delivered before the next turn.
+    #[inline]
+    pub(crate) fn is_heavy(&self) -> bool {
+        let turn = self.0.turn.borrow();
+        turn.has_large || turn.bodies.len() > MANY_BYTES
+    }
+
+    /// Takes back what this turn has answered call `id` with.
+    pub(crate) fn retract(&self, id: CallId) {
+        let turn = &mut *self.0.turn.borrow_mut();
+        let earlier = turn.begun;
+        let mut place = 0;
+        turn.parcels.retain(|(call, _)| {
+            place += 1;
+            place <= earlier || *call != id
+        });
+    }
+
+    /// Answers a call whose answer was taken back.
+    pub(crate) fn answer_fault(&self, id: CallId, fault: Fault) {
+        self.put(id, Parcel::Fault(fault));
+    }
+
     /// Makes the [`Call`] of id `id`, which must be answered.
     pub(crate) fn call<R>(&self, id: CallId) -> Call<R> {
+        self.0.account.count(CALL_BYTES);
         Call {
             id,
             since: nanoseconds(self.now()),
@@ -308,7 +380,7 @@ impl Outbox {
     /// Takes the records of this turn: calls `waited` with each wait that ended, and returns the number
     /// of fences that were drawn.
     pub(crate) fn take_notes(&self, mut waited: impl FnMut(Duration)) -> u64 {
-        let turn = &mut *self.0.borrow_mut();
+        let turn = &mut *self.0.turn.borrow_mut();
         for wait in turn.waits.drain(..) {
             waited(Duration::from_nanos(wait));
         }
@@ -317,17 +389,19 @@ impl Outbox {
 
     /// Empties the outbox in order. `each` must not use the outbox, which is borrowed meanwhile.
     pub(crate) fn drain(&self, mut each: impl FnMut(Answer<'_>)) {
-        let turn = &mut *self.0.borrow_mut();
+        let turn = &mut *self.0.turn.borrow_mut();
         if turn.undoing.is_some() {
             turn.undoing = None;
         }
         turn.begun = 0;
+        turn.has_large = false;
         let bodies = &turn.bodies;
         for (call, parcel) in turn.parcels.drain(..) {
             let outcome = match parcel {
                 Parcel::Reply { start, end } => {
                     Outcome::Reply(bodies.get(start..end).unwrap_or_default())
                 }
+                Parcel::Large(reply) => Outcome::Large(reply),
                 Parcel::Fault(fault) => Outcome::Fault(fault),
                 Parcel::Gone => Outcome::Fault(Fault::Gone),
                 Parcel::Revoked => Outcome::Revoked,
@@ -343,8 +417,8 @@ impl Outbox {
         }
     }
 
-    fn put_reply<R: Serialize>(&self, id: CallId, reply: &R) {
-        let turn = &mut *self.0.borrow_mut();
+    fn put_reply<R: Serialize + 'static>(&self, id: CallId, reply: R) {
+        let turn = &mut *self.0.turn.borrow_mut();
         if id.is_one_way() {
             turn.has_answered_one_way = true;
             return;
@@ -352,15 +426,16 @@ impl Outbox {
         let (start, place) = (turn.bodies.len(), turn.parcels.len());
         // Encoding runs code of the kind. If it panics, this entry is the answer.
         turn.parcels.push((id, Parcel::Gone));
-        let parcel = match codec::encode_into(&mut turn.bodies, reply) {
-            Ok(()) => Parcel::Reply {
+        let parcel = match codec::encode_within(&mut turn.bodies, &reply, SMALL_BYTES) {
+            Ok(Fit::Fits(_)) => Parcel::Reply {
                 start,
                 end: turn.bodies.len(),
             },
-            Err(error) => {
-                turn.bodies.truncate(start);
-                Parcel::Fault(Fault::Unencodable(error.to_string()))
+            Ok(Fit::TooLong) => {
+                turn.has_large = true;
+                Parcel::Large(LargeReply::new(reply))
             }
+            Err(error) => Parcel::Fault(Fault::Unencodable(error.to_string())),
         };
         if let Some(answer) = turn.parcels.get_mut(place) {
             answer.1 = parcel;
@@ -368,7 +443,7 @@ impl Outbox {
     }
 
     fn put_dropped(&self, id: CallId, since: u64) {
-        let undoing = self.0.borrow().undoing.clone();
+        let undoing = self.0.turn.borrow().undoing.clone();
         let fault = match undoing {
             Some((undone, fault)) if undone == id => fault,
             Some(_) | None => Fault::Gone,
@@ -378,13 +453,19 @@ impl Outbox {
     }
 
     fn put(&self, id: CallId, parcel: Parcel) {
-        let turn = &mut *self.0.borrow_mut();
+        let turn = &mut *self.0.turn.borrow_mut();
         match parcel {
             Parcel::Revoked if id.is_one_way() => {}
-            Parcel::Reply { .. } | Parcel::Fault(_) | Parcel::Gone if id.is_one_way() => {
+            Parcel::Reply { .. } | Parcel::Large(_) | Parcel::Fault(_) | Parcel::Gone
+                if id.is_one_way() =>
+            {
                 turn.has_answered_one_way = true;
             }
-            Parcel::Reply { .. } | Parcel::Fault(_) | Parcel::Gone | Parcel::Revoked => {
+            Parcel::Reply { .. }
+            | Parcel::Large(_)
+            | Parcel::Fault(_)
+            | Parcel::Gone
+            | Parcel::Revoked => {
                 turn.parcels.push((id, parcel));
             }
         }
@@ -394,7 +475,7 @@ impl Outbox {
 impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outbox")
-            .field("parcels", &self.0.borrow().parcels.len())
+            .field("parcels", &self.0.turn.borrow().parcels.len())
             .finish()
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use lockkeeper_protocol::{Abandoned, Fence};
 
-use crate::kind::{call::Outbox, hang_up::HangUp};
+use crate::kind::{budget::CALL_BYTES, call::Outbox, hang_up::HangUp};
 
 /// One hold of something, kept by a kind for as long as it is held: its fence, and since when.
 ///
@@ -20,6 +20,7 @@ impl HoldTimer {
     /// Begins a hold, with a token above all that were drawn before.
     #[must_use]
     pub fn begin(outbox: &Outbox) -> Self {
+        outbox.account().count(CALL_BYTES);
         Self {
             fence: outbox.next_fence(),
             since: u64::try_from(outbox.now().as_nanos()).unwrap_or(u64::MAX),
@@ -49,6 +50,7 @@ impl HoldTimer {
 
 impl Drop for HoldTimer {
     fn drop(&mut self) {
+        self.outbox.account().forget(CALL_BYTES);
         self.outbox.note_end_of_hold(self.since());
     }
 }

@@ -12,5 +12,6 @@ mod schedule;
 mod seeds;
 mod series;
 mod stats;
+mod stored;
 mod surveys;
 mod trust;

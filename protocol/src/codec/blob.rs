@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::codec::kept::{self};
+use crate::codec::{kept, lent};
 
 /// A byte string: one `bin` on the wire, where a plain `Vec<u8>` would be an array of integers.
 /// Clones share the bytes.
@@ -20,6 +20,7 @@ impl From<Vec<u8>> for Blob {
 
 impl Serialize for Blob {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        lent::offer(&self.0);
         serializer.serialize_bytes(&self.0)
     }
 }

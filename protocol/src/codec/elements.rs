@@ -75,6 +75,26 @@ impl<'a> Elements<'a> {
         self.value(&BlobRef(bytes))
     }
 
+    /// Writes a byte string that `write` appends to the buffer, and whose length it returns: bytes may
+    /// be left out that follow later.
+    ///
+    /// # Errors
+    ///
+    /// As `write` does. The buffer has a part of the message then.
+    pub fn bytes_by<E>(
+        mut self,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<u32, E>,
+    ) -> Result<Self, E> {
+        self.written = self.written.saturating_add(1);
+        let start = self.buffer.len();
+        self.buffer.extend_from_slice(&[markers::BIN32, 0, 0, 0, 0]);
+        let length = write(self.buffer)?;
+        if let Some(place) = self.buffer.get_mut(start + 1..start + 5) {
+            place.copy_from_slice(&length.to_be_bytes());
+        }
+        Ok(self)
+    }
+
     /// Writes a number that may be none.
     #[inline]
     pub fn optional(mut self, number: Option<impl Into<u64>>) -> Self {

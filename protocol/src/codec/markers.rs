@@ -21,5 +21,8 @@ pub(crate) const MOST_FIX: u8 = 0x7f;
 /// A byte string whose length is one byte.
 pub(crate) const BIN8: u8 = 0xc4;
 
+/// A byte string whose length is four bytes.
+pub(crate) const BIN32: u8 = 0xc6;
+
 /// An array of up to fifteen elements, whose number stands in the lower half.
 pub(crate) const FIX_ARRAY: u8 = 0x90;

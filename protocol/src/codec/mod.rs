@@ -8,12 +8,14 @@
 //! | `blob` | byte strings as serde values |
 //! | `elements`, `fields` | writing and reading one array, element by element |
 //! | `payload`, `kept` | byte strings that are stored in place, or shared with the received message |
+//! | `lent` | long byte strings that are written without a copy |
 //! | `markers` | the first bytes of MessagePack's types |
 
 pub(crate) mod blob;
 pub(crate) mod elements;
 pub(crate) mod fields;
 pub(crate) mod kept;
+pub(crate) mod lent;
 pub(crate) mod markers;
 pub(crate) mod payload;
 pub(crate) mod value;
@@ -23,4 +25,6 @@ pub use elements::Elements;
 pub use fields::Fields;
 pub use kept::decode_within;
 pub use payload::Payload;
-pub use value::{CodecError, MAX_DEPTH, OK, begin_list, decode, encode, encode_into, is_err};
+pub use value::{
+    CodecError, Fit, MAX_DEPTH, OK, begin_list, decode, encode, encode_into, encode_within, is_err,
+};

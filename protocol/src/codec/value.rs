@@ -5,11 +5,12 @@
 //! Invariant: decoding is bounded. Nesting beyond [`MAX_DEPTH`] is an error, and a length in the input
 //! allocates nothing by itself.
 
-use std::fmt;
+use std::{fmt, io};
 
+use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use crate::printable::PrintableText;
+use crate::{codec::lent, printable::PrintableText};
 
 /// How deep a message may nest.
 pub const MAX_DEPTH: usize = 64;
@@ -61,6 +62,94 @@ pub fn encode_into<T: Serialize + ?Sized>(
     value
         .serialize(&mut serializer)
         .map_err(|error| CodecError::quote(&error))
+}
+
+/// Appends the encoded value to a buffer if it takes at most `most` bytes. A long [`Blob`] in it is not
+/// copied: it is returned, and belongs at the returned place.
+///
+/// The encoding ends with the first byte above `most`. The buffer is as before unless the value fits.
+///
+/// [`Blob`]: crate::codec::Blob
+///
+/// # Errors
+///
+/// As [`encode_into`].
+pub fn encode_within<T: Serialize + ?Sized>(
+    buffer: &mut Vec<u8>,
+    value: &T,
+    most: usize,
+) -> Result<Fit, CodecError> {
+    let start = buffer.len();
+    let mut room = Room {
+        buffer,
+        left: most,
+        is_short: false,
+        lent: None,
+    };
+    let mut encode = || value.serialize(&mut rmp_serde::Serializer::new(&mut room));
+    let encoded = if most < lent::LEAST_BYTES {
+        encode()
+    } else {
+        lent::lending(encode)
+    };
+    let Room { is_short, lent, .. } = room;
+    match encoded {
+        Ok(()) => Ok(Fit::Fits(lent)),
+        Err(error) => {
+            buffer.truncate(start);
+            if is_short {
+                Ok(Fit::TooLong)
+            } else {
+                Err(CodecError::quote(&error))
+            }
+        }
+    }
+}
+
+/// Whether an encoded value fits into the room that there is for it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// It fits. A long byte string of it is not in the buffer: it belongs at that place of it.
+    Fits(Option<(usize, Bytes)>),
+    /// It takes more bytes.
+    TooLong,
+}
+
+/// The end of a buffer that takes a number of bytes.
+struct Room<'a> {
+    buffer: &'a mut Vec<u8>,
+    left: usize,
+    is_short: bool,
+    lent: Option<(usize, Bytes)>,
+}
+
+impl io::Write for Room<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(left) = self.left.checked_sub(bytes.len()) else {
+            self.is_short = true;
+            return Err(io::ErrorKind::WriteZero.into());
+        };
+        self.left = left;
+        if bytes.len() >= lent::LEAST_BYTES
+            && self.lent.is_none()
+            && let Some(lent) = lent::take(bytes)
+        {
+            self.lent = Some((self.buffer.len(), lent));
+            return Ok(());
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// As many bytes as most values take.
@@ -149,6 +238,36 @@ mod tests {
             Blob::from(vec![1, 2, 3])
         );
         assert_eq!(decode::<BlobRef<'_>>(&[0xc4, 1, 9]).unwrap(), BlobRef(&[9]));
+    }
+
+    #[test]
+    fn value_that_does_not_fit_leaves_the_buffer_as_it_was() {
+        let value = ("text", vec![1u8; 40], Blob::from(vec![7; 30]));
+        let encoded = encode(&value).unwrap();
+        for most in 0..encoded.len() {
+            let mut buffer = vec![9];
+            assert_eq!(encode_within(&mut buffer, &value, most), Ok(Fit::TooLong));
+            assert_eq!(buffer, [9]);
+        }
+        let mut buffer = Vec::new();
+        let fit = encode_within(&mut buffer, &value, encoded.len());
+        assert_eq!((fit, buffer), (Ok(Fit::Fits(None)), encoded));
+    }
+
+    #[test]
+    fn first_long_byte_string_is_lent_and_not_copied() {
+        let long = Blob::from(vec![7; lent::LEAST_BYTES]);
+        let value = (1, Blob::from(vec![6; 9]), long.clone(), long.clone(), 2);
+        let mut buffer = vec![9];
+        let fit = encode_within(&mut buffer, &value, usize::MAX).unwrap();
+        let Fit::Fits(Some((place, lent))) = fit else {
+            panic!("{fit:?}");
+        };
+        assert_eq!(lent.as_ptr(), long.0.as_ptr());
+        buffer.splice(place..place, lent.iter().copied());
+        assert_eq!(buffer[1..], encode(&value).unwrap());
+        // Outside of it, all is copied.
+        assert_eq!(encode(&long).unwrap().len(), long.0.len() + 5);
     }
 
     #[test]

@@ -14,6 +14,9 @@ use crate::{
 /// A message above this size does not share its room with others.
 const KEPT_BYTES: usize = 1 << 16;
 
+/// The numbers at the beginning of a message have fewer bytes than this.
+const MOST_BEGIN: usize = 32;
+
 /// So much room is kept for whatever comes next: the most after much has come in.
 const LEAST_ROOM: usize = 1 << 12;
 
@@ -27,6 +30,8 @@ pub struct Inbox {
     taken: usize,
     /// How many bytes came in last.
     fed: usize,
+    /// How many bytes that are to come in belong to a message that is dropped.
+    skipped: usize,
     /// The last message, if it was a large one.
     large: Bytes,
     most: usize,
@@ -66,6 +71,7 @@ impl Inbox {
             buffer: BytesMut::new(),
             taken: 0,
             fed: 0,
+            skipped: 0,
             large: Bytes::new(),
             most,
         }
@@ -78,9 +84,32 @@ impl Inbox {
 
     /// Adds bytes as they were read.
     pub fn feed(&mut self, bytes: &[u8]) {
+        let skipped = self.skipped.min(bytes.len());
+        self.skipped -= skipped;
+        let bytes = bytes.get(skipped..).unwrap_or_default();
         self.buffer.advance(mem::take(&mut self.taken));
         self.buffer.extend_from_slice(bytes);
         self.fed = bytes.len();
+    }
+
+    /// How many bytes have come in of a message that is not there whole.
+    pub fn begun(&self) -> usize {
+        if self.missing() == 0 {
+            return 0;
+        }
+        self.buffer.len() - self.taken
+    }
+
+    /// Drops the message that has begun, also what of it has yet to come in, and returns how it begins.
+    pub fn skip(&mut self) -> Vec<u8> {
+        self.skipped = self.missing();
+        let begun = self.buffer.get(self.taken..).unwrap_or_default();
+        let begin = begun.get(HEADER..).unwrap_or_default();
+        let begin = begin.get(..begin.len().min(MOST_BEGIN)).unwrap_or_default();
+        let begin = begin.to_vec();
+        self.buffer = BytesMut::new();
+        self.taken = 0;
+        begin
     }
 
     /// How many bytes of a message that has begun have yet to come in.

@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `messages` | [`Request`] and [`Response`] |
 //! | `misread` | whose a message is that is neither |
+//! | `reply` | writes a reply whose body is encoded in place |
 //! | `framing` | writes a message after its length |
 //! | `inbox` | reads a stream and cuts it into messages |
 
@@ -13,11 +14,13 @@ pub(crate) mod framing;
 pub(crate) mod inbox;
 pub(crate) mod messages;
 pub(crate) mod misread;
+pub(crate) mod reply;
 
 pub use framing::{Encode, append, frames};
 pub use inbox::{Inbox, Message};
 pub use messages::{FIRST_FRAME_BYTES, MAGIC, Request, Response, VERSION};
 pub use misread::{Misread, faulted};
+pub use reply::append_reply;
 
 #[cfg(test)]
 mod tests;

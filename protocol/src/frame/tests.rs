@@ -6,12 +6,16 @@ mod mutations;
 use serde::{Serialize, Serializer};
 
 use crate::{
-    codec::{blob::BlobRef, value},
+    codec::{
+        blob::{Blob, BlobRef},
+        value::{self, Fit},
+    },
     fault::{Fault, Refusal},
     frame::{
         framing::{Encode, HEADER, append},
         inbox::Inbox,
         messages::{MAGIC, Request, Response, VERSION},
+        reply::append_reply,
     },
     ids::{CallId, SessionId},
     inspection::Question,
@@ -411,6 +415,59 @@ fn what_is_missing_of_a_message_is_told_once_its_header_is_whole() {
         inbox.feed(&frame[..cut]);
         let missing = if cut < HEADER { 0 } else { frame.len() - cut };
         assert_eq!(inbox.missing(), missing, "{cut} bytes");
+    }
+}
+
+#[test]
+fn reply_is_encoded_in_place_and_what_it_lends_is_part_of_it() {
+    for (length, is_lent) in [(0, false), (300, false), (1 << 16, true)] {
+        let value = (1, Blob::from(vec![7; length]), "text");
+        let body = value::encode(&value).unwrap();
+        let encode = |buffer: &mut Vec<u8>, most| value::encode_within(buffer, &value, most);
+        let whole = [9].len() + HEADER + 8 + body.len();
+        let mut buffer = vec![9];
+        for most in [0, 8, body.len() + 7] {
+            let fit = append_reply(&mut buffer, 5, most, encode).unwrap();
+            assert_eq!((fit, &*buffer), (Fit::TooLong, &[9][..]));
+        }
+        let fit = append_reply(&mut buffer, 5, body.len() + 8, encode).unwrap();
+        let Fit::Fits(lent) = fit else {
+            panic!("{fit:?}");
+        };
+        assert_eq!(lent.is_some(), is_lent);
+        if let Some((place, lent)) = lent {
+            buffer.splice(place..place, lent.iter().copied());
+        }
+        assert_eq!(buffer.len(), whole);
+        let mut inbox = Inbox::new(MOST);
+        inbox.allow(1 << 20);
+        inbox.feed(&buffer[1..]);
+        let message = inbox.next_message().unwrap().unwrap();
+        let (seq, body) = (5, BlobRef(&body));
+        let reply = Response::Reply { seq, body };
+        assert_eq!(Response::decode(&message), Ok(reply));
+    }
+}
+
+#[test]
+fn message_that_is_dropped_takes_nothing_of_the_next_one() {
+    let large = frame(&BlobRef(&[7; 900]));
+    let small = frame(&BlobRef(&[8; 3]));
+    let both = [&large[..], &small].concat();
+    for cut in HEADER + 1..large.len() {
+        let mut inbox = Inbox::new(MOST);
+        inbox.feed(&both[..cut]);
+        assert!(inbox.next_message().unwrap().is_none());
+        assert_eq!(inbox.begun(), cut);
+        let begin = inbox.skip();
+        assert!(large[HEADER..].starts_with(&begin) && !begin.is_empty());
+        assert_eq!((inbox.begun(), inbox.missing()), (0, 0));
+        for byte in &both[cut..] {
+            assert!(inbox.next_message().unwrap().is_none());
+            inbox.feed(&[*byte]);
+        }
+        let next = inbox.next_message().unwrap().expect("a message");
+        assert_eq!(*next, small[HEADER..]);
     }
 }
 

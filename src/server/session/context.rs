@@ -4,6 +4,7 @@ use std::{
     cell::{OnceCell, RefCell},
     future, io,
     rc::Rc,
+    sync::Arc,
     task::Poll,
 };
 
@@ -11,7 +12,11 @@ use actix::Addr;
 use lockkeeper_actors::Shell;
 use lockkeeper_protocol::{ManagerSecret, ShardOf};
 
-use crate::{limits::Limits, server::supervisor::supervisor::Supervisor, telemetry::session};
+use crate::{
+    limits::Limits,
+    server::{session::unread::UnreadBudget, supervisor::supervisor::Supervisor},
+    telemetry::session,
+};
 
 /// What all sessions of a shard share.
 pub(crate) struct Context {
@@ -20,6 +25,8 @@ pub(crate) struct Context {
     pub(crate) limits: Limits,
     pub(crate) shard_of: ShardOf,
     pub(crate) secret: ManagerSecret,
+    /// What all sessions of the manager may leave unread together.
+    pub(crate) unread: Arc<UnreadBudget>,
     /// Whether the manager looks for deadlocks, and so has to know who calls.
     pub(crate) seeks_deadlocks: bool,
     /// Where all sessions read into, one after the other.

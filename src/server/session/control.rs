@@ -2,7 +2,7 @@
 //!
 //! The session handles no other frame of its client until the request is answered.
 
-use lockkeeper_actors::{Input, Inputs};
+use lockkeeper_actors::{Input, Inputs, Stored};
 use lockkeeper_protocol::{
     Deadlock, Fault, Peer, Question, Refusal, SessionId,
     codec::{self, BlobRef},
@@ -35,6 +35,9 @@ pub(super) enum ControlRequest {
 /// The encoded unit.
 pub(super) const NIL: &[u8] = &[0xc0];
 
+/// What a session counts for an object that it has opened.
+const OPEN_BYTES: usize = 64;
+
 /// The parts of a session that a control request needs.
 pub(super) struct Control<'a> {
     pub(super) session: SessionId,
@@ -50,9 +53,13 @@ impl Control<'_> {
     pub(super) async fn run(mut self, request: ControlRequest) {
         match request {
             ControlRequest::Open(seq, open) => {
+                let stored = match self.context.shell.outbox().store(OPEN_BYTES) {
+                    Ok(stored) => stored,
+                    Err(fault) => return self.outgoing.put_fault(seq, fault),
+                };
                 let opened = self.context.supervisor.send(open).await;
                 match opened.unwrap_or(Err(Fault::ShuttingDown)) {
-                    Ok(opened) => self.enter(seq, opened),
+                    Ok(opened) => self.enter(seq, opened, stored),
                     Err(fault) => self.outgoing.put_fault(seq, fault),
                 }
             }
@@ -122,7 +129,7 @@ impl Control<'_> {
     }
 
     /// Gives an opened object a number, the one it has already if it was opened before.
-    fn enter(&mut self, seq: u64, opened: Opened) {
+    fn enter(&mut self, seq: u64, opened: Opened, stored: Stored) {
         let Opened {
             name,
             operations,
@@ -137,6 +144,7 @@ impl Control<'_> {
                     id,
                     mailbox,
                     touched: None,
+                    stored,
                 });
                 if let Ok(object) = self.objects.get_mut(number) {
                     let (now, open) = (self.context.shell.now(), Input::Open(self.session, number));

@@ -1,12 +1,12 @@
 //! `Farewell`: what a client is told at the end of its session.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
-use lockkeeper_protocol::frame::Response;
+use lockkeeper_protocol::{SessionId, frame::Response};
 
 use crate::{
     limits::Limits,
-    server::session::{context::Context, outgoing::Outgoing},
+    server::session::{context::Context, outgoing::Outgoing, unread::UnreadBudget},
     telemetry::session,
     transport::stream::Stream,
 };
@@ -36,8 +36,10 @@ impl Drop for Farewell<'_> {
 /// Tells a client that it is refused.
 pub(crate) fn refuse(stream: &dyn Stream, reason: String, limits: Limits) {
     session::client_refused(&reason);
+    let no_session = SessionId::new(0);
+    let budget = Arc::new(UnreadBudget::new(0));
     drop(Farewell {
-        outgoing: &Outgoing::new(limits),
+        outgoing: &Outgoing::new(no_session, limits, budget, Rc::default()),
         stream,
         reason: Some(reason),
         manager: None,

@@ -6,11 +6,15 @@ pub(crate) mod context;
 mod control;
 pub(crate) mod farewell;
 mod hello;
+mod incoming;
 mod objects;
 mod outgoing;
 mod receive;
 mod report_pipe;
-pub(crate) mod session;
+pub(crate) mod serve;
+mod session;
+mod stall;
+pub(crate) mod unread;
 
 #[cfg(test)]
 mod tests;

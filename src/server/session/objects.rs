@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, hash::BuildHasher, sync::Arc};
 
-use lockkeeper_actors::{Mailbox, Table};
+use lockkeeper_actors::{Mailbox, Stored, Table};
 use lockkeeper_protocol::Fault;
 use rustc_hash::FxBuildHasher;
 
@@ -19,6 +19,9 @@ pub(super) struct Object {
     pub(super) mailbox: Mailbox,
     /// Where among those touched its inputs are.
     pub(super) touched: Option<u32>,
+    /// What the session counts for it.
+    #[expect(dead_code, reason = "its drop gives the bytes back")]
+    pub(super) stored: Stored,
 }
 
 /// The objects of a session.
@@ -165,6 +168,7 @@ mod tests {
         let lock = Lock::create(ReleaseBy::Holder).expect("a lock needs nothing");
         Object {
             id,
+            stored: shell.outbox().store(0).expect("there is no limit"),
             mailbox: Host::new(lock, Operations::default().into(), shell).launch(),
             touched: None,
         }

@@ -1,31 +1,45 @@
-//! The outgoing buffer of a session: collects answers as frames, and writes them in few system calls.
+//! The outgoing side of a session: answers as frames, in order, written in few system calls.
+//!
+//! Short answers are encoded at once. A large one is encoded when the client has read enough of those
+//! before it, and when the manager's [`UnreadBudget`] has room; what comes behind it waits for it.
+//!
+//! Invariant: of large answers, a session keeps at most [`HIGH_WATER_BYTES`] and one more encoded.
 
 use std::{
     cell::{Cell, RefCell},
-    io,
+    collections::VecDeque,
+    io, mem,
+    rc::Rc,
     sync::Arc,
     task::{self, Poll, Waker, ready},
 };
 
-use lockkeeper_actors::{Outcome, ReplySink};
+use bytes::{Buf, Bytes};
+use lockkeeper_actors::{Inputs, LargeReply, Mailbox, Outcome, ReplySink, encode_reply};
 use lockkeeper_protocol::{
-    Fault, Peer,
-    codec::BlobRef,
+    Fault, Peer, SessionId,
+    codec::{BlobRef, Fit},
     frame::{self, Response},
 };
 
 use crate::{
     limits::Limits,
+    server::session::{
+        context::{CHUNK_BYTES, HIGH_WATER_BYTES},
+        unread::UnreadBudget,
+    },
     transport::stream::{AttachedStream, Stream, written_of},
 };
 
-/// As much room is kept for the next answers, and more where there were as many just now.
+/// As much room is kept for the next answers, and more where there were as many just now. Unread bytes
+/// up to this are the session's own, and not counted in the budget of the manager.
 const KEPT_BYTES: usize = 1 << 14;
 
 const MOST_KEPT_BYTES: usize = 1 << 17;
 
 /// The frames that wait to be written to a client.
 pub(super) struct Outgoing {
+    session: SessionId,
     buffer: RefCell<Buffer>,
     /// Calls that were passed on and are not answered yet.
     pub(super) in_flight: Cell<usize>,
@@ -37,28 +51,81 @@ pub(super) struct Outgoing {
     pub(super) written: Cell<usize>,
     /// Who reads them, once it has said so.
     pub(super) peer: RefCell<Option<Arc<Peer>>>,
+    /// Inputs whose hosts found this full.
+    held_back: RefCell<VecDeque<(Mailbox, Inputs)>>,
     limits: Limits,
+    budget: Arc<UnreadBudget>,
+    /// How many sessions of the shard are full.
+    full_sinks: Rc<Cell<usize>>,
 }
 
 #[derive(Default)]
 struct Buffer {
+    /// Whole frames, but for the part of them that is `lent`.
     bytes: Vec<u8>,
     /// How many of the bytes are written.
     sent: usize,
+    /// Bytes that follow, and are shared with a hosted object.
+    lent: Bytes,
+    /// What follows them.
+    later: VecDeque<Later>,
+    /// How many large answers wait to be encoded.
+    answers: usize,
+    /// How many bytes wait to be written, without those of large answers that are not encoded.
+    unread: usize,
+    /// How many of them are counted in the budget.
+    counted: usize,
+    /// Whether this is one of the sinks that are counted as full.
+    is_full: bool,
     /// The stream is broken off in the middle of a frame, so nothing can follow.
     is_broken: bool,
 }
 
+enum Later {
+    Frames(Vec<u8>),
+    Answer(u64, LargeReply),
+}
+
+impl Buffer {
+    /// Where the next frame is to be put.
+    fn end(&mut self) -> &mut Vec<u8> {
+        if self.lent.is_empty() && self.later.is_empty() {
+            return &mut self.bytes;
+        }
+        if !matches!(self.later.back(), Some(Later::Frames(_))) {
+            self.later.push_back(Later::Frames(Vec::new()));
+        }
+        match self.later.back_mut() {
+            Some(Later::Frames(frames)) => frames,
+            Some(Later::Answer(..)) | None => &mut self.bytes,
+        }
+    }
+
+    /// Whether a frame can be put behind the bytes.
+    fn takes_frames(&self) -> bool {
+        self.lent.is_empty() && self.unread < HIGH_WATER_BYTES
+    }
+}
+
 impl Outgoing {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(
+        session: SessionId,
+        limits: Limits,
+        budget: Arc<UnreadBudget>,
+        full_sinks: Rc<Cell<usize>>,
+    ) -> Self {
         Self {
+            session,
             buffer: RefCell::default(),
             in_flight: Cell::new(0),
             writer: RefCell::default(),
             gone: RefCell::default(),
             written: Cell::default(),
             peer: RefCell::default(),
+            held_back: RefCell::default(),
             limits,
+            budget,
+            full_sinks,
         }
     }
 
@@ -68,68 +135,167 @@ impl Outgoing {
         if buffer.is_broken {
             return;
         }
-        let bytes = &mut buffer.bytes;
+        let bytes = buffer.end();
+        let before = bytes.len();
         if frame::append(bytes, response, self.limits.frame_bytes).is_err()
             && let Response::Reply { seq, .. }
             | Response::Fault { seq, .. }
             | Response::Opened { seq, .. } = *response
         {
-            let fault = Fault::limit("bytes in a message", self.limits.frame_bytes);
-            // A fault of a few words is below every limit.
-            let _ = frame::append(bytes, &Response::Fault { seq, fault }, usize::MAX);
+            append_fault(bytes, seq, self.too_long());
         }
-        if let Some(writer) = self.writer.take() {
-            writer.wake();
-        }
+        let added = bytes.len() - before;
+        self.added(buffer, added);
     }
 
     pub(super) fn put_fault(&self, seq: u64, fault: Fault) {
         self.put(&Response::Fault { seq, fault });
     }
 
-    /// How many bytes wait.
-    pub(super) fn len(&self) -> usize {
-        let buffer = self.buffer.borrow();
-        buffer.bytes.len() - buffer.sent
+    /// Adds a large answer: encodes it now if there is room for it, and later otherwise.
+    fn put_large(&self, seq: u64, reply: LargeReply) {
+        let buffer = &mut *self.buffer.borrow_mut();
+        if buffer.is_broken {
+            return self.answered();
+        }
+        if buffer.later.is_empty() && buffer.takes_frames() {
+            let most = self.room_of(buffer, self.budget.has_room());
+            if self.encode(buffer, seq, &reply, most) {
+                return;
+            }
+        }
+        buffer.later.push_back(Later::Answer(seq, reply));
+        buffer.answers += 1;
+        self.added(buffer, 0);
     }
 
-    /// Writes all that waits, as far as the stream takes it. After an error nothing is written any
-    /// more.
+    /// The most bytes that the frame of an answer may have now.
+    fn room_of(&self, buffer: &Buffer, is_below_budget: bool) -> usize {
+        if is_below_budget {
+            return self.limits.frame_bytes;
+        }
+        let own = KEPT_BYTES.saturating_sub(buffer.unread);
+        own.min(self.limits.frame_bytes)
+    }
+
+    /// Puts a large answer behind the bytes, before all that is `later`. Returns whether there was room.
+    fn encode(&self, buffer: &mut Buffer, seq: u64, reply: &LargeReply, most: usize) -> bool {
+        let bytes = &mut buffer.bytes;
+        let before = bytes.len();
+        let encode = |bytes: &mut Vec<u8>, most| encode_reply(reply, bytes, most);
+        let mut added = 0;
+        match frame::append_reply(bytes, seq, most, encode) {
+            Ok(Fit::Fits(None)) => {}
+            Ok(Fit::Fits(Some((place, lent)))) => {
+                let behind = bytes.split_off(place);
+                added = behind.len() + lent.len();
+                buffer.lent = lent;
+                if !behind.is_empty() {
+                    buffer.later.push_front(Later::Frames(behind));
+                }
+            }
+            Ok(Fit::TooLong) if most < self.limits.frame_bytes => return false,
+            Ok(Fit::TooLong) => append_fault(bytes, seq, self.too_long()),
+            Err(fault) => append_fault(bytes, seq, fault),
+        }
+        added += buffer.bytes.len() - before;
+        self.answered();
+        self.added(buffer, added);
+        true
+    }
+
+    fn too_long(&self) -> Fault {
+        Fault::limit("bytes in a message", self.limits.frame_bytes)
+    }
+
+    fn answered(&self) {
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+    }
+
+    /// Takes note of bytes that wait to be written.
+    fn added(&self, buffer: &mut Buffer, bytes: usize) {
+        buffer.unread += bytes;
+        self.recount(buffer);
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
+    }
+
+    /// Counts in the budget, and among the full sinks, what there is now.
+    fn recount(&self, buffer: &mut Buffer) {
+        let counted = buffer.unread.saturating_sub(KEPT_BYTES);
+        if counted > buffer.counted {
+            self.budget.take(counted - buffer.counted);
+            buffer.counted = counted;
+        } else if counted < buffer.counted {
+            self.budget.give(buffer.counted - counted);
+            buffer.counted = counted;
+        }
+        let is_full = buffer.unread >= HIGH_WATER_BYTES || buffer.answers > 0;
+        if is_full != mem::replace(&mut buffer.is_full, is_full) {
+            let full = self.full_sinks.get();
+            self.full_sinks.set(if is_full {
+                full + 1
+            } else {
+                full.saturating_sub(1)
+            });
+        }
+    }
+
+    /// How many bytes wait to be written, without answers that are not encoded.
+    pub(super) fn unread(&self) -> usize {
+        self.buffer.borrow().unread
+    }
+
+    /// Whether this keeps bytes of the manager's budget while other sessions wait for it.
+    pub(super) fn keeps_others_waiting(&self) -> bool {
+        self.buffer.borrow().counted > 0 && self.budget.is_waited_for()
+    }
+
+    /// Whether this keeps more than its own share.
+    pub(super) fn is_counted(&self) -> bool {
+        let buffer = self.buffer.borrow();
+        buffer.counted > 0 || buffer.is_full
+    }
+
+    /// Takes the inputs that were held back, in order.
+    pub(super) fn take_held_back(&self) -> VecDeque<(Mailbox, Inputs)> {
+        self.held_back.take()
+    }
+
+    pub(super) fn has_held_back(&self) -> bool {
+        !self.held_back.borrow().is_empty()
+    }
+
+    /// Writes all that waits, as far as the stream takes it and there is room to encode it. After an error
+    /// nothing is written any more.
     pub(super) fn poll_flush(
         &self,
         task: &mut task::Context<'_>,
         stream: &dyn AttachedStream,
     ) -> Poll<io::Result<()>> {
-        self.flush_by(|bytes| stream.poll_write(task, bytes))
+        // What is encoded here needs no other writer.
+        self.writer.take();
+        let waker = task.waker().clone();
+        let room = || self.budget.wait(self.session, &waker);
+        self.flush_by(room, |bytes| stream.poll_write(task, bytes))
     }
 
     fn flush_by(
         &self,
+        has_room: impl Fn() -> bool,
         mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<()>> {
         let buffer = &mut *self.buffer.borrow_mut();
-        while let Some(rest) = buffer
-            .bytes
-            .get(buffer.sent..)
-            .filter(|rest| !rest.is_empty())
-        {
-            let written = ready!(write(rest)).and_then(|count| written_of(rest, count));
-            match written {
-                Ok(written) => {
-                    buffer.sent += written;
-                    self.written.set(self.written.get() + written);
-                    if buffer.sent > buffer.bytes.len() / 4 * 3 {
-                        // The buffer may never run empty; what is large is not moved often.
-                        buffer.bytes.drain(..std::mem::take(&mut buffer.sent));
-                    }
-                }
-                Err(error) => {
-                    *buffer = Buffer {
-                        is_broken: true,
-                        ..Buffer::default()
-                    };
-                    return Poll::Ready(Err(error));
-                }
+        loop {
+            let flushed = self.write_encoded(buffer, &mut write);
+            self.recount(buffer);
+            if let Err(error) = ready!(flushed) {
+                self.break_off_at(buffer);
+                return Poll::Ready(Err(error));
+            }
+            if !self.encode_later(buffer, &has_room) {
+                break;
             }
         }
         // As much room as it took now is kept, and not what it once took.
@@ -140,39 +306,167 @@ impl Outgoing {
         Poll::Ready(Ok(()))
     }
 
+    /// Writes what is encoded, up to the next answer that is not.
+    fn write_encoded(
+        &self,
+        buffer: &mut Buffer,
+        mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<()>> {
+        while let Some(rest) = buffer
+            .bytes
+            .get(buffer.sent..)
+            .filter(|rest| !rest.is_empty())
+        {
+            let written = ready!(write(rest)).and_then(|count| written_of(rest, count))?;
+            buffer.sent += written;
+            self.note_written(buffer, written);
+            if buffer.sent > buffer.bytes.len() / 4 * 3 && buffer.sent < buffer.bytes.len() {
+                // The buffer may never run empty; what is large is not moved often.
+                buffer.bytes.drain(..mem::take(&mut buffer.sent));
+            }
+        }
+        while !buffer.lent.is_empty() {
+            let rest = &*buffer.lent;
+            let written = ready!(write(rest)).and_then(|count| written_of(rest, count))?;
+            buffer.lent.advance(written);
+            self.note_written(buffer, written);
+        }
+        // What is shared is kept no longer than it is needed.
+        buffer.lent = Bytes::new();
+        Poll::Ready(Ok(()))
+    }
+
+    fn note_written(&self, buffer: &mut Buffer, written: usize) {
+        buffer.unread = buffer.unread.saturating_sub(written);
+        self.written.set(self.written.get() + written);
+    }
+
+    /// Makes bytes of what comes later, once all before is written. Returns whether there are any.
+    fn encode_later(&self, buffer: &mut Buffer, has_room: impl Fn() -> bool) -> bool {
+        if buffer.later.is_empty() {
+            return false;
+        }
+        buffer.bytes.clear();
+        buffer.sent = 0;
+        while buffer.lent.is_empty() && buffer.bytes.len() < CHUNK_BYTES {
+            match buffer.later.pop_front() {
+                None => break,
+                Some(Later::Frames(frames)) if buffer.bytes.is_empty() => buffer.bytes = frames,
+                Some(Later::Frames(frames)) => buffer.bytes.extend_from_slice(&frames),
+                Some(Later::Answer(seq, reply)) => {
+                    let most = self.room_of(buffer, self.budget.has_room());
+                    buffer.answers -= 1;
+                    if self.encode(buffer, seq, &reply, most)
+                        || has_room() && self.encode(buffer, seq, &reply, self.limits.frame_bytes)
+                    {
+                        continue;
+                    }
+                    buffer.answers += 1;
+                    buffer.later.push_front(Later::Answer(seq, reply));
+                    break;
+                }
+            }
+        }
+        self.recount(buffer);
+        !buffer.bytes.is_empty()
+    }
+
+    /// Drops all that waits, and all that will: the client reads no more.
+    pub(super) fn break_off(&self) {
+        self.break_off_at(&mut self.buffer.borrow_mut());
+    }
+
+    fn break_off_at(&self, buffer: &mut Buffer) {
+        *buffer = Buffer {
+            is_broken: true,
+            counted: buffer.counted,
+            is_full: buffer.is_full,
+            ..Buffer::default()
+        };
+        self.recount(buffer);
+        self.budget.leave(self.session);
+    }
+
     /// Whether nothing can be written any more.
     pub(super) fn is_broken(&self) -> bool {
         self.buffer.borrow().is_broken
     }
 
+    /// Drops the answers that are not encoded: the client will not get them.
+    pub(super) fn drop_later(&self) {
+        let buffer = &mut *self.buffer.borrow_mut();
+        let is_begun = !buffer.lent.is_empty();
+        // The end of a frame that has begun stands first.
+        let begun = match buffer.later.pop_front() {
+            Some(Later::Frames(frames)) if is_begun => Some(Later::Frames(frames)),
+            Some(_) | None => None,
+        };
+        buffer.later = begun.into_iter().collect();
+        buffer.answers = 0;
+        let later = buffer.later.iter().map(|later| match later {
+            Later::Frames(frames) => frames.len(),
+            Later::Answer(..) => 0,
+        });
+        buffer.unread = later.sum::<usize>() + buffer.bytes.len() - buffer.sent + buffer.lent.len();
+        self.recount(buffer);
+        self.budget.leave(self.session);
+    }
+
     /// Writes once. The client may be gone already, or may not read; either way it is over.
     pub(super) fn flush_once(&self, stream: &dyn Stream) {
-        let _ = self.flush_by(|bytes| match stream.try_write(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            written => Poll::Ready(written),
-        });
+        let _ = self.flush_by(
+            || false,
+            |bytes| match stream.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+                written => Poll::Ready(written),
+            },
+        );
+    }
+}
+
+fn append_fault(bytes: &mut Vec<u8>, seq: u64, fault: Fault) {
+    // A fault of a few words is below every limit.
+    let _ = frame::append(bytes, &Response::Fault { seq, fault }, usize::MAX);
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        let buffer = &mut *self.buffer.borrow_mut();
+        buffer.unread = 0;
+        buffer.answers = 0;
+        self.recount(buffer);
+        self.budget.leave(self.session);
     }
 }
 
 impl ReplySink for Outgoing {
-    fn answer(&self, seq: u64, outcome: &Outcome<'_>) {
+    fn answer(&self, seq: u64, outcome: Outcome<'_>) {
         match outcome {
             Outcome::Reply(body) => self.put(&Response::Reply {
                 seq,
                 body: BlobRef(body),
             }),
-            Outcome::Fault(fault) => self.put_fault(seq, fault.clone()),
-            Outcome::Revoked => {
-                self.put(&Response::Revoked { seq });
-                return;
-            }
+            Outcome::Large(reply) => return self.put_large(seq, reply),
+            Outcome::Fault(fault) => self.put_fault(seq, fault),
+            Outcome::Revoked => return self.put(&Response::Revoked { seq }),
         }
-        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+        self.answered();
     }
 
     fn gone(&self, object: u32) {
         self.gone.borrow_mut().push(object);
         self.put(&Response::Gone { object });
+    }
+
+    fn is_full(&self) -> bool {
+        self.buffer.borrow().is_full
+    }
+
+    fn hold_back(&self, mailbox: Mailbox, inputs: Inputs) {
+        self.held_back.borrow_mut().push_back((mailbox, inputs));
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
     }
 
     fn peer(&self) -> Option<Arc<Peer>> {

@@ -9,7 +9,7 @@ use std::{
     future, io, mem,
     rc::Rc,
     sync::Arc,
-    task::{self, Poll},
+    task::{self, Poll, ready},
     time::Duration,
 };
 
@@ -17,85 +17,27 @@ use lockkeeper_actors::{Input, Inputs, RawCall, ReplySink};
 use lockkeeper_protocol::{
     CallId, Fault, Peer, SessionId,
     codec::{BlobRef, CodecError, Payload},
-    frame::{self, Inbox, Message, Misread, Request, Response},
+    frame::{Inbox, Message, Misread, Request, Response},
 };
-use tokio::time;
 
 use crate::{
     access::Right,
     server::{
         session::{
-            context::{Context, End, HIGH_WATER_BYTES, let_others_run},
+            context::{Context, End, let_others_run},
             control::{Control, ControlRequest, NIL},
-            farewell::{Farewell, refuse},
-            hello::hello,
+            incoming::{Incoming, Refused},
             objects::Objects,
             outgoing::Outgoing,
             receive::{poll_receive, receive_last},
             report_pipe::ReportPipe,
+            stall::Stall,
         },
         supervisor::supervisor::{Open, Remove},
     },
     telemetry::session,
     transport::stream::{AttachedStream, Stream},
 };
-
-/// Serves one client until it ends or breaks a rule of the protocol.
-pub(crate) async fn serve(
-    stream: Arc<dyn Stream>,
-    id: SessionId,
-    right: Right,
-    context: Rc<Context>,
-) {
-    let attached = match Arc::clone(&stream).attach() {
-        Ok(attached) => attached,
-        Err(error) => {
-            let reason = format!("the manager cannot wait for what it says: {error}");
-            return refuse(&*stream, reason, context.limits);
-        }
-    };
-    let mut inbox = Inbox::new(frame::FIRST_FRAME_BYTES);
-    let outgoing = Rc::new(Outgoing::new(context.limits));
-    // This task is dropped when the manager ends.
-    let mut farewell = Farewell {
-        outgoing: &outgoing,
-        stream: &*stream,
-        reason: None,
-        manager: Some(Rc::clone(&context)),
-    };
-    let hello = time::timeout(
-        context.limits.hello,
-        hello(&*stream, &*attached, &mut inbox, &context),
-    );
-    let end = match hello.await {
-        Ok(Ok(peer)) => {
-            inbox.allow(context.limits.frame_bytes);
-            outgoing.put(&Response::Welcome {
-                version: frame::VERSION,
-                incarnation: context.shard_of.incarnation,
-                session: id.number(),
-                secret: context.secret.of_session(id),
-                frame_bytes: context.limits.frame_bytes.try_into().unwrap_or(u64::MAX),
-                asks_who_calls: context.seeks_deadlocks,
-                shard: context.shard_of.shard,
-            });
-            let span =
-                session::SessionSpan::begin(id, &peer, stream.peer_user().map(|user| user.uid));
-            let stream = (Arc::clone(&stream), attached);
-            let mut session = Session::new(id, peer, right, stream, Rc::clone(&outgoing), context);
-            let end = session.run(&mut inbox).await;
-            span.end(end.offence());
-            end
-        }
-        Ok(Err(end)) => end.before_hello(),
-        Err(_) => End::Offence("no hello came in time".to_owned()).before_hello(),
-    };
-    farewell.manager = None;
-    farewell.reason = match end {
-        End::Left => None,
-        End::Offence(reason) => Some(reason),
-    };
-}
 
 /// How many objects that have ended are forgotten in one turn.
 const MOST_GONE: usize = 512;
@@ -107,7 +49,7 @@ pub(super) struct Session {
     right: Right,
     stream: Arc<dyn Stream>,
     /// The stream, as this runtime waits for it.
-    attached: Box<dyn AttachedStream>,
+    attached: Rc<dyn AttachedStream>,
     pub(super) outgoing: Rc<Outgoing>,
     pub(super) context: Rc<Context>,
     /// The objects that the client has opened, by the number that the client uses.
@@ -120,14 +62,20 @@ pub(super) struct Session {
     one_way: u64,
     /// The report pipe of the client, if it uses one.
     report_pipe: Option<Box<ReportPipe>>,
+    /// What has come in of a large message.
+    incoming: Incoming,
+    /// Measures whether the client reads, while there is much to be read.
+    stall: Option<Box<Stall>>,
+    /// Whether a chunk was read although the outgoing buffer has no room.
+    has_read_ahead: bool,
 }
 
 impl Session {
-    fn new(
+    pub(super) fn new(
         id: SessionId,
         peer: Arc<Peer>,
         right: Right,
-        (stream, attached): (Arc<dyn Stream>, Box<dyn AttachedStream>),
+        (stream, attached): (Arc<dyn Stream>, Rc<dyn AttachedStream>),
         outgoing: Rc<Outgoing>,
         context: Rc<Context>,
     ) -> Self {
@@ -147,10 +95,14 @@ impl Session {
             last_seq: 0,
             one_way: 0,
             report_pipe: None,
+            incoming: Incoming::default(),
+            stall: None,
+            has_read_ahead: false,
         }
     }
 
-    async fn run(&mut self, inbox: &mut Inbox) -> End {
+    /// Serves the client until it ends or breaks a rule of the protocol.
+    pub(super) async fn run(&mut self, inbox: &mut Inbox) -> End {
         loop {
             // The inbox may hold frames that arrived with the hello.
             if let Err(end) = self.handle_chunk(inbox).await {
@@ -170,40 +122,129 @@ impl Session {
         inbox: &mut Inbox,
     ) -> Poll<Result<(), End>> {
         self.clear_gone(task);
-        // The rest of the buffer shows how much was written.
-        let _ = self.outgoing.poll_flush(task, &*self.attached);
-        session::sent(&self.context.shell, self.outgoing.written.take());
-        let unread = self.outgoing.len();
-        let most = self.context.limits.unread_bytes;
-        if unread > most {
-            let reason = format!("more than {most} bytes of answers are unread");
-            return Poll::Ready(Err(End::Offence(reason)));
+        ready!(self.poll_room(task, inbox))?;
+        if self.outgoing.has_held_back() {
+            return Poll::Ready(Ok(()));
         }
-        if unread < HIGH_WATER_BYTES {
-            let received = poll_receive(task, &*self.attached, inbox, &self.context);
-            if received.is_ready() {
-                return received;
-            }
-            if self.outgoing.is_broken() {
-                // Frames that were sent before the end are served: a lost release would mark its lock
-                // as abandoned.
-                return Poll::Ready(receive_last(&*self.stream, inbox, &self.context));
+        let received = poll_receive(task, &*self.attached, inbox, &self.context);
+        if received.is_ready() {
+            return received;
+        }
+        if self.outgoing.is_broken() {
+            // Frames that were sent before the end are served: a lost release would mark its lock as
+            // abandoned.
+            return Poll::Ready(receive_last(&*self.stream, inbox, &self.context));
+        }
+        self.outgoing.writer.replace(Some(task.waker().clone()));
+        Poll::Pending
+    }
+
+    /// Writes the outgoing buffer until there is room for more answers.
+    fn poll_room(
+        &mut self,
+        task: &mut task::Context<'_>,
+        inbox: &mut Inbox,
+    ) -> Poll<Result<(), End>> {
+        if let Err(end) = self.write(task) {
+            return Poll::Ready(Err(end));
+        }
+        if !self.outgoing.is_full() {
+            self.has_read_ahead = false;
+            return Poll::Ready(Ok(()));
+        }
+        if self.outgoing.unread() == 0 && !self.has_read_ahead {
+            // The session waits for others, so no write can fail if its client is gone. A read can, if
+            // the client has sent nothing since.
+            match poll_receive(task, &*self.attached, inbox, &self.context) {
+                Poll::Ready(Ok(())) => self.has_read_ahead = true,
+                Poll::Pending => {}
+                Poll::Ready(Err(_)) => {
+                    // It reads no more. What it sent before is served.
+                    self.outgoing.break_off();
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
         self.outgoing.writer.replace(Some(task.waker().clone()));
         Poll::Pending
     }
 
+    /// Writes what the stream takes.
+    ///
+    /// # Errors
+    ///
+    /// Returns the end of a client that does not read.
+    fn write(&mut self, task: &mut task::Context<'_>) -> Result<(), End> {
+        // The rest of the buffer shows how much was written.
+        let _ = self.outgoing.poll_flush(task, &*self.attached);
+        let written = self.outgoing.written.take();
+        session::sent(&self.context.shell, written);
+        if !self.outgoing.is_counted() {
+            self.stall = None;
+            return Ok(());
+        }
+        let stall = self
+            .stall
+            .get_or_insert_with(|| Box::new(Stall::begin(&self.outgoing, self.context.limits)));
+        stall.check(written, &self.outgoing, task)
+    }
+
+    /// Has the client read answers until there is room for others, and lets the calls go on that were
+    /// held back until then.
+    async fn catch_up(&mut self, inbox: &mut Inbox) -> Result<(), End> {
+        while self.outgoing.is_full() || self.outgoing.has_held_back() {
+            future::poll_fn(|task| self.poll_room(task, inbox)).await?;
+            self.send_held_back();
+            let_others_run().await;
+        }
+        Ok(())
+    }
+
+    /// Sends the inputs again that were held back.
+    fn send_held_back(&self) {
+        let now = self.context.shell.now();
+        for (mailbox, inputs) in self.outgoing.take_held_back() {
+            mailbox.do_send(inputs.at(now));
+        }
+    }
+
     /// Dispatches all complete frames of the inbox, and lets the actors answer. Frames before an offence
     /// are served, however the stream was cut into chunks.
     async fn handle_chunk(&mut self, inbox: &mut Inbox) -> Result<(), End> {
+        // A host that runs late may have held inputs back since; they come first.
+        if self.outgoing.has_held_back() {
+            self.catch_up(inbox).await?;
+        }
+        self.incoming.end(inbox);
         self.drain_report_pipe();
         let handled = self.handle_frames(inbox).await;
         if !self.touched.is_empty() {
             self.deliver();
             let_others_run().await;
         }
-        handled
+        if self.outgoing.has_held_back() {
+            self.catch_up(inbox).await?;
+        }
+        handled?;
+        self.count_incoming(inbox)
+    }
+
+    /// Refuses a large message for which the manager has no room.
+    fn count_incoming(&mut self, inbox: &mut Inbox) -> Result<(), End> {
+        let counted = self.incoming.count(inbox, &self.context.shell);
+        let refused = counted.map_err(|fault| End::Offence(fault.to_string()))?;
+        if let Some(Refused {
+            seq,
+            is_cast,
+            fault,
+        }) = refused
+        {
+            self.number(seq)?;
+            if !is_cast {
+                self.outgoing.put_fault(seq, fault);
+            }
+        }
+        Ok(())
     }
 
     async fn handle_frames(&mut self, inbox: &mut Inbox) -> Result<(), End> {
@@ -212,7 +253,11 @@ impl Session {
             .map_err(|error| End::Offence(error.to_string()))?
         {
             if let Some(request) = self.handle(frame)? {
-                self.deliver();
+                if !self.touched.is_empty() {
+                    self.deliver();
+                    let_others_run().await;
+                }
+                self.catch_up(inbox).await?;
                 let control = Control {
                     session: self.id,
                     peer: &self.peer,
@@ -484,6 +529,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.context.shell.leave(self.id);
+        self.send_held_back();
         self.drain_report_pipe();
         self.deliver();
         let mailboxes = mem::take(&mut self.objects).into_mailboxes();

@@ -11,6 +11,7 @@ mod refusals;
 mod replay;
 #[cfg(target_os = "linux")]
 mod report_pipe;
+mod stored;
 mod trust;
 mod turns;
 mod unread;
@@ -23,7 +24,7 @@ use std::{
 
 use actix::Actor;
 use actix_rt::task::JoinHandle;
-use lockkeeper_actors::{Operations, Primitive, Shell, sync::Lock};
+use lockkeeper_actors::{Operations, Primitive, Shell, StoredBudget, sync::Lock};
 use lockkeeper_protocol::{
     CallId, Fault, Operation, Proof, Refusal, SessionId, Shard, ShardOf, SignedCall,
     codec::{self, BlobRef},
@@ -39,7 +40,8 @@ use crate::{
         kinds::Kinds,
         session::{
             context::{CHUNK_BYTES, Context},
-            session::serve,
+            serve::serve,
+            unread::UnreadBudget,
         },
         supervisor::supervisor::Supervisor,
     },
@@ -67,7 +69,9 @@ impl House {
             incarnation: INCARNATION,
             shard,
         };
-        let shell = Shell::new(Arc::new(AtomicU64::new(FENCE.number())), SECRET);
+        let fences = Arc::new(AtomicU64::new(FENCE.number()));
+        let stored = Arc::new(StoredBudget::new(limits.stored_bytes));
+        let shell = Shell::within(fences, SECRET, stored);
         // Ends with the test's system.
         drop(actix_rt::spawn(shell.deadlines().clone().run()));
         drop(actix_rt::spawn(shell.keep_hanging_up()));
@@ -79,6 +83,7 @@ impl House {
             limits,
             shard_of,
             secret: SECRET,
+            unread: Arc::new(UnreadBudget::new(limits.unread_bytes)),
             seeks_deadlocks: false,
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
             end: OnceCell::new(),

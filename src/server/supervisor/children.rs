@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use lockkeeper_actors::{Mailbox, Table};
+use lockkeeper_actors::{Mailbox, Stored, Table};
 
 use crate::server::{kinds::Kind, supervisor::pages::Pages};
 
@@ -18,6 +18,9 @@ pub(super) struct Child {
     pub(super) given: Option<Arc<str>>,
     pub(super) make: Rc<Make>,
     pub(super) mailbox: Mailbox,
+    /// What it counts of the bytes that the manager keeps.
+    #[expect(dead_code, reason = "its drop gives the bytes back")]
+    pub(super) stored: Stored,
 }
 
 /// What objects were made from. Most have it in common with others.
@@ -125,6 +128,7 @@ mod tests {
                 given: named(number).map(Arc::from),
                 make: Rc::clone(&make),
                 mailbox: mailbox.expect("a lock"),
+                stored: shell.outbox().store(0).expect("there is no limit"),
             };
             children.insert(number, child);
         }

@@ -61,6 +61,9 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 pub(crate) struct Remove(pub(crate) String);
 
+/// What an object counts beside its name and its spec.
+const OBJECT_BYTES: usize = 128;
+
 /// Asks for objects, in the order of their numbers. Missing ones are left out.
 #[derive(Debug)]
 pub(crate) enum Find {
@@ -139,6 +142,9 @@ impl Supervisor {
         let Some(kind) = self.kinds.get(kind) else {
             return Err(Fault::UnknownKind(kind.to_owned()));
         };
+        // The spec counts twice: it is kept beside what is made from it, as the first value of a value.
+        let bytes = OBJECT_BYTES + name.as_ref().map_or(0, String::len) + 2 * spec.len();
+        let stored = self.shell.outbox().store(bytes)?;
         let number = self.shard_of.shard.number(self.spawned + 1);
         let given = name.map(Arc::from);
         let name = self.name(number, given.as_ref());
@@ -149,6 +155,7 @@ impl Supervisor {
             given,
             make,
             mailbox,
+            stored,
         };
         let opened = self.opened(number, &child);
         self.children.insert(number, child);

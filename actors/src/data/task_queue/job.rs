@@ -8,7 +8,10 @@ use lockkeeper_protocol::{
     operations::{ChunkOutcome, Row},
 };
 
-use crate::{kind::call::Call, waiting::call_table::Parked};
+use crate::{
+    kind::{budget::Stored, call::Call},
+    waiting::call_table::Parked,
+};
 
 /// A chunk, or some tasks of a series whose ids count up, with all that it takes to run them: their
 /// worker may end, or may never see that it has them.
@@ -19,6 +22,7 @@ pub(super) struct Pending {
     pub(super) submitter: Submitter,
     pub(super) task: String,
     pub(super) row: Row,
+    pub(super) stored: Stored,
     pub(super) retries: u32,
 }
 
@@ -51,11 +55,13 @@ impl Pending {
             row = rest.row.split_front(1, usize::MAX);
         }
         let count = row.len();
+        let stored = rest.stored.split(row.bytes());
         let front = Self {
             id: rest.id,
             submitter: Submitter::Series { series, first },
             task: rest.task.clone(),
             row,
+            stored,
             retries: rest.retries,
         };
         rest.id = rest.id.plus(count);

@@ -9,7 +9,7 @@ use lockkeeper_protocol::{
     operations::{ChunkOutcome, Ended},
 };
 
-use crate::kind::call::Call;
+use crate::kind::{budget::Stored, call::Call};
 
 /// Several jobs, or outcomes, go in one message only if they have no more bytes together.
 pub(super) const MOST_BYTES_AT_A_TIME: usize = 1 << 20;
@@ -27,6 +27,10 @@ pub(super) struct Series {
 struct Outcomes {
     /// What became of tasks, in the order in which it did.
     ended: Vec<Ended>,
+    /// Their bytes, from the first one on.
+    stored: Option<Stored>,
+    /// Why some tasks were never taken in, if that is so.
+    fault: Option<Fault>,
     /// Who waits to be told.
     collector: Option<Call<Vec<Ended>>>,
 }
@@ -37,14 +41,23 @@ impl Outcomes {
         let mut bytes = 0;
         let fit = self.ended.iter().take_while(|ended| {
             let is_first = bytes == 0;
-            bytes += match &ended.outcome {
-                Ok(outputs) => outputs.0.len().max(1),
-                Err(_) => FAULT_BYTES,
-            };
+            bytes += bytes_of(&ended.outcome);
             is_first || bytes <= MOST_BYTES_AT_A_TIME
         });
         let rest = self.ended.split_off(fit.count());
-        mem::replace(&mut self.ended, rest)
+        let taken = mem::replace(&mut self.ended, rest);
+        if let Some(stored) = &mut self.stored {
+            let bytes: usize = taken.iter().map(|ended| bytes_of(&ended.outcome)).sum();
+            stored.set(stored.bytes().saturating_sub(bytes));
+        }
+        taken
+    }
+}
+
+fn bytes_of(outcome: &ChunkOutcome) -> usize {
+    match outcome {
+        Ok(outputs) => outputs.0.len().max(1),
+        Err(_) => FAULT_BYTES,
     }
 }
 
@@ -57,10 +70,27 @@ impl Series {
         self.open.entry(series).or_default();
     }
 
-    /// Takes note of what became of a task, if somebody cares.
-    pub(super) fn end(&mut self, series: CallId, number: u64, outcome: ChunkOutcome) {
+    /// Takes note of what became of a task, if somebody cares. `stored` is what is kept of the task: its
+    /// outcome is never lost, whatever the limit says.
+    pub(super) fn end(
+        &mut self,
+        series: CallId,
+        number: u64,
+        outcome: ChunkOutcome,
+        stored: &mut Stored,
+    ) {
         if let Some(outcomes) = self.open.get_mut(&series) {
+            let kept = outcomes.stored.get_or_insert_with(|| stored.split(0));
+            kept.set(kept.bytes() + bytes_of(&outcome));
             outcomes.ended.push(Ended { number, outcome });
+            self.stir(series);
+        }
+    }
+
+    /// Takes note that tasks of a series were not taken in: its collector is told.
+    pub(super) fn fail(&mut self, series: CallId, fault: Fault) {
+        if let Some(outcomes) = self.open.get_mut(&series) {
+            outcomes.fault = Some(fault);
             self.stir(series);
         }
     }
@@ -87,11 +117,18 @@ impl Series {
     /// Tells all who wait what there is to tell, as far as it fits a message.
     pub(super) fn tell(&mut self) {
         for series in self.stirred.drain(..) {
-            if let Some(outcomes) = self.open.get_mut(&series)
-                && !outcomes.ended.is_empty()
-                && let Some(call) = outcomes.collector.take()
-            {
-                call.reply(outcomes.take());
+            let Some(outcomes) = self.open.get_mut(&series) else {
+                continue;
+            };
+            if outcomes.ended.is_empty() && outcomes.fault.is_none() {
+                continue;
+            }
+            let Some(call) = outcomes.collector.take() else {
+                continue;
+            };
+            match &outcomes.fault {
+                Some(fault) if outcomes.ended.is_empty() => call.fail(fault.clone()),
+                Some(_) | None => call.reply(outcomes.take()),
             }
         }
     }

@@ -21,6 +21,7 @@ use lockkeeper_protocol::{
 
 use crate::{
     kind::{
+        budget::{CALL_BYTES, Stored},
         call::{Call, Outbox, nanoseconds},
         hang_up::HangUp,
         primitive::{Operations, Primitive, Serve},
@@ -47,6 +48,8 @@ pub struct Keyed<F> {
     /// Where the end of a hold is noted, once there was one: one handle for all of them, since a
     /// `HoldTimer` a hold would be a handle a key.
     outbox: Option<Outbox>,
+    /// What the holds count, and the keys that are kept for their marks.
+    stored: Option<Stored>,
     face: PhantomData<F>,
 }
 
@@ -153,8 +156,12 @@ impl<F> Keyed<F> {
         };
         self.holds.push(&mut entry.holders, hold)?;
         entry.taken += permits.get();
-        self.outbox.get_or_insert_with(|| outbox.clone());
         let abandoned = entry.abandoned();
+        self.outbox.get_or_insert_with(|| outbox.clone());
+        if self.stored.is_none() {
+            self.stored = outbox.store(0).ok();
+        }
+        self.recount();
         Some(Granted { fence, abandoned })
     }
 
@@ -168,7 +175,14 @@ impl<F> Keyed<F> {
         Some(hold)
     }
 
-    fn note_end(&mut self, hold: &Hold) {
+    /// Counts what is kept now. A hold that is too much is refused by the host.
+    fn recount(&mut self) {
+        if let Some(stored) = &mut self.stored {
+            stored.set((self.holds.len() + self.entries.idle()) * CALL_BYTES);
+        }
+    }
+
+    fn note_end(&self, hold: &Hold) {
         if let Some(outbox) = &self.outbox {
             outbox.note_end_of_hold(hold.since());
         }
@@ -189,6 +203,7 @@ impl<F> Keyed<F> {
             self.let_in(place, permits, call);
         }
         self.entries.end(place);
+        self.recount();
     }
 
     /// Who holds a key and who waits for it.
@@ -242,6 +257,7 @@ impl<F: Face> Primitive for Keyed<F> {
             holds: Lines::default(),
             waits: Lines::default(),
             outbox: None,
+            stored: None,
             face: PhantomData,
         })
     }

@@ -13,7 +13,7 @@ use std::{
 
 use lockkeeper_actors::{
     CallId, Fault, Host, Input, Mailbox, ManagerSecret, Operation, Operations, Outcome, Peer,
-    Primitive, RawCall, ReplySink, SECRET_BYTES, Serve, SessionId, Shell, codec,
+    Primitive, RawCall, ReplySink, SECRET_BYTES, Serve, SessionId, Shell, codec, encode_whole,
 };
 use tokio::sync::Notify;
 
@@ -34,10 +34,11 @@ pub(crate) struct Recorder {
 }
 
 impl ReplySink for Recorder {
-    fn answer(&self, seq: u64, outcome: &Outcome<'_>) {
+    fn answer(&self, seq: u64, outcome: Outcome<'_>) {
         let told = match outcome {
             Outcome::Reply(body) => Told::Reply(body.to_vec()),
-            Outcome::Fault(fault) => Told::Fault(fault.clone()),
+            Outcome::Large(reply) => encode_whole(&reply).map_or_else(Told::Fault, Told::Reply),
+            Outcome::Fault(fault) => Told::Fault(fault),
             Outcome::Revoked => Told::Revoked,
         };
         self.told.borrow_mut().push((seq, told));

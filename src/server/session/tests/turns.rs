@@ -39,7 +39,7 @@ use crate::{
     limits::Limits,
     server::session::{
         control::NIL,
-        session::serve,
+        serve::serve,
         tests::{House, hello, number_of},
     },
     tests::{

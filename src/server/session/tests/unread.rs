@@ -1,16 +1,21 @@
 //! Clients that do not read their answers, or leave before they have.
 
+use std::time::Duration;
+
+use lockkeeper_actors::{Primitive, data::Value};
 use lockkeeper_protocol::{
-    codec::BlobRef,
-    frame::{self, Request},
-    operations::Status,
+    Fault, Operation,
+    codec::{Blob, BlobRef},
+    frame::{self, Request, Response},
+    operations::{Acquire, Read, Status, ValueSpec},
 };
+use tokio::time;
 
 use crate::{
     limits::Limits,
     server::session::{
         context::CHUNK_BYTES,
-        tests::{Client, Heard, House, operation, release},
+        tests::{Client, Heard, House, encoded, number_of, operation, release},
     },
     tests::raw::patiently,
 };
@@ -35,7 +40,7 @@ fn statuses(client: &mut Client, lock: u32, count: usize) -> Vec<u8> {
 #[actix_rt::test]
 async fn a_client_that_never_reads_is_hung_up_and_the_others_go_on() {
     let house = House::new(Limits {
-        unread_bytes: 100_000,
+        unread_time: Duration::from_millis(200),
         ..Limits::default()
     });
     let (mut sink, mut other) = (house.welcome().await, house.welcome().await);
@@ -99,4 +104,225 @@ async fn what_was_sent_before_leaving_is_done_although_nobody_reads_the_answers(
     client.close().await;
     let lock = other.open_lock("jobs").await;
     assert_eq!(other.try_acquire(lock).await.unwrap().abandoned, None);
+}
+
+/// A value of that many bytes, and what its first reading is called.
+async fn open_value(client: &mut Client, bytes: usize) -> u32 {
+    let spec = ValueSpec {
+        value: Blob::from(vec![7; bytes]),
+        holds: "bytes".to_owned(),
+    };
+    let spec = encoded(&spec);
+    let opened = client.open(Value::KIND, Some("value"), Some(&spec));
+    opened.await.expect("a value")
+}
+
+/// Reads of a value, as a client sends them in one write.
+fn reads(client: &mut Client, value: u32, count: usize) -> Vec<u8> {
+    let operation = number_of::<Value>(Read::NAME);
+    let arguments = encoded(&Read);
+    let mut bytes = Vec::new();
+    for _ in 0..count {
+        let call = Request::Call {
+            seq: client.seq(),
+            object: value,
+            operation,
+            micros: None,
+            arguments: BlobRef(&arguments),
+        };
+        frame::append(&mut bytes, &call, usize::MAX).unwrap();
+    }
+    bytes
+}
+
+/// Waits until a session has no more to do than to wait for its client, as far as others can tell.
+async fn until_served(other: &mut Client) {
+    for _ in 0..3 {
+        assert!(other.is_served().await);
+    }
+}
+
+#[actix_rt::test]
+async fn many_large_answers_are_encoded_one_by_one_and_all_of_them_come() {
+    let house = House::new(Limits::default());
+    let (mut client, mut other) = (house.welcome().await, house.welcome().await);
+    let value = open_value(&mut client, 3 << 20).await;
+    let bytes = reads(&mut client, value, 100);
+    client.raw.write(&bytes).await.unwrap();
+    until_served(&mut other).await;
+    let kept = house.context.unread.used();
+    assert!(kept < 7 << 20, "{kept} bytes are kept of 300 MiB");
+    for seq in 2..=client.last_seq {
+        let Heard::Reply(answered, body) = client.hear().await else {
+            panic!("no reply to {seq}");
+        };
+        assert_eq!((answered, body.len()), (seq, (3 << 20) + 7));
+    }
+    assert!(client.is_served().await);
+    assert_eq!(house.context.unread.used(), 0);
+}
+
+#[actix_rt::test]
+async fn calls_behind_unread_answers_are_served_in_order_and_their_withdrawals_find_them() {
+    let house = House::new(Limits::default());
+    let (mut client, mut other) = (house.welcome().await, house.welcome().await);
+    let value = open_value(&mut client, 2 << 20).await;
+    let jobs = client.open_lock("jobs").await;
+    let theirs = other.open_lock("jobs").await;
+    other.try_acquire(theirs).await.unwrap();
+    let held = other.last_seq;
+    let mut bytes = reads(&mut client, value, 5);
+    let last_read = client.last_seq;
+    let (acquire, arguments) = operation(&Acquire);
+    let mut acquires = Vec::new();
+    for _ in 0..3 {
+        let call = Request::Call {
+            seq: client.seq(),
+            object: jobs,
+            operation: acquire,
+            micros: None,
+            arguments: BlobRef(&arguments),
+        };
+        frame::append(&mut bytes, &call, usize::MAX).unwrap();
+        acquires.push(client.last_seq);
+    }
+    let withdraw = Request::Withdraw {
+        object: jobs,
+        seq: acquires[1],
+    };
+    frame::append(&mut bytes, &withdraw, usize::MAX).unwrap();
+    client.raw.write(&bytes).await.unwrap();
+    until_served(&mut other).await;
+    other.raw.write(&release(theirs, held)).await.unwrap();
+    let mut answers = Vec::new();
+    for _ in 0..7 {
+        answers.push(match client.hear().await {
+            Heard::Reply(seq, _) => (seq, None),
+            Heard::Fault(seq, fault) => (seq, Some(fault)),
+            other => panic!("{other:?}"),
+        });
+    }
+    let reads = answers.iter().filter(|(seq, _)| *seq <= last_read);
+    let reads: Vec<u64> = reads.map(|(seq, _)| *seq).collect();
+    assert_eq!(reads, [2, 3, 4, 5, 6].map(|place| last_read - 6 + place));
+    answers.retain(|(seq, _)| *seq > last_read);
+    answers.sort_by_key(|(seq, _)| *seq);
+    let withdrawn = (acquires[1], Some(Fault::Withdrawn));
+    assert_eq!(answers, [(acquires[0], None), withdrawn]);
+    // The third waits for the first, and is next.
+    client.raw.write(&release(jobs, acquires[0])).await.unwrap();
+    assert!(matches!(client.hear().await, Heard::Reply(seq, _) if seq == acquires[2]));
+}
+
+#[actix_rt::test]
+async fn client_that_dies_before_its_answers_are_read_leaves_at_once_what_it_sent_is_done() {
+    let house = House::new(Limits::default());
+    let (mut client, mut other) = (house.welcome().await, house.welcome().await);
+    let value = open_value(&mut client, 2 << 20).await;
+    let lock = client.open_lock("released").await;
+    client.try_acquire(lock).await.unwrap();
+    let released = client.last_seq;
+    let kept = client.open_lock("kept").await;
+    client.try_acquire(kept).await.unwrap();
+    let mut bytes = reads(&mut client, value, 500);
+    bytes.extend(release(lock, released));
+    client.raw.write(&bytes).await.unwrap();
+    until_served(&mut other).await;
+    client.close().await;
+    let lock = other.open_lock("released").await;
+    assert_eq!(other.try_acquire(lock).await.unwrap().abandoned, None);
+    let kept = other.open_lock("kept").await;
+    assert!(other.try_acquire(kept).await.unwrap().abandoned.is_some());
+}
+
+#[actix_rt::test]
+async fn client_that_reads_nothing_is_hung_up_and_told_why_if_it_reads_then() {
+    let house = House::new(Limits {
+        unread_time: Duration::from_millis(100),
+        ..Limits::default()
+    });
+    let (mut client, mut other) = (house.welcome().await, house.welcome().await);
+    let value = open_value(&mut client, 2 << 20).await;
+    let lock = client.open_lock("jobs").await;
+    client.try_acquire(lock).await.unwrap();
+    let bytes = reads(&mut client, value, 5);
+    client.raw.write(&bytes).await.unwrap();
+    // What it holds is passed on before it is told.
+    let theirs = other.open_lock("jobs").await;
+    let (acquire, arguments) = operation(&Acquire);
+    let waiting = other.send(theirs, acquire, None, &arguments).await;
+    assert!(matches!(other.hear().await, Heard::Reply(seq, _) if seq == waiting));
+    let reason = loop {
+        let frame = client.raw.hear().await.expect("a bye and not the end");
+        match Response::decode(&frame).expect("a response") {
+            Response::Reply { .. } => {}
+            Response::Bye { reason } => break reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(reason.starts_with("it has read none of "), "{reason}");
+}
+
+#[actix_rt::test]
+async fn client_that_reads_a_little_now_and_then_is_hung_up_once_others_wait_for_its_room() {
+    let house = House::new(Limits {
+        unread_bytes: 1 << 20,
+        unread_time: Duration::from_millis(300),
+        ..Limits::default()
+    });
+    let (mut slow, mut other) = (house.welcome().await, house.welcome().await);
+    let value = open_value(&mut slow, 2 << 20).await;
+    let bytes = reads(&mut slow, value, 2);
+    slow.raw.write(&bytes).await.unwrap();
+    until_served(&mut other).await;
+    let Client {
+        mut raw, session, ..
+    } = slow;
+    let reading = actix_rt::spawn(async move {
+        while raw.read_some(64).await > 0 {
+            time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let theirs = other.open(Value::KIND, Some("value"), None).await.unwrap();
+    let bytes = reads(&mut other, theirs, 3);
+    other.raw.write(&bytes).await.unwrap();
+    for _ in 0..3 {
+        assert!(matches!(other.hear().await, Heard::Reply(..)));
+    }
+    patiently(session).await.unwrap();
+    reading.abort();
+}
+
+#[actix_rt::test]
+async fn short_answers_need_no_room_and_large_ones_wait_in_order() {
+    let house = House::new(Limits {
+        unread_bytes: 1 << 20,
+        ..Limits::default()
+    });
+    let (mut first, mut second) = (house.welcome().await, house.welcome().await);
+    let mut third = house.welcome().await;
+    let value = open_value(&mut first, 2 << 20).await;
+    let bytes = reads(&mut first, value, 1);
+    first.raw.write(&bytes).await.unwrap();
+    until_served(&mut third).await;
+    let mut waiting = Vec::new();
+    for client in [&mut second, &mut third] {
+        let value = client.open(Value::KIND, Some("value"), None).await.unwrap();
+        let bytes = reads(client, value, 1);
+        client.raw.write(&bytes).await.unwrap();
+        waiting.push(client.last_seq);
+    }
+    // A third client that dies in the line holds up nobody.
+    let mut dying = house.welcome().await;
+    let theirs = dying.open(Value::KIND, Some("value"), None).await.unwrap();
+    let bytes = reads(&mut dying, theirs, 1);
+    dying.raw.write(&bytes).await.unwrap();
+    let mut other = house.welcome().await;
+    until_served(&mut other).await;
+    assert!(house.context.unread.used() < 3 << 20);
+    dying.close().await;
+    assert!(matches!(first.hear().await, Heard::Reply(..)));
+    for (client, seq) in [second, third].iter_mut().zip(waiting) {
+        assert!(matches!(client.hear().await, Heard::Reply(answered, _) if answered == seq));
+    }
 }

@@ -1,0 +1,251 @@
+//! Above the limit of stored bytes, calls that would have the manager keep more fail and change nothing.
+//! All others go on, and what is freed can be had again.
+
+use lockkeeper_actors::{
+    Bench, CallId, Fault, JobId, Operation, Primitive, Proof, Serve, SessionId,
+    codec::Blob,
+    data::{
+        Chunk, Collect, CountItems, Done, Feed, Finished, Get, Next, Put, Queue, QueueSpec, Read,
+        Row, Store, Submit, TaskQueue, Value, ValueSpec,
+    },
+    sync::{
+        Acquire, AcquireKey, Arrive, Barrier, BarrierSpec, Condition, CountArrivals, CountKeys,
+        Event, KeyedLock, Lock, Notify, OnDeath, Release, ReleaseBy, Sleep, Status, WaitSet,
+    },
+};
+
+/// What a waiting call, and something that is held, counts.
+const CALL: usize = 256;
+
+fn limit(most: usize) -> Fault {
+    Fault::Limit {
+        what: "bytes of stored data".to_owned(),
+        most: most.try_into().unwrap(),
+    }
+}
+
+fn ask<P: Serve<O>, O: Operation>(bench: &mut Bench<P>, operation: O) -> Result<O::Reply, Fault> {
+    let id = bench.call(9, operation);
+    bench.reply::<O>(id).expect("it is answered")
+}
+
+/// Makes calls until one is refused for the limit, and gives those that were not.
+fn fill<P: Primitive + Serve<O>, O: Operation>(
+    bench: &mut Bench<P>,
+    most: usize,
+    mut operation: impl FnMut(usize) -> O,
+) -> Vec<CallId> {
+    let mut made = Vec::new();
+    loop {
+        let id = bench.call(1, operation(made.len()));
+        match bench.reply::<O>(id) {
+            Some(Err(fault)) => {
+                assert_eq!(fault, limit(most));
+                return made;
+            }
+            Some(Ok(_)) | None => made.push(id),
+        }
+        assert!(made.len() < 1_000, "nothing is refused");
+    }
+}
+
+#[test]
+fn items_beyond_the_limit_are_refused_until_others_are_done() {
+    // A call counts while it is served.
+    let most = 10 * (CALL + 1000) + CALL + 100;
+    let spec = QueueSpec {
+        capacity: None,
+        holds: "bytes".to_owned(),
+    };
+    let mut bench = Bench::<Queue>::within(spec, most).unwrap();
+    let put = |_| Put {
+        item: Blob::from(vec![7; 1000]),
+    };
+    assert_eq!(fill(&mut bench, most, put).len(), 10);
+    assert_eq!(ask(&mut bench, CountItems).unwrap().len, 10);
+    // To take an item is always possible; it counts until it is done.
+    let delivery = bench.call(2, Get);
+    assert!(matches!(bench.reply::<Get>(delivery), Some(Ok(Ok(_)))));
+    assert!(fill(&mut bench, most, put).is_empty());
+    let delivery = Proof::own(delivery);
+    let done = bench.call(2, Done { delivery });
+    assert_eq!(bench.reply::<Done>(done), Some(Ok(Ok(()))));
+    assert_eq!(fill(&mut bench, most, put).len(), 1);
+    bench.hang_up(2);
+    assert_eq!(ask(&mut bench, CountItems).unwrap().len, 10);
+}
+
+#[test]
+fn puts_that_wait_for_room_in_their_queue_count_too() {
+    let most = 20 * (CALL + 1000);
+    let spec = QueueSpec {
+        capacity: Some(1),
+        holds: "bytes".to_owned(),
+    };
+    let mut bench = Bench::<Queue>::within(spec, most).unwrap();
+    let put = |_| Put {
+        item: Blob::from(vec![7; 1000]),
+    };
+    let puts = fill(&mut bench, most, put);
+    assert!((15..20).contains(&puts.len()), "{}", puts.len());
+    let status = ask(&mut bench, CountItems).unwrap();
+    assert_eq!((status.len, status.putting), (1, puts.len() as u64 - 1));
+}
+
+#[test]
+fn value_beyond_the_limit_is_refused_and_one_that_is_no_larger_never() {
+    let most = 10_000;
+    let spec = ValueSpec {
+        value: Blob::from(vec![1]),
+        holds: "bytes".to_owned(),
+    };
+    let mut bench = Bench::<Value>::within(spec, most).unwrap();
+    let store = |bytes: usize| Store {
+        value: Blob::from(vec![7; bytes]),
+    };
+    assert_eq!(ask(&mut bench, store(9_000)), Ok(1));
+    assert_eq!(ask(&mut bench, store(11_000)), Err(limit(most)));
+    let now = ask(&mut bench, Read).unwrap();
+    assert_eq!((now.version, now.value.0.len()), (1, 9_000));
+    assert_eq!(ask(&mut bench, store(9_000)), Ok(2));
+    assert_eq!(ask(&mut bench, store(10)), Ok(3));
+}
+
+#[test]
+fn grants_and_waiting_calls_beyond_the_limit_are_refused_and_nothing_is_held() {
+    let most = 20 * CALL;
+    let mut bench = Bench::<KeyedLock>::within(ReleaseBy::Holder, most).unwrap();
+    let key = |number: usize| AcquireKey {
+        key: format!("key {number}").as_str().into(),
+    };
+    let held = fill(&mut bench, most, key);
+    assert_eq!(held.len(), 20);
+    let waiting = fill(&mut bench, most, |_| key(0));
+    assert!(waiting.is_empty());
+    // A call that only asks counts while it is served.
+    assert_eq!(ask(&mut bench, CountKeys).unwrap().keys, 20);
+    bench.hang_up(1);
+    let held = fill(&mut bench, most, key);
+    assert!(held.len() > 10, "{}", held.len());
+}
+
+#[test]
+fn lock_with_more_waiters_than_the_limit_allows_serves_those_that_it_has() {
+    let most = 20 * CALL;
+    let mut bench = Bench::<Lock>::within(ReleaseBy::Holder, most).unwrap();
+    let calls = fill(&mut bench, most, |_| Acquire);
+    assert_eq!(calls.len(), 20);
+    for (grant, next) in calls.iter().zip(&calls[1..]) {
+        assert!(!bench.is_answered(*next));
+        bench.call(
+            1,
+            Release {
+                grant: Proof::own(*grant),
+            },
+        );
+        assert!(bench.is_answered(*next));
+    }
+    assert_eq!(ask(&mut bench, Status).unwrap().waiting, 0);
+}
+
+#[test]
+fn holder_of_a_condition_may_sleep_and_is_woken_although_the_limit_is_reached() {
+    let most = 20 * CALL;
+    let mut bench = Bench::<Condition>::within(ReleaseBy::Holder, most).unwrap();
+    let calls = fill(&mut bench, most, |_| Acquire);
+    let sleep = bench.call(
+        1,
+        Sleep {
+            grant: Proof::own(calls[0]),
+            set: String::new(),
+        },
+    );
+    assert!(bench.is_answered(calls[1]) && !bench.is_answered(sleep));
+    let wake = Notify {
+        grant: Proof::own(calls[1]),
+        set: String::new(),
+        most: None,
+    };
+    assert_eq!(ask(&mut bench, wake), Ok(Ok(1)));
+    for grant in &calls[1..] {
+        assert!(!bench.is_answered(sleep));
+        bench.call(
+            1,
+            Release {
+                grant: Proof::own(*grant),
+            },
+        );
+    }
+    assert!(bench.is_answered(sleep));
+}
+
+#[test]
+fn arrival_beyond_the_limit_is_none() {
+    let most = 20 * CALL;
+    let spec = BarrierSpec {
+        parties: 50,
+        on_death: OnDeath::Break,
+    };
+    let mut bench = Bench::<Barrier>::within(spec, most).unwrap();
+    let arrived = fill(&mut bench, most, |_| Arrive { acts: false });
+    let counted = ask(&mut bench, CountArrivals).unwrap();
+    assert_eq!(counted.arrived, arrived.len() as u64);
+    let mut bench = Bench::<Event>::within((), most).unwrap();
+    let waiting = fill(&mut bench, most, |_| WaitSet { since: None });
+    assert_eq!(waiting.len(), 20);
+}
+
+#[test]
+fn outcomes_of_tasks_are_told_although_the_limit_is_reached() {
+    let most = 100_000;
+    let mut bench = Bench::<TaskQueue>::within((), most).unwrap();
+    let submit = |_| Submit {
+        chunk: Chunk {
+            task: "double".to_owned(),
+            arguments: Blob::from(vec![7; 10_000]),
+        },
+        retries: 0,
+    };
+    let feed = |series, first, bytes: u32| Feed {
+        series,
+        first,
+        task: "double".to_owned(),
+        row: Row::new(vec![7; 2 * bytes as usize].into(), vec![bytes; 2]),
+        retries: 0,
+    };
+    bench.call(5, feed(1_000, 2_000, 1));
+    let submitted = fill(&mut bench, most, submit);
+    assert!((8..10).contains(&submitted.len()), "{}", submitted.len());
+    bench.call(5, feed(1_001, 3_000, 10_000));
+    let collected = bench.call(5, Collect { series: 1_001 });
+    assert_eq!(
+        bench.reply::<Collect>(collected).map(|told| told.map(drop)),
+        Some(Err(limit(most)))
+    );
+    // A worker takes all of them, and its outcomes are far above the limit.
+    let next = Next {
+        finished: None,
+        most: 99,
+    };
+    bench.call(7, next);
+    for number in 0..2 {
+        let job = JobId::of_series(SessionId::new(5), number);
+        let outcome = Ok(Blob::from(vec![7; most]));
+        bench.call(7, Finished { job, outcome });
+    }
+    for job in &submitted {
+        let outcome = Ok(Blob::from(vec![7; 10]));
+        bench.call(
+            7,
+            Finished {
+                job: (*job).into(),
+                outcome,
+            },
+        );
+        assert!(matches!(bench.reply::<Submit>(*job), Some(Ok(Ok(_)))));
+    }
+    let collected = bench.call(5, Collect { series: 1_000 });
+    let told = bench.reply::<Collect>(collected).expect("answered");
+    assert_eq!(told.expect("no fault").len(), 2);
+    assert!(!fill(&mut bench, most, submit).is_empty());
+}

@@ -1,0 +1,109 @@
+//! Serves one client from its first byte to its last: the hello, the session, and why it was ended.
+
+use std::{
+    future::{self, Future},
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use lockkeeper_protocol::{
+    SessionId,
+    frame::{self, Inbox, Response},
+};
+use tokio::time;
+
+use crate::{
+    access::Right,
+    server::session::{
+        context::{Context, End},
+        farewell::{Farewell, refuse},
+        hello::hello,
+        outgoing::Outgoing,
+        session::Session,
+    },
+    telemetry::session,
+    transport::stream::{AttachedStream, Stream},
+};
+
+/// How long a client that is hung up has time to read why.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Serves one client until it ends or breaks a rule of the protocol.
+pub(crate) async fn serve(
+    stream: Arc<dyn Stream>,
+    id: SessionId,
+    right: Right,
+    context: Rc<Context>,
+) {
+    let attached: Rc<dyn AttachedStream> = match Arc::clone(&stream).attach() {
+        Ok(attached) => attached.into(),
+        Err(error) => {
+            let reason = format!("the manager cannot wait for what it says: {error}");
+            return refuse(&*stream, reason, context.limits);
+        }
+    };
+    let mut inbox = Inbox::new(frame::FIRST_FRAME_BYTES);
+    let budget = Arc::clone(&context.unread);
+    let full_sinks = context.shell.full_sinks();
+    let outgoing = Rc::new(Outgoing::new(id, context.limits, budget, full_sinks));
+    // This task is dropped when the manager ends.
+    let mut farewell = Farewell {
+        outgoing: &outgoing,
+        stream: &*stream,
+        reason: None,
+        manager: Some(Rc::clone(&context)),
+    };
+    let hello = time::timeout(
+        context.limits.hello,
+        hello(&*stream, &*attached, &mut inbox, &context),
+    );
+    let end = match hello.await {
+        Ok(Ok(peer)) => {
+            inbox.allow(context.limits.frame_bytes);
+            outgoing.put(&Response::Welcome {
+                version: frame::VERSION,
+                incarnation: context.shard_of.incarnation,
+                session: id.number(),
+                secret: context.secret.of_session(id),
+                frame_bytes: context.limits.frame_bytes.try_into().unwrap_or(u64::MAX),
+                asks_who_calls: context.seeks_deadlocks,
+                shard: context.shard_of.shard,
+            });
+            let uid = stream.peer_user().map(|user| user.uid);
+            let span = session::SessionSpan::begin(id, &peer, uid);
+            let stream = (Arc::clone(&stream), Rc::clone(&attached));
+            let mut session = Session::new(id, peer, right, stream, Rc::clone(&outgoing), context);
+            let end = session.run(&mut inbox).await;
+            // What it holds is given back before it is told why.
+            drop(session);
+            span.end(end.offence());
+            end
+        }
+        Ok(Err(end)) => end.before_hello(),
+        Err(_) => End::Offence("no hello came in time".to_owned()).before_hello(),
+    };
+    farewell.manager = None;
+    if let End::Offence(reason) = end {
+        outgoing.drop_later();
+        outgoing.put(&Response::Bye { reason });
+        say_last_words(&outgoing, &*attached).await;
+    }
+}
+
+/// Writes what is left to be said to a client, while it reads and no other session waits for the room.
+async fn say_last_words(outgoing: &Outgoing, stream: &dyn AttachedStream) {
+    let mut time_is_up = pin!(time::sleep(LAST_WORDS));
+    future::poll_fn(|task| {
+        if outgoing.poll_flush(task, stream).is_ready()
+            || outgoing.keeps_others_waiting()
+            || time_is_up.as_mut().poll(task).is_ready()
+        {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    })
+    .await;
+}

@@ -1,0 +1,217 @@
+//! What a client can have a manager keep, and what is left to others: answers that it does not read, bytes
+//! that it stores, descriptors.
+//!
+//! The manager is a process of its own, so that its memory and its descriptors can be told from those of
+//! the test. [`Raw`] is a client that says what it wants and reads when it wants.
+
+pub(crate) mod descriptors;
+mod stored;
+mod unread;
+
+use std::{
+    fs,
+    future::pending,
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+    time::Duration,
+};
+
+use lockkeeper::{
+    Address, Call, Limits, Manager, Operation, Operations, Primitive, Refusal, Serve,
+};
+use lockkeeper_protocol::{
+    codec::BlobRef,
+    frame::{self, Inbox, Request, Response},
+};
+use lockkeeper_test_support::{Role, Roles, report};
+use serde::{Deserialize, Serialize};
+
+/// A kind whose replies are bytes of their own.
+struct Spring;
+
+#[derive(Serialize, Deserialize)]
+struct Pour {
+    bytes: usize,
+}
+
+impl Operation for Pour {
+    const NAME: &'static str = "pour";
+    type Reply = String;
+}
+
+impl Primitive for Spring {
+    const KIND: &'static str = "resources::spring";
+    type Spec = ();
+
+    fn create((): ()) -> Result<Self, Refusal> {
+        Ok(Self)
+    }
+
+    fn operations(operations: &mut Operations<Self>) {
+        operations.on::<Pour>();
+    }
+}
+
+impl Serve<Pour> for Spring {
+    fn serve(&mut self, Pour { bytes }: Pour, call: Call<String>) {
+        call.reply("x".repeat(bytes));
+    }
+}
+
+pub(crate) fn roles(roles: &mut Roles) {
+    roles.add("resources::manager", async |limits: Limits| {
+        let builder = Manager::builder().limits(limits).register::<Spring>();
+        let manager = builder.start().await.unwrap();
+        let full = manager.named("no descriptor is left").event();
+        let full = full.await.unwrap();
+        report(&manager.address().to_string());
+        full.wait().await.unwrap();
+        descriptors::leave_none();
+        report("no descriptor is left");
+        pending::<()>().await;
+    });
+}
+
+/// A manager in a process of its own.
+struct Host {
+    role: Role,
+    address: Address,
+}
+
+impl Host {
+    fn start(limits: Limits) -> Self {
+        let mut role = Role::start("resources::manager", &limits);
+        let address = role.next_report().parse().unwrap();
+        Self { role, address }
+    }
+
+    async fn connect(&self) -> Manager {
+        Manager::connect(self.address.clone()).await.unwrap()
+    }
+
+    /// The most memory that the process has had, in bytes.
+    fn peak(&self) -> usize {
+        let path = format!("/proc/{}/status", self.role.pid());
+        let status = fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().next());
+        kilobytes.unwrap().parse::<usize>().unwrap() << 10
+    }
+}
+
+/// A client that reads when it is told to.
+struct Raw {
+    stream: UnixStream,
+    inbox: Inbox,
+    last_seq: u64,
+}
+
+/// How long a client waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An answer, without what it borrows.
+#[derive(Debug)]
+enum Heard {
+    Opened(u32, Vec<String>),
+    /// The number of the call, and how many bytes the reply has.
+    Reply(u64, usize),
+    Other(#[expect(dead_code, reason = "it is printed")] String),
+}
+
+impl Raw {
+    fn connect(address: &Address) -> Self {
+        let stream = UnixStream::connect(address.to_string()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        let mut raw = Self {
+            stream,
+            inbox: Inbox::new(usize::MAX),
+            last_seq: 0,
+        };
+        let hello = Request::Hello {
+            version: frame::VERSION,
+            pid: std::process::id(),
+            program: "raw",
+            label: "",
+        };
+        let mut bytes = Vec::new();
+        frame::append(&mut bytes, &hello, usize::MAX).unwrap();
+        raw.write(&bytes);
+        assert!(matches!(raw.hear(), Heard::Other(_)));
+        raw
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("it is listened to");
+    }
+
+    fn seq(&mut self) -> u64 {
+        self.last_seq += 1;
+        self.last_seq
+    }
+
+    /// Opens an object that is there, and gives its number and that of an operation.
+    fn open(&mut self, kind: &str, name: &str, operation: &str) -> (u32, u32) {
+        let open = Request::Open {
+            seq: self.seq(),
+            kind,
+            name: Some(name),
+            spec: None,
+        };
+        let mut bytes = Vec::new();
+        frame::append(&mut bytes, &open, usize::MAX).unwrap();
+        self.write(&bytes);
+        let Heard::Opened(object, operations) = self.hear() else {
+            panic!("{name} is not opened");
+        };
+        let place = operations.iter().position(|name| name == operation);
+        (object, u32::try_from(place.unwrap()).unwrap())
+    }
+
+    /// Calls as often as that, in one write.
+    fn call(&mut self, (object, operation): (u32, u32), arguments: &[u8], count: usize) {
+        let mut bytes = Vec::new();
+        for _ in 0..count {
+            let call = Request::Call {
+                seq: self.seq(),
+                object,
+                operation,
+                micros: None,
+                arguments: BlobRef(arguments),
+            };
+            frame::append(&mut bytes, &call, usize::MAX).unwrap();
+        }
+        self.write(&bytes);
+    }
+
+    /// Hears the replies to the last calls, in order, and gives the bytes of all.
+    fn hear_replies(&mut self, count: usize) -> usize {
+        let mut all = 0;
+        for seq in self.last_seq + 1 - count as u64..=self.last_seq {
+            match self.hear() {
+                Heard::Reply(answered, bytes) if answered == seq => all += bytes,
+                other => panic!("no reply to {seq}: {other:?}"),
+            }
+        }
+        all
+    }
+
+    fn hear(&mut self) -> Heard {
+        let mut chunk = vec![0; 1 << 20];
+        loop {
+            if let Some(message) = self.inbox.next_message().unwrap() {
+                return match Response::decode(&message).unwrap() {
+                    Response::Opened {
+                        object, operations, ..
+                    } => Heard::Opened(object, operations),
+                    Response::Reply { seq, body } => Heard::Reply(seq, body.0.len()),
+                    other => Heard::Other(format!("{other:?}")),
+                };
+            }
+            match self.stream.read(&mut chunk).expect("it is answered") {
+                0 => return Heard::Other("the end".to_owned()),
+                length => self.inbox.feed(&chunk[..length]),
+            }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! A manager keeps as many bytes as its limit says, whatever they are, and goes on.
+
+use lockkeeper::{CallError, Fault, Limits, Manager};
+
+use super::Host;
+use crate::run;
+
+const MEGABYTE: usize = 1 << 20;
+
+const MOST: usize = 32 * MEGABYTE;
+
+fn limits() -> Limits {
+    Limits {
+        stored_bytes: MOST,
+        ..Limits::default()
+    }
+}
+
+fn is_limit<T>(outcome: Result<T, CallError>) -> bool {
+    match outcome {
+        Ok(_) => false,
+        Err(CallError::Fault(fault)) => {
+            assert_eq!(fault, Fault::limit("bytes of stored data", MOST));
+            true
+        }
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// Another client is served.
+async fn is_served(manager: &Manager) {
+    let lock = manager.named("served").lock().await.unwrap();
+    lock.acquire().await.unwrap().release().await.unwrap();
+}
+
+#[test]
+fn values_beyond_the_limit_are_refused_and_their_room_is_had_again() {
+    run(async {
+        let host = Host::start(limits());
+        let manager = host.connect().await;
+        is_served(&manager).await;
+        let before = host.peak();
+        let small = async |number: usize| {
+            let name = number.to_string();
+            manager.named(&name).value(String::new()).await
+        };
+        let mut full = 0;
+        while !is_limit(
+            small(full)
+                .await
+                .unwrap()
+                .set("x".repeat(4 * MEGABYTE))
+                .await,
+        ) {
+            full += 1;
+            assert!(full < 20, "nothing is refused");
+        }
+        assert_eq!(full, 7);
+        // So is one that is made with its value.
+        assert!(is_limit(manager.value("x".repeat(4 * MEGABYTE)).await));
+        assert_eq!(small(full).await.unwrap().get().await.unwrap(), "");
+        is_served(&manager).await;
+        manager.remove("0").await.unwrap();
+        let last = small(full).await.unwrap();
+        last.set("x".repeat(4 * MEGABYTE)).await.unwrap();
+        let more = host.peak() - before;
+        assert!(more < 3 * MOST, "{more} bytes more");
+    });
+}
+
+#[test]
+fn items_beyond_the_limit_come_back_to_who_puts_them() {
+    run(async {
+        let host = Host::start(limits());
+        let manager = host.connect().await;
+        let queue = manager.unbounded_queue::<String>().await.unwrap();
+        let item = || "x".repeat(MEGABYTE);
+        let refused = loop {
+            if let Err(refused) = queue.put(item()).await {
+                break refused;
+            }
+        };
+        assert_eq!(refused.item, item());
+        assert!(is_limit::<()>(Err(refused.error)));
+        let len = queue.len().await.unwrap();
+        assert!((30..32).contains(&len), "{len}");
+        queue.get().await.unwrap().done().await.unwrap();
+        queue.put(item()).await.unwrap();
+        is_served(&manager).await;
+    });
+}
+
+#[test]
+fn objects_with_long_names_are_refused_beyond_the_limit_and_free_others_when_removed() {
+    run(async {
+        let limits = Limits {
+            stored_bytes: MEGABYTE,
+            ..Limits::default()
+        };
+        let manager = Manager::builder().limits(limits).start().await.unwrap();
+        let name = |number: usize| format!("{number:0>250}");
+        let mut made = 0;
+        let refused = loop {
+            match manager.named(&name(made)).lock().await {
+                Ok(_) => made += 1,
+                Err(refused) => break refused,
+            }
+        };
+        let limit = Fault::limit("bytes of stored data", MEGABYTE);
+        assert_eq!(refused, CallError::Fault(limit));
+        assert!((2_000..3_000).contains(&made), "{made}");
+        // Those that are there are served.
+        let lock = manager.named(&name(0)).lock().await.unwrap();
+        lock.acquire().await.unwrap().release().await.unwrap();
+        for number in 1..10 {
+            manager.remove(&name(number)).await.unwrap();
+        }
+        manager.named("another").lock().await.unwrap();
+    });
+}

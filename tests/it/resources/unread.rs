@@ -1,0 +1,142 @@
+//! Answers that a client asks for and does not read: they take little memory, others are served meanwhile,
+//! and all of them come once it reads.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use lockkeeper::{Limits, Manager};
+use lockkeeper_protocol::{
+    Operation, Question, codec,
+    frame::{self, Request},
+    operations::{Read, WaitChange},
+};
+
+use super::{Host, Pour, Raw};
+use crate::run;
+
+const MEGABYTE: usize = 1 << 20;
+
+/// The manager may take so much more than before.
+const MOST_MORE: usize = 80 * MEGABYTE;
+
+/// No round trip of another client may take longer, on whatever machine.
+const MOST_STALL: Duration = Duration::from_secs(2);
+
+/// Acquires and releases a lock as often as that, and gives the longest time that one acquire took.
+async fn longest_round_trip(manager: &Manager, count: usize) -> Duration {
+    let lock = manager.lock().await.unwrap();
+    let mut longest = Duration::ZERO;
+    for _ in 0..count {
+        let begun = Instant::now();
+        lock.acquire().await.unwrap().release().await.unwrap();
+        longest = longest.max(begun.elapsed());
+    }
+    longest
+}
+
+#[test]
+fn reads_of_a_large_value_in_one_write_take_no_memory_and_stall_nobody() {
+    run(async {
+        let host = Host::start(Limits::default());
+        let manager = host.connect().await;
+        let value = manager.named("large").value("x".repeat(20 * MEGABYTE));
+        let _value = value.await.unwrap();
+        let mut greedy = Raw::connect(&host.address);
+        let read = greedy.open("value", "large", Read::NAME);
+        let before = host.peak();
+        greedy.call(read, &codec::encode(&Read).unwrap(), 40);
+        assert!(longest_round_trip(&manager, 200).await < MOST_STALL);
+        let all = greedy.hear_replies(40);
+        assert!(all > 800 * MEGABYTE, "{all}");
+        let more = host.peak() - before;
+        assert!(more < MOST_MORE, "{more} bytes more");
+    });
+}
+
+#[test]
+fn program_that_asks_for_many_large_values_at_once_has_them_and_keeps_its_lock() {
+    run(async {
+        let host = Host::start(Limits::default());
+        let manager = host.connect().await;
+        let guard = manager.lock().await.unwrap().acquire_owned().await.unwrap();
+        let value = manager.value("x".repeat(10 * MEGABYTE)).await.unwrap();
+        let before = host.peak();
+        let gets = (0..20).map(|_| value.get());
+        for got in join_all(gets).await {
+            assert_eq!(got.unwrap().len(), 10 * MEGABYTE);
+        }
+        assert!(guard.is_valid());
+        guard.release().await.unwrap();
+        let more = host.peak() - before;
+        assert!(more < MOST_MORE, "{more} bytes more");
+    });
+}
+
+#[test]
+fn watchers_of_a_large_value_that_are_woken_at_once_share_it() {
+    run(async {
+        let host = Host::start(Limits::default());
+        let manager = host.connect().await;
+        let value = manager.named("large").value(String::new()).await.unwrap();
+        let mut greedy = Raw::connect(&host.address);
+        let wait = greedy.open("value", "large", WaitChange::NAME);
+        let arguments = codec::encode(&WaitChange { since: 0 }).unwrap();
+        greedy.call(wait, &arguments, 200);
+        while value.status().await.unwrap().waiting < 200 {
+            tokio::task::yield_now().await;
+        }
+        let before = host.peak();
+        value.set("x".repeat(2 * MEGABYTE)).await.unwrap();
+        assert!(longest_round_trip(&manager, 50).await < MOST_STALL);
+        assert!(greedy.hear_replies(200) > 400 * MEGABYTE);
+        let more = host.peak() - before;
+        assert!(more < MOST_MORE, "{more} bytes more");
+    });
+}
+
+#[test]
+fn replies_of_a_kind_that_shares_nothing_are_made_as_they_are_read() {
+    run(async {
+        let host = Host::start(Limits::default());
+        let manager = host.connect().await;
+        let _spring = manager.named("spring").open::<super::Spring>(()).await;
+        let mut greedy = Raw::connect(&host.address);
+        let pour = greedy.open("resources::spring", "spring", Pour::NAME);
+        let before = host.peak();
+        let arguments = codec::encode(&Pour {
+            bytes: 4 * MEGABYTE,
+        });
+        greedy.call(pour, &arguments.unwrap(), 100);
+        assert!(longest_round_trip(&manager, 50).await < MOST_STALL);
+        assert!(greedy.hear_replies(100) > 400 * MEGABYTE);
+        let more = host.peak() - before;
+        assert!(more < MOST_MORE, "{more} bytes more");
+    });
+}
+
+#[test]
+fn inspections_in_one_write_are_answered_as_they_are_read() {
+    run(async {
+        let host = Host::start(Limits::default());
+        let manager = host.connect().await;
+        for number in 0..500 {
+            let name = format!("{number:0>250}");
+            manager.named(&name).lock().await.unwrap();
+        }
+        let mut greedy = Raw::connect(&host.address);
+        let before = host.peak();
+        let mut bytes = Vec::new();
+        for _ in 0..1_200 {
+            let inspect = Request::Inspect {
+                seq: greedy.seq(),
+                question: Question::All(0),
+            };
+            frame::append(&mut bytes, &inspect, usize::MAX).unwrap();
+        }
+        greedy.write(&bytes);
+        assert!(longest_round_trip(&manager, 50).await < MOST_STALL);
+        assert!(greedy.hear_replies(1_200) > 140 * MEGABYTE);
+        let more = host.peak() - before;
+        assert!(more < MOST_MORE / 2, "{more} bytes more");
+    });
+}
