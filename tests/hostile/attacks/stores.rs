@@ -1,0 +1,199 @@
+//! As much as the manager keeps: values, items, calls that wait with large arguments, names of tasks
+//! that are kept with each task, and keys.
+
+use rand::{Rng, seq::IndexedRandom};
+
+use crate::{
+    budget,
+    client::{Attacker, Client, Ended, Object},
+    pack::Pack,
+    protocol::{self, Heard},
+};
+
+type Store = fn(&mut Attacker, &mut Client, &str) -> Result<(), Ended>;
+
+const STORES: [(&str, Store); 7] = [
+    ("values", values),
+    ("specs", specs),
+    ("items", items),
+    ("puts that wait", puts_that_wait),
+    ("tasks", tasks),
+    ("names of tasks", names_of_tasks),
+    ("keys", keys),
+];
+
+pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
+    let (what, store) = *STORES.choose(&mut attacker.random).expect("some");
+    let name = format!(
+        "hostile store of {what} {}",
+        attacker.random.random::<u32>()
+    );
+    let mut client = attacker.client()?;
+    let outcome = store(attacker, &mut client, &name);
+    // In a session of its own: that one may have been hung up. What is removed leaves its room.
+    let mut client = attacker.client_at_last()?;
+    for place in 0..PLACES {
+        client.remove(&format!("{name} {place}"))?;
+    }
+    attacker.count(&format!("stores: {what}"));
+    outcome
+}
+
+/// How many objects an attack fills.
+const PLACES: usize = 40;
+
+fn large() -> Pack {
+    Pack::Bytes(vec![9; budget::LARGE])
+}
+
+/// Whether the manager says that it is full.
+fn is_full(attacker: &mut Attacker, heard: &Heard) -> bool {
+    let Heard::Fault { fault, .. } = heard else {
+        return false;
+    };
+    let is_limit = fault.of_variant("Limit").is_some();
+    if is_limit {
+        attacker.count("stores: refused");
+    }
+    is_limit
+}
+
+fn open(
+    client: &mut Client,
+    kind: &str,
+    name: &str,
+    place: usize,
+    spec: &Pack,
+) -> Result<Option<Object>, Ended> {
+    client.open(kind, Some(&format!("{name} {place}")), Some(spec))
+}
+
+fn values(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
+    let small = Pack::list([Pack::Bytes(vec![1]), Pack::text("bytes")]);
+    for place in 0..PLACES {
+        let Some(value) = open(client, "value", name, place, &small)? else {
+            continue;
+        };
+        let heard = client.call(&value, "store", &Pack::list([large()]))?;
+        if is_full(attacker, &heard) || !attacker.goes_on() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A value is made from its spec.
+fn specs(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
+    let spec = Pack::list([large(), Pack::text("bytes")]);
+    for place in 0..PLACES {
+        let opened = open(client, "value", name, place, &spec)?;
+        if opened.is_none() || !attacker.goes_on() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn items(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
+    let spec = Pack::list([Pack::Nil, Pack::text("bytes")]);
+    let Some(queue) = open(client, "queue", name, 0, &spec)? else {
+        return Ok(());
+    };
+    for _ in 0..120 {
+        let heard = client.call(&queue, "put", &Pack::list([large()]))?;
+        if is_full(attacker, &heard) || !attacker.goes_on() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Calls with large arguments that wait for room.
+fn puts_that_wait(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
+    let spec = Pack::list([Pack::Number(1), Pack::text("bytes")]);
+    let Some(queue) = open(client, "queue", name, 0, &spec)? else {
+        return Ok(());
+    };
+    for _ in 0..120 {
+        let put = queue.operation("put");
+        let arguments = Pack::list([large()]);
+        let call = protocol::call(client.next(), queue.number, put, None, &arguments);
+        client.say(&call)?;
+        if !attacker.goes_on() {
+            break;
+        }
+    }
+    // It is served when all before it are.
+    client.call(&queue, "count", &Pack::list([]))?;
+    Ok(())
+}
+
+/// Casts are not counted among the calls that wait.
+fn tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
+    let Some(queue) = open(client, "task_queue", name, 0, &Pack::Nil)? else {
+        return Ok(());
+    };
+    for first in 0..120 {
+        let row = Pack::list([large(), Pack::list([Pack::Number(budget::LARGE as u64)])]);
+        let arguments = feed(1, first, "task", row);
+        let cast = protocol::cast(
+            client.next(),
+            queue.number,
+            queue.operation("feed"),
+            &arguments,
+        );
+        client.say(&cast)?;
+        if !attacker.goes_on() {
+            break;
+        }
+    }
+    client.call(&queue, "count", &Pack::list([]))?;
+    Ok(())
+}
+
+/// Arguments of `feed`: tasks of a series from a number on, of which no one is tried again.
+fn feed(series: u64, first: u64, task: &str, row: Pack) -> Pack {
+    let [series, first] = [series, first].map(Pack::Number);
+    Pack::list([series, first, Pack::text(task), row, Pack::Number(0)])
+}
+
+/// One frame has many tasks of one name, and each that is given out by itself has a copy of the name.
+fn names_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
+    let Some(queue) = open(client, "task_queue", name, 0, &Pack::Nil)? else {
+        return Ok(());
+    };
+    let row = Pack::list([
+        Pack::Bytes(vec![1; 400]),
+        Pack::List(vec![Pack::Number(1); 400]),
+    ]);
+    let arguments = feed(1, 1, &"t".repeat(budget::LARGE), row);
+    client.call(&queue, "feed", &arguments)?;
+    let one = Pack::list([Pack::Nil, Pack::Number(1)]);
+    for _ in 0..400 {
+        let heard = client.call(&queue, "next", &one)?;
+        if is_full(attacker, &heard) || !attacker.goes_on() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Keys that are held by casts, each as long as it may be.
+fn keys(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
+    let Some(locks) = open(client, "keyed_lock", name, 0, &Pack::Nil)? else {
+        return Ok(());
+    };
+    let mut key: u64 = 0;
+    while attacker.goes_on() {
+        for _ in 0..500 {
+            key += 1;
+            let arguments = Pack::list([Pack::Text(format!("{key:0>255}"))]);
+            let acquire = locks.operation("acquire");
+            let cast = protocol::cast(client.next(), locks.number, acquire, &arguments);
+            client.say(&cast)?;
+        }
+        client.call(&locks, "count", &Pack::list([]))?;
+    }
+    attacker.add("stores: keys held", key);
+    Ok(())
+}
