@@ -13,6 +13,7 @@ mod opens;
 mod pipes;
 mod stores;
 mod thefts;
+mod turns;
 mod unread;
 mod valid;
 mod waits;
@@ -24,7 +25,7 @@ use super::client::{Attacker, Ended};
 /// Attacks until `until`, or until the manager ends the session.
 pub(crate) type Attack = fn(&mut Attacker) -> Result<(), Ended>;
 
-const ATTACKS: [(&str, Attack); 12] = [
+const ATTACKS: [(&str, Attack); 13] = [
     ("valid", valid::attack),
     ("mutated", mutated::attack),
     ("lengths", lengths::attack),
@@ -37,6 +38,7 @@ const ATTACKS: [(&str, Attack); 12] = [
     ("pipes", pipes::attack),
     ("names", names::attack),
     ("waits", waits::attack),
+    ("turns", turns::attack),
 ];
 
 /// The attacks that `LOCKKEEPER_HOSTILE_ATTACKS` names, separated by commas; else all.

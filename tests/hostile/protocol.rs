@@ -196,6 +196,19 @@ pub(crate) fn named(name: &str) -> Pack {
     Pack::variant("Named", Pack::text(name))
 }
 
+/// Arguments of `feed`: tasks of a series from a number on, none of which is tried again.
+pub(crate) fn feed(series: u64, first: u64, task: &str, row: Pack) -> Pack {
+    let [series, first] = [series, first].map(Pack::Number);
+    Pack::list([series, first, Pack::text(task), row, Pack::Number(0)])
+}
+
+/// The row of so many tasks, each of a byte.
+pub(crate) fn row(tasks: u64) -> Pack {
+    let lengths = (0..tasks).map(|_| Pack::Number(1));
+    let bytes = lengths.clone().map(|_| 1).collect();
+    Pack::list([Pack::Bytes(bytes), Pack::List(lengths.collect())])
+}
+
 /// A call that was granted something, as it is known to its session.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grant {

@@ -1,5 +1,5 @@
-//! As much as the manager keeps: values, items, calls that wait with large arguments, names of tasks
-//! that are kept with each task, and keys.
+//! As much as the manager keeps: values, items, calls that wait with large arguments, tasks and their
+//! names, and keys.
 
 use rand::{Rng, seq::IndexedRandom};
 
@@ -12,13 +12,14 @@ use crate::{
 
 type Store = fn(&mut Attacker, &mut Client, &str) -> Result<(), Ended>;
 
-const STORES: [(&str, Store); 7] = [
+const STORES: [(&str, Store); 8] = [
     ("values", values),
     ("specs", specs),
     ("items", items),
     ("puts that wait", puts_that_wait),
     ("tasks", tasks),
     ("names of tasks", names_of_tasks),
+    ("rows of tasks", rows_of_tasks),
     ("keys", keys),
 ];
 
@@ -135,7 +136,7 @@ fn tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(),
     };
     for first in 0..120 {
         let row = Pack::list([large(), Pack::list([Pack::Number(budget::LARGE as u64)])]);
-        let arguments = feed(1, first, "task", row);
+        let arguments = protocol::feed(1, first, "task", row);
         let cast = protocol::cast(
             client.next(),
             queue.number,
@@ -151,25 +152,33 @@ fn tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(),
     Ok(())
 }
 
-/// Arguments of `feed`: tasks of a series from a number on, of which no one is tried again.
-fn feed(series: u64, first: u64, task: &str, row: Pack) -> Pack {
-    let [series, first] = [series, first].map(Pack::Number);
-    Pack::list([series, first, Pack::text(task), row, Pack::Number(0)])
-}
-
 /// One frame has many tasks of one name, and each that is given out by itself has a copy of the name.
 fn names_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
     let Some(queue) = open(client, "task_queue", name, 0, &Pack::Nil)? else {
         return Ok(());
     };
-    let row = Pack::list([
-        Pack::Bytes(vec![1; 400]),
-        Pack::List(vec![Pack::Number(1); 400]),
-    ]);
-    let arguments = feed(1, 1, &"t".repeat(budget::LARGE), row);
+    let row = protocol::row(400);
+    let arguments = protocol::feed(1, 1, &"t".repeat(budget::LARGE), row);
     client.call(&queue, "feed", &arguments)?;
     let one = Pack::list([Pack::Nil, Pack::Number(1)]);
     for _ in 0..400 {
+        let heard = client.call(&queue, "next", &one)?;
+        if is_full(attacker, &heard) || !attacker.goes_on() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// One frame has thousands of tasks, which are given out one by one.
+fn rows_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
+    let Some(queue) = open(client, "task_queue", name, 0, &Pack::Nil)? else {
+        return Ok(());
+    };
+    let arguments = protocol::feed(1, 1, "task", protocol::row(100_000));
+    client.call(&queue, "feed", &arguments)?;
+    let one = Pack::list([Pack::Nil, Pack::Number(1)]);
+    for _ in 0..1_000 {
         let heard = client.call(&queue, "next", &one)?;
         if is_full(attacker, &heard) || !attacker.goes_on() {
             break;
