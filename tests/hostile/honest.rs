@@ -45,7 +45,7 @@ const LARGE_READS: usize = 48;
 const COUNTERS: u64 = 3;
 
 /// No call may take longer: the test would hang otherwise.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What the honest client is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -128,7 +128,7 @@ impl Honest {
                 self.reads(&large),
                 self.pings(&quiet),
             )?;
-            let is = total.get().await?;
+            let is = self.have("the total", || total.get()).await?;
             if is != counted {
                 self.fault(format!("{counted} were counted, and the total is {is}"));
             }
@@ -293,12 +293,18 @@ impl Honest {
                 self.fault(format!("guards are lost: {valid:?}"));
             }
             let free = [
-                lock.try_acquire().await?.is_some(),
-                rw_lock.try_read().await?.is_some(),
-                semaphore.try_acquire().await?.is_some(),
-                condition.try_acquire().await?.is_some(),
-                keyed.try_acquire("treasure").await?.is_some(),
-                queue.try_get().await?.is_some(),
+                self.have("a try", || lock.try_acquire()).await?.is_some(),
+                self.have("a try", || rw_lock.try_read()).await?.is_some(),
+                self.have("a try", || semaphore.try_acquire())
+                    .await?
+                    .is_some(),
+                self.have("a try", || condition.try_acquire())
+                    .await?
+                    .is_some(),
+                self.have("a try", || keyed.try_acquire("treasure"))
+                    .await?
+                    .is_some(),
+                self.have("a try", || queue.try_get()).await?.is_some(),
             ];
             if free.contains(&true) {
                 self.fault(format!("what is held was free: {free:?}"));
@@ -319,7 +325,7 @@ impl Honest {
                 "what was held is not there to release: {released:?}"
             ));
         }
-        let status = barrier.status().await?;
+        let status = self.have("a barrier", || barrier.status()).await?;
         if status.arrived != 0 || status.generation != 0 {
             self.fault(format!("the barrier has had a visitor: {status:?}"));
         }
