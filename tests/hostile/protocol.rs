@@ -253,18 +253,29 @@ pub(crate) enum Shape {
     Chunk,
     Outcome,
     OptionalFault,
+    JobId,
     Job,
     OptionalJob,
     Jobs,
 }
 
 use Shape::{
-    Access, Bytes, Chunk, Count, Expected, Job, Jobs, Number, OnDeath, OptionalFault, OptionalJob,
-    OptionalNumber, Outcome, Proof, Row, Text, Truth,
+    Access, Bytes, Chunk, Count, Expected, Job, JobId, Jobs, Number, OnDeath, OptionalFault,
+    OptionalJob, OptionalNumber, Outcome, Proof, Row, Text, Truth,
 };
 
-/// A kind: its name, the fields of its spec, and its operations with the fields of their arguments.
-pub(crate) type Kind = (&'static str, &'static [Shape], &'static [Operation]);
+/// A kind: its name, its spec, and its operations with the fields of their arguments.
+pub(crate) type Kind = (&'static str, Spec, &'static [Operation]);
+
+/// What the objects of a kind are made from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Spec {
+    Nothing,
+    /// A record of such fields.
+    Record(&'static [Shape]),
+}
+
+use Spec::{Nothing, Record};
 
 pub(crate) type Operation = (&'static str, &'static [Shape]);
 
@@ -288,12 +299,12 @@ const SEMAPHORE: &[Operation] = &[
 ];
 
 pub(crate) const KINDS: &[Kind] = &[
-    ("lock", &[], LOCK),
-    ("semaphore", &[Count], SEMAPHORE),
-    ("bounded_semaphore", &[Count], SEMAPHORE),
+    ("lock", Nothing, LOCK),
+    ("semaphore", Record(&[Count]), SEMAPHORE),
+    ("bounded_semaphore", Record(&[Count]), SEMAPHORE),
     (
         "reentrant_lock",
-        &[],
+        Nothing,
         &[
             ("acquire", &[Number]),
             ("release", &[Proof]),
@@ -305,7 +316,7 @@ pub(crate) const KINDS: &[Kind] = &[
     ),
     (
         "event",
-        &[],
+        Nothing,
         &[
             ("set", &[]),
             ("clear", &[]),
@@ -315,7 +326,7 @@ pub(crate) const KINDS: &[Kind] = &[
     ),
     (
         "condition",
-        &[],
+        Nothing,
         &[
             ("acquire", &[]),
             ("release", &[Proof]),
@@ -330,7 +341,7 @@ pub(crate) const KINDS: &[Kind] = &[
     ),
     (
         "barrier",
-        &[Count, OnDeath],
+        Record(&[Count, OnDeath]),
         &[
             ("wait", &[Truth]),
             ("finish", &[Proof]),
@@ -342,7 +353,7 @@ pub(crate) const KINDS: &[Kind] = &[
     ),
     (
         "rw_lock",
-        &[],
+        Nothing,
         &[
             ("acquire", &[Access]),
             ("release", &[Proof]),
@@ -355,7 +366,7 @@ pub(crate) const KINDS: &[Kind] = &[
     ),
     (
         "latch",
-        &[Count],
+        Record(&[Count]),
         &[
             ("count_down", &[Count]),
             ("wait", &[]),
@@ -365,7 +376,7 @@ pub(crate) const KINDS: &[Kind] = &[
     ),
     (
         "queue",
-        &[OptionalNumber, Text],
+        Record(&[OptionalNumber, Text]),
         &[
             ("put", &[Bytes]),
             ("get", &[]),
@@ -379,7 +390,7 @@ pub(crate) const KINDS: &[Kind] = &[
     ),
     (
         "value",
-        &[Bytes, Text],
+        Record(&[Bytes, Text]),
         &[
             ("read", &[]),
             ("store", &[Bytes]),
@@ -392,7 +403,7 @@ pub(crate) const KINDS: &[Kind] = &[
     ),
     (
         "keyed_lock",
-        &[],
+        Nothing,
         &[
             ("acquire", &[Text]),
             ("release", &[Proof]),
@@ -406,7 +417,7 @@ pub(crate) const KINDS: &[Kind] = &[
     ),
     (
         "keyed_semaphore",
-        &[Count],
+        Record(&[Count]),
         &[
             ("acquire", &[Text, Count]),
             ("release", &[Proof]),
@@ -420,11 +431,11 @@ pub(crate) const KINDS: &[Kind] = &[
     ),
     (
         "task_queue",
-        &[],
+        Nothing,
         &[
             ("submit", &[Chunk, Count]),
             ("next", &[OptionalJob, Count]),
-            ("finished", &[Proof, Outcome]),
+            ("finished", &[JobId, Outcome]),
             ("hand_back", &[Jobs]),
             ("close", &[OptionalFault]),
             ("count", &[]),
@@ -436,12 +447,37 @@ pub(crate) const KINDS: &[Kind] = &[
     ),
 ];
 
-/// The spec of a kind, from random values.
-pub(crate) fn spec(random: &mut StdRng, shapes: &[Shape]) -> Pack {
-    if shapes.is_empty() {
-        return Pack::Nil;
+/// A spec of random values.
+pub(crate) fn random_spec(random: &mut StdRng, spec: Spec) -> Pack {
+    match spec {
+        Nothing => Pack::Nil,
+        Record(fields) => record(random, fields, &[]),
     }
-    record(random, shapes, &[])
+}
+
+/// The spec of kinds that are made from nothing.
+pub(crate) fn nothing() -> Pack {
+    Pack::Nil
+}
+
+/// The spec of a lock, of whatever sort.
+pub(crate) fn lock_spec() -> Pack {
+    Pack::Nil
+}
+
+pub(crate) fn semaphore_spec(permits: u64) -> Pack {
+    Pack::list([Pack::Number(permits)])
+}
+
+/// The spec of a queue of byte strings.
+pub(crate) fn queue_spec(capacity: Option<u64>) -> Pack {
+    let capacity = capacity.map_or(Pack::Nil, Pack::Number);
+    Pack::list([capacity, Pack::text("bytes")])
+}
+
+/// The spec of a value that is a byte string at first.
+pub(crate) fn value_spec(bytes: Vec<u8>) -> Pack {
+    Pack::list([Pack::Bytes(bytes), Pack::text("bytes")])
 }
 
 /// A record of random values of these shapes. Proofs are mostly those of the given grants.
@@ -497,13 +533,18 @@ fn value(random: &mut StdRng, shape: Shape, grants: &[Grant]) -> Pack {
             0 => Pack::text("Closed"),
             _ => Pack::Nil,
         },
-        Job => record(random, &[Proof, Outcome], grants),
+        JobId => {
+            let grant = grants.choose(random).copied();
+            let [session, job] = grant.map_or([0, 0], |grant| [grant.session, grant.seq]);
+            Pack::list([session, job].map(Pack::Number))
+        }
+        Job => record(random, &[JobId, Outcome], grants),
         OptionalJob => match random.random::<bool>() {
             true => Pack::Nil,
             false => value(random, Job, grants),
         },
         Jobs => {
-            let jobs = (0..random.random_range(0..5)).map(|_| value(random, Proof, grants));
+            let jobs = (0..random.random_range(0..5)).map(|_| value(random, JobId, grants));
             Pack::List(jobs.collect())
         }
     }

@@ -58,7 +58,12 @@ fn large_frames_that_break_off(attacker: &mut Attacker) -> Result<(), Ended> {
 /// Arrays, maps and texts that say they have billions of elements, and arrays in arrays.
 fn absurd_lengths_inside(attacker: &mut Attacker) -> Result<(), Ended> {
     let mut client = attacker.client()?;
-    let Some(queue) = client.open("task_queue", Some("hostile tasks"), Some(&Pack::Nil))? else {
+    let Some(queue) = client.open(
+        "task_queue",
+        Some("hostile tasks"),
+        Some(&protocol::nothing()),
+    )?
+    else {
         return Ok(());
     };
     let lies: [&[u8]; 6] = [

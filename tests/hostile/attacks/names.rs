@@ -25,7 +25,7 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
             let spec = match random.random_range(0..4) {
                 0 => Pack::Raw(vec![0xff; random.random_range(0..9)]),
                 1 => Pack::list([large(), large()]),
-                _ => protocol::spec(random, spec),
+                _ => protocol::random_spec(random, spec),
             };
             let seq = client.next();
             let request = match random.random_range(0..6) {

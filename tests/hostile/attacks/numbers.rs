@@ -65,7 +65,8 @@ fn numbers_that_do_not_rise(attacker: &mut Attacker) -> Result<(), Ended> {
 
 fn withdrawals_of_anything(attacker: &mut Attacker) -> Result<(), Ended> {
     let mut client = attacker.client()?;
-    let Some(lock) = client.open("lock", Some("hostile lock 0"), Some(&Pack::Nil))? else {
+    let Some(lock) = client.open("lock", Some("hostile lock 0"), Some(&protocol::lock_spec()))?
+    else {
         return Ok(());
     };
     let mut batch = Vec::new();
@@ -84,7 +85,7 @@ fn withdrawals_of_anything(attacker: &mut Attacker) -> Result<(), Ended> {
 /// Permits are acquired by casts and through report pipes, and not released.
 fn permits_by_casts(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
     let mut thief = attacker.client()?;
-    let spec = Pack::list([Pack::Number(PERMITS)]);
+    let spec = protocol::semaphore_spec(PERMITS);
     let Some(semaphore) = thief.open("semaphore", Some(name), Some(&spec))? else {
         return Ok(());
     };
@@ -94,7 +95,7 @@ fn permits_by_casts(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
         } else {
             let one = Pack::list([Pack::Number(1)]);
             let acquire = semaphore.operation("acquire");
-            let cast = protocol::cast(thief.next(), semaphore.number, acquire, &one);
+            let cast = thief.cast(&semaphore, acquire, &one);
             thief.say(&cast)?;
         }
     }

@@ -70,7 +70,7 @@ fn open(
 }
 
 fn values(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
-    let small = Pack::list([Pack::Bytes(vec![1]), Pack::text("bytes")]);
+    let small = protocol::value_spec(vec![1]);
     for place in 0..PLACES {
         let Some(value) = open(client, "value", name, place, &small)? else {
             continue;
@@ -85,7 +85,7 @@ fn values(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<()
 
 /// A value is made from its spec.
 fn specs(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
-    let spec = Pack::list([large(), Pack::text("bytes")]);
+    let spec = protocol::value_spec(vec![9; budget::LARGE]);
     for place in 0..PLACES {
         let opened = open(client, "value", name, place, &spec)?;
         if opened.is_none() || !attacker.goes_on() {
@@ -96,7 +96,7 @@ fn specs(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(),
 }
 
 fn items(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
-    let spec = Pack::list([Pack::Nil, Pack::text("bytes")]);
+    let spec = protocol::queue_spec(None);
     let Some(queue) = open(client, "queue", name, 0, &spec)? else {
         return Ok(());
     };
@@ -111,7 +111,7 @@ fn items(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(),
 
 /// Calls with large arguments that wait for room.
 fn puts_that_wait(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
-    let spec = Pack::list([Pack::Number(1), Pack::text("bytes")]);
+    let spec = protocol::queue_spec(Some(1));
     let Some(queue) = open(client, "queue", name, 0, &spec)? else {
         return Ok(());
     };
@@ -131,18 +131,13 @@ fn puts_that_wait(attacker: &mut Attacker, client: &mut Client, name: &str) -> R
 
 /// Casts are not counted among the calls that wait.
 fn tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
-    let Some(queue) = open(client, "task_queue", name, 0, &Pack::Nil)? else {
+    let Some(queue) = open(client, "task_queue", name, 0, &protocol::nothing())? else {
         return Ok(());
     };
     for first in 0..120 {
         let row = Pack::list([large(), Pack::list([Pack::Number(budget::LARGE as u64)])]);
         let arguments = protocol::feed(1, first, "task", row);
-        let cast = protocol::cast(
-            client.next(),
-            queue.number,
-            queue.operation("feed"),
-            &arguments,
-        );
+        let cast = client.cast(&queue, queue.operation("feed"), &arguments);
         client.say(&cast)?;
         if !attacker.goes_on() {
             break;
@@ -154,7 +149,7 @@ fn tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(),
 
 /// One frame has many tasks of one name, and each that is given out by itself has a copy of the name.
 fn names_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
-    let Some(queue) = open(client, "task_queue", name, 0, &Pack::Nil)? else {
+    let Some(queue) = open(client, "task_queue", name, 0, &protocol::nothing())? else {
         return Ok(());
     };
     let row = protocol::row(400);
@@ -172,7 +167,7 @@ fn names_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> R
 
 /// One frame has thousands of tasks, which are given out one by one.
 fn rows_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
-    let Some(queue) = open(client, "task_queue", name, 0, &Pack::Nil)? else {
+    let Some(queue) = open(client, "task_queue", name, 0, &protocol::nothing())? else {
         return Ok(());
     };
     let arguments = protocol::feed(1, 1, "task", protocol::row(100_000));
@@ -189,7 +184,7 @@ fn rows_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Re
 
 /// Keys that are held by casts, each as long as it may be.
 fn keys(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
-    let Some(locks) = open(client, "keyed_lock", name, 0, &Pack::Nil)? else {
+    let Some(locks) = open(client, "keyed_lock", name, 0, &protocol::lock_spec())? else {
         return Ok(());
     };
     let mut key: u64 = 0;
@@ -198,7 +193,7 @@ fn keys(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), 
             key += 1;
             let arguments = Pack::list([Pack::Text(format!("{key:0>255}"))]);
             let acquire = locks.operation("acquire");
-            let cast = protocol::cast(client.next(), locks.number, acquire, &arguments);
+            let cast = client.cast(&locks, acquire, &arguments);
             client.say(&cast)?;
         }
         client.call(&locks, "count", &Pack::list([]))?;

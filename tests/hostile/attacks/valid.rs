@@ -55,7 +55,7 @@ pub(crate) fn open_some(
     for _ in 0..6 {
         let kind = *KINDS.choose(&mut attacker.random).expect("there are kinds");
         let (name, spec, _) = kind;
-        let spec = protocol::spec(&mut attacker.random, spec);
+        let spec = protocol::random_spec(&mut attacker.random, spec);
         let name_of_it = format!("hostile {name} {}", attacker.random.random_range(0..3));
         let opened = match client.open(name, Some(&name_of_it), Some(&spec))? {
             // Another session may have made it from another spec.
@@ -91,10 +91,10 @@ pub(crate) fn frame(
         let seq = random.random_range(0..200) + asked.len() as u64;
         return Some(protocol::withdraw(object.number, seq));
     }
-    let seq = client.next();
     if choice < 5 {
-        return Some(protocol::cast(seq, object.number, operation, &arguments));
+        return Some(client.cast(object, operation, &arguments));
     }
+    let seq = client.next();
     asked.insert(seq);
     if grants.len() < 200 {
         grants.push(client.own(seq));

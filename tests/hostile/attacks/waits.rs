@@ -23,32 +23,34 @@ type Wait = (
 const WAITS: [Wait; 5] = [
     (
         "event",
-        nil,
+        protocol::nothing,
         "wait",
         || Pack::list([Pack::Nil]),
         Some("set"),
     ),
-    ("lock", nil, "acquire", none, None),
-    ("semaphore", one, "acquire", one, Some("close")),
+    ("lock", protocol::lock_spec, "acquire", none, None),
+    (
+        "semaphore",
+        || protocol::semaphore_spec(1),
+        "acquire",
+        one,
+        Some("close"),
+    ),
     (
         "rw_lock",
-        nil,
+        protocol::lock_spec,
         "acquire",
         || Pack::list([Pack::text("Write")]),
         Some("force_unlock"),
     ),
     (
         "keyed_lock",
-        nil,
+        protocol::lock_spec,
         "acquire",
         || Pack::list([Pack::text("key")]),
         None,
     ),
 ];
-
-fn nil() -> Pack {
-    Pack::Nil
-}
 
 fn none() -> Pack {
     Pack::list([])
