@@ -14,26 +14,29 @@ use crate::{
 /// How many guesses go in one write.
 const BATCH: u64 = 50;
 
-/// An operation that takes a proof, and what it takes beside it.
-type Theft = (&'static str, fn() -> Vec<Pack>);
+/// An operation that gives back or takes what is held, and its arguments with a proof.
+type Theft = (&'static str, fn(Pack) -> Vec<Pack>);
 
-const OPERATIONS: [Theft; 12] = [
-    ("release", Vec::new),
-    ("release", one),
-    ("forget", one),
-    ("adopt", Vec::new),
-    ("mark_consistent", Vec::new),
-    ("notify", || vec![Pack::text(""), Pack::Nil]),
-    ("upgrade", Vec::new),
-    ("downgrade", || vec![Pack::text("Read")]),
-    ("done", Vec::new),
-    ("put_back", Vec::new),
-    ("finish", Vec::new),
-    ("wait", || vec![Pack::text("")]),
+const THEFTS: [Theft; 14] = [
+    ("release", only),
+    ("release", |proof| vec![proof, Pack::Number(1)]),
+    ("forget", |proof| vec![proof, Pack::Number(1)]),
+    ("adopt", only),
+    ("mark_consistent", only),
+    ("notify", |proof| vec![proof, Pack::text(""), Pack::Nil]),
+    ("wait", |proof| vec![proof, Pack::text("")]),
+    ("upgrade", only),
+    ("downgrade", |proof| vec![proof, Pack::text("Read")]),
+    ("done", only),
+    ("put_back", only),
+    ("finish", only),
+    // Without a proof it is for objects that were made so.
+    ("release_any", |_| Vec::new()),
+    ("release_any", |_| vec![Pack::text("treasure")]),
 ];
 
-fn one() -> Vec<Pack> {
-    vec![Pack::Number(1)]
+fn only(proof: Pack) -> Vec<Pack> {
+    vec![proof]
 }
 
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
@@ -75,16 +78,13 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
 fn guess(attacker: &mut Attacker, incarnation: u64, object: &Object) -> (u64, Pack) {
     let random = &mut attacker.random;
     let fits = |(operation, _): &&Theft| object.operation(operation) != NO_OPERATION;
-    let fitting: Vec<_> = OPERATIONS.iter().filter(fits).collect();
-    let (operation, rest) = fitting
-        .choose(random)
-        .expect("each has a release or a done");
+    let fitting: Vec<_> = THEFTS.iter().filter(fits).collect();
+    let (operation, arguments) = fitting.choose(random).expect("each kind has one");
     // The honest client came first.
     let grant = Grant {
         session: incarnation + random.random_range(0..4),
         seq: random.random_range(1..50),
     };
-    let mut arguments = vec![protocol::guessed_proof(random, grant)];
-    arguments.extend(rest());
-    (object.operation(operation), Pack::List(arguments))
+    let proof = protocol::guessed_proof(random, grant);
+    (object.operation(operation), Pack::List(arguments(proof)))
 }
