@@ -152,11 +152,11 @@ fn names_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> R
     let Some(queue) = open(client, "task_queue", name, 0, &protocol::nothing())? else {
         return Ok(());
     };
-    let row = protocol::row(400);
+    let row = protocol::row(3_000);
     let arguments = protocol::feed(1, 1, &"t".repeat(budget::LARGE), row);
     client.call(&queue, "feed", &arguments)?;
     let one = Pack::list([Pack::Nil, Pack::Number(1)]);
-    for _ in 0..400 {
+    for _ in 0..3_000 {
         let heard = client.call(&queue, "next", &one)?;
         if is_full(attacker, &heard) || !attacker.goes_on() {
             break;
@@ -173,7 +173,7 @@ fn rows_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Re
     let arguments = protocol::feed(1, 1, "task", protocol::row(100_000));
     client.call(&queue, "feed", &arguments)?;
     let one = Pack::list([Pack::Nil, Pack::Number(1)]);
-    for _ in 0..1_000 {
+    for _ in 0..3_000 {
         let heard = client.call(&queue, "next", &one)?;
         if is_full(attacker, &heard) || !attacker.goes_on() {
             break;
