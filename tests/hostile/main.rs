@@ -1,6 +1,6 @@
 //! Hostile clients of all sorts at once, beside an honest client that must not notice.
 //!
-//! Takes twelve seconds, or as many as `LOCKKEEPER_HOSTILE_SECONDS` says. The seed decides what each
+//! Takes sixteen seconds, or as many as `LOCKKEEPER_HOSTILE_SECONDS` says. The seed decides what each
 //! attacker tries, but not how fast the processes run, so a seed repeats the load and not the exact
 //! schedule. `LOCKKEEPER_HOSTILE_ATTACKS=valid,mutated` runs these attacks alone.
 //!
@@ -12,6 +12,7 @@ mod attacks;
 mod budget;
 mod client;
 mod honest;
+mod kinds;
 mod manager;
 mod pack;
 mod protocol;
@@ -39,7 +40,7 @@ use manager::{Post, peak_bytes};
 const ATTACKERS: usize = 3;
 
 /// How long they attack unless `LOCKKEEPER_HOSTILE_SECONDS` is set.
-const SECONDS: u64 = 12;
+const SECONDS: u64 = 16;
 
 /// How long the test waits between two looks at the manager.
 const PAUSE: Duration = Duration::from_millis(5);

@@ -7,6 +7,7 @@ use rand::Rng;
 use crate::{
     budget,
     client::{Attacker, Ended, framed},
+    kinds,
     pack::Pack,
     protocol,
 };
@@ -58,11 +59,7 @@ fn large_frames_that_break_off(attacker: &mut Attacker) -> Result<(), Ended> {
 /// Arrays, maps and texts that say they have billions of elements, and arrays in arrays.
 fn absurd_lengths_inside(attacker: &mut Attacker) -> Result<(), Ended> {
     let mut client = attacker.client()?;
-    let Some(queue) = client.open(
-        "task_queue",
-        Some("hostile tasks"),
-        Some(&protocol::nothing()),
-    )?
+    let Some(queue) = client.open("task_queue", Some("hostile tasks"), Some(&kinds::nothing()))?
     else {
         return Ok(());
     };
@@ -75,7 +72,7 @@ fn absurd_lengths_inside(attacker: &mut Attacker) -> Result<(), Ended> {
         &[0x91; 100_000],
     ];
     for lie in lies {
-        for (_, _, operations) in protocol::KINDS {
+        for (_, _, operations) in kinds::KINDS {
             let most = operations.len() as u64;
             let operation = attacker.random.random_range(0..most);
             let seq = client.next();

@@ -6,26 +6,27 @@ use rand::Rng;
 use crate::{
     budget,
     client::{Attacker, Ended},
+    kinds::{self, KINDS},
     pack::Pack,
-    protocol::{self, KINDS},
+    protocol,
 };
 
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     while attacker.goes_on() {
-        let [program, label] = [(); 2].map(|()| protocol::text(&mut attacker.random));
+        let [program, label] = [(); 2].map(|()| kinds::text(&mut attacker.random));
         let mut client = attacker.client_as(7, &program, &label)?;
         for _ in 0..60 {
             let random = &mut attacker.random;
             let name = match random.random_range(0..6) {
                 0 => "n".repeat(budget::LARGE),
-                1 => format!("#{:x}.{}", random.random::<u64>(), protocol::number(random)),
-                _ => format!("hostile {}", protocol::text(random)),
+                1 => format!("#{:x}.{}", random.random::<u64>(), kinds::number(random)),
+                _ => format!("hostile {}", kinds::text(random)),
             };
             let (kind, spec, _) = KINDS[random.random_range(0..KINDS.len())];
             let spec = match random.random_range(0..4) {
                 0 => Pack::Raw(vec![0xff; random.random_range(0..9)]),
                 1 => Pack::list([large(), large()]),
-                _ => protocol::random_spec(random, spec),
+                _ => kinds::random_spec(random, spec),
             };
             let seq = client.next();
             let request = match random.random_range(0..6) {

@@ -11,6 +11,7 @@ use rand::Rng;
 
 use crate::{
     client::{Attacker, Client, Ended, Object, framed},
+    kinds,
     pack::Pack,
     protocol::{self, Heard},
 };
@@ -65,15 +66,14 @@ fn numbers_that_do_not_rise(attacker: &mut Attacker) -> Result<(), Ended> {
 
 fn withdrawals_of_anything(attacker: &mut Attacker) -> Result<(), Ended> {
     let mut client = attacker.client()?;
-    let Some(lock) = client.open("lock", Some("hostile lock 0"), Some(&protocol::lock_spec()))?
-    else {
+    let Some(lock) = client.open("lock", Some("hostile lock 0"), Some(&kinds::lock_spec()))? else {
         return Ok(());
     };
     let mut batch = Vec::new();
     for _ in 0..2_000 {
         let random = &mut attacker.random;
-        let object = protocol::count(random);
-        let withdraw = protocol::withdraw(object, protocol::number(random));
+        let object = kinds::count(random);
+        let withdraw = protocol::withdraw(object, kinds::number(random));
         batch.extend(framed(&withdraw.encoded()));
     }
     client.say_bytes(&batch)?;
@@ -85,7 +85,7 @@ fn withdrawals_of_anything(attacker: &mut Attacker) -> Result<(), Ended> {
 /// Permits are acquired by casts and through report pipes, and not released.
 fn permits_by_casts(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
     let mut thief = attacker.client()?;
-    let spec = protocol::semaphore_spec(PERMITS);
+    let spec = kinds::semaphore_spec(PERMITS);
     let Some(semaphore) = thief.open("semaphore", Some(name), Some(&spec))? else {
         return Ok(());
     };

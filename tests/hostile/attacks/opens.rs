@@ -6,8 +6,9 @@ use rand::Rng;
 
 use crate::{
     client::{Attacker, Client, Ended, framed},
+    kinds::{self, KINDS},
     pack::Pack,
-    protocol::{self, KINDS},
+    protocol,
 };
 
 /// How many opens go in one write.
@@ -24,7 +25,7 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
         for _ in 0..BATCH {
             let random = &mut attacker.random;
             let (kind, spec, _) = KINDS[random.random_range(0..KINDS.len())];
-            let spec = protocol::random_spec(random, spec);
+            let spec = kinds::random_spec(random, spec);
             // Those without a name cannot be removed, and would fill the manager for good.
             let name = format!("hostile {:0>240}", random.random::<u32>());
             let open = protocol::open(client.next(), kind, Some(&name), Some(&spec));

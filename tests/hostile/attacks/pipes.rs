@@ -5,6 +5,7 @@ use rand::Rng;
 
 use crate::{
     client::{Attacker, Ended},
+    kinds,
     pack::Pack,
     protocol::{self, Heard},
 };
@@ -17,7 +18,7 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
             _ => attacker.honest,
         };
         let mut client = attacker.client_as(pid, "honest", "")?;
-        let spec = protocol::queue_spec(None);
+        let spec = kinds::queue_spec(None);
         let name = format!("hostile loot {}", attacker.random.random_range(0..4));
         let Some(queue) = client.open("queue", Some(&name), Some(&spec))? else {
             return Ok(());

@@ -6,6 +6,7 @@ use rand::{Rng, seq::IndexedRandom};
 use crate::{
     budget,
     client::{Attacker, Client, Ended, Object},
+    kinds,
     pack::Pack,
     protocol::{self, Heard},
 };
@@ -70,7 +71,7 @@ fn open(
 }
 
 fn values(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
-    let small = protocol::value_spec(vec![1]);
+    let small = kinds::value_spec(vec![1]);
     for place in 0..PLACES {
         let Some(value) = open(client, "value", name, place, &small)? else {
             continue;
@@ -85,7 +86,7 @@ fn values(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<()
 
 /// A value is made from its spec.
 fn specs(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
-    let spec = protocol::value_spec(vec![9; budget::LARGE]);
+    let spec = kinds::value_spec(vec![9; budget::LARGE]);
     for place in 0..PLACES {
         let opened = open(client, "value", name, place, &spec)?;
         if opened.is_none() || !attacker.goes_on() {
@@ -96,7 +97,7 @@ fn specs(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(),
 }
 
 fn items(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
-    let spec = protocol::queue_spec(None);
+    let spec = kinds::queue_spec(None);
     let Some(queue) = open(client, "queue", name, 0, &spec)? else {
         return Ok(());
     };
@@ -111,7 +112,7 @@ fn items(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(),
 
 /// Calls with large arguments that wait for room.
 fn puts_that_wait(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
-    let spec = protocol::queue_spec(Some(1));
+    let spec = kinds::queue_spec(Some(1));
     let Some(queue) = open(client, "queue", name, 0, &spec)? else {
         return Ok(());
     };
@@ -131,12 +132,12 @@ fn puts_that_wait(attacker: &mut Attacker, client: &mut Client, name: &str) -> R
 
 /// Casts are not counted among the calls that wait.
 fn tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
-    let Some(queue) = open(client, "task_queue", name, 0, &protocol::nothing())? else {
+    let Some(queue) = open(client, "task_queue", name, 0, &kinds::nothing())? else {
         return Ok(());
     };
     for first in 0..120 {
         let row = Pack::list([large(), Pack::list([Pack::Number(budget::LARGE as u64)])]);
-        let arguments = protocol::feed(1, first, "task", row);
+        let arguments = kinds::feed(1, first, "task", row);
         let cast = client.cast(&queue, queue.operation("feed"), &arguments);
         client.say(&cast)?;
         if !attacker.goes_on() {
@@ -149,11 +150,11 @@ fn tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(),
 
 /// One frame has many tasks of one name, and each that is given out by itself has a copy of the name.
 fn names_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
-    let Some(queue) = open(client, "task_queue", name, 0, &protocol::nothing())? else {
+    let Some(queue) = open(client, "task_queue", name, 0, &kinds::nothing())? else {
         return Ok(());
     };
-    let row = protocol::row(3_000);
-    let arguments = protocol::feed(1, 1, &"t".repeat(budget::LARGE), row);
+    let row = kinds::row(3_000);
+    let arguments = kinds::feed(1, 1, &"t".repeat(budget::LARGE), row);
     client.call(&queue, "feed", &arguments)?;
     let one = Pack::list([Pack::Nil, Pack::Number(1)]);
     for _ in 0..3_000 {
@@ -167,10 +168,10 @@ fn names_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> R
 
 /// One frame has thousands of tasks, which are given out one by one.
 fn rows_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
-    let Some(queue) = open(client, "task_queue", name, 0, &protocol::nothing())? else {
+    let Some(queue) = open(client, "task_queue", name, 0, &kinds::nothing())? else {
         return Ok(());
     };
-    let arguments = protocol::feed(1, 1, "task", protocol::row(100_000));
+    let arguments = kinds::feed(1, 1, "task", kinds::row(100_000));
     client.call(&queue, "feed", &arguments)?;
     let one = Pack::list([Pack::Nil, Pack::Number(1)]);
     for _ in 0..3_000 {
@@ -184,7 +185,7 @@ fn rows_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Re
 
 /// Keys that are held by casts, each as long as it may be.
 fn keys(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
-    let Some(locks) = open(client, "keyed_lock", name, 0, &protocol::lock_spec())? else {
+    let Some(locks) = open(client, "keyed_lock", name, 0, &kinds::lock_spec())? else {
         return Ok(());
     };
     let mut key: u64 = 0;

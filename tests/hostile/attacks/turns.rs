@@ -4,6 +4,7 @@ use rand::Rng;
 
 use crate::{
     client::{Attacker, Client, Ended, Object, framed},
+    kinds,
     pack::Pack,
     protocol,
 };
@@ -52,11 +53,11 @@ fn calls(
 /// A worker that has thousands of jobs hands back thousands that it never had.
 fn jobs_that_no_worker_has(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
     let mut client = attacker.client()?;
-    let Some(queue) = client.open("task_queue", Some(name), Some(&protocol::nothing()))? else {
+    let Some(queue) = client.open("task_queue", Some(name), Some(&kinds::nothing()))? else {
         return Ok(());
     };
-    let row = protocol::row(MANY);
-    client.call(&queue, "feed", &protocol::feed(1, 1, "task", row))?;
+    let row = kinds::row(MANY);
+    client.call(&queue, "feed", &kinds::feed(1, 1, "task", row))?;
     let one = Pack::list([Pack::Nil, Pack::Number(1)]);
     calls(&mut client, &queue, "next", |_| one.clone())?;
     let jobs = (0..15 * MANY).map(|number| {
@@ -71,7 +72,7 @@ fn jobs_that_no_worker_has(attacker: &mut Attacker, name: &str) -> Result<(), En
 /// A session ends that has submitted chunks which a worker has.
 fn chunks_of_one_that_ends(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
     let mut client = attacker.client()?;
-    let Some(queue) = client.open("task_queue", Some(name), Some(&protocol::nothing()))? else {
+    let Some(queue) = client.open("task_queue", Some(name), Some(&kinds::nothing()))? else {
         return Ok(());
     };
     let chunk = Pack::list([Pack::text("task"), Pack::Bytes(Vec::new())]);
@@ -94,7 +95,7 @@ fn chunks_of_one_that_ends(attacker: &mut Attacker, name: &str) -> Result<(), En
 /// A session ends that holds many keys, after another one has looked at them.
 fn keys_of_one_that_ends(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
     let mut client = attacker.client()?;
-    let Some(locks) = client.open("keyed_lock", Some(name), Some(&protocol::lock_spec()))? else {
+    let Some(locks) = client.open("keyed_lock", Some(name), Some(&kinds::lock_spec()))? else {
         return Ok(());
     };
     let key = |number| Pack::list([Pack::Text(format!("key {number}"))]);
@@ -110,7 +111,7 @@ fn keys_of_one_that_ends(attacker: &mut Attacker, name: &str) -> Result<(), Ende
 /// A session ends that holds many permits of one semaphore.
 fn holds_of_one_that_ends(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
     let mut client = attacker.client()?;
-    let spec = protocol::semaphore_spec(MANY);
+    let spec = kinds::semaphore_spec(MANY);
     let Some(semaphore) = client.open("semaphore", Some(name), Some(&spec))? else {
         return Ok(());
     };

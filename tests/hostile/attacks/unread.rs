@@ -7,6 +7,7 @@ use rand::Rng;
 use crate::{
     budget,
     client::{Attacker, Client, Ended, Object, framed},
+    kinds,
     pack::Pack,
     protocol,
 };
@@ -26,7 +27,7 @@ fn ask_without_reading(attacker: &mut Attacker, name: &str) -> Result<(), Ended>
         2 => changes,
         _ => reads,
     };
-    let spec = protocol::value_spec(vec![7; budget::LARGE]);
+    let spec = kinds::value_spec(vec![7; budget::LARGE]);
     let Some(value) = client.open("value", Some(name), Some(&spec))? else {
         attacker.count("unread: no room for a value");
         return Ok(());
@@ -83,7 +84,7 @@ fn changes(client: &mut Client, value: &Object) -> Pack {
 /// An open that is refused with the words that it brought.
 fn echo(client: &mut Client, _: &Object) -> Pack {
     let kind = "k".repeat(60_000);
-    protocol::open(client.next(), &kind, None, Some(&protocol::nothing()))
+    protocol::open(client.next(), &kind, None, Some(&kinds::nothing()))
 }
 
 /// A page of all objects.

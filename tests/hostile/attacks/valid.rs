@@ -7,8 +7,9 @@ use rand::{Rng, seq::IndexedRandom};
 
 use crate::{
     client::{Attacker, Client, Ended, Object, framed},
+    kinds::{self, KINDS, Kind},
     pack::Pack,
-    protocol::{self, Grant, Heard, KINDS, Kind},
+    protocol::{self, Grant, Heard},
 };
 
 /// How many frames go in one write.
@@ -55,7 +56,7 @@ pub(crate) fn open_some(
     for _ in 0..6 {
         let kind = *KINDS.choose(&mut attacker.random).expect("there are kinds");
         let (name, spec, _) = kind;
-        let spec = protocol::random_spec(&mut attacker.random, spec);
+        let spec = kinds::random_spec(&mut attacker.random, spec);
         let name_of_it = format!("hostile {name} {}", attacker.random.random_range(0..3));
         let opened = match client.open(name, Some(&name_of_it), Some(&spec))? {
             // Another session may have made it from another spec.
@@ -79,11 +80,11 @@ pub(crate) fn frame(
     let ((_, _, operations), object) = objects.choose(random)?;
     let (operation, shapes) = operations.choose(random)?;
     let operation = object.operation(operation);
-    let arguments = protocol::record(random, shapes, grants);
+    let arguments = kinds::record(random, shapes, grants);
     let micros = match random.random_range(0..4) {
         0 => None,
         1 => Some(random.random_range(0..20_000)),
-        2 => Some(protocol::number(random)),
+        2 => Some(kinds::number(random)),
         _ => Some(0),
     };
     let choice = random.random_range(0..40);
@@ -113,7 +114,7 @@ pub(crate) fn frame(
         }
         10 => protocol::open(seq, "event", Some("hostile event 0"), None),
         11 => {
-            let caller = protocol::number(random);
+            let caller = kinds::number(random);
             let number = object.number;
             protocol::call_by(seq, number, operation, micros, &arguments, caller)
         }

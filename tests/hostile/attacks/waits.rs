@@ -7,6 +7,7 @@ use rand::{Rng, seq::IndexedRandom};
 use crate::{
     budget,
     client::{Attacker, Ended, framed},
+    kinds,
     pack::Pack,
     protocol::{self, Heard},
 };
@@ -23,29 +24,29 @@ type Wait = (
 const WAITS: [Wait; 5] = [
     (
         "event",
-        protocol::nothing,
+        kinds::nothing,
         "wait",
         || Pack::list([Pack::Nil]),
         Some("set"),
     ),
-    ("lock", protocol::lock_spec, "acquire", none, None),
+    ("lock", kinds::lock_spec, "acquire", none, None),
     (
         "semaphore",
-        || protocol::semaphore_spec(1),
+        || kinds::semaphore_spec(1),
         "acquire",
         one,
         Some("close"),
     ),
     (
         "rw_lock",
-        protocol::lock_spec,
+        kinds::lock_spec,
         "acquire",
         || Pack::list([Pack::text("Write")]),
         Some("force_unlock"),
     ),
     (
         "keyed_lock",
-        protocol::lock_spec,
+        kinds::lock_spec,
         "acquire",
         || Pack::list([Pack::text("key")]),
         None,
