@@ -34,7 +34,7 @@ use tokio::{sync::oneshot, time};
 use attacker::Orders;
 use client::Found;
 use honest::{Account, Errand};
-use manager::{Post, peak_bytes};
+use manager::{Post, peak_bytes, processor_share};
 
 /// How many processes attack, each with two sessions at least.
 const ATTACKERS: usize = 3;
@@ -104,7 +104,7 @@ async fn hostile_run_of(length: Duration) {
     let (mut faults, mut found) = (Vec::new(), Found::default());
     let most = at_first + budget::most_bytes();
     let watched = tokio::task::spawn_blocking(move || watch(pid, most, length));
-    let (peak, late) = watched.await.unwrap();
+    let (peak, share) = watched.await.unwrap();
     println!(
         "the manager had {} at first, {} at the most, of {}",
         mega(at_first),
@@ -132,7 +132,7 @@ async fn hostile_run_of(length: Duration) {
     match time::timeout_at(patience, last_report_of(honest)).await {
         Ok(Ok(report)) => {
             let account: Account = serde_json::from_str(&report).expect("plain data");
-            faults.extend(verdict::of_the_honest_client(account, late));
+            faults.extend(verdict::of_the_honest_client(account, share));
         }
         Ok(Err(_)) => faults.push("the honest client has ended without a word".to_owned()),
         Err(_) => faults.push("the honest client has not ended".to_owned()),
@@ -149,18 +149,15 @@ async fn hostile_run_of(length: Duration) {
 }
 
 /// Waits until the attacks are over, or a process has had more than `most` bytes of memory. Returns the
-/// most that it had, and the longest for which this thread had to wait for a processor.
-fn watch(pid: u32, most: usize, length: Duration) -> (usize, Duration) {
+/// most that it had, and its share of the processor.
+fn watch(pid: u32, most: usize, length: Duration) -> (usize, f64) {
     let end = Instant::now() + length;
-    let mut late = Duration::ZERO;
     loop {
         let peak = peak_bytes(pid).unwrap_or_default();
-        let now = Instant::now();
-        if peak > most || now > end || !is_running(pid) {
-            return (peak, late);
+        if peak > most || Instant::now() > end || !is_running(pid) {
+            return (peak, processor_share(pid));
         }
         thread::sleep(PAUSE);
-        late = late.max(now.elapsed().saturating_sub(PAUSE));
     }
 }
 

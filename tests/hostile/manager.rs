@@ -40,3 +40,22 @@ pub(crate) fn peak_bytes(pid: u32) -> Option<usize> {
     let kilobytes: usize = peak.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kilobytes << 10)
 }
+
+/// How much of the processor time that a process could have used it has had, from 0 to 1. It has had less
+/// where other processes used the processors; 1 if the system does not tell.
+pub(crate) fn processor_share(pid: u32) -> f64 {
+    let (mut ran, mut waited) = (0, 0);
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    for thread in threads.into_iter().flatten().flatten() {
+        let stat = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+        let mut times = stat
+            .split_whitespace()
+            .map(|time| time.parse().unwrap_or(0));
+        ran += times.next().unwrap_or(0u64);
+        waited += times.next().unwrap_or(0);
+    }
+    if ran == 0 {
+        return 1.0;
+    }
+    ran as f64 / (ran + waited) as f64
+}

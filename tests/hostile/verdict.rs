@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{attacks::chosen, client::Found, honest::Account};
 
-/// The longest that one round trip of the honest client may take: as long as a client waits for the
-/// answer to a call whose own time is over.
+/// The longest that one round trip of the honest client may take where the manager has a processor for
+/// itself: as long as a client waits for the answer to a call whose own time is over.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// How many different faults are told.
@@ -29,8 +29,8 @@ const MUST_OCCUR: [&str; 12] = [
 
 /// The honest client has its session, its guards and its history, and was served meanwhile.
 ///
-/// `late` is how late a thread was that had nothing to do, for want of a processor.
-pub(crate) fn of_the_honest_client(account: Account, late: Duration) -> Vec<String> {
+/// `share` is what the manager had of a processor that others used too.
+pub(crate) fn of_the_honest_client(account: Account, share: f64) -> Vec<String> {
     let Account {
         mut faults,
         mut round_trips,
@@ -47,13 +47,13 @@ pub(crate) fn of_the_honest_client(account: Account, late: Duration) -> Vec<Stri
     let (half, p99, longest) = (at(50), at(99), at(100));
     println!(
         "the honest client: {} round trips, p50 {half:?}, p99 {p99:?}, longest {longest:?}; \
-         {counted} counted, {items} items, {large_reads} large reads, {refused} times over the budget; threads were up to {late:?} late",
+         {counted} counted, {items} items, {large_reads} large reads, {refused} times over the budget; \
+         the manager had {share:.2} of a processor",
         round_trips.len()
     );
-    // The client and the manager may each have waited for a processor.
-    if longest > GRACE + 2 * late {
+    if longest > GRACE.div_f64(share) {
         faults.push(format!(
-            "a round trip of the honest client took {longest:?}, and threads were {late:?} late"
+            "a round trip of the honest client took {longest:?}, where the manager had {share:.2} of a processor"
         ));
     }
     if [counted, items, large_reads].contains(&0) {
