@@ -22,7 +22,7 @@ use super::{
 const ANSWER: Duration = Duration::from_secs(15);
 
 /// How long a write may take before the attack takes it for one that the manager does not read.
-const WRITE: Duration = Duration::from_millis(300);
+const WRITE: Duration = Duration::from_secs(1);
 
 /// A number that no operation has.
 pub(crate) const NO_OPERATION: u64 = 1 << 31;

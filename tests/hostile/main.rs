@@ -25,6 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::future::try_join_all;
 use lockkeeper::{CallError, Manager};
 use lockkeeper_test_support::{Role, Roles, is_running, run, seeded, signal};
 use rand::Rng;
@@ -44,6 +45,9 @@ const SECONDS: u64 = 16;
 
 /// How long the test waits between two looks at the manager.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// How many calls are made at a time where there may be thousands.
+const MANY: usize = 500;
 
 /// How long processes may take to end once the attacks are over.
 const ENDING: Duration = Duration::from_secs(20);
@@ -185,10 +189,11 @@ async fn serves_a_newcomer(address: &str) -> Result<(), CallError> {
     let lock = newcomer.named(honest::TREASURES[0].1).lock().await?;
     lock.acquire().await?.release().await?;
     // What the attackers have left is looked at and removed, and leaves its room.
-    for object in newcomer.inspect().await?.objects {
-        if object.name.starts_with("hostile") {
-            newcomer.remove(&object.name).await?;
-        }
+    let mut objects = newcomer.inspect().await?.objects;
+    objects.retain(|object| object.name.starts_with("hostile"));
+    for some in objects.chunks(MANY) {
+        let removed = some.iter().map(|object| newcomer.remove(&object.name));
+        try_join_all(removed).await?;
     }
     let large = newcomer.value("n".repeat(budget::LARGE)).await?;
     large.get().await.map(drop)

@@ -20,6 +20,21 @@ const MOST: usize = 4_000;
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     let mut client = attacker.client()?;
     let mut made = Vec::new();
+    let outcome = open_many(attacker, &mut client, &mut made);
+    if outcome.is_err() || attacker.random.random() {
+        // The session ends with thousands of objects, which another one removes.
+        drop(client);
+        client = attacker.client_at_last()?;
+    }
+    remove(&mut client, &made)?;
+    outcome
+}
+
+fn open_many(
+    attacker: &mut Attacker,
+    client: &mut Client,
+    made: &mut Vec<String>,
+) -> Result<(), Ended> {
     while attacker.goes_on() && made.len() < MOST {
         let mut batch = Vec::new();
         for _ in 0..BATCH {
@@ -36,12 +51,7 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
         attacker.add("opens: objects", BATCH as u64);
         client.hear_all(Duration::from_millis(1))?;
     }
-    if attacker.random.random() {
-        // The session ends with thousands of objects, which another one removes.
-        drop(client);
-        client = attacker.client_at_last()?;
-    }
-    remove(&mut client, &made)
+    Ok(())
 }
 
 /// Removes objects, many in a write.
