@@ -1,0 +1,97 @@
+//! An attacker: a process that runs all attacks in a random order, several at a time.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use lockkeeper_test_support::report;
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    attacks::chosen,
+    client::{Attacker, Ended, Found},
+};
+
+/// How many attacks run at a time in one process.
+const AT_A_TIME: usize = 2;
+
+/// The longest that one attack goes on.
+const LONGEST: Duration = Duration::from_millis(900);
+
+/// What an attacker is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Orders {
+    address: String,
+    honest: u32,
+    seed: u64,
+    length: Duration,
+}
+
+impl Orders {
+    pub(crate) fn new(address: &str, honest: u32, seed: u64, length: Duration) -> Self {
+        Self {
+            address: address.to_owned(),
+            honest,
+            seed,
+            length,
+        }
+    }
+}
+
+/// Attacks for as long as it was told, and reports what it has found.
+pub(crate) async fn attacker(orders: Orders) {
+    let end = Instant::now() + orders.length;
+    let mut random = StdRng::seed_from_u64(orders.seed);
+    let threads = (0..AT_A_TIME).map(|_| {
+        let attacker = Attacker {
+            address: orders.address.clone(),
+            honest: orders.honest,
+            random: StdRng::from_rng(&mut random),
+            until: end,
+            found: Found::default(),
+        };
+        thread::spawn(move || attack(attacker, end))
+    });
+    let threads: Vec<_> = threads.collect();
+    let mut all = Found::default();
+    for thread in threads {
+        match thread.join() {
+            Ok(found) => all.add(found),
+            Err(_) => all.faults.push("an attack has panicked".to_owned()),
+        }
+    }
+    report(&serde_json::to_string(&all).expect("plain data"));
+}
+
+/// Runs all attacks, then all once more in another order, and so on.
+fn attack(mut attacker: Attacker, end: Instant) -> Found {
+    let mut deck = chosen();
+    loop {
+        deck.shuffle(&mut attacker.random);
+        for (name, attack) in &deck {
+            if Instant::now() >= end {
+                return attacker.found;
+            }
+            let length = attacker.random.random_range(LONGEST / 3..LONGEST);
+            attacker.until = end.min(Instant::now() + length);
+            let begun = Instant::now();
+            let outcome = attack(&mut attacker);
+            let took = u64::try_from(begun.elapsed().as_millis()).expect("not that long");
+            attacker.add(&format!("{name}: milliseconds"), took);
+            attacker.count(&format!("{name}: runs"));
+            match outcome {
+                Ok(()) => {}
+                Err(Ended::HungUp) => attacker.count(&format!("{name}: ended by the manager")),
+                Err(Ended::NotRead) => attacker.count(&format!("{name}: not read")),
+                Err(ended @ (Ended::NotAnswered | Ended::NotAFrame | Ended::NoManager)) => {
+                    attacker.fault(format!("{name}: {ended:?}"));
+                    if ended == Ended::NoManager {
+                        return attacker.found;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The attacks: one file each, and one line in `ATTACKS`.
+//!
+//! An attack connects as often as it likes, takes its choices from the attacker's random numbers,
+//! and ends soon after `until`. It may touch only objects whose names begin with `hostile`, except to
+//! try what an honest client's objects must refuse.
+
+mod connections;
+mod lengths;
+mod mutated;
+mod names;
+mod numbers;
+mod opens;
+mod pipes;
+mod stores;
+mod thefts;
+mod turns;
+mod unread;
+mod valid;
+mod waits;
+
+use std::env;
+
+use super::client::{Attacker, Ended};
+
+/// Attacks until `until`, or until the manager ends the session.
+pub(crate) type Attack = fn(&mut Attacker) -> Result<(), Ended>;
+
+const ATTACKS: [(&str, Attack); 13] = [
+    ("valid", valid::attack),
+    ("mutated", mutated::attack),
+    ("lengths", lengths::attack),
+    ("opens", opens::attack),
+    ("unread", unread::attack),
+    ("connections", connections::attack),
+    ("thefts", thefts::attack),
+    ("stores", stores::attack),
+    ("numbers", numbers::attack),
+    ("pipes", pipes::attack),
+    ("names", names::attack),
+    ("waits", waits::attack),
+    ("turns", turns::attack),
+];
+
+/// The attacks that `LOCKKEEPER_HOSTILE_ATTACKS` names, separated by commas; else all.
+///
+/// # Panics
+///
+/// Panics when it names none that there is.
+pub(crate) fn chosen() -> Vec<(&'static str, Attack)> {
+    let Ok(names) = env::var("LOCKKEEPER_HOSTILE_ATTACKS") else {
+        return ATTACKS.to_vec();
+    };
+    let names: Vec<_> = names.split(',').map(str::trim).collect();
+    let chosen = ATTACKS.iter().filter(|(name, _)| names.contains(name));
+    let chosen: Vec<_> = chosen.copied().collect();
+    assert_eq!(chosen.len(), names.len(), "there are not all of {names:?}");
+    chosen
+}

@@ -1,0 +1,39 @@
+//! Connections without a hello, with half of one, and with other things than a hello.
+
+use std::{io::Write, thread, time::Duration};
+
+use rand::Rng;
+
+use crate::{
+    client::{Attacker, Ended, framed},
+    protocol,
+};
+
+/// How many there are at a time.
+const CROWD: usize = 40;
+
+pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
+    let hello = framed(&protocol::hello(1, "hostile", "\u{1b}[31m").encoded());
+    let mut crowd = Vec::new();
+    while attacker.goes_on() {
+        let mut stranger = attacker.stranger()?;
+        let said: &[u8] = match attacker.random.random_range(0..5) {
+            0 => &hello[..attacker.random.random_range(0..hello.len())],
+            1 => &hello,
+            2 => b"GET / HTTP/1.1\r\n\r\n",
+            3 => &[0xff; 70_000],
+            _ => &[],
+        };
+        // The manager may have refused it already.
+        let _ = stranger.write_all(said);
+        crowd.push(stranger);
+        attacker.count("connections: made");
+        if crowd.len() >= CROWD {
+            let pause = attacker.random.random_range(0..100);
+            thread::sleep(Duration::from_millis(pause));
+            let left = attacker.random.random_range(0..CROWD);
+            crowd.truncate(left);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! Frames that break off, lengths that lie, and nesting without end.
+
+use std::{io::Write, thread, time::Duration};
+
+use rand::Rng;
+
+use crate::{
+    budget,
+    client::{Attacker, Ended, framed},
+    kinds,
+    pack::Pack,
+    protocol,
+};
+
+pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
+    while attacker.goes_on() {
+        match attacker.random.random_range(0..4) {
+            0 => absurd_headers(attacker)?,
+            1 => large_frames_that_break_off(attacker)?,
+            2 => absurd_lengths_inside(attacker)?,
+            _ => cut_hellos(attacker)?,
+        }
+        attacker.count("lengths: sessions");
+    }
+    Ok(())
+}
+
+/// The length of a frame is above the limit, or nothing.
+fn absurd_headers(attacker: &mut Attacker) -> Result<(), Ended> {
+    let most = u32::try_from(budget::limits().frame_bytes).expect("it fits");
+    for length in [0, most + 1, u32::MAX, 1 << 31] {
+        let mut client = attacker.client()?;
+        client.say_bytes(&length.to_be_bytes())?;
+        // It is told with a Bye, and hung up.
+        match client.hear_all(Duration::from_secs(10)) {
+            Err(Ended::HungUp) => attacker.count("lengths: hung up"),
+            Ok(_) => attacker.fault(format!("a frame of {length} bytes is waited for")),
+            Err(ended) => return Err(ended),
+        }
+    }
+    Ok(())
+}
+
+/// Many sessions send all of a large frame but its last byte.
+fn large_frames_that_break_off(attacker: &mut Attacker) -> Result<(), Ended> {
+    let most = budget::limits().frame_bytes;
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        let mut client = attacker.client()?;
+        let length = u32::try_from(most).expect("it fits");
+        client.say_bytes(&length.to_be_bytes())?;
+        client.say_bytes(&vec![0x93; most - 1])?;
+        clients.push(client);
+    }
+    thread::sleep(Duration::from_millis(50));
+    Ok(())
+}
+
+/// Arrays, maps and texts that say they have billions of elements, and arrays in arrays.
+fn absurd_lengths_inside(attacker: &mut Attacker) -> Result<(), Ended> {
+    let mut client = attacker.client()?;
+    let Some(queue) = client.open("task_queue", Some("hostile tasks"), Some(&kinds::nothing()))?
+    else {
+        return Ok(());
+    };
+    let lies: [&[u8]; 6] = [
+        &[0xdd, 0xff, 0xff, 0xff, 0xff],
+        &[0x91, 0xdd, 0x7f, 0xff, 0xff, 0xff, 0x92, 1, 1],
+        &[0xdf, 0xff, 0xff, 0xff, 0xff],
+        &[0x91, 0xc6, 0xff, 0xff, 0xff, 0xff, 1],
+        &[0x91, 0xdb, 0xff, 0xff, 0xff, 0xff, 0x61],
+        &[0x91; 100_000],
+    ];
+    for lie in lies {
+        for (_, _, operations) in kinds::KINDS {
+            let most = operations.len() as u64;
+            let operation = attacker.random.random_range(0..most);
+            let seq = client.next();
+            let arguments = Pack::Raw(lie.to_vec());
+            let call = protocol::call(seq, queue.number, operation, Some(0), &arguments);
+            client.ask(seq, &call)?;
+            attacker.count("lengths: lies");
+        }
+    }
+    Ok(())
+}
+
+/// A hello that breaks off in any place.
+fn cut_hellos(attacker: &mut Attacker) -> Result<(), Ended> {
+    let hello = framed(&protocol::hello(1, "hostile", "").encoded());
+    for _ in 0..20 {
+        let cut = attacker.random.random_range(0..hello.len());
+        let mut stranger = attacker.stranger()?;
+        // The manager may refuse it before it is read.
+        let _ = stranger.write_all(&hello[..cut]);
+    }
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! Requests for report pipes that are not the client's own: by the process id of another one, and by
+//! any descriptor. The honest client has a pipe that must stay full.
+
+use rand::Rng;
+
+use crate::{
+    client::{Attacker, Ended},
+    kinds,
+    pack::Pack,
+    protocol::{self, Heard},
+};
+
+pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
+    while attacker.goes_on() {
+        let pid = match attacker.random.random_range(0..4) {
+            0 => 1,
+            1 => attacker.random.random(),
+            _ => attacker.honest,
+        };
+        let mut client = attacker.client_as(pid, "honest", "")?;
+        let spec = kinds::queue_spec(None);
+        let name = format!("hostile loot {}", attacker.random.random_range(0..4));
+        let Some(queue) = client.open("queue", Some(&name), Some(&spec))? else {
+            return Ok(());
+        };
+        // The first three are the attacker's own: the manager would take its report from its output.
+        for descriptor in (3..40).chain([u64::from(u32::MAX), 1 << 31]) {
+            let seq = client.next();
+            let put = queue.operation("put");
+            let request = protocol::report_pipe(seq, queue.number, put, descriptor);
+            match client.ask(seq, &request)? {
+                Heard::Reply { .. } => attacker.count("pipes: opened"),
+                _ => attacker.count("pipes: refused"),
+            }
+        }
+        // Each chunk of frames makes the manager look into the pipe.
+        client.call(&queue, "count", &Pack::list([]))?;
+        client.call(&queue, "count", &Pack::list([]))?;
+        client.remove(&name)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! As much as the manager keeps: values, items, calls that wait with large arguments, tasks and their
+//! names, and keys.
+
+use rand::{Rng, seq::IndexedRandom};
+
+use crate::{
+    budget,
+    client::{Attacker, Client, Ended, Object},
+    kinds,
+    pack::Pack,
+    protocol::{self, Heard},
+};
+
+type Store = fn(&mut Attacker, &mut Client, &str) -> Result<(), Ended>;
+
+const STORES: [(&str, Store); 8] = [
+    ("values", values),
+    ("specs", specs),
+    ("items", items),
+    ("puts that wait", puts_that_wait),
+    ("tasks", tasks),
+    ("names of tasks", names_of_tasks),
+    ("rows of tasks", rows_of_tasks),
+    ("keys", keys),
+];
+
+pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
+    let (what, store) = *STORES.choose(&mut attacker.random).expect("some");
+    let name = format!(
+        "hostile store of {what} {}",
+        attacker.random.random::<u32>()
+    );
+    let mut client = attacker.client()?;
+    let outcome = store(attacker, &mut client, &name);
+    // In a session of its own: that one may have been hung up. What is removed leaves its room.
+    let mut client = attacker.client_at_last()?;
+    for place in 0..PLACES {
+        client.remove(&format!("{name} {place}"))?;
+    }
+    attacker.count(&format!("stores: {what}"));
+    outcome
+}
+
+/// How many objects an attack fills.
+const PLACES: usize = 40;
+
+fn large() -> Pack {
+    Pack::Bytes(vec![9; budget::LARGE])
+}
+
+/// Whether the manager says that it is full.
+fn is_full(attacker: &mut Attacker, heard: &Heard) -> bool {
+    let Heard::Fault { fault, .. } = heard else {
+        return false;
+    };
+    let is_limit = fault.of_variant("Limit").is_some();
+    if is_limit {
+        attacker.count("stores: refused");
+    }
+    is_limit
+}
+
+fn open(
+    client: &mut Client,
+    kind: &str,
+    name: &str,
+    place: usize,
+    spec: &Pack,
+) -> Result<Option<Object>, Ended> {
+    client.open(kind, Some(&format!("{name} {place}")), Some(spec))
+}
+
+fn values(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
+    let small = kinds::value_spec(vec![1]);
+    for place in 0..PLACES {
+        let Some(value) = open(client, "value", name, place, &small)? else {
+            continue;
+        };
+        let heard = client.call(&value, "store", &Pack::list([large()]))?;
+        if is_full(attacker, &heard) || !attacker.goes_on() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A value is made from its spec.
+fn specs(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
+    let spec = kinds::value_spec(vec![9; budget::LARGE]);
+    for place in 0..PLACES {
+        let opened = open(client, "value", name, place, &spec)?;
+        if opened.is_none() || !attacker.goes_on() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn items(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
+    let spec = kinds::queue_spec(None);
+    let Some(queue) = open(client, "queue", name, 0, &spec)? else {
+        return Ok(());
+    };
+    for _ in 0..120 {
+        let heard = client.call(&queue, "put", &Pack::list([large()]))?;
+        if is_full(attacker, &heard) || !attacker.goes_on() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Calls with large arguments that wait for room.
+fn puts_that_wait(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
+    let spec = kinds::queue_spec(Some(1));
+    let Some(queue) = open(client, "queue", name, 0, &spec)? else {
+        return Ok(());
+    };
+    for _ in 0..120 {
+        let put = queue.operation("put");
+        let arguments = Pack::list([large()]);
+        let call = protocol::call(client.next(), queue.number, put, None, &arguments);
+        client.say(&call)?;
+        if !attacker.goes_on() {
+            break;
+        }
+    }
+    // It is served when all before it are.
+    client.call(&queue, "count", &Pack::list([]))?;
+    Ok(())
+}
+
+/// Casts are not counted among the calls that wait.
+fn tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
+    let Some(queue) = open(client, "task_queue", name, 0, &kinds::nothing())? else {
+        return Ok(());
+    };
+    for first in 0..120 {
+        let row = Pack::list([large(), Pack::list([Pack::Number(budget::LARGE as u64)])]);
+        let arguments = kinds::feed(1, first, "task", row);
+        let cast = client.cast(&queue, queue.operation("feed"), &arguments);
+        client.say(&cast)?;
+        if !attacker.goes_on() {
+            break;
+        }
+    }
+    client.call(&queue, "count", &Pack::list([]))?;
+    Ok(())
+}
+
+/// One frame has many tasks of one name, and each that is given out by itself has a copy of the name.
+fn names_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
+    let Some(queue) = open(client, "task_queue", name, 0, &kinds::nothing())? else {
+        return Ok(());
+    };
+    let row = kinds::row(3_000);
+    let arguments = kinds::feed(1, 1, &"t".repeat(budget::LARGE), row);
+    client.call(&queue, "feed", &arguments)?;
+    let one = Pack::list([Pack::Nil, Pack::Number(1)]);
+    for _ in 0..3_000 {
+        let heard = client.call(&queue, "next", &one)?;
+        if is_full(attacker, &heard) || !attacker.goes_on() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// One frame has thousands of tasks, which are given out one by one.
+fn rows_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
+    let Some(queue) = open(client, "task_queue", name, 0, &kinds::nothing())? else {
+        return Ok(());
+    };
+    let arguments = kinds::feed(1, 1, "task", kinds::row(100_000));
+    client.call(&queue, "feed", &arguments)?;
+    let one = Pack::list([Pack::Nil, Pack::Number(1)]);
+    for _ in 0..3_000 {
+        let heard = client.call(&queue, "next", &one)?;
+        if is_full(attacker, &heard) || !attacker.goes_on() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Keys that are held by casts, each as long as it may be.
+fn keys(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
+    let Some(locks) = open(client, "keyed_lock", name, 0, &kinds::lock_spec())? else {
+        return Ok(());
+    };
+    let mut key: u64 = 0;
+    while attacker.goes_on() {
+        for _ in 0..500 {
+            key += 1;
+            let arguments = Pack::list([Pack::Text(format!("{key:0>255}"))]);
+            let acquire = locks.operation("acquire");
+            let cast = client.cast(&locks, acquire, &arguments);
+            client.say(&cast)?;
+        }
+        client.call(&locks, "count", &Pack::list([]))?;
+    }
+    attacker.add("stores: keys held", key);
+    Ok(())
+}

@@ -1,0 +1,330 @@
+//! A hostile client: a plain socket, and what it sends is up to the attack.
+//!
+//! Invariant: no call of this file waits for ever.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, ErrorKind, Read, Write},
+    os::unix::net::UnixStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rand::rngs::StdRng;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    pack::Pack,
+    protocol::{self, Grant, Heard},
+};
+
+/// How long a manager may take to answer what it must answer at once. The machine may be busy.
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// How long a write may take before the attack takes it for one that the manager does not read.
+const WRITE: Duration = Duration::from_secs(1);
+
+/// A number that no operation has.
+pub(crate) const NO_OPERATION: u64 = 1 << 31;
+
+/// What an attacker has, whatever its attack.
+#[derive(Debug)]
+pub(crate) struct Attacker {
+    pub(crate) address: String,
+    /// The process of the honest client.
+    pub(crate) honest: u32,
+    pub(crate) random: StdRng,
+    /// When the current attack is to end.
+    pub(crate) until: Instant,
+    pub(crate) found: Found,
+}
+
+/// What the attackers have counted, and the faults of the manager that they have seen.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Found {
+    pub(crate) counts: BTreeMap<String, u64>,
+    pub(crate) faults: Vec<String>,
+}
+
+/// Why an attack cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The manager has closed the connection, as it may.
+    HungUp,
+    /// The manager does not read, as it may while its answers are unread.
+    NotRead,
+    /// The manager has not answered what it must answer.
+    NotAnswered,
+    /// The manager has sent what is no frame.
+    NotAFrame,
+    /// Nothing listens at the address.
+    NoManager,
+}
+
+impl Found {
+    /// Adds what another attacker has found.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.faults.extend(other.faults);
+        for (what, count) in other.counts {
+            *self.counts.entry(what).or_default() += count;
+        }
+    }
+}
+
+impl Attacker {
+    pub(crate) fn goes_on(&self) -> bool {
+        Instant::now() < self.until
+    }
+
+    pub(crate) fn count(&mut self, what: &str) {
+        self.add(what, 1);
+    }
+
+    pub(crate) fn add(&mut self, what: &str, count: u64) {
+        *self.found.counts.entry(what.to_owned()).or_default() += count;
+    }
+
+    pub(crate) fn fault(&mut self, fault: String) {
+        self.found.faults.push(fault);
+    }
+
+    /// Connects, and says nothing.
+    pub(crate) fn stranger(&self) -> Result<UnixStream, Ended> {
+        let stream = UnixStream::connect(&self.address).map_err(|_| Ended::NoManager)?;
+        let set = stream.set_write_timeout(Some(WRITE));
+        set.expect("a socket has timeouts");
+        Ok(stream)
+    }
+
+    /// Connects and says hello.
+    pub(crate) fn client(&mut self) -> Result<Client, Ended> {
+        self.client_as(std::process::id(), "hostile", "")
+    }
+
+    /// Says hello until the manager has room for one more session.
+    pub(crate) fn client_at_last(&mut self) -> Result<Client, Ended> {
+        let deadline = Instant::now() + ANSWER;
+        loop {
+            match self.client() {
+                Err(Ended::HungUp) if Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    pub(crate) fn client_as(
+        &mut self,
+        pid: u32,
+        program: &str,
+        label: &str,
+    ) -> Result<Client, Ended> {
+        let mut client = Client {
+            stream: self.stranger()?,
+            inbox: Vec::new(),
+            taken: 0,
+            session: 0,
+            incarnation: 0,
+            seq: 0,
+        };
+        client.say(&protocol::hello(pid.into(), program, label))?;
+        match client.hear(ANSWER)? {
+            Some(Heard::Welcome {
+                incarnation,
+                session,
+            }) => {
+                client.incarnation = incarnation;
+                client.session = session;
+                self.count("sessions");
+                Ok(client)
+            }
+            Some(Heard::Bye(_)) => {
+                self.count("refused sessions");
+                Err(Ended::HungUp)
+            }
+            Some(_) => Err(Ended::NotAFrame),
+            None => Err(Ended::NotAnswered),
+        }
+    }
+}
+
+/// A session.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) stream: UnixStream,
+    inbox: Vec<u8>,
+    taken: usize,
+    pub(crate) session: u64,
+    pub(crate) incarnation: u64,
+    seq: u64,
+}
+
+/// An object that a session has opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Object {
+    pub(crate) number: u64,
+    operations: Vec<String>,
+}
+
+impl Object {
+    /// The number of an operation, or [`NO_OPERATION`].
+    pub(crate) fn operation(&self, name: &str) -> u64 {
+        let numbered = (0..).zip(&self.operations);
+        let mut of_the_name = numbered.filter(|(_, other)| *other == name);
+        of_the_name
+            .next()
+            .map_or(NO_OPERATION, |(number, _)| number)
+    }
+}
+
+/// A frame as bytes.
+pub(crate) fn framed(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).expect("it is not that long");
+    [&length.to_be_bytes(), message].concat()
+}
+
+impl Client {
+    /// The next sequence number.
+    pub(crate) fn next(&mut self) -> u64 {
+        self.seq += 1;
+        self.seq
+    }
+
+    pub(crate) fn own(&self, seq: u64) -> Grant {
+        Grant {
+            session: self.session,
+            seq,
+        }
+    }
+
+    pub(crate) fn say(&mut self, message: &Pack) -> Result<(), Ended> {
+        self.say_bytes(&framed(&message.encoded()))
+    }
+
+    pub(crate) fn say_bytes(&mut self, bytes: &[u8]) -> Result<(), Ended> {
+        self.stream.write_all(bytes).map_err(|error| ended(&error))
+    }
+
+    /// Hears the next frame, if there is one in time.
+    pub(crate) fn hear(&mut self, patience: Duration) -> Result<Option<Heard>, Ended> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let rest = self.inbox.get(self.taken..).unwrap_or_default();
+            if let Some((header, rest)) = rest.split_first_chunk::<4>() {
+                let length = usize::try_from(u32::from_be_bytes(*header)).expect("32 bits fit");
+                if let Some(frame) = rest.get(..length) {
+                    let heard = Heard::read(frame).ok_or(Ended::NotAFrame)?;
+                    self.taken += 4 + length;
+                    return Ok(Some(heard));
+                }
+            }
+            self.inbox.drain(..self.taken);
+            self.taken = 0;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = left.max(Duration::from_micros(100));
+            let set = self.stream.set_read_timeout(Some(left));
+            set.expect("a socket has timeouts");
+            let mut chunk = [0; 1 << 16];
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Err(Ended::HungUp),
+                Ok(length) => self.inbox.extend_from_slice(&chunk[..length]),
+                Err(error) if is_timeout(&error) => {
+                    if Instant::now() >= deadline {
+                        return Ok(None);
+                    }
+                }
+                Err(error) => return Err(ended(&error)),
+            }
+        }
+    }
+
+    /// Hears all that comes until nothing has come for that long, and counts the answers.
+    pub(crate) fn hear_all(&mut self, patience: Duration) -> Result<u64, Ended> {
+        let mut answers = 0;
+        while let Some(heard) = self.hear(patience)? {
+            answers += u64::from(heard.answers().is_some());
+        }
+        Ok(answers)
+    }
+
+    /// Says what is to be answered at once, and hears the answer. Other answers on the way are
+    /// skipped.
+    pub(crate) fn ask(&mut self, seq: u64, message: &Pack) -> Result<Heard, Ended> {
+        self.say(message)?;
+        self.answer(seq)
+    }
+
+    /// Hears until the answer to a request.
+    pub(crate) fn answer(&mut self, seq: u64) -> Result<Heard, Ended> {
+        let deadline = Instant::now() + ANSWER;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.hear(left)? {
+                Some(Heard::Bye(_)) => return Err(Ended::HungUp),
+                Some(heard) if heard.answers() == Some(seq) => return Ok(heard),
+                Some(_) => {}
+                None => return Err(Ended::NotAnswered),
+            }
+        }
+    }
+
+    /// Opens an object, if the manager lets it.
+    pub(crate) fn open(
+        &mut self,
+        kind: &str,
+        name: Option<&str>,
+        spec: Option<&Pack>,
+    ) -> Result<Option<Object>, Ended> {
+        let seq = self.next();
+        let heard = self.ask(seq, &protocol::open(seq, kind, name, spec))?;
+        Ok(match heard {
+            Heard::Opened {
+                object, operations, ..
+            } => Some(Object {
+                number: object,
+                operations,
+            }),
+            _ => None,
+        })
+    }
+
+    /// Calls an operation that is answered at once.
+    pub(crate) fn call(
+        &mut self,
+        object: &Object,
+        operation: &str,
+        arguments: &Pack,
+    ) -> Result<Heard, Ended> {
+        let seq = self.next();
+        let operation = object.operation(operation);
+        let call = protocol::call(seq, object.number, operation, Some(0), arguments);
+        self.ask(seq, &call)
+    }
+
+    /// A call without an answer, as a frame.
+    pub(crate) fn cast(&mut self, object: &Object, operation: u64, arguments: &Pack) -> Pack {
+        protocol::cast(self.next(), object.number, operation, arguments)
+    }
+
+    /// Removes what the attack has made.
+    pub(crate) fn remove(&mut self, name: &str) -> Result<Heard, Ended> {
+        let seq = self.next();
+        self.ask(seq, &protocol::remove(seq, name))
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+    )
+}
+
+fn ended(error: &io::Error) -> Ended {
+    if is_timeout(error) {
+        Ended::NotRead
+    } else {
+        Ended::HungUp
+    }
+}

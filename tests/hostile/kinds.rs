@@ -1,0 +1,380 @@
+//! The built-in kinds, and random specs and arguments of theirs that have the right shape.
+//!
+//! Operations have their names here. An attack learns their numbers from the answer to its `Open`.
+
+use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
+
+use super::{
+    pack::Pack,
+    protocol::{Grant, guessed_proof, proof},
+};
+
+/// A part of arguments or of a spec.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shape {
+    Proof,
+    Count,
+    Number,
+    OptionalNumber,
+    Truth,
+    Text,
+    Bytes,
+    Access,
+    Expected,
+    OnDeath,
+    Row,
+    Chunk,
+    Outcome,
+    OptionalFault,
+    JobId,
+    Job,
+    OptionalJob,
+    Jobs,
+}
+
+use Shape::{
+    Access, Bytes, Chunk, Count, Expected, Job, JobId, Jobs, Number, OnDeath, OptionalFault,
+    OptionalJob, OptionalNumber, Outcome, Proof, Row, Text, Truth,
+};
+
+/// A kind: its name, its spec, and its operations with the fields of their arguments.
+pub(crate) type Kind = (&'static str, Spec, &'static [Operation]);
+
+/// What the objects of a kind are made from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Spec {
+    Nothing,
+    /// A record of such fields.
+    Record(&'static [Shape]),
+}
+
+use Spec::{Nothing, Record};
+
+pub(crate) type Operation = (&'static str, &'static [Shape]);
+
+const LOCK: &[Operation] = &[
+    ("acquire", &[]),
+    ("release", &[Proof]),
+    ("adopt", &[Proof]),
+    ("mark_consistent", &[Proof]),
+    ("force_unlock", &[]),
+    ("status", &[]),
+];
+
+const SEMAPHORE: &[Operation] = &[
+    ("acquire", &[Count]),
+    ("release", &[Proof, Count]),
+    ("forget", &[Proof, Count]),
+    ("add_permits", &[Count]),
+    ("mark_consistent", &[Proof]),
+    ("close", &[]),
+    ("count", &[]),
+];
+
+pub(crate) const KINDS: &[Kind] = &[
+    ("lock", Nothing, LOCK),
+    ("semaphore", Record(&[Count]), SEMAPHORE),
+    ("bounded_semaphore", Record(&[Count]), SEMAPHORE),
+    (
+        "reentrant_lock",
+        Nothing,
+        &[
+            ("acquire", &[Number]),
+            ("release", &[Proof]),
+            ("adopt", &[Proof, Number]),
+            ("mark_consistent", &[Proof]),
+            ("force_unlock", &[]),
+            ("status", &[]),
+        ],
+    ),
+    (
+        "event",
+        Nothing,
+        &[
+            ("set", &[]),
+            ("clear", &[]),
+            ("wait", &[OptionalNumber]),
+            ("look", &[]),
+        ],
+    ),
+    (
+        "condition",
+        Nothing,
+        &[
+            ("acquire", &[]),
+            ("release", &[Proof]),
+            ("adopt", &[Proof]),
+            ("mark_consistent", &[Proof]),
+            ("force_unlock", &[]),
+            ("status", &[]),
+            ("wait", &[Proof, Text]),
+            ("notify", &[Proof, Text, OptionalNumber]),
+            ("sleepers", &[Text]),
+        ],
+    ),
+    (
+        "barrier",
+        Record(&[Count, OnDeath]),
+        &[
+            ("wait", &[Truth]),
+            ("finish", &[Proof]),
+            ("fail", &[Proof]),
+            ("abort", &[]),
+            ("reset", &[]),
+            ("count", &[]),
+        ],
+    ),
+    (
+        "rw_lock",
+        Nothing,
+        &[
+            ("acquire", &[Access]),
+            ("release", &[Proof]),
+            ("upgrade", &[Proof]),
+            ("downgrade", &[Proof, Access]),
+            ("mark_consistent", &[Proof]),
+            ("force_unlock", &[]),
+            ("status", &[]),
+        ],
+    ),
+    (
+        "latch",
+        Record(&[Count]),
+        &[
+            ("count_down", &[Count]),
+            ("wait", &[]),
+            ("arrive_and_wait", &[Count]),
+            ("count", &[]),
+        ],
+    ),
+    (
+        "queue",
+        Record(&[OptionalNumber, Text]),
+        &[
+            ("put", &[Bytes]),
+            ("get", &[]),
+            ("done", &[Proof]),
+            ("put_back", &[Proof]),
+            ("join", &[]),
+            ("close", &[]),
+            ("count", &[]),
+            ("check_type", &[Text]),
+        ],
+    ),
+    (
+        "value",
+        Record(&[Bytes, Text]),
+        &[
+            ("read", &[]),
+            ("store", &[Bytes]),
+            ("swap", &[Bytes]),
+            ("exchange", &[Expected, Bytes]),
+            ("wait_change", &[Number]),
+            ("count", &[]),
+            ("check_type", &[Text]),
+        ],
+    ),
+    (
+        "keyed_lock",
+        Nothing,
+        &[
+            ("acquire", &[Text]),
+            ("release", &[Proof]),
+            ("adopt", &[Proof]),
+            ("mark_consistent", &[Proof]),
+            ("force_unlock", &[Text]),
+            ("status", &[Text]),
+            ("count", &[]),
+            ("keys", &[]),
+        ],
+    ),
+    (
+        "keyed_semaphore",
+        Record(&[Count]),
+        &[
+            ("acquire", &[Text, Count]),
+            ("release", &[Proof]),
+            ("adopt", &[Proof]),
+            ("mark_consistent", &[Proof]),
+            ("force_unlock", &[Text]),
+            ("status", &[Text]),
+            ("count", &[]),
+            ("keys", &[]),
+        ],
+    ),
+    (
+        "task_queue",
+        Nothing,
+        &[
+            ("submit", &[Chunk, Count]),
+            ("next", &[OptionalJob, Count]),
+            ("finished", &[JobId, Outcome]),
+            ("hand_back", &[Jobs]),
+            ("close", &[OptionalFault]),
+            ("count", &[]),
+            ("reports", &[Job, Job]),
+            ("feed", &[Number, Number, Text, Row, Count]),
+            ("collect", &[Number]),
+            ("leave", &[Number]),
+        ],
+    ),
+];
+
+/// A spec of random values.
+pub(crate) fn random_spec(random: &mut StdRng, spec: Spec) -> Pack {
+    match spec {
+        Nothing => Pack::Nil,
+        Record(fields) => record(random, fields, &[]),
+    }
+}
+
+/// The spec of kinds that are made from nothing.
+pub(crate) fn nothing() -> Pack {
+    Pack::Nil
+}
+
+/// The spec of a lock, of whatever sort.
+pub(crate) fn lock_spec() -> Pack {
+    Pack::Nil
+}
+
+pub(crate) fn semaphore_spec(permits: u64) -> Pack {
+    Pack::list([Pack::Number(permits)])
+}
+
+/// The spec of a queue of byte strings.
+pub(crate) fn queue_spec(capacity: Option<u64>) -> Pack {
+    let capacity = capacity.map_or(Pack::Nil, Pack::Number);
+    Pack::list([capacity, Pack::text("bytes")])
+}
+
+/// The spec of a value that is a byte string at first.
+pub(crate) fn value_spec(bytes: Vec<u8>) -> Pack {
+    Pack::list([Pack::Bytes(bytes), Pack::text("bytes")])
+}
+
+/// Arguments of `feed`: tasks of a series from a number on, none of which is tried again.
+pub(crate) fn feed(series: u64, first: u64, task: &str, row: Pack) -> Pack {
+    let [series, first] = [series, first].map(Pack::Number);
+    Pack::list([series, first, Pack::text(task), row, Pack::Number(0)])
+}
+
+/// The row of so many tasks, each of a byte.
+pub(crate) fn row(tasks: u64) -> Pack {
+    let lengths = (0..tasks).map(|_| Pack::Number(1));
+    let bytes = lengths.clone().map(|_| 1).collect();
+    Pack::list([Pack::Bytes(bytes), Pack::List(lengths.collect())])
+}
+
+/// A record of random values of these shapes. Proofs are mostly those of the given grants.
+pub(crate) fn record(random: &mut StdRng, shapes: &[Shape], grants: &[Grant]) -> Pack {
+    let fields = shapes.iter().map(|shape| value(random, *shape, grants));
+    Pack::List(fields.collect())
+}
+
+fn value(random: &mut StdRng, shape: Shape, grants: &[Grant]) -> Pack {
+    match shape {
+        Proof => match grants.choose(random) {
+            Some(grant) if random.random_ratio(9, 10) => proof(*grant),
+            _ => {
+                let [session, seq] = [number(random), number(random)];
+                guessed_proof(random, Grant { session, seq })
+            }
+        },
+        Count => Pack::Number(count(random)),
+        Number => Pack::Number(number(random)),
+        OptionalNumber => match random.random_range(0..3) {
+            0 => Pack::Nil,
+            _ => Pack::Number(number(random)),
+        },
+        Truth => Pack::Truth(random.random()),
+        Text => Pack::Text(text(random)),
+        Bytes => {
+            let length = length(random);
+            Pack::Bytes(vec![random.random(); length])
+        }
+        Access => Pack::text(
+            ["Read", "Upgradable", "Write"]
+                .choose(random)
+                .expect("three"),
+        ),
+        Expected => match random.random::<bool>() {
+            true => Pack::variant("Version", Pack::Number(random.random_range(0..9))),
+            false => Pack::variant("Equal", value(random, Bytes, grants)),
+        },
+        OnDeath => Pack::text(["Break", "Retract"].choose(random).expect("two")),
+        Row => {
+            let lengths: Vec<_> = (0..random.random_range(0..20))
+                .map(|_| count(random))
+                .collect();
+            let lengths = lengths.into_iter().map(Pack::Number);
+            Pack::list([value(random, Bytes, grants), Pack::List(lengths.collect())])
+        }
+        Chunk => record(random, &[Text, Bytes], grants),
+        Outcome => match random.random::<bool>() {
+            true => Pack::variant("Ok", value(random, Bytes, grants)),
+            false => Pack::variant("Err", Pack::text("Terminated")),
+        },
+        OptionalFault => match random.random_range(0..9) {
+            0 => Pack::text("Closed"),
+            _ => Pack::Nil,
+        },
+        JobId => {
+            let grant = grants.choose(random).copied();
+            let [session, job] = grant.map_or([0, 0], |grant| [grant.session, grant.seq]);
+            Pack::list([session, job].map(Pack::Number))
+        }
+        Job => record(random, &[JobId, Outcome], grants),
+        OptionalJob => match random.random::<bool>() {
+            true => Pack::Nil,
+            false => value(random, Job, grants),
+        },
+        Jobs => {
+            let jobs = (0..random.random_range(0..5)).map(|_| value(random, JobId, grants));
+            Pack::List(jobs.collect())
+        }
+    }
+}
+
+/// A number of 32 bits: mostly a small one, else one at an edge.
+pub(crate) fn count(random: &mut StdRng) -> u64 {
+    match random.random_range(0..12) {
+        0 => u64::from(u32::MAX),
+        1 => u64::from(u32::MAX) - 1,
+        2 => 1_000_000,
+        _ => random.random_range(0..5),
+    }
+}
+
+/// A number of 64 bits: mostly a small one, else one at an edge.
+pub(crate) fn number(random: &mut StdRng) -> u64 {
+    match random.random_range(0..12) {
+        0 => u64::MAX,
+        1 => 1 << 63,
+        2 => (1 << 63) - 1,
+        3 => random.random(),
+        _ => random.random_range(0..20),
+    }
+}
+
+/// How many bytes something has: mostly few.
+fn length(random: &mut StdRng) -> usize {
+    match random.random_range(0..20) {
+        0 => 60_000,
+        1 => 5_000,
+        _ => random.random_range(0..40),
+    }
+}
+
+/// A text: mostly a short one, else one that does not belong on a terminal, or is too long.
+pub(crate) fn text(random: &mut StdRng) -> String {
+    match random.random_range(0..12) {
+        0 => "\u{1b}]0;title\u{7}\u{1b}[2J\r\n".to_owned(),
+        1 => "\u{202e}\u{0}\u{85}\u{2028}".to_owned(),
+        2 => "x".repeat(255),
+        3 => "\u{1f512}".repeat(64),
+        4 => "y".repeat(random.random_range(256..5_000)),
+        5 => String::new(),
+        _ => format!("key {}", random.random_range(0..8)),
+    }
+}

@@ -1,0 +1,214 @@
+//! Hostile clients of all sorts at once, beside an honest client that must not notice.
+//!
+//! Takes sixteen seconds, or as many as `LOCKKEEPER_HOSTILE_SECONDS` says. The seed decides what each
+//! attacker tries, but not how fast the processes run, so a seed repeats the load and not the exact
+//! schedule. `LOCKKEEPER_HOSTILE_ATTACKS=valid,mutated` runs these attacks alone.
+//!
+//! Invariant: attackers speak through plain sockets and a codec of this test, so that nothing of the
+//! library keeps them from a mistake.
+
+mod attacker;
+mod attacks;
+mod budget;
+mod client;
+mod honest;
+mod kinds;
+mod manager;
+mod pack;
+mod protocol;
+mod verdict;
+
+use std::{
+    env, fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use futures::future::try_join_all;
+use lockkeeper::{CallError, Manager};
+use lockkeeper_test_support::{Role, Roles, is_running, run, seeded, signal};
+use rand::Rng;
+use rustix::process::Signal;
+use tokio::{sync::oneshot, time};
+
+use attacker::Orders;
+use client::Found;
+use honest::{Account, Errand};
+use manager::{Post, peak_bytes, processor_share};
+
+/// How many processes attack, each with two sessions at least.
+const ATTACKERS: usize = 3;
+
+/// How long they attack unless `LOCKKEEPER_HOSTILE_SECONDS` is set.
+const SECONDS: u64 = 16;
+
+/// How long the test waits between two looks at the manager.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// How many calls are made at a time where there may be thousands.
+const MANY: usize = 500;
+
+/// How long processes may take to end once the attacks are over.
+const ENDING: Duration = Duration::from_secs(20);
+
+fn program() {
+    lockkeeper::program().in_test("children");
+}
+
+/// What child processes run.
+#[test]
+fn children() {
+    program();
+    let mut roles = Roles::new();
+    roles.add("manager", manager::manager);
+    roles.add("honest", honest::honest);
+    roles.add("attacker", attacker::attacker);
+    roles.end();
+}
+
+#[test]
+fn no_hostile_client_hurts_an_honest_one_or_the_manager() {
+    program();
+    let seconds = env::var("LOCKKEEPER_HOSTILE_SECONDS").map_or(SECONDS, |seconds| {
+        seconds
+            .parse()
+            .expect("LOCKKEEPER_HOSTILE_SECONDS is a number")
+    });
+    run(hostile_run_of(Duration::from_secs(seconds)));
+}
+
+async fn hostile_run_of(length: Duration) {
+    let mut random = seeded();
+    let folder = tempfile::tempdir().unwrap();
+    let address = folder.path().join("attacked.sock");
+    let address = address.display().to_string();
+    let (errors, over) = (folder.path().join("errors"), folder.path().join("over"));
+    let post = Post {
+        address: address.clone(),
+        errors: errors.clone(),
+    };
+    let mut manager = Role::start("manager", &post);
+    assert_eq!(manager.next_report(), "serves");
+    let pid = manager.pid();
+    let at_first = peak_bytes(pid).expect("the manager runs");
+    let errand = Errand {
+        address: address.clone(),
+        over: over.clone(),
+    };
+    let mut honest = Role::start("honest", &errand);
+    assert_eq!(honest.next_report(), "holds");
+    let attackers = (0..ATTACKERS).map(|_| {
+        let seed = random.random();
+        let orders = Orders::new(&address, honest.pid(), seed, length);
+        last_report_of(Role::start("attacker", &orders))
+    });
+    let attackers: Vec<_> = attackers.collect();
+
+    let (mut faults, mut found) = (Vec::new(), Found::default());
+    let most = at_first + budget::most_bytes();
+    let watched = tokio::task::spawn_blocking(move || watch(pid, most, length));
+    let (peak, share) = watched.await.unwrap();
+    println!(
+        "the manager had {} at first, {} at the most, of {}",
+        mega(at_first),
+        mega(peak),
+        mega(most)
+    );
+    if peak > most {
+        // Without a limit it may take all memory of the machine.
+        manager.kill();
+        faults.push(format!(
+            "the manager took {} of at most {}",
+            mega(peak),
+            mega(most)
+        ));
+    }
+    let patience = time::Instant::now() + ENDING;
+    for attacker in attackers {
+        match time::timeout_at(patience, attacker).await {
+            Ok(Ok(report)) => found.add(serde_json::from_str(&report).expect("plain data")),
+            Ok(Err(_)) => faults.push("an attacker has ended without a word".to_owned()),
+            Err(_) => faults.push("an attacker has not ended".to_owned()),
+        }
+    }
+    honest::call_off(&over);
+    match time::timeout_at(patience, last_report_of(honest)).await {
+        Ok(Ok(report)) => {
+            let account: Account = serde_json::from_str(&report).expect("plain data");
+            faults.extend(verdict::of_the_honest_client(account, share));
+        }
+        Ok(Err(_)) => faults.push("the honest client has ended without a word".to_owned()),
+        Err(_) => faults.push("the honest client has not ended".to_owned()),
+    }
+    if peak <= most {
+        faults.extend(end_of_the_manager(manager, &address).await);
+    }
+    let errors = fs::read_to_string(&errors).unwrap();
+    if errors.contains("panicked") {
+        faults.push(errors);
+    }
+    faults.extend(verdict::of_the_attackers(found));
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+/// Waits until the attacks are over, or a process has had more than `most` bytes of memory. Returns the
+/// most that it had, and its share of the processor.
+fn watch(pid: u32, most: usize, length: Duration) -> (usize, f64) {
+    let end = Instant::now() + length;
+    loop {
+        let peak = peak_bytes(pid).unwrap_or_default();
+        if peak > most || Instant::now() > end || !is_running(pid) {
+            return (peak, processor_share(pid));
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// The manager serves a newcomer, and ends when it is told to.
+async fn end_of_the_manager(manager: Role, address: &str) -> Vec<String> {
+    let served = time::timeout(ENDING, serves_a_newcomer(address));
+    let mut faults = Vec::new();
+    match served.await {
+        Ok(Ok(())) => {}
+        served => faults.push(format!("the manager does not serve a newcomer: {served:?}")),
+    }
+    signal(manager.pid(), Signal::TERM);
+    match time::timeout(ENDING, last_report_of(manager)).await {
+        Ok(Ok(report)) if report == "ended" => {}
+        _ => faults.push("the manager has not ended as it was told to".to_owned()),
+    }
+    if Path::new(address).exists() {
+        faults.push("the socket is still there".to_owned());
+    }
+    faults
+}
+
+async fn serves_a_newcomer(address: &str) -> Result<(), CallError> {
+    let newcomer = Manager::connect(address).await?;
+    let lock = newcomer.named(honest::TREASURES[0].1).lock().await?;
+    lock.acquire().await?.release().await?;
+    // What the attackers have left is looked at and removed, and leaves its room.
+    let mut objects = newcomer.inspect().await?.objects;
+    objects.retain(|object| object.name.starts_with("hostile"));
+    for some in objects.chunks(MANY) {
+        let removed = some.iter().map(|object| newcomer.remove(&object.name));
+        try_join_all(removed).await?;
+    }
+    let large = newcomer.value("n".repeat(budget::LARGE)).await?;
+    large.get().await.map(drop)
+}
+
+/// Waits for a report on a thread of its own, which may be left behind.
+fn last_report_of(mut process: Role) -> oneshot::Receiver<String> {
+    let (done, ended) = oneshot::channel();
+    thread::spawn(move || {
+        // The receiver is gone if it took too long.
+        let _ = done.send(process.next_report());
+    });
+    ended
+}
+
+fn mega(bytes: usize) -> String {
+    format!("{} MiB", bytes >> 20)
+}
