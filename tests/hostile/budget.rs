@@ -14,7 +14,9 @@ pub(crate) fn limits() -> Limits {
         calls_in_flight: 2_000,
         sessions: 120,
         objects: 10_000,
-        unread_bytes: 16 << 20,
+        unread_bytes: 64 << 20,
+        stored_bytes: 64 << 20,
+        unread_time: Duration::from_secs(1),
         hello: Duration::from_secs(1),
         ..Limits::default()
     }

@@ -302,11 +302,6 @@ impl Client {
         self.ask(seq, &call)
     }
 
-    /// A call without an answer, as a frame.
-    pub(crate) fn cast(&mut self, object: &Object, operation: u64, arguments: &Pack) -> Pack {
-        protocol::cast(self.next(), object.number, operation, arguments)
-    }
-
     /// Removes what the attack has made.
     pub(crate) fn remove(&mut self, name: &str) -> Result<Heard, Ended> {
         let seq = self.next();

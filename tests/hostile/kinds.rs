@@ -22,6 +22,7 @@ pub(crate) enum Shape {
     Access,
     Expected,
     OnDeath,
+    ReleaseBy,
     Row,
     Chunk,
     Outcome,
@@ -34,7 +35,7 @@ pub(crate) enum Shape {
 
 use Shape::{
     Access, Bytes, Chunk, Count, Expected, Job, JobId, Jobs, Number, OnDeath, OptionalFault,
-    OptionalJob, OptionalNumber, Outcome, Proof, Row, Text, Truth,
+    OptionalJob, OptionalNumber, Outcome, Proof, ReleaseBy, Row, Text, Truth,
 };
 
 /// A kind: its name, its spec, and its operations with the fields of their arguments.
@@ -44,11 +45,13 @@ pub(crate) type Kind = (&'static str, Spec, &'static [Operation]);
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Spec {
     Nothing,
+    /// Who may release.
+    Release,
     /// A record of such fields.
     Record(&'static [Shape]),
 }
 
-use Spec::{Nothing, Record};
+use Spec::{Nothing, Record, Release};
 
 pub(crate) type Operation = (&'static str, &'static [Shape]);
 
@@ -59,6 +62,7 @@ const LOCK: &[Operation] = &[
     ("mark_consistent", &[Proof]),
     ("force_unlock", &[]),
     ("status", &[]),
+    ("release_any", &[]),
 ];
 
 const SEMAPHORE: &[Operation] = &[
@@ -69,15 +73,16 @@ const SEMAPHORE: &[Operation] = &[
     ("mark_consistent", &[Proof]),
     ("close", &[]),
     ("count", &[]),
+    ("release_any", &[]),
 ];
 
 pub(crate) const KINDS: &[Kind] = &[
-    ("lock", Nothing, LOCK),
-    ("semaphore", Record(&[Count]), SEMAPHORE),
-    ("bounded_semaphore", Record(&[Count]), SEMAPHORE),
+    ("lock", Release, LOCK),
+    ("semaphore", Record(&[Count, ReleaseBy]), SEMAPHORE),
+    ("bounded_semaphore", Record(&[Count, ReleaseBy]), SEMAPHORE),
     (
         "reentrant_lock",
-        Nothing,
+        Release,
         &[
             ("acquire", &[Number]),
             ("release", &[Proof]),
@@ -85,6 +90,7 @@ pub(crate) const KINDS: &[Kind] = &[
             ("mark_consistent", &[Proof]),
             ("force_unlock", &[]),
             ("status", &[]),
+            ("release_any", &[]),
         ],
     ),
     (
@@ -99,7 +105,7 @@ pub(crate) const KINDS: &[Kind] = &[
     ),
     (
         "condition",
-        Nothing,
+        Release,
         &[
             ("acquire", &[]),
             ("release", &[Proof]),
@@ -107,9 +113,11 @@ pub(crate) const KINDS: &[Kind] = &[
             ("mark_consistent", &[Proof]),
             ("force_unlock", &[]),
             ("status", &[]),
+            ("release_any", &[]),
             ("wait", &[Proof, Text]),
             ("notify", &[Proof, Text, OptionalNumber]),
             ("sleepers", &[Text]),
+            ("release_any", &[]),
         ],
     ),
     (
@@ -126,7 +134,7 @@ pub(crate) const KINDS: &[Kind] = &[
     ),
     (
         "rw_lock",
-        Nothing,
+        Release,
         &[
             ("acquire", &[Access]),
             ("release", &[Proof]),
@@ -135,6 +143,7 @@ pub(crate) const KINDS: &[Kind] = &[
             ("mark_consistent", &[Proof]),
             ("force_unlock", &[]),
             ("status", &[]),
+            ("release_any", &[]),
         ],
     ),
     (
@@ -176,7 +185,7 @@ pub(crate) const KINDS: &[Kind] = &[
     ),
     (
         "keyed_lock",
-        Nothing,
+        Release,
         &[
             ("acquire", &[Text]),
             ("release", &[Proof]),
@@ -186,11 +195,12 @@ pub(crate) const KINDS: &[Kind] = &[
             ("status", &[Text]),
             ("count", &[]),
             ("keys", &[]),
+            ("release_any", &[Text]),
         ],
     ),
     (
         "keyed_semaphore",
-        Record(&[Count]),
+        Record(&[Count, ReleaseBy]),
         &[
             ("acquire", &[Text, Count]),
             ("release", &[Proof]),
@@ -200,6 +210,7 @@ pub(crate) const KINDS: &[Kind] = &[
             ("status", &[Text]),
             ("count", &[]),
             ("keys", &[]),
+            ("release_any", &[Text]),
         ],
     ),
     (
@@ -224,6 +235,7 @@ pub(crate) const KINDS: &[Kind] = &[
 pub(crate) fn random_spec(random: &mut StdRng, spec: Spec) -> Pack {
     match spec {
         Nothing => Pack::Nil,
+        Release => value(random, ReleaseBy, &[]),
         Record(fields) => record(random, fields, &[]),
     }
 }
@@ -235,11 +247,11 @@ pub(crate) fn nothing() -> Pack {
 
 /// The spec of a lock, of whatever sort.
 pub(crate) fn lock_spec() -> Pack {
-    Pack::Nil
+    Pack::text("Holder")
 }
 
 pub(crate) fn semaphore_spec(permits: u64) -> Pack {
-    Pack::list([Pack::Number(permits)])
+    Pack::list([Pack::Number(permits), Pack::text("Holder")])
 }
 
 /// The spec of a queue of byte strings.
@@ -303,6 +315,7 @@ fn value(random: &mut StdRng, shape: Shape, grants: &[Grant]) -> Pack {
             false => Pack::variant("Equal", value(random, Bytes, grants)),
         },
         OnDeath => Pack::text(["Break", "Retract"].choose(random).expect("two")),
+        ReleaseBy => Pack::text(["Holder", "Anyone"].choose(random).expect("two")),
         Row => {
             let lengths: Vec<_> = (0..random.random_range(0..20))
                 .map(|_| count(random))

@@ -155,10 +155,9 @@ pub(crate) fn call_by(
     ])
 }
 
-pub(crate) fn cast(seq: u64, object: u64, operation: u64, arguments: &Pack) -> Pack {
+pub(crate) fn cast(object: u64, operation: u64, arguments: &Pack) -> Pack {
     Pack::list([
         Pack::Number(request::CAST),
-        Pack::Number(seq),
         Pack::Number(object),
         Pack::Number(operation),
         arguments.wrapped(),
@@ -203,7 +202,7 @@ pub(crate) struct Grant {
 
 /// The proof of a grant, as the session that got it writes it.
 pub(crate) fn proof(grant: Grant) -> Pack {
-    Pack::list([grant.session, grant.seq].map(Pack::Number))
+    Pack::Number(grant.seq)
 }
 
 /// What a session may take for the proof of a grant of another one.

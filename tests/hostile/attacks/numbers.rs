@@ -95,7 +95,7 @@ fn permits_by_casts(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
         } else {
             let one = Pack::list([Pack::Number(1)]);
             let acquire = semaphore.operation("acquire");
-            let cast = thief.cast(&semaphore, acquire, &one);
+            let cast = protocol::cast(semaphore.number, acquire, &one);
             thief.say(&cast)?;
         }
     }

@@ -138,7 +138,7 @@ fn tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(),
     for first in 0..120 {
         let row = Pack::list([large(), Pack::list([Pack::Number(budget::LARGE as u64)])]);
         let arguments = kinds::feed(1, first, "task", row);
-        let cast = client.cast(&queue, queue.operation("feed"), &arguments);
+        let cast = protocol::cast(queue.number, queue.operation("feed"), &arguments);
         client.say(&cast)?;
         if !attacker.goes_on() {
             break;
@@ -194,7 +194,7 @@ fn keys(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), 
             key += 1;
             let arguments = Pack::list([Pack::Text(format!("{key:0>255}"))]);
             let acquire = locks.operation("acquire");
-            let cast = client.cast(&locks, acquire, &arguments);
+            let cast = protocol::cast(locks.number, acquire, &arguments);
             client.say(&cast)?;
         }
         client.call(&locks, "count", &Pack::list([]))?;

@@ -93,7 +93,7 @@ pub(crate) fn frame(
         return Some(protocol::withdraw(object.number, seq));
     }
     if choice < 5 {
-        return Some(client.cast(object, operation, &arguments));
+        return Some(protocol::cast(object.number, operation, &arguments));
     }
     let seq = client.next();
     asked.insert(seq);
