@@ -42,14 +42,18 @@ mod unicode {
     }
 }
 
-/// Checks a text that is to be one line.
+/// Checks a text that is to be one line, and to show the hostile name.
 fn is_one_line(what: &str, shown: &str) {
-    let hidden: Vec<char> = shown.chars().filter(|c| !is_shown(*c)).collect();
-    assert!(hidden.is_empty(), "{what} shows {hidden:?}: {shown:?}");
+    has_nothing_hidden(what, shown);
     assert!(
-        shown.contains("\\u{1b}[2J"),
+        shown.contains("\\u{202e}"),
         "{what} shows no name: {shown:?}"
     );
+}
+
+fn has_nothing_hidden(what: &str, shown: &str) {
+    let hidden: Vec<char> = shown.chars().filter(|c| !is_shown(*c)).collect();
+    assert!(hidden.is_empty(), "{what} shows {hidden:?}: {shown:?}");
 }
 
 fn hostile() -> String {

@@ -12,8 +12,7 @@ use lockkeeper_protocol::{
 use crate::{
     limits::Limits,
     server::session::{
-        control::NIL,
-        tests::{Client, Heard, House, KIND, encoded, number_of},
+        tests::{Client, Heard, House, KIND, SPEC, encoded, number_of},
     },
     tests::raw::frame,
 };
@@ -108,15 +107,15 @@ async fn objects_that_sessions_open_count_until_they_are_removed_or_the_session_
     // Without a name they take less, and there is room for two at the most.
     let mut unnamed = Ok(0);
     for _ in 0..3 {
-        unnamed = unnamed.and(other.open(KIND, None, Some(NIL)).await);
+        unnamed = unnamed.and(other.open(KIND, None, Some(SPEC)).await);
     }
     assert_eq!(unnamed, Err(limit()));
     // Those that are open are served, and can be removed.
     assert!(!client.status(0).await.held);
     client.remove(&format!("{:0>250}", 1)).await.unwrap();
-    assert!(other.open(KIND, None, Some(NIL)).await.is_ok());
+    assert!(other.open(KIND, None, Some(SPEC)).await.is_ok());
     client.close().await;
-    assert!(other.open(KIND, Some("another"), Some(NIL)).await.is_ok());
+    assert!(other.open(KIND, Some("another"), Some(SPEC)).await.is_ok());
     let large = vec![7; MOST];
     let large = other.open(KIND, Some("large"), Some(&large)).await;
     assert_eq!(large, Err(limit()));

@@ -38,7 +38,6 @@ use crate::{
     access::Right,
     limits::Limits,
     server::session::{
-        control::NIL,
         serve::serve,
         tests::{House, hello, number_of},
     },
@@ -212,7 +211,7 @@ impl Far {
                 seq,
                 kind: P::KIND,
                 name: name.as_deref(),
-                spec: Some(BlobRef(NIL)),
+                spec: Some(BlobRef(SPEC)),
             };
             append(bytes, &open, usize::MAX).expect("it encodes");
         };
