@@ -310,7 +310,7 @@ impl Primitive for TaskQueue {
         }
         // The first task of the first that it was given is the one that it had begun.
         let begun = hands.pop_front().and_then(|taken| taken.job);
-        let (begun, behind) = begun.map(|job| job.split(1, usize::MAX)).unzip();
+        let (begun, behind) = begun.map(|job| job.split_at(1)).unzip();
         let given = hands.into_iter().rev().filter_map(|taken| taken.job);
         for job in given.chain(behind.flatten()) {
             self.waiting.push_front(job);

@@ -42,14 +42,17 @@ impl Pending {
     /// Takes the first tasks of a series: so many, but at least one, and more only if they fit in so
     /// many bytes. The rest is left, if there is any; a chunk is whole.
     pub(super) fn split(self, most: usize, most_bytes: usize) -> (Self, Option<Self>) {
+        let count = self.row.fit(most, most_bytes).max(1);
+        self.split_at(count)
+    }
+
+    /// The same, whatever bytes they have.
+    pub(super) fn split_at(self, count: usize) -> (Self, Option<Self>) {
         let Submitter::Series { series, first } = self.submitter else {
             return (self, None);
         };
         let mut rest = self;
-        let mut row = rest.row.split_front(most, most_bytes);
-        if row.is_empty() {
-            row = rest.row.split_front(1, usize::MAX);
-        }
+        let row = rest.row.split_front(count);
         let count = row.len();
         let front = Self {
             id: rest.id,
@@ -92,7 +95,7 @@ impl Taken {
 
     /// Parts the first ones from the others, of which there are some.
     pub(super) fn split(self, count: usize) -> (Self, Self) {
-        let (first, rest) = self.job.map(|job| job.split(count, usize::MAX)).unzip();
+        let (first, rest) = self.job.map(|job| job.split_at(count)).unzip();
         let first = Self {
             by: self.by,
             id: self.id,
