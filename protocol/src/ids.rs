@@ -115,6 +115,15 @@ impl JobId {
         }
     }
 
+    /// The least and the greatest id of the jobs of series that a session has submitted.
+    #[must_use]
+    pub const fn span_of_series(session: SessionId) -> (Self, Self) {
+        (
+            Self::of_series(session, 0),
+            Self::of_series(session, u64::MAX),
+        )
+    }
+
     /// The job that is numbered so many higher.
     #[must_use]
     pub fn plus(self, count: usize) -> Self {

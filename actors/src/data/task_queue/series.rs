@@ -2,11 +2,15 @@
 //!
 //! Invariant: at the end of each turn, a submitter that waits receives all outcomes of its series.
 
-use std::{collections::BTreeMap, mem};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use lockkeeper_protocol::{
     CallId, Fault, SessionId,
-    operations::{ChunkOutcome, Ended},
+    codec::Blob,
+    operations::{Ended, TaskFault},
 };
 
 use crate::kind::call::Call;
@@ -18,6 +22,8 @@ pub(super) const MOST_BYTES_AT_A_TIME: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Series {
     open: BTreeMap<CallId, Outcomes>,
+    /// The series whose outcomes each waiting call collects.
+    collectors: BTreeMap<CallId, CallId>,
     /// Those that this turn may have something to tell of.
     stirred: Vec<CallId>,
 }
@@ -26,10 +32,20 @@ pub(super) struct Series {
 #[derive(Debug, Default)]
 struct Outcomes {
     /// What became of tasks, in the order in which it did.
-    ended: Vec<Ended>,
+    ended: VecDeque<Kept>,
     /// Who waits to be told.
     collector: Option<Call<Vec<Ended>>>,
 }
+
+/// What became of a task.
+#[derive(Debug)]
+struct Kept {
+    number: u64,
+    outcome: Told,
+}
+
+/// The outcome of a chunk as the queue keeps it: tasks that end together share their fault.
+pub(super) type Told = Result<Blob, Arc<TaskFault>>;
 
 impl Outcomes {
     /// Takes the first that have ended: at least one, and more only if they fit in a message.
@@ -37,19 +53,28 @@ impl Outcomes {
         let mut bytes = 0;
         let fit = self.ended.iter().take_while(|ended| {
             let is_first = bytes == 0;
-            bytes += match &ended.outcome {
-                Ok(outputs) => outputs.0.len().max(1),
-                Err(_) => FAULT_BYTES,
-            };
+            bytes += bytes_of(&ended.outcome);
             is_first || bytes <= MOST_BYTES_AT_A_TIME
         });
-        let rest = self.ended.split_off(fit.count());
-        mem::replace(&mut self.ended, rest)
+        let fit = fit.count();
+        let taken = self.ended.drain(..fit).map(|Kept { number, outcome }| {
+            let outcome = outcome.map_err(Arc::unwrap_or_clone);
+            Ended { number, outcome }
+        });
+        taken.collect()
     }
 }
 
-/// How many bytes a fault has at the most, by and large.
-const FAULT_BYTES: usize = 1 << 12;
+/// How many bytes an outcome has in a message, by and large.
+fn bytes_of(outcome: &Told) -> usize {
+    match outcome {
+        Ok(outputs) => outputs.0.len().max(1),
+        Err(fault) => FAULT_BYTES + fault.text().len(),
+    }
+}
+
+/// How many bytes a fault has without its text, by and large.
+const FAULT_BYTES: usize = 64;
 
 impl Series {
     /// Begins a series, unless it is there.
@@ -58,9 +83,9 @@ impl Series {
     }
 
     /// Takes note of what became of a task, if somebody cares.
-    pub(super) fn end(&mut self, series: CallId, number: u64, outcome: ChunkOutcome) {
+    pub(super) fn end(&mut self, series: CallId, number: u64, outcome: Told) {
         if let Some(outcomes) = self.open.get_mut(&series) {
-            outcomes.ended.push(Ended { number, outcome });
+            outcomes.ended.push_back(Kept { number, outcome });
             self.stir(series);
         }
     }
@@ -69,7 +94,10 @@ impl Series {
     pub(super) fn collect(&mut self, series: CallId, call: Call<Vec<Ended>>) {
         match self.open.get_mut(&series) {
             Some(outcomes) => {
-                outcomes.collector = Some(call);
+                self.collectors.insert(call.id(), series);
+                if let Some(former) = outcomes.collector.replace(call) {
+                    self.collectors.remove(&former.id());
+                }
                 self.stir(series);
             }
             None => call.fail(Fault::BadArguments(
@@ -91,6 +119,7 @@ impl Series {
                 && !outcomes.ended.is_empty()
                 && let Some(call) = outcomes.collector.take()
             {
+                self.collectors.remove(&call.id());
                 call.reply(outcomes.take());
             }
         }
@@ -101,25 +130,25 @@ impl Series {
         CallId::of_session(&self.open, session)
     }
 
-    /// Forgets some.
-    pub(super) fn remove(&mut self, left: &[CallId]) {
-        for series in left {
-            self.open.remove(series);
+    /// Forgets one.
+    pub(super) fn remove(&mut self, series: CallId) {
+        let outcomes = self.open.remove(&series);
+        if let Some(call) = outcomes.and_then(|outcomes| outcomes.collector) {
+            self.collectors.remove(&call.id());
         }
     }
 
     /// Has a call wait no longer.
     pub(super) fn withdraw(&mut self, call: CallId) {
-        let (least, greatest) = CallId::span(call.session());
-        for outcomes in self.open.range_mut(least..=greatest) {
-            drop(outcomes.1.collector.take_if(|waits| waits.id() == call));
+        let series = self.collectors.remove(&call);
+        if let Some(outcomes) = series.and_then(|series| self.open.get_mut(&series)) {
+            outcomes.collector = None;
         }
     }
 
     /// The calls that wait for outcomes.
     pub(super) fn collectors(&self) -> impl Iterator<Item = &Call<Vec<Ended>>> {
-        self.open
-            .values()
-            .filter_map(|outcomes| outcomes.collector.as_ref())
+        let series = self.collectors.values();
+        series.filter_map(|series| self.open.get(series)?.collector.as_ref())
     }
 }
