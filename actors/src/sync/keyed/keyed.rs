@@ -191,8 +191,8 @@ impl<F> Keyed<F> {
         self.entries.end(place);
     }
 
-    /// Who holds a key and who waits for it.
-    fn part(&self, entry: &Entry) -> Part {
+    /// Who holds a key and who waits for it, as far as there is room for so many of each.
+    fn part(&self, entry: &Entry, (holding, waiting): &mut (usize, usize)) -> Part {
         let holders = self.holds.iter(&entry.holders).map(|(call, hold)| Holding {
             call,
             units: hold.permits.get().into(),
@@ -206,11 +206,15 @@ impl<F> Keyed<F> {
             mode: "",
             since: wait.call.since(),
         });
+        let holders: Vec<Holding> = holders.take(*holding).collect();
+        let waiters: Vec<Waiting> = waiters.take(*waiting).collect();
+        *holding -= holders.len();
+        *waiting -= waiters.len();
         Part {
             key: Some(entry.key.as_str().to_owned()),
             units: Some(self.most.into()),
-            holders: holders.take(Survey::MOST).collect(),
-            waiters: waiters.take(Survey::MOST).collect(),
+            holders,
+            waiters,
             ..Part::default()
         }
     }
@@ -319,9 +323,10 @@ impl<F: Face> Primitive for Keyed<F> {
         let others = others.filter(|place| !contended.contains(place));
         let places = contended.iter().copied().chain(others);
         let entries = places.filter_map(|place| self.entries.at(place));
+        let mut room = (Survey::MOST, Survey::MOST);
         let mut parts: Vec<Part> = entries
             .take(Survey::MOST)
-            .map(|entry| self.part(entry))
+            .map(|entry| self.part(entry, &mut room))
             .collect();
         parts.sort_by(|one, other| one.key.cmp(&other.key));
         let told = |count: fn(&Part) -> u64| parts.iter().map(count).sum::<u64>();
