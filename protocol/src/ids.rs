@@ -236,6 +236,9 @@ impl ObjectName {
     /// What the names of objects begin with that were given none, and no others.
     pub const ANONYMOUS: char = '#';
 
+    /// No name of an object that was given none is longer: a mark, two numbers and what parts them.
+    pub const MOST_ANONYMOUS_BYTES: usize = 40;
+
     /// The name that an object was given.
     #[must_use]
     pub const fn given(name: Arc<str>, number: u64) -> Self {
@@ -298,6 +301,8 @@ mod tests {
     fn name_that_nobody_gave_is_read_as_it_is_written_and_in_no_other_way() {
         let name = ObjectName::anonymous(0x186c_c6ac, 7);
         assert_eq!(name.text(), "#186cc6ac.7");
+        let longest = ObjectName::anonymous(u64::MAX, u64::MAX);
+        assert!(longest.text().len() <= ObjectName::MOST_ANONYMOUS_BYTES);
         assert_eq!(ObjectName::read_anonymous("#186cc6ac.7"), Some(name));
         for other in [
             "186cc6ac.7",
