@@ -36,9 +36,8 @@ use tokio::{runtime::Builder, sync::mpsc, task};
 use crate::{
     limits::Limits,
     server::session::{
-        control::NIL,
         session::serve,
-        tests::{House, hello, number_of},
+        tests::{House, SPEC, hello, number_of},
     },
     tests::{
         protocol::SESSION,
@@ -188,7 +187,7 @@ impl Far {
                 seq,
                 kind: P::KIND,
                 name: name.as_deref(),
-                spec: Some(BlobRef(NIL)),
+                spec: Some(BlobRef(SPEC)),
             };
             append(bytes, &open, usize::MAX).expect("it encodes");
         };
