@@ -115,6 +115,15 @@ impl JobId {
         }
     }
 
+    /// The least and the greatest id of the jobs of series that a session has submitted.
+    #[must_use]
+    pub const fn span_of_series(session: SessionId) -> (Self, Self) {
+        (
+            Self::of_series(session, 0),
+            Self::of_series(session, u64::MAX),
+        )
+    }
+
     /// The job that is numbered so many higher.
     #[must_use]
     pub fn plus(self, count: usize) -> Self {
@@ -227,6 +236,9 @@ impl ObjectName {
     /// What the names of objects begin with that were given none, and no others.
     pub const ANONYMOUS: char = '#';
 
+    /// No name of an object that was given none is longer: a mark, two numbers and what parts them.
+    pub const MOST_ANONYMOUS_BYTES: usize = 40;
+
     /// The name that an object was given.
     #[must_use]
     pub const fn given(name: Arc<str>, number: u64) -> Self {
@@ -289,6 +301,8 @@ mod tests {
     fn name_that_nobody_gave_is_read_as_it_is_written_and_in_no_other_way() {
         let name = ObjectName::anonymous(0x186c_c6ac, 7);
         assert_eq!(name.text(), "#186cc6ac.7");
+        let longest = ObjectName::anonymous(u64::MAX, u64::MAX);
+        assert!(longest.text().len() <= ObjectName::MOST_ANONYMOUS_BYTES);
         assert_eq!(ObjectName::read_anonymous("#186cc6ac.7"), Some(name));
         for other in [
             "186cc6ac.7",

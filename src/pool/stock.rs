@@ -55,7 +55,7 @@ pub(super) struct Todo {
 }
 
 fn each(job: Job) -> impl Iterator<Item = Todo> {
-    let task = Arc::from(&*job.task);
+    let task = Arc::clone(&job.task);
     job.each().map(move |(id, arguments)| Todo {
         id,
         task: Arc::clone(&task),

@@ -59,15 +59,25 @@ impl Kinds {
         kinds
     }
 
+    /// How many bytes the name of a kind has at the most.
+    pub(crate) const MOST_NAME_BYTES: usize = 255;
+
     /// Adds a kind whose objects `make` makes. The same kind once more takes the place of the former.
     ///
     /// # Panics
     ///
-    /// Panics if another kind, built in or not, has the name.
+    /// Panics if another kind, built in or not, has the name, or if it has more bytes than a client may ask for.
     pub(crate) fn add<P: Primitive>(
         &mut self,
         make: impl Fn(P::Spec) -> Result<P, Refusal> + Send + Sync + 'static,
     ) {
+        assert!(
+            P::KIND.len() <= Self::MOST_NAME_BYTES,
+            "the KIND of {} has {} bytes: it may have {}",
+            type_name::<P>(),
+            P::KIND.len(),
+            Self::MOST_NAME_BYTES
+        );
         let mut operations = Operations::default();
         P::operations(&mut operations);
         let names = operations.names().collect();

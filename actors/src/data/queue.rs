@@ -703,6 +703,9 @@ mod tests {
         };
         let why = refusal.to_string();
         assert!(why.contains("u8") && why.contains("text"), "{why}");
+        let long = ask(&mut bench, check(&"\u{1f480}".repeat(1 << 20)));
+        let told = long.unwrap_err().to_string();
+        assert!(told.len() <= 4 * 4096 + why.len(), "{} bytes", told.len());
     }
 
     #[test]

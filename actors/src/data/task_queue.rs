@@ -7,10 +7,12 @@
 //!
 //! Invariant: a job waits only while no worker waits.
 
+mod backlog;
+mod hands;
 mod job;
 mod series;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use lockkeeper_protocol::{
     CallId, JobId, Refusal, SessionId,
@@ -22,11 +24,13 @@ use lockkeeper_protocol::{
 
 use crate::{
     data::task_queue::{
-        job::{Pending, Submitter, Taken},
-        series::{MOST_BYTES_AT_A_TIME, Series},
+        backlog::Backlog,
+        hands::Hands,
+        job::{Pending, Submitter},
+        series::{MOST_BYTES_AT_A_TIME, Series, Told},
     },
     kind::{
-        budget::{CALL_BYTES, Stored},
+        budget::CALL_BYTES,
         call::Call,
         hang_up::HangUp,
         primitive::{Operations, Primitive, Serve},
@@ -38,17 +42,20 @@ use crate::{
 /// Jobs that wait for workers, jobs that workers have, and workers that wait for jobs.
 #[derive(Debug, Default)]
 pub struct TaskQueue {
-    waiting: WaitQueue<Pending>,
-    /// What each worker has, in the order in which it was given it. Empty hands are forgotten.
-    hands: BTreeMap<SessionId, VecDeque<Taken>>,
-    /// The worker that has each chunk that somebody waits for, by the call that submitted it.
-    taken: BTreeMap<CallId, SessionId>,
+    waiting: Backlog,
+    hands: Hands,
     idle: WaitQueue<Idle>,
     series: Series,
     /// How many tasks of series have come in: the number of the next.
     fed: u64,
-    closed: Option<TaskFault>,
+    closed: Option<Arc<TaskFault>>,
 }
+
+/// Several jobs go in one message only if they are no more than so many: a turn must not be long.
+const MOST_JOBS_AT_A_TIME: usize = 1000;
+
+/// The text that a queue is closed with goes to all who wait, so it is cut to so many bytes.
+const MOST_REASON_BYTES: usize = 4096;
 
 /// A worker that waits.
 #[derive(Debug)]
@@ -74,7 +81,7 @@ impl TaskQueue {
             self.hand_out(worker);
         }
         // A job that is running may come back, when its worker dies.
-        if self.closed.is_some() && self.waiting.is_empty() && self.running() == 0 {
+        if self.closed.is_some() && self.waiting.is_empty() && self.hands.running() == 0 {
             while let Some(worker) = self.idle.pop_front() {
                 worker.call.reply(None);
             }
@@ -96,95 +103,47 @@ impl TaskQueue {
         let mut bytes = MOST_BYTES_AT_A_TIME;
         let mut jobs: Vec<Job> = Vec::new();
         while left > 0
+            && jobs.len() < MOST_JOBS_AT_A_TIME
             && let Some(waiting) = self.waiting.pop_front()
         {
-            let (job, rest) = waiting.split(left, bytes);
+            let name = waiting.task.len();
+            let (job, rest) = waiting.split(left, bytes.saturating_sub(name));
             if let Some(rest) = rest {
                 self.waiting.push_front(rest);
             }
-            if !jobs.is_empty() && job.row.bytes() > bytes {
+            let took = name + job.row.bytes();
+            if !jobs.is_empty() && took > bytes {
                 self.waiting.push_front(job);
                 break;
             }
-            bytes = bytes.saturating_sub(job.row.bytes());
+            bytes = bytes.saturating_sub(took);
             left = left.saturating_sub(job.row.len());
             jobs.push(Job {
                 id: job.id,
-                task: job.task.clone(),
+                task: Arc::clone(&job.task),
                 row: job.row.clone(),
             });
-            if let Submitter::Caller(_) = job.submitter {
-                self.taken.insert(job.id.into(), by.session());
-            }
-            let hands = self.hands.entry(by.session()).or_default();
-            hands.push_back(Taken {
-                by,
-                id: job.id,
-                count: job.row.len(),
-                job: Some(job),
-            });
+            self.hands.give(by, job);
         }
         call.reply(Some(jobs));
     }
 
     /// Hands the outcome of a job to whoever submitted it, if the job is still that worker's.
     fn finish(&mut self, worker: SessionId, Finished { job, outcome }: Finished) {
-        if let Some((series, number, mut stored)) = self.take_first(worker, job) {
+        let outcome = outcome.map_err(Arc::new);
+        if let Some((series, number, mut stored)) = self.hands.take_first(worker, job) {
             self.series.end(series, number, outcome, &mut stored);
-        } else if let Some(job) = self.take_from(worker, job) {
+        } else if let Some(job) = self.hands.take(worker, job) {
             self.end(job, &outcome);
         }
     }
 
-    /// Takes the first of several tasks of a series that somebody waits for out of a worker's hands, as
-    /// most of them are taken. Gives the series, the number of the task and what is stored of it.
-    fn take_first(&mut self, worker: SessionId, job: JobId) -> Option<(CallId, u64, Stored)> {
-        let taken = self.hands.get_mut(&worker)?.front_mut()?;
-        if taken.id != job || taken.count < 2 {
-            return None;
-        }
-        let pending = taken.job.as_mut()?;
-        let Submitter::Series { series, first } = &mut pending.submitter else {
-            return None;
-        };
-        let (series, number) = (*series, *first);
-        *first = first.wrapping_add(1);
-        let bytes = pending.row.bytes();
-        drop(pending.row.pop_front());
-        let stored = pending.stored.split(bytes - pending.row.bytes());
-        pending.id = pending.id.plus(1);
-        taken.id = pending.id;
-        taken.count -= 1;
-        Some((series, number, stored))
-    }
-
-    /// Takes any job out of a worker's hands. Gives it if somebody waits for it.
-    fn take_from(&mut self, worker: SessionId, job: JobId) -> Option<Pending> {
-        let hands = self.hands.get_mut(&worker)?;
-        let mut places = hands.iter().enumerate();
-        let (at, place) = places.find_map(|(at, taken)| Some((at, taken.place_of(job)?)))?;
-        let mut taken = hands.remove(at)?;
-        if taken.count > place + 1 {
-            let (until, behind) = taken.split(place + 1);
-            hands.insert(at, behind);
-            taken = until;
-        }
-        if place > 0 {
-            let (before, one) = taken.split(place);
-            hands.insert(at, before);
-            taken = one;
-        }
-        if hands.is_empty() {
-            self.hands.remove(&worker);
-        }
-        self.taken.remove(&job.into());
-        taken.job
-    }
-
     /// Tells what became of a job: the same of all tasks that it has.
-    fn end(&mut self, mut job: Pending, outcome: &ChunkOutcome) {
+    fn end(&mut self, mut job: Pending, outcome: &Told) {
         match job.submitter {
-            Submitter::Caller(call) => call.reply(outcome.clone()),
+            Submitter::Caller(call) => {
+                call.reply(outcome.clone().map_err(Arc::unwrap_or_clone));
+            }
             Submitter::Series { series, first } => {
                 let mut number = first;
                 for _ in 0..job.row.len() {
@@ -196,56 +155,18 @@ impl TaskQueue {
         }
     }
 
-    /// Forgets whoever waits for a chunk that a worker has.
-    fn forget(&mut self, chunk: CallId) {
-        let worker = self.taken.remove(&chunk);
-        let hands = worker.and_then(|worker| self.hands.get_mut(&worker));
-        let place = hands.and_then(|hands| hands.iter_mut().find(|taken| taken.id == chunk.into()));
-        if let Some(taken) = place {
-            taken.job = None;
-        }
-    }
-
-    /// Forgets some series, and all of their jobs.
-    fn leave(&mut self, left: &[CallId]) {
-        if left.is_empty() {
-            return;
-        }
-        let is_left = |job: &Pending| matches!(job.submitter, Submitter::Series { series, .. } if left.contains(&series));
-        self.series.remove(left);
-        let waiting = self.waiting.iter().filter(|(_, job)| is_left(job));
-        let waiting: Vec<CallId> = waiting.map(|(id, _)| id).collect();
-        for job in waiting {
-            drop(self.waiting.remove(job));
-        }
-        for taken in self.hands.values_mut().flatten() {
-            drop(taken.job.take_if(|job| is_left(job)));
-        }
-    }
-
-    /// Takes jobs, in their order, back from a worker that has not begun them.
-    fn take_back(&mut self, worker: SessionId, jobs: &[JobId]) {
-        for job in jobs.iter().rev() {
-            if let Some(job) = self.take_from(worker, *job) {
-                self.waiting.push_front(job);
-            }
-        }
-    }
-
-    /// How many tasks workers have that somebody waits for.
-    fn running(&self) -> usize {
-        let taken = self.hands.values().flatten();
-        taken
-            .filter(|taken| taken.job.is_some())
-            .map(|taken| taken.count)
-            .sum()
+    /// Forgets a series, and all of its jobs.
+    fn leave(&mut self, series: CallId) {
+        self.series.remove(series);
+        self.waiting.remove_series(series);
+        self.hands.forget_series(series);
     }
 
     fn status(&self) -> TaskQueueStatus {
         let count = |number: usize| number.try_into().unwrap_or(u64::MAX);
         let mut status = TaskQueueStatus::default();
-        status.waiting = count(self.waiting.iter().map(|(_, job)| job.row.len()).sum());
-        status.running = count(self.running());
+        status.waiting = count(self.waiting.tasks());
+        status.running = count(self.hands.running());
         status.idle = count(self.idle.len());
         status
     }
@@ -258,7 +179,7 @@ impl TaskQueue {
             self.waiting.push_front(job);
         } else {
             let pid = ended.peer.pid;
-            self.end(job, &Err(TaskFault::WorkerDied { pid }));
+            self.end(job, &Err(TaskFault::WorkerDied { pid }.into()));
         }
     }
 }
@@ -287,15 +208,11 @@ impl Primitive for TaskQueue {
 
     fn withdraw(&mut self, id: CallId) {
         drop(self.waiting.remove(id));
-        self.forget(id);
+        self.hands.forget(id);
         drop(self.idle.remove(id));
         self.series.withdraw(id);
-        if let Some(hands) = self.hands.get(&id.session()) {
-            let unseen = hands.iter().filter(|taken| taken.by == id);
-            let unseen =
-                unseen.flat_map(|taken| (0..taken.count).map(|place| taken.id.plus(place)));
-            let unseen: Vec<JobId> = unseen.collect();
-            self.take_back(id.session(), &unseen);
+        for unseen in self.hands.take_answer(id).into_iter().rev() {
+            self.waiting.push_front(unseen);
         }
         self.dispatch();
     }
@@ -303,20 +220,15 @@ impl Primitive for TaskQueue {
     fn hang_up(&mut self, ended: &HangUp) {
         self.waiting.remove_session(ended.session);
         self.idle.remove_session(ended.session);
-        let left = self.series.of_session(ended.session);
-        self.leave(&left);
-        for chunk in CallId::of_session(&self.taken, ended.session) {
-            self.forget(chunk);
+        for series in self.series.of_session(ended.session) {
+            self.series.remove(series);
         }
-        let mut hands = self.hands.remove(&ended.session).unwrap_or_default();
-        for taken in &hands {
-            self.taken.remove(&taken.id.into());
-        }
+        self.hands.forget_session(ended.session);
+        let mut hand = self.hands.take_hand(ended.session).into_iter();
         // The first task of the first that it was given is the one that it had begun.
-        let begun = hands.pop_front().and_then(|taken| taken.job);
-        let (begun, behind) = begun.map(|job| job.split(1, usize::MAX)).unzip();
-        let given = hands.into_iter().rev().filter_map(|taken| taken.job);
-        for job in given.chain(behind.flatten()) {
+        let begun = hand.next().flatten();
+        let (begun, behind) = begun.map(|job| job.split_at(1)).unzip();
+        for job in hand.rev().flatten().chain(behind.flatten()) {
             self.waiting.push_front(job);
         }
         if let Some(job) = begun {
@@ -327,9 +239,8 @@ impl Primitive for TaskQueue {
 
     /// Those who wait for tasks to be begun, those whose tasks workers have, and idle workers.
     fn survey(&self) -> Survey {
-        let given = self.hands.values().flatten();
-        let given = given.filter_map(|taken| taken.job.as_ref());
-        let jobs = self.waiting.iter().map(|(_, job)| (job, "worker"));
+        let given = self.hands.iter();
+        let jobs = self.waiting.iter().map(|job| (job, "worker"));
         let jobs = given.map(|job| (job, "outcome")).chain(jobs);
         let jobs = jobs.take(Survey::MOST);
         let jobs = jobs.filter_map(|(job, mode)| Some(Waiting::new(job.call()?, 1, mode)));
@@ -338,7 +249,7 @@ impl Primitive for TaskQueue {
         let workers = self.idle.iter();
         let workers = workers.map(|(_, idle)| Waiting::new(&idle.call, 1, "task"));
         Survey {
-            state: format!("{} tasks given out", self.running()),
+            state: format!("{} tasks given out", self.hands.running()),
             parts: vec![
                 Part::awaited(Some("tasks"), self.waiting.len(), jobs),
                 Part::awaited(Some("workers"), self.idle.len(), workers),
@@ -368,7 +279,7 @@ impl Serve<Submit> for TaskQueue {
         let job = Pending {
             id: call.id().into(),
             submitter: Submitter::Caller(call),
-            task: chunk.task,
+            task: chunk.task.into(),
             row: Row::of_one(chunk.arguments),
             stored,
             retries,
@@ -397,7 +308,7 @@ impl Serve<Feed> for TaskQueue {
                         series,
                         first: feed.first,
                     },
-                    task: feed.task,
+                    task: feed.task.into(),
                     row: feed.row,
                     stored,
                     retries: feed.retries,
@@ -421,7 +332,7 @@ impl Serve<Collect> for TaskQueue {
 
 impl Serve<Leave> for TaskQueue {
     fn serve(&mut self, Leave { series }: Leave, call: Call<()>) {
-        self.leave(&[CallId::new(call.id().session(), series)]);
+        self.leave(CallId::new(call.id().session(), series));
         call.reply(());
         self.dispatch();
     }
@@ -434,7 +345,7 @@ impl Serve<Next> for TaskQueue {
             self.finish(worker, finished);
         }
         let asking = Idle { call, most };
-        if self.hands.contains_key(&worker) {
+        if self.hands.has(worker) {
             self.hand_out(asking);
         } else {
             self.idle.push(asking);
@@ -463,7 +374,11 @@ impl Serve<Reports> for TaskQueue {
 
 impl Serve<HandBack> for TaskQueue {
     fn serve(&mut self, HandBack { jobs }: HandBack, call: Call<()>) {
-        self.take_back(call.id().session(), &jobs);
+        for job in jobs.into_iter().rev() {
+            if let Some(job) = self.hands.take(call.id().session(), job) {
+                self.waiting.push_front(job);
+            }
+        }
         call.reply(());
         self.dispatch();
     }
@@ -471,19 +386,17 @@ impl Serve<HandBack> for TaskQueue {
 
 impl Serve<CloseTasks> for TaskQueue {
     fn serve(&mut self, CloseTasks { reason }: CloseTasks, call: Call<()>) {
+        let reason = reason.map(|reason| Arc::new(reason.cut(MOST_REASON_BYTES)));
         if let Some(reason) = &reason {
-            let outcome = Err(reason.clone());
+            let outcome = Err(Arc::clone(reason));
             while let Some(job) = self.waiting.pop_front() {
                 self.end(job, &outcome);
             }
-            let taken = self.hands.values_mut().flatten();
-            let taken: Vec<Pending> = taken.filter_map(|taken| taken.job.take()).collect();
-            for job in taken {
+            for job in self.hands.take_awaited() {
                 self.end(job, &outcome);
             }
-            self.taken.clear();
         }
-        self.closed = Some(reason.unwrap_or(TaskFault::Closed));
+        self.closed = Some(reason.unwrap_or_else(|| TaskFault::Closed.into()));
         call.reply(());
         self.dispatch();
     }
@@ -497,7 +410,10 @@ impl Serve<CountTasks> for TaskQueue {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{
+        collections::BTreeSet,
+        time::{Duration, Instant},
+    };
 
     use lockkeeper_protocol::{codec::Blob, operations::Chunk};
 
@@ -951,6 +867,138 @@ mod tests {
         let count = bench.call(8, CountTasks);
         let count = bench.reply::<CountTasks>(count).unwrap().unwrap();
         assert_eq!((count.waiting, count.running), (0, 0));
-        assert!(bench.primitive().unwrap().taken.is_empty());
+        assert!(bench.primitive().unwrap().hands.is_empty());
+    }
+
+    /// Feeds tasks of one byte with a name of their own.
+    fn feed_named(bench: &mut Bench<TaskQueue>, session: u64, series: u64, task: &str, count: u32) {
+        let tasks = usize::try_from(count).unwrap();
+        let row = Row::new(vec![7; tasks].into(), vec![1; tasks]);
+        let first = 0;
+        let feed = Feed {
+            series,
+            first,
+            task: task.to_owned(),
+            row,
+            retries: 0,
+        };
+        bench.call(session, feed);
+    }
+
+    #[test]
+    fn tasks_that_were_submitted_together_share_their_name() {
+        let mut bench = bench();
+        let name = "n".repeat(1 << 20);
+        feed_named(&mut bench, 9, 1, &name, 20);
+        for _ in 0..10 {
+            next(&mut bench, 1);
+        }
+        let queue = bench.primitive().unwrap();
+        let names = queue.hands.iter().chain(queue.waiting.iter());
+        let names: BTreeSet<*const u8> = names.map(|job| job.task.as_ptr()).collect();
+        assert_eq!((queue.hands.iter().count(), names.len()), (10, 1));
+    }
+
+    #[test]
+    fn jobs_with_long_names_do_not_come_in_one_message() {
+        let mut bench = bench();
+        let name = "n".repeat(MOST_BYTES_AT_A_TIME / 2);
+        for series in 0..3 {
+            feed_named(&mut bench, 9, series, &name, 1);
+        }
+        let taken = next_of(&mut bench, 1, 9);
+        assert_eq!(jobs(&bench, taken).map(|jobs| jobs.len()), Some(1));
+    }
+
+    #[test]
+    fn the_text_that_a_queue_is_closed_with_is_cut_and_kept_once() {
+        let mut bench = bench();
+        feed_named(&mut bench, 9, 1, "double", 100);
+        next_of(&mut bench, 1, 50);
+        let reason = Some(TaskFault::Broken("\u{1f480}".repeat(1 << 18)));
+        bench.call(8, CloseTasks { reason });
+        let closed = bench.primitive().unwrap().closed.as_ref().unwrap();
+        assert_eq!(
+            (closed.text().len(), Arc::strong_count(closed)),
+            (4096, 101)
+        );
+        let waits = bench.call(9, Collect { series: 1 });
+        let ended = bench.reply::<Collect>(waits).unwrap().unwrap();
+        assert_eq!(ended.len(), 100);
+    }
+
+    #[test]
+    fn no_call_visits_the_jobs_that_it_does_not_concern() {
+        // Sixteen times as many calls take sixteen times as long, and not 256 times.
+        let ratio = || calls_among(8000).as_secs_f64() / calls_among(500).as_secs_f64();
+        let ratios: Vec<f64> = (0..5)
+            .map(|_| ratio())
+            .take_while(|it| *it > 64.0)
+            .collect();
+        assert!(ratios.len() < 5, "{ratios:?}");
+    }
+
+    /// How long as many calls of each sort take as there are chunks and rows.
+    fn calls_among(many: u64) -> Duration {
+        let start = Instant::now();
+        let mut bench = bench();
+        // As many chunks, series and rows in one hand, and as many in the line.
+        let mut chunks: Vec<CallId> = Vec::new();
+        for series in 0..many {
+            feed_named(&mut bench, 9, series, "double", 2);
+            chunks.push(submit(&mut bench, 9, 0));
+        }
+        while !bench.primitive().unwrap().waiting.is_empty() {
+            next_of(&mut bench, 1, u32::MAX);
+        }
+        for series in 0..many {
+            feed_named(&mut bench, 9, many + series, "double", 2);
+            chunks.push(submit(&mut bench, 9, 0));
+        }
+        let unknown = |n| JobId::from(CallId::new(SessionId::new(7), n));
+        let jobs = (0..many).map(unknown).collect();
+        bench.call(1, HandBack { jobs });
+        let outcome = || Ok(Blob::default());
+        let reports = (0..many).map(|n| Finished {
+            job: unknown(n),
+            outcome: outcome(),
+        });
+        bench.call(1, Reports(reports.collect()));
+        let reason = None;
+        bench.call(8, CloseTasks { reason });
+        for n in 0..many {
+            bench.withdraw(CallId::new(SessionId::new(1), u64::MAX / 4 + n));
+            bench.withdraw(CallId::new(SessionId::new(9), u64::MAX / 4 + n));
+            bench.call(8, CountTasks);
+            let series = 2 * n;
+            bench.call(9, Leave { series });
+        }
+        for chunk in chunks.iter().step_by(2) {
+            bench.withdraw(*chunk);
+        }
+        let count = bench.call(8, CountTasks);
+        let count = bench.reply::<CountTasks>(count).unwrap().unwrap();
+        assert_eq!((count.waiting, count.running), (3 * many / 2, 3 * many / 2));
+        bench.hang_up(9);
+        let queue = bench.primitive().unwrap();
+        assert_eq!((queue.waiting.tasks(), queue.hands.running()), (0, 0));
+        bench.hang_up(1);
+        assert!(bench.primitive().unwrap().hands.is_empty());
+        start.elapsed()
+    }
+
+    #[test]
+    fn tasks_of_a_row_are_handed_back_one_by_one_from_its_end() {
+        const MANY: u32 = 20_000;
+        let mut bench = bench();
+        feed_named(&mut bench, 9, 1, "double", MANY);
+        let taken = next_of(&mut bench, 1, MANY);
+        let jobs: Vec<JobId> = each(&bench, taken);
+        bench.call(1, HandBack { jobs: jobs.clone() });
+        let queue = bench.primitive().unwrap();
+        assert!(queue.hands.is_empty());
+        let waiting: Vec<JobId> = queue.waiting.iter().map(|job| job.id).collect();
+        assert_eq!(waiting, jobs);
+        assert_eq!(queue.waiting.tasks(), jobs.len());
     }
 }

@@ -29,9 +29,14 @@ impl Description {
         if *holds == *self.0 {
             return Ok(());
         }
+        // A longer one is no description that an object may have.
+        let asked = match holds.char_indices().nth(MOST_BYTES) {
+            Some((end, _)) => holds.get(..end).unwrap_or_default().to_owned(),
+            None => holds,
+        };
         Err(Refusal::WrongType {
             is: self.0.to_string(),
-            asked: holds,
+            asked,
         })
     }
 }

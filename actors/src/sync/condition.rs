@@ -24,7 +24,7 @@ use crate::{
         survey::{Part, Survey, Waiting},
     },
     sync::{
-        exclusion::{Exclusion, Exclusive},
+        exclusion::{Exclusion, Exclusive, count},
         line::Waiter,
     },
     waiting::{call_table::Parked, wait_queue::WaitQueue},
@@ -207,9 +207,7 @@ impl Primitive for Condition {
     /// The lock, and then each wait set.
     fn survey(&self) -> Survey {
         let mut survey = self.lock.survey();
-        survey
-            .parts
-            .extend(self.sleepers.survey().take(Survey::MOST));
+        survey.parts.extend(self.sleepers.survey());
         survey
     }
 }
@@ -303,11 +301,31 @@ impl Sleepers {
         asleep.try_into().unwrap_or(u64::MAX)
     }
 
-    fn survey(&self) -> impl Iterator<Item = Part> {
-        self.sets.iter().map(|(set, asleep)| {
+    /// Who sleeps in each set, as far as there is room for so many in all. Of the others it is told how many
+    /// they are, those of sets that are not told of as some without a set.
+    fn survey(&self) -> Vec<Part> {
+        let mut room = Survey::MOST;
+        let mut rest = count(self.beds.len());
+        let mut parts = Vec::new();
+        for (set, asleep) in self.sets.iter().take(Survey::MOST) {
             let waiting = |(_, call)| Waiting::new(call, 1, "notification");
-            Part::awaited(Some(set), asleep.len(), asleep.iter().map(waiting))
-        })
+            let waiters: Vec<Waiting> = asleep.iter().map(waiting).take(room).collect();
+            room -= waiters.len();
+            rest -= count(asleep.len());
+            parts.push(Part {
+                key: Some(set.as_ref().to_owned()),
+                more_waiters: count(asleep.len() - waiters.len()),
+                waiters,
+                ..Part::default()
+            });
+        }
+        if rest > 0 {
+            parts.push(Part {
+                more_waiters: rest,
+                ..Part::default()
+            });
+        }
+        parts
     }
 
     /// Takes note that a call sleeps no longer. A set that is empty is forgotten.
@@ -659,6 +677,21 @@ mod tests {
         assert_eq!(woken(&bench, not_full[0]), None);
         let asleep = &bench.primitive().unwrap().sleepers;
         assert_eq!((asleep.sets.len(), asleep.beds.len()), (1, 1));
+    }
+
+    #[test]
+    fn survey_lists_so_many_sleepers_in_all_and_counts_the_others() {
+        let mut bench: Bench<Condition> = Bench::new(ReleaseBy::Holder).unwrap();
+        let sleepers = Survey::MOST + 20;
+        for number in 0..sleepers {
+            let grant = bench.call(1, Acquire);
+            sleep(&mut bench, grant, &format!("{:02}", number % 10));
+        }
+        let survey = bench.primitive().unwrap().survey();
+        let listed: usize = survey.parts.iter().map(|part| part.waiters.len()).sum();
+        let more: u64 = survey.parts.iter().map(|part| part.more_waiters).sum();
+        assert_eq!((listed, more), (Survey::MOST, 20));
+        assert_eq!(survey.parts.len(), 11);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The operations of the task queue of a pool: arguments, replies and the status.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -115,8 +115,8 @@ pub struct CountTasks;
 pub struct Job {
     /// That of the chunk, or of the first task. The ids of the others count up from it.
     pub id: JobId,
-    /// The name of the task.
-    pub task: String,
+    /// The name of the task, which the jobs of one call share.
+    pub task: Arc<str>,
     /// The arguments of each of them.
     pub row: Row,
 }
@@ -162,6 +162,37 @@ pub enum TaskFault {
     Terminated,
     /// The pool can start no workers.
     Broken(String),
+}
+
+impl TaskFault {
+    /// What it says in words of its own: nothing, or a text of whoever reported it.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Panicked(text)
+            | Self::NotRegistered(text)
+            | Self::Unreadable(text)
+            | Self::Broken(text) => text,
+            Self::WorkerDied { .. } | Self::Closed | Self::Terminated => "",
+        }
+    }
+
+    /// Cuts its text to so many bytes at the most.
+    #[must_use]
+    pub fn cut(mut self, most_bytes: usize) -> Self {
+        match &mut self {
+            Self::Panicked(text)
+            | Self::NotRegistered(text)
+            | Self::Unreadable(text)
+            | Self::Broken(text) => {
+                let mut ends = (0..=most_bytes).rev();
+                let end = ends.find(|end| text.is_char_boundary(*end));
+                text.truncate(end.unwrap_or_default());
+            }
+            Self::WorkerDied { .. } | Self::Closed | Self::Terminated => {}
+        }
+        self
+    }
 }
 
 impl fmt::Display for TaskFault {

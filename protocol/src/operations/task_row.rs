@@ -2,7 +2,7 @@
 //!
 //! Invariant: whatever lengths a peer declares, a row reads no bytes outside of its own.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, mem};
 
 use serde::{Deserialize, Serialize};
 
@@ -55,18 +55,35 @@ impl Row {
         Some(self.split_bytes(length.into()))
     }
 
-    /// Takes the first ones: so many, but no more than fit in so many bytes.
-    pub fn split_front(&mut self, most: usize, most_bytes: usize) -> Self {
+    /// How many of the first ones there are: so many, but no more than fit in so many bytes.
+    #[must_use]
+    pub fn fit(&self, most: usize, most_bytes: usize) -> usize {
         let mut bytes: u64 = 0;
         let most_bytes = u64::try_from(most_bytes).unwrap_or(u64::MAX);
         let fit = self.lengths.iter().take(most).take_while(|length| {
             bytes += u64::from(**length);
             bytes <= most_bytes
         });
-        let fit = fit.count();
-        let rest = self.lengths.split_off(fit);
-        let lengths = std::mem::replace(&mut self.lengths, rest);
-        let bytes = self.split_bytes(lengths.iter().copied().map(u64::from).sum());
+        fit.count()
+    }
+
+    /// Takes so many of the first ones.
+    ///
+    /// The shorter side is copied, and the longer one keeps the room: a row that is taken apart takes no more
+    /// room than before, and no time that grows with what is left of it.
+    pub fn split_front(&mut self, count: usize) -> Self {
+        let count = count.min(self.lengths.len());
+        let (lengths, bytes) = if count <= self.lengths.len() / 2 {
+            let lengths: VecDeque<u32> = self.lengths.drain(..count).collect();
+            let bytes = sum(&lengths);
+            (lengths, bytes)
+        } else {
+            let rest: VecDeque<u32> = self.lengths.drain(count..).collect();
+            let all = u64::try_from(self.bytes()).unwrap_or(u64::MAX);
+            let bytes = all.saturating_sub(sum(&rest));
+            (mem::replace(&mut self.lengths, rest), bytes)
+        };
+        let bytes = self.split_bytes(bytes);
         Self { bytes, lengths }
     }
 
@@ -74,6 +91,10 @@ impl Row {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         Blob(self.bytes.0.split_to(length.min(self.bytes())))
     }
+}
+
+fn sum(lengths: &VecDeque<u32>) -> u64 {
+    lengths.iter().copied().map(u64::from).sum()
 }
 
 #[cfg(test)]
@@ -88,20 +109,46 @@ mod tests {
     fn a_row_is_taken_apart_from_its_front() {
         let mut all = row(&[1, 2, 2, 3, 3, 3], &[1, 2, 3]);
         assert_eq!(all.pop_front(), Some(Blob::from(vec![1])));
-        assert_eq!(all.split_front(9, 4), row(&[2, 2], &[2]));
-        assert_eq!(all.split_front(0, 9), Row::default());
-        assert_eq!(all.split_front(9, 2), Row::default());
-        assert_eq!(all.split_front(1, 9), row(&[3, 3, 3], &[3]));
+        assert_eq!((all.fit(9, 4), all.fit(9, 1), all.fit(0, 9)), (1, 0, 0));
+        assert_eq!(all.split_front(1), row(&[2, 2], &[2]));
+        assert_eq!(all.split_front(0), Row::default());
+        assert_eq!(all.split_front(9), row(&[3, 3, 3], &[3]));
         assert!(all.is_empty() && all.pop_front().is_none());
     }
 
     #[test]
     fn lengths_that_lie_give_no_other_bytes() {
-        for lengths in [&[9, 9][..], &[u32::MAX; 3]] {
-            let mut lie = row(&[1, 2, 3], lengths);
-            let front = lie.split_front(2, usize::MAX);
-            assert_eq!((front.len(), front.bytes()), (2, 3));
-            assert!(lie.pop_front().is_none_or(|rest| rest.0.is_empty()));
+        for lengths in [&[9, 9][..], &[u32::MAX; 3], &[0; 5]] {
+            for count in 0..=lengths.len() {
+                let mut rest = row(&[1, 2, 3], lengths);
+                let front = rest.split_front(count);
+                assert_eq!((front.len(), rest.len()), (count, lengths.len() - count));
+                assert_eq!(front.bytes() + rest.bytes(), 3);
+            }
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_row_take_no_more_room_than_the_row() {
+        const TASKS: usize = 10_000;
+        let all = || row(&[7; TASKS], &[1; TASKS]);
+        let most = 2 * all().lengths.capacity();
+        for front in [true, false] {
+            let mut rest = all();
+            let mut room = 0;
+            let mut parts = Vec::new();
+            while !rest.is_empty() {
+                let part = if front {
+                    rest.split_front(1)
+                } else {
+                    let before = rest.split_front(rest.len() - 1);
+                    mem::replace(&mut rest, before)
+                };
+                assert_eq!((part.len(), part.bytes()), (1, 1));
+                room += part.lengths.capacity();
+                parts.push(part);
+            }
+            assert!(room <= 4 * most, "{room} places for {TASKS} tasks");
         }
     }
 }

@@ -2,4 +2,5 @@
 
 pub(crate) mod held;
 pub(crate) mod keyed;
+pub(crate) mod permits;
 pub(crate) mod together;

@@ -4,8 +4,9 @@
 
 use lockkeeper_actors::{Input, Inputs, Stored};
 use lockkeeper_protocol::{
-    Deadlock, Fault, Peer, Question, Refusal, SessionId,
+    Deadlock, Fault, ObjectName, Peer, Question, Refusal, SessionId,
     codec::{self, BlobRef},
+    cut,
     frame::Response,
 };
 use serde::Serialize;
@@ -15,12 +16,13 @@ use crate::{
     server::{
         deadlock::find::find,
         inspection::Inspector,
+        kinds::Kinds,
         session::{
             context::{Context, let_others_run},
             objects::{Object, Objects},
             outgoing::Outgoing,
         },
-        supervisor::supervisor::{Open, Opened, Remove},
+        supervisor::supervisor::{Open, Opened, Remove, long_name},
     },
     telemetry::session,
 };
@@ -51,6 +53,9 @@ pub(super) struct Control<'a> {
 impl Control<'_> {
     /// Asks the supervisor or the objects, and sends the client the answer.
     pub(super) async fn run(mut self, request: ControlRequest) {
+        if let Err((seq, fault)) = check(&request, self.context.limits.name_bytes) {
+            return self.outgoing.put_fault(seq, fault);
+        }
         match request {
             ControlRequest::Open(seq, open) => {
                 let stored = match self.context.shell.outbox().store(OPEN_BYTES) {
@@ -163,6 +168,28 @@ impl Control<'_> {
             operations: operations.iter().map(|name| (*name).to_owned()).collect(),
         });
     }
+}
+
+/// Refuses names of objects and kinds that are too long to be those of any, before they are searched for or
+/// become a part of an answer.
+fn check(request: &ControlRequest, name_bytes: usize) -> Result<(), (u64, Fault)> {
+    let (seq, name) = match request {
+        ControlRequest::Open(seq, Open { kind, .. }) if kind.len() > Kinds::MOST_NAME_BYTES => {
+            return Err((*seq, Fault::UnknownKind(cut(kind).to_owned())));
+        }
+        ControlRequest::Open(seq, Open { name, .. }) => (*seq, name.as_deref()),
+        ControlRequest::Remove(seq, Remove(name))
+        | ControlRequest::Inspect(seq, Question::Named(name)) => (*seq, Some(name.as_str())),
+        ControlRequest::Inspect(
+            _,
+            Question::All(_) | Question::Contended(_) | Question::Deadlocks,
+        ) => return Ok(()),
+    };
+    let length = name.map_or(0, str::len);
+    if length > name_bytes.max(ObjectName::MOST_ANONYMOUS_BYTES) {
+        return Err((seq, long_name(name_bytes, length)));
+    }
+    Ok(())
 }
 
 fn encode<T: Serialize>(answer: &T) -> Result<Vec<u8>, Fault> {

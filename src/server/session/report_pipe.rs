@@ -8,15 +8,24 @@
 //! others before the session ends.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, Read},
-    os::unix::fs::FileTypeExt,
+};
+#[cfg(target_os = "linux")]
+use std::{
+    fs::OpenOptions,
+    os::{
+        fd::AsRawFd,
+        unix::fs::{FileTypeExt, OpenOptionsExt},
+    },
 };
 
 use lockkeeper_protocol::{
     codec::{self, CodecError, Payload},
     frame::Inbox,
 };
+#[cfg(target_os = "linux")]
+use rustix::fs::OFlags;
 
 /// The most reads of one turn: more than fits in a pipe.
 const MOST_READS: usize = 16;
@@ -30,25 +39,28 @@ pub(super) struct ReportPipe {
 }
 
 /// Opens the pipe that a process has by a descriptor.
+///
+/// The process may put another file in its place at any time, and opening a file may have effects. So the file
+/// is first opened as a mere place, which is looked at, and what is read is opened by that place.
+#[cfg(target_os = "linux")]
 fn open(pid: u32, descriptor: u32) -> io::Result<File> {
-    let path = format!("/proc/{pid}/fd/{descriptor}");
-    if !fs::metadata(&path)?.file_type().is_fifo() {
+    let place = open_as(&format!("/proc/{pid}/fd/{descriptor}"), OFlags::PATH)?;
+    if !place.metadata()?.file_type().is_fifo() {
         let why = "the descriptor is not that of a pipe";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
-    nonblocking(&path)
+    let path = format!("/proc/self/fd/{}", place.as_raw_fd());
+    open_as(&path, OFlags::NONBLOCK)
 }
 
 #[cfg(target_os = "linux")]
-fn nonblocking(path: &str) -> io::Result<File> {
-    use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt};
-
-    let flags = rustix::pipe::PipeFlags::NONBLOCK.bits().cast_signed();
+fn open_as(path: &str, flags: OFlags) -> io::Result<File> {
+    let flags = flags.bits().cast_signed();
     OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn nonblocking(_: &str) -> io::Result<File> {
+fn open(_: u32, _: u32) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

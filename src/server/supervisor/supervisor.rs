@@ -265,13 +265,15 @@ impl Supervisor {
     fn check(&self, name: &str) -> Result<(), Fault> {
         let most = self.limits.name_bytes;
         if name.is_empty() || name.len() > most {
-            let length = name.len();
-            return Err(Fault::BadName(format!(
-                "a name has 1 to {most} bytes, not {length}"
-            )));
+            return Err(long_name(most, name.len()));
         }
         Ok(())
     }
+}
+
+/// The refusal of a name that is empty or too long.
+pub(crate) fn long_name(most: usize, length: usize) -> Fault {
+    Fault::BadName(format!("a name has 1 to {most} bytes, not {length}"))
 }
 
 /// The spec of an object. Equal to that of the last object of its kind, it is shared.

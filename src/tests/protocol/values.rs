@@ -228,7 +228,7 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
     };
     let job = Job {
         id: job_of(20),
-        task: chunk.task.clone(),
+        task: chunk.task.as_str().into(),
         row: Row::of_one(chunk.arguments.clone()),
     };
     let two = vec![0, 0, 0, 1, 7, 0, 0, 0, 1, 8];

@@ -3,6 +3,8 @@
 //! Tasks of a series that were submitted together share one entry until some of them are delivered,
 //! finished or returned, so most tasks need no step of their own.
 
+use std::sync::Arc;
+
 use lockkeeper_protocol::{
     CallId, JobId,
     operations::{ChunkOutcome, Row},
@@ -20,7 +22,8 @@ pub(super) struct Pending {
     /// That of the chunk, or of the first of the tasks.
     pub(super) id: JobId,
     pub(super) submitter: Submitter,
-    pub(super) task: String,
+    /// The tasks that were submitted together share their name.
+    pub(super) task: Arc<str>,
     pub(super) row: Row,
     pub(super) stored: Stored,
     pub(super) retries: u32,
@@ -43,23 +46,48 @@ impl Pending {
         }
     }
 
+    /// Who is told of its outcome: the call that submitted it, or the series.
+    pub(super) fn told(&self) -> CallId {
+        match &self.submitter {
+            Submitter::Caller(call) => call.id(),
+            Submitter::Series { series, .. } => *series,
+        }
+    }
+
+    /// Takes the first task of a series. Gives the series, the number of the task and what is stored of it.
+    pub(super) fn pop_front(&mut self) -> Option<(CallId, u64, Stored)> {
+        let Submitter::Series { series, first } = &mut self.submitter else {
+            return None;
+        };
+        let (series, number) = (*series, *first);
+        *first = first.wrapping_add(1);
+        let bytes = self.row.bytes();
+        drop(self.row.pop_front());
+        let stored = self.stored.split(bytes - self.row.bytes());
+        self.id = self.id.plus(1);
+        Some((series, number, stored))
+    }
+
     /// Takes the first tasks of a series: so many, but at least one, and more only if they fit in so
     /// many bytes. The rest is left, if there is any; a chunk is whole.
     pub(super) fn split(self, most: usize, most_bytes: usize) -> (Self, Option<Self>) {
+        let count = self.row.fit(most, most_bytes).max(1);
+        self.split_at(count)
+    }
+
+    /// The same, whatever bytes they have.
+    pub(super) fn split_at(self, count: usize) -> (Self, Option<Self>) {
         let Submitter::Series { series, first } = self.submitter else {
             return (self, None);
         };
         let mut rest = self;
-        let mut row = rest.row.split_front(most, most_bytes);
-        if row.is_empty() {
-            row = rest.row.split_front(1, usize::MAX);
-        }
+        let row = rest.row.split_front(count);
         let count = row.len();
         let stored = rest.stored.split(row.bytes());
         let front = Self {
             id: rest.id,
             submitter: Submitter::Series { series, first },
-            task: rest.task.clone(),
+            task: Arc::clone(&rest.task),
             row,
             stored,
             retries: rest.retries,
@@ -75,42 +103,5 @@ impl Pending {
 impl Parked for Pending {
     fn id(&self) -> CallId {
         self.id.into()
-    }
-}
-
-/// What a worker was given at once, without what it has finished.
-#[derive(Debug)]
-pub(super) struct Taken {
-    /// The call for work that it answered.
-    pub(super) by: CallId,
-    /// The first, and how many there are.
-    pub(super) id: JobId,
-    pub(super) count: usize,
-    /// Empty once nobody waits for the outcome: the worker may be running it all the same.
-    pub(super) job: Option<Pending>,
-}
-
-impl Taken {
-    /// Which one of them a job is.
-    pub(super) fn place_of(&self, job: JobId) -> Option<usize> {
-        job.behind(self.id).filter(|place| *place < self.count)
-    }
-
-    /// Parts the first ones from the others, of which there are some.
-    pub(super) fn split(self, count: usize) -> (Self, Self) {
-        let (first, rest) = self.job.map(|job| job.split(count, usize::MAX)).unzip();
-        let first = Self {
-            by: self.by,
-            id: self.id,
-            count,
-            job: first,
-        };
-        let rest = Self {
-            by: self.by,
-            id: self.id.plus(count),
-            count: self.count.saturating_sub(count),
-            job: rest.flatten(),
-        };
-        (first, rest)
     }
 }

@@ -2,11 +2,15 @@
 //!
 //! Invariant: at the end of each turn, a submitter that waits receives all outcomes of its series.
 
-use std::{collections::BTreeMap, mem};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use lockkeeper_protocol::{
     CallId, Fault, SessionId,
-    operations::{ChunkOutcome, Ended},
+    codec::Blob,
+    operations::{Ended, TaskFault},
 };
 
 use crate::kind::{budget::Stored, call::Call};
@@ -18,6 +22,8 @@ pub(super) const MOST_BYTES_AT_A_TIME: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Series {
     open: BTreeMap<CallId, Outcomes>,
+    /// The series whose outcomes each waiting call collects.
+    collectors: BTreeMap<CallId, CallId>,
     /// Those that this turn may have something to tell of.
     stirred: Vec<CallId>,
 }
@@ -26,7 +32,7 @@ pub(super) struct Series {
 #[derive(Debug, Default)]
 struct Outcomes {
     /// What became of tasks, in the order in which it did.
-    ended: Vec<Ended>,
+    ended: VecDeque<Kept>,
     /// Their bytes, from the first one on.
     stored: Option<Stored>,
     /// Why some tasks were never taken in, if that is so.
@@ -35,34 +41,50 @@ struct Outcomes {
     collector: Option<Call<Vec<Ended>>>,
 }
 
+/// What became of a task.
+#[derive(Debug)]
+struct Kept {
+    number: u64,
+    outcome: Told,
+}
+
+/// The outcome of a chunk as the queue keeps it: tasks that end together share their fault.
+pub(super) type Told = Result<Blob, Arc<TaskFault>>;
+
 impl Outcomes {
     /// Takes the first that have ended: at least one, and more only if they fit in a message.
     fn take(&mut self) -> Vec<Ended> {
-        let mut bytes = 0;
-        let fit = self.ended.iter().take_while(|ended| {
-            let is_first = bytes == 0;
-            bytes += bytes_of(&ended.outcome);
-            is_first || bytes <= MOST_BYTES_AT_A_TIME
+        let (mut bytes, mut fit) = (0, 0);
+        for ended in &self.ended {
+            let length = bytes_of(&ended.outcome);
+            if fit > 0 && bytes + length > MOST_BYTES_AT_A_TIME {
+                break;
+            }
+            bytes += length;
+            fit += 1;
+        }
+        let taken = self.ended.drain(..fit).map(|Kept { number, outcome }| {
+            let outcome = outcome.map_err(Arc::unwrap_or_clone);
+            Ended { number, outcome }
         });
-        let rest = self.ended.split_off(fit.count());
-        let taken = mem::replace(&mut self.ended, rest);
+        let taken = taken.collect();
         if let Some(stored) = &mut self.stored {
-            let bytes: usize = taken.iter().map(|ended| bytes_of(&ended.outcome)).sum();
             stored.set(stored.bytes().saturating_sub(bytes));
         }
         taken
     }
 }
 
-fn bytes_of(outcome: &ChunkOutcome) -> usize {
+/// How many bytes an outcome has in a message, by and large.
+fn bytes_of(outcome: &Told) -> usize {
     match outcome {
         Ok(outputs) => outputs.0.len().max(1),
-        Err(_) => FAULT_BYTES,
+        Err(fault) => FAULT_BYTES + fault.text().len(),
     }
 }
 
-/// How many bytes a fault has at the most, by and large.
-const FAULT_BYTES: usize = 1 << 12;
+/// How many bytes a fault has without its text, by and large.
+const FAULT_BYTES: usize = 64;
 
 impl Series {
     /// Begins a series, unless it is there.
@@ -72,17 +94,11 @@ impl Series {
 
     /// Takes note of what became of a task, if somebody cares. `stored` is what is kept of the task: its
     /// outcome is never lost, whatever the limit says.
-    pub(super) fn end(
-        &mut self,
-        series: CallId,
-        number: u64,
-        outcome: ChunkOutcome,
-        stored: &mut Stored,
-    ) {
+    pub(super) fn end(&mut self, series: CallId, number: u64, outcome: Told, stored: &mut Stored) {
         if let Some(outcomes) = self.open.get_mut(&series) {
             let kept = outcomes.stored.get_or_insert_with(|| stored.split(0));
             kept.set(kept.bytes() + bytes_of(&outcome));
-            outcomes.ended.push(Ended { number, outcome });
+            outcomes.ended.push_back(Kept { number, outcome });
             self.stir(series);
         }
     }
@@ -99,7 +115,10 @@ impl Series {
     pub(super) fn collect(&mut self, series: CallId, call: Call<Vec<Ended>>) {
         match self.open.get_mut(&series) {
             Some(outcomes) => {
-                outcomes.collector = Some(call);
+                self.collectors.insert(call.id(), series);
+                if let Some(former) = outcomes.collector.replace(call) {
+                    self.collectors.remove(&former.id());
+                }
                 self.stir(series);
             }
             None => call.fail(Fault::BadArguments(
@@ -126,6 +145,7 @@ impl Series {
             let Some(call) = outcomes.collector.take() else {
                 continue;
             };
+            self.collectors.remove(&call.id());
             match &outcomes.fault {
                 Some(fault) if outcomes.ended.is_empty() => call.fail(fault.clone()),
                 Some(_) | None => call.reply(outcomes.take()),
@@ -138,25 +158,25 @@ impl Series {
         CallId::of_session(&self.open, session)
     }
 
-    /// Forgets some.
-    pub(super) fn remove(&mut self, left: &[CallId]) {
-        for series in left {
-            self.open.remove(series);
+    /// Forgets one.
+    pub(super) fn remove(&mut self, series: CallId) {
+        let outcomes = self.open.remove(&series);
+        if let Some(call) = outcomes.and_then(|outcomes| outcomes.collector) {
+            self.collectors.remove(&call.id());
         }
     }
 
     /// Has a call wait no longer.
     pub(super) fn withdraw(&mut self, call: CallId) {
-        let (least, greatest) = CallId::span(call.session());
-        for outcomes in self.open.range_mut(least..=greatest) {
-            drop(outcomes.1.collector.take_if(|waits| waits.id() == call));
+        let series = self.collectors.remove(&call);
+        if let Some(outcomes) = series.and_then(|series| self.open.get_mut(&series)) {
+            outcomes.collector = None;
         }
     }
 
     /// The calls that wait for outcomes.
     pub(super) fn collectors(&self) -> impl Iterator<Item = &Call<Vec<Ended>>> {
-        self.open
-            .values()
-            .filter_map(|outcomes| outcomes.collector.as_ref())
+        let series = self.collectors.values();
+        series.filter_map(|series| self.open.get(series)?.collector.as_ref())
     }
 }

@@ -7,15 +7,13 @@
 //! Invariant: the first call in the line of a key wants more permits than are free, so no call waits
 //! for a key without a holder.
 
-use std::{
-    collections::BTreeSet, fmt, marker::PhantomData, num::NonZeroU32, rc::Rc, time::Duration,
-};
+use std::{fmt, marker::PhantomData, num::NonZeroU32, rc::Rc, time::Duration};
 
 use lockkeeper_protocol::{
     CallId, Fault, Fence, Refusal,
     operations::{
-        AdoptKey, AdoptedKey, CountKey, CountKeys, ForceUnlockKey, Granted, Key, KeyPage,
-        KeyStatus, KeyedStatus, ListKeys, MarkConsistent, Release, ReleaseAnyKey, ReleaseBy,
+        AdoptKey, AdoptedKey, CountKey, CountKeys, ForceUnlockKey, Granted, Key, ListKeys,
+        MarkConsistent, Release, ReleaseAnyKey, ReleaseBy,
     },
 };
 
@@ -25,12 +23,9 @@ use crate::{
         call::{Call, Outbox, nanoseconds},
         hang_up::HangUp,
         primitive::{Operations, Primitive, Serve},
-        survey::{Holding, Part, Survey, Waiting},
+        survey::Survey,
     },
-    sync::{
-        exclusion::count,
-        keyed::entries::{Entries, Entry, KeyLimits, Mark, TooManyKeys},
-    },
+    sync::keyed::entries::{Entries, Entry, KeyLimits, Mark, TooManyKeys},
     tables::slots::NONE,
     waiting::{call_table::Parked, lines::Lines},
 };
@@ -39,12 +34,12 @@ use crate::{
 #[derive(Debug)]
 pub struct Keyed<F> {
     /// How many permits a key has.
-    most: u32,
+    pub(super) most: u32,
     release_by: ReleaseBy,
     pub(super) entries: Entries,
     /// The line of a key has the oldest hold in front.
-    holds: Lines<Hold>,
-    waits: Lines<Wait>,
+    pub(super) holds: Lines<Hold>,
+    pub(super) waits: Lines<Wait>,
     /// Where the end of a hold is noted, once there was one: one handle for all of them, since a
     /// `HoldTimer` a hold would be a handle a key.
     outbox: Option<Outbox>,
@@ -57,16 +52,16 @@ pub struct Keyed<F> {
 #[derive(Debug)]
 pub(super) struct Hold {
     id: CallId,
-    fence: Fence,
+    pub(super) fence: Fence,
     /// In nanoseconds from the manager's start: half as wide as a `Duration`.
     since: u64,
     /// Where the key is.
     entry: u32,
-    permits: NonZeroU32,
+    pub(super) permits: NonZeroU32,
 }
 
 impl Hold {
-    const fn since(&self) -> Duration {
+    pub(super) const fn since(&self) -> Duration {
         Duration::from_nanos(self.since)
     }
 }
@@ -79,11 +74,11 @@ impl Parked for Hold {
 
 /// A call that waits for permits of a key.
 #[derive(Debug)]
-struct Wait {
-    call: Call<Result<Granted, Refusal>>,
+pub(super) struct Wait {
+    pub(super) call: Call<Result<Granted, Refusal>>,
     /// Where the key is.
-    entry: u32,
-    permits: NonZeroU32,
+    pub(super) entry: u32,
+    pub(super) permits: NonZeroU32,
 }
 
 impl Parked for Wait {
@@ -205,43 +200,6 @@ impl<F> Keyed<F> {
         self.entries.end(place);
         self.recount();
     }
-
-    /// Who holds a key and who waits for it.
-    fn part(&self, entry: &Entry) -> Part {
-        let holders = self.holds.iter(&entry.holders).map(|(call, hold)| Holding {
-            call,
-            units: hold.permits.get().into(),
-            mode: "",
-            since: hold.since(),
-            fence: Some(hold.fence),
-        });
-        let waiters = self.waits.iter(&entry.line).map(|(call, wait)| Waiting {
-            call,
-            units: wait.permits.get().into(),
-            mode: "",
-            since: wait.call.since(),
-        });
-        Part {
-            key: Some(entry.key.as_str().to_owned()),
-            units: Some(self.most.into()),
-            holders: holders.take(Survey::MOST).collect(),
-            waiters: waiters.take(Survey::MOST).collect(),
-            ..Part::default()
-        }
-    }
-
-    fn status(&self, key: &Key) -> KeyStatus {
-        let place = self.entries.find(key);
-        let entry = place.and_then(|place| self.entries.at(place));
-        let taken = entry.map_or(0, |entry| entry.taken);
-        let waiting = entry.map_or(0, |entry| self.waits.iter(&entry.line).count());
-        let mut status = KeyStatus::default();
-        status.available = (self.most - taken).into();
-        status.held = taken.into();
-        status.waiting = count(waiting);
-        status.abandoned = entry.is_some_and(|entry| entry.mark.is_some());
-        status
-    }
 }
 
 impl<F: Face> Primitive for Keyed<F> {
@@ -327,38 +285,8 @@ impl<F: Face> Primitive for Keyed<F> {
         }
     }
 
-    /// The keys that somebody waits for, and others as far as there is room.
     fn survey(&self) -> Survey {
-        let waits = self.waits.all().take(Survey::MOST);
-        let contended: BTreeSet<u32> = waits.map(|wait| wait.entry).collect();
-        let others = self.entries.iter().map(|(place, _)| place);
-        let others = others.filter(|place| !contended.contains(place));
-        let places = contended.iter().copied().chain(others);
-        let entries = places.filter_map(|place| self.entries.at(place));
-        let mut parts: Vec<Part> = entries
-            .take(Survey::MOST)
-            .map(|entry| self.part(entry))
-            .collect();
-        parts.sort_by(|one, other| one.key.cmp(&other.key));
-        let told = |count: fn(&Part) -> u64| parts.iter().map(count).sum::<u64>();
-        let rest = Part {
-            more_holders: count(self.holds.len())
-                .saturating_sub(told(|part| count(part.holders.len()) + part.more_holders)),
-            more_waiters: count(self.waits.len())
-                .saturating_sub(told(|part| count(part.waiters.len()) + part.more_waiters)),
-            ..Part::default()
-        };
-        if rest != Part::default() {
-            parts.push(rest);
-        }
-        Survey {
-            state: format!(
-                "{} keys held, {} free but abandoned",
-                self.entries.used(),
-                self.entries.idle()
-            ),
-            parts,
-        }
+        self.tell()
     }
 }
 
@@ -457,29 +385,6 @@ impl<F: Face> Serve<ForceUnlockKey> for Keyed<F> {
         if let Some(place) = place {
             self.settle(place);
         }
-    }
-}
-
-impl<F: Face> Serve<CountKey> for Keyed<F> {
-    fn serve(&mut self, CountKey { key }: CountKey, call: Call<Result<KeyStatus, Refusal>>) {
-        call.reply(key.check().map(|()| self.status(&key)));
-    }
-}
-
-impl<F: Face> Serve<CountKeys> for Keyed<F> {
-    fn serve(&mut self, _: CountKeys, call: Call<KeyedStatus>) {
-        let mut status = KeyedStatus::default();
-        status.keys = count(self.entries.used());
-        status.grants = count(self.holds.len());
-        status.waiting = count(self.waits.len());
-        status.abandoned = count(self.entries.idle());
-        call.reply(status);
-    }
-}
-
-impl<F: Face> Serve<ListKeys> for Keyed<F> {
-    fn serve(&mut self, ListKeys { from }: ListKeys, call: Call<KeyPage>) {
-        call.reply(self.entries.page(from));
     }
 }
 

@@ -12,7 +12,10 @@ use lockkeeper_protocol::{
 
 use crate::{
     bench::Bench,
-    kind::primitive::Primitive,
+    kind::{
+        primitive::Primitive,
+        survey::{Part, Survey},
+    },
     sync::keyed::{
         entries::Entry,
         faces::{KeyedLock, KeyedSemaphore},
@@ -359,6 +362,24 @@ fn numbers_of_permits_that_can_never_be_granted_are_refused() {
     let told = refused.unwrap_err().to_string();
     assert!(told.contains("1 to 2 permits of a key, not 0"), "{told}");
     assert_eq!(all(&mut bench), KeyedStatus::default());
+}
+
+#[test]
+fn survey_lists_so_many_holders_and_waiters_in_all_and_counts_the_others() {
+    let mut bench = permits(i64::from(u32::MAX));
+    let many = Survey::MOST + 20;
+    for number in 0..many {
+        acquire_many(&mut bench, 1, ["a", "b"][number % 2], 1);
+    }
+    for number in 0..many {
+        acquire_many(&mut bench, 2, ["a", "b"][number % 2], u32::MAX);
+    }
+    let survey = bench.primitive().unwrap().survey();
+    let sum = |count: fn(&Part) -> usize| survey.parts.iter().map(count).sum::<usize>();
+    assert_eq!(sum(|part| part.holders.len()), Survey::MOST);
+    assert_eq!(sum(|part| part.waiters.len()), Survey::MOST);
+    let rest = survey.parts.last().unwrap();
+    assert_eq!((rest.more_holders, rest.more_waiters), (20, 20));
 }
 
 #[test]

@@ -309,6 +309,7 @@ impl Reference for QueueReference {
         let of_job = |Job { id, task, mut row }: Job| {
             let arguments = row.pop_front().expect("a job has a task");
             assert!(row.is_empty(), "a chunk is one");
+            let task = task.to_string();
             (id.into(), Chunk { task, arguments })
         };
         let work = |jobs: Option<Vec<Job>>| match jobs {

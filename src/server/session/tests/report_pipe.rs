@@ -4,6 +4,8 @@ use std::{
     fs::File,
     io::Write,
     os::fd::{AsRawFd, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use lockkeeper_actors::{Primitive, sync::Semaphore};
@@ -13,13 +15,17 @@ use lockkeeper_protocol::{
     frame::Request,
     operations::{AcquireMany, Count, Release, SemaphoreSpec, SemaphoreStatus},
 };
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::{
+    io::{dup, dup2},
+    pipe::{PipeFlags, pipe_with},
+};
 use serde::Serialize;
 
 use crate::{
     limits::Limits,
     server::session::{
         control::NIL,
+        report_pipe::ReportPipe,
         tests::{Client, Heard, House, encoded, number_of, operation},
     },
 };
@@ -149,6 +155,29 @@ async fn descriptor_of_what_is_no_pipe_is_refused() {
     let lock = stranger.open_lock("jobs").await;
     assert!(stranger.set_report_pipe(lock, &file).await.is_err());
     assert!(stranger.is_served().await);
+}
+
+#[test]
+fn what_is_put_in_the_place_of_a_pipe_meanwhile_is_not_read() {
+    let (theirs, _ours) = pipe();
+    let zeros = File::open("/dev/zero").unwrap();
+    let mut place = dup(&theirs).unwrap();
+    let descriptor = place.as_raw_fd().try_into().unwrap();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                dup2(&zeros, &mut place).unwrap();
+                dup2(&theirs, &mut place).unwrap();
+            }
+        });
+        let read = (0..10_000).find_map(|_| {
+            let pipe = ReportPipe::open(std::process::id(), descriptor, 0, 0, 1 << 10);
+            pipe.ok()?.take(&mut [0; 64]).transpose()
+        });
+        is_over.store(true, Ordering::Relaxed);
+        assert!(read.is_none(), "{read:?}");
+    });
 }
 
 /// Opens a semaphore of ten permits.

@@ -11,9 +11,7 @@ use lockkeeper_protocol::{
 
 use crate::{
     limits::Limits,
-    server::session::{
-        tests::{Client, Heard, House, KIND, SPEC, encoded, number_of},
-    },
+    server::session::tests::{Client, Heard, House, KIND, SPEC, encoded, number_of},
     tests::raw::frame,
 };
 

@@ -39,7 +39,7 @@ use crate::{
     limits::Limits,
     server::session::{
         serve::serve,
-        tests::{House, hello, number_of},
+        tests::{House, SPEC, hello, number_of},
     },
     tests::{
         protocol::SESSION,

@@ -1,0 +1,100 @@
+//! `Backlog`: the jobs that wait for workers.
+//!
+//! Invariant: `of_series` has each waiting job of a series, and `tasks` counts the tasks of all jobs.
+
+use std::collections::BTreeSet;
+
+use lockkeeper_protocol::{CallId, JobId, SessionId};
+
+use crate::{
+    data::task_queue::job::{Pending, Submitter},
+    waiting::{call_table::Parked, wait_queue::WaitQueue},
+};
+
+/// Jobs in the order in which workers take them.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    line: WaitQueue<Pending>,
+    of_series: BTreeSet<(CallId, JobId)>,
+    tasks: usize,
+}
+
+impl Backlog {
+    pub(super) fn is_empty(&self) -> bool {
+        self.line.is_empty()
+    }
+
+    /// How many jobs wait.
+    pub(super) fn len(&self) -> usize {
+        self.line.len()
+    }
+
+    /// How many tasks they have.
+    pub(super) const fn tasks(&self) -> usize {
+        self.tasks
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Pending> {
+        self.line.iter().map(|(_, job)| job)
+    }
+
+    pub(super) fn push(&mut self, job: Pending) {
+        self.enter(&job);
+        self.line.push(job);
+    }
+
+    pub(super) fn push_front(&mut self, job: Pending) {
+        self.enter(&job);
+        self.line.push_front(job);
+    }
+
+    pub(super) fn pop_front(&mut self) -> Option<Pending> {
+        let job = self.line.pop_front()?;
+        self.strike(&job);
+        Some(job)
+    }
+
+    pub(super) fn remove(&mut self, id: CallId) -> Option<Pending> {
+        let job = self.line.remove(id)?;
+        self.strike(&job);
+        Some(job)
+    }
+
+    /// Drops the jobs of a series.
+    pub(super) fn remove_series(&mut self, series: CallId) {
+        let (first, last) = JobId::span_of_series(series.session());
+        while let Some((_, job)) = self
+            .of_series
+            .range((series, first)..=(series, last))
+            .next()
+        {
+            let job = *job;
+            if self.remove(job.into()).is_none() {
+                break;
+            }
+        }
+    }
+
+    /// Drops the jobs of a session.
+    pub(super) fn remove_session(&mut self, session: SessionId) {
+        for job in self.line.remove_session(session) {
+            self.strike(&job);
+        }
+    }
+
+    fn enter(&mut self, job: &Pending) {
+        // The line drops a job whose id it has already.
+        drop(self.remove(job.id()));
+        self.tasks += job.row.len();
+        if let Submitter::Series { series, .. } = job.submitter {
+            self.of_series.insert((series, job.id));
+        }
+    }
+
+    fn strike(&mut self, job: &Pending) {
+        self.tasks -= job.row.len();
+        if let Submitter::Series { series, .. } = job.submitter {
+            self.of_series.remove(&(series, job.id));
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What a keyed object tells of its keys: surveys, statuses, and the keys themselves in pages.
+
+use std::collections::BTreeSet;
+
+use lockkeeper_protocol::{
+    Refusal,
+    operations::{CountKey, CountKeys, Key, KeyPage, KeyStatus, KeyedStatus, ListKeys},
+};
+
+use crate::{
+    kind::{
+        call::Call,
+        primitive::Serve,
+        survey::{Holding, Part, Survey, Waiting},
+    },
+    sync::{
+        exclusion::count,
+        keyed::{
+            entries::Entry,
+            keyed::{Face, Keyed},
+        },
+    },
+};
+
+impl<F> Keyed<F> {
+    /// The keys that somebody waits for, and others as far as there is room.
+    pub(super) fn tell(&self) -> Survey {
+        let waits = self.waits.all().take(Survey::MOST);
+        let contended: BTreeSet<u32> = waits.map(|wait| wait.entry).collect();
+        let others = self.entries.iter().map(|(place, _)| place);
+        let others = others.filter(|place| !contended.contains(place));
+        let places = contended.iter().copied().chain(others);
+        let entries = places.filter_map(|place| self.entries.at(place));
+        let mut room = (Survey::MOST, Survey::MOST);
+        let mut parts: Vec<Part> = entries
+            .take(Survey::MOST)
+            .map(|entry| self.part(entry, &mut room))
+            .collect();
+        parts.sort_by(|one, other| one.key.cmp(&other.key));
+        let told = |count: fn(&Part) -> u64| parts.iter().map(count).sum::<u64>();
+        let rest = Part {
+            more_holders: count(self.holds.len())
+                .saturating_sub(told(|part| count(part.holders.len()) + part.more_holders)),
+            more_waiters: count(self.waits.len())
+                .saturating_sub(told(|part| count(part.waiters.len()) + part.more_waiters)),
+            ..Part::default()
+        };
+        if rest != Part::default() {
+            parts.push(rest);
+        }
+        Survey {
+            state: format!(
+                "{} keys held, {} free but abandoned",
+                self.entries.used(),
+                self.entries.idle()
+            ),
+            parts,
+        }
+    }
+
+    /// Who holds a key and who waits for it, as far as there is room for so many of each.
+    fn part(&self, entry: &Entry, (holding, waiting): &mut (usize, usize)) -> Part {
+        let holders = self.holds.iter(&entry.holders).map(|(call, hold)| Holding {
+            call,
+            units: hold.permits.get().into(),
+            mode: "",
+            since: hold.since(),
+            fence: Some(hold.fence),
+        });
+        let waiters = self.waits.iter(&entry.line).map(|(call, wait)| Waiting {
+            call,
+            units: wait.permits.get().into(),
+            mode: "",
+            since: wait.call.since(),
+        });
+        let holders: Vec<Holding> = holders.take(*holding).collect();
+        let waiters: Vec<Waiting> = waiters.take(*waiting).collect();
+        *holding -= holders.len();
+        *waiting -= waiters.len();
+        Part {
+            key: Some(entry.key.as_str().to_owned()),
+            units: Some(self.most.into()),
+            holders,
+            waiters,
+            ..Part::default()
+        }
+    }
+
+    fn status(&self, key: &Key) -> KeyStatus {
+        let place = self.entries.find(key);
+        let entry = place.and_then(|place| self.entries.at(place));
+        let taken = entry.map_or(0, |entry| entry.taken);
+        let waiting = entry.map_or(0, |entry| self.waits.iter(&entry.line).count());
+        let mut status = KeyStatus::default();
+        status.available = (self.most - taken).into();
+        status.held = taken.into();
+        status.waiting = count(waiting);
+        status.abandoned = entry.is_some_and(|entry| entry.mark.is_some());
+        status
+    }
+}
+
+impl<F: Face> Serve<CountKey> for Keyed<F> {
+    fn serve(&mut self, CountKey { key }: CountKey, call: Call<Result<KeyStatus, Refusal>>) {
+        call.reply(key.check().map(|()| self.status(&key)));
+    }
+}
+
+impl<F: Face> Serve<CountKeys> for Keyed<F> {
+    fn serve(&mut self, _: CountKeys, call: Call<KeyedStatus>) {
+        let mut status = KeyedStatus::default();
+        status.keys = count(self.entries.used());
+        status.grants = count(self.holds.len());
+        status.waiting = count(self.waits.len());
+        status.abandoned = count(self.entries.idle());
+        call.reply(status);
+    }
+}
+
+impl<F: Face> Serve<ListKeys> for Keyed<F> {
+    fn serve(&mut self, ListKeys { from }: ListKeys, call: Call<KeyPage>) {
+        call.reply(self.entries.page(from));
+    }
+}
