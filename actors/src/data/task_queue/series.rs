@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    rc::Rc,
 };
 
 use lockkeeper_protocol::{
@@ -45,7 +45,7 @@ struct Kept {
 }
 
 /// The outcome of a chunk as the queue keeps it: tasks that end together share their fault.
-pub(super) type Told = Result<Blob, Arc<TaskFault>>;
+pub(super) type Told = Result<Blob, Rc<TaskFault>>;
 
 impl Outcomes {
     /// Takes the first that have ended: at least one, and more only if they fit in a message.
@@ -58,7 +58,7 @@ impl Outcomes {
         });
         let fit = fit.count();
         let taken = self.ended.drain(..fit).map(|Kept { number, outcome }| {
-            let outcome = outcome.map_err(Arc::unwrap_or_clone);
+            let outcome = outcome.map_err(Rc::unwrap_or_clone);
             Ended { number, outcome }
         });
         taken.collect()
