@@ -174,10 +174,7 @@ struct Turn {
 
 enum Parcel {
     /// The range of its body in `bodies`.
-    Reply {
-        start: usize,
-        end: usize,
-    },
+    Reply { start: usize, end: usize },
     Fault(Fault),
     /// A reply that is too long to be encoded before its session has room for it.
     Large(LargeReply),

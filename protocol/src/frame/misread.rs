@@ -8,10 +8,8 @@ use crate::codec::{fields::Fields, value::CodecError};
 pub enum Misread {
     /// A call with this number, which is to be answered.
     Call(u64),
-    /// A cast with this number, which has no answer.
-    Cast(u64),
-    /// A withdrawal with numbers that no call has.
-    Withdraw,
+    /// A cast, or a withdrawal with numbers that no call has: neither has an answer.
+    OneWay,
     /// None of these: what follows it in the stream may be of no use either.
     Stream,
 }
@@ -29,11 +27,11 @@ impl Misread {
         let f = &mut fields;
         Ok(match f.number::<u8>()? {
             2 | 3 | 6 | 7 | 8 | 9 => Self::Call(f.number()?),
-            4 => Self::Cast(f.number()?),
+            4 => Self::OneWay,
             5 => {
                 let _: (u64, u64) = (f.number()?, f.number()?);
                 fields.end()?;
-                Self::Withdraw
+                Self::OneWay
             }
             _ => Self::Stream,
         })
@@ -62,9 +60,9 @@ mod tests {
             let message = encode(&(number, 5, "what", -1)).unwrap();
             assert_eq!(Misread::of(&message), Misread::Call(5));
         }
-        assert_eq!(Misread::of(&encode(&(4, 5)).unwrap()), Misread::Cast(5));
+        assert_eq!(Misread::of(&encode(&(4, 5)).unwrap()), Misread::OneWay);
         let far = encode(&(5, u64::MAX, u64::MAX)).unwrap();
-        assert_eq!(Misread::of(&far), Misread::Withdraw);
+        assert_eq!(Misread::of(&far), Misread::OneWay);
         assert_eq!(faulted(&encode(&(68, 5, "Novel")).unwrap()), Some(5));
     }
 

@@ -2,7 +2,10 @@
 //! manager has no room.
 
 use lockkeeper_actors::{Shell, Stored};
-use lockkeeper_protocol::{Fault, codec::Fields, frame::Inbox};
+use lockkeeper_protocol::{
+    Fault,
+    frame::{Inbox, Misread},
+};
 
 /// A message of fewer bytes is not counted: each session has so many beside the limit.
 const LEAST_BYTES: usize = 1 << 16;
@@ -12,18 +15,6 @@ const LEAST_BYTES: usize = 1 << 16;
 pub(super) struct Incoming {
     stored: Option<Stored>,
 }
-
-/// A message that is not taken in: what it is, and its number.
-#[derive(Debug, PartialEq)]
-pub(super) struct Refused {
-    pub(super) seq: u64,
-    /// Whether it is a cast, which has no answer.
-    pub(super) is_cast: bool,
-    pub(super) fault: Fault,
-}
-
-/// The message type of a cast.
-const CAST: u8 = 4;
 
 impl Incoming {
     /// Counts no more once the message is there: what is kept of it is counted where it is kept.
@@ -38,15 +29,15 @@ impl Incoming {
     ///
     /// # Errors
     ///
-    /// Returns the fault of a message without a number.
+    /// Returns what the message is and why it is not taken in.
     pub(super) fn count(
         &mut self,
         inbox: &mut Inbox,
         shell: &Shell,
-    ) -> Result<Option<Refused>, Fault> {
+    ) -> Result<(), (Misread, Fault)> {
         let bytes = inbox.begun();
         if bytes <= LEAST_BYTES {
-            return Ok(None);
+            return Ok(());
         }
         let counted = match &mut self.stored {
             Some(stored) => stored.resize(bytes),
@@ -55,19 +46,9 @@ impl Incoming {
                 .store(bytes)
                 .map(|stored| self.stored = Some(stored)),
         };
-        let Err(fault) = counted else {
-            return Ok(None);
-        };
-        self.stored = None;
-        let begin = inbox.skip();
-        let read = |mut fields: Fields<'_>| Ok((fields.number::<u8>()?, fields.number::<u64>()?));
-        match Fields::of(&begin).and_then(read) {
-            Ok((kind, seq)) => Ok(Some(Refused {
-                seq,
-                is_cast: kind == CAST,
-                fault,
-            })),
-            Err(_) => Err(fault),
-        }
+        counted.map_err(|fault| {
+            self.stored = None;
+            (Misread::of(&inbox.skip()), fault)
+        })
     }
 }

@@ -11,6 +11,7 @@ mod objects;
 mod outgoing;
 mod receive;
 mod report_pipe;
+mod requests;
 pub(crate) mod serve;
 mod session;
 mod stall;

@@ -10,30 +10,26 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{self, Poll, ready},
-    time::Duration,
 };
 
-use lockkeeper_actors::{Input, Inputs, RawCall, ReplySink};
+use lockkeeper_actors::{Input, Inputs, ReplySink};
 use lockkeeper_protocol::{
-    CallId, Fault, Peer, SessionId,
-    codec::{BlobRef, CodecError, Payload},
-    frame::{Inbox, Message, Misread, Request, Response},
+    Fault, Peer, SessionId,
+    codec::BlobRef,
+    frame::{Inbox, Response},
 };
 
 use crate::{
     access::Right,
-    server::{
-        session::{
-            context::{Context, End, let_others_run},
-            control::{Control, ControlRequest, NIL},
-            incoming::{Incoming, Refused},
-            objects::Objects,
-            outgoing::Outgoing,
-            receive::{poll_receive, receive_last},
-            report_pipe::ReportPipe,
-            stall::Stall,
-        },
-        supervisor::supervisor::{Open, Remove},
+    server::session::{
+        context::{Context, End, let_others_run},
+        control::{Control, NIL},
+        incoming::Incoming,
+        objects::Objects,
+        outgoing::Outgoing,
+        receive::{poll_receive, receive_last},
+        report_pipe::ReportPipe,
+        stall::Stall,
     },
     telemetry::session,
     transport::stream::{AttachedStream, Stream},
@@ -46,7 +42,7 @@ const MOST_GONE: usize = 512;
 pub(super) struct Session {
     pub(super) id: SessionId,
     pub(super) peer: Arc<Peer>,
-    right: Right,
+    pub(super) right: Right,
     stream: Arc<dyn Stream>,
     /// The stream, as this runtime waits for it.
     attached: Rc<dyn AttachedStream>,
@@ -56,10 +52,10 @@ pub(super) struct Session {
     pub(super) objects: Objects,
     /// The inputs of the current chunk, by object.
     touched: Vec<(u32, Inputs)>,
-    last_seq: u64,
+    pub(super) last_seq: u64,
     /// How many one-way calls were made for the client, by its casts and from its report pipes. They are
     /// numbered here, so none has the number of another.
-    one_way: u64,
+    pub(super) one_way: u64,
     /// The report pipe of the client, if it uses one.
     report_pipe: Option<Box<ReportPipe>>,
     /// What has come in of a large message.
@@ -232,19 +228,7 @@ impl Session {
     /// Refuses a large message for which the manager has no room.
     fn count_incoming(&mut self, inbox: &mut Inbox) -> Result<(), End> {
         let counted = self.incoming.count(inbox, &self.context.shell);
-        let refused = counted.map_err(|fault| End::Offence(fault.to_string()))?;
-        if let Some(Refused {
-            seq,
-            is_cast,
-            fault,
-        }) = refused
-        {
-            self.number(seq)?;
-            if !is_cast {
-                self.outgoing.put_fault(seq, fault);
-            }
-        }
-        Ok(())
+        counted.or_else(|(message, fault)| self.fail(message, fault))
     }
 
     async fn handle_frames(&mut self, inbox: &mut Inbox) -> Result<(), End> {
@@ -272,178 +256,14 @@ impl Session {
         Ok(())
     }
 
-    #[inline]
-    fn handle(&mut self, frame: Message<'_>) -> Result<Option<ControlRequest>, End> {
-        let request = match Request::decode(&frame) {
-            Ok(request) => request,
-            Err(error) => return self.misread(&frame, &error),
-        };
-        match request {
-            Request::Hello { .. } => return Err(End::Offence("a second hello".to_owned())),
-            Request::Open {
-                seq,
-                kind,
-                name,
-                spec,
-            } => {
-                self.number(seq)?;
-                let open = Open {
-                    kind: kind.to_owned(),
-                    name: name.map(str::to_owned),
-                    spec: spec.map(|BlobRef(bytes)| bytes.to_vec()),
-                };
-                return Ok(Some(ControlRequest::Open(seq, open)));
-            }
-            Request::Remove { seq, name } => {
-                self.number(seq)?;
-                return Ok(Some(ControlRequest::Remove(seq, Remove(name.to_owned()))));
-            }
-            Request::Call {
-                seq,
-                object,
-                operation,
-                micros,
-                arguments,
-            } => {
-                self.number(seq)?;
-                let arguments = frame.keep(arguments.0);
-                let timeout = micros.map(Duration::from_micros);
-                let call = self.raw_call(seq, operation, timeout, arguments);
-                self.call(seq, object, operation, Input::Call(call));
-            }
-            Request::CallBy {
-                seq,
-                object,
-                operation,
-                micros,
-                arguments,
-                caller,
-            } => {
-                self.number(seq)?;
-                let arguments = frame.keep(arguments.0);
-                let timeout = micros.map(Duration::from_micros);
-                let call = self.raw_call(seq, operation, timeout, arguments);
-                self.call(
-                    seq,
-                    object,
-                    operation,
-                    Input::CallBy(Box::new(call), caller),
-                );
-            }
-            Request::ReportPipe {
-                seq,
-                object,
-                operation,
-                descriptor,
-            } => {
-                self.number(seq)?;
-                self.set_report_pipe(seq, object, operation, descriptor);
-            }
-            Request::Inspect { seq, question } => {
-                self.number(seq)?;
-                return Ok(Some(ControlRequest::Inspect(seq, question)));
-            }
-            Request::Cast {
-                object,
-                operation,
-                arguments,
-            } => self.cast(object, operation, frame.keep(arguments.0)),
-            Request::Withdraw { object, seq } => {
-                let _ = self.push(object, Input::Withdraw(CallId::new(self.id, seq)));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Fails the call alone that a bad frame was to make, if its number can be read.
-    #[cold]
-    fn misread(&mut self, frame: &[u8], error: &CodecError) -> Result<Option<ControlRequest>, End> {
-        match Misread::of(frame) {
-            Misread::Call(seq) => {
-                self.number(seq)?;
-                let fault = Fault::BadArguments(error.to_string());
-                self.outgoing.put_fault(seq, fault);
-            }
-            Misread::Cast(seq) => self.number(seq)?,
-            Misread::Withdraw => {}
-            Misread::Stream => return Err(End::Offence(format!("bad frame: {error}"))),
-        }
-        Ok(None)
-    }
-
-    /// Checks the number of a new call. Numbers must increase, so each is unique.
-    #[inline]
-    fn number(&mut self, seq: u64) -> Result<(), End> {
-        if seq <= self.last_seq || seq >= CallId::ONE_WAY {
-            return Err(End::Offence(format!(
-                "call {seq} does not count up from {}",
-                self.last_seq
-            )));
-        }
-        self.last_seq = seq;
-        Ok(())
-    }
-
-    #[inline]
-    fn raw_call(
-        &self,
-        seq: u64,
-        operation: u32,
-        timeout: Option<Duration>,
-        arguments: Payload,
-    ) -> RawCall {
-        RawCall {
-            id: CallId::new(self.id, seq),
-            operation,
-            timeout,
-            arguments,
-        }
-    }
-
-    #[inline]
-    fn call(&mut self, seq: u64, object: u32, operation: u32, call: Input) {
-        let most = self.context.limits.calls_in_flight;
-        let in_flight = self.outgoing.in_flight.get();
-        if in_flight >= most {
-            self.outgoing
-                .put_fault(seq, Fault::limit("calls in flight", most));
-            return;
-        }
-        let allowed = self.check_right(object, operation);
-        match allowed.and_then(|()| self.push(object, call)) {
-            Ok(()) => self.outgoing.in_flight.set(in_flight + 1),
-            Err(fault) => self.outgoing.put_fault(seq, fault),
-        }
-    }
-
-    /// Calls an object without an answer.
-    #[inline]
-    fn cast(&mut self, object: u32, operation: u32, arguments: Payload) {
-        self.one_way += 1;
-        if self.check_right(object, operation).is_err() {
-            return;
-        }
-        let call = RawCall {
-            id: CallId::one_way(self.id, self.one_way),
-            operation,
-            timeout: None,
-            arguments,
-        };
-        // It needs no answer if the object does not exist or has ended.
-        let _ = self.push(object, Input::Call(call));
-    }
-
-    /// Refuses an operation that the client may not call.
-    #[inline]
-    fn check_right(&self, object: u32, operation: u32) -> Result<(), Fault> {
-        match self.right {
-            Right::Administer => Ok(()),
-            Right::Use => self.objects.check_use(object, operation),
-        }
-    }
-
     /// Installs a report pipe, in place of an earlier one.
-    fn set_report_pipe(&mut self, seq: u64, object: u32, operation: u32, descriptor: u32) {
+    pub(super) fn set_report_pipe(
+        &mut self,
+        seq: u64,
+        object: u32,
+        operation: u32,
+        descriptor: u32,
+    ) {
         let most = self.context.limits.frame_bytes;
         if let Err(fault) = self.check_right(object, operation) {
             return self.outgoing.put_fault(seq, fault);

@@ -1,0 +1,199 @@
+//! What each request of a client does: the inputs that it becomes, or the request that others answer.
+//!
+//! Invariant: the numbers of a client's calls increase, and its one-way calls are numbered here; so no two
+//! calls of a session have one id.
+
+use std::time::Duration;
+
+use lockkeeper_actors::{Input, RawCall};
+use lockkeeper_protocol::{
+    CallId, Fault,
+    codec::{BlobRef, Payload},
+    frame::{Message, Misread, Request},
+};
+
+use crate::{
+    access::Right,
+    server::{
+        session::{context::End, control::ControlRequest, session::Session},
+        supervisor::supervisor::{Open, Remove},
+    },
+};
+
+impl Session {
+    /// Serves a request, unless it is one that the session cannot answer alone.
+    #[inline]
+    pub(super) fn handle(&mut self, frame: Message<'_>) -> Result<Option<ControlRequest>, End> {
+        let request = match Request::decode(&frame) {
+            Ok(request) => request,
+            Err(error) => {
+                let fault = Fault::BadArguments(error.to_string());
+                let failed = self.fail(Misread::of(&frame), fault);
+                return failed.map(|()| None);
+            }
+        };
+        match request {
+            Request::Hello { .. } => return Err(End::Offence("a second hello".to_owned())),
+            Request::Open {
+                seq,
+                kind,
+                name,
+                spec,
+            } => {
+                self.number(seq)?;
+                let open = Open {
+                    kind: kind.to_owned(),
+                    name: name.map(str::to_owned),
+                    spec: spec.map(|BlobRef(bytes)| bytes.to_vec()),
+                };
+                return Ok(Some(ControlRequest::Open(seq, open)));
+            }
+            Request::Remove { seq, name } => {
+                self.number(seq)?;
+                return Ok(Some(ControlRequest::Remove(seq, Remove(name.to_owned()))));
+            }
+            Request::Call {
+                seq,
+                object,
+                operation,
+                micros,
+                arguments,
+            } => {
+                self.number(seq)?;
+                let arguments = frame.keep(arguments.0);
+                let timeout = micros.map(Duration::from_micros);
+                let call = self.raw_call(seq, operation, timeout, arguments);
+                self.call(seq, object, operation, Input::Call(call));
+            }
+            Request::CallBy {
+                seq,
+                object,
+                operation,
+                micros,
+                arguments,
+                caller,
+            } => {
+                self.number(seq)?;
+                let arguments = frame.keep(arguments.0);
+                let timeout = micros.map(Duration::from_micros);
+                let call = self.raw_call(seq, operation, timeout, arguments);
+                self.call(
+                    seq,
+                    object,
+                    operation,
+                    Input::CallBy(Box::new(call), caller),
+                );
+            }
+            Request::ReportPipe {
+                seq,
+                object,
+                operation,
+                descriptor,
+            } => {
+                self.number(seq)?;
+                self.set_report_pipe(seq, object, operation, descriptor);
+            }
+            Request::Inspect { seq, question } => {
+                self.number(seq)?;
+                return Ok(Some(ControlRequest::Inspect(seq, question)));
+            }
+            Request::Cast {
+                object,
+                operation,
+                arguments,
+            } => self.cast(object, operation, frame.keep(arguments.0)),
+            Request::Withdraw { object, seq } => {
+                let _ = self.push(object, Input::Withdraw(CallId::new(self.id, seq)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Fails the call alone that a message was to make which is not served, if its number could be read.
+    #[cold]
+    pub(super) fn fail(&mut self, message: Misread, fault: Fault) -> Result<(), End> {
+        match message {
+            Misread::Call(seq) => {
+                self.number(seq)?;
+                self.outgoing.put_fault(seq, fault);
+                Ok(())
+            }
+            Misread::OneWay => Ok(()),
+            Misread::Stream => Err(End::Offence(match fault {
+                Fault::BadArguments(why) => format!("bad frame: {why}"),
+                fault => fault.to_string(),
+            })),
+        }
+    }
+
+    /// Checks the number of a new call. Numbers must increase, so each is unique.
+    #[inline]
+    fn number(&mut self, seq: u64) -> Result<(), End> {
+        if seq <= self.last_seq || seq >= CallId::ONE_WAY {
+            return Err(End::Offence(format!(
+                "call {seq} does not count up from {}",
+                self.last_seq
+            )));
+        }
+        self.last_seq = seq;
+        Ok(())
+    }
+
+    #[inline]
+    fn raw_call(
+        &self,
+        seq: u64,
+        operation: u32,
+        timeout: Option<Duration>,
+        arguments: Payload,
+    ) -> RawCall {
+        RawCall {
+            id: CallId::new(self.id, seq),
+            operation,
+            timeout,
+            arguments,
+        }
+    }
+
+    #[inline]
+    fn call(&mut self, seq: u64, object: u32, operation: u32, call: Input) {
+        let most = self.context.limits.calls_in_flight;
+        let in_flight = self.outgoing.in_flight.get();
+        if in_flight >= most {
+            self.outgoing
+                .put_fault(seq, Fault::limit("calls in flight", most));
+            return;
+        }
+        let allowed = self.check_right(object, operation);
+        match allowed.and_then(|()| self.push(object, call)) {
+            Ok(()) => self.outgoing.in_flight.set(in_flight + 1),
+            Err(fault) => self.outgoing.put_fault(seq, fault),
+        }
+    }
+
+    /// Calls an object without an answer.
+    #[inline]
+    pub(super) fn cast(&mut self, object: u32, operation: u32, arguments: Payload) {
+        self.one_way += 1;
+        if self.check_right(object, operation).is_err() {
+            return;
+        }
+        let call = RawCall {
+            id: CallId::one_way(self.id, self.one_way),
+            operation,
+            timeout: None,
+            arguments,
+        };
+        // It needs no answer if the object does not exist or has ended.
+        let _ = self.push(object, Input::Call(call));
+    }
+
+    /// Refuses an operation that the client may not call.
+    #[inline]
+    pub(super) fn check_right(&self, object: u32, operation: u32) -> Result<(), Fault> {
+        match self.right {
+            Right::Administer => Ok(()),
+            Right::Use => self.objects.check_use(object, operation),
+        }
+    }
+}
