@@ -12,7 +12,7 @@ mod hands;
 mod job;
 mod series;
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use lockkeeper_protocol::{
     CallId, JobId, Refusal, SessionId,
@@ -48,7 +48,7 @@ pub struct TaskQueue {
     series: Series,
     /// How many tasks of series have come in: the number of the next.
     fed: u64,
-    closed: Option<Arc<TaskFault>>,
+    closed: Option<Rc<TaskFault>>,
 }
 
 /// Several jobs go in one message only if they are no more than so many: a turn must not be long.
@@ -120,7 +120,7 @@ impl TaskQueue {
             left = left.saturating_sub(job.row.len());
             jobs.push(Job {
                 id: job.id,
-                task: Arc::clone(&job.task),
+                task: job.task.clone(),
                 row: job.row.clone(),
             });
             self.hands.give(by, job);
@@ -130,7 +130,7 @@ impl TaskQueue {
 
     /// Hands the outcome of a job to whoever submitted it, if the job is still that worker's.
     fn finish(&mut self, worker: SessionId, Finished { job, outcome }: Finished) {
-        let outcome = outcome.map_err(Arc::new);
+        let outcome = outcome.map_err(Rc::new);
         if let Some((series, number, mut stored)) = self.hands.take_first(worker, job) {
             self.series.end(series, number, outcome, &mut stored);
         } else if let Some(job) = self.hands.take(worker, job) {
@@ -142,7 +142,7 @@ impl TaskQueue {
     fn end(&mut self, mut job: Pending, outcome: &Told) {
         match job.submitter {
             Submitter::Caller(call) => {
-                call.reply(outcome.clone().map_err(Arc::unwrap_or_clone));
+                call.reply(outcome.clone().map_err(Rc::unwrap_or_clone));
             }
             Submitter::Series { series, first } => {
                 let mut number = first;
@@ -386,9 +386,9 @@ impl Serve<HandBack> for TaskQueue {
 
 impl Serve<CloseTasks> for TaskQueue {
     fn serve(&mut self, CloseTasks { reason }: CloseTasks, call: Call<()>) {
-        let reason = reason.map(|reason| Arc::new(reason.cut(MOST_REASON_BYTES)));
+        let reason = reason.map(|reason| Rc::new(reason.cut(MOST_REASON_BYTES)));
         if let Some(reason) = &reason {
-            let outcome = Err(Arc::clone(reason));
+            let outcome = Err(Rc::clone(reason));
             while let Some(job) = self.waiting.pop_front() {
                 self.end(job, &outcome);
             }
@@ -918,10 +918,7 @@ mod tests {
         let reason = Some(TaskFault::Broken("\u{1f480}".repeat(1 << 18)));
         bench.call(8, CloseTasks { reason });
         let closed = bench.primitive().unwrap().closed.as_ref().unwrap();
-        assert_eq!(
-            (closed.text().len(), Arc::strong_count(closed)),
-            (4096, 101)
-        );
+        assert_eq!((closed.text().len(), Rc::strong_count(closed)), (4096, 101));
         let waits = bench.call(9, Collect { series: 1 });
         let ended = bench.reply::<Collect>(waits).unwrap().unwrap();
         assert_eq!(ended.len(), 100);

@@ -110,13 +110,16 @@ pub struct CloseTasks {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct CountTasks;
 
+/// The name of a task, which all jobs that were submitted together share.
+pub type TaskName = Arc<str>;
+
 /// What a worker is to do: one chunk, or some tasks of a series that are each run by itself.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Job {
     /// That of the chunk, or of the first task. The ids of the others count up from it.
     pub id: JobId,
-    /// The name of the task, which the jobs of one call share.
-    pub task: Arc<str>,
+    /// The name of the task.
+    pub task: TaskName,
     /// The arguments of each of them.
     pub row: Row,
 }

@@ -3,11 +3,9 @@
 //! Tasks of a series that were submitted together share one entry until some of them are delivered,
 //! finished or returned, so most tasks need no step of their own.
 
-use std::sync::Arc;
-
 use lockkeeper_protocol::{
     CallId, JobId,
-    operations::{ChunkOutcome, Row},
+    operations::{ChunkOutcome, Row, TaskName},
 };
 
 use crate::{
@@ -23,7 +21,7 @@ pub(super) struct Pending {
     pub(super) id: JobId,
     pub(super) submitter: Submitter,
     /// The tasks that were submitted together share their name.
-    pub(super) task: Arc<str>,
+    pub(super) task: TaskName,
     pub(super) row: Row,
     pub(super) stored: Stored,
     pub(super) retries: u32,
@@ -87,7 +85,7 @@ impl Pending {
         let front = Self {
             id: rest.id,
             submitter: Submitter::Series { series, first },
-            task: Arc::clone(&rest.task),
+            task: rest.task.clone(),
             row,
             stored,
             retries: rest.retries,

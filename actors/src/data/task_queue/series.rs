@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    rc::Rc,
 };
 
 use lockkeeper_protocol::{
@@ -49,7 +49,7 @@ struct Kept {
 }
 
 /// The outcome of a chunk as the queue keeps it: tasks that end together share their fault.
-pub(super) type Told = Result<Blob, Arc<TaskFault>>;
+pub(super) type Told = Result<Blob, Rc<TaskFault>>;
 
 impl Outcomes {
     /// Takes the first that have ended: at least one, and more only if they fit in a message.
@@ -64,7 +64,7 @@ impl Outcomes {
             fit += 1;
         }
         let taken = self.ended.drain(..fit).map(|Kept { number, outcome }| {
-            let outcome = outcome.map_err(Arc::unwrap_or_clone);
+            let outcome = outcome.map_err(Rc::unwrap_or_clone);
             Ended { number, outcome }
         });
         let taken = taken.collect();
