@@ -43,8 +43,15 @@ impl HoldTimer {
     /// Ends it with the session that held, and tells what that leaves.
     #[must_use]
     pub fn abandon(self, ended: &HangUp) -> Abandoned {
+        let (since, fence) = self.leave(ended);
+        ended.mark(since, fence)
+    }
+
+    /// The same where only the last of many leaves a mark: tells since when it was held and by which token.
+    pub(crate) fn leave(self, ended: &HangUp) -> (Duration, Fence) {
         self.outbox.note_abandonment();
-        ended.abandon(self.since(), self.fence)
+        ended.note_abandoned(self.since(), self.fence);
+        (self.since(), self.fence)
     }
 }
 

@@ -213,10 +213,14 @@ impl<B: Bound> Primitive for Counting<B> {
 
     fn hang_up(&mut self, ended: &HangUp) {
         self.waiters.remove_session(ended.session);
+        let mut last = None;
         for grant in CallId::of_session(&self.holders, ended.session) {
             if let Some(Holder { timer, .. }) = self.put_back(grant) {
-                self.abandoned = Some(Box::new(timer.abandon(ended)));
+                last = Some(timer.leave(ended));
             }
+        }
+        if let Some((since, fence)) = last {
+            self.abandoned = Some(Box::new(ended.mark(since, fence)));
         }
         self.grant_all_that_fit();
     }
