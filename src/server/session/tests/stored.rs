@@ -91,11 +91,10 @@ async fn large_messages_that_come_in_count_and_those_without_room_are_refused() 
 async fn objects_that_sessions_open_count_until_they_are_removed_or_the_session_ends() {
     let house = house();
     let (mut client, mut other) = (house.welcome().await, house.welcome().await);
-    let spec = vec![0xc0; 1];
     let mut made = 0;
     let refused = loop {
         let name = format!("{made:0>250}");
-        match client.open(KIND, Some(&name), Some(&spec)).await {
+        match client.open(KIND, Some(&name), Some(SPEC)).await {
             Ok(_) => made += 1,
             Err(refused) => break refused,
         }
