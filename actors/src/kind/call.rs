@@ -10,6 +10,7 @@ use std::{
     fmt,
     marker::PhantomData,
     mem,
+    ops::Range,
     rc::Rc,
     sync::{
         Arc,
@@ -174,7 +175,7 @@ struct Turn {
 
 enum Parcel {
     /// The range of its body in `bodies`.
-    Reply { start: usize, end: usize },
+    Reply(Range<usize>),
     Fault(Fault),
     /// A reply that is too long to be encoded before its session has room for it.
     Large(LargeReply),
@@ -395,9 +396,7 @@ impl Outbox {
         let bodies = &turn.bodies;
         for (call, parcel) in turn.parcels.drain(..) {
             let outcome = match parcel {
-                Parcel::Reply { start, end } => {
-                    Outcome::Reply(bodies.get(start..end).unwrap_or_default())
-                }
+                Parcel::Reply(body) => Outcome::Reply(bodies.get(body).unwrap_or_default()),
                 Parcel::Large(reply) => Outcome::Large(reply),
                 Parcel::Fault(fault) => Outcome::Fault(fault),
                 Parcel::Gone => Outcome::Fault(Fault::Gone),
@@ -424,10 +423,7 @@ impl Outbox {
         // Encoding runs code of the kind. If it panics, this entry is the answer.
         turn.parcels.push((id, Parcel::Gone));
         let parcel = match codec::encode_within(&mut turn.bodies, &reply, SMALL_BYTES) {
-            Ok(Fit::Fits(_)) => Parcel::Reply {
-                start,
-                end: turn.bodies.len(),
-            },
+            Ok(Fit::Fits(_)) => Parcel::Reply(start..turn.bodies.len()),
             Ok(Fit::TooLong) => {
                 turn.has_large = true;
                 Parcel::Large(LargeReply::new(reply))
@@ -453,12 +449,12 @@ impl Outbox {
         let turn = &mut *self.0.turn.borrow_mut();
         match parcel {
             Parcel::Revoked if id.is_one_way() => {}
-            Parcel::Reply { .. } | Parcel::Large(_) | Parcel::Fault(_) | Parcel::Gone
+            Parcel::Reply(_) | Parcel::Large(_) | Parcel::Fault(_) | Parcel::Gone
                 if id.is_one_way() =>
             {
                 turn.has_answered_one_way = true;
             }
-            Parcel::Reply { .. }
+            Parcel::Reply(_)
             | Parcel::Large(_)
             | Parcel::Fault(_)
             | Parcel::Gone
