@@ -33,7 +33,6 @@ const REPLY: u8 = 67;
 pub(crate) struct Stranger {
     manager: BufReader<UnixStream>,
     unsent: Vec<u8>,
-    session: u64,
     /// The last sequence number that was used.
     seq: u64,
 }
@@ -57,13 +56,10 @@ impl Stranger {
         let mut stranger = Self {
             manager: BufReader::with_capacity(TOGETHER, UnixStream::connect(address)?),
             unsent: Vec::new(),
-            session: 0,
             seq: 0,
         };
         stranger.send(&(1, "lockkeeper", 1, std::process::id(), "stranger", ""))?;
-        let welcome = stranger.answer(WELCOME)?;
-        let (_, _, _, session, _, _): (u8, u32, u64, u64, u64, bool) = codec::decode(&welcome)?;
-        stranger.session = session;
+        stranger.answer(WELCOME)?;
         Ok(stranger)
     }
 
@@ -72,9 +68,9 @@ impl Stranger {
         self.open("lock", name)
     }
 
-    /// The same with an object of any kind that needs nothing.
+    /// The same with an object of any kind whose spec says who may release, and nothing else.
     fn open(&mut self, kind: &str, name: Option<&str>) -> Result<(), Failure> {
-        let spec = Blob::from(codec::encode(&())?);
+        let spec = Blob::from(codec::encode("Holder")?);
         self.seq += 1;
         self.send(&(2, self.seq, kind, name, spec))
     }
@@ -114,9 +110,8 @@ impl Stranger {
     /// Releases a lock that the call of that number was granted. There is no answer.
     fn release(&mut self, object: &Object, call: u64) -> Result<(), Failure> {
         let number = object.operation("release")?;
-        self.seq += 1;
-        let grant = Blob::from(codec::encode(&((self.session, call),))?);
-        self.send(&(4, self.seq, object.number, number, grant))
+        let grant = Blob::from(codec::encode(&(call,))?);
+        self.send(&(4, object.number, number, grant))
     }
 
     /// Reads the next answer to a call, which must be no fault, and tells which call it was.
