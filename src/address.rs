@@ -100,7 +100,7 @@ impl Address {
     }
 
     /// Returns an address within this process that no other manager has, in no process: elsewhere it
-    /// must lead to nobody.
+    /// must lead to no manager.
     pub(crate) fn unused_in_memory() -> Self {
         Self(format!("{MEMORY}:{}", unused_name()).into())
     }
