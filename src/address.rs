@@ -34,10 +34,10 @@ use crate::{
 /// | `scheme:PLACE` | the place of a transport that the program has added with [`Program::transport`](crate::Program::transport); a scheme is two lowercase letters or more |
 ///
 /// A client accepts a manager of its own user and of root. To use a manager of another user, which has
-/// [let it in](crate::ManagerBuilder::allow_uid), it names that user in the address: else anybody could
-/// pretend to be the manager who may write to the folder. Tokens carry that on.
+/// [let it in](crate::ManagerBuilder::allow_uid), it names that user in the address: otherwise any user
+/// who may write to the folder could pretend to be the manager. Tokens carry that on.
 ///
-/// Network addresses, such as `127.0.0.1:7000`, are refused.
+/// A path has at most 100 bytes. Network addresses, such as `127.0.0.1:7000`, are refused.
 ///
 /// ```
 /// use lockkeeper::Address;
@@ -58,11 +58,11 @@ pub struct Address(Arc<str>);
 pub(crate) const VARIABLE: &str = "LOCKKEEPER_ADDRESS";
 
 impl Address {
-    /// Reads the address in the variable `LOCKKEEPER_ADDRESS`, for programs that are given none: the one that
-    /// starts the manager, and those that connect to it.
+    /// Reads the address in the environment variable `LOCKKEEPER_ADDRESS`, for programs that are given
+    /// no address: the one that starts the manager, and those that connect to it.
     ///
-    /// A manager that is built without an address does not read the variable: several of one program would
-    /// be in each other's way.
+    /// A manager that is built without an address does not read the variable, because two managers of
+    /// one program would then want the same address.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl Address {
     }
 
     /// Returns an address within this process that no other manager has, in no process: elsewhere it
-    /// must lead to nobody.
+    /// must lead to no manager.
     pub(crate) fn unused_in_memory() -> Self {
         Self(format!("{MEMORY}:{}", unused_name()).into())
     }

@@ -11,11 +11,11 @@ pub(crate) const MOST_PATH_BYTES: usize = 100;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AddressError {
-    /// The text.
+    /// The text that is no address; the name of the variable if that is not set.
     pub text: String,
     /// What is wrong with it.
     pub reason: BadAddress,
-    /// The environment variable that the text came from.
+    /// The environment variable that the text came from, if it came from one.
     pub variable: Option<String>,
 }
 
@@ -29,7 +29,7 @@ pub enum BadAddress {
     Network,
     /// It has a control character, such as a newline.
     ControlCharacter,
-    /// It is not UTF-8, or the current folder's path is not.
+    /// It is not UTF-8, or it is relative and the path of the current folder is not UTF-8.
     NotText,
     /// It names a folder.
     NotAFile,
@@ -37,12 +37,13 @@ pub enum BadAddress {
     TooLong {
         /// How many bytes the path has.
         bytes: usize,
-        /// How many it may have.
+        /// The most bytes that it may have.
         most: usize,
     },
-    /// It is a relative path, and the system does not tell the current folder.
+    /// It is a relative path, and the system does not tell the current folder. The text is the system's
+    /// reason.
     NoFolder(String),
-    /// The variable that should have it is not set.
+    /// The environment variable that should have it is not set.
     Unset,
 }
 

@@ -15,7 +15,8 @@
 //! | [`lock_all`], [`lock_some`], [`Several`] | several locks at once |
 //! | [`Queue`], [`Value`] | built-in kinds that keep data of your types |
 //! | [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Barrier`], [`Latch`] | the other built-in kinds |
-//! | [`Primitive`], [`Operation`], [`Serve`], [`Proxy`] | kinds of your own |
+//! | [`Ticket`], [`ReleaseBy`] | who may release what a process holds |
+//! | [`Primitive`], [`Operation`], [`Serve`], [`Proxy`], [`Proof`] | kinds of your own |
 //! | [`Pool`], [`Task`], [`PlainTask`] | processes that run tasks |
 //! | [`Manager::in_memory`] | managers for tests, also with a paused clock |
 //! | [`transport`] | what carries bytes between processes, also of your own making |

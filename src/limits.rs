@@ -5,9 +5,12 @@ use std::time::Duration;
 use lockkeeper_protocol::frame::FIRST_FRAME_BYTES;
 use serde::{Deserialize, Serialize};
 
-/// What a manager takes from its clients at the most. Beyond, they are refused with a clear error.
-/// Bytes are those of the whole manager. All other numbers are for each of its
-/// [`shards`](crate::ManagerBuilder::shards), where it has several.
+/// The limits that a manager enforces for its clients. A call or a client beyond a limit is refused
+/// with an error that names the limit.
+///
+/// [`stored_bytes`](Self::stored_bytes) and [`unread_bytes`](Self::unread_bytes) are for the whole
+/// manager. If it has several [`shards`](crate::ManagerBuilder::shards), the other limits are for each
+/// shard.
 ///
 /// ```
 /// use lockkeeper::Limits;
@@ -17,33 +20,35 @@ use serde::{Deserialize, Serialize};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Bytes of one message: 64 MiB by default. Less than 64 KiB is taken as that, and more than
-    /// 4 GiB as that.
+    /// Bytes of one message: 64 MiB by default. A manager takes a value below 64 KiB as 64 KiB, and one
+    /// of 4 GiB or more as 4 GiB less one byte.
     pub frame_bytes: usize,
     /// Calls of one session that wait for an answer: 1,048,576 by default.
     pub calls_in_flight: usize,
-    /// Clients at a time: 100,000 by default, as far as the system has file descriptors.
+    /// Sessions at a time: 100,000 by default, as far as the system has file descriptors.
     pub sessions: usize,
     /// Hosted objects: 10,000,000 by default.
     pub objects: usize,
     /// Bytes of an object's name: 255 by default.
     pub name_bytes: usize,
-    /// Bytes that the manager keeps for its clients: 1 GiB by default. Above, calls that would have it
-    /// keep more fail with [`Fault::Limit`](crate::Fault::Limit) and change nothing; once something was
-    /// removed, taken or released, they can be made again.
+    /// Bytes that the manager keeps for its clients: 1 GiB by default. Above it, calls for which the
+    /// manager would keep more fail with [`Fault::Limit`](crate::Fault::Limit) and change nothing; once
+    /// something was removed, taken or released, they can be made again.
     ///
-    /// These are the bytes of items, values, tasks and their outcomes, of names and twice those of specs;
-    /// 256 for each call that waits and each thing that is held, 128 for each object and 64 for each
-    /// session that has it open. What a kind of a program's own keeps counts if it says so with
-    /// `call.outbox().store(..)`, which gives a [`Stored`](crate::Stored).
+    /// These are the bytes of items, values, tasks and their outcomes, of names and twice those of
+    /// specs; 256 for each call that waits and each hold, 128 for each object and 64 for each session
+    /// that has it open. A message of more than 64 KiB counts while it comes in. A kind of your own
+    /// counts what it keeps with `call.outbox().store(..)`, which gives a [`Stored`](crate::Stored).
     pub stored_bytes: usize,
     /// Bytes of answers that the manager keeps for all of its clients together until they read them: 1
-    /// GiB by default. Beyond, large answers wait until others are read, in the order in which they came.
+    /// GiB by default. Above it, large answers wait until others are read, in the order in which they
+    /// came to wait.
     pub unread_bytes: usize,
-    /// How long a client may leave its answers unread: 30 seconds by default. One that reads nothing for
-    /// so long while more than 1 MiB of answers wait for it is hung up; while other clients wait for the
-    /// room in [`unread_bytes`](Self::unread_bytes), so is one that does not read in this time all that
-    /// is kept for it.
+    /// How long a client may leave its answers unread: 30 seconds by default. The manager hangs up a
+    /// client that reads nothing for this long while 1 MiB of its answers is unread or one of them
+    /// waits for room. While other clients wait for room in [`unread_bytes`](Self::unread_bytes), it
+    /// also hangs up a client that does not read, in this time, all that was unread when the time
+    /// began.
     pub unread_time: Duration,
     /// How long a client may take to say hello: ten seconds by default.
     pub hello: Duration,

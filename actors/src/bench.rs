@@ -99,7 +99,8 @@ impl<P: Primitive> Bench<P> {
         Self::within(spec, usize::MAX)
     }
 
-    /// The same in a manager that keeps so many bytes for its clients: see [`Outbox::store`].
+    /// Makes them in a manager that keeps at most `stored_bytes` for its clients, as
+    /// `Limits::stored_bytes` says: see [`Outbox::store`].
     ///
     /// [`Outbox::store`]: crate::Outbox::store
     ///
@@ -154,7 +155,7 @@ impl<P: Primitive> Bench<P> {
         self.call_within(session, &operation, Some(timeout))
     }
 
-    /// A call as the argument of an operation of any session, as a ticket brings it.
+    /// Signs a call, so that an operation of any session can name it, as a ticket does.
     #[must_use]
     pub fn signed(&self, call: CallId) -> Proof {
         Proof::Signed(SECRET.of_session(call.session()).sign(call))

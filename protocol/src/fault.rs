@@ -47,7 +47,8 @@ pub enum Fault {
         /// The shard that it belongs to, counted from 0.
         shard: u32,
     },
-    /// The arguments do not fit the operation.
+    /// The arguments do not fit the operation, the spec does not fit the kind, or a part of the request
+    /// is not what the protocol says.
     BadArguments(String),
     /// The primitive refused to be made.
     Refused(Refusal),
@@ -60,11 +61,12 @@ pub enum Fault {
         /// How much is allowed.
         most: u64,
     },
-    /// The client's user may not do that; the text says what.
+    /// The operation or request is administration, which the client's user may not do; the text says
+    /// what is not allowed.
     NotAllowed(String),
     /// The manager is about to end.
     ShuttingDown,
-    /// The call would have waited for ever: those who wait for each other are told.
+    /// The call would have waited for ever; the deadlock says which callers wait for each other.
     Deadlock(Box<Deadlock>),
 }
 
@@ -178,7 +180,8 @@ impl std::error::Error for Fault {}
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The caller does not hold what it wants to release.
+    /// The caller does not hold what the operation is about: it was released or taken away, it is
+    /// another object's, or the ticket is forged.
     NotHeld,
     /// Releasing that many would exceed the bound.
     OverRelease {

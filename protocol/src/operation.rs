@@ -19,8 +19,8 @@ use serde::{Serialize, de::DeserializeOwned};
 pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
     /// The name on the wire: stable, and unique within a kind.
     const NAME: &'static str;
-    /// Whether only the manager's own user and root may call it, where the manager is open to others.
-    /// The default, `false`, is right for all that a user of the object does.
+    /// Whether only the manager's own user and root may call it, if the manager is open to other users.
+    /// The default is `false`: every client may call it.
     const IS_ADMINISTRATIVE: bool = false;
     /// What the caller gets. A refusal is part of it.
     type Reply: Serialize + DeserializeOwned + Send + 'static;

@@ -9,9 +9,9 @@
 
 use std::fmt::{self, Write};
 
-/// A name, such as that of an object, a key or a file. What is shown stands for one text only, because a
-/// backslash is escaped too. So is a space at an end or beside another: a name must not look like a line or
-/// the columns of a table.
+/// Shows a name, such as that of an object, a key or a file, with escapes. No two names are shown
+/// alike, because backslashes are escaped too. A space at an end or beside another space is escaped as
+/// well, so no name looks like a line or a column of a table.
 ///
 /// ```
 /// use lockkeeper_protocol::Printable;
@@ -22,8 +22,9 @@ use std::fmt::{self, Write};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Printable<'a>(pub &'a str);
 
-/// A sentence, such as a reason or the message of a panic. Its backslashes stay, because it may quote
-/// names that are escaped already: escaping a sentence twice is escaping it once.
+/// Shows a sentence, such as a reason or the message of a panic, with escapes. Backslashes stay,
+/// because the sentence may quote names that are escaped already: to escape a sentence twice is to
+/// escape it once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrintableText<'a>(pub &'a str);
 

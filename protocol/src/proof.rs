@@ -18,13 +18,14 @@ use crate::ids::{CallId, SessionId};
 
 /// The grant that an operation is about, as an argument of that operation.
 ///
-/// A kind finds the call by `Call::grant`. A [`CallId`] itself is no argument, since a client could make
-/// up one of another session.
+/// `Call::grant` checks it and returns the call. A [`CallId`] cannot be an argument, because a client
+/// could make up that of another session.
 #[derive(Clone, Copy)]
 pub enum Proof {
-    /// A call of the session that sends the operation, by its sequence number.
+    /// A call of the session that sends the operation, by its sequence number, which is above 0 and
+    /// below 2^63.
     Own(u64),
-    /// A call of any session.
+    /// A call of any session, with a MAC.
     Signed(SignedCall),
 }
 
@@ -36,7 +37,8 @@ impl Proof {
     }
 }
 
-/// A call id and its MAC, which cannot be guessed. A session that was given it may act for the one that called.
+/// A call id with a MAC of 128 bits, which cannot be guessed. A session that was given it may act for
+/// the session that made the call, so it is to be kept as secret as a password.
 ///
 /// The MAC is the first 16 bytes of the HMAC-SHA256, under the secret of the session, of the session id
 /// and the sequence number, each as 8 bytes, most significant first.
@@ -48,7 +50,7 @@ pub struct SignedCall {
 }
 
 impl SignedCall {
-    /// The call that it names, which is not checked here.
+    /// Returns the call that it names, without checking the MAC.
     #[must_use]
     pub const fn call(&self) -> CallId {
         CallId::new(self.session, self.seq)

@@ -125,14 +125,16 @@ impl ManagerBuilder {
         self
     }
 
-    /// Opens a manager at a path to another user. The kernel tells who a client is.
+    /// Opens a manager at a path to another user, by the user's numeric id. The kernel tells the
+    /// manager which user a client is.
     ///
-    /// Such a client may use all objects and make others, but not [remove](Manager::remove) or
-    /// [inspect](Manager::inspect) any or call an operation that
-    /// [is administrative](crate::Operation::IS_ADMINISTRATIVE), such as `force_unlock`:
-    /// [`Fault::NotAllowed`](crate::Fault::NotAllowed) says so. To root and the manager's own user all is
-    /// allowed, always. The folder of the path must let the user pass; one that the manager makes does.
-    /// The client names the manager's user in its [`Address`], unless that is root.
+    /// A client of that user may use all objects and make others. It may not [remove](Manager::remove)
+    /// or [inspect](Manager::inspect) objects, or call an operation that [is
+    /// administrative](crate::Operation::IS_ADMINISTRATIVE), such as `force_unlock`: it gets
+    /// [`Fault::NotAllowed`](crate::Fault::NotAllowed). Root and the manager's own user may do
+    /// everything. The folder of the path must let the user pass; one that the manager makes does. The
+    /// client names the manager's user in its [`Address`], unless that user is root. A manager that is
+    /// not at a path, but at a name for example, does not start: [`StartError::Unusable`].
     ///
     /// ```no_run
     /// # async fn serve() -> Result<(), lockkeeper::StartError> {
@@ -150,8 +152,9 @@ impl ManagerBuilder {
         self
     }
 
-    /// Opens a manager at a path to all members of a group, as [`Self::allow_uid`] does to a user. Membership
-    /// counts when a client connects, supplementary groups included.
+    /// Opens a manager at a path to all members of a group, by its numeric id, as [`Self::allow_uid`]
+    /// does to a user. Membership counts at the moment when a client connects, supplementary groups
+    /// included.
     #[must_use]
     pub fn allow_group(mut self, gid: u32) -> Self {
         self.access.gids.push(gid);
@@ -164,11 +167,11 @@ impl ManagerBuilder {
     /// the manager's address, the others at that with `.1`, `.2` and so on behind it; handles and
     /// tokens know. Without it there is one, which is what most managers need.
     ///
-    /// It pays where one shard is busy all the time, cores are left, and the calls go to many
-    /// objects: an object is never faster than its shard. It costs a connection, and so a session,
-    /// for each shard that a client uses; [`Limits`] are for each shard. Calls to objects of
-    /// different shards are in no order, and a snapshot of [`Manager::inspect`] has a moment of
-    /// its own for each. Deadlocks are not looked for: a circle may go over several.
+    /// It pays where one shard is busy all the time, cores are left, and the calls go to many objects:
+    /// an object is never faster than its shard. It costs a connection, and so a session, for each
+    /// shard that a client uses; [`Limits`] says which limits are for each shard. Calls to objects of
+    /// different shards are in no order, and a snapshot of [`Manager::inspect`] has a moment of its own
+    /// for each. Deadlocks are not looked for: a circle may go over several.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -189,8 +192,7 @@ impl ManagerBuilder {
         self
     }
 
-    /// Sets what the manager takes from its clients at the most: each of its shards, where it has
-    /// several.
+    /// Sets the limits of the manager. [`Limits`] says which of them are for each shard.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits.in_range();

@@ -56,9 +56,9 @@ impl<'a> Named<'a> {
         self.manager.reach.shard_of(self.name).await
     }
 
-    /// Says who may release what sessions hold of the object:
-    /// `manager.named("jobs").release_by(ReleaseBy::Anyone).lock()`. It is a part of what the object is made
-    /// from, so all that open it say the same.
+    /// Chooses who may release what sessions hold of the object:
+    /// `manager.named("jobs").release_by(ReleaseBy::Anyone).lock()`. The choice is a part of the
+    /// object's spec: opening the name with the other choice is `WrongSpec`.
     #[must_use]
     pub const fn release_by(self, release_by: ReleaseBy) -> Releasable<'a> {
         Releasable {
@@ -237,7 +237,7 @@ impl<'a> Named<'a> {
     }
 }
 
-/// An object about to be opened of which it is said who may release it.
+/// An object about to be opened, with the choice of who may release what sessions hold of it.
 ///
 /// With [`ReleaseBy::Anyone`] every process that opens the object may release what another one holds,
 /// as with Python's `Lock` and `Semaphore`: by `release_any` of the proxy. The guard of the hold that this

@@ -77,11 +77,13 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets how many bytes of arguments the pool keeps for tasks that have not ended: 1 GiB by default,
-    /// and at least 128 KiB. Half of it is for single tasks and half for streams.
+    /// Sets how many bytes of arguments the pool keeps for tasks that have not ended: 1 GiB by default;
+    /// a lower value than 128 KiB is taken as 128 KiB. Half of it is for single tasks ([`Pool::apply`],
+    /// [`Pool::spawn`]), of which those below 64 KiB do not count, and half for streams ([`Pool::map`],
+    /// [`Pool::imap`], [`Pool::imap_unordered`]).
     ///
-    /// Tasks beyond it wait where they are submitted, in order. One with more than half of it is refused
-    /// with [`Fault::Limit`](crate::Fault::Limit).
+    /// Tasks beyond it wait where they are submitted, in order. A task with more bytes than a whole
+    /// half fails with [`Fault::Limit`](crate::Fault::Limit).
     #[must_use]
     pub const fn stored_bytes(mut self, bytes: usize) -> Self {
         self.stored_bytes = bytes;

@@ -206,9 +206,9 @@ impl<P: LockKind> LockOf<P> {
         Ok(self.proxy.call(Release { grant }).await??)
     }
 
-    /// Releases the lock, whichever process holds it: one that was made with
-    /// [`ReleaseBy::Anyone`](crate::ReleaseBy), and of a reentrant lock the first of its entries. The guard
-    /// of that hold is lost. Python: `lock.release()`.
+    /// Releases the lock, whichever process holds it, if the lock was made with
+    /// [`ReleaseBy::Anyone`](crate::ReleaseBy). Of a reentrant lock it ends the first entry. The guard
+    /// of that hold is lost. Python: `lock.release()` by another process than the one that acquired.
     ///
     /// # Errors
     ///

@@ -346,8 +346,8 @@ impl RwLock {
         block_on(self.try_write())
     }
 
-    /// Releases the hold that is oldest, whichever process has it, if the lock was made with
-    /// [`ReleaseBy::Anyone`](crate::ReleaseBy). Its guard is lost.
+    /// Releases the oldest hold, of a reader or a writer, whichever process has it, if the lock was
+    /// made with [`ReleaseBy::Anyone`](crate::ReleaseBy). Its guard is lost.
     ///
     /// # Errors
     ///

@@ -187,13 +187,13 @@ impl Stored {
         })
     }
 
-    /// How many bytes these are.
+    /// Returns how many bytes are counted.
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Counts so many bytes in place of those before. Fewer, or as many, always fit.
+    /// Counts `bytes` in place of those before. As many as before, or fewer, always fit.
     ///
     /// # Errors
     ///
@@ -207,7 +207,7 @@ impl Stored {
         Ok(())
     }
 
-    /// The same, also beyond the limit: for what must not be lost.
+    /// Counts `bytes` in place of those before, also beyond the limit: for what must not be lost.
     pub fn set(&mut self, bytes: usize) {
         if bytes > self.bytes {
             self.account.count(bytes - self.bytes);
@@ -217,7 +217,7 @@ impl Stored {
         self.bytes = bytes;
     }
 
-    /// Parts some of the bytes from the others.
+    /// Splits `bytes` off, at most all that there are, into a `Stored` of their own.
     #[must_use]
     pub fn split(&mut self, bytes: usize) -> Self {
         let bytes = bytes.min(self.bytes);

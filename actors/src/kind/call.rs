@@ -77,8 +77,8 @@ impl<R> Call<R> {
         Duration::from_nanos(self.since)
     }
 
-    /// Returns the call that an argument of this call names: one of the same session, or one whose
-    /// MAC is right. Whether it holds anything is for the kind to say.
+    /// Returns the call that an argument of this call names: one of the same session, or one of any
+    /// session if the MAC is right. The kind still has to look whether that call holds anything.
     ///
     /// # Errors
     ///
@@ -93,8 +93,8 @@ impl<R> Call<R> {
         }
     }
 
-    /// Notes that this call ends a grant: the session that had it is told that it is void, if that is not
-    /// the calling one.
+    /// Notes that this call has ended a grant. If another session had the grant, that session is told
+    /// that it is void, and its guard is lost.
     pub fn ends(&self, grant: CallId) {
         if grant.session() != self.id.session() {
             self.outbox().revoke(grant);
@@ -239,7 +239,8 @@ impl Outbox {
         Self(Rc::new(Inner { turn, account }))
     }
 
-    /// Counts bytes that the object keeps for its clients, until the [`Stored`] is dropped.
+    /// Counts bytes that the object keeps for its clients in `Limits::stored_bytes`, until the
+    /// [`Stored`] is dropped.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Encoding without copies: a long byte string is lent to whoever writes the encoded value.
+//! Encoding without copies: a long byte string is lent to the writer of the encoded value.
 //!
 //! The counterpart of `kept`. Serde hands a serializer a slice, so the owner of the bytes travels beside it.
 //!

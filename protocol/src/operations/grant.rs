@@ -38,8 +38,8 @@ impl Operation for Release {
     type Reply = Result<(), Refusal>;
 }
 
-/// Gives back what has been held longest, whichever session holds it. Only an object that was made with
-/// [`ReleaseBy::Anyone`] does so.
+/// Gives back what has been held longest, whichever session holds it. An object that was made with
+/// [`ReleaseBy::Holder`] refuses it.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ReleaseAny;
 
@@ -48,7 +48,7 @@ impl Operation for ReleaseAny {
     type Reply = Result<(), Refusal>;
 }
 
-/// Who may release what a session holds.
+/// Who may release what a session holds: a part of the spec of an object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ReleaseBy {
     /// The session that holds it, and those that have its ticket.
@@ -59,7 +59,11 @@ pub enum ReleaseBy {
 }
 
 impl ReleaseBy {
-    /// Refuses a release without proof where only holders may release.
+    /// Checks that a release without a proof is allowed.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Refusal::Invalid`] where only the holder may release.
     pub fn check(self) -> Result<(), Refusal> {
         match self {
             Self::Anyone => Ok(()),

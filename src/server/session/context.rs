@@ -42,7 +42,7 @@ pub(crate) const CHUNK_BYTES: usize = 1 << 16;
 /// finds the next ones, and neither waits for the other.
 pub(super) const SHORT_CHUNK_BYTES: usize = 1 << 14;
 
-/// With more unread answers than this, a session is not listened to.
+/// A session with so many unread bytes of answers is not read from.
 pub(super) const HIGH_WATER_BYTES: usize = 1 << 20;
 
 /// Why a session ends.

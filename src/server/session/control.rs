@@ -92,8 +92,7 @@ impl Control<'_> {
                 }
             }
             ControlRequest::Inspect(seq, question) => {
-                // Objects are listed as those that somebody waits for once they have had their turn
-                // with what this session has sent them.
+                // An object is listed as contended only after its turn with what this session has sent it.
                 let_others_run().await;
                 match self.answer(question).await {
                     Ok(body) => self.outgoing.put(&Response::Reply {

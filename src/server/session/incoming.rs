@@ -25,7 +25,7 @@ impl Incoming {
     }
 
     /// Counts what there is of a message that has begun. If there is no room for it, the inbox drops it,
-    /// and whoever sent it is to be told.
+    /// and the session has to tell the client.
     ///
     /// # Errors
     ///

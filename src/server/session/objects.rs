@@ -55,7 +55,7 @@ fn object(pages: &[Page], number: u32) -> Option<&Object> {
     pages.get(page)?.slots.get(slot)?.as_ref()
 }
 
-/// The supervisor counts its numbers up: nobody chooses them.
+/// The supervisor counts its numbers up: no client chooses them.
 fn hash(id: u64) -> u64 {
     FxBuildHasher.hash_one(id)
 }

@@ -47,7 +47,7 @@ pub(super) struct Outgoing {
     pub(super) writer: RefCell<Option<Waker>>,
     /// The objects that are no more, until the session has taken note.
     pub(super) gone: RefCell<Vec<u32>>,
-    /// How many bytes were written since somebody took note.
+    /// How many bytes were written since the session last took note.
     pub(super) written: Cell<usize>,
     /// Who reads them, once it has said so.
     pub(super) peer: RefCell<Option<Arc<Peer>>>,

@@ -110,7 +110,7 @@ impl Session {
         }
     }
 
-    /// Writes the outgoing buffer, then reads the next chunk. A client with too many unread answers is
+    /// Writes the outgoing buffer, then reads the next chunk. A client whose outgoing buffer is full is
     /// not read from.
     fn poll_chunk(
         &mut self,

@@ -34,7 +34,7 @@ pub(super) struct Children {
     children: Pages<Child>,
     /// The numbers of those that were given a name.
     named: Table<u64>,
-    /// Seeded at random: nobody can choose names that meet.
+    /// Seeded at random: no client can choose names that meet.
     hasher: RandomState,
 }
 
