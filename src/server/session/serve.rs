@@ -56,10 +56,11 @@ pub(crate) async fn serve(
         reason: None,
         manager: Some(Rc::clone(&context)),
     };
-    let hello = time::timeout(
+    // It is over early, so it takes no room in each session.
+    let hello = Box::pin(time::timeout(
         context.limits.hello,
         hello(&*stream, &*attached, &mut inbox, &context),
-    );
+    ));
     let end = match hello.await {
         Ok(Ok(peer)) => {
             inbox.allow(context.limits.frame_bytes);
@@ -89,7 +90,7 @@ pub(crate) async fn serve(
     if let End::Offence(reason) = end {
         outgoing.drop_later();
         outgoing.put(&Response::Bye { reason });
-        say_last_words(&outgoing, &*attached).await;
+        Box::pin(say_last_words(&outgoing, &*attached)).await;
     }
 }
 

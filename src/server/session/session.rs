@@ -209,7 +209,7 @@ impl Session {
     async fn handle_chunk(&mut self, inbox: &mut Inbox) -> Result<(), End> {
         // A host that runs late may have held inputs back since; they come first.
         if self.outgoing.has_held_back() {
-            self.catch_up(inbox).await?;
+            Box::pin(self.catch_up(inbox)).await?;
         }
         self.incoming.end(inbox);
         self.drain_report_pipe();
@@ -219,7 +219,7 @@ impl Session {
             let_others_run().await;
         }
         if self.outgoing.has_held_back() {
-            self.catch_up(inbox).await?;
+            Box::pin(self.catch_up(inbox)).await?;
         }
         handled?;
         self.count_incoming(inbox)
@@ -241,7 +241,7 @@ impl Session {
                     self.deliver();
                     let_others_run().await;
                 }
-                self.catch_up(inbox).await?;
+                Box::pin(self.catch_up(inbox)).await?;
                 let control = Control {
                     session: self.id,
                     peer: &self.peer,
@@ -250,7 +250,8 @@ impl Session {
                     objects: &mut self.objects,
                     outgoing: &self.outgoing,
                 };
-                control.run(request).await;
+                // Few frames are such requests, so their future takes no room in each session.
+                Box::pin(control.run(request)).await;
             }
         }
         Ok(())
