@@ -207,7 +207,10 @@ impl Primitive for TaskQueue {
     }
 
     fn withdraw(&mut self, id: CallId) {
-        drop(self.waiting.remove(id));
+        // Jobs of series have the ids of one-way calls, which they are not.
+        if !id.is_one_way() {
+            drop(self.waiting.remove(id));
+        }
         self.hands.forget(id);
         drop(self.idle.remove(id));
         self.series.withdraw(id);
