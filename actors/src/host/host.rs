@@ -200,7 +200,7 @@ impl<P: Primitive> Host<P> {
         self.run(|primitive| {
             operations.serve(primitive, call.operation, &call.arguments, call.id, &outbox);
         });
-        if outbox.account().is_over() && outbox.account().used() > kept && !call.id.is_one_way() {
+        if outbox.account().is_over() && outbox.account().used() > kept {
             self.refuse(now, call.id);
             return None;
         }
