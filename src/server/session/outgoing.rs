@@ -290,9 +290,17 @@ impl Outgoing {
         loop {
             let flushed = self.write_encoded(buffer, &mut write);
             self.recount(buffer);
-            if let Err(error) = ready!(flushed) {
-                self.break_off_at(buffer);
-                return Poll::Ready(Err(error));
+            match flushed {
+                Poll::Pending => {
+                    // A client that does not read needs no room yet: it must not stand before others.
+                    self.budget.leave(self.session);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(error)) => {
+                    self.break_off_at(buffer);
+                    return Poll::Ready(Err(error));
+                }
+                Poll::Ready(Ok(())) => {}
             }
             if !self.encode_later(buffer, &has_room) {
                 break;
