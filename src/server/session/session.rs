@@ -22,7 +22,7 @@ use lockkeeper_protocol::{
 use crate::{
     access::Right,
     server::session::{
-        context::{Context, End, let_others_run},
+        context::{CHUNK_BYTES, Context, End, let_others_run},
         control::{Control, NIL},
         incoming::Incoming,
         objects::Objects,
@@ -264,7 +264,8 @@ impl Session {
         operation: u32,
         descriptor: u32,
     ) {
-        let most = self.context.limits.frame_bytes;
+        // A record has `PIPE_BUF` bytes at the most. What comes in of it is not counted.
+        let most = self.context.limits.frame_bytes.min(CHUNK_BYTES);
         if let Err(fault) = self.check_right(object, operation) {
             return self.outgoing.put_fault(seq, fault);
         }
