@@ -477,6 +477,10 @@ impl ReplySink for Outgoing {
         }
     }
 
+    fn holds_back(&self) -> bool {
+        self.has_held_back()
+    }
+
     fn peer(&self) -> Option<Arc<Peer>> {
         self.peer.borrow().clone()
     }
