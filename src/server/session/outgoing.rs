@@ -51,8 +51,8 @@ pub(super) struct Outgoing {
     pub(super) written: Cell<usize>,
     /// Who reads them, once it has said so.
     pub(super) peer: RefCell<Option<Arc<Peer>>>,
-    /// Inputs whose hosts found this full.
-    held_back: RefCell<VecDeque<(Mailbox, Inputs)>>,
+    /// Inputs whose hosts found this full, each with the number of its object.
+    held_back: RefCell<VecDeque<(u64, Mailbox, Inputs)>>,
     limits: Limits,
     budget: Arc<UnreadBudget>,
     /// How many sessions of the shard are full.
@@ -259,8 +259,9 @@ impl Outgoing {
     }
 
     /// Takes the inputs that were held back, in order.
-    pub(super) fn take_held_back(&self) -> VecDeque<(Mailbox, Inputs)> {
-        self.held_back.take()
+    pub(super) fn take_held_back(&self) -> impl Iterator<Item = (Mailbox, Inputs)> + use<> {
+        let all = self.held_back.take().into_iter();
+        all.map(|(_, mailbox, inputs)| (mailbox, inputs))
     }
 
     pub(super) fn has_held_back(&self) -> bool {
@@ -470,15 +471,17 @@ impl ReplySink for Outgoing {
         self.buffer.borrow().is_full
     }
 
-    fn hold_back(&self, mailbox: Mailbox, inputs: Inputs) {
-        self.held_back.borrow_mut().push_back((mailbox, inputs));
+    fn hold_back(&self, object: u64, mailbox: Mailbox, inputs: Inputs) {
+        let inputs = (object, mailbox, inputs);
+        self.held_back.borrow_mut().push_back(inputs);
         if let Some(writer) = self.writer.take() {
             writer.wake();
         }
     }
 
-    fn holds_back(&self) -> bool {
-        self.has_held_back()
+    fn holds_back(&self, object: u64) -> bool {
+        let held_back = self.held_back.borrow();
+        held_back.iter().any(|(held, ..)| *held == object)
     }
 
     fn peer(&self) -> Option<Arc<Peer>> {
