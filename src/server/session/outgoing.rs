@@ -26,6 +26,7 @@ use crate::{
     limits::Limits,
     server::session::{
         context::{CHUNK_BYTES, HIGH_WATER_BYTES},
+        held_back::HeldBack,
         unread::UnreadBudget,
     },
     transport::stream::{AttachedStream, Stream, written_of},
@@ -51,8 +52,8 @@ pub(super) struct Outgoing {
     pub(super) written: Cell<usize>,
     /// Who reads them, once it has said so.
     pub(super) peer: RefCell<Option<Arc<Peer>>>,
-    /// Inputs whose hosts found this full, each with the number of its object.
-    held_back: RefCell<VecDeque<(u64, Mailbox, Inputs)>>,
+    /// Inputs whose hosts found this full.
+    pub(super) held_back: HeldBack,
     limits: Limits,
     budget: Arc<UnreadBudget>,
     /// How many sessions of the shard are full.
@@ -122,7 +123,7 @@ impl Outgoing {
             gone: RefCell::default(),
             written: Cell::default(),
             peer: RefCell::default(),
-            held_back: RefCell::default(),
+            held_back: HeldBack::default(),
             limits,
             budget,
             full_sinks,
@@ -258,16 +259,6 @@ impl Outgoing {
         buffer.counted > 0 || buffer.is_full
     }
 
-    /// Takes the inputs that were held back, in order.
-    pub(super) fn take_held_back(&self) -> impl Iterator<Item = (Mailbox, Inputs)> + use<> {
-        let all = self.held_back.take().into_iter();
-        all.map(|(_, mailbox, inputs)| (mailbox, inputs))
-    }
-
-    pub(super) fn has_held_back(&self) -> bool {
-        !self.held_back.borrow().is_empty()
-    }
-
     /// Writes all that waits, as far as the stream takes it and there is room to encode it. After an error
     /// nothing is written any more.
     pub(super) fn poll_flush(
@@ -291,17 +282,13 @@ impl Outgoing {
         loop {
             let flushed = self.write_encoded(buffer, &mut write);
             self.recount(buffer);
-            match flushed {
-                Poll::Pending => {
-                    // A client that does not read needs no room yet: it must not stand before others.
-                    self.budget.leave(self.session);
-                    return Poll::Pending;
-                }
-                Poll::Ready(Err(error)) => {
-                    self.break_off_at(buffer);
-                    return Poll::Ready(Err(error));
-                }
-                Poll::Ready(Ok(())) => {}
+            if flushed.is_pending() {
+                // A client that does not read needs no room yet: it must not stand before others.
+                self.budget.leave(self.session);
+            }
+            if let Err(error) = ready!(flushed) {
+                self.break_off_at(buffer);
+                return Poll::Ready(Err(error));
             }
             if !self.encode_later(buffer, &has_room) {
                 break;
@@ -472,16 +459,14 @@ impl ReplySink for Outgoing {
     }
 
     fn hold_back(&self, object: u64, mailbox: Mailbox, inputs: Inputs) {
-        let inputs = (object, mailbox, inputs);
-        self.held_back.borrow_mut().push_back(inputs);
+        self.held_back.keep(object, mailbox, inputs);
         if let Some(writer) = self.writer.take() {
             writer.wake();
         }
     }
 
     fn holds_back(&self, object: u64) -> bool {
-        let held_back = self.held_back.borrow();
-        held_back.iter().any(|(held, ..)| *held == object)
+        self.held_back.has(object)
     }
 
     fn peer(&self) -> Option<Arc<Peer>> {
