@@ -154,7 +154,7 @@ impl From<CallId> for JobId {
 }
 
 impl From<JobId> for CallId {
-    /// The call that has submitted the job; of a job of a series, one that no session makes.
+    /// The call that has submitted the job; of a job of a series, an id that a one-way call may have too.
     fn from(JobId { session, number }: JobId) -> Self {
         Self {
             session,

@@ -196,6 +196,12 @@ impl<'de> Deserialize<'de> for Proof {
                 Ok(Proof::Own(seq))
             }
 
+            /// Some clients write all integers in forms that could be negative.
+            fn visit_i64<E: de::Error>(self, seq: i64) -> Result<Proof, E> {
+                let own = u64::try_from(seq).map(Proof::Own);
+                own.map_err(|_| E::invalid_value(de::Unexpected::Signed(seq), &self))
+            }
+
             fn visit_seq<A: SeqAccess<'de>>(self, fields: A) -> Result<Proof, A::Error> {
                 SignedCall::deserialize(value::SeqAccessDeserializer::new(fields))
                     .map(Proof::Signed)
@@ -309,6 +315,10 @@ mod tests {
                 }
                 other => panic!("{other:?}"),
             }
+        }
+        for bytes in [vec![0xd0_u8, 4], vec![0xd3_u8, 0, 0, 0, 0, 0, 0, 0, 4]] {
+            let own: Proof = codec::decode(&bytes).unwrap();
+            assert!(matches!(own, Proof::Own(4)), "{bytes:?}");
         }
         let short: Vec<u8> = vec![0x93, 3, 4, 0xc4, 3, 1, 2, 3];
         let old: Vec<u8> = vec![0x92, 3, 4];

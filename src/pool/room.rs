@@ -58,13 +58,12 @@ impl Room {
         self.line.lock().await
     }
 
-    /// Waits for the room of a single task, unless it is small.
+    /// Waits for the room of a single task, unless it is small, or so large that it is refused.
     pub(super) async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        if bytes < SMALL_BYTES {
+        if bytes < SMALL_BYTES || bytes > self.most {
             return None;
         }
-        let most = units(self.most);
-        let permits = u32::try_from(units(bytes).min(most)).unwrap_or(u32::MAX);
+        let permits = u32::try_from(units(bytes)).unwrap_or(u32::MAX);
         // The semaphore is never closed.
         Arc::clone(&self.calls)
             .acquire_many_owned(permits)

@@ -207,7 +207,10 @@ impl Primitive for TaskQueue {
     }
 
     fn withdraw(&mut self, id: CallId) {
-        drop(self.waiting.remove(id));
+        // Jobs of series have the ids of one-way calls, which they are not.
+        if !id.is_one_way() {
+            drop(self.waiting.remove(id));
+        }
         self.hands.forget(id);
         drop(self.idle.remove(id));
         self.series.withdraw(id);
@@ -291,11 +294,12 @@ impl Serve<Submit> for TaskQueue {
 impl Serve<Feed> for TaskQueue {
     fn serve(&mut self, feed: Feed, call: Call<()>) {
         let session = call.id().session();
-        let stored = call.outbox().store(bytes_of(&feed.task, feed.row.bytes()));
-        call.reply(());
         let series = CallId::new(session, feed.series);
-        self.series.begin(series);
-        if feed.row.is_empty() {
+        let begun = self.series.begin(series, call.outbox());
+        let row = feed.row.bytes() + feed.row.len() * size_of::<u32>();
+        let stored = call.outbox().store(bytes_of(&feed.task, row));
+        call.reply(());
+        if begun.is_err() || feed.row.is_empty() {
             return;
         }
         match stored {

@@ -200,7 +200,7 @@ impl<P: Primitive> Host<P> {
         self.run(|primitive| {
             operations.serve(primitive, call.operation, &call.arguments, call.id, &outbox);
         });
-        if outbox.account().is_over() && outbox.account().used() > kept && !call.id.is_one_way() {
+        if outbox.account().is_over() && outbox.account().used() > kept {
             self.refuse(now, call.id);
             return None;
         }
@@ -332,10 +332,11 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
         }
         let mut rest = all.drain(..);
         while let Some(input) = rest.next() {
-            if let Some(sink) = self.shell.is_to_wait(&input) {
+            let object = self.watch.number();
+            if let Some(sink) = self.shell.is_to_wait(object, &input) {
                 let all = iter::once(input).chain(rest.by_ref()).collect();
                 let inputs = Inputs { at: now, all };
-                sink.hold_back(Arc::new(mailbox.address().recipient()), inputs);
+                sink.hold_back(object, Arc::new(mailbox.address().recipient()), inputs);
                 break;
             }
             self.handle_one(now, input, mailbox);

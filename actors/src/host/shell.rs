@@ -43,10 +43,15 @@ pub trait ReplySink {
         false
     }
 
-    /// Keeps inputs for a host until the session is not full any more, and then sends them again, before
-    /// all that the session sends later.
-    fn hold_back(&self, mailbox: Mailbox, inputs: Inputs) {
+    /// Keeps inputs for the object of a number until the session is not full any more, and then sends them
+    /// again, before all that the session sends later.
+    fn hold_back(&self, _object: u64, mailbox: Mailbox, inputs: Inputs) {
         mailbox.do_send(inputs);
+    }
+
+    /// Whether it keeps inputs for an object, so that what the session has sent behind them has to wait.
+    fn holds_back(&self, _object: u64) -> bool {
+        false
     }
 
     /// The process at the other end, if it is known.
@@ -235,17 +240,17 @@ impl Shell {
     }
 
     /// The sink that keeps an input for now, since its session is full. Only calls have answers that a
-    /// client may leave unread.
+    /// client may leave unread; but none overtakes a call that is kept, which it may withdraw.
     #[inline]
-    pub(crate) fn is_to_wait(&self, input: &Input) -> Option<Rc<dyn ReplySink>> {
+    pub(crate) fn is_to_wait(&self, object: u64, input: &Input) -> Option<Rc<dyn ReplySink>> {
         if self.full_sinks.get() == 0 {
             return None;
         }
-        let call = match input {
-            Input::Call(call) => call,
-            Input::CallBy(call, _) => call,
+        let (id, is_call) = match input {
+            Input::Call(call) => (call.id, !call.id.is_one_way()),
+            Input::CallBy(call, _) => (call.id, !call.id.is_one_way()),
+            Input::Withdraw(id) => (*id, false),
             Input::Open(..)
-            | Input::Withdraw(_)
             | Input::Expire(_)
             | Input::HangUp(..)
             | Input::Remove
@@ -253,8 +258,8 @@ impl Shell {
             | Input::Fail(..) => return None,
         };
         let sinks = self.sinks.borrow();
-        let sink = sinks.get(&call.id.session())?;
-        (sink.is_full() && !call.id.is_one_way()).then(|| Rc::clone(sink))
+        let sink = sinks.get(&id.session())?;
+        (sink.holds_back(object) || is_call && sink.is_full()).then(|| Rc::clone(sink))
     }
 
     /// Delivers the answers of the outbox, all of which are of one object.

@@ -22,6 +22,9 @@ const TRIES: u32 = 50;
 
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// How many processes that have asked are let go of in one turn.
+const MOST_ASKED: u32 = 1024;
+
 /// How many bytes a name has at the most.
 const MOST_BYTES: usize = 107;
 
@@ -68,7 +71,11 @@ impl AbstractName {
 
     /// Lets go of the processes that have asked who has the name, so that the next ones can.
     pub(super) fn answer(&self) {
-        while self.0.accept().is_ok() {}
+        // Any user may ask, and as fast as this answers.
+        let mut asked = 0;
+        while asked < MOST_ASKED && self.0.accept().is_ok() {
+            asked += 1;
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 pub(crate) mod context;
 mod control;
 pub(crate) mod farewell;
+mod held_back;
 mod hello;
 mod incoming;
 mod objects;

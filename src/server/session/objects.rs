@@ -3,7 +3,7 @@
 //! Numbers increase and are never reused, because frames with an old number may still arrive. The table
 //! is paged and drops empty pages, so a session that opens and removes objects for years stays small.
 
-use std::{collections::HashMap, hash::BuildHasher, sync::Arc};
+use std::{hash::BuildHasher, sync::Arc};
 
 use lockkeeper_actors::{Mailbox, Stored, Table};
 use lockkeeper_protocol::Fault;
@@ -32,8 +32,6 @@ pub(super) struct Objects {
     next: u32,
     /// The numbers of all that are there, found by the supervisor's.
     numbers: Table<u32>,
-    /// The operations of objects that the client may not call. Empty for a client that may call all.
-    guarded: HashMap<u32, Arc<[u32]>>,
 }
 
 /// Objects of consecutive numbers. Empty where an object is no more, and altogether once all are.
@@ -41,6 +39,8 @@ pub(super) struct Objects {
 struct Page {
     slots: Vec<Option<Object>>,
     live: usize,
+    /// The operations of each that the client may not call. Empty for a client that may call all.
+    guarded: Vec<Option<Arc<[u32]>>>,
 }
 
 /// The page of a number, and the place in it.
@@ -105,14 +105,24 @@ impl Objects {
 
     /// Keeps a client from operations of an object.
     pub(super) fn guard(&mut self, number: u32, operations: Arc<[u32]>) {
-        if !operations.is_empty() {
-            self.guarded.insert(number, operations);
+        let (page, slot) = place(number);
+        let page = self.pages.get_mut(page);
+        let Some(page) = page.filter(|_| !operations.is_empty()) else {
+            return;
+        };
+        if page.guarded.len() <= slot {
+            page.guarded.resize(slot + 1, None);
+        }
+        if let Some(guarded) = page.guarded.get_mut(slot) {
+            *guarded = Some(operations);
         }
     }
 
     /// Refuses operations that the client was kept from.
     pub(super) fn check_use(&self, number: u32, operation: u32) -> Result<(), Fault> {
-        match self.guarded.get(&number) {
+        let (page, slot) = place(number);
+        let page = self.pages.get(page);
+        match page.and_then(|page| page.guarded.get(slot)?.as_ref()) {
             Some(guarded) if guarded.contains(&operation) => {
                 Err(Fault::NotAllowed("to call that operation".to_owned()))
             }
@@ -125,10 +135,13 @@ impl Objects {
         let (page, slot) = place(number);
         let page = self.pages.get_mut(page)?;
         let object = page.slots.get_mut(slot)?.take()?;
-        self.guarded.remove(&number);
+        if let Some(guarded) = page.guarded.get_mut(slot) {
+            *guarded = None;
+        }
         page.live -= 1;
         if page.live == 0 && page.slots.len() == PAGE {
             page.slots = Vec::new();
+            page.guarded = Vec::new();
         }
         let is_it = |other: &u32| *other == number;
         self.numbers

@@ -26,6 +26,7 @@ use crate::{
     limits::Limits,
     server::session::{
         context::{CHUNK_BYTES, HIGH_WATER_BYTES},
+        held_back::HeldBack,
         unread::UnreadBudget,
     },
     transport::stream::{AttachedStream, Stream, written_of},
@@ -52,7 +53,7 @@ pub(super) struct Outgoing {
     /// Who reads them, once it has said so.
     pub(super) peer: RefCell<Option<Arc<Peer>>>,
     /// Inputs whose hosts found this full.
-    held_back: RefCell<VecDeque<(Mailbox, Inputs)>>,
+    pub(super) held_back: HeldBack,
     limits: Limits,
     budget: Arc<UnreadBudget>,
     /// How many sessions of the shard are full.
@@ -122,7 +123,7 @@ impl Outgoing {
             gone: RefCell::default(),
             written: Cell::default(),
             peer: RefCell::default(),
-            held_back: RefCell::default(),
+            held_back: HeldBack::default(),
             limits,
             budget,
             full_sinks,
@@ -258,15 +259,6 @@ impl Outgoing {
         buffer.counted > 0 || buffer.is_full
     }
 
-    /// Takes the inputs that were held back, in order.
-    pub(super) fn take_held_back(&self) -> VecDeque<(Mailbox, Inputs)> {
-        self.held_back.take()
-    }
-
-    pub(super) fn has_held_back(&self) -> bool {
-        !self.held_back.borrow().is_empty()
-    }
-
     /// Writes all that waits, as far as the stream takes it and there is room to encode it. After an error
     /// nothing is written any more.
     pub(super) fn poll_flush(
@@ -290,6 +282,10 @@ impl Outgoing {
         loop {
             let flushed = self.write_encoded(buffer, &mut write);
             self.recount(buffer);
+            if flushed.is_pending() {
+                // A client that does not read needs no room yet: it must not stand before others.
+                self.budget.leave(self.session);
+            }
             if let Err(error) = ready!(flushed) {
                 self.break_off_at(buffer);
                 return Poll::Ready(Err(error));
@@ -462,11 +458,15 @@ impl ReplySink for Outgoing {
         self.buffer.borrow().is_full
     }
 
-    fn hold_back(&self, mailbox: Mailbox, inputs: Inputs) {
-        self.held_back.borrow_mut().push_back((mailbox, inputs));
+    fn hold_back(&self, object: u64, mailbox: Mailbox, inputs: Inputs) {
+        self.held_back.keep(object, mailbox, inputs);
         if let Some(writer) = self.writer.take() {
             writer.wake();
         }
+    }
+
+    fn holds_back(&self, object: u64) -> bool {
+        self.held_back.has(object)
     }
 
     fn peer(&self) -> Option<Arc<Peer>> {

@@ -22,7 +22,7 @@ use lockkeeper_protocol::{
 use crate::{
     access::Right,
     server::session::{
-        context::{Context, End, let_others_run},
+        context::{CHUNK_BYTES, Context, End, let_others_run},
         control::{Control, NIL},
         incoming::Incoming,
         objects::Objects,
@@ -119,7 +119,7 @@ impl Session {
     ) -> Poll<Result<(), End>> {
         self.clear_gone(task);
         ready!(self.poll_room(task, inbox))?;
-        if self.outgoing.has_held_back() {
+        if !self.outgoing.held_back.is_empty() {
             return Poll::Ready(Ok(()));
         }
         let received = poll_receive(task, &*self.attached, inbox, &self.context);
@@ -188,7 +188,7 @@ impl Session {
     /// Has the client read answers until there is room for others, and lets the calls go on that were
     /// held back until then.
     async fn catch_up(&mut self, inbox: &mut Inbox) -> Result<(), End> {
-        while self.outgoing.is_full() || self.outgoing.has_held_back() {
+        while self.outgoing.is_full() || !self.outgoing.held_back.is_empty() {
             future::poll_fn(|task| self.poll_room(task, inbox)).await?;
             self.send_held_back();
             let_others_run().await;
@@ -199,7 +199,7 @@ impl Session {
     /// Sends the inputs again that were held back.
     fn send_held_back(&self) {
         let now = self.context.shell.now();
-        for (mailbox, inputs) in self.outgoing.take_held_back() {
+        for (_, mailbox, inputs) in self.outgoing.held_back.take() {
             mailbox.do_send(inputs.at(now));
         }
     }
@@ -208,7 +208,7 @@ impl Session {
     /// are served, however the stream was cut into chunks.
     async fn handle_chunk(&mut self, inbox: &mut Inbox) -> Result<(), End> {
         // A host that runs late may have held inputs back since; they come first.
-        if self.outgoing.has_held_back() {
+        if !self.outgoing.held_back.is_empty() {
             Box::pin(self.catch_up(inbox)).await?;
         }
         self.incoming.end(inbox);
@@ -218,7 +218,7 @@ impl Session {
             self.deliver();
             let_others_run().await;
         }
-        if self.outgoing.has_held_back() {
+        if !self.outgoing.held_back.is_empty() {
             Box::pin(self.catch_up(inbox)).await?;
         }
         handled?;
@@ -265,7 +265,8 @@ impl Session {
         operation: u32,
         descriptor: u32,
     ) {
-        let most = self.context.limits.frame_bytes;
+        // A record has `PIPE_BUF` bytes at the most. What comes in of it is not counted.
+        let most = self.context.limits.frame_bytes.min(CHUNK_BYTES);
         if let Err(fault) = self.check_right(object, operation) {
             return self.outgoing.put_fault(seq, fault);
         }

@@ -3,7 +3,7 @@
 //! Invariant: at the end of each turn, a submitter that waits receives all outcomes of its series.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
     rc::Rc,
 };
 
@@ -13,7 +13,10 @@ use lockkeeper_protocol::{
     operations::{Ended, TaskFault},
 };
 
-use crate::kind::{budget::Stored, call::Call};
+use crate::kind::{
+    budget::{CALL_BYTES, Stored},
+    call::{Call, Outbox},
+};
 
 /// Several jobs, or outcomes, go in one message only if they have no more bytes together.
 pub(super) const MOST_BYTES_AT_A_TIME: usize = 1 << 20;
@@ -33,7 +36,7 @@ pub(super) struct Series {
 struct Outcomes {
     /// What became of tasks, in the order in which it did.
     ended: VecDeque<Kept>,
-    /// Their bytes, from the first one on.
+    /// What is kept of the series itself, and of them.
     stored: Option<Stored>,
     /// Why some tasks were never taken in, if that is so.
     fault: Option<Fault>,
@@ -69,7 +72,8 @@ impl Outcomes {
         });
         let taken = taken.collect();
         if let Some(stored) = &mut self.stored {
-            stored.set(stored.bytes().saturating_sub(bytes));
+            let kept = bytes + fit * KEPT_BYTES;
+            stored.set(stored.bytes().saturating_sub(kept));
         }
         taken
     }
@@ -83,13 +87,27 @@ fn bytes_of(outcome: &Told) -> usize {
     }
 }
 
+/// What is kept of an outcome beside its bytes.
+const KEPT_BYTES: usize = size_of::<Kept>();
+
 /// How many bytes a fault has without its text, by and large.
 const FAULT_BYTES: usize = 64;
 
 impl Series {
     /// Begins a series, unless it is there.
-    pub(super) fn begin(&mut self, series: CallId) {
-        self.open.entry(series).or_default();
+    ///
+    /// # Errors
+    ///
+    /// Returns a fault when the manager has no room for it.
+    pub(super) fn begin(&mut self, series: CallId, outbox: &Outbox) -> Result<(), Fault> {
+        if let Entry::Vacant(place) = self.open.entry(series) {
+            let stored = Some(outbox.store(CALL_BYTES)?);
+            place.insert(Outcomes {
+                stored,
+                ..Outcomes::default()
+            });
+        }
+        Ok(())
     }
 
     /// Takes note of what became of a task, if somebody cares. `stored` is what is kept of the task: its
@@ -97,7 +115,7 @@ impl Series {
     pub(super) fn end(&mut self, series: CallId, number: u64, outcome: Told, stored: &mut Stored) {
         if let Some(outcomes) = self.open.get_mut(&series) {
             let kept = outcomes.stored.get_or_insert_with(|| stored.split(0));
-            kept.set(kept.bytes() + bytes_of(&outcome));
+            kept.set(kept.bytes() + bytes_of(&outcome) + KEPT_BYTES);
             outcomes.ended.push_back(Kept { number, outcome });
             self.stir(series);
         }
@@ -122,7 +140,7 @@ impl Series {
                 self.stir(series);
             }
             None => call.fail(Fault::BadArguments(
-                "no task of that series was submitted".to_owned(),
+                "no task of that series was taken in".to_owned(),
             )),
         }
     }
