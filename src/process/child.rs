@@ -1,17 +1,20 @@
 //! Starts child processes of the same program, each in a role.
 //!
-//! A child is the program's own executable with one marking argument, and a socket as its standard
-//! input: the lifeline. The parent sends the role over it, the child reports that it is ready, and each
-//! side sees the end of the other as end of file.
+//! A child is the program's own executable with a first argument that marks it, and a socket as its
+//! standard input: the lifeline. The parent sends its build and the role over it, the child reports that it
+//! is ready, and each side sees the end of the other as end of file.
 //!
 //! Invariant: this file does not know what a role does. A program that does not take roles never starts
 //! children, so there is no chain of processes.
 
 use std::{
-    env,
+    fs::File,
     future::Future,
     io,
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::MetadataExt, net::UnixStream},
+    },
     pin::pin,
     process::{ExitStatus, Stdio},
     sync::OnceLock,
@@ -31,11 +34,15 @@ use tokio::{io::Interest, process};
 use crate::{
     background::background,
     error::StartError,
-    process::lifeline::{Assignment, MOST_BYTES, Report},
+    process::{
+        executable::{Build, Executable},
+        lifeline::{Assignment, MOST_BYTES, Report},
+    },
 };
 
-/// The argument by which a child knows that it is one.
-pub(super) const MARKER: &str = "lockkeeper:child";
+/// How the first argument of a child begins. Behind it is the inode of the socket that the child has as
+/// its standard input: an argument alone makes no child.
+pub(super) const MARKER: &str = "lockkeeper:child:";
 
 /// How long a child may take from its start until it is ready.
 pub(super) const READY_PATIENCE: Duration = Duration::from_secs(60);
@@ -59,6 +66,7 @@ static LAUNCH: OnceLock<Launch> = OnceLock::new();
 
 /// States how children are to be started. The first statement counts.
 pub(crate) fn set_launch(launch: Launch) {
+    Executable::of_this_process();
     LAUNCH.get_or_init(|| launch);
 }
 
@@ -67,6 +75,8 @@ pub(crate) fn set_launch(launch: Launch) {
 pub(crate) struct Child {
     pub(super) process: process::Child,
     reports: Reports,
+    /// The test that it runs, within a test harness.
+    test: Option<String>,
 }
 
 /// The parent's end of the lifeline.
@@ -98,11 +108,13 @@ impl Child {
     /// [`StartError::System`] when no process can be had.
     pub(crate) fn start<C: Serialize>(role: &str, config: &C) -> Result<Self, StartError> {
         let launch = LAUNCH.get().ok_or(StartError::NotAProgram)?;
-        Self::start_as(launch, role, config).map_err(|error| StartError::System(error.to_string()))
+        Self::start_as(launch, &Build::of_this_process(), role, config)
+            .map_err(|error| StartError::System(error.to_string()))
     }
 
     pub(super) fn start_as<C: Serialize>(
         launch: &Launch,
+        build: &Build,
         role: &str,
         config: &C,
     ) -> io::Result<Self> {
@@ -112,27 +124,40 @@ impl Child {
             config,
         };
         let (ours, theirs) = UnixStream::pair()?;
-        let mut command = process::Command::new(env::current_exe()?);
-        if let Launch::Test(name) = launch {
-            command.args(["--exact", "--nocapture", "--test-threads=1", name.as_str()]);
-        }
-        command
-            .arg(MARKER)
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .kill_on_drop(true);
+        let theirs = File::from(OwnedFd::from(theirs));
+        let marker = format!("{MARKER}{}", theirs.metadata()?.ino());
+        let executable = Executable::of_this_process();
         let runtime = background().enter();
-        let process = command.spawn()?;
+        let process = executable.start(|path| {
+            let mut command = process::Command::new(path);
+            command.arg0(&executable.arg0).arg(&marker);
+            if let Launch::Test(name) = launch {
+                command.args(["--exact", "--nocapture", "--test-threads=1", name.as_str()]);
+            }
+            let command = command.stdin(Stdio::from(theirs.try_clone()?));
+            command.kill_on_drop(true).spawn()
+        })?;
+        drop(theirs);
         ours.set_nonblocking(true)?;
         let lifeline = tokio::net::UnixStream::from_std(ours)?;
         drop(runtime);
         let mut message = Vec::new();
+        frame::append(&mut message, build, MOST_BYTES).map_err(io::Error::other)?;
         frame::append(&mut message, &assignment, MOST_BYTES).map_err(io::Error::other)?;
         let reports = Reports {
             lifeline,
             inbox: Inbox::new(MOST_BYTES),
             unsent: message.into(),
         };
-        Ok(Self { process, reports })
+        let test = match launch {
+            Launch::Main => None,
+            Launch::Test(name) => Some(name.clone()),
+        };
+        Ok(Self {
+            process,
+            reports,
+            test,
+        })
     }
 
     /// The process id, if the process was not seen to end.
@@ -159,9 +184,18 @@ impl Child {
             Ok(None) => {
                 let status = self.process.wait().await;
                 let status = status.map_or_else(|error| error.to_string(), |s| s.to_string());
+                let hint = match &self.test {
+                    None => "is lockkeeper::program() the first thing that main does?".to_owned(),
+                    Some(test) if is_no_test(test).await => format!(
+                        "no test is named {test:?}. in_test takes the full name of a test that calls \
+                         lockkeeper::program(), such as \"module::children\""
+                    ),
+                    Some(test) => format!(
+                        "does the test {test:?} call lockkeeper::program(), and is it not ignored?"
+                    ),
+                };
                 Err(StartError::Child(format!(
-                    "it ended before it was ready ({status}): \
-                     is lockkeeper::program() the first thing that main does?"
+                    "it ended before it was ready ({status}): {hint}"
                 )))
             }
             Err(error) => Err(StartError::Child(error.to_string())),
@@ -209,6 +243,7 @@ impl Child {
         let Self {
             mut process,
             reports,
+            test: _,
         } = self;
         drop(reports);
         let patience = Instant::now() + END_PATIENCE;
@@ -278,6 +313,27 @@ impl Reports {
             },
         }
     }
+}
+
+/// Whether this program, a test harness, lists its tests and has none of that name.
+async fn is_no_test(name: &str) -> bool {
+    let list = {
+        let _runtime = background().enter();
+        Executable::of_this_process().start(|path| {
+            let mut command = process::Command::new(path);
+            command.args(["--exact", "--list", name]);
+            let command = command.stdin(Stdio::null()).stdout(Stdio::piped());
+            command.stderr(Stdio::null()).kill_on_drop(true).spawn()
+        })
+    };
+    let Ok(list) = list else {
+        return false;
+    };
+    let Some(Ok(list)) = within(END_PATIENCE, list.wait_with_output()).await else {
+        return false;
+    };
+    let names = String::from_utf8_lossy(&list.stdout);
+    list.status.success() && names.lines().all(|line| line != format!("{name}: test"))
 }
 
 /// Waits for a future, and no longer than that.

@@ -3,16 +3,25 @@
 use std::{
     env,
     fs::File,
-    io::{self},
-    os::{fd::AsFd, unix::net::UnixStream},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{
+            fs::{FileTypeExt, MetadataExt},
+            net::UnixStream,
+        },
+    },
 };
 
 use lockkeeper_protocol::codec::{self, Blob};
 use serde::de::DeserializeOwned;
 
-use crate::process::{
-    child::MARKER,
-    lifeline::{Assignment, Lifeline, read_frame},
+use crate::{
+    process::{
+        child::MARKER,
+        executable::Build,
+        lifeline::{Assignment, Lifeline, read_frames},
+    },
 };
 
 /// A role that this process was started in.
@@ -28,21 +37,26 @@ impl Role {
     ///
     /// # Errors
     ///
-    /// Returns an error when the process claims to be a child and has no parent.
+    /// Returns an error when the process is a child and its parent is gone, or runs another build.
     pub(crate) fn of_this_process() -> io::Result<Option<Self>> {
-        if !env::args_os().any(|argument| argument == MARKER) {
+        let Some(mut stream) = lifeline()? else {
             return Ok(None);
-        }
-        let mut stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-        let frame = read_frame(&mut stream)?;
+        };
+        let (build, assignment) = read_frames(&mut stream)?;
         // From here on the lifeline is this copy alone, which no child of this process inherits:
         // one that reads its input must find it empty, and not wait for the parent's word.
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-        let Assignment { role, config } = codec::decode(&frame).map_err(io::Error::other)?;
+        let mut lifeline = Lifeline(stream);
+        let parent: Build = codec::decode(&build).map_err(io::Error::other)?;
+        if let Some(why) = Build::of_this_process().refusal(&parent) {
+            lifeline.failed(why.clone());
+            return Err(io::Error::other(why));
+        }
+        let Assignment { role, config } = codec::decode(&assignment).map_err(io::Error::other)?;
         Ok(Some(Self {
             name: role,
             config,
-            lifeline: Lifeline(stream),
+            lifeline,
         }))
     }
 
@@ -50,4 +64,20 @@ impl Role {
     pub(crate) fn config<C: DeserializeOwned>(&self) -> Result<C, codec::CodecError> {
         codec::decode(&self.config.0)
     }
+}
+
+/// The socket to the parent, if this process is a child: its first argument is the marker and names the
+/// socket that is its standard input. A process that only has such an argument is none.
+fn lifeline() -> io::Result<Option<UnixStream>> {
+    let marker = env::args_os().nth(1);
+    let inode = marker
+        .as_ref()
+        .and_then(|marker| marker.to_str()?.strip_prefix(MARKER));
+    let Some(inode) = inode.and_then(|inode| inode.parse::<u64>().ok()) else {
+        return Ok(None);
+    };
+    let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let metadata = input.metadata()?;
+    let is_named = metadata.file_type().is_socket() && metadata.ino() == inode;
+    Ok(is_named.then(|| UnixStream::from(OwnedFd::from(input))))
 }

@@ -9,6 +9,7 @@ mod condition;
 mod deadlock;
 mod drops;
 mod event;
+mod executable;
 mod fence_file;
 mod guards;
 mod in_memory;
@@ -65,7 +66,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 27] = [
 ];
 
 /// Each adds the child roles of a module. Their names begin with the module's path.
-const ROLES: [fn(&mut Roles); 27] = [
+const ROLES: [fn(&mut Roles); 28] = [
     barrier::deaths::roles,
     barrier::races::roles,
     barrier::roles,
@@ -73,6 +74,7 @@ const ROLES: [fn(&mut Roles); 27] = [
     condition::roles,
     deadlock::roles,
     event::roles,
+    executable::roles,
     fence_file::roles,
     latch::roles,
     lock::keyed::roles,

@@ -36,8 +36,18 @@ impl Role {
     ///
     /// Panics when the process cannot be started.
     pub fn start(name: &str, argument: &impl Serialize) -> Self {
+        let program = env::current_exe().expect("a test has a file");
+        Self::start_by(&mut Command::new(program), name, argument)
+    }
+
+    /// Does the same by a command that runs the test binary in another way than [`Self::start`] does.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the process cannot be started.
+    pub fn start_by(command: &mut Command, name: &str, argument: &impl Serialize) -> Self {
         let argument = serde_json::to_string(argument).expect("an argument is plain data");
-        let mut process = Command::new(env::current_exe().expect("a test has a file"))
+        let mut process = command
             .args(["--exact", "--nocapture", "--test-threads=1", "children"])
             .env(ROLE, name)
             .env(ARGUMENT, argument)
