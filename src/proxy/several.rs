@@ -242,6 +242,7 @@ impl<L: Lockable> Several<L> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_lock_all(&self) -> Result<Vec<L::Guard>, CallError> {
         block_on(self.lock_all())
     }
@@ -255,6 +256,7 @@ impl<L: Lockable> Several<L> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_lock_all_timeout(&self, timeout: Duration) -> Result<Vec<L::Guard>, CallError> {
         block_on(self.lock_all_timeout(timeout))
     }
@@ -268,6 +270,7 @@ impl<L: Lockable> Several<L> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_try_lock_all(&self) -> Result<Option<Vec<L::Guard>>, CallError> {
         block_on(self.try_lock_all())
     }
@@ -333,6 +336,7 @@ impl<L: Lockable> Several<L> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_lock_some(&self, number: usize) -> Result<SomeGuards<L::Guard>, CallError> {
         block_on(self.lock_some(number))
     }
@@ -346,6 +350,7 @@ impl<L: Lockable> Several<L> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_lock_some_timeout(
         &self,
         number: usize,
@@ -363,6 +368,7 @@ impl<L: Lockable> Several<L> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_try_lock_some(
         &self,
         number: usize,
