@@ -15,8 +15,10 @@ use std::{
 
 use lockkeeper_protocol::codec::{self, Blob};
 use serde::de::DeserializeOwned;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    background::background,
     process::{
         child::MARKER,
         executable::Build,
@@ -42,6 +44,7 @@ impl Role {
         let Some(mut stream) = lifeline()? else {
             return Ok(None);
         };
+        leave_signals_to_parent()?;
         let (build, assignment) = read_frames(&mut stream)?;
         // From here on the lifeline is this copy alone, which no child of this process inherits:
         // one that reads its input must find it empty, and not wait for the parent's word.
@@ -64,6 +67,20 @@ impl Role {
     pub(crate) fn config<C: DeserializeOwned>(&self) -> Result<C, codec::CodecError> {
         codec::decode(&self.config.0)
     }
+}
+
+/// Keeps this process alive when the signals that ask a program to end reach it, as Ctrl-C and a service
+/// manager send them to all processes of a program: the parent decides, and its end ends the lifeline.
+///
+/// These are handlers that do nothing. Programs that a task starts would inherit an ignored signal, and
+/// inherit no handler.
+fn leave_signals_to_parent() -> io::Result<()> {
+    let _runtime = background().enter();
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        // The handler stays when the stream of the signals is dropped.
+        drop(signal(kind)?);
+    }
+    Ok(())
 }
 
 /// The socket to the parent, if this process is a child: its first argument is the marker and names the

@@ -26,6 +26,7 @@ mod queue;
 mod runtimes;
 mod rw_lock;
 mod semaphore;
+mod signals;
 mod value;
 mod waits;
 
@@ -35,7 +36,7 @@ use lockkeeper::Program;
 use lockkeeper_test_support::Roles;
 
 /// Each adds the tasks, kinds and transports of a module. Their names are unique in this binary.
-const TASKS_AND_KINDS: [fn(Program) -> Program; 27] = [
+const TASKS_AND_KINDS: [fn(Program) -> Program; 28] = [
     barrier::register,
     condition::register,
     event::register,
@@ -61,12 +62,13 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 27] = [
     processes::register,
     queue::register,
     rw_lock::register,
+    signals::register,
     value::register,
     waits::register,
 ];
 
 /// Each adds the child roles of a module. Their names begin with the module's path.
-const ROLES: [fn(&mut Roles); 28] = [
+const ROLES: [fn(&mut Roles); 29] = [
     barrier::deaths::roles,
     barrier::races::roles,
     barrier::roles,
@@ -94,6 +96,7 @@ const ROLES: [fn(&mut Roles); 28] = [
     processes::roles,
     queue::deaths::roles,
     rw_lock::deaths::roles,
+    signals::roles,
     value::roles,
 ];
 
