@@ -100,7 +100,7 @@ pub use lockkeeper_protocol::{
     operations::{
         BarrierSpec, BarrierStatus, EventStatus, Key, KeyStatus, KeyedStatus, LatchStatus,
         LockStatus, OnDeath, Passed, QueueStatus, RwLockStatus, SemaphoreStatus, TaskFault,
-        TaskQueueStatus, ValueStatus, Versioned, Wake,
+        TaskQueueStatus, ValueStatus, Versioned, Wake, WorkerExit,
     },
 };
 pub use manager::{builder::ManagerBuilder, manager::Manager, objects::Named};

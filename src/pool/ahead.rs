@@ -5,7 +5,7 @@
 
 use std::{
     future::Future,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, Waker},
 };
 
 use futures::{
@@ -13,7 +13,10 @@ use futures::{
     stream::{self, FuturesOrdered, FuturesUnordered},
 };
 
-use crate::pool::submit::Submitted;
+use crate::pool::{
+    source::{Chunks, Given, poll_again},
+    submit::Submitted,
+};
 
 /// How many tasks a worker are on their way, unless they have too many bytes.
 const TASKS: usize = 256;
@@ -56,13 +59,15 @@ pub(super) enum Order {
 }
 
 /// Has chunks run, as many ahead as the window has room for.
-pub(super) fn ahead<C, F>(
-    mut chunks: C,
+pub(super) fn ahead<I, S, F>(
+    mut chunks: Chunks<I>,
+    submit: S,
     window: Window,
     order: Order,
-) -> impl Stream<Item = F::Output> + use<C, F>
+) -> impl Stream<Item = F::Output> + use<I, S, F>
 where
-    C: Iterator<Item = Submitted<F>>,
+    I: Iterator,
+    S: Fn(&[I::Item]) -> Submitted<F>,
     F: Future,
 {
     let mut in_flight = match order {
@@ -71,17 +76,31 @@ where
     };
     let mut in_flight_bytes = 0;
     stream::poll_fn(move |context| {
-        while window.has_room(in_flight.len(), in_flight_bytes)
-            && let Some(Submitted { bytes, work }) = chunks.next()
-        {
-            in_flight_bytes += bytes;
-            in_flight.push(begin(work.map(move |outcome| (bytes, outcome))));
+        chunks.begin_turn();
+        let mut is_turn_over = false;
+        while window.has_room(in_flight.len(), in_flight_bytes) {
+            match chunks.next() {
+                Given::Next(chunk) => {
+                    let Submitted { bytes, work } = submit(&chunk);
+                    in_flight_bytes += bytes;
+                    in_flight.push(begin(work.map(move |outcome| (bytes, outcome))));
+                }
+                Given::TurnIsOver => {
+                    is_turn_over = true;
+                    break;
+                }
+                Given::End => break,
+            }
         }
-        let next = ready!(in_flight.poll_next(context));
-        Poll::Ready(next.map(|(bytes, outcome)| {
-            in_flight_bytes -= bytes;
-            outcome
-        }))
+        match in_flight.poll_next(context) {
+            Poll::Ready(Some((bytes, outcome))) => {
+                in_flight_bytes -= bytes;
+                Poll::Ready(Some(outcome))
+            }
+            Poll::Ready(None) | Poll::Pending if is_turn_over => poll_again(context),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
     })
 }
 

@@ -4,18 +4,21 @@
 //! reported that there is no more work, or the pool is closing. A place whose processes repeatedly end
 //! before they are ready stays empty; when all places are empty, the tasks fail.
 
-use std::time::Duration;
+use std::{os::unix::process::ExitStatusExt, time::Duration};
 
 use actix::{
     Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle,
 };
 use lockkeeper_actors::data::TaskQueue;
-use lockkeeper_protocol::operations::{CloseTasks, TaskFault};
+use lockkeeper_protocol::operations::{CloseTasks, TaskFault, WorkerExit};
 use tokio::sync::{oneshot, watch};
 
 use crate::{
     error::StartError,
-    pool::worker::{Config, ROLE},
+    pool::{
+        deaths::Deaths,
+        worker::{Config, ROLE},
+    },
     process::child::{Child, Ending},
     proxy::proxy::Proxy,
     telemetry::pool,
@@ -29,8 +32,9 @@ const MOST_FAILURES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The actor that supervises all workers of a pool.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Crew {
+    deaths: Deaths,
     queue: Option<Proxy<TaskQueue>>,
     places: Vec<Place>,
     /// The number of first workers that are not ready yet, and where to report that all are.
@@ -151,6 +155,9 @@ impl Handler<NewsFrom> for Crew {
         match news {
             News::Started(pid) => {
                 pool::worker_started(number, pid);
+                if let Some(pid) = pid {
+                    self.deaths.is_started(pid);
+                }
                 place.pid = pid;
             }
             News::Ready => {
@@ -172,7 +179,9 @@ impl Handler<NewsFrom> for Crew {
                     pool::worker_died(number, place.pid, &ending.status);
                 }
                 let is_done = ending.is_done;
-                place.pid = None;
+                if let Some(pid) = place.pid.take() {
+                    self.deaths.has_ended(pid, exit(&ending));
+                }
                 if is_done {
                     self.leave_empty(number);
                 } else {
@@ -184,6 +193,17 @@ impl Handler<NewsFrom> for Crew {
 }
 
 impl Crew {
+    pub(super) fn new(deaths: Deaths) -> Self {
+        Self {
+            deaths,
+            queue: None,
+            places: Vec::new(),
+            starting: None,
+            filled: watch::Sender::default(),
+            is_ending: false,
+        }
+    }
+
     /// Counts a ready worker, and answers [`Start`] after the last of the first ones.
     fn count_ready(&mut self) {
         if let Some((missing, tell)) = self.starting.take() {
@@ -390,6 +410,18 @@ impl Handler<Leave> for Worker {
 
     fn handle(&mut self, _: Leave, context: &mut Context<Self>) {
         context.stop();
+    }
+}
+
+/// What the submitter of a task is told of the end of its worker.
+fn exit(ending: &Ending) -> WorkerExit {
+    let Some(status) = ending.exit else {
+        return WorkerExit::Unknown;
+    };
+    match (status.code(), status.signal()) {
+        (Some(code), _) => WorkerExit::Code(code),
+        (None, Some(signal)) => WorkerExit::Signal(signal),
+        (None, None) => WorkerExit::Unknown,
     }
 }
 

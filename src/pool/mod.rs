@@ -7,16 +7,18 @@
 //! | `task`, `tasks` | the trait of a task, and the registered tasks of this program |
 //! | `chunk` | the encoding of tasks and outcomes |
 //! | `pool` | the handle |
-//! | `submit`, `handle`, `series`, `ahead` | single tasks, and streams of tasks |
-//! | `crew` | the actors that supervise the worker processes |
+//! | `submit`, `handle`, `series`, `ahead`, `source` | single tasks, and streams of tasks |
+//! | `crew`, `deaths` | the actors that supervise the worker processes, and how those ended |
 //! | `worker`, `stock` | the worker process, and the tasks that it has received but not begun |
 
 pub(crate) mod ahead;
 pub(crate) mod chunk;
 pub(crate) mod crew;
+mod deaths;
 pub(crate) mod handle;
 pub(crate) mod pool;
 pub(crate) mod series;
+mod source;
 pub(crate) mod stock;
 pub(crate) mod submit;
 pub(crate) mod task;

@@ -5,14 +5,12 @@
 //! worker's session returns what the worker took.
 
 use std::{
-    iter,
     sync::{Mutex, PoisonError},
     thread::{self, JoinHandle},
 };
 
 use actix::{Actor, Addr};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use lockkeeper_actors::data::TaskQueue;
 use lockkeeper_protocol::operations::{Chunk, CloseTasks, CountTasks, TaskQueueStatus};
 use tokio::sync::oneshot;
 
@@ -26,9 +24,11 @@ use crate::{
         ahead::{Order, Window, ahead},
         chunk::{self, MOST_TASKS, Outcome},
         crew::{Crew, Join, Pids, Start, Terminate},
+        deaths::Deaths,
         handle::TaskHandle,
         series::series,
-        submit::{apply, submit},
+        source::Chunks,
+        submit::{Entry, apply, submit},
         task::Task,
         worker,
     },
@@ -43,11 +43,10 @@ use crate::{
 /// when this process ends.
 #[derive(Debug)]
 pub struct Pool {
-    pub(super) queue: Proxy<TaskQueue>,
+    pub(super) entry: Entry,
     crew: Addr<Crew>,
     workers: usize,
     chunk: usize,
-    retries: u32,
     pub(super) stop: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
 
@@ -131,15 +130,19 @@ impl PoolBuilder {
             limits,
             deadlocks: None,
         };
-        let (crew, stop) = launch(server).await?;
+        let deaths = Deaths::default();
+        let (crew, stop) = launch(server, deaths.clone()).await?;
         let connection = Connection::to(&address).await?;
         let queue = Proxy::open(&connection, None, &()).await?;
         let pool = Pool {
-            queue: queue.clone(),
+            entry: Entry {
+                queue: queue.clone(),
+                deaths,
+                retries: self.retries,
+            },
             crew,
             workers: self.workers,
             chunk: self.chunk,
-            retries: self.retries,
             stop: Mutex::new(Some(stop)),
         };
         let config = worker::Config {
@@ -163,12 +166,13 @@ pub(super) const CREW_ENDED: &str = "the pool's thread has ended";
 /// Starts the pool's thread: its manager and its crew.
 async fn launch(
     server: Server,
+    deaths: Deaths,
 ) -> Result<(Addr<Crew>, (oneshot::Sender<()>, JoinHandle<()>)), StartError> {
     let (stop, stopped) = oneshot::channel();
     let (tell_crew, told_crew) = oneshot::channel();
     let live = move || {
         server.run(async {
-            let crew = Crew::default().start();
+            let crew = Crew::new(deaths).start();
             // The pool waits for it.
             let _ = tell_crew.send(crew.clone());
             // Stopped or forgotten, either way the workers are to end before the server does.
@@ -226,12 +230,12 @@ impl Pool {
     /// Dropped before a worker took the task, it is not run. Dropped later, it is run to its end
     /// and its output is lost.
     pub async fn apply<T: Task>(&self, task: T) -> Result<T::Output, TaskError> {
-        apply(self.queue.clone(), self.retries, task).await
+        apply(self.entry.clone(), task).await
     }
 
     /// Runs one task whether or not the handle is waited for. Python: `pool.apply_async(f, args)`.
     pub fn spawn<T: Task>(&self, task: T) -> TaskHandle<T::Output> {
-        TaskHandle::begin(apply(self.queue.clone(), self.retries, task))
+        TaskHandle::begin(apply(self.entry.clone(), task))
     }
 
     /// Runs tasks and collects their outputs in order. Python: `pool.starmap(f, args)`.
@@ -254,6 +258,9 @@ impl Pool {
     /// Runs tasks as the stream is polled and yields their outcomes in order. Takes from `tasks` at
     /// most 256 a worker ahead, or 16 MiB of arguments, but always four chunks a worker.
     /// Python: `pool.imap(f, args)`.
+    ///
+    /// The iterator is asked while the stream is polled. One that takes long for each task holds up its
+    /// thread, but neither outcomes nor other tasks of the runtime for longer than it takes for one.
     ///
     /// A stream is read with the methods of the crate `futures`:
     ///
@@ -313,7 +320,7 @@ impl Pool {
     ///
     /// Dropped midway, the pool may have been closed. To close it again does no harm.
     pub async fn close(&self) -> Result<(), CallError> {
-        self.queue.call(CloseTasks { reason: None }).await
+        self.entry.queue.call(CloseTasks { reason: None }).await
     }
 
     /// Closes the pool and waits until its tasks are run and its workers have ended.
@@ -334,7 +341,7 @@ impl Pool {
     pub(super) async fn emptied(&self) -> Result<(), CallError> {
         let joined = self.crew.send(Join).await;
         joined.map_err(|_| CallError::Disconnected {
-            address: self.queue.token().address().clone(),
+            address: self.entry.queue.token().address().clone(),
             why: CREW_ENDED.to_owned(),
         })
     }
@@ -370,7 +377,7 @@ impl Pool {
     ///
     /// Dropped at any point, nothing has changed.
     pub async fn status(&self) -> Result<TaskQueueStatus, CallError> {
-        self.queue.call(CountTasks).await
+        self.entry.queue.call(CountTasks).await
     }
 
     /// Has chunks of tasks run, some ahead of the outcomes that were taken.
@@ -379,17 +386,15 @@ impl Pool {
         T: Task,
         I: IntoIterator<Item = T>,
     {
-        let (queue, retries, size) = (self.queue.clone(), self.retries, self.chunk);
+        let (entry, size) = (self.entry.clone(), self.chunk);
         let window = Window::of(self.workers, size);
-        let mut tasks = tasks.into_iter();
+        let tasks = tasks.into_iter();
         if size == 1 {
-            return series(queue, retries, tasks, window, order).left_stream();
+            return series(entry, tasks, window, order).left_stream();
         }
-        let chunks = iter::from_fn(move || {
-            let chunk: Vec<T> = tasks.by_ref().take(size).collect();
-            (!chunk.is_empty()).then(|| submit(queue.clone(), retries, &chunk))
-        });
-        let outcomes = ahead(chunks, window, order).flat_map(stream::iter);
+        let submit = move |chunk: &[T]| submit(entry.clone(), chunk);
+        let outcomes = ahead(Chunks::new(tasks, size), submit, window, order);
+        let outcomes = outcomes.flat_map(stream::iter);
         outcomes.right_stream()
     }
 }
@@ -402,6 +407,7 @@ impl Drop for Pool {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some((stop, thread)) = stop {
+            self.entry.deaths.pool_is_over();
             // A pool whose thread has ended has nothing left to stop.
             let _ = stop.send(());
             let _ = thread.join();

@@ -9,6 +9,7 @@ use crate::{
     error::TaskError,
     pool::{
         chunk::{self, Outcome},
+        deaths::Deaths,
         task::Task,
         tasks,
     },
@@ -16,10 +17,19 @@ use crate::{
     telemetry::pool,
 };
 
+/// The queue of a pool, for those who submit tasks.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) queue: Proxy<TaskQueue>,
+    pub(super) deaths: Deaths,
+    /// How often a chunk is run again when its worker dies.
+    pub(super) retries: u32,
+}
+
 /// Has a task run.
-pub(super) async fn apply<T: Task>(queue: Proxy<TaskQueue>, retries: u32, task: T) -> Outcome<T> {
+pub(super) async fn apply<T: Task>(entry: Entry, task: T) -> Outcome<T> {
     let lost = || TaskFault::Unreadable("the outcome is missing".to_owned());
-    let mut outcomes = submit::<T>(queue, retries, &[task]).work.await;
+    let mut outcomes = submit::<T>(entry, &[task]).work.await;
     outcomes.pop().unwrap_or_else(|| Err(lost().into()))
 }
 
@@ -33,8 +43,7 @@ pub(super) struct Submitted<F> {
 
 /// Packs a chunk of tasks, to be run once the work is polled.
 pub(super) fn submit<T: Task>(
-    queue: Proxy<TaskQueue>,
-    retries: u32,
+    entry: Entry,
     tasks: &[T],
 ) -> Submitted<impl Future<Output = Vec<Outcome<T>>> + Send + use<T>> {
     let count = tasks.len();
@@ -45,9 +54,17 @@ pub(super) fn submit<T: Task>(
     };
     let bytes = chunk.as_ref().map_or(0, |chunk| chunk.arguments.0.len());
     let work = async move {
+        let Entry {
+            queue,
+            deaths,
+            retries,
+        } = entry;
         let outcome = async {
             let chunk = chunk?;
-            Ok(queue.call(Submit { chunk, retries }).await??)
+            let outcome = queue.call(Submit { chunk, retries }).await;
+            let mut outcome = outcome.map_err(|error| deaths.error(error))?;
+            deaths.explain(&mut outcome).await;
+            Ok(outcome?)
         };
         let outcomes = match outcome.await {
             Ok(row) => chunk::unpack::<T>(&row, count),

@@ -95,6 +95,7 @@ pub(crate) struct Ending {
     pub(crate) is_done: bool,
     /// It exited by itself, and with code 0.
     pub(crate) is_well: bool,
+    pub(crate) exit: Option<ExitStatus>,
     /// The exit status in words.
     pub(crate) status: String,
 }
@@ -223,10 +224,12 @@ impl Child {
         // They are there already if there are any; only the end may be held back.
         let _ = within(LAST_WORDS_PATIENCE, last_words).await;
         let is_well = status.as_ref().is_ok_and(ExitStatus::success);
+        let exit = status.as_ref().ok().copied();
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         Ending {
             is_done,
             is_well,
+            exit,
             status,
         }
     }
@@ -337,7 +340,7 @@ async fn is_no_test(name: &str) -> bool {
 }
 
 /// Waits for a future, and no longer than that.
-async fn within<F: Future>(patience: Duration, future: F) -> Option<F::Output> {
+pub(crate) async fn within<F: Future>(patience: Duration, future: F) -> Option<F::Output> {
     let patience = {
         // The caller's runtime may have no timer.
         let _runtime = background().enter();

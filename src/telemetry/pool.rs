@@ -64,8 +64,8 @@ fn task_failed(task: &str, why: &TaskError) {
     let outcome = if let TaskError::Failed(TaskFault::Panicked(message)) = why {
         tracing::warn!(target: target::POOL, task, why = message, "task panicked");
         "panicked"
-    } else if let TaskError::Failed(TaskFault::WorkerDied { pid }) = why {
-        tracing::warn!(target: target::POOL, task, pid, "task failed: its worker died");
+    } else if let TaskError::Failed(TaskFault::WorkerDied { pid, .. }) = why {
+        tracing::warn!(target: target::POOL, task, pid, %why, "task failed: its worker died");
         "worker_died"
     } else {
         tracing::debug!(target: target::POOL, task, %why, "task failed");

@@ -10,6 +10,7 @@ pub(crate) mod kills;
 pub(crate) mod leftovers;
 pub(crate) mod setup;
 pub(crate) mod short_tasks;
+pub(crate) mod streams;
 pub(crate) mod waits;
 
 use std::collections::BTreeSet;

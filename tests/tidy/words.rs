@@ -101,6 +101,7 @@ const WORDS: &[Row<'_>] = &[
             "actors/src/host/deadlines.rs",
             "actors/src/host/shell.rs",
             "src/client/spin.rs",
+            "src/pool/source.rs",
             "src/pool/stock.rs",
             "src/process/child.rs",
             "src/proxy/end.rs",

@@ -16,7 +16,7 @@ use lockkeeper_protocol::{
     CallId, Refusal, SessionId,
     operations::{
         ChunkOutcome, CloseTasks, Collect, CountTasks, Ended, Feed, Finished, HandBack, Job, Leave,
-        Next, Reports, Row, Submit, TaskFault, TaskQueueStatus,
+        Next, Reports, Row, Submit, TaskFault, TaskQueueStatus, WorkerExit,
     },
 };
 
@@ -236,20 +236,28 @@ impl TaskQueue {
         let count = |number: usize| number.try_into().unwrap_or(u64::MAX);
         let mut status = TaskQueueStatus::default();
         status.waiting = count(self.waiting.iter().map(|(_, job)| job.row.len()).sum());
-        status.running = count(self.running());
+        let given = self.hands.values().flatten();
+        status.running = count(given.map(|taken| taken.count).sum());
         status.idle = count(self.idle.len());
         status
     }
 
     /// What becomes of the job that a worker ran when it ended.
     fn bury(&mut self, mut job: Pending, ended: &HangUp) {
+        job.deaths = job.deaths.saturating_add(1);
         if job.retries > 0 {
             job.retries -= 1;
             ended.retry();
             self.waiting.push_front(job);
         } else {
             let pid = ended.peer.pid;
-            self.end(job, &Err(TaskFault::WorkerDied { pid }));
+            let died = TaskFault::WorkerDied {
+                pid,
+                // The parent of the process knows.
+                exit: WorkerExit::Unknown,
+                attempts: job.deaths,
+            };
+            self.end(job, &Err(died));
         }
     }
 }
@@ -345,6 +353,7 @@ impl Serve<Submit> for TaskQueue {
             task: chunk.task,
             row: Row::of_one(chunk.arguments),
             retries,
+            deaths: 0,
         };
         self.submit(job);
     }
@@ -365,6 +374,7 @@ impl Serve<Feed> for TaskQueue {
             task: feed.task,
             row: feed.row,
             retries: feed.retries,
+            deaths: 0,
         });
     }
 }
@@ -498,7 +508,16 @@ mod tests {
     }
 
     fn died() -> ChunkOutcome {
-        Err(TaskFault::WorkerDied { pid: 0 })
+        died_in_attempt(1)
+    }
+
+    fn died_in_attempt(attempts: u32) -> ChunkOutcome {
+        let (pid, exit) = (0, WorkerExit::Unknown);
+        Err(TaskFault::WorkerDied {
+            pid,
+            exit,
+            attempts,
+        })
     }
 
     fn finish(bench: &mut Bench<TaskQueue>, session: u64, job: CallId) -> CallId {
@@ -547,7 +566,7 @@ mod tests {
         let worker = next(&mut bench, 2);
         assert_eq!(job(&bench, worker), Some(first));
         bench.hang_up(2);
-        assert_eq!(outcome(&bench, first), Some(died()));
+        assert_eq!(outcome(&bench, first), Some(died_in_attempt(2)));
     }
 
     #[test]
@@ -582,6 +601,30 @@ mod tests {
         assert_eq!(outcome(&bench, tasks[0]), Some(died()));
         let taken = next_of(&mut bench, 2, 9);
         assert_eq!(jobs(&bench, taken).as_deref(), Some(&tasks[1..]));
+    }
+
+    #[test]
+    fn status_counts_what_runs_although_its_submitter_has_left() {
+        let running = |bench: &mut Bench<TaskQueue>| {
+            let count = bench.call(8, CountTasks);
+            bench.reply::<CountTasks>(count).unwrap().unwrap().running
+        };
+        let mut bench = bench();
+        let withdrawn = submit(&mut bench, 9, 0);
+        next(&mut bench, 1);
+        bench.withdraw(withdrawn);
+        assert_eq!(running(&mut bench), 1);
+        submit(&mut bench, 10, 0);
+        next(&mut bench, 2);
+        bench.hang_up(10);
+        assert_eq!(running(&mut bench), 2);
+        feed(&mut bench, 2000, 3, 0);
+        next_of(&mut bench, 3, 2);
+        bench.call(9, Leave { series: 1000 });
+        assert_eq!(running(&mut bench), 4);
+        finish(&mut bench, 1, withdrawn);
+        bench.hang_up(3);
+        assert_eq!(running(&mut bench), 1);
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub use semaphore::{
 };
 pub use task_queue::{
     Chunk, ChunkOutcome, CloseTasks, Collect, CountTasks, Ended, Feed, Finished, HandBack, Job,
-    Leave, Next, Reports, Submit, TaskFault, TaskQueueStatus,
+    Leave, Next, Reports, Submit, TaskFault, TaskQueueStatus, WorkerExit,
 };
 pub use task_row::Row;
 pub use typed::CheckType;

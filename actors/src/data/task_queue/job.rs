@@ -20,6 +20,8 @@ pub(super) struct Pending {
     pub(super) task: String,
     pub(super) row: Row,
     pub(super) retries: u32,
+    /// How many workers have died of it.
+    pub(super) deaths: u32,
 }
 
 /// Who is told what became of a job.
@@ -56,6 +58,7 @@ impl Pending {
             task: rest.task.clone(),
             row,
             retries: rest.retries,
+            deaths: rest.deaths,
         };
         rest.id = rest.id.plus(first.row.len());
         (first, (!rest.row.is_empty()).then_some(rest))
