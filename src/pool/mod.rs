@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `task`, `tasks` | the trait of a task, and the registered tasks of this program |
 //! | `chunk` | the encoding of tasks and outcomes |
+//! | `panics` | panics in the code of tasks |
 //! | `pool` | the handle |
 //! | `submit`, `handle`, `series`, `ahead`, `source` | single tasks, and streams of tasks |
 //! | `crew`, `deaths` | the actors that supervise the worker processes, and how those ended |
@@ -16,6 +17,7 @@ pub(crate) mod chunk;
 pub(crate) mod crew;
 mod deaths;
 pub(crate) mod handle;
+mod panics;
 pub(crate) mod pool;
 pub(crate) mod series;
 mod source;

@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use lockkeeper_actors::data::TaskQueue;
-use lockkeeper_protocol::operations::{Submit, TaskFault};
+use lockkeeper_protocol::operations::{Chunk, Submit, TaskFault};
 
 use crate::{
     error::TaskError,
@@ -28,9 +28,13 @@ pub(super) struct Entry {
 
 /// Has a task run.
 pub(super) async fn apply<T: Task>(entry: Entry, task: T) -> Outcome<T> {
-    let lost = || TaskFault::Unreadable("the outcome is missing".to_owned());
     let mut outcomes = submit::<T>(entry, &[task]).work.await;
-    outcomes.pop().unwrap_or_else(|| Err(lost().into()))
+    outcomes.pop().unwrap_or_else(missing)
+}
+
+/// What is told of a task without an outcome, which no worker lets happen.
+fn missing<R>() -> Result<R, TaskError> {
+    Err(TaskFault::Unreadable("the outcome is missing".to_owned()).into())
 }
 
 /// A chunk of tasks on its way.
@@ -41,37 +45,51 @@ pub(super) struct Submitted<F> {
     pub(super) work: F,
 }
 
-/// Packs a chunk of tasks, to be run once the work is polled.
+/// Packs a chunk of tasks, to be run once the work is polled. A task that cannot be packed fails alone.
 pub(super) fn submit<T: Task>(
     entry: Entry,
     tasks: &[T],
 ) -> Submitted<impl Future<Output = Vec<Outcome<T>>> + Send + use<T>> {
-    let count = tasks.len();
-    let chunk = if tasks::tasks().has(T::NAME) {
-        chunk::pack(tasks)
+    let (chunk, packed) = if tasks::tasks().has(T::NAME) {
+        chunk::pack_each(tasks)
     } else {
-        Err(TaskFault::NotRegistered(T::NAME.to_owned()))
+        let fault = Err(TaskFault::NotRegistered(T::NAME.to_owned()));
+        (chunk::empty::<T>(), vec![fault; tasks.len()])
     };
-    let bytes = chunk.as_ref().map_or(0, |chunk| chunk.arguments.0.len());
+    let bytes = chunk.arguments.0.len();
     let work = async move {
-        let Entry {
-            queue,
-            deaths,
-            retries,
-        } = entry;
-        let outcome = async {
-            let chunk = chunk?;
-            let outcome = queue.call(Submit { chunk, retries }).await;
-            let mut outcome = outcome.map_err(|error| deaths.error(error))?;
-            deaths.explain(&mut outcome).await;
-            Ok(outcome?)
-        };
-        let outcomes = match outcome.await {
-            Ok(row) => chunk::unpack::<T>(&row, count),
-            Err::<_, TaskError>(error) => chunk::fail_all(count, &error),
-        };
+        let count = packed.iter().filter(|task| task.is_ok()).count();
+        let mut submitted = run::<T>(entry, chunk, count).await.into_iter();
+        let outcomes = packed.into_iter().map(|packed| match packed {
+            Ok(()) => submitted.next().unwrap_or_else(missing),
+            Err(fault) => Err(fault.into()),
+        });
+        let outcomes: Vec<_> = outcomes.collect();
         pool::tasks_ended(T::NAME, outcomes.iter().map(Result::as_ref));
         outcomes
     };
     Submitted { bytes, work }
+}
+
+/// Has a chunk of so many tasks run.
+async fn run<T: Task>(entry: Entry, chunk: Chunk, count: usize) -> Vec<Outcome<T>> {
+    if count == 0 {
+        return Vec::new();
+    }
+    let Entry {
+        queue,
+        deaths,
+        retries,
+    } = entry;
+    let outcome = async {
+        chunk::check::<T>(chunk.arguments.0.len())?;
+        let outcome = queue.call(Submit { chunk, retries }).await;
+        let mut outcome = outcome.map_err(|error| deaths.error(error))?;
+        deaths.explain(&mut outcome).await;
+        Ok(outcome?)
+    };
+    match outcome.await {
+        Ok(row) => chunk::unpack::<T>(&row, count),
+        Err::<_, TaskError>(error) => chunk::fail_all(count, &error),
+    }
 }

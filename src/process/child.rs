@@ -212,7 +212,14 @@ impl Child {
                 status = self.process.wait() => break status,
                 report = self.reports.next() => match report {
                     Ok(Some(report)) => is_done |= matches!(report, Report::Done),
-                    Ok(None) | Err(_) => break self.process.wait().await,
+                    // A task may have closed its process's descriptors, which can do no work then.
+                    Ok(None) | Err(_) => {
+                        if let Some(status) = within(END_PATIENCE, self.process.wait()).await {
+                            break status;
+                        }
+                        self.kill();
+                        break self.process.wait().await;
+                    }
                 },
             }
         };

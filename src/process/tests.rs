@@ -7,7 +7,10 @@ use std::{
     collections::VecDeque,
     env,
     io::{self, ErrorKind, Read},
-    os::{fd::AsFd, unix::net::UnixStream},
+    os::{
+        fd::AsFd,
+        unix::{net::UnixStream, process::ExitStatusExt},
+    },
     thread,
 };
 
@@ -70,6 +73,17 @@ fn obedient_child() {
     }
 }
 
+/// As a child it lets go of its lifeline and goes on.
+#[test]
+fn stray_child() {
+    if is_child() {
+        let mut role = Role::of_this_process().unwrap().unwrap();
+        role.lifeline.ready();
+        drop(role);
+        thread::sleep(2 * READY_PATIENCE);
+    }
+}
+
 /// As a child it says that it failed before it reads, and ends when it was heard.
 #[test]
 fn hasty_child() {
@@ -120,6 +134,14 @@ fn child_of_another_build_takes_no_role_and_says_why() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn child_that_has_lost_its_lifeline_is_killed() {
+    let mut child = start("stray_child");
+    assert_eq!(block_on(child.ready()), Ok(()));
+    let ending = block_on(child.ended());
+    assert_eq!(ending.exit.and_then(|exit| exit.signal()), Some(9));
 }
 
 #[test]

@@ -36,7 +36,7 @@ use lockkeeper::Program;
 use lockkeeper_test_support::Roles;
 
 /// Each adds the tasks, kinds and transports of a module. Their names are unique in this binary.
-const TASKS_AND_KINDS: [fn(Program) -> Program; 29] = [
+const TASKS_AND_KINDS: [fn(Program) -> Program; 30] = [
     barrier::register,
     condition::register,
     event::register,
@@ -59,6 +59,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 29] = [
     pool::setup::register,
     pool::short_tasks::register,
     pool::streams::register,
+    pool::user_code::register,
     pool::waits::register,
     processes::register,
     queue::register,

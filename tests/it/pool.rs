@@ -11,6 +11,7 @@ pub(crate) mod leftovers;
 pub(crate) mod setup;
 pub(crate) mod short_tasks;
 pub(crate) mod streams;
+pub(crate) mod user_code;
 pub(crate) mod waits;
 
 use std::collections::BTreeSet;

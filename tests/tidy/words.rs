@@ -91,6 +91,7 @@ const WORDS: &[Row<'_>] = &[
         &[
             "actors/src/host/host.rs",
             "src/pool/handle.rs",
+            "src/pool/panics.rs",
             "src/pool/tasks.rs",
         ],
         "let it panic: the host ends the object and the worker fails the task",
