@@ -100,13 +100,14 @@ pub use lockkeeper_protocol::{
     operations::{
         BarrierSpec, BarrierStatus, EventStatus, Key, KeyStatus, KeyedStatus, LatchStatus,
         LockStatus, OnDeath, Passed, QueueStatus, RwLockStatus, SemaphoreStatus, TaskFault,
-        TaskQueueStatus, ValueStatus, Versioned, Wake, WorkerExit,
+        ValueStatus, Versioned, Wake, WorkerExit,
     },
 };
 pub use manager::{builder::ManagerBuilder, manager::Manager, objects::Named};
 pub use pool::{
     handle::TaskHandle,
     pool::{Pool, PoolBuilder},
+    status::PoolStatus,
     task::{Plain, PlainTask, Task},
 };
 pub use program::{Program, program};

@@ -8,6 +8,7 @@
 //! | `chunk` | the encoding of tasks and outcomes |
 //! | `panics` | panics in the code of tasks |
 //! | `pool` | the handle |
+//! | `status` | how much there is to do |
 //! | `submit`, `handle`, `series`, `ahead`, `source` | single tasks, and streams of tasks |
 //! | `crew`, `deaths` | the actors that supervise the worker processes, and how those ended |
 //! | `worker`, `stock` | the worker process, and the tasks that it has received but not begun |
@@ -21,6 +22,7 @@ mod panics;
 pub(crate) mod pool;
 pub(crate) mod series;
 mod source;
+pub(crate) mod status;
 pub(crate) mod stock;
 pub(crate) mod submit;
 pub(crate) mod task;

@@ -11,23 +11,24 @@ use std::{
 
 use actix::{Actor, Addr};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use lockkeeper_protocol::operations::{Chunk, CloseTasks, CountTasks, TaskQueueStatus};
+use lockkeeper_protocol::operations::{Chunk, CloseTasks, CountTasks};
 use tokio::sync::oneshot;
 
 use crate::{
     address::Address,
     background::background,
     client::connection::Connection,
-    error::{CallError, StartError, TaskError},
+    error::{CallError, StartError, TaskError, lack},
     limits::Limits,
     pool::{
         ahead::{Order, Window, ahead},
         chunk::{self, MOST_TASKS, Outcome},
-        crew::{Crew, Join, Pids, Start, Terminate},
+        crew::{CountEmpty, Crew, Join, Pids, Start, Terminate},
         deaths::Deaths,
         handle::TaskHandle,
         series::series,
         source::Chunks,
+        status::PoolStatus,
         submit::{Entry, apply, submit},
         task::Task,
         worker,
@@ -183,7 +184,7 @@ async fn launch(
     let thread = thread::Builder::new()
         .name("lockkeeper-pool".to_owned())
         .spawn(live)
-        .map_err(|error| StartError::System(error.to_string()))?;
+        .map_err(|error| StartError::System(lack(&error)))?;
     match told_crew.await {
         Ok(crew) => Ok((crew, (stop, thread))),
         Err(_) => Err(StartError::System(
@@ -366,8 +367,8 @@ impl Pool {
         self.crew.send(Pids).await.unwrap_or_default()
     }
 
-    /// Tells how many jobs wait and run and how many workers are idle, which may have changed when
-    /// it is read.
+    /// Tells how many tasks wait and run, how many workers are idle and how many are missing, which may have
+    /// changed when it is read.
     ///
     /// # Errors
     ///
@@ -376,8 +377,15 @@ impl Pool {
     /// # Cancel safety
     ///
     /// Dropped at any point, nothing has changed.
-    pub async fn status(&self) -> Result<TaskQueueStatus, CallError> {
-        self.entry.queue.call(CountTasks).await
+    pub async fn status(&self) -> Result<PoolStatus, CallError> {
+        let tasks = self.entry.queue.call(CountTasks).await?;
+        let empty = self.crew.send(CountEmpty).await.unwrap_or_default();
+        Ok(PoolStatus {
+            waiting: tasks.waiting,
+            running: tasks.running,
+            idle: tasks.idle,
+            empty: u64::try_from(empty).unwrap_or(u64::MAX),
+        })
     }
 
     /// Has chunks of tasks run, some ahead of the outcomes that were taken.

@@ -3,7 +3,7 @@
 use std::process;
 
 use lockkeeper_actors::data::TaskQueue;
-use lockkeeper_protocol::operations::{Chunk, Finished};
+use lockkeeper_protocol::operations::{Chunk, Finished, TaskFault};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -41,14 +41,17 @@ pub(crate) fn work(mut role: Role) {
     };
     // A task may be in the middle of anything; nothing of it is to outlive the pool.
     if let Err(error) = role.lifeline.watch(|| process::exit(EXIT_ORPHAN)) {
-        return role.lifeline.failed(error.to_string());
+        return role.lifeline.lacking(error.to_string());
     }
     // Its tasks would connect anew each otherwise.
     keep_connections();
     let tasks = tasks::tasks();
     actix_rt::System::new().block_on(async {
-        if let Err(why) = prepare(&config, &tasks).await {
-            return role.lifeline.failed(why);
+        if let Err(error) = config.queue.bound().await {
+            return role.lifeline.lacking(error.to_string());
+        }
+        if let Err(fault) = initialize(&config, &tasks).await {
+            return role.lifeline.failed(format!("the initializer: {fault}"));
         }
         role.lifeline.ready();
         let served = serve(&config, &tasks, &mut role.lifeline).await;
@@ -57,20 +60,12 @@ pub(crate) fn work(mut role: Role) {
     });
 }
 
-/// Connects, and runs the initializer.
-async fn prepare(config: &Config, tasks: &Tasks) -> Result<(), String> {
-    config
-        .queue
-        .bound()
-        .await
-        .map_err(|error| error.to_string())?;
-    if let Some(initializer) = &config.initializer {
-        tasks
-            .run_one(initializer)
-            .await
-            .map_err(|fault| format!("the initializer: {fault}"))?;
+/// Runs the initializer, if there is one.
+async fn initialize(config: &Config, tasks: &Tasks) -> Result<(), TaskFault> {
+    match &config.initializer {
+        Some(initializer) => tasks.run_one(initializer).await,
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Runs tasks until there are none, or until it has run its number of them.

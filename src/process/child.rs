@@ -32,8 +32,8 @@ use serde::Serialize;
 use tokio::{io::Interest, process};
 
 use crate::{
-    background::background,
-    error::StartError,
+    background::{self, background},
+    error::{StartError, lack},
     process::{
         executable::{Build, Executable},
         lifeline::{Assignment, MOST_BYTES, Report},
@@ -88,6 +88,29 @@ struct Reports {
     unsent: Bytes,
 }
 
+/// Why a child did not get ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NotReady {
+    /// It says itself that it cannot do its work.
+    Cannot(StartError),
+    /// It lacked something, or ended. Another one may get ready later.
+    NotNow(StartError),
+}
+
+impl NotReady {
+    const fn not_now(why: String) -> Self {
+        Self::NotNow(StartError::Child(why))
+    }
+}
+
+impl From<NotReady> for StartError {
+    fn from(not_ready: NotReady) -> Self {
+        match not_ready {
+            NotReady::Cannot(error) | NotReady::NotNow(error) => error,
+        }
+    }
+}
+
 /// How a child ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ending {
@@ -110,7 +133,7 @@ impl Child {
     pub(crate) fn start<C: Serialize>(role: &str, config: &C) -> Result<Self, StartError> {
         let launch = LAUNCH.get().ok_or(StartError::NotAProgram)?;
         Self::start_as(launch, &Build::of_this_process(), role, config)
-            .map_err(|error| StartError::System(error.to_string()))
+            .map_err(|error| StartError::System(lack(&error)))
     }
 
     pub(super) fn start_as<C: Serialize>(
@@ -128,7 +151,7 @@ impl Child {
         let theirs = File::from(OwnedFd::from(theirs));
         let marker = format!("{MARKER}{}", theirs.metadata()?.ino());
         let executable = Executable::of_this_process();
-        let runtime = background().enter();
+        let runtime = background::start()?.enter();
         let process = executable.start(|path| {
             let mut command = process::Command::new(path);
             command.arg0(&executable.arg0).arg(&marker);
@@ -170,18 +193,19 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// Returns [`StartError::Child`] when it reports a failure, ends, or takes longer than a minute.
-    pub(crate) async fn ready(&mut self) -> Result<(), StartError> {
-        let late = || StartError::Child(format!("it took longer than {READY_PATIENCE:?}"));
+    /// Returns a [`StartError::Child`] when it reports a failure, ends, or takes longer than a minute.
+    pub(crate) async fn ready(&mut self) -> Result<(), NotReady> {
+        let late = || NotReady::not_now(format!("it took longer than {READY_PATIENCE:?}"));
         within(READY_PATIENCE, self.first_report())
             .await
             .unwrap_or_else(|| Err(late()))
     }
 
-    async fn first_report(&mut self) -> Result<(), StartError> {
+    async fn first_report(&mut self) -> Result<(), NotReady> {
         match self.reports.next().await {
             Ok(Some(Report::Ready | Report::Done)) => Ok(()),
-            Ok(Some(Report::Failed(why))) => Err(StartError::Child(why)),
+            Ok(Some(Report::Failed(why))) => Err(NotReady::Cannot(StartError::Child(why))),
+            Ok(Some(Report::Lacking(why))) => Err(NotReady::not_now(why)),
             Ok(None) => {
                 let status = self.process.wait().await;
                 let status = status.map_or_else(|error| error.to_string(), |s| s.to_string());
@@ -195,11 +219,11 @@ impl Child {
                         "does the test {test:?} call lockkeeper::program(), and is it not ignored?"
                     ),
                 };
-                Err(StartError::Child(format!(
+                Err(NotReady::not_now(format!(
                     "it ended before it was ready ({status}): {hint}"
                 )))
             }
-            Err(error) => Err(StartError::Child(error.to_string())),
+            Err(error) => Err(NotReady::not_now(error.to_string())),
         }
     }
 
@@ -259,6 +283,10 @@ impl Child {
         let patience = Instant::now() + END_PATIENCE;
         let mut pause = Duration::from_micros(100);
         while let Ok(None) = process.try_wait() {
+            if Instant::now() > patience + END_PATIENCE {
+                // It cannot be killed, as one that waits for a broken disk.
+                return;
+            }
             if Instant::now() > patience {
                 // It fails only when the process has ended already.
                 let _ = process.start_kill();

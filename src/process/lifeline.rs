@@ -28,8 +28,10 @@ pub(super) struct Assignment {
 pub(super) enum Report {
     /// It does its work from now on.
     Ready,
-    /// It cannot do its work.
+    /// It cannot do its work, and no other child could.
     Failed(String),
+    /// The system does not give it what it needs. Another child may have it later.
+    Lacking(String),
     /// It has done its work.
     Done,
 }
@@ -47,6 +49,11 @@ impl Lifeline {
     /// Reports that there can be no work.
     pub(crate) fn failed(&mut self, why: String) {
         self.tell(&Report::Failed(why));
+    }
+
+    /// Reports that the system does not give what the work needs.
+    pub(crate) fn lacking(&mut self, why: String) {
+        self.tell(&Report::Lacking(why));
     }
 
     /// Reports that the work is done.

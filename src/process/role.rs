@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    fs::File,
+    fs::{self, File},
     io,
     os::{
         fd::{AsFd, OwnedFd},
@@ -11,6 +11,7 @@ use std::{
             net::UnixStream,
         },
     },
+    path::{Path, PathBuf},
 };
 
 use lockkeeper_protocol::codec::{self, Blob};
@@ -45,6 +46,7 @@ impl Role {
             return Ok(None);
         };
         leave_signals_to_parent()?;
+        set_name();
         let (build, assignment) = read_frames(&mut stream)?;
         // From here on the lifeline is this copy alone, which no child of this process inherits:
         // one that reads its input must find it empty, and not wait for the parent's word.
@@ -66,6 +68,16 @@ impl Role {
     /// What the parent said about the role.
     pub(crate) fn config<C: DeserializeOwned>(&self) -> Result<C, codec::CodecError> {
         codec::decode(&self.config.0)
+    }
+}
+
+/// Gives this process the name of the program, as `ps` and `top` show it. The system has taken the name
+/// from the path that it was started by, `/proc/self/exe`.
+fn set_name() {
+    let program = env::args_os().next().map(PathBuf::from);
+    if let Some(name) = program.as_deref().and_then(Path::file_name) {
+        // Without /proc the name is that of the path.
+        let _ = fs::write("/proc/self/comm", name.as_encoded_bytes());
     }
 }
 

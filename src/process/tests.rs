@@ -23,7 +23,7 @@ use lockkeeper_protocol::{
 use crate::{
     error::StartError,
     process::{
-        child::{Child, Launch, MARKER, READY_PATIENCE},
+        child::{Child, Launch, MARKER, NotReady, READY_PATIENCE},
         executable::Build,
         lifeline::{Lifeline, MOST_BYTES, outlast, read_frames},
         role::Role,
@@ -104,13 +104,14 @@ fn start_does_not_wait_for_a_child_that_does_not_read() {
 fn child_is_told_more_than_its_socket_takes_at_once() {
     let told = block_on(start("attentive_child").ready());
     let why = format!("{MANY_BYTES} bytes");
-    assert_eq!(told, Err(StartError::Child(why)));
+    assert_eq!(told, Err(NotReady::Cannot(StartError::Child(why))));
 }
 
 #[test]
 fn child_is_heard_before_it_has_read_what_it_is_told() {
     let told = block_on(start("hasty_child").ready());
-    assert_eq!(told, Err(StartError::Child("in haste".to_owned())));
+    let why = StartError::Child("in haste".to_owned());
+    assert_eq!(told, Err(NotReady::Cannot(why)));
 }
 
 #[test]
@@ -130,7 +131,9 @@ fn child_of_another_build_takes_no_role_and_says_why() {
         Build { image: None, ..own },
     ] {
         match block_on(start_of_build("obedient_child", &build).ready()) {
-            Err(StartError::Child(why)) => assert!(why.contains("another build"), "{why}"),
+            Err(NotReady::Cannot(StartError::Child(why))) => {
+                assert!(why.contains("another build"), "{why}");
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -147,7 +150,9 @@ fn child_that_has_lost_its_lifeline_is_killed() {
 #[test]
 fn child_that_ends_before_it_reads_is_no_failure_to_write() {
     match block_on(start("no_such_child").ready()) {
-        Err(StartError::Child(why)) => assert!(why.contains("ended before it was ready"), "{why}"),
+        Err(NotReady::NotNow(StartError::Child(why))) => {
+            assert!(why.contains("ended before it was ready"), "{why}");
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -7,7 +7,10 @@ use std::thread::{self, JoinHandle, ThreadId};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{error::StartError, server::server::Server};
+use crate::{
+    error::{StartError, lack},
+    server::server::Server,
+};
 
 /// The shards of a manager. The first one is to be run; the others have threads of their own.
 #[derive(Debug)]
@@ -107,5 +110,5 @@ impl Threads {
 
 fn start(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
     let started = thread::Builder::new().name(name).spawn(work);
-    started.map_err(|error| StartError::System(error.to_string()))
+    started.map_err(|error| StartError::System(lack(&error)))
 }

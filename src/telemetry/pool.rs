@@ -1,5 +1,7 @@
 //! Events and numbers of pools.
 
+use std::time::Duration;
+
 use lockkeeper_protocol::operations::TaskFault;
 
 use crate::{
@@ -34,6 +36,12 @@ pub(crate) fn worker_ended(place: usize, pid: Option<u32>, status: &str) {
 pub(crate) fn worker_died(place: usize, pid: Option<u32>, status: &str) {
     tracing::warn!(target: target::POOL, place, pid, status, "worker died");
     metrics::counter!(names::WORKERS_ENDED, "how" => "died").increment(1);
+}
+
+/// A place in a pool has no worker until the next attempt.
+pub(crate) fn place_is_empty(place: usize, pause: Duration) {
+    let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+    tracing::warn!(target: target::POOL, place, pause_ms, "worker's place is empty");
 }
 
 /// A place in a pool stays empty.

@@ -41,7 +41,9 @@ async fn own_children(Owner { mark }: Owner) {
             Err(_) => pool.apply(Who).await,
             after => after,
         };
-        after.map_err(|error| error.to_string())?;
+        let after = after.map_err(|error| error.to_string())?;
+        let name = fs::read_to_string(format!("/proc/{after}/comm")).unwrap();
+        assert_eq!(name.trim_end(), "program", "as ps shows it");
         let manager = Manager::spawn().await.map_err(|error| error.to_string())?;
         manager.shutdown().await;
         let other = Pool::new(1).await.map_err(|error| error.to_string())?;

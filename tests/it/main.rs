@@ -36,7 +36,7 @@ use lockkeeper::Program;
 use lockkeeper_test_support::Roles;
 
 /// Each adds the tasks, kinds and transports of a module. Their names are unique in this binary.
-const TASKS_AND_KINDS: [fn(Program) -> Program; 30] = [
+const TASKS_AND_KINDS: [fn(Program) -> Program; 31] = [
     barrier::register,
     condition::register,
     event::register,
@@ -61,6 +61,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 30] = [
     pool::streams::register,
     pool::user_code::register,
     pool::waits::register,
+    pool::wants::register,
     processes::register,
     queue::register,
     rw_lock::register,
@@ -70,7 +71,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 30] = [
 ];
 
 /// Each adds the child roles of a module. Their names begin with the module's path.
-const ROLES: [fn(&mut Roles); 29] = [
+const ROLES: [fn(&mut Roles); 30] = [
     barrier::deaths::roles,
     barrier::races::roles,
     barrier::roles,
@@ -95,6 +96,7 @@ const ROLES: [fn(&mut Roles); 29] = [
     own_kind::roles,
     own_transport::roles,
     pool::ends::roles,
+    pool::wants::roles,
     processes::roles,
     queue::deaths::roles,
     rw_lock::deaths::roles,

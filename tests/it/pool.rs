@@ -13,6 +13,7 @@ pub(crate) mod short_tasks;
 pub(crate) mod streams;
 pub(crate) mod user_code;
 pub(crate) mod waits;
+pub(crate) mod wants;
 
 use std::collections::BTreeSet;
 

@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 use lockkeeper_protocol::{
     CallId, Refusal, SessionId,
     operations::{
-        ChunkOutcome, CloseTasks, Collect, CountTasks, Ended, Feed, Finished, HandBack, Job, Leave,
-        Next, Reports, Row, Submit, TaskFault, TaskQueueStatus, WorkerExit,
+        ChunkOutcome, CloseTasks, Collect, CountTasks, Ended, FailTasks, Feed, Finished, HandBack,
+        Job, Leave, Next, Reports, Row, Submit, TaskFault, TaskQueueStatus, WorkerExit,
     },
 };
 
@@ -187,6 +187,13 @@ impl TaskQueue {
         }
     }
 
+    /// Tells what became of all that wait for a worker.
+    fn fail_waiting(&mut self, outcome: &ChunkOutcome) {
+        while let Some(job) = self.waiting.pop_front() {
+            self.end(job, outcome);
+        }
+    }
+
     /// Forgets whoever waits for a chunk that a worker has.
     fn forget(&mut self, chunk: CallId) {
         let worker = self.taken.remove(&chunk);
@@ -281,7 +288,8 @@ impl Primitive for TaskQueue {
             .on::<Reports>()
             .on::<Feed>()
             .on::<Collect>()
-            .on::<Leave>();
+            .on::<Leave>()
+            .on::<FailTasks>();
     }
 
     fn withdraw(&mut self, id: CallId) {
@@ -441,9 +449,7 @@ impl Serve<CloseTasks> for TaskQueue {
     fn serve(&mut self, CloseTasks { reason }: CloseTasks, call: Call<()>) {
         if let Some(reason) = &reason {
             let outcome = Err(reason.clone());
-            while let Some(job) = self.waiting.pop_front() {
-                self.end(job, &outcome);
-            }
+            self.fail_waiting(&outcome);
             let taken = self.hands.values_mut().flatten();
             let taken: Vec<Pending> = taken.filter_map(|taken| taken.job.take()).collect();
             for job in taken {
@@ -452,6 +458,14 @@ impl Serve<CloseTasks> for TaskQueue {
             self.taken.clear();
         }
         self.closed = Some(reason.unwrap_or(TaskFault::Closed));
+        call.reply(());
+        self.dispatch();
+    }
+}
+
+impl Serve<FailTasks> for TaskQueue {
+    fn serve(&mut self, FailTasks { reason }: FailTasks, call: Call<()>) {
+        self.fail_waiting(&Err(reason));
         call.reply(());
         self.dispatch();
     }
@@ -711,6 +725,25 @@ mod tests {
         assert!(!bench.is_answered(spare));
         bench.hang_up(1);
         assert_eq!(job(&bench, spare), Some(task));
+    }
+
+    #[test]
+    fn tasks_that_wait_fail_without_a_worker_and_those_that_come_later_are_run() {
+        let mut bench = bench();
+        let (running, waiting) = (submit(&mut bench, 9, 0), submit(&mut bench, 9, 0));
+        next(&mut bench, 1);
+        let reason = TaskFault::Broken("no processes are left".to_owned());
+        bench.call(
+            8,
+            FailTasks {
+                reason: reason.clone(),
+            },
+        );
+        assert_eq!(outcome(&bench, waiting), Some(Err(reason)));
+        assert!(!bench.is_answered(running));
+        let later = submit(&mut bench, 9, 0);
+        let worker = next(&mut bench, 2);
+        assert_eq!(job(&bench, worker), Some(later));
     }
 
     #[test]

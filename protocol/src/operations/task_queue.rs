@@ -104,6 +104,13 @@ pub struct CloseTasks {
     pub reason: Option<TaskFault>,
 }
 
+/// Fails the tasks that wait for a worker, since there is none. Others may be submitted afterwards.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FailTasks {
+    /// What they fail with.
+    pub reason: TaskFault,
+}
+
 /// Asks for the numbers, without waiting.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct CountTasks;
@@ -264,6 +271,11 @@ impl Operation for HandBack {
 
 impl Operation for CloseTasks {
     const NAME: &'static str = "close";
+    type Reply = ();
+}
+
+impl Operation for FailTasks {
+    const NAME: &'static str = "fail";
     type Reply = ();
 }
 
