@@ -1,26 +1,25 @@
-//! The actors that supervise the worker processes of a pool: one for the crew, one for each place.
+//! `Crew`: the actor that supervises the worker processes of a pool, by a `Worker` for each place.
 //!
 //! Invariant: when the process of a place ends, the place starts another one, unless the process
 //! reported that there is no more work, or the pool is closing. A place whose processes do not get ready
 //! tries again, after longer and longer pauses; it stays empty only after processes have reported
 //! repeatedly that they cannot work. While no place has a process, the tasks that wait fail.
 
-use std::{os::unix::process::ExitStatusExt, time::Duration};
+use std::time::Duration;
 
-use actix::{
-    Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle,
-};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle};
 use lockkeeper_actors::data::TaskQueue;
-use lockkeeper_protocol::operations::{CloseTasks, FailTasks, TaskFault, WorkerExit};
+use lockkeeper_protocol::operations::{CloseTasks, FailTasks, TaskFault};
 use tokio::sync::{oneshot, watch};
 
 use crate::{
     error::StartError,
     pool::{
         deaths::Deaths,
-        worker::{Config, ROLE},
+        place::{Fill, Kill, Leave, News, NewsFrom, Worker, exit},
+        worker::Config,
     },
-    process::child::{Child, Ending, NotReady},
+    process::child::NotReady,
     proxy::proxy::Proxy,
     telemetry::pool,
 };
@@ -91,19 +90,6 @@ pub(crate) struct Pids;
 #[derive(Debug)]
 pub(crate) struct CountEmpty;
 
-/// What a place reports about its process.
-#[derive(Debug)]
-enum News {
-    Started(Option<u32>),
-    Ready,
-    NotReady(NotReady),
-    Ended(Ending),
-}
-
-/// News of the place with this number.
-#[derive(Debug)]
-struct NewsFrom(usize, News);
-
 impl Message for Start {
     type Result = Result<(), StartError>;
 }
@@ -124,10 +110,6 @@ impl Message for CountEmpty {
     type Result = usize;
 }
 
-impl Message for NewsFrom {
-    type Result = ();
-}
-
 impl Actor for Crew {
     type Context = Context<Self>;
 }
@@ -143,7 +125,7 @@ impl Handler<Start> for Crew {
         self.places = (0..workers)
             .map(|place| {
                 let worker = Worker {
-                    crew: context.address(),
+                    crew: context.address().recipient(),
                     place,
                     config: config.clone(),
                     kill: None,
@@ -420,120 +402,4 @@ impl Place {
     const fn has_failed(&self) -> bool {
         self.is_left || (self.retry.is_some() && self.failures >= MOST_FAILURES)
     }
-}
-
-/// The actor that supervises one place in the crew: its process, and those that come after it.
-#[derive(Debug)]
-pub(crate) struct Worker {
-    crew: Addr<Crew>,
-    place: usize,
-    config: Config,
-    /// Kills the process that is in the place now.
-    kill: Option<oneshot::Sender<()>>,
-}
-
-/// Starts a process in the place.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-struct Fill;
-
-/// Kills the process, and lets no other take its place.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-struct Kill;
-
-/// Ends the actor of a place that stays empty.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-struct Leave;
-
-impl Actor for Worker {
-    type Context = Context<Self>;
-
-    fn started(&mut self, context: &mut Self::Context) {
-        context.notify(Fill);
-    }
-}
-
-impl Handler<Fill> for Worker {
-    type Result = ();
-
-    fn handle(&mut self, _: Fill, _: &mut Context<Self>) {
-        let (kill, killed) = oneshot::channel();
-        self.kill = Some(kill);
-        let (crew, place) = (self.crew.clone(), self.place);
-        match Child::start(ROLE, &self.config) {
-            Ok(child) => {
-                crew.do_send(NewsFrom(place, News::Started(child.pid())));
-                actix_rt::spawn(watch_over(child, killed, move |news| {
-                    crew.do_send(NewsFrom(place, news));
-                }));
-            }
-            Err(error) => {
-                let not_ready = NotReady::NotNow(error);
-                crew.do_send(NewsFrom(place, News::NotReady(not_ready)));
-            }
-        }
-    }
-}
-
-impl Handler<Kill> for Worker {
-    type Result = ();
-
-    fn handle(&mut self, _: Kill, _: &mut Context<Self>) {
-        if let Some(kill) = self.kill.take() {
-            // A process that ended on its own needs no killing.
-            let _ = kill.send(());
-        }
-    }
-}
-
-impl Handler<Leave> for Worker {
-    type Result = ();
-
-    fn handle(&mut self, _: Leave, context: &mut Context<Self>) {
-        context.stop();
-    }
-}
-
-/// What the submitter of a task is told of the end of its worker.
-fn exit(ending: &Ending) -> WorkerExit {
-    let Some(status) = ending.exit else {
-        return WorkerExit::Unknown;
-    };
-    match (status.code(), status.signal()) {
-        (Some(code), _) => WorkerExit::Code(code),
-        (None, Some(signal)) => WorkerExit::Signal(signal),
-        (None, None) => WorkerExit::Unknown,
-    }
-}
-
-/// Follows one process from its start to its end.
-async fn watch_over(mut child: Child, killed: oneshot::Receiver<()>, tell: impl Fn(News)) {
-    let live = async {
-        match child.ready().await {
-            Ok(()) => {
-                tell(News::Ready);
-                News::Ended(child.ended().await)
-            }
-            Err(error) => News::NotReady(error),
-        }
-    };
-    let last = tokio::select! {
-        last = live => Some(last),
-        Ok(()) = killed => None,
-    };
-    let last = match last {
-        Some(last) => last,
-        None => {
-            child.kill();
-            let ending = child.ended().await;
-            // Killed on purpose: the place stays empty.
-            News::Ended(Ending {
-                is_done: true,
-                ..ending
-            })
-        }
-    };
-    tell(last);
 }

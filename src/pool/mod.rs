@@ -10,7 +10,7 @@
 //! | `pool` | the handle |
 //! | `status` | how much there is to do |
 //! | `submit`, `handle`, `series`, `ahead`, `source` | single tasks, and streams of tasks |
-//! | `crew`, `deaths` | the actors that supervise the worker processes, and how those ended |
+//! | `crew`, `place`, `deaths` | the actors that supervise the worker processes, and how those ended |
 //! | `worker`, `stock` | the worker process, and the tasks that it has received but not begun |
 
 pub(crate) mod ahead;
@@ -19,6 +19,7 @@ pub(crate) mod crew;
 mod deaths;
 pub(crate) mod handle;
 mod panics;
+mod place;
 pub(crate) mod pool;
 pub(crate) mod series;
 mod source;

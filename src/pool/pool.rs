@@ -34,7 +34,11 @@ use crate::{
         worker,
     },
     proxy::proxy::Proxy,
-    server::{claim::claim::Claim, kinds, server::Server},
+    server::{
+        claim::claim::Claim,
+        kinds,
+        server::{Server, ServerRuntime},
+    },
 };
 
 /// A number of worker processes that run tasks. Counterpart of Python's `multiprocessing.Pool`.
@@ -171,8 +175,9 @@ async fn launch(
 ) -> Result<(Addr<Crew>, (oneshot::Sender<()>, JoinHandle<()>)), StartError> {
     let (stop, stopped) = oneshot::channel();
     let (tell_crew, told_crew) = oneshot::channel();
+    let runtime = ServerRuntime::new()?;
     let live = move || {
-        server.run(async {
+        server.run(runtime, async {
             let crew = Crew::new(deaths).start();
             // The pool waits for it.
             let _ = tell_crew.send(crew.clone());

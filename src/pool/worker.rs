@@ -5,10 +5,11 @@ use std::process;
 use lockkeeper_actors::data::TaskQueue;
 use lockkeeper_protocol::operations::{Chunk, Finished, TaskFault};
 use serde::{Deserialize, Serialize};
+use tokio::runtime;
 
 use crate::{
     client::connect::keep_connections,
-    error::CallError,
+    error::{CallError, lack},
     pool::{
         stock::{Pace, Stock},
         tasks::{self, Tasks},
@@ -41,12 +42,16 @@ pub(crate) fn work(mut role: Role) {
     };
     // A task may be in the middle of anything; nothing of it is to outlive the pool.
     if let Err(error) = role.lifeline.watch(|| process::exit(EXIT_ORPHAN)) {
-        return role.lifeline.lacking(error.to_string());
+        return role.lifeline.lacking(lack(&error));
     }
     // Its tasks would connect anew each otherwise.
     keep_connections();
     let tasks = tasks::tasks();
-    actix_rt::System::new().block_on(async {
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return role.lifeline.lacking(lack(&error)),
+    };
+    actix_rt::System::with_tokio_rt(|| runtime).block_on(async {
         if let Err(error) = config.queue.bound().await {
             return role.lifeline.lacking(error.to_string());
         }

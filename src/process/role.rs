@@ -19,7 +19,8 @@ use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    background::background,
+    background,
+    error::lack,
     process::{
         child::MARKER,
         executable::Build,
@@ -45,7 +46,10 @@ impl Role {
         let Some(mut stream) = lifeline()? else {
             return Ok(None);
         };
-        leave_signals_to_parent()?;
+        if let Err(error) = leave_signals_to_parent() {
+            Lifeline(stream).lacking(lack(&error));
+            return Err(error);
+        }
         set_name();
         let (build, assignment) = read_frames(&mut stream)?;
         // From here on the lifeline is this copy alone, which no child of this process inherits:
@@ -87,7 +91,7 @@ fn set_name() {
 /// These are handlers that do nothing. Programs that a task starts would inherit an ignored signal, and
 /// inherit no handler.
 fn leave_signals_to_parent() -> io::Result<()> {
-    let _runtime = background().enter();
+    let _runtime = background::start()?.enter();
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
         // The handler stays when the stream of the signals is dropped.
         drop(signal(kind)?);

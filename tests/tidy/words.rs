@@ -35,6 +35,7 @@ const CRATES: &[Row<'_>] = &[
             "actors/src/host/input.rs",
             "actors/src/host/mailbox.rs",
             "src/pool/crew.rs",
+            "src/pool/place.rs",
             "src/pool/pool.rs",
             "src/server/server.rs",
             "src/server/session/context.rs",
@@ -47,6 +48,7 @@ const CRATES: &[Row<'_>] = &[
         &[
             "actors/src/host/host.rs",
             "src/pool/crew.rs",
+            "src/pool/place.rs",
             "src/pool/worker.rs",
             "src/program.rs",
             "src/server/server.rs",

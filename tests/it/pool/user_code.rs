@@ -90,7 +90,7 @@ struct Tireless;
 
 impl Drop for Tireless {
     fn drop(&mut self) {
-        panic::panic_any(Tireless);
+        panic::panic_any(Self);
     }
 }
 
