@@ -4,7 +4,7 @@
 use std::{
     env, fs,
     os::{fd::OwnedFd, unix::net::UnixStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -53,6 +53,13 @@ async fn own_children(Owner { mark }: Owner) {
     report(&outcome.await.unwrap_or_else(|error| error));
 }
 
+/// Copies a program in another process. A child of another test may have been forked while this process
+/// had the copy open for writing, and no program can be started while any process has.
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").args([from, to]).status().unwrap();
+    assert!(copied.success());
+}
+
 /// A copy of this program in a folder of its own.
 struct Copy {
     folder: TempDir,
@@ -66,7 +73,7 @@ impl Copy {
         let place = folder.path().join("place");
         fs::create_dir(&place).unwrap();
         let program = place.join("program");
-        fs::copy(env::current_exe().unwrap(), &program).unwrap();
+        copy(&env::current_exe().unwrap(), &program);
         let mark = folder.path().join("mark");
         Self {
             folder,
@@ -94,7 +101,7 @@ impl Copy {
     /// Puts another program in the place of this one.
     fn replace(&self) {
         let other = self.folder.path().join("other");
-        fs::copy("/bin/true", &other).unwrap();
+        copy(Path::new("/bin/true"), &other);
         fs::rename(other, &self.program).unwrap();
     }
 }
@@ -154,7 +161,7 @@ fn child_that_would_be_another_program_is_not_started() {
     run(async {
         let same_again = |copy: &Copy| {
             fs::remove_file(&copy.program).unwrap();
-            fs::copy(env::current_exe().unwrap(), &copy.program).unwrap();
+            self::copy(&env::current_exe().unwrap(), &copy.program);
         };
         let changes: [(fn(&Copy), _); 3] = [
             (Copy::replace, "it was replaced"),
