@@ -109,7 +109,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         for copyist in copyists {
             match copyist.await {
                 Ok(ended) => ended?,
-                Err(TaskError::Failed(TaskFault::WorkerDied { pid })) if pid == killed => {
+                Err(TaskError::Failed(TaskFault::WorkerDied { pid, .. })) if pid == killed => {
                     deaths += 1
                 }
                 Err(error) => return Err(error.into()),

@@ -80,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             // Nobody is told again: the next guard is fit for a strict program.
             lock.acquire().await?.strict()?.release().await?;
             match doomed.await {
-                Err(TaskError::Failed(TaskFault::WorkerDied { pid })) if pid == holder => {}
+                Err(TaskError::Failed(TaskFault::WorkerDied { pid, .. })) if pid == holder => {}
                 outcome => return Err(format!("the task was not killed: {outcome:?}").into()),
             }
         }

@@ -105,7 +105,7 @@ pub use lockkeeper_protocol::{
     operations::{
         BarrierSpec, BarrierStatus, EventStatus, Key, KeyStatus, KeyedStatus, LatchStatus,
         LockStatus, OnDeath, Passed, QueueStatus, ReleaseBy, RwLockStatus, SemaphoreStatus,
-        TaskFault, TaskQueueStatus, ValueStatus, Versioned, Wake,
+        TaskFault, ValueStatus, Versioned, Wake, WorkerExit,
     },
 };
 pub use manager::{
@@ -116,6 +116,7 @@ pub use manager::{
 pub use pool::{
     handle::TaskHandle,
     pool::{Pool, PoolBuilder},
+    status::PoolStatus,
     task::{Plain, PlainTask, Task},
 };
 pub use program::{Program, program};

@@ -192,7 +192,9 @@ impl Program {
                 process::exit(0);
             }
             Err(error) => {
-                eprintln!("lockkeeper: this process was to be a child, but has no parent: {error}");
+                eprintln!(
+                    "lockkeeper: this process was started as a child and cannot be one: {error}"
+                );
                 process::exit(EXIT_NO_ROLE);
             }
         }

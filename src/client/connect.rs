@@ -16,13 +16,13 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     address::Address,
-    background::background,
+    background::{self, background},
     client::{
         connection::{CONNECT_PATIENCE, Connection, Shared},
         spin::Spin,
         state::{Session, lock},
     },
-    error::CallError,
+    error::{CallError, lack},
     files::{self, own_uid},
     telemetry::client,
     transport::{endpoint::Endpoint, stream::Stream},
@@ -120,12 +120,21 @@ impl Connection {
         if let Some(attempt) = attempts.get(address) {
             return (attempt.clone(), false);
         }
+        let background = match background::start() {
+            Ok(background) => background,
+            Err(error) => {
+                let why = lack(&error);
+                let address = address.clone();
+                let failed = Err(CallError::NoManager { address, why });
+                return (watch::channel(Some(failed)).1, true);
+            }
+        };
         let (tell, attempt) = watch::channel(None);
         attempts.insert(address.clone(), attempt.clone());
         drop(attempts);
         let address = address.clone();
-        drop(background().spawn(async move {
-            let connecting = background().spawn(Self::connect(address.clone()));
+        drop(background.spawn(async move {
+            let connecting = background.spawn(Self::connect(address.clone()));
             let outcome = connecting
                 .await
                 .unwrap_or_else(|error| Err(CallError::Protocol(error.to_string())));

@@ -19,12 +19,13 @@ use std::{
         Arc, Condvar, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
-    task::{Context, Wake, Waker},
+    task::{Context, Poll, Wake, Waker},
     thread,
     time::Duration,
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::{runtime::Handle, task::coop};
 
 use crate::{
     background::background,
@@ -68,7 +69,14 @@ thread_local! {
 /// # Panics
 ///
 /// Panics inside an async context, which it would block.
+#[track_caller]
 pub fn block_on<F: Future>(future: F) -> F::Output {
+    assert!(
+        !is_async_context(),
+        "a `blocking_*` method or lockkeeper::block_on was called in async code, whose thread it would \
+         block: await the async method, or make the call on a plain thread, as in a lockkeeper::PlainTask \
+         or in tokio::task::spawn_blocking"
+    );
     let wakeup = Wakeup::of_this_thread();
     let waker = Waker::from(Arc::clone(&wakeup));
     background().block_on(async {
@@ -86,6 +94,31 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         })
         .await
     })
+}
+
+/// The budget that tokio gives a task for one poll, or more.
+const BUDGET: usize = 128;
+
+/// Whether this thread polls a task of a runtime. Only while it does, its budget of cooperative steps is
+/// limited; tokio has no other way to ask that does not panic.
+fn is_async_context() -> bool {
+    if Handle::try_current().is_err() {
+        return false;
+    }
+    let mut context = Context::from_waker(Waker::noop());
+    let Poll::Ready(whole_budget) = coop::poll_proceed(&mut context) else {
+        return true;
+    };
+    let is_limited = (0..BUDGET).any(|_| match coop::poll_proceed(&mut context) {
+        Poll::Ready(step) => {
+            step.made_progress();
+            false
+        }
+        Poll::Pending => true,
+    });
+    // Its drop restores the budget.
+    drop(whole_budget);
+    is_limited
 }
 
 /// Returns whether this thread blocks on a future, and can read for it.

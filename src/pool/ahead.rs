@@ -5,7 +5,7 @@
 
 use std::{
     future::Future,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use futures::{
@@ -15,6 +15,7 @@ use futures::{
 
 use crate::pool::{
     room::Share,
+    source::{Chunks, Given, poll_again},
     submit::{Submitted, begin},
 };
 
@@ -63,14 +64,16 @@ pub(super) enum Order {
 }
 
 /// Has chunks run, as many ahead as the window has room for.
-pub(super) fn ahead<C, F>(
-    mut chunks: C,
+pub(super) fn ahead<I, S, F>(
+    mut chunks: Chunks<I>,
+    submit: S,
     window: Window,
     mut share: Share,
     order: Order,
-) -> impl Stream<Item = F::Output> + use<C, F>
+) -> impl Stream<Item = F::Output> + use<I, S, F>
 where
-    C: Iterator<Item = Submitted<F>>,
+    I: Iterator,
+    S: Fn(&[I::Item]) -> Submitted<F>,
     F: Future,
 {
     let mut in_flight = match order {
@@ -78,17 +81,31 @@ where
         Order::Finished => InFlight::Unordered(FuturesUnordered::new()),
     };
     stream::poll_fn(move |context| {
-        while window.has_room(in_flight.len(), &share)
-            && let Some(Submitted { bytes, work }) = chunks.next()
-        {
-            share.add(bytes);
-            in_flight.push(begin(work.map(move |outcome| (bytes, outcome))));
+        chunks.begin_turn();
+        let mut is_turn_over = false;
+        while window.has_room(in_flight.len(), &share) {
+            match chunks.next() {
+                Given::Next(chunk) => {
+                    let Submitted { bytes, work } = submit(&chunk);
+                    share.add(bytes);
+                    in_flight.push(begin(work.map(move |outcome| (bytes, outcome))));
+                }
+                Given::TurnIsOver => {
+                    is_turn_over = true;
+                    break;
+                }
+                Given::End => break,
+            }
         }
-        let next = ready!(in_flight.poll_next(context));
-        Poll::Ready(next.map(|(bytes, outcome)| {
-            share.remove(bytes);
-            outcome
-        }))
+        match in_flight.poll_next(context) {
+            Poll::Ready(Some((bytes, outcome))) => {
+                share.remove(bytes);
+                Poll::Ready(Some(outcome))
+            }
+            Poll::Ready(None) | Poll::Pending if is_turn_over => poll_again(context),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
     })
 }
 

@@ -11,7 +11,10 @@ use lockkeeper_protocol::{
 };
 use serde::Serialize;
 
-use crate::{error::TaskError, pool::task::Task};
+use crate::{
+    error::TaskError,
+    pool::{panics::caught, task::Task},
+};
 
 /// How many bytes a row has at the most, so that it fits a message, both to the queue and from
 /// there.
@@ -26,7 +29,7 @@ const NO_ROOM: &str = "no room for it";
 /// How many tasks a chunk has at the most, so that there is room for an outcome of each.
 pub(crate) const MOST_TASKS: usize = MOST_ROW_BYTES / 2 / LEAST_OUTCOME_BYTES;
 
-/// Puts tasks in a row.
+/// Puts tasks in a row, all of them.
 pub(crate) fn pack<T: Task>(tasks: &[T]) -> Result<Chunk, TaskFault> {
     let mut row = Vec::new();
     for task in tasks {
@@ -39,19 +42,49 @@ pub(crate) fn pack<T: Task>(tasks: &[T]) -> Result<Chunk, TaskFault> {
     })
 }
 
+/// Puts tasks in a row, and tells of each whether it is there.
+pub(super) fn pack_each<T: Task>(tasks: &[T]) -> (Chunk, Vec<Result<(), TaskFault>>) {
+    let mut row = Vec::new();
+    let packed = tasks.iter().map(|task| pack_one(task, &mut row).map(drop));
+    let packed = packed.collect();
+    let arguments = row.into();
+    (
+        Chunk {
+            arguments,
+            ..empty::<T>()
+        },
+        packed,
+    )
+}
+
+/// A chunk without tasks.
+pub(super) fn empty<T: Task>() -> Chunk {
+    Chunk {
+        task: T::NAME.to_owned(),
+        arguments: Vec::new().into(),
+    }
+}
+
 /// Puts a task behind others in a row, which is as before when that fails, and tells how many bytes it
 /// takes there.
 pub(crate) fn pack_one<T: Task>(task: &T, row: &mut Vec<u8>) -> Result<u32, TaskFault> {
     let start = row.len();
-    frame::append(row, task, usize::MAX)
-        .map_err(|error| unreadable_arguments::<T>(&error.to_string()))?;
+    let packed = caught(|| frame::append(row, task, usize::MAX));
+    let packed = packed.map_err(|message| format!("panic while it was encoded: {message}"));
+    let packed = packed.and_then(|appended| appended.map_err(|error| error.to_string()));
+    let packed = packed.map_err(|why| unreadable_arguments::<T>(&why));
     let length = row.len() - start;
-    check::<T>(length).inspect_err(|_| row.truncate(start))?;
-    u32::try_from(length).map_err(|error| unreadable_arguments::<T>(&error.to_string()))
+    packed
+        .and_then(|_| check::<T>(length))
+        .and_then(|()| {
+            let length = u32::try_from(length);
+            length.map_err(|error| unreadable_arguments::<T>(&error.to_string()))
+        })
+        .inspect_err(|_| row.truncate(start))
 }
 
 /// Whether arguments of so many bytes fit a message.
-fn check<T: Task>(bytes: usize) -> Result<(), TaskFault> {
+pub(super) fn check<T: Task>(bytes: usize) -> Result<(), TaskFault> {
     if bytes <= MOST_ROW_BYTES {
         return Ok(());
     }
@@ -85,13 +118,14 @@ pub(crate) fn unpack_one<T: Task>(Blob(row): &Blob) -> Outcome<T> {
 }
 
 fn read<T: Task>(row: &Bytes, frame: Result<&[u8], CodecError>) -> Outcome<T> {
-    let outcome = frame.and_then(|frame| match frame.strip_prefix(codec::OK) {
+    let unreadable = |why: &str| TaskFault::Unreadable(format!("output of {:?}: {why}", T::NAME));
+    let decode = |frame: &[u8]| match frame.strip_prefix(codec::OK) {
         Some(output) => codec::decode_within(row, output).map(Ok),
         None => codec::decode::<Result<T::Output, TaskFault>>(frame),
-    });
-    let outcome = outcome
-        .map_err(|error| TaskFault::Unreadable(format!("output of {:?}: {error}", T::NAME)))?;
-    Ok(outcome?)
+    };
+    let outcome = caught(|| frame.and_then(decode))
+        .map_err(|message| unreadable(&format!("panic while it was decoded: {message}")))?;
+    Ok(outcome.map_err(|error| unreadable(&error.to_string()))??)
 }
 
 /// The outcome of one task.
@@ -122,6 +156,7 @@ impl<R: Serialize> frame::Encode for Direct<'_, R> {
 #[derive(Debug)]
 pub(super) struct Outcomes {
     row: Vec<u8>,
+    count: usize,
     /// Where the next one will begin: what stands behind is half an outcome.
     whole: usize,
     /// The room that there is beside the least that each of them takes.
@@ -133,6 +168,7 @@ impl Outcomes {
     pub(super) const fn of(count: usize) -> Self {
         Self {
             row: Vec::new(),
+            count: 0,
             whole: 0,
             room: MOST_ROW_BYTES.saturating_sub(count.saturating_mul(LEAST_OUTCOME_BYTES)),
         }
@@ -163,6 +199,7 @@ impl Outcomes {
         {
             Some(room) => {
                 self.room = room;
+                self.count += 1;
                 self.whole = self.row.len();
                 Ok(())
             }
@@ -171,6 +208,11 @@ impl Outcomes {
                  the outputs of a chunk have at most {MOST_ROW_BYTES} together"
             )),
         }
+    }
+
+    /// How many there are.
+    pub(super) const fn count(&self) -> usize {
+        self.count
     }
 
     pub(super) fn into_row(mut self) -> Blob {

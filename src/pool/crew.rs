@@ -1,36 +1,44 @@
-//! The actors that supervise the worker processes of a pool: one for the crew, one for each place.
+//! `Crew`: the actor that supervises the worker processes of a pool, by a `Worker` for each place.
 //!
 //! Invariant: when the process of a place ends, the place starts another one, unless the process
-//! reported that there is no more work, or the pool is closing. A place whose processes repeatedly end
-//! before they are ready stays empty; when all places are empty, the tasks fail.
+//! reported that there is no more work, or the pool is closing. A place whose processes do not get ready
+//! tries again, after longer and longer pauses; it stays empty only after processes have reported
+//! repeatedly that they cannot work. While no place has a process, the tasks that wait fail.
 
 use std::time::Duration;
 
-use actix::{
-    Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle,
-};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle};
 use lockkeeper_actors::data::TaskQueue;
-use lockkeeper_protocol::operations::{CloseTasks, TaskFault};
+use lockkeeper_protocol::operations::{CloseTasks, FailTasks, TaskFault};
 use tokio::sync::{oneshot, watch};
 
 use crate::{
     error::StartError,
-    pool::worker::{Config, ROLE},
-    process::child::{Child, Ending},
+    pool::{
+        deaths::Deaths,
+        place::{Fill, Kill, Leave, News, NewsFrom, Worker, exit},
+        worker::Config,
+    },
+    process::child::NotReady,
     proxy::proxy::Proxy,
     telemetry::pool,
 };
 
-/// How many processes in a row may fail to get ready in a place before it stays empty.
+/// How many processes in a row may fail to get ready in a place before the tasks that wait fail, if no
+/// other place has a process, and how many may report that they cannot work before the place stays empty.
 const MOST_FAILURES: u32 = 3;
 
 /// How long a place pauses after the first of them, and twice as long after each further one: what
 /// the system lacks may be there again soon.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a place pauses at the most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
 /// The actor that supervises all workers of a pool.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Crew {
+    deaths: Deaths,
     queue: Option<Proxy<TaskQueue>>,
     places: Vec<Place>,
     /// The number of first workers that are not ready yet, and where to report that all are.
@@ -39,6 +47,8 @@ pub(crate) struct Crew {
     filled: watch::Sender<usize>,
     /// Whether places are no longer refilled.
     is_ending: bool,
+    /// Whether the pool is closed and its end is waited for.
+    is_joined: bool,
 }
 
 /// One place of the crew.
@@ -49,6 +59,10 @@ struct Place {
     pid: Option<u32>,
     /// Processes in a row that did not get ready.
     failures: u32,
+    /// Those of them that reported that they cannot work.
+    refusals: u32,
+    /// Whether it stays empty.
+    is_left: bool,
     /// The timer of the next attempt, while the place pauses.
     retry: Option<SpawnHandle>,
 }
@@ -72,18 +86,9 @@ pub(crate) struct Terminate;
 #[derive(Debug)]
 pub(crate) struct Pids;
 
-/// What a place reports about its process.
+/// Asks how many places are empty, because their processes do not get ready.
 #[derive(Debug)]
-enum News {
-    Started(Option<u32>),
-    Ready,
-    NotReady(StartError),
-    Ended(Ending),
-}
-
-/// News of the place with this number.
-#[derive(Debug)]
-struct NewsFrom(usize, News);
+pub(crate) struct CountEmpty;
 
 impl Message for Start {
     type Result = Result<(), StartError>;
@@ -101,8 +106,8 @@ impl Message for Pids {
     type Result = Vec<u32>;
 }
 
-impl Message for NewsFrom {
-    type Result = ();
+impl Message for CountEmpty {
+    type Result = usize;
 }
 
 impl Actor for Crew {
@@ -120,7 +125,7 @@ impl Handler<Start> for Crew {
         self.places = (0..workers)
             .map(|place| {
                 let worker = Worker {
-                    crew: context.address(),
+                    crew: context.address().recipient(),
                     place,
                     config: config.clone(),
                     kill: None,
@@ -129,6 +134,8 @@ impl Handler<Start> for Crew {
                     worker: worker.start(),
                     pid: None,
                     failures: 0,
+                    refusals: 0,
+                    is_left: false,
                     retry: None,
                 }
             })
@@ -151,19 +158,26 @@ impl Handler<NewsFrom> for Crew {
         match news {
             News::Started(pid) => {
                 pool::worker_started(number, pid);
+                if let Some(pid) = pid {
+                    self.deaths.is_started(pid);
+                }
                 place.pid = pid;
             }
             News::Ready => {
                 pool::worker_ready(number, place.pid);
-                place.failures = 0;
+                (place.failures, place.refusals) = (0, 0);
                 self.count_ready();
             }
-            News::NotReady(error) => {
-                pool::worker_not_ready(number, &error);
+            News::NotReady(not_ready) => {
                 place.pid = None;
-                place.failures += 1;
-                let failures = place.failures;
-                self.give_up_or_retry(number, failures, error, context);
+                place.failures = place.failures.saturating_add(1);
+                match &not_ready {
+                    NotReady::Cannot(_) => place.refusals += 1,
+                    NotReady::NotNow(_) => place.refusals = 0,
+                }
+                let error = StartError::from(not_ready);
+                pool::worker_not_ready(number, &error);
+                self.give_up_or_retry(number, error, context);
             }
             News::Ended(ending) => {
                 if ending.is_done || ending.is_well {
@@ -172,7 +186,9 @@ impl Handler<NewsFrom> for Crew {
                     pool::worker_died(number, place.pid, &ending.status);
                 }
                 let is_done = ending.is_done;
-                place.pid = None;
+                if let Some(pid) = place.pid.take() {
+                    self.deaths.has_ended(pid, exit(&ending));
+                }
                 if is_done {
                     self.leave_empty(number);
                 } else {
@@ -184,6 +200,18 @@ impl Handler<NewsFrom> for Crew {
 }
 
 impl Crew {
+    pub(super) fn new(deaths: Deaths) -> Self {
+        Self {
+            deaths,
+            queue: None,
+            places: Vec::new(),
+            starting: None,
+            filled: watch::Sender::default(),
+            is_ending: false,
+            is_joined: false,
+        }
+    }
+
     /// Counts a ready worker, and answers [`Start`] after the last of the first ones.
     fn count_ready(&mut self) {
         if let Some((missing, tell)) = self.starting.take() {
@@ -196,7 +224,7 @@ impl Crew {
         }
     }
 
-    fn refill(&self, number: usize) {
+    fn refill(&mut self, number: usize) {
         if self.is_ending {
             // The process ended by itself before it was killed.
             self.leave_empty(number);
@@ -205,8 +233,9 @@ impl Crew {
         }
     }
 
-    fn leave_empty(&self, number: usize) {
-        if let Some(place) = self.places.get(number) {
+    fn leave_empty(&mut self, number: usize) {
+        if let Some(place) = self.places.get_mut(number) {
+            place.is_left = true;
             place.worker.do_send(Leave);
         }
         self.filled
@@ -214,47 +243,78 @@ impl Crew {
     }
 
     /// Handles a process that ended before it was ready. While the pool starts, the start fails; later
-    /// the place retries a few times before it stays empty.
-    fn give_up_or_retry(
-        &mut self,
-        number: usize,
-        failures: u32,
-        error: StartError,
-        context: &mut Context<Self>,
-    ) {
+    /// the place tries again, unless too many processes have reported that they cannot work.
+    fn give_up_or_retry(&mut self, number: usize, error: StartError, context: &mut Context<Self>) {
+        let Some(place) = self.places.get(number) else {
+            return;
+        };
+        let (failures, refusals) = (place.failures, place.refusals);
         if self.is_ending {
-            self.leave_empty(number);
-        } else if let Some((_, tell)) = self.starting.take() {
+            return self.leave_empty(number);
+        }
+        if let Some((_, tell)) = self.starting.take() {
             // The future that starts the pool may have been dropped.
             let _ = tell.send(Err(error));
-            self.leave_empty(number);
-        } else if failures < MOST_FAILURES {
-            let pause = FIRST_PAUSE * 2_u32.saturating_pow(failures.saturating_sub(1));
-            let retry = context.run_later(pause, move |crew, _| {
-                if let Some(place) = crew.places.get_mut(number) {
-                    place.retry = None;
-                }
-                crew.refill(number);
-            });
-            if let Some(place) = self.places.get_mut(number) {
-                place.retry = Some(retry);
-            }
-        } else {
+            return self.leave_empty(number);
+        }
+        if refusals >= MOST_FAILURES {
             pool::place_given_up(number);
             self.leave_empty(number);
-            // While another place is filled, its worker takes the tasks that wait.
-            if *self.filled.borrow() == 0 {
-                self.fail_tasks(TaskFault::Broken(error.to_string()));
-            }
+        } else if self.is_joined && failures >= MOST_FAILURES {
+            // What waits fails below, unless another place has a process.
+            self.leave_empty(number);
+        } else {
+            self.try_later(number, failures, context);
+        }
+        let reason = TaskFault::Broken(error.to_string());
+        if *self.filled.borrow() == 0 {
+            self.close_queue(reason);
+        } else if self.places.iter().all(Place::has_failed) {
+            self.fail_waiting(reason);
         }
     }
 
-    /// Fails all waiting and future tasks, because no worker is left.
-    fn fail_tasks(&self, reason: TaskFault) {
+    /// Has a place try again after a pause, which doubles from time to time.
+    fn try_later(&mut self, number: usize, failures: u32, context: &mut Context<Self>) {
+        let doubled = 2_u32.saturating_pow(failures.saturating_sub(1));
+        let pause = FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE);
+        pool::place_is_empty(number, pause);
+        let retry = context.run_later(pause, move |crew, _| {
+            if let Some(place) = crew.places.get_mut(number) {
+                place.retry = None;
+            }
+            crew.refill(number);
+        });
+        if let Some(place) = self.places.get_mut(number) {
+            place.retry = Some(retry);
+        }
+    }
+
+    /// Fails all waiting and future tasks, because no worker is left and none will come.
+    fn close_queue(&self, reason: TaskFault) {
         if let Some(queue) = self.queue.clone() {
             let reason = Some(reason);
             // If the queue is unreachable, it has no callers either.
             actix_rt::spawn(async move { queue.call(CloseTasks { reason }).await });
+        }
+    }
+
+    /// Fails all waiting tasks, because there is no worker now.
+    fn fail_waiting(&self, reason: TaskFault) {
+        if let Some(queue) = self.queue.clone() {
+            // As above.
+            actix_rt::spawn(async move { queue.call(FailTasks { reason }).await });
+        }
+    }
+
+    /// Has the places that pause try at once.
+    fn end_pauses_early(&mut self, context: &mut Context<Self>) {
+        for number in 0..self.places.len() {
+            let place = self.places.get_mut(number);
+            if let Some(retry) = place.and_then(|place| place.retry.take()) {
+                context.cancel_future(retry);
+                self.refill(number);
+            }
         }
     }
 
@@ -282,7 +342,9 @@ impl Crew {
 impl Handler<Join> for Crew {
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, _: Join, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, _: Join, context: &mut Context<Self>) -> Self::Result {
+        self.is_joined = true;
+        self.end_pauses_early(context);
         self.emptied()
     }
 }
@@ -322,103 +384,22 @@ impl Handler<Pids> for Crew {
     }
 }
 
-/// The actor that supervises one place in the crew: its process, and those that come after it.
-#[derive(Debug)]
-pub(crate) struct Worker {
-    crew: Addr<Crew>,
-    place: usize,
-    config: Config,
-    /// Kills the process that is in the place now.
-    kill: Option<oneshot::Sender<()>>,
-}
+impl Handler<CountEmpty> for Crew {
+    type Result = usize;
 
-/// Starts a process in the place.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-struct Fill;
-
-/// Kills the process, and lets no other take its place.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-struct Kill;
-
-/// Ends the actor of a place that stays empty.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-struct Leave;
-
-impl Actor for Worker {
-    type Context = Context<Self>;
-
-    fn started(&mut self, context: &mut Self::Context) {
-        context.notify(Fill);
+    fn handle(&mut self, _: CountEmpty, _: &mut Context<Self>) -> Self::Result {
+        self.places.iter().filter(|place| place.is_empty()).count()
     }
 }
 
-impl Handler<Fill> for Worker {
-    type Result = ();
-
-    fn handle(&mut self, _: Fill, _: &mut Context<Self>) {
-        let (kill, killed) = oneshot::channel();
-        self.kill = Some(kill);
-        let (crew, place) = (self.crew.clone(), self.place);
-        match Child::start(ROLE, &self.config) {
-            Ok(child) => {
-                crew.do_send(NewsFrom(place, News::Started(child.pid())));
-                actix_rt::spawn(watch_over(child, killed, move |news| {
-                    crew.do_send(NewsFrom(place, news));
-                }));
-            }
-            Err(error) => crew.do_send(NewsFrom(place, News::NotReady(error))),
-        }
+impl Place {
+    /// Whether its processes do not get ready, and it waits until the next one, or for ever.
+    const fn is_empty(&self) -> bool {
+        self.is_left || self.retry.is_some()
     }
-}
 
-impl Handler<Kill> for Worker {
-    type Result = ();
-
-    fn handle(&mut self, _: Kill, _: &mut Context<Self>) {
-        if let Some(kill) = self.kill.take() {
-            // A process that ended on its own needs no killing.
-            let _ = kill.send(());
-        }
+    /// Whether it has no process, and has not had one that got ready for some attempts.
+    const fn has_failed(&self) -> bool {
+        self.is_left || (self.retry.is_some() && self.failures >= MOST_FAILURES)
     }
-}
-
-impl Handler<Leave> for Worker {
-    type Result = ();
-
-    fn handle(&mut self, _: Leave, context: &mut Context<Self>) {
-        context.stop();
-    }
-}
-
-/// Follows one process from its start to its end.
-async fn watch_over(mut child: Child, killed: oneshot::Receiver<()>, tell: impl Fn(News)) {
-    let live = async {
-        match child.ready().await {
-            Ok(()) => {
-                tell(News::Ready);
-                News::Ended(child.ended().await)
-            }
-            Err(error) => News::NotReady(error),
-        }
-    };
-    let last = tokio::select! {
-        last = live => Some(last),
-        Ok(()) = killed => None,
-    };
-    let last = match last {
-        Some(last) => last,
-        None => {
-            child.kill();
-            let ending = child.ended().await;
-            // Killed on purpose: the place stays empty.
-            News::Ended(Ending {
-                is_done: true,
-                ..ending
-            })
-        }
-    };
-    tell(last);
 }

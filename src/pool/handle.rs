@@ -9,10 +9,9 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use lockkeeper_actors::panic_message;
 use lockkeeper_protocol::operations::TaskFault;
 
-use crate::{background::background, error::TaskError};
+use crate::{background::background, error::TaskError, pool::panics};
 
 /// Makes an error of a panic in the code of a task's own arguments or output.
 pub(crate) fn guarded<R>(
@@ -22,7 +21,7 @@ pub(crate) fn guarded<R>(
         .catch_unwind()
         .map(|outcome| {
             outcome.unwrap_or_else(|panic| {
-                let why = panic_message(&*panic);
+                let why = panics::message(panic);
                 Err(TaskFault::Unreadable(format!("panic in between: {why}")).into())
             })
         })

@@ -5,20 +5,25 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `task`, `tasks` | the trait of a task, and the registered tasks of this program |
-//! | `chunk` | the encoding of tasks and outcomes |
-//! | `pool` | the handle |
-//! | `submit`, `handle`, `series`, `ahead` | single tasks, and streams of tasks |
+//! | `chunk`, `panics` | the encoding of tasks and outcomes, and panics in the code of tasks |
+//! | `pool`, `status` | the handle, and how much there is to do |
+//! | `submit`, `handle`, `series`, `ahead`, `source` | single tasks, and streams of tasks |
 //! | `room` | how many bytes of tasks wait, and where those beyond do |
-//! | `crew` | the actors that supervise the worker processes |
+//! | `crew`, `place`, `deaths` | the actors that supervise the worker processes, and how those ended |
 //! | `worker`, `stock` | the worker process, and the tasks that it has received but not begun |
 
 pub(crate) mod ahead;
 pub(crate) mod chunk;
 pub(crate) mod crew;
+mod deaths;
 pub(crate) mod handle;
+mod panics;
+mod place;
 pub(crate) mod pool;
 pub(crate) mod room;
 pub(crate) mod series;
+mod source;
+pub(crate) mod status;
 pub(crate) mod stock;
 pub(crate) mod submit;
 pub(crate) mod task;

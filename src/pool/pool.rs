@@ -5,7 +5,6 @@
 //! worker's session returns what the worker took.
 
 use std::{
-    iter,
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
@@ -13,8 +12,7 @@ use std::{
 
 use actix::{Actor, Addr};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use lockkeeper_actors::data::TaskQueue;
-use lockkeeper_protocol::operations::{Chunk, CloseTasks, CountTasks, TaskQueueStatus};
+use lockkeeper_protocol::operations::{Chunk, CloseTasks, CountTasks};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -22,21 +20,29 @@ use crate::{
     address::Address,
     background::background,
     client::connection::Connection,
-    error::{CallError, StartError, TaskError},
+    error::{CallError, StartError, TaskError, lack},
     limits::Limits,
     pool::{
         ahead::{Order, Window, ahead},
         chunk::{self, MOST_TASKS, Outcome},
-        crew::{Crew, Join, Pids, Start, Terminate},
+        crew::{CountEmpty, Crew, Join, Pids, Start, Terminate},
+        deaths::Deaths,
         handle::TaskHandle,
         room::{Room, Share, USUAL_BYTES},
         series::series,
-        submit::{apply, submit},
+        source::Chunks,
+        status::PoolStatus,
+        submit::{Entry, apply, submit},
         task::Task,
         worker,
     },
     proxy::proxy::Proxy,
-    server::{budgets::Budgets, claim::claim::Claim, kinds, server::Server},
+    server::{
+        budgets::Budgets,
+        claim::claim::Claim,
+        kinds,
+        server::{Server, ServerRuntime},
+    },
 };
 
 /// A number of worker processes that run tasks. Counterpart of Python's `multiprocessing.Pool`.
@@ -46,12 +52,10 @@ use crate::{
 /// when this process ends.
 #[derive(Debug)]
 pub struct Pool {
-    pub(super) queue: Proxy<TaskQueue>,
-    room: Arc<Room>,
+    pub(super) entry: Entry,
     crew: Addr<Crew>,
     workers: usize,
     chunk: usize,
-    retries: u32,
     pub(super) stop: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
 
@@ -153,16 +157,20 @@ impl PoolBuilder {
             deadlocks: None,
             access: Access::default(),
         };
-        let (crew, stop) = launch(server).await?;
+        let deaths = Deaths::default();
+        let (crew, stop) = launch(server, deaths.clone()).await?;
         let connection = Connection::to(&address).await?;
         let queue = Proxy::open(&connection, None, &()).await?;
         let pool = Pool {
-            queue: queue.clone(),
-            room: Arc::new(Room::new(self.stored_bytes)),
+            entry: Entry {
+                queue: queue.clone(),
+                room: Arc::new(Room::new(self.stored_bytes)),
+                deaths,
+                retries: self.retries,
+            },
             crew,
             workers: self.workers,
             chunk: self.chunk,
-            retries: self.retries,
             stop: Mutex::new(Some(stop)),
         };
         let config = worker::Config {
@@ -186,12 +194,14 @@ pub(super) const CREW_ENDED: &str = "the pool's thread has ended";
 /// Starts the pool's thread: its manager and its crew.
 async fn launch(
     server: Server,
+    deaths: Deaths,
 ) -> Result<(Addr<Crew>, (oneshot::Sender<()>, JoinHandle<()>)), StartError> {
     let (stop, stopped) = oneshot::channel();
     let (tell_crew, told_crew) = oneshot::channel();
+    let runtime = ServerRuntime::new()?;
     let live = move || {
-        server.run(async {
-            let crew = Crew::default().start();
+        server.run(runtime, async {
+            let crew = Crew::new(deaths).start();
             // The pool waits for it.
             let _ = tell_crew.send(crew.clone());
             // Stopped or forgotten, either way the workers are to end before the server does.
@@ -202,7 +212,7 @@ async fn launch(
     let thread = thread::Builder::new()
         .name("lockkeeper-pool".to_owned())
         .spawn(live)
-        .map_err(|error| StartError::System(error.to_string()))?;
+        .map_err(|error| StartError::System(lack(&error)))?;
     match told_crew.await {
         Ok(crew) => Ok((crew, (stop, thread))),
         Err(_) => Err(StartError::System(
@@ -250,14 +260,12 @@ impl Pool {
     /// Dropped before a worker took the task, it is not run. Dropped later, it is run to its end
     /// and its output is lost.
     pub async fn apply<T: Task>(&self, task: T) -> Result<T::Output, TaskError> {
-        let room = Arc::clone(&self.room);
-        apply(self.queue.clone(), room, self.retries, task).await
+        apply(self.entry.clone(), task).await
     }
 
     /// Runs one task whether or not the handle is waited for. Python: `pool.apply_async(f, args)`.
     pub fn spawn<T: Task>(&self, task: T) -> TaskHandle<T::Output> {
-        let room = Arc::clone(&self.room);
-        TaskHandle::begin(apply(self.queue.clone(), room, self.retries, task))
+        TaskHandle::begin(apply(self.entry.clone(), task))
     }
 
     /// Runs tasks and collects their outputs in order. Python: `pool.starmap(f, args)`.
@@ -280,6 +288,9 @@ impl Pool {
     /// Runs tasks as the stream is polled and yields their outcomes in order. Takes from `tasks` at
     /// most 256 a worker ahead, or 16 MiB of arguments, but always four chunks a worker.
     /// Python: `pool.imap(f, args)`.
+    ///
+    /// The iterator is asked while the stream is polled. One that takes long for each task holds up its
+    /// thread, but neither outcomes nor other tasks of the runtime for longer than it takes for one.
     ///
     /// A stream is read with the methods of the crate `futures`:
     ///
@@ -340,8 +351,8 @@ impl Pool {
     /// Dropped midway, the pool may have been closed. To close it again does no harm.
     pub async fn close(&self) -> Result<(), CallError> {
         // Tasks that wait for room were submitted before.
-        let _turn = self.room.turn().await;
-        self.queue.call(CloseTasks { reason: None }).await
+        let _turn = self.entry.room.turn().await;
+        self.entry.queue.call(CloseTasks { reason: None }).await
     }
 
     /// Closes the pool and waits until its tasks are run and its workers have ended.
@@ -362,7 +373,7 @@ impl Pool {
     pub(super) async fn emptied(&self) -> Result<(), CallError> {
         let joined = self.crew.send(Join).await;
         joined.map_err(|_| CallError::Disconnected {
-            address: self.queue.token().address().clone(),
+            address: self.entry.queue.token().address().clone(),
             why: CREW_ENDED.to_owned(),
         })
     }
@@ -387,8 +398,8 @@ impl Pool {
         self.crew.send(Pids).await.unwrap_or_default()
     }
 
-    /// Tells how many jobs wait and run and how many workers are idle, which may have changed when
-    /// it is read.
+    /// Tells how many tasks wait and run, how many workers are idle and how many are missing, which may have
+    /// changed when it is read.
     ///
     /// # Errors
     ///
@@ -397,8 +408,15 @@ impl Pool {
     /// # Cancel safety
     ///
     /// Dropped at any point, nothing has changed.
-    pub async fn status(&self) -> Result<TaskQueueStatus, CallError> {
-        self.queue.call(CountTasks).await
+    pub async fn status(&self) -> Result<PoolStatus, CallError> {
+        let tasks = self.entry.queue.call(CountTasks).await?;
+        let empty = self.crew.send(CountEmpty).await.unwrap_or_default();
+        Ok(PoolStatus {
+            waiting: tasks.waiting,
+            running: tasks.running,
+            idle: tasks.idle,
+            empty: u64::try_from(empty).unwrap_or(u64::MAX),
+        })
     }
 
     /// Has chunks of tasks run, some ahead of the outcomes that were taken.
@@ -407,20 +425,17 @@ impl Pool {
         T: Task,
         I: IntoIterator<Item = T>,
     {
-        let (queue, retries, size) = (self.queue.clone(), self.retries, self.chunk);
+        let (entry, size) = (self.entry.clone(), self.chunk);
         let window = Window::of(self.workers, size);
-        let mut tasks = tasks.into_iter();
+        let tasks = tasks.into_iter();
         if size == 1 {
-            let share = Share::new(Arc::clone(&self.room));
-            return series(queue, retries, tasks, window, share, order).left_stream();
+            let share = Share::new(Arc::clone(&entry.room));
+            return series(entry, tasks, window, share, order).left_stream();
         }
-        let room = Arc::clone(&self.room);
-        let share = Share::new(Arc::clone(&room));
-        let chunks = iter::from_fn(move || {
-            let chunk: Vec<T> = tasks.by_ref().take(size).collect();
-            (!chunk.is_empty()).then(|| submit(queue.clone(), &room, retries, &chunk))
-        });
-        let outcomes = ahead(chunks, window, share, order).flat_map(stream::iter);
+        let share = Share::new(Arc::clone(&entry.room));
+        let submit = move |chunk: &[T]| submit(entry.clone(), chunk);
+        let outcomes = ahead(Chunks::new(tasks, size), submit, window, share, order);
+        let outcomes = outcomes.flat_map(stream::iter);
         outcomes.right_stream()
     }
 }
@@ -433,6 +448,7 @@ impl Drop for Pool {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some((stop, thread)) = stop {
+            self.entry.deaths.pool_is_over();
             // A pool whose thread has ended has nothing left to stop.
             let _ = stop.send(());
             let _ = thread.join();

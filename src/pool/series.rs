@@ -8,12 +8,11 @@
 
 use std::{
     collections::VecDeque,
-    iter, mem,
-    task::{Context, Poll, ready},
+    mem,
+    task::{Context, Poll},
 };
 
 use futures::{FutureExt, Stream, future::BoxFuture, stream};
-use lockkeeper_actors::data::TaskQueue;
 use lockkeeper_protocol::operations::{Collect, Ended, Feed, Leave, Row, TaskFault};
 use rustc_hash::FxHashMap;
 
@@ -23,10 +22,11 @@ use crate::{
         ahead::{Order, Window},
         chunk::{self, Outcome},
         room::Share,
+        source::{Given, Source, poll_again},
+        submit::Entry,
         task::Task,
         tasks,
     },
-    proxy::proxy::Proxy,
     telemetry::pool,
 };
 
@@ -35,8 +35,7 @@ const MOST_BYTES_AT_A_TIME: usize = 1 << 20;
 
 /// Has tasks run, as many ahead as the window has room for.
 pub(super) fn series<T: Task, I: Iterator<Item = T>>(
-    queue: Proxy<TaskQueue>,
-    retries: u32,
+    entry: Entry,
     tasks: I,
     window: Window,
     share: Share,
@@ -44,11 +43,10 @@ pub(super) fn series<T: Task, I: Iterator<Item = T>>(
 ) -> impl Stream<Item = Outcome<T>> + use<T, I> {
     let mut series = Series {
         feeder: Feeder {
-            queue,
+            entry,
             number: None,
-            retries,
         },
-        tasks: tasks.fuse(),
+        tasks: Source::new(tasks),
         window,
         outcomes: match order {
             Order::Given => Outcomes::Ordered {
@@ -66,9 +64,9 @@ pub(super) fn series<T: Task, I: Iterator<Item = T>>(
     stream::poll_fn(move |context| series.poll_next(context))
 }
 
-struct Series<T: Task, I> {
+struct Series<T: Task, I: Iterator> {
     feeder: Feeder,
-    tasks: iter::Fuse<I>,
+    tasks: Source<I>,
     window: Window,
     outcomes: Outcomes<T>,
     /// How many tasks were taken from the iterator.
@@ -79,7 +77,7 @@ struct Series<T: Task, I> {
     share: Share,
     /// The tasks that have no outcome yet, by their numbers: which one it is, and its bytes.
     on_their_way: FxHashMap<u64, (usize, usize)>,
-    collecting: Option<BoxFuture<'static, Result<Vec<Ended>, CallError>>>,
+    collecting: Option<BoxFuture<'static, Result<Vec<Ended>, TaskError>>>,
 }
 
 impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
@@ -90,28 +88,49 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
                 self.share.remove(bytes);
                 return Poll::Ready(Some(outcome));
             }
-            self.feed();
+            let is_turn_over = self.feed();
             if self.outcomes.is_next_there() {
                 // What cannot be carried over has its outcome at once.
                 continue;
             }
             if self.on_their_way.is_empty() {
-                return Poll::Ready(None);
+                return if is_turn_over {
+                    poll_again(context)
+                } else {
+                    Poll::Ready(None)
+                };
             }
             let feeder = &self.feeder;
             let collecting = self.collecting.get_or_insert_with(|| feeder.collect());
-            let ended = ready!(collecting.poll_unpin(context));
-            self.collecting = None;
-            self.take_in(ended);
+            match collecting.poll_unpin(context) {
+                Poll::Ready(ended) => {
+                    self.collecting = None;
+                    self.take_in(ended);
+                }
+                Poll::Pending if is_turn_over => return poll_again(context),
+                Poll::Pending => return Poll::Pending,
+            }
+            if is_turn_over && !self.outcomes.is_next_there() {
+                return poll_again(context);
+            }
         }
     }
 
-    /// Takes tasks while the window has room, and hands them in.
-    fn feed(&mut self) {
+    /// Takes tasks while the window has room, and hands them in. Returns whether there may be more, for which
+    /// the iterator takes too long.
+    fn feed(&mut self) -> bool {
         let mut batch = Batch::default();
-        while self.window.has_room(self.taken - self.yielded, &self.share)
-            && let Some(task) = self.tasks.next()
-        {
+        let mut is_turn_over = false;
+        self.tasks.begin_turn();
+        while self.window.has_room(self.taken - self.yielded, &self.share) {
+            let task = match self.tasks.next() {
+                Given::Next(task) => task,
+                Given::TurnIsOver => {
+                    is_turn_over = true;
+                    break;
+                }
+                Given::End => break,
+            };
             let place = self.taken;
             self.taken += 1;
             let start = batch.row.len();
@@ -141,6 +160,7 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
             }
         }
         self.hand_in(batch);
+        is_turn_over
     }
 
     /// Puts a task behind others, and tells how many bytes it has.
@@ -160,7 +180,7 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
     }
 
     /// Takes outcomes in; without an answer, that is the outcome of all.
-    fn take_in(&mut self, ended: Result<Vec<Ended>, CallError>) {
+    fn take_in(&mut self, ended: Result<Vec<Ended>, TaskError>) {
         let outcomes: Vec<_> = match ended {
             Ok(ended) => ended
                 .into_iter()
@@ -176,7 +196,7 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
                 .collect(),
             Err(error) => {
                 let all = self.on_their_way.drain();
-                all.map(|(_, (place, bytes))| (place, bytes, Err(error.clone().into())))
+                all.map(|(_, (place, bytes))| (place, bytes, Err(error.clone())))
                     .collect()
             }
         };
@@ -255,8 +275,7 @@ impl<T: Task> Outcomes<T> {
 
 /// How the queue knows a series. Dropped, it is left.
 struct Feeder {
-    queue: Proxy<TaskQueue>,
-    retries: u32,
+    entry: Entry,
     /// The number of the series, once there is a task of it.
     number: Option<u64>,
 }
@@ -265,31 +284,39 @@ impl Feeder {
     /// The number of the first of so many tasks, unless there are none.
     fn number_tasks(&mut self, count: usize) -> Option<u64> {
         let count = u64::try_from(count).ok().filter(|count| *count > 0)?;
-        let queue = &self.queue;
+        let queue = &self.entry.queue;
         self.number.get_or_insert_with(|| queue.reserve(1));
-        Some(self.queue.reserve(count))
+        Some(queue.reserve(count))
     }
 
     fn feed(&self, first: u64, task: &str, row: Row) {
-        self.queue.cast(Feed {
+        self.entry.queue.cast(Feed {
             series: self.number.unwrap_or_default(),
             first,
             task: task.to_owned(),
             row,
-            retries: self.retries,
+            retries: self.entry.retries,
         });
     }
 
-    fn collect(&self) -> BoxFuture<'static, Result<Vec<Ended>, CallError>> {
-        let (queue, series) = (self.queue.clone(), self.number.unwrap_or_default());
-        async move { queue.call(Collect { series }).await }.boxed()
+    fn collect(&self) -> BoxFuture<'static, Result<Vec<Ended>, TaskError>> {
+        let (entry, series) = (self.entry.clone(), self.number.unwrap_or_default());
+        let collected = async move {
+            let ended = entry.queue.call(Collect { series }).await;
+            let mut ended = ended.map_err(|error| entry.deaths.error(error))?;
+            for Ended { outcome, .. } in &mut ended {
+                entry.deaths.explain(outcome).await;
+            }
+            Ok(ended)
+        };
+        collected.boxed()
     }
 }
 
 impl Drop for Feeder {
     fn drop(&mut self) {
         if let Some(series) = self.number {
-            self.queue.cast(Leave { series });
+            self.entry.queue.cast(Leave { series });
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use futures::{FutureExt, future};
 use lockkeeper_actors::data::TaskQueue;
-use lockkeeper_protocol::operations::{Submit, TaskFault};
+use lockkeeper_protocol::operations::{Chunk, Submit, TaskFault};
 
 use tokio::task::JoinHandle;
 
@@ -18,6 +18,7 @@ use crate::{
     error::{CallError, TaskError},
     pool::{
         chunk::{self, Outcome},
+        deaths::Deaths,
         room::Room,
         task::Task,
         tasks,
@@ -26,16 +27,21 @@ use crate::{
     telemetry::pool,
 };
 
+/// The queue of a pool, for those who submit tasks.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) queue: Proxy<TaskQueue>,
+    pub(super) room: Arc<Room>,
+    pub(super) deaths: Deaths,
+    /// How often a chunk is run again when its worker dies.
+    pub(super) retries: u32,
+}
+
 /// Has a task run, once the pool has room for it.
-pub(super) async fn apply<T: Task>(
-    queue: Proxy<TaskQueue>,
-    room: Arc<Room>,
-    retries: u32,
-    task: T,
-) -> Outcome<T> {
-    let lost = || TaskFault::Unreadable("the outcome is missing".to_owned());
+pub(super) async fn apply<T: Task>(entry: Entry, task: T) -> Outcome<T> {
+    let room = Arc::clone(&entry.room);
     let turn = room.turn().await;
-    let Submitted { bytes, work } = submit::<T>(queue, &room, retries, &[task]);
+    let Submitted { bytes, work } = submit::<T>(entry, &[task]);
     let permit = room.take(bytes).await;
     let mut outcomes = match permit {
         None => {
@@ -57,7 +63,12 @@ pub(super) async fn apply<T: Task>(
                 .unwrap_or_default()
         }
     };
-    outcomes.pop().unwrap_or_else(|| Err(lost().into()))
+    outcomes.pop().unwrap_or_else(missing)
+}
+
+/// What is told of a task without an outcome, which no worker lets happen.
+fn missing<R>() -> Result<R, TaskError> {
+    Err(TaskFault::Unreadable("the outcome is missing".to_owned()).into())
 }
 
 /// Work in the background that ends with its future.
@@ -95,33 +106,54 @@ pub(super) struct Submitted<F> {
     pub(super) work: F,
 }
 
-/// Packs a chunk of tasks, to be run once the work is polled.
+/// Packs a chunk of tasks, to be run once the work is polled. A task that cannot be packed fails alone.
 pub(super) fn submit<T: Task>(
-    queue: Proxy<TaskQueue>,
-    room: &Room,
-    retries: u32,
+    entry: Entry,
     tasks: &[T],
 ) -> Submitted<impl Future<Output = Vec<Outcome<T>>> + Send + use<T>> {
-    let count = tasks.len();
-    let chunk = if tasks::tasks().has(T::NAME) {
-        chunk::pack(tasks)
+    let (chunk, packed) = if tasks::tasks().has(T::NAME) {
+        chunk::pack_each(tasks)
     } else {
-        Err(TaskFault::NotRegistered(T::NAME.to_owned()))
+        let fault = Err(TaskFault::NotRegistered(T::NAME.to_owned()));
+        (chunk::empty::<T>(), vec![fault; tasks.len()])
     };
-    let bytes = chunk.as_ref().map_or(0, |chunk| chunk.arguments.0.len());
-    let checked = room.check(bytes);
+    let bytes = chunk.arguments.0.len();
     let work = async move {
-        let outcome = async {
-            let chunk = chunk?;
-            checked.map_err(CallError::from)?;
-            Ok(queue.call(Submit { chunk, retries }).await??)
-        };
-        let outcomes = match outcome.await {
-            Ok(row) => chunk::unpack::<T>(&row, count),
-            Err::<_, TaskError>(error) => chunk::fail_all(count, &error),
-        };
+        let count = packed.iter().filter(|task| task.is_ok()).count();
+        let mut submitted = run::<T>(entry, chunk, count).await.into_iter();
+        let outcomes = packed.into_iter().map(|packed| match packed {
+            Ok(()) => submitted.next().unwrap_or_else(missing),
+            Err(fault) => Err(fault.into()),
+        });
+        let outcomes: Vec<_> = outcomes.collect();
         pool::tasks_ended(T::NAME, outcomes.iter().map(Result::as_ref));
         outcomes
     };
     Submitted { bytes, work }
+}
+
+/// Has a chunk of so many tasks run.
+async fn run<T: Task>(entry: Entry, chunk: Chunk, count: usize) -> Vec<Outcome<T>> {
+    if count == 0 {
+        return Vec::new();
+    }
+    let Entry {
+        queue,
+        room,
+        deaths,
+        retries,
+    } = entry;
+    let outcome = async {
+        let bytes = chunk.arguments.0.len();
+        chunk::check::<T>(bytes)?;
+        room.check(bytes).map_err(CallError::from)?;
+        let outcome = queue.call(Submit { chunk, retries }).await;
+        let mut outcome = outcome.map_err(|error| deaths.error(error))?;
+        deaths.explain(&mut outcome).await;
+        Ok(outcome?)
+    };
+    match outcome.await {
+        Ok(row) => chunk::unpack::<T>(&row, count),
+        Err::<_, TaskError>(error) => chunk::fail_all(count, &error),
+    }
 }

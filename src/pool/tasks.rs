@@ -10,7 +10,6 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt, future::LocalBoxFuture};
-use lockkeeper_actors::panic_message;
 use lockkeeper_protocol::{
     codec::{self, Blob, CodecError},
     frame,
@@ -19,7 +18,7 @@ use lockkeeper_protocol::{
 use rustc_hash::FxHashMap;
 use serde::de::IgnoredAny;
 
-use crate::pool::{chunk::Outcomes, task::Task};
+use crate::pool::{chunk::Outcomes, panics, task::Task};
 
 type Run = for<'a> fn(&'a Bytes, &'a mut Outcomes) -> LocalBoxFuture<'a, ()>;
 
@@ -118,14 +117,19 @@ pub(super) fn run<'a, T: Task>(
 ) -> LocalBoxFuture<'a, ()> {
     let work = async move {
         let mut frames = frame::frames(row);
+        let mut begun = outcomes.count();
         // Also what reads the arguments and writes the output is the task's own code, and may panic.
         // Those behind one that does go on.
-        while let Err(panic) = AssertUnwindSafe(run_each::<T>(row, &mut frames, outcomes))
-            .catch_unwind()
-            .await
+        while let Err(panic) =
+            AssertUnwindSafe(run_each::<T>(row, &mut frames, outcomes, &mut begun))
+                .catch_unwind()
+                .await
         {
-            let fault = TaskFault::Panicked(panic_message(&*panic));
-            outcomes.push(&Err::<(), _>(fault), T::NAME);
+            let fault = TaskFault::Panicked(panics::message(panic));
+            // A task that has its outcome keeps it: what has panicked is the drop of its output.
+            if outcomes.count() < begun {
+                outcomes.push(&Err::<(), _>(fault), T::NAME);
+            }
         }
     };
     work.boxed_local()
@@ -135,8 +139,10 @@ async fn run_each<'a, T: Task>(
     row: &Bytes,
     frames: &mut impl Iterator<Item = Result<&'a [u8], CodecError>>,
     outcomes: &mut Outcomes,
+    begun: &mut usize,
 ) {
     for arguments in frames {
+        *begun += 1;
         let arguments = arguments.and_then(|bytes| codec::decode_within::<T>(row, bytes));
         let outcome = match arguments {
             Ok(task) => Ok(task.run().await),

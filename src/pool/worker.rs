@@ -3,12 +3,13 @@
 use std::process;
 
 use lockkeeper_actors::data::TaskQueue;
-use lockkeeper_protocol::operations::{Chunk, Finished};
+use lockkeeper_protocol::operations::{Chunk, Finished, TaskFault};
 use serde::{Deserialize, Serialize};
+use tokio::runtime;
 
 use crate::{
     client::connect::keep_connections,
-    error::CallError,
+    error::{CallError, lack},
     pool::{
         stock::{Pace, Stock},
         tasks::{self, Tasks},
@@ -41,14 +42,21 @@ pub(crate) fn work(mut role: Role) {
     };
     // A task may be in the middle of anything; nothing of it is to outlive the pool.
     if let Err(error) = role.lifeline.watch(|| process::exit(EXIT_ORPHAN)) {
-        return role.lifeline.failed(error.to_string());
+        return role.lifeline.lacking(lack(&error));
     }
     // Its tasks would connect anew each otherwise.
     keep_connections();
     let tasks = tasks::tasks();
-    actix_rt::System::new().block_on(async {
-        if let Err(why) = prepare(&config, &tasks).await {
-            return role.lifeline.failed(why);
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return role.lifeline.lacking(lack(&error)),
+    };
+    actix_rt::System::with_tokio_rt(|| runtime).block_on(async {
+        if let Err(error) = config.queue.bound().await {
+            return role.lifeline.lacking(error.to_string());
+        }
+        if let Err(fault) = initialize(&config, &tasks).await {
+            return role.lifeline.failed(format!("the initializer: {fault}"));
         }
         role.lifeline.ready();
         let served = serve(&config, &tasks, &mut role.lifeline).await;
@@ -57,20 +65,12 @@ pub(crate) fn work(mut role: Role) {
     });
 }
 
-/// Connects, and runs the initializer.
-async fn prepare(config: &Config, tasks: &Tasks) -> Result<(), String> {
-    config
-        .queue
-        .bound()
-        .await
-        .map_err(|error| error.to_string())?;
-    if let Some(initializer) = &config.initializer {
-        tasks
-            .run_one(initializer)
-            .await
-            .map_err(|fault| format!("the initializer: {fault}"))?;
+/// Runs the initializer, if there is one.
+async fn initialize(config: &Config, tasks: &Tasks) -> Result<(), TaskFault> {
+    match &config.initializer {
+        Some(initializer) => tasks.run_one(initializer).await,
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Runs tasks until there are none, or until it has run its number of them.

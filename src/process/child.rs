@@ -1,17 +1,20 @@
 //! Starts child processes of the same program, each in a role.
 //!
-//! A child is the program's own executable with one marking argument, and a socket as its standard
-//! input: the lifeline. The parent sends the role over it, the child reports that it is ready, and each
-//! side sees the end of the other as end of file.
+//! A child is the program's own executable with a first argument that marks it, and a socket as its
+//! standard input: the lifeline. The parent sends its build and the role over it, the child reports that it
+//! is ready, and each side sees the end of the other as end of file.
 //!
 //! Invariant: this file does not know what a role does. A program that does not take roles never starts
 //! children, so there is no chain of processes.
 
 use std::{
-    env,
+    fs::File,
     future::Future,
     io,
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::MetadataExt, net::UnixStream},
+    },
     pin::pin,
     process::{ExitStatus, Stdio},
     sync::OnceLock,
@@ -29,13 +32,17 @@ use serde::Serialize;
 use tokio::{io::Interest, process};
 
 use crate::{
-    background::background,
-    error::StartError,
-    process::lifeline::{Assignment, MOST_BYTES, Report},
+    background::{self, background},
+    error::{StartError, lack},
+    process::{
+        executable::{Build, Executable},
+        lifeline::{Assignment, MOST_BYTES, Report},
+    },
 };
 
-/// The argument by which a child knows that it is one.
-pub(super) const MARKER: &str = "lockkeeper:child";
+/// How the first argument of a child begins. Behind it is the inode of the socket that the child has as
+/// its standard input: an argument alone makes no child.
+pub(super) const MARKER: &str = "lockkeeper:child:";
 
 /// How long a child may take from its start until it is ready.
 pub(super) const READY_PATIENCE: Duration = Duration::from_secs(60);
@@ -59,6 +66,7 @@ static LAUNCH: OnceLock<Launch> = OnceLock::new();
 
 /// States how children are to be started. The first statement counts.
 pub(crate) fn set_launch(launch: Launch) {
+    Executable::of_this_process();
     LAUNCH.get_or_init(|| launch);
 }
 
@@ -67,6 +75,8 @@ pub(crate) fn set_launch(launch: Launch) {
 pub(crate) struct Child {
     pub(super) process: process::Child,
     reports: Reports,
+    /// The test that it runs, within a test harness.
+    test: Option<String>,
 }
 
 /// The parent's end of the lifeline.
@@ -78,6 +88,29 @@ struct Reports {
     unsent: Bytes,
 }
 
+/// Why a child did not get ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NotReady {
+    /// It says itself that it cannot do its work.
+    Cannot(StartError),
+    /// It lacked something, or ended. Another one may get ready later.
+    NotNow(StartError),
+}
+
+impl NotReady {
+    const fn not_now(why: String) -> Self {
+        Self::NotNow(StartError::Child(why))
+    }
+}
+
+impl From<NotReady> for StartError {
+    fn from(not_ready: NotReady) -> Self {
+        match not_ready {
+            NotReady::Cannot(error) | NotReady::NotNow(error) => error,
+        }
+    }
+}
+
 /// How a child ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ending {
@@ -85,6 +118,7 @@ pub(crate) struct Ending {
     pub(crate) is_done: bool,
     /// It exited by itself, and with code 0.
     pub(crate) is_well: bool,
+    pub(crate) exit: Option<ExitStatus>,
     /// The exit status in words.
     pub(crate) status: String,
 }
@@ -98,11 +132,13 @@ impl Child {
     /// [`StartError::System`] when no process can be had.
     pub(crate) fn start<C: Serialize>(role: &str, config: &C) -> Result<Self, StartError> {
         let launch = LAUNCH.get().ok_or(StartError::NotAProgram)?;
-        Self::start_as(launch, role, config).map_err(|error| StartError::System(error.to_string()))
+        Self::start_as(launch, &Build::of_this_process(), role, config)
+            .map_err(|error| StartError::System(lack(&error)))
     }
 
     pub(super) fn start_as<C: Serialize>(
         launch: &Launch,
+        build: &Build,
         role: &str,
         config: &C,
     ) -> io::Result<Self> {
@@ -112,27 +148,40 @@ impl Child {
             config,
         };
         let (ours, theirs) = UnixStream::pair()?;
-        let mut command = process::Command::new(env::current_exe()?);
-        if let Launch::Test(name) = launch {
-            command.args(["--exact", "--nocapture", "--test-threads=1", name.as_str()]);
-        }
-        command
-            .arg(MARKER)
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .kill_on_drop(true);
-        let runtime = background().enter();
-        let process = command.spawn()?;
+        let theirs = File::from(OwnedFd::from(theirs));
+        let marker = format!("{MARKER}{}", theirs.metadata()?.ino());
+        let executable = Executable::of_this_process();
+        let runtime = background::start()?.enter();
+        let process = executable.start(|path| {
+            let mut command = process::Command::new(path);
+            command.arg0(&executable.arg0).arg(&marker);
+            if let Launch::Test(name) = launch {
+                command.args(["--exact", "--nocapture", "--test-threads=1", name.as_str()]);
+            }
+            let command = command.stdin(Stdio::from(theirs.try_clone()?));
+            command.kill_on_drop(true).spawn()
+        })?;
+        drop(theirs);
         ours.set_nonblocking(true)?;
         let lifeline = tokio::net::UnixStream::from_std(ours)?;
         drop(runtime);
         let mut message = Vec::new();
+        frame::append(&mut message, build, MOST_BYTES).map_err(io::Error::other)?;
         frame::append(&mut message, &assignment, MOST_BYTES).map_err(io::Error::other)?;
         let reports = Reports {
             lifeline,
             inbox: Inbox::new(MOST_BYTES),
             unsent: message.into(),
         };
-        Ok(Self { process, reports })
+        let test = match launch {
+            Launch::Main => None,
+            Launch::Test(name) => Some(name.clone()),
+        };
+        Ok(Self {
+            process,
+            reports,
+            test,
+        })
     }
 
     /// The process id, if the process was not seen to end.
@@ -144,27 +193,37 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// Returns [`StartError::Child`] when it reports a failure, ends, or takes longer than a minute.
-    pub(crate) async fn ready(&mut self) -> Result<(), StartError> {
-        let late = || StartError::Child(format!("it took longer than {READY_PATIENCE:?}"));
+    /// Returns a [`StartError::Child`] when it reports a failure, ends, or takes longer than a minute.
+    pub(crate) async fn ready(&mut self) -> Result<(), NotReady> {
+        let late = || NotReady::not_now(format!("it took longer than {READY_PATIENCE:?}"));
         within(READY_PATIENCE, self.first_report())
             .await
             .unwrap_or_else(|| Err(late()))
     }
 
-    async fn first_report(&mut self) -> Result<(), StartError> {
+    async fn first_report(&mut self) -> Result<(), NotReady> {
         match self.reports.next().await {
             Ok(Some(Report::Ready | Report::Done)) => Ok(()),
-            Ok(Some(Report::Failed(why))) => Err(StartError::Child(why)),
+            Ok(Some(Report::Failed(why))) => Err(NotReady::Cannot(StartError::Child(why))),
+            Ok(Some(Report::Lacking(why))) => Err(NotReady::not_now(why)),
             Ok(None) => {
                 let status = self.process.wait().await;
                 let status = status.map_or_else(|error| error.to_string(), |s| s.to_string());
-                Err(StartError::Child(format!(
-                    "it ended before it was ready ({status}): \
-                     is lockkeeper::program() the first thing that main does?"
+                let hint = match &self.test {
+                    None => "is lockkeeper::program() the first thing that main does?".to_owned(),
+                    Some(test) if is_no_test(test).await => format!(
+                        "no test is named {test:?}. in_test takes the full name of a test that calls \
+                         lockkeeper::program(), such as \"module::children\""
+                    ),
+                    Some(test) => format!(
+                        "does the test {test:?} call lockkeeper::program(), and is it not ignored?"
+                    ),
+                };
+                Err(NotReady::not_now(format!(
+                    "it ended before it was ready ({status}): {hint}"
                 )))
             }
-            Err(error) => Err(StartError::Child(error.to_string())),
+            Err(error) => Err(NotReady::not_now(error.to_string())),
         }
     }
 
@@ -177,7 +236,14 @@ impl Child {
                 status = self.process.wait() => break status,
                 report = self.reports.next() => match report {
                     Ok(Some(report)) => is_done |= matches!(report, Report::Done),
-                    Ok(None) | Err(_) => break self.process.wait().await,
+                    // A task may have closed its process's descriptors, which can do no work then.
+                    Ok(None) | Err(_) => {
+                        if let Some(status) = within(END_PATIENCE, self.process.wait()).await {
+                            break status;
+                        }
+                        self.kill();
+                        break self.process.wait().await;
+                    }
                 },
             }
         };
@@ -189,10 +255,12 @@ impl Child {
         // They are there already if there are any; only the end may be held back.
         let _ = within(LAST_WORDS_PATIENCE, last_words).await;
         let is_well = status.as_ref().is_ok_and(ExitStatus::success);
+        let exit = status.as_ref().ok().copied();
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         Ending {
             is_done,
             is_well,
+            exit,
             status,
         }
     }
@@ -209,11 +277,16 @@ impl Child {
         let Self {
             mut process,
             reports,
+            test: _,
         } = self;
         drop(reports);
         let patience = Instant::now() + END_PATIENCE;
         let mut pause = Duration::from_micros(100);
         while let Ok(None) = process.try_wait() {
+            if Instant::now() > patience + END_PATIENCE {
+                // It cannot be killed, as one that waits for a broken disk.
+                return;
+            }
             if Instant::now() > patience {
                 // It fails only when the process has ended already.
                 let _ = process.start_kill();
@@ -280,8 +353,29 @@ impl Reports {
     }
 }
 
+/// Whether this program, a test harness, lists its tests and has none of that name.
+async fn is_no_test(name: &str) -> bool {
+    let list = {
+        let _runtime = background().enter();
+        Executable::of_this_process().start(|path| {
+            let mut command = process::Command::new(path);
+            command.args(["--exact", "--list", name]);
+            let command = command.stdin(Stdio::null()).stdout(Stdio::piped());
+            command.stderr(Stdio::null()).kill_on_drop(true).spawn()
+        })
+    };
+    let Ok(list) = list else {
+        return false;
+    };
+    let Some(Ok(list)) = within(END_PATIENCE, list.wait_with_output()).await else {
+        return false;
+    };
+    let names = String::from_utf8_lossy(&list.stdout);
+    list.status.success() && names.lines().all(|line| line != format!("{name}: test"))
+}
+
 /// Waits for a future, and no longer than that.
-async fn within<F: Future>(patience: Duration, future: F) -> Option<F::Output> {
+pub(crate) async fn within<F: Future>(patience: Duration, future: F) -> Option<F::Output> {
     let patience = {
         // The caller's runtime may have no timer.
         let _runtime = background().enter();

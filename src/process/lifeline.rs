@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// The most bytes of one message over a lifeline.
 pub(super) const MOST_BYTES: usize = 64 << 20;
 
-/// What a child is told first.
+/// What a child is told once it knows that it runs the same build as its parent.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Assignment {
     pub(super) role: String,
@@ -28,8 +28,10 @@ pub(super) struct Assignment {
 pub(super) enum Report {
     /// It does its work from now on.
     Ready,
-    /// It cannot do its work.
+    /// It cannot do its work, and no other child could.
     Failed(String),
+    /// The system does not give it what it needs. Another child may have it later.
+    Lacking(String),
     /// It has done its work.
     Done,
 }
@@ -47,6 +49,11 @@ impl Lifeline {
     /// Reports that there can be no work.
     pub(crate) fn failed(&mut self, why: String) {
         self.tell(&Report::Failed(why));
+    }
+
+    /// Reports that the system does not give what the work needs.
+    pub(crate) fn lacking(&mut self, why: String) {
+        self.tell(&Report::Lacking(why));
     }
 
     /// Reports that the work is done.
@@ -76,20 +83,25 @@ impl Lifeline {
     }
 }
 
-/// Reads exactly one frame: nothing else comes.
-pub(super) fn read_frame(mut stream: impl Read) -> io::Result<Bytes> {
+/// Reads exactly two frames, the parent's build and the assignment: nothing else comes.
+pub(super) fn read_frames(mut stream: impl Read) -> io::Result<(Bytes, Bytes)> {
     let mut inbox = Inbox::new(MOST_BYTES);
+    let first = read_frame(&mut inbox, &mut stream)?;
+    Ok((first, read_frame(&mut inbox, &mut stream)?))
+}
+
+fn read_frame(inbox: &mut Inbox, mut stream: impl Read) -> io::Result<Bytes> {
     let mut bytes = [0; 4096];
     loop {
+        if let Some(frame) = inbox.next_message().map_err(io::Error::other)? {
+            return Ok(Bytes::copy_from_slice(&frame));
+        }
         match stream.read(&mut bytes) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(length) => inbox.feed(bytes.get(..length).unwrap_or_default()),
             // A signal came in between, such as the one that continues a stopped process.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
-        }
-        if let Some(frame) = inbox.next_message().map_err(io::Error::other)? {
-            return Ok(Bytes::copy_from_slice(&frame));
         }
     }
 }

@@ -4,11 +4,13 @@
 //!
 //! | module | contents |
 //! | --- | --- |
+//! | `executable` | where children start from, and which build this is |
 //! | `lifeline` | the socket between parent and child, and its frames |
 //! | `child` | a child as seen by its parent |
 //! | `role` | the role as seen by the child |
 
 pub(crate) mod child;
+mod executable;
 pub(crate) mod lifeline;
 pub(crate) mod role;
 

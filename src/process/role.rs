@@ -2,17 +2,30 @@
 
 use std::{
     env,
-    fs::File,
-    io::{self},
-    os::{fd::AsFd, unix::net::UnixStream},
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{
+            fs::{FileTypeExt, MetadataExt},
+            net::UnixStream,
+        },
+    },
+    path::{Path, PathBuf},
 };
 
 use lockkeeper_protocol::codec::{self, Blob};
 use serde::de::DeserializeOwned;
+use tokio::signal::unix::{SignalKind, signal};
 
-use crate::process::{
-    child::MARKER,
-    lifeline::{Assignment, Lifeline, read_frame},
+use crate::{
+    background,
+    error::lack,
+    process::{
+        child::MARKER,
+        executable::Build,
+        lifeline::{Assignment, Lifeline, read_frames},
+    },
 };
 
 /// A role that this process was started in.
@@ -28,21 +41,31 @@ impl Role {
     ///
     /// # Errors
     ///
-    /// Returns an error when the process claims to be a child and has no parent.
+    /// Returns an error when the process is a child and its parent is gone, or runs another build.
     pub(crate) fn of_this_process() -> io::Result<Option<Self>> {
-        if !env::args_os().any(|argument| argument == MARKER) {
+        let Some(mut stream) = lifeline()? else {
             return Ok(None);
+        };
+        if let Err(error) = leave_signals_to_parent() {
+            Lifeline(stream).lacking(lack(&error));
+            return Err(error);
         }
-        let mut stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-        let frame = read_frame(&mut stream)?;
+        set_name();
+        let (build, assignment) = read_frames(&mut stream)?;
         // From here on the lifeline is this copy alone, which no child of this process inherits:
         // one that reads its input must find it empty, and not wait for the parent's word.
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-        let Assignment { role, config } = codec::decode(&frame).map_err(io::Error::other)?;
+        let mut lifeline = Lifeline(stream);
+        let parent: Build = codec::decode(&build).map_err(io::Error::other)?;
+        if let Some(why) = Build::of_this_process().refusal(&parent) {
+            lifeline.failed(why.clone());
+            return Err(io::Error::other(why));
+        }
+        let Assignment { role, config } = codec::decode(&assignment).map_err(io::Error::other)?;
         Ok(Some(Self {
             name: role,
             config,
-            lifeline: Lifeline(stream),
+            lifeline,
         }))
     }
 
@@ -50,4 +73,44 @@ impl Role {
     pub(crate) fn config<C: DeserializeOwned>(&self) -> Result<C, codec::CodecError> {
         codec::decode(&self.config.0)
     }
+}
+
+/// Gives this process the name of the program, as `ps` and `top` show it. The system has taken the name
+/// from the path that it was started by, `/proc/self/exe`.
+fn set_name() {
+    let program = env::args_os().next().map(PathBuf::from);
+    if let Some(name) = program.as_deref().and_then(Path::file_name) {
+        // Without /proc the name is that of the path.
+        let _ = fs::write("/proc/self/comm", name.as_encoded_bytes());
+    }
+}
+
+/// Keeps this process alive when the signals that ask a program to end reach it, as Ctrl-C and a service
+/// manager send them to all processes of a program: the parent decides, and its end ends the lifeline.
+///
+/// These are handlers that do nothing. Programs that a task starts would inherit an ignored signal, and
+/// inherit no handler.
+fn leave_signals_to_parent() -> io::Result<()> {
+    let _runtime = background::start()?.enter();
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        // The handler stays when the stream of the signals is dropped.
+        drop(signal(kind)?);
+    }
+    Ok(())
+}
+
+/// The socket to the parent, if this process is a child: its first argument is the marker and names the
+/// socket that is its standard input. A process that only has such an argument is none.
+fn lifeline() -> io::Result<Option<UnixStream>> {
+    let marker = env::args_os().nth(1);
+    let inode = marker
+        .as_ref()
+        .and_then(|marker| marker.to_str()?.strip_prefix(MARKER));
+    let Some(inode) = inode.and_then(|inode| inode.parse::<u64>().ok()) else {
+        return Ok(None);
+    };
+    let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let metadata = input.metadata()?;
+    let is_named = metadata.file_type().is_socket() && metadata.ino() == inode;
+    Ok(is_named.then(|| UnixStream::from(OwnedFd::from(input))))
 }

@@ -7,7 +7,10 @@ use std::{
     collections::VecDeque,
     env,
     io::{self, ErrorKind, Read},
-    os::{fd::AsFd, unix::net::UnixStream},
+    os::{
+        fd::AsFd,
+        unix::{net::UnixStream, process::ExitStatusExt},
+    },
     thread,
 };
 
@@ -20,8 +23,9 @@ use lockkeeper_protocol::{
 use crate::{
     error::StartError,
     process::{
-        child::{Child, Launch, MARKER, READY_PATIENCE},
-        lifeline::{Lifeline, MOST_BYTES, outlast, read_frame},
+        child::{Child, Launch, MARKER, NotReady, READY_PATIENCE},
+        executable::Build,
+        lifeline::{Lifeline, MOST_BYTES, outlast, read_frames},
         role::Role,
     },
 };
@@ -30,12 +34,17 @@ use crate::{
 const MANY_BYTES: usize = 8 << 20;
 
 fn is_child() -> bool {
-    env::args_os().any(|argument| argument == MARKER)
+    env::args().any(|argument| argument.starts_with(MARKER))
 }
 
 fn start(test: &str) -> Child {
+    start_of_build(test, &Build::of_this_process())
+}
+
+/// Starts a child that is told that its parent runs that build.
+fn start_of_build(test: &str, build: &Build) -> Child {
     let launch = Launch::Test(format!("process::tests::{test}"));
-    Child::start_as(&launch, "part", &Blob::from(vec![7; MANY_BYTES])).unwrap()
+    Child::start_as(&launch, build, "part", &Blob::from(vec![7; MANY_BYTES])).unwrap()
 }
 
 /// As a child it reads nothing for as long as anybody could wait for it.
@@ -53,6 +62,25 @@ fn attentive_child() {
         let mut role = Role::of_this_process().unwrap().unwrap();
         let Blob(bytes) = role.config().unwrap();
         role.lifeline.failed(format!("{} bytes", bytes.len()));
+    }
+}
+
+/// As a child it ends if it has no role.
+#[test]
+fn obedient_child() {
+    if is_child() && Role::of_this_process().is_ok() {
+        thread::sleep(2 * READY_PATIENCE);
+    }
+}
+
+/// As a child it lets go of its lifeline and goes on.
+#[test]
+fn stray_child() {
+    if is_child() {
+        let mut role = Role::of_this_process().unwrap().unwrap();
+        role.lifeline.ready();
+        drop(role);
+        thread::sleep(2 * READY_PATIENCE);
     }
 }
 
@@ -76,19 +104,55 @@ fn start_does_not_wait_for_a_child_that_does_not_read() {
 fn child_is_told_more_than_its_socket_takes_at_once() {
     let told = block_on(start("attentive_child").ready());
     let why = format!("{MANY_BYTES} bytes");
-    assert_eq!(told, Err(StartError::Child(why)));
+    assert_eq!(told, Err(NotReady::Cannot(StartError::Child(why))));
 }
 
 #[test]
 fn child_is_heard_before_it_has_read_what_it_is_told() {
     let told = block_on(start("hasty_child").ready());
-    assert_eq!(told, Err(StartError::Child("in haste".to_owned())));
+    let why = StartError::Child("in haste".to_owned());
+    assert_eq!(told, Err(NotReady::Cannot(why)));
+}
+
+#[test]
+fn child_of_another_build_takes_no_role_and_says_why() {
+    let own = Build::of_this_process();
+    let program = "another".to_owned();
+    let image = Some("fe:00 1".to_owned());
+    for build in [
+        Build {
+            program,
+            ..own.clone()
+        },
+        Build {
+            image,
+            ..own.clone()
+        },
+        Build { image: None, ..own },
+    ] {
+        match block_on(start_of_build("obedient_child", &build).ready()) {
+            Err(NotReady::Cannot(StartError::Child(why))) => {
+                assert!(why.contains("another build"), "{why}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn child_that_has_lost_its_lifeline_is_killed() {
+    let mut child = start("stray_child");
+    assert_eq!(block_on(child.ready()), Ok(()));
+    let ending = block_on(child.ended());
+    assert_eq!(ending.exit.and_then(|exit| exit.signal()), Some(9));
 }
 
 #[test]
 fn child_that_ends_before_it_reads_is_no_failure_to_write() {
     match block_on(start("no_such_child").ready()) {
-        Err(StartError::Child(why)) => assert!(why.contains("ended before it was ready"), "{why}"),
+        Err(NotReady::NotNow(StartError::Child(why))) => {
+            assert!(why.contains("ended before it was ready"), "{why}");
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -112,11 +176,13 @@ fn signal<T>() -> io::Result<T> {
 #[test]
 fn signal_does_not_end_the_reading_of_an_assignment() {
     let mut message = Vec::new();
+    frame::append(&mut message, &"build", MOST_BYTES).unwrap();
     frame::append(&mut message, &"assignment", MOST_BYTES).unwrap();
     let (first, second) = message.split_at(5);
     let pieces = [signal(), Ok(first.to_vec()), signal(), Ok(second.to_vec())];
-    let frame = read_frame(Pieces(pieces.into())).unwrap();
-    assert_eq!(codec::decode::<String>(&frame).unwrap(), "assignment");
+    let (build, assignment) = read_frames(Pieces(pieces.into())).unwrap();
+    assert_eq!(codec::decode::<String>(&build).unwrap(), "build");
+    assert_eq!(codec::decode::<String>(&assignment).unwrap(), "assignment");
 }
 
 #[test]

@@ -140,6 +140,7 @@ impl Barrier {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_wait(&self) -> Result<Passed, CallError> {
         block_on(self.wait())
     }
@@ -153,6 +154,7 @@ impl Barrier {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_wait_timeout(&self, timeout: Duration) -> Result<Passed, CallError> {
         block_on(self.wait_timeout(timeout))
     }
@@ -167,6 +169,7 @@ impl Barrier {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_wait_with<E>(
         &self,
         action: impl FnOnce() -> Result<(), E>,
@@ -184,6 +187,7 @@ impl Barrier {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_wait_with_timeout<E>(
         &self,
         timeout: Duration,
@@ -284,6 +288,7 @@ impl Barrier {
         }
     }
 
+    #[track_caller]
     fn blocking_pass_with<E>(
         &self,
         timeout: Option<Duration>,

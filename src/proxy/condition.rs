@@ -213,6 +213,7 @@ impl LockOf<sync::Condition> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_wait(&self, guard: ConditionGuard) -> Result<ConditionGuard, CallError> {
         block_on(self.wait(guard))
     }
@@ -226,6 +227,7 @@ impl LockOf<sync::Condition> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_wait_timeout(
         &self,
         guard: ConditionGuard,
@@ -243,6 +245,7 @@ impl LockOf<sync::Condition> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block, once it has to sleep.
+    #[track_caller]
     pub fn blocking_wait_while(
         &self,
         mut guard: ConditionGuard,
@@ -264,6 +267,7 @@ impl LockOf<sync::Condition> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block, once it has to sleep.
+    #[track_caller]
     pub fn blocking_wait_while_timeout(
         &self,
         mut guard: ConditionGuard,

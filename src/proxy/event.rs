@@ -122,6 +122,7 @@ impl Event {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_wait(&self) -> Result<u64, CallError> {
         block_on(self.wait())
     }
@@ -135,6 +136,7 @@ impl Event {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_wait_timeout(&self, timeout: Duration) -> Result<u64, CallError> {
         block_on(self.wait_timeout(timeout))
     }
@@ -149,6 +151,7 @@ impl Event {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_wait_since(&self, generation: u64) -> Result<u64, CallError> {
         block_on(self.wait_since(generation))
     }
@@ -162,6 +165,7 @@ impl Event {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_wait_since_timeout(
         &self,
         generation: u64,

@@ -125,6 +125,7 @@ impl Latch {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_wait(&self) -> Result<(), CallError> {
         block_on(self.wait())
     }
@@ -138,6 +139,7 @@ impl Latch {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_wait_timeout(&self, timeout: Duration) -> Result<(), CallError> {
         block_on(self.wait_timeout(timeout))
     }
@@ -151,6 +153,7 @@ impl Latch {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_arrive_and_wait(&self, by: u32) -> Result<(), CallError> {
         block_on(self.arrive_and_wait(by))
     }
@@ -164,6 +167,7 @@ impl Latch {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_arrive_and_wait_timeout(
         &self,
         by: u32,

@@ -139,6 +139,7 @@ impl<P: LockKind> LockOf<P> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_acquire(&self) -> Result<Guard<P>, CallError> {
         block_on(self.acquire())
     }
@@ -152,6 +153,7 @@ impl<P: LockKind> LockOf<P> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_acquire_timeout(&self, timeout: Duration) -> Result<Guard<P>, CallError> {
         block_on(self.acquire_timeout(timeout))
     }
@@ -165,6 +167,7 @@ impl<P: LockKind> LockOf<P> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_try_acquire(&self) -> Result<Option<Guard<P>>, CallError> {
         block_on(self.try_acquire())
     }

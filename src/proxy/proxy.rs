@@ -215,6 +215,7 @@ impl<P: Primitive> Proxy<P> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_call<O: Operation>(&self, operation: O) -> Result<O::Reply, CallError>
     where
         P: Serve<O>,

@@ -119,6 +119,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_put(&self, item: T) -> Result<(), PutError<T>> {
         block_on(self.put(item))
     }
@@ -132,6 +133,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_put_timeout(&self, item: T, timeout: Duration) -> Result<(), PutError<T>> {
         block_on(self.put_timeout(item, timeout))
     }
@@ -145,6 +147,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_try_put(&self, item: T) -> Result<(), PutError<T>> {
         block_on(self.try_put(item))
     }
@@ -215,6 +218,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_get(&self) -> Result<Taken<T>, CallError> {
         block_on(self.get())
     }
@@ -228,6 +232,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_get_timeout(&self, timeout: Duration) -> Result<Taken<T>, CallError> {
         block_on(self.get_timeout(timeout))
     }
@@ -241,6 +246,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_try_get(&self) -> Result<Option<Taken<T>>, CallError> {
         block_on(self.try_get())
     }
@@ -281,6 +287,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_join(&self) -> Result<(), CallError> {
         block_on(self.join())
     }
@@ -294,6 +301,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_join_timeout(&self, timeout: Duration) -> Result<(), CallError> {
         block_on(self.join_timeout(timeout))
     }

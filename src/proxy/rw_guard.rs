@@ -152,6 +152,7 @@ impl Guard<Upgradable> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_upgrade(self) -> Result<RwLockWriteGuard, CallError> {
         block_on(self.upgrade())
     }
@@ -165,6 +166,7 @@ impl Guard<Upgradable> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_upgrade_timeout(
         self,
         timeout: Duration,
@@ -181,6 +183,7 @@ impl Guard<Upgradable> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_try_upgrade(self) -> Result<Result<RwLockWriteGuard, Self>, CallError> {
         block_on(self.try_upgrade())
     }

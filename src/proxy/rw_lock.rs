@@ -123,6 +123,7 @@ impl RwLock {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_read(&self) -> Result<RwLockReadGuard, CallError> {
         block_on(self.read())
     }
@@ -136,6 +137,7 @@ impl RwLock {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_read_timeout(&self, timeout: Duration) -> Result<RwLockReadGuard, CallError> {
         block_on(self.read_timeout(timeout))
     }
@@ -149,6 +151,7 @@ impl RwLock {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_try_read(&self) -> Result<Option<RwLockReadGuard>, CallError> {
         block_on(self.try_read())
     }
@@ -220,6 +223,7 @@ impl RwLock {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_upgradable_read(&self) -> Result<RwLockUpgradableReadGuard, CallError> {
         block_on(self.upgradable_read())
     }
@@ -233,6 +237,7 @@ impl RwLock {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_upgradable_read_timeout(
         &self,
         timeout: Duration,
@@ -249,6 +254,7 @@ impl RwLock {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_try_upgradable_read(
         &self,
     ) -> Result<Option<RwLockUpgradableReadGuard>, CallError> {
@@ -316,6 +322,7 @@ impl RwLock {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_write(&self) -> Result<RwLockWriteGuard, CallError> {
         block_on(self.write())
     }
@@ -329,6 +336,7 @@ impl RwLock {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_write_timeout(&self, timeout: Duration) -> Result<RwLockWriteGuard, CallError> {
         block_on(self.write_timeout(timeout))
     }
@@ -342,6 +350,7 @@ impl RwLock {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_try_write(&self) -> Result<Option<RwLockWriteGuard>, CallError> {
         block_on(self.try_write())
     }

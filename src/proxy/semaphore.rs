@@ -184,6 +184,7 @@ impl<B: Bound> SemaphoreOf<B> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_acquire(&self) -> Result<Permit, CallError> {
         block_on(self.acquire())
     }
@@ -197,6 +198,7 @@ impl<B: Bound> SemaphoreOf<B> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_acquire_timeout(&self, timeout: Duration) -> Result<Permit, CallError> {
         block_on(self.acquire_timeout(timeout))
     }
@@ -210,6 +212,7 @@ impl<B: Bound> SemaphoreOf<B> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_try_acquire(&self) -> Result<Option<Permit>, CallError> {
         block_on(self.try_acquire())
     }

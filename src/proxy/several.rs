@@ -243,6 +243,7 @@ impl<L: Lockable> Several<L> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_lock_all(&self) -> Result<Vec<L::Guard>, CallError> {
         block_on(self.lock_all())
     }
@@ -256,6 +257,7 @@ impl<L: Lockable> Several<L> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_lock_all_timeout(&self, timeout: Duration) -> Result<Vec<L::Guard>, CallError> {
         block_on(self.lock_all_timeout(timeout))
     }
@@ -269,6 +271,7 @@ impl<L: Lockable> Several<L> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_try_lock_all(&self) -> Result<Option<Vec<L::Guard>>, CallError> {
         block_on(self.try_lock_all())
     }
@@ -334,6 +337,7 @@ impl<L: Lockable> Several<L> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_lock_some(&self, number: usize) -> Result<SomeGuards<L::Guard>, CallError> {
         block_on(self.lock_some(number))
     }
@@ -347,6 +351,7 @@ impl<L: Lockable> Several<L> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_lock_some_timeout(
         &self,
         number: usize,
@@ -364,6 +369,7 @@ impl<L: Lockable> Several<L> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_try_lock_some(
         &self,
         number: usize,

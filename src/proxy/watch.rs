@@ -74,6 +74,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_changed_since(&self, version: u64) -> Result<Versioned<T>, CallError> {
         block_on(self.changed_since(version))
     }
@@ -87,6 +88,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_changed_since_timeout(
         &self,
         version: u64,
@@ -140,6 +142,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_wait_for(
         &self,
         predicate: impl FnMut(&T) -> bool,
@@ -156,6 +159,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_wait_for_timeout(
         &self,
         timeout: Duration,

@@ -15,10 +15,15 @@ use std::{
 use actix::Actor;
 use lockkeeper_actors::Shell;
 use lockkeeper_protocol::SessionId;
-use tokio::{task::JoinSet, time};
+use tokio::{
+    runtime::{self, Runtime},
+    task::JoinSet,
+    time,
+};
 
 use crate::{
     access::{Access, Right},
+    error::{StartError, lack},
     limits::Limits,
     server::{
         budgets::Budgets,
@@ -54,16 +59,45 @@ pub(crate) struct Server {
     pub(crate) access: Access,
 }
 
+/// The runtime of a server. It is made before the server's thread is, where an error can be returned.
+#[derive(Debug)]
+pub(crate) struct ServerRuntime(Option<Runtime>);
+
+impl ServerRuntime {
+    /// Makes the runtime.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the system has no descriptors left.
+    pub(crate) fn new() -> Result<Self, StartError> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| StartError::System(lack(&error)))?;
+        Ok(Self(Some(runtime)))
+    }
+}
+
+impl Drop for ServerRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // In async code another end of a runtime would panic.
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// How long a manager that has no file descriptors left waits before it lets the next client in.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 impl Server {
     /// Serves clients on this thread, in an actix system of its own, until `stop` is over.
-    pub(crate) fn run(self, stop: impl Future + 'static) {
+    pub(crate) fn run(self, mut runtime: ServerRuntime, stop: impl Future + 'static) {
+        let Some(runtime) = runtime.0.take() else {
+            return;
+        };
         // The main future of a system is polled whenever anything is; so it is one that only waits.
         let serve = async { actix_rt::spawn(self.serve(stop)).await };
         // A panic has been printed where it happened.
-        let _ = actix_rt::System::new().block_on(serve);
+        let _ = actix_rt::System::with_tokio_rt(|| runtime).block_on(serve);
     }
 
     /// Serves clients until `stop` is over. Then every session is hung up and the address is free.

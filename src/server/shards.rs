@@ -7,12 +7,15 @@ use std::thread::{self, JoinHandle, ThreadId};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{error::StartError, server::server::Server};
+use crate::{
+    error::{StartError, lack},
+    server::server::{Server, ServerRuntime},
+};
 
 /// The shards of a manager. The first one is to be run; the others have threads of their own.
 #[derive(Debug)]
 pub(crate) struct Shards {
-    first: Option<Server>,
+    first: Option<(Server, ServerRuntime)>,
     others: Vec<JoinHandle<()>>,
     stop: CancellationToken,
 }
@@ -33,16 +36,21 @@ impl Shards {
     /// Returns an error when the system gives no thread. None is left then.
     pub(crate) fn start(servers: Vec<Server>) -> Result<Self, StartError> {
         let mut servers = servers.into_iter();
+        let first = match servers.next() {
+            Some(server) => Some((server, ServerRuntime::new()?)),
+            None => None,
+        };
         let mut shards = Self {
-            first: servers.next(),
+            first,
             others: Vec::new(),
             stop: CancellationToken::new(),
         };
         for (server, index) in servers.zip(1..) {
             let stop = shards.stop.clone();
+            let runtime = ServerRuntime::new()?;
             let other = start(format!("lockkeeper-{index}"), move || {
                 let _all_end = stop.clone().drop_guard();
-                server.run(stop.cancelled_owned());
+                server.run(runtime, stop.cancelled_owned());
             });
             shards.others.push(other?);
         }
@@ -56,8 +64,8 @@ impl Shards {
 
     /// Serves on this thread as the first one, until all have ended.
     pub(crate) fn run(mut self) {
-        if let Some(first) = self.first.take() {
-            first.run(self.stop().cancelled_owned());
+        if let Some((first, runtime)) = self.first.take() {
+            first.run(runtime, self.stop().cancelled_owned());
         }
     }
 
@@ -107,5 +115,5 @@ impl Threads {
 
 fn start(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
     let started = thread::Builder::new().name(name).spawn(work);
-    started.map_err(|error| StartError::System(error.to_string()))
+    started.map_err(|error| StartError::System(lack(&error)))
 }

@@ -1,5 +1,7 @@
 //! Events and numbers of pools.
 
+use std::time::Duration;
+
 use lockkeeper_protocol::operations::TaskFault;
 
 use crate::{
@@ -36,6 +38,12 @@ pub(crate) fn worker_died(place: usize, pid: Option<u32>, status: &str) {
     metrics::counter!(names::WORKERS_ENDED, "how" => "died").increment(1);
 }
 
+/// A place in a pool has no worker until the next attempt.
+pub(crate) fn place_is_empty(place: usize, pause: Duration) {
+    let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+    tracing::warn!(target: target::POOL, place, pause_ms, "worker's place is empty");
+}
+
 /// A place in a pool stays empty.
 pub(crate) fn place_given_up(place: usize) {
     tracing::error!(target: target::POOL, place, "worker's place stays empty");
@@ -64,8 +72,8 @@ fn task_failed(task: &str, why: &TaskError) {
     let outcome = if let TaskError::Failed(TaskFault::Panicked(message)) = why {
         tracing::warn!(target: target::POOL, task, why = message, "task panicked");
         "panicked"
-    } else if let TaskError::Failed(TaskFault::WorkerDied { pid }) = why {
-        tracing::warn!(target: target::POOL, task, pid, "task failed: its worker died");
+    } else if let TaskError::Failed(TaskFault::WorkerDied { pid, .. }) = why {
+        tracing::warn!(target: target::POOL, task, pid, %why, "task failed: its worker died");
         "worker_died"
     } else {
         tracing::debug!(target: target::POOL, task, %why, "task failed");

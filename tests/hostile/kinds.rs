@@ -26,6 +26,7 @@ pub(crate) enum Shape {
     Row,
     Chunk,
     Outcome,
+    Fault,
     OptionalFault,
     JobId,
     Job,
@@ -34,7 +35,7 @@ pub(crate) enum Shape {
 }
 
 use Shape::{
-    Access, Bytes, Chunk, Count, Expected, Job, JobId, Jobs, Number, OnDeath, OptionalFault,
+    Access, Bytes, Chunk, Count, Expected, Fault, Job, JobId, Jobs, Number, OnDeath, OptionalFault,
     OptionalJob, OptionalNumber, Outcome, Proof, ReleaseBy, Row, Text, Truth,
 };
 
@@ -227,6 +228,7 @@ pub(crate) const KINDS: &[Kind] = &[
             ("feed", &[Number, Number, Text, Row, Count]),
             ("collect", &[Number]),
             ("leave", &[Number]),
+            ("fail", &[Fault]),
         ],
     ),
 ];
@@ -327,6 +329,10 @@ fn value(random: &mut StdRng, shape: Shape, grants: &[Grant]) -> Pack {
         Outcome => match random.random::<bool>() {
             true => Pack::variant("Ok", value(random, Bytes, grants)),
             false => Pack::variant("Err", Pack::text("Terminated")),
+        },
+        Fault => match random.random::<bool>() {
+            true => Pack::text("Closed"),
+            false => Pack::variant("Broken", value(random, Text, grants)),
         },
         OptionalFault => match random.random_range(0..9) {
             0 => Pack::text("Closed"),

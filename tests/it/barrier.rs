@@ -371,7 +371,7 @@ fn plain_threads_and_pool_tasks_are_parties_as_well() {
 }
 
 #[test]
-#[should_panic(expected = "runtime")]
+#[should_panic(expected = "async code")]
 fn blocking_inside_an_async_context_panics() {
     run(async {
         let (_manager, barrier) = manager_and_barrier(1).await;

@@ -176,7 +176,7 @@ fn plain_threads_and_pool_tasks_wait_as_well() {
 }
 
 #[test]
-#[should_panic(expected = "runtime")]
+#[should_panic(expected = "async code")]
 fn blocking_inside_an_async_context_panics() {
     run(async {
         let (_manager, event) = manager_and_event().await;

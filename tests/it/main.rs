@@ -12,6 +12,7 @@ mod condition;
 mod deadlock;
 mod drops;
 mod event;
+mod executable;
 mod fence_file;
 mod guards;
 mod in_memory;
@@ -30,6 +31,7 @@ mod resources;
 mod runtimes;
 mod rw_lock;
 mod semaphore;
+mod signals;
 mod trust;
 mod value;
 mod waits;
@@ -40,7 +42,7 @@ use lockkeeper::Program;
 use lockkeeper_test_support::Roles;
 
 /// Each adds the tasks, kinds and transports of a module. Their names are unique in this binary.
-const TASKS_AND_KINDS: [fn(Program) -> Program; 28] = [
+const TASKS_AND_KINDS: [fn(Program) -> Program; 32] = [
     barrier::register,
     condition::register,
     event::register,
@@ -63,16 +65,20 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 28] = [
     pool::room::register,
     pool::setup::register,
     pool::short_tasks::register,
+    pool::streams::register,
+    pool::user_code::register,
     pool::waits::register,
+    pool::wants::register,
     processes::register,
     queue::register,
     rw_lock::register,
+    signals::register,
     value::register,
     waits::register,
 ];
 
 /// Each adds the child roles of a module. Their names begin with the module's path.
-const ROLES: [fn(&mut Roles); 33] = [
+const ROLES: [fn(&mut Roles); 36] = [
     access::roles,
     addresses::roles,
     barrier::deaths::roles,
@@ -83,6 +89,7 @@ const ROLES: [fn(&mut Roles); 33] = [
     condition::roles,
     deadlock::roles,
     event::roles,
+    executable::roles,
     fence_file::roles,
     latch::roles,
     lock::keyed::roles,
@@ -99,11 +106,13 @@ const ROLES: [fn(&mut Roles); 33] = [
     own_kind::roles,
     own_transport::roles,
     pool::ends::roles,
+    pool::wants::roles,
     processes::roles,
     queue::deaths::roles,
     resources::descriptors::roles,
     resources::roles,
     rw_lock::deaths::roles,
+    signals::roles,
     trust::roles,
     value::roles,
 ];

@@ -6,7 +6,7 @@
 use std::{fs, future::pending};
 
 use lockkeeper::{Manager, Pool, StartError};
-use lockkeeper_test_support::{Role, Roles, in_own_process, report, run};
+use lockkeeper_test_support::{Role, Roles, in_own_process, report, run, until};
 
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("not_a_program::misnamed", |test: String| async move {
@@ -70,17 +70,39 @@ fn program_that_forgot_the_call_starts_no_process() {
     });
 }
 
+/// Why no children start of a program that calls `in_test` with that name.
+async fn whys_of_misnamed(test: &str) -> [String; 2] {
+    let mut misnamed = Role::start("not_a_program::misnamed", &test);
+    let whys = [misnamed.next_report(), misnamed.next_report()];
+    // One worker is enough for the error; the others end soon after it.
+    until("no child is left", || async {
+        children_of(misnamed.pid()) == 0
+    })
+    .await;
+    whys
+}
+
 #[test]
 fn program_whose_children_do_not_make_the_call_is_told_so() {
     run(async {
-        for test in ["no_such_test", "not_a_program::does_something_else"] {
-            let mut misnamed = Role::start("not_a_program::misnamed", &test);
-            for _ in 0..2 {
-                let why = misnamed.next_report();
+        let test = "not_a_program::does_something_else";
+        for why in whys_of_misnamed(test).await {
+            assert!(why.contains("ended before it was ready"), "{why}");
+            let hint = format!("does the test {test:?} call lockkeeper::program()");
+            assert!(why.contains(&hint), "{why}");
+        }
+    });
+}
+
+#[test]
+fn program_whose_test_has_another_name_is_told_so() {
+    run(async {
+        // That of none, of a module, a part of a name, and one in another place.
+        for test in ["no_such_test", "not_a_program", "child", "tests::children"] {
+            for why in whys_of_misnamed(test).await {
                 assert!(why.contains("ended before it was ready"), "{why}");
-                assert!(why.contains("lockkeeper::program()"), "{why}");
+                assert!(why.contains(&format!("no test is named {test:?}")), "{why}");
             }
-            assert_eq!(children_of(misnamed.pid()), 0);
         }
     });
 }

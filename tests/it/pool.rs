@@ -11,7 +11,10 @@ pub(crate) mod leftovers;
 pub(crate) mod room;
 pub(crate) mod setup;
 pub(crate) mod short_tasks;
+pub(crate) mod streams;
+pub(crate) mod user_code;
 pub(crate) mod waits;
+pub(crate) mod wants;
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,6 @@
 //! The runtimes and threads that may use a manager, at once and one after the other.
 
+mod blocking;
 pub(crate) mod changes;
 pub(crate) mod spin;
 pub(crate) mod threads;

@@ -369,7 +369,7 @@ fn plain_threads_pool_tasks_and_spawned_futures_hold_it_as_well() {
 }
 
 #[test]
-#[should_panic(expected = "runtime")]
+#[should_panic(expected = "async code")]
 fn blocking_inside_an_async_context_panics() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;

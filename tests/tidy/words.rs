@@ -35,6 +35,7 @@ const CRATES: &[Row<'_>] = &[
             "actors/src/host/input.rs",
             "actors/src/host/mailbox.rs",
             "src/pool/crew.rs",
+            "src/pool/place.rs",
             "src/pool/pool.rs",
             "src/server/server.rs",
             "src/server/session/context.rs",
@@ -47,6 +48,7 @@ const CRATES: &[Row<'_>] = &[
         &[
             "actors/src/host/host.rs",
             "src/pool/crew.rs",
+            "src/pool/place.rs",
             "src/pool/worker.rs",
             "src/program.rs",
             "src/server/server.rs",
@@ -91,6 +93,7 @@ const WORDS: &[Row<'_>] = &[
         &[
             "actors/src/host/host.rs",
             "src/pool/handle.rs",
+            "src/pool/panics.rs",
             "src/pool/tasks.rs",
         ],
         "let it panic: the host ends the object and the worker fails the task",
@@ -101,6 +104,7 @@ const WORDS: &[Row<'_>] = &[
             "actors/src/host/deadlines.rs",
             "actors/src/host/shell.rs",
             "src/client/spin.rs",
+            "src/pool/source.rs",
             "src/pool/stock.rs",
             "src/process/child.rs",
             "src/proxy/end.rs",

@@ -13,6 +13,7 @@ pub use lockkeeper_protocol::operations::{
     CountWatchers, Delivery, Done, Ended, Exchange, Exchanged, Feed, Finished, Get, HandBack, Job,
     Join, Leave, Next, OnlyIf, Put, PutBack, QueueSpec, QueueStatus, Read, Reports, Row, Store,
     Submit, Swap, TaskFault, TaskQueueStatus, ValueSpec, ValueStatus, Versioned, WaitChange,
+    WorkerExit,
 };
 pub use queue::Queue;
 pub use task_queue::TaskQueue;

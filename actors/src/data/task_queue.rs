@@ -17,8 +17,8 @@ use std::rc::Rc;
 use lockkeeper_protocol::{
     CallId, JobId, Refusal, SessionId,
     operations::{
-        ChunkOutcome, CloseTasks, Collect, CountTasks, Ended, Feed, Finished, HandBack, Job, Leave,
-        Next, Reports, Row, Submit, TaskFault, TaskQueueStatus,
+        ChunkOutcome, CloseTasks, Collect, CountTasks, Ended, FailTasks, Feed, Finished, HandBack,
+        Job, Leave, Next, Reports, Row, Submit, TaskFault, TaskQueueStatus, WorkerExit,
     },
 };
 
@@ -54,7 +54,7 @@ pub struct TaskQueue {
 /// Several jobs go in one message only if they are no more than so many: a turn must not be long.
 const MOST_JOBS_AT_A_TIME: usize = 1000;
 
-/// The text that a queue is closed with goes to all who wait, so it is cut to so many bytes.
+/// The text that a queue is closed or fails tasks with goes to all who wait, so it is cut to so many bytes.
 const MOST_REASON_BYTES: usize = 4096;
 
 /// A worker that waits.
@@ -155,6 +155,13 @@ impl TaskQueue {
         }
     }
 
+    /// Tells what became of all that wait for a worker.
+    fn fail_waiting(&mut self, outcome: &Told) {
+        while let Some(job) = self.waiting.pop_front() {
+            self.end(job, outcome);
+        }
+    }
+
     /// Forgets a series, and all of its jobs.
     fn leave(&mut self, series: CallId) {
         self.series.remove(series);
@@ -166,20 +173,27 @@ impl TaskQueue {
         let count = |number: usize| number.try_into().unwrap_or(u64::MAX);
         let mut status = TaskQueueStatus::default();
         status.waiting = count(self.waiting.tasks());
-        status.running = count(self.hands.running());
+        status.running = count(self.hands.held());
         status.idle = count(self.idle.len());
         status
     }
 
     /// What becomes of the job that a worker ran when it ended.
     fn bury(&mut self, mut job: Pending, ended: &HangUp) {
+        job.deaths = job.deaths.saturating_add(1);
         if job.retries > 0 {
             job.retries -= 1;
             ended.retry();
             self.waiting.push_front(job);
         } else {
             let pid = ended.peer.pid;
-            self.end(job, &Err(TaskFault::WorkerDied { pid }.into()));
+            let died = TaskFault::WorkerDied {
+                pid,
+                // The parent of the process knows.
+                exit: WorkerExit::Unknown,
+                attempts: job.deaths,
+            };
+            self.end(job, &Err(died.into()));
         }
     }
 }
@@ -203,7 +217,8 @@ impl Primitive for TaskQueue {
             .on::<Reports>()
             .on::<Feed>()
             .on::<Collect>()
-            .on::<Leave>();
+            .on::<Leave>()
+            .on::<FailTasks>();
     }
 
     fn withdraw(&mut self, id: CallId) {
@@ -286,6 +301,7 @@ impl Serve<Submit> for TaskQueue {
             row: Row::of_one(chunk.arguments),
             stored,
             retries,
+            deaths: 0,
         };
         self.submit(job);
     }
@@ -316,6 +332,7 @@ impl Serve<Feed> for TaskQueue {
                     row: feed.row,
                     stored,
                     retries: feed.retries,
+                    deaths: 0,
                 });
             }
             Err(fault) => {
@@ -393,14 +410,20 @@ impl Serve<CloseTasks> for TaskQueue {
         let reason = reason.map(|reason| Rc::new(reason.cut(MOST_REASON_BYTES)));
         if let Some(reason) = &reason {
             let outcome = Err(Rc::clone(reason));
-            while let Some(job) = self.waiting.pop_front() {
-                self.end(job, &outcome);
-            }
+            self.fail_waiting(&outcome);
             for job in self.hands.take_awaited() {
                 self.end(job, &outcome);
             }
         }
         self.closed = Some(reason.unwrap_or_else(|| TaskFault::Closed.into()));
+        call.reply(());
+        self.dispatch();
+    }
+}
+
+impl Serve<FailTasks> for TaskQueue {
+    fn serve(&mut self, FailTasks { reason }: FailTasks, call: Call<()>) {
+        self.fail_waiting(&Err(reason.cut(MOST_REASON_BYTES).into()));
         call.reply(());
         self.dispatch();
     }
@@ -462,7 +485,16 @@ mod tests {
     }
 
     fn died() -> ChunkOutcome {
-        Err(TaskFault::WorkerDied { pid: 0 })
+        died_in_attempt(1)
+    }
+
+    fn died_in_attempt(attempts: u32) -> ChunkOutcome {
+        let (pid, exit) = (0, WorkerExit::Unknown);
+        Err(TaskFault::WorkerDied {
+            pid,
+            exit,
+            attempts,
+        })
     }
 
     fn finish(bench: &mut Bench<TaskQueue>, session: u64, job: CallId) -> CallId {
@@ -511,7 +543,7 @@ mod tests {
         let worker = next(&mut bench, 2);
         assert_eq!(job(&bench, worker), Some(first));
         bench.hang_up(2);
-        assert_eq!(outcome(&bench, first), Some(died()));
+        assert_eq!(outcome(&bench, first), Some(died_in_attempt(2)));
     }
 
     #[test]
@@ -546,6 +578,30 @@ mod tests {
         assert_eq!(outcome(&bench, tasks[0]), Some(died()));
         let taken = next_of(&mut bench, 2, 9);
         assert_eq!(jobs(&bench, taken).as_deref(), Some(&tasks[1..]));
+    }
+
+    #[test]
+    fn status_counts_what_runs_although_its_submitter_has_left() {
+        let running = |bench: &mut Bench<TaskQueue>| {
+            let count = bench.call(8, CountTasks);
+            bench.reply::<CountTasks>(count).unwrap().unwrap().running
+        };
+        let mut bench = bench();
+        let withdrawn = submit(&mut bench, 9, 0);
+        next(&mut bench, 1);
+        bench.withdraw(withdrawn);
+        assert_eq!(running(&mut bench), 1);
+        submit(&mut bench, 10, 0);
+        next(&mut bench, 2);
+        bench.hang_up(10);
+        assert_eq!(running(&mut bench), 2);
+        feed(&mut bench, 2000, 3, 0);
+        next_of(&mut bench, 3, 2);
+        bench.call(9, Leave { series: 1000 });
+        assert_eq!(running(&mut bench), 4);
+        finish(&mut bench, 1, withdrawn);
+        bench.hang_up(3);
+        assert_eq!(running(&mut bench), 1);
     }
 
     #[test]
@@ -632,6 +688,25 @@ mod tests {
         assert!(!bench.is_answered(spare));
         bench.hang_up(1);
         assert_eq!(job(&bench, spare), Some(task));
+    }
+
+    #[test]
+    fn tasks_that_wait_fail_without_a_worker_and_those_that_come_later_are_run() {
+        let mut bench = bench();
+        let (running, waiting) = (submit(&mut bench, 9, 0), submit(&mut bench, 9, 0));
+        next(&mut bench, 1);
+        let reason = TaskFault::Broken("no processes are left".to_owned());
+        bench.call(
+            8,
+            FailTasks {
+                reason: reason.clone(),
+            },
+        );
+        assert_eq!(outcome(&bench, waiting), Some(Err(reason)));
+        assert!(!bench.is_answered(running));
+        let later = submit(&mut bench, 9, 0);
+        let worker = next(&mut bench, 2);
+        assert_eq!(job(&bench, worker), Some(later));
     }
 
     #[test]
@@ -929,6 +1004,19 @@ mod tests {
     }
 
     #[test]
+    fn the_text_that_waiting_tasks_fail_with_is_cut() {
+        let mut bench = bench();
+        feed_named(&mut bench, 9, 1, "double", 2);
+        let reason = TaskFault::Broken("\u{1f480}".repeat(1 << 18));
+        bench.call(8, FailTasks { reason });
+        let waits = bench.call(9, Collect { series: 1 });
+        let ended = bench.reply::<Collect>(waits).unwrap().unwrap();
+        let faults = ended.iter().filter_map(|it| it.outcome.as_ref().err());
+        let lengths: Vec<usize> = faults.map(|fault| fault.text().len()).collect();
+        assert_eq!(lengths, [4096, 4096]);
+    }
+
+    #[test]
     fn no_call_visits_the_jobs_that_it_does_not_concern() {
         // Sixteen times as many calls take sixteen times as long, and not 256 times.
         let ratio = || calls_among(8000).as_secs_f64() / calls_among(500).as_secs_f64();
@@ -979,7 +1067,10 @@ mod tests {
         }
         let count = bench.call(8, CountTasks);
         let count = bench.reply::<CountTasks>(count).unwrap().unwrap();
-        assert_eq!((count.waiting, count.running), (3 * many / 2, 3 * many / 2));
+        // The worker has those that nobody waits for, too.
+        assert_eq!((count.waiting, count.running), (3 * many / 2, 3 * many));
+        let running = bench.primitive().unwrap().hands.running();
+        assert_eq!(u64::try_from(running), Ok(3 * many / 2));
         bench.hang_up(9);
         let queue = bench.primitive().unwrap();
         assert_eq!((queue.waiting.tasks(), queue.hands.running()), (0, 0));

@@ -42,8 +42,8 @@ pub use semaphore::{
     AcquireMany, AddPermits, Close, Count, Forget, ReleasePermits, SemaphoreSpec, SemaphoreStatus,
 };
 pub use task_queue::{
-    Chunk, ChunkOutcome, CloseTasks, Collect, CountTasks, Ended, Feed, Finished, HandBack, Job,
-    Leave, Next, Reports, Submit, TaskFault, TaskName, TaskQueueStatus,
+    Chunk, ChunkOutcome, CloseTasks, Collect, CountTasks, Ended, FailTasks, Feed, Finished,
+    HandBack, Job, Leave, Next, Reports, Submit, TaskFault, TaskName, TaskQueueStatus, WorkerExit,
 };
 pub use task_row::Row;
 pub use typed::CheckType;

@@ -106,6 +106,13 @@ pub struct CloseTasks {
     pub reason: Option<TaskFault>,
 }
 
+/// Fails the tasks that wait for a worker, since there is none. Others may be submitted afterwards.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FailTasks {
+    /// What they fail with.
+    pub reason: TaskFault,
+}
+
 /// Asks for the numbers, without waiting.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct CountTasks;
@@ -138,10 +145,34 @@ impl Job {
 pub struct TaskQueueStatus {
     /// How many jobs wait for a worker.
     pub waiting: u64,
-    /// How many workers have. Each runs the first of its own.
+    /// How many workers have, whether or not their outcomes are still waited for. Each worker runs the
+    /// first of its own.
     pub running: u64,
     /// How many workers wait for a job.
     pub idle: u64,
+}
+
+/// How a worker's process ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum WorkerExit {
+    /// Nothing is known of its end: it may be alive and have lost its connection to the pool.
+    #[default]
+    Unknown,
+    /// It exited with that code.
+    Code(i32),
+    /// That signal ended it.
+    Signal(i32),
+}
+
+impl fmt::Display for WorkerExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("lost its connection"),
+            Self::Code(code) => write!(f, "exited with code {code}"),
+            Self::Signal(signal) => write!(f, "was ended by signal {signal}"),
+        }
+    }
 }
 
 /// Why a task has no result.
@@ -154,6 +185,10 @@ pub enum TaskFault {
     WorkerDied {
         /// The process id it had.
         pid: u32,
+        /// How it ended.
+        exit: WorkerExit,
+        /// How often the task was begun.
+        attempts: u32,
     },
     /// No task of that name is registered with the program.
     NotRegistered(String),
@@ -205,10 +240,15 @@ impl fmt::Display for TaskFault {
             Self::Panicked(message) => {
                 write!(f, "the task panicked: {}", PrintableText(message))
             }
-            Self::WorkerDied { pid } => {
+            Self::WorkerDied {
+                pid,
+                exit,
+                attempts,
+            } => {
                 write!(
                     f,
-                    "worker process {pid} ended before it had a result: the task may have been run or not"
+                    "worker process {pid} {exit} before it had a result, in attempt {attempts}: \
+                     the task may have been run or not"
                 )
             }
             Self::NotRegistered(name) => write!(
@@ -278,6 +318,11 @@ impl Operation for HandBack {
 
 impl Operation for CloseTasks {
     const NAME: &'static str = "close";
+    type Reply = ();
+}
+
+impl Operation for FailTasks {
+    const NAME: &'static str = "fail";
     type Reply = ();
 }
 

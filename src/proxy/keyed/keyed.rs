@@ -180,6 +180,7 @@ impl<F: KeyedKind> KeyedOf<F> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_acquire(&self, key: impl AsRef<str>) -> Result<Guard<Keyed<F>>, CallError> {
         block_on(self.acquire(key))
     }
@@ -193,6 +194,7 @@ impl<F: KeyedKind> KeyedOf<F> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_acquire_timeout(
         &self,
         key: impl AsRef<str>,
@@ -210,6 +212,7 @@ impl<F: KeyedKind> KeyedOf<F> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[track_caller]
     pub fn blocking_try_acquire(
         &self,
         key: impl AsRef<str>,

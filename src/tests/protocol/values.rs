@@ -14,7 +14,7 @@ use lockkeeper_protocol::{
         KeyedStatus, LatchSpec, LatchStatus, ListKeys, LockStatus, Next, Notify, OnlyIf, Passed,
         Put, PutBack, QueueSpec, QueueStatus, Release, ReleaseBy, ReleasePermits, Row,
         RwLockStatus, SemaphoreSpec, SemaphoreStatus, Sleep, Store, Submit, Swap, TaskFault,
-        Upgrade, ValueSpec, ValueStatus, Versioned, WaitChange, WaitSet, Wake, Woken,
+        Upgrade, ValueSpec, ValueStatus, Versioned, WaitChange, WaitSet, Wake, Woken, WorkerExit,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -220,7 +220,11 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
     assert_eq!(encoded(&AcquireMany { permits: 2 }), [0x91, 2]);
     let finished = Finished {
         job: job_of(20),
-        outcome: Err(TaskFault::WorkerDied { pid: 4712 }),
+        outcome: Err(TaskFault::WorkerDied {
+            pid: 4712,
+            exit: WorkerExit::Signal(9),
+            attempts: 1,
+        }),
     };
     let chunk = Chunk {
         task: "double".to_owned(),

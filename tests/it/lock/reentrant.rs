@@ -304,7 +304,7 @@ fn task_that_has_made_a_ticket_of_its_hold_is_its_owner_still() {
 }
 
 #[test]
-#[should_panic(expected = "runtime")]
+#[should_panic(expected = "async code")]
 fn blocking_inside_an_async_context_panics() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::StreamExt;
-use lockkeeper::{CallError, Lock, Manager, Pool, Program, Task, TaskError, TaskFault};
+use lockkeeper::{CallError, Lock, Manager, Pool, Program, Task, TaskError, TaskFault, WorkerExit};
 use lockkeeper_test_support::{is_running, kill, seeded, until};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -98,7 +98,11 @@ pub(crate) fn register(program: Program) -> Program {
 }
 
 fn worker_died(pid: u32) -> TaskError {
-    TaskError::Failed(TaskFault::WorkerDied { pid })
+    TaskError::Failed(TaskFault::WorkerDied {
+        pid,
+        exit: WorkerExit::Signal(9),
+        attempts: 1,
+    })
 }
 
 #[test]
@@ -210,7 +214,12 @@ fn task_that_exits_with_success_has_failed_all_the_same() {
     run(async {
         let pool = Pool::new(1).await.unwrap();
         let pid = pool.apply(Who).await.unwrap();
-        assert_eq!(pool.apply(Exit).await, Err(worker_died(pid)));
+        let died = TaskFault::WorkerDied {
+            pid,
+            exit: WorkerExit::Code(0),
+            attempts: 1,
+        };
+        assert_eq!(pool.apply(Exit).await, Err(died.into()));
         assert_ne!(pool.apply(Who).await.unwrap(), pid);
     });
 }

@@ -8,6 +8,7 @@ use std::{
 
 use lockkeeper::{
     CallError, Lock, Manager, Plain, PlainTask, Pool, Program, Task, TaskError, TaskFault,
+    WorkerExit,
 };
 use lockkeeper_test_support::{Role, Roles, is_running, kill, report, seeded, until};
 use rand::Rng;
@@ -90,7 +91,11 @@ async fn until_jobs(pool: &Pool, running: u64, waiting: u64) {
 }
 
 fn worker_died(pid: u32) -> TaskError {
-    TaskError::Failed(TaskFault::WorkerDied { pid })
+    TaskError::Failed(TaskFault::WorkerDied {
+        pid,
+        exit: WorkerExit::Signal(9),
+        attempts: 1,
+    })
 }
 
 #[test]

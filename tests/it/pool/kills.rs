@@ -153,7 +153,7 @@ fn killed_workers_fail_one_task_each_at_the_most_and_what_they_finished_is_known
                     assert_eq!(*own, number);
                     signed.entry(*pid).or_default().push(number);
                 }
-                Err(TaskError::Failed(TaskFault::WorkerDied { pid })) => {
+                Err(TaskError::Failed(TaskFault::WorkerDied { pid, .. })) => {
                     assert!(!is_running(*pid));
                     assert_eq!(deaths.insert(*pid, number), None, "{pid} failed two tasks");
                 }

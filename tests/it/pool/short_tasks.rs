@@ -124,7 +124,7 @@ fn killed_worker_fails_only_the_short_task_that_it_ran_and_none_is_run_twice() {
         let outcomes: Vec<_> = pool.imap(tasks).collect().await;
         for (number, outcome) in (0..MANY).zip(&outcomes) {
             match outcome {
-                Err(TaskError::Failed(TaskFault::WorkerDied { pid })) => {
+                Err(TaskError::Failed(TaskFault::WorkerDied { pid, .. })) => {
                     assert!(number == ODD && !is_running(*pid));
                 }
                 outcome => assert_eq!(outcome, &Ok(number)),

@@ -26,7 +26,7 @@ pub use own_process::in_own_process;
 pub use role::{Role, Roles, report};
 pub use run::{Watchdog, run};
 pub use seed::seeded;
-pub use signals::{is_running, kill, signal, stop};
+pub use signals::{is_running, kill, signal, signal_group, stop};
 pub use turns::{for_turns, run_in_turns, sweep};
 pub use until::until;
 pub use user::{act_as, may_act_as_others};

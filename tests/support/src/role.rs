@@ -36,7 +36,7 @@ impl Role {
     ///
     /// Panics when the process cannot be started.
     pub fn start(name: &str, argument: &impl Serialize) -> Self {
-        Self::start_by(this_program(), name, argument)
+        Self::start_by(&mut this_program(), name, argument)
     }
 
     /// Starts a process in the role of that name, with no other variables in its environment than these.
@@ -47,12 +47,18 @@ impl Role {
     pub fn start_in(environment: &[(&str, &str)], name: &str, argument: &impl Serialize) -> Self {
         let mut program = this_program();
         program.env_clear().envs(environment.iter().copied());
-        Self::start_by(program, name, argument)
+        Self::start_by(&mut program, name, argument)
     }
 
-    fn start_by(mut program: Command, name: &str, argument: &impl Serialize) -> Self {
+    /// Starts a process in the role of that name by a command that runs the test binary in another way than
+    /// [`Self::start`] does.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the process cannot be started.
+    pub fn start_by(command: &mut Command, name: &str, argument: &impl Serialize) -> Self {
         let argument = serde_json::to_string(argument).expect("an argument is plain data");
-        let mut process = program
+        let mut process = command
             .args(["--exact", "--nocapture", "--test-threads=1", "children"])
             .env(ROLE, name)
             .env(ARGUMENT, argument)

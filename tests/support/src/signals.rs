@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::until::until;
 
@@ -20,6 +20,17 @@ pub fn signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     // It fails only when the process is gone.
     let _ = kill_process(pid.expect("a process id is above zero"), signal);
+}
+
+/// Sends a signal to all processes of the group that `pid` leads.
+///
+/// # Panics
+///
+/// Panics when `pid` is no process id.
+pub fn signal_group(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    // It fails only when all of them are gone.
+    let _ = kill_process_group(pid.expect("a process id is above zero"), signal);
 }
 
 /// Whether a process runs. A zombie does not.

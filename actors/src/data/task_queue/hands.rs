@@ -4,6 +4,7 @@
 //! an index by job, and all hands have one by submitter: no step visits the jobs that it does not concern.
 //!
 //! Invariant: `awaited` has each job of which somebody waits for the outcome, and `running` counts its tasks.
+//! `held` counts all tasks that workers have.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,8 @@ pub(super) struct Hands {
     awaited: BTreeMap<(CallId, JobId), SessionId>,
     /// How many tasks there are that somebody waits for.
     running: usize,
+    /// How many tasks there are, whether or not somebody waits for them.
+    held: usize,
     /// How many tasks were given out.
     given: u64,
 }
@@ -57,6 +60,11 @@ impl Hands {
         self.running
     }
 
+    /// How many tasks workers have, also those that nobody waits for.
+    pub(super) const fn held(&self) -> usize {
+        self.held
+    }
+
     /// The jobs that somebody waits for.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Pending> {
         let taken = self.workers.values().flat_map(|hand| hand.jobs.values());
@@ -69,6 +77,7 @@ impl Hands {
         let (id, count) = (job.id, job.row.len());
         self.given += u64::try_from(count).unwrap_or_default();
         self.running += count;
+        self.held += count;
         let job = Some(job);
         self.put((by, place), Taken { id, count, job });
     }
@@ -90,6 +99,7 @@ impl Hands {
         taken.id = taken.id.plus(1);
         taken.count -= 1;
         self.running -= 1;
+        self.held -= 1;
         Some(ended)
     }
 
@@ -117,6 +127,7 @@ impl Hands {
             taken = one;
         }
         self.running -= taken.awaited();
+        self.held -= taken.count;
         taken.job
     }
 
@@ -135,6 +146,7 @@ impl Hands {
             if hand.jobs.is_empty() {
                 self.workers.remove(&by.session());
             }
+            self.held -= taken.as_ref().map_or(0, |taken| taken.count);
             let job = taken.and_then(|taken| taken.job);
             self.await_no_more(first, job.as_ref());
             self.running -= job.as_ref().map_or(0, |job| job.row.len());
@@ -152,8 +164,11 @@ impl Hands {
         }
         let taken = hand.jobs.into_values();
         taken
-            .inspect(|taken| self.running -= taken.awaited())
-            .map(|taken| taken.job)
+            .map(|taken| {
+                self.running -= taken.awaited();
+                self.held -= taken.count;
+                taken.job
+            })
             .collect()
     }
 
@@ -204,7 +219,7 @@ impl Hands {
     /// Whether nothing is kept of any job.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.workers.is_empty() && self.awaited.is_empty() && self.running == 0
+        self.workers.is_empty() && self.awaited.is_empty() && (self.running, self.held) == (0, 0)
     }
 
     fn put(&mut self, given: Given, taken: Taken) {

@@ -25,6 +25,8 @@ pub(super) struct Pending {
     pub(super) row: Row,
     pub(super) stored: Stored,
     pub(super) retries: u32,
+    /// How many workers have died of it.
+    pub(super) deaths: u32,
 }
 
 /// Who is told what became of a job.
@@ -89,6 +91,7 @@ impl Pending {
             row,
             stored,
             retries: rest.retries,
+            deaths: rest.deaths,
         };
         rest.id = rest.id.plus(count);
         // The numbers are the submitter's, which may have chosen ones that do not suffice.

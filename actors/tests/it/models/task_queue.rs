@@ -9,7 +9,7 @@ use lockkeeper_actors::{
     codec::Blob,
     data::{
         Chunk, ChunkOutcome, CloseTasks, CountTasks, Finished, HandBack, Job, Next, Submit,
-        TaskFault, TaskQueue, TaskQueueStatus,
+        TaskFault, TaskQueue, TaskQueueStatus, WorkerExit,
     },
 };
 use rand::Rng;
@@ -70,6 +70,7 @@ struct Task {
     id: CallId,
     chunk: Chunk,
     retries: u32,
+    deaths: u32,
 }
 
 /// A task that a worker has.
@@ -206,10 +207,15 @@ impl QueueReference {
             } else if task.retries > 0 {
                 said.tally.note("job tried again");
                 task.retries -= 1;
+                task.deaths += 1;
                 again.push(task);
             } else {
                 said.tally.note("job that died with its worker");
-                let died = TaskFault::WorkerDied { pid: 0 };
+                let died = TaskFault::WorkerDied {
+                    pid: 0,
+                    exit: WorkerExit::Unknown,
+                    attempts: task.deaths + 1,
+                };
                 said.reply(task.id, QueueTold::Outcome(Err(died)));
             }
         }
@@ -345,6 +351,7 @@ impl Reference for QueueReference {
                     id,
                     chunk: chunk.clone(),
                     retries: *retries,
+                    deaths: 0,
                 }),
             },
             QueueCall::Next(finished, most) => {
@@ -391,8 +398,7 @@ impl Reference for QueueReference {
                 let count = |count: usize| u64::try_from(count).expect("short lists");
                 let mut status = TaskQueueStatus::default();
                 status.waiting = count(self.waiting.len());
-                let wanted = self.taken.iter().filter(|taken| taken.is_wanted);
-                status.running = count(wanted.count());
+                status.running = count(self.taken.len());
                 status.idle = count(self.idle.len());
                 said.reply(id, QueueTold::Count(status));
             }

@@ -1,0 +1,147 @@
+//! `Worker`: the actor that supervises one place of a crew, which has one process after the other.
+//!
+//! It reports what becomes of each process to the crew, which says when there is to be another one.
+
+use std::os::unix::process::ExitStatusExt;
+
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient};
+use lockkeeper_protocol::operations::WorkerExit;
+use tokio::sync::oneshot;
+
+use crate::{
+    pool::worker::{Config, ROLE},
+    process::child::{Child, Ending, NotReady},
+};
+
+/// What a place reports about its process.
+#[derive(Debug)]
+pub(super) enum News {
+    Started(Option<u32>),
+    Ready,
+    NotReady(NotReady),
+    Ended(Ending),
+}
+
+/// News of the place with this number.
+#[derive(Debug)]
+pub(super) struct NewsFrom(pub(super) usize, pub(super) News);
+
+impl Message for NewsFrom {
+    type Result = ();
+}
+
+/// The actor that supervises one place in the crew: its process, and those that come after it.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) crew: Recipient<NewsFrom>,
+    pub(super) place: usize,
+    pub(super) config: Config,
+    /// Kills the process that is in the place now.
+    pub(super) kill: Option<oneshot::Sender<()>>,
+}
+
+/// Starts a process in the place.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Fill;
+
+/// Kills the process, and lets no other take its place.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Kill;
+
+/// Ends the actor of a place that stays empty.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Leave;
+
+impl Actor for Worker {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.notify(Fill);
+    }
+}
+
+impl Handler<Fill> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, _: Fill, _: &mut Context<Self>) {
+        let (kill, killed) = oneshot::channel();
+        self.kill = Some(kill);
+        let (crew, place) = (self.crew.clone(), self.place);
+        match Child::start(ROLE, &self.config) {
+            Ok(child) => {
+                crew.do_send(NewsFrom(place, News::Started(child.pid())));
+                actix_rt::spawn(watch_over(child, killed, move |news| {
+                    crew.do_send(NewsFrom(place, news));
+                }));
+            }
+            Err(error) => {
+                let not_ready = NotReady::NotNow(error);
+                crew.do_send(NewsFrom(place, News::NotReady(not_ready)));
+            }
+        }
+    }
+}
+
+impl Handler<Kill> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, _: Kill, _: &mut Context<Self>) {
+        if let Some(kill) = self.kill.take() {
+            // A process that ended on its own needs no killing.
+            let _ = kill.send(());
+        }
+    }
+}
+
+impl Handler<Leave> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, _: Leave, context: &mut Context<Self>) {
+        context.stop();
+    }
+}
+
+/// What the submitter of a task is told of the end of its worker.
+pub(super) fn exit(ending: &Ending) -> WorkerExit {
+    let Some(status) = ending.exit else {
+        return WorkerExit::Unknown;
+    };
+    match (status.code(), status.signal()) {
+        (Some(code), _) => WorkerExit::Code(code),
+        (None, Some(signal)) => WorkerExit::Signal(signal),
+        (None, None) => WorkerExit::Unknown,
+    }
+}
+
+/// Follows one process from its start to its end.
+async fn watch_over(mut child: Child, killed: oneshot::Receiver<()>, tell: impl Fn(News)) {
+    let live = async {
+        match child.ready().await {
+            Ok(()) => {
+                tell(News::Ready);
+                News::Ended(child.ended().await)
+            }
+            Err(error) => News::NotReady(error),
+        }
+    };
+    let last = tokio::select! {
+        last = live => Some(last),
+        Ok(()) = killed => None,
+    };
+    let last = match last {
+        Some(last) => last,
+        None => {
+            child.kill();
+            let ending = child.ended().await;
+            // Killed on purpose: the place stays empty.
+            News::Ended(Ending {
+                is_done: true,
+                ..ending
+            })
+        }
+    };
+    tell(last);
+}

@@ -1,0 +1,188 @@
+//! The executable of this program: where its children start from, and which build it is.
+//!
+//! The file may be renamed, replaced or deleted while the program runs. `/proc/self/exe` is the file that
+//! this process runs, whatever has become of its path. So children start from there, and from the path
+//! only where that is not possible.
+//!
+//! Invariant: a child takes no role unless it runs the same file as its parent.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+/// The file that the current process runs.
+const RUNNING: &str = "/proc/self/exe";
+
+/// The executable as it was when the program started.
+#[derive(Debug)]
+pub(super) struct Executable {
+    /// The program's own `argv[0]`, which its children get too.
+    pub(super) arg0: OsString,
+    path: Option<PathBuf>,
+    /// The file that was at the path.
+    file: Option<FileId>,
+}
+
+/// Which file something is, wherever it was moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+/// Which build of which program a process runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Build {
+    /// The program's `argv[0]`.
+    pub(super) program: String,
+    /// The file that the running code was loaded from, by its device and inode as the system writes them.
+    /// `None` without `/proc`.
+    pub(super) image: Option<String>,
+}
+
+impl Executable {
+    /// The executable of this process. The first call takes its path down.
+    pub(super) fn of_this_process() -> &'static Self {
+        static EXECUTABLE: OnceLock<Executable> = OnceLock::new();
+        EXECUTABLE.get_or_init(|| {
+            let arg0 = env::args_os().next().unwrap_or_default();
+            let path = loaded_program().or_else(|| env::current_exe().ok());
+            let path = path.or_else(|| fs::canonicalize(&arg0).ok());
+            Self {
+                file: path.as_deref().and_then(|path| FileId::at(path).ok()),
+                arg0,
+                path,
+            }
+        })
+    }
+
+    /// Calls `start` with the places of the executable, one after the other, until one of them works.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the places and what was wrong with each, and at once the system's own
+    /// error when it has no room for another process.
+    pub(super) fn start<P>(&self, start: impl Fn(&Path) -> io::Result<P>) -> io::Result<P> {
+        let mut tried = Vec::new();
+        if loaded_program().is_none() {
+            match start(Path::new(RUNNING)) {
+                Ok(process) => return Ok(process),
+                Err(error) if is_want(&error) => return Err(error),
+                Err(error) => tried.push(format!("{RUNNING}: {error}")),
+            }
+        }
+        if let Some(path) = &self.path {
+            match self.check(path).and_then(|()| start(path)) {
+                Ok(process) => return Ok(process),
+                Err(error) if is_want(&error) => return Err(error),
+                Err(error) => tried.push(format!("{}: {error}", path.display())),
+            }
+        }
+        Err(io::Error::other(format!(
+            "this program's executable cannot be started once more ({})",
+            tried.join("; ")
+        )))
+    }
+
+    /// Checks that the path still leads to the file that this program was started from.
+    fn check(&self, path: &Path) -> io::Result<()> {
+        let file = FileId::at(path)?;
+        if self.file.is_some_and(|started| started != file) {
+            return Err(io::Error::other(
+                "it was replaced since this program started, so restart the program",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl FileId {
+    fn at(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        Ok(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
+    }
+}
+
+impl Build {
+    /// The build that this process runs.
+    pub(super) fn of_this_process() -> Self {
+        let program = Executable::of_this_process().arg0.to_string_lossy();
+        Self {
+            program: program.into_owned(),
+            image: image().map(|image| image.id),
+        }
+    }
+
+    /// Returns why a child that runs this build cannot take a role from a parent that runs `parent`.
+    pub(super) fn refusal(&self, parent: &Self) -> Option<String> {
+        let image = |build: &Self| build.image.clone().unwrap_or_else(|| "unknown".to_owned());
+        (self != parent).then(|| {
+            format!(
+                "it runs another build than its parent: {:?} (file {}) in place of {:?} (file {}). \
+                 The executable was replaced: restart the program",
+                self.program,
+                image(self),
+                parent.program,
+                image(parent),
+            )
+        })
+    }
+}
+
+/// The file that this code was loaded from.
+struct Image {
+    /// Device and inode. They stay the same when the file is moved or deleted.
+    id: String,
+    path: PathBuf,
+}
+
+/// Finds the file that this code was loaded from among the mappings of the process.
+fn image() -> Option<Image> {
+    let own = image as fn() -> Option<Image> as usize;
+    let maps = fs::read_to_string("/proc/self/maps").ok()?;
+    maps.lines().find_map(|line| {
+        // Start and end, rights, offset, device, inode, path.
+        let mut columns = line.splitn(6, ' ');
+        let (start, end) = columns.next()?.split_once('-')?;
+        let start = usize::from_str_radix(start, 16).ok()?;
+        let end = usize::from_str_radix(end, 16).ok()?;
+        if !(start..end).contains(&own) {
+            return None;
+        }
+        let (device, inode) = (columns.nth(2)?, columns.next()?);
+        Some(Image {
+            id: format!("{device} {inode}"),
+            path: PathBuf::from(columns.next()?.trim_start()),
+        })
+    })
+}
+
+/// The path of this program if it was started through the loader, as in `ld-linux.so ./program`: then
+/// `/proc/self/exe` is the loader.
+fn loaded_program() -> Option<PathBuf> {
+    let running = fs::read_link(RUNNING).ok()?;
+    let name = running.file_name()?.to_str()?;
+    if !(name.starts_with("ld") && name.contains(".so")) {
+        return None;
+    }
+    image()
+        .map(|image| image.path)
+        .filter(|path| *path != running)
+}
+
+/// Whether the system has no room for another process, in which case another path would not help.
+fn is_want(error: &io::Error) -> bool {
+    let wants = [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE];
+    Errno::from_io_error(error).is_some_and(|error| wants.contains(&error))
+}

@@ -1,0 +1,222 @@
+//! Programs whose executable is deleted, moved or replaced while they run, or that were started in an
+//! unusual way: their workers and spawned managers start all the same, or the error says what is wrong.
+
+use std::{
+    env, fs,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use lockkeeper::{Manager, Pool};
+use lockkeeper_test_support::{Role, Roles, is_running, kill, report, until};
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use crate::{pool::fates::Who, run};
+
+/// What is done to a program, and with which result.
+#[derive(Debug, Serialize, Deserialize)]
+struct Owner {
+    /// The program goes on once this file is there.
+    mark: PathBuf,
+}
+
+pub(crate) fn roles(roles: &mut Roles) {
+    roles.add("executable::owner", own_children);
+}
+
+/// Has a pool before the mark is there. Afterwards it needs another worker, another pool and a manager.
+async fn own_children(Owner { mark }: Owner) {
+    let pool = Pool::new(1).await.unwrap();
+    report("ready");
+    until("the mark is there", || async { mark.exists() }).await;
+    let outcome = async {
+        let before = pool.apply(Who).await.map_err(|error| error.to_string())?;
+        kill(before);
+        until("the worker is gone", || async { !is_running(before) }).await;
+        let after = pool.apply(Who).await;
+        let after = match after {
+            // The task may have gone to the dead worker.
+            Err(_) => pool.apply(Who).await,
+            after => after,
+        };
+        let after = after.map_err(|error| error.to_string())?;
+        let name = fs::read_to_string(format!("/proc/{after}/comm")).unwrap();
+        assert_eq!(name.trim_end(), "program", "as ps shows it");
+        let manager = Manager::spawn().await.map_err(|error| error.to_string())?;
+        manager.shutdown().await;
+        let other = Pool::new(1).await.map_err(|error| error.to_string())?;
+        other.apply(Who).await.map_err(|error| error.to_string())?;
+        Ok::<_, String>("children started".to_owned())
+    };
+    report(&outcome.await.unwrap_or_else(|error| error));
+}
+
+/// Copies a program in another process. A child of another test may have been forked while this process
+/// had the copy open for writing, and no program can be started while any process has.
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").args([from, to]).status().unwrap();
+    assert!(copied.success());
+}
+
+/// A copy of this program in a folder of its own.
+struct Copy {
+    folder: TempDir,
+    program: PathBuf,
+    mark: PathBuf,
+}
+
+impl Copy {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("place");
+        fs::create_dir(&place).unwrap();
+        let program = place.join("program");
+        copy(&env::current_exe().unwrap(), &program);
+        let mark = folder.path().join("mark");
+        Self {
+            folder,
+            program,
+            mark,
+        }
+    }
+
+    /// Starts the program and does something to its file. Returns what the program tells of it.
+    fn run(&self, command: &mut Command, change: impl FnOnce(&Self)) -> String {
+        let owner = Owner {
+            mark: self.mark.clone(),
+        };
+        let mut role = Role::start_by(command, "executable::owner", &owner);
+        assert_eq!(role.next_report(), "ready");
+        change(self);
+        fs::write(&self.mark, "").unwrap();
+        role.next_report()
+    }
+
+    fn run_directly(&self, change: impl FnOnce(&Self)) -> String {
+        self.run(&mut Command::new(&self.program), change)
+    }
+
+    /// Puts another program in the place of this one.
+    fn replace(&self) {
+        let other = self.folder.path().join("other");
+        copy(Path::new("/bin/true"), &other);
+        fs::rename(other, &self.program).unwrap();
+    }
+}
+
+/// The loader of programs on this machine, by which a program can be started.
+fn loader() -> Option<PathBuf> {
+    let folders = ["/lib64", "/lib"];
+    let files = folders
+        .iter()
+        .filter_map(|folder| fs::read_dir(folder).ok());
+    let mut files = files.flatten().flatten().map(|file| file.path());
+    files.find(|path| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        name.starts_with("ld-") && name.contains(".so") && path.exists()
+    })
+}
+
+#[test]
+fn children_start_whatever_has_become_of_the_executable() {
+    run(async {
+        let changes: [fn(&Copy); 5] = [
+            |copy| fs::remove_file(&copy.program).unwrap(),
+            Copy::replace,
+            |copy| fs::rename(&copy.program, copy.folder.path().join("elsewhere")).unwrap(),
+            |copy| fs::remove_dir_all(copy.program.parent().unwrap()).unwrap(),
+            |copy| {
+                let place = copy.program.parent().unwrap();
+                fs::rename(place, copy.folder.path().join("elsewhere")).unwrap();
+            },
+        ];
+        for change in changes {
+            let told = Copy::new().run_directly(change);
+            assert_eq!(told, "children started");
+        }
+    });
+}
+
+#[test]
+fn children_start_where_a_loader_has_started_the_program() {
+    let Some(loader) = loader() else {
+        return println!("skipped: this machine has no loader at a usual path");
+    };
+    run(async {
+        let copy = Copy::new();
+        let command = &mut Command::new(&loader);
+        let told = copy.run(command.arg(&copy.program), |_| ());
+        assert_eq!(told, "children started");
+    });
+}
+
+/// By its path alone, as behind a loader, a program that was replaced would start as something else.
+#[test]
+fn child_that_would_be_another_program_is_not_started() {
+    let Some(loader) = loader() else {
+        return println!("skipped: this machine has no loader at a usual path");
+    };
+    run(async {
+        let same_again = |copy: &Copy| {
+            fs::remove_file(&copy.program).unwrap();
+            self::copy(&env::current_exe().unwrap(), &copy.program);
+        };
+        let changes: [(fn(&Copy), _); 3] = [
+            (Copy::replace, "it was replaced"),
+            (same_again, "it was replaced"),
+            (
+                |copy| fs::remove_file(&copy.program).unwrap(),
+                "No such file",
+            ),
+        ];
+        for (change, why) in changes {
+            let copy = Copy::new();
+            let command = &mut Command::new(&loader);
+            let told = copy.run(command.arg(&copy.program), change);
+            assert!(told.contains(why), "{told}");
+            assert!(told.contains(copy.program.to_str().unwrap()), "{told}");
+        }
+    });
+}
+
+/// What the standard input of a program may be.
+fn inputs() -> [(&'static str, Stdio); 3] {
+    let (_, socket) = UnixStream::pair().unwrap();
+    [
+        ("a pipe", Stdio::piped()),
+        ("nothing", Stdio::null()),
+        ("a socket", Stdio::from(OwnedFd::from(socket))),
+    ]
+}
+
+/// The arguments by which the harness runs `children`, and where another stands among them.
+fn arguments(argument: &str) -> [Vec<&str>; 2] {
+    let run = ["--exact", "--nocapture", "children"];
+    let first = [&[argument], &run[..]].concat();
+    [first, [&run[..], &[argument]].concat()]
+}
+
+#[test]
+fn argument_that_looks_like_a_childs_makes_no_child() {
+    let looks = [
+        "lockkeeper:child",
+        "lockkeeper:child:1",
+        "lockkeeper:child:",
+    ];
+    for arguments in looks.iter().flat_map(|look| arguments(look)) {
+        for (input, stdio) in inputs() {
+            let child = Command::new(env::current_exe().unwrap())
+                .args(&arguments)
+                .stdin(stdio)
+                .stdout(Stdio::piped())
+                .spawn();
+            let output = child.unwrap().wait_with_output().unwrap();
+            assert!(
+                output.status.success(),
+                "{arguments:?} with {input}: {output:?}"
+            );
+        }
+    }
+}

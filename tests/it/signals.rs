@@ -1,0 +1,215 @@
+//! Signals to all processes of a program, as Ctrl-C and a service manager send them: the program drains its
+//! pool and its spawned manager if it handles them, and all of its processes end if it does not.
+
+use std::{
+    env, fs,
+    future::pending,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{self, Command},
+    thread,
+    time::Duration,
+};
+
+use lockkeeper::{CallError, Lock, Manager, Plain, PlainTask, Pool, Program, Task};
+use lockkeeper_test_support::{Role, Roles, is_running, report, signal_group, until};
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::run;
+
+/// Ends once the mark is there, and has had the lock by then. Gives the worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Linger {
+    lock: Lock,
+    mark: PathBuf,
+}
+
+impl Task for Linger {
+    const NAME: &'static str = "linger";
+    type Output = Result<u32, CallError>;
+
+    async fn run(self) -> Self::Output {
+        while !self.mark.exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        self.lock.acquire().await?.release().await?;
+        Ok(process::id())
+    }
+}
+
+/// The same on a plain thread.
+#[derive(Debug, Serialize, Deserialize)]
+struct PlainLinger(Linger);
+
+impl PlainTask for PlainLinger {
+    const NAME: &'static str = "plain_linger";
+    type Output = Result<u32, CallError>;
+
+    fn run(self) -> Self::Output {
+        while !self.0.mark.exists() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        drop(self.0.lock.blocking_acquire()?);
+        Ok(process::id())
+    }
+}
+
+/// Starts a program, and tells which signals it ignores and blocks, as /proc shows them.
+#[derive(Debug, Serialize, Deserialize)]
+struct Masks;
+
+impl Task for Masks {
+    const NAME: &'static str = "masks";
+    type Output = Vec<u64>;
+
+    async fn run(self) -> Vec<u64> {
+        let output = Command::new("cat").arg("/proc/self/status").output();
+        let output = String::from_utf8(output.expect("cat runs").stdout).expect("it is text");
+        let masks = output.lines().filter_map(|line| {
+            let (name, mask) = line.split_once(":\t")?;
+            matches!(name, "SigIgn" | "SigBlk").then(|| u64::from_str_radix(mask, 16).ok())?
+        });
+        masks.collect()
+    }
+}
+
+pub(crate) fn register(program: Program) -> Program {
+    program
+        .task::<Linger>()
+        .task::<Plain<PlainLinger>>()
+        .task::<Masks>()
+}
+
+pub(crate) fn roles(roles: &mut Roles) {
+    roles.add("signals::drains", drain);
+    roles.add("signals::careless", be_careless);
+}
+
+/// A pool whose tasks linger, and the spawned manager of their lock.
+async fn start(mark: &Path) -> (Manager, Pool, Linger) {
+    let manager = Manager::spawn().await.unwrap();
+    let lock = manager.lock().await.unwrap();
+    let pool = Pool::builder(2).max_tasks_per_child(1).start().await;
+    let mark = mark.to_owned();
+    (manager, pool.unwrap(), Linger { lock, mark })
+}
+
+async fn until_running(pool: &Pool, tasks: u64) {
+    until("tasks run", || async {
+        pool.status().await.unwrap().running == tasks
+    })
+    .await;
+}
+
+/// Drains its pool after the first signal of each kind, as a program is to.
+async fn drain((signals, mark): (Vec<i32>, PathBuf)) {
+    let mut streams: Vec<_> = signals
+        .iter()
+        .map(|number| signal(SignalKind::from_raw(*number)).unwrap())
+        .collect();
+    let (manager, pool, linger) = start(&mark).await;
+    // Twice as many as workers: the others are run by workers that start after the signal.
+    let tasks: Vec<_> = (0..2).map(|_| pool.spawn(linger.clone())).collect();
+    let plain_tasks: Vec<_> = (0..2)
+        .map(|_| pool.spawn(Plain(PlainLinger(linger.clone()))))
+        .collect();
+    until_running(&pool, 2).await;
+    report("running");
+    for stream in &mut streams {
+        stream.recv().await.unwrap();
+    }
+    report("asked to end");
+    pool.close().await.unwrap();
+    let mut workers = Vec::new();
+    for task in tasks.into_iter().chain(plain_tasks) {
+        workers.push(task.await.unwrap().unwrap());
+    }
+    pool.join().await.unwrap();
+    linger
+        .lock
+        .acquire()
+        .await
+        .unwrap()
+        .release()
+        .await
+        .unwrap();
+    manager.shutdown().await;
+    workers.sort_unstable();
+    workers.dedup();
+    report(&format!("drained by {} workers", workers.len()));
+}
+
+/// Knows nothing of signals.
+async fn be_careless(mark: PathBuf) {
+    let (manager, pool, linger) = start(&mark).await;
+    let _tasks = [pool.spawn(linger.clone()), pool.spawn(linger)];
+    until_running(&pool, 2).await;
+    report(&serde_json::to_string(&pool.pids().await).unwrap());
+    let _manager = manager;
+    pending::<()>().await;
+}
+
+/// Starts a role as the leader of a process group, as a shell and a service manager do.
+fn start_group(role: &str, argument: &impl Serialize) -> Role {
+    let mut command = Command::new(env::current_exe().unwrap());
+    Role::start_by(command.process_group(0), role, argument)
+}
+
+#[test]
+fn program_drains_its_pool_under_signals_to_all_of_its_processes() {
+    run(async {
+        for signals in [
+            vec![Signal::INT],
+            vec![Signal::TERM],
+            vec![Signal::INT, Signal::TERM],
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let mark = folder.path().join("mark");
+            let numbers: Vec<_> = signals.iter().map(|signal| signal.as_raw()).collect();
+            let mut program = start_group("signals::drains", &(numbers, &mark));
+            assert_eq!(program.next_report(), "running");
+            for signal in &signals {
+                signal_group(program.pid(), *signal);
+            }
+            assert_eq!(program.next_report(), "asked to end");
+            // An impatient user presses it again.
+            for signal in &signals {
+                signal_group(program.pid(), *signal);
+            }
+            fs::write(mark, "").unwrap();
+            assert_eq!(program.next_report(), "drained by 4 workers", "{signals:?}");
+        }
+    });
+}
+
+#[test]
+fn processes_of_a_program_that_a_signal_ends_end_with_it() {
+    run(async {
+        for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+            let mark = PathBuf::from("/nowhere/mark");
+            let mut program = start_group("signals::careless", &mark);
+            let workers: Vec<u32> = serde_json::from_str(&program.next_report()).unwrap();
+            assert_eq!(workers.len(), 2);
+            signal_group(program.pid(), signal);
+            until("all have ended", || async {
+                !workers.iter().any(|pid| is_running(*pid)) && !is_running(program.pid())
+            })
+            .await;
+        }
+    });
+}
+
+#[test]
+fn what_a_task_starts_neither_ignores_nor_blocks_the_signals() {
+    run(async {
+        let pool = Pool::new(1).await.unwrap();
+        let masks = pool.apply(Masks).await.unwrap();
+        assert_eq!(masks.len(), 2);
+        for signal in [Signal::INT, Signal::TERM] {
+            let bit = 1 << (signal.as_raw() - 1);
+            assert!(masks.iter().all(|mask| mask & bit == 0), "{masks:x?}");
+        }
+    });
+}
