@@ -16,13 +16,16 @@ use crate::{manager::process::pid_of, program, run};
 /// Far above what a loss takes to be told.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long a client reads nothing that the manager is to hang up.
+const UNREAD: Duration = Duration::from_millis(500);
+
 /// A kind that answers with as many bytes as are asked for.
-struct Flood;
+pub(crate) struct Flood;
 
 /// Asks for them.
 #[derive(Serialize, Deserialize)]
-struct Pour {
-    bytes: usize,
+pub(crate) struct Pour {
+    pub(crate) bytes: usize,
 }
 
 impl Operation for Pour {
@@ -200,7 +203,11 @@ fn guards_whose_session_the_manager_ends_are_lost_and_the_next_in_line_are_let_i
     let flood = block_on(manager.open::<Flood>(())).unwrap();
     // The answer is far above what a socket takes, so some of it stays unread for a moment.
     let mut answer = pin!(flood.call(Pour { bytes: 32 << 20 }));
-    assert!(answer.as_mut().now_or_never().is_none());
+    block_on(async {
+        assert!(answer.as_mut().now_or_never().is_none());
+        // This thread reads for its connection, so nothing is read while it sleeps.
+        thread::sleep(UNREAD);
+    });
     block_on(guards.are_lost());
     let anew = block_on(Manager::connect(manager.address().clone())).unwrap();
     let lock = block_on(anew.named(&guards.names[0]).lock()).unwrap();

@@ -16,51 +16,18 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper::{
-    Address, Call, Limits, Manager, Operation, Operations, Primitive, Refusal, Serve,
-};
+use lockkeeper::{Address, Limits, Manager};
 use lockkeeper_protocol::{
     codec::BlobRef,
     frame::{self, Inbox, Request, Response},
 };
 use lockkeeper_test_support::{Role, Roles, report};
-use serde::{Deserialize, Serialize};
 
-/// A kind whose replies are bytes of their own.
-struct Spring;
-
-#[derive(Serialize, Deserialize)]
-struct Pour {
-    bytes: usize,
-}
-
-impl Operation for Pour {
-    const NAME: &'static str = "pour";
-    type Reply = String;
-}
-
-impl Primitive for Spring {
-    const KIND: &'static str = "resources::spring";
-    type Spec = ();
-
-    fn create((): ()) -> Result<Self, Refusal> {
-        Ok(Self)
-    }
-
-    fn operations(operations: &mut Operations<Self>) {
-        operations.on::<Pour>();
-    }
-}
-
-impl Serve<Pour> for Spring {
-    fn serve(&mut self, Pour { bytes }: Pour, call: Call<String>) {
-        call.reply("x".repeat(bytes));
-    }
-}
+use crate::guards::Flood;
 
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("resources::manager", async |limits: Limits| {
-        let builder = Manager::builder().limits(limits).register::<Spring>();
+        let builder = Manager::builder().limits(limits).register::<Flood>();
         let manager = builder.start().await.unwrap();
         let full = manager.named("no descriptor is left").event();
         let full = full.await.unwrap();

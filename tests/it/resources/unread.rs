@@ -4,14 +4,15 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use lockkeeper::{Limits, Manager};
+use lockkeeper::{Limits, Manager, Primitive};
 use lockkeeper_protocol::{
     Operation, Question, codec,
     frame::{self, Request},
     operations::{Read, WaitChange},
 };
 
-use super::{Host, Pour, Raw};
+use super::{Host, Raw};
+use crate::guards::{Flood, Pour};
 use crate::run;
 
 const MEGABYTE: usize = 1 << 20;
@@ -99,9 +100,9 @@ fn replies_of_a_kind_that_shares_nothing_are_made_as_they_are_read() {
     run(async {
         let host = Host::start(Limits::default());
         let manager = host.connect().await;
-        let _spring = manager.named("spring").open::<super::Spring>(()).await;
+        let _spring = manager.named("spring").open::<Flood>(()).await;
         let mut greedy = Raw::connect(&host.address);
-        let pour = greedy.open("resources::spring", "spring", Pour::NAME);
+        let pour = greedy.open(Flood::KIND, "spring", Pour::NAME);
         let before = host.peak();
         let arguments = codec::encode(&Pour {
             bytes: 4 * MEGABYTE,
