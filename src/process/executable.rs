@@ -10,13 +10,14 @@ use std::{
     env,
     ffi::OsString,
     fs, io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+
+use crate::files::FileId;
 
 /// The file that the current process runs.
 const RUNNING: &str = "/proc/self/exe";
@@ -29,13 +30,6 @@ pub(super) struct Executable {
     path: Option<PathBuf>,
     /// The file that was at the path.
     file: Option<FileId>,
-}
-
-/// Which file something is, wherever it was moved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileId {
-    device: u64,
-    inode: u64,
 }
 
 /// Which build of which program a process runs.
@@ -57,7 +51,7 @@ impl Executable {
             let path = loaded_program().or_else(|| env::current_exe().ok());
             let path = path.or_else(|| fs::canonicalize(&arg0).ok());
             Self {
-                file: path.as_deref().and_then(|path| FileId::at(path).ok()),
+                file: path.as_deref().and_then(|path| file_at(path).ok()),
                 arg0,
                 path,
             }
@@ -94,7 +88,7 @@ impl Executable {
 
     /// Checks that the path still leads to the file that this program was started from.
     fn check(&self, path: &Path) -> io::Result<()> {
-        let file = FileId::at(path)?;
+        let file = file_at(path)?;
         if self.file.is_some_and(|started| started != file) {
             return Err(io::Error::other(
                 "it was replaced since this program started, so restart the program",
@@ -104,14 +98,9 @@ impl Executable {
     }
 }
 
-impl FileId {
-    fn at(path: &Path) -> io::Result<Self> {
-        let metadata = fs::metadata(path)?;
-        Ok(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        })
-    }
+/// The file that a path leads to, through links.
+fn file_at(path: &Path) -> io::Result<FileId> {
+    fs::metadata(path).map(|metadata| FileId::of(&metadata))
 }
 
 impl Build {

@@ -124,7 +124,12 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "lockkeeper::process",
-        &["protocol", "lockkeeper::background", "lockkeeper::error"],
+        &[
+            "protocol",
+            "lockkeeper::background",
+            "lockkeeper::error",
+            "lockkeeper::files",
+        ],
     ),
     (
         "lockkeeper::client",
