@@ -224,7 +224,7 @@ pub(crate) fn describe(metadata: &Metadata) -> String {
     format!("{what} of uid {uid} with mode {mode:04o}")
 }
 
-/// The flags of every open: no link is followed, and a pipe or a device blocks no one.
+/// The flags of every open: no link is followed, and an open does not block on a pipe or a device.
 fn flags() -> i32 {
     (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY)
         .bits()

@@ -181,7 +181,7 @@ fn manager_is_its_own_users_unless_it_was_opened() {
         let told = visit(GUEST, GUEST, &[0], path.to_str().unwrap());
         assert!(told.contains("not let in"), "{told}");
         assert!(told.contains("a socket of uid 0 with mode 0600"), "{told}");
-        // Whoever opens the socket by hand has not opened the manager.
+        // Opening the socket's mode by hand does not open the manager.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
         let told = visit(GUEST, GUEST, &[0], path.to_str().unwrap());
         assert!(told.contains(&format!("and not uid {GUEST}")), "{told}");

@@ -128,7 +128,7 @@ impl TaskQueue {
         call.reply(Some(jobs));
     }
 
-    /// Hands the outcome of a job to whoever submitted it, if the job is still that worker's.
+    /// Hands the outcome of a job to its submitter, if the job is still that worker's.
     fn finish(&mut self, worker: SessionId, Finished { job, outcome }: Finished) {
         let outcome = outcome.map_err(Rc::new);
         if let Some((series, number, mut stored)) = self.hands.take_first(worker, job) {
@@ -1067,7 +1067,7 @@ mod tests {
         }
         let count = bench.call(8, CountTasks);
         let count = bench.reply::<CountTasks>(count).unwrap().unwrap();
-        // The worker has those that nobody waits for, too.
+        // The worker also has those whose outcome is not awaited.
         assert_eq!((count.waiting, count.running), (3 * many / 2, 3 * many));
         let running = bench.primitive().unwrap().hands.running();
         assert_eq!(u64::try_from(running), Ok(3 * many / 2));

@@ -1,7 +1,7 @@
 //! `Endings`: hangs up sessions at all objects that they have opened, in slices.
 //!
 //! A session may have opened millions of objects. Each is told by a message, a slice of them at a time, and the
-//! tasks of the shard run between two slices. An object that anybody else addresses meanwhile hangs up first
+//! tasks of the shard run between two slices. An object that another session addresses meanwhile hangs up first
 //! by itself ([`Endings::of`]). So all calls that are sent after the end of a session find nothing of it
 //! left, whether its objects were told or not.
 //!

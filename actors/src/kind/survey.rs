@@ -24,7 +24,7 @@ pub struct Part {
     /// Which one, where an object has several: the key of a keyed lock.
     pub key: Option<String>,
     /// How many units there are in all: 1 for a lock, the permits of a semaphore. `None` where
-    /// nobody holds what is waited for, as at an event.
+    /// what is waited for has no holder, as at an event.
     pub units: Option<u64>,
     /// Who holds units.
     pub holders: Vec<Holding>,
@@ -97,7 +97,7 @@ impl Survey {
 }
 
 impl Part {
-    /// Something that nobody holds, with those who wait for it, and how many they are.
+    /// A part without holders, with the calls that wait for it, and how many they are.
     #[must_use]
     pub fn awaited(
         key: Option<&str>,

@@ -1,5 +1,5 @@
-//! Who may act for a holder: its own session by the number of the call, another one by a signed call, and
-//! no one by a guess. One table of operations for each kind.
+//! Which session may act for a holder: its own by the number of the call, another one by a signed call, and
+//! none by a guess. One table of operations for each kind.
 
 use lockkeeper_actors::{
     Bench, CallId, Operation, Primitive, Proof, Refusal, Serve, SessionId,

@@ -1,4 +1,4 @@
-//! `AbstractName`: the part of a claim that no one can delete.
+//! `AbstractName`: the part of a claim that cannot be deleted.
 //!
 //! An abstract Unix socket has no file. Its name says the user, the folder by device and inode, and the name
 //! of the claim file, so two managers at one path cannot both have it, whatever happens to their files. The

@@ -70,7 +70,7 @@ impl View<'_> {
 /// A search among fewer holds and waits than this takes less than a turn may.
 const MOST_CALLS: usize = 5_000;
 
-/// Looks at all objects that somebody waits for, and finds the deadlocks.
+/// Looks at all contended objects, and finds the deadlocks.
 ///
 /// Up to [`MOST_OBJECTS`] objects are looked at in one moment. More are looked at in several turns, so the
 /// deadlock of one such look may never have been. One that two looks find was there between them: a call that

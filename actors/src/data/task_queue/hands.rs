@@ -3,7 +3,8 @@
 //! A worker has them in the order in which it was given them, and names them in any order. So each hand has
 //! an index by job, and all hands have one by submitter: no step visits the jobs that it does not concern.
 //!
-//! Invariant: `awaited` has each job of which somebody waits for the outcome, and `running` counts its tasks.
+//! A job is *awaited* while its submitter waits for the outcome. Invariant: `awaited` has each such job, and
+//! `running` counts its tasks.
 //! `held` counts all tasks that workers have.
 
 use std::collections::BTreeMap;
@@ -17,12 +18,12 @@ use crate::{data::task_queue::job::Pending, kind::budget::Stored};
 pub(super) struct Hands {
     /// Empty hands are forgotten.
     workers: BTreeMap<SessionId, Hand>,
-    /// The worker that has each job that somebody waits for, by who is told of its outcome. The job is the
+    /// The worker that has each awaited job, by the call or the series that is told of its outcome. The job is the
     /// first that was given with it.
     awaited: BTreeMap<(CallId, JobId), SessionId>,
-    /// How many tasks there are that somebody waits for.
+    /// How many tasks are awaited.
     running: usize,
-    /// How many tasks there are, whether or not somebody waits for them.
+    /// How many tasks there are, awaited or not.
     held: usize,
     /// How many tasks were given out.
     given: u64,
@@ -45,7 +46,7 @@ struct Taken {
     /// The first, and how many there are.
     id: JobId,
     count: usize,
-    /// Empty once nobody waits for the outcome: the worker may be running it all the same.
+    /// Empty once it is not awaited any more. The worker may still be running it.
     job: Option<Pending>,
 }
 
@@ -55,17 +56,17 @@ impl Hands {
         self.workers.contains_key(&worker)
     }
 
-    /// How many tasks workers have that somebody waits for.
+    /// How many awaited tasks workers have.
     pub(super) const fn running(&self) -> usize {
         self.running
     }
 
-    /// How many tasks workers have, also those that nobody waits for.
+    /// How many tasks workers have, awaited or not.
     pub(super) const fn held(&self) -> usize {
         self.held
     }
 
-    /// The jobs that somebody waits for.
+    /// The awaited jobs.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Pending> {
         let taken = self.workers.values().flat_map(|hand| hand.jobs.values());
         taken.filter_map(|taken| taken.job.as_ref())
@@ -82,7 +83,7 @@ impl Hands {
         self.put((by, place), Taken { id, count, job });
     }
 
-    /// Takes the first of several tasks of a series that somebody waits for, as most of them are taken. Gives
+    /// Takes the first of several awaited tasks of a series, as most of them are taken. Gives
     /// the series, the number of the task and what is stored of it.
     pub(super) fn take_first(
         &mut self,
@@ -103,7 +104,7 @@ impl Hands {
         Some(ended)
     }
 
-    /// Takes any job. Gives it if somebody waits for it.
+    /// Takes any job. Returns it if it is awaited.
     pub(super) fn take(&mut self, worker: SessionId, job: JobId) -> Option<Pending> {
         let hand = self.workers.get_mut(&worker)?;
         let (first, given) = hand.place_of(job)?;
@@ -155,7 +156,7 @@ impl Hands {
         jobs
     }
 
-    /// Takes all that a worker has, in the order in which it was given: what somebody waits for.
+    /// Takes all that a worker has, in the order in which it was given, and returns what is awaited.
     pub(super) fn take_hand(&mut self, worker: SessionId) -> Vec<Option<Pending>> {
         let hand = self.workers.remove(&worker).unwrap_or_default();
         for (first, given) in &hand.places {
@@ -172,7 +173,7 @@ impl Hands {
             .collect()
     }
 
-    /// Takes all jobs that somebody waits for, and leaves word with the workers that they have them.
+    /// Takes all awaited jobs. Their workers still count as having them.
     pub(super) fn take_awaited(&mut self) -> Vec<Pending> {
         self.awaited.clear();
         self.running = 0;
@@ -253,7 +254,7 @@ impl Taken {
         job.behind(self.id).filter(|place| *place < self.count)
     }
 
-    /// How many of them somebody waits for.
+    /// How many of them are awaited.
     fn awaited(&self) -> usize {
         self.job.as_ref().map_or(0, |job| job.row.len())
     }

@@ -21,7 +21,7 @@ use crate::kind::{
 /// Several jobs, or outcomes, go in one message only if they have no more bytes together.
 pub(super) const MOST_BYTES_AT_A_TIME: usize = 1 << 20;
 
-/// All series that somebody collects, by their numbers.
+/// All series whose outcomes are collected, by their numbers.
 #[derive(Debug, Default)]
 pub(super) struct Series {
     open: BTreeMap<CallId, Outcomes>,
@@ -110,7 +110,7 @@ impl Series {
         Ok(())
     }
 
-    /// Takes note of what became of a task, if somebody cares. `stored` is what is kept of the task: its
+    /// Takes note of what became of a task, if its series is still collected. `stored` is what is kept of the task: its
     /// outcome is never lost, whatever the limit says.
     pub(super) fn end(&mut self, series: CallId, number: u64, outcome: Told, stored: &mut Stored) {
         if let Some(outcomes) = self.open.get_mut(&series) {

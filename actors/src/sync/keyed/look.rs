@@ -23,7 +23,7 @@ use crate::{
 };
 
 impl<F> Keyed<F> {
-    /// The keys that somebody waits for, and others as far as there is room.
+    /// The keys with waiting calls, and others as far as there is room.
     pub(super) fn tell(&self) -> Survey {
         let waits = self.waits.all().take(Survey::MOST);
         let contended: BTreeSet<u32> = waits.map(|wait| wait.entry).collect();

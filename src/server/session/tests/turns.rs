@@ -1,7 +1,7 @@
 //! The longest turn of a shard with many objects, keys and waiting calls, in processor time of its thread.
 //!
 //! A task on the shard wakes up each millisecond. The processor time between two of its turns is what a call of
-//! somebody else has to wait for, and a millisecond; other processes do not lengthen it. The tests take
+//! another client has to wait for, and a millisecond; other processes do not lengthen it. The tests take
 //! 40,000 objects, or as many as `LOCKKEEPER_TURNS_OBJECTS` says, and print what they measured:
 //!
 //! ```sh
