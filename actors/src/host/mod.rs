@@ -10,12 +10,14 @@
 //! | `shell` | [`Shell`]: outbox, deadlines and reply sinks of a shard |
 //! | `deadlines`, `contended` | the deadlines of a shard, and its objects with waiting calls |
 //! | `endings` | the hang-ups of sessions with many objects |
+//! | `freed` | sorts freed memory in small steps |
 //! | `tally`, `watch` | counters per kind, and events of one object |
 //! | `openers`, `panics` | the sessions that opened an object; panic messages |
 
 pub(crate) mod contended;
 pub(crate) mod deadlines;
 pub(crate) mod endings;
+pub(crate) mod freed;
 pub(crate) mod host;
 pub(crate) mod input;
 pub(crate) mod mailbox;

@@ -20,6 +20,7 @@ use crate::{
         contended::ContendedObjects,
         deadlines::Deadlines,
         endings::Endings,
+        freed::FreedBlocks,
         input::{Input, Inputs, Mailbox},
         tally::Tallies,
         watch::Watch,
@@ -73,6 +74,7 @@ pub struct Shell {
     /// Unused buffers for inputs: short and long ones.
     spare: RefCell<[Vec<Vec<Input>>; 2]>,
     tallies: Tallies,
+    freed: FreedBlocks,
 }
 
 /// The limits of the unused buffers that a shell keeps.
@@ -116,6 +118,7 @@ impl Shell {
             full_sinks: Rc::default(),
             spare: RefCell::default(),
             tallies: Tallies::default(),
+            freed: FreedBlocks::default(),
         })
     }
 
@@ -191,9 +194,10 @@ impl Shell {
         inputs.all.push(input);
     }
 
-    /// Keeps the buffer of a handled message for a later one.
+    /// Ends the turn of a message: keeps its buffer for a later one.
     #[inline]
     pub(crate) fn take_back(&self, room: Vec<Input>) {
+        self.freed.count_turn();
         let [short, long] = &mut *self.spare.borrow_mut();
         let (rooms, most) = if room.capacity() <= SHORT.inputs {
             (short, SHORT)
