@@ -152,7 +152,9 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
                     }
                     batch.lengths.push(length);
                     batch.places.push((place, bytes));
-                    if batch.row.len() > MOST_BYTES_AT_A_TIME {
+                    if batch.row.len() > MOST_BYTES_AT_A_TIME
+                        || batch.places.len() == Row::MOST_TASKS
+                    {
                         self.hand_in(mem::take(&mut batch));
                     }
                 }

@@ -99,7 +99,8 @@ impl TaskQueue {
     /// Gives a worker what waits, as far as it takes it.
     fn hand_out(&mut self, Idle { call, most }: Idle) {
         let by = call.id();
-        let mut left = usize::try_from(most.max(1)).unwrap_or(usize::MAX);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let mut left = most.clamp(1, Row::MOST_TASKS);
         let mut bytes = MOST_BYTES_AT_A_TIME;
         let mut jobs: Vec<Job> = Vec::new();
         while left > 0
@@ -442,7 +443,7 @@ mod tests {
         time::{Duration, Instant},
     };
 
-    use lockkeeper_protocol::{codec::Blob, operations::Chunk};
+    use lockkeeper_protocol::{Fault, Operation, codec::Blob, operations::Chunk};
 
     use crate::bench::Bench;
 
@@ -964,6 +965,73 @@ mod tests {
         bench.call(session, feed);
     }
 
+    /// What a call with a list of so many entries is answered with.
+    fn list_of<O: Operation>(make: impl Fn(usize) -> O, entries: usize) -> Result<(), Fault>
+    where
+        O: Operation<Reply = ()>,
+        TaskQueue: Serve<O>,
+    {
+        let mut bench = bench();
+        let call = bench.call(9, make(entries));
+        bench.reply::<O>(call).expect("it is answered at once")
+    }
+
+    #[test]
+    fn a_call_with_a_longer_list_than_a_turn_has_time_for_fails_alone() {
+        let feed = |tasks| Feed {
+            series: 1000,
+            first: 0,
+            task: String::new(),
+            row: Row::new(Blob::default(), vec![0; tasks]),
+            retries: 0,
+        };
+        let job = || JobId::from(CallId::new(SessionId::new(9), 1));
+        let hand_back = |jobs| HandBack {
+            jobs: vec![job(); jobs],
+        };
+        let reports = |jobs| {
+            let finished = || Finished {
+                job: job(),
+                outcome: Err(TaskFault::Closed),
+            };
+            Reports((0..jobs).map(|_| finished()).collect())
+        };
+        assert_eq!(list_of(feed, Row::MOST_TASKS), Ok(()));
+        assert_eq!(list_of(hand_back, HandBack::MOST), Ok(()));
+        assert_eq!(list_of(reports, Reports::MOST), Ok(()));
+        for (most, refused) in [
+            (Row::MOST_TASKS, list_of(feed, Row::MOST_TASKS + 1)),
+            (HandBack::MOST, list_of(hand_back, HandBack::MOST + 1)),
+            (Reports::MOST, list_of(reports, Reports::MOST + 1)),
+        ] {
+            let Err(Fault::BadArguments(why)) = refused else {
+                panic!("{refused:?}");
+            };
+            assert!(why.contains(&format!("at most {most} entries")), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_worker_is_given_no_more_tasks_at_once_than_a_turn_has_time_for() {
+        let mut bench = bench();
+        for series in 0..3 {
+            let row = Row::new(Blob::default(), vec![0; Row::MOST_TASKS]);
+            let feed = Feed {
+                series: 1000 + series,
+                first: 0,
+                task: String::new(),
+                row,
+                retries: 0,
+            };
+            bench.call(9, feed);
+        }
+        let taken = next_of(&mut bench, 1, u32::MAX);
+        let reply = bench.reply::<Next>(taken).expect("there are tasks");
+        let jobs = reply.unwrap().expect("no worker is sent home");
+        let tasks: usize = jobs.iter().map(|job| job.row.len()).sum();
+        assert_eq!(tasks, Row::MOST_TASKS);
+    }
+
     #[test]
     fn tasks_that_were_submitted_together_share_their_name() {
         let mut bench = bench();
@@ -1086,7 +1154,10 @@ mod tests {
         feed_named(&mut bench, 9, 1, "double", MANY);
         let taken = next_of(&mut bench, 1, MANY);
         let jobs: Vec<JobId> = each(&bench, taken);
-        bench.call(1, HandBack { jobs: jobs.clone() });
+        for last in jobs.rchunks(HandBack::MOST) {
+            let jobs = last.to_vec();
+            bench.call(1, HandBack { jobs });
+        }
         let queue = bench.primitive().unwrap();
         assert!(queue.hands.is_empty());
         let waiting: Vec<JobId> = queue.waiting.iter().map(|job| job.id).collect();

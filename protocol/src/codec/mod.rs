@@ -8,6 +8,7 @@
 //! | `blob` | byte strings as serde values |
 //! | `elements`, `fields` | writing and reading one array, element by element |
 //! | `payload`, `kept` | byte strings that are stored in place, or shared with the received message |
+//! | `short` | lists with a most number of entries |
 //! | `lent` | long byte strings that are written without a copy |
 //! | `markers` | the first bytes of MessagePack's types |
 
@@ -18,6 +19,7 @@ pub(crate) mod kept;
 pub(crate) mod lent;
 pub(crate) mod markers;
 pub(crate) mod payload;
+pub(crate) mod short;
 pub(crate) mod value;
 
 pub use blob::{Blob, BlobRef};

@@ -5,7 +5,10 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    codec::blob::Blob, ids::JobId, operation::Operation, operations::task_row::Row,
+    codec::{blob::Blob, short::short_list},
+    ids::JobId,
+    operation::Operation,
+    operations::task_row::Row,
     printable::PrintableText,
 };
 
@@ -90,13 +93,28 @@ pub struct Finished {
 /// Hands in what was done, one job after the other.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Reports(pub Vec<Finished>);
+pub struct Reports(
+    /// At most [`Self::MOST`].
+    #[serde(deserialize_with = "short_list::<{ Reports::MOST }, _, Finished, _>")]
+    pub Vec<Finished>,
+);
+
+impl Reports {
+    /// The most reports of one call: more than a session reads from a report pipe in one turn.
+    pub const MOST: usize = 1 << 16;
+}
 
 /// Hands back what was not begun, for others to run.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct HandBack {
-    /// The jobs, in the order in which they were given.
+    /// The jobs, in the order in which they were given: at most [`Self::MOST`].
+    #[serde(deserialize_with = "short_list::<{ HandBack::MOST }, _, JobId, _>")]
     pub jobs: Vec<JobId>,
+}
+
+impl HandBack {
+    /// The most jobs of one call. Each is found and put back by itself.
+    pub const MOST: usize = 1 << 12;
 }
 
 /// Takes no more tasks. Those that were submitted are run, unless there is a reason not to.

@@ -6,17 +6,21 @@ use std::{collections::VecDeque, mem};
 
 use serde::{Deserialize, Serialize};
 
-use crate::codec::blob::Blob;
+use crate::codec::{blob::Blob, short::short_list};
 
 /// The arguments of tasks of one name, one behind the other, without an allocation for each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     bytes: Blob,
     /// How many of the bytes each task has.
+    #[serde(deserialize_with = "short_list::<{ Row::MOST_TASKS }, _, u32, _>")]
     lengths: VecDeque<u32>,
 }
 
 impl Row {
+    /// The most tasks of a row that is received, so that no step takes long.
+    pub const MOST_TASKS: usize = 1 << 16;
+
     /// A row of as many as there are lengths.
     #[must_use]
     pub fn new(bytes: Blob, lengths: Vec<u32>) -> Self {
