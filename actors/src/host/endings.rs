@@ -125,11 +125,20 @@ impl Endings {
         if ended.is_empty() {
             return Vec::new();
         }
-        let openers = openers.iter().filter_map(|(session, _)| {
-            let ended = ended.get(&session).filter(|ended| ended.at <= sent)?;
-            Some((session, Arc::clone(&ended.peer)))
-        });
-        openers.collect()
+        let before = |session: SessionId, ended: &Ended| {
+            (ended.at <= sent).then(|| (session, Arc::clone(&ended.peer)))
+        };
+        // Each message does this, so it walks whichever are fewer.
+        if openers.len() <= ended.len() {
+            let openers = openers.iter();
+            let found = openers.filter_map(|(session, _)| before(session, ended.get(&session)?));
+            return found.collect();
+        }
+        let opened = ended.iter().filter(|(session, _)| openers.has(**session));
+        let found = opened.filter_map(|(session, ended)| before(*session, ended));
+        let mut found: Vec<_> = found.collect();
+        found.sort_unstable_by_key(|(session, _)| *session);
+        found
     }
 }
 

@@ -35,6 +35,17 @@ impl Openers {
                 .is_some_and(|others| others.remove(&session).is_some())
     }
 
+    pub(super) fn has(&self, session: SessionId) -> bool {
+        let others = self.others.as_ref();
+        self.one.is_some_and(|(one, _)| one == session)
+            || others.is_some_and(|others| others.contains_key(&session))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        let others = self.others.as_ref().map_or(0, |others| others.len());
+        usize::from(self.one.is_some()) + others
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (SessionId, u32)> {
         let others = self.others.iter().flat_map(|others| others.iter());
         let others = others.map(|(session, object)| (*session, *object));

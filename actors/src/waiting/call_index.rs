@@ -81,6 +81,10 @@ fn position(
     id: CallId,
     id_at: impl Fn(u32) -> Option<CallId>,
 ) -> Result<usize, usize> {
+    // Of calls that are taken out in order, each is the first.
+    if run.first().is_some_and(|place| id_at(*place) == Some(id)) {
+        return Ok(0);
+    }
     run.binary_search_by(|place| id_at(*place).map_or(Ordering::Greater, |other| other.cmp(&id)))
 }
 

@@ -58,7 +58,9 @@ impl Control<'_> {
         }
         match request {
             ControlRequest::Open(seq, open) => {
-                let stored = match self.context.shell.outbox().store(OPEN_BYTES) {
+                let room = self.objects.check_room();
+                let stored = room.and_then(|()| self.context.shell.outbox().store(OPEN_BYTES));
+                let stored = match stored {
                     Ok(stored) => stored,
                     Err(fault) => return self.outgoing.put_fault(seq, fault),
                 };

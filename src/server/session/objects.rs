@@ -66,7 +66,19 @@ fn hash_in(pages: &[Page]) -> impl Fn(&u32) -> u64 {
 }
 
 impl Objects {
-    /// Gives an object its number.
+    /// Refuses an object for which there is no number left: none is used twice.
+    pub(super) fn check_room(&self) -> Result<(), Fault> {
+        if self.next == u32::MAX {
+            let most = usize::try_from(u32::MAX).unwrap_or(usize::MAX);
+            return Err(Fault::limit(
+                "objects that one session has ever opened",
+                most,
+            ));
+        }
+        Ok(())
+    }
+
+    /// Gives an object its number, for which there is room.
     pub(super) fn push(&mut self, opened: Object) -> u32 {
         let number = self.next;
         self.next = number.saturating_add(1);
@@ -185,6 +197,18 @@ mod tests {
             mailbox: Host::new(lock, Operations::default().into(), shell).launch(),
             touched: None,
         }
+    }
+
+    #[actix_rt::test]
+    async fn no_number_is_given_twice_however_many_were_given() {
+        let mut objects = Objects {
+            next: u32::MAX - 1,
+            ..Objects::default()
+        };
+        assert_eq!(objects.check_room(), Ok(()));
+        objects.next += 1;
+        let refused = objects.check_room().expect_err("there is no number left");
+        assert!(refused.to_string().contains("4294967295"), "{refused}");
     }
 
     #[actix_rt::test]

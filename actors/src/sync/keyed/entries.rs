@@ -34,7 +34,7 @@ pub(super) struct Entry {
     pub(super) taken: u32,
     /// The holds of the permits that are taken.
     pub(super) holders: Line,
-    /// Those who wait for more than there are.
+    /// The calls that wait for permits.
     pub(super) line: Line,
     /// What a holder has left that died.
     pub(super) mark: Option<Box<Mark>>,

@@ -7,7 +7,14 @@
 //! Invariant: the first call in the line of a key wants more permits than are free, so no call waits
 //! for a key without a holder.
 
-use std::{fmt, marker::PhantomData, num::NonZeroU32, rc::Rc, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map},
+    fmt,
+    marker::PhantomData,
+    num::NonZeroU32,
+    rc::Rc,
+    time::Duration,
+};
 
 use lockkeeper_protocol::{
     CallId, Fault, Fence, Refusal,
@@ -40,6 +47,8 @@ pub struct Keyed<F> {
     /// The line of a key has the oldest hold in front.
     pub(super) holds: Lines<Hold>,
     pub(super) waits: Lines<Wait>,
+    /// How many calls wait for each key that any wait for, by the places of the keys: most keys have none.
+    pub(super) waiting: BTreeMap<u32, u32>,
     /// Where the end of a hold is noted, once there was one: one handle for all of them, since a
     /// `HoldTimer` a hold would be a handle a key.
     outbox: Option<Outbox>,
@@ -109,7 +118,9 @@ impl<F> Keyed<F> {
                 entry: place,
                 permits,
             };
-            let _ = self.waits.push(&mut entry.line, wait);
+            if self.waits.push(&mut entry.line, wait).is_some() {
+                *self.waiting.entry(place).or_default() += 1;
+            }
         }
     }
 
@@ -177,6 +188,16 @@ impl<F> Keyed<F> {
         }
     }
 
+    /// Counts a call less that waits for a key.
+    fn waits_no_more(&mut self, place: u32) {
+        if let btree_map::Entry::Occupied(mut waiting) = self.waiting.entry(place) {
+            *waiting.get_mut() -= 1;
+            if *waiting.get() == 0 {
+                waiting.remove();
+            }
+        }
+    }
+
     fn note_end(&self, hold: &Hold) {
         if let Some(outbox) = &self.outbox {
             outbox.note_end_of_hold(hold.since());
@@ -195,6 +216,7 @@ impl<F> Keyed<F> {
             let Some(Wait { call, permits, .. }) = self.waits.pop_front(line) else {
                 break;
             };
+            self.waits_no_more(place);
             self.let_in(place, permits, call);
         }
         self.entries.end(place);
@@ -214,6 +236,7 @@ impl<F: Face> Primitive for Keyed<F> {
             entries: Entries::new(KeyLimits::DEFAULT),
             holds: Lines::default(),
             waits: Lines::default(),
+            waiting: BTreeMap::new(),
             outbox: None,
             stored: None,
             face: PhantomData,
@@ -239,6 +262,7 @@ impl<F: Face> Primitive for Keyed<F> {
             if let Some(entry) = self.entries.at_mut(place) {
                 drop(self.waits.remove(&mut entry.line, id));
             }
+            self.waits_no_more(place);
             place
         } else if let Some(hold) = self.take_back(id) {
             hold.entry
@@ -255,6 +279,7 @@ impl<F: Face> Primitive for Keyed<F> {
             if let Some(entry) = self.entries.at_mut(key) {
                 drop(self.waits.unlink(&mut entry.line, place));
             }
+            self.waits_no_more(key);
             touched.push(key);
         }
         let account = Rc::new(ended.clone());

@@ -90,11 +90,11 @@ impl<F> Keyed<F> {
         let place = self.entries.find(key);
         let entry = place.and_then(|place| self.entries.at(place));
         let taken = entry.map_or(0, |entry| entry.taken);
-        let waiting = entry.map_or(0, |entry| self.waits.iter(&entry.line).count());
         let mut status = KeyStatus::default();
         status.available = (self.most - taken).into();
         status.held = taken.into();
-        status.waiting = count(waiting);
+        let waiting = place.and_then(|place| self.waiting.get(&place));
+        status.waiting = waiting.copied().unwrap_or_default().into();
         status.abandoned = entry.is_some_and(|entry| entry.mark.is_some());
         status
     }

@@ -111,3 +111,21 @@ async fn those_who_wait_are_granted_one_slice_after_the_other() {
         assert!(granted(&other, seq).abandoned.is_some());
     }
 }
+
+#[actix::test]
+async fn what_ended_sessions_hold_is_found_whether_they_or_those_that_opened_the_object_are_fewer()
+{
+    for others in [0, 1, 5] {
+        let shard = Shard::new();
+        let (_ends, other) = (shard.join(ENDS), shard.join(2));
+        let locks = opened(&shard).await;
+        let last = locks.last().expect("there are many");
+        for session in 10..10 + others {
+            last.open(session, 0).await;
+        }
+        last.call(ENDS, 1, Acquire).await;
+        shard.end(ENDS, &locks);
+        last.call(2, 1, Acquire).await;
+        assert!(granted(&other, 1).abandoned.is_some(), "{others} others");
+    }
+}
