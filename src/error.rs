@@ -93,6 +93,14 @@ impl std::error::Error for CallError {
     }
 }
 
+impl CallError {
+    /// Whether the call was refused since the manager keeps as much as it may. It changed nothing, and can be
+    /// made again.
+    pub(crate) fn lacks_room(&self) -> bool {
+        matches!(self, Self::Fault(Fault::Limit { what, .. }) if what == Fault::STORED)
+    }
+}
+
 impl From<Fault> for CallError {
     fn from(fault: Fault) -> Self {
         match fault {

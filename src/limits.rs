@@ -37,7 +37,12 @@ pub struct Limits {
     ///
     /// These are the bytes of items, values, tasks and their outcomes, of names and twice those of
     /// specs; 256 for each call that waits and each hold, 128 for each object and 64 for each session
-    /// that has it open. A message of more than 64 KiB counts while it comes in. A kind of your own
+    /// that has it open. A message of more than 64 KiB counts while it comes in, and a large answer while it
+    /// waits for room; bytes that it shares with an object count once, until neither has them.
+    ///
+    /// An eighth of the limit is kept for calls that wait and for holds, so a client that stores values does
+    /// not keep others from their locks: items, values, tasks, names and specs take seven eighths at the
+    /// most. Of the rest, messages that come in and small objects may take half. A kind of your own
     /// counts what it keeps with `call.outbox().store(..)`, which gives a [`Stored`](crate::Stored).
     pub stored_bytes: usize,
     /// Bytes of answers that the manager keeps for all of its clients together until they read them: 1

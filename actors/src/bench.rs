@@ -19,13 +19,14 @@ use lockkeeper_protocol::{
 
 use crate::{
     host::{
-        host::{Host, encode_whole},
+        host::Host,
         input::{Input, Inquiry, RawCall},
+        replies::encode_whole,
         shell::{ReplySink, Shell},
     },
     kind::{
+        answer::Outcome,
         budget::StoredBudget,
-        call::Outcome,
         primitive::{Operations, Primitive, Serve},
     },
 };

@@ -42,9 +42,9 @@ pub use {
     host::{
         ContendedObjects, Count, Deadlines, Host, Input, Inputs, Inquiry, Mailbox, MailboxReceiver,
         RawCall, ReplySink, Report, Shell, Tallies, Tally, Waits, encode_reply, encode_whole,
-        panic_message,
+        keep_reply, panic_message,
     },
-    kind::{Answer, LargeReply, Outcome, StoredBudget},
+    kind::{Answer, LargeReply, Outcome, Share, StoredBudget},
     lockkeeper_protocol::{JobId, ManagerSecret, ObjectName, SECRET_BYTES},
     tables::Table,
 };

@@ -106,6 +106,10 @@ impl Fault {
         }
     }
 
+    /// What [`Self::Limit`] says is limited where a manager has no room for what it would have to keep. Such
+    /// a call may be made again: there may be room then.
+    pub const STORED: &str = "bytes of stored data";
+
     /// The refusal of what is above a limit.
     #[must_use]
     pub fn limit(what: &str, most: usize) -> Self {

@@ -83,6 +83,9 @@ impl Connection {
     ) -> Option<ReportPipe> {
         let (theirs, ours): (OwnedFd, OwnedFd) = system::pipe().ok()?;
         let descriptor = u32::try_from(theirs.as_raw_fd()).ok()?;
+        // By the secret the manager knows the pipe as that of this session.
+        let mut pipe = File::from(ours);
+        pipe.write_all(self.secret.bytes()).ok()?;
         let pending = self.request(None, |seq| Request::ReportPipe {
             seq,
             object,
@@ -91,7 +94,7 @@ impl Connection {
         });
         let answer = pending.ok()?.settle(OPEN_PATIENCE).await;
         matches!(answer, Ok(Success::Reply(_))).then(|| ReportPipe {
-            pipe: File::from(ours),
+            pipe,
             record: Vec::new(),
         })
     }

@@ -38,6 +38,9 @@ const MOST_JOBS: u32 = 64;
 /// How long a task may take before all that lies behind it is handed back.
 const PATIENCE: Duration = Duration::from_millis(2);
 
+/// An outcome of so many bytes may be refused for want of room, so it is reported by a call, which tells.
+const LARGE_BYTES: usize = 1 << 15;
+
 /// The jobs that a worker was given and has not begun.
 pub(super) struct Stock {
     queue: Proxy<TaskQueue>,
@@ -160,7 +163,11 @@ impl Stock {
         let mut jobs = Vec::new();
         if let Some(more) = more {
             self.report(finished.take()).await?;
-            jobs = more.await?.unwrap_or_default();
+            jobs = match more.await {
+                Ok(more) => more.unwrap_or_default(),
+                Err(error) if error.lacks_room() => Vec::new(),
+                Err(error) => return Err(error),
+            };
         }
         // None are given while the queue has yet to learn that some were handed back.
         loop {
@@ -174,7 +181,7 @@ impl Stock {
                 finished: finished.take(),
                 most: pace.most,
             };
-            let Some(given) = self.queue.call(next).await? else {
+            let Some(given) = self.queue.call_patiently(&next).await? else {
                 return Ok(None);
             };
             jobs = given;
@@ -200,9 +207,12 @@ impl Stock {
     /// becomes of this process; while it is full, an answer tells that it has.
     async fn report(&self, finished: Option<Finished>) -> Result<(), CallError> {
         if let Some(finished) = finished {
+            if is_large(&finished) {
+                return self.queue.call_patiently(&finished).await;
+            }
             self.queue.cast(finished);
             if !self.queue.has_sent_all() {
-                self.queue.call(CountTasks).await?;
+                self.queue.call_patiently(&CountTasks).await?;
             }
         }
         Ok(())
@@ -269,6 +279,14 @@ impl Stock {
         self.hand_back_of(&mut state);
         None
     }
+}
+
+fn is_large(finished: &Finished) -> bool {
+    let bytes = match &finished.outcome {
+        Ok(outputs) => outputs.0.len(),
+        Err(fault) => fault.text().len(),
+    };
+    bytes > LARGE_BYTES
 }
 
 /// Looks how long tasks take while there is something to hand back.

@@ -84,7 +84,7 @@ async fn serve(config: &Config, tasks: &Tasks, lifeline: &mut Lifeline) -> Resul
             stock.hand_back();
             // Without a report that the work is done another worker takes the place.
             return match finished {
-                Some(finished) => config.queue.call::<Finished>(finished).await,
+                Some(finished) => config.queue.call_patiently(&finished).await,
                 None => Ok(()),
             };
         }

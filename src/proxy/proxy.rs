@@ -28,6 +28,11 @@ use crate::{
     },
 };
 
+/// How long to wait before a call is made again for which the manager had no room: each time twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// A hosted object of kind `P`, called from here.
 ///
 /// The built-in kinds have proxies with methods of their own; this one is for a kind of yours.
@@ -130,6 +135,27 @@ impl<P: Primitive> Proxy<P> {
     {
         let (_, reply) = self.bound().await?.call(&operation, None).await?;
         Ok(reply)
+    }
+
+    /// Calls the object, and again while the manager has no room for what it would have to keep.
+    pub(crate) async fn call_patiently<O: Operation>(
+        &self,
+        operation: &O,
+    ) -> Result<O::Reply, CallError>
+    where
+        P: Serve<O>,
+    {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.bound().await?.call(operation, None).await {
+                Ok((_, reply)) => return Ok(reply),
+                Err(error) if error.lacks_room() => {
+                    tokio::time::sleep(pause).await;
+                    pause = (2 * pause).min(LONGEST_PAUSE);
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Calls the object and waits for its answer until the time is over.

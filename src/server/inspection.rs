@@ -4,9 +4,15 @@
 //! sent before that turn and for nothing sent after. Objects do not send messages to one another. So all
 //! answers describe the same moment, although each is given in a later turn.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use lockkeeper_actors::{Input, Inputs, Inquiry, Mailbox, Report, Shell};
+use lockkeeper_actors::{Holding, Input, Inputs, Inquiry, Mailbox, Part, Report, Shell, Waiting};
 use lockkeeper_protocol::{
     CallId, CallInfo, Fault, ObjectInfo, Page, PartInfo, Peer, Shard, codec, cut,
 };
@@ -17,8 +23,16 @@ use crate::server::supervisor::supervisor::{Desk, Find, Found};
 /// The most objects that are asked in one go, which takes the session one turn.
 pub(crate) const MOST_OBJECTS: usize = 1_000;
 
-/// So many answers are put into words in one turn.
+/// So many answers are put into words in one turn, unless they have more than [`SLICE_BYTES`] before.
 const SLICE: usize = 64;
+
+const SLICE_BYTES: usize = 1 << 16;
+
+/// An answer ends with the object that has made it so long, however large a message may be.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// So many bytes are kept of what objects have told for one answer. What does not fit goes into the next one.
+const TOLD_BYTES: usize = 1 << 20;
 
 /// The most calls of each sort that are told of an object, however large a message may be.
 const MOST_CALLS: usize = 1_000;
@@ -42,6 +56,55 @@ pub(crate) async fn ask(objects: Vec<(u64, Mailbox)>, now: Duration) -> Vec<(u64
     reports
 }
 
+/// The same of objects in the order of their numbers, until all have told so many bytes. Returns the number
+/// to ask on from if some were left out; of the first, all is told.
+async fn ask_some(
+    objects: Vec<(u64, Mailbox)>,
+    now: Duration,
+    most_bytes: usize,
+) -> (Vec<(u64, Report)>, Option<u64>) {
+    let numbers: Vec<u64> = objects.iter().map(|(object, _)| *object).collect();
+    let first = numbers.first().copied();
+    let told = Arc::new(AtomicUsize::new(0));
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    for (object, mailbox) in objects {
+        let (sender, told) = (sender.clone(), Arc::clone(&told));
+        let inquiry = Inquiry::new(move |report| {
+            let bytes = bytes_of(&report);
+            let before = told.fetch_add(bytes, Ordering::Relaxed);
+            // What is left out is dropped in the turn of its object.
+            let is_told = Some(object) == first || before.saturating_add(bytes) <= most_bytes;
+            let _ = sender.send((object, is_told.then_some(report)));
+        });
+        mailbox.do_send(Inputs::one(now, Input::Survey(inquiry)));
+    }
+    drop(sender);
+    let (mut reports, mut left_out) = (Vec::new(), None);
+    while let Some((object, report)) = receiver.recv().await {
+        match report {
+            Some(report) => reports.push((object, report)),
+            None => left_out = Some(left_out.map_or(object, |other: u64| other.min(object))),
+        }
+    }
+    let Some(left_out) = left_out else {
+        return (reports, None);
+    };
+    reports.retain(|(object, _)| *object < left_out);
+    let before = numbers.iter().rev().find(|number| **number < left_out);
+    (reports, before.copied())
+}
+
+/// How many bytes the lists of a report have, by and large.
+fn bytes_of(report: &Report) -> usize {
+    let parts = report.survey.iter().flat_map(|survey| &survey.parts);
+    let bytes = parts.map(|part| {
+        let key = part.key.as_ref().map_or(0, String::len);
+        let holders = part.holders.len() * size_of::<Holding>();
+        size_of::<Part>() + key + holders + part.waiters.len() * size_of::<Waiting>()
+    });
+    bytes.sum::<usize>() + report.callers.len() * size_of::<(CallId, u64)>() + size_of::<Report>()
+}
+
 /// What it takes to answer a question.
 pub(crate) struct Inspector<'a> {
     pub(crate) supervisor: &'a Desk,
@@ -58,8 +121,10 @@ impl Inspector<'_> {
         let found = self.find(find).await?;
         let last = found.last().map(|found| found.name.number());
         let is_full = found.len() >= MOST_OBJECTS;
-        let page = self.survey(found).await;
-        Ok(self.fill(page, last.filter(|_| is_full)).await)
+        let (page, next) = self.survey(found).await;
+        Ok(self
+            .fill(page, next.or_else(|| last.filter(|_| is_full)))
+            .await)
     }
 
     /// The objects above a number that somebody waits for, up to a message full.
@@ -67,7 +132,7 @@ impl Inspector<'_> {
         let listed = self.shell.contended().above(above, MOST_OBJECTS);
         let last = listed.last().map(|(object, _)| *object);
         let is_full = listed.len() >= MOST_OBJECTS;
-        let mut reports = ask(listed, self.shell.now()).await;
+        let (mut reports, next) = ask_some(listed, self.shell.now(), TOLD_BYTES).await;
         reports.retain(|(_, report)| {
             let parts = report.survey.iter().flat_map(|survey| &survey.parts);
             parts.clone().any(|part| !part.waiters.is_empty())
@@ -75,7 +140,9 @@ impl Inspector<'_> {
         let numbers = reports.iter().map(|(object, _)| *object).collect();
         let found = self.find(Find::Numbered(numbers)).await?;
         let page = join(found, reports);
-        Ok(self.fill(page, last.filter(|_| is_full)).await)
+        Ok(self
+            .fill(page, next.or_else(|| last.filter(|_| is_full)))
+            .await)
     }
 
     /// The object of a name.
@@ -84,7 +151,7 @@ impl Inspector<'_> {
         if found.is_empty() {
             return Err(Fault::UnknownObject(name));
         }
-        let page = self.survey(found).await;
+        let (page, _) = self.survey(found).await;
         Ok(self.fill(page, None).await)
     }
 
@@ -94,10 +161,11 @@ impl Inspector<'_> {
         found.map_err(|_| Fault::ShuttingDown)
     }
 
-    async fn survey(&self, found: Vec<Found>) -> Vec<(Found, Report)> {
+    async fn survey(&self, found: Vec<Found>) -> (Vec<(Found, Report)>, Option<u64>) {
         let mailbox = |found: &Found| (found.name.number(), found.mailbox.clone());
-        let reports = ask(found.iter().map(mailbox).collect(), self.shell.now()).await;
-        join(found, reports)
+        let objects = found.iter().map(mailbox).collect();
+        let (reports, next) = ask_some(objects, self.shell.now(), TOLD_BYTES).await;
+        (join(found, reports), next)
     }
 
     /// Tells of objects until the message is full.
@@ -106,16 +174,19 @@ impl Inspector<'_> {
             next,
             ..Page::default()
         };
+        let most_bytes = PAGE_BYTES.min(self.most_bytes / 2);
         let (mut bytes, mut last) = (0, None);
+        let mut slice = (0, 0);
         for (place, (found, report)) in objects.into_iter().enumerate() {
-            if place % SLICE == SLICE - 1 {
+            if place - slice.0 >= SLICE || bytes - slice.1 >= SLICE_BYTES {
+                slice = (place, bytes);
                 task::yield_now().await;
             }
             let number = found.name.number();
             let info = self.info(&found, report);
             // It is encoded once more with the page: to look is rare.
             bytes += codec::encode(&info).map_or(0, |encoded| encoded.len());
-            if bytes > self.most_bytes / 2 && last.is_some() {
+            if bytes > most_bytes && last.is_some() {
                 page.next = last;
                 break;
             }

@@ -5,12 +5,14 @@
 //! try what an honest client's objects must refuse.
 
 mod connections;
+mod crowds;
 mod lengths;
 mod mutated;
 mod names;
 mod numbers;
 mod opens;
 mod pipes;
+mod replaced;
 mod stores;
 mod thefts;
 mod turns;
@@ -25,7 +27,7 @@ use super::client::{Attacker, Ended};
 /// Attacks until `until`, or until the manager ends the session.
 pub(crate) type Attack = fn(&mut Attacker) -> Result<(), Ended>;
 
-const ATTACKS: [(&str, Attack); 13] = [
+const ATTACKS: [(&str, Attack); 15] = [
     ("valid", valid::attack),
     ("mutated", mutated::attack),
     ("lengths", lengths::attack),
@@ -39,6 +41,8 @@ const ATTACKS: [(&str, Attack); 13] = [
     ("names", names::attack),
     ("waits", waits::attack),
     ("turns", turns::attack),
+    ("replaced", replaced::attack),
+    ("crowds", crowds::attack),
 ];
 
 /// The attacks that `LOCKKEEPER_HOSTILE_ATTACKS` names, separated by commas; else all.

@@ -12,7 +12,7 @@ const GRACE: Duration = Duration::from_secs(2);
 const MOST_TOLD: usize = 20;
 
 /// What must occur, or the test has missed its subject.
-const MUST_OCCUR: [&str; 12] = [
+const MUST_OCCUR: [&str; 14] = [
     "valid: answers",
     "mutated: hung up",
     "lengths: hung up",
@@ -25,6 +25,8 @@ const MUST_OCCUR: [&str; 12] = [
     "numbers: permits came back",
     "names: answered",
     "waits: refused",
+    "replaced: values",
+    "crowds: locked",
 ];
 
 /// The honest client has its session, its guards and its history, and was served meanwhile.

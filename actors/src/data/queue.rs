@@ -6,10 +6,10 @@
 //! Invariants: a put waits only while the queue is full, a get waits only while it is empty, and
 //! returned items stand in front of items that were never delivered.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 use lockkeeper_protocol::{
-    Abandoned, CallId, Refusal,
+    Abandoned, CallId, Fault, Refusal,
     codec::Blob,
     operations::{
         CheckType, CloseQueue, CountItems, Delivery, Done, Get, Join, Put, PutBack, QueueSpec,
@@ -21,7 +21,7 @@ use crate::{
     data::typed::Description,
     kind::{
         budget::{CALL_BYTES, Stored},
-        call::Call,
+        call::{Call, Outbox, SMALL_BYTES},
         hang_up::HangUp,
         hold_timer::HoldTimer,
         primitive::{Operations, Primitive, Serve},
@@ -59,7 +59,7 @@ struct Item {
     /// Its place in the order in which items came in.
     number: u64,
     bytes: Blob,
-    stored: Stored,
+    stored: ItemBytes,
     attempts: u32,
     abandoned: Option<Box<Abandoned>>,
 }
@@ -75,12 +75,40 @@ struct Taken {
 #[derive(Debug)]
 struct Putter {
     item: Blob,
-    stored: Stored,
+    stored: ItemBytes,
     call: Call<Result<(), Refusal>>,
+}
+
+/// What counts an item.
+#[derive(Debug)]
+struct ItemBytes {
+    /// The item itself, and its bytes if they are few.
+    own: Stored,
+    /// The bytes of a long item, shared with the reply that delivers it for as long as that waits.
+    shared: Option<Rc<Stored>>,
 }
 
 /// What an item counts beside its bytes. While it is taken, its hold counts as much.
 const ITEM_BYTES: usize = CALL_BYTES;
+
+impl ItemBytes {
+    fn count(item: &Blob, outbox: &Outbox) -> Result<Self, Fault> {
+        let bytes = item.0.len();
+        let mut own = outbox.store(bytes + ITEM_BYTES)?;
+        let shared = (bytes > SMALL_BYTES).then(|| Rc::new(own.split(bytes)));
+        Ok(Self { own, shared })
+    }
+
+    /// Takes note that the item is taken: the hold counts in its place.
+    fn taken(&mut self) {
+        self.own.set(self.own.bytes().saturating_sub(ITEM_BYTES));
+    }
+
+    /// Takes note that the item is back.
+    fn came_back(&mut self) {
+        self.own.set(self.own.bytes() + ITEM_BYTES);
+    }
+}
 
 impl Parked for Item {
     fn id(&self) -> CallId {
@@ -157,7 +185,7 @@ impl Queue {
             return;
         };
         item.attempts = item.attempts.saturating_add(1);
-        item.stored.set(item.bytes.0.len());
+        item.stored.taken();
         let timer = HoldTimer::begin(call.outbox());
         let delivery = Delivery {
             fence: timer.fence(),
@@ -165,8 +193,12 @@ impl Queue {
             abandoned: item.abandoned.as_deref().cloned(),
             item: item.bytes.clone(),
         };
+        let shared = item.stored.shared.clone();
         self.taken.insert(call.id(), Taken { item, timer });
-        call.reply(Ok(delivery));
+        match shared {
+            Some(shared) => call.reply_sharing(Ok(delivery), &shared),
+            None => call.reply(Ok(delivery)),
+        }
     }
 
     /// Takes an item out of its taker's hands and puts it where it was, changed by what has
@@ -176,7 +208,7 @@ impl Queue {
             return false;
         };
         change(&mut item, timer);
-        item.stored.set(item.bytes.0.len() + ITEM_BYTES);
+        item.stored.came_back();
         self.back.insert(item.number, item);
         true
     }
@@ -300,7 +332,7 @@ impl Serve<Put> for Queue {
             call.reply(Err(Refusal::Closed));
             return;
         }
-        match call.outbox().store(item.0.len() + ITEM_BYTES) {
+        match ItemBytes::count(&item, call.outbox()) {
             Ok(stored) => self.putters.push(Putter { item, stored, call }),
             Err(fault) => call.fail(fault),
         }
@@ -382,7 +414,7 @@ impl Serve<CheckType> for Queue {
 mod tests {
     use std::time::Duration;
 
-    use lockkeeper_protocol::{Fault, Operation, Proof};
+    use lockkeeper_protocol::{Operation, Proof};
 
     use crate::bench::Bench;
 

@@ -4,6 +4,8 @@
 //!
 //! Invariant: a call that waits for a change waits for one after the current version.
 
+use std::rc::Rc;
+
 use lockkeeper_protocol::{
     CallId, Fault, Refusal,
     codec::Blob,
@@ -12,12 +14,13 @@ use lockkeeper_protocol::{
         ValueStatus, Versioned, WaitChange,
     },
 };
+use serde::Serialize;
 
 use crate::{
     data::typed::Description,
     kind::{
         budget::Stored,
-        call::{Call, Outbox},
+        call::{Call, Outbox, SMALL_BYTES},
         hang_up::HangUp,
         primitive::{Operations, Primitive, Serve},
         survey::{Part, Survey, Waiting},
@@ -29,8 +32,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Value {
     now: Versioned<Blob>,
-    /// The bytes that it was set to. Those that it was made with count as part of its spec.
-    stored: Option<Stored>,
+    /// What counts the bytes that it was set to, shared with replies that wait to be encoded. Those that it
+    /// was made with count as part of its spec.
+    stored: Option<Rc<Stored>>,
     holds: Description,
     watchers: WaitQueue<Call<Result<Versioned<Blob>, Refusal>>>,
 }
@@ -39,13 +43,26 @@ impl Value {
     /// Makes room for another value in place of the current one.
     fn make_room(&mut self, value: &Blob, outbox: &Outbox) -> Result<(), Fault> {
         let bytes = value.0.len();
-        match &mut self.stored {
-            Some(stored) => stored.resize(bytes),
-            None => {
-                self.stored = Some(outbox.store(bytes)?);
-                Ok(())
-            }
+        // What replies still have is not replaced.
+        if let Some(stored) = self.stored.as_mut().and_then(Rc::get_mut) {
+            return stored.resize(bytes);
         }
+        self.stored = Some(Rc::new(outbox.store(bytes)?));
+        Ok(())
+    }
+
+    /// The same for a call whose reply has the current value. A long one is not replaced yet: the reply may
+    /// have to wait, so there has to be room for both. Returns what counts it.
+    fn make_room_beside(
+        &mut self,
+        value: &Blob,
+        outbox: &Outbox,
+    ) -> Result<Option<Rc<Stored>>, Fault> {
+        if self.now.value.0.len() <= SMALL_BYTES {
+            return self.make_room(value, outbox).map(|()| None);
+        }
+        let stored = outbox.store(value.0.len())?;
+        Ok(self.stored.replace(Rc::new(stored)))
     }
 
     /// Sets the value, for which there is room, and tells all who wait for it: the end of every path that
@@ -54,9 +71,17 @@ impl Value {
         let version = self.now.version + 1;
         let previous = std::mem::replace(&mut self.now, Versioned { version, value });
         while let Some(watcher) = self.watchers.pop_front() {
-            watcher.reply(Ok(self.now.clone()));
+            reply(watcher, Ok(self.now.clone()), self.stored.as_ref());
         }
         previous
+    }
+}
+
+/// Answers a call with a value.
+fn reply<R: Serialize + 'static>(call: Call<R>, reply: R, stored: Option<&Rc<Stored>>) {
+    match stored {
+        Some(stored) => call.reply_sharing(reply, stored),
+        None => call.reply(reply),
     }
 }
 
@@ -109,7 +134,7 @@ impl Primitive for Value {
 
 impl Serve<Read> for Value {
     fn serve(&mut self, _: Read, call: Call<Versioned<Blob>>) {
-        call.reply(self.now.clone());
+        reply(call, self.now.clone(), self.stored.as_ref());
     }
 }
 
@@ -125,10 +150,13 @@ impl Serve<Store> for Value {
 
 impl Serve<Swap> for Value {
     fn serve(&mut self, Swap { value }: Swap, call: Call<Versioned<Blob>>) {
-        if let Err(fault) = self.make_room(&value, call.outbox()) {
-            return call.fail(fault);
+        match self.make_room_beside(&value, call.outbox()) {
+            Ok(stored) => {
+                let previous = self.set(value);
+                reply(call, previous, stored.as_ref());
+            }
+            Err(fault) => call.fail(fault),
         }
-        call.reply(self.set(value));
     }
 }
 
@@ -145,7 +173,8 @@ impl Serve<Exchange> for Value {
             self.set(value);
             call.reply(Exchanged::Done(self.now.version));
         } else {
-            call.reply(Exchanged::Actual(self.now.clone()));
+            let actual = Exchanged::Actual(self.now.clone());
+            reply(call, actual, self.stored.as_ref());
         }
     }
 }
@@ -163,7 +192,7 @@ impl Serve<WaitChange> for Value {
                  wait since a version from 0 to {version}, not {since}"
             ))));
         } else if since < version {
-            call.reply(Ok(self.now.clone()));
+            reply(call, Ok(self.now.clone()), self.stored.as_ref());
         } else {
             self.watchers.push(call);
         }

@@ -16,7 +16,7 @@ use std::{
 };
 
 use actix::{Actor, Handler};
-use lockkeeper_protocol::{CallId, Fault, ObjectName, Refusal, codec::Fit};
+use lockkeeper_protocol::{CallId, Fault, ObjectName, Refusal};
 
 use crate::{
     host::{
@@ -30,7 +30,6 @@ use crate::{
     },
     kind::{
         hang_up::HangUp,
-        large_reply::LargeReply,
         object_stats::ObjectStats,
         primitive::{Operations, Primitive},
         survey::Survey,
@@ -196,11 +195,11 @@ impl<P: Primitive> Host<P> {
             return None;
         }
         let operations = Arc::clone(&self.operations);
-        let kept = outbox.account().used();
+        let kept = outbox.account().usage();
         self.run(|primitive| {
             operations.serve(primitive, call.operation, &call.arguments, call.id, &outbox);
         });
-        if outbox.account().is_over() && outbox.account().used() > kept {
+        if outbox.account().is_over_since(kept) {
             self.refuse(now, call.id);
             return None;
         }
@@ -282,40 +281,13 @@ impl<P: Primitive> Host<P> {
 }
 
 /// Runs code of a primitive, and returns the message of its panic.
-fn survives(code: impl FnOnce()) -> Result<(), String> {
+pub(super) fn survives(code: impl FnOnce()) -> Result<(), String> {
     panic::catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
         let message = panic_message(&*panic);
         // The payload of the panic may panic again when it is dropped.
         mem::forget(panic);
         message
     })
-}
-
-/// Appends an encoded reply if it takes at most `most` bytes. What its kind's code does wrong is a fault of
-/// that answer: the object goes on.
-///
-/// # Errors
-///
-/// Returns a fault when the reply does not encode.
-pub fn encode_reply(reply: &LargeReply, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, Fault> {
-    let mut encoded = Ok(Fit::TooLong);
-    match survives(|| encoded = reply.encode(buffer, most)) {
-        Ok(()) => encoded.map_err(|error| Fault::Unencodable(error.to_string())),
-        Err(why) => Err(Fault::Unencodable(format!("its code panicked: {why}"))),
-    }
-}
-
-/// The same as bytes by themselves, with what it lends.
-///
-/// # Errors
-///
-/// As [`encode_reply`].
-pub fn encode_whole(reply: &LargeReply) -> Result<Vec<u8>, Fault> {
-    let mut bytes = Vec::new();
-    if let Fit::Fits(Some((place, lent))) = encode_reply(reply, &mut bytes, usize::MAX)? {
-        bytes.splice(place..place, lent);
-    }
-    Ok(bytes)
 }
 
 impl<P: Primitive> Actor for Host<P> {
@@ -326,16 +298,27 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
     type Result = ();
 
     fn handle(&mut self, inputs: Inputs, mailbox: &mut MailboxReceiver<Self>) {
-        let Inputs { at: now, mut all } = inputs;
+        let Inputs {
+            at: now,
+            mut all,
+            again,
+        } = inputs;
+        if let Some((session, place)) = again {
+            self.shell.come_again(session, place);
+        }
         for (session, peer) in self.shell.endings().of(&self.openers, now) {
             self.turn(now, Input::HangUp(session, peer));
         }
         let mut rest = all.drain(..);
         while let Some(input) = rest.next() {
             let object = self.watch.number();
-            if let Some(sink) = self.shell.is_to_wait(object, &input) {
+            if let Some(sink) = self.shell.is_to_wait(object, &input, again) {
                 let all = iter::once(input).chain(rest.by_ref()).collect();
-                let inputs = Inputs { at: now, all };
+                let inputs = Inputs {
+                    at: now,
+                    all,
+                    again,
+                };
                 sink.hold_back(object, Arc::new(mailbox.address().recipient()), inputs);
                 break;
             }

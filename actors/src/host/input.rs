@@ -51,6 +51,8 @@ pub struct Inputs {
     /// When they came, counted from the manager's start.
     pub(crate) at: Duration,
     pub(crate) all: Vec<Input>,
+    /// Whose they are, and their place among those of that session that were held back, once they were.
+    pub(crate) again: Option<(SessionId, u64)>,
 }
 
 impl Message for Inputs {
@@ -61,8 +63,8 @@ impl Inputs {
     /// One alone, in room of its own.
     #[must_use]
     pub fn one(at: Duration, input: Input) -> Self {
-        let all = vec![input];
-        Self { at, all }
+        let (all, again) = (vec![input], None);
+        Self { at, all, again }
     }
 
     /// Says when they came: as they are sent, so that time does not run backwards.
@@ -70,6 +72,19 @@ impl Inputs {
     #[inline]
     pub fn at(self, at: Duration) -> Self {
         Self { at, ..self }
+    }
+
+    /// The place of inputs that were held back before.
+    #[must_use]
+    pub fn place(&self) -> Option<u64> {
+        self.again.map(|(_, place)| place)
+    }
+
+    /// Says that these of a session were held back, and in which place.
+    #[must_use]
+    pub fn again(self, session: SessionId, place: u64) -> Self {
+        let again = Some((session, place));
+        Self { again, ..self }
     }
 
     /// Adds one behind the others.

@@ -23,15 +23,17 @@ pub(crate) mod input;
 pub(crate) mod mailbox;
 pub(crate) mod openers;
 pub(crate) mod panics;
+pub(crate) mod replies;
 pub(crate) mod shell;
 pub(crate) mod tally;
 pub(crate) mod watch;
 
 pub use contended::ContendedObjects;
 pub use deadlines::Deadlines;
-pub use host::{Host, encode_reply, encode_whole};
+pub use host::Host;
 pub use input::{Input, Inputs, Inquiry, Mailbox, RawCall, Report};
 pub use mailbox::MailboxReceiver;
 pub use panics::panic_message;
+pub use replies::{encode_reply, encode_whole, keep_reply};
 pub use shell::{ReplySink, Shell};
 pub use tally::{Count, Tallies, Tally, Waits};

@@ -25,10 +25,7 @@ use crate::{
         tally::Tallies,
         watch::Watch,
     },
-    kind::{
-        budget::StoredBudget,
-        call::{Outbox, Outcome},
-    },
+    kind::{answer::Outcome, budget::StoredBudget, call::Outbox},
 };
 
 /// Where the answers to the calls of one session go.
@@ -45,15 +42,19 @@ pub trait ReplySink {
     }
 
     /// Keeps inputs for the object of a number until the session is not full any more, and then sends them
-    /// again, before all that the session sends later.
+    /// again: [`Inputs::again`].
     fn hold_back(&self, _object: u64, mailbox: Mailbox, inputs: Inputs) {
         mailbox.do_send(inputs);
     }
 
-    /// Whether it keeps inputs for an object, so that what the session has sent behind them has to wait.
-    fn holds_back(&self, _object: u64) -> bool {
+    /// Whether inputs for an object were held back in an earlier place, and have not come to its host since:
+    /// what the session has sent behind them has to wait.
+    fn holds_back(&self, _object: u64, _place: u64) -> bool {
         false
     }
+
+    /// Takes note that inputs that were held back have come to their host.
+    fn come_again(&self, _place: u64) {}
 
     /// The process at the other end, if it is known.
     fn peer(&self) -> Option<Arc<Peer>> {
@@ -177,6 +178,7 @@ impl Shell {
         Inputs {
             at: Duration::ZERO,
             all: short.pop().unwrap_or_default(),
+            again: None,
         }
     }
 
@@ -237,7 +239,7 @@ impl Shell {
         self.sinks.borrow().get(&session)?.peer()
     }
 
-    /// The number of sinks that are full, which each sink counts itself into.
+    /// The number of sinks that are full or hold inputs back, which each sink counts itself into.
     #[must_use]
     pub fn full_sinks(&self) -> Rc<Cell<usize>> {
         Rc::clone(&self.full_sinks)
@@ -246,7 +248,12 @@ impl Shell {
     /// The sink that keeps an input for now, since its session is full. Only calls have answers that a
     /// client may leave unread; but none overtakes a call that is kept, which it may withdraw.
     #[inline]
-    pub(crate) fn is_to_wait(&self, object: u64, input: &Input) -> Option<Rc<dyn ReplySink>> {
+    pub(crate) fn is_to_wait(
+        &self,
+        object: u64,
+        input: &Input,
+        again: Option<(SessionId, u64)>,
+    ) -> Option<Rc<dyn ReplySink>> {
         if self.full_sinks.get() == 0 {
             return None;
         }
@@ -263,7 +270,15 @@ impl Shell {
         };
         let sinks = self.sinks.borrow();
         let sink = sinks.get(&id.session())?;
-        (sink.holds_back(object) || is_call && sink.is_full()).then(|| Rc::clone(sink))
+        let place = again.map_or(u64::MAX, |(_, place)| place);
+        (sink.holds_back(object, place) || is_call && sink.is_full()).then(|| Rc::clone(sink))
+    }
+
+    /// Takes note that inputs that were held back have come to their host.
+    pub(crate) fn come_again(&self, session: SessionId, place: u64) {
+        if let Some(sink) = self.sinks.borrow().get(&session) {
+            sink.come_again(place);
+        }
     }
 
     /// Delivers the answers of the outbox, all of which are of one object.

@@ -16,7 +16,8 @@ use crate::{
         tally::{Tallies, Tally},
     },
     kind::{
-        call::{Answer, Outbox, Outcome},
+        answer::{Answer, Outcome},
+        call::Outbox,
         hang_up::HangUp,
     },
 };

@@ -10,7 +10,6 @@ use std::{
     fmt,
     marker::PhantomData,
     mem,
-    ops::Range,
     rc::Rc,
     sync::{
         Arc,
@@ -26,7 +25,8 @@ use lockkeeper_protocol::{
 use serde::Serialize;
 
 use crate::kind::{
-    budget::{Account, CALL_BYTES, Stored, StoredBudget},
+    answer::{Answer, Outcome, Parcel},
+    budget::{Account, CALL_BYTES, HeldBytes, Share, Stored, StoredBudget},
     large_reply::LargeReply,
     object_stats::ObjectStats,
 };
@@ -54,12 +54,26 @@ impl<R: Serialize + 'static> Call<R> {
     /// Answers the caller.
     ///
     /// A short reply is encoded at once. One of more than 256 bytes is kept as it is until the caller's
-    /// session has room for it, so replies should share what is large: a [`Blob`](codec::Blob) does.
+    /// session has room for it, so replies should share what is large: a [`Blob`](codec::Blob) does. See
+    /// [`Self::reply_sharing`] for one that the object counts.
     pub fn reply(mut self, reply: R) {
         if let Some(outbox) = self.outbox.take() {
             outbox.account().forget(CALL_BYTES);
             outbox.note_end_of_wait(self.id, self.since, None);
-            outbox.put_reply(self.id, reply);
+            outbox.put_reply(self.id, reply, None);
+        }
+    }
+
+    /// Answers the caller with a reply that shares bytes with the object, as a value of which the object
+    /// keeps a copy. They are counted until neither the object nor the reply has them: the reply while it
+    /// waits for room in the caller's session.
+    ///
+    /// A reply of [`Self::reply`] that has to wait counts all of its bytes for itself.
+    pub fn reply_sharing(mut self, reply: R, stored: &Rc<Stored>) {
+        if let Some(outbox) = self.outbox.take() {
+            outbox.account().forget(CALL_BYTES);
+            outbox.note_end_of_wait(self.id, self.since, None);
+            outbox.put_reply(self.id, reply, Some(stored));
         }
     }
 }
@@ -173,41 +187,8 @@ struct Turn {
     object_stats: Option<Box<ObjectStats>>,
 }
 
-enum Parcel {
-    /// The range of its body in `bodies`.
-    Reply(Range<usize>),
-    Fault(Fault),
-    /// A reply that is too long to be encoded before its session has room for it.
-    Large(LargeReply),
-    /// Stands in for a reply while it is encoded. Same as `Fault::Gone`, without a fault to drop.
-    Gone,
-    Revoked,
-}
-
-/// One entry of an outbox.
-#[derive(Debug)]
-pub struct Answer<'a> {
-    /// The call that is answered, or the grant that is revoked.
-    pub call: CallId,
-    /// The content of the answer.
-    pub outcome: Outcome<'a>,
-}
-
-/// The content of an answer.
-#[derive(Debug)]
-pub enum Outcome<'a> {
-    /// The encoded reply.
-    Reply(&'a [u8]),
-    /// A reply that is to be encoded when there is room for it.
-    Large(LargeReply),
-    /// Why there is no reply.
-    Fault(Fault),
-    /// The grant of the call is void from now on.
-    Revoked,
-}
-
 /// Replies up to this size are encoded in their turn: that takes hardly more memory than to keep them.
-const SMALL_BYTES: usize = 256;
+pub(crate) const SMALL_BYTES: usize = 256;
 
 /// With so many bytes of replies, the outbox is emptied before the next turn.
 const MANY_BYTES: usize = 1 << 16;
@@ -247,7 +228,25 @@ impl Outbox {
     /// Returns [`Fault::Limit`] when the manager's `Limits::stored_bytes` do not allow so many. The call
     /// should fail with it and change nothing.
     pub fn store(&self, bytes: usize) -> Result<Stored, Fault> {
-        Stored::new(&self.0.account, bytes)
+        self.store_in(Share::Data, bytes)
+    }
+
+    /// The same within another share of the limit.
+    #[doc(hidden)]
+    pub fn store_in(&self, share: Share, bytes: usize) -> Result<Stored, Fault> {
+        Stored::new(&self.0.account, share, bytes)
+    }
+
+    /// Counts the holds of an object that keeps no [`HoldTimer`](crate::HoldTimer) for each.
+    pub(crate) fn held_bytes(&self) -> HeldBytes {
+        HeldBytes::new(Rc::clone(&self.0.account))
+    }
+
+    /// Makes a reply that is encoded when its session has room for it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn large_reply<R: Serialize + 'static>(&self, reply: R) -> LargeReply {
+        LargeReply::new(reply, &self.0.account)
     }
 
     /// What the shard keeps.
@@ -414,7 +413,7 @@ impl Outbox {
         }
     }
 
-    fn put_reply<R: Serialize + 'static>(&self, id: CallId, reply: R) {
+    fn put_reply<R: Serialize + 'static>(&self, id: CallId, reply: R, stored: Option<&Rc<Stored>>) {
         let turn = &mut *self.0.turn.borrow_mut();
         if id.is_one_way() {
             turn.has_answered_one_way = true;
@@ -427,7 +426,10 @@ impl Outbox {
             Ok(Fit::Fits(_)) => Parcel::Reply(start..turn.bodies.len()),
             Ok(Fit::TooLong) => {
                 turn.has_large = true;
-                Parcel::Large(LargeReply::new(reply))
+                Parcel::Large(match stored {
+                    Some(stored) => LargeReply::sharing(reply, stored),
+                    None => LargeReply::new(reply, &self.0.account),
+                })
             }
             Err(error) => Parcel::Fault(Fault::Unencodable(error.to_string())),
         };

@@ -1,34 +1,82 @@
 //! `LargeReply`: a reply that is encoded when its session has room for it.
+//!
+//! Invariant: the bytes of a reply that waits are counted in `Limits::stored_bytes`: by the object that
+//! shares them, for as long as either has them, or by the reply itself.
 
-use std::fmt;
+use std::{fmt, rc::Rc};
 
 use lockkeeper_protocol::codec::{self, CodecError, Fit};
 use serde::Serialize;
 
+use crate::kind::budget::{Account, CALL_BYTES, Stored};
+
 /// A reply that is kept as it is until its session has room for it. What is shared,
 /// as a value that many wait for, is in memory once.
-pub struct LargeReply(Box<dyn EncodeReply>);
+pub struct LargeReply {
+    reply: Box<dyn EncodeReply>,
+    kept: Kept,
+}
+
+/// Where the bytes of a reply are counted.
+enum Kept {
+    /// Nowhere yet: the reply may be encoded at once.
+    Nowhere(Rc<Account>),
+    /// Where the object counts them.
+    #[expect(dead_code, reason = "its drop gives the bytes back")]
+    Shared(Rc<Stored>),
+    /// By the reply itself.
+    #[expect(dead_code, reason = "its drop gives the bytes back")]
+    Alone(Stored),
+}
 
 /// A reply of whatever type.
 trait EncodeReply {
     fn encode(&self, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, CodecError>;
+
+    fn measure(&self) -> Result<usize, CodecError>;
 }
 
 impl<R: Serialize> EncodeReply for R {
     fn encode(&self, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, CodecError> {
         codec::encode_within(buffer, self, most)
     }
+
+    fn measure(&self) -> Result<usize, CodecError> {
+        codec::measure(self)
+    }
 }
 
 impl LargeReply {
-    pub(crate) fn new<R: Serialize + 'static>(reply: R) -> Self {
-        Self(Box::new(reply))
+    /// Makes one whose bytes are counted in an account if it has to wait.
+    pub(crate) fn new<R: Serialize + 'static>(reply: R, account: &Rc<Account>) -> Self {
+        Self {
+            reply: Box::new(reply),
+            kept: Kept::Nowhere(Rc::clone(account)),
+        }
+    }
+
+    /// Makes one whose bytes an object counts.
+    pub(crate) fn sharing<R: Serialize + 'static>(reply: R, stored: &Rc<Stored>) -> Self {
+        Self {
+            reply: Box::new(reply),
+            kept: Kept::Shared(Rc::clone(stored)),
+        }
+    }
+
+    /// Counts the bytes of a reply that has to wait, also beyond the limit: an answer is not lost. This runs
+    /// code of the kind, which may panic.
+    pub(crate) fn keep(&mut self) {
+        if let Kept::Nowhere(account) = &self.kept {
+            // One that does not encode becomes a fault later.
+            let bytes = self.reply.measure().unwrap_or_default();
+            self.kept = Kept::Alone(Stored::beyond(account, bytes + CALL_BYTES));
+        }
     }
 
     /// Appends the encoded reply if it takes at most `most` bytes. This runs code of the kind, which may
     /// panic.
     pub(crate) fn encode(&self, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, CodecError> {
-        self.0.encode(buffer, most)
+        self.reply.encode(buffer, most)
     }
 }
 

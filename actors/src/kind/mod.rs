@@ -6,12 +6,14 @@
 //! | --- | --- |
 //! | `primitive` | the traits [`Primitive`] and [`Serve`], and the operation table of a kind |
 //! | `call` | [`Call`], which must be answered, and [`Outbox`], where the answers go |
+//! | `answer` | what an outbox keeps and gives for a call |
 //! | `large_reply` | a reply that is encoded when its session has room for it |
 //! | `budget` | [`Stored`]: what an object keeps, counted against the limit of its manager |
 //! | `survey` | [`Survey`]: the holders and waiters of an object at one moment |
 //! | `hang_up` | [`HangUp`]: the end of a session |
 //! | `hold_timer`, `object_stats` | wait times, hold times and counts of one object |
 
+pub(crate) mod answer;
 pub(crate) mod budget;
 pub(crate) mod call;
 pub(crate) mod hang_up;
@@ -21,8 +23,9 @@ pub(crate) mod object_stats;
 pub(crate) mod primitive;
 pub(crate) mod survey;
 
-pub use budget::{Stored, StoredBudget};
-pub use call::{Answer, Call, Outbox, Outcome};
+pub use answer::{Answer, Outcome};
+pub use budget::{Share, Stored, StoredBudget};
+pub use call::{Call, Outbox};
 pub use hang_up::HangUp;
 pub use hold_timer::HoldTimer;
 pub use large_reply::LargeReply;

@@ -5,8 +5,8 @@ use lockkeeper_actors::{
     Bench, CallId, Fault, JobId, Operation, Primitive, Proof, Serve, SessionId,
     codec::Blob,
     data::{
-        Chunk, Collect, CountItems, Done, Feed, Finished, Get, Next, Put, Queue, QueueSpec, Read,
-        Row, Store, Submit, TaskQueue, Value, ValueSpec,
+        Chunk, Collect, CountItems, Done, Feed, Finished, Get, Join, Next, Put, Queue, QueueSpec,
+        Read, Row, Store, Submit, TaskQueue, Value, ValueSpec,
     },
     sync::{
         Acquire, AcquireKey, Arrive, Barrier, BarrierSpec, Condition, CountArrivals, CountKeys,
@@ -51,8 +51,8 @@ fn fill<P: Primitive + Serve<O>, O: Operation>(
 
 #[test]
 fn items_beyond_the_limit_are_refused_until_others_are_done() {
-    // A call counts while it is served.
-    let most = 10 * (CALL + 1000) + CALL + 100;
+    // An eighth of the limit is for calls and holds.
+    let most = 10 * (CALL + 1000) * 8 / 7 + 100;
     let spec = QueueSpec {
         capacity: None,
         holds: "bytes".to_owned(),
@@ -103,11 +103,11 @@ fn value_beyond_the_limit_is_refused_and_one_that_is_no_larger_never() {
     let store = |bytes: usize| Store {
         value: Blob::from(vec![7; bytes]),
     };
-    assert_eq!(ask(&mut bench, store(9_000)), Ok(1));
+    assert_eq!(ask(&mut bench, store(8_000)), Ok(1));
     assert_eq!(ask(&mut bench, store(11_000)), Err(limit(most)));
     let now = ask(&mut bench, Read).unwrap();
-    assert_eq!((now.version, now.value.0.len()), (1, 9_000));
-    assert_eq!(ask(&mut bench, store(9_000)), Ok(2));
+    assert_eq!((now.version, now.value.0.len()), (1, 8_000));
+    assert_eq!(ask(&mut bench, store(8_000)), Ok(2));
     assert_eq!(ask(&mut bench, store(10)), Ok(3));
 }
 
@@ -127,6 +127,41 @@ fn grants_and_waiting_calls_beyond_the_limit_are_refused_and_nothing_is_held() {
     bench.hang_up(1);
     let held = fill(&mut bench, most, key);
     assert!(held.len() > 10, "{}", held.len());
+}
+
+/// Fills a queue with items, and returns how many there are.
+fn full_of_items(most: usize) -> Bench<Queue> {
+    let spec = QueueSpec {
+        capacity: None,
+        holds: "bytes".to_owned(),
+    };
+    let mut bench = Bench::<Queue>::within(spec, most).unwrap();
+    let put = |_| Put {
+        item: Blob::from(vec![7; 1000]),
+    };
+    fill(&mut bench, most, put);
+    bench
+}
+
+#[test]
+fn items_leave_an_eighth_of_the_limit_to_calls_that_wait_and_to_what_is_taken() {
+    let most = 100 * (CALL + 1000);
+    let share = most / 8 / CALL;
+    // Joins wait for as long as there are items.
+    let mut bench = full_of_items(most);
+    let waiting = fill(&mut bench, most, |_| Join);
+    assert!(
+        (share..share + 6).contains(&waiting.len()),
+        "{}",
+        waiting.len()
+    );
+    // An item that is taken counts as its hold does.
+    let mut bench = full_of_items(most);
+    let items = ask(&mut bench, CountItems).unwrap().len;
+    for _ in 0..items {
+        let taken = bench.call(2, Get);
+        assert!(matches!(bench.reply::<Get>(taken), Some(Ok(Ok(_)))));
+    }
 }
 
 #[test]

@@ -29,4 +29,5 @@ pub use kept::decode_within;
 pub use payload::Payload;
 pub use value::{
     CodecError, Fit, MAX_DEPTH, OK, begin_list, decode, encode, encode_into, encode_within, is_err,
+    measure,
 };

@@ -106,6 +106,33 @@ pub fn encode_within<T: Serialize + ?Sized>(
     }
 }
 
+/// Counts the bytes that a value is encoded as, without encoding it anywhere.
+///
+/// # Errors
+///
+/// As [`encode_into`].
+pub fn measure<T: Serialize + ?Sized>(value: &T) -> Result<usize, CodecError> {
+    let mut measured = Measured(0);
+    value
+        .serialize(&mut rmp_serde::Serializer::new(&mut measured))
+        .map_err(|error| CodecError::quote(&error))?;
+    Ok(measured.0)
+}
+
+/// The number of bytes that were written to it.
+struct Measured(usize);
+
+impl io::Write for Measured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.saturating_add(bytes.len());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Whether an encoded value fits into the room that there is for it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Fit {

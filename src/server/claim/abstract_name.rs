@@ -7,9 +7,9 @@
 
 use std::{
     ffi::OsStr,
-    io,
-    os::unix::{ffi::OsStrExt, net::UnixListener},
-    path::Path,
+    fs, io,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt, net::UnixListener},
+    path::{Path, PathBuf},
     thread,
     time::Duration,
 };
@@ -63,6 +63,10 @@ impl AbstractName {
         match holder {
             Ok(uid) if uid == own_uid() => Taken::Manager,
             Ok(uid) => Taken::Useless(format!("uid {uid} has taken the name")),
+            // Its queue is full, which any user can bring about, at a manager's name and at their own.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && is_own_process(&text) => {
+                Taken::Manager
+            }
             Err(error) => Taken::Useless(format!(
                 "a process that does not say who it is has taken the name ({error})"
             )),
@@ -122,6 +126,36 @@ fn holder_of(text: &[u8]) -> io::Result<u32> {
     Ok(socket_peercred(&socket)?.uid.as_raw())
 }
 
+/// Whether a process of this user has a name, found without a connection: `/proc/net/unix` says which socket
+/// has the name, and the descriptors of each process which sockets it has. No other user's process can be
+/// taken for one of this user's.
+fn is_own_process(text: &[u8]) -> bool {
+    let Ok(sockets) = fs::read("/proc/net/unix") else {
+        return false;
+    };
+    let end = [b" @", text].concat();
+    let named = sockets.split(|byte| *byte == b'\n');
+    let named = named.filter(|line| line.ends_with(&end));
+    let inodes = named.filter_map(|line| {
+        let mut fields = line.split(|byte| *byte == b' ').filter(|it| !it.is_empty());
+        str::from_utf8(fields.nth(INODE_FIELD)?).ok()
+    });
+    let links: Vec<PathBuf> = inodes.map(|it| format!("socket:[{it}]").into()).collect();
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return false;
+    };
+    let own = processes
+        .flatten()
+        .filter(|process| process.metadata().is_ok_and(|it| it.uid() == own_uid()));
+    own.filter_map(|process| fs::read_dir(process.path().join("fd")).ok())
+        .flat_map(|descriptors| descriptors.flatten())
+        .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
+        .any(|link| links.contains(&link))
+}
+
+/// Which field of a line of `/proc/net/unix` is the inode.
+const INODE_FIELD: usize = 6;
+
 /// Other systems have no abstract names.
 #[cfg(not(target_os = "linux"))]
 fn bind(_: &[u8]) -> io::Result<UnixListener> {
@@ -180,8 +214,14 @@ mod tests {
         while holder_of(&text).is_ok() && asked < 100_000 {
             asked += 1;
         }
+        // A full queue says nothing, and the name is a live manager's.
+        assert!(asked < 100_000 && is_own_process(&text));
+        let taken = AbstractName::take(folder(inode), socket);
+        assert!(matches!(taken, Taken::Manager), "{taken:?}");
         name.answer();
         assert_eq!(holder_of(&text).ok(), Some(own_uid()));
+        drop(name);
+        assert!(!is_own_process(&text));
     }
 
     #[test]

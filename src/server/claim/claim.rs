@@ -9,14 +9,14 @@ use std::{
 };
 
 use lockkeeper_protocol::{ManagerSecret, SECRET_BYTES, Shard, ShardOf};
-use tokio::time;
+use tokio::{task, time};
 
 use crate::{
     access::Access,
     address::Address,
     error::StartError,
     server::claim::socket_file::SocketFile,
-    transport::{endpoint::Endpoint, listener::Listener},
+    transport::{endpoint::Endpoint, listener::Listener, unix::UnixListener},
 };
 
 /// The exclusive right of one shard of a manager to its address. Dropping the claim and the listener
@@ -90,15 +90,35 @@ impl Claim {
     ///
     /// Returns why the address is lost: the manager has to end.
     pub(crate) async fn moved(&mut self) -> Result<Box<dyn Listener>, String> {
-        let Some(socket) = &mut self.socket else {
-            return future::pending().await;
-        };
         loop {
             time::sleep(LOOK_EVERY).await;
-            if let Some(listener) = socket.look()? {
+            let Some(socket) = &mut self.socket else {
+                return future::pending().await;
+            };
+            let looked = if socket.is_missing() {
+                self.look_aside().await?
+            } else {
+                socket.look()?
+            };
+            if let Some(listener) = looked {
                 return Ok(Box::new(listener));
             }
         }
+    }
+
+    /// Binds the socket anew on another thread: the sweep of its folder may wait for other programs. If this is
+    /// dropped, the socket is removed by that thread.
+    async fn look_aside(&mut self) -> Result<Option<UnixListener>, String> {
+        let Some(mut socket) = self.socket.take() else {
+            return Ok(None);
+        };
+        let looked = task::spawn_blocking(move || {
+            let looked = socket.look();
+            (socket, looked)
+        });
+        let (socket, looked) = looked.await.map_err(|error| error.to_string())?;
+        self.socket = Some(socket);
+        looked
     }
 
     /// Why the address is lost, if it is.

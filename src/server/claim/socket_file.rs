@@ -10,7 +10,7 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
@@ -53,8 +53,8 @@ pub(super) struct SocketFile {
 struct Shared {
     lock: Lock,
     access: Access,
-    /// Keeps systemd-tmpfiles from the user's own folder.
-    _folder: Option<File>,
+    /// Keeps systemd-tmpfiles from the user's own folder, also from one that was made anew.
+    folder: Mutex<Option<File>>,
 }
 
 impl SocketFile {
@@ -87,7 +87,7 @@ impl SocketFile {
         let shared = Arc::new(Shared {
             lock,
             access: access.clone(),
-            _folder: folder,
+            folder: Mutex::new(folder),
         });
         let bind = |shard| {
             let address = address.of(shard);
@@ -106,6 +106,11 @@ impl SocketFile {
         Shard::all(shards).map(bind).collect()
     }
 
+    /// Whether the socket is gone. To bind it anew may take long: the folder is swept first.
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(FileId::at(&self.path), Ok(None))
+    }
+
     /// Looks whether the claim stands and the path still leads to this socket. If nothing is there, binds it
     /// anew and returns its listener.
     ///
@@ -113,11 +118,17 @@ impl SocketFile {
     ///
     /// Returns why the address is lost.
     pub(super) fn look(&mut self) -> Result<Option<UnixListener>, String> {
-        let Shared { lock, access, .. } = &*self.shared;
+        let Shared {
+            lock,
+            access,
+            folder,
+        } = &*self.shared;
         let there = FileId::at(&self.path);
         if matches!(there, Ok(None)) {
             // What does not succeed now may at the next look.
-            let _ = prepare_folder(&self.address, &self.path, access);
+            if let Ok(Some(kept)) = prepare_folder(&self.address, &self.path, access) {
+                *folder.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+            }
         }
         lock.look()?;
         match there {

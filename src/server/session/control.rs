@@ -2,14 +2,11 @@
 //!
 //! The session handles no other frame of its client until the request is answered.
 
-use lockkeeper_actors::{Input, Inputs, Stored};
+use lockkeeper_actors::{Input, Inputs, LargeReply, Share, Stored};
 use lockkeeper_protocol::{
-    Deadlock, Fault, ObjectName, Peer, Question, Refusal, SessionId,
-    codec::{self, BlobRef},
-    cut,
+    Deadlock, Fault, ObjectName, Peer, Question, Refusal, SessionId, codec::BlobRef, cut,
     frame::Response,
 };
-use serde::Serialize;
 
 use crate::{
     access::Right,
@@ -58,8 +55,9 @@ impl Control<'_> {
         }
         match request {
             ControlRequest::Open(seq, open) => {
+                let outbox = self.context.shell.outbox();
                 let room = self.objects.check_room();
-                let stored = room.and_then(|()| self.context.shell.outbox().store(OPEN_BYTES));
+                let stored = room.and_then(|()| outbox.store_in(Share::Session, OPEN_BYTES));
                 let stored = match stored {
                     Ok(stored) => stored,
                     Err(fault) => return self.outgoing.put_fault(seq, fault),
@@ -97,18 +95,15 @@ impl Control<'_> {
                 // An object is listed as contended only after its turn with what this session has sent it.
                 let_others_run().await;
                 match self.answer(question).await {
-                    Ok(body) => self.outgoing.put(&Response::Reply {
-                        seq,
-                        body: BlobRef(&body),
-                    }),
+                    Ok(reply) => self.outgoing.put_answer(seq, reply),
                     Err(fault) => self.outgoing.put_fault(seq, fault),
                 }
             }
         }
     }
 
-    /// Finds the encoded answer to a question.
-    async fn answer(&self, question: Question) -> Result<Vec<u8>, Fault> {
+    /// Finds the answer to a question. It waits for room as all large answers do.
+    async fn answer(&self, question: Question) -> Result<LargeReply, Fault> {
         let inspector = Inspector {
             supervisor: &self.context.supervisor,
             shell: &self.context.shell,
@@ -122,7 +117,7 @@ impl Control<'_> {
             Question::Deadlocks if self.context.seeks_deadlocks => {
                 let found = find(&inspector).await?;
                 let told: Vec<Deadlock> = found.into_iter().map(|found| found.deadlock).collect();
-                return encode(&told);
+                return Ok(self.context.shell.outbox().large_reply(told));
             }
             Question::Deadlocks => {
                 return Err(Fault::Refused(Refusal::Invalid(
@@ -131,7 +126,7 @@ impl Control<'_> {
                 )));
             }
         };
-        encode(&page)
+        Ok(self.context.shell.outbox().large_reply(page))
     }
 
     /// Gives an opened object a number, the one it has already if it was opened before.
@@ -191,8 +186,4 @@ fn check(request: &ControlRequest, name_bytes: usize) -> Result<(), (u64, Fault)
         return Err((seq, long_name(name_bytes, length)));
     }
     Ok(())
-}
-
-fn encode<T: Serialize>(answer: &T) -> Result<Vec<u8>, Fault> {
-    codec::encode(answer).map_err(|error| Fault::Unencodable(error.to_string()))
 }

@@ -27,6 +27,8 @@ impl Drop for Farewell<'_> {
             None => "it was shut down, or its last handle was dropped".to_owned(),
         });
         if let Some(reason) = self.reason.take().or(of_manager) {
+            // The reason must not stand behind answers that are not encoded.
+            self.outgoing.drop_later();
             self.outgoing.put(&Response::Bye { reason });
             self.outgoing.flush_once(self.stream);
         }

@@ -1,33 +1,188 @@
 //! `HeldBack`: inputs of a session that wait until its client has read more.
 //!
-//! Invariant: they stay in the order in which their hosts came to them.
+//! A host serves so many messages in a turn, so inputs that are sent again may find others of their session
+//! before them in the mailbox. Each input therefore has a place from the first time that it is held back, and
+//! is under way from the moment in which it is sent again until its host has it.
+//!
+//! Invariant: an object gets the inputs of a session in the order in which the session has sent them.
 
-use std::{cell::RefCell, collections::VecDeque};
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    rc::Rc,
+};
 
 use lockkeeper_actors::{Inputs, Mailbox};
+use lockkeeper_protocol::SessionId;
 
-/// Inputs whose hosts found the session full, each with the number of its object.
+/// Inputs whose hosts found the session full.
+pub(super) struct HeldBack {
+    state: RefCell<State>,
+    /// How many sessions of the shard are full or have inputs here.
+    full_sinks: Rc<Cell<usize>>,
+}
+
 #[derive(Default)]
-pub(super) struct HeldBack(RefCell<VecDeque<(u64, Mailbox, Inputs)>>);
+struct State {
+    /// In the order of their places.
+    held: VecDeque<Held>,
+    /// The places of those that are under way, and the numbers of their objects.
+    under_way: VecDeque<(u64, u64)>,
+    /// The next place.
+    next: u64,
+    is_counted: bool,
+}
+
+struct Held {
+    place: u64,
+    object: u64,
+    mailbox: Mailbox,
+    inputs: Inputs,
+}
 
 impl HeldBack {
-    /// Keeps inputs for an object.
+    pub(super) fn new(full_sinks: Rc<Cell<usize>>) -> Self {
+        Self {
+            state: RefCell::default(),
+            full_sinks,
+        }
+    }
+
+    /// Keeps inputs for an object, in the place that they had before if they had one.
     pub(super) fn keep(&self, object: u64, mailbox: Mailbox, inputs: Inputs) {
-        self.0.borrow_mut().push_back((object, mailbox, inputs));
+        let state = &mut *self.state.borrow_mut();
+        let place = inputs.place().unwrap_or_else(|| {
+            state.next += 1;
+            state.next
+        });
+        let behind = state.held.partition_point(|held| held.place < place);
+        let held = Held {
+            place,
+            object,
+            mailbox,
+            inputs,
+        };
+        state.held.insert(behind, held);
+        self.recount(state);
     }
 
     /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
+        self.state.borrow().held.is_empty()
     }
 
-    /// Whether there are some for an object.
-    pub(super) fn has(&self, object: u64) -> bool {
-        self.0.borrow().iter().any(|(held, ..)| *held == object)
+    /// Whether there are some for an object in a place before that one, here or under way.
+    pub(super) fn has(&self, object: u64, before: u64) -> bool {
+        let state = self.state.borrow();
+        let held = state.held.iter().map(|held| (held.place, held.object));
+        let mut all = held.chain(state.under_way.iter().copied());
+        all.any(|(place, other)| other == object && place < before)
     }
 
-    /// Takes all of them, in order.
-    pub(super) fn take(&self) -> VecDeque<(u64, Mailbox, Inputs)> {
-        self.0.take()
+    /// Takes all of them, in order. They are under way from now on.
+    pub(super) fn take(&self, session: SessionId) -> impl Iterator<Item = (Mailbox, Inputs)> {
+        let state = &mut *self.state.borrow_mut();
+        let held = std::mem::take(&mut state.held);
+        let places = held.iter().map(|held| (held.place, held.object));
+        state.under_way.extend(places);
+        let held = held.into_iter();
+        held.map(move |held| (held.mailbox, held.inputs.again(session, held.place)))
+    }
+
+    /// Takes note that those of a place have come to their host.
+    pub(super) fn come(&self, place: u64) {
+        let state = &mut *self.state.borrow_mut();
+        state.under_way.retain(|(other, _)| *other != place);
+        self.recount(state);
+    }
+
+    /// Counts the session among those that have inputs here or under way.
+    fn recount(&self, state: &mut State) {
+        let is_counted = !state.held.is_empty() || !state.under_way.is_empty();
+        let full = self.full_sinks.get();
+        match (state.is_counted, is_counted) {
+            (false, true) => self.full_sinks.set(full + 1),
+            (true, false) => self.full_sinks.set(full.saturating_sub(1)),
+            (false, false) | (true, true) => {}
+        }
+        state.is_counted = is_counted;
+    }
+}
+
+impl Drop for HeldBack {
+    fn drop(&mut self) {
+        let state = &mut *self.state.borrow_mut();
+        state.held.clear();
+        state.under_way.clear();
+        self.recount(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use actix::{Actor, Context, Handler};
+    use lockkeeper_actors::Input;
+
+    use super::*;
+
+    const SESSION: SessionId = SessionId::new(7);
+
+    struct Nothing;
+
+    impl Actor for Nothing {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Inputs> for Nothing {
+        type Result = ();
+
+        fn handle(&mut self, _: Inputs, _: &mut Context<Self>) {}
+    }
+
+    fn inputs() -> Inputs {
+        Inputs::one(Duration::ZERO, Input::Remove)
+    }
+
+    #[actix_rt::test]
+    async fn inputs_that_are_held_back_again_keep_their_place_before_those_that_were_behind_them() {
+        let mailbox: Mailbox = Arc::new(Nothing.start().recipient());
+        let full = Rc::new(Cell::new(0));
+        let held_back = HeldBack::new(Rc::clone(&full));
+        let keep = |object, inputs| held_back.keep(object, Arc::clone(&mailbox), inputs);
+        let taken = || -> Vec<Inputs> {
+            let taken = held_back.take(SESSION);
+            taken.map(|(_, inputs)| inputs).collect()
+        };
+        for object in [1, 1, 2] {
+            keep(object, inputs());
+        }
+        let mut sent: VecDeque<Inputs> = taken().into();
+        assert!(held_back.is_empty() && full.get() == 1);
+        // What was behind them in the mailbox comes to its host first, and has to wait.
+        assert!(held_back.has(1, u64::MAX) && held_back.has(2, u64::MAX));
+        assert!(!held_back.has(3, u64::MAX));
+        keep(1, inputs());
+        let first = sent.pop_front().unwrap();
+        held_back.come(1);
+        assert!(!held_back.has(1, first.place().unwrap()));
+        keep(1, first);
+        let second = sent.pop_front().unwrap();
+        held_back.come(2);
+        assert!(held_back.has(1, second.place().unwrap()));
+        keep(1, second);
+        held_back.come(3);
+        assert!(!held_back.has(2, u64::MAX));
+        let places: Vec<_> = taken().iter().map(Inputs::place).collect();
+        assert_eq!(places, [Some(1), Some(2), Some(4)]);
+        for place in [1, 2, 4] {
+            assert_eq!(full.get(), 1);
+            held_back.come(place);
+        }
+        assert!(!held_back.has(1, u64::MAX) && full.get() == 0);
+        keep(1, inputs());
+        drop(held_back);
+        assert_eq!(full.get(), 0);
     }
 }

@@ -1,7 +1,7 @@
 //! `Incoming`: counts the bytes of a large message that has not come in whole, and refuses one for which the
 //! manager has no room.
 
-use lockkeeper_actors::{Shell, Stored};
+use lockkeeper_actors::{Share, Shell, Stored};
 use lockkeeper_protocol::{
     Fault,
     frame::{Inbox, Misread},
@@ -40,10 +40,10 @@ impl Incoming {
             return Ok(());
         }
         let counted = match &mut self.stored {
-            Some(stored) => stored.resize(bytes),
+            Some(stored) => stored.resize_in(Share::Session, bytes),
             None => shell
                 .outbox()
-                .store(bytes)
+                .store_in(Share::Session, bytes)
                 .map(|stored| self.stored = Some(stored)),
         };
         counted.map_err(|fault| {

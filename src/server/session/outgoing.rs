@@ -7,7 +7,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
     io, mem,
     rc::Rc,
     sync::Arc,
@@ -15,7 +14,9 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use lockkeeper_actors::{Inputs, LargeReply, Mailbox, Outcome, ReplySink, encode_reply};
+use lockkeeper_actors::{
+    Inputs, LargeReply, Mailbox, Outcome, ReplySink, encode_reply, keep_reply,
+};
 use lockkeeper_protocol::{
     Fault, Peer, SessionId,
     codec::{BlobRef, Fit},
@@ -25,6 +26,7 @@ use lockkeeper_protocol::{
 use crate::{
     limits::Limits,
     server::session::{
+        buffer::{Buffer, Later},
         context::{CHUNK_BYTES, HIGH_WATER_BYTES},
         held_back::HeldBack,
         unread::UnreadBudget,
@@ -60,54 +62,6 @@ pub(super) struct Outgoing {
     full_sinks: Rc<Cell<usize>>,
 }
 
-#[derive(Default)]
-struct Buffer {
-    /// Whole frames, but for the part of them that is `lent`.
-    bytes: Vec<u8>,
-    /// How many of the bytes are written.
-    sent: usize,
-    /// Bytes that follow, and are shared with a hosted object.
-    lent: Bytes,
-    /// What follows them.
-    later: VecDeque<Later>,
-    /// How many large answers wait to be encoded.
-    answers: usize,
-    /// How many bytes wait to be written, without those of large answers that are not encoded.
-    unread: usize,
-    /// How many of them are counted in the budget.
-    counted: usize,
-    /// Whether this is one of the sinks that are counted as full.
-    is_full: bool,
-    /// The stream is broken off in the middle of a frame, so nothing can follow.
-    is_broken: bool,
-}
-
-enum Later {
-    Frames(Vec<u8>),
-    Answer(u64, LargeReply),
-}
-
-impl Buffer {
-    /// Where the next frame is to be put.
-    fn end(&mut self) -> &mut Vec<u8> {
-        if self.lent.is_empty() && self.later.is_empty() {
-            return &mut self.bytes;
-        }
-        if !matches!(self.later.back(), Some(Later::Frames(_))) {
-            self.later.push_back(Later::Frames(Vec::new()));
-        }
-        match self.later.back_mut() {
-            Some(Later::Frames(frames)) => frames,
-            Some(Later::Answer(..)) | None => &mut self.bytes,
-        }
-    }
-
-    /// Whether a frame can be put behind the bytes.
-    fn takes_frames(&self) -> bool {
-        self.lent.is_empty() && self.unread < HIGH_WATER_BYTES
-    }
-}
-
 impl Outgoing {
     pub(super) fn new(
         session: SessionId,
@@ -123,7 +77,7 @@ impl Outgoing {
             gone: RefCell::default(),
             written: Cell::default(),
             peer: RefCell::default(),
-            held_back: HeldBack::default(),
+            held_back: HeldBack::new(Rc::clone(&full_sinks)),
             limits,
             budget,
             full_sinks,
@@ -153,8 +107,14 @@ impl Outgoing {
         self.put(&Response::Fault { seq, fault });
     }
 
+    /// Adds the answer to a control request, which is not among the calls in flight.
+    pub(super) fn put_answer(&self, seq: u64, reply: LargeReply) {
+        self.in_flight.set(self.in_flight.get() + 1);
+        self.put_large(seq, reply);
+    }
+
     /// Adds a large answer: encodes it now if there is room for it, and later otherwise.
-    fn put_large(&self, seq: u64, reply: LargeReply) {
+    fn put_large(&self, seq: u64, mut reply: LargeReply) {
         let buffer = &mut *self.buffer.borrow_mut();
         if buffer.is_broken {
             return self.answered();
@@ -165,6 +125,7 @@ impl Outgoing {
                 return;
             }
         }
+        keep_reply(&mut reply);
         buffer.later.push_back(Later::Answer(seq, reply));
         buffer.answers += 1;
         self.added(buffer, 0);
@@ -465,8 +426,12 @@ impl ReplySink for Outgoing {
         }
     }
 
-    fn holds_back(&self, object: u64) -> bool {
-        self.held_back.has(object)
+    fn holds_back(&self, object: u64, place: u64) -> bool {
+        self.held_back.has(object, place)
+    }
+
+    fn come_again(&self, place: u64) {
+        self.held_back.come(place);
     }
 
     fn peer(&self) -> Option<Arc<Peer>> {

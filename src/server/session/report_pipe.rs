@@ -13,10 +13,10 @@ use std::{
 };
 #[cfg(target_os = "linux")]
 use std::{
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     os::{
         fd::AsRawFd,
-        unix::fs::{FileTypeExt, OpenOptionsExt},
+        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     },
 };
 
@@ -25,7 +25,10 @@ use lockkeeper_protocol::{
     frame::Inbox,
 };
 #[cfg(target_os = "linux")]
-use rustix::fs::OFlags;
+use rustix::{
+    fs::OFlags,
+    pipe::{PipeFlags, SpliceFlags, pipe_with, tee},
+};
 
 /// The most reads of one turn: more than fits in a pipe.
 const MOST_READS: usize = 16;
@@ -38,19 +41,62 @@ pub(super) struct ReportPipe {
     inbox: Inbox,
 }
 
+/// Where a client says that it has a report pipe.
+pub(super) struct Offer<'a> {
+    /// The client's process, as the kernel says.
+    pub(super) pid: u32,
+    /// Its user, where the kernel says that too.
+    pub(super) uid: Option<u32>,
+    pub(super) descriptor: u32,
+    /// What the client has written into the pipe before its request, so that no other pipe is read: the id of
+    /// a process that has ended may be another one's by now.
+    pub(super) secret: &'a [u8],
+}
+
 /// Opens the pipe that a process has by a descriptor.
 ///
 /// The process may put another file in its place at any time, and opening a file may have effects. So the file
 /// is first opened as a mere place, which is looked at, and what is read is opened by that place.
 #[cfg(target_os = "linux")]
-fn open(pid: u32, descriptor: u32) -> io::Result<File> {
+fn open(offer: &Offer<'_>) -> io::Result<File> {
+    let Offer {
+        pid, descriptor, ..
+    } = offer;
+    let is_owner = |uid: u32| fs::metadata(format!("/proc/{pid}")).is_ok_and(|it| it.uid() == uid);
+    if !offer.uid.is_none_or(is_owner) {
+        return Err(not_offered("the process of that id is another user's"));
+    }
     let place = open_as(&format!("/proc/{pid}/fd/{descriptor}"), OFlags::PATH)?;
     if !place.metadata()?.file_type().is_fifo() {
-        let why = "the descriptor is not that of a pipe";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        return Err(not_offered("the descriptor is not that of a pipe"));
     }
     let path = format!("/proc/self/fd/{}", place.as_raw_fd());
-    open_as(&path, OFlags::NONBLOCK)
+    let mut pipe = open_as(&path, OFlags::NONBLOCK)?;
+    if first_bytes(&pipe, offer.secret.len())? != offer.secret {
+        return Err(not_offered(
+            "the pipe does not begin with the secret of the session",
+        ));
+    }
+    pipe.read_exact(&mut vec![0; offer.secret.len()])?;
+    Ok(pipe)
+}
+
+/// Copies the first bytes of a pipe, which stay in it.
+#[cfg(target_os = "linux")]
+fn first_bytes(pipe: &File, count: usize) -> io::Result<Vec<u8>> {
+    let (copy, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    let mut bytes = Vec::new();
+    // An empty pipe has none, and says so by an error.
+    if tee(pipe, &into, count, SpliceFlags::NONBLOCK).is_ok() {
+        drop(into);
+        File::from(copy).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+#[cfg(target_os = "linux")]
+fn not_offered(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
 #[cfg(target_os = "linux")]
@@ -60,7 +106,7 @@ fn open_as(path: &str, flags: OFlags) -> io::Result<File> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn open(_: u32, _: u32) -> io::Result<File> {
+fn open(_: &Offer<'_>) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
@@ -69,10 +115,10 @@ impl ReportPipe {
     ///
     /// # Errors
     ///
-    /// Returns an error when the descriptor is not that of a pipe, or cannot be reached.
+    /// Returns an error when the descriptor is not that of a pipe that the session offers, or cannot be
+    /// reached. Nothing was read then.
     pub(super) fn open(
-        pid: u32,
-        descriptor: u32,
+        offer: &Offer<'_>,
         object: u32,
         operation: u32,
         most_bytes: usize,
@@ -80,7 +126,7 @@ impl ReportPipe {
         Ok(Self {
             object,
             operation,
-            pipe: open(pid, descriptor)?,
+            pipe: open(offer)?,
             inbox: Inbox::new(most_bytes),
         })
     }

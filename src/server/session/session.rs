@@ -28,7 +28,7 @@ use crate::{
         objects::Objects,
         outgoing::Outgoing,
         receive::{poll_receive, receive_last},
-        report_pipe::ReportPipe,
+        report_pipe::{Offer, ReportPipe},
         stall::Stall,
     },
     telemetry::session,
@@ -199,7 +199,7 @@ impl Session {
     /// Sends the inputs again that were held back.
     fn send_held_back(&self) {
         let now = self.context.shell.now();
-        for (_, mailbox, inputs) in self.outgoing.held_back.take() {
+        for (mailbox, inputs) in self.outgoing.held_back.take(self.id) {
             mailbox.do_send(inputs.at(now));
         }
     }
@@ -275,7 +275,16 @@ impl Session {
             .stream
             .peer_pid()
             .ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported));
-        let pipe = pid.and_then(|pid| ReportPipe::open(pid, descriptor, object, operation, most));
+        let secret = self.context.secret.of_session(self.id);
+        let pipe = pid.and_then(|pid| {
+            let offer = Offer {
+                pid,
+                uid: self.stream.peer_user().map(|user| user.uid),
+                descriptor,
+                secret: secret.bytes(),
+            };
+            ReportPipe::open(&offer, object, operation, most)
+        });
         match pipe {
             Ok(pipe) => {
                 self.drain_report_pipe();

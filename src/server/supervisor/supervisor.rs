@@ -12,7 +12,7 @@ use std::{
 };
 
 use actix::{Actor, Addr, Context, Handler, Message, MessageResult};
-use lockkeeper_actors::{Input, Inputs, Mailbox, Shell};
+use lockkeeper_actors::{Input, Inputs, Mailbox, Share, Shell};
 use lockkeeper_protocol::{Fault, ObjectName, ShardOf};
 
 use crate::{
@@ -63,6 +63,9 @@ pub(crate) struct Remove(pub(crate) String);
 
 /// What an object counts beside its name and its spec.
 const OBJECT_BYTES: usize = 128;
+
+/// An object that counts no more than so many bytes stores nothing yet: sessions need such to make calls.
+const SMALL_OBJECT_BYTES: usize = 1 << 12;
 
 /// Asks for objects, in the order of their numbers. Missing ones are left out.
 #[derive(Debug)]
@@ -144,7 +147,12 @@ impl Supervisor {
         };
         // The spec counts twice: it is kept beside what is made from it, as the first value of a value.
         let bytes = OBJECT_BYTES + name.as_ref().map_or(0, String::len) + 2 * spec.len();
-        let stored = self.shell.outbox().store(bytes)?;
+        let share = if bytes <= SMALL_OBJECT_BYTES {
+            Share::Session
+        } else {
+            Share::Data
+        };
+        let stored = self.shell.outbox().store_in(share, bytes)?;
         let number = self.shard_of.shard.number(self.spawned + 1);
         let given = name.map(Arc::from);
         let name = self.name(number, given.as_ref());

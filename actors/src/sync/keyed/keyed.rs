@@ -26,7 +26,7 @@ use lockkeeper_protocol::{
 
 use crate::{
     kind::{
-        budget::{CALL_BYTES, Stored},
+        budget::{CALL_BYTES, HeldBytes},
         call::{Call, Outbox, nanoseconds},
         hang_up::HangUp,
         primitive::{Operations, Primitive, Serve},
@@ -53,7 +53,7 @@ pub struct Keyed<F> {
     /// `HoldTimer` a hold would be a handle a key.
     outbox: Option<Outbox>,
     /// What the holds count, and the keys that are kept for their marks.
-    stored: Option<Stored>,
+    stored: Option<HeldBytes>,
     face: PhantomData<F>,
 }
 
@@ -164,9 +164,7 @@ impl<F> Keyed<F> {
         entry.taken += permits.get();
         let abandoned = entry.abandoned();
         self.outbox.get_or_insert_with(|| outbox.clone());
-        if self.stored.is_none() {
-            self.stored = outbox.store(0).ok();
-        }
+        self.stored.get_or_insert_with(|| outbox.held_bytes());
         self.recount();
         Some(Granted { fence, abandoned })
     }

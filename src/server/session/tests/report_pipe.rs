@@ -1,9 +1,12 @@
 //! What a client lays in its report_pipe is served before what it says next, and before its end.
 
 use std::{
-    fs::File,
-    io::Write,
-    os::fd::{AsRawFd, OwnedFd},
+    fs::{self, File},
+    io::{Read, Write},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::FileTypeExt,
+    },
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -25,9 +28,10 @@ use crate::{
     limits::Limits,
     server::session::{
         control::NIL,
-        report_pipe::ReportPipe,
+        report_pipe::{Offer, ReportPipe},
         tests::{Client, Heard, House, encoded, number_of, operation},
     },
+    tests::protocol::SECRET,
 };
 
 impl Client {
@@ -45,6 +49,25 @@ impl Client {
     }
 
     async fn set_report_pipe_for(
+        &mut self,
+        object: u32,
+        operation: u32,
+        descriptor: &impl AsRawFd,
+    ) -> Result<(), Fault> {
+        self.lay_secret(descriptor);
+        self.offer_pipe(object, operation, descriptor).await
+    }
+
+    /// Writes the session's secret into the pipe of a descriptor, if it is a pipe's.
+    fn lay_secret(&self, descriptor: &impl AsRawFd) {
+        let path = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
+        if fs::metadata(&path).is_ok_and(|there| there.file_type().is_fifo()) {
+            let mut pipe = File::options().write(true).open(path).unwrap();
+            pipe.write_all(SECRET.of_session(self.id).bytes()).unwrap();
+        }
+    }
+
+    async fn offer_pipe(
         &mut self,
         object: u32,
         operation: u32,
@@ -157,6 +180,64 @@ async fn descriptor_of_what_is_no_pipe_is_refused() {
     assert!(stranger.is_served().await);
 }
 
+#[actix_rt::test]
+async fn pipe_that_is_not_the_sessions_is_refused_and_left_as_it_is() {
+    let house = House::new(Limits::default());
+    let mut client = house.welcome_as(std::process::id()).await;
+    let other = house.welcome().await;
+    let lock = client.open_lock("jobs").await;
+    client.try_acquire(lock).await.unwrap();
+    let (release, _) = operation(&Release {
+        grant: Proof::Own(0),
+    });
+    let held = client.last_seq;
+    let others = SECRET.of_session(other.id);
+    let own = SECRET.of_session(client.id);
+    let contents: [&[u8]; 4] = [
+        &[],
+        &record(held),
+        &[others.bytes(), record(held).as_slice()].concat(),
+        &own.bytes()[..31],
+    ];
+    for written in contents {
+        let (theirs, mut ours) = pipe();
+        ours.write_all(written).unwrap();
+        let refused = client.offer_pipe(lock, release, &theirs).await;
+        assert!(
+            matches!(&refused, Err(Fault::BadArguments(why)) if why.contains("secret")),
+            "{refused:?}"
+        );
+        assert!(client.status(lock).await.held);
+        drop(ours);
+        let mut left = Vec::new();
+        File::from(theirs).read_to_end(&mut left).unwrap();
+        assert_eq!(left, written);
+    }
+    // What follows the secret is served.
+    let (theirs, mut ours) = pipe();
+    let laid = [own.bytes(), record(held).as_slice()].concat();
+    ours.write_all(&laid).unwrap();
+    client.offer_pipe(lock, release, &theirs).await.unwrap();
+    assert!(!client.status(lock).await.held);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn process_of_another_user_is_not_looked_into() {
+    let (theirs, _ours) = pipe();
+    let own = rustix::process::getuid().as_raw();
+    for (uid, is_opened) in [(Some(own), true), (None, true), (Some(own + 1), false)] {
+        let offer = Offer {
+            pid: std::process::id(),
+            uid,
+            descriptor: theirs.as_raw_fd().try_into().unwrap(),
+            secret: &[],
+        };
+        let opened = ReportPipe::open(&offer, 0, 0, 1 << 10);
+        assert_eq!(opened.is_ok(), is_opened, "{uid:?}");
+    }
+}
+
 #[test]
 fn what_is_put_in_the_place_of_a_pipe_meanwhile_is_not_read() {
     let (theirs, _ours) = pipe();
@@ -172,7 +253,13 @@ fn what_is_put_in_the_place_of_a_pipe_meanwhile_is_not_read() {
             }
         });
         let read = (0..10_000).find_map(|_| {
-            let pipe = ReportPipe::open(std::process::id(), descriptor, 0, 0, 1 << 10);
+            let offer = Offer {
+                pid: std::process::id(),
+                uid: None,
+                descriptor,
+                secret: &[],
+            };
+            let pipe = ReportPipe::open(&offer, 0, 0, 1 << 10);
             pipe.ok()?.take(&mut [0; 64]).transpose()
         });
         is_over.store(true, Ordering::Relaxed);

@@ -326,3 +326,25 @@ async fn short_answers_need_no_room_and_large_ones_wait_in_order() {
         assert!(matches!(client.hear().await, Heard::Reply(answered, _) if answered == seq));
     }
 }
+
+#[actix_rt::test]
+async fn client_with_large_answers_that_wait_is_told_at_once_that_the_manager_ends() {
+    let house = House::new(Limits {
+        unread_bytes: 0,
+        ..Limits::default()
+    });
+    let mut client = house.welcome().await;
+    let spec = encoded(&ValueSpec {
+        value: Blob::from(vec![7; 1 << 20]),
+        holds: "bytes".to_owned(),
+    });
+    let opened = client.open(Value::KIND, Some("value"), Some(&spec)).await;
+    let value = opened.expect("a value");
+    let read = number_of::<Value>(Read::NAME);
+    client.send(value, read, None, &encoded(&Read)).await;
+    assert!(house.welcome().await.is_served().await);
+    client.session.abort();
+    let frame = client.raw.hear().await.expect("a bye and not the end");
+    let bye = Response::decode(&frame).expect("a response");
+    assert!(matches!(bye, Response::Bye { .. }), "{bye:?}");
+}

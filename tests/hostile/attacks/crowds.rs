@@ -1,0 +1,59 @@
+//! A client that stores as much as it can, and another that needs its lock all the same.
+
+use rand::Rng;
+
+use crate::{
+    budget,
+    client::{Attacker, Client, Ended},
+    kinds,
+    pack::Pack,
+    protocol::Heard,
+};
+
+pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
+    let name = format!("hostile crowd {}", attacker.random.random::<u32>());
+    let mut client = attacker.client()?;
+    let outcome = crowd(attacker, &mut client, &name);
+    let mut client = attacker.client_at_last()?;
+    for what in ["items", "lock"] {
+        client.remove(&format!("{name} {what}"))?;
+    }
+    outcome
+}
+
+fn crowd(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
+    let spec = kinds::queue_spec(None);
+    let items = client.open("queue", Some(&format!("{name} items")), Some(&spec))?;
+    let Some(items) = items else {
+        return Ok(());
+    };
+    let mut bytes = budget::LARGE;
+    while bytes > 0 && attacker.goes_on() {
+        let item = Pack::list([Pack::Bytes(vec![9; bytes])]);
+        match client.call(&items, "put", &item)? {
+            Heard::Reply { .. } => attacker.count("crowds: items"),
+            _ => bytes /= 2,
+        }
+    }
+    // Other attackers may hold so much that there is no room for a hold either.
+    let mut other = attacker.client()?;
+    let lock = other.open(
+        "lock",
+        Some(&format!("{name} lock")),
+        Some(&kinds::lock_spec()),
+    )?;
+    let Some(lock) = lock else {
+        attacker.count("crowds: not opened");
+        return Ok(());
+    };
+    for _ in 0..10 {
+        match other.call(&lock, "acquire", &Pack::list([]))? {
+            Heard::Reply { .. } => {
+                attacker.count("crowds: locked");
+                break;
+            }
+            _ => attacker.count("crowds: not locked"),
+        }
+    }
+    Ok(())
+}

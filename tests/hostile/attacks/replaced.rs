@@ -1,0 +1,66 @@
+//! Values that are replaced while answers that no client reads still have them.
+
+use rand::Rng;
+
+use crate::{
+    budget,
+    client::{Attacker, Client, Ended, Object},
+    kinds,
+    pack::Pack,
+    protocol::{self, Heard},
+};
+
+/// How many values there are: together they have most of what may be stored.
+const VALUES: usize = 50;
+
+/// How many sessions wait for changes and do not read them.
+const SESSIONS: usize = 12;
+
+pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
+    let name = format!("hostile changes {}", attacker.random.random::<u32>());
+    let outcome = replace(attacker, &name);
+    let mut client = attacker.client_at_last()?;
+    for place in 0..VALUES {
+        client.remove(&format!("{name} {place}"))?;
+    }
+    outcome
+}
+
+fn replace(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
+    let mut client = attacker.client()?;
+    let values = open(&mut client, name)?;
+    let mut versions = vec![0; values.len()];
+    let mut silent = Vec::new();
+    for _ in 0..SESSIONS {
+        let mut waiter = attacker.client()?;
+        let theirs = open(&mut waiter, name)?;
+        for (value, version) in theirs.iter().zip(&versions) {
+            let wait = value.operation("wait_change");
+            let since = Pack::list([Pack::Number(*version)]);
+            let call = protocol::call(waiter.next(), value.number, wait, None, &since);
+            waiter.say(&call)?;
+        }
+        silent.push(waiter);
+        for (value, version) in values.iter().zip(&mut versions) {
+            let large = Pack::list([Pack::Bytes(vec![9; budget::LARGE])]);
+            match client.call(value, "store", &large)? {
+                Heard::Reply { .. } => *version += 1,
+                _ => attacker.count("replaced: refused"),
+            }
+            attacker.count("replaced: values");
+            if !attacker.goes_on() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn open(client: &mut Client, name: &str) -> Result<Vec<Object>, Ended> {
+    let spec = kinds::value_spec(vec![1]);
+    let mut values = Vec::new();
+    for place in 0..VALUES {
+        values.extend(client.open("value", Some(&format!("{name} {place}")), Some(&spec))?);
+    }
+    Ok(values)
+}
