@@ -14,6 +14,7 @@
 pub(crate) mod endpoint;
 pub(crate) mod listener;
 pub(crate) mod memory;
+pub(crate) mod peer_process;
 pub(crate) mod stream;
 #[expect(
     clippy::module_inception,

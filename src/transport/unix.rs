@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -29,6 +29,7 @@ use tokio::{
 
 use crate::transport::{
     listener::{Acceptor, Listener},
+    peer_process,
     stream::{AttachedStream, PeerUser, Stream},
     transport::Transport,
 };
@@ -160,6 +161,11 @@ impl Stream for UnixStream {
         let pid = self.socket.peer_creds().ok()?.pid()?;
         // A peer in another pid namespace has no id here, or 0.
         u32::try_from(pid).ok().filter(|pid| *pid != 0)
+    }
+
+    fn peer_end(&self) -> Option<OwnedFd> {
+        let LocalStream::UdSocket(stream) = &self.socket;
+        peer_process::of_peer(stream.inner().as_fd(), self.peer_pid())
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
@@ -409,7 +415,7 @@ impl Acceptor for UnixAcceptor {
     deprecated,
     reason = "the successor is unsafe, for types whose descriptor may change; those here own theirs"
 )]
-fn register<T: AsRawFd>(io: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+pub(super) fn register<T: AsRawFd>(io: T, interest: Interest) -> io::Result<AsyncFd<T>> {
     AsyncFd::with_interest(io, interest)
 }
 
