@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     future, io,
+    os::fd::OwnedFd,
     sync::{Arc, LazyLock, Mutex, Weak},
     task,
 };
@@ -25,7 +26,7 @@ use crate::{
     error::{CallError, lack},
     files::{self, own_uid},
     telemetry::client,
-    transport::{endpoint::Endpoint, stream::Stream},
+    transport::{endpoint::Endpoint, stream::Stream, unix::UnixStream},
 };
 
 /// The connections of this process that somebody uses.
@@ -202,6 +203,20 @@ impl Connection {
         check_user(&address, &*stream)?;
         // Another caller of an in-process address may have connected meanwhile.
         Ok(Self::greet(address, stream).await?.entered())
+    }
+
+    /// Connects to a manager over a socket that this process was handed, and makes that the connection of this
+    /// process to the address.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::greet`].
+    pub(crate) async fn over(socket: OwnedFd, address: &Address) -> Result<Arc<Self>, CallError> {
+        let stream = UnixStream::try_from(socket).map_err(|error| CallError::NoManager {
+            address: address.clone(),
+            why: lack(&error),
+        })?;
+        Ok(Self::greet(address.clone(), Arc::new(stream)).await?.entered())
     }
 
     /// Says hello over a stream and waits for the welcome.

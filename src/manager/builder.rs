@@ -291,7 +291,7 @@ impl ManagerBuilder {
             deadlocks: deadlocks.transpose()?,
             access: self.access,
         };
-        let mut child = Child::start(ROLE, &config)?;
+        let mut child = Child::start(ROLE, &config, &[])?;
         child.ready().await?;
         Manager::own(&address, Owned::new(Owner::Process(Box::new(child)))).await
     }

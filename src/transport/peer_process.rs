@@ -13,7 +13,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 #[cfg(target_os = "linux")]
 use nix::{
     errno::Errno,
-    sys::socket::{getsockopt, sockopt::PeerPidfd},
+    sys::socket::{
+        getsockopt,
+        sockopt::{PeerCredentials, PeerPidfd},
+    },
 };
 #[cfg(target_os = "linux")]
 use rustix::{
@@ -22,7 +25,24 @@ use rustix::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-use crate::transport::unix::register;
+use crate::transport::{stream::PeerUser, unix::register};
+
+/// Who is at the other end of a socket, by the word of the kernel.
+#[derive(Debug)]
+pub(super) struct Credentials {
+    pub(super) user: PeerUser,
+    /// `None` of a process that has no id here, as one outside of this process's pid namespace.
+    pub(super) pid: Option<u32>,
+}
+
+#[cfg(target_os = "linux")]
+pub(super) fn credentials(socket: BorrowedFd<'_>) -> Option<Credentials> {
+    let peer = getsockopt(&socket, PeerCredentials).ok()?;
+    Some(Credentials {
+        user: PeerUser::new(peer.uid(), peer.gid()),
+        pid: u32::try_from(peer.pid()).ok().filter(|pid| *pid != 0),
+    })
+}
 
 /// Returns a descriptor for the end of the process that made the other end of a socket, and has that id.
 #[cfg(target_os = "linux")]

@@ -81,6 +81,13 @@ pub trait Stream: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// Returns the end for reading of the pipe into which the process at the other end writes reports, if it was
+    /// handed one together with the stream. Internal: the streams to workers of a pool have it.
+    #[doc(hidden)]
+    fn reports(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
     /// Returns a descriptor that is readable whenever [`Self::try_read`] has something, so that a plain
     /// thread can sleep on it. The answer never changes.
     ///

@@ -80,7 +80,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 33] = [
 ];
 
 /// Each adds the child roles of a module. Their names begin with the module's path.
-const ROLES: [fn(&mut Roles); 37] = [
+const ROLES: [fn(&mut Roles); 38] = [
     access::roles,
     addresses::roles,
     barrier::deaths::roles,
@@ -109,6 +109,7 @@ const ROLES: [fn(&mut Roles); 37] = [
     own_kind::roles,
     own_transport::roles,
     pool::ends::roles,
+    pool::folderless::roles,
     pool::wants::roles,
     processes::roles,
     queue::deaths::roles,

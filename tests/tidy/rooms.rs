@@ -208,6 +208,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "lockkeeper::proxy",
             "lockkeeper::server",
             "lockkeeper::telemetry",
+            "lockkeeper::transport::handed",
         ],
     ),
     (
