@@ -42,7 +42,8 @@ pub(crate) fn work(mut role: Role) {
     };
     let mut handed = mem::take(&mut role.handed).into_iter();
     let (Some(socket), reports) = (handed.next(), handed.next()) else {
-        let why = "it has no room for the descriptors that it is handed: raise its limit of open files";
+        let why =
+            "it has no room for the descriptors that it is handed: raise its limit of open files";
         return role.lifeline.lacking(why.to_owned());
     };
     // A task may be in the middle of anything; nothing of it is to outlive the pool.

@@ -17,8 +17,8 @@ use lockkeeper_protocol::{
     frame::{self, Inbox},
 };
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize};
 
@@ -109,7 +109,12 @@ pub(super) fn send_first(
         return Err(io::Error::other("a child is handed too many descriptors"));
     }
     let message = [IoSlice::new(message)];
-    Ok(sendmsg(lifeline, &message, &mut control, SendFlags::empty())?)
+    Ok(sendmsg(
+        lifeline,
+        &message,
+        &mut control,
+        SendFlags::empty(),
+    )?)
 }
 
 /// Has received descriptors closed in programs that the child starts, where the system can do that at once.

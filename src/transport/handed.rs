@@ -1,21 +1,25 @@
 //! Streams that child processes get as descriptors: no path leads to them.
 //!
-//! A parent makes a pair of sockets and a pipe, gives one end of each to a child over the lifeline, and hands
-//! the others to a manager of its own as a stream that the manager accepts.
+//! A parent makes a pair of sockets and a pipe, gives one end of each to a worker over the lifeline, and hands
+//! the others to a manager of its own as a stream that the manager accepts. A spawned manager is handed the
+//! stream of its owner.
 //!
-//! Invariant: the kernel's credentials of a pair name its creator, so the stream itself says which child it
-//! was made for.
+//! Invariant: the kernel's credentials of a pair name its creator. That is right for a manager that is handed
+//! its owner's stream; a stream to a worker says itself which process it was made for.
 
 use std::{
+    cell::RefCell,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     process,
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
 };
 
 use crate::{
     address::Address,
     transport::{
+        listener::{Acceptor, Listener},
         memory, peer_process,
         stream::{AttachedStream, Stream},
         unix::UnixStream,
@@ -83,12 +87,7 @@ impl ManagerEnds {
         self.hand_over_of(address, child, end)
     }
 
-    fn hand_over_of(
-        self,
-        address: &Address,
-        pid: u32,
-        end: Option<OwnedFd>,
-    ) -> io::Result<()> {
+    fn hand_over_of(self, address: &Address, pid: u32, end: Option<OwnedFd>) -> io::Result<()> {
         memory::hand_over(address.parts().1, self.into_stream(pid, end))
     }
 
@@ -155,7 +154,10 @@ impl Stream for HandedStream {
     }
 
     fn peer_end(&self) -> Option<OwnedFd> {
-        self.end.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.end
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
@@ -164,5 +166,50 @@ impl Stream for HandedStream {
 
     fn reports(&self) -> Option<BorrowedFd<'_>> {
         self.reports.as_ref().map(AsFd::as_fd)
+    }
+}
+
+/// Has a listener accept a socket that this process was handed before all others.
+///
+/// # Errors
+///
+/// Returns an error when the descriptor is that of no socket.
+pub(crate) fn accept_first(
+    socket: OwnedFd,
+    listener: Box<dyn Listener>,
+) -> io::Result<Box<dyn Listener>> {
+    let first = Arc::new(UnixStream::try_from(socket)?);
+    Ok(Box::new(ListenerWithFirst { first, listener }))
+}
+
+/// A listener that has a stream already.
+#[derive(Debug)]
+struct ListenerWithFirst {
+    first: Arc<UnixStream>,
+    listener: Box<dyn Listener>,
+}
+
+impl Listener for ListenerWithFirst {
+    fn attach(self: Box<Self>) -> io::Result<Box<dyn Acceptor>> {
+        Ok(Box::new(AcceptorWithFirst {
+            first: RefCell::new(Some(self.first)),
+            acceptor: self.listener.attach()?,
+        }))
+    }
+}
+
+/// An acceptor that has a stream already, until it is accepted.
+#[derive(Debug)]
+struct AcceptorWithFirst {
+    first: RefCell<Option<Arc<UnixStream>>>,
+    acceptor: Box<dyn Acceptor>,
+}
+
+impl Acceptor for AcceptorWithFirst {
+    fn poll_accept(&self, task: &mut Context<'_>) -> Poll<io::Result<Arc<dyn Stream>>> {
+        match self.first.take() {
+            Some(first) => Poll::Ready(Ok(first)),
+            None => self.acceptor.poll_accept(task),
+        }
     }
 }

@@ -6,9 +6,9 @@
 //! Invariant: at most the lower half of the descriptors that this process may have are used for this, so that
 //! clients still connect to a manager that has many.
 
-use std::{io, os::fd::OwnedFd};
 #[cfg(target_os = "linux")]
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::{io, os::fd::OwnedFd};
 
 #[cfg(target_os = "linux")]
 use nix::{

@@ -17,8 +17,7 @@ use interprocess::{
     ConnectWaitMode,
     local_socket::{
         ConnectOptions, GenericFilePath, Listener as LocalListener, ListenerNonblockingMode,
-        ListenerOptions, Name, Stream as LocalStream, ToFsName,
-        traits::Listener as _,
+        ListenerOptions, Name, Stream as LocalStream, ToFsName, traits::Listener as _,
     },
     os::unix::{local_socket::ListenerOptionsExt, uds_local_socket::Stream as LocalUnixStream},
 };
@@ -102,7 +101,10 @@ impl UnixStream {
     #[cfg(test)]
     pub(crate) fn pair() -> io::Result<(Self, Self)> {
         let (one, other) = std::os::unix::net::UnixStream::pair()?;
-        Ok((OwnedFd::from(one).try_into()?, OwnedFd::from(other).try_into()?))
+        Ok((
+            OwnedFd::from(one).try_into()?,
+            OwnedFd::from(other).try_into()?,
+        ))
     }
 
     fn credentials(&self) -> Option<Credentials> {

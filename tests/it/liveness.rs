@@ -174,14 +174,9 @@ async fn assert_released(lock: &Lock) {
 fn end_of_a_holder_counts_whoever_keeps_its_socket() {
     run(async {
         let manager = Manager::start().await.unwrap();
-        for (round, end) in [
-            End::Exit,
-            End::Abort,
-            End::Kill,
-            End::Killed,
-        ]
-        .into_iter()
-        .enumerate()
+        for (round, end) in [End::Exit, End::Abort, End::Kill, End::Killed]
+            .into_iter()
+            .enumerate()
         {
             let folder = TempDir::new().unwrap();
             let go = folder.path().join("go");
@@ -241,8 +236,7 @@ fn end_of_a_holder_counts_at_each_shard() {
         let manager = Manager::builder().shards(3).start().await.unwrap();
         let locks = named(&manager, ["a", "b", "c", "d", "e", "f"]).await;
         let folder = TempDir::new().unwrap();
-        let (mut holder, _heir) =
-            start_holder(&locks, &[], &folder.path().join("go"), End::Killed);
+        let (mut holder, _heir) = start_holder(&locks, &[], &folder.path().join("go"), End::Killed);
         holder.kill();
         for lock in &locks {
             assert_left_by(lock, holder.pid()).await;

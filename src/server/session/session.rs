@@ -258,12 +258,7 @@ impl Session {
     }
 
     /// Has the report pipe of the stream read for an operation, in place of an earlier one.
-    pub(super) fn set_report_pipe(
-        &mut self,
-        seq: u64,
-        object: u32,
-        operation: u32,
-    ) {
+    pub(super) fn set_report_pipe(&mut self, seq: u64, object: u32, operation: u32) {
         // A record has `PIPE_BUF` bytes at the most. What comes in of it is not counted.
         let most = self.context.limits.frame_bytes.min(CHUNK_BYTES);
         if let Err(fault) = self.check_right(object, operation) {
@@ -271,7 +266,9 @@ impl Session {
         }
         if self.stream.reports().is_none() {
             let why = "no report pipe came with the stream of this session";
-            return self.outgoing.put_fault(seq, Fault::BadArguments(why.to_owned()));
+            return self
+                .outgoing
+                .put_fault(seq, Fault::BadArguments(why.to_owned()));
         }
         self.drain_report_pipe();
         self.report_pipe = Some(Box::new(ReportPipe::new(object, operation, most)));

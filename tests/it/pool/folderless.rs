@@ -25,24 +25,35 @@ pub(crate) fn roles(roles: &mut Roles) {
         report(&worked().await);
         std::future::pending::<()>().await
     });
-    roles.add("pool::folderless::spawn", async |(uid, path): (u32, Option<PathBuf>)| {
-        if uid != 0 {
-            act_as(uid, uid, &[]);
-        }
-        let mut builder = Manager::builder();
-        if let Some(path) = path {
-            builder = builder.address(path);
-        }
-        let spawned = builder.spawn().await;
-        report(&spawned.err().map_or_else(String::new, |error| error.to_string()));
-        std::future::pending::<()>().await
-    });
+    roles.add(
+        "pool::folderless::spawn",
+        async |(uid, path): (u32, Option<PathBuf>)| {
+            if uid != 0 {
+                act_as(uid, uid, &[]);
+            }
+            let mut builder = Manager::builder();
+            if let Some(path) = path {
+                builder = builder.address(path);
+            }
+            let spawned = builder.spawn().await;
+            report(
+                &spawned
+                    .err()
+                    .map_or_else(String::new, |error| error.to_string()),
+            );
+            std::future::pending::<()>().await
+        },
+    );
     roles.add("pool::folderless::anonymous", async |(): ()| {
         let managers = [Manager::start().await, Manager::spawn().await];
         let [started, spawned] = managers.map(|manager| manager.unwrap());
         let worked = worked().await;
         let pid = std::process::id();
-        report(&format!("{pid} {} {} {worked}", started.address(), spawned.address()));
+        report(&format!(
+            "{pid} {} {} {worked}",
+            started.address(),
+            spawned.address()
+        ));
         std::future::pending::<()>().await
     });
 }
@@ -150,7 +161,10 @@ fn manager_in_a_folder_that_is_not_writable_says_which_folder_and_what_to_do() {
                 let mut role = Role::start("pool::folderless::spawn", &argument);
                 let why = role.next_report();
                 let names = folder.path().to_string_lossy().into_owned();
-                assert!(why.contains(&names) && why.contains("uid 0"), "{mode:o}: {why}");
+                assert!(
+                    why.contains(&names) && why.contains("uid 0"),
+                    "{mode:o}: {why}"
+                );
             }
         }
     });
