@@ -360,7 +360,8 @@ pub(super) fn user_folder() -> PathBuf {
 
 /// A name that no other manager has. Process ids repeat: each container has its own.
 fn unused_name() -> String {
-    let random = RandomState::new().hash_one(process::id());
+    // A forked process goes on with the numbers that its parent would draw next, but not with the kernel's.
+    let random = getrandom::u64().unwrap_or_else(|_| RandomState::new().hash_one(process::id()));
     format!("{ANONYMOUS}{}-{random:016x}", process::id())
 }
 

@@ -17,16 +17,29 @@ pub struct Peer {
     pub program: String,
     /// What the client calls itself, or nothing.
     pub label: String,
+    /// Whether the manager notices that the process has ended. Otherwise it notices only the end of the
+    /// connection, which a forked child of the process may keep open.
+    pub is_watched: bool,
 }
 
 impl Peer {
-    /// Tells who is there.
+    /// Makes a peer whose end the manager notices.
     #[must_use]
     pub fn new(pid: u32, program: &str, label: &str) -> Self {
         Self {
             pid,
             program: program.to_owned(),
             label: label.to_owned(),
+            is_watched: true,
+        }
+    }
+
+    /// Says that the manager notices only the end of the connection.
+    #[must_use]
+    pub fn unwatched(self) -> Self {
+        Self {
+            is_watched: false,
+            ..self
         }
     }
 }
@@ -37,13 +50,16 @@ impl fmt::Display for Peer {
             pid,
             program,
             label,
+            is_watched,
         } = self;
-        let program = Printable(program);
-        if label.is_empty() {
-            write!(f, "process {pid} ({program})")
-        } else {
-            write!(f, "process {pid} ({program}, {label:?})")
+        write!(f, "process {pid} ({}", Printable(program))?;
+        if !label.is_empty() {
+            write!(f, ", {label:?}")?;
         }
+        if !is_watched {
+            f.write_str(", known by its connection alone")?;
+        }
+        f.write_str(")")
     }
 }
 

@@ -4,7 +4,8 @@
 use std::{
     collections::HashMap,
     future, io,
-    sync::{Arc, LazyLock, Mutex, Weak},
+    os::fd::OwnedFd,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, Weak},
     task,
 };
 
@@ -25,7 +26,7 @@ use crate::{
     error::{CallError, lack},
     files::{self, own_uid},
     telemetry::client,
-    transport::{endpoint::Endpoint, stream::Stream},
+    transport::{endpoint::Endpoint, stream::Stream, unix::UnixStream},
 };
 
 /// The connections of this process that somebody uses.
@@ -153,13 +154,21 @@ impl Connection {
     /// Makes a connection that of the process to its address, unless there is one that stands: then that
     /// one is returned.
     fn entered(self: Arc<Self>) -> Arc<Self> {
-        let mut connections = lock(&CONNECTIONS);
+        let connections = lock(&CONNECTIONS);
         let other = connections.get(&self.address).and_then(Weak::upgrade);
         if let Some(other) = other
             && other.ended().is_none()
         {
             return other;
         }
+        self.enter_in(connections)
+    }
+
+    /// Makes a connection that of the process to its address, in place of another one.
+    fn enter_in(
+        self: Arc<Self>,
+        mut connections: MutexGuard<'_, HashMap<Address, Weak<Self>>>,
+    ) -> Arc<Self> {
         connections.retain(|_, connection| connection.strong_count() > 0);
         connections.insert(self.address.clone(), Arc::downgrade(&self));
         drop(connections);
@@ -202,6 +211,29 @@ impl Connection {
         check_user(&address, &*stream)?;
         // Another caller of an in-process address may have connected meanwhile.
         Ok(Self::greet(address, stream).await?.entered())
+    }
+
+    /// Connects to a manager over a socket that this process was handed, and makes that the connection of this
+    /// process to the address.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::greet`].
+    pub(crate) async fn over(socket: OwnedFd, address: &Address) -> Result<Arc<Self>, CallError> {
+        let stream = UnixStream::try_from(socket).map_err(|error| CallError::NoManager {
+            address: address.clone(),
+            why: lack(&error),
+        })?;
+        // The caller may be on no runtime.
+        let background = background::start().map_err(|error| CallError::NoManager {
+            address: address.clone(),
+            why: lack(&error),
+        })?;
+        let greeting = background.spawn(Self::greet(address.clone(), Arc::new(stream)));
+        let greeted = greeting.await;
+        let greeted = greeted.unwrap_or_else(|error| Err(CallError::Protocol(error.to_string())));
+        // An earlier manager at the address may be about to end.
+        Ok(greeted?.enter_in(lock(&CONNECTIONS)))
     }
 
     /// Says hello over a stream and waits for the welcome.

@@ -7,7 +7,7 @@
 use std::{
     fs::File,
     io::{self, Write},
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::OwnedFd,
     sync::Arc,
 };
 
@@ -23,42 +23,19 @@ pub(crate) struct ReportPipe {
     record: Vec<u8>,
 }
 
-#[cfg(target_os = "linux")]
-mod system {
-    use std::{io, os::fd::OwnedFd};
-
-    use rustix::pipe::{PipeFlags, pipe_with};
-
-    /// The most bytes that a pipe takes whole or not at all.
-    pub(super) const WHOLE_BYTES: usize = rustix::pipe::PIPE_BUF;
-
-    pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-        Ok(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?)
-    }
-}
-
-/// Elsewhere a manager cannot reach into a pipe by the process and the descriptor.
-#[cfg(not(target_os = "linux"))]
-mod system {
-    use std::{io, os::fd::OwnedFd};
-
-    pub(super) const WHOLE_BYTES: usize = 512;
-
-    pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
+/// The most bytes that a pipe takes whole or not at all.
+const WHOLE_BYTES: usize = rustix::pipe::PIPE_BUF;
 
 impl ReportPipe {
     /// Returns whether a record with so many bytes in it may fit: a large one need not be encoded.
     pub(crate) const fn may_take(bytes: usize) -> bool {
-        bytes < system::WHOLE_BYTES
+        bytes < WHOLE_BYTES
     }
 
     /// Writes a record. Returns whether it did: the record may be too large, or the pipe full.
     pub(crate) fn put<T: Serialize>(&mut self, record: &T) -> bool {
         self.record.clear();
-        let most = system::WHOLE_BYTES;
+        let most = WHOLE_BYTES;
         if frame::append(&mut self.record, record, most).is_err() || self.record.len() > most {
             self.record = Vec::new();
             return false;
@@ -74,27 +51,22 @@ impl ReportPipe {
 }
 
 impl Connection {
-    /// Makes a report pipe for an operation of an object, which takes a list of records. There is none where
-    /// the manager cannot read it.
+    /// Has the manager read the pipe that this process was handed together with its stream: for an operation of
+    /// an object, which takes a list of records.
     pub(crate) async fn report_pipe(
         self: &Arc<Self>,
         object: u32,
         operation: u32,
+        pipe: OwnedFd,
     ) -> Option<ReportPipe> {
-        let (theirs, ours): (OwnedFd, OwnedFd) = system::pipe().ok()?;
-        let descriptor = u32::try_from(theirs.as_raw_fd()).ok()?;
-        // By the secret the manager knows the pipe as that of this session.
-        let mut pipe = File::from(ours);
-        pipe.write_all(self.secret.bytes()).ok()?;
         let pending = self.request(None, |seq| Request::ReportPipe {
             seq,
             object,
             operation,
-            descriptor,
         });
         let answer = pending.ok()?.settle(OPEN_PATIENCE).await;
         matches!(answer, Ok(Success::Reply(_))).then(|| ReportPipe {
-            pipe,
+            pipe: File::from(pipe),
             record: Vec::new(),
         })
     }

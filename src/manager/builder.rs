@@ -1,5 +1,7 @@
 //! `ManagerBuilder`: the settings of a manager, and the ways to start it.
 
+use std::{io, os::unix::net::UnixStream, sync::Arc};
+
 use lockkeeper_actors::Primitive;
 use lockkeeper_protocol::{MAX_SHARDS, Refusal};
 use tokio::task::LocalSet;
@@ -8,11 +10,13 @@ use crate::{
     access::Access,
     address::Address,
     address_error::AddressError,
-    error::StartError,
+    client::connection::Connection,
+    error::{StartError, lack},
     limits::Limits,
     manager::{
         hosting::{Config, Inside, Owned, Owner, ROLE, Tasks},
         manager::Manager,
+        shards::Reach,
     },
     process::child::Child,
     server::{
@@ -291,9 +295,16 @@ impl ManagerBuilder {
             deadlocks: deadlocks.transpose()?,
             access: self.access,
         };
-        let mut child = Child::start(ROLE, &config)?;
+        let lacking = |error: io::Error| StartError::System(lack(&error));
+        let (own, handed) = UnixStream::pair().map_err(lacking)?;
+        let mut child = Child::start(ROLE, &config, &[handed.into()])?;
         child.ready().await?;
-        Manager::own(&address, Owned::new(Owner::Process(Box::new(child)))).await
+        let owned = Owned::new(Owner::Process(Box::new(child)));
+        let connection = Connection::over(own.into(), &address).await?;
+        Ok(Manager {
+            reach: Arc::new(Reach::over(connection)),
+            owned: Some(Arc::new(owned)),
+        })
     }
 
     /// Runs a test with this manager in memory: its sessions and objects are tasks of the runtime that

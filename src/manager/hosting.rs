@@ -2,6 +2,7 @@
 //! of the owner's runtime.
 
 use std::{
+    os::fd::OwnedFd,
     process,
     sync::{Mutex, PoisonError},
     thread,
@@ -15,7 +16,7 @@ use crate::{
     access::Access,
     address::Address,
     background::background,
-    error::StartError,
+    error::{StartError, lack},
     limits::Limits,
     process::{
         child::{Child, END_PATIENCE},
@@ -29,6 +30,7 @@ use crate::{
         server::Server,
         shards::{Shards, Threads},
     },
+    transport::handed::accept_first,
 };
 
 /// What a spawned manager is told.
@@ -169,8 +171,26 @@ impl Drop for Owned {
     }
 }
 
+/// Has the first shard accept the connection of the manager's owner. The owner connects to the other shards by
+/// their addresses, when it uses them first: many programs never do.
+fn with_owner(owner: Option<OwnedFd>, servers: Vec<Server>) -> Result<Vec<Server>, StartError> {
+    let lacking =
+        "it has no room for the descriptor that it is handed: raise its limit of open files";
+    let owner = owner.ok_or_else(|| StartError::System(lacking.to_owned()))?;
+    let mut servers = servers.into_iter();
+    let mut all = Vec::with_capacity(servers.len());
+    if let Some(first) = servers.next() {
+        let listener = accept_first(owner, first.listener);
+        let listener = listener.map_err(|error| StartError::System(lack(&error)))?;
+        all.push(Server { listener, ..first });
+    }
+    all.extend(servers);
+    Ok(all)
+}
+
 /// What a process that was started as a manager does, until its parent lets go of it.
 pub(crate) fn work(mut role: Role) {
+    let owner = role.handed.pop();
     let bound = role
         .config::<Config>()
         .map_err(|error| error.to_string())
@@ -182,6 +202,7 @@ pub(crate) fn work(mut role: Role) {
                 access: config.access,
             };
             let servers = inside.bind(&config.address, config.shards);
+            let servers = servers.and_then(|servers| with_owner(owner, servers));
             let shards = servers.and_then(Shards::start);
             shards.map_err(|error| error.to_string())
         })

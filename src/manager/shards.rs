@@ -57,7 +57,8 @@ impl Reach {
         Ok(reach)
     }
 
-    fn over(first: Arc<Connection>) -> Self {
+    /// Reaches the manager whose first shard is at the other end of a connection.
+    pub(super) fn over(first: Arc<Connection>) -> Self {
         let other = |shard| Other {
             shard,
             connection: OnceCell::new(),

@@ -2,15 +2,17 @@
 //!
 //! It reports what becomes of each process to the crew, which says when there is to be another one.
 
-use std::os::unix::process::ExitStatusExt;
+use std::{io, iter, os::unix::process::ExitStatusExt};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient};
 use lockkeeper_protocol::operations::WorkerExit;
 use tokio::sync::oneshot;
 
 use crate::{
+    error::{StartError, lack},
     pool::worker::{Config, ROLE},
     process::child::{Child, Ending, NotReady},
+    transport::handed::{ChildEnds, connect_child},
 };
 
 /// What a place reports about its process.
@@ -70,7 +72,7 @@ impl Handler<Fill> for Worker {
         let (kill, killed) = oneshot::channel();
         self.kill = Some(kill);
         let (crew, place) = (self.crew.clone(), self.place);
-        match Child::start(ROLE, &self.config) {
+        match start(&self.config) {
             Ok(child) => {
                 crew.do_send(NewsFrom(place, News::Started(child.pid())));
                 actix_rt::spawn(watch_over(child, killed, move |news| {
@@ -114,6 +116,19 @@ pub(super) fn exit(ending: &Ending) -> WorkerExit {
         (None, Some(signal)) => WorkerExit::Signal(signal),
         (None, None) => WorkerExit::Unknown,
     }
+}
+
+/// Starts a worker, and hands its end of a connection to it and the other end to the pool's manager.
+fn start(config: &Config) -> Result<Child, StartError> {
+    let lacking = |error: io::Error| StartError::System(lack(&error));
+    let (manager, ChildEnds { socket, reports }) = connect_child().map_err(lacking)?;
+    let handed: Vec<_> = iter::once(socket).chain(reports).collect();
+    let child = Child::start(ROLE, config, &handed)?;
+    if let Some(pid) = child.pid() {
+        let address = config.queue.token().address();
+        manager.hand_over(address, pid).map_err(lacking)?;
+    }
+    Ok(child)
 }
 
 /// Follows one process from its start to its end.

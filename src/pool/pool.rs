@@ -1,7 +1,7 @@
 //! `Pool`: runs tasks in worker processes of the same program.
 //!
-//! A pool hosts a manager on a thread of its own, and [`TaskQueue`] is the protocol between the pool and
-//! its workers. Each submitted chunk is a call, so dropping the future withdraws it, and the end of a
+//! A pool hosts a manager on a thread of its own, which has no path: its streams are handed to it.
+//! [`TaskQueue`] is the protocol between the pool and its workers. Each submitted chunk is a call, so dropping the future withdraws it, and the end of a
 //! worker's session returns what the worker took.
 
 use std::{
@@ -43,6 +43,7 @@ use crate::{
         kinds,
         server::{Server, ServerRuntime},
     },
+    transport::handed::connect_own,
 };
 
 /// A number of worker processes that run tasks. Counterpart of Python's `multiprocessing.Pool`.
@@ -138,7 +139,7 @@ impl PoolBuilder {
             ));
         }
         let initializer = self.initializer?;
-        let (claim, listener) = Claim::stake(&Address::unused())?;
+        let (claim, listener) = Claim::stake(&Address::unused_in_memory())?;
         let address = claim.address().clone();
         let limits = Limits {
             calls_in_flight: usize::MAX,
@@ -159,7 +160,8 @@ impl PoolBuilder {
         };
         let deaths = Deaths::default();
         let (crew, stop) = launch(server, deaths.clone()).await?;
-        let connection = Connection::to(&address).await?;
+        let socket = connect_own(&address).map_err(|error| StartError::System(lack(&error)))?;
+        let connection = Connection::over(socket, &address).await?;
         let queue = Proxy::open(&connection, None, &()).await?;
         let pool = Pool {
             entry: Entry {

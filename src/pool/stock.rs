@@ -11,6 +11,7 @@
 use std::{
     collections::VecDeque,
     future, mem,
+    os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -134,9 +135,13 @@ impl Pace {
 }
 
 impl Stock {
-    pub(super) async fn new(queue: Proxy<TaskQueue>) -> Arc<Self> {
+    pub(super) async fn new(queue: Proxy<TaskQueue>, pipe: Option<OwnedFd>) -> Arc<Self> {
+        let report_pipe = match pipe {
+            Some(pipe) => queue.report_pipe::<Reports>(pipe).await,
+            None => None,
+        };
         let state = State {
-            report_pipe: queue.report_pipe::<Reports>().await,
+            report_pipe,
             ..State::default()
         };
         let stock = Arc::new(Self {

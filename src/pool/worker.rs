@@ -1,6 +1,6 @@
 //! The worker process: takes tasks from the queue of the pool until the queue is closed.
 
-use std::process;
+use std::{mem, os::fd::OwnedFd, process};
 
 use lockkeeper_actors::data::TaskQueue;
 use lockkeeper_protocol::operations::{Chunk, Finished, TaskFault};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime;
 
 use crate::{
-    client::connect::keep_connections,
+    client::{connect::keep_connections, connection::Connection},
     error::{CallError, lack},
     pool::{
         stock::{Pace, Stock},
@@ -40,6 +40,12 @@ pub(crate) fn work(mut role: Role) {
         Ok(config) => config,
         Err(error) => return role.lifeline.failed(error.to_string()),
     };
+    let mut handed = mem::take(&mut role.handed).into_iter();
+    let (Some(socket), reports) = (handed.next(), handed.next()) else {
+        let why =
+            "it has no room for the descriptors that it is handed: raise its limit of open files";
+        return role.lifeline.lacking(why.to_owned());
+    };
     // A task may be in the middle of anything; nothing of it is to outlive the pool.
     if let Err(error) = role.lifeline.watch(|| process::exit(EXIT_ORPHAN)) {
         return role.lifeline.lacking(lack(&error));
@@ -52,14 +58,20 @@ pub(crate) fn work(mut role: Role) {
         Err(error) => return role.lifeline.lacking(lack(&error)),
     };
     actix_rt::System::with_tokio_rt(|| runtime).block_on(async {
+        let connected = Connection::over(socket, config.queue.token().address()).await;
+        let connection = match connected {
+            Ok(connection) => connection,
+            Err(error) => return role.lifeline.lacking(error.to_string()),
+        };
         if let Err(error) = config.queue.bound().await {
             return role.lifeline.lacking(error.to_string());
         }
+        drop(connection);
         if let Err(fault) = initialize(&config, &tasks).await {
             return role.lifeline.failed(format!("the initializer: {fault}"));
         }
         role.lifeline.ready();
-        let served = serve(&config, &tasks, &mut role.lifeline).await;
+        let served = serve(&config, reports, &tasks, &mut role.lifeline).await;
         // The end of the runtime would wait for whatever a task left behind on a blocking thread.
         process::exit(if served.is_ok() { 0 } else { EXIT_ORPHAN });
     });
@@ -74,8 +86,13 @@ async fn initialize(config: &Config, tasks: &Tasks) -> Result<(), TaskFault> {
 }
 
 /// Runs tasks until there are none, or until it has run its number of them.
-async fn serve(config: &Config, tasks: &Tasks, lifeline: &mut Lifeline) -> Result<(), CallError> {
-    let stock = Stock::new(config.queue.clone()).await;
+async fn serve(
+    config: &Config,
+    reports: Option<OwnedFd>,
+    tasks: &Tasks,
+    lifeline: &mut Lifeline,
+) -> Result<(), CallError> {
+    let stock = Stock::new(config.queue.clone(), reports).await;
     let mut pace = Pace::new();
     let mut finished = None;
     let mut run: u64 = 0;

@@ -36,7 +36,7 @@ use crate::{
     error::{StartError, lack},
     process::{
         executable::{Build, Executable},
-        lifeline::{Assignment, MOST_BYTES, Report},
+        lifeline::{Assignment, MOST_BYTES, Report, send_first},
     },
 };
 
@@ -124,15 +124,19 @@ pub(crate) struct Ending {
 }
 
 impl Child {
-    /// Starts this program once more, in a role.
+    /// Starts this program once more, in a role, and hands it descriptors.
     ///
     /// # Errors
     ///
     /// Returns [`StartError::NotAProgram`] when the program would not take the role, and
     /// [`StartError::System`] when no process can be had.
-    pub(crate) fn start<C: Serialize>(role: &str, config: &C) -> Result<Self, StartError> {
+    pub(crate) fn start<C: Serialize>(
+        role: &str,
+        config: &C,
+        handed: &[OwnedFd],
+    ) -> Result<Self, StartError> {
         let launch = LAUNCH.get().ok_or(StartError::NotAProgram)?;
-        Self::start_as(launch, &Build::of_this_process(), role, config)
+        Self::start_as(launch, &Build::of_this_process(), role, config, handed)
             .map_err(|error| StartError::System(lack(&error)))
     }
 
@@ -141,6 +145,7 @@ impl Child {
         build: &Build,
         role: &str,
         config: &C,
+        handed: &[OwnedFd],
     ) -> io::Result<Self> {
         let config = Blob::from(codec::encode(config).map_err(io::Error::other)?);
         let assignment = Assignment {
@@ -163,15 +168,18 @@ impl Child {
         })?;
         drop(theirs);
         ours.set_nonblocking(true)?;
-        let lifeline = tokio::net::UnixStream::from_std(ours)?;
-        drop(runtime);
         let mut message = Vec::new();
         frame::append(&mut message, build, MOST_BYTES).map_err(io::Error::other)?;
         frame::append(&mut message, &assignment, MOST_BYTES).map_err(io::Error::other)?;
+        let sent = send_first(&ours, &message, handed)?;
+        let mut message = Bytes::from(message);
+        message.advance(sent);
+        let lifeline = tokio::net::UnixStream::from_std(ours)?;
+        drop(runtime);
         let reports = Reports {
             lifeline,
             inbox: Inbox::new(MOST_BYTES),
-            unsent: message.into(),
+            unsent: message,
         };
         let test = match launch {
             Launch::Main => None,

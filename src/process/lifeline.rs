@@ -1,8 +1,13 @@
-//! The lifeline: the socket between a parent process and a child of it, and the frames on it.
+//! The lifeline: the socket between a parent process and a child of it, and the frames on it. Descriptors that the
+//! child is handed come with the first of them.
 
 use std::{
-    io::{self, Read, Write},
-    os::unix::net::UnixStream,
+    io::{self, IoSlice, IoSliceMut, Read, Write},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     thread,
 };
 
@@ -10,6 +15,10 @@ use bytes::Bytes;
 use lockkeeper_protocol::{
     codec::Blob,
     frame::{self, Inbox},
+};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +89,73 @@ impl Lifeline {
             // A parent that is gone needs no report, and the watch ends this process.
             let _ = self.0.write_all(&message);
         }
+    }
+}
+
+/// The most descriptors that a child is handed.
+const MOST_HANDED: usize = 4;
+
+/// Sends what the socket takes of a child's first message, together with descriptors. Returns how many bytes it
+/// took.
+pub(super) fn send_first(
+    lifeline: &UnixStream,
+    message: &[u8],
+    handed: &[OwnedFd],
+) -> io::Result<usize> {
+    let handed: Vec<_> = handed.iter().map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDED))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !handed.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&handed)) {
+        return Err(io::Error::other("a child is handed too many descriptors"));
+    }
+    let message = [IoSlice::new(message)];
+    Ok(sendmsg(
+        lifeline,
+        &message,
+        &mut control,
+        SendFlags::empty(),
+    )?)
+}
+
+/// Has received descriptors closed in programs that the child starts, where the system can do that at once.
+#[cfg(not(target_vendor = "apple"))]
+const AT_ONCE_CLOSED: RecvFlags = RecvFlags::CMSG_CLOEXEC;
+#[cfg(target_vendor = "apple")]
+const AT_ONCE_CLOSED: RecvFlags = RecvFlags::empty();
+
+/// The child's end of the lifeline while it receives what its parent says first.
+#[derive(Debug)]
+pub(super) struct Receiver<'a> {
+    lifeline: &'a UnixStream,
+    /// The descriptors that came with what was read.
+    pub(super) handed: Vec<OwnedFd>,
+}
+
+impl<'a> Receiver<'a> {
+    pub(super) const fn new(lifeline: &'a UnixStream) -> Self {
+        Self {
+            lifeline,
+            handed: Vec::new(),
+        }
+    }
+}
+
+impl Read for Receiver<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDED))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let read = recvmsg(
+            self.lifeline,
+            &mut [IoSliceMut::new(bytes)],
+            &mut control,
+            AT_ONCE_CLOSED,
+        )?;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(handed) = message {
+                self.handed.extend(handed);
+            }
+        }
+        Ok(read.bytes)
     }
 }
 

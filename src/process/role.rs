@@ -24,7 +24,7 @@ use crate::{
     process::{
         child::MARKER,
         executable::Build,
-        lifeline::{Assignment, Lifeline, read_frames},
+        lifeline::{Assignment, Lifeline, Receiver, read_frames},
     },
 };
 
@@ -34,6 +34,8 @@ pub(crate) struct Role {
     pub(crate) name: String,
     config: Blob,
     pub(crate) lifeline: Lifeline,
+    /// The descriptors that the parent has handed to it, in order.
+    pub(crate) handed: Vec<OwnedFd>,
 }
 
 impl Role {
@@ -43,7 +45,7 @@ impl Role {
     ///
     /// Returns an error when the process is a child and its parent is gone, or runs another build.
     pub(crate) fn of_this_process() -> io::Result<Option<Self>> {
-        let Some(mut stream) = lifeline()? else {
+        let Some(stream) = lifeline()? else {
             return Ok(None);
         };
         if let Err(error) = leave_signals_to_parent() {
@@ -51,7 +53,9 @@ impl Role {
             return Err(error);
         }
         set_name();
-        let (build, assignment) = read_frames(&mut stream)?;
+        let mut receiver = Receiver::new(&stream);
+        let (build, assignment) = read_frames(&mut receiver)?;
+        let handed = receiver.handed;
         // From here on the lifeline is this copy alone, which no child of this process inherits:
         // one that reads its input must find it empty, and not wait for the parent's word.
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
@@ -66,6 +70,7 @@ impl Role {
             name: role,
             config,
             lifeline,
+            handed,
         }))
     }
 

@@ -44,7 +44,14 @@ fn start(test: &str) -> Child {
 /// Starts a child that is told that its parent runs that build.
 fn start_of_build(test: &str, build: &Build) -> Child {
     let launch = Launch::Test(format!("process::tests::{test}"));
-    Child::start_as(&launch, build, "part", &Blob::from(vec![7; MANY_BYTES])).unwrap()
+    Child::start_as(
+        &launch,
+        build,
+        "part",
+        &Blob::from(vec![7; MANY_BYTES]),
+        &[],
+    )
+    .unwrap()
 }
 
 /// As a child it reads nothing for as long as anybody could wait for it.

@@ -9,6 +9,7 @@
 use std::{
     fmt,
     future::Future,
+    os::fd::OwnedFd,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -284,8 +285,9 @@ impl<P: Primitive> Proxy<P> {
         bound.map_or(0, |bound| bound.connection.reserve(count))
     }
 
-    /// Makes a report_pipe for an operation that takes a list of records, if the manager can look into one.
-    pub(crate) async fn report_pipe<O: Operation>(&self) -> Option<ReportPipe>
+    /// Has the manager read a pipe for an operation that takes a list of records: the pipe that came with the
+    /// stream.
+    pub(crate) async fn report_pipe<O: Operation>(&self, pipe: OwnedFd) -> Option<ReportPipe>
     where
         P: Serve<O>,
     {
@@ -293,7 +295,7 @@ impl<P: Primitive> Proxy<P> {
         let operation = bound.object.operation(O::NAME).ok()?;
         bound
             .connection
-            .report_pipe(bound.object.number, operation)
+            .report_pipe(bound.object.number, operation, pipe)
             .await
     }
 

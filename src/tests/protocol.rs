@@ -190,7 +190,6 @@ fn shown_requests(arguments: &[u8]) -> Vec<Request<'_>> {
             seq: 13,
             object: 0,
             operation: 2,
-            descriptor: 5,
         },
     ]
 }

@@ -47,27 +47,37 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Has the listener of that name accept a stream, which may be one of another transport.
+///
+/// # Errors
+///
+/// Returns an error when this process has no such listener.
+pub(super) fn hand_over(place: &str, stream: Arc<dyn Stream>) -> io::Result<()> {
+    let absent = || {
+        let why = format!(
+            "no manager of this process has the name {place:?}, and a memory address is reachable \
+             only within the process that hosts the manager"
+        );
+        io::Error::new(io::ErrorKind::NotFound, why)
+    };
+    let queue = lock(&LISTENERS).get(place).cloned().ok_or_else(absent)?;
+    let mut queue = lock(&queue);
+    if queue.is_closed {
+        return Err(absent());
+    }
+    queue.streams.push_back(stream);
+    let acceptor = queue.acceptor.take();
+    drop(queue);
+    if let Some(acceptor) = acceptor {
+        acceptor.wake();
+    }
+    Ok(())
+}
+
 impl Transport for Memory {
     fn connect(&self, place: &str, _patience: Duration) -> io::Result<Arc<dyn Stream>> {
-        let absent = || {
-            let why = format!(
-                "no manager of this process has the name {place:?}, and a memory address is reachable \
-                 only within the process that hosts the manager"
-            );
-            io::Error::new(io::ErrorKind::NotFound, why)
-        };
-        let queue = lock(&LISTENERS).get(place).cloned().ok_or_else(absent)?;
         let (client, manager) = MemoryStream::pair();
-        let mut queue = lock(&queue);
-        if queue.is_closed {
-            return Err(absent());
-        }
-        queue.streams.push_back(Arc::new(manager));
-        let acceptor = queue.acceptor.take();
-        drop(queue);
-        if let Some(acceptor) = acceptor {
-            acceptor.wake();
-        }
+        hand_over(place, Arc::new(manager))?;
         Ok(Arc::new(client))
     }
 
@@ -89,7 +99,7 @@ impl Transport for Memory {
 /// The streams that a listener has not accepted yet.
 #[derive(Debug, Default)]
 struct Queue {
-    streams: VecDeque<Arc<MemoryStream>>,
+    streams: VecDeque<Arc<dyn Stream>>,
     /// The task that accepts streams, unless it was woken.
     acceptor: Option<Waker>,
     is_closed: bool,

@@ -12,8 +12,10 @@
 //! | [`Listener`], [`Acceptor`] | a bound place, and how one runtime accepts streams there |
 
 pub(crate) mod endpoint;
+pub(crate) mod handed;
 pub(crate) mod listener;
 pub(crate) mod memory;
+pub(crate) mod peer_process;
 pub(crate) mod stream;
 #[expect(
     clippy::module_inception,

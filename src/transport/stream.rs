@@ -12,7 +12,7 @@
 
 use std::{
     fmt, io,
-    os::fd::BorrowedFd,
+    os::fd::{BorrowedFd, OwnedFd},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -68,6 +68,23 @@ pub trait Stream: fmt::Debug + Send + Sync + 'static {
     ///
     /// A manager believes this id, and not the one that the client says. The default, `None`, is right for streams from other machines.
     fn peer_pid(&self) -> Option<u32> {
+        None
+    }
+
+    /// Returns a descriptor that is readable once the process at the other end has ended, if the kernel of
+    /// this machine gives one, as `pidfd_open` of Linux does.
+    ///
+    /// The manager asks once, when the stream is new. It ends the session when the process has ended, even if a
+    /// forked child of the process keeps the stream open. The default, `None`, means that only the end of the
+    /// stream ends the session.
+    fn peer_end(&self) -> Option<OwnedFd> {
+        None
+    }
+
+    /// Returns the end for reading of the pipe into which the process at the other end writes reports, if it was
+    /// handed one together with the stream. Internal: the streams to workers of a pool have it.
+    #[doc(hidden)]
+    fn reports(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -17,10 +17,9 @@ use interprocess::{
     ConnectWaitMode,
     local_socket::{
         ConnectOptions, GenericFilePath, Listener as LocalListener, ListenerNonblockingMode,
-        ListenerOptions, Name, Stream as LocalStream, ToFsName,
-        traits::{Listener as _, StreamCommon as _},
+        ListenerOptions, Name, Stream as LocalStream, ToFsName, traits::Listener as _,
     },
-    os::unix::local_socket::ListenerOptionsExt,
+    os::unix::{local_socket::ListenerOptionsExt, uds_local_socket::Stream as LocalUnixStream},
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -29,6 +28,7 @@ use tokio::{
 
 use crate::transport::{
     listener::{Acceptor, Listener},
+    peer_process::{self, Credentials},
     stream::{AttachedStream, PeerUser, Stream},
     transport::Transport,
 };
@@ -100,13 +100,36 @@ impl UnixStream {
     /// Makes two sockets that are connected to each other.
     #[cfg(test)]
     pub(crate) fn pair() -> io::Result<(Self, Self)> {
-        let end = |fd: std::os::unix::net::UnixStream| -> io::Result<Self> {
-            fd.set_nonblocking(true)?;
-            let stream = interprocess::os::unix::uds_local_socket::Stream::from(fd);
-            Ok(LocalStream::from(stream).into())
-        };
         let (one, other) = std::os::unix::net::UnixStream::pair()?;
-        Ok((end(one)?, end(other)?))
+        Ok((
+            OwnedFd::from(one).try_into()?,
+            OwnedFd::from(other).try_into()?,
+        ))
+    }
+
+    fn credentials(&self) -> Option<Credentials> {
+        #[cfg(target_os = "linux")]
+        return peer_process::credentials(self.descriptor()?);
+        #[cfg(not(target_os = "linux"))]
+        {
+            use interprocess::local_socket::traits::StreamCommon as _;
+
+            let peer = self.socket.peer_creds().ok()?;
+            let user = PeerUser::new(peer.euid()?, peer.egid()?);
+            let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok());
+            Some(Credentials { user, pid })
+        }
+    }
+}
+
+impl TryFrom<OwnedFd> for UnixStream {
+    type Error = io::Error;
+
+    /// Takes a connected socket, which does not block from then on.
+    fn try_from(socket: OwnedFd) -> io::Result<Self> {
+        let socket = std::os::unix::net::UnixStream::from(socket);
+        socket.set_nonblocking(true)?;
+        Ok(LocalStream::from(LocalUnixStream::from(socket)).into())
     }
 }
 
@@ -152,14 +175,16 @@ impl Stream for UnixStream {
     }
 
     fn peer_user(&self) -> Option<PeerUser> {
-        let peer = self.socket.peer_creds().ok()?;
-        Some(PeerUser::new(peer.euid()?, peer.egid()?))
+        Some(self.credentials()?.user)
     }
 
     fn peer_pid(&self) -> Option<u32> {
-        let pid = self.socket.peer_creds().ok()?.pid()?;
-        // A peer in another pid namespace has no id here, or 0.
-        u32::try_from(pid).ok().filter(|pid| *pid != 0)
+        self.credentials()?.pid
+    }
+
+    fn peer_end(&self) -> Option<OwnedFd> {
+        let LocalStream::UdSocket(stream) = &self.socket;
+        peer_process::of_peer(stream.inner().as_fd(), self.peer_pid())
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
@@ -409,7 +434,7 @@ impl Acceptor for UnixAcceptor {
     deprecated,
     reason = "the successor is unsafe, for types whose descriptor may change; those here own theirs"
 )]
-fn register<T: AsRawFd>(io: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+pub(super) fn register<T: AsRawFd>(io: T, interest: Interest) -> io::Result<AsyncFd<T>> {
     AsyncFd::with_interest(io, interest)
 }
 

@@ -17,6 +17,7 @@ mod fence_file;
 mod guards;
 mod in_memory;
 mod latch;
+mod liveness;
 mod lock;
 mod manager;
 mod not_a_program;
@@ -42,12 +43,13 @@ use lockkeeper::Program;
 use lockkeeper_test_support::Roles;
 
 /// Each adds the tasks, kinds and transports of a module. Their names are unique in this binary.
-const TASKS_AND_KINDS: [fn(Program) -> Program; 32] = [
+const TASKS_AND_KINDS: [fn(Program) -> Program; 33] = [
     barrier::register,
     condition::register,
     event::register,
     in_memory::register,
     latch::register,
+    liveness::register,
     lock::reentrant::register,
     manager::objects::register,
     manager::shards::register,
@@ -78,7 +80,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 32] = [
 ];
 
 /// Each adds the child roles of a module. Their names begin with the module's path.
-const ROLES: [fn(&mut Roles); 36] = [
+const ROLES: [fn(&mut Roles); 38] = [
     access::roles,
     addresses::roles,
     barrier::deaths::roles,
@@ -92,6 +94,7 @@ const ROLES: [fn(&mut Roles); 36] = [
     executable::roles,
     fence_file::roles,
     latch::roles,
+    liveness::roles,
     lock::keyed::roles,
     lock::keyed_scale::roles,
     lock::reentrant::roles,
@@ -106,6 +109,7 @@ const ROLES: [fn(&mut Roles); 36] = [
     own_kind::roles,
     own_transport::roles,
     pool::ends::roles,
+    pool::folderless::roles,
     pool::wants::roles,
     processes::roles,
     queue::deaths::roles,

@@ -6,6 +6,7 @@
 pub(crate) mod deaths;
 pub(crate) mod ends;
 pub(crate) mod fates;
+pub(crate) mod folderless;
 pub(crate) mod kills;
 pub(crate) mod leftovers;
 pub(crate) mod room;

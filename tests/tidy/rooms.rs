@@ -190,6 +190,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "lockkeeper::proxy",
             "lockkeeper::server",
             "lockkeeper::transport::endpoint",
+            "lockkeeper::transport::handed",
         ],
     ),
     (
@@ -208,6 +209,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "lockkeeper::proxy",
             "lockkeeper::server",
             "lockkeeper::telemetry",
+            "lockkeeper::transport::handed",
         ],
     ),
     (

@@ -107,8 +107,8 @@ pub enum Request<'a> {
         /// The client's number for the task or thread that calls.
         caller: u64,
     },
-    /// Says that there are records for an operation of an object in the pipe that the client's
-    /// process has by that descriptor, now and later.
+    /// Says that there are records for an operation of an object, now and later, in the pipe that was
+    /// handed to the manager together with the stream.
     ReportPipe {
         /// The client's number for the call.
         seq: u64,
@@ -116,8 +116,6 @@ pub enum Request<'a> {
         object: u32,
         /// The place of the operation among those of the kind.
         operation: u32,
-        /// The descriptor of the pipe in the client's process.
-        descriptor: u32,
     },
 }
 
@@ -243,10 +241,9 @@ impl Encode for Request<'_> {
                 seq,
                 object,
                 operation,
-                descriptor,
             } => {
                 let all = all.number(9u8).number(seq).number(object);
-                all.number(operation).number(descriptor)
+                all.number(operation)
             }
         };
         all.end()
@@ -372,7 +369,6 @@ impl<'a> Request<'a> {
                 seq: f.number()?,
                 object: f.number()?,
                 operation: f.number()?,
-                descriptor: f.number()?,
             },
             other => return Err(CodecError::new(format!("there is no request {other}"))),
         };

@@ -82,7 +82,6 @@ pub(super) fn requests() -> Vec<Request<'static>> {
             seq: 10,
             object: 2,
             operation: 300,
-            descriptor: 70_000,
         },
     ]
 }

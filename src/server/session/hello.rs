@@ -2,7 +2,7 @@
 //!
 //! Invariant: where the kernel knows the client's process id, the id in the frame counts for nothing.
 
-use std::{future, sync::Arc};
+use std::future;
 
 use lockkeeper_protocol::{
     Peer, cut,
@@ -23,7 +23,7 @@ pub(super) async fn hello(
     attached: &dyn AttachedStream,
     inbox: &mut Inbox,
     context: &Context,
-) -> Result<Arc<Peer>, End> {
+) -> Result<Peer, End> {
     loop {
         if let Some(frame) = inbox
             .next_message()
@@ -36,7 +36,7 @@ pub(super) async fn hello(
 }
 
 /// Checks the first frame of the process that has that id, if the kernel knows it.
-fn welcome(frame: &[u8], known: Option<u32>) -> Result<Arc<Peer>, End> {
+fn welcome(frame: &[u8], known: Option<u32>) -> Result<Peer, End> {
     match Request::decode(frame) {
         Ok(Request::Hello {
             version: frame::VERSION,
@@ -45,7 +45,7 @@ fn welcome(frame: &[u8], known: Option<u32>) -> Result<Arc<Peer>, End> {
             label,
         }) => {
             let pid = known.unwrap_or(pid);
-            Ok(Arc::new(Peer::new(pid, cut(program), cut(label))))
+            Ok(Peer::new(pid, cut(program), cut(label)))
         }
         Ok(Request::Hello { version, .. }) => Err(End::Offence(format!(
             "version {version} of the protocol is not spoken here, only {}",

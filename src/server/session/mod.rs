@@ -11,6 +11,7 @@ mod hello;
 mod incoming;
 mod objects;
 mod outgoing;
+mod peer_watch;
 mod receive;
 mod report_pipe;
 mod requests;

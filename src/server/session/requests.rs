@@ -88,10 +88,9 @@ impl Session {
                 seq,
                 object,
                 operation,
-                descriptor,
             } => {
                 self.number(seq)?;
-                self.set_report_pipe(seq, object, operation, descriptor);
+                self.set_report_pipe(seq, object, operation);
             }
             Request::Inspect { seq, question } => {
                 self.number(seq)?;

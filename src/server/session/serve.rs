@@ -22,6 +22,7 @@ use crate::{
         farewell::{Farewell, refuse},
         hello::hello,
         outgoing::Outgoing,
+        peer_watch::PeerWatch,
         session::Session,
     },
     telemetry::session,
@@ -49,6 +50,7 @@ pub(crate) async fn serve(
     let budget = Arc::clone(&context.unread);
     let full_sinks = context.shell.full_sinks();
     let outgoing = Rc::new(Outgoing::new(id, context.limits, budget, full_sinks));
+    let watch = PeerWatch::begin(&*stream, &outgoing);
     // This task is dropped when the manager ends.
     let mut farewell = Farewell {
         outgoing: &outgoing,
@@ -63,6 +65,7 @@ pub(crate) async fn serve(
     ));
     let end = match hello.await {
         Ok(Ok(peer)) => {
+            let peer = Arc::new(watch.note(peer));
             inbox.allow(context.limits.frame_bytes);
             outgoing.put(&Response::Welcome {
                 version: frame::VERSION,

@@ -6,7 +6,7 @@
 //! Invariant: a session names no primitive, and no input of a client ends more than its own session.
 
 use std::{
-    future, io, mem,
+    future, mem,
     rc::Rc,
     sync::Arc,
     task::{self, Poll, ready},
@@ -28,7 +28,7 @@ use crate::{
         objects::Objects,
         outgoing::Outgoing,
         receive::{poll_receive, receive_last},
-        report_pipe::{Offer, ReportPipe},
+        report_pipe::ReportPipe,
         stall::Stall,
     },
     telemetry::session,
@@ -257,46 +257,23 @@ impl Session {
         Ok(())
     }
 
-    /// Installs a report pipe, in place of an earlier one.
-    pub(super) fn set_report_pipe(
-        &mut self,
-        seq: u64,
-        object: u32,
-        operation: u32,
-        descriptor: u32,
-    ) {
+    /// Has the report pipe of the stream read for an operation, in place of an earlier one.
+    pub(super) fn set_report_pipe(&mut self, seq: u64, object: u32, operation: u32) {
         // A record has `PIPE_BUF` bytes at the most. What comes in of it is not counted.
         let most = self.context.limits.frame_bytes.min(CHUNK_BYTES);
         if let Err(fault) = self.check_right(object, operation) {
             return self.outgoing.put_fault(seq, fault);
         }
-        // The process is the one that the kernel knows, and not the one that the client claims to be.
-        let pid = self
-            .stream
-            .peer_pid()
-            .ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported));
-        let secret = self.context.secret.of_session(self.id);
-        let pipe = pid.and_then(|pid| {
-            let offer = Offer {
-                pid,
-                uid: self.stream.peer_user().map(|user| user.uid),
-                descriptor,
-                secret: secret.bytes(),
-            };
-            ReportPipe::open(&offer, object, operation, most)
-        });
-        match pipe {
-            Ok(pipe) => {
-                self.drain_report_pipe();
-                self.report_pipe = Some(Box::new(pipe));
-                let body = BlobRef(NIL);
-                self.outgoing.put(&Response::Reply { seq, body });
-            }
-            Err(error) => {
-                let fault = Fault::BadArguments(error.to_string());
-                self.outgoing.put_fault(seq, fault);
-            }
+        if self.stream.reports().is_none() {
+            let why = "no report pipe came with the stream of this session";
+            return self
+                .outgoing
+                .put_fault(seq, Fault::BadArguments(why.to_owned()));
         }
+        self.drain_report_pipe();
+        self.report_pipe = Some(Box::new(ReportPipe::new(object, operation, most)));
+        let body = BlobRef(NIL);
+        self.outgoing.put(&Response::Reply { seq, body });
     }
 
     /// Turns the records in the report pipe into a one-way call.
@@ -304,8 +281,11 @@ impl Session {
         let Some(pipe) = &mut self.report_pipe else {
             return;
         };
+        let Some(reports) = self.stream.reports() else {
+            return;
+        };
         let (object, operation) = (pipe.object, pipe.operation);
-        let taken = pipe.take(&mut self.context.scratch.borrow_mut());
+        let taken = pipe.take(reports, &mut self.context.scratch.borrow_mut());
         match taken {
             Ok(Some(records)) => self.cast(object, operation, records),
             Ok(None) => {}

@@ -96,7 +96,12 @@ impl House {
 
     /// Lets a client in that has not said anything.
     fn let_in(&self) -> Client {
-        let (raw, stream): (Raw, Arc<dyn Stream>) = Raw::client();
+        let (raw, stream) = Raw::client();
+        self.let_in_over(raw, stream)
+    }
+
+    /// The same over a stream, of which the client has the other end.
+    fn let_in_over(&self, raw: Raw, stream: Arc<dyn Stream>) -> Client {
         let id = self.next_session.get();
         self.next_session.set(id + 1);
         let session = serve(
@@ -120,7 +125,12 @@ impl House {
 
     /// Lets a client in whose process has that id.
     async fn welcome_as(&self, pid: u32) -> Client {
-        let mut client = self.let_in();
+        let client = self.let_in();
+        self.greeted(client, pid).await
+    }
+
+    /// Has a client say hello.
+    async fn greeted(&self, mut client: Client, pid: u32) -> Client {
         client.raw.say(&hello(pid)).await;
         let frame = client.raw.hear().await.expect("a welcome");
         assert!(matches!(

@@ -205,7 +205,6 @@ async fn a_number_that_does_not_rise_ends_the_session() {
             seq: 2,
             object: 0,
             operation: 0,
-            descriptor: 0,
         },
         Request::Open {
             seq: 2,

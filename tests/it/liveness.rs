@@ -1,0 +1,310 @@
+//! Holders that end while another process keeps their socket: what they held is given back at once, and what
+//! they sent before counts.
+
+use std::{
+    fs,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{self, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use futures::FutureExt;
+use lockkeeper::{Lock, Manager, Pool, Program, Task, TaskError, TaskFault};
+use lockkeeper_test_support::{Role, Roles, is_running, kill, report, signal, stop, until};
+use rustix::{
+    io::{FdFlags, fcntl_setfd},
+    process::{PidfdFlags, PidfdGetfdFlags, Signal, getpid, pidfd_getfd, pidfd_open},
+};
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use crate::run;
+
+/// Longer than any test takes.
+const LONG: &str = "600";
+
+/// How long a grant may take that is there at once. The end of the socket would take [`LONG`].
+const AT_ONCE: Duration = Duration::from_secs(20);
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum End {
+    Exit,
+    Abort,
+    /// It kills itself, with threads that run.
+    Kill,
+    /// It is killed by the test.
+    Killed,
+}
+
+/// Another process that keeps all sockets of this one.
+struct Heir(u32);
+
+impl Drop for Heir {
+    fn drop(&mut self) {
+        kill(self.0);
+    }
+}
+
+/// Starts a process that inherits all sockets of this one, as a forked child does. Returns its id.
+fn bequeath() -> u32 {
+    let this = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+    let mut copies = Vec::new();
+    for entry in fs::read_dir("/proc/self/fd").unwrap().flatten() {
+        let link = fs::read_link(entry.path()).unwrap_or_default();
+        if link.to_string_lossy().starts_with("socket:") {
+            let number = entry.file_name().to_string_lossy().parse().unwrap();
+            let copy = pidfd_getfd(&this, number, PidfdGetfdFlags::empty()).unwrap();
+            fcntl_setfd(&copy, FdFlags::empty()).unwrap();
+            copies.push(copy);
+        }
+    }
+    let mut sleep = Command::new("sleep");
+    sleep.arg(LONG).stdin(Stdio::null()).stdout(Stdio::null());
+    // Not in the group of this process, which a test may kill.
+    let heir = sleep.stderr(Stdio::null()).process_group(0).spawn();
+    heir.unwrap().id()
+}
+
+async fn until_exists(path: &Path) {
+    until("the file is there", || async { path.exists() }).await;
+}
+
+/// Holds locks, has an heir of its sockets, and ends once a file is there. It releases those of `released`
+/// just before.
+async fn hold((held, released, go, end): (Vec<Lock>, Vec<Lock>, PathBuf, End)) {
+    let mut guards = Vec::new();
+    for lock in &held {
+        guards.push(lock.acquire().await.unwrap());
+    }
+    let mut last = Vec::new();
+    for lock in &released {
+        last.push(lock.acquire().await.unwrap());
+    }
+    for _ in 0..4 {
+        thread::spawn(|| thread::sleep(Duration::from_secs(600)));
+    }
+    report(&bequeath().to_string());
+    until_exists(&go).await;
+    drop(last);
+    match end {
+        End::Exit => process::exit(3),
+        End::Abort => process::abort(),
+        End::Kill => kill(process::id()),
+        End::Killed => {}
+    }
+    std::future::pending().await
+}
+
+/// Hosts a manager at a path.
+async fn host(path: PathBuf) {
+    let _manager = Manager::builder().address(path).start().await.unwrap();
+    report("serving");
+    std::future::pending().await
+}
+
+pub(crate) fn roles(roles: &mut Roles) {
+    roles.add("liveness::hold", hold);
+    roles.add("liveness::host", host);
+}
+
+/// Holds a lock in a worker, and has an heir of the worker's sockets.
+#[derive(Debug, Serialize, Deserialize)]
+struct HoldInWorker(Lock, PathBuf);
+
+impl Task for HoldInWorker {
+    const NAME: &'static str = "hold_in_worker";
+    type Output = ();
+
+    async fn run(self) {
+        let Self(lock, told) = self;
+        let _guard = lock.acquire().await.unwrap();
+        let heir = bequeath();
+        let text = format!("{} {heir}", process::id());
+        fs::write(told.with_extension("new"), text).unwrap();
+        fs::rename(told.with_extension("new"), told).unwrap();
+        std::future::pending::<()>().await;
+    }
+}
+
+pub(crate) fn register(program: Program) -> Program {
+    program.task::<HoldInWorker>()
+}
+
+async fn named<const N: usize>(manager: &Manager, names: [&str; N]) -> Vec<Lock> {
+    let mut locks = Vec::new();
+    for name in names {
+        locks.push(manager.named(name).lock().await.unwrap());
+    }
+    locks
+}
+
+/// Starts a holder, and returns it with its heir.
+fn start_holder(held: &[Lock], released: &[Lock], go: &Path, end: End) -> (Role, Heir) {
+    let mut holder = Role::start("liveness::hold", &(held, released, go, end));
+    let heir = Heir(holder.next_report().parse().unwrap());
+    (holder, heir)
+}
+
+async fn until_ended(holder: &mut Role, end: End) {
+    if matches!(end, End::Killed) {
+        holder.kill();
+    }
+    let pid = holder.pid();
+    until("the holder has ended", || async { !is_running(pid) }).await;
+}
+
+/// The lock is granted at once, with the mark of that holder.
+async fn assert_left_by(lock: &Lock, holder: u32) {
+    let guard = lock.acquire_timeout(AT_ONCE).await.unwrap();
+    let abandoned = guard.abandoned().expect("the holder has died");
+    assert_eq!(abandoned.holder.pid, holder);
+    assert!(abandoned.holder.is_watched);
+}
+
+/// The lock is granted at once, and its last holder has released it.
+async fn assert_released(lock: &Lock) {
+    let guard = lock.acquire_timeout(AT_ONCE).await.unwrap();
+    assert!(guard.abandoned().is_none(), "{:?}", guard.abandoned());
+}
+
+#[test]
+fn end_of_a_holder_counts_whoever_keeps_its_socket() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        for (round, end) in [End::Exit, End::Abort, End::Kill, End::Killed]
+            .into_iter()
+            .enumerate()
+        {
+            let folder = TempDir::new().unwrap();
+            let go = folder.path().join("go");
+            let names = [format!("held {round}"), format!("released {round}")];
+            let locks = named(&manager, [&*names[0], &*names[1]]).await;
+            let (mut holder, heir) = start_holder(&locks[..1], &locks[1..], &go, end);
+            let mut next = Box::pin(locks[0].acquire());
+            assert!(next.as_mut().now_or_never().is_none(), "{end:?}");
+            fs::write(&go, "").unwrap();
+            if matches!(end, End::Killed) {
+                // It has released by then.
+                assert_released(&locks[1]).await;
+            }
+            until_ended(&mut holder, end).await;
+            let waited = tokio::time::timeout(AT_ONCE, next).await;
+            let guard = waited.expect("at once").unwrap();
+            assert_eq!(guard.abandoned().unwrap().holder.pid, holder.pid());
+            assert_released(&locks[1]).await;
+            assert!(is_running(heir.0), "{end:?}");
+        }
+    });
+}
+
+#[test]
+fn what_a_holder_sent_before_its_end_is_read_before_its_hang_up() {
+    run(async {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("manager.sock");
+        let mut host = Role::start("liveness::host", &path);
+        assert_eq!(host.next_report(), "serving");
+        let manager = Manager::connect(&path).await.unwrap();
+        for (round, end) in [End::Exit, End::Abort, End::Kill].into_iter().enumerate() {
+            let go = folder.path().join(format!("go {round}"));
+            let mut locks = Vec::new();
+            for at in 0..40 {
+                let name = format!("{round}/{at}");
+                locks.push(manager.named(&name).lock().await.unwrap());
+            }
+            let (held, released) = locks.split_at(1);
+            let (mut holder, _heir) = start_holder(held, released, &go, end);
+            // The manager learns of all that is left and of the end at the same moment.
+            stop(host.pid()).await;
+            fs::write(&go, "").unwrap();
+            until_ended(&mut holder, end).await;
+            signal(host.pid(), Signal::CONT);
+            assert_left_by(&held[0], holder.pid()).await;
+            for lock in released {
+                assert_released(lock).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn end_of_a_holder_counts_at_each_shard() {
+    run(async {
+        let manager = Manager::builder().shards(3).start().await.unwrap();
+        let locks = named(&manager, ["a", "b", "c", "d", "e", "f"]).await;
+        let folder = TempDir::new().unwrap();
+        let (mut holder, _heir) = start_holder(&locks, &[], &folder.path().join("go"), End::Killed);
+        holder.kill();
+        for lock in &locks {
+            assert_left_by(lock, holder.pid()).await;
+        }
+    });
+}
+
+#[test]
+fn end_of_a_worker_counts_whoever_keeps_its_sockets() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        let pool = Pool::new(1).await.unwrap();
+        for round in 0..3 {
+            let folder = TempDir::new().unwrap();
+            let told = folder.path().join("told");
+            let task = pool.spawn(HoldInWorker(lock.clone(), told.clone()));
+            until_exists(&told).await;
+            let text = fs::read_to_string(&told).unwrap();
+            let (worker, heir) = text.split_once(' ').unwrap();
+            let (worker, heir): (u32, _) = (worker.parse().unwrap(), Heir(heir.parse().unwrap()));
+            kill(worker);
+            assert_left_by(&lock, worker).await;
+            let outcome = tokio::time::timeout(AT_ONCE, task).await.expect("at once");
+            assert!(
+                matches!(
+                    outcome,
+                    Err(TaskError::Failed(TaskFault::WorkerDied { .. }))
+                ),
+                "{round}: {outcome:?}"
+            );
+            assert!(is_running(heir.0));
+        }
+    });
+}
+
+/// Whether namespaces can be had. If not, says that the calling test is skipped.
+fn may_unshare() -> bool {
+    let tried = Command::new("unshare").args(["-rpf", "true"]).output();
+    let may = tried.is_ok_and(|output| output.status.success());
+    if !may {
+        println!("skipped: this system gives no pid namespace (unshare -rpf)");
+    }
+    may
+}
+
+#[test]
+fn end_of_a_holder_in_another_pid_namespace_counts() {
+    if !may_unshare() {
+        return;
+    }
+    run(async {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("manager.sock");
+        // The holder has no process id in the namespace of the manager.
+        let mut unshare = Command::new("unshare");
+        unshare.args(["-rpf", "--kill-child"]);
+        unshare.arg(std::env::current_exe().unwrap());
+        let mut host = Role::start_by(&mut unshare, "liveness::host", &path);
+        assert_eq!(host.next_report(), "serving");
+        let manager = Manager::connect(&path).await.unwrap();
+        let locks = named(&manager, ["a", "b", "c"]).await;
+        for lock in &locks {
+            let go = folder.path().join("go");
+            let held = std::slice::from_ref(lock);
+            let (mut holder, _heir) = start_holder(held, &[], &go, End::Killed);
+            holder.kill();
+            assert_left_by(lock, holder.pid()).await;
+        }
+    });
+}
