@@ -6,7 +6,7 @@
 
 use lockkeeper_protocol::{
     CallId, Fault, Refusal,
-    codec::Blob,
+    codec::{Blob, Form},
     operations::{
         CheckType, CountWatchers, Exchange, Exchanged, OnlyIf, Read, Store, Swap, ValueSpec,
         ValueStatus, Versioned, WaitChange,
@@ -62,6 +62,7 @@ impl Value {
 
 impl Primitive for Value {
     const KIND: &'static str = "value";
+    const FORM: Form = Form::Compact;
     type Spec = ValueSpec;
 
     fn create(ValueSpec { value, holds }: ValueSpec) -> Result<Self, Refusal> {

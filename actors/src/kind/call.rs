@@ -21,7 +21,7 @@ use std::{
 
 use lockkeeper_protocol::{
     CallId, Fault, Fence, ManagerSecret, Proof, Refusal,
-    codec::{self, Fit},
+    codec::{Fit, Form},
 };
 use serde::Serialize;
 
@@ -54,7 +54,7 @@ impl<R: Serialize + 'static> Call<R> {
     /// Answers the caller.
     ///
     /// A short reply is encoded at once. One of more than 256 bytes is kept as it is until the caller's
-    /// session has room for it, so replies should share what is large: a [`Blob`](codec::Blob) does.
+    /// session has room for it, so replies should share what is large: a [`Blob`](crate::codec::Blob) does.
     pub fn reply(mut self, reply: R) {
         if let Some(outbox) = self.outbox.take() {
             outbox.account().forget(CALL_BYTES);
@@ -151,6 +151,8 @@ struct Inner {
 
 struct Turn {
     now: Duration,
+    /// How the kind whose turn it is writes its replies.
+    form: Form,
     fences: Arc<AtomicU64>,
     /// What the MACs of signed calls are checked with.
     secret: ManagerSecret,
@@ -223,6 +225,7 @@ impl Outbox {
     pub fn new(fences: Arc<AtomicU64>, secret: ManagerSecret, stored: Arc<StoredBudget>) -> Self {
         let turn = RefCell::new(Turn {
             now: Duration::ZERO,
+            form: Form::Named,
             fences,
             secret,
             parcels: Vec::new(),
@@ -315,11 +318,12 @@ impl Outbox {
         self.put(grant, Parcel::Revoked);
     }
 
-    /// Begins a turn.
+    /// Begins a turn of a kind that writes its replies in this form.
     #[inline]
-    pub(crate) fn begin(&self, now: Duration, undoing: Option<(CallId, Fault)>) {
+    pub(crate) fn begin(&self, now: Duration, form: Form, undoing: Option<(CallId, Fault)>) {
         let mut turn = self.0.turn.borrow_mut();
         turn.now = now;
+        turn.form = form;
         // Assigning drops the previous fault, and few turns remove a call.
         if turn.undoing.is_some() || undoing.is_some() {
             turn.undoing = undoing;
@@ -423,11 +427,14 @@ impl Outbox {
         let (start, place) = (turn.bodies.len(), turn.parcels.len());
         // Encoding runs code of the kind. If it panics, this entry is the answer.
         turn.parcels.push((id, Parcel::Gone));
-        let parcel = match codec::encode_within(&mut turn.bodies, &reply, SMALL_BYTES) {
+        let parcel = match turn
+            .form
+            .encode_within(&mut turn.bodies, &reply, SMALL_BYTES)
+        {
             Ok(Fit::Fits(_)) => Parcel::Reply(start..turn.bodies.len()),
             Ok(Fit::TooLong) => {
                 turn.has_large = true;
-                Parcel::Large(LargeReply::new(reply))
+                Parcel::Large(LargeReply::new(turn.form, reply))
             }
             Err(error) => Parcel::Fault(Fault::Unencodable(error.to_string())),
         };

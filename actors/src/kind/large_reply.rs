@@ -2,33 +2,37 @@
 
 use std::fmt;
 
-use lockkeeper_protocol::codec::{self, CodecError, Fit};
+use lockkeeper_protocol::codec::{CodecError, Fit, Form};
 use serde::Serialize;
 
 /// A reply that is kept as it is until its session has room for it. What is shared,
 /// as a value that many wait for, is in memory once.
-pub struct LargeReply(Box<dyn EncodeReply>);
+pub struct LargeReply {
+    form: Form,
+    reply: Box<dyn EncodeReply>,
+}
 
 /// A reply of whatever type.
 trait EncodeReply {
-    fn encode(&self, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, CodecError>;
+    fn encode(&self, form: Form, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, CodecError>;
 }
 
 impl<R: Serialize> EncodeReply for R {
-    fn encode(&self, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, CodecError> {
-        codec::encode_within(buffer, self, most)
+    fn encode(&self, form: Form, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, CodecError> {
+        form.encode_within(buffer, self, most)
     }
 }
 
 impl LargeReply {
-    pub(crate) fn new<R: Serialize + 'static>(reply: R) -> Self {
-        Self(Box::new(reply))
+    pub(crate) fn new<R: Serialize + 'static>(form: Form, reply: R) -> Self {
+        let reply = Box::new(reply);
+        Self { form, reply }
     }
 
     /// Appends the encoded reply if it takes at most `most` bytes. This runs code of the kind, which may
     /// panic.
     pub(crate) fn encode(&self, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, CodecError> {
-        self.0.encode(buffer, most)
+        self.reply.encode(self.form, buffer, most)
     }
 }
 

@@ -1,0 +1,265 @@
+//! `Output`: the end of a buffer, to which a serializer writes MessagePack.
+//!
+//! Invariant: it takes at most as many bytes as it has room for, those that are lent included.
+
+use bytes::Bytes;
+
+use crate::codec::{
+    error::Failure,
+    lent,
+    markers::{
+        ARRAY16, ARRAY32, BIN8, BIN16, BIN32, EXT8, EXT16, FIX_ARRAY, FIX_EXT1, FIX_MAP, FIX_STR,
+        I8, I16, I32, I64, MAP16, MAP32, MOST_FIX, NIL, SOME, STR8, STR16, STR32, U8, U16, U32,
+        U64,
+    },
+};
+
+/// The end of a buffer, with room for a number of bytes.
+#[derive(Debug)]
+pub(crate) struct Output<'b> {
+    buffer: &'b mut Vec<u8>,
+    /// The length of the buffer that there is room for.
+    most: usize,
+    is_short: bool,
+    lent: Lent,
+}
+
+/// Whether a long byte string may be left out, and which one was.
+#[derive(Debug)]
+enum Lent {
+    Never,
+    No,
+    /// The place in the buffer where the bytes belong.
+    At(usize, Bytes),
+}
+
+impl<'b> Output<'b> {
+    pub(crate) fn new(buffer: &'b mut Vec<u8>) -> Self {
+        Self {
+            buffer,
+            most: usize::MAX,
+            is_short: false,
+            lent: Lent::Never,
+        }
+    }
+
+    /// An output with room for so many bytes. The first long byte string that is offered is left out.
+    pub(crate) fn within(buffer: &'b mut Vec<u8>, bytes: usize) -> Self {
+        let most = buffer.len().saturating_add(bytes);
+        Self {
+            buffer,
+            most,
+            is_short: false,
+            lent: Lent::No,
+        }
+    }
+
+    /// Whether there was no room for something.
+    pub(crate) const fn is_short(&self) -> bool {
+        self.is_short
+    }
+
+    /// The byte string that was left out, and the place in the buffer where it belongs.
+    pub(crate) fn into_lent(self) -> Option<(usize, Bytes)> {
+        match self.lent {
+            Lent::Never | Lent::No => None,
+            Lent::At(place, bytes) => Some((place, bytes)),
+        }
+    }
+
+    /// The place of the next byte.
+    #[inline]
+    pub(crate) fn place(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The byte at a place.
+    #[inline]
+    pub(crate) fn at(&self, place: usize) -> Option<u8> {
+        self.buffer.get(place).copied()
+    }
+
+    #[inline]
+    pub(crate) fn byte(&mut self, byte: u8) -> Result<(), Failure> {
+        self.reserve(1)?;
+        self.buffer.push(byte);
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.reserve(bytes.len())?;
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    #[inline]
+    fn reserve(&mut self, bytes: usize) -> Result<(), Failure> {
+        if self.most.saturating_sub(self.buffer.len()) < bytes {
+            return Err(self.short());
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn short(&mut self) -> Failure {
+        self.is_short = true;
+        Failure::new(&"there is no room for it")
+    }
+
+    #[inline]
+    fn with_u16(&mut self, marker: u8, number: u16) -> Result<(), Failure> {
+        let [a, b] = number.to_be_bytes();
+        self.bytes(&[marker, a, b])
+    }
+
+    #[inline]
+    pub(crate) fn with_u32(&mut self, marker: u8, number: u32) -> Result<(), Failure> {
+        let [a, b, c, d] = number.to_be_bytes();
+        self.bytes(&[marker, a, b, c, d])
+    }
+
+    #[inline]
+    pub(crate) fn with_u64(&mut self, marker: u8, number: u64) -> Result<(), Failure> {
+        let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
+        self.bytes(&[marker, a, b, c, d, e, f, g, h])
+    }
+
+    /// Writes a number in its shortest form.
+    #[inline]
+    pub(crate) fn unsigned(&mut self, number: u64) -> Result<(), Failure> {
+        match u8::try_from(number) {
+            Ok(small @ ..=MOST_FIX) => return self.byte(small),
+            Ok(small) => return self.bytes(&[U8, small]),
+            Err(_) => {}
+        }
+        match (u16::try_from(number), u32::try_from(number)) {
+            (Ok(number), _) => self.with_u16(U16, number),
+            (Err(_), Ok(number)) => self.with_u32(U32, number),
+            (Err(_), Err(_)) => self.with_u64(U64, number),
+        }
+    }
+
+    /// Writes a number in its shortest form.
+    #[inline]
+    pub(crate) fn signed(&mut self, number: i64) -> Result<(), Failure> {
+        if let Ok(number) = u64::try_from(number) {
+            return self.unsigned(number);
+        }
+        match (i8::try_from(number), i16::try_from(number)) {
+            (Ok(small), _) if small >= -32 => self.byte(small.cast_unsigned()),
+            (Ok(small), _) => self.bytes(&[I8, small.cast_unsigned()]),
+            (Err(_), Ok(number)) => self.with_u16(I16, number.cast_unsigned()),
+            (Err(_), Err(_)) => match i32::try_from(number) {
+                Ok(number) => self.with_u32(I32, number.cast_unsigned()),
+                Err(_) => self.with_u64(I64, number.cast_unsigned()),
+            },
+        }
+    }
+
+    #[inline]
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), Failure> {
+        match u8::try_from(text.len()) {
+            Ok(length @ ..32) => self.byte(FIX_STR | length)?,
+            Ok(length) => self.bytes(&[STR8, length])?,
+            Err(_) => self.long(STR16, STR32, text.len())?,
+        }
+        self.bytes(text.as_bytes())
+    }
+
+    /// Writes a byte string, or leaves it out if it is on offer.
+    pub(crate) fn byte_string(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        match u8::try_from(bytes.len()) {
+            Ok(length) => self.bytes(&[BIN8, length])?,
+            Err(_) => self.long(BIN16, BIN32, bytes.len())?,
+        }
+        if bytes.len() >= lent::LEAST_BYTES
+            && matches!(self.lent, Lent::No)
+            && let Some(lent) = lent::take(bytes)
+        {
+            self.reserve(lent.len())?;
+            self.most -= lent.len();
+            self.lent = Lent::At(self.buffer.len(), lent);
+            return Ok(());
+        }
+        self.bytes(bytes)
+    }
+
+    /// Begins an array.
+    #[inline]
+    pub(crate) fn array(&mut self, length: usize) -> Result<(), Failure> {
+        match u8::try_from(length) {
+            Ok(length @ ..16) => self.byte(FIX_ARRAY | length),
+            Ok(_) | Err(_) => self.long(ARRAY16, ARRAY32, length),
+        }
+    }
+
+    /// Begins a map.
+    #[inline]
+    pub(crate) fn map(&mut self, length: usize) -> Result<(), Failure> {
+        match u8::try_from(length) {
+            Ok(length @ ..16) => self.byte(FIX_MAP | length),
+            Ok(_) | Err(_) => self.long(MAP16, MAP32, length),
+        }
+    }
+
+    /// Begins something whose length is not known yet, and returns the place of that length.
+    pub(crate) fn open(&mut self, marker: u8) -> Result<usize, Failure> {
+        self.with_u32(marker, 0)?;
+        Ok(self.buffer.len() - size_of::<u32>())
+    }
+
+    /// Writes a length in its place.
+    pub(crate) fn close(&mut self, place: usize, length: u64) -> Result<(), Failure> {
+        let length = u32::try_from(length).map_err(|_| too_long())?;
+        if let Some(at) = self.buffer.get_mut(place..place + size_of::<u32>()) {
+            at.copy_from_slice(&length.to_be_bytes());
+        }
+        Ok(())
+    }
+
+    /// Makes a `Some` of all that was written since a place.
+    #[cold]
+    pub(crate) fn wrap(&mut self, place: usize) -> Result<(), Failure> {
+        let length = self.buffer.len() - place;
+        let (short, long);
+        let header: &[u8] = match (u8::try_from(length), u16::try_from(length)) {
+            (Ok(1), _) => &[FIX_EXT1, SOME],
+            (Ok(length), _) => {
+                short = [EXT8, length, SOME];
+                &short
+            }
+            (Err(_), Ok(length)) => {
+                let [a, b] = length.to_be_bytes();
+                long = [EXT16, a, b, SOME];
+                &long
+            }
+            // The levels end before.
+            (Err(_), Err(_)) => return Err(too_long()),
+        };
+        self.reserve(header.len())?;
+        self.buffer.splice(place..place, header.iter().copied());
+        Ok(())
+    }
+
+    /// Whether what begins with this byte is nil, or was made by [`Self::wrap`]. The other extensions that
+    /// are written begin with another one.
+    #[inline]
+    pub(crate) const fn is_wrapped(first: u8) -> bool {
+        matches!(first, NIL | FIX_EXT1 | EXT8 | EXT16)
+    }
+
+    #[inline]
+    fn long(&mut self, short: u8, long: u8, length: usize) -> Result<(), Failure> {
+        match (u16::try_from(length), u32::try_from(length)) {
+            (Ok(length), _) => self.with_u16(short, length),
+            (Err(_), Ok(length)) => self.with_u32(long, length),
+            (Err(_), Err(_)) => Err(too_long()),
+        }
+    }
+}
+
+#[cold]
+fn too_long() -> Failure {
+    Failure::new(&"it has a part that is longer than 4294967295 bytes or elements")
+}
