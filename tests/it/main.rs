@@ -34,6 +34,7 @@ mod semaphore;
 mod signals;
 mod trust;
 mod value;
+mod values;
 mod waits;
 
 use std::future::Future;
@@ -42,7 +43,7 @@ use lockkeeper::Program;
 use lockkeeper_test_support::Roles;
 
 /// Each adds the tasks, kinds and transports of a module. Their names are unique in this binary.
-const TASKS_AND_KINDS: [fn(Program) -> Program; 32] = [
+const TASKS_AND_KINDS: [fn(Program) -> Program; 33] = [
     barrier::register,
     condition::register,
     event::register,
@@ -74,6 +75,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 32] = [
     rw_lock::register,
     signals::register,
     value::register,
+    values::register,
     waits::register,
 ];
 

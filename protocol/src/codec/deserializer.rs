@@ -56,6 +56,23 @@ impl<'de> Deserializer<'de> {
         Ok(value)
     }
 
+    #[inline]
+    fn number<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Failure> {
+        match self.input.number() {
+            Some(number) => visitor.visit_u64(number),
+            None => de::Deserializer::deserialize_any(self, visitor),
+        }
+    }
+
+    #[inline]
+    fn text<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Failure> {
+        match self.input.short_text() {
+            Some(text) => visitor.visit_borrowed_str(text),
+            None => de::Deserializer::deserialize_any(self, visitor),
+        }
+    }
+
+    #[inline]
     fn elements<V: Visitor<'de>>(&mut self, left: u32, visitor: V) -> Result<V::Value, Failure> {
         self.inside(|from| {
             let mut parts = Parts { from, left };
@@ -65,6 +82,7 @@ impl<'de> Deserializer<'de> {
         })
     }
 
+    #[inline]
     fn entries<V: Visitor<'de>>(&mut self, left: u32, visitor: V) -> Result<V::Value, Failure> {
         self.inside(|from| {
             let mut parts = Parts { from, left };
@@ -144,6 +162,88 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
         }
     }
 
+    // The methods below read the usual encoding of what is asked for, and leave the others to
+    // `deserialize_any`.
+
+    #[inline]
+    fn deserialize_u8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        self.number(visitor)
+    }
+
+    #[inline]
+    fn deserialize_u16<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        self.number(visitor)
+    }
+
+    #[inline]
+    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        self.number(visitor)
+    }
+
+    #[inline]
+    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        self.number(visitor)
+    }
+
+    #[inline]
+    fn deserialize_i32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        self.number(visitor)
+    }
+
+    #[inline]
+    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        self.number(visitor)
+    }
+
+    #[inline]
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        self.text(visitor)
+    }
+
+    #[inline]
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        self.text(visitor)
+    }
+
+    #[inline]
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        self.text(visitor)
+    }
+
+    #[inline]
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        match self.input.short_bytes() {
+            Some(bytes) => visitor.visit_borrowed_bytes(bytes),
+            None => self.deserialize_any(visitor),
+        }
+    }
+
+    #[inline]
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        self.deserialize_bytes(visitor)
+    }
+
+    #[inline]
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        match self.input.short_map() {
+            Some(entries) => self.entries(entries, visitor),
+            None => self.deserialize_any(visitor),
+        }
+    }
+
+    #[inline]
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Failure> {
+        if let Some(elements) = self.input.short_array() {
+            return self.elements(elements, visitor);
+        }
+        self.deserialize_map(visitor)
+    }
+
     #[inline]
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
         if self.input.first() == Some(NIL) {
@@ -188,6 +288,9 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
 
     #[inline]
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        if let Some(elements) = self.input.short_array() {
+            return self.elements(elements, visitor);
+        }
         if self.input.begins_bytes()
             && let Head::Bytes(bytes) = self.input.head()?
         {
@@ -218,9 +321,9 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
         visitor: V,
     ) -> Result<V::Value, Failure> {
         if self.input.begins_map() {
-            let Head::Map(1) = self.input.head()? else {
+            if !self.input.variant()? {
                 return Err(no_variant());
-            };
+            }
             return self.inside(|from| visitor.visit_enum(Content { from }));
         }
         visitor.visit_enum(Name { from: self })
@@ -232,8 +335,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf map struct
-        identifier
+        bool i8 i16 i128 u128 f32 f64 char
     }
 }
 

@@ -59,7 +59,7 @@ impl Form {
     /// Appends the encoded value to a buffer if it takes at most `most` bytes. A long [`Blob`] in it is not
     /// copied: it is returned, and belongs at the returned place.
     ///
-    /// The encoding ends with the first byte above `most`. The buffer is as before unless the value fits.
+    /// The encoding ends with the first part above `most`. The buffer is as before unless the value fits.
     ///
     /// [`Blob`]: crate::codec::Blob
     ///
@@ -81,14 +81,14 @@ impl Form {
             lent::lending(encode)
         };
         let output = serializer.into_output();
-        let is_short = output.is_short();
+        let is_over = output.is_over();
         let lent = output.into_lent();
         match encoded {
-            Ok(()) if !is_short => return Ok(Fit::Fits(lent)),
+            Ok(()) if !is_over => return Ok(Fit::Fits(lent)),
             Ok(()) | Err(_) => buffer.truncate(start),
         }
         match encoded {
-            Err(error) if !is_short => Err(error.into()),
+            Err(error) if !is_over => Err(error.into()),
             Ok(()) | Err(_) => Ok(Fit::TooLong),
         }
     }

@@ -65,10 +65,80 @@ impl<'de> Input<'de> {
         self.0.first().copied()
     }
 
+    /// Reads a number without a sign, if one is next.
+    #[inline]
+    pub(crate) fn number(&mut self) -> Option<u64> {
+        let (number, rest) = match *self.0 {
+            [small @ ..=MOST_FIX, ref rest @ ..] | [U8, small, ref rest @ ..] => {
+                (small.into(), rest)
+            }
+            [U16, a, b, ref rest @ ..] => (u16::from_be_bytes([a, b]).into(), rest),
+            [U32, a, b, c, d, ref rest @ ..] => (u32::from_be_bytes([a, b, c, d]).into(), rest),
+            [U64, a, b, c, d, e, f, g, h, ref rest @ ..] => {
+                (u64::from_be_bytes([a, b, c, d, e, f, g, h]), rest)
+            }
+            _ => return None,
+        };
+        self.0 = rest;
+        Some(number)
+    }
+
+    /// Reads a text of up to 31 bytes, if one is next.
+    #[inline]
+    pub(crate) fn short_text(&mut self) -> Option<&'de str> {
+        let (marker @ FIX_STR..NIL, rest) = self.0.split_first()? else {
+            return None;
+        };
+        let (text, rest) = rest.split_at_checked((marker & 0x1f).into())?;
+        let text = std::str::from_utf8(text).ok()?;
+        self.0 = rest;
+        Some(text)
+    }
+
+    /// Reads a byte string of up to 255 bytes, if one is next.
+    #[inline]
+    pub(crate) fn short_bytes(&mut self) -> Option<&'de [u8]> {
+        let [BIN8, length, rest @ ..] = self.0 else {
+            return None;
+        };
+        let (bytes, rest) = rest.split_at_checked((*length).into())?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    /// Reads the beginning of an array of up to 15 elements, if one is next.
+    #[inline]
+    pub(crate) fn short_array(&mut self) -> Option<u32> {
+        let (marker @ FIX_ARRAY..FIX_STR, rest) = self.0.split_first()? else {
+            return None;
+        };
+        self.0 = rest;
+        Some((marker & 0x0f).into())
+    }
+
+    /// Reads the beginning of a map of up to 15 entries, if one is next.
+    #[inline]
+    pub(crate) fn short_map(&mut self) -> Option<u32> {
+        let (marker @ FIX_MAP..FIX_ARRAY, rest) = self.0.split_first()? else {
+            return None;
+        };
+        self.0 = rest;
+        Some((marker & 0x0f).into())
+    }
+
     /// Whether a map begins here.
     #[inline]
     pub(crate) fn begins_map(&self) -> bool {
         matches!(self.first(), Some(FIX_MAP..FIX_ARRAY | MAP16 | MAP32))
+    }
+
+    /// Reads the beginning of a map, and returns whether it has one entry.
+    #[inline]
+    pub(crate) fn variant(&mut self) -> Result<bool, Failure> {
+        if let Some(entries) = self.short_map() {
+            return Ok(entries == 1);
+        }
+        Ok(self.head()? == Head::Map(1))
     }
 
     /// Whether a byte string begins here.

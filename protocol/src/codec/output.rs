@@ -1,6 +1,7 @@
 //! `Output`: the end of a buffer, to which a serializer writes MessagePack.
 //!
-//! Invariant: it takes at most as many bytes as it has room for, those that are lent included.
+//! Invariant: before each part of a value and each long text it is asked whether there is room. So a value that
+//! does not fit exceeds the room by a few bytes at most, and the last check is of the whole.
 
 use bytes::Bytes;
 
@@ -20,7 +21,7 @@ pub(crate) struct Output<'b> {
     buffer: &'b mut Vec<u8>,
     /// The length of the buffer that there is room for.
     most: usize,
-    is_short: bool,
+    is_over: bool,
     lent: Lent,
 }
 
@@ -38,7 +39,7 @@ impl<'b> Output<'b> {
         Self {
             buffer,
             most: usize::MAX,
-            is_short: false,
+            is_over: false,
             lent: Lent::Never,
         }
     }
@@ -49,14 +50,30 @@ impl<'b> Output<'b> {
         Self {
             buffer,
             most,
-            is_short: false,
+            is_over: false,
             lent: Lent::No,
         }
     }
 
     /// Whether there was no room for something.
-    pub(crate) const fn is_short(&self) -> bool {
-        self.is_short
+    #[inline]
+    pub(crate) const fn is_over(&self) -> bool {
+        self.is_over || self.buffer.len() > self.most
+    }
+
+    /// Makes sure that there is room for so many bytes.
+    #[inline]
+    pub(crate) fn check(&mut self, bytes: usize) -> Result<(), Failure> {
+        if self.buffer.len().saturating_add(bytes) > self.most {
+            return Err(self.no_room());
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn no_room(&mut self) -> Failure {
+        self.is_over = true;
+        Failure::new(&"there is no room for it")
     }
 
     /// The byte string that was left out, and the place in the buffer where it belongs.
@@ -80,54 +97,36 @@ impl<'b> Output<'b> {
     }
 
     #[inline]
-    pub(crate) fn byte(&mut self, byte: u8) -> Result<(), Failure> {
-        self.reserve(1)?;
+    pub(crate) fn byte(&mut self, byte: u8) {
         self.buffer.push(byte);
-        Ok(())
     }
 
     #[inline]
-    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.reserve(bytes.len())?;
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
-        Ok(())
     }
 
     #[inline]
-    fn reserve(&mut self, bytes: usize) -> Result<(), Failure> {
-        if self.most.saturating_sub(self.buffer.len()) < bytes {
-            return Err(self.short());
-        }
-        Ok(())
-    }
-
-    #[cold]
-    fn short(&mut self) -> Failure {
-        self.is_short = true;
-        Failure::new(&"there is no room for it")
-    }
-
-    #[inline]
-    fn with_u16(&mut self, marker: u8, number: u16) -> Result<(), Failure> {
+    fn with_u16(&mut self, marker: u8, number: u16) {
         let [a, b] = number.to_be_bytes();
-        self.bytes(&[marker, a, b])
+        self.bytes(&[marker, a, b]);
     }
 
     #[inline]
-    pub(crate) fn with_u32(&mut self, marker: u8, number: u32) -> Result<(), Failure> {
+    pub(crate) fn with_u32(&mut self, marker: u8, number: u32) {
         let [a, b, c, d] = number.to_be_bytes();
-        self.bytes(&[marker, a, b, c, d])
+        self.bytes(&[marker, a, b, c, d]);
     }
 
     #[inline]
-    pub(crate) fn with_u64(&mut self, marker: u8, number: u64) -> Result<(), Failure> {
+    pub(crate) fn with_u64(&mut self, marker: u8, number: u64) {
         let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
-        self.bytes(&[marker, a, b, c, d, e, f, g, h])
+        self.bytes(&[marker, a, b, c, d, e, f, g, h]);
     }
 
     /// Writes a number in its shortest form.
     #[inline]
-    pub(crate) fn unsigned(&mut self, number: u64) -> Result<(), Failure> {
+    pub(crate) fn unsigned(&mut self, number: u64) {
         match u8::try_from(number) {
             Ok(small @ ..=MOST_FIX) => return self.byte(small),
             Ok(small) => return self.bytes(&[U8, small]),
@@ -142,10 +141,14 @@ impl<'b> Output<'b> {
 
     /// Writes a number in its shortest form.
     #[inline]
-    pub(crate) fn signed(&mut self, number: i64) -> Result<(), Failure> {
-        if let Ok(number) = u64::try_from(number) {
-            return self.unsigned(number);
+    pub(crate) fn signed(&mut self, number: i64) {
+        match u64::try_from(number) {
+            Ok(number) => self.unsigned(number),
+            Err(_) => self.negative(number),
         }
+    }
+
+    fn negative(&mut self, number: i64) {
         match (i8::try_from(number), i16::try_from(number)) {
             (Ok(small), _) if small >= -32 => self.byte(small.cast_unsigned()),
             (Ok(small), _) => self.bytes(&[I8, small.cast_unsigned()]),
@@ -157,32 +160,69 @@ impl<'b> Output<'b> {
         }
     }
 
+    /// Begins a variant with content: a map from its name.
+    #[inline]
+    pub(crate) fn variant(&mut self, name: &str) -> Result<(), Failure> {
+        match u8::try_from(name.len()) {
+            Ok(length @ ..32) => self.bytes(&[FIX_MAP | 1, FIX_STR | length]),
+            Ok(_) | Err(_) => {
+                self.byte(FIX_MAP | 1);
+                return self.text(name);
+            }
+        }
+        self.bytes(name.as_bytes());
+        Ok(())
+    }
+
+    /// Writes a name that its type gives, which is short.
+    #[inline]
+    pub(crate) fn name(&mut self, name: &str) -> Result<(), Failure> {
+        match u8::try_from(name.len()) {
+            Ok(length @ ..32) => self.byte(FIX_STR | length),
+            Ok(_) | Err(_) => return self.text(name),
+        }
+        self.bytes(name.as_bytes());
+        Ok(())
+    }
+
     #[inline]
     pub(crate) fn text(&mut self, text: &str) -> Result<(), Failure> {
         match u8::try_from(text.len()) {
-            Ok(length @ ..32) => self.byte(FIX_STR | length)?,
-            Ok(length) => self.bytes(&[STR8, length])?,
-            Err(_) => self.long(STR16, STR32, text.len())?,
+            Ok(length @ ..32) => self.byte(FIX_STR | length),
+            Ok(length) => self.bytes(&[STR8, length]),
+            Err(_) => {
+                self.check(text.len())?;
+                self.long(STR16, STR32, text.len())?;
+            }
         }
-        self.bytes(text.as_bytes())
+        self.bytes(text.as_bytes());
+        Ok(())
     }
 
     /// Writes a byte string, or leaves it out if it is on offer.
+    #[inline]
     pub(crate) fn byte_string(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         match u8::try_from(bytes.len()) {
-            Ok(length) => self.bytes(&[BIN8, length])?,
-            Err(_) => self.long(BIN16, BIN32, bytes.len())?,
+            Ok(length) => self.bytes(&[BIN8, length]),
+            Err(_) => {
+                self.check(bytes.len())?;
+                self.long(BIN16, BIN32, bytes.len())?;
+                if let Some(lent) = self.borrow(bytes) {
+                    self.most -= lent.len();
+                    self.lent = Lent::At(self.buffer.len(), lent);
+                    return Ok(());
+                }
+            }
         }
-        if bytes.len() >= lent::LEAST_BYTES
-            && matches!(self.lent, Lent::No)
-            && let Some(lent) = lent::take(bytes)
-        {
-            self.reserve(lent.len())?;
-            self.most -= lent.len();
-            self.lent = Lent::At(self.buffer.len(), lent);
-            return Ok(());
+        self.bytes(bytes);
+        Ok(())
+    }
+
+    fn borrow(&self, bytes: &[u8]) -> Option<Bytes> {
+        if bytes.len() < lent::LEAST_BYTES || !matches!(self.lent, Lent::No) {
+            return None;
         }
-        self.bytes(bytes)
+        lent::take(bytes)
     }
 
     /// Begins an array.
@@ -190,8 +230,9 @@ impl<'b> Output<'b> {
     pub(crate) fn array(&mut self, length: usize) -> Result<(), Failure> {
         match u8::try_from(length) {
             Ok(length @ ..16) => self.byte(FIX_ARRAY | length),
-            Ok(_) | Err(_) => self.long(ARRAY16, ARRAY32, length),
+            Ok(_) | Err(_) => self.long(ARRAY16, ARRAY32, length)?,
         }
+        Ok(())
     }
 
     /// Begins a map.
@@ -199,14 +240,15 @@ impl<'b> Output<'b> {
     pub(crate) fn map(&mut self, length: usize) -> Result<(), Failure> {
         match u8::try_from(length) {
             Ok(length @ ..16) => self.byte(FIX_MAP | length),
-            Ok(_) | Err(_) => self.long(MAP16, MAP32, length),
+            Ok(_) | Err(_) => self.long(MAP16, MAP32, length)?,
         }
+        Ok(())
     }
 
     /// Begins something whose length is not known yet, and returns the place of that length.
-    pub(crate) fn open(&mut self, marker: u8) -> Result<usize, Failure> {
-        self.with_u32(marker, 0)?;
-        Ok(self.buffer.len() - size_of::<u32>())
+    pub(crate) fn open(&mut self, marker: u8) -> usize {
+        self.with_u32(marker, 0);
+        self.buffer.len() - size_of::<u32>()
     }
 
     /// Writes a length in its place.
@@ -237,7 +279,6 @@ impl<'b> Output<'b> {
             // The levels end before.
             (Err(_), Err(_)) => return Err(too_long()),
         };
-        self.reserve(header.len())?;
         self.buffer.splice(place..place, header.iter().copied());
         Ok(())
     }
@@ -249,13 +290,13 @@ impl<'b> Output<'b> {
         matches!(first, NIL | FIX_EXT1 | EXT8 | EXT16)
     }
 
-    #[inline]
     fn long(&mut self, short: u8, long: u8, length: usize) -> Result<(), Failure> {
         match (u16::try_from(length), u32::try_from(length)) {
             (Ok(length), _) => self.with_u16(short, length),
             (Err(_), Ok(length)) => self.with_u32(long, length),
-            (Err(_), Err(_)) => Err(too_long()),
+            (Err(_), Err(_)) => return Err(too_long()),
         }
+        Ok(())
     }
 }
 

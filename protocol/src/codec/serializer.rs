@@ -12,7 +12,9 @@ use crate::codec::{
     error::Failure,
     form::Form,
     levels::Levels,
-    markers::{ARRAY32, F32, F64, FALSE, FIX_EXT16, MAP32, NIL, SIGNED_128, TRUE, UNSIGNED_128},
+    markers::{
+        ARRAY32, F32, F64, FALSE, FIX_ARRAY, FIX_EXT16, MAP32, NIL, SIGNED_128, TRUE, UNSIGNED_128,
+    },
     output::Output,
 };
 
@@ -64,7 +66,7 @@ impl<'b> Serializer<'b> {
 
     /// Begins something whose length was not told.
     fn unknown(&mut self, marker: u8, per_element: u64) -> Result<Parts<'_, 'b>, Failure> {
-        let place = self.output.open(marker)?;
+        let place = self.output.open(marker);
         let mut parts = self.parts(0)?;
         parts.count = Count::Unknown {
             place,
@@ -74,17 +76,10 @@ impl<'b> Serializer<'b> {
         Ok(parts)
     }
 
-    /// Begins the content of a variant, which has as many levels as its parts have.
-    #[inline]
-    fn variant(&mut self, variant: &str) -> Result<(), Failure> {
-        self.output.map(1)?;
-        self.output.text(variant)
-    }
-
     /// Writes an integer that has more than 64 bits.
-    fn long_integer(&mut self, code: u8, bytes: [u8; 16]) -> Result<(), Failure> {
-        self.output.bytes(&[FIX_EXT16, code])?;
-        self.output.bytes(&bytes)
+    fn long_integer(&mut self, code: u8, bytes: [u8; 16]) {
+        self.output.bytes(&[FIX_EXT16, code]);
+        self.output.bytes(&bytes);
     }
 }
 
@@ -108,55 +103,70 @@ impl<'a, 'b> ser::Serializer for &'a mut Serializer<'b> {
 
     #[inline]
     fn serialize_bool(self, value: bool) -> Result<(), Failure> {
-        self.output.byte(if value { TRUE } else { FALSE })
+        self.output.byte(if value { TRUE } else { FALSE });
+        Ok(())
     }
 
     #[inline]
     fn serialize_i8(self, value: i8) -> Result<(), Failure> {
-        self.output.signed(value.into())
+        self.output.signed(value.into());
+        Ok(())
     }
 
     #[inline]
     fn serialize_i16(self, value: i16) -> Result<(), Failure> {
-        self.output.signed(value.into())
+        self.output.signed(value.into());
+        Ok(())
     }
 
     #[inline]
     fn serialize_i32(self, value: i32) -> Result<(), Failure> {
-        self.output.signed(value.into())
+        self.output.signed(value.into());
+        Ok(())
     }
 
     #[inline]
     fn serialize_i64(self, value: i64) -> Result<(), Failure> {
-        self.output.signed(value)
+        self.output.signed(value);
+        Ok(())
     }
 
     fn serialize_i128(self, value: i128) -> Result<(), Failure> {
         match (i64::try_from(value), u128::try_from(value)) {
             (_, Ok(value)) => self.serialize_u128(value),
-            (Ok(value), Err(_)) => self.output.signed(value),
-            (Err(_), Err(_)) => self.long_integer(SIGNED_128, value.to_be_bytes()),
+            (Ok(value), Err(_)) => {
+                self.output.signed(value);
+                Ok(())
+            }
+            (Err(_), Err(_)) => {
+                self.long_integer(SIGNED_128, value.to_be_bytes());
+                Ok(())
+            }
         }
     }
 
     #[inline]
     fn serialize_u8(self, value: u8) -> Result<(), Failure> {
-        self.output.unsigned(value.into())
+        self.output.unsigned(value.into());
+        Ok(())
     }
 
     #[inline]
     fn serialize_u16(self, value: u16) -> Result<(), Failure> {
-        self.output.unsigned(value.into())
+        self.output.unsigned(value.into());
+        Ok(())
     }
 
     #[inline]
     fn serialize_u32(self, value: u32) -> Result<(), Failure> {
-        self.output.unsigned(value.into())
+        self.output.unsigned(value.into());
+        Ok(())
     }
 
     #[inline]
     fn serialize_u64(self, value: u64) -> Result<(), Failure> {
-        self.output.unsigned(value)
+        self.output.unsigned(value);
+        Ok(())
     }
 
     fn serialize_u128(self, value: u128) -> Result<(), Failure> {
@@ -164,16 +174,19 @@ impl<'a, 'b> ser::Serializer for &'a mut Serializer<'b> {
             Ok(value) => self.output.unsigned(value),
             Err(_) => self.long_integer(UNSIGNED_128, value.to_be_bytes()),
         }
+        Ok(())
     }
 
     #[inline]
     fn serialize_f32(self, value: f32) -> Result<(), Failure> {
-        self.output.with_u32(F32, value.to_bits())
+        self.output.with_u32(F32, value.to_bits());
+        Ok(())
     }
 
     #[inline]
     fn serialize_f64(self, value: f64) -> Result<(), Failure> {
-        self.output.with_u64(F64, value.to_bits())
+        self.output.with_u64(F64, value.to_bits());
+        Ok(())
     }
 
     fn serialize_char(self, value: char) -> Result<(), Failure> {
@@ -192,7 +205,8 @@ impl<'a, 'b> ser::Serializer for &'a mut Serializer<'b> {
 
     #[inline]
     fn serialize_none(self) -> Result<(), Failure> {
-        self.output.byte(NIL)
+        self.output.byte(NIL);
+        Ok(())
     }
 
     #[inline]
@@ -207,15 +221,17 @@ impl<'a, 'b> ser::Serializer for &'a mut Serializer<'b> {
 
     #[inline]
     fn serialize_unit(self) -> Result<(), Failure> {
-        self.output.byte(NIL)
+        self.output.byte(NIL);
+        Ok(())
     }
 
     #[inline]
     fn serialize_unit_struct(self, _: &'static str) -> Result<(), Failure> {
         match self.form {
-            Form::Compact => self.output.array(0),
+            Form::Compact => self.output.byte(FIX_ARRAY),
             Form::Named => self.output.byte(NIL),
         }
+        Ok(())
     }
 
     #[inline]
@@ -225,7 +241,7 @@ impl<'a, 'b> ser::Serializer for &'a mut Serializer<'b> {
         _: u32,
         variant: &'static str,
     ) -> Result<(), Failure> {
-        self.output.text(variant)
+        self.output.name(variant)
     }
 
     #[inline]
@@ -245,7 +261,7 @@ impl<'a, 'b> ser::Serializer for &'a mut Serializer<'b> {
         variant: &'static str,
         value: &T,
     ) -> Result<(), Failure> {
-        self.variant(variant)?;
+        self.output.variant(variant)?;
         self.inside(|to| value.serialize(to))
     }
 
@@ -280,7 +296,7 @@ impl<'a, 'b> ser::Serializer for &'a mut Serializer<'b> {
         variant: &'static str,
         length: usize,
     ) -> Result<Parts<'a, 'b>, Failure> {
-        self.variant(variant)?;
+        self.output.variant(variant)?;
         let outside = self.levels;
         self.levels = outside.inside()?;
         let parts = self.serialize_tuple(length)?;
@@ -314,7 +330,7 @@ impl<'a, 'b> ser::Serializer for &'a mut Serializer<'b> {
         variant: &'static str,
         length: usize,
     ) -> Result<Parts<'a, 'b>, Failure> {
-        self.variant(variant)?;
+        self.output.variant(variant)?;
         let outside = self.levels;
         self.levels = outside.inside()?;
         let parts = self.serialize_struct(name, length)?;
@@ -347,6 +363,7 @@ enum Count {
 impl Parts<'_, '_> {
     #[inline]
     fn step(&mut self) -> Result<(), Failure> {
+        self.to.output.check(0)?;
         match &mut self.count {
             Count::Left(left) => *left = left.checked_sub(1).ok_or_else(wrong_count)?,
             Count::Unknown { written, .. } => *written += 1,
@@ -369,7 +386,7 @@ impl Parts<'_, '_> {
         self.step()?;
         match self.to.form {
             Form::Compact => {}
-            Form::Named => self.to.output.text(name)?,
+            Form::Named => self.to.output.name(name)?,
         }
         value.serialize(&mut *self.to)
     }

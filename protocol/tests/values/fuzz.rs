@@ -230,7 +230,11 @@ impl<'de> Deserialize<'de> for Any {
             }
 
             fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Any, D::Error> {
-                Any::deserialize(from).map(|some| Any::Some(Box::new(some)))
+                // An extension round anything else is read, but not written.
+                Any::deserialize(from).map(|some| match some {
+                    Any::Unit | Any::Some(_) => Any::Some(Box::new(some)),
+                    some => some,
+                })
             }
 
             fn visit_bool<E>(self, value: bool) -> Result<Any, E> {

@@ -60,18 +60,19 @@ fn check<T: Nest>() {
 
 macro_rules! nests {
     ($($test:ident: $type:ty, $levels:literal, $innermost:expr, $around:expr;)*) => {$(
+        impl Nest for $type {
+            const LEVELS: u32 = $levels;
+            fn innermost() -> Self {
+                $innermost
+            }
+            fn around(self) -> Self {
+                let around: fn(Self) -> Self = $around;
+                around(self)
+            }
+        }
+
         #[test]
         fn $test() {
-            impl Nest for $type {
-                const LEVELS: u32 = $levels;
-                fn innermost() -> Self {
-                    $innermost
-                }
-                fn around(self) -> Self {
-                    let around: fn(Self) -> Self = $around;
-                    around(self)
-                }
-            }
             check::<$type>();
         }
     )*};
