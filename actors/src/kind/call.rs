@@ -161,7 +161,6 @@ struct Turn {
     begun: usize,
     /// The encoded replies of the turn, one after the other. Reused for its capacity.
     bodies: Vec<u8>,
-    /// Whether there is a large reply.
     has_large: bool,
     /// Whether this turn has answered a one-way call.
     has_answered_one_way: bool,
@@ -356,8 +355,7 @@ impl Outbox {
     /// Takes back what this turn has answered call `id` with.
     pub(crate) fn retract(&self, id: CallId) {
         let turn = &mut *self.0.turn.borrow_mut();
-        let earlier = turn.begun;
-        let mut place = 0;
+        let (earlier, mut place) = (turn.begun, 0);
         turn.parcels.retain(|(call, _)| {
             place += 1;
             place <= earlier || *call != id

@@ -137,6 +137,16 @@ impl<'de> Deserializer<'de> {
     }
 }
 
+/// Methods that read what one of the private methods above reads.
+macro_rules! by_usual_encoding {
+    ($($read:ident: $($method:ident)*;)*) => {$($(
+        #[inline]
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+            self.$read(visitor)
+        }
+    )*)*};
+}
+
 impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
     type Error = Failure;
 
@@ -165,49 +175,10 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
     // The methods below read the usual encoding of what is asked for, and leave the others to
     // `deserialize_any`.
 
-    #[inline]
-    fn deserialize_u8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        self.number(visitor)
-    }
-
-    #[inline]
-    fn deserialize_u16<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        self.number(visitor)
-    }
-
-    #[inline]
-    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        self.number(visitor)
-    }
-
-    #[inline]
-    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        self.number(visitor)
-    }
-
-    #[inline]
-    fn deserialize_i32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        self.number(visitor)
-    }
-
-    #[inline]
-    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        self.number(visitor)
-    }
-
-    #[inline]
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        self.text(visitor)
-    }
-
-    #[inline]
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        self.text(visitor)
-    }
-
-    #[inline]
-    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        self.text(visitor)
+    by_usual_encoding! {
+        number: deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64;
+        number: deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64;
+        text: deserialize_str deserialize_string deserialize_identifier;
     }
 
     #[inline]
@@ -260,21 +231,18 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
         self.inside(|from| visitor.visit_some(from))
     }
 
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        if self.input.first() == Some(FIX_ARRAY) {
-            self.input.byte()?;
-            return visitor.visit_unit();
-        }
-        self.deserialize_any(visitor)
-    }
-
     #[inline]
     fn deserialize_unit_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
         visitor: V,
     ) -> Result<V::Value, Failure> {
-        self.deserialize_unit(visitor)
+        // The compact form has an empty array.
+        if self.input.first() == Some(FIX_ARRAY) {
+            self.input.byte()?;
+            return visitor.visit_unit();
+        }
+        self.deserialize_any(visitor)
     }
 
     #[inline]
@@ -324,9 +292,9 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
             if !self.input.variant()? {
                 return Err(no_variant());
             }
-            return self.inside(|from| visitor.visit_enum(Content { from }));
+            return self.inside(|from| visitor.visit_enum(Variant::Content(from)));
         }
-        visitor.visit_enum(Name { from: self })
+        visitor.visit_enum(Variant::Name(self))
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
@@ -335,7 +303,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i128 u128 f32 f64 char
+        bool i128 u128 f32 f64 char unit
     }
 }
 
@@ -416,78 +384,58 @@ impl<'de> MapAccess<'de> for &mut Parts<'_, 'de> {
     }
 }
 
-/// A variant that is a name alone.
-struct Name<'a, 'de> {
-    from: &'a mut Deserializer<'de>,
+/// A variant.
+enum Variant<'a, 'de> {
+    /// Its name alone.
+    Name(&'a mut Deserializer<'de>),
+    /// A map of its name to its content.
+    Content(&'a mut Deserializer<'de>),
 }
 
-impl<'de> EnumAccess<'de> for Name<'_, 'de> {
+impl<'a, 'de> Variant<'a, 'de> {
+    #[inline]
+    fn content(self) -> Result<&'a mut Deserializer<'de>, Failure> {
+        match self {
+            Self::Name(_) => Err(no_content()),
+            Self::Content(from) => Ok(from),
+        }
+    }
+}
+
+impl<'de> EnumAccess<'de> for Variant<'_, 'de> {
     type Error = Failure;
     type Variant = Self;
 
     #[inline]
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), Failure> {
-        let variant = seed.deserialize(&mut *self.from)?;
+    fn variant_seed<S: DeserializeSeed<'de>>(
+        mut self,
+        seed: S,
+    ) -> Result<(S::Value, Self), Failure> {
+        let (Self::Name(from) | Self::Content(from)) = &mut self;
+        let variant = seed.deserialize(&mut **from)?;
         Ok((variant, self))
     }
 }
 
-impl<'de> VariantAccess<'de> for Name<'_, 'de> {
+impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
     type Error = Failure;
 
     #[inline]
     fn unit_variant(self) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, _: S) -> Result<S::Value, Failure> {
-        Err(no_content())
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, Failure> {
-        Err(no_content())
-    }
-
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        _: &'static [&'static str],
-        _: V,
-    ) -> Result<V::Value, Failure> {
-        Err(no_content())
-    }
-}
-
-/// A variant that is a map of its name to its content.
-struct Content<'a, 'de> {
-    from: &'a mut Deserializer<'de>,
-}
-
-impl<'de> EnumAccess<'de> for Content<'_, 'de> {
-    type Error = Failure;
-    type Variant = Self;
-
-    #[inline]
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), Failure> {
-        let variant = seed.deserialize(&mut *self.from)?;
-        Ok((variant, self))
-    }
-}
-
-impl<'de> VariantAccess<'de> for Content<'_, 'de> {
-    type Error = Failure;
-
-    fn unit_variant(self) -> Result<(), Failure> {
-        de::Deserialize::deserialize(self.from)
+        match self {
+            Self::Name(_) => Ok(()),
+            Self::Content(from) => de::Deserialize::deserialize(from),
+        }
     }
 
     #[inline]
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Failure> {
-        seed.deserialize(self.from)
+        seed.deserialize(self.content()?)
     }
 
     #[inline]
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Failure> {
-        de::Deserializer::deserialize_tuple(self.from, len, visitor)
+        de::Deserializer::deserialize_tuple(self.content()?, len, visitor)
     }
 
     #[inline]
@@ -496,7 +444,7 @@ impl<'de> VariantAccess<'de> for Content<'_, 'de> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Failure> {
-        de::Deserializer::deserialize_struct(self.from, "", fields, visitor)
+        de::Deserializer::deserialize_struct(self.content()?, "", fields, visitor)
     }
 }
 

@@ -4,21 +4,18 @@
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | `form` | the two forms of structs, and the encoding in either |
-//! | `value` | the compact encoding of built-in kinds; decodes values of either form |
+//! | `form`, `encoding`, `value` | the two forms of structs, and the encoding and decoding of any serde value |
 //! | `serializer`, `output` | serde's data model, written as MessagePack |
 //! | `deserializer`, `input` | serde's data model, read from it |
-//! | `levels` | how deep values nest |
-//! | `error` | the error type |
-//! | `blob` | byte strings as serde values |
+//! | `levels`, `error`, `markers` | how deep values nest; the error type; the first bytes of MessagePack's types |
+//! | `blob`, `lent` | byte strings as serde values, and written without a copy |
 //! | `elements`, `fields` | writing and reading one array, element by element |
 //! | `payload`, `kept` | byte strings that are stored in place, or shared with the received message |
-//! | `lent` | long byte strings that are written without a copy |
-//! | `markers` | the first bytes of MessagePack's types |
 
 pub(crate) mod blob;
 mod deserializer;
 pub(crate) mod elements;
+pub(crate) mod encoding;
 pub(crate) mod error;
 pub(crate) mod fields;
 pub(crate) mod form;
@@ -34,9 +31,10 @@ pub(crate) mod value;
 
 pub use blob::{Blob, BlobRef};
 pub use elements::Elements;
+pub use encoding::Fit;
 pub use error::CodecError;
 pub use fields::Fields;
-pub use form::{Fit, Form};
+pub use form::Form;
 pub use kept::decode_within;
 pub use levels::MAX_DEPTH;
 pub use payload::Payload;

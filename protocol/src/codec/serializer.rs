@@ -83,6 +83,16 @@ impl<'b> Serializer<'b> {
     }
 }
 
+macro_rules! integers {
+    ($($write:ident: $($method:ident($type:ty))*;)*) => {$($(
+        #[inline]
+        fn $method(self, value: $type) -> Result<(), Failure> {
+            self.output.$write(value.into());
+            Ok(())
+        }
+    )*)*};
+}
+
 impl<'a, 'b> ser::Serializer for &'a mut Serializer<'b> {
     type Ok = ();
     type Error = Failure;
@@ -107,28 +117,9 @@ impl<'a, 'b> ser::Serializer for &'a mut Serializer<'b> {
         Ok(())
     }
 
-    #[inline]
-    fn serialize_i8(self, value: i8) -> Result<(), Failure> {
-        self.output.signed(value.into());
-        Ok(())
-    }
-
-    #[inline]
-    fn serialize_i16(self, value: i16) -> Result<(), Failure> {
-        self.output.signed(value.into());
-        Ok(())
-    }
-
-    #[inline]
-    fn serialize_i32(self, value: i32) -> Result<(), Failure> {
-        self.output.signed(value.into());
-        Ok(())
-    }
-
-    #[inline]
-    fn serialize_i64(self, value: i64) -> Result<(), Failure> {
-        self.output.signed(value);
-        Ok(())
+    integers! {
+        signed: serialize_i8(i8) serialize_i16(i16) serialize_i32(i32) serialize_i64(i64);
+        unsigned: serialize_u8(u8) serialize_u16(u16) serialize_u32(u32) serialize_u64(u64);
     }
 
     fn serialize_i128(self, value: i128) -> Result<(), Failure> {
@@ -143,30 +134,6 @@ impl<'a, 'b> ser::Serializer for &'a mut Serializer<'b> {
                 Ok(())
             }
         }
-    }
-
-    #[inline]
-    fn serialize_u8(self, value: u8) -> Result<(), Failure> {
-        self.output.unsigned(value.into());
-        Ok(())
-    }
-
-    #[inline]
-    fn serialize_u16(self, value: u16) -> Result<(), Failure> {
-        self.output.unsigned(value.into());
-        Ok(())
-    }
-
-    #[inline]
-    fn serialize_u32(self, value: u32) -> Result<(), Failure> {
-        self.output.unsigned(value.into());
-        Ok(())
-    }
-
-    #[inline]
-    fn serialize_u64(self, value: u64) -> Result<(), Failure> {
-        self.output.unsigned(value);
-        Ok(())
     }
 
     fn serialize_u128(self, value: u128) -> Result<(), Failure> {
@@ -392,11 +359,14 @@ impl Parts<'_, '_> {
     }
 
     fn skip(&self, name: &'static str) -> Result<(), Failure> {
-        match self.to.form {
-            Form::Compact => Err(Failure::new(&format_args!(
-                "the field {name:?} is skipped, but its place decides which one it is"
-            ))),
-            Form::Named => Ok(()),
+        match (self.to.form, &self.count) {
+            // The last fields of a compact struct may be missing.
+            (Form::Named, _) | (Form::Compact, Count::Left(0)) => Ok(()),
+            (Form::Compact, Count::Left(_) | Count::Unknown { .. }) => {
+                Err(Failure::new(&format_args!(
+                    "the field {name:?} is skipped, but its place decides which one it is"
+                )))
+            }
         }
     }
 
@@ -428,65 +398,62 @@ fn wrong_count() -> Failure {
     )
 }
 
-impl ser::SerializeSeq for Parts<'_, '_> {
-    type Ok = ();
-    type Error = Failure;
+/// Traits whose parts are elements.
+macro_rules! elements {
+    ($($trait:ident: $method:ident)*) => {$(
+        impl ser::$trait for Parts<'_, '_> {
+            type Ok = ();
+            type Error = Failure;
 
-    #[inline]
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failure> {
-        self.part(value)
-    }
+            #[inline]
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failure> {
+                self.part(value)
+            }
 
-    #[inline]
-    fn end(self) -> Result<(), Failure> {
-        self.finish()
-    }
+            #[inline]
+            fn end(self) -> Result<(), Failure> {
+                self.finish()
+            }
+        }
+    )*};
 }
 
-impl ser::SerializeTuple for Parts<'_, '_> {
-    type Ok = ();
-    type Error = Failure;
-
-    #[inline]
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failure> {
-        self.part(value)
-    }
-
-    #[inline]
-    fn end(self) -> Result<(), Failure> {
-        self.finish()
-    }
+elements! {
+    SerializeSeq: serialize_element
+    SerializeTuple: serialize_element
+    SerializeTupleStruct: serialize_field
+    SerializeTupleVariant: serialize_field
 }
 
-impl ser::SerializeTupleStruct for Parts<'_, '_> {
-    type Ok = ();
-    type Error = Failure;
+/// Traits whose parts are fields.
+macro_rules! fields {
+    ($($trait:ident)*) => {$(
+        impl ser::$trait for Parts<'_, '_> {
+            type Ok = ();
+            type Error = Failure;
 
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failure> {
-        self.part(value)
-    }
+            #[inline]
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                name: &'static str,
+                value: &T,
+            ) -> Result<(), Failure> {
+                self.field(name, value)
+            }
 
-    #[inline]
-    fn end(self) -> Result<(), Failure> {
-        self.finish()
-    }
+            fn skip_field(&mut self, name: &'static str) -> Result<(), Failure> {
+                self.skip(name)
+            }
+
+            #[inline]
+            fn end(self) -> Result<(), Failure> {
+                self.finish()
+            }
+        }
+    )*};
 }
 
-impl ser::SerializeTupleVariant for Parts<'_, '_> {
-    type Ok = ();
-    type Error = Failure;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failure> {
-        self.part(value)
-    }
-
-    #[inline]
-    fn end(self) -> Result<(), Failure> {
-        self.finish()
-    }
-}
+fields!(SerializeStruct SerializeStructVariant);
 
 impl ser::SerializeMap for Parts<'_, '_> {
     type Ok = ();
@@ -500,52 +467,6 @@ impl ser::SerializeMap for Parts<'_, '_> {
     #[inline]
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failure> {
         self.part(value)
-    }
-
-    #[inline]
-    fn end(self) -> Result<(), Failure> {
-        self.finish()
-    }
-}
-
-impl ser::SerializeStruct for Parts<'_, '_> {
-    type Ok = ();
-    type Error = Failure;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        name: &'static str,
-        value: &T,
-    ) -> Result<(), Failure> {
-        self.field(name, value)
-    }
-
-    fn skip_field(&mut self, name: &'static str) -> Result<(), Failure> {
-        self.skip(name)
-    }
-
-    #[inline]
-    fn end(self) -> Result<(), Failure> {
-        self.finish()
-    }
-}
-
-impl ser::SerializeStructVariant for Parts<'_, '_> {
-    type Ok = ();
-    type Error = Failure;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        name: &'static str,
-        value: &T,
-    ) -> Result<(), Failure> {
-        self.field(name, value)
-    }
-
-    fn skip_field(&mut self, name: &'static str) -> Result<(), Failure> {
-        self.skip(name)
     }
 
     #[inline]

@@ -8,7 +8,8 @@ use serde::{Serialize, Serializer};
 use crate::{
     codec::{
         blob::{Blob, BlobRef},
-        form::{Fit, Form},
+        encoding::Fit,
+        form::Form,
         value,
     },
     fault::{Fault, Refusal},

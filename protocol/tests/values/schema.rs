@@ -429,9 +429,17 @@ impl<'de> Visitor<'de> for Reader<'_> {
                     values.push(value);
                 }
             }
-            Self::Parts(parts) | Self::Fields(parts) => {
+            Self::Parts(parts) => {
                 for (place, part) in parts.iter().enumerate() {
                     let value = seq.next_element_seed(part)?;
+                    values.push(value.ok_or_else(|| missing(place))?);
+                }
+            }
+            Self::Fields(parts) => {
+                for (place, part) in parts.iter().enumerate() {
+                    let value = seq.next_element_seed(part)?;
+                    let default = matches!(part, Schema::Option(_)).then(|| Value::Option(None));
+                    let value = value.or(default);
                     values.push(value.ok_or_else(|| missing(place))?);
                 }
             }
@@ -514,35 +522,39 @@ pub(crate) fn decode_as(schema: &'static Schema, bytes: &[u8]) -> Result<Value, 
     decode::<Dynamic>(bytes).map(|Dynamic(value)| value)
 }
 
-/// Whether any struct of a value leaves out a field, or any sequence has no known place for one.
-fn has_skipped(schema: &Schema, value: &Value) -> bool {
+/// Whether a field is left out before one that is not.
+fn is_gap(values: &[Value]) -> bool {
+    let first = values.iter().position(is_skipped);
+    first.is_some_and(|first| !values.iter().skip(first).all(is_skipped))
+}
+
+/// Whether there is one in any struct of a value.
+fn has_gap(schema: &Schema, value: &Value) -> bool {
     let any = |parts: &[Schema], values: &[Value]| {
         parts
             .iter()
             .zip(values)
-            .any(|(part, value)| has_skipped(part, value))
+            .any(|(part, value)| has_gap(part, value))
     };
     match (schema, value) {
         (Schema::Option(inner), Value::Option(Some(value)))
-        | (Schema::Newtype(inner), Value::Newtype(value)) => has_skipped(inner, value),
+        | (Schema::Newtype(inner), Value::Newtype(value)) => has_gap(inner, value),
         (Schema::Seq(each, _), Value::List(values)) => {
-            values.iter().any(|value| has_skipped(each, value))
+            values.iter().any(|value| has_gap(each, value))
         }
         (Schema::Map(key, each, _), Value::Map(entries)) => entries
             .iter()
-            .any(|(name, value)| has_skipped(key, name) || has_skipped(each, value)),
+            .any(|(name, value)| has_gap(key, name) || has_gap(each, value)),
         (Schema::Tuple(parts) | Schema::TupleStruct(parts), Value::List(values)) => {
             any(parts, values)
         }
-        (Schema::Struct(parts), Value::List(values)) => {
-            values.iter().any(is_skipped) || any(parts, values)
-        }
+        (Schema::Struct(parts), Value::List(values)) => is_gap(values) || any(parts, values),
         (Schema::Enum(variants), Value::Variant(place, value)) => {
             match (&variants[*place], &**value) {
-                (Variant::Newtype(inner), value) => has_skipped(inner, value),
+                (Variant::Newtype(inner), value) => has_gap(inner, value),
                 (Variant::Tuple(parts), Value::List(values)) => any(parts, values),
                 (Variant::Struct(parts), Value::List(values)) => {
-                    values.iter().any(is_skipped) || any(parts, values)
+                    is_gap(values) || any(parts, values)
                 }
                 _ => false,
             }
@@ -565,7 +577,7 @@ fn values_of_random_types_arrive_equal_in_either_form() {
             assert_eq!(read.as_ref(), Ok(&value), "{schema:?}: {bytes:02x?}");
 
             let compact = Form::Compact.encode(&Typed(schema, &value));
-            if has_skipped(schema, &value) {
+            if has_gap(schema, &value) {
                 let error = compact.expect_err("a place cannot be left out").to_string();
                 assert!(error.contains("is skipped"), "{error}");
             } else {
