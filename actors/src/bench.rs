@@ -298,7 +298,8 @@ impl<P: Primitive> Bench<P> {
             id,
             operation: u32::try_from(number).expect("a kind has few operations"),
             timeout,
-            arguments: codec::encode(operation)
+            arguments: P::FORM
+                .encode(operation)
                 .expect("the operation encodes")
                 .into(),
         }));

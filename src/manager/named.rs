@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use lockkeeper_actors::{Primitive, data, sync};
-use lockkeeper_protocol::operations::{
-    BarrierSpec, LatchSpec, QueueSpec, ReleaseBy, SemaphoreSpec, ValueSpec,
+use lockkeeper_protocol::{
+    codec::Form,
+    operations::{BarrierSpec, LatchSpec, QueueSpec, ReleaseBy, SemaphoreSpec, ValueSpec},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -191,7 +192,7 @@ impl<'a> Named<'a> {
         T: Serialize + DeserializeOwned,
     {
         let shard = self.shard().await?;
-        let value = fit(shard, encode(&value)?)?;
+        let value = fit(shard, encode(Form::Named, &value)?)?;
         let holds = schema::of::<T>();
         let spec = ValueSpec { value, holds };
         let opened = Typed::<data::Value, T>::open(shard, self.name, spec).await?;

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use lockkeeper_protocol::{
-    codec::{self, Blob, CodecError},
+    codec::{self, Blob, CodecError, Form},
     frame,
     operations::{Chunk, TaskFault},
 };
@@ -69,7 +69,7 @@ pub(super) fn empty<T: Task>() -> Chunk {
 /// takes there.
 pub(crate) fn pack_one<T: Task>(task: &T, row: &mut Vec<u8>) -> Result<u32, TaskFault> {
     let start = row.len();
-    let packed = caught(|| frame::append(row, task, usize::MAX));
+    let packed = caught(|| frame::append(row, &frame::Named(task), usize::MAX));
     let packed = packed.map_err(|message| format!("panic while it was encoded: {message}"));
     let packed = packed.and_then(|appended| appended.map_err(|error| error.to_string()));
     let packed = packed.map_err(|why| unreadable_arguments::<T>(&why));
@@ -145,7 +145,7 @@ impl<R: Serialize> frame::Encode for Direct<'_, R> {
         match self.0 {
             Ok(output) => {
                 buffer.extend_from_slice(codec::OK);
-                codec::encode_into(buffer, output)
+                Form::Named.encode_into(buffer, output)
             }
             Err(_) => codec::encode_into(buffer, self.0),
         }

@@ -8,7 +8,7 @@ use std::{
 
 use lockkeeper_protocol::{
     CallId, Fault, Operation,
-    codec::{self, Payload},
+    codec::{Form, Payload},
 };
 use serde::Serialize;
 
@@ -31,6 +31,8 @@ pub(crate) struct Receipt {
 #[derive(Debug)]
 pub(crate) struct Bound {
     pub(super) kind: &'static str,
+    /// How the kind's operations are written.
+    pub(super) form: Form,
     pub(super) connection: Arc<Connection>,
     pub(super) object: Arc<Object>,
 }
@@ -46,7 +48,7 @@ impl Bound {
         deadline: D,
     ) -> impl Future<Output = Result<(Receipt, O::Reply), CallError>> + Send + use<'_, O, D> {
         let number = self.object.operation(O::NAME);
-        let (arguments, deadline) = (encode(operation), deadline.into());
+        let (arguments, deadline) = (encode(self.form, operation), deadline.into());
         async move {
             let (number, arguments) = (number?, arguments?);
             let read = |body: &Payload| {
@@ -77,7 +79,10 @@ impl Bound {
     pub(crate) fn cast<O: Operation>(&self, operation: &O) {
         call::cast(self.kind, &self.object.name, O::NAME);
         let cast = || {
-            let (number, arguments) = (self.object.operation(O::NAME)?, encode(operation)?);
+            let (number, arguments) = (
+                self.object.operation(O::NAME)?,
+                encode(self.form, operation)?,
+            );
             self.connection.cast(self.object.number, number, &arguments)
         };
         // Its caller, which may be a drop, hears of no error.
@@ -88,8 +93,9 @@ impl Bound {
 }
 
 /// Encodes what the caller sends: it is the caller's own when that is not possible.
-pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CallError> {
-    codec::encode(value).map_err(|error| Fault::BadArguments(error.to_string()).into())
+pub(crate) fn encode<T: Serialize>(form: Form, value: &T) -> Result<Vec<u8>, CallError> {
+    form.encode(value)
+        .map_err(|error| Fault::BadArguments(error.to_string()).into())
 }
 
 /// `None` for a call that did not get its turn at once.

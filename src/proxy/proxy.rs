@@ -96,13 +96,14 @@ impl<P: Primitive> Proxy<P> {
         name: Option<&'a str>,
         spec: &P::Spec,
     ) -> impl Future<Output = Result<Self, CallError>> + Send + use<'a, P> {
-        let spec = encode(spec);
+        let spec = encode(P::FORM, spec);
         async move {
             let object = connection.open(P::KIND, name, Some(&spec?)).await?;
             let token = Token::new(connection.address().clone(), object.name.clone());
             let connection = Arc::clone(connection);
             let bound = OnceLock::from(Arc::new(Bound {
                 kind: P::KIND,
+                form: P::FORM,
                 connection,
                 object,
             }));
@@ -312,6 +313,7 @@ impl<P: Primitive> Proxy<P> {
         Ok(self.bound.get_or_init(|| {
             Arc::new(Bound {
                 kind: P::KIND,
+                form: P::FORM,
                 connection,
                 object,
             })

@@ -13,7 +13,7 @@ use std::{
 use lockkeeper_actors::{Primitive, Serve};
 use lockkeeper_protocol::{
     Fault, ObjectInfo, Operation, Refusal,
-    codec::{self, Blob},
+    codec::{self, Blob, Form},
     operations::CheckType,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
@@ -56,6 +56,7 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
                 let object = connection.open(P::KIND, Some(name), None).await?;
                 let bound = Bound {
                     kind: P::KIND,
+                    form: P::FORM,
                     connection: Arc::clone(connection),
                     object,
                 };
@@ -125,7 +126,7 @@ impl<P: Primitive, T: Serialize> Typed<P, T> {
         &'a self,
         value: &T,
     ) -> impl Future<Output = Result<Blob, CallError>> + Send + use<'a, P, T> {
-        let bytes = encode(value);
+        let bytes = encode(Form::Named, value);
         async move {
             let bytes = bytes?;
             fit(&self.proxy.bound().await?.connection, bytes)

@@ -35,6 +35,7 @@ mod semaphore;
 mod signals;
 mod trust;
 mod value;
+mod values;
 mod waits;
 
 use std::future::Future;
@@ -76,6 +77,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 33] = [
     rw_lock::register,
     signals::register,
     value::register,
+    values::register,
     waits::register,
 ];
 

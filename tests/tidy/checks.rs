@@ -1,6 +1,6 @@
 //! Breaks each rule in a few made-up files: the test of the test.
 
-use crate::{rooms, shapes, source};
+use crate::{forms, rooms, shapes, source};
 
 /// All faults of made-up files, for rules that need no table.
 fn faults(files: &[(&str, &str)]) -> Vec<String> {
@@ -206,4 +206,19 @@ fn a_file_without_a_header_or_with_too_much_of_anything_is_found() {
     assert_told(&told(&code), "src/a.rs has 501 lines without its tests");
     let tests = format!("//! a\n#[cfg(test)]\nmod tests {{\n{}}}", "\n".repeat(500));
     assert_eq!(told(&tests), [""; 0]);
+}
+
+#[test]
+fn a_built_in_kind_without_its_form_is_found() {
+    let told = |path, form: &str| {
+        let text = format!("//! a\nimpl Primitive for A {{\n{form}\n}}\n");
+        forms(&source::tree(&[(path, &*text)]))
+    };
+    let form = "const FORM: Form = Form::Compact;";
+    assert_told(
+        &told("actors/src/sync/a.rs", ""),
+        "actors/src/sync/a.rs has a built-in kind without",
+    );
+    assert_eq!(told("actors/src/data/a.rs", form), [""; 0]);
+    assert_eq!(told("actors/src/bench.rs", ""), [""; 0]);
 }

@@ -53,6 +53,29 @@ fn each_file_says_what_it_is_and_is_no_longer_than_it_should_be() {
     assert_none(&shapes(&repository()));
 }
 
+#[test]
+fn each_built_in_kind_has_the_form_that_the_protocol_promises() {
+    assert_none(&forms(&repository()));
+}
+
+/// Without a form of its own a kind has that of programs' kinds.
+fn forms(tree: &Tree) -> Vec<String> {
+    let built_in = tree.values().filter(|source| {
+        source.path.starts_with("actors/src/sync/") || source.path.starts_with("actors/src/data/")
+    });
+    let lacks = |source: &&source::Source| {
+        let count = |text| source.code.matches(text).count();
+        count(" Primitive for ") != count("const FORM: Form = Form::Compact;")
+    };
+    built_in
+        .filter(lacks)
+        .map(|source| {
+            let path = &source.path;
+            format!("{path} has a built-in kind without `const FORM: Form = Form::Compact;`")
+        })
+        .collect()
+}
+
 fn shapes(tree: &Tree) -> Vec<String> {
     let mut faults = Vec::new();
     for source in tree.values() {

@@ -14,16 +14,6 @@ type Row<'table> = (&'table str, &'table [&'table str], &'table str);
 /// Crates, or modules of them, that stand only where they must.
 const CRATES: &[Row<'_>] = &[
     (
-        "rmp_serde",
-        &["protocol/src/codec/value.rs"],
-        "call codec::encode or codec::decode",
-    ),
-    (
-        "rmp",
-        &["protocol/src/codec/fields.rs"],
-        "call codec::encode or codec::decode, or read elements with codec::Fields",
-    ),
-    (
         "interprocess",
         &["src/transport/unix.rs"],
         "use the contracts Stream and Listener, or give them what they lack",

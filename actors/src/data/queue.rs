@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, rc::Rc};
 
 use lockkeeper_protocol::{
     Abandoned, CallId, Fault, Refusal,
-    codec::Blob,
+    codec::{Blob, Form},
     operations::{
         CheckType, CloseQueue, CountItems, Delivery, Done, Get, Join, Put, PutBack, QueueSpec,
         QueueStatus,
@@ -233,6 +233,7 @@ fn waiting<'a, R: 'a>(
 
 impl Primitive for Queue {
     const KIND: &'static str = "queue";
+    const FORM: Form = Form::Compact;
     type Spec = QueueSpec;
 
     fn create(QueueSpec { capacity, holds }: QueueSpec) -> Result<Self, Refusal> {

@@ -16,6 +16,7 @@ use std::rc::Rc;
 
 use lockkeeper_protocol::{
     CallId, JobId, Refusal, SessionId,
+    codec::Form,
     operations::{
         ChunkOutcome, CloseTasks, Collect, CountTasks, Ended, FailTasks, Feed, Finished, HandBack,
         Job, Leave, Next, Reports, Row, Submit, TaskFault, TaskQueueStatus, WorkerExit,
@@ -201,6 +202,7 @@ impl TaskQueue {
 
 impl Primitive for TaskQueue {
     const KIND: &'static str = "task_queue";
+    const FORM: Form = Form::Compact;
     type Spec = ();
 
     fn create((): ()) -> Result<Self, Refusal> {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use lockkeeper_protocol::{
     CallId, Fault, Refusal,
-    codec::Blob,
+    codec::{Blob, Form},
     operations::{
         CheckType, CountWatchers, Exchange, Exchanged, OnlyIf, Read, Store, Swap, ValueSpec,
         ValueStatus, Versioned, WaitChange,
@@ -87,6 +87,7 @@ fn reply<R: Serialize + 'static>(call: Call<R>, reply: R, stored: Option<&Rc<Sto
 
 impl Primitive for Value {
     const KIND: &'static str = "value";
+    const FORM: Form = Form::Compact;
     type Spec = ValueSpec;
 
     fn create(ValueSpec { value, holds }: ValueSpec) -> Result<Self, Refusal> {

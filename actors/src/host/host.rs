@@ -156,14 +156,14 @@ impl<P: Primitive> Host<P> {
                     // A message that was sent after the end has hung it up already.
                     return None;
                 }
-                self.shell.outbox().begin(now, None);
+                self.begin(now, None);
                 let ended = HangUp::new(session, peer, now);
                 self.run(|primitive| primitive.hang_up(&ended));
                 self.watch.hung_up(&ended);
                 None
             }
             Input::Remove => {
-                self.shell.outbox().begin(now, None);
+                self.begin(now, None);
                 if self.primitive.is_some() {
                     self.watch.removed();
                 }
@@ -171,12 +171,12 @@ impl<P: Primitive> Host<P> {
                 None
             }
             Input::Survey(inquiry) => {
-                self.shell.outbox().begin(now, None);
+                self.begin(now, None);
                 inquiry.answer(self.report(now));
                 None
             }
             Input::Fail(id, fault) => {
-                self.shell.outbox().begin(now, None);
+                self.begin(now, None);
                 // What was granted meanwhile must not be taken back.
                 if self.survey().is_some_and(|survey| survey.has_waiter(id)) {
                     self.undo(now, id, *fault, P::withdraw);
@@ -188,7 +188,7 @@ impl<P: Primitive> Host<P> {
 
     fn serve(&mut self, now: Duration, call: &RawCall) -> Option<(CallId, Duration)> {
         let outbox = self.shell.outbox().clone();
-        outbox.begin(now, None);
+        self.begin(now, None);
         self.watch.called(call, |session| self.shell.peer(session));
         if self.primitive.is_none() {
             outbox.call::<()>(call.id).fail(Fault::Gone);
@@ -244,8 +244,13 @@ impl<P: Primitive> Host<P> {
 
     /// Undoes a call, whose drop means `fault`.
     fn undo(&mut self, now: Duration, id: CallId, fault: Fault, undo: fn(&mut P, CallId)) {
-        self.shell.outbox().begin(now, Some((id, fault)));
+        self.begin(now, Some((id, fault)));
         self.run(|primitive| undo(primitive, id));
+    }
+
+    #[inline]
+    fn begin(&self, now: Duration, undoing: Option<(CallId, Fault)>) {
+        self.shell.outbox().begin(now, P::FORM, undoing);
     }
 
     /// Runs the primitive's own code, which may panic.

@@ -20,7 +20,7 @@ use std::{
 
 use lockkeeper_protocol::{
     CallId, Fault, Fence, ManagerSecret, Proof, Refusal,
-    codec::{self, Fit},
+    codec::{Fit, Form},
 };
 use serde::Serialize;
 
@@ -54,8 +54,8 @@ impl<R: Serialize + 'static> Call<R> {
     /// Answers the caller.
     ///
     /// A short reply is encoded at once. One of more than 256 bytes is kept as it is until the caller's
-    /// session has room for it, so replies should share what is large: a [`Blob`](codec::Blob) does. See
-    /// [`Self::reply_sharing`] for one that the object counts.
+    /// session has room for it, so replies should share what is large: a [`Blob`](lockkeeper_protocol::codec::Blob)
+    /// does. See [`Self::reply_sharing`] for one that the object counts.
     pub fn reply(mut self, reply: R) {
         if let Some(outbox) = self.outbox.take() {
             outbox.account().forget(CALL_BYTES);
@@ -165,6 +165,8 @@ struct Inner {
 
 struct Turn {
     now: Duration,
+    /// How the kind whose turn it is writes its replies.
+    form: Form,
     fences: Arc<AtomicU64>,
     /// What the MACs of signed calls are checked with.
     secret: ManagerSecret,
@@ -173,7 +175,6 @@ struct Turn {
     begun: usize,
     /// The encoded replies of the turn, one after the other. Reused for its capacity.
     bodies: Vec<u8>,
-    /// Whether there is a large reply.
     has_large: bool,
     /// Whether this turn has answered a one-way call.
     has_answered_one_way: bool,
@@ -204,6 +205,7 @@ impl Outbox {
     pub fn new(fences: Arc<AtomicU64>, secret: ManagerSecret, stored: Arc<StoredBudget>) -> Self {
         let turn = RefCell::new(Turn {
             now: Duration::ZERO,
+            form: Form::Named,
             fences,
             secret,
             parcels: Vec::new(),
@@ -314,11 +316,12 @@ impl Outbox {
         self.put(grant, Parcel::Revoked);
     }
 
-    /// Begins a turn.
+    /// Begins a turn of a kind that writes its replies in this form.
     #[inline]
-    pub(crate) fn begin(&self, now: Duration, undoing: Option<(CallId, Fault)>) {
+    pub(crate) fn begin(&self, now: Duration, form: Form, undoing: Option<(CallId, Fault)>) {
         let mut turn = self.0.turn.borrow_mut();
         turn.now = now;
+        turn.form = form;
         // Assigning drops the previous fault, and few turns remove a call.
         if turn.undoing.is_some() || undoing.is_some() {
             turn.undoing = undoing;
@@ -351,8 +354,7 @@ impl Outbox {
     /// Takes back what this turn has answered call `id` with.
     pub(crate) fn retract(&self, id: CallId) {
         let turn = &mut *self.0.turn.borrow_mut();
-        let earlier = turn.begun;
-        let mut place = 0;
+        let (earlier, mut place) = (turn.begun, 0);
         turn.parcels.retain(|(call, _)| {
             place += 1;
             place <= earlier || *call != id
@@ -422,13 +424,16 @@ impl Outbox {
         let (start, place) = (turn.bodies.len(), turn.parcels.len());
         // Encoding runs code of the kind. If it panics, this entry is the answer.
         turn.parcels.push((id, Parcel::Gone));
-        let parcel = match codec::encode_within(&mut turn.bodies, &reply, SMALL_BYTES) {
+        let parcel = match turn
+            .form
+            .encode_within(&mut turn.bodies, &reply, SMALL_BYTES)
+        {
             Ok(Fit::Fits(_)) => Parcel::Reply(start..turn.bodies.len()),
             Ok(Fit::TooLong) => {
                 turn.has_large = true;
                 Parcel::Large(match stored {
-                    Some(stored) => LargeReply::sharing(reply, stored),
-                    None => LargeReply::new(reply, &self.0.account),
+                    Some(stored) => LargeReply::sharing(turn.form, reply, stored),
+                    None => LargeReply::new(turn.form, reply, &self.0.account),
                 })
             }
             Err(error) => Parcel::Fault(Fault::Unencodable(error.to_string())),

@@ -5,7 +5,7 @@
 
 use std::{fmt, rc::Rc};
 
-use lockkeeper_protocol::codec::{self, CodecError, Fit};
+use lockkeeper_protocol::codec::{CodecError, Fit, Form};
 use serde::Serialize;
 
 use crate::kind::budget::{Account, CALL_BYTES, Stored};
@@ -13,6 +13,7 @@ use crate::kind::budget::{Account, CALL_BYTES, Stored};
 /// A reply that is kept as it is until its session has room for it. What is shared,
 /// as a value that many wait for, is in memory once.
 pub struct LargeReply {
+    form: Form,
     reply: Box<dyn EncodeReply>,
     kept: Kept,
 }
@@ -31,33 +32,38 @@ enum Kept {
 
 /// A reply of whatever type.
 trait EncodeReply {
-    fn encode(&self, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, CodecError>;
+    fn encode(&self, form: Form, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, CodecError>;
 
-    fn measure(&self) -> Result<usize, CodecError>;
+    fn measure(&self, form: Form) -> Result<usize, CodecError>;
 }
 
 impl<R: Serialize> EncodeReply for R {
-    fn encode(&self, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, CodecError> {
-        codec::encode_within(buffer, self, most)
+    fn encode(&self, form: Form, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, CodecError> {
+        form.encode_within(buffer, self, most)
     }
 
-    fn measure(&self) -> Result<usize, CodecError> {
-        codec::measure(self)
+    fn measure(&self, form: Form) -> Result<usize, CodecError> {
+        form.measure(self)
     }
 }
 
 impl LargeReply {
     /// Makes one whose bytes are counted in an account if it has to wait.
-    pub(crate) fn new<R: Serialize + 'static>(reply: R, account: &Rc<Account>) -> Self {
+    pub(crate) fn new<R: Serialize + 'static>(form: Form, reply: R, account: &Rc<Account>) -> Self {
         Self {
+            form,
             reply: Box::new(reply),
             kept: Kept::Nowhere(Rc::clone(account)),
         }
     }
 
     /// Makes one whose bytes an object counts.
-    pub(crate) fn sharing<R: Serialize + 'static>(reply: R, stored: &Rc<Stored>) -> Self {
+    pub(crate) fn sharing<R: Serialize + 'static>(
+        form: Form,
+        reply: R,
+        stored: &Rc<Stored>) -> Self {
         Self {
+            form,
             reply: Box::new(reply),
             kept: Kept::Shared(Rc::clone(stored)),
         }
@@ -68,7 +74,7 @@ impl LargeReply {
     pub(crate) fn keep(&mut self) {
         if let Kept::Nowhere(account) = &self.kept {
             // One that does not encode becomes a fault later.
-            let bytes = self.reply.measure().unwrap_or_default();
+            let bytes = self.reply.measure(self.form).unwrap_or_default();
             self.kept = Kept::Alone(Stored::beyond(account, bytes + CALL_BYTES));
         }
     }
@@ -76,7 +82,7 @@ impl LargeReply {
     /// Appends the encoded reply if it takes at most `most` bytes. This runs code of the kind, which may
     /// panic.
     pub(crate) fn encode(&self, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, CodecError> {
-        self.reply.encode(buffer, most)
+        self.reply.encode(self.form, buffer, most)
     }
 }
 

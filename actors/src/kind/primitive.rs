@@ -5,7 +5,10 @@
 
 use std::fmt;
 
-use lockkeeper_protocol::{CallId, Fault, Operation, Refusal, codec::Payload};
+use lockkeeper_protocol::{
+    CallId, Fault, Operation, Refusal,
+    codec::{Form, Payload},
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::kind::{
@@ -18,6 +21,10 @@ use crate::kind::{
 pub trait Primitive: Sized + Unpin + 'static {
     /// The name on the wire: stable, and unique within a manager.
     const KIND: &'static str;
+    /// How structs are written in the arguments, replies and specs of the kind. Only the built-in kinds
+    /// have another form than the default, because PROTOCOL.md promises their bytes.
+    #[doc(hidden)]
+    const FORM: Form = Form::Named;
     /// What an object of this kind is made from.
     type Spec: Serialize + DeserializeOwned + Send + 'static;
 

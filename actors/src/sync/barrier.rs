@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use lockkeeper_protocol::{
     Breach, CallId, Proof, Refusal,
+    codec::Form,
     operations::{
         Abort, Arrival, Arrive, BarrierSpec, BarrierStatus, CountArrivals, Fail, Finish, OnDeath,
         Passed, Reset,
@@ -188,6 +189,7 @@ impl Barrier {
 
 impl Primitive for Barrier {
     const KIND: &'static str = "barrier";
+    const FORM: Form = Form::Compact;
     type Spec = BarrierSpec;
 
     fn create(BarrierSpec { parties, on_death }: BarrierSpec) -> Result<Self, Refusal> {

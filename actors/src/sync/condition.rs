@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
 use lockkeeper_protocol::{
     CallId, Refusal, SessionId,
+    codec::Form,
     operations::{
         Acquire, Adopt, CountSleepers, ForceUnlock, Granted, MarkConsistent, Notify, Release,
         ReleaseAny, ReleaseBy, Sleep, Status, Wake, Woken,
@@ -154,6 +155,7 @@ impl Condition {
 
 impl Primitive for Condition {
     const KIND: &'static str = "condition";
+    const FORM: Form = Form::Compact;
     type Spec = ReleaseBy;
 
     fn create(release_by: ReleaseBy) -> Result<Self, Refusal> {

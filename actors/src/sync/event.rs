@@ -4,6 +4,7 @@
 
 use lockkeeper_protocol::{
     CallId, Refusal,
+    codec::Form,
     operations::{Clear, EventStatus, Look, Set, WaitSet},
 };
 
@@ -27,6 +28,7 @@ pub struct Event {
 
 impl Primitive for Event {
     const KIND: &'static str = "event";
+    const FORM: Form = Form::Compact;
     type Spec = ();
 
     fn create((): ()) -> Result<Self, Refusal> {

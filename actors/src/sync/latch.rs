@@ -4,6 +4,7 @@
 
 use lockkeeper_protocol::{
     CallId, Refusal,
+    codec::Form,
     operations::{ArriveAndWait, CountDown, CountLeft, LatchSpec, LatchStatus, WaitOpen},
 };
 
@@ -50,6 +51,7 @@ impl Latch {
 
 impl Primitive for Latch {
     const KIND: &'static str = "latch";
+    const FORM: Form = Form::Compact;
     type Spec = LatchSpec;
 
     fn create(LatchSpec { count }: LatchSpec) -> Result<Self, Refusal> {

@@ -2,6 +2,7 @@
 
 use lockkeeper_protocol::{
     CallId, Refusal,
+    codec::Form,
     operations::{
         Acquire, Adopt, ForceUnlock, Granted, MarkConsistent, Release, ReleaseAny, ReleaseBy,
         Status,
@@ -38,6 +39,7 @@ impl Exclusive for Lock {
 
 impl Primitive for Lock {
     const KIND: &'static str = "lock";
+    const FORM: Form = Form::Compact;
     type Spec = ReleaseBy;
 
     fn create(release_by: ReleaseBy) -> Result<Self, Refusal> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lockkeeper_protocol::{
     CallId, Refusal,
+    codec::Form,
     operations::{
         AcquireAs, AdoptAs, ForceUnlock, Granted, MarkConsistent, Release, ReleaseAny, ReleaseBy,
         Status,
@@ -86,6 +87,7 @@ impl Exclusive for ReentrantLock {
 
 impl Primitive for ReentrantLock {
     const KIND: &'static str = "reentrant_lock";
+    const FORM: Form = Form::Compact;
     type Spec = ReleaseBy;
 
     fn create(release_by: ReleaseBy) -> Result<Self, Refusal> {

@@ -10,6 +10,7 @@ mod inside;
 
 use lockkeeper_protocol::{
     Abandoned, CallId, Proof, Refusal,
+    codec::Form,
     operations::{
         Access, AcquireFor, CountHolders, Downgrade, ForceUnlock, Granted, MarkConsistent, Release,
         ReleaseAny, ReleaseBy, RwLockStatus, Upgrade,
@@ -127,6 +128,7 @@ impl RwLock {
 
 impl Primitive for RwLock {
     const KIND: &'static str = "rw_lock";
+    const FORM: Form = Form::Compact;
     type Spec = ReleaseBy;
 
     fn create(release_by: ReleaseBy) -> Result<Self, Refusal> {

@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 use lockkeeper_protocol::{
     Abandoned, CallId, Proof, Refusal,
+    codec::Form,
     operations::{
         AcquireMany, AddPermits, Close, Count, Forget, Granted, MarkConsistent, ReleaseAny,
         ReleasePermits, SemaphoreSpec, SemaphoreStatus,
@@ -164,6 +165,7 @@ impl<B> Counting<B> {
 
 impl<B: Bound> Primitive for Counting<B> {
     const KIND: &'static str = B::KIND;
+    const FORM: Form = Form::Compact;
     type Spec = SemaphoreSpec;
 
     fn create(spec: SemaphoreSpec) -> Result<Self, Refusal> {

@@ -4,11 +4,7 @@
 
 use serde::Serialize;
 
-use crate::codec::{
-    blob::BlobRef,
-    markers,
-    value::{CodecError, encode_into},
-};
+use crate::codec::{blob::BlobRef, error::CodecError, markers, value::encode_into};
 
 /// A message that is an array, on its way into a buffer.
 #[derive(Debug)]

@@ -6,12 +6,13 @@
 
 use std::fmt;
 
-use rmp::{Marker, decode};
 use serde::Deserialize;
 
 use crate::codec::{
-    markers::{BIN8, MOST_FIX, NIL, U8, U16, U32, U64},
-    value::{CodecError, decode},
+    error::CodecError,
+    input::{Head, Input},
+    markers::{BIN8, FIX_ARRAY, FIX_STR, MOST_FIX, NIL, U8, U16, U32, U64},
+    value::decode,
 };
 
 /// What is left of a message that is an array.
@@ -30,20 +31,21 @@ impl<'a> Fields<'a> {
     ///
     /// Returns an error when it is no array.
     #[inline]
-    pub fn of(mut message: &'a [u8]) -> Result<Self, CodecError> {
-        if let [marker, rest @ ..] = message
-            && let Marker::FixArray(left) = Marker::from_u8(*marker)
-        {
-            let left = left.into();
+    pub fn of(message: &'a [u8]) -> Result<Self, CodecError> {
+        if let [marker @ FIX_ARRAY..FIX_STR, rest @ ..] = message {
+            let left = (marker & 0x0f).into();
             return Ok(Self {
                 rest,
                 left,
                 of: left,
             });
         }
-        let left = decode::read_array_len(&mut message).map_err(|_| no_array())?;
+        let mut input = Input::new(message);
+        let Ok(Head::Array(left)) = input.head() else {
+            return Err(no_array());
+        };
         Ok(Self {
-            rest: message,
+            rest: input.rest(),
             left,
             of: left,
         })
@@ -75,8 +77,10 @@ impl<'a> Fields<'a> {
                 self.rest = rest;
                 u64::from_be_bytes([a, b, c, d, e, f, g, h])
             }
-            _ => decode::read_int(&mut self.rest)
-                .map_err(|_| self.expected("a number that is not negative"))?,
+            _ => match self.head() {
+                Some(Head::Unsigned(number)) => number,
+                _ => return Err(self.expected("a number that is not negative")),
+            },
         };
         N::try_from(number).map_err(|_| self.out_of_range(number))
     }
@@ -89,7 +93,10 @@ impl<'a> Fields<'a> {
     #[inline]
     pub fn truth(&mut self) -> Result<bool, CodecError> {
         self.step()?;
-        decode::read_bool(&mut self.rest).map_err(|_| self.expected("true or false"))
+        match self.head() {
+            Some(Head::Bool(truth)) => Ok(truth),
+            _ => Err(self.expected("true or false")),
+        }
     }
 
     /// Reads a text.
@@ -100,9 +107,10 @@ impl<'a> Fields<'a> {
     #[inline]
     pub fn text(&mut self) -> Result<&'a str, CodecError> {
         self.step()?;
-        let length = decode::read_str_len(&mut self.rest).map_err(|_| self.expected("a text"))?;
-        let text = std::str::from_utf8(self.take(length)?);
-        text.map_err(|_| self.expected("a text in UTF-8"))
+        match self.head() {
+            Some(Head::Text(text)) => Ok(text),
+            _ => Err(self.expected("a text in UTF-8")),
+        }
     }
 
     /// Reads a byte string.
@@ -117,9 +125,10 @@ impl<'a> Fields<'a> {
             self.rest = rest;
             return self.take((*length).into());
         }
-        let length =
-            decode::read_bin_len(&mut self.rest).map_err(|_| self.expected("a byte string"))?;
-        self.take(length)
+        match self.head() {
+            Some(Head::Bytes(bytes)) => Ok(bytes),
+            _ => Err(self.expected("a byte string")),
+        }
     }
 
     /// Reads an element that may be nil, as `read` does.
@@ -172,6 +181,14 @@ impl<'a> Fields<'a> {
     fn step(&mut self) -> Result<(), CodecError> {
         self.left = self.left.checked_sub(1).ok_or_else(too_short)?;
         Ok(())
+    }
+
+    /// Reads an element of any type, if it is well-formed.
+    fn head(&mut self) -> Option<Head<'a>> {
+        let mut input = Input::new(self.rest);
+        let head = input.head().ok()?;
+        self.rest = input.rest();
+        Some(head)
     }
 
     #[inline]

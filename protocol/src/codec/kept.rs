@@ -7,7 +7,7 @@ use std::{cell::RefCell, mem};
 use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::codec::value::{CodecError, decode};
+use crate::codec::{error::CodecError, value::decode};
 
 /// Shorter ones are copied, which costs less.
 const LEAST_BYTES: usize = 1 << 12;

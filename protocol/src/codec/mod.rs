@@ -4,30 +4,40 @@
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | `value` | encodes and decodes any serde value; the error type |
-//! | `blob` | byte strings as serde values |
+//! | `form`, `encoding`, `value` | the two forms of structs, and the encoding and decoding of any serde value |
+//! | `serializer`, `output` | serde's data model, written as MessagePack |
+//! | `deserializer`, `input` | serde's data model, read from it |
+//! | `levels`, `error`, `markers` | how deep values nest; the error type; the first bytes of MessagePack's types |
+//! | `blob`, `lent` | byte strings as serde values, and written without a copy |
 //! | `elements`, `fields` | writing and reading one array, element by element |
 //! | `payload`, `kept` | byte strings that are stored in place, or shared with the received message |
 //! | `short` | lists with a most number of entries |
-//! | `lent` | long byte strings that are written without a copy |
-//! | `markers` | the first bytes of MessagePack's types |
 
 pub(crate) mod blob;
+mod deserializer;
 pub(crate) mod elements;
+pub(crate) mod encoding;
+pub(crate) mod error;
 pub(crate) mod fields;
+pub(crate) mod form;
+mod input;
 pub(crate) mod kept;
-pub(crate) mod lent;
-pub(crate) mod markers;
+mod lent;
+mod levels;
+mod markers;
+mod output;
 pub(crate) mod payload;
+mod serializer;
 pub(crate) mod short;
 pub(crate) mod value;
 
 pub use blob::{Blob, BlobRef};
 pub use elements::Elements;
+pub use encoding::Fit;
+pub use error::CodecError;
 pub use fields::Fields;
+pub use form::Form;
 pub use kept::decode_within;
+pub use levels::MAX_DEPTH;
 pub use payload::Payload;
-pub use value::{
-    CodecError, Fit, MAX_DEPTH, OK, begin_list, decode, encode, encode_into, encode_within, is_err,
-    measure,
-};
+pub use value::{OK, begin_list, decode, encode, encode_into, is_err};

@@ -6,10 +6,7 @@ use std::{fmt, ops::Deref};
 use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::codec::{
-    kept::decode_within,
-    value::{CodecError, decode},
-};
+use crate::codec::{error::CodecError, kept::decode_within, value::decode};
 
 /// Bytes that were cut out of a message: short ones, as most are, are kept here, without an
 /// allocation or a count of references; long ones are shared with what was read.

@@ -4,9 +4,9 @@ use std::iter;
 
 use serde::Serialize;
 
-use crate::codec::value::{self, CodecError};
+use crate::codec::{error::CodecError, form::Form, value};
 
-/// What goes into a frame: a message of the protocol, or any value.
+/// What goes into a frame: a message of the protocol, or a value in the compact form.
 pub trait Encode {
     /// Appends it to a buffer, which has a shard of it when that fails.
     ///
@@ -19,6 +19,17 @@ pub trait Encode {
 impl<T: Serialize + ?Sized> Encode for T {
     fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
         value::encode_into(buffer, self)
+    }
+}
+
+/// A value of a user's type in a frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a, T>(pub &'a T);
+
+impl<T: Serialize> Encode for Named<'_, T> {
+    #[inline]
+    fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
+        Form::Named.encode_into(buffer, self.0)
     }
 }
 

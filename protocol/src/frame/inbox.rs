@@ -7,7 +7,7 @@ use std::{mem, ops::Deref};
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::{
-    codec::{payload::Payload, value::CodecError},
+    codec::{error::CodecError, payload::Payload},
     frame::framing::HEADER,
 };
 

@@ -6,7 +6,7 @@
 //! Invariant: no input of a peer causes a panic, or an allocation larger than the input.
 
 use crate::{
-    codec::{blob::BlobRef, elements::Elements, fields::Fields, value::CodecError},
+    codec::{blob::BlobRef, elements::Elements, error::CodecError, fields::Fields},
     fault::Fault,
     frame::framing::Encode,
     inspection::Question,

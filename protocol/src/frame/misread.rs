@@ -1,7 +1,7 @@
 //! What can be read of messages that are no requests or responses: the number of the call that they are
 //! about. So one that does not fit is the error of that call alone.
 
-use crate::codec::{fields::Fields, value::CodecError};
+use crate::codec::{error::CodecError, fields::Fields};
 
 /// What a message is that [`Request::decode`](super::Request::decode) does not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ pub(crate) mod messages;
 pub(crate) mod misread;
 pub(crate) mod reply;
 
-pub use framing::{Encode, append, frames};
+pub use framing::{Encode, Named, append, frames};
 pub use inbox::{Inbox, Message};
 pub use messages::{FIRST_FRAME_BYTES, MAGIC, Request, Response, VERSION};
 pub use misread::{Misread, faulted};

@@ -1,7 +1,7 @@
 //! Writes a reply whose body is encoded in its frame, without a copy of what it lends.
 
 use crate::{
-    codec::{elements::Elements, value::Fit},
+    codec::{elements::Elements, encoding::Fit},
     frame::framing::HEADER,
 };
 

@@ -8,7 +8,9 @@ use serde::{Serialize, Serializer};
 use crate::{
     codec::{
         blob::{Blob, BlobRef},
-        value::{self, Fit},
+        encoding::Fit,
+        form::Form,
+        value,
     },
     fault::{Fault, Refusal},
     frame::{
@@ -422,7 +424,7 @@ fn reply_is_encoded_in_place_and_what_it_lends_is_part_of_it() {
     for (length, is_lent) in [(0, false), (300, false), (1 << 16, true)] {
         let value = (1, Blob::from(vec![7; length]), "text");
         let body = value::encode(&value).unwrap();
-        let encode = |buffer: &mut Vec<u8>, most| value::encode_within(buffer, &value, most);
+        let encode = |buffer: &mut Vec<u8>, most| Form::Compact.encode_within(buffer, &value, most);
         let whole = [9].len() + HEADER + 8 + body.len();
         let mut buffer = vec![9];
         for most in [0, 8, body.len() + 7] {

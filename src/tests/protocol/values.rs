@@ -1,11 +1,11 @@
 //! The values that PROTOCOL.md shows: what stands inside frames as bytes, and faults.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use lockkeeper_protocol::{
     Abandoned, Breach, CallInfo, Claim, Deadlock, Fault, Fence, Member, ObjectInfo, Page, PartInfo,
     Peer, Question, Refusal, Stats, Wait,
-    codec::{self, Blob},
+    codec::{self, Blob, Form},
     operations::{
         Access, Acquire, AcquireAs, AcquireFor, AcquireKey, AcquireKeyMany, AcquireMany, AdoptAs,
         AdoptedKey, Arrival, Arrive, ArriveAndWait, BarrierSpec, BarrierStatus, CheckType, Chunk,
@@ -17,7 +17,7 @@ use lockkeeper_protocol::{
         Upgrade, ValueSpec, ValueStatus, Versioned, WaitChange, WaitSet, Wake, Woken, WorkerExit,
     },
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::tests::{
     protocol::{FENCE, Sample, fresh_grant, grant_of, is_next, job_of, samples, ticket_of},
@@ -38,11 +38,19 @@ impl Values {
     }
 
     fn show<T: Serialize + DeserializeOwned>(&mut self, value: &T) -> &mut Self {
-        let bytes = encoded(value);
+        self.show_in(Form::Compact, value)
+    }
+
+    fn show_named<T: Serialize + DeserializeOwned>(&mut self, value: &T) -> &mut Self {
+        self.show_in(Form::Named, value)
+    }
+
+    fn show_in<T: Serialize + DeserializeOwned>(&mut self, form: Form, value: &T) -> &mut Self {
+        let bytes = form.encode(value).expect("it encodes");
         let what = std::any::type_name::<T>();
         is_next(&mut self.0, '=', &bytes, what);
         let read: T = codec::decode(&bytes).unwrap_or_else(|error| panic!("{what}: {error}"));
-        assert_eq!(encoded(&read), bytes, "{what}");
+        assert_eq!(form.encode(&read).expect("it encodes"), bytes, "{what}");
         self
     }
 
@@ -127,6 +135,41 @@ fn values_are_written_as_the_document_shows() {
         .show(&abandoned())
         .show(&Ok::<(), Refusal>(()))
         .show(&Err::<(), Refusal>(Refusal::NotHeld))
+        .and_no_more();
+}
+
+#[derive(Serialize, Deserialize)]
+struct Item {
+    id: u8,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+    tags: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Shape {
+    Move { x: i8, y: i8 },
+    Line(u8, u8),
+}
+
+#[test]
+fn values_of_programs_are_written_as_the_document_shows() {
+    let item = Item {
+        id: 7,
+        note: None,
+        tags: vec!["new".to_owned()],
+    };
+    Values::of("### Values of programs")
+        .show_named(&item)
+        .show_named(&Shape::Move { x: 1, y: -1 })
+        .show_named(&Shape::Line(1, 2))
+        .show_named(&Some(5))
+        .show_named(&None::<u8>)
+        .show_named(&Some(None::<u8>))
+        .show_named(&Some(Some(None::<u8>)))
+        .show_named(&(u128::from(u64::MAX) + 1))
+        .show_named(&(i128::from(i64::MIN) - 1))
+        .show_named(&BTreeMap::from([((1, true), 0.5)]))
         .and_no_more();
 }
 

@@ -18,6 +18,7 @@ use std::{
 
 use lockkeeper_protocol::{
     CallId, Fault, Fence, Refusal,
+    codec::Form,
     operations::{
         AdoptKey, AdoptedKey, CountKey, CountKeys, ForceUnlockKey, Granted, Key, ListKeys,
         MarkConsistent, Release, ReleaseAnyKey, ReleaseBy,
@@ -224,6 +225,7 @@ impl<F> Keyed<F> {
 
 impl<F: Face> Primitive for Keyed<F> {
     const KIND: &'static str = F::KIND;
+    const FORM: Form = Form::Compact;
     type Spec = F::Spec;
 
     fn create(spec: F::Spec) -> Result<Self, Refusal> {

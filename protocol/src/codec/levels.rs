@@ -1,0 +1,31 @@
+//! `Levels`: how deep a value may still nest. One limit for both sides, so that what was encoded can be
+//! decoded.
+//!
+//! Options and newtype structs count too: they take no bytes, but a call on the stack each.
+
+use crate::codec::error::Failure;
+
+/// How many levels of a value may be inside one another: sequences, maps, structs, variants with content,
+/// newtype structs, and options that are `Some`.
+pub const MAX_DEPTH: u32 = 128;
+
+/// The levels that are left.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Levels(u32);
+
+impl Levels {
+    pub(crate) const ALL: Self = Self(MAX_DEPTH);
+
+    /// What is left inside.
+    #[inline]
+    pub(crate) fn inside(self) -> Result<Self, Failure> {
+        self.0.checked_sub(1).map(Self).ok_or_else(too_deep)
+    }
+}
+
+#[cold]
+fn too_deep() -> Failure {
+    Failure::new(&format_args!(
+        "it nests deeper than {MAX_DEPTH} levels: flatten it, or encode a part of it as a byte string"
+    ))
+}

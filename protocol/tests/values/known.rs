@@ -1,0 +1,197 @@
+//! What serde itself does not keep: each is an error, or looks alike in every format. SEMANTICS.md lists them.
+
+use std::collections::BTreeMap;
+
+use lockkeeper_protocol::codec::{Form, decode};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::sample::{Outcome, json, ours};
+
+#[track_caller]
+fn is(value: &(impl Serialize + DeserializeOwned + PartialEq), outcome: Outcome) {
+    assert_eq!(ours(value), outcome);
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "tag")]
+enum Internal {
+    Huge { number: u128 },
+    Pair { pair: (u8, Option<Option<()>>) },
+    List(Vec<u8>),
+    Map(BTreeMap<u8, Option<()>>),
+    Maybe(Option<Inner>),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Inner {
+    inner: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Untagged {
+    First { number: u8 },
+    Second { number: u8 },
+    Maybe(Option<u8>),
+    Unit,
+    Huge(u128),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Flat {
+    #[serde(flatten)]
+    inner: Option<Lenient>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Lenient {
+    a: Option<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Twice {
+    a: u8,
+    #[serde(flatten)]
+    rest: BTreeMap<String, u8>,
+}
+
+#[test]
+fn integers_of_128_bits_in_buffered_content_are_an_error_of_the_receiver() {
+    for number in [1, u128::MAX] {
+        is(&Internal::Huge { number }, Outcome::RefusedByReceiver);
+        is(
+            &Untagged::Huge(number),
+            if number == 1 {
+                // It is read as an `Option<u8>`, which stands first.
+                Outcome::Other
+            } else {
+                Outcome::RefusedByReceiver
+            },
+        );
+    }
+}
+
+#[test]
+fn content_that_cannot_have_a_tag_inside_is_an_error_of_the_sender() {
+    is(&Internal::List(vec![1]), Outcome::RefusedBySender);
+    let pair = (1, Some(None));
+    is(&Internal::Pair { pair }, Outcome::Equal);
+}
+
+#[test]
+fn variants_that_look_alike_are_told_apart_by_no_format() {
+    for value in [Untagged::Second { number: 1 }, Untagged::Unit] {
+        assert_eq!(
+            (ours(&value), json(&value)),
+            (Outcome::Other, Outcome::Other)
+        );
+    }
+    is(&Untagged::First { number: 1 }, Outcome::Equal);
+    is(&Untagged::Maybe(None), Outcome::Equal);
+    let flat = Flat { inner: None };
+    assert_eq!((ours(&flat), json(&flat)), (Outcome::Other, Outcome::Other));
+}
+
+#[test]
+fn flattened_entry_with_the_name_of_a_field_is_an_error_of_the_receiver() {
+    let rest = BTreeMap::from([("a".to_owned(), 2)]);
+    is(&Twice { a: 1, rest }, Outcome::RefusedByReceiver);
+}
+
+#[test]
+fn field_that_is_written_and_not_read_needs_a_default() {
+    #[derive(PartialEq, Serialize, Deserialize)]
+    struct Hidden {
+        a: u8,
+        #[serde(skip_serializing)]
+        b: u8,
+        #[serde(skip_deserializing)]
+        c: u8,
+    }
+    is(&Hidden { a: 1, b: 2, c: 0 }, Outcome::RefusedByReceiver);
+}
+
+#[test]
+fn serialize_that_announces_another_count_is_an_error_of_the_sender() {
+    use serde::ser::{SerializeMap, SerializeSeq, SerializeStruct, Serializer};
+
+    struct Lies(usize, usize);
+    struct LiesOfEntries(usize, usize);
+    struct LiesOfFields(usize, usize);
+    struct HalfAnEntry;
+
+    impl Serialize for Lies {
+        fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            let mut list = to.serialize_seq(Some(self.0))?;
+            (0..self.1).try_for_each(|_| list.serialize_element(&1))?;
+            list.end()
+        }
+    }
+
+    impl Serialize for LiesOfEntries {
+        fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            let mut map = to.serialize_map(Some(self.0))?;
+            (0..self.1).try_for_each(|key| map.serialize_entry(&key, &1))?;
+            map.end()
+        }
+    }
+
+    impl Serialize for LiesOfFields {
+        fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            let mut fields = to.serialize_struct("LiesOfFields", self.0)?;
+            (0..self.1).try_for_each(|_| fields.serialize_field("a", &1))?;
+            fields.end()
+        }
+    }
+
+    impl Serialize for HalfAnEntry {
+        fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            let mut map = to.serialize_map(None)?;
+            map.serialize_key(&1)?;
+            map.end()
+        }
+    }
+
+    for form in [Form::Named, Form::Compact] {
+        for (told, written) in [(0, 1), (1, 0), (16, 15), (15, 16), (70_000, 3)] {
+            assert!(form.encode(&Lies(told, written)).is_err());
+            assert!(form.encode(&LiesOfEntries(told, written)).is_err());
+            assert!(form.encode(&LiesOfFields(told, written)).is_err());
+            assert!(form.encode(&Lies(written, written)).is_ok());
+        }
+        assert!(form.encode(&HalfAnEntry).is_err());
+    }
+}
+
+#[test]
+fn structs_of_either_form_and_byte_strings_for_lists_are_read() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Point {
+        x: u8,
+        #[serde(default)]
+        y: Option<u8>,
+        unit: Unit,
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Unit;
+
+    let point = Point {
+        x: 1,
+        y: Some(2),
+        unit: Unit,
+    };
+    for (form, bytes) in [
+        (Form::Compact, &b"\x93\x01\x02\x90"[..]),
+        (Form::Named, b"\x83\xa1x\x01\xa1y\x02\xa4unit\xc0"),
+    ] {
+        assert_eq!(form.encode(&point).unwrap(), bytes);
+        assert_eq!(decode::<Point>(bytes).unwrap(), point);
+        // Another implementation of MessagePack reads it.
+        assert_eq!(rmp_serde::from_slice::<Point>(bytes).unwrap(), point);
+    }
+    assert_eq!(decode::<Vec<u8>>(b"\xc4\x02\x07\x08").unwrap(), [7, 8]);
+    assert_eq!(decode::<[u8; 2]>(b"\xc4\x02\x07\x08").unwrap(), [7, 8]);
+    assert!(decode::<[u8; 3]>(b"\xc4\x02\x07\x08").is_err());
+    assert!(decode::<[u8; 1]>(b"\xc4\x02\x07\x08").is_err());
+}

@@ -1,0 +1,213 @@
+//! Values of users arrive equal wherever they go: through tasks, queues, values and kinds of a program.
+
+use std::{collections::BTreeMap, iter};
+
+use futures::StreamExt;
+use lockkeeper::{
+    Call, CallError, Manager, Operation, Operations, Pool, Primitive, Program, Proxy, Refusal,
+    Serve, Task,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::run;
+
+/// What an encoding by place, or one that flattens options, loses.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Item {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    second: Option<u8>,
+    nested: Option<Option<()>>,
+    #[serde(skip)]
+    skipped: u8,
+    huge: u128,
+    keyed: BTreeMap<(u8, bool), Option<Option<u8>>>,
+    unit: Stop,
+    inner: Option<Box<Self>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Stop;
+
+impl Item {
+    fn nested(depth: usize) -> Self {
+        let inner = iter::successors(Some(Self::default()), |inner| {
+            let inner = Some(Box::new(inner.clone()));
+            Some(Self {
+                inner,
+                ..Self::default()
+            })
+        });
+        inner.take(depth).last().expect("one at least")
+    }
+}
+
+fn items() -> Vec<Item> {
+    let item = Item {
+        second: Some(5),
+        nested: Some(None),
+        huge: u128::MAX,
+        keyed: BTreeMap::from([((1, true), Some(None)), ((2, false), None)]),
+        ..Item::default()
+    };
+    let nested = Some(Some(()));
+    let inner = Some(Box::new(item.clone()));
+    vec![
+        Item::default(),
+        Item {
+            nested,
+            inner,
+            ..item.clone()
+        },
+        item,
+    ]
+}
+
+/// Returns what it is sent, with a mark that cannot be mistaken for its absence.
+#[derive(Serialize, Deserialize)]
+struct Echo {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    none: Option<u8>,
+    item: Option<Item>,
+}
+
+impl Task for Echo {
+    const NAME: &'static str = "values::echo";
+    type Output = Option<Option<Item>>;
+
+    async fn run(self) -> Self::Output {
+        Some(self.item)
+    }
+}
+
+/// An object that is an item.
+struct Kept(Item);
+
+/// Takes the item's place, and returns the one before. A long one is kept until it can be sent.
+#[derive(Serialize, Deserialize)]
+struct Replace {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    none: Option<u8>,
+    item: Item,
+    padding: Vec<u8>,
+}
+
+impl Operation for Replace {
+    const NAME: &'static str = "replace";
+    type Reply = (Option<Option<()>>, Item, Vec<u8>);
+}
+
+impl Primitive for Kept {
+    const KIND: &'static str = "values::kept";
+    type Spec = Item;
+
+    fn create(item: Item) -> Result<Self, Refusal> {
+        Ok(Self(item))
+    }
+
+    fn operations(operations: &mut Operations<Self>) {
+        operations.on::<Replace>();
+    }
+}
+
+impl Serve<Replace> for Kept {
+    fn serve(&mut self, replace: Replace, call: Call<<Replace as Operation>::Reply>) {
+        let before = std::mem::replace(&mut self.0, replace.item);
+        call.reply((Some(None), before, replace.padding));
+    }
+}
+
+pub(crate) fn register(program: Program) -> Program {
+    program.task::<Echo>().kind::<Kept>()
+}
+
+#[test]
+fn items_arrive_equal_through_tasks() {
+    run(async {
+        let pool = Pool::new(1).await.unwrap();
+        for item in items() {
+            let echo = |item| Echo { none: None, item };
+            let echoed = pool.apply(echo(Some(item.clone()))).await.unwrap();
+            assert_eq!(echoed, Some(Some(item.clone())));
+            assert_eq!(pool.apply(echo(None)).await.unwrap(), Some(None));
+            let streamed = pool.imap([echo(Some(item.clone())), echo(None)]);
+            let streamed: Vec<_> = streamed.map(|outcome| outcome.unwrap()).collect().await;
+            assert_eq!(streamed, [Some(Some(item)), Some(None)]);
+        }
+        let deep = Echo {
+            none: None,
+            item: Some(Item::nested(1000)),
+        };
+        let error = pool.apply(deep).await.unwrap_err().to_string();
+        assert!(error.contains("deeper than 128 levels"), "{error}");
+    });
+}
+
+#[test]
+fn items_arrive_equal_through_queues_and_values() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let queue = manager
+            .unbounded_queue::<Option<Option<Item>>>()
+            .await
+            .unwrap();
+        let value = manager.value(Some(None::<Item>)).await.unwrap();
+        assert_eq!(value.get().await.unwrap(), Some(None));
+        for item in items()
+            .into_iter()
+            .map(Some)
+            .chain([None])
+            .map(Some)
+            .chain([None])
+        {
+            queue.put(item.clone()).await.unwrap();
+            let taken = queue.get().await.unwrap();
+            assert_eq!(*taken, item);
+            taken.done().await.unwrap();
+            value.set(item.clone()).await.unwrap();
+            assert_eq!(value.get().await.unwrap(), item);
+        }
+        let deep = Some(Some(Item::nested(1000)));
+        for error in [
+            queue.put(deep.clone()).await.unwrap_err().to_string(),
+            value.set(deep.clone()).await.unwrap_err().to_string(),
+        ] {
+            assert!(error.contains("deeper than 128 levels"), "{error}");
+        }
+    });
+}
+
+#[test]
+fn specs_operations_and_replies_of_a_programs_kind_arrive_equal() {
+    run(async {
+        let manager = Manager::builder().register::<Kept>().start().await.unwrap();
+        let mut before = items().remove(1);
+        let kept: Proxy<Kept> = manager.open(before.clone()).await.unwrap();
+        for length in [0, 1000, 100_000] {
+            for item in items() {
+                let padding = vec![7; length];
+                let replace = Replace {
+                    none: None,
+                    item: item.clone(),
+                    padding: padding.clone(),
+                };
+                let reply = kept.call(replace).await.unwrap();
+                assert_eq!(reply, (Some(None), before, padding));
+                before = item;
+            }
+        }
+        let item = Item::nested(1000);
+        let deep = Replace {
+            none: None,
+            item,
+            padding: Vec::new(),
+        };
+        let error = kept.call(deep).await.unwrap_err();
+        assert!(matches!(error, CallError::Fault(_)), "{error}");
+        assert!(
+            error.to_string().contains("deeper than 128 levels"),
+            "{error}"
+        );
+    });
+}
