@@ -42,7 +42,6 @@ pub use {
     host::{
         ContendedObjects, Count, Deadlines, Host, Input, Inputs, Inquiry, Mailbox, MailboxReceiver,
         RawCall, ReplySink, Report, Shell, Tallies, Tally, Waits, encode_reply, encode_whole,
-        panic_message,
     },
     kind::{Answer, LargeReply, Outcome, StoredBudget},
     lockkeeper_protocol::{JobId, ManagerSecret, ObjectName, SECRET_BYTES},

@@ -21,6 +21,7 @@ mod lock;
 mod manager;
 mod not_a_program;
 mod observe;
+mod own_code;
 mod own_kind;
 mod own_transport;
 mod pool;
@@ -33,6 +34,7 @@ mod rw_lock;
 mod semaphore;
 mod signals;
 mod trust;
+mod undecoded;
 mod value;
 mod waits;
 
@@ -42,7 +44,7 @@ use lockkeeper::Program;
 use lockkeeper_test_support::Roles;
 
 /// Each adds the tasks, kinds and transports of a module. Their names are unique in this binary.
-const TASKS_AND_KINDS: [fn(Program) -> Program; 32] = [
+const TASKS_AND_KINDS: [fn(Program) -> Program; 33] = [
     barrier::register,
     condition::register,
     event::register,
@@ -54,6 +56,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 32] = [
     manager::spawned::register,
     observe::numbers::register,
     observe::register,
+    own_code::register,
     own_kind::register,
     own_transport::register,
     pool::deaths::register,
@@ -78,7 +81,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 32] = [
 ];
 
 /// Each adds the child roles of a module. Their names begin with the module's path.
-const ROLES: [fn(&mut Roles); 36] = [
+const ROLES: [fn(&mut Roles); 37] = [
     access::roles,
     addresses::roles,
     barrier::deaths::roles,
@@ -114,6 +117,7 @@ const ROLES: [fn(&mut Roles); 36] = [
     rw_lock::deaths::roles,
     signals::roles,
     trust::roles,
+    undecoded::roles,
     value::roles,
 ];
 

@@ -14,7 +14,7 @@ use lockkeeper_protocol::{
 };
 
 use crate::{
-    data::typed::Description,
+    data::typed::SchemaId,
     kind::{
         budget::Stored,
         call::{Call, Outbox},
@@ -31,7 +31,7 @@ pub struct Value {
     now: Versioned<Blob>,
     /// The bytes that it was set to. Those that it was made with count as part of its spec.
     stored: Option<Stored>,
-    holds: Description,
+    holds: SchemaId,
     watchers: WaitQueue<Call<Result<Versioned<Blob>, Refusal>>>,
 }
 
@@ -68,7 +68,7 @@ impl Primitive for Value {
         Ok(Self {
             now: Versioned { version: 0, value },
             stored: None,
-            holds: Description::new(holds)?,
+            holds: SchemaId::new(holds)?,
             watchers: WaitQueue::new(),
         })
     }

@@ -11,7 +11,6 @@
 //! | `deadlines`, `contended` | the deadlines of a shard, and its objects with waiting calls |
 //! | `endings` | the hang-ups of sessions with many objects |
 //! | `tally`, `watch` | counters per kind, and events of one object |
-//! | `openers`, `panics` | the sessions that opened an object; panic messages |
 
 pub(crate) mod contended;
 pub(crate) mod deadlines;
@@ -20,7 +19,6 @@ pub(crate) mod host;
 pub(crate) mod input;
 pub(crate) mod mailbox;
 pub(crate) mod openers;
-pub(crate) mod panics;
 pub(crate) mod shell;
 pub(crate) mod tally;
 pub(crate) mod watch;
@@ -30,6 +28,5 @@ pub use deadlines::Deadlines;
 pub use host::{Host, encode_reply, encode_whole};
 pub use input::{Input, Inputs, Inquiry, Mailbox, RawCall, Report};
 pub use mailbox::MailboxReceiver;
-pub use panics::panic_message;
 pub use shell::{ReplySink, Shell};
 pub use tally::{Count, Tallies, Tally, Waits};

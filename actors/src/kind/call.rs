@@ -421,9 +421,10 @@ impl Outbox {
             return;
         }
         let (start, place) = (turn.bodies.len(), turn.parcels.len());
-        // Encoding runs code of the kind. If it panics, this entry is the answer.
         turn.parcels.push((id, Parcel::Gone));
-        let parcel = match codec::encode_within(&mut turn.bodies, &reply, SMALL_BYTES) {
+        // Encoding runs code of the kind, whose panic is a fault of this answer.
+        let bodies = &mut turn.bodies;
+        let parcel = match codec::guarded(|| codec::encode_within(bodies, &reply, SMALL_BYTES)) {
             Ok(Fit::Fits(_)) => Parcel::Reply(start..turn.bodies.len()),
             Ok(Fit::TooLong) => {
                 turn.has_large = true;
