@@ -126,7 +126,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         serving.join().map_err(|_| "the server panicked")?;
 
         let over = connections.add_permits(1).await;
-        if !matches!(over, Err(CallError::Refused(Refusal::OverRelease { .. }))) {
+        if !matches!(
+            over,
+            Err(CallError::Refused(Refusal::OverRelease { .. }, _))
+        ) {
             return Err(format!("the bound was exceeded: {over:?}").into());
         }
         let most = seen.most.load(Ordering::SeqCst);

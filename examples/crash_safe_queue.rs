@@ -17,7 +17,9 @@
 
 use std::{collections::BTreeMap, error::Error, process, time::Duration};
 
-use lockkeeper::{CallError, Manager, Pool, Queue, Refusal, Task, TaskError, TaskFault, Value};
+use lockkeeper::{
+    CallError, GetError, Manager, Pool, Queue, Refusal, Task, TaskError, TaskFault, Value,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
@@ -53,8 +55,8 @@ impl Task for Copyist {
         loop {
             let letter = match self.letters.get().await {
                 Ok(letter) => letter,
-                Err(CallError::Refused(Refusal::Closed)) => return Ok(()),
-                Err(error) => return Err(error),
+                Err(GetError::Call(CallError::Refused(Refusal::Closed, _))) => return Ok(()),
+                Err(error) => return Err(error.into()),
             };
             if *letter == FATAL && letter.attempts() == 1 {
                 self.victim.set(Some(process::id())).await?;

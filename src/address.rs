@@ -152,6 +152,12 @@ impl Address {
             .is_some_and(|path| path.parent() == Some(&*user_folder()))
     }
 
+    /// Whether it was made for a manager that was given no address.
+    pub(crate) fn is_unnamed(&self) -> bool {
+        let name = self.path().and_then(Path::file_name);
+        self.is_name() && name.is_some_and(|name| name.to_string_lossy().starts_with(ANONYMOUS))
+    }
+
     /// Refuses a path that has no room for the ends of those of shards.
     pub(crate) fn check_length(&self) -> Result<(), AddressError> {
         match self.path().map_or(0, |path| path.as_os_str().len()) {

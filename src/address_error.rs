@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) const MOST_PATH_BYTES: usize = 100;
 
 /// Why a text is no [`Address`](crate::Address).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AddressError {
     /// The text that is no address; the name of the variable if that is not set.
@@ -20,7 +20,7 @@ pub struct AddressError {
 }
 
 /// What is wrong with a text that is no [`Address`](crate::Address).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum BadAddress {
     /// It is empty.
@@ -105,7 +105,19 @@ impl fmt::Display for BadAddress {
     }
 }
 
+impl fmt::Debug for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl Error for AddressError {}
+
+impl fmt::Debug for BadAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 impl From<Infallible> for AddressError {
     fn from(never: Infallible) -> Self {

@@ -6,20 +6,25 @@ use lockkeeper_protocol::{Deadlock, Fault, PrintableText, Refusal, operations::T
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::{address::Address, address_error::AddressError};
+use crate::{
+    address::Address, address_error::AddressError, subject::Subject, undecoded::Undecoded,
+};
 
 /// Why a call has no answer.
 ///
-/// It can be sent on, so that a task may have it in its output.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// It can be sent on, so that a task may have it in its output. Its `Debug` is the sentence of its `Display`,
+/// so a `main` that returns it prints that.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CallError {
     /// The time was over before the call could be granted. Nothing is held.
-    TimedOut,
+    TimedOut(Subject),
     /// The primitive said no, and is as it was.
-    Refused(Refusal),
+    Refused(Refusal, Subject),
     /// The object was removed, or its code panicked.
-    Gone,
+    Gone(Subject),
+    /// The value or the reply that was received cannot be decoded.
+    Undecoded(Box<Undecoded>),
     /// The call would have waited for ever: those are told who wait for each other. Only managers
     /// that are to fail such calls do.
     Deadlock(Box<Deadlock>),
@@ -33,6 +38,8 @@ pub enum CallError {
         address: Address,
         /// What the system says.
         why: String,
+        /// What to do at that address, in this process; empty where the reason says it.
+        advice: String,
     },
     /// The connection is lost, and with it all that was held over it: the manager ended, was
     /// killed, or hung up. Connect anew, and open the objects anew.
@@ -46,21 +53,82 @@ pub enum CallError {
     Protocol(String),
 }
 
+impl CallError {
+    /// A wait whose time is over, at no object that is known.
+    #[must_use]
+    pub const fn timed_out() -> Self {
+        Self::TimedOut(Subject::UNKNOWN)
+    }
+
+    /// The loss of an object that is not known.
+    #[must_use]
+    pub const fn gone() -> Self {
+        Self::Gone(Subject::UNKNOWN)
+    }
+
+    /// A refusal by an object that is not known.
+    #[must_use]
+    pub const fn refused(refusal: Refusal) -> Self {
+        Self::Refused(refusal, Subject::UNKNOWN)
+    }
+
+    /// Whether the time was over.
+    #[must_use]
+    pub const fn is_timeout(&self) -> bool {
+        matches!(self, Self::TimedOut(_))
+    }
+
+    /// Says which object it is about, unless that is known or does not matter.
+    #[must_use]
+    pub(crate) fn about(mut self, subject: impl FnOnce() -> Subject) -> Self {
+        match &mut self {
+            Self::TimedOut(about) | Self::Refused(_, about) | Self::Gone(about) => {
+                if about.kind().is_none() {
+                    *about = subject();
+                }
+            }
+            Self::Undecoded(_)
+            | Self::Deadlock(_)
+            | Self::Fault(_)
+            | Self::Address(_)
+            | Self::NoManager { .. }
+            | Self::Disconnected { .. }
+            | Self::Protocol(_) => {}
+        }
+        self
+    }
+}
+
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TimedOut => Fault::TimedOut.fmt(f),
-            Self::Refused(refusal) => refusal.fmt(f),
-            Self::Gone => Fault::Gone.fmt(f),
+            Self::TimedOut(subject) if subject.kind().is_none() => Fault::TimedOut.fmt(f),
+            Self::Refused(refusal, subject) if subject.kind().is_none() => refusal.fmt(f),
+            Self::TimedOut(subject) => write!(
+                f,
+                "timed out: {subject} did not answer in time: wait longer, or see by inspect() who \
+                 holds it and who waits"
+            ),
+            Self::Refused(refusal, subject) => write!(f, "{subject} refused the call: {refusal}"),
+            Self::Gone(subject) => write!(
+                f,
+                "{subject} is gone: it was removed, or its code panicked: remove its name if it is \
+                 taken still, and open it anew"
+            ),
+            Self::Undecoded(undecoded) => undecoded.fmt(f),
             Self::Deadlock(deadlock) => deadlock.fmt(f),
             Self::Fault(fault) => fault.fmt(f),
             Self::Address(error) => error.fmt(f),
-            Self::NoManager { address, why } => {
-                let why = PrintableText(why);
-                write!(
-                    f,
-                    "no manager at {address} ({why}): start one there first, and keep its handle"
-                )
+            Self::NoManager {
+                address,
+                why,
+                advice,
+            } => {
+                write!(f, "no manager at {address} ({})", PrintableText(why))?;
+                if advice.is_empty() {
+                    return Ok(());
+                }
+                write!(f, ": {}", PrintableText(advice))
             }
             Self::Disconnected { address, why } => {
                 let why = PrintableText(why);
@@ -70,26 +138,18 @@ impl fmt::Display for CallError {
                      what was held is lost; connect and open anew"
                 )
             }
-            Self::Protocol(why) => {
-                write!(f, "the manager broke the protocol: {}", PrintableText(why))
-            }
+            Self::Protocol(why) => write!(
+                f,
+                "the manager broke the protocol: {}: use the same version of lockkeeper on both sides",
+                PrintableText(why)
+            ),
         }
     }
 }
 
-impl std::error::Error for CallError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Refused(refusal) => Some(refusal),
-            Self::Fault(fault) => Some(fault),
-            Self::Address(error) => Some(error),
-            Self::TimedOut
-            | Self::Gone
-            | Self::Deadlock(_)
-            | Self::NoManager { .. }
-            | Self::Disconnected { .. }
-            | Self::Protocol(_) => None,
-        }
+impl fmt::Debug for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -100,13 +160,15 @@ impl CallError {
         matches!(self, Self::Fault(Fault::Limit { what, .. }) if what == Fault::STORED)
     }
 }
+/// An error has its whole chain in its own sentence, so it has no source.
+impl std::error::Error for CallError {}
 
 impl From<Fault> for CallError {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::TimedOut => Self::TimedOut,
-            Fault::Gone => Self::Gone,
-            Fault::Refused(refusal) => Self::Refused(refusal),
+            Fault::TimedOut => Self::timed_out(),
+            Fault::Gone => Self::gone(),
+            Fault::Refused(refusal) => refusal.into(),
             Fault::Deadlock(deadlock) => Self::Deadlock(deadlock),
             other => Self::Fault(other),
         }
@@ -121,7 +183,7 @@ impl From<AddressError> for CallError {
 
 impl From<Refusal> for CallError {
     fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+        Self::refused(refusal)
     }
 }
 
@@ -140,7 +202,7 @@ pub(crate) fn lack(error: &io::Error) -> String {
 }
 
 /// Why a manager, a pool or a child process did not start.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StartError {
     /// What was given is no address.
@@ -210,20 +272,13 @@ impl fmt::Display for StartError {
     }
 }
 
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Call(error) => Some(error),
-            Self::Address(error) => Some(error),
-            Self::AddressInUse { .. }
-            | Self::BadAddress { .. }
-            | Self::System(_)
-            | Self::NotAProgram
-            | Self::Child(_)
-            | Self::Unusable(_) => None,
-        }
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
+
+impl std::error::Error for StartError {}
 
 impl From<AddressError> for StartError {
     fn from(error: AddressError) -> Self {
@@ -238,11 +293,13 @@ impl From<CallError> for StartError {
 }
 
 /// Why a task has no result.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TaskError {
     /// The task failed, or there was no worker to run it to its end.
     Failed(TaskFault),
+    /// The task has run, and this process cannot decode its output.
+    Undecoded(Box<Undecoded>),
     /// The pool cannot be reached.
     Call(CallError),
 }
@@ -251,19 +308,19 @@ impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(fault) => fault.fmt(f),
+            Self::Undecoded(undecoded) => undecoded.fmt(f),
             Self::Call(error) => error.fmt(f),
         }
     }
 }
 
-impl std::error::Error for TaskError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Failed(fault) => Some(fault),
-            Self::Call(error) => Some(error),
-        }
+impl fmt::Debug for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
+
+impl std::error::Error for TaskError {}
 
 impl From<TaskFault> for TaskError {
     fn from(fault: TaskFault) -> Self {
@@ -284,15 +341,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn start_that_failed_at_a_call_tells_which_error_the_call_had() {
-        let error = StartError::from(CallError::Fault(Fault::ShuttingDown));
-        let call = error.source().expect("a source");
-        assert_eq!(
-            call.downcast_ref(),
-            Some(&CallError::Fault(Fault::ShuttingDown))
-        );
-        let fault = call.source().expect("a source of the source");
-        assert_eq!(fault.downcast_ref(), Some(&Fault::ShuttingDown));
-        assert!(StartError::NotAProgram.source().is_none());
+    fn error_names_its_object_once_and_has_no_source_that_says_the_same() {
+        let about = || Subject::new("lock", "jobs");
+        for error in [
+            CallError::timed_out(),
+            CallError::gone(),
+            CallError::from(Refusal::NotHeld),
+        ] {
+            let told = error.clone().about(about);
+            assert_eq!(told, error);
+            let told = told.about(|| Subject::new("queue", "other"));
+            assert!(told.to_string().contains("lock \"jobs\""), "{told}");
+            assert_eq!(format!("{told:?}"), told.to_string());
+            let start = StartError::from(told.clone());
+            assert_eq!(format!("{start:?}"), told.to_string());
+            assert!(told.source().is_none() && start.source().is_none());
+        }
     }
 }

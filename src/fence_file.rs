@@ -89,7 +89,7 @@ pub struct FenceFile {
 /// Why a resource's mark lets nobody pass. What was to be written was not.
 ///
 /// It can be sent on, so that a task may have it in its output.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum FenceError {
     /// A higher token was seen: the lock went to somebody else meanwhile.
@@ -137,6 +137,12 @@ impl fmt::Display for FenceError {
                 PrintableText(why)
             ),
         }
+    }
+}
+
+impl fmt::Debug for FenceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -83,8 +83,10 @@ mod process;
 mod program;
 mod proxy;
 mod server;
+mod subject;
 mod telemetry;
 pub mod transport;
+mod undecoded;
 
 #[cfg(test)]
 mod tests;
@@ -111,7 +113,7 @@ pub use lockkeeper_protocol::{
 pub use manager::{
     builder::ManagerBuilder,
     manager::Manager,
-    named::{Named, Releasable},
+    named::{Named, Releasable, WithSchema},
 };
 pub use pool::{
     handle::TaskHandle,
@@ -148,11 +150,13 @@ pub use proxy::{
     rw_lock::RwLock,
     semaphore::{BoundedSemaphore, Semaphore, SemaphoreOf},
     several::{Lockable, Several, SomeGuards, lock_all, lock_some},
-    taken::{PutError, Taken},
+    taken::{GetError, PutError, Taken, UndecodedItem},
     token::Token,
     value::Value,
 };
 pub use server::deadlock::policy::Deadlocks;
+pub use subject::Subject;
+pub use undecoded::Undecoded;
 
 /// The README's programs are compiled as tests.
 #[cfg(doctest)]

@@ -42,7 +42,7 @@ pub use {
     host::{
         ContendedObjects, Count, Deadlines, Host, Input, Inputs, Inquiry, Mailbox, MailboxReceiver,
         RawCall, ReplySink, Report, Shell, Tallies, Tally, Waits, encode_reply, encode_whole,
-        keep_reply, panic_message,
+        keep_reply,
     },
     kind::{Answer, LargeReply, Outcome, Share, StoredBudget},
     lockkeeper_protocol::{JobId, ManagerSecret, ObjectName, SECRET_BYTES},

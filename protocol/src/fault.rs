@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Why the manager gave a call no reply.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Fault {
     /// The object was removed, or its code panicked.
@@ -37,7 +37,12 @@ pub enum Fault {
         asked: String,
     },
     /// The name belongs to an object that was made from another spec.
-    WrongSpec(String),
+    WrongSpec {
+        /// The name that was opened.
+        name: String,
+        /// The kind of the object that has it.
+        kind: String,
+    },
     /// The name is not allowed.
     BadName(String),
     /// The name belongs to another shard of the manager, which alone may have an object of it.
@@ -94,7 +99,7 @@ impl Fault {
             | Self::UnknownKind(_)
             | Self::UnknownOperation(_)
             | Self::WrongKind { .. }
-            | Self::WrongSpec(_)
+            | Self::WrongSpec { .. }
             | Self::BadName(_)
             | Self::BadArguments(_)
             | Self::Refused(_)
@@ -123,8 +128,10 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Gone => f.write_str("the object is gone: it was removed, or its code panicked"),
-            Self::TimedOut => f.write_str("timed out: no answer came in time"),
+            Self::Gone => f.write_str(
+                "the object is gone: it was removed, or its code panicked: open it anew",
+            ),
+            Self::TimedOut => f.write_str("timed out: no answer came in time: wait longer"),
             Self::Withdrawn => f.write_str("the call was withdrawn"),
             Self::UnknownObject(name) => write!(
                 f,
@@ -146,9 +153,11 @@ impl fmt::Display for Fault {
                     "{name:?} is a {is}, not a {asked}: open it as what it is, or use another name"
                 )
             }
-            Self::WrongSpec(name) => write!(
+            Self::WrongSpec { name, kind } => write!(
                 f,
-                "{name:?} was made from another spec: open it with the same arguments, or use another name"
+                "{} {name:?} was made from other arguments: open it with those that it was made with \
+                 (such as its capacity, its first value, its number of permits), or use another name",
+                Printable(kind)
             ),
             Self::WrongShard { name, shard } => write!(
                 f,
@@ -178,10 +187,16 @@ impl fmt::Display for Fault {
     }
 }
 
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl std::error::Error for Fault {}
 
 /// Why a built-in primitive said no. Its state is as it was.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Refusal {
     /// The caller does not hold what the operation is about: it was released or taken away, it is
@@ -215,11 +230,11 @@ pub enum Refusal {
     },
     /// The barrier is broken.
     Broken(Breach),
-    /// The values in it are of another type than the caller takes them for.
+    /// The values in it have another schema id than the caller asked for.
     WrongType {
-        /// Their type, as whoever made the object has described it.
+        /// Their schema id.
         is: String,
-        /// The caller's type.
+        /// The caller's schema id.
         asked: String,
     },
 }
@@ -228,25 +243,25 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotHeld => f.write_str(
-                "not held: it was released before, was taken away, or is another object's",
+                "not held: it was released before, was taken away, or is another object's: acquire it anew",
             ),
             Self::OverRelease { bound } => {
                 write!(
                     f,
-                    "over-release: the bound of {bound} permits would be exceeded"
+                    "over-release: the bound of {bound} permits would be exceeded: add only what was taken"
                 )
             }
             Self::TooMany { asked, most } => {
                 write!(
                     f,
-                    "{asked} permits can never be granted: there are at most {most}"
+                    "{asked} permits can never be granted: there are at most {most}: ask for fewer"
                 )
             }
-            Self::Closed => f.write_str("closed: it grants and takes nothing any more"),
-            Self::Invalid(why) => write!(f, "refused: {}", PrintableText(why)),
+            Self::Closed => f.write_str("closed: it grants and takes nothing any more: end the work with it, or open another one"),
+            Self::Invalid(why) => write!(f, "invalid: {}", PrintableText(why)),
             Self::TooDeep { most } => write!(
                 f,
-                "too deep: its owner is inside {most} times, which is the most"
+                "too deep: its owner is inside {most} times, which is the most: drop a guard first"
             ),
             Self::StillInside { entries } => write!(
                 f,
@@ -256,7 +271,8 @@ impl fmt::Display for Refusal {
             Self::Broken(breach) => breach.fmt(f),
             Self::WrongType { is, asked } => write!(
                 f,
-                "wrong type: it holds {}, not {}: use it with that type, or open another name",
+                "wrong type: its values have the schema id {}, and this program asked for {}: use the same \
+                 type, or give both programs one id by .schema(\"..\")",
                 Printable(is),
                 Printable(asked)
             ),
@@ -264,13 +280,19 @@ impl fmt::Display for Refusal {
     }
 }
 
+impl fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl std::error::Error for Refusal {}
 
 /// What broke a barrier.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Breach {
-    /// The time of somebody who waited was over.
+    /// The time of a party that waited was over.
     TimedOut,
     /// Somebody called `abort`.
     Aborted,
@@ -287,15 +309,21 @@ impl fmt::Display for Breach {
         f.write_str(match self {
             Self::Reset => "the barrier let nobody pass: ",
             Self::TimedOut | Self::Aborted | Self::ActionFailed | Self::Died(_) => {
-                "the barrier is broken until it is reset: "
+                "the barrier is broken until reset() is called: "
             }
         })?;
         match self {
-            Self::TimedOut => f.write_str("the time of somebody who waited was over"),
+            Self::TimedOut => f.write_str("the time of a party that waited was over"),
             Self::Aborted => f.write_str("it was aborted"),
             Self::Reset => f.write_str("it was reset while others waited, and is whole again"),
             Self::ActionFailed => f.write_str("its action failed"),
             Self::Died(peer) => write!(f, "{peer} died at it"),
         }
+    }
+}
+
+impl fmt::Debug for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }

@@ -130,15 +130,18 @@ impl ObjectInfo {
     /// The cells as they are shown, so that a column is as wide as its widest cell on the screen.
     fn row(&self) -> [String; 7] {
         let stats = self.stats.as_ref();
+        // A kind without a survey tells nothing of its objects, which is not the same as none.
+        let is_told = !self.state.is_empty() || !self.parts.is_empty();
+        let told = |text: String| if is_told { text } else { "-".to_owned() };
         let times = stats
             .map(|stats| stats.waited)
             .filter(|times| times.count > 0);
         [
             Printable(&self.name).to_string(),
             Printable(&self.kind).to_string(),
-            PrintableText(&self.state).to_string(),
-            self.held().to_string(),
-            self.waiting().to_string(),
+            told(PrintableText(&self.state).to_string()),
+            told(self.held().to_string()),
+            told(self.waiting().to_string()),
             stats.map_or_else(|| "-".to_owned(), |stats| stats.waits.to_string()),
             times.map_or_else(
                 || "-".to_owned(),

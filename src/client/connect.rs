@@ -19,6 +19,7 @@ use crate::{
     address::Address,
     background::{self, background},
     client::{
+        advice::{Asker, advice},
         connection::{CONNECT_PATIENCE, Connection, Shared},
         spin::Spin,
         state::{Session, lock},
@@ -80,6 +81,14 @@ pub(crate) fn keep_connections() {
     lock(&KEPT).get_or_insert_default();
 }
 
+/// Whether this process is a worker: only those keep their connections.
+fn asker() -> Asker {
+    match *lock(&KEPT) {
+        Some(_) => Asker::Worker,
+        None => Asker::Program,
+    }
+}
+
 impl Connection {
     /// Gives the connection of this process to an address, and makes it if there is none.
     pub(crate) async fn to(address: &Address) -> Result<Arc<Self>, CallError> {
@@ -126,7 +135,12 @@ impl Connection {
             Err(error) => {
                 let why = lack(&error);
                 let address = address.clone();
-                let failed = Err(CallError::NoManager { address, why });
+                let advice = String::new();
+                let failed = Err(CallError::NoManager {
+                    address,
+                    why,
+                    advice,
+                });
                 return (watch::channel(Some(failed)).1, true);
             }
         };
@@ -187,20 +201,18 @@ impl Connection {
             return Ok(connection);
         }
         let no_manager = |error: io::Error| {
-            let why = match (address.path(), error.kind()) {
+            let (why, advice) = match (address.path(), error.kind()) {
                 // Nothing is in the way: there is no socket, or one that was left behind.
                 (_, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) | (None, _) => {
-                    error.to_string()
+                    (error.to_string(), advice(&address, asker()))
                 }
-                (Some(path), _) => files::explain(path, &error).to_string(),
+                // The reason says what to do.
+                (Some(path), _) => (files::explain(path, &error).to_string(), String::new()),
             };
-            let variable = address.variable();
-            let variable = variable.map_or_else(String::new, |variable| {
-                format!(" (the address in {variable})")
-            });
             CallError::NoManager {
                 address: address.clone(),
-                why: format!("{why}{variable}"),
+                why,
+                advice,
             }
         };
         let endpoint = Endpoint::of(&address).map_err(no_manager)?;
@@ -220,15 +232,14 @@ impl Connection {
     ///
     /// As [`Self::greet`].
     pub(crate) async fn over(socket: OwnedFd, address: &Address) -> Result<Arc<Self>, CallError> {
-        let stream = UnixStream::try_from(socket).map_err(|error| CallError::NoManager {
+        let lacking = |error: io::Error| CallError::NoManager {
             address: address.clone(),
             why: lack(&error),
-        })?;
+            advice: String::new(),
+        };
+        let stream = UnixStream::try_from(socket).map_err(lacking)?;
         // The caller may be on no runtime.
-        let background = background::start().map_err(|error| CallError::NoManager {
-            address: address.clone(),
-            why: lack(&error),
-        })?;
+        let background = background::start().map_err(lacking)?;
         let greeting = background.spawn(Self::greet(address.clone(), Arc::new(stream)));
         let greeted = greeting.await;
         let greeted = greeted.unwrap_or_else(|error| Err(CallError::Protocol(error.to_string())));
@@ -314,22 +325,28 @@ impl Connection {
 /// Refuses a manager of a user that the client has no reason to trust.
 fn check_user(address: &Address, stream: &dyn Stream) -> Result<(), CallError> {
     let own = own_uid();
-    let why = match stream.peer_user() {
+    let (why, advice) = match stream.peer_user() {
         Some(user) if [own, 0].contains(&user.uid) || address.owner() == Some(user.uid) => {
             return Ok(());
         }
         Some(user) => {
             let (place, uid) = (address.parts().1, user.uid);
-            format!(
-                "it is there, but it is uid {uid}'s, and this process is uid {own}: \
-                 to trust that user, connect to unix:{place}#uid:{uid}"
+            (
+                format!("it is there, but it is uid {uid}'s, and this process is uid {own}"),
+                format!("to trust that user, connect to unix:{place}#uid:{uid}"),
             )
         }
         None if stream.is_trusted() => return Ok(()),
-        None => "it is there, but it is another user's".to_owned(),
+        None => (
+            "it is there, but it is another user's".to_owned(),
+            String::new(),
+        ),
     };
-    let address = address.clone();
-    Err(CallError::NoManager { address, why })
+    Err(CallError::NoManager {
+        address: address.clone(),
+        why,
+        advice,
+    })
 }
 
 /// Waits for what becomes of an attempt.

@@ -5,11 +5,13 @@
 //! | `state` | the session as data, without I/O: bytes in, bytes out, calls in flight |
 //! | `deadline`, `spin`, `wakers` | how long a call waits, looking before sleeping, who is woken |
 //! | `connection` | the session, its stream and the one lock around them |
+//! | `advice` | what to do where no manager is reached |
 //! | `connect` | one connection per address: hello, welcome, and the label of this process |
 //! | `thread`, `driver` | who reads: a plain thread for itself, or the driver task of a runtime |
 //! | `pending` | a request in flight, which withdraws its call when it is dropped |
 //! | `calls`, `grants`, `side_channel` | what a proxy calls |
 
+mod advice;
 pub(crate) mod calls;
 pub(crate) mod connect;
 pub(crate) mod connection;

@@ -131,7 +131,7 @@ impl Pending {
         };
         match future::select(pin!(self.answer()), pin!(patience)).await {
             Either::Left((answer, _)) => answer,
-            Either::Right(((), _)) => Err(CallError::TimedOut),
+            Either::Right(((), _)) => Err(CallError::timed_out()),
         }
     }
 

@@ -284,8 +284,8 @@ async fn an_answer_of_another_type_is_an_error_and_what_it_granted_is_withdrawn(
 async fn a_fault_is_the_error_of_its_call_and_nothing_is_withdrawn() {
     let (connection, mut manager) = connected().await;
     for (fault, error) in [
-        (Fault::TimedOut, CallError::TimedOut),
-        (Fault::Gone, CallError::Gone),
+        (Fault::TimedOut, CallError::timed_out()),
+        (Fault::Gone, CallError::gone()),
         (Fault::Withdrawn, CallError::Fault(Fault::Withdrawn)),
     ] {
         let (seq, task) = spawned_call(&connection, &mut manager).await;

@@ -26,7 +26,6 @@ use crate::{
         queue::Queue,
         reentrant_lock::ReentrantLock,
         rw_lock::RwLock,
-        schema,
         semaphore::{BoundedSemaphore, Semaphore},
         typed::{Typed, fit},
         value::Value,
@@ -65,6 +64,24 @@ impl<'a> Named<'a> {
         Releasable {
             named: self,
             release_by,
+        }
+    }
+
+    /// Chooses the schema id of the items or the value in place of the one of their type:
+    /// `manager.named("jobs").schema("job/2").queue::<Job>(100)`. All programs that open the name give the
+    /// same id.
+    #[must_use]
+    pub const fn schema(self, id: &'a str) -> WithSchema<'a> {
+        WithSchema {
+            named: self,
+            schema: Some(id),
+        }
+    }
+
+    const fn with_schema_of_type(self) -> WithSchema<'a> {
+        WithSchema {
+            named: self,
+            schema: None,
         }
     }
 
@@ -154,8 +171,8 @@ impl<'a> Named<'a> {
         Ok(self.open::<sync::Latch>(LatchSpec { count }).await?.into())
     }
 
-    /// Opens a queue with room for that many items of one type. One of another type is
-    /// [`CallError::Refused`] with `WrongType`.
+    /// Opens a queue with room for that many items of one type. One with
+    /// another schema id is [`CallError::Refused`] with `WrongType`.
     ///
     /// # Errors
     ///
@@ -164,11 +181,11 @@ impl<'a> Named<'a> {
     where
         T: Serialize + DeserializeOwned,
     {
-        self.open_queue(Some(capacity.into())).await
+        self.with_schema_of_type().queue(capacity).await
     }
 
-    /// Opens a queue without a bound, of items of one type. One of another type is
-    /// [`CallError::Refused`] with `WrongType`.
+    /// Opens a queue without a bound, of items of one type. One with
+    /// another schema id is [`CallError::Refused`] with `WrongType`.
     ///
     /// # Errors
     ///
@@ -177,12 +194,12 @@ impl<'a> Named<'a> {
     where
         T: Serialize + DeserializeOwned,
     {
-        self.open_queue(None).await
+        self.with_schema_of_type().unbounded_queue().await
     }
 
     /// Opens a value, or makes it. The value given is what it is made with, so all who open it by
-    /// its name give the same, whatever it is by then. One of another type is
-    /// [`CallError::Refused`] with `WrongType`.
+    /// its name give the same, whatever it is by then. One with
+    /// another schema id is [`CallError::Refused`] with `WrongType`.
     ///
     /// # Errors
     ///
@@ -191,23 +208,7 @@ impl<'a> Named<'a> {
     where
         T: Serialize + DeserializeOwned,
     {
-        let shard = self.shard().await?;
-        let value = fit(shard, encode(Form::Named, &value)?)?;
-        let holds = schema::of::<T>();
-        let spec = ValueSpec { value, holds };
-        let opened = Typed::<data::Value, T>::open(shard, self.name, spec).await?;
-        Ok(opened.into())
-    }
-
-    async fn open_queue<T>(self, capacity: Option<u64>) -> Result<Queue<T>, CallError>
-    where
-        T: Serialize + DeserializeOwned,
-    {
-        let holds = schema::of::<T>();
-        let spec = QueueSpec { capacity, holds };
-        let shard = self.shard().await?;
-        let opened = Typed::<data::Queue, T>::open(shard, self.name, spec).await?;
-        Ok(opened.into())
+        self.with_schema_of_type().value(value).await
     }
 
     /// Opens a keyed lock.
@@ -235,6 +236,86 @@ impl<'a> Named<'a> {
     /// See [`Named`], also for the cancel safety.
     pub async fn open<P: Primitive>(self, spec: P::Spec) -> Result<Proxy<P>, CallError> {
         Proxy::open(self.shard().await?, self.name, &spec).await
+    }
+}
+
+/// A queue or a value about to be opened, with the schema id that the program has chosen.
+///
+/// The id says what the items are. Without a choice it is the name of their type without the paths of its
+/// modules, such as `Vec<Job>`, so programs in other languages, and types that are generic, renamed or come in
+/// versions, had better choose one. It has at most 4,096 bytes. Proxies carry it on to other processes.
+///
+/// Errors and cancel safety of its methods are those of [`Named`].
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let manager = lockkeeper::Manager::start().await?;
+/// let jobs = manager.named("jobs").schema("job/2").queue::<(u32, String)>(100).await?;
+/// // A program with another type of the same form.
+/// let same = manager.named("jobs").schema("job/2").queue::<(u64, Box<str>)>(100).await?;
+/// jobs.put((7, "sweep".to_owned())).await?;
+/// assert_eq!(same.get().await?.0, 7);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct WithSchema<'a> {
+    named: Named<'a>,
+    schema: Option<&'a str>,
+}
+
+impl WithSchema<'_> {
+    /// Opens a queue with room for that many items.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`] and [`Manager::queue`].
+    pub async fn queue<T>(self, capacity: u32) -> Result<Queue<T>, CallError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.open_queue(Some(capacity.into())).await
+    }
+
+    /// Opens a queue without a bound.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`].
+    pub async fn unbounded_queue<T>(self) -> Result<Queue<T>, CallError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.open_queue(None).await
+    }
+
+    /// Opens a value, or makes it with the one that is given.
+    ///
+    /// # Errors
+    ///
+    /// See [`Named`] and [`Manager::value`].
+    pub async fn value<T>(self, value: T) -> Result<Value<T>, CallError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let Self { named, schema } = self;
+        let shard = named.shard().await?;
+        let value = fit(shard, encode(Form::Named, &value)?)?;
+        let spec = |holds| ValueSpec { value, holds };
+        let opened = Typed::<data::Value, T>::open(shard, named.name, schema, spec).await?;
+        Ok(opened.into())
+    }
+
+    async fn open_queue<T>(self, capacity: Option<u64>) -> Result<Queue<T>, CallError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let Self { named, schema } = self;
+        let spec = |holds| QueueSpec { capacity, holds };
+        let shard = named.shard().await?;
+        let opened = Typed::<data::Queue, T>::open(shard, named.name, schema, spec).await?;
+        Ok(opened.into())
     }
 }
 

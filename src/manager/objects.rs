@@ -8,7 +8,7 @@ use crate::{
     error::CallError,
     manager::{
         manager::Manager,
-        named::{Named, Releasable},
+        named::{Named, Releasable, WithSchema},
     },
     proxy::{
         barrier::Barrier,
@@ -248,6 +248,13 @@ impl Manager {
     #[must_use]
     pub fn named<'a>(&'a self, name: &'a str) -> Named<'a> {
         Named::new(self, Some(name))
+    }
+
+    /// Chooses the schema id of the queue or the value that is made next:
+    /// `manager.schema("job/2").queue::<Job>(100)`.
+    #[must_use]
+    pub const fn schema<'a>(&'a self, id: &'a str) -> WithSchema<'a> {
+        self.anonymous().schema(id)
     }
 
     /// Says who may release what sessions hold of the object that is made next:

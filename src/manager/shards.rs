@@ -113,7 +113,9 @@ impl Reach {
             let connected = Connection::to(&address).await;
             let connection = connected.map_err(|error| match error {
                 // It was there when the handle was made.
-                CallError::NoManager { address, why } => CallError::Disconnected { address, why },
+                CallError::NoManager { address, why, .. } => {
+                    CallError::Disconnected { address, why }
+                }
                 error => error,
             })?;
             let shard_of = ShardOf {

@@ -3,18 +3,17 @@
 //! The queue forwards a payload without decoding it. Invariant: a value that cannot be decoded does not
 //! affect the other values of its chunk.
 
+use std::any::type_name;
+
 use bytes::Bytes;
 use lockkeeper_protocol::{
-    codec::{self, Blob, CodecError, Form},
+    codec::{self, Blob, CodecError, Form, guarded},
     frame,
     operations::{Chunk, TaskFault},
 };
 use serde::Serialize;
 
-use crate::{
-    error::TaskError,
-    pool::{panics::caught, task::Task},
-};
+use crate::{error::TaskError, pool::task::Task, undecoded::Undecoded};
 
 /// How many bytes a row has at the most, so that it fits a message, both to the queue and from
 /// there.
@@ -69,10 +68,8 @@ pub(super) fn empty<T: Task>() -> Chunk {
 /// takes there.
 pub(crate) fn pack_one<T: Task>(task: &T, row: &mut Vec<u8>) -> Result<u32, TaskFault> {
     let start = row.len();
-    let packed = caught(|| frame::append(row, &frame::Named(task), usize::MAX));
-    let packed = packed.map_err(|message| format!("panic while it was encoded: {message}"));
-    let packed = packed.and_then(|appended| appended.map_err(|error| error.to_string()));
-    let packed = packed.map_err(|why| unreadable_arguments::<T>(&why));
+    let packed = guarded(|| frame::append(row, &frame::Named(task), usize::MAX));
+    let packed = packed.map_err(|error| unreadable_arguments::<T>(&error.to_string()));
     let length = row.len() - start;
     packed
         .and_then(|_| check::<T>(length))
@@ -118,14 +115,28 @@ pub(crate) fn unpack_one<T: Task>(Blob(row): &Blob) -> Outcome<T> {
 }
 
 fn read<T: Task>(row: &Bytes, frame: Result<&[u8], CodecError>) -> Outcome<T> {
-    let unreadable = |why: &str| TaskFault::Unreadable(format!("output of {:?}: {why}", T::NAME));
-    let decode = |frame: &[u8]| match frame.strip_prefix(codec::OK) {
-        Some(output) => codec::decode_within(row, output).map(Ok),
-        None => codec::decode::<Result<T::Output, TaskFault>>(frame),
+    let unreadable =
+        |error: CodecError| TaskFault::Unreadable(format!("output of {:?}: {error}", T::NAME));
+    let frame = frame.map_err(unreadable)?;
+    let Some(output) = frame.strip_prefix(codec::OK) else {
+        let outcome = guarded(|| codec::decode::<Result<T::Output, TaskFault>>(frame));
+        return Ok(outcome.map_err(unreadable)?.map_err(sent_as::<T>)?);
     };
-    let outcome = caught(|| frame.and_then(decode))
-        .map_err(|message| unreadable(&format!("panic while it was decoded: {message}")))?;
-    Ok(outcome.map_err(|error| unreadable(&error.to_string()))??)
+    guarded(|| codec::decode_within(row, output)).map_err(|error| {
+        let what = format!("the output of task {:?}", T::NAME);
+        let types = [type_name::<T::Output>(); 2].map(str::to_owned);
+        let bytes = Blob(row.slice_ref(output));
+        let undecoded = Undecoded::new(what, types, error.to_string(), bytes);
+        TaskError::Undecoded(Box::new(undecoded))
+    })
+}
+
+/// Adds the type of the task that was submitted to a fault that names it.
+fn sent_as<T: Task>(mut fault: TaskFault) -> TaskFault {
+    if let TaskFault::Undecoded { sent, .. } = &mut fault {
+        *sent = type_name::<T>().to_owned();
+    }
+    fault
 }
 
 /// The outcome of one task.
@@ -190,7 +201,7 @@ impl Outcomes {
     /// Adds an outcome if there is room for it, else says why not.
     fn try_push<R: Serialize>(&mut self, outcome: &Result<R, TaskFault>) -> Result<(), String> {
         self.row.truncate(self.whole);
-        frame::append(&mut self.row, &Direct(outcome), usize::MAX)
+        guarded(|| frame::append(&mut self.row, &Direct(outcome), usize::MAX))
             .map_err(|error| error.to_string())?;
         let bytes = self.row.len() - self.whole;
         match self

@@ -9,9 +9,9 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use lockkeeper_protocol::operations::TaskFault;
+use lockkeeper_protocol::{operations::TaskFault, panic_message};
 
-use crate::{background::background, error::TaskError, pool::panics};
+use crate::{background::background, error::TaskError};
 
 /// Makes an error of a panic in the code of a task's own arguments or output.
 pub(crate) fn guarded<R>(
@@ -21,7 +21,7 @@ pub(crate) fn guarded<R>(
         .catch_unwind()
         .map(|outcome| {
             outcome.unwrap_or_else(|panic| {
-                let why = panics::message(panic);
+                let why = panic_message(panic);
                 Err(TaskFault::Unreadable(format!("panic in between: {why}")).into())
             })
         })

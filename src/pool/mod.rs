@@ -5,7 +5,6 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `task`, `tasks` | the trait of a task, and the registered tasks of this program |
-//! | `chunk`, `panics` | the encoding of tasks and outcomes, and panics in the code of tasks |
 //! | `pool`, `status` | the handle, and how much there is to do |
 //! | `submit`, `handle`, `series`, `ahead`, `source` | single tasks, and streams of tasks |
 //! | `room` | how many bytes of tasks wait, and where those beyond do |
@@ -17,7 +16,6 @@ pub(crate) mod chunk;
 pub(crate) mod crew;
 mod deaths;
 pub(crate) mod handle;
-mod panics;
 mod place;
 pub(crate) mod pool;
 pub(crate) mod room;

@@ -75,6 +75,8 @@ impl<T: PlainTask> Task for Plain<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::any::type_name;
+
     use futures::executor::block_on;
     use lockkeeper_protocol::operations::TaskFault;
 
@@ -150,8 +152,18 @@ mod tests {
 
     #[test]
     fn panic_while_arguments_are_read_fails_the_task() {
-        let fault = TaskFault::Panicked("nobody can read it".to_owned());
-        assert_eq!(outcome(&Riddle), Err(fault));
+        let Err(TaskFault::Undecoded {
+            task,
+            sent,
+            wanted,
+            why,
+        }) = outcome(&Riddle)
+        else {
+            panic!("it was read");
+        };
+        assert_eq!(task, "riddle");
+        assert_eq!([sent, wanted], [type_name::<Riddle>(); 2]);
+        assert_eq!(why, "its code panicked: nobody can read it");
     }
 
     #[test]
@@ -177,14 +189,19 @@ mod tests {
     }
 
     #[test]
-    fn error_of_a_task_has_what_failed_as_its_source() {
-        let source = |error: TaskError| {
-            let source = std::error::Error::source(&error);
-            source.map(ToString::to_string)
-        };
-        let told = Some(TaskFault::Closed.to_string());
-        assert_eq!(source(TaskFault::Closed.into()), told);
-        let told = Some(CallError::Gone.to_string());
-        assert_eq!(source(CallError::Gone.into()), told);
+    fn error_of_a_task_says_what_failed_once() {
+        for (error, told) in [
+            (
+                TaskError::from(TaskFault::Closed),
+                TaskFault::Closed.to_string(),
+            ),
+            (CallError::gone().into(), CallError::gone().to_string()),
+        ] {
+            assert_eq!(
+                (error.to_string(), format!("{error:?}")),
+                (told.clone(), told)
+            );
+            assert!(std::error::Error::source(&error).is_none());
+        }
     }
 }

@@ -11,14 +11,15 @@ use std::{
 use bytes::Bytes;
 use futures::{FutureExt, future::LocalBoxFuture};
 use lockkeeper_protocol::{
-    codec::{self, Blob, CodecError},
+    codec::{self, Blob, CodecError, guarded},
     frame,
     operations::{Chunk, ChunkOutcome, TaskFault},
+    panic_message,
 };
 use rustc_hash::FxHashMap;
 use serde::de::IgnoredAny;
 
-use crate::pool::{chunk::Outcomes, panics, task::Task};
+use crate::pool::{chunk::Outcomes, task::Task};
 
 type Run = for<'a> fn(&'a Bytes, &'a mut Outcomes) -> LocalBoxFuture<'a, ()>;
 
@@ -125,7 +126,7 @@ pub(super) fn run<'a, T: Task>(
                 .catch_unwind()
                 .await
         {
-            let fault = TaskFault::Panicked(panics::message(panic));
+            let fault = TaskFault::Panicked(panic_message(panic));
             // A task that has its outcome keeps it: what has panicked is the drop of its output.
             if outcomes.count() < begun {
                 outcomes.push(&Err::<(), _>(fault), T::NAME);
@@ -143,13 +144,17 @@ async fn run_each<'a, T: Task>(
 ) {
     for arguments in frames {
         *begun += 1;
-        let arguments = arguments.and_then(|bytes| codec::decode_within::<T>(row, bytes));
+        let arguments =
+            arguments.and_then(|bytes| guarded(|| codec::decode_within::<T>(row, bytes)));
         let outcome = match arguments {
             Ok(task) => Ok(task.run().await),
-            Err(error) => Err(TaskFault::Unreadable(format!(
-                "arguments of {:?}: {error}",
-                T::NAME
-            ))),
+            Err(error) => Err(TaskFault::Undecoded {
+                task: T::NAME.to_owned(),
+                // The submitter has the same program, and tells its own type.
+                sent: type_name::<T>().to_owned(),
+                wanted: type_name::<T>().to_owned(),
+                why: error.to_string(),
+            }),
         };
         outcomes.push(&outcome, T::NAME);
     }

@@ -8,7 +8,6 @@ use lockkeeper_protocol::Abandoned;
 ///
 /// What it guards is held for as long as this is: to drop it releases, and leaves the mark for the
 /// next. [`Self::into_inner`] gives the guard, to look after what the dead holder left.
-#[derive(Debug)]
 #[must_use = "a guard that is dropped releases, and nobody has looked after what it guards"]
 pub struct AbandonedGuard<G> {
     guard: G,
@@ -46,4 +45,10 @@ impl<G> fmt::Display for AbandonedGuard<G> {
     }
 }
 
-impl<G: fmt::Debug> Error for AbandonedGuard<G> {}
+impl<G> fmt::Debug for AbandonedGuard<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<G> Error for AbandonedGuard<G> {}

@@ -262,7 +262,7 @@ impl Barrier {
     async fn pass(&self, timeout: Option<Duration>) -> Result<Passed, CallError> {
         let bound = self.0.bound().await?;
         let (_, arrival) = bound.call(&Arrive { acts: false }, timeout).await?;
-        match arrival? {
+        match bound.accepted(arrival)? {
             Arrival::Passed(passed) => Ok(passed),
             Arrival::Act => Err(CallError::Protocol(
                 "a party without an action was told to run it".to_owned(),
@@ -308,7 +308,7 @@ impl Barrier {
     async fn arrive(&self, timeout: Option<Duration>) -> Result<Outcome, CallError> {
         let bound = self.0.bound().await?;
         let (turn, arrival) = bound.call(&Arrive { acts: true }, timeout).await?;
-        Ok(match arrival? {
+        Ok(match bound.accepted(arrival)? {
             Arrival::Passed(passed) => Outcome::Passed(passed),
             Arrival::Act => Outcome::Act(Turn {
                 hold: Hold::new(bound, turn),
@@ -366,7 +366,7 @@ impl Drop for Turn {
 }
 
 /// Why a party with an action did not pass a barrier.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ActionError<E> {
     /// The barrier did not let it pass.
     Call(CallError),
@@ -399,11 +399,21 @@ impl<E: fmt::Display> fmt::Display for ActionError<E> {
     }
 }
 
+impl<E: fmt::Debug> fmt::Debug for ActionError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Call(error) => error.fmt(f),
+            Self::Failed(error) => write!(f, "the barrier's action failed: {error:?}"),
+        }
+    }
+}
+
 impl<E: Error + 'static> Error for ActionError<E> {
+    /// The text of the action's error is in that of this one, so the chain goes on behind it.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Call(error) => Some(error),
-            Self::Failed(error) => Some(error),
+            Self::Call(_) => None,
+            Self::Failed(error) => error.source(),
         }
     }
 }

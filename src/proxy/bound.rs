@@ -1,14 +1,15 @@
 //! `Bound`: a proxy after its first use, that is, a connection and the number of the object there.
 
 use std::{
+    any::type_name,
     future::{self, Future},
     pin::pin,
     sync::Arc,
 };
 
 use lockkeeper_protocol::{
-    CallId, Fault, Operation,
-    codec::{Form, Payload},
+    CallId, Fault, Operation, Refusal,
+    codec::{Blob, CodecError, Form, Payload, guarded},
 };
 use serde::Serialize;
 
@@ -16,7 +17,9 @@ use crate::{
     client::{connection::Connection, deadline::Deadline, state::Object},
     error::CallError,
     proxy::owner::Owner,
+    subject::Subject,
     telemetry::call::{self, Calling},
+    undecoded::Undecoded,
 };
 
 /// A call that was answered, and who made it, where the manager asks for that: it has its number for
@@ -52,8 +55,8 @@ impl Bound {
         async move {
             let (number, arguments) = (number?, arguments?);
             let read = |body: &Payload| {
-                let reply = body.decode();
-                reply.map_err(|error| CallError::Protocol(error.to_string()))
+                let reply = guarded(|| body.decode());
+                reply.map_err(|error| self.undecoded::<O>(body, &error))
             };
             let asks_who_calls = self.connection.asks_who_calls;
             let caller = asks_who_calls.then(Owner::current);
@@ -68,11 +71,32 @@ impl Bound {
                 read
             ));
             let answer = future::poll_fn(|task| calling.within(|| call.as_mut().poll(task))).await;
+            let answer = answer.map_err(|error| error.about(|| self.subject()));
             calling.end(&answer);
             let (call, reply) = answer?;
             let _caller = caller;
             Ok((Receipt { call, _caller }, reply))
         }
+    }
+
+    /// Makes an error that names the object of a refusal.
+    pub(crate) fn accepted<T>(&self, reply: Result<T, Refusal>) -> Result<T, CallError> {
+        reply.map_err(|refusal| CallError::from(refusal).about(|| self.subject()))
+    }
+
+    /// The object, for errors.
+    pub(crate) fn subject(&self) -> Subject {
+        Subject::new(self.kind, &self.object.name)
+    }
+
+    #[cold]
+    fn undecoded<O: Operation>(&self, body: &Payload, error: &CodecError) -> CallError {
+        let what = format!("the reply of {} to {:?}", self.subject(), O::NAME);
+        let wanted = type_name::<O::Reply>();
+        let types = [wanted, wanted].map(str::to_owned);
+        let bytes = Blob::from(body.to_vec());
+        let undecoded = Undecoded::new(what, types, error.to_string(), bytes);
+        CallError::Undecoded(Box::new(undecoded))
     }
 
     /// Sends the object an operation whose answer nobody waits for.
@@ -92,17 +116,19 @@ impl Bound {
     }
 }
 
-/// Encodes what the caller sends: it is the caller's own when that is not possible.
+/// Encodes what the caller sends. An error or a panic of its `Serialize` is the error of this call.
 pub(crate) fn encode<T: Serialize>(form: Form, value: &T) -> Result<Vec<u8>, CallError> {
-    form.encode(value)
-        .map_err(|error| Fault::BadArguments(error.to_string()).into())
+    guarded(|| form.encode(value)).map_err(|error| {
+        let name = type_name::<T>();
+        Fault::BadArguments(format!("{name} cannot be encoded: {error}")).into()
+    })
 }
 
 /// `None` for a call that did not get its turn at once.
 pub(crate) fn tried<T>(outcome: Result<T, CallError>) -> Result<Option<T>, CallError> {
     match outcome {
         Ok(granted) => Ok(Some(granted)),
-        Err(CallError::TimedOut) => Ok(None),
+        Err(CallError::TimedOut(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }

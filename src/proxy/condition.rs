@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use lockkeeper_actors::sync;
+use lockkeeper_actors::{Primitive, sync};
 use lockkeeper_protocol::{
     Proof, Refusal,
     operations::{Acquire, Adopt, CountSleepers, Notify, Sleep, Wake, Woken},
@@ -13,6 +13,7 @@ use crate::{
     client::{deadline::Deadline, thread::block_on},
     error::CallError,
     proxy::{end::End, guard::Guard, lock::LockOf, lock_kind::LockKind},
+    subject::Subject,
 };
 
 /// A lock that processes share, whose holder may wait until another holder notifies it.
@@ -337,7 +338,7 @@ impl LockOf<sync::Condition> {
     /// Dropped at any point, nothing has changed.
     pub async fn sleepers(&self) -> Result<u64, CallError> {
         let set = self.aspect.clone().into();
-        Ok(self.proxy.call(CountSleepers { set }).await??)
+        self.proxy.attempt(CountSleepers { set }).await
     }
 
     async fn sleep(
@@ -370,11 +371,12 @@ impl LockOf<sync::Condition> {
     }
 
     /// Refuses a guard of another condition, whose grant would mean nothing to this one.
-    fn check(&self, guard: &ConditionGuard) -> Result<(), Refusal> {
+    fn check(&self, guard: &ConditionGuard) -> Result<(), CallError> {
         if guard.hold().is_of(self.token()) {
             Ok(())
         } else {
-            Err(Refusal::NotHeld)
+            let about = || Subject::new(sync::Condition::KIND, self.token().name());
+            Err(CallError::from(Refusal::NotHeld).about(about))
         }
     }
 }

@@ -265,13 +265,9 @@ impl Event {
         since: Option<u64>,
         timeout: Option<Duration>,
     ) -> Result<u64, CallError> {
-        let (_, generation) = self
-            .0
-            .bound()
-            .await?
-            .call(&WaitSet { since }, timeout)
-            .await?;
-        Ok(generation?)
+        let bound = self.0.bound().await?;
+        let (_, generation) = bound.call(&WaitSet { since }, timeout).await?;
+        bound.accepted(generation)
     }
 }
 

@@ -144,7 +144,7 @@ impl Hold {
         O: Operation<Reply = Result<T, Refusal>>,
     {
         let (_, reply) = self.bound.call(operation, None).await?;
-        Ok(reply?)
+        self.bound.accepted(reply)
     }
 
     /// Calls the object that granted, which grants anew: what is held then, and the answer.
@@ -157,7 +157,8 @@ impl Hold {
         O: Operation<Reply = Result<T, Refusal>>,
     {
         let (grant, reply) = self.bound.call(operation, deadline).await?;
-        Ok((Self::new(&self.bound, grant), reply?))
+        let reply = self.bound.accepted(reply)?;
+        Ok((Self::new(&self.bound, grant), reply))
     }
 
     /// Tells the object that granted, and does not wait.

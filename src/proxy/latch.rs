@@ -55,7 +55,7 @@ impl Latch {
     ///
     /// Dropped midway, it may have been counted.
     pub async fn count_down(&self, by: u32) -> Result<u32, CallError> {
-        Ok(self.0.call(CountDown { by }).await??)
+        self.0.attempt(CountDown { by }).await
     }
 
     /// Waits until none are left; at an open latch not at all.
@@ -240,8 +240,9 @@ impl Latch {
         O: Operation<Reply = Result<(), Refusal>>,
         sync::Latch: Serve<O>,
     {
-        let (_, passed) = self.0.bound().await?.call(&wait, timeout).await?;
-        Ok(passed?)
+        let bound = self.0.bound().await?;
+        let (_, passed) = bound.call(&wait, timeout).await?;
+        bound.accepted(passed)
     }
 }
 

@@ -189,7 +189,8 @@ impl<P: LockKind> LockOf<P> {
         let bound = self.proxy.bound().await?;
         let adopt = P::adopt(&owner, ticket.proof());
         let (grant, reply) = bound.call(&adopt, None).await?;
-        Ok(Guard::new(Hold::new(bound, grant), reply?, owner))
+        let granted = bound.accepted(reply)?;
+        Ok(Guard::new(Hold::new(bound, grant), granted, owner))
     }
 
     /// Releases the hold that the ticket is from, whichever process has it.
@@ -206,7 +207,7 @@ impl<P: LockKind> LockOf<P> {
     /// does no harm, so keep a clone and try again.
     pub async fn release(&self, ticket: Ticket) -> Result<(), CallError> {
         let grant = ticket.proof();
-        Ok(self.proxy.call(Release { grant }).await??)
+        self.proxy.attempt(Release { grant }).await
     }
 
     /// Releases the lock, whichever process holds it, if the lock was made with
@@ -222,7 +223,7 @@ impl<P: LockKind> LockOf<P> {
     ///
     /// Dropped midway, the lock may have been released. Do not try again: the next holder would lose it.
     pub async fn release_any(&self) -> Result<(), CallError> {
-        Ok(self.proxy.call(ReleaseAny).await??)
+        self.proxy.attempt(ReleaseAny).await
     }
 
     /// Takes the lock from whoever holds it, whose guard is lost then, and gives it to the next in
@@ -281,7 +282,8 @@ impl<P: LockKind> LockOf<P> {
         let owner = P::owner(&self.aspect);
         let bound = self.proxy.bound().await?;
         let (grant, reply) = bound.call(&P::acquire(&owner), timeout).await?;
-        Ok(Guard::new(Hold::new(bound, grant), reply?, owner))
+        let granted = bound.accepted(reply)?;
+        Ok(Guard::new(Hold::new(bound, grant), granted, owner))
     }
 }
 

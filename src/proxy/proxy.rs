@@ -15,7 +15,7 @@ use std::{
 };
 
 use lockkeeper_actors::{Primitive, Serve};
-use lockkeeper_protocol::{Fault, ObjectInfo, Operation, Page, Question};
+use lockkeeper_protocol::{Fault, ObjectInfo, Operation, Page, Question, Refusal};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
         hold::{Grant, Hold},
         token::Token,
     },
+    subject::Subject,
 };
 
 /// How long to wait before a call is made again for which the manager had no room: each time twice as long.
@@ -98,7 +99,9 @@ impl<P: Primitive> Proxy<P> {
     ) -> impl Future<Output = Result<Self, CallError>> + Send + use<'a, P> {
         let spec = encode(P::FORM, spec);
         async move {
-            let object = connection.open(P::KIND, name, Some(&spec?)).await?;
+            let opened = connection.open(P::KIND, name, Some(&spec?)).await;
+            let about = || Subject::of(P::KIND, name);
+            let object = opened.map_err(|error| error.about(about))?;
             let token = Token::new(connection.address().clone(), object.name.clone());
             let connection = Arc::clone(connection);
             let bound = OnceLock::from(Arc::new(Bound {
@@ -158,6 +161,17 @@ impl<P: Primitive> Proxy<P> {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Calls the object with an operation that it may refuse.
+    pub(crate) async fn attempt<T, O>(&self, operation: O) -> Result<T, CallError>
+    where
+        O: Operation<Reply = Result<T, Refusal>>,
+        P: Serve<O>,
+    {
+        let bound = self.bound().await?;
+        let (_, reply) = bound.call(&operation, None).await?;
+        bound.accepted(reply)
     }
 
     /// Calls the object and waits for its answer until the time is over.
@@ -225,13 +239,13 @@ impl<P: Primitive> Proxy<P> {
         let asked: Result<Page, _> = bound.connection.ask(Question::Named(name)).await;
         let page = asked.map_err(|error| match error {
             // It was there when it was opened.
-            CallError::Fault(Fault::UnknownObject(_)) => CallError::Gone,
+            CallError::Fault(Fault::UnknownObject(_)) => CallError::Gone(bound.subject()),
             error => error,
         })?;
         // Another object may have its name by now, after the manager has said that this one is gone.
         let told = page.objects.into_iter().next();
         told.filter(|_| !bound.connection.is_gone(bound.object.number))
-            .ok_or(CallError::Gone)
+            .ok_or_else(|| CallError::Gone(bound.subject()))
     }
 
     /// Calls the object from a plain thread.
@@ -306,9 +320,9 @@ impl<P: Primitive> Proxy<P> {
             return Ok(bound);
         }
         let connection = Connection::to(&self.token.address).await?;
-        let object = connection
-            .open(P::KIND, Some(&self.token.name), None)
-            .await?;
+        let opened = connection.open(P::KIND, Some(&self.token.name), None);
+        let about = || Subject::new(P::KIND, &self.token.name);
+        let object = opened.await.map_err(|error| error.about(about))?;
         // Of two first uses at a time both get the same object of the same connection.
         Ok(self.bound.get_or_init(|| {
             Arc::new(Bound {

@@ -14,11 +14,11 @@ use crate::{
     client::thread::block_on,
     error::CallError,
     proxy::{
-        bound::tried,
+        hold::Hold,
         proxy::Proxy,
-        taken::{Claim, PutError, Taken},
+        taken::{Claim, GetError, PutError, Taken, UndecodedItem},
         token::Token,
-        typed::{Typed, unpack},
+        typed::Typed,
     },
 };
 
@@ -59,7 +59,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// closed, [`CallError::Fault`] with `Limit` for an item above the limit of a message, and
     /// with `BadArguments` for one that cannot be encoded, [`CallError::Disconnected`] or
     /// [`CallError::NoManager`] without a manager and [`CallError::Gone`] once it was removed.
-    /// [`CallError::Refused`] with `WrongType` tells that the queue is of another type.
+    /// [`CallError::Refused`] with `WrongType` tells that the queue has another schema id.
     ///
     /// # Cancel safety
     ///
@@ -159,13 +159,13 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// Returns [`CallError::Refused`] with `Closed` once the queue was closed and all items are
     /// done; while some are taken, one may come back, and it waits. Else as [`Self::put`]. An item
-    /// that cannot be decoded is [`CallError::Fault`] with `BadArguments`, and goes back.
+    /// that cannot be decoded is [`GetError::Undecoded`], which owns it: it can be discarded or put back.
     ///
     /// # Cancel safety
     ///
     /// Dropped at any point, no item is taken, and none is counted as delivered. So
     /// `tokio::time::timeout(time, queue.get())` is right.
-    pub async fn get(&self) -> Result<Taken<T>, CallError> {
+    pub async fn get(&self) -> Result<Taken<T>, GetError> {
         self.get_within(None).await
     }
 
@@ -179,7 +179,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Cancel safety
     ///
     /// As [`Self::get`].
-    pub async fn get_timeout(&self, timeout: Duration) -> Result<Taken<T>, CallError> {
+    pub async fn get_timeout(&self, timeout: Duration) -> Result<Taken<T>, GetError> {
         self.get_within(Some(timeout)).await
     }
 
@@ -192,8 +192,12 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Cancel safety
     ///
     /// As [`Self::get`].
-    pub async fn try_get(&self) -> Result<Option<Taken<T>>, CallError> {
-        tried(self.get_within(Some(Duration::ZERO)).await)
+    pub async fn try_get(&self) -> Result<Option<Taken<T>>, GetError> {
+        match self.get_within(Some(Duration::ZERO)).await {
+            Ok(item) => Ok(Some(item)),
+            Err(GetError::Call(CallError::TimedOut(_))) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes the first item in a future that borrows nothing, to be spawned.
@@ -205,7 +209,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Cancel safety
     ///
     /// As [`Self::get`].
-    pub async fn get_owned(self) -> Result<Taken<T>, CallError> {
+    pub async fn get_owned(self) -> Result<Taken<T>, GetError> {
         self.get_within(None).await
     }
 
@@ -219,7 +223,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// Panics inside an async context, which it would block.
     #[track_caller]
-    pub fn blocking_get(&self) -> Result<Taken<T>, CallError> {
+    pub fn blocking_get(&self) -> Result<Taken<T>, GetError> {
         block_on(self.get())
     }
 
@@ -233,7 +237,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// Panics inside an async context, which it would block.
     #[track_caller]
-    pub fn blocking_get_timeout(&self, timeout: Duration) -> Result<Taken<T>, CallError> {
+    pub fn blocking_get_timeout(&self, timeout: Duration) -> Result<Taken<T>, GetError> {
         block_on(self.get_timeout(timeout))
     }
 
@@ -247,7 +251,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// Panics inside an async context, which it would block.
     #[track_caller]
-    pub fn blocking_try_get(&self) -> Result<Option<Taken<T>>, CallError> {
+    pub fn blocking_try_get(&self) -> Result<Option<Taken<T>>, GetError> {
         block_on(self.try_get())
     }
 
@@ -385,16 +389,23 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     }
 
     async fn send(&self, item: Blob, timeout: Option<Duration>) -> Result<(), CallError> {
-        Ok(self.0.call(&Put { item }, timeout).await??)
+        let bound = self.0.bound().await?;
+        let (_, reply) = bound.call(&Put { item }, timeout).await?;
+        bound.accepted(reply)
     }
 
-    async fn get_within(&self, timeout: Option<Duration>) -> Result<Taken<T>, CallError> {
-        let (hold, reply) = self.0.hold(&Get, timeout).await?;
-        let delivery = reply?;
-        // What is no item of that type goes back by the drop of the claim.
-        let claim = Claim::new(hold);
-        let item = unpack(&delivery.item)?;
-        Ok(Taken::new(claim, item, delivery))
+    async fn get_within(&self, timeout: Option<Duration>) -> Result<Taken<T>, GetError> {
+        let bound = self.0.bound().await?;
+        let (grant, reply) = bound.call(&Get, timeout).await?;
+        let delivery = bound.accepted(reply)?;
+        let claim = Claim::new(Hold::new(bound, grant));
+        match self.0.unpack(&delivery.item) {
+            Ok(item) => Ok(Taken::new(claim, item, delivery)),
+            Err(CallError::Undecoded(undecoded)) => Err(GetError::Undecoded(UndecodedItem::new(
+                claim, undecoded, &delivery,
+            ))),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -403,6 +414,13 @@ impl<T> Queue<T> {
     #[must_use]
     pub const fn token(&self) -> &Token<data::Queue> {
         self.0.token()
+    }
+
+    /// Chooses the schema id of the items, for a queue that was opened by
+    /// [`Manager::schema`](crate::Manager::schema) and is reached by its token.
+    #[must_use]
+    pub fn schema(self, id: &str) -> Self {
+        Self(self.0.with_schema(id))
     }
 }
 

@@ -367,7 +367,7 @@ impl RwLock {
     ///
     /// Dropped midway, it may have been released. Do not try again: the next holder would lose it.
     pub async fn release_any(&self) -> Result<(), CallError> {
-        Ok(self.0.call(ReleaseAny).await??)
+        self.0.attempt(ReleaseAny).await
     }
 
     /// Takes the lock from all who hold it, whose guards are lost then, and gives it to the next in
@@ -427,7 +427,8 @@ impl RwLock {
         let bound = self.0.bound().await?;
         let access = W::ACCESS;
         let (grant, reply) = bound.call(&AcquireFor { access }, timeout).await?;
-        Ok(Guard::new(Hold::new(bound, grant), reply?, ()))
+        let granted = bound.accepted(reply)?;
+        Ok(Guard::new(Hold::new(bound, grant), granted, ()))
     }
 }
 

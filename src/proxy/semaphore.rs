@@ -245,7 +245,7 @@ impl<B: Bound> SemaphoreOf<B> {
     ///
     /// Dropped midway, they may have been given back. Do not try again: the next holder would lose its own.
     pub async fn release_any(&self) -> Result<(), CallError> {
-        Ok(self.0.call(ReleaseAny).await??)
+        self.0.attempt(ReleaseAny).await
     }
 
     /// Adds permits that nobody held. Python: `semaphore.release(n)`.
@@ -259,7 +259,7 @@ impl<B: Bound> SemaphoreOf<B> {
     ///
     /// Dropped midway, they may have been added.
     pub async fn add_permits(&self, permits: u32) -> Result<(), CallError> {
-        Ok(self.0.call(AddPermits { permits }).await??)
+        self.0.attempt(AddPermits { permits }).await
     }
 
     /// Refuses all who wait and all who come with `Closed`. Permits that are held stay so.
@@ -315,7 +315,8 @@ impl<B: Bound> SemaphoreOf<B> {
     ) -> Result<Permit, CallError> {
         let bound = self.0.bound().await?;
         let (grant, reply) = bound.call(&AcquireMany { permits }, timeout).await?;
-        Ok(Permit::new(Hold::new(bound, grant), permits, reply?))
+        let fence = bound.accepted(reply)?;
+        Ok(Permit::new(Hold::new(bound, grant), permits, fence))
     }
 }
 

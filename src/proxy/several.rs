@@ -15,6 +15,7 @@ use crate::{
     proxy::{
         bound::tried, end::End, guard::Guard, lock::LockOf, lock_kind::LockKind, token::Token,
     },
+    subject::Subject,
 };
 
 /// Waits for several locks, all or none of them, and returns their guards in the order of the
@@ -397,7 +398,8 @@ impl<L: Lockable> Several<L> {
             passed: 0,
         };
         while let Some(busy) = walk.take_what_is_free().await? {
-            let deadline = end.deadline(Deadline::Ends).ok_or(CallError::TimedOut)?;
+            let deadline = end.deadline(Deadline::Ends);
+            let deadline = deadline.ok_or_else(|| walk.timed_out(busy))?;
             walk.wait_for(busy, deadline).await?;
         }
         let mut guards: Vec<_> = walk.held.into_values().collect();
@@ -448,6 +450,13 @@ impl<L: Lockable> Walk<'_, L> {
             stride = stride.saturating_mul(2);
         }
         Ok(None)
+    }
+
+    /// The error for a caller whose time is over while the lock at a place is busy.
+    fn timed_out(&self, busy: usize) -> CallError {
+        let lock = self.locks.get(busy);
+        let subject = lock.map(|(_, lock)| Subject::new("lock", lock.place().name));
+        subject.map_or_else(CallError::timed_out, CallError::TimedOut)
     }
 
     /// Gives back what comes behind a place, and waits for that.

@@ -1,5 +1,5 @@
-//! `Taken`: an item that was taken from a queue and is not done yet. `PutError`: an item that could not
-//! be put.
+//! `Taken`: an item that was taken from a queue and is not done yet. `UndecodedItem`: one that its taker
+//! cannot decode. `PutError`: an item that could not be put.
 //!
 //! Invariant: an item is acknowledged only by an explicit call of its taker.
 
@@ -13,6 +13,7 @@ use lockkeeper_protocol::{
 use crate::{
     error::CallError,
     proxy::{abandoned::AbandonedGuard, hold::Hold},
+    undecoded::Undecoded,
 };
 
 /// An item of a queue, taken. It is this process's until it is said to be done.
@@ -53,15 +54,8 @@ impl<T> Taken<T> {
     ///
     /// Dropped at any point, the item is done or back in the queue.
     pub async fn done(self) -> Result<T, CallError> {
-        let Self {
-            item, mut claim, ..
-        } = self;
-        let delivery = claim.hold.proof();
-        let done = claim.hold.call(&Done { delivery }).await;
-        // What failed may not have reached the queue; the drop puts the item back then. Where it
-        // has, that finds nothing, and harms nobody.
-        claim.is_over = done.is_ok();
-        done.map(|()| item)
+        let Self { item, claim, .. } = self;
+        claim.done().await.map(|()| item)
     }
 
     /// Acknowledges the item without waiting, and returns it. Python: `queue.get()` without more.
@@ -88,11 +82,7 @@ impl<T> Taken<T> {
     ///
     /// Dropped at any point, the item goes back.
     pub async fn put_back(self) -> Result<(), CallError> {
-        let mut claim = self.claim;
-        let delivery = claim.hold.proof();
-        let is_back = claim.hold.call(&PutBack { delivery }).await;
-        claim.is_over = is_back.is_ok();
-        is_back
+        self.claim.put_back().await
     }
 
     /// How often the item was given to somebody, this time included: 1 for the first. An item that
@@ -172,6 +162,24 @@ impl Claim {
             is_over: false,
         }
     }
+
+    /// Acknowledges the item.
+    async fn done(mut self) -> Result<(), CallError> {
+        let delivery = self.hold.proof();
+        let done = self.hold.call(&Done { delivery }).await;
+        // A call that failed may not have reached the queue: the drop puts the item back then. If the call
+        // was served, the drop's message finds nothing to put back.
+        self.is_over = done.is_ok();
+        done
+    }
+
+    /// Gives the item back.
+    async fn put_back(mut self) -> Result<(), CallError> {
+        let delivery = self.hold.proof();
+        let is_back = self.hold.call(&PutBack { delivery }).await;
+        self.is_over = is_back.is_ok();
+        is_back
+    }
 }
 
 impl Drop for Claim {
@@ -179,6 +187,159 @@ impl Drop for Claim {
         if !self.is_over {
             let delivery = self.hold.proof();
             self.hold.cast(&PutBack { delivery });
+        }
+    }
+}
+
+/// An item that was taken and cannot be decoded. It is this process's as a [`Taken`] is, so other takers are
+/// given the items behind it meanwhile.
+///
+/// Its drop puts it back to its place, and the delivery counts among its attempts: the next taker may be one
+/// that can read it. A consumer that meets it again and again gets past it by [`Self::discard`].
+///
+/// ```
+/// use lockkeeper::{CallError, GetError, Queue};
+///
+/// /// Takes the next item that this program can read.
+/// async fn next(jobs: &Queue<String>) -> Result<String, CallError> {
+///     loop {
+///         match jobs.get().await {
+///             Ok(job) => return job.done().await,
+///             Err(GetError::Undecoded(item)) => {
+///                 eprintln!("{item}");
+///                 item.discard().await?;
+///             }
+///             Err(error) => return Err(error.into()),
+///         }
+///     }
+/// }
+/// ```
+#[must_use = "an item that is dropped goes back to the queue: `discard` removes it"]
+pub struct UndecodedItem {
+    undecoded: Box<Undecoded>,
+    fence: Fence,
+    attempts: u32,
+    claim: Claim,
+}
+
+impl UndecodedItem {
+    pub(super) fn new(claim: Claim, undecoded: Box<Undecoded>, delivery: &Delivery) -> Self {
+        Self {
+            undecoded,
+            fence: delivery.fence,
+            attempts: delivery.attempts,
+            claim,
+        }
+    }
+
+    /// Removes the item from the queue, waits until the manager has done it, and returns what is known of it
+    /// with its bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Taken::done`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Taken::done`].
+    pub async fn discard(self) -> Result<Undecoded, CallError> {
+        let Self {
+            undecoded, claim, ..
+        } = self;
+        claim.done().await.map(|()| *undecoded)
+    }
+
+    /// Gives the item back to its place, and waits until it is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Taken::done`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, the item goes back.
+    pub async fn put_back(self) -> Result<(), CallError> {
+        self.claim.put_back().await
+    }
+
+    /// How often the item was delivered, this time included: 1 for the first.
+    #[must_use]
+    pub const fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// The fencing token of this delivery, higher than those of all deliveries before.
+    #[must_use]
+    pub const fn fence(&self) -> Fence {
+        self.fence
+    }
+}
+
+/// The bytes, both types and the reason.
+impl Deref for UndecodedItem {
+    type Target = Undecoded;
+
+    fn deref(&self) -> &Undecoded {
+        &self.undecoded
+    }
+}
+
+impl fmt::Display for UndecodedItem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}; discard() removes it, and a drop puts it back (attempt {})",
+            self.undecoded, self.attempts
+        )
+    }
+}
+
+impl fmt::Debug for UndecodedItem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why no item was taken.
+///
+/// As an error of a function that returns [`CallError`], `?` makes that of it, which puts an undecoded item
+/// back.
+#[non_exhaustive]
+pub enum GetError {
+    /// An item was taken, and this process cannot decode it.
+    Undecoded(UndecodedItem),
+    /// No item was taken.
+    Call(CallError),
+}
+
+impl fmt::Display for GetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Undecoded(item) => item.fmt(f),
+            Self::Call(error) => error.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for GetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Error for GetError {}
+
+impl From<CallError> for GetError {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+impl From<GetError> for CallError {
+    fn from(error: GetError) -> Self {
+        match error {
+            GetError::Undecoded(UndecodedItem { undecoded, .. }) => Self::Undecoded(undecoded),
+            GetError::Call(error) => error,
         }
     }
 }
@@ -198,38 +359,36 @@ impl<T> PutError<T> {
     /// Whether there was no room, or none in time.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.error == CallError::TimedOut
+        self.error.is_timeout()
     }
 
     /// Whether the queue takes no more items.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.error == CallError::Refused(Refusal::Closed)
+        matches!(self.error, CallError::Refused(Refusal::Closed, _))
     }
 }
 
 impl<T> fmt::Debug for PutError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PutError")
-            .field("error", &self.error)
-            .finish_non_exhaustive()
+        fmt::Display::fmt(self, f)
     }
 }
 
 impl<T> fmt::Display for PutError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_full() {
-            return f.write_str("the item was not put: the queue had no room for it in time");
+        match &self.error {
+            CallError::TimedOut(queue) => write!(
+                f,
+                "the item was not put: {queue} had no room for it in time: wait longer, or make the \
+                 queue with more room"
+            ),
+            error => write!(f, "the item was not put: {error}"),
         }
-        write!(f, "the item was not put: {}", self.error)
     }
 }
 
-impl<T> Error for PutError<T> {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.error)
-    }
-}
+impl<T> Error for PutError<T> {}
 
 impl<T> From<PutError<T>> for CallError {
     fn from(put: PutError<T>) -> Self {

@@ -5,6 +5,7 @@
 
 use std::{
     any::type_name,
+    borrow::Cow,
     future::Future,
     marker::PhantomData,
     sync::{Arc, OnceLock},
@@ -13,7 +14,7 @@ use std::{
 use lockkeeper_actors::{Primitive, Serve};
 use lockkeeper_protocol::{
     Fault, ObjectInfo, Operation, Refusal,
-    codec::{self, Blob, Form},
+    codec::{self, Blob, Form, guarded},
     operations::CheckType,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
@@ -23,36 +24,43 @@ use crate::{
     error::CallError,
     proxy::{
         bound::{Bound, encode},
-        hold::Hold,
         proxy::Proxy,
         schema,
         token::Token,
     },
+    subject::Subject,
+    undecoded::Undecoded,
 };
 
 /// A proxy of an object of kind `P` that keeps values of type `T`.
 pub(crate) struct Typed<P, T> {
     proxy: Proxy<P>,
-    /// Whether the object has agreed to the type.
+    /// The schema id of the values, unless it is the one of their type.
+    schema: Option<Arc<str>>,
+    /// Whether the object has agreed to the id.
     agreed: Arc<OnceLock<()>>,
     values: PhantomData<fn(T) -> T>,
 }
 
 impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
-    /// Opens an object whose spec describes the type: a new one without a name, else the one of
-    /// that name, made if need be.
+    /// Opens an object whose spec has a schema id: a new one without a name, else the one of that name,
+    /// which is made if there is none.
     pub(crate) async fn open(
         connection: &Arc<Connection>,
         name: Option<&str>,
-        spec: P::Spec,
+        schema: Option<&str>,
+        spec: impl FnOnce(String) -> P::Spec,
     ) -> Result<Self, CallError> {
-        match (Proxy::open(connection, name, &spec).await, name) {
+        let schema = schema.map(Arc::from);
+        let holds = id_of::<T>(schema.as_ref()).into_owned();
+        match (Proxy::open(connection, name, &spec(holds)).await, name) {
             (Ok(proxy), _) => Ok(Self {
+                schema,
                 agreed: Arc::new(OnceLock::from(())),
                 ..proxy.into()
             }),
-            (Err(CallError::Fault(Fault::WrongSpec(wrong))), Some(name)) => {
-                // The type is in the spec: when it is that which differs, both are to be named.
+            (Err(CallError::Fault(wrong @ Fault::WrongSpec { .. })), Some(name)) => {
+                // The schema id is in the spec: if the ids differ, the error is to name both.
                 let object = connection.open(P::KIND, Some(name), None).await?;
                 let bound = Bound {
                     kind: P::KIND,
@@ -60,22 +68,35 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
                     connection: Arc::clone(connection),
                     object,
                 };
-                agree::<T>(&bound).await?;
-                Err(Fault::WrongSpec(wrong).into())
+                agree::<T>(&bound, schema.as_ref()).await?;
+                Err(wrong.into())
             }
             (Err(error), _) => Err(error),
         }
     }
 
-    /// The object as this process's connection knows it, once both mean the same type.
+    /// The object as this process's connection knows it, once both have the same schema id.
     pub(crate) async fn bound(&self) -> Result<&Arc<Bound>, CallError> {
         let bound = self.proxy.bound().await?;
         if self.agreed.get().is_none() {
-            agree::<T>(bound).await?;
+            agree::<T>(bound, self.schema.as_ref()).await?;
             // Of two first uses at a time both got the same answer.
             let _ = self.agreed.set(());
         }
         Ok(bound)
+    }
+
+    /// Decodes a value. An error or a panic of its `Deserialize` is an error of this value.
+    pub(crate) fn unpack(&self, blob: &Blob) -> Result<T, CallError> {
+        let Blob(bytes) = blob;
+        guarded(|| codec::decode(bytes)).map_err(|error| {
+            let kind = P::KIND;
+            let what = format!("the data of {kind} {:?}", self.token().name());
+            let sent = id_of::<T>(self.schema.as_ref()).into_owned();
+            let types = [sent, type_name::<T>().to_owned()];
+            let undecoded = Undecoded::new(what, types, error.to_string(), blob.clone());
+            CallError::Undecoded(Box::new(undecoded))
+        })
     }
 
     /// Calls the object.
@@ -90,26 +111,26 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
         let (_, reply) = self.bound().await?.call(operation, deadline).await?;
         Ok(reply)
     }
-
-    /// Calls the object for something to be held.
-    pub(crate) async fn hold<O: Operation>(
-        &self,
-        operation: &O,
-        deadline: impl Into<Deadline>,
-    ) -> Result<(Hold, O::Reply), CallError>
-    where
-        P: Serve<O>,
-    {
-        let bound = self.bound().await?;
-        let (grant, reply) = bound.call(operation, deadline).await?;
-        Ok((Hold::new(bound, grant), reply))
-    }
 }
 
 impl<P: Primitive, T> Typed<P, T> {
     /// Where the object is.
     pub(crate) const fn token(&self) -> &Token<P> {
         self.proxy.token()
+    }
+
+    /// The object, for errors.
+    pub(crate) fn subject(&self) -> Subject {
+        Subject::new(P::KIND, self.token().name())
+    }
+
+    /// Chooses the schema id of the values in place of that of their type.
+    pub(crate) fn with_schema(self, id: &str) -> Self {
+        Self {
+            schema: Some(id.into()),
+            agreed: Arc::default(),
+            ..self
+        }
     }
 
     /// Tells who holds the object and who waits for it.
@@ -146,25 +167,23 @@ pub(crate) fn fit(connection: &Connection, bytes: Vec<u8>) -> Result<Blob, CallE
     Ok(bytes.into())
 }
 
-/// Decodes a value.
-pub(crate) fn unpack<T: DeserializeOwned>(Blob(bytes): &Blob) -> Result<T, CallError> {
-    codec::decode(bytes).map_err(|error| {
-        let expected = type_name::<T>();
-        Fault::BadArguments(format!("what is there is no {expected}: {error}")).into()
-    })
+/// The schema id that was chosen, or that of the type.
+fn id_of<T>(chosen: Option<&Arc<str>>) -> Cow<'_, str> {
+    chosen.map_or_else(|| schema::of::<T>().into(), |id| Cow::Borrowed(&**id))
 }
 
-/// Asks an object whether its values are of a type.
-async fn agree<T: DeserializeOwned>(bound: &Bound) -> Result<(), CallError> {
-    let holds = schema::of::<T>();
+/// Asks an object whether its values have the schema id.
+async fn agree<T>(bound: &Bound, chosen: Option<&Arc<str>>) -> Result<(), CallError> {
+    let holds = id_of::<T>(chosen).into_owned();
     let (_, agreed): (_, Result<(), Refusal>) = bound.call(&CheckType { holds }, None).await?;
-    Ok(agreed?)
+    bound.accepted(agreed)
 }
 
 impl<P, T> Clone for Typed<P, T> {
     fn clone(&self) -> Self {
         Self {
             proxy: self.proxy.clone(),
+            schema: self.schema.clone(),
             agreed: Arc::clone(&self.agreed),
             values: PhantomData,
         }
@@ -175,20 +194,36 @@ impl<P, T> From<Proxy<P>> for Typed<P, T> {
     fn from(proxy: Proxy<P>) -> Self {
         Self {
             proxy,
+            schema: None,
             agreed: Arc::default(),
             values: PhantomData,
         }
     }
 }
 
-impl<P, T> Serialize for Typed<P, T> {
+/// A typed proxy on its way: the token, and the schema id if the program has chosen one.
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
+struct Sent<P> {
+    token: Token<P>,
+    schema: Option<String>,
+}
+
+impl<P: Primitive, T> Serialize for Typed<P, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.proxy.serialize(serializer)
+        let (token, schema) = (self.proxy.token().clone(), self.schema.as_deref());
+        let schema = schema.map(str::to_owned);
+        Sent { token, schema }.serialize(serializer)
     }
 }
 
-impl<'de, P, T> Deserialize<'de> for Typed<P, T> {
+impl<'de, P: Primitive, T> Deserialize<'de> for Typed<P, T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Proxy::deserialize(deserializer).map(Self::from)
+        let Sent { token, schema } = Sent::deserialize(deserializer)?;
+        let typed = Self::from(Proxy::from(token));
+        Ok(Self {
+            schema: schema.map(Arc::from),
+            ..typed
+        })
     }
 }

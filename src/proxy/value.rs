@@ -14,11 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     error::CallError,
-    proxy::{
-        proxy::Proxy,
-        token::Token,
-        typed::{Typed, unpack},
-    },
+    proxy::{proxy::Proxy, token::Token, typed::Typed},
 };
 
 /// A value that processes share: read, set, exchanged and watched, each at once or not at all.
@@ -57,8 +53,8 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     ///
     /// Returns [`CallError::Disconnected`] or [`CallError::NoManager`] without a manager and
     /// [`CallError::Gone`] once it was removed. [`CallError::Refused`] with `WrongType` tells that
-    /// it is of another type, and [`CallError::Fault`] with `BadArguments` that what is there
-    /// cannot be decoded all the same.
+    /// it has another schema id, and [`CallError::Undecoded`] that what is there cannot be decoded
+    /// all the same: the error has its bytes and both types, and [`Self::set`] replaces it.
     ///
     /// # Cancel safety
     ///
@@ -77,7 +73,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     ///
     /// As [`Self::get`].
     pub async fn versioned(&self) -> Result<Versioned<T>, CallError> {
-        decoded(&self.0.call(&Read, None).await?)
+        self.decoded(&self.0.call(&Read, None).await?)
     }
 
     /// Sets it, and returns its version from now on. Python: `value.value = x`.
@@ -106,7 +102,8 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// As [`Self::set`].
     pub async fn swap(&self, value: T) -> Result<T, CallError> {
         let value = self.encoded(value).await?;
-        unpack(&self.0.call(&Swap { value }, None).await?.value)
+        self.0
+            .unpack(&self.0.call(&Swap { value }, None).await?.value)
     }
 
     /// Sets it if it is `current`: `Ok` with what it was if so, and `Err` with what it is if not,
@@ -131,11 +128,11 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         let mut only_if = OnlyIf::Equal(current_bytes);
         loop {
             let Versioned { version, value } = match self.exchange(only_if, &new).await? {
-                Exchanged::Done(_) => return unpack(&previous).map(Ok),
+                Exchanged::Done(_) => return self.0.unpack(&previous).map(Ok),
                 Exchanged::Actual(actual) => actual,
             };
             // Equal values may have other bytes, such as a map in another order.
-            let actual: T = unpack(&value)?;
+            let actual: T = self.0.unpack(&value)?;
             if actual != *current {
                 return Ok(Err(actual));
             }
@@ -256,7 +253,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     ) -> Result<Result<T, E>, CallError> {
         let mut actual = self.0.call(&Read, None).await?;
         loop {
-            let new = match change(unpack(&actual.value)?) {
+            let new = match change(self.0.unpack(&actual.value)?) {
                 Ok(new) => new,
                 Err(error) => return Ok(Err(error)),
             };
@@ -275,6 +272,14 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         self.0.call(&Exchange { only_if, value }, None).await
     }
 
+    /// Decodes a value that came with its version.
+    pub(super) fn decoded(&self, encoded: &Versioned<Blob>) -> Result<Versioned<T>, CallError> {
+        Ok(Versioned {
+            version: encoded.version,
+            value: self.0.unpack(&encoded.value)?,
+        })
+    }
+
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a value is given away to be set"
@@ -287,21 +292,18 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     }
 }
 
-/// A value that came with its version.
-pub(super) fn decoded<T: DeserializeOwned>(
-    encoded: &Versioned<Blob>,
-) -> Result<Versioned<T>, CallError> {
-    Ok(Versioned {
-        version: encoded.version,
-        value: unpack(&encoded.value)?,
-    })
-}
-
 impl<T> Value<T> {
     /// Where the value is.
     #[must_use]
     pub const fn token(&self) -> &Token<data::Value> {
         self.0.token()
+    }
+
+    /// Chooses the schema id of the value, for one that was opened by
+    /// [`Manager::schema`](crate::Manager::schema) and is reached by its token.
+    #[must_use]
+    pub fn schema(self, id: &str) -> Self {
+        Self(self.0.with_schema(id))
     }
 }
 

@@ -11,10 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     client::{deadline::Deadline, thread::block_on},
     error::CallError,
-    proxy::{
-        end::End,
-        value::{Value, decoded},
-    },
+    proxy::{end::End, value::Value},
 };
 
 impl<T: Serialize + DeserializeOwned> Value<T> {
@@ -204,7 +201,9 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     }
 
     async fn next_since(&self, since: u64, deadline: Deadline) -> Result<Versioned<T>, CallError> {
-        decoded(&self.0.call(&WaitChange { since }, deadline).await??)
+        let bound = self.0.bound().await?;
+        let (_, changed) = bound.call(&WaitChange { since }, deadline).await?;
+        self.decoded(&bound.accepted(changed)?)
     }
 
     async fn wait_until(
@@ -214,7 +213,8 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     ) -> Result<Versioned<T>, CallError> {
         let mut now = self.versioned().await?;
         while !predicate(&now.value) {
-            let deadline = end.deadline(Deadline::Ends).ok_or(CallError::TimedOut)?;
+            let deadline = end.deadline(Deadline::Ends);
+            let deadline = deadline.ok_or_else(|| CallError::TimedOut(self.0.subject()))?;
             now = self.next_since(now.version, deadline).await?;
         }
         Ok(now)

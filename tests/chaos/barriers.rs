@@ -31,7 +31,7 @@ pub(crate) async fn visit(hand: &mut Hand, known: &Known<Barrier>) {
             note(&hand.notes, known, arrival, Event::Comes);
             let begun = Instant::now();
             let mut outcome = wait(hand, known, arrival).await;
-            if outcome == Some(Err(CallError::TimedOut.into())) && begun.elapsed() >= GRACE {
+            if outcome == Some(Err(CallError::timed_out().into())) && begun.elapsed() >= GRACE {
                 // The client may have said so by itself: the wait may have passed.
                 outcome = None;
             }
@@ -122,9 +122,9 @@ async fn conclude(
     };
     note(&hand.notes, known, arrival, Event::Failed);
     match error {
-        ActionError::Call(CallError::TimedOut) => hand.count(known, "broken by timeout"),
+        ActionError::Call(CallError::TimedOut(_)) => hand.count(known, "broken by timeout"),
         ActionError::Failed(()) => hand.count(known, "broken by action"),
-        ActionError::Call(CallError::Refused(Refusal::Broken(breach))) => {
+        ActionError::Call(CallError::Refused(Refusal::Broken(breach), _)) => {
             hand.count(known, "told that it is broken");
             if let Breach::Died(peer) = &breach {
                 hand.count(known, "broken by death");

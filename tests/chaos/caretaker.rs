@@ -104,7 +104,7 @@ async fn forget<B: Bound>(hand: &mut Hand, known: &Known<SemaphoreOf<B>>) {
 async fn cannot_be_added_to<B: Bound>(known: &Known<SemaphoreOf<B>>) {
     let bound = known.most.into();
     let refused = known.object.add_permits(1).await;
-    let over_release = CallError::Refused(Refusal::OverRelease { bound });
+    let over_release = CallError::refused(Refusal::OverRelease { bound });
     assert_eq!(refused, Err(over_release), "{}", known.name);
 }
 
@@ -160,7 +160,7 @@ pub(crate) async fn find_all_fresh(scene: &Scene, notes: &Notes) {
         let patience = Duration::from_secs(10);
         assert_eq!(
             event.wait_timeout(Duration::ZERO).await,
-            Err(CallError::TimedOut)
+            Err(CallError::timed_out())
         );
         assert_eq!(event.set().await, Ok(generation + 1));
         assert_eq!(event.wait_timeout(patience).await, Ok(generation + 1));

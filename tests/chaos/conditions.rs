@@ -114,7 +114,7 @@ async fn sleep(
             woken.map(|woken| Ok((woken?, Wake::Notified)))
         }
     };
-    if let Some(Err(CallError::TimedOut)) = woken {
+    if let Some(Err(CallError::TimedOut(_))) = woken {
         hand.notes
             .violation(&format!("{}: the end of the time is no error", known.name));
     }

@@ -10,7 +10,7 @@ use rand::Rng;
 
 use super::{ledger::Entry, scene::Known, worker::Hand};
 
-const NOT_HELD: CallError = CallError::Refused(Refusal::NotHeld);
+const NOT_HELD: CallError = CallError::refused(Refusal::NotHeld);
 
 /// Goes in and out, or uses the ticket of another task.
 pub(crate) async fn visit<P: LockKind>(hand: &mut Hand, known: &Known<LockOf<P>>) {
@@ -51,7 +51,7 @@ pub(crate) async fn visit_forced(hand: &mut Hand, known: &Known<Lock>) {
     let was_lost = !guard.is_valid();
     match guard.release().await {
         Ok(()) if !was_lost => hand.count(known, "released"),
-        Err(NOT_HELD) => hand.count(known, "lost"),
+        Err(CallError::Refused(Refusal::NotHeld, _)) => hand.count(known, "lost"),
         outcome => {
             let words = format!("{}: {outcome:?}, lost: {was_lost}", known.name);
             hand.notes.violation(&words);
@@ -268,7 +268,8 @@ async fn use_ticket<P: LockKind>(hand: &mut Hand, known: &Known<LockOf<P>>) {
             go_out(hand, known, guard, entry).await;
         }
         // What was released inside by the other session may still be on its way.
-        Some(Err(NOT_HELD | CallError::Refused(Refusal::StillInside { .. }))) | None => {}
+        Some(Err(CallError::Refused(Refusal::NotHeld | Refusal::StillInside { .. }, _))) | None => {
+        }
         Some(Err(error)) => hand.notes.violation(&format!("{name}: {error}")),
     }
 }
@@ -284,7 +285,7 @@ async fn release_by<P: LockKind>(
             hand.count(known, "released by ticket");
             use_up(hand, name);
         }
-        Err(NOT_HELD) => hand.count(known, "released too late"),
+        Err(CallError::Refused(Refusal::NotHeld, _)) => hand.count(known, "released too late"),
         Err(error) => hand.notes.violation(&format!("{name}: {error}")),
     }
     // Another task may have done so.

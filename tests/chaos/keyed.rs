@@ -106,7 +106,7 @@ async fn go_out<F: KeyedKind>(
     let (permits, ticket) = (guard.permits(), guard.into_ticket());
     let adopted = known.object.adopt(ticket.clone()).await;
     let late = known.object.release(ticket).await;
-    if late != Err(CallError::Refused(Refusal::NotHeld)) {
+    if late != Err(CallError::refused(Refusal::NotHeld)) {
         let words = format!("{}: {late:?}, of what was adopted", known.name);
         hand.notes.violation(&words);
     }

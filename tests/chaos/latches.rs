@@ -72,8 +72,8 @@ pub(crate) async fn visit(hand: &mut Hand) {
             };
             match outcome {
                 // Whether it was counted before its time was over is not told.
-                None | Some(Err(CallError::TimedOut)) => {}
-                Some(Err(CallError::Refused(Refusal::Invalid(_)))) => {
+                None | Some(Err(CallError::TimedOut(_))) => {}
+                Some(Err(CallError::Refused(Refusal::Invalid(_), _))) => {
                     hand.notes.add(&refused(&known), by);
                 }
                 outcome => {
@@ -97,7 +97,7 @@ pub(crate) async fn visit(hand: &mut Hand) {
 
 /// Takes note of what a count was answered with.
 fn conclude(hand: &Hand, known: &Known<Latch>, by: u32, outcome: Option<Result<u32, CallError>>) {
-    if let Some(Err(CallError::Refused(Refusal::Invalid(_)))) = outcome {
+    if let Some(Err(CallError::Refused(Refusal::Invalid(_), _))) = outcome {
         hand.notes.add(&refused(known), by);
     } else if let Some(left) = hand.granted(&known.name, outcome) {
         hand.notes.add(&counted(known), by);

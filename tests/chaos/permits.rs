@@ -137,7 +137,7 @@ async fn ask_too_much<B: Bound>(hand: &mut Hand, known: &Known<SemaphoreOf<B>>) 
     let brief = hand.brief();
     let asked = known.object.acquire_many_timeout(known.most + 1, brief);
     match hand.within(brief, asked).await {
-        Err(CallError::TimedOut | CallError::Refused(Refusal::TooMany { .. })) => {}
+        Err(CallError::TimedOut(_) | CallError::Refused(Refusal::TooMany { .. }, _)) => {}
         outcome => hand
             .notes
             .violation(&format!("{}: {outcome:?}", known.name)),

@@ -94,8 +94,10 @@ async fn take(hand: &mut Hand, known: &Known<Queue<u64>>) {
     let ledger = known.ledger(&hand.notes);
     let highest = ledger.highest();
     let queue = &known.object;
-    let (wait, attempt) = (|| queue.get(), || queue.try_get());
-    let limit = |time| queue.get_timeout(time);
+    // Each item can be decoded: an error that it cannot is a violation as any other.
+    let wait = || async { Ok(queue.get().await?) };
+    let attempt = || async { Ok(queue.try_get().await?) };
+    let limit = |time| async move { Ok(queue.get_timeout(time).await?) };
     let Some(taken) = hand.obtain(known, "get", wait, limit, attempt).await else {
         return;
     };

@@ -227,7 +227,7 @@ impl Hand {
     {
         let begun = Instant::now();
         let outcome = call.await;
-        let is_over = matches!(&outcome, Err(error) if *error == CallError::TimedOut.into());
+        let is_over = matches!(&outcome, Err(error) if *error == CallError::timed_out().into());
         if is_over {
             self.notes.count("timeouts");
             let waited = begun.elapsed();
@@ -248,7 +248,7 @@ impl Hand {
     ) -> Option<T> {
         match outcome {
             Some(Ok(granted)) => return Some(granted),
-            Some(Err(CallError::TimedOut)) => {}
+            Some(Err(CallError::TimedOut(_))) => {}
             Some(Err(error)) => self.notes.violation(&format!("{what}: {error}")),
             None => {}
         }

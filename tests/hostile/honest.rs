@@ -161,7 +161,7 @@ impl Honest {
             match time::timeout(PATIENCE, call()).await {
                 Err(_) => {
                     self.fault(format!("{what} has no answer within {PATIENCE:?}"));
-                    return Err(CallError::TimedOut);
+                    return Err(CallError::timed_out());
                 }
                 Ok(Err(CallError::Fault(Fault::Limit { .. }))) => {
                     self.account.borrow_mut().refused += 1;
@@ -211,7 +211,9 @@ impl Honest {
     /// Takes all items, which come in the order in which they were put, each once.
     async fn gets(&self, queue: &Queue<u64>) -> Result<(), CallError> {
         for expected in 1.. {
-            let taken = self.have("get of a queue", || queue.get()).await?;
+            let taken = self
+                .have("get of a queue", || async { Ok(queue.get().await?) })
+                .await?;
             let (item, attempts) = (*taken, taken.attempts());
             taken.done().await?;
             if item == 0 {
@@ -304,7 +306,9 @@ impl Honest {
                 self.have("a try", || keyed.try_acquire("treasure"))
                     .await?
                     .is_some(),
-                self.have("a try", || queue.try_get()).await?.is_some(),
+                self.have("a try", || async { Ok(queue.try_get().await?) })
+                    .await?
+                    .is_some(),
             ];
             if free.contains(&true) {
                 self.fault(format!("what is held was free: {free:?}"));

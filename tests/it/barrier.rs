@@ -93,13 +93,13 @@ async fn arrived(barrier: &Barrier) -> tokio::task::JoinHandle<Result<Passed, Ca
 }
 
 fn broken(breach: Breach) -> CallError {
-    CallError::Refused(Refusal::Broken(breach))
+    CallError::refused(Refusal::Broken(breach))
 }
 
 /// Whether a party died, and which process it was.
 fn who_died(outcome: Result<Passed, CallError>) -> u32 {
     match outcome {
-        Err(CallError::Refused(Refusal::Broken(Breach::Died(peer)))) => peer.pid,
+        Err(CallError::Refused(Refusal::Broken(Breach::Died(peer)), _)) => peer.pid,
         other => panic!("nobody died: {other:?}"),
     }
 }
@@ -141,13 +141,16 @@ fn processes_that_lap_each_other_pass_ten_thousand_generations() {
 fn no_parties_are_refused_and_another_number_under_the_same_name_as_well() {
     run(async {
         let manager = Manager::start().await.unwrap();
-        let Err(CallError::Refused(Refusal::Invalid(why))) = manager.barrier(0).await else {
+        let Err(CallError::Refused(Refusal::Invalid(why), _)) = manager.barrier(0).await else {
             panic!("it was made");
         };
         assert!(why.contains("1 to 4294967295 parties, not 0"), "{why}");
         manager.named("gate").barrier(2).await.unwrap();
         let other = manager.named("gate").barrier(3).await;
-        assert!(matches!(other, Err(CallError::Fault(Fault::WrongSpec(_)))));
+        assert!(matches!(
+            other,
+            Err(CallError::Fault(Fault::WrongSpec { .. }))
+        ));
     });
 }
 
@@ -248,11 +251,11 @@ fn action_that_never_returns_keeps_nobody_beyond_their_time() {
         let acting = tokio::spawn({
             let barrier = barrier.clone();
             async move {
-                let act = || async { ended.await.map_err(|_| CallError::TimedOut) };
+                let act = || async { ended.await.map_err(|_| CallError::timed_out()) };
                 barrier.wait_with(act).await
             }
         });
-        assert_eq!(impatient.await, Err(CallError::TimedOut));
+        assert_eq!(impatient.await, Err(CallError::timed_out()));
         // On a slow machine its time may have been over before the action began.
         let _ = end.send(());
         let told = Err(ActionError::Call(broken(Breach::TimedOut)));
@@ -265,7 +268,10 @@ fn timeout_abort_and_reset_let_nobody_wait_in_vain() {
     run(async {
         let (_manager, barrier) = manager_and_barrier(3).await;
         let other = arrived(&barrier).await;
-        assert_eq!(barrier.wait_timeout(SHORT).await, Err(CallError::TimedOut));
+        assert_eq!(
+            barrier.wait_timeout(SHORT).await,
+            Err(CallError::timed_out())
+        );
         assert_eq!(other.await.unwrap(), Err(broken(Breach::TimedOut)));
         assert_eq!(barrier.wait().await, Err(broken(Breach::TimedOut)));
         barrier.reset().await.unwrap();
@@ -346,7 +352,7 @@ fn plain_threads_and_pool_tasks_are_parties_as_well() {
         let thread = thread::spawn(move || {
             // An action on a plain thread may block.
             let act = || event.blocking_wait_timeout(Duration::ZERO).map(drop);
-            let failed = ActionError::Failed(CallError::TimedOut);
+            let failed = ActionError::Failed(CallError::timed_out());
             assert_eq!(barrier.blocking_wait_with(act), Err(failed));
             let late = barrier.blocking_wait_timeout(SHORT);
             assert_eq!(late, Err(broken(Breach::ActionFailed)));
@@ -396,7 +402,7 @@ fn those_who_wait_are_told_when_the_barrier_or_its_manager_ends() {
         let (manager, barrier) = manager_and_barrier(2).await;
         let waiting = arrived(&barrier).await;
         manager.remove(barrier.token().name()).await.unwrap();
-        assert_eq!(waiting.await.unwrap(), Err(CallError::Gone));
+        assert_eq!(waiting.await.unwrap(), Err(CallError::gone()));
 
         let barrier = manager.barrier(2).await.unwrap();
         let waiting = arrived(&barrier).await;

@@ -15,7 +15,7 @@ use crate::{
     program, run,
 };
 
-const NOT_HELD: CallError = CallError::Refused(Refusal::NotHeld);
+const NOT_HELD: CallError = CallError::refused(Refusal::NotHeld);
 const SHORT: Duration = Duration::from_millis(5);
 
 pub(crate) fn register(program: Program) -> Program {
@@ -158,7 +158,7 @@ fn name_of_a_wait_set_that_is_too_long_is_refused_and_the_lock_is_free() {
         let (_manager, condition) = manager_and_condition().await;
         let set = condition.wait_set(&"x".repeat(256));
         let guard = set.acquire().await.unwrap();
-        let Err(CallError::Refused(Refusal::Invalid(why))) = set.wait(guard).await else {
+        let Err(CallError::Refused(Refusal::Invalid(why), _)) = set.wait(guard).await else {
             panic!("it was not refused");
         };
         assert!(why.contains("at most 255 bytes"), "{why}");
@@ -426,7 +426,7 @@ fn sleepers_are_told_when_the_condition_or_its_manager_ends() {
         let (manager, condition) = manager_and_condition().await;
         let sleeper = asleep(&condition).await;
         manager.remove(condition.token().name()).await.unwrap();
-        assert_eq!(sleeper.await.unwrap().map(drop), Err(CallError::Gone));
+        assert_eq!(sleeper.await.unwrap().map(drop), Err(CallError::gone()));
 
         let condition = manager.condition().await.unwrap();
         let sleeper = asleep(&condition).await;

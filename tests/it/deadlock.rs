@@ -628,7 +628,7 @@ fn deadlock_is_reported_once_and_stays_until_somebody_gives_up() {
 fn manager_that_was_not_asked_to_look_says_so() {
     run(async {
         let manager = Manager::start().await.unwrap();
-        let Err(CallError::Refused(Refusal::Invalid(why))) = manager.deadlocks().await else {
+        let Err(CallError::Refused(Refusal::Invalid(why), _)) = manager.deadlocks().await else {
             panic!("it does not know who calls");
         };
         assert!(why.contains(".deadlocks(..)"), "{why}");

@@ -108,14 +108,14 @@ fn wait_that_is_over_leaves_nobody_waiting() {
     run(async {
         let (_manager, event) = manager_and_event().await;
         let short = Duration::from_millis(5);
-        assert_eq!(event.wait_timeout(short).await, Err(CallError::TimedOut));
+        assert_eq!(event.wait_timeout(short).await, Err(CallError::timed_out()));
         assert_eq!(
             event.wait_timeout(Duration::ZERO).await,
-            Err(CallError::TimedOut)
+            Err(CallError::timed_out())
         );
         assert_eq!(
             event.wait_since_timeout(0, short).await,
-            Err(CallError::TimedOut)
+            Err(CallError::timed_out())
         );
         assert!(tokio::time::timeout(short, event.wait()).await.is_err());
         until_waiting(&event, 0).await;
@@ -145,7 +145,7 @@ fn generation_that_has_not_been_is_refused_with_what_is_allowed() {
     run(async {
         let (_manager, event) = manager_and_event().await;
         let refused = event.wait_since(3).await;
-        let Err(CallError::Refused(Refusal::Invalid(why))) = refused else {
+        let Err(CallError::Refused(Refusal::Invalid(why), _)) = refused else {
             panic!("it was not refused: {refused:?}");
         };
         assert!(why.contains("from 0 to 0, not 3"), "{why}");
@@ -160,7 +160,7 @@ fn plain_threads_and_pool_tasks_wait_as_well() {
             let event = event.clone();
             thread::spawn(move || {
                 let short = event.blocking_wait_timeout(Duration::from_millis(1));
-                assert_eq!(short, Err(CallError::TimedOut));
+                assert_eq!(short, Err(CallError::timed_out()));
                 event.blocking_wait()
             })
         };
@@ -191,8 +191,8 @@ fn those_who_wait_are_told_when_the_event_or_its_manager_ends() {
         let mut waiting = Box::pin(event.wait());
         assert!((&mut waiting).now_or_never().is_none());
         manager.remove(event.token().name()).await.unwrap();
-        assert_eq!(waiting.await, Err(CallError::Gone));
-        assert_eq!(event.set().await, Err(CallError::Gone));
+        assert_eq!(waiting.await, Err(CallError::gone()));
+        assert_eq!(event.set().await, Err(CallError::gone()));
 
         let event = manager.event().await.unwrap();
         let mut waiting = Box::pin(event.wait());

@@ -153,7 +153,7 @@ fn guards_of_objects_that_are_removed_are_lost() {
             manager.remove(name).await.unwrap();
         }
         guards.are_lost().await;
-        assert_eq!(guards.release().await, [(); 4].map(|()| CallError::Gone));
+        assert_eq!(guards.release().await, [(); 4].map(|()| CallError::gone()));
     });
 }
 

@@ -72,7 +72,7 @@ async fn timeout_of_an_hour_takes_an_hour_of_the_paused_clock_and_no_time() {
         let begun = Instant::now();
         for hours in 1..=100 {
             let late = lock.acquire_timeout(HOUR).await.map(drop);
-            assert_eq!(late, Err(CallError::TimedOut));
+            assert_eq!(late, Err(CallError::timed_out()));
             assert_took(begun, HOUR * hours);
         }
         assert!(guard.is_valid());
@@ -167,7 +167,7 @@ async fn several_waits_share_one_time() {
         });
         let several = Several::new([first.clone(), second.clone()]).unwrap();
         let late = several.lock_all_timeout(HOUR).await.map(drop);
-        assert_eq!(late, Err(CallError::TimedOut));
+        assert_eq!(late, Err(CallError::timed_out()));
         assert_took(begun, HOUR);
     })
     .await
@@ -435,7 +435,7 @@ async fn dropped_midway_nothing_is_left() {
                     let _guard = lock.acquire().await.unwrap();
                     polls.fetch_add(1, Ordering::Relaxed);
                     let late = lock.acquire_timeout(HOUR).await.map(drop);
-                    assert_eq!(late, Err(CallError::TimedOut));
+                    assert_eq!(late, Err(CallError::timed_out()));
                     polls.fetch_add(1, Ordering::Relaxed);
                 })
         };
@@ -490,10 +490,16 @@ fn worker_of_a_pool_does_not_reach_it_and_is_told_why() {
         let Err(error) = pool.apply(Acquire(lock)).await.unwrap() else {
             panic!("it is another process");
         };
-        let CallError::NoManager { address, why } = &error else {
+        let CallError::NoManager {
+            address,
+            why,
+            advice,
+        } = &error
+        else {
             panic!("{error:?}");
         };
         assert_eq!(address, manager.address());
+        assert!(advice.contains("a worker of a pool"), "{advice}");
         assert!(
             why.contains("reachable only within the process that hosts the manager"),
             "{why}"

@@ -61,7 +61,7 @@ pub(crate) async fn until_waiting(latch: &Latch, waiting: u64) {
 
 fn why<T>(refused: Result<T, CallError>) -> String {
     match refused {
-        Err(CallError::Refused(Refusal::Invalid(why))) => why,
+        Err(CallError::Refused(Refusal::Invalid(why), _)) => why,
         Err(error) => panic!("it failed for another reason: {error}"),
         Ok(_) => panic!("it was not refused"),
     }
@@ -126,7 +126,10 @@ fn counts_out_of_range_are_refused_with_what_is_allowed() {
         let most = manager.named("most").latch(u32::MAX).await.unwrap();
         assert_eq!(most.count_down(u32::MAX - 1).await, Ok(1));
         let other = manager.named("most").latch(1).await.map(drop);
-        assert!(matches!(other, Err(CallError::Fault(Fault::WrongSpec(_)))));
+        assert!(matches!(
+            other,
+            Err(CallError::Fault(Fault::WrongSpec { .. }))
+        ));
         let same = manager.named("most").latch(u32::MAX).await.unwrap();
         assert_eq!(same.count().await, Ok(1), "it is as it has become");
     });
@@ -158,10 +161,10 @@ fn wait_that_is_over_leaves_nobody_waiting_and_what_was_counted() {
     run(async {
         let (_manager, latch) = manager_and_latch(4).await;
         for time in [SHORT, Duration::ZERO] {
-            assert_eq!(latch.wait_timeout(time).await, Err(CallError::TimedOut));
+            assert_eq!(latch.wait_timeout(time).await, Err(CallError::timed_out()));
         }
         let arrived = latch.arrive_and_wait_timeout(1, SHORT).await;
-        assert_eq!(arrived, Err(CallError::TimedOut));
+        assert_eq!(arrived, Err(CallError::timed_out()));
         assert_eq!(latch.count().await, Ok(3));
         assert!(tokio::time::timeout(SHORT, latch.wait()).await.is_err());
         let dropped = latch.arrive_and_wait(1).now_or_never();
@@ -183,7 +186,7 @@ fn plain_threads_and_pool_tasks_wait_as_well() {
         let (_manager, latch) = manager_and_latch(4).await;
         let impatient = latch.clone();
         let impatient = thread::spawn(move || {
-            let timed_out = Err(CallError::TimedOut);
+            let timed_out = Err(CallError::timed_out());
             assert_eq!(impatient.blocking_wait_timeout(SHORT), timed_out);
             let arrived = impatient.blocking_arrive_and_wait_timeout(0, SHORT);
             assert_eq!(arrived, timed_out);

@@ -17,7 +17,7 @@ use lockkeeper_test_support::{Role, Roles, report, until};
 
 use crate::{lock::waiting::until_waiting, run};
 
-const NOT_HELD: CallError = CallError::Refused(Refusal::NotHeld);
+const NOT_HELD: CallError = CallError::refused(Refusal::NotHeld);
 
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("lock::adopter", adopt);
@@ -122,7 +122,7 @@ fn timeout_is_kept_by_the_manager_and_leaves_nothing() {
         // The time itself is what is tested.
         let (begin, patience) = (Instant::now(), Duration::from_millis(30));
         let outcome = lock.acquire_timeout(patience).await.map(drop);
-        assert_eq!(outcome, Err(CallError::TimedOut));
+        assert_eq!(outcome, Err(CallError::timed_out()));
         assert!(begin.elapsed() >= patience);
         assert_eq!(lock.status().await.unwrap().waiting, 0);
         drop(guard);

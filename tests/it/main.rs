@@ -22,6 +22,7 @@ mod lock;
 mod manager;
 mod not_a_program;
 mod observe;
+mod own_code;
 mod own_kind;
 mod own_transport;
 mod pool;
@@ -34,6 +35,7 @@ mod rw_lock;
 mod semaphore;
 mod signals;
 mod trust;
+mod undecoded;
 mod value;
 mod values;
 mod waits;
@@ -44,7 +46,7 @@ use lockkeeper::Program;
 use lockkeeper_test_support::Roles;
 
 /// Each adds the tasks, kinds and transports of a module. Their names are unique in this binary.
-const TASKS_AND_KINDS: [fn(Program) -> Program; 33] = [
+const TASKS_AND_KINDS: [fn(Program) -> Program; 35] = [
     barrier::register,
     condition::register,
     event::register,
@@ -57,6 +59,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 33] = [
     manager::spawned::register,
     observe::numbers::register,
     observe::register,
+    own_code::register,
     own_kind::register,
     own_transport::register,
     pool::deaths::register,
@@ -82,7 +85,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 33] = [
 ];
 
 /// Each adds the child roles of a module. Their names begin with the module's path.
-const ROLES: [fn(&mut Roles); 38] = [
+const ROLES: [fn(&mut Roles); 39] = [
     access::roles,
     addresses::roles,
     barrier::deaths::roles,
@@ -120,6 +123,7 @@ const ROLES: [fn(&mut Roles); 38] = [
     rw_lock::deaths::roles,
     signals::roles,
     trust::roles,
+    undecoded::roles,
     value::roles,
 ];
 

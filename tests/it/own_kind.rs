@@ -233,7 +233,7 @@ async fn caller_whose_time_is_over_has_no_device_and_the_next_has_it() {
         let devices = Devices(manager.open(1).await.unwrap());
         let device = devices.take(LONG).await.unwrap();
         let late = devices.take(LONG).await.map(drop);
-        assert_eq!(late, Err(CallError::TimedOut));
+        assert_eq!(late, Err(CallError::timed_out()));
         let (next, ()) = tokio::join!(devices.take(LONG), async { drop(device) });
         assert_eq!(next.unwrap().number, 0);
         let refused = manager.open::<Rack>(0).await.map(drop).unwrap_err();

@@ -126,7 +126,10 @@ fn errors_are_one_line_each() {
             is: hostile(),
             asked: hostile(),
         },
-        Fault::WrongSpec(hostile()),
+        Fault::WrongSpec {
+            name: hostile(),
+            kind: hostile(),
+        },
         Fault::BadName(hostile()),
         Fault::WrongShard {
             name: hostile(),
@@ -161,6 +164,7 @@ fn errors_are_one_line_each() {
         CallError::NoManager {
             address: address(),
             why: why(),
+            advice: why(),
         },
         CallError::Disconnected {
             address: address(),

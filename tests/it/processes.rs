@@ -210,7 +210,7 @@ fn stopped_holder_keeps_the_lock_until_it_is_killed() {
         rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
         let brief = Duration::from_millis(30);
         let outcome = scene.lock.acquire_timeout(brief).await;
-        assert_eq!(outcome.map(drop), Err(CallError::TimedOut));
+        assert_eq!(outcome.map(drop), Err(CallError::timed_out()));
         holder.kill();
         let guard = scene.lock.acquire().await.unwrap();
         assert_eq!(abandoned_by(&guard), holder.pid().to_string());

@@ -8,8 +8,8 @@ use std::{future::Future, thread, time::Duration};
 
 use futures::{FutureExt, future::join_all};
 use lockkeeper::{
-    CallError, Fault, Limits, Manager, Pool, Program, PutError, Queue, Refusal, Semaphore, Task,
-    block_on,
+    CallError, Fault, GetError, Limits, Manager, Pool, Program, PutError, Queue, Refusal,
+    Semaphore, Task, block_on,
 };
 use lockkeeper_test_support::{Watchdog, for_turns, run_in_turns, sweep, until};
 use serde::{Deserialize, Serialize};
@@ -54,12 +54,17 @@ async fn rest(queue: &Queue<u32>) -> Vec<u32> {
     rest
 }
 
+/// What a get that took nothing was told.
+fn told<T>(outcome: Result<T, GetError>) -> Result<(), CallError> {
+    Ok(outcome.map(drop)?)
+}
+
 fn refused<T>(refusal: Refusal) -> Result<T, CallError> {
-    Err(CallError::Refused(refusal))
+    Err(CallError::refused(refusal))
 }
 
 fn closed(item: u32) -> Result<(), PutError<u32>> {
-    let error = CallError::Refused(Refusal::Closed);
+    let error = CallError::refused(Refusal::Closed);
     Err(PutError { item, error })
 }
 
@@ -103,7 +108,7 @@ fn put_waits_for_room_in_the_order_of_arrival_and_a_try_never_overtakes() {
         let late = queue.put_timeout(5, Duration::from_millis(5)).await;
         assert_eq!(
             late.map_err(|late| (late.item, late.error)),
-            Err((5, CallError::TimedOut))
+            Err((5, CallError::timed_out()))
         );
         assert_eq!(state(&queue).await, [1, 0, 2, 0]);
         for item in 1..=3 {
@@ -130,10 +135,10 @@ fn who_waits_for_an_item_is_given_it_in_the_order_of_arrival() {
             assert_eq!(*get.await.unwrap(), item);
         }
         let late = queue.get_timeout(Duration::from_millis(5)).await;
-        assert_eq!(late.map(|item| *item), Ok(1), "it was dropped, and is back");
+        assert_eq!(*late.unwrap(), 1, "it was dropped, and is back");
         assert_eq!(rest(&queue).await, [1, 2, 3]);
         let none = queue.get_timeout(Duration::from_millis(5)).await;
-        assert_eq!(none.map(|item| *item), Err(CallError::TimedOut));
+        assert_eq!(told(none), Err(CallError::timed_out()));
     });
 }
 
@@ -180,7 +185,7 @@ fn join_waits_until_every_item_is_done() {
         let mut joins = [Box::pin(queue.join())];
         begin(&mut joins);
         let brief = Duration::from_millis(5);
-        assert_eq!(queue.join_timeout(brief).await, Err(CallError::TimedOut));
+        assert_eq!(queue.join_timeout(brief).await, Err(CallError::timed_out()));
         let first = queue.get().await.unwrap();
         queue.get().await.unwrap().done().await.unwrap();
         assert_eq!(state(&queue).await, [0, 1, 0, 0]);
@@ -218,8 +223,8 @@ fn closed_queue_is_emptied_and_then_refuses_and_its_items_are_joined() {
         drop(first);
         let [again, other] = gets;
         again.await.unwrap().done().await.unwrap();
-        assert_eq!(other.await.map(drop), refused(Refusal::Closed));
-        assert_eq!(queue.try_get().await.map(drop), refused(Refusal::Closed));
+        assert_eq!(told(other.await), refused(Refusal::Closed));
+        assert_eq!(told(queue.try_get().await), refused(Refusal::Closed));
         let [joined] = joins;
         joined.await.unwrap();
         assert!(queue.status().await.unwrap().closed);
@@ -285,7 +290,7 @@ fn room_for_nothing_is_refused_with_what_is_allowed() {
         let manager = Manager::start().await.unwrap();
         for capacity in [0, 1_000_000_001] {
             let made = manager.queue::<u32>(capacity).await;
-            let Err(CallError::Refused(Refusal::Invalid(why))) = made else {
+            let Err(CallError::Refused(Refusal::Invalid(why), _)) = made else {
                 panic!("it was not refused: {made:?}");
             };
             assert!(why.contains("1 to 1000000000 items"), "{why}");
@@ -303,21 +308,24 @@ fn queue_of_another_type_is_refused_with_both_types_and_nothing_changes() {
         let queue = jobs.queue::<u32>(7).await.unwrap();
         queue.put(1).await.unwrap();
         assert_eq!(jobs.queue::<u32>(7).await.unwrap().len().await, Ok(1));
-        let both = CallError::Refused(Refusal::WrongType {
+        let both = CallError::refused(Refusal::WrongType {
             is: "u32".to_owned(),
-            asked: "text".to_owned(),
+            asked: "String".to_owned(),
         });
         let wrong = jobs.queue::<String>(7).await.map(drop);
         assert_eq!(wrong, Err(both.clone()));
         let wrong = jobs.queue::<u32>(8).await.map(drop);
-        let spec = CallError::Fault(Fault::WrongSpec("jobs".to_owned()));
+        let spec = CallError::Fault(Fault::WrongSpec {
+            name: "jobs".to_owned(),
+            kind: "queue".to_owned(),
+        });
         assert_eq!(wrong, Err(spec));
         // A proxy can be taken for what it is not; its first use tells.
         let token = serde_json::to_string(&queue).unwrap();
         let wrong: Queue<String> = serde_json::from_str(&token).unwrap();
         let put = wrong.put("one".to_owned()).await.unwrap_err();
         assert_eq!((put.error, put.item.as_str()), (both.clone(), "one"));
-        assert_eq!(wrong.get().await.map(drop), Err(both.clone()));
+        assert_eq!(told(wrong.get().await), Err(both.clone()));
         assert_eq!(wrong.close().await, Err(both));
         let lock = jobs.lock().await.map(drop);
         assert!(matches!(
@@ -327,40 +335,6 @@ fn queue_of_another_type_is_refused_with_both_types_and_nothing_changes() {
         assert_eq!(state(&queue).await, [1, 0, 0, 0]);
         let right: Queue<u32> = serde_json::from_str(&token).unwrap();
         assert_eq!(rest(&right).await, [1]);
-    });
-}
-
-/// A number that is not thirteen, written as any other.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(try_from = "u32")]
-struct Lucky(u32);
-
-impl TryFrom<u32> for Lucky {
-    type Error = String;
-
-    fn try_from(number: u32) -> Result<Self, String> {
-        match number {
-            13 => Err("thirteen is not lucky".to_owned()),
-            number => Ok(Self(number)),
-        }
-    }
-}
-
-#[test]
-fn item_that_cannot_be_decoded_goes_back() {
-    run(async {
-        let (_manager, queue) = queue(9).await;
-        queue.put(13).await.unwrap();
-        let lucky = Queue::<Lucky>::from(queue.token().clone());
-        let Err(CallError::Fault(Fault::BadArguments(why))) = lucky.get().await else {
-            panic!("it was decoded");
-        };
-        assert!(why.contains("Lucky") && why.contains("thirteen"), "{why}");
-        let taken = queue.get().await.unwrap();
-        assert_eq!((*taken, taken.attempts()), (13, 2));
-        taken.done().await.unwrap();
-        queue.put(12).await.unwrap();
-        assert_eq!(lucky.get().await.unwrap().into_inner().0, 12);
     });
 }
 
@@ -402,12 +376,12 @@ fn all_who_use_a_queue_are_told_when_it_or_its_manager_ends() {
         manager.remove(queue.token().name()).await.unwrap();
         lost.await;
         assert!(!taken.is_valid());
-        assert_eq!(taken.done().await, Err(CallError::Gone));
+        assert_eq!(taken.done().await, Err(CallError::gone()));
         let ([get], [join]) = (gets, joins);
-        assert_eq!(get.await.map(drop), Err(CallError::Gone));
-        assert_eq!(join.await, Err(CallError::Gone));
+        assert_eq!(told(get.await), Err(CallError::gone()));
+        assert_eq!(join.await, Err(CallError::gone()));
         let put = queue.put(1).await.unwrap_err();
-        assert_eq!((put.item, put.error), (1, CallError::Gone));
+        assert_eq!((put.item, put.error), (1, CallError::gone()));
 
         let queue = manager.queue::<u32>(1).await.unwrap();
         queue.put(1).await.unwrap();
@@ -417,7 +391,7 @@ fn all_who_use_a_queue_are_told_when_it_or_its_manager_ends() {
         let [put] = puts;
         let PutError { item, error } = put.await.unwrap_err();
         assert!(matches!(error, CallError::Disconnected { .. }) && item == 2);
-        let get = queue.get().await.map(drop);
+        let get = told(queue.get().await);
         assert!(matches!(get, Err(CallError::Disconnected { .. })));
     });
 }
@@ -434,7 +408,7 @@ fn plain_threads_put_take_and_join() {
             loop {
                 match queue.blocking_get() {
                     Ok(item) => sum += item.into_inner(),
-                    Err(CallError::Refused(Refusal::Closed)) => return sum,
+                    Err(GetError::Call(CallError::Refused(Refusal::Closed, _))) => return sum,
                     Err(error) => panic!("{error}"),
                 }
             }
@@ -451,9 +425,9 @@ fn plain_threads_put_take_and_join() {
     let error = queue.blocking_try_put(1).unwrap_err();
     assert!(error.is_closed());
     let brief = Duration::from_millis(1);
-    let outcome = queue.blocking_get_timeout(brief).map(drop);
+    let outcome = told(queue.blocking_get_timeout(brief));
     assert_eq!(outcome, refused(Refusal::Closed));
-    let outcome = queue.blocking_try_get().map(drop);
+    let outcome = told(queue.blocking_try_get());
     assert_eq!(outcome, refused(Refusal::Closed));
     block_on(manager.shutdown());
 }
@@ -501,8 +475,8 @@ impl Task for Carry {
                     item.done().await?;
                     carried += 1;
                 }
-                Err(CallError::Refused(Refusal::Closed)) => return Ok(carried),
-                Err(error) => return Err(error),
+                Err(GetError::Call(CallError::Refused(Refusal::Closed, _))) => return Ok(carried),
+                Err(error) => return Err(error.into()),
             }
         }
     }

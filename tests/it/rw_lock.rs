@@ -23,7 +23,7 @@ use crate::{
     rw_lock::status::{FREE, state, until_state},
 };
 
-const NOT_HELD: CallError = CallError::Refused(Refusal::NotHeld);
+const NOT_HELD: CallError = CallError::refused(Refusal::NotHeld);
 
 const SHORT: Duration = Duration::from_millis(5);
 
@@ -210,7 +210,7 @@ fn times_are_kept_by_the_manager_and_leave_nothing() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let writer = lock.write().await.unwrap();
-        let timed_out = Err(CallError::TimedOut);
+        let timed_out = Err(CallError::timed_out());
         for time in [SHORT, Duration::ZERO] {
             assert_eq!(lock.read_timeout(time).await.map(drop), timed_out);
             let upgradable = lock.upgradable_read_timeout(time).await;

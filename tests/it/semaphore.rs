@@ -40,7 +40,7 @@ async fn bounded(permits: u32) -> (Manager, BoundedSemaphore) {
 }
 
 fn refused<T>(refusal: Refusal) -> Result<T, CallError> {
-    Err(CallError::Refused(refusal))
+    Err(CallError::refused(refusal))
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn timeouts_leave_nothing_and_zero_permits_are_granted_in_turn() {
         let brief = Duration::from_millis(10);
         let held = semaphore.acquire_many_timeout(1, brief).await.unwrap();
         let outcome = semaphore.acquire_timeout(brief).await.map(drop);
-        assert_eq!(outcome, Err(CallError::TimedOut));
+        assert_eq!(outcome, Err(CallError::timed_out()));
         let none = semaphore.acquire_many(0).await.unwrap();
         assert_eq!(none.permits(), 0);
         none.release().await.unwrap();
@@ -387,7 +387,7 @@ fn permits_are_lost_with_their_semaphore() {
         lost.await;
         part.lost().await;
         assert!(!permit.is_valid() && !part.is_valid());
-        assert_eq!(permit.release().await, Err(CallError::Gone));
+        assert_eq!(permit.release().await, Err(CallError::gone()));
     });
 }
 

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::run;
 
-const NOT_HELD: CallError = CallError::Refused(Refusal::NotHeld);
+const NOT_HELD: CallError = CallError::refused(Refusal::NotHeld);
 
 /// A process id that no process has.
 const FORGED: u32 = 3_999_999;

@@ -195,7 +195,7 @@ fn every_watcher_hears_of_a_set_and_who_lags_sees_the_latest() {
         until_waiting(&value, 100).await;
         assert_eq!(
             value.changed_since_timeout(0, SHORT).await,
-            Err(CallError::TimedOut)
+            Err(CallError::timed_out())
         );
         value.set(5).await.unwrap();
         value.set(6).await.unwrap();
@@ -206,7 +206,7 @@ fn every_watcher_hears_of_a_set_and_who_lags_sees_the_latest() {
         let late = value.changed_since(0).await.unwrap();
         assert_eq!((late.version, late.value), (2, 6));
         let future = value.changed_since(3).await;
-        let Err(CallError::Refused(Refusal::Invalid(why))) = future else {
+        let Err(CallError::Refused(Refusal::Invalid(why), _)) = future else {
             panic!("it was not refused: {future:?}");
         };
         assert!(why.contains("from 0 to 2, not 3"), "{why}");
@@ -243,7 +243,7 @@ fn stream_begins_with_what_is_and_goes_on_with_each_change() {
         value.set(4).await.unwrap();
         assert_eq!(values.try_next().await.unwrap().unwrap().version, 3);
         manager.remove(value.token().name()).await.unwrap();
-        assert_eq!(values.try_next().await, Err(CallError::Gone));
+        assert_eq!(values.try_next().await, Err(CallError::gone()));
         assert_eq!(values.try_next().await, Ok(None));
     });
 }
@@ -258,7 +258,7 @@ fn predicate_is_asked_of_what_is_and_after_each_change() {
         assert_eq!(zero.await.map(|seen| seen.value), Ok(1));
         for timeout in [Duration::ZERO, SHORT] {
             let never = value.wait_for_timeout(timeout, |_| false).await;
-            assert_eq!(never, Err(CallError::TimedOut));
+            assert_eq!(never, Err(CallError::timed_out()));
         }
         let waiting = tokio::spawn({
             let value = value.clone();
@@ -300,22 +300,31 @@ fn value_of_another_type_is_refused_with_both_types_and_nothing_changes() {
         value.set(8).await.unwrap();
         assert_eq!(level.value(7_u64).await.unwrap().get().await, Ok(8));
         let wrong = |asked: &str| {
-            Err(CallError::Refused(Refusal::WrongType {
+            Err(CallError::refused(Refusal::WrongType {
                 is: "u64".to_owned(),
                 asked: asked.to_owned(),
             }))
         };
         // The bytes are the same, and the type is not.
         assert_eq!(level.value(7_u32).await.map(drop), wrong("u32"));
-        assert_eq!(level.value("low".to_owned()).await.map(drop), wrong("text"));
-        let spec = CallError::Fault(Fault::WrongSpec("level".to_owned()));
+        assert_eq!(
+            level.value("low".to_owned()).await.map(drop),
+            wrong("String")
+        );
+        let spec = CallError::Fault(Fault::WrongSpec {
+            name: "level".to_owned(),
+            kind: "value".to_owned(),
+        });
         assert_eq!(level.value(1_u64).await.map(drop), Err(spec));
         let token = serde_json::to_string(&value).unwrap();
         let other: Value<String> = serde_json::from_str(&token).unwrap();
-        assert_eq!(other.get().await.map(drop), wrong("text"));
+        assert_eq!(other.get().await.map(drop), wrong("String"));
         let exchanged = other.compare_exchange(&String::new(), String::new()).await;
-        assert_eq!(exchanged.map(drop), wrong("text"));
-        assert_eq!(other.set("high".to_owned()).await.map(drop), wrong("text"));
+        assert_eq!(exchanged.map(drop), wrong("String"));
+        assert_eq!(
+            other.set("high".to_owned()).await.map(drop),
+            wrong("String")
+        );
         let right: Value<u64> = serde_json::from_str(&token).unwrap();
         assert_eq!(
             right.versioned().await.map(|now| (now.version, now.value)),
@@ -429,8 +438,8 @@ fn plain_threads_wait_for_changes() {
     block_on(value.set(2)).unwrap();
     waiting.join().unwrap();
     let late = value.blocking_wait_for_timeout(SHORT, |seen| *seen > 2);
-    assert_eq!(late, Err(CallError::TimedOut));
+    assert_eq!(late, Err(CallError::timed_out()));
     let late = value.blocking_changed_since_timeout(2, SHORT);
-    assert_eq!(late, Err(CallError::TimedOut));
+    assert_eq!(late, Err(CallError::timed_out()));
     block_on(manager.shutdown());
 }

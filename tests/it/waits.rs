@@ -152,7 +152,7 @@ fn times_of_zero_end_at_once_and_hold_nothing() {
             let told = if sleeps {
                 Ok(())
             } else {
-                Err(CallError::TimedOut)
+                Err(CallError::timed_out())
             };
             assert_eq!(wait.await, told, "to {what}");
         }

@@ -14,7 +14,11 @@ use crate::{
 /// to the others; `actors` likewise. `actors::Shell`, `actors::sync` and the like stand for a part.
 pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     ("protocol::printable", &[]),
-    ("protocol::codec", &["protocol::printable"]),
+    ("protocol::panics", &[]),
+    (
+        "protocol::codec",
+        &["protocol::panics", "protocol::printable"],
+    ),
     ("protocol::ids", &[]),
     ("protocol::operation", &[]),
     ("protocol::peer", &["protocol::ids", "protocol::printable"]),
@@ -104,12 +108,16 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
         "lockkeeper::access",
         &["lockkeeper::files", "lockkeeper::transport::stream"],
     ),
+    ("lockkeeper::subject", &["protocol"]),
+    ("lockkeeper::undecoded", &["protocol"]),
     (
         "lockkeeper::error",
         &[
             "protocol",
             "lockkeeper::address",
             "lockkeeper::address_error",
+            "lockkeeper::subject",
+            "lockkeeper::undecoded",
         ],
     ),
     (
@@ -170,6 +178,8 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "lockkeeper::client",
             "lockkeeper::error",
             "lockkeeper::telemetry",
+            "lockkeeper::subject",
+            "lockkeeper::undecoded",
         ],
     ),
     (
@@ -198,7 +208,6 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
         &[
             "protocol",
             "actors::data",
-            "actors::panic_message",
             "lockkeeper::access",
             "lockkeeper::address",
             "lockkeeper::background",
@@ -210,6 +219,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "lockkeeper::server",
             "lockkeeper::telemetry",
             "lockkeeper::transport::handed",
+            "lockkeeper::undecoded",
         ],
     ),
     (

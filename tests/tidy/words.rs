@@ -81,9 +81,8 @@ const WORDS: &[Row<'_>] = &[
     (
         "catch_unwind(",
         &[
-            "actors/src/host/host.rs",
+            "protocol/src/panics.rs",
             "src/pool/handle.rs",
-            "src/pool/panics.rs",
             "src/pool/tasks.rs",
         ],
         "let it panic: the host ends the object and the worker fails the task",

@@ -18,7 +18,7 @@ use lockkeeper_protocol::{
 };
 
 use crate::{
-    data::typed::Description,
+    data::typed::SchemaId,
     kind::{
         budget::{CALL_BYTES, Stored},
         call::{Call, Outbox, SMALL_BYTES},
@@ -37,7 +37,7 @@ const MOST: u64 = 1_000_000_000;
 #[derive(Debug)]
 pub struct Queue {
     capacity: u64,
-    holds: Description,
+    holds: SchemaId,
     /// Items that nobody has had, by the calls that put them.
     fresh: WaitQueue<Item>,
     /// Items that were taken and came back, by their numbers.
@@ -245,7 +245,7 @@ impl Primitive for Queue {
         }
         Ok(Self {
             capacity,
-            holds: Description::new(holds)?,
+            holds: SchemaId::new(holds)?,
             fresh: WaitQueue::new(),
             back: BTreeMap::new(),
             taken: BTreeMap::new(),

@@ -17,7 +17,7 @@ use lockkeeper_protocol::{
 use serde::Serialize;
 
 use crate::{
-    data::typed::Description,
+    data::typed::SchemaId,
     kind::{
         budget::Stored,
         call::{Call, Outbox, SMALL_BYTES},
@@ -35,7 +35,7 @@ pub struct Value {
     /// What counts the bytes that it was set to, shared with replies that wait to be encoded. Those that it
     /// was made with count as part of its spec.
     stored: Option<Rc<Stored>>,
-    holds: Description,
+    holds: SchemaId,
     watchers: WaitQueue<Call<Result<Versioned<Blob>, Refusal>>>,
 }
 
@@ -94,7 +94,7 @@ impl Primitive for Value {
         Ok(Self {
             now: Versioned { version: 0, value },
             stored: None,
-            holds: Description::new(holds)?,
+            holds: SchemaId::new(holds)?,
             watchers: WaitQueue::new(),
         })
     }

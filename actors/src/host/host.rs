@@ -1,22 +1,15 @@
 //! `Host`: the actor that runs any primitive, one turn for each input.
 //!
-//! This is the only file of the crate with `catch_unwind`. When a primitive panics, the host drops it,
+//! When a primitive panics, the host drops it,
 //! which answers all of its parked calls. The host then answers `Gone` until the last address of its
 //! mailbox is dropped.
 //!
 //! Invariant: a host does not know which primitive it runs.
 
-use std::{
-    collections::HashMap,
-    fmt, iter, mem,
-    panic::{self, AssertUnwindSafe},
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, iter, rc::Rc, sync::Arc, time::Duration};
 
 use actix::{Actor, Handler};
-use lockkeeper_protocol::{CallId, Fault, ObjectName, Refusal};
+use lockkeeper_protocol::{CallId, Fault, ObjectName, Refusal, caught};
 
 use crate::{
     host::{
@@ -24,7 +17,6 @@ use crate::{
         input::{Input, Inputs, Mailbox, RawCall, Report, WeakMailbox},
         mailbox::{HostTask, MailboxReceiver},
         openers::Openers,
-        panics::panic_message,
         shell::Shell,
         watch::Watch,
     },
@@ -88,7 +80,7 @@ impl<P: Primitive> Host<P> {
             P::KIND
         ))));
         // `made` keeps the fault of the panic, which the session reports.
-        let _ = survives(|| made = make());
+        let _ = caught(|| made = make());
         Ok(Self::new(made?, operations, shell))
     }
 
@@ -258,7 +250,7 @@ impl<P: Primitive> Host<P> {
         let Some(primitive) = self.primitive.as_mut() else {
             return;
         };
-        if let Err(why) = survives(|| code(primitive)) {
+        if let Err(why) = caught(|| code(primitive)) {
             self.watch.failed(&why);
             self.end();
         }
@@ -268,7 +260,7 @@ impl<P: Primitive> Host<P> {
     fn end(&mut self) {
         if let Some(primitive) = self.primitive.take() {
             // A panic in a destructor is ignored: the calls are answered as they are dropped.
-            let _ = survives(|| drop(primitive));
+            let _ = caught(|| drop(primitive));
             self.deliver();
             self.shell.announce_gone(self.openers.iter());
             self.with_object_stats(|object_stats| {
@@ -283,16 +275,6 @@ impl<P: Primitive> Host<P> {
     pub(crate) fn deliver(&self) {
         self.shell.deliver(&self.watch);
     }
-}
-
-/// Runs code of a primitive, and returns the message of its panic.
-pub(super) fn survives(code: impl FnOnce()) -> Result<(), String> {
-    panic::catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
-        let message = panic_message(&*panic);
-        // The payload of the panic may panic again when it is dropped.
-        mem::forget(panic);
-        message
-    })
 }
 
 impl<P: Primitive> Actor for Host<P> {

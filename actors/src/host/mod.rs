@@ -12,7 +12,6 @@
 //! | `endings` | the hang-ups of sessions with many objects |
 //! | `freed` | sorts freed memory in small steps |
 //! | `tally`, `watch` | counters per kind, and events of one object |
-//! | `openers`, `panics` | the sessions that opened an object; panic messages |
 
 pub(crate) mod contended;
 pub(crate) mod deadlines;
@@ -22,7 +21,6 @@ pub(crate) mod host;
 pub(crate) mod input;
 pub(crate) mod mailbox;
 pub(crate) mod openers;
-pub(crate) mod panics;
 pub(crate) mod replies;
 pub(crate) mod shell;
 pub(crate) mod tally;
@@ -33,7 +31,6 @@ pub use deadlines::Deadlines;
 pub use host::Host;
 pub use input::{Input, Inputs, Inquiry, Mailbox, RawCall, Report};
 pub use mailbox::MailboxReceiver;
-pub use panics::panic_message;
 pub use replies::{encode_reply, encode_whole, keep_reply};
 pub use shell::{ReplySink, Shell};
 pub use tally::{Count, Tallies, Tally, Waits};

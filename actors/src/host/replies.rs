@@ -2,9 +2,9 @@
 //!
 //! Invariant: what that code does wrong is a fault of that answer, and the object goes on.
 
-use lockkeeper_protocol::{Fault, codec::Fit};
+use lockkeeper_protocol::{Fault, caught, codec::Fit};
 
-use crate::{host::host::survives, kind::large_reply::LargeReply};
+use crate::kind::large_reply::LargeReply;
 
 /// Appends an encoded reply if it takes at most `most` bytes. What its kind's code does wrong is a fault of
 /// that answer: the object goes on.
@@ -14,7 +14,7 @@ use crate::{host::host::survives, kind::large_reply::LargeReply};
 /// Returns a fault when the reply does not encode.
 pub fn encode_reply(reply: &LargeReply, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, Fault> {
     let mut encoded = Ok(Fit::TooLong);
-    match survives(|| encoded = reply.encode(buffer, most)) {
+    match caught(|| encoded = reply.encode(buffer, most)) {
         Ok(()) => encoded.map_err(|error| Fault::Unencodable(error.to_string())),
         Err(why) => Err(Fault::Unencodable(format!("its code panicked: {why}"))),
     }
@@ -23,7 +23,7 @@ pub fn encode_reply(reply: &LargeReply, buffer: &mut Vec<u8>, most: usize) -> Re
 /// Counts the bytes of a reply that waits for room in its session.
 pub fn keep_reply(reply: &mut LargeReply) {
     // One whose code panics becomes a fault when it is encoded.
-    let _ = survives(|| reply.keep());
+    let _ = caught(|| reply.keep());
 }
 
 /// The same as bytes by themselves, with what it lends.

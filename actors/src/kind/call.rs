@@ -20,7 +20,7 @@ use std::{
 
 use lockkeeper_protocol::{
     CallId, Fault, Fence, ManagerSecret, Proof, Refusal,
-    codec::{Fit, Form},
+    codec::{Fit, Form, guarded},
 };
 use serde::Serialize;
 
@@ -248,7 +248,7 @@ impl Outbox {
     #[doc(hidden)]
     #[must_use]
     pub fn large_reply<R: Serialize + 'static>(&self, reply: R) -> LargeReply {
-        LargeReply::new(reply, &self.0.account)
+        LargeReply::new(Form::Compact, reply, &self.0.account)
     }
 
     /// What the shard keeps.
@@ -422,12 +422,10 @@ impl Outbox {
             return;
         }
         let (start, place) = (turn.bodies.len(), turn.parcels.len());
-        // Encoding runs code of the kind. If it panics, this entry is the answer.
         turn.parcels.push((id, Parcel::Gone));
-        let parcel = match turn
-            .form
-            .encode_within(&mut turn.bodies, &reply, SMALL_BYTES)
-        {
+        // Encoding runs code of the kind, whose panic is a fault of this answer.
+        let (form, bodies) = (turn.form, &mut turn.bodies);
+        let parcel = match guarded(|| form.encode_within(bodies, &reply, SMALL_BYTES)) {
             Ok(Fit::Fits(_)) => Parcel::Reply(start..turn.bodies.len()),
             Ok(Fit::TooLong) => {
                 turn.has_large = true;

@@ -61,7 +61,8 @@ impl LargeReply {
     pub(crate) fn sharing<R: Serialize + 'static>(
         form: Form,
         reply: R,
-        stored: &Rc<Stored>) -> Self {
+        stored: &Rc<Stored>,
+    ) -> Self {
         Self {
             form,
             reply: Box::new(reply),

@@ -7,7 +7,7 @@ use std::fmt;
 
 use lockkeeper_protocol::{
     CallId, Fault, Operation, Refusal,
-    codec::{Form, Payload},
+    codec::{Form, Payload, guarded},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -148,7 +148,8 @@ fn serve<P: Serve<O>, O: Operation>(
     outbox: &Outbox,
 ) {
     let call = outbox.call(id);
-    match arguments.decode::<O>() {
+    // A panic of the operation's `Deserialize` is a fault of this call: the object is as it was.
+    match guarded(|| arguments.decode::<O>()) {
         Ok(operation) => primitive.serve(operation, call),
         Err(error) => call.fail(Fault::BadArguments(error.to_string())),
     }

@@ -113,31 +113,34 @@ fn a_kind_that_panics_in_serve_and_when_dropped_answers_all_its_callers() {
 }
 
 #[test]
-fn a_reply_that_panics_when_it_is_encoded_answers_all_its_callers() {
-    let (mut bench, parked) = fragile(Breaks::InReply);
-    let strike = bench.call(3, Bad);
-    assert_told::<Bad>(&bench, strike, Fault::Gone);
-    assert_gone(bench, &parked);
-}
-
-#[test]
-fn a_reply_that_cannot_be_encoded_is_a_fault_of_that_call_alone() {
-    let (mut bench, parked) = fragile(Breaks::Never);
-    let bad = bench.call(3, Bad);
-    let told = bench.reply::<Bad>(bad).expect("it was answered");
-    assert!(matches!(told, Err(Fault::Unencodable(why)) if why.contains("on purpose")));
-    bench.call(3, Strike);
-    for id in parked {
-        assert_eq!(bench.reply::<Park>(id), Some(Ok(7)), "the object lives on");
+fn a_reply_that_fails_or_panics_when_it_is_encoded_is_a_fault_of_that_call_alone() {
+    for (breaks, words) in [
+        (Breaks::Never, "on purpose"),
+        (Breaks::InReply, "its code panicked: on purpose, in a reply"),
+    ] {
+        let (mut bench, parked) = fragile(breaks);
+        let bad = bench.call(3, Bad);
+        let told = bench.reply::<Bad>(bad).expect("it was answered");
+        assert!(matches!(told, Err(Fault::Unencodable(why)) if why.contains(words)));
+        lives_on(bench, parked);
     }
 }
 
 #[test]
-fn arguments_that_panic_when_they_are_decoded_answer_all_callers() {
+fn arguments_that_panic_when_they_are_decoded_are_a_fault_of_that_call_alone() {
     let (mut bench, parked) = fragile(Breaks::Never);
     let poison = bench.call(3, Poison);
-    assert_told::<Poison>(&bench, poison, Fault::Gone);
-    assert_gone(bench, &parked);
+    let why = "its code panicked: on purpose, in the arguments".to_owned();
+    assert_told::<Poison>(&bench, poison, Fault::BadArguments(why));
+    lives_on(bench, parked);
+}
+
+/// Checks that an object still answers its parked callers.
+fn lives_on(mut bench: Bench<Fragile>, parked: impl IntoIterator<Item = CallId>) {
+    bench.call(3, Strike);
+    for id in parked {
+        assert_eq!(bench.reply::<Park>(id), Some(Ok(7)), "the object lives on");
+    }
 }
 
 #[actix::test]

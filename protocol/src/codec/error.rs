@@ -7,7 +7,7 @@ use serde::{de, ser};
 use crate::printable::PrintableText;
 
 /// Why bytes and a value did not fit together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CodecError(String);
 
 impl CodecError {
@@ -56,6 +56,13 @@ impl Write for Short {
 impl fmt::Display for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         PrintableText(&self.0).fmt(f)
+    }
+}
+
+/// The sentence, as `main` prints an error that it returns.
+impl fmt::Debug for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -1,6 +1,6 @@
 //! MessagePack. User values go through serde; frames are read and written element by element.
 //!
-//! It may import `printable`.
+//! It may import `panics` and `printable`.
 //!
 //! | module | contents |
 //! | --- | --- |
@@ -9,6 +9,7 @@
 //! | `deserializer`, `input` | serde's data model, read from it |
 //! | `levels`, `error`, `markers` | how deep values nest; the error type; the first bytes of MessagePack's types |
 //! | `blob`, `lent` | byte strings as serde values, and written without a copy |
+//! | `guarded` | a panic in a value's own code as an error |
 //! | `elements`, `fields` | writing and reading one array, element by element |
 //! | `payload`, `kept` | byte strings that are stored in place, or shared with the received message |
 //! | `short` | lists with a most number of entries |
@@ -20,6 +21,7 @@ pub(crate) mod encoding;
 pub(crate) mod error;
 pub(crate) mod fields;
 pub(crate) mod form;
+pub(crate) mod guarded;
 mod input;
 pub(crate) mod kept;
 mod lent;
@@ -37,6 +39,7 @@ pub use encoding::Fit;
 pub use error::CodecError;
 pub use fields::Fields;
 pub use form::Form;
+pub use guarded::guarded;
 pub use kept::decode_within;
 pub use levels::MAX_DEPTH;
 pub use payload::Payload;

@@ -12,7 +12,7 @@ use crate::{
 pub struct QueueSpec {
     /// How many items may wait in it: 1 to 1,000,000,000. Without a number, as many as that.
     pub capacity: Option<u64>,
-    /// What type they are of, described in at most 4,096 bytes. See [`CheckType`](crate::operations::CheckType).
+    /// The schema id, at most 4,096 bytes. See [`CheckType`](crate::operations::CheckType).
     pub holds: String,
 }
 

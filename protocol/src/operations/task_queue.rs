@@ -9,7 +9,7 @@ use crate::{
     ids::JobId,
     operation::Operation,
     operations::task_row::Row,
-    printable::PrintableText,
+    printable::{Printable, PrintableText},
 };
 
 /// Waits for a chunk of tasks to be run.
@@ -194,7 +194,7 @@ impl fmt::Display for WorkerExit {
 }
 
 /// Why a task has no result.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum TaskFault {
     /// It panicked, with that message.
@@ -210,8 +210,19 @@ pub enum TaskFault {
     },
     /// No task of that name is registered with the program.
     NotRegistered(String),
-    /// Its arguments or its result could not be encoded or decoded.
+    /// Its arguments or its result could not be encoded, or do not fit a message.
     Unreadable(String),
+    /// The worker could not decode its arguments.
+    Undecoded {
+        /// The name of the task.
+        task: String,
+        /// The type of the task that was submitted.
+        sent: String,
+        /// The type of the task that the worker has.
+        wanted: String,
+        /// What the type's `Deserialize` has said, or the message of its panic.
+        why: String,
+    },
     /// The pool was closed before the task was submitted.
     Closed,
     /// The pool was terminated before the task was finished.
@@ -228,6 +239,7 @@ impl TaskFault {
             Self::Panicked(text)
             | Self::NotRegistered(text)
             | Self::Unreadable(text)
+            | Self::Undecoded { why: text, .. }
             | Self::Broken(text) => text,
             Self::WorkerDied { .. } | Self::Closed | Self::Terminated => "",
         }
@@ -240,6 +252,7 @@ impl TaskFault {
             Self::Panicked(text)
             | Self::NotRegistered(text)
             | Self::Unreadable(text)
+            | Self::Undecoded { why: text, .. }
             | Self::Broken(text) => {
                 let mut ends = (0..=most_bytes).rev();
                 let end = ends.find(|end| text.is_char_boundary(*end));
@@ -280,12 +293,33 @@ impl fmt::Display for TaskFault {
                     PrintableText(why)
                 )
             }
-            Self::Closed => f.write_str("the pool is closed"),
-            Self::Terminated => f.write_str("the pool was terminated"),
+            Self::Undecoded {
+                task,
+                sent,
+                wanted,
+                why,
+            } => write!(
+                f,
+                "the worker cannot decode the arguments of task {task:?}: they were sent as {}, and {} does \
+                 not read them ({}): let its Deserialize read what its Serialize writes",
+                Printable(sent),
+                Printable(wanted),
+                PrintableText(why)
+            ),
+            Self::Closed => f.write_str("the pool is closed: submit tasks before close()"),
+            Self::Terminated => f.write_str(
+                "the pool was terminated, or dropped, before the task had a result: join() it first",
+            ),
             Self::Broken(why) => {
                 write!(f, "the pool can start no workers: {}", PrintableText(why))
             }
         }
+    }
+}
+
+impl fmt::Debug for TaskFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{fault::Refusal, operation::Operation};
 
-/// Asks whether the values are of the type that the caller takes them for.
+/// Asks whether the values have the schema id of the caller.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CheckType {
-    /// The caller's type, described as in the spec.
+    /// The caller's schema id: a text that says what type the values are of, at most 4,096 bytes.
     pub holds: String,
 }
 

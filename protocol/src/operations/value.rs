@@ -9,7 +9,7 @@ use crate::{codec::blob::Blob, fault::Refusal, operation::Operation};
 pub struct ValueSpec {
     /// What it is at first, encoded.
     pub value: Blob,
-    /// What type it is of, described in at most 4,096 bytes. See [`CheckType`](crate::operations::CheckType).
+    /// The schema id, at most 4,096 bytes. See [`CheckType`](crate::operations::CheckType).
     pub holds: String,
 }
 

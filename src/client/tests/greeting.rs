@@ -121,7 +121,8 @@ async fn another_version_is_named() {
     .await;
     assert_eq!(
         error.to_string(),
-        "the manager broke the protocol: it speaks version 9, not 1"
+        "the manager broke the protocol: it speaks version 9, not 1: \
+         use the same version of lockkeeper on both sides"
     );
 }
 

@@ -231,7 +231,7 @@ impl<F: KeyedKind> KeyedOf<F> {
         let (grant, reply) = bound.call(&ask, timeout).await?;
         Ok(Guard::new(
             Hold::new(bound, grant),
-            reply?,
+            bound.accepted(reply)?,
             HeldKey { key, permits },
         ))
     }
@@ -260,7 +260,7 @@ impl<F: Face> KeyedOf<F> {
             granted,
             key,
             permits,
-        } = reply?;
+        } = bound.accepted(reply)?;
         let held = HeldKey { key, permits };
         Ok(Guard::new(Hold::new(bound, grant), granted, held))
     }
@@ -278,7 +278,7 @@ impl<F: Face> KeyedOf<F> {
     /// does no harm, so keep a clone and try again.
     pub async fn release(&self, ticket: Ticket) -> Result<(), CallError> {
         let grant = ticket.proof();
-        Ok(self.0.call(Release { grant }).await??)
+        self.0.attempt(Release { grant }).await
     }
 
     /// Releases what has been held longest of the key, whichever process holds it, if the object was made
@@ -294,7 +294,7 @@ impl<F: Face> KeyedOf<F> {
     /// Dropped midway, it may have been released. Do not try again: the next holder would lose it.
     pub async fn release_any(&self, key: impl AsRef<str>) -> Result<(), CallError> {
         let key = key.as_ref().into();
-        Ok(self.0.call(ReleaseAnyKey { key }).await??)
+        self.0.attempt(ReleaseAnyKey { key }).await
     }
 
     /// Takes the key from all who hold it, whose guards are lost then, and gives it to the next in
@@ -312,7 +312,7 @@ impl<F: Face> KeyedOf<F> {
     /// Dropped midway, it may have been done, and nobody knows whether anybody held the key.
     pub async fn force_unlock(&self, key: impl AsRef<str>) -> Result<bool, CallError> {
         let key = key.as_ref().into();
-        Ok(self.0.call(ForceUnlockKey { key }).await??)
+        self.0.attempt(ForceUnlockKey { key }).await
     }
 
     /// Tells whether the key is held and how many wait for it, which may have changed when it is
@@ -327,7 +327,7 @@ impl<F: Face> KeyedOf<F> {
     /// Dropped at any point, nothing has changed.
     pub async fn status(&self, key: impl AsRef<str>) -> Result<KeyStatus, CallError> {
         let key = key.as_ref().into();
-        Ok(self.0.call(CountKey { key }).await??)
+        self.0.attempt(CountKey { key }).await
     }
 
     /// Tells how many keys are held, and how many calls wait for any of them.

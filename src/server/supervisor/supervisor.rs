@@ -207,7 +207,10 @@ impl Supervisor {
             });
         }
         if spec.is_some_and(|spec| *spec != *child.make.spec) {
-            return Err(Fault::WrongSpec(opened.name.text().into_owned()));
+            return Err(Fault::WrongSpec {
+                name: opened.name.text().into_owned(),
+                kind: kind.to_owned(),
+            });
         }
         Ok(opened)
     }
@@ -470,6 +473,12 @@ mod tests {
         assert!(!Rc::ptr_eq(make(2), make(3)));
         let other = SemaphoreSpec::from(4);
         let wrong = open_as::<Semaphore>(&mut supervisor, Some("2"), Some(&other));
-        assert_eq!(wrong, Err(Fault::WrongSpec("2".to_owned())));
+        assert_eq!(
+            wrong,
+            Err(Fault::WrongSpec {
+                name: "2".to_owned(),
+                kind: Semaphore::KIND.to_owned(),
+            })
+        );
     }
 }

@@ -189,7 +189,10 @@ fn faults_and_refusals_are_written_as_the_document_shows() {
             is: "lock".to_owned(),
             asked: "semaphore".to_owned(),
         })
-        .show(&Fault::WrongSpec(jobs()))
+        .show(&Fault::WrongSpec {
+            name: jobs(),
+            kind: "lock".to_owned(),
+        })
         .show(&Fault::BadName(why()))
         .show(&Fault::WrongShard {
             name: jobs(),

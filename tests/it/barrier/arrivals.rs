@@ -33,9 +33,10 @@ pub(crate) async fn act() -> Result<(), ()> {
 pub(crate) fn told(outcome: Outcome) -> String {
     match outcome {
         Ok(passed) => format!("{} in {}", passed.index, passed.generation),
-        Err(ActionError::Call(CallError::Refused(Refusal::Broken(breach)))) => match breach {
+        Err(ActionError::Call(CallError::Refused(Refusal::Broken(breach), _))) => match breach {
             Breach::Died(peer) => format!("broken by the death of {}", peer.pid),
-            breach => format!("broken: {breach:?}"),
+            Breach::ActionFailed => "broken: ActionFailed".to_owned(),
+            breach => format!("broken: {breach}"),
         },
         Err(error) => panic!("it did not break: {error:?}"),
     }

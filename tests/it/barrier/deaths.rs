@@ -245,7 +245,7 @@ fn actor_that_was_given_up_is_no_party_any_more() {
         let mut actor = Role::start("barrier::deaths::endless_actor", &mortal);
         assert_eq!(actor.next_report(), "acts");
         stop(actor.pid()).await;
-        assert_eq!(impatient.await, Err(CallError::TimedOut));
+        assert_eq!(impatient.await, Err(CallError::timed_out()));
         barrier.reset().await.unwrap();
         let waiting = arrived(barrier).await;
         actor.kill();

@@ -11,7 +11,7 @@ use crate::{
     program, run,
 };
 
-const TIMED_OUT: CallError = CallError::Refused(Refusal::Broken(Breach::TimedOut));
+const TIMED_OUT: CallError = CallError::refused(Refusal::Broken(Breach::TimedOut));
 
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("barrier::races::lapper", lap);
@@ -49,7 +49,7 @@ async fn lap((barrier, laps): (Barrier, u64)) {
                 assert_eq!(passed.generation, lap, "each passage is the next one");
                 (lap, fails) = (lap + 1, true);
             }
-            Err(ActionError::Failed(()) | ActionError::Call(CallError::TimedOut)) => {}
+            Err(ActionError::Failed(()) | ActionError::Call(CallError::TimedOut(_))) => {}
             Err(error) => assert!(told(Err(error)).starts_with("broken: ")),
         }
     }
@@ -228,7 +228,7 @@ fn time_that_runs_out_as_another_arrives_lets_both_pass_or_none() {
             };
             let impatient = barrier.wait_timeout(Duration::from_millis(1));
             let outcome = tokio::join!(impatient, late);
-            let is_over = outcome == (Err(CallError::TimedOut), Err(TIMED_OUT));
+            let is_over = outcome == (Err(CallError::timed_out()), Err(TIMED_OUT));
             if is_over {
                 assert_eq!(state(&barrier).await, (0, generation));
                 barrier.reset().await.unwrap();

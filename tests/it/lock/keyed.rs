@@ -11,7 +11,7 @@ use lockkeeper_test_support::{Role, Roles, Watchdog, is_running, kill, report, u
 
 use crate::{manager::process::pid_of, program, run};
 
-const NOT_HELD: CallError = CallError::Refused(Refusal::NotHeld);
+const NOT_HELD: CallError = CallError::refused(Refusal::NotHeld);
 
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("lock::keyed::holder", hold);
@@ -155,7 +155,7 @@ fn timeout_is_kept_by_the_manager_and_leaves_nothing() {
         let guard = locks.acquire("a").await.unwrap();
         for patience in [Duration::ZERO, Duration::from_millis(20)] {
             let outcome = locks.acquire_timeout("a", patience).await.map(drop);
-            assert_eq!(outcome, Err(CallError::TimedOut));
+            assert_eq!(outcome, Err(CallError::timed_out()));
         }
         assert_eq!(locks.status("a").await.unwrap().waiting, 0);
         drop(guard);
@@ -198,7 +198,7 @@ fn plain_threads_have_all_forms() {
     let guard = locks.blocking_acquire("a").unwrap();
     assert!(locks.blocking_try_acquire("a").unwrap().is_none());
     let late = locks.blocking_acquire_timeout("a", Duration::from_millis(1));
-    assert_eq!(late.map(drop), Err(CallError::TimedOut));
+    assert_eq!(late.map(drop), Err(CallError::timed_out()));
     let waiter = thread::spawn({
         let locks = locks.clone();
         move || locks.blocking_acquire("a").map(|guard| guard.fence())
@@ -348,7 +348,7 @@ fn permits_of_a_key_are_let_in_up_to_the_number_and_come_back_when_a_process_die
         until("they came back", || async { status().await.available == 2 }).await;
         // The first in line wants more, and no later caller overtakes it.
         let behind = permits.acquire_many_timeout("a", 1, Duration::from_millis(5));
-        assert_eq!(behind.await.map(drop), Err(CallError::TimedOut));
+        assert_eq!(behind.await.map(drop), Err(CallError::timed_out()));
         drop(one);
         let all = all.await.unwrap().unwrap();
         assert_eq!(all.abandoned().unwrap().holder.pid, seated.pid());
@@ -410,8 +410,8 @@ fn guards_of_a_removed_object_are_lost_and_its_waiters_told() {
         let mut waiting = Box::pin(locks.acquire("a"));
         assert!((&mut waiting).now_or_never().is_none());
         manager.remove("records").await.unwrap();
-        assert_eq!(waiting.await.map(drop), Err(CallError::Gone));
+        assert_eq!(waiting.await.map(drop), Err(CallError::gone()));
         guard.lost().await;
-        assert_eq!(locks.acquire("b").await.map(drop), Err(CallError::Gone));
+        assert_eq!(locks.acquire("b").await.map(drop), Err(CallError::gone()));
     });
 }

@@ -126,7 +126,7 @@ fn plain_thread_enters_again_and_others_wait() {
         let short = Duration::from_millis(1);
         assert_eq!(
             lock.blocking_acquire_timeout(short).map(drop),
-            Err(CallError::TimedOut)
+            Err(CallError::timed_out())
         );
         tell.send(()).unwrap();
         lock.blocking_acquire().unwrap().fence()
@@ -196,7 +196,7 @@ fn hold_is_handed_to_another_process_once_its_owner_is_inside_once() {
         let (_manager, lock) = manager_and_lock().await;
         let outer = lock.acquire().await.unwrap();
         let ticket = lock.acquire().await.unwrap().into_ticket();
-        let inside_twice = CallError::Refused(Refusal::StillInside { entries: 2 });
+        let inside_twice = CallError::refused(Refusal::StillInside { entries: 2 });
         let adopted = lock.adopt(ticket.clone()).await;
         assert_eq!(adopted.map(drop), Err(inside_twice));
         assert_eq!(depth(&lock).await, 2);
@@ -219,7 +219,7 @@ fn owner_that_is_too_deep_is_refused_and_stays_inside() {
             let entries = (0..1_024).map(|_| lock.acquire());
             guards.extend(futures::future::try_join_all(entries).await.unwrap());
         }
-        let too_deep = CallError::Refused(Refusal::TooDeep { most: 65_536 });
+        let too_deep = CallError::refused(Refusal::TooDeep { most: 65_536 });
         assert_eq!(lock.acquire().await.map(drop), Err(too_deep));
         assert_eq!(depth(&lock).await, 65_536);
         guards.pop().unwrap().release().await.unwrap();
@@ -236,7 +236,7 @@ fn force_unlock_loses_every_guard() {
         for guard in guards {
             guard.lost().await;
             assert!(!guard.is_valid());
-            let not_held = CallError::Refused(Refusal::NotHeld);
+            let not_held = CallError::refused(Refusal::NotHeld);
             assert_eq!(guard.release().await, Err(not_held));
         }
         assert!(admits_another_task(&lock).await);

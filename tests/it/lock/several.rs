@@ -63,7 +63,7 @@ async fn until_all_are_free(locks: &[Lock]) {
 /// Why something was refused.
 fn why<T>(outcome: Result<T, CallError>) -> String {
     match outcome {
-        Err(CallError::Refused(Refusal::Invalid(why))) => why,
+        Err(CallError::Refused(Refusal::Invalid(why), _)) => why,
         Err(other) => panic!("it failed otherwise: {other:?}"),
         Ok(_) => panic!("it was not refused"),
     }
@@ -215,7 +215,7 @@ fn timeout_bounds_the_whole_and_leaves_nothing() {
         });
         let outcome = several.lock_all_timeout(patience).await.map(drop);
         let taken = begin.elapsed();
-        assert_eq!(outcome, Err(CallError::TimedOut));
+        assert_eq!(outcome, Err(CallError::timed_out()));
         assert!(taken >= patience && taken < patience * 29 / 20, "{taken:?}");
         late.await.unwrap();
         until("what was held is given back", || async {
@@ -223,7 +223,7 @@ fn timeout_bounds_the_whole_and_leaves_nothing() {
         })
         .await;
         let outcome = several.lock_some_timeout(3, Duration::from_millis(5)).await;
-        assert_eq!(outcome.map(drop), Err(CallError::TimedOut));
+        assert_eq!(outcome.map(drop), Err(CallError::timed_out()));
         drop(second);
         let in_time = several.lock_all_timeout(Duration::MAX).await;
         assert_eq!(in_time.unwrap().len(), 3);
@@ -243,9 +243,9 @@ fn plain_threads_have_all_forms() {
     assert!(several.blocking_try_lock_all().unwrap().is_none());
     assert!(several.blocking_try_lock_some(1).unwrap().is_none());
     let late = several.blocking_lock_all_timeout(moment).map(drop);
-    assert_eq!(late, Err(CallError::TimedOut));
+    assert_eq!(late, Err(CallError::timed_out()));
     let late = several.blocking_lock_some_timeout(1, moment).map(drop);
-    assert_eq!(late, Err(CallError::TimedOut));
+    assert_eq!(late, Err(CallError::timed_out()));
     drop(all);
     assert_eq!(several.blocking_lock_some(2).unwrap().len(), 2);
     block_on(until_all_are_free(&locks));
@@ -257,8 +257,8 @@ fn error_of_one_gives_all_others_back() {
         let manager = Manager::start().await.unwrap();
         let locks = locks(&manager, 3).await;
         manager.remove("lock 01").await.unwrap();
-        assert_eq!(lock_all(&locks).await.map(drop), Err(CallError::Gone));
-        assert_eq!(lock_some(3, &locks).await.map(drop), Err(CallError::Gone));
+        assert_eq!(lock_all(&locks).await.map(drop), Err(CallError::gone()));
+        assert_eq!(lock_some(3, &locks).await.map(drop), Err(CallError::gone()));
         let left = [locks[0].clone(), locks[2].clone()];
         until_all_are_free(&left).await;
     });

@@ -201,7 +201,7 @@ fn deadline_passes_also_when_the_manager_is_stopped_and_keeps_no_time() {
         })
         .await;
         let outcome = lock.acquire_timeout(Duration::from_millis(10)).await;
-        assert_eq!(outcome.map(drop), Err(CallError::TimedOut));
+        assert_eq!(outcome.map(drop), Err(CallError::timed_out()));
         assert_eq!(
             lock.try_acquire().await.map(|guard| guard.is_some()),
             Ok(false)

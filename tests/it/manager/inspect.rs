@@ -209,12 +209,12 @@ fn removed_object_is_gone_from_the_snapshot_and_its_info_is_gone() {
         let waiting = wait_for(&lock);
         until_waiting(&lock, 1).await;
         manager.remove("jobs").await.unwrap();
-        assert_eq!(waiting.await.unwrap(), Err(CallError::Gone));
-        assert_eq!(lock.info().await, Err(CallError::Gone));
+        assert_eq!(waiting.await.unwrap(), Err(CallError::gone()));
+        assert_eq!(lock.info().await, Err(CallError::gone()));
         let other = manager.named("jobs").lock().await.unwrap();
         assert_eq!(
             lock.info().await,
-            Err(CallError::Gone),
+            Err(CallError::gone()),
             "another has its name"
         );
         assert_eq!(other.info().await.unwrap().name, "jobs");

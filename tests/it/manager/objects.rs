@@ -99,7 +99,10 @@ fn name_of_another_kind_or_spec_is_refused() {
         let refused = matches!(outcome, Err(CallError::Fault(Fault::WrongKind { .. })));
         assert!(refused, "{outcome:?}");
         let outcome = manager.named("db").semaphore(3).await.map(drop);
-        let wrong_spec = Fault::WrongSpec("db".to_owned());
+        let wrong_spec = Fault::WrongSpec {
+            name: "db".to_owned(),
+            kind: "semaphore".to_owned(),
+        };
         assert_eq!(outcome, Err(CallError::Fault(wrong_spec)));
         let same = manager.named("db").semaphore(2).await.unwrap();
         assert_eq!(same.status().await.unwrap().available, 2);
@@ -138,10 +141,10 @@ fn removed_object_is_gone_for_all_and_its_name_is_free() {
         })
         .await;
         manager.remove("db").await.unwrap();
-        assert_eq!(waiting.await.unwrap().map(drop), Err(CallError::Gone));
+        assert_eq!(waiting.await.unwrap().map(drop), Err(CallError::gone()));
         lost.await.unwrap();
         assert!(!guard.is_valid());
-        assert_eq!(lock.acquire().await.map(drop), Err(CallError::Gone));
+        assert_eq!(lock.acquire().await.map(drop), Err(CallError::gone()));
         let unknown = Fault::UnknownObject("db".to_owned());
         let again = manager.remove("db").await;
         assert_eq!(again, Err(CallError::Fault(unknown)));
@@ -162,7 +165,7 @@ fn anonymous_object_is_removed_by_the_name_in_its_token() {
         let permit = permits.acquire().await.unwrap();
         manager.remove(permits.token().name()).await.unwrap();
         permit.lost().await;
-        assert_eq!(permits.acquire().await.map(drop), Err(CallError::Gone));
+        assert_eq!(permits.acquire().await.map(drop), Err(CallError::gone()));
         drop(kept.acquire().await.unwrap());
     });
 }
@@ -286,14 +289,14 @@ fn kind_of_our_own_may_refuse_its_spec_and_may_panic() {
         let manager = Manager::spawn().await.unwrap();
         let outcome = manager.open::<Bytes>(10).await.map(drop);
         let refusal = Refusal::Invalid("a number up to 9".to_owned());
-        assert_eq!(outcome, Err(CallError::Refused(refusal)));
+        assert_eq!(outcome, Err(CallError::refused(refusal)));
         let bytes = manager.named("b").open::<Bytes>(9).await.unwrap();
         let lock = manager.lock().await.unwrap();
         let guard = lock.acquire().await.unwrap();
         let outcome = bytes.call(Swap("panic".to_owned(), 1)).await;
-        assert_eq!(outcome, Err(CallError::Gone));
+        assert_eq!(outcome, Err(CallError::gone()));
         let outcome = bytes.call(Swap(String::new(), 1)).await;
-        assert_eq!(outcome, Err(CallError::Gone));
+        assert_eq!(outcome, Err(CallError::gone()));
         assert!(guard.is_valid(), "other objects are as they were");
         manager.remove("b").await.unwrap();
         let bytes = manager.named("b").open::<Bytes>(9).await.unwrap();

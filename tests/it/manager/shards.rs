@@ -382,7 +382,7 @@ fn objects_are_removed_wherever_they_are() {
             // The generated name of an anonymous object opens it too.
             other.named(name).lock().await.unwrap();
             other.remove(name).await.unwrap();
-            assert_eq!(lock.acquire().await.map(drop), Err(CallError::Gone));
+            assert_eq!(lock.acquire().await.map(drop), Err(CallError::gone()));
             let unknown = Fault::UnknownObject(name.to_owned());
             assert_eq!(other.remove(name).await, Err(CallError::Fault(unknown)));
         }
@@ -573,7 +573,7 @@ fn what_several_shards_cannot_do_is_refused() {
         }
         let manager = start(2).await;
         let asked = manager.deadlocks().await;
-        assert!(matches!(asked, Err(CallError::Refused(_))), "{asked:?}");
+        assert!(matches!(asked, Err(CallError::Refused(_, _))), "{asked:?}");
         let one = Manager::builder().shards(1).deadlocks(Deadlocks::new());
         assert!(
             one.start()

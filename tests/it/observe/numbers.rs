@@ -175,7 +175,7 @@ async fn count_a_manager(numbers: &mut Numbers) {
     let guard = lock.acquire().await.unwrap();
     assert_eq!(guard.abandoned().unwrap().holder.pid, holder.pid());
     manager.remove("first").await.unwrap();
-    assert_eq!(lock.acquire().await.unwrap_err(), CallError::Gone);
+    assert_eq!(lock.acquire().await.unwrap_err(), CallError::gone());
     let kept = manager.event().await.unwrap();
     kept.set().await.unwrap();
 

@@ -1,11 +1,11 @@
 //! Tasks whose own code panics or ends the process where nothing is to panic: while arguments and outputs
 //! are encoded, decoded and dropped. Each task has one outcome, and its neighbours keep theirs.
 
-use std::{panic, process};
+use std::{any::type_name, panic, process};
 
 use futures::StreamExt;
 use lockkeeper::{Pool, Program, Task, TaskError, TaskFault};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 
 use crate::run;
 
@@ -22,23 +22,27 @@ enum Wrong {
     WriteOfOutput,
     ErrorOfOutput,
     ReadOfOutput,
+    ErrorOfReadOfOutput,
     WriteOfTask,
     ErrorOfTask,
     ReadOfTask,
+    ErrorOfReadOfTask,
     DropOfTask,
 }
 
 /// Everything that can go wrong without an end of the process.
-const WRONGS: [Wrong; 10] = [
+const WRONGS: [Wrong; 12] = [
     Wrong::DropOfOutput,
     Wrong::DropOfPanic,
     Wrong::DropOfPanicForEver,
     Wrong::WriteOfOutput,
     Wrong::ErrorOfOutput,
     Wrong::ReadOfOutput,
+    Wrong::ErrorOfReadOfOutput,
     Wrong::WriteOfTask,
     Wrong::ErrorOfTask,
     Wrong::ReadOfTask,
+    Wrong::ErrorOfReadOfTask,
     Wrong::DropOfTask,
 ];
 
@@ -69,6 +73,9 @@ impl<'de> Deserialize<'de> for Misbehave {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (wrong, number, main) = Deserialize::deserialize(deserializer)?;
         assert_ne!(wrong, Wrong::ReadOfTask, "it is not to be read");
+        if wrong == Wrong::ErrorOfReadOfTask {
+            return Err(D::Error::custom("it cannot be read"));
+        }
         Ok(Self {
             wrong,
             number,
@@ -125,6 +132,9 @@ impl<'de> Deserialize<'de> for Output {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (wrong, number, main) = Deserialize::deserialize(deserializer)?;
         assert_ne!(wrong, Wrong::ReadOfOutput, "it is not to be read");
+        if wrong == Wrong::ErrorOfReadOfOutput {
+            return Err(D::Error::custom("it cannot be read"));
+        }
         Ok(Self {
             wrong,
             number,
@@ -182,17 +192,42 @@ fn is_right(wrong: Wrong, outcome: &Result<Output, TaskError>) -> bool {
         // The output was there before it was dropped.
         (Wrong::DropOfOutput, Ok(_)) => true,
         (
-            Wrong::DropOfPanic
-            | Wrong::DropOfPanicForEver
-            | Wrong::DropOfTask
-            | Wrong::WriteOfOutput
-            | Wrong::ReadOfTask,
+            Wrong::DropOfPanic | Wrong::DropOfPanicForEver | Wrong::DropOfTask,
             Err(TaskError::Failed(TaskFault::Panicked(_))),
         ) => true,
         (
-            Wrong::ErrorOfOutput | Wrong::ReadOfOutput | Wrong::WriteOfTask | Wrong::ErrorOfTask,
-            Err(TaskError::Failed(TaskFault::Unreadable(_))),
-        ) => true,
+            Wrong::WriteOfOutput | Wrong::ErrorOfOutput | Wrong::WriteOfTask | Wrong::ErrorOfTask,
+            Err(TaskError::Failed(TaskFault::Unreadable(why))),
+        ) => {
+            why.contains("\"misbehave\"")
+                && (why.contains("it is not to") || why.contains("it cannot"))
+        }
+        (
+            Wrong::ReadOfTask | Wrong::ErrorOfReadOfTask,
+            Err(TaskError::Failed(TaskFault::Undecoded {
+                task,
+                sent,
+                wanted,
+                why,
+            })),
+        ) => {
+            task == "misbehave"
+                && [sent, wanted]
+                    .iter()
+                    .all(|name| **name == type_name::<Misbehave>())
+                && (why.contains("it is not to be read") || why.contains("it cannot be read"))
+        }
+        (Wrong::ReadOfOutput | Wrong::ErrorOfReadOfOutput, Err(TaskError::Undecoded(told))) => {
+            // What the worker wrote is there to be read as something else.
+            let bytes = told.bytes();
+            [told.sent(), told.wanted()]
+                .iter()
+                .all(|name| *name == type_name::<Output>())
+                && !bytes.is_empty()
+                && told
+                    .to_string()
+                    .contains("the output of task \"misbehave\"")
+        }
         _ => false,
     }
 }

@@ -23,7 +23,7 @@ fn calls_are_answered_wait_and_are_dropped_as_ever() {
             let guard = lock.acquire().await.unwrap();
             let short = Duration::from_millis(5);
             let late = lock.acquire_timeout(short).await.map(drop);
-            assert_eq!(late, Err(CallError::TimedOut));
+            assert_eq!(late, Err(CallError::timed_out()));
             let waiting = tokio::spawn(lock.clone().acquire_owned());
             let dropped = lock.acquire().now_or_never();
             assert!(dropped.is_none());

@@ -40,7 +40,7 @@ fn a_thread_alone_has_its_grants_and_its_timeouts() {
     let guard = lock.blocking_acquire().unwrap();
     let brief = Duration::from_millis(20);
     let late = block_on(lock.acquire_timeout(brief));
-    assert!(matches!(late, Err(CallError::TimedOut)), "{late:?}");
+    assert!(matches!(late, Err(CallError::TimedOut(_))), "{late:?}");
     drop(guard);
     drop(lock.blocking_acquire().unwrap());
 }

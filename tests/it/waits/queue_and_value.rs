@@ -19,8 +19,8 @@ fn at_queues(empty: &Queue<u32>, full: &Queue<u32>) -> Vec<BoxFuture<'static, To
     let fulls = [(); 4].map(|()| full.clone());
     let ([get, get_timeout], [put, put_timeout, join, join_timeout]) = (empties, fulls);
     vec![
-        async move { get.get().await.map(drop) }.boxed(),
-        async move { get_timeout.get_timeout(HOUR).await.map(drop) }.boxed(),
+        async move { Ok(get.get().await.map(drop)?) }.boxed(),
+        async move { Ok(get_timeout.get_timeout(HOUR).await.map(drop)?) }.boxed(),
         async move { Ok(put.put(2).await?) }.boxed(),
         async move { Ok(put_timeout.put_timeout(2, HOUR).await?) }.boxed(),
         async move { join.join().await }.boxed(),

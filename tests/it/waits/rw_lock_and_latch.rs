@@ -78,7 +78,7 @@ fn all_who_wait_are_told_when_the_lock_is_removed() {
         let reader = lock.read().await.unwrap();
         let tasks = all_waiting(&lock).await;
         manager.remove(lock.token().name()).await.unwrap();
-        all_are_told(tasks, |told| *told == Err(CallError::Gone)).await;
+        all_are_told(tasks, |told| *told == Err(CallError::gone())).await;
         reader.lost().await;
         assert!(!reader.is_valid());
     });
@@ -139,7 +139,7 @@ fn all_who_wait_at_a_latch_are_told_when_it_is_removed() {
         let tasks = all_at(&latch);
         until_waiting(&latch, 3).await;
         manager.remove(latch.token().name()).await.unwrap();
-        all_are_told(tasks, |told| *told == Err(CallError::Gone)).await;
-        assert_eq!(latch.count_down(1).await, Err(CallError::Gone));
+        all_are_told(tasks, |told| *told == Err(CallError::gone())).await;
+        assert_eq!(latch.count_down(1).await, Err(CallError::gone()));
     });
 }

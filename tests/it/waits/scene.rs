@@ -182,7 +182,7 @@ impl Scene {
                     let guard = it.read.upgradable_read_timeout(time).await?;
                     match guard.upgrade_timeout(time).await? {
                         Ok(_writes) => Ok(()),
-                        Err(_reads) => Err(CallError::TimedOut),
+                        Err(_reads) => Err(CallError::timed_out()),
                     }
                 },
             ),
@@ -220,8 +220,8 @@ impl Scene {
             ),
             asked.to(
                 "take an item",
-                |it| async move { it.empty.get().await.map(drop) },
-                |it, time| async move { it.empty.get_timeout(time).await.map(drop) },
+                |it| async move { Ok(it.empty.get().await.map(drop)?) },
+                |it, time| async move { Ok(it.empty.get_timeout(time).await.map(drop)?) },
             ),
             asked.to(
                 "see all done",
@@ -302,8 +302,8 @@ impl Scene {
                 let several = Several::new(&it.several)?;
                 several.blocking_lock_all_timeout(FAR).map(drop)
             },
-            |it| it.empty.blocking_get().map(drop),
-            |it| it.empty.blocking_get_timeout(FAR).map(drop),
+            |it| Ok(it.empty.blocking_get().map(drop)?),
+            |it| Ok(it.empty.blocking_get_timeout(FAR).map(drop)?),
             |it| Ok(it.full.blocking_put(1)?),
             |it| Ok(it.full.blocking_put_timeout(1, FAR)?),
             |it| it.full.blocking_join(),

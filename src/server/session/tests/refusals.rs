@@ -253,7 +253,13 @@ async fn a_taken_name_is_opened_as_what_it_is_or_not_at_all() {
     );
     assert_eq!(client.open(SEMAPHORE, Some("seats"), None).await, seats);
     let other = client.open(SEMAPHORE, Some("seats"), Some(&three)).await;
-    assert_eq!(other, Err(Fault::WrongSpec("seats".to_owned())));
+    assert_eq!(
+        other,
+        Err(Fault::WrongSpec {
+            name: "seats".to_owned(),
+            kind: SEMAPHORE.to_owned(),
+        })
+    );
     let other = client.open(KIND, Some("seats"), Some(SPEC)).await;
     let wrong = Fault::WrongKind {
         name: "seats".to_owned(),

@@ -169,7 +169,13 @@ async fn what_was_made_for_anyone_is_released_by_a_stranger_and_opened_as_that_a
     let lock = holder.open(KIND, Some("jobs"), Some(&spec)).await.unwrap();
     let holders = encoded(&ReleaseBy::Holder);
     let wrong = stranger.open(KIND, Some("jobs"), Some(&holders)).await;
-    assert_eq!(wrong, Err(Fault::WrongSpec("jobs".to_owned())));
+    assert_eq!(
+        wrong,
+        Err(Fault::WrongSpec {
+            name: "jobs".to_owned(),
+            kind: KIND.to_owned(),
+        })
+    );
     let theirs = stranger.open(KIND, Some("jobs"), None).await.unwrap();
     holder.try_acquire(lock).await.unwrap();
     let (number, arguments) = operation(&ReleaseAny);

@@ -1,0 +1,73 @@
+//! `Subject`: the object that an error is about.
+
+use std::{borrow::Cow, fmt};
+
+use lockkeeper_protocol::Printable;
+use serde::{Deserialize, Serialize};
+
+/// The object that an error is about, if it is known: its kind and its name.
+///
+/// Subjects are all equal: two errors are the same if the same has happened, at whatever object.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Subject(Option<Box<Known>>);
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Known {
+    kind: Cow<'static, str>,
+    /// None of an object that was to be made without a name.
+    name: Option<String>,
+}
+
+impl Subject {
+    /// No object that is known.
+    pub(crate) const UNKNOWN: Self = Self(None);
+
+    pub(crate) fn new(kind: &'static str, name: &str) -> Self {
+        Self::of(kind, Some(name))
+    }
+
+    /// An object that is to be made, if it is given no name.
+    pub(crate) fn of(kind: &'static str, name: Option<&str>) -> Self {
+        let (kind, name) = (kind.into(), name.map(str::to_owned));
+        Self(Some(Box::new(Known { kind, name })))
+    }
+
+    /// Returns the kind of the object.
+    #[must_use]
+    pub fn kind(&self) -> Option<&str> {
+        self.0.as_ref().map(|known| &*known.kind)
+    }
+
+    /// Returns the name of the object. That of an anonymous one begins with `#`.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.0.as_ref()?.name.as_deref()
+    }
+}
+
+impl PartialEq for Subject {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Subject {}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_deref() {
+            Some(Known {
+                kind,
+                name: Some(name),
+            }) => write!(f, "{} {name:?}", Printable(kind)),
+            Some(Known { kind, name: None }) => write!(f, "a new {}", Printable(kind)),
+            None => f.write_str("the object"),
+        }
+    }
+}
+
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

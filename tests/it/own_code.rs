@@ -1,0 +1,278 @@
+//! A kind of a program's own whose operations and replies fail or panic while they are encoded and decoded.
+//!
+//! Each is the error of its call alone: the object, its state and its waiting callers stay, in whichever
+//! process and on whichever shard it is.
+
+use std::panic::panic_any;
+
+use lockkeeper::{
+    Call, CallError, Fault, Manager, Operation, Operations, Primitive, Program, Proxy, Refusal,
+    Serve,
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
+
+use crate::run;
+
+/// What a piece of data does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Does {
+    FailsToBeWritten,
+    PanicsWhenWritten,
+    FailsToBeRead,
+    PanicsWhenRead,
+    PanicsWhenReadTwice,
+}
+
+/// A panic whose drop panics.
+struct Twice;
+
+impl Drop for Twice {
+    fn drop(&mut self) {
+        panic!("the panic is not to be dropped");
+    }
+}
+
+/// Data that does something, and is as long as it says.
+#[derive(Debug)]
+struct Data(Does, usize);
+
+impl Serialize for Data {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Does::FailsToBeWritten => Err(S::Error::custom("it cannot be written")),
+            Does::PanicsWhenWritten => panic!("it is not to be written"),
+            does @ (Does::FailsToBeRead | Does::PanicsWhenRead | Does::PanicsWhenReadTwice) => {
+                (does, "x".repeat(self.1)).serialize(serializer)
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Data {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (does, text): (Does, String) = Deserialize::deserialize(deserializer)?;
+        match does {
+            Does::PanicsWhenRead => panic!("it is not to be read"),
+            Does::PanicsWhenReadTwice => panic_any(Twice),
+            Does::FailsToBeRead => Err(D::Error::custom("it cannot be read")),
+            does @ (Does::FailsToBeWritten | Does::PanicsWhenWritten) => Ok(Self(does, text.len())),
+        }
+    }
+}
+
+/// Sends data.
+#[derive(Debug, Serialize, Deserialize)]
+struct Send(Data);
+
+impl Operation for Send {
+    const NAME: &'static str = "send";
+    type Reply = ();
+}
+
+/// Asks for data.
+#[derive(Debug, Serialize, Deserialize)]
+struct Ask(Does, usize);
+
+impl Operation for Ask {
+    const NAME: &'static str = "ask";
+    type Reply = Data;
+}
+
+/// Counts the calls.
+#[derive(Debug, Serialize, Deserialize)]
+struct Count;
+
+impl Operation for Count {
+    const NAME: &'static str = "count";
+    type Reply = u32;
+}
+
+/// Waits until the next count.
+#[derive(Debug, Serialize, Deserialize)]
+struct Wait;
+
+impl Operation for Wait {
+    const NAME: &'static str = "wait";
+    type Reply = u32;
+}
+
+struct Counter {
+    calls: u32,
+    waiting: Vec<Call<u32>>,
+}
+
+impl Primitive for Counter {
+    const KIND: &'static str = "own_code::counter";
+    type Spec = ();
+
+    fn create((): ()) -> Result<Self, Refusal> {
+        let waiting = Vec::new();
+        Ok(Self { calls: 0, waiting })
+    }
+
+    fn operations(operations: &mut Operations<Self>) {
+        operations
+            .on::<Send>()
+            .on::<Ask>()
+            .on::<Count>()
+            .on::<Wait>();
+    }
+}
+
+impl Serve<Send> for Counter {
+    fn serve(&mut self, _: Send, call: Call<()>) {
+        self.calls += 1;
+        call.reply(());
+    }
+}
+
+impl Serve<Ask> for Counter {
+    fn serve(&mut self, Ask(does, length): Ask, call: Call<Data>) {
+        self.calls += 1;
+        call.reply(Data(does, length));
+    }
+}
+
+impl Serve<Count> for Counter {
+    fn serve(&mut self, _: Count, call: Call<u32>) {
+        self.calls += 1;
+        for waiting in self.waiting.drain(..) {
+            waiting.reply(self.calls);
+        }
+        call.reply(self.calls);
+    }
+}
+
+impl Serve<Wait> for Counter {
+    fn serve(&mut self, _: Wait, call: Call<u32>) {
+        self.waiting.push(call);
+    }
+}
+
+pub(crate) fn register(program: Program) -> Program {
+    program.kind::<Counter>()
+}
+
+/// Checks an error's words, and that they name no other class of error.
+fn says(error: &CallError, words: &[&str]) {
+    let told = error.to_string();
+    for words in words {
+        assert!(told.contains(words), "{told}");
+    }
+}
+
+/// Has everything go wrong at an object that a caller waits at.
+async fn each_error_is_of_its_call_alone(manager: &Manager) {
+    let counter: Proxy<Counter> = manager.open(()).await.unwrap();
+    let waiting = counter.call(Wait);
+    let all = async {
+        let send = async |does| counter.call(Send(Data(does, 1))).await.unwrap_err();
+        // In the caller.
+        let type_name = "own_code::Send cannot be encoded";
+        says(
+            &send(Does::FailsToBeWritten).await,
+            &[type_name, "it cannot be written"],
+        );
+        says(
+            &send(Does::PanicsWhenWritten).await,
+            &[type_name, "it is not to be written"],
+        );
+        // In the manager.
+        for (does, words) in [
+            (Does::FailsToBeRead, "it cannot be read"),
+            (
+                Does::PanicsWhenRead,
+                "its code panicked: it is not to be read",
+            ),
+            (Does::PanicsWhenReadTwice, "its code panicked: (not a text)"),
+        ] {
+            let error = send(does).await;
+            assert!(
+                matches!(error, CallError::Fault(Fault::BadArguments(_))),
+                "{error}"
+            );
+            says(&error, &[words]);
+        }
+        assert_eq!(counter.call(Count).await, Ok(1), "none of them was served");
+        let mut served = 1;
+        for length in [1, 1000, 1 << 20] {
+            let ask = async |does| counter.call(Ask(does, length)).await.unwrap_err();
+            // In the manager.
+            for (does, words) in [
+                (Does::FailsToBeWritten, "it cannot be written"),
+                (
+                    Does::PanicsWhenWritten,
+                    "its code panicked: it is not to be written",
+                ),
+            ] {
+                let error = ask(does).await;
+                assert!(
+                    matches!(error, CallError::Fault(Fault::Unencodable(_))),
+                    "{error}"
+                );
+                says(&error, &[words]);
+            }
+            // In the caller.
+            for (does, words) in [
+                (Does::FailsToBeRead, "it cannot be read"),
+                (
+                    Does::PanicsWhenRead,
+                    "its code panicked: it is not to be read",
+                ),
+                (Does::PanicsWhenReadTwice, "its code panicked: (not a text)"),
+            ] {
+                let error = ask(does).await;
+                let CallError::Undecoded(told) = &error else {
+                    panic!("{error}");
+                };
+                assert!(told.bytes().len() > length);
+                says(
+                    &error,
+                    &[words, "own_code::counter", "\"ask\"", "own_code::Data"],
+                );
+            }
+            served += 6;
+            assert_eq!(counter.call(Count).await, Ok(served));
+        }
+    };
+    let (first, ()) = tokio::join!(waiting, all);
+    assert_eq!(
+        first,
+        Ok(1),
+        "the caller that waited was not told of any error"
+    );
+}
+
+#[test]
+fn error_or_panic_of_an_own_kinds_data_is_the_error_of_its_call_alone() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        each_error_is_of_its_call_alone(&manager).await;
+        let manager = Manager::builder().shards(2).start().await.unwrap();
+        each_error_is_of_its_call_alone(&manager).await;
+        let manager = Manager::builder().spawn().await.unwrap();
+        each_error_is_of_its_call_alone(&manager).await;
+    });
+}
+
+#[test]
+fn own_kind_without_a_survey_shows_dashes_for_what_it_does_not_tell() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let counter = manager.named("mine").open::<Counter>(()).await.unwrap();
+        let _latch = manager.named("latch").latch(0).await.unwrap();
+        let snapshot = manager.inspect().await.unwrap().to_string();
+        let cells = |name: &str| {
+            let line = snapshot.lines().find(|line| line.starts_with(name));
+            let cells = line.unwrap_or_default().split_whitespace();
+            cells.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            cells("mine")[1..],
+            ["own_code::counter", "-", "-", "-", "-", "-"]
+        );
+        assert!(cells("latch").iter().any(|cell| cell == "0"), "{snapshot}");
+        let info = counter.info().await.unwrap().to_string();
+        assert!(info.contains("own_code::counter  -  -  -  -  -"), "{info}");
+    });
+}

@@ -1,0 +1,304 @@
+//! Items and values that cannot be decoded where they arrive: the error has the bytes and both
+//! types, owns the delivery of an item, and holds nothing up.
+
+use std::{fmt, future::pending, time::Duration};
+
+use futures::TryStreamExt;
+use lockkeeper::{
+    CallError, Fault, GetError, Manager, Queue, Undecoded, UndecodedItem, Value, block_on,
+};
+use lockkeeper_test_support::{Role, Roles, Watchdog, report};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
+
+use crate::run;
+
+/// A number that is not thirteen, written as any other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "u32")]
+struct Lucky(u32);
+
+impl TryFrom<u32> for Lucky {
+    type Error = String;
+
+    fn try_from(number: u32) -> Result<Self, String> {
+        match number {
+            13 => Err("thirteen is not lucky".to_owned()),
+            number => Ok(Self(number)),
+        }
+    }
+}
+
+/// A number whose code panics at thirteen, when it is read and when it is written.
+#[derive(Clone, Debug, PartialEq)]
+struct Nervous(u32);
+
+impl Serialize for Nervous {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        assert_ne!(self.0, 13, "thirteen cannot be written");
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Nervous {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = u32::deserialize(deserializer)?;
+        assert_ne!(number, 13, "thirteen cannot be read");
+        Ok(Self(number))
+    }
+}
+
+/// Why a type does not read thirteen.
+fn is_why<T>(undecoded: &Undecoded, why: &str) {
+    let wanted = std::any::type_name::<T>();
+    assert_eq!(undecoded.bytes(), [13], "thirteen as MessagePack");
+    assert_eq!((undecoded.sent(), undecoded.wanted()), ("luck", wanted));
+    assert!(undecoded.why().contains(why), "{undecoded}");
+    let words = undecoded.to_string();
+    assert!(words.contains("luck") && words.contains(wanted) && words.contains(why));
+    assert_eq!(format!("{undecoded:?}"), words);
+}
+
+fn undecoded<T: fmt::Debug>(got: Result<T, GetError>) -> UndecodedItem {
+    match got {
+        Err(GetError::Undecoded(item)) => item,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A queue of thirteen and fourteen.
+async fn unlucky(manager: &Manager) -> Queue<u32> {
+    let queue = manager.schema("luck").queue(9).await.unwrap();
+    for item in [13, 14] {
+        queue.put(item).await.unwrap();
+    }
+    queue
+}
+
+/// What every type does that does not read the first of two items.
+async fn first_is_owned_by_its_error<T>(why: &str, reads_second: impl Fn(&T) -> bool)
+where
+    T: Serialize + DeserializeOwned + fmt::Debug,
+{
+    let manager = Manager::start().await.unwrap();
+    let numbers = unlucky(&manager).await;
+    let queue = Queue::<T>::from(numbers.token().clone()).schema("luck");
+    let second = Duration::from_secs(60);
+
+    let item = undecoded(queue.get().await);
+    is_why::<T>(&item, why);
+    assert_eq!(item.attempts(), 1);
+    // It is this process's as long as the error is kept, and others take what is behind it.
+    let next = queue.try_get().await.unwrap().expect("the second item");
+    assert!(reads_second(&next));
+    assert!(numbers.try_get().await.unwrap().is_none());
+    let fence = item.fence();
+
+    item.put_back().await.unwrap();
+    let item = undecoded(queue.try_get().await);
+    assert_eq!(item.attempts(), 2);
+    assert!(item.fence() > fence);
+    // A drop puts it back.
+    drop(item);
+    let item = undecoded(queue.get_timeout(second).await);
+    assert_eq!(item.attempts(), 3);
+    drop(item);
+    // So does a `?` in a function that returns `CallError`.
+    let error = CallError::from(queue.get().await.map(drop).unwrap_err());
+    let CallError::Undecoded(told) = &error else {
+        panic!("{error}");
+    };
+    is_why::<T>(told, why);
+    let taken = numbers.get().await.unwrap();
+    assert_eq!((*taken, taken.attempts()), (13, 5));
+    drop(taken);
+
+    let item = undecoded(queue.get().await);
+    let told = item.discard().await.unwrap();
+    is_why::<T>(&told, why);
+    drop(next.done().await.unwrap());
+    queue.join().await.unwrap();
+    assert_eq!(queue.status().await.unwrap().taken, 0);
+}
+
+#[test]
+fn item_that_its_taker_cannot_decode_is_owned_by_the_error() {
+    run(async {
+        first_is_owned_by_its_error::<Lucky>("thirteen is not lucky", |next| next.0 == 14).await;
+        let panicked = "its code panicked";
+        first_is_owned_by_its_error::<Nervous>(panicked, |next| next.0 == 14).await;
+    });
+}
+
+#[test]
+fn no_item_of_another_form_holds_up_those_that_can_be_read() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let jobs = manager.named("jobs").schema("job");
+        let numbers = jobs.queue::<u64>(9).await.unwrap();
+        let texts = jobs.queue::<String>(9).await.unwrap();
+        let pairs = jobs.queue::<(bool, Option<char>)>(9).await.unwrap();
+        numbers.put(7).await.unwrap();
+        pairs.put((true, None)).await.unwrap();
+        texts.put("text".to_owned()).await.unwrap();
+        for attempts in 1..=2 {
+            let [first, second] = [undecoded(texts.get().await), undecoded(texts.get().await)];
+            assert_eq!([first.attempts(), second.attempts()], [attempts; 2]);
+            assert!(first.why().contains("string"), "{first}");
+            if attempts == 2 {
+                first.discard().await.unwrap();
+                second.discard().await.unwrap();
+            }
+        }
+        assert_eq!(texts.get().await.unwrap().done().await.unwrap(), "text");
+        texts.join().await.unwrap();
+    });
+}
+
+#[test]
+fn undecoded_item_of_a_removed_queue_is_gone() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let numbers = unlucky(&manager).await;
+        let queue = Queue::<Lucky>::from(numbers.token().clone()).schema("luck");
+        let item = undecoded(queue.get().await);
+        manager.remove(numbers.token().name()).await.unwrap();
+        assert_eq!(item.discard().await, Err(CallError::gone()));
+    });
+}
+
+pub(crate) fn roles(roles: &mut Roles) {
+    roles.add("undecoded::consumer", |queue: Queue<Lucky>| async move {
+        let item = undecoded(queue.get().await);
+        report(&item.attempts().to_string());
+        pending::<()>().await;
+    });
+    roles.add("undecoded::discarder", |queue: Queue<Nervous>| async move {
+        let item = undecoded(queue.get().await);
+        let told = item.discard().await.unwrap();
+        report(&format!("{:?}", told.bytes()));
+    });
+    roles.add("undecoded::failing_main", |()| async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.named("jobs").lock().await.unwrap();
+        let _guard = lock.acquire().await.unwrap();
+        let late = lock.acquire_timeout(Duration::ZERO).await;
+        let error: Box<dyn std::error::Error> = late.map(drop).unwrap_err().into();
+        // What a `main` prints that returns it.
+        report(&format!("Error: {error:?}"));
+    });
+}
+
+#[test]
+fn main_that_returns_an_error_prints_a_sentence() {
+    run(async {
+        let mut child = Role::start("undecoded::failing_main", &());
+        let printed = child.next_report();
+        let words = "Error: timed out: lock \"jobs\" did not answer in time";
+        assert!(printed.starts_with(words), "{printed}");
+    });
+}
+
+#[test]
+fn process_that_dies_with_an_undecoded_item_gives_it_back_and_another_discards_it() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let numbers = unlucky(&manager).await;
+        for attempts in 1..=3 {
+            // The schema id goes along with the proxy.
+            let mut consumer = Role::start("undecoded::consumer", &numbers);
+            assert_eq!(consumer.next_report(), attempts.to_string());
+            consumer.kill();
+        }
+        let mut discarder = Role::start("undecoded::discarder", &numbers);
+        assert_eq!(discarder.next_report(), "[13]");
+        let taken = numbers.get().await.unwrap();
+        assert_eq!((*taken, taken.attempts()), (14, 1));
+    });
+}
+
+/// Checks that every way to read a value fails with its bytes and both types, and that it can be replaced.
+async fn value_is_told_and_replaced<T>(why: &str, good: T)
+where
+    T: Serialize + DeserializeOwned + Clone + PartialEq + fmt::Debug + Send,
+{
+    let manager = Manager::start().await.unwrap();
+    let number = manager.schema("luck").value(13_u32).await.unwrap();
+    let value = Value::<T>::from(number.token().clone()).schema("luck");
+    let is_told = |outcome: Result<(), CallError>| match outcome {
+        Err(CallError::Undecoded(told)) => is_why::<T>(&told, why),
+        other => panic!("{other:?}"),
+    };
+    is_told(value.get().await.map(drop));
+    is_told(value.versioned().await.map(drop));
+    is_told(value.update(|value| value).await.map(drop));
+    is_told(value.try_update(|_| None).await.map(drop));
+    is_told(value.wait_for(|_| true).await.map(drop));
+    is_told(value.watch().try_next().await.map(drop));
+    let exchanged = value.compare_exchange(&good, good.clone());
+    is_told(exchanged.await.map(drop));
+    let changed = value.changed_since(0);
+    let (changed, set) = tokio::join!(changed, number.set(13));
+    set.unwrap();
+    is_told(changed.map(drop));
+    // A swap sets the value, and says that what was there cannot be decoded.
+    is_told(value.swap(good.clone()).await.map(drop));
+    assert_eq!(value.get().await.unwrap(), good);
+    number.set(13).await.unwrap();
+    is_told(value.get().await.map(drop));
+    value.set(good.clone()).await.unwrap();
+    assert_eq!(value.update(|value| value).await.unwrap(), good);
+    assert_eq!(value.status().await.unwrap().waiting, 0);
+}
+
+#[test]
+fn value_that_cannot_be_decoded_is_told_with_its_bytes_and_both_types() {
+    run(async {
+        value_is_told_and_replaced("thirteen is not lucky", Lucky(7)).await;
+        value_is_told_and_replaced("its code panicked", Nervous(7)).await;
+        value_is_told_and_replaced("string", "seven".to_owned()).await;
+    });
+}
+
+#[test]
+fn panic_while_an_item_or_a_value_is_encoded_is_the_error_of_that_call() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let queue = manager.queue::<Nervous>(9).await.unwrap();
+        let value = manager.value(Nervous(1)).await.unwrap();
+        let is_told = |error: CallError| {
+            let CallError::Fault(Fault::BadArguments(why)) = &error else {
+                panic!("{error}");
+            };
+            for words in ["Nervous cannot be encoded", "thirteen cannot be written"] {
+                assert!(why.contains(words), "{why}");
+            }
+        };
+        let put = queue.put(Nervous(13)).await.unwrap_err();
+        assert_eq!(put.item, Nervous(13));
+        is_told(put.error);
+        is_told(value.set(Nervous(13)).await.unwrap_err());
+        is_told(value.swap(Nervous(13)).await.unwrap_err());
+        is_told(value.update(|_| Nervous(13)).await.unwrap_err());
+        let exchanged = value.compare_exchange(&Nervous(1), Nervous(13)).await;
+        is_told(exchanged.unwrap_err());
+        is_told(manager.value(Nervous(13)).await.unwrap_err());
+        queue.put(Nervous(2)).await.unwrap();
+        assert_eq!(queue.get().await.unwrap().done().await, Ok(Nervous(2)));
+        assert_eq!(value.get().await, Ok(Nervous(1)));
+    });
+}
+
+#[test]
+fn plain_thread_gets_past_an_item_that_it_cannot_decode() {
+    let _watchdog = Watchdog::start();
+    let manager = block_on(Manager::start()).unwrap();
+    let numbers = block_on(unlucky(&manager));
+    let queue = Queue::<Lucky>::from(numbers.token().clone()).schema("luck");
+    drop(undecoded(queue.blocking_get()));
+    drop(undecoded(queue.blocking_try_get()));
+    let item = undecoded(queue.blocking_get_timeout(Duration::from_secs(60)));
+    assert_eq!(item.attempts(), 3);
+    block_on(item.discard()).unwrap();
+    assert_eq!(queue.blocking_get().unwrap().into_inner(), Lucky(14));
+    block_on(manager.shutdown());
+}
