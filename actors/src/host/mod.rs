@@ -9,8 +9,7 @@
 //! | `mailbox` | the actor context of a host; the only user of actix's mailbox internals |
 //! | `shell` | [`Shell`]: outbox, deadlines and reply sinks of a shard |
 //! | `deadlines`, `contended` | the deadlines of a shard, and its objects with waiting calls |
-//! | `endings` | the hang-ups of sessions with many objects |
-//! | `freed` | sorts freed memory in small steps |
+//! | `endings`, `freed` | the hang-ups of sessions with many objects; freed memory, sorted in small steps |
 //! | `tally`, `watch` | counters per kind, and events of one object |
 
 pub(crate) mod contended;
