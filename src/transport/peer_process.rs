@@ -25,7 +25,7 @@ use rustix::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-use crate::transport::{stream::PeerUser, unix::register};
+use crate::transport::{register::register, stream::PeerUser};
 
 /// Who is at the other end of a socket, by the word of the kernel.
 #[derive(Debug)]

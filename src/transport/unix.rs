@@ -29,6 +29,7 @@ use tokio::{
 use crate::transport::{
     listener::{Acceptor, Listener},
     peer_process::{self, Credentials},
+    register::register,
     stream::{AttachedStream, PeerUser, Stream},
     transport::Transport,
 };
@@ -427,15 +428,6 @@ impl Acceptor for UnixAcceptor {
             }
         }
     }
-}
-
-/// Registers a descriptor with the current runtime.
-#[expect(
-    deprecated,
-    reason = "the successor is unsafe, for types whose descriptor may change; those here own theirs"
-)]
-pub(super) fn register<T: AsRawFd>(io: T, interest: Interest) -> io::Result<AsyncFd<T>> {
-    AsyncFd::with_interest(io, interest)
 }
 
 fn name(path: &Path) -> io::Result<Name<'_>> {

@@ -2,8 +2,9 @@
 //! they sent before counts.
 
 use std::{
-    fs,
-    os::unix::process::CommandExt,
+    fs::{self, File},
+    future::pending,
+    os::{fd::AsRawFd, unix::process::CommandExt},
     path::{Path, PathBuf},
     process::{self, Command, Stdio},
     thread,
@@ -15,7 +16,10 @@ use lockkeeper::{Lock, Manager, Pool, Program, Task, TaskError, TaskFault};
 use lockkeeper_test_support::{Role, Roles, is_running, kill, report, signal, stop, until};
 use rustix::{
     io::{FdFlags, fcntl_setfd},
-    process::{PidfdFlags, PidfdGetfdFlags, Signal, getpid, pidfd_getfd, pidfd_open},
+    process::{
+        PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, Signal, getpid, getrlimit, pidfd_getfd,
+        pidfd_open, setrlimit,
+    },
 };
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -95,19 +99,34 @@ async fn hold((held, released, go, end): (Vec<Lock>, Vec<Lock>, PathBuf, End)) {
         End::Kill => kill(process::id()),
         End::Killed => {}
     }
-    std::future::pending().await
+    pending().await
 }
 
 /// Hosts a manager at a path.
 async fn host(path: PathBuf) {
     let _manager = Manager::builder().address(path).start().await.unwrap();
     report("serving");
-    std::future::pending().await
+    pending().await
 }
 
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("liveness::hold", hold);
     roles.add("liveness::host", host);
+    roles.add(
+        "liveness::host_with_few_descriptors",
+        async |path: PathBuf| {
+            let manager = Manager::builder().address(path).start().await.unwrap();
+            let lowest = File::open("/dev/null").unwrap().as_raw_fd();
+            let limit = Rlimit {
+                current: Some(u64::try_from(lowest).unwrap() + 6),
+                maximum: getrlimit(Resource::Nofile).maximum,
+            };
+            setrlimit(Resource::Nofile, limit).unwrap();
+            report("serving");
+            pending::<()>().await;
+            drop(manager);
+        },
+    );
 }
 
 /// Holds a lock in a worker, and has an heir of the worker's sockets.
@@ -125,7 +144,7 @@ impl Task for HoldInWorker {
         let text = format!("{} {heir}", process::id());
         fs::write(told.with_extension("new"), text).unwrap();
         fs::rename(told.with_extension("new"), told).unwrap();
-        std::future::pending::<()>().await;
+        pending::<()>().await;
     }
 }
 
@@ -269,6 +288,43 @@ fn end_of_a_worker_counts_whoever_keeps_its_sockets() {
                 "{round}: {outcome:?}"
             );
             assert!(is_running(heir.0));
+        }
+    });
+}
+
+#[test]
+fn clients_are_let_in_and_marked_where_no_descriptor_is_left_to_watch_them() {
+    run(async {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("manager.sock");
+        let mut host = Role::start("liveness::host_with_few_descriptors", &path);
+        assert_eq!(host.next_report(), "serving");
+        let manager = Manager::connect(&path).await.unwrap();
+        let locks = named(&manager, ["a", "b", "c"]).await;
+        let mut holders = Vec::new();
+        for lock in &locks {
+            let go = folder.path().join("go");
+            holders.push(start_holder(
+                std::slice::from_ref(lock),
+                &[],
+                &go,
+                End::Killed,
+            ));
+        }
+        for (lock, (holder, heir)) in locks.iter().zip(&mut holders) {
+            let info = lock.info().await.unwrap();
+            let process = &info.parts[0].holders[0].process;
+            assert!(!process.is_watched);
+            assert!(
+                process.to_string().contains("by its connection alone"),
+                "{process}"
+            );
+            // The end of the connection counts as ever.
+            holder.kill();
+            assert!(lock.try_acquire().await.unwrap().is_none());
+            kill(heir.0);
+            let guard = lock.acquire_timeout(AT_ONCE).await.unwrap();
+            assert_eq!(guard.abandoned().unwrap().holder.pid, holder.pid());
         }
     });
 }

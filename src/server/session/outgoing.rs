@@ -344,14 +344,6 @@ impl Outgoing {
         self.budget.leave(self.session);
     }
 
-    /// The same, and wakes the session: the client's process has ended.
-    pub(super) fn break_off_and_wake(&self) {
-        self.break_off();
-        if let Some(writer) = self.writer.take() {
-            writer.wake();
-        }
-    }
-
     /// Whether nothing can be written any more.
     pub(super) fn is_broken(&self) -> bool {
         self.buffer.borrow().is_broken

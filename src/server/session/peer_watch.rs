@@ -39,7 +39,10 @@ impl PeerWatch {
         let watch = task::spawn_local(async move {
             // A runtime that cannot wait any more is about to end, and the session with it.
             if end.reached().await.is_ok() {
-                outgoing.break_off_and_wake();
+                outgoing.break_off();
+                if let Some(session) = outgoing.writer.take() {
+                    session.wake();
+                }
             }
         });
         Self::Task(AbortOnDropHandle::new(watch))
