@@ -85,6 +85,7 @@ mod proxy;
 mod server;
 mod telemetry;
 pub mod transport;
+mod want;
 
 #[cfg(test)]
 mod tests;

@@ -291,8 +291,7 @@ impl ManagerBuilder {
             deadlocks: deadlocks.transpose()?,
             access: self.access,
         };
-        let mut child = Child::start(ROLE, &config)?;
-        child.ready().await?;
+        let child = Child::start_until_ready(ROLE, &config).await?;
         Manager::own(&address, Owned::new(Owner::Process(Box::new(child)))).await
     }
 

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     access::Access,
     address::Address,
-    background::background,
-    error::StartError,
+    background::drop_elsewhere,
+    error::{StartError, lack},
     limits::Limits,
     process::{
         child::{Child, END_PATIENCE},
@@ -68,6 +68,7 @@ impl Inside {
             budgets: budgets.clone(),
             deadlocks: self.deadlocks.clone(),
             access: self.access.clone(),
+            ended: None,
         };
         Ok(claimed.into_iter().map(server).collect())
     }
@@ -150,9 +151,8 @@ impl Owned {
         match self.take() {
             Some(Owner::Tasks(tasks)) => tasks.end().await,
             Some(owner) => {
-                let owned = Self::new(owner);
-                // It takes a thread that may be blocked; a failure would mean that it is gone.
-                let _ = background().spawn_blocking(move || owned.end()).await;
+                // Its drop ends the manager, which blocks.
+                drop_elsewhere(Self::new(owner)).await;
             }
             None => {}
         }
@@ -194,7 +194,7 @@ pub(crate) fn work(mut role: Role) {
                 thread::sleep(END_PATIENCE);
                 process::exit(EXIT_STUCK);
             });
-            watch.map_err(|error| error.to_string())?;
+            watch.map_err(|error| lack(&error))?;
             Ok(shards)
         });
     match bound {

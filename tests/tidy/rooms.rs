@@ -91,7 +91,8 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
         &["protocol", "actors::kind", "actors::host"],
     ),
     ("lockkeeper::background", &[]),
-    ("lockkeeper::files", &[]),
+    ("lockkeeper::want", &[]),
+    ("lockkeeper::files", &["lockkeeper::want"]),
     ("lockkeeper::address_error", &[]),
     (
         "lockkeeper::address",
@@ -110,6 +111,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "protocol",
             "lockkeeper::address",
             "lockkeeper::address_error",
+            "lockkeeper::want",
         ],
     ),
     (
@@ -155,6 +157,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "lockkeeper::limits",
             "lockkeeper::telemetry",
             "lockkeeper::transport",
+            "lockkeeper::want",
         ],
     ),
     (
@@ -216,6 +219,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "protocol",
             "actors::Primitive",
             "lockkeeper::address",
+            "lockkeeper::error",
             "lockkeeper::manager",
             "lockkeeper::pool",
             "lockkeeper::process",
