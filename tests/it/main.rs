@@ -11,6 +11,7 @@ mod claims;
 mod condition;
 mod deadlock;
 mod drops;
+mod environments;
 mod event;
 mod executable;
 mod fence_file;
@@ -35,6 +36,7 @@ mod signals;
 mod trust;
 mod value;
 mod waits;
+mod wants;
 
 use std::future::Future;
 
@@ -42,9 +44,10 @@ use lockkeeper::Program;
 use lockkeeper_test_support::Roles;
 
 /// Each adds the tasks, kinds and transports of a module. Their names are unique in this binary.
-const TASKS_AND_KINDS: [fn(Program) -> Program; 32] = [
+const TASKS_AND_KINDS: [fn(Program) -> Program; 34] = [
     barrier::register,
     condition::register,
+    environments::register,
     event::register,
     in_memory::register,
     latch::register,
@@ -57,6 +60,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 32] = [
     own_kind::register,
     own_transport::register,
     pool::deaths::register,
+    pool::deeds::register,
     pool::ends::register,
     pool::fates::register,
     pool::kills::register,
@@ -78,7 +82,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 32] = [
 ];
 
 /// Each adds the child roles of a module. Their names begin with the module's path.
-const ROLES: [fn(&mut Roles); 36] = [
+const ROLES: [fn(&mut Roles); 38] = [
     access::roles,
     addresses::roles,
     barrier::deaths::roles,
@@ -88,6 +92,7 @@ const ROLES: [fn(&mut Roles); 36] = [
     condition::deaths::roles,
     condition::roles,
     deadlock::roles,
+    environments::roles,
     event::roles,
     executable::roles,
     fence_file::roles,
@@ -115,6 +120,7 @@ const ROLES: [fn(&mut Roles); 36] = [
     signals::roles,
     trust::roles,
     value::roles,
+    wants::roles,
 ];
 
 /// Makes pools and spawned managers work in the calling test: its child processes run `children`.
