@@ -1,13 +1,18 @@
 //! The runtime for work that must not depend on the caller's runtime.
 //!
-//! It starts on first use. A start that fails, as without file descriptors, is tried again by the next use.
+//! It starts on first use. A start that fails, as without descriptors or threads, is tried again by the next
+//! use.
 
 use std::{
     io,
     sync::{Mutex, OnceLock, PoisonError},
+    thread,
 };
 
-use tokio::runtime::{self, Runtime};
+use tokio::{
+    runtime::{self, Runtime},
+    sync::oneshot,
+};
 
 /// The runtime for what must not depend on the caller's: one thread, started on first use.
 ///
@@ -20,8 +25,8 @@ pub(crate) fn background() -> &'static Runtime {
     })
 }
 
-/// The same, with an error where the system has no room for it. The first use of a connection and of a
-/// child process is by this function.
+/// The same, with an error where the system has no room for it. Whatever can be a program's first use calls
+/// this function: each connection, each child process, and each wait of a plain thread.
 pub(crate) fn start() -> io::Result<&'static Runtime> {
     static BACKGROUND: OnceLock<Runtime> = OnceLock::new();
     static STARTING: Mutex<()> = Mutex::new(());
@@ -32,10 +37,36 @@ pub(crate) fn start() -> io::Result<&'static Runtime> {
     if let Some(runtime) = BACKGROUND.get() {
         return Ok(runtime);
     }
-    let runtime = runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("lockkeeper-io")
-        .enable_all()
-        .build()?;
+    let runtime = build()?;
     Ok(BACKGROUND.get_or_init(|| runtime))
+}
+
+/// Builds the runtime. tokio panics if it gets no thread, so another thread is started first, to see whether
+/// there is one. If the last thread is taken between the two, this use panics, and the next one tries again.
+fn build() -> io::Result<Runtime> {
+    let name = "lockkeeper-io";
+    let probe = thread::Builder::new().name(name.to_owned()).spawn(|| {})?;
+    // It does nothing that could panic.
+    let _ = probe.join();
+    runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name(name)
+        .enable_all()
+        .build()
+}
+
+/// Drops a value whose drop blocks, on a thread of its own, and waits until it is dropped. If there is no
+/// thread to be had, the value is dropped on this one: a runtime's own blocking threads would leave it in
+/// their queue until one of them is free, which may be never.
+pub(crate) async fn drop_elsewhere<T: Send + 'static>(value: T) {
+    let (tell, told) = oneshot::channel::<()>();
+    let work = move || {
+        drop(value);
+        drop(tell);
+    };
+    // An error has dropped `work`, and the value with it.
+    if thread::Builder::new().spawn(work).is_ok() {
+        // The sender is dropped and never sends.
+        let _ = told.await;
+    }
 }

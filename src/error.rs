@@ -3,11 +3,11 @@
 use std::{fmt, io};
 
 use lockkeeper_protocol::{Deadlock, Fault, PrintableText, Refusal, operations::TaskFault};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     address::Address, address_error::AddressError, subject::Subject, undecoded::Undecoded,
+    want::remedy,
 };
 
 /// Why a call has no answer.
@@ -189,16 +189,10 @@ impl From<Refusal> for CallError {
 
 /// What the system says, and which limit to raise if it has no room.
 pub(crate) fn lack(error: &io::Error) -> String {
-    let remedy = match Errno::from_io_error(error) {
-        Some(Errno::MFILE) => "raise this process's limit of open files (ulimit -n)",
-        Some(Errno::NFILE) => "raise the machine's limit of open files (fs.file-max)",
-        Some(Errno::AGAIN) => {
-            "raise the limit of processes and threads (ulimit -u, and the pids limit of the cgroup)"
-        }
-        Some(Errno::NOMEM) => "free memory, or raise its limit",
-        Some(_) | None => return error.to_string(),
-    };
-    format!("{error}: {remedy}")
+    match remedy(error) {
+        Some(remedy) => format!("{error}: {remedy}"),
+        None => error.to_string(),
+    }
 }
 
 /// Why a manager, a pool or a child process did not start.

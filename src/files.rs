@@ -16,6 +16,8 @@ use std::{
 
 use rustix::fs::{AtFlags, CWD, OFlags, Timespec, Timestamps, UTIME_NOW, utimensat};
 
+use crate::want::remedy;
+
 /// More bytes than the beginning of any content by which a file is known.
 const MOST_KNOWN_BYTES: u64 = 128;
 
@@ -161,6 +163,9 @@ pub(crate) const NOT_OURS: io::ErrorKind = io::ErrorKind::InvalidData;
 /// Adds to an error of the system what is at the path, or above it, and whose it is.
 pub(crate) fn explain(path: &Path, error: &io::Error) -> io::Error {
     let kind = error.kind();
+    if let Some(remedy) = remedy(error) {
+        return io::Error::new(kind, format!("{error}: {remedy}"));
+    }
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_symlink() => not_ours(&metadata),
         Ok(metadata) => {

@@ -87,6 +87,7 @@ mod subject;
 mod telemetry;
 pub mod transport;
 mod undecoded;
+mod want;
 
 #[cfg(test)]
 mod tests;

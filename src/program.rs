@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, future::Future, process, sync::Arc};
 
 use lockkeeper_actors::Primitive;
 use lockkeeper_protocol::Refusal;
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Handle};
 
 use crate::{
     address::is_scheme,
+    error::lack,
     manager::hosting,
     pool::{
         task::Task,
@@ -122,11 +123,18 @@ impl Program {
     ///
     /// # Panics
     ///
-    /// Panics inside a runtime, and when the system gives none.
+    /// Panics inside a runtime, and when the system has no descriptors for one.
     pub fn run<F: Future>(self, main: F) -> F::Output {
         assert_no_runtime();
         self.enter(Launch::Main);
-        actix_rt::System::new().block_on(main)
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.unwrap_or_else(|error| {
+            panic!(
+                "lockkeeper::program().run(..) needs descriptors for a runtime: {}",
+                lack(&error)
+            )
+        });
+        actix_rt::System::with_tokio_rt(|| runtime).block_on(main)
     }
 
     /// Returns at once in the main program. In a child it does the child's work instead, and does

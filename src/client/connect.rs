@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     address::Address,
-    background::{self, background},
+    background,
     client::{
         advice::{Asker, advice},
         connection::{CONNECT_PATIENCE, Connection, Shared},
@@ -263,7 +263,8 @@ impl Connection {
         let mut state = Session::new(frame::FIRST_FRAME_BYTES);
         let frame = {
             // The caller's runtime may have no timer, or one that a test has paused.
-            let _runtime = background().enter();
+            let background = background::start().map_err(|error| lost(lack(&error)))?;
+            let _runtime = background.enter();
             tokio::time::timeout(CONNECT_PATIENCE, hello(&stream, &mut state))
         };
         let frame = match frame.await {
@@ -362,9 +363,7 @@ async fn outcome_of(attempt: &mut Attempt) -> Result<Arc<Connection>, CallError>
 
 /// Says hello and returns the first frame that comes back.
 async fn hello(stream: &Arc<dyn Stream>, session: &mut Session) -> Result<Vec<u8>, String> {
-    let attached = Arc::clone(stream)
-        .attach()
-        .map_err(|error| error.to_string())?;
+    let attached = Arc::clone(stream).attach().map_err(|error| lack(&error))?;
     let program = std::env::current_exe().unwrap_or_default();
     let program = program.file_name().unwrap_or_default().to_string_lossy();
     let request = Request::Hello {

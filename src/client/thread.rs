@@ -28,7 +28,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::{runtime::Handle, task::coop};
 
 use crate::{
-    background::background,
+    background,
     client::{connection::Connection, state::lock},
 };
 
@@ -68,7 +68,9 @@ thread_local! {
 ///
 /// # Panics
 ///
-/// Panics inside an async context, which it would block.
+/// Panics inside an async context, which it would block. If the system has no descriptors or no thread for
+/// the library's background runtime, calls of this library return errors that say so; a future of yours that
+/// needs a tokio runtime, such as a timer, panics then.
 #[track_caller]
 pub fn block_on<F: Future>(future: F) -> F::Output {
     assert!(
@@ -79,7 +81,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     );
     let wakeup = Wakeup::of_this_thread();
     let waker = Waker::from(Arc::clone(&wakeup));
-    background().block_on(async {
+    let blocked = async {
         let mut future = pin!(future);
         let _span = BlockingSpan::begin(&wakeup, &waker);
         poll_fn(|task| {
@@ -93,7 +95,23 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
             polled
         })
         .await
-    })
+    };
+    match background::start() {
+        Ok(background) => background.block_on(blocked),
+        // What the future calls of this library returns an error that tells what is lacking.
+        Err(_) => poll_to_the_end(blocked),
+    }
+}
+
+/// Polls a future, which sleeps by itself, until it is ready.
+fn poll_to_the_end<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let mut task = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut task) {
+            return output;
+        }
+    }
 }
 
 /// The budget that tokio gives a task for one poll, or more.

@@ -297,8 +297,7 @@ impl ManagerBuilder {
         };
         let lacking = |error: io::Error| StartError::System(lack(&error));
         let (own, handed) = UnixStream::pair().map_err(lacking)?;
-        let mut child = Child::start(ROLE, &config, &[handed.into()])?;
-        child.ready().await?;
+        let child = Child::start_until_ready(ROLE, &config, &[handed.into()]).await?;
         let owned = Owned::new(Owner::Process(Box::new(child)));
         let connection = Connection::over(own.into(), &address).await?;
         Ok(Manager {

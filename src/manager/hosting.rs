@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     access::Access,
     address::Address,
-    background::background,
+    background::drop_elsewhere,
     error::{StartError, lack},
     limits::Limits,
     process::{
@@ -70,6 +70,7 @@ impl Inside {
             budgets: budgets.clone(),
             deadlocks: self.deadlocks.clone(),
             access: self.access.clone(),
+            ended: None,
         };
         Ok(claimed.into_iter().map(server).collect())
     }
@@ -152,9 +153,8 @@ impl Owned {
         match self.take() {
             Some(Owner::Tasks(tasks)) => tasks.end().await,
             Some(owner) => {
-                let owned = Self::new(owner);
-                // It takes a thread that may be blocked; a failure would mean that it is gone.
-                let _ = background().spawn_blocking(move || owned.end()).await;
+                // Its drop ends the manager, which blocks.
+                drop_elsewhere(Self::new(owner)).await;
             }
             None => {}
         }
@@ -215,7 +215,7 @@ pub(crate) fn work(mut role: Role) {
                 thread::sleep(END_PATIENCE);
                 process::exit(EXIT_STUCK);
             });
-            watch.map_err(|error| error.to_string())?;
+            watch.map_err(|error| lack(&error))?;
             Ok(shards)
         });
     match bound {

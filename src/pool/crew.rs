@@ -1,13 +1,17 @@
 //! `Crew`: the actor that supervises the worker processes of a pool, by a `Worker` for each place.
 //!
 //! Invariant: when the process of a place ends, the place starts another one, unless the process
-//! reported that there is no more work, or the pool is closing. A place whose processes do not get ready
-//! tries again, after longer and longer pauses; it stays empty only after processes have reported
-//! repeatedly that they cannot work. While no place has a process, the tasks that wait fail.
+//! reported that there is no more work, or the pool is closing. A process whose session has ended is
+//! killed. A place whose processes do not get ready tries again, after longer and longer pauses; it stays
+//! empty only after processes have reported repeatedly that they cannot work. While no place has a process,
+//! the tasks that wait fail.
 
 use std::time::Duration;
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle};
+use actix::{
+    Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle,
+    StreamHandler,
+};
 use lockkeeper_actors::data::TaskQueue;
 use lockkeeper_protocol::operations::{CloseTasks, FailTasks, TaskFault};
 use tokio::sync::{oneshot, watch};
@@ -16,10 +20,10 @@ use crate::{
     error::StartError,
     pool::{
         deaths::Deaths,
-        place::{Fill, Kill, Leave, News, NewsFrom, Worker, exit},
+        place::{After, Fill, Kill, Leave, News, NewsFrom, Worker, exit},
         worker::Config,
     },
-    process::child::NotReady,
+    process::child::{MOST_SIGNALLED, NotReady},
     proxy::proxy::Proxy,
     telemetry::pool,
 };
@@ -34,6 +38,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a place pauses at the most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How long a worker may live once its session has ended. It ends at once, unless a task of it has closed the
+/// connection and runs on. Less than a submitter waits to learn how its worker has ended.
+const SESSION_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The actor that supervises all workers of a pool.
 #[derive(Debug)]
@@ -61,6 +69,8 @@ struct Place {
     failures: u32,
     /// Those of them that reported that they cannot work.
     refusals: u32,
+    /// Processes in a row that a signal ended before they were ready.
+    signalled: u32,
     /// Whether it stays empty.
     is_left: bool,
     /// The timer of the next attempt, while the place pauses.
@@ -135,6 +145,7 @@ impl Handler<Start> for Crew {
                     pid: None,
                     failures: 0,
                     refusals: 0,
+                    signalled: 0,
                     is_left: false,
                     retry: None,
                 }
@@ -165,16 +176,21 @@ impl Handler<NewsFrom> for Crew {
             }
             News::Ready => {
                 pool::worker_ready(number, place.pid);
-                (place.failures, place.refusals) = (0, 0);
+                (place.failures, place.refusals, place.signalled) = (0, 0, 0);
                 self.count_ready();
             }
             News::NotReady(not_ready) => {
                 place.pid = None;
-                place.failures = place.failures.saturating_add(1);
                 match &not_ready {
+                    NotReady::Signalled(error) if place.signalled < MOST_SIGNALLED => {
+                        place.signalled += 1;
+                        pool::worker_not_ready(number, error);
+                        return self.refill(number);
+                    }
                     NotReady::Cannot(_) => place.refusals += 1,
-                    NotReady::NotNow(_) => place.refusals = 0,
+                    NotReady::NotNow(_) | NotReady::Signalled(_) => place.refusals = 0,
                 }
+                place.failures = place.failures.saturating_add(1);
                 let error = StartError::from(not_ready);
                 pool::worker_not_ready(number, &error);
                 self.give_up_or_retry(number, error, context);
@@ -369,10 +385,30 @@ impl Handler<Terminate> for Crew {
                 let _ = queue.call(CloseTasks { reason }).await;
             }
             for worker in workers {
-                worker.do_send(Kill);
+                worker.do_send(Kill(After::Empty));
             }
             emptied.await;
         })
+    }
+}
+
+/// The process ids of workers whose sessions have ended.
+impl StreamHandler<u32> for Crew {
+    fn handle(&mut self, pid: u32, context: &mut Context<Self>) {
+        let is_here = move |place: &Place| place.pid == Some(pid);
+        let Some(number) = self.places.iter().position(is_here) else {
+            return;
+        };
+        context.run_later(SESSION_PATIENCE, move |crew, _| {
+            let place = crew.places.get(number);
+            if let Some(place) = place.filter(|place| is_here(place)) {
+                place.worker.do_send(Kill(After::Refill));
+            }
+        });
+    }
+
+    fn finished(&mut self, _: &mut Context<Self>) {
+        // The server has ended, and the crew is about to.
     }
 }
 

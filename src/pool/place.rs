@@ -39,7 +39,7 @@ pub(super) struct Worker {
     pub(super) place: usize,
     pub(super) config: Config,
     /// Kills the process that is in the place now.
-    pub(super) kill: Option<oneshot::Sender<()>>,
+    pub(super) kill: Option<oneshot::Sender<After>>,
 }
 
 /// Starts a process in the place.
@@ -47,10 +47,19 @@ pub(super) struct Worker {
 #[rtype(result = "()")]
 pub(super) struct Fill;
 
-/// Kills the process, and lets no other take its place.
+/// Kills the process.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(super) struct Kill;
+pub(super) struct Kill(pub(super) After);
+
+/// What becomes of a place once its process was killed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum After {
+    /// It stays empty.
+    Empty,
+    /// Another process takes it.
+    Refill,
+}
 
 /// Ends the actor of a place that stays empty.
 #[derive(Debug, Message)]
@@ -90,10 +99,10 @@ impl Handler<Fill> for Worker {
 impl Handler<Kill> for Worker {
     type Result = ();
 
-    fn handle(&mut self, _: Kill, _: &mut Context<Self>) {
+    fn handle(&mut self, Kill(after): Kill, _: &mut Context<Self>) {
         if let Some(kill) = self.kill.take() {
             // A process that ended on its own needs no killing.
-            let _ = kill.send(());
+            let _ = kill.send(after);
         }
     }
 }
@@ -132,7 +141,7 @@ fn start(config: &Config) -> Result<Child, StartError> {
 }
 
 /// Follows one process from its start to its end.
-async fn watch_over(mut child: Child, killed: oneshot::Receiver<()>, tell: impl Fn(News)) {
+async fn watch_over(mut child: Child, killed: oneshot::Receiver<After>, tell: impl Fn(News)) {
     let live = async {
         match child.ready().await {
             Ok(()) => {
@@ -143,17 +152,15 @@ async fn watch_over(mut child: Child, killed: oneshot::Receiver<()>, tell: impl 
         }
     };
     let last = tokio::select! {
-        last = live => Some(last),
-        Ok(()) = killed => None,
+        last = live => Ok(last),
+        Ok(after) = killed => Err(after),
     };
     let last = match last {
-        Some(last) => last,
-        None => {
-            child.kill();
-            let ending = child.ended().await;
-            // Killed on purpose: the place stays empty.
+        Ok(last) => last,
+        Err(after) => {
+            let ending = child.end_now().await;
             News::Ended(Ending {
-                is_done: true,
+                is_done: matches!(after, After::Empty),
                 ..ending
             })
         }

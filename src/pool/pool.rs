@@ -10,15 +10,15 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, Addr};
+use actix::{Actor, Addr, AsyncContext, Context};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use lockkeeper_protocol::operations::{Chunk, CloseTasks, CountTasks};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     access::Access,
     address::Address,
-    background::background,
+    background::drop_elsewhere,
     client::connection::Connection,
     error::{CallError, StartError, TaskError, lack},
     limits::Limits,
@@ -149,6 +149,7 @@ impl PoolBuilder {
             stored_bytes: usize::MAX,
             ..Limits::default()
         };
+        let (tell_ended, ended) = mpsc::unbounded_channel();
         let server = Server {
             claim,
             listener,
@@ -157,9 +158,10 @@ impl PoolBuilder {
             limits,
             deadlocks: None,
             access: Access::default(),
+            ended: Some(tell_ended),
         };
         let deaths = Deaths::default();
-        let (crew, stop) = launch(server, deaths.clone()).await?;
+        let (crew, stop) = launch(server, ended, deaths.clone()).await?;
         let socket = connect_own(&address).map_err(|error| StartError::System(lack(&error)))?;
         let connection = Connection::over(socket, &address).await?;
         let queue = Proxy::open(&connection, None, &()).await?;
@@ -196,6 +198,7 @@ pub(super) const CREW_ENDED: &str = "the pool's thread has ended";
 /// Starts the pool's thread: its manager and its crew.
 async fn launch(
     server: Server,
+    ended: mpsc::UnboundedReceiver<u32>,
     deaths: Deaths,
 ) -> Result<(Addr<Crew>, (oneshot::Sender<()>, JoinHandle<()>)), StartError> {
     let (stop, stopped) = oneshot::channel();
@@ -203,7 +206,13 @@ async fn launch(
     let runtime = ServerRuntime::new()?;
     let live = move || {
         server.run(runtime, async {
-            let crew = Crew::new(deaths).start();
+            let crew = Crew::create(|context: &mut Context<Crew>| {
+                let next = |mut ended: mpsc::UnboundedReceiver<u32>| async {
+                    Some((ended.recv().await?, ended))
+                };
+                context.add_stream(stream::unfold(ended, next));
+                Crew::new(deaths)
+            });
             // The pool waits for it.
             let _ = tell_crew.send(crew.clone());
             // Stopped or forgotten, either way the workers are to end before the server does.
@@ -387,8 +396,7 @@ impl Pool {
     ///
     /// Dropped at any point, the pool is terminated.
     pub async fn terminate(self) {
-        // It takes a thread that may be blocked.
-        let _ = background().spawn_blocking(move || drop(self)).await;
+        drop_elsewhere(self).await;
     }
 
     /// The process ids of the workers that live.

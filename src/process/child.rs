@@ -13,7 +13,7 @@ use std::{
     io,
     os::{
         fd::OwnedFd,
-        unix::{fs::MetadataExt, net::UnixStream},
+        unix::{fs::MetadataExt, net::UnixStream, process::ExitStatusExt},
     },
     pin::pin,
     process::{ExitStatus, Stdio},
@@ -28,6 +28,7 @@ use lockkeeper_protocol::{
     codec::{self, Blob},
     frame::{self, Inbox},
 };
+use rustix::process::Signal;
 use serde::Serialize;
 use tokio::{io::Interest, process};
 
@@ -49,6 +50,12 @@ pub(super) const READY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a child may take to end by itself once its lifeline is gone.
 pub(crate) const END_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a killed child may take to end. One that waits for a broken disk, or is traced, may take for ever.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many children in a row may end by a signal that they leave to their parent once they are ready.
+pub(crate) const MOST_SIGNALLED: u32 = 8;
 
 /// How long the last words of a child that has ended may take.
 const LAST_WORDS_PATIENCE: Duration = Duration::from_millis(100);
@@ -95,18 +102,31 @@ pub(crate) enum NotReady {
     Cannot(StartError),
     /// It lacked something, or ended. Another one may get ready later.
     NotNow(StartError),
+    /// SIGINT or SIGTERM ended it, which came before it had its handlers. Another one may get ready at once.
+    Signalled(StartError),
 }
 
 impl NotReady {
     const fn not_now(why: String) -> Self {
         Self::NotNow(StartError::Child(why))
     }
+
+    /// What a child that ended by itself is told of.
+    fn of_ended(status: io::Result<ExitStatus>, hint: &str) -> Self {
+        let signal = status.as_ref().ok().and_then(ExitStatus::signal);
+        let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+        let why = StartError::Child(format!("it ended before it was ready ({status}): {hint}"));
+        match signal.and_then(Signal::from_named_raw) {
+            Some(Signal::INT | Signal::TERM) => Self::Signalled(why),
+            Some(_) | None => Self::NotNow(why),
+        }
+    }
 }
 
 impl From<NotReady> for StartError {
     fn from(not_ready: NotReady) -> Self {
         match not_ready {
-            NotReady::Cannot(error) | NotReady::NotNow(error) => error,
+            NotReady::Cannot(error) | NotReady::NotNow(error) | NotReady::Signalled(error) => error,
         }
     }
 }
@@ -138,6 +158,28 @@ impl Child {
         let launch = LAUNCH.get().ok_or(StartError::NotAProgram)?;
         Self::start_as(launch, &Build::of_this_process(), role, config, handed)
             .map_err(|error| StartError::System(lack(&error)))
+    }
+
+    /// Starts this program once more, in a role, and waits until it is ready. A child that a signal has ended
+    /// before it could handle the signal is started again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`] and [`Self::ready`].
+    pub(crate) async fn start_until_ready<C: Serialize>(
+        role: &str,
+        config: &C,
+        handed: &[OwnedFd],
+    ) -> Result<Self, StartError> {
+        let mut signalled = 0;
+        loop {
+            let mut child = Self::start(role, config, handed)?;
+            match child.ready().await {
+                Ok(()) => return Ok(child),
+                Err(NotReady::Signalled(_)) if signalled < MOST_SIGNALLED => signalled += 1,
+                Err(not_ready) => return Err(not_ready.into()),
+            }
+        }
     }
 
     pub(super) fn start_as<C: Serialize>(
@@ -216,7 +258,6 @@ impl Child {
             Ok(Some(Report::Lacking(why))) => Err(NotReady::not_now(why)),
             Ok(None) => {
                 let status = self.process.wait().await;
-                let status = status.map_or_else(|error| error.to_string(), |s| s.to_string());
                 let hint = match &self.test {
                     None => "is lockkeeper::program() the first thing that main does?".to_owned(),
                     Some(test) if is_no_test(test).await => format!(
@@ -227,9 +268,7 @@ impl Child {
                         "does the test {test:?} call lockkeeper::program(), and is it not ignored?"
                     ),
                 };
-                Err(NotReady::not_now(format!(
-                    "it ended before it was ready ({status}): {hint}"
-                )))
+                Err(NotReady::of_ended(status, &hint))
             }
             Err(error) => Err(NotReady::not_now(error.to_string())),
         }
@@ -249,12 +288,34 @@ impl Child {
                         if let Some(status) = within(END_PATIENCE, self.process.wait()).await {
                             break status;
                         }
-                        self.kill();
-                        break self.process.wait().await;
+                        break self.killed().await;
                     }
                 },
             }
         };
+        self.ending(status, is_done).await
+    }
+
+    /// Kills the child, and waits until it has ended, but not for ever.
+    pub(crate) async fn end_now(&mut self) -> Ending {
+        let status = self.killed().await;
+        self.ending(status, false).await
+    }
+
+    /// Kills the child. Waits for its end no longer than a child takes that the system lets end.
+    async fn killed(&mut self) -> io::Result<ExitStatus> {
+        // It fails only when the process has ended already.
+        let _ = self.process.start_kill();
+        let ended = within(KILL_PATIENCE, self.process.wait()).await;
+        ended.unwrap_or_else(|| {
+            Err(io::Error::other(format!(
+                "it has not ended within {KILL_PATIENCE:?} of SIGKILL: it may wait for a disk, or be traced"
+            )))
+        })
+    }
+
+    /// Makes an ending of an exit status and of what the child has reported.
+    async fn ending(&mut self, status: io::Result<ExitStatus>, mut is_done: bool) -> Ending {
         let last_words = async {
             while let Ok(Some(report)) = self.reports.next().await {
                 is_done |= matches!(report, Report::Done);
@@ -273,12 +334,6 @@ impl Child {
         }
     }
 
-    /// Kills the child without waiting for its end.
-    pub(crate) fn kill(&mut self) {
-        // It fails only when the process has ended already.
-        let _ = self.process.start_kill();
-    }
-
     /// Lets go of the lifeline, waits a while until the child has ended, and kills it if it has
     /// not. Blocks.
     pub(crate) fn end(self) {
@@ -291,8 +346,7 @@ impl Child {
         let patience = Instant::now() + END_PATIENCE;
         let mut pause = Duration::from_micros(100);
         while let Ok(None) = process.try_wait() {
-            if Instant::now() > patience + END_PATIENCE {
-                // It cannot be killed, as one that waits for a broken disk.
+            if Instant::now() > patience + KILL_PATIENCE {
                 return;
             }
             if Instant::now() > patience {

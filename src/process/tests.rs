@@ -19,6 +19,7 @@ use lockkeeper_protocol::{
     codec::{self, Blob},
     frame,
 };
+use rustix::process::{Signal, getpid, kill_process};
 
 use crate::{
     error::StartError,
@@ -91,6 +92,29 @@ fn stray_child() {
     }
 }
 
+/// As a child it is ended by a signal before it handles any.
+fn end_by(signal: Signal) {
+    if is_child() {
+        kill_process(getpid(), signal).unwrap();
+        thread::sleep(2 * READY_PATIENCE);
+    }
+}
+
+#[test]
+fn interrupted_child() {
+    end_by(Signal::INT);
+}
+
+#[test]
+fn terminated_child() {
+    end_by(Signal::TERM);
+}
+
+#[test]
+fn killed_child() {
+    end_by(Signal::KILL);
+}
+
 /// As a child it says that it failed before it reads, and ends when it was heard.
 #[test]
 fn hasty_child() {
@@ -152,6 +176,23 @@ fn child_that_has_lost_its_lifeline_is_killed() {
     assert_eq!(block_on(child.ready()), Ok(()));
     let ending = block_on(child.ended());
     assert_eq!(ending.exit.and_then(|exit| exit.signal()), Some(9));
+}
+
+#[test]
+fn signal_that_is_for_the_parent_is_told_from_other_ends_of_a_child() {
+    for (test, is_for_parent) in [
+        ("interrupted_child", true),
+        ("terminated_child", true),
+        ("killed_child", false),
+        ("no_such_child", false),
+    ] {
+        let told = block_on(start(test).ready());
+        assert_eq!(
+            matches!(told, Err(NotReady::Signalled(_))),
+            is_for_parent,
+            "{told:?}"
+        );
+    }
 }
 
 #[test]

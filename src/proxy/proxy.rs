@@ -19,15 +19,16 @@ use lockkeeper_protocol::{Fault, ObjectInfo, Operation, Page, Question, Refusal}
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
-    background::background,
+    background,
     client::{connection::Connection, side_channel::ReportPipe, thread::block_on},
-    error::CallError,
+    error::{CallError, lack},
     proxy::{
         bound::{Bound, encode},
         hold::{Grant, Hold},
         token::Token,
     },
     subject::Subject,
+    telemetry::call,
 };
 
 /// How long to wait before a call is made again for which the manager had no room: each time twice as long.
@@ -271,7 +272,8 @@ impl<P: Primitive> Proxy<P> {
     /// A proxy that was used before has sent it when this returns, before all that is called
     /// later; one that was not has to be opened first, in the background. One that the manager
     /// never gets, since the connection is lost or the operation is above the limit of a message,
-    /// is lost; of the latter the event `call not sent` tells.
+    /// is lost; of the latter the event `call not sent` tells, and of a first use for which the system has no
+    /// descriptors or threads.
     pub fn cast<O: Operation>(&self, operation: O)
     where
         P: Serve<O>,
@@ -279,8 +281,20 @@ impl<P: Primitive> Proxy<P> {
         if let Some(bound) = self.bound.get() {
             return bound.cast(&operation);
         }
+        let background = match background::start() {
+            Ok(background) => background,
+            Err(error) => {
+                let (address, why) = (self.token.address().clone(), lack(&error));
+                let why = CallError::NoManager {
+                    address,
+                    why,
+                    advice: String::new(),
+                };
+                return call::not_cast(P::KIND, self.token.name(), O::NAME, &why);
+            }
+        };
         let proxy = self.clone();
-        drop(background().spawn(async move {
+        drop(background.spawn(async move {
             if let Ok(bound) = proxy.bound().await {
                 bound.cast(&operation);
             }

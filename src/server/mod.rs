@@ -10,7 +10,7 @@
 //! | `session` | one client |
 //! | `budgets` | what all shards of a manager may keep together |
 //! | `inspection`, `deadlock` | queries of all objects |
-//! | `server`, `shards` | one shard, and the threads of all shards |
+//! | `server`, `shards`, `spare` | one shard, the threads of all shards, and a descriptor that each keeps |
 
 pub(crate) mod budgets;
 pub(crate) mod claim;
@@ -20,4 +20,5 @@ pub(crate) mod kinds;
 pub(crate) mod server;
 pub(crate) mod session;
 pub(crate) mod shards;
+mod spare;
 pub(crate) mod supervisor;

@@ -6,9 +6,11 @@
 use std::{
     cell::{OnceCell, RefCell},
     future::{self, Future},
+    io,
     pin::pin,
     rc::Rc,
     sync::{Arc, atomic::AtomicU64},
+    task::Poll,
     time::Duration,
 };
 
@@ -17,6 +19,7 @@ use lockkeeper_actors::Shell;
 use lockkeeper_protocol::SessionId;
 use tokio::{
     runtime::{self, Runtime},
+    sync::mpsc,
     task::JoinSet,
     time,
 };
@@ -35,6 +38,7 @@ use crate::{
             farewell::refuse,
             serve::serve,
         },
+        spare::Spare,
         supervisor::supervisor::Supervisor,
     },
     telemetry::{
@@ -42,9 +46,11 @@ use crate::{
         metrics::Numbers,
     },
     transport::{
+        endpoint::Endpoint,
         listener::{Acceptor, Listener},
         stream::Stream,
     },
+    want::remedy,
 };
 
 /// A manager that is bound and serves nobody yet.
@@ -57,6 +63,8 @@ pub(crate) struct Server {
     pub(crate) budgets: Budgets,
     pub(crate) deadlocks: Option<Deadlocks>,
     pub(crate) access: Access,
+    /// Where to report the process ids of clients whose sessions have ended.
+    pub(crate) ended: Option<mpsc::UnboundedSender<u32>>,
 }
 
 /// The runtime of a server. It is made before the server's thread is, where an error can be returned.
@@ -112,6 +120,7 @@ impl Server {
             budgets: Budgets { stored, unread },
             deadlocks,
             access,
+            ended,
         } = self;
         let mut acceptor = match listener.attach() {
             Ok(acceptor) => acceptor,
@@ -140,18 +149,31 @@ impl Server {
             secret,
             unread,
             seeks_deadlocks,
+            ended,
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
             end: OnceCell::new(),
         });
         let mut ids = context.shard_of.session_ids();
         let mut sessions = JoinSet::new();
+        // A manager within its process needs no descriptors.
+        let mut spare = match Endpoint::of(claim.address()) {
+            Ok(endpoint) if endpoint.is_in_process() => Spare::default(),
+            Ok(_) | Err(_) => Spare::take(),
+        };
         {
             let mut stop = pin!(stop);
             let mut publishing = pin!(numbers.keep_publishing());
             loop {
                 let moved = tokio::select! {
                     _ = &mut stop => break,
-                    () = accept_clients(&*acceptor, &access, &context, &mut ids, &mut sessions) => break,
+                    () = accept_clients(
+                        &*acceptor,
+                        &mut spare,
+                        &access,
+                        &context,
+                        &mut ids,
+                        &mut sessions,
+                    ) => break,
                     () = &mut publishing => break,
                     moved = claim.moved() => moved,
                 };
@@ -191,6 +213,7 @@ impl Server {
 /// Accepts clients for ever.
 async fn accept_clients(
     acceptor: &dyn Acceptor,
+    spare: &mut Spare,
     access: &Access,
     context: &Rc<Context>,
     ids: &mut impl Iterator<Item = u64>,
@@ -199,7 +222,7 @@ async fn accept_clients(
     loop {
         tokio::select! {
             Some(_) = sessions.join_next() => {}
-            stream = accept(acceptor) => {
+            stream = accept(acceptor, spare, context.limits) => {
                 let most = context.limits.sessions;
                 let user = stream.peer_user();
                 let right = match user {
@@ -223,16 +246,35 @@ async fn accept_clients(
     }
 }
 
-/// Waits for the next client.
-async fn accept(acceptor: &dyn Acceptor) -> Arc<dyn Stream> {
+/// Waits for the next client. If the system has no descriptor for one, the client waits in the listener's queue
+/// for a while, and is then refused with the reason.
+async fn accept(acceptor: &dyn Acceptor, spare: &mut Spare, limits: Limits) -> Arc<dyn Stream> {
     loop {
         match future::poll_fn(|task| acceptor.poll_accept(task)).await {
-            Ok(stream) => return stream,
-            // Most likely too many open files; the client waits in the listener's queue meanwhile.
+            Ok(stream) => {
+                spare.is_not_needed();
+                return stream;
+            }
             Err(error) => {
                 manager::accept_failed(&error);
-                time::sleep(ACCEPT_PAUSE).await;
+                if remedy(&error).is_none() || !spare.give_up() {
+                    time::sleep(ACCEPT_PAUSE).await;
+                } else if let Some(Ok(stream)) = poll_once(acceptor).await {
+                    let why = lack(&error);
+                    let reason = format!("the manager's process cannot take another client: {why}");
+                    refuse(&*stream, reason, limits);
+                }
+                spare.restore();
             }
         }
     }
+}
+
+/// Accepts a client if there is one now.
+async fn poll_once(acceptor: &dyn Acceptor) -> Option<io::Result<Arc<dyn Stream>>> {
+    future::poll_fn(|task| match acceptor.poll_accept(task) {
+        Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }

@@ -4,8 +4,11 @@ use std::{
     collections::BTreeMap,
     io,
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
+
+use tokio::{runtime::Handle, sync::oneshot};
 
 use crate::{
     address::{Address, MEMORY, UNIX, add_scheme},
@@ -81,10 +84,22 @@ impl Endpoint {
             return self.transport.connect(&self.place, patience);
         }
         let Self { transport, place } = self.clone();
-        let connect = tokio::task::spawn_blocking(move || transport.connect(&place, patience));
+        let (tell, connected) = oneshot::channel();
+        let runtime = Handle::current();
+        // A thread of its own: the runtime's blocking threads leave work in their queue if the system has no
+        // further thread, and return no error.
+        let connect = move || {
+            let _runtime = runtime.enter();
+            // The caller may have lost its patience.
+            let _ = tell.send(transport.connect(&place, patience));
+        };
+        let name = "lockkeeper-connect".to_owned();
+        thread::Builder::new().name(name).spawn(connect)?;
         // A transport that takes no notice of the patience must not keep all callers waiting.
-        match tokio::time::timeout(patience.saturating_mul(2), connect).await {
-            Ok(connected) => connected?,
+        match tokio::time::timeout(patience.saturating_mul(2), connected).await {
+            Ok(connected) => {
+                connected.unwrap_or_else(|_| Err(io::Error::other("its transport panicked")))
+            }
             Err(_) => Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 format!("its transport did not connect within {patience:?}"),

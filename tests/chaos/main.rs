@@ -24,6 +24,7 @@ mod queues;
 mod rw_locks;
 mod scene;
 mod several;
+mod surroundings;
 mod values;
 mod verdict;
 mod worker;
@@ -92,7 +93,7 @@ const MUST_OCCUR: [&str; 22] = [
 const ENDING: Duration = Duration::from_secs(30);
 
 fn program() {
-    lockkeeper::program().in_test("children");
+    surroundings::register(lockkeeper::program()).in_test("children");
 }
 
 /// What child processes run: a manager, or a role.
@@ -101,6 +102,7 @@ fn children() {
     program();
     let mut roles = Roles::new();
     roles.add("worker", work);
+    surroundings::roles(&mut roles);
     roles.end();
 }
 

@@ -11,6 +11,7 @@ mod claims;
 mod condition;
 mod deadlock;
 mod drops;
+mod environments;
 mod event;
 mod executable;
 mod fence_file;
@@ -39,6 +40,7 @@ mod undecoded;
 mod value;
 mod values;
 mod waits;
+mod wants;
 
 use std::future::Future;
 
@@ -46,9 +48,10 @@ use lockkeeper::Program;
 use lockkeeper_test_support::Roles;
 
 /// Each adds the tasks, kinds and transports of a module. Their names are unique in this binary.
-const TASKS_AND_KINDS: [fn(Program) -> Program; 35] = [
+const TASKS_AND_KINDS: [fn(Program) -> Program; 36] = [
     barrier::register,
     condition::register,
+    environments::register,
     event::register,
     in_memory::register,
     latch::register,
@@ -63,6 +66,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 35] = [
     own_kind::register,
     own_transport::register,
     pool::deaths::register,
+    pool::deeds::register,
     pool::ends::register,
     pool::fates::register,
     pool::kills::register,
@@ -85,7 +89,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 35] = [
 ];
 
 /// Each adds the child roles of a module. Their names begin with the module's path.
-const ROLES: [fn(&mut Roles); 39] = [
+const ROLES: [fn(&mut Roles); 40] = [
     access::roles,
     addresses::roles,
     barrier::deaths::roles,
@@ -95,6 +99,7 @@ const ROLES: [fn(&mut Roles); 39] = [
     condition::deaths::roles,
     condition::roles,
     deadlock::roles,
+    environments::roles,
     event::roles,
     executable::roles,
     fence_file::roles,
@@ -125,6 +130,7 @@ const ROLES: [fn(&mut Roles); 39] = [
     trust::roles,
     undecoded::roles,
     value::roles,
+    wants::roles,
 ];
 
 /// Makes pools and spawned managers work in the calling test: its child processes run `children`.

@@ -169,6 +169,7 @@ impl Task for Use {
         let device = self.devices.take(LONG).await?;
         let witness = File::create(self.folder.join(device.number.to_string())).unwrap();
         witness.try_lock().expect("nobody else has the device");
+        // So long another holder of the device would be seen.
         tokio::time::sleep(Duration::from_millis(1)).await;
         drop(witness);
         Ok(device.number)

@@ -4,6 +4,7 @@
 //! `ends`.
 
 pub(crate) mod deaths;
+pub(crate) mod deeds;
 pub(crate) mod ends;
 pub(crate) mod fates;
 pub(crate) mod folderless;

@@ -12,7 +12,8 @@ use std::{
 };
 
 use lockkeeper::{CallError, Lock, Manager, Plain, PlainTask, Pool, Program, Task};
-use lockkeeper_test_support::{Role, Roles, is_running, report, signal_group, until};
+use lockkeeper_test_support::{Role, Roles, is_running, report, seeded, signal_group, until};
+use rand::Rng;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
@@ -85,6 +86,7 @@ pub(crate) fn register(program: Program) -> Program {
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("signals::drains", drain);
     roles.add("signals::careless", be_careless);
+    roles.add("signals::starts", start_under_signals);
 }
 
 /// A pool whose tasks linger, and the spawned manager of their lock.
@@ -151,6 +153,44 @@ async fn be_careless(mark: PathBuf) {
     pending::<()>().await;
 }
 
+/// Starts pools and managers while signals come.
+async fn start_under_signals(rounds: u32) {
+    let mut signals =
+        [SignalKind::interrupt(), SignalKind::terminate()].map(|kind| signal(kind).unwrap());
+    for round in 0..rounds {
+        report("starting");
+        let started = async {
+            match round % 3 {
+                0 => {
+                    let pool = Pool::new(3).await.map_err(|error| error.to_string())?;
+                    let masks = pool.apply(Masks).await;
+                    masks.map_err(|error| error.to_string())?;
+                    pool.join().await.map_err(|error| error.to_string())
+                }
+                1 => {
+                    let manager = Manager::spawn().await.map_err(|error| error.to_string())?;
+                    let lock = manager.lock().await.map_err(|error| error.to_string())?;
+                    let acquired = lock.acquire().await.map(drop);
+                    acquired.map_err(|error| error.to_string())
+                }
+                // Each task has a worker of its own, some of which start while signals come.
+                _ => {
+                    let pool = Pool::builder(2).max_tasks_per_child(1).start().await;
+                    let pool = pool.map_err(|error| error.to_string())?;
+                    let masks = pool.map((0..8).map(|_| Masks)).await;
+                    masks.map(drop).map_err(|error| error.to_string())
+                }
+            }
+        };
+        report(&started.await.err().unwrap_or_else(|| "started".to_owned()));
+    }
+    for stream in &mut signals {
+        stream.recv().await.unwrap();
+    }
+    report("signalled");
+    pending::<()>().await;
+}
+
 /// Starts a role as the leader of a process group, as a shell and a service manager do.
 fn start_group(role: &str, argument: &impl Serialize) -> Role {
     let mut command = Command::new(env::current_exe().unwrap());
@@ -181,6 +221,36 @@ fn program_drains_its_pool_under_signals_to_all_of_its_processes() {
             fs::write(mark, "").unwrap();
             assert_eq!(program.next_report(), "drained by 4 workers", "{signals:?}");
         }
+    });
+}
+
+/// A child whose handlers do not stand yet is ended by the signals.
+#[test]
+fn children_start_although_signals_come_while_they_do() {
+    const ROUNDS: u32 = 9;
+    /// Fewer than the children in a row that may be ended.
+    const SIGNALS: u32 = 7;
+    run(async {
+        let mut random = seeded();
+        let mut program = start_group("signals::starts", &ROUNDS);
+        for _ in 0..ROUNDS {
+            assert_eq!(program.next_report(), "starting");
+            for _ in 0..SIGNALS {
+                // The time itself is what is random: where in its start a child is.
+                thread::sleep(Duration::from_millis(random.random_range(0..15)));
+                let signal = if random.random() {
+                    Signal::INT
+                } else {
+                    Signal::TERM
+                };
+                signal_group(program.pid(), signal);
+            }
+            assert_eq!(program.next_report(), "started");
+        }
+        for signal in [Signal::INT, Signal::TERM] {
+            signal_group(program.pid(), signal);
+        }
+        assert_eq!(program.next_report(), "signalled");
     });
 }
 

@@ -95,7 +95,8 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
         &["protocol", "actors::kind", "actors::host"],
     ),
     ("lockkeeper::background", &[]),
-    ("lockkeeper::files", &[]),
+    ("lockkeeper::want", &[]),
+    ("lockkeeper::files", &["lockkeeper::want"]),
     ("lockkeeper::address_error", &[]),
     (
         "lockkeeper::address",
@@ -118,6 +119,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "lockkeeper::address_error",
             "lockkeeper::subject",
             "lockkeeper::undecoded",
+            "lockkeeper::want",
         ],
     ),
     (
@@ -163,6 +165,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "lockkeeper::limits",
             "lockkeeper::telemetry",
             "lockkeeper::transport",
+            "lockkeeper::want",
         ],
     ),
     (
@@ -228,6 +231,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "protocol",
             "actors::Primitive",
             "lockkeeper::address",
+            "lockkeeper::error",
             "lockkeeper::manager",
             "lockkeeper::pool",
             "lockkeeper::process",

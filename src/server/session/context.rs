@@ -11,6 +11,7 @@ use std::{
 use actix::Addr;
 use lockkeeper_actors::Shell;
 use lockkeeper_protocol::{ManagerSecret, ShardOf};
+use tokio::sync::mpsc;
 
 use crate::{
     limits::Limits,
@@ -29,6 +30,8 @@ pub(crate) struct Context {
     pub(crate) unread: Arc<UnreadBudget>,
     /// Whether the manager looks for deadlocks, and so has to know who calls.
     pub(crate) seeks_deadlocks: bool,
+    /// Where to report the process ids of clients whose sessions have ended.
+    pub(crate) ended: Option<mpsc::UnboundedSender<u32>>,
     /// Where all sessions read into, one after the other.
     pub(crate) scratch: RefCell<Box<[u8]>>,
     /// Why the manager ends, if not because it was told to.

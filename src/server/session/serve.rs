@@ -78,11 +78,16 @@ pub(crate) async fn serve(
             });
             let uid = stream.peer_user().map(|user| user.uid);
             let span = session::SessionSpan::begin(id, &peer, uid);
+            let ended = context.ended.clone().map(|tell| (tell, peer.pid));
             let stream = (Arc::clone(&stream), Rc::clone(&attached));
             let mut session = Session::new(id, peer, right, stream, Rc::clone(&outgoing), context);
             let end = session.run(&mut inbox).await;
             // What it holds is given back before it is told why.
             drop(session);
+            if let Some((tell, pid)) = ended {
+                // The receiver may be gone, as the pool is about to end.
+                let _ = tell.send(pid);
+            }
             span.end(end.offence());
             end
         }

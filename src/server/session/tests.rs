@@ -85,6 +85,7 @@ impl House {
             secret: SECRET,
             unread: Arc::new(UnreadBudget::new(limits.unread_bytes)),
             seeks_deadlocks: false,
+            ended: None,
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
             end: OnceCell::new(),
         };

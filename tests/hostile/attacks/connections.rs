@@ -29,6 +29,7 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
         crowd.push(stranger);
         attacker.count("connections: made");
         if crowd.len() >= CROWD {
+            // The time itself is what is random.
             let pause = attacker.random.random_range(0..100);
             thread::sleep(Duration::from_millis(pause));
             let left = attacker.random.random_range(0..CROWD);

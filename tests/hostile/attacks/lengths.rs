@@ -52,6 +52,7 @@ fn large_frames_that_break_off(attacker: &mut Attacker) -> Result<(), Ended> {
         client.say_bytes(&vec![0x93; most - 1])?;
         clients.push(client);
     }
+    // So long the manager has all of them unfinished.
     thread::sleep(Duration::from_millis(50));
     Ok(())
 }

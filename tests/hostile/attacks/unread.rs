@@ -58,6 +58,7 @@ fn ask_without_reading(attacker: &mut Attacker, name: &str) -> Result<(), Ended>
             other.call(&value, "store", &large)?;
         }
     }
+    // The time itself is what is random.
     thread::sleep(Duration::from_millis(attacker.random.random_range(0..500)));
     if attacker.random.random() {
         // It reads at last: what comes must be frames.

@@ -123,7 +123,7 @@ fn much_output_that_is_read_late_harms_nobody() {
         let bytes = 20 << 20;
         let mut outputs = pool.imap((0..10).map(|_| Talk(bytes)));
         assert_eq!(outputs.next().await.unwrap().unwrap().len(), bytes);
-        // The reader is busy while more comes in than a client may leave unread.
+        // The time itself is what is tested: the reader is busy while more comes in than a client may leave unread.
         std::thread::sleep(Duration::from_millis(300));
         while let Some(output) = outputs.next().await {
             assert_eq!(output.unwrap().len(), bytes);

@@ -1,0 +1,259 @@
+//! Tasks that do something to the process that they run in: each has one outcome, its neighbours keep theirs,
+//! and the pool has all of its workers afterwards.
+
+use std::{env, future::pending, process, thread, time::Duration};
+
+use actix_rt::System;
+use futures::{StreamExt, future::join_all};
+use lockkeeper::{Pool, Program, Task, TaskError, TaskFault, WorkerExit};
+use lockkeeper_test_support::{is_running, until};
+use nix::unistd::close;
+use rustix::process::{Signal, getpid, kill_process};
+use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{pool::fates::Who, run};
+
+/// What a task does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Deed {
+    Nothing,
+    // What ends the process.
+    Abort,
+    ExitOnThread,
+    OverflowStack,
+    /// Closes all descriptors, also those of the connection and of the lifeline, and never ends.
+    CloseAndStay,
+    /// The same on a thread, which blocks the thread of the tasks for ever.
+    CloseAndBlock,
+    /// Closes all descriptors and ends.
+    CloseAndReturn,
+    // What does not.
+    CloseStandardStreams,
+    PanicOnThread,
+    PanicInSpawnedTask,
+    ChangeFolder,
+    HandleSignals,
+    SendItselfSignals,
+    StopSystem,
+    LeaveThreads,
+}
+
+/// What ends a worker, and how it is told to have ended.
+const DEADLY: [(Deed, &[WorkerExit]); 6] = [
+    (Deed::Abort, &[WorkerExit::Signal(6)]),
+    (Deed::ExitOnThread, &[WorkerExit::Code(3)]),
+    // By the handler of the standard library, or of the system.
+    (
+        Deed::OverflowStack,
+        &[WorkerExit::Signal(6), WorkerExit::Signal(11)],
+    ),
+    (Deed::CloseAndStay, &ANY_END),
+    (Deed::CloseAndBlock, &ANY_END),
+    (Deed::CloseAndReturn, &ANY_END),
+];
+
+/// What may come of a worker without descriptors: it learns of it when it reports, its runtimes panic, or its
+/// pool kills it.
+const ANY_END: [WorkerExit; 4] = [
+    WorkerExit::Code(71),
+    WorkerExit::Code(101),
+    WorkerExit::Signal(6),
+    WorkerExit::Signal(9),
+];
+
+const HARMLESS: [Deed; 8] = [
+    Deed::CloseStandardStreams,
+    Deed::PanicOnThread,
+    Deed::PanicInSpawnedTask,
+    Deed::ChangeFolder,
+    Deed::HandleSignals,
+    Deed::SendItselfSignals,
+    Deed::StopSystem,
+    Deed::LeaveThreads,
+];
+
+/// More descriptors than a worker has.
+const ALL: i32 = 1000;
+
+fn close_from(first: i32) {
+    // The connection comes before what the runtimes wait by, so that the manager hears of it in any case.
+    for descriptor in (first..ALL).rev() {
+        // Most are not open.
+        let _ = close(descriptor);
+    }
+}
+
+fn overflow(depth: u64) -> u64 {
+    let array = std::hint::black_box([depth; 1024]);
+    if depth == u64::MAX {
+        return array[0];
+    }
+    overflow(depth + 1) + array[1]
+}
+
+impl Task for Deed {
+    const NAME: &'static str = "deed";
+    type Output = u32;
+
+    async fn run(self) -> u32 {
+        match self {
+            Self::Nothing => {}
+            Self::Abort => process::abort(),
+            Self::ExitOnThread => {
+                thread::spawn(|| process::exit(3));
+                pending::<()>().await;
+            }
+            Self::OverflowStack => {
+                overflow(0);
+            }
+            Self::CloseAndStay => {
+                close_from(0);
+                pending::<()>().await;
+            }
+            Self::CloseAndBlock => {
+                close_from(0);
+                loop {
+                    thread::park();
+                }
+            }
+            Self::CloseAndReturn => close_from(0),
+            Self::CloseStandardStreams => {
+                for descriptor in 0..3 {
+                    let _ = close(descriptor);
+                }
+            }
+            Self::PanicOnThread => {
+                let panicked = thread::spawn(|| panic!("on a thread")).join();
+                panicked.unwrap_err();
+            }
+            Self::PanicInSpawnedTask => {
+                let panicked = actix_rt::spawn(async { panic!("in a task") }).await;
+                panicked.unwrap_err();
+            }
+            Self::ChangeFolder => env::set_current_dir("/").unwrap(),
+            Self::HandleSignals => {
+                for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+                    drop(signal(kind).unwrap());
+                }
+            }
+            Self::SendItselfSignals => {
+                for signal in [Signal::INT, Signal::TERM] {
+                    kill_process(getpid(), signal).unwrap();
+                }
+            }
+            Self::StopSystem => System::current().stop(),
+            Self::LeaveThreads => {
+                for _ in 0..10 {
+                    thread::spawn(|| {
+                        loop {
+                            thread::park();
+                        }
+                    });
+                }
+            }
+        }
+        process::id()
+    }
+}
+
+/// Leaves a thread that closes all descriptors once this task is long over.
+#[derive(Debug, Serialize, Deserialize)]
+struct CloseLater;
+
+impl Task for CloseLater {
+    const NAME: &'static str = "close_later";
+    type Output = u32;
+
+    async fn run(self) -> u32 {
+        thread::spawn(|| {
+            // The time itself is what is tested: the worker waits for its next task by then, or does not.
+            thread::sleep(Duration::from_millis(100));
+            close_from(3);
+        });
+        process::id()
+    }
+}
+
+pub(crate) fn register(program: Program) -> Program {
+    program.task::<Deed>().task::<CloseLater>()
+}
+
+/// Tasks of which one in four is that one.
+fn tasks(deed: Deed) -> impl Iterator<Item = Deed> {
+    (0..12).map(move |number| if number % 4 == 1 { deed } else { Deed::Nothing })
+}
+
+async fn until_all_live(pool: &Pool, workers: usize) {
+    until("all workers are there", || async {
+        let pids = pool.pids().await;
+        pids.len() == workers
+            && pids.into_iter().all(is_running)
+            && pool.status().await.unwrap().empty == 0
+    })
+    .await;
+}
+
+#[test]
+fn task_that_ends_its_process_fails_alone_and_another_process_takes_the_place() {
+    run(async {
+        let each = DEADLY.map(|(deed, exits)| async move {
+            let pool = Pool::new(2).await.unwrap();
+            let outcomes: Vec<_> = pool.imap(tasks(deed)).collect().await;
+            assert_eq!(outcomes.len(), 12, "{deed:?}");
+            for (number, outcome) in outcomes.into_iter().enumerate() {
+                match outcome {
+                    Ok(_) => assert_ne!(number % 4, 1, "{deed:?}"),
+                    Err(TaskError::Failed(TaskFault::WorkerDied { exit, .. })) => {
+                        assert_eq!(number % 4, 1, "{deed:?}");
+                        assert!(exits.contains(&exit), "{deed:?}: {exit:?}");
+                    }
+                    Err(error) => panic!("{deed:?}: {error}"),
+                }
+            }
+            until_all_live(&pool, 2).await;
+            pool.join().await.unwrap();
+        });
+        join_all(each).await;
+    });
+}
+
+#[test]
+fn task_that_changes_its_process_costs_no_task_its_outcome() {
+    run(async {
+        let each = HARMLESS.map(|deed| async move {
+            let pool = Pool::new(2).await.unwrap();
+            let mut workers = pool.pids().await;
+            workers.sort_unstable();
+            let outcomes: Vec<_> = pool.imap(tasks(deed)).collect().await;
+            assert_eq!(outcomes.len(), 12, "{deed:?}");
+            for outcome in outcomes {
+                let worker = outcome.unwrap_or_else(|error| panic!("{deed:?}: {error}"));
+                assert!(workers.contains(&worker), "{deed:?}");
+            }
+            let mut after = pool.pids().await;
+            after.sort_unstable();
+            assert_eq!(after, workers, "{deed:?}");
+            pool.apply(Who).await.unwrap();
+            pool.join().await.unwrap();
+        });
+        join_all(each).await;
+    });
+}
+
+/// A worker whose connection is closed between two tasks, by a thread that a task has left.
+#[test]
+fn idle_worker_that_has_lost_its_session_is_replaced() {
+    run(async {
+        let pool = Pool::new(1).await.unwrap();
+        let worker = pool.apply(Who).await.unwrap();
+        let closed = pool.apply(CloseLater).await.unwrap();
+        assert_eq!(closed, worker);
+        until("another is in its place", || async {
+            let pids = pool.pids().await;
+            pids.len() == 1 && pids != [worker]
+        })
+        .await;
+        pool.apply(Who).await.unwrap();
+    });
+}

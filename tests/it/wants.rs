@@ -1,0 +1,222 @@
+//! Want of descriptors, threads, memory, disk space and rights: an error names what is lacking, and the next
+//! try works once it is there.
+
+pub(crate) mod clients;
+pub(crate) mod space;
+pub(crate) mod unkillable;
+
+use std::{
+    env, fmt, fs,
+    fs::File,
+    future::pending,
+    os::{
+        fd::AsRawFd,
+        unix::{fs::PermissionsExt, process::CommandExt},
+    },
+    path::PathBuf,
+    process::Command,
+    thread,
+};
+
+use lockkeeper::{Lock, Manager, Pool, block_on};
+use lockkeeper_test_support::{Role, Roles, may_act_as_others, report};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use crate::run;
+
+pub(crate) fn roles(roles: &mut Roles) {
+    roles.add("wants::first_use", use_first);
+    clients::roles(roles);
+    space::roles(roles);
+    unkillable::roles(roles);
+}
+
+/// What a process lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Want {
+    Descriptors,
+    Threads,
+    Memory,
+}
+
+impl Want {
+    const fn resource(self) -> Resource {
+        match self {
+            Self::Descriptors => Resource::Nofile,
+            Self::Threads => Resource::Nproc,
+            Self::Memory => Resource::As,
+        }
+    }
+
+    /// What is said to raise.
+    const fn remedy(self) -> &'static str {
+        match self {
+            Self::Descriptors => "ulimit -n",
+            Self::Threads => "ulimit -u",
+            Self::Memory => "ulimit -v",
+        }
+    }
+
+    /// Leaves this process what it has, and so much more: descriptors, threads, or megabytes.
+    fn leave(self, more: u64) {
+        self.end();
+        let has = match self {
+            Self::Descriptors => {
+                let lowest = File::open("/dev/null").unwrap();
+                u64::try_from(lowest.as_raw_fd()).unwrap()
+            }
+            Self::Threads => number_in("/proc/self/status", "Threads:"),
+            Self::Memory => number_in("/proc/self/status", "VmSize:") << 10,
+        };
+        let more = match self {
+            Self::Descriptors | Self::Threads => more,
+            // Less than a thread's stack, but room for what else is allocated.
+            Self::Memory => (more + 1) << 20,
+        };
+        self.set(Some(has + more));
+    }
+
+    /// Gives this process all that it may have.
+    fn end(self) {
+        self.set(getrlimit(self.resource()).maximum);
+    }
+
+    fn set(self, current: Option<u64>) {
+        let Rlimit { maximum, .. } = getrlimit(self.resource());
+        setrlimit(self.resource(), Rlimit { current, maximum }).unwrap();
+    }
+}
+
+fn number_in(path: &str, label: &str) -> u64 {
+    let text = fs::read_to_string(path).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(label));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number.unwrap().parse().unwrap()
+}
+
+/// A copy of this program that any user may run. The limit of threads does not bind root.
+pub(crate) struct Unprivileged {
+    folder: TempDir,
+    program: PathBuf,
+    uid: u32,
+}
+
+impl Unprivileged {
+    /// Makes the copy, unless this process may not act as others.
+    pub(crate) fn new() -> Option<Self> {
+        if !may_act_as_others() {
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let program = folder.path().join("program");
+        // In another process: see `executable::copy`.
+        let copied = Command::new("cp")
+            .args([&env::current_exe().unwrap(), &program])
+            .status();
+        assert!(copied.unwrap().success());
+        // The system counts the threads of a user, so no other test may have this one.
+        let uid = 4_000_000 + rand::random_range(0..1_000_000);
+        Some(Self {
+            folder,
+            program,
+            uid,
+        })
+    }
+
+    pub(crate) fn start(&self, role: &str, argument: &impl Serialize) -> Role {
+        let mut command = Command::new(&self.program);
+        command.uid(self.uid).gid(self.uid);
+        Role::start_by(&mut command, role, argument)
+    }
+}
+
+impl Drop for Unprivileged {
+    fn drop(&mut self) {
+        // Where its managers were.
+        let _ = fs::remove_dir_all(format!("/tmp/lockkeeper-{}", self.uid));
+        let _ = &self.folder;
+    }
+}
+
+fn told(outcome: Result<(), impl fmt::Display>) -> Result<(), String> {
+    outcome.map_err(|error| error.to_string())
+}
+
+/// All that can be a program's first use of this library.
+async fn uses(lock: Lock) -> Vec<Result<(), String>> {
+    let mut outcomes = vec![
+        told(Manager::start().await.map(drop)),
+        told(Manager::builder().shards(3).start().await.map(drop)),
+        told(Manager::spawn().await.map(drop)),
+        told(Pool::new(1).await.map(drop)),
+    ];
+    // On this thread, which a plain program would call from: there may be no other.
+    outcomes.push(told(lock.acquire().await.map(drop)));
+    outcomes
+}
+
+/// Uses the library with nothing, with more and more, and with enough. `block_on` is the first use of all.
+async fn use_first((want, lock): (Want, Lock)) {
+    let plain = thread::spawn(move || {
+        want.leave(0);
+        for more in 0..4 {
+            want.leave(more);
+            for outcome in block_on(uses(lock.clone())) {
+                if let Err(error) = outcome {
+                    report(&error);
+                }
+            }
+            want.end();
+        }
+        let enough = block_on(uses(lock));
+        assert!(enough.iter().all(Result::is_ok), "{enough:?}");
+        report("enough");
+    });
+    plain.join().unwrap();
+    pending::<()>().await;
+}
+
+/// Reads what a role tells of its first uses.
+fn check_first_uses(want: Want, mut role: Role) {
+    let mut errors = 0;
+    loop {
+        let told = role.next_report();
+        if told == "enough" {
+            break;
+        }
+        assert!(told.contains(want.remedy()), "{want:?}: {told}");
+        errors += 1;
+    }
+    assert!(errors >= 3, "{want:?}: {errors} errors");
+}
+
+#[test]
+fn first_use_for_which_the_system_has_no_room_is_an_error_that_names_the_limit() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        for want in [Want::Descriptors, Want::Memory] {
+            let role = Role::start("wants::first_use", &(want, &lock));
+            check_first_uses(want, role);
+        }
+    });
+}
+
+#[test]
+fn first_use_without_threads_is_an_error_that_names_the_limit() {
+    run(async {
+        let Some(user) = Unprivileged::new() else {
+            return;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let builder = Manager::builder().address(folder.path().join("locks.sock"));
+        let manager = builder.allow_uid(user.uid).start().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        let role = user.start("wants::first_use", &(Want::Threads, &lock));
+        check_first_uses(Want::Threads, role);
+    });
+}

@@ -1,0 +1,152 @@
+//! Disks without space and folders that this process may not write to.
+
+use std::{
+    env, fs,
+    future::pending,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use lockkeeper::{Fence, FenceFile, Manager};
+use lockkeeper_test_support::{Role, Roles, report, until};
+
+use crate::{run, wants::Unprivileged};
+
+pub(crate) fn roles(roles: &mut Roles) {
+    roles.add("wants::full_disk", use_full_disk);
+    roles.add("wants::no_rights", use_closed_folder);
+}
+
+/// All that writes files, in a folder.
+async fn writes(folder: &Path) -> Vec<Result<(), String>> {
+    let at = |name: &str| Manager::builder().address(folder.join(name));
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let fences = FenceFile::at(folder.join("mark"));
+    vec![
+        at("a.sock")
+            .start()
+            .await
+            .map(drop)
+            .map_err(|error| text(&error)),
+        at("b.sock")
+            .spawn()
+            .await
+            .map(drop)
+            .map_err(|error| text(&error)),
+        at("c.sock")
+            .shards(2)
+            .start()
+            .await
+            .map(drop)
+            .map_err(|error| text(&error)),
+        fences.check(Fence::new(1)).map_err(|error| text(&error)),
+    ]
+}
+
+fn tell(outcomes: Vec<Result<(), String>>) {
+    for outcome in outcomes {
+        report(&outcome.err().unwrap_or_else(|| "done".to_owned()));
+    }
+}
+
+/// A disk that is full, and one that has no room for another file; both have room afterwards.
+async fn use_full_disk(folder: PathBuf) {
+    let ballast = folder.join("ballast");
+    // A file of one byte takes a page.
+    let mut files = 0;
+    while fs::write(folder.join(format!("ballast {files}")), "x").is_ok() {
+        files += 1;
+    }
+    tell(writes(&folder).await);
+    // There is room for a file, and none for what is in it.
+    fs::remove_file(folder.join("ballast 0")).unwrap();
+    let _ = fs::write(&ballast, vec![0; 1 << 20]);
+    tell(writes(&folder).await);
+    fs::remove_file(ballast).unwrap();
+    for file in 1..files {
+        fs::remove_file(folder.join(format!("ballast {file}"))).unwrap();
+    }
+    tell(writes(&folder).await);
+    pending::<()>().await;
+}
+
+/// A folder that this user may not write to, until a file is there.
+async fn use_closed_folder((folder, mark): (PathBuf, PathBuf)) {
+    tell(writes(&folder).await);
+    until("the folder is open", || async { mark.exists() }).await;
+    tell(writes(&folder).await);
+    pending::<()>().await;
+}
+
+/// A command that runs this program with a small disk at a folder, if this machine has namespaces.
+fn with_small_disk(folder: &Path) -> Option<Command> {
+    let mount = format!(
+        "mount -t tmpfs -o size=64k,nr_inodes=12 none '{}' && exec \"$0\" \"$@\"",
+        folder.display()
+    );
+    let unshared = |program: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["-rm", "sh", "-c", &mount, program]);
+        command
+    };
+    let has_namespaces = unshared("true")
+        .status()
+        .is_ok_and(|status| status.success());
+    has_namespaces.then(|| unshared(env::current_exe().unwrap().to_str().unwrap()))
+}
+
+#[test]
+fn full_disk_is_an_error_that_says_so_and_the_next_try_works_once_there_is_space() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let Some(mut command) = with_small_disk(folder.path()) else {
+            return println!("skipped: this machine has no namespaces for this user");
+        };
+        let folder = folder.path();
+        let mut role = Role::start_by(&mut command, "wants::full_disk", &folder);
+        for what in ["no file", "no space"] {
+            for _ in 0..4 {
+                let told = role.next_report();
+                // The path, and what is wrong with it.
+                assert!(told.contains("No space left"), "{what}: {told}");
+                assert!(told.contains(folder.to_str().unwrap()), "{what}: {told}");
+            }
+        }
+        for _ in 0..4 {
+            assert_eq!(role.next_report(), "done");
+        }
+    });
+}
+
+#[test]
+fn folder_without_rights_is_an_error_that_names_it_and_the_next_try_works_once_it_is_open() {
+    run(async {
+        let Some(user) = Unprivileged::new() else {
+            return;
+        };
+        let around = tempfile::tempdir().unwrap();
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        set(around.path(), 0o755);
+        // One that may not be written to, and one that may not be entered.
+        for mode in [0o755, 0o700] {
+            let folder = around.path().join(format!("{mode:o}"));
+            fs::create_dir(&folder).unwrap();
+            set(&folder, mode);
+            let mark = around.path().join(format!("open {mode:o}"));
+            let mut role = user.start("wants::no_rights", &(&folder, &mark));
+            for _ in 0..4 {
+                let told = role.next_report();
+                assert!(told.contains("Permission denied"), "{mode:o}: {told}");
+                assert!(told.contains(folder.to_str().unwrap()), "{mode:o}: {told}");
+            }
+            set(&folder, 0o777);
+            fs::write(mark, "").unwrap();
+            for _ in 0..4 {
+                assert_eq!(role.next_report(), "done", "{mode:o}");
+            }
+        }
+    });
+}

@@ -1,0 +1,94 @@
+//! Child processes that the system does not let end, as while they wait for a broken disk: nothing waits for
+//! them for ever.
+//!
+//! A tracer that is told of the end of a process has it stand still in the middle of it, so that SIGKILL does not
+//! end it either.
+
+use std::{
+    future::pending,
+    thread,
+    time::{Duration, Instant},
+};
+
+use lockkeeper::{Pool, TaskError, TaskFault, WorkerExit};
+use lockkeeper_test_support::{Role, Roles, is_running, report, until};
+use nix::{
+    sys::ptrace::{self, Options},
+    unistd::Pid,
+};
+
+use crate::{
+    pool::{deeds::Deed, fates::Who},
+    run,
+};
+
+/// How long the end of what cannot be ended may take.
+const PATIENCE: Duration = Duration::from_secs(25);
+
+pub(crate) fn roles(roles: &mut Roles) {
+    roles.add("wants::tracer", trace);
+}
+
+/// Keeps a process from ending for as long as this one lives.
+async fn trace(pid: i32) {
+    let seized = ptrace::seize(Pid::from_raw(pid), Options::PTRACE_O_TRACEEXIT);
+    report(&seized.map_or_else(|error| error.to_string(), |()| "seized".to_owned()));
+    pending::<()>().await;
+}
+
+/// A process that cannot be killed, until this is dropped.
+fn hold(pid: u32) -> Option<Role> {
+    let mut tracer = Role::start("wants::tracer", &pid);
+    let told = tracer.next_report();
+    let is_seized = told == "seized";
+    if !is_seized {
+        println!("skipped: no process can be traced here: {told}");
+    }
+    is_seized.then_some(tracer)
+}
+
+#[test]
+fn pool_ends_although_its_workers_cannot_be_killed() {
+    run(async {
+        let ends: [fn(Pool) -> thread::JoinHandle<()>; 2] = [
+            |pool| thread::spawn(move || drop(pool)),
+            |pool| thread::spawn(move || lockkeeper::block_on(pool.terminate())),
+        ];
+        let mut ending = Vec::new();
+        for end in ends {
+            let pool = Pool::new(2).await.unwrap();
+            let worker = pool.pids().await[0];
+            let Some(tracer) = hold(worker) else {
+                return;
+            };
+            ending.push((tracer, worker, Instant::now(), end(pool)));
+        }
+        for (tracer, worker, begun, end) in ending {
+            end.join().unwrap();
+            assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+            assert!(is_running(worker), "it could be killed");
+            drop(tracer);
+            until("it ends once it can", || async { !is_running(worker) }).await;
+        }
+    });
+}
+
+#[test]
+fn worker_that_has_lost_its_session_and_does_not_end_gives_up_its_place() {
+    run(async {
+        let pool = Pool::new(1).await.unwrap();
+        let worker = pool.apply(Who).await.unwrap();
+        let Some(_tracer) = hold(worker) else {
+            return;
+        };
+        let outcome = pool.apply(Deed::CloseAndBlock).await;
+        let died = TaskFault::WorkerDied {
+            pid: worker,
+            exit: WorkerExit::Unknown,
+            attempts: 1,
+        };
+        assert_eq!(outcome, Err(TaskError::Failed(died)));
+        assert_ne!(pool.apply(Who).await.unwrap(), worker);
+        assert!(is_running(worker), "it could be killed");
+    });
+}
