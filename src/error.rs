@@ -44,6 +44,12 @@ pub enum CallError {
     },
     /// What the manager answered is not what was asked.
     Protocol(String),
+    /// What was called belongs to the parent of this process, which was forked since. It has no effect
+    /// here. Connect anew, and open the objects anew; a proxy does that by itself.
+    Forked {
+        /// What belongs to the parent.
+        what: String,
+    },
 }
 
 impl fmt::Display for CallError {
@@ -73,6 +79,12 @@ impl fmt::Display for CallError {
             Self::Protocol(why) => {
                 write!(f, "the manager broke the protocol: {}", PrintableText(why))
             }
+            Self::Forked { what } => write!(
+                f,
+                "this process was forked since {} was made, which stays its parent's: \
+                 connect and open anew in this process",
+                PrintableText(what)
+            ),
         }
     }
 }
@@ -88,7 +100,8 @@ impl std::error::Error for CallError {
             | Self::Deadlock(_)
             | Self::NoManager { .. }
             | Self::Disconnected { .. }
-            | Self::Protocol(_) => None,
+            | Self::Protocol(_)
+            | Self::Forked { .. } => None,
         }
     }
 }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use lockkeeper_protocol::frame::{self, Request};
+use lockkeeper_sys::Private;
 use serde::Serialize;
 
 use crate::client::{calls::OPEN_PATIENCE, connection::Connection, state::Success};
@@ -19,7 +20,7 @@ use crate::client::{calls::OPEN_PATIENCE, connection::Connection, state::Success
 /// A report pipe that the manager reads.
 #[derive(Debug)]
 pub(crate) struct ReportPipe {
-    pipe: File,
+    pipe: Private<File>,
     record: Vec<u8>,
 }
 
@@ -63,8 +64,11 @@ impl ReportPipe {
             self.record = Vec::new();
             return false;
         }
+        let Ok(mut pipe) = self.pipe.get() else {
+            return false;
+        };
         loop {
-            match self.pipe.write(&self.record) {
+            match pipe.write(&self.record) {
                 Ok(written) => return written == self.record.len(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return false,
@@ -81,7 +85,14 @@ impl Connection {
         object: u32,
         operation: u32,
     ) -> Option<ReportPipe> {
-        let (theirs, ours): (OwnedFd, OwnedFd) = system::pipe().ok()?;
+        // A forked child keeps neither end.
+        let mut theirs = None;
+        let pipe = Private::open(|| {
+            let (reader, writer): (OwnedFd, OwnedFd) = system::pipe()?;
+            theirs = Some(Private::open(|| Ok(reader))?);
+            Ok(File::from(writer))
+        });
+        let (pipe, theirs) = (pipe.ok()?, theirs?);
         let descriptor = u32::try_from(theirs.as_raw_fd()).ok()?;
         let pending = self.request(None, |seq| Request::ReportPipe {
             seq,
@@ -91,7 +102,7 @@ impl Connection {
         });
         let answer = pending.ok()?.settle(OPEN_PATIENCE).await;
         matches!(answer, Ok(Success::Reply(_))).then(|| ReportPipe {
-            pipe: File::from(ours),
+            pipe,
             record: Vec::new(),
         })
     }

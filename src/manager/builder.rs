@@ -2,13 +2,14 @@
 
 use lockkeeper_actors::Primitive;
 use lockkeeper_protocol::{MAX_SHARDS, Refusal};
+use lockkeeper_sys::OnlyHere;
 use tokio::task::LocalSet;
 
 use crate::{
     access::Access,
     address::Address,
     address_error::AddressError,
-    error::StartError,
+    error::{CallError, StartError},
     limits::Limits,
     manager::{
         hosting::{Config, Inside, Owned, Owner, ROLE, Tasks},
@@ -291,9 +292,18 @@ impl ManagerBuilder {
             deadlocks: deadlocks.transpose()?,
             access: self.access,
         };
-        let mut child = Child::start(ROLE, &config)?;
-        child.ready().await?;
-        Manager::own(&address, Owned::new(Owner::Process(Box::new(child)))).await
+        let spawned = async {
+            let mut child = Child::start(ROLE, &config)?;
+            child.ready().await?;
+            Manager::own(&address, Owned::new(Owner::Process(Box::new(child)))).await
+        };
+        // A forked child that has a copy of this must not kill the manager by dropping it.
+        let spawned = OnlyHere::future(spawned).await;
+        spawned.unwrap_or_else(|| {
+            Err(StartError::Call(CallError::Forked {
+                what: format!("the manager at {address}"),
+            }))
+        })
     }
 
     /// Runs a test with this manager in memory: its sessions and objects are tasks of the runtime that

@@ -6,8 +6,9 @@
 //! | --- | --- |
 //! | `task`, `tasks` | the trait of a task, and the registered tasks of this program |
 //! | `chunk`, `panics` | the encoding of tasks and outcomes, and panics in the code of tasks |
-//! | `pool`, `status` | the handle, and how much there is to do |
+//! | `pool`, `status`, `thread` | the handle, how much there is to do, and the thread of the manager |
 //! | `submit`, `handle`, `series`, `ahead`, `source` | single tasks, and streams of tasks |
+//! | `forked` | what a forked child has in place of its parent's pool |
 //! | `room` | how many bytes of tasks wait, and where those beyond do |
 //! | `crew`, `place`, `deaths` | the actors that supervise the worker processes, and how those ended |
 //! | `worker`, `stock` | the worker process, and the tasks that it has received but not begun |
@@ -16,6 +17,7 @@ pub(crate) mod ahead;
 pub(crate) mod chunk;
 pub(crate) mod crew;
 mod deaths;
+mod forked;
 pub(crate) mod handle;
 mod panics;
 mod place;
@@ -28,6 +30,7 @@ pub(crate) mod stock;
 pub(crate) mod submit;
 pub(crate) mod task;
 pub(crate) mod tasks;
+mod thread;
 pub(crate) mod worker;
 
 #[cfg(test)]

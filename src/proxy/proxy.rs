@@ -6,15 +6,11 @@
 //!
 //! Invariant: a proxy knows no socket, and dropping a guard never waits, blocks or panics.
 
-use std::{
-    fmt,
-    future::Future,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use lockkeeper_actors::{Primitive, Serve};
 use lockkeeper_protocol::{Fault, ObjectInfo, Operation, Page, Question};
+use lockkeeper_sys::PerProcess;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
@@ -32,7 +28,8 @@ use crate::{
 ///
 /// The built-in kinds have proxies with methods of their own; this one is for a kind of yours.
 /// A proxy stays with the connection that it first used: when that is lost, its calls fail with
-/// [`CallError::Disconnected`], and one that is opened or deserialized afterwards connects anew.
+/// [`CallError::Disconnected`], and one that is opened or deserialized afterwards connects anew. So does each
+/// proxy in a forked child, when it is first used there.
 ///
 /// ```
 /// use lockkeeper::{Call, Manager, Operation, Operations, Primitive, Refusal, Serve};
@@ -78,7 +75,8 @@ use crate::{
 /// ```
 pub struct Proxy<P> {
     token: Token<P>,
-    bound: Arc<OnceLock<Arc<Bound>>>,
+    /// Empty again in a forked child, which connects anew.
+    bound: Arc<PerProcess<Arc<Bound>>>,
 }
 
 impl<P: Primitive> Proxy<P> {
@@ -95,7 +93,7 @@ impl<P: Primitive> Proxy<P> {
             let object = connection.open(P::KIND, name, Some(&spec?)).await?;
             let token = Token::new(connection.address().clone(), object.name.clone());
             let connection = Arc::clone(connection);
-            let bound = OnceLock::from(Arc::new(Bound {
+            let bound = PerProcess::from(Arc::new(Bound {
                 kind: P::KIND,
                 connection,
                 object,

@@ -7,7 +7,10 @@ use std::{
     any::type_name,
     future::Future,
     marker::PhantomData,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use lockkeeper_actors::{Primitive, Serve};
@@ -34,7 +37,7 @@ use crate::{
 pub(crate) struct Typed<P, T> {
     proxy: Proxy<P>,
     /// Whether the object has agreed to the type.
-    agreed: Arc<OnceLock<()>>,
+    agreed: Arc<AtomicBool>,
     values: PhantomData<fn(T) -> T>,
 }
 
@@ -48,7 +51,7 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
     ) -> Result<Self, CallError> {
         match (Proxy::open(connection, name, &spec).await, name) {
             (Ok(proxy), _) => Ok(Self {
-                agreed: Arc::new(OnceLock::from(())),
+                agreed: Arc::new(AtomicBool::new(true)),
                 ..proxy.into()
             }),
             (Err(CallError::Fault(Fault::WrongSpec(wrong))), Some(name)) => {
@@ -69,10 +72,10 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
     /// The object as this process's connection knows it, once both mean the same type.
     pub(crate) async fn bound(&self) -> Result<&Arc<Bound>, CallError> {
         let bound = self.proxy.bound().await?;
-        if self.agreed.get().is_none() {
+        if !self.agreed.load(Ordering::Acquire) {
             agree::<T>(bound).await?;
             // Of two first uses at a time both got the same answer.
-            let _ = self.agreed.set(());
+            self.agreed.store(true, Ordering::Release);
         }
         Ok(bound)
     }

@@ -1,4 +1,4 @@
-//! The rooms of the three crates: which may import which, and that no two files of one room
+//! The rooms of the crates: which may import which, and that no two files of one room
 //! import each other.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -13,6 +13,16 @@ use crate::{
 /// A room is a file or a folder right below a crate. `protocol` stands for all that this crate shows
 /// to the others; `actors` likewise. `actors::Shell`, `actors::sync` and the like stand for a part.
 pub(crate) const ROOMS: &[(&str, &[&str])] = &[
+    ("sys::registry", &[]),
+    ("sys::gate", &[]),
+    ("sys::page", &[]),
+    ("sys::origin", &["sys::gate", "sys::page", "sys::registry"]),
+    ("sys::only_here", &["sys::origin"]),
+    ("sys::per_process", &["sys::origin"]),
+    (
+        "sys::private",
+        &["sys::gate", "sys::origin", "sys::registry"],
+    ),
     ("protocol::printable", &[]),
     ("protocol::codec", &["protocol::printable"]),
     ("protocol::ids", &[]),
@@ -90,16 +100,24 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
         "actors::bench",
         &["protocol", "actors::kind", "actors::host"],
     ),
-    ("lockkeeper::background", &[]),
+    ("lockkeeper::background", &["sys"]),
     ("lockkeeper::files", &[]),
     ("lockkeeper::address_error", &[]),
     (
         "lockkeeper::address",
-        &["protocol", "lockkeeper::address_error", "lockkeeper::files"],
+        &[
+            "sys",
+            "protocol",
+            "lockkeeper::address_error",
+            "lockkeeper::files",
+        ],
     ),
     ("lockkeeper::limits", &["protocol"]),
-    ("lockkeeper::fence_file", &["protocol", "lockkeeper::files"]),
-    ("lockkeeper::transport", &["lockkeeper::address"]),
+    (
+        "lockkeeper::fence_file",
+        &["sys", "protocol", "lockkeeper::files"],
+    ),
+    ("lockkeeper::transport", &["sys", "lockkeeper::address"]),
     (
         "lockkeeper::access",
         &["lockkeeper::files", "lockkeeper::transport::stream"],
@@ -125,6 +143,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     (
         "lockkeeper::process",
         &[
+            "sys",
             "protocol",
             "lockkeeper::background",
             "lockkeeper::error",
@@ -134,6 +153,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     (
         "lockkeeper::client",
         &[
+            "sys",
             "protocol",
             "lockkeeper::address",
             "lockkeeper::background",
@@ -146,6 +166,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     (
         "lockkeeper::server",
         &[
+            "sys",
             "protocol",
             "actors",
             "lockkeeper::access",
@@ -160,6 +181,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     (
         "lockkeeper::proxy",
         &[
+            "sys",
             "protocol",
             "actors::Primitive",
             "actors::Serve",
@@ -175,6 +197,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     (
         "lockkeeper::manager",
         &[
+            "sys",
             "protocol",
             "actors::Primitive",
             "actors::data",
@@ -195,6 +218,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     (
         "lockkeeper::pool",
         &[
+            "sys",
             "protocol",
             "actors::data",
             "actors::panic_message",

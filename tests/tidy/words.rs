@@ -24,6 +24,11 @@ const CRATES: &[Row<'_>] = &[
         "call codec::encode or codec::decode, or read elements with codec::Fields",
     ),
     (
+        "libc",
+        &["sys/src/"],
+        "rustix calls the system without unsafe code; put what it lacks into sys",
+    ),
+    (
         "interprocess",
         &["src/transport/unix.rs"],
         "use the contracts Stream and Listener, or give them what they lack",
@@ -37,6 +42,7 @@ const CRATES: &[Row<'_>] = &[
             "src/pool/crew.rs",
             "src/pool/place.rs",
             "src/pool/pool.rs",
+            "src/pool/thread.rs",
             "src/server/server.rs",
             "src/server/session/context.rs",
             "src/server/supervisor/supervisor.rs",

@@ -24,6 +24,7 @@ use lockkeeper_protocol::{
     codec::{self, CodecError, Payload},
     frame::Inbox,
 };
+use lockkeeper_sys::Private;
 #[cfg(target_os = "linux")]
 use rustix::fs::OFlags;
 
@@ -34,7 +35,7 @@ const MOST_READS: usize = 16;
 pub(super) struct ReportPipe {
     pub(super) object: u32,
     pub(super) operation: u32,
-    pipe: File,
+    pipe: Private<File>,
     inbox: Inbox,
 }
 
@@ -80,7 +81,7 @@ impl ReportPipe {
         Ok(Self {
             object,
             operation,
-            pipe: open(pid, descriptor)?,
+            pipe: Private::open(|| open(pid, descriptor))?,
             inbox: Inbox::new(most_bytes),
         })
     }
@@ -93,7 +94,7 @@ impl ReportPipe {
     pub(super) fn take(&mut self, scratch: &mut [u8]) -> Result<Option<Payload>, CodecError> {
         let (mut list, mut records) = (codec::begin_list(0).to_vec(), 0);
         for _ in 0..MOST_READS {
-            let length = match self.pipe.read(scratch) {
+            let length = match self.pipe.get().and_then(|mut pipe| pipe.read(scratch)) {
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 // There is nothing in it.
