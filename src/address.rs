@@ -11,10 +11,11 @@ use std::{
     path::{Path, PathBuf},
     process,
     str::FromStr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use lockkeeper_protocol::{Printable, Shard};
+use lockkeeper_sys::Inherited;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -346,17 +347,15 @@ pub(super) const ANONYMOUS: &str = "manager-";
 const MOST_SHARD_BYTES: usize = ".63".len();
 
 /// The schemes that this program has added.
-static ADDED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+static ADDED: Inherited<BTreeSet<String>> = Inherited::new(BTreeSet::new());
 
 /// Takes note of a scheme whose places may look like those of a network.
 pub(crate) fn add_scheme(scheme: &str) {
-    let mut added = ADDED.lock().unwrap_or_else(PoisonError::into_inner);
-    added.insert(scheme.to_owned());
+    ADDED.with(|added| added.insert(scheme.to_owned()));
 }
 
 fn is_known(scheme: &str) -> bool {
-    let added = ADDED.lock().unwrap_or_else(PoisonError::into_inner);
-    scheme == MEMORY || added.contains(scheme)
+    scheme == MEMORY || ADDED.with(|added| added.contains(scheme))
 }
 
 /// This user's folder for sockets: the same one in every environment of the user.

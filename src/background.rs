@@ -9,8 +9,9 @@ use std::{
     thread,
 };
 
+use lockkeeper_sys::{Origin, PerProcess};
 use tokio::{
-    runtime::{self, Runtime},
+    runtime::{self, Handle, Runtime},
     sync::oneshot,
 };
 
@@ -28,17 +29,33 @@ pub(crate) fn background() -> &'static Runtime {
 /// The same, with an error where the system has no room for it. Whatever can be a program's first use calls
 /// this function: each connection, each child process, and each wait of a plain thread.
 pub(crate) fn start() -> io::Result<&'static Runtime> {
-    static BACKGROUND: OnceLock<Runtime> = OnceLock::new();
-    static STARTING: Mutex<()> = Mutex::new(());
-    if let Some(runtime) = BACKGROUND.get() {
+    static BACKGROUND: PerProcess<Background> = PerProcess::new();
+    let background = BACKGROUND.get_or_init(Background::default);
+    if let Some(runtime) = background.runtime.get() {
         return Ok(runtime);
     }
-    let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(runtime) = BACKGROUND.get() {
+    let starting = background.starting.lock();
+    let _one_at_a_time = starting.unwrap_or_else(PoisonError::into_inner);
+    if let Some(runtime) = background.runtime.get() {
         return Ok(runtime);
     }
     let runtime = build()?;
-    Ok(BACKGROUND.get_or_init(|| runtime))
+    Ok(background.runtime.get_or_init(|| runtime))
+}
+
+/// The runtime of one process: a forked child has none of the threads of its parent's.
+#[derive(Default)]
+struct Background {
+    runtime: OnceLock<Runtime>,
+    starting: Mutex<()>,
+}
+
+/// Returns the runtime that runs the caller and may wait for streams. Not in a forked child: its caller may
+/// run on a copy of the parent's runtime, which would have the kernel wake both processes by what either
+/// registers. There the background waits for all.
+pub(crate) fn current() -> Option<Handle> {
+    let handle = Handle::try_current().ok()?;
+    (!Origin::here().is_forked()).then_some(handle)
 }
 
 /// Builds the runtime. tokio panics if it gets no thread, so another thread is started first, to see whether

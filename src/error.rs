@@ -51,6 +51,12 @@ pub enum CallError {
     },
     /// What the manager answered is not what was asked.
     Protocol(String),
+    /// What was called belongs to the parent of this process, which was forked since. It has no effect
+    /// here. Connect anew, and open the objects anew; a proxy does that by itself.
+    Forked {
+        /// What belongs to the parent.
+        what: String,
+    },
 }
 
 impl CallError {
@@ -93,7 +99,8 @@ impl CallError {
             | Self::Address(_)
             | Self::NoManager { .. }
             | Self::Disconnected { .. }
-            | Self::Protocol(_) => {}
+            | Self::Protocol(_)
+            | Self::Forked { .. } => {}
         }
         self
     }
@@ -142,6 +149,12 @@ impl fmt::Display for CallError {
                 f,
                 "the manager broke the protocol: {}: use the same version of lockkeeper on both sides",
                 PrintableText(why)
+            ),
+            Self::Forked { what } => write!(
+                f,
+                "this process was forked since {} was made, which stays its parent's: \
+                 connect and open anew in this process",
+                PrintableText(what)
             ),
         }
     }

@@ -14,10 +14,11 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, TryLockError},
 };
 
 use lockkeeper_protocol::{Fence, Printable, PrintableText};
+use lockkeeper_sys::Private;
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileId};
@@ -264,18 +265,19 @@ impl FenceFile {
         }
     }
 
-    /// Waits for the turn of this process. It is over when the file is dropped, or with the process.
-    fn lock(&self) -> Result<File, FenceError> {
+    /// Waits for the turn of this process. It is over when it is dropped, or with the process.
+    fn lock(&self) -> Result<Turn, FenceError> {
         let path = with_suffix(&self.path, ".lock");
         // It is always empty.
-        let locked = files::open_or_create(&path, NEW_FILE_MODE, |_| false).and_then(|file| {
-            while let Err(error) = file.lock() {
+        let opened = Private::open(|| files::open_or_create(&path, NEW_FILE_MODE, |_| false));
+        let locked = opened.and_then(|file| {
+            while let Err(error) = file.get()?.lock() {
                 // A signal came in between.
                 if error.kind() != io::ErrorKind::Interrupted {
                     return Err(error);
                 }
             }
-            Ok(file)
+            Ok(Turn(file))
         });
         locked.map_err(|error| system(&path, &error))
     }
@@ -289,13 +291,24 @@ impl FenceFile {
             Some(_) if !is_new => {}
             Some(_) | None => self.put(token)?,
         }
-        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
         // A mark that was removed is new again with a token that was settled before.
-        if is_new || *settled != Some(token) {
+        if is_new || self.settled().is_none_or(|settled| *settled != Some(token)) {
             self.sync_folder()?;
-            *settled = Some(token);
+            if let Some(mut settled) = self.settled() {
+                *settled = Some(token);
+            }
         }
         Ok(())
+    }
+
+    /// Locks what is known of the disk. Where another thread has it, which a forked child may lack, nothing is
+    /// known.
+    fn settled(&self) -> Option<MutexGuard<'_, Option<Fence>>> {
+        match self.settled.try_lock() {
+            Ok(settled) => Some(settled),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Replaces the mark.
@@ -320,6 +333,16 @@ impl FenceFile {
         File::open(folder)
             .and_then(|folder| folder.sync_all())
             .map_err(|error| system(folder, &error))
+    }
+}
+
+/// The turn of this process: the lock file, locked. A forked child does not keep it.
+struct Turn(Private<File>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // A process that was cloned past the C library may still have the file open.
+        let _ = self.0.get().and_then(File::unlock);
     }
 }
 

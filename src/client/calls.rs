@@ -17,7 +17,7 @@ use crate::{
         deadline::Deadline,
         driver::Caller,
         pending::Pending,
-        state::{Object, Success, lock, wrong_answer},
+        state::{Object, Success, wrong_answer},
     },
     error::CallError,
     telemetry::call,
@@ -39,7 +39,8 @@ impl Connection {
         spec: Option<&[u8]>,
     ) -> Result<Arc<Object>, CallError> {
         if let (Some(name), None) = (name, spec)
-            && let Some(object) = lock(&self.shared).session.object(kind, name)
+            && let Some(shared) = self.lock()
+            && let Some(object) = shared.session.object(kind, name)
         {
             return Ok(object);
         }
@@ -53,7 +54,9 @@ impl Connection {
         let Success::Opened(object) = pending.settle(OPEN_PATIENCE).await? else {
             return Err(wrong_answer());
         };
-        lock(&self.shared).session.keep_object(kind, &object);
+        if let Some(mut shared) = self.lock() {
+            shared.session.keep_object(kind, &object);
+        }
         Ok(object)
     }
 
@@ -131,7 +134,7 @@ impl Connection {
         operation: u32,
         arguments: &[u8],
     ) -> Result<(), CallError> {
-        let shared = lock(&self.shared);
+        let shared = self.lock().ok_or_else(|| self.forked())?;
         let request = Request::Cast {
             object,
             operation,
@@ -142,7 +145,8 @@ impl Connection {
 
     /// Takes `count` numbers that no request will have, and returns the first.
     pub(crate) fn reserve(&self, count: u64) -> u64 {
-        lock(&self.shared).session.reserve(count)
+        self.lock()
+            .map_or(0, |mut shared| shared.session.reserve(count))
     }
 
     /// Numbers a request, enters it as being in flight and sends it.
@@ -170,7 +174,8 @@ impl Connection {
         };
         if let Err(error) = self.send(shared, &request(seq)) {
             pending.disarm();
-            let waker = lock(&self.shared).session.forget(seq);
+            let shared = self.lock();
+            let waker = shared.and_then(|mut shared| shared.session.forget(seq));
             drop(waker);
             return Err(error);
         }

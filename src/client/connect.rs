@@ -5,7 +5,10 @@ use std::{
     collections::HashMap,
     future, io,
     os::fd::OwnedFd,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     task,
 };
 
@@ -13,6 +16,7 @@ use lockkeeper_protocol::{
     SessionId, ShardOf, cut,
     frame::{self, Request, Response},
 };
+use lockkeeper_sys::{Inherited, OnlyHere, PerProcess};
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -31,28 +35,30 @@ use crate::{
 };
 
 /// The connections of this process that somebody uses.
-static CONNECTIONS: LazyLock<Mutex<HashMap<Address, Weak<Connection>>>> =
-    LazyLock::new(Mutex::default);
+static CONNECTIONS: PerProcess<Mutex<HashMap<Address, Weak<Connection>>>> = PerProcess::new();
 
 /// The attempts to connect that are on their way, one an address: the thousands that call at once
 /// when a program begins would fill the manager's queue otherwise.
-static ATTEMPTS: LazyLock<Mutex<HashMap<Address, Attempt>>> = LazyLock::new(Mutex::default);
+static ATTEMPTS: PerProcess<Mutex<HashMap<Address, Attempt>>> = PerProcess::new();
 
 /// What becomes of an attempt, once that is known.
 type Attempt = watch::Receiver<Option<Result<Arc<Connection>, CallError>>>;
 
-/// The connections that last as long as this process, if it keeps any.
-static KEPT: Mutex<Option<Vec<Arc<Connection>>>> = Mutex::new(None);
+/// Whether connections last as long as this process.
+static KEEPS: AtomicBool = AtomicBool::new(false);
+
+/// The connections that do.
+static KEPT: PerProcess<Mutex<Vec<Arc<Connection>>>> = PerProcess::new();
 
 /// What this process calls itself.
-static LABEL: Mutex<String> = Mutex::new(String::new());
+static LABEL: Inherited<String> = Inherited::new(String::new());
 
 /// Names this process to those who see what it holds and waits for: in `inspect`, in a deadlock, and
 /// in what it leaves behind if it dies. At most 255 bytes of it are kept.
 ///
 /// It is told to managers that the process connects to from then on, and not to those that it knows
 /// already. So call it before all else; in a worker of a pool, whose connections last from task to
-/// task, by its [`initializer`](crate::PoolBuilder::initializer).
+/// task, by its [`initializer`](crate::PoolBuilder::initializer). A forked child has the label of its parent.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -68,24 +74,25 @@ static LABEL: Mutex<String> = Mutex::new(String::new());
 /// # }
 /// ```
 pub fn label(text: &str) {
-    cut(text).clone_into(&mut lock(&LABEL));
+    LABEL.with(|label| cut(text).clone_into(label));
 }
 
 fn label_of_this_process() -> String {
-    lock(&LABEL).clone()
+    LABEL.with(|label| label.clone())
 }
 
 /// Keeps connections from now on for as long as this process lives, as a worker does: each of its
 /// tasks would connect anew otherwise, and what a task hands on as a ticket would end with it.
 pub(crate) fn keep_connections() {
-    lock(&KEPT).get_or_insert_default();
+    KEEPS.store(true, Ordering::Relaxed);
 }
 
 /// Whether this process is a worker: only those keep their connections.
 fn asker() -> Asker {
-    match *lock(&KEPT) {
-        Some(_) => Asker::Worker,
-        None => Asker::Program,
+    if KEEPS.load(Ordering::Relaxed) {
+        Asker::Worker
+    } else {
+        Asker::Program
     }
 }
 
@@ -106,11 +113,11 @@ impl Connection {
         }
         // An attempt that was under way before this call may have looked before the manager was there: its
         // success counts for this call, its failure does not.
-        let (mut attempt, is_own) = Self::attempt(address);
-        let mut outcome = outcome_of(&mut attempt).await;
+        let (attempt, is_own) = Self::attempt(address);
+        let mut outcome = outcome_of(address, attempt).await;
         if outcome.is_err() && !is_own {
-            (attempt, _) = Self::attempt(address);
-            outcome = outcome_of(&mut attempt).await;
+            let (attempt, _) = Self::attempt(address);
+            outcome = outcome_of(address, attempt).await;
         }
         if let Err(why) = &outcome {
             client::not_connected(address, why);
@@ -126,7 +133,7 @@ impl Connection {
     /// Returns the attempt to connect to an address that is under way, or begins one, and whether it
     /// began it. An attempt goes on when the caller that began it is dropped.
     fn attempt(address: &Address) -> (Attempt, bool) {
-        let mut attempts = lock(&ATTEMPTS);
+        let mut attempts = lock(ATTEMPTS.get_or_init(Mutex::default));
         if let Some(attempt) = attempts.get(address) {
             return (attempt.clone(), false);
         }
@@ -153,14 +160,16 @@ impl Connection {
             let outcome = connecting
                 .await
                 .unwrap_or_else(|error| Err(CallError::Protocol(error.to_string())));
-            lock(&ATTEMPTS).remove(&address);
+            lock(ATTEMPTS.get_or_init(Mutex::default)).remove(&address);
             let _ = tell.send(Some(outcome));
         }));
         (attempt, true)
     }
 
     fn existing(address: &Address) -> Option<Arc<Self>> {
-        let existing = lock(&CONNECTIONS).get(address)?.upgrade();
+        let connections = lock(CONNECTIONS.get_or_init(Mutex::default));
+        let existing = connections.get(address)?.upgrade();
+        drop(connections);
         // With the map unlocked: to look may wake others, and end the connection.
         existing.filter(|connection| connection.is_alive())
     }
@@ -168,7 +177,7 @@ impl Connection {
     /// Makes a connection that of the process to its address, unless there is one that stands: then that
     /// one is returned.
     fn entered(self: Arc<Self>) -> Arc<Self> {
-        let connections = lock(&CONNECTIONS);
+        let connections = lock(CONNECTIONS.get_or_init(Mutex::default));
         let other = connections.get(&self.address).and_then(Weak::upgrade);
         if let Some(other) = other
             && other.ended().is_none()
@@ -186,12 +195,11 @@ impl Connection {
         connections.retain(|_, connection| connection.strong_count() > 0);
         connections.insert(self.address.clone(), Arc::downgrade(&self));
         drop(connections);
-        let mut kept = lock(&KEPT);
-        if let Some(kept) = &mut *kept {
+        if KEEPS.load(Ordering::Relaxed) {
+            let mut kept = lock(KEPT.get_or_init(Mutex::default));
             kept.retain(|connection| connection.ended().is_none());
             kept.push(Arc::clone(&self));
         }
-        drop(kept);
         self
     }
 
@@ -244,7 +252,7 @@ impl Connection {
         let greeted = greeting.await;
         let greeted = greeted.unwrap_or_else(|error| Err(CallError::Protocol(error.to_string())));
         // An earlier manager at the address may be about to end.
-        Ok(greeted?.enter_in(lock(&CONNECTIONS)))
+        Ok(greeted?.enter_in(lock(CONNECTIONS.get_or_init(Mutex::default))))
     }
 
     /// Says hello over a stream and waits for the welcome.
@@ -314,8 +322,8 @@ impl Connection {
             frame_bytes,
             shard_of,
             asks_who_calls,
-            stream,
-            shared: Mutex::new(Shared::new(state)),
+            stream: OnlyHere::new(stream),
+            shared: OnlyHere::new(Mutex::new(Shared::new(state))),
             waiters: Arc::default(),
             spin: Spin::default(),
             changed: Notify::new(),
@@ -351,11 +359,18 @@ fn check_user(address: &Address, stream: &dyn Stream) -> Result<(), CallError> {
 }
 
 /// Waits for what becomes of an attempt.
-async fn outcome_of(attempt: &mut Attempt) -> Result<Arc<Connection>, CallError> {
-    let outcome = attempt.wait_for(Option::is_some).await;
-    match outcome.map(|outcome| outcome.clone()) {
-        Ok(Some(outcome)) => outcome,
-        Ok(None) | Err(_) => Err(CallError::Protocol(
+async fn outcome_of(address: &Address, mut attempt: Attempt) -> Result<Arc<Connection>, CallError> {
+    let outcome = async move {
+        let outcome = attempt.wait_for(Option::is_some).await;
+        outcome.map(|outcome| outcome.clone())
+    };
+    // The parent's attempt goes on in the parent alone.
+    match OnlyHere::future(outcome).await {
+        None => Err(CallError::Forked {
+            what: format!("the attempt to connect to {address}"),
+        }),
+        Some(Ok(Some(outcome))) => outcome,
+        Some(Ok(None) | Err(_)) => Err(CallError::Protocol(
             "the attempt to connect was given up".to_owned(),
         )),
     }

@@ -5,7 +5,8 @@
 //! of a runtime (`driver`), or a task in the background where the caller's runtime may stand still.
 //!
 //! Invariant: a call is entered as being in flight before its frame is written. When the connection
-//! ends, every call in flight gets `Disconnected`; none hangs.
+//! ends, every call in flight gets `Disconnected`; none hangs. A forked child, whose copy of the lock may
+//! be taken for ever, gets neither the lock nor the stream.
 
 use std::{
     fmt, future, io, mem,
@@ -15,11 +16,12 @@ use std::{
 };
 
 use lockkeeper_protocol::{Fault, SessionId, SessionSecret, ShardOf, frame::Request};
-use tokio::{runtime::Handle, sync::Notify};
+use lockkeeper_sys::OnlyHere;
+use tokio::sync::Notify;
 
 use crate::{
     address::Address,
-    background::background,
+    background::{self, background},
     client::{
         spin::Spin,
         state::{News, Session, lock},
@@ -40,8 +42,8 @@ pub(crate) struct Connection {
     pub(super) shard_of: ShardOf,
     /// Whether the manager wants to know which task or thread calls.
     pub(crate) asks_who_calls: bool,
-    pub(super) stream: Arc<dyn Stream>,
-    pub(super) shared: Mutex<Shared>,
+    pub(super) stream: OnlyHere<Arc<dyn Stream>>,
+    pub(super) shared: OnlyHere<Mutex<Shared>>,
     /// How many callers wait.
     pub(super) waiters: Arc<AtomicUsize>,
     pub(super) spin: Spin,
@@ -90,7 +92,7 @@ impl Shared {
     /// Returns the reader of the caller's runtime, or else of another one. What sends without
     /// waiting, as a guard's drop does, may run where no reader can be made.
     fn any_reader(&self) -> Option<&Arc<Reader>> {
-        let here = Handle::try_current().ok().map(|handle| handle.id());
+        let here = background::current().map(|handle| handle.id());
         let own = self
             .readers
             .iter()
@@ -115,14 +117,36 @@ impl Connection {
         self.shard_of
     }
 
+    /// Locks what threads share of the connection. In a forked child there is nothing to lock.
+    pub(super) fn lock(&self) -> Option<MutexGuard<'_, Shared>> {
+        self.shared.get().map(lock)
+    }
+
+    /// Returns whether it is a connection of this process, and not of the parent of a forked child.
+    pub(crate) fn is_here(&self) -> bool {
+        self.shared.is_here()
+    }
+
+    /// Makes the error of a call on a connection of the parent.
+    #[cold]
+    pub(crate) fn forked(&self) -> CallError {
+        CallError::Forked {
+            what: format!("the connection to {}", self.address),
+        }
+    }
+
     /// Returns why the connection ended, if it has.
     pub(crate) fn ended(&self) -> Option<String> {
-        lock(&self.shared).session.ended.clone()
+        match self.lock() {
+            Some(shared) => shared.session.ended.clone(),
+            None => Some(self.forked().to_string()),
+        }
     }
 
     /// Returns whether the stream has taken all that was written so far.
     pub(crate) fn has_sent_all(&self) -> bool {
-        lock(&self.shared).session.unsent() == 0
+        self.lock()
+            .is_none_or(|shared| shared.session.unsent() == 0)
     }
 
     /// Appends a request and writes what the stream takes, or leaves it to be written with others.
@@ -157,7 +181,7 @@ impl Connection {
         shared.is_gathering = false;
         let written = shared
             .session
-            .write(|bytes| now_or_pending(self.stream.try_write(bytes)));
+            .write(|bytes| now_or_pending(self.stream()?.try_write(bytes)));
         match written {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => self.end_after_last_words(shared, &error.to_string()),
@@ -200,7 +224,7 @@ impl Connection {
     /// Reads one chunk without a runtime if there is one, and returns why the connection is over if it
     /// is.
     pub(super) fn read_chunk(&self, shared: &mut Shared) -> Option<String> {
-        let read = |scratch: &mut [u8]| now_or_pending(self.stream.try_read(scratch));
+        let read = |scratch: &mut [u8]| now_or_pending(self.stream()?.try_read(scratch));
         match shared.session.read(read) {
             Poll::Ready(Err(why)) => Some(why),
             Poll::Ready(Ok(())) | Poll::Pending => None,
@@ -210,13 +234,25 @@ impl Connection {
     /// Reads all that is there without a runtime, and returns why the connection is over if it is.
     pub(super) fn read_ready(&self, shared: &mut Shared) -> Option<String> {
         Self::read_all(shared, |scratch| {
-            now_or_pending(self.stream.try_read(scratch))
+            now_or_pending(self.stream()?.try_read(scratch))
         })
+    }
+
+    /// Returns the stream.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error in a forked child of the process that has connected.
+    pub(super) fn stream(&self) -> io::Result<&Arc<dyn Stream>> {
+        let stream = self.stream.get();
+        stream.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Reads all that is there without a runtime, and returns whether the connection stands.
     pub(super) fn is_alive(&self) -> bool {
-        let mut shared = lock(&self.shared);
+        let Some(mut shared) = self.lock() else {
+            return false;
+        };
         if shared.session.ended.is_some() {
             return false;
         }
@@ -239,7 +275,9 @@ impl Connection {
         drop(replaced);
         if let Some(why) = ended {
             client::disconnected(&self.address, self.session, &why);
-            self.stream.shut_down();
+            if let Some(stream) = self.stream.get() {
+                stream.shut_down();
+            }
         }
         answered.into_iter().for_each(Waker::wake);
         if has_changed {
@@ -265,17 +303,20 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let session = &mut lock(&self.shared).session;
+        let (Some(stream), Some(mut shared)) = (self.stream.get(), self.lock()) else {
+            return;
+        };
+        let session = &mut shared.session;
         let has_ended = session.ended.is_some();
         if !has_ended {
             client::parted(&self.address, self.session);
         }
         let rest = session.take_unsent();
         if rest.is_empty() || has_ended {
-            self.stream.shut_down();
+            stream.shut_down();
         } else {
             // The bytes that the stream did not take yet may be releases.
-            drop(background().spawn(write_and_end(Arc::clone(&self.stream), rest)));
+            drop(background().spawn(write_and_end(Arc::clone(stream), rest)));
         }
     }
 }
@@ -301,7 +342,7 @@ pub(super) fn now_or_pending(outcome: io::Result<usize>) -> Poll<io::Result<usiz
 async fn flush(connection: Weak<Connection>) {
     let Some(attached) = connection
         .upgrade()
-        .map(|used| Arc::clone(&used.stream).attach())
+        .and_then(|used| Some(Arc::clone(used.stream.get()?).attach()))
     else {
         return;
     };
@@ -309,7 +350,9 @@ async fn flush(connection: Weak<Connection>) {
         let Some(connection) = connection.upgrade() else {
             return Poll::Ready(());
         };
-        let mut shared = lock(&connection.shared);
+        let Some(mut shared) = connection.lock() else {
+            return Poll::Ready(());
+        };
         let written = match &attached {
             Ok(stream) => ready!(shared.session.write(|bytes| stream.poll_write(task, bytes))),
             Err(error) => Err(error.kind().into()),
@@ -331,7 +374,9 @@ async fn flush_leftovers(connection: Weak<Connection>) {
         let Some(connection) = connection.upgrade() else {
             return;
         };
-        let mut shared = lock(&connection.shared);
+        let Some(mut shared) = connection.lock() else {
+            return;
+        };
         was_gathering = shared.is_gathering;
         if was_gathering {
             connection.flush(shared);

@@ -16,10 +16,9 @@ use std::{
 use tokio::runtime::{self, Handle};
 
 use crate::{
-    background::background,
+    background::{self, background},
     client::{
         connection::{Connection, Shared},
-        state::lock,
         thread,
         wakers::{Reader, WaiterCount},
     },
@@ -38,7 +37,7 @@ impl Connection {
     /// Counts a new caller, and finds who reads for it.
     pub(super) fn begin_wait(self: &Arc<Self>) -> Result<Caller<'_>, CallError> {
         let waiter = WaiterCount::caller(&self.waiters);
-        let shared = lock(&self.shared);
+        let shared = self.lock().ok_or_else(|| self.forked())?;
         if let Some(why) = &shared.session.ended {
             return Err(self.disconnected(why));
         }
@@ -50,9 +49,9 @@ impl Connection {
                 shared,
             });
         }
-        let here = match Handle::try_current() {
-            Ok(handle) => handle.id(),
-            Err(_) => background().handle().id(),
+        let here = match background::current() {
+            Some(handle) => handle.id(),
+            None => background().handle().id(),
         };
         let reader = shared.readers.iter().find(|reader| reader.runtime == here);
         if let Some(reader) = reader.map(Arc::clone) {
@@ -67,15 +66,15 @@ impl Connection {
         Ok(Caller {
             waiter,
             reader: Some(reader),
-            shared: lock(&self.shared),
+            shared: self.lock().ok_or_else(|| self.forked())?,
         })
     }
 
     /// Returns the reader of the caller's runtime, and attaches that runtime first if need be.
     pub(super) fn attach(self: &Arc<Self>) -> Result<Arc<Reader>, CallError> {
-        let attached = match Handle::try_current() {
-            Ok(handle) => self.attach_to(&handle),
-            Err(_) => return self.attach_to(background().handle()),
+        let attached = match background::current() {
+            Some(handle) => self.attach_to(&handle),
+            None => return self.attach_to(background().handle()),
         };
         // A runtime that is about to end attaches to nothing any more.
         attached.or_else(|_| self.attach_to(background().handle()))
@@ -83,13 +82,13 @@ impl Connection {
 
     fn attach_to(self: &Arc<Self>, handle: &Handle) -> Result<Arc<Reader>, CallError> {
         let runtime = handle.id();
-        let mut shared = lock(&self.shared);
+        let mut shared = self.lock().ok_or_else(|| self.forked())?;
         if let Some(reader) = shared.readers.iter().find(|it| it.runtime == runtime) {
             return Ok(Arc::clone(reader));
         }
         let attached = {
             let _runtime = handle.enter();
-            Arc::clone(&self.stream).attach()
+            self.stream().and_then(|stream| Arc::clone(stream).attach())
         };
         let attached = attached.map_err(|error| self.disconnected(&error.to_string()))?;
         let reader = Arc::new(Reader::new(runtime, attached, &self.waiters));
@@ -116,7 +115,9 @@ impl Drop for Attachment {
         let Some(connection) = self.connection.upgrade() else {
             return;
         };
-        let mut shared = lock(&connection.shared);
+        let Some(mut shared) = connection.lock() else {
+            return;
+        };
         let all = &mut shared.readers;
         let place = all.iter().position(|it| it.runtime == self.runtime);
         let removed = place.map(|place| all.swap_remove(place));
@@ -143,7 +144,9 @@ async fn drive(attachment: Attachment, reader: Arc<Reader>) {
         let Some(connection) = attachment.connection.upgrade() else {
             return Poll::Ready(());
         };
-        let shared = lock(&connection.shared);
+        let Some(shared) = connection.lock() else {
+            return Poll::Ready(());
+        };
         if shared.is_gathering {
             if !has_stepped_back {
                 // Tasks that are ready now have more to write.
@@ -156,11 +159,11 @@ async fn drive(attachment: Attachment, reader: Arc<Reader>) {
             drop(shared);
         }
         has_stepped_back = false;
-        let mut shared = lock(&connection.shared);
+        let Some(mut shared) = connection.lock() else {
+            return Poll::Ready(());
+        };
         let mut task = task::Context::from_waker(&reader.waker);
-        let why = Connection::read_all(&mut shared, |scratch| {
-            reader.stream.poll_read(&mut task, scratch)
-        });
+        let why = Connection::read_all(&mut shared, |scratch| reader.poll_read(&mut task, scratch));
         let has_ended = why.is_some();
         connection.unlock(shared, why);
         if has_ended {

@@ -7,14 +7,18 @@ use std::{
 };
 
 use lockkeeper_protocol::{CallId, SignedCall};
+use lockkeeper_sys::OnlyHere;
 
-use crate::client::{connection::Connection, state::lock, wakers::WaiterCount};
+use crate::client::{connection::Connection, wakers::WaiterCount};
 
 impl Connection {
     /// Returns whether a grant still stands, as far as this process can know.
     pub(crate) fn is_valid(self: &Arc<Self>, object: u32, grant: CallId) -> bool {
         let is_alive = self.is_alive();
-        let session = &lock(&self.shared).session;
+        let Some(shared) = self.lock() else {
+            return false;
+        };
+        let session = &shared.session;
         is_alive
             && !session.is_gone(object)
             && (grant.session() != self.session || !session.is_revoked(grant.seq()))
@@ -22,11 +26,17 @@ impl Connection {
 
     /// Returns whether an object was removed, as far as the manager has said so.
     pub(crate) fn is_gone(&self, object: u32) -> bool {
-        lock(&self.shared).session.is_gone(object)
+        self.lock()
+            .is_none_or(|shared| shared.session.is_gone(object))
     }
 
     /// Waits until a grant no longer stands.
     pub(crate) async fn lost(self: &Arc<Self>, object: u32, grant: CallId) {
+        // In a forked child it is lost, and its drop must not wait for the parent's list of waiters.
+        OnlyHere::future(self.lost_here(object, grant)).await;
+    }
+
+    async fn lost_here(self: &Arc<Self>, object: u32, grant: CallId) {
         let _waiter = WaiterCount::watcher(&self.waiters);
         loop {
             let mut changed = pin!(self.changed.notified());
@@ -52,6 +62,8 @@ impl Connection {
 
     /// Forgets that a grant was revoked, since its guard is dropped.
     pub(crate) fn forget(&self, grant: CallId) {
-        lock(&self.shared).session.forget_revoked(grant.seq());
+        if let Some(mut shared) = self.lock() {
+            shared.session.forget_revoked(grant.seq());
+        }
     }
 }

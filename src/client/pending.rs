@@ -14,12 +14,13 @@ use std::{
 
 use futures::future::{self, Either};
 use lockkeeper_protocol::frame::Request;
+use lockkeeper_sys::OnlyHere;
 
 use crate::{
     background::background,
     client::{
         connection::Connection,
-        state::{Answer, lock},
+        state::Answer,
         thread,
         wakers::{Reader, WaiterCount},
     },
@@ -47,9 +48,12 @@ impl Pending {
             Some(answer) => answer,
             None => poll_fn(|task| self.poll_answer(task, mem::take(&mut is_new))).await,
         };
-        if answer.is_err() && !lock(&self.connection.shared).session.is_in_flight(self.seq) {
-            // There is nothing to withdraw.
-            self.disarm();
+        if answer.is_err() {
+            let shared = self.connection.lock();
+            if shared.is_none_or(|shared| !shared.session.is_in_flight(self.seq)) {
+                // There is nothing to withdraw.
+                self.is_armed = false;
+            }
         }
         answer
     }
@@ -58,7 +62,7 @@ impl Pending {
     fn spin(&self) -> Option<Answer> {
         let connection = &self.connection;
         connection.spin.look(|| {
-            let mut shared = lock(&connection.shared);
+            let mut shared = connection.lock()?;
             let why = connection.read_chunk(&mut shared);
             let answer = shared.session.take_answer(self.seq);
             connection.unlock(shared, why);
@@ -68,6 +72,9 @@ impl Pending {
 
     /// Takes the answer, after reading what is there for itself and for all other callers.
     fn poll_answer(&mut self, task: &mut task::Context<'_>, is_new: bool) -> Poll<Answer> {
+        if !self.connection.is_here() {
+            return Poll::Ready(Err(self.connection.forked()));
+        }
         if let Err(error) = self.find_reader(task, is_new) {
             // The call was sent, so it is still to be withdrawn.
             return Poll::Ready(Err(error));
@@ -83,7 +90,9 @@ impl Pending {
             // waker that it replaces is dropped.
             reader.wakers.caller.register(task.waker());
         }
-        let mut shared = lock(&connection.shared);
+        let Some(mut shared) = connection.lock() else {
+            return Poll::Ready(Err(connection.forked()));
+        };
         // Another caller may have read the answer already.
         if !is_new && let Some(answer) = shared.session.take_answer(*seq) {
             connection.unlock(shared, None);
@@ -94,7 +103,7 @@ impl Pending {
         let why = reader.as_ref().and_then(|reader| {
             let mut readable = task::Context::from_waker(&reader.waker);
             Connection::read_all(&mut shared, |scratch| {
-                reader.stream.poll_read(&mut readable, scratch)
+                reader.poll_read(&mut readable, scratch)
             })
         });
         let polled = shared.session.poll_answer(*seq, task.waker(), &mut known);
@@ -129,9 +138,11 @@ impl Pending {
             let _runtime = background().enter();
             tokio::time::sleep(patience)
         };
-        match future::select(pin!(self.answer()), pin!(patience)).await {
+        // A forked child that drops it must not wait for the parent's timers.
+        let patience = OnlyHere::future(patience);
+        match future::select(pin!(self.answer()), patience).await {
             Either::Left((answer, _)) => answer,
-            Either::Right(((), _)) => Err(CallError::timed_out()),
+            Either::Right(_) => Err(CallError::timed_out()),
         }
     }
 
@@ -149,6 +160,9 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
+        if !self.connection.is_here() {
+            return;
+        }
         match &self.reader {
             Some(reader) => {
                 // Its waker would be woken in place of a caller that reads.
@@ -163,7 +177,9 @@ impl Drop for Pending {
         if !self.is_armed {
             return;
         }
-        let mut shared = lock(&self.connection.shared);
+        let Some(mut shared) = self.connection.lock() else {
+            return;
+        };
         let waker = shared.session.forget(self.seq);
         if let Some(object) = self.object {
             let seq = self.seq;

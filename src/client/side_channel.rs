@@ -12,6 +12,7 @@ use std::{
 };
 
 use lockkeeper_protocol::frame::{self, Request};
+use lockkeeper_sys::Private;
 use serde::Serialize;
 
 use crate::client::{calls::OPEN_PATIENCE, connection::Connection, state::Success};
@@ -19,7 +20,7 @@ use crate::client::{calls::OPEN_PATIENCE, connection::Connection, state::Success
 /// A report pipe that the manager reads.
 #[derive(Debug)]
 pub(crate) struct ReportPipe {
-    pipe: File,
+    pipe: Private<File>,
     record: Vec<u8>,
 }
 
@@ -40,8 +41,11 @@ impl ReportPipe {
             self.record = Vec::new();
             return false;
         }
+        let Ok(mut pipe) = self.pipe.get() else {
+            return false;
+        };
         loop {
-            match self.pipe.write(&self.record) {
+            match pipe.write(&self.record) {
                 Ok(written) => return written == self.record.len(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return false,
@@ -59,6 +63,8 @@ impl Connection {
         operation: u32,
         pipe: OwnedFd,
     ) -> Option<ReportPipe> {
+        // A forked child does not keep it.
+        let pipe = Private::open(|| Ok(File::from(pipe))).ok()?;
         let pending = self.request(None, |seq| Request::ReportPipe {
             seq,
             object,
@@ -66,7 +72,7 @@ impl Connection {
         });
         let answer = pending.ok()?.settle(OPEN_PATIENCE).await;
         matches!(answer, Ok(Success::Reply(_))).then(|| ReportPipe {
-            pipe: File::from(pipe),
+            pipe,
             record: Vec::new(),
         })
     }

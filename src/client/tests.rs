@@ -27,11 +27,7 @@ use tokio::time;
 
 use crate::{
     address::Address,
-    client::{
-        connection::Connection,
-        deadline::Deadline,
-        state::{LOCKS, lock},
-    },
+    client::{connection::Connection, deadline::Deadline, state::LOCKS},
     error::CallError,
     tests::{
         protocol::SECRET,
@@ -362,7 +358,8 @@ async fn a_dropped_call_is_withdrawn_and_its_late_answer_is_nobodys() {
     let (next, task) = spawned_call(&connection, &mut manager).await;
     manager.say(&reply(next, &[2])).await;
     assert_eq!(patiently(task).await.unwrap().unwrap().1, 2);
-    assert!(lock(&connection.shared).session.in_flight.is_empty());
+    let shared = connection.lock().expect("of this process");
+    assert!(shared.session.in_flight.is_empty());
 }
 
 #[tokio::test]

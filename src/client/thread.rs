@@ -24,6 +24,7 @@ use std::{
     time::Duration,
 };
 
+use lockkeeper_sys::Origin;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::{runtime::Handle, task::coop};
 
@@ -162,7 +163,10 @@ pub(super) fn read_here(connection: &Arc<Connection>, task: &Waker) -> bool {
             .any(|other| Arc::ptr_eq(other, connection))
         {
             // Without descriptors to sleep on, a runtime has to read.
-            if connection.stream.descriptor().is_none() || blocked.wakeup.pair().is_err() {
+            let stream = connection.stream.get();
+            if stream.is_none_or(|stream| stream.descriptor().is_none())
+                || blocked.wakeup.pair().is_err()
+            {
                 return false;
             }
             blocked.connections.push(Arc::clone(connection));
@@ -219,6 +223,8 @@ impl Drop for BlockingSpan {
 
 /// Wakes one thread, also while it sleeps on descriptors.
 struct Wakeup {
+    /// A forked child has a copy of it, and of its descriptors, which still are the parent's.
+    origin: Origin,
     state: AtomicU8,
     /// Wakes the thread where it reads nothing. The thread's own park token belongs to the program.
     parked: Mutex<()>,
@@ -248,14 +254,19 @@ const NO_WAIT: Timespec = Timespec {
     tv_nsec: 0,
 };
 
-/// How long a thread pauses when the system cannot let it sleep on descriptors.
+/// How long a thread pauses when it can sleep neither on descriptors nor on a condition variable.
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl Wakeup {
     fn of_this_thread() -> Arc<Self> {
         WAKEUP.with_borrow_mut(|kept| {
+            // The first use in a forked child leaks the parent's, in which a mutex may be locked.
+            if let Some(wakeup) = kept.take_if(|kept| !kept.origin.is_here()) {
+                mem::forget(wakeup);
+            }
             let wakeup = kept.get_or_insert_with(|| {
                 Arc::new(Self {
+                    origin: Origin::here(),
                     state: AtomicU8::new(AWAKE),
                     parked: Mutex::default(),
                     unparked: Condvar::new(),
@@ -284,6 +295,11 @@ impl Wakeup {
 
     /// Sleeps until the thread is woken, or a connection that it reads has something, and reads that.
     fn sleep(&self) {
+        if !self.origin.is_here() {
+            // A future that the parent blocks on goes on in a forked child, where only what it has begun here
+            // can wake it.
+            return thread::sleep(PAUSE);
+        }
         let mut connections = swap_connections(Vec::new());
         match self.pair.get() {
             Some(pair) if !connections.is_empty() => self.sleep_on(pair, &mut connections),
@@ -310,7 +326,7 @@ impl Wakeup {
         // Each of them has a descriptor, and keeps it: see `read_here`.
         let streams = connections
             .iter()
-            .filter_map(|connection| connection.stream.descriptor());
+            .filter_map(|connection| connection.stream.get()?.descriptor());
         let mut sources: Vec<PollFd<'_>> = [pair.receiver.as_fd()]
             .into_iter()
             .chain(streams)
@@ -336,7 +352,9 @@ impl Wakeup {
             if ready.next() != Some(true) {
                 return true;
             }
-            let mut shared = lock(&connection.shared);
+            let Some(mut shared) = connection.lock() else {
+                return false;
+            };
             let why = connection.read_chunk(&mut shared);
             // The stream of a connection that has ended is readable for ever.
             let is_kept = why.is_none();
@@ -362,12 +380,12 @@ impl Wake for Wakeup {
 
     fn wake_by_ref(self: &Arc<Self>) {
         match self.state.swap(WOKEN, Ordering::AcqRel) {
-            POLLING => {
+            POLLING if self.origin.is_here() => {
                 // A pair that is full wakes the thread already.
                 let pair = self.pair.get();
                 let _ = pair.map(|pair| (&pair.sender).write(&[1]));
             }
-            PARKED => {
+            PARKED if self.origin.is_here() => {
                 // With the lock, the thread waits by now or is about to look once more.
                 drop(lock(&self.parked));
                 self.unparked.notify_one();

@@ -5,22 +5,27 @@
 //! caller does. Only one of the two need be woken while there is a single waiter.
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Wake, Waker},
+    task::{Context, Poll, Wake, Waker},
 };
 
 use futures::task::AtomicWaker;
-use tokio::runtime::{self, Handle};
+use lockkeeper_sys::OnlyHere;
+use tokio::runtime;
 
-use crate::{background::background, transport::stream::AttachedStream};
+use crate::{
+    background::{self, background},
+    transport::stream::AttachedStream,
+};
 
 /// The stream of a connection as one runtime reads it.
 pub(super) struct Reader {
     pub(super) runtime: runtime::Id,
-    pub(super) stream: Box<dyn AttachedStream>,
+    stream: OnlyHere<Box<dyn AttachedStream>>,
     pub(super) wakers: Arc<Wakers>,
     /// The two wakers as the one that the stream wakes.
     pub(super) waker: Waker,
@@ -40,17 +45,29 @@ impl Reader {
         });
         Self {
             runtime,
-            stream,
+            stream: OnlyHere::new(stream),
             waker: Waker::from(Arc::clone(&wakers)),
             wakers,
         }
     }
 
+    /// Reads the stream, or has the reading task woken when there is something to read.
+    pub(super) fn poll_read(
+        &self,
+        task: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.stream.get() {
+            Some(stream) => stream.poll_read(task, buffer),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
     /// Returns whether it belongs to the runtime that runs this.
     pub(super) fn is_here(&self) -> bool {
-        match Handle::try_current() {
-            Ok(handle) => handle.id() == self.runtime,
-            Err(_) => background().handle().id() == self.runtime,
+        match background::current() {
+            Some(handle) => handle.id() == self.runtime,
+            None => background().handle().id() == self.runtime,
         }
     }
 }

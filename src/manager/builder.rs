@@ -4,6 +4,7 @@ use std::{io, os::unix::net::UnixStream, sync::Arc};
 
 use lockkeeper_actors::Primitive;
 use lockkeeper_protocol::{MAX_SHARDS, Refusal};
+use lockkeeper_sys::OnlyHere;
 use tokio::task::LocalSet;
 
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     address::Address,
     address_error::AddressError,
     client::connection::Connection,
-    error::{StartError, lack},
+    error::{CallError, StartError, lack},
     limits::Limits,
     manager::{
         hosting::{Config, Inside, Owned, Owner, ROLE, Tasks},
@@ -297,12 +298,21 @@ impl ManagerBuilder {
         };
         let lacking = |error: io::Error| StartError::System(lack(&error));
         let (own, handed) = UnixStream::pair().map_err(lacking)?;
-        let child = Child::start_until_ready(ROLE, &config, &[handed.into()]).await?;
-        let owned = Owned::new(Owner::Process(Box::new(child)));
-        let connection = Connection::over(own.into(), &address).await?;
-        Ok(Manager {
-            reach: Arc::new(Reach::over(connection)),
-            owned: Some(Arc::new(owned)),
+        let spawned = async {
+            let child = Child::start_until_ready(ROLE, &config, &[handed.into()]).await?;
+            let owned = Owned::new(Owner::Process(Box::new(child)));
+            let connection = Connection::over(own.into(), &address).await?;
+            Ok(Manager {
+                reach: Arc::new(Reach::over(connection)),
+                owned: Some(Arc::new(owned)),
+            })
+        };
+        // A forked child that has a copy of this must not kill the manager by dropping it.
+        let spawned = OnlyHere::future(spawned).await;
+        spawned.unwrap_or_else(|| {
+            Err(StartError::Call(CallError::Forked {
+                what: format!("the manager at {address}"),
+            }))
         })
     }
 

@@ -8,6 +8,7 @@ use std::{
     thread,
 };
 
+use lockkeeper_sys::OnlyHere;
 use serde::{Deserialize, Serialize};
 use tokio::task;
 use tokio_util::sync::CancellationToken;
@@ -76,9 +77,9 @@ impl Inside {
     }
 }
 
-/// The running manager that a handle owns, until it was ended.
+/// The running manager that a handle owns, until it was ended. A forked child owns none.
 #[derive(Debug)]
-pub(super) struct Owned(Mutex<Option<Owner>>);
+pub(super) struct Owned(OnlyHere<Mutex<Option<Owner>>>);
 
 #[derive(Debug)]
 pub(super) enum Owner {
@@ -133,8 +134,8 @@ impl Tasks {
 }
 
 impl Owned {
-    pub(super) const fn new(owner: Owner) -> Self {
-        Self(Mutex::new(Some(owner)))
+    pub(super) fn new(owner: Owner) -> Self {
+        Self(OnlyHere::new(Mutex::new(Some(owner))))
     }
 
     /// Ends the manager and waits until it is gone: a thread finishes its current turn first, a process is
@@ -150,6 +151,10 @@ impl Owned {
 
     /// Does the same without blocking this thread.
     pub(super) async fn shut_down(&self) {
+        OnlyHere::future(self.shut_down_here()).await;
+    }
+
+    async fn shut_down_here(&self) {
         match self.take() {
             Some(Owner::Tasks(tasks)) => tasks.end().await,
             Some(owner) => {
@@ -161,7 +166,8 @@ impl Owned {
     }
 
     fn take(&self) -> Option<Owner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        let owner = self.0.get()?.lock();
+        owner.unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

@@ -86,6 +86,7 @@ impl Reach {
 
     /// The shard of that name, or whose turn it is to have an object without one.
     pub(super) async fn shard_of(&self, name: Option<&str>) -> Result<&Arc<Connection>, CallError> {
+        self.check_process()?;
         let shard = self.first.shard_of().shard;
         let index = match name {
             Some(name) => shard.owner(name),
@@ -101,10 +102,21 @@ impl Reach {
 
     /// All shards, in order.
     pub(super) async fn all(&self) -> Result<Vec<&Arc<Connection>>, CallError> {
+        self.check_process()?;
         let others = self.others.iter().map(|other| self.shard(other));
         let mut all = vec![&self.first];
         all.extend(try_join_all(others).await?);
         Ok(all)
+    }
+
+    /// Refuses a handle of the parent of a forked child, in which a connection may be in the making for ever.
+    fn check_process(&self) -> Result<(), CallError> {
+        match self.first.is_here() {
+            true => Ok(()),
+            false => Err(CallError::Forked {
+                what: format!("the handle of the manager at {}", self.address()),
+            }),
+        }
     }
 
     async fn shard<'a>(&self, other: &'a Other) -> Result<&'a Arc<Connection>, CallError> {

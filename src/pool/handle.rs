@@ -11,7 +11,12 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 use lockkeeper_protocol::{operations::TaskFault, panic_message};
 
-use crate::{background::background, error::TaskError};
+use lockkeeper_sys::OnlyHere;
+
+use crate::{
+    background::background,
+    error::{CallError, TaskError},
+};
 
 /// Makes an error of a panic in the code of a task's own arguments or output.
 pub(crate) fn guarded<R>(
@@ -28,8 +33,9 @@ pub(crate) fn guarded<R>(
         .boxed()
 }
 
-/// The output to come of a task that was spawned. Dropped, the task goes on.
-pub struct TaskHandle<R>(tokio::task::JoinHandle<Result<R, TaskError>>);
+/// The output to come of a task that was spawned. Dropped, the task goes on. In a forked child it is
+/// [`CallError::Forked`].
+pub struct TaskHandle<R>(OnlyHere<tokio::task::JoinHandle<Result<R, TaskError>>>);
 
 impl<R: Send + 'static> TaskHandle<R> {
     /// Begins the work in the background.
@@ -40,25 +46,27 @@ impl<R: Send + 'static> TaskHandle<R> {
             let _runtime = background().enter();
             work.poll_unpin(&mut Context::from_waker(Waker::noop()))
         };
-        Self(background().spawn(async {
+        Self(OnlyHere::new(background().spawn(async {
             match begun {
                 Poll::Ready(outcome) => outcome,
                 Poll::Pending => work.await,
             }
-        }))
+        })))
     }
 }
 
 impl<R> TaskHandle<R> {
     /// Withdraws the task: if no worker has taken it, it is not run.
     pub fn cancel(self) {
-        self.0.abort();
+        if let Some(task) = self.0.get() {
+            task.abort();
+        }
     }
 
     /// Whether there is an outcome.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.0.is_finished()
+        self.0.get().is_none_or(|task| task.is_finished())
     }
 }
 
@@ -66,7 +74,11 @@ impl<R> Future for TaskHandle<R> {
     type Output = Result<R, TaskError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context).map(|joined| {
+        let Some(task) = self.0.get_mut() else {
+            let what = "the handle of the task".to_owned();
+            return Poll::Ready(Err(CallError::Forked { what }.into()));
+        };
+        Pin::new(task).poll(context).map(|joined| {
             // It was not cancelled, since that takes the handle.
             joined.unwrap_or_else(|error| Err(TaskFault::Unreadable(error.to_string()).into()))
         })

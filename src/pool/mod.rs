@@ -5,8 +5,9 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `task`, `tasks` | the trait of a task, and the registered tasks of this program |
-//! | `pool`, `status` | the handle, and how much there is to do |
+//! | `pool`, `status`, `thread` | the handle, how much there is to do, and the thread of the manager |
 //! | `submit`, `handle`, `series`, `ahead`, `source` | single tasks, and streams of tasks |
+//! | `forked` | what a forked child has in place of its parent's pool |
 //! | `room` | how many bytes of tasks wait, and where those beyond do |
 //! | `crew`, `place`, `deaths` | the actors that supervise the worker processes, and how those ended |
 //! | `worker`, `stock` | the worker process, and the tasks that it has received but not begun |
@@ -15,6 +16,7 @@ pub(crate) mod ahead;
 pub(crate) mod chunk;
 pub(crate) mod crew;
 mod deaths;
+mod forked;
 pub(crate) mod handle;
 mod place;
 pub(crate) mod pool;
@@ -26,6 +28,7 @@ pub(crate) mod stock;
 pub(crate) mod submit;
 pub(crate) mod task;
 pub(crate) mod tasks;
+mod thread;
 pub(crate) mod worker;
 
 #[cfg(test)]

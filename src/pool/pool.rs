@@ -6,13 +6,14 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::Duration,
 };
 
-use actix::{Actor, Addr, AsyncContext, Context};
+use actix::Addr;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use lockkeeper_protocol::operations::{Chunk, CloseTasks, CountTasks};
+use lockkeeper_sys::{OnlyHere, Origin};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -25,8 +26,9 @@ use crate::{
     pool::{
         ahead::{Order, Window, ahead},
         chunk::{self, MOST_TASKS, Outcome},
-        crew::{CountEmpty, Crew, Join, Pids, Start, Terminate},
+        crew::{CountEmpty, Crew, Join, Pids, Start},
         deaths::Deaths,
+        forked::{forked, outcomes_here},
         handle::TaskHandle,
         room::{Room, Share, USUAL_BYTES},
         series::series,
@@ -34,15 +36,11 @@ use crate::{
         status::PoolStatus,
         submit::{Entry, apply, submit},
         task::Task,
+        thread::launch,
         worker,
     },
     proxy::proxy::Proxy,
-    server::{
-        budgets::Budgets,
-        claim::claim::Claim,
-        kinds,
-        server::{Server, ServerRuntime},
-    },
+    server::{budgets::Budgets, claim::claim::Claim, kinds, server::Server},
     transport::handed::connect_own,
 };
 
@@ -51,10 +49,13 @@ use crate::{
 /// Unlike there, a worker that is killed fails only the task that it ran, and is replaced; nothing
 /// hangs. Dropped, the pool is terminated: its tasks fail and its workers are killed. So are they
 /// when this process ends.
+///
+/// A pool is of one process. In a forked child its calls fail with [`CallError::Forked`], and its drop does
+/// nothing.
 #[derive(Debug)]
 pub struct Pool {
     pub(super) entry: Entry,
-    crew: Addr<Crew>,
+    crew: OnlyHere<Addr<Crew>>,
     workers: usize,
     chunk: usize,
     pub(super) stop: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
@@ -133,6 +134,11 @@ impl PoolBuilder {
     ///
     /// Dropped at any point, the pool is terminated: no worker is left.
     pub async fn start(self) -> Result<Pool, StartError> {
+        let started = OnlyHere::future(self.start_here()).await;
+        started.unwrap_or_else(|| Err(StartError::Call(forked())))
+    }
+
+    async fn start_here(self) -> Result<Pool, StartError> {
         if self.workers == 0 {
             return Err(StartError::Unusable(
                 "a pool has at least one worker, not 0".to_owned(),
@@ -167,12 +173,13 @@ impl PoolBuilder {
         let queue = Proxy::open(&connection, None, &()).await?;
         let pool = Pool {
             entry: Entry {
+                origin: Origin::here(),
                 queue: queue.clone(),
                 room: Arc::new(Room::new(self.stored_bytes)),
                 deaths,
                 retries: self.retries,
             },
-            crew,
+            crew: OnlyHere::new(crew),
             workers: self.workers,
             chunk: self.chunk,
             stop: Mutex::new(Some(stop)),
@@ -186,7 +193,7 @@ impl PoolBuilder {
             config,
             workers: self.workers,
         };
-        let started = pool.crew.send(start).await;
+        let started = pool.crew()?.send(start).await;
         started.map_err(|_| StartError::System(CREW_ENDED.to_owned()))??;
         Ok(pool)
     }
@@ -194,43 +201,6 @@ impl PoolBuilder {
 
 /// What is said when the crew cannot be told anything any more.
 pub(super) const CREW_ENDED: &str = "the pool's thread has ended";
-
-/// Starts the pool's thread: its manager and its crew.
-async fn launch(
-    server: Server,
-    ended: mpsc::UnboundedReceiver<u32>,
-    deaths: Deaths,
-) -> Result<(Addr<Crew>, (oneshot::Sender<()>, JoinHandle<()>)), StartError> {
-    let (stop, stopped) = oneshot::channel();
-    let (tell_crew, told_crew) = oneshot::channel();
-    let runtime = ServerRuntime::new()?;
-    let live = move || {
-        server.run(runtime, async {
-            let crew = Crew::create(|context: &mut Context<Crew>| {
-                let next = |mut ended: mpsc::UnboundedReceiver<u32>| async {
-                    Some((ended.recv().await?, ended))
-                };
-                context.add_stream(stream::unfold(ended, next));
-                Crew::new(deaths)
-            });
-            // The pool waits for it.
-            let _ = tell_crew.send(crew.clone());
-            // Stopped or forgotten, either way the workers are to end before the server does.
-            let _ = stopped.await;
-            let _ = crew.send(Terminate).await;
-        });
-    };
-    let thread = thread::Builder::new()
-        .name("lockkeeper-pool".to_owned())
-        .spawn(live)
-        .map_err(|error| StartError::System(lack(&error)))?;
-    match told_crew.await {
-        Ok(crew) => Ok((crew, (stop, thread))),
-        Err(_) => Err(StartError::System(
-            "the pool's thread ended at once".to_owned(),
-        )),
-    }
-}
 
 impl Pool {
     /// Starts a pool of that many worker processes, and waits until they are ready.
@@ -361,9 +331,12 @@ impl Pool {
     ///
     /// Dropped midway, the pool may have been closed. To close it again does no harm.
     pub async fn close(&self) -> Result<(), CallError> {
-        // Tasks that wait for room were submitted before.
-        let _turn = self.entry.room.turn().await;
-        self.entry.queue.call(CloseTasks { reason: None }).await
+        let close = async {
+            // Tasks that wait for room were submitted before.
+            let _turn = self.entry.room.turn().await;
+            self.entry.queue.call(CloseTasks { reason: None }).await
+        };
+        self.entry.here(close).await
     }
 
     /// Closes the pool and waits until its tasks are run and its workers have ended.
@@ -382,11 +355,16 @@ impl Pool {
 
     /// Waits until the workers have ended.
     pub(super) async fn emptied(&self) -> Result<(), CallError> {
-        let joined = self.crew.send(Join).await;
+        let joined = async { Ok(self.crew()?.send(Join).await) };
+        let joined = self.entry.here(joined).await?;
         joined.map_err(|_| CallError::Disconnected {
             address: self.entry.queue.token().address().clone(),
             why: CREW_ENDED.to_owned(),
         })
+    }
+
+    fn crew(&self) -> Result<&Addr<Crew>, CallError> {
+        self.crew.get().ok_or_else(forked)
     }
 
     /// Kills the workers at once. Tasks that are not finished fail with
@@ -396,7 +374,13 @@ impl Pool {
     ///
     /// Dropped at any point, the pool is terminated.
     pub async fn terminate(self) {
-        drop_elsewhere(self).await;
+        let entry = self.entry.clone();
+        let end = async {
+            drop_elsewhere(self).await;
+            Ok(())
+        };
+        // In a forked child there is nothing to end.
+        let _ = entry.here(end).await;
     }
 
     /// The process ids of the workers that live.
@@ -405,7 +389,8 @@ impl Pool {
     ///
     /// Dropped at any point, nothing has changed.
     pub async fn pids(&self) -> Vec<u32> {
-        self.crew.send(Pids).await.unwrap_or_default()
+        let pids = async { Ok(self.crew()?.send(Pids).await.unwrap_or_default()) };
+        self.entry.here(pids).await.unwrap_or_default()
     }
 
     /// Tells how many tasks wait and run, how many workers are idle and how many are missing, which may have
@@ -419,8 +404,12 @@ impl Pool {
     ///
     /// Dropped at any point, nothing has changed.
     pub async fn status(&self) -> Result<PoolStatus, CallError> {
-        let tasks = self.entry.queue.call(CountTasks).await?;
-        let empty = self.crew.send(CountEmpty).await.unwrap_or_default();
+        let status = async {
+            let tasks = self.entry.queue.call(CountTasks).await?;
+            let empty = self.crew()?.send(CountEmpty).await.unwrap_or_default();
+            Ok((tasks, empty))
+        };
+        let (tasks, empty) = self.entry.here(status).await?;
         Ok(PoolStatus {
             waiting: tasks.waiting,
             running: tasks.running,
@@ -438,20 +427,24 @@ impl Pool {
         let (entry, size) = (self.entry.clone(), self.chunk);
         let window = Window::of(self.workers, size);
         let tasks = tasks.into_iter();
-        if size == 1 {
-            let share = Share::new(Arc::clone(&entry.room));
-            return series(entry, tasks, window, share, order).left_stream();
-        }
         let share = Share::new(Arc::clone(&entry.room));
-        let submit = move |chunk: &[T]| submit(entry.clone(), chunk);
-        let outcomes = ahead(Chunks::new(tasks, size), submit, window, share, order);
-        let outcomes = outcomes.flat_map(stream::iter);
-        outcomes.right_stream()
+        let outcomes = if size == 1 {
+            series(entry.clone(), tasks, window, share, order).left_stream()
+        } else {
+            let entry = entry.clone();
+            let submit = move |chunk: &[T]| submit(entry.clone(), chunk);
+            let outcomes = ahead(Chunks::new(tasks, size), submit, window, share, order);
+            outcomes.flat_map(stream::iter).right_stream()
+        };
+        outcomes_here::<T, _>(entry.origin, outcomes)
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        if !self.entry.origin.is_here() {
+            return;
+        }
         let stop = self
             .stop
             .lock()

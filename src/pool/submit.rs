@@ -10,7 +10,7 @@ use std::{
 use futures::{FutureExt, future};
 use lockkeeper_actors::data::TaskQueue;
 use lockkeeper_protocol::operations::{Chunk, Submit, TaskFault};
-
+use lockkeeper_sys::Origin;
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     pool::{
         chunk::{self, Outcome},
         deaths::Deaths,
+        forked::only_here,
         room::Room,
         task::Task,
         tasks,
@@ -30,6 +31,7 @@ use crate::{
 /// The queue of a pool, for those who submit tasks.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
+    pub(super) origin: Origin,
     pub(super) queue: Proxy<TaskQueue>,
     pub(super) room: Arc<Room>,
     pub(super) deaths: Deaths,
@@ -37,8 +39,24 @@ pub(super) struct Entry {
     pub(super) retries: u32,
 }
 
+impl Entry {
+    /// Does something with the pool that a forked child can neither begin nor go on with.
+    pub(super) async fn here<T>(
+        &self,
+        work: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        only_here(self.origin, work).await
+    }
+}
+
 /// Has a task run, once the pool has room for it.
 pub(super) async fn apply<T: Task>(entry: Entry, task: T) -> Outcome<T> {
+    let pool = entry.clone();
+    let outcome = pool.here(async { Ok(apply_here(entry, task).await) });
+    outcome.await?
+}
+
+async fn apply_here<T: Task>(entry: Entry, task: T) -> Outcome<T> {
     let room = Arc::clone(&entry.room);
     let turn = room.turn().await;
     let Submitted { bytes, work } = submit::<T>(entry, &[task]);
@@ -138,6 +156,7 @@ async fn run<T: Task>(entry: Entry, chunk: Chunk, count: usize) -> Vec<Outcome<T
         return Vec::new();
     }
     let Entry {
+        origin: _,
         queue,
         room,
         deaths,

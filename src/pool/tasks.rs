@@ -5,7 +5,7 @@ use std::{
     collections::hash_map::Entry,
     fmt,
     panic::AssertUnwindSafe,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use lockkeeper_protocol::{
     operations::{Chunk, ChunkOutcome, TaskFault},
     panic_message,
 };
+use lockkeeper_sys::Inherited;
 use rustc_hash::FxHashMap;
 use serde::de::IgnoredAny;
 
@@ -161,20 +162,16 @@ async fn run_each<'a, T: Task>(
 }
 
 /// The tasks of this program. Shared, since each chunk of a pool looks into them.
-static REGISTERED: LazyLock<Mutex<Arc<Tasks>>> = LazyLock::new(Mutex::default);
-
-fn registered() -> MutexGuard<'static, Arc<Tasks>> {
-    REGISTERED.lock().unwrap_or_else(PoisonError::into_inner)
-}
+static REGISTERED: Inherited<Option<Arc<Tasks>>> = Inherited::new(None);
 
 /// Adds tasks to those of this program.
 pub(crate) fn register(tasks: &Tasks) {
-    Arc::make_mut(&mut registered()).extend(tasks);
+    REGISTERED.with(|all| Arc::make_mut(all.get_or_insert_default()).extend(tasks));
 }
 
 /// Returns the tasks of this program.
 pub(crate) fn tasks() -> Arc<Tasks> {
-    Arc::clone(&registered())
+    REGISTERED.with(|all| Arc::clone(all.get_or_insert_default()))
 }
 
 #[cfg(test)]

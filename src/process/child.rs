@@ -28,6 +28,7 @@ use lockkeeper_protocol::{
     codec::{self, Blob},
     frame::{self, Inbox},
 };
+use lockkeeper_sys::Private;
 use rustix::process::Signal;
 use serde::Serialize;
 use tokio::{io::Interest, process};
@@ -89,7 +90,7 @@ pub(crate) struct Child {
 /// The parent's end of the lifeline.
 #[derive(Debug)]
 struct Reports {
-    lifeline: tokio::net::UnixStream,
+    lifeline: Private<tokio::net::UnixStream>,
     inbox: Inbox,
     /// What the child has not been told yet.
     unsent: Bytes,
@@ -194,29 +195,34 @@ impl Child {
             role: role.to_owned(),
             config,
         };
-        let (ours, theirs) = UnixStream::pair()?;
-        let theirs = File::from(OwnedFd::from(theirs));
-        let marker = format!("{MARKER}{}", theirs.metadata()?.ino());
-        let executable = Executable::of_this_process();
         let runtime = background::start()?.enter();
+        // A fork of another thread keeps neither end: the child would outlast its parent by it.
+        let mut theirs = None;
+        let lifeline = Private::open(|| {
+            let (ours, other) = UnixStream::pair()?;
+            theirs = Some(Private::open(|| Ok(File::from(OwnedFd::from(other))))?);
+            ours.set_nonblocking(true)?;
+            tokio::net::UnixStream::from_std(ours)
+        })?;
+        let theirs = theirs.ok_or(io::ErrorKind::NotConnected)?;
+        let marker = format!("{MARKER}{}", theirs.get()?.metadata()?.ino());
+        let executable = Executable::of_this_process();
         let process = executable.start(|path| {
             let mut command = process::Command::new(path);
             command.arg0(&executable.arg0).arg(&marker);
             if let Launch::Test(name) = launch {
                 command.args(["--exact", "--nocapture", "--test-threads=1", name.as_str()]);
             }
-            let command = command.stdin(Stdio::from(theirs.try_clone()?));
+            let command = command.stdin(Stdio::from(theirs.get()?.try_clone()?));
             command.kill_on_drop(true).spawn()
         })?;
         drop(theirs);
-        ours.set_nonblocking(true)?;
         let mut message = Vec::new();
         frame::append(&mut message, build, MOST_BYTES).map_err(io::Error::other)?;
         frame::append(&mut message, &assignment, MOST_BYTES).map_err(io::Error::other)?;
-        let sent = send_first(&ours, &message, handed)?;
+        let sent = send_first(lifeline.get()?, &message, handed)?;
         let mut message = Bytes::from(message);
         message.advance(sent);
-        let lifeline = tokio::net::UnixStream::from_std(ours)?;
         drop(runtime);
         let reports = Reports {
             lifeline,
@@ -372,7 +378,7 @@ impl Reports {
             } else {
                 Interest::READABLE | Interest::WRITABLE
             };
-            let ready = self.lifeline.ready(interest).await?;
+            let ready = self.lifeline.get()?.ready(interest).await?;
             if ready.is_writable() {
                 self.write();
             }
@@ -385,7 +391,11 @@ impl Reports {
     /// Writes as much of what is unsent as the socket takes.
     fn write(&mut self) {
         while !self.unsent.is_empty() {
-            match self.lifeline.try_write(&self.unsent) {
+            let written = self
+                .lifeline
+                .get()
+                .and_then(|it| it.try_write(&self.unsent));
+            match written {
                 Ok(written) => self.unsent.advance(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -400,7 +410,7 @@ impl Reports {
     /// Reads what is there: how many bytes, zero at the end, `None` when there is nothing yet.
     fn read(&mut self) -> io::Result<Option<usize>> {
         let mut bytes = [0; 1024];
-        match self.lifeline.try_read(&mut bytes) {
+        match self.lifeline.get()?.try_read(&mut bytes) {
             Ok(length) => {
                 self.inbox.feed(bytes.get(..length).unwrap_or_default());
                 Ok(Some(length))

@@ -16,6 +16,7 @@ use lockkeeper_protocol::{
     codec::Blob,
     frame::{self, Inbox},
 };
+use lockkeeper_sys::Private;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -45,11 +46,16 @@ pub(super) enum Report {
     Done,
 }
 
-/// The child's end of the lifeline.
+/// The child's end of the lifeline. Processes that the child forks do not keep it.
 #[derive(Debug)]
-pub(crate) struct Lifeline(pub(super) UnixStream);
+pub(crate) struct Lifeline(Private<UnixStream>);
 
 impl Lifeline {
+    /// Makes the end of a socket.
+    pub(super) fn over(stream: UnixStream) -> io::Result<Self> {
+        Private::open(|| Ok(stream)).map(Self)
+    }
+
     /// Reports that the work begins.
     pub(crate) fn ready(&mut self) {
         self.tell(&Report::Ready);
@@ -72,9 +78,11 @@ impl Lifeline {
 
     /// Runs `end` on a thread of its own once the parent is gone.
     pub(crate) fn watch(&self, end: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let stream = self.0.try_clone()?;
+        let stream = Private::open(|| self.0.get()?.try_clone())?;
         let watch = move || {
-            outlast(stream);
+            if let Ok(stream) = stream.get() {
+                outlast(stream);
+            }
             end();
         };
         thread::Builder::new()
@@ -87,7 +95,10 @@ impl Lifeline {
         let mut message = Vec::new();
         if frame::append(&mut message, report, MOST_BYTES).is_ok() {
             // A parent that is gone needs no report, and the watch ends this process.
-            let _ = self.0.write_all(&message);
+            let _ = self
+                .0
+                .get()
+                .and_then(|mut stream| stream.write_all(&message));
         }
     }
 }
@@ -98,7 +109,7 @@ const MOST_HANDED: usize = 4;
 /// Sends what the socket takes of a child's first message, together with descriptors. Returns how many bytes it
 /// took.
 pub(super) fn send_first(
-    lifeline: &UnixStream,
+    lifeline: impl AsFd,
     message: &[u8],
     handed: &[OwnedFd],
 ) -> io::Result<usize> {

@@ -49,7 +49,7 @@ impl Role {
             return Ok(None);
         };
         if let Err(error) = leave_signals_to_parent() {
-            Lifeline(stream).lacking(lack(&error));
+            Lifeline::over(stream)?.lacking(lack(&error));
             return Err(error);
         }
         set_name();
@@ -59,7 +59,7 @@ impl Role {
         // From here on the lifeline is this copy alone, which no child of this process inherits:
         // one that reads its input must find it empty, and not wait for the parent's word.
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-        let mut lifeline = Lifeline(stream);
+        let mut lifeline = Lifeline::over(stream)?;
         let parent: Build = codec::decode(&build).map_err(io::Error::other)?;
         if let Some(why) = Build::of_this_process().refusal(&parent) {
             lifeline.failed(why.clone());

@@ -120,7 +120,9 @@ fn killed_child() {
 fn hasty_child() {
     if is_child() {
         let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned().unwrap());
-        Lifeline(stream).failed("in haste".to_owned());
+        Lifeline::over(stream)
+            .unwrap()
+            .failed("in haste".to_owned());
         thread::sleep(2 * READY_PATIENCE);
     }
 }

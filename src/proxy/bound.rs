@@ -99,8 +99,12 @@ impl Bound {
         CallError::Undecoded(Box::new(undecoded))
     }
 
-    /// Sends the object an operation whose answer nobody waits for.
+    /// Sends the object an operation that has no answer. In a forked child, a hold of the parent has none to
+    /// send.
     pub(crate) fn cast<O: Operation>(&self, operation: &O) {
+        if !self.connection.is_here() {
+            return;
+        }
         call::cast(self.kind, &self.object.name, O::NAME);
         let cast = || {
             let (number, arguments) = (

@@ -11,6 +11,7 @@ use std::{
 use futures::future;
 use lockkeeper_actors::{Primitive, Serve};
 use lockkeeper_protocol::{CallId, Operation, Proof, Refusal, SignedCall};
+use lockkeeper_sys::{OnlyHere, PerProcess};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -55,7 +56,7 @@ impl fmt::Debug for Shares {
 
 /// Ends what waits for a loss once it is dropped, together with what might have been lost.
 #[derive(Debug, Default)]
-pub(crate) struct DropToken(OnceLock<CancellationToken>);
+pub(crate) struct DropToken(PerProcess<CancellationToken>);
 
 impl DropToken {
     /// Waits for a loss, or until this is dropped, without borrowing it.
@@ -64,8 +65,12 @@ impl DropToken {
         F: Future<Output = ()> + Send,
     {
         let dropped = self.0.get_or_init(CancellationToken::new).clone();
-        async move {
+        // A forked child that drops it must not wait for the parent's lists of waiters.
+        let lost = OnlyHere::future(async move {
             future::select(pin!(lost), pin!(dropped.cancelled())).await;
+        });
+        async move {
+            lost.await;
         }
     }
 }

@@ -9,11 +9,12 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use lockkeeper_sys::PerProcess;
 use tokio::task;
 
 /// Who holds a [`ReentrantLock`](crate::ReentrantLock), and may enter it again.
@@ -32,7 +33,7 @@ struct Identity {
 }
 
 /// The owners that are tasks, for as long as anything is held by them or asked for.
-static TASKS: LazyLock<Mutex<HashMap<task::Id, Weak<Identity>>>> = LazyLock::new(Mutex::default);
+static TASKS: PerProcess<Mutex<HashMap<task::Id, Weak<Identity>>>> = PerProcess::new();
 
 thread_local! {
     static THREAD: Owner = Owner::new();
@@ -40,7 +41,8 @@ thread_local! {
 
 /// The tasks that are owners. What runs inside leaves a whole table behind.
 fn tasks() -> MutexGuard<'static, HashMap<task::Id, Weak<Identity>>> {
-    TASKS.lock().unwrap_or_else(PoisonError::into_inner)
+    let tasks = TASKS.get_or_init(Mutex::default);
+    tasks.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Owner {

@@ -6,16 +6,11 @@
 //!
 //! Invariant: a proxy knows no socket, and dropping a guard never waits, blocks or panics.
 
-use std::{
-    fmt,
-    future::Future,
-    os::fd::OwnedFd,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{fmt, future::Future, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use lockkeeper_actors::{Primitive, Serve};
 use lockkeeper_protocol::{Fault, ObjectInfo, Operation, Page, Question, Refusal};
+use lockkeeper_sys::PerProcess;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
@@ -40,7 +35,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 ///
 /// The built-in kinds have proxies with methods of their own; this one is for a kind of yours.
 /// A proxy stays with the connection that it first used: when that is lost, its calls fail with
-/// [`CallError::Disconnected`], and one that is opened or deserialized afterwards connects anew.
+/// [`CallError::Disconnected`], and one that is opened or deserialized afterwards connects anew. So does each
+/// proxy in a forked child, when it is first used there.
 ///
 /// ```
 /// use lockkeeper::{Call, Manager, Operation, Operations, Primitive, Refusal, Serve};
@@ -86,7 +82,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// ```
 pub struct Proxy<P> {
     token: Token<P>,
-    bound: Arc<OnceLock<Arc<Bound>>>,
+    /// Empty again in a forked child, which connects anew.
+    bound: Arc<PerProcess<Arc<Bound>>>,
 }
 
 impl<P: Primitive> Proxy<P> {
@@ -105,7 +102,7 @@ impl<P: Primitive> Proxy<P> {
             let object = opened.map_err(|error| error.about(about))?;
             let token = Token::new(connection.address().clone(), object.name.clone());
             let connection = Arc::clone(connection);
-            let bound = OnceLock::from(Arc::new(Bound {
+            let bound = PerProcess::from(Arc::new(Bound {
                 kind: P::KIND,
                 form: P::FORM,
                 connection,

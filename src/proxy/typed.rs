@@ -8,7 +8,10 @@ use std::{
     borrow::Cow,
     future::Future,
     marker::PhantomData,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use lockkeeper_actors::{Primitive, Serve};
@@ -38,7 +41,7 @@ pub(crate) struct Typed<P, T> {
     /// The schema id of the values, unless it is the one of their type.
     schema: Option<Arc<str>>,
     /// Whether the object has agreed to the id.
-    agreed: Arc<OnceLock<()>>,
+    agreed: Arc<AtomicBool>,
     values: PhantomData<fn(T) -> T>,
 }
 
@@ -56,7 +59,7 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
         match (Proxy::open(connection, name, &spec(holds)).await, name) {
             (Ok(proxy), _) => Ok(Self {
                 schema,
-                agreed: Arc::new(OnceLock::from(())),
+                agreed: Arc::new(AtomicBool::new(true)),
                 ..proxy.into()
             }),
             (Err(CallError::Fault(wrong @ Fault::WrongSpec { .. })), Some(name)) => {
@@ -78,10 +81,10 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
     /// The object as this process's connection knows it, once both have the same schema id.
     pub(crate) async fn bound(&self) -> Result<&Arc<Bound>, CallError> {
         let bound = self.proxy.bound().await?;
-        if self.agreed.get().is_none() {
+        if !self.agreed.load(Ordering::Acquire) {
             agree::<T>(bound, self.schema.as_ref()).await?;
             // Of two first uses at a time both got the same answer.
-            let _ = self.agreed.set(());
+            self.agreed.store(true, Ordering::Release);
         }
         Ok(bound)
     }

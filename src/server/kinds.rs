@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     fmt,
     rc::Rc,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use lockkeeper_actors::{
@@ -19,6 +19,7 @@ use lockkeeper_actors::{
     },
 };
 use lockkeeper_protocol::{Fault, ObjectName, Refusal, codec};
+use lockkeeper_sys::Inherited;
 
 /// Makes an object of one kind from an encoded spec, on the shard of the shell, to be known by a
 /// name.
@@ -164,18 +165,14 @@ impl fmt::Debug for Registrations {
 }
 
 /// The kinds of this program, the built-in ones among them.
-static REGISTERED: LazyLock<Mutex<Kinds>> = LazyLock::new(|| Mutex::new(Kinds::built_in()));
-
-fn registered() -> MutexGuard<'static, Kinds> {
-    REGISTERED.lock().unwrap_or_else(PoisonError::into_inner)
-}
+static REGISTERED: Inherited<Option<Kinds>> = Inherited::new(None);
 
 /// Adds kinds to those of this program.
 pub(crate) fn register(kinds: Registrations) {
-    kinds.add_to(&mut registered());
+    REGISTERED.with(|all| kinds.add_to(all.get_or_insert_with(Kinds::built_in)));
 }
 
 /// Returns the kinds of this program, the built-in ones among them.
 pub(crate) fn kinds() -> Kinds {
-    registered().clone()
+    REGISTERED.with(|all| all.get_or_insert_with(Kinds::built_in).clone())
 }

@@ -17,6 +17,7 @@ use std::{
 use actix::Actor;
 use lockkeeper_actors::Shell;
 use lockkeeper_protocol::SessionId;
+use lockkeeper_sys::OnlyHere;
 use tokio::{
     runtime::{self, Runtime},
     sync::mpsc,
@@ -110,8 +111,13 @@ impl Server {
 
     /// Serves clients until `stop` is over. Then every session is hung up and the address is free.
     ///
-    /// It runs where actors can: in a [`LocalSet`](tokio::task::LocalSet).
+    /// It runs where actors can: in a [`LocalSet`](tokio::task::LocalSet). A forked child, which may have a copy
+    /// of the task, serves no more and leaves all that the manager has outside of its memory alone.
     pub(crate) async fn serve(self, stop: impl Future) {
+        OnlyHere::future(self.serve_here(stop)).await;
+    }
+
+    async fn serve_here(self, stop: impl Future) {
         let Self {
             mut claim,
             listener,
@@ -239,7 +245,9 @@ async fn accept_clients(
                 } else {
                     let Some(id) = ids.next() else { continue };
                     let session = serve(stream, SessionId::new(id), right, Rc::clone(context));
-                    sessions.spawn_local(session);
+                    sessions.spawn_local(async {
+                        OnlyHere::future(session).await;
+                    });
                 }
             }
         }

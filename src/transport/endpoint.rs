@@ -1,12 +1,8 @@
 //! Endpoints: the places of addresses, each with the transport of the address's scheme.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeMap, io, sync::Arc, thread, time::Duration};
+
+use lockkeeper_sys::Inherited;
 
 use tokio::{runtime::Handle, sync::oneshot};
 
@@ -25,17 +21,13 @@ pub(crate) struct Endpoint {
 }
 
 /// The transports that this program has registered, by scheme.
-static REGISTERED: LazyLock<Mutex<BTreeMap<String, Arc<dyn Transport>>>> =
-    LazyLock::new(Mutex::default);
-
-fn registered() -> MutexGuard<'static, BTreeMap<String, Arc<dyn Transport>>> {
-    REGISTERED.lock().unwrap_or_else(PoisonError::into_inner)
-}
+static REGISTERED: Inherited<BTreeMap<String, Arc<dyn Transport>>> =
+    Inherited::new(BTreeMap::new());
 
 /// Registers a transport. A later one of the same scheme takes the place of an earlier one.
 pub(crate) fn register(scheme: &str, transport: Arc<dyn Transport>) {
     add_scheme(scheme);
-    let replaced = registered().insert(scheme.to_owned(), transport);
+    let replaced = REGISTERED.with(|all| all.insert(scheme.to_owned(), transport));
     // With the table unlocked: it is the code of a program.
     drop(replaced);
 }
@@ -56,7 +48,7 @@ impl Endpoint {
         let transport: Arc<dyn Transport> = match scheme {
             UNIX => Arc::new(Unix),
             MEMORY => Arc::new(Memory),
-            other => registered().get(other).cloned().ok_or_else(|| {
+            other => REGISTERED.with(|all| all.get(other).cloned()).ok_or_else(|| {
                 let why = format!(
                     "this program has no transport for {other:?}: \
                      add it with program().transport({other:?}, ..), or write ./{other}:.. for a path"

@@ -16,6 +16,8 @@ use std::{
     task::{Context, Poll},
 };
 
+use lockkeeper_sys::Private;
+
 use crate::{
     address::Address,
     transport::{
@@ -30,7 +32,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct ManagerEnds {
     socket: UnixStream,
-    reports: Option<OwnedFd>,
+    reports: Option<Private<OwnedFd>>,
 }
 
 /// The ends that the child is given.
@@ -49,9 +51,10 @@ pub(crate) struct ChildEnds {
 pub(crate) fn connect_child() -> io::Result<(ManagerEnds, ChildEnds)> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     let (for_reading, for_writing) = report_pipe()?.unzip();
+    let for_reading = for_reading.map(|pipe| Private::open(|| Ok(pipe)));
     let manager = ManagerEnds {
         socket: UnixStream::try_from(OwnedFd::from(ours))?,
-        reports: for_reading,
+        reports: for_reading.transpose()?,
     };
     let child = ChildEnds {
         socket: theirs.into(),
@@ -124,7 +127,7 @@ struct HandedStream {
     pid: u32,
     /// The end of the process, until it is asked for.
     end: Mutex<Option<OwnedFd>>,
-    reports: Option<OwnedFd>,
+    reports: Option<Private<OwnedFd>>,
 }
 
 impl Stream for HandedStream {

@@ -10,11 +10,12 @@ use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     io::{self, Read},
     mem,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
+use lockkeeper_sys::{OnlyHere, PerProcess};
 use slab::Slab;
 
 use crate::transport::{
@@ -28,8 +29,11 @@ use crate::transport::{
 pub(crate) struct Memory;
 
 /// The listeners of this process, by name.
-static LISTENERS: LazyLock<Mutex<HashMap<String, Arc<Mutex<Queue>>>>> =
-    LazyLock::new(Mutex::default);
+static LISTENERS: PerProcess<Mutex<HashMap<String, Arc<Mutex<Queue>>>>> = PerProcess::new();
+
+fn listeners() -> MutexGuard<'static, HashMap<String, Arc<Mutex<Queue>>>> {
+    lock(LISTENERS.get_or_init(Mutex::default))
+}
 
 /// How many bytes that the manager has not read make a client wait. The bound is far above what a test
 /// sends: a client that waits leaves its own runtime, whose clock a test may have paused.
@@ -60,7 +64,7 @@ pub(super) fn hand_over(place: &str, stream: Arc<dyn Stream>) -> io::Result<()> 
         );
         io::Error::new(io::ErrorKind::NotFound, why)
     };
-    let queue = lock(&LISTENERS).get(place).cloned().ok_or_else(absent)?;
+    let queue = listeners().get(place).cloned().ok_or_else(absent)?;
     let mut queue = lock(&queue);
     if queue.is_closed {
         return Err(absent());
@@ -82,10 +86,10 @@ impl Transport for Memory {
     }
 
     fn listen(&self, place: &str) -> io::Result<Box<dyn Listener>> {
-        match lock(&LISTENERS).entry(place.to_owned()) {
+        match listeners().entry(place.to_owned()) {
             Entry::Occupied(_) => Err(io::ErrorKind::AddrInUse.into()),
             Entry::Vacant(vacant) => Ok(Box::new(MemoryListener {
-                queue: Arc::clone(vacant.insert(Arc::default())),
+                queue: OnlyHere::new(Arc::clone(vacant.insert(Arc::default()))),
                 name: place.to_owned(),
             })),
         }
@@ -109,7 +113,7 @@ struct Queue {
 #[derive(Debug)]
 struct MemoryListener {
     name: String,
-    queue: Arc<Mutex<Queue>>,
+    queue: OnlyHere<Arc<Mutex<Queue>>>,
 }
 
 impl Listener for MemoryListener {
@@ -120,7 +124,8 @@ impl Listener for MemoryListener {
 
 impl Acceptor for MemoryListener {
     fn poll_accept(&self, task: &mut Context<'_>) -> Poll<io::Result<Arc<dyn Stream>>> {
-        let mut queue = lock(&self.queue);
+        let queue = self.queue.get().ok_or_else(forked)?;
+        let mut queue = lock(queue);
         match queue.streams.pop_front() {
             Some(stream) => Poll::Ready(Ok(stream)),
             None => {
@@ -135,8 +140,11 @@ impl Acceptor for MemoryListener {
 
 impl Drop for MemoryListener {
     fn drop(&mut self) {
-        lock(&LISTENERS).remove(&self.name);
-        let mut queue = lock(&self.queue);
+        let Some(queue) = self.queue.get() else {
+            return;
+        };
+        listeners().remove(&self.name);
+        let mut queue = lock(queue);
         queue.is_closed = true;
         let refused = mem::take(&mut queue.streams);
         drop(queue);
@@ -148,30 +156,45 @@ impl Drop for MemoryListener {
 /// One end of a stream. Its drop is the end of the stream for the other.
 #[derive(Debug)]
 pub(crate) struct MemoryStream {
+    pipes: OnlyHere<Pipes>,
+}
+
+/// The two directions of a stream. In a forked child one may be locked for ever by a thread of the parent.
+#[derive(Debug)]
+struct Pipes {
     incoming: Arc<Mutex<Pipe>>,
     outgoing: Arc<Mutex<Pipe>>,
 }
 
+/// The error of a stream or listener of the parent of a forked child.
+fn forked() -> io::Error {
+    io::ErrorKind::NotConnected.into()
+}
+
 impl MemoryStream {
+    fn new(incoming: Arc<Mutex<Pipe>>, outgoing: Arc<Mutex<Pipe>>) -> Self {
+        Self {
+            pipes: OnlyHere::new(Pipes { incoming, outgoing }),
+        }
+    }
+
+    fn pipes(&self) -> io::Result<&Pipes> {
+        self.pipes.get().ok_or_else(forked)
+    }
+
     /// Makes a stream: the client's end, and the manager's.
     pub(crate) fn pair() -> (Self, Self) {
         let [to_manager, to_client] =
             [MOST_TO_MANAGER, MOST_TO_CLIENT].map(|most| Arc::new(Mutex::new(Pipe::new(most))));
-        let client = Self {
-            incoming: Arc::clone(&to_client),
-            outgoing: Arc::clone(&to_manager),
-        };
-        let manager = Self {
-            incoming: to_manager,
-            outgoing: to_client,
-        };
+        let client = Self::new(Arc::clone(&to_client), Arc::clone(&to_manager));
+        let manager = Self::new(to_manager, to_client);
         (client, manager)
     }
 }
 
 impl Stream for MemoryStream {
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut pipe = lock(&self.incoming);
+        let mut pipe = lock(&self.pipes()?.incoming);
         let read = pipe.read(buffer);
         let writers = pipe.writers_with_room();
         drop(pipe);
@@ -180,7 +203,7 @@ impl Stream for MemoryStream {
     }
 
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let mut pipe = lock(&self.outgoing);
+        let mut pipe = lock(&self.pipes()?.outgoing);
         let written = pipe.write(bytes);
         let readers = take(&mut pipe.readers);
         drop(pipe);
@@ -189,7 +212,10 @@ impl Stream for MemoryStream {
     }
 
     fn shut_down(&self) {
-        for pipe in [&self.incoming, &self.outgoing] {
+        let Some(Pipes { incoming, outgoing }) = self.pipes.get() else {
+            return;
+        };
+        for pipe in [incoming, outgoing] {
             let mut pipe = lock(pipe);
             pipe.is_closed = true;
             let mut waiting = take(&mut pipe.readers);
@@ -200,8 +226,9 @@ impl Stream for MemoryStream {
     }
 
     fn attach(self: Arc<Self>) -> io::Result<Box<dyn AttachedStream>> {
-        let reader = lock(&self.incoming).readers.insert(None);
-        let writer = lock(&self.outgoing).writers.insert(None);
+        let Pipes { incoming, outgoing } = self.pipes()?;
+        let reader = lock(incoming).readers.insert(None);
+        let writer = lock(outgoing).writers.insert(None);
         Ok(Box::new(AttachedMemoryStream {
             stream: self,
             reader,
@@ -235,7 +262,7 @@ struct AttachedMemoryStream {
 
 impl AttachedStream for AttachedMemoryStream {
     fn poll_read(&self, task: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut pipe = lock(&self.stream.incoming);
+        let mut pipe = lock(&self.stream.pipes()?.incoming);
         let read = pipe.read(buffer);
         if would_block(&read) {
             let earlier = register(&mut pipe.readers, self.reader, task);
@@ -250,7 +277,7 @@ impl AttachedStream for AttachedMemoryStream {
     }
 
     fn poll_write(&self, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let mut pipe = lock(&self.stream.outgoing);
+        let mut pipe = lock(&self.stream.pipes()?.outgoing);
         let written = pipe.write(bytes);
         if would_block(&written) {
             let earlier = register(&mut pipe.writers, self.writer, task);
@@ -267,8 +294,11 @@ impl AttachedStream for AttachedMemoryStream {
 
 impl Drop for AttachedMemoryStream {
     fn drop(&mut self) {
-        let reader = lock(&self.stream.incoming).readers.try_remove(self.reader);
-        let writer = lock(&self.stream.outgoing).writers.try_remove(self.writer);
+        let Ok(Pipes { incoming, outgoing }) = self.stream.pipes() else {
+            return;
+        };
+        let reader = lock(incoming).readers.try_remove(self.reader);
+        let writer = lock(outgoing).writers.try_remove(self.writer);
         // As in `register`.
         drop((reader, writer));
     }

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
+    mem,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     path::Path,
     sync::{
@@ -19,8 +20,12 @@ use interprocess::{
         ConnectOptions, GenericFilePath, Listener as LocalListener, ListenerNonblockingMode,
         ListenerOptions, Name, Stream as LocalStream, ToFsName, traits::Listener as _,
     },
-    os::unix::{local_socket::ListenerOptionsExt, uds_local_socket::Stream as LocalUnixStream},
+    os::unix::{
+        local_socket::ListenerOptionsExt,
+        uds_local_socket::{Listener as SocketListener, Stream as Socket},
+    },
 };
+use lockkeeper_sys::Private;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     runtime::{self, Handle},
@@ -48,16 +53,16 @@ impl Transport for Unix {
     }
 }
 
-/// A connected Unix socket.
+/// A connected Unix socket. A forked child does not keep it.
 #[derive(Debug)]
 pub(crate) struct UnixStream {
-    socket: LocalStream,
+    socket: Private<Socket>,
     /// How each runtime that is attached waits for it.
     registrations: Mutex<Vec<(runtime::Id, Weak<Registration>)>>,
 }
 
-impl From<LocalStream> for UnixStream {
-    fn from(socket: LocalStream) -> Self {
+impl From<Private<Socket>> for UnixStream {
+    fn from(socket: Private<Socket>) -> Self {
         Self {
             socket,
             registrations: Mutex::default(),
@@ -76,17 +81,19 @@ impl UnixStream {
         let mut left = wait;
         let mut pause = Duration::from_millis(1);
         loop {
-            let stream = ConnectOptions::new()
-                .name(name.borrow())
-                .wait_mode(ConnectWaitMode::Deferred)
-                .nonblocking_stream(true)
-                .connect_sync()?;
+            let socket = Private::open(|| {
+                let LocalStream::UdSocket(socket) = ConnectOptions::new()
+                    .name(name.borrow())
+                    .wait_mode(ConnectWaitMode::Deferred)
+                    .nonblocking_stream(true)
+                    .connect_sync()?;
+                Ok(socket)
+            })?;
             // A full queue is no error here, and no event tells when it has room: the system leaves
             // the socket in the state of one that is being connected, which it never will be.
-            let LocalStream::UdSocket(socket) = &stream;
-            match socket.inner().peer_addr() {
+            match socket.get()?.inner().peer_addr() {
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
-                Ok(_) | Err(_) => return Ok(stream.into()),
+                Ok(_) | Err(_) => return Ok(socket.into()),
             }
             if left.is_zero() {
                 let why = format!("its queue of clients was full for {wait:?}: it may stand still");
@@ -115,7 +122,7 @@ impl UnixStream {
         {
             use interprocess::local_socket::traits::StreamCommon as _;
 
-            let peer = self.socket.peer_creds().ok()?;
+            let peer = self.socket.get().ok()?.peer_creds().ok()?;
             let user = PeerUser::new(peer.euid()?, peer.egid()?);
             let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok());
             Some(Credentials { user, pid })
@@ -130,23 +137,26 @@ impl TryFrom<OwnedFd> for UnixStream {
     fn try_from(socket: OwnedFd) -> io::Result<Self> {
         let socket = std::os::unix::net::UnixStream::from(socket);
         socket.set_nonblocking(true)?;
-        Ok(LocalStream::from(LocalUnixStream::from(socket)).into())
+        Ok(Private::open(|| Ok(Socket::from(socket)))?.into())
     }
 }
 
 impl Stream for UnixStream {
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        retry(|| (&self.socket).read(buffer))
+        let mut socket = self.socket.get()?;
+        retry(|| socket.read(buffer))
     }
 
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        retry(|| (&self.socket).write(bytes))
+        let mut socket = self.socket.get()?;
+        retry(|| socket.write(bytes))
     }
 
     fn shut_down(&self) {
-        let LocalStream::UdSocket(stream) = &self.socket;
-        // A stream that is down already needs nothing.
-        let _ = stream.inner().shutdown(std::net::Shutdown::Both);
+        if let Ok(socket) = self.socket.get() {
+            // A stream that is down already needs nothing.
+            let _ = socket.inner().shutdown(std::net::Shutdown::Both);
+        }
     }
 
     fn attach(self: Arc<Self>) -> io::Result<Box<dyn AttachedStream>> {
@@ -184,13 +194,11 @@ impl Stream for UnixStream {
     }
 
     fn peer_end(&self) -> Option<OwnedFd> {
-        let LocalStream::UdSocket(stream) = &self.socket;
-        peer_process::of_peer(stream.inner().as_fd(), self.peer_pid())
+        peer_process::of_peer(self.descriptor()?, self.peer_pid())
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        let LocalStream::UdSocket(stream) = &self.socket;
-        Some(stream.inner().as_fd())
+        Some(self.socket.as_fd())
     }
 }
 
@@ -222,8 +230,7 @@ struct Descriptor(Arc<UnixStream>);
 
 impl AsRawFd for Descriptor {
     fn as_raw_fd(&self) -> RawFd {
-        let LocalStream::UdSocket(stream) = &self.0.socket;
-        stream.inner().as_raw_fd()
+        self.0.socket.as_raw_fd()
     }
 }
 
@@ -363,6 +370,11 @@ impl AttachedStream for AttachedUnixStream {
 
 impl Drop for AttachedUnixStream {
     fn drop(&mut self) {
+        if self.stream.socket.get().is_err() {
+            // A forked child: the mutexes and the runtime are copies of the parent's.
+            mem::forget(self.registration.take());
+            return;
+        }
         // The next attachment of the runtime must find this registration, or none.
         let all = lock(&self.stream.registrations);
         let mut reader = None;
@@ -383,20 +395,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A bound Unix socket.
+/// A bound Unix socket. A forked child does not keep it.
 #[derive(Debug)]
-pub(crate) struct UnixListener(LocalListener);
+pub(crate) struct UnixListener(Private<SocketListener>);
 
 impl UnixListener {
     /// Binds a socket at a path where there is none, for this user alone.
     pub(crate) fn bind(path: &Path) -> io::Result<Self> {
-        ListenerOptions::new()
-            .name(name(path)?)
-            .reclaim_name(false)
-            .mode(0o600)
-            .nonblocking(ListenerNonblockingMode::Both)
-            .create_sync()
-            .map(Self)
+        let name = name(path)?;
+        let listener = Private::open(|| {
+            let LocalListener::UdSocket(listener) = ListenerOptions::new()
+                .name(name)
+                .reclaim_name(false)
+                .mode(0o600)
+                .nonblocking(ListenerNonblockingMode::Both)
+                .create_sync()?;
+            Ok(listener)
+        });
+        listener.map(Self)
     }
 }
 
@@ -408,8 +424,7 @@ impl Listener for UnixListener {
 
 impl AsRawFd for UnixListener {
     fn as_raw_fd(&self) -> RawFd {
-        let LocalListener::UdSocket(listener) = &self.0;
-        listener.as_fd().as_raw_fd()
+        self.0.as_raw_fd()
     }
 }
 
@@ -421,9 +436,10 @@ impl Acceptor for UnixAcceptor {
     fn poll_accept(&self, task: &mut Context<'_>) -> Poll<io::Result<Arc<dyn Stream>>> {
         loop {
             let mut ready = ready!(self.0.poll_read_ready(task))?;
-            match retry(|| self.0.get_ref().0.accept()) {
+            let listener = self.0.get_ref().0.get()?;
+            match retry(|| Private::open(|| listener.accept())) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                Ok(stream) => return Poll::Ready(Ok(Arc::new(UnixStream::from(stream)))),
+                Ok(socket) => return Poll::Ready(Ok(Arc::new(UnixStream::from(socket)))),
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }

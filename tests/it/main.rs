@@ -48,7 +48,7 @@ use lockkeeper::Program;
 use lockkeeper_test_support::Roles;
 
 /// Each adds the tasks, kinds and transports of a module. Their names are unique in this binary.
-const TASKS_AND_KINDS: [fn(Program) -> Program; 36] = [
+const TASKS_AND_KINDS: &[fn(Program) -> Program] = &[
     barrier::register,
     condition::register,
     environments::register,
@@ -89,7 +89,7 @@ const TASKS_AND_KINDS: [fn(Program) -> Program; 36] = [
 ];
 
 /// Each adds the child roles of a module. Their names begin with the module's path.
-const ROLES: [fn(&mut Roles); 40] = [
+const ROLES: &[fn(&mut Roles)] = &[
     access::roles,
     addresses::roles,
     barrier::deaths::roles,

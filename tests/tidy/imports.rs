@@ -104,6 +104,7 @@ fn resolve(
         "crate" => home.to_owned(),
         "self" => name.to_owned(),
         "super" => parent(name).to_owned(),
+        "lockkeeper_sys" => "sys".to_owned(),
         "lockkeeper_protocol" => "protocol".to_owned(),
         "lockkeeper_actors" => "actors".to_owned(),
         other if names.contains_key(other) => names[other].clone(),

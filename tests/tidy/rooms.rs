@@ -1,4 +1,4 @@
-//! The rooms of the three crates: which may import which, and that no two files of one room
+//! The rooms of the crates: which may import which, and that no two files of one room
 //! import each other.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -13,6 +13,16 @@ use crate::{
 /// A room is a file or a folder right below a crate. `protocol` stands for all that this crate shows
 /// to the others; `actors` likewise. `actors::Shell`, `actors::sync` and the like stand for a part.
 pub(crate) const ROOMS: &[(&str, &[&str])] = &[
+    ("sys::registry", &[]),
+    ("sys::gate", &[]),
+    ("sys::page", &[]),
+    ("sys::origin", &["sys::gate", "sys::page", "sys::registry"]),
+    ("sys::only_here", &["sys::origin"]),
+    ("sys::per_process", &["sys::origin"]),
+    (
+        "sys::private",
+        &["sys::gate", "sys::origin", "sys::registry"],
+    ),
     ("protocol::printable", &[]),
     ("protocol::panics", &[]),
     (
@@ -94,17 +104,25 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
         "actors::bench",
         &["protocol", "actors::kind", "actors::host"],
     ),
-    ("lockkeeper::background", &[]),
+    ("lockkeeper::background", &["sys"]),
     ("lockkeeper::want", &[]),
     ("lockkeeper::files", &["lockkeeper::want"]),
     ("lockkeeper::address_error", &[]),
     (
         "lockkeeper::address",
-        &["protocol", "lockkeeper::address_error", "lockkeeper::files"],
+        &[
+            "sys",
+            "protocol",
+            "lockkeeper::address_error",
+            "lockkeeper::files",
+        ],
     ),
     ("lockkeeper::limits", &["protocol"]),
-    ("lockkeeper::fence_file", &["protocol", "lockkeeper::files"]),
-    ("lockkeeper::transport", &["lockkeeper::address"]),
+    (
+        "lockkeeper::fence_file",
+        &["sys", "protocol", "lockkeeper::files"],
+    ),
+    ("lockkeeper::transport", &["sys", "lockkeeper::address"]),
     (
         "lockkeeper::access",
         &["lockkeeper::files", "lockkeeper::transport::stream"],
@@ -135,6 +153,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     (
         "lockkeeper::process",
         &[
+            "sys",
             "protocol",
             "lockkeeper::background",
             "lockkeeper::error",
@@ -144,6 +163,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     (
         "lockkeeper::client",
         &[
+            "sys",
             "protocol",
             "lockkeeper::address",
             "lockkeeper::background",
@@ -156,6 +176,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     (
         "lockkeeper::server",
         &[
+            "sys",
             "protocol",
             "actors",
             "lockkeeper::access",
@@ -171,6 +192,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     (
         "lockkeeper::proxy",
         &[
+            "sys",
             "protocol",
             "actors::Primitive",
             "actors::Serve",
@@ -188,6 +210,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     (
         "lockkeeper::manager",
         &[
+            "sys",
             "protocol",
             "actors::Primitive",
             "actors::data",
@@ -209,6 +232,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     (
         "lockkeeper::pool",
         &[
+            "sys",
             "protocol",
             "actors::data",
             "lockkeeper::access",

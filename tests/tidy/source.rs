@@ -1,9 +1,10 @@
-//! The sources of the three crates, and their code apart from comments, strings and tests.
+//! The sources of the crates, and their code apart from comments, strings and tests.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 /// The folders of sources and the crates that they are, as the rules name them.
 const CRATES: &[(&str, &str)] = &[
+    ("sys/src", "sys"),
     ("protocol/src", "protocol"),
     ("actors/src", "actors"),
     ("src", "lockkeeper"),

@@ -14,6 +14,11 @@ type Row<'table> = (&'table str, &'table [&'table str], &'table str);
 /// Crates, or modules of them, that stand only where they must.
 const CRATES: &[Row<'_>] = &[
     (
+        "libc",
+        &["sys/src/"],
+        "rustix calls the system without unsafe code; put what it lacks into sys",
+    ),
+    (
         "interprocess",
         &["src/transport/unix.rs"],
         "use the contracts Stream and Listener, or give them what they lack",
@@ -27,6 +32,7 @@ const CRATES: &[Row<'_>] = &[
             "src/pool/crew.rs",
             "src/pool/place.rs",
             "src/pool/pool.rs",
+            "src/pool/thread.rs",
             "src/server/server.rs",
             "src/server/session/context.rs",
             "src/server/supervisor/supervisor.rs",

@@ -14,6 +14,8 @@ use std::{
     time::Duration,
 };
 
+use lockkeeper_sys::Private;
+
 use crate::files::{FileId, own_uid};
 
 /// How often a name is tried for, and the pause in between. A manager that was killed lets go of its file lock
@@ -28,9 +30,9 @@ const MOST_ASKED: u32 = 1024;
 /// How many bytes a name has at the most.
 const MOST_BYTES: usize = 107;
 
-/// A name that this process has, until it is dropped.
+/// A name that this process has, until it is dropped. A forked child does not keep it.
 #[derive(Debug)]
-pub(super) struct AbstractName(UnixListener);
+pub(super) struct AbstractName(Private<UnixListener>);
 
 /// What became of the attempt to take a name.
 #[derive(Debug)]
@@ -49,7 +51,7 @@ impl AbstractName {
         let text = text(folder, claim.file_name().unwrap_or_default());
         let mut holder = Err(io::Error::from(io::ErrorKind::AddrInUse));
         for _ in 0..TRIES {
-            match bind(&text) {
+            match Private::open(|| bind(&text)) {
                 Ok(listener) => return Taken::Ours(Self(listener)),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 Err(error) => return Taken::Useless(error.to_string()),
@@ -77,7 +79,7 @@ impl AbstractName {
     pub(super) fn answer(&self) {
         // Any user may ask, and as fast as this answers.
         let mut asked = 0;
-        while asked < MOST_ASKED && self.0.accept().is_ok() {
+        while asked < MOST_ASKED && self.0.get().and_then(UnixListener::accept).is_ok() {
             asked += 1;
         }
     }

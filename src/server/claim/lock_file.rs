@@ -13,6 +13,7 @@ use std::{
 };
 
 use lockkeeper_protocol::MAX_SHARDS;
+use lockkeeper_sys::{Origin, Private};
 
 use crate::{
     files::{self, FileId},
@@ -21,8 +22,11 @@ use crate::{
 };
 
 /// The claim of a running manager to a path. Dropped, it is over, and its file is removed.
+///
+/// A forked child keeps neither the file nor the name, and removes nothing.
 #[derive(Debug)]
 pub(super) struct Lock {
+    origin: Origin,
     path: PathBuf,
     shards: u32,
     held: Mutex<Held>,
@@ -44,7 +48,7 @@ pub(super) enum Claimed {
 /// What makes up a claim.
 #[derive(Debug)]
 struct Held {
-    file: File,
+    file: Private<File>,
     id: FileId,
     folder: FileId,
     /// `None` where another user has taken it.
@@ -74,13 +78,13 @@ impl Lock {
             return Ok(Claimed::Locked);
         };
         let folder = folder_of(&path)?;
-        let id = FileId::of(&file.metadata()?);
+        let id = FileId::of(&file.get()?.metadata()?);
         let Some(name) = take_name(folder, &path) else {
             // The file of the live manager was removed. It makes a new one.
             files::remove(&path, id)?;
             return Ok(Claimed::Named);
         };
-        let left = shards_in(&file);
+        let left = shards_in(file.get()?);
         let held = Mutex::new(Held {
             file,
             id,
@@ -88,6 +92,7 @@ impl Lock {
             name,
         });
         let claim = Self {
+            origin: Origin::here(),
             path,
             shards,
             held,
@@ -98,7 +103,7 @@ impl Lock {
 
     /// Notes how many sockets there are to be, once those of a killed manager are gone.
     pub(super) fn note_shards(&self) -> io::Result<()> {
-        write_to(&self.held().file, self.shards)
+        write_to(self.held().file.get()?, self.shards)
     }
 
     /// Looks whether the claim still stands, and makes a file that was removed anew.
@@ -148,7 +153,7 @@ impl Lock {
             // There may be room for a file at the next look.
             Err(_) => return Ok(()),
         };
-        let Ok(metadata) = file.metadata() else {
+        let Ok(metadata) = file.get().and_then(File::metadata) else {
             return Ok(());
         };
         if !has_name {
@@ -158,7 +163,7 @@ impl Lock {
         held.folder = folder;
         held.id = FileId::of(&metadata);
         // Without the note a later manager would leave the sockets of all but the first shard behind.
-        let _ = write_to(&file, self.shards);
+        let _ = file.get().and_then(|file| write_to(file, self.shards));
         held.file = file;
         Ok(())
     }
@@ -171,11 +176,16 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
+        if !self.origin.is_here() {
+            return;
+        }
         let mut held = self.held();
         // Before the file: the next manager gets the lock first, and must find the name free then.
         held.name = None;
         // If this fails, the next manager takes the file over.
         let _ = files::remove(&self.path, held.id);
+        // A process that was cloned past the C library may still have the file open.
+        let _ = held.file.get().and_then(File::unlock);
     }
 }
 
@@ -209,9 +219,10 @@ pub(super) fn lock_path(socket: &Path) -> PathBuf {
 pub(super) const SUFFIX: &str = ".lockkeeper";
 
 /// Locks a claim file, which is made if there is none. `None` if a live process has it locked.
-pub(super) fn lock_exclusively(path: &Path) -> io::Result<Option<File>> {
+pub(super) fn lock_exclusively(path: &Path) -> io::Result<Option<Private<File>>> {
     loop {
-        let file = files::open_or_create(path, 0o600, is_claim)?;
+        let claim = Private::open(|| files::open_or_create(path, 0o600, is_claim))?;
+        let file = claim.get()?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
@@ -219,7 +230,7 @@ pub(super) fn lock_exclusively(path: &Path) -> io::Result<Option<File>> {
         }
         // Its last owner may have removed the file between our opening and our locking it.
         if FileId::at(path)? == Some(FileId::of(&file.metadata()?)) {
-            return Ok(Some(file));
+            return Ok(Some(claim));
         }
     }
 }

@@ -16,6 +16,7 @@ use std::{
 };
 
 use lockkeeper_protocol::{MAX_SHARDS, Shard};
+use lockkeeper_sys::{Origin, Private};
 
 use crate::{
     access::Access,
@@ -39,9 +40,11 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// How long to try to connect to a socket of another program at the path.
 const FOREIGN_PATIENCE: Duration = Duration::from_millis(100);
 
-/// The socket file of one shard, claimed by the lock of its manager. Dropping it removes the file.
+/// The socket file of one shard, claimed by the lock of its manager. Dropping it removes the file, but not in
+/// a forked child.
 #[derive(Debug)]
 pub(super) struct SocketFile {
+    origin: Origin,
     address: Address,
     path: PathBuf,
     id: FileId,
@@ -54,7 +57,7 @@ struct Shared {
     lock: Lock,
     access: Access,
     /// Keeps systemd-tmpfiles from the user's own folder, also from one that was made anew.
-    folder: Mutex<Option<File>>,
+    folder: Mutex<Option<Private<File>>>,
 }
 
 impl SocketFile {
@@ -96,6 +99,7 @@ impl SocketFile {
             let (listener, id) = bound;
             let shared = Arc::clone(&shared);
             let socket = Self {
+                origin: Origin::here(),
                 address,
                 path,
                 id,
@@ -159,8 +163,10 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // If this fails, the next manager removes the socket.
-        let _ = files::remove(&self.path, self.id);
+        if self.origin.is_here() {
+            // If this fails, the next manager removes the socket.
+            let _ = files::remove(&self.path, self.id);
+        }
     }
 }
 
@@ -272,7 +278,7 @@ fn prepare_folder(
     address: &Address,
     path: &Path,
     access: &Access,
-) -> Result<Option<File>, StartError> {
+) -> Result<Option<Private<File>>, StartError> {
     let Some(folder) = path.parent() else {
         return Ok(None);
     };
@@ -306,9 +312,12 @@ fn prepare_folder(
     }
     sweep(folder);
     // systemd-tmpfiles passes a folder by that is locked. Without the lock its files age as others do.
-    let kept = File::open(folder).ok();
-    let kept = kept.filter(|folder| folder.try_lock_shared().is_ok());
-    Ok(kept)
+    let kept = Private::open(|| File::open(folder)).ok();
+    let is_locked = |kept: &Private<File>| {
+        let folder = kept.get();
+        folder.is_ok_and(|folder| folder.try_lock_shared().is_ok())
+    };
+    Ok(kept.filter(is_locked))
 }
 
 /// Removes the sockets of anonymous managers that were killed.
@@ -331,7 +340,7 @@ fn sweep(folder: &Path) {
                     let _ = files::remove(&path, id);
                 }
             }
-            if let Ok(claim) = claim.metadata() {
+            if let Ok(claim) = claim.get().and_then(File::metadata) {
                 let _ = files::remove(&entry.path(), FileId::of(&claim));
             }
         }

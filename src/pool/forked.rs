@@ -1,0 +1,51 @@
+//! What a forked child has in place of the pool of its parent: errors. It neither goes on with what the parent
+//! has begun, nor drops it.
+
+use std::{future::Future, mem, task::Poll};
+
+use futures::{Stream, StreamExt, stream};
+use lockkeeper_sys::{OnlyHere, Origin};
+
+use crate::{
+    error::{CallError, TaskError},
+    pool::{chunk::Outcome, task::Task},
+};
+
+/// The error of a pool that is the parent's.
+pub(super) fn forked() -> CallError {
+    CallError::Forked {
+        what: "the pool".to_owned(),
+    }
+}
+
+/// Does something with a pool that a process has made.
+pub(super) async fn only_here<T>(
+    origin: Origin,
+    work: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, CallError> {
+    if !origin.is_here() {
+        return Err(forked());
+    }
+    let done = OnlyHere::future(work).await;
+    done.unwrap_or_else(|| Err(forked()))
+}
+
+/// Yields the outcomes of a pool that a process has made, and in a forked child one error.
+pub(super) fn outcomes_here<T, S>(
+    origin: Origin,
+    outcomes: S,
+) -> impl Stream<Item = Outcome<T>> + use<T, S>
+where
+    T: Task,
+    S: Stream<Item = Outcome<T>>,
+{
+    let mut outcomes = OnlyHere::new(Box::pin(outcomes));
+    let mut is_over = false;
+    stream::poll_fn(
+        move |task| match outcomes.get_mut().filter(|_| origin.is_here()) {
+            Some(outcomes) => outcomes.poll_next_unpin(task),
+            None if mem::replace(&mut is_over, true) => Poll::Ready(None),
+            None => Poll::Ready(Some(Err(TaskError::from(forked())))),
+        },
+    )
+}

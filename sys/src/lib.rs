@@ -1,0 +1,27 @@
+//! What lockkeeper needs unsafe code for: values that know when their process was forked without exec.
+//!
+//! A forked child has a copy of all memory and of all descriptors, and of the threads only the one that
+//! forked. So a value of the parent must have no effect in the child, and a mutex of the parent may be
+//! locked in the child for ever.
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | `page`, `origin` | [`Origin`]: the process in which a value was made |
+//! | `gate` | [`Inherited`]: data behind a mutex that no fork finds locked |
+//! | `registry`, `private` | [`Private`]: a descriptor that a forked child does not keep |
+//! | `only_here` | [`OnlyHere`]: a value that only its own process uses and drops |
+//! | `per_process` | [`PerProcess`]: a value that each process makes for itself |
+
+mod gate;
+mod only_here;
+mod origin;
+mod page;
+mod per_process;
+mod private;
+mod registry;
+
+pub use gate::Inherited;
+pub use only_here::{HereFuture, OnlyHere};
+pub use origin::Origin;
+pub use per_process::PerProcess;
+pub use private::Private;

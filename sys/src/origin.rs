@@ -1,0 +1,156 @@
+//! `Origin`: the process in which a value was made.
+//!
+//! Each process has a number in a page that the kernel wipes in a forked child (`MADV_WIPEONFORK`). So one
+//! load tells a fork, also one by a raw `clone` system call, and no process ids are compared, which repeat
+//! between pid namespaces. `pthread_atfork` handlers give a forked child its number at once, and replace the
+//! descriptors of its parent; after a raw clone, the first look at the page does.
+//!
+//! Invariant: no two processes of one line of forks have the same number.
+
+use std::{
+    hint,
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering},
+};
+
+use crate::{gate, page, registry};
+
+/// The process in which a value was made.
+///
+/// ```
+/// use lockkeeper_sys::Origin;
+///
+/// let origin = Origin::here();
+/// assert!(origin.is_here());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin(u64);
+
+/// What [`NUMBER`] leads to before the first [`Origin`] is made.
+static UNSET: AtomicU64 = AtomicU64::new(WIPED);
+
+/// The number of this process where no page can be had. Only the handlers tell a fork then.
+static WITHOUT_PAGE: AtomicU64 = AtomicU64::new(WIPED);
+
+/// Leads to the number of this process.
+static NUMBER: AtomicPtr<AtomicU64> = AtomicPtr::new((&raw const UNSET).cast_mut());
+
+/// The number of this process or, until a fork is noticed, that of its parent: ordinary memory, which a
+/// forked child has a copy of.
+static LAST: AtomicU64 = AtomicU64::new(WIPED);
+
+/// A process that has no number yet.
+const WIPED: u64 = 0;
+
+/// The number of a process that was not forked since it made its first [`Origin`].
+const FIRST: u64 = 1;
+
+/// A process that is just being given its number.
+const BUSY: u64 = u64::MAX;
+
+impl Origin {
+    /// Returns the current process.
+    #[inline]
+    #[must_use]
+    pub fn here() -> Self {
+        match number().load(Ordering::Acquire) {
+            WIPED | BUSY => Self(enter()),
+            number => Self(number),
+        }
+    }
+
+    /// Returns whether the current process is the one that this was made in.
+    #[inline]
+    #[must_use]
+    pub fn is_here(self) -> bool {
+        number().load(Ordering::Acquire) == self.0 || is_elsewhere()
+    }
+
+    /// Returns whether this process was forked since lockkeeper was first used in it or in a process
+    /// before it.
+    #[inline]
+    #[must_use]
+    pub fn is_forked(self) -> bool {
+        self.0 != FIRST
+    }
+}
+
+/// Makes sure that a process which finds a foreign origin has its own number. Returns `false`.
+#[cold]
+fn is_elsewhere() -> bool {
+    enter();
+    false
+}
+
+#[inline]
+fn number() -> &'static AtomicU64 {
+    // SAFETY: the pointer is that of a static, or that of a page which is never unmapped once it is here.
+    unsafe { &*NUMBER.load(Ordering::Acquire) }
+}
+
+/// Gives this process a number if it has none, and returns it.
+#[cold]
+fn enter() -> u64 {
+    install();
+    let number = number();
+    loop {
+        match number.compare_exchange(WIPED, BUSY, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => {
+                if LAST.load(Ordering::Acquire) != WIPED {
+                    // A raw clone: no handler has run.
+                    gate::replace();
+                    registry::replace_all();
+                }
+                let own = next();
+                number.store(own, Ordering::Release);
+                return own;
+            }
+            Err(BUSY) => hint::spin_loop(),
+            Err(own) => return own,
+        }
+    }
+}
+
+fn next() -> u64 {
+    LAST.fetch_add(1, Ordering::AcqRel) + 1
+}
+
+/// Maps the page and registers the handlers, once for this process and its forks.
+fn install() {
+    static IS_REGISTERED: AtomicBool = AtomicBool::new(false);
+    let unset = (&raw const UNSET).cast_mut();
+    if NUMBER.load(Ordering::Acquire) == unset {
+        let page = page::map();
+        let place = page.unwrap_or_else(|| (&raw const WITHOUT_PAGE).cast_mut());
+        let published = NUMBER.compare_exchange(unset, place, Ordering::AcqRel, Ordering::Acquire);
+        if let (Err(_), Some(page)) = (published, page) {
+            page::unmap(page);
+        }
+    }
+    if !IS_REGISTERED.swap(true, Ordering::AcqRel) {
+        // It fails only without memory. The page alone tells a fork then.
+        // SAFETY: the handlers are functions of this crate, which are there for as long as it is.
+        let _ = unsafe {
+            libc::pthread_atfork(
+                Some(before_fork),
+                Some(after_in_parent),
+                Some(after_in_child),
+            )
+        };
+    }
+}
+
+extern "C" fn before_fork() {
+    gate::close();
+}
+
+extern "C" fn after_in_parent() {
+    gate::open();
+}
+
+/// Runs in the child before `fork` returns there: async-signal-safe calls alone.
+extern "C" fn after_in_child() {
+    registry::replace_all();
+    gate::open();
+    let own = next();
+    number().store(own, Ordering::Release);
+}

@@ -1,0 +1,122 @@
+//! `Private`: a descriptor that a forked child does not keep.
+//!
+//! In the child each registered descriptor is replaced by a dead socket, whose other end is closed. The
+//! number stays in use, so what was made for it finds no stranger's file there: a read finds the end, a write
+//! fails, and a runtime that takes its registration back takes back none of the parent's.
+//!
+//! Invariant: no fork happens between the opening of a descriptor and its registration, nor between the end
+//! of the registration and the closing.
+
+use std::{
+    fmt, io,
+    mem::ManuallyDrop,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+};
+
+use crate::{gate::Inside, origin::Origin, registry};
+
+/// A value with a descriptor, such as a socket or a file, that a forked child does not keep: in the child the
+/// parent's value is not to be had, and its drop does nothing.
+///
+/// ```
+/// use std::os::unix::net::UnixStream;
+///
+/// use lockkeeper_sys::Private;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (here, there) = UnixStream::pair()?;
+/// let here = Private::open(move || Ok(here))?;
+/// here.get()?.set_nonblocking(true)?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Private<T: AsFd> {
+    value: ManuallyDrop<T>,
+    number: RawFd,
+    origin: Origin,
+}
+
+impl<T: AsFd> Private<T> {
+    /// Opens a value and registers its descriptor, which must stay the same. No fork happens meanwhile, so
+    /// `open` must be short.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of `open`, and an error when the process has no room for one descriptor more, which
+    /// the first value needs.
+    pub fn open(open: impl FnOnce() -> io::Result<T>) -> io::Result<Self> {
+        let origin = Origin::here();
+        registry::make_dead_socket()?;
+        let _inside = Inside::enter();
+        let value = open()?;
+        let number = value.as_fd().as_raw_fd();
+        registry::add(number)?;
+        Ok(Self {
+            value: ManuallyDrop::new(value),
+            number,
+            origin,
+        })
+    }
+
+    /// Returns the value.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error in a forked child of the process that has opened it.
+    #[inline]
+    pub fn get(&self) -> io::Result<&T> {
+        if self.origin.is_here() {
+            Ok(&self.value)
+        } else {
+            Err(forked())
+        }
+    }
+
+    /// Returns the process that has opened it.
+    #[must_use]
+    pub const fn origin(&self) -> Origin {
+        self.origin
+    }
+}
+
+#[cold]
+fn forked() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::NotConnected,
+        "this process was forked since it was opened",
+    )
+}
+
+impl<T: AsFd> AsFd for Private<T> {
+    /// Borrows the descriptor. In a forked child it is that of a dead socket.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.value.as_fd()
+    }
+}
+
+impl<T: AsFd> AsRawFd for Private<T> {
+    /// Returns the number of the descriptor. In a forked child it is that of a dead socket.
+    fn as_raw_fd(&self) -> RawFd {
+        self.number
+    }
+}
+
+impl<T: AsFd> Drop for Private<T> {
+    fn drop(&mut self) {
+        if !self.origin.is_here() {
+            // The parent's value may be in use by threads that are not here, and the number may be known to
+            // others still. So it stays as it is.
+            return;
+        }
+        let _inside = Inside::enter();
+        registry::remove(self.number);
+        // SAFETY: this is the drop, and the value is not used afterwards.
+        unsafe { ManuallyDrop::drop(&mut self.value) };
+    }
+}
+
+impl<T: AsFd + fmt::Debug> fmt::Debug for Private<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Private").field(&self.number).finish()
+    }
+}

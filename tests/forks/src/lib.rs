@@ -1,0 +1,214 @@
+//! Forks of a test: processes without exec, each with a watchdog, whose end the parent waits for.
+
+use std::{
+    fs,
+    io::{Error, PipeReader, Read, Write},
+    panic::{self, AssertUnwindSafe},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long a fork may live, in seconds. SIGALRM ends it then.
+const LIFE: u32 = 40;
+
+/// How long a state may take to be reached.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A forked child. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Fork {
+    pid: i32,
+    has_ended: bool,
+}
+
+impl Fork {
+    /// Forks, and runs `work` in the child, which then ends without unwinding or running exit handlers.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the system has no room for a process.
+    pub fn new(work: impl FnOnce()) -> Self {
+        // SAFETY: the child runs what lockkeeper says to be safe in a forked child, and only memory, files and
+        // sockets otherwise.
+        Self::begin(unsafe { libc::fork() }, work)
+    }
+
+    /// The same by the system call itself: no handler of the C library runs.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::new`].
+    pub fn raw(work: impl FnOnce()) -> Self {
+        let flags = libc::c_long::from(libc::SIGCHLD);
+        // SAFETY: as in `new`. Without CLONE_VM and a stack it is a fork.
+        let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+        Self::begin(i32::try_from(pid).expect("a process id"), work)
+    }
+
+    /// Forks, and returns in both processes: `None` in the child, which has to [`end`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::new`].
+    #[must_use]
+    pub fn split() -> Option<Self> {
+        // SAFETY: as in `new`.
+        Self::of(unsafe { libc::fork() })
+    }
+
+    fn begin(pid: i32, work: impl FnOnce()) -> Self {
+        Self::of(pid).unwrap_or_else(|| {
+            let done = panic::catch_unwind(AssertUnwindSafe(work));
+            end(i32::from(done.is_err()))
+        })
+    }
+
+    fn of(pid: i32) -> Option<Self> {
+        assert!(pid >= 0, "no process: {}", Error::last_os_error());
+        if pid == 0 {
+            watch(LIFE);
+            return None;
+        }
+        Some(Self {
+            pid,
+            has_ended: false,
+        })
+    }
+
+    /// Returns the process id.
+    #[must_use]
+    pub const fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Waits for the end of the child, which must be a good one.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the child has panicked, was killed, or does not end.
+    pub fn join(mut self) {
+        let status = self.wait();
+        assert!(
+            libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0,
+            "the child ended with status {status:#x} (0xe is the watchdog)"
+        );
+    }
+
+    /// Kills the child and waits for its end.
+    pub fn kill(mut self) {
+        self.signal(libc::SIGKILL);
+        self.wait();
+    }
+
+    fn signal(&self, signal: i32) {
+        // SAFETY: a signal to a child that was not waited for, so its id is its own.
+        let _ = unsafe { libc::kill(self.pid, signal) };
+    }
+
+    fn wait(&mut self) -> i32 {
+        let (mut status, deadline) = (0, Instant::now() + PATIENCE + PATIENCE);
+        loop {
+            // SAFETY: `status` is writable.
+            let ended = unsafe { libc::waitpid(self.pid, &raw mut status, libc::WNOHANG) };
+            if ended != 0 {
+                self.has_ended = true;
+                return status;
+            }
+            assert!(Instant::now() < deadline, "child {} does not end", self.pid);
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Drop for Fork {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.signal(libc::SIGKILL);
+            self.wait();
+        }
+    }
+}
+
+/// Has SIGALRM end this process after some seconds.
+pub fn watch(seconds: u32) {
+    // SAFETY: it only sets a timer of this process.
+    let _ = unsafe { libc::alarm(seconds) };
+}
+
+/// Ends this process at once.
+pub fn end(code: i32) -> ! {
+    // SAFETY: it does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Ends this process with its exit handlers.
+pub fn exit(code: i32) -> ! {
+    // SAFETY: no other thread of a forked child runs exit handlers.
+    unsafe { libc::exit(code) }
+}
+
+/// Has the forks of this process be in a new pid namespace, where the first one is process 1. Returns whether
+/// the system lets it.
+#[must_use]
+pub fn unshare_pids() -> bool {
+    // SAFETY: it changes no memory.
+    unsafe { libc::unshare(libc::CLONE_NEWPID) == 0 }
+}
+
+/// Kills a process that is no child of this one.
+pub fn kill(pid: i32) {
+    // SAFETY: the caller knows the process.
+    let _ = unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
+/// Whether a process runs. A zombie does not.
+#[must_use]
+pub fn is_running(pid: i32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next());
+    !matches!(state, Some(Some('Z' | 'X')) | None)
+}
+
+/// Polls until the answer is yes.
+///
+/// # Panics
+///
+/// Panics with `what` when that takes too long.
+pub fn until(what: &str, mut ask: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !ask() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Sends a number to another process.
+///
+/// # Panics
+///
+/// Panics when the pipe is closed.
+pub fn tell(mut pipe: impl Write, number: i32) {
+    pipe.write_all(&number.to_ne_bytes())
+        .expect("the pipe takes it");
+}
+
+/// Receives a number from another process.
+///
+/// # Panics
+///
+/// Panics when the other process has ended.
+#[must_use]
+pub fn hear(pipe: &mut PipeReader) -> i32 {
+    let mut bytes = [0; 4];
+    pipe.read_exact(&mut bytes).expect("a number");
+    i32::from_ne_bytes(bytes)
+}
+
+/// Waits for ever, which is until a signal ends this process.
+pub fn pause() -> ! {
+    loop {
+        thread::sleep(PATIENCE);
+    }
+}

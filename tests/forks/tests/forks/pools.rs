@@ -1,0 +1,152 @@
+//! Forks of a process that has a pool, and of the workers themselves.
+
+use std::{io, process, time::Duration};
+
+use futures::StreamExt;
+use lockkeeper::{CallError, Plain, PlainTask, Pool, Program, TaskError, block_on};
+use lockkeeper_test_forks::{Fork, hear, is_running, kill, pause, tell, until};
+use serde::{Deserialize, Serialize};
+
+use crate::Test;
+
+pub(crate) const TESTS: &[Test] = &[
+    ("pools::child_of_the_parent_has_no_pool", child_has_no_pool),
+    (
+        "pools::workers_end_with_their_parent_though_a_child_lives",
+        workers_end_with_their_parent,
+    ),
+    ("pools::task_that_forks_has_one_outcome", task_that_forks),
+];
+
+pub(crate) fn register(program: Program) -> Program {
+    program
+        .task::<Plain<Double>>()
+        .task::<Plain<Nap>>()
+        .task::<Plain<Split>>()
+}
+
+#[derive(Serialize, Deserialize)]
+struct Double(u32);
+
+impl PlainTask for Double {
+    const NAME: &'static str = "double";
+    type Output = u32;
+
+    fn run(self) -> u32 {
+        2 * self.0
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Nap(Duration);
+
+impl PlainTask for Nap {
+    const NAME: &'static str = "nap";
+    type Output = u32;
+
+    fn run(self) -> u32 {
+        std::thread::sleep(self.0);
+        process::id()
+    }
+}
+
+/// Forks, and returns in both processes: the process id of the child, or 0 in the child.
+#[derive(Serialize, Deserialize)]
+struct Split;
+
+impl PlainTask for Split {
+    const NAME: &'static str = "split";
+    type Output = i32;
+
+    fn run(self) -> i32 {
+        Fork::split().map_or(0, |fork| {
+            let pid = fork.pid();
+            // Its end is this test's.
+            std::mem::forget(fork);
+            pid
+        })
+    }
+}
+
+fn is_forked<T>(outcome: &Result<T, TaskError>) -> bool {
+    matches!(outcome, Err(TaskError::Call(CallError::Forked { .. })))
+}
+
+fn child_has_no_pool() {
+    let mut pool = Some(block_on(Pool::new(2)).expect("a pool"));
+    let there = pool.as_ref().expect("it is there");
+    let pids = block_on(there.pids());
+    let mut handle = Some(there.spawn(Plain(Nap(Duration::from_millis(300)))));
+    let mut stream = Some(there.imap((0..1000).map(|it| Plain(Double(it)))));
+    let mut chunks = Some(there.imap_unordered((0..10).map(|it| Plain(Double(it)))));
+    block_on(stream.as_mut().expect("once").next());
+    Fork::new(|| {
+        let pool = pool.take().expect("a copy");
+        assert!(is_forked(&block_on(pool.apply(Plain(Double(1))))));
+        assert!(is_forked(&block_on(handle.take().expect("a copy"))));
+        assert!(is_forked(&block_on(pool.spawn(Plain(Double(1))))));
+        assert!(is_forked(&block_on(pool.map([Plain(Double(1))]))));
+        let mut stream = stream.take().expect("a copy");
+        assert!(is_forked(&block_on(stream.next()).expect("an error")));
+        assert!(block_on(stream.next()).is_none());
+        drop(chunks.take());
+        assert!(block_on(pool.status()).is_err());
+        assert!(block_on(pool.pids()).is_empty());
+        assert!(block_on(pool.close()).is_err());
+        block_on(pool.terminate());
+    })
+    .join();
+    Fork::new(|| drop((pool.take(), handle.take(), stream.take()))).join();
+    let pool = pool.expect("the parent's");
+    block_on(handle.expect("the parent's")).expect("it has run");
+    let doubles = block_on(stream.expect("the parent's").collect::<Vec<_>>());
+    assert_eq!(doubles.len(), 999);
+    assert!(doubles.iter().all(Result::is_ok));
+    assert_eq!(block_on(chunks.expect("the parent's").count()), 10);
+    assert_eq!(block_on(pool.pids()), pids);
+    block_on(pool.join()).expect("it ends");
+    // A child has pools of its own.
+    Fork::new(|| {
+        let pool = block_on(Pool::new(1)).expect("a pool of the child");
+        assert_eq!(block_on(pool.apply(Plain(Double(4)))), Ok(8));
+    })
+    .join();
+}
+
+fn workers_end_with_their_parent() {
+    let (mut reader, writer) = io::pipe().expect("a pipe");
+    let parent = Fork::new(|| {
+        let pool = block_on(Pool::new(2)).expect("a pool");
+        let _busy = pool.spawn(Plain(Nap(Duration::from_secs(600))));
+        for pid in block_on(pool.pids()) {
+            tell(&writer, i32::try_from(pid).expect("a process id"));
+        }
+        let child = Fork::new(|| pause());
+        tell(writer, child.pid());
+        pause()
+    });
+    let [one, other, child] = [(); 3].map(|()| hear(&mut reader));
+    assert!(is_running(one) && is_running(other));
+    parent.kill();
+    until("the workers end", || !is_running(one) && !is_running(other));
+    assert!(is_running(child));
+    kill(child);
+}
+
+fn task_that_forks() {
+    let pool = block_on(Pool::new(1)).expect("a pool");
+    let mut children = Vec::new();
+    for _ in 0..3 {
+        let child = block_on(pool.apply(Plain(Split))).expect("one outcome");
+        assert_ne!(child, 0, "it is the worker's");
+        children.push(child);
+        assert_eq!(block_on(pool.apply(Plain(Double(3)))), Ok(6));
+    }
+    let doubles = block_on(pool.map((0..100).map(|it| Plain(Double(it)))));
+    assert_eq!(doubles.expect("all are run").len(), 100);
+    block_on(pool.join()).expect("it ends");
+    for child in children {
+        // The copy of a worker has no work, and ends.
+        until("the copy of the worker ends", || !is_running(child));
+    }
+}

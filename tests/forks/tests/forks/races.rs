@@ -1,0 +1,142 @@
+//! Forks at any moment, while other threads call.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    thread,
+    time::Duration,
+};
+
+use lockkeeper::{CallError, Lock, Manager, Value, block_on};
+use lockkeeper_test_forks::Fork;
+
+use crate::{
+    Test,
+    guards::{is_forked, spawned},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "races::no_lock_is_lost_while_threads_call_and_200_forks_happen",
+        no_lock_is_lost,
+    ),
+    (
+        "races::child_never_hangs_whatever_other_threads_had_locked",
+        child_never_hangs,
+    ),
+    (
+        "races::descriptors_that_are_opened_and_closed_meanwhile_are_not_the_childs",
+        descriptors_are_not_the_childs,
+    ),
+];
+
+const FORKS: u32 = 200;
+
+/// Adds one under a lock, in two calls that only the lock makes one step.
+async fn add(lock: &Lock, value: &Value<u32>) -> Result<(), CallError> {
+    let guard = lock.acquire().await?;
+    let now = value.get().await?;
+    value.set(now + 1).await?;
+    guard.release().await
+}
+
+/// Runs `work` with threads beside it that add to a value under a lock all the time, by each way to call, and
+/// checks that no step is lost.
+fn beside_callers(manager: &Manager, work: impl FnOnce(&Lock, &Value<u32>)) {
+    let lock = block_on(manager.lock()).expect("a lock");
+    let value = block_on(manager.value(0_u32)).expect("a value");
+    let (is_over, steps) = (AtomicBool::new(false), AtomicU32::new(0));
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    block_on(add(&lock, &value)).expect("a plain thread calls on");
+                    steps.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(async {
+                while !is_over.load(Ordering::Relaxed) {
+                    let both = tokio::join!(add(&lock, &value), add(&lock, &value));
+                    both.0.expect("a runtime calls on");
+                    both.1.expect("a runtime calls on");
+                    steps.fetch_add(2, Ordering::Relaxed);
+                }
+            });
+        });
+        work(&lock, &value);
+        is_over.store(true, Ordering::Relaxed);
+    });
+    let counted = block_on(value.get()).expect("a value");
+    assert_eq!(counted, steps.into_inner());
+}
+
+fn no_lock_is_lost() {
+    let manager = spawned();
+    let own = block_on(manager.lock()).expect("a lock");
+    beside_callers(&manager, |_, _| {
+        let guard = block_on(own.acquire()).expect("it is free");
+        let mut held = Some(guard);
+        let mut forks = Vec::new();
+        for turn in 0..FORKS {
+            forks.push(Fork::new(|| drop(held.take())));
+            // Some children live for a while, beside others.
+            if turn % 4 == 3 {
+                forks.drain(..).for_each(Fork::join);
+            }
+            thread::sleep(Duration::from_micros(u64::from(turn * 37 % 501)));
+        }
+        let guard = held.expect("the parent's");
+        assert!(guard.is_valid());
+        block_on(guard.release()).expect("it is held");
+    });
+}
+
+fn child_never_hangs() {
+    let manager = spawned();
+    beside_callers(&manager, |lock, value| {
+        for turn in 0..FORKS / 2 {
+            let fork = Fork::new(|| {
+                assert!(is_forked(&block_on(manager.lock()).map(drop)));
+                if turn % 2 == 0 {
+                    let seen = block_on(value.get()).expect("over a connection of its own");
+                    let guard = block_on(lock.acquire()).expect("its turn");
+                    assert!(block_on(value.get()).expect("a value") >= seen);
+                    drop(guard);
+                }
+            });
+            fork.join();
+        }
+    });
+}
+
+fn descriptors_are_not_the_childs() {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+            while !is_over.load(Ordering::Relaxed) {
+                let manager = block_on(Manager::start()).expect("a manager");
+                let lock = runtime.block_on(manager.lock()).expect("a lock");
+                drop(block_on(lock.acquire()).expect("it is free"));
+            }
+        });
+        let mut forks = Vec::new();
+        for turn in 0..60 {
+            forks.push(Fork::new(|| {
+                let manager = block_on(Manager::start()).expect("a manager of the child");
+                let lock = block_on(manager.lock()).expect("a lock");
+                drop(block_on(lock.acquire()).expect("it is free"));
+            }));
+            if turn % 3 == 2 {
+                forks.drain(..).for_each(Fork::join);
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
