@@ -20,7 +20,7 @@ use lockkeeper_protocol::{
 use crate::{
     kind::{
         budget::{CALL_BYTES, Stored},
-        call::{Call, Outbox, nanoseconds},
+        call::{Call, Outbox},
         hang_up::HangUp,
         primitive::{Operations, Primitive, Serve},
         survey::Survey,
@@ -145,7 +145,7 @@ impl<F> Keyed<F> {
         let hold = Hold {
             id,
             fence,
-            since: nanoseconds(outbox.now()),
+            since: outbox.nanos(),
             entry: place,
             permits,
         };
@@ -179,7 +179,7 @@ impl<F> Keyed<F> {
 
     fn note_end(&self, hold: &Hold) {
         if let Some(outbox) = &self.outbox {
-            outbox.note_end_of_hold(hold.since());
+            outbox.note_end_of_hold(hold.since);
         }
     }
 
