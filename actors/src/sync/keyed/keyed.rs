@@ -162,9 +162,9 @@ impl<F> Keyed<F> {
 
     /// Takes the permits of a grant back, without granting them to others yet.
     fn take_back(&mut self, grant: CallId) -> Option<Hold> {
-        let place = self.holds.get(grant)?.entry;
-        let entry = self.entries.at_mut(place)?;
-        let hold = self.holds.remove(&mut entry.holders, grant)?;
+        let place = self.holds.strike(grant)?;
+        let entry = self.entries.at_mut(self.holds.at(place)?.entry)?;
+        let hold = self.holds.unlink(&mut entry.holders, place)?;
         entry.taken -= hold.permits.get();
         self.note_end(&hold);
         Some(hold)
