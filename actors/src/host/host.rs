@@ -188,18 +188,22 @@ impl<P: Primitive> Host<P> {
     }
 
     fn serve(&mut self, now: Duration, call: &RawCall) -> Option<(CallId, Duration)> {
-        let outbox = self.shell.outbox().clone();
+        let outbox = self.shell.outbox();
         outbox.begin(now, None);
         self.watch.called(call, |session| self.shell.peer(session));
-        if self.primitive.is_none() {
+        let Some(primitive) = self.primitive.as_mut() else {
             outbox.call::<()>(call.id).fail(Fault::Gone);
             return None;
-        }
-        let operations = Arc::clone(&self.operations);
+        };
         let kept = outbox.account().used();
-        self.run(|primitive| {
-            operations.serve(primitive, call.operation, &call.arguments, call.id, &outbox);
+        let operations = &self.operations;
+        let served = survives(|| {
+            operations.serve(primitive, call.operation, &call.arguments, call.id, outbox);
         });
+        if let Err(why) = served {
+            self.fail(&why);
+        }
+        let outbox = self.shell.outbox();
         if outbox.account().is_over() && outbox.account().used() > kept {
             self.refuse(now, call.id);
             return None;
@@ -217,7 +221,7 @@ impl<P: Primitive> Host<P> {
             Some(timeout) if timeout.is_zero() => {
                 self.undo(now, call.id, Fault::TimedOut, P::expire);
                 // A sleeper waits for its lock even so.
-                if !outbox.has_answered(call.id) {
+                if !self.shell.outbox().has_answered(call.id) {
                     self.note_wait();
                 }
                 None
@@ -255,9 +259,15 @@ impl<P: Primitive> Host<P> {
             return;
         };
         if let Err(why) = survives(|| code(primitive)) {
-            self.watch.failed(&why);
-            self.end();
+            self.fail(&why);
         }
+    }
+
+    /// Ends the object, since the primitive's code has panicked.
+    #[cold]
+    fn fail(&mut self, why: &str) {
+        self.watch.failed(why);
+        self.end();
     }
 
     /// Drops the primitive, which answers its parked calls, and notifies the sessions that opened it.
@@ -327,8 +337,10 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
 
     fn handle(&mut self, inputs: Inputs, mailbox: &mut MailboxReceiver<Self>) {
         let Inputs { at: now, mut all } = inputs;
-        for (session, peer) in self.shell.endings().of(&self.openers, now) {
-            self.turn(now, Input::HangUp(session, peer));
+        if !self.shell.endings().is_empty() {
+            for (session, peer) in self.shell.endings().of(&self.openers, now) {
+                self.turn(now, Input::HangUp(session, peer));
+            }
         }
         let mut rest = all.drain(..);
         while let Some(input) = rest.next() {

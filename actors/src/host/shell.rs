@@ -246,6 +246,12 @@ impl Shell {
         if self.full_sinks.get() == 0 {
             return None;
         }
+        self.full_sink(object, input)
+    }
+
+    /// The same while some session is full. Apart, so that the test above is a part of its caller.
+    #[cold]
+    fn full_sink(&self, object: u64, input: &Input) -> Option<Rc<dyn ReplySink>> {
         let (id, is_call) = match input {
             Input::Call(call) => (call.id, !call.id.is_one_way()),
             Input::CallBy(call, _) => (call.id, !call.id.is_one_way()),
