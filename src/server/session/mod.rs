@@ -2,6 +2,7 @@
 //!
 //! It may import `supervisor`, `inspection` and `kinds` of the server. Invariant: it names no kind.
 
+mod buffer;
 pub(crate) mod context;
 mod control;
 pub(crate) mod farewell;

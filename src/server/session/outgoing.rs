@@ -7,11 +7,10 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
     io, mem,
     rc::Rc,
     sync::Arc,
-    task::{self, Poll, Waker, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Buf, Bytes};
@@ -25,6 +24,7 @@ use lockkeeper_protocol::{
 use crate::{
     limits::Limits,
     server::session::{
+        buffer::{Buffer, Later},
         context::{CHUNK_BYTES, HIGH_WATER_BYTES},
         held_back::HeldBack,
         unread::UnreadBudget,
@@ -58,54 +58,6 @@ pub(super) struct Outgoing {
     budget: Arc<UnreadBudget>,
     /// How many sessions of the shard are full.
     full_sinks: Rc<Cell<usize>>,
-}
-
-#[derive(Default)]
-struct Buffer {
-    /// Whole frames, but for the part of them that is `lent`.
-    bytes: Vec<u8>,
-    /// How many of the bytes are written.
-    sent: usize,
-    /// Bytes that follow, and are shared with a hosted object.
-    lent: Bytes,
-    /// What follows them.
-    later: VecDeque<Later>,
-    /// How many large answers wait to be encoded.
-    answers: usize,
-    /// How many bytes wait to be written, without those of large answers that are not encoded.
-    unread: usize,
-    /// How many of them are counted in the budget.
-    counted: usize,
-    /// Whether this is one of the sinks that are counted as full.
-    is_full: bool,
-    /// The stream is broken off in the middle of a frame, so nothing can follow.
-    is_broken: bool,
-}
-
-enum Later {
-    Frames(Vec<u8>),
-    Answer(u64, LargeReply),
-}
-
-impl Buffer {
-    /// Where the next frame is to be put.
-    fn end(&mut self) -> &mut Vec<u8> {
-        if self.lent.is_empty() && self.later.is_empty() {
-            return &mut self.bytes;
-        }
-        if !matches!(self.later.back(), Some(Later::Frames(_))) {
-            self.later.push_back(Later::Frames(Vec::new()));
-        }
-        match self.later.back_mut() {
-            Some(Later::Frames(frames)) => frames,
-            Some(Later::Answer(..)) | None => &mut self.bytes,
-        }
-    }
-
-    /// Whether a frame can be put behind the bytes.
-    fn takes_frames(&self) -> bool {
-        self.lent.is_empty() && self.unread < HIGH_WATER_BYTES
-    }
 }
 
 impl Outgoing {
@@ -223,7 +175,16 @@ impl Outgoing {
     }
 
     /// Counts in the budget, and among the full sinks, what there is now.
+    #[inline]
     fn recount(&self, buffer: &mut Buffer) {
+        // For a client that reads its answers, nothing is counted.
+        if buffer.unread > KEPT_BYTES || buffer.answers > 0 || buffer.is_full || buffer.counted > 0
+        {
+            self.recount_many(buffer);
+        }
+    }
+
+    fn recount_many(&self, buffer: &mut Buffer) {
         let counted = buffer.unread.saturating_sub(KEPT_BYTES);
         if counted > buffer.counted {
             self.budget.take(counted - buffer.counted);
@@ -263,14 +224,25 @@ impl Outgoing {
     /// nothing is written any more.
     pub(super) fn poll_flush(
         &self,
-        task: &mut task::Context<'_>,
+        task: &Context<'_>,
         stream: &dyn AttachedStream,
     ) -> Poll<io::Result<()>> {
         // What is encoded here needs no other writer.
         self.writer.take();
-        let waker = task.waker().clone();
-        let room = || self.budget.wait(self.session, &waker);
-        self.flush_by(room, |bytes| stream.poll_write(task, bytes))
+        if self.is_idle() {
+            return Poll::Ready(Ok(()));
+        }
+        let waker = task.waker();
+        let room = || self.budget.wait(self.session, waker);
+        let write = |bytes: &[u8]| stream.poll_write(&mut Context::from_waker(waker), bytes);
+        self.flush_by(room, write)
+    }
+
+    /// Whether nothing waits, and no more room is kept than for a few answers.
+    fn is_idle(&self) -> bool {
+        let buffer = self.buffer.borrow();
+        let is_empty = buffer.unread == 0 && buffer.later.is_empty();
+        is_empty && buffer.bytes.capacity() <= KEPT_BYTES
     }
 
     fn flush_by(
