@@ -264,7 +264,14 @@ impl Connection {
 
     /// Frees the lock, ends the connection if there is a reason, and wakes the callers that have answers
     /// now.
-    pub(super) fn unlock(&self, mut shared: MutexGuard<'_, Shared>, why: Option<String>) {
+    #[inline]
+    pub(super) fn unlock(&self, shared: MutexGuard<'_, Shared>, why: Option<String>) {
+        if why.is_some() || shared.session.has_news() {
+            self.unlock_with_news(shared, why);
+        }
+    }
+
+    fn unlock_with_news(&self, mut shared: MutexGuard<'_, Shared>, why: Option<String>) {
         let ended = why.filter(|why| shared.session.end(why, &self.disconnected(why)));
         let News {
             answered,

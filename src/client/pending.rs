@@ -98,7 +98,11 @@ impl Pending {
             connection.unlock(shared, None);
             return Poll::Ready(answer);
         }
-        let mut known = shared.session.take_waker(*seq);
+        let mut known = if is_new {
+            None
+        } else {
+            shared.session.take_waker(*seq)
+        };
         // A plain thread reads when it has slept on the stream's descriptor.
         let why = reader.as_ref().and_then(|reader| {
             let mut readable = task::Context::from_waker(&reader.waker);

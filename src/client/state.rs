@@ -5,7 +5,7 @@
 //! after that lock is free again, since either may run code that calls.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     io, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker, ready},
@@ -344,17 +344,14 @@ impl Session {
 
     /// Takes the answer to a request if it is there.
     pub(super) fn take_answer(&mut self, seq: u64) -> Option<Answer> {
-        match self.in_flight.get_mut(&seq) {
-            Some(request) => {
-                let answer = request.answer.take()?;
-                let waker = self.forget(seq);
-                self.news.replaced.extend(waker);
-                Some(answer)
-            }
-            None => Some(Err(CallError::Protocol(
-                "the call was forgotten".to_owned(),
-            ))),
-        }
+        let Entry::Occupied(request) = self.in_flight.entry(seq) else {
+            let why = "the call was forgotten".to_owned();
+            return Some(Err(CallError::Protocol(why)));
+        };
+        request.get().answer.as_ref()?;
+        let InFlight { answer, waker } = request.remove();
+        self.news.replaced.extend(waker);
+        answer
     }
 
     /// Takes the answer to a request, or has `waker` woken once it is there. `known` is the waker that was
@@ -365,14 +362,14 @@ impl Session {
         waker: &Waker,
         known: &mut Option<Waker>,
     ) -> Poll<Answer> {
-        if let Some(answer) = self.take_answer(seq) {
-            return Poll::Ready(answer);
-        }
-        if let Some(request) = self.in_flight.get_mut(&seq) {
+        if let Some(request) = self.in_flight.get_mut(&seq)
+            && request.answer.is_none()
+        {
             let known = known.take_if(|known| known.will_wake(waker));
             request.waker = Some(known.unwrap_or_else(|| waker.clone()));
+            return Poll::Pending;
         }
-        Poll::Pending
+        self.take_answer(seq).map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Ends the session: every request without an answer has this one. Returns whether it had not
@@ -392,6 +389,17 @@ impl Session {
         }
         self.news.has_changed = true;
         true
+    }
+
+    /// Returns whether anything is to be done once the lock is free.
+    #[inline]
+    pub(super) fn has_news(&self) -> bool {
+        let News {
+            answered,
+            has_changed,
+            replaced,
+        } = &self.news;
+        *has_changed || !answered.is_empty() || !replaced.is_empty()
     }
 
     /// Takes what is to be done once the lock is free.

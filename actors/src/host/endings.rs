@@ -113,18 +113,21 @@ impl Endings {
         .await
     }
 
+    /// Whether no session's objects are still being told.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.ended.borrow().is_empty()
+    }
+
     /// Whether the objects of a session are still being told.
     pub(crate) fn has(&self, session: SessionId) -> bool {
         self.0.ended.borrow().contains_key(&session)
     }
 
     /// The sessions among those that opened an object that had ended when a message was sent to it.
-    #[inline]
+    #[cold]
     pub(super) fn of(&self, openers: &Openers, sent: Duration) -> Vec<(SessionId, Arc<Peer>)> {
         let ended = self.0.ended.borrow();
-        if ended.is_empty() {
-            return Vec::new();
-        }
         let before = |session: SessionId, ended: &Ended| {
             (ended.at <= sent).then(|| (session, Arc::clone(&ended.peer)))
         };

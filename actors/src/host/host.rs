@@ -179,18 +179,22 @@ impl<P: Primitive> Host<P> {
     }
 
     fn serve(&mut self, now: Duration, call: &RawCall) -> Option<(CallId, Duration)> {
-        let outbox = self.shell.outbox().clone();
-        self.begin(now, None);
+        let outbox = self.shell.outbox();
+        outbox.begin(now, P::FORM, None);
         self.watch.called(call, |session| self.shell.peer(session));
-        if self.primitive.is_none() {
+        let Some(primitive) = self.primitive.as_mut() else {
             outbox.call::<()>(call.id).fail(Fault::Gone);
             return None;
-        }
-        let operations = Arc::clone(&self.operations);
+        };
         let kept = outbox.account().usage();
-        self.run(|primitive| {
-            operations.serve(primitive, call.operation, &call.arguments, call.id, &outbox);
+        let operations = &self.operations;
+        let served = caught(|| {
+            operations.serve(primitive, call.operation, &call.arguments, call.id, outbox);
         });
+        if let Err(why) = served {
+            self.fail(&why);
+        }
+        let outbox = self.shell.outbox();
         if outbox.account().is_over_since(kept) {
             self.refuse(now, call.id);
             return None;
@@ -208,7 +212,7 @@ impl<P: Primitive> Host<P> {
             Some(timeout) if timeout.is_zero() => {
                 self.undo(now, call.id, Fault::TimedOut, P::expire);
                 // A sleeper waits for its lock even so.
-                if !outbox.has_answered(call.id) {
+                if !self.shell.outbox().has_answered(call.id) {
                     self.note_wait();
                 }
                 None
@@ -251,9 +255,15 @@ impl<P: Primitive> Host<P> {
             return;
         };
         if let Err(why) = caught(|| code(primitive)) {
-            self.watch.failed(&why);
-            self.end();
+            self.fail(&why);
         }
+    }
+
+    /// Ends the object, since the primitive's code has panicked.
+    #[cold]
+    fn fail(&mut self, why: &str) {
+        self.watch.failed(why);
+        self.end();
     }
 
     /// Drops the primitive, which answers its parked calls, and notifies the sessions that opened it.
@@ -293,8 +303,10 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
         if let Some((session, place)) = again {
             self.shell.come_again(session, place);
         }
-        for (session, peer) in self.shell.endings().of(&self.openers, now) {
-            self.turn(now, Input::HangUp(session, peer));
+        if !self.shell.endings().is_empty() {
+            for (session, peer) in self.shell.endings().of(&self.openers, now) {
+                self.turn(now, Input::HangUp(session, peer));
+            }
         }
         let mut rest = all.drain(..);
         while let Some(input) = rest.next() {

@@ -257,6 +257,13 @@ impl Shell {
         if self.full_sinks.get() == 0 {
             return None;
         }
+        let place = again.map_or(u64::MAX, |(_, place)| place);
+        self.full_sink(object, input, place)
+    }
+
+    /// The same while some session is full. Apart, so that the test above is a part of its caller.
+    #[cold]
+    fn full_sink(&self, object: u64, input: &Input, place: u64) -> Option<Rc<dyn ReplySink>> {
         let (id, is_call) = match input {
             Input::Call(call) => (call.id, !call.id.is_one_way()),
             Input::CallBy(call, _) => (call.id, !call.id.is_one_way()),
@@ -270,7 +277,6 @@ impl Shell {
         };
         let sinks = self.sinks.borrow();
         let sink = sinks.get(&id.session())?;
-        let place = again.map_or(u64::MAX, |(_, place)| place);
         (sink.holds_back(object, place) || is_call && sink.is_full()).then(|| Rc::clone(sink))
     }
 

@@ -8,7 +8,7 @@
 
 use std::{
     cell::Cell,
-    fmt,
+    fmt, mem,
     rc::Rc,
     sync::{
         Arc,
@@ -338,6 +338,11 @@ impl Stored {
             self.account.forget_data(self.bytes - bytes);
         }
         self.bytes = bytes;
+    }
+
+    /// Adds what another one counts, of the same shard.
+    pub fn merge(&mut self, mut other: Self) {
+        self.bytes += mem::take(&mut other.bytes);
     }
 
     /// Splits `bytes` off, at most all that there are, into a `Stored` of their own.

@@ -32,7 +32,7 @@ use crate::kind::{
 };
 
 /// A time in nanoseconds: half the size of a `Duration`, and sufficient for centuries.
-pub(crate) fn nanoseconds(time: Duration) -> u64 {
+fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -164,7 +164,8 @@ struct Inner {
 }
 
 struct Turn {
-    now: Duration,
+    /// In nanoseconds since the manager's start.
+    now: u64,
     /// How the kind whose turn it is writes its replies.
     form: Form,
     fences: Arc<AtomicU64>,
@@ -204,7 +205,7 @@ impl Outbox {
     #[must_use]
     pub fn new(fences: Arc<AtomicU64>, secret: ManagerSecret, stored: Arc<StoredBudget>) -> Self {
         let turn = RefCell::new(Turn {
-            now: Duration::ZERO,
+            now: 0,
             form: Form::Named,
             fences,
             secret,
@@ -259,6 +260,12 @@ impl Outbox {
     /// The time of this turn, since the manager's start.
     #[must_use]
     pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.nanos())
+    }
+
+    /// The same in nanoseconds.
+    #[inline]
+    pub(crate) fn nanos(&self) -> u64 {
         self.0.turn.borrow().now
     }
 
@@ -289,11 +296,11 @@ impl Outbox {
     }
 
     /// Records the end of a hold. A drop may call this at any time, also while the outbox is borrowed.
-    pub(crate) fn note_end_of_hold(&self, since: Duration) {
+    pub(crate) fn note_end_of_hold(&self, since: u64) {
         if let Ok(mut turn) = self.0.turn.try_borrow_mut() {
             let turn = &mut *turn;
             if let Some(object_stats) = &mut turn.object_stats {
-                object_stats.held(turn.now.saturating_sub(since));
+                object_stats.held(Duration::from_nanos(turn.now.saturating_sub(since)));
             }
         }
     }
@@ -301,13 +308,12 @@ impl Outbox {
     /// Records the wait time of a call that is being answered.
     fn note_end_of_wait(&self, id: CallId, since: u64, fault: Option<&Fault>) {
         let turn = &mut *self.0.turn.borrow_mut();
-        let now = nanoseconds(turn.now);
-        if fault.is_none() && now > since {
-            turn.waits.push(now - since);
+        let ago = turn.now.saturating_sub(since);
+        if fault.is_none() && ago > 0 {
+            turn.waits.push(ago);
         }
         if let Some(object_stats) = &mut turn.object_stats {
-            let ago = turn.now.saturating_sub(Duration::from_nanos(since));
-            object_stats.answered(id, ago, fault);
+            object_stats.answered(id, Duration::from_nanos(ago), fault);
         }
     }
 
@@ -320,7 +326,7 @@ impl Outbox {
     #[inline]
     pub(crate) fn begin(&self, now: Duration, form: Form, undoing: Option<(CallId, Fault)>) {
         let mut turn = self.0.turn.borrow_mut();
-        turn.now = now;
+        turn.now = nanoseconds(now);
         turn.form = form;
         // Assigning drops the previous fault, and few turns remove a call.
         if turn.undoing.is_some() || undoing.is_some() {
@@ -371,7 +377,7 @@ impl Outbox {
         self.0.account.count(CALL_BYTES);
         Call {
             id,
-            since: nanoseconds(self.now()),
+            since: self.nanos(),
             outbox: Some(self.clone()),
             reply: PhantomData,
         }
@@ -453,19 +459,13 @@ impl Outbox {
 
     fn put(&self, id: CallId, parcel: Parcel) {
         let turn = &mut *self.0.turn.borrow_mut();
+        if !id.is_one_way() {
+            return turn.parcels.push((id, parcel));
+        }
         match parcel {
-            Parcel::Revoked if id.is_one_way() => {}
-            Parcel::Reply(_) | Parcel::Large(_) | Parcel::Fault(_) | Parcel::Gone
-                if id.is_one_way() =>
-            {
+            Parcel::Revoked => {}
+            Parcel::Reply(_) | Parcel::Large(_) | Parcel::Fault(_) | Parcel::Gone => {
                 turn.has_answered_one_way = true;
-            }
-            Parcel::Reply(_)
-            | Parcel::Large(_)
-            | Parcel::Fault(_)
-            | Parcel::Gone
-            | Parcel::Revoked => {
-                turn.parcels.push((id, parcel));
             }
         }
     }

@@ -23,7 +23,7 @@ impl HoldTimer {
         outbox.account().count(CALL_BYTES);
         Self {
             fence: outbox.next_fence(),
-            since: u64::try_from(outbox.now().as_nanos()).unwrap_or(u64::MAX),
+            since: outbox.nanos(),
             outbox: outbox.clone(),
         }
     }
@@ -58,7 +58,7 @@ impl HoldTimer {
 impl Drop for HoldTimer {
     fn drop(&mut self) {
         self.outbox.account().forget(CALL_BYTES);
-        self.outbox.note_end_of_hold(self.since());
+        self.outbox.note_end_of_hold(self.since);
     }
 }
 

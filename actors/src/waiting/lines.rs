@@ -109,8 +109,13 @@ impl<T: Parked> Lines<T> {
 
     /// Takes a call out of the line that it stands in.
     pub(crate) fn remove(&mut self, line: &mut Line, id: CallId) -> Option<T> {
-        let place = self.0.strike(id)?;
+        let place = self.strike(id)?;
         self.unlink(line, place)
+    }
+
+    /// Begins to take a call out whose line is not known yet, and tells its place: it is to be unlinked.
+    pub(crate) fn strike(&mut self, id: CallId) -> Option<u32> {
+        self.0.strike(id)
     }
 
     /// Begins to take all calls of a session out, and tells their places in the order in which it

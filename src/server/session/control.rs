@@ -16,7 +16,7 @@ use crate::{
         kinds::Kinds,
         session::{
             context::{Context, let_others_run},
-            objects::{Object, Objects},
+            objects::{OPEN_BYTES, Object, Objects},
             outgoing::Outgoing,
         },
         supervisor::supervisor::{Open, Opened, Remove, long_name},
@@ -33,9 +33,6 @@ pub(super) enum ControlRequest {
 
 /// The encoded unit.
 pub(super) const NIL: &[u8] = &[0xc0];
-
-/// What a session counts for an object that it has opened.
-const OPEN_BYTES: usize = 64;
 
 /// The parts of a session that a control request needs.
 pub(super) struct Control<'a> {
@@ -141,12 +138,12 @@ impl Control<'_> {
         let number = match self.objects.number_of(id) {
             Some(number) => number,
             None => {
-                let number = self.objects.push(Object {
+                let object = Object {
                     id,
                     mailbox,
                     touched: None,
-                    stored,
-                });
+                };
+                let number = self.objects.push(object, stored);
                 if let Ok(object) = self.objects.get_mut(number) {
                     let (now, open) = (self.context.shell.now(), Input::Open(self.session, number));
                     object.mailbox.do_send(Inputs::one(now, open));

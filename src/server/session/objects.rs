@@ -19,10 +19,10 @@ pub(super) struct Object {
     pub(super) mailbox: Mailbox,
     /// Where among those touched its inputs are.
     pub(super) touched: Option<u32>,
-    /// What the session counts for it.
-    #[expect(dead_code, reason = "its drop gives the bytes back")]
-    pub(super) stored: Stored,
 }
+
+/// What a session counts for an object that it has opened.
+pub(super) const OPEN_BYTES: usize = 64;
 
 /// The objects of a session.
 #[derive(Default)]
@@ -32,6 +32,8 @@ pub(super) struct Objects {
     next: u32,
     /// The numbers of all that are there, found by the supervisor's.
     numbers: Table<u32>,
+    /// What they count together: a [`Stored`] in each would take 16 bytes more.
+    stored: Option<Stored>,
 }
 
 /// Objects of consecutive numbers. Empty where an object is no more, and altogether once all are.
@@ -78,8 +80,12 @@ impl Objects {
         Ok(())
     }
 
-    /// Gives an object its number, for which there is room.
-    pub(super) fn push(&mut self, opened: Object) -> u32 {
+    /// Gives an object its number, for which there is room, and keeps the [`OPEN_BYTES`] that were counted for it.
+    pub(super) fn push(&mut self, opened: Object, stored: Stored) -> u32 {
+        match &mut self.stored {
+            Some(all) => all.merge(stored),
+            none => *none = Some(stored),
+        }
         let number = self.next;
         self.next = number.saturating_add(1);
         let (page, _) = place(number);
@@ -151,6 +157,7 @@ impl Objects {
             *guarded = None;
         }
         page.live -= 1;
+        give_back(&mut self.stored);
         if page.live == 0 && page.slots.len() == PAGE {
             page.slots = Vec::new();
             page.guarded = Vec::new();
@@ -171,13 +178,24 @@ impl Objects {
             drop(parts.next());
             page.slots.into_iter().flatten()
         });
-        objects.map(|object| object.mailbox)
+        let mut stored = self.stored;
+        objects.map(move |object| {
+            give_back(&mut stored);
+            object.mailbox
+        })
+    }
+}
+
+/// Counts one object less.
+fn give_back(stored: &mut Option<Stored>) {
+    if let Some(all) = stored {
+        drop(all.split(OPEN_BYTES));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
+    use std::{rc::Rc, sync::atomic::AtomicU64};
 
     use lockkeeper_actors::{
         Host, Operations, Primitive, Shell,
@@ -188,13 +206,11 @@ mod tests {
 
     use super::*;
 
-    fn object(id: u64) -> Object {
-        let shell = Shell::new(Arc::new(AtomicU64::new(1)), SECRET);
+    fn object(id: u64, shell: &Rc<Shell>) -> Object {
         let lock = Lock::create(ReleaseBy::Holder).expect("a lock needs nothing");
         Object {
             id,
-            stored: shell.outbox().store(0).expect("there is no limit"),
-            mailbox: Host::new(lock, Operations::default().into(), shell).launch(),
+            mailbox: Host::new(lock, Operations::default().into(), Rc::clone(shell)).launch(),
             touched: None,
         }
     }
@@ -214,8 +230,11 @@ mod tests {
     #[actix_rt::test]
     async fn numbers_are_never_used_again_and_what_is_gone_takes_no_room() {
         let mut objects = Objects::default();
+        let shell = Shell::new(Arc::new(AtomicU64::new(1)), SECRET);
         for id in 0..1000 {
-            let number = objects.push(object(id));
+            let stored = shell.outbox().store(OPEN_BYTES);
+            let stored = stored.expect("there is no limit");
+            let number = objects.push(object(id, &shell), stored);
             assert_eq!(u64::from(number), id);
             // A few stay.
             if id % 300 != 0 {
@@ -237,6 +256,12 @@ mod tests {
         );
         let slots: usize = objects.pages.iter().map(|page| page.slots.capacity()).sum();
         assert!(slots <= 5 * PAGE, "{slots} slots for 4 objects");
-        assert_eq!(objects.into_mailboxes().count(), 4);
+        assert_eq!(shell.stored_bytes(), 4 * OPEN_BYTES);
+        let mut left = objects.into_mailboxes();
+        for taken in 1..=4 {
+            assert!(left.next().is_some());
+            assert_eq!(shell.stored_bytes(), (4 - taken) * OPEN_BYTES);
+        }
+        assert!(left.next().is_none());
     }
 }

@@ -10,7 +10,7 @@ use std::{
     io, mem,
     rc::Rc,
     sync::Arc,
-    task::{self, Poll, Waker, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Buf, Bytes};
@@ -184,7 +184,16 @@ impl Outgoing {
     }
 
     /// Counts in the budget, and among the full sinks, what there is now.
+    #[inline]
     fn recount(&self, buffer: &mut Buffer) {
+        // For a client that reads its answers, nothing is counted.
+        if buffer.unread > KEPT_BYTES || buffer.answers > 0 || buffer.is_full || buffer.counted > 0
+        {
+            self.recount_many(buffer);
+        }
+    }
+
+    fn recount_many(&self, buffer: &mut Buffer) {
         let counted = buffer.unread.saturating_sub(KEPT_BYTES);
         if counted > buffer.counted {
             self.budget.take(counted - buffer.counted);
@@ -224,14 +233,25 @@ impl Outgoing {
     /// nothing is written any more.
     pub(super) fn poll_flush(
         &self,
-        task: &mut task::Context<'_>,
+        task: &Context<'_>,
         stream: &dyn AttachedStream,
     ) -> Poll<io::Result<()>> {
         // What is encoded here needs no other writer.
         self.writer.take();
-        let waker = task.waker().clone();
-        let room = || self.budget.wait(self.session, &waker);
-        self.flush_by(room, |bytes| stream.poll_write(task, bytes))
+        if self.is_idle() {
+            return Poll::Ready(Ok(()));
+        }
+        let waker = task.waker();
+        let room = || self.budget.wait(self.session, waker);
+        let write = |bytes: &[u8]| stream.poll_write(&mut Context::from_waker(waker), bytes);
+        self.flush_by(room, write)
+    }
+
+    /// Whether nothing waits, and no more room is kept than for a few answers.
+    fn is_idle(&self) -> bool {
+        let buffer = self.buffer.borrow();
+        let is_empty = buffer.unread == 0 && buffer.later.is_empty();
+        is_empty && buffer.bytes.capacity() <= KEPT_BYTES
     }
 
     fn flush_by(

@@ -314,6 +314,9 @@ impl Session {
     /// others in the next turn.
     fn clear_gone(&mut self, task: &task::Context<'_>) {
         let mut gone = self.outgoing.gone.borrow_mut();
+        if gone.is_empty() {
+            return;
+        }
         let left = gone.len().saturating_sub(MOST_GONE);
         for number in gone.drain(left..) {
             self.objects.remove(number);

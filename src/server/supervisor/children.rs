@@ -18,9 +18,15 @@ pub(super) struct Child {
     pub(super) given: Option<Arc<str>>,
     pub(super) make: Rc<Make>,
     pub(super) mailbox: Mailbox,
-    /// What it counts of the bytes that the manager keeps.
-    #[expect(dead_code, reason = "its drop gives the bytes back")]
-    pub(super) stored: Stored,
+}
+
+/// What an object counts beside its name and its spec.
+const OBJECT_BYTES: usize = 128;
+
+/// What an object counts of the bytes that the manager keeps.
+pub(super) fn stored_bytes(given: Option<&str>, spec: &[u8]) -> usize {
+    // The spec counts twice: it is kept beside what is made from it, as the first value of a value.
+    OBJECT_BYTES + given.map_or(0, str::len) + 2 * spec.len()
 }
 
 /// What objects were made from. Most have it in common with others.
@@ -32,6 +38,8 @@ pub(super) struct Make {
 /// All hosted objects.
 pub(super) struct Children {
     children: Pages<Child>,
+    /// What they count together: a [`Stored`] in each would take 16 bytes more.
+    stored: Option<Stored>,
     /// The numbers of those that were given a name.
     named: Table<u64>,
     /// Seeded at random: no client can choose names that meet.
@@ -42,6 +50,7 @@ impl Children {
     pub(super) fn new() -> Self {
         Self {
             children: Pages::new(),
+            stored: None,
             named: Table::new(),
             hasher: RandomState::new(),
         }
@@ -62,8 +71,13 @@ impl Children {
         self.named.find(hash, is_it).copied()
     }
 
-    /// Enters an object under a number that no other has had, and under its name, which is free.
-    pub(super) fn insert(&mut self, number: u64, child: Child) {
+    /// Enters an object under a number that no other has had, and under its name, which is free, with what it
+    /// counts.
+    pub(super) fn insert(&mut self, number: u64, child: Child, stored: Stored) {
+        match &mut self.stored {
+            Some(all) => all.merge(stored),
+            none => *none = Some(stored),
+        }
         let hash = child
             .given
             .as_deref()
@@ -77,6 +91,10 @@ impl Children {
 
     pub(super) fn remove(&mut self, number: u64) -> Option<Child> {
         let child = self.children.remove(number)?;
+        if let Some(all) = &mut self.stored {
+            let bytes = stored_bytes(child.given.as_deref(), &child.make.spec);
+            drop(all.split(bytes));
+        }
         if let Some(given) = child.given.as_deref() {
             let hash = self.hasher.hash_one(given);
             let rehash = rehash(&self.children, &self.hasher);
@@ -128,9 +146,10 @@ mod tests {
                 given: named(number).map(Arc::from),
                 make: Rc::clone(&make),
                 mailbox: mailbox.expect("a lock"),
-                stored: shell.outbox().store(0).expect("there is no limit"),
             };
-            children.insert(number, child);
+            let bytes = stored_bytes(child.given.as_deref(), &make.spec);
+            let stored = shell.outbox().store(bytes).expect("there is no limit");
+            children.insert(number, child, stored);
         }
         for number in 1..=990 {
             assert!(children.remove(number).is_some());
@@ -144,5 +163,7 @@ mod tests {
         assert_eq!((children.len(), children.named.len()), (10, 5));
         let room = children.named.capacity();
         assert!(room < 100, "{room} slots for 5 names");
+        let left = (991..=1000).map(|number| stored_bytes(named(number).as_deref(), &make.spec));
+        assert_eq!(shell.stored_bytes(), left.sum::<usize>());
     }
 }

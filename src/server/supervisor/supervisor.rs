@@ -19,7 +19,7 @@ use crate::{
     limits::Limits,
     server::{
         kinds::{Kind, Kinds},
-        supervisor::children::{Child, Children, Make},
+        supervisor::children::{Child, Children, Make, stored_bytes},
     },
 };
 
@@ -60,9 +60,6 @@ pub(crate) struct Opened {
 /// Removes the object with a name; the name is free afterwards.
 #[derive(Debug)]
 pub(crate) struct Remove(pub(crate) String);
-
-/// What an object counts beside its name and its spec.
-const OBJECT_BYTES: usize = 128;
 
 /// An object that counts no more than so many bytes stores nothing yet: sessions need such to make calls.
 const SMALL_OBJECT_BYTES: usize = 1 << 12;
@@ -145,8 +142,7 @@ impl Supervisor {
         let Some(kind) = self.kinds.get(kind) else {
             return Err(Fault::UnknownKind(kind.to_owned()));
         };
-        // The spec counts twice: it is kept beside what is made from it, as the first value of a value.
-        let bytes = OBJECT_BYTES + name.as_ref().map_or(0, String::len) + 2 * spec.len();
+        let bytes = stored_bytes(name.as_deref(), &spec);
         let share = if bytes <= SMALL_OBJECT_BYTES {
             Share::Session
         } else {
@@ -163,10 +159,9 @@ impl Supervisor {
             given,
             make,
             mailbox,
-            stored,
         };
         let opened = self.opened(number, &child);
-        self.children.insert(number, child);
+        self.children.insert(number, child, stored);
         Ok(opened)
     }
 

@@ -28,7 +28,7 @@ use lockkeeper_protocol::{
 use crate::{
     kind::{
         budget::{CALL_BYTES, HeldBytes},
-        call::{Call, Outbox, nanoseconds},
+        call::{Call, Outbox},
         hang_up::HangUp,
         primitive::{Operations, Primitive, Serve},
         survey::Survey,
@@ -157,7 +157,7 @@ impl<F> Keyed<F> {
         let hold = Hold {
             id,
             fence,
-            since: nanoseconds(outbox.now()),
+            since: outbox.nanos(),
             entry: place,
             permits,
         };
@@ -172,9 +172,9 @@ impl<F> Keyed<F> {
 
     /// Takes the permits of a grant back, without granting them to others yet.
     fn take_back(&mut self, grant: CallId) -> Option<Hold> {
-        let place = self.holds.get(grant)?.entry;
-        let entry = self.entries.at_mut(place)?;
-        let hold = self.holds.remove(&mut entry.holders, grant)?;
+        let place = self.holds.strike(grant)?;
+        let entry = self.entries.at_mut(self.holds.at(place)?.entry)?;
+        let hold = self.holds.unlink(&mut entry.holders, place)?;
         entry.taken -= hold.permits.get();
         self.note_end(&hold);
         Some(hold)
@@ -199,7 +199,7 @@ impl<F> Keyed<F> {
 
     fn note_end(&self, hold: &Hold) {
         if let Some(outbox) = &self.outbox {
-            outbox.note_end_of_hold(hold.since());
+            outbox.note_end_of_hold(hold.since);
         }
     }
 
