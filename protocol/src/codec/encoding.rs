@@ -157,7 +157,7 @@ mod tests {
         let long = Blob::from(vec![7; lent::LEAST_BYTES]);
         let held = Held {
             skipped: Some(Some(())),
-            rows: vec![long.clone(), long.clone()],
+            rows: vec![long.clone(), long],
             last: Some(None),
         };
         let encoded = Form::Named.encode(&held).unwrap();

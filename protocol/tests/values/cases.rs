@@ -72,31 +72,31 @@ fn numbers_have_their_shortest_form() {
 
 #[test]
 fn types_of_the_standard_library_arrive_equal() {
-    fn arrives<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) {
+    fn arrives<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) {
         for form in [Form::Named, Form::Compact] {
-            let bytes = form.encode(&value).expect("it encodes");
-            assert_eq!(decode::<T>(&bytes).as_ref(), Ok(&value), "{bytes:02x?}");
+            let bytes = form.encode(value).expect("it encodes");
+            assert_eq!(decode::<T>(&bytes).as_ref(), Ok(value), "{bytes:02x?}");
         }
     }
-    arrives(SystemTime::UNIX_EPOCH + Duration::from_nanos(1));
-    arrives(Duration::MAX);
-    arrives(PathBuf::from("/tmp/é"));
-    arrives("127.0.0.1:80".parse::<SocketAddr>().unwrap());
-    arrives(SocketAddrV6::new(1.into(), 2, 0, 7));
-    arrives((Bound::Included(1), Bound::<u8>::Unbounded));
-    arrives(Range { start: 1, end: 2 });
-    arrives(Wrapping(7_u8));
-    arrives(NonZeroU8::MIN);
-    arrives(Arc::new(Some(Rc::<str>::from("x"))));
-    arrives(VecDeque::from([
+    arrives(&(SystemTime::UNIX_EPOCH + Duration::from_nanos(1)));
+    arrives(&Duration::MAX);
+    arrives(&PathBuf::from("/tmp/é"));
+    arrives(&"127.0.0.1:80".parse::<SocketAddr>().unwrap());
+    arrives(&SocketAddrV6::new(1.into(), 2, 0, 7));
+    arrives(&(Bound::Included(1), Bound::<u8>::Unbounded));
+    arrives(&Range { start: 1, end: 2 });
+    arrives(&Wrapping(7_u8));
+    arrives(&NonZeroU8::MIN);
+    arrives(&Rc::new(Some(Arc::<str>::from("x"))));
+    arrives(&VecDeque::from([
         Some(None),
         Some(Some(1)),
         None::<Option<u8>>,
     ]));
-    arrives(BTreeSet::from([(1, 'a'), (2, 'b')]));
-    arrives(HashMap::from([
+    arrives(&BTreeSet::from([(1, 'a'), (2, 'b')]));
+    arrives(&HashMap::from([
         (Some(()), None::<Box<[u8]>>),
         (None, Some([7].into())),
     ]));
-    arrives(std::cmp::Reverse(Some(Ok::<(), ()>(()))));
+    arrives(&std::cmp::Reverse(Some(Ok::<(), ()>(()))));
 }

@@ -318,7 +318,7 @@ enum Tagged {
     Unit,
     Newtype(Box<Plain>),
     Named {
-        b: Vec<Tagged>,
+        b: Vec<Self>,
         #[serde(flatten)]
         rest: BTreeMap<String, Mixed>,
     },
@@ -330,7 +330,7 @@ enum Mixed {
     Tagged(Box<Tagged>),
     Maybe(Option<Option<i8>>),
     Text(String),
-    Pair(Box<(Mixed, Mixed)>),
+    Pair(Box<(Self, Self)>),
 }
 
 /// Decodes bytes as a type. What that gives is a value like any other.

@@ -79,59 +79,59 @@ macro_rules! nests {
 }
 
 #[derive(PartialEq, Serialize, Deserialize)]
-struct List(Vec<List>);
+struct List(Vec<Self>);
 
 #[derive(PartialEq, Serialize, Deserialize)]
-struct Options(Option<Box<Options>>);
+struct Options(Option<Box<Self>>);
 
 #[derive(PartialEq, Serialize, Deserialize)]
 struct Chain {
     number: u8,
-    next: Option<Box<Chain>>,
+    next: Option<Box<Self>>,
 }
 
 #[derive(PartialEq, Serialize, Deserialize)]
 enum External {
     Leaf,
-    Newtype(Box<External>),
+    Newtype(Box<Self>),
 }
 
 #[derive(PartialEq, Serialize, Deserialize)]
 enum Fields {
     Leaf,
-    Named { inner: (u8, Box<Fields>) },
+    Named { inner: (u8, Box<Self>) },
 }
 
 #[derive(PartialEq, Serialize, Deserialize)]
 #[serde(tag = "tag")]
 enum Internal {
     Leaf,
-    Named { inner: Box<Internal> },
+    Named { inner: Box<Self> },
 }
 
 #[derive(PartialEq, Serialize, Deserialize)]
 #[serde(tag = "tag", content = "content")]
 enum Adjacent {
     Leaf,
-    Newtype(Box<Adjacent>),
+    Newtype(Box<Self>),
 }
 
 #[derive(PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Untagged {
     Leaf(u8),
-    Inner { inner: Box<Untagged> },
+    Inner { inner: Box<Self> },
 }
 
 #[derive(PartialEq, Serialize, Deserialize)]
 struct Flat {
     number: u8,
     #[serde(flatten)]
-    rest: BTreeMap<String, Flat>,
+    rest: BTreeMap<String, Self>,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Keys(BTreeMap<Keys, ()>);
+struct Keys(BTreeMap<Self, ()>);
 
 nests! {
     lists: List, 2, List(Vec::new()), |inner| List(vec![inner]);
@@ -187,7 +187,7 @@ fn bytes_that_nest_without_end_are_an_error_of_the_receiver() {
 fn type_without_an_end_of_its_own_is_an_error_of_the_receiver() {
     #[derive(Deserialize)]
     #[expect(dead_code, reason = "there is no value of it")]
-    struct Endless(Box<Endless>);
+    struct Endless(Box<Self>);
 
     on_small_stack(|| {
         let error = decode::<Endless>(&[1])
