@@ -156,7 +156,7 @@ impl fmt::Display for Fault {
             Self::WrongSpec { name, kind } => write!(
                 f,
                 "{} {name:?} was made from other arguments: open it with those that it was made with \
-                 (such as its capacity, its first value, its number of permits), or use another name",
+                 (such as its capacity, its first value, its number of permits, who may release it), or use another name",
                 Printable(kind)
             ),
             Self::WrongShard { name, shard } => write!(

@@ -215,7 +215,13 @@ impl Connection {
                     (error.to_string(), advice(&address, asker()))
                 }
                 // The reason says what to do.
-                (Some(path), _) => (files::explain(path, &error).to_string(), String::new()),
+                (Some(path), _) => {
+                    let variable = address.variable();
+                    let variable =
+                        variable.map(|variable| format!("the address is the one in {variable}"));
+                    let why = files::explain(path, &error).to_string();
+                    (why, variable.unwrap_or_default())
+                }
             };
             CallError::NoManager {
                 address: address.clone(),

@@ -17,9 +17,12 @@ use lockkeeper_protocol::{
     frame::{self, Inbox},
 };
 use lockkeeper_sys::Private;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+use rustix::{
+    io::Errno,
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+        SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -107,7 +110,7 @@ impl Lifeline {
 const MOST_HANDED: usize = 4;
 
 /// Sends what the socket takes of a child's first message, together with descriptors. Returns how many bytes it
-/// took.
+/// took. A child that has ended already takes none: its parent notices the end when it waits for the child.
 pub(super) fn send_first(
     lifeline: impl AsFd,
     message: &[u8],
@@ -120,12 +123,10 @@ pub(super) fn send_first(
         return Err(io::Error::other("a child is handed too many descriptors"));
     }
     let message = [IoSlice::new(message)];
-    Ok(sendmsg(
-        lifeline,
-        &message,
-        &mut control,
-        SendFlags::empty(),
-    )?)
+    match sendmsg(lifeline, &message, &mut control, SendFlags::empty()) {
+        Err(Errno::PIPE | Errno::CONNRESET) => Ok(0),
+        sent => Ok(sent?),
+    }
 }
 
 /// Has received descriptors closed in programs that the child starts, where the system can do that at once.

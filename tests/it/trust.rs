@@ -463,7 +463,7 @@ fn what_holders_alone_release_says_how_it_is_released() {
         let named = manager.named("jobs");
         let wrong = named.release_by(ReleaseBy::Anyone).lock().await;
         let wrong = wrong.unwrap_err().to_string();
-        assert!(wrong.contains("another spec"), "{wrong}");
+        assert!(wrong.contains("who may release it"), "{wrong}");
     });
 }
 

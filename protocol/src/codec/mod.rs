@@ -5,14 +5,12 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `form`, `encoding`, `value` | the two forms of structs, and the encoding and decoding of any serde value |
-//! | `serializer`, `output` | serde's data model, written as MessagePack |
-//! | `deserializer`, `input` | serde's data model, read from it |
+//! | `serializer`, `output`, `deserializer`, `input` | serde's data model, written as MessagePack and read from it |
 //! | `levels`, `error`, `markers` | how deep values nest; the error type; the first bytes of MessagePack's types |
 //! | `blob`, `lent` | byte strings as serde values, and written without a copy |
 //! | `guarded` | a panic in a value's own code as an error |
 //! | `elements`, `fields` | writing and reading one array, element by element |
-//! | `payload`, `kept` | byte strings that are stored in place, or shared with the received message |
-//! | `short` | lists with a most number of entries |
+//! | `payload`, `kept`, `short` | byte strings in place or shared with the message; lists with a limit |
 
 pub(crate) mod blob;
 mod deserializer;

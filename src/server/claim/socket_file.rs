@@ -21,7 +21,7 @@ use lockkeeper_sys::{Origin, Private};
 use crate::{
     access::Access,
     address::{ANONYMOUS, Address, user_folder},
-    error::StartError,
+    error::{StartError, lack},
     files::{self, FileId, own_uid},
     server::claim::{
         access_list,
@@ -86,7 +86,7 @@ impl SocketFile {
         clear_leftovers(address, left, shards)?;
         // Noted before binding: after a kill, the next manager has to know how many to remove.
         let noted = lock.note_shards();
-        noted.map_err(|error| unusable(address, &lock_path(path), &error))?;
+        noted.map_err(|error| unusable(address, &lock_path(path), &lack(&error)))?;
         let shared = Arc::new(Shared {
             lock,
             access: access.clone(),
@@ -95,7 +95,8 @@ impl SocketFile {
         let bind = |shard| {
             let address = address.of(shard);
             let path = path_of(&address);
-            let bound = bind(&path, access).map_err(|error| unusable(&address, &path, &error))?;
+            let bound =
+                bind(&path, access).map_err(|error| unusable(&address, &path, &lack(&error)))?;
             let (listener, id) = bound;
             let shared = Arc::clone(&shared);
             let socket = Self {
@@ -192,7 +193,7 @@ fn path_of(address: &Address) -> PathBuf {
 fn lock(address: &Address, path: &Path, shards: u32) -> Result<Option<(Lock, u32)>, StartError> {
     for _ in 0..TRIES {
         let claimed = Lock::claim(path, shards);
-        match claimed.map_err(|error| unusable(address, &lock_path(path), &error))? {
+        match claimed.map_err(|error| unusable(address, &lock_path(path), &lack(&error)))? {
             Claimed::Ours(lock, left) => return Ok(Some((lock, left))),
             Claimed::Named => return Ok(None),
             Claimed::Locked => thread::sleep(PAUSE),
