@@ -46,5 +46,5 @@ pub use {
     },
     kind::{Answer, LargeReply, Outcome, Share, StoredBudget},
     lockkeeper_protocol::{JobId, ManagerSecret, ObjectName, SECRET_BYTES},
-    tables::Table,
+    tables::{Table, hash_number},
 };

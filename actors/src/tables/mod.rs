@@ -12,4 +12,4 @@
 pub(crate) mod slots;
 pub(crate) mod table;
 
-pub use table::Table;
+pub use table::{Table, hash_number};

@@ -154,6 +154,18 @@ impl<T> Table<T> {
     }
 }
 
+/// The hash of a number that counts up, for a [`Table`].
+///
+/// A hash that multiplies once spreads such numbers so evenly that all parts have to grow at the same time: 512
+/// insertions moved 69,000 entries. This one, the finalizer of MurmurHash3, spreads them as if by chance.
+#[must_use]
+#[inline]
+pub const fn hash_number(number: u64) -> u64 {
+    let hash = (number ^ number >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let hash = (hash ^ hash >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ hash >> 33
+}
+
 /// Which of so many parts an entry with a hash is in.
 #[inline]
 fn part_of(hash: u64, parts: usize) -> usize {
@@ -278,6 +290,27 @@ mod tests {
         // Numbers that count up, as those of objects do.
         let most = most_moved(200_003, |number| FxBuildHasher.hash_one(u64::from(number)));
         assert!(most < MOST_MOVED, "{most} entries were moved in one call");
+    }
+
+    #[test]
+    fn parts_do_not_all_grow_at_the_same_time_as_numbers_count_up() {
+        const INSERTIONS: u32 = 512;
+        let mut table = Table::new();
+        let (moved, mut most) = (Cell::new(0), 0);
+        let hash_of = |number: &u32| {
+            moved.set(moved.get() + 1);
+            hash_number(u64::from(*number))
+        };
+        for number in 0..1_000_000 {
+            table.insert(hash_number(number.into()), number, hash_of);
+            if number % INSERTIONS == 0 {
+                most = most.max(moved.replace(0));
+            }
+        }
+        assert!(
+            most < 20_000,
+            "{most} entries moved in {INSERTIONS} insertions"
+        );
     }
 
     #[test]

@@ -3,11 +3,10 @@
 //! Numbers increase and are never reused, because frames with an old number may still arrive. The table
 //! is paged and drops empty pages, so a session that opens and removes objects for years stays small.
 
-use std::{hash::BuildHasher, sync::Arc};
+use std::sync::Arc;
 
-use lockkeeper_actors::{Mailbox, Stored, Table};
+use lockkeeper_actors::{Mailbox, Stored, Table, hash_number};
 use lockkeeper_protocol::Fault;
-use rustc_hash::FxBuildHasher;
 
 /// How many objects are in a page.
 const PAGE: usize = 64;
@@ -57,14 +56,9 @@ fn object(pages: &[Page], number: u32) -> Option<&Object> {
     pages.get(page)?.slots.get(slot)?.as_ref()
 }
 
-/// The supervisor counts its numbers up: no client chooses them.
-fn hash(id: u64) -> u64 {
-    FxBuildHasher.hash_one(id)
-}
-
 /// How the table of numbers reads the hash of an object.
 fn hash_in(pages: &[Page]) -> impl Fn(&u32) -> u64 {
-    |number| object(pages, *number).map_or(0, |other| hash(other.id))
+    |number| object(pages, *number).map_or(0, |other| hash_number(other.id))
 }
 
 impl Objects {
@@ -89,7 +83,7 @@ impl Objects {
         let number = self.next;
         self.next = number.saturating_add(1);
         let (page, _) = place(number);
-        let hashed = hash(opened.id);
+        let hashed = hash_number(opened.id);
         if page >= self.pages.len() {
             self.pages.push(Page::default());
         }
@@ -104,7 +98,7 @@ impl Objects {
     /// The number of an object that was opened before.
     pub(super) fn number_of(&self, id: u64) -> Option<u32> {
         let is_it = |number: &u32| object(&self.pages, *number).is_some_and(|other| other.id == id);
-        self.numbers.find(hash(id), is_it).copied()
+        self.numbers.find(hash_number(id), is_it).copied()
     }
 
     /// The object of a number.
@@ -164,7 +158,7 @@ impl Objects {
         }
         let is_it = |other: &u32| *other == number;
         self.numbers
-            .remove(hash(object.id), is_it, hash_in(&self.pages));
+            .remove(hash_number(object.id), is_it, hash_in(&self.pages));
         Some(object)
     }
 

@@ -86,7 +86,11 @@ impl Shard {
         let told = Arc::clone(&measured);
         let thread = thread::spawn(|| {
             actix_rt::System::new().block_on(async move {
-                let house = House::new(Limits::default());
+                // Two sessions with four million objects each keep more than the manager would.
+                let house = House::new(Limits {
+                    stored_bytes: usize::MAX,
+                    ..Limits::default()
+                });
                 task::spawn_local(tick(told));
                 let mut ids = SESSION.number()..;
                 while let Some(stream) = arriving.recv().await {
