@@ -26,8 +26,8 @@ pub(crate) fn background() -> &'static Runtime {
     })
 }
 
-/// The same, with an error where the system has no room for it. Whatever can be a program's first use calls
-/// this function: each connection, each child process, and each wait of a plain thread.
+/// Returns the same, or an error if the system has no room for it. Each call that can be a program's first
+/// use calls this function: each connection, each child process, and each wait of a plain thread.
 pub(crate) fn start() -> io::Result<&'static Runtime> {
     static BACKGROUND: PerProcess<Background> = PerProcess::new();
     let background = BACKGROUND.get_or_init(Background::default);
@@ -43,16 +43,16 @@ pub(crate) fn start() -> io::Result<&'static Runtime> {
     Ok(background.runtime.get_or_init(|| runtime))
 }
 
-/// The runtime of one process: a forked child has none of the threads of its parent's.
+/// The runtime belongs to one process: a forked child has none of its threads.
 #[derive(Default)]
 struct Background {
     runtime: OnceLock<Runtime>,
     starting: Mutex<()>,
 }
 
-/// Returns the runtime that runs the caller and may wait for streams. Not in a forked child: its caller may
-/// run on a copy of the parent's runtime, which would have the kernel wake both processes by what either
-/// registers. There the background waits for all.
+/// Returns the runtime that runs the caller and may wait for streams. It returns `None` in a forked child,
+/// whose caller may run on a copy of the parent's runtime: a registration by either process would then wake
+/// both. There the background runtime waits for all streams.
 pub(crate) fn current() -> Option<Handle> {
     let handle = Handle::try_current().ok()?;
     (!Origin::here().is_forked()).then_some(handle)
@@ -72,8 +72,8 @@ fn build() -> io::Result<Runtime> {
         .build()
 }
 
-/// Drops a value whose drop blocks, on a thread of its own, and waits until it is dropped. If there is no
-/// thread to be had, the value is dropped on this one: a runtime's own blocking threads would leave it in
+/// Drops a value whose drop blocks, on a thread of its own, and waits until it is dropped. If the system
+/// gives no thread, the value is dropped on this one: a runtime's own blocking threads would leave it in
 /// their queue until one of them is free, which may be never.
 pub(crate) async fn drop_elsewhere<T: Send + 'static>(value: T) {
     let (tell, told) = oneshot::channel::<()>();

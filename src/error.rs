@@ -38,7 +38,7 @@ pub enum CallError {
         address: Address,
         /// What the system says.
         why: String,
-        /// What to do at that address, in this process; empty where the reason says it.
+        /// What to do at that address, in this process; empty if the reason says it.
         advice: String,
     },
     /// The connection is lost, and with it all that was held over it: the manager ended, was
@@ -51,8 +51,8 @@ pub enum CallError {
     },
     /// What the manager answered is not what was asked.
     Protocol(String),
-    /// What was called belongs to the parent of this process, which was forked since. It has no effect
-    /// here. Connect anew, and open the objects anew; a proxy does that by itself.
+    /// The called value belongs to the parent of this process, which was forked since it was made. The call
+    /// had no effect. Connect anew and open the objects anew; a proxy connects by itself.
     Forked {
         /// What belongs to the parent.
         what: String,
@@ -60,31 +60,31 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// A wait whose time is over, at no object that is known.
+    /// Makes a timeout at an unknown object.
     #[must_use]
     pub const fn timed_out() -> Self {
         Self::TimedOut(Subject::UNKNOWN)
     }
 
-    /// The loss of an object that is not known.
+    /// Makes the error that an unknown object is gone.
     #[must_use]
     pub const fn gone() -> Self {
         Self::Gone(Subject::UNKNOWN)
     }
 
-    /// A refusal by an object that is not known.
+    /// Makes a refusal by an unknown object.
     #[must_use]
     pub const fn refused(refusal: Refusal) -> Self {
         Self::Refused(refusal, Subject::UNKNOWN)
     }
 
-    /// Whether the time was over.
+    /// Returns whether the call timed out.
     #[must_use]
     pub const fn is_timeout(&self) -> bool {
         matches!(self, Self::TimedOut(_))
     }
 
-    /// Says which object it is about, unless that is known or does not matter.
+    /// Adds the object that the error is about, unless it has one or is about none.
     #[must_use]
     pub(crate) fn about(mut self, subject: impl FnOnce() -> Subject) -> Self {
         match &mut self {
@@ -167,13 +167,13 @@ impl fmt::Debug for CallError {
 }
 
 impl CallError {
-    /// Whether the call was refused since the manager keeps as much as it may. It changed nothing, and can be
-    /// made again.
+    /// Returns whether the manager refused the call because it has no room for more stored bytes. Such a
+    /// call changed nothing, and can be made again.
     pub(crate) fn lacks_room(&self) -> bool {
         matches!(self, Self::Fault(Fault::Limit { what, .. }) if what == Fault::STORED)
     }
 }
-/// An error has its whole chain in its own sentence, so it has no source.
+/// The sentence of an error contains its whole chain, so it has no source.
 impl std::error::Error for CallError {}
 
 impl From<Fault> for CallError {
@@ -200,7 +200,7 @@ impl From<Refusal> for CallError {
     }
 }
 
-/// What the system says, and which limit to raise if it has no room.
+/// Returns the text of a system's error, and which limit to raise if the system has no room.
 pub(crate) fn lack(error: &io::Error) -> String {
     match remedy(error) {
         Some(remedy) => format!("{error}: {remedy}"),

@@ -87,13 +87,13 @@ pub struct FenceFile {
     settled: Mutex<Option<Fence>>,
 }
 
-/// Why a resource's mark lets nobody pass. What was to be written was not.
+/// Why the mark of a resource refuses a write. Nothing was written.
 ///
 /// It can be sent on, so that a task may have it in its output.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum FenceError {
-    /// A higher token was seen: the lock went to somebody else meanwhile.
+    /// A higher token was seen: another holder has had the lock meanwhile.
     Stale {
         /// The token that came too late.
         token: Fence,

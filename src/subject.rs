@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 /// The object that an error is about, if it is known: its kind and its name.
 ///
-/// Subjects are all equal: two errors are the same if the same has happened, at whatever object.
+/// All subjects are equal, so that the comparison of two errors ignores which objects they are about.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Subject(Option<Box<Known>>);
 
 #[derive(Clone, Serialize, Deserialize)]
 struct Known {
     kind: Cow<'static, str>,
-    /// None of an object that was to be made without a name.
+    /// `None` for an object that was to be made without a name.
     name: Option<String>,
 }
 
@@ -26,7 +26,7 @@ impl Subject {
         Self::of(kind, Some(name))
     }
 
-    /// An object that is to be made, if it is given no name.
+    /// Makes the subject of an object that may have no name yet.
     pub(crate) fn of(kind: &'static str, name: Option<&str>) -> Self {
         let (kind, name) = (kind.into(), name.map(str::to_owned));
         Self(Some(Box::new(Known { kind, name })))

@@ -47,7 +47,7 @@ impl Undecoded {
         &self.wanted
     }
 
-    /// Returns what the type's `Deserialize` has said, or the message of its panic.
+    /// Returns the error of the type's `Deserialize`, or the message of its panic.
     #[must_use]
     pub fn why(&self) -> &str {
         &self.why

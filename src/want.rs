@@ -1,15 +1,16 @@
-//! Want of what the system gives: which errors mean it, and what to do about each.
+//! Errors that mean that the system has no room, and what to do about each.
 
 use std::io;
 
 use rustix::io::Errno;
 
-/// What to do if the system has no room for what it was asked for. `None` for all other errors.
+/// Returns what to do if the error means that the system has no room, and `None` for all other errors.
 pub(crate) fn remedy(error: &io::Error) -> Option<&'static str> {
     match Errno::from_io_error(error)? {
         Errno::MFILE => Some("raise this process's limit of open files (ulimit -n)"),
         Errno::NFILE => Some("raise the machine's limit of open files (fs.file-max)"),
-        // A thread whose stack finds no room gets the same error as one too many.
+        // The system returns the same error for a thread too many and for a thread whose stack finds no
+        // memory.
         Errno::AGAIN => Some(
             "raise the limit of processes and threads (ulimit -u, and the pids limit of the cgroup) or that of \
              memory (ulimit -v)",

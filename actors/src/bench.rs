@@ -186,7 +186,7 @@ impl<P: Primitive> Bench<P> {
         self.input(Input::Fail(id, Box::new(fault)));
     }
 
-    /// What was measured of the object, if anybody ever had to wait for it.
+    /// Returns what was measured of the object, if a call ever had to wait for it.
     ///
     /// # Panics
     ///

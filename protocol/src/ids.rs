@@ -33,7 +33,7 @@ impl SessionId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId {
     session: SessionId,
-    /// The client's number; the top bit marks a call that nobody waits for.
+    /// The client's number; the top bit marks a call without a waiting caller.
     seq: u64,
 }
 
@@ -50,7 +50,7 @@ impl CallId {
         }
     }
 
-    /// The same for a call that nobody waits for: its answer goes nowhere.
+    /// The same for a call without a waiting caller: its answer is dropped.
     #[must_use]
     pub const fn one_way(session: SessionId, seq: u64) -> Self {
         Self {
@@ -71,7 +71,7 @@ impl CallId {
         self.seq & !Self::ONE_WAY
     }
 
-    /// Whether nobody waits for the answer.
+    /// Returns whether no caller waits for the answer.
     #[must_use]
     pub const fn is_one_way(self) -> bool {
         self.seq & Self::ONE_WAY != 0

@@ -52,11 +52,11 @@ pub struct ObjectInfo {
     pub kind: String,
     /// Its state in a few words.
     pub state: String,
-    /// What can be held or waited for: one part, or one for each key of a keyed kind. Of more than
-    /// 1,000 keys, those that somebody waits for come first, and the last part is all that are not
-    /// told: it has numbers, and no key.
+    /// What can be held or waited for: one part, or one for each key of a keyed kind. Of more than 1,000
+    /// keys, those with waiters come first, and the last part is all that are not told: it has numbers, and
+    /// no key.
     pub parts: Vec<PartInfo>,
-    /// What was measured since the first time that somebody had to wait for it.
+    /// What was measured since a call had to wait for it for the first time.
     pub stats: Option<Stats>,
 }
 
@@ -66,8 +66,8 @@ pub struct ObjectInfo {
 pub struct PartInfo {
     /// Which one, where an object has several.
     pub key: Option<String>,
-    /// How many units there are: 1 of a lock, the permits of a semaphore. `None` where nobody
-    /// holds what is waited for, or anybody may add some.
+    /// How many units there are: 1 of a lock, the permits of a semaphore. `None` if what the calls
+    /// wait for cannot be held, or if every client may add units.
     pub units: Option<u64>,
     /// How many calls hold units.
     pub held: u64,
@@ -230,7 +230,7 @@ impl fmt::Display for CallInfo {
     }
 }
 
-/// What happened to an object since somebody had to wait for it for the first time.
+/// What happened to an object since a call had to wait for it for the first time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Stats {
@@ -279,7 +279,7 @@ pub struct Times {
 pub enum Question {
     /// The objects with numbers above that one, as many as go into a message.
     All(u64),
-    /// Those of them that somebody waits for.
+    /// Those of them that have waiters.
     Contended(u64),
     /// The object of that name.
     Named(String),

@@ -1,4 +1,4 @@
-//! Panics in code of users: caught, and told as text.
+//! Panics in code of users, caught and returned as text.
 
 use std::{
     any::Any,
@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-/// How many characters of a panic's message are told.
+/// The most characters of a panic's message that are kept.
 const MESSAGE_CHARS: usize = 1000;
 
 /// Runs code of a user.

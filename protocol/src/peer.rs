@@ -94,7 +94,7 @@ impl fmt::Display for Abandoned {
     }
 }
 
-/// How many bytes are kept of each text that somebody says of itself.
+/// How many bytes are kept of each text that a client says of itself.
 const KEPT_BYTES: usize = 255;
 
 /// Cuts a text that is copied into many answers, as what a client calls itself is.

@@ -1,4 +1,5 @@
-//! What to do where no manager is reached: that depends on the address, and on the process that asks.
+//! The advice in an error that no manager was reached. It depends on the address and on the calling
+//! process.
 
 use crate::{
     address::{Address, MEMORY},
@@ -14,7 +15,7 @@ pub(super) enum Asker {
     Program,
 }
 
-/// Says what to do.
+/// Returns what to do if no manager was reached at an address.
 pub(super) fn advice(address: &Address, asker: Asker) -> String {
     let uid = own_uid();
     if let Some(variable) = address.variable() {

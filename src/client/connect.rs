@@ -34,7 +34,7 @@ use crate::{
     transport::{endpoint::Endpoint, stream::Stream, unix::UnixStream},
 };
 
-/// The connections of this process that somebody uses.
+/// The connections of this process that are in use.
 static CONNECTIONS: PerProcess<Mutex<HashMap<Address, Weak<Connection>>>> = PerProcess::new();
 
 /// The attempts to connect that are on their way, one an address: the thousands that call at once

@@ -99,7 +99,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     };
     match background::start() {
         Ok(background) => background.block_on(blocked),
-        // What the future calls of this library returns an error that tells what is lacking.
+        // Calls of this library that the future makes return an error that names the limit.
         Err(_) => poll_to_the_end(blocked),
     }
 }

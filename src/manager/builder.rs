@@ -57,7 +57,8 @@ impl Manager {
         Self::builder().spawn().await
     }
 
-    /// Runs a test with a manager in memory: in tasks of the test's runtime, for as long as the test runs. See [`ManagerBuilder::in_memory`].
+    /// Starts a manager in memory for a test: in tasks of the test's runtime, for as long as the test runs.
+    /// See [`ManagerBuilder::in_memory`].
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

@@ -10,11 +10,12 @@ use crate::{client::connection::Connection, error::CallError, manager::manager::
 impl Manager {
     /// Tells of all objects who holds them and who waits for them, in order.
     ///
-    /// The snapshot is of one moment, between two calls, for as many objects as go into one message,
-    /// at most 1,000; of more it is of several moments, and the manager serves others between
-    /// them. A manager of several shards has at least one moment for each, and its objects in the order
-    /// of their numbers, which each shard counts up by itself. [`Self::inspect_contended`] tells of a large manager what matters. Of each object at
-    /// most 1,000 holders and 1,000 waiters are told, and how many there are.
+    /// The snapshot is of one moment, between two calls, for as many objects as go into one message, at
+    /// most 1,000; of more it is of several moments, and the manager serves others between them. A manager
+    /// of several shards has at least one moment for each, and its objects in the order of their numbers,
+    /// which each shard counts up by itself. For a manager with many objects, [`Self::inspect_contended`]
+    /// is shorter. Of each object the snapshot lists at most 1,000 holders and 1,000 waiters, and says how
+    /// many there are.
     ///
     /// The snapshot follows what this process has called before. For others it may have changed
     /// when it is read.

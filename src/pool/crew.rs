@@ -39,8 +39,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// How long a place pauses at the most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// How long a worker may live once its session has ended. It ends at once, unless a task of it has closed the
-/// connection and runs on. Less than a submitter waits to learn how its worker has ended.
+/// How long a worker may live once its session has ended. It ends at once, unless one of its tasks has
+/// closed the connection and runs on. The time is shorter than the time for which a submitter waits to
+/// learn how the worker has ended.
 const SESSION_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The actor that supervises all workers of a pool.

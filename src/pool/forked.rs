@@ -1,5 +1,5 @@
-//! What a forked child has in place of the pool of its parent: errors. It neither goes on with what the parent
-//! has begun, nor drops it.
+//! The errors that a forked child gets from the pool of its parent. The child neither continues nor drops
+//! what the parent has begun.
 
 use std::{future::Future, mem, task::Poll};
 
@@ -11,14 +11,14 @@ use crate::{
     pool::{chunk::Outcome, task::Task},
 };
 
-/// The error of a pool that is the parent's.
+/// Makes the error of a pool that belongs to the parent.
 pub(super) fn forked() -> CallError {
     CallError::Forked {
         what: "the pool".to_owned(),
     }
 }
 
-/// Does something with a pool that a process has made.
+/// Runs code with a pool, and fails in a process other than the one that made it.
 pub(super) async fn only_here<T>(
     origin: Origin,
     work: impl Future<Output = Result<T, CallError>>,
@@ -30,7 +30,7 @@ pub(super) async fn only_here<T>(
     done.unwrap_or_else(|| Err(forked()))
 }
 
-/// Yields the outcomes of a pool that a process has made, and in a forked child one error.
+/// Yields the outcomes of a pool in the process that made it, and one error in a forked child.
 pub(super) fn outcomes_here<T, S>(
     origin: Origin,
     outcomes: S,

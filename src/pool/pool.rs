@@ -1,8 +1,9 @@
 //! `Pool`: runs tasks in worker processes of the same program.
 //!
-//! A pool hosts a manager on a thread of its own, which has no path: its streams are handed to it.
-//! [`TaskQueue`] is the protocol between the pool and its workers. Each submitted chunk is a call, so dropping the future withdraws it, and the end of a
-//! worker's session returns what the worker took.
+//! A pool hosts a manager on a thread of its own. The manager has no path: the pool gives it the streams to
+//! its workers. [`TaskQueue`] is the protocol between the pool and its workers. Each submitted chunk is a
+//! call, so dropping the future withdraws it, and the end of a worker's session returns the chunks that the
+//! worker took.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -50,8 +51,8 @@ use crate::{
 /// hangs. Dropped, the pool is terminated: its tasks fail and its workers are killed. So are they
 /// when this process ends.
 ///
-/// A pool is of one process. In a forked child its calls fail with [`CallError::Forked`], and its drop does
-/// nothing.
+/// A pool belongs to the process that made it. In a forked child its calls fail with [`CallError::Forked`],
+/// and its drop does nothing.
 #[derive(Debug)]
 pub struct Pool {
     pub(super) entry: Entry,

@@ -39,7 +39,8 @@ const MOST_JOBS: u32 = 64;
 /// How long a task may take before all that lies behind it is handed back.
 const PATIENCE: Duration = Duration::from_millis(2);
 
-/// An outcome of so many bytes may be refused for want of room, so it is reported by a call, which tells.
+/// An outcome of more bytes than this may be refused for lack of room. It is reported by a call, because a
+/// cast has no answer.
 const LARGE_BYTES: usize = 1 << 15;
 
 /// The jobs that a worker was given and has not begun.
@@ -73,20 +74,20 @@ type Work = Result<Option<Vec<Job>>, CallError>;
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Todo>,
-    /// Where reports are laid while others will follow, if there is such a thing.
+    /// The pipe for reports that others will follow, if this worker has one.
     report_pipe: Option<ReportPipe>,
-    /// Whether there may be something in it that nobody was told of.
+    /// Whether the pipe may have reports that the manager was not told of.
     is_untold: bool,
     /// The call for those that come after.
     more: Option<BoxFuture<'static, Work>>,
     /// How many jobs were begun.
     begun: u64,
-    /// Whether somebody looks how long a task takes.
+    /// Whether the background watches how long the task takes.
     is_watched: bool,
 }
 
 impl State {
-    /// Lays a report in the report_pipe, and tells whether it did.
+    /// Writes a report into the report pipe, and returns whether it did.
     fn lay(&mut self, report: &Finished) -> bool {
         let bytes = report.outcome.as_ref().map_or(0, |row| row.0.len());
         let report_pipe = self

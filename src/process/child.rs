@@ -52,10 +52,11 @@ pub(super) const READY_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a child may take to end by itself once its lifeline is gone.
 pub(crate) const END_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a killed child may take to end. One that waits for a broken disk, or is traced, may take for ever.
+/// How long a killed child may take to end. A child that waits for a broken disk, or is traced, may never
+/// end.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How many children in a row may end by a signal that they leave to their parent once they are ready.
+/// How many children in a row may be ended by SIGINT or SIGTERM before they are ready.
 pub(crate) const MOST_SIGNALLED: u32 = 8;
 
 /// How long the last words of a child that has ended may take.
@@ -103,7 +104,7 @@ pub(crate) enum NotReady {
     Cannot(StartError),
     /// It lacked something, or ended. Another one may get ready later.
     NotNow(StartError),
-    /// SIGINT or SIGTERM ended it, which came before it had its handlers. Another one may get ready at once.
+    /// SIGINT or SIGTERM ended it before it had its handlers. Another child may get ready at once.
     Signalled(StartError),
 }
 
@@ -196,7 +197,8 @@ impl Child {
             config,
         };
         let runtime = background::start()?.enter();
-        // A fork of another thread keeps neither end: the child would outlast its parent by it.
+        // A process that another thread forks must keep neither end, or this child would outlive its
+        // parent.
         let mut theirs = None;
         let lifeline = Private::open(|| {
             let (ours, other) = UnixStream::pair()?;
@@ -302,13 +304,13 @@ impl Child {
         self.ending(status, is_done).await
     }
 
-    /// Kills the child, and waits until it has ended, but not for ever.
+    /// Kills the child, and waits until it has ended, for a limited time.
     pub(crate) async fn end_now(&mut self) -> Ending {
         let status = self.killed().await;
         self.ending(status, false).await
     }
 
-    /// Kills the child. Waits for its end no longer than a child takes that the system lets end.
+    /// Kills the child, and waits for its end for at most [`KILL_PATIENCE`].
     async fn killed(&mut self) -> io::Result<ExitStatus> {
         // It fails only when the process has ended already.
         let _ = self.process.start_kill();

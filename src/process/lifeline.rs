@@ -1,5 +1,5 @@
-//! The lifeline: the socket between a parent process and a child of it, and the frames on it. Descriptors that the
-//! child is handed come with the first of them.
+//! The lifeline: the socket between a parent process and a child of it, and the frames on it. The
+//! descriptors that the parent gives the child come with the first frame.
 
 use std::{
     io::{self, IoSlice, IoSliceMut, Read, Write},
@@ -106,7 +106,7 @@ impl Lifeline {
     }
 }
 
-/// The most descriptors that a child is handed.
+/// The most descriptors that a parent gives a child.
 const MOST_HANDED: usize = 4;
 
 /// Sends what the socket takes of a child's first message, together with descriptors. Returns how many bytes it
@@ -129,7 +129,8 @@ pub(super) fn send_first(
     }
 }
 
-/// Has received descriptors closed in programs that the child starts, where the system can do that at once.
+/// Closes the received descriptors in programs that the child starts, if the system can do that in the same
+/// call.
 #[cfg(not(target_vendor = "apple"))]
 const AT_ONCE_CLOSED: RecvFlags = RecvFlags::CMSG_CLOEXEC;
 #[cfg(target_vendor = "apple")]

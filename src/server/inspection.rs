@@ -23,15 +23,15 @@ use crate::server::supervisor::supervisor::{Desk, Find, Found};
 /// The most objects that are asked in one go, which takes the session one turn.
 pub(crate) const MOST_OBJECTS: usize = 1_000;
 
-/// So many answers are put into words in one turn, unless they have more than [`SLICE_BYTES`] before.
+/// The most answers that are put into words in one turn, unless they exceed [`SLICE_BYTES`] before.
 const SLICE: usize = 64;
 
 const SLICE_BYTES: usize = 1 << 16;
 
-/// An answer ends with the object that has made it so long, however large a message may be.
+/// An answer ends with the object that makes it longer than this, also if a message may be larger.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// So many bytes are kept of what objects have told for one answer. What does not fit goes into the next one.
+/// The most bytes of objects' reports that are kept for one answer. The others go into the next answer.
 const TOLD_BYTES: usize = 1 << 20;
 
 /// The most calls of each sort that are told of an object, however large a message may be.
@@ -127,7 +127,7 @@ impl Inspector<'_> {
             .await)
     }
 
-    /// The objects above a number that somebody waits for, up to a message full.
+    /// The contended objects above a number, as many as fit into a message.
     pub(crate) async fn contended(&self, above: u64) -> Result<Page, Fault> {
         let listed = self.shell.contended().above(above, MOST_OBJECTS);
         let last = listed.last().map(|(object, _)| *object);
@@ -214,7 +214,7 @@ impl Inspector<'_> {
         if let Some(mut survey) = survey {
             state = cut(&survey.state).to_owned();
             if survey.parts.len() > most {
-                // Of so many keys, those are told that somebody waits for.
+                // If there are too many keys, the contended ones are listed.
                 survey.parts.sort_by_key(|part| part.waiters.is_empty());
             }
             for part in survey.parts {

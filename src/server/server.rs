@@ -54,7 +54,7 @@ use crate::{
     want::remedy,
 };
 
-/// A manager that is bound and serves nobody yet.
+/// A manager that is bound and serves no client yet.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) claim: Claim,
@@ -111,8 +111,8 @@ impl Server {
 
     /// Serves clients until `stop` is over. Then every session is hung up and the address is free.
     ///
-    /// It runs where actors can: in a [`LocalSet`](tokio::task::LocalSet). A forked child, which may have a copy
-    /// of the task, serves no more and leaves all that the manager has outside of its memory alone.
+    /// It runs where actors can: in a [`LocalSet`](tokio::task::LocalSet). In a forked child, which may
+    /// have a copy of the task, it stops serving, and leaves the manager's sockets and files alone.
     pub(crate) async fn serve(self, stop: impl Future) {
         OnlyHere::future(self.serve_here(stop)).await;
     }

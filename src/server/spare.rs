@@ -1,31 +1,31 @@
-//! `Spare`: a descriptor that a manager keeps free of use, so that it can accept a client and tell it that
+//! `Spare`: a descriptor that a manager keeps in reserve, so that it can accept a client and tell it that
 //! there is no other descriptor for it.
 //!
 //! Without it the client would wait in the listener's queue until it gave up, and would not learn why.
 
 use std::fs::File;
 
-/// How often in a row no client can be accepted before the next one is told so. Other descriptors may be
-/// closed meanwhile.
+/// After so many failures in a row to accept a client, the next client is told. Until then another
+/// descriptor may be closed.
 const PATIENCE: u32 = 50;
 
-/// A descriptor that is used for nothing.
+/// A descriptor in reserve.
 #[derive(Debug, Default)]
 pub(super) struct Spare {
     file: Option<File>,
-    /// How often in a row no client could be accepted.
+    /// The failures in a row to accept a client.
     failures: u32,
 }
 
 impl Spare {
-    /// Takes a descriptor, unless there is none now.
+    /// Opens the descriptor, if the system has one.
     pub(super) fn take() -> Self {
         let mut spare = Self::default();
         spare.restore();
         spare
     }
 
-    /// Takes a descriptor again after [`Self::give_up`].
+    /// Opens the descriptor again after [`Self::give_up`].
     pub(super) fn restore(&mut self) {
         if self.file.is_none() {
             self.file = File::open("/dev/null").ok();
@@ -37,8 +37,8 @@ impl Spare {
         self.failures = 0;
     }
 
-    /// Notes that no client could be accepted. Closes the descriptor if that has occurred often enough in a
-    /// row, and returns whether it did: a client can be accepted then, to be told.
+    /// Notes that no client could be accepted. After more than [`PATIENCE`] failures in a row it closes the
+    /// descriptor and returns true: then a client can be accepted, to be told the reason.
     pub(super) fn give_up(&mut self) -> bool {
         self.failures = self.failures.saturating_add(1);
         self.failures > PATIENCE && self.file.take().is_some()

@@ -1,4 +1,4 @@
-//! Streams that child processes get as descriptors: no path leads to them.
+//! Streams that child processes get as descriptors. They have no path.
 //!
 //! A parent makes a pair of sockets and a pipe, gives one end of each to a worker over the lifeline, and hands
 //! the others to a manager of its own as a stream that the manager accepts. A spawned manager is handed the
@@ -43,7 +43,7 @@ pub(crate) struct ChildEnds {
     pub(crate) reports: Option<OwnedFd>,
 }
 
-/// Makes what connects a child with a manager.
+/// Makes the pair of sockets and the pipe between a child and a manager.
 ///
 /// # Errors
 ///
@@ -78,8 +78,8 @@ fn report_pipe() -> io::Result<Option<(OwnedFd, OwnedFd)>> {
 }
 
 impl ManagerEnds {
-    /// Hands the ends to the manager of this process at an address, as the stream to the child of that id, which
-    /// was not waited for yet.
+    /// Has the manager of this process at an address accept the ends, as the stream to the child of the
+    /// given id, which was not waited for yet.
     ///
     /// # Errors
     ///
@@ -94,7 +94,7 @@ impl ManagerEnds {
         memory::hand_over(address.parts().1, self.into_stream(pid, end))
     }
 
-    /// Makes the stream to a process of these.
+    /// Makes these ends the stream to a process.
     pub(crate) fn into_stream(self, pid: u32, end: Option<OwnedFd>) -> Arc<dyn Stream> {
         Arc::new(HandedStream {
             socket: Arc::new(self.socket),

@@ -27,11 +27,11 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::transport::{register::register, stream::PeerUser};
 
-/// Who is at the other end of a socket, by the word of the kernel.
+/// The process at the other end of a socket, as the kernel reports it.
 #[derive(Debug)]
 pub(super) struct Credentials {
     pub(super) user: PeerUser,
-    /// `None` of a process that has no id here, as one outside of this process's pid namespace.
+    /// `None` for a process that has no id here, such as one outside this process's pid namespace.
     pub(super) pid: Option<u32>,
 }
 
@@ -44,12 +44,13 @@ pub(super) fn credentials(socket: BorrowedFd<'_>) -> Option<Credentials> {
     })
 }
 
-/// Returns a descriptor for the end of the process that made the other end of a socket, and has that id.
+/// Returns a descriptor for the end of the process that made the other end of a socket and has the given
+/// id.
 #[cfg(target_os = "linux")]
 pub(super) fn of_peer(socket: BorrowedFd<'_>, pid: Option<u32>) -> Option<OwnedFd> {
     let process = match getsockopt(&socket, PeerPidfd) {
         Ok(process) => Some(process),
-        // It has ended, and its parent knows.
+        // The process has ended, and its parent has waited for it.
         Err(Errno::EINVAL | Errno::ESRCH) => has_ended(),
         // Linux knows the option since 6.5. If another process has the id by now, the peer has ended, and the
         // session ends later than it could, but never too early.

@@ -66,7 +66,8 @@ pub trait Stream: fmt::Debug + Send + Sync + 'static {
 
     /// Returns the id of the process at the other end if the kernel of this machine vouches for it.
     ///
-    /// A manager believes this id, and not the one that the client says. The default, `None`, is right for streams from other machines.
+    /// A manager uses this id, and not the one that the client says. The default, `None`, is right for
+    /// streams from other machines.
     fn peer_pid(&self) -> Option<u32> {
         None
     }

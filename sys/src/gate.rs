@@ -1,7 +1,8 @@
 //! The gate: a readers-writer lock that a fork takes for writing.
 //!
-//! What must not be halfway done when this process is forked is done inside: a descriptor is opened and
-//! registered, or a mutex is held. A fork waits for it to end. So threads stay inside for a moment only.
+//! A thread enters the gate for work that must not be half done when this process is forked: it opens and
+//! registers a descriptor, or holds a mutex. A fork waits until the threads have left, so they must stay
+//! inside only briefly.
 //!
 //! Invariant: a thread that is inside never waits for the gate again.
 
@@ -38,7 +39,7 @@ fn gate() -> &'static RwLock<()> {
     unsafe { &*GATE.load(Ordering::Acquire) }
 }
 
-/// The stay of a thread inside of the gate: no fork happens meanwhile.
+/// A guard of a thread inside the gate: no fork happens until it is dropped.
 pub(crate) struct Inside(Option<RwLockReadGuard<'static, ()>>);
 
 impl Inside {
@@ -56,9 +57,9 @@ impl Drop for Inside {
     }
 }
 
-/// Keeps all threads out, before a fork.
+/// Closes the gate before a fork: waits for the threads inside, and lets no other in.
 pub(crate) fn close() {
-    // A thread that forks inside cannot wait for itself.
+    // A thread that forks inside the gate cannot wait for itself.
     if INSIDE.get() == 0 {
         let guard = gate().write().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the guard keeps out all other threads that fork, and those use the content alone.
@@ -73,7 +74,8 @@ pub(crate) fn open() {
     drop(guard);
 }
 
-/// Makes a new gate, after a clone that did not close this one: threads that are no more may be inside.
+/// Makes a new gate after a raw clone, which did not close this one: threads that do not exist here may
+/// count as inside.
 pub(crate) fn replace() {
     GATE.store(Box::leak(Box::new(RwLock::new(()))), Ordering::Release);
 }

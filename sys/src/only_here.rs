@@ -1,7 +1,7 @@
 //! `OnlyHere`: a value that only the process that made it uses and drops.
 //!
-//! In a forked child the value is not to be had and is never dropped: its drop might wait for a mutex that
-//! a thread of the parent had locked, or act on what the parent has outside of its memory.
+//! A forked child can neither use nor drop the value: its drop might wait for a mutex that a thread of the
+//! parent had locked, or act on sockets and files of the parent.
 
 use std::{
     fmt,

@@ -1,9 +1,9 @@
 //! `Origin`: the process in which a value was made.
 //!
 //! Each process has a number in a page that the kernel wipes in a forked child (`MADV_WIPEONFORK`). So one
-//! load tells a fork, also one by a raw `clone` system call, and no process ids are compared, which repeat
-//! between pid namespaces. `pthread_atfork` handlers give a forked child its number at once, and replace the
-//! descriptors of its parent; after a raw clone, the first look at the page does.
+//! load shows a fork, also one by a raw `clone` system call. Process ids are not compared, because they
+//! repeat between pid namespaces. `pthread_atfork` handlers give a forked child its number at once, and
+//! replace the descriptors of its parent; after a raw clone, the first look at the page does.
 //!
 //! Invariant: no two processes of one line of forks have the same number.
 
@@ -28,7 +28,7 @@ pub struct Origin(u64);
 /// What [`NUMBER`] leads to before the first [`Origin`] is made.
 static UNSET: AtomicU64 = AtomicU64::new(WIPED);
 
-/// The number of this process where no page can be had. Only the handlers tell a fork then.
+/// The number of this process if there is no page. Then only the handlers notice a fork.
 static WITHOUT_PAGE: AtomicU64 = AtomicU64::new(WIPED);
 
 /// Leads to the number of this process.
@@ -127,7 +127,7 @@ fn install() {
         }
     }
     if !IS_REGISTERED.swap(true, Ordering::AcqRel) {
-        // It fails only without memory. The page alone tells a fork then.
+        // It fails only without memory. Then only the page shows a fork.
         // SAFETY: the handlers are functions of this crate, which are there for as long as it is.
         let _ = unsafe {
             libc::pthread_atfork(
@@ -147,7 +147,7 @@ extern "C" fn after_in_parent() {
     gate::open();
 }
 
-/// Runs in the child before `fork` returns there: async-signal-safe calls alone.
+/// Runs in the child before `fork` returns there, so it makes only async-signal-safe calls.
 extern "C" fn after_in_child() {
     registry::replace_all();
     gate::open();

@@ -108,7 +108,7 @@ impl<T> Drop for PerProcess<T> {
         let made = *self.made.get_mut();
         // SAFETY: as in `get`.
         if unsafe { made.as_ref() }.is_some_and(|made| made.origin.is_here()) {
-            // SAFETY: it is a box of this process, and none has a reference to it during the drop of `self`.
+            // SAFETY: it is a box of this process, and no reference to it exists during the drop of `self`.
             drop(unsafe { Box::from_raw(made) });
         }
     }

@@ -1,8 +1,8 @@
 //! `Private`: a descriptor that a forked child does not keep.
 //!
 //! In the child each registered descriptor is replaced by a dead socket, whose other end is closed. The
-//! number stays in use, so what was made for it finds no stranger's file there: a read finds the end, a write
-//! fails, and a runtime that takes its registration back takes back none of the parent's.
+//! number stays in use, so copied values that use the number find no other file there: a read returns the
+//! end of file, a write fails, and a runtime that removes its registration removes none of the parent's.
 //!
 //! Invariant: no fork happens between the opening of a descriptor and its registration, nor between the end
 //! of the registration and the closing.
@@ -15,8 +15,8 @@ use std::{
 
 use crate::{gate::Inside, origin::Origin, registry};
 
-/// A value with a descriptor, such as a socket or a file, that a forked child does not keep: in the child the
-/// parent's value is not to be had, and its drop does nothing.
+/// A value with a descriptor, such as a socket or a file, that a forked child does not keep: in the child
+/// the parent's value cannot be used, and its drop does nothing.
 ///
 /// ```
 /// use std::os::unix::net::UnixStream;
@@ -42,8 +42,8 @@ impl<T: AsFd> Private<T> {
     ///
     /// # Errors
     ///
-    /// Returns the error of `open`, and an error when the process has no room for one descriptor more, which
-    /// the first value needs.
+    /// Returns the error of `open`, and an error when the process has no descriptor left for the dead
+    /// socket, which the first value needs.
     pub fn open(open: impl FnOnce() -> io::Result<T>) -> io::Result<Self> {
         let origin = Origin::here();
         registry::make_dead_socket()?;
@@ -104,8 +104,8 @@ impl<T: AsFd> AsRawFd for Private<T> {
 impl<T: AsFd> Drop for Private<T> {
     fn drop(&mut self) {
         if !self.origin.is_here() {
-            // The parent's value may be in use by threads that are not here, and the number may be known to
-            // others still. So it stays as it is.
+            // Threads of the parent may have used the value when it forked, and other values may know the
+            // number. So the value stays as it is.
             return;
         }
         let _inside = Inside::enter();

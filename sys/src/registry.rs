@@ -1,7 +1,7 @@
 //! The descriptors that a forked child does not keep, and the dead socket that takes their places there.
 //!
-//! The table is one bit for each descriptor, in memory that is never freed: a forked child reads it at any
-//! moment, with async-signal-safe calls alone.
+//! The table is one bit for each descriptor, in memory that is never freed: a forked child may read it at
+//! any moment, and may make only async-signal-safe calls.
 
 use std::{
     io,
@@ -36,7 +36,7 @@ pub(crate) fn add(number: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Has a forked child replace a descriptor no more.
+/// Removes a descriptor from those that a forked child replaces.
 pub(crate) fn remove(number: RawFd) {
     if let Ok((word, bit)) = place(number) {
         word.fetch_and(!bit, Ordering::AcqRel);
@@ -97,8 +97,8 @@ fn close_on_exec(number: RawFd) {
     let _ = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
 }
 
-/// Replaces all registered descriptors by the dead socket, and registers none any more. It runs in a forked
-/// child, with async-signal-safe calls alone.
+/// Replaces all registered descriptors by the dead socket, and clears the table. It runs in a forked child,
+/// and makes only async-signal-safe calls.
 pub(crate) fn replace_all() {
     let dead = DEAD.load(Ordering::Acquire);
     let parts = TABLE.iter().map(|part| part.load(Ordering::Acquire));

@@ -38,7 +38,7 @@ const MOST: u64 = 1_000_000_000;
 pub struct Queue {
     capacity: u64,
     holds: SchemaId,
-    /// Items that nobody has had, by the calls that put them.
+    /// Items that were never delivered, by the calls that put them.
     fresh: WaitQueue<Item>,
     /// Items that were taken and came back, by their numbers.
     back: BTreeMap<u64, Item>,
@@ -64,7 +64,7 @@ struct Item {
     abandoned: Option<Box<Abandoned>>,
 }
 
-/// An item that somebody has.
+/// An item that a session has taken.
 #[derive(Debug)]
 struct Taken {
     item: Item,
@@ -79,7 +79,7 @@ struct Putter {
     call: Call<Result<(), Refusal>>,
 }
 
-/// What counts an item.
+/// Counts the bytes of an item.
 #[derive(Debug)]
 struct ItemBytes {
     /// The item itself, and its bytes if they are few.
@@ -99,12 +99,12 @@ impl ItemBytes {
         Ok(Self { own, shared })
     }
 
-    /// Takes note that the item is taken: the hold counts in its place.
+    /// Notes that the item is taken: the hold counts in its place.
     fn taken(&mut self) {
         self.own.set(self.own.bytes().saturating_sub(ITEM_BYTES));
     }
 
-    /// Takes note that the item is back.
+    /// Notes that the item is back.
     fn came_back(&mut self) {
         self.own.set(self.own.bytes() + ITEM_BYTES);
     }
@@ -273,7 +273,8 @@ impl Primitive for Queue {
         drop(self.putters.remove(id));
         drop(self.getters.remove(id));
         drop(self.joiners.remove(id));
-        // A put whose caller does not know that it is in. Once somebody was given it, it stands.
+        // A put whose caller does not know that it is in. Once the item was delivered, the put is not
+        // undone.
         drop(self.fresh.remove(id));
         // A delivery that its taker never saw was none.
         self.take_back(id, |item, _| {

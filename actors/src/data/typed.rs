@@ -13,7 +13,7 @@ pub(super) struct SchemaId(Box<str>);
 const MOST_BYTES: usize = 4096;
 
 impl SchemaId {
-    /// Takes an id if it is not too long.
+    /// Accepts an id unless it is too long.
     pub(super) fn new(text: String) -> Result<Self, Refusal> {
         if text.len() > MOST_BYTES {
             return Err(Refusal::Invalid(format!(

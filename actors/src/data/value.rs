@@ -43,7 +43,7 @@ impl Value {
     /// Makes room for another value in place of the current one.
     fn make_room(&mut self, value: &Blob, outbox: &Outbox) -> Result<(), Fault> {
         let bytes = value.0.len();
-        // What replies still have is not replaced.
+        // Bytes that replies still share stay counted.
         if let Some(stored) = self.stored.as_mut().and_then(Rc::get_mut) {
             return stored.resize(bytes);
         }

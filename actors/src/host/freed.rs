@@ -9,11 +9,12 @@
 
 use std::{cell::Cell, hint::black_box};
 
-/// After so many turns of hosts a block is requested.
+/// The number of turns of hosts after which a block is requested.
 const TURNS: u32 = 256;
 
-/// How many bytes are requested, alternately. glibc takes requests of more than 1,024 bytes as large. A block of
-/// the very size would be taken without a look at the others, and the last one is among them.
+/// The sizes of the requests, which alternate. glibc treats requests of 1,024 bytes or more as large. The
+/// sizes differ because a free block of exactly the requested size is taken without a sort, and the last
+/// requested block is such a block.
 const BYTES: [usize; 2] = [1800, 2300];
 
 /// Counts the turns of a shard's hosts.
@@ -38,7 +39,7 @@ impl FreedBlocks {
 fn sort(round: u32) {
     let [one, other] = BYTES;
     let bytes = if round.is_multiple_of(2) { one } else { other };
-    // The compiler would leave out a request that is not used.
+    // Without `black_box` the compiler would remove the unused request.
     drop(black_box(Vec::<u8>::with_capacity(bytes)));
 }
 

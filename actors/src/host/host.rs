@@ -1,8 +1,7 @@
 //! `Host`: the actor that runs any primitive, one turn for each input.
 //!
-//! When a primitive panics, the host drops it,
-//! which answers all of its parked calls. The host then answers `Gone` until the last address of its
-//! mailbox is dropped.
+//! When a primitive panics, the host drops it, which answers all of its parked calls. The host then answers
+//! `Gone` until the last address of its mailbox is dropped.
 //!
 //! Invariant: a host does not know which primitive it runs.
 

@@ -51,7 +51,7 @@ pub struct Inputs {
     /// When they came, counted from the manager's start.
     pub(crate) at: Duration,
     pub(crate) all: Vec<Input>,
-    /// Whose they are, and their place among those of that session that were held back, once they were.
+    /// The session, and the place among its inputs that were held back, if these were held back before.
     pub(crate) again: Option<(SessionId, u64)>,
 }
 
@@ -80,7 +80,7 @@ impl Inputs {
         self.again.map(|(_, place)| place)
     }
 
-    /// Says that these of a session were held back, and in which place.
+    /// Marks inputs of a session as held back before, in a place.
     #[must_use]
     pub fn again(self, session: SessionId, place: u64) -> Self {
         let again = Some((session, place));
@@ -132,6 +132,6 @@ pub struct Report {
     pub survey: Option<Survey>,
     /// Who made the calls that hold and wait, as far as their sessions say so.
     pub callers: HashMap<CallId, u64>,
-    /// What was measured, if somebody had to wait for it.
+    /// What was measured, if a call had to wait for it.
     pub stats: Option<Stats>,
 }

@@ -1,13 +1,12 @@
 //! Encodes and measures large replies, which runs code of their kinds.
 //!
-//! Invariant: what that code does wrong is a fault of that answer, and the object goes on.
+//! Invariant: an error or a panic of that code is a fault of the one answer, and the object goes on.
 
 use lockkeeper_protocol::{Fault, caught, codec::Fit};
 
 use crate::kind::large_reply::LargeReply;
 
-/// Appends an encoded reply if it takes at most `most` bytes. What its kind's code does wrong is a fault of
-/// that answer: the object goes on.
+/// Appends an encoded reply if it takes at most `most` bytes.
 ///
 /// # Errors
 ///
@@ -22,7 +21,7 @@ pub fn encode_reply(reply: &LargeReply, buffer: &mut Vec<u8>, most: usize) -> Re
 
 /// Counts the bytes of a reply that waits for room in its session.
 pub fn keep_reply(reply: &mut LargeReply) {
-    // One whose code panics becomes a fault when it is encoded.
+    // A reply whose code panics here becomes a fault when it is encoded.
     let _ = caught(|| reply.keep());
 }
 

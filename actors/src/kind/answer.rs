@@ -35,7 +35,8 @@ pub(super) enum Parcel {
     Fault(Fault),
     /// A reply that is too long to be encoded before its session has room for it.
     Large(LargeReply),
-    /// Stands in for a reply while it is encoded. Same as `Fault::Gone`, without a fault to drop.
+    /// The placeholder for a reply while it is encoded. It counts as `Fault::Gone`, without a fault to
+    /// drop.
     Gone,
     Revoked,
 }

@@ -34,13 +34,13 @@ pub(crate) const CALL_BYTES: usize = 256;
 /// How many bytes a shard draws at a time, unless the limit is small.
 const STEP: usize = 1 << 16;
 
-/// What bytes are kept for, which says how much of the limit they may take beside those of calls.
+/// The use of counted bytes, which decides how much of the limit they may take beside those of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
     /// What objects store: an eighth of the limit is kept from it.
     Data,
-    /// What sessions need to make calls, as messages that come in and objects that are opened: a sixteenth
-    /// of the limit is kept from it.
+    /// What sessions need to make calls, such as incoming messages and opened objects: a sixteenth of the
+    /// limit is kept from it.
     Session,
 }
 
@@ -95,7 +95,7 @@ impl StoredBudget {
         }
     }
 
-    /// Whether so many more bytes of data are within the limit.
+    /// Returns whether so many more bytes of data are within the limit.
     fn takes(&self, share: Share, bytes: usize) -> bool {
         let calls = self.calls.load(Ordering::Relaxed);
         let data = self.data.load(Ordering::Relaxed);
@@ -103,7 +103,7 @@ impl StoredBudget {
         data.saturating_add(bytes).saturating_add(others) <= self.most
     }
 
-    /// Whether a part is beyond the limit, or comes to be by so many bytes.
+    /// Returns whether so many more bytes take a part beyond the limit.
     fn is_over(&self, part: Part, bytes: usize) -> bool {
         match part {
             Part::Calls => {
@@ -190,7 +190,7 @@ impl Account {
         self.add(&self.calls, Part::Calls, bytes);
     }
 
-    /// Counts bytes of a waiting call or a hold no more.
+    /// Stops counting bytes of a waiting call or a hold.
     #[inline]
     pub(crate) fn forget(&self, bytes: usize) {
         self.subtract(&self.calls, Part::Calls, bytes);

@@ -64,9 +64,9 @@ impl<R: Serialize + 'static> Call<R> {
         }
     }
 
-    /// Answers the caller with a reply that shares bytes with the object, as a value of which the object
-    /// keeps a copy. They are counted until neither the object nor the reply has them: the reply while it
-    /// waits for room in the caller's session.
+    /// Answers the caller with a reply that shares bytes with the object, such as a value that the object
+    /// keeps. The bytes count until the object has dropped them and no reply that has them waits for room
+    /// in its caller's session.
     ///
     /// A reply of [`Self::reply`] that has to wait counts all of its bytes for itself.
     pub fn reply_sharing(mut self, reply: R, stored: &Rc<Stored>) {

@@ -74,7 +74,7 @@ impl LargeReply {
     /// code of the kind, which may panic.
     pub(crate) fn keep(&mut self) {
         if let Kept::Nowhere(account) = &self.kept {
-            // One that does not encode becomes a fault later.
+            // A reply that does not encode becomes a fault later.
             let bytes = self.reply.measure(self.form).unwrap_or_default();
             self.kept = Kept::Alone(Stored::beyond(account, bytes + CALL_BYTES));
         }

@@ -145,7 +145,7 @@ impl Condition {
             self.lock.enter(Comer::Woken {
                 call,
                 wake: Wake::Notified,
-                // Who is woken with all others takes nobody's place.
+                // A waiter that is woken with all others takes no other waiter's place.
                 owed: most.map(|_| set),
             });
         }

@@ -26,7 +26,7 @@ pub struct Latch {
 }
 
 impl Latch {
-    /// Counts down, without letting anybody pass yet.
+    /// Counts down, and grants no call yet.
     fn lower(&mut self, by: u32) -> Result<(), Refusal> {
         let count = self.count;
         self.count = count.checked_sub(by).ok_or_else(|| {

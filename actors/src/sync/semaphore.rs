@@ -82,7 +82,7 @@ pub struct Counting<B> {
     waiters: WaitQueue<Waiter>,
     abandoned: Option<Box<Abandoned>>,
     closed: bool,
-    /// Whether permits were added or parted with, so that anybody may add some.
+    /// Whether permits were added or consumed, so that every client may add some.
     is_signal: bool,
     bound: PhantomData<B>,
 }

@@ -39,7 +39,7 @@ impl<T> WaitQueue<T> {
         self.calls.len()
     }
 
-    /// Whether nobody waits.
+    /// Returns whether no call waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()

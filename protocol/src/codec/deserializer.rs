@@ -150,7 +150,7 @@ macro_rules! by_usual_encoding {
 impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
     type Error = Failure;
 
-    /// See the serializer.
+    /// The serializer gives the reason.
     #[inline]
     fn is_human_readable(&self) -> bool {
         true
@@ -334,7 +334,7 @@ impl Parts<'_, '_> {
         Ok(())
     }
 
-    /// Each part takes a byte at least.
+    /// Each part takes at least one byte.
     fn hint(&self) -> usize {
         let left = usize::try_from(self.left).unwrap_or(usize::MAX);
         left.min(self.from.input.len())

@@ -11,7 +11,7 @@ use crate::codec::{
     serializer::Serializer,
 };
 
-/// As many bytes as most values take.
+/// The room for a value at first: most values take less.
 const USUAL_BYTES: usize = 64;
 
 impl Form {

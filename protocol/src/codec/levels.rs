@@ -1,7 +1,7 @@
 //! `Levels`: how deep a value may still nest. One limit for both sides, so that what was encoded can be
 //! decoded.
 //!
-//! Options and newtype structs count too: they take no bytes, but a call on the stack each.
+//! Options and newtype structs count too: they take no bytes, but each takes a call on the stack.
 
 use crate::codec::error::Failure;
 

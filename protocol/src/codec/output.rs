@@ -1,7 +1,7 @@
 //! `Output`: the end of a buffer, to which a serializer writes MessagePack.
 //!
-//! Invariant: before each part of a value and each long text it is asked whether there is room. So a value that
-//! does not fit exceeds the room by a few bytes at most, and the last check is of the whole.
+//! Invariant: the serializer checks the room before each part of a value and each long text. So a value
+//! that does not fit exceeds the room by a few bytes at most, and the last check covers the whole value.
 
 use bytes::Bytes;
 
@@ -44,7 +44,7 @@ impl<'b> Output<'b> {
         }
     }
 
-    /// An output with room for so many bytes. The first long byte string that is offered is left out.
+    /// Makes an output with room for so many bytes. The first long byte string that is offered is left out.
     pub(crate) fn within(buffer: &'b mut Vec<u8>, bytes: usize) -> Self {
         let most = buffer.len().saturating_add(bytes);
         Self {
@@ -55,7 +55,7 @@ impl<'b> Output<'b> {
         }
     }
 
-    /// Whether there was no room for something.
+    /// Returns whether a part did not fit.
     #[inline]
     pub(crate) const fn is_over(&self) -> bool {
         self.is_over || self.buffer.len() > self.most
@@ -174,7 +174,7 @@ impl<'b> Output<'b> {
         Ok(())
     }
 
-    /// Writes a name that its type gives, which is short.
+    /// Writes a name from a type, which is short.
     #[inline]
     pub(crate) fn name(&mut self, name: &str) -> Result<(), Failure> {
         match u8::try_from(name.len()) {
@@ -260,7 +260,7 @@ impl<'b> Output<'b> {
         Ok(())
     }
 
-    /// Makes a `Some` of all that was written since a place.
+    /// Wraps all that was written since a place in a `Some`.
     #[cold]
     pub(crate) fn wrap(&mut self, place: usize) -> Result<(), Failure> {
         let length = self.buffer.len() - place;

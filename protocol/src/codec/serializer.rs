@@ -64,7 +64,7 @@ impl<'b> Serializer<'b> {
         })
     }
 
-    /// Begins something whose length was not told.
+    /// Begins a value whose length is not known.
     fn unknown(&mut self, marker: u8, per_element: u64) -> Result<Parts<'_, 'b>, Failure> {
         let place = self.output.open(marker);
         let mut parts = self.parts(0)?;
@@ -104,8 +104,8 @@ impl<'a, 'b> ser::Serializer for &'a mut Serializer<'b> {
     type SerializeStruct = Parts<'a, 'b>;
     type SerializeStructVariant = Parts<'a, 'b>;
 
-    // Serde buffers the content of untagged and internally tagged enums and of flattened structs, and says
-    // so of these buffers, whatever the format. A format that says otherwise would lose addresses there.
+    // Serde buffers the content of untagged and internally tagged enums and of flattened structs, and these
+    // buffers are human readable whatever the format. A format that is not would lose IP addresses there.
     #[inline]
     fn is_human_readable(&self) -> bool {
         true

@@ -1,4 +1,5 @@
-//! Lists in arguments that have a most number of entries: a call with more fails, so that none takes a long turn.
+//! Lists in arguments with a maximum number of entries. A call with a longer list fails, so that no call
+//! takes a long turn.
 
 use std::{fmt, marker::PhantomData};
 

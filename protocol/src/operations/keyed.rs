@@ -43,7 +43,7 @@ pub struct AdoptedKey {
     pub permits: u32,
 }
 
-/// Takes a key from whoever holds it. Answers whether anybody did.
+/// Takes a key from its holders. Answers whether there was one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ForceUnlockKey {
     /// The key: at most 255 bytes.
@@ -69,13 +69,13 @@ pub struct CountKey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct KeyStatus {
-    /// How many permits of it are free: for a lock, 1 when nobody holds it.
+    /// How many permits of it are free: for a lock, 1 when it is not held.
     pub available: u64,
-    /// How many are held: for a lock, 1 when somebody holds it.
+    /// How many are held: for a lock, 1 when it is held.
     pub held: u64,
     /// How many calls wait for it.
     pub waiting: u64,
-    /// Whether somebody died with it, and nobody has declared it consistent.
+    /// Whether it carries the mark of a holder that died.
     pub abandoned: bool,
 }
 
@@ -93,7 +93,7 @@ pub struct KeyedStatus {
     pub grants: u64,
     /// How many calls wait.
     pub waiting: u64,
-    /// How many keys nobody holds that somebody died with, and nobody has declared consistent.
+    /// How many free keys carry the mark of a holder that died.
     pub abandoned: u64,
 }
 

@@ -15,7 +15,7 @@ pub struct Adopt {
     pub grant: Proof,
 }
 
-/// Takes the hold from whoever has it. Answers whether anybody did.
+/// Takes the hold from its holder. Answers whether there was one.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ForceUnlock;
 
@@ -27,7 +27,7 @@ pub struct Status;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LockStatus {
-    /// Whether somebody holds it.
+    /// Whether it is held.
     pub held: bool,
     /// How often its holder has entered it: more than once only where locks are reentrant.
     pub depth: u64,

@@ -58,7 +58,7 @@ pub struct CountItems;
 pub struct Delivery {
     /// The token of the grant.
     pub fence: Fence,
-    /// How often the item was given to somebody, with this time.
+    /// How often the item was delivered, with this time.
     pub attempts: u32,
     /// The last one who had it and died, if any did.
     pub abandoned: Option<Abandoned>,

@@ -11,7 +11,7 @@ pub enum Access {
     Read,
     /// Beside others who read, and with the right to become the writer, which one at a time has.
     Upgradable,
-    /// Beside nobody.
+    /// Beside no other.
     Write,
 }
 
@@ -49,9 +49,9 @@ pub struct CountHolders;
 pub struct RwLockStatus {
     /// How many read, without the upgradable one.
     pub readers: u64,
-    /// Whether somebody reads who may become the writer.
+    /// Whether an upgradable reader holds it.
     pub upgradable: bool,
-    /// Whether somebody writes.
+    /// Whether a writer holds it.
     pub writer: bool,
     /// How many calls wait: for the lock, or for an upgrade.
     pub waiting: u64,

@@ -52,7 +52,7 @@ pub struct Forget {
     pub permits: u32,
 }
 
-/// Adds permits that nobody held.
+/// Adds permits that were not held.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct AddPermits {
     /// How many.

@@ -232,7 +232,7 @@ pub enum TaskFault {
 }
 
 impl TaskFault {
-    /// What it says in words of its own: nothing, or a text of whoever reported it.
+    /// The text of the reporter, or an empty one.
     #[must_use]
     pub fn text(&self) -> &str {
         match self {

@@ -65,7 +65,7 @@ impl AbstractName {
         match holder {
             Ok(uid) if uid == own_uid() => Taken::Manager,
             Ok(uid) => Taken::Useless(format!("uid {uid} has taken the name")),
-            // Its queue is full, which any user can bring about, at a manager's name and at their own.
+            // The queue is full, so the holder is unknown: any user can fill the queue of any socket.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && is_own_process(&text) => {
                 Taken::Manager
             }
@@ -128,9 +128,9 @@ fn holder_of(text: &[u8]) -> io::Result<u32> {
     Ok(socket_peercred(&socket)?.uid.as_raw())
 }
 
-/// Whether a process of this user has a name, found without a connection: `/proc/net/unix` says which socket
-/// has the name, and the descriptors of each process which sockets it has. No other user's process can be
-/// taken for one of this user's.
+/// Returns whether a process of this user has a name, without a connection: `/proc/net/unix` says which
+/// socket has the name, and the descriptors of each process say which sockets it has. A process of another
+/// user is never mistaken for one of this user's.
 fn is_own_process(text: &[u8]) -> bool {
     let Ok(sockets) = fs::read("/proc/net/unix") else {
         return false;
@@ -155,7 +155,7 @@ fn is_own_process(text: &[u8]) -> bool {
         .any(|link| links.contains(&link))
 }
 
-/// Which field of a line of `/proc/net/unix` is the inode.
+/// The field of a line of `/proc/net/unix` that is the inode.
 const INODE_FIELD: usize = 6;
 
 /// Other systems have no abstract names.

@@ -111,7 +111,8 @@ impl SocketFile {
         Shard::all(shards).map(bind).collect()
     }
 
-    /// Whether the socket is gone. To bind it anew may take long: the folder is swept first.
+    /// Returns whether the socket is missing. Binding it anew may take long, because the folder is swept
+    /// first.
     pub(super) fn is_missing(&self) -> bool {
         matches!(FileId::at(&self.path), Ok(None))
     }
@@ -436,7 +437,7 @@ mod tests {
         fs::write(folder.path().join("socket.2"), "precious").unwrap();
         let refused = stake_all(&address(&folder, "socket"), 3).unwrap_err();
         assert!(matches!(refused, StartError::BadAddress { .. }));
-        // What nobody listens at goes, and what is no socket stays.
+        // A socket without a listener is removed, and a file that is no socket stays.
         drop(stake(&address(&folder, "socket")).unwrap());
         assert_eq!(files(&folder), 1);
     }

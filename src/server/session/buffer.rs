@@ -26,7 +26,7 @@ pub(super) struct Buffer {
     pub(super) unread: usize,
     /// How many of them are counted in the budget.
     pub(super) counted: usize,
-    /// Whether this is one of the sinks that are counted as full.
+    /// Whether the session counts as full.
     pub(super) is_full: bool,
     /// The stream is broken off in the middle of a frame, so nothing can follow.
     pub(super) is_broken: bool,

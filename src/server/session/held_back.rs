@@ -1,8 +1,8 @@
 //! `HeldBack`: inputs of a session that wait until its client has read more.
 //!
-//! A host serves so many messages in a turn, so inputs that are sent again may find others of their session
-//! before them in the mailbox. Each input therefore has a place from the first time that it is held back, and
-//! is under way from the moment in which it is sent again until its host has it.
+//! A host serves a limited number of messages in a turn, so inputs that are sent again may find later
+//! inputs of their session before them in the mailbox. Each input therefore gets a place when it is first
+//! held back, and is under way from the moment in which it is sent again until its host has it.
 //!
 //! Invariant: an object gets the inputs of a session in the order in which the session has sent them.
 
@@ -71,7 +71,7 @@ impl HeldBack {
         self.state.borrow().held.is_empty()
     }
 
-    /// Whether there are some for an object in a place before that one, here or under way.
+    /// Returns whether inputs for an object are held back or under way in an earlier place.
     pub(super) fn has(&self, object: u64, before: u64) -> bool {
         let state = self.state.borrow();
         let held = state.held.iter().map(|held| (held.place, held.object));
@@ -89,7 +89,7 @@ impl HeldBack {
         held.map(move |held| (held.mailbox, held.inputs.again(session, held.place)))
     }
 
-    /// Takes note that those of a place have come to their host.
+    /// Notes that the inputs of a place have come to their host.
     pub(super) fn come(&self, place: u64) {
         let state = &mut *self.state.borrow_mut();
         state.under_way.retain(|(other, _)| *other != place);
@@ -160,7 +160,7 @@ mod tests {
         }
         let mut sent: VecDeque<Inputs> = taken().into();
         assert!(held_back.is_empty() && full.get() == 1);
-        // What was behind them in the mailbox comes to its host first, and has to wait.
+        // Inputs that were behind them in the mailbox come to their host first, and have to wait.
         assert!(held_back.has(1, u64::MAX) && held_back.has(2, u64::MAX));
         assert!(!held_back.has(3, u64::MAX));
         keep(1, inputs());

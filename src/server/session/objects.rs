@@ -20,7 +20,7 @@ pub(super) struct Object {
     pub(super) touched: Option<u32>,
 }
 
-/// What a session counts for an object that it has opened.
+/// The bytes that a session counts for each object that it has opened.
 pub(super) const OPEN_BYTES: usize = 64;
 
 /// The objects of a session.
@@ -62,7 +62,7 @@ fn hash_in(pages: &[Page]) -> impl Fn(&u32) -> u64 {
 }
 
 impl Objects {
-    /// Refuses an object for which there is no number left: none is used twice.
+    /// Refuses an object if no number is left, because no number is used twice.
     pub(super) fn check_room(&self) -> Result<(), Fault> {
         if self.next == u32::MAX {
             let most = usize::try_from(u32::MAX).unwrap_or(usize::MAX);

@@ -27,7 +27,7 @@ pub(super) enum PeerWatch {
 }
 
 impl PeerWatch {
-    /// Waits for the process at the other end of a stream from now on.
+    /// Begins to wait for the process at the other end of a stream.
     pub(super) fn begin(stream: &dyn Stream, outgoing: &Rc<Outgoing>) -> Self {
         if stream.peer_pid() == Some(process::id()) {
             return Self::OwnProcess;
@@ -37,7 +37,7 @@ impl PeerWatch {
         };
         let outgoing = Rc::clone(outgoing);
         let watch = task::spawn_local(async move {
-            // A runtime that cannot wait any more is about to end, and the session with it.
+            // If the runtime cannot wait any more, it is about to end, and the session ends with it.
             if end.reached().await.is_ok() {
                 outgoing.break_off();
                 if let Some(session) = outgoing.writer.take() {

@@ -1,5 +1,5 @@
-//! The report pipe of a client, which was handed to the manager together with the stream: records that the session reads before each chunk of frames, and when the
-//! client has ended.
+//! `ReportPipe`: records that a client wrote into the pipe that came with its stream. The session reads
+//! them before each chunk of frames, and when the client has ended.
 //!
 //! No task waits for the pipe, so writing a record wakes no thread, and records outlive the process that
 //! wrote them. A client uses it for small reports that are not urgent.
@@ -18,7 +18,7 @@ use rustix::io::Errno;
 /// The most reads of one turn: more than fits in a pipe.
 const MOST_READS: usize = 16;
 
-/// What the records of a report pipe are for, and what has come in of one.
+/// The operation that takes the records of a report pipe, and the part of a record that has come in.
 pub(super) struct ReportPipe {
     pub(super) object: u32,
     pub(super) operation: u32,
@@ -35,11 +35,11 @@ impl ReportPipe {
         }
     }
 
-    /// Takes the records that are in the pipe, as the encoded list of them.
+    /// Reads the records that are in the pipe, and returns the encoded list of them.
     ///
     /// # Errors
     ///
-    /// Returns an error when the pipe has bytes that are no record: it is of no use then.
+    /// Returns an error when the pipe has bytes that are no record: the pipe cannot be used then.
     pub(super) fn take(
         &mut self,
         pipe: BorrowedFd<'_>,
@@ -50,7 +50,7 @@ impl ReportPipe {
             let length = match rustix::io::read(pipe, &mut *scratch) {
                 Ok(length) => length,
                 Err(Errno::INTR) => continue,
-                // There is nothing in it.
+                // The pipe is empty.
                 Err(_) => break,
             };
             self.inbox.feed(scratch.get(..length).unwrap_or_default());

@@ -78,9 +78,9 @@ pub(super) struct Entries {
     entries: Slots<Entry>,
     /// The places of the entries.
     table: Table<u32>,
-    /// Seeded at random: nobody can choose keys that meet.
+    /// Seeded at random, so clients cannot choose keys that collide.
     hasher: RandomState,
-    /// The marked keys that nobody holds, by the fences of their marks: the oldest is first.
+    /// The marked keys without a holder, by the fences of their marks: the oldest is first.
     idle: BTreeMap<Fence, u32>,
     limits: KeyLimits,
 }
@@ -89,7 +89,7 @@ pub(super) struct Entries {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KeyLimits {
     pub(super) keys: usize,
-    /// Those of them that nobody holds and that are kept for their marks.
+    /// Those of them without a holder, which are kept for their marks.
     pub(super) idle: usize,
 }
 
@@ -208,8 +208,8 @@ impl Entries {
         }
     }
 
-    /// Ends the use of a key that nobody holds: it is forgotten, or kept for its mark. Beyond so
-    /// many the one whose mark is oldest is forgotten.
+    /// Ends the use of a key without a holder: it is forgotten, or kept for its mark. Beyond so many the
+    /// one whose mark is oldest is forgotten.
     pub(super) fn end(&mut self, place: u32) {
         let Some(entry) = self.at(place).filter(|entry| entry.taken == 0) else {
             return;

@@ -203,8 +203,8 @@ impl<F> Keyed<F> {
         }
     }
 
-    /// Grants a key's permits from the head of its line for as long as they suffice, and forgets
-    /// the key once nobody holds it: the end of every path that frees some or shortens the line.
+    /// Grants a key's permits from the head of its line for as long as they suffice, and forgets the key
+    /// once it has no holder: the end of every path that frees some or shortens the line.
     fn settle(&mut self, place: u32) {
         while let Some(Entry { taken, line, .. }) = self.entries.at_mut(place) {
             let free = self.most - *taken;
