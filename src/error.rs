@@ -119,8 +119,8 @@ impl fmt::Display for CallError {
             Self::Refused(refusal, subject) => write!(f, "{subject} refused the call: {refusal}"),
             Self::Gone(subject) => write!(
                 f,
-                "{subject} is gone: it was removed, or its code panicked: remove its name if it is \
-                 taken still, and open it anew"
+                "{subject} is gone: it was removed, or its code panicked: open it anew, and remove its \
+                 name before if that is still taken"
             ),
             Self::Undecoded(undecoded) => undecoded.fmt(f),
             Self::Deadlock(deadlock) => deadlock.fmt(f),
@@ -152,7 +152,7 @@ impl fmt::Display for CallError {
             ),
             Self::Forked { what } => write!(
                 f,
-                "this process was forked since {} was made, which stays its parent's: \
+                "this process was forked since {} was made, which belongs to its parent: \
                  connect and open anew in this process",
                 PrintableText(what)
             ),

@@ -296,7 +296,7 @@ pub enum Breach {
     TimedOut,
     /// Somebody called `abort`.
     Aborted,
-    /// Somebody called `reset` while others waited. The barrier is whole again.
+    /// A party called `reset` while others waited. The barrier can be used again.
     Reset,
     /// The action of the last to arrive failed, panicked or was dropped.
     ActionFailed,
@@ -307,7 +307,7 @@ pub enum Breach {
 impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Reset => "the barrier let nobody pass: ",
+            Self::Reset => "no party passed the barrier: ",
             Self::TimedOut | Self::Aborted | Self::ActionFailed | Self::Died(_) => {
                 "the barrier is broken until reset() is called: "
             }
@@ -315,7 +315,7 @@ impl fmt::Display for Breach {
         match self {
             Self::TimedOut => f.write_str("the time of a party that waited was over"),
             Self::Aborted => f.write_str("it was aborted"),
-            Self::Reset => f.write_str("it was reset while others waited, and is whole again"),
+            Self::Reset => f.write_str("it was reset while others waited, and can be used again"),
             Self::ActionFailed => f.write_str("its action failed"),
             Self::Died(peer) => write!(f, "{peer} died at it"),
         }

@@ -83,7 +83,7 @@ impl<T: AsFd> Private<T> {
 fn forked() -> io::Error {
     io::Error::new(
         io::ErrorKind::NotConnected,
-        "this process was forked since it was opened",
+        "it belongs to the parent of this forked process: open it anew in this process",
     )
 }
 

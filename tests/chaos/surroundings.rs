@@ -2,8 +2,8 @@
 //! executable is replaced and removed, the folder of its sockets vanishes, its limits are exhausted, its group is
 //! signalled and its workers are killed, at random moments.
 //!
-//! Each task has one outcome in its place, and none fails but for a worker that died or could not be started.
-//! When it is calm again, all is as it was.
+//! Each task has one outcome, in its place, and fails only if a worker died or could not be started.
+//! Afterwards, when the surroundings no longer change, everything works again.
 
 use std::{
     env, fs,
@@ -79,7 +79,7 @@ impl Scene {
         self.folder.join("program")
     }
 
-    /// It is there once the surroundings change no more.
+    /// This file exists once the surroundings no longer change.
     fn calm(&self) -> PathBuf {
         self.folder.join("calm")
     }
@@ -116,7 +116,7 @@ async fn work(scene: Scene) {
     })
     .await;
     until("the manager at a path is there for new clients", || async {
-        // A connection of this process stands, so another one asks.
+        // A proxy would use the connection that this process has already, so the test connects by itself.
         std::os::unix::net::UnixStream::connect(scene.address()).is_ok()
     })
     .await;
@@ -235,7 +235,7 @@ fn program_keeps_its_promises_while_its_surroundings_change() {
         while Instant::now() < end {
             let change = *CHANGES.choose(&mut random).unwrap();
             apply(change, &scene, role.pid(), &spared, &mut random);
-            // The time itself is what is random.
+            // The sleep has a random length.
             thread::sleep(Duration::from_millis(random.random_range(0..150)));
         }
         fs::write(scene.calm(), "").unwrap();

@@ -1,5 +1,5 @@
-//! Holders that end while another process keeps their socket: what they held is given back at once, and what
-//! they sent before counts.
+//! Holders that end while another process keeps their socket open: their holds are given back at once,
+//! after the manager has served what they sent before.
 
 use std::{
     fs::{self, File},
@@ -29,7 +29,7 @@ use crate::run;
 /// Longer than any test takes.
 const LONG: &str = "600";
 
-/// How long a grant may take that is there at once. The end of the socket would take [`LONG`].
+/// How long a grant may take that does not have to wait. The end of the socket would take [`LONG`].
 const AT_ONCE: Duration = Duration::from_secs(20);
 
 /// How a process ends.
@@ -43,7 +43,7 @@ enum End {
     Killed,
 }
 
-/// Another process that keeps all sockets of this one.
+/// Another process that keeps all sockets of this one open.
 struct Heir(u32);
 
 impl Drop for Heir {
@@ -190,7 +190,7 @@ async fn assert_released(lock: &Lock) {
 }
 
 #[test]
-fn end_of_a_holder_counts_whoever_keeps_its_socket() {
+fn holds_of_an_ended_process_are_given_back_while_another_keeps_its_socket() {
     run(async {
         let manager = Manager::start().await.unwrap();
         for (round, end) in [End::Exit, End::Abort, End::Kill, End::Killed]
@@ -206,7 +206,7 @@ fn end_of_a_holder_counts_whoever_keeps_its_socket() {
             assert!(next.as_mut().now_or_never().is_none(), "{end:?}");
             fs::write(&go, "").unwrap();
             if matches!(end, End::Killed) {
-                // It has released by then.
+                // The holder has released the lock by then.
                 assert_released(&locks[1]).await;
             }
             until_ended(&mut holder, end).await;
@@ -264,7 +264,7 @@ fn end_of_a_holder_counts_at_each_shard() {
 }
 
 #[test]
-fn end_of_a_worker_counts_whoever_keeps_its_sockets() {
+fn holds_of_an_ended_worker_are_given_back_while_another_keeps_its_sockets() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let lock = manager.lock().await.unwrap();
@@ -319,7 +319,7 @@ fn clients_are_let_in_and_marked_where_no_descriptor_is_left_to_watch_them() {
                 process.to_string().contains("by its connection alone"),
                 "{process}"
             );
-            // The end of the connection counts as ever.
+            // The end of the connection still ends the session.
             holder.kill();
             assert!(lock.try_acquire().await.unwrap().is_none());
             kill(heir.0);

@@ -1,7 +1,7 @@
 //! A kind of a program's own whose operations and replies fail or panic while they are encoded and decoded.
 //!
-//! Each is the error of its call alone: the object, its state and its waiting callers stay, in whichever
-//! process and on whichever shard it is.
+//! Each error fails one call alone: the object, its state and its waiting callers stay, in every process
+//! and on every shard.
 
 use std::panic::panic_any;
 

@@ -47,7 +47,7 @@ impl<'de> Deserialize<'de> for Nervous {
     }
 }
 
-/// Why a type does not read thirteen.
+/// The errors of types that do not read thirteen.
 fn is_why<T>(undecoded: &Undecoded, why: &str) {
     let wanted = std::any::type_name::<T>();
     assert_eq!(undecoded.bytes(), [13], "thirteen as MessagePack");
@@ -74,7 +74,7 @@ async fn unlucky(manager: &Manager) -> Queue<u32> {
     queue
 }
 
-/// What every type does that does not read the first of two items.
+/// Checks a type that does not read the first of two items.
 async fn first_is_owned_by_its_error<T>(why: &str, reads_second: impl Fn(&T) -> bool)
 where
     T: Serialize + DeserializeOwned + fmt::Debug,
@@ -87,7 +87,7 @@ where
     let item = undecoded(queue.get().await);
     is_why::<T>(&item, why);
     assert_eq!(item.attempts(), 1);
-    // It is this process's as long as the error is kept, and others take what is behind it.
+    // The item is this process's while the error is kept, and other takers get the next one.
     let next = queue.try_get().await.unwrap().expect("the second item");
     assert!(reads_second(&next));
     assert!(numbers.try_get().await.unwrap().is_none());
@@ -97,12 +97,12 @@ where
     let item = undecoded(queue.try_get().await);
     assert_eq!(item.attempts(), 2);
     assert!(item.fence() > fence);
-    // A drop puts it back.
+    // The drop of the error puts the item back.
     drop(item);
     let item = undecoded(queue.get_timeout(second).await);
     assert_eq!(item.attempts(), 3);
     drop(item);
-    // So does a `?` in a function that returns `CallError`.
+    // A `?` in a function that returns `CallError` puts it back too.
     let error = CallError::from(queue.get().await.map(drop).unwrap_err());
     let CallError::Undecoded(told) = &error else {
         panic!("{error}");
@@ -183,7 +183,7 @@ pub(crate) fn roles(roles: &mut Roles) {
         let _guard = lock.acquire().await.unwrap();
         let late = lock.acquire_timeout(Duration::ZERO).await;
         let error: Box<dyn std::error::Error> = late.map(drop).unwrap_err().into();
-        // What a `main` prints that returns it.
+        // The output of a `main` that returns the error.
         report(&format!("Error: {error:?}"));
     });
 }

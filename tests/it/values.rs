@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::run;
 
-/// What an encoding by place, or one that flattens options, loses.
+/// Values that an encoding by position, or one that flattens options, loses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Item {
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,5 @@
-//! Want of descriptors, threads, memory, disk space and rights: an error names what is lacking, and the next
-//! try works once it is there.
+//! Lack of descriptors, threads, memory, disk space and rights: an error names what is lacking, and the
+//! next try works once there is some.
 
 pub(crate) mod clients;
 pub(crate) mod space;
@@ -50,7 +50,7 @@ impl Want {
         }
     }
 
-    /// What is said to raise.
+    /// The limit that the error says to raise.
     const fn remedy(self) -> &'static str {
         match self {
             Self::Descriptors => "ulimit -n",
@@ -59,7 +59,7 @@ impl Want {
         }
     }
 
-    /// Leaves this process what it has, and so much more: descriptors, threads, or megabytes.
+    /// Limits this process to what it has and so much more: descriptors, threads, or megabytes.
     fn leave(self, more: u64) {
         self.end();
         let has = match self {
@@ -78,7 +78,7 @@ impl Want {
         self.set(Some(has + more));
     }
 
-    /// Gives this process all that it may have.
+    /// Lifts the limits of this process again.
     fn end(self) {
         self.set(getrlimit(self.resource()).maximum);
     }
@@ -135,7 +135,7 @@ impl Unprivileged {
 
 impl Drop for Unprivileged {
     fn drop(&mut self) {
-        // Where its managers were.
+        // The folder of its managers.
         let _ = fs::remove_dir_all(format!("/tmp/lockkeeper-{}", self.uid));
         let _ = &self.folder;
     }

@@ -35,7 +35,7 @@ fn crowd(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(),
             _ => bytes /= 2,
         }
     }
-    // Other attackers may hold so much that there is no room for a hold either.
+    // Other attackers may have so many holds that there is no room for another one.
     let mut other = attacker.client()?;
     let lock = other.open(
         "lock",

@@ -1,4 +1,4 @@
-//! Values that are replaced while answers that no client reads still have them.
+//! Values that are replaced while unread answers still share them.
 
 use rand::Rng;
 

@@ -28,7 +28,7 @@ pub(crate) enum Deed {
     CloseAndBlock,
     /// Closes all descriptors and ends.
     CloseAndReturn,
-    // What does not.
+    // What does not end the process.
     CloseStandardStreams,
     PanicOnThread,
     PanicInSpawnedTask,
@@ -53,8 +53,8 @@ const DEADLY: [(Deed, &[WorkerExit]); 6] = [
     (Deed::CloseAndReturn, &ANY_END),
 ];
 
-/// What may come of a worker without descriptors: it learns of it when it reports, its runtimes panic, or its
-/// pool kills it.
+/// The ends of a worker without descriptors: it fails when it reports, its runtimes panic, or its pool
+/// kills it.
 const ANY_END: [WorkerExit; 4] = [
     WorkerExit::Code(71),
     WorkerExit::Code(101),
@@ -77,9 +77,10 @@ const HARMLESS: [Deed; 8] = [
 const ALL: i32 = 1000;
 
 fn close_from(first: i32) {
-    // The connection comes before what the runtimes wait by, so that the manager hears of it in any case.
+    // The descriptor of the connection is closed before those of the runtimes, so that the manager notices
+    // it in any case.
     for descriptor in (first..ALL).rev() {
-        // Most are not open.
+        // Closing a descriptor that is not open does nothing.
         let _ = close(descriptor);
     }
 }
@@ -167,7 +168,8 @@ impl Task for CloseLater {
 
     async fn run(self) -> u32 {
         thread::spawn(|| {
-            // The time itself is what is tested: the worker waits for its next task by then, or does not.
+            // The length of the sleep is part of the test: the worker may or may not wait for its next task
+            // by then.
             thread::sleep(Duration::from_millis(100));
             close_from(3);
         });
@@ -179,7 +181,7 @@ pub(crate) fn register(program: Program) -> Program {
     program.task::<Deed>().task::<CloseLater>()
 }
 
-/// Tasks of which one in four is that one.
+/// Makes tasks, of which one in four does that deed.
 fn tasks(deed: Deed) -> impl Iterator<Item = Deed> {
     (0..12).map(move |number| if number % 4 == 1 { deed } else { Deed::Nothing })
 }

@@ -58,7 +58,8 @@ pub(crate) fn roles(roles: &mut Roles) {
     });
 }
 
-/// Has a pool run tasks, and a worker of it be killed and replaced. Says "works" or what went wrong.
+/// Runs tasks in a pool, kills one of its workers, and waits for the replacement. Returns "works" or the
+/// error.
 async fn worked() -> String {
     let pool = match Pool::new(2).await {
         Ok(pool) => pool,
@@ -111,8 +112,8 @@ fn pool_makes_no_folder() {
     });
 }
 
-/// The test binary in namespaces of its own, in which a command runs before. `None` where there are none,
-/// which is said.
+/// A command that runs the test binary in namespaces of its own, after another command. Returns `None` and
+/// prints the reason if the machine has no namespaces.
 fn unshared(options: &str, before: &str) -> Option<Command> {
     let script = format!("{before} exec \"$0\" \"$@\"");
     let start = |program: &Path| {
@@ -129,7 +130,7 @@ fn unshared(options: &str, before: &str) -> Option<Command> {
     None
 }
 
-/// Has `/tmp` be there and not writable.
+/// A command that makes `/tmp` a folder that is not writable.
 const READ_ONLY: &str = "mount --bind /tmp /tmp && mount -o remount,bind,ro /tmp &&";
 
 #[test]

@@ -1,5 +1,5 @@
-//! Managers whose processes have no descriptor for another client: the client is told so, and the sessions
-//! that there are go on.
+//! Managers whose processes have no descriptor for another client: the client gets an error that says so,
+//! and the existing sessions go on.
 
 use std::{
     collections::BTreeSet,
@@ -66,8 +66,8 @@ fn limit(pid: u32, current: u64) -> u64 {
     before.current.unwrap()
 }
 
-/// Leaves a process the descriptors that it has. Those that are free below the highest one are taken by
-/// connections, which the caller keeps.
+/// Limits a process to the descriptors that it has. Connections, which the caller keeps, take those that
+/// are free below the highest one.
 fn fill(pid: u32, address: &Address) -> (Vec<UnixStream>, u64) {
     let has = descriptors_of(pid);
     let all = has.last().unwrap() + 1;

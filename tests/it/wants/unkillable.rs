@@ -1,8 +1,8 @@
-//! Child processes that the system does not let end, as while they wait for a broken disk: nothing waits for
-//! them for ever.
+//! Child processes that cannot be killed, such as those that wait for a broken disk: the library waits for
+//! them for a limited time.
 //!
-//! A tracer that is told of the end of a process has it stand still in the middle of it, so that SIGKILL does not
-//! end it either.
+//! A tracer that is told of the end of a process stops the process in the middle of its exit, so SIGKILL
+//! does not end it either.
 
 use std::{
     future::pending,
@@ -22,7 +22,7 @@ use crate::{
     run,
 };
 
-/// How long the end of what cannot be ended may take.
+/// How long the end of a pool or a manager with such a child may take.
 const PATIENCE: Duration = Duration::from_secs(25);
 
 pub(crate) fn roles(roles: &mut Roles) {

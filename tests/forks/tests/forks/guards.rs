@@ -1,4 +1,4 @@
-//! What a process holds and waits for, in a forked child of it.
+//! Holds and waits of a process, as its forked child sees them.
 
 use std::{future::Future, pin::Pin, time::Duration};
 
@@ -145,7 +145,7 @@ fn what_a_child_drops_stays_its_parents() {
     let held = block_on(holds(&manager)).expect("all are free");
     let mut held = Some(held);
     Fork::new(|| drop(held.take())).join();
-    // Two at a time too, one of which outlasts the other.
+    // Also with two children at a time, one of which lives longer.
     let [one, other] = [(); 2].map(|()| Fork::new(|| drop(held.take())));
     one.join();
     other.join();
@@ -233,7 +233,7 @@ fn wait_of_the_parent() {
         assert!(poll!(&mut patient).is_pending());
         assert!(poll!(&mut lost).is_pending());
         let Some(fork) = Fork::split() else {
-            // On the copy of the runtime, which still runs on this thread.
+            // This runs on the copy of the parent's runtime, which this thread is still in.
             lost.await;
             let abandoned = waits.pop();
             for wait in waits {

@@ -91,7 +91,7 @@ fn run(name: &str) -> Result<(), String> {
             None => thread::sleep(Duration::from_millis(2)),
         }
     };
-    // Also what it has left behind.
+    // The group also contains the processes that the test left behind.
     let group = i32::try_from(test.id()).expect("a process id");
     lockkeeper_test_forks::kill(-group);
     let _ = test.wait();

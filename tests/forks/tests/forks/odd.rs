@@ -1,4 +1,4 @@
-//! Forks of other sorts, and what a child does besides.
+//! Other ways to fork, and other things that a child does.
 
 use std::{
     fs::{self, File},
@@ -71,7 +71,7 @@ fn fork_of_a_fork() {
             Fork::new(|| Fork::new(check).join()).join();
         })
     });
-    // What a child makes is not its own child's.
+    // A value that a child makes is foreign to the child's own child.
     holding(|check| {
         Fork::new(|| {
             let manager = spawned();
@@ -90,7 +90,7 @@ fn number_stays_in_use() {
     let here = Private::open(|| Ok(here)).expect("it is registered");
     let file = tempfile::tempfile().expect("a file");
     let file = Private::open(|| Ok(file)).expect("it is registered");
-    // Closed and registered no more: the next one with its number is a stranger's.
+    // Once it is closed, it is no longer registered: the next descriptor with its number is kept.
     let (gone, _other) = UnixStream::pair().expect("a pair");
     let gone = Private::open(|| Ok(gone)).expect("it is registered");
     let number = gone.as_raw_fd();
@@ -117,7 +117,7 @@ fn number_stays_in_use() {
         .write_all(b"x")
         .expect("it is open");
     there.read_exact(&mut [0]).expect("it arrives");
-    // The end of the parent's is the end, although a child lives.
+    // The end of the parent ends the connection, although a child lives.
     let child = Fork::new(|| pause());
     drop(here);
     assert_eq!(there.read(&mut [0]).expect("the end"), 0);
@@ -160,7 +160,7 @@ fn values_are_used_where_they_were_made() {
 
 fn raw_clone() {
     holding(|check| Fork::raw(check));
-    // In a child that never looks, the drop alone.
+    // In a child that only drops the value.
     let manager = spawned();
     let lock = block_on(manager.lock()).expect("a lock");
     let mut guard = Some(block_on(lock.acquire()).expect("it is free"));
@@ -176,9 +176,9 @@ fn exec_after_a_fork() {
             panic!("{error}");
         })
     });
-    // The executed program has no descriptor of the parent, nor of those that took their places.
+    // The executed program has no descriptor of the parent, and no dead socket in place of one.
     let list = || {
-        // The working directory makes the standard library fork.
+        // With a working directory the standard library forks and does not use `posix_spawn`.
         let listed = Command::new("ls")
             .arg("/proc/self/fd")
             .current_dir("/")
