@@ -265,7 +265,7 @@ impl FenceFile {
         }
     }
 
-    /// Waits for the turn of this process. It is over when it is dropped, or with the process.
+    /// Waits for the lock file. The lock ends when the guard is dropped, or with the process.
     fn lock(&self) -> Result<Turn, FenceError> {
         let path = with_suffix(&self.path, ".lock");
         // It is always empty.
@@ -301,8 +301,8 @@ impl FenceFile {
         Ok(())
     }
 
-    /// Locks what is known of the disk. Where another thread has it, which a forked child may lack, nothing is
-    /// known.
+    /// Locks the token that is known to be on the disk. Returns `None` if another thread has it locked: in
+    /// a forked child that thread may not exist, so this never waits.
     fn settled(&self) -> Option<MutexGuard<'_, Option<Fence>>> {
         match self.settled.try_lock() {
             Ok(settled) => Some(settled),
@@ -336,12 +336,13 @@ impl FenceFile {
     }
 }
 
-/// The turn of this process: the lock file, locked. A forked child does not keep it.
+/// The locked lock file. A forked child does not keep it.
 struct Turn(Private<File>);
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        // A process that was cloned past the C library may still have the file open.
+        // A child of a raw `clone` may still have the file open, so closing it here does not release the
+        // lock.
         let _ = self.0.get().and_then(File::unlock);
     }
 }

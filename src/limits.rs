@@ -40,10 +40,10 @@ pub struct Limits {
     /// that has it open. A message of more than 64 KiB counts while it comes in, and a large answer while it
     /// waits for room; bytes that it shares with an object count once, until neither has them.
     ///
-    /// An eighth of the limit is kept for calls that wait and for holds, so a client that stores values does
-    /// not keep others from their locks: items, values, tasks, names and specs take seven eighths at the
-    /// most. Of the rest, messages that come in and small objects may take half. A kind of your own
-    /// counts what it keeps with `call.outbox().store(..)`, which gives a [`Stored`](crate::Stored).
+    /// An eighth of the limit is kept for calls that wait and for holds, so a client that stores values
+    /// does not keep others from their locks: items, values, tasks, names and specs take seven eighths at
+    /// the most. Incoming messages and small objects may take half of the rest. A kind of your own counts
+    /// what it keeps with `call.outbox().store(..)`, which gives a [`Stored`](crate::Stored).
     pub stored_bytes: usize,
     /// Bytes of answers that the manager keeps for all of its clients together until they read them: 1
     /// GiB by default. Above it, large answers wait until others are read, in the order in which they

@@ -151,7 +151,7 @@ async fn run_each<'a, T: Task>(
             Ok(task) => Ok(task.run().await),
             Err(error) => Err(TaskFault::Undecoded {
                 task: T::NAME.to_owned(),
-                // The submitter has the same program, and tells its own type.
+                // The submitter runs the same program, and adds the type that it has.
                 sent: type_name::<T>().to_owned(),
                 wanted: type_name::<T>().to_owned(),
                 why: error.to_string(),

@@ -35,7 +35,7 @@ pub(super) async fn launch(
             });
             // The pool waits for it.
             let _ = tell_crew.send(crew.clone());
-            // Stopped or forgotten, either way the workers are to end before the server does.
+            // Whether the pool was stopped or dropped, the workers end before the server does.
             let _ = stopped.await;
             let _ = crew.send(Terminate).await;
         });

@@ -94,7 +94,7 @@ async fn ask_some(
     (reports, before.copied())
 }
 
-/// How many bytes the lists of a report have, by and large.
+/// How many bytes the lists of a report have, approximately.
 fn bytes_of(report: &Report) -> usize {
     let parts = report.survey.iter().flat_map(|survey| &survey.parts);
     let bytes = parts.map(|part| {

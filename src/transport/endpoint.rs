@@ -82,7 +82,7 @@ impl Endpoint {
         // further thread, and return no error.
         let connect = move || {
             let _runtime = runtime.enter();
-            // The caller may have lost its patience.
+            // The caller may have stopped waiting.
             let _ = tell.send(transport.connect(&place, patience));
         };
         let name = "lockkeeper-connect".to_owned();

@@ -261,7 +261,8 @@ impl Shell {
         self.full_sink(object, input, place)
     }
 
-    /// The same while some session is full. Apart, so that the test above is a part of its caller.
+    /// Does the same while some session is full. It is a function of its own, so that the test above is
+    /// inlined.
     #[cold]
     fn full_sink(&self, object: u64, input: &Input, place: u64) -> Option<Rc<dyn ReplySink>> {
         let (id, is_call) = match input {

@@ -156,8 +156,9 @@ impl<T> Table<T> {
 
 /// The hash of a number that counts up, for a [`Table`].
 ///
-/// A hash that multiplies once spreads such numbers so evenly that all parts have to grow at the same time: 512
-/// insertions moved 69,000 entries. This one, the finalizer of MurmurHash3, spreads them as if by chance.
+/// A hash that multiplies once spreads such numbers so evenly that all parts have to grow at the same time:
+/// 512 insertions moved 69,000 entries. This one, the finalizer of MurmurHash3, spreads them as random
+/// numbers would.
 #[must_use]
 #[inline]
 pub const fn hash_number(number: u64) -> u64 {

@@ -41,7 +41,7 @@ pub(super) enum Taken {
     Ours(AbstractName),
     /// A live manager of this user has it.
     Manager,
-    /// It cannot be had, so it proves nothing. The text says why.
+    /// It cannot be taken, so it proves nothing. The text says why.
     Useless(String),
 }
 
@@ -114,7 +114,7 @@ fn bind(text: &[u8]) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// The user of the process that has a name, by the word of the kernel.
+/// The user of the process that has a name, as the kernel reports it.
 #[cfg(target_os = "linux")]
 fn holder_of(text: &[u8]) -> io::Result<u32> {
     use rustix::net::{

@@ -184,7 +184,8 @@ impl Drop for Lock {
         held.name = None;
         // If this fails, the next manager takes the file over.
         let _ = files::remove(&self.path, held.id);
-        // A process that was cloned past the C library may still have the file open.
+        // A child of a raw `clone` may still have the file open, so closing it here does not release the
+        // lock.
         let _ = held.file.get().and_then(File::unlock);
     }
 }
