@@ -119,8 +119,8 @@ impl fmt::Display for CallError {
             Self::Refused(refusal, subject) => write!(f, "{subject} refused the call: {refusal}"),
             Self::Gone(subject) => write!(
                 f,
-                "{subject} is gone: it was removed, or its code panicked: open it anew, and remove its \
-                 name before if that is still taken"
+                "{subject} is gone: it was removed, or its code panicked: remove its name if that is \
+                 still taken, and open it anew"
             ),
             Self::Undecoded(undecoded) => undecoded.fmt(f),
             Self::Deadlock(deadlock) => deadlock.fmt(f),
