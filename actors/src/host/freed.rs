@@ -10,7 +10,7 @@
 use std::{cell::Cell, hint::black_box};
 
 /// The number of turns of hosts after which a block is requested.
-const TURNS: u32 = 256;
+const TURNS: u32 = 4096;
 
 /// The sizes of the requests, which alternate. glibc treats requests of 1,024 bytes or more as large. The
 /// sizes differ because a free block of exactly the requested size is taken without a sort, and the last
