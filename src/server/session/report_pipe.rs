@@ -1,5 +1,5 @@
-//! The report pipe of a client, which was handed to the manager together with the stream: records that the session reads before each chunk of frames, and when the
-//! client has ended.
+//! The report pipe of a client, which was handed to the manager together with the stream: records that the
+//! session reads before each chunk of frames, and when the client has ended.
 //!
 //! No task waits for the pipe, so writing a record wakes no thread, and records outlive the process that
 //! wrote them. A client uses it for small reports that are not urgent.
