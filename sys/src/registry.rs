@@ -125,6 +125,8 @@ pub(crate) fn replace_all() {
             }
         }
     }
+    // A child that becomes a daemon closes all that it has inherited, and makes a dead socket of its own later.
+    DEAD.store(NONE, Ordering::Release);
 }
 
 #[cfg(target_os = "linux")]
