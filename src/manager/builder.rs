@@ -1,10 +1,17 @@
 //! `ManagerBuilder`: the settings of a manager, and the ways to start it.
 
-use std::{io, os::unix::net::UnixStream, sync::Arc};
+use std::{
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    sync::Arc,
+};
 
 use lockkeeper_actors::Primitive;
 use lockkeeper_protocol::{MAX_SHARDS, Refusal};
-use lockkeeper_sys::OnlyHere;
+use lockkeeper_sys::{OnlyHere, Private};
 use tokio::task::LocalSet;
 
 use crate::{
@@ -298,11 +305,20 @@ impl ManagerBuilder {
             access: self.access,
         };
         let lacking = |error: io::Error| StartError::System(lack(&error));
-        let (own, handed) = UnixStream::pair().map_err(lacking)?;
+        let mut own = None;
+        // A fork of another thread does not keep the manager's end: by it the end of the manager would go unnoticed.
+        let handed = Private::open(|| {
+            let (ours, theirs) = UnixStream::pair()?;
+            own = Some(OwnedFd::from(ours));
+            Ok(OwnedFd::from(theirs))
+        });
+        let handed = handed.map_err(lacking)?;
+        let own = own.ok_or_else(|| lacking(io::ErrorKind::NotConnected.into()))?;
         let spawned = async {
-            let child = Child::start_until_ready(ROLE, &config, &[handed.into()]).await?;
+            let child = Child::start_until_ready(ROLE, &config, &[handed.as_fd()]).await?;
+            drop(handed);
             let owned = Owned::new(Owner::Process(Box::new(child)));
-            let connection = Connection::over(own.into(), &address).await?;
+            let connection = Connection::over(own, &address).await?;
             Ok(Manager {
                 reach: Arc::new(Reach::over(connection)),
                 owned: Some(Arc::new(owned)),

@@ -2,7 +2,10 @@
 //!
 //! It reports what becomes of each process to the crew, which says when there is to be another one.
 
-use std::{io, iter, os::unix::process::ExitStatusExt};
+use std::{
+    io, iter,
+    os::{fd::AsFd, unix::process::ExitStatusExt},
+};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient};
 use lockkeeper_protocol::operations::WorkerExit;
@@ -131,7 +134,8 @@ pub(super) fn exit(ending: &Ending) -> WorkerExit {
 fn start(config: &Config) -> Result<Child, StartError> {
     let lacking = |error: io::Error| StartError::System(lack(&error));
     let (manager, ChildEnds { socket, reports }) = connect_child().map_err(lacking)?;
-    let handed: Vec<_> = iter::once(socket).chain(reports).collect();
+    let handed = iter::once(&socket).chain(&reports);
+    let handed: Vec<_> = handed.map(AsFd::as_fd).collect();
     let child = Child::start(ROLE, config, &handed)?;
     if let Some(pid) = child.pid() {
         let address = config.queue.token().address();

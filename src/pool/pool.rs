@@ -59,8 +59,13 @@ pub struct Pool {
     crew: OnlyHere<Addr<Crew>>,
     workers: usize,
     chunk: usize,
-    pub(super) stop: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
+    /// A forked child does not drop it: the channel would wake the parent's thread, and the thread's number may be
+    /// that of a thread of the child.
+    pub(super) stop: OnlyHere<Mutex<Option<Stop>>>,
 }
+
+/// What ends the thread of a pool.
+pub(super) type Stop = (oneshot::Sender<()>, JoinHandle<()>);
 
 /// A pool to be.
 #[derive(Debug)]
@@ -183,7 +188,7 @@ impl PoolBuilder {
             crew: OnlyHere::new(crew),
             workers: self.workers,
             chunk: self.chunk,
-            stop: Mutex::new(Some(stop)),
+            stop: OnlyHere::new(Mutex::new(Some(stop))),
         };
         let config = worker::Config {
             queue,
@@ -443,14 +448,10 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        if !self.entry.origin.is_here() {
+        let Some(stop) = self.stop.get() else {
             return;
-        }
-        let stop = self
-            .stop
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        };
+        let stop = stop.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((stop, thread)) = stop {
             self.entry.deaths.pool_is_over();
             // A pool whose thread has ended has nothing left to stop.

@@ -19,11 +19,8 @@ fn children() {
 fn pool_whose_thread_has_ended_is_disconnected_from_its_address() {
     program().in_test("pool::tests::children");
     let pool = block_on(Pool::new(1)).unwrap();
-    let stop = pool
-        .stop
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
+    let stop = pool.stop.get().unwrap();
+    let stop = stop.lock().unwrap_or_else(PoisonError::into_inner).take();
     let (stop, thread) = stop.unwrap();
     stop.send(()).unwrap();
     thread.join().unwrap();

@@ -12,7 +12,7 @@ use std::{
     future::Future,
     io,
     os::{
-        fd::OwnedFd,
+        fd::{BorrowedFd, OwnedFd},
         unix::{fs::MetadataExt, net::UnixStream, process::ExitStatusExt},
     },
     pin::pin,
@@ -155,7 +155,7 @@ impl Child {
     pub(crate) fn start<C: Serialize>(
         role: &str,
         config: &C,
-        handed: &[OwnedFd],
+        handed: &[BorrowedFd<'_>],
     ) -> Result<Self, StartError> {
         let launch = LAUNCH.get().ok_or(StartError::NotAProgram)?;
         Self::start_as(launch, &Build::of_this_process(), role, config, handed)
@@ -171,7 +171,7 @@ impl Child {
     pub(crate) async fn start_until_ready<C: Serialize>(
         role: &str,
         config: &C,
-        handed: &[OwnedFd],
+        handed: &[BorrowedFd<'_>],
     ) -> Result<Self, StartError> {
         let mut signalled = 0;
         loop {
@@ -189,7 +189,7 @@ impl Child {
         build: &Build,
         role: &str,
         config: &C,
-        handed: &[OwnedFd],
+        handed: &[BorrowedFd<'_>],
     ) -> io::Result<Self> {
         let config = Blob::from(codec::encode(config).map_err(io::Error::other)?);
         let assignment = Assignment {

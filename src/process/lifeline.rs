@@ -5,7 +5,7 @@ use std::{
     io::{self, IoSlice, IoSliceMut, Read, Write},
     mem::MaybeUninit,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
     thread,
@@ -114,12 +114,11 @@ const MOST_HANDED: usize = 4;
 pub(super) fn send_first(
     lifeline: impl AsFd,
     message: &[u8],
-    handed: &[OwnedFd],
+    handed: &[BorrowedFd<'_>],
 ) -> io::Result<usize> {
-    let handed: Vec<_> = handed.iter().map(AsFd::as_fd).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDED))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if !handed.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&handed)) {
+    if !handed.is_empty() && !control.push(SendAncillaryMessage::ScmRights(handed)) {
         return Err(io::Error::other("a child is handed too many descriptors"));
     }
     let message = [IoSlice::new(message)];

@@ -140,6 +140,8 @@ fn install() {
 }
 
 extern "C" fn before_fork() {
+    // In a raw clone the gate may still have threads inside that are no more.
+    let _ = Origin::here();
     gate::close();
 }
 

@@ -46,8 +46,8 @@ impl<T: AsFd> Private<T> {
     /// socket, which the first value needs.
     pub fn open(open: impl FnOnce() -> io::Result<T>) -> io::Result<Self> {
         let origin = Origin::here();
-        registry::make_dead_socket()?;
         let _inside = Inside::enter();
+        registry::make_dead_socket()?;
         let value = open()?;
         let number = value.as_fd().as_raw_fd();
         registry::add(number)?;

@@ -66,14 +66,22 @@ fn place(number: RawFd) -> io::Result<(&'static AtomicU64, u64)> {
     Ok((word, 1 << (number % BITS)))
 }
 
-/// Makes the socket that takes the place of others after a fork, unless it is there.
+/// How the two ends of the dead socket are made: closed in programs that are started meanwhile, where the system
+/// can do that at once.
+#[cfg(target_os = "linux")]
+const SOCKET_TYPE: libc::c_int = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+#[cfg(not(target_os = "linux"))]
+const SOCKET_TYPE: libc::c_int = libc::SOCK_STREAM;
+
+/// Makes the socket that takes the place of others after a fork, unless it is there. It runs inside of the gate: a
+/// forked child must not keep the other end.
 pub(crate) fn make_dead_socket() -> io::Result<()> {
     if DEAD.load(Ordering::Acquire) != NONE {
         return Ok(());
     }
     let mut ends = [NONE; 2];
     // SAFETY: `ends` has room for the two descriptors.
-    let made = unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, ends.as_mut_ptr()) };
+    let made = unsafe { libc::socketpair(libc::AF_UNIX, SOCKET_TYPE, 0, ends.as_mut_ptr()) };
     if made != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -117,6 +125,8 @@ pub(crate) fn replace_all() {
             }
         }
     }
+    // A child that becomes a daemon closes all that it has inherited, and makes a dead socket of its own later.
+    DEAD.store(NONE, Ordering::Release);
 }
 
 #[cfg(target_os = "linux")]

@@ -5,7 +5,10 @@
 
 use std::{fmt, rc::Rc};
 
-use lockkeeper_protocol::codec::{CodecError, Fit, Form};
+use lockkeeper_protocol::{
+    caught,
+    codec::{CodecError, Fit, Form},
+};
 use serde::Serialize;
 
 use crate::kind::budget::{Account, CALL_BYTES, Stored};
@@ -37,13 +40,28 @@ trait EncodeReply {
     fn measure(&self, form: Form) -> Result<usize, CodecError>;
 }
 
-impl<R: Serialize> EncodeReply for R {
+/// A reply that is there until its drop. The drop is code of the kind: its panic would end the host or the session
+/// that drops it.
+struct Reply<R>(Option<R>);
+
+impl<R: Serialize> EncodeReply for Reply<R> {
     fn encode(&self, form: Form, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, CodecError> {
-        form.encode_within(buffer, self, most)
+        match &self.0 {
+            Some(reply) => form.encode_within(buffer, reply, most),
+            None => Ok(Fit::TooLong),
+        }
     }
 
     fn measure(&self, form: Form) -> Result<usize, CodecError> {
-        form.measure(self)
+        self.0.as_ref().map_or(Ok(0), |reply| form.measure(reply))
+    }
+}
+
+impl<R> Drop for Reply<R> {
+    fn drop(&mut self) {
+        let reply = self.0.take();
+        // The answer is encoded by now, or no client waits for it.
+        let _ = caught(|| drop(reply));
     }
 }
 
@@ -52,7 +70,7 @@ impl LargeReply {
     pub(crate) fn new<R: Serialize + 'static>(form: Form, reply: R, account: &Rc<Account>) -> Self {
         Self {
             form,
-            reply: Box::new(reply),
+            reply: Box::new(Reply(Some(reply))),
             kept: Kept::Nowhere(Rc::clone(account)),
         }
     }
@@ -65,7 +83,7 @@ impl LargeReply {
     ) -> Self {
         Self {
             form,
-            reply: Box::new(reply),
+            reply: Box::new(Reply(Some(reply))),
             kept: Kept::Shared(Rc::clone(stored)),
         }
     }

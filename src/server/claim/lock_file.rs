@@ -238,8 +238,12 @@ pub(super) fn lock_exclusively(path: &Path) -> io::Result<Option<Private<File>>>
 
 /// Whether a live process has a claim file locked.
 pub(super) fn is_locked(path: &Path) -> bool {
-    let locked = files::open(path, is_claim).map(|file| file.try_lock());
-    matches!(locked, Ok(Err(TryLockError::WouldBlock)))
+    // A forked child must not keep the lock that this takes for a moment.
+    let Ok(claim) = Private::open(|| files::open(path, is_claim)) else {
+        return false;
+    };
+    let is_refused = |file: &File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+    claim.get().is_ok_and(is_refused)
 }
 
 /// Whether a file that is not empty is a claim file.

@@ -354,6 +354,10 @@ impl Outgoing {
     }
 
     fn break_off_at(&self, buffer: &mut Buffer) {
+        // Calls that the client sent before are still served, and must not be refused for those.
+        let dropped = buffer.answers;
+        self.in_flight
+            .set(self.in_flight.get().saturating_sub(dropped));
         *buffer = Buffer {
             is_broken: true,
             counted: buffer.counted,
