@@ -260,7 +260,17 @@ impl Child {
     }
 
     async fn first_report(&mut self) -> Result<(), NotReady> {
-        match self.reports.next().await {
+        // A process that another thread has forked may hold the child's end of the lifeline open, so the end of
+        // the child counts too, after what it has reported.
+        let report = tokio::select! {
+            biased;
+            report = self.reports.next() => report,
+            _ = self.process.wait() => {
+                let last = within(LAST_WORDS_PATIENCE, self.reports.next());
+                last.await.unwrap_or(Ok(None))
+            }
+        };
+        match report {
             Ok(Some(Report::Ready | Report::Done)) => Ok(()),
             Ok(Some(Report::Failed(why))) => Err(NotReady::Cannot(StartError::Child(why))),
             Ok(Some(Report::Lacking(why))) => Err(NotReady::not_now(why)),

@@ -51,10 +51,10 @@ pub(super) fn of_peer(socket: BorrowedFd<'_>, pid: Option<u32>) -> Option<OwnedF
     let process = match getsockopt(&socket, PeerPidfd) {
         Ok(process) => Some(process),
         // The process has ended, and its parent has waited for it.
-        Err(Errno::EINVAL | Errno::ESRCH) => has_ended(),
-        // Linux knows the option since 6.5. If another process has the id by now, the peer has ended, and the
+        Err(Errno::ESRCH) => has_ended(),
+        // Linux knows the option since 6.5, and a kernel or sandbox may also say EINVAL. If another process has the id by now, the peer has ended, and the
         // session ends later than it could, but never too early.
-        Err(Errno::ENOPROTOOPT) => return of_process(pid?),
+        Err(Errno::EINVAL | Errno::ENOPROTOOPT) => return of_process(pid?),
         // This process has no descriptor left, for example.
         Err(_) => None,
     };

@@ -307,6 +307,9 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
     }
 }
 
+/// The most parts for which a type is told to reserve room.
+const MOST_HINTED: usize = 4096;
+
 /// Reads the elements of an array, or the entries of a map.
 #[derive(Debug)]
 struct Parts<'a, 'de> {
@@ -334,10 +337,11 @@ impl Parts<'_, '_> {
         Ok(())
     }
 
-    /// Each part takes at least one byte.
+    /// Each part takes at least one byte. A type may reserve room for as many parts as this says, which are larger
+    /// than a byte each.
     fn hint(&self) -> usize {
         let left = usize::try_from(self.left).unwrap_or(usize::MAX);
-        left.min(self.from.input.len())
+        left.min(self.from.input.len()).min(MOST_HINTED)
     }
 }
 
