@@ -16,20 +16,13 @@ use std::{
 };
 
 use criterion::{BatchSize, Criterion, Throughput};
-use lockkeeper::{
-    Manager,
-    actors::{
-        Bench, CallId, Fence, Operation, Operations, Primitive, Proof, Serve, SessionId,
-        codec::{self, Blob, CodecError, Elements, Fields},
-        data::{Chunk, Finished, Next, Submit, TaskQueue},
-        sync::{
+use lockkeeper::{Manager, actors::{
+        Bench, CallId, Fence, Operation, Operations, Primitive, Proof, Serve, SessionId, codec::{self, Blob, CodecError, Elements, Fields}, data::{Chunk, Finished, Next, Submit, TaskQueue}, sync::{
             Acquire, AcquireAs, AcquireKey, AcquireMany, Arrive, Barrier, Condition, Event,
             KeyedLock, Lock, Notify, ReentrantLock, Release, ReleaseBy, ReleasePermits, Semaphore,
             SemaphoreSpec, Set, Sleep,
         },
-    },
-    block_on,
-};
+    }, block_on};
 use lockkeeper_actors::{
     Host, Input, Inputs, ManagerSecret, Outcome, RawCall, ReplySink, SECRET_BYTES, Shell,
 };

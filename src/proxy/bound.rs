@@ -91,12 +91,3 @@ impl Bound {
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CallError> {
     codec::encode(value).map_err(|error| Fault::BadArguments(error.to_string()).into())
 }
-
-/// `None` for a call that did not get its turn at once.
-pub(crate) fn tried<T>(outcome: Result<T, CallError>) -> Result<Option<T>, CallError> {
-    match outcome {
-        Ok(granted) => Ok(Some(granted)),
-        Err(CallError::TimedOut) => Ok(None),
-        Err(error) => Err(error),
-    }
-}

@@ -1,24 +1,22 @@
 //! The proxy of a hosted queue.
 
-use std::{fmt, time::Duration};
+use std::{fmt, ops::Deref, time::Duration};
 
 use lockkeeper_actors::data;
 use lockkeeper_protocol::{
-    ObjectInfo,
     codec::Blob,
     operations::{CloseQueue, CountItems, Get, Join, Put, QueueStatus},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    client::thread::block_on,
     error::CallError,
     proxy::{
-        bound::tried,
         proxy::Proxy,
         taken::{Claim, PutError, Taken},
         token::Token,
         typed::{Typed, unpack},
+        wait::Wait,
     },
 };
 
@@ -64,22 +62,12 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Cancel safety
     ///
     /// Dropped at any point, the item is not put, unless somebody has taken it already.
-    pub async fn put(&self, item: T) -> Result<(), PutError<T>> {
-        self.put_within(item, None).await
-    }
-
-    /// Puts an item, and waits for room until the time is over, kept by the manager.
-    /// Python: `queue.put(item, timeout=..)`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::put`], with [`CallError::TimedOut`] when there was no room in time.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::put`].
-    pub async fn put_timeout(&self, item: T, timeout: Duration) -> Result<(), PutError<T>> {
-        self.put_within(item, Some(timeout)).await
+    pub fn put(&self, item: T) -> Wait<(), PutError<T>>
+    where
+        T: Send + 'static,
+    {
+        let queue = self.clone();
+        Wait::new(move |timeout| queue.put_within(item, timeout))
     }
 
     /// Puts an item if there is room; never overtakes who waits for that.
@@ -93,63 +81,12 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Cancel safety
     ///
     /// As [`Self::put`].
-    pub async fn try_put(&self, item: T) -> Result<(), PutError<T>> {
-        self.put_within(item, Some(Duration::ZERO)).await
-    }
-
-    /// Puts an item in a future that borrows nothing, to be spawned.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::put`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::put`].
-    pub async fn put_owned(self, item: T) -> Result<(), PutError<T>> {
-        self.put_within(item, None).await
-    }
-
-    /// Puts an item on a plain thread.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::put`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_put(&self, item: T) -> Result<(), PutError<T>> {
-        block_on(self.put(item))
-    }
-
-    /// Puts an item on a plain thread, and waits for room until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::put_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_put_timeout(&self, item: T, timeout: Duration) -> Result<(), PutError<T>> {
-        block_on(self.put_timeout(item, timeout))
-    }
-
-    /// Puts an item on a plain thread if there is room.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::try_put`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_try_put(&self, item: T) -> Result<(), PutError<T>> {
-        block_on(self.try_put(item))
+    pub fn try_put(&self, item: T) -> Wait<(), PutError<T>>
+    where
+        T: Send + 'static,
+    {
+        let queue = self.clone();
+        Wait::new(move |_| queue.put_within(item, Some(Duration::ZERO)))
     }
 
     /// Takes the first item, and waits while there is none, in the order of arrival.
@@ -163,24 +100,13 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, no item is taken, and none is counted as delivered. So
-    /// `tokio::time::timeout(time, queue.get())` is right.
-    pub async fn get(&self) -> Result<Taken<T>, CallError> {
-        self.get_within(None).await
-    }
-
-    /// Takes the first item, and waits for one until the time is over, kept by the manager.
-    /// Python: `queue.get(timeout=..)`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::get`], and [`CallError::TimedOut`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::get`].
-    pub async fn get_timeout(&self, timeout: Duration) -> Result<Taken<T>, CallError> {
-        self.get_within(Some(timeout)).await
+    /// Dropped at any point, no item is taken, and none is counted as delivered.
+    pub fn get(&self) -> Wait<Taken<T>>
+    where
+        T: Send + 'static,
+    {
+        let queue = self.clone();
+        Wait::new(|timeout| queue.get_within(timeout))
     }
 
     /// Takes the first item if there is one. Python: `queue.get_nowait()`.
@@ -192,63 +118,12 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Cancel safety
     ///
     /// As [`Self::get`].
-    pub async fn try_get(&self) -> Result<Option<Taken<T>>, CallError> {
-        tried(self.get_within(Some(Duration::ZERO)).await)
-    }
-
-    /// Takes the first item in a future that borrows nothing, to be spawned.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::get`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::get`].
-    pub async fn get_owned(self) -> Result<Taken<T>, CallError> {
-        self.get_within(None).await
-    }
-
-    /// Takes the first item on a plain thread.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::get`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_get(&self) -> Result<Taken<T>, CallError> {
-        block_on(self.get())
-    }
-
-    /// Takes the first item on a plain thread, and waits for one until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::get_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_get_timeout(&self, timeout: Duration) -> Result<Taken<T>, CallError> {
-        block_on(self.get_timeout(timeout))
-    }
-
-    /// Takes the first item on a plain thread if there is one.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::get`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_try_get(&self) -> Result<Option<Taken<T>>, CallError> {
-        block_on(self.try_get())
+    pub fn try_get(&self) -> Wait<Option<Taken<T>>>
+    where
+        T: Send + 'static,
+    {
+        let queue = self.clone();
+        Wait::trying(|timeout| queue.get_within(timeout))
     }
 
     /// Waits until all items that were put are done: none is left, and none is taken.
@@ -261,49 +136,12 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Cancel safety
     ///
     /// Dropped at any point, nothing has changed.
-    pub async fn join(&self) -> Result<(), CallError> {
-        self.0.call(&Join, None).await
-    }
-
-    /// The same, until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::join`], and [`CallError::TimedOut`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::join`].
-    pub async fn join_timeout(&self, timeout: Duration) -> Result<(), CallError> {
-        self.0.call(&Join, Some(timeout)).await
-    }
-
-    /// Waits on a plain thread until all items that were put are done.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::join`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_join(&self) -> Result<(), CallError> {
-        block_on(self.join())
-    }
-
-    /// The same, until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::join_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_join_timeout(&self, timeout: Duration) -> Result<(), CallError> {
-        block_on(self.join_timeout(timeout))
+    pub fn join(&self) -> Wait<()>
+    where
+        T: 'static,
+    {
+        let queue = self.clone();
+        Wait::new(|timeout| async move { queue.0.call(&Join, timeout).await })
     }
 
     /// Takes no more items: refuses all who wait for room and all who come with `Closed`. Those
@@ -361,21 +199,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         self.0.call(&CountItems, None).await
     }
 
-    /// Tells who has items and who waits for what, in order, and what was measured: see
-    /// [`Manager::inspect`](crate::Manager::inspect).
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::status`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
-        self.0.info().await
-    }
-
-    async fn put_within(&self, item: T, timeout: Option<Duration>) -> Result<(), PutError<T>> {
+    async fn put_within(self, item: T, timeout: Option<Duration>) -> Result<(), PutError<T>> {
         let packed = self.0.pack(&item);
         let put = match packed.await {
             Ok(bytes) => self.send(bytes, timeout).await,
@@ -388,7 +212,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         Ok(self.0.call(&Put { item }, timeout).await??)
     }
 
-    async fn get_within(&self, timeout: Option<Duration>) -> Result<Taken<T>, CallError> {
+    async fn get_within(self, timeout: Option<Duration>) -> Result<Taken<T>, CallError> {
         let (hold, reply) = self.0.hold(&Get, timeout).await?;
         let delivery = reply?;
         // What is no item of that type goes back by the drop of the claim.
@@ -398,11 +222,13 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     }
 }
 
-impl<T> Queue<T> {
-    /// Where the queue is.
-    #[must_use]
-    pub const fn token(&self) -> &Token<data::Queue> {
-        self.0.token()
+impl<T> Queue<T> {}
+
+impl<T> Deref for Queue<T> {
+    type Target = Proxy<data::Queue>;
+
+    fn deref(&self) -> &Proxy<data::Queue> {
+        self.0.proxy()
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use lockkeeper_actors::{Primitive, Serve};
 use lockkeeper_protocol::{
-    Fault, ObjectInfo, Operation, Refusal,
+    Fault, Operation, Refusal,
     codec::{self, Blob},
     operations::CheckType,
 };
@@ -26,7 +26,6 @@ use crate::{
         hold::Hold,
         proxy::Proxy,
         schema,
-        token::Token,
     },
 };
 
@@ -106,14 +105,9 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
 }
 
 impl<P: Primitive, T> Typed<P, T> {
-    /// Where the object is.
-    pub(crate) const fn token(&self) -> &Token<P> {
-        self.proxy.token()
-    }
-
-    /// Tells who holds the object and who waits for it.
-    pub(crate) async fn info(&self) -> Result<ObjectInfo, CallError> {
-        self.proxy.info().await
+    /// The proxy of the object, whatever its values are.
+    pub(crate) const fn proxy(&self) -> &Proxy<P> {
+        &self.proxy
     }
 }
 
