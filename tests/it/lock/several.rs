@@ -97,7 +97,7 @@ fn lock_that_is_named_twice_is_an_error_that_names_it_and_nothing_is_held() {
         let again = manager.named("lock 00").lock().await.unwrap();
         let told = why(lock_all([&locks[0], &locks[1], &again]).await);
         assert!(told.contains("lock \"lock 00\" at /"), "{told}");
-        assert!(told.contains("asked for twice"), "{told}");
+        assert!(told.contains("is named twice"), "{told}");
         assert!(held(&locks).await.is_empty());
         let keys = manager.named("records").keyed_lock().await.unwrap();
         let told = why(keys.lock_all(["a", "b", "a"]).await);
