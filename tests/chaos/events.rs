@@ -30,7 +30,7 @@ pub(crate) async fn visit(hand: &mut Hand, known: &Known<Event>) {
         }
         5 | 6 => {
             hand.does(known, "wait_timeout");
-            let waited = hand.within(brief, event.wait_timeout(brief));
+            let waited = hand.within(brief, event.wait().timeout(brief));
             (highest, Some(waited.await))
         }
         7 => {
@@ -39,7 +39,7 @@ pub(crate) async fn visit(hand: &mut Hand, known: &Known<Event>) {
         }
         8 => {
             hand.does(known, "wait_since_timeout");
-            let waited = event.wait_since_timeout(highest, brief);
+            let waited = event.wait_since(highest).timeout(brief);
             (highest + 1, Some(hand.within(brief, waited).await))
         }
         _ => {

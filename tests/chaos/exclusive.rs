@@ -131,17 +131,18 @@ pub(crate) async fn come_in<P: LockKind>(
             Some(lock.acquire().await)
         }
         2 => {
-            hand.does(known, "acquire_timeout");
+            hand.does(known, "acquire with a timeout");
             let brief = hand.brief();
-            Some(hand.within(brief, lock.acquire_timeout(brief)).await)
+            Some(hand.within(brief, lock.acquire().timeout(brief)).await)
         }
         3 => {
             hand.does(known, "try_acquire");
             lock.try_acquire().await.transpose()
         }
         4 => {
-            hand.does(known, "acquire_owned");
-            Some(lock.clone().acquire_owned().await)
+            hand.does(known, "acquire in a task");
+            let acquired = tokio::spawn(lock.acquire());
+            Some(acquired.await.expect("it does not panic"))
         }
         5 => {
             hand.does(known, "acquire twice");

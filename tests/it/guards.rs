@@ -227,7 +227,7 @@ fn guard_falls_in_silence_on_a_runtime_without_io() {
         let guard = lock.acquire().await.unwrap();
         // So many wait that frames are gathered.
         let crowd = (0..40).map(|_| {
-            let waiting = lock.clone().acquire_owned();
+            let waiting = lock.clone().acquire();
             tokio::spawn(async { waiting.await.map(drop) })
         });
         let crowd: Vec<_> = crowd.collect();
