@@ -968,7 +968,7 @@ mod tests {
     }
 
     /// What a call with a list of so many entries is answered with.
-    fn list_of<O: Operation>(make: impl Fn(usize) -> O, entries: usize) -> Result<(), Fault>
+    fn list_of<O>(make: impl Fn(usize) -> O, entries: usize) -> Result<(), Fault>
     where
         O: Operation<Reply = ()>,
         TaskQueue: Serve<O>,
