@@ -60,7 +60,7 @@ impl Barrier {
     ///
     /// The action is run once a generation: where a party that has arrived is dropped while it
     /// runs, the others wait for another party, which does not run it again. While it runs, the
-    /// others' time goes on: one whose `wait_timeout` is over breaks the barrier.
+    /// others' time goes on: one whose time is over breaks the barrier.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

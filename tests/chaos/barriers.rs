@@ -68,7 +68,7 @@ async fn wait(hand: &mut Hand, known: &Known<Barrier>, arrival: Arrival) -> Opti
             barrier.wait().await.map_err(Into::into)
         }
         1 | 2 => {
-            hand.does(known, "wait_timeout");
+            hand.does(known, "wait with a timeout");
             let waited = hand.within(timeout, barrier.wait().timeout(timeout));
             waited.await.map_err(Into::into)
         }
@@ -81,7 +81,7 @@ async fn wait(hand: &mut Hand, known: &Known<Barrier>, arrival: Arrival) -> Opti
             barrier.wait_with(act).await
         }
         5 | 6 => {
-            hand.does(known, "wait_with_timeout");
+            hand.does(known, "wait_with with a timeout");
             let waited = barrier.wait_with(act).timeout(timeout);
             hand.within(timeout, waited).await
         }

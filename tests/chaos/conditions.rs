@@ -96,11 +96,11 @@ async fn sleep(
             Some(condition.wait(guard).await)
         }
         1 | 2 => {
-            hand.does(known, "wait_timeout");
+            hand.does(known, "wait with a timeout");
             Some(condition.wait(guard).timeout(brief).await)
         }
         3 => {
-            hand.does(known, "wait_while_timeout");
+            hand.does(known, "wait_while with a timeout");
             may_stay_awake = true;
             let woken = condition.wait_while(guard, must_wait).timeout(brief);
             Some(woken.await)

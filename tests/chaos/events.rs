@@ -29,7 +29,7 @@ pub(crate) async fn visit(hand: &mut Hand, known: &Known<Event>) {
             (highest, Some(event.wait().await))
         }
         5 | 6 => {
-            hand.does(known, "wait_timeout");
+            hand.does(known, "wait with a timeout");
             let waited = hand.within(brief, event.wait().timeout(brief));
             (highest, Some(waited.await))
         }
@@ -38,7 +38,7 @@ pub(crate) async fn visit(hand: &mut Hand, known: &Known<Event>) {
             (highest, hand.give_up(event.wait()).await)
         }
         8 => {
-            hand.does(known, "wait_since_timeout");
+            hand.does(known, "wait_since with a timeout");
             let waited = event.wait_since(highest).timeout(brief);
             (highest + 1, Some(hand.within(brief, waited).await))
         }

@@ -53,7 +53,7 @@ async fn come_in<B: Bound>(
             Some(semaphore.acquire_many(many).await)
         }
         2 => {
-            hand.does(known, "acquire_many_timeout");
+            hand.does(known, "acquire_many with a timeout");
             let brief = hand.brief();
             let acquired = semaphore.acquire_many(many).timeout(brief);
             Some(hand.within(brief, acquired).await)

@@ -60,7 +60,7 @@ async fn put(hand: &mut Hand, known: &Known<Queue<u64>>) {
             Some(queue.put(item).await)
         }
         2 => {
-            hand.does(known, "put_timeout");
+            hand.does(known, "put with a timeout");
             Some(queue.put(item).timeout(hand.brief()).await)
         }
         3 => {

@@ -86,7 +86,7 @@ async fn go_up(
             guard.upgrade().await.map(Ok)
         }
         2 => {
-            hand.does(known, "upgrade_timeout");
+            hand.does(known, "try_upgrade with a timeout");
             let brief = hand.brief();
             guard.try_upgrade().timeout(brief).await
         }
