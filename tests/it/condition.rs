@@ -178,7 +178,7 @@ fn timeout_bounds_the_sleep_and_not_the_way_back_to_the_lock() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
         let guard = condition.acquire().await.unwrap();
-        let holder = tokio::spawn(condition.clone().acquire());
+        let holder = tokio::spawn(condition.acquire());
         until("the next holder stands in the line", || async {
             condition.status().await.unwrap().waiting == 1
         })

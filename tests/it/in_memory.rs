@@ -156,6 +156,33 @@ async fn what_is_first_by_the_clock_is_first_a_deadline_or_a_grant() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn time_of_a_call_counts_from_its_first_poll() {
+    Manager::in_memory(async |manager| {
+        let lock = manager.lock().await.unwrap();
+        let guard = lock.acquire().await.unwrap();
+        let queue = manager.queue::<u32>(1).await.unwrap();
+        let event = manager.event().await.unwrap();
+        let acquired = lock.acquire().timeout(HOUR);
+        let taken = queue.get().timeout(HOUR);
+        let set = event.wait().timeout(HOUR);
+        let all = lock_all([&lock]).timeout(HOUR);
+        time::sleep(2 * HOUR).await;
+        let begun = Instant::now();
+        let late = [
+            acquired.await.map(drop),
+            taken.await.map(drop).map_err(CallError::from),
+            set.await.map(drop),
+            all.await.map(drop),
+        ];
+        assert_eq!(late, [(); 4].map(|()| Err(CallError::timed_out())));
+        assert_took(begun, 4 * HOUR);
+        drop(guard);
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn several_waits_share_one_time() {
     Manager::in_memory(async |manager| {
         let [first, second] = [manager.lock().await, manager.lock().await].map(Result::unwrap);

@@ -106,7 +106,7 @@ fn waiter_is_granted_though_others_have_come_and_gone() {
         let (_manager, lock) = manager_and_lock().await;
         for _ in 0..100 {
             let guard = lock.acquire().await.unwrap();
-            let waiting = tokio::spawn(lock.clone().acquire());
+            let waiting = tokio::spawn(lock.acquire());
             until_waiting(&lock, 1).await;
             drop(guard);
             drop(waiting.await.unwrap().unwrap());
@@ -138,9 +138,9 @@ fn owned_futures_can_be_spawned_and_aborted() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let guard = lock.acquire().await.unwrap();
-        let aborted = tokio::spawn(lock.clone().acquire());
+        let aborted = tokio::spawn(lock.acquire());
         until_waiting(&lock, 1).await;
-        let next = tokio::spawn(lock.clone().acquire());
+        let next = tokio::spawn(lock.acquire());
         until_waiting(&lock, 2).await;
         aborted.abort();
         aborted.await.map(drop).unwrap_err();
@@ -205,7 +205,7 @@ fn strict_guard_of_an_abandoned_lock_is_an_error_that_holds_it() {
         let tried = lock.try_acquire().await.unwrap();
         guard = marked(tried.map(LockGuard::strict).unwrap(), dead);
         drop(guard);
-        let owned = lock.clone().acquire().await.unwrap();
+        let owned = lock.acquire().await.unwrap();
         guard = marked(owned.strict(), dead);
         guard.mark_consistent();
         drop(guard.strict().unwrap());

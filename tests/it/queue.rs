@@ -78,7 +78,7 @@ fn items_come_in_the_order_in_which_they_were_put_and_carry_higher_fences() {
         );
         let first = queue.get().await.unwrap();
         let second = queue.get().timeout(Duration::MAX).await.unwrap();
-        let third = queue.clone().get().await.unwrap();
+        let third = queue.get().await.unwrap();
         assert_eq!([*first, *second, *third], [1, 2, 3]);
         assert!(first.fence() < second.fence() && second.fence() < third.fence());
         assert!(first.is_valid() && first.attempts() == 1 && first.abandoned().is_none());
@@ -129,7 +129,7 @@ fn who_waits_for_an_item_is_given_it_in_the_order_of_arrival() {
         let mut gets = [(); 3].map(|()| Box::pin(queue.get()));
         begin(&mut gets);
         for item in 1..=3 {
-            queue.clone().put(item).await.unwrap();
+            queue.put(item).await.unwrap();
         }
         for (get, item) in gets.into_iter().zip(1..) {
             assert_eq!(*get.await.unwrap(), item);
@@ -439,7 +439,7 @@ fn plain_threads_put_take_and_join() {
 fn a_thousand_takers_are_given_each_item_once() {
     run(async {
         let (_manager, queue) = queue(10).await;
-        let takers = (0..1000).map(|_| tokio::spawn(queue.clone().get()));
+        let takers = (0..1000).map(|_| tokio::spawn(queue.get()));
         let takers: Vec<_> = takers.collect();
         until("all wait", || async { state(&queue).await[3] == 1000 }).await;
         let puts = (0..1000).map(|item| queue.put(item));

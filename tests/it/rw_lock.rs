@@ -359,10 +359,10 @@ fn plain_threads_pool_tasks_and_spawned_futures_hold_it_as_well() {
             })
         };
         thread.join().unwrap().unwrap();
-        let spawned = tokio::spawn(lock.clone().read());
+        let spawned = tokio::spawn(lock.read());
         let reader = spawned.await.unwrap().unwrap();
-        let upgradable = lock.clone().upgradable_read().await.unwrap();
-        let aborted = tokio::spawn(lock.clone().write());
+        let upgradable = lock.upgradable_read().await.unwrap();
+        let aborted = tokio::spawn(lock.write());
         until_state(&lock, (1, true, false, 1)).await;
         aborted.abort();
         aborted.await.map(drop).unwrap_err();

@@ -119,14 +119,14 @@ fn owned_futures_can_be_spawned() {
         let (_manager, semaphore) = semaphore(4).await;
         let tasks: Vec<_> = (0..50)
             .map(|number| {
-                let call = semaphore.clone().acquire_many(number % 4 + 1);
+                let call = semaphore.acquire_many(number % 4 + 1);
                 tokio::spawn(async { call.await.unwrap().permits() })
             })
             .collect();
         for (task, number) in tasks.into_iter().zip(0..) {
             assert_eq!(task.await.unwrap(), number % 4 + 1);
         }
-        let single = tokio::spawn(semaphore.clone().acquire());
+        let single = tokio::spawn(semaphore.acquire());
         drop(single.await.unwrap().unwrap());
         assert_eq!(semaphore.status().await.unwrap(), status(4, 0));
     });

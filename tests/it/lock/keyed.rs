@@ -120,7 +120,7 @@ fn entry_is_there_only_while_somebody_holds_or_waits() {
         let mut keys = locks.keys().await.unwrap();
         keys.sort();
         assert!(keys.iter().map(AsRef::as_ref).eq(["", "a", "b", &long]));
-        let waiting = tokio::spawn(locks.clone().acquire("a".to_owned()));
+        let waiting = tokio::spawn(locks.acquire("a"));
         until_waiting(&locks, "a", 1).await;
         let count = locks.count().await.unwrap();
         assert_eq!((count.keys, count.grants, count.waiting), (4, 4, 1));
@@ -169,9 +169,9 @@ fn wait_that_is_dropped_holds_nothing_and_takes_nobodys_turn() {
     run(async {
         let (_manager, locks) = manager_and_locks().await;
         let guard = locks.acquire("a").await.unwrap();
-        let aborted = tokio::spawn(locks.clone().acquire("a".to_owned()));
+        let aborted = tokio::spawn(locks.acquire("a"));
         until_waiting(&locks, "a", 1).await;
-        let next = tokio::spawn(locks.clone().acquire("a".to_owned()));
+        let next = tokio::spawn(locks.acquire("a"));
         until_waiting(&locks, "a", 2).await;
         aborted.abort();
         aborted.await.map(drop).unwrap_err();
@@ -217,7 +217,7 @@ fn killed_holders_keys_are_passed_on_at_once_and_each_is_marked_until_declared_c
     run(async {
         let (_manager, locks) = manager_and_locks().await;
         let mut holder = holder(&locks, &["a", "b"]);
-        let heir = tokio::spawn(locks.clone().acquire("a".to_owned()));
+        let heir = tokio::spawn(locks.acquire("a"));
         until_waiting(&locks, "a", 1).await;
         holder.kill();
         let heir = heir.await.unwrap().unwrap();
@@ -341,7 +341,7 @@ fn permits_of_a_key_are_let_in_up_to_the_number_and_come_back_when_a_process_die
         assert!(permits.try_acquire("a").await.unwrap().is_none());
         let others = permits.try_acquire_many("b", 3).await.unwrap();
         assert_eq!(others.unwrap().permits(), 3);
-        let all = tokio::spawn(permits.clone().acquire_many("a".to_owned(), 3));
+        let all = tokio::spawn(permits.acquire_many("a", 3));
         until("it waits", || async {
             permits.status("a").await.unwrap().waiting == 1
         })
@@ -382,7 +382,7 @@ fn all_who_wait_are_told_when_the_manager_is_killed_and_guards_are_lost() {
         let manager = Manager::spawn().await.unwrap();
         let locks = manager.keyed_lock().await.unwrap();
         let guard = locks.acquire("a").await.unwrap();
-        let waiting = tokio::spawn(locks.clone().acquire("a".to_owned()));
+        let waiting = tokio::spawn(locks.acquire("a"));
         let several = tokio::spawn({
             let locks = locks.clone();
             async move { locks.lock_all(["a", "b"]).await.map(drop) }

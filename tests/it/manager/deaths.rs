@@ -36,9 +36,7 @@ fn killed_manager_fails_every_call_and_every_hold_is_lost() {
         let mut guard = lock.acquire().await.unwrap();
         let permit = permits.acquire().await.unwrap();
         let lost = tokio::spawn(guard.lost());
-        let waiting: Vec<_> = (0..3)
-            .map(|_| tokio::spawn(lock.clone().acquire()))
-            .collect();
+        let waiting: Vec<_> = (0..3).map(|_| tokio::spawn(lock.acquire())).collect();
         let timed = lock.clone();
         let timed =
             tokio::spawn(async move { timed.acquire().timeout(Duration::from_secs(3600)).await });

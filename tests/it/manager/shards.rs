@@ -287,7 +287,7 @@ fn killed_holder_passes_on_what_it_held_on_each_shard() {
         assert_eq!(holder.next_report(), "held");
         let waiting: Vec<_> = locks
             .iter()
-            .map(|lock| tokio::spawn(lock.clone().acquire()))
+            .map(|lock| tokio::spawn(lock.acquire()))
             .collect();
         for lock in &locks {
             until_waiting(lock, 1).await;

@@ -24,7 +24,7 @@ fn calls_are_answered_wait_and_are_dropped_as_ever() {
             let short = Duration::from_millis(5);
             let late = lock.acquire().timeout(short).await.map(drop);
             assert_eq!(late, Err(CallError::timed_out()));
-            let waiting = tokio::spawn(lock.clone().acquire());
+            let waiting = tokio::spawn(lock.acquire());
             let dropped = lock.acquire().now_or_never();
             assert!(dropped.is_none());
             drop(guard);

@@ -224,7 +224,7 @@ fn wait_of_the_parent() {
         let lock = manager.lock().await.expect("a lock");
         let guard = lock.acquire().await.expect("it is free");
         let mut lost = Box::pin(guard.lost());
-        let waits = (0..3).map(|_| lock.clone().acquire());
+        let waits = (0..3).map(|_| lock.acquire());
         let mut waits: Vec<_> = waits.map(Box::pin).collect();
         let mut patient = Box::pin(lock.acquire().timeout(Duration::from_secs(60)));
         for wait in &mut waits {
