@@ -74,7 +74,8 @@ impl<T, E> Wait<T, E> {
     /// Bounds the wait. The manager keeps the time, so the outcome is an answer or
     /// [`CallError::TimedOut`], never both. A time of zero is answered at once.
     ///
-    /// It counts from the first poll, and is of no effect after that, nor on a `try_` call.
+    /// The time counts from the first poll; a timeout that is set after it has no effect. Of the `try_` calls,
+    /// `try_upgrade` alone takes one.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
