@@ -337,7 +337,7 @@ impl ManagerBuilder {
     ///     let _guard = lock.acquire().await?;
     ///     let (hour, begun) = (Duration::from_secs(3600), Instant::now());
     ///     let late = lock.acquire().timeout(hour).await;
-    ///     assert!(matches!(late, Err(CallError::TimedOut)));
+    ///     assert!(matches!(late, Err(CallError::TimedOut(_))));
     ///     assert!(begun.elapsed() >= hour);
     ///     Ok(())
     /// })
