@@ -95,13 +95,11 @@ impl Buffer {
     /// Takes the oldest item out.
     async fn take(&self) -> Result<(u64, u32), CallError> {
         let mut waits = 0;
-        let guard = self.not_empty.acquire().await?;
-        let is_empty = || {
-            let is_empty = self.items().is_empty();
-            waits += u32::from(is_empty);
-            is_empty
-        };
-        let guard = self.not_empty.wait_while(guard, is_empty).await?;
+        let mut guard = self.not_empty.acquire().await?;
+        while self.items().is_empty() {
+            guard = self.not_empty.wait(guard).await?;
+            waits += 1;
+        }
         let (place, item) = self.items()[0];
         fs::remove_file(self.folder.join(place.to_string())).expect("the lock is held");
         self.not_full.notify_one(&guard).await?;

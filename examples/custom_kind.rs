@@ -130,7 +130,7 @@ struct Devices(Proxy<Rack>);
 impl Devices {
     /// Waits for a device, at most ten seconds.
     async fn take(&self) -> Result<Device, CallError> {
-        let (number, grant) = self.0.hold(Take, Some(Duration::from_secs(10))).await?;
+        let (number, grant) = self.0.hold(Take).timeout(Duration::from_secs(10)).await?;
         Ok(Device { number, grant })
     }
 }

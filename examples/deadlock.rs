@@ -16,7 +16,7 @@
 
 use std::{error::Error, time::Duration};
 
-use lockkeeper::{Barrier, CallError, Deadlocks, Lock, Manager, Pool, Task};
+use lockkeeper::{Barrier, CallError, Lock, Manager, Pool, Task, deadlock::Deadlocks};
 use serde::{Deserialize, Serialize};
 
 /// Moves money from one account to another, with both locked.

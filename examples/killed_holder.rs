@@ -65,7 +65,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 inside: inside.clone(),
             });
             inside.consume(1).await?;
-            let next = tokio::spawn(lock.clone().acquire_owned());
+            let next = tokio::spawn(lock.acquire());
             // It stands in line before the kill.
             while lock.status().await?.waiting == 0 {}
 

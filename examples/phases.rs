@@ -52,7 +52,8 @@ impl Heat {
             // Nobody writes before all have read.
             self.has_read.wait().await?;
             write(&self.folder, self.strip, &strip)?;
-            let look = || async { report(&self.folder, phase) };
+            let folder = self.folder.clone();
+            let look = move || async move { report(&folder, phase) };
             let passed = self.has_written.wait_with(look).await.map_err(told)?;
             if passed.generation != phase {
                 return Err(format!("phase {phase} was passage {}", passed.generation).into());

@@ -54,7 +54,11 @@ impl PlainTask for Deposits {
         let mut sum = 0;
         for _ in 0..100 {
             let amount = fastrand::u64(1..=100);
-            let _guard = self.lock.as_ref().map(Lock::blocking_acquire).transpose()?;
+            let _guard = self
+                .lock
+                .as_ref()
+                .map(|lock| lock.acquire().blocking())
+                .transpose()?;
             pay_in(&self.account, amount).expect("the account is a file of this example");
             sum += amount;
         }

@@ -12,7 +12,8 @@
 //! | [`Lock`], [`ReentrantLock`], [`Condition`] | built-in kinds with one holder at a time |
 //! | [`RwLock`] | many who read, or one who writes |
 //! | [`KeyedLock`], [`KeyedSemaphore`] | a lock, or some permits, for each of any number of keys |
-//! | [`lock_all`], [`lock_some`], [`Several`] | several locks at once |
+//! | [`lock_all`], [`lock_some`] | several locks at once |
+//! | [`Wait`] | a call that waits: awaited, with a timeout, or on a plain thread |
 //! | [`Queue`], [`Value`] | built-in kinds that keep data of your types |
 //! | [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Barrier`], [`Latch`] | the other built-in kinds |
 //! | [`Ticket`], [`ReleaseBy`] | who may release what a process holds |
@@ -21,13 +22,13 @@
 //! | [`Manager::in_memory`] | managers for tests, also with a paused clock |
 //! | [`transport`] | what carries bytes between processes, also of your own making |
 //! | [`Fence`], [`FenceFile`] | how a resource refuses a holder that comes too late |
-//! | [`Snapshot`], [`Deadlocks`] | who holds what, who waits, and who waits for ever |
+//! | [`Snapshot`], [`deadlock`] | who holds what, who waits, and who waits for ever |
 //! | [`CallError`], [`StartError`], [`TaskError`] | what can go wrong |
 //!
 //! What happens is told through the crates `tracing` and `metrics`; docs/OBSERVING.md in the repository
 //! lists what.
 //!
-//! Proxies work on any tokio runtime, and from plain threads through their `blocking_*` methods and
+//! Proxies work on any tokio runtime, and from plain threads through [`Wait::blocking`] and
 //! [`block_on`].
 //!
 //! ```no_run
@@ -103,8 +104,8 @@ pub use lockkeeper_actors::{
     Survey, WaitQueue,
 };
 pub use lockkeeper_protocol::{
-    Abandoned, Breach, CallId, CallInfo, Claim, Deadlock, Fault, Fence, Member, ObjectInfo,
-    Operation, PartInfo, Peer, Proof, Refusal, SessionId, SignedCall, Snapshot, Stats, Times, Wait,
+    Abandoned, Breach, CallId, CallInfo, Fault, Fence, ObjectInfo, Operation, PartInfo, Peer,
+    Proof, Refusal, SessionId, SignedCall, Snapshot, Stats, Times,
     operations::{
         BarrierSpec, BarrierStatus, EventStatus, Key, KeyStatus, KeyedStatus, LatchStatus,
         LockStatus, OnDeath, Passed, QueueStatus, ReleaseBy, RwLockStatus, SemaphoreStatus,
@@ -124,7 +125,7 @@ pub use pool::{
 };
 pub use program::{Program, program};
 #[doc(hidden)]
-pub use proxy::several::Place;
+pub use proxy::several::Target;
 pub use proxy::{
     abandoned::AbandonedGuard,
     barrier::{ActionError, Barrier},
@@ -135,7 +136,6 @@ pub use proxy::{
     keyed::{
         held::{HeldKey, KeyedGuard, KeyedPermit},
         keyed::{KeyedKind, KeyedLock, KeyedOf, KeyedSemaphore},
-        together::OneKey,
     },
     latch::Latch,
     lock::{Lock, LockGuard, LockOf},
@@ -150,14 +150,21 @@ pub use proxy::{
     },
     rw_lock::RwLock,
     semaphore::{BoundedSemaphore, Semaphore, SemaphoreOf},
-    several::{Lockable, Several, SomeGuards, lock_all, lock_some},
+    several::{Lockable, SomeGuards, lock_all, lock_some, try_lock_all, try_lock_some},
     taken::{GetError, PutError, Taken, UndecodedItem},
     token::Token,
     value::Value,
+    wait::Wait,
 };
-pub use server::deadlock::policy::Deadlocks;
 pub use subject::Subject;
 pub use undecoded::Undecoded;
+
+/// What a deadlock report says: which calls wait for each other, and for what.
+pub mod deadlock {
+    pub use lockkeeper_protocol::{Claim, Deadlock, Member, Wait};
+
+    pub use crate::server::deadlock::policy::Deadlocks;
+}
 
 /// The README's programs are compiled as tests.
 #[cfg(doctest)]

@@ -41,8 +41,8 @@ thread_local! {
     static WAKEUP: RefCell<Option<Arc<Wakeup>>> = const { RefCell::new(None) };
 }
 
-/// Waits on a plain thread for whatever is async here: making a manager, a call without a
-/// `blocking_*` form, or several at once.
+/// Waits on a plain thread for whatever is async here: making a manager, a call that is not a
+/// [`Wait`](crate::Wait), or several at once.
 ///
 /// The future runs on this thread. What it spawns runs on the one thread that reads and writes for
 /// this process's plain threads, so that must not block.
@@ -76,9 +76,8 @@ thread_local! {
 pub fn block_on<F: Future>(future: F) -> F::Output {
     assert!(
         !is_async_context(),
-        "a `blocking_*` method or lockkeeper::block_on was called in async code, whose thread it would \
-         block: await the async method, or make the call on a plain thread, as in a lockkeeper::PlainTask \
-         or in tokio::task::spawn_blocking"
+        "`blocking` or lockkeeper::block_on was called in async code, whose thread it would block: await the \
+         call, or make it on a plain thread, as in a lockkeeper::PlainTask or in tokio::task::spawn_blocking"
     );
     let wakeup = Wakeup::of_this_thread();
     let waker = Waker::from(Arc::clone(&wakeup));

@@ -353,7 +353,7 @@ impl ManagerBuilder {
     ///     let lock = manager.lock().await?;
     ///     let _guard = lock.acquire().await?;
     ///     let (hour, begun) = (Duration::from_secs(3600), Instant::now());
-    ///     let late = lock.acquire_timeout(hour).await;
+    ///     let late = lock.acquire().timeout(hour).await;
     ///     assert!(matches!(late, Err(CallError::TimedOut(_))));
     ///     assert!(begun.elapsed() >= hour);
     ///     Ok(())
@@ -368,7 +368,7 @@ impl ManagerBuilder {
     /// manager of [`Self::start`]. Waits on another runtime or on a plain thread keep that one's
     /// time, and a paused clock advances while its runtime only waits for them. So with a paused clock
     /// connect from the test's own runtime: to the manager, another thread may seem silent for hours.
-    /// `blocking_*` methods and [`block_on`](crate::block_on) belong on other threads, as in any async code.
+    /// [`Wait::blocking`](crate::Wait::blocking) and [`block_on`](crate::block_on) belong on other threads, as in any async code.
     ///
     /// The future is not `Send`: it is to be awaited where the test is, not in a spawned task.
     ///

@@ -22,7 +22,7 @@ pub trait Task: Serialize + DeserializeOwned + Send + 'static {
     fn run(self) -> impl Future<Output = Self::Output>;
 }
 
-/// A [`Task`] whose work is plain code: it runs on a plain thread, where `blocking_*` may be used.
+/// A [`Task`] whose work is plain code: it runs on a plain thread, where [`Wait::blocking`](crate::Wait::blocking) may be used.
 ///
 /// Passed to a pool inside of [`Plain`], and registered by `program().task::<Plain<T>>()`.
 ///

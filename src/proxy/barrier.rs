@@ -1,20 +1,16 @@
 //! The proxy of a hosted barrier: waits with or without an action.
 
-use std::{convert::Infallible, error::Error, fmt, future::Future, time::Duration};
+use std::{convert::Infallible, error::Error, fmt, future::Future, ops::Deref, time::Duration};
 
 use lockkeeper_actors::sync;
-use lockkeeper_protocol::{
-    ObjectInfo,
-    operations::{
-        Abort, Arrival, Arrive, BarrierStatus, CountArrivals, Fail, Finish, Passed, Reset,
-    },
+use lockkeeper_protocol::operations::{
+    Abort, Arrival, Arrive, BarrierStatus, CountArrivals, Fail, Finish, Passed, Reset,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    client::thread::block_on,
     error::CallError,
-    proxy::{hold::Hold, proxy::Proxy, token::Token},
+    proxy::{hold::Hold, proxy::Proxy, token::Token, wait::Wait},
 };
 
 /// A point where a number of processes wait until all of them have come, again and again.
@@ -54,23 +50,9 @@ impl Barrier {
     /// # Cancel safety
     ///
     /// Dropped before the release, the arrival is taken back: the others wait for another one.
-    pub async fn wait(&self) -> Result<Passed, CallError> {
-        self.pass(None).await
-    }
-
-    /// Waits until all parties have arrived or the time is over, which breaks the barrier for all.
-    /// Python: `barrier.wait(timeout)`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait`], and [`CallError::TimedOut`] when it was this caller's time; the others
-    /// get `Broken`.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::wait`].
-    pub async fn wait_timeout(&self, timeout: Duration) -> Result<Passed, CallError> {
-        self.pass(Some(timeout)).await
+    pub fn wait(&self) -> Wait<Passed> {
+        let barrier = self.clone();
+        Wait::new(|timeout| barrier.pass(timeout))
     }
 
     /// Waits until all parties have arrived. The last one to arrive runs its action before anyone
@@ -78,7 +60,7 @@ impl Barrier {
     ///
     /// The action is run once a generation: where a party that has arrived is dropped while it
     /// runs, the others wait for another party, which does not run it again. While it runs, the
-    /// others' time goes on: one whose `wait_timeout` is over breaks the barrier.
+    /// others' time goes on: one whose time is over breaks the barrier.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -100,100 +82,14 @@ impl Barrier {
     /// # Cancel safety
     ///
     /// As [`Self::wait`]; dropped while the action runs here, the barrier breaks.
-    pub async fn wait_with<A, F, E>(&self, action: A) -> Result<Passed, ActionError<E>>
+    pub fn wait_with<A, F, E>(&self, action: A) -> Wait<Passed, ActionError<E>>
     where
-        A: FnOnce() -> F,
-        F: Future<Output = Result<(), E>>,
+        A: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Send + 'static,
     {
-        self.pass_with(None, action).await
-    }
-
-    /// The same, until the time is over, which breaks the barrier for all. The action itself is
-    /// not bounded by the time of the party that runs it, but by those of the others; should one
-    /// of these leave meanwhile, the time begins anew for whoever comes in its place.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait_with`], and [`CallError::TimedOut`] as [`Self::wait_timeout`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::wait_with`].
-    pub async fn wait_with_timeout<A, F, E>(
-        &self,
-        timeout: Duration,
-        action: A,
-    ) -> Result<Passed, ActionError<E>>
-    where
-        A: FnOnce() -> F,
-        F: Future<Output = Result<(), E>>,
-    {
-        self.pass_with(Some(timeout), action).await
-    }
-
-    /// Waits on a plain thread until all parties have arrived.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_wait(&self) -> Result<Passed, CallError> {
-        block_on(self.wait())
-    }
-
-    /// Waits on a plain thread until all parties have arrived or the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_wait_timeout(&self, timeout: Duration) -> Result<Passed, CallError> {
-        block_on(self.wait_timeout(timeout))
-    }
-
-    /// Waits on a plain thread until all parties have arrived. The last one to arrive runs its
-    /// action, which may block, before anyone is released.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait_with`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_wait_with<E>(
-        &self,
-        action: impl FnOnce() -> Result<(), E>,
-    ) -> Result<Passed, ActionError<E>> {
-        self.blocking_pass_with(None, action)
-    }
-
-    /// The same, until the time is over, which breaks the barrier for all. See
-    /// [`Self::wait_with_timeout`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait_with_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_wait_with_timeout<E>(
-        &self,
-        timeout: Duration,
-        action: impl FnOnce() -> Result<(), E>,
-    ) -> Result<Passed, ActionError<E>> {
-        self.blocking_pass_with(Some(timeout), action)
+        let barrier = self.clone();
+        Wait::new(|timeout| barrier.pass_with(timeout, action))
     }
 
     /// Breaks the barrier until it is reset: all who wait, and all who come, get `Broken`.
@@ -239,27 +135,7 @@ impl Barrier {
         self.0.call(CountArrivals).await
     }
 
-    /// Tells who holds it and who waits for it, in order, and what was measured: see
-    /// [`Manager::inspect`](crate::Manager::inspect).
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::status`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
-        self.0.info().await
-    }
-
-    /// Where the barrier is.
-    #[must_use]
-    pub const fn token(&self) -> &Token<sync::Barrier> {
-        self.0.token()
-    }
-
-    async fn pass(&self, timeout: Option<Duration>) -> Result<Passed, CallError> {
+    async fn pass(self, timeout: Option<Duration>) -> Result<Passed, CallError> {
         let bound = self.0.bound().await?;
         let (_, arrival) = bound.call(&Arrive { acts: false }, timeout).await?;
         match bound.accepted(arrival)? {
@@ -271,7 +147,7 @@ impl Barrier {
     }
 
     async fn pass_with<A, F, E>(
-        &self,
+        self,
         timeout: Option<Duration>,
         action: A,
     ) -> Result<Passed, ActionError<E>>
@@ -288,22 +164,6 @@ impl Barrier {
         }
     }
 
-    #[track_caller]
-    fn blocking_pass_with<E>(
-        &self,
-        timeout: Option<Duration>,
-        action: impl FnOnce() -> Result<(), E>,
-    ) -> Result<Passed, ActionError<E>> {
-        match block_on(self.arrive(timeout))? {
-            Outcome::Passed(passed) => Ok(passed),
-            Outcome::Act(turn) => {
-                // Outside of any async context: it may block.
-                action().map_err(ActionError::Failed)?;
-                Ok(block_on(turn.finish(timeout))?)
-            }
-        }
-    }
-
     /// Arrives with an action.
     async fn arrive(&self, timeout: Option<Duration>) -> Result<Outcome, CallError> {
         let bound = self.0.bound().await?;
@@ -315,6 +175,14 @@ impl Barrier {
                 is_over: false,
             }),
         })
+    }
+}
+
+impl Deref for Barrier {
+    type Target = Proxy<sync::Barrier>;
+
+    fn deref(&self) -> &Proxy<sync::Barrier> {
+        &self.0
     }
 }
 

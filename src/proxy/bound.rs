@@ -127,12 +127,3 @@ pub(crate) fn encode<T: Serialize>(form: Form, value: &T) -> Result<Vec<u8>, Cal
         Fault::BadArguments(format!("{name} cannot be encoded: {error}")).into()
     })
 }
-
-/// `None` for a call that did not get its turn at once.
-pub(crate) fn tried<T>(outcome: Result<T, CallError>) -> Result<Option<T>, CallError> {
-    match outcome {
-        Ok(granted) => Ok(Some(granted)),
-        Err(CallError::TimedOut(_)) => Ok(None),
-        Err(error) => Err(error),
-    }
-}

@@ -1,6 +1,6 @@
 //! The proxy of a hosted condition, and its guard, which waits and notifies.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use lockkeeper_actors::{Primitive, sync};
 use lockkeeper_protocol::{
@@ -10,9 +10,9 @@ use lockkeeper_protocol::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    client::{deadline::Deadline, thread::block_on},
+    client::deadline::Deadline,
     error::CallError,
-    proxy::{end::End, guard::Guard, lock::LockOf, lock_kind::LockKind},
+    proxy::{end::End, guard::Guard, lock::LockOf, lock_kind::LockKind, wait::Wait},
     subject::Subject,
 };
 
@@ -68,18 +68,33 @@ pub type ConditionGuard = Guard<sync::Condition>;
 
 impl LockKind for sync::Condition {
     type Aspect = SetName;
-    type Owner = ();
+    type Owner = Wake;
     type Acquire = Acquire;
     type Adopt = Adopt;
 
-    fn owner(_: &SetName) {}
+    fn owner(_: &SetName) -> Wake {
+        Wake::Notified
+    }
 
-    fn acquire((): &()) -> Acquire {
+    fn acquire(_: &Wake) -> Acquire {
         Acquire
     }
 
-    fn adopt((): &(), grant: Proof) -> Adopt {
+    fn adopt(_: &Wake, grant: Proof) -> Adopt {
         Adopt { grant }
+    }
+}
+
+impl ConditionGuard {
+    /// Returns whether the [`wait`](Condition::wait) that returned this guard ended by its timeout.
+    #[must_use]
+    pub const fn timed_out(&self) -> bool {
+        matches!(self.owner(), Wake::TimedOut)
+    }
+
+    /// The same hold, and how its wait ended.
+    fn woken(self, wake: Wake) -> Self {
+        self.owned_by(wake)
     }
 }
 
@@ -115,6 +130,11 @@ impl LockOf<sync::Condition> {
     /// Frees the lock, sleeps until it is notified, and waits for the lock again.
     /// Python: `condition.wait()`.
     ///
+    /// A [timeout](Wait::timeout) bounds the sleep alone: after it the call waits for the lock as others do,
+    /// for as long as that takes, and [`Guard::timed_out`] of the new guard is true. The manager decides
+    /// between a notification and the timeout once, so a call that timed out has taken no notification.
+    /// Python: `condition.wait(timeout)`.
+    ///
     /// A process that dies when it was notified hands the notification on, also if it had the lock
     /// again; so one may be woken for which nothing is left to do, and looks again:
     /// [`Self::wait_while`].
@@ -128,37 +148,23 @@ impl LockOf<sync::Condition> {
     ///
     /// Dropped at any point, the lock is not held, and no notification is lost: one that was meant
     /// for this caller goes to the next sleeper of the set.
-    pub async fn wait(&self, guard: ConditionGuard) -> Result<ConditionGuard, CallError> {
-        let (guard, _) = self.sleep(guard, Deadline::Never).await?;
-        Ok(guard)
-    }
-
-    /// Frees the lock, sleeps until it is notified or the time is over, and waits for the lock
-    /// again, for as long as that takes. Python: `condition.wait(timeout)`.
-    ///
-    /// A notification and the end of the time are decided between once, by the manager: who timed
-    /// out has taken nobody's notification. Whoever's time is over stands in the line of the lock
-    /// as others do, and may hold it before its future is polled again.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait`]; the end of the time is none.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::wait`].
-    pub async fn wait_timeout(
-        &self,
-        guard: ConditionGuard,
-        timeout: Duration,
-    ) -> Result<(ConditionGuard, Wake), CallError> {
-        self.sleep(guard, Deadline::Wakes(timeout)).await
+    pub fn wait(&self, guard: ConditionGuard) -> Wait<ConditionGuard> {
+        let condition = self.clone();
+        Wait::new(|timeout| async move {
+            let deadline = timeout.map_or(Deadline::Never, Deadline::Wakes);
+            condition.sleep(guard, deadline).await
+        })
     }
 
     /// Waits for as long as the predicate is true, which is looked at here, with the lock held,
     /// before each sleep. Python: `condition.wait_for`, whose predicate is the opposite.
     ///
-    /// The predicate is plain code. One that has to await something is a loop round [`Self::wait`].
+    /// With a [timeout](Wait::timeout) the predicate is looked at once more after the last sleep, and
+    /// [`Guard::timed_out`] is true only if it was still true then. With a timeout of zero it does not sleep,
+    /// and the guard is the same. Python: `condition.wait_for(.., timeout)`.
+    ///
+    /// The predicate is plain code, and must not call `blocking`: a loop of [`Self::wait`] may do that, and
+    /// may await something.
     ///
     /// # Errors
     ///
@@ -167,122 +173,22 @@ impl LockOf<sync::Condition> {
     /// # Cancel safety
     ///
     /// As [`Self::wait`].
-    pub async fn wait_while(
+    pub fn wait_while(
         &self,
         mut guard: ConditionGuard,
-        mut predicate: impl FnMut() -> bool,
-    ) -> Result<ConditionGuard, CallError> {
-        while predicate() {
-            guard = self.wait(guard).await?;
-        }
-        Ok(guard)
-    }
-
-    /// The same, until the time is over. The predicate is looked at once more after the last sleep:
-    /// the outcome is [`Wake::TimedOut`] only if it is still true. With no time at all it does not
-    /// sleep, and the guard is the same. Python: `condition.wait_for(.., timeout)`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait_timeout`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::wait`].
-    pub async fn wait_while_timeout(
-        &self,
-        mut guard: ConditionGuard,
-        timeout: Duration,
-        mut predicate: impl FnMut() -> bool,
-    ) -> Result<(ConditionGuard, Wake), CallError> {
-        let end = End::after(timeout);
-        while predicate() {
-            let Some(deadline) = end.deadline(Deadline::Wakes) else {
-                return Ok((guard, Wake::TimedOut));
-            };
-            (guard, _) = self.sleep(guard, deadline).await?;
-        }
-        Ok((guard, Wake::Notified))
-    }
-
-    /// Waits on a plain thread. See [`Self::wait`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_wait(&self, guard: ConditionGuard) -> Result<ConditionGuard, CallError> {
-        block_on(self.wait(guard))
-    }
-
-    /// Waits on a plain thread until the time is over. See [`Self::wait_timeout`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_wait_timeout(
-        &self,
-        guard: ConditionGuard,
-        timeout: Duration,
-    ) -> Result<(ConditionGuard, Wake), CallError> {
-        block_on(self.wait_timeout(guard, timeout))
-    }
-
-    /// Waits on a plain thread for as long as the predicate is true. See [`Self::wait_while`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block, once it has to sleep.
-    #[track_caller]
-    pub fn blocking_wait_while(
-        &self,
-        mut guard: ConditionGuard,
-        mut predicate: impl FnMut() -> bool,
-    ) -> Result<ConditionGuard, CallError> {
-        // The predicate runs outside of any async context: it may block.
-        while predicate() {
-            guard = self.blocking_wait(guard)?;
-        }
-        Ok(guard)
-    }
-
-    /// The same, until the time is over. See [`Self::wait_while_timeout`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block, once it has to sleep.
-    #[track_caller]
-    pub fn blocking_wait_while_timeout(
-        &self,
-        mut guard: ConditionGuard,
-        timeout: Duration,
-        mut predicate: impl FnMut() -> bool,
-    ) -> Result<(ConditionGuard, Wake), CallError> {
-        let end = End::after(timeout);
-        while predicate() {
-            let Some(deadline) = end.deadline(Deadline::Wakes) else {
-                return Ok((guard, Wake::TimedOut));
-            };
-            (guard, _) = block_on(self.sleep(guard, deadline))?;
-        }
-        Ok((guard, Wake::Notified))
+        mut predicate: impl FnMut() -> bool + Send + 'static,
+    ) -> Wait<ConditionGuard> {
+        let condition = self.clone();
+        Wait::new(move |timeout| async move {
+            let end = End::after(timeout);
+            while predicate() {
+                let Some(deadline) = end.deadline(Deadline::Wakes) else {
+                    return Ok(guard.woken(Wake::TimedOut));
+                };
+                guard = condition.sleep(guard, deadline).await?;
+            }
+            Ok(guard.woken(Wake::Notified))
+        })
     }
 
     /// Wakes the one that has slept longest in the wait set. Tells how many were woken: one or
@@ -345,7 +251,7 @@ impl LockOf<sync::Condition> {
         &self,
         guard: ConditionGuard,
         deadline: Deadline,
-    ) -> Result<(ConditionGuard, Wake), CallError> {
+    ) -> Result<ConditionGuard, CallError> {
         self.check(&guard)?;
         let sleep = Sleep {
             grant: guard.hold().proof(),
@@ -353,7 +259,7 @@ impl LockOf<sync::Condition> {
         };
         // Dropped on the way, the call is withdrawn, and the guard releases what it may hold still.
         let (hold, Woken { granted, wake }) = guard.hold().call_within(&sleep, deadline).await?;
-        Ok((guard.replaced_by(hold, granted), wake))
+        Ok(guard.replaced_by(hold, granted).woken(wake))
     }
 
     async fn notify_up_to(

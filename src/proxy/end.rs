@@ -10,12 +10,9 @@ use crate::client::deadline::Deadline;
 pub(super) struct End(Option<Instant>);
 
 impl End {
-    pub(super) fn after(timeout: Duration) -> Self {
-        Self(Instant::now().checked_add(timeout))
-    }
-
-    pub(super) const fn never() -> Self {
-        Self(None)
+    /// The end of a time that begins now, if there is one.
+    pub(super) fn after(timeout: Option<Duration>) -> Self {
+        Self(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
     /// What is left for the next call, as the deadline that it makes of a time; none once the time

@@ -1,18 +1,14 @@
 //! The proxy of a hosted event.
 
-use std::time::Duration;
+use std::ops::Deref;
 
 use lockkeeper_actors::sync;
-use lockkeeper_protocol::{
-    ObjectInfo,
-    operations::{Clear, EventStatus, Look, Set, WaitSet},
-};
+use lockkeeper_protocol::operations::{Clear, EventStatus, Look, Set, WaitSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    client::thread::block_on,
     error::CallError,
-    proxy::{proxy::Proxy, token::Token},
+    proxy::{proxy::Proxy, token::Token, wait::Wait},
 };
 
 /// A flag that processes share: some wait until another sets it.
@@ -49,22 +45,8 @@ impl Event {
     /// # Cancel safety
     ///
     /// Dropped at any point, nothing has changed.
-    pub async fn wait(&self) -> Result<u64, CallError> {
-        self.wait_for(None, None).await
-    }
-
-    /// Waits until the flag is up or the time is over, kept by the manager.
-    /// Python: `event.wait(timeout)`, which returns `False` then.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait`], and [`CallError::TimedOut`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::wait`].
-    pub async fn wait_timeout(&self, timeout: Duration) -> Result<u64, CallError> {
-        self.wait_for(None, Some(timeout)).await
+    pub fn wait(&self) -> Wait<u64> {
+        self.wait_for(None)
     }
 
     /// Waits until the flag has been set more often than `generation` times, whether it is up or
@@ -92,86 +74,8 @@ impl Event {
     /// # Cancel safety
     ///
     /// As [`Self::wait`].
-    pub async fn wait_since(&self, generation: u64) -> Result<u64, CallError> {
-        self.wait_for(Some(generation), None).await
-    }
-
-    /// The same, until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait_since`], and [`CallError::TimedOut`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::wait`].
-    pub async fn wait_since_timeout(
-        &self,
-        generation: u64,
-        timeout: Duration,
-    ) -> Result<u64, CallError> {
-        self.wait_for(Some(generation), Some(timeout)).await
-    }
-
-    /// Waits on a plain thread until the flag is up.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_wait(&self) -> Result<u64, CallError> {
-        block_on(self.wait())
-    }
-
-    /// Waits on a plain thread until the flag is up or the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_wait_timeout(&self, timeout: Duration) -> Result<u64, CallError> {
-        block_on(self.wait_timeout(timeout))
-    }
-
-    /// Waits on a plain thread until the flag was set more often than that. See
-    /// [`Self::wait_since`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait_since`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_wait_since(&self, generation: u64) -> Result<u64, CallError> {
-        block_on(self.wait_since(generation))
-    }
-
-    /// The same, until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait_since_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_wait_since_timeout(
-        &self,
-        generation: u64,
-        timeout: Duration,
-    ) -> Result<u64, CallError> {
-        block_on(self.wait_since_timeout(generation, timeout))
+    pub fn wait_since(&self, generation: u64) -> Wait<u64> {
+        self.wait_for(Some(generation))
     }
 
     /// Sets the flag, which completes all who wait, and returns how often it has been set.
@@ -240,34 +144,16 @@ impl Event {
         self.0.call(Look).await
     }
 
-    /// Tells who holds it and who waits for it, in order, and what was measured: see
-    /// [`Manager::inspect`](crate::Manager::inspect).
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
-        self.0.info().await
+    fn wait_for(&self, since: Option<u64>) -> Wait<u64> {
+        self.0.attempt(WaitSet { since })
     }
+}
 
-    /// Where the event is.
-    #[must_use]
-    pub const fn token(&self) -> &Token<sync::Event> {
-        self.0.token()
-    }
+impl Deref for Event {
+    type Target = Proxy<sync::Event>;
 
-    async fn wait_for(
-        &self,
-        since: Option<u64>,
-        timeout: Option<Duration>,
-    ) -> Result<u64, CallError> {
-        let bound = self.0.bound().await?;
-        let (_, generation) = bound.call(&WaitSet { since }, timeout).await?;
-        bound.accepted(generation)
+    fn deref(&self) -> &Proxy<sync::Event> {
+        &self.0
     }
 }
 

@@ -1,9 +1,10 @@
 //! `Guard`: the guard of every kind with one holder, and the ticket that passes a hold to another process.
 
-use std::{fmt, future::Future};
+use std::{fmt, future::Future, pin::pin};
 
+use futures::future::{self, Either};
 use lockkeeper_protocol::{
-    Abandoned, Fence, Proof, SignedCall,
+    Abandoned, Fence, Proof, Refusal, SignedCall,
     operations::{Granted, MarkConsistent, Release},
 };
 use serde::{Deserialize, Serialize};
@@ -142,6 +143,33 @@ impl<P: Guarded> Guard<P> {
         self.hold().lost()
     }
 
+    /// Runs a future for as long as the lock is held: when the hold is [lost](Self::lost), the future is dropped.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = lockkeeper::Manager::start().await?;
+    /// # let lock = manager.lock().await?;
+    /// let guard = lock.acquire().await?;
+    /// guard.run(tokio::fs::write("/dev/null", "one writer")).await??;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Refused`] with `NotHeld` when the hold was lost before the future ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, the future is dropped, and the lock is held as before.
+    pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, CallError> {
+        match future::select(pin!(self.lost()), pin!(future)).await {
+            Either::Left(((), _)) => self.hold().accepted(Err(Refusal::NotHeld)),
+            Either::Right((output, _)) => Ok(output),
+        }
+    }
+
     /// Releases the lock and waits until the manager has done so.
     ///
     /// # Errors
@@ -175,6 +203,11 @@ impl<P: Guarded> Guard<P> {
     pub(super) fn turned_into<Q: Guarded<Owner = P::Owner>>(self) -> Guard<Q> {
         let Self { held, owner } = self;
         Guard { held, owner }
+    }
+
+    /// The same hold with something else that the guard knows beside it.
+    pub(super) fn owned_by(self, owner: P::Owner) -> Self {
+        Self { owner, ..self }
     }
 
     /// What the guard knows beside its hold.

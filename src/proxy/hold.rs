@@ -152,6 +152,11 @@ impl Hold {
         self.bound.accepted(reply)
     }
 
+    /// Makes an error that names the object of a refusal.
+    pub(crate) fn accepted<T>(&self, reply: Result<T, Refusal>) -> Result<T, CallError> {
+        self.bound.accepted(reply)
+    }
+
     /// Calls the object that granted, which grants anew: what is held then, and the answer.
     pub(crate) async fn call_within<T, O>(
         &self,

@@ -1,18 +1,14 @@
 //! The proxy of a hosted latch.
 
-use std::time::Duration;
+use std::ops::Deref;
 
-use lockkeeper_actors::{Serve, sync};
-use lockkeeper_protocol::{
-    ObjectInfo, Operation, Refusal,
-    operations::{ArriveAndWait, CountDown, CountLeft, LatchStatus, WaitOpen},
-};
+use lockkeeper_actors::sync;
+use lockkeeper_protocol::operations::{ArriveAndWait, CountDown, CountLeft, LatchStatus, WaitOpen};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    client::thread::block_on,
     error::CallError,
-    proxy::{proxy::Proxy, token::Token},
+    proxy::{proxy::Proxy, token::Token, wait::Wait},
 };
 
 /// A number that processes count down together, and wait until it is zero.
@@ -68,21 +64,8 @@ impl Latch {
     /// # Cancel safety
     ///
     /// Dropped at any point, nothing has changed.
-    pub async fn wait(&self) -> Result<(), CallError> {
-        self.wait_by(WaitOpen, None).await
-    }
-
-    /// Waits until none are left or the time is over, kept by the manager.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait`], and [`CallError::TimedOut`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::wait`].
-    pub async fn wait_timeout(&self, timeout: Duration) -> Result<(), CallError> {
-        self.wait_by(WaitOpen, Some(timeout)).await
+    pub fn wait(&self) -> Wait<()> {
+        self.0.attempt(WaitOpen)
     }
 
     /// Counts down by that many, and waits until none are left, in one call.
@@ -95,85 +78,8 @@ impl Latch {
     ///
     /// Dropped midway, it may have been counted, which is not taken back. [`Self::wait`] goes on
     /// with the wait.
-    pub async fn arrive_and_wait(&self, by: u32) -> Result<(), CallError> {
-        self.wait_by(ArriveAndWait { by }, None).await
-    }
-
-    /// The same, until the time is over. What was counted stays so.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::arrive_and_wait`], and [`CallError::TimedOut`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::arrive_and_wait`].
-    pub async fn arrive_and_wait_timeout(
-        &self,
-        by: u32,
-        timeout: Duration,
-    ) -> Result<(), CallError> {
-        self.wait_by(ArriveAndWait { by }, Some(timeout)).await
-    }
-
-    /// Waits on a plain thread until none are left.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_wait(&self) -> Result<(), CallError> {
-        block_on(self.wait())
-    }
-
-    /// Waits on a plain thread until none are left or the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_wait_timeout(&self, timeout: Duration) -> Result<(), CallError> {
-        block_on(self.wait_timeout(timeout))
-    }
-
-    /// Counts down on a plain thread, and waits until none are left.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::arrive_and_wait`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_arrive_and_wait(&self, by: u32) -> Result<(), CallError> {
-        block_on(self.arrive_and_wait(by))
-    }
-
-    /// The same, until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::arrive_and_wait_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_arrive_and_wait_timeout(
-        &self,
-        by: u32,
-        timeout: Duration,
-    ) -> Result<(), CallError> {
-        block_on(self.arrive_and_wait_timeout(by, timeout))
+    pub fn arrive_and_wait(&self, by: u32) -> Wait<()> {
+        self.0.attempt(ArriveAndWait { by })
     }
 
     /// Whether none are left. Once it is open it stays so.
@@ -214,35 +120,13 @@ impl Latch {
     pub async fn status(&self) -> Result<LatchStatus, CallError> {
         self.0.call(CountLeft).await
     }
+}
 
-    /// Tells who waits for it, in order, and what was measured: see
-    /// [`Manager::inspect`](crate::Manager::inspect).
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::status`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
-        self.0.info().await
-    }
+impl Deref for Latch {
+    type Target = Proxy<sync::Latch>;
 
-    /// Where the latch is.
-    #[must_use]
-    pub const fn token(&self) -> &Token<sync::Latch> {
-        self.0.token()
-    }
-
-    async fn wait_by<O>(&self, wait: O, timeout: Option<Duration>) -> Result<(), CallError>
-    where
-        O: Operation<Reply = Result<(), Refusal>>,
-        sync::Latch: Serve<O>,
-    {
-        let bound = self.0.bound().await?;
-        let (_, passed) = bound.call(&wait, timeout).await?;
-        bound.accepted(passed)
+    fn deref(&self) -> &Proxy<sync::Latch> {
+        &self.0
     }
 }
 

@@ -1,24 +1,23 @@
 //! `LockOf`: the proxy of every kind with one holder, and the lock's own methods.
 
-use std::{fmt, time::Duration};
+use std::{fmt, ops::Deref, time::Duration};
 
 use lockkeeper_actors::sync;
 use lockkeeper_protocol::{
-    ObjectInfo, Proof,
+    Proof,
     operations::{Acquire, Adopt, ForceUnlock, LockStatus, Release, ReleaseAny, Status},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    client::thread::block_on,
     error::CallError,
     proxy::{
-        bound::tried,
         guard::{Guard, Ticket},
         hold::Hold,
         lock_kind::LockKind,
         proxy::Proxy,
         token::Token,
+        wait::Wait,
     },
 };
 
@@ -73,7 +72,7 @@ pub struct LockOf<P: LockKind> {
 }
 
 impl<P: LockKind> LockOf<P> {
-    /// Waits for the lock. Python: `lock.acquire()`.
+    /// Waits for the lock. Python: `lock.acquire()`, and with [`Wait::timeout`] `lock.acquire(timeout=..)`.
     ///
     /// # Errors
     ///
@@ -83,24 +82,11 @@ impl<P: LockKind> LockOf<P> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, nothing is held and nobody else's turn is lost. So
-    /// `tokio::time::timeout(time, lock.acquire())` is right.
-    pub async fn acquire(&self) -> Result<Guard<P>, CallError> {
-        self.acquire_within(None).await
-    }
-
-    /// Waits for the lock until the time is over, kept by the manager.
-    /// Python: `lock.acquire(timeout=..)`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`], and [`CallError::TimedOut`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::acquire`].
-    pub async fn acquire_timeout(&self, timeout: Duration) -> Result<Guard<P>, CallError> {
-        self.acquire_within(Some(timeout)).await
+    /// As [`Wait`].
+    #[doc(alias = "lock")]
+    pub fn acquire(&self) -> Wait<Guard<P>> {
+        let lock = self.clone();
+        Wait::new(|timeout| lock.acquire_within(timeout))
     }
 
     /// Takes the lock if it is free; never overtakes a waiter.
@@ -113,63 +99,10 @@ impl<P: LockKind> LockOf<P> {
     /// # Cancel safety
     ///
     /// As [`Self::acquire`].
-    pub async fn try_acquire(&self) -> Result<Option<Guard<P>>, CallError> {
-        tried(self.acquire_within(Some(Duration::ZERO)).await)
-    }
-
-    /// Waits for the lock in a future that borrows nothing, to be spawned.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::acquire`].
-    pub async fn acquire_owned(self) -> Result<Guard<P>, CallError> {
-        self.acquire_within(None).await
-    }
-
-    /// Waits for the lock on a plain thread.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_acquire(&self) -> Result<Guard<P>, CallError> {
-        block_on(self.acquire())
-    }
-
-    /// Waits for the lock on a plain thread until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_acquire_timeout(&self, timeout: Duration) -> Result<Guard<P>, CallError> {
-        block_on(self.acquire_timeout(timeout))
-    }
-
-    /// Takes the lock on a plain thread if it is free.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_try_acquire(&self) -> Result<Option<Guard<P>>, CallError> {
-        block_on(self.try_acquire())
+    #[doc(alias = "try_lock")]
+    pub fn try_acquire(&self) -> Wait<Option<Guard<P>>> {
+        let lock = self.clone();
+        Wait::trying(|timeout| lock.acquire_within(timeout))
     }
 
     /// Becomes the holder in place of whoever the ticket is from, and marks that one's guard lost.
@@ -255,35 +188,21 @@ impl<P: LockKind> LockOf<P> {
         self.proxy.call(Status).await
     }
 
-    /// Tells who holds it and who waits for it, in order, and what was measured: see
-    /// [`Manager::inspect`](crate::Manager::inspect).
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
-        self.proxy.info().await
-    }
-
-    /// Where the lock is.
-    #[must_use]
-    pub const fn token(&self) -> &Token<P> {
-        self.proxy.token()
-    }
-
-    pub(super) async fn acquire_within(
-        &self,
-        timeout: Option<Duration>,
-    ) -> Result<Guard<P>, CallError> {
+    async fn acquire_within(self, timeout: Option<Duration>) -> Result<Guard<P>, CallError> {
+        // The one that polls the call is the owner.
         let owner = P::owner(&self.aspect);
         let bound = self.proxy.bound().await?;
         let (grant, reply) = bound.call(&P::acquire(&owner), timeout).await?;
         let granted = bound.accepted(reply)?;
         Ok(Guard::new(Hold::new(bound, grant), granted, owner))
+    }
+}
+
+impl<P: LockKind> Deref for LockOf<P> {
+    type Target = Proxy<P>;
+
+    fn deref(&self) -> &Proxy<P> {
+        &self.proxy
     }
 }
 

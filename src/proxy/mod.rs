@@ -29,4 +29,5 @@ pub(crate) mod taken;
 pub(crate) mod token;
 pub(crate) mod typed;
 pub(crate) mod value;
+pub(crate) mod wait;
 pub(crate) mod watch;

@@ -15,12 +15,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     background,
-    client::{connection::Connection, side_channel::ReportPipe, thread::block_on},
+    client::{connection::Connection, side_channel::ReportPipe},
     error::{CallError, lack},
     proxy::{
-        bound::{Bound, encode},
+        bound::{Bound, Receipt, encode},
         hold::{Grant, Hold},
         token::Token,
+        wait::Wait,
     },
     subject::Subject,
     telemetry::call,
@@ -80,11 +81,17 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// # Ok(())
 /// # }
 /// ```
-pub struct Proxy<P> {
+pub struct Proxy<P>(Arc<Shared<P>>);
+
+/// What the clones of a proxy share.
+struct Shared<P> {
     token: Token<P>,
     /// Empty again in a forked child, which connects anew.
-    bound: Arc<PerProcess<Arc<Bound>>>,
+    bound: PerProcess<Arc<Bound>>,
 }
+
+/// Makes the outcome of a call of its grant and its reply.
+type Finish<O, T> = fn(&Arc<Bound>, Receipt, <O as Operation>::Reply) -> Result<T, CallError>;
 
 impl<P: Primitive> Proxy<P> {
     /// Opens an object: a new one without a name, else the one of that name, made if need be.
@@ -108,17 +115,14 @@ impl<P: Primitive> Proxy<P> {
                 connection,
                 object,
             }));
-            Ok(Self {
-                token,
-                bound: Arc::new(bound),
-            })
+            Ok(Self(Arc::new(Shared { token, bound })))
         }
     }
 
     /// Where the object is.
     #[must_use]
-    pub const fn token(&self) -> &Token<P> {
-        &self.token
+    pub fn token(&self) -> &Token<P> {
+        &self.0.token
     }
 
     /// Calls the object and waits for its answer.
@@ -132,12 +136,11 @@ impl<P: Primitive> Proxy<P> {
     /// # Cancel safety
     ///
     /// Dropped at any point, the call is withdrawn: the kind undoes what it has done for it.
-    pub async fn call<O: Operation>(&self, operation: O) -> Result<O::Reply, CallError>
+    pub fn call<O: Operation>(&self, operation: O) -> Wait<O::Reply>
     where
         P: Serve<O>,
     {
-        let (_, reply) = self.bound().await?.call(&operation, None).await?;
-        Ok(reply)
+        self.start(operation, |_, _, reply| Ok(reply))
     }
 
     /// Calls the object, and again while the manager has no room for what it would have to keep.
@@ -162,63 +165,48 @@ impl<P: Primitive> Proxy<P> {
     }
 
     /// Calls the object with an operation that it may refuse.
-    pub(crate) async fn attempt<T, O>(&self, operation: O) -> Result<T, CallError>
+    pub(crate) fn attempt<T, O>(&self, operation: O) -> Wait<T>
     where
         O: Operation<Reply = Result<T, Refusal>>,
         P: Serve<O>,
+        T: 'static,
     {
-        let bound = self.bound().await?;
-        let (_, reply) = bound.call(&operation, None).await?;
-        bound.accepted(reply)
+        self.start(operation, |bound, _, reply| bound.accepted(reply))
     }
 
-    /// Calls the object and waits for its answer until the time is over.
-    ///
-    /// The manager keeps the time: the outcome is an answer or a timeout, never both. A time of
-    /// zero is answered at once.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::call`], and [`CallError::TimedOut`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::call`].
-    pub async fn call_timeout<O: Operation>(
-        &self,
-        operation: O,
-        timeout: Duration,
-    ) -> Result<O::Reply, CallError>
-    where
-        P: Serve<O>,
-    {
-        let (_, reply) = self.bound().await?.call(&operation, Some(timeout)).await?;
-        Ok(reply)
-    }
-
-    /// Calls the object for something to be held, and waits until it is granted, at most for the
-    /// time if there is one: for the guards of your own kind.
+    /// Calls the object for something to be held, and waits until it is granted: for the guards of your own
+    /// kind.
     ///
     /// The id of the call, which the kind has seen as [`Call::id`](crate::Call::id), is the grant.
     ///
     /// # Errors
     ///
-    /// As [`Self::call_timeout`].
+    /// As [`Self::call`].
     ///
     /// # Cancel safety
     ///
     /// As [`Self::call`].
-    pub async fn hold<O: Operation>(
-        &self,
-        operation: O,
-        timeout: Option<Duration>,
-    ) -> Result<(O::Reply, Grant<P>), CallError>
+    pub fn hold<O: Operation>(&self, operation: O) -> Wait<(O::Reply, Grant<P>)>
     where
         P: Serve<O>,
     {
-        let bound = self.bound().await?;
-        let (grant, reply) = bound.call(&operation, timeout).await?;
-        Ok((reply, Grant::new(Hold::new(bound, grant))))
+        self.start(operation, |bound, grant, reply| {
+            Ok((reply, Grant::new(Hold::new(bound, grant))))
+        })
+    }
+
+    /// Calls the object, and makes something of the grant and the reply.
+    fn start<O: Operation, T>(&self, operation: O, finish: Finish<O, T>) -> Wait<T>
+    where
+        P: Serve<O>,
+        T: 'static,
+    {
+        let proxy = self.clone();
+        Wait::new(move |timeout| async move {
+            let bound = proxy.bound().await?;
+            let (grant, reply) = bound.call(&operation, timeout).await?;
+            finish(bound, grant, reply)
+        })
     }
 
     /// Tells who holds the object and who waits for it, in order, and what was measured: see
@@ -246,23 +234,6 @@ impl<P: Primitive> Proxy<P> {
             .ok_or_else(|| CallError::Gone(bound.subject()))
     }
 
-    /// Calls the object from a plain thread.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::call`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_call<O: Operation>(&self, operation: O) -> Result<O::Reply, CallError>
-    where
-        P: Serve<O>,
-    {
-        block_on(self.call(operation))
-    }
-
     /// Sends the object an operation whose answer nobody waits for. It never waits itself, so it
     /// is what the drop of a guard of yours calls.
     ///
@@ -275,19 +246,19 @@ impl<P: Primitive> Proxy<P> {
     where
         P: Serve<O>,
     {
-        if let Some(bound) = self.bound.get() {
+        if let Some(bound) = self.0.bound.get() {
             return bound.cast(&operation);
         }
         let background = match background::start() {
             Ok(background) => background,
             Err(error) => {
-                let (address, why) = (self.token.address().clone(), lack(&error));
+                let (address, why) = (self.token().address().clone(), lack(&error));
                 let why = CallError::NoManager {
                     address,
                     why,
                     advice: String::new(),
                 };
-                return call::not_cast(P::KIND, self.token.name(), O::NAME, &why);
+                return call::not_cast(P::KIND, self.token().name(), O::NAME, &why);
             }
         };
         let proxy = self.clone();
@@ -300,14 +271,14 @@ impl<P: Primitive> Proxy<P> {
 
     /// Whether the system has taken all that was cast and called so far.
     pub(crate) fn has_sent_all(&self) -> bool {
-        let bound = self.bound.get();
+        let bound = self.0.bound.get();
         bound.is_some_and(|bound| bound.connection.has_sent_all())
     }
 
     /// Numbers that the session uses for nothing else, from that one on. They are of use to an object
     /// that was used before, as the numbers are those of a connection.
     pub(crate) fn reserve(&self, count: u64) -> u64 {
-        let bound = self.bound.get();
+        let bound = self.0.bound.get();
         bound.map_or(0, |bound| bound.connection.reserve(count))
     }
 
@@ -327,15 +298,15 @@ impl<P: Primitive> Proxy<P> {
 
     /// The object as this process's connection knows it, opened on first use.
     pub(crate) async fn bound(&self) -> Result<&Arc<Bound>, CallError> {
-        if let Some(bound) = self.bound.get() {
+        if let Some(bound) = self.0.bound.get() {
             return Ok(bound);
         }
-        let connection = Connection::to(&self.token.address).await?;
-        let opened = connection.open(P::KIND, Some(&self.token.name), None);
-        let about = || Subject::new(P::KIND, &self.token.name);
+        let connection = Connection::to(&self.0.token.address).await?;
+        let opened = connection.open(P::KIND, Some(&self.0.token.name), None);
+        let about = || Subject::new(P::KIND, &self.0.token.name);
         let object = opened.await.map_err(|error| error.about(about))?;
         // Of two first uses at a time both get the same object of the same connection.
-        Ok(self.bound.get_or_init(|| {
+        Ok(self.0.bound.get_or_init(|| {
             Arc::new(Bound {
                 kind: P::KIND,
                 form: P::FORM,
@@ -348,25 +319,22 @@ impl<P: Primitive> Proxy<P> {
 
 impl<P> Clone for Proxy<P> {
     fn clone(&self) -> Self {
-        Self {
-            token: self.token.clone(),
-            bound: Arc::clone(&self.bound),
-        }
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl<P> From<Token<P>> for Proxy<P> {
     fn from(token: Token<P>) -> Self {
-        Self {
+        Self(Arc::new(Shared {
             token,
-            bound: Arc::default(),
-        }
+            bound: PerProcess::new(),
+        }))
     }
 }
 
 impl<P> Serialize for Proxy<P> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.token.serialize(serializer)
+        self.0.token.serialize(serializer)
     }
 }
 
@@ -378,6 +346,6 @@ impl<'de, P> Deserialize<'de> for Proxy<P> {
 
 impl<P: Primitive> fmt::Debug for Proxy<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Proxy").field(&self.token).finish()
+        f.debug_tuple("Proxy").field(&self.0.token).finish()
     }
 }

@@ -1,17 +1,15 @@
 //! The proxy of a hosted queue.
 
-use std::{fmt, time::Duration};
+use std::{fmt, ops::Deref, time::Duration};
 
 use lockkeeper_actors::data;
 use lockkeeper_protocol::{
-    ObjectInfo,
     codec::Blob,
     operations::{CloseQueue, CountItems, Get, Join, Put, QueueStatus},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    client::thread::block_on,
     error::CallError,
     proxy::{
         hold::Hold,
@@ -19,6 +17,7 @@ use crate::{
         taken::{Claim, GetError, PutError, Taken, UndecodedItem},
         token::Token,
         typed::Typed,
+        wait::Wait,
     },
 };
 
@@ -64,22 +63,12 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Cancel safety
     ///
     /// Dropped at any point, the item is not put, unless somebody has taken it already.
-    pub async fn put(&self, item: T) -> Result<(), PutError<T>> {
-        self.put_within(item, None).await
-    }
-
-    /// Puts an item, and waits for room until the time is over, kept by the manager.
-    /// Python: `queue.put(item, timeout=..)`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::put`], with [`CallError::TimedOut`] when there was no room in time.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::put`].
-    pub async fn put_timeout(&self, item: T, timeout: Duration) -> Result<(), PutError<T>> {
-        self.put_within(item, Some(timeout)).await
+    pub fn put(&self, item: T) -> Wait<(), PutError<T>>
+    where
+        T: Send + 'static,
+    {
+        let queue = self.clone();
+        Wait::new(move |timeout| queue.put_within(item, timeout))
     }
 
     /// Puts an item if there is room; never overtakes who waits for that.
@@ -93,63 +82,12 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Cancel safety
     ///
     /// As [`Self::put`].
-    pub async fn try_put(&self, item: T) -> Result<(), PutError<T>> {
-        self.put_within(item, Some(Duration::ZERO)).await
-    }
-
-    /// Puts an item in a future that borrows nothing, to be spawned.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::put`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::put`].
-    pub async fn put_owned(self, item: T) -> Result<(), PutError<T>> {
-        self.put_within(item, None).await
-    }
-
-    /// Puts an item on a plain thread.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::put`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_put(&self, item: T) -> Result<(), PutError<T>> {
-        block_on(self.put(item))
-    }
-
-    /// Puts an item on a plain thread, and waits for room until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::put_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_put_timeout(&self, item: T, timeout: Duration) -> Result<(), PutError<T>> {
-        block_on(self.put_timeout(item, timeout))
-    }
-
-    /// Puts an item on a plain thread if there is room.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::try_put`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_try_put(&self, item: T) -> Result<(), PutError<T>> {
-        block_on(self.try_put(item))
+    pub fn try_put(&self, item: T) -> Wait<(), PutError<T>>
+    where
+        T: Send + 'static,
+    {
+        let queue = self.clone();
+        Wait::new(move |_| queue.put_within(item, Some(Duration::ZERO)))
     }
 
     /// Takes the first item, and waits while there is none, in the order of arrival.
@@ -163,24 +101,13 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, no item is taken, and none is counted as delivered. So
-    /// `tokio::time::timeout(time, queue.get())` is right.
-    pub async fn get(&self) -> Result<Taken<T>, GetError> {
-        self.get_within(None).await
-    }
-
-    /// Takes the first item, and waits for one until the time is over, kept by the manager.
-    /// Python: `queue.get(timeout=..)`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::get`], and [`CallError::TimedOut`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::get`].
-    pub async fn get_timeout(&self, timeout: Duration) -> Result<Taken<T>, GetError> {
-        self.get_within(Some(timeout)).await
+    /// Dropped at any point, no item is taken, and none is counted as delivered.
+    pub fn get(&self) -> Wait<Taken<T>, GetError>
+    where
+        T: Send + 'static,
+    {
+        let queue = self.clone();
+        Wait::new(|timeout| queue.get_within(timeout))
     }
 
     /// Takes the first item if there is one. Python: `queue.get_nowait()`.
@@ -192,67 +119,12 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Cancel safety
     ///
     /// As [`Self::get`].
-    pub async fn try_get(&self) -> Result<Option<Taken<T>>, GetError> {
-        match self.get_within(Some(Duration::ZERO)).await {
-            Ok(item) => Ok(Some(item)),
-            Err(GetError::Call(CallError::TimedOut(_))) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Takes the first item in a future that borrows nothing, to be spawned.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::get`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::get`].
-    pub async fn get_owned(self) -> Result<Taken<T>, GetError> {
-        self.get_within(None).await
-    }
-
-    /// Takes the first item on a plain thread.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::get`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_get(&self) -> Result<Taken<T>, GetError> {
-        block_on(self.get())
-    }
-
-    /// Takes the first item on a plain thread, and waits for one until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::get_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_get_timeout(&self, timeout: Duration) -> Result<Taken<T>, GetError> {
-        block_on(self.get_timeout(timeout))
-    }
-
-    /// Takes the first item on a plain thread if there is one.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::get`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_try_get(&self) -> Result<Option<Taken<T>>, GetError> {
-        block_on(self.try_get())
+    pub fn try_get(&self) -> Wait<Option<Taken<T>>, GetError>
+    where
+        T: Send + 'static,
+    {
+        let queue = self.clone();
+        Wait::trying(|timeout| queue.get_within(timeout))
     }
 
     /// Waits until all items that were put are done: none is left, and none is taken.
@@ -265,49 +137,12 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Cancel safety
     ///
     /// Dropped at any point, nothing has changed.
-    pub async fn join(&self) -> Result<(), CallError> {
-        self.0.call(&Join, None).await
-    }
-
-    /// The same, until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::join`], and [`CallError::TimedOut`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::join`].
-    pub async fn join_timeout(&self, timeout: Duration) -> Result<(), CallError> {
-        self.0.call(&Join, Some(timeout)).await
-    }
-
-    /// Waits on a plain thread until all items that were put are done.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::join`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_join(&self) -> Result<(), CallError> {
-        block_on(self.join())
-    }
-
-    /// The same, until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::join_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_join_timeout(&self, timeout: Duration) -> Result<(), CallError> {
-        block_on(self.join_timeout(timeout))
+    pub fn join(&self) -> Wait<()>
+    where
+        T: 'static,
+    {
+        let queue = self.clone();
+        Wait::new(|timeout| async move { queue.0.call(&Join, timeout).await })
     }
 
     /// Takes no more items: refuses all who wait for room and all who come with `Closed`. Those
@@ -365,21 +200,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         self.0.call(&CountItems, None).await
     }
 
-    /// Tells who has items and who waits for what, in order, and what was measured: see
-    /// [`Manager::inspect`](crate::Manager::inspect).
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::status`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
-        self.0.info().await
-    }
-
-    async fn put_within(&self, item: T, timeout: Option<Duration>) -> Result<(), PutError<T>> {
+    async fn put_within(self, item: T, timeout: Option<Duration>) -> Result<(), PutError<T>> {
         let packed = self.0.pack(&item);
         let put = match packed.await {
             Ok(bytes) => self.send(bytes, timeout).await,
@@ -394,7 +215,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         bound.accepted(reply)
     }
 
-    async fn get_within(&self, timeout: Option<Duration>) -> Result<Taken<T>, GetError> {
+    async fn get_within(self, timeout: Option<Duration>) -> Result<Taken<T>, GetError> {
         let bound = self.0.bound().await?;
         let (grant, reply) = bound.call(&Get, timeout).await?;
         let delivery = bound.accepted(reply)?;
@@ -410,17 +231,19 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// Where the queue is.
-    #[must_use]
-    pub const fn token(&self) -> &Token<data::Queue> {
-        self.0.token()
-    }
-
     /// Chooses the schema id of the items, for a queue that was opened by
     /// [`Manager::schema`](crate::Manager::schema) and is reached by its token.
     #[must_use]
     pub fn schema(self, id: &str) -> Self {
         Self(self.0.with_schema(id))
+    }
+}
+
+impl<T> Deref for Queue<T> {
+    type Target = Proxy<data::Queue>;
+
+    fn deref(&self) -> &Proxy<data::Queue> {
+        self.0.proxy()
     }
 }
 

@@ -5,12 +5,11 @@ use std::time::Duration;
 use lockkeeper_protocol::operations::{Access, Downgrade, Granted, Upgrade};
 
 use crate::{
-    client::thread::block_on,
     error::CallError,
     proxy::{
-        bound::tried,
         guard::{Guard, Guarded},
         hold::Hold,
+        wait::Wait,
     },
 };
 
@@ -86,51 +85,17 @@ impl Guard<Upgradable> {
     /// # Cancel safety
     ///
     /// Dropped at any point, nothing is held: the guard goes with the future. To keep it when the
-    /// time is over, call [`Self::upgrade_timeout`].
-    pub async fn upgrade(self) -> Result<RwLockWriteGuard, CallError> {
-        let (hold, granted) = self.upgraded(None).await?;
-        Ok(self.replaced_by(hold, granted))
-    }
-
-    /// The same until the time is over, kept by the manager; then it returns the guard as it was,
-    /// within `Ok`.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let manager = lockkeeper::Manager::start().await?;
-    /// let lock = manager.rw_lock().await?;
-    /// let other = lock.read().await?;
-    /// let reader = lock.upgradable_read().await?;
-    /// match reader.upgrade_timeout(Duration::from_millis(10)).await? {
-    ///     Ok(_writer) => unreachable!("another reads"),
-    ///     Err(reader) => assert!(reader.is_valid(), "it reads on"),
-    /// }
-    /// # drop(other);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::upgrade`]; the end of the time is none.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::upgrade`].
-    pub async fn upgrade_timeout(
-        self,
-        timeout: Duration,
-    ) -> Result<Result<RwLockWriteGuard, Self>, CallError> {
-        Ok(match tried(self.upgraded(Some(timeout)).await)? {
-            Some((hold, granted)) => Ok(self.replaced_by(hold, granted)),
-            None => Err(self),
+    /// time is over, call [`Self::try_upgrade`] with a timeout.
+    pub fn upgrade(self) -> Wait<RwLockWriteGuard> {
+        Wait::new(|timeout| async move {
+            let (hold, granted) = self.upgraded(timeout).await?;
+            Ok(self.replaced_by(hold, granted))
         })
     }
 
-    /// Becomes the writer if nobody reads beside it; else it returns the guard as it was, within
-    /// `Ok`. It overtakes all who wait, as [`Self::upgrade`] does.
+    /// Becomes the writer if no other reader is inside, at once or before the [timeout](Wait::timeout) if one
+    /// is set. Else it returns the guard as it was, within `Ok`. It overtakes all that wait, as
+    /// [`Self::upgrade`] does.
     ///
     /// # Errors
     ///
@@ -139,53 +104,14 @@ impl Guard<Upgradable> {
     /// # Cancel safety
     ///
     /// As [`Self::upgrade`].
-    pub async fn try_upgrade(self) -> Result<Result<RwLockWriteGuard, Self>, CallError> {
-        self.upgrade_timeout(Duration::ZERO).await
-    }
-
-    /// Waits on a plain thread until it can become the writer. See [`Self::upgrade`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::upgrade`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_upgrade(self) -> Result<RwLockWriteGuard, CallError> {
-        block_on(self.upgrade())
-    }
-
-    /// The same until the time is over. See [`Self::upgrade_timeout`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::upgrade_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_upgrade_timeout(
-        self,
-        timeout: Duration,
-    ) -> Result<Result<RwLockWriteGuard, Self>, CallError> {
-        block_on(self.upgrade_timeout(timeout))
-    }
-
-    /// Becomes the writer on a plain thread if nobody reads beside it. See [`Self::try_upgrade`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::try_upgrade`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_try_upgrade(self) -> Result<Result<RwLockWriteGuard, Self>, CallError> {
-        block_on(self.try_upgrade())
+    pub fn try_upgrade(self) -> Wait<Result<RwLockWriteGuard, Self>> {
+        Wait::new(|timeout| async move {
+            match self.upgraded(timeout.or(Some(Duration::ZERO))).await {
+                Ok((hold, granted)) => Ok(Ok(self.replaced_by(hold, granted))),
+                Err(CallError::TimedOut(_)) => Ok(Err(self)),
+                Err(error) => Err(error),
+            }
+        })
     }
 
     /// Gives the right to upgrade to the next who wants it, and reads on.

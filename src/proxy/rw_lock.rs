@@ -1,24 +1,22 @@
 //! The proxy of a hosted readers-writer lock.
 
-use std::time::Duration;
+use std::{ops::Deref, time::Duration};
 
 use lockkeeper_actors::sync;
-use lockkeeper_protocol::{
-    ObjectInfo,
-    operations::{AcquireFor, CountHolders, ForceUnlock, ReleaseAny, RwLockStatus},
+use lockkeeper_protocol::operations::{
+    AcquireFor, CountHolders, ForceUnlock, ReleaseAny, RwLockStatus,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    client::thread::block_on,
     error::CallError,
     proxy::{
-        bound::tried,
         guard::Guard,
         hold::Hold,
         proxy::Proxy,
         rw_guard::{RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard, Way},
         token::Token,
+        wait::Wait,
     },
 };
 
@@ -69,23 +67,10 @@ impl RwLock {
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, nothing is held and nobody else's turn is lost. So
-    /// `tokio::time::timeout(time, lock.read())` is right.
-    pub async fn read(&self) -> Result<RwLockReadGuard, CallError> {
-        self.acquire_within(None).await
-    }
-
-    /// Waits to read until the time is over, kept by the manager.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`], and [`CallError::TimedOut`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::read`].
-    pub async fn read_timeout(&self, timeout: Duration) -> Result<RwLockReadGuard, CallError> {
-        self.acquire_within(Some(timeout)).await
+    /// As [`Wait`].
+    pub fn read(&self) -> Wait<RwLockReadGuard> {
+        let lock = self.clone();
+        Wait::new(|timeout| lock.acquire_within(timeout))
     }
 
     /// Reads if that is possible at once; never overtakes a waiter.
@@ -97,63 +82,9 @@ impl RwLock {
     /// # Cancel safety
     ///
     /// As [`Self::read`].
-    pub async fn try_read(&self) -> Result<Option<RwLockReadGuard>, CallError> {
-        tried(self.acquire_within(Some(Duration::ZERO)).await)
-    }
-
-    /// Waits to read in a future that borrows nothing, to be spawned.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::read`].
-    pub async fn read_owned(self) -> Result<RwLockReadGuard, CallError> {
-        self.acquire_within(None).await
-    }
-
-    /// Waits to read on a plain thread.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_read(&self) -> Result<RwLockReadGuard, CallError> {
-        block_on(self.read())
-    }
-
-    /// Waits to read on a plain thread until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_read_timeout(&self, timeout: Duration) -> Result<RwLockReadGuard, CallError> {
-        block_on(self.read_timeout(timeout))
-    }
-
-    /// Reads on a plain thread if that is possible at once.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_try_read(&self) -> Result<Option<RwLockReadGuard>, CallError> {
-        block_on(self.try_read())
+    pub fn try_read(&self) -> Wait<Option<RwLockReadGuard>> {
+        let lock = self.clone();
+        Wait::trying(|timeout| lock.acquire_within(timeout))
     }
 
     /// Waits to read, beside others who read, with the right to become the writer: one at a time
@@ -166,24 +97,9 @@ impl RwLock {
     /// # Cancel safety
     ///
     /// As [`Self::read`].
-    pub async fn upgradable_read(&self) -> Result<RwLockUpgradableReadGuard, CallError> {
-        self.acquire_within(None).await
-    }
-
-    /// Waits to read with the right to upgrade until the time is over, kept by the manager.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`], and [`CallError::TimedOut`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::read`].
-    pub async fn upgradable_read_timeout(
-        &self,
-        timeout: Duration,
-    ) -> Result<RwLockUpgradableReadGuard, CallError> {
-        self.acquire_within(Some(timeout)).await
+    pub fn upgradable_read(&self) -> Wait<RwLockUpgradableReadGuard> {
+        let lock = self.clone();
+        Wait::new(|timeout| lock.acquire_within(timeout))
     }
 
     /// Reads with the right to upgrade if that is possible at once; never overtakes a waiter.
@@ -195,70 +111,9 @@ impl RwLock {
     /// # Cancel safety
     ///
     /// As [`Self::read`].
-    pub async fn try_upgradable_read(
-        &self,
-    ) -> Result<Option<RwLockUpgradableReadGuard>, CallError> {
-        tried(self.acquire_within(Some(Duration::ZERO)).await)
-    }
-
-    /// Waits to read with the right to upgrade in a future that borrows nothing, to be spawned.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::read`].
-    pub async fn upgradable_read_owned(self) -> Result<RwLockUpgradableReadGuard, CallError> {
-        self.acquire_within(None).await
-    }
-
-    /// Waits to read with the right to upgrade on a plain thread.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_upgradable_read(&self) -> Result<RwLockUpgradableReadGuard, CallError> {
-        block_on(self.upgradable_read())
-    }
-
-    /// Waits to read with the right to upgrade on a plain thread until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::upgradable_read_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_upgradable_read_timeout(
-        &self,
-        timeout: Duration,
-    ) -> Result<RwLockUpgradableReadGuard, CallError> {
-        block_on(self.upgradable_read_timeout(timeout))
-    }
-
-    /// Reads with the right to upgrade on a plain thread if that is possible at once.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_try_upgradable_read(
-        &self,
-    ) -> Result<Option<RwLockUpgradableReadGuard>, CallError> {
-        block_on(self.try_upgradable_read())
+    pub fn try_upgradable_read(&self) -> Wait<Option<RwLockUpgradableReadGuard>> {
+        let lock = self.clone();
+        Wait::trying(|timeout| lock.acquire_within(timeout))
     }
 
     /// Waits to write, beside nobody.
@@ -270,21 +125,9 @@ impl RwLock {
     /// # Cancel safety
     ///
     /// As [`Self::read`].
-    pub async fn write(&self) -> Result<RwLockWriteGuard, CallError> {
-        self.acquire_within(None).await
-    }
-
-    /// Waits to write until the time is over, kept by the manager.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`], and [`CallError::TimedOut`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::read`].
-    pub async fn write_timeout(&self, timeout: Duration) -> Result<RwLockWriteGuard, CallError> {
-        self.acquire_within(Some(timeout)).await
+    pub fn write(&self) -> Wait<RwLockWriteGuard> {
+        let lock = self.clone();
+        Wait::new(|timeout| lock.acquire_within(timeout))
     }
 
     /// Writes if that is possible at once; never overtakes a waiter.
@@ -296,63 +139,9 @@ impl RwLock {
     /// # Cancel safety
     ///
     /// As [`Self::read`].
-    pub async fn try_write(&self) -> Result<Option<RwLockWriteGuard>, CallError> {
-        tried(self.acquire_within(Some(Duration::ZERO)).await)
-    }
-
-    /// Waits to write in a future that borrows nothing, to be spawned.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::read`].
-    pub async fn write_owned(self) -> Result<RwLockWriteGuard, CallError> {
-        self.acquire_within(None).await
-    }
-
-    /// Waits to write on a plain thread.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_write(&self) -> Result<RwLockWriteGuard, CallError> {
-        block_on(self.write())
-    }
-
-    /// Waits to write on a plain thread until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::write_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_write_timeout(&self, timeout: Duration) -> Result<RwLockWriteGuard, CallError> {
-        block_on(self.write_timeout(timeout))
-    }
-
-    /// Writes on a plain thread if that is possible at once.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_try_write(&self) -> Result<Option<RwLockWriteGuard>, CallError> {
-        block_on(self.try_write())
+    pub fn try_write(&self) -> Wait<Option<RwLockWriteGuard>> {
+        let lock = self.clone();
+        Wait::trying(|timeout| lock.acquire_within(timeout))
     }
 
     /// Releases the oldest hold, of a reader or a writer, whichever process has it, if the lock was
@@ -400,28 +189,8 @@ impl RwLock {
         self.0.call(CountHolders).await
     }
 
-    /// Tells who holds it and who waits for it, in order, and what was measured: see
-    /// [`Manager::inspect`](crate::Manager::inspect).
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::status`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
-        self.0.info().await
-    }
-
-    /// Where the lock is.
-    #[must_use]
-    pub const fn token(&self) -> &Token<sync::RwLock> {
-        self.0.token()
-    }
-
     async fn acquire_within<W: Way>(
-        &self,
+        self,
         timeout: Option<Duration>,
     ) -> Result<Guard<W>, CallError> {
         let bound = self.0.bound().await?;
@@ -429,6 +198,14 @@ impl RwLock {
         let (grant, reply) = bound.call(&AcquireFor { access }, timeout).await?;
         let granted = bound.accepted(reply)?;
         Ok(Guard::new(Hold::new(bound, grant), granted, ()))
+    }
+}
+
+impl Deref for RwLock {
+    type Target = Proxy<sync::RwLock>;
+
+    fn deref(&self) -> &Proxy<sync::RwLock> {
+        &self.0
     }
 }
 

@@ -1,21 +1,19 @@
 //! The proxies of hosted semaphores, bounded or not.
 
-use std::time::Duration;
+use std::{ops::Deref, time::Duration};
 
 use lockkeeper_actors::{
     Primitive,
     sync::{Bound, Bounded, Counting, Unbounded},
 };
-use lockkeeper_protocol::{
-    ObjectInfo,
-    operations::{AcquireMany, AddPermits, Close, Count, ReleaseAny, SemaphoreStatus},
+use lockkeeper_protocol::operations::{
+    AcquireMany, AddPermits, Close, Count, ReleaseAny, SemaphoreStatus,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    client::thread::block_on,
     error::CallError,
-    proxy::{bound::tried, hold::Hold, permit::Permit, proxy::Proxy, token::Token},
+    proxy::{hold::Hold, permit::Permit, proxy::Proxy, token::Token, wait::Wait},
 };
 
 /// A semaphore that processes share and that may gain permits.
@@ -52,6 +50,14 @@ pub struct SemaphoreOf<B>(Proxy<Counting<B>>)
 where
     Counting<B>: Primitive;
 
+impl<B: Bound> Deref for SemaphoreOf<B> {
+    type Target = Proxy<Counting<B>>;
+
+    fn deref(&self) -> &Proxy<Counting<B>> {
+        &self.0
+    }
+}
+
 impl<B: Bound> Clone for SemaphoreOf<B> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
@@ -71,8 +77,9 @@ impl<B: Bound> SemaphoreOf<B> {
     ///
     /// Dropped at any point, nothing is held and no permit is lost. So
     /// `tokio::time::timeout(time, semaphore.acquire())` is right.
-    pub async fn acquire(&self) -> Result<Permit, CallError> {
-        self.acquire_within(1, None).await
+    #[doc(alias = "lock")]
+    pub fn acquire(&self) -> Wait<Permit> {
+        self.acquire_many(1)
     }
 
     /// Waits for several permits, all or none. Those who come later wait behind, also for fewer.
@@ -87,39 +94,9 @@ impl<B: Bound> SemaphoreOf<B> {
     /// # Cancel safety
     ///
     /// As [`Self::acquire`].
-    pub async fn acquire_many(&self, permits: u32) -> Result<Permit, CallError> {
-        self.acquire_within(permits, None).await
-    }
-
-    /// Waits for a permit until the time is over, kept by the manager.
-    /// Python: `semaphore.acquire(timeout=..)`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`], and [`CallError::TimedOut`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::acquire`].
-    pub async fn acquire_timeout(&self, timeout: Duration) -> Result<Permit, CallError> {
-        self.acquire_within(1, Some(timeout)).await
-    }
-
-    /// Waits for several permits until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire_many`], and [`CallError::TimedOut`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::acquire`].
-    pub async fn acquire_many_timeout(
-        &self,
-        permits: u32,
-        timeout: Duration,
-    ) -> Result<Permit, CallError> {
-        self.acquire_within(permits, Some(timeout)).await
+    pub fn acquire_many(&self, permits: u32) -> Wait<Permit> {
+        let semaphore = self.clone();
+        Wait::new(move |timeout| semaphore.acquire_within(permits, timeout))
     }
 
     /// Takes a permit if one is free; never overtakes a waiter.
@@ -132,8 +109,8 @@ impl<B: Bound> SemaphoreOf<B> {
     /// # Cancel safety
     ///
     /// As [`Self::acquire`].
-    pub async fn try_acquire(&self) -> Result<Option<Permit>, CallError> {
-        self.try_acquire_many(1).await
+    pub fn try_acquire(&self) -> Wait<Option<Permit>> {
+        self.try_acquire_many(1)
     }
 
     /// Takes several permits if they are free, all or none.
@@ -145,76 +122,9 @@ impl<B: Bound> SemaphoreOf<B> {
     /// # Cancel safety
     ///
     /// As [`Self::acquire`].
-    pub async fn try_acquire_many(&self, permits: u32) -> Result<Option<Permit>, CallError> {
-        tried(self.acquire_within(permits, Some(Duration::ZERO)).await)
-    }
-
-    /// Waits for a permit in a future that borrows nothing, to be spawned.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::acquire`].
-    pub async fn acquire_owned(self) -> Result<Permit, CallError> {
-        self.acquire_within(1, None).await
-    }
-
-    /// Waits for several permits in a future that borrows nothing, to be spawned.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire_many`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::acquire`].
-    pub async fn acquire_many_owned(self, permits: u32) -> Result<Permit, CallError> {
-        self.acquire_within(permits, None).await
-    }
-
-    /// Waits for a permit on a plain thread.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_acquire(&self) -> Result<Permit, CallError> {
-        block_on(self.acquire())
-    }
-
-    /// Waits for a permit on a plain thread until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_acquire_timeout(&self, timeout: Duration) -> Result<Permit, CallError> {
-        block_on(self.acquire_timeout(timeout))
-    }
-
-    /// Takes a permit on a plain thread if one is free.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_try_acquire(&self) -> Result<Option<Permit>, CallError> {
-        block_on(self.try_acquire())
+    pub fn try_acquire_many(&self, permits: u32) -> Wait<Option<Permit>> {
+        let semaphore = self.clone();
+        Wait::trying(move |timeout| semaphore.acquire_within(permits, timeout))
     }
 
     /// Waits for permits and keeps none of them: they belong to nobody from then on, and come back
@@ -288,28 +198,8 @@ impl<B: Bound> SemaphoreOf<B> {
         self.0.call(Count).await
     }
 
-    /// Tells who holds it and who waits for it, in order, and what was measured: see
-    /// [`Manager::inspect`](crate::Manager::inspect).
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
-        self.0.info().await
-    }
-
-    /// Where the semaphore is.
-    #[must_use]
-    pub const fn token(&self) -> &Token<Counting<B>> {
-        self.0.token()
-    }
-
     async fn acquire_within(
-        &self,
+        self,
         permits: u32,
         timeout: Option<Duration>,
     ) -> Result<Permit, CallError> {

@@ -4,17 +4,15 @@
 //! so callers of this module cannot deadlock with one another. Locks later in the order are only tried,
 //! and are released before the caller waits.
 
-use std::{collections::BTreeMap, fmt, future::Future, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use futures::future::join_all;
 use lockkeeper_protocol::{Printable, Refusal};
 
 use crate::{
-    client::{deadline::Deadline, thread::block_on},
+    client::deadline::Deadline,
     error::CallError,
-    proxy::{
-        bound::tried, end::End, guard::Guard, lock::LockOf, lock_kind::LockKind, token::Token,
-    },
+    proxy::{end::End, guard::Guard, lock::LockOf, lock_kind::LockKind, token::Token, wait::Wait},
     subject::Subject,
 };
 
@@ -23,8 +21,11 @@ use crate::{
 ///
 /// They may be of several managers, but are of one kind: any [`LockOf`], or the keys of a keyed lock,
 /// see [`KeyedLock::lock_all`](crate::KeyedLock::lock_all). Two callers never wait for each other,
-/// in whatever order each names the locks. [`Several`] has the forms with a timeout, for a try and
-/// for plain threads. Python's programs keep to an order by themselves.
+/// in whatever order each names the locks. Python's programs keep to an order by themselves.
+///
+/// It goes through the locks in an order that is the same for all callers: by address, name and key. What is
+/// free is acquired at once, all in one round trip. Where a lock is not free, those that come behind it are
+/// released, and it is waited for in its line.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -47,14 +48,33 @@ use crate::{
 /// # Cancel safety
 ///
 /// Dropped at any point, nothing is held.
-pub async fn lock_all<L: Lockable>(
-    locks: impl IntoIterator<Item = L>,
-) -> Result<Vec<L::Guard>, CallError> {
-    Several::new(locks)?.lock_all().await
+pub fn lock_all<L: Lockable>(locks: impl IntoIterator<Item = L>) -> Wait<Vec<L::Guard>> {
+    let several = Several::new(locks);
+    Wait::new(|timeout| async move { several?.all(timeout).await })
 }
 
-/// Waits for any `number` of the locks, and returns their guards, each with the place of its lock
-/// among those that were named: see [`Several::lock_some`].
+/// Acquires several locks if all of them are free; never overtakes a waiter.
+///
+/// # Errors
+///
+/// As [`lock_all`].
+///
+/// # Cancel safety
+///
+/// As [`Wait`].
+pub fn try_lock_all<L: Lockable>(
+    locks: impl IntoIterator<Item = L>,
+) -> Wait<Option<Vec<L::Guard>>> {
+    let several = Several::new(locks);
+    Wait::trying(|timeout| async move { several?.all(timeout).await })
+}
+
+/// Waits for any `number` of the locks, and returns their guards in the order in which the locks were named, each
+/// with the place of its lock there, counted from 0.
+///
+/// It acquires what is free. While that is too little, it waits for the first that is not, in the order of all,
+/// and holds only what comes before; so it waits at most `number` times, but may wait for that lock while
+/// others become free.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -78,78 +98,99 @@ pub async fn lock_all<L: Lockable>(
 /// # Cancel safety
 ///
 /// Dropped at any point, nothing is held.
-pub async fn lock_some<L: Lockable>(
+pub fn lock_some<L: Lockable>(
     number: usize,
     locks: impl IntoIterator<Item = L>,
-) -> Result<SomeGuards<L::Guard>, CallError> {
-    Several::new(locks)?.lock_some(number).await
+) -> Wait<SomeGuards<L::Guard>> {
+    let several = Several::new(locks);
+    Wait::new(move |timeout| async move { several?.some(number, timeout).await })
 }
 
-/// Guards of some of several locks, each with the place of its lock among those that were named,
-/// counted from 0.
+/// Acquires any `number` of the locks if that many are free; never overtakes a waiter.
+///
+/// # Errors
+///
+/// As [`lock_some`].
+///
+/// # Cancel safety
+///
+/// As [`Wait`].
+pub fn try_lock_some<L: Lockable>(
+    number: usize,
+    locks: impl IntoIterator<Item = L>,
+) -> Wait<Option<SomeGuards<L::Guard>>> {
+    let several = Several::new(locks);
+    Wait::trying(move |timeout| async move { several?.some(number, timeout).await })
+}
+
+/// Guards of some of several locks, each with the place of its lock among those that were named, counted
+/// from 0.
 pub type SomeGuards<G> = Vec<(usize, G)>;
 
-/// Something that can be had together with others: a lock, or a key of a keyed lock.
-pub trait Lockable: Sync {
-    /// What holds it.
-    type Guard: Send;
+/// A lock that can be acquired together with others: every [`LockOf`] and a reference to it.
+pub trait Lockable {
+    /// The guard of the lock.
+    type Guard: Send + 'static;
 
-    /// Where it stands in the order that is the same for all.
+    /// Returns the lock as this module acquires it.
     #[doc(hidden)]
-    fn place(&self) -> Place<'_>;
-
-    /// Waits for it, at most for the time if there is one.
-    #[doc(hidden)]
-    fn lock_within(
-        &self,
-        timeout: Option<Duration>,
-    ) -> impl Future<Output = Result<Self::Guard, CallError>> + Send;
+    fn target(self) -> Target<Self::Guard>;
 }
 
 impl<P: LockKind> Lockable for LockOf<P> {
     type Guard = Guard<P>;
 
-    fn place(&self) -> Place<'_> {
-        Place::of(self.token(), None)
-    }
-
-    async fn lock_within(&self, timeout: Option<Duration>) -> Result<Guard<P>, CallError> {
-        self.acquire_within(timeout).await
+    fn target(self) -> Target<Guard<P>> {
+        Target::new(&self.token().clone(), None, move || self.acquire())
     }
 }
 
-impl<L: Lockable> Lockable for &L {
-    type Guard = L::Guard;
+impl<P: LockKind> Lockable for &LockOf<P> {
+    type Guard = Guard<P>;
 
-    fn place(&self) -> Place<'_> {
-        L::place(self)
-    }
-
-    async fn lock_within(&self, timeout: Option<Duration>) -> Result<L::Guard, CallError> {
-        L::lock_within(self, timeout).await
+    fn target(self) -> Target<Guard<P>> {
+        self.clone().target()
     }
 }
 
-/// Where a lock stands in the order that is the same for all.
+/// One of several locks: its place in the order, and how it is acquired.
 #[doc(hidden)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place<'a> {
-    address: &'a str,
-    name: &'a str,
-    key: Option<&'a str>,
+pub struct Target<G> {
+    place: Place,
+    acquire: Box<dyn Fn() -> Wait<G> + Send + Sync>,
 }
 
-impl<'a> Place<'a> {
-    pub(super) fn of<P>(token: &'a Token<P>, key: Option<&'a str>) -> Self {
-        Self {
-            address: token.address().as_str(),
-            name: token.name(),
+impl<G> Target<G> {
+    pub(super) fn new<P>(
+        token: &Token<P>,
+        key: Option<String>,
+        acquire: impl Fn() -> Wait<G> + Send + Sync + 'static,
+    ) -> Self {
+        let place = Place {
+            address: token.address().as_str().to_owned(),
+            name: token.name().to_owned(),
             key,
-        }
+        };
+        let acquire = Box::new(acquire);
+        Self { place, acquire }
     }
 }
 
-impl fmt::Display for Place<'_> {
+impl<G> fmt::Debug for Target<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Target").field(&self.place).finish()
+    }
+}
+
+/// The place of a lock in the order that all callers share.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    address: String,
+    name: String,
+    key: Option<String>,
+}
+
+impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { address, name, key } = self;
         let address = Printable(address);
@@ -160,222 +201,39 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-/// Several locks that are to be had at once: see [`lock_all`] and
-/// [`KeyedLock::several`](crate::KeyedLock::several).
-///
-/// Waiting goes through the locks in an order that is the same for all callers: by address, name
-/// and key. What is free is taken at once, all in one round trip; where one is not, those that come
-/// behind it are given back, and it is waited for in its line.
-#[derive(Clone, Debug)]
-pub struct Several<L> {
-    /// In the order that is the same for all, each with its place among those that were named.
-    locks: Vec<(usize, L)>,
+/// Several locks to be acquired.
+struct Several<G> {
+    /// In the order that all callers share, each with its place among those that were named.
+    locks: Vec<(usize, Target<G>)>,
 }
 
-impl<L: Lockable> Several<L> {
-    /// Names several locks; none at all are allowed.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`CallError::Refused`] with `Invalid` for a lock that is named twice.
-    pub fn new(locks: impl IntoIterator<Item = L>) -> Result<Self, CallError> {
-        let mut locks: Vec<(usize, L)> = locks.into_iter().enumerate().collect();
-        locks.sort_by(|(_, one), (_, other)| one.place().cmp(&other.place()));
+impl<G: Send> Several<G> {
+    fn new<L: Lockable<Guard = G>>(locks: impl IntoIterator<Item = L>) -> Result<Self, Refusal> {
+        let mut locks: Vec<_> = locks.into_iter().map(L::target).enumerate().collect();
+        locks.sort_by(|(_, one), (_, other)| one.place.cmp(&other.place));
         let mut twice = locks.windows(2).filter_map(|pair| match pair {
-            [(_, one), (_, other)] if one.place() == other.place() => Some(one.place()),
+            [(_, one), (_, other)] if one.place == other.place => Some(&one.place),
             _ => None,
         });
         if let Some(place) = twice.next() {
-            let why = format!("the {place} is asked for twice: name each once");
-            return Err(Refusal::Invalid(why).into());
+            let why = format!("the {place} is named twice: name each lock once");
+            return Err(Refusal::Invalid(why));
         }
         drop(twice);
         Ok(Self { locks })
     }
 
-    /// Waits for all of them, and returns their guards in the order in which they were named.
-    ///
-    /// # Errors
-    ///
-    /// Returns whatever acquiring one of them returns. Nothing is held then.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing is held.
-    pub async fn lock_all(&self) -> Result<Vec<L::Guard>, CallError> {
-        Ok(without_places(
-            self.walk(self.locks.len(), &End::never()).await?,
-        ))
+    async fn all(&self, timeout: Option<Duration>) -> Result<Vec<G>, CallError> {
+        let guards = self.walk(self.locks.len(), timeout).await?;
+        Ok(guards.into_iter().map(|(_, guard)| guard).collect())
     }
 
-    /// Waits for all of them until the time is over, which is one for all together.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::lock_all`], and [`CallError::TimedOut`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::lock_all`].
-    pub async fn lock_all_timeout(&self, timeout: Duration) -> Result<Vec<L::Guard>, CallError> {
-        let end = End::after(timeout);
-        Ok(without_places(self.walk(self.locks.len(), &end).await?))
-    }
-
-    /// Takes all of them if they are free.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::lock_all`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::lock_all`].
-    pub async fn try_lock_all(&self) -> Result<Option<Vec<L::Guard>>, CallError> {
-        tried(self.lock_all_timeout(Duration::ZERO).await)
-    }
-
-    /// Waits for all of them on a plain thread.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::lock_all`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_lock_all(&self) -> Result<Vec<L::Guard>, CallError> {
-        block_on(self.lock_all())
-    }
-
-    /// Waits for all of them on a plain thread until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::lock_all_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_lock_all_timeout(&self, timeout: Duration) -> Result<Vec<L::Guard>, CallError> {
-        block_on(self.lock_all_timeout(timeout))
-    }
-
-    /// Takes all of them on a plain thread if they are free.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::lock_all`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_try_lock_all(&self) -> Result<Option<Vec<L::Guard>>, CallError> {
-        block_on(self.try_lock_all())
-    }
-
-    /// Waits for any `number` of them, and returns their guards in the order in which the locks
-    /// were named, each with the place of its lock there, counted from 0.
-    ///
-    /// It takes what is free. While that is too little, it waits for the first that is not, in the
-    /// order of all, holding only what comes before; so it waits at most `number` times, but may
-    /// wait for that one while others become free.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::lock_all`], and [`CallError::Refused`] with `Invalid` when that is none, or more
-    /// than there are.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::lock_all`].
-    pub async fn lock_some(&self, number: usize) -> Result<SomeGuards<L::Guard>, CallError> {
-        self.walk(self.check(number)?, &End::never()).await
-    }
-
-    /// Waits for any `number` of them until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::lock_some`], and [`CallError::TimedOut`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::lock_all`].
-    pub async fn lock_some_timeout(
+    async fn some(
         &self,
         number: usize,
-        timeout: Duration,
-    ) -> Result<SomeGuards<L::Guard>, CallError> {
-        self.walk(self.check(number)?, &End::after(timeout)).await
-    }
-
-    /// Takes `number` of them if as many are free.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::lock_some`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::lock_all`].
-    pub async fn try_lock_some(
-        &self,
-        number: usize,
-    ) -> Result<Option<SomeGuards<L::Guard>>, CallError> {
-        tried(self.lock_some_timeout(number, Duration::ZERO).await)
-    }
-
-    /// Waits for any `number` of them on a plain thread.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::lock_some`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_lock_some(&self, number: usize) -> Result<SomeGuards<L::Guard>, CallError> {
-        block_on(self.lock_some(number))
-    }
-
-    /// Waits for any `number` of them on a plain thread until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::lock_some_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_lock_some_timeout(
-        &self,
-        number: usize,
-        timeout: Duration,
-    ) -> Result<SomeGuards<L::Guard>, CallError> {
-        block_on(self.lock_some_timeout(number, timeout))
-    }
-
-    /// Takes `number` of them on a plain thread if as many are free.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::lock_some`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_try_lock_some(
-        &self,
-        number: usize,
-    ) -> Result<Option<SomeGuards<L::Guard>>, CallError> {
-        block_on(self.try_lock_some(number))
+        timeout: Option<Duration>,
+    ) -> Result<SomeGuards<G>, CallError> {
+        self.walk(self.check(number)?, timeout).await
     }
 
     fn check(&self, number: usize) -> Result<usize, Refusal> {
@@ -390,7 +248,12 @@ impl<L: Lockable> Several<L> {
     }
 
     /// Takes and waits in turns until as many are held as are wanted.
-    async fn walk(&self, wanted: usize, end: &End) -> Result<SomeGuards<L::Guard>, CallError> {
+    async fn walk(
+        &self,
+        wanted: usize,
+        timeout: Option<Duration>,
+    ) -> Result<SomeGuards<G>, CallError> {
+        let end = End::after(timeout);
         let mut walk = Walk {
             locks: &self.locks,
             wanted,
@@ -400,7 +263,7 @@ impl<L: Lockable> Several<L> {
         while let Some(busy) = walk.take_what_is_free().await? {
             let deadline = end.deadline(Deadline::Ends);
             let deadline = deadline.ok_or_else(|| walk.timed_out(busy))?;
-            walk.wait_for(busy, deadline).await?;
+            walk.wait_for(busy, deadline.timeout()).await?;
         }
         let mut guards: Vec<_> = walk.held.into_values().collect();
         guards.sort_by_key(|(named, _)| *named);
@@ -409,16 +272,16 @@ impl<L: Lockable> Several<L> {
 }
 
 /// How far a caller has come in the order of the locks.
-struct Walk<'a, L: Lockable> {
-    locks: &'a [(usize, L)],
+struct Walk<'a, G> {
+    locks: &'a [(usize, Target<G>)],
     wanted: usize,
     /// By their places in the order.
-    held: BTreeMap<usize, (usize, L::Guard)>,
+    held: BTreeMap<usize, (usize, G)>,
     /// All before this place are held.
     passed: usize,
 }
 
-impl<L: Lockable> Walk<'_, L> {
+impl<G: Send> Walk<'_, G> {
     /// Takes what is free, until as many are held as are wanted. Returns the first that is not, if
     /// those that are were too few.
     async fn take_what_is_free(&mut self) -> Result<Option<usize>, CallError> {
@@ -435,11 +298,12 @@ impl<L: Lockable> Walk<'_, L> {
             let missing = self.wanted - self.held.len();
             let tries = rest.iter().take(missing.min(stride));
             // None of them waits, so they may go out together, whatever is held meanwhile.
-            let tries = tries.map(|(_, lock)| lock.lock_within(Some(Duration::ZERO)));
+            let tries = tries.map(|(_, lock)| (lock.acquire)().timeout(Duration::ZERO));
             for (outcome, (named, _)) in join_all(tries).await.into_iter().zip(rest) {
-                match tried(outcome)? {
-                    Some(guard) => drop(self.held.insert(place, (*named, guard))),
-                    None => busy = busy.or(Some(place)),
+                match outcome {
+                    Ok(guard) => drop(self.held.insert(place, (*named, guard))),
+                    Err(CallError::TimedOut(_)) => busy = busy.or(Some(place)),
+                    Err(error) => return Err(error),
                 }
                 place += 1;
             }
@@ -455,22 +319,26 @@ impl<L: Lockable> Walk<'_, L> {
     /// The error for a caller whose time is over while the lock at a place is busy.
     fn timed_out(&self, busy: usize) -> CallError {
         let lock = self.locks.get(busy);
-        let subject = lock.map(|(_, lock)| Subject::new("lock", lock.place().name));
+        let subject = lock.map(|(_, lock)| Subject::new("lock", &lock.place.name));
         subject.map_or_else(CallError::timed_out, CallError::TimedOut)
     }
 
     /// Gives back what comes behind a place, and waits for that.
-    async fn wait_for(&mut self, place: usize, deadline: Deadline) -> Result<(), CallError> {
+    async fn wait_for(
+        &mut self,
+        place: usize,
+        deadline: Option<Duration>,
+    ) -> Result<(), CallError> {
         drop(self.held.split_off(&place));
         if let Some((named, lock)) = self.locks.get(place) {
-            let guard = lock.lock_within(deadline.timeout()).await?;
+            let acquire = (lock.acquire)();
+            let guard = match deadline {
+                Some(timeout) => acquire.timeout(timeout).await?,
+                None => acquire.await?,
+            };
             self.held.insert(place, (*named, guard));
         }
         self.passed = place + 1;
         Ok(())
     }
-}
-
-fn without_places<G>(guards: SomeGuards<G>) -> Vec<G> {
-    guards.into_iter().map(|(_, guard)| guard).collect()
 }

@@ -12,7 +12,7 @@ use lockkeeper_protocol::{
 
 use crate::{
     error::CallError,
-    proxy::{abandoned::AbandonedGuard, hold::Hold},
+    proxy::{abandoned::AbandonedGuard, hold::Hold, wait::Timeout},
     undecoded::Undecoded,
 };
 
@@ -328,6 +328,15 @@ impl fmt::Debug for GetError {
 }
 
 impl Error for GetError {}
+
+impl Timeout for GetError {
+    fn is_timeout(&self) -> bool {
+        match self {
+            Self::Undecoded(_) => false,
+            Self::Call(error) => error.is_timeout(),
+        }
+    }
+}
 
 impl From<CallError> for GetError {
     fn from(error: CallError) -> Self {

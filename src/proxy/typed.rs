@@ -16,7 +16,7 @@ use std::{
 
 use lockkeeper_actors::{Primitive, Serve};
 use lockkeeper_protocol::{
-    Fault, ObjectInfo, Operation, Refusal,
+    Fault, Operation, Refusal,
     codec::{self, Blob, Form, guarded},
     operations::CheckType,
 };
@@ -94,7 +94,7 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
         let Blob(bytes) = blob;
         guarded(|| codec::decode(bytes)).map_err(|error| {
             let kind = P::KIND;
-            let what = format!("the data of {kind} {:?}", self.token().name());
+            let what = format!("the data of {kind} {:?}", self.proxy.token().name());
             let sent = id_of::<T>(self.schema.as_ref()).into_owned();
             let types = [sent, type_name::<T>().to_owned()];
             let undecoded = Undecoded::new(what, types, error.to_string(), blob.clone());
@@ -117,14 +117,14 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
 }
 
 impl<P: Primitive, T> Typed<P, T> {
-    /// Where the object is.
-    pub(crate) const fn token(&self) -> &Token<P> {
-        self.proxy.token()
+    /// The proxy of the object, whatever its values are.
+    pub(crate) const fn proxy(&self) -> &Proxy<P> {
+        &self.proxy
     }
 
     /// The object, for errors.
     pub(crate) fn subject(&self) -> Subject {
-        Subject::new(P::KIND, self.token().name())
+        Subject::new(P::KIND, self.proxy.token().name())
     }
 
     /// Chooses the schema id of the values in place of that of their type.
@@ -134,11 +134,6 @@ impl<P: Primitive, T> Typed<P, T> {
             agreed: Arc::default(),
             ..self
         }
-    }
-
-    /// Tells who holds the object and who waits for it.
-    pub(crate) async fn info(&self) -> Result<ObjectInfo, CallError> {
-        self.proxy.info().await
     }
 }
 

@@ -1,10 +1,14 @@
 //! The proxy of a hosted value. Waiting for its changes is in `watch`.
 
-use std::{convert::Infallible, fmt, future::Future, ops::Add};
+use std::{
+    convert::Infallible,
+    fmt,
+    future::Future,
+    ops::{Add, Deref},
+};
 
 use lockkeeper_actors::data;
 use lockkeeper_protocol::{
-    ObjectInfo,
     codec::Blob,
     operations::{
         CountWatchers, Exchange, Exchanged, OnlyIf, Read, Store, Swap, ValueStatus, Versioned,
@@ -232,20 +236,6 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         self.0.call(&CountWatchers, None).await
     }
 
-    /// Tells who waits for a change, in order, and what was measured: see
-    /// [`Manager::inspect`](crate::Manager::inspect).
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::status`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
-        self.0.info().await
-    }
-
     /// Changes it to what the closure makes of it, unless that fails.
     async fn change_by<E>(
         &self,
@@ -293,17 +283,19 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
 }
 
 impl<T> Value<T> {
-    /// Where the value is.
-    #[must_use]
-    pub const fn token(&self) -> &Token<data::Value> {
-        self.0.token()
-    }
-
     /// Chooses the schema id of the value, for one that was opened by
     /// [`Manager::schema`](crate::Manager::schema) and is reached by its token.
     #[must_use]
     pub fn schema(self, id: &str) -> Self {
         Self(self.0.with_schema(id))
+    }
+}
+
+impl<T> Deref for Value<T> {
+    type Target = Proxy<data::Value>;
+
+    fn deref(&self) -> &Proxy<data::Value> {
+        self.0.proxy()
     }
 }
 

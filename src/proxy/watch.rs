@@ -2,16 +2,14 @@
 //!
 //! Invariant: each wait starts at the version where the previous one ended, so no change is missed.
 
-use std::time::Duration;
-
 use futures::{Stream, stream};
 use lockkeeper_protocol::operations::{Versioned, WaitChange};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    client::{deadline::Deadline, thread::block_on},
+    client::deadline::Deadline,
     error::CallError,
-    proxy::{end::End, value::Value},
+    proxy::{end::End, value::Value, wait::Wait},
 };
 
 impl<T: Serialize + DeserializeOwned> Value<T> {
@@ -41,57 +39,12 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// # Cancel safety
     ///
     /// As [`Self::get`].
-    pub async fn changed_since(&self, version: u64) -> Result<Versioned<T>, CallError> {
-        self.next_since(version, Deadline::Never).await
-    }
-
-    /// The same, until the time is over, kept by the manager.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::changed_since`], and [`CallError::TimedOut`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::get`].
-    pub async fn changed_since_timeout(
-        &self,
-        version: u64,
-        timeout: Duration,
-    ) -> Result<Versioned<T>, CallError> {
-        self.next_since(version, Deadline::Ends(timeout)).await
-    }
-
-    /// Waits on a plain thread until it was set more often than that.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::changed_since`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_changed_since(&self, version: u64) -> Result<Versioned<T>, CallError> {
-        block_on(self.changed_since(version))
-    }
-
-    /// The same, until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::changed_since_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_changed_since_timeout(
-        &self,
-        version: u64,
-        timeout: Duration,
-    ) -> Result<Versioned<T>, CallError> {
-        block_on(self.changed_since_timeout(version, timeout))
+    pub fn changed_since(&self, version: u64) -> Wait<Versioned<T>>
+    where
+        T: 'static,
+    {
+        let value = self.clone();
+        Wait::new(move |timeout| async move { value.next_since(version, timeout.into()).await })
     }
 
     /// Waits until the predicate is true of it, and returns it with its version.
@@ -106,63 +59,24 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// # Cancel safety
     ///
     /// As [`Self::get`].
-    pub async fn wait_for(
+    pub fn wait_for(
         &self,
-        predicate: impl FnMut(&T) -> bool,
-    ) -> Result<Versioned<T>, CallError> {
-        self.wait_until(&End::never(), predicate).await
-    }
-
-    /// The same, until the time is over. The value is looked at once at least.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait_for`], and [`CallError::TimedOut`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::get`].
-    pub async fn wait_for_timeout(
-        &self,
-        timeout: Duration,
-        predicate: impl FnMut(&T) -> bool,
-    ) -> Result<Versioned<T>, CallError> {
-        self.wait_until(&End::after(timeout), predicate).await
-    }
-
-    /// Waits on a plain thread until the predicate is true of it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait_for`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_wait_for(
-        &self,
-        predicate: impl FnMut(&T) -> bool,
-    ) -> Result<Versioned<T>, CallError> {
-        block_on(self.wait_for(predicate))
-    }
-
-    /// The same, until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait_for_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_wait_for_timeout(
-        &self,
-        timeout: Duration,
-        predicate: impl FnMut(&T) -> bool,
-    ) -> Result<Versioned<T>, CallError> {
-        block_on(self.wait_for_timeout(timeout, predicate))
+        mut predicate: impl FnMut(&T) -> bool + Send + 'static,
+    ) -> Wait<Versioned<T>>
+    where
+        T: Send + 'static,
+    {
+        let value = self.clone();
+        Wait::new(|timeout| async move {
+            let end = End::after(timeout);
+            let mut now = value.versioned().await?;
+            while !predicate(&now.value) {
+                let deadline = end.deadline(Deadline::Ends);
+                let deadline = deadline.ok_or_else(|| CallError::TimedOut(value.0.subject()))?;
+                now = value.next_since(now.version, deadline).await?;
+            }
+            Ok(now)
+        })
     }
 
     /// The value as it is, and then each time that it has changed, as a stream that borrows
@@ -191,7 +105,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         let changes = stream::try_unfold((self.clone(), None), |(value, seen)| async move {
             let next = match seen {
                 None => value.versioned().await?,
-                Some(version) => value.changed_since(version).await?,
+                Some(version) => value.next_since(version, Deadline::Never).await?,
             };
             let seen = Some(next.version);
             Ok(Some((next, (value, seen))))
@@ -204,19 +118,5 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         let bound = self.0.bound().await?;
         let (_, changed) = bound.call(&WaitChange { since }, deadline).await?;
         self.decoded(&bound.accepted(changed)?)
-    }
-
-    async fn wait_until(
-        &self,
-        end: &End,
-        mut predicate: impl FnMut(&T) -> bool,
-    ) -> Result<Versioned<T>, CallError> {
-        let mut now = self.versioned().await?;
-        while !predicate(&now.value) {
-            let deadline = end.deadline(Deadline::Ends);
-            let deadline = deadline.ok_or_else(|| CallError::TimedOut(self.0.subject()))?;
-            now = self.next_since(now.version, deadline).await?;
-        }
-        Ok(now)
     }
 }

@@ -52,10 +52,11 @@ async fn wait(hand: &mut Hand, known: &Known<Barrier>, arrival: Arrival) -> Opti
     let pause = hand.brief() / 2;
     let succeeds = !hand.chance(8);
     let notes = hand.notes.clone();
-    let act = || async {
+    let (named, what) = (known.clone(), arrival);
+    let act = move || async move {
         tokio::time::sleep(pause).await;
         if succeeds {
-            note(&notes, known, arrival, Event::HasActed);
+            note(&notes, &named, what, Event::HasActed);
             Ok(())
         } else {
             Err(())
@@ -67,8 +68,8 @@ async fn wait(hand: &mut Hand, known: &Known<Barrier>, arrival: Arrival) -> Opti
             barrier.wait().await.map_err(Into::into)
         }
         1 | 2 => {
-            hand.does(known, "wait_timeout");
-            let waited = hand.within(timeout, barrier.wait_timeout(timeout));
+            hand.does(known, "wait with a timeout");
+            let waited = hand.within(timeout, barrier.wait().timeout(timeout));
             waited.await.map_err(Into::into)
         }
         3 => {
@@ -80,8 +81,8 @@ async fn wait(hand: &mut Hand, known: &Known<Barrier>, arrival: Arrival) -> Opti
             barrier.wait_with(act).await
         }
         5 | 6 => {
-            hand.does(known, "wait_with_timeout");
-            let waited = barrier.wait_with_timeout(timeout, act);
+            hand.does(known, "wait_with with a timeout");
+            let waited = barrier.wait_with(act).timeout(timeout);
             hand.within(timeout, waited).await
         }
         _ => {

@@ -159,11 +159,11 @@ pub(crate) async fn find_all_fresh(scene: &Scene, notes: &Notes) {
         let generation = event.generation().await.unwrap();
         let patience = Duration::from_secs(10);
         assert_eq!(
-            event.wait_timeout(Duration::ZERO).await,
+            event.wait().timeout(Duration::ZERO).await,
             Err(CallError::timed_out())
         );
         assert_eq!(event.set().await, Ok(generation + 1));
-        assert_eq!(event.wait_timeout(patience).await, Ok(generation + 1));
+        assert_eq!(event.wait().timeout(patience).await, Ok(generation + 1));
         assert!(event.is_set().await.unwrap());
     }
     for barrier in &scene.barriers {
@@ -173,7 +173,7 @@ pub(crate) async fn find_all_fresh(scene: &Scene, notes: &Notes) {
         })
         .await;
         barrier.reset().await.unwrap();
-        let waiting = (0..parties).map(|_| barrier.wait_timeout(Duration::from_secs(10)));
+        let waiting = (0..parties).map(|_| barrier.wait().timeout(Duration::from_secs(10)));
         let passed = join_all(waiting).await;
         let mut places: Vec<u32> = passed
             .iter()

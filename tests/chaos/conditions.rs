@@ -15,7 +15,7 @@ use super::{
 const ROOM: u8 = 3;
 
 /// What stands on a shelf, as the condition's lock protects it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Shelf(PathBuf);
 
 impl Shelf {
@@ -42,7 +42,10 @@ pub(crate) async fn visit(hand: &mut Hand, known: &Known<Condition>) {
     } else {
         (NOT_EMPTY, NOT_FULL)
     };
-    let must_wait = || shelf.goods() == if puts { ROOM } else { 0 };
+    let must_wait = {
+        let shelf = shelf.clone();
+        move || shelf.goods() == if puts { ROOM } else { 0 }
+    };
     let Some((mut guard, mut entry)) = come_in(hand, known).await else {
         return;
     };
@@ -55,7 +58,7 @@ pub(crate) async fn visit(hand: &mut Hand, known: &Known<Condition>) {
         }
         let ledger = known.ledger(&hand.notes);
         ledger.leave(entry.clone());
-        match sleep(hand, known, mine, guard, &must_wait).await {
+        match sleep(hand, known, mine, guard, must_wait.clone()).await {
             None => return,
             Some(Slept::NotAtAll(same)) => {
                 ledger.come_back(&entry);
@@ -81,7 +84,7 @@ async fn sleep(
     known: &Known<Condition>,
     set: &str,
     guard: ConditionGuard,
-    must_wait: impl Fn() -> bool,
+    must_wait: impl Fn() -> bool + Send + 'static,
 ) -> Option<Slept> {
     let fence = guard.fence();
     let mut may_stay_awake = false;
@@ -90,35 +93,37 @@ async fn sleep(
     let woken = match hand.random.random_range(0..6) {
         0 => {
             hand.does(known, "wait");
-            let woken = condition.wait(guard).await;
-            Some(woken.map(|guard| (guard, Wake::Notified)))
+            Some(condition.wait(guard).await)
         }
         1 | 2 => {
-            hand.does(known, "wait_timeout");
-            Some(condition.wait_timeout(guard, brief).await)
+            hand.does(known, "wait with a timeout");
+            Some(condition.wait(guard).timeout(brief).await)
         }
         3 => {
-            hand.does(known, "wait_while_timeout");
+            hand.does(known, "wait_while with a timeout");
             may_stay_awake = true;
-            let woken = condition.wait_while_timeout(guard, brief, must_wait);
+            let woken = condition.wait_while(guard, must_wait).timeout(brief);
             Some(woken.await)
         }
         4 => {
             hand.does(known, "wait_while and drop");
-            let woken = hand.give_up(condition.wait_while(guard, must_wait)).await;
-            woken.map(|woken| Ok((woken?, Wake::Notified)))
+            hand.give_up(condition.wait_while(guard, must_wait)).await
         }
         _ => {
             hand.does(known, "wait and drop");
-            let woken = hand.give_up(condition.wait(guard)).await;
-            woken.map(|woken| Ok((woken?, Wake::Notified)))
+            hand.give_up(condition.wait(guard)).await
         }
     };
     if let Some(Err(CallError::TimedOut(_))) = woken {
         hand.notes
             .violation(&format!("{}: the end of the time is no error", known.name));
     }
-    let (guard, wake) = hand.granted(&known.name, woken)?;
+    let guard = hand.granted(&known.name, woken)?;
+    let wake = if guard.timed_out() {
+        Wake::TimedOut
+    } else {
+        Wake::Notified
+    };
     let has_stayed_awake = may_stay_awake && wake == Wake::TimedOut && guard.fence() == fence;
     match wake {
         Wake::Notified => hand.count(known, "woken by notification"),

@@ -29,8 +29,8 @@ pub(crate) async fn visit(hand: &mut Hand, known: &Known<Event>) {
             (highest, Some(event.wait().await))
         }
         5 | 6 => {
-            hand.does(known, "wait_timeout");
-            let waited = hand.within(brief, event.wait_timeout(brief));
+            hand.does(known, "wait with a timeout");
+            let waited = hand.within(brief, event.wait().timeout(brief));
             (highest, Some(waited.await))
         }
         7 => {
@@ -38,8 +38,8 @@ pub(crate) async fn visit(hand: &mut Hand, known: &Known<Event>) {
             (highest, hand.give_up(event.wait()).await)
         }
         8 => {
-            hand.does(known, "wait_since_timeout");
-            let waited = event.wait_since_timeout(highest, brief);
+            hand.does(known, "wait_since with a timeout");
+            let waited = event.wait_since(highest).timeout(brief);
             (highest + 1, Some(hand.within(brief, waited).await))
         }
         _ => {

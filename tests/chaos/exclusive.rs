@@ -131,17 +131,20 @@ pub(crate) async fn come_in<P: LockKind>(
             Some(lock.acquire().await)
         }
         2 => {
-            hand.does(known, "acquire_timeout");
+            hand.does(known, "acquire with a timeout");
             let brief = hand.brief();
-            Some(hand.within(brief, lock.acquire_timeout(brief)).await)
+            Some(hand.within(brief, lock.acquire().timeout(brief)).await)
         }
         3 => {
             hand.does(known, "try_acquire");
             lock.try_acquire().await.transpose()
         }
         4 => {
-            hand.does(known, "acquire_owned");
-            Some(lock.clone().acquire_owned().await)
+            // Not in a task of its own, which would be the owner of a reentrant lock.
+            hand.does(known, "acquire later");
+            let acquire = lock.acquire();
+            tokio::task::yield_now().await;
+            Some(acquire.await)
         }
         5 => {
             hand.does(known, "acquire twice");

@@ -1,5 +1,7 @@
 //! What processes do with keyed locks and semaphores. Each key has a ledger of its own.
 
+use std::time::Duration;
+
 use lockkeeper::{
     CallError, Guard, KeyedKind, KeyedLock, KeyedOf, KeyedSemaphore, Refusal, actors::sync::Keyed,
 };
@@ -36,7 +38,7 @@ pub(crate) async fn visit_locks(hand: &mut Hand, known: &Known<KeyedLock>) {
     }
     let (locks, key) = (&known.object, one_of_all(hand));
     let (wait, attempt) = (|| locks.acquire(key), || locks.try_acquire(key));
-    let limit = |time| locks.acquire_timeout(key, time);
+    let limit = |time| locks.acquire(key).timeout(time);
     if let Some(guard) = hand.obtain(known, "acquire", wait, limit, attempt).await {
         if guard.key() != key {
             let words = format!("{}: {guard:?} is not of {key:?}", known.name);
@@ -51,9 +53,14 @@ async fn hold_several(hand: &mut Hand, known: &Known<KeyedLock>) {
     let mut keys = KEYS;
     keys.shuffle(&mut hand.random);
     let keys = &keys[..hand.random.random_range(1..=KEYS.len())];
-    let several = known.object.several(keys).expect("no key comes twice");
-    let (wait, attempt) = (|| several.lock_all(), || several.try_lock_all());
-    let limit = |time| several.lock_all_timeout(time);
+    let wait = || known.object.lock_all(keys);
+    let limit = |time| known.object.lock_all(keys).timeout(time);
+    let attempt = || async {
+        match known.object.lock_all(keys).timeout(Duration::ZERO).await {
+            Err(CallError::TimedOut(_)) => Ok(None),
+            locked => locked.map(Some),
+        }
+    };
     let Some(guards) = hand.obtain(known, "lock_all", wait, limit, attempt).await else {
         return;
     };
@@ -78,7 +85,7 @@ pub(crate) async fn visit_semaphores(hand: &mut Hand, known: &Known<KeyedSemapho
     let ledger = ledger(known, key, &hand.notes);
     let highest = ledger.highest();
     let wait = || semaphores.acquire_many(key, many);
-    let limit = |time| semaphores.acquire_many_timeout(key, many, time);
+    let limit = |time| semaphores.acquire_many(key, many).timeout(time);
     let attempt = || semaphores.try_acquire_many(key, many);
     let permits = hand.obtain(known, "acquire_many", wait, limit, attempt);
     if let Some(permits) = permits.await {

@@ -63,7 +63,7 @@ pub(crate) async fn visit(hand: &mut Hand) {
             hand.notes.add(&begun(&known), by);
             let outcome = if hand.random.random() {
                 let brief = hand.brief();
-                let waited = latch.arrive_and_wait_timeout(by, brief);
+                let waited = latch.arrive_and_wait(by).timeout(brief);
                 Some(hand.within(brief, waited).await)
             } else if hand.random.random() {
                 hand.give_up(latch.arrive_and_wait(by)).await
@@ -85,7 +85,7 @@ pub(crate) async fn visit(hand: &mut Hand) {
             }
         }
         _ => {
-            let limit = |time| latch.wait_timeout(time);
+            let limit = |time| latch.wait().timeout(time);
             let attempt = || async { Ok(latch.is_open().await?.then_some(())) };
             let waited = hand.obtain(&known, "wait", || latch.wait(), limit, attempt);
             if waited.await.is_some() {

@@ -53,9 +53,9 @@ async fn come_in<B: Bound>(
             Some(semaphore.acquire_many(many).await)
         }
         2 => {
-            hand.does(known, "acquire_many_timeout");
+            hand.does(known, "acquire_many with a timeout");
             let brief = hand.brief();
-            let acquired = semaphore.acquire_many_timeout(many, brief);
+            let acquired = semaphore.acquire_many(many).timeout(brief);
             Some(hand.within(brief, acquired).await)
         }
         3 => {
@@ -135,7 +135,7 @@ async fn give_back<B: Bound>(hand: &mut Hand, known: &Known<SemaphoreOf<B>>, per
 async fn ask_too_much<B: Bound>(hand: &mut Hand, known: &Known<SemaphoreOf<B>>) {
     hand.does(known, "ask too much");
     let brief = hand.brief();
-    let asked = known.object.acquire_many_timeout(known.most + 1, brief);
+    let asked = known.object.acquire_many(known.most + 1).timeout(brief);
     match hand.within(brief, asked).await {
         Err(CallError::TimedOut(_) | CallError::Refused(Refusal::TooMany { .. }, _)) => {}
         outcome => hand

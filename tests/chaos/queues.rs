@@ -30,8 +30,8 @@ pub(crate) async fn visit(hand: &mut Hand, known: &Known<Queue<u64>>) {
 async fn join(hand: &mut Hand, known: &Known<Queue<u64>>) {
     let (queue, number) = (&known.object, next_number());
     note(&hand.notes, known, number, Deed::Joins);
-    let limit = |time| queue.join_timeout(time);
-    let attempt = || async { queue.join_timeout(Duration::ZERO).await.map(Some) };
+    let limit = |time| queue.join().timeout(time);
+    let attempt = || async { queue.join().timeout(Duration::ZERO).await.map(Some) };
     let joined = hand.obtain(known, "join", || queue.join(), limit, attempt);
     if joined.await.is_some() {
         note(&hand.notes, known, number, Deed::HasJoined);
@@ -60,8 +60,8 @@ async fn put(hand: &mut Hand, known: &Known<Queue<u64>>) {
             Some(queue.put(item).await)
         }
         2 => {
-            hand.does(known, "put_timeout");
-            Some(queue.put_timeout(item, hand.brief()).await)
+            hand.does(known, "put with a timeout");
+            Some(queue.put(item).timeout(hand.brief()).await)
         }
         3 => {
             hand.does(known, "try_put");
@@ -97,7 +97,7 @@ async fn take(hand: &mut Hand, known: &Known<Queue<u64>>) {
     // Each item can be decoded: an error that it cannot is a violation as any other.
     let wait = || async { Ok(queue.get().await?) };
     let attempt = || async { Ok(queue.try_get().await?) };
-    let limit = |time| async move { Ok(queue.get_timeout(time).await?) };
+    let limit = |time| async move { Ok(queue.get().timeout(time).await?) };
     let Some(taken) = hand.obtain(known, "get", wait, limit, attempt).await else {
         return;
     };
@@ -183,6 +183,6 @@ pub(crate) async fn find_fresh(known: &Known<Queue<u64>>, notes: &Notes) {
     .await;
     take_some(notes, known, usize::MAX).await;
     let patience = Duration::from_secs(10);
-    assert_eq!(known.object.join_timeout(patience).await, Ok(()));
+    assert_eq!(known.object.join().timeout(patience).await, Ok(()));
     assert!(known.object.is_empty().await.unwrap());
 }

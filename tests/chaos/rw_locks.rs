@@ -36,7 +36,7 @@ async fn read(hand: &mut Hand, known: &Known<RwLock>) {
     let highest = ledger.highest();
     let lock = &known.object;
     let (wait, attempt) = (|| lock.read(), || lock.try_read());
-    let limit = |time| lock.read_timeout(time);
+    let limit = |time| lock.read().timeout(time);
     if let Some(guard) = hand.obtain(known, "read", wait, limit, attempt).await {
         let entry = ledger.enter(READER, guard.fence(), highest);
         let (guard, entry) = look_at(hand, known, guard, entry);
@@ -48,7 +48,7 @@ async fn write(hand: &mut Hand, known: &Known<RwLock>) {
     let ledger = known.ledger(&hand.notes);
     let lock = &known.object;
     let (wait, attempt) = (|| lock.write(), || lock.try_write());
-    let limit = |time| lock.write_timeout(time);
+    let limit = |time| lock.write().timeout(time);
     if let Some(guard) = hand.obtain(known, "write", wait, limit, attempt).await {
         let entry = ledger.enter(ALL.into(), guard.fence(), 0);
         let (guard, entry) = look_at(hand, known, guard, entry);
@@ -61,7 +61,7 @@ async fn read_and_write(hand: &mut Hand, known: &Known<RwLock>) {
     let highest = ledger.highest();
     let lock = &known.object;
     let wait = || lock.upgradable_read();
-    let limit = |time| lock.upgradable_read_timeout(time);
+    let limit = |time| lock.upgradable_read().timeout(time);
     let attempt = || lock.try_upgradable_read();
     let guard = hand.obtain(known, "upgradable read", wait, limit, attempt);
     if let Some(guard) = guard.await {
@@ -86,9 +86,9 @@ async fn go_up(
             guard.upgrade().await.map(Ok)
         }
         2 => {
-            hand.does(known, "upgrade_timeout");
+            hand.does(known, "try_upgrade with a timeout");
             let brief = hand.brief();
-            guard.upgrade_timeout(brief).await
+            guard.try_upgrade().timeout(brief).await
         }
         3 => {
             hand.does(known, "try_upgrade");

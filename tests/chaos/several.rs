@@ -1,6 +1,6 @@
 //! What processes do with several locks at once: all of them, or any n of them.
 
-use lockkeeper::{Lock, Several};
+use lockkeeper::{Lock, lock_all, lock_some, try_lock_all, try_lock_some};
 use rand::{Rng, seq::SliceRandom};
 
 use super::{
@@ -14,19 +14,18 @@ pub(crate) async fn visit(hand: &mut Hand, locks: &[Known<Lock>]) {
     let mut named: Vec<&Known<Lock>> = locks.iter().collect();
     named.shuffle(&mut hand.random);
     named.truncate(hand.random.random_range(2..=locks.len()));
-    let several = Several::new(named.iter().map(|known| &known.object));
-    let several = several.expect("no lock comes twice");
+    let several = || named.iter().map(|known| &known.object);
     let guards = if hand.random.random() {
-        let (wait, attempt) = (|| several.lock_all(), || several.try_lock_all());
-        let limit = |time| several.lock_all_timeout(time);
+        let (wait, attempt) = (|| lock_all(several()), || try_lock_all(several()));
+        let limit = |time| lock_all(several()).timeout(time);
         let guards = hand.obtain(named[0], "lock_all", wait, limit, attempt);
         let guards = guards.await;
         guards.map(|guards| guards.into_iter().enumerate().collect())
     } else {
         let number = hand.random.random_range(1..named.len());
-        let wait = || several.lock_some(number);
-        let limit = |time| several.lock_some_timeout(number, time);
-        let attempt = || several.try_lock_some(number);
+        let wait = || lock_some(number, several());
+        let limit = |time| lock_some(number, several()).timeout(time);
+        let attempt = || try_lock_some(number, several());
         let guards = hand.obtain(named[0], "lock_some", wait, limit, attempt);
         let guards = guards.await;
         if guards.as_ref().is_some_and(|guards| guards.len() != number) {

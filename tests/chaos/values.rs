@@ -90,10 +90,16 @@ async fn look(hand: &mut Hand, known: &Known<Value<u64>>) {
             (highest + 1, hand.give_up(changes.next()).await.flatten())
         }
         2 => {
-            let wait = || value.wait_for(|number| *number > highest);
-            let limit = |time| value.wait_for_timeout(time, |number| *number > highest);
+            let wait = || value.wait_for(move |number| *number > highest);
+            let limit = |time| {
+                value
+                    .wait_for(move |number| *number > highest)
+                    .timeout(time)
+            };
             let attempt = || async {
-                let seen = value.wait_for_timeout(Duration::ZERO, |number| *number > highest);
+                let seen = value
+                    .wait_for(move |number| *number > highest)
+                    .timeout(Duration::ZERO);
                 seen.await.map(Some)
             };
             let seen = hand.obtain(known, "wait_for", wait, limit, attempt).await;
@@ -101,9 +107,9 @@ async fn look(hand: &mut Hand, known: &Known<Value<u64>>) {
         }
         _ => {
             let wait = || value.changed_since(highest);
-            let limit = |time| value.changed_since_timeout(highest, time);
+            let limit = |time| value.changed_since(highest).timeout(time);
             let attempt = || async {
-                let changed = value.changed_since_timeout(highest, Duration::ZERO).await;
+                let changed = value.changed_since(highest).timeout(Duration::ZERO).await;
                 changed.map(Some)
             };
             let seen = hand.obtain(known, "changed_since", wait, limit, attempt);

@@ -6,7 +6,10 @@ pub(crate) mod races;
 
 use std::{
     future::{Future, pending, ready},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -212,9 +215,10 @@ fn action_that_fails_panics_or_is_dropped_breaks_the_barrier() {
         })
         .await;
         breaks(|barrier| async move {
-            let begun = Notify::new();
-            let act = || async {
-                begun.notify_one();
+            let begun = Arc::new(Notify::new());
+            let acts = Arc::clone(&begun);
+            let act = || async move {
+                acts.notify_one();
                 pending::<Result<(), CallError>>().await
             };
             tokio::select! {
@@ -245,7 +249,7 @@ fn action_whose_process_is_killed_breaks_the_barrier() {
 fn action_that_never_returns_keeps_nobody_beyond_their_time() {
     run(async {
         let (_manager, barrier) = manager_and_barrier(2).await;
-        let mut impatient = Box::pin(barrier.wait_timeout(Duration::from_millis(300)));
+        let mut impatient = Box::pin(barrier.wait().timeout(Duration::from_millis(300)));
         assert!((&mut impatient).now_or_never().is_none());
         let (end, ended) = tokio::sync::oneshot::channel();
         let acting = tokio::spawn({
@@ -269,7 +273,7 @@ fn timeout_abort_and_reset_let_nobody_wait_in_vain() {
         let (_manager, barrier) = manager_and_barrier(3).await;
         let other = arrived(&barrier).await;
         assert_eq!(
-            barrier.wait_timeout(SHORT).await,
+            barrier.wait().timeout(SHORT).await,
             Err(CallError::timed_out())
         );
         assert_eq!(other.await.unwrap(), Err(broken(Breach::TimedOut)));
@@ -350,11 +354,10 @@ fn plain_threads_and_pool_tasks_are_parties_as_well() {
         until_arrived(&barrier, 2).await;
         let event = manager.event().await.unwrap();
         let thread = thread::spawn(move || {
-            // An action on a plain thread may block.
-            let act = || event.blocking_wait_timeout(Duration::ZERO).map(drop);
+            let act = move || async move { event.wait().timeout(Duration::ZERO).await.map(drop) };
             let failed = ActionError::Failed(CallError::timed_out());
-            assert_eq!(barrier.blocking_wait_with(act), Err(failed));
-            let late = barrier.blocking_wait_timeout(SHORT);
+            assert_eq!(barrier.wait_with(act).blocking(), Err(failed));
+            let late = barrier.wait().timeout(SHORT).blocking();
             assert_eq!(late, Err(broken(Breach::ActionFailed)));
             barrier
         });
@@ -365,7 +368,7 @@ fn plain_threads_and_pool_tasks_are_parties_as_well() {
         barrier.reset().await.unwrap();
         let tasks = [(); 2].map(|()| pool.spawn(Meet(barrier.clone())));
         until_arrived(&barrier, 2).await;
-        let thread = thread::spawn(move || barrier.blocking_wait().map(|passed| passed.index));
+        let thread = thread::spawn(move || barrier.wait().blocking().map(|passed| passed.index));
         assert_eq!(thread.join().unwrap(), Ok(2));
         let mut places = [0; 2];
         for (place, task) in places.iter_mut().zip(tasks) {
@@ -381,7 +384,7 @@ fn plain_threads_and_pool_tasks_are_parties_as_well() {
 fn blocking_inside_an_async_context_panics() {
     run(async {
         let (_manager, barrier) = manager_and_barrier(1).await;
-        let _ = barrier.blocking_wait();
+        let _ = barrier.wait().blocking();
     });
 }
 
@@ -389,9 +392,12 @@ fn blocking_inside_an_async_context_panics() {
 fn one_party_passes_at_once_also_without_time() {
     run(async {
         let (_manager, barrier) = manager_and_barrier(1).await;
-        assert_eq!(barrier.wait_timeout(Duration::ZERO).await.unwrap().index, 0);
+        assert_eq!(
+            barrier.wait().timeout(Duration::ZERO).await.unwrap().index,
+            0
+        );
         let act = || ready(Ok::<(), CallError>(()));
-        let passed = barrier.wait_with_timeout(Duration::MAX, act).await.unwrap();
+        let passed = barrier.wait_with(act).timeout(Duration::MAX).await.unwrap();
         assert_eq!((passed.is_leader, passed.generation), (true, 1));
     });
 }

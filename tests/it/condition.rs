@@ -3,10 +3,17 @@
 pub(crate) mod deaths;
 pub(crate) mod sleepers;
 
-use std::{thread, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use futures::FutureExt;
-use lockkeeper::{CallError, Condition, Manager, Pool, Program, Refusal, Task, Wake, block_on};
+use lockkeeper::{CallError, Condition, Manager, Pool, Program, Refusal, Task, block_on};
 use lockkeeper_test_support::{Role, Roles, for_turns, report, run_in_turns, sweep, until};
 use serde::{Deserialize, Serialize};
 
@@ -171,13 +178,13 @@ fn timeout_bounds_the_sleep_and_not_the_way_back_to_the_lock() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
         let guard = condition.acquire().await.unwrap();
-        let holder = tokio::spawn(condition.clone().acquire_owned());
+        let holder = tokio::spawn(condition.acquire());
         until("the next holder stands in the line", || async {
             condition.status().await.unwrap().waiting == 1
         })
         .await;
         // It has the lock in the turn in which this one falls asleep.
-        let mut late = Box::pin(condition.wait_timeout(guard, SHORT));
+        let mut late = Box::pin(condition.wait(guard).timeout(SHORT));
         assert!((&mut late).now_or_never().is_none());
         let holder = holder.await.unwrap().unwrap();
         // Its time is over once it stands in the line, and two seconds more: far longer than a
@@ -189,8 +196,8 @@ fn timeout_bounds_the_sleep_and_not_the_way_back_to_the_lock() {
         let longer = tokio::time::timeout(Duration::from_millis(2_500), &mut late).await;
         assert!(longer.is_err());
         drop(holder);
-        let (guard, wake) = late.await.unwrap();
-        assert_eq!(wake, Wake::TimedOut);
+        let guard = late.await.unwrap();
+        assert!(guard.timed_out());
         assert!(guard.is_valid() && condition.status().await.unwrap().held);
     });
 }
@@ -200,8 +207,8 @@ fn sleeper_that_timed_out_swallows_no_notification() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
         let guard = condition.acquire().await.unwrap();
-        let (guard, wake) = condition.wait_timeout(guard, SHORT).await.unwrap();
-        assert_eq!(wake, Wake::TimedOut);
+        let guard = condition.wait(guard).timeout(SHORT).await.unwrap();
+        assert!(guard.timed_out());
         drop(guard);
         let patient = sleepers::asleep(&condition).await;
         let guard = condition.acquire().await.unwrap();
@@ -217,19 +224,17 @@ fn predicate_is_looked_at_before_each_sleep_and_after_a_timeout() {
         let (_manager, condition) = manager_and_condition().await;
         let guard = condition.acquire().await.unwrap();
         let guard = condition.wait_while(guard, || false).await.unwrap();
-        let mut looks = 0;
-        let twice = || {
-            looks += 1;
-            looks < 2
-        };
+        let looks = Arc::new(AtomicUsize::new(0));
+        let looked = Arc::clone(&looks);
+        let twice = move || looked.fetch_add(1, Ordering::Relaxed) + 1 < 2;
         // So long that it does not pass before the first look.
         let time = Duration::from_millis(300);
-        let waited = condition.wait_while_timeout(guard, time, twice).await;
-        let (guard, wake) = waited.unwrap();
-        assert_eq!(wake, Wake::Notified, "it came true while it timed out");
-        let waited = condition.wait_while_timeout(guard, SHORT, || true).await;
-        assert_eq!(waited.unwrap().1, Wake::TimedOut);
-        assert_eq!(looks, 2);
+        let waited = condition.wait_while(guard, twice).timeout(time).await;
+        let guard = waited.unwrap();
+        assert!(!guard.timed_out(), "it came true while it timed out");
+        let waited = condition.wait_while(guard, || true).timeout(SHORT).await;
+        assert!(waited.unwrap().timed_out());
+        assert_eq!(looks.load(Ordering::Relaxed), 2);
     });
 }
 
@@ -286,7 +291,7 @@ fn wait_that_is_dropped_at_any_turn_holds_nothing() {
         let (_manager, condition) = manager_and_condition().await;
         sweep(async |turns| {
             let guard = condition.acquire().await.unwrap();
-            let wait = condition.wait_timeout(guard, Duration::ZERO);
+            let wait = condition.wait(guard).timeout(Duration::ZERO);
             let woken = for_turns(turns, wait).await;
             let held = condition.status().await.unwrap().held;
             assert_eq!(held, woken.is_some());
@@ -384,15 +389,15 @@ fn plain_threads_and_pool_tasks_wait_as_well() {
         let thread = {
             let condition = condition.clone();
             thread::spawn(move || {
-                let guard = condition.blocking_acquire()?;
-                let (guard, wake) = condition.blocking_wait_timeout(guard, Duration::ZERO)?;
-                assert_eq!(wake, Wake::TimedOut);
+                let guard = condition.acquire().blocking()?;
+                let guard = condition.wait(guard).timeout(Duration::ZERO).blocking()?;
+                assert!(guard.timed_out());
                 let mut rounds = 0;
-                let twice = || {
+                let twice = move || {
                     rounds += 1;
                     rounds <= 2
                 };
-                let guard = condition.blocking_wait_while(guard, twice)?;
+                let guard = condition.wait_while(guard, twice).blocking()?;
                 block_on(guard.release())
             })
         };
@@ -416,7 +421,7 @@ fn blocking_inside_an_async_context_panics() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
         let guard = condition.acquire().await.unwrap();
-        let _ = condition.blocking_wait(guard);
+        let _ = condition.wait(guard).blocking();
     });
 }
 

@@ -9,8 +9,8 @@ pub(crate) mod shared;
 use std::{collections::BTreeSet, process, sync::mpsc, thread, time::Duration};
 
 use lockkeeper::{
-    CallError, Deadlock, Deadlocks, Lock, Manager, Permit, ReentrantLock, Refusal, Semaphore,
-    StartError,
+    CallError, Lock, Manager, Permit, ReentrantLock, Refusal, Semaphore, StartError,
+    deadlock::{Deadlock, Deadlocks},
 };
 use lockkeeper_test_support::{Role, Roles, report, until};
 use serde::{Deserialize, Serialize};
@@ -445,12 +445,12 @@ fn readers_and_a_writer_of_a_kind_of_ones_own_are_found() {
         let manager = strict().await;
         let shared = manager.open::<Shared>(()).await.unwrap();
         let lock = manager.lock().await.unwrap();
-        let (_, first) = shared.hold(Read, None).await.unwrap();
+        let (_, first) = shared.hold(Read).await.unwrap();
         let writer = tokio::spawn({
             let (shared, lock) = (shared.clone(), lock.clone());
             async move {
                 let _lock = lock.acquire().await.unwrap();
-                shared.hold(Write, None).await.map(drop)
+                shared.hold(Write).await.map(drop)
             }
         });
         until("the writer waits", || async {
@@ -574,9 +574,9 @@ fn threads_are_callers_as_tasks_are() {
             .map(|(first, second)| {
                 let meet = meet.clone();
                 thread::spawn(move || {
-                    let _first = first.blocking_acquire().unwrap();
-                    meet.blocking_wait().unwrap();
-                    second.blocking_acquire().map(drop)
+                    let _first = first.acquire().blocking().unwrap();
+                    meet.wait().blocking().unwrap();
+                    second.acquire().blocking().map(drop)
                 })
             })
             .collect();

@@ -68,7 +68,7 @@ async fn drop_waits_for_a_lock(mut random: StdRng, lock: Lock) -> usize {
     for _ in 0..DROPS {
         let random = &mut random;
         let guard = match random.random_range(0..4) {
-            0 => poll_a_while(random, lock.acquire_timeout(Duration::from_micros(100)))
+            0 => poll_a_while(random, lock.acquire().timeout(Duration::from_micros(100)))
                 .await
                 .and_then(Result::ok),
             1 => poll_a_while(random, lock.try_acquire())

@@ -108,13 +108,16 @@ fn wait_that_is_over_leaves_nobody_waiting() {
     run(async {
         let (_manager, event) = manager_and_event().await;
         let short = Duration::from_millis(5);
-        assert_eq!(event.wait_timeout(short).await, Err(CallError::timed_out()));
         assert_eq!(
-            event.wait_timeout(Duration::ZERO).await,
+            event.wait().timeout(short).await,
             Err(CallError::timed_out())
         );
         assert_eq!(
-            event.wait_since_timeout(0, short).await,
+            event.wait().timeout(Duration::ZERO).await,
+            Err(CallError::timed_out())
+        );
+        assert_eq!(
+            event.wait_since(0).timeout(short).await,
             Err(CallError::timed_out())
         );
         assert!(tokio::time::timeout(short, event.wait()).await.is_err());
@@ -132,7 +135,7 @@ fn wait_that_is_over_leaves_nobody_waiting() {
 fn time_too_long_to_count_never_ends() {
     run(async {
         let (_manager, event) = manager_and_event().await;
-        let mut waiting = Box::pin(event.wait_timeout(Duration::MAX));
+        let mut waiting = Box::pin(event.wait().timeout(Duration::MAX));
         assert!((&mut waiting).now_or_never().is_none());
         until_waiting(&event, 1).await;
         event.set().await.unwrap();
@@ -159,9 +162,9 @@ fn plain_threads_and_pool_tasks_wait_as_well() {
         let thread = {
             let event = event.clone();
             thread::spawn(move || {
-                let short = event.blocking_wait_timeout(Duration::from_millis(1));
+                let short = event.wait().timeout(Duration::from_millis(1)).blocking();
                 assert_eq!(short, Err(CallError::timed_out()));
-                event.blocking_wait()
+                event.wait().blocking()
             })
         };
         let pool = Pool::new(2).await.unwrap();
@@ -180,7 +183,7 @@ fn plain_threads_and_pool_tasks_wait_as_well() {
 fn blocking_inside_an_async_context_panics() {
     run(async {
         let (_manager, event) = manager_and_event().await;
-        let _ = event.blocking_wait();
+        let _ = event.wait().blocking();
     });
 }
 

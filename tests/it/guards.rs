@@ -1,11 +1,11 @@
 //! Guards that outlive their session, their object, their manager or their runtime.
 
-use std::{pin::pin, thread, time::Duration};
+use std::{future::pending, pin::pin, sync::Arc, thread, time::Duration};
 
 use futures::FutureExt;
 use lockkeeper::{
-    Call, CallError, ConditionGuard, Limits, LockGuard, Manager, Operation, Operations, Permit,
-    Primitive, ReentrantGuard, Refusal, Serve, block_on,
+    Call, CallError, ConditionGuard, Limits, Lock, LockGuard, Manager, Operation, Operations,
+    Permit, Primitive, ReentrantGuard, Refusal, Serve, block_on,
 };
 use lockkeeper_test_support::{Watchdog, kill};
 use serde::{Deserialize, Serialize};
@@ -227,7 +227,7 @@ fn guard_falls_in_silence_on_a_runtime_without_io() {
         let guard = lock.acquire().await.unwrap();
         // So many wait that frames are gathered.
         let crowd = (0..40).map(|_| {
-            let waiting = lock.clone().acquire_owned();
+            let waiting = lock.acquire();
             tokio::spawn(async { waiting.await.map(drop) })
         });
         let crowd: Vec<_> = crowd.collect();
@@ -242,5 +242,49 @@ fn guard_falls_in_silence_on_a_runtime_without_io() {
         for waiting in crowd {
             waiting.await.unwrap().unwrap();
         }
+    });
+}
+
+/// Runs an endless future with the guard of a lock while that is lost, and checks that the future was dropped and
+/// that the error names the lock.
+async fn is_dropped_at<F: Future>(lock: &Lock, lost: F) {
+    let guard = lock.acquire().await.unwrap();
+    let kept = Arc::new(());
+    let endless = {
+        let kept = Arc::clone(&kept);
+        async move {
+            pending::<()>().await;
+            drop(kept);
+        }
+    };
+    let runs = async { timeout(PATIENCE, guard.run(endless)).await };
+    let (ran, _) = futures::join!(runs, lost);
+    let error = ran.expect("the loss ends it").unwrap_err();
+    assert_eq!(error, CallError::refused(Refusal::NotHeld));
+    assert!(error.to_string().contains("the hut"), "{error}");
+    assert_eq!(Arc::strong_count(&kept), 1, "the future is dropped");
+}
+
+#[test]
+fn future_that_a_guard_runs_is_dropped_when_the_hold_is_lost() {
+    run(async {
+        let manager = Manager::spawn().await.unwrap();
+        let open = async || manager.named("the hut").lock().await.unwrap();
+        let lock = open().await;
+        is_dropped_at(&lock, async { lock.force_unlock().await.unwrap() }).await;
+        is_dropped_at(&lock, async { manager.remove("the hut").await.unwrap() }).await;
+        is_dropped_at(&open().await, async { kill(pid_of(&manager).await) }).await;
+    });
+}
+
+#[test]
+fn future_that_a_guard_runs_gives_its_output_and_leaves_the_lock_held() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let guard = manager.lock().await.unwrap().acquire().await.unwrap();
+        assert_eq!(guard.run(async { 42 }).await, Ok(42));
+        assert!(guard.run(pending::<()>()).now_or_never().is_none());
+        assert!(guard.is_valid());
+        guard.release().await.unwrap();
     });
 }

@@ -13,9 +13,9 @@ use std::{
 
 use futures::FutureExt;
 use lockkeeper::{
-    Address, Call, CallError, CallId, Deadlocks, HangUp, Limits, Lock, Manager, Operation,
-    Operations, Pool, Primitive, Program, Proxy, Refusal, Serve, Several, StartError, Task,
-    block_on,
+    Address, Call, CallError, CallId, HangUp, Limits, Lock, Manager, Operation, Operations, Pool,
+    Primitive, Program, Proxy, Refusal, Serve, StartError, Task, block_on, deadlock::Deadlocks,
+    lock_all,
 };
 use lockkeeper_test_support::Watchdog;
 use serde::{Deserialize, Serialize};
@@ -71,7 +71,7 @@ async fn timeout_of_an_hour_takes_an_hour_of_the_paused_clock_and_no_time() {
         let guard = lock.acquire().await.unwrap();
         let begun = Instant::now();
         for hours in 1..=100 {
-            let late = lock.acquire_timeout(HOUR).await.map(drop);
+            let late = lock.acquire().timeout(HOUR).await.map(drop);
             assert_eq!(late, Err(CallError::timed_out()));
             assert_took(begun, HOUR * hours);
         }
@@ -94,7 +94,7 @@ async fn no_time_passes_while_there_is_something_to_do() {
             tokio::spawn(async move {
                 for _ in 0..20 {
                     // Its deadline is a timer that an idle runtime would go on to.
-                    drop(lock.acquire_timeout(HOUR).await.unwrap());
+                    drop(lock.acquire().timeout(HOUR).await.unwrap());
                 }
             })
         });
@@ -107,7 +107,7 @@ async fn no_time_passes_while_there_is_something_to_do() {
             queue.put(large.clone()).await.unwrap();
         }
         for _ in 0..4 {
-            assert_eq!(*queue.get_timeout(HOUR).await.unwrap(), large);
+            assert_eq!(*queue.get().timeout(HOUR).await.unwrap(), large);
         }
     })
     .await
@@ -127,7 +127,7 @@ async fn release_after_a_minute_grants_after_a_minute() {
             time::sleep(MINUTE).await;
             drop(guard);
         });
-        let _granted = lock.acquire_timeout(HOUR).await.unwrap();
+        let _granted = lock.acquire().timeout(HOUR).await.unwrap();
         assert_took(begun, MINUTE);
         holder.await.unwrap();
     })
@@ -145,11 +145,38 @@ async fn what_is_first_by_the_clock_is_first_a_deadline_or_a_grant() {
                 time::sleep(held).await;
                 guard.release().await
             });
-            let outcome = lock.acquire_timeout(HOUR).await;
+            let outcome = lock.acquire().timeout(HOUR).await;
             assert_eq!(outcome.is_ok(), is_granted, "{outcome:?}");
             drop(outcome);
             holder.await.unwrap().unwrap();
         }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_of_a_call_counts_from_its_first_poll() {
+    Manager::in_memory(async |manager| {
+        let lock = manager.lock().await.unwrap();
+        let guard = lock.acquire().await.unwrap();
+        let queue = manager.queue::<u32>(1).await.unwrap();
+        let event = manager.event().await.unwrap();
+        let acquired = lock.acquire().timeout(HOUR);
+        let taken = queue.get().timeout(HOUR);
+        let set = event.wait().timeout(HOUR);
+        let all = lock_all([&lock]).timeout(HOUR);
+        time::sleep(2 * HOUR).await;
+        let begun = Instant::now();
+        let late = [
+            acquired.await.map(drop),
+            taken.await.map(drop).map_err(CallError::from),
+            set.await.map(drop),
+            all.await.map(drop),
+        ];
+        assert_eq!(late, [(); 4].map(|()| Err(CallError::timed_out())));
+        assert_took(begun, 4 * HOUR);
+        drop(guard);
     })
     .await
     .unwrap();
@@ -165,8 +192,7 @@ async fn several_waits_share_one_time() {
             time::sleep(HOUR / 2).await;
             drop(guard);
         });
-        let several = Several::new([first.clone(), second.clone()]).unwrap();
-        let late = several.lock_all_timeout(HOUR).await.map(drop);
+        let late = lock_all([&first, &second]).timeout(HOUR).await.map(drop);
         assert_eq!(late, Err(CallError::timed_out()));
         assert_took(begun, HOUR);
     })
@@ -179,7 +205,7 @@ async fn barrier_breaks_when_its_time_is_over() {
     Manager::in_memory(async |manager| {
         let barrier = manager.barrier(2).await.unwrap();
         let begun = Instant::now();
-        let late = barrier.wait_timeout(HOUR).await.map(drop);
+        let late = barrier.wait().timeout(HOUR).await.map(drop);
         assert!(late.is_err(), "it has waited alone");
         assert_took(begun, HOUR);
         assert!(barrier.status().await.unwrap().broken.is_some());
@@ -201,7 +227,7 @@ async fn whoever_connects_in_this_process_reaches_the_manager() {
             tokio::spawn(async move {
                 let manager = Manager::connect(address).await?;
                 let lock = manager.named("jobs").lock().await?;
-                lock.acquire_timeout(HOUR).await.map(drop)
+                lock.acquire().timeout(HOUR).await.map(drop)
             })
         });
         let tasks: Vec<_> = tasks.collect();
@@ -227,7 +253,7 @@ fn plain_threads_and_other_runtimes_reach_the_manager() {
             let lock = lock.clone();
             move || {
                 waiting.send(()).unwrap();
-                drop(lock.blocking_acquire().unwrap());
+                drop(lock.acquire().blocking().unwrap());
                 block_on(lock.status()).map(drop)
             }
         });
@@ -434,7 +460,7 @@ async fn dropped_midway_nothing_is_left() {
                     let lock = manager.lock().await.unwrap();
                     let _guard = lock.acquire().await.unwrap();
                     polls.fetch_add(1, Ordering::Relaxed);
-                    let late = lock.acquire_timeout(HOUR).await.map(drop);
+                    let late = lock.acquire().timeout(HOUR).await.map(drop);
                     assert_eq!(late, Err(CallError::timed_out()));
                     polls.fetch_add(1, Ordering::Relaxed);
                 })

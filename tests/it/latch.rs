@@ -82,7 +82,7 @@ fn last_count_lets_all_processes_pass_that_wait() {
         }
         assert!(latch.is_open().await.unwrap());
         latch.wait().await.unwrap();
-        latch.wait_timeout(Duration::ZERO).await.unwrap();
+        latch.wait().timeout(Duration::ZERO).await.unwrap();
     });
 }
 
@@ -161,16 +161,19 @@ fn wait_that_is_over_leaves_nobody_waiting_and_what_was_counted() {
     run(async {
         let (_manager, latch) = manager_and_latch(4).await;
         for time in [SHORT, Duration::ZERO] {
-            assert_eq!(latch.wait_timeout(time).await, Err(CallError::timed_out()));
+            assert_eq!(
+                latch.wait().timeout(time).await,
+                Err(CallError::timed_out())
+            );
         }
-        let arrived = latch.arrive_and_wait_timeout(1, SHORT).await;
+        let arrived = latch.arrive_and_wait(1).timeout(SHORT).await;
         assert_eq!(arrived, Err(CallError::timed_out()));
         assert_eq!(latch.count().await, Ok(3));
         assert!(tokio::time::timeout(SHORT, latch.wait()).await.is_err());
         let dropped = latch.arrive_and_wait(1).now_or_never();
         assert_eq!(dropped, None);
         assert_eq!(latch.status().await.unwrap().waiting, 0);
-        let mut waiting = Box::pin(latch.wait_timeout(Duration::MAX));
+        let mut waiting = Box::pin(latch.wait().timeout(Duration::MAX));
         assert!((&mut waiting).now_or_never().is_none());
         latch
             .count_down(latch.count().await.unwrap())
@@ -187,16 +190,16 @@ fn plain_threads_and_pool_tasks_wait_as_well() {
         let impatient = latch.clone();
         let impatient = thread::spawn(move || {
             let timed_out = Err(CallError::timed_out());
-            assert_eq!(impatient.blocking_wait_timeout(SHORT), timed_out);
-            let arrived = impatient.blocking_arrive_and_wait_timeout(0, SHORT);
+            assert_eq!(impatient.wait().timeout(SHORT).blocking(), timed_out);
+            let arrived = impatient.arrive_and_wait(0).timeout(SHORT).blocking();
             assert_eq!(arrived, timed_out);
         });
         impatient.join().unwrap();
         let threads = [0, 1].map(|by| {
             let latch = latch.clone();
             thread::spawn(move || match by {
-                0 => latch.blocking_wait(),
-                by => latch.blocking_arrive_and_wait(by),
+                0 => latch.wait().blocking(),
+                by => latch.arrive_and_wait(by).blocking(),
             })
         });
         until_waiting(&latch, 2).await;
@@ -224,6 +227,6 @@ fn plain_threads_and_pool_tasks_wait_as_well() {
 fn blocking_inside_an_async_context_panics() {
     run(async {
         let (_manager, latch) = manager_and_latch(1).await;
-        let _ = latch.blocking_wait();
+        let _ = latch.wait().blocking();
     });
 }

@@ -177,7 +177,7 @@ async fn until_ended(holder: &mut Role, end: End) {
 
 /// The lock is granted at once, with the mark of that holder.
 async fn assert_left_by(lock: &Lock, holder: u32) {
-    let guard = lock.acquire_timeout(AT_ONCE).await.unwrap();
+    let guard = lock.acquire().timeout(AT_ONCE).await.unwrap();
     let abandoned = guard.abandoned().expect("the holder has died");
     assert_eq!(abandoned.holder.pid, holder);
     assert!(abandoned.holder.is_watched);
@@ -185,7 +185,7 @@ async fn assert_left_by(lock: &Lock, holder: u32) {
 
 /// The lock is granted at once, and its last holder has released it.
 async fn assert_released(lock: &Lock) {
-    let guard = lock.acquire_timeout(AT_ONCE).await.unwrap();
+    let guard = lock.acquire().timeout(AT_ONCE).await.unwrap();
     assert!(guard.abandoned().is_none(), "{:?}", guard.abandoned());
 }
 
@@ -323,7 +323,7 @@ fn clients_are_let_in_and_marked_where_no_descriptor_is_left_to_watch_them() {
             holder.kill();
             assert!(lock.try_acquire().await.unwrap().is_none());
             kill(heir.0);
-            let guard = lock.acquire_timeout(AT_ONCE).await.unwrap();
+            let guard = lock.acquire().timeout(AT_ONCE).await.unwrap();
             assert_eq!(guard.abandoned().unwrap().holder.pid, holder.pid());
         }
     });

@@ -106,7 +106,7 @@ fn waiter_is_granted_though_others_have_come_and_gone() {
         let (_manager, lock) = manager_and_lock().await;
         for _ in 0..100 {
             let guard = lock.acquire().await.unwrap();
-            let waiting = tokio::spawn(lock.clone().acquire_owned());
+            let waiting = tokio::spawn(lock.acquire());
             until_waiting(&lock, 1).await;
             drop(guard);
             drop(waiting.await.unwrap().unwrap());
@@ -121,14 +121,14 @@ fn timeout_is_kept_by_the_manager_and_leaves_nothing() {
         let guard = lock.acquire().await.unwrap();
         // The time itself is what is tested.
         let (begin, patience) = (Instant::now(), Duration::from_millis(30));
-        let outcome = lock.acquire_timeout(patience).await.map(drop);
+        let outcome = lock.acquire().timeout(patience).await.map(drop);
         assert_eq!(outcome, Err(CallError::timed_out()));
         assert!(begin.elapsed() >= patience);
         assert_eq!(lock.status().await.unwrap().waiting, 0);
         drop(guard);
         let long = Duration::MAX;
-        drop(lock.acquire_timeout(long).await.unwrap());
-        let zero = lock.acquire_timeout(Duration::ZERO).await;
+        drop(lock.acquire().timeout(long).await.unwrap());
+        let zero = lock.acquire().timeout(Duration::ZERO).await;
         assert!(zero.unwrap().is_valid());
     });
 }
@@ -138,9 +138,9 @@ fn owned_futures_can_be_spawned_and_aborted() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let guard = lock.acquire().await.unwrap();
-        let aborted = tokio::spawn(lock.clone().acquire_owned());
+        let aborted = tokio::spawn(lock.acquire());
         until_waiting(&lock, 1).await;
-        let next = tokio::spawn(lock.clone().acquire_owned());
+        let next = tokio::spawn(lock.acquire());
         until_waiting(&lock, 2).await;
         aborted.abort();
         aborted.await.map(drop).unwrap_err();
@@ -197,12 +197,15 @@ fn strict_guard_of_an_abandoned_lock_is_an_error_that_holds_it() {
         assert!(is_free(&lock).await);
 
         let timeout = Duration::from_secs(9);
-        guard = marked(lock.acquire_timeout(timeout).await.unwrap().strict(), dead);
+        guard = marked(
+            lock.acquire().timeout(timeout).await.unwrap().strict(),
+            dead,
+        );
         drop(guard);
         let tried = lock.try_acquire().await.unwrap();
         guard = marked(tried.map(LockGuard::strict).unwrap(), dead);
         drop(guard);
-        let owned = lock.clone().acquire_owned().await.unwrap();
+        let owned = lock.acquire().await.unwrap();
         guard = marked(owned.strict(), dead);
         guard.mark_consistent();
         drop(guard.strict().unwrap());

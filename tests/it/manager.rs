@@ -127,7 +127,7 @@ fn waiting_clients_are_told_when_the_manager_ends() {
             };
             let lock = manager.lock().await.unwrap();
             let guard = lock.acquire().await.unwrap();
-            let waiting = tokio::spawn(lock.clone().acquire_owned());
+            let waiting = tokio::spawn(lock.acquire());
             until("somebody waits", || async {
                 lock.status().await.unwrap().waiting == 1
             })

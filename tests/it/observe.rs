@@ -302,7 +302,7 @@ fn call_that_is_not_granted_is_told_with_the_reason_on_both_sides() {
             let lock = manager.named("contended").lock().await.unwrap();
             let guard = lock.acquire().await.unwrap();
 
-            let late = lock.acquire_timeout(Duration::from_millis(5)).await;
+            let late = lock.acquire().timeout(Duration::from_millis(5)).await;
             let late = late.unwrap_err();
             assert_eq!(late, CallError::timed_out());
             let told = hear("call timed out", of("contended")).await;

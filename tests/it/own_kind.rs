@@ -115,7 +115,7 @@ struct Devices(Proxy<Rack>);
 impl Devices {
     /// Waits for a device, for so long at the most.
     async fn take(&self, timeout: Duration) -> Result<Device, CallError> {
-        let (number, grant) = self.0.hold(Take, Some(timeout)).await?;
+        let (number, grant) = self.0.hold(Take).timeout(timeout).await?;
         Ok(Device { number, grant })
     }
 }

@@ -204,7 +204,7 @@ fn manager_serves_its_process_over_it() {
                 thread::spawn(move || {
                     let manager = block_on(Manager::connect(address))?;
                     let lock = block_on(manager.named("jobs").lock())?;
-                    lock.blocking_acquire().map(drop)
+                    lock.acquire().blocking().map(drop)
                 })
             })
             .collect();

@@ -52,8 +52,8 @@ impl PlainTask for InTurn {
     type Output = Result<u64, CallError>;
 
     fn run(self) -> Self::Output {
-        let guard = self.1.blocking_acquire()?;
-        assert!(self.1.blocking_try_acquire()?.is_none());
+        let guard = self.1.acquire().blocking()?;
+        assert!(self.1.try_acquire().blocking()?.is_none());
         drop(guard);
         Ok(self.0)
     }

@@ -3,9 +3,10 @@
 use std::{io::Write, os::unix::net::UnixStream, path::PathBuf, time::Duration};
 
 use lockkeeper::{
-    Abandoned, Address, Breach, CallError, CallInfo, Claim, Deadlock, Fault, Fence, FenceError,
-    Key, Manager, Member, ObjectInfo, Operations, PartInfo, Peer, Primitive, Refusal, Snapshot,
-    StartError, Survey, TaskError, TaskFault, Wait,
+    Abandoned, Address, Breach, CallError, CallInfo, Fault, Fence, FenceError, Key, Manager,
+    ObjectInfo, Operations, PartInfo, Peer, Primitive, Refusal, Snapshot, StartError, Survey,
+    TaskError, TaskFault,
+    deadlock::{Claim, Deadlock, Member, Wait},
 };
 use lockkeeper_protocol::{
     codec::{BlobRef, CodecError},

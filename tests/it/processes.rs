@@ -209,7 +209,7 @@ fn stopped_holder_keeps_the_lock_until_it_is_killed() {
         let pid = rustix::process::Pid::from_raw(holder.pid().try_into().unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
         let brief = Duration::from_millis(30);
-        let outcome = scene.lock.acquire_timeout(brief).await;
+        let outcome = scene.lock.acquire().timeout(brief).await;
         assert_eq!(outcome.map(drop), Err(CallError::timed_out()));
         holder.kill();
         let guard = scene.lock.acquire().await.unwrap();

@@ -77,8 +77,8 @@ fn items_come_in_the_order_in_which_they_were_put_and_carry_higher_fences() {
             (Ok(3), Ok(false))
         );
         let first = queue.get().await.unwrap();
-        let second = queue.get_timeout(Duration::MAX).await.unwrap();
-        let third = queue.clone().get_owned().await.unwrap();
+        let second = queue.get().timeout(Duration::MAX).await.unwrap();
+        let third = queue.get().await.unwrap();
         assert_eq!([*first, *second, *third], [1, 2, 3]);
         assert!(first.fence() < second.fence() && second.fence() < third.fence());
         assert!(first.is_valid() && first.attempts() == 1 && first.abandoned().is_none());
@@ -105,7 +105,7 @@ fn put_waits_for_room_in_the_order_of_arrival_and_a_try_never_overtakes() {
             "{full}"
         );
         assert!(full.to_string().contains("no room"), "{full}");
-        let late = queue.put_timeout(5, Duration::from_millis(5)).await;
+        let late = queue.put(5).timeout(Duration::from_millis(5)).await;
         assert_eq!(
             late.map_err(|late| (late.item, late.error)),
             Err((5, CallError::timed_out()))
@@ -129,15 +129,15 @@ fn who_waits_for_an_item_is_given_it_in_the_order_of_arrival() {
         let mut gets = [(); 3].map(|()| Box::pin(queue.get()));
         begin(&mut gets);
         for item in 1..=3 {
-            queue.clone().put_owned(item).await.unwrap();
+            queue.put(item).await.unwrap();
         }
         for (get, item) in gets.into_iter().zip(1..) {
             assert_eq!(*get.await.unwrap(), item);
         }
-        let late = queue.get_timeout(Duration::from_millis(5)).await;
+        let late = queue.get().timeout(Duration::from_millis(5)).await;
         assert_eq!(*late.unwrap(), 1, "it was dropped, and is back");
         assert_eq!(rest(&queue).await, [1, 2, 3]);
-        let none = queue.get_timeout(Duration::from_millis(5)).await;
+        let none = queue.get().timeout(Duration::from_millis(5)).await;
         assert_eq!(told(none), Err(CallError::timed_out()));
     });
 }
@@ -185,7 +185,10 @@ fn join_waits_until_every_item_is_done() {
         let mut joins = [Box::pin(queue.join())];
         begin(&mut joins);
         let brief = Duration::from_millis(5);
-        assert_eq!(queue.join_timeout(brief).await, Err(CallError::timed_out()));
+        assert_eq!(
+            queue.join().timeout(brief).await,
+            Err(CallError::timed_out())
+        );
         let first = queue.get().await.unwrap();
         queue.get().await.unwrap().done().await.unwrap();
         assert_eq!(state(&queue).await, [0, 1, 0, 0]);
@@ -195,7 +198,7 @@ fn join_waits_until_every_item_is_done() {
         queue.get().await.unwrap().done().await.unwrap();
         let [joined] = joins;
         joined.await.unwrap();
-        queue.join_timeout(Duration::ZERO).await.unwrap();
+        queue.join().timeout(Duration::ZERO).await.unwrap();
     });
 }
 
@@ -406,7 +409,7 @@ fn plain_threads_put_take_and_join() {
         thread::spawn(move || {
             let mut sum = 0;
             loop {
-                match queue.blocking_get() {
+                match queue.get().blocking() {
                     Ok(item) => sum += item.into_inner(),
                     Err(GetError::Call(CallError::Refused(Refusal::Closed, _))) => return sum,
                     Err(error) => panic!("{error}"),
@@ -415,19 +418,19 @@ fn plain_threads_put_take_and_join() {
         })
     };
     for item in 1..=50 {
-        queue.blocking_put(item).unwrap();
+        queue.put(item).blocking().unwrap();
     }
-    queue.blocking_put_timeout(51, Duration::MAX).unwrap();
-    queue.blocking_join().unwrap();
-    queue.blocking_join_timeout(Duration::ZERO).unwrap();
+    queue.put(51).timeout(Duration::MAX).blocking().unwrap();
+    queue.join().blocking().unwrap();
+    queue.join().timeout(Duration::ZERO).blocking().unwrap();
     block_on(queue.close()).unwrap();
     assert_eq!(taker.join().unwrap(), 51 * 52 / 2);
-    let error = queue.blocking_try_put(1).unwrap_err();
+    let error = queue.try_put(1).blocking().unwrap_err();
     assert!(error.is_closed());
     let brief = Duration::from_millis(1);
-    let outcome = told(queue.blocking_get_timeout(brief));
+    let outcome = told(queue.get().timeout(brief).blocking());
     assert_eq!(outcome, refused(Refusal::Closed));
-    let outcome = told(queue.blocking_try_get());
+    let outcome = told(queue.try_get().blocking());
     assert_eq!(outcome, refused(Refusal::Closed));
     block_on(manager.shutdown());
 }
@@ -436,7 +439,7 @@ fn plain_threads_put_take_and_join() {
 fn a_thousand_takers_are_given_each_item_once() {
     run(async {
         let (_manager, queue) = queue(10).await;
-        let takers = (0..1000).map(|_| tokio::spawn(queue.clone().get_owned()));
+        let takers = (0..1000).map(|_| tokio::spawn(queue.get()));
         let takers: Vec<_> = takers.collect();
         until("all wait", || async { state(&queue).await[3] == 1000 }).await;
         let puts = (0..1000).map(|item| queue.put(item));

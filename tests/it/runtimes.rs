@@ -16,7 +16,7 @@ use crate::run;
 /// Makes a lock wait for itself and get it, with all that the runtime offers.
 async fn take_turns(lock: &Lock) {
     let guard = lock.acquire().await.unwrap();
-    let waiting = tokio::spawn(lock.clone().acquire_owned());
+    let waiting = tokio::spawn(lock.acquire());
     until("another waits", || async {
         lock.status().await.unwrap().waiting == 1
     })
@@ -62,16 +62,20 @@ fn plain_threads_use_a_manager_without_a_runtime() {
     let manager = futures::executor::block_on(Manager::start()).unwrap();
     let lock = futures::executor::block_on(manager.lock()).unwrap();
     let permits = futures::executor::block_on(manager.semaphore(1)).unwrap();
-    let guard = lock.blocking_acquire().unwrap();
+    let guard = lock.acquire().blocking().unwrap();
     let brief = Duration::from_millis(10);
-    lock.blocking_acquire_timeout(brief).map(drop).unwrap_err();
+    lock.acquire()
+        .timeout(brief)
+        .blocking()
+        .map(drop)
+        .unwrap_err();
     let threads: Vec<_> = (0..4)
         .map(|_| {
             let (lock, permits) = (lock.clone(), permits.clone());
             thread::spawn(move || {
                 for _ in 0..100 {
-                    let _guard = lock.blocking_acquire().unwrap();
-                    let permit = permits.blocking_try_acquire().unwrap();
+                    let _guard = lock.acquire().blocking().unwrap();
+                    let permit = permits.try_acquire().blocking().unwrap();
                     assert!(permit.is_some(), "nobody else has the lock");
                 }
             })
@@ -81,7 +85,7 @@ fn plain_threads_use_a_manager_without_a_runtime() {
     for thread in threads {
         thread.join().unwrap();
     }
-    assert!(lock.blocking_try_acquire().unwrap().is_some());
+    assert!(lock.try_acquire().blocking().unwrap().is_some());
 }
 
 #[test]
@@ -92,7 +96,7 @@ fn futures_run_where_there_is_no_runtime_at_all() {
         let lock = manager.lock().await.unwrap();
         let guard = lock.acquire().await.unwrap();
         let brief = Duration::from_millis(10);
-        lock.acquire_timeout(brief).await.map(drop).unwrap_err();
+        lock.acquire().timeout(brief).await.map(drop).unwrap_err();
         let (_, next) = futures::join!(guard.release(), lock.acquire());
         let guard = next.unwrap();
         let lost = guard.lost();
@@ -129,7 +133,7 @@ fn connection_outlives_the_runtime_that_made_it() {
     drop(guard);
     second.block_on(take_turns(&lock));
     drop(second);
-    drop(lock.blocking_acquire().unwrap());
+    drop(lock.acquire().blocking().unwrap());
     current_thread().block_on(async {
         take_turns(&lock).await;
         manager.shutdown().await;
@@ -143,7 +147,7 @@ fn call_may_move_from_one_runtime_to_another() {
     let manager = first.block_on(Manager::start()).unwrap();
     let lock = first.block_on(manager.lock()).unwrap();
     let guard = first.block_on(lock.acquire()).unwrap();
-    let mut waiting = Box::pin(lock.acquire_owned());
+    let mut waiting = Box::pin(lock.acquire());
     first
         .block_on(async {
             let brief = Duration::from_millis(5);
@@ -163,13 +167,13 @@ fn runtime_that_stands_still_holds_up_no_other() {
     let manager = still.block_on(Manager::start()).unwrap();
     let lock = still.block_on(manager.lock()).unwrap();
     let guard = still.block_on(lock.acquire()).unwrap();
-    let asleep = still.spawn(lock.clone().acquire_owned());
+    let asleep = still.spawn(lock.acquire());
     still.block_on(until("it waits", || async {
         lock.status().await.unwrap().waiting == 1
     }));
     // The lock is granted to a task whose runtime stands still.
     drop(guard);
-    let waiting = other.spawn(lock.clone().acquire_owned());
+    let waiting = other.spawn(lock.acquire());
     other.block_on(until("the other waits behind it", || async {
         let status = lock.status().await.unwrap();
         status.held && status.waiting == 1
@@ -186,9 +190,9 @@ fn blocking_methods_panic_inside_an_async_context() {
     let lock = runtime.block_on(manager.lock()).unwrap();
     let permits = runtime.block_on(manager.semaphore(1)).unwrap();
     runtime.block_on(async {
-        let inside = || lock.blocking_acquire().map(drop);
+        let inside = || lock.acquire().blocking().map(drop);
         panic::catch_unwind(panic::AssertUnwindSafe(inside)).unwrap_err();
-        let inside = || permits.blocking_acquire().map(drop);
+        let inside = || permits.acquire().blocking().map(drop);
         panic::catch_unwind(panic::AssertUnwindSafe(inside)).unwrap_err();
         // The runtime still works.
         drop(lock.acquire().await.unwrap());

@@ -139,7 +139,7 @@ fn upgrade_that_is_not_granted_in_time_gives_the_guard_back() {
         let fence = upgradable.fence();
         let upgradable = upgradable.try_upgrade().await.unwrap().unwrap_err();
         let begin = Instant::now();
-        let upgradable = upgradable.upgrade_timeout(SHORT).await.unwrap();
+        let upgradable = upgradable.try_upgrade().timeout(SHORT).await.unwrap();
         let upgradable = upgradable.unwrap_err();
         assert!(begin.elapsed() >= SHORT);
         assert!(upgradable.is_valid() && upgradable.fence() == fence);
@@ -148,7 +148,11 @@ fn upgrade_that_is_not_granted_in_time_gives_the_guard_back() {
         let writer = upgradable.try_upgrade().await.unwrap().unwrap();
         assert_eq!(state(&lock).await, (0, false, true, 0));
         let upgradable = writer.downgrade_to_upgradable().await.unwrap();
-        let writer = upgradable.upgrade_timeout(Duration::MAX).await.unwrap();
+        let writer = upgradable
+            .try_upgrade()
+            .timeout(Duration::MAX)
+            .await
+            .unwrap();
         assert!(writer.unwrap().is_valid());
         assert_eq!(state(&lock).await, FREE);
     });
@@ -212,21 +216,21 @@ fn times_are_kept_by_the_manager_and_leave_nothing() {
         let writer = lock.write().await.unwrap();
         let timed_out = Err(CallError::timed_out());
         for time in [SHORT, Duration::ZERO] {
-            assert_eq!(lock.read_timeout(time).await.map(drop), timed_out);
-            let upgradable = lock.upgradable_read_timeout(time).await;
+            assert_eq!(lock.read().timeout(time).await.map(drop), timed_out);
+            let upgradable = lock.upgradable_read().timeout(time).await;
             assert_eq!(upgradable.map(drop), timed_out);
-            assert_eq!(lock.write_timeout(time).await.map(drop), timed_out);
+            assert_eq!(lock.write().timeout(time).await.map(drop), timed_out);
         }
         assert_eq!(state(&lock).await, (0, false, true, 0));
         // Those behind a writer whose time is over enter.
         drop(writer);
-        let reader = lock.read_timeout(Duration::MAX).await.unwrap();
-        let writer = waiting(lock.write_timeout(SHORT * 10));
+        let reader = lock.read().timeout(Duration::MAX).await.unwrap();
+        let writer = waiting(lock.write().timeout(SHORT * 10));
         let behind = waiting(lock.read());
         let behind = behind.await.unwrap();
         assert_eq!(writer.await.map(drop), timed_out);
         drop((reader, behind));
-        assert!(lock.upgradable_read_timeout(SHORT).await.is_ok());
+        assert!(lock.upgradable_read().timeout(SHORT).await.is_ok());
         assert_eq!(state(&lock).await, FREE);
     });
 }
@@ -297,7 +301,7 @@ fn what_no_guard_allows_is_refused_with_what_is_allowed() {
             .await
             .unwrap();
         let lock = manager.named("raw").rw_lock().await.unwrap();
-        let acquire = |access| raw.hold(AcquireFor { access }, None);
+        let acquire = |access| raw.hold(AcquireFor { access });
         let (_, reader) = acquire(Access::Read).await.unwrap();
         let (_, upgradable) = acquire(Access::Upgradable).await.unwrap();
         let (reader, grant) = (reader.proof(), upgradable.proof());
@@ -331,30 +335,34 @@ fn plain_threads_pool_tasks_and_spawned_futures_hold_it_as_well() {
         let thread = {
             let lock = lock.clone();
             thread::spawn(move || -> Result<(), CallError> {
-                drop(lock.blocking_read()?);
-                let writer = lock.blocking_write()?;
+                drop(lock.read().blocking()?);
+                let writer = lock.write().blocking()?;
                 for time in [SHORT, Duration::ZERO] {
-                    assert!(lock.blocking_read_timeout(time).is_err());
-                    assert!(lock.blocking_upgradable_read_timeout(time).is_err());
-                    assert!(lock.blocking_write_timeout(time).is_err());
+                    assert!(lock.read().timeout(time).blocking().is_err());
+                    assert!(lock.upgradable_read().timeout(time).blocking().is_err());
+                    assert!(lock.write().timeout(time).blocking().is_err());
                 }
-                assert!(lock.blocking_try_upgradable_read()?.is_none());
+                assert!(lock.try_upgradable_read().blocking()?.is_none());
                 drop(writer);
-                assert!(lock.blocking_try_write()?.is_some());
-                let reader = lock.blocking_try_read()?;
-                let upgradable = lock.blocking_upgradable_read()?;
-                let upgradable = upgradable.blocking_try_upgrade()?.unwrap_err();
-                let upgradable = upgradable.blocking_upgrade_timeout(SHORT)?.unwrap_err();
+                assert!(lock.try_write().blocking()?.is_some());
+                let reader = lock.try_read().blocking()?;
+                let upgradable = lock.upgradable_read().blocking()?;
+                let upgradable = upgradable.try_upgrade().blocking()?.unwrap_err();
+                let upgradable = upgradable
+                    .try_upgrade()
+                    .timeout(SHORT)
+                    .blocking()?
+                    .unwrap_err();
                 drop(reader);
-                drop(upgradable.blocking_upgrade()?);
+                drop(upgradable.upgrade().blocking()?);
                 Ok(())
             })
         };
         thread.join().unwrap().unwrap();
-        let spawned = tokio::spawn(lock.clone().read_owned());
+        let spawned = tokio::spawn(lock.read());
         let reader = spawned.await.unwrap().unwrap();
-        let upgradable = lock.clone().upgradable_read_owned().await.unwrap();
-        let aborted = tokio::spawn(lock.clone().write_owned());
+        let upgradable = lock.upgradable_read().await.unwrap();
+        let aborted = tokio::spawn(lock.write());
         until_state(&lock, (1, true, false, 1)).await;
         aborted.abort();
         aborted.await.map(drop).unwrap_err();
@@ -374,7 +382,7 @@ fn blocking_inside_an_async_context_panics() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let _guard = lock.write().await.unwrap();
-        let _ = lock.blocking_read();
+        let _ = lock.read().blocking();
     });
 }
 

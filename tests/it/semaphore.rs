@@ -102,8 +102,8 @@ fn timeouts_leave_nothing_and_zero_permits_are_granted_in_turn() {
     run(async {
         let (_manager, semaphore) = semaphore(1).await;
         let brief = Duration::from_millis(10);
-        let held = semaphore.acquire_many_timeout(1, brief).await.unwrap();
-        let outcome = semaphore.acquire_timeout(brief).await.map(drop);
+        let held = semaphore.acquire_many(1).timeout(brief).await.unwrap();
+        let outcome = semaphore.acquire().timeout(brief).await.map(drop);
         assert_eq!(outcome, Err(CallError::timed_out()));
         let none = semaphore.acquire_many(0).await.unwrap();
         assert_eq!(none.permits(), 0);
@@ -119,14 +119,14 @@ fn owned_futures_can_be_spawned() {
         let (_manager, semaphore) = semaphore(4).await;
         let tasks: Vec<_> = (0..50)
             .map(|number| {
-                let call = semaphore.clone().acquire_many_owned(number % 4 + 1);
+                let call = semaphore.acquire_many(number % 4 + 1);
                 tokio::spawn(async { call.await.unwrap().permits() })
             })
             .collect();
         for (task, number) in tasks.into_iter().zip(0..) {
             assert_eq!(task.await.unwrap(), number % 4 + 1);
         }
-        let single = tokio::spawn(semaphore.clone().acquire_owned());
+        let single = tokio::spawn(semaphore.acquire());
         drop(single.await.unwrap().unwrap());
         assert_eq!(semaphore.status().await.unwrap(), status(4, 0));
     });
@@ -302,7 +302,7 @@ fn plain_threads_wait_for_whatever_is_async() {
     .unwrap();
     assert_eq!(block_on(semaphore.status()).unwrap(), status(1, 0));
     block_on(semaphore.close()).unwrap();
-    let outcome = semaphore.blocking_acquire().map(drop);
+    let outcome = semaphore.acquire().blocking().map(drop);
     assert_eq!(outcome, refused(Refusal::Closed));
     block_on(manager.shutdown());
 }

@@ -52,7 +52,7 @@ impl PlainTask for PlainLinger {
         while !self.0.mark.exists() {
             thread::sleep(Duration::from_millis(1));
         }
-        drop(self.0.lock.blocking_acquire()?);
+        drop(self.0.lock.acquire().blocking()?);
         Ok(process::id())
     }
 }

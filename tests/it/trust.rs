@@ -395,7 +395,7 @@ fn any_process_releases_what_was_made_so_and_the_holders_guards_are_lost() {
         };
         let mut holder = Role::start("trust::holder", &objects);
         assert_eq!(holder.next_report(), "holds");
-        let next = tokio::spawn(objects.lock.clone().acquire_owned());
+        let next = tokio::spawn(objects.lock.clone().acquire());
         objects.lock.release_any().await.unwrap();
         objects.readers_writer.release_any().await.unwrap();
         for _ in 0..2 {

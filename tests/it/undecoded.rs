@@ -77,7 +77,7 @@ async fn unlucky(manager: &Manager) -> Queue<u32> {
 /// Checks a type that does not read the first of two items.
 async fn first_is_owned_by_its_error<T>(why: &str, reads_second: impl Fn(&T) -> bool)
 where
-    T: Serialize + DeserializeOwned + fmt::Debug,
+    T: Serialize + DeserializeOwned + fmt::Debug + Send + 'static,
 {
     let manager = Manager::start().await.unwrap();
     let numbers = unlucky(&manager).await;
@@ -99,7 +99,7 @@ where
     assert!(item.fence() > fence);
     // The drop of the error puts the item back.
     drop(item);
-    let item = undecoded(queue.get_timeout(second).await);
+    let item = undecoded(queue.get().timeout(second).await);
     assert_eq!(item.attempts(), 3);
     drop(item);
     // A `?` in a function that returns `CallError` puts it back too.
@@ -181,7 +181,7 @@ pub(crate) fn roles(roles: &mut Roles) {
         let manager = Manager::start().await.unwrap();
         let lock = manager.named("jobs").lock().await.unwrap();
         let _guard = lock.acquire().await.unwrap();
-        let late = lock.acquire_timeout(Duration::ZERO).await;
+        let late = lock.acquire().timeout(Duration::ZERO).await;
         let error: Box<dyn std::error::Error> = late.map(drop).unwrap_err().into();
         // The output of a `main` that returns the error.
         report(&format!("Error: {error:?}"));
@@ -219,7 +219,7 @@ fn process_that_dies_with_an_undecoded_item_gives_it_back_and_another_discards_i
 /// Checks that every way to read a value fails with its bytes and both types, and that it can be replaced.
 async fn value_is_told_and_replaced<T>(why: &str, good: T)
 where
-    T: Serialize + DeserializeOwned + Clone + PartialEq + fmt::Debug + Send,
+    T: Serialize + DeserializeOwned + Clone + PartialEq + fmt::Debug + Send + 'static,
 {
     let manager = Manager::start().await.unwrap();
     let number = manager.schema("luck").value(13_u32).await.unwrap();
@@ -294,11 +294,11 @@ fn plain_thread_gets_past_an_item_that_it_cannot_decode() {
     let manager = block_on(Manager::start()).unwrap();
     let numbers = block_on(unlucky(&manager));
     let queue = Queue::<Lucky>::from(numbers.token().clone()).schema("luck");
-    drop(undecoded(queue.blocking_get()));
-    drop(undecoded(queue.blocking_try_get()));
-    let item = undecoded(queue.blocking_get_timeout(Duration::from_secs(60)));
+    drop(undecoded(queue.get().blocking()));
+    drop(undecoded(queue.try_get().blocking()));
+    let item = undecoded(queue.get().timeout(Duration::from_secs(60)).blocking());
     assert_eq!(item.attempts(), 3);
     block_on(item.discard()).unwrap();
-    assert_eq!(queue.blocking_get().unwrap().into_inner(), Lucky(14));
+    assert_eq!(queue.get().blocking().unwrap().into_inner(), Lucky(14));
     block_on(manager.shutdown());
 }

@@ -194,7 +194,7 @@ fn every_watcher_hears_of_a_set_and_who_lags_sees_the_latest() {
         let watchers: Vec<_> = watchers.collect();
         until_waiting(&value, 100).await;
         assert_eq!(
-            value.changed_since_timeout(0, SHORT).await,
+            value.changed_since(0).timeout(SHORT).await,
             Err(CallError::timed_out())
         );
         value.set(5).await.unwrap();
@@ -254,17 +254,18 @@ fn predicate_is_asked_of_what_is_and_after_each_change() {
         let (_manager, value) = value(1).await;
         let at_once = value.wait_for(|seen| *seen == 1).await.unwrap();
         assert_eq!((at_once.value, at_once.version), (1, 0));
-        let zero = value.wait_for_timeout(Duration::ZERO, |seen| *seen == 1);
+        let zero = value.wait_for(|seen| *seen == 1).timeout(Duration::ZERO);
         assert_eq!(zero.await.map(|seen| seen.value), Ok(1));
         for timeout in [Duration::ZERO, SHORT] {
-            let never = value.wait_for_timeout(timeout, |_| false).await;
+            let never = value.wait_for(|_| false).timeout(timeout).await;
             assert_eq!(never, Err(CallError::timed_out()));
         }
         let waiting = tokio::spawn({
             let value = value.clone();
             async move {
                 value
-                    .wait_for_timeout(Duration::MAX, |seen| *seen > 2)
+                    .wait_for(|seen| *seen > 2)
+                    .timeout(Duration::MAX)
                     .await
             }
         });
@@ -421,13 +422,17 @@ fn plain_threads_wait_for_changes() {
     let waiting = {
         let value = value.clone();
         thread::spawn(move || {
-            let first = value.blocking_changed_since(0).unwrap();
-            let second = value.blocking_wait_for(|seen| *seen >= 2).unwrap();
+            let first = value.changed_since(0).blocking().unwrap();
+            let second = value.wait_for(|seen| *seen >= 2).blocking().unwrap();
             let third = value
-                .blocking_changed_since_timeout(1, Duration::MAX)
+                .changed_since(1)
+                .timeout(Duration::MAX)
+                .blocking()
                 .unwrap();
             let fourth = value
-                .blocking_wait_for_timeout(Duration::MAX, |_| true)
+                .wait_for(|_| true)
+                .timeout(Duration::MAX)
+                .blocking()
                 .unwrap();
             assert!(first.version < second.version && third == second && fourth == second);
         })
@@ -437,9 +442,9 @@ fn plain_threads_wait_for_changes() {
     block_on(until_waiting(&value, 1));
     block_on(value.set(2)).unwrap();
     waiting.join().unwrap();
-    let late = value.blocking_wait_for_timeout(SHORT, |seen| *seen > 2);
+    let late = value.wait_for(|seen| *seen > 2).timeout(SHORT).blocking();
     assert_eq!(late, Err(CallError::timed_out()));
-    let late = value.blocking_changed_since_timeout(2, SHORT);
+    let late = value.changed_since(2).timeout(SHORT).blocking();
     assert_eq!(late, Err(CallError::timed_out()));
     block_on(manager.shutdown());
 }

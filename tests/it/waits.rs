@@ -1,6 +1,7 @@
 //! Waits of all kinds: when the manager is killed or shut down, and with timeouts of zero and of
 //! ages.
 
+pub(crate) mod calls;
 pub(crate) mod queue_and_value;
 pub(crate) mod rw_lock_and_latch;
 pub(crate) mod scene;

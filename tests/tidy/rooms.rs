@@ -469,6 +469,9 @@ pub(crate) fn maps(tree: &Tree) -> Vec<String> {
             };
             match (at(0), at(after_pub)) {
                 ("#", _) => place = behind(&tokens, place, "[", "]"),
+                // A part of the map, of which the same holds.
+                (_, "mod") if at(after_pub + 2) == "{" => place += after_pub + 3,
+                ("}", _) => place += 1,
                 (_, "mod") | ("pub", "use") if at(after_pub) != "use" || after_pub == 1 => {
                     place = tokens[place..]
                         .iter()

@@ -80,6 +80,11 @@ const CRATES: &[Row<'_>] = &[
         &["src/server/deadlock/graph.rs"],
         "ask deadlock::graph",
     ),
+    (
+        "pin_project_lite",
+        &["src/proxy/wait.rs"],
+        "make a Wait, which keeps its future in place",
+    ),
 ];
 
 /// Words that stand only where they must.

@@ -1,10 +1,10 @@
 //! The proxies of hosted keyed locks and keyed semaphores.
 
-use std::{fmt, time::Duration};
+use std::{fmt, ops::Deref, time::Duration};
 
 use lockkeeper_actors::sync::{Face, Keyed, OneAKey, SeveralAKey};
 use lockkeeper_protocol::{
-    ObjectInfo, Operation, Refusal,
+    Operation, Refusal,
     operations::{
         AcquireKey, AcquireKeyMany, AdoptKey, AdoptedKey, CountKey, CountKeys, ForceUnlockKey,
         Granted, Key, KeyStatus, KeyedStatus, ListKeys, Release, ReleaseAnyKey,
@@ -13,15 +13,14 @@ use lockkeeper_protocol::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    client::thread::block_on,
     error::CallError,
     proxy::{
-        bound::tried,
         guard::{Guard, Ticket},
         hold::Hold,
         keyed::held::HeldKey,
         proxy::Proxy,
         token::Token,
+        wait::Wait,
     },
 };
 
@@ -116,29 +115,10 @@ impl<F: KeyedKind> KeyedOf<F> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, nothing is held and nobody else's turn is lost. So
-    /// `tokio::time::timeout(time, locks.acquire(key))` is right.
+    /// As [`Wait`].
     #[doc(alias = "lock")]
-    pub async fn acquire(&self, key: impl AsRef<str>) -> Result<Guard<Keyed<F>>, CallError> {
-        self.acquire_within(key.as_ref().into(), 1, None).await
-    }
-
-    /// Waits for the key until the time is over, kept by the manager.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`], and [`CallError::TimedOut`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::acquire`].
-    pub async fn acquire_timeout(
-        &self,
-        key: impl AsRef<str>,
-        timeout: Duration,
-    ) -> Result<Guard<Keyed<F>>, CallError> {
-        self.acquire_within(key.as_ref().into(), 1, Some(timeout))
-            .await
+    pub fn acquire(&self, key: impl AsRef<str>) -> Wait<Guard<Keyed<F>>> {
+        self.acquire_key(key.as_ref().into(), 1)
     }
 
     /// Takes the key if it is free; never overtakes a waiter.
@@ -150,78 +130,23 @@ impl<F: KeyedKind> KeyedOf<F> {
     /// # Cancel safety
     ///
     /// As [`Self::acquire`].
-    pub async fn try_acquire(
-        &self,
-        key: impl AsRef<str>,
-    ) -> Result<Option<Guard<Keyed<F>>>, CallError> {
-        let key = key.as_ref().into();
-        tried(self.acquire_within(key, 1, Some(Duration::ZERO)).await)
+    #[doc(alias = "try_lock")]
+    pub fn try_acquire(&self, key: impl AsRef<str>) -> Wait<Option<Guard<Keyed<F>>>> {
+        self.try_acquire_key(key.as_ref().into(), 1)
     }
 
-    /// Waits for the key in a future that borrows nothing, to be spawned.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::acquire`].
-    pub async fn acquire_owned(self, key: String) -> Result<Guard<Keyed<F>>, CallError> {
-        self.acquire_within(key.as_str().into(), 1, None).await
+    pub(super) fn acquire_key(&self, key: Key, permits: u32) -> Wait<Guard<Keyed<F>>> {
+        let keyed = self.clone();
+        Wait::new(move |timeout| keyed.acquire_within(key, permits, timeout))
     }
 
-    /// Waits for the key on a plain thread.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_acquire(&self, key: impl AsRef<str>) -> Result<Guard<Keyed<F>>, CallError> {
-        block_on(self.acquire(key))
+    pub(super) fn try_acquire_key(&self, key: Key, permits: u32) -> Wait<Option<Guard<Keyed<F>>>> {
+        let keyed = self.clone();
+        Wait::trying(move |timeout| keyed.acquire_within(key, permits, timeout))
     }
 
-    /// Waits for the key on a plain thread until the time is over.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire_timeout`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_acquire_timeout(
-        &self,
-        key: impl AsRef<str>,
-        timeout: Duration,
-    ) -> Result<Guard<Keyed<F>>, CallError> {
-        block_on(self.acquire_timeout(key, timeout))
-    }
-
-    /// Takes the key on a plain thread if it is free.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
-    /// # Panics
-    ///
-    /// Panics inside an async context, which it would block.
-    #[track_caller]
-    pub fn blocking_try_acquire(
-        &self,
-        key: impl AsRef<str>,
-    ) -> Result<Option<Guard<Keyed<F>>>, CallError> {
-        block_on(self.try_acquire(key))
-    }
-
-    pub(super) async fn acquire_within(
-        &self,
+    async fn acquire_within(
+        self,
         key: Key,
         permits: u32,
         timeout: Option<Duration>,
@@ -343,20 +268,6 @@ impl<F: Face> KeyedOf<F> {
         self.0.call(CountKeys).await
     }
 
-    /// Tells who holds and who waits, key by key, and what was measured: see
-    /// [`Manager::inspect`](crate::Manager::inspect).
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::count`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
-        self.0.info().await
-    }
-
     /// Lists the keys that are held, each once, in no order.
     ///
     /// It asks for one page after the other, and the manager serves others between them: about a
@@ -383,11 +294,13 @@ impl<F: Face> KeyedOf<F> {
         keys.dedup();
         Ok(keys)
     }
+}
 
-    /// Where the object is.
-    #[must_use]
-    pub const fn token(&self) -> &Token<Keyed<F>> {
-        self.0.token()
+impl<F: Face> Deref for KeyedOf<F> {
+    type Target = Proxy<Keyed<F>>;
+
+    fn deref(&self) -> &Proxy<Keyed<F>> {
+        &self.0
     }
 }
 

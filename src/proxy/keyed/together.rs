@@ -1,86 +1,77 @@
 //! Acquires several keys of one keyed lock together.
 
-use std::time::Duration;
-
 use lockkeeper_protocol::operations::Key;
 
-use crate::{
-    error::CallError,
-    proxy::{
-        keyed::{held::KeyedGuard, keyed::KeyedLock},
-        several::{Lockable, Place, Several},
-    },
+use crate::proxy::{
+    keyed::{held::KeyedGuard, keyed::KeyedLock},
+    several::{self, Lockable, SomeGuards, Target},
+    wait::Wait,
 };
 
 impl KeyedLock {
     /// Waits for several keys, all or none of them, and returns their guards in the order of the
-    /// keys: see [`Several::lock_all`].
+    /// keys: see [`lock_all`](crate::lock_all).
     ///
     /// # Errors
     ///
-    /// As [`Self::several`] and [`Self::acquire`].
+    /// Returns [`CallError::Refused`](crate::CallError::Refused) with `Invalid` for a key that is named twice;
+    /// else as [`Self::acquire`].
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, nothing is held.
-    pub async fn lock_all(
+    /// As [`Wait`].
+    pub fn lock_all(
         &self,
         keys: impl IntoIterator<Item = impl AsRef<str>>,
-    ) -> Result<Vec<KeyedGuard>, CallError> {
-        self.several(keys)?.lock_all().await
+    ) -> Wait<Vec<KeyedGuard>> {
+        several::lock_all(self.each(keys))
     }
 
-    /// Waits for any `number` of the keys, and returns their guards: see [`Several::lock_some`].
+    /// Waits for any `number` of the keys, and returns their guards in the order of the keys: see
+    /// [`lock_some`](crate::lock_some).
     ///
     /// # Errors
     ///
-    /// As [`Several::lock_some`].
+    /// As [`Self::lock_all`], and [`CallError::Refused`](crate::CallError::Refused) with `Invalid` when the
+    /// number is zero or more than there are keys.
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, nothing is held.
-    pub async fn lock_some(
+    /// As [`Wait`].
+    pub fn lock_some(
         &self,
         number: usize,
         keys: impl IntoIterator<Item = impl AsRef<str>>,
-    ) -> Result<Vec<KeyedGuard>, CallError> {
-        let guards = self.several(keys)?.lock_some(number).await?;
-        Ok(guards.into_iter().map(|(_, guard)| guard).collect())
+    ) -> Wait<SomeGuards<KeyedGuard>> {
+        several::lock_some(number, self.each(keys))
     }
 
-    /// Names several keys, to be had at once: with a timeout, at a try, or on a plain thread.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`CallError::Refused`] with `Invalid` for a key that is named twice.
-    pub fn several(
+    fn each(
         &self,
         keys: impl IntoIterator<Item = impl AsRef<str>>,
-    ) -> Result<Several<OneKey<'_>>, CallError> {
-        Several::new(keys.into_iter().map(|key| OneKey {
-            locks: self,
+    ) -> impl Iterator<Item = OneKey> {
+        keys.into_iter().map(|key| OneKey {
+            locks: self.clone(),
             key: key.as_ref().into(),
-        }))
+        })
     }
 }
 
-/// One key of a [`KeyedLock`], to be had together with others: see [`KeyedLock::several`].
-#[derive(Clone, Debug)]
-pub struct OneKey<'a> {
-    locks: &'a KeyedLock,
+/// One key of a keyed lock.
+struct OneKey {
+    locks: KeyedLock,
     key: Key,
 }
 
-impl Lockable for OneKey<'_> {
+impl Lockable for OneKey {
     type Guard = KeyedGuard;
 
-    fn place(&self) -> Place<'_> {
-        Place::of(self.locks.token(), Some(self.key.as_str()))
-    }
-
-    async fn lock_within(&self, timeout: Option<Duration>) -> Result<KeyedGuard, CallError> {
-        self.locks
-            .acquire_within(self.key.clone(), 1, timeout)
-            .await
+    fn target(self) -> Target<KeyedGuard> {
+        let Self { locks, key } = self;
+        Target::new(
+            &locks.token().clone(),
+            Some(key.as_str().to_owned()),
+            move || locks.acquire_key(key.clone(), 1),
+        )
     }
 }

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 /// ```
 /// use std::time::Duration;
 ///
-/// use lockkeeper::{CallError, Deadlocks, Manager};
+/// use lockkeeper::{CallError, Manager, deadlock::Deadlocks};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

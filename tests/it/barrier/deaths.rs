@@ -240,7 +240,7 @@ fn actor_that_was_given_up_is_no_party_any_more() {
     run(async {
         let (_manager, mortal) = manager_and_barrier(2).await;
         let (barrier, life) = &mortal;
-        let mut impatient = pin!(barrier.wait_timeout(Duration::from_millis(300)));
+        let mut impatient = pin!(barrier.wait().timeout(Duration::from_millis(300)));
         assert!(impatient.as_mut().now_or_never().is_none());
         let mut actor = Role::start("barrier::deaths::endless_actor", &mortal);
         assert_eq!(actor.next_report(), "acts");

@@ -40,7 +40,7 @@ async fn lap((barrier, laps): (Barrier, u64)) {
             }
             _ => {
                 let time = if mem::take(&mut fails) { 0 } else { 60 };
-                let waited = barrier.wait_timeout(Duration::from_secs(time));
+                let waited = barrier.wait().timeout(Duration::from_secs(time));
                 waited.await.map_err(Into::into)
             }
         };
@@ -226,7 +226,7 @@ fn time_that_runs_out_as_another_arrives_lets_both_pass_or_none() {
                 pass_turns(turns).await;
                 barrier.wait().await
             };
-            let impatient = barrier.wait_timeout(Duration::from_millis(1));
+            let impatient = barrier.wait().timeout(Duration::from_millis(1));
             let outcome = tokio::join!(impatient, late);
             let is_over = outcome == (Err(CallError::timed_out()), Err(TIMED_OUT));
             if is_over {

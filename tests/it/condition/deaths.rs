@@ -3,7 +3,7 @@
 use std::{future::pending, pin::pin, process, time::Duration};
 
 use futures::FutureExt;
-use lockkeeper::{Condition, ConditionGuard, Manager, Semaphore, Wake};
+use lockkeeper::{Condition, ConditionGuard, Manager, Semaphore};
 use lockkeeper_test_support::{
     Role, Roles, for_turns, kill, report, run_in_turns, signal, stop, sweep, until,
 };
@@ -30,7 +30,7 @@ pub(crate) fn roles(roles: &mut Roles) {
         "condition::deaths::late_sleeper",
         |condition: Condition| async move {
             let guard = condition.acquire().await.unwrap();
-            let woken = condition.wait_timeout(guard, Duration::from_millis(1));
+            let woken = condition.wait(guard).timeout(Duration::from_millis(1));
             let _woken = woken.await.unwrap();
             report("late");
             pending::<()>().await;
@@ -353,12 +353,12 @@ async fn wait(way: u32, condition: &Condition, guard: ConditionGuard) -> Conditi
         0 => condition.wait(guard).await,
         1 => {
             condition
-                .wait_while(guard, || looks.next() == Some(0))
+                .wait_while(guard, move || looks.next() == Some(0))
                 .await
         }
         _ => {
-            let (guard, wake) = condition.wait_timeout(guard, LONG).await.unwrap();
-            assert_eq!(wake, Wake::Notified);
+            let guard = condition.wait(guard).timeout(LONG).await.unwrap();
+            assert!(!guard.timed_out());
             Ok(guard)
         }
     };

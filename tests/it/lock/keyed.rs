@@ -120,7 +120,7 @@ fn entry_is_there_only_while_somebody_holds_or_waits() {
         let mut keys = locks.keys().await.unwrap();
         keys.sort();
         assert!(keys.iter().map(AsRef::as_ref).eq(["", "a", "b", &long]));
-        let waiting = tokio::spawn(locks.clone().acquire_owned("a".to_owned()));
+        let waiting = tokio::spawn(locks.acquire("a"));
         until_waiting(&locks, "a", 1).await;
         let count = locks.count().await.unwrap();
         assert_eq!((count.keys, count.grants, count.waiting), (4, 4, 1));
@@ -154,12 +154,12 @@ fn timeout_is_kept_by_the_manager_and_leaves_nothing() {
         let (_manager, locks) = manager_and_locks().await;
         let guard = locks.acquire("a").await.unwrap();
         for patience in [Duration::ZERO, Duration::from_millis(20)] {
-            let outcome = locks.acquire_timeout("a", patience).await.map(drop);
+            let outcome = locks.acquire("a").timeout(patience).await.map(drop);
             assert_eq!(outcome, Err(CallError::timed_out()));
         }
         assert_eq!(locks.status("a").await.unwrap().waiting, 0);
         drop(guard);
-        drop(locks.acquire_timeout("a", Duration::MAX).await.unwrap());
+        drop(locks.acquire("a").timeout(Duration::MAX).await.unwrap());
         until("the key is free", || is_empty(&locks)).await;
     });
 }
@@ -169,9 +169,9 @@ fn wait_that_is_dropped_holds_nothing_and_takes_nobodys_turn() {
     run(async {
         let (_manager, locks) = manager_and_locks().await;
         let guard = locks.acquire("a").await.unwrap();
-        let aborted = tokio::spawn(locks.clone().acquire_owned("a".to_owned()));
+        let aborted = tokio::spawn(locks.acquire("a"));
         until_waiting(&locks, "a", 1).await;
-        let next = tokio::spawn(locks.clone().acquire_owned("a".to_owned()));
+        let next = tokio::spawn(locks.acquire("a"));
         until_waiting(&locks, "a", 2).await;
         aborted.abort();
         aborted.await.map(drop).unwrap_err();
@@ -195,13 +195,16 @@ fn plain_threads_have_all_forms() {
     let _watchdog = Watchdog::start();
     let manager = block_on(Manager::start()).unwrap();
     let locks = block_on(manager.keyed_lock()).unwrap();
-    let guard = locks.blocking_acquire("a").unwrap();
-    assert!(locks.blocking_try_acquire("a").unwrap().is_none());
-    let late = locks.blocking_acquire_timeout("a", Duration::from_millis(1));
+    let guard = locks.acquire("a").blocking().unwrap();
+    assert!(locks.try_acquire("a").blocking().unwrap().is_none());
+    let late = locks
+        .acquire("a")
+        .timeout(Duration::from_millis(1))
+        .blocking();
     assert_eq!(late.map(drop), Err(CallError::timed_out()));
     let waiter = thread::spawn({
         let locks = locks.clone();
-        move || locks.blocking_acquire("a").map(|guard| guard.fence())
+        move || locks.acquire("a").blocking().map(|guard| guard.fence())
     });
     block_on(until_waiting(&locks, "a", 1));
     let fence = guard.fence();
@@ -214,7 +217,7 @@ fn killed_holders_keys_are_passed_on_at_once_and_each_is_marked_until_declared_c
     run(async {
         let (_manager, locks) = manager_and_locks().await;
         let mut holder = holder(&locks, &["a", "b"]);
-        let heir = tokio::spawn(locks.clone().acquire_owned("a".to_owned()));
+        let heir = tokio::spawn(locks.acquire("a"));
         until_waiting(&locks, "a", 1).await;
         holder.kill();
         let heir = heir.await.unwrap().unwrap();
@@ -338,7 +341,7 @@ fn permits_of_a_key_are_let_in_up_to_the_number_and_come_back_when_a_process_die
         assert!(permits.try_acquire("a").await.unwrap().is_none());
         let others = permits.try_acquire_many("b", 3).await.unwrap();
         assert_eq!(others.unwrap().permits(), 3);
-        let all = tokio::spawn(permits.clone().acquire_many_owned("a".to_owned(), 3));
+        let all = tokio::spawn(permits.acquire_many("a", 3));
         until("it waits", || async {
             permits.status("a").await.unwrap().waiting == 1
         })
@@ -347,7 +350,9 @@ fn permits_of_a_key_are_let_in_up_to_the_number_and_come_back_when_a_process_die
         let status = || async { permits.status("a").await.unwrap() };
         until("they came back", || async { status().await.available == 2 }).await;
         // The first in line wants more, and no later caller overtakes it.
-        let behind = permits.acquire_many_timeout("a", 1, Duration::from_millis(5));
+        let behind = permits
+            .acquire_many("a", 1)
+            .timeout(Duration::from_millis(5));
         assert_eq!(behind.await.map(drop), Err(CallError::timed_out()));
         drop(one);
         let all = all.await.unwrap().unwrap();
@@ -377,7 +382,7 @@ fn all_who_wait_are_told_when_the_manager_is_killed_and_guards_are_lost() {
         let manager = Manager::spawn().await.unwrap();
         let locks = manager.keyed_lock().await.unwrap();
         let guard = locks.acquire("a").await.unwrap();
-        let waiting = tokio::spawn(locks.clone().acquire_owned("a".to_owned()));
+        let waiting = tokio::spawn(locks.acquire("a"));
         let several = tokio::spawn({
             let locks = locks.clone();
             async move { locks.lock_all(["a", "b"]).await.map(drop) }

@@ -83,7 +83,7 @@ async fn time_of_death(manager: &Manager, keys: usize) -> Duration {
     let mut hoarder = Role::start("lock::keyed_scale::hoarder", &(&locks, keys));
     assert_eq!(hoarder.next_report(), "held");
     let last = format!("/corpus/record/{:07}", keys - 1);
-    let heir = tokio::spawn(locks.clone().acquire_owned(last.clone()));
+    let heir = tokio::spawn(locks.acquire(last.clone()));
     until("the heir waits", || async {
         locks.status(&last).await.unwrap().waiting == 1
     })

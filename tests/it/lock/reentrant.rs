@@ -118,18 +118,18 @@ fn plain_thread_enters_again_and_others_wait() {
     program();
     let _watchdog = Watchdog::start();
     let (_manager, lock) = block_on(manager_and_lock());
-    let outer = lock.blocking_acquire().unwrap();
-    let inner = lock.blocking_acquire().unwrap();
+    let outer = lock.acquire().blocking().unwrap();
+    let inner = lock.acquire().blocking().unwrap();
     let (tell, hear) = mpsc::channel();
     let other = thread::spawn(move || {
-        assert!(lock.blocking_try_acquire().unwrap().is_none());
+        assert!(lock.try_acquire().blocking().unwrap().is_none());
         let short = Duration::from_millis(1);
         assert_eq!(
-            lock.blocking_acquire_timeout(short).map(drop),
+            lock.acquire().timeout(short).blocking().map(drop),
             Err(CallError::timed_out())
         );
         tell.send(()).unwrap();
-        lock.blocking_acquire().unwrap().fence()
+        lock.acquire().blocking().unwrap().fence()
     });
     let fence = outer.fence();
     hear.recv().unwrap();
@@ -308,6 +308,6 @@ fn task_that_has_made_a_ticket_of_its_hold_is_its_owner_still() {
 fn blocking_inside_an_async_context_panics() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
-        let _ = lock.blocking_acquire();
+        let _ = lock.acquire().blocking();
     });
 }

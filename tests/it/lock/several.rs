@@ -13,7 +13,8 @@ use std::{
 
 use futures::{FutureExt, future::try_join_all};
 use lockkeeper::{
-    CallError, KeyedLock, Lock, Lockable, Manager, Refusal, Several, block_on, lock_all, lock_some,
+    CallError, KeyedLock, Lock, Manager, Refusal, Wait, block_on, lock_all, lock_some,
+    try_lock_all, try_lock_some,
 };
 use lockkeeper_test_support::{Role, Roles, Watchdog, report, seeded, until};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
@@ -96,7 +97,7 @@ fn lock_that_is_named_twice_is_an_error_that_names_it_and_nothing_is_held() {
         let again = manager.named("lock 00").lock().await.unwrap();
         let told = why(lock_all([&locks[0], &locks[1], &again]).await);
         assert!(told.contains("lock \"lock 00\" at /"), "{told}");
-        assert!(told.contains("asked for twice"), "{told}");
+        assert!(told.contains("is named twice"), "{told}");
         assert!(held(&locks).await.is_empty());
         let keys = manager.named("records").keyed_lock().await.unwrap();
         let told = why(keys.lock_all(["a", "b", "a"]).await);
@@ -182,18 +183,18 @@ fn a_try_takes_all_or_none() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let locks = locks(&manager, 3).await;
-        let several = Several::new(&locks).unwrap();
-        let all = several.try_lock_all().await.unwrap().unwrap();
-        assert!(several.try_lock_some(1).await.unwrap().is_none());
+        let several = || locks.iter();
+        let all = try_lock_all(several()).await.unwrap().unwrap();
+        assert!(try_lock_some(1, several()).await.unwrap().is_none());
         drop(all);
         until_all_are_free(&locks).await;
         let busy = locks[1].acquire().await.unwrap();
-        assert!(several.try_lock_all().await.unwrap().is_none());
+        assert!(try_lock_all(several()).await.unwrap().is_none());
         until("the others are given back", || async {
             held(&locks).await == [1]
         })
         .await;
-        assert_eq!(several.try_lock_some(2).await.unwrap().unwrap().len(), 2);
+        assert_eq!(try_lock_some(2, several()).await.unwrap().unwrap().len(), 2);
         drop(busy);
         until_all_are_free(&locks).await;
     });
@@ -204,7 +205,7 @@ fn timeout_bounds_the_whole_and_leaves_nothing() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let locks = locks(&manager, 3).await;
-        let several = Several::new(&locks).unwrap();
+        let several = || locks.iter();
         // The time itself is what is tested: the first wait ends half way, the second never.
         let patience = Duration::from_secs(1);
         let (first, second) = (locks[0].acquire().await.unwrap(), locks[2].acquire().await);
@@ -213,7 +214,7 @@ fn timeout_bounds_the_whole_and_leaves_nothing() {
             tokio::time::sleep(patience / 2).await;
             drop(first);
         });
-        let outcome = several.lock_all_timeout(patience).await.map(drop);
+        let outcome = lock_all(several()).timeout(patience).await.map(drop);
         let taken = begin.elapsed();
         assert_eq!(outcome, Err(CallError::timed_out()));
         assert!(taken >= patience && taken < patience * 29 / 20, "{taken:?}");
@@ -222,10 +223,12 @@ fn timeout_bounds_the_whole_and_leaves_nothing() {
             held(&locks).await == [2]
         })
         .await;
-        let outcome = several.lock_some_timeout(3, Duration::from_millis(5)).await;
+        let outcome = lock_some(3, several())
+            .timeout(Duration::from_millis(5))
+            .await;
         assert_eq!(outcome.map(drop), Err(CallError::timed_out()));
         drop(second);
-        let in_time = several.lock_all_timeout(Duration::MAX).await;
+        let in_time = lock_all(several()).timeout(Duration::MAX).await;
         assert_eq!(in_time.unwrap().len(), 3);
         until_all_are_free(&locks).await;
     });
@@ -237,17 +240,17 @@ fn plain_threads_have_all_forms() {
     let _watchdog = Watchdog::start();
     let manager = block_on(Manager::start()).unwrap();
     let locks = block_on(locks(&manager, 3));
-    let several = Several::new(&locks).unwrap();
+    let several = || locks.iter();
     let moment = Duration::from_millis(1);
-    let all = several.blocking_lock_all().unwrap();
-    assert!(several.blocking_try_lock_all().unwrap().is_none());
-    assert!(several.blocking_try_lock_some(1).unwrap().is_none());
-    let late = several.blocking_lock_all_timeout(moment).map(drop);
+    let all = lock_all(several()).blocking().unwrap();
+    assert!(try_lock_all(several()).blocking().unwrap().is_none());
+    assert!(try_lock_some(1, several()).blocking().unwrap().is_none());
+    let late = lock_all(several()).timeout(moment).blocking().map(drop);
     assert_eq!(late, Err(CallError::timed_out()));
-    let late = several.blocking_lock_some_timeout(1, moment).map(drop);
+    let late = lock_some(1, several()).timeout(moment).blocking().map(drop);
     assert_eq!(late, Err(CallError::timed_out()));
     drop(all);
-    assert_eq!(several.blocking_lock_some(2).unwrap().len(), 2);
+    assert_eq!(lock_some(2, several()).blocking().unwrap().len(), 2);
     block_on(until_all_are_free(&locks));
 }
 
@@ -298,10 +301,10 @@ async fn poll_and_drop(future: impl Future, polls: usize) -> bool {
 
 /// Drops waits at every point, until one of them gets through. Its answers may all come while it is
 /// polled for the first time; so it is tried again until one was dropped on its way.
-async fn drop_anywhere<L: Lockable + Clone>(several: &Several<L>, wanted: usize) {
+async fn drop_anywhere<T>(lock: impl Fn() -> Wait<T>) {
     for _ in 0..1000 {
         let mut polls = 0;
-        while !poll_and_drop(several.lock_some(wanted), polls).await {
+        while !poll_and_drop(lock(), polls).await {
             polls += 1;
         }
         if polls > 1 {
@@ -316,15 +319,15 @@ fn dropped_at_any_point_everything_is_given_back() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let locks = locks(&manager, 5).await;
-        let several = Several::new(&locks).unwrap();
+        let several = || locks.iter();
         for wanted in [5, 3] {
-            drop_anywhere(&several, wanted).await;
+            drop_anywhere(|| lock_some(wanted, several())).await;
             until_all_are_free(&locks).await;
         }
         // The same where it has to wait half way.
         let busy = locks[2].acquire().await.unwrap();
         for polls in 0..200 {
-            assert!(!poll_and_drop(several.lock_all(), polls).await);
+            assert!(!poll_and_drop(lock_all(several()), polls).await);
         }
         until("only that one is held", || async {
             held(&locks).await == [2] && locks[2].status().await.unwrap().waiting == 0
@@ -332,7 +335,7 @@ fn dropped_at_any_point_everything_is_given_back() {
         .await;
         drop(busy);
         let keys = manager.keyed_lock().await.unwrap();
-        drop_anywhere(&keys.several(["a", "b", "c"]).unwrap(), 3).await;
+        drop_anywhere(|| keys.lock_all(["a", "b", "c"])).await;
         until("no key is held", || async {
             keys.count().await.unwrap().keys == 0
         })
@@ -391,17 +394,17 @@ fn tasks_that_want_any_sets_in_any_order_all_get_through_and_never_meet() {
             tokio::spawn(async move {
                 for _ in 0..ROUNDS {
                     let set = any_of(LOCKS, &mut random);
-                    let several = Several::new(set.iter().map(|n| &locks[*n])).unwrap();
+                    let several = || set.iter().map(|n| &locks[*n]);
                     match random.random_range(0..4) {
                         0 => {
                             let polls = random.random_range(0..12);
-                            if !poll_and_drop(several.lock_all(), polls).await {
+                            if !poll_and_drop(lock_all(several()), polls).await {
                                 dropped.fetch_add(1, Ordering::Relaxed);
                             }
                         }
                         1 => {
                             let number = random.random_range(1..=set.len());
-                            let guards = several.lock_some(number).await.unwrap();
+                            let guards = lock_some(number, several()).await.unwrap();
                             assert_eq!(guards.len(), number);
                             let had: Vec<usize> = guards.iter().map(|(n, _)| set[*n]).collect();
                             rooms.visit(&had).await;
@@ -415,7 +418,7 @@ fn tasks_that_want_any_sets_in_any_order_all_get_through_and_never_meet() {
                             chambers.visit(&had).await;
                         }
                         _ => {
-                            let guards = several.lock_all().await.unwrap();
+                            let guards = lock_all(several()).await.unwrap();
                             rooms.visit(&set).await;
                             drop(guards);
                         }
@@ -466,7 +469,10 @@ async fn cross(crossing: Crossing) {
             .lock_some(2, set.iter().map(ToString::to_string));
         let keys = keys.await.unwrap();
         let inside = set.iter().map(|n| witness(format!("lock {n}")));
-        let inside = inside.chain(keys.iter().map(|key| witness(format!("key {}", key.key()))));
+        let inside = inside.chain(
+            keys.iter()
+                .map(|(_, key)| witness(format!("key {}", key.key()))),
+        );
         if !crossing.is_doomed {
             drop(inside.collect::<Vec<_>>());
         }

@@ -36,12 +36,10 @@ fn killed_manager_fails_every_call_and_every_hold_is_lost() {
         let mut guard = lock.acquire().await.unwrap();
         let permit = permits.acquire().await.unwrap();
         let lost = tokio::spawn(guard.lost());
-        let waiting: Vec<_> = (0..3)
-            .map(|_| tokio::spawn(lock.clone().acquire_owned()))
-            .collect();
+        let waiting: Vec<_> = (0..3).map(|_| tokio::spawn(lock.acquire())).collect();
         let timed = lock.clone();
         let timed =
-            tokio::spawn(async move { timed.acquire_timeout(Duration::from_secs(3600)).await });
+            tokio::spawn(async move { timed.acquire().timeout(Duration::from_secs(3600)).await });
         let mut elsewhere = Role::start("manager::deaths::waiter", &lock);
         until_waiting(&lock, 5).await;
         assert!(guard.is_valid() && permit.is_valid() && !lost.is_finished());
@@ -77,10 +75,10 @@ fn blocked_threads_are_told_as_well() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let manager = runtime.block_on(Manager::spawn()).unwrap();
     let lock = runtime.block_on(manager.lock()).unwrap();
-    let guard = lock.blocking_acquire().unwrap();
+    let guard = lock.acquire().blocking().unwrap();
     let blocked = std::thread::spawn({
         let lock = lock.clone();
-        move || lock.blocking_acquire().map(drop)
+        move || lock.acquire().blocking().map(drop)
     });
     runtime.block_on(until_waiting(&lock, 1));
     kill(runtime.block_on(pid_of(&manager)));
@@ -200,7 +198,7 @@ fn deadline_passes_also_when_the_manager_is_stopped_and_keeps_no_time() {
                 .all(|stat| stat.unwrap().contains(") T "))
         })
         .await;
-        let outcome = lock.acquire_timeout(Duration::from_millis(10)).await;
+        let outcome = lock.acquire().timeout(Duration::from_millis(10)).await;
         assert_eq!(outcome.map(drop), Err(CallError::timed_out()));
         assert_eq!(
             lock.try_acquire().await.map(|guard| guard.is_some()),

@@ -3,7 +3,8 @@
 use std::{process, time::Duration};
 
 use lockkeeper::{
-    CallError, Deadlocks, Event, Fault, Limits, Lock, Manager, ObjectInfo, Semaphore, Snapshot,
+    CallError, Event, Fault, Limits, Lock, Manager, ObjectInfo, Semaphore, Snapshot,
+    deadlock::Deadlocks,
 };
 use lockkeeper_test_support::{Role, Roles, in_own_process, report, until};
 use serde::{Deserialize, Serialize};

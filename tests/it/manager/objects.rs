@@ -135,7 +135,7 @@ fn removed_object_is_gone_for_all_and_its_name_is_free() {
         let lock = manager.named("db").lock().await.unwrap();
         let guard = lock.acquire().await.unwrap();
         let lost = tokio::spawn(guard.lost());
-        let waiting = tokio::spawn(lock.clone().acquire_owned());
+        let waiting = tokio::spawn(lock.acquire());
         until("somebody waits", || async {
             lock.status().await.unwrap().waiting == 1
         })

@@ -97,8 +97,8 @@ fn operation_and_spec_need_not_be_sync_for_a_call_to_be_sent() {
         let sum: Proxy<Sum> = assert_send(manager.open(add(1))).await.unwrap();
         assert_eq!(assert_send(sum.call(add(1))).await, Ok(2));
         let timeout = Duration::from_secs(9);
-        assert_eq!(assert_send(sum.call_timeout(add(1), timeout)).await, Ok(3));
-        let held = assert_send(sum.hold(add(1), None)).await.unwrap();
+        assert_eq!(assert_send(sum.call(add(1)).timeout(timeout)).await, Ok(3));
+        let held = assert_send(sum.hold(add(1))).await.unwrap();
         assert_eq!(held.0, 4);
         let named: Proxy<Sum> = assert_send(manager.named("sum").open(add(7)))
             .await

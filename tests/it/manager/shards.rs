@@ -14,8 +14,8 @@ use std::{
 
 use futures::future::{join_all, try_join_all};
 use lockkeeper::{
-    Address, Call, CallError, Deadlocks, Fault, Lock, Manager, Operation, Operations, Primitive,
-    Program, Proxy, Refusal, Serve, StartError, lock_all,
+    Address, Call, CallError, Fault, Lock, Manager, Operation, Operations, Primitive, Program,
+    Proxy, Refusal, Serve, StartError, deadlock::Deadlocks, lock_all,
 };
 use lockkeeper_test_support::{Role, Roles, in_own_process, is_running, kill, report, until};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
@@ -287,7 +287,7 @@ fn killed_holder_passes_on_what_it_held_on_each_shard() {
         assert_eq!(holder.next_report(), "held");
         let waiting: Vec<_> = locks
             .iter()
-            .map(|lock| tokio::spawn(lock.clone().acquire_owned()))
+            .map(|lock| tokio::spawn(lock.acquire()))
             .collect();
         for lock in &locks {
             until_waiting(lock, 1).await;

@@ -131,7 +131,7 @@ async fn count_a_manager(numbers: &mut Numbers) {
 
     // One that waits for long, one whose time is over, and one that gives up.
     let guard = lock.acquire().await.unwrap();
-    let next = tokio::spawn(lock.clone().acquire_owned());
+    let next = tokio::spawn(lock.acquire());
     let waits = |many| {
         let lock = lock.clone();
         move || {

@@ -44,7 +44,7 @@ impl PlainTask for PlainSpin {
     type Output = Result<(), CallError>;
 
     fn run(self) -> Self::Output {
-        let _guard = self.0.blocking_acquire()?;
+        let _guard = self.0.acquire().blocking()?;
         loop {
             thread::sleep(Duration::from_secs(1));
         }

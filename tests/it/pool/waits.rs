@@ -4,8 +4,8 @@ use std::{convert::Infallible, time::Duration};
 
 use lockkeeper::{
     Barrier, BoundedSemaphore, CallError, Condition, Event, KeyedLock, KeyedSemaphore, Latch, Lock,
-    Manager, Plain, PlainTask, Pool, Program, Queue, ReentrantLock, RwLock, Semaphore, Several,
-    Task, Value, Wake, lock_all,
+    Manager, Plain, PlainTask, Pool, Program, Queue, ReentrantLock, RwLock, Semaphore, Task, Value,
+    lock_all,
 };
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +65,7 @@ impl Task for Awaits {
 
     async fn run(self) -> Self::Output {
         let scene = self.0;
-        drop(scene.lock.acquire_timeout(Duration::MAX).await?);
+        drop(scene.lock.acquire().timeout(Duration::MAX).await?);
         let outer = scene.reentrant.acquire().await?;
         drop(scene.reentrant.try_acquire().await?);
         drop(outer);
@@ -75,9 +75,10 @@ impl Task for Awaits {
         let guard = scene.condition.acquire().await?;
         let time = scene
             .condition
-            .wait_while_timeout(guard, SHORT, || true)
+            .wait_while(guard, || true)
+            .timeout(SHORT)
             .await?;
-        assert_eq!(time.1, Wake::TimedOut);
+        assert!(time.timed_out());
         drop(time);
         let act = async || Ok::<(), Infallible>(());
         scene.barrier.wait_with(act).await?;
@@ -91,7 +92,7 @@ impl Scene {
         drop(self.rw_lock.read().await?);
         let reader = self.rw_lock.upgradable_read().await?;
         drop(reader.upgrade().await?);
-        drop(self.rw_lock.write_timeout(Duration::MAX).await?);
+        drop(self.rw_lock.write().timeout(Duration::MAX).await?);
         drop(self.keyed.acquire("key").await?);
         drop(self.keyed.lock_all(["lock", "key"]).await?);
         drop(self.keyed_semaphore.acquire_many("key", 2).await?);
@@ -106,20 +107,30 @@ impl Scene {
 
     /// The same on a thread that may be blocked.
     fn blocks_more(&self) -> Result<u64, CallError> {
-        drop(self.rw_lock.blocking_read_timeout(Duration::MAX)?);
-        let reader = self.rw_lock.blocking_upgradable_read()?;
-        drop(reader.blocking_upgrade()?);
-        drop(self.rw_lock.blocking_write()?);
-        drop(self.keyed.blocking_acquire_timeout("key", Duration::MAX)?);
-        drop(self.keyed.several(["key", "lock"])?.blocking_lock_all()?);
-        drop(self.keyed_semaphore.blocking_acquire("key")?);
+        drop(self.rw_lock.read().timeout(Duration::MAX).blocking()?);
+        let reader = self.rw_lock.upgradable_read().blocking()?;
+        drop(reader.upgrade().blocking()?);
+        drop(self.rw_lock.write().blocking()?);
+        drop(
+            self.keyed
+                .acquire("key")
+                .timeout(Duration::MAX)
+                .blocking()?,
+        );
+        drop(self.keyed.lock_all(["key", "lock"]).blocking()?);
+        drop(self.keyed_semaphore.acquire("key").blocking()?);
         let [first, second] = &self.several;
-        drop(Several::new([second, first])?.blocking_lock_all()?);
-        self.latch.blocking_arrive_and_wait(1)?;
-        self.queue.blocking_put(1)?;
-        let item = self.queue.blocking_get_timeout(Duration::MAX)?.into_inner();
-        self.queue.blocking_join()?;
-        let seen = self.value.blocking_changed_since(0)?;
+        drop(lock_all([second, first]).blocking()?);
+        self.latch.arrive_and_wait(1).blocking()?;
+        self.queue.put(1).blocking()?;
+        let item = self
+            .queue
+            .get()
+            .timeout(Duration::MAX)
+            .blocking()?
+            .into_inner();
+        self.queue.join().blocking()?;
+        let seen = self.value.changed_since(0).blocking()?;
         Ok(item + seen.value)
     }
 }
@@ -134,23 +145,31 @@ impl PlainTask for Blocks {
 
     fn run(self) -> Self::Output {
         let scene = self.0;
-        drop(scene.lock.blocking_acquire_timeout(Duration::MAX)?);
-        let outer = scene.reentrant.blocking_acquire()?;
-        drop(scene.reentrant.blocking_try_acquire()?);
+        drop(scene.lock.acquire().timeout(Duration::MAX).blocking()?);
+        let outer = scene.reentrant.acquire().blocking()?;
+        drop(scene.reentrant.try_acquire().blocking()?);
         drop(outer);
-        drop(scene.semaphore.blocking_acquire()?);
-        drop(scene.bounded.blocking_acquire()?);
-        let set = scene.event.blocking_wait_since_timeout(0, Duration::MAX)?;
-        let guard = scene.condition.blocking_acquire()?;
+        drop(scene.semaphore.acquire().blocking()?);
+        drop(scene.bounded.acquire().blocking()?);
+        let set = scene
+            .event
+            .wait_since(0)
+            .timeout(Duration::MAX)
+            .blocking()?;
+        let guard = scene.condition.acquire().blocking()?;
         let time = scene
             .condition
-            .blocking_wait_while_timeout(guard, SHORT, || true)?;
-        assert_eq!(time.1, Wake::TimedOut);
+            .wait_while(guard, || true)
+            .timeout(SHORT)
+            .blocking()?;
+        assert!(time.timed_out());
         drop(time);
-        let act = || Ok::<(), Infallible>(());
+        let act = async || Ok::<(), Infallible>(());
         scene
             .barrier
-            .blocking_wait_with_timeout(Duration::MAX, act)?;
+            .wait_with(act)
+            .timeout(Duration::MAX)
+            .blocking()?;
         Ok(set + scene.blocks_more()?)
     }
 }

@@ -114,7 +114,7 @@ fn manager_without_descriptors_keeps_sessions_whose_sockets_are_full_in_both_dir
         let manager = host.connect().await;
         let large = "x".repeat(8 * MEGABYTE);
         let value = manager.named("large").value(large.clone()).await.unwrap();
-        let guard = manager.lock().await.unwrap().acquire_owned().await.unwrap();
+        let guard = manager.lock().await.unwrap().acquire().await.unwrap();
         let mut raw = Raw::connect(&host.address);
         let read = raw.open("value", "large", Read::NAME);
         let full = manager.named("no descriptor is left").event();

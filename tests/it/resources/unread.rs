@@ -59,7 +59,7 @@ fn program_that_asks_for_many_large_values_at_once_has_them_and_keeps_its_lock()
     run(async {
         let host = Host::start(Limits::default());
         let manager = host.connect().await;
-        let guard = manager.lock().await.unwrap().acquire_owned().await.unwrap();
+        let guard = manager.lock().await.unwrap().acquire().await.unwrap();
         let value = manager.value("x".repeat(10 * MEGABYTE)).await.unwrap();
         let before = host.peak();
         let gets = (0..20).map(|_| value.get());

@@ -32,11 +32,11 @@ fn calls(lock: &Lock, queue: &Queue<u32>, barrier: &Barrier) -> Calls {
     let (queue, barrier) = (queue.clone(), barrier.clone());
     #[rustfmt::skip]
     let calls = vec![
-        call(move || drop(first.blocking_acquire())),
-        call(move || drop(second.blocking_acquire_timeout(Duration::from_secs(1)))),
+        call(move || drop(first.acquire().blocking())),
+        call(move || drop(second.acquire().timeout(Duration::from_secs(1)).blocking())),
         call(move || drop(block_on(third.acquire()))),
-        call(move || drop(queue.blocking_put(1))),
-        call(move || drop(barrier.blocking_wait())),
+        call(move || drop(queue.put(1).blocking())),
+        call(move || drop(barrier.wait().blocking())),
     ];
     calls
 }
@@ -98,7 +98,7 @@ fn blocking_call_works_where_blocking_is_allowed() {
         let handle = Handle::current();
         let blocking = lock.clone();
         tokio::spawn(async move {
-            block_in_place(|| drop(blocking.blocking_acquire().unwrap()));
+            block_in_place(|| drop(blocking.acquire().blocking().unwrap()));
             // The task goes on as before.
             blocking.acquire().await.unwrap().release().await.unwrap();
         })
@@ -107,7 +107,7 @@ fn blocking_call_works_where_blocking_is_allowed() {
         let blocking = lock.clone();
         let on_a_thread = move || {
             let _runtime = handle.enter();
-            drop(blocking.blocking_acquire().unwrap());
+            drop(blocking.acquire().blocking().unwrap());
         };
         tokio::task::spawn_blocking(on_a_thread.clone())
             .await

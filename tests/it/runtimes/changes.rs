@@ -34,7 +34,7 @@ fn call_may_move_away_from_a_runtime_that_stands_still() {
     let _watchdog = Watchdog::start();
     let (still, other) = (current_thread(), current_thread());
     let (_manager, lock, guard) = held_lock(&still);
-    let mut waiting = Box::pin(lock.acquire_owned());
+    let mut waiting = Box::pin(lock.acquire());
     begin(&still, &mut waiting);
     drop(guard);
     drop(other.block_on(waiting).unwrap());
@@ -46,7 +46,7 @@ fn call_may_move_where_a_caller_has_come_and_gone() {
     let (first, second) = (current_thread(), current_thread());
     let (_manager, lock, guard) = held_lock(&first);
     second.block_on(lock.status()).unwrap();
-    let mut waiting = Box::pin(lock.acquire_owned());
+    let mut waiting = Box::pin(lock.acquire());
     begin(&first, &mut waiting);
     drop(first);
     drop(guard);
@@ -121,7 +121,7 @@ fn lock_comes_back_from_tasks_whose_runtime_ends_at_any_moment() {
         std::thread::sleep(Duration::from_micros(round * 20));
         doomed.shutdown_background();
         let patience = Duration::from_secs(20);
-        drop(base.block_on(lock.acquire_timeout(patience)).unwrap());
+        drop(base.block_on(lock.acquire().timeout(patience)).unwrap());
     }
 }
 

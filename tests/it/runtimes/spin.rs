@@ -22,9 +22,9 @@ fn calls_are_answered_wait_and_are_dropped_as_ever() {
             }
             let guard = lock.acquire().await.unwrap();
             let short = Duration::from_millis(5);
-            let late = lock.acquire_timeout(short).await.map(drop);
+            let late = lock.acquire().timeout(short).await.map(drop);
             assert_eq!(late, Err(CallError::timed_out()));
-            let waiting = tokio::spawn(lock.clone().acquire_owned());
+            let waiting = tokio::spawn(lock.acquire());
             let dropped = lock.acquire().now_or_never();
             assert!(dropped.is_none());
             drop(guard);
@@ -32,7 +32,7 @@ fn calls_are_answered_wait_and_are_dropped_as_ever() {
             let blocking = lock.clone();
             let blocked = thread::spawn(move || {
                 for _ in 0..1000 {
-                    drop(blocking.blocking_acquire().unwrap());
+                    drop(blocking.acquire().blocking().unwrap());
                 }
             });
             blocked.join().unwrap();

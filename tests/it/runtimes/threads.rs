@@ -35,14 +35,14 @@ fn a_thread_alone_has_its_grants_and_its_timeouts() {
     let manager = block_on(Manager::start()).unwrap();
     let lock = block_on(manager.lock()).unwrap();
     for _ in 0..200 {
-        drop(lock.blocking_acquire().unwrap());
+        drop(lock.acquire().blocking().unwrap());
     }
-    let guard = lock.blocking_acquire().unwrap();
+    let guard = lock.acquire().blocking().unwrap();
     let brief = Duration::from_millis(20);
-    let late = block_on(lock.acquire_timeout(brief));
+    let late = block_on(lock.acquire().timeout(brief));
     assert!(matches!(late, Err(CallError::TimedOut(_))), "{late:?}");
     drop(guard);
-    drop(lock.blocking_acquire().unwrap());
+    drop(lock.acquire().blocking().unwrap());
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn threads_that_come_and_go_on_one_connection_all_have_their_turns() {
             scope.spawn(move || {
                 // They end one after the other, so that each number of them is alone in the end.
                 for _ in 0..(thread + 1) * 50 {
-                    let _guard = lock.blocking_acquire().unwrap();
+                    let _guard = lock.acquire().blocking().unwrap();
                     let now = block_on(sum.get()).unwrap();
                     block_on(sum.set(now + 1)).unwrap();
                 }
@@ -83,7 +83,7 @@ fn threads_and_tasks_of_one_process_have_their_turns() {
             let of_a_thread = lock.clone();
             all.spawn_blocking(move || {
                 for _ in 0..100 {
-                    drop(of_a_thread.blocking_acquire().unwrap());
+                    drop(of_a_thread.acquire().blocking().unwrap());
                 }
             });
         }
@@ -103,8 +103,8 @@ fn a_thread_waits_on_several_connections_whatever_polls_its_calls() {
     let (first, second) = (first.unwrap(), second.unwrap());
     for is_first_freed_first in [true, false] {
         let mut held = [
-            first.blocking_acquire().unwrap(),
-            second.blocking_acquire().unwrap(),
+            first.acquire().blocking().unwrap(),
+            second.acquire().blocking().unwrap(),
         ];
         if !is_first_freed_first {
             held.swap(0, 1);
@@ -133,7 +133,7 @@ fn a_call_may_move_from_a_thread_to_a_runtime_and_back() {
     let manager = block_on(Manager::start()).unwrap();
     let lock = block_on(manager.lock()).unwrap();
     for is_thread_first in [true, false] {
-        let guard = lock.blocking_acquire().unwrap();
+        let guard = lock.acquire().blocking().unwrap();
         let mut call = pin!(lock.acquire());
         let once = poll_fn(|task| {
             assert!(call.as_mut().poll(task).is_pending());
@@ -159,10 +159,10 @@ fn a_thread_alone_hears_of_the_managers_end() {
     let _watchdog = Watchdog::start();
     let manager = block_on(Manager::start()).unwrap();
     let lock = block_on(manager.lock()).unwrap();
-    let _guard = lock.blocking_acquire().unwrap();
+    let _guard = lock.acquire().blocking().unwrap();
     let caller = {
         let lock = lock.clone();
-        thread::spawn(move || lock.blocking_acquire().map(drop))
+        thread::spawn(move || lock.acquire().blocking().map(drop))
     };
     // Asked over the same connection, so that the caller was not its only one.
     block_on(until_waiting(&lock, 1));
@@ -179,7 +179,7 @@ fn a_thread_alone_is_woken_by_what_another_thread_does() {
     let _watchdog = Watchdog::start();
     let manager = block_on(Manager::start()).unwrap();
     let lock = block_on(manager.lock()).unwrap();
-    let guard = lock.blocking_acquire().unwrap();
+    let guard = lock.acquire().blocking().unwrap();
     let (tell, told) = futures::channel::oneshot::channel();
     let teller = thread::spawn({
         let lock = lock.clone();
@@ -194,7 +194,7 @@ fn a_thread_alone_is_woken_by_what_another_thread_does() {
     drop(outcome);
     teller.join().unwrap();
     drop(guard);
-    drop(lock.blocking_acquire().unwrap());
+    drop(lock.acquire().blocking().unwrap());
 }
 
 #[test]
@@ -267,8 +267,8 @@ fn a_thread_may_wait_within_a_wait() {
     let outer = block_on(one.lock()).unwrap();
     let inner = block_on(other.lock()).unwrap();
     let held = [
-        outer.blocking_acquire().unwrap(),
-        inner.blocking_acquire().unwrap(),
+        outer.acquire().blocking().unwrap(),
+        inner.acquire().blocking().unwrap(),
     ];
     let probe = inner.clone();
     let freer = thread::spawn(move || {
@@ -279,7 +279,7 @@ fn a_thread_may_wait_within_a_wait() {
     });
     block_on(join(
         async { drop(outer.acquire().await.unwrap()) },
-        async { block_in_place(|| drop(inner.blocking_acquire().unwrap())) },
+        async { block_in_place(|| drop(inner.acquire().blocking().unwrap())) },
     ));
     freer.join().unwrap();
 }
@@ -293,7 +293,7 @@ fn a_call_that_a_thread_keeps_is_dropped_with_it() {
     let _watchdog = Watchdog::start();
     let manager = block_on(Manager::start()).unwrap();
     let lock = block_on(manager.lock()).unwrap();
-    let guard = lock.blocking_acquire().unwrap();
+    let guard = lock.acquire().blocking().unwrap();
     let kept = lock.clone();
     let thread = thread::spawn(move || {
         let call = Box::pin(async move { drop(kept.acquire().await) });
@@ -309,7 +309,7 @@ fn a_call_that_a_thread_keeps_is_dropped_with_it() {
     });
     thread.join().unwrap();
     drop(guard);
-    drop(lock.blocking_acquire().unwrap());
+    drop(lock.acquire().blocking().unwrap());
 }
 
 #[test]
@@ -326,7 +326,7 @@ fn threads_in_company_need_no_descriptors() {
                 .map(|_| {
                     let (lock, all_there) = (lock.clone(), Arc::clone(&all_there));
                     thread::spawn(move || {
-                        drop(lock.blocking_acquire().unwrap());
+                        drop(lock.acquire().blocking().unwrap());
                         all_there.wait();
                         all_there.wait();
                     })
@@ -348,7 +348,7 @@ fn a_connection_that_is_over_keeps_no_thread_awake() {
     let _watchdog = Watchdog::start();
     let manager = block_on(Manager::start()).unwrap();
     let lock = block_on(manager.lock()).unwrap();
-    let _guard = lock.blocking_acquire().unwrap();
+    let _guard = lock.acquire().blocking().unwrap();
     let mut polls = 0;
     block_on(async {
         let mut call = Box::pin(lock.acquire());

@@ -111,7 +111,7 @@ fn all_that_a_killed_process_held_comes_back_in_one_turn() {
         let mut holder = Role::start("rw_lock::deaths::reader_of_many", &lock);
         assert_eq!(holder.next_report(), "reads");
         assert_eq!(state(&lock).await, (2, true, false, 0));
-        let writer = tokio::spawn(lock.clone().write_owned());
+        let writer = tokio::spawn(lock.write());
         until_state(&lock, (2, true, false, 1)).await;
         holder.kill();
         let writer = writer.await.unwrap().unwrap();
@@ -126,7 +126,7 @@ fn killed_waiter_is_granted_nothing_and_holds_nobody_up() {
         let reader = lock.read().await.unwrap();
         let mut writer = Role::start("rw_lock::deaths::writer", &lock);
         until_state(&lock, (1, false, false, 1)).await;
-        let behind = tokio::spawn(lock.clone().read_owned());
+        let behind = tokio::spawn(lock.read());
         until_state(&lock, (1, false, false, 2)).await;
         writer.kill();
         let behind = behind.await.unwrap().unwrap();
@@ -150,7 +150,7 @@ fn process_that_is_killed_while_it_upgrades_leaves_the_lock_to_the_others() {
         let (_manager, lock) = manager_and_lock().await;
         let reader = lock.read().await.unwrap();
         let mut upgrading = upgrading(&lock).await;
-        let behind = tokio::spawn(lock.clone().upgradable_read_owned());
+        let behind = tokio::spawn(lock.upgradable_read());
         until_state(&lock, (1, true, false, 2)).await;
         upgrading.kill();
         let behind = behind.await.unwrap().unwrap();

@@ -20,11 +20,11 @@ fn at_queues(empty: &Queue<u32>, full: &Queue<u32>) -> Vec<BoxFuture<'static, To
     let ([get, get_timeout], [put, put_timeout, join, join_timeout]) = (empties, fulls);
     vec![
         async move { Ok(get.get().await.map(drop)?) }.boxed(),
-        async move { Ok(get_timeout.get_timeout(HOUR).await.map(drop)?) }.boxed(),
+        async move { Ok(get_timeout.get().timeout(HOUR).await.map(drop)?) }.boxed(),
         async move { Ok(put.put(2).await?) }.boxed(),
-        async move { Ok(put_timeout.put_timeout(2, HOUR).await?) }.boxed(),
+        async move { Ok(put_timeout.put(2).timeout(HOUR).await?) }.boxed(),
         async move { join.join().await }.boxed(),
-        async move { join_timeout.join_timeout(HOUR).await }.boxed(),
+        async move { join_timeout.join().timeout(HOUR).await }.boxed(),
     ]
 }
 
@@ -33,11 +33,12 @@ fn for_changes(value: &Value<u32>) -> Vec<BoxFuture<'static, Told>> {
     let [since, since_timeout, wait, wait_timeout] = [(); 4].map(|()| value.clone());
     vec![
         async move { since.changed_since(0).await.map(drop) }.boxed(),
-        async move { since_timeout.changed_since_timeout(0, HOUR).await.map(drop) }.boxed(),
+        async move { since_timeout.changed_since(0).timeout(HOUR).await.map(drop) }.boxed(),
         async move { wait.wait_for(|_| false).await.map(drop) }.boxed(),
         async move {
             wait_timeout
-                .wait_for_timeout(HOUR, |_| false)
+                .wait_for(|_| false)
+                .timeout(HOUR)
                 .await
                 .map(drop)
         }

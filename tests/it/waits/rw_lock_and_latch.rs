@@ -27,10 +27,10 @@ async fn all_waiting(lock: &RwLock) -> Vec<JoinHandle<Told>> {
     let [read, upgradable_read, write, timed] = [(); 4].map(|()| lock.clone());
     let waits: [Wait; 5] = [
         async move { upgradable.upgrade().await.map(drop) }.boxed(),
-        async move { read.read_owned().await.map(drop) }.boxed(),
-        async move { upgradable_read.upgradable_read_owned().await.map(drop) }.boxed(),
-        async move { write.write_owned().await.map(drop) }.boxed(),
-        async move { timed.write_timeout(Duration::MAX).await.map(drop) }.boxed(),
+        async move { read.read().await.map(drop) }.boxed(),
+        async move { upgradable_read.upgradable_read().await.map(drop) }.boxed(),
+        async move { write.write().await.map(drop) }.boxed(),
+        async move { timed.write().timeout(Duration::MAX).await.map(drop) }.boxed(),
     ];
     let mut tasks = Vec::new();
     for (place, wait) in (1..).zip(waits) {
@@ -57,7 +57,7 @@ fn all_who_wait_are_told_when_the_manager_is_killed() {
         let tasks = all_waiting(&lock).await;
         let blocked = {
             let lock = lock.clone();
-            thread::spawn(move || lock.blocking_read().map(drop))
+            thread::spawn(move || lock.read().blocking().map(drop))
         };
         until_state(&lock, (1, true, false, 6)).await;
         let lost = reader.lost();
@@ -93,7 +93,7 @@ fn upgrade_whose_manager_stands_still_gives_a_guard_back_that_is_what_it_was() {
         let manager_process = pid_of(&manager).await;
         stop(manager_process).await;
         // The manager will grant it when it runs again, and find it withdrawn.
-        let outcome = guard.upgrade_timeout(Duration::from_millis(1)).await;
+        let outcome = guard.try_upgrade().timeout(Duration::from_millis(1)).await;
         signal(manager_process, Signal::CONT);
         let guard = outcome.unwrap().unwrap_err();
         assert_eq!(state(&lock).await, (0, true, false, 0));
@@ -107,7 +107,7 @@ fn all_at(latch: &Latch) -> Vec<JoinHandle<Told>> {
     let [plain, timed, arrives] = [(); 3].map(|()| latch.clone());
     let waits: [Wait; 3] = [
         async move { plain.wait().await }.boxed(),
-        async move { timed.wait_timeout(Duration::MAX).await }.boxed(),
+        async move { timed.wait().timeout(Duration::MAX).await }.boxed(),
         async move { arrives.arrive_and_wait(1).await }.boxed(),
     ];
     waits.into_iter().map(tokio::spawn).collect()
@@ -121,7 +121,7 @@ fn all_who_wait_at_a_latch_are_told_when_its_manager_is_killed() {
         let tasks = all_at(&latch);
         let blocked = {
             let latch = latch.clone();
-            thread::spawn(move || latch.blocking_wait())
+            thread::spawn(move || latch.wait().blocking())
         };
         until_waiting(&latch, 4).await;
         kill(pid_of(&manager).await);

@@ -5,7 +5,7 @@ use std::{future::Future, mem, thread, time::Duration};
 use futures::{FutureExt, future::BoxFuture};
 use lockkeeper::{
     ActionError, Barrier, CallError, Condition, Event, KeyedLock, KeyedSemaphore, Latch, Lock,
-    Manager, Owner, Queue, ReentrantLock, RwLock, RwLockReadGuard, Several, Value,
+    Manager, Owner, Queue, ReentrantLock, RwLock, RwLockReadGuard, Value, lock_all, lock_some,
 };
 use lockkeeper_test_support::until;
 use serde::{Deserialize, Serialize};
@@ -139,12 +139,12 @@ impl Scene {
             asked.to(
                 "enter",
                 |it| async move { it.reentrant.acquire().await.map(drop) },
-                |it, time| async move { it.reentrant.acquire_timeout(time).await.map(drop) },
+                |it, time| async move { it.reentrant.acquire().timeout(time).await.map(drop) },
             ),
             asked.to(
                 "see the event",
                 |it| async move { it.event.wait().await.map(drop) },
-                |it, time| async move { it.event.wait_timeout(time).await.map(drop) },
+                |it, time| async move { it.event.wait().timeout(time).await.map(drop) },
             ),
             asked.to(
                 "be notified",
@@ -154,23 +154,23 @@ impl Scene {
                 },
                 |it, time| async move {
                     let guard = it.condition.acquire().await?;
-                    it.condition.wait_timeout(guard, time).await.map(drop)
+                    it.condition.wait(guard).timeout(time).await.map(drop)
                 },
             ),
             asked.to(
                 "pass the barrier",
                 |it| async move { it.barrier.wait().await.map(drop) },
-                |it, time| async move { it.barrier.wait_timeout(time).await.map(drop) },
+                |it, time| async move { it.barrier.wait().timeout(time).await.map(drop) },
             ),
             asked.to(
                 "read",
                 |it| async move { it.written.read().await.map(drop) },
-                |it, time| async move { it.written.read_timeout(time).await.map(drop) },
+                |it, time| async move { it.written.read().timeout(time).await.map(drop) },
             ),
             asked.to(
                 "write",
                 |it| async move { it.written.write().await.map(drop) },
-                |it, time| async move { it.written.write_timeout(time).await.map(drop) },
+                |it, time| async move { it.written.write().timeout(time).await.map(drop) },
             ),
             asked.to(
                 "become the writer",
@@ -179,8 +179,8 @@ impl Scene {
                     guard.upgrade().await.map(drop)
                 },
                 |it, time| async move {
-                    let guard = it.read.upgradable_read_timeout(time).await?;
-                    match guard.upgrade_timeout(time).await? {
+                    let guard = it.read.upgradable_read().timeout(time).await?;
+                    match guard.try_upgrade().timeout(time).await? {
                         Ok(_writes) => Ok(()),
                         Err(_reads) => Err(CallError::timed_out()),
                     }
@@ -189,12 +189,12 @@ impl Scene {
             asked.to(
                 "see the latch open",
                 |it| async move { it.latch.wait().await },
-                |it, time| async move { it.latch.arrive_and_wait_timeout(0, time).await },
+                |it, time| async move { it.latch.arrive_and_wait(0).timeout(time).await },
             ),
             asked.to(
                 "have the key",
                 |it| async move { it.keyed.acquire(KEY).await.map(drop) },
-                |it, time| async move { it.keyed.acquire_timeout(KEY, time).await.map(drop) },
+                |it, time| async move { it.keyed.acquire(KEY).timeout(time).await.map(drop) },
             ),
             asked.to(
                 "have permits of the key",
@@ -203,41 +203,35 @@ impl Scene {
                     permits.await.map(drop)
                 },
                 |it, time| async move {
-                    let permits = it.keyed_semaphore.acquire_many_timeout(KEY, 1, time);
+                    let permits = it.keyed_semaphore.acquire_many(KEY, 1).timeout(time);
                     permits.await.map(drop)
                 },
             ),
             asked.to(
                 "hold several locks",
-                |it| async move {
-                    let several = Several::new(&it.several)?;
-                    several.lock_all().await.map(drop)
-                },
-                |it, time| async move {
-                    let several = Several::new(&it.several)?;
-                    several.lock_some_timeout(2, time).await.map(drop)
-                },
+                |it| async move { lock_all(&it.several).await.map(drop) },
+                |it, time| async move { lock_some(2, &it.several).timeout(time).await.map(drop) },
             ),
             asked.to(
                 "take an item",
                 |it| async move { Ok(it.empty.get().await.map(drop)?) },
-                |it, time| async move { Ok(it.empty.get_timeout(time).await.map(drop)?) },
+                |it, time| async move { Ok(it.empty.get().timeout(time).await.map(drop)?) },
             ),
             asked.to(
                 "see all done",
                 |it| async move { it.full.join().await },
-                |it, time| async move { it.full.join_timeout(time).await },
+                |it, time| async move { it.full.join().timeout(time).await },
             ),
             asked.to(
                 "put an item",
                 |it| async move { Ok(it.full.put(1).await?) },
-                |it, time| async move { Ok(it.full.put_timeout(1, time).await?) },
+                |it, time| async move { Ok(it.full.put(1).timeout(time).await?) },
             ),
             asked.to(
                 "see a change",
                 |it| async move { it.value.changed_since(0).await.map(drop) },
                 |it, time| async move {
-                    let seen = it.value.wait_for_timeout(time, |number| *number > 0);
+                    let seen = it.value.wait_for(|number| *number > 0).timeout(time);
                     seen.await.map(drop)
                 },
             ),
@@ -253,66 +247,69 @@ impl Scene {
             }
         }
         let waits: [fn(Self) -> Told; 30] = [
-            |it| it.reentrant.blocking_acquire().map(drop),
-            |it| it.reentrant.blocking_acquire_timeout(FAR).map(drop),
-            |it| it.event.blocking_wait_since(0).map(drop),
-            |it| it.event.blocking_wait_since_timeout(0, FAR).map(drop),
+            |it| it.reentrant.acquire().blocking().map(drop),
+            |it| it.reentrant.acquire().timeout(FAR).blocking().map(drop),
+            |it| it.event.wait_since(0).blocking().map(drop),
+            |it| it.event.wait_since(0).timeout(FAR).blocking().map(drop),
             |it| {
-                let guard = it.condition.blocking_acquire()?;
-                let waited = it.condition.blocking_wait_while(guard, || true);
+                let guard = it.condition.acquire().blocking()?;
+                let waited = it.condition.wait_while(guard, || true).blocking();
                 waited.map(drop)
             },
             |it| {
-                let guard = it.condition.blocking_acquire()?;
+                let guard = it.condition.acquire().blocking()?;
                 let condition = &it.condition;
-                let waited = condition.blocking_wait_while_timeout(guard, FAR, || true);
+                let waited = condition.wait_while(guard, || true).timeout(FAR).blocking();
                 waited.map(drop)
             },
             |it| {
-                let waited = it.barrier.blocking_wait_with(|| Ok(()));
+                let waited = it.barrier.wait_with(async || Ok(())).blocking();
                 waited.map(drop).map_err(failed)
             },
             |it| {
-                let waited = it.barrier.blocking_wait_with_timeout(FAR, || Ok(()));
+                let waited = it
+                    .barrier
+                    .wait_with(async || Ok(()))
+                    .timeout(FAR)
+                    .blocking();
                 waited.map(drop).map_err(failed)
             },
-            |it| it.written.blocking_read().map(drop),
-            |it| it.written.blocking_read_timeout(FAR).map(drop),
-            |it| it.written.blocking_write().map(drop),
-            |it| it.written.blocking_write_timeout(FAR).map(drop),
+            |it| it.written.read().blocking().map(drop),
+            |it| it.written.read().timeout(FAR).blocking().map(drop),
+            |it| it.written.write().blocking().map(drop),
+            |it| it.written.write().timeout(FAR).blocking().map(drop),
             |it| {
-                let guard = it.read.blocking_upgradable_read()?;
-                guard.blocking_upgrade().map(drop)
+                let guard = it.read.upgradable_read().blocking()?;
+                guard.upgrade().blocking().map(drop)
             },
             |it| {
-                let guard = it.read.blocking_upgradable_read_timeout(FAR)?;
-                guard.blocking_upgrade_timeout(FAR).map(drop)
+                let guard = it.read.upgradable_read().timeout(FAR).blocking()?;
+                guard.try_upgrade().timeout(FAR).blocking().map(drop)
             },
-            |it| it.latch.blocking_wait(),
-            |it| it.latch.blocking_arrive_and_wait_timeout(0, FAR),
-            |it| it.keyed.blocking_acquire(KEY).map(drop),
-            |it| it.keyed.blocking_acquire_timeout(KEY, FAR).map(drop),
-            |it| it.keyed_semaphore.blocking_acquire(KEY).map(drop),
+            |it| it.latch.wait().blocking(),
+            |it| it.latch.arrive_and_wait(0).timeout(FAR).blocking(),
+            |it| it.keyed.acquire(KEY).blocking().map(drop),
+            |it| it.keyed.acquire(KEY).timeout(FAR).blocking().map(drop),
+            |it| it.keyed_semaphore.acquire(KEY).blocking().map(drop),
             |it| {
-                let permit = it.keyed_semaphore.blocking_acquire_timeout(KEY, FAR);
+                let permit = it.keyed_semaphore.acquire(KEY).timeout(FAR).blocking();
                 permit.map(drop)
             },
-            |it| Several::new(&it.several)?.blocking_lock_all().map(drop),
-            |it| {
-                let several = Several::new(&it.several)?;
-                several.blocking_lock_all_timeout(FAR).map(drop)
-            },
-            |it| Ok(it.empty.blocking_get().map(drop)?),
-            |it| Ok(it.empty.blocking_get_timeout(FAR).map(drop)?),
-            |it| Ok(it.full.blocking_put(1)?),
-            |it| Ok(it.full.blocking_put_timeout(1, FAR)?),
-            |it| it.full.blocking_join(),
-            |it| it.full.blocking_join_timeout(FAR),
-            |it| it.value.blocking_changed_since(0).map(drop),
+            |it| lock_all(&it.several).blocking().map(drop),
+            |it| lock_all(&it.several).timeout(FAR).blocking().map(drop),
+            |it| Ok(it.empty.get().blocking().map(drop)?),
+            |it| Ok(it.empty.get().timeout(FAR).blocking().map(drop)?),
+            |it| Ok(it.full.put(1).blocking()?),
+            |it| Ok(it.full.put(1).timeout(FAR).blocking()?),
+            |it| it.full.join().blocking(),
+            |it| it.full.join().timeout(FAR).blocking(),
+            |it| it.value.changed_since(0).blocking().map(drop),
             |it| {
                 let seen = it
                     .value
-                    .blocking_wait_for_timeout(FAR, |number| *number > 0);
+                    .wait_for(|number| *number > 0)
+                    .timeout(FAR)
+                    .blocking();
                 seen.map(drop)
             },
         ];

@@ -224,9 +224,9 @@ fn wait_of_the_parent() {
         let lock = manager.lock().await.expect("a lock");
         let guard = lock.acquire().await.expect("it is free");
         let mut lost = Box::pin(guard.lost());
-        let waits = (0..3).map(|_| lock.clone().acquire_owned());
+        let waits = (0..3).map(|_| lock.acquire());
         let mut waits: Vec<_> = waits.map(Box::pin).collect();
-        let mut patient = Box::pin(lock.acquire_timeout(Duration::from_secs(60)));
+        let mut patient = Box::pin(lock.acquire().timeout(Duration::from_secs(60)));
         for wait in &mut waits {
             assert!(poll!(wait).is_pending());
         }

@@ -134,7 +134,7 @@ fn dead_clients_lock_is_passed_on() {
         });
         assert!(block_on(lock.try_acquire()).expect("an answer").is_none());
         client.kill();
-        let acquired = block_on(lock.acquire_timeout(AT_ONCE));
+        let acquired = block_on(lock.acquire().timeout(AT_ONCE));
         assert!(acquired.expect("its holder is dead").abandoned().is_some());
         assert!(is_running(child));
         kill(child);
