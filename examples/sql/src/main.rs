@@ -17,7 +17,10 @@ mod table;
 
 use std::{error::Error, process};
 
-use lockkeeper::{Call, CallError, Event, Fence, Lock, Manager, Operation, Operations, Pool, Primitive, Proxy, Refusal, Serve, Task};
+use lockkeeper::{
+    Call, CallError, Event, Fence, Lock, Manager, Operation, Operations, Pool, Primitive, Proxy,
+    Refusal, Serve, Task,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use table::Table;
