@@ -317,7 +317,7 @@ struct Parts<'a, 'de> {
     left: u32,
 }
 
-impl Parts<'_, '_> {
+impl<'de> Parts<'_, 'de> {
     #[inline]
     fn step(&mut self) -> bool {
         match self.left.checked_sub(1) {
@@ -337,6 +337,15 @@ impl Parts<'_, '_> {
         Ok(())
     }
 
+    /// Decodes the next element or key, if there is one.
+    #[inline]
+    fn next<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Failure> {
+        if !self.step() {
+            return Ok(None);
+        }
+        seed.deserialize(&mut *self.from).map(Some)
+    }
+
     /// Each part takes at least one byte. A type may reserve room for as many parts as this says, which are larger
     /// than a byte each.
     fn hint(&self) -> usize {
@@ -353,10 +362,7 @@ impl<'de> SeqAccess<'de> for &mut Parts<'_, 'de> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, Failure> {
-        if !self.step() {
-            return Ok(None);
-        }
-        seed.deserialize(&mut *self.from).map(Some)
+        self.next(seed)
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -372,10 +378,7 @@ impl<'de> MapAccess<'de> for &mut Parts<'_, 'de> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, Failure> {
-        if !self.step() {
-            return Ok(None);
-        }
-        seed.deserialize(&mut *self.from).map(Some)
+        self.next(seed)
     }
 
     #[inline]

@@ -64,6 +64,19 @@ impl<'b> Serializer<'b> {
         })
     }
 
+    /// Begins a variant whose content has parts, which `begin` begins one level deeper.
+    #[inline]
+    fn variant<'a>(
+        &'a mut self,
+        variant: &'static str,
+        begin: impl FnOnce(&'a mut Self) -> Begun<'a, 'b>,
+    ) -> Begun<'a, 'b> {
+        self.output.variant(variant)?;
+        let outside = self.levels;
+        self.levels = outside.inside()?;
+        begin(self).map(|parts| Parts { outside, ..parts })
+    }
+
     /// Begins a value whose length is not known.
     fn unknown(&mut self, marker: u8, per_element: u64) -> Result<Parts<'_, 'b>, Failure> {
         let place = self.output.open(marker);
@@ -233,7 +246,7 @@ impl<'a, 'b> ser::Serializer for &'a mut Serializer<'b> {
     }
 
     #[inline]
-    fn serialize_seq(self, length: Option<usize>) -> Result<Parts<'a, 'b>, Failure> {
+    fn serialize_seq(self, length: Option<usize>) -> Begun<'a, 'b> {
         match length {
             Some(length) => self.serialize_tuple(length),
             None => self.unknown(ARRAY32, 1),
@@ -241,17 +254,13 @@ impl<'a, 'b> ser::Serializer for &'a mut Serializer<'b> {
     }
 
     #[inline]
-    fn serialize_tuple(self, length: usize) -> Result<Parts<'a, 'b>, Failure> {
+    fn serialize_tuple(self, length: usize) -> Begun<'a, 'b> {
         self.output.array(length)?;
         self.parts(length)
     }
 
     #[inline]
-    fn serialize_tuple_struct(
-        self,
-        _: &'static str,
-        length: usize,
-    ) -> Result<Parts<'a, 'b>, Failure> {
+    fn serialize_tuple_struct(self, _: &'static str, length: usize) -> Begun<'a, 'b> {
         self.serialize_tuple(length)
     }
 
@@ -262,16 +271,12 @@ impl<'a, 'b> ser::Serializer for &'a mut Serializer<'b> {
         _: u32,
         variant: &'static str,
         length: usize,
-    ) -> Result<Parts<'a, 'b>, Failure> {
-        self.output.variant(variant)?;
-        let outside = self.levels;
-        self.levels = outside.inside()?;
-        let parts = self.serialize_tuple(length)?;
-        Ok(Parts { outside, ..parts })
+    ) -> Begun<'a, 'b> {
+        self.variant(variant, |this| this.serialize_tuple(length))
     }
 
     #[inline]
-    fn serialize_map(self, length: Option<usize>) -> Result<Parts<'a, 'b>, Failure> {
+    fn serialize_map(self, length: Option<usize>) -> Begun<'a, 'b> {
         let Some(length) = length else {
             return self.unknown(MAP32, 2);
         };
@@ -281,7 +286,7 @@ impl<'a, 'b> ser::Serializer for &'a mut Serializer<'b> {
     }
 
     #[inline]
-    fn serialize_struct(self, _: &'static str, length: usize) -> Result<Parts<'a, 'b>, Failure> {
+    fn serialize_struct(self, _: &'static str, length: usize) -> Begun<'a, 'b> {
         match self.form {
             Form::Compact => self.output.array(length)?,
             Form::Named => self.output.map(length)?,
@@ -296,14 +301,13 @@ impl<'a, 'b> ser::Serializer for &'a mut Serializer<'b> {
         _: u32,
         variant: &'static str,
         length: usize,
-    ) -> Result<Parts<'a, 'b>, Failure> {
-        self.output.variant(variant)?;
-        let outside = self.levels;
-        self.levels = outside.inside()?;
-        let parts = self.serialize_struct(name, length)?;
-        Ok(Parts { outside, ..parts })
+    ) -> Begun<'a, 'b> {
+        self.variant(variant, |this| this.serialize_struct(name, length))
     }
 }
+
+/// A value with parts that was begun.
+type Begun<'a, 'b> = Result<Parts<'a, 'b>, Failure>;
 
 /// Writes the parts of a value one after the other.
 #[derive(Debug)]
