@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper::{BoundedSemaphore, CallError, Manager, Pool, Refusal, Task};
+use lockkeeper::{BoundedSemaphore, CallError, Manager, Pool, Task, errors::Refusal};
 use serde::{Deserialize, Serialize};
 
 const WORKERS: usize = 6;

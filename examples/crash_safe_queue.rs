@@ -18,7 +18,8 @@
 use std::{collections::BTreeMap, error::Error, process, time::Duration};
 
 use lockkeeper::{
-    CallError, GetError, Manager, Pool, Queue, Refusal, Task, TaskError, TaskFault, Value,
+    CallError, GetError, Manager, Pool, Queue, Task, TaskError, Value,
+    errors::{Refusal, TaskFault},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};

@@ -16,8 +16,11 @@ use std::{collections::HashMap, error::Error, fs::File, path::PathBuf, process, 
 
 use futures::{StreamExt, future::try_join_all};
 use lockkeeper::{
-    Call, CallError, CallId, Grant, HangUp, Manager, Operation, Operations, Pool, Primitive, Proof,
-    Proxy, Refusal, Serve, Task, TaskError, TaskFault, WaitQueue,
+    CallError, Manager, Pool, Proxy, Task, TaskError,
+    errors::{Refusal, TaskFault},
+    kind::{
+        Call, CallId, Grant, HangUp, Operation, Operations, Primitive, Proof, Serve, WaitQueue,
+    },
 };
 use serde::{Deserialize, Serialize};
 

@@ -32,8 +32,9 @@ use argh::FromArgs;
 use fastrand::Rng;
 use futures::StreamExt;
 use lockkeeper::{
-    Address, Call, CallError, KeyedLock, Lock, Manager, Operation, Operations, Pool, Primitive,
-    Proxy, Refusal, Serve, Task,
+    Address, CallError, KeyedLock, Lock, Manager, Pool, Proxy, Task,
+    errors::Refusal,
+    kind::{Call, Operation, Operations, Primitive, Serve},
 };
 use serde::{Deserialize, Serialize};
 

@@ -19,8 +19,8 @@ use std::{
 };
 
 use lockkeeper::{
-    Abandoned, CallError, Lock, LockGuard, Manager, Peer, Pool, Semaphore, Task, TaskError,
-    TaskFault,
+    CallError, Lock, LockGuard, Manager, Pool, Semaphore, Task, TaskError, errors::TaskFault,
+    guards::Abandoned, inspect::Peer,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};

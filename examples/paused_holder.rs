@@ -21,8 +21,9 @@
 use std::{error::Error, fs, path::PathBuf, process};
 
 use lockkeeper::{
-    Call, CallError, Event, Fence, FenceFile, Lock, Manager, Operation, Operations, Pool,
-    Primitive, Proxy, Refusal, Serve, Task,
+    CallError, Event, Fence, FenceFile, Lock, Manager, Pool, Proxy, Task,
+    errors::Refusal,
+    kind::{Call, Operation, Operations, Primitive, Serve},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};

@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lockkeeper::{ActionError, Barrier, Manager, Pool, Task};
+use lockkeeper::{Barrier, Manager, Pool, Task, errors::ActionError};
 use serde::{Deserialize, Serialize};
 
 const POINTS: usize = 64;

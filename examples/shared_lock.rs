@@ -20,7 +20,7 @@ use std::{
 
 use argh::FromArgs;
 use futures::StreamExt;
-use lockkeeper::{CallError, Lock, Manager, Plain, PlainTask, Pool};
+use lockkeeper::{CallError, Lock, Manager, PlainTask, Pool, proxies::Plain};
 use serde::{Deserialize, Serialize};
 
 const PROCESSES: usize = 10;

@@ -32,10 +32,10 @@ use crate::{
 /// | `unix:PATH` | a path |
 /// | `unix:PATH#uid:1000` | a path where a client accepts the manager of that user too |
 /// | `memory:NAME` | a name within this process |
-/// | `scheme:PLACE` | the place of a transport that the program has added with [`Program::transport`](crate::Program::transport); a scheme is two lowercase letters or more |
+/// | `scheme:PLACE` | the place of a transport that the program has added with [`Program::transport`](crate::builders::Program::transport); a scheme is two lowercase letters or more |
 ///
 /// A client accepts a manager of its own user and of root. To use a manager of another user, which has
-/// [let it in](crate::ManagerBuilder::allow_uid), it names that user in the address: otherwise any user
+/// [let it in](crate::builders::ManagerBuilder::allow_uid), it names that user in the address: otherwise any user
 /// who may write to the folder could pretend to be the manager. Tokens carry that on.
 ///
 /// A path has at most 100 bytes. Network addresses, such as `127.0.0.1:7000`, are refused.
@@ -43,7 +43,7 @@ use crate::{
 /// ```
 /// use lockkeeper::Address;
 ///
-/// # fn main() -> Result<(), lockkeeper::AddressError> {
+/// # fn main() -> Result<(), lockkeeper::errors::AddressError> {
 /// let address: Address = "/run/build/locks.sock".parse()?;
 /// assert_eq!(address.to_string(), "/run/build/locks.sock");
 /// assert_eq!("unix:/run/build/locks.sock".parse(), Ok(address));

@@ -34,7 +34,7 @@ use crate::files::{self, FileId};
 /// ```
 /// use std::fs;
 ///
-/// use lockkeeper::{FenceError, FenceFile, Manager};
+/// use lockkeeper::{FenceFile, Manager, errors::FenceError};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -5,28 +5,28 @@
 //! proxies of them: data that goes into the arguments of a [`Task`] which a [`Pool`] runs in other
 //! processes. What a process holds is given back when it ends, in whatever way.
 //!
-//! | room | what is in it |
+//! | entry | what it is for |
 //! | --- | --- |
 //! | [`program`] | the one call at the top of main |
 //! | [`Manager`], [`Address`], [`Limits`] | where the objects live |
-//! | [`Lock`], [`ReentrantLock`], [`Condition`] | built-in kinds with one holder at a time |
-//! | [`RwLock`] | many who read, or one who writes |
+//! | [`Lock`], [`ReentrantLock`], [`Condition`] | one holder at a time |
+//! | [`RwLock`] | many readers, or one writer |
 //! | [`KeyedLock`], [`KeyedSemaphore`] | a lock, or some permits, for each of any number of keys |
-//! | [`lock_all`], [`lock_some`] | several locks at once |
-//! | [`Wait`] | a call that waits: awaited, with a timeout, or on a plain thread |
-//! | [`Queue`], [`Value`] | built-in kinds that keep data of your types |
-//! | [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Barrier`], [`Latch`] | the other built-in kinds |
-//! | [`Ticket`], [`ReleaseBy`] | who may release what a process holds |
-//! | [`Primitive`], [`Operation`], [`Serve`], [`Proxy`], [`Proof`] | kinds of your own |
+//! | [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Barrier`], [`Latch`] | permits and signals |
+//! | [`Queue`], [`Value`] | data of your types |
+//! | [`lock_all`], [`lock_some`] | several locks or keys at once |
+//! | [`Wait`] | a call: awaited, with a timeout, or on a plain thread |
+//! | [`Ticket`], [`ReleaseBy`] | release by another process than the holder |
+//! | [`Fence`], [`FenceFile`] | how a resource refuses a holder that comes too late |
 //! | [`Pool`], [`Task`], [`PlainTask`] | processes that run tasks |
+//! | [`CallError`], [`StartError`], [`TaskError`], [`errors`] | what can go wrong |
+//! | [`inspect`], [`deadlock`] | who holds what, who waits, and which calls wait for each other |
+//! | [`kind`], [`Proxy`] | kinds of objects of your own |
 //! | [`Manager::in_memory`] | managers for tests, also with a paused clock |
 //! | [`transport`] | what carries bytes between processes, also of your own making |
-//! | [`Fence`], [`FenceFile`] | how a resource refuses a holder that comes too late |
-//! | [`Snapshot`], [`deadlock`] | who holds what, who waits, and who waits for ever |
-//! | [`CallError`], [`StartError`], [`TaskError`] | what can go wrong |
 //!
-//! What happens is told through the crates `tracing` and `metrics`; docs/OBSERVING.md in the repository
-//! lists what.
+//! The crates `tracing` and `metrics` receive events and figures; docs/OBSERVING.md in the repository lists
+//! them.
 //!
 //! Proxies work on any tokio runtime, and from plain threads through [`Wait::blocking`] and
 //! [`block_on`].
@@ -94,70 +94,57 @@ mod want;
 mod tests;
 
 pub use address::Address;
-pub use address_error::{AddressError, BadAddress};
 pub use client::{connect::label, spin::spin_for, thread::block_on};
 pub use error::{CallError, StartError, TaskError};
-pub use fence_file::{FenceError, FenceFile};
+pub use fence_file::FenceFile;
 pub use limits::Limits;
-pub use lockkeeper_actors::{
-    self as actors, Bench, Call, HangUp, HoldTimer, Operations, Parked, Primitive, Serve, Stored,
-    Survey, WaitQueue,
-};
-pub use lockkeeper_protocol::{
-    Abandoned, Breach, CallId, CallInfo, Fault, Fence, ObjectInfo, Operation, PartInfo, Peer,
-    Proof, Refusal, SessionId, SignedCall, Snapshot, Stats, Times,
-    operations::{
-        BarrierSpec, BarrierStatus, EventStatus, Key, KeyStatus, KeyedStatus, LatchStatus,
-        LockStatus, OnDeath, Passed, QueueStatus, ReleaseBy, RwLockStatus, SemaphoreStatus,
-        TaskFault, ValueStatus, Versioned, Wake, WorkerExit,
-    },
-};
-pub use manager::{
-    builder::ManagerBuilder,
-    manager::Manager,
-    named::{Named, Releasable, WithSchema},
-};
+pub use lockkeeper_protocol::{Fence, operations::ReleaseBy};
+pub use manager::manager::Manager;
 pub use pool::{
     handle::TaskHandle,
-    pool::{Pool, PoolBuilder},
-    status::PoolStatus,
-    task::{Plain, PlainTask, Task},
+    pool::Pool,
+    task::{PlainTask, Task},
 };
-pub use program::{Program, program};
-#[doc(hidden)]
-pub use proxy::several::Target;
+pub use program::program;
 pub use proxy::{
-    abandoned::AbandonedGuard,
-    barrier::{ActionError, Barrier},
-    condition::{Condition, ConditionGuard, SetName},
+    barrier::Barrier,
+    condition::{Condition, ConditionGuard},
     event::Event,
-    guard::{Guard, Guarded, Ticket},
-    hold::Grant,
+    guard::Ticket,
     keyed::{
-        held::{HeldKey, KeyedGuard, KeyedPermit},
-        keyed::{KeyedKind, KeyedLock, KeyedOf, KeyedSemaphore},
+        held::{KeyedGuard, KeyedPermit},
+        keyed::{KeyedLock, KeyedSemaphore},
     },
     latch::Latch,
-    lock::{Lock, LockGuard, LockOf},
-    lock_kind::LockKind,
+    lock::{Lock, LockGuard},
     owner::Owner,
     permit::Permit,
     proxy::Proxy,
     queue::Queue,
-    reentrant_lock::{ActsFor, ReentrantGuard, ReentrantLock},
-    rw_guard::{
-        Reading, RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard, Upgradable, Writing,
-    },
+    reentrant_lock::{ReentrantGuard, ReentrantLock},
+    rw_guard::{RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard},
     rw_lock::RwLock,
-    semaphore::{BoundedSemaphore, Semaphore, SemaphoreOf},
-    several::{Lockable, SomeGuards, lock_all, lock_some, try_lock_all, try_lock_some},
-    taken::{GetError, PutError, Taken, UndecodedItem},
+    semaphore::{BoundedSemaphore, Semaphore},
+    several::{lock_all, lock_some, try_lock_all, try_lock_some},
+    taken::{GetError, PutError, Taken},
     token::Token,
     value::Value,
     wait::Wait,
 };
-pub use subject::Subject;
-pub use undecoded::Undecoded;
+
+/// What one sets before a manager, a pool, an object or the program begins.
+pub mod builders {
+    pub use lockkeeper_protocol::operations::{BarrierSpec, OnDeath};
+
+    pub use crate::{
+        manager::{
+            builder::ManagerBuilder,
+            named::{Named, Releasable, WithSchema},
+        },
+        pool::pool::PoolBuilder,
+        program::Program,
+    };
+}
 
 /// What a deadlock report says: which calls wait for each other, and for what.
 pub mod deadlock {
@@ -165,6 +152,79 @@ pub mod deadlock {
 
     pub use crate::server::deadlock::policy::Deadlocks;
 }
+
+/// The errors inside [`CallError`], [`StartError`] and [`TaskError`], and those of single calls.
+pub mod errors {
+    pub use lockkeeper_protocol::{
+        Breach, Fault, Refusal,
+        operations::{TaskFault, WorkerExit},
+    };
+
+    pub use crate::{
+        address_error::{AddressError, BadAddress},
+        fence_file::FenceError,
+        proxy::{abandoned::AbandonedGuard, barrier::ActionError, taken::UndecodedItem},
+        subject::Subject,
+        undecoded::Undecoded,
+    };
+}
+
+/// What all guards have in common, and what they tell.
+pub mod guards {
+    pub use lockkeeper_protocol::{
+        Abandoned,
+        operations::{Passed, Versioned, Wake},
+    };
+
+    pub use crate::proxy::{
+        guard::{Guard, Guarded},
+        keyed::held::HeldKey,
+        rw_guard::{Reading, Upgradable, Writing},
+        several::{Lockable, SomeGuards},
+    };
+}
+
+/// What managers, objects and pools tell about themselves: see [`Manager::inspect`] and [`Proxy::status`].
+pub mod inspect {
+    pub use lockkeeper_protocol::{
+        CallInfo, ObjectInfo, PartInfo, Peer, Snapshot, Stats, Times,
+        operations::{
+            BarrierStatus, EventStatus, Key, KeyStatus, KeyedStatus, LatchStatus, LockStatus,
+            QueueStatus, RwLockStatus, SemaphoreStatus, ValueStatus,
+        },
+    };
+
+    pub use crate::{pool::status::PoolStatus, proxy::served::HasStatus};
+}
+
+/// Kinds of objects of your own: see [`Primitive`](kind::Primitive), and [`Proxy`] for an example.
+pub mod kind {
+    pub use lockkeeper_actors::{
+        Bench, Call, HangUp, HoldTimer, Holding, Operations, Parked, Part, Primitive, Serve,
+        Stored, Survey, WaitQueue, Waiting, data, sync,
+    };
+    pub use lockkeeper_protocol::{CallId, Operation, Proof, SessionId, SignedCall};
+
+    pub use crate::proxy::hold::Grant;
+}
+
+/// The types that related proxies and tasks share.
+pub mod proxies {
+    pub use crate::{
+        pool::task::Plain,
+        proxy::{
+            condition::SetName,
+            keyed::keyed::{KeyedKind, KeyedOf},
+            lock::LockOf,
+            lock_kind::LockKind,
+            reentrant_lock::ActsFor,
+            semaphore::SemaphoreOf,
+        },
+    };
+}
+
+#[doc(hidden)]
+pub use proxy::several::Target;
 
 /// The README's programs are compiled as tests.
 #[cfg(doctest)]

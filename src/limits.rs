@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// with an error that names the limit.
 ///
 /// [`stored_bytes`](Self::stored_bytes) and [`unread_bytes`](Self::unread_bytes) are for the whole
-/// manager. If it has several [`shards`](crate::ManagerBuilder::shards), the other limits are for each
+/// manager. If it has several [`shards`](crate::builders::ManagerBuilder::shards), the other limits are for each
 /// shard.
 ///
 /// ```
@@ -32,7 +32,7 @@ pub struct Limits {
     /// Bytes of an object's name: 255 by default.
     pub name_bytes: usize,
     /// Bytes that the manager keeps for its clients: 1 GiB by default. Above it, calls for which the
-    /// manager would keep more fail with [`Fault::Limit`](crate::Fault::Limit) and change nothing; once
+    /// manager would keep more fail with [`Fault::Limit`](crate::errors::Fault::Limit) and change nothing; once
     /// something was removed, taken or released, they can be made again.
     ///
     /// These are the bytes of items, values, tasks and their outcomes, of names and twice those of
@@ -43,7 +43,7 @@ pub struct Limits {
     /// An eighth of the limit is kept for calls that wait and for holds, so a client that stores values
     /// does not keep others from their locks: items, values, tasks, names and specs take seven eighths at
     /// the most. Incoming messages and small objects may take half of the rest. A kind of your own counts
-    /// what it keeps with `call.outbox().store(..)`, which gives a [`Stored`](crate::Stored).
+    /// what it keeps with `call.outbox().store(..)`, which gives a [`Stored`](crate::kind::Stored).
     pub stored_bytes: usize,
     /// Bytes of answers that the manager keeps for all of its clients together until they read them: 1
     /// GiB by default. Above it, large answers wait until others are read, in the order in which they

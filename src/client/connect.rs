@@ -58,7 +58,7 @@ static LABEL: Inherited<String> = Inherited::new(String::new());
 ///
 /// It is told to managers that the process connects to from then on, and not to those that it knows
 /// already. So call it before all else; in a worker of a pool, whose connections last from task to
-/// task, by its [`initializer`](crate::PoolBuilder::initializer). A forked child has the label of its parent.
+/// task, by its [`initializer`](crate::builders::PoolBuilder::initializer). A forked child has the label of its parent.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]

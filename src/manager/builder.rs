@@ -143,8 +143,8 @@ impl ManagerBuilder {
     ///
     /// A client of that user may use all objects and make others. It may not [remove](Manager::remove)
     /// or [inspect](Manager::inspect) objects, or call an operation that [is
-    /// administrative](crate::Operation::IS_ADMINISTRATIVE), such as `force_unlock`: it gets
-    /// [`Fault::NotAllowed`](crate::Fault::NotAllowed). Root and the manager's own user may do
+    /// administrative](crate::kind::Operation::IS_ADMINISTRATIVE), such as `force_unlock`: it gets
+    /// [`Fault::NotAllowed`](crate::errors::Fault::NotAllowed). Root and the manager's own user may do
     /// everything. The folder of the path must let the user pass; one that the manager makes does. The
     /// client names the manager's user in its [`Address`], unless that user is root. A manager that is
     /// not at a path, but at a name for example, does not start: [`StartError::Unusable`].

@@ -53,7 +53,7 @@ impl Manager {
     /// # Errors
     ///
     /// Returns [`CallError::Refused`] with `Invalid` from a manager that was built without
-    /// [`ManagerBuilder::deadlocks`](crate::ManagerBuilder::deadlocks), which does not know who
+    /// [`ManagerBuilder::deadlocks`](crate::builders::ManagerBuilder::deadlocks), which does not know who
     /// calls, as those of several shards are; else as [`Self::inspect`].
     ///
     /// # Cancel safety

@@ -95,7 +95,7 @@ impl PoolBuilder {
     /// [`Pool::imap`], [`Pool::imap_unordered`]).
     ///
     /// Tasks beyond it wait where they are submitted, in order. A task with more bytes than a whole
-    /// half fails with [`Fault::Limit`](crate::Fault::Limit).
+    /// half fails with [`Fault::Limit`](crate::errors::Fault::Limit).
     #[must_use]
     pub const fn stored_bytes(mut self, bytes: usize) -> Self {
         self.stored_bytes = bytes;
@@ -282,7 +282,7 @@ impl Pool {
     /// A stream is read with the methods of the crate `futures`:
     ///
     /// ```no_run
-    /// # use lockkeeper::{Plain, PlainTask, Pool};
+    /// # use lockkeeper::{PlainTask, Pool, proxies::Plain};
     /// # use serde::{Deserialize, Serialize};
     /// # #[derive(Serialize, Deserialize)]
     /// # struct Square(u64);
@@ -374,7 +374,7 @@ impl Pool {
     }
 
     /// Kills the workers at once. Tasks that are not finished fail with
-    /// [`TaskFault::Terminated`](crate::TaskFault::Terminated).
+    /// [`TaskFault::Terminated`](crate::errors::TaskFault::Terminated).
     ///
     /// # Cancel safety
     ///

@@ -3,9 +3,7 @@
 use std::{convert::Infallible, error::Error, fmt, future::Future, ops::Deref, time::Duration};
 
 use lockkeeper_actors::sync;
-use lockkeeper_protocol::operations::{
-    Abort, Arrival, Arrive, BarrierStatus, CountArrivals, Fail, Finish, Passed, Reset,
-};
+use lockkeeper_protocol::operations::{Abort, Arrival, Arrive, Fail, Finish, Passed, Reset};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -17,7 +15,7 @@ use crate::{
 ///
 /// Counterpart of Python's `manager.Barrier(parties)`. A process that dies while it waits breaks
 /// it for the others, so that they do not wait in vain, or takes its arrival back if the
-/// [`BarrierSpec`](crate::BarrierSpec) says so; it is never counted as having arrived.
+/// [`BarrierSpec`](crate::builders::BarrierSpec) says so; it is never counted as having arrived.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -43,9 +41,7 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`] with `Broken` when the barrier is broken or breaks meanwhile,
-    /// [`CallError::Disconnected`] or [`CallError::NoManager`] without a manager and
-    /// [`CallError::Gone`] once the barrier was removed.
+    /// Returns [`CallError::Refused`] with `Broken` when the barrier is broken or breaks meanwhile.
     ///
     /// # Cancel safety
     ///
@@ -95,44 +91,21 @@ impl Barrier {
     /// Breaks the barrier until it is reset: all who wait, and all who come, get `Broken`.
     /// Python: `barrier.abort()`.
     ///
-    /// # Errors
-    ///
-    /// As [`Self::status`].
-    ///
     /// # Cancel safety
     ///
     /// Dropped midway, it may have been done.
-    pub async fn abort(&self) -> Result<(), CallError> {
-        self.0.call(Abort).await
+    pub fn abort(&self) -> Wait<()> {
+        self.0.call(Abort)
     }
 
     /// Mends the barrier. Those who wait at it, or run its action, get `Broken`.
     /// Python: `barrier.reset()`.
     ///
-    /// # Errors
-    ///
-    /// As [`Self::status`].
-    ///
     /// # Cancel safety
     ///
     /// Dropped midway, it may have been done.
-    pub async fn reset(&self) -> Result<(), CallError> {
-        self.0.call(Reset).await
-    }
-
-    /// Tells the state, which may have changed when it is read.
-    /// Python: `barrier.parties`, `n_waiting`, `broken`.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`CallError::Disconnected`] or [`CallError::NoManager`] without a manager and
-    /// [`CallError::Gone`] once the barrier was removed.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn status(&self) -> Result<BarrierStatus, CallError> {
-        self.0.call(CountArrivals).await
+    pub fn reset(&self) -> Wait<()> {
+        self.0.call(Reset)
     }
 
     async fn pass(self, timeout: Option<Duration>) -> Result<Passed, CallError> {

@@ -165,14 +165,6 @@ impl LockOf<sync::Condition> {
     ///
     /// The predicate is plain code, and must not call `blocking`: a loop of [`Self::wait`] may do that, and
     /// may await something.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::wait`].
     pub fn wait_while(
         &self,
         mut guard: ConditionGuard,
@@ -202,49 +194,25 @@ impl LockOf<sync::Condition> {
     /// # Cancel safety
     ///
     /// Dropped midway, it may have been done. The guard holds as before.
-    pub async fn notify_one(&self, guard: &ConditionGuard) -> Result<u64, CallError> {
-        self.notify(guard, 1).await
+    pub fn notify_one(&self, guard: &ConditionGuard) -> Wait<u64> {
+        self.notify(guard, 1)
     }
 
     /// Wakes those who have slept longest, as many as said, and tells how many there were.
     /// Python: `condition.notify(n)`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::notify_one`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::notify_one`].
-    pub async fn notify(&self, guard: &ConditionGuard, most: u64) -> Result<u64, CallError> {
-        self.notify_up_to(guard, Some(most)).await
+    pub fn notify(&self, guard: &ConditionGuard, most: u64) -> Wait<u64> {
+        self.notify_up_to(guard, Some(most))
     }
 
     /// Wakes all who sleep in the wait set, and tells how many. Python: `condition.notify_all()`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::notify_one`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::notify_one`].
-    pub async fn notify_all(&self, guard: &ConditionGuard) -> Result<u64, CallError> {
-        self.notify_up_to(guard, None).await
+    pub fn notify_all(&self, guard: &ConditionGuard) -> Wait<u64> {
+        self.notify_up_to(guard, None)
     }
 
     /// How many sleep in the wait set, which may have changed when it is read.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn sleepers(&self) -> Result<u64, CallError> {
+    pub fn sleepers(&self) -> Wait<u64> {
         let set = self.aspect.clone().into();
-        self.proxy.attempt(CountSleepers { set }).await
+        self.proxy.attempt(CountSleepers { set })
     }
 
     async fn sleep(
@@ -262,18 +230,18 @@ impl LockOf<sync::Condition> {
         Ok(guard.replaced_by(hold, granted).woken(wake))
     }
 
-    async fn notify_up_to(
-        &self,
-        guard: &ConditionGuard,
-        most: Option<u64>,
-    ) -> Result<u64, CallError> {
-        self.check(guard)?;
+    fn notify_up_to(&self, guard: &ConditionGuard, most: Option<u64>) -> Wait<u64> {
+        let (checked, bound) = (self.check(guard), Arc::clone(guard.hold().bound()));
         let notify = Notify {
             grant: guard.hold().proof(),
             set: self.aspect.clone().into(),
             most,
         };
-        guard.hold().call(&notify).await
+        Wait::new(|timeout| async move {
+            checked?;
+            let (_, reply) = bound.call(&notify, timeout).await?;
+            bound.accepted(reply)
+        })
     }
 
     /// Refuses a guard of another condition, whose grant would mean nothing to this one.

@@ -3,13 +3,10 @@
 use std::ops::Deref;
 
 use lockkeeper_actors::sync;
-use lockkeeper_protocol::operations::{Clear, EventStatus, Look, Set, WaitSet};
+use lockkeeper_protocol::operations::{Clear, Look, Set, WaitSet};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    error::CallError,
-    proxy::{proxy::Proxy, token::Token, wait::Wait},
-};
+use crate::proxy::{proxy::Proxy, token::Token, wait::Wait};
 
 /// A flag that processes share: some wait until another sets it.
 ///
@@ -36,15 +33,6 @@ pub struct Event(Proxy<sync::Event>);
 
 impl Event {
     /// Waits until the flag is up, and returns how often it has been set. Python: `event.wait()`.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`CallError::Disconnected`] or [`CallError::NoManager`] without a manager and
-    /// [`CallError::Gone`] once the event was removed.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
     pub fn wait(&self) -> Wait<u64> {
         self.wait_for(None)
     }
@@ -59,7 +47,7 @@ impl Event {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let manager = lockkeeper::Manager::start().await?;
     /// # let tick = manager.event().await?;
-    /// let seen = tick.generation().await?;
+    /// let seen = tick.status().await?.generation;
     /// tick.set().await?;
     /// tick.clear().await?;
     /// assert_eq!(tick.wait_since(seen).await?, seen + 1);
@@ -69,11 +57,8 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// As [`Self::wait`], and [`CallError::Refused`] with `Invalid` when it was never set as often.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::wait`].
+    /// Returns [`CallError::Refused`](crate::CallError::Refused) with `Invalid` when it was never set as
+    /// often.
     pub fn wait_since(&self, generation: u64) -> Wait<u64> {
         self.wait_for(Some(generation))
     }
@@ -81,67 +66,25 @@ impl Event {
     /// Sets the flag, which completes all who wait, and returns how often it has been set.
     /// Python: `event.set()`.
     ///
-    /// # Errors
-    ///
-    /// As [`Self::wait`].
-    ///
     /// # Cancel safety
     ///
     /// Dropped midway, it may have been set.
-    pub async fn set(&self) -> Result<u64, CallError> {
-        self.0.call(Set).await
+    pub fn set(&self) -> Wait<u64> {
+        self.0.call(Set)
     }
 
     /// Takes the flag down. Python: `event.clear()`.
     ///
-    /// # Errors
-    ///
-    /// As [`Self::wait`].
-    ///
     /// # Cancel safety
     ///
     /// Dropped midway, it may have been cleared.
-    pub async fn clear(&self) -> Result<(), CallError> {
-        self.0.call(Clear).await
+    pub fn clear(&self) -> Wait<()> {
+        self.0.call(Clear)
     }
 
     /// Whether the flag is up, which may have changed when it is read. Python: `event.is_set()`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn is_set(&self) -> Result<bool, CallError> {
-        Ok(self.status().await?.is_set)
-    }
-
-    /// How often the flag has been set, also while it was up, since the event was made.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn generation(&self) -> Result<u64, CallError> {
-        Ok(self.status().await?.generation)
-    }
-
-    /// Tells the state, which may have changed when it is read.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn status(&self) -> Result<EventStatus, CallError> {
-        self.0.call(Look).await
+    pub fn is_set(&self) -> Wait<bool> {
+        self.0.start(Look, |_, _, status| Ok(status.is_set))
     }
 
     fn wait_for(&self, since: Option<u64>) -> Wait<u64> {

@@ -228,7 +228,7 @@ impl<P: Guarded> Guard<P> {
 
 impl<P: LockKind> Guard<P> {
     /// Gives the hold out of hand: every process that has the ticket may
-    /// [`adopt`](crate::LockOf::adopt) or [`release`](crate::LockOf::release) it. Until then it
+    /// [`adopt`](crate::proxies::LockOf::adopt) or [`release`](crate::proxies::LockOf::release) it. Until then it
     /// still belongs to this process's session, and to its owner if it has one.
     #[must_use = "without the ticket the lock stays held until this process ends"]
     pub fn into_ticket(self) -> Ticket {

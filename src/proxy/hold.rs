@@ -93,6 +93,11 @@ impl Hold {
         }
     }
 
+    /// The object that granted.
+    pub(super) const fn bound(&self) -> &Arc<Bound> {
+        &self.bound
+    }
+
     pub(crate) const fn grant(&self) -> CallId {
         self.grant.call
     }
@@ -204,7 +209,7 @@ impl<P: Primitive> Grant<P> {
     }
 
     /// Names what was granted in an operation that [`Self::cast`] sends. The kind finds it by
-    /// [`Call::grant`](crate::Call::grant).
+    /// [`Call::grant`](crate::kind::Call::grant).
     #[must_use]
     pub const fn proof(&self) -> Proof {
         self.hold.proof()

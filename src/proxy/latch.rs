@@ -3,13 +3,10 @@
 use std::ops::Deref;
 
 use lockkeeper_actors::sync;
-use lockkeeper_protocol::operations::{ArriveAndWait, CountDown, CountLeft, LatchStatus, WaitOpen};
+use lockkeeper_protocol::operations::{ArriveAndWait, CountDown, WaitOpen};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    error::CallError,
-    proxy::{proxy::Proxy, token::Token, wait::Wait},
-};
+use crate::proxy::{proxy::Proxy, token::Token, wait::Wait};
 
 /// A number that processes count down together, and wait until it is zero.
 ///
@@ -30,7 +27,7 @@ use crate::{
 ///     tokio::spawn(async move { ready.count_down(1).await });
 /// }
 /// ready.wait().await?;
-/// assert!(ready.is_open().await?);
+/// assert!(ready.status().await?.is_open());
 /// # Ok(())
 /// # }
 /// ```
@@ -44,35 +41,22 @@ impl Latch {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`] with `Invalid` for more than are left, of which none are
-    /// counted; else as [`Self::wait`].
+    /// Returns [`CallError::Refused`](crate::CallError::Refused) with `Invalid` for more than are left, of
+    /// which none are counted.
     ///
     /// # Cancel safety
     ///
     /// Dropped midway, it may have been counted.
-    pub async fn count_down(&self, by: u32) -> Result<u32, CallError> {
-        self.0.attempt(CountDown { by }).await
+    pub fn count_down(&self, by: u32) -> Wait<u32> {
+        self.0.attempt(CountDown { by })
     }
 
     /// Waits until none are left; at an open latch not at all.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`CallError::Disconnected`] or [`CallError::NoManager`] without a manager and
-    /// [`CallError::Gone`] once the latch was removed.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
     pub fn wait(&self) -> Wait<()> {
         self.0.attempt(WaitOpen)
     }
 
     /// Counts down by that many, and waits until none are left, in one call.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::count_down`].
     ///
     /// # Cancel safety
     ///
@@ -80,45 +64,6 @@ impl Latch {
     /// with the wait.
     pub fn arrive_and_wait(&self, by: u32) -> Wait<()> {
         self.0.attempt(ArriveAndWait { by })
-    }
-
-    /// Whether none are left. Once it is open it stays so.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::wait`].
-    pub async fn is_open(&self) -> Result<bool, CallError> {
-        Ok(self.count().await? == 0)
-    }
-
-    /// How many are left, which may be fewer when it is read.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::wait`].
-    pub async fn count(&self) -> Result<u32, CallError> {
-        Ok(self.status().await?.count)
-    }
-
-    /// Tells the numbers, which may have changed when they are read.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::wait`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::wait`].
-    pub async fn status(&self) -> Result<LatchStatus, CallError> {
-        self.0.call(CountLeft).await
     }
 }
 

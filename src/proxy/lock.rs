@@ -5,7 +5,7 @@ use std::{fmt, ops::Deref, time::Duration};
 use lockkeeper_actors::sync;
 use lockkeeper_protocol::{
     Proof,
-    operations::{Acquire, Adopt, ForceUnlock, LockStatus, Release, ReleaseAny, Status},
+    operations::{Acquire, Adopt, Release},
 };
 use serde::{Deserialize, Serialize};
 
@@ -76,13 +76,7 @@ impl<P: LockKind> LockOf<P> {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Disconnected`] or [`CallError::NoManager`] without a manager and
-    /// [`CallError::Gone`] once the lock was removed. A reentrant lock that its owner has entered
-    /// 65,536 times is [`CallError::Refused`] with `TooDeep`.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Wait`].
+    /// A reentrant lock that its owner has entered 65,536 times is [`CallError::Refused`] with `TooDeep`.
     #[doc(alias = "lock")]
     pub fn acquire(&self) -> Wait<Guard<P>> {
         let lock = self.clone();
@@ -91,14 +85,6 @@ impl<P: LockKind> LockOf<P> {
 
     /// Takes the lock if it is free; never overtakes a waiter.
     /// Python: `lock.acquire(blocking=False)`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::acquire`].
     #[doc(alias = "try_lock")]
     pub fn try_acquire(&self) -> Wait<Option<Guard<P>>> {
         let lock = self.clone();
@@ -129,63 +115,14 @@ impl<P: LockKind> LockOf<P> {
     /// Releases the hold that the ticket is from, whichever process has it.
     /// Python: `lock.release()` by another process.
     ///
-    /// # Errors
-    ///
-    /// As [`Self::adopt`].
-    ///
     /// # Cancel safety
     ///
     /// Dropped before the call is on its way, as while it still connects, the lock stays held, and
     /// only a clone of the ticket can release it; dropped later, it is released. A second release
     /// does no harm, so keep a clone and try again.
-    pub async fn release(&self, ticket: Ticket) -> Result<(), CallError> {
+    pub fn release(&self, ticket: Ticket) -> Wait<()> {
         let grant = ticket.proof();
-        self.proxy.attempt(Release { grant }).await
-    }
-
-    /// Releases the lock, whichever process holds it, if the lock was made with
-    /// [`ReleaseBy::Anyone`](crate::ReleaseBy). Of a reentrant lock it ends the first entry. The guard
-    /// of that hold is lost. Python: `lock.release()` by another process than the one that acquired.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`CallError::Refused`] with `NotHeld` when the lock is free, and with `Invalid` when only its
-    /// holders may release it; else as [`Self::acquire`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped midway, the lock may have been released. Do not try again: the next holder would lose it.
-    pub async fn release_any(&self) -> Result<(), CallError> {
-        self.proxy.attempt(ReleaseAny).await
-    }
-
-    /// Takes the lock from whoever holds it, whose guard is lost then, and gives it to the next in
-    /// line with a higher fence. Returns whether anybody held it.
-    ///
-    /// An administrator's verb: the holder may be in the middle of what the lock protects.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped midway, it may have been done, and nobody knows whether anybody held the lock.
-    pub async fn force_unlock(&self) -> Result<bool, CallError> {
-        self.proxy.call(ForceUnlock).await
-    }
-
-    /// Tells whether the lock is held and how many wait, which may have changed when it is read.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn status(&self) -> Result<LockStatus, CallError> {
-        self.proxy.call(Status).await
+        self.proxy.attempt(Release { grant })
     }
 
     async fn acquire_within(self, timeout: Option<Duration>) -> Result<Guard<P>, CallError> {

@@ -24,6 +24,7 @@ pub(crate) mod rw_guard;
 pub(crate) mod rw_lock;
 pub(crate) mod schema;
 pub(crate) mod semaphore;
+pub(crate) mod served;
 pub(crate) mod several;
 pub(crate) mod taken;
 pub(crate) mod token;

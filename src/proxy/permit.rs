@@ -91,7 +91,7 @@ impl Permit {
     }
 
     /// Waits until some of the permits are no longer held: until the session is lost, the semaphore is
-    /// removed, they are given back by [`release_any`](crate::SemaphoreOf::release_any), or the permit is
+    /// removed, they are given back by [`release_any`](crate::Proxy::release_any), or the permit is
     /// dropped. Borrows nothing, so that work can be raced against it.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
         // Each grant may be lost by itself, when anyone may give it back. There always is a part.

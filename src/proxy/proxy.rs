@@ -40,7 +40,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// proxy in a forked child, when it is first used there.
 ///
 /// ```
-/// use lockkeeper::{Call, Manager, Operation, Operations, Primitive, Refusal, Serve};
+/// use lockkeeper::{Manager, errors::Refusal, kind::{Call, Operation, Operations, Primitive, Serve}};
 /// use serde::{Deserialize, Serialize};
 ///
 /// struct Counter(i64);
@@ -177,15 +177,7 @@ impl<P: Primitive> Proxy<P> {
     /// Calls the object for something to be held, and waits until it is granted: for the guards of your own
     /// kind.
     ///
-    /// The id of the call, which the kind has seen as [`Call::id`](crate::Call::id), is the grant.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::call`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::call`].
+    /// The id of the call, which the kind has seen as [`Call::id`](crate::kind::Call::id), is the grant.
     pub fn hold<O: Operation>(&self, operation: O) -> Wait<(O::Reply, Grant<P>)>
     where
         P: Serve<O>,
@@ -196,7 +188,7 @@ impl<P: Primitive> Proxy<P> {
     }
 
     /// Calls the object, and makes something of the grant and the reply.
-    fn start<O: Operation, T>(&self, operation: O, finish: Finish<O, T>) -> Wait<T>
+    pub(super) fn start<O: Operation, T>(&self, operation: O, finish: Finish<O, T>) -> Wait<T>
     where
         P: Serve<O>,
         T: 'static,

@@ -5,7 +5,7 @@ use std::{fmt, ops::Deref, time::Duration};
 use lockkeeper_actors::data;
 use lockkeeper_protocol::{
     codec::Blob,
-    operations::{CloseQueue, CountItems, Get, Join, Put, QueueStatus},
+    operations::{CloseQueue, CountItems, Get, Join, Put},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -54,11 +54,10 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// # Errors
     ///
-    /// Returns the item and the reason: [`CallError::Refused`] with `Closed` once the queue was
-    /// closed, [`CallError::Fault`] with `Limit` for an item above the limit of a message, and
-    /// with `BadArguments` for one that cannot be encoded, [`CallError::Disconnected`] or
-    /// [`CallError::NoManager`] without a manager and [`CallError::Gone`] once it was removed.
-    /// [`CallError::Refused`] with `WrongType` tells that the queue has another schema id.
+    /// Returns the item and the reason: [`CallError::Refused`] with `Closed` once the queue was closed,
+    /// [`CallError::Fault`] with `Limit` for an item above the limit of a message, and with `BadArguments`
+    /// for one that cannot be encoded. [`CallError::Refused`] with `WrongType` tells that the queue has
+    /// another schema id.
     ///
     /// # Cancel safety
     ///
@@ -78,10 +77,6 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// As [`Self::put`], with [`CallError::TimedOut`] when there is no room:
     /// [`PutError::is_full`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::put`].
     pub fn try_put(&self, item: T) -> Wait<(), PutError<T>>
     where
         T: Send + 'static,
@@ -95,9 +90,9 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`] with `Closed` once the queue was closed and all items are
-    /// done; while some are taken, one may come back, and it waits. Else as [`Self::put`]. An item
-    /// that cannot be decoded is [`GetError::Undecoded`], which owns it: it can be discarded or put back.
+    /// Returns [`CallError::Refused`] with `Closed` once the queue was closed and all items are done; while
+    /// some are taken, one may come back, and it waits. An item that cannot be decoded is
+    /// [`GetError::Undecoded`], which owns it: it can be discarded or put back.
     ///
     /// # Cancel safety
     ///
@@ -111,14 +106,6 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     }
 
     /// Takes the first item if there is one. Python: `queue.get_nowait()`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::get`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::get`].
     pub fn try_get(&self) -> Wait<Option<Taken<T>>, GetError>
     where
         T: Send + 'static,
@@ -133,10 +120,6 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Errors
     ///
     /// As [`Self::put`], but for `Closed`.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
     pub fn join(&self) -> Wait<()>
     where
         T: 'static,
@@ -148,56 +131,23 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// Takes no more items: refuses all who wait for room and all who come with `Closed`. Those
     /// that are in can be taken still; then whoever wants another one is refused as well.
     ///
-    /// # Errors
-    ///
-    /// As [`Self::join`].
-    ///
     /// # Cancel safety
     ///
     /// Dropped midway, it may have been closed. To close it again does no harm.
-    pub async fn close(&self) -> Result<(), CallError> {
-        self.0.call(&CloseQueue, None).await
+    pub fn close(&self) -> Wait<()> {
+        self.0.proxy().call(CloseQueue)
     }
 
     /// How many items wait to be taken, which may have changed when it is read.
     /// Python: `queue.qsize()`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::join`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn len(&self) -> Result<u64, CallError> {
-        Ok(self.status().await?.len)
+    pub fn len(&self) -> Wait<u64> {
+        self.start(CountItems, |_, _, status| Ok(status.len))
     }
 
     /// Whether no item waits to be taken, which may have changed when it is read.
     /// Python: `queue.empty()`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::join`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn is_empty(&self) -> Result<bool, CallError> {
-        Ok(self.len().await? == 0)
-    }
-
-    /// Tells the numbers, which may have changed when they are read.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::join`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn status(&self) -> Result<QueueStatus, CallError> {
-        self.0.call(&CountItems, None).await
+    pub fn is_empty(&self) -> Wait<bool> {
+        self.start(CountItems, |_, _, status| Ok(status.len == 0))
     }
 
     async fn put_within(self, item: T, timeout: Option<Duration>) -> Result<(), PutError<T>> {

@@ -96,14 +96,6 @@ impl Guard<Upgradable> {
     /// Becomes the writer if no other reader is inside, at once or before the [timeout](Wait::timeout) if one
     /// is set. Else it returns the guard as it was, within `Ok`. It overtakes all that wait, as
     /// [`Self::upgrade`] does.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::upgrade`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::upgrade`].
     pub fn try_upgrade(self) -> Wait<Result<RwLockWriteGuard, Self>> {
         Wait::new(|timeout| async move {
             match self.upgraded(timeout.or(Some(Duration::ZERO))).await {
@@ -114,15 +106,11 @@ impl Guard<Upgradable> {
         })
     }
 
-    /// Gives the right to upgrade to the next who wants it, and reads on.
+    /// Gives the right to upgrade to the next in line that wants it, and reads on.
     ///
     /// # Errors
     ///
-    /// As [`Guard::<Writing>::downgrade`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Guard::<Writing>::downgrade`].
+    /// Returns [`CallError::Refused`] with `NotHeld` when the hold was lost before.
     pub async fn downgrade(self) -> Result<RwLockReadGuard, CallError> {
         downgraded(self).await
     }
@@ -136,11 +124,10 @@ impl Guard<Upgradable> {
 }
 
 impl Guard<Writing> {
-    /// Becomes a reader, without anybody writing in between: the readers at the head of the line
-    /// enter with it.
+    /// Becomes a reader, and no writer writes in between: the readers at the head of the line enter with it.
     ///
-    /// Its fence stays the writer's, and what it was marked with. A process that dies as a reader
-    /// leaves no mark, so downgrade what is whole.
+    /// Its fence stays the writer's, and so does the mark of a dead holder. A process that dies as a reader
+    /// leaves no mark, so downgrade once the data is whole.
     ///
     /// # Errors
     ///

@@ -3,9 +3,7 @@
 use std::{ops::Deref, time::Duration};
 
 use lockkeeper_actors::sync;
-use lockkeeper_protocol::operations::{
-    AcquireFor, CountHolders, ForceUnlock, ReleaseAny, RwLockStatus,
-};
+use lockkeeper_protocol::operations::AcquireFor;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -59,29 +57,12 @@ pub struct RwLock(Proxy<sync::RwLock>);
 
 impl RwLock {
     /// Waits to read, beside others who read.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`CallError::Disconnected`] or [`CallError::NoManager`] without a manager and
-    /// [`CallError::Gone`] once the lock was removed.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Wait`].
     pub fn read(&self) -> Wait<RwLockReadGuard> {
         let lock = self.clone();
         Wait::new(|timeout| lock.acquire_within(timeout))
     }
 
     /// Reads if that is possible at once; never overtakes a waiter.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::read`].
     pub fn try_read(&self) -> Wait<Option<RwLockReadGuard>> {
         let lock = self.clone();
         Wait::trying(|timeout| lock.acquire_within(timeout))
@@ -89,104 +70,27 @@ impl RwLock {
 
     /// Waits to read, beside others who read, with the right to become the writer: one at a time
     /// has that, and others who want it wait.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::read`].
     pub fn upgradable_read(&self) -> Wait<RwLockUpgradableReadGuard> {
         let lock = self.clone();
         Wait::new(|timeout| lock.acquire_within(timeout))
     }
 
     /// Reads with the right to upgrade if that is possible at once; never overtakes a waiter.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::read`].
     pub fn try_upgradable_read(&self) -> Wait<Option<RwLockUpgradableReadGuard>> {
         let lock = self.clone();
         Wait::trying(|timeout| lock.acquire_within(timeout))
     }
 
     /// Waits to write, beside nobody.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::read`].
     pub fn write(&self) -> Wait<RwLockWriteGuard> {
         let lock = self.clone();
         Wait::new(|timeout| lock.acquire_within(timeout))
     }
 
     /// Writes if that is possible at once; never overtakes a waiter.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::read`].
     pub fn try_write(&self) -> Wait<Option<RwLockWriteGuard>> {
         let lock = self.clone();
         Wait::trying(|timeout| lock.acquire_within(timeout))
-    }
-
-    /// Releases the oldest hold, of a reader or a writer, whichever process has it, if the lock was
-    /// made with [`ReleaseBy::Anyone`](crate::ReleaseBy). Its guard is lost.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`CallError::Refused`] with `NotHeld` when the lock is free, and with `Invalid` when only its
-    /// holders may release it; else as [`Self::read`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped midway, it may have been released. Do not try again: the next holder would lose it.
-    pub async fn release_any(&self) -> Result<(), CallError> {
-        self.0.attempt(ReleaseAny).await
-    }
-
-    /// Takes the lock from all who hold it, whose guards are lost then, and gives it to the next in
-    /// line with higher fences. Returns whether anybody held it.
-    ///
-    /// An administrator's verb: a writer may be in the middle of what the lock protects. It leaves no
-    /// mark.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped midway, it may have been done, and nobody knows whether anybody held the lock.
-    pub async fn force_unlock(&self) -> Result<bool, CallError> {
-        self.0.call(ForceUnlock).await
-    }
-
-    /// Tells who is inside and how many wait, which may have changed when it is read.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn status(&self) -> Result<RwLockStatus, CallError> {
-        self.0.call(CountHolders).await
     }
 
     async fn acquire_within<W: Way>(

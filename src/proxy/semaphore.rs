@@ -6,9 +6,7 @@ use lockkeeper_actors::{
     Primitive,
     sync::{Bound, Bounded, Counting, Unbounded},
 };
-use lockkeeper_protocol::operations::{
-    AcquireMany, AddPermits, Close, Count, ReleaseAny, SemaphoreStatus,
-};
+use lockkeeper_protocol::operations::{AcquireMany, AddPermits, Close};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -69,9 +67,7 @@ impl<B: Bound> SemaphoreOf<B> {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`] with `Closed` once it was closed,
-    /// [`CallError::Disconnected`] or [`CallError::NoManager`] without a manager and
-    /// [`CallError::Gone`] once it was removed.
+    /// Returns [`CallError::Refused`] with `Closed` once it was closed.
     ///
     /// # Cancel safety
     ///
@@ -88,12 +84,8 @@ impl<B: Bound> SemaphoreOf<B> {
     ///
     /// # Errors
     ///
-    /// As [`Self::acquire`], and [`CallError::Refused`] with `TooMany` at once for more than there
-    /// can ever be: above its bound, if it has one.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::acquire`].
+    /// Returns [`CallError::Refused`] with `TooMany` at once for more than there can ever be: above its
+    /// bound, if it has one.
     pub fn acquire_many(&self, permits: u32) -> Wait<Permit> {
         let semaphore = self.clone();
         Wait::new(move |timeout| semaphore.acquire_within(permits, timeout))
@@ -101,33 +93,17 @@ impl<B: Bound> SemaphoreOf<B> {
 
     /// Takes a permit if one is free; never overtakes a waiter.
     /// Python: `semaphore.acquire(blocking=False)`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::acquire`].
     pub fn try_acquire(&self) -> Wait<Option<Permit>> {
         self.try_acquire_many(1)
     }
 
     /// Takes several permits if they are free, all or none.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire_many`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::acquire`].
     pub fn try_acquire_many(&self, permits: u32) -> Wait<Option<Permit>> {
         let semaphore = self.clone();
         Wait::trying(move |timeout| semaphore.acquire_within(permits, timeout))
     }
 
-    /// Waits for permits and keeps none of them: they belong to nobody from then on, and come back
+    /// Waits for permits and keeps none of them: they have no holder from then on, and come back
     /// only by [`Self::add_permits`]. The mode of a semaphore that signals between processes.
     ///
     /// # Errors
@@ -136,66 +112,36 @@ impl<B: Bound> SemaphoreOf<B> {
     ///
     /// # Cancel safety
     ///
-    /// As [`Self::acquire`]; a process that dies before it has seen its permits has taken none.
-    pub async fn consume(&self, permits: u32) -> Result<(), CallError> {
-        self.acquire_many(permits).await?.forget();
-        Ok(())
+    /// A process that dies before it has seen its permits has taken none.
+    pub fn consume(&self, permits: u32) -> Wait<()> {
+        let semaphore = self.clone();
+        Wait::new(move |timeout| async move {
+            semaphore.acquire_within(permits, timeout).await?.forget();
+            Ok(())
+        })
     }
 
-    /// Gives back the permits that have been held longest, whichever process holds them, if the semaphore
-    /// was made with [`ReleaseBy::Anyone`](crate::ReleaseBy): all permits of that grant. Its [`Permit`] is
-    /// lost. Python: `semaphore.release()` by another process than the one that acquired.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`CallError::Refused`] with `NotHeld` when no permits are held, and with `Invalid` when only
-    /// their holders may give them back; else as [`Self::acquire`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped midway, they may have been given back. Do not try again: the next holder would lose its own.
-    pub async fn release_any(&self) -> Result<(), CallError> {
-        self.0.attempt(ReleaseAny).await
-    }
-
-    /// Adds permits that nobody held. Python: `semaphore.release(n)`.
+    /// Adds permits that had no holder. Python: `semaphore.release(n)`.
     ///
     /// # Errors
     ///
     /// Returns [`CallError::Refused`] with `OverRelease` above the bound, which for one without is
-    /// 4,294,967,295; held permits count, since they come back. Else as [`Self::acquire`].
+    /// 4,294,967,295; held permits count, since they come back.
     ///
     /// # Cancel safety
     ///
     /// Dropped midway, they may have been added.
-    pub async fn add_permits(&self, permits: u32) -> Result<(), CallError> {
-        self.0.attempt(AddPermits { permits }).await
+    pub fn add_permits(&self, permits: u32) -> Wait<()> {
+        self.0.attempt(AddPermits { permits })
     }
 
     /// Refuses all who wait and all who come with `Closed`. Permits that are held stay so.
     ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
     /// # Cancel safety
     ///
     /// Dropped midway, it may have been closed. To close it again does no harm.
-    pub async fn close(&self) -> Result<(), CallError> {
-        self.0.call(Close).await
-    }
-
-    /// Tells the numbers, which may have changed when they are read.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn status(&self) -> Result<SemaphoreStatus, CallError> {
-        self.0.call(Count).await
+    pub fn close(&self) -> Wait<()> {
+        self.0.call(Close)
     }
 
     async fn acquire_within(

@@ -19,9 +19,9 @@ use crate::{
 /// Waits for several locks, all or none of them, and returns their guards in the order of the
 /// locks.
 ///
-/// They may be of several managers, but are of one kind: any [`LockOf`], or the keys of a keyed lock,
-/// see [`KeyedLock::lock_all`](crate::KeyedLock::lock_all). Two callers never wait for each other,
-/// in whatever order each names the locks. Python's programs keep to an order by themselves.
+/// They may be of several managers, but are of one kind: any [`LockOf`], or keys of keyed locks, each as a
+/// pair `(&locks, "key")`. Two callers never wait for each other, in whatever order each names the locks.
+/// Python's programs keep to an order by themselves.
 ///
 /// It goes through the locks in an order that is the same for all callers: by address, name and key. What is
 /// free is acquired at once, all in one round trip. Where a lock is not free, those that come behind it are
@@ -44,10 +44,6 @@ use crate::{
 ///
 /// Returns [`CallError::Refused`] with `Invalid` for a lock that is named twice, and whatever
 /// acquiring one of them returns. Nothing is held then.
-///
-/// # Cancel safety
-///
-/// Dropped at any point, nothing is held.
 pub fn lock_all<L: Lockable>(locks: impl IntoIterator<Item = L>) -> Wait<Vec<L::Guard>> {
     let several = Several::new(locks);
     Wait::new(|timeout| async move { several?.all(timeout).await })
@@ -58,10 +54,6 @@ pub fn lock_all<L: Lockable>(locks: impl IntoIterator<Item = L>) -> Wait<Vec<L::
 /// # Errors
 ///
 /// As [`lock_all`].
-///
-/// # Cancel safety
-///
-/// As [`Wait`].
 pub fn try_lock_all<L: Lockable>(
     locks: impl IntoIterator<Item = L>,
 ) -> Wait<Option<Vec<L::Guard>>> {
@@ -94,10 +86,6 @@ pub fn try_lock_all<L: Lockable>(
 ///
 /// As [`lock_all`], and [`CallError::Refused`] with `Invalid` when that is none, or more than there
 /// are.
-///
-/// # Cancel safety
-///
-/// Dropped at any point, nothing is held.
 pub fn lock_some<L: Lockable>(
     number: usize,
     locks: impl IntoIterator<Item = L>,
@@ -111,10 +99,6 @@ pub fn lock_some<L: Lockable>(
 /// # Errors
 ///
 /// As [`lock_some`].
-///
-/// # Cancel safety
-///
-/// As [`Wait`].
 pub fn try_lock_some<L: Lockable>(
     number: usize,
     locks: impl IntoIterator<Item = L>,
@@ -127,7 +111,8 @@ pub fn try_lock_some<L: Lockable>(
 /// from 0.
 pub type SomeGuards<G> = Vec<(usize, G)>;
 
-/// A lock that can be acquired together with others: every [`LockOf`] and a reference to it.
+/// A lock that can be acquired together with others: every [`LockOf`], a reference to it, and a key as a pair
+/// of a keyed lock and the key.
 pub trait Lockable {
     /// The guard of the lock.
     type Guard: Send + 'static;

@@ -141,14 +141,14 @@ impl<P: Primitive, T: Serialize> Typed<P, T> {
     /// Encodes a value that fits a message, both to the object and from there.
     ///
     /// It is encoded at once, and the future has its bytes alone: a value need not be `Sync`.
-    pub(crate) fn pack<'a>(
-        &'a self,
+    pub(crate) fn pack(
+        &self,
         value: &T,
-    ) -> impl Future<Output = Result<Blob, CallError>> + Send + use<'a, P, T> {
-        let bytes = encode(Form::Named, value);
+    ) -> impl Future<Output = Result<Blob, CallError>> + Send + use<P, T> {
+        let (bytes, proxy) = (encode(Form::Named, value), self.proxy.clone());
         async move {
             let bytes = bytes?;
-            fit(&self.proxy.bound().await?.connection, bytes)
+            fit(&proxy.bound().await?.connection, bytes)
         }
     }
 }

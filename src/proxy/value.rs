@@ -5,20 +5,19 @@ use std::{
     fmt,
     future::Future,
     ops::{Add, Deref},
+    time::Duration,
 };
 
 use lockkeeper_actors::data;
 use lockkeeper_protocol::{
     codec::Blob,
-    operations::{
-        CountWatchers, Exchange, Exchanged, OnlyIf, Read, Store, Swap, ValueStatus, Versioned,
-    },
+    operations::{Exchange, Exchanged, OnlyIf, Read, Store, Swap, Versioned},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     error::CallError,
-    proxy::{proxy::Proxy, token::Token, typed::Typed},
+    proxy::{proxy::Proxy, token::Token, typed::Typed, wait::Wait},
 };
 
 /// A value that processes share: read, set, exchanged and watched, each at once or not at all.
@@ -55,59 +54,58 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Disconnected`] or [`CallError::NoManager`] without a manager and
-    /// [`CallError::Gone`] once it was removed. [`CallError::Refused`] with `WrongType` tells that
-    /// it has another schema id, and [`CallError::Undecoded`] that what is there cannot be decoded
-    /// all the same: the error has its bytes and both types, and [`Self::set`] replaces it.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn get(&self) -> Result<T, CallError> {
-        Ok(self.versioned().await?.value)
+    /// [`CallError::Refused`] with `WrongType` tells that it has another schema id, and
+    /// [`CallError::Undecoded`] that what is there cannot be decoded all the same: the error has its bytes
+    /// and both types, and [`Self::set`] replaces it.
+    pub fn get(&self) -> Wait<T>
+    where
+        T: 'static,
+    {
+        let value = self.clone();
+        Wait::new(|timeout| async move { Ok(value.read(timeout).await?.value) })
     }
 
     /// Reads it together with its version.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::get`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::get`].
-    pub async fn versioned(&self) -> Result<Versioned<T>, CallError> {
-        self.decoded(&self.0.call(&Read, None).await?)
+    pub fn versioned(&self) -> Wait<Versioned<T>>
+    where
+        T: 'static,
+    {
+        let value = self.clone();
+        Wait::new(|timeout| async move { value.read(timeout).await })
     }
 
     /// Sets it, and returns its version from now on. Python: `value.value = x`.
     ///
     /// # Errors
     ///
-    /// As [`Self::get`], and [`CallError::Fault`] with `Limit` for a value above the limit of a
-    /// message, and with `BadArguments` for one that cannot be encoded.
+    /// Returns [`CallError::Fault`] with `Limit` for a value above the limit of a message, and with
+    /// `BadArguments` for one that cannot be encoded.
     ///
     /// # Cancel safety
     ///
     /// Dropped midway, it may have been set.
-    pub async fn set(&self, value: T) -> Result<u64, CallError> {
-        let value = self.encoded(value).await?;
-        self.0.call(&Store { value }, None).await
+    pub fn set(&self, new: T) -> Wait<u64>
+    where
+        T: 'static,
+    {
+        let (object, encoded) = (self.clone(), self.encoded(new));
+        Wait::new(|timeout| async move {
+            let value = encoded.await?;
+            object.0.call(&Store { value }, timeout).await
+        })
     }
 
     /// Sets it, and returns what it was.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::set`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::set`].
-    pub async fn swap(&self, value: T) -> Result<T, CallError> {
-        let value = self.encoded(value).await?;
-        self.0
-            .unpack(&self.0.call(&Swap { value }, None).await?.value)
+    pub fn swap(&self, new: T) -> Wait<T>
+    where
+        T: 'static,
+    {
+        let (object, encoded) = (self.clone(), self.encoded(new));
+        Wait::new(|timeout| async move {
+            let value = encoded.await?;
+            let previous = object.0.call(&Swap { value }, timeout).await?;
+            object.0.unpack(&previous.value)
+        })
     }
 
     /// Sets it if it is `current`: `Ok` with what it was if so, and `Err` with what it is if not,
@@ -223,17 +221,8 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         Ok(previous)
     }
 
-    /// Tells the numbers, which may have changed when they are read.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::get`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::get`].
-    pub async fn status(&self) -> Result<ValueStatus, CallError> {
-        self.0.call(&CountWatchers, None).await
+    pub(super) async fn read(&self, timeout: Option<Duration>) -> Result<Versioned<T>, CallError> {
+        self.decoded(&self.0.call(&Read, timeout).await?)
     }
 
     /// Changes it to what the closure makes of it, unless that fails.
@@ -274,10 +263,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         clippy::needless_pass_by_value,
         reason = "a value is given away to be set"
     )]
-    fn encoded(
-        &self,
-        value: T,
-    ) -> impl Future<Output = Result<Blob, CallError>> + Send + use<'_, T> {
+    fn encoded(&self, value: T) -> impl Future<Output = Result<Blob, CallError>> + Send + use<T> {
         self.0.pack(&value)
     }
 }

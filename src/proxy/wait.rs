@@ -17,10 +17,10 @@ use pin_project_lite::pin_project;
 
 use crate::{client::thread::block_on, error::CallError};
 
-/// A call that waits for its answer once it is polled.
+/// A call to an object, which is sent once it is polled.
 ///
-/// All methods that wait return this type. It is awaited as any future, or with a timeout, or on a plain
-/// thread:
+/// The methods of all proxies return this type. It is awaited as any future, or with a timeout, or on a
+/// plain thread:
 ///
 /// ```
 /// use std::time::Duration;
@@ -44,6 +44,17 @@ use crate::{client::thread::block_on, error::CallError};
 ///
 /// Nothing is sent before the first poll. The value borrows nothing and is [`Send`], so it goes into
 /// `tokio::spawn`, `select!`, `join!` and `tokio::time::timeout` as it is.
+///
+/// # Errors
+///
+/// Every call may return these; its method tells of further ones.
+///
+/// - [`CallError::NoManager`] when no manager is at the address, and [`CallError::Disconnected`] when the
+///   connection is lost. A proxy whose connection was lost returns it from then on.
+/// - [`CallError::Gone`] once the object was removed.
+/// - [`CallError::TimedOut`] when a timeout was set and is over.
+/// - [`CallError::Fault`] when the manager does not let the object answer, as when too many calls of this
+///   process are in flight.
 ///
 /// # Cancel safety
 ///

@@ -34,11 +34,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     ///
     /// # Errors
     ///
-    /// As [`Self::get`], and [`CallError::Refused`] with `Invalid` when it was never set as often.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::get`].
+    /// Returns [`CallError::Refused`] with `Invalid` when it was never set as often.
     pub fn changed_since(&self, version: u64) -> Wait<Versioned<T>>
     where
         T: 'static,
@@ -51,14 +47,6 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     ///
     /// The predicate runs here, on the value as it is and after each change; a value that is
     /// replaced before it was looked at is not seen.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::get`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::get`].
     pub fn wait_for(
         &self,
         mut predicate: impl FnMut(&T) -> bool + Send + 'static,
@@ -69,7 +57,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         let value = self.clone();
         Wait::new(|timeout| async move {
             let end = End::after(timeout);
-            let mut now = value.versioned().await?;
+            let mut now = value.read(None).await?;
             while !predicate(&now.value) {
                 let deadline = end.deadline(Deadline::Ends);
                 let deadline = deadline.ok_or_else(|| CallError::TimedOut(value.0.subject()))?;
@@ -104,7 +92,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     pub fn watch(&self) -> impl Stream<Item = Result<Versioned<T>, CallError>> + Unpin + use<T> {
         let changes = stream::try_unfold((self.clone(), None), |(value, seen)| async move {
             let next = match seen {
-                None => value.versioned().await?,
+                None => value.read(None).await?,
                 Some(version) => value.next_since(version, Deadline::Never).await?,
             };
             let seen = Some(next.version);

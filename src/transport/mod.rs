@@ -2,7 +2,7 @@
 //!
 //! An address is `scheme:place`, or a path, which is a place of the Unix transport. Unix sockets
 //! (`unix`) and memory (`memory`) are built in; a program adds others with
-//! [`Program::transport`](crate::Program::transport). Beside this folder only
+//! [`Program::transport`](crate::builders::Program::transport). Beside this folder only
 //! `server/claim/socket_file.rs` knows what a stream is made of. It may import `address` only.
 //!
 //! | item | contents |

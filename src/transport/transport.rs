@@ -6,7 +6,7 @@ use crate::transport::{listener::Listener, stream::Stream};
 
 /// A way to reach managers: makes streams to the places of one scheme, and listeners at them.
 ///
-/// A program adds one with [`Program::transport`](crate::Program::transport). An address
+/// A program adds one with [`Program::transport`](crate::builders::Program::transport). An address
 /// `scheme:place` is then reached through it, by this process and by its children, and a manager
 /// with several shards binds `place`, `place.1`, `place.2` and so on.
 ///

@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use lockkeeper::{ActionError, Barrier, Breach, CallError, Passed, Refusal};
+use lockkeeper::{
+    Barrier, CallError,
+    errors::{ActionError, Breach, Refusal},
+    guards::Passed,
+};
 use rand::Rng;
 
 use super::{

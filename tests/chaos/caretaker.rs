@@ -11,8 +11,10 @@ use std::{
 
 use futures::future::join_all;
 use lockkeeper::{
-    CallError, Condition, Fence, Latch, LockKind, LockOf, Manager, Permit, Refusal, RwLock,
-    SemaphoreOf, actors::sync::Bound,
+    CallError, Condition, Fence, Latch, Manager, Permit, RwLock,
+    errors::Refusal,
+    kind::sync::Bound,
+    proxies::{LockKind, LockOf, SemaphoreOf},
 };
 use lockkeeper_test_support::until;
 use rand::rngs::StdRng;
@@ -156,7 +158,7 @@ pub(crate) async fn find_all_fresh(scene: &Scene, notes: &Notes) {
             event.status().await.unwrap().waiting == 0
         })
         .await;
-        let generation = event.generation().await.unwrap();
+        let generation = event.status().await.unwrap().generation;
         let patience = Duration::from_secs(10);
         assert_eq!(
             event.wait().timeout(Duration::ZERO).await,
@@ -267,10 +269,10 @@ pub(crate) async fn describe(scene: &Scene) -> String {
         words.push(format!("{name}: {:?}", object.status().await));
     }
     for Known { object, name, .. } in &scene.keyed_locks {
-        words.push(format!("{name}: {:?}", object.count().await));
+        words.push(format!("{name}: {:?}", object.status().await));
     }
     for Known { object, name, .. } in &scene.keyed_semaphores {
-        words.push(format!("{name}: {:?}", object.count().await));
+        words.push(format!("{name}: {:?}", object.status().await));
     }
     for Known { object, name, .. } in &scene.queues {
         words.push(format!("{name}: {:?}", object.status().await));

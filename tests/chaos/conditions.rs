@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, time::Instant};
 
-use lockkeeper::{CallError, Condition, ConditionGuard, Wake};
+use lockkeeper::{CallError, Condition, ConditionGuard, guards::Wake};
 use rand::Rng;
 
 use super::{

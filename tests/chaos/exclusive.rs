@@ -3,8 +3,10 @@
 use std::fs;
 
 use lockkeeper::{
-    CallError, Guard, Guarded, Lock, LockKind, LockOf, Owner, ReentrantGuard, ReentrantLock,
-    Refusal, Ticket,
+    CallError, Lock, Owner, ReentrantGuard, ReentrantLock, Ticket,
+    errors::Refusal,
+    guards::{Guard, Guarded},
+    proxies::{LockKind, LockOf},
 };
 use rand::Rng;
 

@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 use lockkeeper::{
-    CallError, Guard, KeyedKind, KeyedLock, KeyedOf, KeyedSemaphore, Refusal, actors::sync::Keyed,
+    CallError, KeyedLock, KeyedSemaphore,
+    errors::Refusal,
+    guards::Guard,
+    kind::sync::Keyed,
+    lock_all,
+    proxies::{KeyedKind, KeyedOf},
 };
 use lockkeeper_test_support::until;
 use rand::{Rng, seq::SliceRandom};
@@ -53,10 +58,11 @@ async fn hold_several(hand: &mut Hand, known: &Known<KeyedLock>) {
     let mut keys = KEYS;
     keys.shuffle(&mut hand.random);
     let keys = &keys[..hand.random.random_range(1..=KEYS.len())];
-    let wait = || known.object.lock_all(keys);
-    let limit = |time| known.object.lock_all(keys).timeout(time);
+    let wanted = || keys.iter().map(|key| (&known.object, key));
+    let wait = || lock_all(wanted());
+    let limit = |time| lock_all(wanted()).timeout(time);
     let attempt = || async {
-        match known.object.lock_all(keys).timeout(Duration::ZERO).await {
+        match lock_all(wanted()).timeout(Duration::ZERO).await {
             Err(CallError::TimedOut(_)) => Ok(None),
             locked => locked.map(Some),
         }
@@ -147,15 +153,15 @@ async fn use_once<F: KeyedKind>(hand: &mut Hand, known: &Known<KeyedOf<F>>) {
 pub(crate) async fn find_fresh<F: KeyedKind>(known: &Known<KeyedOf<F>>, notes: &Notes) {
     let objects = &known.object;
     until(&format!("no key of {} is held", known.name), || async {
-        let count = objects.count().await.unwrap();
+        let count = objects.status().await.unwrap();
         (count.keys, count.grants, count.waiting) == (0, 0, 0)
     })
     .await;
     assert_eq!(objects.keys().await.unwrap(), []);
-    let before = objects.count().await.unwrap().abandoned;
+    let before = objects.status().await.unwrap().abandoned;
     let mut mended = 0;
     for key in KEYS {
-        let status = objects.status(key).await.unwrap();
+        let status = objects.key_status(key).await.unwrap();
         assert_eq!(status.available, u64::from(known.most), "{key:?}");
         let guard = objects.try_acquire(key).await.unwrap();
         let mut guard = guard.expect("it is free");
@@ -167,6 +173,6 @@ pub(crate) async fn find_fresh<F: KeyedKind>(known: &Known<KeyedOf<F>>, notes: &
         guard.release().await.unwrap();
     }
     // Those of keys that were used once stay.
-    let left = objects.count().await.unwrap();
+    let left = objects.status().await.unwrap();
     assert_eq!((left.keys, left.abandoned), (0, before - mended));
 }

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use lockkeeper::{CallError, Latch, Manager, Refusal};
+use lockkeeper::{CallError, Latch, Manager, errors::Refusal};
 use rand::Rng;
 
 use super::{notes::Notes, scene::Known, worker::Hand};
@@ -86,7 +86,7 @@ pub(crate) async fn visit(hand: &mut Hand) {
         }
         _ => {
             let limit = |time| latch.wait().timeout(time);
-            let attempt = || async { Ok(latch.is_open().await?.then_some(())) };
+            let attempt = || async { Ok(latch.status().await?.is_open().then_some(())) };
             let waited = hand.obtain(&known, "wait", || latch.wait(), limit, attempt);
             if waited.await.is_some() {
                 see_open(hand, &known);
@@ -125,7 +125,7 @@ pub(crate) async fn tend(hand: &Hand, latches: &mut Vec<Known<Latch>>, manager: 
         hand.notes.add(&begun(known), 1);
         let outcome = Some(known.object.count_down(1).await);
         conclude(hand, known, 1, outcome);
-        if !known.object.is_open().await.unwrap() {
+        if !known.object.status().await.unwrap().is_open() {
             return;
         }
     }
@@ -153,7 +153,7 @@ pub(crate) async fn find_right(latches: &[Known<Latch>], notes: &Notes) {
         assert!(least <= down, "{name}: {down} of at least {least}");
         assert!(down <= at_most(known, notes), "{name}: {down}");
         assert_eq!(status.waiting, 0, "{name}");
-        let is_open = known.object.is_open().await.unwrap();
+        let is_open = known.object.status().await.unwrap().is_open();
         assert_eq!(is_open, status.count == 0, "{name}");
         if status.count > 0 {
             assert_eq!(known.object.count_down(status.count).await, Ok(0));

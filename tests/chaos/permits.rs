@@ -1,6 +1,6 @@
 //! What processes do with semaphores of both kinds.
 
-use lockkeeper::{CallError, Permit, Refusal, SemaphoreOf, actors::sync::Bound};
+use lockkeeper::{CallError, Permit, errors::Refusal, kind::sync::Bound, proxies::SemaphoreOf};
 use rand::Rng;
 
 use super::{

@@ -3,7 +3,10 @@
 //! Each mode takes a share of the ledger, so that modes which exclude each other do not fit
 //! together.
 
-use lockkeeper::{Guard, Guarded, RwLock, RwLockUpgradableReadGuard, RwLockWriteGuard};
+use lockkeeper::{
+    RwLock, RwLockUpgradableReadGuard, RwLockWriteGuard,
+    guards::{Guard, Guarded},
+};
 use rand::Rng;
 
 use super::{

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use lockkeeper::{
-    Barrier, BarrierSpec, BoundedSemaphore, Condition, Event, KeyedLock, KeyedSemaphore, Lock,
-    Manager, OnDeath, Queue, ReentrantLock, RwLock, Semaphore, Value,
+    Barrier, BoundedSemaphore, Condition, Event, KeyedLock, KeyedSemaphore, Lock, Manager, Queue,
+    ReentrantLock, RwLock, Semaphore, Value,
+    builders::{BarrierSpec, OnDeath},
 };
 use serde::{Deserialize, Serialize};
 

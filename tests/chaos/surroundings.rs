@@ -16,7 +16,9 @@ use std::{
 };
 
 use futures::StreamExt;
-use lockkeeper::{CallError, Lock, Manager, Pool, Program, Task, TaskError, TaskFault};
+use lockkeeper::{
+    CallError, Lock, Manager, Pool, Task, TaskError, builders::Program, errors::TaskFault,
+};
 use lockkeeper_test_support::{Role, Roles, kill, report, run, seeded, signal_group, until};
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};

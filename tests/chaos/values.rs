@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use lockkeeper::{CallError, Value, Versioned};
+use lockkeeper::{CallError, Value, guards::Versioned};
 use rand::Rng;
 
 use super::{notes::Notes, scene::Known, worker::Hand};

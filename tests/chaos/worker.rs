@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockkeeper::{Abandoned, CallError, LockGuard, block_on};
+use lockkeeper::{CallError, LockGuard, block_on, guards::Abandoned};
 use lockkeeper_test_support::{is_running, report};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 

@@ -17,8 +17,8 @@ use std::{
 
 use futures::future::join_all;
 use lockkeeper::{
-    CallError, Condition, Fault, KeyedLock, Lock, Manager, Queue, ReentrantLock, RwLock, Semaphore,
-    Value,
+    CallError, Condition, KeyedLock, Lock, Manager, Queue, ReentrantLock, RwLock, Semaphore, Value,
+    errors::Fault,
 };
 use lockkeeper_test_support::report;
 use serde::{Deserialize, Serialize};

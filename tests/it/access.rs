@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use lockkeeper::{Address, CallError, Fault, Manager, StartError};
+use lockkeeper::{Address, CallError, Manager, StartError, errors::Fault};
 use lockkeeper_test_support::{Role, Roles, act_as, may_act_as_others, report};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;

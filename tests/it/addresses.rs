@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::ffi::OsStrExt, path::Path};
 
-use lockkeeper::{Address, BadAddress, CallError, Manager, StartError};
+use lockkeeper::{Address, CallError, Manager, StartError, errors::BadAddress};
 use lockkeeper_test_support::{Role, Roles, report};
 
 use crate::run;

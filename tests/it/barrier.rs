@@ -16,8 +16,10 @@ use std::{
 
 use futures::FutureExt;
 use lockkeeper::{
-    ActionError, Barrier, BarrierSpec, Breach, CallError, Fault, Manager, OnDeath, Passed, Pool,
-    Program, Refusal, Task,
+    Barrier, CallError, Manager, Pool, Task,
+    builders::{BarrierSpec, OnDeath, Program},
+    errors::{ActionError, Breach, Fault, Refusal},
+    guards::Passed,
 };
 use lockkeeper_test_support::{Role, Roles, is_running, kill, report, signal, until};
 use rustix::process::Signal;

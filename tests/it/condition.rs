@@ -13,7 +13,9 @@ use std::{
 };
 
 use futures::FutureExt;
-use lockkeeper::{CallError, Condition, Manager, Pool, Program, Refusal, Task, block_on};
+use lockkeeper::{
+    CallError, Condition, Manager, Pool, Task, block_on, builders::Program, errors::Refusal,
+};
 use lockkeeper_test_support::{Role, Roles, for_turns, report, run_in_turns, sweep, until};
 use serde::{Deserialize, Serialize};
 

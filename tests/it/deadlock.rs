@@ -9,8 +9,9 @@ pub(crate) mod shared;
 use std::{collections::BTreeSet, process, sync::mpsc, thread, time::Duration};
 
 use lockkeeper::{
-    CallError, Lock, Manager, Permit, ReentrantLock, Refusal, Semaphore, StartError,
+    CallError, Lock, Manager, Permit, ReentrantLock, Semaphore, StartError,
     deadlock::{Deadlock, Deadlocks},
+    errors::Refusal,
 };
 use lockkeeper_test_support::{Role, Roles, report, until};
 use serde::{Deserialize, Serialize};

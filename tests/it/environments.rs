@@ -8,7 +8,7 @@ use std::{
     process::{self, Command},
 };
 
-use lockkeeper::{CallError, Manager, Pool, Program, Semaphore, Task};
+use lockkeeper::{CallError, Manager, Pool, Semaphore, Task, builders::Program};
 use lockkeeper_test_support::{Role, Roles, report};
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,7 @@
 use std::{thread, time::Duration};
 
 use futures::FutureExt;
-use lockkeeper::{CallError, Event, Manager, Pool, Program, Refusal, Task};
+use lockkeeper::{CallError, Event, Manager, Pool, Task, builders::Program, errors::Refusal};
 use lockkeeper_test_support::{Role, Roles, report, until};
 use serde::{Deserialize, Serialize};
 
@@ -86,7 +86,7 @@ fn process_that_follows_by_generation_misses_no_last_pulse() {
             event.clear().await.unwrap();
         }
         assert_eq!(follower.next_report(), PULSES.to_string());
-        assert_eq!(event.generation().await, Ok(PULSES));
+        assert_eq!(event.status().await.unwrap().generation, PULSES);
     });
 }
 

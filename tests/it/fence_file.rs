@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lockkeeper::{Event, Fence, FenceError, FenceFile, Lock, Manager};
+use lockkeeper::{Event, Fence, FenceFile, Lock, Manager, errors::FenceError};
 use lockkeeper_test_support::{Role, Roles, kill, report, seeded, signal, stop};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rustix::process::Signal;

@@ -4,8 +4,9 @@ use std::{future::pending, pin::pin, sync::Arc, thread, time::Duration};
 
 use futures::FutureExt;
 use lockkeeper::{
-    Call, CallError, ConditionGuard, Limits, Lock, LockGuard, Manager, Operation, Operations,
-    Permit, Primitive, ReentrantGuard, Refusal, Serve, block_on,
+    CallError, ConditionGuard, Limits, Lock, LockGuard, Manager, Permit, ReentrantGuard, block_on,
+    errors::Refusal,
+    kind::{Call, Operation, Operations, Primitive, Serve},
 };
 use lockkeeper_test_support::{Watchdog, kill};
 use serde::{Deserialize, Serialize};

@@ -13,8 +13,11 @@ use std::{
 
 use futures::FutureExt;
 use lockkeeper::{
-    Address, Call, CallError, CallId, HangUp, Limits, Lock, Manager, Operation, Operations, Pool,
-    Primitive, Program, Proxy, Refusal, Serve, StartError, Task, block_on, deadlock::Deadlocks,
+    Address, CallError, Limits, Lock, Manager, Pool, Proxy, StartError, Task, block_on,
+    builders::Program,
+    deadlock::Deadlocks,
+    errors::Refusal,
+    kind::{Call, CallId, HangUp, Operation, Operations, Primitive, Serve},
     lock_all,
 };
 use lockkeeper_test_support::Watchdog;

@@ -4,8 +4,10 @@ use std::{future::pending, thread, time::Duration};
 
 use futures::FutureExt;
 use lockkeeper::{
-    CallError, Fault, Latch, Manager, Pool, Program, Refusal, Task,
-    actors::sync::{self, LatchSpec},
+    CallError, Latch, Manager, Pool, Task,
+    builders::Program,
+    errors::{Fault, Refusal},
+    kind::sync::{self, LatchSpec},
 };
 use lockkeeper_test_support::{Role, Roles, report, until};
 use serde::{Deserialize, Serialize};
@@ -75,12 +77,12 @@ fn last_count_lets_all_processes_pass_that_wait() {
         until_waiting(&latch, 3).await;
         assert_eq!(latch.count_down(2).await, Ok(1));
         assert_eq!(latch.status().await.unwrap().waiting, 3);
-        assert!(!latch.is_open().await.unwrap());
+        assert!(!latch.status().await.unwrap().is_open());
         assert_eq!(latch.count_down(1).await, Ok(0));
         for waiter in &mut waiters {
             assert_eq!(waiter.next_report(), "passed");
         }
-        assert!(latch.is_open().await.unwrap());
+        assert!(latch.status().await.unwrap().is_open());
         latch.wait().await.unwrap();
         latch.wait().timeout(Duration::ZERO).await.unwrap();
     });
@@ -90,7 +92,7 @@ fn last_count_lets_all_processes_pass_that_wait() {
 fn latch_of_zero_is_open() {
     run(async {
         let (_manager, latch) = manager_and_latch(0).await;
-        assert!(latch.is_open().await.unwrap());
+        assert!(latch.status().await.unwrap().is_open());
         latch.wait().await.unwrap();
         latch.arrive_and_wait(0).await.unwrap();
         assert_eq!(latch.count_down(0).await, Ok(0));
@@ -109,7 +111,7 @@ fn more_than_is_left_is_refused_and_counts_nothing() {
         );
         let refused = why(latch.arrive_and_wait(u32::MAX).await);
         assert!(refused.contains("count down by 0 to 2"), "{refused}");
-        assert_eq!(latch.count().await, Ok(2));
+        assert_eq!(latch.status().await.unwrap().count, 2);
         assert_eq!(latch.count_down(0).await, Ok(2));
     });
 }
@@ -131,7 +133,11 @@ fn counts_out_of_range_are_refused_with_what_is_allowed() {
             Err(CallError::Fault(Fault::WrongSpec { .. }))
         ));
         let same = manager.named("most").latch(u32::MAX).await.unwrap();
-        assert_eq!(same.count().await, Ok(1), "it is as it has become");
+        assert_eq!(
+            same.status().await.unwrap().count,
+            1,
+            "it is as it has become"
+        );
     });
 }
 
@@ -143,16 +149,16 @@ fn count_of_a_killed_process_stays_given() {
         assert_eq!(counter.next_report(), "2");
         let mut arrival = Role::start("latch::arrival", &latch);
         until_waiting(&latch, 1).await;
-        assert_eq!(latch.count().await, Ok(1));
+        assert_eq!(latch.status().await.unwrap().count, 1);
         counter.kill();
         arrival.kill();
         let fact = format!("process {} is forgotten", arrival.pid());
         let is_forgotten = || async { latch.status().await.unwrap().waiting == 0 };
         until(&fact, is_forgotten).await;
-        assert_eq!(latch.count().await, Ok(1));
+        assert_eq!(latch.status().await.unwrap().count, 1);
         let mut last = Role::start("latch::arrival", &latch);
         assert_eq!(last.next_report(), "passed");
-        assert!(latch.is_open().await.unwrap());
+        assert!(latch.status().await.unwrap().is_open());
     });
 }
 
@@ -168,7 +174,7 @@ fn wait_that_is_over_leaves_nobody_waiting_and_what_was_counted() {
         }
         let arrived = latch.arrive_and_wait(1).timeout(SHORT).await;
         assert_eq!(arrived, Err(CallError::timed_out()));
-        assert_eq!(latch.count().await, Ok(3));
+        assert_eq!(latch.status().await.unwrap().count, 3);
         assert!(tokio::time::timeout(SHORT, latch.wait()).await.is_err());
         let dropped = latch.arrive_and_wait(1).now_or_never();
         assert_eq!(dropped, None);
@@ -176,7 +182,7 @@ fn wait_that_is_over_leaves_nobody_waiting_and_what_was_counted() {
         let mut waiting = Box::pin(latch.wait().timeout(Duration::MAX));
         assert!((&mut waiting).now_or_never().is_none());
         latch
-            .count_down(latch.count().await.unwrap())
+            .count_down(latch.status().await.unwrap().count)
             .await
             .unwrap();
         assert_eq!(waiting.await, Ok(()));

@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures::FutureExt;
-use lockkeeper::{Lock, Manager, Pool, Program, Task, TaskError, TaskFault};
+use lockkeeper::{Lock, Manager, Pool, Task, TaskError, builders::Program, errors::TaskFault};
 use lockkeeper_test_support::{Role, Roles, is_running, kill, report, signal, stop, until};
 use rustix::{
     io::{FdFlags, fcntl_setfd},

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use lockkeeper::{
-    AbandonedGuard, CallError, Fault, Limits, Lock, LockGuard, Manager, Permit, Refusal, Semaphore,
-    Ticket,
+    CallError, Limits, Lock, LockGuard, Manager, Permit, Semaphore, Ticket,
+    errors::{AbandonedGuard, Fault, Refusal},
 };
 use lockkeeper_test_support::{Role, Roles, report, until};
 

@@ -44,7 +44,7 @@ mod wants;
 
 use std::future::Future;
 
-use lockkeeper::Program;
+use lockkeeper::builders::Program;
 use lockkeeper_test_support::Roles;
 
 /// Each adds the tasks, kinds and transports of a module. Their names are unique in this binary.

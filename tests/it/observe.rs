@@ -18,8 +18,10 @@ use std::{
 
 use futures::FutureExt;
 use lockkeeper::{
-    Call, CallError, Limits, Lock, Manager, Operation, Operations, Pool, Primitive, Program,
-    Refusal, Serve, Task,
+    CallError, Limits, Lock, Manager, Pool, Task,
+    builders::Program,
+    errors::Refusal,
+    kind::{Call, Operation, Operations, Primitive, Serve},
 };
 use lockkeeper_test_support::{Role, Roles, in_own_process, report, until};
 use serde::{Deserialize, Serialize};

@@ -6,8 +6,10 @@
 use std::panic::panic_any;
 
 use lockkeeper::{
-    Call, CallError, Fault, Manager, Operation, Operations, Primitive, Program, Proxy, Refusal,
-    Serve,
+    CallError, Manager, Proxy,
+    builders::Program,
+    errors::{Fault, Refusal},
+    kind::{Call, Operation, Operations, Primitive, Serve},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 

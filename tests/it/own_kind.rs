@@ -7,8 +7,12 @@ use std::{collections::HashMap, fs::File, path::PathBuf, time::Duration};
 
 use futures::StreamExt;
 use lockkeeper::{
-    Call, CallError, CallId, Grant, HangUp, Manager, Operation, Operations, Pool, Primitive,
-    Program, Proof, Proxy, Refusal, Serve, Task, WaitQueue,
+    CallError, Manager, Pool, Proxy, Task,
+    builders::Program,
+    errors::Refusal,
+    kind::{
+        Call, CallId, Grant, HangUp, Operation, Operations, Primitive, Proof, Serve, WaitQueue,
+    },
 };
 use lockkeeper_test_support::{Role, Roles, report};
 use serde::{Deserialize, Serialize};

@@ -17,7 +17,8 @@ use std::{
 
 use futures::StreamExt;
 use lockkeeper::{
-    Address, CallError, Lock, Manager, Pool, Program, StartError, Task, block_on,
+    Address, CallError, Lock, Manager, Pool, StartError, Task, block_on,
+    builders::Program,
     transport::{Acceptor, AttachedStream, Listener, Stream, Transport},
 };
 use lockkeeper_test_support::{Role, Roles, report, until};

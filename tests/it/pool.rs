@@ -22,8 +22,8 @@ use std::collections::BTreeSet;
 
 use futures::{StreamExt, TryStreamExt};
 use lockkeeper::{
-    CallError, Lock, Manager, Plain, PlainTask, Pool, Program, Semaphore, Task, TaskError,
-    TaskFault,
+    CallError, Lock, Manager, PlainTask, Pool, Semaphore, Task, TaskError, builders::Program,
+    errors::TaskFault, proxies::Plain,
 };
 use lockkeeper_test_support::until;
 use serde::{Deserialize, Serialize};

@@ -3,10 +3,12 @@
 use std::{io::Write, os::unix::net::UnixStream, path::PathBuf, time::Duration};
 
 use lockkeeper::{
-    Abandoned, Address, Breach, CallError, CallInfo, Fault, Fence, FenceError, Key, Manager,
-    ObjectInfo, Operations, PartInfo, Peer, Primitive, Refusal, Snapshot, StartError, Survey,
-    TaskError, TaskFault,
+    Address, CallError, Fence, Manager, StartError, TaskError,
     deadlock::{Claim, Deadlock, Member, Wait},
+    errors::{Breach, Fault, FenceError, Refusal, TaskFault},
+    guards::Abandoned,
+    inspect::{CallInfo, Key, ObjectInfo, PartInfo, Peer, Snapshot},
+    kind::{Operations, Primitive, Survey},
 };
 use lockkeeper_protocol::{
     codec::{BlobRef, CodecError},
@@ -289,7 +291,7 @@ fn inspection_of_hostile_names_is_a_table_with_one_line_for_each_fact() {
         let _note = named.open::<Note>(hostile()).await.unwrap();
         let _intruder = intrude(&manager, HOSTILE, &keyed_name);
         until("both are held", || async {
-            keyed.count().await.unwrap().keys == 1 && lock.status().await.unwrap().held
+            keyed.status().await.unwrap().keys == 1 && lock.status().await.unwrap().held
         })
         .await;
 

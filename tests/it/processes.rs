@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper::{CallError, Lock, LockGuard, Manager, Pool, Program, Semaphore, Task};
+use lockkeeper::{CallError, Lock, LockGuard, Manager, Pool, Semaphore, Task, builders::Program};
 use lockkeeper_test_support::{Role, Roles, report, seeded, until};
 use rand::Rng;
 use serde::{Deserialize, Serialize};

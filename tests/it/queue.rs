@@ -8,8 +8,9 @@ use std::{future::Future, thread, time::Duration};
 
 use futures::{FutureExt, future::join_all};
 use lockkeeper::{
-    CallError, Fault, GetError, Limits, Manager, Pool, Program, PutError, Queue, Refusal,
-    Semaphore, Task, block_on,
+    CallError, GetError, Limits, Manager, Pool, PutError, Queue, Semaphore, Task, block_on,
+    builders::Program,
+    errors::{Fault, Refusal},
 };
 use lockkeeper_test_support::{Watchdog, for_turns, run_in_turns, sweep, until};
 use serde::{Deserialize, Serialize};

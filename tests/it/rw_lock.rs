@@ -12,9 +12,11 @@ use std::{
 
 use futures::FutureExt;
 use lockkeeper::{
-    CallError, Fence, Manager, Pool, Program, Refusal, ReleaseBy, RwLock, RwLockReadGuard,
-    RwLockUpgradableReadGuard, RwLockWriteGuard, Task,
-    actors::sync::{self, Access, AcquireFor, Downgrade, Upgrade},
+    CallError, Fence, Manager, Pool, ReleaseBy, RwLock, RwLockReadGuard, RwLockUpgradableReadGuard,
+    RwLockWriteGuard, Task,
+    builders::Program,
+    errors::Refusal,
+    kind::sync::{self, Access, AcquireFor, Downgrade, Upgrade},
 };
 use serde::{Deserialize, Serialize};
 

@@ -6,8 +6,9 @@ use std::{future::Future, panic, thread, time::Duration};
 
 use futures::FutureExt;
 use lockkeeper::{
-    BoundedSemaphore, CallError, Fault, Limits, Manager, Permit, Refusal, Semaphore,
-    SemaphoreStatus, block_on,
+    BoundedSemaphore, CallError, Limits, Manager, Permit, Semaphore, block_on,
+    errors::{Fault, Refusal},
+    inspect::SemaphoreStatus,
 };
 use lockkeeper_test_support::Watchdog;
 

@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper::{CallError, Lock, Manager, Plain, PlainTask, Pool, Program, Task};
+use lockkeeper::{
+    CallError, Lock, Manager, PlainTask, Pool, Task, builders::Program, proxies::Plain,
+};
 use lockkeeper_test_support::{Role, Roles, is_running, report, seeded, signal_group, until};
 use rand::Rng;
 use rustix::process::Signal;

@@ -8,8 +8,10 @@ use std::{
 };
 
 use lockkeeper::{
-    CallError, Condition, Event, KeyedLock, KeyedSemaphore, Lock, Manager, Proof, Queue,
-    ReentrantLock, Refusal, ReleaseBy, RwLock, Semaphore, SessionId, Ticket,
+    CallError, Condition, Event, KeyedLock, KeyedSemaphore, Lock, Manager, Queue, ReentrantLock,
+    ReleaseBy, RwLock, Semaphore, Ticket,
+    errors::Refusal,
+    kind::{Proof, SessionId},
 };
 use lockkeeper_protocol::{
     CallId, Operation, SessionSecret,

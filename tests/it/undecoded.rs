@@ -5,7 +5,8 @@ use std::{fmt, future::pending, time::Duration};
 
 use futures::TryStreamExt;
 use lockkeeper::{
-    CallError, Fault, GetError, Manager, Queue, Undecoded, UndecodedItem, Value, block_on,
+    CallError, GetError, Manager, Queue, Value, block_on,
+    errors::{Fault, Undecoded, UndecodedItem},
 };
 use lockkeeper_test_support::{Role, Roles, Watchdog, report};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};

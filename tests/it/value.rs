@@ -10,7 +10,10 @@ use std::{
 
 use futures::{FutureExt, TryStreamExt};
 use lockkeeper::{
-    CallError, Fault, Limits, Manager, Pool, Program, Refusal, Task, Value, Versioned, block_on,
+    CallError, Limits, Manager, Pool, Task, Value, block_on,
+    builders::Program,
+    errors::{Fault, Refusal},
+    guards::Versioned,
 };
 use lockkeeper_test_support::{
     Role, Roles, Watchdog, for_turns, report, run_in_turns, sweep, until,

@@ -4,8 +4,10 @@ use std::{collections::BTreeMap, iter};
 
 use futures::StreamExt;
 use lockkeeper::{
-    Call, CallError, Manager, Operation, Operations, Pool, Primitive, Program, Proxy, Refusal,
-    Serve, Task,
+    CallError, Manager, Pool, Proxy, Task,
+    builders::Program,
+    errors::Refusal,
+    kind::{Call, Operation, Operations, Primitive, Serve},
 };
 use serde::{Deserialize, Serialize};
 

@@ -9,7 +9,7 @@ pub(crate) mod scene;
 use std::time::Duration;
 
 use futures::future::join_all;
-use lockkeeper::{CallError, Manager, Plain, PlainTask, Pool, Program, Task};
+use lockkeeper::{CallError, Manager, PlainTask, Pool, Task, builders::Program, proxies::Plain};
 use lockkeeper_test_support::kill;
 use serde::{Deserialize, Serialize};
 

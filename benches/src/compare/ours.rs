@@ -237,7 +237,7 @@ pub(crate) async fn wait(address: &str) -> Result<(), Failure> {
     let door = UnixListener::bind(beside(address))?;
     let _unused = Orders::announce()?;
     let (mut setter, _) = door.accept()?;
-    let mut seen = event.generation().await?;
+    let mut seen = event.status().await?.generation;
     let mut woke = 0;
     loop {
         let mut wait = pin!(event.wait_since(seen));

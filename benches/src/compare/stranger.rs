@@ -5,7 +5,7 @@
 use crate::contest::Side;
 use crate::ours;
 use crate::party::{self, Failure};
-use lockkeeper::actors::codec::{self, Blob, BlobRef};
+use lockkeeper_actors::codec::{self, Blob, BlobRef};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::io::{BufReader, Read, Write};

@@ -17,10 +17,7 @@ mod table;
 
 use std::{error::Error, process};
 
-use lockkeeper::{
-    Call, CallError, Event, Fence, Lock, Manager, Operation, Operations, Pool, Primitive, Proxy,
-    Refusal, Serve, Task,
-};
+use lockkeeper::{CallError, Event, Fence, Lock, Manager, Pool, Proxy, Task, errors::Refusal, kind::{Call, Operation, Operations, Primitive, Serve}};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use table::Table;

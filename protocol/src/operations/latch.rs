@@ -44,6 +44,14 @@ pub struct LatchStatus {
     pub waiting: u64,
 }
 
+impl LatchStatus {
+    /// Whether none are left to be counted down. Once it is open a latch stays so.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.count == 0
+    }
+}
+
 impl Operation for CountDown {
     const NAME: &'static str = "count_down";
     type Reply = Result<u32, Refusal>;

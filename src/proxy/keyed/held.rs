@@ -36,8 +36,8 @@ impl<F: Face> Guard<Keyed<F>> {
         self.owner().permits
     }
 
-    /// Gives the hold out of hand: whoever has the ticket may [`adopt`](crate::KeyedOf::adopt) or
-    /// [`release`](crate::KeyedOf::release) it. Until then it still belongs to this process's session.
+    /// Gives the hold out of hand: whoever has the ticket may [`adopt`](crate::proxies::KeyedOf::adopt) or
+    /// [`release`](crate::proxies::KeyedOf::release) it. Until then it still belongs to this process's session.
     #[must_use = "without the ticket the key stays held until this process ends"]
     pub fn into_ticket(self) -> Ticket {
         self.hand_out(None)

@@ -6,8 +6,8 @@ use lockkeeper_actors::sync::{Face, Keyed, OneAKey, SeveralAKey};
 use lockkeeper_protocol::{
     Operation, Refusal,
     operations::{
-        AcquireKey, AcquireKeyMany, AdoptKey, AdoptedKey, CountKey, CountKeys, ForceUnlockKey,
-        Granted, Key, KeyStatus, KeyedStatus, ListKeys, Release, ReleaseAnyKey,
+        AcquireKey, AcquireKeyMany, AdoptKey, AdoptedKey, CountKey, ForceUnlockKey, Granted, Key,
+        KeyStatus, ListKeys, Release, ReleaseAnyKey,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,8 @@ use crate::{
 ///
 /// // Several at once, in an order by which no two callers wait for each other.
 /// drop(guard);
-/// let guards = records.lock_all(["record 8", "record 7"]).await?;
+/// let both = ["record 8", "record 7"].map(|key| (&records, key));
+/// let guards = lockkeeper::lock_all(both).await?;
 /// assert_eq!(guards[1].key(), "record 7");
 /// # Ok(())
 /// # }
@@ -108,28 +109,14 @@ impl<F: KeyedKind> KeyedOf<F> {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`] with `Invalid` for a key of more than 255 bytes,
-    /// [`CallError::Disconnected`] or [`CallError::NoManager`] without a manager and
-    /// [`CallError::Gone`] once the object was removed. [`CallError::Fault`] with `Limit` tells
-    /// that 100,000,000 keys are in use.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Wait`].
+    /// Returns [`CallError::Refused`] with `Invalid` for a key of more than 255 bytes. [`CallError::Fault`]
+    /// with `Limit` tells that 100,000,000 keys are in use.
     #[doc(alias = "lock")]
     pub fn acquire(&self, key: impl AsRef<str>) -> Wait<Guard<Keyed<F>>> {
         self.acquire_key(key.as_ref().into(), 1)
     }
 
     /// Takes the key if it is free; never overtakes a waiter.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::acquire`].
     #[doc(alias = "try_lock")]
     pub fn try_acquire(&self, key: impl AsRef<str>) -> Wait<Option<Guard<Keyed<F>>>> {
         self.try_acquire_key(key.as_ref().into(), 1)
@@ -192,18 +179,14 @@ impl<F: Face> KeyedOf<F> {
 
     /// Releases the hold that the ticket is from, whichever process has it.
     ///
-    /// # Errors
-    ///
-    /// As [`Self::adopt`].
-    ///
     /// # Cancel safety
     ///
     /// Dropped before the call is on its way, as while it still connects, the key stays held, and
     /// only a clone of the ticket can release it; dropped later, it is released. A second release
     /// does no harm, so keep a clone and try again.
-    pub async fn release(&self, ticket: Ticket) -> Result<(), CallError> {
+    pub fn release(&self, ticket: Ticket) -> Wait<()> {
         let grant = ticket.proof();
-        self.0.attempt(Release { grant }).await
+        self.0.attempt(Release { grant })
     }
 
     /// Releases what has been held longest of the key, whichever process holds it, if the object was made
@@ -212,14 +195,14 @@ impl<F: Face> KeyedOf<F> {
     /// # Errors
     ///
     /// Returns [`CallError::Refused`] with `NotHeld` when the key is free, and with `Invalid` when only its
-    /// holders may release it; else as [`Self::acquire`].
+    /// holders may release it.
     ///
     /// # Cancel safety
     ///
     /// Dropped midway, it may have been released. Do not try again: the next holder would lose it.
-    pub async fn release_any(&self, key: impl AsRef<str>) -> Result<(), CallError> {
+    pub fn release_any(&self, key: impl AsRef<str>) -> Wait<()> {
         let key = key.as_ref().into();
-        self.0.attempt(ReleaseAnyKey { key }).await
+        self.0.attempt(ReleaseAnyKey { key })
     }
 
     /// Takes the key from all who hold it, whose guards are lost then, and gives it to the next in
@@ -228,44 +211,19 @@ impl<F: Face> KeyedOf<F> {
     /// An administrator's verb: the holder may be in the middle of what the key protects. The
     /// manager looks at all holds of the object for it.
     ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
     /// # Cancel safety
     ///
     /// Dropped midway, it may have been done, and nobody knows whether anybody held the key.
-    pub async fn force_unlock(&self, key: impl AsRef<str>) -> Result<bool, CallError> {
+    pub fn force_unlock(&self, key: impl AsRef<str>) -> Wait<bool> {
         let key = key.as_ref().into();
-        self.0.attempt(ForceUnlockKey { key }).await
+        self.0.attempt(ForceUnlockKey { key })
     }
 
     /// Tells whether the key is held and how many wait for it, which may have changed when it is
     /// read.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn status(&self, key: impl AsRef<str>) -> Result<KeyStatus, CallError> {
+    pub fn key_status(&self, key: impl AsRef<str>) -> Wait<KeyStatus> {
         let key = key.as_ref().into();
-        self.0.attempt(CountKey { key }).await
-    }
-
-    /// Tells how many keys are held, and how many calls wait for any of them.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing has changed.
-    pub async fn count(&self) -> Result<KeyedStatus, CallError> {
-        self.0.call(CountKeys).await
+        self.0.attempt(CountKey { key })
     }
 
     /// Lists the keys that are held, each once, in no order.

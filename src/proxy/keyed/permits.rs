@@ -11,25 +11,13 @@ impl KeyedSemaphore {
     ///
     /// # Errors
     ///
-    /// As [`Self::acquire`], and [`CallError::Refused`](crate::CallError::Refused) at once: with `TooMany` for more than a key
-    /// has, and with `Invalid` for none at all.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::acquire`].
+    /// Returns [`CallError::Refused`](crate::CallError::Refused) at once: with `TooMany` for more than a
+    /// key has, and with `Invalid` for none at all.
     pub fn acquire_many(&self, key: impl AsRef<str>, permits: u32) -> Wait<KeyedPermit> {
         self.acquire_key(key.as_ref().into(), permits)
     }
 
     /// Takes several permits of the key if they are free, all or none.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acquire_many`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Self::acquire`].
     pub fn try_acquire_many(
         &self,
         key: impl AsRef<str>,

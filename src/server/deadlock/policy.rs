@@ -91,7 +91,7 @@ impl Deadlocks {
     }
 
     /// Tells `report` of each deadlock once, in the manager's process, which must be this one: see
-    /// [`ManagerBuilder::start`](crate::ManagerBuilder::start). It runs on a thread where it may
+    /// [`ManagerBuilder::start`](crate::builders::ManagerBuilder::start). It runs on a thread where it may
     /// block.
     #[must_use]
     pub fn report(mut self, report: impl Fn(Deadlock) + Send + Sync + 'static) -> Self {

@@ -3,7 +3,11 @@
 use std::{cell::Cell, future::pending, pin::pin};
 
 use futures::FutureExt;
-use lockkeeper::{ActionError, Barrier, Breach, CallError, Passed, Refusal};
+use lockkeeper::{
+    Barrier, CallError,
+    errors::{ActionError, Breach, Refusal},
+    guards::Passed,
+};
 use lockkeeper_test_support::for_turns;
 use tokio::{sync::oneshot, task::JoinHandle};
 

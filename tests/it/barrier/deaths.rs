@@ -4,7 +4,10 @@
 use std::{future::pending, pin::pin, process, time::Duration};
 
 use futures::FutureExt;
-use lockkeeper::{Barrier, BarrierSpec, CallError, Manager, OnDeath, Semaphore};
+use lockkeeper::{
+    Barrier, CallError, Manager, Semaphore,
+    builders::{BarrierSpec, OnDeath},
+};
 use lockkeeper_test_support::{
     Role, Roles, for_turns, kill, report, run_in_turns, signal, stop, sweep, until,
 };

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, future::pending, mem, time::Duration};
 
 use futures::FutureExt;
-use lockkeeper::{ActionError, Barrier, Breach, CallError, Manager, Refusal};
+use lockkeeper::{
+    Barrier, CallError, Manager,
+    errors::{ActionError, Breach, Refusal},
+};
 use lockkeeper_test_support::{Role, Roles, for_turns, report, run_in_turns, sweep};
 
 use crate::{

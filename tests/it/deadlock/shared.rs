@@ -3,9 +3,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use lockkeeper::{
-    Call, CallId, HangUp, Operation, Operations, Parked, Primitive, Proof, Refusal, Serve, Survey,
-    WaitQueue,
-    actors::{Holding, Part, Waiting},
+    errors::Refusal,
+    kind::{
+        Call, CallId, HangUp, Operation, Operations, Parked, Primitive, Proof, Serve, Survey,
+        WaitQueue,
+    },
+    kind::{Holding, Part, Waiting},
 };
 use serde::{Deserialize, Serialize};
 

@@ -5,7 +5,8 @@ use std::{thread, time::Duration};
 
 use futures::FutureExt;
 use lockkeeper::{
-    CallError, KeyedGuard, KeyedLock, KeyedSemaphore, Manager, Refusal, Ticket, block_on,
+    CallError, KeyedGuard, KeyedLock, KeyedSemaphore, Manager, Ticket, block_on, errors::Refusal,
+    lock_all,
 };
 use lockkeeper_test_support::{Role, Roles, Watchdog, is_running, kill, report, until};
 
@@ -66,13 +67,13 @@ async fn manager_and_locks() -> (Manager, KeyedLock) {
 
 async fn until_waiting(locks: &KeyedLock, key: &str, waiting: u64) {
     until("they wait", || async {
-        locks.status(key).await.unwrap().waiting == waiting
+        locks.key_status(key).await.unwrap().waiting == waiting
     })
     .await;
 }
 
 async fn is_empty(locks: &KeyedLock) -> bool {
-    let count = locks.count().await.unwrap();
+    let count = locks.status().await.unwrap();
     (count.keys, count.grants, count.waiting) == (0, 0, 0)
 }
 
@@ -122,13 +123,13 @@ fn entry_is_there_only_while_somebody_holds_or_waits() {
         assert!(keys.iter().map(AsRef::as_ref).eq(["", "a", "b", &long]));
         let waiting = tokio::spawn(locks.acquire("a"));
         until_waiting(&locks, "a", 1).await;
-        let count = locks.count().await.unwrap();
+        let count = locks.status().await.unwrap();
         assert_eq!((count.keys, count.grants, count.waiting), (4, 4, 1));
         guards.clear();
         drop(waiting.await.unwrap().unwrap());
         until("all are forgotten", || is_empty(&locks)).await;
         assert_eq!(locks.keys().await.unwrap(), []);
-        assert_eq!(locks.count().await.unwrap().abandoned, 0);
+        assert_eq!(locks.status().await.unwrap().abandoned, 0);
     });
 }
 
@@ -142,7 +143,7 @@ fn key_of_more_than_255_bytes_is_refused_with_the_limit() {
             told.to_string().contains("at most 255 bytes, not 256"),
             "{told}"
         );
-        assert_eq!(locks.status(&long).await.unwrap_err(), told);
+        assert_eq!(locks.key_status(&long).await.unwrap_err(), told);
         assert_eq!(locks.force_unlock(&long).await.unwrap_err(), told);
         assert!(is_empty(&locks).await);
     });
@@ -157,7 +158,7 @@ fn timeout_is_kept_by_the_manager_and_leaves_nothing() {
             let outcome = locks.acquire("a").timeout(patience).await.map(drop);
             assert_eq!(outcome, Err(CallError::timed_out()));
         }
-        assert_eq!(locks.status("a").await.unwrap().waiting, 0);
+        assert_eq!(locks.key_status("a").await.unwrap().waiting, 0);
         drop(guard);
         drop(locks.acquire("a").timeout(Duration::MAX).await.unwrap());
         until("the key is free", || is_empty(&locks)).await;
@@ -225,8 +226,8 @@ fn killed_holders_keys_are_passed_on_at_once_and_each_is_marked_until_declared_c
         assert_eq!(dead(&heir), Some(holder.pid()));
         // "b" had no waiter, so the mark is for its next holder.
         assert!(locks.keys().await.unwrap().iter().eq([&"a".into()]));
-        assert_eq!(locks.count().await.unwrap().abandoned, 1);
-        assert!(locks.status("b").await.unwrap().abandoned);
+        assert_eq!(locks.status().await.unwrap().abandoned, 1);
+        assert!(locks.key_status("b").await.unwrap().abandoned);
         for _ in 0..2 {
             let marked = locks.acquire("b").await.unwrap();
             assert_eq!(dead(&marked), Some(holder.pid()));
@@ -237,8 +238,11 @@ fn killed_holders_keys_are_passed_on_at_once_and_each_is_marked_until_declared_c
         marked.release().await.unwrap();
         let unmarked = locks.acquire("b").await.unwrap().strict().unwrap();
         unmarked.release().await.unwrap();
-        assert!(!locks.status("b").await.unwrap().abandoned);
-        assert!(locks.status("a").await.unwrap().abandoned, "its own mark");
+        assert!(!locks.key_status("b").await.unwrap().abandoned);
+        assert!(
+            locks.key_status("a").await.unwrap().abandoned,
+            "its own mark"
+        );
         // A key that the dead one did not hold was never marked.
         assert_eq!(dead(&locks.acquire("c").await.unwrap()), None);
     });
@@ -257,7 +261,7 @@ fn killed_waiter_is_never_granted_a_key() {
         drop(guard);
         let next = locks.acquire("ours").await.unwrap();
         assert_eq!(next.abandoned(), None);
-        assert!(locks.status("theirs").await.unwrap().abandoned);
+        assert!(locks.key_status("theirs").await.unwrap().abandoned);
     });
 }
 
@@ -343,11 +347,11 @@ fn permits_of_a_key_are_let_in_up_to_the_number_and_come_back_when_a_process_die
         assert_eq!(others.unwrap().permits(), 3);
         let all = tokio::spawn(permits.acquire_many("a", 3));
         until("it waits", || async {
-            permits.status("a").await.unwrap().waiting == 1
+            permits.key_status("a").await.unwrap().waiting == 1
         })
         .await;
         seated.kill();
-        let status = || async { permits.status("a").await.unwrap() };
+        let status = || async { permits.key_status("a").await.unwrap() };
         until("they came back", || async { status().await.available == 2 }).await;
         // The first in line wants more, and no later caller overtakes it.
         let behind = permits
@@ -372,7 +376,7 @@ fn more_permits_than_a_key_has_and_none_at_all_are_refused_at_once() {
         assert_eq!(more, Err(refusal.into()));
         let none = permits.acquire_many("a", 0).await.map(drop).unwrap_err();
         assert!(none.to_string().contains("1 to 3 permits"), "{none}");
-        assert_eq!(permits.count().await.unwrap().keys, 0);
+        assert_eq!(permits.status().await.unwrap().keys, 0);
     });
 }
 
@@ -385,7 +389,11 @@ fn all_who_wait_are_told_when_the_manager_is_killed_and_guards_are_lost() {
         let waiting = tokio::spawn(locks.acquire("a"));
         let several = tokio::spawn({
             let locks = locks.clone();
-            async move { locks.lock_all(["a", "b"]).await.map(drop) }
+            async move {
+                lock_all(["a", "b"].map(|key| (&locks, key)))
+                    .await
+                    .map(drop)
+            }
         });
         until_waiting(&locks, "a", 2).await;
         let process = pid_of(&manager).await;

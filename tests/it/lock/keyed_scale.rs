@@ -66,7 +66,7 @@ fn held_key_takes_few_bytes_of_the_manager() {
         let each = resident(process).saturating_sub(before) / KEYS;
         println!("{each} bytes a key");
         assert_eq!(
-            locks.count().await.unwrap().keys,
+            locks.status().await.unwrap().keys,
             u64::try_from(GO + KEYS).unwrap()
         );
         assert!(
@@ -85,7 +85,7 @@ async fn time_of_death(manager: &Manager, keys: usize) -> Duration {
     let last = format!("/corpus/record/{:07}", keys - 1);
     let heir = tokio::spawn(locks.acquire(last.clone()));
     until("the heir waits", || async {
-        locks.status(&last).await.unwrap().waiting == 1
+        locks.key_status(&last).await.unwrap().waiting == 1
     })
     .await;
     let begun = Instant::now();
@@ -93,7 +93,7 @@ async fn time_of_death(manager: &Manager, keys: usize) -> Duration {
     let heir = heir.await.unwrap().unwrap();
     let taken = begun.elapsed();
     assert_eq!(heir.abandoned().unwrap().holder.pid, hoarder.pid());
-    let count = locks.count().await.unwrap();
+    let count = locks.status().await.unwrap();
     let others = u64::try_from(keys - 1).unwrap();
     assert_eq!((count.keys, count.abandoned), (1, others));
     taken

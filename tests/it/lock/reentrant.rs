@@ -4,7 +4,8 @@ use std::{sync::mpsc, thread, time::Duration};
 
 use futures::FutureExt;
 use lockkeeper::{
-    CallError, Manager, Owner, Pool, Program, ReentrantLock, Refusal, Task, Ticket, block_on,
+    CallError, Manager, Owner, Pool, ReentrantLock, Task, Ticket, block_on, builders::Program,
+    errors::Refusal,
 };
 use lockkeeper_test_support::{Role, Roles, Watchdog, report};
 use serde::{Deserialize, Serialize};

@@ -13,7 +13,7 @@ use std::{
 
 use futures::{FutureExt, future::try_join_all};
 use lockkeeper::{
-    CallError, KeyedLock, Lock, Manager, Refusal, Wait, block_on, lock_all, lock_some,
+    CallError, KeyedLock, Lock, Manager, Wait, block_on, errors::Refusal, lock_all, lock_some,
     try_lock_all, try_lock_some,
 };
 use lockkeeper_test_support::{Role, Roles, Watchdog, report, seeded, until};
@@ -100,9 +100,9 @@ fn lock_that_is_named_twice_is_an_error_that_names_it_and_nothing_is_held() {
         assert!(told.contains("is named twice"), "{told}");
         assert!(held(&locks).await.is_empty());
         let keys = manager.named("records").keyed_lock().await.unwrap();
-        let told = why(keys.lock_all(["a", "b", "a"]).await);
+        let told = why(lock_all(["a", "b", "a"].map(|key| (&keys, key))).await);
         assert!(told.contains("key \"a\" of \"records\" at /"), "{told}");
-        assert_eq!(keys.count().await.unwrap().keys, 0);
+        assert_eq!(keys.status().await.unwrap().keys, 0);
     });
 }
 
@@ -283,7 +283,7 @@ fn other_kinds_and_other_managers_have_their_place_in_the_order_too() {
         let conditions = try_join_all(managers.iter().map(Manager::condition));
         let conditions = conditions.await.unwrap();
         let guards = lock_all(&conditions).await.unwrap();
-        assert!(guards.iter().all(lockkeeper::Guard::is_valid));
+        assert!(guards.iter().all(lockkeeper::guards::Guard::is_valid));
     });
 }
 
@@ -335,9 +335,9 @@ fn dropped_at_any_point_everything_is_given_back() {
         .await;
         drop(busy);
         let keys = manager.keyed_lock().await.unwrap();
-        drop_anywhere(|| keys.lock_all(["a", "b", "c"])).await;
+        drop_anywhere(|| lock_all(["a", "b", "c"].map(|key| (&keys, key)))).await;
         until("no key is held", || async {
-            keys.count().await.unwrap().keys == 0
+            keys.status().await.unwrap().keys == 0
         })
         .await;
     });
@@ -410,8 +410,8 @@ fn tasks_that_want_any_sets_in_any_order_all_get_through_and_never_meet() {
                             rooms.visit(&had).await;
                         }
                         2 => {
-                            let texts = set.iter().map(ToString::to_string);
-                            let guards = keys.lock_all(texts).await.unwrap();
+                            let wanted = set.iter().map(|key| (&keys, key.to_string()));
+                            let guards = lock_all(wanted).await.unwrap();
                             let had = guards.iter().map(|guard| guard.key().parse().unwrap());
                             let had: Vec<usize> = had.collect();
                             assert_eq!(had, set);
@@ -432,7 +432,7 @@ fn tasks_that_want_any_sets_in_any_order_all_get_through_and_never_meet() {
         assert!(dropped.load(Ordering::Relaxed) > 0, "none was dropped");
         until_all_are_free(&locks).await;
         until("no key is held", || async {
-            keys.count().await.unwrap().keys == 0
+            keys.status().await.unwrap().keys == 0
         })
         .await;
     });
@@ -464,10 +464,8 @@ async fn cross(crossing: Crossing) {
         let locks = lock_all(set.iter().map(|n| &crossing.locks[*n]))
             .await
             .unwrap();
-        let keys = crossing
-            .keys
-            .lock_some(2, set.iter().map(ToString::to_string));
-        let keys = keys.await.unwrap();
+        let keys = set.iter().map(|key| (&crossing.keys, key.to_string()));
+        let keys = lock_some(2, keys).await.unwrap();
         let inside = set.iter().map(|n| witness(format!("lock {n}")));
         let inside = inside.chain(
             keys.iter()
@@ -525,7 +523,7 @@ fn processes_that_want_any_sets_all_get_through_though_some_are_killed() {
         }
         until_all_are_free(&locks).await;
         until("no key is held", || async {
-            keys.count().await.unwrap().keys == 0
+            keys.status().await.unwrap().keys == 0
         })
         .await;
     });

@@ -3,8 +3,10 @@
 use std::{process, time::Duration};
 
 use lockkeeper::{
-    CallError, Event, Fault, Limits, Lock, Manager, ObjectInfo, Semaphore, Snapshot,
+    CallError, Event, Limits, Lock, Manager, Semaphore,
     deadlock::Deadlocks,
+    errors::Fault,
+    inspect::{ObjectInfo, Snapshot},
 };
 use lockkeeper_test_support::{Role, Roles, in_own_process, report, until};
 use serde::{Deserialize, Serialize};
@@ -401,7 +403,7 @@ fn of_too_many_keys_the_contended_are_told_and_the_others_counted() {
             async move { locks.acquire("1199").await.map(drop) }
         });
         until("it waits", || async {
-            locks.count().await.unwrap().waiting == 1
+            locks.status().await.unwrap().waiting == 1
         })
         .await;
         let info = locks.info().await.unwrap();

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use lockkeeper::{
-    Call, CallError, Fault, Limits, Manager, Operation, Operations, Primitive, Program, Refusal,
-    Serve, StartError,
+    CallError, Limits, Manager, StartError,
+    builders::Program,
+    errors::{Fault, Refusal},
+    kind::{Call, Operation, Operations, Primitive, Serve},
 };
 use lockkeeper_test_support::until;
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,9 @@
 use std::{cell::Cell, collections::HashSet, time::Duration};
 
 use lockkeeper::{
-    Call, CallError, Fault, Manager, Operation, Operations, Primitive, Proxy, Refusal, Serve, Token,
+    CallError, Manager, Proxy, Token,
+    errors::{Fault, Refusal},
+    kind::{Call, Operation, Operations, Primitive, Serve},
 };
 use serde::{Deserialize, Serialize, Serializer, ser::Error};
 

@@ -14,8 +14,12 @@ use std::{
 
 use futures::future::{join_all, try_join_all};
 use lockkeeper::{
-    Address, Call, CallError, Fault, Lock, Manager, Operation, Operations, Primitive, Program,
-    Proxy, Refusal, Serve, StartError, deadlock::Deadlocks, lock_all,
+    Address, CallError, Lock, Manager, Proxy, StartError,
+    builders::Program,
+    deadlock::Deadlocks,
+    errors::{Fault, Refusal},
+    kind::{Call, Operation, Operations, Primitive, Serve},
+    lock_all,
 };
 use lockkeeper_test_support::{Role, Roles, in_own_process, is_running, kill, report, until};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};

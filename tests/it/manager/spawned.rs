@@ -5,7 +5,10 @@ use std::{fs, future::pending, path::PathBuf, process, thread, time::Duration};
 
 use futures::executor::block_on;
 use lockkeeper::{
-    Call, CallId, HangUp, Manager, Operation, Operations, Primitive, Program, Proxy, Refusal, Serve,
+    Manager, Proxy,
+    builders::Program,
+    errors::Refusal,
+    kind::{Call, CallId, HangUp, Operation, Operations, Primitive, Serve},
 };
 use lockkeeper_test_support::{Role, Roles, Watchdog, is_running, kill, report, until};
 use serde::{Deserialize, Serialize};

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, future::pending, process, time::Duration};
 
 use futures::FutureExt;
-use lockkeeper::{CallError, Lock, Manager, Pool, Program, Task};
+use lockkeeper::{CallError, Lock, Manager, Pool, Task, builders::Program};
 use lockkeeper_test_support::{Role, Roles, in_own_process, report, until};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use serde::{Deserialize, Serialize};

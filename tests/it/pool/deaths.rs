@@ -10,7 +10,11 @@ use std::{
 };
 
 use futures::StreamExt;
-use lockkeeper::{CallError, Lock, Manager, Pool, Program, Task, TaskError, TaskFault, WorkerExit};
+use lockkeeper::{
+    CallError, Lock, Manager, Pool, Task, TaskError,
+    builders::Program,
+    errors::{TaskFault, WorkerExit},
+};
 use lockkeeper_test_support::{is_running, kill, seeded, until};
 use rand::Rng;
 use serde::{Deserialize, Serialize};

@@ -5,7 +5,11 @@ use std::{env, future::pending, process, thread, time::Duration};
 
 use actix_rt::System;
 use futures::{StreamExt, future::join_all};
-use lockkeeper::{Pool, Program, Task, TaskError, TaskFault, WorkerExit};
+use lockkeeper::{
+    Pool, Task, TaskError,
+    builders::Program,
+    errors::{TaskFault, WorkerExit},
+};
 use lockkeeper_test_support::{is_running, until};
 use nix::unistd::close;
 use rustix::process::{Signal, getpid, kill_process};

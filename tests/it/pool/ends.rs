@@ -7,8 +7,10 @@ use std::{
 };
 
 use lockkeeper::{
-    CallError, Lock, Manager, Plain, PlainTask, Pool, Program, Task, TaskError, TaskFault,
-    WorkerExit,
+    CallError, Lock, Manager, PlainTask, Pool, Task, TaskError,
+    builders::Program,
+    errors::{TaskFault, WorkerExit},
+    proxies::Plain,
 };
 use lockkeeper_test_support::{Role, Roles, is_running, kill, report, seeded, until};
 use rand::Rng;

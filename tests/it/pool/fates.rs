@@ -2,7 +2,7 @@
 
 use std::{future, process};
 
-use lockkeeper::{CallError, Lock, Program, Task};
+use lockkeeper::{CallError, Lock, Task, builders::Program};
 use lockkeeper_test_support::kill;
 use serde::{Deserialize, Serialize};
 

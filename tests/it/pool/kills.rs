@@ -14,7 +14,11 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, future};
-use lockkeeper::{Pool, PoolBuilder, Program, Task, TaskError, TaskFault};
+use lockkeeper::{
+    Pool, Task, TaskError,
+    builders::{PoolBuilder, Program},
+    errors::TaskFault,
+};
 use lockkeeper_test_support::{is_running, kill, seeded};
 use rand::Rng;
 use serde::{Deserialize, Serialize};

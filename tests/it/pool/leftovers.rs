@@ -7,7 +7,9 @@ use std::{
 };
 
 use futures::{StreamExt, future};
-use lockkeeper::{CallError, Lock, Manager, Plain, PlainTask, Pool, Program, Task, Ticket};
+use lockkeeper::{
+    CallError, Lock, Manager, PlainTask, Pool, Task, Ticket, builders::Program, proxies::Plain,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::run;

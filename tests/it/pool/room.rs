@@ -1,7 +1,9 @@
 //! Tasks beyond what a pool keeps wait where they are submitted, and none is lost.
 
 use futures::{StreamExt, TryStreamExt};
-use lockkeeper::{CallError, Fault, Manager, Pool, Program, Semaphore, Task, TaskError};
+use lockkeeper::{
+    CallError, Manager, Pool, Semaphore, Task, TaskError, builders::Program, errors::Fault,
+};
 use lockkeeper_test_support::until;
 use serde::{Deserialize, Serialize};
 

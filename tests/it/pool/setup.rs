@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::OnceLock};
 
-use lockkeeper::{Pool, Program, StartError, Task, TaskError, TaskFault};
+use lockkeeper::{Pool, StartError, Task, TaskError, builders::Program, errors::TaskFault};
 use serde::{Deserialize, Serialize};
 
 use crate::{pool::Square, run};

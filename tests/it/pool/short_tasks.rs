@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::StreamExt;
-use lockkeeper::{Pool, Program, Task, TaskError, TaskFault};
+use lockkeeper::{Pool, Task, TaskError, builders::Program, errors::TaskFault};
 use lockkeeper_test_support::{is_running, kill};
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,11 @@
 use std::{cell::Cell, iter, process, rc::Rc, thread, time::Duration};
 
 use futures::{Stream, StreamExt};
-use lockkeeper::{Pool, PoolBuilder, Program, Task, TaskError, TaskFault, WorkerExit};
+use lockkeeper::{
+    Pool, Task, TaskError,
+    builders::{PoolBuilder, Program},
+    errors::{TaskFault, WorkerExit},
+};
 use lockkeeper_test_support::{Watchdog, kill};
 use serde::{Deserialize, Serialize};
 use tokio::{runtime::Builder, task::LocalSet};

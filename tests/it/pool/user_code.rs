@@ -4,7 +4,7 @@
 use std::{any::type_name, panic, process};
 
 use futures::StreamExt;
-use lockkeeper::{Pool, Program, Task, TaskError, TaskFault};
+use lockkeeper::{Pool, Task, TaskError, builders::Program, errors::TaskFault};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 
 use crate::run;

@@ -4,8 +4,8 @@ use std::{convert::Infallible, time::Duration};
 
 use lockkeeper::{
     Barrier, BoundedSemaphore, CallError, Condition, Event, KeyedLock, KeyedSemaphore, Latch, Lock,
-    Manager, Plain, PlainTask, Pool, Program, Queue, ReentrantLock, RwLock, Semaphore, Task, Value,
-    lock_all,
+    Manager, PlainTask, Pool, Queue, ReentrantLock, RwLock, Semaphore, Task, Value,
+    builders::Program, lock_all, proxies::Plain,
 };
 use serde::{Deserialize, Serialize};
 
@@ -94,7 +94,7 @@ impl Scene {
         drop(reader.upgrade().await?);
         drop(self.rw_lock.write().timeout(Duration::MAX).await?);
         drop(self.keyed.acquire("key").await?);
-        drop(self.keyed.lock_all(["lock", "key"]).await?);
+        drop(lock_all(["lock", "key"].map(|key| (&self.keyed, key))).await?);
         drop(self.keyed_semaphore.acquire_many("key", 2).await?);
         drop(lock_all(&self.several).await?);
         self.latch.arrive_and_wait(1).await?;
@@ -117,7 +117,7 @@ impl Scene {
                 .timeout(Duration::MAX)
                 .blocking()?,
         );
-        drop(self.keyed.lock_all(["key", "lock"]).blocking()?);
+        drop(lock_all(["key", "lock"].map(|key| (&self.keyed, key))).blocking()?);
         drop(self.keyed_semaphore.acquire("key").blocking()?);
         let [first, second] = &self.several;
         drop(lock_all([second, first]).blocking()?);
@@ -196,7 +196,7 @@ fn async_and_plain_tasks_wait_for_every_kind() {
                 let event = told.unwrap() - 1 - round;
                 assert!((1..=set).contains(&event), "{event} of {set}");
             }
-            assert!(scene.latch.is_open().await.unwrap());
+            assert!(scene.latch.status().await.unwrap().is_open());
             assert!(scene.queue.is_empty().await.unwrap());
         }
         assert_eq!(scene.barrier.status().await.unwrap().generation, 5);

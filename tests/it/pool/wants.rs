@@ -8,7 +8,9 @@ use std::{
     process,
 };
 
-use lockkeeper::{Manager, Pool, PoolStatus, Program, Task, TaskError, TaskFault};
+use lockkeeper::{
+    Manager, Pool, Task, TaskError, builders::Program, errors::TaskFault, inspect::PoolStatus,
+};
 use lockkeeper_test_support::{Role, Roles, kill, report, until};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};

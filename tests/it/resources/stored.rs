@@ -1,6 +1,6 @@
 //! A manager keeps as many bytes as its limit says, whatever they are, and goes on.
 
-use lockkeeper::{CallError, Fault, Limits, Manager};
+use lockkeeper::{CallError, Limits, Manager, errors::Fault};
 
 use super::Host;
 use crate::run;

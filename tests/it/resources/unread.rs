@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use lockkeeper::{Limits, Manager, Primitive};
+use lockkeeper::{Limits, Manager, kind::Primitive};
 use lockkeeper_protocol::{
     Operation, Question, codec,
     frame::{self, Request},

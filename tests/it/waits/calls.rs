@@ -24,13 +24,13 @@ fn calls_send_nothing_before_they_are_polled() {
         // These are answered after all that was sent before.
         assert!(!lock.status().await.unwrap().held);
         assert!(queue.is_empty().await.unwrap());
-        assert_eq!(latch.count().await.unwrap(), 1);
+        assert_eq!(latch.status().await.unwrap().count, 1);
         let (acquire, all, put, arrive) = calls;
         drop((acquire.await.unwrap(), arrive.await.unwrap()));
         assert_eq!(all.await.unwrap().len(), 1);
         put.await.unwrap();
         assert_eq!(queue.len().await.unwrap(), 1);
-        assert!(latch.is_open().await.unwrap());
+        assert!(latch.status().await.unwrap().is_open());
     });
 }
 

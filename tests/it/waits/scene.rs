@@ -4,8 +4,8 @@ use std::{future::Future, mem, thread, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 use lockkeeper::{
-    ActionError, Barrier, CallError, Condition, Event, KeyedLock, KeyedSemaphore, Latch, Lock,
-    Manager, Owner, Queue, ReentrantLock, RwLock, RwLockReadGuard, Value, lock_all, lock_some,
+    Barrier, CallError, Condition, Event, KeyedLock, KeyedSemaphore, Latch, Lock, Manager, Owner,
+    Queue, ReentrantLock, RwLock, RwLockReadGuard, Value, errors::ActionError, lock_all, lock_some,
 };
 use lockkeeper_test_support::until;
 use serde::{Deserialize, Serialize};
@@ -93,8 +93,8 @@ impl Scene {
                 self.written.status().await.unwrap().waiting.div_ceil(2),
                 self.read.status().await.unwrap().waiting,
                 self.latch.status().await.unwrap().waiting,
-                self.keyed.count().await.unwrap().waiting,
-                self.keyed_semaphore.count().await.unwrap().waiting,
+                self.keyed.status().await.unwrap().waiting,
+                self.keyed_semaphore.status().await.unwrap().waiting,
                 first.unwrap().waiting + second.unwrap().waiting,
                 self.empty.status().await.unwrap().getting,
                 full.putting,

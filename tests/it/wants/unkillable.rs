@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockkeeper::{Pool, TaskError, TaskFault, WorkerExit};
+use lockkeeper::{
+    Pool, TaskError,
+    errors::{TaskFault, WorkerExit},
+};
 use lockkeeper_test_support::{Role, Roles, is_running, report, until};
 use nix::{
     sys::ptrace::{self, Options},

@@ -3,7 +3,11 @@
 use std::{future::Future, pin::Pin, time::Duration};
 
 use futures::{StreamExt, poll};
-use lockkeeper::{CallError, Guard, Guarded, Manager, Permit, Taken, block_on, lock_all};
+use lockkeeper::{
+    CallError, Manager, Permit, Taken, block_on,
+    guards::{Guard, Guarded},
+    lock_all,
+};
 use lockkeeper_test_forks::{Fork, end, hear, tell};
 
 use crate::Test;

@@ -3,7 +3,9 @@
 use std::{io, process, time::Duration};
 
 use futures::StreamExt;
-use lockkeeper::{CallError, Plain, PlainTask, Pool, Program, TaskError, block_on};
+use lockkeeper::{
+    CallError, PlainTask, Pool, TaskError, block_on, builders::Program, proxies::Plain,
+};
 use lockkeeper_test_forks::{Fork, hear, is_running, kill, pause, tell, until};
 use serde::{Deserialize, Serialize};
 
