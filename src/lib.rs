@@ -177,7 +177,7 @@ pub mod guards {
     };
 
     pub use crate::proxy::{
-        guard::{Guard, Guarded},
+        guard::{Guard, Guarded, Ticketed},
         keyed::held::HeldKey,
         rw_guard::{Reading, Upgradable, Writing},
         several::{Lockable, SomeGuards},

@@ -37,6 +37,21 @@ pub trait Guarded {
     type Owner: Clone + fmt::Debug + Send + Sync;
 }
 
+/// What has guards that can become tickets: every kind with one holder, and the keyed kinds.
+pub trait Ticketed: Guarded {
+    /// The owner that stays one for as long as the ticket is kept where it was made.
+    #[doc(hidden)]
+    fn kept(_: &Self::Owner) -> Option<Owner> {
+        None
+    }
+}
+
+impl<P: LockKind> Ticketed for P {
+    fn kept(owner: &P::Owner) -> Option<Owner> {
+        <P as LockKind>::kept(owner)
+    }
+}
+
 impl<P: LockKind> Guarded for P {
     const NAME: &'static str = P::KIND;
     type Owner = P::Owner;
@@ -214,26 +229,20 @@ impl<P: Guarded> Guard<P> {
     pub(super) const fn owner(&self) -> &P::Owner {
         &self.owner
     }
+}
 
-    /// Gives the hold out of hand, and keeps its owner along with the ticket.
-    pub(super) fn hand_out(mut self, owner: Option<Owner>) -> Ticket {
+impl<P: Ticketed> Guard<P> {
+    /// Makes a ticket of the hold: every process that has it may
+    /// [`adopt`](crate::proxies::LockOf::adopt) the hold or [`release`](crate::Proxy::release) it. Until
+    /// then the hold still belongs to this process's session, and to its owner if it has one.
+    #[must_use = "without the ticket the lock stays held until this process ends"]
+    pub fn into_ticket(mut self) -> Ticket {
         self.held.is_over = true;
         Ticket {
             grant: self.hold().sign(),
             fence: self.fence(),
-            _owner: owner,
+            _owner: P::kept(&self.owner),
         }
-    }
-}
-
-impl<P: LockKind> Guard<P> {
-    /// Gives the hold out of hand: every process that has the ticket may
-    /// [`adopt`](crate::proxies::LockOf::adopt) or [`release`](crate::proxies::LockOf::release) it. Until then it
-    /// still belongs to this process's session, and to its owner if it has one.
-    #[must_use = "without the ticket the lock stays held until this process ends"]
-    pub fn into_ticket(self) -> Ticket {
-        let owner = P::kept(&self.owner);
-        self.hand_out(owner)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fmt, ops::Deref, time::Duration};
 use lockkeeper_actors::sync;
 use lockkeeper_protocol::{
     Proof,
-    operations::{Acquire, Adopt, Release},
+    operations::{Acquire, Adopt},
 };
 use serde::{Deserialize, Serialize};
 
@@ -110,19 +110,6 @@ impl<P: LockKind> LockOf<P> {
         let (grant, reply) = bound.call(&adopt, None).await?;
         let granted = bound.accepted(reply)?;
         Ok(Guard::new(Hold::new(bound, grant), granted, owner))
-    }
-
-    /// Releases the hold that the ticket is from, whichever process has it.
-    /// Python: `lock.release()` by another process.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped before the call is on its way, as while it still connects, the lock stays held, and
-    /// only a clone of the ticket can release it; dropped later, it is released. A second release
-    /// does no harm, so keep a clone and try again.
-    pub fn release(&self, ticket: Ticket) -> Wait<()> {
-        let grant = ticket.proof();
-        self.proxy.attempt(Release { grant })
     }
 
     async fn acquire_within(self, timeout: Option<Duration>) -> Result<Guard<P>, CallError> {

@@ -7,11 +7,16 @@ use lockkeeper_protocol::{
     operations::{
         BarrierStatus, Count, CountArrivals, CountHolders, CountItems, CountKeys, CountLeft,
         CountWatchers, EventStatus, ForceUnlock, KeyedStatus, LatchStatus, LockStatus, Look,
-        QueueStatus, ReleaseAny, RwLockStatus, SemaphoreStatus, Status, ValueStatus,
+        QueueStatus, Release, ReleaseAny, RwLockStatus, SemaphoreStatus, Status, ValueStatus,
     },
 };
 
-use crate::proxy::{lock_kind::LockKind, proxy::Proxy, wait::Wait};
+use crate::proxy::{
+    guard::{Ticket, Ticketed},
+    lock_kind::LockKind,
+    proxy::Proxy,
+    wait::Wait,
+};
 
 /// A kind whose objects tell numbers of their own: all built-in kinds do.
 pub trait HasStatus: Serve<Self::Ask> {
@@ -85,6 +90,26 @@ impl<P: HasStatus> Proxy<P> {
     /// `barrier.n_waiting` and the like.
     pub fn status(&self) -> Wait<P::Status> {
         self.call(P::ASK)
+    }
+}
+
+impl<P: Ticketed + Serve<Release>> Proxy<P> {
+    /// Releases the hold that the ticket is from, whichever process has it. Python: `lock.release()` by
+    /// another process than the one that acquired.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Refused`](crate::CallError::Refused) with `NotHeld` when the hold has ended, and
+    /// with `StillInside` while the owner of a reentrant lock is inside more than once.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before the call is on its way, as while it still connects, the lock stays held, and only a clone
+    /// of the ticket can release it; dropped later, it is released. A second release does no harm, so keep a
+    /// clone and try again.
+    pub fn release(&self, ticket: Ticket) -> Wait<()> {
+        let grant = ticket.proof();
+        self.attempt(Release { grant })
     }
 }
 

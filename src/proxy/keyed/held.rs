@@ -3,7 +3,7 @@
 use lockkeeper_actors::sync::{self, Face, Keyed};
 use lockkeeper_protocol::operations::Key;
 
-use crate::proxy::guard::{Guard, Guarded, Ticket};
+use crate::proxy::guard::{Guard, Guarded, Ticketed};
 
 /// A key of a [`KeyedLock`](crate::KeyedLock), held.
 pub type KeyedGuard = Guard<sync::KeyedLock>;
@@ -23,6 +23,8 @@ impl<F: Face> Guarded for Keyed<F> {
     type Owner = HeldKey;
 }
 
+impl<F: Face> Ticketed for Keyed<F> {}
+
 impl<F: Face> Guard<Keyed<F>> {
     /// Which key is held.
     #[must_use]
@@ -34,12 +36,5 @@ impl<F: Face> Guard<Keyed<F>> {
     #[must_use]
     pub const fn permits(&self) -> u32 {
         self.owner().permits
-    }
-
-    /// Gives the hold out of hand: whoever has the ticket may [`adopt`](crate::proxies::KeyedOf::adopt) or
-    /// [`release`](crate::proxies::KeyedOf::release) it. Until then it still belongs to this process's session.
-    #[must_use = "without the ticket the key stays held until this process ends"]
-    pub fn into_ticket(self) -> Ticket {
-        self.hand_out(None)
     }
 }

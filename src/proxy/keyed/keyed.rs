@@ -7,7 +7,7 @@ use lockkeeper_protocol::{
     Operation, Refusal,
     operations::{
         AcquireKey, AcquireKeyMany, AdoptKey, AdoptedKey, CountKey, ForceUnlockKey, Granted, Key,
-        KeyStatus, ListKeys, Release, ReleaseAnyKey,
+        KeyStatus, ListKeys, ReleaseAnyKey,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -175,18 +175,6 @@ impl<F: Face> KeyedOf<F> {
         } = bound.accepted(reply)?;
         let held = HeldKey { key, permits };
         Ok(Guard::new(Hold::new(bound, grant), granted, held))
-    }
-
-    /// Releases the hold that the ticket is from, whichever process has it.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped before the call is on its way, as while it still connects, the key stays held, and
-    /// only a clone of the ticket can release it; dropped later, it is released. A second release
-    /// does no harm, so keep a clone and try again.
-    pub fn release(&self, ticket: Ticket) -> Wait<()> {
-        let grant = ticket.proof();
-        self.0.attempt(Release { grant })
     }
 
     /// Releases what has been held longest of the key, whichever process holds it, if the object was made
