@@ -4,18 +4,18 @@ use std::{error::Error, fmt};
 
 use lockkeeper_protocol::Abandoned;
 
-/// A guard whose earlier holder died inside, as the error that `strict` makes of it.
+/// A guard whose earlier holder died, as the error that `strict` makes of it.
 ///
-/// What it guards is held for as long as this is: to drop it releases, and leaves the mark for the
-/// next. [`Self::into_inner`] gives the guard, to look after what the dead holder left.
-#[must_use = "a guard that is dropped releases, and nobody has looked after what it guards"]
+/// The lock is held for as long as this error is kept. Dropping it releases the lock, and the next guard is
+/// marked as well. [`Self::into_inner`] returns the guard, so that the program can repair the data.
+#[must_use = "a dropped guard releases the lock, and the data is not repaired"]
 pub struct AbandonedGuard<G> {
     guard: G,
     abandoned: Box<Abandoned>,
 }
 
 impl<G> AbandonedGuard<G> {
-    /// Sorts a guard by whether it is marked.
+    /// Returns a marked guard as an error.
     pub(super) fn sort(guard: G, mark: Option<Box<Abandoned>>) -> Result<G, Self> {
         match mark {
             Some(abandoned) => Err(Self { guard, abandoned }),
@@ -23,13 +23,13 @@ impl<G> AbandonedGuard<G> {
         }
     }
 
-    /// Who died inside.
+    /// Returns which holder died, and when.
     #[must_use]
     pub const fn abandoned(&self) -> &Abandoned {
         &self.abandoned
     }
 
-    /// The guard, which holds as any other.
+    /// Returns the guard.
     pub fn into_inner(self) -> G {
         self.guard
     }

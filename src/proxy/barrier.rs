@@ -11,11 +11,12 @@ use crate::{
     proxy::{hold::Hold, proxy::Proxy, token::Token, wait::Wait},
 };
 
-/// A point where a number of processes wait until all of them have come, again and again.
+/// A point where a number of parties wait until all of them have arrived, round after round.
 ///
-/// Counterpart of Python's `manager.Barrier(parties)`. A process that dies while it waits breaks
-/// it for the others, so that they do not wait in vain, or takes its arrival back if the
-/// [`BarrierSpec`](crate::builders::BarrierSpec) says so; it is never counted as having arrived.
+/// Counterpart of Python's `manager.Barrier(parties)`. If a process dies while it waits, the barrier breaks for
+/// the others, so that they do not wait in vain. With another
+/// [`BarrierSpec`](crate::builders::BarrierSpec) its arrival is taken back instead. A dead party is never
+/// counted as having arrived.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -45,18 +46,18 @@ impl Barrier {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before the release, the arrival is taken back: the others wait for another one.
+    /// Dropped before all have arrived, the arrival is taken back, and the others wait for another party.
     pub fn wait(&self) -> Wait<Passed> {
         let barrier = self.clone();
         Wait::new(|timeout| barrier.pass(timeout))
     }
 
-    /// Waits until all parties have arrived. The last one to arrive runs its action before anyone
-    /// is released; so all bring the same. Python: `Barrier(parties, action)`.
+    /// Waits until all parties have arrived. The last party to arrive runs its action before any party
+    /// passes, so all parties give the same action. Python: `Barrier(parties, action)`.
     ///
-    /// The action is run once a generation: where a party that has arrived is dropped while it
-    /// runs, the others wait for another party, which does not run it again. While it runs, the
-    /// others' time goes on: one whose time is over breaks the barrier.
+    /// The action runs once a round: if a party that has arrived is dropped while the action runs, the others
+    /// wait for another party, which does not run it again. Timeouts count while the action runs, and a party
+    /// that times out breaks the barrier.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -88,7 +89,7 @@ impl Barrier {
         Wait::new(|timeout| barrier.pass_with(timeout, action))
     }
 
-    /// Breaks the barrier until it is reset: all who wait, and all who come, get `Broken`.
+    /// Breaks the barrier until it is reset: all waiting and later calls are refused with `Broken`.
     /// Python: `barrier.abort()`.
     ///
     /// # Cancel safety
@@ -98,7 +99,8 @@ impl Barrier {
         self.0.call(Abort)
     }
 
-    /// Mends the barrier. Those who wait at it, or run its action, get `Broken`.
+    /// Makes a broken barrier usable again, and begins a new round. Parties that wait, or run the action, get
+    /// `Broken`.
     /// Python: `barrier.reset()`.
     ///
     /// # Cancel safety

@@ -18,8 +18,8 @@ use crate::{
 
 /// A lock that processes share, whose holder may wait until another holder notifies it.
 ///
-/// Counterpart of Python's `manager.Condition()`. It is acquired as any lock is, see [`LockOf`];
-/// unlike Python's, not twice by one holder. To wait gives the guard away, and returns a new one:
+/// Counterpart of Python's `manager.Condition()`. Its lock is acquired as any other, see [`LockOf`]; unlike
+/// Python's it is not reentrant. [`Self::wait`] takes the guard and returns a new one:
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -46,8 +46,9 @@ use crate::{
 /// # }
 /// ```
 ///
-/// Who waits sleeps in a *wait set*. There is one without a name, and [`LockOf::wait_set`] is the
-/// same condition with another one: what several Python conditions of one lock are for.
+/// A call that waits sleeps in a *wait set*. A condition has one without a name, and
+/// [`LockOf::wait_set`] returns the same condition with a named one. Python's programs make several conditions
+/// of one lock for that.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -56,7 +57,7 @@ use crate::{
 /// let buffer = manager.condition().await?;
 /// let (not_full, not_empty) = (buffer.wait_set("not full"), buffer.wait_set("not empty"));
 /// let guard = buffer.acquire().await?;
-/// assert_eq!(not_empty.notify_one(&guard).await?, 0, "nobody waits for that");
+/// assert_eq!(not_empty.notify_one(&guard).await?, 0, "no call sleeps in that set");
 /// # drop((guard, not_full));
 /// # Ok(())
 /// # }
@@ -116,9 +117,10 @@ impl From<SetName> for String {
 }
 
 impl LockOf<sync::Condition> {
-    /// The same condition with the wait set of that name: at most 255 bytes, else every wait,
-    /// notification and count is refused with `Invalid`. A set needs no making: it is there while somebody sleeps
-    /// in it.
+    /// Returns the same condition with the wait set of that name.
+    ///
+    /// A wait set exists while a call sleeps in it. With a name of more than 255 bytes, every wait, notification
+    /// and count is refused with `Invalid`.
     #[must_use]
     pub fn wait_set(&self, name: &str) -> Self {
         Self {
@@ -127,7 +129,7 @@ impl LockOf<sync::Condition> {
         }
     }
 
-    /// Frees the lock, sleeps until it is notified, and waits for the lock again.
+    /// Releases the lock, sleeps until it is notified, and acquires the lock again.
     /// Python: `condition.wait()`.
     ///
     /// A [timeout](Wait::timeout) bounds the sleep alone: after it the call waits for the lock as others do,
@@ -135,9 +137,9 @@ impl LockOf<sync::Condition> {
     /// between a notification and the timeout once, so a call that timed out has taken no notification.
     /// Python: `condition.wait(timeout)`.
     ///
-    /// A process that dies when it was notified hands the notification on, also if it had the lock
-    /// again; so one may be woken for which nothing is left to do, and looks again:
-    /// [`Self::wait_while`].
+    /// If a process dies after it was notified, the next sleeper gets its notification, even if the dead process
+    /// had the lock again. So a call may be woken although its condition does not hold: use
+    /// [`Self::wait_while`], or check in a loop.
     ///
     /// # Errors
     ///
@@ -146,8 +148,8 @@ impl LockOf<sync::Condition> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, the lock is not held, and no notification is lost: one that was meant
-    /// for this caller goes to the next sleeper of the set.
+    /// Dropped at any point, the lock is not held, and no notification is lost: the next sleeper of the set
+    /// gets the one of this call.
     pub fn wait(&self, guard: ConditionGuard) -> Wait<ConditionGuard> {
         let condition = self.clone();
         Wait::new(|timeout| async move {
@@ -156,15 +158,15 @@ impl LockOf<sync::Condition> {
         })
     }
 
-    /// Waits for as long as the predicate is true, which is looked at here, with the lock held,
+    /// Waits for as long as the predicate is true. The predicate runs in this process, with the lock held,
     /// before each sleep. Python: `condition.wait_for`, whose predicate is the opposite.
     ///
-    /// With a [timeout](Wait::timeout) the predicate is looked at once more after the last sleep, and
-    /// [`Guard::timed_out`] is true only if it was still true then. With a timeout of zero it does not sleep,
-    /// and the guard is the same. Python: `condition.wait_for(.., timeout)`.
+    /// With a [timeout](Wait::timeout) the predicate runs once more after the last sleep, and
+    /// [`Guard::timed_out`] is true only if the predicate was still true then. With a timeout of zero the call
+    /// does not sleep, and returns the guard that it was given. Python: `condition.wait_for(.., timeout)`.
     ///
-    /// The predicate is plain code, and must not call `blocking`: a loop of [`Self::wait`] may do that, and
-    /// may await something.
+    /// The predicate must not call `blocking`. A program that awaits something between two sleeps calls
+    /// [`Self::wait`] in a loop.
     pub fn wait_while(
         &self,
         mut guard: ConditionGuard,
@@ -183,8 +185,8 @@ impl LockOf<sync::Condition> {
         })
     }
 
-    /// Wakes the one that has slept longest in the wait set. Tells how many were woken: one or
-    /// none. Without a sleeper nothing is stored. Python: `condition.notify()`.
+    /// Wakes the call that has slept longest in the wait set, and returns how many were woken: 1, or 0 without
+    /// a sleeper. A notification is not stored. Python: `condition.notify()`.
     ///
     /// # Errors
     ///
@@ -193,23 +195,23 @@ impl LockOf<sync::Condition> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, it may have been done. The guard holds as before.
+    /// Dropped midway, the notification may have been sent.
     pub fn notify_one(&self, guard: &ConditionGuard) -> Wait<u64> {
         self.notify(guard, 1)
     }
 
-    /// Wakes those who have slept longest, as many as said, and tells how many there were.
-    /// Python: `condition.notify(n)`.
+    /// Wakes up to `most` calls, those that have slept longest in the wait set, and returns how many were
+    /// woken. Python: `condition.notify(n)`.
     pub fn notify(&self, guard: &ConditionGuard, most: u64) -> Wait<u64> {
         self.notify_up_to(guard, Some(most))
     }
 
-    /// Wakes all who sleep in the wait set, and tells how many. Python: `condition.notify_all()`.
+    /// Wakes all calls that sleep in the wait set, and returns how many. Python: `condition.notify_all()`.
     pub fn notify_all(&self, guard: &ConditionGuard) -> Wait<u64> {
         self.notify_up_to(guard, None)
     }
 
-    /// How many sleep in the wait set, which may have changed when it is read.
+    /// Returns how many calls sleep in the wait set.
     pub fn sleepers(&self) -> Wait<u64> {
         let set = self.aspect.clone().into();
         self.proxy.attempt(CountSleepers { set })

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::proxy::{proxy::Proxy, token::Token, wait::Wait};
 
-/// A flag that processes share: some wait until another sets it.
+/// A flag that processes share: calls wait until another process sets it.
 ///
-/// Counterpart of Python's `manager.Event()`. Unlike `multiprocessing.Event`, a [`Self::set`]
-/// completes all who wait, even if [`Self::clear`] follows at once.
+/// Counterpart of Python's `manager.Event()`. Unlike with `multiprocessing.Event`, [`Self::set`]
+/// completes all waiting calls, even if [`Self::clear`] follows at once.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -32,15 +32,15 @@ use crate::proxy::{proxy::Proxy, token::Token, wait::Wait};
 pub struct Event(Proxy<sync::Event>);
 
 impl Event {
-    /// Waits until the flag is up, and returns how often it has been set. Python: `event.wait()`.
+    /// Waits until the flag is set, and returns how often it has been set. Python: `event.wait()`.
     pub fn wait(&self) -> Wait<u64> {
         self.wait_for(None)
     }
 
-    /// Waits until the flag has been set more often than `generation` times, whether it is up or
-    /// not, and returns how often it has been.
+    /// Waits until the flag has been set more often than `generation` times, whether it is set or not, and
+    /// returns how often it has been set.
     ///
-    /// So no pulse is missed between two calls: each wait begins where the last one ended.
+    /// So no pulse between two calls is missed: each wait begins where the last one ended.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -57,13 +57,13 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`](crate::CallError::Refused) with `Invalid` when it was never set as
-    /// often.
+    /// Returns [`CallError::Refused`](crate::CallError::Refused) with `Invalid` when the flag was set fewer
+    /// times than that.
     pub fn wait_since(&self, generation: u64) -> Wait<u64> {
         self.wait_for(Some(generation))
     }
 
-    /// Sets the flag, which completes all who wait, and returns how often it has been set.
+    /// Sets the flag, which completes all waiting calls, and returns how often it has been set.
     /// Python: `event.set()`.
     ///
     /// # Cancel safety
@@ -73,7 +73,7 @@ impl Event {
         self.0.call(Set)
     }
 
-    /// Takes the flag down. Python: `event.clear()`.
+    /// Clears the flag. Python: `event.clear()`.
     ///
     /// # Cancel safety
     ///
@@ -82,7 +82,7 @@ impl Event {
         self.0.call(Clear)
     }
 
-    /// Whether the flag is up, which may have changed when it is read. Python: `event.is_set()`.
+    /// Returns whether the flag is set. Python: `event.is_set()`.
     pub fn is_set(&self) -> Wait<bool> {
         self.0.start(Look, |_, _, status| Ok(status.is_set))
     }

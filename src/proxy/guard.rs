@@ -14,7 +14,8 @@ use crate::{
     proxy::{abandoned::AbandonedGuard, hold::Hold, lock_kind::LockKind, owner::Owner},
 };
 
-/// A lock, held. Its drop releases the lock: it sends that one way, and never waits or fails.
+/// A lock, held. Dropping the guard releases the lock: the drop sends a message one way, and never waits or
+/// fails.
 ///
 /// The guard of each kind with one holder at a time, [`LockGuard`](crate::LockGuard),
 /// [`ReentrantGuard`](crate::ReentrantGuard) and [`ConditionGuard`](crate::ConditionGuard), of the
@@ -22,18 +23,18 @@ use crate::{
 /// and of each way to hold a readers-writer lock, [`RwLockReadGuard`](crate::RwLockReadGuard),
 /// [`RwLockUpgradableReadGuard`](crate::RwLockUpgradableReadGuard) and
 /// [`RwLockWriteGuard`](crate::RwLockWriteGuard).
-#[must_use = "a guard that is dropped releases the lock: bind it, as in `let _guard = ..`"]
+#[must_use = "a dropped guard releases the lock: bind it, as in `let _guard = ..`"]
 pub struct Guard<P: Guarded> {
     held: Held,
-    /// Who entered: nobody else is taken for it while this is held.
+    /// The holder. Its number is not reused while this guard exists.
     owner: P::Owner,
 }
 
-/// What a guard is of: a kind of lock, or a way to hold one.
+/// A kind of lock, or a mode of one, that a guard holds.
 pub trait Guarded {
-    /// What it is called.
+    /// The name of the kind or mode, for `Debug`.
     const NAME: &'static str;
-    /// Who entered, where it matters.
+    /// What identifies the holder beside its session.
     type Owner: Clone + fmt::Debug + Send + Sync;
 }
 
@@ -57,7 +58,7 @@ impl<P: LockKind> Guarded for P {
     type Owner = P::Owner;
 }
 
-/// What a guard holds, until this is dropped.
+/// A hold that is released on drop.
 struct Held {
     hold: Hold,
     fence: Fence,
@@ -93,28 +94,27 @@ impl<P: Guarded> Guard<P> {
         Self { held, owner }
     }
 
-    /// What it holds on to.
+    /// Returns the grant.
     pub(super) const fn hold(&self) -> &Hold {
         &self.held.hold
     }
 
-    /// The fencing token of this hold, higher than those of all holds before it. An owner that
-    /// enters a reentrant lock again has the token that it has, and a writer that was downgraded
-    /// keeps its own.
+    /// Returns the fencing token of this hold, which is higher than those of all earlier holds. Further entries
+    /// into a reentrant lock have the token of the first, and a downgraded writer keeps its token.
     #[must_use]
     pub const fn fence(&self) -> Fence {
         self.held.fence
     }
 
-    /// Who died inside the lock, until somebody declares the data consistent
-    /// (POSIX `EOWNERDEAD`).
+    /// Returns which holder died with the lock held, until [`Self::mark_consistent`] is called (POSIX
+    /// `EOWNERDEAD`).
     #[must_use]
     pub fn abandoned(&self) -> Option<&Abandoned> {
         self.held.abandoned.as_deref()
     }
 
-    /// Returns the guard as an error when an earlier holder died inside, until somebody calls
-    /// [`Self::mark_consistent`]. It fits behind every form of acquiring:
+    /// Returns the guard as an error when an earlier holder died with the lock held and
+    /// [`Self::mark_consistent`] was not called since. It follows every form of acquiring:
     ///
     /// ```
     /// # use lockkeeper::LockGuard;
@@ -131,13 +131,13 @@ impl<P: Guarded> Guard<P> {
     ///
     /// # Errors
     ///
-    /// Returns the guard, which holds the lock still, and who died inside.
+    /// Returns the guard, which still holds the lock, and the mark of the dead holder.
     pub fn strict(self) -> Result<Self, AbandonedGuard<Self>> {
         let mark = self.held.abandoned.clone();
         AbandonedGuard::sort(self, mark)
     }
 
-    /// Declares that what the lock protects was looked after: later guards are unmarked.
+    /// Declares that the data which the lock protects is consistent: later guards are unmarked.
     pub fn mark_consistent(&mut self) {
         self.held.abandoned = None;
         self.hold().cast(&MarkConsistent {
@@ -145,15 +145,15 @@ impl<P: Guarded> Guard<P> {
         });
     }
 
-    /// Whether the lock is held still, as far as this process can know: its session lives, and no other
-    /// process has ended the hold, by force or as one that may.
+    /// Returns whether the lock is still held, as far as this process knows: its session lives, and no other
+    /// process has ended the hold.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.hold().is_valid()
     }
 
     /// Waits until the lock is no longer held: until the session is lost, another process ends the hold, or
-    /// the guard is dropped. Borrows nothing, so that work can be raced against it.
+    /// the guard is dropped. The future borrows nothing, so that work can be raced against it.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<P> {
         self.hold().lost()
     }
@@ -199,13 +199,13 @@ impl<P: Guarded> Guard<P> {
     pub async fn release(mut self) -> Result<(), CallError> {
         let grant = self.hold().proof();
         let released = self.hold().call(&Release { grant }).await;
-        // What failed may not have reached the lock. The drop releases it then, and also when this
-        // is dropped midway: a second release finds nothing, and harms nobody.
+        // A release that failed may not have reached the lock. Then the drop releases it, as it does when this
+        // future is dropped midway. A second release finds no hold and does nothing.
         self.held.is_over = released.is_ok();
         released
     }
 
-    /// Who holds the lock, in place of whom a new hold is made: nothing is left to release here.
+    /// Makes the guard of a new hold that replaces this one, which has nothing left to release.
     pub(super) fn replaced_by<Q>(mut self, hold: Hold, granted: Granted) -> Guard<Q>
     where
         Q: Guarded<Owner = P::Owner>,
@@ -214,18 +214,18 @@ impl<P: Guarded> Guard<P> {
         Guard::new(hold, granted, self.owner)
     }
 
-    /// The same hold, which is of another sort from now on.
+    /// Makes the same hold a guard of another mode.
     pub(super) fn turned_into<Q: Guarded<Owner = P::Owner>>(self) -> Guard<Q> {
         let Self { held, owner } = self;
         Guard { held, owner }
     }
 
-    /// The same hold with something else that the guard knows beside it.
+    /// Replaces the owner.
     pub(super) fn owned_by(self, owner: P::Owner) -> Self {
         Self { owner, ..self }
     }
 
-    /// What the guard knows beside its hold.
+    /// Returns the owner.
     pub(super) const fn owner(&self) -> &P::Owner {
         &self.owner
     }
@@ -258,8 +258,8 @@ impl<P: Guarded> fmt::Debug for Guard<P> {
 
 /// A hold of a lock that can be sent to another process.
 ///
-/// It has a MAC that cannot be guessed. Every process that has it may release or adopt the hold, so pass it
-/// on as you would a password. It is good until the hold ends.
+/// Every process that has the ticket may release or adopt the hold, so treat it like a password. It has a MAC
+/// that cannot be guessed. It is valid until the hold ends.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ticket {
     grant: SignedCall,
@@ -278,7 +278,7 @@ impl PartialEq for Ticket {
 impl Eq for Ticket {}
 
 impl Ticket {
-    /// The fencing token of the hold.
+    /// Returns the fencing token of the hold.
     #[must_use]
     pub const fn fence(&self) -> Fence {
         self.fence

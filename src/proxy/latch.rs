@@ -10,10 +10,9 @@ use crate::proxy::{proxy::Proxy, token::Token, wait::Wait};
 
 /// A number that processes count down together, and wait until it is zero.
 ///
-/// It never goes up again: once it is open, it stays so. A count that was given stays given, also
-/// when its process dies; one that dies before it has counted never will, so give the wait a
-/// timeout where that may happen. For rounds that follow each other, see
-/// [`Barrier`](crate::Barrier).
+/// The number never goes up: once open, a latch stays open. A count stays when the process that made it dies. A
+/// process that dies before it has counted leaves the others waiting, so give their waits a timeout where that
+/// may happen. For rounds that follow each other, see [`Barrier`](crate::Barrier).
 ///
 /// Counterpart of C++'s `std::latch` and Java's `CountDownLatch`; Python has none.
 ///
@@ -36,13 +35,12 @@ use crate::proxy::{proxy::Proxy, token::Token, wait::Wait};
 pub struct Latch(Proxy<sync::Latch>);
 
 impl Latch {
-    /// Counts down by that many, which lets all who wait pass if none are left. Returns how many
-    /// are left. None at all change nothing.
+    /// Counts down by `by`, and returns what is left. At zero all waiting calls complete.
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`](crate::CallError::Refused) with `Invalid` for more than are left, of
-    /// which none are counted.
+    /// Returns [`CallError::Refused`](crate::CallError::Refused) with `Invalid` when fewer are left than `by`. The
+    /// number is unchanged then.
     ///
     /// # Cancel safety
     ///
@@ -51,12 +49,12 @@ impl Latch {
         self.0.attempt(CountDown { by })
     }
 
-    /// Waits until none are left; at an open latch not at all.
+    /// Waits until the number is zero.
     pub fn wait(&self) -> Wait<()> {
         self.0.attempt(WaitOpen)
     }
 
-    /// Counts down by that many, and waits until none are left, in one call.
+    /// Counts down by `by`, and waits until the number is zero, in one call.
     ///
     /// # Cancel safety
     ///

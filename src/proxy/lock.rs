@@ -76,7 +76,8 @@ impl<P: LockKind> LockOf<P> {
     ///
     /// # Errors
     ///
-    /// A reentrant lock that its owner has entered 65,536 times is [`CallError::Refused`] with `TooDeep`.
+    /// Returns [`CallError::Refused`] with `TooDeep` when the owner of a reentrant lock has entered it 65,536
+    /// times.
     #[doc(alias = "lock")]
     pub fn acquire(&self) -> Wait<Guard<P>> {
         let lock = self.clone();
@@ -91,7 +92,7 @@ impl<P: LockKind> LockOf<P> {
         Wait::trying(|timeout| lock.acquire_within(timeout))
     }
 
-    /// Becomes the holder in place of whoever the ticket is from, and marks that one's guard lost.
+    /// Takes over the hold that the ticket is from. The guard that the ticket was made of is lost.
     ///
     /// # Errors
     ///
@@ -100,9 +101,9 @@ impl<P: LockKind> LockOf<P> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before the call is on its way, as while it still connects, nothing has moved: the
-    /// lock stays held by the session that the ticket is from, and only a clone of the ticket can
-    /// adopt or release it. Dropped later the hold may have moved; then the lock is released.
+    /// Dropped before the call is sent, for instance while it connects, the hold stays where it is, and only a
+    /// clone of the ticket can adopt or release it. Dropped later, the hold may have moved; then the lock is
+    /// released.
     pub async fn adopt(&self, ticket: Ticket) -> Result<Guard<P>, CallError> {
         let owner = P::owner(&self.aspect);
         let bound = self.proxy.bound().await?;

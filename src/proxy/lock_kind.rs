@@ -10,25 +10,25 @@ use crate::proxy::owner::Owner;
 
 /// What a kind with one holder at a time adds to what all of them have.
 pub trait LockKind: Exclusive + Serve<Self::Acquire> + Serve<Self::Adopt> {
-    /// What a proxy is about beside the lock: whom it acts for, or which wait set it is of.
+    /// What a proxy has beside the lock: the owner that it acts for, or its wait set.
     type Aspect: Clone + Default + fmt::Debug + Serialize + DeserializeOwned + Send + Sync;
-    /// Who enters, where it matters.
+    /// What identifies the holder beside its session.
     type Owner: Clone + fmt::Debug + Send + Sync;
     /// Waits for the lock.
     type Acquire: Operation<Reply = Result<Granted, Refusal>>;
     /// Takes a hold over.
     type Adopt: Operation<Reply = Result<Granted, Refusal>>;
 
-    /// Who the caller is.
+    /// Returns the owner that the caller acts as.
     fn owner(aspect: &Self::Aspect) -> Self::Owner;
 
-    /// How that one enters.
+    /// Makes the operation by which the owner acquires the lock.
     fn acquire(owner: &Self::Owner) -> Self::Acquire;
 
-    /// How that one takes a hold over.
+    /// Makes the operation by which the owner takes over a hold.
     fn adopt(owner: &Self::Owner, grant: Proof) -> Self::Adopt;
 
-    /// Who stays the owner for as long as a ticket is kept where it was made.
+    /// Returns the owner to keep for as long as a ticket exists in the process that made it.
     fn kept(_: &Self::Owner) -> Option<Owner> {
         None
     }

@@ -17,11 +17,11 @@ use std::{
 use lockkeeper_sys::PerProcess;
 use tokio::task;
 
-/// Who holds a [`ReentrantLock`](crate::ReentrantLock), and may enter it again.
+/// The holder of a [`ReentrantLock`](crate::ReentrantLock), which may enter it again.
 ///
-/// Without one, the owner is the current tokio task, and where there is none, as on a plain thread
-/// or in the main future of a runtime, the current thread. One that is made here is given along by
-/// clones: whoever has it enters as the same owner, in this process.
+/// By default the owner is the current tokio task. Outside of tasks, as on a plain thread or in the main future of
+/// a runtime, it is the current thread. A program that makes an owner passes clones of it to tasks and threads of
+/// this process, which then enter as the same owner.
 #[derive(Clone, Debug)]
 pub struct Owner(Arc<Identity>);
 
@@ -46,13 +46,13 @@ fn tasks() -> MutexGuard<'static, HashMap<task::Id, Weak<Identity>>> {
 }
 
 impl Owner {
-    /// Makes an owner that is nobody else.
+    /// Makes a new owner.
     #[must_use]
     pub fn new() -> Self {
         Self::of(None)
     }
 
-    /// The owner that the caller is without one of its own: its task, or else its thread.
+    /// Returns the default owner of the caller: its task, or else its thread.
     #[must_use]
     pub fn current() -> Self {
         let Some(task) = task::try_id() else {

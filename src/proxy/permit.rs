@@ -18,13 +18,13 @@ use crate::{
     },
 };
 
-/// Permits of a semaphore, held. Their drop gives them back: it sends that one way, and never
+/// Permits of a semaphore, held. Dropping them returns them: the drop sends a message one way, and never
 /// waits or fails.
 #[derive(Debug)]
-#[must_use = "a permit that is dropped is given back"]
+#[must_use = "a dropped permit is returned"]
 pub struct Permit {
-    /// A part for each grant that permits are from, in their order; the drop of each gives its
-    /// permits back. Never empty: without permits one part stays, which knows whose they were.
+    /// One part for each grant that the permits are from, ordered by grant. The drop of a part returns its
+    /// permits. Never empty: a permit of none keeps one part, which names the semaphore.
     parts: Vec<Part>,
     fence: Fence,
     abandoned: Option<Box<Abandoned>>,
@@ -43,38 +43,38 @@ impl Permit {
         }
     }
 
-    /// How many permits it is.
+    /// Returns the number of permits.
     #[must_use]
     pub fn permits(&self) -> u64 {
         self.parts.iter().map(|part| u64::from(part.permits)).sum()
     }
 
-    /// The fencing token, higher than those of all grants before; after a merge the lowest of its
-    /// parts.
+    /// Returns the fencing token, which is higher than those of all earlier grants. After a merge it is the lowest
+    /// one of the parts.
     #[must_use]
     pub const fn fence(&self) -> Fence {
         self.fence
     }
 
-    /// Who died with permits, until somebody declares the data consistent.
+    /// Returns which holder died with permits, until [`Self::mark_consistent`] is called.
     #[must_use]
     pub fn abandoned(&self) -> Option<&Abandoned> {
         self.abandoned.as_deref()
     }
 
-    /// Returns the permit as an error when somebody died with permits, until somebody calls
-    /// [`Self::mark_consistent`]. As [`LockGuard::strict`](crate::LockGuard::strict), it fits
-    /// behind every form of acquiring.
+    /// Returns the permit as an error when a holder died with permits and [`Self::mark_consistent`] was not
+    /// called since. It follows every form of acquiring, as
+    /// [`LockGuard::strict`](crate::LockGuard::strict) does.
     ///
     /// # Errors
     ///
-    /// Returns the permit, which is held still, and who died.
+    /// Returns the permit, which is still held, and the mark of the dead holder.
     pub fn strict(self) -> Result<Self, AbandonedGuard<Self>> {
         let mark = self.abandoned.clone();
         AbandonedGuard::sort(self, mark)
     }
 
-    /// Declares that what the semaphore protects was looked after: later permits are unmarked.
+    /// Declares that the data which the semaphore protects is consistent: later permits are unmarked.
     pub fn mark_consistent(&mut self) {
         self.abandoned = None;
         for Part { hold, .. } in &self.parts {
@@ -84,7 +84,7 @@ impl Permit {
         }
     }
 
-    /// Whether the permits are held still, as far as this process can know.
+    /// Returns whether the permits are still held, as far as this process knows.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.parts.iter().all(|part| part.hold.is_valid())
@@ -92,24 +92,23 @@ impl Permit {
 
     /// Waits until some of the permits are no longer held: until the session is lost, the semaphore is
     /// removed, they are given back by [`release_any`](crate::Proxy::release_any), or the permit is
-    /// dropped. Borrows nothing, so that work can be raced against it.
+    /// dropped. The future borrows nothing, so that work can be raced against it.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
         // Each grant may be lost by itself, when anyone may give it back. There always is a part.
         let taken = self.parts.iter().map(|part| Box::pin(part.hold.taken()));
         self.token.lost(future::select_all(taken).map(drop))
     }
 
-    /// Gives the permits back and waits until the manager has them.
+    /// Returns the permits and waits until the manager has them.
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Disconnected`] when they came back by the end of the session. With
-    /// [`CallError::Fault`], as when too many calls are in flight, they are given back without
-    /// waiting.
+    /// Returns [`CallError::Disconnected`] when the end of the session returned them. After a
+    /// [`CallError::Fault`], as when too many calls are in flight, they are returned without waiting.
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, the permits are given back.
+    /// Dropped at any point, the permits are returned.
     pub async fn release(mut self) -> Result<(), CallError> {
         for part in self.parts.iter_mut().filter(|part| part.permits > 0) {
             part.release().await?;
@@ -117,7 +116,7 @@ impl Permit {
         Ok(())
     }
 
-    /// Parts with the permits for good: they come back neither now nor when this process ends.
+    /// Forgets the permits: they return neither now nor when this process ends.
     pub fn forget(mut self) {
         for part in &mut self.parts {
             let permits = mem::take(&mut part.permits);
@@ -128,8 +127,8 @@ impl Permit {
         }
     }
 
-    /// Takes some of the permits out as a permit of its own; `None` if there are not that many.
-    #[must_use = "a permit that is dropped is given back"]
+    /// Splits off `permits` of the permits as a permit of its own; `None` if there are fewer.
+    #[must_use = "a dropped permit is returned"]
     pub fn split(&mut self, permits: u32) -> Option<Self> {
         if u64::from(permits) > self.permits() {
             return None;
@@ -157,7 +156,7 @@ impl Permit {
         })
     }
 
-    /// Takes another permit of the same semaphore and session in.
+    /// Merges another permit of the same semaphore and session into this one.
     ///
     /// # Errors
     ///

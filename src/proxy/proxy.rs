@@ -201,7 +201,7 @@ impl<P: Primitive> Proxy<P> {
         })
     }
 
-    /// Tells who holds the object and who waits for it, in order, and what was measured: see
+    /// Returns the holders of the object, the calls that wait for it, in order, and what was measured: see
     /// [`Manager::inspect`](crate::Manager::inspect).
     ///
     /// # Errors
@@ -226,14 +226,13 @@ impl<P: Primitive> Proxy<P> {
             .ok_or_else(|| CallError::Gone(bound.subject()))
     }
 
-    /// Sends the object an operation whose answer nobody waits for. It never waits itself, so it
-    /// is what the drop of a guard of yours calls.
+    /// Sends the object an operation without waiting for an answer. It never blocks, so the drop of a guard of
+    /// your own kind calls it.
     ///
-    /// A proxy that was used before has sent it when this returns, before all that is called
-    /// later; one that was not has to be opened first, in the background. One that the manager
-    /// never gets, since the connection is lost or the operation is above the limit of a message,
-    /// is lost; of the latter the event `call not sent` tells, and of a first use for which the system has no
-    /// descriptors or threads.
+    /// If the proxy was used before, the operation is sent when this returns, ahead of all later calls. Otherwise
+    /// the proxy is opened first, in the background. If the connection is lost, so is the operation. The event
+    /// `call not sent` tells of an operation above the limit of a message, and of a first use for which the system
+    /// lacks descriptors or threads.
     pub fn cast<O: Operation>(&self, operation: O)
     where
         P: Serve<O>,

@@ -49,8 +49,8 @@ use crate::{
 pub struct Queue<T>(Typed<data::Queue, T>);
 
 impl<T: Serialize + DeserializeOwned> Queue<T> {
-    /// Puts an item behind all others, and waits while there is no room for it, in the order of
-    /// arrival. Python: `queue.put(item)`.
+    /// Puts an item at the end, and waits while the queue is full, in the order of arrival.
+    /// Python: `queue.put(item)`.
     ///
     /// # Errors
     ///
@@ -61,7 +61,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, the item is not put, unless somebody has taken it already.
+    /// Dropped at any point, the item is not put, unless another call has taken it already.
     pub fn put(&self, item: T) -> Wait<(), PutError<T>>
     where
         T: Send + 'static,
@@ -70,7 +70,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         Wait::new(move |timeout| queue.put_within(item, timeout))
     }
 
-    /// Puts an item if there is room; never overtakes who waits for that.
+    /// Puts an item if the queue has room; never overtakes a waiter.
     /// Python: `queue.put_nowait(item)`.
     ///
     /// # Errors
@@ -85,14 +85,14 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         Wait::new(move |_| queue.put_within(item, Some(Duration::ZERO)))
     }
 
-    /// Takes the first item, and waits while there is none, in the order of arrival.
+    /// Takes the first item, and waits while the queue is empty, in the order of arrival.
     /// Python: `queue.get()`.
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`] with `Closed` once the queue was closed and all items are done; while
-    /// some are taken, one may come back, and it waits. An item that cannot be decoded is
-    /// [`GetError::Undecoded`], which owns it: it can be discarded or put back.
+    /// Returns [`CallError::Refused`] with `Closed` once the queue was closed and all items are done. While items
+    /// are taken the call waits, since one may come back. Returns [`GetError::Undecoded`] for an item that cannot
+    /// be decoded; the error owns the item, which can be discarded or put back.
     ///
     /// # Cancel safety
     ///
@@ -128,23 +128,23 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         Wait::new(|timeout| async move { queue.0.call(&Join, timeout).await })
     }
 
-    /// Takes no more items: refuses all who wait for room and all who come with `Closed`. Those
-    /// that are in can be taken still; then whoever wants another one is refused as well.
+    /// Closes the queue for further items: all waiting and later puts are refused with `Closed`. The items in it
+    /// can still be taken; once all are done, calls that take one are refused as well.
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, it may have been closed. To close it again does no harm.
+    /// Dropped midway, it may have been closed. Closing it again does no harm.
     pub fn close(&self) -> Wait<()> {
         self.0.proxy().call(CloseQueue)
     }
 
-    /// How many items wait to be taken, which may have changed when it is read.
+    /// Returns how many items wait to be taken.
     /// Python: `queue.qsize()`.
     pub fn len(&self) -> Wait<u64> {
         self.start(CountItems, |_, _, status| Ok(status.len))
     }
 
-    /// Whether no item waits to be taken, which may have changed when it is read.
+    /// Returns whether no item waits to be taken.
     /// Python: `queue.empty()`.
     pub fn is_empty(&self) -> Wait<bool> {
         self.start(CountItems, |_, _, status| Ok(status.len == 0))

@@ -9,13 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::proxy::{guard::Guard, lock::LockOf, lock_kind::LockKind, owner::Owner};
 
-/// A lock that processes share and that its owner may enter again: by a function that is called
-/// with the lock held, and locks it as well.
+/// A lock that processes share and that its owner may acquire again while it is held.
 ///
-/// Counterpart of Python's `manager.RLock()`. The owner is the current task, on a plain thread the
-/// thread, or whom [`LockOf::owned_by`] names; and always one of this process: a dead owner's lock
-/// is never entered by the next process, as it is there, where threads' ids are reused. Each entry
-/// has a guard of its own; the lock is free once all are dropped. See [`LockOf`] for its methods.
+/// Counterpart of Python's `manager.RLock()`. The owner is the current task, on a plain thread the thread, or
+/// the [`Owner`] that [`LockOf::owned_by`] was given. An owner is always of one process; in Python a new process
+/// may enter the lock of a dead one, since ids of threads are reused. Each entry has a guard of its own, and the
+/// lock is free once all are dropped. See [`LockOf`] for its methods.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -38,7 +37,8 @@ pub type ReentrantLock = LockOf<sync::ReentrantLock>;
 /// One entry of a [`ReentrantLock`].
 pub type ReentrantGuard = Guard<sync::ReentrantLock>;
 
-/// Whom a proxy of a reentrant lock acts for. Where it is sent to, it acts for whoever calls.
+/// The owner that a proxy of a reentrant lock acts for. It is not sent along: in another process the proxy acts
+/// for the calling task or thread.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ActsFor {
     #[serde(skip)]
@@ -74,10 +74,10 @@ impl LockKind for sync::ReentrantLock {
 }
 
 impl LockOf<sync::ReentrantLock> {
-    /// The same lock, acting for an owner, whichever task or thread calls.
+    /// Returns a proxy of the same lock that acts for an owner, whichever task or thread calls.
     ///
-    /// For what spreads over several tasks, and for branches of one task that run at the same time,
-    /// as in `join!`, and must not be inside together.
+    /// Several tasks may share an owner. Branches of one task that run at the same time, as in `join!`, need an
+    /// owner each if they must exclude one another.
     ///
     /// ```
     /// use lockkeeper::Owner;

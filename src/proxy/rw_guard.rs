@@ -71,21 +71,20 @@ impl Way for Writing {
 }
 
 impl Guard<Upgradable> {
-    /// Waits until all who read beside it have left, and becomes the writer, without anybody
-    /// writing in between. It goes before all who wait, and lets no new reader in meanwhile.
+    /// Waits until all other readers have left, and becomes the writer. No other writer gets in between: the
+    /// upgrade overtakes all waiting calls, and no new reader enters meanwhile.
     ///
-    /// A task that reads beside it by another guard waits for itself.
+    /// A task that holds another read guard of the lock waits for itself.
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`] with `NotHeld` when the hold was lost before or is lost while
-    /// it waits, and as [`RwLock::read`](crate::RwLock::read). After an error nothing is held, whatever the error: the
-    /// guard was given away.
+    /// Returns [`CallError::Refused`] with `NotHeld` when the hold was lost before, or is lost while the call
+    /// waits. After any error nothing is held.
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, nothing is held: the guard goes with the future. To keep it when the
-    /// time is over, call [`Self::try_upgrade`] with a timeout.
+    /// Dropped at any point, nothing is held: the future owns the guard. To keep the guard when the time is over,
+    /// call [`Self::try_upgrade`] with a timeout.
     pub fn upgrade(self) -> Wait<RwLockWriteGuard> {
         Wait::new(|timeout| async move {
             let (hold, granted) = self.upgraded(timeout).await?;
@@ -94,7 +93,7 @@ impl Guard<Upgradable> {
     }
 
     /// Becomes the writer if no other reader is inside, at once or before the [timeout](Wait::timeout) if one
-    /// is set. Else it returns the guard as it was, within `Ok`. It overtakes all that wait, as
+    /// is set. Otherwise it returns `Ok(Err(guard))` with the guard as it was. It overtakes all waiting calls, as
     /// [`Self::upgrade`] does.
     pub fn try_upgrade(self) -> Wait<Result<RwLockWriteGuard, Self>> {
         Wait::new(|timeout| async move {
@@ -141,7 +140,7 @@ impl Guard<Writing> {
         downgraded(self).await
     }
 
-    /// Becomes the reader who may become the writer again, as [`Self::downgrade`] does else.
+    /// Becomes an upgradable reader; otherwise as [`Self::downgrade`].
     ///
     /// # Errors
     ///

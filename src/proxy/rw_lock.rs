@@ -18,20 +18,18 @@ use crate::{
     },
 };
 
-/// A lock that processes share and that many read, or one writes.
+/// A lock that processes share, with many readers or one writer at a time.
 ///
-/// All stand in one line, in the order of arrival: readers that stand together enter together, and
-/// a reader does not overtake a writer that waits, so none of them starves. For the same reason a
-/// task that reads must not wait to read again: a writer between the two waits for the first, and
-/// the second for the writer.
+/// All calls wait in one line, in the order of arrival: adjacent readers enter together, and a reader does not
+/// overtake a waiting writer, so neither starves. For the same reason a task that reads must not wait to read
+/// again: a writer between the two waits for the first read, and the second read for the writer.
 ///
-/// One reader at a time may be *upgradable*: it stands beside plain readers, and may become the
-/// writer without anybody writing in between ([`Guard::upgrade`]). A writer may become a reader in
-/// the same way ([`Guard::downgrade`]).
+/// One reader at a time may be *upgradable*: it reads beside plain readers, and may become the writer while no
+/// other writer gets in between ([`Guard::upgrade`]). A writer may become a reader in the same way
+/// ([`Guard::downgrade`]).
 ///
-/// It guards what lies elsewhere, in a file or a database, and has no data of its own. Counterpart
-/// of `tokio::sync::RwLock<()>` and `parking_lot`'s `RwLock<()>`; Python's `multiprocessing` has
-/// none.
+/// It has no data of its own and protects data elsewhere, in a file or a database. Counterpart of
+/// `tokio::sync::RwLock<()>` and `parking_lot`'s `RwLock<()>`; Python's `multiprocessing` has none.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -56,38 +54,38 @@ use crate::{
 pub struct RwLock(Proxy<sync::RwLock>);
 
 impl RwLock {
-    /// Waits to read, beside others who read.
+    /// Waits to read, together with other readers.
     pub fn read(&self) -> Wait<RwLockReadGuard> {
         let lock = self.clone();
         Wait::new(|timeout| lock.acquire_within(timeout))
     }
 
-    /// Reads if that is possible at once; never overtakes a waiter.
+    /// Acquires the lock for reading if that is possible at once; never overtakes a waiter.
     pub fn try_read(&self) -> Wait<Option<RwLockReadGuard>> {
         let lock = self.clone();
         Wait::trying(|timeout| lock.acquire_within(timeout))
     }
 
-    /// Waits to read, beside others who read, with the right to become the writer: one at a time
-    /// has that, and others who want it wait.
+    /// Waits to read, together with other readers, with the right to become the writer. One reader at a time has
+    /// that right, and further calls for it wait.
     pub fn upgradable_read(&self) -> Wait<RwLockUpgradableReadGuard> {
         let lock = self.clone();
         Wait::new(|timeout| lock.acquire_within(timeout))
     }
 
-    /// Reads with the right to upgrade if that is possible at once; never overtakes a waiter.
+    /// Acquires the lock for an upgradable read if that is possible at once; never overtakes a waiter.
     pub fn try_upgradable_read(&self) -> Wait<Option<RwLockUpgradableReadGuard>> {
         let lock = self.clone();
         Wait::trying(|timeout| lock.acquire_within(timeout))
     }
 
-    /// Waits to write, beside nobody.
+    /// Waits to write, alone.
     pub fn write(&self) -> Wait<RwLockWriteGuard> {
         let lock = self.clone();
         Wait::new(|timeout| lock.acquire_within(timeout))
     }
 
-    /// Writes if that is possible at once; never overtakes a waiter.
+    /// Acquires the lock for writing if that is possible at once; never overtakes a waiter.
     pub fn try_write(&self) -> Wait<Option<RwLockWriteGuard>> {
         let lock = self.clone();
         Wait::trying(|timeout| lock.acquire_within(timeout))

@@ -24,9 +24,8 @@ pub type BoundedSemaphore = SemaphoreOf<Bounded>;
 
 /// A number of permits that processes share, granted in the order of arrival.
 ///
-/// Permits belong to the session that acquired them and come back when it ends. For permits
-/// without an owner, which one process takes and another gives, see [`Self::consume`] and
-/// [`Self::add_permits`].
+/// Permits belong to the session that acquired them and return when it ends. For permits without a holder, which
+/// one process takes and another adds, see [`Self::consume`] and [`Self::add_permits`].
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -68,24 +67,18 @@ impl<B: Bound> SemaphoreOf<B> {
     /// # Errors
     ///
     /// Returns [`CallError::Refused`] with `Closed` once it was closed.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, nothing is held and no permit is lost. So
-    /// `tokio::time::timeout(time, semaphore.acquire())` is right.
     #[doc(alias = "lock")]
     pub fn acquire(&self) -> Wait<Permit> {
         self.acquire_many(1)
     }
 
-    /// Waits for several permits, all or none. Those who come later wait behind, also for fewer.
-    /// None at all are granted in their turn. One without bound waits for more than it has as well,
-    /// until somebody adds some.
+    /// Waits for several permits, all or none. Later calls wait behind it, also those for fewer permits. A call
+    /// for no permits is granted in its turn. A [`Semaphore`] lets a call wait for more permits than there are,
+    /// until some are added.
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`] with `TooMany` at once for more than there can ever be: above its
-    /// bound, if it has one.
+    /// Returns [`CallError::Refused`] with `TooMany` at once for more permits than a [`BoundedSemaphore`] has.
     pub fn acquire_many(&self, permits: u32) -> Wait<Permit> {
         let semaphore = self.clone();
         Wait::new(move |timeout| semaphore.acquire_within(permits, timeout))
@@ -104,7 +97,7 @@ impl<B: Bound> SemaphoreOf<B> {
     }
 
     /// Waits for permits and keeps none of them: they have no holder from then on, and come back
-    /// only by [`Self::add_permits`]. The mode of a semaphore that signals between processes.
+    /// only by [`Self::add_permits`]. So one process signals another.
     ///
     /// # Errors
     ///
@@ -125,8 +118,8 @@ impl<B: Bound> SemaphoreOf<B> {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`] with `OverRelease` above the bound, which for one without is
-    /// 4,294,967,295; held permits count, since they come back.
+    /// Returns [`CallError::Refused`] with `OverRelease` when there would be more permits than the bound, which
+    /// for a [`Semaphore`] is 4,294,967,295. Held permits count, since they return.
     ///
     /// # Cancel safety
     ///
@@ -135,11 +128,11 @@ impl<B: Bound> SemaphoreOf<B> {
         self.0.attempt(AddPermits { permits })
     }
 
-    /// Refuses all who wait and all who come with `Closed`. Permits that are held stay so.
+    /// Closes the semaphore: all waiting and later calls are refused with `Closed`. Held permits stay held.
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, it may have been closed. To close it again does no harm.
+    /// Dropped midway, it may have been closed. Closing it again does no harm.
     pub fn close(&self) -> Wait<()> {
         self.0.call(Close)
     }

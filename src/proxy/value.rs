@@ -20,11 +20,11 @@ use crate::{
     proxy::{proxy::Proxy, token::Token, typed::Typed, wait::Wait},
 };
 
-/// A value that processes share: read, set, exchanged and watched, each at once or not at all.
+/// A value that processes share: each read, change and exchange is atomic, and changes can be watched.
 ///
-/// It is nobody's: the death of who has set it changes nothing. Setting it counts its version up,
-/// also where nothing changes by it. Counterpart of Python's `manager.Value(typecode, value)`, with
-/// a type of any kind, and with [`Self::update`] for `value.value += 1`, which loses updates there.
+/// The value stays when the process that set it dies. Each set counts its version up, even if the new value is
+/// equal. Counterpart of Python's `manager.Value(typecode, value)`, with a type of any kind, and with
+/// [`Self::update`] for `value.value += 1`, which loses updates there.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -108,10 +108,10 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         })
     }
 
-    /// Sets it if it is `current`: `Ok` with what it was if so, and `Err` with what it is if not,
-    /// as of the atomics in `std`.
+    /// Sets the value if it is `current`. Returns `Ok` with the previous value, or `Err` with the actual one, as
+    /// the atomics of `std` do.
     ///
-    /// It is `current` if `==` says so, or if both are the same bytes, as a `NaN` and itself.
+    /// Values are equal if `==` says so, or if both have the same encoding, as a `NaN` and itself.
     ///
     /// # Errors
     ///
@@ -143,13 +143,12 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         }
     }
 
-    /// Makes it what the closure makes of it, and returns that. Python: `value.value += 1`, with
-    /// a lock round it.
+    /// Sets the value to what the closure returns for it, and returns that. Python: `value.value += 1`, with
+    /// a lock around it.
     ///
-    /// The closure runs here. When another one has set the value meanwhile, it runs again with what
-    /// that is; so of several updates at a time each is done once, and each round of one that has
-    /// to try again is the success of another. Nobody is promised a turn: where many update all
-    /// the time, hold a [`Lock`](crate::Lock) round it, which is fair.
+    /// The closure runs in this process. If another call has set the value meanwhile, the closure runs again with
+    /// the new value, so no update is lost. An update may have to try again many times while others succeed: where
+    /// many processes update all the time, hold a [`Lock`](crate::Lock) around it, which is fair.
     ///
     /// # Errors
     ///
@@ -166,7 +165,8 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         }
     }
 
-    /// The same, unless the closure makes nothing of it: then it stays, and this is `None`.
+    /// Updates the value as [`Self::update`] does, unless the closure returns `None`: then the value stays, and so
+    /// does this return `None`.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

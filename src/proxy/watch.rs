@@ -13,10 +13,10 @@ use crate::{
 };
 
 impl<T: Serialize + DeserializeOwned> Value<T> {
-    /// Waits until it was set more often than `version` times, and returns it with its version.
+    /// Waits until the value was set more often than `version` times, and returns it with its version.
     ///
-    /// So no change between two calls is missed: each wait begins where the last one ended. Who
-    /// comes late is given the latest, not all in between.
+    /// So no change between two calls is missed: each wait begins where the last one ended. A slow caller gets the
+    /// latest value, not those in between.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -34,7 +34,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`] with `Invalid` when it was never set as often.
+    /// Returns [`CallError::Refused`] with `Invalid` when the value was set fewer times than that.
     pub fn changed_since(&self, version: u64) -> Wait<Versioned<T>>
     where
         T: 'static,
@@ -43,10 +43,10 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         Wait::new(move |timeout| async move { value.next_since(version, timeout.into()).await })
     }
 
-    /// Waits until the predicate is true of it, and returns it with its version.
+    /// Waits until the predicate is true of the value, and returns it with its version.
     ///
-    /// The predicate runs here, on the value as it is and after each change; a value that is
-    /// replaced before it was looked at is not seen.
+    /// The predicate runs in this process, on the current value and after each change. It may miss a value that is
+    /// replaced at once.
     pub fn wait_for(
         &self,
         mut predicate: impl FnMut(&T) -> bool + Send + 'static,
@@ -67,9 +67,8 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         })
     }
 
-    /// The value as it is, and then each time that it has changed, as a stream that borrows
-    /// nothing. Who reads it slowly is given the latest. An error, one of [`Self::get`]'s, is its
-    /// last item.
+    /// Returns a stream of the current value and then of each change. The stream borrows nothing. A slow reader
+    /// gets the latest value, not those in between. An error, one of [`Self::get`]'s, is the last item.
     ///
     /// ```
     /// use futures::TryStreamExt;
@@ -88,7 +87,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     ///
     /// # Cancel safety
     ///
-    /// A `next` that is dropped has taken nothing, and the next one goes on with the same wait.
+    /// Dropping a `next` loses no value: the following one continues the same wait.
     pub fn watch(&self) -> impl Stream<Item = Result<Versioned<T>, CallError>> + Unpin + use<T> {
         let changes = stream::try_unfold((self.clone(), None), |(value, seen)| async move {
             let next = match seen {
@@ -98,7 +97,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
             let seen = Some(next.version);
             Ok(Some((next, (value, seen))))
         });
-        // It can be read as it is: nobody has to pin it first.
+        // Boxed, so that callers need not pin it.
         Box::pin(changes)
     }
 

@@ -24,11 +24,11 @@ use crate::{
     },
 };
 
-/// A lock for each of any number of keys, in one object: for records, files or users, of which
-/// nobody wants to make and remove a lock each.
+/// A lock for each of any number of keys, in one object: for records, files or users that are too many to
+/// have a [`Lock`](crate::Lock) each.
 ///
-/// A key needs no making: it is there while somebody holds it. To acquire one takes one round trip,
-/// and nobody waits for its release. See [`KeyedOf`] for its methods.
+/// A key exists while it is held. Acquiring one takes one round trip, and its release is sent one way. See
+/// [`KeyedOf`] for its methods.
 ///
 /// Python has no counterpart: its programs keep a dictionary of locks and counts beside a lock for
 /// the dictionary, and make some ten calls to take one key.
@@ -150,7 +150,7 @@ impl<F: KeyedKind> KeyedOf<F> {
 }
 
 impl<F: Face> KeyedOf<F> {
-    /// Becomes the holder in place of whoever the ticket is from, and marks that one's guard lost.
+    /// Takes over the hold that the ticket is from. The guard that the ticket was made of is lost.
     ///
     /// # Errors
     ///
@@ -159,9 +159,9 @@ impl<F: Face> KeyedOf<F> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before the call is on its way, as while it still connects, nothing has moved: the
-    /// key stays held by the session that the ticket is from, and only a clone of the ticket can
-    /// adopt or release it. Dropped later the hold may have moved; then the key is released.
+    /// Dropped before the call is sent, for instance while it connects, the hold stays where it is, and only a
+    /// clone of the ticket can adopt or release it. Dropped later, the hold may have moved; then the key is
+    /// released.
     pub async fn adopt(&self, ticket: Ticket) -> Result<Guard<Keyed<F>>, CallError> {
         let bound = self.0.bound().await?;
         let adopt = AdoptKey {
@@ -193,15 +193,14 @@ impl<F: Face> KeyedOf<F> {
         self.0.attempt(ReleaseAnyKey { key })
     }
 
-    /// Takes the key from all who hold it, whose guards are lost then, and gives it to the next in
-    /// line with a higher fence. Returns whether anybody held it.
+    /// Takes the key from all its holders, whose guards are lost then, and grants it to the next in line with
+    /// a higher fence. Returns whether it was held.
     ///
-    /// An administrator's verb: the holder may be in the middle of what the key protects. The
-    /// manager looks at all holds of the object for it.
+    /// For administrators: the holder may be in the middle of what the key protects.
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, it may have been done, and nobody knows whether anybody held the key.
+    /// Dropped midway, it may have been done.
     pub fn force_unlock(&self, key: impl AsRef<str>) -> Wait<bool> {
         let key = key.as_ref().into();
         self.0.attempt(ForceUnlockKey { key })
