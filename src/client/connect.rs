@@ -14,7 +14,7 @@ use std::{
 
 use lockkeeper_protocol::{
     SessionId, ShardOf, cut,
-    frame::{self, Request, Response},
+    frame::{self, Capabilities, Request, Response},
 };
 use lockkeeper_sys::{Inherited, OnlyHere, PerProcess};
 use tokio::sync::{Notify, watch};
@@ -286,37 +286,37 @@ impl Connection {
             Ok(Err(why)) => return Err(lost(why)),
             Err(_) => return Err(lost(format!("no welcome within {CONNECT_PATIENCE:?}"))),
         };
-        let (session, secret, shard_of, frame_bytes, asks_who_calls) =
-            match Response::decode(&frame) {
-                Ok(Response::Welcome {
-                    version: frame::VERSION,
-                    incarnation,
-                    session,
-                    secret,
-                    frame_bytes,
-                    asks_who_calls,
-                    shard,
-                }) => (
-                    SessionId::new(session),
-                    secret,
-                    ShardOf { incarnation, shard },
-                    usize::try_from(frame_bytes).unwrap_or(usize::MAX),
-                    asks_who_calls,
-                ),
-                Ok(Response::Welcome { version, .. }) => {
-                    return Err(CallError::Protocol(format!(
-                        "it speaks version {version}, not {}",
-                        frame::VERSION
-                    )));
-                }
-                Ok(Response::Bye { reason }) => return Err(lost(reason)),
-                Ok(_) => {
-                    return Err(CallError::Protocol(
-                        "the first frame is no welcome".to_owned(),
-                    ));
-                }
-                Err(error) => return Err(CallError::Protocol(error.to_string())),
-            };
+        let (session, secret, shard_of, frame_bytes, capabilities) = match Response::decode(&frame)
+        {
+            Ok(Response::Welcome {
+                version: frame::VERSION,
+                incarnation,
+                session,
+                secret,
+                frame_bytes,
+                capabilities,
+                shard,
+            }) => (
+                SessionId::new(session),
+                secret,
+                ShardOf { incarnation, shard },
+                usize::try_from(frame_bytes).unwrap_or(usize::MAX),
+                capabilities,
+            ),
+            Ok(Response::Welcome { version, .. }) => {
+                return Err(CallError::Protocol(format!(
+                    "it speaks version {version}, not {}",
+                    frame::VERSION
+                )));
+            }
+            Ok(Response::Bye { reason }) => return Err(lost(reason)),
+            Ok(_) => {
+                return Err(CallError::Protocol(
+                    "the first frame is no welcome".to_owned(),
+                ));
+            }
+            Err(error) => return Err(CallError::Protocol(error.to_string())),
+        };
         state.allow(frame_bytes);
         // The manager may have said more with its welcome, such as why it hangs up.
         state.take_in().map_err(lost)?;
@@ -327,7 +327,7 @@ impl Connection {
             secret,
             frame_bytes,
             shard_of,
-            asks_who_calls,
+            capabilities,
             stream: OnlyHere::new(stream),
             shared: OnlyHere::new(Mutex::new(Shared::new(state))),
             waiters: Arc::default(),
@@ -392,6 +392,7 @@ async fn hello(stream: &Arc<dyn Stream>, session: &mut Session) -> Result<Vec<u8
         pid: std::process::id(),
         program: &program,
         label: &label_of_this_process(),
+        capabilities: Capabilities::ALL,
     };
     session.push(&request).map_err(|error| error.to_string())?;
     // A manager that refuses its clients may have hung up already; the reason is there to be read.

@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper_protocol::{Fault, SessionId, SessionSecret, ShardOf, frame::Request};
+use lockkeeper_protocol::{
+    Fault, SessionId, SessionSecret, ShardOf,
+    frame::{Capabilities, Request},
+};
 use lockkeeper_sys::OnlyHere;
 use tokio::sync::Notify;
 
@@ -41,7 +44,8 @@ pub(crate) struct Connection {
     /// Which shard of which manager is at the other end.
     pub(super) shard_of: ShardOf,
     /// Whether the manager wants to know which task or thread calls.
-    pub(crate) asks_who_calls: bool,
+    /// What the manager can do, or wants, beyond the base of the protocol.
+    pub(crate) capabilities: Capabilities,
     pub(super) stream: OnlyHere<Arc<dyn Stream>>,
     pub(super) shared: OnlyHere<Mutex<Shared>>,
     /// How many callers wait.

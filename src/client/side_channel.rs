@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use lockkeeper_protocol::frame::{self, Request};
+use lockkeeper_protocol::frame::{self, Capability, Request};
 use lockkeeper_sys::Private;
 use serde::Serialize;
 
@@ -63,6 +63,9 @@ impl Connection {
         operation: u32,
         pipe: OwnedFd,
     ) -> Option<ReportPipe> {
+        if !self.capabilities.has(Capability::Reports) {
+            return None;
+        }
         // A forked child does not keep it.
         let pipe = Private::open(|| Ok(File::from(pipe))).ok()?;
         let pending = self.request(None, |seq| Request::ReportPipe {

@@ -20,7 +20,7 @@ use std::{
 use lockkeeper_protocol::{
     CallId, Fault, Question, SessionId, Shard,
     codec::{BlobRef, Payload},
-    frame::{self, Request, Response},
+    frame::{self, Capabilities, Capability, Request, Response},
 };
 use serde::Serialize;
 use tokio::time;
@@ -48,7 +48,7 @@ pub(super) fn welcome() -> Response<'static> {
         session: SESSION.number(),
         secret: SECRET.of_session(SESSION),
         frame_bytes: 8 << 20,
-        asks_who_calls: false,
+        capabilities: Capabilities::ALL.without(Capability::Callers),
         shard: Shard::ALONE,
     }
 }

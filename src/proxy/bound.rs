@@ -10,6 +10,7 @@ use std::{
 use lockkeeper_protocol::{
     CallId, Fault, Operation, Refusal,
     codec::{Blob, CodecError, Form, Payload, guarded},
+    frame::Capability,
 };
 use serde::Serialize;
 
@@ -58,8 +59,8 @@ impl Bound {
                 let reply = guarded(|| body.decode());
                 reply.map_err(|error| self.undecoded::<O>(body, &error))
             };
-            let asks_who_calls = self.connection.asks_who_calls;
-            let caller = asks_who_calls.then(Owner::current);
+            let wants_callers = self.connection.capabilities.has(Capability::Callers);
+            let caller = wants_callers.then(Owner::current);
             let who = caller.as_ref().map(Owner::number);
             let calling = Calling::begin(self.kind, &self.object.name, O::NAME);
             let mut call = pin!(self.connection.call(

@@ -16,7 +16,7 @@ use lockkeeper_protocol::{
     CallId, Fault, Fence, JobId, ManagerSecret, Proof, Question, Refusal, SECRET_BYTES, SessionId,
     Shard,
     codec::{self, BlobRef},
-    frame::{FIRST_FRAME_BYTES, Inbox, Request, Response},
+    frame::{Capabilities, Capability, FIRST_FRAME_BYTES, Inbox, Request, Response},
     operations::{
         Acquire, Count, CountArrivals, ForceUnlock, Get, Granted, Read, Release, Set, Status,
     },
@@ -154,6 +154,7 @@ fn shown_requests(arguments: &[u8]) -> Vec<Request<'_>> {
         pid: 4711,
         program: "demo",
         label: "",
+        capabilities: Capabilities::ALL,
     };
     let release = Request::Cast {
         object: 0,
@@ -202,7 +203,7 @@ fn shown_responses(body: &[u8]) -> Vec<Response<'_>> {
         session: SESSION.number(),
         secret: SECRET.of_session(SESSION),
         frame_bytes: 64 << 20,
-        asks_who_calls: false,
+        capabilities: Capabilities::ALL.without(Capability::Callers),
         shard,
     };
     let second_of_two = Shard::new(1, 2).expect("it is one of them");

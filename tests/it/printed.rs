@@ -12,7 +12,7 @@ use lockkeeper::{
 };
 use lockkeeper_protocol::{
     codec::{BlobRef, CodecError},
-    frame::{Request, append},
+    frame::{Capabilities, Request, append},
     operations::{Acquire, AcquireKey},
 };
 use lockkeeper_test_support::until;
@@ -263,6 +263,7 @@ fn intrude(manager: &Manager, lock: &str, keyed: &str) -> UnixStream {
         pid: 7,
         program: HOSTILE,
         label: HOSTILE,
+        capabilities: Capabilities::NONE,
     };
     let mut bytes = Vec::new();
     for request in [

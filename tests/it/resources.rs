@@ -19,7 +19,7 @@ use std::{
 use lockkeeper::{Address, Limits, Manager};
 use lockkeeper_protocol::{
     codec::BlobRef,
-    frame::{self, Inbox, Request, Response},
+    frame::{self, Capabilities, Inbox, Request, Response},
 };
 use lockkeeper_test_support::{Role, Roles, report};
 
@@ -100,6 +100,7 @@ impl Raw {
             pid: std::process::id(),
             program: "raw",
             label: "",
+            capabilities: Capabilities::NONE,
         };
         let mut bytes = Vec::new();
         frame::append(&mut bytes, &hello, usize::MAX).unwrap();

@@ -16,7 +16,7 @@ use lockkeeper::{
 use lockkeeper_protocol::{
     CallId, Operation, SessionSecret,
     codec::{self, BlobRef},
-    frame::{self, Inbox, Request, Response},
+    frame::{self, Capabilities, Inbox, Request, Response},
     operations::{
         Access, Acquire, Adopt, AdoptAs, AdoptKey, Done, Downgrade, Forget, MarkConsistent, Notify,
         PutBack, Release, ReleaseAny, ReleaseAnyKey, ReleasePermits, Sleep, Upgrade,
@@ -117,6 +117,7 @@ impl Raw {
             pid: FORGED,
             program: "innocent",
             label: "",
+            capabilities: Capabilities::NONE,
         };
         let mut bytes = Vec::new();
         frame::append(&mut bytes, &hello, usize::MAX).unwrap();

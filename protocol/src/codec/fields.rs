@@ -151,6 +151,30 @@ impl<'a> Fields<'a> {
         read(self).map(Some)
     }
 
+    /// Reads an array of texts, and gives each to `each`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the element is no array, or has an entry of another type.
+    pub fn texts(&mut self, mut each: impl FnMut(&'a str)) -> Result<(), CodecError> {
+        self.step()?;
+        let Some(Head::Array(count)) = self.head() else {
+            return Err(self.expected("an array of texts"));
+        };
+        for _ in 0..count {
+            match self.head() {
+                Some(Head::Text(text)) => each(text),
+                _ => return Err(self.expected("an array of texts")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether there are further elements.
+    pub const fn has_more(&self) -> bool {
+        self.left > 0
+    }
+
     /// Reads the last element, whatever its type.
     ///
     /// # Errors
@@ -175,6 +199,15 @@ impl<'a> Fields<'a> {
             return Err(too_long());
         }
         Ok(())
+    }
+
+    /// Makes sure that nothing is left but elements that a later release has added.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when bytes follow behind the last element.
+    pub fn end_of_known(self) -> Result<(), CodecError> {
+        if self.has_more() { Ok(()) } else { self.end() }
     }
 
     #[inline]

@@ -8,7 +8,7 @@
 use crate::{
     codec::{blob::BlobRef, elements::Elements, error::CodecError, fields::Fields},
     fault::Fault,
-    frame::framing::Encode,
+    frame::{capabilities::Capabilities, framing::Encode},
     inspection::Question,
     proof::SessionSecret,
     shard::Shard,
@@ -17,7 +17,8 @@ use crate::{
 /// The first word of every session.
 pub const MAGIC: &str = "lockkeeper";
 
-/// The version of the protocol. Both sides must speak the same.
+/// The version of the protocol's base, which both sides must speak. What is added to it is a
+/// [capability](Capabilities).
 pub const VERSION: u32 = 1;
 
 /// The largest frame that is sent before the manager has said how much it takes.
@@ -36,6 +37,8 @@ pub enum Request<'a> {
         program: &'a str,
         /// The label of the client's process, or nothing.
         label: &'a str,
+        /// What the client can do beyond the base.
+        capabilities: Capabilities,
     },
     /// Opens an object: a new one without a name, or the one of that name, which is made if there
     /// is a spec.
@@ -134,9 +137,9 @@ pub enum Response<'a> {
         secret: SessionSecret,
         /// The size of the largest message that the manager takes, in bytes.
         frame_bytes: u64,
-        /// Whether calls should say by whom they are.
-        asks_who_calls: bool,
-        /// Which shard it is. A manager that has one alone says nothing of it.
+        /// What the manager can do beyond the base.
+        capabilities: Capabilities,
+        /// Which shard it is. A manager of one shard leaves it out.
         shard: Shard,
     },
     /// The answer to `Open`: the object's number and name, and its operations in order.
@@ -191,9 +194,11 @@ impl Encode for Request<'_> {
                 pid,
                 program,
                 label,
+                ref capabilities,
             } => {
                 let all = all.number(1u8).value(MAGIC).number(version);
-                all.number(pid).value(program).value(label)
+                let all = all.number(pid).value(program).value(label);
+                all.value(capabilities)
             }
             Self::Open {
                 seq,
@@ -261,12 +266,12 @@ impl Encode for Response<'_> {
                 session,
                 secret,
                 frame_bytes,
-                asks_who_calls,
+                capabilities,
                 shard,
             } => {
                 let all = all.number(65u8).number(*version).number(*incarnation);
                 let all = all.number(*session).bytes(secret.bytes());
-                let all = all.number(*frame_bytes).value(asks_who_calls);
+                let all = all.number(*frame_bytes).value(capabilities);
                 if *shard == Shard::ALONE {
                     all
                 } else {
@@ -316,14 +321,22 @@ impl<'a> Request<'a> {
                         pid: 0,
                         program: "",
                         label: "",
+                        capabilities: Capabilities::NONE,
                     });
                 }
-                Self::Hello {
+                let hello = Self::Hello {
                     version,
                     pid: f.number()?,
                     program: f.text()?,
                     label: f.text()?,
-                }
+                    capabilities: if f.has_more() {
+                        capabilities(f)?
+                    } else {
+                        Capabilities::NONE
+                    },
+                };
+                fields.end_of_known()?;
+                return Ok(hello);
             }
             2 => Self::Open {
                 seq: f.number()?,
@@ -388,18 +401,23 @@ impl<'a> Response<'a> {
         let mut fields = Fields::of(message)?;
         let f = &mut fields;
         let response = match f.number::<u8>()? {
-            65 => Self::Welcome {
-                version: f.number()?,
-                incarnation: f.number()?,
-                session: f.number()?,
-                secret: secret(f.bytes()?)?,
-                frame_bytes: f.number()?,
-                asks_who_calls: f.truth()?,
-                shard: match f.end() {
-                    Ok(()) => Shard::ALONE,
-                    Err(_) => shard(f.number()?, f.number()?)?,
-                },
-            },
+            65 => {
+                let welcome = Self::Welcome {
+                    version: f.number()?,
+                    incarnation: f.number()?,
+                    session: f.number()?,
+                    secret: secret(f.bytes()?)?,
+                    frame_bytes: f.number()?,
+                    capabilities: capabilities(f)?,
+                    shard: if f.has_more() {
+                        shard(f.number()?, f.number()?)?
+                    } else {
+                        Shard::ALONE
+                    },
+                };
+                fields.end_of_known()?;
+                return Ok(welcome);
+            }
             66 => {
                 return Ok(Self::Opened {
                     seq: f.number()?,
@@ -438,8 +456,15 @@ fn secret(bytes: &[u8]) -> Result<SessionSecret, CodecError> {
     secret.ok_or_else(|| CodecError::new(format!("a secret is not {} bytes", bytes.len())))
 }
 
-/// One of several shards.
+/// Reads the capabilities of a peer.
+fn capabilities(fields: &mut Fields<'_>) -> Result<Capabilities, CodecError> {
+    let mut capabilities = Capabilities::NONE;
+    fields.texts(|name| capabilities.add_named(name))?;
+    Ok(capabilities)
+}
+
+/// Makes the shard of that index.
 pub(crate) fn shard(index: u32, of: u32) -> Result<Shard, CodecError> {
-    let shard = Shard::new(index, of).filter(|shard| *shard != Shard::ALONE);
-    shard.ok_or_else(|| CodecError::new(format!("there is no shard {index} of {of}")))
+    Shard::new(index, of)
+        .ok_or_else(|| CodecError::new(format!("there is no shard {index} of {of}")))
 }

@@ -5,17 +5,20 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `messages` | [`Request`] and [`Response`] |
+//! | `capabilities` | what a peer can do beyond the base of the protocol |
 //! | `misread` | whose a message is that is neither |
 //! | `reply` | writes a reply whose body is encoded in place |
 //! | `framing` | writes a message after its length |
 //! | `inbox` | reads a stream and cuts it into messages |
 
+pub(crate) mod capabilities;
 pub(crate) mod framing;
 pub(crate) mod inbox;
 pub(crate) mod messages;
 pub(crate) mod misread;
 pub(crate) mod reply;
 
+pub use capabilities::{Capabilities, Capability};
 pub use framing::{Encode, Named, append, frames};
 pub use inbox::{Inbox, Message};
 pub use messages::{FIRST_FRAME_BYTES, MAGIC, Request, Response, VERSION};

@@ -9,9 +9,11 @@ use std::{
 };
 
 use lockkeeper_protocol::{
-    Shard,
-    frame::{self, Request, Response},
+    Page, Question, Shard,
+    codec::{self, BlobRef},
+    frame::{self, Capabilities, Capability, Request, Response},
 };
+use serde::Serialize;
 use tokio::time;
 
 use crate::{
@@ -75,15 +77,29 @@ async fn garbage_instead_of_a_welcome_is_an_error() {
         vec![0, 0, 0, 1, 0xc1],
         frame(&hello()),
         frame(&(65, 1)),
-        frame(&(65, 1, 1, 1, 1, false, 0, 1)),
-        frame(&(65, 1, 1, 1, 1, false, 2, 2)),
-        frame(&(65, 1, 1, 1, 1, false, 0, u32::MAX)),
-        frame(&(65, 1, 1, 1, 1, false, 0)),
+        welcome_with(&[false], &[]),
+        welcome_with(&["callers"], &[2, 2]),
+        welcome_with(&["callers"], &[0, u32::MAX]),
+        welcome_with(&["callers"], &[0]),
         frame(&reply(1, &[1])),
     ] {
         let error = greeted_with(&garbage).await;
         assert!(matches!(error, CallError::Protocol(_)), "{error:?}");
     }
+}
+
+/// A welcome with anything as the capabilities and behind them.
+fn welcome_with<T: Serialize>(capabilities: &[T], shard: &[u32]) -> Vec<u8> {
+    let secret = SECRET.of_session(SESSION);
+    let (version, secret) = (frame::VERSION, BlobRef(secret.bytes()));
+    let mut bytes =
+        codec::encode(&(65, version, 1, 1, secret, 1, capabilities)).expect("plain data");
+    for number in shard {
+        bytes[0] += 1;
+        bytes.extend(codec::encode(number).expect("a number"));
+    }
+    let length = u32::try_from(bytes.len()).expect("a short frame");
+    [&length.to_be_bytes()[..], &bytes].concat()
 }
 
 fn hello() -> Request<'static> {
@@ -92,6 +108,7 @@ fn hello() -> Request<'static> {
         pid: 1,
         program: "",
         label: "",
+        capabilities: Capabilities::NONE,
     }
 }
 
@@ -115,7 +132,7 @@ async fn another_version_is_named() {
         session: 1,
         secret: SECRET.of_session(SESSION),
         frame_bytes: 1,
-        asks_who_calls: false,
+        capabilities: Capabilities::ALL.without(Capability::Callers),
         shard: Shard::ALONE,
     }))
     .await;
@@ -124,6 +141,39 @@ async fn another_version_is_named() {
         "the manager broke the protocol: it speaks version 9, not 1: \
          use the same version of lockkeeper on both sides"
     );
+}
+
+#[tokio::test]
+async fn a_manager_of_an_earlier_release_gets_no_frame_that_it_does_not_know() {
+    let (mut manager, socket) = Raw::manager();
+    let greet = tokio::spawn(Connection::greet(address(), socket));
+    manager.hear().await.expect("a hello");
+    let capabilities = Capabilities::NONE;
+    manager
+        .say(&Response::Welcome {
+            version: frame::VERSION,
+            incarnation: 1,
+            session: SESSION.number(),
+            secret: SECRET.of_session(SESSION),
+            frame_bytes: 8 << 20,
+            capabilities,
+            shard: Shard::ALONE,
+        })
+        .await;
+    let connection = patiently(greet).await.unwrap().unwrap();
+    assert_eq!(connection.capabilities, capabilities);
+    let (_reader, pipe) = io::pipe().expect("a pipe");
+    let pipe = patiently(connection.report_pipe(0, 0, pipe.into())).await;
+    assert!(pipe.is_none(), "calls carry the reports");
+    let asking = tokio::spawn(async move { connection.ask::<Page>(Question::All(0)).await });
+    let first = patiently(manager.hear()).await.expect("a request");
+    let first = Request::decode(&first).expect("a request");
+    assert!(matches!(first, Request::Inspect { .. }), "{first:?}");
+    drop(manager);
+    patiently(asking)
+        .await
+        .unwrap()
+        .expect_err("the manager is gone");
 }
 
 #[tokio::test]

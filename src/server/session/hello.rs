@@ -1,12 +1,12 @@
-//! The first frame of a session: the version check, and the client's description of itself.
+//! The first frame of a session: whether the client can be served, and its description of itself.
 //!
 //! Invariant: where the kernel knows the client's process id, the id in the frame counts for nothing.
 
 use std::future;
 
 use lockkeeper_protocol::{
-    Peer, cut,
-    frame::{self, Inbox, Request},
+    Peer, Shard, cut,
+    frame::{self, Capability, Inbox, Request},
 };
 
 use crate::{
@@ -29,21 +29,30 @@ pub(super) async fn hello(
             .next_message()
             .map_err(|error| End::Offence(error.to_string()))?
         {
-            return welcome(&frame, stream.peer_pid());
+            return welcome(&frame, stream.peer_pid(), context.shard_of.shard);
         }
         future::poll_fn(|task| poll_receive(task, attached, inbox, context)).await?;
     }
 }
 
 /// Checks the first frame of the process that has that id, if the kernel knows it.
-fn welcome(frame: &[u8], known: Option<u32>) -> Result<Peer, End> {
+fn welcome(frame: &[u8], known: Option<u32>, shard: Shard) -> Result<Peer, End> {
     match Request::decode(frame) {
         Ok(Request::Hello {
             version: frame::VERSION,
             pid,
             program,
             label,
+            capabilities,
         }) => {
+            // A client that knows no shards would make a second object of a name at the wrong shard.
+            if shard.of() > 1 && !capabilities.has(Capability::Shards) {
+                return Err(End::Offence(format!(
+                    "this manager has {} shards, and the client cannot tell shards apart: use a later release of \
+                     the client, or a manager of one shard",
+                    shard.of()
+                )));
+            }
             let pid = known.unwrap_or(pid);
             Ok(Peer::new(pid, cut(program), cut(label)))
         }
@@ -58,6 +67,8 @@ fn welcome(frame: &[u8], known: Option<u32>) -> Result<Peer, End> {
 
 #[cfg(test)]
 mod tests {
+    use lockkeeper_protocol::frame::Capabilities;
+
     use crate::{server::session::tests::hello, tests::raw::encoded};
 
     use super::*;
@@ -66,8 +77,26 @@ mod tests {
     fn a_process_id_is_the_clients_own_only_where_the_kernel_knows_none() {
         let frame = encoded(&hello(4711));
         for (known, told) in [(None, 4711), (Some(7), 7)] {
-            let peer = welcome(&frame, known).expect("a hello");
+            let peer = welcome(&frame, known, Shard::ALONE).expect("a hello");
             assert_eq!((peer.pid, peer.program.as_str()), (told, "test"));
         }
+    }
+
+    #[test]
+    fn a_client_of_an_earlier_release_is_served_unless_it_would_make_a_name_twice() {
+        let second_of_two = Shard::new(1, 2).expect("it is one of them");
+        let earlier = encoded(&Request::Hello {
+            version: frame::VERSION,
+            pid: 1,
+            program: "test",
+            label: "",
+            capabilities: Capabilities::NONE,
+        });
+        assert!(welcome(&earlier, None, Shard::ALONE).is_ok());
+        let Err(End::Offence(why)) = welcome(&earlier, None, second_of_two) else {
+            panic!("it was served");
+        };
+        assert!(why.contains("2 shards"), "{why}");
+        assert!(welcome(&encoded(&hello(1)), None, second_of_two).is_ok());
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use lockkeeper_protocol::{
     SessionId,
-    frame::{self, Inbox, Response},
+    frame::{self, Capabilities, Capability, Inbox, Response},
 };
 use tokio::time;
 
@@ -73,7 +73,11 @@ pub(crate) async fn serve(
                 session: id.number(),
                 secret: context.secret.of_session(id),
                 frame_bytes: context.limits.frame_bytes.try_into().unwrap_or(u64::MAX),
-                asks_who_calls: context.seeks_deadlocks,
+                capabilities: if context.seeks_deadlocks {
+                    Capabilities::ALL
+                } else {
+                    Capabilities::ALL.without(Capability::Callers)
+                },
                 shard: context.shard_of.shard,
             });
             let uid = stream.peer_user().map(|user| user.uid);

@@ -28,7 +28,7 @@ use lockkeeper_actors::{Operations, Primitive, Shell, StoredBudget, sync::Lock};
 use lockkeeper_protocol::{
     CallId, Fault, Operation, Proof, Refusal, SessionId, Shard, ShardOf, SignedCall,
     codec::{self, BlobRef},
-    frame::{self, Request, Response},
+    frame::{self, Capabilities, Request, Response},
     operations::{Acquire, Granted, LockStatus, Release, Status},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -148,6 +148,7 @@ pub(super) fn hello(pid: u32) -> Request<'static> {
         pid,
         program: "test",
         label: "",
+        capabilities: Capabilities::ALL,
     }
 }
 

@@ -1,0 +1,93 @@
+//! `Capabilities`: what a peer can do beyond the base of the protocol.
+//!
+//! Both sides list theirs in the first frame. A side uses a capability only if the other side has named it, and
+//! ignores names that it does not know, so peers of different releases work together.
+
+use serde::{Serialize, Serializer, ser::SerializeSeq};
+
+/// Something that a client or a manager may be able to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capability {
+    /// A client says which of its tasks or threads calls (`CallBy`). A manager names it only while it looks for
+    /// deadlocks.
+    Callers,
+    /// The manager reads records from a pipe (`ReportPipe`).
+    Reports,
+    /// A client knows that a manager may have several shards.
+    Shards,
+}
+
+impl Capability {
+    const ALL: [Self; 3] = [Self::Callers, Self::Reports, Self::Shards];
+
+    /// The name in a frame.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Callers => "callers",
+            Self::Reports => "reports",
+            Self::Shards => "shards",
+        }
+    }
+
+    const fn bit(self) -> u8 {
+        match self {
+            Self::Callers => 1,
+            Self::Reports => 2,
+            Self::Shards => 4,
+        }
+    }
+}
+
+/// A set of capabilities.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities(u8);
+
+impl Capabilities {
+    /// No capability: what a peer has that names none.
+    pub const NONE: Self = Self(0);
+
+    /// All that this release has.
+    pub const ALL: Self = Self::NONE
+        .with(Capability::Callers)
+        .with(Capability::Reports)
+        .with(Capability::Shards);
+
+    /// Adds a capability.
+    #[must_use]
+    pub const fn with(self, capability: Capability) -> Self {
+        Self(self.0 | capability.bit())
+    }
+
+    /// Takes a capability away.
+    #[must_use]
+    pub const fn without(self, capability: Capability) -> Self {
+        Self(self.0 & !capability.bit())
+    }
+
+    /// Returns whether the set has a capability.
+    #[must_use]
+    pub const fn has(self, capability: Capability) -> bool {
+        self.0 & capability.bit() != 0
+    }
+
+    /// Adds the capability of that name, if this release knows it.
+    pub(super) fn add_named(&mut self, name: &str) {
+        let known = Capability::ALL
+            .into_iter()
+            .find(|known| known.name() == name);
+        if let Some(known) = known {
+            *self = self.with(known);
+        }
+    }
+}
+
+impl Serialize for Capabilities {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let named = || Capability::ALL.into_iter().filter(|one| self.has(*one));
+        let mut names = serializer.serialize_seq(Some(named().count()))?;
+        for capability in named() {
+            names.serialize_element(capability.name())?;
+        }
+        names.end()
+    }
+}
