@@ -69,6 +69,12 @@
 // A library's standard output is its program's; its tests are free to print.
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
 
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "lockkeeper is for Linux: it needs pidfds, abstract socket names and /proc. Build it for a Linux target, \
+     or put it behind `[target.'cfg(target_os = \"linux\")'.dependencies]`"
+);
+
 mod access;
 mod address;
 mod address_error;

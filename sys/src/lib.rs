@@ -12,6 +12,12 @@
 //! | `only_here` | [`OnlyHere`]: a value that only its own process uses and drops |
 //! | `per_process` | [`PerProcess`]: a value that each process makes for itself |
 
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "lockkeeper is for Linux: it needs pidfds, abstract socket names and /proc. Build it for a Linux target, \
+     or put it behind `[target.'cfg(target_os = \"linux\")'.dependencies]`"
+);
+
 mod gate;
 mod only_here;
 mod origin;
