@@ -3,7 +3,7 @@
 //!     cargo run --release --example config_reload
 //!
 //! The settings are two files that belong together. Three servers read both for each request, all at
-//! once; two reloaders are both told of every change, and whoever comes first writes it. A reloader
+//! once; both reloaders see every change, and the first of them to arrive writes it. A reloader
 //! reads as the upgradable one, beside the servers, and becomes the writer only where the other
 //! reloader has not been there; then it reads what it has written, as one reader of many. A latch
 //! has all begin together. Each prints what it did:
@@ -91,7 +91,7 @@ impl Settings {
                 found += 1;
                 continue;
             }
-            // Nobody can have written since.
+            // No other process can have written since.
             let guard = guard.upgrade().await?;
             write(&self.folder, change).await?;
             let _guard = guard.downgrade().await?;

@@ -3,7 +3,7 @@
 //!
 //!     cargo run --release --example custom_kind
 //!
-//! Twelve tasks in five processes share three devices. Whoever finds none waits in line, and the
+//! Twelve tasks in five processes share three devices. A task that finds none waits in line, and the
 //! device of a process that dies goes to the next. It prints a line a task, and last that all
 //! devices are back:
 //!
@@ -57,7 +57,7 @@ impl Operation for GiveBack {
 }
 
 impl Rack {
-    /// Hands devices out while there are some and somebody waits.
+    /// Grants devices for as long as there are free ones and waiting calls.
     fn hand_out(&mut self) {
         while let Some(&device) = self.free.last()
             && let Some(call) = self.waiting.pop_front()

@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         });
         let writing = pool.map(essays);
         let looking = async {
-            // Until all seats are taken and somebody had to wait for one.
+            // Until all seats are taken and a worker had to wait for one.
             while seats.info().await?.stats.is_none() {
                 sleep(Duration::from_millis(1)).await;
             }

@@ -138,7 +138,7 @@ impl Record {
     }
 }
 
-/// The sums, as numbers in a file: whoever changes one reads it first, so two at a time would lose
+/// The sums, as numbers in a file. A change reads the number first, so two changes at a time would lose
 /// an amount.
 struct Sums(File);
 
@@ -218,8 +218,8 @@ impl Task for Merge {
     }
 }
 
-/// Merges a record with a lock that is made for its key if nobody else wants it, and removed if
-/// nobody else does any more. Each release is waited for, as Python does.
+/// Merges a record with a lock that the first user of its key makes and the last one removes. Each release is
+/// awaited, as in Python.
 async fn merge_by_hand(
     manager: &Manager,
     registry: &Lock,

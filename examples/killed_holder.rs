@@ -77,7 +77,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
             longest = longest.max(waited);
             take_over(guard, holder, &page, waited)?;
-            // Nobody is told again: the next guard is fit for a strict program.
+            // Later guards are unmarked, so a strict program accepts them.
             lock.acquire().await?.strict()?.release().await?;
             match doomed.await {
                 Err(TaskError::Failed(TaskFault::WorkerDied { pid, .. })) if pid == holder => {}

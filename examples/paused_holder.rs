@@ -94,7 +94,7 @@ struct Sign {
     lock: Lock,
     page: PathBuf,
     store: Proxy<Store>,
-    /// Set by whoever has the lock.
+    /// Set by the holder of the lock.
     inside: Event,
     /// What it does before it writes takes until this is set.
     done: Event,

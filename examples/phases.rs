@@ -49,7 +49,7 @@ impl Heat {
         for phase in 0..PHASES {
             let rod = read(&self.folder)?;
             let strip = heated(&rod, self.strip * STRIP..(self.strip + 1) * STRIP);
-            // Nobody writes before all have read.
+            // No party writes before all have read.
             self.has_read.wait().await?;
             write(&self.folder, self.strip, &strip)?;
             let folder = self.folder.clone();

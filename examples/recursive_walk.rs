@@ -4,7 +4,7 @@
 //!
 //! Accounts are files in a tree of folders. `transfer` moves money between two of them, `total` adds
 //! a folder up with all that is in it, folder by folder; each of them locks the books, since each is
-//! called on its own as well. `audit` locks, adds up, transfers and adds up again, and nobody changes
+//! called on its own as well. `audit` locks, adds up, transfers and adds up again, and no other process changes
 //! anything in between. Three processes audit and transfer at the same time:
 //!
 //!     auditor 0: 40 audits, at most 6 deep in the lock

@@ -4,7 +4,7 @@
 //!     cargo run --release --example shared_lock
 //!
 //! It prints a line a process, and last the balance, which must be the sum of all deposits. With
-//! `-- --careless` nobody takes the lock: money gets lost, and the program fails.
+//! `-- --careless` no process takes the lock: money gets lost, and the program fails.
 //!
 //!     process 4711 paid in 5043
 //!     ...

@@ -4,7 +4,7 @@
 //!     cargo run --release --example two_programs
 //!
 //! Without arguments it starts itself as a server and four visitors, and prints what the visitors
-//! say: nobody opens the guest book before another has closed it.
+//! say: no process opens the guest book before another has closed it.
 //!
 //!     serving at /tmp/lockkeeper-1000/museum-4711.sock
 //!     Ada opens the guest book

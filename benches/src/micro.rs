@@ -87,7 +87,7 @@ fn read_call(frame: &[u8]) -> Result<(u64, &[u8]), CodecError> {
     Ok((seq, arguments))
 }
 
-/// Times turns of a primitive that nobody has used, as many as there are calls in a batch.
+/// Times turns of a primitive that has not been used, as many as there are calls in a batch.
 fn turns<P: Primitive>(
     criterion: &mut Criterion,
     name: &str,

@@ -294,7 +294,7 @@ impl std::error::Error for Refusal {}
 pub enum Breach {
     /// The time of a party that waited was over.
     TimedOut,
-    /// Somebody called `abort`.
+    /// A party called `abort`.
     Aborted,
     /// A party called `reset` while others waited. The barrier can be used again.
     Reset,

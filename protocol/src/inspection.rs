@@ -274,7 +274,7 @@ pub struct Times {
     pub max: Duration,
 }
 
-/// What somebody wants to know.
+/// A question about the objects of a manager.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Question {
     /// The objects with numbers above that one, as many as go into a message.

@@ -19,7 +19,7 @@ const MOST_SKIPS: u32 = 256;
 /// Has the calls of this process look for their answers that long, before they let the thread sleep.
 /// Zero, the default, is not at all; more than a millisecond is taken for one.
 ///
-/// Some 20 microseconds are twice a round trip. It makes a call that nobody contends for up to twice
+/// Some 20 microseconds are twice a round trip. It makes an uncontended call up to twice
 /// as fast while the manager has a core of its own, and everything slower while it has not. The
 /// thread does nothing else meanwhile: other tasks of its runtime wait for as long.
 pub fn spin_for(time: Duration) {

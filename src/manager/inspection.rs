@@ -31,7 +31,7 @@ impl Manager {
         self.look(Question::All).await
     }
 
-    /// Tells only of the objects that somebody waits for. It takes a time that grows with the
+    /// Returns only the objects that calls wait for. It takes a time that grows with the
     /// number of those, however many others there are.
     ///
     /// # Errors

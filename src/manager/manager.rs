@@ -11,9 +11,8 @@ use crate::{
 
 /// A manager that hosts objects for processes to share. Counterpart of Python's `SyncManager`.
 ///
-/// A handle: clones are the same manager. The manager ends when the last handle of whoever started
-/// it is dropped, or with [`Self::shutdown`]; then there is no process, no socket and no waiting
-/// client left of it.
+/// A handle: clones are the same manager. The manager ends when the last handle from its start is
+/// dropped, or with [`Self::shutdown`]. Then no process, no socket and no waiting call of it is left.
 ///
 /// The drop of that handle waits for the manager's end, which takes milliseconds, unless an
 /// operation of a kind of your own takes longer: it waits for a manager on a thread until the

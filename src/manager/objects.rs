@@ -38,8 +38,8 @@ impl Manager {
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, the lock may have been made: one without a name that nobody knows, so that
-    /// nobody can remove it before the manager ends. [`Self::named`] makes one that can be found
+    /// Dropped midway, the lock may have been made. It has no name by which it could be removed before the
+    /// manager ends. [`Self::named`] makes one that can be found
     /// again.
     pub async fn lock(&self) -> Result<Lock, CallError> {
         self.anonymous().lock().await
@@ -169,7 +169,7 @@ impl Manager {
         self.anonymous().queue(capacity).await
     }
 
-    /// Makes a queue that puts never wait at, but for 1,000,000,000 items that are in: what nobody
+    /// Makes a queue at which puts do not wait until it has 1,000,000,000 items: what no process
     /// takes stays in the memory of the manager. Python: `manager.JoinableQueue()`.
     ///
     /// # Errors

@@ -51,7 +51,7 @@ impl Reach {
             .iter()
             .find(|other| other.shard == shard_of.shard);
         if let Some(other) = other {
-            // Nobody else knows it yet.
+            // No client knows it yet.
             let _ = other.connection.set(connection);
         }
         Ok(reach)

@@ -280,7 +280,7 @@ impl Stock {
             }
             return Some(state.begun);
         }
-        // Whoever fills it from now on calls for another look.
+        // A put from now on requests another look.
         state.is_watched = false;
         self.hand_back_of(&mut state);
         None

@@ -411,7 +411,7 @@ impl Reports {
                 Ok(written) => self.unsent.advance(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Nobody is there to be told; what was said before that is still there to be read.
+                // The parent may have gone; what was written before is still there to be read.
                 Err(_) => break,
             }
         }

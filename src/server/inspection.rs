@@ -43,7 +43,7 @@ pub(crate) async fn ask(objects: Vec<(u64, Mailbox)>, now: Duration) -> Vec<(u64
     for (object, mailbox) in objects {
         let sender = sender.clone();
         let inquiry = Inquiry::new(move |report| {
-            // Whoever asked may have gone.
+            // The caller may have gone.
             let _ = sender.send((object, report));
         });
         mailbox.do_send(Inputs::one(now, Input::Survey(inquiry)));

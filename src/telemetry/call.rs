@@ -9,7 +9,7 @@ use tracing::{Level, Span, field};
 
 use crate::{error::CallError, telemetry::target};
 
-/// A call that is under way, as far as anybody listens.
+/// A call that is under way, as the subscriber sees it.
 #[derive(Debug)]
 pub(crate) struct Calling(Option<Box<Heard>>);
 
@@ -46,7 +46,7 @@ impl Calling {
         }))
     }
 
-    /// Whether anybody listens.
+    /// Whether there is a subscriber for calls.
     #[cfg(test)]
     pub(super) const fn is_heard(&self) -> bool {
         self.0.is_some()
@@ -97,7 +97,7 @@ pub(crate) fn numbered(session: SessionId, seq: u64) {
         return;
     }
     let span = Span::current();
-    // It may be somebody else's, with fields of that name.
+    // The span may be another program's, with fields of that name.
     if span
         .metadata()
         .is_some_and(|span| span.target() == target::CALL && span.name() == SPAN)

@@ -27,7 +27,7 @@ pub(crate) fn disconnected(address: &Address, session: SessionId, why: &str) {
     tracing::warn!(target: target::CLIENT, %address, session, why, "disconnected");
 }
 
-/// This process has ended its session, since nobody used it any more.
+/// This process has ended its session, which no proxy or guard uses any more.
 pub(crate) fn parted(address: &Address, session: SessionId) {
     let session = session.number();
     tracing::debug!(target: target::CLIENT, %address, session, "connection closed");

@@ -234,7 +234,7 @@ fn publish_stored(published: &mut u64, now: u64) {
     }
 }
 
-/// A number as recorders want it: exact as far as anybody counts.
+/// Converts a number for a recorder. It is exact below 2^53.
 fn float(number: u64) -> f64 {
     let half = |half: u64| f64::from(u32::try_from(half).unwrap_or_default());
     half(number >> 32) * 2_f64.powi(32) + half(number & u64::from(u32::MAX))

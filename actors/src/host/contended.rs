@@ -13,7 +13,7 @@ use std::{
 
 use crate::host::input::{Mailbox, WeakMailbox};
 
-/// Where the objects are that somebody waits for, by their numbers.
+/// The objects that calls wait for, by their numbers.
 #[derive(Default)]
 pub struct ContendedObjects(RefCell<List>);
 

@@ -38,7 +38,7 @@ pub enum Input {
     HangUp(SessionId, Arc<Peer>),
     /// The object is to be no more.
     Remove,
-    /// Somebody asks who holds it and who waits.
+    /// A question about its holders and waiting calls.
     Survey(Inquiry),
     /// A call is to be ended with a fault, if it waits still.
     Fail(CallId, Box<Fault>),

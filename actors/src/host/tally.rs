@@ -187,7 +187,7 @@ pub struct Tallies {
     pub received: Count,
     /// Bytes that went to clients.
     pub sent: Count,
-    /// Whether anything has happened since somebody asked.
+    /// Returns whether anything has happened since the last question.
     has_news: Cell<bool>,
     /// Who is to be woken when something happens.
     waker: RefCell<Option<Waker>>,

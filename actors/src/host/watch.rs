@@ -65,7 +65,7 @@ impl Watch {
         self.name.number()
     }
 
-    /// The name, as a field of an event: it is made only for whoever listens.
+    /// The name, as a field of an event. It is made only if there is a subscriber.
     fn name(&self) -> Cow<'_, str> {
         self.name.text()
     }
@@ -144,7 +144,7 @@ impl Watch {
             seq = call.seq(),
             why = match codec::decode::<Result<IgnoredAny, Refusal>>(body) {
                 Ok(Err(refusal)) => refusal.to_string(),
-                // A kind of somebody's own, with errors of its own.
+                // A user's kind, with errors of its own.
                 Ok(Ok(_)) | Err(_) => "refused".to_owned(),
             },
             "call refused"

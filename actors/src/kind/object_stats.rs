@@ -129,7 +129,7 @@ impl ObjectStats {
         }
     }
 
-    /// What was measured, if anybody ever had to wait.
+    /// What was measured, once a call has waited.
     pub(crate) fn stats(&self) -> Option<Stats> {
         let times = |clocking: &Option<Box<Clocking>>| {
             let clocking = clocking.as_ref();

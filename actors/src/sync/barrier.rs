@@ -122,7 +122,7 @@ impl Barrier {
             }
         }
         if self.arrivals.is_empty() {
-            // Nobody is left whom it was run for.
+            // No party is left that the action was run for.
             self.action = Action::NotBegun;
         }
     }

@@ -171,7 +171,7 @@ impl<E: Waiter> Exclusion<E> {
         holder.map(|holder| holder.grant).ok_or(Refusal::NotHeld)
     }
 
-    /// Lets the next in line in, if nobody is inside: the end of every path that takes one out.
+    /// Grants the lock to the next in line if it is free: the end of every path that frees it.
     pub fn pass_on(&mut self) {
         if self.holder.is_none()
             && let Some(next) = self.line.pop_front()

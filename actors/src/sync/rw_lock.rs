@@ -51,7 +51,7 @@ impl Parked for Waiter {
 
 impl RwLock {
     /// Lets in from the head of the line who fits beside those inside: the end of every path that
-    /// takes somebody out, lets others beside a hold, or shortens the line.
+    /// ends a hold, lets others in beside one, or shortens the line.
     fn grant_all_that_fit(&mut self) {
         while let Some(head) = self.line.front()
             && self.inside.fits(head.want)
@@ -758,7 +758,7 @@ mod tests {
         let behind = acquire(&mut bench, 3, Read);
         bench.withdraw(writer);
         assert!(granted(&bench, behind).is_some());
-        // A grant that nobody saw is undone as well.
+        // A grant that its caller has not seen is undone as well.
         let writer = acquire(&mut bench, 2, Write);
         bench.withdraw(reader);
         bench.withdraw(behind);

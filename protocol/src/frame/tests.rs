@@ -464,7 +464,7 @@ fn nesting_without_end_is_an_error() {
         hello.pop();
         hello.extend_from_slice(&arrays);
         hello.push(1);
-        // Nobody looks at what follows in another version.
+        // What follows in another version is not read.
         assert!(is_request(&hello), "{count}");
         let mut fault = vec![0x93, 68, 1];
         fault.extend_from_slice(&arrays);

@@ -1,4 +1,4 @@
-//! How connections end, and that nobody is left waiting.
+//! How connections end, and that no call is left waiting.
 
 use std::sync::Arc;
 
@@ -125,7 +125,7 @@ async fn the_reason_of_a_bye_is_told_to_a_call_that_can_no_longer_be_written() {
     let reason = || "a second hello".to_owned();
     manager.say(&Response::Bye { reason: reason() }).await;
     drop(manager);
-    // Nobody has read so far: the write is the first to notice.
+    // No call has read so far: the write is the first to notice.
     assert_eq!(why(patiently(call(&connection)).await), reason());
 }
 

@@ -251,7 +251,7 @@ async fn who_joined_an_attempt_that_failed_has_one_that_began_after_him() {
     patiently(second).await.unwrap().expect("welcomed");
 }
 
-/// Connects until nobody fits any more.
+/// Connects until the queue is full.
 fn fill(path: &Path) -> Vec<UnixStream> {
     let connect = || UnixStream::connect(path, Duration::from_millis(20)).ok();
     std::iter::from_fn(connect).take(10_000).collect()

@@ -1,4 +1,4 @@
-//! Managers and callers that stand still: nothing blocks, and nobody waits for somebody else.
+//! Managers and callers that stand still: nothing blocks, and no caller waits for another.
 
 use std::{
     sync::Arc,

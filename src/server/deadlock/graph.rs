@@ -17,7 +17,7 @@ use petgraph::{
 /// Something that is held and waited for. A caller that is not known is `None`.
 #[derive(Clone, Debug)]
 pub(super) struct Part<C> {
-    /// How many units there are; `None` where anybody may end the waiting.
+    /// How many units there are; `None` where a caller that holds nothing may end the wait.
     pub(super) units: Option<u64>,
     /// Who holds how many of them.
     pub(super) holders: Vec<(Option<C>, u64)>,
@@ -34,7 +34,7 @@ pub(super) struct Place {
     pub(super) position: usize,
 }
 
-/// Callers that wait for one another and for nobody else.
+/// Callers that wait for one another and for no other caller.
 #[derive(Debug)]
 pub(super) struct Circle<C> {
     /// The callers, and all their waits.
@@ -55,7 +55,7 @@ struct Search<'a, C> {
     kept: Vec<u64>,
     /// How many of each line are known to go on: all before the first one that does not.
     passed: Vec<usize>,
-    /// Parts that may let somebody go on.
+    /// Parts that may let a caller go on.
     unsettled: Vec<usize>,
 }
 
@@ -192,7 +192,7 @@ impl<'a, C: Copy + Ord> Search<'a, C> {
         }
         let node = |caller: &Option<Index>| caller.and_then(|caller| nodes[caller]);
         for (holders, waiters) in self.holders.iter().zip(&self.waiters) {
-            // The first one waits for the holders, each other one for whoever is before it.
+            // The first one waits for the holders, each other one for its predecessor.
             let mut before: Vec<NodeIndex> = holders.iter().filter_map(node).collect();
             for waiter in waiters.iter().filter_map(node) {
                 for other in mem::replace(&mut before, vec![waiter]) {

@@ -74,7 +74,7 @@ impl Deadlocks {
         Self { plan, report: None }
     }
 
-    /// Sets how often the manager looks while somebody waits: each millisecond at the most. A
+    /// Sets how often the manager looks while calls wait: at most each millisecond. A
     /// deadlock is told of, or ended, once it was seen twice; so within two such times. A manager
     /// that is so large that a look takes more than a twentieth of that looks less often.
     #[must_use]

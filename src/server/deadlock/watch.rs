@@ -21,7 +21,7 @@ use crate::{
 /// A look may take this part of the time between two of them.
 const PART: u32 = 20;
 
-/// Looks for deadlocks, for ever. While nobody waits it sleeps.
+/// Looks for deadlocks until the manager ends. It sleeps while no call waits.
 ///
 /// A release or a withdrawal may be on its way to the manager; so a deadlock is one when the same
 /// calls wait and hold at two looks.

@@ -100,7 +100,7 @@ impl Inside {
         self.by_age.oldest()
     }
 
-    /// Whether somebody fits beside those who are inside.
+    /// Returns whether another hold fits beside those that are held.
     pub(super) fn fits(&self, want: Want) -> bool {
         match want {
             Want::Enter(Access::Read) => self.senior() != Some(Access::Write),
@@ -110,7 +110,7 @@ impl Inside {
         }
     }
 
-    /// Lets somebody in who fits.
+    /// Adds a hold that fits.
     pub(super) fn enter(&mut self, grant: CallId, timer: HoldTimer, want: Want) {
         self.by_age.enter(timer.fence(), grant);
         let rank = match want {

@@ -1,5 +1,5 @@
 //! What a client must not do: it is told why with a `Bye`, its session ends with all that it held,
-//! and nobody else notices.
+//! and no other session notices.
 
 use std::time::Duration;
 
