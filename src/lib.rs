@@ -1,35 +1,17 @@
 //! Locks, semaphores, events, conditions, barriers, queues and values that processes share, and a pool
 //! of processes to use them: Python's `multiprocessing.Manager` for Rust.
 //!
-//! A [`Manager`] hosts the real objects. [`Lock`], [`Semaphore`], [`Event`] and the others are
-//! proxies of them: data that goes into the arguments of a [`Task`] which a [`Pool`] runs in other
-//! processes. What a process holds is given back when it ends, in whatever way.
+//! 1. A [`Manager`] hosts the objects. [`Manager::start`] runs it on a thread, [`Manager::spawn`] as a process, and
+//!    [`Manager::connect`] uses that of another program.
+//! 2. [`Manager::lock`], [`Manager::semaphore`], [`Manager::queue`] and their kin make an object and return its proxy.
+//!    [`Manager::named`] opens an object that several programs know by a name.
+//! 3. A call such as [`Lock::acquire`](proxies::LockOf::acquire) is a [`Wait`]: it is awaited, or given a
+//!    [timeout](Wait::timeout), or made on a [plain thread](Wait::blocking). It returns a [guard](guards::Guard).
+//! 4. A proxy is data. It goes into the fields of a [`Task`], which a [`Pool`] runs in another process. A program with
+//!    a pool calls [`program`] first in main.
+//! 5. What a process holds is given back when it ends, and the next guard [tells](guards::Guard::abandoned) so.
 //!
-//! | entry | what it is for |
-//! | --- | --- |
-//! | [`program`] | the one call at the top of main |
-//! | [`Manager`], [`Address`], [`Limits`] | where the objects live |
-//! | [`Lock`], [`ReentrantLock`], [`Condition`] | one holder at a time |
-//! | [`RwLock`] | many readers, or one writer |
-//! | [`KeyedLock`], [`KeyedSemaphore`] | a lock, or some permits, for each of any number of keys |
-//! | [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Barrier`], [`Latch`] | permits and signals |
-//! | [`Queue`], [`Value`] | data of your types |
-//! | [`lock_all`], [`lock_some`] | several locks or keys at once |
-//! | [`Wait`] | a call: awaited, with a timeout, or on a plain thread |
-//! | [`Ticket`], [`ReleaseBy`] | release by another process than the holder |
-//! | [`Fence`], [`FenceFile`] | how a resource refuses a holder that comes too late |
-//! | [`Pool`], [`Task`], [`PlainTask`] | processes that run tasks |
-//! | [`CallError`], [`StartError`], [`TaskError`], [`errors`] | what can go wrong |
-//! | [`inspect`], [`deadlock`] | who holds what, who waits, and which calls wait for each other |
-//! | [`kind`], [`Proxy`] | kinds of objects of your own |
-//! | [`Manager::in_memory`] | managers for tests, also with a paused clock |
-//! | [`transport`] | what carries bytes between processes, also of your own making |
-//!
-//! The crates `tracing` and `metrics` receive events and figures; docs/OBSERVING.md in the repository lists
-//! them.
-//!
-//! Proxies work on any tokio runtime, and from plain threads through [`Wait::blocking`] and
-//! [`block_on`].
+//! The repository has a guide in docs/src, and all promises in SEMANTICS.md.
 //!
 //! ```no_run
 //! use lockkeeper::{Manager, Pool, Semaphore, Task};
@@ -65,6 +47,32 @@
 //!     })
 //! }
 //! ```
+//!
+//! | entry | what it is for |
+//! | --- | --- |
+//! | [`program`] | the one call at the top of main |
+//! | [`Manager`], [`Address`], [`Limits`] | where the objects live |
+//! | [`Lock`], [`ReentrantLock`], [`Condition`] | one holder at a time |
+//! | [`RwLock`] | many readers, or one writer |
+//! | [`KeyedLock`], [`KeyedSemaphore`] | a lock, or some permits, for each of any number of keys |
+//! | [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Barrier`], [`Latch`] | permits and signals |
+//! | [`Queue`], [`Value`] | data of your types |
+//! | [`lock_all`], [`lock_some`] | several locks or keys at once |
+//! | [`Wait`] | a call: awaited, with a timeout, or on a plain thread |
+//! | [`Ticket`], [`ReleaseBy`] | release by another process than the holder |
+//! | [`Fence`], [`FenceFile`] | how a resource refuses a holder that comes too late |
+//! | [`Pool`], [`Task`], [`PlainTask`] | processes that run tasks |
+//! | [`CallError`], [`StartError`], [`TaskError`], [`errors`] | what can go wrong |
+//! | [`inspect`], [`deadlock`] | who holds what, who waits, and which calls wait for each other |
+//! | [`kind`], [`Proxy`] | kinds of objects of your own |
+//! | [`Manager::in_memory`] | managers for tests, also with a paused clock |
+//! | [`transport`] | what carries bytes between processes, also of your own making |
+//!
+//! The crates `tracing` and `metrics` receive events and figures; docs/OBSERVING.md in the repository lists
+//! them.
+//!
+//! Proxies work on any tokio runtime, and from plain threads through [`Wait::blocking`] and
+//! [`block_on`].
 
 // A library's standard output is its program's; its tests are free to print.
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
@@ -241,3 +249,34 @@ pub struct ReadmeDoctests;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/OBSERVING.md")]
 pub struct ObservingDoctests;
+
+/// So are those of the guide.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../docs/src/first-steps.md")]
+    pub struct FirstSteps;
+
+    #[doc = include_str!("../docs/src/choosing.md")]
+    pub struct Choosing;
+
+    #[doc = include_str!("../docs/src/pools.md")]
+    pub struct Pools;
+
+    #[doc = include_str!("../docs/src/when-things-die.md")]
+    pub struct WhenThingsDie;
+
+    #[doc = include_str!("../docs/src/testing.md")]
+    pub struct Testing;
+
+    #[doc = include_str!("../docs/src/several-programs.md")]
+    pub struct SeveralPrograms;
+
+    #[doc = include_str!("../docs/src/own-kinds.md")]
+    pub struct OwnKinds;
+
+    #[doc = include_str!("../docs/src/observing.md")]
+    pub struct Observing;
+
+    #[doc = include_str!("../docs/src/multiprocessing.md")]
+    pub struct Multiprocessing;
+}

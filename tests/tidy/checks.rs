@@ -1,6 +1,6 @@
 //! Breaks each rule in a few made-up files: the test of the test.
 
-use crate::{forms, rooms, shapes, source};
+use crate::{documents, forms, rooms, shapes, source};
 
 /// All faults of made-up files, for rules that need no table.
 fn faults(files: &[(&str, &str)]) -> Vec<String> {
@@ -221,4 +221,40 @@ fn a_built_in_kind_without_its_form_is_found() {
     );
     assert_eq!(told("actors/src/data/a.rs", form), [""; 0]);
     assert_eq!(told("actors/src/bench.rs", ""), [""; 0]);
+}
+
+#[test]
+fn a_link_to_nothing_a_chapter_too_many_and_a_message_of_no_code_are_found() {
+    let chapter =
+        "# A b-c `d`\n[a](../x.rs) [b](#a-b-c-d) [c](https://x.org/a#b)\n```\n[d](y)\n```\n";
+    let message = "### `no lock at .., or ..: open it`\n### `no queue`\n";
+    let documents = [
+        ("docs/src/SUMMARY.md", "[a](a.md)\n"),
+        (
+            "docs/src/a.md",
+            &format!("{chapter}[e](../b) [f](a.md#a) [g](SUMMARY.md)\n"),
+        ),
+        ("docs/src/error-messages.md", message),
+    ];
+    let documents: documents::Documents = documents
+        .map(|(path, text)| (path.to_owned(), text.to_owned()))
+        .into();
+    let told = documents::broken_links(&documents, |path| path == "docs/x.rs");
+    assert_eq!(
+        told,
+        [
+            "docs/src/a.md has a link to ../b, which is not there",
+            "docs/src/a.md has a link to a.md#a, which is not there"
+        ]
+    );
+    assert_told(
+        &documents::unlisted_chapters(&documents),
+        "docs/src/error-messages.md is a chapter that",
+    );
+    let code = "//! a\nconst A: &str = \"no lock at {x}, \\\n    or {y}: open it\";\n";
+    let told = documents::unknown_messages(&documents, &source::tree(&[("src/a.rs", code)]));
+    assert_eq!(
+        told,
+        ["docs/src/error-messages.md explains \"no queue\", which no source says"]
+    );
 }

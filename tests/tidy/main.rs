@@ -4,6 +4,7 @@
 //! no longer applies fails too, so that the tables stay true. `checks` breaks each rule on purpose.
 
 mod checks;
+mod documents;
 mod imports;
 mod rooms;
 mod source;
@@ -56,6 +57,23 @@ fn each_file_says_what_it_is_and_is_no_longer_than_it_should_be() {
 #[test]
 fn each_built_in_kind_has_the_form_that_the_protocol_promises() {
     assert_none(&forms(&repository()));
+}
+
+#[test]
+fn each_link_of_a_document_leads_to_a_file_and_a_heading() {
+    let documents = documents::documents();
+    assert_none(&documents::broken_links(&documents, documents::exists));
+}
+
+#[test]
+fn each_chapter_of_the_guide_is_listed_in_its_summary() {
+    assert_none(&documents::unlisted_chapters(&documents::documents()));
+}
+
+#[test]
+fn each_message_that_the_guide_explains_is_one_of_the_code() {
+    let documents = documents::documents();
+    assert_none(&documents::unknown_messages(&documents, &repository()));
 }
 
 /// Without a form of its own a kind has that of programs' kinds.
