@@ -14,6 +14,29 @@ use crate::{
 ///
 /// It can be sent on, so that a task may have it in its output. Its `Debug` is the sentence of its `Display`,
 /// so a `main` that returns it prints that.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let manager = lockkeeper::Manager::start().await?;
+/// use std::time::Duration;
+///
+/// use lockkeeper::{CallError, errors::Refusal};
+///
+/// let lock = manager.named("stock").lock().await?;
+/// let guard = lock.acquire().await?;
+/// match lock.acquire().timeout(Duration::from_millis(10)).await {
+///     Ok(_guard) => println!("acquired"),
+///     Err(CallError::TimedOut(_)) => println!("another process holds it"),
+///     Err(error) => return Err(error.into()),
+/// }
+///
+/// lock.force_unlock().await?;
+/// let late = guard.release().await;
+/// assert!(matches!(late, Err(CallError::Refused(Refusal::NotHeld, _))));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CallError {
@@ -209,6 +232,18 @@ pub(crate) fn lack(error: &io::Error) -> String {
 }
 
 /// Why a manager, a pool or a child process did not start.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use lockkeeper::{Manager, StartError};
+///
+/// let manager = Manager::start().await?;
+/// let second = Manager::builder().address(manager.address().clone()).start().await;
+/// assert!(matches!(second, Err(StartError::AddressInUse { .. })));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StartError {
@@ -300,6 +335,30 @@ impl From<CallError> for StartError {
 }
 
 /// Why a task has no result.
+///
+/// ```no_run
+/// # use lockkeeper::{Pool, Task, TaskError};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize)]
+/// # struct Square(u64);
+/// # impl Task for Square {
+/// #     const NAME: &'static str = "square";
+/// #     type Output = u64;
+/// #     async fn run(self) -> u64 { self.0 * self.0 }
+/// # }
+/// use lockkeeper::errors::TaskFault;
+///
+/// # async fn square(pool: Pool) -> Result<Option<u64>, TaskError> {
+/// match pool.apply(Square(3)).await {
+///     Ok(output) => Ok(Some(output)),
+///     Err(TaskError::Failed(TaskFault::WorkerDied { pid, .. })) => {
+///         eprintln!("worker {pid} was killed");
+///         Ok(None)
+///     }
+///     Err(error) => Err(error),
+/// }
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TaskError {

@@ -46,6 +46,8 @@ use crate::{
 ///     })
 /// }
 /// ```
+#[doc(alias = "freeze_support")]
+#[doc(alias = "__main__")]
 pub fn program() -> Program {
     Program {
         tasks: Tasks::default(),

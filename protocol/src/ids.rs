@@ -171,6 +171,7 @@ impl From<JobId> for CallId {
 /// locking"). The number fits a signed 64-bit column. Tokens start from the wall clock of the
 /// manager's start, in nanoseconds, so a restart on a machine whose clock was set back is outside
 /// of the promise.
+#[doc(alias = "fencing_token")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Fence(u64);

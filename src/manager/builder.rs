@@ -102,6 +102,17 @@ impl Manager {
 }
 
 /// A manager to be.
+///
+/// ```no_run
+/// # async fn build() -> Result<lockkeeper::Manager, lockkeeper::StartError> {
+/// use lockkeeper::{Limits, Manager, deadlock::Deadlocks};
+///
+/// let limits = Limits { sessions: 1_000, ..Limits::default() };
+/// let builder = Manager::builder().address("jobs").limits(limits);
+/// let manager = builder.deadlocks(Deadlocks::new().print()).start().await?;
+/// # Ok(manager)
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ManagerBuilder {
     address: Option<Result<Address, AddressError>>,

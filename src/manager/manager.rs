@@ -17,6 +17,25 @@ use crate::{
 /// The drop of that handle waits for the manager's end, which takes milliseconds, unless an
 /// operation of a kind of your own takes longer: it waits for a manager on a thread until the
 /// operation is over, and for one that is a process at most five seconds, then it is killed.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use lockkeeper::Manager;
+///
+/// let manager = Manager::start().await?;
+/// let lock = manager.named("stock").lock().await?;
+///
+/// // Another program would connect by the same address and name.
+/// let other = Manager::connect(manager.address().clone()).await?;
+/// let same = other.named("stock").lock().await?;
+/// let _guard = lock.acquire().await?;
+/// assert!(same.try_acquire().await?.is_none());
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias = "SyncManager")]
+#[doc(alias = "BaseManager")]
 #[derive(Clone, Debug)]
 pub struct Manager {
     pub(super) reach: Arc<Reach>,
@@ -64,6 +83,7 @@ impl Manager {
     /// # Cancel safety
     ///
     /// Dropped midway, the object may have been removed.
+    #[doc(alias = "unlink")]
     pub async fn remove(&self, name: &str) -> Result<(), CallError> {
         self.reach.shard_of(Some(name)).await?.remove(name).await
     }

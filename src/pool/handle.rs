@@ -35,6 +35,32 @@ pub(crate) fn guarded<R>(
 
 /// The output to come of a task that was spawned. Dropped, the task goes on. In a forked child it is
 /// [`CallError::Forked`].
+///
+/// ```no_run
+/// # use lockkeeper::{Pool, Task, TaskError};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize)]
+/// # struct Square(u64);
+/// # impl Task for Square {
+/// #     const NAME: &'static str = "square";
+/// #     type Output = u64;
+/// #     async fn run(self) -> u64 { self.0 * self.0 }
+/// # }
+/// use std::time::Duration;
+///
+/// # async fn square(pool: Pool) -> Result<Option<u64>, TaskError> {
+/// let mut handle = pool.spawn(Square(3));
+/// match tokio::time::timeout(Duration::from_secs(1), &mut handle).await {
+///     Ok(output) => Ok(Some(output?)),
+///     Err(_) => {
+///         handle.cancel();
+///         Ok(None)
+///     }
+/// }
+/// # }
+/// ```
+#[doc(alias = "AsyncResult")]
+#[doc(alias = "JoinHandle")]
 pub struct TaskHandle<R>(OnlyHere<tokio::task::JoinHandle<Result<R, TaskError>>>);
 
 impl<R: Send + 'static> TaskHandle<R> {
@@ -57,6 +83,7 @@ impl<R: Send + 'static> TaskHandle<R> {
 
 impl<R> TaskHandle<R> {
     /// Withdraws the task: if no worker has taken it, it is not run.
+    #[doc(alias = "abort")]
     pub fn cancel(self) {
         if let Some(task) = self.0.get() {
             task.abort();
@@ -64,6 +91,7 @@ impl<R> TaskHandle<R> {
     }
 
     /// Whether there is an outcome.
+    #[doc(alias = "ready")]
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.0.get().is_none_or(|task| task.is_finished())

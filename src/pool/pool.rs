@@ -53,6 +53,18 @@ use crate::{
 ///
 /// A pool belongs to the process that made it. In a forked child its calls fail with [`CallError::Forked`],
 /// and its drop does nothing.
+///
+/// ```no_run
+/// # use lockkeeper::{Pool, Task};
+/// # async fn run<T: Task>(tasks: Vec<T>) -> Result<Vec<T::Output>, Box<dyn std::error::Error>> {
+/// let pool = Pool::builder(4).retries(1).start().await?;
+/// let outputs = pool.map(tasks).await?;
+/// pool.join().await?;
+/// # Ok(outputs)
+/// # }
+/// ```
+#[doc(alias = "ProcessPoolExecutor")]
+#[doc(alias = "Process")]
 #[derive(Debug)]
 pub struct Pool {
     pub(super) entry: Entry,
@@ -83,6 +95,7 @@ impl PoolBuilder {
     /// and about a million at the most.
     ///
     /// A worker that dies fails its whole chunk, so chunks are for many short tasks.
+    #[doc(alias = "chunksize")]
     #[must_use]
     pub fn chunk_size(mut self, tasks: usize) -> Self {
         self.chunk = tasks.clamp(1, MOST_TASKS);
@@ -111,6 +124,7 @@ impl PoolBuilder {
     }
 
     /// Replaces each worker once it has run that many tasks, at least one.
+    #[doc(alias = "maxtasksperchild")]
     #[must_use]
     pub fn max_tasks_per_child(mut self, tasks: u32) -> Self {
         self.max_tasks_per_child = Some(tasks.max(1));
@@ -251,6 +265,8 @@ impl Pool {
     }
 
     /// Runs one task whether or not the handle is waited for. Python: `pool.apply_async(f, args)`.
+    #[doc(alias = "apply_async")]
+    #[doc(alias = "submit")]
     pub fn spawn<T: Task>(&self, task: T) -> TaskHandle<T::Output> {
         TaskHandle::begin(apply(self.entry.clone(), task))
     }
@@ -265,6 +281,7 @@ impl Pool {
     /// # Cancel safety
     ///
     /// As [`Self::apply`] for each task.
+    #[doc(alias = "starmap")]
     pub async fn map<T: Task>(
         &self,
         tasks: impl IntoIterator<Item = T>,

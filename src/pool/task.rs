@@ -10,6 +10,23 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 /// hosted objects. Bytes travel as one piece in a `String` or with the crate `serde_bytes`; a plain
 /// `Vec<u8>` is a list of numbers to serde, and several times as slow. See the [crate's
 /// example](crate).
+///
+/// ```
+/// use lockkeeper::Task;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Square(u64);
+///
+/// impl Task for Square {
+///     const NAME: &'static str = "square";
+///     type Output = u64;
+///
+///     async fn run(self) -> u64 {
+///         self.0 * self.0
+///     }
+/// }
+/// ```
 pub trait Task: Serialize + DeserializeOwned + Send + 'static {
     /// The name on the wire: unique within the program.
     const NAME: &'static str;

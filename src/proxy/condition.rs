@@ -62,9 +62,27 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "Condvar")]
 pub type Condition = LockOf<sync::Condition>;
 
 /// The lock of a [`Condition`], held.
+///
+/// See [`Guard`] for its other methods.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let manager = lockkeeper::Manager::start().await?;
+/// use std::time::Duration;
+///
+/// let condition = manager.condition().await?;
+/// let guard = condition.acquire().await?;
+/// // No other process notifies it, so the time is over, and the lock is held again.
+/// let guard = condition.wait(guard).timeout(Duration::from_millis(10)).await?;
+/// assert!(guard.timed_out() && guard.is_valid());
+/// # Ok(())
+/// # }
+/// ```
 pub type ConditionGuard = Guard<sync::Condition>;
 
 impl LockKind for sync::Condition {
@@ -167,6 +185,7 @@ impl LockOf<sync::Condition> {
     ///
     /// The predicate must not call `blocking`. A program that awaits something between two sleeps calls
     /// [`Self::wait`] in a loop.
+    #[doc(alias = "wait_for")]
     pub fn wait_while(
         &self,
         mut guard: ConditionGuard,

@@ -27,6 +27,8 @@ use crate::proxy::{proxy::Proxy, token::Token, wait::Wait};
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "Notify")]
+#[doc(alias = "ManualResetEvent")]
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Event(Proxy<sync::Event>);
@@ -69,6 +71,7 @@ impl Event {
     /// # Cancel safety
     ///
     /// Dropped midway, it may have been set.
+    #[doc(alias = "notify_waiters")]
     pub fn set(&self) -> Wait<u64> {
         self.0.call(Set)
     }

@@ -23,6 +23,23 @@ use crate::{
 /// and of each way to hold a readers-writer lock, [`RwLockReadGuard`](crate::RwLockReadGuard),
 /// [`RwLockUpgradableReadGuard`](crate::RwLockUpgradableReadGuard) and
 /// [`RwLockWriteGuard`](crate::RwLockWriteGuard).
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let manager = lockkeeper::Manager::start().await?;
+/// let lock = manager.lock().await?;
+/// let guard = lock.acquire().await?;
+/// assert!(guard.is_valid() && guard.abandoned().is_none());
+/// drop(guard);
+///
+/// let later = lock.acquire().await?;
+/// let fence = later.fence();
+/// later.release().await?; // As a drop, and waits until it is done.
+/// assert!(lock.acquire().await?.fence() > fence);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a dropped guard releases the lock: bind it, as in `let _guard = ..`"]
 pub struct Guard<P: Guarded> {
     held: Held,
@@ -108,6 +125,8 @@ impl<P: Guarded> Guard<P> {
 
     /// Returns which holder died with the lock held, until [`Self::mark_consistent`] is called (POSIX
     /// `EOWNERDEAD`).
+    #[doc(alias = "EOWNERDEAD")]
+    #[doc(alias = "is_poisoned")]
     #[must_use]
     pub fn abandoned(&self) -> Option<&Abandoned> {
         self.held.abandoned.as_deref()
@@ -138,6 +157,8 @@ impl<P: Guarded> Guard<P> {
     }
 
     /// Declares that the data which the lock protects is consistent: later guards are unmarked.
+    #[doc(alias = "clear_poison")]
+    #[doc(alias = "pthread_mutex_consistent")]
     pub fn mark_consistent(&mut self) {
         self.held.abandoned = None;
         self.hold().cast(&MarkConsistent {
@@ -196,6 +217,7 @@ impl<P: Guarded> Guard<P> {
     /// # Cancel safety
     ///
     /// Dropped at any point, the lock is released.
+    #[doc(alias = "unlock")]
     pub async fn release(mut self) -> Result<(), CallError> {
         let grant = self.hold().proof();
         let released = self.hold().call(&Release { grant }).await;
@@ -260,6 +282,25 @@ impl<P: Guarded> fmt::Debug for Guard<P> {
 ///
 /// Every process that has the ticket may release or adopt the hold, so treat it like a password. It has a MAC
 /// that cannot be guessed. It is valid until the hold ends.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let manager = lockkeeper::Manager::start().await?;
+/// let lock = manager.lock().await?;
+/// let ticket = lock.acquire().await?.into_ticket();
+///
+/// // The ticket is sent to another process, which becomes the holder.
+/// let ticket = serde_json::to_string(&ticket)?;
+/// let guard = lock.adopt(serde_json::from_str(&ticket)?).await?;
+/// assert!(guard.is_valid());
+///
+/// // Or it releases the lock.
+/// lock.release(guard.into_ticket()).await?;
+/// assert!(!lock.status().await?.held);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ticket {
     grant: SignedCall,

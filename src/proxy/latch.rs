@@ -30,6 +30,8 @@ use crate::proxy::{proxy::Proxy, token::Token, wait::Wait};
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "CountDownLatch")]
+#[doc(alias = "WaitGroup")]
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Latch(Proxy<sync::Latch>);

@@ -40,9 +40,16 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "Mutex")]
+#[doc(alias = "mutex")]
+#[doc(alias = "flock")]
 pub type Lock = LockOf<sync::Lock>;
 
 /// A [`Lock`], held.
+///
+/// See [`Guard`] for its methods.
+#[doc(alias = "MutexGuard")]
+#[doc(alias = "OwnedMutexGuard")]
 pub type LockGuard = Guard<sync::Lock>;
 
 impl LockKind for sync::Lock {

@@ -22,6 +22,24 @@ use tokio::task;
 /// By default the owner is the current tokio task. Outside of tasks, as on a plain thread or in the main future of
 /// a runtime, it is the current thread. A program that makes an owner passes clones of it to tasks and threads of
 /// this process, which then enter as the same owner.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let manager = lockkeeper::Manager::start().await?;
+/// use lockkeeper::Owner;
+///
+/// let lock = manager.reentrant_lock().await?;
+/// let owner = Owner::new();
+/// let guard = lock.owned_by(owner.clone()).acquire().await?;
+/// // Another task enters as the same owner.
+/// let inside = lock.owned_by(owner);
+/// assert!(tokio::spawn(inside.try_acquire()).await??.is_some());
+/// assert!(lock.try_acquire().await?.is_none(), "this task is another owner");
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Owner(Arc<Identity>);
 

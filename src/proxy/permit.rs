@@ -20,6 +20,25 @@ use crate::{
 
 /// Permits of a semaphore, held. Dropping them returns them: the drop sends a message one way, and never
 /// waits or fails.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let manager = lockkeeper::Manager::start().await?;
+/// let permits = manager.semaphore(3).await?;
+/// let mut two = permits.acquire_many(2).await?;
+/// let one = two.split(1).expect("it has two");
+/// drop(one);
+/// assert_eq!(permits.status().await?.available, 2);
+///
+/// two.forget(); // Does not come back.
+/// assert_eq!(permits.status().await?.held, 0);
+/// assert_eq!(permits.status().await?.available, 2);
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias = "SemaphorePermit")]
+#[doc(alias = "OwnedSemaphorePermit")]
 #[derive(Debug)]
 #[must_use = "a dropped permit is returned"]
 pub struct Permit {

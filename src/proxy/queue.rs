@@ -44,6 +44,10 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "JoinableQueue")]
+#[doc(alias = "SimpleQueue")]
+#[doc(alias = "mpsc")]
+#[doc(alias = "channel")]
 #[derive(Serialize, Deserialize)]
 #[serde(transparent, bound = "")]
 pub struct Queue<T>(Typed<data::Queue, T>);
@@ -62,6 +66,8 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Cancel safety
     ///
     /// Dropped at any point, the item is not put, unless another call has taken it already.
+    #[doc(alias = "send")]
+    #[doc(alias = "push")]
     pub fn put(&self, item: T) -> Wait<(), PutError<T>>
     where
         T: Send + 'static,
@@ -77,6 +83,8 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// As [`Self::put`], with [`CallError::TimedOut`] when there is no room:
     /// [`PutError::is_full`].
+    #[doc(alias = "put_nowait")]
+    #[doc(alias = "try_send")]
     pub fn try_put(&self, item: T) -> Wait<(), PutError<T>>
     where
         T: Send + 'static,
@@ -97,6 +105,8 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Cancel safety
     ///
     /// Dropped at any point, no item is taken, and none is counted as delivered.
+    #[doc(alias = "recv")]
+    #[doc(alias = "pop")]
     pub fn get(&self) -> Wait<Taken<T>, GetError>
     where
         T: Send + 'static,
@@ -106,6 +116,8 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     }
 
     /// Takes the first item if there is one. Python: `queue.get_nowait()`.
+    #[doc(alias = "get_nowait")]
+    #[doc(alias = "try_recv")]
     pub fn try_get(&self) -> Wait<Option<Taken<T>>, GetError>
     where
         T: Send + 'static,
@@ -134,18 +146,21 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Cancel safety
     ///
     /// Dropped midway, it may have been closed. Closing it again does no harm.
+    #[doc(alias = "shutdown")]
     pub fn close(&self) -> Wait<()> {
         self.0.proxy().call(CloseQueue)
     }
 
     /// Returns how many items wait to be taken.
     /// Python: `queue.qsize()`.
+    #[doc(alias = "qsize")]
     pub fn len(&self) -> Wait<u64> {
         self.start(CountItems, |_, _, status| Ok(status.len))
     }
 
     /// Returns whether no item waits to be taken.
     /// Python: `queue.empty()`.
+    #[doc(alias = "empty")]
     pub fn is_empty(&self) -> Wait<bool> {
         self.start(CountItems, |_, _, status| Ok(status.len == 0))
     }

@@ -32,9 +32,13 @@ use crate::proxy::{guard::Guard, lock::LockOf, lock_kind::LockKind, owner::Owner
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "RLock")]
+#[doc(alias = "ReentrantMutex")]
 pub type ReentrantLock = LockOf<sync::ReentrantLock>;
 
 /// One entry of a [`ReentrantLock`].
+///
+/// See [`Guard`] for its methods.
 pub type ReentrantGuard = Guard<sync::ReentrantLock>;
 
 /// The owner that a proxy of a reentrant lock acts for. It is not sent along: in another process the proxy acts

@@ -17,12 +17,15 @@ use crate::{
 ///
 /// The fences of readers that are inside together differ, so a resource should compare those of
 /// writers alone: each is higher than those of all reads before.
+#[doc(alias = "OwnedRwLockReadGuard")]
 pub type RwLockReadGuard = Guard<Reading>;
 
 /// An [`RwLock`](crate::RwLock), held for reading by the one reader who may become the writer.
+#[doc(alias = "RwLockUpgradableGuard")]
 pub type RwLockUpgradableReadGuard = Guard<Upgradable>;
 
 /// An [`RwLock`](crate::RwLock), held for writing.
+#[doc(alias = "OwnedRwLockWriteGuard")]
 pub type RwLockWriteGuard = Guard<Writing>;
 
 /// What an [`RwLockReadGuard`] is of.

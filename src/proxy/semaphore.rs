@@ -16,10 +16,27 @@ use crate::{
 
 /// A semaphore that processes share and that may gain permits.
 /// Counterpart of Python's `manager.Semaphore(n)`.
+///
+/// See [`SemaphoreOf`] for its methods and an example.
 pub type Semaphore = SemaphoreOf<Unbounded>;
 
 /// A semaphore that processes share and that never has more permits than it began with.
 /// Counterpart of Python's `manager.BoundedSemaphore(n)`.
+///
+/// See [`SemaphoreOf`] for its methods.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let manager = lockkeeper::Manager::start().await?;
+/// use lockkeeper::{CallError, errors::Refusal};
+///
+/// let permits = manager.bounded_semaphore(2).await?;
+/// let refused = permits.add_permits(1).await;
+/// assert!(matches!(refused, Err(CallError::Refused(Refusal::OverRelease { bound: 2 }, _))));
+/// # Ok(())
+/// # }
+/// ```
 pub type BoundedSemaphore = SemaphoreOf<Bounded>;
 
 /// A number of permits that processes share, granted in the order of arrival.
@@ -106,6 +123,7 @@ impl<B: Bound> SemaphoreOf<B> {
     /// # Cancel safety
     ///
     /// A process that dies before it has seen its permits has taken none.
+    #[doc(alias = "acquire_forget")]
     pub fn consume(&self, permits: u32) -> Wait<()> {
         let semaphore = self.clone();
         Wait::new(move |timeout| async move {
@@ -124,6 +142,7 @@ impl<B: Bound> SemaphoreOf<B> {
     /// # Cancel safety
     ///
     /// Dropped midway, they may have been added.
+    #[doc(alias = "release")]
     pub fn add_permits(&self, permits: u32) -> Wait<()> {
         self.0.attempt(AddPermits { permits })
     }

@@ -88,6 +88,9 @@ impl HasStatus for data::Value {
 impl<P: HasStatus> Proxy<P> {
     /// Tells the object's numbers, which may have changed when they are read. Python: `queue.qsize()`,
     /// `barrier.n_waiting` and the like.
+    #[doc(alias = "locked")]
+    #[doc(alias = "qsize")]
+    #[doc(alias = "n_waiting")]
     pub fn status(&self) -> Wait<P::Status> {
         self.call(P::ASK)
     }

@@ -21,6 +21,24 @@ use crate::{
 /// Its drop puts the item back to the front, since a drop says nothing of success: an error that is
 /// returned early, a panic and a future that is dropped do the same. It sends that one way, and
 /// never waits or fails.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let manager = lockkeeper::Manager::start().await?;
+/// let jobs = manager.queue(10).await?;
+/// jobs.put(7).await?;
+///
+/// let job = jobs.get().await?;
+/// assert_eq!((*job, job.attempts()), (7, 1));
+/// job.put_back().await?;
+///
+/// let job = jobs.get().await?;
+/// assert_eq!((*job, job.attempts()), (7, 2));
+/// assert_eq!(job.done().await?, 7);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "an item that is dropped goes back to the queue: say `done` when it is"]
 pub struct Taken<T> {
     item: T,
@@ -53,6 +71,8 @@ impl<T> Taken<T> {
     /// # Cancel safety
     ///
     /// Dropped at any point, the item is done or back in the queue.
+    #[doc(alias = "task_done")]
+    #[doc(alias = "ack")]
     pub async fn done(self) -> Result<T, CallError> {
         let Self { item, claim, .. } = self;
         claim.done().await.map(|()| item)
@@ -304,6 +324,21 @@ impl fmt::Debug for UndecodedItem {
 ///
 /// As an error of a function that returns [`CallError`], `?` makes that of it, which puts an undecoded item
 /// back.
+///
+/// ```
+/// use lockkeeper::{CallError, GetError, Queue, errors::Refusal};
+///
+/// /// Takes an item, or nothing once the queue is closed and all items are done.
+/// async fn next(jobs: &Queue<u64>) -> Result<Option<u64>, CallError> {
+///     match jobs.get().await {
+///         Ok(job) => Ok(Some(job.into_inner())),
+///         Err(GetError::Call(CallError::Refused(Refusal::Closed, _))) => Ok(None),
+///         Err(error) => Err(error.into()),
+///     }
+/// }
+/// ```
+#[doc(alias = "Empty")]
+#[doc(alias = "RecvError")]
 #[non_exhaustive]
 pub enum GetError {
     /// An item was taken, and this process cannot decode it.
@@ -356,6 +391,21 @@ impl From<GetError> for CallError {
 /// An item that was not put, with the reason.
 ///
 /// As an error of a function that returns [`CallError`], `?` makes that of it, and drops the item.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let manager = lockkeeper::Manager::start().await?;
+/// let jobs = manager.queue(1).await?;
+/// jobs.put("first".to_owned()).await?;
+/// let refused = jobs.try_put("second".to_owned()).await.unwrap_err();
+/// assert!(refused.is_full());
+/// assert_eq!(refused.item, "second");
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias = "Full")]
+#[doc(alias = "SendError")]
 #[derive(Clone, PartialEq, Eq)]
 pub struct PutError<T> {
     /// The item, as it was.

@@ -13,6 +13,24 @@ use crate::address::Address;
 
 /// Where a hosted object is: the address of its manager, or of its shard there, and its name. Two that are equal are of one
 /// object, for as long as none of that name is removed.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let manager = lockkeeper::Manager::start().await?;
+/// use lockkeeper::Lock;
+///
+/// let lock = manager.named("stock").lock().await?;
+/// let token = lock.token().clone();
+/// assert_eq!(token.name(), "stock");
+/// assert_eq!(token.address(), manager.address());
+///
+/// let same = Lock::from(token);
+/// let _guard = lock.acquire().await?;
+/// assert!(same.try_acquire().await?.is_none());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Serialize, Deserialize)]
 pub struct Token<P> {
     pub(super) address: Address,

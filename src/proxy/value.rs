@@ -45,6 +45,9 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "Namespace")]
+#[doc(alias = "Array")]
+#[doc(alias = "watch")]
 #[derive(Serialize, Deserialize)]
 #[serde(transparent, bound = "")]
 pub struct Value<T>(pub(super) Typed<data::Value, T>);

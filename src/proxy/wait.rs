@@ -87,6 +87,9 @@ impl<T, E> Wait<T, E> {
     ///
     /// The time counts from the first poll; a timeout that is set after it has no effect. Of the `try_` calls,
     /// `try_upgrade` alone takes one.
+    #[doc(alias = "acquire_timeout")]
+    #[doc(alias = "lock_timeout")]
+    #[doc(alias = "try_lock_for")]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -101,6 +104,10 @@ impl<T, E> Wait<T, E> {
     /// # Panics
     ///
     /// Panics inside an async context, which it would block.
+    #[doc(alias = "blocking_lock")]
+    #[doc(alias = "blocking_recv")]
+    #[doc(alias = "blocking_read")]
+    #[doc(alias = "blocking_write")]
     #[track_caller]
     pub fn blocking(self) -> Result<T, E> {
         block_on(self)

@@ -6,9 +6,13 @@ use lockkeeper_protocol::operations::Key;
 use crate::proxy::guard::{Guard, Guarded, Ticketed};
 
 /// A key of a [`KeyedLock`](crate::KeyedLock), held.
+///
+/// See [`Guard`] for its other methods, and [`KeyedLock`](crate::KeyedLock) for an example.
 pub type KeyedGuard = Guard<sync::KeyedLock>;
 
 /// Permits of a key of a [`KeyedSemaphore`](crate::KeyedSemaphore), held. They are given back together.
+///
+/// See [`Guard`] for its other methods, and [`KeyedSemaphore`](crate::KeyedSemaphore) for an example.
 pub type KeyedPermit = Guard<sync::KeyedSemaphore>;
 
 /// What a guard of a key is of.
