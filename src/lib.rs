@@ -95,7 +95,7 @@ mod tests;
 
 pub use address::Address;
 pub use address_error::{AddressError, BadAddress};
-pub use client::{connect::label, spin::spin_for, thread::block_on};
+pub use client::thread::block_on;
 pub use error::{CallError, StartError, TaskError};
 pub use fence_file::{FenceError, FenceFile};
 pub use limits::Limits;
@@ -114,6 +114,7 @@ pub use lockkeeper_protocol::{
 };
 pub use manager::{
     builder::ManagerBuilder,
+    client::ClientBuilder,
     manager::Manager,
     named::{Named, Releasable, WithSchema},
 };

@@ -69,9 +69,8 @@ pub(super) async fn call(connection: &Arc<Connection>) -> Result<(CallId, u64), 
         body.decode()
             .map_err(|error| CallError::Protocol(error.to_string()))
     };
-    connection
-        .call(2, 3, Deadline::Never, &[0x90], None, read)
-        .await
+    let called = connection.call(2, 3, Deadline::Never, &[0x90], None, read);
+    Ok(called.await?)
 }
 
 /// The same in a task of its own, which has written its frame.

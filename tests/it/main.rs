@@ -8,6 +8,7 @@ mod access;
 mod addresses;
 mod barrier;
 mod claims;
+mod client;
 mod condition;
 mod deadlock;
 mod drops;
@@ -50,6 +51,7 @@ use lockkeeper_test_support::Roles;
 /// Each adds the tasks, kinds and transports of a module. Their names are unique in this binary.
 const TASKS_AND_KINDS: &[fn(Program) -> Program] = &[
     barrier::register,
+    client::register,
     condition::register,
     environments::register,
     event::register,
@@ -96,6 +98,7 @@ const ROLES: &[fn(&mut Roles)] = &[
     barrier::races::roles,
     barrier::roles,
     claims::roles,
+    client::reconnect::roles,
     condition::deaths::roles,
     condition::roles,
     deadlock::roles,
