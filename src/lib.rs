@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | [`program`] | the one call at the top of main |
 //! | [`Manager`], [`Address`], [`Limits`] | where the objects live |
+//! | [`ClientBuilder`] | how a process connects to them: label, spin, reconnection |
 //! | [`Lock`], [`ReentrantLock`], [`Condition`] | built-in kinds with one holder at a time |
 //! | [`RwLock`] | many who read, or one who writes |
 //! | [`KeyedLock`], [`KeyedSemaphore`] | a lock, or some permits, for each of any number of keys |
@@ -18,6 +19,7 @@
 //! | [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Barrier`], [`Latch`] | the other built-in kinds |
 //! | [`Ticket`], [`ReleaseBy`] | who may release what a process holds |
 //! | [`Primitive`], [`Operation`], [`Serve`], [`Proxy`], [`Proof`] | kinds of your own |
+//! | [`dynamic`] | calls by names and bytes, for bindings and tools |
 //! | [`Pool`], [`Task`], [`PlainTask`] | processes that run tasks |
 //! | [`Manager::in_memory`] | managers for tests, also with a paused clock |
 //! | [`transport`] | what carries bytes between processes, also of your own making |
@@ -159,6 +161,36 @@ pub use proxy::{
 };
 pub use subject::Subject;
 pub use undecoded::Undecoded;
+
+/// Calls by kind, operation and MessagePack bytes: for bindings and tools, which have no Rust types.
+///
+/// PROTOCOL.md in the repository tells the operations of the built-in
+/// kinds, and how their specs, arguments and replies are written. A call takes the same way as that of a typed
+/// proxy: it is withdrawn when it is dropped, the manager keeps its time, and its connection is that of the process.
+///
+/// ```
+/// use lockkeeper::{Manager, dynamic::Object};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let manager = Manager::start().await?;
+/// // The spec of a lock: only its holder releases it.
+/// let lock = Object::open(&manager, "lock", Some("jobs"), b"\xa6Holder").await?;
+/// // Without arguments: an empty array.
+/// let answer = lock.call("acquire", &[0x90]).await?;
+/// assert!(answer.reply().starts_with(b"\x81\xa2Ok"));
+/// let hold = answer.into_hold();
+/// assert!(hold.is_valid());
+/// // One argument, the grant: an array of it.
+/// let release = [vec![0x91], hold.proof()].concat();
+/// hold.cast("release", &release)?;
+/// assert_eq!(lock.call("status", &[0x90]).await?.reply(), [0x93, 0xc2, 0, 0]);
+/// # Ok(())
+/// # }
+/// ```
+pub mod dynamic {
+    pub use crate::proxy::dynamic::{Answer, Hold, Object};
+}
 
 /// What a deadlock report says: which calls wait for each other, and for what.
 pub mod deadlock {

@@ -93,6 +93,11 @@ impl Hold {
         }
     }
 
+    /// The object that granted, over the session that holds.
+    pub(super) const fn bound(&self) -> &Arc<Bound> {
+        &self.bound
+    }
+
     pub(crate) const fn grant(&self) -> CallId {
         self.grant.call
     }

@@ -14,7 +14,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     background,
-    client::{connection::Connection, deadline::Deadline, side_channel::ReportPipe},
+    client::{
+        calls::NoReply, connection::Connection, deadline::Deadline, side_channel::ReportPipe,
+    },
     error::{CallError, lack},
     proxy::{
         binding::{Bind, Binding, Current, ask},
@@ -234,16 +236,17 @@ impl<P: Primitive> Proxy<P> {
     pub async fn info(&self) -> Result<ObjectInfo, CallError> {
         let asked = self.over_bound(|bound| async move {
             let name = bound.object.name.clone();
-            let page: Page = bound.connection.ask(Question::Named(name)).await?;
-            Ok((bound, page))
-        });
-        let (bound, page) = asked.await.map_err(|error| match error {
-            // It was there when it was opened.
-            CallError::Fault(Fault::UnknownObject(_)) => {
-                CallError::Gone(Subject::new(P::KIND, self.token().name()))
+            let page: Result<Page, _> = bound.connection.ask(Question::Named(name)).await;
+            match page {
+                Ok(page) => Ok((bound, page)),
+                // It was there when it was opened.
+                Err(NoReply::Final(CallError::Fault(Fault::UnknownObject(_)))) => {
+                    Err(CallError::Gone(bound.subject()).into())
+                }
+                Err(why) => Err(why),
             }
-            error => error,
-        })?;
+        });
+        let (bound, page) = asked.await?;
         // Another object may have its name by now, after the manager has said that this one is gone.
         let told = page.objects.into_iter().next();
         told.filter(|_| !bound.connection.is_gone(bound.object.number))

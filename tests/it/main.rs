@@ -12,6 +12,7 @@ mod client;
 mod condition;
 mod deadlock;
 mod drops;
+mod dynamic;
 mod environments;
 mod event;
 mod executable;
@@ -102,6 +103,7 @@ const ROLES: &[fn(&mut Roles)] = &[
     condition::deaths::roles,
     condition::roles,
     deadlock::roles,
+    dynamic::roles,
     environments::roles,
     event::roles,
     executable::roles,

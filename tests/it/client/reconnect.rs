@@ -38,14 +38,14 @@ async fn host((path, shards): (PathBuf, usize)) {
 }
 
 /// A manager in a process of its own, which can be killed and started again at the same address.
-struct Host {
+pub(crate) struct Host {
     folder: TempDir,
     shards: usize,
     process: Role,
 }
 
 impl Host {
-    fn start(shards: usize) -> Self {
+    pub(crate) fn start(shards: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let process = Self::process(&folder, shards);
         Self {
@@ -62,7 +62,7 @@ impl Host {
         process
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("manager.sock")
     }
 
@@ -70,13 +70,13 @@ impl Host {
         self.process.kill();
     }
 
-    fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.kill();
         self.process = Self::process(&self.folder, self.shards);
     }
 }
 
-async fn reconnecting(path: &Path) -> Manager {
+pub(crate) async fn reconnecting(path: &Path) -> Manager {
     let client = Manager::client().reconnect().label("again");
     client.connect(path).await.unwrap()
 }
