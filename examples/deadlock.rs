@@ -35,8 +35,10 @@ impl Task for Transfer {
     type Output = Result<(u32, Vec<String>), CallError>;
 
     async fn run(self) -> Self::Output {
-        // It is told to managers that are connected to from here on.
-        lockkeeper::label(&self.label);
+        // The proxies have not connected yet.
+        let address = self.from.token().address();
+        let client = Manager::client().label(&self.label);
+        let _manager = client.connect(address).await?;
         let mut troubles = Vec::new();
         for attempt in 1.. {
             let from = self.from.acquire().await?;

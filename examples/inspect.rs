@@ -36,7 +36,8 @@ impl Task for Essay {
     type Output = Result<(), CallError>;
 
     async fn run(self) -> Self::Output {
-        lockkeeper::label("worker");
+        let address = self.pen.token().address();
+        let _manager = Manager::client().label("worker").connect(address).await?;
         let _seat = self.seats.acquire().await?;
         for _ in 0..3 {
             let _pen = self.pen.acquire().await?;

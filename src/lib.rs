@@ -108,7 +108,7 @@ mod want;
 mod tests;
 
 pub use address::Address;
-pub use client::{connect::label, spin::spin_for, thread::block_on};
+pub use client::thread::block_on;
 pub use error::{CallError, StartError, TaskError};
 pub use fence_file::FenceFile;
 pub use limits::Limits;
@@ -153,11 +153,42 @@ pub mod builders {
     pub use crate::{
         manager::{
             builder::ManagerBuilder,
+            client::ClientBuilder,
             named::{Named, Releasable, WithSchema},
         },
         pool::pool::PoolBuilder,
         program::Program,
     };
+}
+
+/// Calls by kind, operation and MessagePack bytes: for bindings and tools, which have no Rust types.
+///
+/// PROTOCOL.md in the repository tells the operations of the built-in
+/// kinds, and how their specs, arguments and replies are written. A call takes the same way as that of a typed
+/// proxy: it is withdrawn when it is dropped, the manager keeps its time, and its connection is that of the process.
+///
+/// ```
+/// use lockkeeper::{Manager, dynamic::Object};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let manager = Manager::start().await?;
+/// // The spec of a lock: only its holder releases it.
+/// let lock = Object::open(&manager, "lock", Some("jobs"), b"\xa6Holder").await?;
+/// // Without arguments: an empty array.
+/// let answer = lock.call("acquire", &[0x90]).await?;
+/// assert!(answer.reply().starts_with(b"\x81\xa2Ok"));
+/// let hold = answer.into_hold();
+/// assert!(hold.is_valid());
+/// // One argument, the grant: an array of it.
+/// let release = [vec![0x91], hold.proof()].concat();
+/// hold.cast("release", &release)?;
+/// assert_eq!(lock.call("status", &[0x90]).await?.reply(), [0x93, 0xc2, 0, 0]);
+/// # Ok(())
+/// # }
+/// ```
+pub mod dynamic {
+    pub use crate::proxy::dynamic::{Answer, Hold, Object};
 }
 
 /// What a deadlock report says: which calls wait for each other, and for what.

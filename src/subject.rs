@@ -22,12 +22,12 @@ impl Subject {
     /// No object that is known.
     pub(crate) const UNKNOWN: Self = Self(None);
 
-    pub(crate) fn new(kind: &'static str, name: &str) -> Self {
+    pub(crate) fn new(kind: impl Into<Cow<'static, str>>, name: &str) -> Self {
         Self::of(kind, Some(name))
     }
 
     /// Makes the subject of an object that may have no name yet.
-    pub(crate) fn of(kind: &'static str, name: Option<&str>) -> Self {
+    pub(crate) fn of(kind: impl Into<Cow<'static, str>>, name: Option<&str>) -> Self {
         let (kind, name) = (kind.into(), name.map(str::to_owned));
         Self(Some(Box::new(Known { kind, name })))
     }

@@ -2,7 +2,7 @@
 //!
 //! Each call locks the connection once to be sent, and once each time that it is polled.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use lockkeeper_protocol::{
     CallId, Question,
@@ -28,6 +28,37 @@ pub(super) const OPEN_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How much later than the deadline of a call its manager may say that the deadline has passed.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// Why a call has no reply.
+#[derive(Debug)]
+pub(crate) enum NoReply {
+    /// The connection ended before the request was sent, and its proxies connect anew: so may this call.
+    Unsent(CallError),
+    /// The call may have been served, or is not to be made again.
+    Final(CallError),
+}
+
+impl fmt::Display for NoReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsent(error) | Self::Final(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<CallError> for NoReply {
+    fn from(error: CallError) -> Self {
+        Self::Final(error)
+    }
+}
+
+impl From<NoReply> for CallError {
+    fn from(why: NoReply) -> Self {
+        match why {
+            NoReply::Unsent(error) | NoReply::Final(error) => error,
+        }
+    }
+}
 
 impl Connection {
     /// Opens an object: a new one without a name, or the one of that name, which is made if there
@@ -70,12 +101,13 @@ impl Connection {
     pub(crate) async fn ask<T: DeserializeOwned>(
         self: &Arc<Self>,
         question: Question,
-    ) -> Result<T, CallError> {
-        let pending = self.request(None, |seq| Request::Inspect { seq, question })?;
+    ) -> Result<T, NoReply> {
+        let pending = self.request(None, |seq| Request::Inspect { seq, question });
+        let pending = pending.map_err(|error| self.unsent(error))?;
         let Success::Reply(body) = pending.settle(OPEN_PATIENCE).await? else {
-            return Err(wrong_answer());
+            return Err(wrong_answer().into());
         };
-        codec::decode(&body).map_err(|error| CallError::Protocol(error.to_string()))
+        codec::decode(&body).map_err(|error| CallError::Protocol(error.to_string()).into())
     }
 
     /// Calls an object and waits for the reply, which `read` decodes.
@@ -91,9 +123,9 @@ impl Connection {
         arguments: &[u8],
         caller: Option<u64>,
         read: impl FnOnce(&Payload) -> Result<T, CallError>,
-    ) -> Result<(CallId, T), CallError> {
+    ) -> Result<(CallId, T), NoReply> {
         let (micros, arguments) = (deadline.micros(), BlobRef(arguments));
-        let mut pending = self.request(Some(object), |seq| match caller {
+        let pending = self.request(Some(object), |seq| match caller {
             None => Request::Call {
                 seq,
                 object,
@@ -109,14 +141,15 @@ impl Connection {
                 arguments,
                 caller,
             },
-        })?;
+        });
+        let mut pending = pending.map_err(|error| self.unsent(error))?;
         let answer = match deadline {
             // The manager keeps the time. The patience is for a manager that stands still.
             Deadline::Ends(timeout) => pending.answer_within(timeout.saturating_add(GRACE)).await,
             Deadline::Wakes(_) | Deadline::Never => pending.answer().await,
         };
         let Success::Reply(body) = answer? else {
-            return Err(wrong_answer());
+            return Err(wrong_answer().into());
         };
         let reply = read(&body)?;
         let seq = pending.disarm();
@@ -140,7 +173,10 @@ impl Connection {
             operation,
             arguments: BlobRef(arguments),
         };
-        self.send(shared, &request)
+        match self.send(shared, &request) {
+            Err(CallError::Disconnected { .. }) => Ok(()),
+            sent => sent,
+        }
     }
 
     /// Takes `count` numbers that no request will have, and returns the first.
@@ -149,7 +185,21 @@ impl Connection {
             .map_or(0, |mut shared| shared.session.reserve(count))
     }
 
+    /// Sorts the error of a request that was not sent.
+    #[cold]
+    fn unsent(&self, error: CallError) -> NoReply {
+        if self.reconnects() && matches!(error, CallError::Disconnected { .. }) {
+            NoReply::Unsent(error)
+        } else {
+            NoReply::Final(error)
+        }
+    }
+
     /// Numbers a request, enters it as being in flight and sends it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the request was not sent, or not all of it, so that it is not served.
     pub(super) fn request<'a>(
         self: &Arc<Self>,
         object: Option<u32>,

@@ -13,10 +13,10 @@ use std::{
 };
 
 use lockkeeper_protocol::{
-    SessionId, ShardOf, cut,
+    SessionId, ShardOf,
     frame::{self, Capabilities, Request, Response},
 };
-use lockkeeper_sys::{Inherited, OnlyHere, PerProcess};
+use lockkeeper_sys::{OnlyHere, PerProcess};
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
     client::{
         advice::{Asker, advice},
         connection::{CONNECT_PATIENCE, Connection, Shared},
+        settings,
         spin::Spin,
         state::{Session, lock},
     },
@@ -50,37 +51,6 @@ static KEEPS: AtomicBool = AtomicBool::new(false);
 /// The connections that do.
 static KEPT: PerProcess<Mutex<Vec<Arc<Connection>>>> = PerProcess::new();
 
-/// What this process calls itself.
-static LABEL: Inherited<String> = Inherited::new(String::new());
-
-/// Names this process to those who see what it holds and waits for: in `inspect`, in a deadlock, and
-/// in what it leaves behind if it dies. At most 255 bytes of it are kept.
-///
-/// It is told to managers that the process connects to from then on, and not to those that it knows
-/// already. So call it before all else; in a worker of a pool, whose connections last from task to
-/// task, by its [`initializer`](crate::builders::PoolBuilder::initializer). A forked child has the label of its parent.
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// lockkeeper::label("ingest 3");
-/// let manager = lockkeeper::Manager::start().await?;
-/// let lock = manager.lock().await?;
-/// let guard = lock.acquire().await?;
-/// let holder = &lock.info().await?.parts[0].holders[0];
-/// assert_eq!(holder.process.label, "ingest 3");
-/// # drop(guard);
-/// # Ok(())
-/// # }
-/// ```
-pub fn label(text: &str) {
-    LABEL.with(|label| cut(text).clone_into(label));
-}
-
-fn label_of_this_process() -> String {
-    LABEL.with(|label| label.clone())
-}
-
 /// Keeps connections from now on for as long as this process lives, as a worker does: each of its
 /// tasks would connect anew otherwise, and what a task hands on as a ticket would end with it.
 pub(crate) fn keep_connections() {
@@ -97,7 +67,8 @@ fn asker() -> Asker {
 }
 
 impl Connection {
-    /// Gives the connection of this process to an address, and makes it if there is none.
+    /// Gives the connection of this process to an address, and makes it if there is none that has the settings
+    /// chosen for the address.
     pub(crate) async fn to(address: &Address) -> Result<Arc<Self>, CallError> {
         if let Some(connection) = Self::existing(address) {
             return Ok(connection);
@@ -111,11 +82,12 @@ impl Connection {
             }
             return outcome;
         }
-        // An attempt that was under way before this call may have looked before the manager was there: its
-        // success counts for this call, its failure does not.
+        // An attempt that was under way before this call may have looked before the manager was there, or
+        // before the settings were chosen: its success counts for this call, its failure does not.
         let (attempt, is_own) = Self::attempt(address);
         let mut outcome = outcome_of(address, attempt).await;
-        if outcome.is_err() && !is_own {
+        let is_of_use = outcome.as_ref().is_ok_and(|it| it.has_chosen_settings());
+        if !is_of_use && !is_own {
             let (attempt, _) = Self::attempt(address);
             outcome = outcome_of(address, attempt).await;
         }
@@ -171,16 +143,22 @@ impl Connection {
         let existing = connections.get(address)?.upgrade();
         drop(connections);
         // With the map unlocked: to look may wake others, and end the connection.
-        existing.filter(|connection| connection.is_alive())
+        existing.filter(|connection| connection.has_chosen_settings() && connection.is_alive())
     }
 
-    /// Makes a connection that of the process to its address, unless there is one that stands: then that
-    /// one is returned.
+    /// Whether it has the settings that were chosen for its address since it was made.
+    fn has_chosen_settings(&self) -> bool {
+        settings::chosen(&self.address).is_none_or(|chosen| chosen == self.settings)
+    }
+
+    /// Makes a connection that of the process to its address, unless there is one that stands and has the
+    /// settings chosen for the address: then that one is returned.
     fn entered(self: Arc<Self>) -> Arc<Self> {
         let connections = lock(CONNECTIONS.get_or_init(Mutex::default));
         let other = connections.get(&self.address).and_then(Weak::upgrade);
         if let Some(other) = other
             && other.ended().is_none()
+            && other.has_chosen_settings()
         {
             return other;
         }
@@ -197,7 +175,8 @@ impl Connection {
         drop(connections);
         if KEEPS.load(Ordering::Relaxed) {
             let mut kept = lock(KEPT.get_or_init(Mutex::default));
-            kept.retain(|connection| connection.ended().is_none());
+            // One that is replaced lasts for as long as it is used.
+            kept.retain(|other| other.address != self.address && other.ended().is_none());
             kept.push(Arc::clone(&self));
         }
         self
@@ -275,11 +254,15 @@ impl Connection {
             why,
         };
         let mut state = Session::new(frame::FIRST_FRAME_BYTES);
+        let settings = settings::chosen(&address).unwrap_or_default();
         let frame = {
             // The caller's runtime may have no timer, or one that a test has paused.
             let background = background::start().map_err(|error| lost(lack(&error)))?;
             let _runtime = background.enter();
-            tokio::time::timeout(CONNECT_PATIENCE, hello(&stream, &mut state))
+            tokio::time::timeout(
+                CONNECT_PATIENCE,
+                hello(&stream, &mut state, settings.name()),
+            )
         };
         let frame = match frame.await {
             Ok(Ok(frame)) => frame,
@@ -321,6 +304,7 @@ impl Connection {
         // The manager may have said more with its welcome, such as why it hangs up.
         state.take_in().map_err(lost)?;
         client::connected(&address, session);
+        settings.choose_for_all(&address, shard_of);
         Ok(Arc::new(Self {
             address,
             session,
@@ -331,7 +315,9 @@ impl Connection {
             stream: OnlyHere::new(stream),
             shared: OnlyHere::new(Mutex::new(Shared::new(state))),
             waiters: Arc::default(),
-            spin: Spin::default(),
+            spin: Spin::new(settings.spin),
+            settings,
+            has_ended: AtomicBool::new(false),
             changed: Notify::new(),
         }))
     }
@@ -383,7 +369,11 @@ async fn outcome_of(address: &Address, mut attempt: Attempt) -> Result<Arc<Conne
 }
 
 /// Says hello and returns the first frame that comes back.
-async fn hello(stream: &Arc<dyn Stream>, session: &mut Session) -> Result<Vec<u8>, String> {
+async fn hello(
+    stream: &Arc<dyn Stream>,
+    session: &mut Session,
+    label: &str,
+) -> Result<Vec<u8>, String> {
     let attached = Arc::clone(stream).attach().map_err(|error| lack(&error))?;
     let program = std::env::current_exe().unwrap_or_default();
     let program = program.file_name().unwrap_or_default().to_string_lossy();
@@ -391,7 +381,7 @@ async fn hello(stream: &Arc<dyn Stream>, session: &mut Session) -> Result<Vec<u8
         version: frame::VERSION,
         pid: std::process::id(),
         program: &program,
-        label: &label_of_this_process(),
+        label,
         capabilities: Capabilities::ALL,
     };
     session.push(&request).map_err(|error| error.to_string())?;

@@ -10,7 +10,10 @@
 
 use std::{
     fmt, future, io, mem,
-    sync::{Arc, Mutex, MutexGuard, Weak, atomic::AtomicUsize},
+    sync::{
+        Arc, Mutex, MutexGuard, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     task::{Poll, Waker, ready},
     time::Duration,
 };
@@ -26,6 +29,7 @@ use crate::{
     address::Address,
     background::{self, background},
     client::{
+        settings::{OnLoss, Settings},
         spin::Spin,
         state::{News, Session, lock},
         wakers::Reader,
@@ -51,6 +55,9 @@ pub(crate) struct Connection {
     /// How many callers wait.
     pub(super) waiters: Arc<AtomicUsize>,
     pub(super) spin: Spin,
+    pub(super) settings: Arc<Settings>,
+    /// Whether it has ended, for those who do not lock it to ask.
+    pub(super) has_ended: AtomicBool,
     /// Notified when grants are revoked, objects are gone, or the connection ends.
     pub(super) changed: Notify,
 }
@@ -116,6 +123,11 @@ impl Connection {
         self.frame_bytes
     }
 
+    /// Returns the session.
+    pub(crate) const fn session(&self) -> SessionId {
+        self.session
+    }
+
     /// Returns which shard of which manager is at the other end.
     pub(crate) const fn shard_of(&self) -> ShardOf {
         self.shard_of
@@ -147,6 +159,16 @@ impl Connection {
         }
     }
 
+    /// Returns whether the proxies that use it connect anew once it has ended.
+    pub(crate) fn reconnects(&self) -> bool {
+        self.settings.on_loss == OnLoss::Reconnect
+    }
+
+    /// Returns whether it has ended and the proxies that use it are to connect anew. Takes no lock.
+    pub(crate) fn is_to_be_replaced(&self) -> bool {
+        self.reconnects() && self.has_ended.load(Ordering::Acquire)
+    }
+
     /// Returns whether the stream has taken all that was written so far.
     pub(crate) fn has_sent_all(&self) -> bool {
         self.lock()
@@ -158,43 +180,56 @@ impl Connection {
     /// # Errors
     ///
     /// Returns [`Fault::Limit`] when the request is above the limit of the manager, which would end the
-    /// session for it; it is not sent then.
+    /// session for it, and [`CallError::Disconnected`] when the connection ends before the stream has taken
+    /// all of the request. The manager does not serve it then.
     pub(super) fn send(
         self: &Arc<Self>,
         mut shared: MutexGuard<'_, Shared>,
         request: &Request<'_>,
     ) -> Result<(), CallError> {
         let session = &mut shared.session;
-        if session.ended.is_some() {
-            return Ok(());
+        if let Some(why) = &session.ended {
+            return Err(self.disconnected(why));
         }
         // A request encodes, so it is its size alone that may not do.
         session
             .push(request)
             .map_err(|_| CallError::from(Fault::limit("bytes in a call", self.frame_bytes)))?;
         if session.in_flight.len() < CROWD || session.unsent() > BATCH_BYTES {
-            self.flush(shared);
-        } else if !mem::replace(&mut shared.is_gathering, true) {
+            return self.flush(shared);
+        }
+        if !mem::replace(&mut shared.is_gathering, true) {
             self.have_written(shared);
         }
         Ok(())
     }
 
     /// Writes what the stream takes. A background task writes the rest.
-    pub(super) fn flush(self: &Arc<Self>, mut shared: MutexGuard<'_, Shared>) {
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Disconnected`] when the stream takes no more, which ends the connection: the
+    /// request that was appended last is not served.
+    pub(super) fn flush(
+        self: &Arc<Self>,
+        mut shared: MutexGuard<'_, Shared>,
+    ) -> Result<(), CallError> {
         shared.is_gathering = false;
         let written = shared
             .session
             .write(|bytes| now_or_pending(self.stream()?.try_write(bytes)));
         match written {
             Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(error)) => self.end_after_last_words(shared, &error.to_string()),
+            Poll::Ready(Err(error)) => {
+                return Err(self.end_after_last_words(shared, &error.to_string()));
+            }
             Poll::Pending => {
                 if !mem::replace(&mut shared.is_flushing, true) {
                     drop(background().spawn(flush(Arc::downgrade(self))));
                 }
             }
         }
+        Ok(())
     }
 
     /// Has gathered frames written: by a driver, once all tasks that are ready have had their turn, and
@@ -277,6 +312,9 @@ impl Connection {
 
     fn unlock_with_news(&self, mut shared: MutexGuard<'_, Shared>, why: Option<String>) {
         let ended = why.filter(|why| shared.session.end(why, &self.disconnected(why)));
+        if ended.is_some() {
+            self.has_ended.store(true, Ordering::Release);
+        }
         let News {
             answered,
             has_changed,
@@ -297,10 +335,13 @@ impl Connection {
     }
 
     /// Ends a connection that takes no more, once all is read that the manager sent before it left:
-    /// answers that came in time, and why it hung up.
-    fn end_after_last_words(&self, mut shared: MutexGuard<'_, Shared>, why: &str) {
+    /// answers that came in time, and why it hung up. Returns the error of calls that it ends.
+    fn end_after_last_words(&self, mut shared: MutexGuard<'_, Shared>, why: &str) -> CallError {
         let last = self.read_ready(&mut shared);
-        self.unlock(shared, Some(last.unwrap_or_else(|| why.to_owned())));
+        let why = last.unwrap_or_else(|| why.to_owned());
+        let error = self.disconnected(&why);
+        self.unlock(shared, Some(why));
+        error
     }
 
     /// Makes the error of a call on a connection that has ended.
@@ -370,7 +411,8 @@ async fn flush(connection: Weak<Connection>) {
         };
         shared.is_flushing = false;
         if let Err(error) = written {
-            connection.end_after_last_words(shared, &error.to_string());
+            // Its callers get this error as their answers.
+            let _ = connection.end_after_last_words(shared, &error.to_string());
         }
         Poll::Ready(())
     })
@@ -390,7 +432,8 @@ async fn flush_leftovers(connection: Weak<Connection>) {
         };
         was_gathering = shared.is_gathering;
         if was_gathering {
-            connection.flush(shared);
+            // The calls get the error as their answers.
+            let _ = connection.flush(shared);
         } else {
             shared.is_watched = false;
         }

@@ -69,9 +69,8 @@ pub(super) async fn call(connection: &Arc<Connection>) -> Result<(CallId, u64), 
         body.decode()
             .map_err(|error| CallError::Protocol(error.to_string()))
     };
-    connection
-        .call(2, 3, Deadline::Never, &[0x90], None, read)
-        .await
+    let called = connection.call(2, 3, Deadline::Never, &[0x90], None, read);
+    Ok(called.await?)
 }
 
 /// The same in a task of its own, which has written its frame.
@@ -385,14 +384,18 @@ async fn what_is_above_the_managers_limit_is_refused_here_and_harms_nobody() {
         .call(2, 3, Deadline::Never, &large, None, |_| Ok(()))
         .await;
     let limit = CallError::from(Fault::limit("bytes in a call", 8 << 20));
-    assert_eq!(outcome.map(|(_, ())| ()), Err(limit.clone()));
+    let outcome = outcome.map(|(_, ())| ()).map_err(CallError::from);
+    assert_eq!(outcome, Err(limit.clone()));
     let kind = "k".repeat(8 << 20);
     for outcome in [
         connection.cast(2, 3, &large),
         connection.open(&kind, None, None).await.map(drop),
         connection.open("lock", None, Some(&large)).await.map(drop),
         connection.remove(&kind).await,
-        connection.ask::<()>(Question::Named(kind.clone())).await,
+        connection
+            .ask::<()>(Question::Named(kind.clone()))
+            .await
+            .map_err(CallError::from),
     ] {
         assert_eq!(outcome, Err(limit.clone()));
     }

@@ -60,7 +60,7 @@ impl Manager {
     ///
     /// As [`Self::inspect`].
     pub async fn deadlocks(&self) -> Result<Vec<Deadlock>, CallError> {
-        self.reach.first().ask(Question::Deadlocks).await
+        Ok(self.reach.first().ask(Question::Deadlocks).await?)
     }
 
     async fn look(&self, question: fn(u64) -> Question) -> Result<Snapshot, CallError> {

@@ -45,7 +45,7 @@ pub struct Manager {
 
 impl Manager {
     /// Connects to the manager at an address, which goes on when this handle is dropped. The address of
-    /// an object of it, as tokens have it, will do.
+    /// an object of it, as tokens have it, will do. [`Self::client`] connects with settings.
     ///
     /// # Errors
     ///

@@ -7,12 +7,15 @@
 //! | --- | --- |
 //! | `manager` | the handle |
 //! | `builder` | how a manager is started |
+//! | `client` | how this process connects to one |
 //! | `hosting` | where it runs: threads of this process, or a process of its own |
 //! | `shards` | the connections to the shards of a manager |
-//! | `objects`, `named` | how each kind is opened |
+//! | `objects`, `named`, `dynamic` | how each kind is opened, and one that is known by its name alone |
 //! | `inspection` | who holds and who waits |
 
 pub(crate) mod builder;
+pub(crate) mod client;
+pub(crate) mod dynamic;
 pub(crate) mod hosting;
 pub(crate) mod inspection;
 pub(crate) mod manager;

@@ -15,7 +15,7 @@ use crate::{
         tasks::{self, Tasks},
     },
     process::{lifeline::Lifeline, role::Role},
-    proxy::proxy::Proxy,
+    proxy::{binding::Bind, proxy::Proxy},
 };
 
 /// The role of a worker.

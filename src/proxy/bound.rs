@@ -2,6 +2,7 @@
 
 use std::{
     any::type_name,
+    borrow::Cow,
     future::{self, Future},
     pin::pin,
     sync::Arc,
@@ -15,7 +16,7 @@ use lockkeeper_protocol::{
 use serde::Serialize;
 
 use crate::{
-    client::{connection::Connection, deadline::Deadline, state::Object},
+    client::{calls::NoReply, connection::Connection, deadline::Deadline, state::Object},
     error::CallError,
     proxy::owner::Owner,
     subject::Subject,
@@ -34,7 +35,7 @@ pub(crate) struct Receipt {
 /// An object as one connection knows it.
 #[derive(Debug)]
 pub(crate) struct Bound {
-    pub(super) kind: &'static str,
+    pub(super) kind: Cow<'static, str>,
     /// How the kind's operations are written.
     pub(super) form: Form,
     pub(super) connection: Arc<Connection>,
@@ -51,33 +52,56 @@ impl Bound {
         operation: &O,
         deadline: D,
     ) -> impl Future<Output = Result<(Receipt, O::Reply), CallError>> + Send + use<'_, O, D> {
-        let number = self.object.operation(O::NAME);
         let (arguments, deadline) = (encode(self.form, operation), deadline.into());
-        async move {
-            let (number, arguments) = (number?, arguments?);
-            let read = |body: &Payload| {
-                let reply = guarded(|| body.decode());
-                reply.map_err(|error| self.undecoded::<O>(body, &error))
-            };
-            let wants_callers = self.connection.capabilities.has(Capability::Callers);
-            let caller = wants_callers.then(Owner::current);
-            let who = caller.as_ref().map(Owner::number);
-            let calling = Calling::begin(self.kind, &self.object.name, O::NAME);
-            let mut call = pin!(self.connection.call(
-                self.object.number,
-                number,
-                deadline,
-                &arguments,
-                who,
-                read
-            ));
-            let answer = future::poll_fn(|task| calling.within(|| call.as_mut().poll(task))).await;
-            let answer = answer.map_err(|error| error.about(|| self.subject()));
-            calling.end(&answer);
-            let (call, reply) = answer?;
-            let _caller = caller;
-            Ok((Receipt { call, _caller }, reply))
-        }
+        async move { Ok(self.call_encoded::<O>(&arguments?, deadline).await?) }
+    }
+
+    /// Calls the object with an operation that is encoded already.
+    pub(super) async fn call_encoded<O: Operation>(
+        &self,
+        arguments: &[u8],
+        deadline: Deadline,
+    ) -> Result<(Receipt, O::Reply), NoReply> {
+        let read = |body: &Payload| {
+            let reply = guarded(|| body.decode());
+            reply.map_err(|error| self.undecoded::<O>(body, &error))
+        };
+        self.call_by(None, O::NAME, arguments, deadline, read).await
+    }
+
+    /// Calls the object by an owner, or else by the current task or thread. `read` decodes the reply.
+    pub(super) async fn call_by<T>(
+        &self,
+        owner: Option<&Owner>,
+        operation: &str,
+        arguments: &[u8],
+        deadline: Deadline,
+        read: impl FnOnce(&Payload) -> Result<T, CallError>,
+    ) -> Result<(Receipt, T), NoReply> {
+        let number = self.object.operation(operation)?;
+        let wants_callers = self.connection.capabilities.has(Capability::Callers);
+        let caller = wants_callers.then(|| owner.map_or_else(Owner::current, Owner::clone));
+        let who = caller.as_ref().map(Owner::number);
+        let calling = Calling::begin(&self.kind, &self.object.name, operation);
+        let mut call =
+            pin!(
+                self.connection
+                    .call(self.object.number, number, deadline, arguments, who, read)
+            );
+        let answer = future::poll_fn(|task| calling.within(|| call.as_mut().poll(task))).await;
+        let answer = answer.map_err(|why| match why {
+            NoReply::Unsent(error) => NoReply::Unsent(error),
+            NoReply::Final(error) => NoReply::Final(error.about(|| self.subject())),
+        });
+        calling.end(&answer);
+        let (call, reply) = answer?;
+        let _caller = caller;
+        Ok((Receipt { call, _caller }, reply))
+    }
+
+    /// Which start of the manager has opened it.
+    pub(super) fn incarnation(&self) -> u64 {
+        self.connection.shard_of().incarnation
     }
 
     /// Makes an error that names the object of a refusal.
@@ -87,7 +111,7 @@ impl Bound {
 
     /// The object, for errors.
     pub(crate) fn subject(&self) -> Subject {
-        Subject::new(self.kind, &self.object.name)
+        Subject::new(self.kind.clone(), &self.object.name)
     }
 
     #[cold]
@@ -106,18 +130,19 @@ impl Bound {
         if !self.connection.is_here() {
             return;
         }
-        call::cast(self.kind, &self.object.name, O::NAME);
-        let cast = || {
-            let (number, arguments) = (
-                self.object.operation(O::NAME)?,
-                encode(self.form, operation)?,
-            );
-            self.connection.cast(self.object.number, number, &arguments)
-        };
+        let arguments = encode(self.form, operation);
+        let cast = arguments.and_then(|arguments| self.cast_encoded(O::NAME, &arguments));
         // Its caller, which may be a drop, hears of no error.
-        if let Err(why) = cast() {
-            call::not_cast(self.kind, &self.object.name, O::NAME, &why);
+        if let Err(why) = cast {
+            call::not_cast(&self.kind, &self.object.name, O::NAME, &why);
         }
+    }
+
+    /// Sends the object an operation that is encoded already and has no answer.
+    pub(super) fn cast_encoded(&self, operation: &str, arguments: &[u8]) -> Result<(), CallError> {
+        call::cast(&self.kind, &self.object.name, operation);
+        let number = self.object.operation(operation)?;
+        self.connection.cast(self.object.number, number, arguments)
     }
 }
 

@@ -93,7 +93,7 @@ impl Hold {
         }
     }
 
-    /// The object that granted.
+    /// The object that granted, over the session that holds.
     pub(super) const fn bound(&self) -> &Arc<Bound> {
         &self.bound
     }

@@ -113,20 +113,18 @@ impl<P: LockKind> LockOf<P> {
     /// released.
     pub async fn adopt(&self, ticket: Ticket) -> Result<Guard<P>, CallError> {
         let owner = P::owner(&self.aspect);
-        let bound = self.proxy.bound().await?;
         let adopt = P::adopt(&owner, ticket.proof());
-        let (grant, reply) = bound.call(&adopt, None).await?;
+        let (bound, grant, reply) = self.proxy.ask(&adopt, None).await?;
         let granted = bound.accepted(reply)?;
-        Ok(Guard::new(Hold::new(bound, grant), granted, owner))
+        Ok(Guard::new(Hold::new(&bound, grant), granted, owner))
     }
 
     async fn acquire_within(self, timeout: Option<Duration>) -> Result<Guard<P>, CallError> {
         // The one that polls the call is the owner.
         let owner = P::owner(&self.aspect);
-        let bound = self.proxy.bound().await?;
-        let (grant, reply) = bound.call(&P::acquire(&owner), timeout).await?;
+        let (bound, grant, reply) = self.proxy.ask(&P::acquire(&owner), timeout).await?;
         let granted = bound.accepted(reply)?;
-        Ok(Guard::new(Hold::new(bound, grant), granted, owner))
+        Ok(Guard::new(Hold::new(&bound, grant), granted, owner))
     }
 }
 

@@ -5,8 +5,10 @@
 
 pub(crate) mod abandoned;
 pub(crate) mod barrier;
+pub(crate) mod binding;
 pub(crate) mod bound;
 pub(crate) mod condition;
+pub(crate) mod dynamic;
 pub(crate) mod end;
 pub(crate) mod event;
 pub(crate) mod guard;

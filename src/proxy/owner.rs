@@ -86,8 +86,9 @@ impl Owner {
         owner
     }
 
-    /// The number that the manager knows it by.
-    pub(super) fn number(&self) -> u64 {
+    /// The number that the manager knows it by, in the session of this process.
+    #[must_use]
+    pub fn number(&self) -> u64 {
         self.0.number
     }
 

@@ -10,14 +10,16 @@ use std::{fmt, future::Future, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use lockkeeper_actors::{Primitive, Serve};
 use lockkeeper_protocol::{Fault, ObjectInfo, Operation, Page, Question, Refusal};
-use lockkeeper_sys::PerProcess;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     background,
-    client::{connection::Connection, side_channel::ReportPipe},
+    client::{
+        calls::NoReply, connection::Connection, deadline::Deadline, side_channel::ReportPipe,
+    },
     error::{CallError, lack},
     proxy::{
+        binding::{Bind, Binding, Current, ask},
         bound::{Bound, Receipt, encode},
         hold::{Grant, Hold},
         token::Token,
@@ -37,7 +39,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// The built-in kinds have proxies with methods of their own; this one is for a kind of yours.
 /// A proxy stays with the connection that it first used: when that is lost, its calls fail with
 /// [`CallError::Disconnected`], and one that is opened or deserialized afterwards connects anew. So does each
-/// proxy in a forked child, when it is first used there.
+/// proxy in a forked child, when it is first used there. With [`ClientBuilder::reconnect`](crate::builders::ClientBuilder::reconnect)
+/// the next call of a proxy connects anew.
 ///
 /// ```
 /// use lockkeeper::{Manager, errors::Refusal, kind::{Call, Operation, Operations, Primitive, Serve}};
@@ -86,8 +89,7 @@ pub struct Proxy<P>(Arc<Shared<P>>);
 /// What the clones of a proxy share.
 struct Shared<P> {
     token: Token<P>,
-    /// Empty again in a forked child, which connects anew.
-    bound: PerProcess<Arc<Bound>>,
+    binding: Binding,
 }
 
 /// Makes the outcome of a call of its grant and its reply.
@@ -104,18 +106,20 @@ impl<P: Primitive> Proxy<P> {
     ) -> impl Future<Output = Result<Self, CallError>> + Send + use<'a, P> {
         let spec = encode(P::FORM, spec);
         async move {
-            let opened = connection.open(P::KIND, name, Some(&spec?)).await;
+            let spec = spec?;
+            let opened = connection.open(P::KIND, name, Some(&spec)).await;
             let about = || Subject::of(P::KIND, name);
             let object = opened.map_err(|error| error.about(about))?;
             let token = Token::new(connection.address().clone(), object.name.clone());
             let connection = Arc::clone(connection);
-            let bound = PerProcess::from(Arc::new(Bound {
-                kind: P::KIND,
+            let bound = Bound {
+                kind: P::KIND.into(),
                 form: P::FORM,
                 connection,
                 object,
-            }));
-            Ok(Self(Arc::new(Shared { token, bound })))
+            };
+            let binding = Binding::to(bound, name.is_some(), spec);
+            Ok(Self(Arc::new(Shared { token, binding })))
         }
     }
 
@@ -153,8 +157,8 @@ impl<P: Primitive> Proxy<P> {
     {
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.bound().await?.call(operation, None).await {
-                Ok((_, reply)) => return Ok(reply),
+            match self.ask(operation, None).await {
+                Ok((_, _, reply)) => return Ok(reply),
                 Err(error) if error.lacks_room() => {
                     tokio::time::sleep(pause).await;
                     pause = (2 * pause).min(LONGEST_PAUSE);
@@ -195,10 +199,20 @@ impl<P: Primitive> Proxy<P> {
     {
         let proxy = self.clone();
         Wait::new(move |timeout| async move {
-            let bound = proxy.bound().await?;
-            let (grant, reply) = bound.call(&operation, timeout).await?;
-            finish(bound, grant, reply)
+            let (bound, grant, reply) = proxy.ask(&operation, timeout).await?;
+            finish(&bound, grant, reply)
         })
+    }
+
+    /// Calls the object: its answer, and over which connection it came.
+    pub(crate) fn ask<O: Operation, D: Into<Deadline>>(
+        &self,
+        operation: &O,
+        deadline: D,
+    ) -> impl Future<Output = Result<(Current<'_>, Receipt, O::Reply), CallError>>
+    + Send
+    + use<'_, P, O, D> {
+        ask(self, P::FORM, operation, deadline)
     }
 
     /// Returns the holders of the object, the calls that wait for it, in order, and what was measured: see
@@ -212,14 +226,19 @@ impl<P: Primitive> Proxy<P> {
     ///
     /// Dropped at any point, nothing has changed.
     pub async fn info(&self) -> Result<ObjectInfo, CallError> {
-        let bound = self.bound().await?;
-        let name = bound.object.name.clone();
-        let asked: Result<Page, _> = bound.connection.ask(Question::Named(name)).await;
-        let page = asked.map_err(|error| match error {
-            // It was there when it was opened.
-            CallError::Fault(Fault::UnknownObject(_)) => CallError::Gone(bound.subject()),
-            error => error,
-        })?;
+        let asked = self.over_bound(|bound| async move {
+            let name = bound.object.name.clone();
+            let page: Result<Page, _> = bound.connection.ask(Question::Named(name)).await;
+            match page {
+                Ok(page) => Ok((bound, page)),
+                // It was there when it was opened.
+                Err(NoReply::Final(CallError::Fault(Fault::UnknownObject(_)))) => {
+                    Err(CallError::Gone(bound.subject()).into())
+                }
+                Err(why) => Err(why),
+            }
+        });
+        let (bound, page) = asked.await?;
         // Another object may have its name by now, after the manager has said that this one is gone.
         let told = page.objects.into_iter().next();
         told.filter(|_| !bound.connection.is_gone(bound.object.number))
@@ -237,7 +256,7 @@ impl<P: Primitive> Proxy<P> {
     where
         P: Serve<O>,
     {
-        if let Some(bound) = self.0.bound.get() {
+        if let Some(bound) = self.0.binding.get() {
             return bound.cast(&operation);
         }
         let background = match background::start() {
@@ -262,14 +281,14 @@ impl<P: Primitive> Proxy<P> {
 
     /// Whether the system has taken all that was cast and called so far.
     pub(crate) fn has_sent_all(&self) -> bool {
-        let bound = self.0.bound.get();
+        let bound = self.0.binding.get();
         bound.is_some_and(|bound| bound.connection.has_sent_all())
     }
 
     /// Numbers that the session uses for nothing else, from that one on. They are of use to an object
     /// that was used before, as the numbers are those of a connection.
     pub(crate) fn reserve(&self, count: u64) -> u64 {
-        let bound = self.0.bound.get();
+        let bound = self.0.binding.get();
         bound.map_or(0, |bound| bound.connection.reserve(count))
     }
 
@@ -286,25 +305,19 @@ impl<P: Primitive> Proxy<P> {
             .report_pipe(bound.object.number, operation, pipe)
             .await
     }
+}
 
-    /// The object as this process's connection knows it, opened on first use.
-    pub(crate) async fn bound(&self) -> Result<&Arc<Bound>, CallError> {
-        if let Some(bound) = self.0.bound.get() {
-            return Ok(bound);
+impl<P: Primitive> Bind for Proxy<P> {
+    async fn bound(&self) -> Result<Current<'_>, CallError> {
+        let Shared { token, binding } = &*self.0;
+        match binding.get() {
+            Some(bound) => Ok(bound),
+            None => {
+                binding
+                    .bind(P::KIND, P::FORM, &token.address, &token.name)
+                    .await
+            }
         }
-        let connection = Connection::to(&self.0.token.address).await?;
-        let opened = connection.open(P::KIND, Some(&self.0.token.name), None);
-        let about = || Subject::new(P::KIND, &self.0.token.name);
-        let object = opened.await.map_err(|error| error.about(about))?;
-        // Of two first uses at a time both get the same object of the same connection.
-        Ok(self.0.bound.get_or_init(|| {
-            Arc::new(Bound {
-                kind: P::KIND,
-                form: P::FORM,
-                connection,
-                object,
-            })
-        }))
     }
 }
 
@@ -318,7 +331,7 @@ impl<P> From<Token<P>> for Proxy<P> {
     fn from(token: Token<P>) -> Self {
         Self(Arc::new(Shared {
             token,
-            bound: PerProcess::new(),
+            binding: Binding::default(),
         }))
     }
 }

@@ -175,16 +175,14 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     }
 
     async fn send(&self, item: Blob, timeout: Option<Duration>) -> Result<(), CallError> {
-        let bound = self.0.bound().await?;
-        let (_, reply) = bound.call(&Put { item }, timeout).await?;
+        let (bound, _, reply) = self.0.ask(&Put { item }, timeout).await?;
         bound.accepted(reply)
     }
 
     async fn get_within(self, timeout: Option<Duration>) -> Result<Taken<T>, GetError> {
-        let bound = self.0.bound().await?;
-        let (grant, reply) = bound.call(&Get, timeout).await?;
+        let (bound, grant, reply) = self.0.ask(&Get, timeout).await?;
         let delivery = bound.accepted(reply)?;
-        let claim = Claim::new(Hold::new(bound, grant));
+        let claim = Claim::new(Hold::new(&bound, grant));
         match self.0.unpack(&delivery.item) {
             Ok(item) => Ok(Taken::new(claim, item, delivery)),
             Err(CallError::Undecoded(undecoded)) => Err(GetError::Undecoded(UndecodedItem::new(

@@ -95,11 +95,10 @@ impl RwLock {
         self,
         timeout: Option<Duration>,
     ) -> Result<Guard<W>, CallError> {
-        let bound = self.0.bound().await?;
         let access = W::ACCESS;
-        let (grant, reply) = bound.call(&AcquireFor { access }, timeout).await?;
+        let (bound, grant, reply) = self.0.ask(&AcquireFor { access }, timeout).await?;
         let granted = bound.accepted(reply)?;
-        Ok(Guard::new(Hold::new(bound, grant), granted, ()))
+        Ok(Guard::new(Hold::new(&bound, grant), granted, ()))
     }
 }
 

@@ -10,13 +10,13 @@ use std::{
     marker::PhantomData,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
 use lockkeeper_actors::{Primitive, Serve};
 use lockkeeper_protocol::{
-    Fault, Operation, Refusal,
+    Fault, Operation,
     codec::{self, Blob, Form, guarded},
     operations::CheckType,
 };
@@ -26,7 +26,8 @@ use crate::{
     client::{connection::Connection, deadline::Deadline},
     error::CallError,
     proxy::{
-        bound::{Bound, encode},
+        binding::{Bind, Current, ask},
+        bound::{Bound, Receipt, encode},
         proxy::Proxy,
         schema,
         token::Token,
@@ -40,8 +41,8 @@ pub(crate) struct Typed<P, T> {
     proxy: Proxy<P>,
     /// The schema id of the values, unless it is the one of their type.
     schema: Option<Arc<str>>,
-    /// Whether the object has agreed to the id.
-    agreed: Arc<AtomicBool>,
+    /// The session in which the object has agreed to the id, 0 if in none: after that, it may be another object.
+    agreed: Arc<AtomicU64>,
     values: PhantomData<fn(T) -> T>,
 }
 
@@ -59,34 +60,24 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
         match (Proxy::open(connection, name, &spec(holds)).await, name) {
             (Ok(proxy), _) => Ok(Self {
                 schema,
-                agreed: Arc::new(AtomicBool::new(true)),
+                agreed: Arc::new(AtomicU64::new(connection.session().number())),
                 ..proxy.into()
             }),
             (Err(CallError::Fault(wrong @ Fault::WrongSpec { .. })), Some(name)) => {
                 // The schema id is in the spec: if the ids differ, the error is to name both.
                 let object = connection.open(P::KIND, Some(name), None).await?;
                 let bound = Bound {
-                    kind: P::KIND,
+                    kind: P::KIND.into(),
                     form: P::FORM,
                     connection: Arc::clone(connection),
                     object,
                 };
-                agree::<T>(&bound, schema.as_ref()).await?;
+                let (_, agreed) = bound.call(&check::<T>(schema.as_ref()), None).await?;
+                bound.accepted(agreed)?;
                 Err(wrong.into())
             }
             (Err(error), _) => Err(error),
         }
-    }
-
-    /// The object as this process's connection knows it, once both have the same schema id.
-    pub(crate) async fn bound(&self) -> Result<&Arc<Bound>, CallError> {
-        let bound = self.proxy.bound().await?;
-        if !self.agreed.load(Ordering::Acquire) {
-            agree::<T>(bound, self.schema.as_ref()).await?;
-            // Of two first uses at a time both got the same answer.
-            self.agreed.store(true, Ordering::Release);
-        }
-        Ok(bound)
     }
 
     /// Decodes a value. An error or a panic of its `Deserialize` is an error of this value.
@@ -111,8 +102,38 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
     where
         P: Serve<O>,
     {
-        let (_, reply) = self.bound().await?.call(operation, deadline).await?;
+        let (_, _, reply) = self.ask(operation, deadline).await?;
         Ok(reply)
+    }
+
+    /// Calls the object: its answer, and over which connection it came.
+    pub(crate) fn ask<O: Operation, D: Into<Deadline>>(
+        &self,
+        operation: &O,
+        deadline: D,
+    ) -> impl Future<Output = Result<(Current<'_>, Receipt, O::Reply), CallError>>
+    + Send
+    + use<'_, P, T, O, D> {
+        ask(self, P::FORM, operation, deadline)
+    }
+}
+
+impl<P: Serve<CheckType>, T: DeserializeOwned> Bind for Typed<P, T> {
+    /// The object as the present connection of this process knows it, once both have the same schema id.
+    async fn bound(&self) -> Result<Current<'_>, CallError> {
+        let bound = self.proxy.bound().await?;
+        if self.agreed.load(Ordering::Acquire) == bound.connection.session().number() {
+            return Ok(bound);
+        }
+        let (bound, _, agreed) = self
+            .proxy
+            .ask(&check::<T>(self.schema.as_ref()), None)
+            .await?;
+        bound.accepted(agreed)?;
+        // Of two first uses at a time both got the same answer.
+        let session = bound.connection.session().number();
+        self.agreed.store(session, Ordering::Release);
+        Ok(bound)
     }
 }
 
@@ -170,11 +191,10 @@ fn id_of<T>(chosen: Option<&Arc<str>>) -> Cow<'_, str> {
     chosen.map_or_else(|| schema::of::<T>().into(), |id| Cow::Borrowed(&**id))
 }
 
-/// Asks an object whether its values have the schema id.
-async fn agree<T>(bound: &Bound, chosen: Option<&Arc<str>>) -> Result<(), CallError> {
+/// The question whether the values of an object have the schema id.
+fn check<T>(chosen: Option<&Arc<str>>) -> CheckType {
     let holds = id_of::<T>(chosen).into_owned();
-    let (_, agreed): (_, Result<(), Refusal>) = bound.call(&CheckType { holds }, None).await?;
-    bound.accepted(agreed)
+    CheckType { holds }
 }
 
 impl<P, T> Clone for Typed<P, T> {

@@ -25,7 +25,7 @@ const SPAN: &str = "call";
 
 impl Calling {
     /// An object is to be called.
-    pub(crate) fn begin(kind: &'static str, name: &str, operation: &'static str) -> Self {
+    pub(crate) fn begin(kind: &str, name: &str, operation: &str) -> Self {
         let span = tracing::debug_span!(
             target: target::CALL,
             "call",
@@ -109,11 +109,11 @@ pub(crate) fn numbered(session: SessionId, seq: u64) {
 
 /// A call one way could not be sent.
 #[cold]
-pub(crate) fn not_cast(kind: &'static str, name: &str, operation: &'static str, why: &CallError) {
+pub(crate) fn not_cast(kind: &str, name: &str, operation: &str, why: &CallError) {
     tracing::warn!(target: target::CALL, kind, name, operation, %why, "call not sent");
 }
 
 /// An object is called one way.
-pub(crate) fn cast(kind: &'static str, name: &str, operation: &'static str) {
+pub(crate) fn cast(kind: &str, name: &str, operation: &str) {
     tracing::trace!(target: target::CALL, kind, name, operation, "call sent one way");
 }

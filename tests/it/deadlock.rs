@@ -47,7 +47,8 @@ struct Cross {
 }
 
 async fn cross(scene: Cross) {
-    lockkeeper::label(&scene.label);
+    let client = Manager::client().label(&scene.label);
+    let _manager = client.connect(scene.first.token().address()).await.unwrap();
     let first = scene.first.acquire().await.unwrap();
     report("has the first");
     scene.go.acquire().await.unwrap().forget();

@@ -7,7 +7,7 @@ use lockkeeper::{
     CallError, Latch, Manager, Pool, Task,
     builders::Program,
     errors::{Fault, Refusal},
-    kind::sync::{self, LatchSpec},
+    kind::{sync, sync::LatchSpec},
 };
 use lockkeeper_test_support::{Role, Roles, report, until};
 use serde::{Deserialize, Serialize};

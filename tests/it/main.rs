@@ -8,9 +8,11 @@ mod access;
 mod addresses;
 mod barrier;
 mod claims;
+mod client;
 mod condition;
 mod deadlock;
 mod drops;
+mod dynamic;
 mod environments;
 mod event;
 mod executable;
@@ -50,6 +52,7 @@ use lockkeeper_test_support::Roles;
 /// Each adds the tasks, kinds and transports of a module. Their names are unique in this binary.
 const TASKS_AND_KINDS: &[fn(Program) -> Program] = &[
     barrier::register,
+    client::register,
     condition::register,
     environments::register,
     event::register,
@@ -96,9 +99,11 @@ const ROLES: &[fn(&mut Roles)] = &[
     barrier::races::roles,
     barrier::roles,
     claims::roles,
+    client::reconnect::roles,
     condition::deaths::roles,
     condition::roles,
     deadlock::roles,
+    dynamic::roles,
     environments::roles,
     event::roles,
     executable::roles,

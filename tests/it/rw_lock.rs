@@ -16,7 +16,7 @@ use lockkeeper::{
     RwLockWriteGuard, Task,
     builders::Program,
     errors::Refusal,
-    kind::sync::{self, Access, AcquireFor, Downgrade, Upgrade},
+    kind::{sync, sync::Access, sync::AcquireFor, sync::Downgrade, sync::Upgrade},
 };
 use serde::{Deserialize, Serialize};
 

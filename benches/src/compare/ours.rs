@@ -105,13 +105,14 @@ pub(crate) async fn host(address: &str, shards: usize) -> Result<(), Failure> {
 
 /// Plays a client: connects as any process would, then counts cycles whenever it is told to.
 pub(crate) async fn client(address: &str, cycle: &str, workers: usize) -> Result<(), Failure> {
-    let manager = Manager::connect(address).await?;
+    let client = Manager::client().spin(if cycle == SPINNING {
+        SPIN
+    } else {
+        Duration::ZERO
+    });
+    let manager = client.connect(address).await?;
     match cycle {
-        ALONE => repeat_cycles(manager.lock().await?).await,
-        SPINNING => {
-            lockkeeper::spin_for(SPIN);
-            repeat_cycles(manager.lock().await?).await
-        }
+        ALONE | SPINNING => repeat_cycles(manager.lock().await?).await,
         AWAITED => {
             let lock = manager.lock().await?;
             party::repeat(async || {

@@ -138,11 +138,10 @@ impl<F: KeyedKind> KeyedOf<F> {
         permits: u32,
         timeout: Option<Duration>,
     ) -> Result<Guard<Keyed<F>>, CallError> {
-        let bound = self.0.bound().await?;
         let ask = F::ask_for(key.clone(), permits);
-        let (grant, reply) = bound.call(&ask, timeout).await?;
+        let (bound, grant, reply) = self.0.ask(&ask, timeout).await?;
         Ok(Guard::new(
-            Hold::new(bound, grant),
+            Hold::new(&bound, grant),
             bound.accepted(reply)?,
             HeldKey { key, permits },
         ))
@@ -163,18 +162,17 @@ impl<F: Face> KeyedOf<F> {
     /// clone of the ticket can adopt or release it. Dropped later, the hold may have moved; then the key is
     /// released.
     pub async fn adopt(&self, ticket: Ticket) -> Result<Guard<Keyed<F>>, CallError> {
-        let bound = self.0.bound().await?;
         let adopt = AdoptKey {
             grant: ticket.proof(),
         };
-        let (grant, reply) = bound.call(&adopt, None).await?;
+        let (bound, grant, reply) = self.0.ask(&adopt, None).await?;
         let AdoptedKey {
             granted,
             key,
             permits,
         } = bound.accepted(reply)?;
         let held = HeldKey { key, permits };
-        Ok(Guard::new(Hold::new(bound, grant), granted, held))
+        Ok(Guard::new(Hold::new(&bound, grant), granted, held))
     }
 
     /// Releases what has been held longest of the key, whichever process holds it, if the object was made

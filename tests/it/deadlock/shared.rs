@@ -5,10 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use lockkeeper::{
     errors::Refusal,
     kind::{
-        Call, CallId, HangUp, Operation, Operations, Parked, Primitive, Proof, Serve, Survey,
-        WaitQueue,
+        Call, CallId, HangUp, Holding, Operation, Operations, Parked, Part, Primitive, Proof,
+        Serve, Survey, WaitQueue, Waiting,
     },
-    kind::{Holding, Part, Waiting},
 };
 use serde::{Deserialize, Serialize};
 

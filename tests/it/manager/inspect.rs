@@ -8,7 +8,7 @@ use lockkeeper::{
     errors::Fault,
     inspect::{ObjectInfo, Snapshot},
 };
-use lockkeeper_test_support::{Role, Roles, in_own_process, report, until};
+use lockkeeper_test_support::{Role, Roles, report, until};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
@@ -28,7 +28,8 @@ struct Scene {
 }
 
 async fn hold(scene: Scene) {
-    lockkeeper::label(&scene.label);
+    let client = Manager::client().label(&scene.label);
+    let _manager = client.connect(scene.lock.token().address()).await.unwrap();
     let guard = scene.lock.acquire().await.unwrap();
     report(&guard.fence().to_string());
     let _permits = scene.permits.acquire_many(2).await;
@@ -78,68 +79,67 @@ fn wait_for(lock: &Lock) -> JoinHandle<Result<(), CallError>> {
 
 #[test]
 fn holders_and_waiters_are_told_with_their_process_label_fence_and_time() {
-    in_own_process(|| {
-        run(async {
-            lockkeeper::label("the test");
-            let manager = Manager::start().await.unwrap();
-            let lock = manager.named("jobs").lock().await.unwrap();
-            let permits = manager.named("seats").semaphore(2).await.unwrap();
-            let mine = permits.acquire().await.unwrap();
-            let scene = Scene {
-                label: "ingest \u{e9}".to_owned(),
-                lock: lock.clone(),
-                permits: permits.clone(),
-            };
-            let mut child = Role::start("manager::inspect::holder", &scene);
-            let fence = child.next_report();
-            until("it waits", || async {
-                permits.status().await.unwrap().waiting == 1
-            })
-            .await;
-            let waiting = wait_for(&lock);
-            until_waiting(&lock, 1).await;
+    run(async {
+        let owner = Manager::start().await.unwrap();
+        let client = Manager::client().label("the test");
+        let manager = client.connect(owner.address()).await.unwrap();
+        let lock = manager.named("jobs").lock().await.unwrap();
+        let permits = manager.named("seats").semaphore(2).await.unwrap();
+        let mine = permits.acquire().await.unwrap();
+        let scene = Scene {
+            label: "ingest \u{e9}".to_owned(),
+            lock: lock.clone(),
+            permits: permits.clone(),
+        };
+        let mut child = Role::start("manager::inspect::holder", &scene);
+        let fence = child.next_report();
+        until("it waits", || async {
+            permits.status().await.unwrap().waiting == 1
+        })
+        .await;
+        let waiting = wait_for(&lock);
+        until_waiting(&lock, 1).await;
 
-            let snapshot = manager.inspect().await.unwrap();
-            assert_eq!(snapshot.moments, 1);
-            let jobs = named(&snapshot, "jobs");
-            assert_eq!((jobs.kind.as_str(), jobs.state.as_str()), ("lock", "held"));
-            let [part_of_it] = jobs.parts.as_slice() else {
-                panic!("a lock is one thing: {jobs}");
-            };
-            assert_eq!(
-                (part_of_it.units, part_of_it.held, part_of_it.waiting),
-                (Some(1), 1, 1)
-            );
-            let (holder, waiter) = (&part_of_it.holders[0], &part_of_it.waiters[0]);
-            assert_eq!(
-                (holder.process.pid, waiter.process.pid),
-                (child.pid(), process::id())
-            );
-            assert_eq!(holder.process.label, "ingest \u{e9}");
-            assert_eq!(waiter.process.label, "the test");
-            assert!(holder.process.program.starts_with("it-"), "{jobs}");
-            assert_eq!(holder.fence.map(|fence| fence.to_string()), Some(fence));
-            assert_eq!((waiter.fence, waiter.caller), (None, None));
-            assert!(holder.lasted > waiter.lasted && waiter.lasted > Duration::ZERO);
-            let seats = named(&snapshot, "seats");
-            assert_eq!(seats.state, "1 of 2 permits free");
-            assert_eq!(seats.parts[0].waiters[0].units, 2);
-            assert_eq!(seats.parts[0].holders[0].fence, Some(mine.fence()));
-            let words = snapshot.to_string();
-            let line = format!("    holds process {} (", child.pid());
-            assert!(words.starts_with("NAME   KIND       STATE"), "{words}");
-            assert!(words.contains(&line), "{words}");
+        let snapshot = manager.inspect().await.unwrap();
+        assert_eq!(snapshot.moments, 1);
+        let jobs = named(&snapshot, "jobs");
+        assert_eq!((jobs.kind.as_str(), jobs.state.as_str()), ("lock", "held"));
+        let [part_of_it] = jobs.parts.as_slice() else {
+            panic!("a lock is one thing: {jobs}");
+        };
+        assert_eq!(
+            (part_of_it.units, part_of_it.held, part_of_it.waiting),
+            (Some(1), 1, 1)
+        );
+        let (holder, waiter) = (&part_of_it.holders[0], &part_of_it.waiters[0]);
+        assert_eq!(
+            (holder.process.pid, waiter.process.pid),
+            (child.pid(), process::id())
+        );
+        assert_eq!(holder.process.label, "ingest \u{e9}");
+        assert_eq!(waiter.process.label, "the test");
+        assert!(holder.process.program.starts_with("it-"), "{jobs}");
+        assert_eq!(holder.fence.map(|fence| fence.to_string()), Some(fence));
+        assert_eq!((waiter.fence, waiter.caller), (None, None));
+        assert!(holder.lasted > waiter.lasted && waiter.lasted > Duration::ZERO);
+        let seats = named(&snapshot, "seats");
+        assert_eq!(seats.state, "1 of 2 permits free");
+        assert_eq!(seats.parts[0].waiters[0].units, 2);
+        assert_eq!(seats.parts[0].holders[0].fence, Some(mine.fence()));
+        let words = snapshot.to_string();
+        let line = format!("    holds process {} (", child.pid());
+        assert!(words.starts_with("NAME   KIND       STATE"), "{words}");
+        assert!(words.contains(&line), "{words}");
 
-            child.kill();
-            waiting.await.unwrap().unwrap();
-            let info = lock.info().await.unwrap();
-            assert_eq!((info.held(), info.waiting()), (0, 0));
-            assert_eq!(info.state, "free, abandoned");
-            let stats = info.stats.expect("somebody had to wait");
-            assert_eq!((stats.waits, stats.abandonments), (1, 1));
-            assert_eq!((stats.waited.count, stats.held.count), (1, 2));
-            assert!(stats.waited.max >= waiter.lasted, "{stats:?}");
-        });
+        child.kill();
+        waiting.await.unwrap().unwrap();
+        let info = lock.info().await.unwrap();
+        assert_eq!((info.held(), info.waiting()), (0, 0));
+        assert_eq!(info.state, "free, abandoned");
+        let stats = info.stats.expect("somebody had to wait");
+        assert_eq!((stats.waits, stats.abandonments), (1, 1));
+        assert_eq!((stats.waited.count, stats.held.count), (1, 2));
+        assert!(stats.waited.max >= waiter.lasted, "{stats:?}");
     });
 }
 

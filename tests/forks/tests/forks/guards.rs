@@ -26,6 +26,10 @@ pub(crate) const TESTS: &[Test] = &[
         child_competes_with_its_parent,
     ),
     (
+        "guards::child_has_the_client_settings_of_its_parent",
+        child_has_the_client_settings,
+    ),
+    (
         "guards::wait_of_the_parent_fails_in_a_child_and_goes_on_in_the_parent",
         wait_of_the_parent,
     ),
@@ -216,6 +220,25 @@ fn child_competes_with_its_parent() {
     child.kill();
     let guard = block_on(lock.acquire()).expect("the child is dead");
     assert!(guard.abandoned().is_some());
+}
+
+fn child_has_the_client_settings() {
+    let owner = spawned();
+    let client = Manager::client().label("family");
+    let manager = block_on(client.connect(owner.address())).expect("it is there");
+    let lock = block_on(manager.named("it").lock()).expect("a lock");
+    let guard = block_on(lock.acquire()).expect("it is free");
+    let label = || {
+        let info = block_on(lock.info()).expect("an answer");
+        info.parts[0].holders[0].process.label.clone()
+    };
+    assert_eq!(label(), "family");
+    drop(guard);
+    let child = Fork::new(|| {
+        let _guard = block_on(lock.acquire()).expect("the parent lets go");
+        assert_eq!(label(), "family");
+    });
+    child.join();
 }
 
 fn wait_of_the_parent() {

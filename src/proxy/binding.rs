@@ -1,0 +1,200 @@
+//! `Binding`: how a proxy comes by its object. It opens the object on first use, and again when the connection
+//! is lost, if the process has chosen that for the manager.
+//!
+//! Invariant: a call is made again only if its request was not sent. A grant stays with the connection that it
+//! came over, also when the proxy has moved on to another one.
+
+use std::{
+    borrow::Cow,
+    future::Future,
+    mem,
+    ops::Deref,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use lockkeeper_protocol::{Fault, ObjectName, Operation, codec::Form};
+use lockkeeper_sys::PerProcess;
+
+use crate::{
+    address::Address,
+    client::{calls::NoReply, connection::Connection, deadline::Deadline},
+    error::CallError,
+    proxy::bound::{Bound, Receipt, encode},
+    subject::Subject,
+};
+
+/// The object of a proxy, once it is open.
+#[derive(Default)]
+pub(crate) struct Binding {
+    /// Empty again in a forked child, which connects anew.
+    opened: PerProcess<Opened>,
+    /// What the object was opened with, if a new manager is to make it again.
+    spec: Option<Box<[u8]>>,
+}
+
+/// The object over the first connection, and over the latest one if the first is lost.
+struct Opened {
+    first: Arc<Bound>,
+    /// Of use only once the first connection is to be replaced, so that calls before take no lock.
+    latest: Mutex<Option<Arc<Bound>>>,
+}
+
+/// A bound object, which the proxy keeps or this owns.
+#[derive(Debug)]
+pub(crate) enum Current<'a> {
+    First(&'a Arc<Bound>),
+    Later(Arc<Bound>),
+}
+
+impl Deref for Current<'_> {
+    type Target = Arc<Bound>;
+
+    fn deref(&self) -> &Arc<Bound> {
+        match self {
+            Self::First(bound) => bound,
+            Self::Later(bound) => bound,
+        }
+    }
+}
+
+impl Opened {
+    fn latest(&self) -> MutexGuard<'_, Option<Arc<Bound>>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The object over the connection that was made last.
+    fn last(&self) -> Current<'_> {
+        let latest = self.latest().clone();
+        latest.map_or(Current::First(&self.first), Current::Later)
+    }
+}
+
+impl Binding {
+    /// Binds a proxy to the object that its manager has just opened with a spec.
+    pub(crate) fn to(bound: Bound, is_named: bool, spec: Vec<u8>) -> Self {
+        let spec = (is_named && bound.connection.reconnects()).then(|| spec.into());
+        Self {
+            opened: Opened::from(bound).into(),
+            spec,
+        }
+    }
+
+    /// The object, unless it is to be opened first.
+    pub(crate) fn get(&self) -> Option<Current<'_>> {
+        let opened = self.opened.get()?;
+        if !opened.first.connection.is_to_be_replaced() {
+            return Some(Current::First(&opened.first));
+        }
+        let last = opened.last();
+        (!last.connection.is_to_be_replaced()).then_some(last)
+    }
+
+    /// Opens the object over the connection of this process to an address.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Gone`] for an object that was open before and is not there any more.
+    pub(crate) async fn bind(
+        &self,
+        kind: impl Into<Cow<'static, str>>,
+        form: Form,
+        address: &Address,
+        name: &str,
+    ) -> Result<Current<'_>, CallError> {
+        let kind = kind.into();
+        let connection = Connection::to(address).await?;
+        let before = self.opened.get().map(|opened| opened.last().incarnation());
+        let is_new_manager =
+            before.is_some_and(|before| before != connection.shard_of().incarnation);
+        // The same manager has it, unless it was removed.
+        let spec = self.spec.as_deref().filter(|_| is_new_manager);
+        let opened = connection.open(&kind, Some(name), spec).await;
+        let object = opened.map_err(|error| {
+            let about = || Subject::new(kind.clone(), name);
+            match error {
+                CallError::Fault(Fault::UnknownObject(_))
+                    if before.is_some() && (!is_new_manager || is_anonymous(name)) =>
+                {
+                    CallError::Gone(about())
+                }
+                error => error.about(about),
+            }
+        })?;
+        let bound = Bound {
+            kind,
+            form,
+            connection,
+            object,
+        };
+        let Some(opened) = self.opened.get() else {
+            // Of two first uses at a time both get the same object of the same connection.
+            let opened = self.opened.get_or_init(|| bound.into());
+            return Ok(Current::First(&opened.first));
+        };
+        let bound = Arc::new(bound);
+        *opened.latest() = Some(Arc::clone(&bound));
+        Ok(Current::Later(bound))
+    }
+}
+
+fn is_anonymous(name: &str) -> bool {
+    name.starts_with(ObjectName::ANONYMOUS)
+}
+
+impl From<Bound> for Opened {
+    fn from(bound: Bound) -> Self {
+        Self {
+            first: Arc::new(bound),
+            latest: Mutex::default(),
+        }
+    }
+}
+
+/// A proxy that is bound to its object when it is used.
+pub(crate) trait Bind: Sync {
+    /// The object as the present connection of this process knows it.
+    fn bound(&self) -> impl Future<Output = Result<Current<'_>, CallError>> + Send;
+
+    /// Makes a call of the object, and once more if the connection was lost before the request was sent.
+    fn over_bound<'a, T, F>(
+        &'a self,
+        mut call: impl FnMut(Current<'a>) -> F + Send,
+    ) -> impl Future<Output = Result<T, CallError>> + Send
+    where
+        T: Send,
+        F: Future<Output = Result<T, NoReply>> + Send,
+    {
+        async move {
+            let mut is_first = true;
+            loop {
+                let made = call(self.bound().await?).await;
+                match made {
+                    Err(NoReply::Unsent(_)) if mem::take(&mut is_first) => {}
+                    made => return Ok(made?),
+                }
+            }
+        }
+    }
+}
+
+/// Calls the object of a proxy: its answer, and over which connection it came.
+///
+/// The operation is encoded at once, and the future has its bytes alone: an operation need not be `Sync`.
+pub(crate) fn ask<'a, B: Bind, O: Operation, D: Into<Deadline>>(
+    proxy: &'a B,
+    form: Form,
+    operation: &O,
+    deadline: D,
+) -> impl Future<Output = Result<(Current<'a>, Receipt, O::Reply), CallError>> + Send + use<'a, B, O, D>
+{
+    let (arguments, deadline) = (encode(form, operation), deadline.into());
+    async move {
+        let arguments = &*arguments?;
+        proxy
+            .over_bound(|bound| async move {
+                let (receipt, reply) = bound.call_encoded::<O>(arguments, deadline).await?;
+                Ok((bound, receipt, reply))
+            })
+            .await
+    }
+}
