@@ -41,18 +41,22 @@ pub(crate) fn pack<T: Task>(tasks: &[T]) -> Result<Chunk, TaskFault> {
     })
 }
 
-/// Puts tasks in a row, and tells of each whether it is there.
-pub(super) fn pack_each<T: Task>(tasks: &[T]) -> (Chunk, Vec<Result<(), TaskFault>>) {
+/// Puts tasks in a row. Returns the places of those that cannot be there, in order, and why.
+pub(super) fn pack_each<T: Task>(tasks: &[T]) -> (Chunk, Vec<(usize, TaskFault)>) {
     let mut row = Vec::new();
-    let packed = tasks.iter().map(|task| pack_one(task, &mut row).map(drop));
-    let packed = packed.collect();
+    let mut failed = Vec::new();
+    for (place, task) in tasks.iter().enumerate() {
+        if let Err(fault) = pack_one(task, &mut row) {
+            failed.push((place, fault));
+        }
+    }
     let arguments = row.into();
     (
         Chunk {
             arguments,
             ..empty::<T>()
         },
-        packed,
+        failed,
     )
 }
 

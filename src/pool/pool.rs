@@ -294,7 +294,8 @@ impl Pool {
     /// Python: `pool.imap(f, args)`.
     ///
     /// The iterator is asked while the stream is polled. One that takes long for each task holds up its
-    /// thread, but neither outcomes nor other tasks of the runtime for longer than it takes for one.
+    /// thread, but neither outcomes nor other tasks of the runtime for longer than it takes for one, or for eight
+    /// where it becomes slow.
     ///
     /// A stream is read with the methods of the crate `futures`:
     ///

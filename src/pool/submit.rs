@@ -129,25 +129,40 @@ pub(super) fn submit<T: Task>(
     entry: Entry,
     tasks: &[T],
 ) -> Submitted<impl Future<Output = Vec<Outcome<T>>> + Send + use<T>> {
-    let (chunk, packed) = if tasks::tasks().has(T::NAME) {
+    let (chunk, failed) = if tasks::tasks().has(T::NAME) {
         chunk::pack_each(tasks)
     } else {
-        let fault = Err(TaskFault::NotRegistered(T::NAME.to_owned()));
-        (chunk::empty::<T>(), vec![fault; tasks.len()])
+        let fault = TaskFault::NotRegistered(T::NAME.to_owned());
+        let failed = (0..tasks.len()).map(|place| (place, fault.clone()));
+        (chunk::empty::<T>(), failed.collect())
     };
     let bytes = chunk.arguments.0.len();
+    let count = tasks.len() - failed.len();
     let work = async move {
-        let count = packed.iter().filter(|task| task.is_ok()).count();
-        let mut submitted = run::<T>(entry, chunk, count).await.into_iter();
-        let outcomes = packed.into_iter().map(|packed| match packed {
-            Ok(()) => submitted.next().unwrap_or_else(missing),
-            Err(fault) => Err(fault.into()),
-        });
-        let outcomes: Vec<_> = outcomes.collect();
+        let outcomes = with_failed(run::<T>(entry, chunk, count).await, failed);
         pool::tasks_ended(T::NAME, outcomes.iter().map(Result::as_ref));
         outcomes
     };
     Submitted { bytes, work }
+}
+
+/// Adds the tasks that could not be packed to the outcomes of the others, each in its place.
+fn with_failed<R>(
+    outcomes: Vec<Result<R, TaskError>>,
+    failed: Vec<(usize, TaskFault)>,
+) -> Vec<Result<R, TaskError>> {
+    if failed.is_empty() {
+        return outcomes;
+    }
+    let mut all = Vec::with_capacity(outcomes.len() + failed.len());
+    let mut outcomes = outcomes.into_iter();
+    for (place, fault) in failed {
+        let before = place.saturating_sub(all.len());
+        all.extend(outcomes.by_ref().take(before));
+        all.push(Err(fault.into()));
+    }
+    all.extend(outcomes);
+    all
 }
 
 /// Has a chunk of so many tasks run.

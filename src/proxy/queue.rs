@@ -182,12 +182,12 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     async fn get_within(self, timeout: Option<Duration>) -> Result<Taken<T>, GetError> {
         let (bound, grant, reply) = self.0.ask(&Get, timeout).await?;
         let delivery = bound.accepted(reply)?;
-        let claim = Claim::new(Hold::new(&bound, grant));
+        let claim = Claim::new(Hold::new(&bound, grant), &delivery);
         match self.0.unpack(&delivery.item) {
-            Ok(item) => Ok(Taken::new(claim, item, delivery)),
-            Err(CallError::Undecoded(undecoded)) => Err(GetError::Undecoded(UndecodedItem::new(
-                claim, undecoded, &delivery,
-            ))),
+            Ok(item) => Ok(Taken::new(claim, item, delivery.abandoned)),
+            Err(CallError::Undecoded(undecoded)) => {
+                Err(GetError::Undecoded(UndecodedItem::new(claim, undecoded)))
+            }
             Err(error) => Err(error.into()),
         }
     }

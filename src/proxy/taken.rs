@@ -42,19 +42,15 @@ use crate::{
 #[must_use = "an item that is dropped goes back to the queue: say `done` when it is"]
 pub struct Taken<T> {
     item: T,
-    fence: Fence,
-    attempts: u32,
     abandoned: Option<Box<Abandoned>>,
     claim: Claim,
 }
 
 impl<T> Taken<T> {
-    pub(super) fn new(claim: Claim, item: T, delivery: Delivery) -> Self {
+    pub(super) fn new(claim: Claim, item: T, abandoned: Option<Abandoned>) -> Self {
         Self {
             item,
-            fence: delivery.fence,
-            attempts: delivery.attempts,
-            abandoned: delivery.abandoned.map(Box::new),
+            abandoned: abandoned.map(Box::new),
             claim,
         }
     }
@@ -109,13 +105,13 @@ impl<T> Taken<T> {
     /// kills whoever takes it is known by it.
     #[must_use]
     pub const fn attempts(&self) -> u32 {
-        self.attempts
+        self.claim.attempts
     }
 
     /// The fencing token of this delivery, higher than those of all deliveries before.
     #[must_use]
     pub const fn fence(&self) -> Fence {
-        self.fence
+        self.claim.fence
     }
 
     /// Who died with this item last, if anybody did: it may be half done.
@@ -161,24 +157,28 @@ impl<T: fmt::Debug> fmt::Debug for Taken<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Taken")
             .field("item", &self.item)
-            .field("fence", &self.fence)
-            .field("attempts", &self.attempts)
+            .field("fence", &self.fence())
+            .field("attempts", &self.attempts())
             .field("abandoned", &self.abandoned)
             .finish_non_exhaustive()
     }
 }
 
-/// What goes back unless it is over.
+/// A delivery, which goes back unless it is over.
 pub(super) struct Claim {
     hold: Hold,
+    fence: Fence,
+    attempts: u32,
     /// Whether the drop has nothing to put back.
     is_over: bool,
 }
 
 impl Claim {
-    pub(super) const fn new(hold: Hold) -> Self {
+    pub(super) const fn new(hold: Hold, delivery: &Delivery) -> Self {
         Self {
             hold,
+            fence: delivery.fence,
+            attempts: delivery.attempts,
             is_over: false,
         }
     }
@@ -237,19 +237,12 @@ impl Drop for Claim {
 #[must_use = "an item that is dropped goes back to the queue: `discard` removes it"]
 pub struct UndecodedItem {
     undecoded: Box<Undecoded>,
-    fence: Fence,
-    attempts: u32,
     claim: Claim,
 }
 
 impl UndecodedItem {
-    pub(super) fn new(claim: Claim, undecoded: Box<Undecoded>, delivery: &Delivery) -> Self {
-        Self {
-            undecoded,
-            fence: delivery.fence,
-            attempts: delivery.attempts,
-            claim,
-        }
+    pub(super) const fn new(claim: Claim, undecoded: Box<Undecoded>) -> Self {
+        Self { undecoded, claim }
     }
 
     /// Removes the item from the queue, waits until the manager has done it, and returns what is known of it
@@ -285,13 +278,13 @@ impl UndecodedItem {
     /// How often the item was delivered, this time included: 1 for the first.
     #[must_use]
     pub const fn attempts(&self) -> u32 {
-        self.attempts
+        self.claim.attempts
     }
 
     /// The fencing token of this delivery, higher than those of all deliveries before.
     #[must_use]
     pub const fn fence(&self) -> Fence {
-        self.fence
+        self.claim.fence
     }
 }
 
@@ -309,7 +302,7 @@ impl fmt::Display for UndecodedItem {
         write!(
             f,
             "{}; discard() removes it, and a drop puts it back (attempt {})",
-            self.undecoded, self.attempts
+            self.undecoded, self.claim.attempts
         )
     }
 }

@@ -83,6 +83,64 @@ impl<'de> Input<'de> {
         Some(number)
     }
 
+    /// Reads a number that is negative, if one is next.
+    #[inline]
+    pub(crate) fn negative(&mut self) -> Option<i64> {
+        let (number, rest): (i64, _) = match *self.0 {
+            [small @ LEAST_NEGATIVE_FIX..=u8::MAX, ref rest @ ..] | [I8, small, ref rest @ ..] => {
+                (small.cast_signed().into(), rest)
+            }
+            [I16, a, b, ref rest @ ..] => (i16::from_be_bytes([a, b]).into(), rest),
+            [I32, a, b, c, d, ref rest @ ..] => (i32::from_be_bytes([a, b, c, d]).into(), rest),
+            [I64, a, b, c, d, e, f, g, h, ref rest @ ..] => {
+                (i64::from_be_bytes([a, b, c, d, e, f, g, h]), rest)
+            }
+            _ => return None,
+        };
+        if number >= 0 {
+            return None;
+        }
+        self.0 = rest;
+        Some(number)
+    }
+
+    /// Reads a truth value, if one is next.
+    #[inline]
+    pub(crate) fn truth(&mut self) -> Option<bool> {
+        let (truth, rest) = match *self.0 {
+            [FALSE, ref rest @ ..] => (false, rest),
+            [TRUE, ref rest @ ..] => (true, rest),
+            _ => return None,
+        };
+        self.0 = rest;
+        Some(truth)
+    }
+
+    /// Reads a number with a fraction, if one of 64 bits is next.
+    #[inline]
+    pub(crate) fn fraction(&mut self) -> Option<f64> {
+        let [F64, a, b, c, d, e, f, g, h, ref rest @ ..] = *self.0 else {
+            return None;
+        };
+        self.0 = rest;
+        Some(f64::from_be_bytes([a, b, c, d, e, f, g, h]))
+    }
+
+    /// Reads a text if it is this one, of up to 31 bytes, and returns whether it is.
+    #[inline]
+    pub(crate) fn name(&mut self, name: &str) -> bool {
+        let Ok(length @ ..32) = u8::try_from(name.len()) else {
+            return false;
+        };
+        let text = match self.0.split_first() {
+            Some((marker, text)) if *marker == FIX_STR | length => text,
+            Some(_) | None => return false,
+        };
+        let rest = text.strip_prefix(name.as_bytes());
+        self.0 = rest.unwrap_or(self.0);
+        rest.is_some()
+    }
+
     /// Reads a text of up to 31 bytes, if one is next.
     #[inline]
     pub(crate) fn short_text(&mut self) -> Option<&'de str> {

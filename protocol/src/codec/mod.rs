@@ -5,7 +5,8 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `form`, `encoding`, `value` | the two forms of structs, and the encoding and decoding of any serde value |
-//! | `serializer`, `output`, `deserializer`, `input` | serde's data model, written as MessagePack and read from it |
+//! | `serializer`, `count`, `output` | serde's data model, written as MessagePack |
+//! | `deserializer`, `variant`, `input` | serde's data model, read from MessagePack |
 //! | `levels`, `error`, `markers` | how deep values nest; the error type; the first bytes of MessagePack's types |
 //! | `blob`, `lent` | byte strings as serde values, and written without a copy |
 //! | `guarded` | a panic in a value's own code as an error |
@@ -13,6 +14,7 @@
 //! | `payload`, `kept`, `short` | byte strings in place or shared with the message; lists with a limit |
 
 pub(crate) mod blob;
+mod count;
 mod deserializer;
 pub(crate) mod elements;
 pub(crate) mod encoding;
@@ -30,6 +32,7 @@ pub(crate) mod payload;
 mod serializer;
 pub(crate) mod short;
 pub(crate) mod value;
+mod variant;
 
 pub use blob::{Blob, BlobRef};
 pub use elements::Elements;

@@ -9,6 +9,7 @@
 use serde::{Serialize, ser};
 
 use crate::codec::{
+    count::Count,
     error::Failure,
     form::Form,
     levels::Levels,
@@ -317,29 +318,11 @@ pub(crate) struct Parts<'a, 'b> {
     count: Count,
 }
 
-/// How many parts there are.
-#[derive(Debug)]
-enum Count {
-    /// So many are to come.
-    Left(usize),
-    /// Their number is told behind the last.
-    Unknown {
-        place: usize,
-        /// How many of them count as one.
-        per_element: u64,
-        written: u64,
-    },
-}
-
 impl Parts<'_, '_> {
     #[inline]
     fn step(&mut self) -> Result<(), Failure> {
         self.to.output.check(0)?;
-        match &mut self.count {
-            Count::Left(left) => *left = left.checked_sub(1).ok_or_else(wrong_count)?,
-            Count::Unknown { written, .. } => *written += 1,
-        }
-        Ok(())
+        self.count.step()
     }
 
     #[inline]
@@ -376,30 +359,10 @@ impl Parts<'_, '_> {
 
     #[inline]
     fn finish(self) -> Result<(), Failure> {
-        match self.count {
-            Count::Left(0) => {}
-            Count::Left(_) => return Err(wrong_count()),
-            Count::Unknown {
-                place,
-                per_element,
-                written,
-            } => {
-                if written % per_element != 0 {
-                    return Err(wrong_count());
-                }
-                self.to.output.close(place, written / per_element)?;
-            }
-        }
+        self.count.finish(&mut self.to.output)?;
         self.to.levels = self.outside;
         Ok(())
     }
-}
-
-#[cold]
-fn wrong_count() -> Failure {
-    Failure::new(
-        &"it has another number of elements, entries or fields than its `Serialize` has announced",
-    )
 }
 
 /// Traits whose parts are elements.

@@ -5,6 +5,7 @@
 
 mod cases;
 mod family;
+mod fields;
 mod fuzz;
 mod known;
 mod nesting;
