@@ -70,7 +70,7 @@ impl Value {
     fn set(&mut self, value: Blob) -> Versioned<Blob> {
         let version = self.now.version + 1;
         let previous = std::mem::replace(&mut self.now, Versioned { version, value });
-        while let Some(watcher) = self.watchers.pop_front() {
+        for watcher in self.watchers.take_all() {
             reply(watcher, Ok(self.now.clone()), self.stored.as_ref());
         }
         previous
@@ -115,7 +115,7 @@ impl Primitive for Value {
     }
 
     fn hang_up(&mut self, ended: &HangUp) {
-        self.watchers.remove_session(ended.session);
+        drop(self.watchers.hang_up(ended));
     }
 
     fn survey(&self) -> Survey {

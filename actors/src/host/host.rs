@@ -14,7 +14,7 @@ use crate::{
     host::{
         deadlines::DeadlineHandle,
         input::{Input, Inputs, Mailbox, RawCall, Report, WeakMailbox},
-        mailbox::{HostTask, MailboxReceiver},
+        mailbox::{GoOn, HostTask, MailboxReceiver},
         openers::Openers,
         shell::Shell,
         watch::Watch,
@@ -40,6 +40,15 @@ pub struct Host<P> {
     /// Statistics, from the first waiting call on, and the callers, if the manager searches for
     /// deadlocks. Lent to the outbox for each turn.
     object_stats: Option<Box<ObjectStats>>,
+    /// A hang-up that is not over. No other input is handled before its end.
+    hanging_up: Option<Box<HangingUp>>,
+}
+
+/// A hang-up in slices.
+struct HangingUp {
+    ended: HangUp,
+    /// The rest of the message that began it.
+    rest: Option<Inputs>,
 }
 
 impl<P: Primitive> Host<P> {
@@ -54,6 +63,7 @@ impl<P: Primitive> Host<P> {
             operations,
             shell,
             object_stats: None,
+            hanging_up: None,
         }
     }
 
@@ -98,10 +108,7 @@ impl<P: Primitive> Host<P> {
 
     /// Handles one input at time `now`. Returns the call and its timeout if the call is parked with one.
     pub(crate) fn turn(&mut self, now: Duration, input: Input) -> Option<(CallId, Duration)> {
-        let Some(mut object_stats) = self.object_stats.take() else {
-            return self.act(now, input);
-        };
-        object_stats.begin(match &input {
+        let serving = match &input {
             Input::Call(call) => Some(call.id),
             Input::CallBy(call, _) => Some(call.id),
             Input::Open(..)
@@ -111,11 +118,47 @@ impl<P: Primitive> Host<P> {
             | Input::Remove
             | Input::Survey(_)
             | Input::Fail(..) => None,
-        });
+        };
+        self.measured(serving, |host| host.act(now, input))
+    }
+
+    /// Runs a turn with the statistics lent to the outbox, if there are any.
+    fn measured<T>(&mut self, serving: Option<CallId>, turn: impl FnOnce(&mut Self) -> T) -> T {
+        let Some(mut object_stats) = self.object_stats.take() else {
+            return turn(self);
+        };
+        object_stats.begin(serving);
         self.shell.outbox().swap_object_stats(Some(object_stats));
-        let left_waiting = self.act(now, input);
+        let outcome = turn(self);
         self.object_stats = self.shell.outbox().swap_object_stats(None);
-        left_waiting
+        outcome
+    }
+
+    /// Whether a hang-up is not over.
+    pub(crate) const fn is_hanging_up(&self) -> bool {
+        self.hanging_up.is_some()
+    }
+
+    /// Continues a hang-up by one slice. Returns the rest of the message that began it, once it is over.
+    pub(crate) fn go_on_hanging_up(&mut self) -> Option<Inputs> {
+        let HangingUp { ended, rest } = *self.hanging_up.take()?;
+        self.measured(None, |host| host.hang_up(ended));
+        let Some(hanging_up) = &mut self.hanging_up else {
+            return rest;
+        };
+        hanging_up.rest = rest;
+        None
+    }
+
+    /// Gives back what an ended session holds, or a slice of it.
+    fn hang_up(&mut self, ended: HangUp) {
+        // All slices are at the time of the end: no later input comes before them.
+        self.begin(ended.at, None);
+        self.run(|primitive| primitive.hang_up(&ended));
+        self.watch.hung_up(&ended);
+        if ended.take_goes_on() && self.primitive.is_some() {
+            self.hanging_up = Some(Box::new(HangingUp { ended, rest: None }));
+        }
     }
 
     fn act(&mut self, now: Duration, input: Input) -> Option<(CallId, Duration)> {
@@ -147,10 +190,7 @@ impl<P: Primitive> Host<P> {
                     // A message that was sent after the end has hung it up already.
                     return None;
                 }
-                self.begin(now, None);
-                let ended = HangUp::new(session, peer, now);
-                self.run(|primitive| primitive.hang_up(&ended));
-                self.watch.hung_up(&ended);
+                self.hang_up(HangUp::new(session, peer, now));
                 None
             }
             Input::Remove => {
@@ -294,19 +334,41 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
     type Result = ();
 
     fn handle(&mut self, inputs: Inputs, mailbox: &mut MailboxReceiver<Self>) {
+        if let Some((session, place)) = inputs.again {
+            self.shell.come_again(session, place);
+        }
+        let mut inputs = inputs;
+        if !self.shell.endings().is_empty() {
+            let ended = self.shell.endings().of(&self.openers, inputs.at);
+            let ended = ended.into_iter();
+            let ended = ended.map(|(session, peer)| Input::HangUp(session, peer));
+            inputs.all.splice(0..0, ended);
+        }
+        self.handle_all(inputs, mailbox);
+    }
+}
+
+impl<P: Primitive> GoOn for Host<P> {
+    fn is_busy(&self) -> bool {
+        self.is_hanging_up()
+    }
+
+    fn go_on(&mut self, mailbox: &mut MailboxReceiver<Self>) {
+        match self.go_on_hanging_up() {
+            Some(rest) => self.handle_all(rest, mailbox),
+            None => self.end_of_message(mailbox),
+        }
+    }
+}
+
+impl<P: Primitive> Host<P> {
+    /// Handles the inputs of a message, up to one that begins a hang-up in slices.
+    fn handle_all(&mut self, inputs: Inputs, mailbox: &MailboxReceiver<Self>) {
         let Inputs {
             at: now,
             mut all,
             again,
         } = inputs;
-        if let Some((session, place)) = again {
-            self.shell.come_again(session, place);
-        }
-        if !self.shell.endings().is_empty() {
-            for (session, peer) in self.shell.endings().of(&self.openers, now) {
-                self.turn(now, Input::HangUp(session, peer));
-            }
-        }
         let mut rest = all.drain(..);
         while let Some(input) = rest.next() {
             let object = self.watch.number();
@@ -321,18 +383,26 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
                 break;
             }
             self.handle_one(now, input, mailbox);
+            if let Some(hanging_up) = &mut self.hanging_up {
+                let all = rest.by_ref().collect();
+                let at = now;
+                hanging_up.rest = Some(Inputs { at, all, again });
+                break;
+            }
             if self.shell.outbox().is_heavy() {
                 self.deliver();
             }
         }
         drop(rest);
-        self.deliver();
-        self.keep_list(|| mailbox.address().downgrade().recipient());
+        self.end_of_message(mailbox);
         self.shell.take_back(all);
     }
-}
 
-impl<P: Primitive> Host<P> {
+    fn end_of_message(&mut self, mailbox: &MailboxReceiver<Self>) {
+        self.deliver();
+        self.keep_list(|| mailbox.address().downgrade().recipient());
+    }
+
     fn handle_one(&mut self, now: Duration, input: Input, mailbox: &MailboxReceiver<Self>) {
         if let Input::Expire(id) = input
             && !self.shell.deadlines().decide(id)
