@@ -27,7 +27,7 @@ use lockkeeper_protocol::{
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
-    data::{Queue, TaskQueue},
+    data::{queue::Queue, task_queue::TaskQueue},
     host::{
         host::Host,
         input::{Input, RawCall},
@@ -37,7 +37,10 @@ use crate::{
         answer::Outcome,
         primitive::{Operations, Primitive, Serve},
     },
-    sync::{Barrier, Condition, Event, KeyedLock, Latch, RwLock, Semaphore},
+    sync::{
+        barrier::Barrier, condition::Condition, event::Event, keyed::faces::KeyedLock,
+        latch::Latch, rw_lock::RwLock, semaphore::Semaphore,
+    },
 };
 
 /// Drops all answers.

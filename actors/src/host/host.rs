@@ -5,7 +5,7 @@
 //!
 //! Invariant: a host does not know which primitive it runs.
 
-use std::{collections::HashMap, fmt, iter, rc::Rc, sync::Arc, time::Duration};
+use std::{fmt, iter, rc::Rc, sync::Arc, time::Duration};
 
 use actix::{Actor, Handler};
 use lockkeeper_protocol::{CallId, Fault, ObjectName, Refusal, caught};
@@ -13,7 +13,7 @@ use lockkeeper_protocol::{CallId, Fault, ObjectName, Refusal, caught};
 use crate::{
     host::{
         deadlines::DeadlineHandle,
-        input::{Input, Inputs, Mailbox, RawCall, Report, WeakMailbox},
+        input::{Input, Inputs, Mailbox, RawCall},
         mailbox::{GoOn, HostTask, MailboxReceiver},
         openers::Openers,
         shell::Shell,
@@ -23,7 +23,6 @@ use crate::{
         hang_up::HangUp,
         object_stats::ObjectStats,
         primitive::{Operations, Primitive},
-        survey::Survey,
     },
 };
 
@@ -33,13 +32,13 @@ pub struct Host<P> {
     primitive: Option<P>,
     operations: Arc<Operations<P>>,
     openers: Openers,
-    shell: Rc<Shell>,
+    pub(super) shell: Rc<Shell>,
     /// The entries of its calls in the table of deadlines, from the first deadline on.
     deadlines: Option<DeadlineHandle>,
-    watch: Watch,
+    pub(super) watch: Watch,
     /// Statistics, from the first waiting call on, and the callers, if the manager searches for
     /// deadlocks. Lent to the outbox for each turn.
-    object_stats: Option<Box<ObjectStats>>,
+    pub(super) object_stats: Option<Box<ObjectStats>>,
     /// A hang-up that is not over. No other input is handled before its end.
     hanging_up: Option<Box<HangingUp>>,
 }
@@ -289,7 +288,7 @@ impl<P: Primitive> Host<P> {
     }
 
     /// Runs the primitive's own code, which may panic.
-    fn run(&mut self, code: impl FnOnce(&mut P)) {
+    pub(super) fn run(&mut self, code: impl FnOnce(&mut P)) {
         let Some(primitive) = self.primitive.as_mut() else {
             return;
         };
@@ -430,84 +429,6 @@ impl<P> fmt::Debug for Host<P> {
             .field("operations", &self.operations)
             .field("lives", &self.primitive.is_some())
             .finish_non_exhaustive()
-    }
-}
-
-impl<P: Primitive> Host<P> {
-    /// Runs what needs the statistics, which are lent to the outbox for the turn, if there is one.
-    pub(super) fn with_object_stats<T>(
-        &mut self,
-        code: impl FnOnce(&mut Option<Box<ObjectStats>>) -> T,
-    ) -> T {
-        let outbox = self.shell.outbox();
-        let mut lent = outbox.swap_object_stats(None);
-        if lent.is_none() {
-            return code(&mut self.object_stats);
-        }
-        let outcome = code(&mut lent);
-        outbox.swap_object_stats(lent);
-        outcome
-    }
-
-    /// Takes note that the call of this turn has to wait.
-    pub(super) fn note_wait(&mut self) {
-        self.with_object_stats(|object_stats| object_stats.get_or_insert_default().wait());
-    }
-
-    /// Takes note of who calls. Those whose calls are over are forgotten from time to time.
-    pub(super) fn note_caller(&mut self, id: CallId, caller: u64) {
-        let is_full = self.with_object_stats(|object_stats| {
-            let object_stats = object_stats.get_or_insert_default();
-            object_stats.is_full_of_callers()
-        });
-        let survey = if is_full { self.survey() } else { None };
-        self.with_object_stats(|object_stats| {
-            let object_stats = object_stats.get_or_insert_default();
-            if let Some(survey) = survey {
-                object_stats.callers(survey.calls());
-            }
-            object_stats.made_by(id, caller);
-        });
-    }
-
-    /// What the kind tells, if the object lives.
-    pub(super) fn survey(&mut self) -> Option<Survey> {
-        let mut told = None;
-        self.run(|primitive| told = Some(primitive.survey()));
-        told
-    }
-
-    pub(super) fn report(&mut self, now: Duration) -> Report {
-        let survey = self.survey();
-        self.with_object_stats(|object_stats| {
-            let mut report = Report {
-                at: now,
-                survey,
-                callers: HashMap::new(),
-                stats: None,
-            };
-            if let (Some(object_stats), Some(survey)) = (object_stats, &report.survey) {
-                report.callers = object_stats.callers(survey.calls()).clone();
-                report.stats = object_stats.stats();
-                object_stats.is_crowded = survey.is_crowded();
-            }
-            report
-        })
-    }
-
-    /// Adds the object to the list of contended objects, or removes it.
-    pub(super) fn keep_list(&mut self, mailbox: impl FnOnce() -> WeakMailbox) {
-        let Some(object_stats) = &mut self.object_stats else {
-            return;
-        };
-        if object_stats.is_crowded != object_stats.is_listed {
-            object_stats.is_listed = object_stats.is_crowded;
-            if object_stats.is_listed {
-                self.shell.contended().list(self.watch.number(), mailbox());
-            } else {
-                self.shell.contended().strike(self.watch.number());
-            }
-        }
     }
 }
 
