@@ -98,7 +98,7 @@ impl<A: GoOn> Future for HostTask<A> {
 /// Has the task polled again once the runtime has looked at its sockets and timers. A plain wake would have it
 /// polled before, for up to 61 times.
 fn yield_now(task: &mut task::Context<'_>) -> Poll<()> {
-    pin!(actix_rt::task::yield_now()).poll(task)
+    pin!(tokio::task::yield_now()).poll(task)
 }
 
 impl<A: Actor> MailboxReceiver<A> {
