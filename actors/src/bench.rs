@@ -312,6 +312,10 @@ impl<P: Primitive> Bench<P> {
                 .insert((self.now.saturating_add(timeout), id));
         }
         self.host.deliver();
+        while self.host.is_hanging_up() {
+            self.host.go_on_hanging_up();
+            self.host.deliver();
+        }
     }
 }
 

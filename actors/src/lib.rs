@@ -17,6 +17,8 @@
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
 
 mod bench;
+#[cfg(test)]
+mod bulk;
 pub mod data;
 mod host;
 mod kind;

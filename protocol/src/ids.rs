@@ -2,7 +2,7 @@
 //!
 //! Invariant: no session id, call id or fence is ever used again, not even by a later manager.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -75,12 +75,6 @@ impl CallId {
     #[must_use]
     pub const fn is_one_way(self) -> bool {
         self.seq & Self::ONE_WAY != 0
-    }
-
-    /// The calls of a session among those that something is kept of, in the order of their numbers.
-    pub fn of_session<T>(kept: &BTreeMap<Self, T>, session: SessionId) -> Vec<Self> {
-        let (least, greatest) = Self::span(session);
-        kept.range(least..=greatest).map(|(id, _)| *id).collect()
     }
 
     /// The least and the greatest id of a session.

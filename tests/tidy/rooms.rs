@@ -104,6 +104,17 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
         "actors::bench",
         &["protocol", "actors::kind", "actors::host"],
     ),
+    // Only for tests.
+    (
+        "actors::bulk",
+        &[
+            "protocol",
+            "actors::kind",
+            "actors::sync",
+            "actors::data",
+            "actors::host",
+        ],
+    ),
     ("lockkeeper::background", &["sys"]),
     ("lockkeeper::want", &[]),
     ("lockkeeper::files", &["lockkeeper::want"]),

@@ -143,11 +143,11 @@ impl Queue {
         if self.len() > 0 || !self.taken.is_empty() {
             return;
         }
-        while let Some(joiner) = self.joiners.pop_front() {
+        for joiner in self.joiners.take_all() {
             joiner.reply(());
         }
         if self.closed {
-            while let Some(getter) = self.getters.pop_front() {
+            for getter in self.getters.take_all() {
                 getter.reply(Err(Refusal::Closed));
             }
         }
@@ -284,15 +284,20 @@ impl Primitive for Queue {
     }
 
     fn hang_up(&mut self, ended: &HangUp) {
-        self.putters.remove_session(ended.session);
-        self.getters.remove_session(ended.session);
-        self.joiners.remove_session(ended.session);
-        for delivery in CallId::of_session(&self.taken, ended.session) {
+        drop(self.putters.hang_up(ended));
+        drop(self.getters.hang_up(ended));
+        drop(self.joiners.hang_up(ended));
+        if ended.goes_on() {
+            return;
+        }
+        for delivery in ended.some_of(&self.taken) {
             self.take_back(delivery, |item, timer| {
                 item.abandoned = Some(Box::new(timer.abandon(ended)));
             });
         }
-        self.settle();
+        if !ended.goes_on() {
+            self.settle();
+        }
     }
 
     fn survey(&self) -> Survey {
@@ -385,7 +390,7 @@ impl Serve<CloseQueue> for Queue {
     fn serve(&mut self, _: CloseQueue, call: Call<()>) {
         self.closed = true;
         call.reply(());
-        while let Some(putter) = self.putters.pop_front() {
+        for putter in self.putters.take_all() {
             putter.call.reply(Err(Refusal::Closed));
         }
         self.settle();

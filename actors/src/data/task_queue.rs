@@ -33,7 +33,7 @@ use crate::{
     kind::{
         budget::CALL_BYTES,
         call::Call,
-        hang_up::HangUp,
+        hang_up::{HangUp, SLICE},
         primitive::{Operations, Primitive, Serve},
         survey::{Part, Survey, Waiting},
     },
@@ -239,21 +239,30 @@ impl Primitive for TaskQueue {
     }
 
     fn hang_up(&mut self, ended: &HangUp) {
-        self.waiting.remove_session(ended.session);
-        self.idle.remove_session(ended.session);
-        for series in self.series.of_session(ended.session) {
-            self.series.remove(series);
+        self.waiting.hang_up(ended);
+        drop(self.idle.hang_up(ended));
+        self.series.hang_up(ended);
+        self.hands.hang_up(ended);
+        if ended.goes_on() {
+            return;
         }
-        self.hands.forget_session(ended.session);
-        let mut hand = self.hands.take_hand(ended.session).into_iter();
+        let entries = self.hands.entries(ended.session);
+        for _ in 1..entries.min(SLICE) {
+            let behind = self.hands.take_last(ended.session);
+            behind
+                .into_iter()
+                .for_each(|job| self.waiting.push_front(job));
+        }
+        if entries > SLICE {
+            return ended.go_on();
+        }
         // The first task of the first that it was given is the one that it had begun.
-        let begun = hand.next().flatten();
-        let (begun, behind) = begun.map(|job| job.split_at(1)).unzip();
-        for job in hand.rev().flatten().chain(behind.flatten()) {
-            self.waiting.push_front(job);
-        }
-        if let Some(job) = begun {
-            self.bury(job, ended);
+        if let Some(job) = self.hands.take_last(ended.session) {
+            let (begun, behind) = job.split_at(1);
+            behind
+                .into_iter()
+                .for_each(|job| self.waiting.push_front(job));
+            self.bury(begun, ended);
         }
         self.dispatch();
     }

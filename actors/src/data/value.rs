@@ -4,7 +4,7 @@
 //!
 //! Invariant: a call that waits for a change waits for one after the current version.
 
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use lockkeeper_protocol::{
     CallId, Fault, Refusal,
@@ -32,9 +32,11 @@ use crate::{
 #[derive(Debug)]
 pub struct Value {
     now: Versioned<Blob>,
-    /// What counts the bytes that it was set to, shared with replies that wait to be encoded. Those that it
-    /// was made with count as part of its spec.
+    /// What counts the bytes that it was set to, shared with replies that wait to be encoded.
     stored: Option<Rc<Stored>>,
+    /// What counts the bytes that it was made with while replies have them. Until it is set they also count as part
+    /// of its spec.
+    initial: Weak<Stored>,
     holds: SchemaId,
     watchers: WaitQueue<Call<Result<Versioned<Blob>, Refusal>>>,
 }
@@ -51,7 +53,23 @@ impl Value {
         Ok(())
     }
 
-    /// The same for a call whose reply has the current value. A long one is not replaced yet: the reply may
+    /// What counts the bytes of the current value, for replies that have them.
+    fn counted(&mut self, outbox: &Outbox) -> Option<Rc<Stored>> {
+        let bytes = self.now.value.0.len();
+        if self.stored.is_some() || bytes <= SMALL_BYTES {
+            return self.stored.clone();
+        }
+        if let Some(initial) = self.initial.upgrade() {
+            return Some(initial);
+        }
+        let mut initial = outbox.store(0).ok()?;
+        initial.set(bytes);
+        let initial = Rc::new(initial);
+        self.initial = Rc::downgrade(&initial);
+        Some(initial)
+    }
+
+    /// Makes room as [`Self::make_room`] for a call whose reply has the current value. A long one is not replaced yet: the reply may
     /// have to wait, so there has to be room for both. Returns what counts it.
     fn make_room_beside(
         &mut self,
@@ -61,8 +79,9 @@ impl Value {
         if self.now.value.0.len() <= SMALL_BYTES {
             return self.make_room(value, outbox).map(|()| None);
         }
-        let stored = outbox.store(value.0.len())?;
-        Ok(self.stored.replace(Rc::new(stored)))
+        let previous = self.counted(outbox);
+        self.stored = Some(Rc::new(outbox.store(value.0.len())?));
+        Ok(previous)
     }
 
     /// Sets the value, for which there is room, and tells all who wait for it: the end of every path that
@@ -70,7 +89,7 @@ impl Value {
     fn set(&mut self, value: Blob) -> Versioned<Blob> {
         let version = self.now.version + 1;
         let previous = std::mem::replace(&mut self.now, Versioned { version, value });
-        while let Some(watcher) = self.watchers.pop_front() {
+        for watcher in self.watchers.take_all() {
             reply(watcher, Ok(self.now.clone()), self.stored.as_ref());
         }
         previous
@@ -94,6 +113,7 @@ impl Primitive for Value {
         Ok(Self {
             now: Versioned { version: 0, value },
             stored: None,
+            initial: Weak::new(),
             holds: SchemaId::new(holds)?,
             watchers: WaitQueue::new(),
         })
@@ -115,7 +135,7 @@ impl Primitive for Value {
     }
 
     fn hang_up(&mut self, ended: &HangUp) {
-        self.watchers.remove_session(ended.session);
+        drop(self.watchers.hang_up(ended));
     }
 
     fn survey(&self) -> Survey {
@@ -135,7 +155,8 @@ impl Primitive for Value {
 
 impl Serve<Read> for Value {
     fn serve(&mut self, _: Read, call: Call<Versioned<Blob>>) {
-        reply(call, self.now.clone(), self.stored.as_ref());
+        let stored = self.counted(call.outbox());
+        reply(call, self.now.clone(), stored.as_ref());
     }
 }
 
@@ -175,7 +196,8 @@ impl Serve<Exchange> for Value {
             call.reply(Exchanged::Done(self.now.version));
         } else {
             let actual = Exchanged::Actual(self.now.clone());
-            reply(call, actual, self.stored.as_ref());
+            let stored = self.counted(call.outbox());
+            reply(call, actual, stored.as_ref());
         }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! Invariant: a host does not know which primitive it runs.
 
-use std::{collections::HashMap, fmt, iter, rc::Rc, sync::Arc, time::Duration};
+use std::{fmt, iter, rc::Rc, sync::Arc, time::Duration};
 
 use actix::{Actor, Handler};
 use lockkeeper_protocol::{CallId, Fault, ObjectName, Refusal, caught};
@@ -13,8 +13,8 @@ use lockkeeper_protocol::{CallId, Fault, ObjectName, Refusal, caught};
 use crate::{
     host::{
         deadlines::DeadlineHandle,
-        input::{Input, Inputs, Mailbox, RawCall, Report, WeakMailbox},
-        mailbox::{HostTask, MailboxReceiver},
+        input::{Input, Inputs, Mailbox, RawCall},
+        mailbox::{GoOn, HostTask, MailboxReceiver},
         openers::Openers,
         shell::Shell,
         watch::Watch,
@@ -23,7 +23,6 @@ use crate::{
         hang_up::HangUp,
         object_stats::ObjectStats,
         primitive::{Operations, Primitive},
-        survey::Survey,
     },
 };
 
@@ -33,13 +32,22 @@ pub struct Host<P> {
     primitive: Option<P>,
     operations: Arc<Operations<P>>,
     openers: Openers,
-    shell: Rc<Shell>,
+    pub(super) shell: Rc<Shell>,
     /// The entries of its calls in the table of deadlines, from the first deadline on.
     deadlines: Option<DeadlineHandle>,
-    watch: Watch,
+    pub(super) watch: Watch,
     /// Statistics, from the first waiting call on, and the callers, if the manager searches for
     /// deadlocks. Lent to the outbox for each turn.
-    object_stats: Option<Box<ObjectStats>>,
+    pub(super) object_stats: Option<Box<ObjectStats>>,
+    /// A hang-up that is not over. No other input is handled before its end.
+    hanging_up: Option<Box<HangingUp>>,
+}
+
+/// A hang-up in slices.
+struct HangingUp {
+    ended: HangUp,
+    /// The rest of the message that began it.
+    rest: Option<Inputs>,
 }
 
 impl<P: Primitive> Host<P> {
@@ -54,6 +62,7 @@ impl<P: Primitive> Host<P> {
             operations,
             shell,
             object_stats: None,
+            hanging_up: None,
         }
     }
 
@@ -98,10 +107,7 @@ impl<P: Primitive> Host<P> {
 
     /// Handles one input at time `now`. Returns the call and its timeout if the call is parked with one.
     pub(crate) fn turn(&mut self, now: Duration, input: Input) -> Option<(CallId, Duration)> {
-        let Some(mut object_stats) = self.object_stats.take() else {
-            return self.act(now, input);
-        };
-        object_stats.begin(match &input {
+        let serving = match &input {
             Input::Call(call) => Some(call.id),
             Input::CallBy(call, _) => Some(call.id),
             Input::Open(..)
@@ -111,11 +117,47 @@ impl<P: Primitive> Host<P> {
             | Input::Remove
             | Input::Survey(_)
             | Input::Fail(..) => None,
-        });
+        };
+        self.measured(serving, |host| host.act(now, input))
+    }
+
+    /// Runs a turn with the statistics lent to the outbox, if there are any.
+    fn measured<T>(&mut self, serving: Option<CallId>, turn: impl FnOnce(&mut Self) -> T) -> T {
+        let Some(mut object_stats) = self.object_stats.take() else {
+            return turn(self);
+        };
+        object_stats.begin(serving);
         self.shell.outbox().swap_object_stats(Some(object_stats));
-        let left_waiting = self.act(now, input);
+        let outcome = turn(self);
         self.object_stats = self.shell.outbox().swap_object_stats(None);
-        left_waiting
+        outcome
+    }
+
+    /// Whether a hang-up is not over.
+    pub(crate) const fn is_hanging_up(&self) -> bool {
+        self.hanging_up.is_some()
+    }
+
+    /// Continues a hang-up by one slice. Returns the rest of the message that began it, once it is over.
+    pub(crate) fn go_on_hanging_up(&mut self) -> Option<Inputs> {
+        let HangingUp { ended, rest } = *self.hanging_up.take()?;
+        self.measured(None, |host| host.hang_up(ended));
+        let Some(hanging_up) = &mut self.hanging_up else {
+            return rest;
+        };
+        hanging_up.rest = rest;
+        None
+    }
+
+    /// Gives back what an ended session holds, or a slice of it.
+    fn hang_up(&mut self, ended: HangUp) {
+        // All slices are at the time of the end: no later input comes before them.
+        self.begin(ended.at, None);
+        self.run(|primitive| primitive.hang_up(&ended));
+        self.watch.hung_up(&ended);
+        if ended.take_goes_on() && self.primitive.is_some() {
+            self.hanging_up = Some(Box::new(HangingUp { ended, rest: None }));
+        }
     }
 
     fn act(&mut self, now: Duration, input: Input) -> Option<(CallId, Duration)> {
@@ -147,10 +189,7 @@ impl<P: Primitive> Host<P> {
                     // A message that was sent after the end has hung it up already.
                     return None;
                 }
-                self.begin(now, None);
-                let ended = HangUp::new(session, peer, now);
-                self.run(|primitive| primitive.hang_up(&ended));
-                self.watch.hung_up(&ended);
+                self.hang_up(HangUp::new(session, peer, now));
                 None
             }
             Input::Remove => {
@@ -249,7 +288,7 @@ impl<P: Primitive> Host<P> {
     }
 
     /// Runs the primitive's own code, which may panic.
-    fn run(&mut self, code: impl FnOnce(&mut P)) {
+    pub(super) fn run(&mut self, code: impl FnOnce(&mut P)) {
         let Some(primitive) = self.primitive.as_mut() else {
             return;
         };
@@ -294,19 +333,41 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
     type Result = ();
 
     fn handle(&mut self, inputs: Inputs, mailbox: &mut MailboxReceiver<Self>) {
+        if let Some((session, place)) = inputs.again {
+            self.shell.come_again(session, place);
+        }
+        let mut inputs = inputs;
+        if !self.shell.endings().is_empty() {
+            let ended = self.shell.endings().of(&self.openers, inputs.at);
+            let ended = ended.into_iter();
+            let ended = ended.map(|(session, peer)| Input::HangUp(session, peer));
+            inputs.all.splice(0..0, ended);
+        }
+        self.handle_all(inputs, mailbox);
+    }
+}
+
+impl<P: Primitive> GoOn for Host<P> {
+    fn is_busy(&self) -> bool {
+        self.is_hanging_up()
+    }
+
+    fn go_on(&mut self, mailbox: &mut MailboxReceiver<Self>) {
+        match self.go_on_hanging_up() {
+            Some(rest) => self.handle_all(rest, mailbox),
+            None => self.end_of_message(mailbox),
+        }
+    }
+}
+
+impl<P: Primitive> Host<P> {
+    /// Handles the inputs of a message, up to one that begins a hang-up in slices.
+    fn handle_all(&mut self, inputs: Inputs, mailbox: &MailboxReceiver<Self>) {
         let Inputs {
             at: now,
             mut all,
             again,
         } = inputs;
-        if let Some((session, place)) = again {
-            self.shell.come_again(session, place);
-        }
-        if !self.shell.endings().is_empty() {
-            for (session, peer) in self.shell.endings().of(&self.openers, now) {
-                self.turn(now, Input::HangUp(session, peer));
-            }
-        }
         let mut rest = all.drain(..);
         while let Some(input) = rest.next() {
             let object = self.watch.number();
@@ -321,18 +382,26 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
                 break;
             }
             self.handle_one(now, input, mailbox);
+            if let Some(hanging_up) = &mut self.hanging_up {
+                let all = rest.by_ref().collect();
+                let at = now;
+                hanging_up.rest = Some(Inputs { at, all, again });
+                break;
+            }
             if self.shell.outbox().is_heavy() {
                 self.deliver();
             }
         }
         drop(rest);
-        self.deliver();
-        self.keep_list(|| mailbox.address().downgrade().recipient());
+        self.end_of_message(mailbox);
         self.shell.take_back(all);
     }
-}
 
-impl<P: Primitive> Host<P> {
+    fn end_of_message(&mut self, mailbox: &MailboxReceiver<Self>) {
+        self.deliver();
+        self.keep_list(|| mailbox.address().downgrade().recipient());
+    }
+
     fn handle_one(&mut self, now: Duration, input: Input, mailbox: &MailboxReceiver<Self>) {
         if let Input::Expire(id) = input
             && !self.shell.deadlines().decide(id)
@@ -360,84 +429,6 @@ impl<P> fmt::Debug for Host<P> {
             .field("operations", &self.operations)
             .field("lives", &self.primitive.is_some())
             .finish_non_exhaustive()
-    }
-}
-
-impl<P: Primitive> Host<P> {
-    /// Runs what needs the statistics, which are lent to the outbox for the turn, if there is one.
-    pub(super) fn with_object_stats<T>(
-        &mut self,
-        code: impl FnOnce(&mut Option<Box<ObjectStats>>) -> T,
-    ) -> T {
-        let outbox = self.shell.outbox();
-        let mut lent = outbox.swap_object_stats(None);
-        if lent.is_none() {
-            return code(&mut self.object_stats);
-        }
-        let outcome = code(&mut lent);
-        outbox.swap_object_stats(lent);
-        outcome
-    }
-
-    /// Takes note that the call of this turn has to wait.
-    pub(super) fn note_wait(&mut self) {
-        self.with_object_stats(|object_stats| object_stats.get_or_insert_default().wait());
-    }
-
-    /// Takes note of who calls. Those whose calls are over are forgotten from time to time.
-    pub(super) fn note_caller(&mut self, id: CallId, caller: u64) {
-        let is_full = self.with_object_stats(|object_stats| {
-            let object_stats = object_stats.get_or_insert_default();
-            object_stats.is_full_of_callers()
-        });
-        let survey = if is_full { self.survey() } else { None };
-        self.with_object_stats(|object_stats| {
-            let object_stats = object_stats.get_or_insert_default();
-            if let Some(survey) = survey {
-                object_stats.callers(survey.calls());
-            }
-            object_stats.made_by(id, caller);
-        });
-    }
-
-    /// What the kind tells, if the object lives.
-    pub(super) fn survey(&mut self) -> Option<Survey> {
-        let mut told = None;
-        self.run(|primitive| told = Some(primitive.survey()));
-        told
-    }
-
-    pub(super) fn report(&mut self, now: Duration) -> Report {
-        let survey = self.survey();
-        self.with_object_stats(|object_stats| {
-            let mut report = Report {
-                at: now,
-                survey,
-                callers: HashMap::new(),
-                stats: None,
-            };
-            if let (Some(object_stats), Some(survey)) = (object_stats, &report.survey) {
-                report.callers = object_stats.callers(survey.calls()).clone();
-                report.stats = object_stats.stats();
-                object_stats.is_crowded = survey.is_crowded();
-            }
-            report
-        })
-    }
-
-    /// Adds the object to the list of contended objects, or removes it.
-    pub(super) fn keep_list(&mut self, mailbox: impl FnOnce() -> WeakMailbox) {
-        let Some(object_stats) = &mut self.object_stats else {
-            return;
-        };
-        if object_stats.is_crowded != object_stats.is_listed {
-            object_stats.is_listed = object_stats.is_crowded;
-            if object_stats.is_listed {
-                self.shell.contended().list(self.watch.number(), mailbox());
-            } else {
-                self.shell.contended().strike(self.watch.number());
-            }
-        }
     }
 }
 

@@ -10,7 +10,7 @@
 use std::{
     fmt,
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{self, Poll},
 };
 
@@ -41,7 +41,16 @@ const MOST_MESSAGES: u32 = 256;
 /// The capacity for `try_send`, which nothing here uses: `do_send` has no limit.
 const CAPACITY: usize = 16;
 
-impl<A: Actor<Context = MailboxReceiver<A>>> HostTask<A> {
+/// An actor whose turn may be continued before it gets the next message.
+pub(crate) trait GoOn: Actor<Context = MailboxReceiver<Self>> {
+    /// Whether a turn has to be continued.
+    fn is_busy(&self) -> bool;
+
+    /// Continues it, for a short time.
+    fn go_on(&mut self, mailbox: &mut MailboxReceiver<Self>);
+}
+
+impl<A: GoOn> HostTask<A> {
     /// Makes the task of an actor, and its address.
     pub(crate) fn new(actor: A) -> (Self, Addr<A>) {
         let (sender, receiver) = channel(CAPACITY);
@@ -50,17 +59,24 @@ impl<A: Actor<Context = MailboxReceiver<A>>> HostTask<A> {
     }
 }
 
-impl<A: Actor<Context = MailboxReceiver<A>>> Future for HostTask<A> {
+impl<A: GoOn> Future for HostTask<A> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<()> {
         let Self { actor, mailbox } = self.get_mut();
+        if actor.is_busy() {
+            actor.go_on(mailbox);
+            return yield_now(task);
+        }
         let mut had_addresses = true;
         let mut handled = 0;
         loop {
             while let Poll::Ready(Some(mut envelope)) = Pin::new(&mut mailbox.0).poll_next(task) {
                 envelope.handle(actor, mailbox);
                 handled += 1;
+                if actor.is_busy() {
+                    return yield_now(task);
+                }
                 if handled == MOST_MESSAGES {
                     task.waker().wake_by_ref();
                     return Poll::Pending;
@@ -77,6 +93,12 @@ impl<A: Actor<Context = MailboxReceiver<A>>> Future for HostTask<A> {
             had_addresses = false;
         }
     }
+}
+
+/// Has the task polled again once the runtime has looked at its sockets and timers. A plain wake would have it
+/// polled before, for up to 61 times.
+fn yield_now(task: &mut task::Context<'_>) -> Poll<()> {
+    pin!(tokio::task::yield_now()).poll(task)
 }
 
 impl<A: Actor> MailboxReceiver<A> {

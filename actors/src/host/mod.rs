@@ -5,7 +5,7 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `input` | the messages to a host |
-//! | `host` | [`Host`]: one turn for each input |
+//! | `host`, `reports` | [`Host`]: one turn for each input; what it tells of its object |
 //! | `mailbox` | the actor context of a host; the only user of actix's mailbox internals |
 //! | `shell` | [`Shell`]: outbox, deadlines and reply sinks of a shard |
 //! | `deadlines`, `contended` | the deadlines of a shard, and its objects with waiting calls |
@@ -21,6 +21,7 @@ pub(crate) mod input;
 pub(crate) mod mailbox;
 pub(crate) mod openers;
 pub(crate) mod replies;
+pub(crate) mod reports;
 pub(crate) mod shell;
 pub(crate) mod tally;
 pub(crate) mod watch;

@@ -198,7 +198,7 @@ impl Watch {
 
     /// A session ended that may have held something.
     pub(crate) fn hung_up(&self, ended: &HangUp) {
-        let left = ended.left();
+        let left = ended.take_left();
         let kind = self.tally.kind;
         let session = ended.session.number();
         for (held, fence) in &left.marks {

@@ -1,12 +1,14 @@
 //! `HangUp`: the end of a session as primitives see it, and the mark for what the session still held.
 
 use std::{
-    cell::{Ref, RefCell},
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    mem,
     sync::Arc,
     time::Duration,
 };
 
-use lockkeeper_protocol::{Abandoned, Fence, Peer, SessionId};
+use lockkeeper_protocol::{Abandoned, CallId, Fence, Peer, SessionId};
 
 /// What a primitive learns of a session that ended.
 #[derive(Clone, Debug)]
@@ -19,7 +21,12 @@ pub struct HangUp {
     /// When, counted from the manager's start.
     pub at: Duration,
     left: RefCell<Left>,
+    /// Whether the object has to hang up once more.
+    goes_on: Cell<bool>,
 }
+
+/// How many holds or waiting calls of a session a built-in kind gives back in one turn.
+pub(crate) const SLICE: usize = 1024;
 
 /// What a session left of which others are told.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +45,39 @@ impl HangUp {
             peer,
             at,
             left: RefCell::new(Left { marks, retried: 0 }),
+            goes_on: Cell::new(false),
         }
+    }
+
+    /// Has [`Primitive::hang_up`] called with this session once more, in a turn of its own, before the object gets
+    /// any other input. A kind that keeps millions of entries for a session gives back some thousand of them
+    /// in each turn, so that the manager's other objects serve their calls meanwhile.
+    ///
+    /// [`Primitive::hang_up`]: crate::Primitive::hang_up
+    pub fn go_on(&self) {
+        self.goes_on.set(true);
+    }
+
+    /// Whether the object has to hang up once more.
+    pub(crate) const fn goes_on(&self) -> bool {
+        self.goes_on.get()
+    }
+
+    /// Some of the session's calls among those that are kept, in order. If there are others, the object has to hang
+    /// up once more.
+    pub(crate) fn some_of<T>(&self, kept: &BTreeMap<CallId, T>) -> Vec<CallId> {
+        let (least, greatest) = CallId::span(self.session);
+        let mut theirs = kept.range(least..=greatest).map(|(id, _)| *id);
+        let some = theirs.by_ref().take(SLICE).collect();
+        if theirs.next().is_some() {
+            self.go_on();
+        }
+        some
+    }
+
+    /// Whether the object has to hang up once more, which it is about to do.
+    pub(crate) fn take_goes_on(&self) -> bool {
+        self.goes_on.take()
     }
 
     /// Marks something that the session held, since then and under that fence, as abandoned: for the
@@ -69,7 +108,8 @@ impl HangUp {
         self.left.borrow_mut().retried += 1;
     }
 
-    pub(crate) fn left(&self) -> Ref<'_, Left> {
-        self.left.borrow()
+    /// Takes what was left in this turn.
+    pub(crate) fn take_left(&self) -> Left {
+        mem::take(&mut self.left.borrow_mut())
     }
 }

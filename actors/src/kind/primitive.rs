@@ -51,7 +51,8 @@ pub trait Primitive: Sized + Unpin + 'static {
         self.withdraw(id);
     }
 
-    /// Gives back all that an ended session holds, after forgetting all that it waits for.
+    /// Gives back all that an ended session holds, after forgetting all that it waits for. See [`HangUp::go_on`]
+    /// for sessions that hold or wait for more than one turn should handle.
     fn hang_up(&mut self, session: &HangUp) {
         let _ = session;
     }

@@ -148,17 +148,23 @@ impl Barrier {
 
     /// Lets the parties of this generation pass.
     fn release(&mut self, leader: CallId) {
+        let parties = usize::try_from(self.parties).unwrap_or(usize::MAX);
+        let has_others = self.arrivals.len() > parties;
+        let mut all = (!has_others).then(|| self.arrivals.take_all());
         for index in 0..self.parties {
-            let Some(id) = self.arrivals.iter().next().map(|(id, _)| id) else {
+            let party = match &mut all {
+                Some(all) => all.next(),
+                // Those behind them are of the next generation.
+                None => self.arrivals.pop_front(),
+            };
+            let Some(party) = party else {
                 break;
             };
-            if let Some(party) = self.arrivals.pop_front() {
-                let mut passed = Passed::default();
-                passed.index = index;
-                passed.is_leader = id == leader;
-                passed.generation = self.generation;
-                party.release(passed);
-            }
+            let mut passed = Passed::default();
+            passed.index = index;
+            passed.is_leader = party.id() == leader;
+            passed.generation = self.generation;
+            party.release(passed);
         }
         self.generation += 1;
         self.action = Action::NotBegun;
@@ -167,7 +173,7 @@ impl Barrier {
     /// Tells all who wait that the barrier broke.
     fn turn_away(&mut self, breach: &Breach) {
         self.action = Action::NotBegun;
-        while let Some(party) = self.arrivals.pop_front() {
+        for party in self.arrivals.take_all() {
             party.refuse(breach);
         }
     }
@@ -241,7 +247,10 @@ impl Primitive for Barrier {
     }
 
     fn hang_up(&mut self, ended: &HangUp) {
-        let has_waited = !self.arrivals.remove_session(ended.session).is_empty();
+        let has_waited = !self.arrivals.hang_up(ended).is_empty();
+        if ended.goes_on() {
+            return;
+        }
         let has_acted =
             matches!(self.action, Action::Runs(turn) if turn.session() == ended.session);
         if has_acted || (has_waited && self.on_death == OnDeath::Break) {

@@ -9,7 +9,7 @@
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
 use lockkeeper_protocol::{
-    CallId, Refusal, SessionId,
+    CallId, Refusal,
     codec::Form,
     operations::{
         Acquire, Adopt, CountSleepers, ForceUnlock, Granted, MarkConsistent, Notify, Release,
@@ -200,7 +200,10 @@ impl Primitive for Condition {
     }
 
     fn hang_up(&mut self, ended: &HangUp) {
-        self.sleepers.remove_session(ended.session);
+        self.sleepers.hang_up(ended);
+        if ended.goes_on() {
+            return;
+        }
         for owed in self.lock.hang_up(ended) {
             self.leave_behind(owed);
         }
@@ -292,8 +295,8 @@ impl Sleepers {
         Some(call)
     }
 
-    fn remove_session(&mut self, session: SessionId) {
-        for id in CallId::of_session(&self.beds, session) {
+    fn hang_up(&mut self, ended: &HangUp) {
+        for id in ended.some_of(&self.beds) {
             drop(self.remove(id));
         }
     }

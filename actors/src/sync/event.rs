@@ -48,7 +48,7 @@ impl Primitive for Event {
     }
 
     fn hang_up(&mut self, ended: &HangUp) {
-        drop(self.waiters.remove_session(ended.session));
+        drop(self.waiters.hang_up(ended));
     }
 
     fn survey(&self) -> Survey {
@@ -67,7 +67,7 @@ impl Serve<Set> for Event {
         self.is_set = true;
         self.generation += 1;
         call.reply(self.generation);
-        while let Some(waiter) = self.waiters.pop_front() {
+        for waiter in self.waiters.take_all() {
             waiter.reply(Ok(self.generation));
         }
     }

@@ -194,11 +194,14 @@ impl<E: Waiter> Exclusion<E> {
         Some(holder.carried)
     }
 
-    /// Forgets an ended session in the line and inside, and tells what its calls had carried along.
+    /// Forgets an ended session in the line and then inside, and tells what its calls had carried along.
     pub fn hang_up(&mut self, ended: &HangUp) -> Vec<E::Carried> {
-        let waited = self.line.remove_session(ended.session);
+        let waited = self.line.hang_up(ended);
         let mut carried: Vec<E::Carried> = waited.iter().map(E::carried).collect();
         drop(waited);
+        if ended.goes_on() {
+            return carried;
+        }
         let is_theirs = |holder: &mut Holder<E::Carried>| holder.grant.session() == ended.session;
         if let Some(holder) = self.holder.take_if(is_theirs) {
             self.abandoned = Some(Box::new(holder.timer.abandon(ended)));

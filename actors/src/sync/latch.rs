@@ -41,10 +41,10 @@ impl Latch {
 
     /// Lets all pass once it is open: the end of every path that counts down or adds a waiter.
     fn let_pass(&mut self) {
-        while self.count == 0
-            && let Some(waiter) = self.waiters.pop_front()
-        {
-            waiter.reply(Ok(()));
+        if self.count == 0 {
+            for waiter in self.waiters.take_all() {
+                waiter.reply(Ok(()));
+            }
         }
     }
 }
@@ -80,7 +80,7 @@ impl Primitive for Latch {
     }
 
     fn hang_up(&mut self, ended: &HangUp) {
-        drop(self.waiters.remove_session(ended.session));
+        drop(self.waiters.hang_up(ended));
     }
 
     fn survey(&self) -> Survey {

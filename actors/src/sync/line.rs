@@ -8,7 +8,10 @@ use std::{collections::BTreeSet, time::Duration};
 use lockkeeper_protocol::{CallId, Refusal, SessionId, operations::Granted};
 
 use crate::{
-    kind::call::{Call, Outbox},
+    kind::{
+        call::{Call, Outbox},
+        hang_up::HangUp,
+    },
     waiting::{call_table::Parked, wait_queue::WaitQueue},
 };
 
@@ -134,11 +137,11 @@ impl<E: Waiter> Line<E> {
         Some(waiter)
     }
 
-    pub(super) fn remove_session(&mut self, session: SessionId) -> Vec<E> {
+    pub(super) fn hang_up(&mut self, ended: &HangUp) -> Vec<E> {
         let Some(standing) = &mut self.0 else {
             return Vec::new();
         };
-        let gone = standing.queue.remove_session(session);
+        let gone = standing.queue.hang_up(ended);
         for waiter in &gone {
             standing.forget(waiter);
         }

@@ -160,11 +160,16 @@ impl Primitive for RwLock {
     }
 
     fn hang_up(&mut self, ended: &HangUp) {
-        self.line.remove_session(ended.session);
-        if let Some(timer) = self.inside.hang_up(ended.session) {
+        drop(self.line.hang_up(ended));
+        if ended.goes_on() {
+            return;
+        }
+        if let Some(timer) = self.inside.hang_up(ended) {
             self.abandoned = Some(Box::new(timer.abandon(ended)));
         }
-        self.grant_all_that_fit();
+        if !ended.goes_on() {
+            self.grant_all_that_fit();
+        }
     }
 
     fn survey(&self) -> Survey {

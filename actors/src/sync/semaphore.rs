@@ -214,9 +214,12 @@ impl<B: Bound> Primitive for Counting<B> {
     }
 
     fn hang_up(&mut self, ended: &HangUp) {
-        self.waiters.remove_session(ended.session);
+        drop(self.waiters.hang_up(ended));
+        if ended.goes_on() {
+            return;
+        }
         let mut last = None;
-        for grant in CallId::of_session(&self.holders, ended.session) {
+        for grant in ended.some_of(&self.holders) {
             if let Some(Holder { timer, .. }) = self.put_back(grant) {
                 last = Some(timer.leave(ended));
             }
@@ -224,7 +227,9 @@ impl<B: Bound> Primitive for Counting<B> {
         if let Some((since, fence)) = last {
             self.abandoned = Some(Box::new(ended.mark(since, fence)));
         }
-        self.grant_all_that_fit();
+        if !ended.goes_on() {
+            self.grant_all_that_fit();
+        }
     }
 
     /// The permits: those that are there, unless others may add some.

@@ -66,12 +66,28 @@ impl CallIndex {
         Some(place)
     }
 
-    /// Takes all calls of a session out, and tells their places in the order of their ids.
-    pub(crate) fn remove_session(&mut self, session: SessionId) -> Vec<u32> {
+    /// Takes calls of a session out, and tells their places in the order of their ids: about `most` of them,
+    /// and all if there are fewer.
+    pub(crate) fn remove_session(&mut self, session: SessionId, most: usize) -> Vec<u32> {
+        let mut places = Vec::new();
+        while places.len() < most
+            && let Some(first) = self.first_of(session)
+        {
+            places.extend(self.0.remove(&first).unwrap_or_default());
+        }
+        places
+    }
+
+    /// Whether a call of a session is there.
+    pub(crate) fn has_session(&self, session: SessionId) -> bool {
+        self.first_of(session).is_some()
+    }
+
+    /// The key of the first run of a session.
+    fn first_of(&self, session: SessionId) -> Option<CallId> {
         let (least, greatest) = CallId::span(session);
-        let theirs: Vec<CallId> = self.0.range(least..=greatest).map(|(id, _)| *id).collect();
-        let runs = theirs.iter().filter_map(|first| self.0.remove(first));
-        runs.flatten().collect()
+        let (first, _) = self.0.range(least..=greatest).next()?;
+        Some(*first)
     }
 }
 
@@ -122,8 +138,12 @@ mod tests {
             left.iter()
                 .all(|number| index.find(id(*number), id_at) == Some(*number))
         );
-        let mut gone = index.remove_session(SessionId::new(0));
-        gone.extend(index.remove_session(SessionId::new(1)));
+        let some = index.remove_session(SessionId::new(0), 100);
+        assert!((100..100 + RUN).contains(&some.len()) && index.has_session(SessionId::new(0)));
+        let mut gone = some;
+        gone.extend(index.remove_session(SessionId::new(0), usize::MAX));
+        assert!(!index.has_session(SessionId::new(0)));
+        gone.extend(index.remove_session(SessionId::new(1), usize::MAX));
         assert_eq!(gone, left);
         assert!(index.0.is_empty());
     }

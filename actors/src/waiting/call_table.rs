@@ -47,6 +47,11 @@ impl<T> CallTable<T> {
         self.entries.iter().map(|(_, entry)| entry)
     }
 
+    /// The entries alone, without the index.
+    pub(crate) fn into_entries(self) -> Slots<T> {
+        self.entries
+    }
+
     /// Takes an entry out whose call is out of the index already.
     pub(crate) fn take(&mut self, place: u32) -> Option<T> {
         self.entries.remove(place)
@@ -72,10 +77,15 @@ impl<T: Parked> CallTable<T> {
         self.index.remove(id, id_in(&self.entries))
     }
 
-    /// Takes all calls of a session out of the index, and tells their places in the order of their
+    /// Takes about `most` calls of a session out of the index, and tells their places in the order of their
     /// ids.
-    pub(crate) fn strike_session(&mut self, session: SessionId) -> Vec<u32> {
-        self.index.remove_session(session)
+    pub(crate) fn strike_session(&mut self, session: SessionId, most: usize) -> Vec<u32> {
+        self.index.remove_session(session, most)
+    }
+
+    /// Whether a call of a session is in the index.
+    pub(crate) fn has_session(&self, session: SessionId) -> bool {
+        self.index.has_session(session)
     }
 }
 

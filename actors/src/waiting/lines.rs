@@ -118,10 +118,15 @@ impl<T: Parked> Lines<T> {
         self.0.strike(id)
     }
 
-    /// Begins to take all calls of a session out, and tells their places in the order in which it
+    /// Begins to take about `most` calls of a session out, and tells their places in the order in which it
     /// made them: each of them is to be unlinked.
-    pub(crate) fn strike_session(&mut self, session: SessionId) -> Vec<u32> {
-        self.0.strike_session(session)
+    pub(crate) fn strike_session(&mut self, session: SessionId, most: usize) -> Vec<u32> {
+        self.0.strike_session(session, most)
+    }
+
+    /// Whether a session has calls that are not struck.
+    pub(crate) fn has_session(&self, session: SessionId) -> bool {
+        self.0.has_session(session)
     }
 
     /// Takes a call that was struck out of the line that it stands in.
@@ -145,6 +150,17 @@ impl<T: Parked> Lines<T> {
             let node = self.0.at(place)?;
             place = node.behind;
             Some((node.parked.id(), &node.parked))
+        })
+    }
+
+    /// The calls of a line in order, without those of others.
+    pub(crate) fn into_line(self, line: &Line) -> impl Iterator<Item = T> + use<T> {
+        let mut nodes = self.0.into_entries();
+        let mut place = line.front;
+        std::iter::from_fn(move || {
+            let node = nodes.remove(place)?;
+            place = node.behind;
+            Some(node.parked)
         })
     }
 

@@ -7,6 +7,7 @@ mod endings;
 mod fragile;
 mod scale;
 mod shard;
+mod slices;
 
 use std::time::Duration;
 

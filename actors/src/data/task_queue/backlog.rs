@@ -4,10 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use lockkeeper_protocol::{CallId, JobId, SessionId};
+use lockkeeper_protocol::{CallId, JobId};
 
 use crate::{
     data::task_queue::job::{Pending, Submitter},
+    kind::hang_up::HangUp,
     waiting::{call_table::Parked, wait_queue::WaitQueue},
 };
 
@@ -75,9 +76,9 @@ impl Backlog {
         }
     }
 
-    /// Drops the jobs of a session.
-    pub(super) fn remove_session(&mut self, session: SessionId) {
-        for job in self.line.remove_session(session) {
+    /// Drops jobs of an ended session.
+    pub(super) fn hang_up(&mut self, ended: &HangUp) {
+        for job in self.line.hang_up(ended) {
             self.strike(&job);
         }
     }

@@ -11,7 +11,13 @@ use std::collections::BTreeMap;
 
 use lockkeeper_protocol::{CallId, JobId, SessionId};
 
-use crate::{data::task_queue::job::Pending, kind::budget::Stored};
+use crate::{
+    data::task_queue::job::Pending,
+    kind::{
+        budget::Stored,
+        hang_up::{HangUp, SLICE},
+    },
+};
 
 /// What workers have.
 #[derive(Debug, Default)]
@@ -156,21 +162,29 @@ impl Hands {
         jobs
     }
 
-    /// Takes all that a worker has, in the order in which it was given, and returns what is awaited.
-    pub(super) fn take_hand(&mut self, worker: SessionId) -> Vec<Option<Pending>> {
-        let hand = self.workers.remove(&worker).unwrap_or_default();
-        for (first, given) in &hand.places {
-            let job = hand.jobs.get(given).and_then(|taken| taken.job.as_ref());
-            self.await_no_more(*first, job);
+    /// How many entries a worker has.
+    pub(super) fn entries(&self, worker: SessionId) -> usize {
+        let hand = self.workers.get(&worker);
+        hand.map_or(0, |hand| hand.jobs.len())
+    }
+
+    /// Takes the entry that a worker was given last, and returns it if it is awaited.
+    pub(super) fn take_last(&mut self, worker: SessionId) -> Option<Pending> {
+        let hand = self.workers.get_mut(&worker)?;
+        let (_, taken) = hand.jobs.pop_last()?;
+        let place = hand.place_of(taken.id);
+        if let Some((first, _)) = place {
+            hand.places.remove(&first);
         }
-        let taken = hand.jobs.into_values();
-        taken
-            .map(|taken| {
-                self.running -= taken.awaited();
-                self.held -= taken.count;
-                taken.job
-            })
-            .collect()
+        if hand.jobs.is_empty() {
+            self.workers.remove(&worker);
+        }
+        if let Some((first, _)) = place {
+            self.await_no_more(first, taken.job.as_ref());
+        }
+        self.running -= taken.awaited();
+        self.held -= taken.count;
+        taken.job
     }
 
     /// Takes all awaited jobs. Their workers still count as having them.
@@ -195,13 +209,18 @@ impl Hands {
         }
     }
 
-    /// Forgets all that a session waits for.
-    pub(super) fn forget_session(&mut self, session: SessionId) {
-        let (least, greatest) = CallId::span(session);
-        let (_, last) = JobId::span_of_series(session);
+    /// Forgets what an ended session waits for.
+    pub(super) fn hang_up(&mut self, ended: &HangUp) {
+        let (least, greatest) = CallId::span(ended.session);
+        let (_, last) = JobId::span_of_series(ended.session);
         let span = (least, least.into())..=(greatest, last);
-        while let Some((key, _)) = self.awaited.range(span.clone()).next() {
-            self.forget_awaited(*key);
+        let mut theirs = self.awaited.range(span).map(|(key, _)| *key);
+        let some: Vec<_> = theirs.by_ref().take(SLICE).collect();
+        if theirs.next().is_some() {
+            ended.go_on();
+        }
+        for key in some {
+            self.forget_awaited(key);
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use lockkeeper_protocol::{
-    CallId, Fault, SessionId,
+    CallId, Fault,
     codec::Blob,
     operations::{Ended, TaskFault},
 };
@@ -16,6 +16,7 @@ use lockkeeper_protocol::{
 use crate::kind::{
     budget::{CALL_BYTES, Stored},
     call::{Call, Outbox},
+    hang_up::HangUp,
 };
 
 /// Several jobs, or outcomes, go in one message only if they have no more bytes together.
@@ -171,9 +172,11 @@ impl Series {
         }
     }
 
-    /// Those of a session.
-    pub(super) fn of_session(&self, session: SessionId) -> Vec<CallId> {
-        CallId::of_session(&self.open, session)
+    /// Forgets series of an ended session.
+    pub(super) fn hang_up(&mut self, ended: &HangUp) {
+        for series in ended.some_of(&self.open) {
+            self.remove(series);
+        }
     }
 
     /// Forgets one.

@@ -1,6 +1,6 @@
 //! What a condition does, one fact a test.
 
-use lockkeeper_protocol::{Fault, Proof};
+use lockkeeper_protocol::{Fault, Proof, SessionId};
 
 use crate::bench::Bench;
 

@@ -4,7 +4,6 @@
 //! dead holder.
 
 use std::{
-    collections::BTreeMap,
     hash::{BuildHasher, RandomState},
     rc::Rc,
     time::Duration,
@@ -36,39 +35,42 @@ pub(super) struct Entry {
     pub(super) holders: Line,
     /// The calls that wait for permits.
     pub(super) line: Line,
-    /// What a holder has left that died.
-    pub(super) mark: Option<Box<Mark>>,
+    /// How many calls wait.
+    pub(super) waiting: u32,
+    /// Where the mark of a holder is that died; `NONE` if there is no mark.
+    mark: u32,
 }
 
-/// What a dead holder has left. All that one session leaves share the account of its end.
+/// What a dead holder has left. All that one session leaves in a turn share the account of its end.
 #[derive(Debug)]
-pub(super) struct Mark {
+pub(super) struct Left {
     pub(super) ended: Rc<HangUp>,
     /// Since when it had held.
     pub(super) since: Duration,
     pub(super) fence: Fence,
 }
 
-impl Mark {
-    fn abandoned(&self) -> Abandoned {
-        self.ended.mark(self.since, self.fence)
-    }
+/// The mark of a key.
+#[derive(Debug)]
+struct Mark {
+    left: Left,
+    /// Where the key is.
+    entry: u32,
+    /// The neighbours in the list of keys that are kept for their marks, if the key is in it.
+    idle: Option<Neighbours>,
+}
+
+/// The marks before and behind one in the list.
+#[derive(Clone, Copy, Debug)]
+struct Neighbours {
+    before: u32,
+    behind: u32,
 }
 
 impl Entry {
-    /// Marks the key with what a holder has left. Of all that one session has left it is the latest.
-    pub(super) fn leave(&mut self, mark: Mark) {
-        let is_earlier = self.mark.as_deref().is_some_and(|last| {
-            last.ended.session == mark.ended.session && last.fence > mark.fence
-        });
-        if !is_earlier {
-            self.mark = Some(Box::new(mark));
-        }
-    }
-
-    /// Who has left what there is, as a holder is told it.
-    pub(super) fn abandoned(&self) -> Option<Abandoned> {
-        self.mark.as_deref().map(Mark::abandoned)
+    /// Whether a holder has died.
+    pub(super) const fn is_marked(&self) -> bool {
+        self.mark != NONE
     }
 }
 
@@ -80,9 +82,18 @@ pub(super) struct Entries {
     table: Table<u32>,
     /// Seeded at random, so clients cannot choose keys that collide.
     hasher: RandomState,
-    /// The marked keys without a holder, by the fences of their marks: the oldest is first.
-    idle: BTreeMap<Fence, u32>,
+    marks: Slots<Mark>,
+    /// The marks of the keys without a holder, in the order in which these became free.
+    idle: Idle,
     limits: KeyLimits,
+}
+
+/// A list of marks: its ends, and how many they are.
+#[derive(Debug)]
+struct Idle {
+    first: u32,
+    last: u32,
+    len: usize,
 }
 
 /// How many keys there may be.
@@ -112,19 +123,24 @@ impl Entries {
             entries: Slots::default(),
             table: Table::new(),
             hasher: RandomState::new(),
-            idle: BTreeMap::new(),
+            marks: Slots::default(),
+            idle: Idle {
+                first: NONE,
+                last: NONE,
+                len: 0,
+            },
             limits,
         }
     }
 
     /// How many keys are held.
     pub(super) fn used(&self) -> usize {
-        self.entries.len() - self.idle.len()
+        self.entries.len() - self.idle.len
     }
 
     /// How many keys are kept for their marks alone.
     pub(super) fn idle(&self) -> usize {
-        self.idle.len()
+        self.idle.len
     }
 
     pub(super) fn at(&self, place: u32) -> Option<&Entry> {
@@ -190,7 +206,8 @@ impl Entries {
             taken: 0,
             holders: Line::default(),
             line: Line::default(),
-            mark: None,
+            waiting: 0,
+            mark: NONE,
         });
         let place = place.ok_or(TooManyKeys { most })?;
         self.table
@@ -200,32 +217,75 @@ impl Entries {
 
     /// Begins to use a key: one that was kept for its mark is so no longer.
     fn begin(&mut self, place: u32) {
-        let entry = self.entries.get(place);
-        if let Some(entry) = entry.filter(|entry| entry.taken == 0)
-            && let Some(mark) = &entry.mark
-        {
-            self.idle.remove(&mark.fence);
+        if let Some(mark) = self.at(place).map(|entry| entry.mark) {
+            self.unlist(mark);
         }
     }
 
     /// Ends the use of a key without a holder: it is forgotten, or kept for its mark. Beyond so many the
-    /// one whose mark is oldest is forgotten.
+    /// one that has been free longest is forgotten.
     pub(super) fn end(&mut self, place: u32) {
         let Some(entry) = self.at(place).filter(|entry| entry.taken == 0) else {
             return;
         };
-        let Some(mark) = &entry.mark else {
+        if !entry.is_marked() {
             return self.forget(place);
-        };
-        self.idle.insert(mark.fence, place);
-        if self.idle.len() > self.limits.idle
-            && let Some((_, oldest)) = self.idle.pop_first()
+        }
+        let mark = entry.mark;
+        self.list(mark);
+        if self.idle.len > self.limits.idle
+            && let Some(oldest) = self.marks.get(self.idle.first)
         {
-            self.forget(oldest);
+            self.forget(oldest.entry);
+        }
+    }
+
+    /// Marks a key that is in use with what a holder has left. Of all that one session has left it is the latest.
+    pub(super) fn leave(&mut self, place: u32, left: Left) {
+        let Some(entry) = self.entries.get_mut(place) else {
+            return;
+        };
+        match self.marks.get_mut(entry.mark) {
+            Some(mark) => {
+                let is_earlier =
+                    mark.left.ended.session == left.ended.session && mark.left.fence > left.fence;
+                if !is_earlier {
+                    mark.left = left;
+                }
+            }
+            None => {
+                let mark = self.marks.insert(Mark {
+                    left,
+                    entry: place,
+                    idle: None,
+                });
+                entry.mark = mark.unwrap_or(NONE);
+            }
+        }
+    }
+
+    /// Who has left what there is of a key, as a holder is told it.
+    pub(super) fn abandoned(&self, place: u32) -> Option<Abandoned> {
+        let mark = self.marks.get(self.at(place)?.mark)?;
+        let Left {
+            ended,
+            since,
+            fence,
+        } = &mark.left;
+        Some(ended.mark(*since, *fence))
+    }
+
+    /// Removes the mark of a key.
+    pub(super) fn clear_mark(&mut self, place: u32) {
+        if let Some(entry) = self.entries.get_mut(place) {
+            let mark = std::mem::replace(&mut entry.mark, NONE);
+            self.unlist(mark);
+            self.marks.remove(mark);
         }
     }
 
     fn forget(&mut self, place: u32) {
+        self.clear_mark(place);
         let Some(entry) = self.at(place) else {
             return;
         };
@@ -233,6 +293,45 @@ impl Entries {
         self.table
             .remove(whole(entry.hash), is_it, hash_in(&self.entries));
         self.entries.remove(place);
+    }
+
+    /// Adds a mark to the list of those whose keys are free, unless it is there.
+    fn list(&mut self, place: u32) {
+        let before = self.idle.last;
+        let Some(mark) = self.marks.get_mut(place).filter(|mark| mark.idle.is_none()) else {
+            return;
+        };
+        let behind = NONE;
+        mark.idle = Some(Neighbours { before, behind });
+        self.link(before, place);
+        self.idle.last = place;
+        self.idle.len += 1;
+    }
+
+    /// Takes a mark off the list, if it is there.
+    fn unlist(&mut self, place: u32) {
+        let mark = self.marks.get_mut(place);
+        let Some(Neighbours { before, behind }) = mark.and_then(|mark| mark.idle.take()) else {
+            return;
+        };
+        self.link(before, behind);
+        match self.idle_neighbours(behind) {
+            Some(of) => of.before = before,
+            None => self.idle.last = before,
+        }
+        self.idle.len -= 1;
+    }
+
+    /// Says what is behind a mark of the list, or at its front.
+    fn link(&mut self, before: u32, behind: u32) {
+        match self.idle_neighbours(before) {
+            Some(of) => of.behind = behind,
+            None => self.idle.first = behind,
+        }
+    }
+
+    fn idle_neighbours(&mut self, place: u32) -> Option<&mut Neighbours> {
+        self.marks.get_mut(place)?.idle.as_mut()
     }
 }
 
@@ -260,7 +359,7 @@ fn whole(half: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{collections::BTreeMap, sync::Arc};
 
     use lockkeeper_protocol::{Peer, SessionId};
 
@@ -270,13 +369,13 @@ mod tests {
         Entries::new(KeyLimits { keys, idle })
     }
 
-    fn mark(fence: u64) -> Box<Mark> {
+    fn left(fence: u64) -> Left {
         let ended = HangUp::new(SessionId::new(1), Arc::new(Peer::default()), Duration::ZERO);
-        Box::new(Mark {
+        Left {
             ended: Rc::new(ended),
             since: Duration::ZERO,
             fence: Fence::new(fence),
-        })
+        }
     }
 
     #[test]
@@ -312,11 +411,11 @@ mod tests {
     }
 
     #[test]
-    fn marks_of_idle_keys_are_kept_up_to_a_number_and_the_oldest_goes_first() {
+    fn marks_of_idle_keys_are_kept_up_to_a_number_and_the_one_free_longest_goes_first() {
         let mut entries = entries(usize::MAX, 2);
-        for (fence, key) in [(3, "c"), (1, "a"), (2, "b")] {
+        for (fence, key) in [(1, "a"), (3, "b"), (2, "c")] {
             let place = entries.enter(key.into()).unwrap();
-            entries.at_mut(place).unwrap().mark = Some(mark(fence));
+            entries.leave(place, left(fence));
             entries.end(place);
             // To end it twice changes nothing.
             entries.end(place);
@@ -328,11 +427,26 @@ mod tests {
         entries.at_mut(held).unwrap().taken = 1;
         for (fence, key) in [(4, "d"), (5, "e")] {
             let place = entries.enter(key.into()).unwrap();
-            entries.at_mut(place).unwrap().mark = Some(mark(fence));
+            entries.leave(place, left(fence));
             entries.end(place);
         }
         let kept = ["b", "c", "d", "e"].map(|key| entries.find(&key.into()).is_some());
         assert_eq!(kept, [true, false, true, true]);
         assert_eq!((entries.used(), entries.idle()), (1, 2));
+        // One that is free again is the last of them, with the mark that it had.
+        assert_eq!(entries.abandoned(held).unwrap().fence, Fence::new(3));
+        entries.at_mut(held).unwrap().taken = 0;
+        entries.end(held);
+        let kept = ["b", "d", "e"].map(|key| entries.find(&key.into()).is_some());
+        assert_eq!(kept, [true, false, true]);
+        // Without its mark it is forgotten, and the list is whole.
+        for key in ["b", "e"] {
+            let place = entries.enter(key.into()).unwrap();
+            entries.clear_mark(place);
+            entries.end(place);
+        }
+        assert_eq!((entries.used(), entries.idle()), (0, 0));
+        assert_eq!((entries.idle.first, entries.idle.last), (NONE, NONE));
+        assert!(entries.marks.is_empty());
     }
 }

@@ -7,14 +7,7 @@
 //! Invariant: the first call in the line of a key wants more permits than are free, so no call waits
 //! for a key without a holder.
 
-use std::{
-    collections::{BTreeMap, btree_map},
-    fmt,
-    marker::PhantomData,
-    num::NonZeroU32,
-    rc::Rc,
-    time::Duration,
-};
+use std::{fmt, marker::PhantomData, num::NonZeroU32, rc::Rc, time::Duration};
 
 use lockkeeper_protocol::{
     CallId, Fault, Fence, Refusal,
@@ -29,11 +22,11 @@ use crate::{
     kind::{
         budget::{CALL_BYTES, HeldBytes},
         call::{Call, Outbox},
-        hang_up::HangUp,
+        hang_up::{HangUp, SLICE},
         primitive::{Operations, Primitive, Serve},
         survey::Survey,
     },
-    sync::keyed::entries::{Entries, Entry, KeyLimits, Mark, TooManyKeys},
+    sync::keyed::entries::{Entries, Entry, KeyLimits, Left, TooManyKeys},
     tables::slots::NONE,
     waiting::{call_table::Parked, lines::Lines},
 };
@@ -48,8 +41,9 @@ pub struct Keyed<F> {
     /// The line of a key has the oldest hold in front.
     pub(super) holds: Lines<Hold>,
     pub(super) waits: Lines<Wait>,
-    /// How many calls wait for each key that any wait for, by the places of the keys: most keys have none.
-    pub(super) waiting: BTreeMap<u32, u32>,
+    /// The keys whose lines a hang-up has shortened, and which are to be settled once all calls of the session are
+    /// out of the lines.
+    unsettled: Vec<u32>,
     /// Where the end of a hold is noted, once there was one: one handle for all of them, since a
     /// `HoldTimer` a hold would be a handle a key.
     outbox: Option<Outbox>,
@@ -120,7 +114,7 @@ impl<F> Keyed<F> {
                 permits,
             };
             if self.waits.push(&mut entry.line, wait).is_some() {
-                *self.waiting.entry(place).or_default() += 1;
+                entry.waiting += 1;
             }
         }
     }
@@ -163,7 +157,7 @@ impl<F> Keyed<F> {
         };
         self.holds.push(&mut entry.holders, hold)?;
         entry.taken += permits.get();
-        let abandoned = entry.abandoned();
+        let abandoned = self.entries.abandoned(place);
         self.outbox.get_or_insert_with(|| outbox.clone());
         self.stored.get_or_insert_with(|| outbox.held_bytes());
         self.recount();
@@ -187,16 +181,6 @@ impl<F> Keyed<F> {
         }
     }
 
-    /// Counts a call less that waits for a key.
-    fn waits_no_more(&mut self, place: u32) {
-        if let btree_map::Entry::Occupied(mut waiting) = self.waiting.entry(place) {
-            *waiting.get_mut() -= 1;
-            if *waiting.get() == 0 {
-                waiting.remove();
-            }
-        }
-    }
-
     fn note_end(&self, hold: &Hold) {
         if let Some(outbox) = &self.outbox {
             outbox.note_end_of_hold(hold.since);
@@ -206,7 +190,13 @@ impl<F> Keyed<F> {
     /// Grants a key's permits from the head of its line for as long as they suffice, and forgets the key
     /// once it has no holder: the end of every path that frees some or shortens the line.
     fn settle(&mut self, place: u32) {
-        while let Some(Entry { taken, line, .. }) = self.entries.at_mut(place) {
+        while let Some(Entry {
+            taken,
+            line,
+            waiting,
+            ..
+        }) = self.entries.at_mut(place)
+        {
             let free = self.most - *taken;
             let head = self.waits.front(line);
             if head.is_none_or(|head| head.permits.get() > free) {
@@ -215,7 +205,7 @@ impl<F> Keyed<F> {
             let Some(Wait { call, permits, .. }) = self.waits.pop_front(line) else {
                 break;
             };
-            self.waits_no_more(place);
+            *waiting -= 1;
             self.let_in(place, permits, call);
         }
         self.entries.end(place);
@@ -236,7 +226,7 @@ impl<F: Face> Primitive for Keyed<F> {
             entries: Entries::new(KeyLimits::DEFAULT),
             holds: Lines::default(),
             waits: Lines::default(),
-            waiting: BTreeMap::new(),
+            unsettled: Vec::new(),
             outbox: None,
             stored: None,
             face: PhantomData,
@@ -259,10 +249,11 @@ impl<F: Face> Primitive for Keyed<F> {
     fn withdraw(&mut self, id: CallId) {
         let place = if let Some(Wait { entry: place, .. }) = self.waits.get(id) {
             let place = *place;
-            if let Some(entry) = self.entries.at_mut(place) {
-                drop(self.waits.remove(&mut entry.line, id));
+            if let Some(entry) = self.entries.at_mut(place)
+                && self.waits.remove(&mut entry.line, id).is_some()
+            {
+                entry.waiting -= 1;
             }
-            self.waits_no_more(place);
             place
         } else if let Some(hold) = self.take_back(id) {
             hold.entry
@@ -273,17 +264,43 @@ impl<F: Face> Primitive for Keyed<F> {
     }
 
     fn hang_up(&mut self, ended: &HangUp) {
-        let mut touched = Vec::new();
-        for place in self.waits.strike_session(ended.session) {
+        for place in self.waits.strike_session(ended.session, SLICE) {
             let key = self.waits.at(place).map_or(NONE, |wait| wait.entry);
-            if let Some(entry) = self.entries.at_mut(key) {
-                drop(self.waits.unlink(&mut entry.line, place));
+            if let Some(entry) = self.entries.at_mut(key)
+                && self.waits.unlink(&mut entry.line, place).is_some()
+            {
+                entry.waiting -= 1;
             }
-            self.waits_no_more(key);
-            touched.push(key);
+            self.unsettled.push(key);
         }
+        if self.waits.has_session(ended.session) {
+            return ended.go_on();
+        }
+        let mut touched = self.give_back(ended);
+        let rest = self.unsettled.len().saturating_sub(SLICE);
+        touched.extend(self.unsettled.drain(rest..));
+        if self.unsettled.is_empty() {
+            self.unsettled = Vec::new();
+        }
+        for place in touched {
+            self.settle(place);
+        }
+        if rest > 0 || self.holds.has_session(ended.session) {
+            ended.go_on();
+        }
+    }
+
+    fn survey(&self) -> Survey {
+        self.tell()
+    }
+}
+
+impl<F> Keyed<F> {
+    /// Gives back some of what an ended session holds, and tells of which keys.
+    fn give_back(&mut self, ended: &HangUp) -> Vec<u32> {
+        let mut touched = Vec::new();
         let account = Rc::new(ended.clone());
-        for place in self.holds.strike_session(ended.session) {
+        for place in self.holds.strike_session(ended.session, SLICE) {
             let key = self.holds.at(place).map_or(NONE, |hold| hold.entry);
             let Some(entry) = self.entries.at_mut(key) else {
                 continue;
@@ -294,24 +311,22 @@ impl<F: Face> Primitive for Keyed<F> {
             entry.taken -= hold.permits.get();
             let (since, fence) = (hold.since(), hold.fence);
             ended.note_abandoned(since, fence);
-            entry.leave(Mark {
-                ended: Rc::clone(&account),
-                since,
-                fence,
-            });
+            let ended = Rc::clone(&account);
+            self.entries.leave(
+                key,
+                Left {
+                    ended,
+                    since,
+                    fence,
+                },
+            );
             self.note_end(&hold);
             if let Some(outbox) = &self.outbox {
                 outbox.note_abandonment();
             }
             touched.push(key);
         }
-        for place in touched {
-            self.settle(place);
-        }
-    }
-
-    fn survey(&self) -> Survey {
-        self.tell()
+        touched
     }
 }
 
@@ -386,9 +401,7 @@ impl<F: Face> Serve<MarkConsistent> for Keyed<F> {
             hold.map(|hold| hold.entry).ok_or(Refusal::NotHeld)
         });
         call.reply(held.map(|place| {
-            if let Some(entry) = self.entries.at_mut(place) {
-                entry.mark = None;
-            }
+            self.entries.clear_mark(place);
         }));
     }
 }

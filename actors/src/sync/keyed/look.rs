@@ -93,9 +93,8 @@ impl<F> Keyed<F> {
         let mut status = KeyStatus::default();
         status.available = (self.most - taken).into();
         status.held = taken.into();
-        let waiting = place.and_then(|place| self.waiting.get(&place));
-        status.waiting = waiting.copied().unwrap_or_default().into();
-        status.abandoned = entry.is_some_and(|entry| entry.mark.is_some());
+        status.waiting = entry.map_or(0, |entry| entry.waiting).into();
+        status.abandoned = entry.is_some_and(Entry::is_marked);
         status
     }
 }

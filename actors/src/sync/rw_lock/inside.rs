@@ -5,12 +5,12 @@
 use std::{collections::BTreeMap, mem};
 
 use lockkeeper_protocol::{
-    CallId, Refusal, SessionId,
+    CallId, Refusal,
     operations::{Access, ReleaseBy},
 };
 
 use crate::{
-    kind::{hold_timer::HoldTimer, survey::Holding},
+    kind::{hang_up::HangUp, hold_timer::HoldTimer, survey::Holding},
     sync::by_age::ByAge,
 };
 
@@ -213,14 +213,12 @@ impl Inside {
         Ok(())
     }
 
-    /// Takes all holds of an ended session out, and tells of the one that was writing.
-    pub(super) fn hang_up(&mut self, session: SessionId) -> Option<HoldTimer> {
-        let (least, greatest) = CallId::span(session);
-        let theirs = self.readers.range(least..=greatest);
-        for grant in Vec::from_iter(theirs.map(|(grant, _)| *grant)) {
+    /// Takes holds of an ended session out, and tells of the one that was writing.
+    pub(super) fn hang_up(&mut self, ended: &HangUp) -> Option<HoldTimer> {
+        for grant in ended.some_of(&self.readers) {
             let _ = self.leave(grant);
         }
-        let is_theirs = |senior: &mut Senior| senior.grant.session() == session;
+        let is_theirs = |senior: &mut Senior| senior.grant.session() == ended.session;
         let senior = self.senior.take_if(is_theirs)?;
         self.by_age.leave(senior.timer.fence());
         (senior.access() == Access::Write).then_some(senior.timer)

@@ -172,8 +172,13 @@ impl<P: Primitive> Hosted<P> {
     where
         P: Serve<O>,
     {
+        self.post_all([call::<P, O>(id(session, seq), operation, None)]);
+    }
+
+    /// Sends all in one message that is not handled before this task has to wait.
+    pub(crate) fn post_all(&self, all: impl IntoIterator<Item = Input>) {
         let mut inputs = self.shell.inputs();
-        inputs.push(call::<P, O>(id(session, seq), operation, None));
+        all.into_iter().for_each(|input| inputs.push(input));
         self.mailbox.do_send(inputs.at(self.shell.now()));
     }
 

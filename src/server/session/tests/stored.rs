@@ -230,6 +230,42 @@ async fn value_that_was_replaced_counts_while_an_answer_that_waits_has_it() {
 }
 
 #[actix_rt::test]
+async fn value_that_was_made_large_counts_once_for_all_answers_that_wait() {
+    let house = house_of_waiting_answers();
+    let mut other = house.welcome().await;
+    let spec = encoded(&ValueSpec {
+        value: large(),
+        holds: "bytes".to_owned(),
+    });
+    let spec = Some(&*spec);
+    let made = other.open(Value::KIND, Some("large"), spec).await;
+    let value = made.expect("a value");
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        clients.push(house.welcome().await);
+    }
+    let before = house.stored();
+    for client in &mut clients {
+        let opened = client.open(Value::KIND, Some("large"), spec).await;
+        client
+            .start::<Value, _>(opened.expect("it is open"), &Read)
+            .await;
+    }
+    assert!(other.is_served().await);
+    assert!((before + LARGE..before + 2 * LARGE).contains(&house.stored()));
+    // What replaces it counts for itself.
+    let small = Store {
+        value: Blob::from(vec![1]),
+    };
+    other.do_call::<Value, _>(value, &small).await.unwrap();
+    let last = clients.pop().expect("the last");
+    for client in clients {
+        client.close().await;
+    }
+    house.is_given_back_by(last, before).await;
+}
+
+#[actix_rt::test]
 async fn swap_needs_room_for_both_values_as_its_answer_may_wait() {
     let house = house();
     let mut client = house.welcome().await;

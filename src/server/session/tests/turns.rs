@@ -22,13 +22,16 @@ use std::{
 
 use lockkeeper_actors::{
     Primitive,
-    sync::{KeyedLock, Lock},
+    sync::{KeyedLock, Lock, RwLock},
 };
 use lockkeeper_protocol::{
     Fault, Page, Proof, Question, SessionId,
     codec::{self, BlobRef},
     frame::{Request, Response, append},
-    operations::{Acquire, AcquireKey, KeyPage, ListKeys, Release},
+    operations::{
+        Access, Acquire, AcquireFor, AcquireKey, CountHolders, KeyPage, ListKeys, Release,
+        RwLockStatus,
+    },
 };
 use lockkeeper_test_support::Watchdog;
 use rustix::time::{ClockId, clock_gettime};
@@ -401,8 +404,64 @@ fn no_turn_is_long_while_keys_are_acquired_and_listed() {
             put_call::<_, KeyedLock>(bytes, seq, 0, None, &AcquireKey { key });
         };
         other.all(1, last, is_reply).await;
-        shard.tell("their session ends");
+        shard.was_quick("the session ends that holds all keys");
     });
+}
+
+#[test]
+fn no_turn_is_long_while_sessions_end_that_hold_much_of_one_object_or_wait_for_it() {
+    run(async |shard| {
+        let mut holder = shard.connect().await;
+        let mut waiter = shard.connect().await;
+        let mut other = shard.connect().await;
+        for client in [&mut holder, &mut waiter, &mut other] {
+            client
+                .open::<RwLock>(1, |_| Some("readers".to_owned()))
+                .await;
+        }
+        let enter = |access| {
+            move |seq, _, bytes: &mut Vec<u8>| {
+                put_call::<_, RwLock>(bytes, seq, 0, None, &AcquireFor { access });
+            }
+        };
+        holder.all(many(), enter(Access::Read), is_reply).await;
+        let mut bytes = Vec::new();
+        let waiting = many().min(
+            Limits::default()
+                .calls_in_flight
+                .try_into()
+                .expect("a limit"),
+        );
+        for _ in 0..waiting {
+            waiter.seq += 1;
+            enter(Access::Write)(waiter.seq, 0, &mut bytes);
+        }
+        waiter.raw.write(&bytes).await.expect("the shard reads");
+        while other.status().await.waiting < waiting {}
+        // One read of the socket may carry thousands of calls to the object.
+        shard.tell("readers enter, and writers wait");
+        drop(waiter);
+        while other.status().await.waiting > 0 {}
+        shard.was_quick("the session ends that waits");
+        drop(holder);
+        other.all(1, enter(Access::Write), is_reply).await;
+        shard.was_quick("the session ends that reads");
+    });
+}
+
+impl Far {
+    async fn status(&mut self) -> RwLockStatus {
+        let mut status = RwLockStatus::default();
+        let count = |seq, _, bytes: &mut Vec<u8>| {
+            put_call::<_, RwLock>(bytes, seq, 0, None, &CountHolders);
+        };
+        let read = |response: &Response<'_>| match response {
+            Response::Reply { body, .. } => status = codec::decode(body.0).expect("a status"),
+            other => panic!("{other:?}"),
+        };
+        self.all(1, count, read).await;
+        status
+    }
 }
 
 #[test]
