@@ -4,11 +4,13 @@
 //! all descriptors and the locks of all threads, so tests in one process would meet each other's. A test that
 //! cannot run on this machine says so.
 
+mod gates;
 mod guards;
 mod managers;
 mod odd;
 mod pools;
 mod races;
+mod threads;
 
 use std::{
     env,
@@ -20,12 +22,14 @@ use std::{
 
 type Test = (&'static str, fn());
 
-const TESTS: [&[Test]; 5] = [
+const TESTS: [&[Test]; 7] = [
+    gates::TESTS,
     guards::TESTS,
     managers::TESTS,
     odd::TESTS,
     pools::TESTS,
     races::TESTS,
+    threads::TESTS,
 ];
 
 /// How long a test may take.

@@ -34,7 +34,7 @@ pub(crate) const TESTS: &[Test] = &[
 /// How long it may take until the end of a process is noticed.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-fn folder() -> (TempDir, String) {
+pub(crate) fn folder() -> (TempDir, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("manager");
     let path = path.to_str().expect("a path in UTF-8").to_owned();
