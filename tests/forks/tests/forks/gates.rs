@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use lockkeeper_sys::{Inherited, Origin, Private, without_forks};
+use lockkeeper_sys::{Inherited, Origin, PerProcess, Private, without_forks};
 use lockkeeper_test_forks::{Fork, end, on_fork};
 
 use crate::Test;
@@ -27,11 +27,11 @@ pub(crate) const TESTS: &[Test] = &[
         "gates::threads_fork_inside_and_outside_at_the_same_time",
         forks_everywhere,
     ),
-    (
-        "gates::fork_handlers_of_the_program_may_use_lockkeeper",
-        fork_handlers,
-    ),
+    (WITH_HANDLERS, fork_handlers),
 ];
+
+/// A test whose fork handlers are registered before those of lockkeeper.
+pub(crate) const WITH_HANDLERS: &str = "gates::fork_handlers_of_the_program_may_use_lockkeeper";
 
 static LIST: Inherited<Vec<u32>> = Inherited::new(Vec::new());
 static OTHER: Inherited<Vec<u32>> = Inherited::new(Vec::new());
@@ -118,39 +118,40 @@ fn forks_everywhere() {
 static BEFORE: AtomicU32 = AtomicU32::new(0);
 static IN_CHILD: AtomicU32 = AtomicU32::new(0);
 
+/// What a handler has made in the child.
+static MADE: PerProcess<Origin> = PerProcess::new();
+
 extern "C" fn before() {
     LIST.with(|list| list.push(2));
     BEFORE.fetch_add(1, Ordering::Relaxed);
 }
 
 extern "C" fn in_child() {
-    let origin = Origin::here();
+    MADE.get_or_init(Origin::here);
     LIST.with(|list| list.push(3));
-    IN_CHILD.store(u32::from(origin.is_here()), Ordering::Relaxed);
+    IN_CHILD.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Handlers before a fork run in reverse order, so these run while the gate is closed, and in the child before it is
+/// open.
+pub(crate) fn register_handlers() {
+    on_fork(before, in_child);
 }
 
 fn fork_handlers() {
-    static SEEN: lockkeeper_sys::PerProcess<u32> = lockkeeper_sys::PerProcess::new();
-    extern "C" fn see() {
-        SEEN.get_or_init(|| 7);
-    }
-    // Handlers before a fork run in reverse order: these run while the gate is closed, and in the child before it
-    // is open.
-    on_fork(before, in_child);
-    on_fork(before, see);
-    let _ = Origin::here();
+    // These run before the gate is closed, and when it is open.
     on_fork(before, in_child);
     use_the_gate();
+    let forks = BEFORE.load(Ordering::Relaxed);
     Fork::new(|| {
-        assert_eq!(IN_CHILD.load(Ordering::Relaxed), 1);
-        assert_eq!(
-            SEEN.get(),
-            Some(&7),
-            "the child is the same process for all handlers"
-        );
+        assert_eq!(BEFORE.load(Ordering::Relaxed), forks + 2);
+        assert_eq!(IN_CHILD.load(Ordering::Relaxed), 2);
+        let made = MADE
+            .get()
+            .expect("the child is one process for all handlers");
+        assert_eq!(*made, Origin::here());
         use_the_gate();
     })
     .join();
-    assert_eq!(BEFORE.load(Ordering::Relaxed), 6);
     assert_eq!(IN_CHILD.load(Ordering::Relaxed), 0);
 }

@@ -4,6 +4,7 @@
 //! all descriptors and the locks of all threads, so tests in one process would meet each other's. A test that
 //! cannot run on this machine says so.
 
+mod chaos;
 mod gates;
 mod guards;
 mod managers;
@@ -22,7 +23,8 @@ use std::{
 
 type Test = (&'static str, fn());
 
-const TESTS: [&[Test]; 7] = [
+const TESTS: [&[Test]; 8] = [
+    chaos::TESTS,
     gates::TESTS,
     guards::TESTS,
     managers::TESTS,
@@ -39,6 +41,9 @@ const PATIENCE: Duration = Duration::from_secs(150);
 const ONE: &str = "--one";
 
 fn main() -> ExitCode {
+    if env::args().nth(2).as_deref() == Some(gates::WITH_HANDLERS) {
+        gates::register_handlers();
+    }
     pools::register(lockkeeper::program()).init();
     let arguments: Vec<_> = env::args().skip(1).collect();
     let all = TESTS.into_iter().flatten();
@@ -86,7 +91,7 @@ fn run(name: &str) -> Result<(), String> {
         .process_group(0)
         .spawn()
         .expect("a process");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PATIENCE + chaos::length();
     let outcome = loop {
         match test.try_wait().expect("it is a child") {
             Some(status) if status.success() => break Ok(()),
