@@ -16,7 +16,7 @@ use lockkeeper_protocol::{
     SessionId, ShardOf,
     frame::{self, Capabilities, Request, Response},
 };
-use lockkeeper_sys::{OnlyHere, PerProcess};
+use lockkeeper_sys::{OnlyHere, PerProcess, Private};
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -224,7 +224,10 @@ impl Connection {
     /// # Errors
     ///
     /// As [`Self::greet`].
-    pub(crate) async fn over(socket: OwnedFd, address: &Address) -> Result<Arc<Self>, CallError> {
+    pub(crate) async fn over(
+        socket: Private<OwnedFd>,
+        address: &Address,
+    ) -> Result<Arc<Self>, CallError> {
         let lacking = |error: io::Error| CallError::NoManager {
             address: address.clone(),
             why: lack(&error),

@@ -61,13 +61,12 @@ impl Connection {
         self: &Arc<Self>,
         object: u32,
         operation: u32,
-        pipe: OwnedFd,
+        pipe: Private<OwnedFd>,
     ) -> Option<ReportPipe> {
         if !self.capabilities.has(Capability::Reports) {
             return None;
         }
-        // A forked child does not keep it.
-        let pipe = Private::open(|| Ok(File::from(pipe))).ok()?;
+        let pipe = pipe.map(|pipe| Ok(File::from(pipe))).ok()?;
         let pending = self.request(None, |seq| Request::ReportPipe {
             seq,
             object,

@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper_sys::Origin;
+use lockkeeper_sys::{Origin, Private};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::{runtime::Handle, task::coop};
 
@@ -234,8 +234,8 @@ struct Wakeup {
 
 /// A connected pair of sockets: a byte into one wakes a thread that polls the other.
 struct SocketPair {
-    sender: UnixStream,
-    receiver: UnixStream,
+    sender: Private<UnixStream>,
+    receiver: Private<UnixStream>,
 }
 
 /// The thread runs.
@@ -281,9 +281,12 @@ impl Wakeup {
         if let Some(pair) = self.pair.get() {
             return Ok(pair);
         }
-        let (sender, receiver) = UnixStream::pair()?;
-        sender.set_nonblocking(true)?;
-        receiver.set_nonblocking(true)?;
+        let (sender, receiver) = Private::open_pair(|| {
+            let (sender, receiver) = UnixStream::pair()?;
+            sender.set_nonblocking(true)?;
+            receiver.set_nonblocking(true)?;
+            Ok((sender, receiver))
+        })?;
         Ok(self.pair.get_or_init(|| SocketPair { sender, receiver }))
     }
 
@@ -345,7 +348,7 @@ impl Wakeup {
         let mut ready = ready.collect::<Vec<_>>().into_iter();
         if ready.next() == Some(true) {
             // One read takes the bytes of many wakes.
-            let _ = (&pair.receiver).read(&mut [0; 64]);
+            let _ = pair.receiver.get().and_then(|mut it| it.read(&mut [0; 64]));
         }
         connections.retain(|connection| {
             if ready.next() != Some(true) {
@@ -382,7 +385,7 @@ impl Wake for Wakeup {
             POLLING if self.origin.is_here() => {
                 // A pair that is full wakes the thread already.
                 let pair = self.pair.get();
-                let _ = pair.map(|pair| (&pair.sender).write(&[1]));
+                let _ = pair.map(|pair| pair.sender.get()?.write(&[1]));
             }
             PARKED if self.origin.is_here() => {
                 // With the lock, the thread waits by now or is about to look once more.

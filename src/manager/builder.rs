@@ -1,17 +1,10 @@
 //! `ManagerBuilder`: the settings of a manager, and the ways to start it.
 
-use std::{
-    io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::net::UnixStream,
-    },
-    sync::Arc,
-};
+use std::{io, os::fd::AsFd, sync::Arc};
 
 use lockkeeper_actors::Primitive;
 use lockkeeper_protocol::{MAX_SHARDS, Refusal};
-use lockkeeper_sys::{OnlyHere, Private};
+use lockkeeper_sys::OnlyHere;
 use tokio::task::LocalSet;
 
 use crate::{
@@ -32,7 +25,7 @@ use crate::{
         kinds::{self, Registrations},
         shards::Shards,
     },
-    transport::endpoint::Endpoint,
+    transport::{endpoint::Endpoint, handed::socket_pair},
 };
 
 impl Manager {
@@ -316,15 +309,8 @@ impl ManagerBuilder {
             access: self.access,
         };
         let lacking = |error: io::Error| StartError::System(lack(&error));
-        let mut own = None;
-        // A fork of another thread does not keep the manager's end: by it the end of the manager would go unnoticed.
-        let handed = Private::open(|| {
-            let (ours, theirs) = UnixStream::pair()?;
-            own = Some(OwnedFd::from(ours));
-            Ok(OwnedFd::from(theirs))
-        });
-        let handed = handed.map_err(lacking)?;
-        let own = own.ok_or_else(|| lacking(io::ErrorKind::NotConnected.into()))?;
+        // A forked child that kept the manager's end would hide the end of the manager.
+        let (own, handed) = socket_pair().map_err(lacking)?;
         let spawned = async {
             let child = Child::start_until_ready(ROLE, &config, &[handed.as_fd()]).await?;
             drop(handed);

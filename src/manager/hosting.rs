@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use lockkeeper_sys::OnlyHere;
+use lockkeeper_sys::{OnlyHere, Private};
 use serde::{Deserialize, Serialize};
 use tokio::task;
 use tokio_util::sync::CancellationToken;
@@ -179,7 +179,10 @@ impl Drop for Owned {
 
 /// Has the first shard accept the connection of the manager's owner. The owner connects to the other shards by
 /// their addresses, when it uses them first: many programs never do.
-fn with_owner(owner: Option<OwnedFd>, servers: Vec<Server>) -> Result<Vec<Server>, StartError> {
+fn with_owner(
+    owner: Option<Private<OwnedFd>>,
+    servers: Vec<Server>,
+) -> Result<Vec<Server>, StartError> {
     let lacking =
         "it has no room for the descriptor that it is handed: raise its limit of open files";
     let owner = owner.ok_or_else(|| StartError::System(lacking.to_owned()))?;

@@ -24,6 +24,7 @@ use lockkeeper_protocol::{
     codec::Blob,
     operations::{CountTasks, Finished, HandBack, Job, Next, Reports},
 };
+use lockkeeper_sys::Private;
 use tokio::sync::Notify;
 
 use crate::{
@@ -136,7 +137,7 @@ impl Pace {
 }
 
 impl Stock {
-    pub(super) async fn new(queue: Proxy<TaskQueue>, pipe: Option<OwnedFd>) -> Arc<Self> {
+    pub(super) async fn new(queue: Proxy<TaskQueue>, pipe: Option<Private<OwnedFd>>) -> Arc<Self> {
         let report_pipe = match pipe {
             Some(pipe) => queue.report_pipe::<Reports>(pipe).await,
             None => None,

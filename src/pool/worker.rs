@@ -4,6 +4,7 @@ use std::{mem, os::fd::OwnedFd, process};
 
 use lockkeeper_actors::data::TaskQueue;
 use lockkeeper_protocol::operations::{Chunk, Finished, TaskFault};
+use lockkeeper_sys::Private;
 use serde::{Deserialize, Serialize};
 use tokio::runtime;
 
@@ -88,7 +89,7 @@ async fn initialize(config: &Config, tasks: &Tasks) -> Result<(), TaskFault> {
 /// Runs tasks until there are none, or until it has run its number of them.
 async fn serve(
     config: &Config,
-    reports: Option<OwnedFd>,
+    reports: Option<Private<OwnedFd>>,
     tasks: &Tasks,
     lifeline: &mut Lifeline,
 ) -> Result<(), CallError> {

@@ -8,12 +8,11 @@
 //! children, so there is no chain of processes.
 
 use std::{
-    fs::File,
     future::Future,
     io,
     os::{
         fd::{BorrowedFd, OwnedFd},
-        unix::{fs::MetadataExt, net::UnixStream, process::ExitStatusExt},
+        unix::{net::UnixStream, process::ExitStatusExt},
     },
     pin::pin,
     process::{ExitStatus, Stdio},
@@ -28,8 +27,8 @@ use lockkeeper_protocol::{
     codec::{self, Blob},
     frame::{self, Inbox},
 };
-use lockkeeper_sys::Private;
-use rustix::process::Signal;
+use lockkeeper_sys::{Private, without_forks};
+use rustix::{fs::fstat, process::Signal};
 use serde::Serialize;
 use tokio::{io::Interest, process};
 
@@ -199,15 +198,13 @@ impl Child {
         let runtime = background::start()?.enter();
         // A process that another thread forks must keep neither end, or this child would outlive its
         // parent.
-        let mut theirs = None;
-        let lifeline = Private::open(|| {
-            let (ours, other) = UnixStream::pair()?;
-            theirs = Some(Private::open(|| Ok(File::from(OwnedFd::from(other))))?);
+        let (lifeline, theirs) = Private::open_pair(|| {
+            let (ours, theirs) = UnixStream::pair()?;
             ours.set_nonblocking(true)?;
-            tokio::net::UnixStream::from_std(ours)
+            let ours = tokio::net::UnixStream::from_std(ours)?;
+            Ok((ours, OwnedFd::from(theirs)))
         })?;
-        let theirs = theirs.ok_or(io::ErrorKind::NotConnected)?;
-        let marker = format!("{MARKER}{}", theirs.get()?.metadata()?.ino());
+        let marker = format!("{MARKER}{}", fstat(&theirs)?.st_ino);
         let executable = Executable::of_this_process();
         let process = executable.start(|path| {
             let mut command = process::Command::new(path);
@@ -215,8 +212,14 @@ impl Child {
             if let Launch::Test(name) = launch {
                 command.args(["--exact", "--nocapture", "--test-threads=1", name.as_str()]);
             }
-            let command = command.stdin(Stdio::from(theirs.get()?.try_clone()?));
-            command.kill_on_drop(true).spawn()
+            command.kill_on_drop(true);
+            // No forked child keeps the copy that becomes the child's input. To start a process in this way, the
+            // standard library does not fork, but uses `posix_spawn`.
+            without_forks(|| {
+                let input = theirs.get()?.try_clone()?;
+                let mut command = command;
+                command.stdin(input).spawn()
+            })
         })?;
         drop(theirs);
         let mut message = Vec::new();

@@ -1,6 +1,6 @@
 //! The executable of this program: where its children start from, and which build it is.
 //!
-//! The file may be renamed, replaced or deleted while the program runs. `/proc/self/exe` is the file that
+//! The file may be renamed, replaced or deleted while the program runs. `/proc/thread-self/exe` is the file that
 //! this process runs, whatever has become of its path. So children start from there, and from the path
 //! only where that is not possible.
 //!
@@ -19,8 +19,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::FileId;
 
-/// The file that the current process runs.
-const RUNNING: &str = "/proc/self/exe";
+/// The file that the current process runs. `/proc/self` would name the first thread, which may have ended: then it
+/// shows no file, no mapping and no descriptor.
+const RUNNING: &str = "/proc/thread-self/exe";
 
 /// The executable as it was when the program started.
 #[derive(Debug)]
@@ -139,7 +140,7 @@ struct Image {
 /// Finds the file that this code was loaded from among the mappings of the process.
 fn image() -> Option<Image> {
     let own = image as fn() -> Option<Image> as usize;
-    let maps = fs::read_to_string("/proc/self/maps").ok()?;
+    let maps = fs::read_to_string("/proc/thread-self/maps").ok()?;
     maps.lines().find_map(|line| {
         // Start and end, rights, offset, device, inode, path.
         let mut columns = line.splitn(6, ' ');
@@ -158,7 +159,7 @@ fn image() -> Option<Image> {
 }
 
 /// The path of this program if it was started through the loader, as in `ld-linux.so ./program`: then
-/// `/proc/self/exe` is the loader.
+/// `/proc/thread-self/exe` is the loader.
 fn loaded_program() -> Option<PathBuf> {
     let running = fs::read_link(RUNNING).ok()?;
     let name = running.file_name()?.to_str()?;

@@ -16,8 +16,9 @@ use lockkeeper_protocol::{
     codec::Blob,
     frame::{self, Inbox},
 };
-use lockkeeper_sys::Private;
+use lockkeeper_sys::{Private, without_forks};
 use rustix::{
+    event::{PollFd, PollFlags, poll},
     io::Errno,
     net::{
         RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -54,9 +55,9 @@ pub(super) enum Report {
 pub(crate) struct Lifeline(Private<UnixStream>);
 
 impl Lifeline {
-    /// Makes the end of a socket.
-    pub(super) fn over(stream: UnixStream) -> io::Result<Self> {
-        Private::open(|| Ok(stream)).map(Self)
+    /// Makes the end of the socket that is this process's standard input.
+    pub(super) fn of_input() -> io::Result<Self> {
+        Private::open(|| Ok(io::stdin().as_fd().try_clone_to_owned()?.into())).map(Self)
     }
 
     /// Reports that the work begins.
@@ -138,13 +139,13 @@ const AT_ONCE_CLOSED: RecvFlags = RecvFlags::empty();
 /// The child's end of the lifeline while it receives what its parent says first.
 #[derive(Debug)]
 pub(super) struct Receiver<'a> {
-    lifeline: &'a UnixStream,
+    lifeline: &'a Lifeline,
     /// The descriptors that came with what was read.
-    pub(super) handed: Vec<OwnedFd>,
+    pub(super) handed: Vec<Private<OwnedFd>>,
 }
 
 impl<'a> Receiver<'a> {
-    pub(super) const fn new(lifeline: &'a UnixStream) -> Self {
+    pub(super) const fn new(lifeline: &'a Lifeline) -> Self {
         Self {
             lifeline,
             handed: Vec::new(),
@@ -154,20 +155,27 @@ impl<'a> Receiver<'a> {
 
 impl Read for Receiver<'_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDED))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let read = recvmsg(
-            self.lifeline,
-            &mut [IoSliceMut::new(bytes)],
-            &mut control,
-            AT_ONCE_CLOSED,
-        )?;
-        for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(handed) = message {
-                self.handed.extend(handed);
+        let lifeline = self.lifeline.0.get()?;
+        poll(&mut [PollFd::new(lifeline, PollFlags::IN)], None)?;
+        // No fork may keep what comes in, and none may wait until it has come in.
+        without_forks(|| {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDED))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let read = recvmsg(
+                lifeline,
+                &mut [IoSliceMut::new(bytes)],
+                &mut control,
+                AT_ONCE_CLOSED | RecvFlags::DONTWAIT,
+            )?;
+            for message in control.drain() {
+                if let RecvAncillaryMessage::ScmRights(handed) = message {
+                    for descriptor in handed {
+                        self.handed.push(Private::open(|| Ok(descriptor))?);
+                    }
+                }
             }
-        }
-        Ok(read.bytes)
+            Ok(read.bytes)
+        })
     }
 }
 
@@ -187,11 +195,15 @@ fn read_frame(inbox: &mut Inbox, mut stream: impl Read) -> io::Result<Bytes> {
         match stream.read(&mut bytes) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(length) => inbox.feed(bytes.get(..length).unwrap_or_default()),
-            // A signal came in between, such as the one that continues a stopped process.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // A signal came in between, such as the one that continues a stopped process, or there is nothing yet.
+            Err(error) if is_passing(error.kind()) => {}
             Err(error) => return Err(error),
         }
     }
+}
+
+const fn is_passing(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
 }
 
 /// Returns once the other side of a stream is gone.

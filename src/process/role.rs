@@ -4,17 +4,13 @@ use std::{
     env,
     fs::{self, File},
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::{
-            fs::{FileTypeExt, MetadataExt},
-            net::UnixStream,
-        },
-    },
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
 use lockkeeper_protocol::codec::{self, Blob};
+use lockkeeper_sys::Private;
+use rustix::fs::{FileType, fstat};
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -35,7 +31,7 @@ pub(crate) struct Role {
     config: Blob,
     pub(crate) lifeline: Lifeline,
     /// The descriptors that the parent has handed to it, in order.
-    pub(crate) handed: Vec<OwnedFd>,
+    pub(crate) handed: Vec<Private<OwnedFd>>,
 }
 
 impl Role {
@@ -45,21 +41,20 @@ impl Role {
     ///
     /// Returns an error when the process is a child and its parent is gone, or runs another build.
     pub(crate) fn of_this_process() -> io::Result<Option<Self>> {
-        let Some(stream) = lifeline()? else {
+        let Some(mut lifeline) = lifeline()? else {
             return Ok(None);
         };
         if let Err(error) = leave_signals_to_parent() {
-            Lifeline::over(stream)?.lacking(lack(&error));
+            lifeline.lacking(lack(&error));
             return Err(error);
         }
         set_name();
-        let mut receiver = Receiver::new(&stream);
+        let mut receiver = Receiver::new(&lifeline);
         let (build, assignment) = read_frames(&mut receiver)?;
         let handed = receiver.handed;
         // From here on the lifeline is this copy alone, which no child of this process inherits:
         // one that reads its input must find it empty, and not wait for the parent's word.
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-        let mut lifeline = Lifeline::over(stream)?;
         let parent: Build = codec::decode(&build).map_err(io::Error::other)?;
         if let Some(why) = Build::of_this_process().refusal(&parent) {
             lifeline.failed(why.clone());
@@ -81,7 +76,7 @@ impl Role {
 }
 
 /// Gives this process the name of the program, as `ps` and `top` show it. The system has taken the name
-/// from the path that it was started by, `/proc/self/exe`.
+/// from the path that it was started by, `/proc/thread-self/exe`.
 fn set_name() {
     let program = env::args_os().next().map(PathBuf::from);
     if let Some(name) = program.as_deref().and_then(Path::file_name) {
@@ -106,7 +101,7 @@ fn leave_signals_to_parent() -> io::Result<()> {
 
 /// The socket to the parent, if this process is a child: its first argument is the marker and names the
 /// socket that is its standard input. A process that only has such an argument is none.
-fn lifeline() -> io::Result<Option<UnixStream>> {
+fn lifeline() -> io::Result<Option<Lifeline>> {
     let marker = env::args_os().nth(1);
     let inode = marker
         .as_ref()
@@ -114,8 +109,7 @@ fn lifeline() -> io::Result<Option<UnixStream>> {
     let Some(inode) = inode.and_then(|inode| inode.parse::<u64>().ok()) else {
         return Ok(None);
     };
-    let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let metadata = input.metadata()?;
-    let is_named = metadata.file_type().is_socket() && metadata.ino() == inode;
-    Ok(is_named.then(|| UnixStream::from(OwnedFd::from(input))))
+    let input = fstat(io::stdin())?;
+    let is_named = FileType::from_raw_mode(input.st_mode).is_socket() && input.st_ino == inode;
+    is_named.then(Lifeline::of_input).transpose()
 }

@@ -7,10 +7,7 @@ use std::{
     collections::VecDeque,
     env,
     io::{self, ErrorKind, Read},
-    os::{
-        fd::AsFd,
-        unix::{net::UnixStream, process::ExitStatusExt},
-    },
+    os::unix::process::ExitStatusExt,
     thread,
 };
 
@@ -119,10 +116,7 @@ fn killed_child() {
 #[test]
 fn hasty_child() {
     if is_child() {
-        let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned().unwrap());
-        Lifeline::over(stream)
-            .unwrap()
-            .failed("in haste".to_owned());
+        Lifeline::of_input().unwrap().failed("in haste".to_owned());
         thread::sleep(2 * READY_PATIENCE);
     }
 }

@@ -10,6 +10,7 @@ use std::{fmt, future::Future, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use lockkeeper_actors::{Primitive, Serve};
 use lockkeeper_protocol::{Fault, ObjectInfo, Operation, Page, Question, Refusal};
+use lockkeeper_sys::Private;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
@@ -294,7 +295,10 @@ impl<P: Primitive> Proxy<P> {
 
     /// Has the manager read a pipe for an operation that takes a list of records: the pipe that came with the
     /// stream.
-    pub(crate) async fn report_pipe<O: Operation>(&self, pipe: OwnedFd) -> Option<ReportPipe>
+    pub(crate) async fn report_pipe<O: Operation>(
+        &self,
+        pipe: Private<OwnedFd>,
+    ) -> Option<ReportPipe>
     where
         P: Serve<O>,
     {

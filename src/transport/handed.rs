@@ -38,9 +38,21 @@ pub(crate) struct ManagerEnds {
 /// The ends that the child is given.
 #[derive(Debug)]
 pub(crate) struct ChildEnds {
-    pub(crate) socket: OwnedFd,
+    pub(crate) socket: Private<OwnedFd>,
     /// The end for writing of the report pipe.
-    pub(crate) reports: Option<OwnedFd>,
+    pub(crate) reports: Option<Private<OwnedFd>>,
+}
+
+/// Makes two sockets that are connected to each other. A forked child keeps neither.
+///
+/// # Errors
+///
+/// Returns an error when the system has no descriptors left.
+pub(crate) fn socket_pair() -> io::Result<(Private<OwnedFd>, Private<OwnedFd>)> {
+    Private::open_pair(|| {
+        let (one, other) = std::os::unix::net::UnixStream::pair()?;
+        Ok((one.into(), other.into()))
+    })
 }
 
 /// Makes the pair of sockets and the pipe between a child and a manager.
@@ -49,15 +61,14 @@ pub(crate) struct ChildEnds {
 ///
 /// Returns an error when the system has no descriptors left.
 pub(crate) fn connect_child() -> io::Result<(ManagerEnds, ChildEnds)> {
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    let (ours, socket) = socket_pair()?;
     let (for_reading, for_writing) = report_pipe()?.unzip();
-    let for_reading = for_reading.map(|pipe| Private::open(|| Ok(pipe)));
     let manager = ManagerEnds {
-        socket: UnixStream::try_from(OwnedFd::from(ours))?,
-        reports: for_reading.transpose()?,
+        socket: ours.try_into()?,
+        reports: for_reading,
     };
     let child = ChildEnds {
-        socket: theirs.into(),
+        socket,
         reports: for_writing,
     };
     Ok((manager, child))
@@ -65,15 +76,16 @@ pub(crate) fn connect_child() -> io::Result<(ManagerEnds, ChildEnds)> {
 
 /// Makes a pipe whose ends do not block.
 #[cfg(target_os = "linux")]
-fn report_pipe() -> io::Result<Option<(OwnedFd, OwnedFd)>> {
+fn report_pipe() -> io::Result<Option<(Private<OwnedFd>, Private<OwnedFd>)>> {
     use rustix::pipe::{PipeFlags, pipe_with};
 
-    Ok(Some(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?))
+    let pipe = || Ok(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?);
+    Private::open_pair(pipe).map(Some)
 }
 
 /// Elsewhere no call makes a pipe that is closed in children from its beginning.
 #[cfg(not(target_os = "linux"))]
-fn report_pipe() -> io::Result<Option<(OwnedFd, OwnedFd)>> {
+fn report_pipe() -> io::Result<Option<(Private<OwnedFd>, Private<OwnedFd>)>> {
     Ok(None)
 }
 
@@ -110,14 +122,14 @@ impl ManagerEnds {
 /// # Errors
 ///
 /// Returns an error when the system has no descriptors left, or no manager of this process has the address.
-pub(crate) fn connect_own(address: &Address) -> io::Result<OwnedFd> {
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+pub(crate) fn connect_own(address: &Address) -> io::Result<Private<OwnedFd>> {
+    let (ours, theirs) = socket_pair()?;
     let ends = ManagerEnds {
-        socket: UnixStream::try_from(OwnedFd::from(theirs))?,
+        socket: theirs.try_into()?,
         reports: None,
     };
     ends.hand_over_of(address, process::id(), None)?;
-    Ok(ours.into())
+    Ok(ours)
 }
 
 /// A stream to a child of this process, or to this process itself.
@@ -163,6 +175,10 @@ impl Stream for HandedStream {
             .take()
     }
 
+    fn unread(&self) -> Option<usize> {
+        self.socket.unread()
+    }
+
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.socket.descriptor()
     }
@@ -178,7 +194,7 @@ impl Stream for HandedStream {
 ///
 /// Returns an error when the descriptor is that of no socket.
 pub(crate) fn accept_first(
-    socket: OwnedFd,
+    socket: Private<OwnedFd>,
     listener: Box<dyn Listener>,
 ) -> io::Result<Box<dyn Listener>> {
     let first = Arc::new(UnixStream::try_from(socket)?);

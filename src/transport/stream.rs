@@ -89,6 +89,13 @@ pub trait Stream: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// Returns how many bytes of the other end wait to be read, if the stream can tell. A forked child of a process
+    /// that has ended may write on for ever: then the session reads these and ends. Internal: Unix sockets tell.
+    #[doc(hidden)]
+    fn unread(&self) -> Option<usize> {
+        None
+    }
+
     /// Returns a descriptor that is readable whenever [`Self::try_read`] has something, so that a plain
     /// thread can sleep on it. The answer never changes.
     ///

@@ -26,6 +26,7 @@ use interprocess::{
     },
 };
 use lockkeeper_sys::Private;
+use rustix::io::ioctl_fionread;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     runtime::{self, Handle},
@@ -108,11 +109,11 @@ impl UnixStream {
     /// Makes two sockets that are connected to each other.
     #[cfg(test)]
     pub(crate) fn pair() -> io::Result<(Self, Self)> {
-        let (one, other) = std::os::unix::net::UnixStream::pair()?;
-        Ok((
-            OwnedFd::from(one).try_into()?,
-            OwnedFd::from(other).try_into()?,
-        ))
+        let (one, other) = Private::open_pair(|| {
+            let (one, other) = std::os::unix::net::UnixStream::pair()?;
+            Ok((OwnedFd::from(one), OwnedFd::from(other)))
+        })?;
+        Ok((one.try_into()?, other.try_into()?))
     }
 
     fn credentials(&self) -> Option<Credentials> {
@@ -130,14 +131,17 @@ impl UnixStream {
     }
 }
 
-impl TryFrom<OwnedFd> for UnixStream {
+impl TryFrom<Private<OwnedFd>> for UnixStream {
     type Error = io::Error;
 
     /// Takes a connected socket, which does not block from then on.
-    fn try_from(socket: OwnedFd) -> io::Result<Self> {
-        let socket = std::os::unix::net::UnixStream::from(socket);
-        socket.set_nonblocking(true)?;
-        Ok(Private::open(|| Ok(Socket::from(socket)))?.into())
+    fn try_from(socket: Private<OwnedFd>) -> io::Result<Self> {
+        let socket = socket.map(|socket| {
+            let socket = std::os::unix::net::UnixStream::from(socket);
+            socket.set_nonblocking(true)?;
+            Ok(Socket::from(socket))
+        });
+        Ok(socket?.into())
     }
 }
 
@@ -195,6 +199,10 @@ impl Stream for UnixStream {
 
     fn peer_end(&self) -> Option<OwnedFd> {
         peer_process::of_peer(self.descriptor()?, self.peer_pid())
+    }
+
+    fn unread(&self) -> Option<usize> {
+        ioctl_fionread(&self.socket).ok()?.try_into().ok()
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {

@@ -7,7 +7,7 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `page`, `origin` | [`Origin`]: the process in which a value was made |
-//! | `gate` | [`Inherited`]: data behind a mutex that no fork finds locked |
+//! | `gate`, `inherited` | [`without_forks`]: work that no fork interrupts. [`Inherited`]: data behind a mutex that no fork finds locked |
 //! | `registry`, `private` | [`Private`]: a descriptor that a forked child does not keep |
 //! | `only_here` | [`OnlyHere`]: a value that only its own process uses and drops |
 //! | `per_process` | [`PerProcess`]: a value that each process makes for itself |
@@ -19,6 +19,7 @@ compile_error!(
 );
 
 mod gate;
+mod inherited;
 mod only_here;
 mod origin;
 mod page;
@@ -26,7 +27,7 @@ mod per_process;
 mod private;
 mod registry;
 
-pub use gate::Inherited;
+pub use inherited::{Inherited, without_forks};
 pub use only_here::{HereFuture, OnlyHere};
 pub use origin::Origin;
 pub use per_process::PerProcess;

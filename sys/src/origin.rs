@@ -8,7 +8,7 @@
 //! Invariant: no two processes of one line of forks have the same number.
 
 use std::{
-    hint,
+    hint, ptr,
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering},
 };
 
@@ -151,8 +151,11 @@ extern "C" fn after_in_parent() {
 
 /// Runs in the child before `fork` returns there, so it makes only async-signal-safe calls.
 extern "C" fn after_in_child() {
-    registry::replace_all();
-    gate::open();
-    let own = next();
-    number().store(own, Ordering::Release);
+    let number = number();
+    // A handler of the program may have run before and may have used lockkeeper, which noticed the fork then.
+    if number.load(Ordering::Acquire) == WIPED || ptr::eq(number, &raw const WITHOUT_PAGE) {
+        registry::replace_all();
+        number.store(next(), Ordering::Release);
+    }
+    gate::open_in_child();
 }

@@ -48,7 +48,44 @@ impl<T: AsFd> Private<T> {
         let origin = Origin::here();
         let _inside = Inside::enter();
         registry::make_dead_socket()?;
-        let value = open()?;
+        Self::register(open()?, origin)
+    }
+
+    /// Opens two values, such as the ends of a pair of sockets, and registers the descriptors of both: as
+    /// [`Self::open`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_pair<U: AsFd>(
+        open: impl FnOnce() -> io::Result<(T, U)>,
+    ) -> io::Result<(Self, Private<U>)> {
+        let origin = Origin::here();
+        let _inside = Inside::enter();
+        registry::make_dead_socket()?;
+        let (one, other) = open()?;
+        let one = Self::register(one, origin)?;
+        Ok((one, Private::register(other, origin)?))
+    }
+
+    /// Makes another value of this one, such as a socket of a descriptor. No fork happens meanwhile, so `make` must
+    /// be short.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of `make`, and an error in a forked child of the process that has opened the value.
+    pub fn map<U: AsFd>(self, make: impl FnOnce(T) -> io::Result<U>) -> io::Result<Private<U>> {
+        let _inside = Inside::enter();
+        self.get()?;
+        let mut this = ManuallyDrop::new(self);
+        registry::remove(this.number);
+        // SAFETY: `this` is neither dropped nor used afterwards.
+        let value = unsafe { ManuallyDrop::take(&mut this.value) };
+        Private::register(make(value)?, this.origin)
+    }
+
+    /// Registers the descriptor of a value. It runs inside of the gate.
+    fn register(value: T, origin: Origin) -> io::Result<Self> {
         let number = value.as_fd().as_raw_fd();
         registry::add(number)?;
         Ok(Self {

@@ -19,7 +19,9 @@ use futures::StreamExt;
 use lockkeeper::{
     CallError, Lock, Manager, Pool, Task, TaskError, builders::Program, errors::TaskFault,
 };
-use lockkeeper_test_support::{Role, Roles, kill, report, run, seeded, signal_group, until};
+use lockkeeper_test_support::{
+    Role, Roles, children_of, copy_program, kill, report, run, seeded, signal_group, until,
+};
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde::{Deserialize, Serialize};
@@ -141,27 +143,6 @@ async fn step(pool: &Pool, lock: &Lock) -> Vec<Result<(), TaskError>> {
         .collect()
 }
 
-/// The children of all threads of a process.
-fn children_of(pid: u32) -> Vec<u32> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task"))
-        .into_iter()
-        .flatten();
-    let lists = threads.flatten().map(|thread| {
-        // A thread may have ended meanwhile.
-        fs::read_to_string(thread.path().join("children")).unwrap_or_default()
-    });
-    let lists: Vec<String> = lists.collect();
-    let all = lists.iter().flat_map(|list| list.split_whitespace());
-    all.map(|pid| pid.parse().unwrap()).collect()
-}
-
-/// Copies a program in another process: a child of another thread may be forked while this one has the copy
-/// open, and a program that is open for writing cannot be started.
-fn copy(from: &Path, to: &Path) {
-    let copied = Command::new("cp").args([from, to]).status();
-    assert!(copied.unwrap().success());
-}
-
 /// What changes.
 #[derive(Clone, Copy, Debug)]
 enum Change {
@@ -188,7 +169,7 @@ fn apply(change: Change, scene: &Scene, pid: u32, spared: &[u32], random: &mut S
     match change {
         Change::ReplaceExecutable => {
             let other = scene.folder.join("other");
-            copy(Path::new("/bin/true"), &other);
+            copy_program(Path::new("/bin/true"), &other);
             fs::rename(other, scene.executable()).unwrap();
         }
         // It may be gone.
@@ -225,7 +206,7 @@ fn program_keeps_its_promises_while_its_surroundings_change() {
             folder: folder.path().to_owned(),
         };
         fs::create_dir(scene.sockets()).unwrap();
-        copy(&env::current_exe().unwrap(), &scene.executable());
+        copy_program(&env::current_exe().unwrap(), &scene.executable());
         let mut command = Command::new(scene.executable());
         // The group that a terminal or a service manager signals.
         let command = command.process_group(0);

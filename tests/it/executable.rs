@@ -9,7 +9,7 @@ use std::{
 };
 
 use lockkeeper::{Manager, Pool};
-use lockkeeper_test_support::{Role, Roles, is_running, kill, report, until};
+use lockkeeper_test_support::{Role, Roles, copy_program, is_running, kill, report, until};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -53,13 +53,6 @@ async fn own_children(Owner { mark }: Owner) {
     report(&outcome.await.unwrap_or_else(|error| error));
 }
 
-/// Copies a program in another process. A child of another test may have been forked while this process
-/// had the copy open for writing, and no program can be started while any process has.
-fn copy(from: &Path, to: &Path) {
-    let copied = Command::new("cp").args([from, to]).status().unwrap();
-    assert!(copied.success());
-}
-
 /// A copy of this program in a folder of its own.
 struct Copy {
     folder: TempDir,
@@ -73,7 +66,7 @@ impl Copy {
         let place = folder.path().join("place");
         fs::create_dir(&place).unwrap();
         let program = place.join("program");
-        copy(&env::current_exe().unwrap(), &program);
+        copy_program(&env::current_exe().unwrap(), &program);
         let mark = folder.path().join("mark");
         Self {
             folder,
@@ -101,7 +94,7 @@ impl Copy {
     /// Puts another program in the place of this one.
     fn replace(&self) {
         let other = self.folder.path().join("other");
-        copy(Path::new("/bin/true"), &other);
+        copy_program(Path::new("/bin/true"), &other);
         fs::rename(other, &self.program).unwrap();
     }
 }
@@ -161,7 +154,7 @@ fn child_that_would_be_another_program_is_not_started() {
     run(async {
         let same_again = |copy: &Copy| {
             fs::remove_file(&copy.program).unwrap();
-            self::copy(&env::current_exe().unwrap(), &copy.program);
+            copy_program(&env::current_exe().unwrap(), &copy.program);
         };
         let changes: [(fn(&Copy), _); 3] = [
             (Copy::replace, "it was replaced"),

@@ -3,10 +3,10 @@
 //!
 //! So no test and no role here calls [`crate::program`].
 
-use std::{fs, future::pending};
+use std::future::pending;
 
 use lockkeeper::{Manager, Pool, StartError};
-use lockkeeper_test_support::{Role, Roles, in_own_process, report, run, until};
+use lockkeeper_test_support::{Role, Roles, children_of, in_own_process, report, run, until};
 
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("not_a_program::misnamed", |test: String| async move {
@@ -30,21 +30,6 @@ fn why(started: Result<(), StartError>) -> String {
     started.unwrap_err().to_string()
 }
 
-/// How many children a process has, zombies included.
-fn children_of(pid: u32) -> usize {
-    let is_child = |stat: &String| {
-        // The name stands in parentheses; behind it are the state and the parent.
-        let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-        rest.split(' ').nth(1) == Some(&pid.to_string())
-    };
-    fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
-        .filter(is_child)
-        .count()
-}
-
 #[test]
 fn program_that_forgot_the_call_starts_no_process() {
     in_own_process(|| {
@@ -65,7 +50,7 @@ fn program_that_forgot_the_call_starts_no_process() {
                         .contains("call lockkeeper::program()")
                 );
             }
-            assert_eq!(children_of(forgetful.pid()), 0);
+            assert!(children_of(forgetful.pid()).is_empty());
         });
     });
 }
@@ -76,7 +61,7 @@ async fn whys_of_misnamed(test: &str) -> [String; 2] {
     let whys = [misnamed.next_report(), misnamed.next_report()];
     // One worker is enough for the error; the others end soon after it.
     until("no child is left", || async {
-        children_of(misnamed.pid()) == 0
+        children_of(misnamed.pid()).is_empty()
     })
     .await;
     whys

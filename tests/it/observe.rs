@@ -18,7 +18,7 @@ use std::{
 
 use futures::FutureExt;
 use lockkeeper::{
-    CallError, Limits, Lock, Manager, Pool, Task,
+    CallError, Limits, Lock, Manager, Pool, Semaphore, Task,
     builders::Program,
     errors::Refusal,
     kind::{Call, Operation, Operations, Primitive, Serve},
@@ -42,6 +42,15 @@ fn run<F: Future>(test: F) -> F::Output {
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("observe::holder", |lock: Lock| async move {
         let _guard = lock.acquire().await.unwrap();
+        report("held");
+        pending::<()>().await;
+    });
+    roles.add("observe::holder_of_three", |seats: Semaphore| async move {
+        let _permits = [
+            seats.acquire().await.unwrap(),
+            seats.acquire().await.unwrap(),
+            seats.acquire().await.unwrap(),
+        ];
         report("held");
         pending::<()>().await;
     });
@@ -205,6 +214,7 @@ fn dead_holder_is_told_with_what_it_held_and_who_it_was() {
             assert_eq!(abandoned.field("kind"), "lock");
             assert_eq!(abandoned.number("pid"), u64::from(holder.pid()));
             assert_eq!(abandoned.field("program"), mark.holder.program);
+            assert_eq!(abandoned.number("holds"), 1);
             assert_eq!(abandoned.number("fence"), mark.fence.number());
             assert_eq!(abandoned.field("held"), format!("{:?}", mark.held));
             let session = abandoned.field("session");
@@ -212,6 +222,31 @@ fn dead_holder_is_told_with_what_it_held_and_who_it_was() {
             assert_is(&ended, Level::DEBUG, "lockkeeper::session");
             assert_eq!(ended.number("pid"), u64::from(holder.pid()));
             assert_eq!(ended.field("reason"), "the client left");
+        });
+    });
+}
+
+#[test]
+fn holds_that_a_session_leaves_in_one_object_are_one_event() {
+    in_own_process(|| {
+        run(async {
+            let manager = Manager::start().await.unwrap();
+            let seats = manager.named("seats").semaphore(3).await.unwrap();
+            let mut holder = Role::start("observe::holder_of_three", &seats);
+            assert_eq!(holder.next_report(), "held");
+            holder.kill();
+            let permits = seats.acquire_many(3).await.unwrap();
+            let mark = permits.abandoned().unwrap();
+            let session = |heard: &Heard| heard.field("kind") == "semaphore";
+            hear("session ended", |heard| {
+                heard.number("pid") == u64::from(holder.pid())
+            })
+            .await;
+            let abandoned = heard("hold abandoned", session);
+            assert_eq!(abandoned.len(), 1, "{abandoned:?}");
+            assert_eq!(abandoned[0].number("holds"), 3);
+            // The first of them was held for the longest time.
+            assert!(abandoned[0].number("fence") <= mark.fence.number());
         });
     });
 }

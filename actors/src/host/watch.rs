@@ -201,8 +201,10 @@ impl Watch {
         let left = ended.take_left();
         let kind = self.tally.kind;
         let session = ended.session.number();
-        for (held, fence) in &left.marks {
-            self.tally.abandoned.add(1);
+        // One session may leave a million keys: one event tells of all, with the longest of these holds.
+        let holds = u64::try_from(left.marks.len()).unwrap_or(u64::MAX);
+        self.tally.abandoned.add(holds);
+        if let Some((held, fence)) = left.marks.iter().max() {
             tracing::warn!(
                 target: OBJECT,
                 kind,
@@ -211,6 +213,7 @@ impl Watch {
                 pid = ended.peer.pid,
                 program = ended.peer.program,
                 label = ended.peer.label,
+                holds,
                 ?held,
                 fence = fence.number(),
                 "hold abandoned"

@@ -132,7 +132,7 @@ fn holder_of(text: &[u8]) -> io::Result<u32> {
 /// socket has the name, and the descriptors of each process say which sockets it has. A process of another
 /// user is never mistaken for one of this user's.
 fn is_own_process(text: &[u8]) -> bool {
-    let Ok(sockets) = fs::read("/proc/net/unix") else {
+    let Ok(sockets) = fs::read("/proc/thread-self/net/unix") else {
         return false;
     };
     let end = [b" @", text].concat();

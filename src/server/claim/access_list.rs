@@ -20,7 +20,7 @@ pub(super) fn set(path: &Path, id: FileId, access: &Access) -> io::Result<()> {
     if FileId::of(&socket.metadata()?) != id {
         return Err(io::Error::other("another program has replaced the socket"));
     }
-    let descriptor = format!("/proc/self/fd/{}", socket.as_raw_fd());
+    let descriptor = format!("/proc/thread-self/fd/{}", socket.as_raw_fd());
     let list = encode(access);
     let set = setxattr(
         descriptor,

@@ -29,14 +29,19 @@ pub(super) fn poll_receive(
     Poll::Ready(take_in(length, scratch, inbox, context))
 }
 
-/// The same from a client that hears no more. The runtime may not have heard yet of what it sent last.
+/// The same from a client that hears no more: takes `left` bytes at the most, and counts them down. The runtime may
+/// not have heard yet of what the client sent last.
 pub(super) fn receive_last(
     stream: &dyn Stream,
+    left: &mut usize,
     inbox: &mut Inbox,
     context: &Context,
 ) -> Result<(), End> {
     let scratch = &mut *context.scratch.borrow_mut();
-    let length = stream.try_read(scratch)?;
+    let most = scratch.len().min(*left);
+    let room = scratch.get_mut(..most).unwrap_or_default();
+    let length = if most == 0 { 0 } else { stream.try_read(room)? };
+    *left = left.saturating_sub(length);
     take_in(length, scratch, inbox, context)
 }
 

@@ -64,6 +64,8 @@ pub(super) struct Session {
     stall: Option<Box<Stall>>,
     /// Whether a chunk was read although the outgoing buffer has no room.
     has_read_ahead: bool,
+    /// How much of a client that hears no more is still read, once that is known.
+    last_bytes: Option<usize>,
 }
 
 impl Session {
@@ -94,6 +96,7 @@ impl Session {
             incoming: Incoming::default(),
             stall: None,
             has_read_ahead: false,
+            last_bytes: None,
         }
     }
 
@@ -122,14 +125,17 @@ impl Session {
         if !self.outgoing.held_back.is_empty() {
             return Poll::Ready(Ok(()));
         }
+        if self.outgoing.is_broken() {
+            // Frames that were sent before the end are served: a lost release would mark its lock as
+            // abandoned. Those that a forked child of the client adds are not.
+            let stream = &*self.stream;
+            let unread = || stream.unread().unwrap_or(usize::MAX);
+            let left = self.last_bytes.get_or_insert_with(unread);
+            return Poll::Ready(receive_last(stream, left, inbox, &self.context));
+        }
         let received = poll_receive(task, &*self.attached, inbox, &self.context);
         if received.is_ready() {
             return received;
-        }
-        if self.outgoing.is_broken() {
-            // Frames that were sent before the end are served: a lost release would mark its lock as
-            // abandoned.
-            return Poll::Ready(receive_last(&*self.stream, inbox, &self.context));
         }
         self.outgoing.writer.replace(Some(task.waker().clone()));
         Poll::Pending

@@ -4,6 +4,7 @@
 //! A [`House`] is the inside of a manager: a supervisor and a shell, and sessions that it lets in.
 
 mod cut;
+mod endless;
 mod inspection;
 mod misread;
 mod offences;

@@ -1,7 +1,7 @@
 //! Forks of a test: processes without exec, each with a watchdog, whose end the parent waits for.
 
 use std::{
-    fs,
+    env, fs,
     io::{Error, PipeReader, Read, Write},
     panic::{self, AssertUnwindSafe},
     thread,
@@ -139,6 +139,45 @@ pub fn watch(seconds: u32) {
 pub fn end(code: i32) -> ! {
     // SAFETY: it does not return.
     unsafe { libc::_exit(code) }
+}
+
+/// Ends this thread alone, without unwinding. The process lives on while it has others, also without its first one.
+pub fn end_thread() -> ! {
+    loop {
+        // SAFETY: it does not return, and what the thread has borrowed stays as it is.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+    }
+}
+
+/// Whether a descriptor is a connected socket whose other end is closed and which has nothing to be read.
+#[must_use]
+pub fn is_dead(number: i32) -> bool {
+    let (mut byte, flags) = ([0_u8; 1], libc::MSG_PEEK | libc::MSG_DONTWAIT);
+    // SAFETY: the buffer has room for one byte.
+    unsafe { libc::recv(number, byte.as_mut_ptr().cast(), 1, flags) == 0 }
+}
+
+/// Closes all descriptors of this process but the standard ones, whoever uses them, as a process that becomes a
+/// daemon does.
+pub fn close_all() {
+    // SAFETY: the caller uses none of them afterwards.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+    assert_eq!(closed, 0, "{}", Error::last_os_error());
+}
+
+/// Removes all variables from the environment of this process.
+pub fn clear_environment() {
+    for (name, _) in env::vars_os() {
+        // SAFETY: the caller's process has no other thread that reads the environment by the C library.
+        unsafe { env::remove_var(name) };
+    }
+}
+
+/// Has the C library run functions before each fork, and after it in the child.
+pub fn on_fork(before: extern "C" fn(), in_child: extern "C" fn()) {
+    // SAFETY: the functions are there for as long as this process.
+    let registered = unsafe { libc::pthread_atfork(Some(before), None, Some(in_child)) };
+    assert_eq!(registered, 0);
 }
 
 /// Ends this process with its exit handlers.

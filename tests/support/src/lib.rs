@@ -5,6 +5,7 @@
 //! | `run` | a runtime for each test, and the watchdog that ends a hung test |
 //! | `role` | child processes of the test binary, each with a role |
 //! | `own_process` | tests that need the state of a process to themselves |
+//! | `program` | copies of the test binary |
 //! | `signals` | killing, stopping and observing processes |
 //! | `until` | polling a state with a deadline |
 //! | `turns` | dropping a future after each number of polls |
@@ -14,6 +15,7 @@
 //! Invariant: this crate does not depend on lockkeeper.
 
 mod own_process;
+mod program;
 mod role;
 mod run;
 mod seed;
@@ -23,10 +25,11 @@ mod until;
 mod user;
 
 pub use own_process::in_own_process;
+pub use program::copy_program;
 pub use role::{Role, Roles, report};
 pub use run::{Watchdog, run};
 pub use seed::seeded;
-pub use signals::{is_running, kill, signal, signal_group, stop};
+pub use signals::{children_of, is_running, kill, signal, signal_group, stop};
 pub use turns::{for_turns, run_in_turns, sweep};
 pub use until::until;
 pub use user::{act_as, may_act_as_others};

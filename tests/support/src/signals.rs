@@ -1,6 +1,6 @@
 //! Killing, stopping and observing other processes.
 
-use std::fs;
+use std::fs::{self, DirEntry};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
@@ -41,6 +41,24 @@ pub fn is_running(pid: u32) -> bool {
     // The name stands in parentheses and may hold any character.
     let state = stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next());
     !matches!(state, Some(Some('Z' | 'X')) | None)
+}
+
+/// The children of a process, zombies included.
+///
+/// # Panics
+///
+/// Panics when `/proc` cannot be read.
+pub fn children_of(pid: u32) -> Vec<u32> {
+    let pid = pid.to_string();
+    let child = |entry: DirEntry| {
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        // The name stands in parentheses; behind it are the state and the parent.
+        let (_, rest) = stat.rsplit_once(") ")?;
+        let is_child = rest.split(' ').nth(1) == Some(&pid);
+        is_child.then(|| entry.file_name().to_str()?.parse().ok())?
+    };
+    let processes = fs::read_dir("/proc").expect("there is /proc");
+    processes.flatten().filter_map(child).collect()
 }
 
 /// Stops a process with SIGSTOP. When this returns, none of its threads runs.

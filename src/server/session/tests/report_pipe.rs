@@ -53,7 +53,8 @@ impl House {
         let raw = Raw::over(Arc::new(UnixStream::try_from(child.socket).unwrap()));
         let stream = manager.into_stream(process::id(), None);
         let client = self.greeted(self.let_in_over(raw, stream), 1).await;
-        (client, child.reports.expect("this is Linux").into())
+        let pipe = child.reports.expect("this is Linux");
+        (client, pipe.get().unwrap().try_clone().unwrap().into())
     }
 }
 

@@ -4,11 +4,14 @@
 //! all descriptors and the locks of all threads, so tests in one process would meet each other's. A test that
 //! cannot run on this machine says so.
 
+mod chaos;
+mod gates;
 mod guards;
 mod managers;
 mod odd;
 mod pools;
 mod races;
+mod threads;
 
 use std::{
     env,
@@ -20,12 +23,15 @@ use std::{
 
 type Test = (&'static str, fn());
 
-const TESTS: [&[Test]; 5] = [
+const TESTS: [&[Test]; 8] = [
+    chaos::TESTS,
+    gates::TESTS,
     guards::TESTS,
     managers::TESTS,
     odd::TESTS,
     pools::TESTS,
     races::TESTS,
+    threads::TESTS,
 ];
 
 /// How long a test may take.
@@ -35,6 +41,9 @@ const PATIENCE: Duration = Duration::from_secs(150);
 const ONE: &str = "--one";
 
 fn main() -> ExitCode {
+    if env::args().nth(2).as_deref() == Some(gates::WITH_HANDLERS) {
+        gates::register_handlers();
+    }
     pools::register(lockkeeper::program()).init();
     let arguments: Vec<_> = env::args().skip(1).collect();
     let all = TESTS.into_iter().flatten();
@@ -82,7 +91,7 @@ fn run(name: &str) -> Result<(), String> {
         .process_group(0)
         .spawn()
         .expect("a process");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PATIENCE + chaos::length();
     let outcome = loop {
         match test.try_wait().expect("it is a child") {
             Some(status) if status.success() => break Ok(()),

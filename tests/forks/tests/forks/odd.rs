@@ -12,7 +12,9 @@ use std::{
 
 use lockkeeper::{Fence, FenceFile, LockGuard, Manager, block_on};
 use lockkeeper_sys::{Inherited, OnlyHere, Origin, PerProcess, Private};
-use lockkeeper_test_forks::{Fork, end, exit, hear, is_running, kill, pause, tell, unshare_pids};
+use lockkeeper_test_forks::{
+    Fork, close_all, end, exit, hear, is_running, kill, pause, tell, unshare_pids,
+};
 
 use crate::{
     Test,
@@ -44,6 +46,10 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "odd::guards_of_plain_threads_go_with_the_parent",
         thread_in_a_child,
+    ),
+    (
+        "odd::child_that_closes_all_descriptors_keeps_its_own_from_its_children",
+        daemon,
     ),
 ];
 
@@ -317,6 +323,21 @@ fn fence_file() {
     // A child's own use of an inherited mark.
     Fork::new(|| mark.check(fence(5)).expect("a mark is a path")).join();
     assert!(mark.check(fence(4)).is_err());
+}
+
+fn daemon() {
+    let held = spawned();
+    Fork::new(|| {
+        close_all();
+        let (here, mut there) = UnixStream::pair().expect("a pair");
+        let here = Private::open(|| Ok(here)).expect("it is registered");
+        let child = Fork::new(|| pause());
+        drop(here);
+        assert_eq!(there.read(&mut [0]).expect("the end"), 0);
+        child.kill();
+    })
+    .join();
+    block_on(held.lock()).expect("it is there");
 }
 
 fn thread_in_a_child() {

@@ -1,12 +1,17 @@
 //! Forks of a process that has a pool, and of the workers themselves.
 
-use std::{io, process, time::Duration};
+use std::{
+    io,
+    process::{self, Command},
+    time::Duration,
+};
 
 use futures::StreamExt;
 use lockkeeper::{
-    CallError, PlainTask, Pool, TaskError, block_on, builders::Program, proxies::Plain,
+    CallError, Lock, Manager, PlainTask, Pool, StartError, TaskError, block_on, builders::Program,
+    proxies::Plain,
 };
-use lockkeeper_test_forks::{Fork, hear, is_running, kill, pause, tell, until};
+use lockkeeper_test_forks::{Fork, clear_environment, hear, is_running, kill, pause, tell, until};
 use serde::{Deserialize, Serialize};
 
 use crate::Test;
@@ -18,6 +23,10 @@ pub(crate) const TESTS: &[Test] = &[
         workers_end_with_their_parent,
     ),
     ("pools::task_that_forks_has_one_outcome", task_that_forks),
+    (
+        "pools::task_that_clears_its_environment_calls_and_starts_on",
+        task_that_clears_its_environment,
+    ),
 ];
 
 pub(crate) fn register(program: Program) -> Program {
@@ -25,10 +34,11 @@ pub(crate) fn register(program: Program) -> Program {
         .task::<Plain<Double>>()
         .task::<Plain<Nap>>()
         .task::<Plain<Split>>()
+        .task::<Plain<Clear>>()
 }
 
 #[derive(Serialize, Deserialize)]
-struct Double(u32);
+pub(crate) struct Double(pub(crate) u32);
 
 impl PlainTask for Double {
     const NAME: &'static str = "double";
@@ -67,6 +77,35 @@ impl PlainTask for Split {
             std::mem::forget(fork);
             pid
         })
+    }
+}
+
+/// Clears the environment of its worker, and then uses the lock, a manager of its own and another program.
+#[derive(Serialize, Deserialize)]
+struct Clear(Lock);
+
+impl PlainTask for Clear {
+    const NAME: &'static str = "clear";
+    type Output = Result<u32, String>;
+
+    fn run(self) -> Result<u32, String> {
+        clear_environment();
+        let call = |error: CallError| error.to_string();
+        let start = |error: StartError| error.to_string();
+        drop(block_on(self.0.acquire()).map_err(call)?);
+        for manager in [
+            block_on(Manager::start()).map_err(start)?,
+            block_on(Manager::spawn()).map_err(start)?,
+        ] {
+            let lock = block_on(manager.lock()).map_err(call)?;
+            drop(block_on(lock.acquire()).map_err(call)?);
+        }
+        let pool = block_on(Pool::new(1)).map_err(start)?;
+        let eight = block_on(pool.apply(Plain(Double(4))));
+        let listed = Command::new("/usr/bin/env").output();
+        let listed = listed.map_err(|error| error.to_string())?.stdout;
+        assert!(listed.is_empty(), "{listed:?}");
+        eight.map_err(|error| error.to_string())
     }
 }
 
@@ -151,4 +190,16 @@ fn task_that_forks() {
         // The copy of a worker has no work, and ends.
         until("the copy of the worker ends", || !is_running(child));
     }
+}
+
+fn task_that_clears_its_environment() {
+    let manager = block_on(Manager::start()).expect("a manager");
+    let lock = block_on(manager.lock()).expect("a lock");
+    let pool = block_on(Pool::new(1)).expect("a pool");
+    for _ in 0..2 {
+        let outcome = block_on(pool.apply(Plain(Clear(lock.clone()))));
+        assert_eq!(outcome.expect("an outcome"), Ok(8));
+    }
+    assert_eq!(block_on(pool.apply(Plain(Double(3)))), Ok(6));
+    block_on(pool.join()).expect("it ends");
 }

@@ -1,17 +1,20 @@
 //! Forks at any moment, while other threads call.
 
 use std::{
+    collections::BTreeSet,
+    fs,
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
     time::Duration,
 };
 
-use lockkeeper::{CallError, Lock, Manager, Value, block_on};
-use lockkeeper_test_forks::Fork;
+use lockkeeper::{CallError, Lock, Manager, Pool, Value, block_on, proxies::Plain};
+use lockkeeper_test_forks::{Fork, is_dead};
 
 use crate::{
     Test,
     guards::{is_forked, spawned},
+    pools::Double,
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -27,9 +30,16 @@ pub(crate) const TESTS: &[Test] = &[
         "races::descriptors_that_are_opened_and_closed_meanwhile_are_not_the_childs",
         descriptors_are_not_the_childs,
     ),
+    (
+        "races::child_has_no_end_of_what_connects_workers_and_spawned_managers",
+        no_end_is_the_childs,
+    ),
 ];
 
 const FORKS: u32 = 200;
+
+/// How often a manager is spawned and a pool is started beside the forks.
+const ROUNDS: u32 = 12;
 
 /// Adds one under a lock, in two calls that only the lock makes one step.
 async fn add(lock: &Lock, value: &Value<u32>) -> Result<(), CallError> {
@@ -138,5 +148,48 @@ fn descriptors_are_not_the_childs() {
             }
         }
         is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+/// The sockets and pipes of this process that have another end, or may have one.
+fn live_ends() -> BTreeSet<String> {
+    let listed = fs::read_dir("/proc/self/fd").expect("the list of descriptors");
+    let numbers: Vec<i32> = listed
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    let live = numbers
+        .into_iter()
+        .filter(|number| *number > 2 && !is_dead(*number));
+    live.filter_map(|number| fs::read_link(format!("/proc/self/fd/{number}")).ok())
+        .filter_map(|link| link.to_str().map(str::to_owned))
+        .filter(|link| link.starts_with("socket:") || link.starts_with("pipe:"))
+        .collect()
+}
+
+fn no_end_is_the_childs() {
+    let start = || {
+        let manager = block_on(Manager::spawn()).expect("a manager");
+        block_on(manager.lock()).expect("a lock");
+        let pool = block_on(Pool::new(2)).expect("a pool");
+        assert_eq!(block_on(pool.apply(Plain(Double(2)))), Ok(4));
+    };
+    // What a process keeps for itself, as tokio its pipe for signals, is there from now on.
+    start();
+    let known = live_ends();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..ROUNDS {
+                start();
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        while !is_over.load(Ordering::Relaxed) {
+            Fork::new(|| {
+                let new: Vec<_> = live_ends().difference(&known).cloned().collect();
+                assert_eq!(new, [""; 0], "the child has ends of its parent's");
+            })
+            .join();
+        }
     });
 }

@@ -1,0 +1,375 @@
+//! Clients that fork at random moments with things in their hands, and kills of parents and children.
+//!
+//! Files judge, since a killed process leaves them whole: who is inside, what was put and what is done. Each record
+//! is one write. The seed decides what each client tries and when the kills happen, not how fast the clients run.
+
+use std::{
+    collections::BTreeSet,
+    env,
+    fs::{self, File, OpenOptions},
+    io::{ErrorKind, Write},
+    panic,
+    path::PathBuf,
+    process, thread,
+    time::{Duration, Instant},
+};
+
+use lockkeeper::{Lock, LockGuard, Manager, Permit, Queue, Semaphore, Taken, Value, block_on};
+use lockkeeper_test_forks::{Fork, exit, is_running, kill, pause, until, watch};
+use lockkeeper_test_support::seeded;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use crate::{Test, managers::folder};
+
+pub(crate) const TESTS: &[Test] = &[(
+    "chaos::no_promise_is_broken_while_holders_fork_and_parents_and_children_are_killed",
+    chaos,
+)];
+
+/// How many clients there are at a time, without those that they fork.
+const CLIENTS: usize = 4;
+
+/// How many permits there are.
+const SEATS: u32 = 2;
+
+/// How long the chaos lasts unless `LOCKKEEPER_CHAOS_SECONDS` is set.
+const SECONDS: u64 = 4;
+
+/// How long a call may take beside others, and how long the end of a process may take to be noticed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a look at what is not there yet takes.
+const A_WHILE: Duration = Duration::from_millis(10);
+
+/// What must occur, or the test has missed its subject.
+const MUST_OCCUR: [&str; 8] = [
+    "kill of a parent",
+    "kill of a child",
+    "fork with a lock",
+    "fork with a permit",
+    "fork with an item",
+    "raw clone",
+    "client of a child",
+    "abandoned",
+];
+
+/// How long the chaos lasts.
+pub(crate) fn length() -> Duration {
+    let seconds = env::var("LOCKKEEPER_CHAOS_SECONDS");
+    let seconds = seconds.map_or(SECONDS, |it| it.parse().expect("a number of seconds"));
+    Duration::from_secs(seconds)
+}
+
+/// The files.
+struct Scene {
+    folder: PathBuf,
+    address: String,
+}
+
+impl Scene {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Adds a line to a file.
+    fn note(&self, file: &str, line: impl ToString) {
+        let opened = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path(file));
+        let line = format!("{}\n", line.to_string());
+        let written = opened.expect("a file").write_all(line.as_bytes());
+        written.expect("it takes a line");
+    }
+
+    fn occurs(&self, what: &str) {
+        self.note("occurred", what);
+    }
+
+    fn lines(&self, file: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.path(file)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn is_over(&self) -> bool {
+        self.path("over").exists()
+    }
+}
+
+/// What a client uses.
+struct Client<'a> {
+    scene: &'a Scene,
+    random: StdRng,
+    lock: Lock,
+    steps: Value<u64>,
+    seats: Semaphore,
+    items: Queue<u64>,
+    /// How many items it has put.
+    put: u64,
+    /// Its forked children.
+    children: Vec<Fork>,
+}
+
+impl<'a> Client<'a> {
+    fn new(scene: &'a Scene, seed: u64) -> Self {
+        let manager = block_on(Manager::connect(&*scene.address)).expect("it is there");
+        let (named, random) = (|name| manager.named(name), StdRng::seed_from_u64(seed));
+        Self {
+            scene,
+            random,
+            lock: block_on(named("lock").lock()).expect("a lock"),
+            steps: block_on(named("steps").value(0)).expect("a value"),
+            seats: block_on(named("seats").semaphore(SEATS)).expect("a semaphore"),
+            items: block_on(named("items").unbounded_queue()).expect("a queue"),
+            put: 0,
+            children: Vec::new(),
+        }
+    }
+
+    /// Does something, and may fork meanwhile.
+    fn act(&mut self) {
+        match self.random.random_range(0..4) {
+            0 | 1 => self.enter(),
+            2 => self.sit(),
+            _ => self.pass_items(),
+        }
+        if self.children.len() > 3 {
+            let at = self.random.random_range(0..self.children.len());
+            self.children.swap_remove(at).kill();
+        }
+    }
+
+    /// One step under the lock, which the lengths of a file and a value count.
+    fn enter(&mut self) {
+        let acquired = block_on(self.lock.acquire().timeout(PATIENCE));
+        let mut guard = acquired.expect("its turn");
+        let inside = self.scene.path("inside");
+        let is_abandoned = guard.abandoned().is_some();
+        if is_abandoned {
+            self.scene.occurs("abandoned");
+        }
+        match File::create_new(&inside) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let other = fs::read_to_string(&inside).expect("the name of a process");
+                assert!(is_abandoned, "{other:?} is inside");
+                // A process that was killed before it wrote has left nothing. The system closes the sockets of one
+                // that is killed some time before it has ended.
+                let is_there = || other.parse().is_ok_and(is_running);
+                until("the process inside has ended", || !is_there());
+            }
+            Err(error) => panic!("{error}"),
+        }
+        fs::write(&inside, process::id().to_string()).expect("a file");
+        let counted = block_on(self.steps.get()).expect("a value");
+        let steps = self.scene.lines("steps").len() as u64;
+        assert!(
+            is_abandoned || counted == steps,
+            "{counted} of {steps} steps"
+        );
+        guard.mark_consistent();
+        let mut held = Some(guard);
+        self.may_fork("fork with a lock", &mut held, LockGuard::is_valid);
+        self.scene.note("steps", process::id());
+        block_on(self.steps.set(steps + 1)).expect("a value");
+        self.may_fork("fork with a lock", &mut held, LockGuard::is_valid);
+        fs::remove_file(&inside).expect("it is there");
+        block_on(held.expect("the parent's").release()).expect("it is held");
+    }
+
+    /// Has a permit for a while.
+    fn sit(&mut self) {
+        let permit = block_on(self.seats.acquire().timeout(PATIENCE)).expect("its turn");
+        let seat = format!("seat {}", process::id());
+        fs::write(self.scene.path(&seat), "").expect("a file");
+        let all = fs::read_dir(&self.scene.folder).expect("a folder");
+        let names = all.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let seated = names.filter_map(|name| name.strip_prefix("seat ")?.parse().ok());
+        let seated: Vec<i32> = seated.collect();
+        let live = || seated.iter().filter(|pid| is_running(**pid)).count();
+        until("no more live ones have a permit than there are", || {
+            live() <= SEATS as usize
+        });
+        let mut held = Some(permit);
+        self.may_fork("fork with a permit", &mut held, Permit::is_valid);
+        fs::remove_file(self.scene.path(&seat)).expect("it is there");
+        block_on(held.expect("the parent's").release()).expect("it is held");
+    }
+
+    /// Puts an item, and takes one.
+    fn pass_items(&mut self) {
+        self.put += 1;
+        let item = u64::from(process::id()) << 32 | self.put;
+        block_on(self.items.put(item)).expect("it has no bound");
+        self.scene.note("put", item);
+        let taken = block_on(self.items.try_get()).expect("an answer");
+        let mut held = taken;
+        if held.is_some() {
+            self.may_fork("fork with an item", &mut held, Taken::is_valid);
+            let taken = held.expect("the parent's");
+            self.scene.note("done", *taken);
+            block_on(taken.done()).expect("it is held");
+        }
+    }
+
+    /// Forks now and then, and checks that what is held is the parent's and not the child's.
+    fn may_fork<G>(&mut self, what: &str, held: &mut Option<G>, is_valid: fn(&G) -> bool) {
+        if self.random.random_ratio(2, 3) {
+            return;
+        }
+        let seed = self.random.random();
+        let scene = self.scene;
+        let fork = match self.random.random_range(0..6) {
+            // It keeps the sockets of its parent, since it never uses lockkeeper. Another thread may have locked the
+            // allocator.
+            0 => {
+                scene.occurs("raw clone");
+                Fork::raw(|| pause())
+            }
+            1 => Fork::new(|| pause()),
+            2 => Fork::new(|| drop(foreign(held, is_valid))),
+            3 => Fork::new(|| {
+                drop(foreign(held, is_valid));
+                exit(0)
+            }),
+            _ => Fork::new(|| {
+                // Its parent may be killed before it notes it.
+                scene.note("pids", process::id());
+                let _kept = foreign(held, is_valid);
+                // What it inherits of its parent's children is not its own.
+                let mut client = Client::new(scene, seed);
+                for _ in 0..5 {
+                    client.act();
+                }
+                scene.occurs("client of a child");
+            }),
+        };
+        scene.note("pids", fork.pid());
+        scene.occurs(what);
+        self.children.push(fork);
+        let held = held.as_ref().expect("the parent's");
+        assert!(is_valid(held), "a child has taken what its parent holds");
+    }
+}
+
+/// Returns a child's copy of what its parent holds.
+fn foreign<G>(held: &mut Option<G>, is_valid: fn(&G) -> bool) -> G {
+    let copy = held.take().expect("a copy");
+    assert!(!is_valid(&copy), "a child holds what is its parent's");
+    copy
+}
+
+/// Kills a process, and waits until it is gone.
+fn end(pid: i32) {
+    kill(pid);
+    let deadline = Instant::now() + PATIENCE;
+    while is_running(pid) {
+        assert!(Instant::now() < deadline, "{pid} was killed and lives");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn chaos() {
+    let mut random = seeded();
+    let (files, address) = folder();
+    let scene = Scene {
+        folder: files.path().to_owned(),
+        address: address.clone(),
+    };
+    let failures = scene.path("failures");
+    let default = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let opened = OpenOptions::new().create(true).append(true).open(&failures);
+        // The hook of the standard library tells it too.
+        let _ = opened.and_then(|mut file| writeln!(file, "{} {info}", process::id()));
+        default(info);
+    }));
+    let start = Manager::builder().address(address.as_str()).start();
+    let manager = block_on(start).expect("a manager");
+    let life = u32::try_from((length() + 2 * PATIENCE).as_secs()).expect("some seconds");
+    let begin = |random: &mut StdRng| {
+        let seed = random.random();
+        let scene = &scene;
+        let client = Fork::new(move || {
+            watch(life);
+            let mut client = Client::new(scene, seed);
+            while !scene.is_over() {
+                client.act();
+            }
+        });
+        scene.note("pids", client.pid());
+        client
+    };
+    let mut clients: Vec<Fork> = (0..CLIENTS).map(|_| begin(&mut random)).collect();
+    let over = Instant::now() + length();
+    while Instant::now() < over {
+        // The sleep has a random length.
+        thread::sleep(Duration::from_millis(random.random_range(0..80)));
+        if random.random() {
+            let at = random.random_range(0..CLIENTS);
+            let other = begin(&mut random);
+            std::mem::replace(&mut clients[at], other).kill();
+            scene.occurs("kill of a parent");
+        } else {
+            let parents: BTreeSet<i32> = clients.iter().map(Fork::pid).collect();
+            let pids = scene.lines("pids").into_iter();
+            let pids = pids.filter_map(|pid| pid.parse().ok());
+            let mut children: Vec<i32> = pids.filter(|pid| !parents.contains(pid)).collect();
+            children.retain(|pid| is_running(*pid));
+            if !children.is_empty() {
+                end(children[random.random_range(0..children.len())]);
+                scene.occurs("kill of a child");
+            }
+        }
+    }
+    fs::write(scene.path("over"), "").expect("a file");
+    clients.into_iter().for_each(Fork::join);
+    let live = |pid: &i32| is_running(*pid);
+    let all = || {
+        scene
+            .lines("pids")
+            .into_iter()
+            .filter_map(|it| it.parse().ok())
+    };
+    while let Some(pid) = all().find(live) {
+        end(pid);
+    }
+    assert_eq!(scene.lines("failures"), [""; 0]);
+    find_all_free(&scene, &manager);
+    let occurred: BTreeSet<_> = scene.lines("occurred").into_iter().collect();
+    for what in MUST_OCCUR {
+        assert!(occurred.contains(what), "no {what}");
+    }
+    println!(
+        "{} processes, {} steps, {} items",
+        all().count(),
+        scene.lines("steps").len(),
+        scene.lines("put").len()
+    );
+}
+
+/// Checks that the dead hold nothing, and that no item was lost.
+fn find_all_free(scene: &Scene, manager: &Manager) {
+    let lock = block_on(manager.named("lock").lock()).expect("a lock");
+    drop(block_on(lock.acquire().timeout(PATIENCE)).expect("its holders are dead"));
+    let seats = block_on(manager.named("seats").semaphore(SEATS)).expect("a semaphore");
+    let all = seats.acquire_many(SEATS).timeout(PATIENCE);
+    drop(block_on(all).expect("their holders are dead"));
+    let items = block_on(manager.named("items").unbounded_queue::<u64>()).expect("a queue");
+    let mut done: BTreeSet<_> = scene.lines("done").into_iter().collect();
+    // What the dead had taken comes back once their ends are noticed.
+    let deadline = Instant::now() + PATIENCE;
+    while block_on(items.join().timeout(A_WHILE)).is_err() {
+        assert!(Instant::now() < deadline, "the dead keep their items");
+        while let Some(item) = block_on(items.try_get()).expect("an answer") {
+            let item = block_on(item.done()).expect("it is held");
+            done.insert(item.to_string());
+        }
+    }
+    let lost: Vec<_> = scene
+        .lines("put")
+        .into_iter()
+        .filter(|it| !done.contains(it))
+        .collect();
+    assert_eq!(lost, [""; 0], "these items were lost");
+}
