@@ -10,7 +10,7 @@ use std::{
 
 use lockkeeper_protocol::{
     CallId, Fault, Operation, Refusal,
-    codec::{Blob, CodecError, Form, Payload, guarded},
+    codec::{Blob, CodecError, Form, Payload, guarded_in},
     frame::Capability,
 };
 use serde::Serialize;
@@ -63,7 +63,7 @@ impl Bound {
         deadline: Deadline,
     ) -> Result<(Receipt, O::Reply), NoReply> {
         let read = |body: &Payload| {
-            let reply = guarded(|| body.decode());
+            let reply = guarded_in(self.form, || body.decode());
             reply.map_err(|error| self.undecoded::<O>(body, &error))
         };
         self.call_by(None, O::NAME, arguments, deadline, read).await
@@ -148,7 +148,7 @@ impl Bound {
 
 /// Encodes what the caller sends. An error or a panic of its `Serialize` is the error of this call.
 pub(crate) fn encode<T: Serialize>(form: Form, value: &T) -> Result<Vec<u8>, CallError> {
-    guarded(|| form.encode(value)).map_err(|error| {
+    guarded_in(form, || form.encode(value)).map_err(|error| {
         let name = type_name::<T>();
         Fault::BadArguments(format!("{name} cannot be encoded: {error}")).into()
     })

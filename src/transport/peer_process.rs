@@ -1,4 +1,4 @@
-//! Descriptors that are readable once a process has ended, and how a runtime waits for one.
+//! Descriptors that are readable once a process has ended, and how a runtime waits for many of them.
 //!
 //! A stream may outlive the process that it was made for: a forked child keeps it open. So a manager
 //! waits for the end of the process too.
@@ -11,6 +11,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::{io, os::fd::OwnedFd};
 
 #[cfg(target_os = "linux")]
+use lockkeeper_sys::Private;
+#[cfg(target_os = "linux")]
 use nix::{
     errno::Errno,
     sys::socket::{
@@ -20,12 +22,16 @@ use nix::{
 };
 #[cfg(target_os = "linux")]
 use rustix::{
-    event::{EventfdFlags, eventfd},
+    buffer::spare_capacity,
+    event::{EventfdFlags, Timespec, epoll, eventfd},
     process::{Pid, PidfdFlags, Resource, getrlimit, pidfd_open},
 };
+#[cfg(target_os = "linux")]
 use tokio::io::{Interest, unix::AsyncFd};
 
-use crate::transport::{register::register, stream::PeerUser};
+#[cfg(target_os = "linux")]
+use crate::transport::register::register;
+use crate::transport::stream::PeerUser;
 
 /// The process at the other end of a socket, as the kernel reports it.
 #[derive(Debug)]
@@ -97,26 +103,86 @@ pub(crate) fn of_process(_: u32) -> Option<OwnedFd> {
     None
 }
 
-/// The end of a process, as this runtime waits for it.
+/// The ends of many processes, as one runtime waits for them. Each takes only its descriptor.
+#[cfg(target_os = "linux")]
 #[derive(Debug)]
-pub(crate) struct PeerEnd(AsyncFd<OwnedFd>);
+pub(crate) struct PeerEnds(AsyncFd<Private<OwnedFd>>);
 
-impl PeerEnd {
-    /// Has the current runtime wait for a descriptor.
+/// The most ends that are taken in one go.
+#[cfg(target_os = "linux")]
+const MOST_ENDS: usize = 64;
+
+#[cfg(target_os = "linux")]
+impl PeerEnds {
+    /// Has the current runtime wait for none yet.
     ///
     /// # Errors
     ///
-    /// Returns an error when the runtime cannot wait for it.
-    pub(crate) fn of(process: OwnedFd) -> io::Result<Self> {
-        register(process, Interest::READABLE).map(Self)
+    /// Returns an error when there is no descriptor left, or the runtime cannot wait.
+    pub(crate) fn new() -> io::Result<Self> {
+        let open = || Ok(epoll::create(epoll::CreateFlags::CLOEXEC)?);
+        register(Private::open(open)?, Interest::READABLE).map(Self)
     }
 
-    /// Waits until the process has ended.
+    /// Waits for the end of a process too, which is reported by that number.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the system cannot wait for the descriptor.
+    pub(crate) fn add(&self, process: &OwnedFd, number: u64) -> io::Result<()> {
+        // Once is enough: the descriptor stays readable.
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
+        let number = epoll::EventData::new_u64(number);
+        Ok(epoll::add(self.0.get_ref().get()?, process, number, flags)?)
+    }
+
+    /// Ends the wait for a process. To close its descriptor is not enough, of which a forked child may have a copy.
+    pub(crate) fn remove(&self, process: &OwnedFd) {
+        if let Ok(epoll) = self.0.get_ref().get() {
+            // It was added, so this does not fail.
+            let _ = epoll::delete(epoll, process);
+        }
+    }
+
+    /// Calls `each` with the number of each process that ends, for ever.
     ///
     /// # Errors
     ///
     /// Returns an error when the runtime is about to end.
-    pub(crate) async fn reached(&self) -> io::Result<()> {
-        self.0.readable().await.map(drop)
+    pub(crate) async fn report(&self, mut each: impl FnMut(u64)) -> io::Result<()> {
+        let mut events = Vec::with_capacity(MOST_ENDS);
+        loop {
+            let mut ready = self.0.readable().await?;
+            let at_once = Some(&Timespec::default());
+            let found = spare_capacity(&mut events);
+            epoll::wait(ready.get_inner().get()?, found, at_once)?;
+            if events.is_empty() {
+                ready.clear_ready();
+            }
+            for event in events.drain(..) {
+                each(event.data.u64());
+            }
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+#[derive(Debug)]
+pub(crate) struct PeerEnds;
+
+#[cfg(not(target_os = "linux"))]
+impl PeerEnds {
+    pub(crate) fn new() -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(crate) fn add(&self, _: &OwnedFd, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(crate) fn remove(&self, _: &OwnedFd) {}
+
+    pub(crate) async fn report(&self, _: impl FnMut(u64)) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }

@@ -162,8 +162,12 @@ async fn a_manager_of_an_earlier_release_gets_no_frame_that_it_does_not_know() {
         .await;
     let connection = patiently(greet).await.unwrap().unwrap();
     assert_eq!(connection.capabilities, capabilities);
-    let (_reader, pipe) = io::pipe().expect("a pipe");
-    let pipe = patiently(connection.report_pipe(0, 0, pipe.into())).await;
+    let (_reader, pipe) = Private::<OwnedFd>::open_pair(|| {
+        let (reader, writer) = io::pipe()?;
+        Ok((OwnedFd::from(reader), OwnedFd::from(writer)))
+    })
+    .expect("a pipe");
+    let pipe = patiently(connection.report_pipe(0, 0, pipe)).await;
     assert!(pipe.is_none(), "calls carry the reports");
     let asking = tokio::spawn(async move { connection.ask::<Page>(Question::All(0)).await });
     let first = patiently(manager.hear()).await.expect("a request");

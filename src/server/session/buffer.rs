@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use lockkeeper_actors::LargeReply;
 
-use crate::server::session::context::HIGH_WATER_BYTES;
+use crate::server::session::sizes::HIGH_WATER_BYTES;
 
 /// What waits to be written to a client.
 #[derive(Default)]

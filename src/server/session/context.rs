@@ -15,7 +15,10 @@ use tokio::sync::mpsc;
 
 use crate::{
     limits::Limits,
-    server::{session::unread::UnreadBudget, supervisor::supervisor::Supervisor},
+    server::{
+        session::{peer_watch::PeerWatches, unread::UnreadBudget},
+        supervisor::supervisor::Supervisor,
+    },
     telemetry::session,
 };
 
@@ -30,6 +33,8 @@ pub(crate) struct Context {
     pub(crate) unread: Arc<UnreadBudget>,
     /// Whether the manager looks for deadlocks, and so has to know who calls.
     pub(crate) seeks_deadlocks: bool,
+    /// The processes whose ends are noticed.
+    pub(crate) watches: Rc<PeerWatches>,
     /// Where to report the process ids of clients whose sessions have ended.
     pub(crate) ended: Option<mpsc::UnboundedSender<u32>>,
     /// Where all sessions read into, one after the other.
@@ -37,16 +42,6 @@ pub(crate) struct Context {
     /// Why the manager ends, if not because it was told to.
     pub(crate) end: OnceCell<String>,
 }
-
-/// How much one read takes at the most.
-pub(crate) const CHUNK_BYTES: usize = 1 << 16;
-
-/// The same while frames are short: so a client goes on with its first answers while the manager
-/// finds the next ones, and neither waits for the other.
-pub(super) const SHORT_CHUNK_BYTES: usize = 1 << 14;
-
-/// A session with so many unread bytes of answers is not read from.
-pub(super) const HIGH_WATER_BYTES: usize = 1 << 20;
 
 /// Why a session ends.
 #[derive(Debug)]

@@ -17,6 +17,7 @@ mod report_pipe;
 mod requests;
 pub(crate) mod serve;
 mod session;
+pub(crate) mod sizes;
 mod stall;
 pub(crate) mod unread;
 

@@ -27,8 +27,8 @@ use crate::{
     limits::Limits,
     server::session::{
         buffer::{Buffer, Later},
-        context::{CHUNK_BYTES, HIGH_WATER_BYTES},
         held_back::HeldBack,
+        sizes::{CHUNK_BYTES, HIGH_WATER_BYTES},
         unread::UnreadBudget,
     },
     transport::stream::{AttachedStream, Stream, written_of},

@@ -5,7 +5,10 @@ use std::task::{self, Poll, ready};
 use lockkeeper_protocol::frame::Inbox;
 
 use crate::{
-    server::session::context::{CHUNK_BYTES, Context, End, SHORT_CHUNK_BYTES},
+    server::session::{
+        context::{Context, End},
+        sizes::{CHUNK_BYTES, SHORT_CHUNK_BYTES},
+    },
     telemetry::session,
     transport::stream::{AttachedStream, Stream},
 };

@@ -50,7 +50,6 @@ pub(crate) async fn serve(
     let budget = Arc::clone(&context.unread);
     let full_sinks = context.shell.full_sinks();
     let outgoing = Rc::new(Outgoing::new(id, context.limits, budget, full_sinks));
-    let watch = PeerWatch::begin(&*stream, &outgoing);
     // This task is dropped when the manager ends.
     let mut farewell = Farewell {
         outgoing: &outgoing,
@@ -65,6 +64,7 @@ pub(crate) async fn serve(
     ));
     let end = match hello.await {
         Ok(Ok(peer)) => {
+            let watch = PeerWatch::begin(id, &*stream, &outgoing, &context.watches);
             let peer = Arc::new(watch.note(peer));
             inbox.allow(context.limits.frame_bytes);
             outgoing.put(&Response::Welcome {

@@ -22,13 +22,14 @@ use lockkeeper_protocol::{
 use crate::{
     access::Right,
     server::session::{
-        context::{CHUNK_BYTES, Context, End, let_others_run},
+        context::{Context, End, let_others_run},
         control::{Control, NIL},
         incoming::Incoming,
         objects::Objects,
         outgoing::Outgoing,
         receive::{poll_receive, receive_last},
         report_pipe::ReportPipe,
+        sizes::CHUNK_BYTES,
         stall::Stall,
     },
     telemetry::session,

@@ -39,11 +39,7 @@ use crate::{
     limits::Limits,
     server::{
         kinds::Kinds,
-        session::{
-            context::{CHUNK_BYTES, Context},
-            serve::serve,
-            unread::UnreadBudget,
-        },
+        session::{context::Context, serve::serve, sizes::CHUNK_BYTES, unread::UnreadBudget},
         supervisor::supervisor::Supervisor,
     },
     tests::{
@@ -86,6 +82,7 @@ impl House {
             secret: SECRET,
             unread: Arc::new(UnreadBudget::new(limits.unread_bytes)),
             seeks_deadlocks: false,
+            watches: Rc::default(),
             ended: None,
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
             end: OnceCell::new(),

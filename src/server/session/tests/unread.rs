@@ -14,7 +14,7 @@ use tokio::time;
 use crate::{
     limits::Limits,
     server::session::{
-        context::CHUNK_BYTES,
+        sizes::CHUNK_BYTES,
         tests::{Client, Heard, House, encoded, number_of, operation, release},
     },
     tests::raw::patiently,
