@@ -2,6 +2,7 @@
 
 use std::{
     future, io,
+    os::fd::OwnedFd,
     path::Path,
     sync::Arc,
     thread,
@@ -13,6 +14,7 @@ use lockkeeper_protocol::{
     codec::{self, BlobRef},
     frame::{self, Capabilities, Capability, Request, Response},
 };
+use lockkeeper_sys::Private;
 use serde::Serialize;
 use tokio::time;
 
