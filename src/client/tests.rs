@@ -384,14 +384,18 @@ async fn what_is_above_the_managers_limit_is_refused_here_and_harms_nobody() {
         .call(2, 3, Deadline::Never, &large, None, |_| Ok(()))
         .await;
     let limit = CallError::from(Fault::limit("bytes in a call", 8 << 20));
-    assert_eq!(outcome.map(|(_, ())| ()), Err(limit.clone()));
+    let outcome = outcome.map(|(_, ())| ()).map_err(CallError::from);
+    assert_eq!(outcome, Err(limit.clone()));
     let kind = "k".repeat(8 << 20);
     for outcome in [
         connection.cast(2, 3, &large),
         connection.open(&kind, None, None).await.map(drop),
         connection.open("lock", None, Some(&large)).await.map(drop),
         connection.remove(&kind).await,
-        connection.ask::<()>(Question::Named(kind.clone())).await,
+        connection
+            .ask::<()>(Question::Named(kind.clone()))
+            .await
+            .map_err(CallError::from),
     ] {
         assert_eq!(outcome, Err(limit.clone()));
     }
