@@ -144,7 +144,7 @@ fn plain_thread_that_has_not_noticed_the_loss_calls_the_new_manager() {
         host.restart();
         match round {
             0 => drop(lock.acquire().blocking().unwrap()),
-            1 => drop(queue.put(5).blocking().unwrap()),
+            1 => queue.put(5).blocking().unwrap(),
             _ => drop(block_on(value.set(2)).unwrap()),
         }
         // A look is a call too.
