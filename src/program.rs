@@ -9,6 +9,7 @@ use tokio::runtime::{Builder, Handle};
 
 use crate::{
     address::is_scheme,
+    background,
     error::lack,
     manager::hosting,
     pool::{
@@ -127,7 +128,7 @@ impl Program {
     pub fn run<F: Future>(self, main: F) -> F::Output {
         assert_no_runtime();
         self.enter(Launch::Main);
-        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = background::build(&mut Builder::new_current_thread());
         let runtime = runtime.unwrap_or_else(|error| {
             panic!(
                 "lockkeeper::program().run(..) needs descriptors for a runtime: {}",
