@@ -18,6 +18,7 @@ use crate::{
         worker,
     },
     process::{
+        advice::EXIT_NO_ROLE,
         child::{Launch, set_launch},
         role::Role,
     },
@@ -63,9 +64,6 @@ pub struct Program {
     kinds: Registrations,
     transports: BTreeMap<String, Arc<dyn Transport>>,
 }
-
-/// The exit code of a child that could not take its role.
-const EXIT_NO_ROLE: i32 = 70;
 
 impl Program {
     /// Adds a task that pools may run.
