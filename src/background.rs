@@ -4,15 +4,21 @@
 //! use.
 
 use std::{
-    io,
-    sync::{Mutex, OnceLock, PoisonError},
+    future, io,
+    os::unix::net::UnixStream,
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
 };
 
-use lockkeeper_sys::{Origin, PerProcess};
+use lockkeeper_sys::{Origin, PerProcess, without_forks};
 use tokio::{
-    runtime::{self, Handle, Runtime},
+    runtime::{Builder, Handle, Runtime},
     sync::oneshot,
+    task,
 };
 
 /// The runtime for what must not depend on the caller's: one thread, started on first use.
@@ -20,7 +26,7 @@ use tokio::{
 /// # Panics
 ///
 /// Panics if it does not run yet and the system has no room for it. See [`start`].
-pub(crate) fn background() -> &'static Runtime {
+pub(crate) fn background() -> &'static Handle {
     start().unwrap_or_else(|error| {
         panic!("lockkeeper's background thread needs descriptors and a thread, and the system has none: {error}")
     })
@@ -28,7 +34,7 @@ pub(crate) fn background() -> &'static Runtime {
 
 /// Returns the same, or an error if the system has no room for it. Each call that can be a program's first
 /// use calls this function: each connection, each child process, and each wait of a plain thread.
-pub(crate) fn start() -> io::Result<&'static Runtime> {
+pub(crate) fn start() -> io::Result<&'static Handle> {
     static BACKGROUND: PerProcess<Background> = PerProcess::new();
     let background = BACKGROUND.get_or_init(Background::default);
     if let Some(runtime) = background.runtime.get() {
@@ -39,14 +45,58 @@ pub(crate) fn start() -> io::Result<&'static Runtime> {
     if let Some(runtime) = background.runtime.get() {
         return Ok(runtime);
     }
-    let runtime = build()?;
+    let runtime = without_forks(begin)?;
     Ok(background.runtime.get_or_init(|| runtime))
+}
+
+/// Starts the thread of the runtime, and waits for its first turn.
+///
+/// It is a plain thread that runs a runtime, because tokio panics if it gets no thread for one. No fork happens
+/// until the first turn is over: tokio makes what all runtimes of a process share in the first build and in the
+/// first turn, and a forked child would wait for a parent's thread that was making it.
+fn begin() -> io::Result<Handle> {
+    let name = "lockkeeper-io";
+    let runtime = build(Builder::new_current_thread().thread_name(name))?;
+    let handle = runtime.handle().clone();
+    let (tell, told) = mpsc::channel::<()>();
+    let run = move || {
+        runtime.block_on(task::yield_now());
+        drop(tell);
+        runtime.block_on(future::pending::<()>());
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(run)?;
+    // The sender is dropped and never sends.
+    let _ = told.recv();
+    Ok(handle)
+}
+
+/// Builds a runtime with all drivers while no fork happens.
+///
+/// # Errors
+///
+/// Returns an error when the system has no descriptors for it.
+pub(crate) fn build(builder: &mut Builder) -> io::Result<Runtime> {
+    /// Whether this process or one before it has the pipe for signals, for which tokio panics without descriptors.
+    static HAS_PIPE: AtomicBool = AtomicBool::new(false);
+    without_forks(|| {
+        if !HAS_PIPE.load(Ordering::Relaxed) {
+            // As many as the first runtime takes.
+            let _room = [
+                UnixStream::pair()?,
+                UnixStream::pair()?,
+                UnixStream::pair()?,
+            ];
+        }
+        let runtime = builder.enable_all().build()?;
+        HAS_PIPE.store(true, Ordering::Relaxed);
+        Ok(runtime)
+    })
 }
 
 /// The runtime belongs to one process: a forked child has none of its threads.
 #[derive(Default)]
 struct Background {
-    runtime: OnceLock<Runtime>,
+    runtime: OnceLock<Handle>,
     starting: Mutex<()>,
 }
 
@@ -56,20 +106,6 @@ struct Background {
 pub(crate) fn current() -> Option<Handle> {
     let handle = Handle::try_current().ok()?;
     (!Origin::here().is_forked()).then_some(handle)
-}
-
-/// Builds the runtime. tokio panics if it gets no thread, so another thread is started first, to see whether
-/// there is one. If the last thread is taken between the two, this use panics, and the next one tries again.
-fn build() -> io::Result<Runtime> {
-    let name = "lockkeeper-io";
-    let probe = thread::Builder::new().name(name.to_owned()).spawn(|| {})?;
-    // It does nothing that could panic.
-    let _ = probe.join();
-    runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name(name)
-        .enable_all()
-        .build()
 }
 
 /// Drops a value whose drop blocks, on a thread of its own, and waits until it is dropped. If the system

@@ -9,6 +9,7 @@ use tokio::runtime::{Builder, Handle};
 
 use crate::{
     address::is_scheme,
+    background,
     error::lack,
     manager::hosting,
     pool::{
@@ -17,6 +18,7 @@ use crate::{
         worker,
     },
     process::{
+        advice::EXIT_NO_ROLE,
         child::{Launch, set_launch},
         role::Role,
     },
@@ -64,9 +66,6 @@ pub struct Program {
     kinds: Registrations,
     transports: BTreeMap<String, Arc<dyn Transport>>,
 }
-
-/// The exit code of a child that could not take its role.
-const EXIT_NO_ROLE: i32 = 70;
 
 impl Program {
     /// Adds a task that pools may run.
@@ -129,7 +128,7 @@ impl Program {
     pub fn run<F: Future>(self, main: F) -> F::Output {
         assert_no_runtime();
         self.enter(Launch::Main);
-        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = background::build(&mut Builder::new_current_thread());
         let runtime = runtime.unwrap_or_else(|error| {
             panic!(
                 "lockkeeper::program().run(..) needs descriptors for a runtime: {}",

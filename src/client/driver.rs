@@ -51,7 +51,7 @@ impl Connection {
         }
         let here = match background::current() {
             Some(handle) => handle.id(),
-            None => background().handle().id(),
+            None => background().id(),
         };
         let reader = shared.readers.iter().find(|reader| reader.runtime == here);
         if let Some(reader) = reader.map(Arc::clone) {
@@ -74,10 +74,10 @@ impl Connection {
     pub(super) fn attach(self: &Arc<Self>) -> Result<Arc<Reader>, CallError> {
         let attached = match background::current() {
             Some(handle) => self.attach_to(&handle),
-            None => return self.attach_to(background().handle()),
+            None => return self.attach_to(background()),
         };
         // A runtime that is about to end attaches to nothing any more.
-        attached.or_else(|_| self.attach_to(background().handle()))
+        attached.or_else(|_| self.attach_to(background()))
     }
 
     fn attach_to(self: &Arc<Self>, handle: &Handle) -> Result<Arc<Reader>, CallError> {
@@ -127,7 +127,7 @@ impl Drop for Attachment {
         // Waiters may have moved to other runtimes than they began on, and those runtimes may stand
         // still. So the background reads for them.
         if connection.waiters.load(Ordering::Acquire) > 0
-            && let Ok(reader) = connection.attach_to(background().handle())
+            && let Ok(reader) = connection.attach_to(background())
         {
             reader.wakers.driver.wake();
         }

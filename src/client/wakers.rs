@@ -67,7 +67,7 @@ impl Reader {
     pub(super) fn is_here(&self) -> bool {
         match background::current() {
             Some(handle) => handle.id() == self.runtime,
-            None => background().handle().id() == self.runtime,
+            None => background().id() == self.runtime,
         }
     }
 }

@@ -13,17 +13,20 @@ use actix::{
     StreamHandler,
 };
 use lockkeeper_actors::data::TaskQueue;
-use lockkeeper_protocol::operations::{CloseTasks, FailTasks, TaskFault};
-use tokio::sync::{oneshot, watch};
+use lockkeeper_protocol::operations::{CloseTasks, CountTasks, FailTasks, TaskFault};
+use tokio::{
+    sync::{oneshot, watch},
+    time,
+};
 
 use crate::{
-    error::StartError,
+    error::{CallError, StartError},
     pool::{
         deaths::Deaths,
         place::{After, Fill, Kill, Leave, News, NewsFrom, Worker, exit},
         worker::Config,
     },
-    process::child::{MOST_SIGNALLED, NotReady},
+    process::child::{END_PATIENCE, MOST_SIGNALLED, NotReady},
     proxy::proxy::Proxy,
     telemetry::pool,
 };
@@ -43,6 +46,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// closed the connection and runs on. The time is shorter than the time for which a submitter waits to
 /// learn how the worker has ended.
 const SESSION_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often a pool that is joined looks whether its tasks are done.
+const JOIN_LOOK: Duration = Duration::from_secs(1);
 
 /// The actor that supervises all workers of a pool.
 #[derive(Debug)]
@@ -93,6 +99,10 @@ pub(crate) struct Join;
 #[derive(Debug)]
 pub(crate) struct Terminate;
 
+/// Kills the workers that have not ended although there is no work, such as stopped ones.
+#[derive(Debug)]
+struct KillIdle;
+
 /// Asks for the process ids of the running workers.
 #[derive(Debug)]
 pub(crate) struct Pids;
@@ -110,6 +120,10 @@ impl Message for Join {
 }
 
 impl Message for Terminate {
+    type Result = ();
+}
+
+impl Message for KillIdle {
     type Result = ();
 }
 
@@ -362,7 +376,39 @@ impl Handler<Join> for Crew {
     fn handle(&mut self, _: Join, context: &mut Context<Self>) -> Self::Result {
         self.is_joined = true;
         self.end_pauses_early(context);
+        if let Some(queue) = self.queue.clone() {
+            let idle = context.address().recipient();
+            actix_rt::spawn(async move {
+                // If the queue is unreachable, its server has ended, and the crew with it.
+                if all_done(&queue).await.is_ok() {
+                    idle.do_send(KillIdle);
+                }
+            });
+        }
         self.emptied()
+    }
+}
+
+/// Waits until a closed queue has no task, and then for the time that idle workers have to end.
+async fn all_done(queue: &Proxy<TaskQueue>) -> Result<(), CallError> {
+    loop {
+        let status = queue.call(CountTasks).await?;
+        if (status.waiting, status.running) == (0, 0) {
+            break;
+        }
+        time::sleep(JOIN_LOOK).await;
+    }
+    time::sleep(END_PATIENCE).await;
+    Ok(())
+}
+
+impl Handler<KillIdle> for Crew {
+    type Result = ();
+
+    fn handle(&mut self, _: KillIdle, _: &mut Context<Self>) {
+        for place in &self.places {
+            place.worker.do_send(Kill(After::Empty));
+        }
     }
 }
 

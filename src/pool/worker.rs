@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime;
 
 use crate::{
+    background,
     client::{connect::keep_connections, connection::Connection},
     error::{CallError, lack},
     pool::{
@@ -54,7 +55,7 @@ pub(crate) fn work(mut role: Role) {
     // Its tasks would connect anew each otherwise.
     keep_connections();
     let tasks = tasks::tasks();
-    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match background::build(&mut runtime::Builder::new_current_thread()) {
         Ok(runtime) => runtime,
         Err(error) => return role.lifeline.lacking(lack(&error)),
     };

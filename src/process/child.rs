@@ -36,6 +36,7 @@ use crate::{
     background::{self, background},
     error::{StartError, lack},
     process::{
+        advice::{advice, may_have_run_main},
         executable::{Build, Executable},
         lifeline::{Assignment, MOST_BYTES, Report, send_first},
     },
@@ -113,10 +114,10 @@ impl NotReady {
     }
 
     /// What a child that ended by itself is told of.
-    fn of_ended(status: io::Result<ExitStatus>, hint: &str) -> Self {
+    fn of_ended(status: io::Result<ExitStatus>, advice: &str) -> Self {
         let signal = status.as_ref().ok().and_then(ExitStatus::signal);
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-        let why = StartError::Child(format!("it ended before it was ready ({status}): {hint}"));
+        let why = StartError::Child(format!("it ended before it was ready ({status}): {advice}"));
         match signal.and_then(Signal::from_named_raw) {
             Some(Signal::INT | Signal::TERM) => Self::Signalled(why),
             Some(_) | None => Self::NotNow(why),
@@ -279,19 +280,27 @@ impl Child {
             Ok(Some(Report::Lacking(why))) => Err(NotReady::not_now(why)),
             Ok(None) => {
                 let status = self.process.wait().await;
-                let hint = match &self.test {
-                    None => "is lockkeeper::program() the first thing that main does?".to_owned(),
-                    Some(test) if is_no_test(test).await => format!(
-                        "no test is named {test:?}. in_test takes the full name of a test that calls \
-                         lockkeeper::program(), such as \"module::children\""
-                    ),
-                    Some(test) => format!(
-                        "does the test {test:?} call lockkeeper::program(), and is it not ignored?"
-                    ),
+                let advice = match &status {
+                    Ok(status) if !may_have_run_main(*status) => advice(*status).to_owned(),
+                    Ok(_) | Err(_) => self.missed_call().await,
                 };
-                Err(NotReady::of_ended(status, &hint))
+                Err(NotReady::of_ended(status, &advice))
             }
             Err(error) => Err(NotReady::not_now(error.to_string())),
+        }
+    }
+
+    /// What to do if the child may have run the program's main, or a test, without taking its role.
+    async fn missed_call(&self) -> String {
+        match &self.test {
+            None => "is lockkeeper::program() the first thing that main does?".to_owned(),
+            Some(test) if is_no_test(test).await => format!(
+                "no test is named {test:?}. in_test takes the full name of a test that calls \
+                 lockkeeper::program(), such as \"module::children\""
+            ),
+            Some(test) => {
+                format!("does the test {test:?} call lockkeeper::program(), and is it not ignored?")
+            }
         }
     }
 

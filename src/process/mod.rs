@@ -9,6 +9,7 @@
 //! | `child` | a child as seen by its parent |
 //! | `role` | the role as seen by the child |
 
+pub(crate) mod advice;
 pub(crate) mod child;
 mod executable;
 pub(crate) mod lifeline;

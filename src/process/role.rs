@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bytes::Bytes;
 use lockkeeper_protocol::codec::{self, Blob};
 use lockkeeper_sys::Private;
 use rustix::fs::{FileType, fstat};
@@ -44,17 +45,13 @@ impl Role {
         let Some(mut lifeline) = lifeline()? else {
             return Ok(None);
         };
-        if let Err(error) = leave_signals_to_parent() {
-            lifeline.lacking(lack(&error));
-            return Err(error);
-        }
-        set_name();
-        let mut receiver = Receiver::new(&lifeline);
-        let (build, assignment) = read_frames(&mut receiver)?;
-        let handed = receiver.handed;
-        // From here on the lifeline is this copy alone, which no child of this process inherits:
-        // one that reads its input must find it empty, and not wait for the parent's word.
-        rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+        let (build, assignment, handed) = match receive(&lifeline) {
+            Ok(received) => received,
+            Err(error) => {
+                lifeline.lacking(lack(&error));
+                return Err(error);
+            }
+        };
         let parent: Build = codec::decode(&build).map_err(io::Error::other)?;
         if let Some(why) = Build::of_this_process().refusal(&parent) {
             lifeline.failed(why.clone());
@@ -73,6 +70,19 @@ impl Role {
     pub(crate) fn config<C: DeserializeOwned>(&self) -> Result<C, codec::CodecError> {
         codec::decode(&self.config.0)
     }
+}
+
+/// Receives what the parent says first.
+fn receive(lifeline: &Lifeline) -> io::Result<(Bytes, Bytes, Vec<Private<OwnedFd>>)> {
+    leave_signals_to_parent()?;
+    set_name();
+    let mut receiver = Receiver::new(lifeline);
+    let (build, assignment) = read_frames(&mut receiver)?;
+    let handed = receiver.handed;
+    // From here on the lifeline is this copy alone, which no child of this process inherits:
+    // one that reads its input must find it empty, and not wait for the parent's word.
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    Ok((build, assignment, handed))
 }
 
 /// Gives this process the name of the program, as `ps` and `top` show it. The system has taken the name

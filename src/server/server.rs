@@ -27,6 +27,7 @@ use tokio::{
 
 use crate::{
     access::{Access, Right},
+    background,
     error::{StartError, lack},
     limits::Limits,
     server::{
@@ -73,10 +74,13 @@ impl ServerRuntime {
     ///
     /// # Errors
     ///
-    /// Returns an error when the system has no descriptors left.
+    /// Returns an error when the system has no descriptors or threads left.
     pub(crate) fn new() -> Result<Self, StartError> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| StartError::System(lack(&error)))?;
+        let lacking = |error: io::Error| StartError::System(lack(&error));
+        // The first runtime of a process is the background's.
+        background::start().map_err(lacking)?;
+        let runtime = background::build(&mut runtime::Builder::new_current_thread());
+        let runtime = runtime.map_err(lacking)?;
         Ok(Self(Some(runtime)))
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! Invariant: frames are put behind all that is there already.
 
-use std::collections::VecDeque;
+use std::{cell::Cell, collections::VecDeque};
 
 use bytes::Bytes;
 use lockkeeper_actors::LargeReply;
+use lockkeeper_protocol::frame::Response;
 
 use crate::server::session::sizes::HIGH_WATER_BYTES;
 
@@ -56,5 +57,41 @@ impl Buffer {
     /// Whether a frame can be put behind the bytes.
     pub(super) fn takes_frames(&self) -> bool {
         self.lent.is_empty() && self.unread < HIGH_WATER_BYTES
+    }
+}
+
+/// What the last frame is, and whether the client ended before it had read it.
+#[derive(Default)]
+pub(super) struct LastFrame {
+    /// The call that it answers, if it is an answer.
+    answers: Cell<Option<u64>>,
+    /// The latest call that was answered.
+    latest: Cell<u64>,
+    is_lost: Cell<bool>,
+}
+
+impl LastFrame {
+    pub(super) fn is(&self, frame: &Response<'_>) {
+        self.answers.set(None);
+        if let Response::Reply { seq, .. } = frame {
+            self.is_answer(*seq);
+        }
+    }
+
+    pub(super) fn is_answer(&self, seq: u64) {
+        self.answers.set(Some(seq));
+        self.latest.set(self.latest.get().max(seq));
+    }
+
+    /// Takes note that the client cannot have decoded it.
+    pub(super) fn lose(&self) {
+        self.is_lost.set(true);
+    }
+
+    /// Returns a call whose answer the client, which has ended, cannot have decoded: the one that the frame answers, or
+    /// `last`, the last one that it has made, if that is not answered yet.
+    pub(super) fn unseen(&self, last: u64) -> Option<u64> {
+        let lost = self.answers.get().filter(|_| self.is_lost.get());
+        lost.or_else(|| (last > self.latest.get()).then_some(last))
     }
 }

@@ -48,6 +48,8 @@ pub(crate) struct Context {
 pub(super) enum End {
     /// The client is gone.
     Left,
+    /// The client is gone, and has not read all that was written to it.
+    LeftUnread,
     /// The client did what it must not, and is told.
     Offence(String),
 }
@@ -56,7 +58,7 @@ impl End {
     /// What the client did that it must not.
     pub(super) fn offence(&self) -> Option<&str> {
         match self {
-            Self::Left => None,
+            Self::Left | Self::LeftUnread => None,
             Self::Offence(reason) => Some(reason),
         }
     }
@@ -71,8 +73,12 @@ impl End {
 }
 
 impl From<io::Error> for End {
-    fn from(_: io::Error) -> Self {
-        Self::Left
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // Linux says this of a Unix socket whose other end was closed with unread bytes.
+            io::ErrorKind::ConnectionReset => Self::LeftUnread,
+            _ => Self::Left,
+        }
     }
 }
 

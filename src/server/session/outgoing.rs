@@ -26,7 +26,7 @@ use lockkeeper_protocol::{
 use crate::{
     limits::Limits,
     server::session::{
-        buffer::{Buffer, Later},
+        buffer::{Buffer, LastFrame, Later},
         held_back::HeldBack,
         sizes::{CHUNK_BYTES, HIGH_WATER_BYTES},
         unread::UnreadBudget,
@@ -50,6 +50,7 @@ pub(super) struct Outgoing {
     pub(super) writer: RefCell<Option<Waker>>,
     /// The objects that are no more, until the session has taken note.
     pub(super) gone: RefCell<Vec<u32>>,
+    pub(super) last: LastFrame,
     /// How many bytes were written since the session last took note.
     pub(super) written: Cell<usize>,
     /// Who reads them, once it has said so.
@@ -75,6 +76,7 @@ impl Outgoing {
             in_flight: Cell::new(0),
             writer: RefCell::default(),
             gone: RefCell::default(),
+            last: LastFrame::default(),
             written: Cell::default(),
             peer: RefCell::default(),
             held_back: HeldBack::new(Rc::clone(&full_sinks)),
@@ -87,8 +89,9 @@ impl Outgoing {
     /// Adds a frame. An answer above the limit becomes the fault that says so.
     pub(super) fn put(&self, response: &Response<'_>) {
         let buffer = &mut *self.buffer.borrow_mut();
+        self.last.is(response);
         if buffer.is_broken {
-            return;
+            return self.last.lose();
         }
         let bytes = buffer.end();
         let before = bytes.len();
@@ -116,7 +119,9 @@ impl Outgoing {
     /// Adds a large answer: encodes it now if there is room for it, and later otherwise.
     fn put_large(&self, seq: u64, mut reply: LargeReply) {
         let buffer = &mut *self.buffer.borrow_mut();
+        self.last.is_answer(seq);
         if buffer.is_broken {
+            self.last.lose();
             return self.answered();
         }
         if buffer.later.is_empty() && buffer.takes_frames() {
@@ -354,6 +359,9 @@ impl Outgoing {
     }
 
     fn break_off_at(&self, buffer: &mut Buffer) {
+        if buffer.unread > 0 || !buffer.later.is_empty() {
+            self.last.lose();
+        }
         // Calls that the client sent before are still served, and must not be refused for those.
         let dropped = buffer.answers;
         self.in_flight

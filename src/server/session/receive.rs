@@ -41,9 +41,14 @@ pub(super) fn receive_last(
     context: &Context,
 ) -> Result<(), End> {
     let scratch = &mut *context.scratch.borrow_mut();
+    if *left == 0 {
+        // An error tells whether the client has read all that was written. What a forked child adds is dropped.
+        stream.try_read(&mut [0])?;
+        return Err(End::Left);
+    }
     let most = scratch.len().min(*left);
     let room = scratch.get_mut(..most).unwrap_or_default();
-    let length = if most == 0 { 0 } else { stream.try_read(room)? };
+    let length = stream.try_read(room)?;
     *left = left.saturating_sub(length);
     take_in(length, scratch, inbox, context)
 }

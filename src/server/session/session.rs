@@ -14,7 +14,7 @@ use std::{
 
 use lockkeeper_actors::{Input, Inputs, ReplySink};
 use lockkeeper_protocol::{
-    Fault, Peer, SessionId,
+    CallId, Fault, Peer, SessionId,
     codec::BlobRef,
     frame::{Inbox, Response},
 };
@@ -105,10 +105,13 @@ impl Session {
     pub(super) async fn run(&mut self, inbox: &mut Inbox) -> End {
         loop {
             // The inbox may hold frames that arrived with the hello.
-            if let Err(end) = self.handle_chunk(inbox).await {
-                return end;
-            }
-            if let Err(end) = future::poll_fn(|task| self.poll_chunk(task, inbox)).await {
+            let handled = self.handle_chunk(inbox).await;
+            let chunk = match handled {
+                Ok(()) => future::poll_fn(|task| self.poll_chunk(task, inbox)).await,
+                Err(end) => Err(end),
+            };
+            if let Err(end) = chunk {
+                self.has_ended(&end);
                 return end;
             }
         }
@@ -161,8 +164,9 @@ impl Session {
             match poll_receive(task, &*self.attached, inbox, &self.context) {
                 Poll::Ready(Ok(())) => self.has_read_ahead = true,
                 Poll::Pending => {}
-                Poll::Ready(Err(_)) => {
+                Poll::Ready(Err(end)) => {
                     // It reads no more. What it sent before is served.
+                    self.has_ended(&end);
                     self.outgoing.break_off();
                     return Poll::Ready(Ok(()));
                 }
@@ -300,6 +304,29 @@ impl Session {
         }
     }
 
+    /// Takes note of the end of the client.
+    fn has_ended(&self, end: &End) {
+        match end {
+            // It reads nothing of what is not written yet.
+            End::Left => self.outgoing.break_off(),
+            End::LeftUnread => self.outgoing.last.lose(),
+            // It still reads.
+            End::Offence(_) => {}
+        }
+    }
+
+    /// Withdraws a call whose answer the client did not read, or will not: a worker has begun none of the tasks in
+    /// it. For clients without a report pipe, which are no workers, the end of the session is enough.
+    fn withdraw_unseen(&mut self) {
+        if let Some(pipe) = &self.report_pipe
+            && let Some(seq) = self.outgoing.last.unseen(self.last_seq)
+        {
+            let withdrawn = Input::Withdraw(CallId::new(self.id, seq));
+            // It fails if the object is gone.
+            let _ = self.push(pipe.object, withdrawn);
+        }
+    }
+
     /// Adds an input to the messages of the current chunk.
     #[inline]
     pub(super) fn push(&mut self, number: u32, input: Input) -> Result<(), Fault> {
@@ -352,6 +379,7 @@ impl Drop for Session {
         self.context.shell.leave(self.id);
         self.send_held_back();
         self.drain_report_pipe();
+        self.withdraw_unseen();
         self.deliver();
         let mailboxes = mem::take(&mut self.objects).into_mailboxes();
         let peer = Arc::clone(&self.peer);

@@ -4,6 +4,7 @@ use std::{
     env, fs,
     io::{Error, PipeReader, Read, Write},
     panic::{self, AssertUnwindSafe},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -249,5 +250,62 @@ pub fn hear(pipe: &mut PipeReader) -> i32 {
 pub fn pause() -> ! {
     loop {
         thread::sleep(PATIENCE);
+    }
+}
+
+/// Whether [`socketpair`] takes long in this process.
+static IS_SLOW: AtomicBool = AtomicBool::new(false);
+
+/// How often it was called while it took long.
+static ENTERED: AtomicU32 = AtomicU32::new(0);
+
+/// How long it takes then.
+const SLOWNESS: Duration = Duration::from_millis(100);
+
+/// Has [`socketpair`] take long in this process, or no more.
+pub fn make_socket_pairs_slow(is_slow: bool) {
+    IS_SLOW.store(is_slow, Ordering::SeqCst);
+}
+
+/// How often a thread has begun to make a slow pair of sockets.
+#[must_use]
+pub fn slow_socket_pairs() -> u32 {
+    ENTERED.load(Ordering::SeqCst)
+}
+
+/// Stands in for the function of the C library in test programs, so that a fork can be made in the middle of
+/// it.
+///
+/// # Safety
+///
+/// `pair` has room for two numbers.
+// SAFETY: it has the signature and does the work of the function that it replaces.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn socketpair(
+    domain: libc::c_int,
+    kind: libc::c_int,
+    protocol: libc::c_int,
+    pair: *mut libc::c_int,
+) -> libc::c_int {
+    if IS_SLOW.load(Ordering::SeqCst) {
+        ENTERED.fetch_add(1, Ordering::SeqCst);
+        thread::sleep(SLOWNESS);
+    }
+    // SAFETY: the caller's promise.
+    let made = unsafe { libc::syscall(libc::SYS_socketpair, domain, kind, protocol, pair) };
+    if made == 0 { 0 } else { -1 }
+}
+
+/// Has this process have no descriptors beside those below a number.
+pub fn limit_descriptors(below: u64) {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is writable, and is read.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur = below;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::StreamExt;
+use futures::{StreamExt, future::join_all};
 use lockkeeper::{
     CallError, Lock, Manager, Pool, Task, TaskError,
     builders::Program,
@@ -337,4 +337,23 @@ async fn until_broken(pool: &Pool) -> String {
             Err(other) => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn tasks_that_killed_workers_have_not_begun_are_run_by_others() {
+    run(async {
+        let pool = Pool::new(4).await.unwrap();
+        for _ in 0..5 {
+            until("all workers are idle", || async {
+                pool.status().await.unwrap().idle == 4
+            })
+            .await;
+            // The pool has not heard of their deaths yet when it gives them tasks.
+            pool.pids().await.into_iter().for_each(kill);
+            let tasks: Vec<_> = (0..4).map(|_| pool.spawn(Who)).collect();
+            for outcome in join_all(tasks).await {
+                outcome.unwrap();
+            }
+        }
+    });
 }

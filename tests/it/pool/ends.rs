@@ -12,7 +12,7 @@ use lockkeeper::{
     errors::{TaskFault, WorkerExit},
     proxies::Plain,
 };
-use lockkeeper_test_support::{Role, Roles, is_running, kill, report, seeded, until};
+use lockkeeper_test_support::{Role, Roles, is_running, kill, report, seeded, stop, until};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -211,5 +211,22 @@ fn workers_end_with_their_parent_whatever_they_do() {
         let guard = locks.0.acquire().await.unwrap();
         assert!(pids.contains(&guard.abandoned().unwrap().holder.pid));
         drop(locks.1.acquire().await.unwrap());
+    });
+}
+
+#[test]
+fn stopped_idle_worker_does_not_keep_a_pool_from_its_end() {
+    run(async {
+        let pool = Pool::new(2).await.unwrap();
+        until("all workers are idle", || async {
+            pool.status().await.unwrap().idle == 2
+        })
+        .await;
+        let pids = pool.pids().await;
+        stop(pids[0]).await;
+        let last = pool.spawn(Who);
+        pool.join().await.unwrap();
+        last.await.unwrap();
+        until_gone(&pids).await;
     });
 }

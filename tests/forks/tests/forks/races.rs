@@ -2,14 +2,18 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs::{self, File},
+    os::fd::AsRawFd,
+    panic,
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
     time::Duration,
 };
 
 use lockkeeper::{CallError, Lock, Manager, Pool, Value, block_on, proxies::Plain};
-use lockkeeper_test_forks::{Fork, is_dead};
+use lockkeeper_test_forks::{
+    Fork, is_dead, limit_descriptors, make_socket_pairs_slow, slow_socket_pairs,
+};
 
 use crate::{
     Test,
@@ -18,6 +22,14 @@ use crate::{
 };
 
 pub(crate) const TESTS: &[Test] = &[
+    (
+        "races::child_of_a_fork_during_the_first_use_makes_its_own",
+        first_use,
+    ),
+    (
+        "races::program_without_descriptors_is_told_which_limit_to_raise",
+        program_without_descriptors,
+    ),
     (
         "races::no_lock_is_lost_while_threads_call_and_200_forks_happen",
         no_lock_is_lost,
@@ -192,4 +204,42 @@ fn no_end_is_the_childs() {
             .join();
         }
     });
+}
+
+/// Forks whenever another thread, which uses the library first, makes a pair of sockets: tokio makes some of them while
+/// it holds a lock of the process.
+fn first_use() {
+    make_socket_pairs_slow(true);
+    let first = thread::spawn(|| drop(block_on(Manager::start()).expect("a manager")));
+    let (mut seen, mut forks) = (0, Vec::new());
+    while !first.is_finished() {
+        let now = slow_socket_pairs();
+        if now == seen {
+            thread::sleep(Duration::from_millis(1));
+            continue;
+        }
+        seen = now;
+        forks.push(Fork::new(|| {
+            make_socket_pairs_slow(false);
+            drop(block_on(Manager::start()).expect("a manager of the child"));
+        }));
+    }
+    first.join().expect("it starts a manager");
+    assert!(!forks.is_empty());
+    forks.into_iter().for_each(Fork::join);
+}
+
+fn program_without_descriptors() {
+    let lowest = File::open("/dev/null").expect("a descriptor").as_raw_fd();
+    let lowest = u64::try_from(lowest).expect("a number");
+    let run = || lockkeeper::program().run(async {});
+    for more in 0..8 {
+        limit_descriptors(lowest + more);
+        if let Err(panic) = panic::catch_unwind(run) {
+            let why = panic.downcast::<String>().expect("a text");
+            assert!(why.contains("ulimit -n"), "{why}");
+        }
+    }
+    limit_descriptors(1000);
+    run();
 }

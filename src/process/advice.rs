@@ -1,0 +1,66 @@
+//! What to do about a child that ended before it was ready.
+
+use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
+
+use rustix::process::Signal;
+
+/// The exit code of a child that could not take its role, and has printed why.
+pub(crate) const EXIT_NO_ROLE: i32 = 70;
+
+/// The exit code of a program whose main has panicked.
+const EXIT_PANICKED: i32 = 101;
+
+/// Whether the child may have run something else than its role: it has exited, and not because of an error that it has
+/// printed.
+pub(super) fn may_have_run_main(status: ExitStatus) -> bool {
+    let code = status.code();
+    code.is_some_and(|code| code != EXIT_NO_ROLE && code != EXIT_PANICKED)
+}
+
+/// Returns what to do about a child that has taken its role, or that a signal has ended.
+pub(super) fn advice(status: ExitStatus) -> &'static str {
+    match status.signal().and_then(Signal::from_named_raw) {
+        None if status.code().is_some() => "its standard error tells why",
+        Some(Signal::XFSZ) => "raise the limit of the size of files (ulimit -f)",
+        Some(Signal::XCPU) => "raise the limit of processor time (ulimit -t)",
+        Some(Signal::KILL) => {
+            "the system kills processes when the machine or their cgroup has no memory left (dmesg)"
+        }
+        Some(_) | None => "a signal ended it; its standard error may tell why",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The status of a process that a signal has ended.
+    fn signalled(signal: Signal) -> ExitStatus {
+        ExitStatus::from_raw(signal.as_raw())
+    }
+
+    /// The status of a process that has exited.
+    fn exited(code: i32) -> ExitStatus {
+        ExitStatus::from_raw(code << 8)
+    }
+
+    #[test]
+    fn only_a_child_that_exited_without_an_error_of_its_own_may_have_run_main() {
+        assert!([0, 1, 2].map(exited).into_iter().all(may_have_run_main));
+        let others = [
+            exited(EXIT_NO_ROLE),
+            exited(EXIT_PANICKED),
+            signalled(Signal::XFSZ),
+            signalled(Signal::KILL),
+        ];
+        assert!(!others.into_iter().any(may_have_run_main));
+        assert!(advice(exited(EXIT_PANICKED)).contains("standard error"));
+    }
+
+    #[test]
+    fn signals_of_limits_name_the_limit() {
+        for (signal, limit) in [(Signal::XFSZ, "ulimit -f"), (Signal::XCPU, "ulimit -t")] {
+            assert!(advice(signalled(signal)).contains(limit));
+        }
+    }
+}
