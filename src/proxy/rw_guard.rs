@@ -74,13 +74,15 @@ impl Guard<Upgradable> {
     /// Waits until all who read beside it have left, and becomes the writer, without anybody
     /// writing in between. It goes before all who wait, and lets no new reader in meanwhile.
     ///
-    /// A task that reads beside it by another guard waits for itself.
+    /// With a [timeout](Wait::timeout) that passes, the guard is lost: the call has taken it. To read on then,
+    /// use [`try_upgrade().timeout(t)`](Self::try_upgrade), which gives it back. A task that reads beside it by
+    /// another guard waits for itself.
     ///
     /// # Errors
     ///
     /// Returns [`CallError::Refused`] with `NotHeld` when the hold was lost before or is lost while
-    /// it waits, and as [`RwLock::read`](crate::RwLock::read). After an error nothing is held, whatever the error: the
-    /// guard was given away.
+    /// it waits, and as [`RwLock::read`](crate::RwLock::read). After an error nothing is held, whatever the error,
+    /// [`CallError::TimedOut`] included: the guard was given away.
     ///
     /// # Cancel safety
     ///
@@ -96,6 +98,22 @@ impl Guard<Upgradable> {
     /// Becomes the writer if no other reader is inside, at once or before the [timeout](Wait::timeout) if one
     /// is set. Else it returns the guard as it was, within `Ok`. It overtakes all that wait, as
     /// [`Self::upgrade`] does.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = lockkeeper::Manager::start().await?;
+    /// # let lock = manager.rw_lock().await?;
+    /// # let reader = lock.read().await?;
+    /// let guard = lock.upgradable_read().await?;
+    /// match guard.try_upgrade().timeout(Duration::from_millis(10)).await? {
+    ///     Ok(_writer) => unreachable!("another reader is inside"),
+    ///     Err(guard) => assert!(guard.is_valid()),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
