@@ -51,7 +51,7 @@ impl Bound {
         deadline: D,
     ) -> impl Future<Output = Result<(Receipt, O::Reply), CallError>> + Send + use<'_, O, D> {
         let number = self.object.operation(O::NAME);
-        let (arguments, deadline) = (encode(self.form, operation), deadline.into());
+        let (arguments, deadline) = (self.encode(operation), deadline.into());
         async move {
             let (number, arguments) = (number?, arguments?);
             let read = |body: &Payload| {
@@ -89,6 +89,11 @@ impl Bound {
         Subject::new(self.kind, &self.object.name)
     }
 
+    fn encode<O: Operation>(&self, operation: &O) -> Result<Vec<u8>, CallError> {
+        let most = self.connection.frame_bytes();
+        encode(self.form, operation, most, CALL)
+    }
+
     #[cold]
     fn undecoded<O: Operation>(&self, body: &Payload, error: &CodecError) -> CallError {
         let what = format!("the reply of {} to {:?}", self.subject(), O::NAME);
@@ -107,10 +112,7 @@ impl Bound {
         }
         call::cast(self.kind, &self.object.name, O::NAME);
         let cast = || {
-            let (number, arguments) = (
-                self.object.operation(O::NAME)?,
-                encode(self.form, operation)?,
-            );
+            let (number, arguments) = (self.object.operation(O::NAME)?, self.encode(operation)?);
             self.connection.cast(self.object.number, number, &arguments)
         };
         // Its caller, which may be a drop, hears of no error.
@@ -120,10 +122,27 @@ impl Bound {
     }
 }
 
-/// Encodes what the caller sends. An error or a panic of its `Serialize` is the error of this call.
-pub(crate) fn encode<T: Serialize>(form: Form, value: &T) -> Result<Vec<u8>, CallError> {
-    guarded(|| form.encode(value)).map_err(|error| {
-        let name = type_name::<T>();
-        Fault::BadArguments(format!("{name} cannot be encoded: {error}")).into()
-    })
+/// What the limit of a message is a limit of, for a call whose operation or spec is above it.
+pub(crate) const CALL: &str = "bytes in a call";
+
+/// Encodes what the caller sends. An error or a panic of its `Serialize` is the error of this call, and so
+/// is a value of more than `most` bytes, which `what` names.
+pub(crate) fn encode<T: Serialize>(
+    form: Form,
+    value: &T,
+    most: usize,
+    what: &str,
+) -> Result<Vec<u8>, CallError> {
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    match guarded(|| form.encode_bounded(&mut bytes, value, most)) {
+        Ok(true) => Ok(bytes),
+        Ok(false) => Err(Fault::limit(what, most).into()),
+        Err(error) => {
+            let name = type_name::<T>();
+            Err(Fault::BadArguments(format!("{name} cannot be encoded: {error}")).into())
+        }
+    }
 }
+
+/// The room for a value at first: most values take less.
+const USUAL_BYTES: usize = 64;

@@ -18,7 +18,7 @@ use crate::{
     client::{connection::Connection, side_channel::ReportPipe},
     error::{CallError, lack},
     proxy::{
-        bound::{Bound, Receipt, encode},
+        bound::{Bound, CALL, Receipt, encode},
         hold::{Grant, Hold},
         token::Token,
         wait::Wait,
@@ -102,7 +102,7 @@ impl<P: Primitive> Proxy<P> {
         name: Option<&'a str>,
         spec: &P::Spec,
     ) -> impl Future<Output = Result<Self, CallError>> + Send + use<'a, P> {
-        let spec = encode(P::FORM, spec);
+        let spec = encode(P::FORM, spec, connection.frame_bytes(), CALL);
         async move {
             let opened = connection.open(P::KIND, name, Some(&spec?)).await;
             let about = || Subject::of(P::KIND, name);

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     error::CallError,
     proxy::{
+        bound::Bound,
         hold::Hold,
         proxy::Proxy,
         taken::{Claim, GetError, PutError, Taken, UndecodedItem},
@@ -20,6 +21,9 @@ use crate::{
         wait::Wait,
     },
 };
+
+/// What is too large, where the limit of a message is a limit of items.
+const ITEM: &str = "bytes of an item";
 
 /// A queue that processes share: items of one type, put at one end and taken at the other.
 ///
@@ -201,16 +205,17 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     }
 
     async fn put_within(self, item: T, timeout: Option<Duration>) -> Result<(), PutError<T>> {
-        let packed = self.0.pack(&item);
-        let put = match packed.await {
-            Ok(bytes) => self.send(bytes, timeout).await,
+        let put = match self.0.bound().await {
+            Ok(bound) => match self.0.pack(bound, &item, ITEM) {
+                Ok(bytes) => Self::send(bound, bytes, timeout).await,
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
         put.map_err(|error| PutError { item, error })
     }
 
-    async fn send(&self, item: Blob, timeout: Option<Duration>) -> Result<(), CallError> {
-        let bound = self.0.bound().await?;
+    async fn send(bound: &Bound, item: Blob, timeout: Option<Duration>) -> Result<(), CallError> {
         let (_, reply) = bound.call(&Put { item }, timeout).await?;
         bound.accepted(reply)
     }

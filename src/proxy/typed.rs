@@ -6,7 +6,6 @@
 use std::{
     any::type_name,
     borrow::Cow,
-    future::Future,
     marker::PhantomData,
     sync::{
         Arc,
@@ -139,31 +138,27 @@ impl<P: Primitive, T> Typed<P, T> {
 
 impl<P: Primitive, T: Serialize> Typed<P, T> {
     /// Encodes a value that fits a message, both to the object and from there.
-    ///
-    /// It is encoded at once, and the future has its bytes alone: a value need not be `Sync`.
-    pub(crate) fn pack<'a>(
-        &'a self,
-        value: &T,
-    ) -> impl Future<Output = Result<Blob, CallError>> + Send + use<'a, P, T> {
-        let bytes = encode(Form::Named, value);
-        async move {
-            let bytes = bytes?;
-            fit(&self.proxy.bound().await?.connection, bytes)
-        }
+    pub(crate) fn pack(&self, bound: &Bound, value: &T, what: &str) -> Result<Blob, CallError> {
+        pack(&bound.connection, value, what)
     }
 }
 
 /// How many bytes go along with a value at the most, such as who died with it.
 const ESCORT_BYTES: usize = 1 << 11;
 
-/// Takes an encoded value if a message has room for it, both to the manager and from there.
-pub(crate) fn fit(connection: &Connection, bytes: Vec<u8>) -> Result<Blob, CallError> {
+/// Encodes a value if a message has room for it, both to the manager and from there. Else the error is a
+/// limit of what `what` names.
+pub(crate) fn pack<T: Serialize>(
+    connection: &Connection,
+    value: &T,
+    what: &str,
+) -> Result<Blob, CallError> {
     let most = connection.frame_bytes().saturating_sub(ESCORT_BYTES);
-    if bytes.len() > most {
-        return Err(Fault::limit("bytes of a value", most).into());
-    }
-    Ok(bytes.into())
+    encode(Form::Named, value, most, what).map(Blob::from)
 }
+
+/// What is too large, where the limit of a message is a limit of values.
+pub(crate) const VALUE: &str = "bytes of a value";
 
 /// The schema id that was chosen, or that of the type.
 fn id_of<T>(chosen: Option<&Arc<str>>) -> Cow<'_, str> {

@@ -3,7 +3,6 @@
 use std::{
     convert::Infallible,
     fmt,
-    future::Future,
     ops::{Add, Deref},
 };
 
@@ -18,7 +17,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     error::CallError,
-    proxy::{proxy::Proxy, token::Token, typed::Typed},
+    proxy::{
+        proxy::Proxy,
+        token::Token,
+        typed::{Typed, VALUE},
+    },
 };
 
 /// A value that processes share: read, set, exchanged and watched, each at once or not at all.
@@ -126,8 +129,9 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     where
         T: PartialEq,
     {
-        let current_bytes = self.0.pack(current).await?;
-        let new = self.encoded(new).await?;
+        let bound = self.0.bound().await?;
+        let current_bytes = self.0.pack(bound, current, VALUE)?;
+        let new = self.0.pack(bound, &new, VALUE)?;
         let mut previous = current_bytes.clone();
         let mut only_if = OnlyIf::Equal(current_bytes);
         loop {
@@ -247,8 +251,8 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
                 Ok(new) => new,
                 Err(error) => return Ok(Err(error)),
             };
-            let packed = self.0.pack(&new);
-            let bytes = packed.await?;
+            let bound = self.0.bound().await?;
+            let bytes = self.0.pack(bound, &new, VALUE)?;
             let only_if = OnlyIf::Version(actual.version);
             match self.exchange(only_if, &bytes).await? {
                 Exchanged::Done(_) => return Ok(Ok(new)),
@@ -270,15 +274,8 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         })
     }
 
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a value is given away to be set"
-    )]
-    fn encoded(
-        &self,
-        value: T,
-    ) -> impl Future<Output = Result<Blob, CallError>> + Send + use<'_, T> {
-        self.0.pack(&value)
+    async fn encoded(&self, value: T) -> Result<Blob, CallError> {
+        self.0.pack(self.0.bound().await?, &value, VALUE)
     }
 }
 

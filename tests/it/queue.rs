@@ -355,7 +355,7 @@ fn item_above_the_limit_of_a_message_is_given_back_and_one_below_goes_through() 
         let large = "x".repeat(most);
         let error = queue.put(large.clone()).await.unwrap_err();
         assert_eq!(error.item, large);
-        let limit = CallError::Fault(Fault::limit("bytes of a value", most));
+        let limit = CallError::Fault(Fault::limit("bytes of an item", most));
         assert_eq!(CallError::from(error), limit);
         let fits = "x".repeat(most - 3);
         queue.put(fits.clone()).await.unwrap();
