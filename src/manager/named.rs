@@ -241,7 +241,7 @@ impl<'a> Named<'a> {
 ///
 /// The id says what the items are. Without a choice it is the name of their type without the paths of its
 /// modules, such as `Vec<Job>`, so programs in other languages, and types that are generic, renamed or come in
-/// versions, had better choose one. It has at most 4,096 bytes. Proxies carry it on to other processes.
+/// versions, had better choose one. It has 1 to 4,096 bytes. Proxies carry it on to other processes.
 ///
 /// Errors and cancel safety of its methods are those of [`Named`].
 ///

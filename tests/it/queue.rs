@@ -323,6 +323,8 @@ fn queue_of_another_type_is_refused_with_both_types_and_nothing_changes() {
             kind: "queue".to_owned(),
         });
         assert_eq!(wrong, Err(spec));
+        let unnamed = jobs.schema("").queue::<u32>(7).await.map(drop);
+        assert!(unnamed.unwrap_err().to_string().contains("1 to 4096 bytes"));
         // A proxy can be taken for what it is not; its first use tells.
         let token = serde_json::to_string(&queue).unwrap();
         let wrong: Queue<String> = serde_json::from_str(&token).unwrap();
