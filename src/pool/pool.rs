@@ -80,7 +80,7 @@ pub struct PoolBuilder {
 
 impl PoolBuilder {
     /// Sets how many tasks are handed to a worker at a time by `map` and its kin: 1 by default,
-    /// and about a million at the most.
+    /// which 0 means as well, and about a million at the most.
     ///
     /// A worker that dies fails its whole chunk, so chunks are for many short tasks.
     #[must_use]
@@ -110,7 +110,7 @@ impl PoolBuilder {
         self
     }
 
-    /// Replaces each worker once it has run that many tasks, at least one.
+    /// Replaces each worker once it has run that many tasks; 0 means one.
     #[must_use]
     pub fn max_tasks_per_child(mut self, tasks: u32) -> Self {
         self.max_tasks_per_child = Some(tasks.max(1));
