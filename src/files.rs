@@ -169,8 +169,8 @@ pub(crate) fn explain(path: &Path, error: &io::Error) -> io::Error {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_symlink() => not_ours(&metadata),
         Ok(metadata) => {
-            let what = describe(&metadata);
-            io::Error::new(kind, format!("{error}; it is {what}: {REMEDY}"))
+            let (what, remedy) = (describe(&metadata), remedy_at(&metadata, kind));
+            io::Error::new(kind, format!("{error}; it is {what}: {remedy}"))
         }
         Err(_) if kind == io::ErrorKind::NotFound => {
             let missing = path.parent().filter(|folder| !folder.exists());
@@ -183,16 +183,35 @@ pub(crate) fn explain(path: &Path, error: &io::Error) -> io::Error {
         Err(_) => {
             let above = path.ancestors().skip(1).find_map(|folder| {
                 let metadata = fs::symlink_metadata(folder).ok()?;
-                Some(format!("{} is {}", folder.display(), describe(&metadata)))
+                let (what, remedy) = (describe(&metadata), remedy_at(&metadata, kind));
+                Some(format!("{} is {what}: {remedy}", folder.display()))
             });
-            let above = above.unwrap_or_default();
-            io::Error::new(kind, format!("{error}; {above}: {REMEDY}"))
+            let above = above.unwrap_or_else(|| REMEDY.to_owned());
+            io::Error::new(kind, format!("{error}; {above}"))
         }
     }
 }
 
 /// What helps where the system refuses a path.
 const REMEDY: &str = "have its owner open it to this process, or use another path";
+
+/// What helps where the system refuses a path because of what is there.
+fn remedy_at(there: &Metadata, kind: io::ErrorKind) -> &'static str {
+    let own_rights = if there.is_dir() { 0o700 } else { 0o600 };
+    let is_shut = there.mode() & own_rights != own_rights;
+    if kind != io::ErrorKind::PermissionDenied || there.uid() != own_uid() || !is_shut {
+        REMEDY
+    } else if there.is_dir() {
+        "chmod 700 it, or use another path"
+    } else {
+        "chmod 600 it, or use another path"
+    }
+}
+
+/// Says what is at the path of a socket if that is no socket.
+pub(crate) fn no_socket(there: &Metadata) -> Option<String> {
+    (!there.file_type().is_socket()).then(|| format!("it is {}, and no socket", describe(there)))
+}
 
 /// The error for what is there and is not this process's own file.
 pub(crate) fn not_ours(metadata: &Metadata) -> io::Error {
@@ -238,7 +257,10 @@ fn flags() -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::{fs::symlink, net::UnixListener};
+    use std::os::unix::{
+        fs::{PermissionsExt, symlink},
+        net::UnixListener,
+    };
 
     use super::*;
 
@@ -280,6 +302,20 @@ mod tests {
             fs::write(at(name), content).expect("a file");
             open(&at(name), is_known).expect(name);
             assert_eq!(fs::read_to_string(at(name)).expect(name), content);
+        }
+    }
+
+    #[test]
+    fn what_is_shut_to_its_own_user_is_to_be_opened_by_that_user() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let shut = folder.path().join("shut");
+        fs::create_dir(&shut).expect("a folder");
+        for (mode, words) in [(0o000, "chmod 700 it"), (0o700, "have its owner open it")] {
+            fs::set_permissions(&shut, fs::Permissions::from_mode(mode)).expect("it is ours");
+            for path in [shut.clone(), shut.join("file")] {
+                let told = explain(&path, &io::ErrorKind::PermissionDenied.into()).to_string();
+                assert!(told.contains(words), "{mode:o}: {told}");
+            }
         }
     }
 

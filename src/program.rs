@@ -74,6 +74,7 @@ impl Program {
     ///
     /// Panics when another type has its name, here or at an earlier call by this process, in which
     /// case it is [`Self::run`], [`Self::init`] or [`Self::in_test`] that does.
+    #[track_caller]
     pub fn task<T: Task>(mut self) -> Self {
         self.tasks.add::<T>();
         self
@@ -100,6 +101,7 @@ impl Program {
     ///
     /// Panics when the scheme is not two lowercase letters or more, is `unix` or `memory`, which every
     /// program has, or was added before.
+    #[track_caller]
     pub fn transport(mut self, scheme: &str, transport: impl Transport) -> Self {
         assert!(
             is_scheme(scheme),
@@ -125,6 +127,7 @@ impl Program {
     /// # Panics
     ///
     /// Panics inside a runtime, and when the system has no descriptors for one.
+    #[track_caller]
     pub fn run<F: Future>(self, main: F) -> F::Output {
         assert_no_runtime();
         self.enter(Launch::Main);
@@ -159,6 +162,7 @@ impl Program {
     /// # Panics
     ///
     /// Panics inside a runtime, as in an `async fn main`: the child's work needs its own.
+    #[track_caller]
     pub fn init(self) {
         assert_no_runtime();
         self.enter(Launch::Main);
@@ -183,10 +187,12 @@ impl Program {
     ///     // Manager::spawn() and Pool::new() work from here on.
     /// }
     /// ```
+    #[track_caller]
     pub fn in_test(self, test: &str) {
         self.enter(Launch::Test(test.to_owned()));
     }
 
+    #[track_caller]
     fn enter(self, launch: Launch) {
         tasks::register(&self.tasks);
         kinds::register(self.kinds);
@@ -211,6 +217,7 @@ impl Program {
 }
 
 /// A child's work is a runtime of its own, which another one would not let begin.
+#[track_caller]
 fn assert_no_runtime() {
     assert!(
         Handle::try_current().is_err(),

@@ -150,7 +150,9 @@ impl fmt::Display for Fault {
                 let (is, asked) = (Printable(is), Printable(asked));
                 write!(
                     f,
-                    "{name:?} is a {is}, not a {asked}: open it as what it is, or use another name"
+                    "{name:?} is {} {is}, not {} {asked}: open it as what it is, or use another name",
+                    article(is.0),
+                    article(asked.0)
                 )
             }
             Self::WrongSpec { name, kind } => write!(
@@ -184,6 +186,14 @@ impl fmt::Display for Fault {
             Self::ShuttingDown => f.write_str("the manager was shut down"),
             Self::Deadlock(deadlock) => deadlock.fmt(f),
         }
+    }
+}
+
+/// The article before the name of a kind.
+fn article(kind: &str) -> &'static str {
+    match kind.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        true => "an",
+        false => "a",
     }
 }
 
@@ -271,10 +281,8 @@ impl fmt::Display for Refusal {
             Self::Broken(breach) => breach.fmt(f),
             Self::WrongType { is, asked } => write!(
                 f,
-                "wrong type: its values have the schema id {}, and this program asked for {}: use the same \
-                 type, or give both programs one id by .schema(\"..\")",
-                Printable(is),
-                Printable(asked)
+                "wrong type: its values have the schema id {is:?}, and this program asked for {asked:?}: use \
+                 the same type, or give both programs one id by .schema(\"..\")"
             ),
         }
     }

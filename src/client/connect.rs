@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    future, io,
+    fs, future, io,
     os::fd::OwnedFd,
     sync::{
         Arc, Mutex, MutexGuard, Weak,
@@ -188,6 +188,20 @@ impl Connection {
             return Ok(connection);
         }
         let no_manager = |error: io::Error| {
+            let refused = error.kind() == io::ErrorKind::ConnectionRefused;
+            let there = address.path().filter(|_| refused);
+            let there = there.and_then(|path| fs::metadata(path).ok());
+            if let Some(why) = there.and_then(|there| files::no_socket(&there)) {
+                let advice = match address.variable() {
+                    Some(variable) => format!("correct the address in {variable}"),
+                    None => "use the path of the socket of a manager that runs".to_owned(),
+                };
+                return CallError::NoManager {
+                    address: address.clone(),
+                    why,
+                    advice,
+                };
+            }
             let (why, advice) = match (address.path(), error.kind()) {
                 // Nothing is in the way: there is no socket, or one that was left behind.
                 (_, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) | (None, _) => {

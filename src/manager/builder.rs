@@ -133,6 +133,9 @@ impl ManagerBuilder {
     /// Sets where the manager is reached, for programs that share no parent. Without it the
     /// address is a path that no other manager has. A text that is no [`Address`] is the error of the
     /// start.
+    ///
+    /// The start makes the folder of a path, and those above it, if they are missing. They have mode 0700, or 0711
+    /// with [`Self::allow_uid`] or [`Self::allow_group`], and stay when the manager ends.
     #[must_use]
     pub fn address<A>(mut self, address: A) -> Self
     where

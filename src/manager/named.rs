@@ -4,9 +4,8 @@
 use std::sync::Arc;
 
 use lockkeeper_actors::{Primitive, data, sync};
-use lockkeeper_protocol::{
-    codec::Form,
-    operations::{BarrierSpec, LatchSpec, QueueSpec, ReleaseBy, SemaphoreSpec, ValueSpec},
+use lockkeeper_protocol::operations::{
+    BarrierSpec, LatchSpec, QueueSpec, ReleaseBy, SemaphoreSpec, ValueSpec,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -16,7 +15,6 @@ use crate::{
     manager::manager::Manager,
     proxy::{
         barrier::Barrier,
-        bound::encode,
         condition::Condition,
         event::Event,
         keyed::keyed::{KeyedLock, KeyedSemaphore},
@@ -27,7 +25,7 @@ use crate::{
         reentrant_lock::ReentrantLock,
         rw_lock::RwLock,
         semaphore::{BoundedSemaphore, Semaphore},
-        typed::{Typed, fit},
+        typed::{Typed, VALUE, pack},
         value::Value,
     },
 };
@@ -243,7 +241,7 @@ impl<'a> Named<'a> {
 ///
 /// The id says what the items are. Without a choice it is the name of their type without the paths of its
 /// modules, such as `Vec<Job>`, so programs in other languages, and types that are generic, renamed or come in
-/// versions, had better choose one. It has at most 4,096 bytes. Proxies carry it on to other processes.
+/// versions, had better choose one. It has 1 to 4,096 bytes. Proxies carry it on to other processes.
 ///
 /// Errors and cancel safety of its methods are those of [`Named`].
 ///
@@ -301,7 +299,7 @@ impl WithSchema<'_> {
     {
         let Self { named, schema } = self;
         let shard = named.shard().await?;
-        let value = fit(shard, encode(Form::Named, &value)?)?;
+        let value = pack(shard, &value, VALUE)?;
         let spec = |holds| ValueSpec { value, holds };
         let opened = Typed::<data::Value, T>::open(shard, named.name, schema, spec).await?;
         Ok(opened.into())

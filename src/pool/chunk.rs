@@ -7,8 +7,8 @@ use std::any::type_name;
 
 use bytes::Bytes;
 use lockkeeper_protocol::{
-    codec::{self, Blob, CodecError, Form, guarded},
-    frame,
+    codec::{self, Blob, CodecError, guarded},
+    frame::{self, Encode},
     operations::{Chunk, TaskFault},
 };
 use serde::Serialize;
@@ -72,7 +72,7 @@ pub(super) fn empty<T: Task>() -> Chunk {
 /// takes there.
 pub(crate) fn pack_one<T: Task>(task: &T, row: &mut Vec<u8>) -> Result<u32, TaskFault> {
     let start = row.len();
-    let packed = guarded(|| frame::append(row, &frame::Named(task), usize::MAX));
+    let packed = guarded(|| frame::append(row, &frame::Named(task), MOST_ROW_BYTES));
     let packed = packed.map_err(|error| unreadable_arguments::<T>(&error.to_string()));
     let length = row.len() - start;
     packed
@@ -154,13 +154,13 @@ pub(crate) fn fail_all<R>(count: usize, error: &TaskError) -> Vec<Result<R, Task
 /// An outcome that is written as any other, but without serde's detour.
 struct Direct<'a, R>(&'a Result<R, TaskFault>);
 
-impl<R: Serialize> frame::Encode for Direct<'_, R> {
+impl<R: Serialize> Encode for Direct<'_, R> {
     #[inline]
-    fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
+    fn encode_into(&self, buffer: &mut Vec<u8>, most: usize) -> Result<(), CodecError> {
         match self.0 {
             Ok(output) => {
                 buffer.extend_from_slice(codec::OK);
-                Form::Named.encode_into(buffer, output)
+                frame::Named(output).encode_into(buffer, most.saturating_sub(codec::OK.len()))
             }
             Err(_) => codec::encode_into(buffer, self.0),
         }
@@ -205,7 +205,8 @@ impl Outcomes {
     /// Adds an outcome if there is room for it, else says why not.
     fn try_push<R: Serialize>(&mut self, outcome: &Result<R, TaskFault>) -> Result<(), String> {
         self.row.truncate(self.whole);
-        guarded(|| frame::append(&mut self.row, &Direct(outcome), usize::MAX))
+        let most = self.room.saturating_add(LEAST_OUTCOME_BYTES);
+        guarded(|| frame::append(&mut self.row, &Direct(outcome), most))
             .map_err(|error| error.to_string())?;
         let bytes = self.row.len() - self.whole;
         match self

@@ -92,7 +92,7 @@ pub struct PoolBuilder {
 
 impl PoolBuilder {
     /// Sets how many tasks are handed to a worker at a time by `map` and its kin: 1 by default,
-    /// and about a million at the most.
+    /// which 0 means as well, and about a million at the most.
     ///
     /// A worker that dies fails its whole chunk, so chunks are for many short tasks.
     #[doc(alias = "chunksize")]
@@ -123,7 +123,7 @@ impl PoolBuilder {
         self
     }
 
-    /// Replaces each worker once it has run that many tasks, at least one.
+    /// Replaces each worker once it has run that many tasks; 0 means one.
     #[doc(alias = "maxtasksperchild")]
     #[must_use]
     pub fn max_tasks_per_child(mut self, tasks: u32) -> Self {

@@ -42,39 +42,43 @@ impl Tasks {
     /// # Panics
     ///
     /// Panics when another type has the name.
+    #[track_caller]
     pub(crate) fn add<T: Task>(&mut self) {
         let task = Registered {
             run: run::<T>,
             id: TypeId::of::<T>(),
             type_name: type_name::<T>(),
         };
-        self.insert(T::NAME, task);
+        if let Err(why) = self.insert(T::NAME, task) {
+            panic!("{why}");
+        }
     }
 
     /// Adds all tasks of another table.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// As [`Self::add`].
-    pub(crate) fn extend(&mut self, other: &Self) {
-        for (name, task) in &other.0 {
-            self.insert(name, *task);
-        }
+    /// Returns an error when another type has the name of one.
+    fn extend(&mut self, other: &Self) -> Result<(), String> {
+        let mut tasks = other.0.iter();
+        tasks.try_for_each(|(name, task)| self.insert(name, *task))
     }
 
-    fn insert(&mut self, name: &'static str, task: Registered) {
+    fn insert(&mut self, name: &'static str, task: Registered) -> Result<(), String> {
         match self.0.entry(name) {
             Entry::Vacant(place) => {
                 place.insert(task);
             }
             // A worker would run one of them with the arguments of the other.
-            Entry::Occupied(place) => assert!(
-                place.get().id == task.id,
-                "two tasks have the name {name:?}: {} and {}",
-                place.get().type_name,
-                task.type_name
-            ),
+            Entry::Occupied(place) if place.get().id != task.id => {
+                let (former, latter) = (place.get().type_name, task.type_name);
+                return Err(format!(
+                    "two tasks have the name {name:?}: {former} and {latter}"
+                ));
+            }
+            Entry::Occupied(_) => {}
         }
+        Ok(())
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
@@ -165,8 +169,16 @@ async fn run_each<'a, T: Task>(
 static REGISTERED: Inherited<Option<Arc<Tasks>>> = Inherited::new(None);
 
 /// Adds tasks to those of this program.
+///
+/// # Panics
+///
+/// Panics when another type has the name of one.
+#[track_caller]
 pub(crate) fn register(tasks: &Tasks) {
-    REGISTERED.with(|all| Arc::make_mut(all.get_or_insert_default()).extend(tasks));
+    let added = REGISTERED.with(|all| Arc::make_mut(all.get_or_insert_default()).extend(tasks));
+    if let Err(why) = added {
+        panic!("{why}");
+    }
 }
 
 /// Returns the tasks of this program.

@@ -111,7 +111,7 @@ impl Barrier {
     }
 
     async fn pass(self, timeout: Option<Duration>) -> Result<Passed, CallError> {
-        let (bound, _, arrival) = self.0.ask(&Arrive { acts: false }, timeout).await?;
+        let (bound, _, arrival) = self.0.ask(Arrive { acts: false }, timeout).await?;
         match bound.accepted(arrival)? {
             Arrival::Passed(passed) => Ok(passed),
             Arrival::Act => Err(CallError::Protocol(
@@ -140,7 +140,7 @@ impl Barrier {
 
     /// Arrives with an action.
     async fn arrive(&self, timeout: Option<Duration>) -> Result<Outcome, CallError> {
-        let (bound, turn, arrival) = self.0.ask(&Arrive { acts: true }, timeout).await?;
+        let (bound, turn, arrival) = self.0.ask(Arrive { acts: true }, timeout).await?;
         Ok(match bound.accepted(arrival)? {
             Arrival::Passed(passed) => Outcome::Passed(passed),
             Arrival::Act => Outcome::Act(Turn {

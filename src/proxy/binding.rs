@@ -19,7 +19,7 @@ use crate::{
     address::Address,
     client::{calls::NoReply, connection::Connection, deadline::Deadline},
     error::CallError,
-    proxy::bound::{Bound, Receipt, encode},
+    proxy::bound::{Bound, Receipt},
     subject::Subject,
 };
 
@@ -178,23 +178,26 @@ pub(crate) trait Bind: Sync {
 }
 
 /// Calls the object of a proxy: its answer, and over which connection it came.
-///
-/// The operation is encoded at once, and the future has its bytes alone: an operation need not be `Sync`.
-pub(crate) fn ask<'a, B: Bind, O: Operation, D: Into<Deadline>>(
+pub(crate) async fn ask<B: Bind, O: Operation>(
+    proxy: &B,
+    operation: O,
+    deadline: Deadline,
+) -> Result<(Current<'_>, Receipt, O::Reply), CallError> {
+    let arguments = proxy.bound().await?.encode(&operation)?;
+    drop(operation);
+    ask_encoded::<B, O>(proxy, &arguments, deadline).await
+}
+
+/// Calls the object of a proxy with an operation that is encoded already.
+pub(crate) async fn ask_encoded<'a, B: Bind, O: Operation>(
     proxy: &'a B,
-    form: Form,
-    operation: &O,
-    deadline: D,
-) -> impl Future<Output = Result<(Current<'a>, Receipt, O::Reply), CallError>> + Send + use<'a, B, O, D>
-{
-    let (arguments, deadline) = (encode(form, operation), deadline.into());
-    async move {
-        let arguments = &*arguments?;
-        proxy
-            .over_bound(|bound| async move {
-                let (receipt, reply) = bound.call_encoded::<O>(arguments, deadline).await?;
-                Ok((bound, receipt, reply))
-            })
-            .await
-    }
+    arguments: &[u8],
+    deadline: Deadline,
+) -> Result<(Current<'a>, Receipt, O::Reply), CallError> {
+    proxy
+        .over_bound(|bound| async move {
+            let (receipt, reply) = bound.call_encoded::<O>(arguments, deadline).await?;
+            Ok((bound, receipt, reply))
+        })
+        .await
 }

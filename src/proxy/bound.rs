@@ -52,7 +52,7 @@ impl Bound {
         operation: &O,
         deadline: D,
     ) -> impl Future<Output = Result<(Receipt, O::Reply), CallError>> + Send + use<'_, O, D> {
-        let (arguments, deadline) = (encode(self.form, operation), deadline.into());
+        let (arguments, deadline) = (self.encode(operation), deadline.into());
         async move { Ok(self.call_encoded::<O>(&arguments?, deadline).await?) }
     }
 
@@ -114,6 +114,12 @@ impl Bound {
         Subject::new(self.kind.clone(), &self.object.name)
     }
 
+    /// Encodes an operation that has room in a message.
+    pub(super) fn encode<O: Operation>(&self, operation: &O) -> Result<Vec<u8>, CallError> {
+        let most = self.connection.frame_bytes();
+        encode(self.form, operation, most, CALL)
+    }
+
     #[cold]
     fn undecoded<O: Operation>(&self, body: &Payload, error: &CodecError) -> CallError {
         let what = format!("the reply of {} to {:?}", self.subject(), O::NAME);
@@ -130,7 +136,7 @@ impl Bound {
         if !self.connection.is_here() {
             return;
         }
-        let arguments = encode(self.form, operation);
+        let arguments = self.encode(operation);
         let cast = arguments.and_then(|arguments| self.cast_encoded(O::NAME, &arguments));
         // Its caller, which may be a drop, hears of no error.
         if let Err(why) = cast {
@@ -146,10 +152,27 @@ impl Bound {
     }
 }
 
-/// Encodes what the caller sends. An error or a panic of its `Serialize` is the error of this call.
-pub(crate) fn encode<T: Serialize>(form: Form, value: &T) -> Result<Vec<u8>, CallError> {
-    guarded_in(form, || form.encode(value)).map_err(|error| {
-        let name = type_name::<T>();
-        Fault::BadArguments(format!("{name} cannot be encoded: {error}")).into()
-    })
+/// What the limit of a message is a limit of, for a call whose operation or spec is above it.
+pub(crate) const CALL: &str = "bytes in a call";
+
+/// Encodes what the caller sends. An error or a panic of its `Serialize` is the error of this call, and so
+/// is a value of more than `most` bytes, which `what` names.
+pub(crate) fn encode<T: Serialize>(
+    form: Form,
+    value: &T,
+    most: usize,
+    what: &str,
+) -> Result<Vec<u8>, CallError> {
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    match guarded_in(form, || form.encode_bounded(&mut bytes, value, most)) {
+        Ok(true) => Ok(bytes),
+        Ok(false) => Err(Fault::limit(what, most).into()),
+        Err(error) => {
+            let name = type_name::<T>();
+            Err(Fault::BadArguments(format!("{name} cannot be encoded: {error}")).into())
+        }
+    }
 }
+
+/// The room for a value at first: most values take less.
+const USUAL_BYTES: usize = 64;

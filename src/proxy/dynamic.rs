@@ -362,5 +362,5 @@ impl fmt::Debug for Hold {
 
 /// Encodes numbers and bytes, which never fails.
 fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
-    encode(Form::Compact, value).unwrap_or_default()
+    Form::Compact.encode(value).unwrap_or_default()
 }

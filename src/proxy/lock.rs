@@ -114,7 +114,7 @@ impl<P: LockKind> LockOf<P> {
     pub async fn adopt(&self, ticket: Ticket) -> Result<Guard<P>, CallError> {
         let owner = P::owner(&self.aspect);
         let adopt = P::adopt(&owner, ticket.proof());
-        let (bound, grant, reply) = self.proxy.ask(&adopt, None).await?;
+        let (bound, grant, reply) = self.proxy.ask(adopt, None).await?;
         let granted = bound.accepted(reply)?;
         Ok(Guard::new(Hold::new(&bound, grant), granted, owner))
     }
@@ -122,7 +122,7 @@ impl<P: LockKind> LockOf<P> {
     async fn acquire_within(self, timeout: Option<Duration>) -> Result<Guard<P>, CallError> {
         // The one that polls the call is the owner.
         let owner = P::owner(&self.aspect);
-        let (bound, grant, reply) = self.proxy.ask(&P::acquire(&owner), timeout).await?;
+        let (bound, grant, reply) = self.proxy.ask(P::acquire(&owner), timeout).await?;
         let granted = bound.accepted(reply)?;
         Ok(Guard::new(Hold::new(&bound, grant), granted, owner))
     }

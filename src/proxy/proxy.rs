@@ -20,8 +20,8 @@ use crate::{
     },
     error::{CallError, lack},
     proxy::{
-        binding::{Bind, Binding, Current, ask},
-        bound::{Bound, Receipt, encode},
+        binding::{Bind, Binding, Current, ask, ask_encoded},
+        bound::{Bound, CALL, Receipt, encode},
         hold::{Grant, Hold},
         token::Token,
         wait::Wait,
@@ -105,7 +105,7 @@ impl<P: Primitive> Proxy<P> {
         name: Option<&'a str>,
         spec: &P::Spec,
     ) -> impl Future<Output = Result<Self, CallError>> + Send + use<'a, P> {
-        let spec = encode(P::FORM, spec);
+        let spec = encode(P::FORM, spec, connection.frame_bytes(), CALL);
         async move {
             let spec = spec?;
             let opened = connection.open(P::KIND, name, Some(&spec)).await;
@@ -156,9 +156,10 @@ impl<P: Primitive> Proxy<P> {
     where
         P: Serve<O>,
     {
+        let arguments = self.bound().await?.encode(operation)?;
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.ask(operation, None).await {
+            match ask_encoded::<Self, O>(self, &arguments, Deadline::Never).await {
                 Ok((_, _, reply)) => return Ok(reply),
                 Err(error) if error.lacks_room() => {
                     tokio::time::sleep(pause).await;
@@ -200,7 +201,7 @@ impl<P: Primitive> Proxy<P> {
     {
         let proxy = self.clone();
         Wait::new(move |timeout| async move {
-            let (bound, grant, reply) = proxy.ask(&operation, timeout).await?;
+            let (bound, grant, reply) = proxy.ask(operation, timeout).await?;
             finish(&bound, grant, reply)
         })
     }
@@ -208,12 +209,12 @@ impl<P: Primitive> Proxy<P> {
     /// Calls the object: its answer, and over which connection it came.
     pub(crate) fn ask<O: Operation, D: Into<Deadline>>(
         &self,
-        operation: &O,
+        operation: O,
         deadline: D,
     ) -> impl Future<Output = Result<(Current<'_>, Receipt, O::Reply), CallError>>
     + Send
     + use<'_, P, O, D> {
-        ask(self, P::FORM, operation, deadline)
+        ask(self, operation, deadline.into())
     }
 
     /// Returns the holders of the object, the calls that wait for it, in order, and what was measured: see

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     error::CallError,
     proxy::{
+        bound::Bound,
         hold::Hold,
         proxy::Proxy,
         taken::{Claim, GetError, PutError, Taken, UndecodedItem},
@@ -20,6 +21,9 @@ use crate::{
         wait::Wait,
     },
 };
+
+/// What is too large, where the limit of a message is a limit of items.
+const ITEM: &str = "bytes of an item";
 
 /// A queue that processes share: items of one type, put at one end and taken at the other.
 ///
@@ -137,7 +141,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         T: 'static,
     {
         let queue = self.clone();
-        Wait::new(|timeout| async move { queue.0.call(&Join, timeout).await })
+        Wait::new(|timeout| async move { queue.0.call(Join, timeout).await })
     }
 
     /// Closes the queue for further items: all waiting and later puts are refused with `Closed`. The items in it
@@ -166,21 +170,23 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     }
 
     async fn put_within(self, item: T, timeout: Option<Duration>) -> Result<(), PutError<T>> {
-        let packed = self.0.pack(&item);
-        let put = match packed.await {
-            Ok(bytes) => self.send(bytes, timeout).await,
+        let put = match self.0.bound().await {
+            Ok(bound) => match self.0.pack(&bound, &item, ITEM) {
+                Ok(bytes) => self.send(bytes, timeout).await,
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
         put.map_err(|error| PutError { item, error })
     }
 
     async fn send(&self, item: Blob, timeout: Option<Duration>) -> Result<(), CallError> {
-        let (bound, _, reply) = self.0.ask(&Put { item }, timeout).await?;
+        let (bound, _, reply) = self.0.ask(Put { item }, timeout).await?;
         bound.accepted(reply)
     }
 
     async fn get_within(self, timeout: Option<Duration>) -> Result<Taken<T>, GetError> {
-        let (bound, grant, reply) = self.0.ask(&Get, timeout).await?;
+        let (bound, grant, reply) = self.0.ask(Get, timeout).await?;
         let delivery = bound.accepted(reply)?;
         let claim = Claim::new(Hold::new(&bound, grant), &delivery);
         match self.0.unpack(&delivery.item) {

@@ -77,12 +77,14 @@ impl Guard<Upgradable> {
     /// Waits until all other readers have left, and becomes the writer. No other writer gets in between: the
     /// upgrade overtakes all waiting calls, and no new reader enters meanwhile.
     ///
-    /// A task that holds another read guard of the lock waits for itself.
+    /// After a [timeout](Wait::timeout) the guard is gone: the call has taken it. To keep the guard, use
+    /// [`try_upgrade().timeout(t)`](Self::try_upgrade). A task that holds another read guard of the lock waits for
+    /// itself.
     ///
     /// # Errors
     ///
     /// Returns [`CallError::Refused`] with `NotHeld` when the hold was lost before, or is lost while the call
-    /// waits. After any error nothing is held.
+    /// waits. After any error, [`CallError::TimedOut`] included, nothing is held.
     ///
     /// # Cancel safety
     ///
@@ -98,6 +100,22 @@ impl Guard<Upgradable> {
     /// Becomes the writer if no other reader is inside, at once or before the [timeout](Wait::timeout) if one
     /// is set. Otherwise it returns `Ok(Err(guard))` with the guard as it was. It overtakes all waiting calls, as
     /// [`Self::upgrade`] does.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let manager = lockkeeper::Manager::start().await?;
+    /// # let lock = manager.rw_lock().await?;
+    /// # let reader = lock.read().await?;
+    /// let guard = lock.upgradable_read().await?;
+    /// match guard.try_upgrade().timeout(Duration::from_millis(10)).await? {
+    ///     Ok(_writer) => unreachable!("another reader is inside"),
+    ///     Err(guard) => assert!(guard.is_valid()),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_upgrade(self) -> Wait<Result<RwLockWriteGuard, Self>> {
         Wait::new(|timeout| async move {
             match self.upgraded(timeout.or(Some(Duration::ZERO))).await {

@@ -96,7 +96,7 @@ impl RwLock {
         timeout: Option<Duration>,
     ) -> Result<Guard<W>, CallError> {
         let access = W::ACCESS;
-        let (bound, grant, reply) = self.0.ask(&AcquireFor { access }, timeout).await?;
+        let (bound, grant, reply) = self.0.ask(AcquireFor { access }, timeout).await?;
         let granted = bound.accepted(reply)?;
         Ok(Guard::new(Hold::new(&bound, grant), granted, ()))
     }

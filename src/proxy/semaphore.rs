@@ -161,7 +161,7 @@ impl<B: Bound> SemaphoreOf<B> {
         permits: u32,
         timeout: Option<Duration>,
     ) -> Result<Permit, CallError> {
-        let (bound, grant, reply) = self.0.ask(&AcquireMany { permits }, timeout).await?;
+        let (bound, grant, reply) = self.0.ask(AcquireMany { permits }, timeout).await?;
         let fence = bound.accepted(reply)?;
         Ok(Permit::new(Hold::new(&bound, grant), permits, fence))
     }

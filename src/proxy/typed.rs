@@ -6,7 +6,6 @@
 use std::{
     any::type_name,
     borrow::Cow,
-    future::Future,
     marker::PhantomData,
     sync::{
         Arc,
@@ -55,6 +54,10 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
         schema: Option<&str>,
         spec: impl FnOnce(String) -> P::Spec,
     ) -> Result<Self, CallError> {
+        if schema == Some("") {
+            let why = "a schema id has 1 to 4096 bytes, not 0".to_owned();
+            return Err(Fault::BadArguments(why).into());
+        }
         let schema = schema.map(Arc::from);
         let holds = id_of::<T>(schema.as_ref()).into_owned();
         match (Proxy::open(connection, name, &spec(holds)).await, name) {
@@ -96,7 +99,7 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
     /// Calls the object.
     pub(crate) async fn call<O: Operation>(
         &self,
-        operation: &O,
+        operation: O,
         deadline: impl Into<Deadline>,
     ) -> Result<O::Reply, CallError>
     where
@@ -109,12 +112,12 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
     /// Calls the object: its answer, and over which connection it came.
     pub(crate) fn ask<O: Operation, D: Into<Deadline>>(
         &self,
-        operation: &O,
+        operation: O,
         deadline: D,
     ) -> impl Future<Output = Result<(Current<'_>, Receipt, O::Reply), CallError>>
     + Send
     + use<'_, P, T, O, D> {
-        ask(self, P::FORM, operation, deadline)
+        ask(self, operation, deadline.into())
     }
 }
 
@@ -127,7 +130,7 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Bind for Typed<P, T> {
         }
         let (bound, _, agreed) = self
             .proxy
-            .ask(&check::<T>(self.schema.as_ref()), None)
+            .ask(check::<T>(self.schema.as_ref()), None)
             .await?;
         bound.accepted(agreed)?;
         // Of two first uses at a time both got the same answer.
@@ -160,31 +163,27 @@ impl<P: Primitive, T> Typed<P, T> {
 
 impl<P: Primitive, T: Serialize> Typed<P, T> {
     /// Encodes a value that fits a message, both to the object and from there.
-    ///
-    /// It is encoded at once, and the future has its bytes alone: a value need not be `Sync`.
-    pub(crate) fn pack(
-        &self,
-        value: &T,
-    ) -> impl Future<Output = Result<Blob, CallError>> + Send + use<P, T> {
-        let (bytes, proxy) = (encode(Form::Named, value), self.proxy.clone());
-        async move {
-            let bytes = bytes?;
-            fit(&proxy.bound().await?.connection, bytes)
-        }
+    pub(crate) fn pack(&self, bound: &Bound, value: &T, what: &str) -> Result<Blob, CallError> {
+        pack(&bound.connection, value, what)
     }
 }
 
 /// How many bytes go along with a value at the most, such as who died with it.
 const ESCORT_BYTES: usize = 1 << 11;
 
-/// Takes an encoded value if a message has room for it, both to the manager and from there.
-pub(crate) fn fit(connection: &Connection, bytes: Vec<u8>) -> Result<Blob, CallError> {
+/// Encodes a value if a message has room for it, both to the manager and from there. Else the error is a
+/// limit of what `what` names.
+pub(crate) fn pack<T: Serialize>(
+    connection: &Connection,
+    value: &T,
+    what: &str,
+) -> Result<Blob, CallError> {
     let most = connection.frame_bytes().saturating_sub(ESCORT_BYTES);
-    if bytes.len() > most {
-        return Err(Fault::limit("bytes of a value", most).into());
-    }
-    Ok(bytes.into())
+    encode(Form::Named, value, most, what).map(Blob::from)
 }
+
+/// What is too large, where the limit of a message is a limit of values.
+pub(crate) const VALUE: &str = "bytes of a value";
 
 /// The schema id that was chosen, or that of the type.
 fn id_of<T>(chosen: Option<&Arc<str>>) -> Cow<'_, str> {

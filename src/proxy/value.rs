@@ -3,7 +3,6 @@
 use std::{
     convert::Infallible,
     fmt,
-    future::Future,
     ops::{Add, Deref},
     time::Duration,
 };
@@ -17,7 +16,12 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     error::CallError,
-    proxy::{proxy::Proxy, token::Token, typed::Typed, wait::Wait},
+    proxy::{
+        proxy::Proxy,
+        token::Token,
+        typed::{Typed, VALUE},
+        wait::Wait,
+    },
 };
 
 /// A value that processes share: each read, change and exchange is atomic, and changes can be watched.
@@ -89,24 +93,24 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// Dropped midway, it may have been set.
     pub fn set(&self, new: T) -> Wait<u64>
     where
-        T: 'static,
+        T: Send + 'static,
     {
-        let (object, encoded) = (self.clone(), self.encoded(new));
+        let object = self.clone();
         Wait::new(|timeout| async move {
-            let value = encoded.await?;
-            object.0.call(&Store { value }, timeout).await
+            let value = object.encoded(new).await?;
+            object.0.call(Store { value }, timeout).await
         })
     }
 
     /// Sets it, and returns what it was.
     pub fn swap(&self, new: T) -> Wait<T>
     where
-        T: 'static,
+        T: Send + 'static,
     {
-        let (object, encoded) = (self.clone(), self.encoded(new));
+        let object = self.clone();
         Wait::new(|timeout| async move {
-            let value = encoded.await?;
-            let previous = object.0.call(&Swap { value }, timeout).await?;
+            let value = object.encoded(new).await?;
+            let previous = object.0.call(Swap { value }, timeout).await?;
             object.0.unpack(&previous.value)
         })
     }
@@ -127,8 +131,9 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     where
         T: PartialEq,
     {
-        let current_bytes = self.0.pack(current).await?;
-        let new = self.encoded(new).await?;
+        let bound = self.0.bound().await?;
+        let current_bytes = self.0.pack(&bound, current, VALUE)?;
+        let new = self.0.pack(&bound, &new, VALUE)?;
         let mut previous = current_bytes.clone();
         let mut only_if = OnlyIf::Equal(current_bytes);
         loop {
@@ -225,7 +230,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     }
 
     pub(super) async fn read(&self, timeout: Option<Duration>) -> Result<Versioned<T>, CallError> {
-        self.decoded(&self.0.call(&Read, timeout).await?)
+        self.decoded(&self.0.call(Read, timeout).await?)
     }
 
     /// Changes it to what the closure makes of it, unless that fails.
@@ -233,14 +238,14 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         &self,
         mut change: impl FnMut(T) -> Result<T, E>,
     ) -> Result<Result<T, E>, CallError> {
-        let mut actual = self.0.call(&Read, None).await?;
+        let mut actual = self.0.call(Read, None).await?;
         loop {
             let new = match change(self.0.unpack(&actual.value)?) {
                 Ok(new) => new,
                 Err(error) => return Ok(Err(error)),
             };
-            let packed = self.0.pack(&new);
-            let bytes = packed.await?;
+            let bound = self.0.bound().await?;
+            let bytes = self.0.pack(&bound, &new, VALUE)?;
             let only_if = OnlyIf::Version(actual.version);
             match self.exchange(only_if, &bytes).await? {
                 Exchanged::Done(_) => return Ok(Ok(new)),
@@ -251,7 +256,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
 
     async fn exchange(&self, only_if: OnlyIf, value: &Blob) -> Result<Exchanged, CallError> {
         let value = value.clone();
-        self.0.call(&Exchange { only_if, value }, None).await
+        self.0.call(Exchange { only_if, value }, None).await
     }
 
     /// Decodes a value that came with its version.
@@ -262,12 +267,8 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         })
     }
 
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a value is given away to be set"
-    )]
-    fn encoded(&self, value: T) -> impl Future<Output = Result<Blob, CallError>> + Send + use<T> {
-        self.0.pack(&value)
+    async fn encoded(&self, value: T) -> Result<Blob, CallError> {
+        self.0.pack(&self.0.bound().await?, &value, VALUE)
     }
 }
 

@@ -102,7 +102,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     }
 
     async fn next_since(&self, since: u64, deadline: Deadline) -> Result<Versioned<T>, CallError> {
-        let (bound, _, changed) = self.0.ask(&WaitChange { since }, deadline).await?;
+        let (bound, _, changed) = self.0.ask(WaitChange { since }, deadline).await?;
         self.decoded(&bound.accepted(changed)?)
     }
 }

@@ -101,6 +101,27 @@ fn variable_says_the_address_and_errors_name_it() {
 }
 
 #[test]
+fn path_that_is_no_socket_is_told_by_what_it_is() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "precious").unwrap();
+        let folder = folder.path().to_str().unwrap();
+        for (path, words) in [
+            (folder, "it is a folder of uid"),
+            (file.to_str().unwrap(), "it is a file of uid"),
+            ("/dev/null", "it is a device of uid 0"),
+        ] {
+            let connected = Manager::connect(path).await.map(drop);
+            let told = connected.unwrap_err().to_string();
+            assert!(told.contains(words), "{told}");
+            assert!(told.contains("no socket"), "{told}");
+            assert!(!told.contains("start one"), "{told}");
+        }
+    });
+}
+
+#[test]
 fn text_that_is_no_address_is_the_error_of_the_start_and_of_the_connection() {
     run(async {
         for (text, reason) in [

@@ -15,7 +15,10 @@ use std::{
 };
 
 use lockkeeper::{Address, Manager, StartError};
-use lockkeeper_test_support::{Role, Roles, act_as, may_act_as_others, report, until};
+use lockkeeper_test_support::{
+    Role, Roles, act_as, in_own_process, may_act_as_others, report, until,
+};
+use rustix::fs::Mode;
 use tempfile::TempDir;
 
 use crate::run;
@@ -141,10 +144,29 @@ fn neighbours_of_a_socket_are_left_alone() {
         let builder = Manager::builder().address(&socket).shards(3);
         let refused = builder.start().await.map(drop).unwrap_err().to_string();
         assert!(
-            refused.contains("Cargo.1: there is a file that is no socket"),
+            refused.contains("Cargo.1: it is a file of uid"),
             "{refused}"
         );
         assert_eq!(contents(folder.path()), before);
+    });
+}
+
+#[test]
+fn folders_that_a_manager_makes_are_open_to_its_user_whatever_the_umask() {
+    in_own_process(|| {
+        let folder = TempDir::new().unwrap();
+        let above = folder.path().join("above");
+        let below = above.join("below");
+        let address = Address::try_from(below.join("sock")).unwrap();
+        rustix::process::umask(Mode::RWXU | Mode::RWXG | Mode::RWXO);
+        run(async {
+            let started = Manager::builder().address(address).start().await;
+            rustix::process::umask(Mode::empty());
+            drop(started.map(drop));
+            for folder in [above, below] {
+                assert_eq!(fs::metadata(folder).unwrap().mode() & 0o777, 0o700);
+            }
+        });
     });
 }
 

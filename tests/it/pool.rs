@@ -342,7 +342,7 @@ fn message_above_the_limit_fails_its_task_alone() {
         for task in [Repeat("x".repeat(above), 1), Repeat("x".to_owned(), above)] {
             match pool.apply(task).await {
                 Err(TaskError::Failed(TaskFault::Unreadable(why))) => {
-                    assert!(why.contains("bytes are more than fit"), "{why}");
+                    assert!(why.contains("it has more than 67"), "{why}");
                 }
                 other => panic!("{:?}", other.map(|output| output.len())),
             }

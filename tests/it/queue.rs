@@ -324,6 +324,8 @@ fn queue_of_another_type_is_refused_with_both_types_and_nothing_changes() {
             kind: "queue".to_owned(),
         });
         assert_eq!(wrong, Err(spec));
+        let unnamed = jobs.schema("").queue::<u32>(7).await.map(drop);
+        assert!(unnamed.unwrap_err().to_string().contains("1 to 4096 bytes"));
         // A proxy can be taken for what it is not; its first use tells.
         let token = serde_json::to_string(&queue).unwrap();
         let wrong: Queue<String> = serde_json::from_str(&token).unwrap();
@@ -356,7 +358,7 @@ fn item_above_the_limit_of_a_message_is_given_back_and_one_below_goes_through() 
         let large = "x".repeat(most);
         let error = queue.put(large.clone()).await.unwrap_err();
         assert_eq!(error.item, large);
-        let limit = CallError::Fault(Fault::limit("bytes of a value", most));
+        let limit = CallError::Fault(Fault::limit("bytes of an item", most));
         assert_eq!(CallError::from(error), limit);
         let fits = "x".repeat(most - 3);
         queue.put(fits.clone()).await.unwrap();

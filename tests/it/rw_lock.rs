@@ -180,6 +180,11 @@ fn upgrade_that_is_dropped_holds_nothing() {
         assert_eq!(state(&lock).await, (1, false, false, 0));
         drop(lock.upgradable_read().await.unwrap().upgrade());
         assert_eq!(state(&lock).await, (1, false, false, 0));
+        // A timeout is an error as any other: the guard went with the call.
+        let upgradable = lock.upgradable_read().await.unwrap();
+        let late = upgradable.upgrade().timeout(SHORT).await.map(drop);
+        assert!(late.unwrap_err().is_timeout());
+        assert_eq!(state(&lock).await, (1, false, false, 0));
         drop(reader);
     });
 }

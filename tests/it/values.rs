@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, iter};
 
 use futures::StreamExt;
 use lockkeeper::{
-    CallError, Manager, Pool, Proxy, Task,
+    CallError, Limits, Manager, Pool, Proxy, Task,
     builders::Program,
-    errors::Refusal,
+    errors::{Fault, Refusal},
     kind::{Call, Operation, Operations, Primitive, Serve},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::run;
 
@@ -120,8 +120,108 @@ impl Serve<Replace> for Kept {
     }
 }
 
+/// A list without an end, of numbers that the caller knows beforehand.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Endless;
+
+impl Serialize for Endless {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(iter::repeat("an element"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Endless {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Ok(Self)
+    }
+}
+
+/// A task that takes or returns a list without an end.
+#[derive(Serialize, Deserialize)]
+struct WithoutEnd(Option<Endless>);
+
+impl Task for WithoutEnd {
+    const NAME: &'static str = "values::without_end";
+    type Output = Endless;
+
+    async fn run(self) -> Endless {
+        Endless
+    }
+}
+
+/// An operation, and the spec of an object, without an end.
+#[derive(Serialize, Deserialize)]
+struct Insert(Endless);
+
+impl Operation for Insert {
+    const NAME: &'static str = "insert";
+    type Reply = ();
+}
+
+struct Bottomless;
+
+impl Primitive for Bottomless {
+    const KIND: &'static str = "values::bottomless";
+    type Spec = Option<Endless>;
+
+    fn create(_: Self::Spec) -> Result<Self, Refusal> {
+        Ok(Self)
+    }
+
+    fn operations(operations: &mut Operations<Self>) {
+        operations.on::<Insert>();
+    }
+}
+
+impl Serve<Insert> for Bottomless {
+    fn serve(&mut self, _: Insert, call: Call<()>) {
+        call.reply(());
+    }
+}
+
 pub(crate) fn register(program: Program) -> Program {
-    program.task::<Echo>().kind::<Kept>()
+    program.task::<Echo>().task::<WithoutEnd>().kind::<Kept>()
+}
+
+#[test]
+fn encoding_of_a_value_without_an_end_stops_at_the_limit_of_a_message() {
+    run(async {
+        let frame_bytes = 1 << 16;
+        let limits = Limits {
+            frame_bytes,
+            ..Limits::default()
+        };
+        let builder = Manager::builder().limits(limits);
+        let manager = builder.register::<Bottomless>().start().await.unwrap();
+        let limit = |what, most| CallError::Fault(Fault::limit(what, most));
+        let queue = manager.queue::<Endless>(1).await.unwrap();
+        let refused = queue.put(Endless).await.unwrap_err();
+        let most = frame_bytes - 2048;
+        assert_eq!(CallError::from(refused), limit("bytes of an item", most));
+        let value = manager.value(Some(Endless)).await;
+        assert_eq!(value.map(drop), Err(limit("bytes of a value", most)));
+        let value = manager.value(None::<Endless>).await.unwrap();
+        let set = value.set(Some(Endless)).await;
+        assert_eq!(set, Err(limit("bytes of a value", most)));
+        let call = limit("bytes in a call", frame_bytes);
+        let opened = manager.open::<Bottomless>(Some(Endless)).await;
+        assert_eq!(opened.map(drop), Err(call.clone()));
+        let object = manager.open::<Bottomless>(None).await.unwrap();
+        assert_eq!(object.call(Insert(Endless)).await, Err(call));
+        object.cast(Insert(Endless));
+        assert_eq!(value.get().await, Ok(None));
+
+        let pool = Pool::new(1).await.unwrap();
+        let (tasks, words) = (
+            [WithoutEnd(Some(Endless)), WithoutEnd(None)],
+            ["arguments of", "output of"],
+        );
+        for (task, words) in tasks.into_iter().zip(words) {
+            let failed = pool.apply(task).await.unwrap_err().to_string();
+            assert!(failed.contains(words), "{failed}");
+            assert!(failed.contains("it has more than 67"), "{failed}");
+        }
+    });
 }
 
 #[test]

@@ -40,8 +40,32 @@ impl Form {
         buffer: &mut Vec<u8>,
         value: &T,
     ) -> Result<(), CodecError> {
-        let mut serializer = Serializer::new(self, Output::new(buffer));
+        let mut serializer = Serializer::new(self, Output::new(buffer, usize::MAX));
         value.serialize(&mut serializer).map_err(Failure::into)
+    }
+
+    /// Appends the encoded value to a buffer if it takes at most `most` bytes, and returns whether it does.
+    ///
+    /// The encoding ends with the first part above `most`, so a value without an end takes no more memory than
+    /// one that fits. The buffer has a part of a value that does not fit: truncate it to its former length then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::encode`].
+    #[inline]
+    pub fn encode_bounded<T: Serialize + ?Sized>(
+        self,
+        buffer: &mut Vec<u8>,
+        value: &T,
+        most: usize,
+    ) -> Result<bool, CodecError> {
+        let mut serializer = Serializer::new(self, Output::new(buffer, most));
+        let encoded = value.serialize(&mut serializer);
+        let is_over = serializer.into_output().is_over();
+        match encoded {
+            Err(error) if !is_over => Err(error.into()),
+            Ok(()) | Err(_) => Ok(!is_over),
+        }
     }
 
     /// Appends the encoded value to a buffer if it takes at most `most` bytes. A long [`Blob`] in it is not
@@ -126,6 +150,43 @@ mod tests {
         let mut buffer = Vec::new();
         let fit = Form::Compact.encode_within(&mut buffer, &value, encoded.len());
         assert_eq!((fit, buffer), (Ok(Fit::Fits(None)), encoded));
+    }
+
+    #[test]
+    fn value_without_an_end_is_encoded_up_to_the_room_alone() {
+        #[derive(Clone, Copy, Debug)]
+        enum Endless {
+            List,
+            Map,
+            Texts,
+        }
+        impl Serialize for Endless {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self {
+                    Self::List => serializer.collect_seq(std::iter::repeat(7_u8)),
+                    Self::Map => serializer.collect_map(std::iter::repeat((1_u8, [2_u8; 3]))),
+                    Self::Texts => serializer.collect_seq(std::iter::repeat("x".repeat(300))),
+                }
+            }
+        }
+        for form in [Form::Compact, Form::Named] {
+            for endless in [Endless::List, Endless::Map, Endless::Texts] {
+                let mut buffer = vec![9];
+                let fits = form.encode_bounded(&mut buffer, &Some(endless), 1000);
+                assert_eq!(fits, Ok(false), "{endless:?}");
+                assert!(buffer.len() < 1020, "{endless:?}: {}", buffer.len());
+                let within = form.encode_within(&mut buffer, &endless, 1000);
+                assert_eq!(within, Ok(Fit::TooLong));
+            }
+        }
+        let value = ("text", vec![1u8; 40], Blob::from(vec![7; 1 << 17]));
+        let encoded = Form::Named.encode(&value).unwrap();
+        for (most, fits) in [(encoded.len() - 1, false), (encoded.len(), true)] {
+            let mut buffer = Vec::new();
+            let bounded = Form::Named.encode_bounded(&mut buffer, &value, most);
+            assert_eq!(bounded, Ok(fits));
+            assert!(!fits || buffer == encoded);
+        }
     }
 
     #[test]

@@ -35,10 +35,12 @@ enum Lent {
 }
 
 impl<'b> Output<'b> {
-    pub(crate) fn new(buffer: &'b mut Vec<u8>) -> Self {
+    /// Makes an output with room for so many bytes.
+    pub(crate) fn new(buffer: &'b mut Vec<u8>, bytes: usize) -> Self {
+        let most = buffer.len().saturating_add(bytes);
         Self {
             buffer,
-            most: usize::MAX,
+            most,
             is_over: false,
             lent: Lent::Never,
         }
@@ -46,12 +48,9 @@ impl<'b> Output<'b> {
 
     /// Makes an output with room for so many bytes. The first long byte string that is offered is left out.
     pub(crate) fn within(buffer: &'b mut Vec<u8>, bytes: usize) -> Self {
-        let most = buffer.len().saturating_add(bytes);
         Self {
-            buffer,
-            most,
-            is_over: false,
             lent: Lent::No,
+            ..Self::new(buffer, bytes)
         }
     }
 

@@ -4,21 +4,22 @@ use std::iter;
 
 use serde::Serialize;
 
-use crate::codec::{error::CodecError, form::Form, value};
+use crate::codec::{error::CodecError, form::Form};
 
 /// What goes into a frame: a message of the protocol, or a value in the compact form.
 pub trait Encode {
-    /// Appends it to a buffer, which has a shard of it when that fails.
+    /// Appends it to a buffer, which has a part of it when that fails. A message that may have any number of
+    /// bytes fails with the first part above `most`.
     ///
     /// # Errors
     ///
     /// Returns an error when it does not encode.
-    fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), CodecError>;
+    fn encode_into(&self, buffer: &mut Vec<u8>, most: usize) -> Result<(), CodecError>;
 }
 
 impl<T: Serialize + ?Sized> Encode for T {
-    fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
-        value::encode_into(buffer, self)
+    fn encode_into(&self, buffer: &mut Vec<u8>, most: usize) -> Result<(), CodecError> {
+        bounded(Form::Compact, buffer, self, most)
     }
 }
 
@@ -28,9 +29,24 @@ pub struct Named<'a, T>(pub &'a T);
 
 impl<T: Serialize> Encode for Named<'_, T> {
     #[inline]
-    fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
-        Form::Named.encode_into(buffer, self.0)
+    fn encode_into(&self, buffer: &mut Vec<u8>, most: usize) -> Result<(), CodecError> {
+        bounded(Form::Named, buffer, self.0, most)
     }
+}
+
+#[inline]
+fn bounded<T: Serialize + ?Sized>(
+    form: Form,
+    buffer: &mut Vec<u8>,
+    value: &T,
+    most: usize,
+) -> Result<(), CodecError> {
+    if form.encode_bounded(buffer, value, most)? {
+        return Ok(());
+    }
+    Err(CodecError::new(format!(
+        "it has more than {most} bytes, which is all that there is room for"
+    )))
 }
 
 /// Appends a frame to a buffer, which is as before when that fails.
@@ -42,7 +58,7 @@ impl<T: Serialize> Encode for Named<'_, T> {
 pub fn append<T: Encode>(buffer: &mut Vec<u8>, message: &T, most: usize) -> Result<(), CodecError> {
     let start = buffer.len();
     buffer.extend_from_slice(&[0; HEADER]);
-    let encoded = message.encode_into(buffer).and_then(|()| {
+    let encoded = message.encode_into(buffer, most).and_then(|()| {
         let length = buffer.len() - start - HEADER;
         match u32::try_from(length) {
             Ok(header) if length <= most => Ok(header),

@@ -186,7 +186,7 @@ pub enum Response<'a> {
 
 impl Encode for Request<'_> {
     #[inline]
-    fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
+    fn encode_into(&self, buffer: &mut Vec<u8>, _: usize) -> Result<(), CodecError> {
         let all = Elements::begin(buffer);
         let all = match *self {
             Self::Hello {
@@ -257,7 +257,7 @@ impl Encode for Request<'_> {
 
 impl Encode for Response<'_> {
     #[inline]
-    fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
+    fn encode_into(&self, buffer: &mut Vec<u8>, _: usize) -> Result<(), CodecError> {
         let all = Elements::begin(buffer);
         let all = match self {
             Self::Welcome {

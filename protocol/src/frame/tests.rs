@@ -152,7 +152,9 @@ pub(super) fn messages() -> Vec<Vec<u8>> {
 /// One message of either side, without its header.
 pub(super) fn encoded(message: &impl Encode) -> Vec<u8> {
     let mut bytes = Vec::new();
-    message.encode_into(&mut bytes).expect("it encodes");
+    message
+        .encode_into(&mut bytes, usize::MAX)
+        .expect("it encodes");
     bytes
 }
 

@@ -434,7 +434,7 @@ fn check_message(bytes: &[u8], shown: &mut String) {
     let written = |message: &dyn Encode| {
         let mut buffer = Vec::new();
         message
-            .encode_into(&mut buffer)
+            .encode_into(&mut buffer, usize::MAX)
             .expect("what was read can be written");
         buffer
     };

@@ -139,7 +139,7 @@ impl<F: KeyedKind> KeyedOf<F> {
         timeout: Option<Duration>,
     ) -> Result<Guard<Keyed<F>>, CallError> {
         let ask = F::ask_for(key.clone(), permits);
-        let (bound, grant, reply) = self.0.ask(&ask, timeout).await?;
+        let (bound, grant, reply) = self.0.ask(ask, timeout).await?;
         Ok(Guard::new(
             Hold::new(&bound, grant),
             bound.accepted(reply)?,
@@ -165,7 +165,7 @@ impl<F: Face> KeyedOf<F> {
         let adopt = AdoptKey {
             grant: ticket.proof(),
         };
-        let (bound, grant, reply) = self.0.ask(&adopt, None).await?;
+        let (bound, grant, reply) = self.0.ask(adopt, None).await?;
         let AdoptedKey {
             granted,
             key,

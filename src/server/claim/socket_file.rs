@@ -6,9 +6,9 @@
 
 use std::{
     fmt::Display,
-    fs::{self, DirBuilder, File, Permissions},
+    fs::{self, DirBuilder, File, Metadata, Permissions},
     io,
-    os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -74,8 +74,10 @@ impl SocketFile {
         access: &Access,
     ) -> Result<Vec<(Self, UnixListener)>, StartError> {
         address.check_length()?;
-        if fs::symlink_metadata(path).is_ok_and(|there| !there.file_type().is_socket()) {
-            return Err(unusable(address, path, &NO_SOCKET));
+        if let Ok(there) = fs::symlink_metadata(path)
+            && let Some(why) = no_socket(&there)
+        {
+            return Err(unusable(address, path, &why));
         }
         let folder = prepare_folder(address, path, access)?;
         let Some((lock, left)) = lock(address, path, shards)? else {
@@ -240,16 +242,26 @@ enum Remains {
     Foreign(String),
 }
 
-/// The error for a file at the path that is no socket.
-const NO_SOCKET: &str = "there is a file that is no socket: remove it, or use another address";
+/// The error for what is at the path if that is no socket.
+fn no_socket(there: &Metadata) -> Option<String> {
+    let what = files::no_socket(there)?;
+    let remedy = if there.is_dir() {
+        "use the path of a file in it"
+    } else if there.is_file() {
+        "move it away, or use another address"
+    } else {
+        "use another address"
+    };
+    Some(format!("{what}: {remedy}"))
+}
 
 impl Remains {
     fn at(path: &Path) -> Self {
         let Ok(there) = fs::symlink_metadata(path) else {
             return Self::Nothing;
         };
-        if !there.file_type().is_socket() {
-            return Self::Foreign(NO_SOCKET.to_owned());
+        if let Some(why) = no_socket(&there) {
+            return Self::Foreign(why);
         }
         // Only a refusal proves that there is no listener.
         match UnixStream::connect(path, FOREIGN_PATIENCE) {
@@ -285,21 +297,12 @@ fn prepare_folder(
         return Ok(None);
     };
     let failed = |error| unusable(address, folder, &files::explain(folder, &error));
-    if fs::metadata(folder).is_err() {
-        let mode = match access.is_private() {
-            true => 0o700,
-            // Others may pass through, and see nothing.
-            false => 0o711,
-        };
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(mode);
-        builder.create(folder).map_err(failed)?;
-        if !access.is_private() {
-            // The process may hold back rights of all files that it makes.
-            let opened = fs::set_permissions(folder, Permissions::from_mode(mode));
-            opened.map_err(failed)?;
-        }
-    }
+    let mode = match access.is_private() {
+        true => 0o700,
+        // Others may pass through, and see nothing.
+        false => 0o711,
+    };
+    make_folder(folder, mode).map_err(failed)?;
     if folder != user_folder() {
         return Ok(None);
     }
@@ -320,6 +323,26 @@ fn prepare_folder(
         folder.is_ok_and(|folder| folder.try_lock_shared().is_ok())
     };
     Ok(kept.filter(is_locked))
+}
+
+/// Makes a folder, and those above it, if they are missing: with that mode, whatever rights the process holds
+/// back of all files that it makes.
+fn make_folder(folder: &Path, mode: u32) -> io::Result<()> {
+    if folder.as_os_str().is_empty() || fs::metadata(folder).is_ok() {
+        return Ok(());
+    }
+    if let Some(above) = folder.parent() {
+        make_folder(above, mode)?;
+    }
+    match DirBuilder::new().mode(mode).create(folder) {
+        // Another manager was quicker.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    }
+    if fs::symlink_metadata(folder)?.mode() & 0o777 == mode {
+        return Ok(());
+    }
+    fs::set_permissions(folder, Permissions::from_mode(mode))
 }
 
 /// Removes the sockets of anonymous managers that were killed.
@@ -380,12 +403,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("data"), "precious").unwrap();
         fs::create_dir(folder.path().join("folder")).unwrap();
-        for name in ["data", "folder"] {
-            let refused = stake(&address(&folder, name)).unwrap_err();
-            assert!(
-                matches!(refused, StartError::BadAddress { .. }),
-                "{refused}"
-            );
+        let device = Address::try_from(PathBuf::from("/dev/null")).unwrap();
+        for (address, words) in [
+            (address(&folder, "data"), "it is a file of uid"),
+            (address(&folder, "folder"), "use the path of a file in it"),
+            (device, "and no socket: use another address"),
+        ] {
+            let refused = stake(&address).unwrap_err();
+            let StartError::BadAddress { why, .. } = &refused else {
+                panic!("{refused}");
+            };
+            assert!(why.contains(words) && !why.contains("remove"), "{refused}");
         }
         assert_eq!(
             fs::read_to_string(folder.path().join("data")).unwrap(),

@@ -95,6 +95,11 @@ fn name_of_another_kind_or_spec_is_refused() {
             is: "semaphore".to_owned(),
             asked: "lock".to_owned(),
         };
+        assert!(
+            wrong_kind
+                .to_string()
+                .contains("is a semaphore, not a lock")
+        );
         let outcome = manager.named("db").lock().await.map(drop);
         assert_eq!(outcome, Err(CallError::Fault(wrong_kind)));
         let outcome = manager.named("db").bounded_semaphore(2).await.map(drop);
