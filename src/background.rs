@@ -21,8 +21,6 @@ use tokio::{
     task,
 };
 
-use crate::want::remedy;
-
 /// The runtime for what must not depend on the caller's: one thread, started on first use.
 ///
 /// # Panics

@@ -178,26 +178,33 @@ pub(crate) trait Bind: Sync {
 }
 
 /// Calls the object of a proxy: its answer, and over which connection it came.
-pub(crate) async fn ask<B: Bind, O: Operation>(
-    proxy: &B,
+pub(crate) fn ask<'a, B: Bind, O: Operation>(
+    proxy: &'a B,
     operation: O,
     deadline: Deadline,
-) -> Result<(Current<'_>, Receipt, O::Reply), CallError> {
-    let arguments = proxy.bound().await?.encode(&operation)?;
-    drop(operation);
-    ask_encoded::<B, O>(proxy, &arguments, deadline).await
+) -> impl Future<Output = Result<(Current<'a>, Receipt, O::Reply), CallError>> + Send + use<'a, B, O>
+{
+    async move {
+        let arguments = proxy.bound().await?.encode(&operation)?;
+        drop(operation);
+        ask_encoded::<B, O>(proxy, arguments, deadline).await
+    }
 }
 
 /// Calls the object of a proxy with an operation that is encoded already.
-pub(crate) async fn ask_encoded<'a, B: Bind, O: Operation>(
+pub(crate) fn ask_encoded<'a, B: Bind, O: Operation>(
     proxy: &'a B,
-    arguments: &[u8],
+    arguments: Vec<u8>,
     deadline: Deadline,
-) -> Result<(Current<'a>, Receipt, O::Reply), CallError> {
-    proxy
-        .over_bound(|bound| async move {
-            let (receipt, reply) = bound.call_encoded::<O>(arguments, deadline).await?;
-            Ok((bound, receipt, reply))
-        })
-        .await
+) -> impl Future<Output = Result<(Current<'a>, Receipt, O::Reply), CallError>> + Send + use<'a, B, O>
+{
+    async move {
+        let arguments = &*arguments;
+        proxy
+            .over_bound(|bound| async move {
+                let (receipt, reply) = bound.call_encoded::<O>(arguments, deadline).await?;
+                Ok((bound, receipt, reply))
+            })
+            .await
+    }
 }

@@ -17,7 +17,7 @@ use crate::{
     error::CallError,
     proxy::{
         binding::{Bind, Binding, Current},
-        bound::{Bound, Receipt, encode},
+        bound::{Bound, Receipt},
         hold,
         owner::Owner,
         wait::Wait,

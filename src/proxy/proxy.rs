@@ -159,7 +159,7 @@ impl<P: Primitive> Proxy<P> {
         let arguments = self.bound().await?.encode(operation)?;
         let mut pause = FIRST_PAUSE;
         loop {
-            match ask_encoded::<Self, O>(self, &arguments, Deadline::Never).await {
+            match ask_encoded::<Self, O>(self, arguments.clone(), Deadline::Never).await {
                 Ok((_, _, reply)) => return Ok(reply),
                 Err(error) if error.lacks_room() => {
                     tokio::time::sleep(pause).await;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     error::CallError,
     proxy::{
-        bound::Bound,
+        binding::Bind,
         hold::Hold,
         proxy::Proxy,
         taken::{Claim, GetError, PutError, Taken, UndecodedItem},

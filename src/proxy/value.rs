@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     error::CallError,
     proxy::{
+        binding::Bind,
         proxy::Proxy,
         token::Token,
         typed::{Typed, VALUE},
