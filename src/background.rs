@@ -15,8 +15,6 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::want::remedy;
-
 /// The runtime for what must not depend on the caller's: one thread, started on first use.
 ///
 /// # Panics
@@ -64,12 +62,7 @@ pub(crate) fn current() -> Option<Handle> {
 /// there is one. If the last thread is taken between the two, this use panics, and the next one tries again.
 fn build() -> io::Result<Runtime> {
     let name = "lockkeeper-io";
-    let probe = thread::Builder::new().name(name.to_owned()).spawn(|| {});
-    let probe = probe.map_err(|error| {
-        let why = format!("lockkeeper's background thread cannot be started: {error}");
-        let remedy = remedy(&error).map_or_else(String::new, |remedy| format!(": {remedy}"));
-        io::Error::new(error.kind(), why + &remedy)
-    })?;
+    let probe = thread::Builder::new().name(name.to_owned()).spawn(|| {})?;
     // It does nothing that could panic.
     let _ = probe.join();
     runtime::Builder::new_multi_thread()
