@@ -12,7 +12,7 @@ pub(crate) fn remedy(error: &io::Error) -> Option<&'static str> {
         // The system returns the same error for a thread too many and for a thread whose stack finds no
         // memory.
         Errno::AGAIN => Some(
-            "raise the limit of processes and threads (ulimit -u, and the pids limit of the cgroup) or that of \
+            "no thread or process could be started: raise the limit of processes and threads (ulimit -u, and the pids limit of the cgroup) or that of \
              memory (ulimit -v)",
         ),
         Errno::NOMEM => Some("free memory, or raise its limit (ulimit -v)"),

@@ -59,7 +59,7 @@ impl Tasks {
     /// # Errors
     ///
     /// Returns an error when another type has the name of one.
-    fn extend(&mut self, other: &Self) -> Result<(), String> {
+    pub(super) fn extend(&mut self, other: &Self) -> Result<(), String> {
         let mut tasks = other.0.iter();
         tasks.try_for_each(|(name, task)| self.insert(name, *task))
     }

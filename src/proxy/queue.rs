@@ -17,7 +17,7 @@ use crate::{
         proxy::Proxy,
         taken::{Claim, GetError, PutError, Taken, UndecodedItem},
         token::Token,
-        typed::Typed,
+        typed::{Typed, pack},
         wait::Wait,
     },
 };
@@ -171,7 +171,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
 
     async fn put_within(self, item: T, timeout: Option<Duration>) -> Result<(), PutError<T>> {
         let put = match self.0.bound().await {
-            Ok(bound) => match self.0.pack(&bound, &item, ITEM) {
+            Ok(bound) => match pack(&bound.connection, &item, ITEM) {
                 Ok(bytes) => self.send(bytes, timeout).await,
                 Err(error) => Err(error),
             },

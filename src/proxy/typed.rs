@@ -161,13 +161,6 @@ impl<P: Primitive, T> Typed<P, T> {
     }
 }
 
-impl<P: Primitive, T: Serialize> Typed<P, T> {
-    /// Encodes a value that fits a message, both to the object and from there.
-    pub(crate) fn pack(&self, bound: &Bound, value: &T, what: &str) -> Result<Blob, CallError> {
-        pack(&bound.connection, value, what)
-    }
-}
-
 /// How many bytes go along with a value at the most, such as who died with it.
 const ESCORT_BYTES: usize = 1 << 11;
 

@@ -20,7 +20,7 @@ use crate::{
         binding::Bind,
         proxy::Proxy,
         token::Token,
-        typed::{Typed, VALUE},
+        typed::{Typed, VALUE, pack},
         wait::Wait,
     },
 };
@@ -133,8 +133,8 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         T: PartialEq,
     {
         let bound = self.0.bound().await?;
-        let current_bytes = self.0.pack(&bound, current, VALUE)?;
-        let new = self.0.pack(&bound, &new, VALUE)?;
+        let current_bytes = pack(&bound.connection, current, VALUE)?;
+        let new = pack(&bound.connection, &new, VALUE)?;
         let mut previous = current_bytes.clone();
         let mut only_if = OnlyIf::Equal(current_bytes);
         loop {
@@ -246,7 +246,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
                 Err(error) => return Ok(Err(error)),
             };
             let bound = self.0.bound().await?;
-            let bytes = self.0.pack(&bound, &new, VALUE)?;
+            let bytes = pack(&bound.connection, &new, VALUE)?;
             let only_if = OnlyIf::Version(actual.version);
             match self.exchange(only_if, &bytes).await? {
                 Exchanged::Done(_) => return Ok(Ok(new)),
@@ -269,7 +269,8 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     }
 
     async fn encoded(&self, value: T) -> Result<Blob, CallError> {
-        self.0.pack(&self.0.bound().await?, &value, VALUE)
+        let bound = self.0.bound().await?;
+        pack(&bound.connection, &value, VALUE)
     }
 }
 

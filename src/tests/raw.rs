@@ -137,7 +137,9 @@ impl Raw {
 /// One message as bytes, without its header.
 pub(crate) fn encoded(message: &impl Encode) -> Vec<u8> {
     let mut bytes = Vec::new();
-    message.encode_into(&mut bytes).expect("it encodes");
+    message
+        .encode_into(&mut bytes, usize::MAX)
+        .expect("it encodes");
     bytes
 }
 
