@@ -75,6 +75,9 @@ impl Endpoint {
         if self.is_in_process() {
             return self.transport.connect(&self.place, patience);
         }
+        if let Some(connected) = self.transport.connect_at_once(&self.place) {
+            return connected;
+        }
         let Self { transport, place } = self.clone();
         let (tell, connected) = oneshot::channel();
         let runtime = Handle::current();

@@ -47,6 +47,12 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Returns an error when no manager accepts streams at that place.
     fn connect(&self, place: &str, patience: Duration) -> io::Result<Arc<dyn Stream>>;
 
+    /// Connects without blocking, or returns `None` if that is not possible now. Internal: it saves a thread.
+    #[doc(hidden)]
+    fn connect_at_once(&self, _place: &str) -> Option<io::Result<Arc<dyn Stream>>> {
+        None
+    }
+
     /// Binds a place, so that streams can be accepted there.
     ///
     /// # Errors
