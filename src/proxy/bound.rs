@@ -9,7 +9,7 @@ use std::{
 
 use lockkeeper_protocol::{
     CallId, Fault, Operation, Refusal,
-    codec::{Blob, CodecError, Form, Payload, guarded},
+    codec::{Blob, CodecError, Form, Payload, guarded_in},
 };
 use serde::Serialize;
 
@@ -55,7 +55,7 @@ impl Bound {
         async move {
             let (number, arguments) = (number?, arguments?);
             let read = |body: &Payload| {
-                let reply = guarded(|| body.decode());
+                let reply = guarded_in(self.form, || body.decode());
                 reply.map_err(|error| self.undecoded::<O>(body, &error))
             };
             let asks_who_calls = self.connection.asks_who_calls;
@@ -122,7 +122,7 @@ impl Bound {
 
 /// Encodes what the caller sends. An error or a panic of its `Serialize` is the error of this call.
 pub(crate) fn encode<T: Serialize>(form: Form, value: &T) -> Result<Vec<u8>, CallError> {
-    guarded(|| form.encode(value)).map_err(|error| {
+    guarded_in(form, || form.encode(value)).map_err(|error| {
         let name = type_name::<T>();
         Fault::BadArguments(format!("{name} cannot be encoded: {error}")).into()
     })

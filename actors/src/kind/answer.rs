@@ -35,8 +35,5 @@ pub(super) enum Parcel {
     Fault(Fault),
     /// A reply that is too long to be encoded before its session has room for it.
     Large(LargeReply),
-    /// The placeholder for a reply while it is encoded. It counts as `Fault::Gone`, without a fault to
-    /// drop.
-    Gone,
     Revoked,
 }

@@ -20,7 +20,7 @@ use std::{
 
 use lockkeeper_protocol::{
     CallId, Fault, Fence, ManagerSecret, Proof, Refusal,
-    codec::{Fit, Form, guarded},
+    codec::{Fit, Form, guarded_in},
 };
 use serde::Serialize;
 
@@ -401,13 +401,16 @@ impl Outbox {
         }
         turn.begun = 0;
         turn.has_large = false;
+        if turn.parcels.is_empty() && turn.bodies.is_empty() {
+            // One-way calls have no answers.
+            return;
+        }
         let bodies = &turn.bodies;
         for (call, parcel) in turn.parcels.drain(..) {
             let outcome = match parcel {
                 Parcel::Reply(body) => Outcome::Reply(bodies.get(body).unwrap_or_default()),
                 Parcel::Large(reply) => Outcome::Large(reply),
                 Parcel::Fault(fault) => Outcome::Fault(fault),
-                Parcel::Gone => Outcome::Fault(Fault::Gone),
                 Parcel::Revoked => Outcome::Revoked,
             };
             each(Answer { call, outcome });
@@ -427,11 +430,10 @@ impl Outbox {
             turn.has_answered_one_way = true;
             return;
         }
-        let (start, place) = (turn.bodies.len(), turn.parcels.len());
-        turn.parcels.push((id, Parcel::Gone));
-        // Encoding runs code of the kind, whose panic is a fault of this answer.
+        let start = turn.bodies.len();
         let (form, bodies) = (turn.form, &mut turn.bodies);
-        let parcel = match guarded(|| form.encode_within(bodies, &reply, SMALL_BYTES)) {
+        // A panic of a user's `Serialize` is a fault of this answer.
+        let parcel = match guarded_in(form, || form.encode_within(bodies, &reply, SMALL_BYTES)) {
             Ok(Fit::Fits(_)) => Parcel::Reply(start..turn.bodies.len()),
             Ok(Fit::TooLong) => {
                 turn.has_large = true;
@@ -442,9 +444,7 @@ impl Outbox {
             }
             Err(error) => Parcel::Fault(Fault::Unencodable(error.to_string())),
         };
-        if let Some(answer) = turn.parcels.get_mut(place) {
-            answer.1 = parcel;
-        }
+        turn.parcels.push((id, parcel));
     }
 
     fn put_dropped(&self, id: CallId, since: u64) {
@@ -464,7 +464,7 @@ impl Outbox {
         }
         match parcel {
             Parcel::Revoked => {}
-            Parcel::Reply(_) | Parcel::Large(_) | Parcel::Fault(_) | Parcel::Gone => {
+            Parcel::Reply(_) | Parcel::Large(_) | Parcel::Fault(_) => {
                 turn.has_answered_one_way = true;
             }
         }

@@ -7,7 +7,7 @@ use std::fmt;
 
 use lockkeeper_protocol::{
     CallId, Fault, Operation, Refusal,
-    codec::{Form, Payload, guarded},
+    codec::{Form, Payload, guarded_in},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -22,7 +22,8 @@ pub trait Primitive: Sized + Unpin + 'static {
     /// The name on the wire: stable, and unique within a manager.
     const KIND: &'static str;
     /// How structs are written in the arguments, replies and specs of the kind. Only the built-in kinds
-    /// have another form than the default, because PROTOCOL.md promises their bytes.
+    /// have another form than the default, because PROTOCOL.md promises their bytes. Their arguments and
+    /// replies have no code of users, so they are encoded and decoded without a guard against panics.
     #[doc(hidden)]
     const FORM: Form = Form::Named;
     /// What an object of this kind is made from.
@@ -148,8 +149,8 @@ fn serve<P: Serve<O>, O: Operation>(
     outbox: &Outbox,
 ) {
     let call = outbox.call(id);
-    // A panic of the operation's `Deserialize` is a fault of this call: the object is as it was.
-    match guarded(|| arguments.decode::<O>()) {
+    // A panic of a user's `Deserialize` is a fault of this call: the object is as it was.
+    match guarded_in(P::FORM, || arguments.decode::<O>()) {
         Ok(operation) => primitive.serve(operation, call),
         Err(error) => call.fail(Fault::BadArguments(error.to_string())),
     }

@@ -59,30 +59,36 @@ impl<'a> Fields<'a> {
     #[inline]
     pub fn number<N: TryFrom<u64>>(&mut self) -> Result<N, CodecError> {
         self.step()?;
-        // Most numbers are written in the shortest form, the smallest as themselves.
         let number = match *self.rest {
-            [small @ ..=MOST_FIX, ref rest @ ..] | [U8, small, ref rest @ ..] => {
+            // Most numbers are small, and stand for themselves.
+            [small @ ..=MOST_FIX, ref rest @ ..] => {
                 self.rest = rest;
                 small.into()
             }
-            [U16, a, b, ref rest @ ..] => {
-                self.rest = rest;
-                u16::from_be_bytes([a, b]).into()
-            }
-            [U32, a, b, c, d, ref rest @ ..] => {
-                self.rest = rest;
-                u32::from_be_bytes([a, b, c, d]).into()
-            }
-            [U64, a, b, c, d, e, f, g, h, ref rest @ ..] => {
-                self.rest = rest;
-                u64::from_be_bytes([a, b, c, d, e, f, g, h])
-            }
-            _ => match self.head() {
-                Some(Head::Unsigned(number)) => number,
-                _ => return Err(self.expected("a number that is not negative")),
+            _ => match self.wide() {
+                Some(number) => number,
+                None => return Err(self.expected("a number that is not negative")),
             },
         };
         N::try_from(number).map_err(|_| self.out_of_range(number))
+    }
+
+    /// Reads a number that has a marker. It is a function of its own, so that small numbers are read inline.
+    fn wide(&mut self) -> Option<u64> {
+        let (number, rest) = match *self.rest {
+            [U8, small, ref rest @ ..] => (small.into(), rest),
+            [U16, a, b, ref rest @ ..] => (u16::from_be_bytes([a, b]).into(), rest),
+            [U32, a, b, c, d, ref rest @ ..] => (u32::from_be_bytes([a, b, c, d]).into(), rest),
+            [U64, a, b, c, d, e, f, g, h, ref rest @ ..] => {
+                (u64::from_be_bytes([a, b, c, d, e, f, g, h]), rest)
+            }
+            _ => match self.head()? {
+                Head::Unsigned(number) => return Some(number),
+                _ => return None,
+            },
+        };
+        self.rest = rest;
+        Some(number)
     }
 
     /// Reads a truth value.

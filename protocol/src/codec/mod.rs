@@ -37,7 +37,7 @@ pub use encoding::Fit;
 pub use error::CodecError;
 pub use fields::Fields;
 pub use form::Form;
-pub use guarded::guarded;
+pub use guarded::{guarded, guarded_in};
 pub use kept::decode_within;
 pub use levels::MAX_DEPTH;
 pub use payload::Payload;
