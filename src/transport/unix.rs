@@ -468,9 +468,26 @@ fn retry<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::future;
+    use std::{future, iter, os::unix::net};
 
     use super::*;
+
+    #[test]
+    fn connects_at_once_unless_the_queue_of_the_listener_is_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let place = path.to_str().unwrap();
+        assert!(matches!(Unix.connect_at_once(place), Some(Err(_))));
+        let listener = net::UnixListener::bind(&path).unwrap();
+        rustix::net::listen(&listener, 1).unwrap();
+        let connected: Vec<_> = iter::from_fn(|| Unix.connect_at_once(place))
+            .take(9)
+            .collect();
+        assert!(connected.iter().all(Result::is_ok));
+        assert!((1..9).contains(&connected.len()), "{}", connected.len());
+        listener.accept().unwrap();
+        assert!(matches!(Unix.connect_at_once(place), Some(Ok(_))));
+    }
 
     #[tokio::test]
     async fn runtime_is_attached_as_often_as_it_likes() {
