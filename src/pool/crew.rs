@@ -13,20 +13,17 @@ use actix::{
     StreamHandler,
 };
 use lockkeeper_actors::data::TaskQueue;
-use lockkeeper_protocol::operations::{CloseTasks, CountTasks, FailTasks, TaskFault};
-use tokio::{
-    sync::{oneshot, watch},
-    time,
-};
+use lockkeeper_protocol::operations::{CloseTasks, FailTasks, TaskFault};
+use tokio::sync::{oneshot, watch};
 
 use crate::{
-    error::{CallError, StartError},
+    error::StartError,
     pool::{
         deaths::Deaths,
-        place::{After, Fill, Kill, Leave, News, NewsFrom, Worker, exit},
+        place::{After, Fill, Kill, Leave, News, NewsFrom, Worker, all_done, exit},
         worker::Config,
     },
-    process::child::{END_PATIENCE, MOST_SIGNALLED, NotReady},
+    process::child::{MOST_SIGNALLED, NotReady},
     proxy::proxy::Proxy,
     telemetry::pool,
 };
@@ -46,9 +43,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// closed the connection and runs on. The time is shorter than the time for which a submitter waits to
 /// learn how the worker has ended.
 const SESSION_PATIENCE: Duration = Duration::from_secs(1);
-
-/// How often a pool that is joined looks whether its tasks are done.
-const JOIN_LOOK: Duration = Duration::from_secs(1);
 
 /// The actor that supervises all workers of a pool.
 #[derive(Debug)]
@@ -387,19 +381,6 @@ impl Handler<Join> for Crew {
         }
         self.emptied()
     }
-}
-
-/// Waits until a closed queue has no task, and then for the time that idle workers have to end.
-async fn all_done(queue: &Proxy<TaskQueue>) -> Result<(), CallError> {
-    loop {
-        let status = queue.call(CountTasks).await?;
-        if (status.waiting, status.running) == (0, 0) {
-            break;
-        }
-        time::sleep(JOIN_LOOK).await;
-    }
-    time::sleep(END_PATIENCE).await;
-    Ok(())
 }
 
 impl Handler<KillIdle> for Crew {

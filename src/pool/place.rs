@@ -5,16 +5,19 @@
 use std::{
     io, iter,
     os::{fd::AsFd, unix::process::ExitStatusExt},
+    time::Duration,
 };
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient};
-use lockkeeper_protocol::operations::WorkerExit;
-use tokio::sync::oneshot;
+use lockkeeper_actors::data::TaskQueue;
+use lockkeeper_protocol::operations::{CountTasks, WorkerExit};
+use tokio::{sync::oneshot, time};
 
 use crate::{
-    error::{StartError, lack},
+    error::{CallError, StartError, lack},
     pool::worker::{Config, ROLE},
-    process::child::{Child, Ending, NotReady},
+    process::child::{Child, END_PATIENCE, Ending, NotReady},
+    proxy::proxy::Proxy,
     transport::handed::{ChildEnds, connect_child},
 };
 
@@ -170,4 +173,20 @@ async fn watch_over(mut child: Child, killed: oneshot::Receiver<After>, tell: im
         }
     };
     tell(last);
+}
+
+/// How often a pool that is joined looks whether its tasks are done.
+const JOIN_LOOK: Duration = Duration::from_secs(1);
+
+/// Waits until a closed queue has no task, and then for the time that idle workers have to end.
+pub(super) async fn all_done(queue: &Proxy<TaskQueue>) -> Result<(), CallError> {
+    loop {
+        let status = queue.call(CountTasks).await?;
+        if (status.waiting, status.running) == (0, 0) {
+            break;
+        }
+        time::sleep(JOIN_LOOK).await;
+    }
+    time::sleep(END_PATIENCE).await;
+    Ok(())
 }

@@ -10,6 +10,20 @@ pub(crate) const EXIT_NO_ROLE: i32 = 70;
 /// The exit code of a program whose main has panicked.
 const EXIT_PANICKED: i32 = 101;
 
+/// What to do if the child may have run main without taking its role.
+pub(super) const MISSED: &str = "is lockkeeper::program() the first thing that main does?";
+
+/// The same if the child was to run a test, which may not exist.
+pub(super) fn missed_in_test(test: &str, is_missing: bool) -> String {
+    if is_missing {
+        return format!(
+            "no test is named {test:?}. in_test takes the full name of a test that calls \
+             lockkeeper::program(), such as \"module::children\""
+        );
+    }
+    format!("does the test {test:?} call lockkeeper::program(), and is it not ignored?")
+}
+
 /// Whether the child may have run something else than its role: it has exited, and not because of an error that it has
 /// printed.
 pub(super) fn may_have_run_main(status: ExitStatus) -> bool {
@@ -18,7 +32,7 @@ pub(super) fn may_have_run_main(status: ExitStatus) -> bool {
 }
 
 /// Returns what to do about a child that has taken its role, or that a signal has ended.
-pub(super) fn advice(status: ExitStatus) -> &'static str {
+pub(super) fn of(status: ExitStatus) -> &'static str {
     match status.signal().and_then(Signal::from_named_raw) {
         None if status.code().is_some() => "its standard error tells why",
         Some(Signal::XFSZ) => "raise the limit of the size of files (ulimit -f)",
@@ -54,13 +68,13 @@ mod tests {
             signalled(Signal::KILL),
         ];
         assert!(!others.into_iter().any(may_have_run_main));
-        assert!(advice(exited(EXIT_PANICKED)).contains("standard error"));
+        assert!(of(exited(EXIT_PANICKED)).contains("standard error"));
     }
 
     #[test]
     fn signals_of_limits_name_the_limit() {
         for (signal, limit) in [(Signal::XFSZ, "ulimit -f"), (Signal::XCPU, "ulimit -t")] {
-            assert!(advice(signalled(signal)).contains(limit));
+            assert!(of(signalled(signal)).contains(limit));
         }
     }
 }

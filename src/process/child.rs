@@ -36,7 +36,7 @@ use crate::{
     background::{self, background},
     error::{StartError, lack},
     process::{
-        advice::{advice, may_have_run_main},
+        advice,
         executable::{Build, Executable},
         lifeline::{Assignment, MOST_BYTES, Report, send_first},
     },
@@ -281,7 +281,9 @@ impl Child {
             Ok(None) => {
                 let status = self.process.wait().await;
                 let advice = match &status {
-                    Ok(status) if !may_have_run_main(*status) => advice(*status).to_owned(),
+                    Ok(status) if !advice::may_have_run_main(*status) => {
+                        advice::of(*status).to_owned()
+                    }
                     Ok(_) | Err(_) => self.missed_call().await,
                 };
                 Err(NotReady::of_ended(status, &advice))
@@ -290,17 +292,11 @@ impl Child {
         }
     }
 
-    /// What to do if the child may have run the program's main, or a test, without taking its role.
+    /// What to do if the child may have run main, or a test, without taking its role.
     async fn missed_call(&self) -> String {
-        match &self.test {
-            None => "is lockkeeper::program() the first thing that main does?".to_owned(),
-            Some(test) if is_no_test(test).await => format!(
-                "no test is named {test:?}. in_test takes the full name of a test that calls \
-                 lockkeeper::program(), such as \"module::children\""
-            ),
-            Some(test) => {
-                format!("does the test {test:?} call lockkeeper::program(), and is it not ignored?")
-            }
+        match self.test.as_deref() {
+            Some(test) => advice::missed_in_test(test, is_no_test(test).await),
+            None => advice::MISSED.to_owned(),
         }
     }
 

@@ -181,26 +181,8 @@ impl Task for CloseLater {
     }
 }
 
-/// Closes so many descriptors from a number on, some of which may be those of the worker's runtimes.
-#[derive(Debug, Serialize, Deserialize)]
-struct CloseSome(i32, i32);
-
-impl Task for CloseSome {
-    const NAME: &'static str = "close_some";
-    type Output = ();
-
-    async fn run(self) {
-        for descriptor in self.0..self.0 + self.1 {
-            let _ = close(descriptor);
-        }
-    }
-}
-
 pub(crate) fn register(program: Program) -> Program {
-    program
-        .task::<Deed>()
-        .task::<CloseLater>()
-        .task::<CloseSome>()
+    program.task::<Deed>().task::<CloseLater>()
 }
 
 /// Makes tasks, of which one in four does that deed.
@@ -262,26 +244,6 @@ fn task_that_changes_its_process_costs_no_task_its_outcome() {
             pool.join().await.unwrap();
         });
         join_all(each).await;
-    });
-}
-
-#[test]
-fn task_after_one_that_has_closed_some_descriptors_keeps_its_outcome() {
-    run(async {
-        for many in [1, 4] {
-            let each = (3..18).map(|first| async move {
-                let pool = Pool::new(1).await.unwrap();
-                let closed = pool.spawn(CloseSome(first, many));
-                let next = pool.spawn(Who);
-                // The task itself may be told that its worker died.
-                let closed = closed.await;
-                let what = format!("{many} from {first}, which gave {closed:?}");
-                next.await.unwrap_or_else(|error| panic!("{what}: {error}"));
-                let later = pool.apply(Who).await;
-                later.unwrap_or_else(|error| panic!("{what}, later: {error}"));
-            });
-            join_all(each).await;
-        }
     });
 }
 
