@@ -178,6 +178,10 @@ pub(crate) trait Bind: Sync {
 }
 
 /// Calls the object of a proxy: its answer, and over which connection it came.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "of an async fn the compiler does not see that it is Send (rust-lang/rust#100013)"
+)]
 pub(crate) fn ask<'a, B: Bind, O: Operation>(
     proxy: &'a B,
     operation: O,
@@ -192,6 +196,10 @@ pub(crate) fn ask<'a, B: Bind, O: Operation>(
 }
 
 /// Calls the object of a proxy with an operation that is encoded already.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "of an async fn the compiler does not see that it is Send (rust-lang/rust#100013)"
+)]
 pub(crate) fn ask_encoded<'a, B: Bind, O: Operation>(
     proxy: &'a B,
     arguments: Vec<u8>,

@@ -110,6 +110,10 @@ impl<P: Ticketed + Serve<Release>> Proxy<P> {
     /// Dropped before the call is on its way, as while it still connects, the lock stays held, and only a clone
     /// of the ticket can release it; dropped later, it is released. A second release does no harm, so keep a
     /// clone and try again.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a ticket is good for one release"
+    )]
     pub fn release(&self, ticket: Ticket) -> Wait<()> {
         let grant = ticket.proof();
         self.attempt(Release { grant })

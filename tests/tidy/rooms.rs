@@ -486,6 +486,8 @@ pub(crate) fn maps(tree: &Tree) -> Vec<String> {
                 // A part of the map, of which the same holds.
                 (_, "mod") if at(after_pub + 2) == "{" => place += after_pub + 3,
                 ("}", _) => place += 1,
+                // Which systems the crate is for.
+                ("compile_error", _) => place = behind(&tokens, place, "(", ")") + 1,
                 (_, "mod") | ("pub", "use") if at(after_pub) != "use" || after_pub == 1 => {
                     place = tokens[place..]
                         .iter()
