@@ -5,7 +5,7 @@ use serde::{Serialize, de::DeserializeOwned};
 /// A request that a primitive answers, with the type of its answer.
 ///
 /// ```
-/// use lockkeeper::Operation;
+/// use lockkeeper::kind::Operation;
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Serialize, Deserialize)]

@@ -151,8 +151,12 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// Dropped midway, it may have been closed. Closing it again does no harm.
     #[doc(alias = "shutdown")]
-    pub fn close(&self) -> Wait<()> {
-        self.0.proxy().call(CloseQueue)
+    pub fn close(&self) -> Wait<()>
+    where
+        T: 'static,
+    {
+        let queue = self.clone();
+        Wait::new(|timeout| async move { queue.0.call(CloseQueue, timeout).await })
     }
 
     /// Returns how many items wait to be taken.

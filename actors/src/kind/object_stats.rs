@@ -5,7 +5,7 @@
 //!
 //! Invariant: an object that no call ever waited for has no `ObjectStats`.
 //!
-//! [`HoldTimer`]: crate::HoldTimer
+//! [`HoldTimer`]: crate::kind::HoldTimer
 
 use std::{
     collections::{HashMap, HashSet},

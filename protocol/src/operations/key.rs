@@ -18,7 +18,7 @@ use crate::{fault::Refusal, printable::Printable};
 /// One of at most 22 bytes takes no memory beside its 24.
 ///
 /// ```
-/// use lockkeeper::Key;
+/// use lockkeeper::inspect::Key;
 ///
 /// let key = Key::from("/stock/4711");
 /// assert_eq!(key.as_str(), "/stock/4711");

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use lockkeeper_actors::{Primitive, data::Value};
 use lockkeeper_protocol::{
-    Fault, Operation, Proof,
+    Fault, Operation,
     codec::{Blob, BlobRef},
     frame::{self, Request, Response},
-    operations::{Acquire, Read, Release, Status, ValueSpec},
+    operations::{Acquire, Read, Status, ValueSpec},
 };
 use tokio::time;
 
@@ -237,39 +237,6 @@ async fn client_that_dies_before_its_answers_are_read_leaves_at_once_what_it_sen
     assert_eq!(other.try_acquire(lock).await.unwrap().abandoned, None);
     let kept = other.open_lock("kept").await;
     assert!(other.try_acquire(kept).await.unwrap().abandoned.is_some());
-}
-
-#[actix_rt::test]
-async fn answers_that_a_dead_client_does_not_read_are_no_calls_in_flight() {
-    let house = House::new(Limits {
-        calls_in_flight: 4,
-        ..Limits::default()
-    });
-    let (mut client, mut other) = (house.welcome().await, house.welcome().await);
-    let mut releases = Vec::new();
-    for name in ["one", "another"] {
-        let lock = client.open_lock(name).await;
-        client.try_acquire(lock).await.unwrap();
-        releases.push((lock, client.last_seq));
-    }
-    let mut bytes = Vec::new();
-    for name in ["a", "b", "c", "d"] {
-        let value = open_named_value(&mut client, name, 2 << 20).await;
-        bytes.extend(reads(&mut client, value, 1));
-    }
-    client.raw.write(&bytes).await.unwrap();
-    until_served(&mut other).await;
-    for (lock, seq) in releases {
-        let (release, arguments) = operation(&Release {
-            grant: Proof::Own(seq),
-        });
-        client.send(lock, release, None, &arguments).await;
-    }
-    client.close().await;
-    for name in ["one", "another"] {
-        let lock = other.open_lock(name).await;
-        assert_eq!(other.try_acquire(lock).await.unwrap().abandoned, None);
-    }
 }
 
 #[actix_rt::test]
