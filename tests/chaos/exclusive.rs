@@ -49,7 +49,10 @@ pub(crate) async fn visit_forced(hand: &mut Hand, known: &Known<Lock>) {
     ledger.pass(guard.fence().number(), highest);
     hand.inspect(known, guard.abandoned());
     guard.mark_consistent();
-    hand.linger().await;
+    // Long enough that it is forced open meanwhile in some of the visits.
+    for _ in 0..4 {
+        hand.linger().await;
+    }
     let was_lost = !guard.is_valid();
     match guard.release().await {
         Ok(()) if !was_lost => hand.count(known, "released"),
