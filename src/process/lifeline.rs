@@ -131,10 +131,7 @@ pub(super) fn send_first(
 
 /// Closes the received descriptors in programs that the child starts, if the system can do that in the same
 /// call.
-#[cfg(not(target_vendor = "apple"))]
 const AT_ONCE_CLOSED: RecvFlags = RecvFlags::CMSG_CLOEXEC;
-#[cfg(target_vendor = "apple")]
-const AT_ONCE_CLOSED: RecvFlags = RecvFlags::empty();
 
 /// The child's end of the lifeline while it receives what its parent says first.
 #[derive(Debug)]

@@ -75,18 +75,11 @@ pub(crate) fn connect_child() -> io::Result<(ManagerEnds, ChildEnds)> {
 }
 
 /// Makes a pipe whose ends do not block.
-#[cfg(target_os = "linux")]
 fn report_pipe() -> io::Result<Option<(Private<OwnedFd>, Private<OwnedFd>)>> {
     use rustix::pipe::{PipeFlags, pipe_with};
 
     let pipe = || Ok(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?);
     Private::open_pair(pipe).map(Some)
-}
-
-/// Elsewhere no call makes a pipe that is closed in children from its beginning.
-#[cfg(not(target_os = "linux"))]
-fn report_pipe() -> io::Result<Option<(Private<OwnedFd>, Private<OwnedFd>)>> {
-    Ok(None)
 }
 
 impl ManagerEnds {

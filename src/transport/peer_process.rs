@@ -6,13 +6,10 @@
 //! Invariant: at most the lower half of the descriptors that this process may have are used for this, so that
 //! clients still connect to a manager that has many.
 
-#[cfg(target_os = "linux")]
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::{io, os::fd::OwnedFd};
 
-#[cfg(target_os = "linux")]
 use lockkeeper_sys::Private;
-#[cfg(target_os = "linux")]
 use nix::{
     errno::Errno,
     sys::socket::{
@@ -20,16 +17,13 @@ use nix::{
         sockopt::{PeerCredentials, PeerPidfd},
     },
 };
-#[cfg(target_os = "linux")]
 use rustix::{
     buffer::spare_capacity,
     event::{EventfdFlags, Timespec, epoll, eventfd},
     process::{Pid, PidfdFlags, Resource, getrlimit, pidfd_open},
 };
-#[cfg(target_os = "linux")]
 use tokio::io::{Interest, unix::AsyncFd};
 
-#[cfg(target_os = "linux")]
 use crate::transport::register::register;
 use crate::transport::stream::PeerUser;
 
@@ -41,7 +35,6 @@ pub(super) struct Credentials {
     pub(super) pid: Option<u32>,
 }
 
-#[cfg(target_os = "linux")]
 pub(super) fn credentials(socket: BorrowedFd<'_>) -> Option<Credentials> {
     let peer = getsockopt(&socket, PeerCredentials).ok()?;
     Some(Credentials {
@@ -52,7 +45,6 @@ pub(super) fn credentials(socket: BorrowedFd<'_>) -> Option<Credentials> {
 
 /// Returns a descriptor for the end of the process that made the other end of a socket and has the given
 /// id.
-#[cfg(target_os = "linux")]
 pub(super) fn of_peer(socket: BorrowedFd<'_>, pid: Option<u32>) -> Option<OwnedFd> {
     let process = match getsockopt(&socket, PeerPidfd) {
         Ok(process) => Some(process),
@@ -68,7 +60,6 @@ pub(super) fn of_peer(socket: BorrowedFd<'_>, pid: Option<u32>) -> Option<OwnedF
 }
 
 /// Returns a descriptor for the end of a process.
-#[cfg(target_os = "linux")]
 pub(crate) fn of_process(pid: u32) -> Option<OwnedFd> {
     let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
     let process = match pidfd_open(pid, PidfdFlags::empty()) {
@@ -80,39 +71,24 @@ pub(crate) fn of_process(pid: u32) -> Option<OwnedFd> {
 }
 
 /// Returns a descriptor that is readable already.
-#[cfg(target_os = "linux")]
 fn has_ended() -> Option<OwnedFd> {
     eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok()
 }
 
 /// Whether a descriptor is one of the lower half of those that this process may have.
-#[cfg(target_os = "linux")]
 fn leaves_room(process: &OwnedFd) -> bool {
     let most = getrlimit(Resource::Nofile).current;
     let number = u64::try_from(process.as_raw_fd()).unwrap_or(u64::MAX);
     most.is_none_or(|most| number < most / 2)
 }
 
-#[cfg(not(target_os = "linux"))]
-pub(super) fn of_peer(_: std::os::fd::BorrowedFd<'_>, _: Option<u32>) -> Option<OwnedFd> {
-    None
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn of_process(_: u32) -> Option<OwnedFd> {
-    None
-}
-
 /// The ends of many processes, as one runtime waits for them. Each takes only its descriptor.
-#[cfg(target_os = "linux")]
 #[derive(Debug)]
 pub(crate) struct PeerEnds(AsyncFd<Private<OwnedFd>>);
 
 /// The most ends that are taken in one go.
-#[cfg(target_os = "linux")]
 const MOST_ENDS: usize = 64;
 
-#[cfg(target_os = "linux")]
 impl PeerEnds {
     /// Has the current runtime wait for none yet.
     ///
@@ -163,26 +139,5 @@ impl PeerEnds {
                 each(event.data.u64());
             }
         }
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-#[derive(Debug)]
-pub(crate) struct PeerEnds;
-
-#[cfg(not(target_os = "linux"))]
-impl PeerEnds {
-    pub(crate) fn new() -> io::Result<Self> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    pub(crate) fn add(&self, _: &OwnedFd, _: u64) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    pub(crate) fn remove(&self, _: &OwnedFd) {}
-
-    pub(crate) async fn report(&self, _: impl FnMut(u64)) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
     }
 }

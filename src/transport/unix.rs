@@ -124,17 +124,7 @@ impl UnixStream {
     }
 
     fn credentials(&self) -> Option<Credentials> {
-        #[cfg(target_os = "linux")]
-        return peer_process::credentials(self.descriptor()?);
-        #[cfg(not(target_os = "linux"))]
-        {
-            use interprocess::local_socket::traits::StreamCommon as _;
-
-            let peer = self.socket.get().ok()?.peer_creds().ok()?;
-            let user = PeerUser::new(peer.euid()?, peer.egid()?);
-            let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok());
-            Some(Credentials { user, pid })
-        }
+        peer_process::credentials(self.descriptor()?)
     }
 }
 

@@ -1,11 +1,9 @@
 //! The page of [`Origin`](crate::Origin), which the kernel wipes in a forked child. Only Linux has such pages.
 
-#[cfg(target_os = "linux")]
 use std::ptr;
 use std::sync::atomic::AtomicU64;
 
 /// Maps a page that forks wipe.
-#[cfg(target_os = "linux")]
 pub(crate) fn map() -> Option<*mut AtomicU64> {
     let rights = libc::PROT_READ | libc::PROT_WRITE;
     let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
@@ -26,16 +24,7 @@ pub(crate) fn map() -> Option<*mut AtomicU64> {
 }
 
 /// Unmaps a page that was not published.
-#[cfg(target_os = "linux")]
 pub(crate) fn unmap(page: *mut AtomicU64) {
     // SAFETY: the page was mapped by `map`, and no other thread knows of it.
     let _ = unsafe { libc::munmap(page.cast(), size_of::<AtomicU64>()) };
 }
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) const fn map() -> Option<*mut AtomicU64> {
-    None
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) const fn unmap(_: *mut AtomicU64) {}

@@ -68,10 +68,7 @@ fn place(number: RawFd) -> io::Result<(&'static AtomicU64, u64)> {
 
 /// How the two ends of the dead socket are made: closed in programs that are started meanwhile, where the system
 /// can do that at once.
-#[cfg(target_os = "linux")]
 const SOCKET_TYPE: libc::c_int = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
-#[cfg(not(target_os = "linux"))]
-const SOCKET_TYPE: libc::c_int = libc::SOCK_STREAM;
 
 /// Makes the socket that takes the place of others after a fork, unless it is there. It runs inside of the gate: a
 /// forked child must not keep the other end.
@@ -129,17 +126,9 @@ pub(crate) fn replace_all() {
     DEAD.store(NONE, Ordering::Release);
 }
 
-#[cfg(target_os = "linux")]
 fn replace(number: RawFd, dead: RawFd) {
     // SAFETY: the registered descriptor is that of a `Private`, whose value is not used in this process.
     while unsafe { libc::dup3(dead, number, libc::O_CLOEXEC) } == -1 && is_worth_a_try() {}
-}
-
-#[cfg(not(target_os = "linux"))]
-fn replace(number: RawFd, dead: RawFd) {
-    // SAFETY: the registered descriptor is that of a `Private`, whose value is not used in this process.
-    while unsafe { libc::dup2(dead, number) } == -1 && is_worth_a_try() {}
-    close_on_exec(number);
 }
 
 /// Returns whether the system call was interrupted, or met another one that opens a descriptor.

@@ -105,7 +105,6 @@ fn text(folder: FileId, file: &OsStr) -> Vec<u8> {
     text
 }
 
-#[cfg(target_os = "linux")]
 fn bind(text: &[u8]) -> io::Result<UnixListener> {
     use std::os::{linux::net::SocketAddrExt, unix::net::SocketAddr};
 
@@ -115,7 +114,6 @@ fn bind(text: &[u8]) -> io::Result<UnixListener> {
 }
 
 /// The user of the process that has a name, as the kernel reports it.
-#[cfg(target_os = "linux")]
 fn holder_of(text: &[u8]) -> io::Result<u32> {
     use rustix::net::{
         AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
@@ -157,17 +155,6 @@ fn is_own_process(text: &[u8]) -> bool {
 
 /// The field of a line of `/proc/net/unix` that is the inode.
 const INODE_FIELD: usize = 6;
-
-/// Other systems have no abstract names.
-#[cfg(not(target_os = "linux"))]
-fn bind(_: &[u8]) -> io::Result<UnixListener> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn holder_of(_: &[u8]) -> io::Result<u32> {
-    Err(io::ErrorKind::Unsupported.into())
-}
 
 #[cfg(test)]
 mod tests {

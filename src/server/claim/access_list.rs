@@ -8,7 +8,6 @@ use std::{io, path::Path};
 use crate::{access::Access, files::FileId};
 
 /// Lets users and groups connect to a socket of this process.
-#[cfg(target_os = "linux")]
 pub(super) fn set(path: &Path, id: FileId, access: &Access) -> io::Result<()> {
     use std::{fs::File, os::fd::AsRawFd};
 
@@ -37,15 +36,7 @@ pub(super) fn set(path: &Path, id: FileId, access: &Access) -> io::Result<()> {
     })
 }
 
-#[cfg(not(target_os = "linux"))]
-pub(super) fn set(_: &Path, _: FileId, _: &Access) -> io::Result<()> {
-    let why =
-        "on this system a manager serves its own user alone: leave out allow_uid and allow_group";
-    Err(io::Error::new(io::ErrorKind::Unsupported, why))
-}
-
 /// Writes an access list as the kernel reads it: a version, then entries in the order of their tags and ids.
-#[cfg(target_os = "linux")]
 fn encode(access: &Access) -> Vec<u8> {
     const VERSION: u32 = 2;
     const READ_AND_WRITE: u16 = 6;

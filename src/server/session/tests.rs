@@ -10,7 +10,6 @@ mod misread;
 mod offences;
 mod refusals;
 mod replay;
-#[cfg(target_os = "linux")]
 mod report_pipe;
 mod stored;
 mod trust;
