@@ -1,7 +1,7 @@
 //! `Deadlock`: callers that wait for one another, as data and as text.
 //!
 //! This module does not search for deadlocks; it defines the report that a manager attaches to the
-//! [`Fault`](crate::errors::Fault) of a call.
+//! [`Fault`](crate::Fault) of a call.
 
 use std::{fmt, time::Duration};
 

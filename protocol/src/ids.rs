@@ -29,7 +29,7 @@ impl SessionId {
 /// key when it is withdrawn.
 ///
 /// It cannot be serialized, because a client could make up that of another session. In the arguments of an
-/// operation a [`Proof`](crate::kind::Proof) names it.
+/// operation a [`Proof`](crate::Proof) names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId {
     session: SessionId,

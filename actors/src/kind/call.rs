@@ -240,7 +240,7 @@ impl Outbox {
         Stored::new(&self.0.account, share, bytes)
     }
 
-    /// Counts the holds of an object that keeps no [`HoldTimer`](crate::kind::HoldTimer) for each.
+    /// Counts the holds of an object that keeps no [`HoldTimer`](crate::HoldTimer) for each.
     pub(crate) fn held_bytes(&self) -> HeldBytes {
         HeldBytes::new(Rc::clone(&self.0.account))
     }

@@ -53,7 +53,7 @@ impl HangUp {
     /// any other input. A kind that keeps millions of entries for a session gives back some thousand of them
     /// in each turn, so that the manager's other objects serve their calls meanwhile.
     ///
-    /// [`Primitive::hang_up`]: crate::kind::Primitive::hang_up
+    /// [`Primitive::hang_up`]: crate::Primitive::hang_up
     pub fn go_on(&self) {
         self.goes_on.set(true);
     }

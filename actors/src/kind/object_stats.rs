@@ -5,7 +5,7 @@
 //!
 //! Invariant: an object that no call ever waited for has no `ObjectStats`.
 //!
-//! [`HoldTimer`]: crate::kind::HoldTimer
+//! [`HoldTimer`]: crate::HoldTimer
 
 use std::{
     collections::{HashMap, HashSet},

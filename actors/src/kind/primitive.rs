@@ -68,7 +68,7 @@ pub trait Primitive: Sized + Unpin + 'static {
 pub trait Serve<O: Operation>: Primitive {
     /// Answers the call, or keeps it to answer it later.
     ///
-    /// A call that is dropped unanswered is answered with [`Fault::Gone`](crate::errors::Fault::Gone).
+    /// A call that is dropped unanswered is answered with [`Fault::Gone`](crate::Fault::Gone).
     fn serve(&mut self, operation: O, call: Call<O::Reply>);
 }
 

@@ -60,7 +60,7 @@ pub struct Waiting {
     pub units: u64,
     /// How it wants them, or what it waits for.
     pub mode: &'static str,
-    /// Since when, counted from the manager's start: see [`Call::since`](crate::kind::Call::since).
+    /// Since when, counted from the manager's start: see [`Call::since`](crate::Call::since).
     pub since: Duration,
 }
 
