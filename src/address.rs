@@ -106,6 +106,7 @@ impl Address {
         Self(format!("{MEMORY}:{}", unused_name()).into())
     }
 
+    #[cfg(test)]
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }

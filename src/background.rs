@@ -59,7 +59,12 @@ fn begin() -> io::Result<Handle> {
     let runtime = build(Builder::new_current_thread().thread_name(name))?;
     let handle = runtime.handle().clone();
     let (tell, told) = mpsc::channel::<()>();
+    let unstarted = Unstarted(Some(runtime));
     let run = move || {
+        let mut unstarted = unstarted;
+        let Some(runtime) = unstarted.0.take() else {
+            return;
+        };
         runtime.block_on(task::yield_now());
         drop(tell);
         runtime.block_on(future::pending::<()>());
@@ -68,6 +73,18 @@ fn begin() -> io::Result<Handle> {
     // The sender is dropped and never sends.
     let _ = told.recv();
     Ok(handle)
+}
+
+/// A runtime whose thread may not start. The caller may be on another runtime, where a plain drop of this one
+/// panics.
+struct Unstarted(Option<Runtime>);
+
+impl Drop for Unstarted {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// Builds a runtime with all drivers while no fork happens.

@@ -16,9 +16,17 @@ use std::{
 };
 
 use criterion::{BatchSize, Criterion, Throughput};
-use lockkeeper::{Manager, block_on, actors::{Bench, CallId, Fence, Operation, Operations, Primitive, Proof, Serve, SessionId, codec::self, codec::Blob, codec::CodecError, codec::Elements, codec::Fields, data::Chunk, data::Finished, data::Next, data::Submit, data::TaskQueue, sync::Acquire, sync::AcquireAs, sync::AcquireKey, sync::AcquireMany, sync::Arrive, sync::Barrier, sync::Condition, sync::Event, sync::KeyedLock, sync::Lock, sync::Notify, sync::ReentrantLock, sync::Release, sync::ReleaseBy, sync::ReleasePermits, sync::Semaphore, sync::SemaphoreSpec, sync::Set, sync::Sleep}};
+use lockkeeper::{Manager, block_on};
 use lockkeeper_actors::{
-    Host, Input, Inputs, ManagerSecret, Outcome, RawCall, ReplySink, SECRET_BYTES, Shell,
+    Bench, CallId, Fence, Host, Input, Inputs, ManagerSecret, Operation, Operations, Outcome,
+    Primitive, Proof, RawCall, ReplySink, SECRET_BYTES, Serve, SessionId, Shell,
+    codec::{self, Blob, CodecError, Elements, Fields},
+    data::{Chunk, Finished, Next, Submit, TaskQueue},
+    sync::{
+        Acquire, AcquireAs, AcquireKey, AcquireMany, Arrive, Barrier, Condition, Event, KeyedLock,
+        Lock, Notify, ReentrantLock, Release, ReleaseBy, ReleasePermits, Semaphore, SemaphoreSpec,
+        Set, Sleep,
+    },
 };
 use serde::Serialize;
 

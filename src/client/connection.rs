@@ -47,7 +47,6 @@ pub(crate) struct Connection {
     pub(super) frame_bytes: usize,
     /// Which shard of which manager is at the other end.
     pub(super) shard_of: ShardOf,
-    /// Whether the manager wants to know which task or thread calls.
     /// What the manager can do, or wants, beyond the base of the protocol.
     pub(crate) capabilities: Capabilities,
     pub(super) stream: OnlyHere<Arc<dyn Stream>>,

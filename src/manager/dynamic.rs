@@ -23,4 +23,19 @@ impl Object {
         let connection = manager.reach.shard_of(name).await?;
         Self::open_over(connection, kind, name, spec).await
     }
+
+    /// Names the object of that kind and name, which is looked for when it is first used. A call returns
+    /// [`CallError::Fault`] with `UnknownObject` when there is none, and with `WrongKind` for one of another kind.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the shard that has the name cannot be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, nothing has changed.
+    pub async fn find(manager: &Manager, kind: &str, name: &str) -> Result<Self, CallError> {
+        let shard = manager.reach.shard_of(Some(name)).await?;
+        Ok(Self::at(shard.address().clone(), kind, name))
+    }
 }

@@ -42,11 +42,8 @@ struct Shared {
 }
 
 impl Object {
-    /// Names the object of that kind and name with the manager at an address, which may be that of a token. It
-    /// is looked for on first use: a call returns [`CallError::Fault`] with `UnknownObject` when there is none,
-    /// and with `WrongKind` for one of another kind.
-    #[must_use]
-    pub fn find(address: Address, kind: &str, name: &str) -> Self {
+    /// Names an object at the address of the shard that has it.
+    pub(crate) fn at(address: Address, kind: &str, name: &str) -> Self {
         Self::bound_by(Binding::default(), address, kind, name.to_owned())
     }
 

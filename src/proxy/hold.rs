@@ -20,6 +20,7 @@ use crate::{
     proxy::{
         bound::{Bound, Receipt},
         token::Token,
+        wait::Wait,
     },
 };
 
@@ -208,7 +209,7 @@ impl<P: Primitive> Grant<P> {
         }
     }
 
-    /// Names what was granted in an operation that [`Self::cast`] sends. The kind finds it by
+    /// Names what was granted in an operation that [`Self::call`] or [`Self::cast`] sends. The kind finds it by
     /// [`Call::grant`](crate::kind::Call::grant).
     #[must_use]
     pub const fn proof(&self) -> Proof {
@@ -231,6 +232,21 @@ impl<P: Primitive> Grant<P> {
     /// Waits until it is no longer held. Borrows nothing, so that work can be raced against it.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<P> {
         self.hold.lost()
+    }
+
+    /// Calls the object over the session that holds, such as to wait for the end of what was granted.
+    ///
+    /// A call by the [`Proxy`](crate::Proxy) may go over a later connection, where [`Self::proof`] would name
+    /// another grant.
+    pub fn call<O: Operation>(&self, operation: O) -> Wait<O::Reply>
+    where
+        P: Serve<O>,
+    {
+        let bound = Arc::clone(self.hold.bound());
+        Wait::new(move |timeout| async move {
+            let (_, reply) = bound.call(&operation, timeout).await?;
+            Ok(reply)
+        })
     }
 
     /// Sends the object an operation over the session that holds, and never waits.

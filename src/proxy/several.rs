@@ -126,7 +126,8 @@ impl<P: LockKind> Lockable for LockOf<P> {
     type Guard = Guard<P>;
 
     fn target(self) -> Target<Guard<P>> {
-        Target::new(&self.token().clone(), None, move || self.acquire())
+        let token = self.token().clone();
+        Target::new(&token, None, move || self.acquire(), Guard::is_valid)
     }
 }
 
@@ -143,6 +144,7 @@ impl<P: LockKind> Lockable for &LockOf<P> {
 pub struct Target<G> {
     place: Place,
     acquire: Box<dyn Fn() -> Wait<G> + Send + Sync>,
+    is_valid: fn(&G) -> bool,
 }
 
 impl<G> Target<G> {
@@ -150,14 +152,19 @@ impl<G> Target<G> {
         token: &Token<P>,
         key: Option<String>,
         acquire: impl Fn() -> Wait<G> + Send + Sync + 'static,
+        is_valid: fn(&G) -> bool,
     ) -> Self {
         let place = Place {
-            address: token.address().as_str().to_owned(),
+            address: token.address().parts().1.to_owned(),
             name: token.name().to_owned(),
             key,
         };
         let acquire = Box::new(acquire);
-        Self { place, acquire }
+        Self {
+            place,
+            acquire,
+            is_valid,
+        }
     }
 }
 
@@ -249,6 +256,14 @@ impl<G: Send> Several<G> {
             let deadline = end.deadline(Deadline::Ends);
             let deadline = deadline.ok_or_else(|| walk.timed_out(busy))?;
             walk.wait_for(busy, deadline.timeout()).await?;
+        }
+        // One that was held over a connection that is lost by now would be no better than none.
+        for (place, (_, guard)) in &walk.held {
+            let lock = self.locks.get(*place).map(|(_, lock)| lock);
+            if let Some(lock) = lock.filter(|lock| !(lock.is_valid)(guard)) {
+                let about = || Subject::new("lock", &lock.place.name);
+                return Err(CallError::from(Refusal::NotHeld).about(about));
+            }
         }
         let mut guards: Vec<_> = walk.held.into_values().collect();
         guards.sort_by_key(|(named, _)| *named);

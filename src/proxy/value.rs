@@ -133,12 +133,16 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         T: PartialEq,
     {
         let bound = self.0.bound().await?;
-        let current_bytes = pack(&bound.connection, current, VALUE)?;
+        let mut previous = pack(&bound.connection, current, VALUE)?;
         let new = pack(&bound.connection, &new, VALUE)?;
-        let mut previous = current_bytes.clone();
-        let mut only_if = OnlyIf::Equal(current_bytes);
+        let exchange = Exchange {
+            only_if: OnlyIf::Equal(previous.clone()),
+            value: new.clone(),
+        };
+        // Later rounds name a version, which is that of the value over this connection.
+        let (bound, _, mut exchanged) = self.0.ask(exchange, None).await?;
         loop {
-            let Versioned { version, value } = match self.exchange(only_if, &new).await? {
+            let Versioned { version, value } = match exchanged {
                 Exchanged::Done(_) => return self.0.unpack(&previous).map(Ok),
                 Exchanged::Actual(actual) => actual,
             };
@@ -148,7 +152,11 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
                 return Ok(Err(actual));
             }
             previous = value;
-            only_if = OnlyIf::Version(version);
+            let exchange = Exchange {
+                only_if: OnlyIf::Version(version),
+                value: new.clone(),
+            };
+            (_, exchanged) = bound.call(&exchange, None).await?;
         }
     }
 
@@ -239,25 +247,22 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         &self,
         mut change: impl FnMut(T) -> Result<T, E>,
     ) -> Result<Result<T, E>, CallError> {
-        let mut actual = self.0.call(Read, None).await?;
+        // All rounds are over one connection: in a manager that was started again, another value may have the
+        // same version.
+        let (bound, _, mut actual) = self.0.ask(Read, None).await?;
         loop {
             let new = match change(self.0.unpack(&actual.value)?) {
                 Ok(new) => new,
                 Err(error) => return Ok(Err(error)),
             };
-            let bound = self.0.bound().await?;
-            let bytes = pack(&bound.connection, &new, VALUE)?;
+            let value = pack(&bound.connection, &new, VALUE)?;
             let only_if = OnlyIf::Version(actual.version);
-            match self.exchange(only_if, &bytes).await? {
+            let (_, exchanged) = bound.call(&Exchange { only_if, value }, None).await?;
+            match exchanged {
                 Exchanged::Done(_) => return Ok(Ok(new)),
                 Exchanged::Actual(newer) => actual = newer,
             }
         }
-    }
-
-    async fn exchange(&self, only_if: OnlyIf, value: &Blob) -> Result<Exchanged, CallError> {
-        let value = value.clone();
-        self.0.call(Exchange { only_if, value }, None).await
     }
 
     /// Decodes a value that came with its version.

@@ -19,7 +19,7 @@ use crate::{client::thread::block_on, error::CallError};
 
 /// A call to an object, which is sent once it is polled.
 ///
-/// The methods of all proxies return this type. It is awaited as any future, or with a timeout, or on a
+/// Most methods of proxies return this type. It is awaited as any future, or with a timeout, or on a
 /// plain thread:
 ///
 /// ```
@@ -50,7 +50,8 @@ use crate::{client::thread::block_on, error::CallError};
 /// Every call may return these; its method tells of further ones.
 ///
 /// - [`CallError::NoManager`] when no manager is at the address, and [`CallError::Disconnected`] when the
-///   connection is lost. A proxy whose connection was lost returns it from then on.
+///   connection is lost. A proxy whose connection was lost returns it from then on, unless the process has
+///   chosen to [reconnect](crate::builders::ClientBuilder::reconnect).
 /// - [`CallError::Gone`] once the object was removed.
 /// - [`CallError::TimedOut`] when a timeout was set and is over.
 /// - [`CallError::Fault`] when the manager does not let the object answer, as when too many calls of this

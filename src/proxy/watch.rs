@@ -2,15 +2,20 @@
 //!
 //! Invariant: each wait starts at the version where the previous one ended, so no change is missed.
 
+use std::sync::Arc;
+
 use futures::{Stream, stream};
-use lockkeeper_protocol::operations::{Versioned, WaitChange};
+use lockkeeper_protocol::operations::{Read, Versioned, WaitChange};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     client::deadline::Deadline,
     error::CallError,
-    proxy::{end::End, value::Value, wait::Wait},
+    proxy::{bound::Bound, end::End, value::Value, wait::Wait},
 };
+
+/// The connection over which a value was seen, and its version then.
+type Seen = (Arc<Bound>, u64);
 
 impl<T: Serialize + DeserializeOwned> Value<T> {
     /// Waits until the value was set more often than `version` times, and returns it with its version.
@@ -57,11 +62,11 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         let value = self.clone();
         Wait::new(|timeout| async move {
             let end = End::after(timeout);
-            let mut now = value.read(None).await?;
+            let (bound, mut now) = value.look().await?;
             while !predicate(&now.value) {
                 let deadline = end.deadline(Deadline::Ends);
                 let deadline = deadline.ok_or_else(|| CallError::TimedOut(value.0.subject()))?;
-                now = value.next_since(now.version, deadline).await?;
+                now = value.next_over(&bound, now.version, deadline).await?;
             }
             Ok(now)
         })
@@ -89,16 +94,38 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     ///
     /// Dropping a `next` loses no value: the following one continues the same wait.
     pub fn watch(&self) -> impl Stream<Item = Result<Versioned<T>, CallError>> + Unpin + use<T> {
-        let changes = stream::try_unfold((self.clone(), None), |(value, seen)| async move {
-            let next = match seen {
-                None => value.read(None).await?,
-                Some(version) => value.next_since(version, Deadline::Never).await?,
-            };
-            let seen = Some(next.version);
-            Ok(Some((next, (value, seen))))
-        });
+        let changes =
+            stream::try_unfold((self.clone(), None::<Seen>), |(value, seen)| async move {
+                let (bound, next) = match seen {
+                    None => value.look().await?,
+                    Some((bound, version)) => {
+                        let next = value.next_over(&bound, version, Deadline::Never).await?;
+                        (bound, next)
+                    }
+                };
+                let seen = Some((bound, next.version));
+                Ok(Some((next, (value, seen))))
+            });
         // Boxed, so that callers need not pin it.
         Box::pin(changes)
+    }
+
+    /// Reads the value, and returns the connection whose versions the next wait may name.
+    async fn look(&self) -> Result<(Arc<Bound>, Versioned<T>), CallError> {
+        let (bound, _, now) = self.0.ask(Read, None).await?;
+        Ok((Arc::clone(&bound), self.decoded(&now)?))
+    }
+
+    /// Waits for a version over the connection on which an earlier one was seen: in a manager that was started
+    /// again, versions count anew.
+    async fn next_over(
+        &self,
+        bound: &Bound,
+        since: u64,
+        deadline: Deadline,
+    ) -> Result<Versioned<T>, CallError> {
+        let (_, changed) = bound.call(&WaitChange { since }, deadline).await?;
+        self.decoded(&bound.accepted(changed)?)
     }
 
     async fn next_since(&self, since: u64, deadline: Deadline) -> Result<Versioned<T>, CallError> {

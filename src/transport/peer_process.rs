@@ -6,8 +6,10 @@
 //! Invariant: at most the lower half of the descriptors that this process may have are used for this, so that
 //! clients still connect to a manager that has many.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::{io, os::fd::OwnedFd};
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+};
 
 use lockkeeper_sys::Private;
 use nix::{
@@ -20,12 +22,12 @@ use nix::{
 use rustix::{
     buffer::spare_capacity,
     event::{EventfdFlags, Timespec, epoll, eventfd},
+    io::retry_on_intr,
     process::{Pid, PidfdFlags, Resource, getrlimit, pidfd_open},
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-use crate::transport::register::register;
-use crate::transport::stream::PeerUser;
+use crate::transport::{register::register, stream::PeerUser};
 
 /// The process at the other end of a socket, as the kernel reports it.
 #[derive(Debug)]
@@ -130,8 +132,8 @@ impl PeerEnds {
         loop {
             let mut ready = self.0.readable().await?;
             let at_once = Some(&Timespec::default());
-            let found = spare_capacity(&mut events);
-            epoll::wait(ready.get_inner().get()?, found, at_once)?;
+            let epoll = ready.get_inner().get()?;
+            retry_on_intr(|| epoll::wait(epoll, spare_capacity(&mut events), at_once))?;
             if events.is_empty() {
                 ready.clear_ready();
             }

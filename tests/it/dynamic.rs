@@ -371,13 +371,21 @@ fn what_is_wrong_is_told_by_its_name() {
                 "{wrong:02x?}"
             );
         }
-        let find = |kind, name| Object::find(manager.address().clone(), kind, name);
-        let found = find("lock", "none").call("status", NONE).await.map(drop);
+        let find = async |kind, name| Object::find(&manager, kind, name).await.unwrap();
+        let found = find("lock", "none")
+            .await
+            .call("status", NONE)
+            .await
+            .map(drop);
         assert_eq!(fault(found), Fault::UnknownObject("none".to_owned()));
-        let found = find("event", "lock").call("look", NONE).await.map(drop);
+        let found = find("event", "lock")
+            .await
+            .call("look", NONE)
+            .await
+            .map(drop);
         assert!(matches!(fault(found), Fault::WrongKind { .. }));
         assert_eq!(
-            ask::<(bool, u32, u64)>(&find("lock", "lock"), "status", NONE)
+            ask::<(bool, u32, u64)>(&find("lock", "lock").await, "status", NONE)
                 .await
                 .2,
             0
@@ -397,7 +405,8 @@ struct Adopt {
 }
 
 async fn adopt(scene: Adopt) {
-    let lock = Object::find(scene.address, "lock", &scene.name);
+    let manager = Manager::connect(scene.address).await.unwrap();
+    let lock = Object::find(&manager, "lock", &scene.name).await.unwrap();
     let adopted = lock.call("adopt", &array(&[&scene.ticket])).await.unwrap();
     let granted: Result<Granted, String> = read(&adopted);
     report(&granted.is_ok().to_string());

@@ -3,8 +3,8 @@
 use crate::contest::Side;
 use crate::ours;
 use crate::party::{self, Failure};
-use lockkeeper_actors::codec::Blob;
 use lockkeeper::{Pool, Task, builders::Program};
+use lockkeeper_actors::codec::Blob;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 

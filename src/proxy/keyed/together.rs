@@ -10,8 +10,10 @@ impl<K: AsRef<str>> Lockable for (&KeyedLock, K) {
 
     fn target(self) -> Target<KeyedGuard> {
         let (locks, key) = (self.0.clone(), self.1.as_ref().to_owned());
-        Target::new(self.0.token(), Some(key.clone()), move || {
-            locks.acquire(&key)
-        })
+        let acquire = {
+            let key = key.clone();
+            move || locks.acquire(&key)
+        };
+        Target::new(self.0.token(), Some(key), acquire, KeyedGuard::is_valid)
     }
 }

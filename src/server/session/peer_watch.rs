@@ -43,7 +43,9 @@ impl PeerWatches {
             let task = task::spawn_local(wait(Rc::clone(&ends), Rc::clone(&self.sessions)));
             let _ = self.waiting.set((ends, AbortOnDropHandle::new(task)));
         }
-        let (ends, _) = self.waiting.get().ok_or(io::ErrorKind::NotConnected)?;
+        let waiting = self.waiting.get();
+        let waiting = waiting.filter(|(_, task)| !task.is_finished());
+        let (ends, _) = waiting.ok_or(io::ErrorKind::NotConnected)?;
         Ok(ends)
     }
 
