@@ -60,8 +60,8 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 pub(crate) struct Remove(pub(crate) String);
 
-/// The most bytes of an object that is exempt from the limit on stored bytes, because sessions need such
-/// objects to make calls.
+/// The most bytes of an object that counts in the share of sessions, because sessions need such objects to
+/// make calls. A larger object counts as data.
 const SMALL_OBJECT_BYTES: usize = 1 << 12;
 
 /// Asks for objects, in the order of their numbers. Missing ones are left out.
