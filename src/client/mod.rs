@@ -1,4 +1,4 @@
-//! The client: one connection per process and address, and the calls that are in flight on it.
+//! The client: one connection per process and address, and its calls in flight.
 //!
 //! | module | contents |
 //! | --- | --- |
