@@ -1,8 +1,8 @@
-//! What a client and a manager of lockkeeper share: the data, and how it is written as bytes.
+//! The data that a client and a manager of lockkeeper share, and its encoding.
 //!
-//! This crate has no runtime, no I/O and no actor. It is the crate to read beside PROTOCOL.md.
-//! Programs depend on `lockkeeper`, which re-exports what they need; everything else here is public
-//! for the other crates of the workspace and changes with them.
+//! This crate has no runtime, no I/O and no actor. Read it together with PROTOCOL.md. Programs depend on
+//! `lockkeeper`, which re-exports what they need. Everything else here is public only for the other crates of
+//! the workspace, and changes with them.
 //!
 //! | module | contents |
 //! | --- | --- |
@@ -19,7 +19,7 @@
 //! | [`Deadlock`] | callers that wait for one another, as data and in words |
 //! | [`Printable`], [`PrintableText`] | names and sentences of a peer, escaped as they are shown |
 
-// A library's standard output is its program's; its tests are free to print.
+// A library's standard output belongs to its program; its tests may print.
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
 
 pub mod codec;

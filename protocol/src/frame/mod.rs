@@ -1,4 +1,4 @@
-//! Frames: the messages of clients and managers, and how a stream of bytes is cut into them.
+//! Frames: the messages of clients and managers, and how a stream of bytes is split into them.
 //!
 //! It may import `codec`, `fault`, `inspection` and `shard`.
 //!
