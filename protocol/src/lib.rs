@@ -7,16 +7,16 @@
 //! | module | contents |
 //! | --- | --- |
 //! | [`codec`] | MessagePack: values through serde, frames element by element |
-//! | [`frame`] | the messages of both sides, and how they are cut out of a stream |
+//! | [`frame`] | the messages of both sides, and how a stream is split into them |
 //! | [`operations`] | the operations, replies, specs and statuses of the built-in kinds |
 //! | [`Operation`] | the trait of an operation |
 //! | [`SessionId`], [`CallId`], [`JobId`], [`Fence`], [`ObjectName`] | identifiers |
 //! | [`Proof`], [`SignedCall`] | a grant as an argument, and the MAC that lets another session name it |
-//! | [`Shard`], [`ShardOf`] | which shard of a manager has a name, a number or a session |
+//! | [`Shard`], [`ShardOf`] | the shard of a name, a number or a session |
 //! | [`Peer`], [`Abandoned`] | the process behind a session, and the mark that its end leaves |
-//! | [`Fault`], [`Refusal`], [`Breach`] | why a call has no reply |
-//! | [`Snapshot`], [`ObjectInfo`] | who holds and who waits, as data and as a table |
-//! | [`Deadlock`] | callers that wait for one another, as data and in words |
+//! | [`Fault`], [`Refusal`], [`Breach`] | the errors of calls, and what broke a barrier |
+//! | [`Snapshot`], [`ObjectInfo`] | holders and waiters, as data and as a table |
+//! | [`Deadlock`] | callers that wait for one another, as data and as text |
 //! | [`Printable`], [`PrintableText`] | names and sentences of a peer, escaped as they are shown |
 
 // A library's standard output belongs to its program; its tests may print.

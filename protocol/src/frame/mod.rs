@@ -5,11 +5,11 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `messages` | [`Request`] and [`Response`] |
-//! | `capabilities` | what a peer can do beyond the base of the protocol |
-//! | `misread` | whose a message is that is neither |
+//! | `capabilities` | the features of a peer beyond the base of the protocol |
+//! | `misread` | the readable part of a malformed message |
 //! | `reply` | writes a reply whose body is encoded in place |
 //! | `framing` | writes a message after its length |
-//! | `inbox` | reads a stream and cuts it into messages |
+//! | `inbox` | splits a stream into messages |
 
 pub(crate) mod capabilities;
 pub(crate) mod framing;
