@@ -361,12 +361,12 @@ impl ManagerBuilder {
     ///
     /// The test has a handle that owns the manager: [`Manager::shutdown`] and the drop of the last clone end
     /// it, as for any other manager. Other tasks of this process reach it by its address and by proxies.
-    /// Other processes cannot reach it, so a [`Pool`](crate::Pool) needs a manager of [`Self::start`]. A wait
-    /// on another runtime or on a plain thread uses the clock there, and a paused clock advances while its
-    /// own runtime only waits for such a wait. With a paused clock, therefore, connect to the manager from
-    /// the test's own runtime: to the manager, another thread may seem silent for hours.
-    /// [`Wait::blocking`](crate::Wait::blocking) and [`block_on`](crate::block_on) belong on other threads,
-    /// as in any async code.
+    /// Other processes cannot reach it, so the tasks of a [`Pool`](crate::Pool) need a manager of
+    /// [`Self::start`]. A wait on another runtime or on a plain thread uses the clock there, and a paused
+    /// clock advances while its own runtime only waits for such a wait. With a paused clock, therefore,
+    /// connect to the manager from the test's own runtime: to the manager, another thread may seem silent for
+    /// hours. [`Wait::blocking`](crate::Wait::blocking) and [`block_on`](crate::block_on) belong on other
+    /// threads, as in any async code.
     ///
     /// The future is not `Send`: await it in the test, not in a spawned task.
     ///

@@ -101,9 +101,9 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets how many bytes of arguments the pool keeps for unfinished tasks: 1 GiB by default, and at least
-    /// 128 KiB. Half of it is for single tasks ([`Pool::apply`], [`Pool::spawn`]), of which those below 64
-    /// KiB do not count. The other half is for streams ([`Pool::map`], [`Pool::imap`],
+    /// Sets how many bytes of arguments the pool keeps for unfinished tasks: 1 GiB by default. A value below
+    /// 128 KiB is raised to 128 KiB. Half of it is for single tasks ([`Pool::apply`], [`Pool::spawn`]), of
+    /// which those below 64 KiB do not count. The other half is for streams ([`Pool::map`], [`Pool::imap`],
     /// [`Pool::imap_unordered`]).
     ///
     /// Tasks beyond the limit wait in the submitter, in order. A task that exceeds a whole half fails with
