@@ -339,7 +339,7 @@ impl Connection {
     }
 }
 
-/// Refuses a manager that runs as a user whom the address does not permit.
+/// Refuses a manager of another user, unless that is root or the user in the address.
 fn check_user(address: &Address, stream: &dyn Stream) -> Result<(), CallError> {
     let own = own_uid();
     let (why, advice) = match stream.peer_user() {

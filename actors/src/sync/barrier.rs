@@ -44,7 +44,7 @@ enum Party {
         call: Call<Result<Arrival, Refusal>>,
         acts: bool,
     },
-    /// It has run the action since then, and has no call here.
+    /// It has been running the action since then, and has no call here.
     Acts { turn: CallId, since: Duration },
     /// It has run the action, and waits by another call. The call is boxed, because at most one party has it.
     HasActed {
