@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-/// A primitive under test, and all that it has said so far.
+/// A primitive under test, and all of its answers so far.
 ///
 /// ```
 /// use lockkeeper_actors::{Bench, Proof, sync::{Acquire, Lock, Release, ReleaseBy}};
@@ -57,7 +57,7 @@ pub struct Bench<P: Primitive> {
     deadlines: BTreeSet<(Duration, CallId)>,
 }
 
-/// What the primitive has said.
+/// The answers of the primitive.
 #[derive(Debug, Default)]
 struct Log {
     answers: BTreeMap<u64, Vec<Result<Vec<u8>, Fault>>>,
@@ -66,7 +66,7 @@ struct Log {
     gone: BTreeSet<u32>,
 }
 
-/// The bench numbers calls through all sessions, so the number alone finds the log's entry.
+/// The bench numbers calls across all sessions, so the number alone identifies a log entry.
 struct LogReplies(Rc<RefCell<Log>>);
 
 impl ReplySink for LogReplies {
@@ -91,7 +91,7 @@ impl ReplySink for LogReplies {
 }
 
 impl<P: Primitive> Bench<P> {
-    /// Makes the primitive and its host.
+    /// Creates the primitive and its host.
     ///
     /// # Errors
     ///
@@ -100,14 +100,14 @@ impl<P: Primitive> Bench<P> {
         Self::within(spec, usize::MAX)
     }
 
-    /// Makes them in a manager that keeps at most `stored_bytes` for its clients, as
+    /// Creates both in a manager that stores at most `stored_bytes` for its clients, as
     /// `Limits::stored_bytes` says: see [`Outbox::store`].
     ///
     /// [`Outbox::store`]: crate::Outbox::store
     ///
     /// # Errors
     ///
-    /// As [`Self::new`].
+    /// Returns the errors of [`Self::new`].
     pub fn within(spec: P::Spec, stored_bytes: usize) -> Result<Self, Refusal> {
         let stored = Arc::new(StoredBudget::new(stored_bytes));
         let shell = Shell::within(Arc::new(AtomicU64::new(1)), SECRET, stored);
@@ -127,7 +127,7 @@ impl<P: Primitive> Bench<P> {
         })
     }
 
-    /// Calls the primitive in the name of a session.
+    /// Calls the primitive as a session.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "an operation is made for its call"
@@ -139,7 +139,7 @@ impl<P: Primitive> Bench<P> {
         self.call_within(session, &operation, None)
     }
 
-    /// The same, with a deadline. Zero is answered at once.
+    /// Calls the primitive with a timeout. Zero is answered at once.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "an operation is made for its call"
@@ -170,7 +170,7 @@ impl<P: Primitive> Bench<P> {
     /// Ends a session, as a killed process does.
     pub fn hang_up(&mut self, session: u64) {
         let session = SessionId::new(session);
-        // A session that ended hears nothing more.
+        // A session that has ended receives no more answers.
         self.shell.leave(session);
         self.sessions.remove(&session);
         self.input(Input::HangUp(session, Arc::new(Peer::default())));
@@ -181,27 +181,27 @@ impl<P: Primitive> Bench<P> {
         self.input(Input::Remove);
     }
 
-    /// Ends a call with a fault if it waits still, as the manager does with one in a deadlock.
+    /// Ends a waiting call with a fault, as the manager does with a call in a deadlock.
     pub fn fail(&mut self, id: CallId, fault: Fault) {
         self.input(Input::Fail(id, Box::new(fault)));
     }
 
-    /// Returns what was measured of the object, if a call ever had to wait for it.
+    /// Returns the statistics of the object, if a call ever had to wait for it.
     ///
     /// # Panics
     ///
-    /// Never: a host answers in the turn that asks.
+    /// Never panics: a host answers an inquiry in its turn.
     pub fn stats(&mut self) -> Option<Stats> {
         let (sender, receiver) = mpsc::channel();
         self.input(Input::Survey(Inquiry::new(move |report| {
-            // The receiver is there until the turn is over.
+            // The receiver exists until the turn is over.
             let _ = sender.send(report);
         })));
         let report = receiver.try_recv();
         report.expect("a host answers at once").stats
     }
 
-    /// Lets time pass, and the deadlines that fall into it.
+    /// Advances the clock, and expires the calls whose deadlines pass.
     pub fn advance(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(&(at, id)) = self.deadlines.first().filter(|(at, _)| *at <= end) {
@@ -214,35 +214,35 @@ impl<P: Primitive> Bench<P> {
         self.now = end;
     }
 
-    /// Whether a call was answered.
+    /// Returns whether a call was answered.
     #[must_use]
     pub fn is_answered(&self, id: CallId) -> bool {
         self.times_answered(id) > 0
     }
 
-    /// How often a call was answered; more than once is never right.
+    /// Returns how often a call was answered; more than once is an error.
     #[must_use]
     pub fn times_answered(&self, id: CallId) -> usize {
         self.log.borrow().answers.get(&id.seq()).map_or(0, Vec::len)
     }
 
-    /// Whether a grant was revoked.
+    /// Returns whether a grant was revoked.
     #[must_use]
     pub fn is_revoked(&self, id: CallId) -> bool {
         self.log.borrow().revoked.contains(&id.seq())
     }
 
-    /// Whether the sessions were told that the object is no more.
+    /// Returns whether the sessions were told that the object has ended.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.log.borrow().gone.contains(&OBJECT)
     }
 
-    /// The answer to a call.
+    /// Returns the answer to a call.
     ///
     /// # Panics
     ///
-    /// Panics if the reply is not of that operation.
+    /// Panics if the reply does not belong to that operation.
     #[must_use]
     pub fn reply<O: Operation>(&self, id: CallId) -> Option<Result<O::Reply, Fault>> {
         let log = self.log.borrow();
@@ -253,19 +253,19 @@ impl<P: Primitive> Bench<P> {
         })
     }
 
-    /// The numbers of all answered calls, in the order of their answers.
+    /// Returns the numbers of all answered calls, in the order of their answers.
     #[must_use]
     pub fn order(&self) -> Vec<u64> {
         self.log.borrow().order.clone()
     }
 
-    /// The state as it is, or nothing once the object is gone.
+    /// Returns the current state, or `None` once the object has ended.
     #[must_use]
     pub fn primitive(&self) -> Option<&P> {
         self.host.primitive()
     }
 
-    /// What was counted of the object.
+    /// The counters of the object's kind.
     #[cfg(test)]
     pub(crate) fn tally(&self) -> Rc<crate::host::tally::Tally> {
         let mut found = None;
@@ -322,7 +322,7 @@ impl<P: Primitive> Bench<P> {
 /// The secret of all benches.
 const SECRET: ManagerSecret = ManagerSecret::new([0; SECRET_BYTES]);
 
-/// The number that all sessions of a bench have opened the object under.
+/// The number under which all sessions of a bench have opened the object.
 const OBJECT: u32 = 0;
 
 impl<P: Primitive> fmt::Debug for Bench<P> {

@@ -1,11 +1,11 @@
-//! How long the turns take that concern many calls of one object:
+//! The duration of turns that concern many calls of one object:
 //!
 //! ```sh
 //! cargo test --release -p lockkeeper-actors bulk -- --ignored --nocapture --test-threads=1
 //! ```
 //!
-//! Each line says how many nanoseconds of processor time one call took, without the connection, and the longest
-//! turn. `LOCKKEEPER_BULK` says how many calls there are, one million by default.
+//! Each line states the processor time of one call in nanoseconds, without the connection, and the longest
+//! turn. `LOCKKEEPER_BULK` sets the number of calls, one million by default.
 
 use std::{
     env,
@@ -43,7 +43,7 @@ use crate::{
     },
 };
 
-/// Drops all answers.
+/// A sink that drops all answers.
 struct Nowhere;
 
 impl ReplySink for Nowhere {
@@ -52,7 +52,7 @@ impl ReplySink for Nowhere {
     fn gone(&self, _: u32) {}
 }
 
-/// An object, and how many calls were made.
+/// An object, and the number of calls made.
 struct Object<P: Primitive> {
     host: Host<P>,
     numbers: Vec<&'static str>,
@@ -128,7 +128,7 @@ fn processor_time() -> Duration {
     Duration::try_from(time).expect("not before the start")
 }
 
-/// Runs a turn for many calls, and says how long it took.
+/// Runs a turn for many calls, and prints its duration.
 fn timed(what: &str, turn: impl FnOnce()) {
     let begun = processor_time();
     turn();

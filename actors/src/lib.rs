@@ -1,19 +1,19 @@
 //! The hosted side of lockkeeper: the kinds, and the one actor that runs any of them.
 //!
-//! This crate knows no socket. It is what a kind of one's own depends on; programs that only use
-//! the built-in kinds depend on `lockkeeper`, which re-exports what they need.
+//! This crate knows no socket. A crate that defines a kind depends on it; programs that only use the built-in
+//! kinds depend on `lockkeeper`, which re-exports what they need.
 //!
 //! | module | contents | may import |
 //! | --- | --- | --- |
 //! | [`lockkeeper_protocol`] | ids, faults, operations, MessagePack | |
-//! | `kind` | [`Primitive`], [`Serve`], [`Call`], [`Survey`]: what a kind is and is given | protocol |
+//! | `kind` | [`Primitive`], [`Serve`], [`Call`], [`Survey`]: the interface of a kind | protocol |
 //! | `tables` | tables of millions of entries that grow in small steps | |
 //! | `waiting` | [`WaitQueue`]: parked calls in order | tables, kind |
 //! | [`sync`], [`data`] | the built-in kinds, pure state machines | waiting, tables, kind |
-//! | `host` | the actor round a primitive | waiting, tables, kind |
+//! | `host` | the actor that runs a primitive | waiting, tables, kind |
 //! | [`Bench`] | a hosted primitive without an actor, for tests | host, kind |
 
-// A library's standard output is its program's; its tests are free to print.
+// A library's standard output belongs to its program; its tests may print.
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
 
 mod bench;
@@ -37,8 +37,8 @@ pub use lockkeeper_protocol::{
 };
 pub use waiting::{Parked, WaitQueue};
 
-// What a manager runs the kinds with. It is public for `lockkeeper` alone and may change with it; a
-// kind of one's own never meets it, and its tests have the bench.
+// The code with which a manager runs kinds. It is public only for `lockkeeper` and may change with it. A kind
+// does not need it, and its tests use the bench.
 #[doc(hidden)]
 pub use {
     host::{

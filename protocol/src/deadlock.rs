@@ -9,68 +9,68 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ids::Fence, peer::Peer, printable::Printable};
 
-/// Callers that wait for one another: none of them goes on unless one gives up.
+/// Callers that wait for one another. None of them can proceed unless one gives up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Deadlock {
-    /// The callers, each before the one that it waits for where the circle is a simple one. The
-    /// first one began to wait last. At most 64 of them.
+    /// The callers, at most 64. The first one began to wait last. In a simple cycle each caller is followed
+    /// by the one that it waits for.
     pub members: Vec<Member>,
-    /// How many callers there are in all.
+    /// The total number of callers, including those that are not listed.
     pub size: u64,
 }
 
-/// A caller in a deadlock: a task, or a thread.
+/// A caller in a deadlock: a task or a thread.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Member {
-    /// Its process.
+    /// The process of the caller.
     pub process: Peer,
-    /// Its number within the session of its process.
+    /// The number of the caller within the session of its process.
     pub caller: u64,
-    /// What it holds that others of them wait for.
+    /// The holds that other members wait for.
     pub holds: Vec<Claim>,
-    /// What it waits for: several things where branches of it wait side by side.
+    /// The waits of the caller. There are several if branches of it wait concurrently.
     pub waits: Vec<Wait>,
 }
 
-/// What a caller holds or wants of one object.
+/// A hold of one object, or a request for one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Claim {
     /// The kind of the object.
     pub kind: String,
-    /// Its name with the manager. That of an anonymous one begins with `#`.
+    /// The name of the object in the manager. The name of an anonymous object begins with `#`.
     pub name: String,
-    /// Which part of it, where it has several: the key of a keyed lock.
+    /// The key of the part, if the object has several parts, as a keyed lock does.
     pub key: Option<String>,
-    /// How it is held or wanted, such as `read`; empty where there is one way only.
+    /// How it is held or wanted, such as `read`; empty if there is only one way.
     pub mode: String,
-    /// How many units: the permits of a semaphore, 1 of a lock.
+    /// The number of units: the permits of a semaphore, 1 for a lock.
     pub units: u64,
-    /// For how long already.
+    /// The duration of the hold or the wait so far.
     pub lasted: Duration,
-    /// The token of the grant, of what is held.
+    /// The fence of the grant, if it is held.
     pub fence: Option<Fence>,
 }
 
-/// What a caller waits for, and because of whom.
+/// A wait of a caller, and the members that block it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Wait {
-    /// What it wants.
+    /// The request.
     pub wants: Claim,
-    /// The members that hold it, by their places.
+    /// The indices of the members that hold it.
     pub held_by: Vec<u64>,
-    /// The member that stands next before it in the line, by its place.
+    /// The index of the member directly before it in the line.
     pub behind: Option<u64>,
 }
 
 impl Deadlock {
-    /// How many members are listed at the most.
+    /// The most members that a report lists.
     pub const MOST_MEMBERS: usize = 64;
 
-    /// Tells of so many callers, the first of which are listed.
+    /// Creates a report of `size` callers, which lists the first of `members`.
     #[must_use]
     pub fn new(mut members: Vec<Member>, size: u64) -> Self {
         members.truncate(Self::MOST_MEMBERS);
@@ -79,7 +79,7 @@ impl Deadlock {
 }
 
 impl Member {
-    /// Tells of a caller.
+    /// Creates a member with its holds and waits.
     #[must_use]
     pub const fn new(process: Peer, caller: u64, holds: Vec<Claim>, waits: Vec<Wait>) -> Self {
         Self {
@@ -92,7 +92,7 @@ impl Member {
 }
 
 impl Claim {
-    /// Tells of a claim to an object, that lasts for so long.
+    /// Creates a claim to an object, with its duration so far.
     #[must_use]
     pub const fn new(kind: String, name: String, units: u64, lasted: Duration) -> Self {
         Self {
@@ -108,7 +108,7 @@ impl Claim {
 }
 
 impl Wait {
-    /// Tells what a caller wants, and which members have it or stand before it.
+    /// Creates a wait, with the indices of the members that hold it or wait before it.
     #[must_use]
     pub const fn new(wants: Claim, held_by: Vec<u64>, behind: Option<u64>) -> Self {
         Self {
@@ -138,7 +138,7 @@ impl fmt::Display for Claim {
     }
 }
 
-/// Several things in words: `a, b and c`.
+/// Writes a list in words: `a, b and c`.
 fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, things: &[T]) -> fmt::Result {
     for (place, thing) in things.iter().enumerate() {
         match place {
@@ -152,7 +152,7 @@ fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, things: &[T]) -> fmt::Resul
 }
 
 impl Member {
-    /// Who it is. The number tells callers of one process apart.
+    /// The process and the number of the caller, which distinguishes callers of one process.
     fn name(&self) -> String {
         format!("{}, caller {}", self.process, self.caller)
     }

@@ -1,5 +1,5 @@
-//! Errors that cross the wire: [`Fault`] says why a call has no reply, [`Refusal`] why a primitive
-//! refused it, [`Breach`] which rule of the protocol a client broke.
+//! Errors that cross the wire: [`Fault`] is the reason why a call has no reply, [`Refusal`] why a primitive
+//! refused it, and [`Breach`] what broke a barrier.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::{
     printable::{Printable, PrintableText},
 };
 
-/// Why the manager gave a call no reply.
+/// The reason why the manager gave a call no reply.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Fault {
@@ -21,73 +21,72 @@ pub enum Fault {
     TimedOut,
     /// The caller withdrew the call.
     Withdrawn,
-    /// No object of that name is hosted.
+    /// The manager has no object with that name.
     UnknownObject(String),
     /// The manager hosts no such kind.
     UnknownKind(String),
-    /// The kind has no operation of that name or number.
+    /// The kind has no operation with that name or number.
     UnknownOperation(String),
     /// The name belongs to an object of another kind.
     WrongKind {
         /// The name that was opened.
         name: String,
-        /// The kind of the object that has it.
+        /// The kind of the existing object.
         is: String,
-        /// The kind that was asked for.
+        /// The requested kind.
         asked: String,
     },
-    /// The name belongs to an object that was made from another spec.
+    /// The name belongs to an object with another spec.
     WrongSpec {
         /// The name that was opened.
         name: String,
-        /// The kind of the object that has it.
+        /// The kind of the existing object.
         kind: String,
     },
     /// The name is not allowed.
     BadName(String),
-    /// The name belongs to another shard of the manager, which alone may have an object of it.
+    /// The name belongs to another shard of the manager. Only that shard may have an object with the name.
     WrongShard {
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
-        /// The shard that it belongs to, counted from 0.
+        /// The shard of the name, counted from 0.
         shard: u32,
     },
-    /// The arguments do not fit the operation, the spec does not fit the kind, or a part of the request
-    /// is not what the protocol says.
+    /// The arguments do not fit the operation, the spec does not fit the kind, or a part of the request does
+    /// not conform to the protocol.
     BadArguments(String),
-    /// The primitive refused to be made.
+    /// The primitive refused the spec.
     Refused(Refusal),
     /// The reply could not be encoded.
     Unencodable(String),
     /// A limit of the manager is reached.
     Limit {
-        /// What is limited.
+        /// The limited quantity.
         what: String,
-        /// How much is allowed.
+        /// The limit.
         most: u64,
     },
-    /// The operation or request is administration, which the client's user may not do; the text says
-    /// what is not allowed.
+    /// The operation or request is administrative, and the client's user may not use it. The text names it.
     NotAllowed(String),
-    /// The manager is about to end.
+    /// The manager is shutting down.
     ShuttingDown,
-    /// The call would have waited for ever; the deadlock says which callers wait for each other.
+    /// The call would have waited for ever. The deadlock lists the callers that wait for each other.
     Deadlock(Box<Deadlock>),
 }
 
-/// How a call ended that has a fault in place of a reply.
+/// How a call ended that has a fault instead of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultClass {
     /// Its deadline passed.
     TimedOut,
-    /// Its caller took it back.
+    /// Its caller withdrew it.
     Withdrawn,
-    /// The manager would not let the object answer.
+    /// The manager could not let the object answer.
     Failed,
 }
 
 impl Fault {
-    /// Says how the call ended, for those who count.
+    /// Returns how the call ended, for counters.
     #[must_use]
     pub const fn class(&self) -> FaultClass {
         match self {
@@ -111,11 +110,10 @@ impl Fault {
         }
     }
 
-    /// What [`Self::Limit`] says is limited where a manager has no room for what it would have to keep. Such
-    /// a call may be made again: there may be room then.
+    /// The quantity in [`Self::Limit`] if the manager has no room to store more. A later attempt may succeed.
     pub const STORED: &str = "bytes of stored data";
 
-    /// The refusal of what is above a limit.
+    /// Creates the fault for a value above a limit.
     #[must_use]
     pub fn limit(what: &str, most: usize) -> Self {
         Self::Limit {
@@ -205,44 +203,44 @@ impl fmt::Debug for Fault {
 
 impl std::error::Error for Fault {}
 
-/// Why a built-in primitive said no. Its state is as it was.
+/// The reason why a built-in primitive refused a call. Its state is unchanged.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The caller does not hold what the operation is about: it was released or taken away, it is
-    /// another object's, or the ticket is forged.
+    /// The caller does not hold the grant of the operation: it was released or revoked, it belongs to another
+    /// object, or the ticket is forged.
     NotHeld,
     /// Releasing that many would exceed the bound.
     OverRelease {
         /// The bound of the semaphore.
         bound: u64,
     },
-    /// More was asked for than there will ever be.
+    /// The request exceeds the number that can ever be available.
     TooMany {
-        /// How many were asked for.
+        /// The requested number.
         asked: u64,
-        /// How many there are at most.
+        /// The largest possible number.
         most: u64,
     },
     /// The object was closed.
     Closed,
-    /// An argument is out of range; the text says what is allowed.
+    /// An argument is out of range. The text states the valid range.
     Invalid(String),
-    /// The owner of a reentrant lock has entered it too often.
+    /// The owner of a reentrant lock has acquired it too often.
     TooDeep {
-        /// How often it may be inside at a time.
+        /// The most entries of one owner at a time.
         most: u64,
     },
-    /// A reentrant lock cannot be handed on while its owner is inside more than once.
+    /// A reentrant lock cannot be moved while its owner has acquired it more than once.
     StillInside {
-        /// How often it is inside.
+        /// The current number of entries.
         entries: u64,
     },
     /// The barrier is broken.
     Broken(Breach),
-    /// The values in it have another schema id than the caller asked for.
+    /// The object's values have another schema id than the caller requested.
     WrongType {
-        /// Their schema id.
+        /// The schema id of the object's values.
         is: String,
         /// The caller's schema id.
         asked: String,
@@ -296,19 +294,19 @@ impl fmt::Debug for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// What broke a barrier.
+/// The reason why a barrier broke.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Breach {
-    /// The time of a party that waited was over.
+    /// The timeout of a waiting party has passed.
     TimedOut,
     /// A party called `abort`.
     Aborted,
     /// A party called `reset` while others waited. The barrier can be used again.
     Reset,
-    /// The action of the last to arrive failed, panicked or was dropped.
+    /// The action of the last party failed, panicked or was dropped.
     ActionFailed,
-    /// This process died at the barrier, or in its action.
+    /// This process died at the barrier, or during its action.
     Died(Peer),
 }
 

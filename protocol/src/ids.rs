@@ -6,30 +6,30 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// One client's stay with a manager. Never reused, not even by the manager's successors.
+/// A client's session with a manager. The id is never reused, not even by later managers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SessionId(u64);
 
 impl SessionId {
-    /// Makes an id of a number that no other session has.
+    /// Creates an id from a number that no other session has.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// The number within.
+    /// Returns the number.
     #[must_use]
     pub const fn number(self) -> u64 {
         self.0
     }
 }
 
-/// One call of one session: the place in line while it waits, the grant once it is answered, and the
-/// key when it is withdrawn.
+/// One call of one session. It is the position in line while the call waits, the grant once the call is
+/// answered, and the key for a withdrawal.
 ///
-/// It cannot be serialized, because a client could make up that of another session. In the arguments of an
-/// operation a [`Proof`](crate::Proof) names it.
+/// It cannot be serialized, because a client could forge the id of another session. In the arguments of an
+/// operation, a [`Proof`](crate::Proof) names the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId {
     session: SessionId,
@@ -38,10 +38,10 @@ pub struct CallId {
 }
 
 impl CallId {
-    /// Sequence numbers stay below this bit, which marks one-way calls.
+    /// The bit that marks one-way calls. Sequence numbers stay below it.
     pub const ONE_WAY: u64 = 1 << 63;
 
-    /// The call that its session numbered `seq` and whose answer is awaited.
+    /// Creates the id of the call with number `seq` in its session, whose caller waits for the answer.
     #[must_use]
     pub const fn new(session: SessionId, seq: u64) -> Self {
         Self {
@@ -50,7 +50,7 @@ impl CallId {
         }
     }
 
-    /// The same for a call without a waiting caller: its answer is dropped.
+    /// Creates the id of a call without a waiting caller. Its answer is dropped.
     #[must_use]
     pub const fn one_way(session: SessionId, seq: u64) -> Self {
         Self {
@@ -59,25 +59,25 @@ impl CallId {
         }
     }
 
-    /// The session that called.
+    /// Returns the session of the call.
     #[must_use]
     pub const fn session(self) -> SessionId {
         self.session
     }
 
-    /// The client's number for the call.
+    /// Returns the client's number for the call.
     #[must_use]
     pub const fn seq(self) -> u64 {
         self.seq & !Self::ONE_WAY
     }
 
-    /// Returns whether no caller waits for the answer.
+    /// Returns whether the call has no waiting caller.
     #[must_use]
     pub const fn is_one_way(self) -> bool {
         self.seq & Self::ONE_WAY != 0
     }
 
-    /// The least and the greatest id of a session.
+    /// Returns the least and the greatest id of a session.
     pub const fn span(session: SessionId) -> (Self, Self) {
         (
             Self { session, seq: 0 },
@@ -91,7 +91,7 @@ impl CallId {
 
 /// A job of a task queue.
 ///
-/// It proves nothing: the queue looks for it among the jobs that the session was given that sends it.
+/// It is no proof of a right: the queue looks it up among the jobs that it gave to the session that sends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct JobId {
     session: SessionId,
@@ -99,8 +99,8 @@ pub struct JobId {
 }
 
 impl JobId {
-    /// The job with that number among those of a series that a session has submitted. The queue deals
-    /// these numbers out, and no call has one of them.
+    /// Creates the id of a job of a series that a session has submitted. The queue assigns these numbers, and
+    /// no call has one of them.
     #[must_use]
     pub const fn of_series(session: SessionId, number: u64) -> Self {
         Self {
@@ -109,7 +109,7 @@ impl JobId {
         }
     }
 
-    /// The least and the greatest id of the jobs of series that a session has submitted.
+    /// Returns the least and the greatest id of the series' jobs that a session has submitted.
     #[must_use]
     pub const fn span_of_series(session: SessionId) -> (Self, Self) {
         (
@@ -118,7 +118,7 @@ impl JobId {
         )
     }
 
-    /// The job that is numbered so many higher.
+    /// Returns the job whose number is `count` higher.
     #[must_use]
     pub fn plus(self, count: usize) -> Self {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
@@ -128,7 +128,7 @@ impl JobId {
         }
     }
 
-    /// How many jobs are between an earlier one and this one, if both are of one session.
+    /// Returns how far this job is behind `first`, if both belong to one session.
     #[must_use]
     pub fn behind(self, first: Self) -> Option<usize> {
         let is_sibling = self.session == first.session;
@@ -148,7 +148,7 @@ impl From<CallId> for JobId {
 }
 
 impl From<JobId> for CallId {
-    /// The call that has submitted the job; of a job of a series, an id that a one-way call may have too.
+    /// The call that has submitted the job. For a job of a series, the id may equal that of a one-way call.
     fn from(JobId { session, number }: JobId) -> Self {
         Self {
             session,
@@ -157,35 +157,34 @@ impl From<JobId> for CallId {
     }
 }
 
-/// A fencing token: each grant of an object carries a higher one than all grants before it, also
-/// across removals of the object and restarts of its manager.
+/// A fencing token. Each grant of an object has a higher one than all earlier grants, even across removals of
+/// the object and restarts of its manager.
 ///
-/// A resource that refuses every token lower than the highest it has seen is safe from a holder
-/// that was paused, lost its lock, and goes on writing (M. Kleppmann, "How to do distributed
-/// locking"). The number fits a signed 64-bit column. Tokens start from the wall clock of the
-/// manager's start, in nanoseconds, so a restart on a machine whose clock was set back is outside
-/// of the promise.
+/// A resource that refuses every token lower than the highest it has seen is safe from a holder that was
+/// paused, lost its lock, and continues to write (M. Kleppmann, "How to do distributed locking"). The number
+/// fits a signed 64-bit column. Tokens start from the wall clock of the manager's start, in nanoseconds, so
+/// the guarantee does not cover a restart on a machine whose clock was set back.
 #[doc(alias = "fencing_token")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Fence(u64);
 
 impl Fence {
-    /// A token of that number.
+    /// Creates a token from its number.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// The number within.
+    /// Returns the number.
     #[must_use]
     pub const fn number(self) -> u64 {
         self.0
     }
 
-    /// Checks the token at the resource's side, and raises the high-water mark to it.
+    /// Checks the token on the side of the resource, and raises the high-water mark to it.
     ///
-    /// Returns whether the holder of this token may go on.
+    /// Returns whether the holder of this token may proceed.
     ///
     /// ```
     /// use lockkeeper::Fence;
@@ -218,23 +217,23 @@ pub struct ObjectName {
     origin: Origin,
 }
 
-/// What the name is made of.
+/// The origin of the name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Origin {
-    /// It was given.
+    /// The client chose the name.
     Given(Arc<str>),
-    /// None was given: of the number that only this start of the manager has, and of the object's.
+    /// The object is anonymous: its name consists of the manager's incarnation and the object's number.
     Incarnation(u64),
 }
 
 impl ObjectName {
-    /// What the names of objects begin with that were given none, and no others.
+    /// The first character of the names of anonymous objects, and of no others.
     pub const ANONYMOUS: char = '#';
 
-    /// No name of an object that was given none is longer: a mark, two numbers and what parts them.
+    /// The most bytes in the name of an anonymous object: a mark, two numbers and a separator.
     pub const MOST_ANONYMOUS_BYTES: usize = 40;
 
-    /// The name that an object was given.
+    /// Creates a name that a client chose.
     #[must_use]
     pub const fn given(name: Arc<str>, number: u64) -> Self {
         Self {
@@ -243,7 +242,7 @@ impl ObjectName {
         }
     }
 
-    /// The name of an object that was given none.
+    /// Creates the name of an anonymous object.
     #[must_use]
     pub const fn anonymous(incarnation: u64, number: u64) -> Self {
         Self {
@@ -252,23 +251,23 @@ impl ObjectName {
         }
     }
 
-    /// Reads the name of an object that was given none.
+    /// Parses the name of an anonymous object.
     #[must_use]
     pub fn read_anonymous(text: &str) -> Option<Self> {
         let (incarnation, number) = text.strip_prefix(Self::ANONYMOUS)?.split_once('.')?;
         let incarnation = u64::from_str_radix(incarnation, 16).ok()?;
         let name = Self::anonymous(incarnation, number.parse().ok()?);
-        // Numbers are read that are not written so, as with zeros before them.
+        // The parser also accepts other notations of a number, such as leading zeros, which are no names.
         (name.text() == text).then_some(name)
     }
 
-    /// The number, which no other object of the manager has or will have.
+    /// Returns the number, which no other object of the manager has or will have.
     #[must_use]
     pub const fn number(&self) -> u64 {
         self.number
     }
 
-    /// The name as it is told.
+    /// Returns the name as text.
     #[must_use]
     pub fn text(&self) -> Cow<'_, str> {
         match &self.origin {
@@ -282,7 +281,7 @@ impl ObjectName {
 }
 
 impl Default for ObjectName {
-    /// The name of an object that no manager hosts, as in tests.
+    /// Returns the name of an object without a manager, as in tests.
     fn default() -> Self {
         Self::anonymous(0, 0)
     }

@@ -13,7 +13,7 @@ use crate::{
     printable::{Printable, PrintableText},
 };
 
-/// The objects of a manager at one moment: who holds each of them, and who waits.
+/// The objects of a manager at one moment, with their holders and waiters.
 ///
 /// Its `Display` is a table for people.
 ///
@@ -34,11 +34,11 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// The objects, in the order in which they were made; those of several shards in the order of
-    /// their numbers, which each shard counts up by itself.
+    /// The objects in the order of their creation. The objects of several shards are in the order of their
+    /// numbers, which each shard assigns by itself.
     pub objects: Vec<ObjectInfo>,
-    /// Of how many moments it is: one for each shard, unless it is too large for one message. Objects
-    /// that are of one moment have been looked at with no call served between.
+    /// The number of moments that the snapshot describes: one for each shard, unless it is too large for one
+    /// message. The manager serves no call between the reports of objects at the same moment.
     pub moments: u64,
 }
 
@@ -46,36 +46,36 @@ pub struct Snapshot {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ObjectInfo {
-    /// Its name with the manager. That of an anonymous one begins with `#`.
+    /// The name of the object in the manager. The name of an anonymous object begins with `#`.
     pub name: String,
-    /// Its kind.
+    /// The kind of the object.
     pub kind: String,
-    /// Its state in a few words.
+    /// The state in a few words.
     pub state: String,
-    /// What can be held or waited for: one part, or one for each key of a keyed kind. Of more than 1,000
-    /// keys, those with waiters come first, and the last part is all that are not told: it has numbers, and
-    /// no key.
+    /// The parts that can be held or waited for: one, or one for each key of a keyed kind. If there are more
+    /// than 1,000 keys, those with waiters come first, and the last part counts all keys that are not listed:
+    /// it has numbers, and no key.
     pub parts: Vec<PartInfo>,
-    /// What was measured since a call had to wait for it for the first time.
+    /// The statistics since a call first had to wait for the object.
     pub stats: Option<Stats>,
 }
 
-/// Something that is held or waited for at one moment.
+/// A part of an object that is held or waited for at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PartInfo {
-    /// Which one, where an object has several.
+    /// The key of the part, if the object has several.
     pub key: Option<String>,
-    /// How many units there are: 1 of a lock, the permits of a semaphore. `None` if what the calls
-    /// wait for cannot be held, or if every client may add units.
+    /// The number of units: 1 for a lock, the permits of a semaphore. `None` if the part cannot be held, or
+    /// if every client may add units.
     pub units: Option<u64>,
-    /// How many calls hold units.
+    /// The number of calls that hold units.
     pub held: u64,
-    /// How many calls wait.
+    /// The number of calls that wait.
     pub waiting: u64,
-    /// Those that hold, at most 1,000 in an object.
+    /// The holders, at most 1,000 per object.
     pub holders: Vec<CallInfo>,
-    /// Those that wait, in the order in which they will be granted, at most 1,000 in an object.
+    /// The waiters in the order in which they are granted, at most 1,000 per object.
     pub waiters: Vec<CallInfo>,
 }
 
@@ -83,36 +83,36 @@ pub struct PartInfo {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CallInfo {
-    /// Whose call it is.
+    /// The process of the call.
     pub process: Peer,
-    /// Which task or thread of that process, by its number, where the manager asks for that: one
-    /// that looks for deadlocks does.
+    /// The number of the calling task or thread in that process, if the manager requests it because it
+    /// searches for deadlocks.
     pub caller: Option<u64>,
-    /// How many units it holds or wants.
+    /// The number of units that it holds or wants.
     pub units: u64,
-    /// How it holds or wants them, such as `read`; empty where there is one way only.
+    /// How it holds or wants them, such as `read`; empty if there is only one way.
     pub mode: String,
-    /// For how long already.
+    /// The duration of the hold or the wait so far.
     pub lasted: Duration,
-    /// The token of the grant, of what holds.
+    /// The fence of the grant, if the call holds.
     pub fence: Option<Fence>,
 }
 
 impl ObjectInfo {
-    /// How many calls hold units of it.
+    /// Returns the number of calls that hold units of the object.
     #[must_use]
     pub fn held(&self) -> u64 {
         self.parts.iter().map(|part| part.held).sum()
     }
 
-    /// How many calls wait for it.
+    /// Returns the number of calls that wait for the object.
     #[must_use]
     pub fn waiting(&self) -> u64 {
         self.parts.iter().map(|part| part.waiting).sum()
     }
 }
 
-/// What the columns of the table are called.
+/// The titles of the table's columns.
 const HEAD: [&str; 7] = [
     "NAME",
     "KIND",
@@ -123,14 +123,14 @@ const HEAD: [&str; 7] = [
     "P50 / P99",
 ];
 
-/// The most calls of each sort that are told of a part.
+/// The most calls of each sort that the table lists for a part.
 const MOST_TOLD: usize = 5;
 
 impl ObjectInfo {
-    /// The cells as they are shown, so that a column is as wide as its widest cell on the screen.
+    /// The cells as printed, so that a column is as wide as its widest cell.
     fn row(&self) -> [String; 7] {
         let stats = self.stats.as_ref();
-        // A kind without a survey tells nothing of its objects, which is not the same as none.
+        // A kind without a survey reports nothing about its objects, which differs from reporting no holders.
         let is_told = !self.state.is_empty() || !self.parts.is_empty();
         let told = |text: String| if is_told { text } else { "-".to_owned() };
         let times = stats
@@ -189,7 +189,7 @@ fn line(f: &mut fmt::Formatter<'_>, cells: &[&str; 7], widths: &[usize; 7]) -> f
 }
 
 impl PartInfo {
-    /// Tells who holds and who waits, each in a line below the object's.
+    /// Writes the holders and waiters, each in a line below that of the object.
     fn tell(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = self.key.as_ref();
         let key = key.map_or_else(String::new, |key| format!(" [{key:?}]"));
@@ -230,71 +230,71 @@ impl fmt::Display for CallInfo {
     }
 }
 
-/// What happened to an object since a call had to wait for it for the first time.
+/// The statistics of an object since a call first had to wait for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Grants, of those kinds that draw a fence for each.
+    /// Grants, for kinds that draw a fence for each.
     pub grants: u64,
     /// Calls that had to wait.
     pub waits: u64,
-    /// Those of them whose time was over first.
+    /// Waits that ended with a timeout.
     pub timeouts: u64,
-    /// Those that their callers gave up, or that were taken back.
+    /// Waits that the caller gave up or withdrew.
     pub withdrawals: u64,
-    /// Those whose session ended, or that waited when the object was removed.
+    /// Waits whose session ended, or whose object was removed.
     pub departures: u64,
-    /// Those that were ended because they would have waited for ever.
+    /// Waits that ended because of a deadlock.
     pub deadlocks: u64,
     /// Holds that ended with their session, and left a mark.
     pub abandonments: u64,
-    /// How long calls waited that were answered then.
+    /// The wait times of calls that were answered after a wait.
     pub waited: Times,
-    /// How long it was held.
+    /// The durations of the holds.
     pub held: Times,
 }
 
-/// A number of times: exact at both ends, and within 7 % between.
+/// A distribution of times. The minimum and the maximum are exact, the other values within 7 %.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Times {
-    /// How many there were.
+    /// The number of times.
     pub count: u64,
-    /// The shortest.
+    /// The shortest time.
     pub min: Duration,
-    /// Their mean.
+    /// The mean time.
     pub mean: Duration,
-    /// What half of them did not exceed.
+    /// The median.
     pub p50: Duration,
-    /// What nine of ten did not exceed.
+    /// The 90th percentile.
     pub p90: Duration,
-    /// What ninety-nine of a hundred did not exceed.
+    /// The 99th percentile.
     pub p99: Duration,
-    /// The longest.
+    /// The longest time.
     pub max: Duration,
 }
 
 /// A question about the objects of a manager.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Question {
-    /// The objects with numbers above that one, as many as go into a message.
+    /// The objects with numbers above that one, as many as fit into a message.
     All(u64),
-    /// Those of them that have waiters.
+    /// Those of them that calls wait for.
     Contended(u64),
-    /// The object of that name.
+    /// The object with that name.
     Named(String),
-    /// Who waits for whom in a circle.
+    /// The deadlocks.
     Deadlocks,
 }
 
-/// Some objects, and the number to ask on from, if there are more.
+/// A page of objects.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
     /// The objects, in the order of their numbers.
     pub objects: Vec<ObjectInfo>,
-    /// The number to ask on from, if there are more.
+    /// The number to continue from, if there are more objects.
     pub next: Option<u64>,
-    /// The numbers of the objects, where those of several shards are to be put in order.
+    /// The numbers of the objects, if objects of several shards have to be sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub numbers: Vec<u64>,
 }

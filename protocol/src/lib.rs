@@ -1,25 +1,25 @@
-//! What a client and a manager of lockkeeper share: the data, and how it is written as bytes.
+//! The data that a client and a manager of lockkeeper share, and its encoding.
 //!
-//! This crate has no runtime, no I/O and no actor. It is the crate to read beside PROTOCOL.md.
-//! Programs depend on `lockkeeper`, which re-exports what they need; everything else here is public
-//! for the other crates of the workspace and changes with them.
+//! This crate has no runtime, no I/O and no actor. Read it together with PROTOCOL.md. Programs depend on
+//! `lockkeeper`, which re-exports what they need. Everything else here is public only for the other crates of
+//! the workspace, and changes with them.
 //!
 //! | module | contents |
 //! | --- | --- |
 //! | [`codec`] | MessagePack: values through serde, frames element by element |
-//! | [`frame`] | the messages of both sides, and how they are cut out of a stream |
+//! | [`frame`] | the messages of both sides, and how a stream is split into them |
 //! | [`operations`] | the operations, replies, specs and statuses of the built-in kinds |
 //! | [`Operation`] | the trait of an operation |
 //! | [`SessionId`], [`CallId`], [`JobId`], [`Fence`], [`ObjectName`] | identifiers |
 //! | [`Proof`], [`SignedCall`] | a grant as an argument, and the MAC that lets another session name it |
-//! | [`Shard`], [`ShardOf`] | which shard of a manager has a name, a number or a session |
+//! | [`Shard`], [`ShardOf`] | the shard of a name, a number or a session |
 //! | [`Peer`], [`Abandoned`] | the process behind a session, and the mark that its end leaves |
-//! | [`Fault`], [`Refusal`], [`Breach`] | why a call has no reply |
-//! | [`Snapshot`], [`ObjectInfo`] | who holds and who waits, as data and as a table |
-//! | [`Deadlock`] | callers that wait for one another, as data and in words |
+//! | [`Fault`], [`Refusal`], [`Breach`] | the errors of calls, and what broke a barrier |
+//! | [`Snapshot`], [`ObjectInfo`] | holders and waiters, as data and as a table |
+//! | [`Deadlock`] | callers that wait for one another, as data and as text |
 //! | [`Printable`], [`PrintableText`] | names and sentences of a peer, escaped as they are shown |
 
-// A library's standard output is its program's; its tests are free to print.
+// A library's standard output belongs to its program; its tests may print.
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
 
 pub mod codec;

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// A request that a primitive answers, with the type of its answer.
+/// A request that a primitive answers, with the type of the answer.
 ///
 /// ```
 /// use lockkeeper::kind::Operation;
@@ -19,9 +19,9 @@ use serde::{Serialize, de::DeserializeOwned};
 pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
     /// The name on the wire: stable, and unique within a kind.
     const NAME: &'static str;
-    /// Whether only the manager's own user and root may call it, if the manager is open to other users.
-    /// The default is `false`: every client may call it.
+    /// Whether only the manager's own user and root may call it, if the manager is open to other users. The
+    /// default is `false`: every client may call it.
     const IS_ADMINISTRATIVE: bool = false;
-    /// What the caller gets. A refusal is part of it.
+    /// The answer to the caller, including refusals.
     type Reply: Serialize + DeserializeOwned + Send + 'static;
 }

@@ -1,5 +1,5 @@
-//! `Peer`, the process of a session, and `Abandoned`, the mark that it
-//! leaves on an object that it held when it ended.
+//! `Peer`, the process of a session, and `Abandoned`, the mark that it leaves on an object if it ends while
+//! it holds that object.
 
 use std::{fmt, time::Duration};
 
@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ids::Fence, printable::Printable};
 
-/// Who is at the other end of a session. The names are what the process says of itself.
+/// The process at the other end of a session. It chooses the names itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Peer {
-    /// The process id: the kernel's, where it knows it, as of Unix sockets; else what the client says.
+    /// The process id. The kernel reports it where it can, as for Unix sockets; otherwise the client does.
     pub pid: u32,
-    /// The name of the program.
+    /// The name of the program, as the client reports it.
     pub program: String,
-    /// What the client calls itself, or nothing.
+    /// The label that the client has chosen, which may be empty.
     pub label: String,
-    /// Whether the manager notices that the process has ended. Otherwise it notices only the end of the
+    /// Whether the manager notices the end of the process. Otherwise it notices only the end of the
     /// connection, which a forked child of the process may keep open.
     pub is_watched: bool,
 }
 
 impl Peer {
-    /// Makes a peer whose end the manager notices.
+    /// Creates a peer whose end the manager notices.
     #[must_use]
     pub fn new(pid: u32, program: &str, label: &str) -> Self {
         Self {
@@ -34,7 +34,7 @@ impl Peer {
         }
     }
 
-    /// Says that the manager notices only the end of the connection.
+    /// Marks the peer as one of which the manager notices only the end of the connection.
     #[must_use]
     pub fn unwatched(self) -> Self {
         Self {
@@ -63,20 +63,20 @@ impl fmt::Display for Peer {
     }
 }
 
-/// What a holder left that ended without releasing: who it was and for how long it held.
+/// The mark of a holder that ended without a release: its process, and how long it held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Abandoned {
-    /// Who held it.
+    /// The process that held it.
     pub holder: Peer,
-    /// For how long.
+    /// The duration of the hold.
     pub held: Duration,
     /// The fence of the abandoned grant.
     pub fence: Fence,
 }
 
 impl Abandoned {
-    /// Tells what a holder left.
+    /// Creates the mark of a holder.
     #[must_use]
     pub const fn new(holder: Peer, held: Duration, fence: Fence) -> Self {
         Self {
@@ -94,10 +94,10 @@ impl fmt::Display for Abandoned {
     }
 }
 
-/// How many bytes are kept of each text that a client says of itself.
+/// The most bytes that are kept of each name that a client chooses.
 const KEPT_BYTES: usize = 255;
 
-/// Cuts a text that is copied into many answers, as what a client calls itself is.
+/// Shortens a text that is copied into many answers, such as the label of a client.
 pub fn cut(text: &str) -> &str {
     let ends = text.char_indices().map(|(start, c)| start + c.len_utf8());
     let end = ends.take_while(|end| *end <= KEPT_BYTES).last();

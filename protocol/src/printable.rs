@@ -1,17 +1,16 @@
-//! Text of a peer or of the file system, as it is shown to people: on one line, and without anything
-//! that a terminal or a log obeys or does not show.
+//! Text of a peer or of the file system as shown to people: on one line, without characters that control a
+//! terminal or a log, and without invisible ones.
 //!
-//! Values keep every text as it came; their `Display` escapes it. This module imports no other of this
-//! crate.
+//! Values store every text unchanged; their `Display` escapes it. This module imports no other of this crate.
 //!
-//! Invariant: what is written has no control character, no line or paragraph separator, and no format
-//! character, such as those that turn the direction of writing.
+//! Invariant: the output has no control character, no line or paragraph separator, and no format character,
+//! such as those that change the direction of writing.
 
 use std::fmt::{self, Write};
 
-/// Shows a name, such as that of an object, a key or a file, with escapes. No two names are shown
-/// alike, because backslashes are escaped too. A space at an end or beside another space is escaped as
-/// well, so no name looks like a line or a column of a table.
+/// Shows a name, such as that of an object, a key or a file, with escapes. Backslashes are escaped too, so
+/// different names are shown differently. A space at either end or beside another space is escaped as well,
+/// so no name looks like a line or a column of a table.
 ///
 /// ```
 /// use lockkeeper_protocol::Printable;
@@ -22,9 +21,9 @@ use std::fmt::{self, Write};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Printable<'a>(pub &'a str);
 
-/// Shows a sentence, such as a reason or the message of a panic, with escapes. Backslashes stay,
-/// because the sentence may quote names that are escaped already: to escape a sentence twice is to
-/// escape it once.
+/// Shows a sentence, such as a reason or the message of a panic, with escapes. Backslashes are not escaped,
+/// because the sentence may quote names that are escaped already. To escape a sentence twice has the effect
+/// of escaping it once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrintableText<'a>(pub &'a str);
 
@@ -50,15 +49,15 @@ impl fmt::Display for PrintableText<'_> {
     }
 }
 
-/// Letters and marks that show nothing, though Unicode does not count them among the format characters.
-/// Variation selectors are not among them: they belong to the character before, as in emoji.
+/// Invisible letters and marks that Unicode does not classify as format characters. Variation selectors are
+/// not included: they belong to the character before, as in emoji.
 const BLANK: [char; 11] = [
     '\u{34f}', '\u{115f}', '\u{1160}', '\u{17b4}', '\u{17b5}', '\u{180b}', '\u{180c}', '\u{180d}',
     '\u{180f}', '\u{3164}', '\u{ffa0}',
 ];
 
-/// Writes a text as the standard library's `Debug` would, but for those of its escapes that are `kept` as
-/// they are. That escapes control, format, private and unassigned characters, and separators.
+/// Writes a text as the standard library's `Debug` does, but without escaping the characters in `kept`.
+/// `Debug` escapes control, format, private and unassigned characters, and separators.
 fn escape(f: &mut fmt::Formatter<'_>, text: &str, kept: &[char]) -> fmt::Result {
     for piece in text.split_inclusive(kept) {
         let words = piece.strip_suffix(kept).unwrap_or(piece);

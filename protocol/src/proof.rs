@@ -1,8 +1,8 @@
 //! `Proof`: an argument that names a grant, and the secrets that let one session act for another.
 //!
-//! A sequence number names a call of the session that sends it. To name a call of another session takes a
-//! [`SignedCall`], whose MAC only that session and the manager can make. The manager derives the secret of
-//! a session from one of its own, so it checks calls of sessions that have ended without a table.
+//! A sequence number names a call of the session that sends it. A call of another session is named by a
+//! [`SignedCall`], whose MAC only that session and the manager can create. The manager derives the secret of
+//! a session from a secret of its own, so it checks calls of sessions that have ended without a table.
 //!
 //! Invariant: no secret and no MAC is printed.
 
@@ -16,10 +16,10 @@ use serde::{
 
 use crate::ids::{CallId, SessionId};
 
-/// The grant that an operation is about, as an argument of that operation.
+/// The grant to which an operation applies, as an argument of that operation.
 ///
-/// `Call::grant` checks it and returns the call. A [`CallId`] cannot be an argument, because a client
-/// could make up that of another session.
+/// `Call::grant` checks it and returns the call. A [`CallId`] cannot be an argument, because a client could
+/// forge the id of another session.
 #[derive(Clone, Copy)]
 pub enum Proof {
     /// A call of the session that sends the operation, by its sequence number, which is above 0 and
@@ -37,8 +37,8 @@ impl Proof {
     }
 }
 
-/// A call id with a MAC of 128 bits, which cannot be guessed. A session that was given it may act for
-/// the session that made the call, so it is to be kept as secret as a password.
+/// A call id with a MAC of 128 bits, which cannot be guessed. A session that has it may act for the session
+/// that made the call, so keep it as secret as a password.
 ///
 /// The MAC is the first 16 bytes of the HMAC-SHA256, under the secret of the session, of the session id
 /// and the sequence number, each as 8 bytes, most significant first.
@@ -57,29 +57,29 @@ impl SignedCall {
     }
 }
 
-/// The bytes of a secret.
+/// The number of bytes of a secret.
 pub const SECRET_BYTES: usize = 32;
 
 const MAC_BYTES: usize = 16;
 
-/// The secret of one start of a manager.
+/// The secret of one incarnation of a manager.
 #[derive(Clone, Copy)]
 pub struct ManagerSecret([u8; SECRET_BYTES]);
 
 impl ManagerSecret {
-    /// Makes a secret of random bytes.
+    /// Creates a secret from random bytes.
     #[must_use]
     pub const fn new(bytes: [u8; SECRET_BYTES]) -> Self {
         Self(bytes)
     }
 
-    /// The secret of a session.
+    /// Derives the secret of a session.
     #[must_use]
     pub fn of_session(&self, session: SessionId) -> SessionSecret {
         SessionSecret(HMAC::mac(session.number().to_be_bytes(), self.0))
     }
 
-    /// The call that a signed one names, if its MAC is right.
+    /// Returns the call of a signed call, if its MAC is valid.
     #[must_use]
     pub fn check(&self, signed: &SignedCall) -> Option<CallId> {
         let call = signed.call();
@@ -88,18 +88,18 @@ impl ManagerSecret {
     }
 }
 
-/// The secret of a session, which the manager tells that session alone.
+/// The secret of a session, which the manager sends only to that session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SessionSecret([u8; SECRET_BYTES]);
 
 impl SessionSecret {
-    /// Reads a secret.
+    /// Creates a secret from its bytes.
     #[must_use]
     pub fn read(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    /// The bytes, to be told to the session.
+    /// Returns the bytes, to send them to the session.
     #[must_use]
     pub const fn bytes(&self) -> &[u8; SECRET_BYTES] {
         &self.0
@@ -157,7 +157,7 @@ impl<'de> Deserialize<'de> for Mac {
                 mac.map_err(|_| E::invalid_length(bytes.len(), &self))
             }
 
-            /// Formats without bytes, such as JSON, write a list of numbers.
+            /// Formats without byte strings, such as JSON, write a list of numbers.
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Mac, A::Error> {
                 let mut mac = [0; MAC_BYTES];
                 for (place, byte) in mac.iter_mut().enumerate() {
@@ -196,7 +196,7 @@ impl<'de> Deserialize<'de> for Proof {
                 Ok(Proof::Own(seq))
             }
 
-            /// Some clients write all integers in forms that could be negative.
+            /// Some clients write all integers in a signed form.
             fn visit_i64<E: de::Error>(self, seq: i64) -> Result<Proof, E> {
                 let own = u64::try_from(seq).map(Proof::Own);
                 own.map_err(|_| E::invalid_value(de::Unexpected::Signed(seq), &self))

@@ -5,19 +5,19 @@
 
 use crate::ids::ObjectName;
 
-/// Which shard of how many.
+/// One of a number of shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
     index: u32,
     of: u32,
 }
 
-/// Which shard of which start of a manager something belongs to.
+/// A shard of one incarnation of a manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardOf {
     /// The number that no other start of a manager has.
     pub incarnation: u64,
-    /// Which of the manager's shards.
+    /// The shard.
     pub shard: Shard,
 }
 
@@ -25,30 +25,30 @@ pub struct ShardOf {
 pub const MAX_SHARDS: u32 = 64;
 
 impl Shard {
-    /// The only shard of a manager, as most have.
+    /// The shard of a manager with only one, which is the usual case.
     pub const ALONE: Self = Self { index: 0, of: 1 };
 
-    /// That shard of so many, counted from 0, if there can be such a one.
+    /// Returns the shard `index` of `of`, counted from 0, if the numbers are valid.
     pub fn new(index: u32, of: u32) -> Option<Self> {
         (index < of && of <= MAX_SHARDS).then_some(Self { index, of })
     }
 
-    /// Which of the shards it is, counted from 0.
+    /// Returns the index of the shard, counted from 0.
     pub const fn index(self) -> u32 {
         self.index
     }
 
-    /// How many shards there are.
+    /// Returns the number of shards.
     pub const fn of(self) -> u32 {
         self.of
     }
 
-    /// All shards of a manager of so many shards, in order.
+    /// Iterates over all shards of a manager with `of` shards.
     pub fn all(of: u32) -> impl Iterator<Item = Self> {
         (0..of).map(move |index| Self { index, of })
     }
 
-    /// The first shard of the same manager.
+    /// Returns the first shard of the same manager.
     pub const fn first(self) -> Self {
         Self {
             index: 0,
@@ -56,20 +56,20 @@ impl Shard {
         }
     }
 
-    /// Which shard's turn it is when so many turns are over.
+    /// Returns the index of the shard whose turn follows after `turns` turns.
     pub fn in_turn(self, turns: u64) -> u32 {
         u32::try_from(turns % u64::from(self.of)).unwrap_or_default()
     }
 
-    /// The `count`-th number of this shard, which is no other shard's.
+    /// Returns the `count`-th number of this shard. No other shard has it.
     pub fn number(self, count: u64) -> u64 {
         count
             .saturating_mul(self.of.into())
             .saturating_add(self.index.into())
     }
 
-    /// Which shard has the object of that name, whether there is one or not. An anonymous one is with
-    /// the shard that has numbered it, and has the number in its name.
+    /// Returns the index of the shard to which a name belongs, whether or not the object exists. An anonymous
+    /// object belongs to the shard that numbered it, and its name contains the number.
     pub fn owner(self, name: &str) -> u32 {
         let number = number_of(name).unwrap_or_else(|| hash(name));
         self.in_turn(number)
@@ -77,26 +77,26 @@ impl Shard {
 }
 
 impl ShardOf {
-    /// The numbers of sessions with this shard, which no other one has or will have.
+    /// Iterates over the session ids of this shard. No other shard uses them.
     pub fn session_ids(self) -> impl Iterator<Item = u64> {
         let Self { incarnation, shard } = self;
         (0..).map(move |count| incarnation.saturating_add(shard.number(count)))
     }
 
-    /// How many sessions began here before that one.
+    /// Returns the number of sessions that began at this shard before that one.
     pub fn sessions_before(self, id: u64) -> u64 {
         id.saturating_sub(self.incarnation) / u64::from(self.shard.of)
     }
 }
 
-/// The number of the anonymous object of that name.
+/// Parses the number of an anonymous object from its name.
 fn number_of(name: &str) -> Option<u64> {
     let (_, number) = name.strip_prefix(ObjectName::ANONYMOUS)?.split_once('.')?;
     number.parse().ok()
 }
 
-/// FNV-1a of 64 bits, its halves laid over each other. Its low bits alone are those of the bytes: all
-/// names in which each character stands twice, such as `row/7/7`, would have one shard of two.
+/// FNV-1a of 64 bits, with both halves combined. Its low bits alone depend only on the low bits of the bytes:
+/// all names in which each character occurs twice, such as `row/7/7`, would belong to one of two shards.
 fn hash(name: &str) -> u64 {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;

@@ -1,12 +1,11 @@
-//! The advice in an error that no manager was reached. It depends on the address and on the calling
-//! process.
+//! The advice in an error that no manager was reached. It depends on the address and on the calling process.
 
 use crate::{
     address::{Address, MEMORY},
     files::own_uid,
 };
 
-/// The process that looks for a manager.
+/// The process that connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asker {
     /// A worker of a pool.
@@ -15,7 +14,7 @@ pub(super) enum Asker {
     Program,
 }
 
-/// Returns what to do if no manager was reached at an address.
+/// Returns what the user can do if no manager was reached at an address.
 pub(super) fn advice(address: &Address, asker: Asker) -> String {
     let uid = own_uid();
     if let Some(variable) = address.variable() {

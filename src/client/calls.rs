@@ -1,6 +1,6 @@
-//! The calls of a client: objects are opened, called and removed, and the manager is asked about them.
+//! The calls of a client: it opens, calls and removes objects, and inspects them.
 //!
-//! Each call locks the connection once to be sent, and once each time that it is polled.
+//! Each call locks the connection once to send, and once at each poll.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -23,18 +23,19 @@ use crate::{
     telemetry::call,
 };
 
-/// How long a manager may take to open or remove an object.
+/// The time that a manager has to open or remove an object.
 pub(super) const OPEN_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How much later than the deadline of a call its manager may say that the deadline has passed.
+/// The time after the deadline of a call within which its manager has to report the timeout.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Why a call has no reply.
+/// The reason why a call has no reply.
 #[derive(Debug)]
 pub(crate) enum NoReply {
-    /// The connection ended before the request was sent, and its proxies connect anew: so may this call.
+    /// The connection ended before the request was sent, and its proxies connect anew, so the call may be
+    /// repeated.
     Unsent(CallError),
-    /// The call may have been served, or is not to be made again.
+    /// The call may have been served, or must not be repeated.
     Final(CallError),
 }
 
@@ -61,8 +62,8 @@ impl From<NoReply> for CallError {
 }
 
 impl Connection {
-    /// Opens an object: a new one without a name, or the one of that name, which is made if there
-    /// is a spec.
+    /// Opens an object: a new one without a name, or the one with that name. A spec creates the object if it
+    /// does not exist.
     pub(crate) async fn open(
         self: &Arc<Self>,
         kind: &str,
@@ -91,7 +92,7 @@ impl Connection {
         Ok(object)
     }
 
-    /// Removes the object of that name.
+    /// Removes the object with that name.
     pub(crate) async fn remove(self: &Arc<Self>, name: &str) -> Result<(), CallError> {
         let pending = self.request(None, |seq| Request::Remove { seq, name })?;
         pending.settle(OPEN_PATIENCE).await.map(drop)
@@ -114,7 +115,7 @@ impl Connection {
     ///
     /// # Cancel safety
     ///
-    /// A call that is dropped, or whose reply does not decode, is withdrawn.
+    /// A call is withdrawn if its future is dropped or its reply does not decode.
     pub(crate) async fn call<T>(
         self: &Arc<Self>,
         object: u32,
@@ -144,7 +145,7 @@ impl Connection {
         });
         let mut pending = pending.map_err(|error| self.unsent(error))?;
         let answer = match deadline {
-            // The manager keeps the time. The patience is for a manager that stands still.
+            // The manager measures the timeout. The patience covers a manager that hangs.
             Deadline::Ends(timeout) => pending.answer_within(timeout.saturating_add(GRACE)).await,
             Deadline::Wakes(_) | Deadline::Never => pending.answer().await,
         };
@@ -156,11 +157,11 @@ impl Connection {
         Ok((CallId::new(self.session, seq), reply))
     }
 
-    /// Calls an object without an answer. Never waits. Does nothing on a connection that has ended.
+    /// Calls an object without an answer. It never waits, and does nothing on a connection that has ended.
     ///
     /// # Errors
     ///
-    /// Returns an error when the request is above the limit of the manager; it is not sent then.
+    /// Returns an error when the request exceeds the limit of the manager; it is not sent then.
     pub(crate) fn cast(
         self: &Arc<Self>,
         object: u32,
@@ -179,13 +180,13 @@ impl Connection {
         }
     }
 
-    /// Takes `count` numbers that no request will have, and returns the first.
+    /// Reserves `count` request numbers, and returns the first.
     pub(crate) fn reserve(&self, count: u64) -> u64 {
         self.lock()
             .map_or(0, |mut shared| shared.session.reserve(count))
     }
 
-    /// Sorts the error of a request that was not sent.
+    /// Classifies the error of a request that was not sent.
     #[cold]
     fn unsent(&self, error: CallError) -> NoReply {
         if self.reconnects() && matches!(error, CallError::Disconnected { .. }) {
@@ -195,11 +196,11 @@ impl Connection {
         }
     }
 
-    /// Numbers a request, enters it as being in flight and sends it.
+    /// Assigns a number to a request, records it as in flight, and sends it.
     ///
     /// # Errors
     ///
-    /// Returns an error when the request was not sent, or not all of it, so that it is not served.
+    /// Returns an error when the request was not sent completely, so that it is not served.
     pub(super) fn request<'a>(
         self: &Arc<Self>,
         object: Option<u32>,

@@ -1,5 +1,4 @@
-//! How a process comes by its connection to an address: the one it has, or a new one that says
-//! hello.
+//! Connects a process to an address: it returns the existing connection, or opens a new one.
 
 use std::{
     collections::HashMap,
@@ -38,26 +37,26 @@ use crate::{
 /// The connections of this process that are in use.
 static CONNECTIONS: PerProcess<Mutex<HashMap<Address, Weak<Connection>>>> = PerProcess::new();
 
-/// The attempts to connect that are on their way, one an address: the thousands that call at once
-/// when a program begins would fill the manager's queue otherwise.
+/// The connection attempts in progress, one per address. Otherwise thousands of calls at the start of a
+/// program would fill the manager's queue.
 static ATTEMPTS: PerProcess<Mutex<HashMap<Address, Attempt>>> = PerProcess::new();
 
-/// What becomes of an attempt, once that is known.
+/// The result of an attempt, once it has one.
 type Attempt = watch::Receiver<Option<Result<Arc<Connection>, CallError>>>;
 
 /// Whether connections last as long as this process.
 static KEEPS: AtomicBool = AtomicBool::new(false);
 
-/// The connections that do.
+/// The connections that last as long as this process.
 static KEPT: PerProcess<Mutex<Vec<Arc<Connection>>>> = PerProcess::new();
 
-/// Keeps connections from now on for as long as this process lives, as a worker does: each of its
-/// tasks would connect anew otherwise, and what a task hands on as a ticket would end with it.
+/// Keeps all later connections for as long as this process lives, as a worker does. Otherwise each of its
+/// tasks would connect anew, and a ticket that a task passes on would end with the task's connection.
 pub(crate) fn keep_connections() {
     KEEPS.store(true, Ordering::Relaxed);
 }
 
-/// Whether this process is a worker: only those keep their connections.
+/// Returns whether this process is a worker: only workers keep their connections.
 fn asker() -> Asker {
     if KEEPS.load(Ordering::Relaxed) {
         Asker::Worker
@@ -67,23 +66,23 @@ fn asker() -> Asker {
 }
 
 impl Connection {
-    /// Gives the connection of this process to an address, and makes it if there is none that has the settings
-    /// chosen for the address.
+    /// Returns the connection of this process to an address. It opens a new one if none exists with the
+    /// settings chosen for the address.
     pub(crate) async fn to(address: &Address) -> Result<Arc<Self>, CallError> {
         if let Some(connection) = Self::existing(address) {
             return Ok(connection);
         }
         if Endpoint::of(address).is_ok_and(|endpoint| endpoint.is_in_process()) {
-            // The manager may be on the caller's own runtime, whose clock a test may have paused: it
-            // goes on as soon as that runtime waits for another one.
+            // The manager may run on the caller's own runtime, whose clock a test may have paused. It
+            // continues as soon as that runtime waits for another one.
             let outcome = Box::pin(Self::connect(address.clone())).await;
             if let Err(why) = &outcome {
                 client::not_connected(address, why);
             }
             return outcome;
         }
-        // An attempt that was under way before this call may have looked before the manager was there, or
-        // before the settings were chosen: its success counts for this call, its failure does not.
+        // An attempt that began before this call may have looked before the manager or the chosen settings
+        // existed. Its success counts for this call, its failure does not.
         let (attempt, is_own) = Self::attempt(address);
         let mut outcome = outcome_of(address, attempt).await;
         let is_of_use = outcome.as_ref().is_ok_and(|it| it.has_chosen_settings());
@@ -97,13 +96,13 @@ impl Connection {
         outcome
     }
 
-    /// How many sessions that shard had before this one.
+    /// Returns the number of sessions that the shard had before this one.
     pub(crate) fn sessions_before(&self) -> u64 {
         self.shard_of.sessions_before(self.session.number())
     }
 
-    /// Returns the attempt to connect to an address that is under way, or begins one, and whether it
-    /// began it. An attempt goes on when the caller that began it is dropped.
+    /// Returns the attempt to connect to an address, and whether this call began it. The attempt continues
+    /// when the caller that began it is dropped.
     fn attempt(address: &Address) -> (Attempt, bool) {
         let mut attempts = lock(ATTEMPTS.get_or_init(Mutex::default));
         if let Some(attempt) = attempts.get(address) {
@@ -142,17 +141,17 @@ impl Connection {
         let connections = lock(CONNECTIONS.get_or_init(Mutex::default));
         let existing = connections.get(address)?.upgrade();
         drop(connections);
-        // With the map unlocked: to look may wake others, and end the connection.
+        // This runs with the map unlocked: the check may wake other callers, and end the connection.
         existing.filter(|connection| connection.has_chosen_settings() && connection.is_alive())
     }
 
-    /// Whether it has the settings that were chosen for its address since it was made.
+    /// Returns whether it has the settings that are chosen for its address now.
     fn has_chosen_settings(&self) -> bool {
         settings::chosen(&self.address).is_none_or(|chosen| chosen == self.settings)
     }
 
-    /// Makes a connection that of the process to its address, unless there is one that stands and has the
-    /// settings chosen for the address: then that one is returned.
+    /// Registers a connection as that of this process to its address, unless one is alive that has the
+    /// settings chosen for the address: then it returns that one.
     fn entered(self: Arc<Self>) -> Arc<Self> {
         let connections = lock(CONNECTIONS.get_or_init(Mutex::default));
         let other = connections.get(&self.address).and_then(Weak::upgrade);
@@ -165,7 +164,7 @@ impl Connection {
         self.enter_in(connections)
     }
 
-    /// Makes a connection that of the process to its address, in place of another one.
+    /// Registers a connection as that of this process to its address, and replaces an earlier one.
     fn enter_in(
         self: Arc<Self>,
         mut connections: MutexGuard<'_, HashMap<Address, Weak<Self>>>,
@@ -175,7 +174,7 @@ impl Connection {
         drop(connections);
         if KEEPS.load(Ordering::Relaxed) {
             let mut kept = lock(KEPT.get_or_init(Mutex::default));
-            // One that is replaced lasts for as long as it is used.
+            // A replaced connection lasts for as long as it is used.
             kept.retain(|other| other.address != self.address && other.ended().is_none());
             kept.push(Arc::clone(&self));
         }
@@ -183,7 +182,7 @@ impl Connection {
     }
 
     async fn connect(address: Address) -> Result<Arc<Self>, CallError> {
-        // The attempt before this one may have ended in between.
+        // The attempt before this one may have ended since.
         if let Some(connection) = Self::existing(&address) {
             return Ok(connection);
         }
@@ -203,11 +202,11 @@ impl Connection {
                 };
             }
             let (why, advice) = match (address.path(), error.kind()) {
-                // Nothing is in the way: there is no socket, or one that was left behind.
+                // The path is free: it has no socket, or one without a listener.
                 (_, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) | (None, _) => {
                     (error.to_string(), advice(&address, asker()))
                 }
-                // The reason says what to do.
+                // The reason contains the advice.
                 (Some(path), _) => {
                     let variable = address.variable();
                     let variable =
@@ -228,16 +227,16 @@ impl Connection {
             .await
             .map_err(no_manager)?;
         check_user(&address, &*stream)?;
-        // Another caller of an in-process address may have connected meanwhile.
+        // Another caller may have connected to an in-process address meanwhile.
         Ok(Self::greet(address, stream).await?.entered())
     }
 
-    /// Connects to a manager over a socket that this process was handed, and makes that the connection of this
-    /// process to the address.
+    /// Connects to a manager over a socket that this process inherited, and registers that as its connection
+    /// to the address.
     ///
     /// # Errors
     ///
-    /// As [`Self::greet`].
+    /// Returns the errors of [`Self::greet`].
     pub(crate) async fn over(
         socket: Private<OwnedFd>,
         address: &Address,
@@ -248,20 +247,20 @@ impl Connection {
             advice: String::new(),
         };
         let stream = UnixStream::try_from(socket).map_err(lacking)?;
-        // The caller may be on no runtime.
+        // The caller may run outside of a runtime.
         let background = background::start().map_err(lacking)?;
         let greeting = background.spawn(Self::greet(address.clone(), Arc::new(stream)));
         let greeted = greeting.await;
         let greeted = greeted.unwrap_or_else(|error| Err(CallError::Protocol(error.to_string())));
-        // An earlier manager at the address may be about to end.
+        // An earlier manager at the address may be about to end, so this connection replaces that one.
         Ok(greeted?.enter_in(lock(CONNECTIONS.get_or_init(Mutex::default))))
     }
 
-    /// Says hello over a stream and waits for the welcome.
+    /// Sends the hello over a stream and waits for the welcome.
     ///
     /// # Errors
     ///
-    /// Returns an error when the manager hangs up, is silent, or speaks another protocol.
+    /// Returns an error when the manager closes the connection, does not answer, or speaks another protocol.
     pub(crate) async fn greet(
         address: Address,
         stream: Arc<dyn Stream>,
@@ -273,7 +272,7 @@ impl Connection {
         let mut state = Session::new(frame::FIRST_FRAME_BYTES);
         let settings = settings::chosen(&address).unwrap_or_default();
         let frame = {
-            // The caller's runtime may have no timer, or one that a test has paused.
+            // The caller's runtime may have no timer, or a paused clock.
             let background = background::start().map_err(|error| lost(lack(&error)))?;
             let _runtime = background.enter();
             tokio::time::timeout(
@@ -318,7 +317,7 @@ impl Connection {
             Err(error) => return Err(CallError::Protocol(error.to_string())),
         };
         state.allow(frame_bytes);
-        // The manager may have said more with its welcome, such as why it hangs up.
+        // The manager may have sent more frames with its welcome, such as the reason for a hang-up.
         state.take_in().map_err(lost)?;
         client::connected(&address, session);
         settings.choose_for_all(&address, shard_of);
@@ -340,7 +339,7 @@ impl Connection {
     }
 }
 
-/// Refuses a manager of a user that the client has no reason to trust.
+/// Refuses a manager of another user, unless that is root or the user in the address.
 fn check_user(address: &Address, stream: &dyn Stream) -> Result<(), CallError> {
     let own = own_uid();
     let (why, advice) = match stream.peer_user() {
@@ -367,13 +366,13 @@ fn check_user(address: &Address, stream: &dyn Stream) -> Result<(), CallError> {
     })
 }
 
-/// Waits for what becomes of an attempt.
+/// Waits for the result of an attempt.
 async fn outcome_of(address: &Address, mut attempt: Attempt) -> Result<Arc<Connection>, CallError> {
     let outcome = async move {
         let outcome = attempt.wait_for(Option::is_some).await;
         outcome.map(|outcome| outcome.clone())
     };
-    // The parent's attempt goes on in the parent alone.
+    // The parent's attempt continues only in the parent.
     match OnlyHere::future(outcome).await {
         None => Err(CallError::Forked {
             what: format!("the attempt to connect to {address}"),
@@ -385,7 +384,7 @@ async fn outcome_of(address: &Address, mut attempt: Attempt) -> Result<Arc<Conne
     }
 }
 
-/// Says hello and returns the first frame that comes back.
+/// Sends the hello and returns the first frame of the answer.
 async fn hello(
     stream: &Arc<dyn Stream>,
     session: &mut Session,
@@ -402,7 +401,8 @@ async fn hello(
         capabilities: Capabilities::ALL,
     };
     session.push(&request).map_err(|error| error.to_string())?;
-    // A manager that refuses its clients may have hung up already; the reason is there to be read.
+    // A manager that refuses its clients may have closed the stream already. The write error is ignored, so
+    // that the reason can be read.
     let _ = future::poll_fn(|task| session.write(|bytes| attached.poll_write(task, bytes))).await;
     loop {
         let read = |task: &mut task::Context<'_>| {

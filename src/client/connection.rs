@@ -1,12 +1,12 @@
-//! A connection: a session, the stream that it runs over, and one lock around what threads share.
+//! A connection: a session, its stream, and one lock around the state that threads share.
 //!
-//! Callers write their frames themselves and read for themselves and all others while they wait, so an
-//! answer wakes its caller and no other thread. What a caller cannot do at once, a task does: the driver
-//! of a runtime (`driver`), or a task in the background where the caller's runtime may stand still.
+//! Callers write their frames themselves, and each waiting caller reads for all, so an answer wakes its
+//! caller and no other thread. What a caller cannot do at once, a task does: the driver of a runtime
+//! (`driver`), or a background task if the caller's runtime may be blocked.
 //!
-//! Invariant: a call is entered as being in flight before its frame is written. When the connection
-//! ends, every call in flight gets `Disconnected`; none hangs. A forked child, whose copy of the lock may
-//! be taken for ever, gets neither the lock nor the stream.
+//! Invariant: a call is recorded as in flight before its frame is written. When the connection ends, every
+//! call in flight gets `Disconnected`; none hangs. In a forked child the copy of the lock may be locked for
+//! ever, so the child gets neither the lock nor the stream.
 
 use std::{
     fmt, future, io, mem,
@@ -45,50 +45,50 @@ pub(crate) struct Connection {
     pub(super) session: SessionId,
     pub(super) secret: SessionSecret,
     pub(super) frame_bytes: usize,
-    /// Which shard of which manager is at the other end.
+    /// The shard and incarnation at the other end.
     pub(super) shard_of: ShardOf,
-    /// What the manager can do, or wants, beyond the base of the protocol.
+    /// The capabilities of the manager beyond the base of the protocol, including whether it needs the task
+    /// or thread of each call.
     pub(crate) capabilities: Capabilities,
     pub(super) stream: OnlyHere<Arc<dyn Stream>>,
     pub(super) shared: OnlyHere<Mutex<Shared>>,
-    /// How many callers wait.
+    /// The number of waiting callers.
     pub(super) waiters: Arc<AtomicUsize>,
     pub(super) spin: Spin,
     pub(super) settings: Arc<Settings>,
-    /// Whether it has ended, for those who do not lock it to ask.
+    /// Whether it has ended, readable without the lock.
     pub(super) has_ended: AtomicBool,
-    /// Notified when grants are revoked, objects are gone, or the connection ends.
+    /// Notified when grants are revoked, objects are removed, or the connection ends.
     pub(super) changed: Notify,
 }
 
-/// What the threads of a process share of a connection.
+/// The state of a connection that the threads of a process share.
 pub(super) struct Shared {
     pub(super) session: Session,
-    /// How each runtime that calls reads.
+    /// One reader for each runtime that calls.
     pub(super) readers: Vec<Arc<Reader>>,
-    /// Whether a background task writes what the stream did not take.
+    /// Whether a background task is writing bytes that the stream did not take.
     is_flushing: bool,
     /// Whether frames wait for a driver to write them together.
     pub(super) is_gathering: bool,
-    /// Whether a background task looks after frames that no driver writes.
+    /// Whether a background task checks for frames that no driver writes.
     is_watched: bool,
 }
 
-/// How long a manager may take to accept a client.
+/// The time that a manager has to accept a client.
 pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
-/// With so many calls in flight, frames are gathered: one write of many costs both sides far less
-/// than many of one.
+/// The number of calls in flight above which frames are gathered: one write of many frames costs both sides
+/// far less than one write per frame.
 pub(super) const CROWD: usize = 16;
 
-/// More bytes than this are not gathered.
+/// Gathered frames are written once they have more bytes than this.
 const BATCH_BYTES: usize = 1 << 15;
 
-/// How long gathered frames may wait for a runtime that stands still.
+/// The time that gathered frames may wait for a blocked runtime.
 const GATHERING: Duration = Duration::from_millis(1);
 
 impl Shared {
-    /// Makes what threads share of a new connection.
     pub(super) const fn new(session: Session) -> Self {
         Self {
             session,
@@ -99,8 +99,8 @@ impl Shared {
         }
     }
 
-    /// Returns the reader of the caller's runtime, or else of another one. What sends without
-    /// waiting, as a guard's drop does, may run where no reader can be made.
+    /// Returns the reader of the caller's runtime, or of another one. Code that sends without waiting, such
+    /// as a guard's drop, may run where a reader cannot be created.
     fn any_reader(&self) -> Option<&Arc<Reader>> {
         let here = background::current().map(|handle| handle.id());
         let own = self
@@ -112,7 +112,6 @@ impl Shared {
 }
 
 impl Connection {
-    /// Returns the address of the manager.
     pub(crate) const fn address(&self) -> &Address {
         &self.address
     }
@@ -122,27 +121,26 @@ impl Connection {
         self.frame_bytes
     }
 
-    /// Returns the session.
     pub(crate) const fn session(&self) -> SessionId {
         self.session
     }
 
-    /// Returns which shard of which manager is at the other end.
+    /// Returns the shard and incarnation at the other end.
     pub(crate) const fn shard_of(&self) -> ShardOf {
         self.shard_of
     }
 
-    /// Locks what threads share of the connection. In a forked child there is nothing to lock.
+    /// Locks the shared state. Returns `None` in a forked child.
     pub(super) fn lock(&self) -> Option<MutexGuard<'_, Shared>> {
         self.shared.get().map(lock)
     }
 
-    /// Returns whether it is a connection of this process, and not of the parent of a forked child.
+    /// Returns whether this process made the connection, rather than the parent of a forked child.
     pub(crate) fn is_here(&self) -> bool {
         self.shared.is_here()
     }
 
-    /// Makes the error of a call on a connection of the parent.
+    /// The error of a call on a connection of the parent.
     #[cold]
     pub(crate) fn forked(&self) -> CallError {
         CallError::Forked {
@@ -150,7 +148,7 @@ impl Connection {
         }
     }
 
-    /// Returns why the connection ended, if it has.
+    /// Returns the reason if the connection has ended.
     pub(crate) fn ended(&self) -> Option<String> {
         match self.lock() {
             Some(shared) => shared.session.ended.clone(),
@@ -158,12 +156,12 @@ impl Connection {
         }
     }
 
-    /// Returns whether the proxies that use it connect anew once it has ended.
+    /// Returns whether its proxies connect anew once it has ended.
     pub(crate) fn reconnects(&self) -> bool {
         self.settings.on_loss == OnLoss::Reconnect
     }
 
-    /// Returns whether it has ended and the proxies that use it are to connect anew. Takes no lock.
+    /// Returns whether it has ended and its proxies connect anew. It takes no lock.
     pub(crate) fn is_to_be_replaced(&self) -> bool {
         self.reconnects() && self.has_ended.load(Ordering::Acquire)
     }
@@ -174,13 +172,13 @@ impl Connection {
             .is_none_or(|shared| shared.session.unsent() == 0)
     }
 
-    /// Appends a request and writes what the stream takes, or leaves it to be written with others.
+    /// Appends a request, and writes what the stream takes or leaves it to be written with other requests.
     ///
     /// # Errors
     ///
-    /// Returns [`Fault::Limit`] when the request is above the limit of the manager, which would end the
-    /// session for it, and [`CallError::Disconnected`] when the connection ends before the stream has taken
-    /// all of the request. The manager does not serve it then.
+    /// Returns [`Fault::Limit`] when the request exceeds the limit of the manager, which would otherwise end
+    /// the session. Returns [`CallError::Disconnected`] when the connection ends before the stream has taken
+    /// all of the request; the manager does not serve it then.
     pub(super) fn send(
         self: &Arc<Self>,
         mut shared: MutexGuard<'_, Shared>,
@@ -190,7 +188,7 @@ impl Connection {
         if let Some(why) = &session.ended {
             return Err(self.disconnected(why));
         }
-        // A request encodes, so it is its size alone that may not do.
+        // A request always encodes, so the only possible error is its size.
         session
             .push(request)
             .map_err(|_| CallError::from(Fault::limit("bytes in a call", self.frame_bytes)))?;
@@ -207,8 +205,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Disconnected`] when the stream takes no more, which ends the connection: the
-    /// request that was appended last is not served.
+    /// Returns [`CallError::Disconnected`] when the stream takes no more, which ends the connection. The last
+    /// request is not served then.
     pub(super) fn flush(
         self: &Arc<Self>,
         mut shared: MutexGuard<'_, Shared>,
@@ -231,8 +229,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Has gathered frames written: by a driver, once all tasks that are ready have had their turn, and
-    /// by a background task if the driver's runtime stands still.
+    /// Schedules the write of gathered frames: the driver writes them once all ready tasks have run, and a
+    /// background task does if the driver's runtime is blocked.
     fn have_written(self: &Arc<Self>, mut shared: MutexGuard<'_, Shared>) {
         let is_watched = mem::replace(&mut shared.is_watched, true);
         let reader = shared.any_reader().map(Arc::clone);
@@ -245,7 +243,7 @@ impl Connection {
         }
     }
 
-    /// Reads all that is there, and returns why the connection is over if it is.
+    /// Reads all available bytes, and returns the reason if the connection is over.
     pub(super) fn read_all(
         shared: &mut Shared,
         mut read: impl FnMut(&mut [u8]) -> Poll<io::Result<usize>>,
@@ -259,8 +257,7 @@ impl Connection {
         }
     }
 
-    /// Reads one chunk without a runtime if there is one, and returns why the connection is over if it
-    /// is.
+    /// Reads one available chunk without a runtime, and returns the reason if the connection is over.
     pub(super) fn read_chunk(&self, shared: &mut Shared) -> Option<String> {
         let read = |scratch: &mut [u8]| now_or_pending(self.stream()?.try_read(scratch));
         match shared.session.read(read) {
@@ -269,7 +266,7 @@ impl Connection {
         }
     }
 
-    /// Reads all that is there without a runtime, and returns why the connection is over if it is.
+    /// Reads all available bytes without a runtime, and returns the reason if the connection is over.
     pub(super) fn read_ready(&self, shared: &mut Shared) -> Option<String> {
         Self::read_all(shared, |scratch| {
             now_or_pending(self.stream()?.try_read(scratch))
@@ -280,13 +277,13 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Returns an error in a forked child of the process that has connected.
+    /// Returns an error in a forked child of the process that connected.
     pub(super) fn stream(&self) -> io::Result<&Arc<dyn Stream>> {
         let stream = self.stream.get();
         stream.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// Reads all that is there without a runtime, and returns whether the connection stands.
+    /// Reads all available bytes without a runtime, and returns whether the connection is alive.
     pub(super) fn is_alive(&self) -> bool {
         let Some(mut shared) = self.lock() else {
             return false;
@@ -300,8 +297,8 @@ impl Connection {
         is_alive
     }
 
-    /// Frees the lock, ends the connection if there is a reason, and wakes the callers that have answers
-    /// now.
+    /// Releases the lock, ends the connection if there is a reason, and wakes the callers that now have
+    /// answers.
     #[inline]
     pub(super) fn unlock(&self, shared: MutexGuard<'_, Shared>, why: Option<String>) {
         if why.is_some() || shared.session.has_news() {
@@ -333,8 +330,9 @@ impl Connection {
         }
     }
 
-    /// Ends a connection that takes no more, once all is read that the manager sent before it left:
-    /// answers that came in time, and why it hung up. Returns the error of calls that it ends.
+    /// Ends a connection whose stream takes no more bytes, after reading what the manager sent before it
+    /// left: answers that arrived in time, and the reason for a hang-up. Returns the error for the calls in
+    /// flight.
     fn end_after_last_words(&self, mut shared: MutexGuard<'_, Shared>, why: &str) -> CallError {
         let last = self.read_ready(&mut shared);
         let why = last.unwrap_or_else(|| why.to_owned());
@@ -343,7 +341,7 @@ impl Connection {
         error
     }
 
-    /// Makes the error of a call on a connection that has ended.
+    /// The error of a call on a connection that has ended.
     pub(super) fn disconnected(&self, why: &str) -> CallError {
         CallError::Disconnected {
             address: self.address.clone(),
@@ -366,7 +364,7 @@ impl Drop for Connection {
         if rest.is_empty() || has_ended {
             stream.shut_down();
         } else {
-            // The bytes that the stream did not take yet may be releases.
+            // The bytes that the stream has not taken may be releases.
             drop(background().spawn(write_and_end(Arc::clone(stream), rest)));
         }
     }
@@ -381,7 +379,7 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// Makes `Pending` of `WouldBlock`.
+/// Turns `WouldBlock` into `Pending`.
 pub(super) fn now_or_pending(outcome: io::Result<usize>) -> Poll<io::Result<usize>> {
     match outcome {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
@@ -389,7 +387,7 @@ pub(super) fn now_or_pending(outcome: io::Result<usize>) -> Poll<io::Result<usiz
     }
 }
 
-/// Writes what the stream did not take, while the connection is used.
+/// Writes the bytes that the stream did not take, while the connection is used.
 async fn flush(connection: Weak<Connection>) {
     let Some(attached) = connection
         .upgrade()
@@ -410,7 +408,7 @@ async fn flush(connection: Weak<Connection>) {
         };
         shared.is_flushing = false;
         if let Err(error) = written {
-            // Its callers get this error as their answers.
+            // The callers get this error as their answers.
             let _ = connection.end_after_last_words(shared, &error.to_string());
         }
         Poll::Ready(())
@@ -418,7 +416,7 @@ async fn flush(connection: Weak<Connection>) {
     .await;
 }
 
-/// Writes gathered frames that no driver writes, until there have been none for a while.
+/// Writes gathered frames that no driver writes, until none have appeared for a while.
 async fn flush_leftovers(connection: Weak<Connection>) {
     let mut was_gathering = true;
     while was_gathering {
@@ -431,7 +429,7 @@ async fn flush_leftovers(connection: Weak<Connection>) {
         };
         was_gathering = shared.is_gathering;
         if was_gathering {
-            // The calls get the error as their answers.
+            // The callers get this error as their answers.
             let _ = connection.flush(shared);
         } else {
             shared.is_watched = false;
@@ -439,7 +437,7 @@ async fn flush_leftovers(connection: Weak<Connection>) {
     }
 }
 
-/// Writes what is left to be written over a connection that is no longer used, and ends it.
+/// Writes the remaining bytes of a connection that is no longer used, and ends it.
 async fn write_and_end(stream: Arc<dyn Stream>, rest: Vec<u8>) {
     if let Ok(attached) = Arc::clone(&stream).attach() {
         let mut sent = 0;
@@ -449,7 +447,7 @@ async fn write_and_end(stream: Arc<dyn Stream>, rest: Vec<u8>) {
             }
             Poll::Ready(io::Result::Ok(()))
         });
-        // A manager that takes no more bytes gives back what this session holds anyway.
+        // If the manager takes no more bytes, it releases the holds of this session anyway.
         let _ = tokio::time::timeout(CONNECT_PATIENCE, write).await;
     }
     stream.shut_down();

@@ -1,19 +1,19 @@
-//! How long a call may wait.
+//! The time limit of a call.
 
 use std::time::Duration;
 
-/// When a call has waited long enough.
+/// The time limit of a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Deadline {
     Never,
-    /// It is answered by then.
+    /// The manager answers the call by then.
     Ends(Duration),
-    /// It waits for something else from then on, as one that sleeps does for its lock.
+    /// The call waits for something else from then on, as a condition's wait does for its lock.
     Wakes(Duration),
 }
 
 impl Deadline {
-    /// How long it is until then.
+    /// The time until the limit.
     pub(crate) const fn timeout(self) -> Option<Duration> {
         match self {
             Self::Never => None,

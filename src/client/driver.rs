@@ -1,11 +1,11 @@
-//! The driver of a runtime: the task that reads a connection when no caller does.
+//! The driver of a runtime: the task that reads a connection while no caller does.
 //!
-//! A connection is the process's and reading is a runtime's: each runtime that calls attaches to the
-//! stream, so the connection outlives any of them. Plain threads read for themselves (`thread`) while
-//! they are a connection's only caller.
+//! A connection belongs to the process, but reads belong to a runtime: each runtime that calls attaches to
+//! the stream, so the connection outlives each of them. A plain thread reads for itself (`thread`) while it
+//! is a connection's only caller.
 //!
-//! Invariant: while there are waiters, a task is woken that reads when there is something to read,
-//! whatever becomes of the other waiters.
+//! Invariant: while callers wait and the stream is readable, a task is woken that reads it, even if other
+//! waiters leave.
 
 use std::{
     future,
@@ -25,23 +25,23 @@ use crate::{
     error::CallError,
 };
 
-/// The place of a new caller: it is counted, it knows who reads for it, and it has the lock.
+/// A new caller, which is counted, has a reader, and holds the lock.
 pub(super) struct Caller<'a> {
     pub(super) waiter: WaiterCount,
-    /// The reader of the caller's runtime. A plain thread that is the only caller has none.
+    /// The reader of the caller's runtime; `None` for a plain thread that is the only caller.
     pub(super) reader: Option<Arc<Reader>>,
     pub(super) shared: MutexGuard<'a, Shared>,
 }
 
 impl Connection {
-    /// Counts a new caller, and finds who reads for it.
+    /// Counts a new caller, and finds its reader.
     pub(super) fn begin_wait(self: &Arc<Self>) -> Result<Caller<'_>, CallError> {
         let waiter = WaiterCount::caller(&self.waiters);
         let shared = self.lock().ok_or_else(|| self.forked())?;
         if let Some(why) = &shared.session.ended {
             return Err(self.disconnected(why));
         }
-        // A runtime that is attached is woken by each answer too, so a thread beside it gains nothing.
+        // Each answer would also wake an attached runtime, so a thread that reads beside it gains nothing.
         if thread::is_blocking() && !waiter.has_others() && shared.readers.is_empty() {
             return Ok(Caller {
                 waiter,
@@ -70,13 +70,13 @@ impl Connection {
         })
     }
 
-    /// Returns the reader of the caller's runtime, and attaches that runtime first if need be.
+    /// Returns the reader of the caller's runtime, which is attached first if needed.
     pub(super) fn attach(self: &Arc<Self>) -> Result<Arc<Reader>, CallError> {
         let attached = match background::current() {
             Some(handle) => self.attach_to(&handle),
             None => return self.attach_to(background()),
         };
-        // A runtime that is about to end attaches to nothing any more.
+        // A runtime that is shutting down cannot attach.
         attached.or_else(|_| self.attach_to(background()))
     }
 
@@ -98,7 +98,7 @@ impl Connection {
             connection: Arc::downgrade(self),
             runtime,
         };
-        // A runtime that is about to end drops the task at once, and with it the attachment.
+        // A runtime that is shutting down drops the task at once, and with it the attachment.
         drop(handle.spawn(drive(attachment, Arc::clone(&reader))));
         Ok(reader)
     }
@@ -122,10 +122,10 @@ impl Drop for Attachment {
         let place = all.iter().position(|it| it.runtime == self.runtime);
         let removed = place.map(|place| all.swap_remove(place));
         drop(shared);
-        // Its wakers may be the last handles of tasks, whose drop may call.
+        // The wakers may be the last handles of tasks whose drop calls.
         drop(removed);
-        // Waiters may have moved to other runtimes than they began on, and those runtimes may stand
-        // still. So the background reads for them.
+        // Waiters may have moved to other runtimes, which may be blocked, so the background runtime reads for
+        // them.
         if connection.waiters.load(Ordering::Acquire) > 0
             && let Ok(reader) = connection.attach_to(background())
         {
@@ -134,13 +134,13 @@ impl Drop for Attachment {
     }
 }
 
-/// Reads a connection on one runtime when no caller does, and writes gathered frames, until the
-/// connection or the runtime ends.
+/// Reads a connection on one runtime while no caller does, and writes gathered frames, until the connection
+/// or the runtime ends.
 async fn drive(attachment: Attachment, reader: Arc<Reader>) {
     let mut has_stepped_back = false;
     future::poll_fn(|task| {
         reader.wakers.driver.register(task.waker());
-        // Not kept from one turn to the next: the connection ends with its last user.
+        // The task keeps no handle between turns, so that the connection ends with its last user.
         let Some(connection) = attachment.connection.upgrade() else {
             return Poll::Ready(());
         };
@@ -149,12 +149,12 @@ async fn drive(attachment: Attachment, reader: Arc<Reader>) {
         };
         if shared.is_gathering {
             if !has_stepped_back {
-                // Tasks that are ready now have more to write.
+                // Ready tasks may have more to write, so they run first.
                 has_stepped_back = true;
                 task.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            // The calls get the error as their answers.
+            // The callers get the error as their answers.
             let _ = connection.flush(shared);
         } else {
             drop(shared);

@@ -1,4 +1,4 @@
-//! Whether a grant of this session still stands, and a future that ends when it does not.
+//! Whether a grant of this session is still valid, and a future that completes when it is not.
 
 use std::{
     future::{Future, poll_fn},
@@ -12,7 +12,7 @@ use lockkeeper_sys::OnlyHere;
 use crate::client::{connection::Connection, wakers::WaiterCount};
 
 impl Connection {
-    /// Returns whether a grant still stands, as far as this process can know.
+    /// Returns whether a grant is still valid, as far as this process knows.
     pub(crate) fn is_valid(self: &Arc<Self>, object: u32, grant: CallId) -> bool {
         let is_alive = self.is_alive();
         let Some(shared) = self.lock() else {
@@ -24,15 +24,16 @@ impl Connection {
             && (grant.session() != self.session || !session.is_revoked(grant.seq()))
     }
 
-    /// Returns whether an object was removed, as far as the manager has said so.
+    /// Returns whether the manager has reported that an object was removed.
     pub(crate) fn is_gone(&self, object: u32) -> bool {
         self.lock()
             .is_none_or(|shared| shared.session.is_gone(object))
     }
 
-    /// Waits until a grant no longer stands.
+    /// Waits until a grant is no longer valid.
     pub(crate) async fn lost(self: &Arc<Self>, object: u32, grant: CallId) {
-        // In a forked child it is lost, and its drop must not wait for the parent's list of waiters.
+        // In a forked child the grant is lost, and the drop of the future must not wait for the parent's list
+        // of waiters.
         OnlyHere::future(self.lost_here(object, grant)).await;
     }
 
@@ -45,7 +46,7 @@ impl Connection {
                 return;
             }
             let watch = poll_fn(|task| {
-                // The driver of the runtime that polls this reads for it.
+                // The driver of the polling runtime reads for this future.
                 if let Ok(reader) = self.attach() {
                     reader.wakers.driver.wake();
                 }
@@ -60,7 +61,7 @@ impl Connection {
         self.secret.sign(grant)
     }
 
-    /// Forgets that a grant was revoked, since its guard is dropped.
+    /// Forgets that a grant was revoked, because its guard is dropped.
     pub(crate) fn forget(&self, grant: CallId) {
         if let Some(mut shared) = self.lock() {
             shared.session.forget_revoked(grant.seq());

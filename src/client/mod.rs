@@ -1,16 +1,16 @@
-//! The client: one connection per process and address, and the calls that are in flight on it.
+//! The client: one connection per process and address, and its calls in flight.
 //!
 //! | module | contents |
 //! | --- | --- |
 //! | `state` | the session as data, without I/O: bytes in, bytes out, calls in flight |
-//! | `deadline`, `spin`, `wakers` | how long a call waits, looking before sleeping, who is woken |
+//! | `deadline`, `spin`, `wakers` | the time limit of a call, polling before sleep, and wakers |
 //! | `connection` | the session, its stream and the one lock around them |
-//! | `advice` | what to do where no manager is reached |
-//! | `settings` | what this process has chosen for each manager: label, spin, reconnection |
+//! | `advice` | the advice in an error that no manager was reached |
+//! | `settings` | the settings of this process for each manager: label, polling, reconnection |
 //! | `connect` | one connection per address: hello and welcome |
-//! | `thread`, `driver` | who reads: a plain thread for itself, or the driver task of a runtime |
+//! | `thread`, `driver` | the readers of a connection: a plain thread, or the driver task of a runtime |
 //! | `pending` | a request in flight, which withdraws its call when it is dropped |
-//! | `calls`, `grants`, `side_channel` | what a proxy calls |
+//! | `calls`, `grants`, `side_channel` | the functions that proxies use |
 
 mod advice;
 pub(crate) mod calls;

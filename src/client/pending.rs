@@ -1,7 +1,6 @@
-//! A request in flight: it waits for its answer, and withdraws the call when it is dropped before.
+//! A request in flight: it waits for its answer, and withdraws the call if it is dropped before.
 //!
-//! It is the guard of a call: it is made before the frame is written, and disarmed once the caller
-//! has what it was granted.
+//! It guards a call: it is created before the frame is written, and disarmed once the caller has its grant.
 
 use std::{
     future::poll_fn,
@@ -27,13 +26,13 @@ use crate::{
     error::CallError,
 };
 
-/// A request without an answer. Dropped before it has one, it withdraws the call.
+/// A request without an answer. If it is dropped before it has one, it withdraws the call.
 pub(super) struct Pending {
     pub(super) connection: Arc<Connection>,
-    /// The object that was called, if it is a call.
+    /// The called object, if the request is a call.
     pub(super) object: Option<u32>,
     pub(super) seq: u64,
-    /// The reader of the caller's runtime. A plain thread that is the only caller has none.
+    /// The reader of the caller's runtime; `None` for a plain thread that is the only caller.
     pub(super) reader: Option<Arc<Reader>>,
     pub(super) waiter: WaiterCount,
     /// Whether its drop withdraws the call.
@@ -41,7 +40,7 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Waits for the answer. The call is still withdrawn if this is dropped then.
+    /// Waits for the answer. If this future is dropped, the call is still withdrawn.
     pub(super) async fn answer(&mut self) -> Answer {
         let mut is_new = true;
         let answer = match self.spin() {
@@ -51,14 +50,14 @@ impl Pending {
         if answer.is_err() {
             let shared = self.connection.lock();
             if shared.is_none_or(|shared| !shared.session.is_in_flight(self.seq)) {
-                // There is nothing to withdraw.
+                // The call was not served, so there is nothing to withdraw.
                 self.is_armed = false;
             }
         }
         answer
     }
 
-    /// Looks for the answer for a moment, if that is worth a try.
+    /// Polls for the answer briefly, if the recent attempts make that worthwhile.
     fn spin(&self) -> Option<Answer> {
         let connection = &self.connection;
         connection.spin.look(|| {
@@ -70,13 +69,13 @@ impl Pending {
         })
     }
 
-    /// Takes the answer, after reading what is there for itself and for all other callers.
+    /// Takes the answer, after reading the available bytes for all callers.
     fn poll_answer(&mut self, task: &mut task::Context<'_>, is_new: bool) -> Poll<Answer> {
         if !self.connection.is_here() {
             return Poll::Ready(Err(self.connection.forked()));
         }
         if let Err(error) = self.find_reader(task, is_new) {
-            // The call was sent, so it is still to be withdrawn.
+            // The call was sent, so it still has to be withdrawn.
             return Poll::Ready(Err(error));
         }
         let Self {
@@ -86,8 +85,8 @@ impl Pending {
             ..
         } = self;
         if let Some(reader) = reader {
-            // Before the read, so that no event is missed between the two; and before the lock, since the
-            // waker that it replaces is dropped.
+            // The waker is registered before the read, so that no event is missed in between. It is
+            // registered before the lock, because the waker that it replaces is dropped.
             reader.wakers.caller.register(task.waker());
         }
         let Some(mut shared) = connection.lock() else {
@@ -103,7 +102,7 @@ impl Pending {
         } else {
             shared.session.take_waker(*seq)
         };
-        // A plain thread reads when it has slept on the stream's descriptor.
+        // A plain thread reads after it has slept on the stream's descriptor.
         let why = reader.as_ref().and_then(|reader| {
             let mut readable = task::Context::from_waker(&reader.waker);
             Connection::read_all(&mut shared, |scratch| {
@@ -117,8 +116,8 @@ impl Pending {
         polled
     }
 
-    /// Makes sure that the runtime or thread that polls the call is the one that reads for it: the call
-    /// may have moved since it was made.
+    /// Makes the polling runtime or thread the reader of the call, because the call may have moved since it
+    /// was created.
     fn find_reader(&mut self, task: &task::Context<'_>, is_new: bool) -> Result<(), CallError> {
         let is_here = match &self.reader {
             Some(reader) => is_new || reader.is_here(),
@@ -134,15 +133,15 @@ impl Pending {
         Ok(())
     }
 
-    /// Waits for the answer for that long at the most. A manager that is stopped, as by a debugger,
-    /// keeps no time.
+    /// Waits for the answer, for at most `patience`. A manager that is stopped, for example by a debugger,
+    /// does not measure timeouts.
     pub(super) async fn answer_within(&mut self, patience: Duration) -> Answer {
         let patience = {
             // The caller's runtime may have no timer.
             let _runtime = background().enter();
             tokio::time::sleep(patience)
         };
-        // A forked child that drops it must not wait for the parent's timers.
+        // A forked child that drops this future must not wait for the parent's timers.
         let patience = OnlyHere::future(patience);
         match future::select(pin!(self.answer()), patience).await {
             Either::Left((answer, _)) => answer,
@@ -150,12 +149,12 @@ impl Pending {
         }
     }
 
-    /// Waits for the answer to what cannot be withdrawn.
+    /// Waits for the answer to a request that cannot be withdrawn.
     pub(super) async fn settle(mut self, patience: Duration) -> Answer {
         self.answer_within(patience).await
     }
 
-    /// Accepts the answer: the caller has what it was granted. Returns the number of the call.
+    /// Accepts the answer, because the caller has its grant. Returns the number of the call.
     pub(super) fn disarm(&mut self) -> u64 {
         self.is_armed = false;
         self.seq
@@ -169,10 +168,10 @@ impl Drop for Pending {
         }
         match &self.reader {
             Some(reader) => {
-                // Its waker would be woken in place of a caller that reads.
+                // The old waker would be woken in place of a caller that reads.
                 drop(reader.wakers.caller.take());
                 if self.waiter.has_others() {
-                    // The others may have counted on this caller to read for them.
+                    // Other callers may rely on this caller to read for them.
                     reader.wakers.driver.wake();
                 }
             }
@@ -187,7 +186,7 @@ impl Drop for Pending {
         let waker = shared.session.forget(self.seq);
         if let Some(object) = self.object {
             let seq = self.seq;
-            // A frame of three numbers is below every limit.
+            // A frame of three numbers is smaller than every limit.
             let _ = self
                 .connection
                 .send(shared, &Request::Withdraw { object, seq });

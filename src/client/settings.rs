@@ -1,7 +1,7 @@
-//! The settings of this process as a client, kept for each manager that it has chosen some for.
+//! The settings of this process as a client, for each manager that it has chosen settings for.
 //!
-//! They are beside the connections and not in them, so that a connection which is made anew has them too.
-//! Invariant: the settings of one manager have no effect on connections to another.
+//! They are stored apart from the connections, so a later connection has them too. Invariant: the settings of
+//! one manager do not affect connections to another.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use lockkeeper_sys::Inherited;
 
 use crate::address::Address;
 
-/// How this process is a client of a manager.
+/// The settings of this process as a client of a manager.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Settings {
     label: String,
@@ -18,57 +18,55 @@ pub(crate) struct Settings {
     pub(super) on_loss: OnLoss,
 }
 
-/// What the next call of a proxy does whose connection is lost.
+/// The effect of a lost connection on the next call of a proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum OnLoss {
-    /// It fails.
+    /// The call fails.
     #[default]
     Fail,
-    /// It connects anew.
+    /// The call connects anew.
     Reconnect,
 }
 
-/// The longest time to look for an answer.
+/// The longest time to poll for an answer.
 const MOST_SPIN: Duration = Duration::from_millis(1);
 
-/// The settings that were chosen, by the place of the manager's shard. A forked child has those of its parent.
+/// The chosen settings, by the location of the manager's shard. A forked child inherits those of its parent.
 static CHOSEN: Inherited<BTreeMap<String, Arc<Settings>>> = Inherited::new(BTreeMap::new());
 
 impl Settings {
-    /// Chooses the text that names this process.
+    /// Sets the text that names this process.
     pub(crate) fn label(&mut self, label: &str) {
         cut(label).clone_into(&mut self.label);
     }
 
-    /// Chooses how long calls look for their answers before they sleep.
+    /// Sets how long calls poll for their answers before they sleep.
     pub(crate) fn spin(&mut self, time: Duration) {
         self.spin = time.min(MOST_SPIN);
     }
 
-    /// Chooses to connect anew after a loss.
+    /// Makes proxies connect anew after a loss.
     pub(crate) const fn reconnect(&mut self) {
         self.on_loss = OnLoss::Reconnect;
     }
 
-    /// Makes them those of this process for the manager at an address. Connections that are made from now on
-    /// have them.
+    /// Applies the settings to the manager at an address. Later connections have them.
     pub(crate) fn choose(self, address: &Address) {
         let settings = Arc::new(self);
         CHOSEN.with(|chosen| chosen.insert(key(address), settings));
     }
 
-    /// Returns the text that names this process.
     pub(super) fn name(&self) -> &str {
         &self.label
     }
 
-    /// Makes them those for all shards of a manager, whose address is that of one of them.
+    /// Applies the settings to all shards of a manager, given the address of one of them.
     pub(super) fn choose_for_all(self: &Arc<Self>, address: &Address, shard_of: ShardOf) {
         let Some(manager) = address.of_manager(shard_of.shard) else {
             return;
         };
         CHOSEN.with(|chosen| {
-            // Others may have been chosen since the connection was begun.
+            // Other settings may have been chosen since the connection was begun.
             if chosen.get(&key(address)) == Some(self) {
                 let shards = Shard::all(shard_of.shard.of());
                 let places = shards.map(|shard| key(&manager.of(shard)));
@@ -83,7 +81,7 @@ pub(super) fn chosen(address: &Address) -> Option<Arc<Settings>> {
     CHOSEN.with(|chosen| chosen.get(&key(address)).cloned())
 }
 
-/// The place that an address leads to, whichever user's manager is accepted there.
+/// The location of an address, without the user whose manager is accepted there.
 fn key(address: &Address) -> String {
     let (scheme, place) = address.parts();
     format!("{scheme}:{place}")

@@ -1,8 +1,8 @@
-//! The report pipe of a connection: a pipe for records that are not urgent. The manager reads it before
-//! the next frames of this process, and when this process has ended.
+//! The report pipe of a connection, for records that are not urgent. The manager reads it before the next
+//! frames of this process, and when this process has ended.
 //!
-//! To write a record is one system call that wakes no thread. Invariant: a record is in the pipe whole or
-//! not at all, also when this process is killed meanwhile.
+//! A write is one system call that wakes no thread. Invariant: the pipe contains a record completely or not
+//! at all, even if this process is killed.
 
 use std::{
     fs::File,
@@ -24,16 +24,16 @@ pub(crate) struct ReportPipe {
     record: Vec<u8>,
 }
 
-/// The most bytes that a pipe takes whole or not at all.
+/// The most bytes that a pipe writes atomically.
 const WHOLE_BYTES: usize = rustix::pipe::PIPE_BUF;
 
 impl ReportPipe {
-    /// Returns whether a record with so many bytes in it may fit: a large one need not be encoded.
+    /// Returns whether a record of that many bytes may fit, so that a large one need not be encoded.
     pub(crate) const fn may_take(bytes: usize) -> bool {
         bytes < WHOLE_BYTES
     }
 
-    /// Writes a record. Returns whether it did: the record may be too large, or the pipe full.
+    /// Writes a record. Returns false if the record is too large or the pipe is full.
     pub(crate) fn put<T: Serialize>(&mut self, record: &T) -> bool {
         self.record.clear();
         let most = WHOLE_BYTES;
@@ -55,8 +55,8 @@ impl ReportPipe {
 }
 
 impl Connection {
-    /// Has the manager read the pipe that this process was handed together with its stream: for an operation of
-    /// an object, which takes a list of records.
+    /// Registers the pipe that this process inherited together with its stream, for an operation of an object
+    /// that takes a list of records.
     pub(crate) async fn report_pipe(
         self: &Arc<Self>,
         object: u32,

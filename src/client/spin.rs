@@ -1,8 +1,8 @@
-//! Looking for an answer for a moment before sleeping until it comes.
+//! Polling for an answer before the thread sleeps.
 //!
-//! A manager on another core answers sooner than a sleeping thread wakes up. The price is a core for
-//! as long as that takes, so it is off unless the program chooses it for the manager; and where answers do not come
-//! in time, since they wait for somebody else or no core is free, it is tried ever more rarely.
+//! A manager on another core answers sooner than a sleeping thread wakes up. Polling occupies a core
+//! meanwhile, so it is off unless the program chooses it for the manager. If answers do not arrive in time,
+//! because a call waits for another client or no core is free, the calls poll less and less often.
 
 use std::{
     hint,
@@ -10,22 +10,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How many calls go without a try at the most, after many that were in vain.
+/// The most calls without polling, after many polls without an answer.
 const MOST_SKIPS: u32 = 256;
 
-/// What a connection knows of its tries.
+/// The polling state of a connection.
 #[derive(Debug)]
 pub(super) struct Spin {
-    /// How long a try takes. Zero is not at all.
+    /// The time of one poll phase. Zero disables polling.
     limit: Duration,
-    /// How many calls go without a try.
+    /// The number of calls left without polling.
     skips: AtomicU32,
-    /// How many there will be after the next one in vain.
+    /// The number of calls without polling after the next poll that fails.
     after_miss: AtomicU32,
 }
 
 impl Spin {
-    /// Makes the tries of a connection take that long.
+    /// Creates the state with the time of one poll phase.
     pub(super) const fn new(limit: Duration) -> Self {
         Self {
             limit,
@@ -34,12 +34,12 @@ impl Spin {
         }
     }
 
-    /// Looks for something for a while, if that is worth a try.
+    /// Polls for a result, unless recent polls were in vain.
     pub(super) fn look<T>(&self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
         if self.limit.is_zero() {
             return None;
         }
-        // Whether two threads count the same call twice is of no importance.
+        // A race between two threads at most miscounts a call, which is harmless.
         let skips = self.skips.load(Ordering::Relaxed);
         if skips > 0 {
             self.skips.store(skips - 1, Ordering::Relaxed);

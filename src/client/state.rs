@@ -1,8 +1,8 @@
 //! The session as data: bytes in, bytes out, calls in flight, open objects, void grants.
 //!
-//! [`Session`] knows no stream, no runtime and no clock: it is fed with what was read and says what is to
-//! be written. Invariant: it is consistent whenever its lock is free. Wakers are woken, and dropped, only
-//! after that lock is free again, since either may run code that calls.
+//! [`Session`] knows no stream, no runtime and no clock: the caller passes in the bytes that it read, and
+//! takes the bytes to write. Invariant: the session is consistent whenever its lock is free. Wakers are
+//! woken, and dropped, only after that lock is released, because either may run code that calls.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -22,12 +22,12 @@ use crate::{error::CallError, transport::stream::written_of};
 
 #[cfg(test)]
 thread_local! {
-    /// How many locks this thread has taken.
+    /// The number of locks that this thread has taken.
     pub(super) static LOCKS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// Locks a mutex of this process. Every critical section leaves consistent data behind, also when it
-/// panics, so a poisoned lock is as good as any.
+/// Locks a mutex of this process. Every critical section leaves consistent data behind, even when it panics,
+/// so poison is ignored.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     #[cfg(test)]
     LOCKS.set(LOCKS.get() + 1);
@@ -39,22 +39,23 @@ pub(super) struct Session {
     inbox: Inbox,
     scratch: Box<[u8]>,
     outgoing: Vec<u8>,
-    /// How many of the outgoing bytes are written.
+    /// The number of outgoing bytes that are written.
     sent: usize,
-    /// The largest message that the manager takes, in bytes.
+    /// The size of the largest message that the manager takes, in bytes.
     frame_bytes: usize,
     last_seq: u64,
-    /// Calls without an answer, by their numbers. The numbers are ours, so a plain hash is safe.
+    /// The calls without an answer, by their numbers. This process assigns the numbers, so a plain hash is
+    /// safe.
     pub(super) in_flight: FxHashMap<u64, InFlight>,
-    /// The objects that are open, by kind and name.
+    /// The open objects, by kind and name.
     objects: HashMap<(String, String), Arc<Object>>,
-    /// The kinds and names of those, by their numbers.
+    /// The kinds and names of the open objects, by their numbers.
     names: HashMap<u32, (String, String)>,
     /// Grants that are void although their guards have not released them.
     revoked: HashSet<u64>,
     /// Objects that were removed.
     gone: HashSet<u32>,
-    /// Why the connection ended.
+    /// The reason if the connection has ended.
     pub(super) ended: Option<String>,
     news: News,
 }
@@ -68,7 +69,7 @@ pub(crate) struct Object {
 }
 
 impl Object {
-    /// Returns the number of the operation of that name.
+    /// Returns the number of the operation with that name.
     pub(crate) fn operation(&self, name: &str) -> Result<u32, CallError> {
         let place = self
             .operations
@@ -98,37 +99,37 @@ pub(super) enum Success {
     Opened(Arc<Object>),
 }
 
-/// The error of an answer whose kind does not fit the request.
+/// The error if the type of an answer does not fit the request.
 pub(super) fn wrong_answer() -> CallError {
     CallError::Protocol("an answer of another kind than the call".to_owned())
 }
 
-/// What is to be done once the lock of the session is free.
+/// The actions that follow once the lock of the session is free.
 #[derive(Default)]
 pub(super) struct News {
-    /// The callers that have answers now.
+    /// The wakers of callers that now have answers.
     pub(super) answered: Vec<Waker>,
-    /// Whether grants were revoked or objects are gone.
+    /// Whether grants were revoked or objects were removed.
     pub(super) has_changed: bool,
-    /// Wakers of no further use. The drop of one may drop a task, and with it a guard, which calls.
+    /// Wakers that are no longer needed. The drop of one may drop a task, and with it a guard, which calls.
     pub(super) replaced: Vec<Waker>,
 }
 
-/// How much one read takes at the most, in bytes.
+/// The most bytes of one read.
 const CHUNK_BYTES: usize = 1 << 16;
 
-/// Why a stream has ended in the middle of a message, where no `Bye` can follow.
+/// The reason if a stream has ended in the middle of a message, where no `Bye` can follow.
 const BROKEN_OFF: &str = "the manager has closed the connection in the middle of an answer: it was killed, or \
      it hung up since this process did not read its answers (`Limits::unread_time`)";
 
-/// Why a stream is of no use that says that it has read more than its buffer holds.
+/// The reason if a stream claims to have read more than its buffer holds.
 const OVERREAD: &str = "the stream has read more than there was room for";
 
-/// An outgoing buffer above this capacity, in bytes, is given back once it is empty.
+/// An empty outgoing buffer with more capacity than this, in bytes, is shrunk.
 const KEPT_BYTES: usize = 1 << 16;
 
-/// Gives a request its answer. Its caller may have been dropped: the call is withdrawn then, and the
-/// answer is dropped.
+/// Stores the answer of a request. If its caller was dropped, the call was withdrawn, and the answer is
+/// dropped.
 fn give(in_flight: &mut FxHashMap<u64, InFlight>, news: &mut News, seq: u64, answer: Answer) {
     if let Some(request) = in_flight.get_mut(&seq)
         && request.answer.is_none()
@@ -139,7 +140,7 @@ fn give(in_flight: &mut FxHashMap<u64, InFlight>, news: &mut News, seq: u64, ans
 }
 
 impl Session {
-    /// Makes a session that takes messages of that size, in bytes, until [`Self::allow`] says more.
+    /// Creates a session that takes messages of `frame_bytes` bytes, until [`Self::allow`] changes that.
     pub(super) fn new(frame_bytes: usize) -> Self {
         Self {
             inbox: Inbox::new(frame_bytes),
@@ -158,34 +159,34 @@ impl Session {
         }
     }
 
-    /// Sends and takes messages of that size, in bytes, from now on.
+    /// Sets the size of the largest message, in bytes.
     pub(super) fn allow(&mut self, frame_bytes: usize) {
         self.frame_bytes = frame_bytes;
         self.inbox.allow(frame_bytes);
     }
 
-    /// Takes `count` numbers that no other request will have, and returns the first.
+    /// Reserves `count` request numbers, and returns the first.
     pub(super) fn reserve(&mut self, count: u64) -> u64 {
         let first = self.last_seq + 1;
         self.last_seq += count;
         first
     }
 
-    /// Appends a request to what is to be written.
+    /// Appends a request to the outgoing bytes.
     ///
     /// # Errors
     ///
-    /// Returns an error when the request is above the limit. Nothing is appended then.
+    /// Returns an error when the request exceeds the limit. Nothing is appended then.
     pub(super) fn push(&mut self, request: &Request<'_>) -> Result<(), CodecError> {
         frame::append(&mut self.outgoing, request, self.frame_bytes)
     }
 
-    /// Returns how many bytes are to be written.
+    /// Returns the number of outgoing bytes.
     pub(super) fn unsent(&self) -> usize {
         self.outgoing.len() - self.sent
     }
 
-    /// Takes the bytes that are to be written.
+    /// Takes the outgoing bytes.
     pub(super) fn take_unsent(&mut self) -> Vec<u8> {
         let sent = mem::take(&mut self.sent);
         let mut all = mem::take(&mut self.outgoing);
@@ -193,7 +194,7 @@ impl Session {
         all
     }
 
-    /// Writes what is to be written, as far as `write` takes it.
+    /// Writes the outgoing bytes, as far as `write` takes them.
     pub(super) fn write(
         &mut self,
         mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
@@ -205,11 +206,12 @@ impl Session {
         {
             self.sent += written_of(rest, ready!(write(rest))?)?;
             if self.sent > self.outgoing.len() / 4 * 3 {
-                // The buffer may never run empty, and large buffers are not moved often.
+                // The buffer may never run empty, so the written part is removed once it is large; that moves
+                // bytes rarely.
                 self.outgoing.drain(..mem::take(&mut self.sent));
             }
         }
-        // As much room as this took is kept, and not what was once needed.
+        // The buffer keeps the capacity of this write, and not that of its largest one.
         let kept = (2 * self.outgoing.len()).clamp(KEPT_BYTES, 2 * KEPT_BYTES);
         self.sent = 0;
         self.outgoing.clear();
@@ -217,7 +219,7 @@ impl Session {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads one chunk and takes in its frames. An error says why the connection is over.
+    /// Reads one chunk and handles its frames. An error is the reason why the connection is over.
     pub(super) fn read(
         &mut self,
         read: impl FnOnce(&mut [u8]) -> Poll<io::Result<usize>>,
@@ -257,7 +259,7 @@ impl Session {
         })
     }
 
-    /// Takes in all whole frames, also those before one that ends the connection.
+    /// Handles all complete frames, including those before one that ends the connection.
     pub(super) fn take_in(&mut self) -> Result<(), String> {
         let Self {
             inbox,
@@ -275,7 +277,7 @@ impl Session {
                 Err(error) => {
                     let seq = frame::faulted(&frame);
                     let seq = seq.ok_or_else(|| format!("bad frame: {error}"))?;
-                    // More faults may be added to the protocol.
+                    // A later version of the protocol may have more faults.
                     let why = format!("a fault that is not known here: {error}");
                     give(in_flight, news, seq, Err(CallError::Protocol(why)));
                     continue;
@@ -318,31 +320,31 @@ impl Session {
         Ok(())
     }
 
-    /// Enters a request as being in flight, and returns its number.
+    /// Records a request as in flight, and returns its number.
     pub(super) fn enter(&mut self) -> u64 {
         let seq = self.reserve(1);
         self.in_flight.insert(seq, InFlight::default());
         seq
     }
 
-    /// Forgets a request, and returns the waker of its caller. An answer that comes later is dropped.
+    /// Forgets a request, and returns the waker of its caller. A later answer is dropped.
     #[must_use = "a waker is dropped after the lock is free"]
     pub(super) fn forget(&mut self, seq: u64) -> Option<Waker> {
         self.in_flight.remove(&seq)?.waker
     }
 
-    /// Returns whether a request has an answer to come.
+    /// Returns whether a request has no answer yet.
     pub(super) fn is_in_flight(&self, seq: u64) -> bool {
         self.in_flight.contains_key(&seq)
     }
 
-    /// Takes the waker of a caller that is about to read for itself: an answer that it reads must not
-    /// wake it, which would cost its runtime a vain look for other events.
+    /// Takes the waker of a caller that is about to read for itself. An answer that the caller reads must not
+    /// wake it, because its runtime would then poll for other events in vain.
     pub(super) fn take_waker(&mut self, seq: u64) -> Option<Waker> {
         self.in_flight.get_mut(&seq)?.waker.take()
     }
 
-    /// Takes the answer to a request if it is there.
+    /// Takes the answer to a request if it has arrived.
     pub(super) fn take_answer(&mut self, seq: u64) -> Option<Answer> {
         let Entry::Occupied(request) = self.in_flight.entry(seq) else {
             let why = "the call was forgotten".to_owned();
@@ -354,8 +356,8 @@ impl Session {
         answer
     }
 
-    /// Takes the answer to a request, or has `waker` woken once it is there. `known` is the waker that was
-    /// taken before: it is used again if it wakes the same task, and left to be dropped otherwise.
+    /// Takes the answer to a request, or registers `waker` for it. `known` is the waker that was taken
+    /// before: it is used again if it wakes the same task, and dropped later otherwise.
     pub(super) fn poll_answer(
         &mut self,
         seq: u64,
@@ -372,8 +374,8 @@ impl Session {
         self.take_answer(seq).map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Ends the session: every request without an answer has this one. Returns whether it had not
-    /// ended before.
+    /// Ends the session, and gives every request without an answer this one. Returns false if it had ended
+    /// before.
     pub(super) fn end(&mut self, why: &str, answer: &CallError) -> bool {
         if self.ended.is_some() {
             return false;
@@ -391,7 +393,7 @@ impl Session {
         true
     }
 
-    /// Returns whether anything is to be done once the lock is free.
+    /// Returns whether actions follow once the lock is free.
     #[inline]
     pub(super) fn has_news(&self) -> bool {
         let News {
@@ -402,18 +404,17 @@ impl Session {
         *has_changed || !answered.is_empty() || !replaced.is_empty()
     }
 
-    /// Takes what is to be done once the lock is free.
+    /// Takes the actions that follow once the lock is free.
     pub(super) fn take_news(&mut self) -> News {
         mem::take(&mut self.news)
     }
 
-    /// Returns an object that is open.
     pub(super) fn object(&self, kind: &str, name: &str) -> Option<Arc<Object>> {
         let key = (kind.to_owned(), name.to_owned());
         self.objects.get(&key).map(Arc::clone)
     }
 
-    /// Keeps an object that was opened, unless it was removed meanwhile.
+    /// Stores an object that was opened, unless it was removed meanwhile.
     pub(super) fn keep_object(&mut self, kind: &str, object: &Arc<Object>) {
         if !self.gone.contains(&object.number) {
             let key = (kind.to_owned(), object.name.clone());
@@ -422,7 +423,7 @@ impl Session {
         }
     }
 
-    /// Returns whether an object was removed, as far as the manager has said so.
+    /// Returns whether the manager has reported that an object was removed.
     pub(super) fn is_gone(&self, object: u32) -> bool {
         self.gone.contains(&object)
     }
@@ -432,7 +433,7 @@ impl Session {
         self.revoked.contains(&seq)
     }
 
-    /// Forgets that a grant is void, since its guard is dropped.
+    /// Forgets that a grant is void, because its guard is dropped.
     pub(super) fn forget_revoked(&mut self, seq: u64) {
         if !self.revoked.is_empty() {
             self.revoked.remove(&seq);

@@ -1,5 +1,5 @@
-//! Connections against a manager that is written by hand and may say anything, or nothing.
-//! The suite runs over each transport: see `tests::raw`.
+//! Connections against a scripted manager that may send anything, or nothing. The suite runs over each
+//! transport: see `tests::raw`.
 
 mod ends;
 mod greeting;
@@ -53,7 +53,7 @@ pub(super) fn welcome() -> Response<'static> {
     }
 }
 
-/// A connection that was welcomed, and the manager's end of it.
+/// A welcomed connection, and the manager's end of it.
 pub(super) async fn connected() -> (Arc<Connection>, Raw) {
     let (mut manager, socket) = Raw::manager();
     let greet = tokio::spawn(Connection::greet(address(), socket));
@@ -73,7 +73,7 @@ pub(super) async fn call(connection: &Arc<Connection>) -> Result<(CallId, u64), 
     Ok(called.await?)
 }
 
-/// The same in a task of its own, which has written its frame.
+/// Calls in a task of its own, and returns once the frame is written.
 pub(super) async fn spawned_call(
     connection: &Arc<Connection>,
     manager: &mut Raw,
@@ -86,7 +86,7 @@ pub(super) async fn spawned_call(
     (hear_call(manager).await, task)
 }
 
-/// Hears a call, as [`call`] makes it, and returns its number.
+/// Receives a call, as [`call`] makes it, and returns its number.
 pub(super) async fn hear_call(manager: &mut Raw) -> u64 {
     let frame = manager.hear().await.expect("a call");
     let request = Request::decode(&frame).expect("a request");
@@ -104,7 +104,7 @@ pub(super) async fn hear_call(manager: &mut Raw) -> u64 {
     seq
 }
 
-/// Hears that a call is withdrawn, and returns its number.
+/// Receives a withdrawal, and returns the number of the call.
 pub(super) async fn hear_withdraw(manager: &mut Raw) -> u64 {
     let frame = manager.hear().await.expect("a withdrawal");
     match Request::decode(&frame).expect("a request") {
@@ -120,7 +120,7 @@ pub(super) fn reply(seq: u64, body: &[u8]) -> Response<'_> {
     }
 }
 
-/// Why the connection was lost.
+/// The reason why the connection was lost.
 #[track_caller]
 pub(super) fn why<T: fmt::Debug>(outcome: Result<T, CallError>) -> String {
     match outcome {
@@ -157,7 +157,7 @@ async fn a_call_takes_the_lock_once_to_send_and_once_for_each_poll() {
     assert_eq!(fewest, 3);
 }
 
-/// A waker that counts how often it wakes.
+/// A waker that counts its wakes.
 #[derive(Default)]
 struct CountedWakes(AtomicUsize);
 
@@ -211,7 +211,7 @@ async fn a_task_that_is_dropped_with_its_last_waker_blocks_no_other_call() {
     }
     drop((task, waker));
     let first = hear_call(&mut manager).await;
-    // The next call reads the answer of the first one, wakes it and with that drops it.
+    // The next call reads the answer of the first one, wakes it, and thereby drops it.
     let (second, next) = spawned_call(&connection, &mut manager).await;
     manager.say(&reply(first, &[1])).await;
     manager.say(&reply(second, &[2])).await;
@@ -287,7 +287,7 @@ async fn a_fault_is_the_error_of_its_call_and_nothing_is_withdrawn() {
         manager.say(&Response::Fault { seq, fault }).await;
         assert_eq!(patiently(task).await.unwrap(), Err(error));
     }
-    // What comes next is a call and no withdrawal.
+    // The next frame is a call and no withdrawal.
     spawned_call(&connection, &mut manager).await;
 }
 

@@ -1,12 +1,12 @@
-//! The driver of a plain thread: the thread sleeps on the streams of the connections that it reads.
+//! The driver of a plain thread, which sleeps on the streams of the connections that it reads.
 //!
-//! Woken by a runtime's thread instead, each answer would cost two system calls and a thread switch more.
-//! So a thread that blocks on a future reads a connection itself while it is that connection's only
-//! caller, no runtime has attached to it, and its stream has a descriptor. Otherwise the background
-//! runtime reads, as it does for any caller without a runtime.
+//! If a runtime's thread woke it instead, each answer would cost two more system calls and a thread switch. A
+//! thread that blocks on a future therefore reads a connection itself while it is that connection's only
+//! caller, no runtime is attached to it, and its stream has a descriptor. Otherwise the background runtime
+//! reads, as for any caller without a runtime.
 //!
-//! Invariant: a thread that sleeps here can be woken by [`Wakeup`], and every connection that it sleeps on
-//! is read when there is something to read, whichever part of the future waits for it.
+//! Invariant: a thread that sleeps here can be woken by [`Wakeup`], and it reads every connection that it
+//! sleeps on when that is readable, regardless of which part of the future waits for it.
 
 use std::{
     cell::RefCell,
@@ -34,18 +34,18 @@ use crate::{
 };
 
 thread_local! {
-    /// The future that this thread blocks on, if it does.
+    /// The future that this thread blocks on, if any.
     static BLOCKED_ON: RefCell<Option<BlockedOn>> = const { RefCell::new(None) };
 
-    /// What wakes this thread, once it has slept.
+    /// The wakeup of this thread, once it has slept.
     static WAKEUP: RefCell<Option<Arc<Wakeup>>> = const { RefCell::new(None) };
 }
 
-/// Waits on a plain thread for whatever is async here: making a manager, a call that is not a
-/// [`Wait`](crate::Wait), or several at once.
+/// Waits on a plain thread for an async operation of this library: the start of a manager, a call that is not
+/// a [`Wait`](crate::Wait), or several at once.
 ///
-/// The future runs on this thread. What it spawns runs on the one thread that reads and writes for
-/// this process's plain threads, so that must not block.
+/// The future runs on this thread. Tasks that it spawns run on the single background thread that reads and
+/// writes for this process's plain threads, so they must not block.
 ///
 /// ```
 /// use std::thread;
@@ -70,8 +70,8 @@ thread_local! {
 /// # Panics
 ///
 /// Panics inside an async context, which it would block. If the system has no descriptors or no thread for
-/// the library's background runtime, calls of this library return errors that say so; a future of yours that
-/// needs a tokio runtime, such as a timer, panics then.
+/// the library's background runtime, calls of this library return errors that say so. A future that needs a
+/// tokio runtime for something else, such as a timer, panics then.
 #[track_caller]
 pub fn block_on<F: Future>(future: F) -> F::Output {
     assert!(
@@ -89,7 +89,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
             let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
             if polled.is_pending() {
                 wakeup.sleep();
-                // The runtime polls again at once, with a fresh budget for its cooperative tasks.
+                // The runtime polls again at once, with a fresh budget for cooperative tasks.
                 task.waker().wake_by_ref();
             }
             polled
@@ -98,12 +98,12 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     };
     match background::start() {
         Ok(background) => background.block_on(blocked),
-        // Calls of this library that the future makes return an error that names the limit.
+        // Calls of this library within the future return an error that names the limit.
         Err(_) => poll_to_the_end(blocked),
     }
 }
 
-/// Polls a future, which sleeps by itself, until it is ready.
+/// Polls a future until it is ready, and sleeps on descriptors in between.
 fn poll_to_the_end<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let mut task = Context::from_waker(Waker::noop());
@@ -114,11 +114,11 @@ fn poll_to_the_end<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// The budget that tokio gives a task for one poll, or more.
+/// At least the budget that tokio gives a task for one poll.
 const BUDGET: usize = 128;
 
-/// Whether this thread polls a task of a runtime. Only while it does, its budget of cooperative steps is
-/// limited; tokio has no other way to ask that does not panic.
+/// Returns whether this thread polls a task of a runtime. Only such a thread has a limited budget of
+/// cooperative steps; tokio has no other query that does not panic.
 fn is_async_context() -> bool {
     if Handle::try_current().is_err() {
         return false;
@@ -134,7 +134,7 @@ fn is_async_context() -> bool {
         }
         Poll::Pending => true,
     });
-    // Its drop restores the budget.
+    // The drop restores the budget.
     drop(whole_budget);
     is_limited
 }
@@ -146,9 +146,9 @@ pub(super) fn is_blocking() -> bool {
         .unwrap_or_default()
 }
 
-/// Has this thread read a connection whenever it sleeps. Returns whether it will.
+/// Makes this thread read a connection whenever it sleeps. Returns whether it will.
 ///
-/// It will not if `task` is not the task that the thread blocks on: within another executor the thread
+/// It returns false if `task` is not the task that the thread blocks on: within another executor the thread
 /// sleeps elsewhere.
 pub(super) fn read_here(connection: &Arc<Connection>, task: &Waker) -> bool {
     let read = |blocked: &RefCell<Option<BlockedOn>>| {
@@ -175,7 +175,7 @@ pub(super) fn read_here(connection: &Arc<Connection>, task: &Waker) -> bool {
     BLOCKED_ON.try_with(read).unwrap_or_default()
 }
 
-/// Has this thread read a connection no more.
+/// Stops this thread from reading a connection.
 pub(super) fn stop_reading(connection: &Arc<Connection>) {
     let leave = |blocked: &RefCell<Option<BlockedOn>>| {
         let mut blocked = blocked.borrow_mut();
@@ -183,8 +183,8 @@ pub(super) fn stop_reading(connection: &Arc<Connection>) {
         let place = all.iter().position(|it| Arc::ptr_eq(it, connection))?;
         Some(all.swap_remove(place))
     };
-    // It may be the last handle, whose drop must not find this borrowed. A thread that is ending has
-    // no such state, and reads nothing.
+    // This may be the last handle, whose drop must not find the cell borrowed. A thread that is ending has no
+    // such cell, and reads nothing.
     drop(BLOCKED_ON.try_with(leave));
 }
 
@@ -196,7 +196,7 @@ struct BlockedOn {
     connections: Vec<Arc<Connection>>,
 }
 
-/// The time in which a thread blocks on a future. It keeps an outer one, as `block_in_place` allows.
+/// The span in which a thread blocks on a future. It stores an outer span, which `block_in_place` permits.
 struct BlockingSpan(Option<BlockedOn>);
 
 impl BlockingSpan {
@@ -213,22 +213,23 @@ impl BlockingSpan {
 impl Drop for BlockingSpan {
     fn drop(&mut self) {
         if let Some(outer) = &self.0 {
-            // It may have been woken meanwhile.
+            // The outer future may have been woken meanwhile.
             outer.waker.wake_by_ref();
         }
         drop(BLOCKED_ON.replace(self.0.take()));
     }
 }
 
-/// Wakes one thread, also while it sleeps on descriptors.
+/// Wakes one thread, even while it sleeps on descriptors.
 struct Wakeup {
-    /// A forked child has a copy of it, and of its descriptors, which still are the parent's.
+    /// A forked child has a copy of this value and of its descriptors, which still belong to the parent.
     origin: Origin,
     state: AtomicU8,
-    /// Wakes the thread where it reads nothing. The thread's own park token belongs to the program.
+    /// Wakes the thread while it reads nothing. The thread's own park token belongs to the program.
     parked: Mutex<()>,
     unparked: Condvar,
-    /// Wakes the thread while it sleeps on descriptors; most threads never do.
+    /// Wakes the thread while it sleeps on descriptors. It is created on first use, because most threads
+    /// never sleep so.
     pair: OnceLock<SocketPair>,
 }
 
@@ -244,7 +245,7 @@ const AWAKE: u8 = 0;
 const POLLING: u8 = 1;
 /// The thread sleeps on the condition variable, or is about to.
 const PARKED: u8 = 2;
-/// The thread was woken, and has not looked since.
+/// The thread was woken, and has not polled its future since.
 const WOKEN: u8 = 3;
 
 /// A wait that returns at once.
@@ -253,13 +254,13 @@ const NO_WAIT: Timespec = Timespec {
     tv_nsec: 0,
 };
 
-/// How long a thread pauses when it can sleep neither on descriptors nor on a condition variable.
+/// The pause of a thread that can sleep neither on descriptors nor on a condition variable.
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl Wakeup {
     fn of_this_thread() -> Arc<Self> {
         WAKEUP.with_borrow_mut(|kept| {
-            // The first use in a forked child leaks the parent's, in which a mutex may be locked.
+            // The first use in a forked child leaks the parent's value, in which a mutex may be locked.
             if let Some(wakeup) = kept.take_if(|kept| !kept.origin.is_here()) {
                 mem::forget(wakeup);
             }
@@ -276,7 +277,7 @@ impl Wakeup {
         })
     }
 
-    /// Returns the pair, and makes it first if need be. Only the thread itself calls this.
+    /// Returns the pair, which is created on first use. Only the thread itself calls this.
     fn pair(&self) -> io::Result<&SocketPair> {
         if let Some(pair) = self.pair.get() {
             return Ok(pair);
@@ -290,16 +291,16 @@ impl Wakeup {
         Ok(self.pair.get_or_init(|| SocketPair { sender, receiver }))
     }
 
-    /// Forgets that the thread was woken, before it looks at what for.
+    /// Clears the wake flag before the thread polls its future.
     fn clear(&self) {
         self.state.swap(AWAKE, Ordering::AcqRel);
     }
 
-    /// Sleeps until the thread is woken, or a connection that it reads has something, and reads that.
+    /// Sleeps until the thread is woken or one of its connections is readable, and reads that connection.
     fn sleep(&self) {
         if !self.origin.is_here() {
-            // A future that the parent blocks on goes on in a forked child, where only what it has begun here
-            // can wake it.
+            // A future that the parent blocks on continues in a forked child, where only what the future has
+            // begun here can wake it.
             return thread::sleep(PAUSE);
         }
         let mut connections = swap_connections(Vec::new());
@@ -322,8 +323,7 @@ impl Wakeup {
         }
     }
 
-    /// Sleeps on the streams of connections, reads those that have something, and removes those that
-    /// have ended.
+    /// Sleeps on the streams of connections, reads the readable ones, and removes those that have ended.
     fn sleep_on(&self, pair: &SocketPair, connections: &mut Vec<Arc<Connection>>) {
         // Each of them has a descriptor, and keeps it: see `read_here`.
         let streams = connections
@@ -334,7 +334,7 @@ impl Wakeup {
             .chain(streams)
             .map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN))
             .collect();
-        // A thread that was woken since it looked does not sleep, and yet reads: the parts of its future
+        // A thread that was woken since its last poll does not sleep, but still reads: parts of its future
         // may wake each other for ever.
         let is_woken = self.state.swap(POLLING, Ordering::AcqRel) == WOKEN;
         let polled = poll(&mut sources, is_woken.then_some(&NO_WAIT));
@@ -358,7 +358,7 @@ impl Wakeup {
                 return false;
             };
             let why = connection.read_chunk(&mut shared);
-            // The stream of a connection that has ended is readable for ever.
+            // The stream of a connection that has ended stays readable.
             let is_kept = why.is_none();
             connection.unlock(shared, why);
             is_kept
@@ -366,7 +366,7 @@ impl Wakeup {
     }
 }
 
-/// Takes the connections that this thread reads, and has it read others in their place.
+/// Replaces the connections that this thread reads, and returns the earlier ones.
 fn swap_connections(others: Vec<Arc<Connection>>) -> Vec<Arc<Connection>> {
     let swap = |blocked: &mut Option<BlockedOn>| {
         let blocked = blocked.as_mut()?;
@@ -383,12 +383,13 @@ impl Wake for Wakeup {
     fn wake_by_ref(self: &Arc<Self>) {
         match self.state.swap(WOKEN, Ordering::AcqRel) {
             POLLING if self.origin.is_here() => {
-                // A pair that is full wakes the thread already.
+                // If the pair's buffer is full, the thread is woken already.
                 let pair = self.pair.get();
                 let _ = pair.map(|pair| pair.sender.get()?.write(&[1]));
             }
             PARKED if self.origin.is_here() => {
-                // With the lock, the thread waits by now or is about to look once more.
+                // Once this has the lock, the thread waits on the condition variable, or will check the state
+                // again.
                 drop(lock(&self.parked));
                 self.unparked.notify_one();
             }

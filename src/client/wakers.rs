@@ -1,8 +1,8 @@
-//! Who is woken when a connection has something to read. Data alone: the tasks are above.
+//! The tasks that are woken when a connection is readable.
 //!
-//! Each runtime that calls has a [`Reader`]: the stream as that runtime waits for it, and two wakers. The
-//! caller that began to wait last reads for itself and all others; the runtime's driver task reads when no
-//! caller does. Only one of the two need be woken while there is a single waiter.
+//! Each runtime that calls has a [`Reader`]: the stream as attached to that runtime, and two wakers. The
+//! caller that began to wait last reads for all callers, and the runtime's driver task reads when no caller
+//! does. While there is a single waiter, only one of the two has to be woken.
 
 use std::{
     io,
@@ -27,12 +27,11 @@ pub(super) struct Reader {
     pub(super) runtime: runtime::Id,
     stream: OnlyHere<Box<dyn AttachedStream>>,
     pub(super) wakers: Arc<Wakers>,
-    /// The two wakers as the one that the stream wakes.
+    /// The two wakers, combined into the one that the stream wakes.
     pub(super) waker: Waker,
 }
 
 impl Reader {
-    /// Makes the reader of a runtime.
     pub(super) fn new(
         runtime: runtime::Id,
         stream: Box<dyn AttachedStream>,
@@ -51,7 +50,7 @@ impl Reader {
         }
     }
 
-    /// Reads the stream, or has the reading task woken when there is something to read.
+    /// Reads the stream, or registers the reading task for when it is readable.
     pub(super) fn poll_read(
         &self,
         task: &mut Context<'_>,
@@ -63,7 +62,7 @@ impl Reader {
         }
     }
 
-    /// Returns whether it belongs to the runtime that runs this.
+    /// Returns whether it belongs to the current runtime.
     pub(super) fn is_here(&self) -> bool {
         match background::current() {
             Some(handle) => handle.id() == self.runtime,
@@ -78,16 +77,16 @@ pub(super) struct Wakers {
     pub(super) caller: AtomicWaker,
     /// The driver task.
     pub(super) driver: AtomicWaker,
-    /// How many callers of the connection there are, on all runtimes.
+    /// The number of callers of the connection, on all runtimes.
     waiters: Arc<AtomicUsize>,
 }
 
 impl Wake for Wakers {
     fn wake(self: Arc<Self>) {
         let caller = self.caller.take();
-        // A caller that is woken may not poll its call, as in a `select!` that has moved on. With no
-        // other waiters that is harmless; otherwise the driver is woken too. `caller` is empty when the
-        // newest waiter has left while older ones still wait.
+        // A caller that is woken may not poll its call, as in a `select!` that has moved on. With no other
+        // waiters that is harmless; otherwise the driver is woken too. `caller` is empty when the newest
+        // waiter has left while older ones still wait.
         if caller.is_none() || self.waiters.load(Ordering::Acquire) > 1 {
             self.driver.wake();
         }
@@ -97,19 +96,19 @@ impl Wake for Wakers {
     }
 }
 
-/// One waiter, counted for as long as this lives.
+/// One waiter, which is counted until this value is dropped.
 pub(super) struct WaiterCount {
     waiters: Arc<AtomicUsize>,
     count: usize,
 }
 
 impl WaiterCount {
-    /// Counts a caller, which reads for itself.
+    /// Counts a caller that reads for itself.
     pub(super) fn caller(waiters: &Arc<AtomicUsize>) -> Self {
         Self::begin(waiters, 1)
     }
 
-    /// Counts a waiter that does not read: as two, so that the driver is woken.
+    /// Counts a waiter that does not read. It counts as two, so that the driver is woken.
     pub(super) fn watcher(waiters: &Arc<AtomicUsize>) -> Self {
         Self::begin(waiters, 2)
     }

@@ -29,36 +29,36 @@ use crate::{
 };
 
 impl Manager {
-    /// Starts a manager on a thread of this process, reachable for its children.
+    /// Starts a manager on a thread of this process. Child processes can connect to it.
     ///
     /// # Errors
     ///
-    /// Returns an error when the system gives no socket or thread.
+    /// Returns an error when the system cannot create a socket or a thread.
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, the manager ends: nothing is left of it.
+    /// If the future is dropped, the manager ends and leaves nothing behind.
     pub async fn start() -> Result<Self, StartError> {
         Self::builder().start().await
     }
 
-    /// Starts a manager as a process of its own, which is this program once more. It ends with
-    /// this process at the latest.
+    /// Starts a manager as a separate process that runs this program. It ends at the latest when this process
+    /// ends.
     ///
     /// # Errors
     ///
-    /// Returns [`StartError::NotAProgram`] unless [`program`](crate::program) was called first
-    /// thing in main, and [`StartError::Child`] when the process does not get ready.
+    /// Returns [`StartError::NotAProgram`] unless [`program`](crate::program) was called at the start of
+    /// main, and [`StartError::Child`] when the process does not get ready.
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, the process is ended.
+    /// If the future is dropped, the process is ended.
     pub async fn spawn() -> Result<Self, StartError> {
         Self::builder().spawn().await
     }
 
-    /// Starts a manager in memory for a test: in tasks of the test's runtime, for as long as the test runs.
-    /// See [`ManagerBuilder::in_memory`].
+    /// Starts a manager in memory for a test. It runs in tasks of the test's runtime until the test ends. See
+    /// [`ManagerBuilder::in_memory`].
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -78,23 +78,23 @@ impl Manager {
     ///
     /// # Errors
     ///
-    /// As [`ManagerBuilder::in_memory`].
+    /// Returns the errors of [`ManagerBuilder::in_memory`].
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, the test and the manager end: nothing is left of them.
+    /// If the future is dropped, the test and the manager end and leave nothing behind.
     pub async fn in_memory<T>(test: impl AsyncFnOnce(Self) -> T) -> Result<T, StartError> {
         Self::builder().in_memory(test).await
     }
 
-    /// Prepares a manager with an address, limits, or kinds of its own.
+    /// Creates a builder for a manager with its own address, limits or kinds.
     #[must_use]
     pub fn builder() -> ManagerBuilder {
         ManagerBuilder::default()
     }
 }
 
-/// A manager to be.
+/// The settings of a manager that is not started yet.
 ///
 /// ```no_run
 /// # async fn build() -> Result<lockkeeper::Manager, lockkeeper::StartError> {
@@ -130,12 +130,11 @@ impl Default for ManagerBuilder {
 }
 
 impl ManagerBuilder {
-    /// Sets where the manager is reached, for programs that share no parent. Without it the
-    /// address is a path that no other manager has. A text that is no [`Address`] is the error of the
-    /// start.
+    /// Sets the address of the manager, for programs without a common parent. By default the address is a
+    /// unique path. If the text is no valid [`Address`], the start returns an error.
     ///
-    /// The start makes the folder of a path, and those above it, if they are missing. They have mode 0700, or 0711
-    /// with [`Self::allow_uid`] or [`Self::allow_group`], and stay when the manager ends.
+    /// The start creates the folder of a path and its missing parents. They have mode 0700, or 0711 with
+    /// [`Self::allow_uid`] or [`Self::allow_group`], and remain when the manager ends.
     #[must_use]
     pub fn address<A>(mut self, address: A) -> Self
     where
@@ -145,16 +144,16 @@ impl ManagerBuilder {
         self
     }
 
-    /// Opens a manager at a path to another user, by the user's numeric id. The kernel tells the
-    /// manager which user a client is.
+    /// Opens a manager at a path to another user, by the user's numeric id. The kernel tells the manager the
+    /// user of each client.
     ///
-    /// A client of that user may use all objects and make others. It may not [remove](Manager::remove)
-    /// or [inspect](Manager::inspect) objects, or call an operation that [is
-    /// administrative](crate::kind::Operation::IS_ADMINISTRATIVE), such as `force_unlock`: it gets
-    /// [`Fault::NotAllowed`](crate::errors::Fault::NotAllowed). Root and the manager's own user may do
-    /// everything. The folder of the path must let the user pass; one that the manager makes does. The
-    /// client names the manager's user in its [`Address`], unless that user is root. A manager that is
-    /// not at a path, but at a name for example, does not start: [`StartError::Unusable`].
+    /// A client of that user may use all objects and create others. It may not [remove](Manager::remove) or
+    /// [inspect](Manager::inspect) objects, or call an operation that [is
+    /// administrative](crate::kind::Operation::IS_ADMINISTRATIVE), such as `force_unlock`: such a call
+    /// returns [`Fault::NotAllowed`](crate::errors::Fault::NotAllowed). Root and the manager's own user may
+    /// do everything. The user needs search permission for the folder of the path; a folder that the manager
+    /// creates grants it. The client names the manager's user in its [`Address`], unless that user is root. A
+    /// manager with another kind of address, such as a name, does not start: [`StartError::Unusable`].
     ///
     /// ```no_run
     /// # async fn serve() -> Result<(), lockkeeper::StartError> {
@@ -172,26 +171,25 @@ impl ManagerBuilder {
         self
     }
 
-    /// Opens a manager at a path to all members of a group, by its numeric id, as [`Self::allow_uid`]
-    /// does to a user. Membership counts at the moment when a client connects, supplementary groups
-    /// included.
+    /// Opens a manager at a path to all members of a group, by its numeric id, as [`Self::allow_uid`] does
+    /// for a user. Membership is checked when a client connects, and includes supplementary groups.
     #[must_use]
     pub fn allow_group(mut self, gid: u32) -> Self {
         self.access.gids.push(gid);
         self
     }
 
-    /// Spreads the manager's objects over that many threads, 1 to 64: each object is on one of
-    /// them, its *shard*, and no call crosses from one to another. An object with a name is where
-    /// its name says, those without one are made on each in turn. The first shard is reached at
-    /// the manager's address, the others at that with `.1`, `.2` and so on behind it; handles and
-    /// tokens know. Without it there is one, which is what most managers need.
+    /// Spreads the manager's objects over that many threads, 1 to 64; the default is 1. Each object belongs
+    /// to one thread, its *shard*, and no call crosses shards. The name of an object determines its shard,
+    /// and objects without a name are created on the shards in turn. The first shard listens at the manager's
+    /// address, the others at that address with the suffix `.1`, `.2` and so on; handles and tokens find
+    /// them.
     ///
-    /// It pays where one shard is busy all the time, cores are left, and the calls go to many objects:
-    /// an object is never faster than its shard. It costs a connection, and so a session, for each
-    /// shard that a client uses; [`Limits`] says which limits are for each shard. Calls to objects of
-    /// different shards are in no order, and a snapshot of [`Manager::inspect`] has a moment of its own
-    /// for each. Deadlocks are not looked for: a circle may go over several.
+    /// Shards help if one shard is always busy, cores are idle, and the calls go to many objects: an object
+    /// is never faster than its shard. Each shard that a client uses costs a connection and a session;
+    /// [`Limits`] says which limits are per shard. Calls to objects of different shards are not ordered, and
+    /// [`Manager::inspect`] takes its snapshot of each shard at a different moment. A manager of several
+    /// shards does not search for deadlocks, because a deadlock may span shards.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -212,30 +210,30 @@ impl ManagerBuilder {
         self
     }
 
-    /// Sets the limits of the manager. [`Limits`] says which of them are for each shard.
+    /// Sets the limits of the manager. [`Limits`] says which of them are per shard.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits.in_range();
         self
     }
 
-    /// Has the manager look for callers that wait for one another, and sets what it does about them.
-    /// Its clients say with each call which task or thread calls, which costs some bytes a call. It has one
-    /// shard then: see [`Self::shards`].
+    /// Makes the manager search for deadlocks, and sets what it does about them. Its clients then send the
+    /// calling task or thread with each call, which costs some bytes per call. Such a manager has one shard:
+    /// see [`Self::shards`].
     #[must_use]
     pub fn deadlocks(mut self, deadlocks: Deadlocks) -> Self {
         self.deadlocks = Some(deadlocks);
         self
     }
 
-    /// Adds a kind of your own.
+    /// Adds a kind that this program defines.
     #[must_use]
     pub fn register<P: Primitive>(self) -> Self {
         self.register_with(P::create)
     }
 
-    /// Adds a kind of your own whose objects `make` makes, which may capture what they need. Each shard
-    /// calls it on its own thread.
+    /// Adds a kind that this program defines, whose objects `make` creates. `make` may capture values. Each
+    /// shard calls it on its own thread.
     #[must_use]
     pub fn register_with<P: Primitive>(
         mut self,
@@ -245,21 +243,20 @@ impl ManagerBuilder {
         self
     }
 
-    /// Starts the manager on a thread of this process, with a runtime of its own, so that any
-    /// async or plain program can embed it; on as many threads as it has shards.
+    /// Starts the manager on a thread of this process for each shard, with its own runtime, so any async or
+    /// synchronous program can embed it.
     ///
     /// # Errors
     ///
-    /// Returns [`StartError::Address`] for a text that is no address, [`StartError::AddressInUse`] when a live
-    /// manager is there,
-    /// [`StartError::BadAddress`] when no socket can be there or this program has no transport of that
-    /// scheme, [`StartError::System`] when there
-    /// is no thread to be had, [`StartError::Unusable`] for a number of shards that cannot be, and for
-    /// several that are to look for deadlocks, and for a manager that is open to others and not at a path.
+    /// Returns [`StartError::Address`] for a text that is no address, [`StartError::AddressInUse`] when a
+    /// live manager is at the address, [`StartError::BadAddress`] when no socket can be bound there or this
+    /// program has no transport of that scheme, and [`StartError::System`] when the system cannot create a
+    /// thread. Returns [`StartError::Unusable`] for an invalid number of shards, for several shards with a
+    /// deadlock search, and for a manager that is open to other users and not at a path.
     ///
     /// # Cancel safety
     ///
-    /// As [`Manager::start`].
+    /// See [`Manager::start`].
     pub async fn start(self) -> Result<Manager, StartError> {
         let shards = self.checked_shards()?;
         let address = self.checked_address(Address::unused)?;
@@ -268,17 +265,17 @@ impl ManagerBuilder {
         Manager::own(&address, owned).await
     }
 
-    /// Starts the manager as a process of its own. Kinds of your own are registered where the
-    /// program starts then: `program().kind::<K>()`.
+    /// Starts the manager as a separate process. This program registers its kinds for it at its start:
+    /// `program().kind::<K>()`.
     ///
     /// # Errors
     ///
-    /// As [`Self::start`] and [`Manager::spawn`], and [`StartError::Unusable`] when kinds were
-    /// registered here, a function was to hear of deadlocks, or the address is one within a process.
+    /// Returns the errors of [`Self::start`] and [`Manager::spawn`], and [`StartError::Unusable`] when this
+    /// builder has kinds or a deadlock callback, or when the address is one within a process.
     ///
     /// # Cancel safety
     ///
-    /// As [`Manager::spawn`].
+    /// See [`Manager::spawn`].
     pub async fn spawn(self) -> Result<Manager, StartError> {
         let shards = self.checked_shards()?;
         if !self.kinds.is_empty() {
@@ -312,7 +309,7 @@ impl ManagerBuilder {
             access: self.access,
         };
         let lacking = |error: io::Error| StartError::System(lack(&error));
-        // A forked child that kept the manager's end would hide the end of the manager.
+        // If a forked child kept the manager's end, this process would not notice the end of the manager.
         let (own, handed) = socket_pair().map_err(lacking)?;
         let spawned = async {
             let child = Child::start_until_ready(ROLE, &config, &[handed.as_fd()]).await?;
@@ -324,7 +321,7 @@ impl ManagerBuilder {
                 owned: Some(Arc::new(owned)),
             })
         };
-        // A forked child that has a copy of this must not kill the manager by dropping it.
+        // A forked child that has a copy of this future must not kill the manager by dropping it.
         let spawned = OnlyHere::future(spawned).await;
         spawned.unwrap_or_else(|| {
             Err(StartError::Call(CallError::Forked {
@@ -333,11 +330,11 @@ impl ManagerBuilder {
         })
     }
 
-    /// Runs a test with this manager in memory: its sessions and objects are tasks of the runtime that
-    /// the test runs on, clients reach it through memory, and it ends with the test, also by a panic. It
-    /// has no thread, socket or file. (A client has its background thread, as always.)
+    /// Runs a test with this manager in memory. Its sessions and objects are tasks of the test's runtime,
+    /// clients reach it through memory, and it ends with the test, even if the test panics. It has no thread,
+    /// socket or file. (A client still has its background thread.)
     ///
-    /// Time is the time of the runtime. With a paused clock, which is tokio's `test-util`, a test of an
+    /// The manager uses the time of the runtime. With a paused clock (tokio's `test-util`), a test of an
     /// hour's timeout takes no time, and events happen in the order of their times:
     ///
     /// ```
@@ -362,29 +359,30 @@ impl ManagerBuilder {
     /// # }
     /// ```
     ///
-    /// The test has a handle that owns the manager: [`Manager::shutdown`] and the drop of the last
-    /// clone end it, as they do for any other. Other tasks of this process reach it by its address,
-    /// and by proxies; other processes do not, so a [`Pool`](crate::Pool) that is to reach it needs a
-    /// manager of [`Self::start`]. Waits on another runtime or on a plain thread keep that one's
-    /// time, and a paused clock advances while its runtime only waits for them. So with a paused clock
-    /// connect from the test's own runtime: to the manager, another thread may seem silent for hours.
-    /// [`Wait::blocking`](crate::Wait::blocking) and [`block_on`](crate::block_on) belong on other threads, as in any async code.
+    /// The test has a handle that owns the manager: [`Manager::shutdown`] and the drop of the last clone end
+    /// it, as for any other manager. Other tasks of this process reach it by its address and by proxies.
+    /// Other processes cannot reach it, so the tasks of a [`Pool`](crate::Pool) need a manager of
+    /// [`Self::start`]. A wait on another runtime or on a plain thread uses the clock there, and a paused
+    /// clock advances while its own runtime only waits for such a wait. With a paused clock, therefore,
+    /// connect to the manager from the test's own runtime: to the manager, another thread may seem silent for
+    /// hours. [`Wait::blocking`](crate::Wait::blocking) and [`block_on`](crate::block_on) belong on other
+    /// threads, as in any async code.
     ///
-    /// The future is not `Send`: it is to be awaited where the test is, not in a spawned task.
+    /// The future is not `Send`: await it in the test, not in a spawned task.
     ///
     /// # Errors
     ///
-    /// Returns [`StartError::Unusable`] for a number of shards that cannot be, for several that are to
-    /// look for deadlocks, and for an address that is not within this process, as `memory:NAME` is;
-    /// and [`StartError::AddressInUse`] when a live manager of this process has the name.
+    /// Returns [`StartError::Unusable`] for an invalid number of shards, for several shards with a deadlock
+    /// search, and for an address that is not within this process, as `memory:NAME` is. Returns
+    /// [`StartError::AddressInUse`] when a live manager of this process has the name.
     ///
     /// # Panics
     ///
-    /// Panics when the test does, and outside a tokio runtime.
+    /// Panics when the test panics, and outside a tokio runtime.
     ///
     /// # Cancel safety
     ///
-    /// As [`Manager::in_memory`].
+    /// See [`Manager::in_memory`].
     pub async fn in_memory<T>(self, test: impl AsyncFnOnce(Manager) -> T) -> Result<T, StartError> {
         let shards = self.checked_shards()?;
         let address = self.checked_address(Address::unused_in_memory)?;
@@ -406,7 +404,7 @@ impl ManagerBuilder {
         LocalSet::new().run_until(hosted).await
     }
 
-    /// What is the same for all shards, with the kinds of the program and of this manager.
+    /// The settings that all shards share, with the kinds of the program and of this builder.
     fn into_inside(self) -> Inside {
         let mut kinds = kinds::kinds();
         self.kinds.add_to(&mut kinds);
@@ -418,7 +416,7 @@ impl ManagerBuilder {
         }
     }
 
-    /// Where the manager is to be, if it can be used there by those that it is open to.
+    /// Returns the address if all users that the manager is open to can use it.
     fn checked_address(&self, default: fn() -> Address) -> Result<Address, StartError> {
         let address = self.address.clone().unwrap_or_else(|| Ok(default()))?;
         if !self.access.is_private() && (address.path().is_none() || address.is_name()) {
@@ -431,7 +429,7 @@ impl ManagerBuilder {
         Ok(address)
     }
 
-    /// How many shards there are to be, if there can be so many.
+    /// Returns the number of shards if it is valid.
     fn checked_shards(&self) -> Result<u32, StartError> {
         let asked = self.shards;
         if asked > 1 && self.deadlocks.is_some() {
@@ -449,7 +447,7 @@ impl ManagerBuilder {
     }
 }
 
-/// Whether an address is reached within its own process alone.
+/// Returns whether an address is only reachable within its own process.
 fn is_in_process(address: &Address) -> bool {
     Endpoint::of(address).is_ok_and(|endpoint| endpoint.is_in_process())
 }

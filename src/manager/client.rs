@@ -1,4 +1,4 @@
-//! `ClientBuilder`: how this process is a client of a manager, chosen where it connects.
+//! `ClientBuilder`: the settings of this process as a client of a manager, chosen when it connects.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,15 +10,14 @@ use crate::{
     manager::{manager::Manager, shards::Reach},
 };
 
-/// A connection to a manager about to be made, with settings: by [`Manager::client`].
+/// The settings of a connection to a manager; created by [`Manager::client`].
 ///
-/// The connection becomes the one of this process to that manager, for all its shards: proxies that are opened
-/// by the handle which [`Self::connect`] returns use it, and so do all that are deserialized or opened by their
-/// token from then on. The settings are kept for that manager, and for no other, until others are chosen: a
-/// connection that is made anew has them too, and a forked child has those of its parent. Proxies and guards
-/// that are in use stay with the connection that they have, so connect before all else; in a worker of a pool,
-/// whose connections last from task to task, by its [`initializer`](crate::builders::PoolBuilder::initializer), which is given
-/// the address.
+/// The connection becomes the one that this process has to that manager, for all its shards. Proxies that are
+/// opened by the handle of [`Self::connect`] use it, and so do all that are deserialized or opened by their
+/// token afterwards. The settings apply to that manager only, until others are chosen: a later connection to
+/// it has them too, and a forked child inherits them. Existing proxies and guards keep their connection, so
+/// connect first. The connections of a pool's worker last from task to task, so choose the settings in its
+/// [`initializer`](crate::builders::PoolBuilder::initializer), which takes the address as an argument.
 ///
 /// ```
 /// use std::time::Duration;
@@ -50,59 +49,60 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// Names this process to those who see what it holds and waits for: in `inspect`, in a deadlock, and
-    /// in what it leaves behind if it dies. At most 255 bytes are kept.
+    /// Names this process in `inspect`, in deadlock reports, and in the marks that it leaves if it dies. At
+    /// most 255 bytes are kept.
     pub fn label(mut self, label: &str) -> Self {
         self.settings.label(label);
         self
     }
 
-    /// Has calls look for their answers that long before they let the thread sleep. Zero, the default, is not
-    /// at all; more than a millisecond is taken for one.
+    /// Sets how long a call polls for its answer before the thread sleeps. The default is zero, which means
+    /// no polling; the maximum is a millisecond.
     ///
-    /// Some 20 microseconds are twice a round trip. It makes a call that nobody contends for up to twice
-    /// as fast while the manager has a core of its own, and everything slower while it has not. The
-    /// thread does nothing else meanwhile: other tasks of its runtime wait for as long.
+    /// Some 20 microseconds are twice a round trip. That makes an uncontended call up to twice as fast if the
+    /// manager has a core of its own, and everything slower if it has not. The thread does nothing else
+    /// meanwhile, so other tasks of its runtime wait.
     pub fn spin(mut self, time: Duration) -> Self {
         self.settings.spin(time);
         self
     }
 
-    /// Has proxies connect anew when their connection is lost, as when the manager was started again.
+    /// Makes proxies connect anew when their connection is lost, for example after a restart of the manager.
     ///
-    /// The loss itself is as without it: calls that are under way end with [`CallError::Disconnected`], since
-    /// they may have been served, and what was held is lost. The next call of a proxy connects anew, once; if
-    /// that fails, its error is that of the call, such as [`CallError::NoManager`].
+    /// The loss itself is the same as without this setting: calls in progress end with
+    /// [`CallError::Disconnected`], because the manager may have served them, and all holds are lost. The
+    /// next call of a proxy connects anew, once. If that fails, the call returns its error, such as
+    /// [`CallError::NoManager`].
     ///
-    /// A manager that was started again has none of the objects of the one before:
-    /// - A proxy that this process has opened by a name opens the name again as it did before, which makes the
-    ///   object if no other process has made it yet. One that it was sent finds the object by its name, and its
-    ///   calls return [`Fault::UnknownObject`](crate::errors::Fault) until there is one. An object without a name is
-    ///   [`CallError::Gone`].
-    /// - What the objects kept is gone: items, values, marks of holders that died, the counts of latches,
-    ///   barriers and events. A value is what it is made with, a queue is empty, an event is not set and its
-    ///   generation is 0.
-    /// - Fences are higher than all that the manager before has given out.
+    /// A restarted manager has none of the earlier manager's objects:
+    /// - A proxy that this process opened by name opens the name again as before, which creates the object if
+    ///   it does not exist yet. A proxy that this process received finds the object by its name, and its
+    ///   calls return [`Fault::UnknownObject`](crate::errors::Fault) until the object exists. An object
+    ///   without a name is [`CallError::Gone`].
+    /// - The contents of the objects are gone: items, values, marks of holders that died, the counts of
+    ///   latches, barriers and events. A value has its initial value, a queue is empty, an event is not set
+    ///   and its generation is 0.
+    /// - Fences are higher than all fences of the earlier manager.
     ///
-    /// A manager that goes on, as one that has hung up this client, still has the objects; one that was removed
-    /// meanwhile is [`CallError::Gone`]. Handles do not connect anew.
+    /// A manager that continues, for example after it has closed the session of this client, still has the
+    /// objects; an object that was removed meanwhile is [`CallError::Gone`]. Handles do not connect anew.
     pub const fn reconnect(mut self) -> Self {
         self.settings.reconnect();
         self
     }
 
-    /// Connects to the manager at an address. A connection of this process that has the same settings is
-    /// used again.
+    /// Connects to the manager at an address. An existing connection of this process with the same settings
+    /// is used again.
     ///
-    /// The settings are kept also when no manager is reached.
+    /// The settings are kept even if the connection fails.
     ///
     /// # Errors
     ///
-    /// As [`Manager::connect`].
+    /// Returns the errors of [`Manager::connect`].
     ///
     /// # Cancel safety
     ///
-    /// As [`Manager::connect`].
+    /// See [`Manager::connect`].
     pub async fn connect<A>(self, address: A) -> Result<Manager, CallError>
     where
         A: TryInto<Address, Error: Into<AddressError>>,
@@ -117,8 +117,8 @@ impl ClientBuilder {
 }
 
 impl Manager {
-    /// Begins a connection with settings of this process as a client: its label, whether calls spin, whether
-    /// proxies connect anew.
+    /// Creates a builder for a connection with settings: the label of this process, whether calls poll, and
+    /// whether proxies connect anew.
     pub fn client() -> ClientBuilder {
         ClientBuilder::default()
     }

@@ -1,19 +1,20 @@
-//! How an object of any kind is opened by names and bytes.
+//! Opens an object of any kind by names and bytes.
 
 use crate::{error::CallError, manager::manager::Manager, proxy::dynamic::Object};
 
 impl Object {
-    /// Opens an object of the kind of that name: a new one without a name, else the one of that name, made of
-    /// the spec if need be. The spec is the MessagePack of the kind's.
+    /// Opens an object of the kind with that name. Without an object name it creates a new object; otherwise
+    /// it opens the object with that name, and creates it from the spec if needed. The spec is the
+    /// MessagePack encoding of the kind's spec.
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Fault`] with `UnknownKind`, which names it, and with `BadArguments` for bytes that
-    /// are no spec of the kind; else as [`Named`](crate::builders::Named).
+    /// Returns [`CallError::Fault`] with `UnknownKind`, which contains the kind, or with `BadArguments` if
+    /// the bytes are no spec of the kind. Returns also the errors of [`Named`](crate::builders::Named).
     ///
     /// # Cancel safety
     ///
-    /// As [`Manager::lock`].
+    /// See [`Manager::lock`].
     pub async fn open(
         manager: &Manager,
         kind: &str,

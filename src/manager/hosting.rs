@@ -1,5 +1,5 @@
-//! The owner of a manager that this program started: threads of this process, a child process, or tasks
-//! of the owner's runtime.
+//! The owner of a manager that this program started: threads of this process, a child process, or tasks of
+//! the owner's runtime.
 
 use std::{
     os::fd::OwnedFd,
@@ -34,7 +34,7 @@ use crate::{
     transport::handed::accept_first,
 };
 
-/// What a spawned manager is told.
+/// The configuration of a spawned manager.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Config {
     pub(super) address: Address,
@@ -44,13 +44,13 @@ pub(super) struct Config {
     pub(super) access: Access,
 }
 
-/// The role of a spawned manager.
+/// The role name of a spawned manager.
 pub(crate) const ROLE: &str = "manager";
 
-/// The exit code of a manager that was still in the middle of an operation when it was to end.
+/// The exit code of a manager whose operation did not end in time.
 const EXIT_STUCK: i32 = 72;
 
-/// What is the same for all shards of a manager.
+/// The settings that all shards of a manager share.
 pub(super) struct Inside {
     pub(super) kinds: Kinds,
     pub(super) limits: Limits,
@@ -59,7 +59,7 @@ pub(super) struct Inside {
 }
 
 impl Inside {
-    /// Makes the servers of that many shards, which are bound at an address and accept no client yet.
+    /// Creates the servers of that many shards, bound at an address. They accept no client yet.
     pub(super) fn bind(self, address: &Address, shards: u32) -> Result<Vec<Server>, StartError> {
         let claimed = Claim::stake_all(address, shards, &self.access)?;
         let budgets = Budgets::new(self.limits);
@@ -88,7 +88,7 @@ pub(super) enum Owner {
     Tasks(Tasks),
 }
 
-/// The tasks of a manager that runs where its owner does, one for each shard.
+/// The tasks of a manager that runs on its owner's runtime, one for each shard.
 #[derive(Clone, Debug)]
 pub(super) struct Tasks {
     stop: CancellationToken,
@@ -96,7 +96,7 @@ pub(super) struct Tasks {
 }
 
 impl Tasks {
-    /// Starts the tasks.
+    /// Starts one task for each shard.
     ///
     /// # Panics
     ///
@@ -118,7 +118,7 @@ impl Tasks {
         let gone = tasks.gone.clone().drop_guard();
         task::spawn_local(async move {
             for shard in shards {
-                // A panic has been printed where it happened.
+                // The panic hook has already printed a panic.
                 let _ = shard.await;
             }
             drop(gone);
@@ -126,7 +126,7 @@ impl Tasks {
         tasks
     }
 
-    /// Ends all of them and waits until they are gone.
+    /// Ends all tasks and waits until they are gone.
     pub(super) async fn end(&self) {
         self.stop.cancel();
         self.gone.cancelled().await;
@@ -138,8 +138,8 @@ impl Owned {
         Self(OnlyHere::new(Mutex::new(Some(owner))))
     }
 
-    /// Ends the manager and waits until it is gone: a thread finishes its current turn first, a process is
-    /// killed when it takes too long. Tasks are gone once they have a turn.
+    /// Ends the manager and waits until it is gone. A thread finishes its current turn first, and a process
+    /// is killed if it takes too long. Tasks end at their next poll, without a wait.
     fn end(&self) {
         match self.take() {
             Some(Owner::Threads(threads)) => threads.end(),
@@ -158,7 +158,7 @@ impl Owned {
         match self.take() {
             Some(Owner::Tasks(tasks)) => tasks.end().await,
             Some(owner) => {
-                // Its drop ends the manager, which blocks.
+                // The drop ends the manager, which blocks, so it runs on another thread.
                 drop_elsewhere(Self::new(owner)).await;
             }
             None => {}
@@ -177,8 +177,8 @@ impl Drop for Owned {
     }
 }
 
-/// Has the first shard accept the connection of the manager's owner. The owner connects to the other shards by
-/// their addresses, when it uses them first: many programs never do.
+/// Makes the first shard accept the connection of the manager's owner. The owner connects to the other shards
+/// by their addresses when it first uses them, because many programs never do.
 fn with_owner(
     owner: Option<Private<OwnedFd>>,
     servers: Vec<Server>,
@@ -197,7 +197,7 @@ fn with_owner(
     Ok(all)
 }
 
-/// What a process that was started as a manager does, until its parent lets go of it.
+/// The main function of a manager process: serves until its parent lets it end.
 pub(crate) fn work(mut role: Role) {
     let owner = role.handed.pop();
     let bound = role
@@ -219,8 +219,8 @@ pub(crate) fn work(mut role: Role) {
             let stop = shards.stop();
             let watch = role.lifeline.watch(move || {
                 stop.cancel();
-                // An operation that does not end must not keep the process. It takes nothing with
-                // it: what is left at the address may be a successor's by then.
+                // An operation that does not end must not keep the process alive. The process exits without
+                // cleaning up, because the files at the address may belong to a successor by then.
                 thread::sleep(END_PATIENCE);
                 process::exit(EXIT_STUCK);
             });

@@ -1,4 +1,4 @@
-//! Inspection of a manager's objects: collects the answers of all shards into one snapshot.
+//! The inspection of a manager's objects: combines the answers of all shards into one snapshot.
 
 use std::sync::Arc;
 
@@ -8,57 +8,57 @@ use lockkeeper_protocol::{Deadlock, ObjectInfo, Page, Question, Snapshot};
 use crate::{client::connection::Connection, error::CallError, manager::manager::Manager};
 
 impl Manager {
-    /// Tells of all objects who holds them and who waits for them, in order.
+    /// Returns the holders and waiters of all objects, in order.
     ///
-    /// The snapshot is of one moment, between two calls, for as many objects as go into one message, at
-    /// most 1,000; of more it is of several moments, and the manager serves others between them. A manager
-    /// of several shards has at least one moment for each, and its objects in the order of their numbers,
-    /// which each shard counts up by itself. For a manager with many objects, [`Self::inspect_contended`]
-    /// is shorter. Of each object the snapshot lists at most 1,000 holders and 1,000 waiters, and says how
-    /// many there are.
+    /// The snapshot describes one moment, between two calls, for as many objects as fit into one message, at
+    /// most 1,000. A larger snapshot describes several moments, and the manager serves other calls in
+    /// between. A manager of several shards has at least one moment for each shard; its objects are in the
+    /// order of their numbers, which each shard assigns by itself. If a manager has many objects,
+    /// [`Self::inspect_contended`] is shorter. For each object the snapshot lists at most 1,000 holders and
+    /// 1,000 waiters, with the total numbers.
     ///
-    /// The snapshot follows what this process has called before. For others it may have changed
-    /// when it is read.
+    /// The snapshot includes the effects of all earlier calls of this process. Other calls may have changed
+    /// the state by the time the caller reads it.
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Disconnected`] without the manager.
+    /// Returns [`CallError::Disconnected`] if the manager is gone.
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, nothing has changed.
+    /// This call changes nothing, so its future may be dropped.
     pub async fn inspect(&self) -> Result<Snapshot, CallError> {
         self.look(Question::All).await
     }
 
-    /// Returns only the objects that calls wait for. It takes a time that grows with the
-    /// number of those, however many others there are.
+    /// Returns only the objects that calls wait for. The time depends on the number of those objects, not on
+    /// the total.
     ///
     /// # Errors
     ///
-    /// As [`Self::inspect`].
+    /// Returns the errors of [`Self::inspect`].
     ///
     /// # Cancel safety
     ///
-    /// As [`Self::inspect`].
+    /// See [`Self::inspect`].
     pub async fn inspect_contended(&self) -> Result<Snapshot, CallError> {
         self.look(Question::Contended).await
     }
 
-    /// Tells who waits for whom in a circle, at this moment as the manager sees it.
+    /// Returns the groups of callers that wait for one another at this moment.
     ///
-    /// A release or a withdrawal that is on its way to the manager may end such a circle; one that
-    /// is told twice, a moment apart, is a deadlock.
+    /// A release or a withdrawal that is on its way to the manager may end such a wait; a group that two
+    /// calls return, some time apart, is a deadlock.
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`] with `Invalid` from a manager that was built without
-    /// [`ManagerBuilder::deadlocks`](crate::builders::ManagerBuilder::deadlocks), which does not know who
-    /// calls, as those of several shards are; else as [`Self::inspect`].
+    /// Returns [`CallError::Refused`] with `Invalid` if the manager was built without
+    /// [`ManagerBuilder::deadlocks`](crate::builders::ManagerBuilder::deadlocks), because it then does not
+    /// know the callers; a manager of several shards always is. Returns also the errors of [`Self::inspect`].
     ///
     /// # Cancel safety
     ///
-    /// As [`Self::inspect`].
+    /// See [`Self::inspect`].
     pub async fn deadlocks(&self) -> Result<Vec<Deadlock>, CallError> {
         Ok(self.reach.first().ask(Question::Deadlocks).await?)
     }
@@ -70,11 +70,11 @@ impl Manager {
     }
 }
 
-/// What one shard tells of its objects.
+/// The answer of one shard about its objects.
 #[derive(Default)]
 struct View {
     objects: Vec<ObjectInfo>,
-    /// The numbers of the objects, where there are other shards.
+    /// The numbers of the objects, if the manager has several shards.
     numbers: Vec<u64>,
     moments: u64,
 }
@@ -93,7 +93,7 @@ impl View {
         Ok(view)
     }
 
-    /// Puts the objects of all shards in the order of their numbers.
+    /// Merges the objects of all shards in the order of their numbers.
     fn together(views: Vec<Self>) -> Result<Snapshot, CallError> {
         let is_one = views.len() == 1;
         let mut moments = 0;
@@ -110,7 +110,7 @@ impl View {
                 all.push((number, object));
             }
         }
-        // Those of one shard are in order already.
+        // The objects of one shard are in order already.
         all.sort_by_key(|(number, _)| *number);
         let objects = all.into_iter().map(|(_, object)| object).collect();
         let mut snapshot = Snapshot::default();

@@ -1,4 +1,4 @@
-//! `Manager`: the handle of a manager that was started here, spawned as a process, or connected to.
+//! `Manager`: the handle of a manager that this process has started, spawned or connected to.
 
 use std::sync::Arc;
 
@@ -9,14 +9,15 @@ use crate::{
     manager::{hosting::Owned, shards::Reach},
 };
 
-/// A manager that hosts objects for processes to share. Counterpart of Python's `SyncManager`.
+/// A manager that hosts objects which processes share. Counterpart of Python's `SyncManager`.
 ///
-/// A handle: clones are the same manager. The manager ends when the last handle from its start is
-/// dropped, or with [`Self::shutdown`]. Then no process, no socket and no waiting call of it is left.
+/// This type is a handle: its clones refer to the same manager. The manager ends when the last handle from
+/// its start is dropped, or with [`Self::shutdown`]. Then no process, no socket and no waiting call of it is
+/// left.
 ///
-/// The drop of that handle waits for the manager's end, which takes milliseconds, unless an
-/// operation of a kind of your own takes longer: it waits for a manager on a thread until the
-/// operation is over, and for one that is a process at most five seconds, then it is killed.
+/// The drop of the last handle waits for the manager's end, which takes milliseconds unless an operation of a
+/// registered kind takes longer. If the manager runs on a thread, the drop waits until that operation is
+/// over. If it is a process, the drop waits at most five seconds and then kills it.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -39,23 +40,23 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Manager {
     pub(super) reach: Arc<Reach>,
-    /// Empty for a manager that this handle has connected to.
+    /// Empty if this handle has connected to the manager.
     pub(super) owned: Option<Arc<Owned>>,
 }
 
 impl Manager {
-    /// Connects to the manager at an address, which goes on when this handle is dropped. The address of
-    /// an object of it, as tokens have it, will do. [`Self::client`] connects with settings.
+    /// Connects to the manager at an address. The manager continues when this handle is dropped. The address
+    /// of one of its objects, as in tokens, works too. [`Self::client`] connects with settings.
     ///
     /// # Errors
     ///
     /// Returns [`CallError::Address`] for a text that is no address, [`CallError::NoManager`] when there is
     /// no manager, or only one of a user that the address does not name, and [`CallError::Disconnected`] when
-    /// it does not speak this version of the protocol.
+    /// the manager does not speak this version of the protocol.
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, nothing is left but a connection that closes by itself.
+    /// If the future is dropped, the only remainder is a connection that closes by itself.
     pub async fn connect<A>(address: A) -> Result<Self, CallError>
     where
         A: TryInto<Address, Error: Into<AddressError>>,
@@ -67,34 +68,34 @@ impl Manager {
         })
     }
 
-    /// Where the manager is reached: its first shard, if it has several.
+    /// Returns the address of the manager, which is that of its first shard.
     #[must_use]
     pub fn address(&self) -> &Address {
         self.reach.address()
     }
 
-    /// Ends the object of that name: all who wait for it get [`CallError::Gone`], all guards are
-    /// lost, and the name is free. The name of an anonymous one is in its token.
+    /// Removes the object with that name. All its waiters get [`CallError::Gone`], all its guards are lost,
+    /// and the name becomes free. The token of an anonymous object contains its name.
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Fault`] with `UnknownObject` when there is none of that name.
+    /// Returns [`CallError::Fault`] with `UnknownObject` if no object has that name.
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, the object may have been removed.
+    /// If the future is dropped, the object may have been removed.
     #[doc(alias = "unlink")]
     pub async fn remove(&self, name: &str) -> Result<(), CallError> {
         self.reach.shard_of(Some(name)).await?.remove(name).await
     }
 
-    /// Ends the manager, for all its handles and clients, and waits until it is gone. A manager
-    /// that this handle has connected to goes on.
+    /// Ends the manager, for all its handles and clients, and waits until it is gone. A manager that this
+    /// handle has connected to continues.
     ///
     /// # Cancel safety
     ///
-    /// Once polled, the manager ends also when this is dropped. Dropped before, it is no more than
-    /// the drop of this handle.
+    /// If the future is dropped after its first poll, the manager still ends. If it is dropped before, the
+    /// effect is that of dropping this handle.
     pub async fn shutdown(self) {
         if let Some(owned) = self.owned {
             owned.shut_down().await;

@@ -1,17 +1,17 @@
-//! The manager as programs use it: start it, connect to it, open its objects.
+//! The manager as programs use it: they start it, connect to it, and open its objects.
 //!
-//! It may import every room below except telemetry, of transport the endpoint alone, and never `pool` or
+//! It may import every room below except telemetry, of transport only the endpoint, and never `pool` or
 //! `program`.
 //!
 //! | module | contents |
 //! | --- | --- |
 //! | `manager` | the handle |
-//! | `builder` | how a manager is started |
-//! | `client` | how this process connects to one |
-//! | `hosting` | where it runs: threads of this process, or a process of its own |
+//! | `builder` | the settings and the start of a manager |
+//! | `client` | the settings of this process as a client |
+//! | `hosting` | the owner of a started manager: threads, a child process, or tasks |
 //! | `shards` | the connections to the shards of a manager |
-//! | `objects`, `named`, `dynamic` | how each kind is opened, and one that is known by its name alone |
-//! | `inspection` | who holds and who waits |
+//! | `objects`, `named`, `dynamic` | the methods that open an object of each kind, or of a kind by its name |
+//! | `inspection` | snapshots of all objects, and deadlocks |
 
 pub(crate) mod builder;
 pub(crate) mod client;

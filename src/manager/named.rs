@@ -1,5 +1,5 @@
-//! `Named` and `Releasable`: an object about to be opened, by its name and with a choice of who may release
-//! what sessions hold of it.
+//! `Named` and `Releasable`: an object that is opened by its name, with a choice of who may release its
+//! holds.
 
 use std::sync::Arc;
 
@@ -30,14 +30,14 @@ use crate::{
     },
 };
 
-/// A name about to be given to an object, or to find it by.
+/// The name of an object to open. Its methods open the object with that name, or create it.
 ///
-/// Errors of its methods, beyond those of the [`Manager`]'s: [`CallError::Fault`] with `WrongKind`
-/// or `WrongSpec` when the name is that of another object, and with `BadName` when it is empty,
-/// too long, or begins with `#`.
+/// Its methods return the errors of the [`Manager`]'s methods, and [`CallError::Fault`] with `WrongKind` or
+/// `WrongSpec` when the name belongs to another object, or with `BadName` when it is empty, too long, or
+/// begins with `#`.
 ///
-/// Cancel safety of its methods: dropped midway, the object may have been made. To open the name
-/// again gives that one.
+/// If the future of a method is dropped, the object may have been created. Opening the name again returns the
+/// same object.
 #[derive(Clone, Copy, Debug)]
 pub struct Named<'a> {
     manager: &'a Manager,
@@ -49,14 +49,15 @@ impl<'a> Named<'a> {
         Self { manager, name }
     }
 
-    /// Who has the object of that name, or is to have the next one without a name.
+    /// The connection to the shard that has the object with that name, or that creates the next object
+    /// without a name.
     async fn shard(self) -> Result<&'a Arc<Connection>, CallError> {
         self.manager.reach.shard_of(self.name).await
     }
 
-    /// Chooses who may release what sessions hold of the object:
-    /// `manager.named("jobs").release_by(ReleaseBy::Anyone).lock()`. The choice is a part of the
-    /// object's spec: opening the name with the other choice is `WrongSpec`.
+    /// Sets who may release the holds of the object:
+    /// `manager.named("jobs").release_by(ReleaseBy::Anyone).lock()`. The choice is a part of the object's
+    /// spec: opening the name with the other choice is `WrongSpec`.
     #[must_use]
     pub const fn release_by(self, release_by: ReleaseBy) -> Releasable<'a> {
         Releasable {
@@ -65,9 +66,9 @@ impl<'a> Named<'a> {
         }
     }
 
-    /// Chooses the schema id of the items or the value in place of the one of their type:
-    /// `manager.named("jobs").schema("job/2").queue::<Job>(100)`. All programs that open the name give the
-    /// same id.
+    /// Sets the schema id of the items or the value, in place of the id of their type:
+    /// `manager.named("jobs").schema("job/2").queue::<Job>(100)`. All programs that open the name must use
+    /// the same id.
     #[must_use]
     pub const fn schema(self, id: &'a str) -> WithSchema<'a> {
         WithSchema {
@@ -123,7 +124,7 @@ impl<'a> Named<'a> {
         Ok(self.open::<sync::Event>(()).await?.into())
     }
 
-    /// Opens a semaphore of that many permits.
+    /// Opens a semaphore of `permits` permits.
     ///
     /// # Errors
     ///
@@ -132,7 +133,7 @@ impl<'a> Named<'a> {
         self.release_by_holder().semaphore(permits).await
     }
 
-    /// Opens a bounded semaphore of that many permits.
+    /// Opens a bounded semaphore of `permits` permits.
     ///
     /// # Errors
     ///
@@ -141,7 +142,7 @@ impl<'a> Named<'a> {
         self.release_by_holder().bounded_semaphore(permits).await
     }
 
-    /// Opens a barrier of that many parties.
+    /// Opens a barrier of `parties` parties.
     ///
     /// # Errors
     ///
@@ -159,7 +160,7 @@ impl<'a> Named<'a> {
         self.release_by_holder().rw_lock().await
     }
 
-    /// Opens a latch that counts down from that many.
+    /// Opens a latch that counts down from `count`.
     ///
     /// # Errors
     ///
@@ -169,8 +170,8 @@ impl<'a> Named<'a> {
         Ok(self.open::<sync::Latch>(LatchSpec { count }).await?.into())
     }
 
-    /// Opens a queue with room for that many items of one type. One with
-    /// another schema id is [`CallError::Refused`] with `WrongType`.
+    /// Opens a queue of items of one type, with room for `capacity` items. A queue with another schema id is
+    /// [`CallError::Refused`] with `WrongType`.
     ///
     /// # Errors
     ///
@@ -182,8 +183,8 @@ impl<'a> Named<'a> {
         self.with_schema_of_type().queue(capacity).await
     }
 
-    /// Opens a queue without a bound, of items of one type. One with
-    /// another schema id is [`CallError::Refused`] with `WrongType`.
+    /// Opens a queue of items of one type, without a bound. A queue with another schema id is
+    /// [`CallError::Refused`] with `WrongType`.
     ///
     /// # Errors
     ///
@@ -195,9 +196,9 @@ impl<'a> Named<'a> {
         self.with_schema_of_type().unbounded_queue().await
     }
 
-    /// Opens a value, or makes it. The value given is what it is made with, so all who open it by
-    /// its name give the same, whatever it is by then. One with
-    /// another schema id is [`CallError::Refused`] with `WrongType`.
+    /// Opens a value, or creates it. The argument is the initial value and part of the spec, so all programs
+    /// that open the name give the same one, even after the value has changed. A value with another schema id
+    /// is [`CallError::Refused`] with `WrongType`.
     ///
     /// # Errors
     ///
@@ -218,7 +219,7 @@ impl<'a> Named<'a> {
         self.release_by_holder().keyed_lock().await
     }
 
-    /// Opens a keyed semaphore of that many permits a key.
+    /// Opens a keyed semaphore of `permits` permits per key.
     ///
     /// # Errors
     ///
@@ -237,13 +238,13 @@ impl<'a> Named<'a> {
     }
 }
 
-/// A queue or a value about to be opened, with the schema id that the program has chosen.
+/// A queue or a value to open, with the schema id that the program has chosen.
 ///
-/// The id says what the items are. Without a choice it is the name of their type without the paths of its
-/// modules, such as `Vec<Job>`, so programs in other languages, and types that are generic, renamed or come in
-/// versions, had better choose one. It has 1 to 4,096 bytes. Proxies carry it on to other processes.
+/// The id describes the items. The default is the name of their type without module paths, such as
+/// `Vec<Job>`. Choose an id for programs in other languages, and for types that are generic, renamed or
+/// versioned. It has 1 to 4,096 bytes. Proxies pass it on to other processes.
 ///
-/// Errors and cancel safety of its methods are those of [`Named`].
+/// See [`Named`] for the errors and the cancel safety of its methods.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -264,7 +265,7 @@ pub struct WithSchema<'a> {
 }
 
 impl WithSchema<'_> {
-    /// Opens a queue with room for that many items.
+    /// Opens a queue with room for `capacity` items.
     ///
     /// # Errors
     ///
@@ -288,7 +289,7 @@ impl WithSchema<'_> {
         self.open_queue(None).await
     }
 
-    /// Opens a value, or makes it with the one that is given.
+    /// Opens a value, or creates it with `value` as its initial value.
     ///
     /// # Errors
     ///
@@ -317,13 +318,12 @@ impl WithSchema<'_> {
     }
 }
 
-/// An object about to be opened, with the choice of who may release what sessions hold of it.
+/// An object to open, with the choice of who may release its holds.
 ///
-/// With [`ReleaseBy::Anyone`] every process that opens the object may release what another one holds,
-/// as with Python's `Lock` and `Semaphore`: by `release_any` of the proxy. The guard of the hold that this
-/// ends is lost.
+/// With [`ReleaseBy::Anyone`] every process that opens the object may release the hold of another process by
+/// the proxy's `release_any`, as with Python's `Lock` and `Semaphore`. The guard of that hold is then lost.
 ///
-/// Errors and cancel safety of its methods are those of [`Named`].
+/// See [`Named`] for the errors and the cancel safety of its methods.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -356,7 +356,7 @@ impl Releasable<'_> {
         Ok(named.open::<sync::Lock>(release_by).await?.into())
     }
 
-    /// Opens a reentrant lock. Python's `RLock` lets its owner alone release it.
+    /// Opens a reentrant lock. In Python, only the owner of an `RLock` may release it.
     ///
     /// # Errors
     ///
@@ -396,7 +396,7 @@ impl Releasable<'_> {
         Ok(named.open::<sync::KeyedLock>(release_by).await?.into())
     }
 
-    /// Opens a semaphore of that many permits.
+    /// Opens a semaphore of `permits` permits.
     ///
     /// # Errors
     ///
@@ -406,7 +406,7 @@ impl Releasable<'_> {
         Ok(self.named.open::<sync::Semaphore>(spec).await?.into())
     }
 
-    /// Opens a bounded semaphore of that many permits.
+    /// Opens a bounded semaphore of `permits` permits.
     ///
     /// # Errors
     ///
@@ -417,7 +417,7 @@ impl Releasable<'_> {
         Ok(opened.await?.into())
     }
 
-    /// Opens a keyed semaphore of that many permits a key.
+    /// Opens a keyed semaphore of `permits` permits per key.
     ///
     /// # Errors
     ///

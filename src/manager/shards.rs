@@ -14,16 +14,16 @@ use tokio::sync::OnceCell;
 
 use crate::{address::Address, client::connection::Connection, error::CallError};
 
-/// How a handle reaches the shards of its manager.
+/// The connections of a handle to the shards of its manager.
 #[derive(Debug)]
 pub(super) struct Reach {
     first: Arc<Connection>,
     others: Vec<Other>,
-    /// How many objects without a name were opened before, by which shards have them in turn.
+    /// The number of objects without a name that were opened, which determines the shard of the next one.
     turn: AtomicU64,
 }
 
-/// A shard, which is connected to when it is needed first.
+/// A shard other than the first, connected on first use.
 #[derive(Debug)]
 struct Other {
     shard: Shard,
@@ -31,7 +31,7 @@ struct Other {
 }
 
 impl Reach {
-    /// Reaches the manager at an address, which may be that of any of its shards.
+    /// Connects to the manager at an address, which may be that of any of its shards.
     pub(super) async fn to(address: &Address) -> Result<Self, CallError> {
         let connection = Connection::to(address).await?;
         let shard_of = connection.shard_of();
@@ -51,13 +51,13 @@ impl Reach {
             .iter()
             .find(|other| other.shard == shard_of.shard);
         if let Some(other) = other {
-            // No client knows it yet.
+            // The handle is new, so the cell is empty.
             let _ = other.connection.set(connection);
         }
         Ok(reach)
     }
 
-    /// Reaches the manager whose first shard is at the other end of a connection.
+    /// Creates the connections of a manager whose first shard is at the other end of a connection.
     pub(super) fn over(first: Arc<Connection>) -> Self {
         let other = |shard| Other {
             shard,
@@ -68,13 +68,12 @@ impl Reach {
                 .skip(1)
                 .map(other)
                 .collect(),
-            // Processes that make an object each begin with different shards.
+            // Processes that each create one object begin with different shards.
             turn: AtomicU64::new(first.sessions_before()),
             first,
         }
     }
 
-    /// Where the manager is reached.
     pub(super) fn address(&self) -> &Address {
         self.first.address()
     }
@@ -84,7 +83,7 @@ impl Reach {
         &self.first
     }
 
-    /// The shard of that name, or whose turn it is to have an object without one.
+    /// The shard of an object with that name, or the next shard in turn for an object without one.
     pub(super) async fn shard_of(&self, name: Option<&str>) -> Result<&Arc<Connection>, CallError> {
         self.check_process()?;
         let shard = self.first.shard_of().shard;
@@ -109,7 +108,7 @@ impl Reach {
         Ok(all)
     }
 
-    /// Refuses a handle of the parent of a forked child, in which a connection may be in the making for ever.
+    /// Refuses a handle of the parent in a forked child, where a connection may never complete.
     fn check_process(&self) -> Result<(), CallError> {
         match self.first.is_here() {
             true => Ok(()),
@@ -124,7 +123,7 @@ impl Reach {
             let address = self.address().of(other.shard);
             let connected = Connection::to(&address).await;
             let connection = connected.map_err(|error| match error {
-                // It was there when the handle was made.
+                // The shard existed when the handle was created, so the manager is gone.
                 CallError::NoManager { address, why, .. } => {
                     CallError::Disconnected { address, why }
                 }
@@ -140,7 +139,7 @@ impl Reach {
     }
 }
 
-/// Makes sure that a connection is to that shard of that manager.
+/// Checks that a connection leads to that shard of that manager.
 fn check(connection: Arc<Connection>, shard_of: ShardOf) -> Result<Arc<Connection>, CallError> {
     if connection.shard_of() == shard_of {
         return Ok(connection);

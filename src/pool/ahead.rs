@@ -1,7 +1,7 @@
-//! The window of a stream: how many chunks of tasks are submitted before their outcomes are taken.
+//! The window of a stream: how many chunks of tasks it submits before their outcomes are taken.
 //!
-//! Workers take many short tasks at a time, so many tasks must be in flight; large arguments must not
-//! fill the memory. So the window is limited by a number of tasks and by a number of bytes.
+//! Workers take many short tasks at a time, so many tasks must be in flight, but large arguments must not
+//! fill the memory. The window is therefore limited by a number of tasks and by a number of bytes.
 
 use std::{
     future::Future,
@@ -19,16 +19,16 @@ use crate::pool::{
     submit::{Submitted, begin},
 };
 
-/// How many tasks a worker are on their way, unless they have too many bytes.
+/// The most tasks per worker in flight, unless their arguments reach the limit of bytes.
 const TASKS: usize = 256;
 
-/// How many chunks a worker are on their way, however large they are.
+/// The chunks per worker that may always be in flight, regardless of their size.
 const LEAST_CHUNKS: usize = 4;
 
-/// How many bytes of arguments are on their way at the most, beyond those chunks.
+/// The most bytes of arguments in flight, beyond those chunks.
 const MOST_BYTES: usize = 16 << 20;
 
-/// How many chunks are on their way.
+/// The limits on chunks in flight.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window {
     least: usize,
@@ -36,7 +36,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// The window of so many workers, and chunks of so many tasks.
+    /// The window for that many workers, with `chunk` tasks per chunk.
     pub(super) fn of(workers: usize, chunk: usize) -> Self {
         let least = LEAST_CHUNKS.saturating_mul(workers);
         Self {
@@ -57,13 +57,13 @@ impl Window {
 /// The order of outcomes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Order {
-    /// That of the tasks.
+    /// The order of the tasks.
     Given,
-    /// That in which they come.
+    /// The order in which outcomes arrive.
     Finished,
 }
 
-/// Has chunks run, as many ahead as the window has room for.
+/// Runs chunks, with as many in flight as the window allows.
 pub(super) fn ahead<I, S, F>(
     mut chunks: Chunks<I>,
     submit: S,
@@ -109,7 +109,7 @@ where
     })
 }
 
-/// Chunks that are on their way.
+/// The chunks in flight.
 enum InFlight<F: Future> {
     Ordered(FuturesOrdered<F>),
     Unordered(FuturesUnordered<F>),

@@ -15,20 +15,19 @@ use serde::Serialize;
 
 use crate::{error::TaskError, pool::task::Task, undecoded::Undecoded};
 
-/// How many bytes a row has at the most, so that it fits a message, both to the queue and from
-/// there.
+/// The most bytes of a row, so that it fits into a message both to and from the queue.
 const MOST_ROW_BYTES: usize = (64 << 20) - (64 << 10);
 
-/// What there is always room for: a fault that says [`NO_ROOM`], in its frame.
+/// The room that is always reserved for an outcome: a framed fault that says [`NO_ROOM`].
 const LEAST_OUTCOME_BYTES: usize = 36;
 
-/// What is said of an outcome when there is no room to say more.
+/// The text of the fault that replaces an outcome without room.
 const NO_ROOM: &str = "no room for it";
 
-/// How many tasks a chunk has at the most, so that there is room for an outcome of each.
+/// The most tasks of a chunk, so that each outcome has its reserved room.
 pub(crate) const MOST_TASKS: usize = MOST_ROW_BYTES / 2 / LEAST_OUTCOME_BYTES;
 
-/// Puts tasks in a row, all of them.
+/// Encodes tasks into a row.
 pub(crate) fn pack<T: Task>(tasks: &[T]) -> Result<Chunk, TaskFault> {
     let mut row = Vec::new();
     for task in tasks {
@@ -41,7 +40,7 @@ pub(crate) fn pack<T: Task>(tasks: &[T]) -> Result<Chunk, TaskFault> {
     })
 }
 
-/// Puts tasks in a row. Returns the places of those that cannot be there, in order, and why.
+/// Encodes tasks into a row. Returns the indices of those that fail, in order, each with its fault.
 pub(super) fn pack_each<T: Task>(tasks: &[T]) -> (Chunk, Vec<(usize, TaskFault)>) {
     let mut row = Vec::new();
     let mut failed = Vec::new();
@@ -68,8 +67,7 @@ pub(super) fn empty<T: Task>() -> Chunk {
     }
 }
 
-/// Puts a task behind others in a row, which is as before when that fails, and tells how many bytes it
-/// takes there.
+/// Appends a task to a row, and returns the bytes that it takes. After an error the row is unchanged.
 pub(crate) fn pack_one<T: Task>(task: &T, row: &mut Vec<u8>) -> Result<u32, TaskFault> {
     let start = row.len();
     let packed = guarded(|| frame::append(row, &frame::Named(task), MOST_ROW_BYTES));
@@ -84,7 +82,7 @@ pub(crate) fn pack_one<T: Task>(task: &T, row: &mut Vec<u8>) -> Result<u32, Task
         .inspect_err(|_| row.truncate(start))
 }
 
-/// Whether arguments of so many bytes fit a message.
+/// Checks that arguments of that many bytes fit into a message.
 pub(super) fn check<T: Task>(bytes: usize) -> Result<(), TaskFault> {
     if bytes <= MOST_ROW_BYTES {
         return Ok(());
@@ -98,7 +96,7 @@ fn unreadable_arguments<T: Task>(why: &str) -> TaskFault {
     TaskFault::Unreadable(format!("arguments of {:?}: {why}", T::NAME))
 }
 
-/// Reads the outcomes of so many tasks.
+/// Decodes the outcomes of `count` tasks.
 pub(crate) fn unpack<T: Task>(Blob(row): &Blob, count: usize) -> Vec<Outcome<T>> {
     let outcomes = frame::frames(row).count();
     if outcomes != count {
@@ -109,7 +107,7 @@ pub(crate) fn unpack<T: Task>(Blob(row): &Blob, count: usize) -> Vec<Outcome<T>>
     frames.map(|frame| read::<T>(row, frame)).collect()
 }
 
-/// Reads the outcome of one task.
+/// Decodes the outcome of one task.
 pub(crate) fn unpack_one<T: Task>(Blob(row): &Blob) -> Outcome<T> {
     let mut frames = frame::frames(row);
     match (frames.next(), frames.next()) {
@@ -135,7 +133,7 @@ fn read<T: Task>(row: &Bytes, frame: Result<&[u8], CodecError>) -> Outcome<T> {
     })
 }
 
-/// Adds the type of the task that was submitted to a fault that names it.
+/// Adds the type of the submitted task to a fault that names the task.
 fn sent_as<T: Task>(mut fault: TaskFault) -> TaskFault {
     if let TaskFault::Undecoded { sent, .. } = &mut fault {
         *sent = type_name::<T>().to_owned();
@@ -146,12 +144,12 @@ fn sent_as<T: Task>(mut fault: TaskFault) -> TaskFault {
 /// The outcome of one task.
 pub(crate) type Outcome<T> = Result<<T as Task>::Output, TaskError>;
 
-/// One error for each of so many tasks.
+/// Returns `count` copies of an error.
 pub(crate) fn fail_all<R>(count: usize, error: &TaskError) -> Vec<Result<R, TaskError>> {
     (0..count).map(|_| Err(error.clone())).collect()
 }
 
-/// An outcome that is written as any other, but without serde's detour.
+/// An outcome that is encoded without the intermediate value of a derived implementation.
 struct Direct<'a, R>(&'a Result<R, TaskFault>);
 
 impl<R: Serialize> Encode for Direct<'_, R> {
@@ -167,19 +165,19 @@ impl<R: Serialize> Encode for Direct<'_, R> {
     }
 }
 
-/// The outcomes of a chunk, as they come.
+/// The outcomes of a chunk, in the order of its tasks.
 #[derive(Debug)]
 pub(super) struct Outcomes {
     row: Vec<u8>,
     count: usize,
-    /// Where the next one will begin: what stands behind is half an outcome.
+    /// The end of the last complete outcome; bytes behind it are part of an incomplete one.
     whole: usize,
-    /// The room that there is beside the least that each of them takes.
+    /// The room beyond the reserved room of each outcome.
     room: usize,
 }
 
 impl Outcomes {
-    /// Makes room for so many.
+    /// Reserves room for `count` outcomes.
     pub(super) const fn of(count: usize) -> Self {
         Self {
             row: Vec::new(),
@@ -189,7 +187,7 @@ impl Outcomes {
         }
     }
 
-    /// Adds an outcome. One that there is no room for becomes a fault that says so.
+    /// Adds an outcome. If there is no room for it, adds a fault that says so.
     pub(super) fn push<R: Serialize>(&mut self, outcome: &Result<R, TaskFault>, task: &str) {
         let Err(why) = self.try_push(outcome) else {
             return;
@@ -197,12 +195,12 @@ impl Outcomes {
         let refusal = TaskFault::Unreadable(format!("output of {task:?}: {why}"));
         if self.try_push(&Err::<(), _>(refusal)).is_err() {
             let refusal = TaskFault::Unreadable(NO_ROOM.to_owned());
-            // It takes no more than the least.
+            // The refusal fits into the reserved room.
             let _ = self.try_push(&Err::<(), _>(refusal));
         }
     }
 
-    /// Adds an outcome if there is room for it, else says why not.
+    /// Adds an outcome, or returns a fault if there is no room for it.
     fn try_push<R: Serialize>(&mut self, outcome: &Result<R, TaskFault>) -> Result<(), String> {
         self.row.truncate(self.whole);
         let most = self.room.saturating_add(LEAST_OUTCOME_BYTES);
@@ -226,7 +224,6 @@ impl Outcomes {
         }
     }
 
-    /// How many there are.
     pub(super) const fn count(&self) -> usize {
         self.count
     }
@@ -241,7 +238,7 @@ impl Outcomes {
 mod tests {
     use super::*;
 
-    /// The row of as many outcomes as were asked for, all alike.
+    /// The encoding of as many equal outcomes as `count`.
     fn row_of<R: Serialize>(count: usize, outcome: &Result<R, TaskFault>) -> Blob {
         let mut outcomes = Outcomes::of(count);
         for _ in 0..count {

@@ -1,10 +1,10 @@
-//! `Crew`: the actor that supervises the worker processes of a pool, by a `Worker` for each place.
+//! `Crew`: the actor that supervises the worker processes of a pool, with one `Worker` for each place.
 //!
-//! Invariant: when the process of a place ends, the place starts another one, unless the process
-//! reported that there is no more work, or the pool is closing. A process whose session has ended is
-//! killed. A place whose processes do not get ready tries again, after longer and longer pauses; it stays
-//! empty only after processes have reported repeatedly that they cannot work. While no place has a process,
-//! the tasks that wait fail.
+//! Invariant: when the process of a place ends, the place starts another one, unless the process reported
+//! that there is no more work, or the pool is closing. The crew kills a process whose session has ended. A
+//! place whose processes do not get ready tries again, after increasing pauses; it stays empty only after
+//! processes have reported repeatedly that they cannot work. While no place has a process, waiting tasks
+//! fail.
 
 use std::time::Duration;
 
@@ -28,20 +28,20 @@ use crate::{
     telemetry::pool,
 };
 
-/// How many processes in a row may fail to get ready in a place before the tasks that wait fail, if no
-/// other place has a process, and how many may report that they cannot work before the place stays empty.
+/// The failures in a row to get a process ready after which waiting tasks fail, if no other place has a
+/// process. Also the reports of processes that cannot work after which a place stays empty.
 const MOST_FAILURES: u32 = 3;
 
-/// How long a place pauses after the first of them, and twice as long after each further one: what
-/// the system lacks may be there again soon.
+/// The pause after the first failure. It doubles after each further one, because a missing system resource
+/// may become available soon.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a place pauses at the most.
+/// The longest pause of a place.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// How long a worker may live once its session has ended. It ends at once, unless one of its tasks has
-/// closed the connection and runs on. The time is shorter than the time for which a submitter waits to
-/// learn how the worker has ended.
+/// The time that a worker has to end after its session has ended. It ends at once, unless one of its tasks
+/// has closed the connection and keeps running. The time is shorter than a submitter's wait for the worker's
+/// exit status.
 const SESSION_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The actor that supervises all workers of a pool.
@@ -50,13 +50,13 @@ pub(crate) struct Crew {
     deaths: Deaths,
     queue: Option<Proxy<TaskQueue>>,
     places: Vec<Place>,
-    /// The number of first workers that are not ready yet, and where to report that all are.
+    /// The number of first workers that are not ready yet, and the channel for the result of the start.
     starting: Option<(usize, oneshot::Sender<Result<(), StartError>>)>,
     /// The number of places that are not permanently empty.
     filled: watch::Sender<usize>,
     /// Whether places are no longer refilled.
     is_ending: bool,
-    /// Whether the pool is closed and its end is waited for.
+    /// Whether the pool is closed and a caller waits for its end.
     is_joined: bool,
 }
 
@@ -64,15 +64,15 @@ pub(crate) struct Crew {
 #[derive(Debug)]
 struct Place {
     worker: Addr<Worker>,
-    /// The process that is in the place now.
+    /// The current process of the place.
     pid: Option<u32>,
-    /// Processes in a row that did not get ready.
+    /// The processes in a row that did not get ready.
     failures: u32,
-    /// Those of them that reported that they cannot work.
+    /// How many of `failures` reported that they cannot work.
     refusals: u32,
-    /// Processes in a row that a signal ended before they were ready.
+    /// The processes in a row that a signal ended before they were ready.
     signalled: u32,
-    /// Whether it stays empty.
+    /// Whether the place stays empty.
     is_left: bool,
     /// The timer of the next attempt, while the place pauses.
     retry: Option<SpawnHandle>,
@@ -243,7 +243,7 @@ impl Crew {
             if missing > 1 {
                 self.starting = Some((missing - 1, tell));
             } else {
-                // The future that starts the pool may have been dropped.
+                // The future that starts the pool may be gone.
                 let _ = tell.send(Ok(()));
             }
         }
@@ -251,7 +251,7 @@ impl Crew {
 
     fn refill(&mut self, number: usize) {
         if self.is_ending {
-            // The process ended by itself before it was killed.
+            // The process ended by itself before the kill.
             self.leave_empty(number);
         } else if let Some(place) = self.places.get(number) {
             place.worker.do_send(Fill);
@@ -278,7 +278,7 @@ impl Crew {
             return self.leave_empty(number);
         }
         if let Some((_, tell)) = self.starting.take() {
-            // The future that starts the pool may have been dropped.
+            // The future that starts the pool may be gone.
             let _ = tell.send(Err(error));
             return self.leave_empty(number);
         }
@@ -286,7 +286,7 @@ impl Crew {
             pool::place_given_up(number);
             self.leave_empty(number);
         } else if self.is_joined && failures >= MOST_FAILURES {
-            // What waits fails below, unless another place has a process.
+            // Waiting tasks fail below, unless another place has a process.
             self.leave_empty(number);
         } else {
             self.try_later(number, failures, context);
@@ -299,7 +299,7 @@ impl Crew {
         }
     }
 
-    /// Has a place try again after a pause, which doubles from time to time.
+    /// Schedules another attempt after a pause, which doubles with each failure.
     fn try_later(&mut self, number: usize, failures: u32, context: &mut Context<Self>) {
         let doubled = 2_u32.saturating_pow(failures.saturating_sub(1));
         let pause = FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE);
@@ -315,7 +315,7 @@ impl Crew {
         }
     }
 
-    /// Fails all waiting and future tasks, because no worker is left and none will come.
+    /// Fails all waiting and future tasks, because no worker is left and none will start.
     fn close_queue(&self, reason: TaskFault) {
         if let Some(queue) = self.queue.clone() {
             let reason = Some(reason);
@@ -327,12 +327,12 @@ impl Crew {
     /// Fails all waiting tasks, because there is no worker now.
     fn fail_waiting(&self, reason: TaskFault) {
         if let Some(queue) = self.queue.clone() {
-            // As above.
+            // The result is ignored for the same reason as above.
             actix_rt::spawn(async move { queue.call(FailTasks { reason }).await });
         }
     }
 
-    /// Has the places that pause try at once.
+    /// Starts the next attempt of all pausing places now.
     fn end_pauses_early(&mut self, context: &mut Context<Self>) {
         for number in 0..self.places.len() {
             let place = self.places.get_mut(number);
@@ -343,7 +343,7 @@ impl Crew {
         }
     }
 
-    /// Cancels the pauses before further attempts, because there will be none.
+    /// Cancels the pauses, because there will be no further attempts.
     fn end_pauses(&mut self, context: &mut Context<Self>) {
         for number in 0..self.places.len() {
             let place = self.places.get_mut(number);
@@ -358,7 +358,7 @@ impl Crew {
     fn emptied(&self) -> ResponseFuture<()> {
         let mut filled = self.filled.subscribe();
         Box::pin(async move {
-            // The sender goes only with the crew.
+            // The sender is dropped only with the crew.
             let _ = filled.wait_for(|filled| *filled == 0).await;
         })
     }
@@ -373,7 +373,7 @@ impl Handler<Join> for Crew {
         if let Some(queue) = self.queue.clone() {
             let idle = context.address().recipient();
             actix_rt::spawn(async move {
-                // If the queue is unreachable, its server has ended, and the crew with it.
+                // If the queue is unreachable, its server has ended, and the crew ends with it.
                 if all_done(&queue).await.is_ok() {
                     idle.do_send(KillIdle);
                 }
@@ -408,8 +408,8 @@ impl Handler<Terminate> for Crew {
         Box::pin(async move {
             if let Some(queue) = queue {
                 let reason = Some(TaskFault::Terminated);
-                // First those who wait are told, or they would learn from the deaths of workers.
-                // A queue that cannot be told has no callers left.
+                // The waiting callers are told first; otherwise they would see the deaths of workers instead.
+                // If the queue is unreachable, it has no callers left.
                 let _ = queue.call(CloseTasks { reason }).await;
             }
             for worker in workers {
@@ -436,7 +436,7 @@ impl StreamHandler<u32> for Crew {
     }
 
     fn finished(&mut self, _: &mut Context<Self>) {
-        // The server has ended, and the crew is about to.
+        // The server has ended, so the crew is about to end.
     }
 }
 
@@ -457,12 +457,12 @@ impl Handler<CountEmpty> for Crew {
 }
 
 impl Place {
-    /// Whether its processes do not get ready, and it waits until the next one, or for ever.
+    /// Returns whether the place has no process, and pauses or stays empty.
     const fn is_empty(&self) -> bool {
         self.is_left || self.retry.is_some()
     }
 
-    /// Whether it has no process, and has not had one that got ready for some attempts.
+    /// Returns whether the place has no process, and its last attempts have failed.
     const fn has_failed(&self) -> bool {
         self.is_left || (self.retry.is_some() && self.failures >= MOST_FAILURES)
     }

@@ -1,7 +1,8 @@
-//! `Deaths`: how the workers of a pool have ended, and whether the pool has, for those who submit tasks.
+//! `Deaths`: the exit statuses of a pool's workers, and whether the pool has ended, for the submitters of
+//! tasks.
 //!
-//! The queue learns of a worker's death by the end of its session, before the system tells the parent how the
-//! process has ended. So the submitter of a task that died with its worker waits for that here.
+//! The queue learns of a worker's death from the end of its session, before the system reports the exit
+//! status to the parent. The submitter of a task that died with its worker waits for the exit status here.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -13,20 +14,20 @@ use crate::{
     process::child::within,
 };
 
-/// How long a process that has lost its session may take until it ends. One that a task keeps alive, with
-/// its descriptors closed, may take for ever.
+/// The time that a process without a session has to end. A process that a task keeps alive, with its
+/// descriptors closed, may never end.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How many of the workers that have ended last are remembered.
+/// The number of exits that are remembered.
 const MOST: usize = 1024;
 
-/// Shared by the pool, its crew and those who submit tasks.
+/// The state that the pool, its crew and the submitters share.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Deaths(Arc<watch::Sender<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// The workers that have ended, the last ones first.
+    /// The exits of workers, latest first.
     exits: VecDeque<(u32, WorkerExit)>,
     /// Whether the pool was terminated.
     is_over: bool,
@@ -40,13 +41,13 @@ impl State {
 }
 
 impl Deaths {
-    /// Notes that a worker has this process id, which an earlier one may have had.
+    /// Records that a worker has this process id, which may have belonged to an earlier worker.
     pub(super) fn is_started(&self, pid: u32) {
         self.0
             .send_modify(|state| state.exits.retain(|(of, _)| *of != pid));
     }
 
-    /// Notes how a worker has ended.
+    /// Records a worker's exit status.
     pub(super) fn has_ended(&self, pid: u32, exit: WorkerExit) {
         self.0.send_modify(|state| {
             state.exits.truncate(MOST - 1);
@@ -54,12 +55,12 @@ impl Deaths {
         });
     }
 
-    /// Notes that the pool was terminated.
+    /// Records that the pool was terminated.
     pub(super) fn pool_is_over(&self) {
         self.0.send_modify(|state| state.is_over = true);
     }
 
-    /// Adds how the worker ended to an outcome that says that it has.
+    /// Adds the exit status to an outcome that says that its worker died.
     pub(super) async fn explain(&self, outcome: &mut ChunkOutcome) {
         let Err(TaskFault::WorkerDied { pid, exit, .. }) = outcome else {
             return;
@@ -71,7 +72,7 @@ impl Deaths {
         }
     }
 
-    /// What a task fails with when the queue cannot be reached: it ends with its pool.
+    /// The error of a task when the queue cannot be reached: the pool has ended.
     pub(super) fn error(&self, error: CallError) -> TaskError {
         if matches!(error, CallError::Disconnected { .. }) && self.0.borrow().is_over {
             return TaskFault::Terminated.into();

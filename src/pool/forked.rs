@@ -1,5 +1,5 @@
-//! The errors that a forked child gets from the pool of its parent. The child neither continues nor drops
-//! what the parent has begun.
+//! The errors that a forked child gets from the pool of its parent. The child neither continues nor drops the
+//! operations of the parent.
 
 use std::{future::Future, mem, task::Poll};
 
@@ -11,14 +11,13 @@ use crate::{
     pool::{chunk::Outcome, task::Task},
 };
 
-/// Makes the error of a pool that belongs to the parent.
 pub(super) fn forked() -> CallError {
     CallError::Forked {
         what: "the pool".to_owned(),
     }
 }
 
-/// Runs code with a pool, and fails in a process other than the one that made it.
+/// Runs a future with a pool, and fails outside of the process that created the pool.
 pub(super) async fn only_here<T>(
     origin: Origin,
     work: impl Future<Output = Result<T, CallError>>,
@@ -30,7 +29,7 @@ pub(super) async fn only_here<T>(
     done.unwrap_or_else(|| Err(forked()))
 }
 
-/// Yields the outcomes of a pool in the process that made it, and one error in a forked child.
+/// Yields the outcomes of a pool in the process that created it, and one error in a forked child.
 pub(super) fn outcomes_here<T, S>(
     origin: Origin,
     outcomes: S,

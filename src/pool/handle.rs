@@ -18,7 +18,7 @@ use crate::{
     error::{CallError, TaskError},
 };
 
-/// Makes an error of a panic in the code of a task's own arguments or output.
+/// Turns a panic in the code of a task's arguments or output into an error.
 pub(crate) fn guarded<R>(
     work: impl Future<Output = Result<R, TaskError>> + Send + 'static,
 ) -> BoxFuture<'static, Result<R, TaskError>> {
@@ -33,8 +33,8 @@ pub(crate) fn guarded<R>(
         .boxed()
 }
 
-/// The output to come of a task that was spawned. Dropped, the task goes on. In a forked child it is
-/// [`CallError::Forked`].
+/// The future output of a spawned task. If the handle is dropped, the task continues. In a forked child its
+/// output is [`CallError::Forked`].
 ///
 /// ```no_run
 /// # use lockkeeper::{Pool, Task, TaskError};
@@ -64,10 +64,10 @@ pub(crate) fn guarded<R>(
 pub struct TaskHandle<R>(OnlyHere<tokio::task::JoinHandle<Result<R, TaskError>>>);
 
 impl<R: Send + 'static> TaskHandle<R> {
-    /// Begins the work in the background.
+    /// Starts the work in the background.
     pub(super) fn begin(work: impl Future<Output = Result<R, TaskError>> + Send + 'static) -> Self {
         let mut work = guarded(work);
-        // Polled once it is submitted: before what is called next, and before the pool is closed.
+        // The first poll submits the task, so it precedes later calls and the close of the pool.
         let begun = {
             let _runtime = background().enter();
             work.poll_unpin(&mut Context::from_waker(Waker::noop()))
@@ -82,7 +82,7 @@ impl<R: Send + 'static> TaskHandle<R> {
 }
 
 impl<R> TaskHandle<R> {
-    /// Withdraws the task: if no worker has taken it, it is not run.
+    /// Withdraws the task: if no worker has taken it, it does not run.
     #[doc(alias = "abort")]
     pub fn cancel(self) {
         if let Some(task) = self.0.get() {
@@ -90,7 +90,7 @@ impl<R> TaskHandle<R> {
         }
     }
 
-    /// Whether there is an outcome.
+    /// Returns whether the task has an outcome.
     #[doc(alias = "ready")]
     #[must_use]
     pub fn is_finished(&self) -> bool {
@@ -107,7 +107,7 @@ impl<R> Future for TaskHandle<R> {
             return Poll::Ready(Err(CallError::Forked { what }.into()));
         };
         Pin::new(task).poll(context).map(|joined| {
-            // It was not cancelled, since that takes the handle.
+            // The task was not cancelled, because `cancel` consumes the handle.
             joined.unwrap_or_else(|error| Err(TaskFault::Unreadable(error.to_string()).into()))
         })
     }

@@ -5,11 +5,11 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `task`, `tasks` | the trait of a task, and the registered tasks of this program |
-//! | `pool`, `status`, `thread` | the handle, how much there is to do, and the thread of the manager |
+//! | `pool`, `status`, `thread` | the handle, the state of a pool, and the thread of its manager |
 //! | `submit`, `handle`, `series`, `ahead`, `source` | single tasks, and streams of tasks |
-//! | `forked` | what a forked child has in place of its parent's pool |
-//! | `room` | how many bytes of tasks wait, and where those beyond do |
-//! | `crew`, `place`, `deaths` | the actors that supervise the worker processes, and how those ended |
+//! | `forked` | the errors of a parent's pool in a forked child |
+//! | `room` | the limit on the bytes of waiting tasks |
+//! | `crew`, `place`, `deaths` | the actors that supervise the worker processes, and the exit statuses of these |
 //! | `worker`, `stock` | the worker process, and the tasks that it has received but not begun |
 
 pub(crate) mod ahead;

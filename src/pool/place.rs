@@ -1,6 +1,6 @@
-//! `Worker`: the actor that supervises one place of a crew, which has one process after the other.
+//! `Worker`: the actor that supervises one place of a crew, which runs one process after another.
 //!
-//! It reports what becomes of each process to the crew, which says when there is to be another one.
+//! It reports the state of each process to the crew, which decides when the next one starts.
 
 use std::{
     io, iter,
@@ -38,13 +38,13 @@ impl Message for NewsFrom {
     type Result = ();
 }
 
-/// The actor that supervises one place in the crew: its process, and those that come after it.
+/// The actor that supervises one place of the crew: its process, and the later ones.
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) crew: Recipient<NewsFrom>,
     pub(super) place: usize,
     pub(super) config: Config,
-    /// Kills the process that is in the place now.
+    /// Kills the current process.
     pub(super) kill: Option<oneshot::Sender<After>>,
 }
 
@@ -58,12 +58,12 @@ pub(super) struct Fill;
 #[rtype(result = "()")]
 pub(super) struct Kill(pub(super) After);
 
-/// What becomes of a place once its process was killed.
+/// What follows in a place after its process was killed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum After {
-    /// It stays empty.
+    /// The place stays empty.
     Empty,
-    /// Another process takes it.
+    /// Another process starts in the place.
     Refill,
 }
 
@@ -107,7 +107,7 @@ impl Handler<Kill> for Worker {
 
     fn handle(&mut self, Kill(after): Kill, _: &mut Context<Self>) {
         if let Some(kill) = self.kill.take() {
-            // A process that ended on its own needs no killing.
+            // The kill channel is closed if the process has ended on its own.
             let _ = kill.send(after);
         }
     }
@@ -121,7 +121,7 @@ impl Handler<Leave> for Worker {
     }
 }
 
-/// What the submitter of a task is told of the end of its worker.
+/// The exit status that the submitter of a task receives.
 pub(super) fn exit(ending: &Ending) -> WorkerExit {
     let Some(status) = ending.exit else {
         return WorkerExit::Unknown;
@@ -133,7 +133,7 @@ pub(super) fn exit(ending: &Ending) -> WorkerExit {
     }
 }
 
-/// Starts a worker, and hands its end of a connection to it and the other end to the pool's manager.
+/// Starts a worker, and passes one end of a connection to it and the other end to the pool's manager.
 fn start(config: &Config) -> Result<Child, StartError> {
     let lacking = |error: io::Error| StartError::System(lack(&error));
     let (manager, ChildEnds { socket, reports }) = connect_child().map_err(lacking)?;
@@ -175,10 +175,10 @@ async fn watch_over(mut child: Child, killed: oneshot::Receiver<After>, tell: im
     tell(last);
 }
 
-/// How often a pool that is joined looks whether its tasks are done.
+/// The interval at which a joined pool checks whether its tasks are done.
 const JOIN_LOOK: Duration = Duration::from_secs(1);
 
-/// Waits until a closed queue has no task, and then for the time that idle workers have to end.
+/// Waits until a closed queue has no task, and then for as long as idle workers have to end.
 pub(super) async fn all_done(queue: &Proxy<TaskQueue>) -> Result<(), CallError> {
     loop {
         let status = queue.call(CountTasks).await?;

@@ -47,12 +47,11 @@ use crate::{
 
 /// A number of worker processes that run tasks. Counterpart of Python's `multiprocessing.Pool`.
 ///
-/// Unlike there, a worker that is killed fails only the task that it ran, and is replaced; nothing
-/// hangs. Dropped, the pool is terminated: its tasks fail and its workers are killed. So are they
-/// when this process ends.
+/// Unlike in Python, a killed worker fails only the task that it ran, and is replaced; nothing hangs. If the
+/// pool is dropped, or if this process ends, its tasks fail and its workers are killed.
 ///
-/// A pool belongs to the process that made it. In a forked child its calls fail with [`CallError::Forked`],
-/// and its drop does nothing.
+/// A pool belongs to the process that created it. In a forked child its calls fail with
+/// [`CallError::Forked`], and its drop does nothing.
 ///
 /// ```no_run
 /// # use lockkeeper::{Pool, Task};
@@ -71,15 +70,15 @@ pub struct Pool {
     crew: OnlyHere<Addr<Crew>>,
     workers: usize,
     chunk: usize,
-    /// A forked child does not drop it: the channel would wake the parent's thread, and the thread's number may be
-    /// that of a thread of the child.
+    /// A forked child does not drop it: the channel would wake the parent's thread, and that thread's number
+    /// may belong to a thread of the child.
     pub(super) stop: OnlyHere<Mutex<Option<Stop>>>,
 }
 
-/// What ends the thread of a pool.
+/// The handle that stops the thread of a pool.
 pub(super) type Stop = (oneshot::Sender<()>, JoinHandle<()>);
 
-/// A pool to be.
+/// The settings of a pool that is not started yet.
 #[derive(Debug)]
 pub struct PoolBuilder {
     workers: usize,
@@ -91,10 +90,10 @@ pub struct PoolBuilder {
 }
 
 impl PoolBuilder {
-    /// Sets how many tasks are handed to a worker at a time by `map` and its kin: 1 by default,
-    /// which 0 means as well, and about a million at the most.
+    /// Sets how many tasks the stream methods, such as `map`, pass to a worker at a time: 1 by default, and
+    /// about a million at most. 0 means 1.
     ///
-    /// A worker that dies fails its whole chunk, so chunks are for many short tasks.
+    /// If a worker dies, its whole chunk fails, so use chunks for many short tasks.
     #[doc(alias = "chunksize")]
     #[must_use]
     pub fn chunk_size(mut self, tasks: usize) -> Self {
@@ -102,28 +101,28 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets how many bytes of arguments the pool keeps for tasks that have not ended: 1 GiB by default;
-    /// a lower value than 128 KiB is taken as 128 KiB. Half of it is for single tasks ([`Pool::apply`],
-    /// [`Pool::spawn`]), of which those below 64 KiB do not count, and half for streams ([`Pool::map`],
-    /// [`Pool::imap`], [`Pool::imap_unordered`]).
+    /// Sets how many bytes of arguments the pool keeps for unfinished tasks: 1 GiB by default. A value below
+    /// 128 KiB is raised to 128 KiB. Half of it is for single tasks ([`Pool::apply`], [`Pool::spawn`]), of
+    /// which those below 64 KiB do not count. The other half is for streams ([`Pool::map`], [`Pool::imap`],
+    /// [`Pool::imap_unordered`]).
     ///
-    /// Tasks beyond it wait where they are submitted, in order. A task with more bytes than a whole
-    /// half fails with [`Fault::Limit`](crate::errors::Fault::Limit).
+    /// Tasks beyond the limit wait in the submitter, in order. A task that exceeds a whole half fails with
+    /// [`Fault::Limit`](crate::errors::Fault::Limit).
     #[must_use]
     pub const fn stored_bytes(mut self, bytes: usize) -> Self {
         self.stored_bytes = bytes;
         self
     }
 
-    /// Sets how often a chunk is run again when its worker dies: never by default, since its tasks
-    /// may have had effects.
+    /// Sets how often a chunk is run again when its worker dies: 0 by default, because its tasks may have had
+    /// effects.
     #[must_use]
     pub const fn retries(mut self, times: u32) -> Self {
         self.retries = times;
         self
     }
 
-    /// Replaces each worker once it has run that many tasks; 0 means one.
+    /// Replaces each worker after it has run that many tasks; 0 means 1.
     #[doc(alias = "maxtasksperchild")]
     #[must_use]
     pub fn max_tasks_per_child(mut self, tasks: u32) -> Self {
@@ -131,8 +130,7 @@ impl PoolBuilder {
         self
     }
 
-    /// Runs a registered task in each worker before its first task. A panic in it keeps the pool
-    /// from starting.
+    /// Runs a registered task in each worker before its first task. If it panics, the pool does not start.
     #[must_use]
     pub fn initializer<T: Task>(mut self, task: T) -> Self {
         self.initializer = match chunk::pack(&[task]) {
@@ -146,13 +144,13 @@ impl PoolBuilder {
     ///
     /// # Errors
     ///
-    /// Returns [`StartError::Unusable`] for a pool of no workers, [`StartError::NotAProgram`]
-    /// unless [`program`](crate::program) was called first thing in main, and
-    /// [`StartError::Child`] when a worker does not get ready.
+    /// Returns [`StartError::Unusable`] for a pool without workers, [`StartError::NotAProgram`] unless
+    /// [`program`](crate::program) was called at the start of main, and [`StartError::Child`] when a worker
+    /// does not get ready.
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, the pool is terminated: no worker is left.
+    /// If the future is dropped, the pool is terminated and no worker is left.
     pub async fn start(self) -> Result<Pool, StartError> {
         let started = OnlyHere::future(self.start_here()).await;
         started.unwrap_or_else(|| Err(StartError::Call(forked())))
@@ -169,9 +167,9 @@ impl PoolBuilder {
         let address = claim.address().clone();
         let limits = Limits {
             calls_in_flight: usize::MAX,
-            // What is not read yet are outcomes, which this process has asked for.
+            // Unread bytes are outcomes that this process has asked for, so there is no time limit.
             unread_time: Duration::MAX,
-            // What waits is limited by `Room`, and outcomes must not be lost.
+            // `Room` limits the waiting tasks, and outcomes must not be lost.
             stored_bytes: usize::MAX,
             ..Limits::default()
         };
@@ -219,24 +217,24 @@ impl PoolBuilder {
     }
 }
 
-/// What is said when the crew cannot be told anything any more.
+/// The error if the crew has ended.
 pub(super) const CREW_ENDED: &str = "the pool's thread has ended";
 
 impl Pool {
-    /// Starts a pool of that many worker processes, and waits until they are ready.
+    /// Starts a pool of `workers` worker processes, and waits until they are ready.
     ///
     /// # Errors
     ///
-    /// As [`PoolBuilder::start`].
+    /// Returns the errors of [`PoolBuilder::start`].
     ///
     /// # Cancel safety
     ///
-    /// As [`PoolBuilder::start`].
+    /// See [`PoolBuilder::start`].
     pub async fn new(workers: usize) -> Result<Self, StartError> {
         Self::builder(workers).start().await
     }
 
-    /// Prepares a pool of that many worker processes.
+    /// Creates the builder of a pool with `workers` worker processes.
     #[must_use]
     pub const fn builder(workers: usize) -> PoolBuilder {
         PoolBuilder {
@@ -253,18 +251,18 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// Returns [`TaskError::Failed`] when the task panicked, its worker died, it is not registered,
-    /// or the pool is closed, terminated or cannot start workers.
+    /// Returns [`TaskError::Failed`] when the task panicked, its worker died, or it is not registered, and
+    /// when the pool is closed, terminated or cannot start workers.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before a worker took the task, it is not run. Dropped later, it is run to its end
-    /// and its output is lost.
+    /// If the future is dropped before a worker took the task, the task does not run. If it is dropped later,
+    /// the task runs to its end and its output is lost.
     pub async fn apply<T: Task>(&self, task: T) -> Result<T::Output, TaskError> {
         apply(self.entry.clone(), task).await
     }
 
-    /// Runs one task whether or not the handle is waited for. Python: `pool.apply_async(f, args)`.
+    /// Runs one task, even if the handle is dropped. Python: `pool.apply_async(f, args)`.
     #[doc(alias = "apply_async")]
     #[doc(alias = "submit")]
     pub fn spawn<T: Task>(&self, task: T) -> TaskHandle<T::Output> {
@@ -275,12 +273,12 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// Returns the error of the first task in order that has no output, as [`Self::apply`]. Tasks
-    /// that no worker has taken by then are not run.
+    /// Returns the error of the first task in order that has no output; see [`Self::apply`]. Tasks that no
+    /// worker has taken by then do not run.
     ///
     /// # Cancel safety
     ///
-    /// As [`Self::apply`] for each task.
+    /// See [`Self::apply`]; it applies to each task.
     #[doc(alias = "starmap")]
     pub async fn map<T: Task>(
         &self,
@@ -289,15 +287,15 @@ impl Pool {
         self.imap(tasks).try_collect().await
     }
 
-    /// Runs tasks as the stream is polled and yields their outcomes in order. Takes from `tasks` at
-    /// most 256 a worker ahead, or 16 MiB of arguments, but always four chunks a worker.
-    /// Python: `pool.imap(f, args)`.
+    /// Runs tasks as the stream is polled and yields their outcomes in order. It takes at most 256 tasks per
+    /// worker, or 16 MiB of arguments, ahead of the outcomes, but always four chunks per worker. Python:
+    /// `pool.imap(f, args)`.
     ///
-    /// The iterator is asked while the stream is polled. One that takes long for each task holds up its
-    /// thread, but neither outcomes nor other tasks of the runtime for longer than it takes for one, or for eight
-    /// where it becomes slow.
+    /// The iterator is called while the stream is polled. A slow iterator blocks its thread, but it delays
+    /// outcomes and other tasks of the runtime by no more than one call, or by eight calls when it becomes
+    /// slow.
     ///
-    /// A stream is read with the methods of the crate `futures`:
+    /// The crate `futures` has the methods to read a stream:
     ///
     /// ```no_run
     /// # use lockkeeper::{PlainTask, Pool, proxies::Plain};
@@ -332,8 +330,8 @@ impl Pool {
         self.ahead(tasks, Order::Given)
     }
 
-    /// Runs tasks as the stream is polled and yields their outcomes as they come.
-    /// Python: `pool.imap_unordered(f, args)`.
+    /// Runs tasks as the stream is polled and yields their outcomes as they arrive. Python:
+    /// `pool.imap_unordered(f, args)`.
     pub fn imap_unordered<T, I>(
         &self,
         tasks: I,
@@ -345,7 +343,7 @@ impl Pool {
         self.ahead(tasks, Order::Finished)
     }
 
-    /// Takes no more tasks. Those that were submitted are run.
+    /// Stops accepting tasks. Tasks that were submitted before still run.
     ///
     /// # Errors
     ///
@@ -353,25 +351,25 @@ impl Pool {
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, the pool may have been closed. To close it again does no harm.
+    /// If the future is dropped, the pool may have been closed. A second close has no effect.
     pub async fn close(&self) -> Result<(), CallError> {
         let close = async {
-            // Tasks that wait for room were submitted before.
+            // Tasks that wait for room were submitted before, so they go first.
             let _turn = self.entry.room.turn().await;
             self.entry.queue.call(CloseTasks { reason: None }).await
         };
         self.entry.here(close).await
     }
 
-    /// Closes the pool and waits until its tasks are run and its workers have ended.
+    /// Closes the pool and waits until its tasks have run and its workers have ended.
     ///
     /// # Errors
     ///
-    /// As [`Self::close`].
+    /// Returns the errors of [`Self::close`].
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, the pool is terminated.
+    /// If the future is dropped, the pool is terminated.
     pub async fn join(self) -> Result<(), CallError> {
         self.close().await?;
         self.emptied().await
@@ -391,42 +389,42 @@ impl Pool {
         self.crew.get().ok_or_else(forked)
     }
 
-    /// Kills the workers at once. Tasks that are not finished fail with
+    /// Kills the workers at once. Unfinished tasks fail with
     /// [`TaskFault::Terminated`](crate::errors::TaskFault::Terminated).
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, the pool is terminated.
+    /// If the future is dropped, the pool is terminated.
     pub async fn terminate(self) {
         let entry = self.entry.clone();
         let end = async {
             drop_elsewhere(self).await;
             Ok(())
         };
-        // In a forked child there is nothing to end.
+        // A forked child has nothing to end.
         let _ = entry.here(end).await;
     }
 
-    /// The process ids of the workers that live.
+    /// Returns the process ids of the live workers.
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, nothing has changed.
+    /// This call changes nothing, so its future may be dropped.
     pub async fn pids(&self) -> Vec<u32> {
         let pids = async { Ok(self.crew()?.send(Pids).await.unwrap_or_default()) };
         self.entry.here(pids).await.unwrap_or_default()
     }
 
-    /// Tells how many tasks wait and run, how many workers are idle and how many are missing, which may have
-    /// changed when it is read.
+    /// Returns the numbers of waiting and running tasks, of idle workers and of empty places. They may have
+    /// changed by the time the caller reads them.
     ///
     /// # Errors
     ///
-    /// As [`Self::close`].
+    /// Returns the errors of [`Self::close`].
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, nothing has changed.
+    /// This call changes nothing, so its future may be dropped.
     pub async fn status(&self) -> Result<PoolStatus, CallError> {
         let status = async {
             let tasks = self.entry.queue.call(CountTasks).await?;
@@ -442,7 +440,7 @@ impl Pool {
         })
     }
 
-    /// Has chunks of tasks run, some ahead of the outcomes that were taken.
+    /// Runs chunks of tasks, some ahead of the outcomes that were taken.
     fn ahead<T, I>(&self, tasks: I, order: Order) -> impl Stream<Item = Outcome<T>> + use<T, I>
     where
         T: Task,
@@ -472,7 +470,7 @@ impl Drop for Pool {
         let stop = stop.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((stop, thread)) = stop {
             self.entry.deaths.pool_is_over();
-            // A pool whose thread has ended has nothing left to stop.
+            // The channel is closed if the pool's thread has ended.
             let _ = stop.send(());
             let _ = thread.join();
         }

@@ -1,10 +1,10 @@
-//! `Room`: how many bytes of arguments a pool takes before others of its tasks are done. Beyond, tasks wait
-//! where they are submitted, in order.
+//! `Room`: how many bytes of arguments a pool takes before earlier tasks are done. Beyond that, tasks wait in
+//! the submitter, in order.
 //!
-//! Single tasks and streams have half of it each: a stream that is not polled keeps its half, and must not
-//! hold up a single task that its reader waits for.
+//! Single tasks and streams have half of it each: a stream that is not polled keeps its bytes, and must not
+//! block a single task that its reader waits for.
 //!
-//! Invariant: a stream with no task on its way may always submit one, so none waits for another.
+//! Invariant: a stream without a task in flight may always submit one, so streams do not wait for each other.
 
 use std::sync::{
     Arc,
@@ -14,24 +14,23 @@ use std::sync::{
 use lockkeeper_protocol::Fault;
 use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore};
 
-/// The room of one pool.
 #[derive(Debug)]
 pub(super) struct Room {
-    /// How many bytes each half has.
+    /// The bytes of each half.
     most: usize,
-    /// Those who submit single tasks, in order.
+    /// The lock that keeps the submitters of single tasks in order.
     line: Mutex<()>,
     calls: Arc<Semaphore>,
     streams: AtomicUsize,
 }
 
-/// As many bytes as a pool keeps unless it is told otherwise.
+/// The default limit.
 pub(super) const USUAL_BYTES: usize = 1 << 30;
 
 /// The unit that is counted for single tasks.
 const UNIT: usize = 1 << 10;
 
-/// Smaller tasks are not counted one by one.
+/// A task with fewer bytes is not counted.
 const SMALL_BYTES: usize = 1 << 16;
 
 impl Room {
@@ -45,7 +44,7 @@ impl Room {
         }
     }
 
-    /// Refuses a task for which there would never be room.
+    /// Refuses a task that is larger than its half.
     pub(super) fn check(&self, bytes: usize) -> Result<(), Fault> {
         if bytes > self.most {
             return Err(Fault::limit("bytes of a task of this pool", self.most));
@@ -53,12 +52,13 @@ impl Room {
         Ok(())
     }
 
-    /// Waits until all are submitted that came before.
+    /// Waits until all earlier tasks are submitted.
     pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {
         self.line.lock().await
     }
 
-    /// Waits for the room of a single task, unless it is small, or so large that it is refused.
+    /// Waits for the room of a single task. Returns `None` for a small task, and for one that is so large
+    /// that it is refused.
     pub(super) async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         if bytes < SMALL_BYTES || bytes > self.most {
             return None;
@@ -76,7 +76,7 @@ const fn units(bytes: usize) -> usize {
     bytes.div_ceil(UNIT)
 }
 
-/// What one stream has on its way.
+/// The bytes that one stream has in flight.
 pub(super) struct Share {
     room: Arc<Room>,
     bytes: usize,
@@ -91,7 +91,7 @@ impl Share {
         self.bytes
     }
 
-    /// Whether the streams of the pool have room.
+    /// Returns whether the streams of the pool have room.
     pub(super) fn has_room(&self) -> bool {
         self.room.streams.load(Ordering::Relaxed) < self.room.most
     }

@@ -1,10 +1,10 @@
 //! A series of tasks that run one by one, as a stream of their outcomes.
 //!
-//! Outcomes of short tasks arrive in batches. Tasks are submitted in batches too: whenever the stream has
-//! no outcome at hand, it submits as many tasks as the window has room for.
+//! Outcomes of short tasks arrive in batches, and the stream submits tasks in batches too: whenever it has no
+//! outcome at hand, it submits as many tasks as the window allows.
 //!
-//! Invariant: each task that was taken from the iterator has one outcome, whatever happens to the pool.
-//! Dropping the stream withdraws the tasks that no worker has taken.
+//! Invariant: each task that was taken from the iterator has one outcome, even if the pool ends. Dropping the
+//! stream withdraws the tasks that no worker has taken.
 
 use std::{
     collections::VecDeque,
@@ -30,10 +30,10 @@ use crate::{
     telemetry::pool,
 };
 
-/// A message takes no more tasks once their arguments have so many bytes.
+/// The bytes of arguments after which a message takes no more tasks.
 const MOST_BYTES_AT_A_TIME: usize = 1 << 20;
 
-/// Has tasks run, as many ahead as the window has room for.
+/// Runs tasks, with as many in flight as the window allows.
 pub(super) fn series<T: Task, I: Iterator<Item = T>>(
     entry: Entry,
     tasks: I,
@@ -69,13 +69,13 @@ struct Series<T: Task, I: Iterator> {
     tasks: Source<I>,
     window: Window,
     outcomes: Outcomes<T>,
-    /// How many tasks were taken from the iterator.
+    /// The number of tasks that were taken from the iterator.
     taken: usize,
-    /// How many outcomes were given out.
+    /// The number of outcomes that were yielded.
     yielded: usize,
-    /// The bytes of arguments of the tasks in between.
+    /// The bytes of arguments of the tasks in flight.
     share: Share,
-    /// The tasks that have no outcome yet, by their numbers: which one it is, and its bytes.
+    /// The tasks in flight, by their numbers: the index and the bytes of each.
     on_their_way: FxHashMap<u64, (usize, usize)>,
     collecting: Option<BoxFuture<'static, Result<Vec<Ended>, TaskError>>>,
 }
@@ -90,7 +90,7 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
             }
             let is_turn_over = self.feed();
             if self.outcomes.is_next_there() {
-                // What cannot be carried over has its outcome at once.
+                // A task that cannot be encoded has its outcome at once.
                 continue;
             }
             if self.on_their_way.is_empty() {
@@ -116,8 +116,8 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
         }
     }
 
-    /// Takes tasks while the window has room, and hands them in. Returns whether there may be more, for which
-    /// the iterator takes too long.
+    /// Takes tasks while the window has room, and submits them. Returns whether the iterator may have more,
+    /// which it takes too long to produce in this turn.
     fn feed(&mut self) -> bool {
         let mut batch = Batch::default();
         let mut is_turn_over = false;
@@ -145,7 +145,7 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
                     self.share.add(bytes);
                     let before = batch.row.len() - bytes;
                     if before > 0 && batch.row.len() > MOST_BYTES_AT_A_TIME {
-                        // A message has room for a large task, and not for those before it as well.
+                        // A message has room for one large task, but not for the tasks before it as well.
                         let large = batch.row.split_off(before);
                         self.hand_in(mem::take(&mut batch));
                         batch.row = large;
@@ -165,7 +165,7 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
         is_turn_over
     }
 
-    /// Puts a task behind others, and tells how many bytes it has.
+    /// Appends a task to a row, and returns its bytes.
     fn pack(&self, task: &T, row: &mut Vec<u8>) -> Result<u32, TaskFault> {
         if self.feeder.number.is_none() && !tasks::tasks().has(T::NAME) {
             return Err(TaskFault::NotRegistered(T::NAME.to_owned()));
@@ -181,7 +181,7 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
         }
     }
 
-    /// Takes outcomes in; without an answer, that is the outcome of all.
+    /// Handles the outcomes of tasks. An error of the call becomes the outcome of all tasks in flight.
     fn take_in(&mut self, ended: Result<Vec<Ended>, TaskError>) {
         let outcomes: Vec<_> = match ended {
             Ok(ended) => ended
@@ -218,23 +218,23 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
     }
 }
 
-/// Tasks that are handed in together.
+/// Tasks that are submitted together.
 #[derive(Default)]
 struct Batch {
     row: Vec<u8>,
     lengths: Vec<u32>,
-    /// Which ones they are, and their bytes.
+    /// The index and the bytes of each task.
     places: Vec<(usize, usize)>,
 }
 
-/// Outcomes that were not given out yet, each with the bytes that its task had.
+/// Outcomes that were not yielded yet, each with the bytes of its task.
 enum Outcomes<T: Task> {
-    /// In the order of the tasks, from the next one on. Those that are not there yet are empty.
+    /// In the order of the tasks, starting with the next one. Missing outcomes are `None`.
     Ordered {
         next: usize,
         line: VecDeque<Option<(usize, Outcome<T>)>>,
     },
-    /// In the order in which they came.
+    /// In the order of arrival.
     Unordered(VecDeque<(usize, Outcome<T>)>),
 }
 
@@ -275,15 +275,15 @@ impl<T: Task> Outcomes<T> {
     }
 }
 
-/// How the queue knows a series. Dropped, it is left.
+/// The series as the queue knows it. Its drop leaves the series.
 struct Feeder {
     entry: Entry,
-    /// The number of the series, once there is a task of it.
+    /// The number of the series, once it has a task.
     number: Option<u64>,
 }
 
 impl Feeder {
-    /// The number of the first of so many tasks, unless there are none.
+    /// Assigns numbers to `count` tasks, and returns the first; `None` if there are none.
     fn number_tasks(&mut self, count: usize) -> Option<u64> {
         let count = u64::try_from(count).ok().filter(|count| *count > 0)?;
         let queue = &self.entry.queue;

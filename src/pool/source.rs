@@ -1,8 +1,7 @@
-//! The iterator that a stream takes its tasks from.
+//! The iterator from which a stream takes its tasks.
 //!
-//! Invariant: an iterator that takes long for each task keeps a poll no longer than for the task that goes
-//! beyond the time of a turn, and one that becomes slow within a turn for [`MOST_UNTIMED`] of them. In between
-//! the stream gives out outcomes, and the runtime runs others.
+//! Invariant: a slow iterator exceeds the time of a turn by at most one task, or by [`MOST_UNTIMED`] tasks if
+//! it becomes slow within a turn. Between turns the stream yields outcomes, and the runtime runs other tasks.
 
 use std::{
     iter,
@@ -10,34 +9,33 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long tasks are taken in one turn.
+/// The time during which one turn takes tasks.
 const TURN: Duration = Duration::from_millis(1);
 
-/// How many tasks are taken at the most before the time is read again. To read it takes a sixth of all the time
-/// that a short task of a chunk takes.
+/// The most tasks between two reads of the clock. A read takes a sixth of the total time of a short task in a
+/// chunk.
 const MOST_UNTIMED: u32 = 8;
 
-/// While so many tasks together take less than this, twice as many are taken before the time is read again.
+/// If the tasks between two reads took less than this, twice as many are taken before the next read.
 const SHORT: Duration = Duration::from_micros(10);
 
-/// What an iterator gives in a turn.
+/// The result of asking the iterator.
 pub(super) enum Given<T> {
-    /// The next one.
     Next(T),
-    /// Nothing, since the turn is over. There may be more in the next one.
+    /// The turn is over. The next one may have more tasks.
     TurnIsOver,
-    /// Nothing any more.
+    /// The iterator has ended.
     End,
 }
 
-/// An iterator that is asked in turns.
+/// An iterator that is read in turns.
 pub(super) struct Source<I: Iterator> {
     tasks: iter::Fuse<I>,
     turn: Instant,
     is_over: bool,
-    /// How much of the turn was over when the time was read last.
+    /// The time since the begin of the turn at the last read of the clock.
     read: Duration,
-    /// How many tasks are taken from then on before it is read again, and how many of them are left.
+    /// The number of tasks between two reads of the clock, and how many of them are left.
     untimed: u32,
     left: u32,
 }
@@ -61,7 +59,7 @@ impl<I: Iterator> Source<I> {
         (self.untimed, self.left) = (1, 1);
     }
 
-    /// How many tasks there are at least.
+    /// A lower bound on the number of tasks.
     fn least(&self) -> usize {
         self.tasks.size_hint().0
     }
@@ -91,7 +89,7 @@ impl<I: Iterator> Source<I> {
     }
 }
 
-/// Has the task polled again once the runtime has looked after all others, and after its streams.
+/// Yields `Pending` and schedules another poll, after the runtime has polled its other tasks and streams.
 pub(super) fn poll_again<T>(context: &mut Context<'_>) -> Poll<T> {
     let mut others_first = std::pin::pin!(tokio::task::yield_now());
     match others_first.as_mut().poll(context) {
@@ -101,11 +99,11 @@ pub(super) fn poll_again<T>(context: &mut Context<'_>) -> Poll<T> {
     Poll::Pending
 }
 
-/// Tasks of an iterator, so many at a time.
+/// The tasks of an iterator in chunks of fixed size.
 pub(super) struct Chunks<I: Iterator> {
     source: Source<I>,
     size: usize,
-    /// Those of the next chunk.
+    /// The tasks of the next chunk.
     chunk: Vec<I::Item>,
 }
 
@@ -144,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes what there is in one turn.
+    /// Takes the available tasks of one turn.
     fn turn<I: Iterator>(source: &mut Source<I>) -> Vec<I::Item> {
         source.begin_turn();
         let mut taken = Vec::new();

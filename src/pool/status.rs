@@ -1,17 +1,17 @@
-//! `PoolStatus`: what a pool has to do, and with how many workers.
+//! `PoolStatus`: the numbers of a pool's tasks and workers.
 
 /// The state of a pool at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStatus {
-    /// How many tasks wait for a worker.
+    /// The number of tasks that wait for a worker.
     pub waiting: u64,
-    /// How many tasks workers have, whether or not their outcomes are still waited for. Each worker runs the
-    /// first of its own.
+    /// The number of tasks that workers have taken, including those whose submitter is gone. Each worker runs
+    /// the first of its tasks.
     pub running: u64,
-    /// How many workers wait for a task.
+    /// The number of workers that wait for a task.
     pub idle: u64,
-    /// How many places have no worker, because none gets ready: the pool goes on trying, at least every 10
-    /// seconds, unless workers have reported that they cannot work.
+    /// The number of places without a worker, because no worker gets ready. The pool retries at least every
+    /// 10 seconds, unless workers have reported that they cannot work.
     pub empty: u64,
 }

@@ -1,8 +1,8 @@
 //! `Stock`: the tasks that a worker has received but not begun.
 //!
-//! A worker requests as many tasks as it runs in a short time, and requests the next ones before it
-//! begins these. It reports each finished task before it begins another, so the queue knows which task
-//! a worker died of. It writes these reports to the report pipe, which the session reads at the next
+//! A worker requests as many tasks as it runs in a short time, and requests the next ones before it begins
+//! these. It reports each finished task before it begins another, so the queue knows which task was running
+//! when a worker dies. It writes these reports to the report pipe, which the session reads at the next
 //! request or at the worker's end. Long tasks are requested one at a time.
 //!
 //! Invariant: no task in the stock has begun. When the current task runs long, a thread returns the
@@ -31,28 +31,28 @@ use crate::{
     background::background, client::side_channel::ReportPipe, error::CallError, proxy::proxy::Proxy,
 };
 
-/// How long a worker is to be busy with the jobs that it is given at a time.
+/// The time for which one batch of jobs is to keep a worker busy.
 const A_MOMENT: Duration = Duration::from_micros(200);
 
-/// How many jobs it is given at a time at the most.
+/// The most jobs of one batch.
 const MOST_JOBS: u32 = 64;
 
-/// How long a task may take before all that lies behind it is handed back.
+/// The time of a task after which the stock is returned to the queue.
 const PATIENCE: Duration = Duration::from_millis(2);
 
-/// An outcome of more bytes than this may be refused for lack of room. It is reported by a call, because a
-/// cast has no answer.
+/// A larger outcome, in bytes, may be refused for lack of room. It is reported by a call, because a cast has
+/// no answer.
 const LARGE_BYTES: usize = 1 << 15;
 
 /// The jobs that a worker was given and has not begun.
 pub(super) struct Stock {
     queue: Proxy<TaskQueue>,
     state: Mutex<State>,
-    /// Told when there is something to hand back if need be.
+    /// Notified when the stock has jobs that may have to be returned.
     filled: Notify,
 }
 
-/// One thing to do: a chunk, or a task of a series.
+/// A unit of work: a chunk, or a task of a series.
 #[derive(Debug)]
 pub(super) struct Todo {
     pub(super) id: JobId,
@@ -69,26 +69,26 @@ fn each(job: Job) -> impl Iterator<Item = Todo> {
     })
 }
 
-/// The answer to a call for work: none when there will be none.
+/// The answer to a request for work; `None` if there will be no more.
 type Work = Result<Option<Vec<Job>>, CallError>;
 
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Todo>,
-    /// The pipe for reports that others will follow, if this worker has one.
+    /// The pipe for reports that another request will follow, if this worker has one.
     report_pipe: Option<ReportPipe>,
-    /// Whether the pipe may have reports that the manager was not told of.
+    /// Whether the pipe may contain reports that the manager has not been told to read.
     is_untold: bool,
-    /// The call for those that come after.
+    /// The request for the next batch.
     more: Option<BoxFuture<'static, Work>>,
-    /// How many jobs were begun.
+    /// The number of jobs that were begun.
     begun: u64,
-    /// Whether the background watches how long the task takes.
+    /// Whether the background task measures how long the current task takes.
     is_watched: bool,
 }
 
 impl State {
-    /// Writes a report into the report pipe, and returns whether it did.
+    /// Writes a report into the report pipe. Returns whether it fitted.
     fn lay(&mut self, report: &Finished) -> bool {
         let bytes = report.outcome.as_ref().map_or(0, |row| row.0.len());
         let report_pipe = self
@@ -101,12 +101,12 @@ impl State {
     }
 }
 
-/// How fast a worker is.
+/// The measured speed of a worker.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// When the worker got what it runs now, and how much that was.
+    /// The time at which the worker got its current batch, and the size of that batch.
     given: (Instant, u32),
-    /// How many jobs it asks for.
+    /// The number of jobs that it requests.
     most: u32,
 }
 
@@ -118,14 +118,14 @@ impl Pace {
         }
     }
 
-    /// Takes note that all is done that the worker was given.
+    /// Records that the current batch is done.
     fn is_done(&mut self) {
         let (since, jobs) = self.given;
         if jobs > 0 {
             let each = since.elapsed() / jobs;
             let fit = A_MOMENT.as_nanos() / each.as_nanos().max(1);
             let fit = u32::try_from(fit).unwrap_or(u32::MAX);
-            // One short task may have been an exception.
+            // A single short task may be an exception, so the number grows by at most a factor of four.
             self.most = fit.min(self.most.saturating_mul(4)).clamp(1, MOST_JOBS);
         }
         self.given.1 = 0;
@@ -155,7 +155,7 @@ impl Stock {
         stock
     }
 
-    /// Reports a job, and takes the next one; none when there will be none.
+    /// Reports a job, and takes the next one. Returns `None` if there will be no more.
     pub(super) async fn next(
         &self,
         mut finished: Option<Finished>,
@@ -176,7 +176,7 @@ impl Stock {
                 Err(error) => return Err(error),
             };
         }
-        // None are given while the queue has yet to learn that some were handed back.
+        // The queue gives no jobs until it knows that some were returned.
         loop {
             let todo: VecDeque<Todo> = jobs.into_iter().flat_map(each).collect();
             let given = todo.len();
@@ -195,8 +195,8 @@ impl Stock {
         }
     }
 
-    /// Takes the next job; without one the call for those that come after. In the same step, lest the
-    /// job be one that takes long, the report on the last one is laid in the report_pipe, if it fits.
+    /// Takes the next job, or the request for the next batch if there is none. In the same step it writes the
+    /// report on the last job into the report pipe, if it fits, because the next job may take long.
     fn take(
         &self,
         finished: &mut Option<Finished>,
@@ -210,8 +210,8 @@ impl Stock {
         (state.jobs.pop_front(), None)
     }
 
-    /// Reports a job before another is begun. What the socket has taken reaches the queue, whatever
-    /// becomes of this process; while it is full, an answer tells that it has.
+    /// Reports a job before the next one begins. Bytes that the socket has taken reach the queue even if this
+    /// process dies. While the socket is full, the answer to another call confirms it.
     async fn report(&self, finished: Option<Finished>) -> Result<(), CallError> {
         if let Some(finished) = finished {
             if is_large(&finished) {
@@ -225,8 +225,8 @@ impl Stock {
         Ok(())
     }
 
-    /// Begins the first of some jobs, puts the others in, and asks for those that come after; in one
-    /// step, lest the first be handed back.
+    /// Begins the first of the jobs, stores the others, and requests the next batch, all in one step, so that
+    /// the first job is not returned.
     fn fill(&self, mut jobs: VecDeque<Todo>, most: u32) -> Option<Todo> {
         let first = jobs.pop_front()?;
         let mut state = self.lock();
@@ -236,7 +236,7 @@ impl Stock {
             let (queue, finished) = (self.queue.clone(), None);
             let mut more = async move { queue.call(Next { finished, most }).await }.boxed();
             state.is_untold = false;
-            // Polled once it is sent.
+            // The first poll sends the request.
             let context = &mut Context::from_waker(Waker::noop());
             state.more = Some(match more.poll_unpin(context) {
                 Poll::Ready(work) => future::ready(work).boxed(),
@@ -250,14 +250,14 @@ impl Stock {
         Some(first)
     }
 
-    /// Hands back all that is not begun, and tells what lies in the report_pipe.
+    /// Returns all jobs that have not begun, and tells the manager to read the report pipe.
     pub(super) fn hand_back(&self) {
         self.hand_back_of(&mut self.lock());
     }
 
     fn hand_back_of(&self, state: &mut State) {
         let jobs = mem::take(&mut state.jobs);
-        // Withdrawn, it gives back what it was answered.
+        // The drop withdraws the request, so the queue takes back the jobs of its answer.
         drop(state.more.take());
         let is_untold = mem::take(&mut state.is_untold);
         if !jobs.is_empty() || is_untold {
@@ -270,18 +270,18 @@ impl Stock {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands all back if no job was begun since the count was `last`, and tells in any case what lies in
-    /// the report_pipe. Gives the count while there is something to look after.
+    /// Returns all jobs to the queue if no job has begun since the count was `last`. In either case it tells
+    /// the manager of reports in the pipe. Returns the count while the watch has to continue.
     fn look(&self, last: Option<u64>) -> Option<u64> {
         let mut state = self.lock();
         if last != Some(state.begun) {
-            // One after the other they may take long, too.
+            // Several short jobs in a row may take long, too.
             if mem::take(&mut state.is_untold) {
                 self.queue.cast(HandBack { jobs: Vec::new() });
             }
             return Some(state.begun);
         }
-        // A put from now on requests another look.
+        // The next `put` starts another watch.
         state.is_watched = false;
         self.hand_back_of(&mut state);
         None
@@ -296,7 +296,7 @@ fn is_large(finished: &Finished) -> bool {
     bytes > LARGE_BYTES
 }
 
-/// Looks how long tasks take while there is something to hand back.
+/// Watches how long tasks take while the stock has jobs to return.
 async fn watch(stock: Arc<Stock>) {
     loop {
         stock.filled.notified().await;

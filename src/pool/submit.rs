@@ -28,7 +28,7 @@ use crate::{
     telemetry::pool,
 };
 
-/// The queue of a pool, for those who submit tasks.
+/// The queue of a pool, as the submitters of tasks use it.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) origin: Origin,
@@ -40,7 +40,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Does something with the pool that a forked child can neither begin nor go on with.
+    /// Runs a future of the pool. A forked child can neither begin nor continue it.
     pub(super) async fn here<T>(
         &self,
         work: impl Future<Output = Result<T, CallError>>,
@@ -49,7 +49,7 @@ impl Entry {
     }
 }
 
-/// Has a task run, once the pool has room for it.
+/// Runs a task once the pool has room for it.
 pub(super) async fn apply<T: Task>(entry: Entry, task: T) -> Outcome<T> {
     let pool = entry.clone();
     let outcome = pool.here(async { Ok(apply_here(entry, task).await) });
@@ -68,7 +68,7 @@ async fn apply_here<T: Task>(entry: Entry, task: T) -> Outcome<T> {
             work.await
         }
         Some(permit) => {
-            // The room is free again as soon as the task has ended, whether or not it is asked for.
+            // The room is released as soon as the task ends, even if its future is not polled.
             let work = begin(work);
             drop(turn);
             let work = async move {
@@ -84,12 +84,12 @@ async fn apply_here<T: Task>(entry: Entry, task: T) -> Outcome<T> {
     outcomes.pop().unwrap_or_else(missing)
 }
 
-/// What is told of a task without an outcome, which no worker lets happen.
+/// The error of a task without an outcome. Workers report an outcome for each task.
 fn missing<R>() -> Result<R, TaskError> {
     Err(TaskFault::Unreadable("the outcome is missing".to_owned()).into())
 }
 
-/// Work in the background that ends with its future.
+/// A background task that is aborted with its future.
 struct AbortOnDrop<T>(JoinHandle<T>);
 
 impl<T> Future for AbortOnDrop<T> {
@@ -106,25 +106,25 @@ impl<T> Drop for AbortOnDrop<T> {
     }
 }
 
-/// Has a chunk submitted at once: workers run it while those behind it are packed.
+/// Submits a chunk at once, so that workers run it while the next ones are encoded.
 pub(super) fn begin<F: Future>(work: F) -> impl Future<Output = F::Output> {
     let mut work = Box::pin(work);
-    // It is polled again, and then woken, where it is put in.
+    // The stream that receives the future polls it again, and registers its waker then.
     match work.poll_unpin(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(outcome) => future::ready(outcome).left_future(),
         Poll::Pending => work.right_future(),
     }
 }
 
-/// A chunk of tasks on its way.
+/// A chunk of tasks in flight.
 pub(super) struct Submitted<F> {
-    /// How many bytes its arguments have.
+    /// The bytes of its arguments.
     pub(super) bytes: usize,
-    /// Has it run, and gives an outcome for each task.
+    /// Runs the chunk, and returns an outcome for each task.
     pub(super) work: F,
 }
 
-/// Packs a chunk of tasks, to be run once the work is polled. A task that cannot be packed fails alone.
+/// Encodes a chunk of tasks, which runs once the work is polled. A task that cannot be encoded fails alone.
 pub(super) fn submit<T: Task>(
     entry: Entry,
     tasks: &[T],
@@ -146,7 +146,7 @@ pub(super) fn submit<T: Task>(
     Submitted { bytes, work }
 }
 
-/// Adds the tasks that could not be packed to the outcomes of the others, each in its place.
+/// Inserts the errors of tasks that could not be encoded among the outcomes of the others.
 fn with_failed<R>(
     outcomes: Vec<Result<R, TaskError>>,
     failed: Vec<(usize, TaskFault)>,
@@ -165,7 +165,7 @@ fn with_failed<R>(
     all
 }
 
-/// Has a chunk of so many tasks run.
+/// Runs a chunk of `count` tasks.
 async fn run<T: Task>(entry: Entry, chunk: Chunk, count: usize) -> Vec<Outcome<T>> {
     if count == 0 {
         return Vec::new();

@@ -4,11 +4,11 @@ use std::future::Future;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// A piece of work that a process of a pool does: its fields are the arguments.
+/// A unit of work that a worker process runs. Its fields are the arguments.
 ///
-/// Registered by `program().task::<T>()`. The fields may hold proxies: the worker uses the same
-/// hosted objects. Bytes travel as one piece in a `String` or with the crate `serde_bytes`; a plain
-/// `Vec<u8>` is a list of numbers to serde, and several times as slow. See the [crate's
+/// A program registers it by `program().task::<T>()`. The fields may hold proxies: the worker uses the same
+/// hosted objects. Bytes are encoded as one piece in a `String` or with the crate `serde_bytes`; serde
+/// encodes a plain `Vec<u8>` as a list of numbers, which is several times as slow. See the [crate's
 /// example](crate).
 ///
 /// ```
@@ -28,20 +28,21 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 /// }
 /// ```
 pub trait Task: Serialize + DeserializeOwned + Send + 'static {
-    /// The name on the wire: unique within the program.
+    /// The name on the wire, unique within the program.
     const NAME: &'static str;
-    /// The result. A failure that the task foresees is part of it.
+    /// The result, including the failures that the task expects.
     type Output: Serialize + DeserializeOwned + Send + 'static;
 
-    /// Does the work, on the worker's main thread, in an actix system.
+    /// Runs the task on the worker's main thread, in an actix system.
     ///
-    /// A panic fails this task alone, with the first 1,000 characters of its message.
+    /// A panic fails only this task, with the first 1,000 characters of its message.
     fn run(self) -> impl Future<Output = Self::Output>;
 }
 
-/// A [`Task`] whose work is plain code: it runs on a plain thread, where [`Wait::blocking`](crate::Wait::blocking) may be used.
+/// A [`Task`] with synchronous code. It runs on a plain thread, where it may use
+/// [`Wait::blocking`](crate::Wait::blocking).
 ///
-/// Passed to a pool inside of [`Plain`], and registered by `program().task::<Plain<T>>()`.
+/// A program submits it inside of [`Plain`], and registers it by `program().task::<Plain<T>>()`.
 ///
 /// ```
 /// use lockkeeper::PlainTask;
@@ -60,16 +61,16 @@ pub trait Task: Serialize + DeserializeOwned + Send + 'static {
 /// }
 /// ```
 pub trait PlainTask: Serialize + DeserializeOwned + Send + 'static {
-    /// The name on the wire: unique within the program.
+    /// The name on the wire, unique within the program.
     const NAME: &'static str;
-    /// The result.
+    /// The result, including the failures that the task expects.
     type Output: Serialize + DeserializeOwned + Send + 'static;
 
-    /// Does the work, on a thread that may be blocked.
+    /// Runs the task on a thread that it may block.
     fn run(self) -> Self::Output;
 }
 
-/// A plain task as a task.
+/// Wraps a [`PlainTask`] so that it is a [`Task`].
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Plain<T>(pub T);
@@ -83,7 +84,7 @@ impl<T: PlainTask> Task for Plain<T> {
             Ok(output) => output,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime ends only with the worker.
+                // Only the end of the runtime cancels the thread, and the runtime ends with the worker.
                 Err(error) => panic!("{error}"),
             },
         }
@@ -117,7 +118,7 @@ mod tests {
         }
     }
 
-    /// Another of that name.
+    /// Another task of the same name.
     #[derive(Debug, Serialize, Deserialize)]
     struct Dirge;
 
@@ -128,7 +129,7 @@ mod tests {
         async fn run(self) {}
     }
 
-    /// Panics when it is read.
+    /// Panics during deserialization.
     #[derive(Debug, Serialize)]
     struct Riddle;
 
@@ -145,7 +146,6 @@ mod tests {
         async fn run(self) {}
     }
 
-    /// What becomes of one task.
     fn outcome<T: Task>(task: &T) -> Result<(), TaskFault> {
         let chunk = pack(std::slice::from_ref(task)).unwrap();
         block_on(tasks::<T>().run_one(&chunk))

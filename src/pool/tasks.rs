@@ -69,7 +69,7 @@ impl Tasks {
             Entry::Vacant(place) => {
                 place.insert(task);
             }
-            // A worker would run one of them with the arguments of the other.
+            // With both, a worker could run one task with the arguments of the other.
             Entry::Occupied(place) if place.get().id != task.id => {
                 let (former, latter) = (place.get().type_name, task.type_name);
                 return Err(format!(
@@ -85,7 +85,7 @@ impl Tasks {
         self.0.contains_key(name)
     }
 
-    /// Runs the tasks of a chunk to their ends, one after the other, and counts them.
+    /// Runs the tasks of a chunk one after the other, and counts them.
     pub(crate) async fn run(&self, task: &str, Blob(row): &Blob, run: &mut u64) -> ChunkOutcome {
         let count = frame::frames(row).count();
         *run += u64::try_from(count).unwrap_or(u64::MAX);
@@ -97,7 +97,7 @@ impl Tasks {
         Ok(outcomes.into_row())
     }
 
-    /// Runs the one task of a chunk whose output is of no interest.
+    /// Runs the only task of a chunk, and ignores its output.
     pub(crate) async fn run_one(&self, chunk: &Chunk) -> Result<(), TaskFault> {
         let row = self.run(&chunk.task, &chunk.arguments, &mut 0).await?.0;
         let outcome = frame::frames(&row).next();
@@ -124,15 +124,15 @@ pub(super) fn run<'a, T: Task>(
     let work = async move {
         let mut frames = frame::frames(row);
         let mut begun = outcomes.count();
-        // Also what reads the arguments and writes the output is the task's own code, and may panic.
-        // Those behind one that does go on.
+        // Decoding the arguments and encoding the output is code of the task too, and may panic. After a
+        // panic the tasks behind it continue.
         while let Err(panic) =
             AssertUnwindSafe(run_each::<T>(row, &mut frames, outcomes, &mut begun))
                 .catch_unwind()
                 .await
         {
             let fault = TaskFault::Panicked(panic_message(panic));
-            // A task that has its outcome keeps it: what has panicked is the drop of its output.
+            // A task that already has its outcome keeps it: the drop of its output has panicked.
             if outcomes.count() < begun {
                 outcomes.push(&Err::<(), _>(fault), T::NAME);
             }
@@ -155,7 +155,7 @@ async fn run_each<'a, T: Task>(
             Ok(task) => Ok(task.run().await),
             Err(error) => Err(TaskFault::Undecoded {
                 task: T::NAME.to_owned(),
-                // The submitter runs the same program, and adds the type that it has.
+                // The submitter runs the same program, and adds its type.
                 sent: type_name::<T>().to_owned(),
                 wanted: type_name::<T>().to_owned(),
                 why: error.to_string(),
@@ -165,10 +165,10 @@ async fn run_each<'a, T: Task>(
     }
 }
 
-/// The tasks of this program. Shared, since each chunk of a pool looks into them.
+/// The tasks of this program. They are shared, because each chunk of a pool looks them up.
 static REGISTERED: Inherited<Option<Arc<Tasks>>> = Inherited::new(None);
 
-/// Adds tasks to those of this program.
+/// Adds tasks to this program.
 ///
 /// # Panics
 ///

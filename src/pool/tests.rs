@@ -1,4 +1,4 @@
-//! What cannot be seen from outside: a pool whose thread ended by itself.
+//! A state that is not visible from outside: a pool whose thread ended by itself.
 
 use std::sync::PoisonError;
 

@@ -33,9 +33,9 @@ pub(super) async fn launch(
                 context.add_stream(stream::unfold(ended, next));
                 Crew::new(deaths)
             });
-            // The pool waits for it.
+            // The pool waits for the crew.
             let _ = tell_crew.send(crew.clone());
-            // Whether the pool was stopped or dropped, the workers end before the server does.
+            // When the pool is stopped or dropped, the workers end before the server does.
             let _ = stopped.await;
             let _ = crew.send(Terminate).await;
         });

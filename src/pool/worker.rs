@@ -20,23 +20,23 @@ use crate::{
     proxy::{binding::Bind, proxy::Proxy},
 };
 
-/// The role of a worker.
+/// The role name of a worker process.
 pub(crate) const ROLE: &str = "worker";
 
 /// The exit code of a worker whose pool is gone.
 const EXIT_ORPHAN: i32 = 71;
 
-/// What a worker is told.
+/// The configuration of a worker process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Config {
     pub(crate) queue: Proxy<TaskQueue>,
-    /// The task that comes before all others.
+    /// The task that runs before all others.
     pub(crate) initializer: Option<Chunk>,
-    /// After how many tasks the worker makes room for another.
+    /// The number of tasks after which the worker ends to be replaced.
     pub(crate) max_tasks: Option<u32>,
 }
 
-/// What a process that was started as a worker does.
+/// The main function of a worker process.
 pub(crate) fn work(mut role: Role) {
     let config = match role.config::<Config>() {
         Ok(config) => config,
@@ -48,11 +48,11 @@ pub(crate) fn work(mut role: Role) {
             "it has no room for the descriptors that it is handed: raise its limit of open files";
         return role.lifeline.lacking(why.to_owned());
     };
-    // A task may be in the middle of anything; nothing of it is to outlive the pool.
+    // A task may be running; no part of it may outlive the pool.
     if let Err(error) = role.lifeline.watch(|| process::exit(EXIT_ORPHAN)) {
         return role.lifeline.lacking(lack(&error));
     }
-    // Its tasks would connect anew each otherwise.
+    // Otherwise each of its tasks would connect anew.
     keep_connections();
     let tasks = tasks::tasks();
     let runtime = match background::build(&mut runtime::Builder::new_current_thread()) {
@@ -74,7 +74,7 @@ pub(crate) fn work(mut role: Role) {
         }
         role.lifeline.ready();
         let served = serve(&config, reports, &tasks, &mut role.lifeline).await;
-        // The end of the runtime would wait for whatever a task left behind on a blocking thread.
+        // A shutdown of the runtime would wait for everything that a task left on a blocking thread.
         process::exit(if served.is_ok() { 0 } else { EXIT_ORPHAN });
     });
 }
@@ -87,7 +87,7 @@ async fn initialize(config: &Config, tasks: &Tasks) -> Result<(), TaskFault> {
     }
 }
 
-/// Runs tasks until there are none, or until it has run its number of them.
+/// Runs tasks until there are no more, or until it has run `max_tasks`.
 async fn serve(
     config: &Config,
     reports: Option<Private<OwnedFd>>,
@@ -101,7 +101,7 @@ async fn serve(
     loop {
         if config.max_tasks.is_some_and(|most| run >= u64::from(most)) {
             stock.hand_back();
-            // Without a report that the work is done another worker takes the place.
+            // If the worker ends without the report that there is no more work, another one takes its place.
             return match finished {
                 Some(finished) => config.queue.call_patiently(&finished).await,
                 None => Ok(()),

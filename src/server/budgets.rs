@@ -1,4 +1,4 @@
-//! `Budgets`: what all shards of a manager may keep together, made from its limits.
+//! `Budgets`: the limits on what all shards of a manager keep together.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use lockkeeper_actors::StoredBudget;
 
 use crate::{limits::Limits, server::session::unread::UnreadBudget};
 
-/// The budgets of one manager. Clones are the same budgets.
+/// The budgets of one manager. Clones share the same budgets.
 #[derive(Clone, Debug)]
 pub(crate) struct Budgets {
     pub(super) stored: Arc<StoredBudget>,

@@ -1,8 +1,8 @@
 //! `Inspector`: asks the hosted objects for their holders and waiters.
 //!
-//! All inquiries are sent in one turn, and mailboxes are in order, so each object answers for what was
-//! sent before that turn and for nothing sent after. Objects do not send messages to one another. So all
-//! answers describe the same moment, although each is given in a later turn.
+//! All inquiries are sent in one turn, and mailboxes are ordered, so each object answers for what was sent
+//! before that turn and for nothing sent after it. Objects do not send messages to one another. All answers
+//! therefore describe the same moment, although each is given in a later turn.
 
 use std::{
     sync::{
@@ -20,30 +20,30 @@ use tokio::{sync::mpsc, task};
 
 use crate::server::supervisor::supervisor::{Desk, Find, Found};
 
-/// The most objects that are asked in one go, which takes the session one turn.
+/// The most objects that one inquiry asks, which takes the session one turn.
 pub(crate) const MOST_OBJECTS: usize = 1_000;
 
-/// The most answers that are put into words in one turn, unless they exceed [`SLICE_BYTES`] before.
+/// The most reports that one turn encodes, unless they exceed [`SLICE_BYTES`] before.
 const SLICE: usize = 64;
 
 const SLICE_BYTES: usize = 1 << 16;
 
-/// An answer ends with the object that makes it longer than this, also if a message may be larger.
+/// The size of a page after which no object is added, even if a message may be larger.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// The most bytes of objects' reports that are kept for one answer. The others go into the next answer.
+/// The most bytes of objects' reports that one answer keeps. The rest goes into the next answer.
 const TOLD_BYTES: usize = 1 << 20;
 
-/// The most calls of each sort that are told of an object, however large a message may be.
+/// The most calls of each sort in the report of an object, however large a message may be.
 const MOST_CALLS: usize = 1_000;
 
-/// Asks objects of what they are now, and waits for the answers of those that live.
+/// Asks objects for reports, and waits for the answers of those that live.
 pub(crate) async fn ask(objects: Vec<(u64, Mailbox)>, now: Duration) -> Vec<(u64, Report)> {
     let (sender, mut receiver) = mpsc::unbounded_channel();
     for (object, mailbox) in objects {
         let sender = sender.clone();
         let inquiry = Inquiry::new(move |report| {
-            // The caller may have gone.
+            // The receiver may be gone.
             let _ = sender.send((object, report));
         });
         mailbox.do_send(Inputs::one(now, Input::Survey(inquiry)));
@@ -56,8 +56,8 @@ pub(crate) async fn ask(objects: Vec<(u64, Mailbox)>, now: Duration) -> Vec<(u64
     reports
 }
 
-/// The same of objects in the order of their numbers, until all have told so many bytes. Returns the number
-/// to ask on from if some were left out; of the first, all is told.
+/// Asks objects in the order of their numbers, until the reports have reached the byte limit. Returns the
+/// number to continue from if some were left out. The first object's report is always complete.
 async fn ask_some(
     objects: Vec<(u64, Mailbox)>,
     now: Duration,
@@ -72,7 +72,7 @@ async fn ask_some(
         let inquiry = Inquiry::new(move |report| {
             let bytes = bytes_of(&report);
             let before = told.fetch_add(bytes, Ordering::Relaxed);
-            // What is left out is dropped in the turn of its object.
+            // A report beyond the limit is dropped in the turn of its object.
             let is_told = Some(object) == first || before.saturating_add(bytes) <= most_bytes;
             let _ = sender.send((object, is_told.then_some(report)));
         });
@@ -94,7 +94,7 @@ async fn ask_some(
     (reports, before.copied())
 }
 
-/// How many bytes the lists of a report have, approximately.
+/// The approximate number of bytes of the lists in a report.
 fn bytes_of(report: &Report) -> usize {
     let parts = report.survey.iter().flat_map(|survey| &survey.parts);
     let bytes = parts.map(|part| {
@@ -105,17 +105,17 @@ fn bytes_of(report: &Report) -> usize {
     bytes.sum::<usize>() + report.callers.len() * size_of::<(CallId, u64)>() + size_of::<Report>()
 }
 
-/// What it takes to answer a question.
+/// The parts of a shard that an inspection needs.
 pub(crate) struct Inspector<'a> {
     pub(crate) supervisor: &'a Desk,
     pub(crate) shell: &'a Shell,
     pub(crate) shard: Shard,
-    /// The most bytes that an answer may have.
+    /// The most bytes of an answer.
     pub(crate) most_bytes: usize,
 }
 
 impl Inspector<'_> {
-    /// The objects above a number, up to a message full.
+    /// The objects above a number, as many as fit into a message.
     pub(crate) async fn all(&self, above: u64) -> Result<Page, Fault> {
         let find = Find::Above(above, MOST_OBJECTS);
         let found = self.find(find).await?;
@@ -145,7 +145,7 @@ impl Inspector<'_> {
             .await)
     }
 
-    /// The object of a name.
+    /// The object with a name.
     pub(crate) async fn named(&self, name: String) -> Result<Page, Fault> {
         let found = self.find(Find::Named(name.clone())).await?;
         if found.is_empty() {
@@ -155,7 +155,7 @@ impl Inspector<'_> {
         Ok(self.fill(page, None).await)
     }
 
-    /// Names of objects, by their numbers in order.
+    /// The names of objects, in the order of their numbers.
     pub(crate) async fn find(&self, find: Find) -> Result<Vec<Found>, Fault> {
         let found = self.supervisor.send(find).await;
         found.map_err(|_| Fault::ShuttingDown)
@@ -168,7 +168,7 @@ impl Inspector<'_> {
         (join(found, reports), next)
     }
 
-    /// Tells of objects until the message is full.
+    /// Adds objects to the page until the message is full.
     async fn fill(&self, objects: Vec<(Found, Report)>, next: Option<u64>) -> Page {
         let mut page = Page {
             next,
@@ -184,7 +184,8 @@ impl Inspector<'_> {
             }
             let number = found.name.number();
             let info = self.info(&found, report);
-            // It is encoded once more with the page: to look is rare.
+            // The info is encoded a second time with the page, which is acceptable because inspections are
+            // rare.
             bytes += codec::encode(&info).map_or(0, |encoded| encoded.len());
             if bytes > most_bytes && last.is_some() {
                 page.next = last;
@@ -206,7 +207,7 @@ impl Inspector<'_> {
             callers,
             stats,
         } = report;
-        // Two texts of a peer and some numbers take 600 bytes at the most.
+        // Two texts of a peer and some numbers take at most 600 bytes.
         let mut most = (self.most_bytes / 4096).clamp(8, MOST_CALLS);
         let mut parts = Vec::new();
         let mut rest = PartInfo::default();
@@ -214,7 +215,7 @@ impl Inspector<'_> {
         if let Some(mut survey) = survey {
             state = cut(&survey.state).to_owned();
             if survey.parts.len() > most {
-                // If there are too many keys, the contended ones are listed.
+                // If there are too many keys, the report lists the contended ones.
                 survey.parts.sort_by_key(|part| part.waiters.is_empty());
             }
             for part in survey.parts {
@@ -267,7 +268,7 @@ impl Inspector<'_> {
         object
     }
 
-    /// Whose call it is. A session may have ended since.
+    /// The peer that made a call. Its session may have ended since.
     pub(crate) fn peer(&self, call: CallId) -> Peer {
         let peer = self.shell.peer(call.session());
         peer.map(|peer| (*peer).clone()).unwrap_or_default()
@@ -278,7 +279,7 @@ fn count(number: usize) -> u64 {
     number.try_into().unwrap_or(u64::MAX)
 }
 
-/// Puts what objects told to their names. One that was removed meanwhile has none.
+/// Joins reports with names. An object that was removed meanwhile has no name.
 fn join(found: Vec<Found>, mut reports: Vec<(u64, Report)>) -> Vec<(Found, Report)> {
     reports.sort_unstable_by_key(|(object, _)| *object);
     let mut reports = reports.into_iter().peekable();

@@ -21,26 +21,24 @@ use lockkeeper_actors::{
 use lockkeeper_protocol::{Fault, ObjectName, Refusal, codec};
 use lockkeeper_sys::Inherited;
 
-/// Makes an object of one kind from an encoded spec, on the shard of the shell, to be known by a
-/// name.
+/// Creates an object of one kind from an encoded spec, with a name, on the shard of the shell.
 type Spawn = dyn Fn(&[u8], ObjectName, &Rc<Shell>) -> Result<Mailbox, Fault> + Send + Sync;
 
 /// The kinds that a manager hosts.
 #[derive(Clone)]
 pub(crate) struct Kinds(HashMap<&'static str, Arc<Kind>>);
 
-/// How objects of one kind are made and called.
+/// How objects of one kind are created and called.
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
     type_id: TypeId,
     pub(crate) operations: Arc<[&'static str]>,
-    /// The numbers of those that are for administrators.
+    /// The numbers of the operations that are reserved for administrators.
     pub(crate) administrative: Arc<[u32]>,
     pub(crate) spawn: Box<Spawn>,
 }
 
 impl Kinds {
-    /// The built-in kinds.
     pub(crate) fn built_in() -> Self {
         let mut kinds = Self(HashMap::new());
         kinds.add::<Lock>(Lock::create);
@@ -60,14 +58,14 @@ impl Kinds {
         kinds
     }
 
-    /// How many bytes the name of a kind has at the most.
+    /// The most bytes of a kind's name.
     pub(crate) const MOST_NAME_BYTES: usize = 255;
 
-    /// Adds a kind whose objects `make` makes. The same kind once more takes the place of the former.
+    /// Adds a kind whose objects `make` creates. A second registration of the same kind replaces the first.
     ///
     /// # Panics
     ///
-    /// Panics if another kind, built in or not, has the name, or if it has more bytes than a client may ask for.
+    /// Panics if another kind has the name, built-in or not, or if the name is longer than a client may send.
     pub(crate) fn add<P: Primitive>(
         &mut self,
         make: impl Fn(P::Spec) -> Result<P, Refusal> + Send + Sync + 'static,
@@ -95,7 +93,7 @@ impl Kinds {
             type_name::<P>()
         );
         let spawn = move |spec: &[u8], name: ObjectName, shell: &Rc<Shell>| {
-            // Decoding runs code of the kind as well.
+            // Decoding runs code of the kind as well, so it is inside the panic guard.
             let make = || {
                 let spec = codec::decode::<P::Spec>(spec)
                     .map_err(|error| Fault::BadArguments(format!("spec: {error}")))?;
@@ -114,13 +112,11 @@ impl Kinds {
         self.0.insert(P::KIND, Arc::new(kind));
     }
 
-    /// The names of all kinds.
     #[cfg(test)]
     pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.0.keys().copied()
     }
 
-    /// The kind of that name.
     pub(crate) fn get(&self, kind: &str) -> Option<&Arc<Kind>> {
         self.0.get(kind)
     }
@@ -132,11 +128,10 @@ impl fmt::Debug for Kinds {
     }
 }
 
-/// Kinds that are to be added to a manager that is not there yet.
+/// The kinds to add to a manager that does not exist yet.
 #[derive(Default)]
 pub(crate) struct Registrations(Vec<Box<Register>>);
 
-/// Adds one kind.
 type Register = dyn FnOnce(&mut Kinds) + Send;
 
 impl Registrations {
@@ -164,15 +159,15 @@ impl fmt::Debug for Registrations {
     }
 }
 
-/// The kinds of this program, the built-in ones among them.
+/// The kinds of this program, including the built-in ones.
 static REGISTERED: Inherited<Option<Kinds>> = Inherited::new(None);
 
-/// Adds kinds to those of this program.
+/// Adds kinds to this program.
 pub(crate) fn register(kinds: Registrations) {
     REGISTERED.with(|all| kinds.add_to(all.get_or_insert_with(Kinds::built_in)));
 }
 
-/// Returns the kinds of this program, the built-in ones among them.
+/// Returns the kinds of this program, including the built-in ones.
 pub(crate) fn kinds() -> Kinds {
     REGISTERED.with(|all| all.get_or_insert_with(Kinds::built_in).clone())
 }

@@ -5,10 +5,10 @@
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | `kinds`, `supervisor` | how objects are spawned and found |
+//! | `kinds`, `supervisor` | the spawning and the lookup of objects |
 //! | `claim` | the exclusive right to an address |
 //! | `session` | one client |
-//! | `budgets` | what all shards of a manager may keep together |
+//! | `budgets` | the limits on what all shards of a manager store together |
 //! | `inspection`, `deadlock` | queries of all objects |
 //! | `server`, `shards`, `spare` | one shard, the threads of all shards, and a descriptor that each keeps |
 

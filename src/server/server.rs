@@ -1,7 +1,7 @@
-//! `Server`: one shard of a manager. It accepts clients, serves them, and ends all sessions with itself.
+//! `Server`: one shard of a manager. It accepts clients, serves them, and ends all sessions when it ends.
 //!
 //! The supervisor, the hosts and the sessions of a shard run on one thread, in one actix system or, for a
-//! manager in memory, on the runtime of its owner. So no call crosses threads.
+//! manager in memory, on the runtime of its owner. No call crosses threads.
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -51,7 +51,7 @@ use crate::{
     want::remedy,
 };
 
-/// A manager that is bound and serves no client yet.
+/// A manager that is bound and does not serve clients yet.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) claim: Claim,
@@ -61,23 +61,23 @@ pub(crate) struct Server {
     pub(crate) budgets: Budgets,
     pub(crate) deadlocks: Option<Deadlocks>,
     pub(crate) access: Access,
-    /// Where to report the process ids of clients whose sessions have ended.
+    /// The channel for the process ids of clients whose sessions have ended.
     pub(crate) ended: Option<mpsc::UnboundedSender<u32>>,
 }
 
-/// The runtime of a server. It is made before the server's thread is, where an error can be returned.
+/// The runtime of a server. It is created before the server's thread, where an error can still be returned.
 #[derive(Debug)]
 pub(crate) struct ServerRuntime(Option<Runtime>);
 
 impl ServerRuntime {
-    /// Makes the runtime.
+    /// Creates the runtime.
     ///
     /// # Errors
     ///
     /// Returns an error when the system has no descriptors or threads left.
     pub(crate) fn new() -> Result<Self, StartError> {
         let lacking = |error: io::Error| StartError::System(lack(&error));
-        // The first runtime of a process is the background's.
+        // The background runtime must be the first runtime of a process.
         background::start().map_err(lacking)?;
         let runtime = background::build(&mut runtime::Builder::new_current_thread());
         let runtime = runtime.map_err(lacking)?;
@@ -88,30 +88,30 @@ impl ServerRuntime {
 impl Drop for ServerRuntime {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
-            // In async code another end of a runtime would panic.
+            // Another kind of shutdown would panic in async code.
             runtime.shutdown_background();
         }
     }
 }
 
-/// How long a manager that has no file descriptors left waits before it lets the next client in.
+/// The pause before the next accept when the manager has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 impl Server {
-    /// Serves clients on this thread, in an actix system of its own, until `stop` is over.
+    /// Serves clients on this thread, in an actix system of its own, until `stop` completes.
     pub(crate) fn run(self, mut runtime: ServerRuntime, stop: impl Future + 'static) {
         let Some(runtime) = runtime.0.take() else {
             return;
         };
-        // The main future of a system is polled whenever anything is; so it is one that only waits.
+        // The main future of a system is polled on every wakeup, so it only waits for the spawned task.
         let serve = async { actix_rt::spawn(self.serve(stop)).await };
-        // A panic has been printed where it happened.
+        // The panic hook has already printed a panic.
         let _ = actix_rt::System::with_tokio_rt(|| runtime).block_on(serve);
     }
 
-    /// Serves clients until `stop` is over. Then every session is hung up and the address is free.
+    /// Serves clients until `stop` completes. Then it ends every session and frees the address.
     ///
-    /// It runs where actors can: in a [`LocalSet`](tokio::task::LocalSet). In a forked child, which may
+    /// It must run where actors can: in a [`LocalSet`](tokio::task::LocalSet). In a forked child, which may
     /// have a copy of the task, it stops serving, and leaves the manager's sockets and files alone.
     pub(crate) async fn serve(self, stop: impl Future) {
         OnlyHere::future(self.serve_here(stop)).await;
@@ -134,7 +134,7 @@ impl Server {
         };
         let shard_of = claim.shard_of();
         let span = ManagerSpan::begin(claim.address(), shard_of);
-        // Fences ascend for each object, and an object is always with the same shard.
+        // Fences ascend for each object: an object always belongs to the same shard.
         let fences = Arc::new(AtomicU64::new(shard_of.incarnation));
         let secret = claim.secret();
         let shell = Shell::within(fences, secret, stored);
@@ -162,7 +162,7 @@ impl Server {
         });
         let mut ids = context.shard_of.session_ids();
         let mut sessions = JoinSet::new();
-        // A manager within its process needs no descriptors.
+        // A manager in memory needs no descriptors.
         let mut spare = match Endpoint::of(claim.address()) {
             Ok(endpoint) if endpoint.is_in_process() => Spare::default(),
             Ok(_) | Err(_) => Spare::take(),
@@ -205,7 +205,7 @@ impl Server {
         if let Some(why) = claim.lost() {
             let _ = context.end.set(format!("it has lost its address: {why}"));
         }
-        // New clients must not find the manager any more when the sessions end.
+        // The address is freed before the sessions end, so that new clients do not find this manager.
         drop((claim, acceptor));
         sessions.shutdown().await;
         deadlines.abort();
@@ -217,7 +217,6 @@ impl Server {
     }
 }
 
-/// Accepts clients for ever.
 async fn accept_clients(
     acceptor: &dyn Acceptor,
     spare: &mut Spare,
@@ -255,8 +254,8 @@ async fn accept_clients(
     }
 }
 
-/// Waits for the next client. If the system has no descriptor for one, the client waits in the listener's queue
-/// for a while, and is then refused with the reason.
+/// Waits for the next client. If the system has no descriptor for it, the client waits in the listener's
+/// queue for a while and is then refused with the reason.
 async fn accept(acceptor: &dyn Acceptor, spare: &mut Spare, limits: Limits) -> Arc<dyn Stream> {
     loop {
         match future::poll_fn(|task| acceptor.poll_accept(task)).await {

@@ -12,7 +12,7 @@ use crate::{
     server::server::{Server, ServerRuntime},
 };
 
-/// The shards of a manager. The first one is to be run; the others have threads of their own.
+/// The shards of a manager. The caller runs the first one; the others have threads of their own.
 #[derive(Debug)]
 pub(crate) struct Shards {
     first: Option<(Server, ServerRuntime)>,
@@ -20,7 +20,6 @@ pub(crate) struct Shards {
     stop: CancellationToken,
 }
 
-/// A manager on threads of this process.
 #[derive(Debug)]
 pub(crate) struct Threads {
     first: JoinHandle<()>,
@@ -29,11 +28,12 @@ pub(crate) struct Threads {
 }
 
 impl Shards {
-    /// Starts the threads of all but the first.
+    /// Starts the threads of all shards but the first.
     ///
     /// # Errors
     ///
-    /// Returns an error when the system gives no thread. None is left then.
+    /// Returns an error when the system cannot create a thread. The threads that were started have ended
+    /// then.
     pub(crate) fn start(servers: Vec<Server>) -> Result<Self, StartError> {
         let mut servers = servers.into_iter();
         let first = match servers.next() {
@@ -57,23 +57,23 @@ impl Shards {
         Ok(shards)
     }
 
-    /// What ends all of them.
+    /// The token that ends all shards.
     pub(crate) fn stop(&self) -> CancellationToken {
         self.stop.clone()
     }
 
-    /// Serves on this thread as the first one, until all have ended.
+    /// Serves the first shard on this thread, until all shards have ended.
     pub(crate) fn run(mut self) {
         if let Some((first, runtime)) = self.first.take() {
             first.run(runtime, self.stop().cancelled_owned());
         }
     }
 
-    /// Has a thread of its own serve as the first one.
+    /// Serves the first shard on a thread of its own.
     ///
     /// # Errors
     ///
-    /// As [`Self::start`].
+    /// Returns an error when the system cannot create a thread.
     pub(crate) fn run_on_thread(self) -> Result<Threads, StartError> {
         let stop = self.stop();
         let others = self
@@ -94,20 +94,19 @@ impl Drop for Shards {
     fn drop(&mut self) {
         self.stop.cancel();
         for other in self.others.drain(..) {
-            // A panic has been printed where it happened.
+            // The panic hook has already printed a panic.
             let _ = other.join();
         }
     }
 }
 
 impl Threads {
-    /// Ends all shards, and waits until the current turn of each thread is over. A shard never joins its
-    /// own thread.
+    /// Ends all shards, and waits for the current turn of each thread. A shard never joins its own thread.
     pub(crate) fn end(self) {
         self.stop.cancel();
         let own = thread::current().id();
         if self.first.thread().id() != own && !self.others.contains(&own) {
-            // It waits for the others. A panic has been printed where it happened.
+            // The first thread joins the others. The panic hook has already printed a panic.
             let _ = self.first.join();
         }
     }

@@ -1,15 +1,15 @@
 //! `Spare`: a descriptor that a manager keeps in reserve, so that it can accept a client and tell it that
-//! there is no other descriptor for it.
+//! there is no other descriptor.
 //!
-//! Without it the client would wait in the listener's queue until it gave up, and would not learn why.
+//! Without it, the client would wait in the listener's queue until its timeout, and would not learn the
+//! reason.
 
 use std::fs::File;
 
-/// After so many failures in a row to accept a client, the next client is told. Until then another
+/// The failures in a row to accept a client after which the next client is told. Until then another
 /// descriptor may be closed.
 const PATIENCE: u32 = 50;
 
-/// A descriptor in reserve.
 #[derive(Debug, Default)]
 pub(super) struct Spare {
     file: Option<File>,
@@ -32,13 +32,13 @@ impl Spare {
         }
     }
 
-    /// Notes that a client was accepted.
+    /// Records that a client was accepted.
     pub(super) const fn is_not_needed(&mut self) {
         self.failures = 0;
     }
 
-    /// Notes that no client could be accepted. After more than [`PATIENCE`] failures in a row it closes the
-    /// descriptor and returns true: then a client can be accepted, to be told the reason.
+    /// Records that a client could not be accepted. After more than [`PATIENCE`] failures in a row it closes
+    /// the descriptor and returns true, so that a client can be accepted and told the reason.
     pub(super) fn give_up(&mut self) -> bool {
         self.failures = self.failures.saturating_add(1);
         self.failures > PATIENCE && self.file.take().is_some()

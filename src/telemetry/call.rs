@@ -1,4 +1,4 @@
-//! The client's record of a call: a span for its duration, and how it ended.
+//! The client's record of a call: a span for its duration, and its result.
 //!
 //! Invariant: without a subscriber a call carries one empty pointer.
 
@@ -9,7 +9,7 @@ use tracing::{Level, Span, field};
 
 use crate::{error::CallError, telemetry::target};
 
-/// A call that is under way, as the subscriber sees it.
+/// The span of a call in progress.
 #[derive(Debug)]
 pub(crate) struct Calling(Option<Box<Heard>>);
 
@@ -20,11 +20,10 @@ struct Heard {
     has_ended: bool,
 }
 
-/// The name of the span.
 const SPAN: &str = "call";
 
 impl Calling {
-    /// An object is to be called.
+    /// Begins the span of a call to an object.
     pub(crate) fn begin(kind: &str, name: &str, operation: &str) -> Self {
         let span = tracing::debug_span!(
             target: target::CALL,
@@ -46,13 +45,13 @@ impl Calling {
         }))
     }
 
-    /// Whether there is a subscriber for calls.
+    /// Returns whether a subscriber records calls.
     #[cfg(test)]
     pub(super) const fn is_heard(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Does a part of the call.
+    /// Runs a part of the call inside its span.
     pub(crate) fn within<T>(&self, part: impl FnOnce() -> T) -> T {
         match &self.0 {
             Some(heard) => heard.span.in_scope(part),
@@ -60,7 +59,7 @@ impl Calling {
         }
     }
 
-    /// The call has its answer, or none, and why.
+    /// Records the answer of the call, or the error.
     pub(crate) fn end<T>(self, answer: &Result<T, impl Display>) {
         if let Some(mut heard) = self.0 {
             match answer {
@@ -91,13 +90,13 @@ impl Drop for Heard {
     }
 }
 
-/// The call whose span this is in has its number.
+/// Records the number of the call in the current span.
 pub(crate) fn numbered(session: SessionId, seq: u64) {
     if !tracing::level_enabled!(Level::DEBUG) {
         return;
     }
     let span = Span::current();
-    // The span may be another program's, with fields of that name.
+    // The current span may belong to the program and have a field of that name.
     if span
         .metadata()
         .is_some_and(|span| span.target() == target::CALL && span.name() == SPAN)
@@ -107,13 +106,13 @@ pub(crate) fn numbered(session: SessionId, seq: u64) {
     }
 }
 
-/// A call one way could not be sent.
+/// A one-way call could not be sent.
 #[cold]
 pub(crate) fn not_cast(kind: &str, name: &str, operation: &str, why: &CallError) {
     tracing::warn!(target: target::CALL, kind, name, operation, %why, "call not sent");
 }
 
-/// An object is called one way.
+/// An object receives a one-way call.
 pub(crate) fn cast(kind: &str, name: &str, operation: &str) {
     tracing::trace!(target: target::CALL, kind, name, operation, "call sent one way");
 }

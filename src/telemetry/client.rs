@@ -8,14 +8,14 @@ use crate::{
     telemetry::{metrics as names, target},
 };
 
-/// This process has a session with a manager.
+/// This process has a new session with a manager.
 pub(crate) fn connected(address: &Address, session: SessionId) {
     metrics::counter!(names::CONNECTS).increment(1);
     let session = session.number();
     tracing::debug!(target: target::CLIENT, %address, session, "connected");
 }
 
-/// This process got no session with a manager.
+/// This process failed to get a session with a manager.
 pub(crate) fn not_connected(address: &Address, why: &CallError) {
     tracing::debug!(target: target::CLIENT, %address, %why, "not connected");
 }
@@ -27,7 +27,7 @@ pub(crate) fn disconnected(address: &Address, session: SessionId, why: &str) {
     tracing::warn!(target: target::CLIENT, %address, session, why, "disconnected");
 }
 
-/// This process has ended its session, which no proxy or guard uses any more.
+/// This process has ended its session, because no proxy or guard uses it any more.
 pub(crate) fn parted(address: &Address, session: SessionId) {
     let session = session.number();
     tracing::debug!(target: target::CLIENT, %address, session, "connection closed");

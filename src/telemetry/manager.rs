@@ -6,12 +6,12 @@ use lockkeeper_protocol::{Deadlock, ShardOf};
 
 use crate::{address::Address, telemetry::target};
 
-/// The time of a manager, from its first client to its last.
+/// The lifetime of a manager, from its start to its end.
 #[derive(Debug)]
 pub(crate) struct ManagerSpan(Address);
 
 impl ManagerSpan {
-    /// A manager serves at an address. Of several shards the first one tells it, for all.
+    /// A manager serves at an address. Of several shards, the first one records it for all.
     pub(crate) fn begin(address: &Address, shard_of: ShardOf) -> Option<Self> {
         let ShardOf { incarnation, shard } = shard_of;
         let shards = shard.of();
@@ -28,12 +28,12 @@ impl Drop for ManagerSpan {
     }
 }
 
-/// A manager has no socket to be reached by.
+/// A manager could not bind its socket.
 pub(crate) fn listen_failed(why: &impl Display) {
     tracing::error!(target: target::MANAGER, %why, "manager cannot let clients in");
 }
 
-/// A manager has no file descriptor left for the next client, or the system fails otherwise.
+/// A manager could not accept a client, because it has no file descriptor left or for another system error.
 pub(crate) fn accept_failed(why: &impl Display) {
     tracing::warn!(target: target::MANAGER, %why, "client kept waiting");
 }
@@ -43,7 +43,7 @@ pub(crate) fn address_restored(address: &Address) {
     tracing::warn!(target: target::MANAGER, %address, "socket bound anew");
 }
 
-/// The files of a manager are another's. It ends.
+/// The files of a manager belong to another manager now, so it ends.
 pub(crate) fn address_lost(address: &Address, why: &str) {
     tracing::error!(target: target::MANAGER, %address, why, "manager lost its address");
 }
@@ -58,7 +58,7 @@ pub(crate) fn claim_is_weak(path: &Path, why: &str) {
     );
 }
 
-/// Callers wait for one another, and would for ever.
+/// Callers wait for one another, and would wait for ever.
 pub(crate) fn deadlock_found(deadlock: &Deadlock) {
     tracing::warn!(target: target::MANAGER, callers = deadlock.size, %deadlock, "deadlock found");
 }
@@ -82,7 +82,7 @@ mod tests {
         static FORMATTED: Cell<u32> = const { Cell::new(0) };
     }
 
-    /// Counts how often it is put into words.
+    /// A value that counts how often it is formatted.
     struct Touchy;
 
     impl Display for Touchy {
@@ -92,7 +92,7 @@ mod tests {
         }
     }
 
-    /// Takes note of facts whose words count, and tells how often they were formed.
+    /// Records events with such values, and returns how often they were formatted.
     fn formatted() -> u32 {
         FORMATTED.set(0);
         listen_failed(&Touchy);
@@ -110,7 +110,7 @@ mod tests {
     fn nothing_is_formatted_while_nobody_listens() {
         assert_eq!(formatted(), 0);
         assert_eq!(formatted_before(LevelFilter::OFF), 0);
-        // A listener that fails is an error, a failed accept a warning.
+        // A listener that fails is an error; a failed accept is a warning.
         assert_eq!(formatted_before(LevelFilter::ERROR), 1);
         assert_eq!(formatted_before(LevelFilter::WARN), 2);
         assert!(formatted_before(LevelFilter::TRACE) > 2);

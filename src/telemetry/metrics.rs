@@ -41,7 +41,7 @@ const STORED: &str = "lockkeeper_stored_bytes";
 
 const WAITS: &str = "lockkeeper_wait_seconds";
 
-/// A number that counts up, of each kind.
+/// A counter with one value per kind.
 struct Counted {
     name: &'static str,
     of: fn(&Tally) -> u64,
@@ -106,13 +106,13 @@ const COUNTED: [Counted; 11] = [
     },
 ];
 
-/// The numbers of a manager. Dropped, what it has of each gauge is taken back.
+/// The metrics of a manager. Its drop subtracts its part of each gauge.
 pub(crate) struct Numbers {
     shell: Rc<Shell>,
     published: RefCell<Published>,
 }
 
-/// What was published so far.
+/// The values that were published last.
 #[derive(Default)]
 struct Published {
     kinds: HashMap<&'static str, Kind>,
@@ -121,7 +121,7 @@ struct Published {
     stored: u64,
 }
 
-/// What was published of a kind.
+/// The values of a kind that were published last.
 #[derive(Default)]
 struct Kind {
     counted: [u64; COUNTED.len()],
@@ -130,11 +130,11 @@ struct Kind {
     waiting: u64,
 }
 
-/// How late a number may be.
+/// The interval between two publications.
 const PERIOD: Duration = Duration::from_secs(1);
 
 impl Numbers {
-    /// Describes the numbers to the recorder.
+    /// Describes the metrics to the recorder.
     pub(crate) fn of(shell: &Rc<Shell>) -> Self {
         describe();
         Self {
@@ -143,7 +143,7 @@ impl Numbers {
         }
     }
 
-    /// Publishes what is new, for ever.
+    /// Publishes changes, for ever.
     pub(crate) async fn keep_publishing(&self) {
         loop {
             future::poll_fn(|task| self.shell.tallies().poll_news(task)).await;
@@ -206,15 +206,15 @@ impl Kind {
     }
 }
 
-/// By how much a number has risen since it was published.
+/// The increase of a counter since it was published.
 fn rise(published: &mut u64, now: u64) -> Option<u64> {
     let more = now.saturating_sub(*published);
     *published = now;
     (more > 0).then_some(more)
 }
 
-/// Publishes a number that rises and falls: as what has changed, since another manager of this
-/// process may have its part in it.
+/// Publishes the change of a gauge. It publishes a difference, because other managers of this process add to
+/// the same gauge.
 fn level(name: &'static str, kind: &'static str, published: &mut u64, now: u64) {
     let before = std::mem::replace(published, now);
     if now > before {
@@ -224,7 +224,7 @@ fn level(name: &'static str, kind: &'static str, published: &mut u64, now: u64) 
     }
 }
 
-/// Publishes how many bytes are stored, likewise.
+/// Publishes the change of the number of stored bytes.
 fn publish_stored(published: &mut u64, now: u64) {
     let before = std::mem::replace(published, now);
     if now > before {
@@ -234,7 +234,7 @@ fn publish_stored(published: &mut u64, now: u64) {
     }
 }
 
-/// Converts a number for a recorder. It is exact below 2^53.
+/// Converts a number for a recorder. The result is exact below 2^53.
 fn float(number: u64) -> f64 {
     let half = |half: u64| f64::from(u32::try_from(half).unwrap_or_default());
     half(number >> 32) * 2_f64.powi(32) + half(number & u64::from(u32::MAX))

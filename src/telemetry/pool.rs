@@ -15,7 +15,7 @@ pub(crate) fn worker_started(place: usize, pid: Option<u32>) {
     tracing::debug!(target: target::POOL, place, pid, "worker started");
 }
 
-/// A worker process takes tasks from now on.
+/// A worker process is ready for tasks.
 pub(crate) fn worker_ready(place: usize, pid: Option<u32>) {
     tracing::debug!(target: target::POOL, place, pid, "worker ready");
 }
@@ -26,7 +26,7 @@ pub(crate) fn worker_not_ready(place: usize, why: &StartError) {
     tracing::warn!(target: target::POOL, place, %why, "worker not ready");
 }
 
-/// A worker process has ended because it was told to, or to make room for another.
+/// A worker process has ended because it was told to, or to be replaced.
 pub(crate) fn worker_ended(place: usize, pid: Option<u32>, status: &str) {
     tracing::debug!(target: target::POOL, place, pid, status, "worker ended");
     metrics::counter!(names::WORKERS_ENDED, "how" => "done").increment(1);
@@ -49,7 +49,7 @@ pub(crate) fn place_given_up(place: usize) {
     tracing::error!(target: target::POOL, place, "worker's place stays empty");
 }
 
-/// Tasks of that name have ended: they have their outputs, or have none, and why.
+/// Tasks of that name have ended, each with an output or an error.
 pub(crate) fn tasks_ended<'a, R: 'a>(
     task: &str,
     outcomes: impl Iterator<Item = Result<&'a R, &'a TaskError>>,

@@ -7,13 +7,13 @@ use lockkeeper_protocol::{Peer, SessionId};
 
 use crate::telemetry::{metrics as names, target};
 
-/// A client was sent away before it had a session.
+/// A manager refused a client before it had a session.
 pub(crate) fn client_refused(reason: &str) {
     metrics::counter!(names::REFUSED_CLIENTS).increment(1);
     tracing::warn!(target: target::SESSION, reason, "client refused");
 }
 
-/// The stay of a client with a manager. Dropped before its end, it is the manager that ends.
+/// The span of a session. If it is dropped before `end`, the manager ends.
 #[derive(Debug)]
 pub(crate) struct SessionSpan {
     id: SessionId,
@@ -42,7 +42,7 @@ impl SessionSpan {
         }
     }
 
-    /// The client has left, or has done what it must not.
+    /// The client has left, or has broken the protocol.
     pub(crate) fn end(mut self, offence: Option<&str>) {
         self.has_ended = true;
         let Some(reason) = offence else {
@@ -100,7 +100,7 @@ pub(crate) fn removed(id: SessionId, peer: &Peer, name: &str) {
     );
 }
 
-/// Bytes came from a client.
+/// A session received bytes from its client.
 pub(crate) fn received(shell: &Rc<Shell>, bytes: usize) {
     shell
         .tallies()
@@ -108,7 +108,7 @@ pub(crate) fn received(shell: &Rc<Shell>, bytes: usize) {
         .add(u64::try_from(bytes).unwrap_or_default());
 }
 
-/// Bytes went to a client.
+/// A session sent bytes to its client.
 pub(crate) fn sent(shell: &Rc<Shell>, bytes: usize) {
     shell
         .tallies()

@@ -33,30 +33,30 @@ use crate::{
 /// The most items that may wait in any queue.
 const MOST: u64 = 1_000_000_000;
 
-/// Items that wait, items that are taken, and those who wait for room, for items and for the end.
+/// Items that wait, items that are taken, and calls that wait for room, for items, or for the end.
 #[derive(Debug)]
 pub struct Queue {
     capacity: u64,
     holds: SchemaId,
     /// Items that were never delivered, by the calls that put them.
     fresh: WaitQueue<Item>,
-    /// Items that were taken and came back, by their numbers.
+    /// Items that were taken and returned, by their numbers.
     back: BTreeMap<u64, Item>,
-    /// By the calls that they were given to.
+    /// Items that are taken, by the calls that received them.
     taken: BTreeMap<CallId, Taken>,
     putters: WaitQueue<Putter>,
     getters: WaitQueue<Call<Result<Delivery, Refusal>>>,
     joiners: WaitQueue<Call<()>>,
-    /// How many items have come in: the number of the next one.
+    /// The number of items that were put, which is the number of the next item.
     put: u64,
     closed: bool,
 }
 
 #[derive(Debug)]
 struct Item {
-    /// The call that put it.
+    /// The call that put the item.
     put_by: CallId,
-    /// Its place in the order in which items came in.
+    /// The position of the item in the order of puts.
     number: u64,
     bytes: Blob,
     stored: ItemBytes,
@@ -79,16 +79,16 @@ struct Putter {
     call: Call<Result<(), Refusal>>,
 }
 
-/// Counts the bytes of an item.
+/// The counted bytes of an item.
 #[derive(Debug)]
 struct ItemBytes {
-    /// The item itself, and its bytes if they are few.
+    /// The fixed bytes of the item, and its content if that is short.
     own: Stored,
-    /// The bytes of a long item, shared with the reply that delivers it for as long as that waits.
+    /// The bytes of a long item, shared with the reply that delivers it while the reply waits.
     shared: Option<Rc<Stored>>,
 }
 
-/// What an item counts beside its bytes. While it is taken, its hold counts as much.
+/// The bytes that an item counts in addition to its content. While it is taken, its hold counts as much.
 const ITEM_BYTES: usize = CALL_BYTES;
 
 impl ItemBytes {
@@ -99,12 +99,12 @@ impl ItemBytes {
         Ok(Self { own, shared })
     }
 
-    /// Notes that the item is taken: the hold counts in its place.
+    /// Records that the item is taken: the hold counts in its place.
     fn taken(&mut self) {
         self.own.set(self.own.bytes().saturating_sub(ITEM_BYTES));
     }
 
-    /// Notes that the item is back.
+    /// Records that the item has returned.
     fn came_back(&mut self) {
         self.own.set(self.own.bytes() + ITEM_BYTES);
     }
@@ -123,8 +123,8 @@ impl Parked for Putter {
 }
 
 impl Queue {
-    /// Lets in what there is room for and gives away what there is, and tells who waits for the end
-    /// when that is reached: the end of every path that changes any of it.
+    /// Admits puts while there is room, delivers items, and answers joins once the queue is done. Every path
+    /// that changes any of these ends here.
     fn settle(&mut self) {
         loop {
             if self.len() < self.capacity
@@ -139,7 +139,7 @@ impl Queue {
                 break;
             }
         }
-        // An item that is taken may come back.
+        // A taken item may return, so joins and gets still wait.
         if self.len() > 0 || !self.taken.is_empty() {
             return;
         }
@@ -153,7 +153,7 @@ impl Queue {
         }
     }
 
-    /// How many items wait to be taken.
+    /// The number of items that wait to be taken.
     fn len(&self) -> u64 {
         count(self.fresh.len() + self.back.len())
     }
@@ -178,7 +178,7 @@ impl Queue {
         back.or_else(|| self.fresh.pop_front())
     }
 
-    /// Gives an item to the first who waits for one.
+    /// Delivers an item to the first call that waits for one.
     fn deliver(&mut self, mut item: Item) {
         let Some(call) = self.getters.pop_front() else {
             self.back.insert(item.number, item);
@@ -201,8 +201,7 @@ impl Queue {
         }
     }
 
-    /// Takes an item out of its taker's hands and puts it where it was, changed by what has
-    /// happened to it.
+    /// Takes an item back from its taker and returns it to its place. `change` updates the item.
     fn take_back(&mut self, delivery: CallId, change: impl FnOnce(&mut Item, HoldTimer)) -> bool {
         let Some(Taken { mut item, timer }) = self.taken.remove(&delivery) else {
             return false;
@@ -273,10 +272,10 @@ impl Primitive for Queue {
         drop(self.putters.remove(id));
         drop(self.getters.remove(id));
         drop(self.joiners.remove(id));
-        // A put whose caller does not know that it is in. Once the item was delivered, the put is not
-        // undone.
+        // The caller of this put has not seen the answer, so its item is removed. Once the item was
+        // delivered, the put is not undone.
         drop(self.fresh.remove(id));
-        // A delivery that its taker never saw was none.
+        // The taker never saw this delivery, so it does not count.
         self.take_back(id, |item, _| {
             item.attempts = item.attempts.saturating_sub(1);
         });
@@ -318,7 +317,7 @@ impl Primitive for Queue {
             state: format!("{len} items wait, {taken} are taken{is_closed}"),
             parts: vec![Part {
                 key: None,
-                // Anybody may put what others wait for, and take what is in their way.
+                // Every client may put items that gets wait for, and take items that block a put.
                 units: None,
                 holders: holders.take(Survey::MOST).collect(),
                 waiters: putters

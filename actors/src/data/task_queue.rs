@@ -40,22 +40,23 @@ use crate::{
     waiting::{call_table::Parked, wait_queue::WaitQueue},
 };
 
-/// Jobs that wait for workers, jobs that workers have, and workers that wait for jobs.
+/// The jobs that wait for workers, the jobs that workers have, and the workers that wait for jobs.
 #[derive(Debug, Default)]
 pub struct TaskQueue {
     waiting: Backlog,
     hands: Hands,
     idle: WaitQueue<Idle>,
     series: Series,
-    /// How many tasks of series have come in: the number of the next.
+    /// The number of tasks of series that were submitted, which is the number of the next one.
     fed: u64,
     closed: Option<Rc<TaskFault>>,
 }
 
-/// Several jobs go in one message only if they are no more than so many: a turn must not be long.
+/// The most jobs of one message, so that a turn is short.
 const MOST_JOBS_AT_A_TIME: usize = 1000;
 
-/// The text that a queue is closed or fails tasks with goes to all who wait, so it is cut to so many bytes.
+/// The most bytes of the text with which a queue is closed or fails tasks, because it is sent to all waiting
+/// calls.
 const MOST_REASON_BYTES: usize = 4096;
 
 /// A worker that waits.
@@ -72,8 +73,8 @@ impl Parked for Idle {
 }
 
 impl TaskQueue {
-    /// Gives jobs to workers while there are both, tells what became of others, and sends workers home
-    /// when all is done: the end of every path that adds one of them.
+    /// Gives waiting jobs to waiting workers, reports outcomes, and releases the workers when all is done.
+    /// Every path that adds a job, a worker or an outcome ends here.
     fn dispatch(&mut self) {
         self.series.tell();
         while !self.waiting.is_empty()
@@ -81,7 +82,7 @@ impl TaskQueue {
         {
             self.hand_out(worker);
         }
-        // A job that is running may come back, when its worker dies.
+        // A running job may return when its worker dies.
         if self.closed.is_some() && self.waiting.is_empty() && self.hands.running() == 0 {
             while let Some(worker) = self.idle.pop_front() {
                 worker.call.reply(None);
@@ -97,7 +98,7 @@ impl TaskQueue {
         self.dispatch();
     }
 
-    /// Gives a worker what waits, as far as it takes it.
+    /// Gives a worker as many waiting jobs as it takes.
     fn hand_out(&mut self, Idle { call, most }: Idle) {
         let by = call.id();
         let most = usize::try_from(most).unwrap_or(usize::MAX);
@@ -130,7 +131,7 @@ impl TaskQueue {
         call.reply(Some(jobs));
     }
 
-    /// Hands the outcome of a job to its submitter, if the job is still that worker's.
+    /// Passes the outcome of a job to its submitter, if the worker still has the job.
     fn finish(&mut self, worker: SessionId, Finished { job, outcome }: Finished) {
         let outcome = outcome.map_err(Rc::new);
         if let Some((series, number, mut stored)) = self.hands.take_first(worker, job) {
@@ -140,7 +141,7 @@ impl TaskQueue {
         }
     }
 
-    /// Tells what became of a job: the same of all tasks that it has.
+    /// Reports the outcome of a job, which is the same for all of its tasks.
     fn end(&mut self, mut job: Pending, outcome: &Told) {
         match job.submitter {
             Submitter::Caller(call) => {
@@ -157,14 +158,14 @@ impl TaskQueue {
         }
     }
 
-    /// Tells what became of all that wait for a worker.
+    /// Fails all jobs that wait for a worker.
     fn fail_waiting(&mut self, outcome: &Told) {
         while let Some(job) = self.waiting.pop_front() {
             self.end(job, outcome);
         }
     }
 
-    /// Forgets a series, and all of its jobs.
+    /// Removes a series and all of its jobs.
     fn leave(&mut self, series: CallId) {
         self.series.remove(series);
         self.waiting.remove_series(series);
@@ -180,7 +181,7 @@ impl TaskQueue {
         status
     }
 
-    /// What becomes of the job that a worker ran when it ended.
+    /// Retries or fails the job that a worker was running when it ended.
     fn bury(&mut self, mut job: Pending, ended: &HangUp) {
         job.deaths = job.deaths.saturating_add(1);
         if job.retries > 0 {
@@ -191,7 +192,7 @@ impl TaskQueue {
             let pid = ended.peer.pid;
             let died = TaskFault::WorkerDied {
                 pid,
-                // The parent of the process knows.
+                // Only the parent of the process knows the exit status.
                 exit: WorkerExit::Unknown,
                 attempts: job.deaths,
             };
@@ -225,7 +226,8 @@ impl Primitive for TaskQueue {
     }
 
     fn withdraw(&mut self, id: CallId) {
-        // Jobs of series have the ids of one-way calls, which they are not.
+        // The line contains jobs of series under ids that look like those of one-way calls, and a one-way
+        // call must not remove one.
         if !id.is_one_way() {
             drop(self.waiting.remove(id));
         }
@@ -256,7 +258,7 @@ impl Primitive for TaskQueue {
         if entries > SLICE {
             return ended.go_on();
         }
-        // The first task of the first that it was given is the one that it had begun.
+        // The worker runs its jobs in order, so it had begun the first task of the first one.
         if let Some(job) = self.hands.take_last(ended.session) {
             let (begun, behind) = job.split_at(1);
             behind
@@ -267,7 +269,7 @@ impl Primitive for TaskQueue {
         self.dispatch();
     }
 
-    /// Those who wait for tasks to be begun, those whose tasks workers have, and idle workers.
+    /// The waiting tasks, the tasks that workers have, and the idle workers.
     fn survey(&self) -> Survey {
         let given = self.hands.iter();
         let jobs = self.waiting.iter().map(|job| (job, "worker"));
@@ -288,7 +290,7 @@ impl Primitive for TaskQueue {
     }
 }
 
-/// What a job counts: its arguments, the name of its task, and what the queue keeps beside them.
+/// The bytes that a job counts: its arguments, the name of its task, and the queue's own data.
 const fn bytes_of(task: &str, arguments: usize) -> usize {
     arguments + task.len() + CALL_BYTES
 }
@@ -296,7 +298,7 @@ const fn bytes_of(task: &str, arguments: usize) -> usize {
 impl Serve<Submit> for TaskQueue {
     fn serve(&mut self, Submit { chunk, retries }: Submit, call: Call<ChunkOutcome>) {
         if call.id().is_one_way() {
-            // No caller would hear of the outcome.
+            // A one-way call could not receive the outcome.
             return;
         }
         let stored = match call

@@ -1,11 +1,11 @@
 //! The type check of kinds that store values of a user's type.
 //!
-//! Values stay encoded in the manager. The object stores the schema id of their type, and each client
-//! that uses the object has its own id compared with it.
+//! Values stay encoded in the manager. The object stores the schema id of their type, and compares it with
+//! the id of each client that uses the object.
 
 use lockkeeper_protocol::{Refusal, operations::CheckType};
 
-/// The schema id of the values, as the client gave it that made the object.
+/// The schema id of the values, from the client that created the object.
 #[derive(Debug)]
 pub(super) struct SchemaId(Box<str>);
 
@@ -24,12 +24,12 @@ impl SchemaId {
         Ok(Self(text.into()))
     }
 
-    /// Compares the id of a caller.
+    /// Compares the id of a caller with this one.
     pub(super) fn check(&self, CheckType { holds }: CheckType) -> Result<(), Refusal> {
         if *holds == *self.0 {
             return Ok(());
         }
-        // No object has a longer id.
+        // No object has a longer id, so the refusal shows only this much of it.
         let asked = match holds.char_indices().nth(MOST_BYTES) {
             Some((end, _)) => holds.get(..end).unwrap_or_default().to_owned(),
             None => holds,

@@ -28,21 +28,21 @@ use crate::{
     waiting::wait_queue::WaitQueue,
 };
 
-/// Bytes, how often they were set, and those who wait until they are again.
+/// Bytes, the number of times they were set, and the calls that wait for the next change.
 #[derive(Debug)]
 pub struct Value {
     now: Versioned<Blob>,
-    /// What counts the bytes that it was set to, shared with replies that wait to be encoded.
+    /// The counted bytes of the value that was set, shared with replies that wait to be encoded.
     stored: Option<Rc<Stored>>,
-    /// What counts the bytes that it was made with while replies have them. Until it is set they also count as part
-    /// of its spec.
+    /// The counted bytes of the initial value while replies have it. Until the first change they also count
+    /// in the object's spec.
     initial: Weak<Stored>,
     holds: SchemaId,
     watchers: WaitQueue<Call<Result<Versioned<Blob>, Refusal>>>,
 }
 
 impl Value {
-    /// Makes room for another value in place of the current one.
+    /// Counts a new value in place of the current one.
     fn make_room(&mut self, value: &Blob, outbox: &Outbox) -> Result<(), Fault> {
         let bytes = value.0.len();
         // Bytes that replies still share stay counted.
@@ -53,7 +53,7 @@ impl Value {
         Ok(())
     }
 
-    /// What counts the bytes of the current value, for replies that have them.
+    /// Returns the counted bytes of the current value, for replies that have it.
     fn counted(&mut self, outbox: &Outbox) -> Option<Rc<Stored>> {
         let bytes = self.now.value.0.len();
         if self.stored.is_some() || bytes <= SMALL_BYTES {
@@ -69,8 +69,9 @@ impl Value {
         Some(initial)
     }
 
-    /// Makes room as [`Self::make_room`] for a call whose reply has the current value. A long one is not replaced yet: the reply may
-    /// have to wait, so there has to be room for both. Returns what counts it.
+    /// Counts a new value as [`Self::make_room`] does, for a call whose reply has the current value. A long
+    /// current value stays counted, because the reply may have to wait, so there has to be room for both.
+    /// Returns its counted bytes.
     fn make_room_beside(
         &mut self,
         value: &Blob,
@@ -84,8 +85,8 @@ impl Value {
         Ok(previous)
     }
 
-    /// Sets the value, for which there is room, and tells all who wait for it: the end of every path that
-    /// changes it. Returns what it was.
+    /// Sets the value, for which there is room, and answers all waiting calls. Every path that changes the
+    /// value ends here. Returns the previous value.
     fn set(&mut self, value: Blob) -> Versioned<Blob> {
         let version = self.now.version + 1;
         let previous = std::mem::replace(&mut self.now, Versioned { version, value });
@@ -338,7 +339,7 @@ mod tests {
         assert_eq!(changed(&bench, late), Some(versioned(5, 5)));
         let next = bench.call(1, WaitChange { since: 5 });
         assert_eq!(changed(&bench, next), None);
-        // Setting counts although nothing changes by it.
+        // A store counts as a change even if the value stays the same.
         ask(&mut bench, Store { value: bytes(5) });
         assert_eq!(changed(&bench, next), Some(versioned(6, 5)));
     }
@@ -384,7 +385,7 @@ mod tests {
             [Some(Err(Fault::Withdrawn)), Some(Err(Fault::TimedOut))]
         );
         assert_eq!(ask(&mut bench, CountWatchers).waiting, 1);
-        // Who has set it dies, and it stays.
+        // The client that has set the value dies, and the value stays.
         let set = bench.call(5, Store { value: bytes(8) });
         bench.hang_up(5);
         assert_eq!(bench.times_answered(set), 1);

@@ -20,7 +20,7 @@ pub struct ContendedObjects(RefCell<List>);
 #[derive(Default)]
 struct List {
     mailboxes: BTreeMap<u64, WeakMailbox>,
-    /// Who waits for the first one.
+    /// The task that waits until an object is listed.
     watcher: Option<Waker>,
 }
 
@@ -34,7 +34,7 @@ impl ContendedObjects {
         }
     }
 
-    /// Strikes an object out.
+    /// Removes an object from the list.
     pub(crate) fn strike(&self, object: u64) {
         self.0.borrow_mut().mailboxes.remove(&object);
     }

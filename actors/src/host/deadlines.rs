@@ -28,48 +28,48 @@ use crate::{
     waiting::call_index::CallIndex,
 };
 
-/// The deadlines of all calls that wait on this shard. A handle: clones share the table.
+/// The deadlines of all calls that wait on this shard. Clones share the table.
 #[derive(Clone)]
 pub struct Deadlines(Rc<Shared>);
 
 struct Shared {
-    /// What the times of the table count from.
+    /// The zero of the table's times.
     epoch: Instant,
-    /// No time that is told is earlier, in nanoseconds.
+    /// A lower bound on all later times, in nanoseconds.
     least: Cell<u64>,
     table: RefCell<Table>,
-    /// Told when a deadline is entered that is earlier than all others.
+    /// Notified when a new deadline is earlier than all others.
     earlier: Notify,
 }
 
-/// What the table knows.
+/// The entries of the table, and their order.
 #[derive(Default)]
 struct Table {
     entries: Slots<Entry>,
     /// The entries by their calls.
     index: CallIndex,
-    /// The entries whose hosts were not asked yet, as a heap: each is due not before the one at half of its
-    /// position. Each entry knows its position, so that it is found without a scan.
+    /// The entries whose hosts were not asked yet, as a heap: no entry is due before the one at half of its
+    /// position. Each entry knows its position, so it is found without a scan.
     times: Vec<Due>,
     hosts: Slots<HostEntry>,
 }
 
-/// A call that waits; or whose host has been asked, and has not decided yet.
+/// A call that waits, or one whose host was asked and has not decided yet.
 struct Entry {
     id: CallId,
     host: u32,
-    /// In `times`; [`NONE`] once its host was asked.
+    /// The position in `times`; [`NONE`] once the host was asked.
     position: u32,
 }
 
-/// When an entry is due, in nanoseconds, and its place.
+/// The time at which an entry is due, in nanoseconds, and its place.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Due {
     at: u64,
     place: u32,
 }
 
-/// The most hosts that are asked in one turn.
+/// The most hosts to ask in one turn.
 const MOST_ASKED: usize = 512;
 
 /// A host with calls that have deadlines.
@@ -87,7 +87,7 @@ pub(crate) struct DeadlineHandle {
 }
 
 impl Table {
-    /// Takes out the entry of a call.
+    /// Removes the entry of a call.
     fn remove(&mut self, id: CallId) -> bool {
         let entries = &self.entries;
         let id_at = |place| entries.get(place).map(|entry| entry.id);
@@ -120,7 +120,7 @@ impl Table {
         self.rise(last);
     }
 
-    /// Whether a call is due by then; one whose host was asked is.
+    /// Returns whether a call is due at `now`. A call whose host was asked is due.
     fn is_due(&self, id: CallId, now: u64) -> bool {
         let id_at = |place| self.entries.get(place).map(|entry| entry.id);
         let place = self.index.find(id, id_at);
@@ -131,7 +131,7 @@ impl Table {
         })
     }
 
-    /// Takes the entry that is due first and due by then, and tells its call and the host to be asked.
+    /// Takes the earliest entry that is due at `now`, and returns its call and the host to ask.
     fn next_due(&mut self, now: u64) -> Option<(CallId, u32)> {
         let Due { place, .. } = self.times.first().copied().filter(|due| due.at <= now)?;
         self.strike(0);
@@ -140,7 +140,7 @@ impl Table {
         Some((entry.id, entry.host))
     }
 
-    /// Takes a time out of the heap; at [`NONE`] there is none.
+    /// Removes a time from the heap; does nothing at [`NONE`].
     fn strike(&mut self, position: u32) {
         let position = wide(position);
         if position >= self.times.len() {
@@ -156,7 +156,7 @@ impl Table {
         }
     }
 
-    /// Moves a time up the heap, before all that are later, and notes where it is then.
+    /// Moves a time up the heap, before all later ones, and records its position.
     fn rise(&mut self, mut position: usize) {
         while let Some(above) = position.checked_sub(1).map(|below| below / 2)
             && self.times.get(position) < self.times.get(above)
@@ -168,7 +168,7 @@ impl Table {
         self.note(position);
     }
 
-    /// Moves a time down the heap, behind all that are earlier, and notes where it is then.
+    /// Moves a time down the heap, behind all earlier ones, and records its position.
     fn sink(&mut self, mut position: usize) {
         loop {
             let below = [2 * position + 1, 2 * position + 2];
@@ -186,7 +186,7 @@ impl Table {
         self.note(position);
     }
 
-    /// Has the entry of a time know its position.
+    /// Records the position of a time in its entry.
     fn note(&mut self, position: usize) {
         let due = self.times.get(position);
         if let Some(entry) = due.and_then(|due| self.entries.get_mut(due.place)) {
@@ -195,13 +195,13 @@ impl Table {
     }
 }
 
-/// A position, as it is looked up.
+/// A position as an index.
 const fn wide(position: u32) -> usize {
     position as usize
 }
 
 impl Deadlines {
-    /// Makes an empty table whose times count from then.
+    /// Creates an empty table whose times count from `epoch`.
     #[must_use]
     pub fn new(epoch: Instant) -> Self {
         Self(Rc::new(Shared {
@@ -212,13 +212,13 @@ impl Deadlines {
         }))
     }
 
-    /// The time since the epoch. It never runs backwards.
+    /// Returns the time since the epoch. It never runs backwards.
     #[must_use]
     pub fn now(&self) -> Duration {
         Duration::from_nanos(self.nanos())
     }
 
-    /// A time above all that were told before; those that are told from now on are not below it.
+    /// Returns a time above all earlier results; later results of `now` are not below it.
     pub(crate) fn later(&self) -> Duration {
         self.0.least.set(self.nanos().saturating_add(1));
         self.now()
@@ -228,25 +228,25 @@ impl Deadlines {
         self.nanos_at(Instant::now()).max(self.0.least.get())
     }
 
-    /// How many calls have a deadline.
+    /// Returns the number of calls with a deadline.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.table.borrow().entries.len()
     }
 
-    /// Whether no call has one.
+    /// Returns whether no call has a deadline.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many hosts have a place in the table.
+    /// Returns the number of hosts in the table.
     #[must_use]
     pub fn hosts(&self) -> usize {
         self.0.table.borrow().hosts.len()
     }
 
-    /// Gives a host its place in the table.
+    /// Assigns a place in the table to a host.
     pub(crate) fn handle(&self) -> DeadlineHandle {
         let host = self.0.table.borrow_mut().hosts.insert(HostEntry::default());
         DeadlineHandle {
@@ -255,7 +255,7 @@ impl Deadlines {
         }
     }
 
-    /// Strikes out a call that was answered.
+    /// Removes a call that was answered.
     pub(crate) fn answered(&self, id: CallId) {
         let mut table = self.0.table.borrow_mut();
         if !table.entries.is_empty() {
@@ -263,13 +263,13 @@ impl Deadlines {
         }
     }
 
-    /// Whether the call that is to expire waits still, asked once by its host.
+    /// Returns whether an expiring call still waits. The host asks once.
     pub(crate) fn decide(&self, id: CallId) -> bool {
         self.0.table.borrow_mut().remove(id)
     }
 
-    /// Whether the call that is to be withdrawn has expired, be it that its host was not asked yet:
-    /// the table may have had no turn since. Then it is decided.
+    /// Returns whether a call to withdraw has expired before, even if the table had no turn to ask its host.
+    /// If so, the decision is made here.
     pub(crate) fn decide_overdue(&self, id: CallId) -> bool {
         let mut table = self.0.table.borrow_mut();
         if table.entries.is_empty() {
@@ -279,7 +279,7 @@ impl Deadlines {
         table.is_due(id, now) && table.remove(id)
     }
 
-    /// Asks hosts to expire calls, each at its time, for ever.
+    /// Asks hosts to expire calls at their deadlines, for ever.
     pub async fn run(self) {
         loop {
             let earliest = self.ask_due();
@@ -294,8 +294,7 @@ impl Deadlines {
         }
     }
 
-    /// Asks the hosts of calls that are due, of a number of them at the most, and returns when the next
-    /// one is.
+    /// Asks the hosts of calls that are due, up to a limit, and returns the time of the next deadline.
     fn ask_due(&self) -> Option<Instant> {
         let now = self.nanos();
         let mut table = self.0.table.borrow_mut();
@@ -320,8 +319,7 @@ impl Deadlines {
 }
 
 impl DeadlineHandle {
-    /// Enters a call that is to be expired once `timeout` is over. One too long to be counted
-    /// never ends.
+    /// Adds a call that expires after `timeout`. A timeout that exceeds the range of times never expires.
     pub(crate) fn enter(&self, id: CallId, timeout: Duration, mailbox: impl FnOnce() -> Mailbox) {
         let Some(at) = Instant::now().checked_add(timeout) else {
             return;
@@ -343,7 +341,7 @@ impl DeadlineHandle {
 
 impl Drop for DeadlineHandle {
     fn drop(&mut self) {
-        // No call waits at a host that is dropped: the table would have kept it.
+        // A host that is dropped has no waiting calls: the table would have kept its mailbox.
         self.deadlines.0.table.borrow_mut().hosts.remove(self.host);
     }
 }

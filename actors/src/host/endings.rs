@@ -1,11 +1,12 @@
 //! `Endings`: hangs up sessions at all objects that they have opened, in slices.
 //!
-//! A session may have opened millions of objects. Each is told by a message, a slice of them at a time, and the
-//! tasks of the shard run between two slices. An object that another session addresses meanwhile hangs up first
-//! by itself ([`Endings::of`]). So all calls that are sent after the end of a session find nothing of it
-//! left, whether its objects were told or not.
+//! A session may have opened millions of objects. The task sends a message to each, a slice of them at a
+//! time, and the tasks of the shard run between two slices. An object that another session addresses
+//! meanwhile hangs up first by itself ([`Endings::of`]). All calls that are sent after the end of a session
+//! therefore see its holds released, even if their objects have not received the message.
 //!
-//! Invariant: a session with untold objects is among `ended`, until a turn after the last of them was told.
+//! Invariant: a session with objects that were not told is in `ended`, until a turn after the last of them
+//! was told.
 
 use std::{
     cell::RefCell,
@@ -25,25 +26,26 @@ use crate::host::{
     openers::Openers,
 };
 
-/// How many objects are told in one turn. Their own turns follow before the next slice.
+/// The number of objects that one turn tells. Their own turns follow before the next slice.
 const SLICE: usize = 512;
 
-/// The sessions that are being hung up. A handle: clones share the list.
+/// The sessions that are being hung up. Clones share the list.
 #[derive(Clone, Default)]
 pub(crate) struct Endings(Rc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     ended: RefCell<FxHashMap<SessionId, Ended>>,
-    /// The sessions with objects that are not told yet, served in turn.
+    /// The sessions whose objects are not all told, served in turn.
     rest: RefCell<VecDeque<Rest>>,
-    /// The task that tells them, when it waits for the first.
+    /// The waker of the task that tells the objects.
     teller: RefCell<Option<Waker>>,
 }
 
 /// A session that has ended.
 struct Ended {
-    /// All messages of the session were sent before, and all later ones at this time or after.
+    /// The time of the end: all messages of the session were sent before it, and all later messages at it or
+    /// after.
     at: Duration,
     peer: Arc<Peer>,
 }
@@ -56,7 +58,7 @@ struct Rest {
 }
 
 impl Rest {
-    /// Tells the objects of one slice, and says how many there were.
+    /// Tells the objects of one slice, and returns their number.
     fn tell(&mut self, now: Duration) -> usize {
         let slice = self.mailboxes.by_ref().take(SLICE);
         let told = slice.map(|mailbox| {
@@ -68,7 +70,7 @@ impl Rest {
 }
 
 impl Endings {
-    /// Tells objects that their session has ended: a slice of them at once, and all others soon.
+    /// Tells objects that their session has ended: a slice of them at once, and the others in later turns.
     pub(crate) fn begin(
         &self,
         session: SessionId,
@@ -93,7 +95,7 @@ impl Endings {
         }
     }
 
-    /// Tells the objects of ended sessions, for ever: one slice in each turn. `now` says what time it is.
+    /// Tells the objects of ended sessions for ever, one slice per turn. `now` returns the current time.
     pub(crate) async fn run(self, now: impl Fn() -> Duration) {
         future::poll_fn(|task| {
             let next = self.0.rest.borrow_mut().pop_front();
@@ -102,7 +104,7 @@ impl Endings {
                 return Poll::Pending;
             };
             if rest.tell(now()) > 0 {
-                // Sessions take turns: one with few objects does not wait for one with many.
+                // Sessions take turns, so that one with few objects does not wait for one with many.
                 self.0.rest.borrow_mut().push_back(rest);
             } else {
                 self.0.ended.borrow_mut().remove(&rest.session);
@@ -113,25 +115,25 @@ impl Endings {
         .await
     }
 
-    /// Whether no session's objects are still being told.
+    /// Returns whether no session has objects left to tell.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.0.ended.borrow().is_empty()
     }
 
-    /// Whether the objects of a session are still being told.
+    /// Returns whether a session has objects left to tell.
     pub(crate) fn has(&self, session: SessionId) -> bool {
         self.0.ended.borrow().contains_key(&session)
     }
 
-    /// The sessions among those that opened an object that had ended when a message was sent to it.
+    /// The sessions that had opened the object and had ended when a message was sent to it.
     #[cold]
     pub(super) fn of(&self, openers: &Openers, sent: Duration) -> Vec<(SessionId, Arc<Peer>)> {
         let ended = self.0.ended.borrow();
         let before = |session: SessionId, ended: &Ended| {
             (ended.at <= sent).then(|| (session, Arc::clone(&ended.peer)))
         };
-        // Each message does this, so it walks whichever are fewer.
+        // Each message runs this, so it iterates over the smaller of the two sets.
         if openers.len() <= ended.len() {
             let openers = openers.iter();
             let found = openers.filter_map(|(session, _)| before(session, ended.get(&session)?));

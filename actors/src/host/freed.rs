@@ -1,11 +1,12 @@
-//! `FreedBlocks`: has the allocator sort freed blocks while they are few.
+//! `FreedBlocks`: makes the allocator sort freed blocks while they are few.
 //!
-//! glibc keeps freed blocks in lists that it sorts when a request needs it: one for a large block, or one
-//! that finds no block of its size. While millions of objects end, freed blocks of the right sizes serve all
-//! requests for a long time. The first other request then sorted millions of blocks, which took 25 ms with one
-//! million locks and 160 ms while they were removed. So the shard makes such a request itself from time to time.
+//! glibc keeps freed blocks in lists, and sorts them when a request needs it: a request for a large block, or
+//! one without a free block of its size. While millions of objects end, freed blocks of the right sizes serve
+//! all requests for a long time. The first other request then sorted millions of blocks, which took 25 ms
+//! with one million locks and 160 ms while they were removed. Therefore the shard makes such a request itself
+//! from time to time.
 //!
-//! Other allocators lose nothing but the time for one request in [`TURNS`].
+//! Other allocators lose only the time of one request in [`TURNS`].
 
 use std::{cell::Cell, hint::black_box};
 
@@ -52,8 +53,8 @@ mod tests {
 
     use super::*;
 
-    /// The time of a request after `BLOCKS` small blocks were freed, each in a turn, between as many that are
-    /// used. A thread has blocks of its own.
+    /// The time of a request after `BLOCKS` small blocks were freed, each in a turn, and each between blocks
+    /// in use. A new thread has an arena of its own.
     fn time_of_request(end_turn: impl Fn(&FreedBlocks) + Send + 'static) -> Duration {
         const BLOCKS: usize = 300_000;
         let time = thread::spawn(move || {
@@ -78,7 +79,7 @@ mod tests {
     #[test]
     #[cfg_attr(not(target_env = "gnu"), ignore = "it tests what glibc does")]
     fn a_request_sorts_few_blocks_however_many_were_freed() {
-        // The least of several times is that of the request alone, also on a busy machine.
+        // The least of several times excludes the delays of a busy machine.
         let least = |end_turn: fn(&FreedBlocks)| (0..5).map(|_| time_of_request(end_turn)).min();
         let (counted, uncounted) = (least(FreedBlocks::count_turn), least(|_| ()));
         assert!(

@@ -33,13 +33,13 @@ pub struct Host<P> {
     operations: Arc<Operations<P>>,
     openers: Openers,
     pub(super) shell: Rc<Shell>,
-    /// The entries of its calls in the table of deadlines, from the first deadline on.
+    /// The deadlines of its calls, from the first deadline on.
     deadlines: Option<DeadlineHandle>,
     pub(super) watch: Watch,
-    /// Statistics, from the first waiting call on, and the callers, if the manager searches for
-    /// deadlocks. Lent to the outbox for each turn.
+    /// The statistics, from the first waiting call on, and the callers, if the manager searches for
+    /// deadlocks. Each turn lends them to the outbox.
     pub(super) object_stats: Option<Box<ObjectStats>>,
-    /// A hang-up that is not over. No other input is handled before its end.
+    /// A hang-up in progress. The host handles no other input before its end.
     hanging_up: Option<Box<HangingUp>>,
 }
 
@@ -51,7 +51,7 @@ struct HangingUp {
 }
 
 impl<P: Primitive> Host<P> {
-    /// Makes a host that is not an actor yet.
+    /// Creates a host that is not started.
     #[must_use]
     pub fn new(primitive: P, operations: Arc<Operations<P>>, shell: Rc<Shell>) -> Self {
         Self {
@@ -73,11 +73,11 @@ impl<P: Primitive> Host<P> {
         self
     }
 
-    /// Makes the primitive and its host.
+    /// Creates the primitive and its host.
     ///
     /// # Errors
     ///
-    /// Returns the fault of `make`; a panic in it is one too.
+    /// Returns the fault of `make`, or a fault for a panic in it.
     pub fn build(
         make: impl FnOnce() -> Result<P, Fault>,
         operations: Arc<Operations<P>>,
@@ -87,7 +87,7 @@ impl<P: Primitive> Host<P> {
             "the constructor of kind {:?} panicked",
             P::KIND
         ))));
-        // `made` keeps the fault of the panic, which the session reports.
+        // `made` contains the fault of a panic, which the session reports.
         let _ = caught(|| made = make());
         Ok(Self::new(made?, operations, shell))
     }
@@ -100,12 +100,12 @@ impl<P: Primitive> Host<P> {
         Arc::new(address.recipient())
     }
 
-    /// The primitive, unless it was removed or has panicked.
+    /// Returns the primitive, unless it was removed or has panicked.
     pub(crate) const fn primitive(&self) -> Option<&P> {
         self.primitive.as_ref()
     }
 
-    /// Handles one input at time `now`. Returns the call and its timeout if the call is parked with one.
+    /// Handles one input at time `now`. If the call is parked with a timeout, returns both.
     pub(crate) fn turn(&mut self, now: Duration, input: Input) -> Option<(CallId, Duration)> {
         let serving = match &input {
             Input::Call(call) => Some(call.id),
@@ -121,7 +121,7 @@ impl<P: Primitive> Host<P> {
         self.measured(serving, |host| host.act(now, input))
     }
 
-    /// Runs a turn with the statistics lent to the outbox, if there are any.
+    /// Runs a turn, and lends the statistics to the outbox if there are any.
     fn measured<T>(&mut self, serving: Option<CallId>, turn: impl FnOnce(&mut Self) -> T) -> T {
         let Some(mut object_stats) = self.object_stats.take() else {
             return turn(self);
@@ -133,7 +133,7 @@ impl<P: Primitive> Host<P> {
         outcome
     }
 
-    /// Whether a hang-up is not over.
+    /// Returns whether a hang-up is in progress.
     pub(crate) const fn is_hanging_up(&self) -> bool {
         self.hanging_up.is_some()
     }
@@ -149,9 +149,9 @@ impl<P: Primitive> Host<P> {
         None
     }
 
-    /// Gives back what an ended session holds, or a slice of it.
+    /// Releases the holds of an ended session, or a slice of them.
     fn hang_up(&mut self, ended: HangUp) {
-        // All slices are at the time of the end: no later input comes before them.
+        // All slices use the time of the end, because no later input is handled before them.
         self.begin(ended.at, None);
         self.run(|primitive| primitive.hang_up(&ended));
         self.watch.hung_up(&ended);
@@ -186,7 +186,7 @@ impl<P: Primitive> Host<P> {
             Input::HangUp(session, peer) => {
                 let had_opened = self.openers.remove(session);
                 if !had_opened && self.shell.endings().has(session) {
-                    // A message that was sent after the end has hung it up already.
+                    // An earlier message that was sent after the end has triggered the hang-up already.
                     return None;
                 }
                 self.hang_up(HangUp::new(session, peer, now));
@@ -207,7 +207,7 @@ impl<P: Primitive> Host<P> {
             }
             Input::Fail(id, fault) => {
                 self.begin(now, None);
-                // What was granted meanwhile must not be taken back.
+                // A call that was granted meanwhile must not fail.
                 if self.survey().is_some_and(|survey| survey.has_waiter(id)) {
                     self.undo(now, id, *fault, P::withdraw);
                 }
@@ -237,19 +237,19 @@ impl<P: Primitive> Host<P> {
             self.refuse(now, call.id);
             return None;
         }
-        // One that panicked has answered all its callers.
+        // A primitive that panicked has answered all its callers.
         if self.primitive.is_none() || outbox.has_answered(call.id) {
             return None;
         }
         if call.id.is_one_way() {
-            // It is not counted among those in flight, so it is not kept waiting.
+            // The call does not count as in flight, so it is withdrawn instead of parked.
             self.undo(now, call.id, Fault::Withdrawn, P::withdraw);
             return None;
         }
         match call.timeout {
             Some(timeout) if timeout.is_zero() => {
                 self.undo(now, call.id, Fault::TimedOut, P::expire);
-                // A sleeper waits for its lock even so.
+                // An expired call may still wait: a sleeper waits for its lock.
                 if !self.shell.outbox().has_answered(call.id) {
                     self.note_wait();
                 }
@@ -262,7 +262,7 @@ impl<P: Primitive> Host<P> {
         }
     }
 
-    /// Undoes a call that has the manager keep more, although that keeps more than it may.
+    /// Undoes a call whose result would exceed the limit on stored bytes.
     #[cold]
     fn refuse(&mut self, now: Duration, id: CallId) {
         let outbox = self.shell.outbox().clone();
@@ -270,13 +270,13 @@ impl<P: Primitive> Host<P> {
         if !outbox.has_answered(id) {
             return self.undo(now, id, fault, P::withdraw);
         }
-        // Its caller has not seen what it was granted.
+        // The caller has not seen its grant.
         outbox.retract(id);
         self.undo(now, id, fault.clone(), P::withdraw);
         outbox.answer_fault(id, fault);
     }
 
-    /// Undoes a call, whose drop means `fault`.
+    /// Undoes a call. If the primitive drops it, the answer is `fault`.
     fn undo(&mut self, now: Duration, id: CallId, fault: Fault, undo: fn(&mut P, CallId)) {
         self.begin(now, Some((id, fault)));
         self.run(|primitive| undo(primitive, id));
@@ -287,7 +287,7 @@ impl<P: Primitive> Host<P> {
         self.shell.outbox().begin(now, P::FORM, undoing);
     }
 
-    /// Runs the primitive's own code, which may panic.
+    /// Runs the primitive's code, and catches its panics.
     pub(super) fn run(&mut self, code: impl FnOnce(&mut P)) {
         let Some(primitive) = self.primitive.as_mut() else {
             return;
@@ -297,7 +297,7 @@ impl<P: Primitive> Host<P> {
         }
     }
 
-    /// Ends the object, since the primitive's code has panicked.
+    /// Ends the object because the primitive's code has panicked.
     #[cold]
     fn fail(&mut self, why: &str) {
         self.watch.failed(why);
@@ -408,8 +408,8 @@ impl<P: Primitive> Host<P> {
         {
             return;
         }
-        // A client may withdraw an overdue call before the table of deadlines has had its turn.
-        // The call expires then, since its deadline came first.
+        // A client may withdraw an overdue call before the table of deadlines has had its turn. The call
+        // expires then, because its deadline came first.
         if let Input::Withdraw(id) = input
             && self.shell.deadlines().decide_overdue(id)
         {
@@ -440,7 +440,7 @@ mod tests {
 
     #[test]
     fn the_task_of_an_idle_lock_stays_below_the_next_step_of_tasks() {
-        // A task takes a multiple of 128 bytes, and 96 of them are the runtime's.
+        // A task's size is a multiple of 128 bytes, 96 of which belong to the runtime.
         let task = size_of::<HostTask<Host<Lock>>>() + 96;
         assert!(
             task <= 384,

@@ -7,51 +7,51 @@ use lockkeeper_protocol::{CallId, Fault, Peer, SessionId, Stats, codec::Payload}
 
 use crate::kind::survey::Survey;
 
-/// A call as it came over the wire.
+/// A call as it was received.
 #[derive(Debug)]
 pub struct RawCall {
-    /// Which call it is.
+    /// The id of the call.
     pub id: CallId,
     /// The operation's number within its kind.
     pub operation: u32,
-    /// How long it may wait at the most; zero answers at once. `None` waits for ever.
+    /// The longest wait. Zero answers at once, and `None` waits for ever.
     pub timeout: Option<Duration>,
     /// The encoded operation.
     pub arguments: Payload,
 }
 
-/// All that a host is ever told.
+/// An input of a host.
 #[derive(Debug)]
 pub enum Input {
-    /// A session opened the object and calls it by that number.
+    /// A session has opened the object under that number.
     Open(SessionId, u32),
-    /// A call is to be served.
+    /// A call to serve.
     Call(RawCall),
-    /// The same, by that caller of its session: a task or a thread.
+    /// A call to serve, made by that caller of its session: a task or a thread.
     CallBy(Box<RawCall>, u64),
-    /// A call is to be undone.
+    /// A call to undo.
     Withdraw(CallId),
-    /// A call's deadline has passed. Comes alone, so that all earlier answers are on their way
-    /// when it is decided.
+    /// A call whose deadline has passed. It is a message of its own, so that all earlier answers are sent
+    /// before the host decides.
     Expire(CallId),
     /// A session ended.
     HangUp(SessionId, Arc<Peer>),
-    /// The object is to be no more.
+    /// The object is removed.
     Remove,
     /// A question about its holders and waiting calls.
     Survey(Inquiry),
-    /// A call is to be ended with a fault, if it waits still.
+    /// A call to end with a fault, if it still waits.
     Fail(CallId, Box<Fault>),
 }
 
-/// What one message to a host holds: all that one read of a socket carried for it, in order. The
-/// room is borrowed from the shell, which has it back when they are handled.
+/// The inputs of one message to a host: those that one read of a socket carried for it, in order. The shell
+/// lends the buffer, and takes it back when they are handled.
 #[derive(Debug)]
 pub struct Inputs {
-    /// When they came, counted from the manager's start.
+    /// The time of their arrival since the manager's start.
     pub(crate) at: Duration,
     pub(crate) all: Vec<Input>,
-    /// The session, and the place among its inputs that were held back, if these were held back before.
+    /// The session and the place of inputs that were held back before.
     pub(crate) again: Option<(SessionId, u64)>,
 }
 
@@ -60,21 +60,21 @@ impl Message for Inputs {
 }
 
 impl Inputs {
-    /// One alone, in room of its own.
+    /// Creates a message with one input, in a buffer of its own.
     #[must_use]
     pub fn one(at: Duration, input: Input) -> Self {
         let (all, again) = (vec![input], None);
         Self { at, all, again }
     }
 
-    /// Says when they came: as they are sent, so that time does not run backwards.
+    /// Sets the time of arrival. It is set when the message is sent, so that time does not run backwards.
     #[must_use]
     #[inline]
     pub fn at(self, at: Duration) -> Self {
         Self { at, ..self }
     }
 
-    /// The place of inputs that were held back before.
+    /// Returns the place of inputs that were held back before.
     #[must_use]
     pub fn place(&self) -> Option<u64> {
         self.again.map(|(_, place)| place)
@@ -87,26 +87,26 @@ impl Inputs {
         Self { again, ..self }
     }
 
-    /// Adds one behind the others.
+    /// Appends an input.
     #[inline]
     pub fn push(&mut self, input: Input) {
         self.all.push(input);
     }
 }
 
-/// Where inputs for one hosted object go, whatever its kind. All who send share it: a sender of
-/// actix's takes more memory than a lock.
+/// The mailbox of one hosted object, regardless of its kind. All senders share it, because one of actix's
+/// senders takes more memory than a lock.
 pub type Mailbox = Arc<Recipient<Inputs>>;
 
-/// The same, of an object that may be no more.
+/// The mailbox of an object that may have ended.
 pub(crate) type WeakMailbox = WeakRecipient<Inputs>;
 
-/// A question to one object, and where its answer goes. One that is dropped goes unanswered: the
-/// object is no more.
+/// A question to one object, and the receiver of its answer. If the object has ended, the question is dropped
+/// without an answer.
 pub struct Inquiry(Box<dyn FnOnce(Report) + Send>);
 
 impl Inquiry {
-    /// Asks, and has `hear` told.
+    /// Creates a question whose answer goes to `hear`.
     #[must_use]
     pub fn new(hear: impl FnOnce(Report) + Send + 'static) -> Self {
         Self(Box::new(hear))
@@ -123,15 +123,15 @@ impl fmt::Debug for Inquiry {
     }
 }
 
-/// What an object tells of itself at one moment.
+/// The state of an object at one moment.
 #[derive(Debug)]
 pub struct Report {
-    /// The moment, counted from the manager's start.
+    /// The moment, as the time since the manager's start.
     pub at: Duration,
-    /// What its kind tells; nothing once it has failed.
+    /// The survey of the kind; `None` once the object has failed.
     pub survey: Option<Survey>,
-    /// Who made the calls that hold and wait, as far as their sessions say so.
+    /// The callers of the calls that hold and wait, where their sessions report them.
     pub callers: HashMap<CallId, u64>,
-    /// What was measured, if a call had to wait for it.
+    /// The statistics, if a call ever had to wait.
     pub stats: Option<Stats>,
 }

@@ -35,23 +35,23 @@ pub(crate) struct HostTask<A: Actor> {
 /// A message in a mailbox, and the sender that waits until it is handled.
 struct Parcel<M>(Option<M>, Option<OneshotSender<()>>);
 
-/// After so many messages the other tasks of the shard have their turn.
+/// The most messages before the other tasks of the shard have their turn.
 const MOST_MESSAGES: u32 = 256;
 
-/// The capacity for `try_send`, which nothing here uses: `do_send` has no limit.
+/// The capacity for `try_send`, which this crate never uses: `do_send` has no limit.
 const CAPACITY: usize = 16;
 
-/// An actor whose turn may be continued before it gets the next message.
+/// An actor that may continue a turn before it gets the next message.
 pub(crate) trait GoOn: Actor<Context = MailboxReceiver<Self>> {
-    /// Whether a turn has to be continued.
+    /// Returns whether the turn has to continue.
     fn is_busy(&self) -> bool;
 
-    /// Continues it, for a short time.
+    /// Continues the turn for a short time.
     fn go_on(&mut self, mailbox: &mut MailboxReceiver<Self>);
 }
 
 impl<A: GoOn> HostTask<A> {
-    /// Makes the task of an actor, and its address.
+    /// Creates the task of an actor, and its address.
     pub(crate) fn new(actor: A) -> (Self, Addr<A>) {
         let (sender, receiver) = channel(CAPACITY);
         let mailbox = MailboxReceiver(receiver);
@@ -89,14 +89,14 @@ impl<A: GoOn> Future for HostTask<A> {
             if !had_addresses {
                 return Poll::Ready(());
             }
-            // The last address may have been dropped just now, after a last message: look once more.
+            // The last address may have been dropped after a last message, so check once more.
             had_addresses = false;
         }
     }
 }
 
-/// Has the task polled again once the runtime has looked at its sockets and timers. A plain wake would have it
-/// polled before, for up to 61 times.
+/// Schedules another poll after the runtime has checked its sockets and timers. A plain wake would poll the
+/// task before that, up to 61 times.
 fn yield_now(task: &mut task::Context<'_>) -> Poll<()> {
     pin!(tokio::task::yield_now()).poll(task)
 }
@@ -109,7 +109,7 @@ impl<A: Actor> MailboxReceiver<A> {
 }
 
 impl<A: Actor> ActorContext for MailboxReceiver<A> {
-    /// Changes nothing: the actor lives for as long as it has an address.
+    /// Does nothing: the actor lives as long as it has an address.
     fn stop(&mut self) {}
 
     fn terminate(&mut self) {}
@@ -140,7 +140,7 @@ where
             actor.handle(message, mailbox);
         }
         if let Some(waiting) = waiting.take() {
-            // The sender may have stopped waiting.
+            // The sender may no longer wait.
             let _ = waiting.send(());
         }
     }

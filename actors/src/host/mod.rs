@@ -5,7 +5,7 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `input` | the messages to a host |
-//! | `host`, `reports` | [`Host`]: one turn for each input; what it tells of its object |
+//! | `host`, `reports` | [`Host`]: one turn for each input; the reports about its object |
 //! | `mailbox` | the actor context of a host; the only user of actix's mailbox internals |
 //! | `shell` | [`Shell`]: outbox, deadlines and reply sinks of a shard |
 //! | `deadlines`, `contended` | the deadlines of a shard, and its objects with waiting calls |

@@ -1,11 +1,11 @@
-//! The sessions that have opened an object, each with the number that it uses for the object.
+//! The sessions that have opened an object, each with its number for the object.
 
 use std::collections::BTreeMap;
 
 use lockkeeper_protocol::SessionId;
 
-/// Who has opened an object, and under which number. Most objects are opened by one session, for
-/// which a tree would be large.
+/// The sessions that have opened an object, and their numbers for it. Most objects are opened by one session,
+/// for which a tree would be large.
 #[derive(Default)]
 #[expect(
     clippy::box_collection,
@@ -26,7 +26,7 @@ impl Openers {
         }
     }
 
-    /// Forgets a session, and says whether it had opened the object.
+    /// Removes a session. Returns whether it had opened the object.
     pub(super) fn remove(&mut self, session: SessionId) -> bool {
         let others = &mut self.others;
         self.one.take_if(|(one, _)| *one == session).is_some()

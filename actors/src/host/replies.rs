@@ -1,6 +1,6 @@
 //! Encodes and measures large replies, which runs code of their kinds.
 //!
-//! Invariant: an error or a panic of that code is a fault of the one answer, and the object goes on.
+//! Invariant: an error or a panic of that code is a fault of that answer, and the object continues.
 
 use lockkeeper_protocol::{Fault, caught, codec::Fit};
 
@@ -25,11 +25,11 @@ pub fn keep_reply(reply: &mut LargeReply) {
     let _ = caught(|| reply.keep());
 }
 
-/// The same as bytes by themselves, with what it lends.
+/// Encodes a reply into bytes of its own, including shared bytes.
 ///
 /// # Errors
 ///
-/// As [`encode_reply`].
+/// Returns the errors of [`encode_reply`].
 pub fn encode_whole(reply: &LargeReply) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::new();
     if let Fit::Fits(Some((place, lent))) = encode_reply(reply, &mut bytes, usize::MAX)? {

@@ -1,4 +1,4 @@
-//! What a host tells of its object: the survey, the statistics, and who made its calls.
+//! The reports of a host about its object: the survey, the statistics, and the callers.
 //!
 //! Invariant: the object is in the list of contended objects while calls may wait for it.
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl<P: Primitive> Host<P> {
-    /// Runs what needs the statistics, which are lent to the outbox for the turn, if there is one.
+    /// Runs code with the statistics, which may be lent to the outbox for the turn.
     pub(super) fn with_object_stats<T>(
         &mut self,
         code: impl FnOnce(&mut Option<Box<ObjectStats>>) -> T,
@@ -30,12 +30,12 @@ impl<P: Primitive> Host<P> {
         outcome
     }
 
-    /// Takes note that the call of this turn has to wait.
+    /// Records that the call of this turn has to wait.
     pub(super) fn note_wait(&mut self) {
         self.with_object_stats(|object_stats| object_stats.get_or_insert_default().wait());
     }
 
-    /// Takes note of who calls. Those whose calls are over are forgotten from time to time.
+    /// Records the caller of a call. Callers whose calls are over are removed from time to time.
     pub(super) fn note_caller(&mut self, id: CallId, caller: u64) {
         let is_full = self.with_object_stats(|object_stats| {
             let object_stats = object_stats.get_or_insert_default();
@@ -51,7 +51,7 @@ impl<P: Primitive> Host<P> {
         });
     }
 
-    /// What the kind tells, if the object lives.
+    /// Returns the survey of the kind, if the object lives.
     pub(super) fn survey(&mut self) -> Option<Survey> {
         let mut told = None;
         self.run(|primitive| told = Some(primitive.survey()));

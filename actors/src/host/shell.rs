@@ -1,4 +1,5 @@
-//! `Shell`: what all hosts of one shard share, as the outbox, the deadlines and the reply sinks.
+//! `Shell`: the state that all hosts of one shard share, such as the outbox, the deadlines and the reply
+//! sinks.
 //!
 //! Invariant: a shell never leaves the thread of its shard, so it needs no lock.
 
@@ -28,7 +29,7 @@ use crate::{
     kind::{answer::Outcome, budget::StoredBudget, call::Outbox},
 };
 
-/// Where the answers to the calls of one session go.
+/// The destination of the answers to one session's calls.
 pub trait ReplySink {
     /// Delivers the outcome of the session's call `seq`.
     fn answer(&self, seq: u64, outcome: Outcome<'_>);
@@ -36,27 +37,27 @@ pub trait ReplySink {
     /// Reports that the object that the session opened as number `object` has ended.
     fn gone(&self, object: u32);
 
-    /// Whether the session's next calls should wait until more of its answers are read.
+    /// Returns whether the session's next calls should wait until its client has read more answers.
     fn is_full(&self) -> bool {
         false
     }
 
-    /// Keeps inputs for the object of a number until the session is not full any more, and then sends them
-    /// again: [`Inputs::again`].
+    /// Holds back inputs for an object until the session is no longer full, and then sends them again:
+    /// [`Inputs::again`].
     fn hold_back(&self, _object: u64, mailbox: Mailbox, inputs: Inputs) {
         mailbox.do_send(inputs);
     }
 
-    /// Whether inputs for an object were held back in an earlier place, and have not come to its host since:
-    /// what the session has sent behind them has to wait.
+    /// Returns whether inputs for an object were held back in an earlier place and have not reached its host
+    /// since. Later inputs of the session then have to wait.
     fn holds_back(&self, _object: u64, _place: u64) -> bool {
         false
     }
 
-    /// Takes note that inputs that were held back have come to their host.
+    /// Records that inputs that were held back have reached their host.
     fn come_again(&self, _place: u64) {}
 
-    /// The process at the other end, if it is known.
+    /// Returns the process at the other end, if it is known.
     fn peer(&self) -> Option<Arc<Peer>> {
         None
     }
@@ -68,9 +69,9 @@ pub struct Shell {
     deadlines: Deadlines,
     endings: Endings,
     contended: ContendedObjects,
-    /// Session ids are assigned by the manager, so a client cannot make them collide.
+    /// The manager assigns session ids, so a client cannot make them collide.
     sinks: RefCell<FxHashMap<SessionId, Rc<dyn ReplySink>>>,
-    /// How many of them are full.
+    /// The number of full sinks.
     full_sinks: Rc<Cell<usize>>,
     /// Unused buffers for inputs: short and long ones.
     spare: RefCell<[Vec<Vec<Input>>; 2]>,
@@ -89,21 +90,21 @@ const LONG: Spare = Spare {
     inputs: 1024,
 };
 
-/// How many buffers are kept, and how many inputs each may have room for.
+/// The number of buffers to keep, and the capacity that each may have.
 struct Spare {
     messages: usize,
     inputs: usize,
 }
 
 impl Shell {
-    /// Makes the shell of a shard that keeps any number of bytes, with the counter that fences are drawn
-    /// from and the secret that signed calls are checked with.
+    /// Creates the shell of a shard without a limit on stored bytes, with the counter for fences and the
+    /// secret for signed calls.
     #[must_use]
     pub fn new(fences: Arc<AtomicU64>, secret: ManagerSecret) -> Rc<Self> {
         Self::within(fences, secret, Arc::new(StoredBudget::unlimited()))
     }
 
-    /// The same with the budget of its manager.
+    /// Creates a shell with the budget of its manager.
     #[must_use]
     pub fn within(
         fences: Arc<AtomicU64>,
@@ -123,25 +124,25 @@ impl Shell {
         })
     }
 
-    /// The counters of all kinds.
+    /// Returns the counters of all kinds.
     #[must_use]
     pub const fn tallies(&self) -> &Tallies {
         &self.tallies
     }
 
-    /// The outbox of all hosts.
+    /// Returns the outbox of all hosts.
     #[must_use]
     pub const fn outbox(&self) -> &Outbox {
         &self.outbox
     }
 
-    /// How many bytes the objects of the shard keep for their clients, as `Limits::stored_bytes` counts.
+    /// Returns the bytes that the shard's objects store for clients, as `Limits::stored_bytes` counts them.
     #[must_use]
     pub fn stored_bytes(&self) -> usize {
         self.outbox.account().used()
     }
 
-    /// The deadlines of all calls; its `run` must be spawned once.
+    /// Returns the deadlines of all calls. Their `run` must be spawned once.
     #[must_use]
     pub const fn deadlines(&self) -> &Deadlines {
         &self.deadlines
@@ -152,25 +153,25 @@ impl Shell {
         &self.endings
     }
 
-    /// Tells objects of their sessions' ends, for ever: to be spawned once.
+    /// Tells objects of the ends of their sessions, for ever. It must be spawned once.
     pub fn keep_hanging_up(&self) -> impl Future<Output = ()> + 'static {
         let deadlines = self.deadlines.clone();
         self.endings.clone().run(move || deadlines.now())
     }
 
-    /// The objects with waiting calls.
+    /// Returns the objects with waiting calls.
     #[must_use]
     pub const fn contended(&self) -> &ContendedObjects {
         &self.contended
     }
 
-    /// The time since the start of the shard, by the clock of the runtime.
+    /// Returns the time since the start of the shard, by the clock of the runtime.
     #[must_use]
     pub fn now(&self) -> Duration {
         self.deadlines.now()
     }
 
-    /// Returns an empty message, with a buffer that was used before if there is one.
+    /// Returns an empty message, with an unused buffer if there is one.
     #[must_use]
     #[inline]
     pub fn inputs(&self) -> Inputs {
@@ -196,7 +197,7 @@ impl Shell {
         inputs.all.push(input);
     }
 
-    /// Ends the turn of a message: keeps its buffer for a later one.
+    /// Keeps the buffer of a handled message for a later one.
     #[inline]
     pub(crate) fn take_back(&self, room: Vec<Input>) {
         self.freed.count_turn();
@@ -221,8 +222,8 @@ impl Shell {
         self.sinks.borrow_mut().remove(&session);
     }
 
-    /// Hangs up a session that has left at the objects that it had opened. They serve what it has sent
-    /// them before; all that others send from now on finds nothing of it left.
+    /// Hangs up a session that has left, at the objects that it had opened. They first serve what the session
+    /// sent before. All later inputs of other sessions see its holds released.
     pub fn hang_up(
         &self,
         session: SessionId,
@@ -233,20 +234,21 @@ impl Shell {
         self.endings.begin(session, peer, Box::new(mailboxes), at);
     }
 
-    /// The process at the other end of a session, while the session lasts.
+    /// Returns the process at the other end of a session, while the session lasts.
     #[must_use]
     pub fn peer(&self, session: SessionId) -> Option<Arc<Peer>> {
         self.sinks.borrow().get(&session)?.peer()
     }
 
-    /// The number of sinks that are full or hold inputs back, which each sink counts itself into.
+    /// Returns the number of sinks that are full or hold inputs back. Each sink counts itself.
     #[must_use]
     pub fn full_sinks(&self) -> Rc<Cell<usize>> {
         Rc::clone(&self.full_sinks)
     }
 
-    /// The sink that keeps an input for now, since its session is full. Only calls have answers that a
-    /// client may leave unread; but none overtakes a call that is kept, which it may withdraw.
+    /// Returns the sink that has to hold back an input, because its session is full. Only calls have answers
+    /// that a client may leave unread. Other inputs are held back behind them, because a client may withdraw
+    /// a call that is held back.
     #[inline]
     pub(crate) fn is_to_wait(
         &self,
@@ -261,7 +263,7 @@ impl Shell {
         self.full_sink(object, input, place)
     }
 
-    /// Does the same while some session is full. It is a function of its own, so that the test above is
+    /// Does the same while some session is full. It is a separate function, so that the check above is
     /// inlined.
     #[cold]
     fn full_sink(&self, object: u64, input: &Input, place: u64) -> Option<Rc<dyn ReplySink>> {
@@ -281,14 +283,14 @@ impl Shell {
         (sink.holds_back(object, place) || is_call && sink.is_full()).then(|| Rc::clone(sink))
     }
 
-    /// Takes note that inputs that were held back have come to their host.
+    /// Records that inputs that were held back have reached their host.
     pub(crate) fn come_again(&self, session: SessionId, place: u64) {
         if let Some(sink) = self.sinks.borrow().get(&session) {
             sink.come_again(place);
         }
     }
 
-    /// Delivers the answers of the outbox, all of which are of one object.
+    /// Delivers the answers of the outbox, which belong to one object.
     pub(crate) fn deliver(&self, watch: &Watch) {
         watch.tell(&self.outbox);
         self.tallies.touch();

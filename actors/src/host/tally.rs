@@ -13,46 +13,46 @@ use std::{
     time::Duration,
 };
 
-/// The numbers of one kind, all of them since the manager's start.
+/// The counters of one kind since the manager's start.
 #[derive(Debug)]
 pub struct Tally {
-    /// The kind.
+    /// The name of the kind.
     pub kind: &'static str,
-    /// How often each of its operations was called, also one way.
+    /// The calls of each of its operations, including one-way calls.
     pub calls: Vec<(&'static str, Count)>,
-    /// How many objects were made.
+    /// The objects that were created.
     pub made: Count,
-    /// How many objects were removed.
+    /// The objects that were removed.
     pub removed: Count,
-    /// How many objects panicked.
+    /// The objects that panicked.
     pub failed: Count,
-    /// How many calls want an answer.
+    /// The calls that expect an answer.
     pub asked: Count,
-    /// How many of them have one, of whatever sort.
+    /// The calls in `asked` that have an answer of any sort.
     pub answered: Count,
-    /// How many fences were drawn, which is how often something was granted to be held.
+    /// The fences that were drawn, one for each grant of a hold.
     pub granted: Count,
-    /// How many answers were refusals.
+    /// The answers that were refusals.
     pub refused: Count,
-    /// How many answers came because of a deadline.
+    /// The answers because of a deadline.
     pub timed_out: Count,
-    /// How many answers came because the caller had given up.
+    /// The answers because the caller had given up.
     pub withdrawn: Count,
-    /// How many answers were other faults.
+    /// The answers that were other faults.
     pub faulted: Count,
-    /// How many holds were left by sessions that ended.
+    /// The holds that sessions left when they ended.
     pub abandoned: Count,
-    /// How many grants were taken away.
+    /// The grants that were revoked.
     pub revoked: Count,
-    /// How many jobs are run again since their worker died.
+    /// The jobs that were run again after the death of their worker.
     pub retried: Count,
-    /// How long calls waited that were replied to later than in the turn that they came in.
+    /// The wait times of calls that were answered in a later turn than that of their arrival.
     pub waits: Waits,
-    /// The number of the operation that takes a hold by force, if there is one.
+    /// The number of the operation that takes a hold by force, if the kind has one.
     pub(crate) force: Option<u32>,
 }
 
-/// The name of the operation that takes a hold by force, in whatever kind.
+/// The name of the operation that takes a hold by force, in every kind.
 const FORCE: &str = "force_unlock";
 
 impl Tally {
@@ -80,32 +80,32 @@ impl Tally {
         }
     }
 
-    /// How many objects there are.
+    /// Returns the number of objects.
     #[must_use]
     pub fn objects(&self) -> u64 {
         let ended = self.removed.get() + self.failed.get();
         self.made.get().saturating_sub(ended)
     }
 
-    /// How many calls wait.
+    /// Returns the number of waiting calls.
     #[must_use]
     pub fn waiting(&self) -> u64 {
         self.asked.get().saturating_sub(self.answered.get())
     }
 }
 
-/// A number that counts up.
+/// A number that only rises.
 #[derive(Default)]
 pub struct Count(Cell<u64>);
 
 impl Count {
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.get()
     }
 
-    /// Adds to it.
+    /// Adds to the number.
     pub fn add(&self, more: u64) {
         self.0.set(self.0.get().wrapping_add(more));
     }
@@ -117,16 +117,16 @@ impl fmt::Debug for Count {
     }
 }
 
-/// How many waits there were of each length, to an eighth of its magnitude.
+/// The number of waits of each length, to an eighth of its magnitude.
 #[derive(Default)]
 pub struct Waits(RefCell<Vec<u64>>);
 
-/// Waits below this many microseconds are told apart to the microsecond.
+/// Waits below this many microseconds are counted to the microsecond.
 const EXACT: u64 = 1 << EXACT_MAGNITUDE;
 
 const EXACT_MAGNITUDE: u32 = 4;
 
-/// The place of a wait among those that are as long.
+/// The index of a wait among those of the same length.
 fn place(micros: u64) -> usize {
     if micros < EXACT {
         return usize::try_from(micros).unwrap_or_default();
@@ -137,7 +137,7 @@ fn place(micros: u64) -> usize {
     (1 << EXACT_MAGNITUDE) + beyond * 8 + eighth
 }
 
-/// The microseconds in the middle of those that have a place.
+/// The middle of the range of an index, in microseconds.
 fn middle(place: usize) -> u64 {
     let place = u64::try_from(place).unwrap_or_default();
     let Some(beyond) = place.checked_sub(EXACT) else {
@@ -160,7 +160,7 @@ impl Waits {
         }
     }
 
-    /// Takes out how many waits there were of each length since the last time.
+    /// Takes the number of waits of each length since the last call.
     pub fn take(&self, mut each: impl FnMut(Duration, u64)) {
         let mut counts = self.0.borrow_mut();
         for (place, count) in counts.iter_mut().enumerate() {
@@ -179,22 +179,22 @@ impl fmt::Debug for Waits {
     }
 }
 
-/// The numbers of a shard.
+/// The counters of a shard.
 #[derive(Debug, Default)]
 pub struct Tallies {
     kinds: RefCell<Vec<Rc<Tally>>>,
-    /// Bytes that came from clients.
+    /// The bytes received from clients.
     pub received: Count,
-    /// Bytes that went to clients.
+    /// The bytes sent to clients.
     pub sent: Count,
-    /// Returns whether anything has happened since the last question.
+    /// Whether a counter has changed since the last query.
     has_news: Cell<bool>,
-    /// Who is to be woken when something happens.
+    /// The task to wake when a counter changes.
     waker: RefCell<Option<Waker>>,
 }
 
 impl Tallies {
-    /// The numbers of a kind, begun with its first object.
+    /// Returns the counters of a kind, created with its first object.
     pub(crate) fn of(
         &self,
         kind: &'static str,
@@ -209,12 +209,12 @@ impl Tallies {
         tally
     }
 
-    /// The numbers of all kinds that have had an object.
+    /// Calls `each` with the counters of all kinds that have had an object.
     pub fn each(&self, each: impl FnMut(&Rc<Tally>)) {
         self.kinds.borrow().iter().for_each(each);
     }
 
-    /// Tells that something has happened.
+    /// Records that a counter has changed.
     pub fn touch(&self) {
         if !self.has_news.replace(true)
             && let Some(waker) = self.waker.take()
@@ -223,7 +223,7 @@ impl Tallies {
         }
     }
 
-    /// Waits until something has happened since the last time.
+    /// Waits until a counter has changed since the last time.
     pub fn poll_news(&self, task: &Context<'_>) -> Poll<()> {
         if self.has_news.take() {
             return Poll::Ready(());

@@ -1,4 +1,4 @@
-//! `Watch`: counts and reports what happens to one hosted object.
+//! `Watch`: counts and reports the events of one hosted object.
 //!
 //! This is the only file of the crate that names `tracing`. Each method is named after the fact that it
 //! records.
@@ -22,13 +22,13 @@ use crate::{
     },
 };
 
-/// The target of what happens to objects.
+/// The target of events of objects.
 const OBJECT: &str = "lockkeeper::object";
 
-/// The target of what becomes of calls.
+/// The target of events of calls.
 const CALL: &str = "lockkeeper::call";
 
-/// An object as those see it who watch over it.
+/// The record of one object for subscribers and counters.
 #[derive(Debug)]
 pub(crate) struct Watch {
     tally: Rc<Tally>,
@@ -36,7 +36,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Begins with an object of a kind.
+    /// Creates the record of a new object of a kind.
     pub(crate) fn begin(
         kind: &'static str,
         operations: impl Iterator<Item = &'static str>,
@@ -48,29 +48,29 @@ impl Watch {
         Self { tally, name }
     }
 
-    /// Takes note of what an outbox has noted of the object's turns.
+    /// Records the notes of an outbox about the object's turns.
     pub(crate) fn tell(&self, outbox: &Outbox) {
         let granted = outbox.take_notes(|wait| self.waited(wait));
         self.granted(granted);
     }
 
-    /// Takes note of the name of the object, which is made.
+    /// Records the name of a new object.
     pub(crate) fn named(&mut self, name: ObjectName) {
         self.name = name;
         tracing::debug!(target: OBJECT, kind = self.tally.kind, name = &*self.name(), "object made");
     }
 
-    /// The number that the manager knows the object by.
+    /// The manager's number of the object.
     pub(crate) const fn number(&self) -> u64 {
         self.name.number()
     }
 
-    /// The name, as a field of an event. It is made only if there is a subscriber.
+    /// The name as a field of an event. It is formatted only if there is a subscriber.
     fn name(&self) -> Cow<'_, str> {
         self.name.text()
     }
 
-    /// A call came, which is to be served now.
+    /// A call came and is served now.
     pub(crate) fn called(
         &self,
         call: &RawCall,
@@ -113,7 +113,7 @@ impl Watch {
         );
     }
 
-    /// A call is answered, or its grant is void.
+    /// A call was answered, or its grant is void.
     pub(crate) fn answered(&self, Answer { call, outcome }: &Answer<'_>) {
         let tally = &*self.tally;
         match outcome {
@@ -123,7 +123,7 @@ impl Watch {
                     self.refused(*call, body);
                 }
             }
-            // A refusal is a short reply.
+            // A refusal is a short reply, so a large reply is none.
             Outcome::Large(_) => tally.answered.add(1),
             Outcome::Fault(fault) => {
                 tally.answered.add(1);
@@ -144,7 +144,7 @@ impl Watch {
             seq = call.seq(),
             why = match codec::decode::<Result<IgnoredAny, Refusal>>(body) {
                 Ok(Err(refusal)) => refusal.to_string(),
-                // A user's kind, with errors of its own.
+                // A registered kind has errors of its own.
                 Ok(Ok(_)) | Err(_) => "refused".to_owned(),
             },
             "call refused"
@@ -186,12 +186,12 @@ impl Watch {
         );
     }
 
-    /// A call was replied to that had waited.
+    /// A call that had waited was replied to.
     pub(crate) fn waited(&self, wait: Duration) {
         self.tally.waits.note(wait);
     }
 
-    /// So often something was granted.
+    /// Something was granted `times` times.
     pub(crate) fn granted(&self, times: u64) {
         self.tally.granted.add(times);
     }
@@ -201,7 +201,7 @@ impl Watch {
         let left = ended.take_left();
         let kind = self.tally.kind;
         let session = ended.session.number();
-        // One session may leave a million keys: one event tells of all, with the longest of these holds.
+        // One session may leave a million keys, so one event reports all, with the longest of these holds.
         let holds = u64::try_from(left.marks.len()).unwrap_or(u64::MAX);
         self.tally.abandoned.add(holds);
         if let Some((held, fence)) = left.marks.iter().max() {
@@ -277,7 +277,7 @@ mod tests {
         waits
     }
 
-    /// The calls of each operation that was called.
+    /// The number of calls of each operation that was called.
     fn calls(tally: &Tally) -> Vec<(&'static str, u64)> {
         let calls = tally.calls.iter().map(|(name, count)| (*name, count.get()));
         calls.filter(|(_, count)| *count > 0).collect()
@@ -378,7 +378,7 @@ mod tests {
         acquire(&mut bench, 3);
         bench.hang_up(1);
         assert_eq!(tally.abandoned.get(), 2);
-        // Who only waits, or is not there, leaves nothing.
+        // A session that only waits, or has not opened the object, leaves nothing.
         bench.hang_up(4);
         assert_eq!(tally.abandoned.get(), 2);
     }

@@ -1,4 +1,4 @@
-//! `Answer`: what an outbox gives for a call, in the order in which it was put in.
+//! `Answer`: an entry of an outbox. Entries leave the outbox in the order in which they were added.
 
 use std::ops::Range;
 
@@ -20,20 +20,20 @@ pub struct Answer<'a> {
 pub enum Outcome<'a> {
     /// The encoded reply.
     Reply(&'a [u8]),
-    /// A reply that is to be encoded when there is room for it.
+    /// A reply that is encoded when its session has room for it.
     Large(LargeReply),
-    /// Why there is no reply.
+    /// The reason why there is no reply.
     Fault(Fault),
     /// The grant of the call is void from now on.
     Revoked,
 }
 
-/// An answer as the outbox keeps it.
+/// An answer in the form in which the outbox stores it.
 pub(super) enum Parcel {
     /// The range of its body in `bodies`.
     Reply(Range<usize>),
     Fault(Fault),
-    /// A reply that is too long to be encoded before its session has room for it.
+    /// A reply that is not encoded before its session has room for it.
     Large(LargeReply),
     Revoked,
 }

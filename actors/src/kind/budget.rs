@@ -1,10 +1,10 @@
-//! `StoredBudget`: the bytes that clients have a manager keep, against the limit for all of them.
+//! `StoredBudget`: the bytes that a manager stores for clients, and their limit.
 //!
-//! Calls that wait and holds are counted apart from stored data, and a share of the limit is theirs alone:
-//! a client that stores as much as it can does not keep others from their locks. Each shard draws bytes in
-//! steps and counts them by itself, so a call touches nothing that another thread uses.
+//! Waiting calls and holds are counted apart from stored data, and have a share of the limit for themselves,
+//! so a client that stores as much as it can does not block the locks of others. Each shard draws bytes in
+//! steps and counts them by itself, so a call touches no state of another thread.
 //!
-//! Invariant: what was counted is given back when the [`Stored`] is dropped.
+//! Invariant: counted bytes are given back when their [`Stored`] is dropped.
 
 use std::{
     cell::Cell,
@@ -18,33 +18,33 @@ use std::{
 
 use lockkeeper_protocol::Fault;
 
-/// The bytes that all shards of a manager keep together.
+/// The bytes that all shards of a manager store together.
 pub struct StoredBudget {
     most: usize,
-    /// What waiting calls and holds have drawn.
+    /// The bytes drawn for waiting calls and holds.
     calls: AtomicUsize,
-    /// What everything else has drawn.
+    /// The bytes drawn for everything else.
     data: AtomicUsize,
 }
 
-/// A waiting call, and something that is held, count as so many bytes each. They count the same, so that
-/// a waiting call is always granted, whatever the limit says by then.
+/// The bytes that a waiting call counts, and that a hold counts. They are equal, so that a waiting call can
+/// be granted even if the limit is reached meanwhile.
 pub(crate) const CALL_BYTES: usize = 256;
 
-/// How many bytes a shard draws at a time, unless the limit is small.
+/// The bytes that a shard draws at a time, unless the limit is small.
 const STEP: usize = 1 << 16;
 
-/// The use of counted bytes, which decides how much of the limit they may take beside those of calls.
+/// The use of counted bytes, which decides how much of the limit they may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
-    /// What objects store: an eighth of the limit is kept from it.
+    /// Data that objects store. An eighth of the limit is reserved from it.
     Data,
-    /// What sessions need to make calls, such as incoming messages and opened objects: a sixteenth of the
-    /// limit is kept from it.
+    /// Data that sessions need to make calls, such as incoming messages and opened objects. A sixteenth of
+    /// the limit is reserved from it.
     Session,
 }
 
-/// Which of its two sums a number of bytes is a part of.
+/// The sum to which a number of bytes belongs.
 #[derive(Clone, Copy)]
 enum Part {
     Calls,
@@ -52,7 +52,7 @@ enum Part {
 }
 
 impl StoredBudget {
-    /// Makes a budget of so many bytes.
+    /// Creates a budget of `most` bytes.
     #[must_use]
     pub const fn new(most: usize) -> Self {
         Self {
@@ -62,13 +62,13 @@ impl StoredBudget {
         }
     }
 
-    /// Makes a budget without a limit.
+    /// Creates a budget without a limit.
     #[must_use]
     pub const fn unlimited() -> Self {
         Self::new(usize::MAX)
     }
 
-    /// How many bytes the shards have drawn, which is a little more than they keep.
+    /// Returns the bytes that the shards have drawn, which slightly exceeds the bytes that they store.
     #[must_use]
     pub fn drawn(&self) -> usize {
         let calls = self.calls.load(Ordering::Relaxed);
@@ -87,7 +87,7 @@ impl StoredBudget {
         }
     }
 
-    /// How many bytes of the limit only calls and holds may take.
+    /// The bytes of the limit that are reserved for calls and holds.
     const fn reserve(&self, share: Share) -> usize {
         match share {
             Share::Data => self.most / 8,
@@ -95,7 +95,7 @@ impl StoredBudget {
         }
     }
 
-    /// Returns whether so many more bytes of data are within the limit.
+    /// Returns whether `bytes` more bytes of data are within the limit.
     fn takes(&self, share: Share, bytes: usize) -> bool {
         let calls = self.calls.load(Ordering::Relaxed);
         let data = self.data.load(Ordering::Relaxed);
@@ -103,7 +103,7 @@ impl StoredBudget {
         data.saturating_add(bytes).saturating_add(others) <= self.most
     }
 
-    /// Returns whether so many more bytes take a part beyond the limit.
+    /// Returns whether `bytes` more bytes put a part beyond the limit.
     fn is_over(&self, part: Part, bytes: usize) -> bool {
         match part {
             Part::Calls => {
@@ -125,27 +125,27 @@ impl fmt::Debug for StoredBudget {
     }
 }
 
-/// What one shard keeps.
+/// The account of one shard.
 #[derive(Debug)]
 pub(crate) struct Account {
     budget: Arc<StoredBudget>,
     calls: Sum,
     data: Sum,
-    /// How much more may be drawn than is used.
+    /// The most bytes that may be drawn and not used.
     most_spare: usize,
 }
 
-/// What one shard keeps of one part.
+/// One sum of an account.
 #[derive(Debug, Default)]
 struct Sum {
     used: Cell<usize>,
-    /// How much is drawn from the budget: at least what is used.
+    /// The bytes drawn from the budget: at least those in use.
     drawn: Cell<usize>,
-    /// Whether the budget was above its limit when this drew last.
+    /// Whether the budget was above its limit at the last draw.
     was_over: Cell<bool>,
 }
 
-/// What a shard keeps at a moment.
+/// The bytes of a shard at one moment.
 #[derive(Clone, Copy)]
 pub(crate) struct Usage {
     calls: usize,
@@ -162,12 +162,12 @@ impl Account {
         }
     }
 
-    /// How many bytes the shard keeps.
+    /// The bytes that the shard stores.
     pub(crate) fn used(&self) -> usize {
         self.calls.used.get() + self.data.used.get()
     }
 
-    /// How many bytes the shard keeps now, for [`Self::is_over_since`].
+    /// The bytes that the shard stores now, for [`Self::is_over_since`].
     #[inline]
     pub(crate) fn usage(&self) -> Usage {
         let calls = self.calls.used.get();
@@ -175,7 +175,7 @@ impl Account {
         Usage { calls, all }
     }
 
-    /// Whether calls and holds are beyond the limit, and there are more of them than there were.
+    /// Returns whether calls and holds exceed the limit, and have grown since `before`.
     #[inline]
     pub(crate) fn is_over_since(&self, before: Usage) -> bool {
         self.calls.was_over.get()
@@ -184,7 +184,7 @@ impl Account {
             && self.used() > before.all
     }
 
-    /// Counts bytes of a waiting call or a hold, also beyond the limit.
+    /// Counts bytes of a waiting call or a hold, even beyond the limit.
     #[inline]
     pub(crate) fn count(&self, bytes: usize) {
         self.add(&self.calls, Part::Calls, bytes);
@@ -196,12 +196,12 @@ impl Account {
         self.subtract(&self.calls, Part::Calls, bytes);
     }
 
-    /// What a call is told that the limit refuses.
+    /// The fault of a call that the limit refuses.
     pub(crate) fn fault(&self) -> Fault {
         Fault::limit(Fault::STORED, self.budget.most)
     }
 
-    /// Counts bytes of data beyond the limit.
+    /// Counts bytes of data, even beyond the limit.
     fn count_data(&self, bytes: usize) {
         self.add(&self.data, Part::Data, bytes);
     }
@@ -210,7 +210,7 @@ impl Account {
         self.subtract(&self.data, Part::Data, bytes);
     }
 
-    /// Counts bytes of data if the limit allows.
+    /// Counts bytes of data if the limit permits.
     fn try_count_data(&self, share: Share, bytes: usize) -> Result<(), Fault> {
         let missing = (self.data.used.get() + bytes).saturating_sub(self.data.drawn.get());
         if missing > 0 && !self.budget.takes(share, missing) {
@@ -241,7 +241,7 @@ impl Account {
     #[cold]
     fn draw(&self, sum: &Sum, part: Part, used: usize) {
         let missing = used - sum.drawn.get();
-        // Near the limit it draws what it needs, and no more.
+        // Near the limit it draws only what it needs.
         let step = missing.max(self.budget.step());
         let is_near = self.budget.is_over(part, step);
         let more = if is_near { missing } else { step };
@@ -277,48 +277,47 @@ impl Drop for Account {
     }
 }
 
-/// Bytes that an object keeps for its clients, counted in `Limits::stored_bytes`. Its drop gives them
-/// back.
+/// Bytes that an object stores for its clients, counted in `Limits::stored_bytes`. Its drop gives them back.
 pub struct Stored {
     account: Rc<Account>,
     bytes: usize,
 }
 
 impl Stored {
-    /// Counts bytes if the limit allows.
+    /// Counts bytes if the limit permits.
     pub(crate) fn new(account: &Rc<Account>, share: Share, bytes: usize) -> Result<Self, Fault> {
         account.try_count_data(share, bytes)?;
         let account = Rc::clone(account);
         Ok(Self { account, bytes })
     }
 
-    /// Counts bytes, also beyond the limit.
+    /// Counts bytes, even beyond the limit.
     pub(crate) fn beyond(account: &Rc<Account>, bytes: usize) -> Self {
         account.count_data(bytes);
         let account = Rc::clone(account);
         Self { account, bytes }
     }
 
-    /// Returns how many bytes are counted.
+    /// Returns the number of counted bytes.
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Counts `bytes` in place of those before. As many as before, or fewer, always fit.
+    /// Replaces the number of counted bytes. The same number, or a smaller one, always fits.
     ///
     /// # Errors
     ///
-    /// Returns [`Fault::Limit`] when the limit does not allow more. Nothing has changed then.
+    /// Returns [`Fault::Limit`] when the limit does not permit the number, and then changes nothing.
     pub fn resize(&mut self, bytes: usize) -> Result<(), Fault> {
         self.resize_in(Share::Data, bytes)
     }
 
-    /// The same within another share of the limit.
+    /// Replaces the number of counted bytes within another share of the limit.
     ///
     /// # Errors
     ///
-    /// As [`Self::resize`].
+    /// Returns the errors of [`Self::resize`].
     #[doc(hidden)]
     pub fn resize_in(&mut self, share: Share, bytes: usize) -> Result<(), Fault> {
         let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) else {
@@ -330,7 +329,7 @@ impl Stored {
         Ok(())
     }
 
-    /// Counts `bytes` in place of those before, also beyond the limit: for what must not be lost.
+    /// Replaces the number of counted bytes, even beyond the limit, for data that must not be lost.
     pub fn set(&mut self, bytes: usize) {
         if bytes > self.bytes {
             self.account.count_data(bytes - self.bytes);
@@ -340,12 +339,12 @@ impl Stored {
         self.bytes = bytes;
     }
 
-    /// Adds what another one counts, of the same shard.
+    /// Adds the bytes of another `Stored` of the same shard.
     pub fn merge(&mut self, mut other: Self) {
         self.bytes += mem::take(&mut other.bytes);
     }
 
-    /// Splits `bytes` off, at most all that there are, into a `Stored` of their own.
+    /// Splits off `bytes`, or all if there are fewer, into a separate `Stored`.
     #[must_use]
     pub fn split(&mut self, bytes: usize) -> Self {
         let bytes = bytes.min(self.bytes);
@@ -380,7 +379,7 @@ impl HeldBytes {
         Self { account, bytes: 0 }
     }
 
-    /// Counts `bytes` in place of those before, also beyond the limit.
+    /// Replaces the number of counted bytes, even beyond the limit.
     pub(crate) fn set(&mut self, bytes: usize) {
         if bytes > self.bytes {
             self.account.count(bytes - self.bytes);
@@ -440,7 +439,7 @@ mod tests {
         assert!(!one.data.was_over.get());
         stored.set(most + 1);
         assert!(one.data.was_over.get() && store(&other, 1).is_err());
-        // It may shrink in steps of whatever size, and grow again as far as there is room.
+        // It may shrink in steps of any size, and grow again as far as there is room.
         assert!(stored.resize(most + 2).is_err());
         stored.resize(most).unwrap();
         assert!(!one.data.was_over.get());
@@ -467,11 +466,11 @@ mod tests {
         };
         let mut data = store(&one, most / 8 * 7).unwrap();
         assert!(store(&other, 1).is_err() && !is_over(&other));
-        // Sessions go on, but do not take all either.
+        // Sessions may store more, but not all either.
         let session = |bytes| Stored::new(&other, Share::Session, bytes);
         let messages = session(most / 16).unwrap();
         assert!(session(1).is_err() && !is_over(&other));
-        // What must not be lost takes nothing of it.
+        // Data that must not be lost takes nothing of the reserve.
         data.set(10 * most);
         assert!(!is_over(&other));
         other.count(most / 8 - CALL_BYTES);

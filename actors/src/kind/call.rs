@@ -1,4 +1,4 @@
-//! `Call` and `Outbox`: a call that a primitive has to answer, and where its answer goes.
+//! `Call` and `Outbox`: a call that a primitive has to answer, and the destination of its answer.
 //!
 //! A primitive stores [`Call`]s and replies to them. After every input the host drains the [`Outbox`]
 //! and sends each answer to its session. This module knows neither sessions nor actors.
@@ -53,9 +53,10 @@ pub struct Call<R> {
 impl<R: Serialize + 'static> Call<R> {
     /// Answers the caller.
     ///
-    /// A short reply is encoded at once. One of more than 256 bytes is kept as it is until the caller's
-    /// session has room for it, so replies should share what is large: a [`Blob`](lockkeeper_protocol::codec::Blob)
-    /// does. See [`Self::reply_sharing`] for one that the object counts.
+    /// A short reply is encoded at once. A reply of more than 256 bytes is stored until the caller's session
+    /// has room for it, so large data in a reply should be shared, as in a
+    /// [`Blob`](lockkeeper_protocol::codec::Blob). See [`Self::reply_sharing`] for data that the object
+    /// counts.
     pub fn reply(mut self, reply: R) {
         if let Some(outbox) = self.outbox.take() {
             outbox.account().forget(CALL_BYTES);
@@ -64,11 +65,10 @@ impl<R: Serialize + 'static> Call<R> {
         }
     }
 
-    /// Answers the caller with a reply that shares bytes with the object, such as a value that the object
-    /// keeps. The bytes count until the object has dropped them and no reply that has them waits for room
-    /// in its caller's session.
+    /// Answers the caller with a reply that shares bytes with the object, such as a stored value. The bytes
+    /// count until the object has dropped them and no waiting reply shares them.
     ///
-    /// A reply of [`Self::reply`] that has to wait counts all of its bytes for itself.
+    /// A reply of [`Self::reply`] that has to wait counts all of its bytes itself.
     pub fn reply_sharing(mut self, reply: R, stored: &Rc<Stored>) {
         if let Some(outbox) = self.outbox.take() {
             outbox.account().forget(CALL_BYTES);
@@ -79,24 +79,24 @@ impl<R: Serialize + 'static> Call<R> {
 }
 
 impl<R> Call<R> {
-    /// The id of the call.
+    /// Returns the id of the call.
     #[must_use]
     pub const fn id(&self) -> CallId {
         self.id
     }
 
-    /// The arrival of the call, as the time since the manager's start.
+    /// Returns the arrival of the call, as the time since the manager's start.
     #[must_use]
     pub const fn since(&self) -> Duration {
         Duration::from_nanos(self.since)
     }
 
-    /// Returns the call that an argument of this call names: one of the same session, or one of any
-    /// session if the MAC is right. The kind still has to look whether that call holds anything.
+    /// Returns the call that a proof in the arguments names: a call of the same session, or of any session if
+    /// the MAC is valid. The kind still has to check that this call holds something.
     ///
     /// # Errors
     ///
-    /// Returns [`Refusal::NotHeld`] when the MAC is wrong.
+    /// Returns [`Refusal::NotHeld`] when the MAC is invalid.
     pub fn grant(&self, proof: Proof) -> Result<CallId, Refusal> {
         match proof {
             Proof::Own(seq) => Ok(CallId::new(self.id.session(), seq)),
@@ -107,8 +107,8 @@ impl<R> Call<R> {
         }
     }
 
-    /// Notes that this call has ended a grant. If another session had the grant, that session is told
-    /// that it is void, and its guard is lost.
+    /// Records that this call has ended a grant. If another session had the grant, that session is told that
+    /// the grant is void, and its guard is lost.
     pub fn ends(&self, grant: CallId) {
         if grant.session() != self.id.session() {
             self.outbox().revoke(grant);
@@ -124,11 +124,11 @@ impl<R> Call<R> {
         }
     }
 
-    /// The outbox that the answer will go to.
+    /// Returns the outbox of the answer.
     ///
     /// # Panics
     ///
-    /// Never: a call has its outbox until it is consumed.
+    /// Never panics: a call has its outbox until it is consumed.
     #[must_use]
     pub fn outbox(&self) -> &Outbox {
         self.outbox
@@ -164,17 +164,17 @@ struct Inner {
 }
 
 struct Turn {
-    /// In nanoseconds since the manager's start.
+    /// The time of the turn, in nanoseconds since the manager's start.
     now: u64,
-    /// How the kind whose turn it is writes its replies.
+    /// The form in which the current kind encodes its replies.
     form: Form,
     fences: Arc<AtomicU64>,
-    /// What the MACs of signed calls are checked with.
+    /// The secret with which the MACs of signed calls are checked.
     secret: ManagerSecret,
     parcels: Vec<(CallId, Parcel)>,
     /// The number of parcels of earlier turns that were not drained yet.
     begun: usize,
-    /// The encoded replies of the turn, one after the other. Reused for its capacity.
+    /// The encoded replies of the turn, one after the other. The buffer is reused.
     bodies: Vec<u8>,
     has_large: bool,
     /// Whether this turn has answered a one-way call.
@@ -189,19 +189,19 @@ struct Turn {
     object_stats: Option<Box<ObjectStats>>,
 }
 
-/// Replies up to this size are encoded in their turn: that takes hardly more memory than to keep them.
+/// The largest reply that is encoded in its turn, which takes hardly more memory than storing the value.
 pub(crate) const SMALL_BYTES: usize = 256;
 
-/// With so many bytes of replies, the outbox is emptied before the next turn.
+/// The bytes of replies with which the outbox is drained before the next turn.
 const MANY_BYTES: usize = 1 << 16;
 
-/// Capacities above these are freed at the end of a turn: bytes of bodies, and parcels.
+/// The capacities above which buffers are freed at the end of a turn: bytes of bodies, and parcels.
 const KEPT_CAPACITY: usize = 1 << 20;
 
 const KEPT_PARCELS: usize = 1 << 14;
 
 impl Outbox {
-    /// Makes an empty outbox that takes its fences from a counter.
+    /// Creates an empty outbox that takes its fences from a counter.
     #[must_use]
     pub fn new(fences: Arc<AtomicU64>, secret: ManagerSecret, stored: Arc<StoredBudget>) -> Self {
         let turn = RefCell::new(Turn {
@@ -223,47 +223,47 @@ impl Outbox {
         Self(Rc::new(Inner { turn, account }))
     }
 
-    /// Counts bytes that the object keeps for its clients in `Limits::stored_bytes`, until the
-    /// [`Stored`] is dropped.
+    /// Counts bytes that the object stores for its clients in `Limits::stored_bytes`, until the [`Stored`] is
+    /// dropped.
     ///
     /// # Errors
     ///
-    /// Returns [`Fault::Limit`] when the manager's `Limits::stored_bytes` do not allow so many. The call
+    /// Returns [`Fault::Limit`] when the manager's `Limits::stored_bytes` does not permit the bytes. The call
     /// should fail with it and change nothing.
     pub fn store(&self, bytes: usize) -> Result<Stored, Fault> {
         self.store_in(Share::Data, bytes)
     }
 
-    /// The same within another share of the limit.
+    /// Counts bytes within another share of the limit.
     #[doc(hidden)]
     pub fn store_in(&self, share: Share, bytes: usize) -> Result<Stored, Fault> {
         Stored::new(&self.0.account, share, bytes)
     }
 
-    /// Counts the holds of an object that keeps no [`HoldTimer`](crate::HoldTimer) for each.
+    /// Counts the holds of an object that has no [`HoldTimer`](crate::HoldTimer) for each.
     pub(crate) fn held_bytes(&self) -> HeldBytes {
         HeldBytes::new(Rc::clone(&self.0.account))
     }
 
-    /// Makes a reply that is encoded when its session has room for it.
+    /// Creates a reply that is encoded when its session has room for it.
     #[doc(hidden)]
     #[must_use]
     pub fn large_reply<R: Serialize + 'static>(&self, reply: R) -> LargeReply {
         LargeReply::new(Form::Compact, reply, &self.0.account)
     }
 
-    /// What the shard keeps.
+    /// The account of the shard.
     pub(crate) fn account(&self) -> &Account {
         &self.0.account
     }
 
-    /// The time of this turn, since the manager's start.
+    /// Returns the time of this turn, since the manager's start.
     #[must_use]
     pub fn now(&self) -> Duration {
         Duration::from_nanos(self.nanos())
     }
 
-    /// The same in nanoseconds.
+    /// The time of this turn, in nanoseconds since the manager's start.
     #[inline]
     pub(crate) fn nanos(&self) -> u64 {
         self.0.turn.borrow().now
@@ -295,7 +295,7 @@ impl Outbox {
         }
     }
 
-    /// Records the end of a hold. A drop may call this at any time, also while the outbox is borrowed.
+    /// Records the end of a hold. A drop may call this at any time, even while the outbox is borrowed.
     pub(crate) fn note_end_of_hold(&self, since: u64) {
         if let Ok(mut turn) = self.0.turn.try_borrow_mut() {
             let turn = &mut *turn;
@@ -322,13 +322,13 @@ impl Outbox {
         self.put(grant, Parcel::Revoked);
     }
 
-    /// Begins a turn of a kind that writes its replies in this form.
+    /// Begins a turn of a kind that encodes its replies in this form.
     #[inline]
     pub(crate) fn begin(&self, now: Duration, form: Form, undoing: Option<(CallId, Fault)>) {
         let mut turn = self.0.turn.borrow_mut();
         turn.now = nanoseconds(now);
         turn.form = form;
-        // Assigning drops the previous fault, and few turns remove a call.
+        // The assignment drops the previous fault, and few turns remove a call.
         if turn.undoing.is_some() || undoing.is_some() {
             turn.undoing = undoing;
         }
@@ -336,7 +336,7 @@ impl Outbox {
         turn.has_answered_one_way = false;
     }
 
-    /// Whether this turn has answered call `id`.
+    /// Returns whether this turn has answered call `id`.
     #[inline]
     pub(crate) fn has_answered(&self, id: CallId) -> bool {
         let turn = self.0.turn.borrow();
@@ -350,14 +350,14 @@ impl Outbox {
             .any(|(call, _)| *call == id)
     }
 
-    /// Whether the answers should be delivered before the next turn.
+    /// Returns whether the answers should be delivered before the next turn.
     #[inline]
     pub(crate) fn is_heavy(&self) -> bool {
         let turn = self.0.turn.borrow();
         turn.has_large || turn.bodies.len() > MANY_BYTES
     }
 
-    /// Takes back what this turn has answered call `id` with.
+    /// Removes this turn's answer of call `id`.
     pub(crate) fn retract(&self, id: CallId) {
         let turn = &mut *self.0.turn.borrow_mut();
         let (earlier, mut place) = (turn.begun, 0);
@@ -367,12 +367,12 @@ impl Outbox {
         });
     }
 
-    /// Answers a call whose answer was taken back.
+    /// Answers a call whose answer was removed.
     pub(crate) fn answer_fault(&self, id: CallId, fault: Fault) {
         self.put(id, Parcel::Fault(fault));
     }
 
-    /// Makes the [`Call`] of id `id`, which must be answered.
+    /// Creates the [`Call`] with id `id`, which must be answered.
     pub(crate) fn call<R>(&self, id: CallId) -> Call<R> {
         self.0.account.count(CALL_BYTES);
         Call {
@@ -393,7 +393,7 @@ impl Outbox {
         mem::take(&mut turn.granted)
     }
 
-    /// Empties the outbox in order. `each` must not use the outbox, which is borrowed meanwhile.
+    /// Drains the outbox in order. `each` must not use the outbox, which is borrowed meanwhile.
     pub(crate) fn drain(&self, mut each: impl FnMut(Answer<'_>)) {
         let turn = &mut *self.0.turn.borrow_mut();
         if turn.undoing.is_some() {
@@ -432,7 +432,7 @@ impl Outbox {
         }
         let start = turn.bodies.len();
         let (form, bodies) = (turn.form, &mut turn.bodies);
-        // A panic of a user's `Serialize` is a fault of this answer.
+        // A panic in a user's `Serialize` is a fault of this answer.
         let parcel = match guarded_in(form, || form.encode_within(bodies, &reply, SMALL_BYTES)) {
             Ok(Fit::Fits(_)) => Parcel::Reply(start..turn.bodies.len()),
             Ok(Fit::TooLong) => {

@@ -10,30 +10,30 @@ use std::{
 
 use lockkeeper_protocol::{Abandoned, CallId, Fence, Peer, SessionId};
 
-/// What a primitive learns of a session that ended.
+/// The end of a session, as a primitive receives it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HangUp {
     /// The session.
     pub session: SessionId,
-    /// Who it was.
+    /// The process of the session.
     pub peer: Arc<Peer>,
-    /// When, counted from the manager's start.
+    /// The time of the end, since the manager's start.
     pub at: Duration,
     left: RefCell<Left>,
-    /// Whether the object has to hang up once more.
+    /// Whether the object has to continue the hang-up.
     goes_on: Cell<bool>,
 }
 
-/// How many holds or waiting calls of a session a built-in kind gives back in one turn.
+/// The most holds or waiting calls of a session that a built-in kind releases in one turn.
 pub(crate) const SLICE: usize = 1024;
 
-/// What a session left of which others are told.
+/// What a session left in a turn, for the record.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Left {
-    /// For how long it held what it left, and under which fence.
+    /// For each hold that the session left, how long it was held, and its fence.
     pub(crate) marks: Vec<(Duration, Fence)>,
-    /// How many jobs are begun anew.
+    /// The number of jobs that are run again.
     pub(crate) retried: u64,
 }
 
@@ -49,22 +49,21 @@ impl HangUp {
         }
     }
 
-    /// Has [`Primitive::hang_up`] called with this session once more, in a turn of its own, before the object gets
-    /// any other input. A kind that keeps millions of entries for a session gives back some thousand of them
-    /// in each turn, so that the manager's other objects serve their calls meanwhile.
+    /// Requests another call of [`Primitive::hang_up`] for this session, in a turn of its own, before the
+    /// object gets any other input. A kind that stores millions of entries for a session releases some
+    /// thousands of them in each turn, so that the manager's other objects can serve their calls meanwhile.
     ///
     /// [`Primitive::hang_up`]: crate::Primitive::hang_up
     pub fn go_on(&self) {
         self.goes_on.set(true);
     }
 
-    /// Whether the object has to hang up once more.
+    /// Returns whether the object has to continue the hang-up.
     pub(crate) const fn goes_on(&self) -> bool {
         self.goes_on.get()
     }
 
-    /// Some of the session's calls among those that are kept, in order. If there are others, the object has to hang
-    /// up once more.
+    /// Some of the session's stored calls, in order. If there are others, requests another turn.
     pub(crate) fn some_of<T>(&self, kept: &BTreeMap<CallId, T>) -> Vec<CallId> {
         let (least, greatest) = CallId::span(self.session);
         let mut theirs = kept.range(least..=greatest).map(|(id, _)| *id);
@@ -75,26 +74,26 @@ impl HangUp {
         some
     }
 
-    /// Whether the object has to hang up once more, which it is about to do.
+    /// Returns whether the object has to continue the hang-up, and resets the request.
     pub(crate) fn take_goes_on(&self) -> bool {
         self.goes_on.take()
     }
 
-    /// Marks something that the session held, since then and under that fence, as abandoned: for the
-    /// grants that come after it, and for those who watch over the manager.
+    /// Marks something that the session held as abandoned, with the start and the fence of the hold. The mark
+    /// goes to later grants and into the record.
     #[must_use]
     pub fn abandon(&self, since: Duration, fence: Fence) -> Abandoned {
         self.note_abandoned(since, fence);
         self.mark(since, fence)
     }
 
-    /// The same for those who watch over the manager alone: the kind makes the mark when it is read.
+    /// Records an abandoned hold without a mark: the kind creates the mark when it is read.
     pub(crate) fn note_abandoned(&self, since: Duration, fence: Fence) {
         let held = self.held(since);
         self.left.borrow_mut().marks.push((held, fence));
     }
 
-    /// The mark of what the session held, since then and under that fence, which was noted.
+    /// Creates the mark of a hold that was recorded as abandoned.
     pub(crate) fn mark(&self, since: Duration, fence: Fence) -> Abandoned {
         Abandoned::new((*self.peer).clone(), self.held(since), fence)
     }
@@ -103,12 +102,12 @@ impl HangUp {
         self.at.saturating_sub(since)
     }
 
-    /// Takes note of a job that the session had begun, and that is begun anew.
+    /// Records that a job of the session is run again.
     pub(crate) fn retry(&self) {
         self.left.borrow_mut().retried += 1;
     }
 
-    /// Takes what was left in this turn.
+    /// Takes the record of this turn.
     pub(crate) fn take_left(&self) -> Left {
         mem::take(&mut self.left.borrow_mut())
     }

@@ -6,18 +6,18 @@ use lockkeeper_protocol::{Abandoned, Fence};
 
 use crate::kind::{budget::CALL_BYTES, call::Outbox, hang_up::HangUp};
 
-/// One hold of something, kept by a kind for as long as it is held: its fence, and since when.
+/// The hold of something, stored by a kind while it is held, with its fence and its start.
 ///
-/// Its drop is the end of the hold, which is measured then.
+/// Its drop ends the hold and records the duration.
 pub struct HoldTimer {
     fence: Fence,
-    /// In nanoseconds from the manager's start.
+    /// The start in nanoseconds since the manager's start.
     since: u64,
     outbox: Outbox,
 }
 
 impl HoldTimer {
-    /// Begins a hold, with a token above all that were drawn before.
+    /// Begins a hold, with a fence above all earlier ones.
     #[must_use]
     pub fn begin(outbox: &Outbox) -> Self {
         outbox.account().count(CALL_BYTES);
@@ -28,26 +28,26 @@ impl HoldTimer {
         }
     }
 
-    /// The token of the grant.
+    /// Returns the fence of the grant.
     #[must_use]
     pub const fn fence(&self) -> Fence {
         self.fence
     }
 
-    /// Since when it is held, counted from the manager's start.
+    /// Returns the start of the hold, as the time since the manager's start.
     #[must_use]
     pub const fn since(&self) -> Duration {
         Duration::from_nanos(self.since)
     }
 
-    /// Ends it with the session that held, and tells what that leaves.
+    /// Ends the hold with the session of its holder, and returns the mark.
     #[must_use]
     pub fn abandon(self, ended: &HangUp) -> Abandoned {
         let (since, fence) = self.leave(ended);
         ended.mark(since, fence)
     }
 
-    /// The same where only the last of many leaves a mark: tells since when it was held and by which token.
+    /// Ends the hold where only the last of many leaves a mark, and returns its start and its fence.
     pub(crate) fn leave(self, ended: &HangUp) -> (Duration, Fence) {
         self.outbox.note_abandonment();
         ended.note_abandoned(self.since(), self.fence);

@@ -1,7 +1,7 @@
 //! `LargeReply`: a reply that is encoded when its session has room for it.
 //!
-//! Invariant: the bytes of a reply that waits are counted in `Limits::stored_bytes`: by the object that
-//! shares them, for as long as either has them, or by the reply itself.
+//! Invariant: the bytes of a waiting reply are counted in `Limits::stored_bytes`: by the object that shares
+//! them, until both have dropped them, or by the reply itself.
 
 use std::{fmt, rc::Rc};
 
@@ -13,8 +13,8 @@ use serde::Serialize;
 
 use crate::kind::budget::{Account, CALL_BYTES, Stored};
 
-/// A reply that is kept as it is until its session has room for it. What is shared,
-/// as a value that many wait for, is in memory once.
+/// A reply that is stored until its session has room for it. Shared data, such as a value that many calls
+/// wait for, is in memory once.
 pub struct LargeReply {
     form: Form,
     reply: Box<dyn EncodeReply>,
@@ -23,25 +23,25 @@ pub struct LargeReply {
 
 /// Where the bytes of a reply are counted.
 enum Kept {
-    /// Nowhere yet: the reply may be encoded at once.
+    /// Not counted yet: the reply may be encoded at once.
     Nowhere(Rc<Account>),
-    /// Where the object counts them.
+    /// Counted by the object.
     #[expect(dead_code, reason = "its drop gives the bytes back")]
     Shared(Rc<Stored>),
-    /// By the reply itself.
+    /// Counted by the reply itself.
     #[expect(dead_code, reason = "its drop gives the bytes back")]
     Alone(Stored),
 }
 
-/// A reply of whatever type.
+/// A reply of any type.
 trait EncodeReply {
     fn encode(&self, form: Form, buffer: &mut Vec<u8>, most: usize) -> Result<Fit, CodecError>;
 
     fn measure(&self, form: Form) -> Result<usize, CodecError>;
 }
 
-/// A reply that is there until its drop. The drop is code of the kind: its panic would end the host or the session
-/// that drops it.
+/// A reply that exists until its drop. The drop runs code of the kind, whose panic would end the host or the
+/// session.
 struct Reply<R>(Option<R>);
 
 impl<R: Serialize> EncodeReply for Reply<R> {
@@ -66,7 +66,7 @@ impl<R> Drop for Reply<R> {
 }
 
 impl LargeReply {
-    /// Makes one whose bytes are counted in an account if it has to wait.
+    /// Creates a reply whose bytes are counted in an account if it has to wait.
     pub(crate) fn new<R: Serialize + 'static>(form: Form, reply: R, account: &Rc<Account>) -> Self {
         Self {
             form,
@@ -75,7 +75,7 @@ impl LargeReply {
         }
     }
 
-    /// Makes one whose bytes an object counts.
+    /// Creates a reply whose bytes an object counts.
     pub(crate) fn sharing<R: Serialize + 'static>(
         form: Form,
         reply: R,
@@ -88,8 +88,8 @@ impl LargeReply {
         }
     }
 
-    /// Counts the bytes of a reply that has to wait, also beyond the limit: an answer is not lost. This runs
-    /// code of the kind, which may panic.
+    /// Counts the bytes of a reply that has to wait, even beyond the limit, so that no answer is lost. This
+    /// runs code of the kind, which may panic.
     pub(crate) fn keep(&mut self) {
         if let Kept::Nowhere(account) = &self.kept {
             // A reply that does not encode becomes a fault later.

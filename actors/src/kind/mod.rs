@@ -5,10 +5,10 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `primitive` | the traits [`Primitive`] and [`Serve`], and the operation table of a kind |
-//! | `call` | [`Call`], which must be answered, and [`Outbox`], where the answers go |
-//! | `answer` | what an outbox keeps and gives for a call |
+//! | `call` | [`Call`], which must be answered, and [`Outbox`], which collects the answers |
+//! | `answer` | an entry of an outbox |
 //! | `large_reply` | a reply that is encoded when its session has room for it |
-//! | `budget` | [`Stored`]: what an object keeps, counted against the limit of its manager |
+//! | `budget` | [`Stored`]: bytes that an object stores, counted against the limit of its manager |
 //! | `survey` | [`Survey`]: the holders and waiters of an object at one moment |
 //! | `hang_up` | [`HangUp`]: the end of a session |
 //! | `hold_timer`, `object_stats` | wait times, hold times and counts of one object |

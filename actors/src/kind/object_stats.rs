@@ -1,9 +1,8 @@
 //! `ObjectStats`: wait and hold times of one object, kept from its first waiting call on.
 //!
-//! All kinds share the two places of measurement: the answer to a call, and the drop of a
-//! [`HoldTimer`].
+//! All kinds share the two points of measurement: the answer to a call, and the drop of a [`HoldTimer`].
 //!
-//! Invariant: an object that no call ever waited for has no `ObjectStats`.
+//! Invariant: an object without a waiting call since its creation has no `ObjectStats`.
 //!
 //! [`HoldTimer`]: crate::HoldTimer
 
@@ -15,7 +14,7 @@ use std::{
 use hdrhistogram::Histogram;
 use lockkeeper_protocol::{CallId, Fault, Stats, Times};
 
-/// Times as they are gathered: a few hundred bytes for each power of two that occurs.
+/// Collected times, which take a few hundred bytes for each power of two that occurs.
 #[derive(Debug)]
 struct Clocking {
     counts: Histogram<u32>,
@@ -26,7 +25,7 @@ struct Clocking {
 
 impl Clocking {
     fn new() -> Option<Box<Self>> {
-        // One significant digit is one that the crate allows.
+        // The crate permits one significant digit.
         let counts = Histogram::new(1).ok()?;
         Some(Box::new(Self {
             counts,
@@ -38,7 +37,7 @@ impl Clocking {
 
     fn record(&mut self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        // It is resized by itself; one that is too long even so is not counted.
+        // The histogram grows as needed; a time that is too long even so is not counted.
         if self.counts.record(micros).is_ok() {
             self.min = self.min.min(time);
             self.max = self.max.max(time);
@@ -65,26 +64,26 @@ impl Clocking {
     }
 }
 
-/// What is known of an object beside its state.
+/// The statistics of an object.
 #[derive(Debug, Default)]
 pub(crate) struct ObjectStats {
     stats: Stats,
     waited: Option<Box<Clocking>>,
     held: Option<Box<Clocking>>,
-    /// The call that this turn serves: its answer ends no waiting.
+    /// The call that this turn serves. Its answer ends no wait.
     serving: Option<CallId>,
-    /// Whether calls may wait, as far as is known without looking.
+    /// Whether calls may wait, without a check.
     pub(crate) is_crowded: bool,
-    /// Whether the object stands in the list of those.
+    /// Whether the object is in the list of contended objects.
     pub(crate) is_listed: bool,
     callers: Callers,
 }
 
-/// Who made the calls that wait and hold, where their clients say so.
+/// The callers of the calls that wait and hold, where their clients report them.
 #[derive(Debug, Default)]
 struct Callers {
     by_call: HashMap<CallId, u64>,
-    /// How many were left when it was last looked through.
+    /// The number of callers that the last cleanup left.
     left: usize,
 }
 
@@ -94,13 +93,13 @@ impl ObjectStats {
         self.serving = serving;
     }
 
-    /// Takes note that the call of this turn has to wait.
+    /// Records that the call of this turn has to wait.
     pub(crate) fn wait(&mut self) {
         self.stats.waits += 1;
         self.is_crowded = true;
     }
 
-    /// Takes note of an answer to a call that came so long ago.
+    /// Records an answer to a call that arrived `ago` before.
     pub(crate) fn answered(&mut self, id: CallId, ago: Duration, fault: Option<&Fault>) {
         if self.serving == Some(id) || id.is_one_way() {
             return;
@@ -122,14 +121,14 @@ impl ObjectStats {
         self.stats.abandonments += 1;
     }
 
-    /// Takes note of the end of a hold.
+    /// Records the end of a hold.
     pub(crate) fn held(&mut self, time: Duration) {
         if self.stats.waits > 0 {
             clock(&mut self.held, time);
         }
     }
 
-    /// What was measured, once a call has waited.
+    /// The statistics, once a call has waited.
     pub(crate) fn stats(&self) -> Option<Stats> {
         let times = |clocking: &Option<Box<Clocking>>| {
             let clocking = clocking.as_ref();
@@ -145,17 +144,17 @@ impl ObjectStats {
         })
     }
 
-    /// Takes note of who made a call.
+    /// Records the caller of a call.
     pub(crate) fn made_by(&mut self, id: CallId, caller: u64) {
         self.callers.by_call.insert(id, caller);
     }
 
-    /// Whether so many calls are known that most of them should be over.
+    /// Returns whether so many calls are stored that most of them should be over.
     pub(crate) fn is_full_of_callers(&self) -> bool {
         self.callers.by_call.len() > 64 + 2 * self.callers.left
     }
 
-    /// Forgets who made the calls that neither hold nor wait any more, and tells of the others.
+    /// Removes the callers of calls that neither hold nor wait any more, and returns the others.
     pub(crate) fn callers(&mut self, live: impl Iterator<Item = CallId>) -> &HashMap<CallId, u64> {
         if !self.callers.by_call.is_empty() {
             let live: HashSet<CallId> = live.collect();

@@ -17,48 +17,48 @@ use crate::kind::{
     survey::Survey,
 };
 
-/// A kind of hosted object: its state, and what becomes of a call.
+/// A kind of hosted object: its state, and how it handles calls.
 pub trait Primitive: Sized + Unpin + 'static {
-    /// The name on the wire: stable, and unique within a manager.
+    /// The name on the wire, stable and unique within a manager.
     const KIND: &'static str;
-    /// How structs are written in the arguments, replies and specs of the kind. Only the built-in kinds
-    /// have another form than the default, because PROTOCOL.md promises their bytes. Their arguments and
-    /// replies have no code of users, so they are encoded and decoded without a guard against panics.
+    /// The form of structs in the kind's arguments, replies and specs. Only the built-in kinds use another
+    /// form than the default, because PROTOCOL.md specifies their bytes. Their arguments and replies contain
+    /// no code of users, so they are encoded and decoded without a guard against panics.
     #[doc(hidden)]
     const FORM: Form = Form::Named;
-    /// What an object of this kind is made from.
+    /// The type from which an object of this kind is created.
     type Spec: Serialize + DeserializeOwned + Send + 'static;
 
-    /// Makes the object.
+    /// Creates the object.
     ///
     /// # Errors
     ///
-    /// Returns [`Refusal::Invalid`] with what is allowed when the spec is out of range.
+    /// Returns [`Refusal::Invalid`] with the valid range when the spec is out of range.
     fn create(spec: Self::Spec) -> Result<Self, Refusal>;
 
-    /// Lists what the kind serves: `operations.on::<Add>().on::<Read>()`.
+    /// Lists the operations of the kind: `operations.on::<Add>().on::<Read>()`.
     fn operations(operations: &mut Operations<Self>);
 
-    /// Undoes call `id`: it waits still, or it was answered and its caller never saw the answer.
+    /// Undoes call `id`, which still waits, or was answered without its caller seeing the answer.
     ///
-    /// What a parked call waited for goes to the next in line. The default suits a kind that
-    /// parks no call and grants nothing.
+    /// What the call held goes to the next call in line. The default suits a kind that parks no call and
+    /// grants nothing.
     fn withdraw(&mut self, id: CallId) {
         let _ = id;
     }
 
-    /// Ends call `id`, which waits still, since its deadline has passed.
+    /// Ends call `id`, which still waits, because its deadline has passed.
     fn expire(&mut self, id: CallId) {
         self.withdraw(id);
     }
 
-    /// Gives back all that an ended session holds, after forgetting all that it waits for. See [`HangUp::go_on`]
-    /// for sessions that hold or wait for more than one turn should handle.
+    /// Forgets all waiting calls of an ended session, and then releases all that it holds. See
+    /// [`HangUp::go_on`] for sessions that hold or wait for more than one turn should handle.
     fn hang_up(&mut self, session: &HangUp) {
         let _ = session;
     }
 
-    /// Tells who holds the object and who waits for it. Asked seldom, so it may look at each of them.
+    /// Returns the holders and waiters of the object. It is called rarely, so it may visit each of them.
     fn survey(&self) -> Survey {
         Survey::default()
     }
@@ -66,13 +66,13 @@ pub trait Primitive: Sized + Unpin + 'static {
 
 /// A primitive that serves one operation.
 pub trait Serve<O: Operation>: Primitive {
-    /// Answers the call, or keeps it to answer it later.
+    /// Answers the call, or stores it to answer it later.
     ///
-    /// A call that is dropped unanswered is answered with [`Fault::Gone`](crate::Fault::Gone).
+    /// A call that is dropped without an answer fails with [`Fault::Gone`](crate::Fault::Gone).
     fn serve(&mut self, operation: O, call: Call<O::Reply>);
 }
 
-/// What a kind serves, in the order in which it was listed.
+/// The operations of a kind, in the order in which they were listed.
 pub struct Operations<P>(Vec<Entry<P>>);
 
 struct Entry<P> {
@@ -92,7 +92,7 @@ impl<P> Operations<P> {
     ///
     /// # Panics
     ///
-    /// Panics if the kind lists two operations of one name.
+    /// Panics if the kind lists two operations with the same name.
     pub fn on<O: Operation>(&mut self) -> &mut Self
     where
         P: Serve<O>,
@@ -110,19 +110,19 @@ impl<P> Operations<P> {
         self
     }
 
-    /// The names in order.
+    /// Returns the names in order.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.0.iter().map(|entry| entry.name)
     }
 
-    /// The numbers of the operations that are for administrators.
+    /// Returns the numbers of the operations that are reserved for administrators.
     pub fn administrative(&self) -> impl Iterator<Item = u32> + '_ {
         let numbered = (0..).zip(&self.0);
         numbered.filter_map(|(number, entry)| entry.is_administrative.then_some(number))
     }
 
-    /// Decodes the arguments and lets the primitive serve the call. What is wrong with them is
-    /// the answer.
+    /// Decodes the arguments and lets the primitive serve the call. An error in the arguments is answered
+    /// with a fault.
     pub(crate) fn serve(
         &self,
         primitive: &mut P,
@@ -150,7 +150,7 @@ fn serve<P: Serve<O>, O: Operation>(
     outbox: &Outbox,
 ) {
     let call = outbox.call(id);
-    // A panic of a user's `Deserialize` is a fault of this call: the object is as it was.
+    // A panic in a user's `Deserialize` is a fault of this call, and the object is unchanged.
     match guarded_in(P::FORM, || arguments.decode::<O>()) {
         Ok(operation) => primitive.serve(operation, call),
         Err(error) => call.fail(Fault::BadArguments(error.to_string())),

@@ -1,7 +1,7 @@
 //! `Survey`: the holders and the waiters of an object at one moment, in order.
 //!
-//! `inspect` prints surveys, and the search for deadlocks builds its graph from them. A survey has
-//! session ids only; the manager adds object names and processes. It is built on request.
+//! `inspect` prints surveys, and the search for deadlocks builds its graph from them. A survey contains only
+//! session ids; the manager adds object names and processes. It is built on request.
 
 use std::time::Duration;
 
@@ -9,30 +9,30 @@ use lockkeeper_protocol::{CallId, Fence};
 
 use crate::kind::call::Call;
 
-/// What a kind tells of an object: one part, or one for each key of a keyed kind.
+/// The report of a kind about an object: one part, or one for each key of a keyed kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
     /// The state in a few words, such as `2 of 4 permits free`.
     pub state: String,
-    /// What can be held of it.
+    /// The parts of the object that can be held.
     pub parts: Vec<Part>,
 }
 
-/// Something that is held and waited for.
+/// A part of an object that calls hold and wait for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Part {
-    /// Which one, where an object has several: the key of a keyed lock.
+    /// The key of the part, if the object has several, as a keyed lock does.
     pub key: Option<String>,
-    /// How many units there are in all: 1 for a lock, the permits of a semaphore. `None` where
-    /// what is waited for has no holder, as at an event.
+    /// The number of units: 1 for a lock, the permits of a semaphore. `None` if the part has no holders, as
+    /// an event.
     pub units: Option<u64>,
-    /// Who holds units.
+    /// The calls that hold units.
     pub holders: Vec<Holding>,
-    /// Who waits for units, in the order in which they will be granted.
+    /// The calls that wait for units, in the order in which they are granted.
     pub waiters: Vec<Waiting>,
-    /// How many hold units beside those that are listed.
+    /// The number of holders that are not listed.
     pub more_holders: u64,
-    /// How many wait behind those that are listed.
+    /// The number of waiters behind those that are listed.
     pub more_waiters: u64,
 }
 
@@ -41,35 +41,35 @@ pub struct Part {
 pub struct Holding {
     /// The call that was granted.
     pub call: CallId,
-    /// How many units it holds: a writer all, and who enters again none.
+    /// The number of units that it holds: a writer all, a nested entry none.
     pub units: u64,
-    /// How it holds them, such as `read`; nothing where there is one way only.
+    /// How it holds them, such as `read`; empty if there is only one way.
     pub mode: &'static str,
-    /// Since when, counted from the manager's start.
+    /// The start of the hold, since the manager's start.
     pub since: Duration,
-    /// The token of the grant, where the kind draws one.
+    /// The fence of the grant, if the kind draws one.
     pub fence: Option<Fence>,
 }
 
 /// A call that waits for units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// The call.
+    /// The call that waits.
     pub call: CallId,
-    /// How many units it wants beside those that it holds.
+    /// The number of units that it wants in addition to those that it holds.
     pub units: u64,
     /// How it wants them, or what it waits for.
     pub mode: &'static str,
-    /// Since when, counted from the manager's start: see [`Call::since`](crate::Call::since).
+    /// The start of the wait, since the manager's start: see [`Call::since`](crate::Call::since).
     pub since: Duration,
 }
 
 impl Survey {
-    /// A kind lists so many holders and so many waiters at the most, and so many parts: a survey is one turn,
-    /// which must not be long. Of the others it tells how many there are.
+    /// The most holders, waiters and parts that a kind lists, so that the turn of a survey is short. The
+    /// others are only counted.
     pub const MOST: usize = 10_000;
 
-    /// How many of a number are not listed.
+    /// Returns how many of `count` are not listed.
     #[must_use]
     pub fn beyond(count: usize) -> u64 {
         let more = count.saturating_sub(Self::MOST);
@@ -84,20 +84,20 @@ impl Survey {
         })
     }
 
-    /// Whether a call waits, and is listed.
+    /// Returns whether a call waits and is listed.
     pub(crate) fn has_waiter(&self, id: CallId) -> bool {
         let mut waiters = self.parts.iter().flat_map(|part| &part.waiters);
         waiters.any(|waiter| waiter.call == id)
     }
 
-    /// Whether any call waits.
+    /// Returns whether any call waits.
     pub(crate) fn is_crowded(&self) -> bool {
         self.parts.iter().any(|part| !part.waiters.is_empty())
     }
 }
 
 impl Part {
-    /// A part without holders, with the calls that wait for it, and how many they are.
+    /// Creates a part without holders, with the calls that wait for it and their number.
     #[must_use]
     pub fn awaited(
         key: Option<&str>,
@@ -114,7 +114,7 @@ impl Part {
 }
 
 impl Waiting {
-    /// A call that waits for units.
+    /// Creates the entry of a call that waits for units.
     #[must_use]
     pub const fn new<R>(call: &Call<R>, units: u64, mode: &'static str) -> Self {
         Self {

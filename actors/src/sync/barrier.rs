@@ -1,7 +1,7 @@
-//! The barrier: a fixed number of parties, all of which wait until the last one has arrived.
+//! The barrier: a fixed number of parties that wait until the last one has arrived.
 //!
-//! The first `parties` arrivals in the queue form the current generation; calls that arrive while its
-//! action runs stand behind them. An arrival that leaves the queue before the release does not count.
+//! The first `parties` arrivals in the queue form the current generation; calls that arrive while its action
+//! runs wait behind them. An arrival that leaves the queue before the release does not count.
 //!
 //! Invariants: a broken barrier has no arrivals, and while a generation is complete its action runs.
 
@@ -26,7 +26,7 @@ use crate::{
     waiting::{call_table::Parked, wait_queue::WaitQueue},
 };
 
-/// A number of parties who wait for each other, again and again.
+/// A barrier for a number of parties, which can be used repeatedly.
 #[derive(Debug)]
 pub struct Barrier {
     parties: u32,
@@ -37,16 +37,16 @@ pub struct Barrier {
     action: Action,
 }
 
-/// One who has arrived.
+/// A party that has arrived.
 #[derive(Debug)]
 enum Party {
     Waits {
         call: Call<Result<Arrival, Refusal>>,
         acts: bool,
     },
-    /// It runs the action since then, and has no call here.
+    /// It has been running the action since then, and has no call here.
     Acts { turn: CallId, since: Duration },
-    /// It has run the action, and waits by another call. In a box: there is one at the most.
+    /// It has run the action, and waits by another call. The call is boxed, because at most one party has it.
     HasActed {
         turn: CallId,
         finish: Box<Call<Result<Passed, Refusal>>>,
@@ -54,7 +54,7 @@ enum Party {
 }
 
 impl Parked for Party {
-    /// The call by which it arrived.
+    /// The call by which the party arrived.
     fn id(&self) -> CallId {
         match self {
             Self::Waits { call, .. } => call.id(),
@@ -77,13 +77,13 @@ impl Party {
         match self {
             Self::Waits { call, .. } => call.reply(Err(refusal)),
             Self::HasActed { finish, .. } => finish.reply(Err(refusal)),
-            // It is told when it is done.
+            // This party is told when it finishes the action.
             Self::Acts { .. } => {}
         }
     }
 }
 
-/// How far the action of this generation is.
+/// The progress of this generation's action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     NotBegun,
@@ -97,11 +97,12 @@ enum Action {
 }
 
 impl Barrier {
-    /// Lets the parties pass, or has the last one run the action, once enough have arrived: the
-    /// end of every path that changes who has.
+    /// Lets the parties pass, or makes the last one run the action, once enough have arrived. Every path that
+    /// changes the arrivals ends here.
     fn let_pass(&mut self) {
         let parties = usize::try_from(self.parties).unwrap_or(usize::MAX);
-        // Whoever arrives early is not counted anew: the walk to the last one is one out of here.
+        // The walk to the last party is one step per party that passes, so arrivals that come early are not
+        // recounted.
         while self.arrivals.len() >= parties && !matches!(self.action, Action::Runs(_)) {
             let Some((last, _)) = self.arrivals.iter().nth(parties - 1) else {
                 return;
@@ -114,7 +115,7 @@ impl Barrier {
                     }
                     self.release(last);
                 }
-                // Who ran it may have left.
+                // The party that ran the action may have left.
                 Action::Done { turn, .. } => match self.arrivals.get(turn) {
                     Some(_) => self.release(turn),
                     None => self.release(last),
@@ -122,12 +123,12 @@ impl Barrier {
             }
         }
         if self.arrivals.is_empty() {
-            // No party is left that the action was run for.
+            // The parties for which the action was run have all left.
             self.action = Action::NotBegun;
         }
     }
 
-    /// Has the last to arrive run the action, if it carried one.
+    /// Makes the last arrival run the action, if it offered to. Returns whether it did.
     fn begin_action(&mut self, last: CallId) -> bool {
         let Some(party) = self.arrivals.get_mut(last) else {
             return false;
@@ -154,7 +155,7 @@ impl Barrier {
         for index in 0..self.parties {
             let party = match &mut all {
                 Some(all) => all.next(),
-                // Those behind them are of the next generation.
+                // The parties behind them belong to the next generation.
                 None => self.arrivals.pop_front(),
             };
             let Some(party) = party else {
@@ -170,7 +171,7 @@ impl Barrier {
         self.action = Action::NotBegun;
     }
 
-    /// Tells all who wait that the barrier broke.
+    /// Tells all waiting parties that the barrier broke.
     fn turn_away(&mut self, breach: &Breach) {
         self.action = Action::NotBegun;
         for party in self.arrivals.take_all() {
@@ -184,7 +185,7 @@ impl Barrier {
         self.broken = Some(breach);
     }
 
-    /// The arrival that waits by a call.
+    /// The arrival of the party that waits by a call.
     fn arrival_of(&self, id: CallId) -> CallId {
         match self.action {
             Action::Done { turn, finish } if finish == id => turn,
@@ -230,11 +231,11 @@ impl Primitive for Barrier {
         if let Some(Party::HasActed { finish, .. }) = gone
             && finish.id() != id
         {
-            // It took its turn back after it had finished it.
+            // The caller withdrew its turn after it had finished it.
             finish.reply(Err(Refusal::NotHeld));
         }
         if self.action == Action::Runs(id) {
-            // It was never told to, so the action has not begun.
+            // The party was never told to act, so the action has not begun.
             self.action = Action::NotBegun;
         }
         self.let_pass();
@@ -260,7 +261,7 @@ impl Primitive for Barrier {
         }
     }
 
-    /// Who has arrived. The one that runs the action holds the others up.
+    /// The arrivals. The party that runs the action blocks the others.
     fn survey(&self) -> Survey {
         let (arrived, parties) = (self.arrivals.len(), self.parties);
         let broken = self.broken.as_ref().map_or("", |_| ", broken");
@@ -302,8 +303,8 @@ impl Serve<Arrive> for Barrier {
     }
 }
 
-/// The arrival that was told to act: only its own session says what became of the action, since only that
-/// session can have run it.
+/// The arrival that was told to act. Only its own session can have run the action, so only that session may
+/// report the result.
 fn own_turn<R>(call: &Call<R>, turn: Proof) -> Result<CallId, Refusal> {
     let turn = call.grant(turn)?;
     let is_own = turn.session() == call.id().session();
@@ -327,7 +328,7 @@ impl Serve<Finish> for Barrier {
                 };
                 self.let_pass();
             }
-            // It broke while the action ran, and may have been reset since.
+            // The barrier broke while the action ran, and may have been reset since.
             Some(_) | None => {
                 let breach = self.broken.clone().unwrap_or(Breach::Reset);
                 call.reply(Err(Refusal::Broken(breach)));

@@ -1,6 +1,6 @@
-//! `ByAge`: the grants of an object that anyone may release, the oldest first.
+//! `ByAge`: the grants of an object that every session may release, oldest first.
 //!
-//! Invariant: an object that only its holders release keeps nothing here.
+//! Invariant: an object that only its holders may release stores nothing here.
 
 use std::{collections::BTreeMap, fmt};
 

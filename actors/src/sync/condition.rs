@@ -3,8 +3,8 @@
 //! Sleepers belong to named wait sets, which share the lock. A sleep releases the lock in the same
 //! turn, and a woken sleeper moves to the line of the lock.
 //!
-//! Invariants: a call sleeps, stands in the line, or holds the lock, and never two of these; a wait set
-//! exists only while a call sleeps in it.
+//! Invariants: a call sleeps, waits in the line, or holds the lock, and is in one of these states only; a
+//! wait set exists only while a call sleeps in it.
 
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
@@ -41,18 +41,18 @@ pub struct Condition {
 /// The most bytes in the name of a wait set.
 const MOST_NAME_BYTES: usize = 255;
 
-/// A call that waits for the lock.
+/// A call in the line of the lock.
 #[derive(Debug)]
 pub enum Comer {
-    /// It came for the lock.
+    /// A new call for the lock.
     Fresh(Call<Result<Granted, Refusal>>),
-    /// It has slept.
+    /// A call that has slept.
     Woken {
-        /// The call.
+        /// The sleeping call.
         call: Call<Result<Woken, Refusal>>,
-        /// What woke it.
+        /// The reason why it woke up.
         wake: Wake,
-        /// The wait set where the notification belongs that is to be handed on.
+        /// The wait set whose notification has to be passed on if this call does not use it.
         owed: Option<Rc<str>>,
     },
 }
@@ -126,7 +126,7 @@ impl Exclusive for Condition {
         &mut self.lock
     }
 
-    /// Hands a notification on that was not used.
+    /// Passes on a notification that was not used.
     fn leave_behind(&mut self, owed: Option<Rc<str>>) {
         if let Some(set) = owed {
             self.wake(&set, Some(1));
@@ -135,7 +135,7 @@ impl Exclusive for Condition {
 }
 
 impl Condition {
-    /// Moves sleepers of a set to the line of the lock. Tells how many.
+    /// Moves sleepers of a set to the line of the lock. Returns their number.
     fn wake(&mut self, set: &str, most: Option<u64>) -> u64 {
         let mut woken = 0;
         while most.is_none_or(|most| woken < most)
@@ -145,7 +145,7 @@ impl Condition {
             self.lock.enter(Comer::Woken {
                 call,
                 wake: Wake::Notified,
-                // A waiter that is woken with all others takes no other waiter's place.
+                // A sleeper that is woken with all others takes no notification from another one.
                 owed: most.map(|_| set),
             });
         }
@@ -186,7 +186,7 @@ impl Primitive for Condition {
         }
     }
 
-    /// The end of its time wakes a sleeper. One that was notified waits for the lock as others do.
+    /// The deadline wakes a sleeper. A sleeper that was notified waits for the lock as other calls do.
     fn expire(&mut self, id: CallId) {
         if let Some(call) = self.sleepers.remove(id) {
             self.lock.enter(Comer::Woken {
@@ -209,7 +209,7 @@ impl Primitive for Condition {
         }
     }
 
-    /// The lock, and then each wait set.
+    /// The lock, followed by each wait set.
     fn survey(&self) -> Survey {
         let mut survey = self.lock.survey();
         survey.parts.extend(self.sleepers.survey());
@@ -252,7 +252,7 @@ impl Serve<CountSleepers> for Condition {
     }
 }
 
-/// Refuses the name of a wait set that is too long to be one.
+/// Refuses a wait set's name that is too long.
 fn check_name(set: &str) -> Result<(), Refusal> {
     if set.len() <= MOST_NAME_BYTES {
         return Ok(());
@@ -270,7 +270,7 @@ type Sleeper = Call<Result<Woken, Refusal>>;
 #[derive(Debug, Default)]
 struct Sleepers {
     sets: BTreeMap<Rc<str>, WaitQueue<Sleeper>>,
-    /// In which set each one sleeps.
+    /// The wait set of each sleeping call.
     beds: BTreeMap<CallId, Rc<str>>,
 }
 
@@ -282,7 +282,7 @@ impl Sleepers {
         self.sets.entry(set).or_default().push(call);
     }
 
-    /// Takes the one that has slept longest in a set.
+    /// Takes the call that has slept longest in a set.
     fn pop(&mut self, set: &str) -> Option<(Rc<str>, Sleeper)> {
         let call = self.sets.get_mut(set)?.pop_front()?;
         let set = self.left(call.id())?;
@@ -306,8 +306,8 @@ impl Sleepers {
         asleep.try_into().unwrap_or(u64::MAX)
     }
 
-    /// Who sleeps in each set, as far as there is room for so many in all. Of the others it is told how many
-    /// they are, those of sets that are not told of as some without a set.
+    /// The sleepers of each set, up to a limit on all of them. The rest is only counted: sleepers of sets
+    /// that are not listed count in a part without a set.
     fn survey(&self) -> Vec<Part> {
         let mut room = Survey::MOST;
         let mut rest = count(self.beds.len());
@@ -333,7 +333,7 @@ impl Sleepers {
         parts
     }
 
-    /// Takes note that a call sleeps no longer. A set that is empty is forgotten.
+    /// Records that a call no longer sleeps, and removes its set if that is empty.
     fn left(&mut self, id: CallId) -> Option<Rc<str>> {
         let set = self.beds.remove(&id)?;
         if self.sets.get(&set).is_some_and(WaitQueue::is_empty) {

@@ -1,6 +1,6 @@
 //! The event: a flag that calls wait for, and a count of how often it was set.
 //!
-//! Invariant: no call waits for a generation that has been set already.
+//! Invariant: no call waits for a generation that has already been set.
 
 use lockkeeper_protocol::{
     CallId, Refusal,
@@ -18,7 +18,7 @@ use crate::{
     waiting::wait_queue::WaitQueue,
 };
 
-/// A flag, and those who wait for it.
+/// A flag, and the calls that wait for it.
 #[derive(Debug, Default)]
 pub struct Event {
     is_set: bool,

@@ -1,10 +1,10 @@
-//! `Exclusion`: what all kinds with one holder at a time share, as the holder, the line of waiting
-//! calls, and the abandoned mark that a dead holder leaves.
+//! `Exclusion`: the state that all kinds with one holder share: the holder, the line of waiting calls, and
+//! the mark that a dead holder leaves.
 //!
-//! A kind implements [`Exclusive`] and owns an [`Exclusion`]; the operations of holders are implemented
+//! A kind implements [`Exclusive`] and owns an [`Exclusion`], and the operations of holders are implemented
 //! once for all such kinds.
 //!
-//! Invariant: while there is no holder, no call stands in the line.
+//! Invariant: without a holder, the line is empty.
 
 use std::{collections::BTreeSet, fmt, iter};
 
@@ -29,21 +29,20 @@ use crate::{
 
 /// A kind with one holder at a time.
 pub trait Exclusive: Primitive {
-    /// What waits to be the holder.
+    /// The type of a waiting call.
     type Waiter: Waiter;
 
-    /// Who holds it, and who waits for it.
+    /// Returns the holder and the line.
     fn exclusion(&self) -> &Exclusion<Self::Waiter>;
 
-    /// The same, to be changed.
+    /// Returns the holder and the line, mutably.
     fn exclusion_mut(&mut self) -> &mut Exclusion<Self::Waiter>;
 
-    /// Looks after what a waiter carried along that has left, or lost its hold, before it had
-    /// used it.
+    /// Handles what a waiter carried, if the waiter leaves or loses its hold before it has used it.
     fn leave_behind(&mut self, carried: <Self::Waiter as Waiter>::Carried);
 }
 
-/// One holder, and the line of those who want to be it.
+/// One holder, and the line of calls that wait to become the holder.
 pub struct Exclusion<E: Waiter> {
     holder: Option<Holder<E::Carried>>,
     line: Line<E>,
@@ -52,16 +51,16 @@ pub struct Exclusion<E: Waiter> {
 }
 
 struct Holder<B> {
-    /// The call that is inside.
+    /// The call that holds the lock.
     grant: CallId,
-    /// Those by which the same owner entered again.
+    /// The calls by which the same owner acquired again.
     more: BTreeSet<CallId>,
     owner: Option<u64>,
     timer: HoldTimer,
     carried: B,
 }
 
-/// How often an owner may be inside at the most.
+/// The most entries of one owner at a time.
 const MOST_ENTRIES: u64 = 65_536;
 
 impl<B> Holder<B> {
@@ -73,7 +72,7 @@ impl<B> Holder<B> {
         count(self.more.len()).saturating_add(1)
     }
 
-    /// Its entries: the first has the lock, the others have nothing more.
+    /// The entries: the first holds the lock, the others hold no units.
     fn entries(&self) -> impl Iterator<Item = Holding> {
         let entry = |call, units, mode| Holding {
             call,
@@ -86,7 +85,7 @@ impl<B> Holder<B> {
         iter::once(entry(self.grant, 1, "")).chain(again)
     }
 
-    /// Takes out a grant that it has. `None` once that was the last.
+    /// Removes a grant. Returns `None` if that was the last one.
     fn without(mut self, grant: CallId) -> Option<Self> {
         if self.grant == grant {
             self.grant = self.more.pop_first()?;
@@ -102,7 +101,7 @@ pub(super) fn count(of: usize) -> u64 {
 }
 
 impl<E: Waiter> Exclusion<E> {
-    /// Makes one that is free.
+    /// Creates a free lock.
     #[must_use]
     pub fn new(release_by: ReleaseBy) -> Self {
         Self {
@@ -113,7 +112,7 @@ impl<E: Waiter> Exclusion<E> {
         }
     }
 
-    /// Lets a call in, if it is free or the call's owner is inside, or has it wait.
+    /// Grants the lock to a call if it is free or the call's owner holds it; otherwise the call waits.
     pub fn enter(&mut self, waiter: E) {
         let Some(holder) = &mut self.holder else {
             return self.hold(waiter);
@@ -125,7 +124,7 @@ impl<E: Waiter> Exclusion<E> {
             self.line.push(waiter);
         } else if holder.depth() < MOST_ENTRIES {
             holder.more.insert(waiter.id());
-            // The same token as outside: what is written under both is written by one holder.
+            // Nested entries have the fence of the first one, because one holder makes all their writes.
             waiter.admit(Granted {
                 fence: holder.timer.fence(),
                 abandoned: self.abandoned.as_deref().cloned(),
@@ -135,23 +134,23 @@ impl<E: Waiter> Exclusion<E> {
         }
     }
 
-    /// Whether a call is inside.
+    /// Returns whether a call holds the lock.
     #[must_use]
     pub fn is_held_by(&self, grant: CallId) -> bool {
         self.holder.as_ref().is_some_and(|holder| holder.has(grant))
     }
 
-    /// A call that stands in the line.
+    /// Returns a call in the line.
     #[must_use]
     pub fn waiter(&self, id: CallId) -> Option<&E> {
         self.line.get(id)
     }
 
-    /// Takes a call out that is inside. The next is not let in yet: see [`Self::pass_on`].
+    /// Removes a call that holds the lock. The next call gets the lock with [`Self::pass_on`].
     ///
     /// # Errors
     ///
-    /// Returns [`Refusal::NotHeld`] when it is not inside.
+    /// Returns [`Refusal::NotHeld`] if the call does not hold the lock.
     pub fn leave(&mut self, grant: CallId) -> Result<(), Refusal> {
         let holder = self.holder.take_if(|holder| holder.has(grant));
         let holder = holder.ok_or(Refusal::NotHeld)?;
@@ -159,19 +158,18 @@ impl<E: Waiter> Exclusion<E> {
         Ok(())
     }
 
-    /// The call that has been inside longest, for a release by anyone.
+    /// Returns the grant that has been held longest, for a release by any session.
     ///
     /// # Errors
     ///
-    /// Returns [`Refusal::NotHeld`] when none is inside, and [`Refusal::Invalid`] when only holders may
-    /// release.
+    /// Returns [`Refusal::NotHeld`] without a holder, and [`Refusal::Invalid`] if only holders may release.
     pub fn oldest(&self) -> Result<CallId, Refusal> {
         self.release_by.check()?;
         let holder = self.holder.as_ref();
         holder.map(|holder| holder.grant).ok_or(Refusal::NotHeld)
     }
 
-    /// Grants the lock to the next in line if it is free: the end of every path that frees it.
+    /// Grants the lock to the next call in line if it is free. Every path that frees it ends here.
     pub fn pass_on(&mut self) {
         if self.holder.is_none()
             && let Some(next) = self.line.pop_front()
@@ -180,7 +178,7 @@ impl<E: Waiter> Exclusion<E> {
         }
     }
 
-    /// Undoes a call, in the line or inside, and tells what it had carried along.
+    /// Undoes a waiting or granted call, and returns what it carried.
     pub fn withdraw(&mut self, id: CallId) -> Option<E::Carried> {
         if let Some(waiter) = self.line.remove(id) {
             return Some(waiter.carried());
@@ -194,7 +192,8 @@ impl<E: Waiter> Exclusion<E> {
         Some(holder.carried)
     }
 
-    /// Forgets an ended session in the line and then inside, and tells what its calls had carried along.
+    /// Removes the calls of an ended session from the line and then from the holder, and returns what they
+    /// carried.
     pub fn hang_up(&mut self, ended: &HangUp) -> Vec<E::Carried> {
         let waited = self.line.hang_up(ended);
         let mut carried: Vec<E::Carried> = waited.iter().map(E::carried).collect();
@@ -211,7 +210,7 @@ impl<E: Waiter> Exclusion<E> {
         carried
     }
 
-    /// Puts a call in the place of the one that is inside, whose grant is void then.
+    /// Replaces the grant of the holder by another call. The old grant is void then.
     pub fn hand_over(&mut self, grant: CallId, heir: E) {
         match self.holder.take_if(|holder| holder.has(grant)) {
             None => heir.refuse(Refusal::NotHeld),
@@ -231,7 +230,7 @@ impl<E: Waiter> Exclusion<E> {
         }
     }
 
-    /// Takes the holder out, whose grants are void then, and tells what it had carried along.
+    /// Removes the holder, whose grants are void then, and returns what it carried.
     pub fn evict(&mut self, outbox: &Outbox) -> Option<E::Carried> {
         let holder = self.holder.take()?;
         outbox.revoke(holder.grant);
@@ -241,7 +240,7 @@ impl<E: Waiter> Exclusion<E> {
         Some(holder.carried)
     }
 
-    /// The state at this moment.
+    /// Returns the current state.
     #[must_use]
     pub fn status(&self) -> LockStatus {
         let mut status = LockStatus::default();
@@ -251,7 +250,7 @@ impl<E: Waiter> Exclusion<E> {
         status
     }
 
-    /// Tells who is inside and who stands in the line.
+    /// Returns the holder and the line.
     #[must_use]
     pub fn survey(&self) -> Survey {
         let mark = self.abandoned.as_ref().map_or("", |_| ", abandoned");
@@ -285,7 +284,7 @@ impl<E: Waiter> Exclusion<E> {
         }
     }
 
-    /// Makes a call the holder, and lets in what else of its owner waits.
+    /// Makes a call the holder, and grants the owner's other waiting calls.
     fn hold(&mut self, waiter: E) {
         let timer = HoldTimer::begin(waiter.outbox());
         let fence = timer.fence();
@@ -346,7 +345,7 @@ impl<P: Exclusive> Serve<ReleaseAny> for P {
             Ok(grant) => grant,
             Err(refusal) => return call.reply(Err(refusal)),
         };
-        // Also of the same session: another of its tasks may have the guard.
+        // The grant is revoked even within the same session, because another of its tasks may have the guard.
         call.outbox().revoke(grant);
         call.reply(Ok(()));
         if let Some(carried) = self.exclusion_mut().withdraw(grant) {

@@ -1,4 +1,4 @@
-//! The latch: a counter that calls bring down to zero, and calls that wait until it is zero.
+//! The latch: a counter that calls count down to zero, and calls that wait until it is zero.
 //!
 //! Invariant: the counter never rises, and no call waits once it is zero.
 
@@ -18,7 +18,7 @@ use crate::{
     waiting::wait_queue::WaitQueue,
 };
 
-/// A number that only goes down, and those who wait for its end.
+/// A counter that only goes down, and the calls that wait for zero.
 #[derive(Debug)]
 pub struct Latch {
     count: u32,
@@ -26,7 +26,7 @@ pub struct Latch {
 }
 
 impl Latch {
-    /// Counts down, and grants no call yet.
+    /// Counts down, without granting calls yet.
     fn lower(&mut self, by: u32) -> Result<(), Refusal> {
         let count = self.count;
         self.count = count.checked_sub(by).ok_or_else(|| {
@@ -39,7 +39,8 @@ impl Latch {
         Ok(())
     }
 
-    /// Lets all pass once it is open: the end of every path that counts down or adds a waiter.
+    /// Lets all waiting calls pass once the latch is open. Every path that counts down or adds a waiter ends
+    /// here.
     fn let_pass(&mut self) {
         if self.count == 0 {
             for waiter in self.waiters.take_all() {
@@ -161,7 +162,7 @@ mod tests {
         bench.reply::<WaitOpen>(id) == Some(Ok(Ok(())))
     }
 
-    /// How many are left, and how many wait.
+    /// The count that is left, and the number of waiting calls.
     fn state(bench: &mut Bench<Latch>) -> (u32, u64) {
         let id = bench.call(9, CountLeft);
         let LatchStatus { count, waiting, .. } = bench.reply::<CountLeft>(id).unwrap().unwrap();

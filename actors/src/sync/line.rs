@@ -1,7 +1,7 @@
 //! The line of calls that wait to become the holder, in order of arrival.
 //!
 //! An owner may have several calls in the line, for example of several tasks. All of them are granted
-//! together: an owner must not wait for itself.
+//! together, because an owner must not wait for itself.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -15,27 +15,27 @@ use crate::{
     waiting::{call_table::Parked, wait_queue::WaitQueue},
 };
 
-/// A call that waits to be the holder.
+/// A call that waits to become the holder.
 pub trait Waiter: Parked {
-    /// What it brings along: handed on when it leaves before it has used it.
+    /// The state that it carries, which is passed on if it leaves before it has used it.
     type Carried;
 
-    /// When it came, counted from the manager's start.
+    /// Returns its arrival, as the time since the manager's start.
     fn since(&self) -> Duration;
 
-    /// Where its answer goes.
+    /// Returns the outbox of its answer.
     fn outbox(&self) -> &Outbox;
 
-    /// Who enters, where an owner may enter again; within its session.
+    /// Returns its owner within the session, if an owner may acquire again.
     fn owner(&self) -> Option<u64>;
 
-    /// What it brings along.
+    /// Returns the state that it carries.
     fn carried(&self) -> Self::Carried;
 
-    /// Answers it: it is the holder.
+    /// Answers it as the holder.
     fn admit(self, granted: Granted);
 
-    /// Answers it: it can't be.
+    /// Answers it with a refusal.
     fn refuse(self, refusal: Refusal);
 }
 
@@ -65,12 +65,12 @@ impl Waiter for Call<Result<Granted, Refusal>> {
     }
 }
 
-/// Calls in order of arrival, and by their owners. Most locks never have any, so it takes a word
-/// until then.
+/// Calls in order of arrival, and by their owners. Most locks never have waiters, so an empty line takes one
+/// word.
 #[derive(Debug)]
 pub(super) struct Line<E>(Option<Box<Standing<E>>>);
 
-/// Those who stand in line, or once did.
+/// The waiting calls; empty once they have left.
 #[derive(Debug)]
 struct Standing<E> {
     queue: WaitQueue<E>,

@@ -84,7 +84,7 @@ mod tests {
         Bench::new(ReleaseBy::Holder).unwrap()
     }
 
-    /// The fence and the mark that a granted call was told.
+    /// The fence and the mark of a granted call.
     fn grant(bench: &Bench<Lock>, id: CallId) -> Granted {
         bench
             .reply::<Acquire>(id)
@@ -152,7 +152,7 @@ mod tests {
         let mut bench = bench();
         let first = bench.call(1, Acquire);
         let next = bench.call(3, Acquire);
-        // Its number names a call of the session that sends it, which holds nothing.
+        // In another session the number names a call of that session, which holds nothing.
         assert_eq!(release(&mut bench, 2, first), Err(Refusal::NotHeld));
         assert!(!bench.is_revoked(first) && !bench.is_answered(next));
         let ticket = Release {

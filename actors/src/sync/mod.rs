@@ -1,8 +1,8 @@
 //! The built-in synchronization primitives, each a pure state machine.
 //!
 //! They may import `kind`, `waiting` and the protocol; their operations and statuses are defined in the
-//! protocol and re-exported here. `exclusion` is what all kinds with one holder share, and `line` their
-//! queue of waiting calls.
+//! protocol and re-exported here. `exclusion` is the shared state of all kinds with one holder, and `line`
+//! their queue of waiting calls.
 
 pub(crate) mod barrier;
 mod by_age;

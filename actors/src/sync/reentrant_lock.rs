@@ -28,7 +28,8 @@ use crate::{
     waiting::call_table::Parked,
 };
 
-/// A lock that its owner may enter again. Each entry is released on its own; the last one frees it.
+/// A lock that its owner may acquire again. Each entry is released on its own; the last release frees the
+/// lock.
 #[derive(Debug)]
 pub struct ReentrantLock(Exclusion<Entry>);
 
@@ -141,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    /// Two owners of every session.
+    /// An owner number that every session uses.
     const ME: AcquireAs = AcquireAs { owner: 1 };
 
     const OTHER: AcquireAs = AcquireAs { owner: 2 };

@@ -1,10 +1,10 @@
 //! The readers-writer lock: many readers or one writer; one of the readers may be upgradable.
 //!
-//! All calls wait in one line, and its first call blocks those behind it: adjacent readers are granted
+//! All calls wait in one line, and its first call blocks the calls behind it: adjacent readers are granted
 //! together, and no call overtakes a writer.
 //!
 //! Invariants: the first call in the line conflicts with a current hold; a writer is alone; an upgrade
-//! belongs to the upgradable hold, and stands before all other calls.
+//! belongs to the upgradable hold, and waits before all other calls.
 
 mod inside;
 
@@ -29,7 +29,7 @@ use crate::{
     waiting::{call_table::Parked, wait_queue::WaitQueue},
 };
 
-/// A lock that many read, or one writes.
+/// A lock with many readers or one writer.
 #[derive(Debug)]
 pub struct RwLock {
     inside: Inside,
@@ -50,8 +50,8 @@ impl Parked for Waiter {
 }
 
 impl RwLock {
-    /// Lets in from the head of the line who fits beside those inside: the end of every path that
-    /// ends a hold, lets others in beside one, or shortens the line.
+    /// Grants calls from the head of the line that are compatible with the holds. Every path that ends or
+    /// downgrades a hold, or shortens the line, ends here.
     fn grant_all_that_fit(&mut self) {
         while let Some(head) = self.line.front()
             && self.inside.fits(head.want)
@@ -72,7 +72,7 @@ impl RwLock {
         head.is_some_and(|head| head.want == Want::Upgrade)
     }
 
-    /// Refuses an upgrade whose hold is no more.
+    /// Refuses an upgrade whose hold is gone.
     fn refuse_lost_upgrade(&mut self) {
         if self.is_being_upgraded()
             && self.inside.senior().is_none()
@@ -82,8 +82,8 @@ impl RwLock {
         }
     }
 
-    /// What a grant of the calling session is held for: the holder alone knows what it does inside, so a
-    /// ticket changes nothing of that.
+    /// The access of a grant of the calling session. Only the holder knows what it does with the lock, so a
+    /// ticket does not permit a change of access.
     fn own_access<R>(&self, grant: Proof, call: &Call<R>) -> Result<(CallId, Access), Refusal> {
         let grant = call.grant(grant)?;
         let is_own = grant.session() == call.id().session();
@@ -91,7 +91,7 @@ impl RwLock {
         Ok((grant, access.ok_or(Refusal::NotHeld)?))
     }
 
-    /// Why a hold for that access may not be upgraded, if it may not.
+    /// Returns the reason if a hold with that access may not be upgraded.
     fn check_upgrade(&self, access: Access) -> Result<(), Refusal> {
         let why = match access {
             Access::Upgradable if self.is_being_upgraded() => {
@@ -106,7 +106,7 @@ impl RwLock {
         Err(Refusal::Invalid(why.to_owned()))
     }
 
-    /// Why a hold for that access may not be downgraded now, if it may not.
+    /// Returns the reason if a hold with that access may not be downgraded now.
     fn check_downgrade(&self, access: Access) -> Result<(), Refusal> {
         if access == Access::Upgradable && self.is_being_upgraded() {
             let why = "the hold is being upgraded: release it, or downgrade it afterwards";
@@ -176,7 +176,7 @@ impl Primitive for RwLock {
         let waiting = |(call, waiter): (CallId, &Waiter)| {
             let (mode, units) = match waiter.want {
                 Want::Enter(access) => (access, units(access)),
-                // It has those of its hold, which it does not wait for.
+                // An upgrade already has the units of its hold, and waits for the rest.
                 Want::Upgrade => (Access::Write, UNITS - units(Access::Upgradable)),
             };
             Waiting {
@@ -236,7 +236,8 @@ impl Serve<ReleaseAny> for RwLock {
     fn serve(&mut self, _: ReleaseAny, call: Call<Result<(), Refusal>>) {
         let released = self.inside.oldest().and_then(|grant| {
             let former = self.inside.leave(grant)?;
-            // Also of the same session: another of its tasks may have the guard.
+            // The grant is revoked even within the same session, because another of its tasks may have the
+            // guard.
             for void in [Some(grant), former].into_iter().flatten() {
                 call.outbox().revoke(void);
             }

@@ -28,20 +28,20 @@ use crate::{
     waiting::{call_table::Parked, wait_queue::WaitQueue},
 };
 
-/// What tells the two kinds of semaphore apart.
+/// The difference between the two kinds of semaphore.
 pub trait Bound: fmt::Debug + Send + Sync + Unpin + 'static {
     /// The name of the kind.
     const KIND: &'static str;
 
-    /// The most permits that a semaphore may ever have that began with `permits`.
+    /// Returns the most permits that a semaphore with `permits` initial permits may have.
     fn most(permits: u64) -> u64;
 }
 
-/// Permits may be added without end.
+/// Permits may be added without limit.
 #[derive(Clone, Copy, Debug)]
 pub enum Unbounded {}
 
-/// There are never more permits than at the beginning.
+/// The number of permits never exceeds the initial number.
 #[derive(Clone, Copy, Debug)]
 pub enum Bounded {}
 
@@ -70,19 +70,19 @@ pub type Semaphore = Counting<Unbounded>;
 /// A semaphore that never has more permits than it began with.
 pub type BoundedSemaphore = Counting<Bounded>;
 
-/// A number of permits, granted in the order of arrival.
+/// A number of permits that are granted in the order of arrival.
 #[derive(Debug)]
 pub struct Counting<B> {
     available: u64,
     most: u64,
-    /// The sum of all in `holders`.
+    /// The sum of all permits in `holders`.
     held: u64,
     holders: BTreeMap<CallId, Holder>,
     by_age: ByAge,
     waiters: WaitQueue<Waiter>,
     abandoned: Option<Box<Abandoned>>,
     closed: bool,
-    /// Whether permits were added or consumed, so that every client may add some.
+    /// Whether permits were ever added or consumed, so that every client may add some.
     is_signal: bool,
     bound: PhantomData<B>,
 }
@@ -106,8 +106,8 @@ impl Parked for Waiter {
 }
 
 impl<B> Counting<B> {
-    /// Grants permits from the head of the queue for as long as they suffice: the end of every
-    /// path that frees some or shortens the queue.
+    /// Grants permits from the head of the queue while they suffice. Every path that frees permits or
+    /// shortens the queue ends here.
     fn grant_all_that_fit(&mut self) {
         while self
             .waiters
@@ -130,8 +130,8 @@ impl<B> Counting<B> {
         }
     }
 
-    /// Takes permits out of a holder's hands. Another session takes all of a grant: the holder, whose
-    /// permit is lost then, would not know what is left.
+    /// Takes permits from a holder. Another session takes all permits of a grant, because the holder, whose
+    /// permit is lost then, would not know how many are left.
     fn take_from<R>(&mut self, grant: Proof, permits: u32, call: &Call<R>) -> Result<(), Refusal> {
         let grant = call.grant(grant)?;
         let holder = self.holders.get_mut(&grant).ok_or(Refusal::NotHeld)?;
@@ -153,7 +153,7 @@ impl<B> Counting<B> {
         Ok(())
     }
 
-    /// Puts all permits of a holder back, without a grant yet.
+    /// Returns all permits of a holder, without granting them yet.
     fn put_back(&mut self, grant: CallId) -> Option<Holder> {
         let holder = self.holders.remove(&grant)?;
         self.by_age.leave(holder.timer.fence());
@@ -232,7 +232,7 @@ impl<B: Bound> Primitive for Counting<B> {
         }
     }
 
-    /// The permits: those that are there, unless others may add some.
+    /// The permits in total, unless other calls may add some.
     fn survey(&self) -> Survey {
         let (free, all) = (self.available, self.available + self.held);
         let closed = if self.closed { ", closed" } else { "" };
@@ -301,7 +301,8 @@ impl<B: Bound> Serve<ReleaseAny> for Counting<B> {
     fn serve(&mut self, _: ReleaseAny, call: Call<Result<(), Refusal>>) {
         let released = self.by_age.oldest().map(|grant| {
             self.put_back(grant);
-            // Also of the same session: another of its tasks may have the permit.
+            // The grant is revoked even within the same session, because another of its tasks may have the
+            // permit.
             call.outbox().revoke(grant);
         });
         call.reply(released);

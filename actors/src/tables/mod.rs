@@ -1,8 +1,8 @@
 //! Tables of up to millions of entries that grow and shrink in small steps.
 //!
-//! A `Vec` or a hash table that doubles moves all of its entries in one call, and one that is dropped visits
-//! them all: tens of milliseconds with four million. Here no call moves or visits more than about two
-//! thousand, however many there are. They import nothing of ours.
+//! A `Vec` or a hash table that doubles moves all of its entries in one call, and its drop visits them all,
+//! which takes tens of milliseconds with four million entries. No call of these tables moves or visits more
+//! than about two thousand entries. They import nothing of ours.
 //!
 //! | module | contents |
 //! | --- | --- |

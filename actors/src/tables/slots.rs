@@ -1,16 +1,16 @@
 //! `Slots`: values at numbered places, as a slab, in pages that are allocated and freed one by one.
 //!
-//! A slab that has had millions of values visits all its places when it is dropped, and keeps its memory until
-//! then. A page is freed with its last value. The first page is part of the struct, since most tables have
-//! no other.
+//! A slab that has had millions of values visits all of its places when it is dropped, and keeps its memory
+//! until then. Here a page is freed with its last value. The first page is part of the struct, because most
+//! tables have no other.
 //!
-//! Invariant: a page but the first has at least one value, unless pages behind it have some.
+//! Invariant: a page except the first has at least one value, unless later pages have some.
 
 use std::collections::BTreeSet;
 
 use slab::Slab;
 
-/// The place that no value has.
+/// The number that is no place.
 pub(crate) const NONE: u32 = u32::MAX;
 
 /// The most values of one page.
@@ -19,10 +19,10 @@ const PAGE: usize = 1024;
 /// The most values in all.
 const CAPACITY: usize = NONE as usize;
 
-/// An empty page keeps the memory for so many.
+/// The most values for which an empty page keeps its memory.
 const KEPT: usize = 64;
 
-/// Values, each at its place for as long as it is there.
+/// Values, each of which keeps its place until it is removed.
 #[derive(Debug)]
 pub(crate) struct Slots<T> {
     first: Slab<T>,
@@ -33,7 +33,7 @@ pub(crate) struct Slots<T> {
 #[derive(Debug)]
 struct Rest<T> {
     pages: Vec<Slab<T>>,
-    /// Those that are not full.
+    /// The pages that are not full.
     roomy: BTreeSet<usize>,
     len: usize,
 }
@@ -57,7 +57,7 @@ impl<T> Default for Slots<T> {
     }
 }
 
-/// The page behind the first that a place is in, if it is not in the first, and the place there.
+/// The page of a place, or `None` for the first page, and the index in the page.
 #[inline]
 const fn place_of(place: u32) -> (Option<usize>, usize) {
     let place = place as usize;
@@ -89,7 +89,7 @@ impl<T> Slots<T> {
         }
     }
 
-    /// Enters a value, and tells its place. One of four billion is dropped.
+    /// Inserts a value, and returns its place. A value beyond four billion is dropped.
     pub(crate) fn insert(&mut self, value: T) -> Option<u32> {
         if self.first.len() < PAGE {
             return u32::try_from(self.first.insert(value)).ok();
@@ -113,7 +113,7 @@ impl<T> Slots<T> {
         u32::try_from((page + 1) * PAGE + place).ok()
     }
 
-    /// Takes a value out.
+    /// Removes a value.
     pub(crate) fn remove(&mut self, place: u32) -> Option<T> {
         let (page, place) = place_of(place);
         let Some(page) = page else {
@@ -138,13 +138,13 @@ impl<T> Slots<T> {
         Some(value)
     }
 
-    /// All values are at places below this one.
+    /// An upper bound on the places of all values.
     pub(crate) fn end(&self) -> u32 {
         let pages = 1 + self.rest.as_ref().map_or(0, |rest| rest.pages.len());
         u32::try_from(pages * PAGE).unwrap_or(NONE)
     }
 
-    /// All values with their places, in the order of these.
+    /// All values with their places, in the order of the places.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         let rest = self.rest.iter().flat_map(|rest| &rest.pages);
         let pages = std::iter::once(&self.first).chain(rest);
@@ -156,7 +156,7 @@ impl<T> Slots<T> {
         })
     }
 
-    /// How many values fit into the memory that there is.
+    /// The number of values that fit into the allocated memory.
     #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
         let rest = self.rest.iter().flat_map(|rest| &rest.pages);
@@ -211,7 +211,7 @@ mod tests {
         let mut slots = Slots::default();
         let places: Vec<u32> = (0..100_000).filter_map(|n| slots.insert(n)).collect();
         assert!(slots.capacity() < 100_000 + PAGE);
-        // A value in the last page keeps no other page.
+        // A value in the last page keeps no other page allocated.
         for place in &places[..99_999] {
             slots.remove(*place);
         }

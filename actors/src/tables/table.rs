@@ -1,23 +1,25 @@
 //! `Table`: a hash table that grows and shrinks in small steps.
 //!
-//! It consists of many small hash tables, its parts, and a hash says which part an entry is in. Whenever
-//! the parts have more than a certain number of entries on average, one of them is split in two, each in
-//! its turn (linear hashing); so no insertion moves more than the entries of a part.
+//! It consists of many small hash tables, its parts, and the hash of an entry selects its part. When the
+//! parts exceed a certain number of entries on average, one of them is split in two, and the parts are split
+//! in turn (linear hashing). No insertion moves more than the entries of a part.
 //!
-//! Invariant: an entry is in the part that [`part_of`] says for its hash and the number of parts.
+//! Invariant: an entry is in the part that [`part_of`] returns for its hash and the number of parts.
 
 use std::fmt;
 
 use hashbrown::HashTable;
 
-/// How many entries a part has on average before one is split. A part that is split last has twice as many,
-/// and some more by chance: they fit into 1,024 slots.
+/// The average number of entries per part above which a part is split. The part that is split last has twice
+/// as many, and some more by chance: they fit into 1,024 slots.
 const MEAN: usize = 384;
 
-/// Fewer entries than this on average have the last part merged with the one that it was split from.
+/// The average number of entries per part below which the last part is merged into the one that it was split
+/// from.
 const LEAST: usize = MEAN / 4;
 
-/// A part has taken its entries' slots from the lower bits of a hash, and its tags from the upper ones.
+/// The bits of a hash that do not select the part: a part takes the slots of its entries from the lower bits,
+/// and the tags from the upper ones.
 const SHIFT: u32 = 12;
 
 /// Entries that are found by a hash and a comparison.
@@ -33,7 +35,7 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
-    /// Makes an empty table, which takes no memory.
+    /// Creates an empty table, which allocates nothing.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -42,31 +44,31 @@ impl<T> Table<T> {
         }
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is no entry.
+    /// Returns whether the table is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// How many entries fit into the memory that the table has.
+    /// Returns the number of entries that fit into the allocated memory.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.parts.iter().map(HashTable::capacity).sum()
     }
 
-    /// The number of parts. Each entry is in one of them.
+    /// Returns the number of parts.
     #[must_use]
     pub const fn parts(&self) -> usize {
         self.parts.len()
     }
 
-    /// The entry with a hash that `is_it` accepts.
+    /// Returns the entry with a hash that `is_it` accepts.
     #[must_use]
     #[inline]
     pub fn find(&self, hash: u64, is_it: impl FnMut(&T) -> bool) -> Option<&T> {
@@ -74,7 +76,7 @@ impl<T> Table<T> {
         part.find(hash, is_it)
     }
 
-    /// Enters an entry that is not there yet. `hash_of` tells the hash of other entries, should they be
+    /// Inserts an entry that is not in the table. `hash_of` returns the hashes of other entries, which may be
     /// moved.
     pub fn insert(&mut self, hash: u64, entry: T, hash_of: impl Fn(&T) -> u64) {
         if self.parts.is_empty() {
@@ -90,7 +92,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// Takes out the entry with a hash that `is_it` accepts.
+    /// Removes the entry with a hash that `is_it` accepts.
     pub fn remove(
         &mut self,
         hash: u64,
@@ -110,12 +112,12 @@ impl<T> Table<T> {
         Some(entry)
     }
 
-    /// The parts, which free their memory one by one as they are dropped.
+    /// Returns the parts, which free their memory one by one as they are dropped.
     pub fn into_parts(self) -> impl Iterator<Item = impl Sized> {
         self.parts.into_iter()
     }
 
-    /// Adds a part, which takes half of the entries of another one.
+    /// Adds a part, which takes about half of the entries of another one.
     fn split(&mut self, hash_of: impl Fn(&T) -> u64) {
         let last = self.parts.len();
         let Some(split) = self.parts.get_mut(split_from(last)) else {
@@ -136,7 +138,7 @@ impl<T> Table<T> {
         self.parts.push(added);
     }
 
-    /// Removes the last part; its entries go to the one that it was split from.
+    /// Removes the last part. Its entries go to the part that it was split from.
     fn merge(&mut self, hash_of: impl Fn(&T) -> u64) {
         let Some(last) = self.parts.pop() else {
             return;
@@ -154,11 +156,11 @@ impl<T> Table<T> {
     }
 }
 
-/// The hash of a number that counts up, for a [`Table`].
+/// Returns the hash of a number from a counter, for a [`Table`].
 ///
-/// A hash that multiplies once spreads such numbers so evenly that all parts have to grow at the same time:
-/// 512 insertions moved 69,000 entries. This one, the finalizer of MurmurHash3, spreads them as random
-/// numbers would.
+/// A hash that multiplies once spreads such numbers so evenly that all parts grow at the same time: 512
+/// insertions moved 69,000 entries. This hash, the finalizer of MurmurHash3, spreads them as random numbers
+/// would.
 #[must_use]
 #[inline]
 pub const fn hash_number(number: u64) -> u64 {
@@ -167,16 +169,16 @@ pub const fn hash_number(number: u64) -> u64 {
     hash ^ hash >> 33
 }
 
-/// Which of so many parts an entry with a hash is in.
+/// The part of an entry with a hash.
 #[inline]
 fn part_of(hash: u64, parts: usize) -> usize {
     let mask = parts.next_power_of_two() - 1;
-    // The lower bits decide: the upper ones may be cut off.
+    // The lower bits select the part, because the upper ones may be cut off.
     let part = (hash >> SHIFT) as usize & mask;
     if part < parts { part } else { part & mask >> 1 }
 }
 
-/// Which part the entries of a new last part come from.
+/// The part from which a new last part takes its entries.
 const fn split_from(last: usize) -> usize {
     match last.checked_ilog2() {
         Some(bit) => last ^ (1 << bit),
@@ -204,10 +206,10 @@ mod tests {
 
     use super::*;
 
-    /// The most entries that one call may move: those of the largest part, twice.
+    /// The most entries that one call may move: twice those of the largest part.
     const MOST_MOVED: usize = 2048;
 
-    /// A table of numbers that counts how many hashes are taken in a call.
+    /// A table of numbers that counts the hashes taken in a call.
     struct Counted<H> {
         table: Table<u32>,
         hash: H,
@@ -254,7 +256,7 @@ mod tests {
         }
     }
 
-    /// Fills and empties a table, and says how many entries one call has moved at the most.
+    /// Fills and empties a table, and returns the most entries that one call moved.
     fn most_moved(entries: u32, hash: impl Fn(u32) -> u64) -> usize {
         let mut counted = Counted::new(hash);
         for number in 0..entries {
@@ -268,7 +270,7 @@ mod tests {
             capacity < 3 * entries as usize,
             "room for {capacity} instead of {entries}"
         );
-        // All but a few are removed, in an order that jumps about.
+        // All but a few are removed, in a scattered order.
         for number in (0..entries).map(|n| u32::try_from(u64::from(n) * 7919 % u64::from(entries)))
         {
             let number = number.expect("below the number of entries");
@@ -288,7 +290,7 @@ mod tests {
         let random = RandomState::new();
         let most = most_moved(200_003, |number| random.hash_one(number));
         assert!(most < MOST_MOVED, "{most} entries were moved in one call");
-        // Numbers that count up, as those of objects do.
+        // Numbers from a counter, like those of objects.
         let most = most_moved(200_003, |number| FxBuildHasher.hash_one(u64::from(number)));
         assert!(most < MOST_MOVED, "{most} entries were moved in one call");
     }

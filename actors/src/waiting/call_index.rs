@@ -10,7 +10,7 @@ use std::{cmp::Ordering, collections::BTreeMap};
 
 use lockkeeper_protocol::{CallId, SessionId};
 
-/// Places by the calls that are there.
+/// The slots of the calls, in runs.
 #[derive(Debug, Default)]
 pub(crate) struct CallIndex(BTreeMap<CallId, Vec<u32>>);
 
@@ -18,14 +18,14 @@ pub(crate) struct CallIndex(BTreeMap<CallId, Vec<u32>>);
 const RUN: usize = 64;
 
 impl CallIndex {
-    /// The place of a call.
+    /// The slot of a call.
     pub(crate) fn find(&self, id: CallId, id_at: impl Fn(u32) -> Option<CallId>) -> Option<u32> {
         let (_, run) = self.0.range(..=id).next_back()?;
         let at = position(run, id, id_at).ok()?;
         run.get(at).copied()
     }
 
-    /// Enters a call that is not there yet.
+    /// Inserts a call that is not in the index.
     pub(crate) fn insert(&mut self, id: CallId, place: u32, id_at: impl Fn(u32) -> Option<CallId>) {
         let run = self.0.range_mut(..=id).next_back();
         let Some((_, run)) = run.filter(|(first, _)| first.session() == id.session()) else {
@@ -38,7 +38,7 @@ impl CallIndex {
             return;
         }
         if at == run.len() {
-            // Sessions count up, so that most calls are the last of theirs: full runs stay full.
+            // Sessions count up, so most calls are the last of their session, and full runs stay full.
             self.0.insert(id, vec![place]);
             return;
         }
@@ -51,7 +51,7 @@ impl CallIndex {
         self.0.insert(first, rest);
     }
 
-    /// Takes a call out, and tells its place.
+    /// Removes a call, and returns its slot.
     pub(crate) fn remove(
         &mut self,
         id: CallId,
@@ -66,8 +66,8 @@ impl CallIndex {
         Some(place)
     }
 
-    /// Takes calls of a session out, and tells their places in the order of their ids: about `most` of them,
-    /// and all if there are fewer.
+    /// Removes about `most` calls of a session, or all if there are fewer, and returns their slots in the
+    /// order of their ids.
     pub(crate) fn remove_session(&mut self, session: SessionId, most: usize) -> Vec<u32> {
         let mut places = Vec::new();
         while places.len() < most
@@ -78,7 +78,7 @@ impl CallIndex {
         places
     }
 
-    /// Whether a call of a session is there.
+    /// Returns whether the index contains a call of a session.
     pub(crate) fn has_session(&self, session: SessionId) -> bool {
         self.first_of(session).is_some()
     }
@@ -91,13 +91,13 @@ impl CallIndex {
     }
 }
 
-/// Where a call is in a run, or would be.
+/// The index of a call in a run, or the index at which to insert it.
 fn position(
     run: &[u32],
     id: CallId,
     id_at: impl Fn(u32) -> Option<CallId>,
 ) -> Result<usize, usize> {
-    // Of calls that are taken out in order, each is the first.
+    // If calls are removed in order, each is the first.
     if run.first().is_some_and(|place| id_at(*place) == Some(id)) {
         return Ok(0);
     }
@@ -108,7 +108,7 @@ fn position(
 mod tests {
     use super::*;
 
-    /// A call whose place is its number, of one of two sessions.
+    /// The call of a slot, which belongs to one of two sessions.
     fn id(number: u32) -> CallId {
         CallId::new(SessionId::new(u64::from(number / 1000)), number.into())
     }
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn a_run_is_never_long_nor_empty() {
         let mut index = CallIndex::default();
-        // The second half falls between the first.
+        // The second half is inserted between the first.
         let all = || (0..2000).step_by(2).chain((1..2000).step_by(2));
         for number in all() {
             index.insert(id(number), number, id_at);

@@ -1,13 +1,13 @@
 //! `CallTable`: one value for each of many calls, found by call id, or by session.
 //!
-//! Values are stored in slots, so other tables may refer to them by place, and a call index finds the
-//! place of a call. Every operation takes O(log n) at most.
+//! Values are stored in slots, so other tables may refer to them by slot, and a call index finds the slot of
+//! a call. Every operation takes O(log n) at most.
 
 use lockkeeper_protocol::{CallId, SessionId};
 
 use crate::{kind::call::Call, tables::slots::Slots, waiting::call_index::CallIndex};
 
-/// What is kept of each call.
+/// The values of the calls, and their index.
 #[derive(Debug)]
 pub(crate) struct CallTable<T> {
     entries: Slots<T>,
@@ -32,12 +32,12 @@ impl<T> CallTable<T> {
         self.entries.is_empty()
     }
 
-    /// The entry at a place; at [`NONE`](crate::tables::slots::NONE) there is nothing.
+    /// The entry of a slot; `None` at [`NONE`](crate::tables::slots::NONE).
     pub(crate) fn at(&self, place: u32) -> Option<&T> {
         self.entries.get(place)
     }
 
-    /// The same, to be changed.
+    /// The entry of a slot, mutably.
     pub(crate) fn at_mut(&mut self, place: u32) -> Option<&mut T> {
         self.entries.get_mut(place)
     }
@@ -47,24 +47,24 @@ impl<T> CallTable<T> {
         self.entries.iter().map(|(_, entry)| entry)
     }
 
-    /// The entries alone, without the index.
+    /// The entries without the index.
     pub(crate) fn into_entries(self) -> Slots<T> {
         self.entries
     }
 
-    /// Takes an entry out whose call is out of the index already.
+    /// Removes an entry whose call was struck.
     pub(crate) fn take(&mut self, place: u32) -> Option<T> {
         self.entries.remove(place)
     }
 }
 
 impl<T: Parked> CallTable<T> {
-    /// Where a call is.
+    /// The slot of a call.
     pub(crate) fn find(&self, id: CallId) -> Option<u32> {
         self.index.find(id, id_in(&self.entries))
     }
 
-    /// Enters a call that is not there yet, and tells its place. One of four billion is dropped.
+    /// Inserts a call that is not in the table, and returns its slot. A call beyond four billion is dropped.
     pub(crate) fn insert(&mut self, entry: T) -> Option<u32> {
         let id = entry.id();
         let place = self.entries.insert(entry)?;
@@ -72,31 +72,31 @@ impl<T: Parked> CallTable<T> {
         Some(place)
     }
 
-    /// Takes a call out of the index, and tells its place: [`Self::take`] takes the rest.
+    /// Removes a call from the index, and returns its slot. [`Self::take`] removes its entry.
     pub(crate) fn strike(&mut self, id: CallId) -> Option<u32> {
         self.index.remove(id, id_in(&self.entries))
     }
 
-    /// Takes about `most` calls of a session out of the index, and tells their places in the order of their
+    /// Removes about `most` calls of a session from the index, and returns their slots in the order of their
     /// ids.
     pub(crate) fn strike_session(&mut self, session: SessionId, most: usize) -> Vec<u32> {
         self.index.remove_session(session, most)
     }
 
-    /// Whether a call of a session is in the index.
+    /// Returns whether a call of a session is in the index.
     pub(crate) fn has_session(&self, session: SessionId) -> bool {
         self.index.has_session(session)
     }
 }
 
-/// How the index reads which call is at a place.
+/// Returns the function by which the index reads the call of a slot.
 fn id_in<T: Parked>(entries: &Slots<T>) -> impl Fn(u32) -> Option<CallId> {
     |place| entries.get(place).map(T::id)
 }
 
-/// What a kind keeps of a call: of one that waits, what it wants.
+/// The value that a kind stores for a call, such as what a waiting call wants.
 pub trait Parked {
-    /// Which call it is. It stays the same for as long as this is kept.
+    /// Returns the id of the call. It stays the same while the value is stored.
     fn id(&self) -> CallId;
 }
 

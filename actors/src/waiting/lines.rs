@@ -1,8 +1,8 @@
 //! `Lines`: any number of FIFO lines of parked calls in one store.
 //!
-//! A line is two numbers and owns no memory. All parked values are in one table and are linked in the
-//! order of their line. A call is found without its line; the caller that removes it has to say which
-//! line it was in, because lines are stored by the caller.
+//! A line is two numbers and owns no memory. All parked values are in one table and are linked in the order
+//! of their line. A call is found without its line, but its removal needs the line, because the caller stores
+//! the lines.
 
 use lockkeeper_protocol::{CallId, SessionId};
 
@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Lines<T>(CallTable<Node<T>>);
 
-/// A line: its two ends in [`Lines`]. Invariant: either has both, or none.
+/// A line: its two ends in [`Lines`]. Invariant: either both are set or neither.
 #[derive(Debug)]
 pub(crate) struct Line {
     front: u32,
@@ -58,7 +58,7 @@ impl<T> Default for Lines<T> {
 }
 
 impl<T> Lines<T> {
-    /// How many calls are parked in all lines.
+    /// The number of parked calls in all lines.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
@@ -69,67 +69,68 @@ impl<T> Lines<T> {
 }
 
 impl<T: Parked> Lines<T> {
-    /// Parks a call that is not parked yet behind all others of a line, and tells its place. One of
-    /// four billion is dropped.
+    /// Parks a call that is not parked yet at the end of a line, and returns its slot. A call beyond four
+    /// billion is dropped.
     pub(crate) fn push(&mut self, line: &mut Line, parked: T) -> Option<u32> {
         self.insert(line, parked, line.back, NONE)
     }
 
-    /// The same before all others.
+    /// Parks a call at the front of a line.
     pub(crate) fn push_front(&mut self, line: &mut Line, parked: T) {
         let _ = self.insert(line, parked, NONE, line.front);
     }
 
-    /// The call that has stood in a line longest.
+    /// The call that has waited longest in a line.
     pub(crate) fn front(&self, line: &Line) -> Option<&T> {
         self.at(line.front)
     }
 
-    /// One parked call, in whichever line.
+    /// A parked call of any line.
     pub(crate) fn get(&self, id: CallId) -> Option<&T> {
         self.at(self.0.find(id)?)
     }
 
-    /// The same, to be changed.
+    /// A parked call of any line, mutably.
     pub(crate) fn get_mut(&mut self, id: CallId) -> Option<&mut T> {
         let place = self.0.find(id)?;
         self.0.at_mut(place).map(|node| &mut node.parked)
     }
 
-    /// The call at a place.
+    /// The call of a slot.
     pub(crate) fn at(&self, place: u32) -> Option<&T> {
         self.0.at(place).map(|node| &node.parked)
     }
 
-    /// Takes the call that has stood in a line longest.
+    /// Takes the call that has waited longest in a line.
     pub(crate) fn pop_front(&mut self, line: &mut Line) -> Option<T> {
         let id = self.at(line.front)?.id();
         self.remove(line, id)
     }
 
-    /// Takes a call out of the line that it stands in.
+    /// Removes a call from its line.
     pub(crate) fn remove(&mut self, line: &mut Line, id: CallId) -> Option<T> {
         let place = self.strike(id)?;
         self.unlink(line, place)
     }
 
-    /// Begins to take a call out whose line is not known yet, and tells its place: it is to be unlinked.
+    /// Removes a call from the index, and returns its slot. The caller then finds its line and calls
+    /// [`Self::unlink`].
     pub(crate) fn strike(&mut self, id: CallId) -> Option<u32> {
         self.0.strike(id)
     }
 
-    /// Begins to take about `most` calls of a session out, and tells their places in the order in which it
-    /// made them: each of them is to be unlinked.
+    /// Removes about `most` calls of a session from the index, and returns their slots in the order in which
+    /// the calls were made. The caller unlinks each of them.
     pub(crate) fn strike_session(&mut self, session: SessionId, most: usize) -> Vec<u32> {
         self.0.strike_session(session, most)
     }
 
-    /// Whether a session has calls that are not struck.
+    /// Returns whether a session has calls that were not struck.
     pub(crate) fn has_session(&self, session: SessionId) -> bool {
         self.0.has_session(session)
     }
 
-    /// Takes a call that was struck out of the line that it stands in.
+    /// Removes a call that was struck from its line.
     pub(crate) fn unlink(&mut self, line: &mut Line, place: u32) -> Option<T> {
         let node = self.0.take(place)?;
         match self.0.at_mut(node.before) {
@@ -153,7 +154,7 @@ impl<T: Parked> Lines<T> {
         })
     }
 
-    /// The calls of a line in order, without those of others.
+    /// The calls of a line in order. The other calls are dropped.
     pub(crate) fn into_line(self, line: &Line) -> impl Iterator<Item = T> + use<T> {
         let mut nodes = self.0.into_entries();
         let mut place = line.front;

@@ -1,7 +1,7 @@
 //! `WaitQueue`: one FIFO line of parked calls, which removes any call, or all calls of a session,
 //! without a scan.
 //!
-//! It is one line of [`Lines`] with a store of its own. Push, pop and remove take O(log n) at most.
+//! It is one line of [`Lines`] with its own table. Push, pop and remove take O(log n) at most.
 
 use lockkeeper_protocol::{CallId, SessionId};
 
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Parked calls in order of arrival, each with what its kind wants to keep of it.
+/// Parked calls in order of arrival, each with the value that its kind stores.
 #[derive(Debug)]
 pub struct WaitQueue<T> {
     calls: Lines<T>,
@@ -30,13 +30,13 @@ impl<T> Default for WaitQueue<T> {
 }
 
 impl<T> WaitQueue<T> {
-    /// Makes an empty queue.
+    /// Creates an empty queue.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many wait.
+    /// Returns the number of waiting calls.
     #[must_use]
     pub fn len(&self) -> usize {
         self.calls.len()
@@ -50,35 +50,34 @@ impl<T> WaitQueue<T> {
 }
 
 impl<T: Parked> WaitQueue<T> {
-    /// Parks a call behind all others.
+    /// Parks a call at the end of the queue.
     ///
-    /// A call whose id is parked already takes the place of the earlier one, which is dropped: ids
-    /// are unique as long as sessions number their calls, which the session sees to. A queue of
-    /// four billion drops the newcomer.
+    /// A call with the id of a parked call replaces that one, which is dropped. The session numbers its
+    /// calls, so ids are unique. A queue of four billion calls drops the new one.
     pub fn push(&mut self, parked: T) {
         drop(self.remove(parked.id()));
         let _ = self.calls.push(&mut self.line, parked);
     }
 
-    /// Parks a call before all others.
+    /// Parks a call at the front of the queue.
     pub fn push_front(&mut self, parked: T) {
         drop(self.remove(parked.id()));
         self.calls.push_front(&mut self.line, parked);
     }
 
-    /// The call that has waited longest.
+    /// Returns the call that has waited longest.
     #[must_use]
     pub fn front(&self) -> Option<&T> {
         self.calls.front(&self.line)
     }
 
-    /// One parked call, wherever it stands.
+    /// Returns a parked call.
     #[must_use]
     pub fn get(&self, id: CallId) -> Option<&T> {
         self.calls.get(id)
     }
 
-    /// The same, to be changed; but not which call it is.
+    /// Returns a parked call, mutably. Its id must not change.
     pub fn get_mut(&mut self, id: CallId) -> Option<&mut T> {
         self.calls.get_mut(id)
     }
@@ -88,25 +87,25 @@ impl<T: Parked> WaitQueue<T> {
         self.calls.pop_front(&mut self.line)
     }
 
-    /// Takes all calls, in order. This takes less time than to take one after the other, and the queue is empty
-    /// even if not all of them are looked at.
+    /// Takes all calls in order. This is faster than to take them one by one, and the queue is empty even if
+    /// the iterator is dropped early.
     pub(crate) fn take_all(&mut self) -> impl Iterator<Item = T> + use<T> {
         let Self { calls, line } = std::mem::take(self);
         calls.into_line(&line)
     }
 
-    /// Takes one call, wherever it stands.
+    /// Removes a call from anywhere in the queue.
     pub fn remove(&mut self, id: CallId) -> Option<T> {
         self.calls.remove(&mut self.line, id)
     }
 
-    /// Takes all calls of one session, in the order in which it made them.
+    /// Removes all calls of one session, in the order in which it made them.
     pub fn remove_session(&mut self, session: SessionId) -> Vec<T> {
         self.remove_some(session, usize::MAX)
     }
 
-    /// Takes some of the calls of an ended session, in the order in which it made them. If others are left, the
-    /// hang-up goes on in another turn: see [`HangUp::go_on`].
+    /// Removes some calls of an ended session, in the order in which it made them. If others are left, the
+    /// hang-up continues in another turn: see [`HangUp::go_on`].
     pub fn hang_up(&mut self, ended: &HangUp) -> Vec<T> {
         let gone = self.remove_some(ended.session, SLICE);
         if self.calls.has_session(ended.session) {
@@ -122,7 +121,7 @@ impl<T: Parked> WaitQueue<T> {
             .collect()
     }
 
-    /// The parked calls in order.
+    /// Returns the parked calls in order.
     pub fn iter(&self) -> impl Iterator<Item = (CallId, &T)> {
         self.calls.iter(&self.line)
     }
@@ -196,7 +195,7 @@ mod tests {
 
     #[test]
     fn thousands_of_calls_are_found_in_any_order_of_coming_and_going() {
-        // A step that is prime to the number visits each once, in an order that jumps about.
+        // A step that is coprime to the number visits each call once, in a scattered order.
         const CALLS: u64 = 1000;
         for (coming, going) in [(1, 1), (1, 377), (377, 1), (377, 611), (999, 1), (999, 999)] {
             let mut queue = WaitQueue::new();

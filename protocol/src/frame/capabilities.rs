@@ -1,19 +1,19 @@
-//! `Capabilities`: what a peer can do beyond the base of the protocol.
+//! `Capabilities`: the features of a peer beyond the base of the protocol.
 //!
-//! Both sides list theirs in the first frame. A side uses a capability only if the other side has named it, and
-//! ignores names that it does not know, so peers of different releases work together.
+//! Both sides list their capabilities in the first frame. A side uses a capability only if the other side has
+//! listed it, and ignores unknown names, so peers of different releases work together.
 
 use serde::{Serialize, Serializer, ser::SerializeSeq};
 
-/// Something that a client or a manager may be able to do.
+/// A feature that a client or a manager may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
-    /// A client says which of its tasks or threads calls (`CallBy`). A manager names it only while it looks for
-    /// deadlocks.
+    /// A client sends the calling task or thread with each call (`CallBy`). A manager lists it only while it
+    /// searches for deadlocks.
     Callers,
     /// The manager reads records from a pipe (`ReportPipe`).
     Reports,
-    /// A client knows that a manager may have several shards.
+    /// A client supports managers with several shards.
     Shards,
 }
 
@@ -43,10 +43,10 @@ impl Capability {
 pub struct Capabilities(u8);
 
 impl Capabilities {
-    /// No capability: what a peer has that names none.
+    /// The empty set, for a peer that lists no capability.
     pub const NONE: Self = Self(0);
 
-    /// All that this release has.
+    /// All capabilities of this release.
     pub const ALL: Self = Self::NONE
         .with(Capability::Callers)
         .with(Capability::Reports)
@@ -58,7 +58,7 @@ impl Capabilities {
         Self(self.0 | capability.bit())
     }
 
-    /// Takes a capability away.
+    /// Removes a capability.
     #[must_use]
     pub const fn without(self, capability: Capability) -> Self {
         Self(self.0 & !capability.bit())
@@ -70,7 +70,7 @@ impl Capabilities {
         self.0 & capability.bit() != 0
     }
 
-    /// Adds the capability of that name, if this release knows it.
+    /// Adds the capability with that name, if this release knows it.
     pub(super) fn add_named(&mut self, name: &str) {
         let known = Capability::ALL
             .into_iter()

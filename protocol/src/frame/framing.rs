@@ -1,4 +1,4 @@
-//! Framing: each message is preceded by its length as four bytes, big-endian.
+//! Framing: each message is preceded by its length, as four big-endian bytes.
 
 use std::iter;
 
@@ -6,14 +6,14 @@ use serde::Serialize;
 
 use crate::codec::{error::CodecError, form::Form};
 
-/// What goes into a frame: a message of the protocol, or a value in the compact form.
+/// The content of a frame: a message of the protocol, or a value in the compact form.
 pub trait Encode {
-    /// Appends it to a buffer, which has a part of it when that fails. A message that may have any number of
-    /// bytes fails with the first part above `most`.
+    /// Appends the content to a buffer. After an error the buffer may contain a part of it. A message of
+    /// unlimited size fails at the first part beyond `most` bytes.
     ///
     /// # Errors
     ///
-    /// Returns an error when it does not encode.
+    /// Returns an error when the content does not encode.
     fn encode_into(&self, buffer: &mut Vec<u8>, most: usize) -> Result<(), CodecError>;
 }
 
@@ -49,11 +49,11 @@ fn bounded<T: Serialize + ?Sized>(
     )))
 }
 
-/// Appends a frame to a buffer, which is as before when that fails.
+/// Appends a frame to a buffer. After an error the buffer is unchanged.
 ///
 /// # Errors
 ///
-/// Returns an error when the message does not encode, or has more bytes than `most`.
+/// Returns an error when the message does not encode, or has more than `most` bytes.
 #[inline]
 pub fn append<T: Encode>(buffer: &mut Vec<u8>, message: &T, most: usize) -> Result<(), CodecError> {
     let start = buffer.len();
@@ -81,7 +81,8 @@ pub fn append<T: Encode>(buffer: &mut Vec<u8>, message: &T, most: usize) -> Resu
     }
 }
 
-/// The messages of a row of whole frames. One that breaks off is an error, and the last.
+/// Iterates over the messages of a row of complete frames. An incomplete frame is an error, and the last
+/// item.
 pub fn frames(mut row: &[u8]) -> impl Iterator<Item = Result<&[u8], CodecError>> {
     iter::from_fn(move || {
         if row.is_empty() {

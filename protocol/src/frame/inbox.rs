@@ -1,6 +1,7 @@
-//! `Inbox`: cuts the received bytes of a stream into messages.
+//! `Inbox`: splits the received bytes of a stream into messages.
 //!
-//! Invariant: an inbox allocates no more than the peer has sent, whatever length a frame declares.
+//! Invariant: an inbox allocates no more than the peer has sent, regardless of the length that a frame
+//! declares.
 
 use std::{mem, ops::Deref};
 
@@ -11,28 +12,28 @@ use crate::{
     frame::framing::HEADER,
 };
 
-/// A message above this size does not share its room with others.
+/// The size above which a message gets a buffer of its own.
 const KEPT_BYTES: usize = 1 << 16;
 
-/// The numbers at the beginning of a message have fewer bytes than this.
+/// An upper bound on the bytes of the numbers at the beginning of a message.
 const MOST_BEGIN: usize = 32;
 
-/// So much room is kept for whatever comes next: the most after much has come in.
+/// The capacity that is always kept, and the most that is kept after a large amount of input.
 const LEAST_ROOM: usize = 1 << 12;
 
 const MOST_ROOM: usize = 2 * KEPT_BYTES;
 
-/// Bytes that came in, on their way to be messages.
+/// Received bytes that are split into messages.
 #[derive(Debug)]
 pub struct Inbox {
     buffer: BytesMut,
-    /// How many of the bytes are those of messages that were taken.
+    /// The bytes of messages that were taken.
     taken: usize,
-    /// How many bytes came in last.
+    /// The number of bytes that the last read added.
     fed: usize,
-    /// How many bytes that are to come in belong to a message that is dropped.
+    /// The bytes still to come of a message that is dropped.
     skipped: usize,
-    /// The last message, if it was a large one.
+    /// The last message, if it is large.
     large: Bytes,
     most: usize,
 }
@@ -41,12 +42,12 @@ pub struct Inbox {
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
     bytes: &'a [u8],
-    /// The same, where shards of it can be kept without a copy.
+    /// The message as shared bytes, if parts of it can be kept without a copy.
     large: Option<&'a Bytes>,
 }
 
 impl Message<'_> {
-    /// Keeps a shard of the message beyond it.
+    /// Keeps a part of the message longer than the message itself.
     #[inline]
     pub fn keep(&self, shard: &[u8]) -> Payload {
         Payload::new(shard, |shard| match self.large {
@@ -65,7 +66,7 @@ impl Deref for Message<'_> {
 }
 
 impl Inbox {
-    /// An inbox that refuses messages of more bytes than `most`.
+    /// Creates an inbox that refuses messages of more than `most` bytes.
     pub fn new(most: usize) -> Self {
         Self {
             buffer: BytesMut::new(),
@@ -77,12 +78,12 @@ impl Inbox {
         }
     }
 
-    /// Takes larger messages from now on.
+    /// Sets the size of the largest message, in bytes.
     pub fn allow(&mut self, most: usize) {
         self.most = most;
     }
 
-    /// Adds bytes as they were read.
+    /// Adds bytes that were read.
     pub fn feed(&mut self, bytes: &[u8]) {
         let skipped = self.skipped.min(bytes.len());
         self.skipped -= skipped;
@@ -92,7 +93,7 @@ impl Inbox {
         self.fed = bytes.len();
     }
 
-    /// How many bytes have come in of a message that is not there whole.
+    /// Returns the number of received bytes of an incomplete message.
     pub fn begun(&self) -> usize {
         if self.missing() == 0 {
             return 0;
@@ -100,7 +101,7 @@ impl Inbox {
         self.buffer.len() - self.taken
     }
 
-    /// Drops the message that has begun, also what of it has yet to come in, and returns how it begins.
+    /// Drops the incomplete message, including the bytes that are still to come, and returns its beginning.
     pub fn skip(&mut self) -> Vec<u8> {
         self.skipped = self.missing();
         let begun = self.buffer.get(self.taken..).unwrap_or_default();
@@ -112,7 +113,7 @@ impl Inbox {
         begin
     }
 
-    /// How many bytes of a message that has begun have yet to come in.
+    /// Returns the number of bytes that an incomplete message lacks.
     pub fn missing(&self) -> usize {
         let begun = self.buffer.get(self.taken..).unwrap_or_default();
         begun
@@ -123,11 +124,11 @@ impl Inbox {
             })
     }
 
-    /// Takes the next whole message, which is there until the next one is taken.
+    /// Takes the next complete message, which is valid until the next one is taken.
     ///
     /// # Errors
     ///
-    /// Returns an error when the message is above the limit; the stream is of no use then.
+    /// Returns an error when the message exceeds the limit; the stream cannot be used then.
     #[inline]
     pub fn next_message(&mut self) -> Result<Option<Message<'_>>, CodecError> {
         if !self.large.is_empty() {
@@ -152,7 +153,7 @@ impl Inbox {
         if length > KEPT_BYTES {
             self.buffer.advance(mem::take(&mut self.taken));
             self.large = self.buffer.split_to(length).freeze();
-            // What stands behind it would keep its room.
+            // Bytes behind the message would keep its buffer allocated.
             self.buffer = BytesMut::from(&*self.buffer);
             return Ok(Some(Message {
                 bytes: &self.large,
@@ -167,7 +168,8 @@ impl Inbox {
             .map(|bytes| Message { bytes, large: None }))
     }
 
-    /// Keeps the room for what comes in now, and not for what once did, when all is taken.
+    /// Once all messages are taken, keeps the capacity for the current rate of input, and not for an earlier
+    /// one.
     fn give_back_room(&mut self) {
         if self.taken == self.buffer.len() {
             self.taken = 0;

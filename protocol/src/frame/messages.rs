@@ -14,17 +14,17 @@ use crate::{
     shard::Shard,
 };
 
-/// The first word of every session.
+/// The first element of every session's first frame.
 pub const MAGIC: &str = "lockkeeper";
 
-/// The version of the protocol's base, which both sides must speak. What is added to it is a
-/// [capability](Capabilities).
+/// The version of the protocol's base, which both sides must use. Additions to it are
+/// [capabilities](Capabilities).
 pub const VERSION: u32 = 1;
 
-/// The largest frame that is sent before the manager has said how much it takes.
+/// The largest frame, in bytes, before the manager has sent its own limit.
 pub const FIRST_FRAME_BYTES: usize = 1 << 16;
 
-/// What a client says.
+/// A message of a client.
 #[derive(Debug, PartialEq)]
 pub enum Request<'a> {
     /// The first frame of a session.
@@ -35,21 +35,21 @@ pub enum Request<'a> {
         pid: u32,
         /// The name of the client's program.
         program: &'a str,
-        /// The label of the client's process, or nothing.
+        /// The label of the client's process, which may be empty.
         label: &'a str,
-        /// What the client can do beyond the base.
+        /// The client's capabilities beyond the base.
         capabilities: Capabilities,
     },
-    /// Opens an object: a new one without a name, or the one of that name, which is made if there
-    /// is a spec.
+    /// Opens an object: a new one without a name, or the one with that name. A spec creates the object if it
+    /// does not exist.
     Open {
         /// The client's number for the call.
         seq: u64,
         /// The kind of the object.
         kind: &'a str,
-        /// The name of the object, or none for a new one without a name.
+        /// The name of the object; `None` for a new one without a name.
         name: Option<&'a str>,
-        /// The encoded spec of the object that is made if there is none.
+        /// The encoded spec, with which the object is created if it does not exist.
         spec: Option<BlobRef<'a>>,
     },
     /// Calls an object.
@@ -58,18 +58,18 @@ pub enum Request<'a> {
         seq: u64,
         /// The session's number for the object.
         object: u32,
-        /// The place of the operation among those of the kind.
+        /// The index of the operation among those of the kind.
         operation: u32,
         /// The time until the deadline, in microseconds; `None` without a deadline.
         micros: Option<u64>,
         /// The encoded arguments.
         arguments: BlobRef<'a>,
     },
-    /// Calls an object and wants no answer.
+    /// Calls an object without an answer.
     Cast {
         /// The session's number for the object.
         object: u32,
-        /// The place of the operation among those of the kind.
+        /// The index of the operation among those of the kind.
         operation: u32,
         /// The encoded arguments.
         arguments: BlobRef<'a>,
@@ -81,27 +81,27 @@ pub enum Request<'a> {
         /// The client's number for the call.
         seq: u64,
     },
-    /// Ends the object of that name.
+    /// Removes the object with that name.
     Remove {
         /// The client's number for the call.
         seq: u64,
         /// The name of the object.
         name: &'a str,
     },
-    /// Asks who holds objects and who waits for them.
+    /// Asks for the holders and waiters of objects.
     Inspect {
         /// The client's number for the call.
         seq: u64,
         /// The question.
         question: Question,
     },
-    /// Calls an object, by that caller of the session: a task or a thread.
+    /// Calls an object, with the caller in the session: a task or a thread.
     CallBy {
         /// The client's number for the call.
         seq: u64,
         /// The session's number for the object.
         object: u32,
-        /// The place of the operation among those of the kind.
+        /// The index of the operation among those of the kind.
         operation: u32,
         /// The time until the deadline, in microseconds; `None` without a deadline.
         micros: Option<u64>,
@@ -110,36 +110,36 @@ pub enum Request<'a> {
         /// The client's number for the task or thread that calls.
         caller: u64,
     },
-    /// Says that there are records for an operation of an object, now and later, in the pipe that was
-    /// handed to the manager together with the stream.
+    /// Assigns the pipe that came with the stream to an operation of an object. The manager reads records for
+    /// that operation from it, now and later.
     ReportPipe {
         /// The client's number for the call.
         seq: u64,
         /// The session's number for the object.
         object: u32,
-        /// The place of the operation among those of the kind.
+        /// The index of the operation among those of the kind.
         operation: u32,
     },
 }
 
-/// What a manager says.
+/// A message of a manager.
 #[derive(Debug, PartialEq)]
 pub enum Response<'a> {
     /// The answer to `Hello`.
     Welcome {
         /// The version of the protocol that the sender speaks.
         version: u32,
-        /// The number of this start of the manager.
+        /// The incarnation of the manager.
         incarnation: u64,
         /// The id of the session.
         session: u64,
-        /// What the session signs its calls with.
+        /// The secret with which the session signs its calls.
         secret: SessionSecret,
         /// The size of the largest message that the manager takes, in bytes.
         frame_bytes: u64,
-        /// What the manager can do beyond the base.
+        /// The manager's capabilities beyond the base.
         capabilities: Capabilities,
-        /// Which shard it is. A manager of one shard leaves it out.
+        /// The shard of the session. A manager of one shard omits it.
         shard: Shard,
     },
     /// The answer to `Open`: the object's number and name, and its operations in order.
@@ -160,7 +160,7 @@ pub enum Response<'a> {
         /// The encoded reply.
         body: BlobRef<'a>,
     },
-    /// Why there is no such answer.
+    /// The fault of a request, in place of its answer.
     Fault {
         /// The client's number for the call.
         seq: u64,
@@ -172,12 +172,12 @@ pub enum Response<'a> {
         /// The client's number for the call.
         seq: u64,
     },
-    /// The object is no more.
+    /// The object was removed or has failed.
     Gone {
         /// The session's number for the object.
         object: u32,
     },
-    /// Why the manager ends the session.
+    /// The end of the session, with the reason.
     Bye {
         /// The reason.
         reason: String,
@@ -298,11 +298,12 @@ impl Encode for Response<'_> {
 }
 
 impl<'a> Request<'a> {
-    /// Reads what a client said.
+    /// Decodes a message of a client.
     ///
     /// # Errors
     ///
-    /// Returns an error when it is no request. [`Misread::of`](super::Misread::of) tells what it is instead.
+    /// Returns an error when the bytes are no request. [`Misread::of`](super::Misread::of) then returns what
+    /// can be read of them.
     #[inline]
     pub fn decode(message: &'a [u8]) -> Result<Self, CodecError> {
         let mut fields = Fields::of(message)?;
@@ -315,7 +316,7 @@ impl<'a> Request<'a> {
                 }
                 let version = f.number()?;
                 if version != VERSION {
-                    // Only what stands before is the same in all versions.
+                    // Only the elements before this one are the same in all versions.
                     return Ok(Self::Hello {
                         version,
                         pid: 0,
@@ -391,11 +392,11 @@ impl<'a> Request<'a> {
 }
 
 impl<'a> Response<'a> {
-    /// Reads what a manager said.
+    /// Decodes a message of a manager.
     ///
     /// # Errors
     ///
-    /// Returns an error when it is no response.
+    /// Returns an error when the bytes are no response.
     #[inline]
     pub fn decode(message: &'a [u8]) -> Result<Self, CodecError> {
         let mut fields = Fields::of(message)?;
@@ -450,20 +451,20 @@ impl<'a> Response<'a> {
     }
 }
 
-/// The secret of a session.
+/// Decodes the secret of a session.
 fn secret(bytes: &[u8]) -> Result<SessionSecret, CodecError> {
     let secret = SessionSecret::read(bytes);
     secret.ok_or_else(|| CodecError::new(format!("a secret is not {} bytes", bytes.len())))
 }
 
-/// Reads the capabilities of a peer.
+/// Decodes the capabilities of a peer.
 fn capabilities(fields: &mut Fields<'_>) -> Result<Capabilities, CodecError> {
     let mut capabilities = Capabilities::NONE;
     fields.texts(|name| capabilities.add_named(name))?;
     Ok(capabilities)
 }
 
-/// Makes the shard of that index.
+/// Returns the shard with that index.
 pub(crate) fn shard(index: u32, of: u32) -> Result<Shard, CodecError> {
     Shard::new(index, of)
         .ok_or_else(|| CodecError::new(format!("there is no shard {index} of {of}")))

@@ -1,21 +1,21 @@
-//! What can be read of messages that are no requests or responses: the number of the call that they are
-//! about. So one that does not fit is the error of that call alone.
+//! The readable part of messages that are no requests or responses: the number of their call. A malformed
+//! message is thus an error of that call alone.
 
 use crate::codec::{error::CodecError, fields::Fields};
 
-/// What a message is that [`Request::decode`](super::Request::decode) does not read.
+/// The type of a message that [`Request::decode`](super::Request::decode) cannot decode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Misread {
-    /// A call with this number, which is to be answered.
+    /// A call with this number, which has to be answered.
     Call(u64),
-    /// A cast, or a withdrawal with numbers that no call has: neither has an answer.
+    /// A cast, or a withdrawal whose numbers belong to no call. Neither has an answer.
     OneWay,
-    /// None of these: what follows it in the stream may be of no use either.
+    /// Any other message. The rest of the stream may be unusable too.
     Stream,
 }
 
 impl Misread {
-    /// Reads what a message is.
+    /// Determines the type of a message.
     #[cold]
     #[must_use]
     pub fn of(message: &[u8]) -> Self {
@@ -38,8 +38,8 @@ impl Misread {
     }
 }
 
-/// Reads the number of the call in a [`Response::Fault`](super::Response::Fault) that
-/// [`Response::decode`](super::Response::decode) does not read, such as one that only later managers send.
+/// Reads the call number of a [`Response::Fault`](super::Response::Fault) that
+/// [`Response::decode`](super::Response::decode) cannot decode, such as one that only later managers send.
 #[cold]
 #[must_use]
 pub fn faulted(message: &[u8]) -> Option<u64> {

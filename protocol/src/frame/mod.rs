@@ -1,15 +1,15 @@
-//! Frames: the messages of clients and managers, and how a stream of bytes is cut into them.
+//! Frames: the messages of clients and managers, and how a stream of bytes is split into them.
 //!
 //! It may import `codec`, `fault`, `inspection` and `shard`.
 //!
 //! | module | contents |
 //! | --- | --- |
 //! | `messages` | [`Request`] and [`Response`] |
-//! | `capabilities` | what a peer can do beyond the base of the protocol |
-//! | `misread` | whose a message is that is neither |
+//! | `capabilities` | the features of a peer beyond the base of the protocol |
+//! | `misread` | the readable part of a malformed message |
 //! | `reply` | writes a reply whose body is encoded in place |
 //! | `framing` | writes a message after its length |
-//! | `inbox` | reads a stream and cuts it into messages |
+//! | `inbox` | splits a stream into messages |
 
 pub(crate) mod capabilities;
 pub(crate) mod framing;

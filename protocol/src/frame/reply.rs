@@ -1,18 +1,18 @@
-//! Writes a reply whose body is encoded in its frame, without a copy of what it lends.
+//! Writes a reply whose body is encoded in its frame, without a copy of the bytes that it lends.
 
 use crate::{
     codec::{elements::Elements, encoding::Fit},
     frame::framing::HEADER,
 };
 
-/// Appends a frame with a reply whose body `encode` appends, given the most bytes that it may have. What
-/// the body lends belongs at the returned place of the buffer.
+/// Appends a frame with a reply. `encode` appends the body, and gets the most bytes that it may have. Bytes
+/// that the body lends belong at the returned position of the buffer.
 ///
-/// The buffer is as before unless the frame fits into `most` bytes.
+/// The buffer is unchanged unless the frame fits into `most` bytes.
 ///
 /// # Errors
 ///
-/// As `encode` does.
+/// Returns the errors of `encode`.
 pub fn append_reply<E>(
     buffer: &mut Vec<u8>,
     seq: u64,
@@ -48,7 +48,7 @@ pub fn append_reply<E>(
             }
             Ok(Fit::Fits(lent))
         }
-        // Three elements are never too many.
+        // Three elements never exceed the limit.
         Ok(false) | Err(None) => {
             buffer.truncate(start);
             Ok(Fit::TooLong)

@@ -1,4 +1,4 @@
-//! Frames and framing without a session: what is cut, joined, too long or no frame at all.
+//! Frames and framing without a session: frames that are split, joined, too long, or malformed.
 
 mod large;
 mod mutations;
@@ -28,7 +28,7 @@ use crate::{
 
 pub(super) const MOST: usize = 1 << 10;
 
-/// One of each request, with and without what is optional.
+/// One of each request, with and without its optional elements.
 pub(super) fn requests() -> Vec<Request<'static>> {
     let hello = Request::Hello {
         version: VERSION,
@@ -142,7 +142,7 @@ pub(super) fn responses() -> Vec<Response<'static>> {
     ]
 }
 
-/// All messages of both sides, encoded, without their headers.
+/// All messages of both sides, encoded, without headers.
 pub(super) fn messages() -> Vec<Vec<u8>> {
     let requests = requests();
     let requests = requests.iter().map(encoded);
@@ -170,7 +170,7 @@ pub(super) fn stream() -> Vec<u8> {
     stream
 }
 
-/// All whole messages that an inbox has.
+/// All complete messages of an inbox.
 fn drain(inbox: &mut Inbox) -> Vec<Vec<u8>> {
     let mut messages = Vec::new();
     while let Some(message) = inbox.next_message().expect("below the limit") {
@@ -409,7 +409,7 @@ fn a_first_frame_with_anything_wrong_in_it_is_an_error() {
     for welcome in &welcomes {
         assert!(!is_response(welcome), "{welcome:?}");
     }
-    // Bytes behind the last element, and a list that breaks off.
+    // Bytes behind the last element, and an incomplete list.
     for message in [
         hello_message(),
         value::encode(&(65, VERSION, 1, 2, secret, 64, ["a"])).unwrap(),
@@ -466,7 +466,7 @@ fn nesting_without_end_is_an_error() {
         hello.pop();
         hello.extend_from_slice(&arrays);
         hello.push(1);
-        // What follows in another version is not read.
+        // The rest of the hello is not read if its version differs.
         assert!(is_request(&hello), "{count}");
         let mut fault = vec![0x93, 68, 1];
         fault.extend_from_slice(&arrays);

@@ -8,28 +8,27 @@ use crate::{
     proof::Proof,
 };
 
-/// What a barrier is made from: `BarrierSpec::from(3)`, or
-/// `BarrierSpec::from(3).on_death(OnDeath::Retract)`.
+/// The spec of a barrier: `BarrierSpec::from(3)`, or `BarrierSpec::from(3).on_death(OnDeath::Retract)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BarrierSpec {
-    /// How many have to arrive: 1 to 4,294,967,295.
+    /// The number of parties that have to arrive: 1 to 4,294,967,295.
     pub parties: u32,
-    /// What the death of a process that has arrived means.
+    /// The effect of the death of a process that has arrived.
     pub on_death: OnDeath,
 }
 
-/// What the death of a process does to the barrier that it waits at.
+/// The effect of a process's death on the barrier at which it waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum OnDeath {
-    /// It breaks the barrier: the others could wait in vain.
+    /// The barrier breaks, because the others could wait in vain.
     #[default]
     Break,
-    /// It takes its arrival back: another process will come in its place.
+    /// The arrival is taken back, because another process will arrive in its place.
     Retract,
 }
 
 impl BarrierSpec {
-    /// Sets what the death of a process that waits does.
+    /// Sets the effect of the death of a waiting process.
     #[must_use]
     pub const fn on_death(mut self, on_death: OnDeath) -> Self {
         self.on_death = on_death;
@@ -46,19 +45,19 @@ impl From<u32> for BarrierSpec {
     }
 }
 
-/// Arrives, and waits for the others.
+/// Arrives, and waits for the other parties.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Arrive {
-    /// Whether the caller would run the action, if it is the last.
+    /// Whether the caller runs the action if it arrives last.
     pub acts: bool,
 }
 
-/// What becomes of an arrival.
+/// The result of an arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Arrival {
-    /// All have arrived, and are released.
+    /// All parties have arrived, and are released.
     Passed(Passed),
-    /// All have arrived, and wait until the caller has run the action.
+    /// All parties have arrived, and wait until the caller has run the action.
     Act,
 }
 
@@ -66,25 +65,26 @@ pub enum Arrival {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Passed {
-    /// Its place in the order of arrival, from 0.
+    /// The position in the order of arrival, counted from 0.
     pub index: u32,
-    /// Whether it ran the action; without one, whether it was the last. Exactly one party did.
+    /// Whether this party ran the action or, without an action, arrived last. This is true for exactly one
+    /// party.
     pub is_leader: bool,
-    /// How often the barrier was passed before.
+    /// The number of earlier generations that passed.
     pub generation: u64,
 }
 
-/// Tells that the action was run, and waits for the release.
+/// Reports that the action has run, and waits for the release.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Finish {
-    /// The arrival that was told to run it, of the same session.
+    /// The arrival that was told to run the action, of the same session.
     pub turn: Proof,
 }
 
-/// Tells that the action failed.
+/// Reports that the action failed.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Fail {
-    /// The arrival that was told to run it, of the same session.
+    /// The arrival that was told to run the action, of the same session.
     pub turn: Proof,
 }
 
@@ -92,7 +92,7 @@ pub struct Fail {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Abort;
 
-/// Mends the barrier. Those who wait at it are told that it broke.
+/// Repairs the barrier. Waiting parties are told that it broke.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Reset;
 
@@ -104,13 +104,13 @@ pub struct CountArrivals;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BarrierStatus {
-    /// How many have to arrive.
+    /// The number of parties that have to arrive.
     pub parties: u32,
-    /// How many have arrived, with those who are early for the next generation.
+    /// The number of arrivals, including those of the next generation.
     pub arrived: u64,
-    /// How often it was passed.
+    /// The number of generations that passed.
     pub generation: u64,
-    /// What broke it, until it is reset.
+    /// The reason why it is broken, until it is reset.
     pub broken: Option<Breach>,
 }
 

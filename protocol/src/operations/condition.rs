@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{fault::Refusal, operation::Operation, operations::grant::Granted, proof::Proof};
 
-/// Frees the lock and sleeps, until it is notified or its time is over; then waits for the lock.
+/// Releases the lock and sleeps until a notification or the timeout, then waits for the lock.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Sleep {
     /// The call that holds the lock.
@@ -13,39 +13,39 @@ pub struct Sleep {
     pub set: String,
 }
 
-/// Wakes those who have slept longest in a wait set. Answers how many.
+/// Wakes the calls that have slept longest in a wait set. Returns their number.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Notify {
     /// The call that holds the lock.
     pub grant: Proof,
     /// The wait set: at most 255 bytes.
     pub set: String,
-    /// How many at the most; without a number all.
+    /// The most calls to wake; `None` wakes all.
     pub most: Option<u64>,
 }
 
-/// Asks how many sleep in a wait set, without waiting.
+/// Asks for the number of sleepers in a wait set, without waiting.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CountSleepers {
     /// The wait set: at most 255 bytes.
     pub set: String,
 }
 
-/// What a sleeper is told that holds the lock again.
+/// The answer to a sleeper that holds the lock again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Woken {
-    /// That it does.
+    /// The grant of the lock.
     pub granted: Granted,
-    /// What woke it.
+    /// The reason why it woke up.
     pub wake: Wake,
 }
 
-/// What woke a sleeper of a condition.
+/// The reason why a sleeper of a condition woke up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Wake {
     /// A notification.
     Notified,
-    /// The end of its time.
+    /// The end of its timeout.
     TimedOut,
 }
 

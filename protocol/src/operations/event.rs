@@ -4,19 +4,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{fault::Refusal, operation::Operation};
 
-/// Sets the flag, which completes all who wait. Answers how often it has been set.
+/// Sets the flag, which completes all waits. Returns how often it was set.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Set;
 
-/// Takes the flag down.
+/// Clears the flag.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Clear;
 
-/// Waits for the flag. Answers how often it has been set.
+/// Waits for the flag. Returns how often it was set.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct WaitSet {
-    /// Without a number: until the flag is up. With one: until it was set more often than that,
-    /// whether it is up or not.
+    /// `None` waits until the flag is set. A number waits until it was set more often than that, regardless
+    /// of its state.
     pub since: Option<u64>,
 }
 
@@ -28,11 +28,11 @@ pub struct Look;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct EventStatus {
-    /// Whether the flag is up.
+    /// Whether the flag is set.
     pub is_set: bool,
-    /// How often it has been set.
+    /// The number of times that it was set.
     pub generation: u64,
-    /// How many calls wait for it.
+    /// The number of waiting calls.
     pub waiting: u64,
 }
 

@@ -1,20 +1,20 @@
-//! What all holders share: the reply [`Granted`], the operations [`MarkConsistent`], [`Release`] and
-//! [`ReleaseAny`], and [`ReleaseBy`] of the specs.
+//! The items that all holders share: the reply [`Granted`], the operations [`MarkConsistent`], [`Release`]
+//! and [`ReleaseAny`], and [`ReleaseBy`] of the specs.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{fault::Refusal, ids::Fence, operation::Operation, peer::Abandoned, proof::Proof};
 
-/// What a holder is told.
+/// The answer to a holder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Granted {
-    /// The token of the grant.
+    /// The fencing token of the grant.
     pub fence: Fence,
-    /// What an earlier holder left that ended without releasing.
+    /// The mark of an earlier holder that ended without a release.
     pub abandoned: Option<Abandoned>,
 }
 
-/// Declares that what an earlier holder left has been looked after.
+/// Declares that the state which an earlier holder left is repaired.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct MarkConsistent {
     /// The call that was granted.
@@ -26,7 +26,7 @@ impl Operation for MarkConsistent {
     type Reply = Result<(), Refusal>;
 }
 
-/// Gives the hold back.
+/// Releases the hold.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Release {
     /// The call that was granted.
@@ -38,7 +38,7 @@ impl Operation for Release {
     type Reply = Result<(), Refusal>;
 }
 
-/// Gives back what has been held longest, whichever session holds it. An object that was made with
+/// Releases the hold that has lasted longest, of any session. An object that was created with
 /// [`ReleaseBy::Holder`] refuses it.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ReleaseAny;
@@ -48,10 +48,10 @@ impl Operation for ReleaseAny {
     type Reply = Result<(), Refusal>;
 }
 
-/// Who may release what a session holds: a part of the spec of an object.
+/// Who may release a session's hold. It is a part of the spec of an object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ReleaseBy {
-    /// The session that holds it, and those that have its ticket.
+    /// The session that holds it, and sessions that have its ticket.
     #[default]
     Holder,
     /// Every session that has opened the object, as with Python's `Lock` and `Semaphore`.
@@ -59,11 +59,11 @@ pub enum ReleaseBy {
 }
 
 impl ReleaseBy {
-    /// Checks that a release without a proof is allowed.
+    /// Checks that a release without a proof is permitted.
     ///
     /// # Errors
     ///
-    /// Returns [`Refusal::Invalid`] where only the holder may release.
+    /// Returns [`Refusal::Invalid`] if only the holder may release.
     pub fn check(self) -> Result<(), Refusal> {
         match self {
             Self::Anyone => Ok(()),

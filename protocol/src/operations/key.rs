@@ -1,4 +1,4 @@
-//! `Key`: the key of a keyed lock. Short keys, which are the usual ones, are stored in place.
+//! `Key`: the key of a keyed lock. Short keys, which are the most frequent, are stored in place.
 //!
 //! Invariant: a text that fits in place is stored there and padded with zeros, so equal keys have equal
 //! bytes.
@@ -13,9 +13,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{fault::Refusal, printable::Printable};
 
-/// The key of a keyed lock or semaphore: any text of at most 255 bytes, also none at all.
+/// The key of a keyed lock or semaphore: any text of at most 255 bytes, including the empty one.
 ///
-/// One of at most 22 bytes takes no memory beside its 24.
+/// A key of at most 22 bytes takes no memory beyond its own 24 bytes.
 ///
 /// ```
 /// use lockkeeper::inspect::Key;
@@ -32,14 +32,14 @@ enum Text {
     Long(Box<str>),
 }
 
-/// The most bytes that stand in place.
+/// The most bytes that are stored in place.
 const SHORT: usize = 22;
 
-/// The most bytes that a key has.
+/// The most bytes of a key.
 const MOST_BYTES: usize = 255;
 
 impl Key {
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match &self.0 {
@@ -55,7 +55,7 @@ impl Key {
         }
     }
 
-    /// Refuses a text that is too long to be a key.
+    /// Returns an error if the text is too long for a key.
     pub fn check(&self) -> Result<(), Refusal> {
         match self.bytes().len() {
             0..=MOST_BYTES => Ok(()),
@@ -99,7 +99,7 @@ impl Borrow<str> for Key {
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // As `str` does, which a key can be borrowed as.
+        // This equals the hash of `str`, as which a key can be borrowed.
         state.write(self.bytes());
         state.write_u8(0xff);
     }
@@ -124,7 +124,7 @@ impl fmt::Debug for Key {
 }
 
 impl fmt::Display for Key {
-    /// Writes the key for people, escaped: [`Self::as_str`] is the text.
+    /// Writes the key with escapes. [`Self::as_str`] returns the text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Printable(self.as_str()).fmt(f)
     }

@@ -1,4 +1,4 @@
-//! The operations of keyed locks and keyed semaphores, beside those of all holders.
+//! The operations of keyed locks and keyed semaphores, in addition to those of all holders.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::{
     proof::Proof,
 };
 
-/// Waits to be the holder of a key.
+/// Waits to become the holder of a key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AcquireKey {
     /// The key: at most 255 bytes.
@@ -21,44 +21,44 @@ pub struct AcquireKey {
 pub struct AcquireKeyMany {
     /// The key: at most 255 bytes.
     pub key: Key,
-    /// How many: at least one.
+    /// The number of permits, at least one.
     pub permits: u32,
 }
 
-/// Moves what a grant holds to the calling session; from then on the call is the grant.
+/// Moves a grant's permits to the calling session. From then on this call is the grant.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct AdoptKey {
     /// The call that was granted.
     pub grant: Proof,
 }
 
-/// What has moved.
+/// The result of a move.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdoptedKey {
     /// The new grant.
     pub granted: Granted,
-    /// Of which key.
+    /// The key of the grant.
     pub key: Key,
-    /// How many permits it holds.
+    /// The number of permits that it holds.
     pub permits: u32,
 }
 
-/// Takes a key from its holders. Answers whether there was one.
+/// Takes a key from its holders. Returns whether there was one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ForceUnlockKey {
     /// The key: at most 255 bytes.
     pub key: Key,
 }
 
-/// Gives back what of a key has been held longest, whichever session holds it. Only an object that was
-/// made with [`ReleaseBy::Anyone`](crate::operations::ReleaseBy) does so.
+/// Releases the hold of a key that has lasted longest, of any session. It requires an object that was created
+/// with [`ReleaseBy::Anyone`](crate::operations::ReleaseBy).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReleaseAnyKey {
     /// The key: at most 255 bytes.
     pub key: Key,
 }
 
-/// Asks who is there for a key, without waiting.
+/// Asks for the holders and waiters of a key, without waiting.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CountKey {
     /// The key: at most 255 bytes.
@@ -69,17 +69,17 @@ pub struct CountKey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct KeyStatus {
-    /// How many permits of it are free: for a lock, 1 when it is not held.
+    /// The number of free permits: for a lock, 1 when it is not held.
     pub available: u64,
-    /// How many are held: for a lock, 1 when it is held.
+    /// The number of held permits: for a lock, 1 when it is held.
     pub held: u64,
-    /// How many calls wait for it.
+    /// The number of calls that wait for it.
     pub waiting: u64,
-    /// Whether it carries the mark of a holder that died.
+    /// Whether it has the mark of a holder that died.
     pub abandoned: bool,
 }
 
-/// Asks for the numbers of all keys together, without waiting.
+/// Asks for the totals of all keys, without waiting.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct CountKeys;
 
@@ -87,31 +87,31 @@ pub struct CountKeys;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct KeyedStatus {
-    /// How many keys are held. Only those are waited for.
+    /// The number of held keys. Calls wait only for these.
     pub keys: u64,
-    /// How many grants hold them: more than there are keys only where a key has several permits.
+    /// The number of grants. It exceeds the number of keys only if keys have several permits.
     pub grants: u64,
-    /// How many calls wait.
+    /// The number of waiting calls.
     pub waiting: u64,
-    /// How many free keys carry the mark of a holder that died.
+    /// The number of free keys with the mark of a holder that died.
     pub abandoned: u64,
 }
 
-/// Asks for the keys that are held, in no order, page by page.
+/// Asks for the held keys, in no order, page by page.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ListKeys {
-    /// Where the page begins: zero, or the `next` of the page before.
+    /// The start of the page: zero, or the `next` of the page before.
     pub from: u32,
 }
 
-/// Some of the keys that are held.
+/// A page of the held keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct KeyPage {
-    /// The keys of the page, which may have none. A key that is held while all pages are asked for is in
+    /// The keys of the page, which may be empty. A key that stays held while all pages are requested is in
     /// exactly one of them.
     pub keys: Vec<Key>,
-    /// Where the next page begins, if there is one.
+    /// The start of the next page, if there is one.
     pub next: Option<u32>,
 }
 

@@ -4,29 +4,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::{fault::Refusal, operation::Operation};
 
-/// What a latch is made from.
+/// The spec of a latch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LatchSpec {
-    /// From how many it counts down: 0 to 4,294,967,295. One of 0 is open.
+    /// The initial count: 0 to 4,294,967,295. A latch of 0 is open.
     pub count: i64,
 }
 
-/// Counts down. Answers how many are left.
+/// Counts down. Returns the count that is left.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct CountDown {
-    /// By how many: 0 to as many as are left.
+    /// The number to subtract: 0 up to the count that is left.
     pub by: u32,
 }
 
-/// Waits until none are left.
+/// Waits until the count is zero.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct WaitOpen;
 
-/// Counts down, and waits until none are left. What was counted stays so, whatever becomes of the
-/// wait.
+/// Counts down, and waits until the count is zero. The count is not restored if the wait ends early.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ArriveAndWait {
-    /// By how many: 0 to as many as are left.
+    /// The number to subtract: 0 up to the count that is left.
     pub by: u32,
 }
 
@@ -38,14 +37,14 @@ pub struct CountLeft;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LatchStatus {
-    /// How many are left to be counted down; at 0 it is open.
+    /// The count that is left. At 0 the latch is open.
     pub count: u32,
-    /// How many calls wait for that.
+    /// The number of waiting calls.
     pub waiting: u64,
 }
 
 impl LatchStatus {
-    /// Whether none are left to be counted down. Once it is open a latch stays so.
+    /// Returns whether the count is zero. An open latch stays open.
     #[must_use]
     pub const fn is_open(&self) -> bool {
         self.count == 0

@@ -4,22 +4,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::{fault::Refusal, operation::Operation, operations::grant::Granted, proof::Proof};
 
-/// Waits to be the holder.
+/// Waits to become the holder.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Acquire;
 
-/// Moves the hold to the calling session; from then on the call is the grant.
+/// Moves the hold to the calling session. From then on this call is the grant.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Adopt {
     /// The call that was granted.
     pub grant: Proof,
 }
 
-/// Takes the hold from its holder. Answers whether there was one.
+/// Takes the hold from its holder. Returns whether there was one.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ForceUnlock;
 
-/// Asks who is there, without waiting.
+/// Asks for the state, without waiting.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Status;
 
@@ -29,9 +29,9 @@ pub struct Status;
 pub struct LockStatus {
     /// Whether it is held.
     pub held: bool,
-    /// How often its holder has entered it: more than once only where locks are reentrant.
+    /// The number of entries of its holder: more than 1 only for reentrant locks.
     pub depth: u64,
-    /// How many calls wait for it.
+    /// The number of waiting calls.
     pub waiting: u64,
 }
 
@@ -56,20 +56,20 @@ impl Operation for Status {
     type Reply = LockStatus;
 }
 
-/// Waits to be the holder, or enters again.
+/// Waits to become the holder, or enters again.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct AcquireAs {
-    /// Who enters: a number that the session gives no other owner, ever.
+    /// The number of the owner, which the session assigns and never reuses.
     pub owner: u64,
 }
 
-/// Moves the hold of an owner that is inside once to an owner of the calling session; from then on
-/// the call is the grant.
+/// Moves the hold of an owner with a single entry to an owner of the calling session. From then on this call
+/// is the grant.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct AdoptAs {
     /// The call that was granted.
     pub grant: Proof,
-    /// Who holds it then.
+    /// The number of the new owner.
     pub owner: u64,
 }
 

@@ -1,7 +1,7 @@
 //! The operations of the built-in kinds: arguments, replies, specs and statuses.
 //!
-//! Clients use these and no state machine; the crate `lockkeeper-actors` implements the state machines.
-//! Each module has the operations of one kind, or of several that share them. They may import `codec`,
+//! Clients use these and no state machine; the crate `lockkeeper-actors` implements the state machines. Each
+//! module has the operations of one kind, or of several kinds that share them. They may import `codec`,
 //! `fault`, `ids`, `operation`, `peer` and `proof`.
 
 pub(crate) mod barrier;

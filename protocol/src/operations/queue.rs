@@ -7,37 +7,37 @@ use crate::{
     proof::Proof,
 };
 
-/// What a queue is made from.
+/// The spec of a queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueSpec {
-    /// How many items may wait in it: 1 to 1,000,000,000. Without a number, as many as that.
+    /// The most items that may wait in it: 1 to 1,000,000,000. `None` means 1,000,000,000.
     pub capacity: Option<u64>,
     /// The schema id, at most 4,096 bytes. See [`CheckType`](crate::operations::CheckType).
     pub holds: String,
 }
 
-/// Puts an item behind all others, and waits for room.
+/// Appends an item, and waits for room.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Put {
     /// The item, encoded.
     pub item: Blob,
 }
 
-/// Waits for the first item, which is the caller's until it is done or put back.
+/// Waits for the first item. The item belongs to the caller until it is done or put back.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Get;
 
-/// Acknowledges an item: it is no more.
+/// Acknowledges an item, which removes it.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Done {
-    /// The call that was given it.
+    /// The call that received it.
     pub delivery: Proof,
 }
 
-/// Gives an item back, to its place at the front.
+/// Returns an item to its place at the front.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct PutBack {
-    /// The call that was given it.
+    /// The call that received it.
     pub delivery: Proof,
 }
 
@@ -45,22 +45,22 @@ pub struct PutBack {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Join;
 
-/// Takes no more items. Those that were put can be taken still.
+/// Closes the queue to further items. Its remaining items can still be taken.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct CloseQueue;
 
-/// Asks for the numbers, without waiting.
+/// Asks for the state, without waiting.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct CountItems;
 
-/// An item, as its taker is given it.
+/// An item as its taker receives it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// The token of the grant.
+    /// The fencing token of the grant.
     pub fence: Fence,
-    /// How often the item was delivered, with this time.
+    /// The number of deliveries of the item, including this one.
     pub attempts: u32,
-    /// The last one who had it and died, if any did.
+    /// The last taker that died with it, if any.
     pub abandoned: Option<Abandoned>,
     /// The item, encoded.
     pub item: Blob,
@@ -70,19 +70,19 @@ pub struct Delivery {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct QueueStatus {
-    /// How many items wait to be taken.
+    /// The number of items that wait to be taken.
     pub len: u64,
-    /// How many may. Items that come back go in beyond it.
+    /// The most items that may wait. Items that are returned may exceed it.
     pub capacity: u64,
-    /// How many are taken and not done.
+    /// The number of items that are taken and not done.
     pub taken: u64,
-    /// How many puts wait for room.
+    /// The number of puts that wait for room.
     pub putting: u64,
-    /// How many gets wait for an item.
+    /// The number of gets that wait for an item.
     pub getting: u64,
-    /// How many calls wait until all is done.
+    /// The number of calls that wait until all items are done.
     pub joining: u64,
-    /// Whether it was closed.
+    /// Whether the queue is closed.
     pub closed: bool,
 }
 

@@ -7,39 +7,38 @@ use crate::{fault::Refusal, operation::Operation, operations::grant::Granted, pr
 /// How a readers-writer lock is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Access {
-    /// Beside others who read.
+    /// Shared with other readers.
     Read,
-    /// Beside others who read, and with the right to become the writer, which one at a time has.
+    /// Shared with other readers, with the right to become the writer. At most one hold is upgradable.
     Upgradable,
-    /// Beside no other.
+    /// Exclusive.
     Write,
 }
 
 /// Waits for the lock.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct AcquireFor {
-    /// What for.
+    /// The requested access.
     pub access: Access,
 }
 
-/// Waits until an upgradable hold is the only one, and writes from then on. The call is the grant
-/// then.
+/// Waits until an upgradable hold is the only one, and makes it the writer's. The call is the grant then.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Upgrade {
     /// The call that was granted, of the same session.
     pub grant: Proof,
 }
 
-/// Lets others beside a hold, without a moment in which it is none.
+/// Downgrades a hold, so that others can share the lock. The lock is held throughout.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Downgrade {
     /// The call that was granted, of the same session. It stays the grant.
     pub grant: Proof,
-    /// What it is held for from then on: less than before.
+    /// The new access, which is weaker than the current one.
     pub to: Access,
 }
 
-/// Asks who is there, without waiting.
+/// Asks for the holders and waiters, without waiting.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct CountHolders;
 
@@ -47,13 +46,13 @@ pub struct CountHolders;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RwLockStatus {
-    /// How many read, without the upgradable one.
+    /// The number of readers, without the upgradable one.
     pub readers: u64,
     /// Whether an upgradable reader holds it.
     pub upgradable: bool,
     /// Whether a writer holds it.
     pub writer: bool,
-    /// How many calls wait: for the lock, or for an upgrade.
+    /// The number of calls that wait for the lock or for an upgrade.
     pub waiting: u64,
 }
 

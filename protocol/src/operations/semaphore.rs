@@ -9,12 +9,12 @@ use crate::{
     proof::Proof,
 };
 
-/// What a semaphore is made from.
+/// The spec of a semaphore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SemaphoreSpec {
-    /// How many permits it begins with: 0 to 4,294,967,295.
+    /// The initial number of permits: 0 to 4,294,967,295.
     pub permits: i64,
-    /// Who may release what a session holds.
+    /// Who may release a session's permits.
     pub release_by: ReleaseBy,
 }
 
@@ -30,40 +30,40 @@ impl From<u32> for SemaphoreSpec {
 /// Waits for a number of permits, all or none.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct AcquireMany {
-    /// How many.
+    /// The number of permits.
     pub permits: u32,
 }
 
-/// Gives permits of a grant back.
+/// Releases permits of a grant.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ReleasePermits {
     /// The call that was granted.
     pub grant: Proof,
-    /// How many of its permits.
+    /// The number of permits to release.
     pub permits: u32,
 }
 
-/// Parts with permits of a grant for good: they do not come back when the session ends.
+/// Consumes permits of a grant: they do not return when the session ends.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Forget {
     /// The call that was granted.
     pub grant: Proof,
-    /// How many of its permits.
+    /// The number of permits to consume.
     pub permits: u32,
 }
 
 /// Adds permits that were not held.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct AddPermits {
-    /// How many.
+    /// The number of permits to add.
     pub permits: u32,
 }
 
-/// Refuses all who wait and all who come.
+/// Refuses all waiting and future calls.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Close;
 
-/// Asks for the numbers, without waiting.
+/// Asks for the state, without waiting.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Count;
 
@@ -71,13 +71,13 @@ pub struct Count;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SemaphoreStatus {
-    /// How many permits are free.
+    /// The number of free permits.
     pub available: u64,
-    /// How many are held.
+    /// The number of held permits.
     pub held: u64,
-    /// How many calls wait.
+    /// The number of waiting calls.
     pub waiting: u64,
-    /// Whether it was closed.
+    /// Whether the semaphore is closed.
     pub closed: bool,
 }
 

@@ -12,89 +12,89 @@ use crate::{
     printable::{Printable, PrintableText},
 };
 
-/// Waits for a chunk of tasks to be run.
+/// Submits a chunk of tasks, and waits for its outcome.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Submit {
-    /// What is to be run.
+    /// The tasks to run.
     pub chunk: Chunk,
-    /// How often the chunk is run again when its worker dies.
+    /// The number of times that the chunk is run again when its worker dies.
     pub retries: u32,
 }
 
-/// Hands in tasks of a series, each of which is run by itself.
+/// Submits tasks of a series, each of which runs by itself.
 ///
-/// A series is many tasks of one submitter, whose outcomes are collected as they come.
+/// A series is many tasks of one submitter, which collects their outcomes as they arrive.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Feed {
-    /// The number of the series, which the session uses for no other series.
+    /// The number of the series, which the session does not reuse.
     pub series: u64,
-    /// What the submitter calls the first of the tasks. The numbers of the others count up from it.
+    /// The submitter's number for the first task. The other tasks have consecutive numbers.
     pub first: u64,
     /// The name of the tasks.
     pub task: String,
-    /// The arguments of each of them, as those of a chunk of one.
+    /// The arguments of each task, encoded as those of a chunk of one task.
     pub row: Row,
-    /// How often each of them is run again when its worker dies.
+    /// The number of times that each task is run again when its worker dies.
     pub retries: u32,
 }
 
-/// Waits for outcomes of a series, and takes all that there are.
+/// Waits for outcomes of a series, and takes all that have arrived.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Collect {
     /// The number of the series.
     pub series: u64,
 }
 
-/// What became of a task of a series.
+/// The outcome of a task of a series.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
     /// The number of the task.
     pub number: u64,
-    /// Its outcome, as that of a chunk of one.
+    /// The outcome, encoded as that of a chunk of one task.
     pub outcome: ChunkOutcome,
 }
 
-/// Ends a series: those of its tasks that no worker has taken are not run.
+/// Ends a series. Tasks that no worker has taken do not run.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Leave {
     /// The number of the series.
     pub series: u64,
 }
 
-/// A number of tasks that are run together. Only its submitter and its worker look inside.
+/// Tasks that run together. Only their submitter and their worker decode them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunk {
     /// The name of the task.
     pub task: String,
-    /// The arguments of each of them.
+    /// The arguments of each task.
     pub arguments: Blob,
 }
 
-/// Hands in what was done, and asks for work; no answer means that there will be none.
+/// Reports a finished job, and asks for work. The answer is empty if there will be no more work.
 ///
-/// A worker without a job waits until there is one. One that has some is answered at once.
+/// A worker without a job waits until there is one. A worker with jobs is answered at once.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Next {
     /// The job that the worker has finished.
     pub finished: Option<Finished>,
-    /// How many jobs it takes at the most: at least one.
+    /// The most jobs that it takes, at least one.
     pub most: u32,
 }
 
-/// Hands in what was done, without asking for work.
+/// Reports a finished job, without asking for work.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Finished {
-    /// The job, by the id that it was given with.
+    /// The id of the job.
     pub job: JobId,
-    /// What became of it.
+    /// The outcome of the job.
     pub outcome: ChunkOutcome,
 }
 
-/// Hands in what was done, one job after the other.
+/// Reports several finished jobs in order.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Reports(
-    /// At most [`Self::MOST`].
+    /// The reports, at most [`Self::MOST`].
     #[serde(deserialize_with = "short_list::<{ Reports::MOST }, _, Finished, _>")]
     pub Vec<Finished>,
 );
@@ -104,53 +104,53 @@ impl Reports {
     pub const MOST: usize = 1 << 16;
 }
 
-/// Hands back what was not begun, for others to run.
+/// Returns jobs that have not begun, so that other workers can run them.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct HandBack {
-    /// The jobs, in the order in which they were given: at most [`Self::MOST`].
+    /// The jobs in the order in which they were received, at most [`Self::MOST`].
     #[serde(deserialize_with = "short_list::<{ HandBack::MOST }, _, JobId, _>")]
     pub jobs: Vec<JobId>,
 }
 
 impl HandBack {
-    /// The most jobs of one call. Each is found and put back by itself.
+    /// The most jobs of one call, because each is found and returned by itself.
     pub const MOST: usize = 1 << 12;
 }
 
-/// Takes no more tasks. Those that were submitted are run, unless there is a reason not to.
+/// Closes the queue to further tasks. Submitted tasks still run, unless there is a reason not to.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct CloseTasks {
-    /// What tasks that are not finished fail with; with none they are finished.
+    /// The fault of all unfinished tasks; `None` lets them finish.
     pub reason: Option<TaskFault>,
 }
 
-/// Fails the tasks that wait for a worker, since there is none. Others may be submitted afterwards.
+/// Fails the tasks that wait for a worker, because there is no worker. Later tasks are accepted.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FailTasks {
-    /// What they fail with.
+    /// The fault of these tasks.
     pub reason: TaskFault,
 }
 
-/// Asks for the numbers, without waiting.
+/// Asks for the state, without waiting.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct CountTasks;
 
-/// The name of a task, which all jobs that were submitted together share.
+/// The name of a task, shared by all jobs that were submitted together.
 pub type TaskName = Arc<str>;
 
-/// What a worker is to do: one chunk, or some tasks of a series that are each run by itself.
+/// The work of a worker: one chunk, or tasks of a series that each run by itself.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Job {
-    /// That of the chunk, or of the first task. The ids of the others count up from it.
+    /// The id of the chunk, or of the first task. The other tasks have consecutive ids.
     pub id: JobId,
     /// The name of the task.
     pub task: TaskName,
-    /// The arguments of each of them.
+    /// The arguments of each task.
     pub row: Row,
 }
 
 impl Job {
-    /// Each of them by itself: its id, and its arguments as those of a chunk.
+    /// Splits the job into single tasks, each with its id and its encoded arguments.
     pub fn each(self) -> impl Iterator<Item = (JobId, Blob)> {
         let Self { id, mut row, .. } = self;
         (0..).map_while(move |place| Some((id.plus(place), row.pop_front()?)))
@@ -161,12 +161,12 @@ impl Job {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TaskQueueStatus {
-    /// How many jobs wait for a worker.
+    /// The number of tasks that wait for a worker.
     pub waiting: u64,
-    /// How many workers have, whether or not their outcomes are still waited for. Each worker runs the
-    /// first of its own.
+    /// The number of tasks that workers have, including those whose submitter is gone. Each worker runs the
+    /// first of its tasks.
     pub running: u64,
-    /// How many workers wait for a job.
+    /// The number of workers that wait for a task.
     pub idle: u64,
 }
 
@@ -174,12 +174,12 @@ pub struct TaskQueueStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum WorkerExit {
-    /// Nothing is known of its end: it may be alive and have lost its connection to the pool.
+    /// The end is unknown: the process may be alive and have lost its connection to the pool.
     #[default]
     Unknown,
-    /// It exited with that code.
+    /// The process exited with that code.
     Code(i32),
-    /// That signal ended it.
+    /// That signal killed the process.
     Signal(i32),
 }
 
@@ -193,46 +193,46 @@ impl fmt::Display for WorkerExit {
     }
 }
 
-/// Why a task has no result.
+/// The reason why a task has no result.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum TaskFault {
-    /// It panicked, with that message.
+    /// The task panicked, with that message.
     Panicked(String),
-    /// The process that ran it ended in the middle.
+    /// The process that ran the task ended before it was done.
     WorkerDied {
-        /// The process id it had.
+        /// The process id.
         pid: u32,
         /// How it ended.
         exit: WorkerExit,
-        /// How often the task was begun.
+        /// The number of times that the task was begun.
         attempts: u32,
     },
-    /// No task of that name is registered with the program.
+    /// The program has no task registered with that name.
     NotRegistered(String),
-    /// Its arguments or its result could not be encoded, or do not fit a message.
+    /// The arguments or the result could not be encoded, or do not fit into a message.
     Unreadable(String),
-    /// The worker could not decode its arguments.
+    /// The worker could not decode the arguments.
     Undecoded {
         /// The name of the task.
         task: String,
-        /// The type of the task that was submitted.
+        /// The type of the submitted task.
         sent: String,
         /// The type of the task that the worker has.
         wanted: String,
-        /// What the type's `Deserialize` has said, or the message of its panic.
+        /// The error of the type's `Deserialize`, or the message of its panic.
         why: String,
     },
     /// The pool was closed before the task was submitted.
     Closed,
     /// The pool was terminated before the task was finished.
     Terminated,
-    /// The pool can start no workers.
+    /// The pool cannot start workers, for that reason.
     Broken(String),
 }
 
 impl TaskFault {
-    /// The text of the reporter, or an empty one.
+    /// Returns the text of the fault's reporter, or an empty text.
     #[must_use]
     pub fn text(&self) -> &str {
         match self {
@@ -245,7 +245,7 @@ impl TaskFault {
         }
     }
 
-    /// Cuts its text to so many bytes at the most.
+    /// Shortens its text to at most `most_bytes` bytes.
     #[must_use]
     pub fn cut(mut self, most_bytes: usize) -> Self {
         match &mut self {
@@ -267,7 +267,7 @@ impl TaskFault {
 impl fmt::Display for TaskFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // On one line, as any error is: the message itself is in the variant.
+            // The text is on one line, as for any error. The variant contains the message itself.
             Self::Panicked(message) => {
                 write!(f, "the task panicked: {}", PrintableText(message))
             }
@@ -325,7 +325,7 @@ impl fmt::Debug for TaskFault {
 
 impl std::error::Error for TaskFault {}
 
-/// The outcome of a chunk: those of its tasks, or one for all.
+/// The outcome of a chunk: an encoded outcome for each of its tasks, or one fault for all.
 pub type ChunkOutcome = Result<Blob, TaskFault>;
 
 impl Operation for Submit {

@@ -1,6 +1,6 @@
-//! `Row`: the arguments of tasks that travel together, each of which runs by itself.
+//! `Row`: the arguments of tasks that are sent together and run separately.
 //!
-//! Invariant: whatever lengths a peer declares, a row reads no bytes outside of its own.
+//! Invariant: a row reads no bytes beyond its own, regardless of the lengths that a peer declares.
 
 use std::{collections::VecDeque, mem};
 
@@ -8,58 +8,58 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{blob::Blob, short::short_list};
 
-/// The arguments of tasks of one name, one behind the other, without an allocation for each.
+/// The arguments of tasks with one name, in one buffer, without an allocation for each task.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     bytes: Blob,
-    /// How many of the bytes each task has.
+    /// The number of bytes of each task.
     #[serde(deserialize_with = "short_list::<{ Row::MOST_TASKS }, _, u32, _>")]
     lengths: VecDeque<u32>,
 }
 
 impl Row {
-    /// The most tasks of a row that is received, so that no step takes long.
+    /// The most tasks of a received row, so that no step takes long.
     pub const MOST_TASKS: usize = 1 << 16;
 
-    /// A row of as many as there are lengths.
+    /// Creates a row of as many tasks as there are lengths.
     #[must_use]
     pub fn new(bytes: Blob, lengths: Vec<u32>) -> Self {
         let lengths = lengths.into();
         Self { bytes, lengths }
     }
 
-    /// The row of one.
+    /// Creates the row of one task.
     #[must_use]
     pub fn of_one(bytes: Blob) -> Self {
-        // What is longer came in no message.
+        // A message cannot contain more bytes than this.
         let length = u32::try_from(bytes.0.len()).unwrap_or(u32::MAX);
         Self::new(bytes, vec![length])
     }
 
-    /// How many there are.
+    /// Returns the number of tasks.
     #[must_use]
     pub fn len(&self) -> usize {
         self.lengths.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether the row has no task.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lengths.is_empty()
     }
 
-    /// How many bytes they have together.
+    /// Returns the number of bytes of all tasks.
     pub fn bytes(&self) -> usize {
         self.bytes.0.len()
     }
 
-    /// Takes the first.
+    /// Takes the first task.
     pub fn pop_front(&mut self) -> Option<Blob> {
         let length = self.lengths.pop_front()?;
         Some(self.split_bytes(length.into()))
     }
 
-    /// How many of the first ones there are: so many, but no more than fit in so many bytes.
+    /// Returns how many of the first tasks fit: at most `most` tasks and `most_bytes` bytes.
     #[must_use]
     pub fn fit(&self, most: usize, most_bytes: usize) -> usize {
         let mut bytes: u64 = 0;
@@ -71,10 +71,10 @@ impl Row {
         fit.count()
     }
 
-    /// Takes so many of the first ones.
+    /// Takes the first `count` tasks.
     ///
-    /// The shorter side is copied, and the longer one keeps the room: a row that is taken apart takes no more
-    /// room than before, and no time that grows with what is left of it.
+    /// The shorter part is copied and the longer one keeps the buffer. A row that is split repeatedly
+    /// therefore takes no more memory than before, and the time of a split does not depend on the rest.
     pub fn split_front(&mut self, count: usize) -> Self {
         let count = count.min(self.lengths.len());
         let (lengths, bytes) = if count <= self.lengths.len() / 2 {

@@ -1,4 +1,4 @@
-//! `CheckType`: the operation of all kinds that keep values of a user's type.
+//! `CheckType`: the operation of all kinds that store values of a user's type.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::{fault::Refusal, operation::Operation};
 /// Asks whether the values have the schema id of the caller.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CheckType {
-    /// The caller's schema id: a text that says what type the values are of, at most 4,096 bytes.
+    /// The caller's schema id: a text of at most 4,096 bytes that identifies the type of the values.
     pub holds: String,
 }
 

@@ -4,78 +4,77 @@ use serde::{Deserialize, Serialize};
 
 use crate::{codec::blob::Blob, fault::Refusal, operation::Operation};
 
-/// What a value is made from.
+/// The spec of a value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ValueSpec {
-    /// What it is at first, encoded.
+    /// The initial value, encoded.
     pub value: Blob,
     /// The schema id, at most 4,096 bytes. See [`CheckType`](crate::operations::CheckType).
     pub holds: String,
 }
 
-/// Asks what it is.
+/// Reads the value.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Read;
 
-/// Sets it. Answers with the version that it has since.
+/// Sets the value. Returns its new version.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Store {
-    /// What it is from now on, encoded.
+    /// The new value, encoded.
     pub value: Blob,
 }
 
-/// Sets it. Answers what it was.
+/// Sets the value. Returns the previous value.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Swap {
-    /// What it is from now on, encoded.
+    /// The new value, encoded.
     pub value: Blob,
 }
 
-/// Sets it if it is what the caller thinks.
+/// Sets the value if it is the expected one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Exchange {
-    /// What it must be.
+    /// The condition for the exchange.
     pub only_if: OnlyIf,
-    /// What it is from then on, encoded.
+    /// The new value, encoded.
     pub value: Blob,
 }
 
-/// What a value must be to be exchanged.
+/// The condition under which a value is exchanged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnlyIf {
-    /// The same bytes.
+    /// The value has these bytes.
     Equal(Blob),
-    /// Not set since it had that version.
+    /// The value has this version.
     Version(u64),
 }
 
-/// What became of an exchange.
+/// The result of an exchange.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exchanged {
-    /// It was done, and the value has that version since.
+    /// The value was set, and has this version now.
     Done(u64),
-    /// Nothing was done: this is what it is.
+    /// The condition failed; this is the current value.
     Actual(Versioned<Blob>),
 }
 
-/// Waits until it was set more often than a number of times. Answers what it is then.
+/// Waits until the value was set more often than a number of times. Returns the value then.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct WaitChange {
     /// The version that the caller knows.
     pub since: u64,
 }
 
-/// Asks for the numbers, without waiting.
+/// Asks for the state, without waiting.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct CountWatchers;
 
-/// What a value was, and when.
+/// A value with its version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Versioned<T> {
-    /// How often it had been set: 0 for what it was made with. Setting counts also if nothing
-    /// changes by it.
+    /// The number of times that the value was set; 0 is the initial value. Setting an equal value counts too.
     pub version: u64,
-    /// What it was.
+    /// The value of that version.
     pub value: T,
 }
 
@@ -83,11 +82,11 @@ pub struct Versioned<T> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ValueStatus {
-    /// How often it has been set.
+    /// The number of times that the value was set.
     pub version: u64,
-    /// How many bytes it is, encoded.
+    /// The number of bytes of the encoded value.
     pub bytes: u64,
-    /// How many calls wait for a change.
+    /// The number of calls that wait for a change.
     pub waiting: u64,
 }
 

@@ -1,4 +1,4 @@
-//! How connections end, and that no call is left waiting.
+//! The ends of connections, after which no call is left waiting.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     tests::raw::{Raw, frame, patiently},
 };
 
-/// What a hundred waiting calls, and those after them, are told when the manager does this.
+/// The error of a hundred waiting calls, and of later ones, when the manager does this.
 async fn told(end: impl AsyncFnOnce(Raw)) -> String {
     let (connection, mut manager) = connected().await;
     let mut waiting = Vec::new();
@@ -94,7 +94,7 @@ async fn an_answer_cut_anywhere_is_an_answer_or_a_lost_connection() {
         if end < whole {
             let why = why(outcome);
             assert!(why.starts_with(CLOSED), "{why}");
-            // Of less than a header it cannot tell.
+            // Less than a header does not show that a message has begun.
             let is_broken_off = why.contains("in the middle of an answer");
             assert_eq!(is_broken_off, end >= 4, "{end} bytes: {why}");
         } else {
@@ -125,7 +125,7 @@ async fn the_reason_of_a_bye_is_told_to_a_call_that_can_no_longer_be_written() {
     let reason = || "a second hello".to_owned();
     manager.say(&Response::Bye { reason: reason() }).await;
     drop(manager);
-    // No call has read so far: the write is the first to notice.
+    // No call has read so far, so the write notices first.
     assert_eq!(why(patiently(call(&connection)).await), reason());
 }
 

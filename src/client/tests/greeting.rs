@@ -1,4 +1,4 @@
-//! What a connection makes of the first that it hears.
+//! How a connection handles its first frames.
 
 use std::{
     future, io,
@@ -36,7 +36,7 @@ use crate::{
     },
 };
 
-/// What becomes of a client that hears these bytes and then the end.
+/// The error of a client that receives these bytes and then the end.
 async fn greeted_with(bytes: &[u8]) -> CallError {
     let (manager, socket) = Raw::manager();
     manager.write(bytes).await.unwrap();
@@ -90,7 +90,7 @@ async fn garbage_instead_of_a_welcome_is_an_error() {
     }
 }
 
-/// A welcome with anything as the capabilities and behind them.
+/// A welcome with arbitrary capabilities and shard.
 fn welcome_with<T: Serialize>(capabilities: &[T], shard: &[u32]) -> Vec<u8> {
     let secret = SECRET.of_session(SESSION);
     let (version, secret) = (frame::VERSION, BlobRef(secret.bytes()));
@@ -192,7 +192,7 @@ async fn the_reason_of_a_bye_is_told_although_the_manager_has_hung_up_before_the
     assert_eq!(why(Err::<(), _>(error)), reason);
 }
 
-/// A socket in a folder of its own, whose manager is written by hand.
+/// A socket in a folder of its own, with a scripted manager.
 async fn accept(listener: &dyn Acceptor) -> io::Result<Arc<dyn Stream>> {
     future::poll_fn(|task| listener.poll_accept(task)).await
 }
@@ -242,7 +242,7 @@ async fn who_joined_an_attempt_that_failed_has_one_that_began_after_him() {
         let address = address.clone();
         async move { Connection::to(&address).await }
     });
-    // It has joined once it has been polled.
+    // The call has joined the attempt once it was polled.
     tokio::task::yield_now().await;
     let reason = "limit reached: at most 1 sessions".to_owned();
     Raw::over(refusing)

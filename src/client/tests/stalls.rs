@@ -1,4 +1,4 @@
-//! Managers and callers that stand still: nothing blocks, and no caller waits for another.
+//! Managers and callers that are stopped: nothing blocks, and callers do not wait for each other.
 
 use std::{
     sync::Arc,
@@ -20,7 +20,7 @@ use crate::{
     tests::raw::{Raw, patiently},
 };
 
-/// Far above what a call that does not wait takes, far below a test's patience.
+/// Far above the time of a call that does not wait, far below a test's timeout.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn a_manager_that_does_not_read_blocks_nobody() {
         assert!(connection.is_valid(2, CallId::new(SESSION, 1)));
     }
     assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
-    // Once it reads, everything is there, in order and whole.
+    // Once the manager reads, all frames are there, complete and in order.
     let mut manager = manager;
     let mut last = 0;
     for _ in 0..20 {
@@ -58,7 +58,7 @@ async fn a_manager_that_does_not_read_blocks_nobody() {
 fn a_full_socket_ends_no_call_that_the_background_reads_for() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let (connection, mut manager) = runtime.block_on(connected());
-    // The background reads for this thread, and has to write what the socket does not take.
+    // The background runtime reads for this thread, and has to write what the socket does not take.
     let caller = std::thread::spawn(move || {
         let large = vec![0; 4 << 20];
         let call = connection.call(2, 3, Deadline::Never, &large, None, |_| Ok(()));
@@ -104,7 +104,7 @@ async fn a_call_that_is_dropped_keeps_no_other_waiting() {
     let mut dropped = Box::pin(call(&connection));
     assert!(futures::poll!(&mut dropped).is_pending());
     hear_call(&mut manager).await;
-    // The answer wakes the call that has begun to wait last, which is dropped before it is polled.
+    // The answer wakes the newest waiter, which is dropped before it is polled.
     manager.say(&reply(seq, &[1])).await;
     drop(dropped);
     assert_eq!(patiently(task).await.unwrap().unwrap().1, 1);
@@ -148,7 +148,7 @@ async fn the_calls_of_a_crowd_go_out_also_when_their_runtime_stands_still() {
             connection
                 .cast(2, 3, &[0x90])
                 .expect("it is below the limit");
-            // No driver runs here for as long as this waits.
+            // No driver runs on this runtime while it is blocked.
             let _ = stay.recv();
         });
     });
@@ -171,7 +171,7 @@ fn a_connection_outlives_the_runtime_that_it_was_made_on() {
         let driven = std::thread::spawn(move || {
             let connection = first.block_on(greet).unwrap().unwrap();
             first.block_on(async {
-                // It has a driver here now, and a call that is given up with the runtime.
+                // This runtime has a driver now, and a call that is dropped with the runtime.
                 let outcome = time::timeout(Duration::from_millis(5), call(&connection)).await;
                 assert!(outcome.is_err());
             });
@@ -205,7 +205,7 @@ fn a_call_that_moves_away_from_a_runtime_that_ends_is_answered() {
     drop(first);
     second.block_on(async {
         let moved = tokio::spawn(moved);
-        // It is polled here before it has its answer.
+        // The call is polled here before it has its answer.
         tokio::task::yield_now().await;
         let seq = hear_call(&mut manager).await;
         manager.say(&reply(seq, &[1])).await;

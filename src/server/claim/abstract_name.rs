@@ -1,9 +1,10 @@
 //! `AbstractName`: the part of a claim that cannot be deleted.
 //!
-//! An abstract Unix socket has no file. Its name says the user, the folder by device and inode, and the name
-//! of the claim file, so two managers at one path cannot both have it, whatever happens to their files. The
-//! kernel frees it when the process ends in any way. Each network namespace has its own names, and any user
-//! may take one: so it stands beside the lock on the claim file, never in its place.
+//! An abstract Unix socket has no file. Its name contains the user, the device and inode of the folder, and
+//! the name of the claim file, so two managers at one path cannot both bind it, even if their files are
+//! removed. The kernel frees the name when the process ends in any way. Each network namespace has its own
+//! names, and any user may bind one, so the name supplements the lock on the claim file and never replaces
+//! it.
 
 use std::{
     ffi::OsStr,
@@ -18,30 +19,31 @@ use lockkeeper_sys::Private;
 
 use crate::files::{FileId, own_uid};
 
-/// How often a name is tried for, and the pause in between. A manager that was killed lets go of its file lock
-/// and its name one after the other, and one that starts in vain has the name for a moment.
+/// The number of attempts to take a name, and the pause between two attempts. The kernel releases the file
+/// lock and the name of a killed manager one after the other, and a manager that fails to start holds the
+/// name briefly.
 const TRIES: u32 = 50;
 
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// How many processes that have asked are let go of in one turn.
+/// The most pending connections that are accepted and closed in one turn.
 const MOST_ASKED: u32 = 1024;
 
-/// How many bytes a name has at the most.
+/// The most bytes of a name.
 const MOST_BYTES: usize = 107;
 
-/// A name that this process has, until it is dropped. A forked child does not keep it.
+/// A name that this process has bound, until it is dropped. A forked child does not keep it.
 #[derive(Debug)]
 pub(super) struct AbstractName(Private<UnixListener>);
 
-/// What became of the attempt to take a name.
+/// The result of an attempt to take a name.
 #[derive(Debug)]
 pub(super) enum Taken {
-    /// This process has it now.
+    /// This process has bound the name.
     Ours(AbstractName),
-    /// A live manager of this user has it.
+    /// A live manager of this user has the name.
     Manager,
-    /// It cannot be taken, so it proves nothing. The text says why.
+    /// The name cannot be taken, so it proves nothing. The text is the reason.
     Useless(String),
 }
 
@@ -75,9 +77,10 @@ impl AbstractName {
         }
     }
 
-    /// Lets go of the processes that have asked who has the name, so that the next ones can.
+    /// Accepts and closes the connections of processes that checked the name, so that the queue has room for
+    /// the next ones.
     pub(super) fn answer(&self) {
-        // Any user may ask, and as fast as this answers.
+        // Any user may connect, and as fast as this loop accepts.
         let mut asked = 0;
         while asked < MOST_ASKED && self.0.get().and_then(UnixListener::accept).is_ok() {
             asked += 1;
@@ -85,7 +88,6 @@ impl AbstractName {
     }
 }
 
-/// The text of a name.
 fn text(folder: FileId, file: &OsStr) -> Vec<u8> {
     let FileId { device, inode } = folder;
     let own = own_uid();
@@ -113,7 +115,7 @@ fn bind(text: &[u8]) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// The user of the process that has a name, as the kernel reports it.
+/// The user of the process that has bound a name, as the kernel reports it.
 fn holder_of(text: &[u8]) -> io::Result<u32> {
     use rustix::net::{
         AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
@@ -126,9 +128,9 @@ fn holder_of(text: &[u8]) -> io::Result<u32> {
     Ok(socket_peercred(&socket)?.uid.as_raw())
 }
 
-/// Returns whether a process of this user has a name, without a connection: `/proc/net/unix` says which
-/// socket has the name, and the descriptors of each process say which sockets it has. A process of another
-/// user is never mistaken for one of this user's.
+/// Returns whether a process of this user has bound a name, without a connection: `/proc/net/unix` gives the
+/// inode of the socket, and `/proc/PID/fd` the sockets of each process. A process of another user never
+/// counts as one of this user's.
 fn is_own_process(text: &[u8]) -> bool {
     let Ok(sockets) = fs::read("/proc/thread-self/net/unix") else {
         return false;
@@ -153,7 +155,7 @@ fn is_own_process(text: &[u8]) -> bool {
         .any(|link| links.contains(&link))
 }
 
-/// The field of a line of `/proc/net/unix` that is the inode.
+/// The index of the inode in a line of `/proc/net/unix`.
 const INODE_FIELD: usize = 6;
 
 #[cfg(test)]
@@ -203,7 +205,7 @@ mod tests {
         while holder_of(&text).is_ok() && asked < 100_000 {
             asked += 1;
         }
-        // A full queue says nothing, and the name is a live manager's.
+        // A full queue proves nothing; here a live manager has the name.
         assert!(asked < 100_000 && is_own_process(&text));
         let taken = AbstractName::take(folder(inode), socket);
         assert!(matches!(taken, Taken::Manager), "{taken:?}");

@@ -1,7 +1,7 @@
 //! The access list of a socket file: which users and groups may connect.
 //!
-//! The socket is bound for its own user alone, and opened to others by one call afterwards: there is no
-//! moment at which more may connect than should.
+//! The socket is bound for its own user alone and is then opened to others by one call, so it is never open
+//! to more users than the list permits.
 
 use std::{io, path::Path};
 
@@ -13,7 +13,8 @@ pub(super) fn set(path: &Path, id: FileId, access: &Access) -> io::Result<()> {
 
     use rustix::fs::{Mode, OFlags, XattrFlags, open, setxattr};
 
-    // What is at the path by then may be another file: the list goes to the one that was bound.
+    // Another file may have replaced the socket at the path, so the list is set through a descriptor of the
+    // socket that was bound.
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let socket = File::from(open(path, flags, Mode::empty())?);
     if FileId::of(&socket.metadata()?) != id {

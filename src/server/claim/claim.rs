@@ -1,7 +1,7 @@
 //! `Claim`: the exclusive right of a running manager to its address, for any transport.
 //!
-//! A path is claimed by a claim file and an abstract name, see `lock_file`, and looked after. For
-//! other transports the listener itself is the claim.
+//! A path is claimed by a claim file and an abstract name (see `lock_file`), and the manager checks both
+//! regularly. For other transports the listener itself is the claim.
 
 use std::{
     future, io,
@@ -29,18 +29,17 @@ pub(crate) struct Claim {
     socket: Option<SocketFile>,
 }
 
-/// How often a manager looks whether its files are still its own.
+/// The interval at which a manager checks that its files are still its own.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 
-/// The claim of a shard, and its listener.
 pub(crate) type Claimed = (Claim, Box<dyn Listener>);
 
 impl Claim {
-    /// Claims an address for a manager of one shard, and binds its place.
+    /// Claims an address for a manager of one shard, and binds it.
     ///
     /// # Errors
     ///
-    /// As [`Self::stake_all`].
+    /// Returns the errors of [`Self::stake_all`].
     pub(crate) fn stake(address: &Address) -> Result<Claimed, StartError> {
         let claimed = Self::stake_all(address, 1, &Access::default())?.pop();
         claimed.ok_or_else(|| StartError::BadAddress {
@@ -49,7 +48,7 @@ impl Claim {
         })
     }
 
-    /// Claims an address for a manager of so many shards, and binds the places of all.
+    /// Claims an address for a manager of `shards` shards, and binds one socket for each.
     ///
     /// # Errors
     ///
@@ -68,7 +67,8 @@ impl Claim {
                 .map(|shard| Ok((None, listen(address.of(shard))?)))
                 .collect::<Result<_, StartError>>()?,
         };
-        // Taken after the address is bound: the previous manager here drew numbers until its end.
+        // The incarnation is drawn after the bind: the previous manager at this address drew numbers until
+        // its end.
         let incarnation = incarnation();
         let secret = secret()?;
         let claim = |(shard, (socket, listener))| {
@@ -83,12 +83,12 @@ impl Claim {
         Ok(Shard::all(shards).zip(bound).map(claim).collect())
     }
 
-    /// Waits until the address has to be bound anew, since its socket was removed, and returns the listener.
-    /// It looks every few seconds; the address of another transport than a path stays as it is.
+    /// Waits until the socket was removed and bound anew, and returns the new listener. It checks every few
+    /// seconds. For a transport without a path it waits for ever.
     ///
     /// # Errors
     ///
-    /// Returns why the address is lost: the manager has to end.
+    /// Returns the reason if the address is lost; the manager then has to end.
     pub(crate) async fn moved(&mut self) -> Result<Box<dyn Listener>, String> {
         loop {
             time::sleep(LOOK_EVERY).await;
@@ -106,8 +106,8 @@ impl Claim {
         }
     }
 
-    /// Binds the socket anew on another thread: the sweep of its folder may wait for other programs. If this is
-    /// dropped, the socket is removed by that thread.
+    /// Checks the socket, and binds it anew, on another thread, because the sweep of its folder may wait for
+    /// other programs. If the future is dropped, that thread removes the socket.
     async fn look_aside(&mut self) -> Result<Option<UnixListener>, String> {
         let Some(mut socket) = self.socket.take() else {
             return Ok(None);
@@ -121,17 +121,16 @@ impl Claim {
         looked
     }
 
-    /// Why the address is lost, if it is.
+    /// Returns the reason if the address is lost.
     pub(crate) fn lost(&self) -> Option<&str> {
         self.socket.as_ref()?.lost()
     }
 
-    /// The claimed address.
     pub(crate) const fn address(&self) -> &Address {
         &self.address
     }
 
-    /// What the sessions of the manager sign their calls with.
+    /// The secret with which the manager signs the calls of its sessions.
     pub(crate) const fn secret(&self) -> ManagerSecret {
         self.secret
     }
@@ -142,7 +141,7 @@ impl Claim {
     }
 }
 
-/// Draws the secret of this start of a manager.
+/// Draws the secret of this incarnation of the manager.
 fn secret() -> Result<ManagerSecret, StartError> {
     let mut bytes = [0; SECRET_BYTES];
     getrandom::fill(&mut bytes)
@@ -150,7 +149,7 @@ fn secret() -> Result<ManagerSecret, StartError> {
     Ok(ManagerSecret::new(bytes))
 }
 
-/// Binds the place of an address that is not a path.
+/// Binds an address that is not a path.
 fn listen(address: Address) -> Result<Box<dyn Listener>, StartError> {
     let listening = Endpoint::of(&address).and_then(|endpoint| endpoint.listen());
     listening.map_err(|error| match error.kind() {
@@ -162,7 +161,7 @@ fn listen(address: Address) -> Result<Box<dyn Listener>, StartError> {
     })
 }
 
-/// The number of this start of a manager, from which fences and session ids count up. Never reused.
+/// Draws the incarnation of a manager, from which fences and session ids count up. It is never reused.
 fn incarnation() -> u64 {
     let since = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)

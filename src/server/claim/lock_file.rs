@@ -1,9 +1,10 @@
-//! `Lock`: the claim of a manager to the path of its socket: a locked file beside it, and an abstract name.
+//! `Lock`: the claim of a manager to the path of its socket, which consists of a locked file and an abstract
+//! name.
 //!
-//! The kernel releases both when the process ends in any way. The file can be removed by others, so the
-//! manager looks every few seconds whether it is still there, and makes it anew.
+//! The kernel releases both when the process ends in any way. Another process may remove the file, so the
+//! manager checks every few seconds whether it is still there, and creates it anew.
 //!
-//! Invariant: the locked file is the one at the path, not one that was removed in the meantime.
+//! Invariant: the locked file is the file at the path, not one that was removed in the meantime.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -21,7 +22,7 @@ use crate::{
     telemetry::manager::claim_is_weak,
 };
 
-/// The claim of a running manager to a path. Dropped, it is over, and its file is removed.
+/// The claim of a running manager to a path. Its drop ends the claim and removes the file.
 ///
 /// A forked child keeps neither the file nor the name, and removes nothing.
 #[derive(Debug)]
@@ -30,14 +31,14 @@ pub(super) struct Lock {
     path: PathBuf,
     shards: u32,
     held: Mutex<Held>,
-    /// Why the claim is lost, once it is.
+    /// The reason if the claim is lost.
     lost: OnceLock<String>,
 }
 
-/// What became of the attempt to claim a path.
+/// The result of an attempt to claim a path.
 #[derive(Debug)]
 pub(super) enum Claimed {
-    /// It is claimed. A manager of that many shards was killed here.
+    /// This process has claimed the path. The number is the shard count of a killed manager at this path.
     Ours(Lock, u32),
     /// Another process has locked the claim file.
     Locked,
@@ -45,33 +46,33 @@ pub(super) enum Claimed {
     Named,
 }
 
-/// What makes up a claim.
+/// The parts of a claim that change.
 #[derive(Debug)]
 struct Held {
     file: Private<File>,
     id: FileId,
     folder: FileId,
-    /// `None` where another user has taken it.
+    /// `None` if another user has taken the name.
     name: Option<AbstractName>,
 }
 
-/// What a claim file begins with.
+/// The first line of a claim file.
 const HEADING: &str = "lockkeeper claim 1\n";
 
-/// What it says to people.
+/// The explanation in a claim file for people who read it.
 const EXPLANATION: &str = "A manager locks this file while it runs, and removes it when it ends.\n";
 
-/// What stands before the number of shards.
+/// The text before the number of shards.
 const SHARDS: &str = "shards ";
 
-/// More bytes than a claim file has.
+/// An upper bound on the size of a claim file.
 const MOST_BYTES: u64 = 256;
 
 /// The error for a path that a live manager has claimed.
 const CLAIMED: &str = "another manager has claimed it";
 
 impl Lock {
-    /// Claims the path of a socket for a manager of so many shards.
+    /// Claims the path of a socket for a manager of `shards` shards.
     pub(super) fn claim(socket: &Path, shards: u32) -> io::Result<Claimed> {
         let path = lock_path(socket);
         let Some(file) = lock_exclusively(&path)? else {
@@ -80,7 +81,7 @@ impl Lock {
         let folder = folder_of(&path)?;
         let id = FileId::of(&file.get()?.metadata()?);
         let Some(name) = take_name(folder, &path) else {
-            // The file of the live manager was removed. It makes a new one.
+            // The file of the live manager was removed, and that manager will create a new one.
             files::remove(&path, id)?;
             return Ok(Claimed::Named);
         };
@@ -101,16 +102,16 @@ impl Lock {
         Ok(Claimed::Ours(claim, left))
     }
 
-    /// Notes how many sockets there are to be, once those of a killed manager are gone.
+    /// Writes the number of sockets into the file, once the sockets of a killed manager are removed.
     pub(super) fn note_shards(&self) -> io::Result<()> {
         write_to(self.held().file.get()?, self.shards)
     }
 
-    /// Looks whether the claim still stands, and makes a file that was removed anew.
+    /// Checks whether the claim still holds, and creates the file anew if it was removed.
     ///
     /// # Errors
     ///
-    /// Returns why the claim is lost. Each shard looks, and all are told the same.
+    /// Returns the reason if the claim is lost. Each shard checks, and all get the same reason.
     pub(super) fn look(&self) -> Result<(), String> {
         let mut held = self.held();
         if let Some(name) = &held.name {
@@ -119,18 +120,18 @@ impl Lock {
         match FileId::at(&self.path) {
             Ok(Some(id)) if id == held.id => files::keep_fresh(&self.path),
             Ok(_) => self.renew(&mut held).map_err(|why| self.lose(why))?,
-            // It cannot be looked at now. The next look may see more.
+            // The file cannot be read now; the next check may succeed.
             Err(_) => {}
         }
         Ok(())
     }
 
-    /// Enters why the claim is lost, and returns the first reason that was entered.
+    /// Records why the claim is lost, and returns the first reason that was recorded.
     pub(super) fn lose(&self, why: String) -> String {
         self.lost.get_or_init(|| why).clone()
     }
 
-    /// Why the claim is lost, if it is.
+    /// Returns the reason if the claim is lost.
     pub(super) fn lost(&self) -> Option<&str> {
         self.lost.get().map(String::as_str)
     }
@@ -138,19 +139,19 @@ impl Lock {
     fn renew(&self, held: &mut Held) -> Result<(), String> {
         let path = self.path.display();
         let Ok(folder) = folder_of(&self.path) else {
-            // No manager can be where no folder is. `SocketFile` makes it anew.
+            // Without the folder no other manager can be at this path. `SocketFile` creates the folder anew.
             return Ok(());
         };
         let has_name = held.name.is_some() && folder == held.folder;
         let file = match lock_exclusively(&self.path) {
             Ok(Some(file)) => file,
-            // A manager that starts has the file for a moment, and finds that the name is taken.
+            // A manager that starts locks the file briefly, and then finds the name taken.
             Ok(None) if has_name => return Ok(()),
             Ok(None) => return Err(format!("{path}: {CLAIMED}")),
             Err(error) if error.kind() == files::NOT_OURS => {
                 return Err(format!("{path}: {error}"));
             }
-            // There may be room for a file at the next look.
+            // The disk may have room for a file at the next check.
             Err(_) => return Ok(()),
         };
         let Ok(metadata) = file.get().and_then(File::metadata) else {
@@ -162,13 +163,13 @@ impl Lock {
         }
         held.folder = folder;
         held.id = FileId::of(&metadata);
-        // Without the note a later manager would leave the sockets of all but the first shard behind.
+        // Without the number a later manager would not remove the sockets of the other shards.
         let _ = file.get().and_then(|file| write_to(file, self.shards));
         held.file = file;
         Ok(())
     }
 
-    /// Locks against the other shards. No code inside panics between two changes.
+    /// Locks against the other shards. Poison is ignored, because no code inside panics between two changes.
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -180,7 +181,8 @@ impl Drop for Lock {
             return;
         }
         let mut held = self.held();
-        // Before the file: the next manager gets the lock first, and must find the name free then.
+        // The name is released before the file: the next manager gets the lock first, and must then find the
+        // name free.
         held.name = None;
         // If this fails, the next manager takes the file over.
         let _ = files::remove(&self.path, held.id);
@@ -190,7 +192,7 @@ impl Drop for Lock {
     }
 }
 
-/// Takes the abstract name beside a claim file. `None` if a live manager has it.
+/// Takes the abstract name of a claim file. Returns `None` if a live manager has it.
 fn take_name(folder: FileId, path: &Path) -> Option<Option<AbstractName>> {
     match AbstractName::take(folder, path) {
         Taken::Ours(name) => Some(Some(name)),
@@ -202,24 +204,24 @@ fn take_name(folder: FileId, path: &Path) -> Option<Option<AbstractName>> {
     }
 }
 
-/// Which folder a file is in.
+/// The device and inode of a file's folder.
 fn folder_of(path: &Path) -> io::Result<FileId> {
-    // The way to the folder may go over links, as the way to its files does.
+    // The lookup of the folder follows links, as the lookup of its files does.
     let folder = path.parent().unwrap_or_else(|| Path::new("/"));
     fs::metadata(folder).map(|metadata| FileId::of(&metadata))
 }
 
-/// Where the claim file of a socket is.
+/// The path of the claim file of a socket.
 pub(super) fn lock_path(socket: &Path) -> PathBuf {
     let mut path = socket.as_os_str().to_owned();
     path.push(SUFFIX);
     path.into()
 }
 
-/// What the name of a claim file has behind that of the socket. No other program has such files.
+/// The suffix of a claim file's name after that of the socket. Other programs do not use it.
 pub(super) const SUFFIX: &str = ".lockkeeper";
 
-/// Locks a claim file, which is made if there is none. `None` if a live process has it locked.
+/// Locks a claim file, and creates it if it is missing. Returns `None` if a live process has it locked.
 pub(super) fn lock_exclusively(path: &Path) -> io::Result<Option<Private<File>>> {
     loop {
         let claim = Private::open(|| files::open_or_create(path, 0o600, is_claim))?;
@@ -229,16 +231,16 @@ pub(super) fn lock_exclusively(path: &Path) -> io::Result<Option<Private<File>>>
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        // Its last owner may have removed the file between our opening and our locking it.
+        // The last owner may have removed the file between the open and the lock.
         if FileId::at(path)? == Some(FileId::of(&file.metadata()?)) {
             return Ok(Some(claim));
         }
     }
 }
 
-/// Whether a live process has a claim file locked.
+/// Returns whether a live process has a claim file locked.
 pub(super) fn is_locked(path: &Path) -> bool {
-    // A forked child must not keep the lock that this takes for a moment.
+    // A forked child must not keep the lock that this function takes briefly.
     let Ok(claim) = Private::open(|| files::open(path, is_claim)) else {
         return false;
     };
@@ -246,13 +248,13 @@ pub(super) fn is_locked(path: &Path) -> bool {
     claim.get().is_ok_and(is_refused)
 }
 
-/// Whether a file that is not empty is a claim file.
+/// Returns whether a file that is not empty is a claim file.
 fn is_claim(beginning: &[u8]) -> bool {
-    // A manager may have been killed while it wrote.
+    // A manager may have been killed during the write, so a prefix of the heading counts.
     beginning.starts_with(HEADING.as_bytes()) || HEADING.as_bytes().starts_with(beginning)
 }
 
-/// How many shards the manager had that was killed here, if one was.
+/// The shard count that the file states, or 1 if it states none.
 fn shards_in(file: &File) -> u32 {
     let mut text = String::new();
     let read = file.take(MOST_BYTES).read_to_string(&mut text);

@@ -1,8 +1,9 @@
-//! `SocketFile`: the claim of a manager to a path: its folder, its claim file and its sockets.
+//! `SocketFile`: the claim of a manager to a path, which consists of the folder, the claim file and the
+//! sockets.
 //!
-//! Invariant: the socket of a killed manager is replaced, and that of a running one never. A manager of
-//! several shards has one claim and a socket for each shard. What is bound is known by device and inode, and
-//! nothing else at the path is changed or removed.
+//! Invariant: a manager replaces the socket of a killed manager, and never that of a running one. A manager
+//! of several shards has one claim and a socket for each shard. It identifies its sockets by device and
+//! inode, and changes or removes no other file at the path.
 
 use std::{
     fmt::Display,
@@ -30,14 +31,14 @@ use crate::{
     transport::unix::{UnixListener, UnixStream},
 };
 
-/// How often a new manager tries for a claim file that another process has locked, and the pause in between. A
-/// manager that sweeps has it for a moment, and so has a child that a killed manager had just started, until
-/// that runs its own program.
+/// The number of attempts to lock a claim file that another process has locked, and the pause between two
+/// attempts. A manager that sweeps the folder locks the file briefly. So does a child that a killed manager
+/// had just started, until the child executes its own program.
 const TRIES: u32 = 50;
 
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// How long to try to connect to a socket of another program at the path.
+/// The timeout of a connection attempt to a socket of another program at the path.
 const FOREIGN_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The socket file of one shard, claimed by the lock of its manager. Dropping it removes the file, but not in
@@ -51,22 +52,23 @@ pub(super) struct SocketFile {
     shared: Arc<Shared>,
 }
 
-/// What the sockets of one manager share. Dropped after they are removed.
+/// The state that the sockets of one manager share. It is dropped after the sockets are removed.
 #[derive(Debug)]
 struct Shared {
     lock: Lock,
     access: Access,
-    /// Keeps systemd-tmpfiles from the user's own folder, also from one that was made anew.
+    /// The lock that keeps systemd-tmpfiles from the user's own folder, also after the folder was created
+    /// anew.
     folder: Mutex<Option<Private<File>>>,
 }
 
 impl SocketFile {
-    /// Claims the path of an address for a manager of so many shards, and binds their sockets.
+    /// Claims the path of an address for a manager of `shards` shards, and binds their sockets.
     ///
     /// # Errors
     ///
-    /// Returns an error when a live manager has the address, when it is no usable path, or when
-    /// the folder is open to others.
+    /// Returns an error when a live manager has the address, when the path is unusable, or when the folder is
+    /// open to other users.
     pub(super) fn claim_all(
         address: &Address,
         path: &Path,
@@ -86,7 +88,8 @@ impl SocketFile {
             });
         };
         clear_leftovers(address, left, shards)?;
-        // Noted before binding: after a kill, the next manager has to know how many to remove.
+        // The number is written before the bind: after a kill, the next manager has to know how many sockets
+        // to remove.
         let noted = lock.note_shards();
         noted.map_err(|error| unusable(address, &lock_path(path), &lack(&error)))?;
         let shared = Arc::new(Shared {
@@ -113,18 +116,18 @@ impl SocketFile {
         Shard::all(shards).map(bind).collect()
     }
 
-    /// Returns whether the socket is missing. Binding it anew may take long, because the folder is swept
+    /// Returns whether the socket is missing. To bind it anew may take long, because the folder is swept
     /// first.
     pub(super) fn is_missing(&self) -> bool {
         matches!(FileId::at(&self.path), Ok(None))
     }
 
-    /// Looks whether the claim stands and the path still leads to this socket. If nothing is there, binds it
-    /// anew and returns its listener.
+    /// Checks whether the claim holds and the path still leads to this socket. If the path is empty, binds
+    /// the socket anew and returns its listener.
     ///
     /// # Errors
     ///
-    /// Returns why the address is lost.
+    /// Returns the reason if the address is lost.
     pub(super) fn look(&mut self) -> Result<Option<UnixListener>, String> {
         let Shared {
             lock,
@@ -133,7 +136,7 @@ impl SocketFile {
         } = &*self.shared;
         let there = FileId::at(&self.path);
         if matches!(there, Ok(None)) {
-            // What does not succeed now may at the next look.
+            // A step that fails now may succeed at the next check.
             if let Ok(Some(kept)) = prepare_folder(&self.address, &self.path, access) {
                 *folder.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
             }
@@ -159,7 +162,7 @@ impl SocketFile {
         }
     }
 
-    /// Why the address is lost, if it is.
+    /// Returns the reason if the address is lost.
     pub(super) fn lost(&self) -> Option<&str> {
         self.shared.lock.lost()
     }
@@ -174,7 +177,7 @@ impl Drop for SocketFile {
     }
 }
 
-/// Binds a socket at a path, lets those connect who may, and tells which file it is.
+/// Binds a socket at a path, applies the access list, and returns the file's id.
 fn bind(path: &Path, access: &Access) -> io::Result<(UnixListener, FileId)> {
     let listener = UnixListener::bind(path).map_err(|error| files::explain(path, &error))?;
     let id = FileId::at(path)?.ok_or(io::ErrorKind::NotFound)?;
@@ -187,12 +190,13 @@ fn bind(path: &Path, access: &Access) -> io::Result<(UnixListener, FileId)> {
     Ok((listener, id))
 }
 
-/// The path of an address that has one.
+/// Returns the path of an address that has one.
 fn path_of(address: &Address) -> PathBuf {
     address.path().unwrap_or_else(|| Path::new("")).to_owned()
 }
 
-/// Claims the path, and tells how many shards a killed manager here had. `None` if a running one has it.
+/// Claims the path, and returns the shard count of a killed manager at it. Returns `None` if a running
+/// manager has it.
 fn lock(address: &Address, path: &Path, shards: u32) -> Result<Option<(Lock, u32)>, StartError> {
     for _ in 0..TRIES {
         let claimed = Lock::claim(path, shards);
@@ -205,8 +209,8 @@ fn lock(address: &Address, path: &Path, shards: u32) -> Result<Option<(Lock, u32
     Ok(None)
 }
 
-/// Removes the sockets of a killed manager of `left` shards, including those beyond `shards`. No
-/// running manager has bound them, because the lock is ours; another program may have.
+/// Removes the sockets of a killed manager of `left` shards, including those beyond `shards`. No running
+/// manager has bound them, because this manager has the lock; another program may have.
 fn clear_leftovers(address: &Address, left: u32, shards: u32) -> Result<(), StartError> {
     for shard in Shard::all(left.max(shards)) {
         let address = address.of(shard);
@@ -232,17 +236,17 @@ fn clear_leftovers(address: &Address, left: u32, shards: u32) -> Result<(), Star
     Ok(())
 }
 
-/// What is at the path where a socket is to be bound.
+/// The file at a path where a socket is to be bound.
 enum Remains {
     Nothing,
     /// A socket of this user without a listener.
     Dead(FileId),
     Alive,
-    /// No socket, or one without a listener that is another user's. The text says which.
+    /// No socket, or a socket of another user without a listener. The text says which.
     Foreign(String),
 }
 
-/// The error for what is at the path if that is no socket.
+/// The error if the file at the path is no socket.
 fn no_socket(there: &Metadata) -> Option<String> {
     let what = files::no_socket(there)?;
     let remedy = if there.is_dir() {
@@ -263,7 +267,7 @@ impl Remains {
         if let Some(why) = no_socket(&there) {
             return Self::Foreign(why);
         }
-        // Only a refusal proves that there is no listener.
+        // Only a refused connection proves that there is no listener.
         match UnixStream::connect(path, FOREIGN_PATIENCE) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
             Ok(_) | Err(_) => return Self::Alive,
@@ -275,7 +279,7 @@ impl Remains {
     }
 }
 
-/// The error for an address because of a path, with the variable that says the address.
+/// The error for the path of an address, with the variable that sets the address.
 fn unusable(address: &Address, path: &Path, why: &impl Display) -> StartError {
     let variable = address.variable();
     let variable = variable.map_or_else(String::new, |variable| {
@@ -287,7 +291,8 @@ fn unusable(address: &Address, path: &Path, why: &impl Display) -> StartError {
     }
 }
 
-/// Creates the folder if needed. If it is this user's own, checks and sweeps it, and keeps cleaners from it.
+/// Creates the folder if needed. If it is this user's own folder, checks and sweeps it, and locks it against
+/// cleaners.
 fn prepare_folder(
     address: &Address,
     path: &Path,
@@ -299,7 +304,7 @@ fn prepare_folder(
     let failed = |error| unusable(address, folder, &files::explain(folder, &error));
     let mode = match access.is_private() {
         true => 0o700,
-        // Others may pass through, and see nothing.
+        // Other users may traverse the folder, but not list it.
         false => 0o711,
     };
     make_folder(folder, mode).map_err(failed)?;
@@ -316,7 +321,7 @@ fn prepare_folder(
         return Err(unusable(address, folder, &why));
     }
     sweep(folder);
-    // systemd-tmpfiles passes a folder by that is locked. Without the lock its files age as others do.
+    // systemd-tmpfiles skips a locked folder. Without the lock, the files in it would age as others do.
     let kept = Private::open(|| File::open(folder)).ok();
     let is_locked = |kept: &Private<File>| {
         let folder = kept.get();
@@ -325,8 +330,7 @@ fn prepare_folder(
     Ok(kept.filter(is_locked))
 }
 
-/// Makes a folder, and those above it, if they are missing: with that mode, whatever rights the process holds
-/// back of all files that it makes.
+/// Creates a folder and its missing parents with that mode, regardless of the umask.
 fn make_folder(folder: &Path, mode: u32) -> io::Result<()> {
     if folder.as_os_str().is_empty() || fs::metadata(folder).is_ok() {
         return Ok(());
@@ -335,7 +339,7 @@ fn make_folder(folder: &Path, mode: u32) -> io::Result<()> {
         make_folder(above, mode)?;
     }
     match DirBuilder::new().mode(mode).create(folder) {
-        // Another manager was quicker.
+        // Another manager has created it.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         made => made?,
     }
@@ -358,7 +362,7 @@ fn sweep(folder: &Path) {
             && let Ok(Some(claim)) = lock_exclusively(&entry.path())
             && let Ok(address) = Address::try_from(folder.join(socket))
         {
-            // Errors mean that another sweep was quicker.
+            // An error means that another sweep has removed the file.
             for shard in Shard::all(MAX_SHARDS) {
                 let path = path_of(&address.of(shard));
                 if let Remains::Dead(id) = Remains::at(&path) {

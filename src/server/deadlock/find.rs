@@ -18,17 +18,17 @@ use crate::server::{
 /// A task or thread of a session.
 type Caller = (SessionId, u64);
 
-/// What makes a deadlock the same as one that was seen before: the calls that wait and hold.
+/// The identity of a deadlock across searches: the calls that wait and hold.
 pub(super) type Key = BTreeSet<CallId>;
 
-/// A deadlock, and the call that is failed if one is to be.
+/// A deadlock, and the call that the manager fails if the policy says so.
 pub(crate) struct Found {
     pub(crate) deadlock: Deadlock,
     pub(super) key: Key,
     pub(super) victim: (Mailbox, CallId),
 }
 
-/// A part of an object, as the object told it.
+/// A part of an object, as the object reported it.
 struct View<'a> {
     object: u64,
     at: Duration,
@@ -67,14 +67,15 @@ impl View<'_> {
     }
 }
 
-/// A search among fewer holds and waits than this takes less than a turn may.
+/// The most holds and waits that are searched on the shard's own thread, because the search takes less than a
+/// turn.
 const MOST_CALLS: usize = 5_000;
 
-/// Looks at all contended objects, and finds the deadlocks.
+/// Surveys all contended objects, and finds the deadlocks.
 ///
-/// Up to [`MOST_OBJECTS`] objects are looked at in one moment. More are looked at in several turns, so the
-/// deadlock of one such look may never have been. One that two looks find was there between them: a call that
-/// waits, or holds, in both has done so all the while.
+/// Up to [`MOST_OBJECTS`] objects are surveyed at one moment. A survey of more takes several turns, so a
+/// deadlock that it finds may never have existed. A deadlock that two surveys find did exist between them: a
+/// call that waits, or holds, in both has done so in between.
 pub(crate) async fn find(inspector: &Inspector<'_>) -> Result<Vec<Found>, Fault> {
     let mut reports = Vec::new();
     let mut mailboxes: BTreeMap<u64, Mailbox> = BTreeMap::new();
@@ -115,7 +116,7 @@ pub(crate) async fn find(inspector: &Inspector<'_>) -> Result<Vec<Found>, Fault>
     Ok(told.collect())
 }
 
-/// Finds the circles in what objects have told.
+/// Finds the deadlocks in the reports of objects.
 fn circles(reports: Vec<(u64, Report)>) -> (Vec<(u64, Report)>, Vec<Circle<Caller>>) {
     let views = views(&reports);
     let drawn: Vec<_> = views.iter().map(View::drawn).collect();
@@ -143,7 +144,7 @@ fn views(reports: &[(u64, Report)]) -> Vec<View<'_>> {
 /// The kinds and the names of objects, by their numbers.
 type Names = HashMap<u64, (&'static str, ObjectName)>;
 
-/// What it takes to put a circle into words.
+/// The data that turns a deadlock into a report.
 struct Words<'a> {
     circle: &'a Circle<Caller>,
     views: &'a [View<'a>],
@@ -189,8 +190,8 @@ impl<'a> Words<'a> {
         })
     }
 
-    /// Of those who hold something that others of them wait for, the one that began to wait last;
-    /// its call, and the object that it waits for.
+    /// The victim: among the members that hold something that other members wait for, the one that began to
+    /// wait last. Returned with its call and the object that it waits for.
     fn victim(&self) -> Option<(Caller, CallId, u64)> {
         let holders = self.circle.callers.iter();
         let holders = holders.filter(|(caller, _)| self.holdings(**caller).next().is_some());
@@ -205,7 +206,7 @@ impl<'a> Words<'a> {
         Some((caller, call, object))
     }
 
-    /// The members, each before the one that it waits for, as far as that goes.
+    /// The members, each before the member that it waits for where that is possible.
     fn order(&self, first: Caller) -> Vec<Caller> {
         let mut left: BTreeSet<Caller> = self.circle.callers.keys().copied().collect();
         let mut order = Vec::new();
@@ -226,7 +227,7 @@ impl<'a> Words<'a> {
         Some(waiter.call)
     }
 
-    /// The members that hold units of what is waited for there.
+    /// The members that hold units of the part at `place`.
     fn holders(&self, place: Place) -> impl Iterator<Item = Caller> {
         let view = self.views.get(place.part).into_iter();
         let holders = view.flat_map(|view| {
@@ -236,7 +237,7 @@ impl<'a> Words<'a> {
         holders.filter(|caller| self.circle.callers.contains_key(caller))
     }
 
-    /// The member that stands next before that place in the line.
+    /// The member directly before a place in its line.
     fn before(&self, Place { part, position }: Place) -> Option<Caller> {
         let view = self.views.get(part)?;
         let before = view.part.waiters.get(..position)?.iter().rev();
@@ -244,7 +245,7 @@ impl<'a> Words<'a> {
         callers.find(|caller| self.circle.callers.contains_key(caller))
     }
 
-    /// What a member holds of what members wait for.
+    /// The units that a member holds and other members wait for.
     fn holdings(&self, caller: Caller) -> impl Iterator<Item = (&View<'a>, &Holding)> {
         let views = self.parts.iter().filter_map(|part| self.views.get(*part));
         views.flat_map(move |view| view.holds_of(caller).map(move |held| (view, held)))
@@ -278,7 +279,7 @@ impl<'a> Words<'a> {
     }
 
     fn claim(&self, view: &View<'_>, units: u64, mode: &str, since: Duration) -> Claim {
-        // One that was removed since has no name any more.
+        // An object that was removed since the survey has no name any more.
         let named = self.names.get(&view.object);
         let named = named.map(|(kind, name)| ((*kind).to_owned(), name.text().into_owned()));
         let (kind, name) = named.unwrap_or_default();

@@ -1,11 +1,11 @@
-//! The graph of waiting callers, and the search for deadlocks in it. Pure: it knows no manager.
+//! The graph of waiting callers, and the search for deadlocks in it. It is pure and knows no manager.
 //!
 //! A caller can proceed if it does not wait, or if any of its waits could be granted once other callers
 //! that can proceed have released what they hold. The search repeats this step until no further caller
 //! can proceed; the remaining callers wait for one another. Among them, the strongly connected groups
 //! that depend on no other group are the deadlocks.
 //!
-//! Invariant: unknown callers count as able to proceed, so every reported deadlock is one.
+//! Invariant: unknown callers count as able to proceed, so every reported deadlock is real.
 
 use std::{collections::BTreeMap, mem};
 
@@ -14,48 +14,48 @@ use petgraph::{
     graph::{DiGraph, NodeIndex},
 };
 
-/// Something that is held and waited for. A caller that is not known is `None`.
+/// Units that callers hold and wait for. An unknown caller is `None`.
 #[derive(Clone, Debug)]
 pub(super) struct Part<C> {
-    /// How many units there are; `None` where a caller that holds nothing may end the wait.
+    /// The number of units, or `None` if a caller that holds nothing may end the wait.
     pub(super) units: Option<u64>,
-    /// Who holds how many of them.
+    /// The holders, and how many units each holds.
     pub(super) holders: Vec<(Option<C>, u64)>,
-    /// Who waits for how many of them, in the order in which they will be granted.
+    /// The waiters, and how many units each wants, in the order in which they are granted.
     pub(super) waiters: Vec<(Option<C>, u64)>,
 }
 
 /// A wait of a caller for a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
-    /// Which part.
+    /// The index of the part.
     pub(super) part: usize,
-    /// Where in the line.
+    /// The index in the part's line.
     pub(super) position: usize,
 }
 
 /// Callers that wait for one another and for no other caller.
 #[derive(Debug)]
 pub(super) struct Circle<C> {
-    /// The callers, and all their waits.
+    /// The callers, and all waits of each.
     pub(super) callers: BTreeMap<C, Vec<Place>>,
 }
 
-/// A caller, by its place among all.
+/// The index of a caller among all callers.
 type Index = usize;
 
-/// What is to be found out, and what is known by now.
+/// The state of a search.
 struct Search<'a, C> {
     parts: &'a [Part<C>],
-    /// The callers of each part's holders and waiters.
+    /// The callers of each part's holders and, below, of its waiters.
     holders: Vec<Vec<Option<Index>>>,
     waiters: Vec<Vec<Option<Index>>>,
     callers: Vec<Caller>,
-    /// The units of each part that are held by those who are not known to go on.
+    /// The units of each part that callers hold which are not known to proceed.
     kept: Vec<u64>,
-    /// How many of each line are known to go on: all before the first one that does not.
+    /// The number of waiters of each part that are known to proceed: all before the first one that is not.
     passed: Vec<usize>,
-    /// Parts that may let a caller go on.
+    /// The parts whose next waiter may be able to proceed.
     unsettled: Vec<usize>,
 }
 
@@ -66,7 +66,7 @@ struct Caller {
     waits: Vec<Place>,
 }
 
-/// Finds all circles.
+/// Finds all deadlocks.
 pub(super) fn circles<C: Copy + Ord>(parts: &[Part<C>]) -> Vec<Circle<C>> {
     let mut numbers = BTreeMap::new();
     let mut search = Search::new(parts, &mut numbers);
@@ -113,7 +113,8 @@ impl<'a, C: Copy + Ord> Search<'a, C> {
         search
     }
 
-    /// Enters at each caller what it holds and waits for. Those who wait for nothing go on.
+    /// Records what each caller holds and waits for. A caller proceeds if it has no wait, or one that any
+    /// caller may end.
     fn enter(&mut self) {
         for (place, part) in self.parts.iter().enumerate() {
             for (holder, (_, units)) in self.holders[place].iter().zip(&part.holders) {
@@ -137,22 +138,22 @@ impl<'a, C: Copy + Ord> Search<'a, C> {
         }
     }
 
-    /// Whether a wait may be ended by somebody who holds nothing: nobody ever does, or more is wanted
-    /// than there is.
+    /// Returns whether a caller that holds nothing may end the wait: the part does not count units, or the
+    /// waiter wants more units than exist.
     fn is_up_to_anybody(&self, Place { part, position }: Place) -> bool {
         let part = &self.parts[part];
         let wanted = part.waiters[position].1;
         part.units.is_none_or(|units| wanted > units)
     }
 
-    /// Lets all go on who can.
+    /// Marks all callers that can proceed.
     fn reduce(&mut self) {
         while let Some(part) = self.unsettled.pop() {
             self.settle(part);
         }
     }
 
-    /// Lets those go on who are next in the line of a part and could be granted it.
+    /// Marks the next waiters of a part as able to proceed, as long as their units fit.
     fn settle(&mut self, place: usize) {
         let part = &self.parts[place];
         while let Some((_, wanted)) = part.waiters.get(self.passed[place]) {
@@ -169,7 +170,7 @@ impl<'a, C: Copy + Ord> Search<'a, C> {
         }
     }
 
-    /// Takes note that a caller goes on, and gives back what it holds.
+    /// Marks a caller as able to proceed, and releases what it holds.
     fn let_go_on(&mut self, caller: Index) {
         let caller = &mut self.callers[caller];
         caller.goes_on = true;
@@ -181,7 +182,7 @@ impl<'a, C: Copy + Ord> Search<'a, C> {
         self.unsettled.extend(lines);
     }
 
-    /// Groups of those who do not go on, each of whom waits only for others of the group.
+    /// The groups of blocked callers whose members wait only for members of the same group.
     fn knots(&self) -> Vec<Vec<Index>> {
         let mut graph = DiGraph::<Index, ()>::new();
         let mut nodes: Vec<Option<NodeIndex>> = vec![None; self.callers.len()];
@@ -192,7 +193,7 @@ impl<'a, C: Copy + Ord> Search<'a, C> {
         }
         let node = |caller: &Option<Index>| caller.and_then(|caller| nodes[caller]);
         for (holders, waiters) in self.holders.iter().zip(&self.waiters) {
-            // The first one waits for the holders, each other one for its predecessor.
+            // The first waiter depends on the holders, each other waiter on its predecessor.
             let mut before: Vec<NodeIndex> = holders.iter().filter_map(node).collect();
             for waiter in waiters.iter().filter_map(node) {
                 for other in mem::replace(&mut before, vec![waiter]) {
@@ -200,7 +201,7 @@ impl<'a, C: Copy + Ord> Search<'a, C> {
                 }
             }
         }
-        // Not the one of Tarjan, which calls itself once for each caller in a line.
+        // Tarjan's algorithm would recurse once for each caller in a line.
         let groups = kosaraju_scc(&graph);
         let mut group_of = vec![usize::MAX; graph.node_count()];
         for (group, members) in groups.iter().enumerate() {

@@ -2,9 +2,9 @@
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | `policy` | the setting: whether a manager looks for deadlocks, and what it does about them |
-//! | `graph` | the search, pure |
-//! | `find` | surveys of all objects into a graph, and groups of callers into reports |
+//! | `policy` | the setting: whether a manager searches for deadlocks, and what it does about them |
+//! | `graph` | the search, as pure code |
+//! | `find` | turns surveys of all objects into a graph, and deadlocks into reports |
 //! | `watch` | the task that searches |
 
 pub(crate) mod find;

@@ -1,24 +1,24 @@
-//! `Deadlocks`: what a manager does about callers that wait for one another, and how often it searches.
+//! `Deadlocks`: how often a manager searches for deadlocks, and what it does about one.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use lockkeeper_protocol::Deadlock;
 use serde::{Deserialize, Serialize};
 
-/// What a manager does about callers that wait for one another for ever.
+/// How a manager searches for deadlocks, and what it does about them.
 ///
-/// A manager that was built with one looks for deadlocks over all its objects, and tells of those
-/// that have lasted from one look to the next. It can tell of them, and fail one of the calls with
-/// [`CallError::Deadlock`](crate::CallError::Deadlock), so that the others go on; with neither, it
-/// only answers [`Manager::deadlocks`](crate::Manager::deadlocks).
+/// A manager with this policy searches for deadlocks across all its objects, and acts on those that two
+/// consecutive searches find. It can report them, and it can fail one of the calls with
+/// [`CallError::Deadlock`](crate::CallError::Deadlock), so that the others proceed. Without either, it only
+/// answers [`Manager::deadlocks`](crate::Manager::deadlocks).
 ///
-/// Callers are tasks, and threads where there is no task: two tasks of one process wait apart. What
-/// is held belongs to the caller that acquired it, also if its guard was moved to another one since;
-/// hand it on as a ticket, which belongs to whoever adopts it, if the one that acquired it goes on
-/// to wait for other things.
+/// A caller is a task, or a thread outside of tasks, so two tasks of one process are two callers. A hold
+/// belongs to the caller that acquired it, even if its guard was moved to another caller. If the caller that
+/// acquired it continues to wait for other objects, pass the hold on as a ticket: the caller that adopts a
+/// ticket becomes its holder.
 ///
-/// Branches of one task, as of `join!`, are one caller: where one of them holds what another waits
-/// for, a deadlock may be told that is none. Spawn them as tasks.
+/// The branches of one task, as in `join!`, are one caller. If one branch waits for what another one holds,
+/// the manager may report a deadlock that does not exist. Spawn such branches as tasks.
 ///
 /// ```
 /// use std::time::Duration;
@@ -45,10 +45,10 @@ pub struct Deadlocks {
     pub(super) report: Option<Arc<Report>>,
 }
 
-/// Hears of a deadlock.
+/// The callback that receives a deadlock.
 type Report = dyn Fn(Deadlock) + Send + Sync;
 
-/// What goes to another process of it.
+/// The part of a policy that is sent to another process.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(super) every: Duration,
@@ -56,14 +56,14 @@ pub(crate) struct Plan {
     pub(super) fails: bool,
 }
 
-/// How often a manager looks, unless it is told.
+/// The default time between two searches.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How often it looks at the most.
+/// The least time between two searches.
 const MOST_OFTEN: Duration = Duration::from_millis(1);
 
 impl Deadlocks {
-    /// Looks for deadlocks each second, and tells of them when asked.
+    /// Searches each second, and reports deadlocks on request only.
     #[must_use]
     pub const fn new() -> Self {
         let plan = Plan {
@@ -74,9 +74,9 @@ impl Deadlocks {
         Self { plan, report: None }
     }
 
-    /// Sets how often the manager looks while calls wait: at most each millisecond. A
-    /// deadlock is told of, or ended, once it was seen twice; so within two such times. A manager
-    /// that is so large that a look takes more than a twentieth of that looks less often.
+    /// Sets the time between two searches while calls wait; at least a millisecond. The manager acts on a
+    /// deadlock once two searches have found it, so within two such times. If a search takes more than a
+    /// twentieth of that time, the manager searches less often.
     #[must_use]
     pub fn every(mut self, time: Duration) -> Self {
         self.plan.every = time.max(MOST_OFTEN);
@@ -90,18 +90,18 @@ impl Deadlocks {
         self
     }
 
-    /// Tells `report` of each deadlock once, in the manager's process, which must be this one: see
-    /// [`ManagerBuilder::start`](crate::builders::ManagerBuilder::start). It runs on a thread where it may
-    /// block.
+    /// Calls `report` once for each deadlock, in the manager's process, which must be this process: see
+    /// [`ManagerBuilder::start`](crate::builders::ManagerBuilder::start). The call runs on a thread where it
+    /// may block.
     #[must_use]
     pub fn report(mut self, report: impl Fn(Deadlock) + Send + Sync + 'static) -> Self {
         self.report = Some(Arc::new(report));
         self
     }
 
-    /// Fails one waiting call of each deadlock with [`CallError::Deadlock`]: of those whose callers
-    /// hold something that others wait for, the one that began to wait last. Its caller keeps what
-    /// it holds, and should give it back and begin anew.
+    /// Fails one waiting call of each deadlock with [`CallError::Deadlock`]: among the calls whose callers
+    /// hold something that others wait for, the one that began to wait last. Its caller keeps its other
+    /// holds, and should release them and start again.
     ///
     /// [`CallError::Deadlock`]: crate::CallError::Deadlock
     #[must_use]
@@ -110,7 +110,7 @@ impl Deadlocks {
         self
     }
 
-    /// What of it another process is told, unless it has what cannot go there.
+    /// Returns the part of the policy that another process gets, or `None` if the policy has a callback.
     pub(crate) fn portable(&self) -> Option<Plan> {
         self.report.is_none().then_some(self.plan)
     }

@@ -18,15 +18,15 @@ use crate::{
     telemetry::manager,
 };
 
-/// A look may take this part of the time between two of them.
+/// A search may take this fraction of the time between two searches.
 const PART: u32 = 20;
 
-/// Looks for deadlocks until the manager ends. It sleeps while no call waits.
+/// Searches for deadlocks until the manager ends. The task sleeps while no call waits.
 ///
-/// A release or a withdrawal may be on its way to the manager; so a deadlock is one when the same
-/// calls wait and hold at two looks.
+/// A release or a withdrawal may be on its way to the manager, so a deadlock counts only when the same calls
+/// wait and hold in two searches.
 pub(crate) async fn watch(policy: Deadlocks, shell: Rc<Shell>, supervisor: Desk) {
-    // Those of the last look, and whether they were told.
+    // The deadlocks of the last search, and whether each was reported.
     let mut known: BTreeMap<Key, bool> = BTreeMap::new();
     let mut pause = policy.plan.every;
     loop {
@@ -57,7 +57,7 @@ pub(crate) async fn watch(policy: Deadlocks, shell: Rc<Shell>, supervisor: Desk)
 }
 
 impl Deadlocks {
-    /// Does what is to be done about a deadlock that stands.
+    /// Reports a deadlock that two searches have found, and fails a call of it, as the policy says.
     fn act(&self, found: &Found, now: Duration) {
         let deadlock = &found.deadlock;
         manager::deadlock_found(deadlock);

@@ -1,6 +1,6 @@
-//! `Buffer`: the frames of a session that are not written yet, in order.
+//! `Buffer`: the unwritten frames of a session, in order.
 //!
-//! Invariant: frames are put behind all that is there already.
+//! Invariant: a new frame goes behind all frames that are there already.
 
 use std::{cell::Cell, collections::VecDeque};
 
@@ -10,37 +10,37 @@ use lockkeeper_protocol::frame::Response;
 
 use crate::server::session::sizes::HIGH_WATER_BYTES;
 
-/// What waits to be written to a client.
+/// The data that waits to be written to a client.
 #[derive(Default)]
 pub(super) struct Buffer {
-    /// Whole frames, but for the part of them that is `lent`.
+    /// Complete frames, except for the part in `lent`.
     pub(super) bytes: Vec<u8>,
-    /// How many of the bytes are written.
+    /// How many of `bytes` are written.
     pub(super) sent: usize,
-    /// Bytes that follow, and are shared with a hosted object.
+    /// Bytes that follow `bytes` and are shared with a hosted object.
     pub(super) lent: Bytes,
-    /// What follows them.
+    /// What follows `lent`.
     pub(super) later: VecDeque<Later>,
     /// How many large answers wait to be encoded.
     pub(super) answers: usize,
-    /// How many bytes wait to be written, without those of large answers that are not encoded.
+    /// How many bytes wait to be written, without large answers that are not encoded.
     pub(super) unread: usize,
-    /// How many of them are counted in the budget.
+    /// How many of `unread` are counted in the budget.
     pub(super) counted: usize,
     /// Whether the session counts as full.
     pub(super) is_full: bool,
-    /// The stream is broken off in the middle of a frame, so nothing can follow.
+    /// Whether the stream was cut in the middle of a frame, so that nothing can follow.
     pub(super) is_broken: bool,
 }
 
-/// A part of what follows.
+/// A part of the data that follows.
 pub(super) enum Later {
     Frames(Vec<u8>),
     Answer(u64, LargeReply),
 }
 
 impl Buffer {
-    /// Where the next frame is to be put.
+    /// The buffer that takes the next frame.
     pub(super) fn end(&mut self) -> &mut Vec<u8> {
         if self.lent.is_empty() && self.later.is_empty() {
             return &mut self.bytes;
@@ -54,16 +54,16 @@ impl Buffer {
         }
     }
 
-    /// Whether a frame can be put behind the bytes.
+    /// Returns whether a frame can be appended to `bytes`.
     pub(super) fn takes_frames(&self) -> bool {
         self.lent.is_empty() && self.unread < HIGH_WATER_BYTES
     }
 }
 
-/// What the last frame is, and whether the client ended before it had read it.
+/// The last frame that was written, and whether the client ended before it had read it.
 #[derive(Default)]
 pub(super) struct LastFrame {
-    /// The call that it answers, if it is an answer.
+    /// The call that the frame answers, if it is an answer.
     answers: Cell<Option<u64>>,
     /// The latest call that was answered.
     latest: Cell<u64>,
@@ -83,13 +83,13 @@ impl LastFrame {
         self.latest.set(self.latest.get().max(seq));
     }
 
-    /// Takes note that the client cannot have decoded it.
+    /// Records that the client cannot have decoded the frame.
     pub(super) fn lose(&self) {
         self.is_lost.set(true);
     }
 
-    /// Returns a call whose answer the client, which has ended, cannot have decoded: the one that the frame answers, or
-    /// `last`, the last one that it has made, if that is not answered yet.
+    /// Returns a call whose answer a client that has ended cannot have decoded: the call that the lost frame
+    /// answers, or `last`, the client's last call, if it has no answer yet.
     pub(super) fn unseen(&self, last: u64) -> Option<u64> {
         let lost = self.answers.get().filter(|_| self.is_lost.get());
         lost.or_else(|| (last > self.latest.get()).then_some(last))

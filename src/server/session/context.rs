@@ -1,4 +1,4 @@
-//! What all sessions of a shard share, and the reasons for which a session ends.
+//! The state that all sessions of a shard share, and the reasons for the end of a session.
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -22,40 +22,40 @@ use crate::{
     telemetry::session,
 };
 
-/// What all sessions of a shard share.
+/// The state that all sessions of a shard share.
 pub(crate) struct Context {
     pub(crate) supervisor: Addr<Supervisor>,
     pub(crate) shell: Rc<Shell>,
     pub(crate) limits: Limits,
     pub(crate) shard_of: ShardOf,
     pub(crate) secret: ManagerSecret,
-    /// What all sessions of the manager may leave unread together.
+    /// The budget of unread bytes for all sessions of the manager.
     pub(crate) unread: Arc<UnreadBudget>,
-    /// Whether the manager looks for deadlocks, and so has to know who calls.
+    /// Whether the manager searches for deadlocks, and so has to know the caller of each call.
     pub(crate) seeks_deadlocks: bool,
-    /// The processes whose ends are noticed.
+    /// The processes whose ends the shard watches.
     pub(crate) watches: Rc<PeerWatches>,
-    /// Where to report the process ids of clients whose sessions have ended.
+    /// The channel for the process ids of clients whose sessions have ended.
     pub(crate) ended: Option<mpsc::UnboundedSender<u32>>,
-    /// Where all sessions read into, one after the other.
+    /// The buffer that all sessions read into, one after the other.
     pub(crate) scratch: RefCell<Box<[u8]>>,
-    /// Why the manager ends, if not because it was told to.
+    /// The reason for the manager's end, if it was not told to end.
     pub(crate) end: OnceCell<String>,
 }
 
-/// Why a session ends.
+/// The reason for the end of a session.
 #[derive(Debug)]
 pub(super) enum End {
     /// The client is gone.
     Left,
     /// The client is gone, and has not read all that was written to it.
     LeftUnread,
-    /// The client did what it must not, and is told.
+    /// The client broke a rule of the protocol, and is told which.
     Offence(String),
 }
 
 impl End {
-    /// What the client did that it must not.
+    /// The rule that the client broke, if it broke one.
     pub(super) fn offence(&self) -> Option<&str> {
         match self {
             Self::Left | Self::LeftUnread => None,
@@ -63,7 +63,7 @@ impl End {
         }
     }
 
-    /// The same for a client that never had a session.
+    /// The same reason for a client without a session.
     pub(super) fn before_hello(self) -> Self {
         if let Some(reason) = self.offence() {
             session::client_refused(reason);
@@ -75,15 +75,15 @@ impl End {
 impl From<io::Error> for End {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            // Linux says this of a Unix socket whose other end was closed with unread bytes.
+            // Linux returns this error for a Unix socket whose other end was closed with unread bytes.
             io::ErrorKind::ConnectionReset => Self::LeftUnread,
             _ => Self::Left,
         }
     }
 }
 
-/// Steps behind every task that is ready now. Unlike tokio's own yield it does not look for I/O
-/// first, which would cost a system call a chunk.
+/// Yields behind every task that is ready now. Tokio's own yield polls for I/O first, which would cost a
+/// system call per chunk.
 pub(super) async fn let_others_run() {
     let mut stepped_back = false;
     future::poll_fn(|context| {

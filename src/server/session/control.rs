@@ -1,4 +1,4 @@
-//! `ControlRequest`: opens an object, removes one, or inspects objects.
+//! `ControlRequest`: a request to open an object, remove one, or inspect objects.
 //!
 //! The session handles no other frame of its client until the request is answered.
 
@@ -31,7 +31,7 @@ pub(super) enum ControlRequest {
     Inspect(u64, Question),
 }
 
-/// The encoded unit.
+/// The encoding of the unit value.
 pub(super) const NIL: &[u8] = &[0xc0];
 
 /// The parts of a session that a control request needs.
@@ -45,7 +45,7 @@ pub(super) struct Control<'a> {
 }
 
 impl Control<'_> {
-    /// Asks the supervisor or the objects, and sends the client the answer.
+    /// Asks the supervisor or the objects, and sends the answer to the client.
     pub(super) async fn run(mut self, request: ControlRequest) {
         if let Err((seq, fault)) = check(&request, self.context.limits.name_bytes) {
             return self.outgoing.put_fault(seq, fault);
@@ -89,7 +89,7 @@ impl Control<'_> {
                 }
             }
             ControlRequest::Inspect(seq, question) => {
-                // An object is listed as contended only after its turn with what this session has sent it.
+                // An object is listed as contended only after it has handled what this session sent to it.
                 let_others_run().await;
                 match self.answer(question).await {
                     Ok(reply) => self.outgoing.put_answer(seq, reply),
@@ -99,7 +99,7 @@ impl Control<'_> {
         }
     }
 
-    /// Finds the answer to a question. It waits for room as all large answers do.
+    /// Answers a question. It waits for room as all large answers do.
     async fn answer(&self, question: Question) -> Result<LargeReply, Fault> {
         let inspector = Inspector {
             supervisor: &self.context.supervisor,
@@ -126,7 +126,7 @@ impl Control<'_> {
         Ok(self.context.shell.outbox().large_reply(page))
     }
 
-    /// Gives an opened object a number, the one it has already if it was opened before.
+    /// Assigns a number to an opened object, or returns its number if it was opened before.
     fn enter(&mut self, seq: u64, opened: Opened, stored: Stored) {
         let Opened {
             name,
@@ -163,8 +163,8 @@ impl Control<'_> {
     }
 }
 
-/// Refuses names of objects and kinds that are too long to be those of any, before they are searched for or
-/// become a part of an answer.
+/// Refuses names of objects and kinds that exceed the limit, before they are looked up or copied into an
+/// answer.
 fn check(request: &ControlRequest, name_bytes: usize) -> Result<(), (u64, Fault)> {
     let (seq, name) = match request {
         ControlRequest::Open(seq, Open { kind, .. }) if kind.len() > Kinds::MOST_NAME_BYTES => {

@@ -1,4 +1,4 @@
-//! `Farewell`: what a client is told at the end of its session.
+//! `Farewell`: the message to a client at the end of its session.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -11,7 +11,7 @@ use crate::{
     transport::stream::Stream,
 };
 
-/// Sends a client the reason for which its session ends, if the client still reads.
+/// Sends the reason for the end of a session to its client, if the client still reads.
 pub(super) struct Farewell<'a> {
     pub(super) outgoing: &'a Outgoing,
     pub(super) stream: &'a dyn Stream,
@@ -27,7 +27,7 @@ impl Drop for Farewell<'_> {
             None => "it was shut down, or its last handle was dropped".to_owned(),
         });
         if let Some(reason) = self.reason.take().or(of_manager) {
-            // The reason must not stand behind answers that are not encoded.
+            // The reason must not wait behind answers that are not encoded.
             self.outgoing.drop_later();
             self.outgoing.put(&Response::Bye { reason });
             self.outgoing.flush_once(self.stream);
@@ -35,7 +35,7 @@ impl Drop for Farewell<'_> {
     }
 }
 
-/// Tells a client that it is refused.
+/// Refuses a client with a reason.
 pub(crate) fn refuse(stream: &dyn Stream, reason: String, limits: Limits) {
     session::client_refused(&reason);
     let no_session = SessionId::new(0);

@@ -1,8 +1,8 @@
 //! `HeldBack`: inputs of a session that wait until its client has read more.
 //!
-//! A host serves a limited number of messages in a turn, so inputs that are sent again may find later
-//! inputs of their session before them in the mailbox. Each input therefore gets a place when it is first
-//! held back, and is under way from the moment in which it is sent again until its host has it.
+//! A host serves a limited number of messages in a turn, so the mailbox may hold later inputs of a session
+//! before inputs that are sent again. Each input therefore gets a place when it is first held back, and is
+//! under way from the moment when it is sent again until its host receives it.
 //!
 //! Invariant: an object gets the inputs of a session in the order in which the session has sent them.
 
@@ -18,15 +18,15 @@ use lockkeeper_protocol::SessionId;
 /// Inputs whose hosts found the session full.
 pub(super) struct HeldBack {
     state: RefCell<State>,
-    /// How many sessions of the shard are full or have inputs here.
+    /// The number of sessions of the shard that are full or have inputs here.
     full_sinks: Rc<Cell<usize>>,
 }
 
 #[derive(Default)]
 struct State {
-    /// In the order of their places.
+    /// The held-back inputs, in the order of their places.
     held: VecDeque<Held>,
-    /// The places of those that are under way, and the numbers of their objects.
+    /// The place and object number of each input under way.
     under_way: VecDeque<(u64, u64)>,
     /// The next place.
     next: u64,
@@ -48,7 +48,7 @@ impl HeldBack {
         }
     }
 
-    /// Keeps inputs for an object, in the place that they had before if they had one.
+    /// Holds back inputs for an object, in their earlier place if they had one.
     pub(super) fn keep(&self, object: u64, mailbox: Mailbox, inputs: Inputs) {
         let state = &mut *self.state.borrow_mut();
         let place = inputs.place().unwrap_or_else(|| {
@@ -66,7 +66,6 @@ impl HeldBack {
         self.recount(state);
     }
 
-    /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
         self.state.borrow().held.is_empty()
     }
@@ -79,7 +78,7 @@ impl HeldBack {
         all.any(|(place, other)| other == object && place < before)
     }
 
-    /// Takes all of them, in order. They are under way from now on.
+    /// Takes all inputs, in order, and marks them as under way.
     pub(super) fn take(&self, session: SessionId) -> impl Iterator<Item = (Mailbox, Inputs)> {
         let state = &mut *self.state.borrow_mut();
         let held = std::mem::take(&mut state.held);
@@ -89,14 +88,14 @@ impl HeldBack {
         held.map(move |held| (held.mailbox, held.inputs.again(session, held.place)))
     }
 
-    /// Notes that the inputs of a place have come to their host.
+    /// Records that a host has received the inputs of a place.
     pub(super) fn come(&self, place: u64) {
         let state = &mut *self.state.borrow_mut();
         state.under_way.retain(|(other, _)| *other != place);
         self.recount(state);
     }
 
-    /// Counts the session among those that have inputs here or under way.
+    /// Updates the count of sessions that have inputs here or under way.
     fn recount(&self, state: &mut State) {
         let is_counted = !state.held.is_empty() || !state.under_way.is_empty();
         let full = self.full_sinks.get();
@@ -160,7 +159,8 @@ mod tests {
         }
         let mut sent: VecDeque<Inputs> = taken().into();
         assert!(held_back.is_empty() && full.get() == 1);
-        // Inputs that were behind them in the mailbox come to their host first, and have to wait.
+        // A host receives the inputs that were ahead of them in the mailbox first, and has to hold those
+        // back.
         assert!(held_back.has(1, u64::MAX) && held_back.has(2, u64::MAX));
         assert!(!held_back.has(3, u64::MAX));
         keep(1, inputs());

@@ -1,6 +1,6 @@
-//! The first frame of a session: whether the client can be served, and its description of itself.
+//! The first frame of a session: it says whether the client can be served, and describes the client.
 //!
-//! Invariant: where the kernel knows the client's process id, the id in the frame counts for nothing.
+//! Invariant: if the kernel knows the client's process id, the id in the frame is ignored.
 
 use std::future;
 
@@ -17,7 +17,7 @@ use crate::{
     transport::stream::{AttachedStream, Stream},
 };
 
-/// Waits for the first frame and takes it.
+/// Waits for the first frame and handles it.
 pub(super) async fn hello(
     stream: &dyn Stream,
     attached: &dyn AttachedStream,
@@ -35,7 +35,7 @@ pub(super) async fn hello(
     }
 }
 
-/// Checks the first frame of the process that has that id, if the kernel knows it.
+/// Checks the first frame of a client. `known` is its process id, if the kernel knows it.
 fn welcome(frame: &[u8], known: Option<u32>, shard: Shard) -> Result<Peer, End> {
     match Request::decode(frame) {
         Ok(Request::Hello {
@@ -45,7 +45,7 @@ fn welcome(frame: &[u8], known: Option<u32>, shard: Shard) -> Result<Peer, End> 
             label,
             capabilities,
         }) => {
-            // A client that knows no shards would make a second object of a name at the wrong shard.
+            // A client without shards would create a second object with the same name at the wrong shard.
             if shard.of() > 1 && !capabilities.has(Capability::Shards) {
                 return Err(End::Offence(format!(
                     "this manager has {} shards, and the client cannot tell shards apart: use a later release of \

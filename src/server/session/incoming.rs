@@ -1,4 +1,4 @@
-//! `Incoming`: counts the bytes of a large message that has not come in whole, and refuses one for which the
+//! `Incoming`: counts the bytes of a large message that is incomplete, and refuses a message for which the
 //! manager has no room.
 
 use lockkeeper_actors::{Share, Shell, Stored};
@@ -7,29 +7,29 @@ use lockkeeper_protocol::{
     frame::{Inbox, Misread},
 };
 
-/// A message of fewer bytes is not counted: each session has so many beside the limit.
+/// A smaller message is not counted: each session has this many bytes beside the limit.
 const LEAST_BYTES: usize = 1 << 16;
 
-/// What a session keeps of a message that is coming in.
+/// The bytes that a session counts for an incoming message.
 #[derive(Default)]
 pub(super) struct Incoming {
     stored: Option<Stored>,
 }
 
 impl Incoming {
-    /// Counts no more once the message is there: what is kept of it is counted where it is kept.
+    /// Stops counting once the message is complete: its content is counted where it is stored.
     pub(super) fn end(&mut self, inbox: &Inbox) {
         if self.stored.is_some() && inbox.missing() == 0 {
             self.stored = None;
         }
     }
 
-    /// Counts what there is of a message that has begun. If there is no room for it, the inbox drops it,
-    /// and the session has to tell the client.
+    /// Counts the received bytes of a message. If there is no room for it, the inbox drops it, and the
+    /// session has to tell the client.
     ///
     /// # Errors
     ///
-    /// Returns what the message is and why it is not taken in.
+    /// Returns the message and the reason if it is refused.
     pub(super) fn count(
         &mut self,
         inbox: &mut Inbox,

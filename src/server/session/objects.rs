@@ -11,12 +11,11 @@ use lockkeeper_protocol::Fault;
 /// How many objects are in a page.
 const PAGE: usize = 64;
 
-/// An object that a client has opened.
 pub(super) struct Object {
-    /// The supervisor's number.
+    /// The supervisor's number of the object.
     pub(super) id: u64,
     pub(super) mailbox: Mailbox,
-    /// Where among those touched its inputs are.
+    /// The index of its inputs among those of the current chunk.
     pub(super) touched: Option<u32>,
 }
 
@@ -27,30 +26,30 @@ pub(super) const OPEN_BYTES: usize = 64;
 #[derive(Default)]
 pub(super) struct Objects {
     pages: Vec<Page>,
-    /// The number of the next one.
+    /// The number of the next object that is opened.
     next: u32,
-    /// The numbers of all that are there, found by the supervisor's.
+    /// The numbers of all open objects, found by the supervisor's number.
     numbers: Table<u32>,
-    /// What they count together: a [`Stored`] in each would take 16 bytes more.
+    /// The bytes that all objects count together: a [`Stored`] in each would take 16 bytes more.
     stored: Option<Stored>,
 }
 
-/// Objects of consecutive numbers. Empty where an object is no more, and altogether once all are.
+/// Objects of consecutive numbers. A slot is empty if its object was removed, and the page is empty if all
+/// were.
 #[derive(Default)]
 struct Page {
     slots: Vec<Option<Object>>,
     live: usize,
-    /// The operations of each that the client may not call. Empty for a client that may call all.
+    /// For each object, the operations that the client may not call. Empty for a client that may call all.
     guarded: Vec<Option<Arc<[u32]>>>,
 }
 
-/// The page of a number, and the place in it.
+/// The page of a number, and the index in the page.
 fn place(number: u32) -> (usize, usize) {
     let number = usize::try_from(number).unwrap_or(usize::MAX);
     (number / PAGE, number % PAGE)
 }
 
-/// The object of a number, if it is there.
 fn object(pages: &[Page], number: u32) -> Option<&Object> {
     let (page, slot) = place(number);
     pages.get(page)?.slots.get(slot)?.as_ref()
@@ -74,7 +73,8 @@ impl Objects {
         Ok(())
     }
 
-    /// Gives an object its number, for which there is room, and keeps the [`OPEN_BYTES`] that were counted for it.
+    /// Assigns a number to an object, and keeps the [`OPEN_BYTES`] that were counted for it. The caller has
+    /// checked that a number is left.
     pub(super) fn push(&mut self, opened: Object, stored: Stored) -> u32 {
         match &mut self.stored {
             Some(all) => all.merge(stored),
@@ -95,13 +95,12 @@ impl Objects {
         number
     }
 
-    /// The number of an object that was opened before.
+    /// The number of an object that the client has already opened.
     pub(super) fn number_of(&self, id: u64) -> Option<u32> {
         let is_it = |number: &u32| object(&self.pages, *number).is_some_and(|other| other.id == id);
         self.numbers.find(hash_number(id), is_it).copied()
     }
 
-    /// The object of a number.
     #[inline]
     pub(super) fn get_mut(&mut self, number: u32) -> Result<&mut Object, Fault> {
         if number >= self.next {
@@ -115,7 +114,7 @@ impl Objects {
         }
     }
 
-    /// Keeps a client from operations of an object.
+    /// Forbids the client some operations of an object.
     pub(super) fn guard(&mut self, number: u32, operations: Arc<[u32]>) {
         let (page, slot) = place(number);
         let page = self.pages.get_mut(page);
@@ -130,7 +129,7 @@ impl Objects {
         }
     }
 
-    /// Refuses operations that the client was kept from.
+    /// Refuses operations that are forbidden to the client.
     pub(super) fn check_use(&self, number: u32, operation: u32) -> Result<(), Fault> {
         let (page, slot) = place(number);
         let page = self.pages.get(page);
@@ -142,7 +141,7 @@ impl Objects {
         }
     }
 
-    /// Lets go of an object that is no more.
+    /// Removes an object that has ended.
     pub(super) fn remove(&mut self, number: u32) -> Option<Object> {
         let (page, slot) = place(number);
         let page = self.pages.get_mut(page)?;
@@ -162,10 +161,10 @@ impl Objects {
         Some(object)
     }
 
-    /// The mailboxes of all that are there, in the order in which they were opened. What the table has kept of
-    /// each is freed as it is taken.
+    /// The mailboxes of all open objects, in the order in which they were opened. The iterator frees the
+    /// table's memory as it proceeds.
     pub(super) fn into_mailboxes(self) -> impl Iterator<Item = Mailbox> {
-        // A part has the numbers of several pages, so that none is left for the end.
+        // One part spans the numbers of several pages, so freeing them is spread over the iteration.
         let mut parts = self.numbers.into_parts();
         let pages = self.pages.into_iter();
         let objects = pages.flat_map(move |page| {
@@ -180,7 +179,7 @@ impl Objects {
     }
 }
 
-/// Counts one object less.
+/// Reduces the count by one object.
 fn give_back(stored: &mut Option<Stored>) {
     if let Some(all) = stored {
         drop(all.split(OPEN_BYTES));
@@ -230,7 +229,7 @@ mod tests {
             let stored = stored.expect("there is no limit");
             let number = objects.push(object(id, &shell), stored);
             assert_eq!(u64::from(number), id);
-            // A few stay.
+            // A few objects stay.
             if id % 300 != 0 {
                 assert_eq!(objects.remove(number).map(|object| object.id), Some(id));
                 assert!(objects.remove(number).is_none());

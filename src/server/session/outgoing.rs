@@ -1,7 +1,7 @@
 //! The outgoing side of a session: answers as frames, in order, written in few system calls.
 //!
-//! Short answers are encoded at once. A large one is encoded when the client has read enough of those
-//! before it, and when the manager's [`UnreadBudget`] has room; what comes behind it waits for it.
+//! A short answer is encoded at once. A large one is encoded when the client has read enough of the answers
+//! before it and the manager's [`UnreadBudget`] has room; later answers wait behind it.
 //!
 //! Invariant: of large answers, a session keeps at most [`HIGH_WATER_BYTES`] and one more encoded.
 
@@ -34,8 +34,8 @@ use crate::{
     transport::stream::{AttachedStream, Stream, written_of},
 };
 
-/// As much room is kept for the next answers, and more where there were as many just now. Unread bytes
-/// up to this are the session's own, and not counted in the budget of the manager.
+/// The capacity that the buffer keeps for the next answers, or more if the last write needed more. Unread
+/// bytes up to this number belong to the session, and do not count in the manager's budget.
 const KEPT_BYTES: usize = 1 << 14;
 
 const MOST_KEPT_BYTES: usize = 1 << 17;
@@ -44,22 +44,22 @@ const MOST_KEPT_BYTES: usize = 1 << 17;
 pub(super) struct Outgoing {
     session: SessionId,
     buffer: RefCell<Buffer>,
-    /// Calls that were passed on and are not answered yet.
+    /// The number of calls that were passed on and are not answered yet.
     pub(super) in_flight: Cell<usize>,
-    /// Who waits for something to write.
+    /// The task that waits for something to write.
     pub(super) writer: RefCell<Option<Waker>>,
-    /// The objects that are no more, until the session has taken note.
+    /// The objects that have ended, until the session forgets them.
     pub(super) gone: RefCell<Vec<u32>>,
     pub(super) last: LastFrame,
-    /// How many bytes were written since the session last took note.
+    /// The number of bytes written since the session last read this counter.
     pub(super) written: Cell<usize>,
-    /// Who reads them, once it has said so.
+    /// The peer that reads the frames, once its hello has arrived.
     pub(super) peer: RefCell<Option<Arc<Peer>>>,
-    /// Inputs whose hosts found this full.
+    /// The inputs whose hosts found this sink full.
     pub(super) held_back: HeldBack,
     limits: Limits,
     budget: Arc<UnreadBudget>,
-    /// How many sessions of the shard are full.
+    /// The number of sessions of the shard that are full.
     full_sinks: Rc<Cell<usize>>,
 }
 
@@ -86,7 +86,7 @@ impl Outgoing {
         }
     }
 
-    /// Adds a frame. An answer above the limit becomes the fault that says so.
+    /// Adds a frame. An answer that exceeds the limit is replaced by a fault that says so.
     pub(super) fn put(&self, response: &Response<'_>) {
         let buffer = &mut *self.buffer.borrow_mut();
         self.last.is(response);
@@ -110,13 +110,13 @@ impl Outgoing {
         self.put(&Response::Fault { seq, fault });
     }
 
-    /// Adds the answer to a control request, which is not among the calls in flight.
+    /// Adds the answer to a control request, which does not count as a call in flight.
     pub(super) fn put_answer(&self, seq: u64, reply: LargeReply) {
         self.in_flight.set(self.in_flight.get() + 1);
         self.put_large(seq, reply);
     }
 
-    /// Adds a large answer: encodes it now if there is room for it, and later otherwise.
+    /// Adds a large answer: encodes it now if there is room, and later otherwise.
     fn put_large(&self, seq: u64, mut reply: LargeReply) {
         let buffer = &mut *self.buffer.borrow_mut();
         self.last.is_answer(seq);
@@ -145,7 +145,7 @@ impl Outgoing {
         own.min(self.limits.frame_bytes)
     }
 
-    /// Puts a large answer behind the bytes, before all that is `later`. Returns whether there was room.
+    /// Encodes a large answer behind the bytes and before `later`. Returns whether there was room.
     fn encode(&self, buffer: &mut Buffer, seq: u64, reply: &LargeReply, most: usize) -> bool {
         let bytes = &mut buffer.bytes;
         let before = bytes.len();
@@ -179,7 +179,7 @@ impl Outgoing {
         self.in_flight.set(self.in_flight.get().saturating_sub(1));
     }
 
-    /// Takes note of bytes that wait to be written.
+    /// Counts bytes that wait to be written.
     fn added(&self, buffer: &mut Buffer, bytes: usize) {
         buffer.unread += bytes;
         self.recount(buffer);
@@ -188,10 +188,10 @@ impl Outgoing {
         }
     }
 
-    /// Counts in the budget, and among the full sinks, what there is now.
+    /// Updates the budget and the number of full sinks.
     #[inline]
     fn recount(&self, buffer: &mut Buffer) {
-        // For a client that reads its answers, nothing is counted.
+        // A client that reads its answers counts for nothing.
         if buffer.unread > KEPT_BYTES || buffer.answers > 0 || buffer.is_full || buffer.counted > 0
         {
             self.recount_many(buffer);
@@ -218,30 +218,30 @@ impl Outgoing {
         }
     }
 
-    /// How many bytes wait to be written, without answers that are not encoded.
+    /// The number of bytes that wait to be written, without answers that are not encoded.
     pub(super) fn unread(&self) -> usize {
         self.buffer.borrow().unread
     }
 
-    /// Whether this keeps bytes of the manager's budget while other sessions wait for it.
+    /// Returns whether this session uses the manager's budget while other sessions wait for it.
     pub(super) fn keeps_others_waiting(&self) -> bool {
         self.buffer.borrow().counted > 0 && self.budget.is_waited_for()
     }
 
-    /// Whether this keeps more than its own share.
+    /// Returns whether this session uses more than its own share.
     pub(super) fn is_counted(&self) -> bool {
         let buffer = self.buffer.borrow();
         buffer.counted > 0 || buffer.is_full
     }
 
-    /// Writes all that waits, as far as the stream takes it and there is room to encode it. After an error
-    /// nothing is written any more.
+    /// Writes the waiting frames as far as the stream takes them and there is room to encode them. After an
+    /// error it writes nothing any more.
     pub(super) fn poll_flush(
         &self,
         task: &Context<'_>,
         stream: &dyn AttachedStream,
     ) -> Poll<io::Result<()>> {
-        // What is encoded here needs no other writer.
+        // This call encodes the answers itself, so no other writer has to be woken.
         self.writer.take();
         if self.is_idle() {
             return Poll::Ready(Ok(()));
@@ -252,7 +252,7 @@ impl Outgoing {
         self.flush_by(room, write)
     }
 
-    /// Whether nothing waits, and no more room is kept than for a few answers.
+    /// Returns whether nothing waits, and no more capacity is kept than for a few answers.
     fn is_idle(&self) -> bool {
         let buffer = self.buffer.borrow();
         let is_empty = buffer.unread == 0 && buffer.later.is_empty();
@@ -269,7 +269,7 @@ impl Outgoing {
             let flushed = self.write_encoded(buffer, &mut write);
             self.recount(buffer);
             if flushed.is_pending() {
-                // A client that does not read needs no room yet: it must not stand before others.
+                // A client that does not read needs no room yet, and must not block other sessions.
                 self.budget.leave(self.session);
             }
             if let Err(error) = ready!(flushed) {
@@ -280,7 +280,7 @@ impl Outgoing {
                 break;
             }
         }
-        // As much room as it took now is kept, and not what it once took.
+        // The buffer keeps the capacity of this write, and not that of its largest one.
         let kept = (2 * buffer.bytes.len()).clamp(KEPT_BYTES, MOST_KEPT_BYTES);
         buffer.sent = 0;
         buffer.bytes.clear();
@@ -288,7 +288,7 @@ impl Outgoing {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes what is encoded, up to the next answer that is not.
+    /// Writes the encoded bytes, up to the next answer that is not encoded.
     fn write_encoded(
         &self,
         buffer: &mut Buffer,
@@ -303,7 +303,8 @@ impl Outgoing {
             buffer.sent += written;
             self.note_written(buffer, written);
             if buffer.sent > buffer.bytes.len() / 4 * 3 && buffer.sent < buffer.bytes.len() {
-                // The buffer may never run empty; what is large is not moved often.
+                // The buffer may never run empty, so the written part is removed once it is large; that moves
+                // bytes rarely.
                 buffer.bytes.drain(..mem::take(&mut buffer.sent));
             }
         }
@@ -313,7 +314,7 @@ impl Outgoing {
             buffer.lent.advance(written);
             self.note_written(buffer, written);
         }
-        // What is shared is kept no longer than it is needed.
+        // Shared bytes are released as soon as they are written.
         buffer.lent = Bytes::new();
         Poll::Ready(Ok(()))
     }
@@ -323,7 +324,8 @@ impl Outgoing {
         self.written.set(self.written.get() + written);
     }
 
-    /// Makes bytes of what comes later, once all before is written. Returns whether there are any.
+    /// Encodes what comes later, once everything before it is written. Returns whether there are bytes to
+    /// write.
     fn encode_later(&self, buffer: &mut Buffer, has_room: impl Fn() -> bool) -> bool {
         if buffer.later.is_empty() {
             return false;
@@ -353,7 +355,7 @@ impl Outgoing {
         !buffer.bytes.is_empty()
     }
 
-    /// Drops all that waits, and all that will: the client reads no more.
+    /// Drops all waiting and future frames, because the client no longer reads.
     pub(super) fn break_off(&self) {
         self.break_off_at(&mut self.buffer.borrow_mut());
     }
@@ -362,7 +364,8 @@ impl Outgoing {
         if buffer.unread > 0 || !buffer.later.is_empty() {
             self.last.lose();
         }
-        // Calls that the client sent before are still served, and must not be refused for those.
+        // The session still serves calls that the client sent before, and must not refuse them because of
+        // these answers.
         let dropped = buffer.answers;
         self.in_flight
             .set(self.in_flight.get().saturating_sub(dropped));
@@ -376,16 +379,16 @@ impl Outgoing {
         self.budget.leave(self.session);
     }
 
-    /// Whether nothing can be written any more.
+    /// Returns whether the stream takes no more bytes.
     pub(super) fn is_broken(&self) -> bool {
         self.buffer.borrow().is_broken
     }
 
-    /// Drops the answers that are not encoded: the client will not get them.
+    /// Drops the answers that are not encoded.
     pub(super) fn drop_later(&self) {
         let buffer = &mut *self.buffer.borrow_mut();
         let is_begun = !buffer.lent.is_empty();
-        // The end of a frame that has begun stands first.
+        // The rest of a frame that was partly written comes first.
         let begun = match buffer.later.pop_front() {
             Some(Later::Frames(frames)) if is_begun => Some(Later::Frames(frames)),
             Some(_) | None => None,
@@ -401,7 +404,7 @@ impl Outgoing {
         self.budget.leave(self.session);
     }
 
-    /// Writes once. The client may be gone already, or may not read; either way it is over.
+    /// Writes once. An error is ignored: the session is over anyway.
     pub(super) fn flush_once(&self, stream: &dyn Stream) {
         let _ = self.flush_by(
             || false,
@@ -414,7 +417,7 @@ impl Outgoing {
 }
 
 fn append_fault(bytes: &mut Vec<u8>, seq: u64, fault: Fault) {
-    // A fault of a few words is below every limit.
+    // A fault of a few words is smaller than every limit.
     let _ = frame::append(bytes, &Response::Fault { seq, fault }, usize::MAX);
 }
 

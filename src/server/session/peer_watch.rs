@@ -1,9 +1,9 @@
-//! `PeerWatches`: breaks sessions off when the processes of their clients have ended.
+//! `PeerWatches`: ends a session when the process of its client has ended.
 //!
-//! A forked child may keep the stream of a process that has ended, and the stream does not end then. The
-//! session reads what the process has sent before, and then it ends as at the end of the stream.
+//! A forked child may keep the stream of a process that has ended, so the stream does not end. The session
+//! then reads what the process sent before, and ends as at the end of the stream.
 //!
-//! Invariant: a call costs nothing for this, and a session little memory, since one task waits for all
+//! Invariant: a watch costs nothing per call, and little memory per session, since one task waits for all
 //! processes of a shard.
 
 use std::{
@@ -24,19 +24,18 @@ use crate::{
     transport::{peer_process::PeerEnds, stream::Stream},
 };
 
-/// The processes of a shard's clients whose ends are noticed.
+/// The processes of a shard's clients whose ends are watched.
 #[derive(Default)]
 pub(crate) struct PeerWatches {
     sessions: Sessions,
-    /// What waits for them, once there is one.
+    /// The task that waits for them, once it is started.
     waiting: OnceCell<(Rc<PeerEnds>, AbortOnDropHandle<()>)>,
 }
 
-/// Sessions by their numbers.
 type Sessions = Rc<RefCell<FxHashMap<u64, Rc<Outgoing>>>>;
 
 impl PeerWatches {
-    /// Returns what waits for the processes, and begins to wait if nothing does yet.
+    /// Returns the set of watched processes, and starts the task that waits for them if it does not run yet.
     fn ends(&self) -> io::Result<&PeerEnds> {
         if self.waiting.get().is_none() {
             let ends = Rc::new(PeerEnds::new()?);
@@ -63,7 +62,7 @@ impl PeerWatches {
     }
 }
 
-/// Breaks off the session of each process that ends.
+/// Ends the session of each process that ends.
 async fn wait(ends: Rc<PeerEnds>, sessions: Sessions) {
     let reported = ends.report(|id| {
         if let Some(outgoing) = sessions.borrow().get(&id) {
@@ -73,21 +72,21 @@ async fn wait(ends: Rc<PeerEnds>, sessions: Sessions) {
             }
         }
     });
-    // If the runtime cannot wait any more, it is about to end, and the sessions end with it.
+    // If the runtime cannot wait any more, it is about to shut down, and the sessions end with it.
     let _ = reported.await;
 }
 
-/// How the end of a client's process is noticed.
+/// How the session notices the end of its client's process.
 pub(super) enum PeerWatch {
-    /// The client is this process, whose end is the end of the manager.
+    /// The client is this process, so it ends with the manager.
     OwnProcess,
-    /// The task of the shard waits for the end of the process.
+    /// The shard's task waits for the end of the process.
     Process(#[expect(dead_code, reason = "its drop ends the wait")] Watched),
-    /// Only the end of the stream is noticed.
+    /// The session notices only the end of the stream.
     StreamAlone,
 }
 
-/// A process whose end is noticed. Its drop ends that.
+/// A process whose end is watched. Its drop stops the watch.
 pub(super) struct Watched {
     id: u64,
     process: OwnedFd,
@@ -95,7 +94,7 @@ pub(super) struct Watched {
 }
 
 impl PeerWatch {
-    /// Begins to wait for the process at the other end of a session's stream.
+    /// Starts to watch the process at the other end of a session's stream.
     pub(super) fn begin(
         id: SessionId,
         stream: &dyn Stream,
@@ -119,7 +118,7 @@ impl PeerWatch {
         })
     }
 
-    /// Notes in a peer how its end is noticed.
+    /// Records in a peer how the session notices its end.
     pub(super) fn note(&self, peer: Peer) -> Peer {
         match self {
             Self::OwnProcess | Self::Process(_) => peer,

@@ -13,7 +13,6 @@ use crate::{
     transport::stream::{AttachedStream, Stream},
 };
 
-/// Reads one chunk into the inbox.
 pub(super) fn poll_receive(
     task: &mut task::Context<'_>,
     stream: &dyn AttachedStream,
@@ -32,8 +31,8 @@ pub(super) fn poll_receive(
     Poll::Ready(take_in(length, scratch, inbox, context))
 }
 
-/// The same from a client that hears no more: takes `left` bytes at the most, and counts them down. The runtime may
-/// not have heard yet of what the client sent last.
+/// Reads one chunk from a client that no longer reads: takes at most `left` bytes, and counts them down. It
+/// does not wait for the runtime's readiness, which may be late for the last bytes.
 pub(super) fn receive_last(
     stream: &dyn Stream,
     left: &mut usize,
@@ -42,7 +41,8 @@ pub(super) fn receive_last(
 ) -> Result<(), End> {
     let scratch = &mut *context.scratch.borrow_mut();
     if *left == 0 {
-        // An error tells whether the client has read all that was written. What a forked child adds is dropped.
+        // The error tells whether the client has read all that was written. Bytes that a forked child adds
+        // are dropped.
         stream.try_read(&mut [0])?;
         return Err(End::Left);
     }

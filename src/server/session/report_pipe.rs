@@ -1,8 +1,8 @@
-//! `ReportPipe`: records that a client wrote into the pipe that came with its stream. The session reads
-//! them before each chunk of frames, and when the client has ended.
+//! `ReportPipe`: records that a client writes into the pipe that came with its stream. The session reads them
+//! before each chunk of frames, and once more when the client has ended.
 //!
-//! No task waits for the pipe, so writing a record wakes no thread, and records outlive the process that
-//! wrote them. A client uses it for small reports that are not urgent.
+//! No task waits for the pipe, so a write wakes no thread, and records outlive the process that wrote them.
+//! Clients use it for small reports that are not urgent.
 //!
 //! Invariant: records that were in the pipe when a chunk was sent are served before that chunk, and all
 //! others before the session ends.
@@ -15,10 +15,10 @@ use lockkeeper_protocol::{
 };
 use rustix::io::Errno;
 
-/// The most reads of one turn: more than fits in a pipe.
+/// The most reads in one turn, which drain a full pipe.
 const MOST_READS: usize = 16;
 
-/// The operation that takes the records of a report pipe, and the part of a record that has come in.
+/// The operation that takes the records of a report pipe, and the part of a record that has arrived.
 pub(super) struct ReportPipe {
     pub(super) object: u32,
     pub(super) operation: u32,
@@ -39,7 +39,7 @@ impl ReportPipe {
     ///
     /// # Errors
     ///
-    /// Returns an error when the pipe has bytes that are no record: the pipe cannot be used then.
+    /// Returns an error when the pipe contains bytes that are no record; the pipe cannot be used then.
     pub(super) fn take(
         &mut self,
         pipe: BorrowedFd<'_>,

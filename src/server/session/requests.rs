@@ -1,7 +1,7 @@
-//! What each request of a client does: the inputs that it becomes, or the request that others answer.
+//! What the session does with each request: it becomes inputs for objects, or a control request.
 //!
-//! Invariant: the numbers of a client's calls increase, and its one-way calls are numbered here; so no two
-//! calls of a session have one id.
+//! Invariant: the numbers of a client's calls increase, and the session numbers one-way calls itself; so no
+//! two calls of a session have the same id.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl Session {
-    /// Serves a request, unless it is one that the session cannot answer alone.
+    /// Serves a request, or returns it if the session cannot answer it alone.
     #[inline]
     pub(super) fn handle(&mut self, frame: Message<'_>) -> Result<Option<ControlRequest>, End> {
         let request = match Request::decode(&frame) {
@@ -108,7 +108,7 @@ impl Session {
         Ok(None)
     }
 
-    /// Fails the call alone that a message was to make which is not served, if its number could be read.
+    /// Fails only the call of a message that is not served, if its number could be read.
     #[cold]
     pub(super) fn fail(&mut self, message: Misread, fault: Fault) -> Result<(), End> {
         match message {
@@ -170,7 +170,7 @@ impl Session {
         }
     }
 
-    /// Calls an object without an answer.
+    /// Calls an object without sending an answer.
     #[inline]
     pub(super) fn cast(&mut self, object: u32, operation: u32, arguments: Payload) {
         self.one_way += 1;
@@ -183,11 +183,11 @@ impl Session {
             timeout: None,
             arguments,
         };
-        // It needs no answer if the object does not exist or has ended.
+        // A one-way call needs no answer if the object does not exist or has ended.
         let _ = self.push(object, Input::Call(call));
     }
 
-    /// Refuses an operation that the client may not call.
+    /// Refuses an operation that is forbidden to the client.
     #[inline]
     pub(super) fn check_right(&self, object: u32, operation: u32) -> Result<(), Fault> {
         match self.right {

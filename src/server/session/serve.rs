@@ -1,4 +1,4 @@
-//! Serves one client from its first byte to its last: the hello, the session, and why it was ended.
+//! Serves one client from its hello to the end of its session, and tells it the reason for the end.
 
 use std::{
     future::{self, Future},
@@ -29,7 +29,7 @@ use crate::{
     transport::stream::{AttachedStream, Stream},
 };
 
-/// How long a client that is hung up has time to read why.
+/// The time that a client has to read its last answers and the reason for the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Serves one client until it ends or breaks a rule of the protocol.
@@ -50,14 +50,14 @@ pub(crate) async fn serve(
     let budget = Arc::clone(&context.unread);
     let full_sinks = context.shell.full_sinks();
     let outgoing = Rc::new(Outgoing::new(id, context.limits, budget, full_sinks));
-    // This task is dropped when the manager ends.
+    // When the manager ends, it drops this task, and the farewell is sent.
     let mut farewell = Farewell {
         outgoing: &outgoing,
         stream: &*stream,
         reason: None,
         manager: Some(Rc::clone(&context)),
     };
-    // It is over early, so it takes no room in each session.
+    // The hello is boxed, so that its future takes no room in each session later.
     let hello = Box::pin(time::timeout(
         context.limits.hello,
         hello(&*stream, &*attached, &mut inbox, &context),
@@ -86,10 +86,10 @@ pub(crate) async fn serve(
             let stream = (Arc::clone(&stream), Rc::clone(&attached));
             let mut session = Session::new(id, peer, right, stream, Rc::clone(&outgoing), context);
             let end = session.run(&mut inbox).await;
-            // What it holds is given back before it is told why.
+            // The session's holds are released before the client learns the reason.
             drop(session);
             if let Some((tell, pid)) = ended {
-                // The receiver may be gone, as the pool is about to end.
+                // The receiver may be gone if the pool is about to end.
                 let _ = tell.send(pid);
             }
             span.end(end.offence());
@@ -106,7 +106,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// Writes what is left to be said to a client, while it reads and no other session waits for the room.
+/// Writes the remaining answers, while the client reads and no other session waits for the room.
 async fn say_last_words(outgoing: &Outgoing, stream: &dyn AttachedStream) {
     let mut time_is_up = pin!(time::sleep(LAST_WORDS));
     future::poll_fn(|task| {

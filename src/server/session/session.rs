@@ -1,9 +1,9 @@
 //! `Session`: one client. It sends the client's calls to mailboxes, and a hang-up when the client ends.
 //!
-//! The calls of one read are sent together, one message per mailbox. Then the actors run, and their
-//! answers are written in one system call before the next read.
+//! The calls of one read are sent together, one message per mailbox. Then the actors run, and their answers
+//! are written in one system call before the next read.
 //!
-//! Invariant: a session names no primitive, and no input of a client ends more than its own session.
+//! Invariant: a session names no primitive, and no input of a client ends a session other than its own.
 
 use std::{
     future, mem,
@@ -36,7 +36,7 @@ use crate::{
     transport::stream::{AttachedStream, Stream},
 };
 
-/// How many objects that have ended are forgotten in one turn.
+/// The most objects that one turn forgets after their end.
 const MOST_GONE: usize = 512;
 
 /// A client after its hello.
@@ -45,27 +45,27 @@ pub(super) struct Session {
     pub(super) peer: Arc<Peer>,
     pub(super) right: Right,
     stream: Arc<dyn Stream>,
-    /// The stream, as this runtime waits for it.
+    /// The stream, attached to this runtime.
     attached: Rc<dyn AttachedStream>,
     pub(super) outgoing: Rc<Outgoing>,
     pub(super) context: Rc<Context>,
-    /// The objects that the client has opened, by the number that the client uses.
+    /// The objects that the client has opened, by the client's numbers.
     pub(super) objects: Objects,
     /// The inputs of the current chunk, by object.
     touched: Vec<(u32, Inputs)>,
     pub(super) last_seq: u64,
-    /// How many one-way calls were made for the client, by its casts and from its report pipes. They are
-    /// numbered here, so none has the number of another.
+    /// The number of one-way calls of the client, from casts and from its report pipe. The session numbers
+    /// both from this counter, so each number is unique.
     pub(super) one_way: u64,
     /// The report pipe of the client, if it uses one.
     report_pipe: Option<Box<ReportPipe>>,
-    /// What has come in of a large message.
+    /// The received bytes of a large message.
     incoming: Incoming,
-    /// Measures whether the client reads, while there is much to be read.
+    /// Measures whether the client reads, while it has many unread bytes.
     stall: Option<Box<Stall>>,
-    /// Whether a chunk was read although the outgoing buffer has no room.
+    /// Whether the session has read a chunk although the outgoing buffer has no room.
     has_read_ahead: bool,
-    /// How much of a client that hears no more is still read, once that is known.
+    /// The bytes that are still read from a client that no longer reads, once known.
     last_bytes: Option<usize>,
 }
 
@@ -117,8 +117,8 @@ impl Session {
         }
     }
 
-    /// Writes the outgoing buffer, then reads the next chunk. A client whose outgoing buffer is full is
-    /// not read from.
+    /// Writes the outgoing buffer, then reads the next chunk. It does not read from a client whose outgoing
+    /// buffer is full.
     fn poll_chunk(
         &mut self,
         task: &mut task::Context<'_>,
@@ -130,8 +130,8 @@ impl Session {
             return Poll::Ready(Ok(()));
         }
         if self.outgoing.is_broken() {
-            // Frames that were sent before the end are served: a lost release would mark its lock as
-            // abandoned. Those that a forked child of the client adds are not.
+            // Frames that were sent before the end are served, because a lost release would mark its lock as
+            // abandoned. Frames that a forked child of the client adds are not served.
             let stream = &*self.stream;
             let unread = || stream.unread().unwrap_or(usize::MAX);
             let left = self.last_bytes.get_or_insert_with(unread);
@@ -159,13 +159,13 @@ impl Session {
             return Poll::Ready(Ok(()));
         }
         if self.outgoing.unread() == 0 && !self.has_read_ahead {
-            // The session waits for others, so no write can fail if its client is gone. A read can, if
-            // the client has sent nothing since.
+            // While the session waits for other sessions it does not write, so no write reports that the
+            // client is gone. A read does, if the client has sent nothing since.
             match poll_receive(task, &*self.attached, inbox, &self.context) {
                 Poll::Ready(Ok(())) => self.has_read_ahead = true,
                 Poll::Pending => {}
                 Poll::Ready(Err(end)) => {
-                    // It reads no more. What it sent before is served.
+                    // The client no longer reads. The session still serves what it sent before.
                     self.has_ended(&end);
                     self.outgoing.break_off();
                     return Poll::Ready(Ok(()));
@@ -176,13 +176,13 @@ impl Session {
         Poll::Pending
     }
 
-    /// Writes what the stream takes.
+    /// Writes as much as the stream takes.
     ///
     /// # Errors
     ///
-    /// Returns the end of a client that does not read.
+    /// Returns the end of the session for a client that does not read.
     fn write(&mut self, task: &mut task::Context<'_>) -> Result<(), End> {
-        // The rest of the buffer shows how much was written.
+        // The rest of the buffer shows how much was written, so the result is not needed.
         let _ = self.outgoing.poll_flush(task, &*self.attached);
         let written = self.outgoing.written.take();
         session::sent(&self.context.shell, written);
@@ -196,8 +196,7 @@ impl Session {
         stall.check(written, &self.outgoing, task)
     }
 
-    /// Has the client read answers until there is room for others, and lets the calls go on that were
-    /// held back until then.
+    /// Waits until the client has read enough answers, and then sends the inputs that were held back.
     async fn catch_up(&mut self, inbox: &mut Inbox) -> Result<(), End> {
         while self.outgoing.is_full() || !self.outgoing.held_back.is_empty() {
             future::poll_fn(|task| self.poll_room(task, inbox)).await?;
@@ -207,7 +206,6 @@ impl Session {
         Ok(())
     }
 
-    /// Sends the inputs again that were held back.
     fn send_held_back(&self) {
         let now = self.context.shell.now();
         for (mailbox, inputs) in self.outgoing.held_back.take(self.id) {
@@ -215,8 +213,8 @@ impl Session {
         }
     }
 
-    /// Dispatches all complete frames of the inbox, and lets the actors answer. Frames before an offence
-    /// are served, however the stream was cut into chunks.
+    /// Dispatches all complete frames of the inbox, and lets the actors answer. Frames before an offence are
+    /// always served, regardless of how the stream was cut into chunks.
     async fn handle_chunk(&mut self, inbox: &mut Inbox) -> Result<(), End> {
         // A host that runs late may have held inputs back since; they come first.
         if !self.outgoing.held_back.is_empty() {
@@ -261,16 +259,16 @@ impl Session {
                     objects: &mut self.objects,
                     outgoing: &self.outgoing,
                 };
-                // Few frames are such requests, so their future takes no room in each session.
+                // Control requests are rare, so their future is boxed and takes no room in each session.
                 Box::pin(control.run(request)).await;
             }
         }
         Ok(())
     }
 
-    /// Has the report pipe of the stream read for an operation, in place of an earlier one.
+    /// Assigns the report pipe of the stream to an operation, in place of an earlier one.
     pub(super) fn set_report_pipe(&mut self, seq: u64, object: u32, operation: u32) {
-        // A record has `PIPE_BUF` bytes at the most. What comes in of it is not counted.
+        // A record has at most `PIPE_BUF` bytes, so the bytes of an incomplete record are not counted.
         let most = self.context.limits.frame_bytes.min(CHUNK_BYTES);
         if let Err(fault) = self.check_right(object, operation) {
             return self.outgoing.put_fault(seq, fault);
@@ -304,30 +302,30 @@ impl Session {
         }
     }
 
-    /// Takes note of the end of the client.
+    /// Handles the end of the client.
     fn has_ended(&self, end: &End) {
         match end {
-            // It reads nothing of what is not written yet.
+            // The client reads nothing of what is not written yet.
             End::Left => self.outgoing.break_off(),
             End::LeftUnread => self.outgoing.last.lose(),
-            // It still reads.
+            // The client still reads.
             End::Offence(_) => {}
         }
     }
 
-    /// Withdraws a call whose answer the client did not read, or will not: a worker has begun none of the tasks in
-    /// it. For clients without a report pipe, which are no workers, the end of the session is enough.
+    /// Withdraws a call whose answer the client has not read: a worker has begun none of the tasks in that
+    /// answer. Clients without a report pipe are no workers, so for them the end of the session is enough.
     fn withdraw_unseen(&mut self) {
         if let Some(pipe) = &self.report_pipe
             && let Some(seq) = self.outgoing.last.unseen(self.last_seq)
         {
             let withdrawn = Input::Withdraw(CallId::new(self.id, seq));
-            // It fails if the object is gone.
+            // The push fails if the object is gone, and then there is nothing to withdraw.
             let _ = self.push(pipe.object, withdrawn);
         }
     }
 
-    /// Adds an input to the messages of the current chunk.
+    /// Adds an input for an object to the messages of the current chunk.
     #[inline]
     pub(super) fn push(&mut self, number: u32, input: Input) -> Result<(), Fault> {
         let object = self.objects.get_mut(number)?;
@@ -344,8 +342,8 @@ impl Session {
         Ok(())
     }
 
-    /// Forgets objects that have ended, which lets their hosts end: some of them, if they are many, and the
-    /// others in the next turn.
+    /// Forgets objects that have ended, so that their hosts can end. If they are many, the rest follow in the
+    /// next turn.
     fn clear_gone(&mut self, task: &task::Context<'_>) {
         let mut gone = self.outgoing.gone.borrow_mut();
         if gone.is_empty() {

@@ -1,4 +1,4 @@
-//! `Stall`: measures whether a client reads its answers, while it has many unread ones.
+//! `Stall`: measures whether a client that has many unread answers reads them.
 
 use std::{
     future::Future,
@@ -14,18 +14,17 @@ use crate::{
     server::session::{context::End, outgoing::Outgoing},
 };
 
-/// A period in which a client has to read.
+/// A period in which the client has to read.
 pub(super) struct Stall {
     over: Pin<Box<Sleep>>,
     limits: Limits,
-    /// How many bytes were unread at its beginning.
+    /// The number of unread bytes at its beginning.
     unread: usize,
-    /// How many bytes were written since.
+    /// The number of bytes written since.
     written: usize,
 }
 
 impl Stall {
-    /// Begins a period.
     pub(super) fn begin(outgoing: &Outgoing, limits: Limits) -> Self {
         Self {
             over: Box::pin(time::sleep(limits.unread_time)),
@@ -35,12 +34,13 @@ impl Stall {
         }
     }
 
-    /// Takes note of bytes that were written. If the period is over, judges it and begins another one.
+    /// Counts bytes that were written. At the end of the period, judges the client and begins the next
+    /// period.
     ///
     /// # Errors
     ///
-    /// Returns the end of a client that has read nothing although it could, or too little while other
-    /// clients wait for the room that its answers take.
+    /// Returns the end of a client that read nothing although it could, or too little while other clients
+    /// wait for the room of its answers.
     pub(super) fn check(
         &mut self,
         written: usize,

@@ -1,7 +1,7 @@
 //! Sessions against raw clients over connected pairs: no listener, no file, no process. The suite runs
 //! over each transport: see `tests::raw`.
 //!
-//! A [`House`] is the inside of a manager: a supervisor and a shell, and sessions that it lets in.
+//! A [`House`] is the inside of a manager: a supervisor, a shell, and the sessions that a test adds.
 
 mod cut;
 mod endless;
@@ -68,7 +68,7 @@ impl House {
         let fences = Arc::new(AtomicU64::new(FENCE.number()));
         let stored = Arc::new(StoredBudget::new(limits.stored_bytes));
         let shell = Shell::within(fences, SECRET, stored);
-        // Ends with the test's system.
+        // The task ends with the test's actix system.
         drop(actix_rt::spawn(shell.deadlines().clone().run()));
         drop(actix_rt::spawn(shell.keep_hanging_up()));
         let kinds = Kinds::built_in();
@@ -92,13 +92,13 @@ impl House {
         }
     }
 
-    /// Lets a client in that has not said anything.
+    /// Adds a client that has not sent its hello.
     fn let_in(&self) -> Client {
         let (raw, stream) = Raw::client();
         self.let_in_over(raw, stream)
     }
 
-    /// The same over a stream, of which the client has the other end.
+    /// Adds a client over a stream; the client has the other end.
     fn let_in_over(&self, raw: Raw, stream: Arc<dyn Stream>) -> Client {
         let id = self.next_session.get();
         self.next_session.set(id + 1);
@@ -116,18 +116,18 @@ impl House {
         }
     }
 
-    /// Lets a client in that has been welcomed.
+    /// Adds a client that has been welcomed.
     async fn welcome(&self) -> Client {
         self.welcome_as(1).await
     }
 
-    /// Lets a client in whose process has that id.
+    /// Adds a client whose process has that id.
     async fn welcome_as(&self, pid: u32) -> Client {
         let client = self.let_in();
         self.greeted(client, pid).await
     }
 
-    /// Has a client say hello.
+    /// Sends the hello of a client.
     async fn greeted(&self, mut client: Client, pid: u32) -> Client {
         client.raw.say(&hello(pid)).await;
         let frame = client.raw.hear().await.expect("a welcome");
@@ -149,7 +149,7 @@ pub(super) fn hello(pid: u32) -> Request<'static> {
     }
 }
 
-/// A client that may do what it must not, and the session that it has.
+/// A client that may break the protocol, and its session.
 pub(super) struct Client {
     raw: Raw,
     session: JoinHandle<()>,
@@ -157,7 +157,7 @@ pub(super) struct Client {
     last_seq: u64,
 }
 
-/// An answer, without what it borrows.
+/// An answer with owned values.
 #[derive(Debug, PartialEq)]
 pub(super) enum Heard {
     Opened(u64, u32),
@@ -172,7 +172,7 @@ impl Client {
         self.last_seq
     }
 
-    /// Hears the next answer.
+    /// Receives the next answer.
     async fn hear(&mut self) -> Heard {
         let frame = self.raw.hear().await.expect("an answer and not the end");
         match Response::decode(&frame).expect("a response") {
@@ -183,7 +183,7 @@ impl Client {
         }
     }
 
-    /// Hears that the manager ends the session, and why.
+    /// Receives the `Bye` of the manager, and returns its reason.
     async fn hear_bye(mut self) -> String {
         let frame = self.raw.hear().await.expect("a bye and not the end");
         let response = Response::decode(&frame).expect("a response");
@@ -195,7 +195,7 @@ impl Client {
         reason
     }
 
-    /// Waits until the session is over, which must not have panicked.
+    /// Waits until the session has ended without a panic.
     async fn end(self) {
         patiently(self.session)
             .await
@@ -210,7 +210,7 @@ impl Client {
             .expect("the session has not panicked");
     }
 
-    /// Opens an object and returns its number, or why not.
+    /// Opens an object, and returns its number or the fault.
     async fn open(
         &mut self,
         kind: &str,
@@ -237,14 +237,13 @@ impl Client {
         opened.expect("a lock")
     }
 
-    /// Ends the object of that name.
     async fn remove(&mut self, name: &str) -> Result<(), Fault> {
         let seq = self.seq();
         self.raw.say(&Request::Remove { seq, name }).await;
         match self.hear().await {
             Heard::Reply(answered, _) if answered == seq => Ok(()),
             Heard::Fault(answered, fault) if answered == seq => Err(fault),
-            // The session has the object open, and is told that first.
+            // The session has opened the object, so it is told of the removal first.
             Heard::Other(_) => match self.hear().await {
                 Heard::Reply(answered, _) if answered == seq => Ok(()),
                 other => panic!("no answer to removal {seq}: {other:?}"),
@@ -253,7 +252,7 @@ impl Client {
         }
     }
 
-    /// Sends a call and does not wait for its answer.
+    /// Sends a call without waiting for its answer.
     async fn send(
         &mut self,
         object: u32,
@@ -273,7 +272,7 @@ impl Client {
         seq
     }
 
-    /// Calls and hears the answer, which must be the next.
+    /// Sends a call, and expects its answer as the next one.
     async fn call<T: DeserializeOwned>(
         &mut self,
         object: u32,
@@ -304,7 +303,7 @@ impl Client {
         status.expect("a status")
     }
 
-    /// Whether the session serves still.
+    /// Returns whether the session still serves.
     async fn is_served(&mut self) -> bool {
         let lock = self.open_lock("any lock of this test").await;
         !self.status(lock).await.held
@@ -319,7 +318,7 @@ impl Client {
 
 pub(super) const KIND: &str = <Lock as Primitive>::KIND;
 
-/// What a lock is made from, encoded.
+/// The encoded spec of a lock.
 pub(super) const SPEC: &[u8] = b"\xa6Holder";
 
 /// The number and the encoded arguments of a lock's operation.
@@ -340,7 +339,7 @@ pub(super) fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
     codec::encode(value).expect("it encodes")
 }
 
-/// A release of what a call of the session was granted, as a cast.
+/// A cast that releases the grant of one of the session's calls.
 pub(super) fn release(object: u32, seq: u64) -> Vec<u8> {
     let (operation, arguments) = operation(&Release {
         grant: Proof::Own(seq),

@@ -13,12 +13,12 @@ use std::{
 
 use lockkeeper_protocol::SessionId;
 
-/// What all sessions of a manager may keep together. All of its shards share it.
+/// The budget of all sessions of a manager, shared by its shards.
 #[derive(Debug)]
 pub(crate) struct UnreadBudget {
     most: usize,
     used: AtomicUsize,
-    /// How many sessions wait, so that others need no lock.
+    /// The number of waiting sessions, so that a check without waiters needs no lock.
     waiting: AtomicUsize,
     line: Mutex<VecDeque<(SessionId, Waker)>>,
 }
@@ -33,18 +33,18 @@ impl UnreadBudget {
         }
     }
 
-    /// How many bytes are kept.
+    /// The number of bytes in use.
     #[cfg(test)]
     pub(super) fn used(&self) -> usize {
         self.used.load(Ordering::SeqCst)
     }
 
-    /// Counts bytes that are kept.
+    /// Adds bytes to those in use.
     pub(super) fn take(&self, bytes: usize) {
         self.used.fetch_add(bytes, Ordering::SeqCst);
     }
 
-    /// Counts bytes that are kept no more.
+    /// Subtracts bytes from those in use.
     pub(super) fn give(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::SeqCst);
         if self.is_waited_for() && self.is_below() {
@@ -52,18 +52,18 @@ impl UnreadBudget {
         }
     }
 
-    /// Whether a session may encode a large answer that has not waited for room.
+    /// Returns whether a session that has not waited may encode a large answer.
     pub(super) fn has_room(&self) -> bool {
         !self.is_waited_for() && self.is_below()
     }
 
-    /// Whether sessions wait for room.
+    /// Returns whether sessions wait for room.
     pub(super) fn is_waited_for(&self) -> bool {
         self.waiting.load(Ordering::SeqCst) > 0
     }
 
-    /// Whether a session may encode a large answer. If not, it stands in line, and is woken when it is
-    /// first and there is room.
+    /// Returns whether a session may encode a large answer. If not, the session joins the line, and is woken
+    /// when it is first and there is room.
     pub(super) fn wait(&self, session: SessionId, waker: &Waker) -> bool {
         if self.has_room() {
             return true;
@@ -82,7 +82,7 @@ impl UnreadBudget {
         true
     }
 
-    /// Takes a session out of the line.
+    /// Removes a session from the line.
     pub(super) fn leave(&self, session: SessionId) {
         if self.is_waited_for() {
             self.strike(&mut self.line(), session);
@@ -124,7 +124,7 @@ mod tests {
     fn room_is_given_in_the_order_of_the_line() {
         let (budget, waker) = (UnreadBudget::new(10), Waker::noop());
         assert!(budget.has_room() && budget.wait(FIRST, waker));
-        // One answer may go beyond.
+        // One answer may exceed the budget.
         budget.take(15);
         assert!(!budget.wait(SECOND, waker) && !budget.wait(THIRD, waker));
         budget.give(5);

@@ -1,4 +1,4 @@
-//! The hosted objects as data: by number, and by name.
+//! The hosted objects as data, by number and by name.
 //!
 //! Invariant: the table of names holds exactly the objects that were given a name.
 
@@ -12,37 +12,36 @@ use lockkeeper_actors::{Mailbox, Stored, Table};
 
 use crate::server::{kinds::Kind, supervisor::pages::Pages};
 
-/// A hosted object.
 pub(super) struct Child {
-    /// The name that it was given, if it was given one.
+    /// The name that its creator chose, if any.
     pub(super) given: Option<Arc<str>>,
     pub(super) make: Rc<Make>,
     pub(super) mailbox: Mailbox,
 }
 
-/// What an object counts beside its name and its spec.
+/// The bytes that an object counts in addition to its name and its spec.
 const OBJECT_BYTES: usize = 128;
 
-/// What an object counts of the bytes that the manager keeps.
+/// The bytes that an object counts in the manager's limit.
 pub(super) fn stored_bytes(given: Option<&str>, spec: &[u8]) -> usize {
-    // The spec counts twice: it is kept beside what is made from it, as the first value of a value.
+    // The spec counts twice: besides the spec itself, the object keeps what it was created from, such as the
+    // first value of a value.
     OBJECT_BYTES + given.map_or(0, str::len) + 2 * spec.len()
 }
 
-/// What objects were made from. Most have it in common with others.
+/// The kind and spec of objects. Most objects share it with others.
 pub(super) struct Make {
     pub(super) kind: Arc<Kind>,
     pub(super) spec: Vec<u8>,
 }
 
-/// All hosted objects.
 pub(super) struct Children {
     children: Pages<Child>,
-    /// What they count together: a [`Stored`] in each would take 16 bytes more.
+    /// The bytes that all objects count together: a [`Stored`] in each would take 16 bytes more.
     stored: Option<Stored>,
-    /// The numbers of those that were given a name.
+    /// The numbers of the objects with a chosen name.
     named: Table<u64>,
-    /// Seeded at random: no client can choose names that meet.
+    /// Seeded at random, so that a client cannot choose names that collide.
     hasher: RandomState,
 }
 
@@ -64,15 +63,14 @@ impl Children {
         self.children.get(number)
     }
 
-    /// The number of the object that was given that name.
+    /// The number of the object with a chosen name.
     pub(super) fn number_of(&self, given: &str) -> Option<u64> {
         let is_it = |number: &u64| given_to(&self.children, *number) == Some(given);
         let hash = self.hasher.hash_one(given);
         self.named.find(hash, is_it).copied()
     }
 
-    /// Enters an object under a number that no other has had, and under its name, which is free, with what it
-    /// counts.
+    /// Adds an object under a new number and, if it has one, a free name, with the bytes that it counts.
     pub(super) fn insert(&mut self, number: u64, child: Child, stored: Stored) {
         match &mut self.stored {
             Some(all) => all.merge(stored),
@@ -103,13 +101,13 @@ impl Children {
         Some(child)
     }
 
-    /// Those above a number, in the order in which they were made.
+    /// The objects above a number, in the order of their creation.
     pub(super) fn above(&self, number: u64) -> impl Iterator<Item = (u64, &Child)> {
         self.children.above(number)
     }
 }
 
-/// The name that the object of that number was given.
+/// The chosen name of the object with a number.
 fn given_to(children: &Pages<Child>, number: u64) -> Option<&str> {
     children.get(number)?.given.as_deref()
 }

@@ -1,11 +1,11 @@
 //! `Pages`: an ordered map from increasing numbers to values, with little memory beyond the values.
 //!
-//! A B-tree that only grows at its end leaves half of its nodes' room empty. Invariant: a page has a bit
-//! set for each of its numbers with a value, and at least one bit.
+//! A B-tree that grows only at its end leaves half of its nodes empty. Invariant: a page has a bit set for
+//! each of its numbers that has a value, and at least one bit.
 
 use std::collections::BTreeMap;
 
-/// How many numbers are in a page: one for each bit.
+/// The numbers per page, one for each bit.
 const PAGE: u64 = u64::BITS as u64;
 
 /// Values by numbers.
@@ -14,13 +14,13 @@ pub(super) struct Pages<T> {
     len: usize,
 }
 
-/// The values of consecutive numbers: of those alone that are there.
+/// The values of consecutive numbers. Only numbers with a value take room.
 struct Page<T> {
     there: u64,
     values: Vec<T>,
 }
 
-/// The page of a number, and its bit there.
+/// The page of a number, and its bit in that page.
 const fn place(number: u64) -> (u64, u64) {
     (number / PAGE, 1 << (number % PAGE))
 }
@@ -45,7 +45,7 @@ impl<T> Pages<T> {
         page.values.get(page.position(bit)?)
     }
 
-    /// Enters the value of a number that has none.
+    /// Inserts the value of a number that has none.
     pub(super) fn insert(&mut self, number: u64, value: T) {
         let (page, bit) = place(number);
         let page = self.pages.entry(page).or_insert_with(|| Page {
@@ -58,7 +58,7 @@ impl<T> Pages<T> {
         self.len += 1;
     }
 
-    /// Takes the value of a number out, and gives back its memory.
+    /// Removes the value of a number, and frees its memory.
     pub(super) fn remove(&mut self, number: u64) -> Option<T> {
         let (place, bit) = place(number);
         let page = self.pages.get_mut(&place)?;
@@ -73,7 +73,7 @@ impl<T> Pages<T> {
         Some(value)
     }
 
-    /// The values of the numbers above that one, in order, without a look at any other page.
+    /// The values of the numbers above `number`, in order. It visits no page below.
     pub(super) fn above(&self, number: u64) -> impl Iterator<Item = (u64, &T)> {
         let next = number.checked_add(1);
         let first = next.map(|next| place(next).0);
@@ -86,17 +86,17 @@ impl<T> Pages<T> {
 }
 
 impl<T> Page<T> {
-    /// How many values stand before the one of a bit.
+    /// The number of values before that of a bit.
     fn below(&self, bit: u64) -> usize {
         (self.there & (bit - 1)).count_ones() as usize
     }
 
-    /// Where the value of a bit is, if it is there.
+    /// The index of the value of a bit, if it exists.
     fn position(&self, bit: u64) -> Option<usize> {
         (self.there & bit != 0).then(|| self.below(bit))
     }
 
-    /// The numbers whose values are there.
+    /// The numbers that have values.
     fn numbers(&self, place: u64) -> impl Iterator<Item = u64> {
         let bits = (0..PAGE).filter(|bit| self.there & (1 << bit) != 0);
         bits.map(move |bit| place * PAGE + bit)
@@ -107,7 +107,7 @@ impl<T> Page<T> {
 mod tests {
     use super::*;
 
-    /// How much room there is, in values.
+    /// The capacity, in values.
     fn room<T>(pages: &Pages<T>) -> usize {
         let values = pages.pages.values().map(|page| page.values.capacity());
         values.sum()

@@ -23,7 +23,6 @@ use crate::{
     },
 };
 
-/// Spawns the hosted objects of a shard, and knows their names.
 pub(crate) struct Supervisor {
     kinds: Kinds,
     limits: Limits,
@@ -38,8 +37,8 @@ pub(crate) struct Supervisor {
 /// The address of the supervisor of a shard.
 pub(crate) type Desk = Addr<Supervisor>;
 
-/// Opens an object: a new one without a name, or the one with a name. That one is created if it does
-/// not exist and there is a spec.
+/// Opens an object: a new one without a name, or the one with a name. If that does not exist and there is a
+/// spec, it is created.
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) kind: String,
@@ -52,30 +51,30 @@ pub(crate) struct Open {
 pub(crate) struct Opened {
     pub(crate) name: ObjectName,
     pub(crate) operations: Arc<[&'static str]>,
-    /// The numbers of those that are for administrators.
+    /// The numbers of the operations that are reserved for administrators.
     pub(crate) administrative: Arc<[u32]>,
     pub(crate) mailbox: Mailbox,
 }
 
-/// Removes the object with a name; the name is free afterwards.
+/// Removes the object with a name, which frees the name.
 #[derive(Debug)]
 pub(crate) struct Remove(pub(crate) String);
 
-/// An object that counts no more than so many bytes stores nothing yet: sessions need such to make calls.
+/// The most bytes of an object that counts in the share of sessions, because sessions need such objects to
+/// make calls. A larger object counts as data.
 const SMALL_OBJECT_BYTES: usize = 1 << 12;
 
 /// Asks for objects, in the order of their numbers. Missing ones are left out.
 #[derive(Debug)]
 pub(crate) enum Find {
-    /// Those above a number, and how many at the most.
+    /// The objects above a number, up to a count.
     Above(u64, usize),
-    /// Those of these numbers.
+    /// The objects with these numbers.
     Numbered(BTreeSet<u64>),
-    /// The one of that name.
+    /// The object with that name.
     Named(String),
 }
 
-/// An object, by name.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) name: ObjectName,
@@ -231,7 +230,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Finds the selected objects without a scan of the others.
+    /// Finds the selected objects without scanning the others.
     fn find(&self, find: &Find) -> Vec<Found> {
         let found = |(number, child)| self.found(number, child);
         match find {
@@ -257,7 +256,7 @@ impl Supervisor {
         }
     }
 
-    /// Refuses names of other shards, so names are unique in the whole manager.
+    /// Refuses names that belong to other shards, so that names are unique in the whole manager.
     fn check_shard(&self, name: &str) -> Result<(), Fault> {
         match self.shard_of.shard.owner(name) {
             shard if shard == self.shard_of.shard.index() => Ok(()),
@@ -282,7 +281,7 @@ pub(crate) fn long_name(most: usize, length: usize) -> Fault {
     Fault::BadName(format!("a name has 1 to {most} bytes, not {length}"))
 }
 
-/// The spec of an object. Equal to that of the last object of its kind, it is shared.
+/// The spec of an object, shared if it equals that of the last object of its kind.
 fn made_from(
     makes: &mut HashMap<&'static str, Rc<Make>>,
     kind: &Arc<Kind>,
@@ -411,7 +410,8 @@ mod tests {
         let mut supervisor = supervisor();
         let lock = open(&mut supervisor, None);
         open(&mut supervisor, Some("jobs"));
-        // One of another start, one that was given a name, and one that is not there yet.
+        // A name of another incarnation, a name of an object with a chosen name, and a number that does not
+        // exist yet.
         for name in ["#abd.1", "#abc.2", "#abc.3", "#abc.01", "#", "other"] {
             let unknown = Err(Fault::UnknownObject(name.to_owned()));
             let opened = open_as::<Lock>(&mut supervisor, Some(name), None);

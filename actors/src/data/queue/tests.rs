@@ -1,4 +1,4 @@
-//! What a queue does, one fact a test.
+//! Tests of the queue, one fact each.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn put(bench: &mut Bench<Queue>, session: u64, item: u8) -> CallId {
     bench.call(session, Put { item })
 }
 
-/// An unbounded queue of items from 1 to a number.
+/// An unbounded queue of the items 1 to `items`.
 fn filled(items: u8) -> Bench<Queue> {
     let mut bench = bench(None);
     for item in 1..=items {
@@ -36,7 +36,7 @@ fn delivery(bench: &Bench<Queue>, id: CallId) -> Option<Delivery> {
     Some(told.expect("no fault").expect("no refusal"))
 }
 
-/// The item that a get was given, and for the how manieth time that was.
+/// The item that a get received, and its number of deliveries.
 fn item(bench: &Bench<Queue>, id: CallId) -> Option<(u8, u32)> {
     delivery(bench, id).map(|delivery| (delivery.item.0[0], delivery.attempts))
 }
@@ -256,7 +256,7 @@ fn closed_queue_is_emptied_and_then_refuses() {
     let joined = bench.call(8, Join);
     let taken = get(&mut bench, 1);
     assert_eq!(item(&bench, taken), Some((1, 1)));
-    // What is taken may come back, so the next one waits.
+    // The taken item may return, so the next get waits.
     let [next, other] = [2, 3].map(|session| get(&mut bench, session));
     bench.hang_up(1);
     assert_eq!(item(&bench, next), Some((1, 2)));

@@ -1,6 +1,7 @@
 //! `Backlog`: the jobs that wait for workers.
 //!
-//! Invariant: `of_series` has each waiting job of a series, and `tasks` counts the tasks of all jobs.
+//! Invariant: `of_series` contains each waiting job of a series, and `tasks` is the number of tasks in all
+//! jobs.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,6 @@ use crate::{
     waiting::{call_table::Parked, wait_queue::WaitQueue},
 };
 
-/// Jobs in the order in which workers take them.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     line: WaitQueue<Pending>,
@@ -25,12 +25,12 @@ impl Backlog {
         self.line.is_empty()
     }
 
-    /// How many jobs wait.
+    /// The number of waiting jobs.
     pub(super) fn len(&self) -> usize {
         self.line.len()
     }
 
-    /// How many tasks they have.
+    /// The number of tasks in these jobs.
     pub(super) const fn tasks(&self) -> usize {
         self.tasks
     }
@@ -61,7 +61,7 @@ impl Backlog {
         Some(job)
     }
 
-    /// Drops the jobs of a series.
+    /// Removes the jobs of a series.
     pub(super) fn remove_series(&mut self, series: CallId) {
         let (first, last) = JobId::span_of_series(series.session());
         while let Some((_, job)) = self
@@ -76,7 +76,7 @@ impl Backlog {
         }
     }
 
-    /// Drops jobs of an ended session.
+    /// Removes the jobs of an ended session.
     pub(super) fn hang_up(&mut self, ended: &HangUp) {
         for job in self.line.hang_up(ended) {
             self.strike(&job);
@@ -84,7 +84,7 @@ impl Backlog {
     }
 
     fn enter(&mut self, job: &Pending) {
-        // The line drops a job whose id it has already.
+        // The line drops a job whose id it already contains.
         drop(self.remove(job.id()));
         self.tasks += job.row.len();
         if let Submitter::Series { series, .. } = job.submitter {

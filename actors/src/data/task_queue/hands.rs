@@ -1,11 +1,10 @@
 //! `Hands`: the jobs that workers have.
 //!
-//! A worker has them in the order in which it was given them, and names them in any order. So each hand has
-//! an index by job, and all hands have one by submitter: no step visits the jobs that it does not concern.
+//! A worker receives jobs in an order and may report them in any order. Each hand therefore has an index by
+//! job, and all hands have one by submitter, so that no step visits unrelated jobs.
 //!
-//! A job is *awaited* while its submitter waits for the outcome. Invariant: `awaited` has each such job, and
-//! `running` counts its tasks.
-//! `held` counts all tasks that workers have.
+//! A job is *awaited* while its submitter waits for the outcome. Invariant: `awaited` contains each such job,
+//! `running` is the number of their tasks, and `held` is the number of all tasks that workers have.
 
 use std::collections::BTreeMap;
 
@@ -19,55 +18,55 @@ use crate::{
     },
 };
 
-/// What workers have.
+/// The jobs of all workers.
 #[derive(Debug, Default)]
 pub(super) struct Hands {
-    /// Empty hands are forgotten.
+    /// Empty hands are removed.
     workers: BTreeMap<SessionId, Hand>,
-    /// The worker that has each awaited job, by the call or the series that is told of its outcome. The job is the
-    /// first that was given with it.
+    /// The worker of each awaited job, by the call or the series that receives its outcome. The job id is
+    /// that of the first job of its entry.
     awaited: BTreeMap<(CallId, JobId), SessionId>,
-    /// How many tasks are awaited.
+    /// The number of awaited tasks.
     running: usize,
-    /// How many tasks there are, awaited or not.
+    /// The number of tasks, awaited or not.
     held: usize,
-    /// How many tasks were given out.
+    /// The number of tasks that were ever given out.
     given: u64,
 }
 
-/// What one worker has.
+/// The jobs of one worker.
 #[derive(Debug, Default)]
 struct Hand {
     jobs: BTreeMap<Given, Taken>,
-    /// Where each entry is, by its first job. That job may be finished already: ids are not used again.
+    /// The key of each entry, by its first job. That job may be finished already: ids are never reused.
     places: BTreeMap<JobId, Given>,
 }
 
-/// When a worker was given something: by the call for work that was answered with it, and in which order.
+/// The key of an entry: the call for work that was answered with it, and its number.
 type Given = (CallId, u64);
 
-/// What a worker was given at once, without what it has finished.
+/// The jobs that a worker received as one entry, without those that it has finished.
 #[derive(Debug)]
 struct Taken {
-    /// The first, and how many there are.
+    /// The first job and the number of jobs.
     id: JobId,
     count: usize,
-    /// Empty once it is not awaited any more. The worker may still be running it.
+    /// `None` once the entry is not awaited. The worker may still be running it.
     job: Option<Pending>,
 }
 
 impl Hands {
-    /// Whether a worker has anything.
+    /// Returns whether a worker has any job.
     pub(super) fn has(&self, worker: SessionId) -> bool {
         self.workers.contains_key(&worker)
     }
 
-    /// How many awaited tasks workers have.
+    /// The number of awaited tasks that workers have.
     pub(super) const fn running(&self) -> usize {
         self.running
     }
 
-    /// How many tasks workers have, awaited or not.
+    /// The number of tasks that workers have, awaited or not.
     pub(super) const fn held(&self) -> usize {
         self.held
     }
@@ -78,7 +77,7 @@ impl Hands {
         taken.filter_map(|taken| taken.job.as_ref())
     }
 
-    /// Gives a job to the worker that has made a call for work.
+    /// Gives a job to the worker that made a call for work.
     pub(super) fn give(&mut self, by: CallId, job: Pending) {
         let place = self.given;
         let (id, count) = (job.id, job.row.len());
@@ -89,8 +88,8 @@ impl Hands {
         self.put((by, place), Taken { id, count, job });
     }
 
-    /// Takes the first of several awaited tasks of a series, as most of them are taken. Gives
-    /// the series, the number of the task and what is stored of it.
+    /// Takes the first of several awaited tasks of a series, which is the usual case. Returns the series, the
+    /// number of the task and its counted bytes.
     pub(super) fn take_first(
         &mut self,
         worker: SessionId,
@@ -110,7 +109,7 @@ impl Hands {
         Some(ended)
     }
 
-    /// Takes any job. Returns it if it is awaited.
+    /// Takes a job from a worker. Returns it if it is awaited.
     pub(super) fn take(&mut self, worker: SessionId, job: JobId) -> Option<Pending> {
         let hand = self.workers.get_mut(&worker)?;
         let (first, given) = hand.place_of(job)?;
@@ -138,7 +137,7 @@ impl Hands {
         taken.job
     }
 
-    /// Takes all that a call for work was answered with.
+    /// Takes all jobs with which a call for work was answered.
     pub(super) fn take_answer(&mut self, by: CallId) -> Vec<Pending> {
         let mut jobs = Vec::new();
         while let Some(hand) = self.workers.get_mut(&by.session())
@@ -162,13 +161,13 @@ impl Hands {
         jobs
     }
 
-    /// How many entries a worker has.
+    /// The number of a worker's entries.
     pub(super) fn entries(&self, worker: SessionId) -> usize {
         let hand = self.workers.get(&worker);
         hand.map_or(0, |hand| hand.jobs.len())
     }
 
-    /// Takes the entry that a worker was given last, and returns it if it is awaited.
+    /// Takes the latest entry of a worker, and returns it if it is awaited.
     pub(super) fn take_last(&mut self, worker: SessionId) -> Option<Pending> {
         let hand = self.workers.get_mut(&worker)?;
         let (_, taken) = hand.jobs.pop_last()?;
@@ -196,12 +195,12 @@ impl Hands {
         taken.filter_map(|taken| taken.job.take()).collect()
     }
 
-    /// Forgets who waits for a chunk.
+    /// Marks a chunk as no longer awaited.
     pub(super) fn forget(&mut self, chunk: CallId) {
         self.forget_awaited((chunk, chunk.into()));
     }
 
-    /// Forgets who waits for jobs of a series.
+    /// Marks the jobs of a series as no longer awaited.
     pub(super) fn forget_series(&mut self, series: CallId) {
         let (first, last) = JobId::span_of_series(series.session());
         while let Some((key, _)) = self.awaited.range((series, first)..=(series, last)).next() {
@@ -209,7 +208,7 @@ impl Hands {
         }
     }
 
-    /// Forgets what an ended session waits for.
+    /// Marks the jobs that an ended session submitted as no longer awaited.
     pub(super) fn hang_up(&mut self, ended: &HangUp) {
         let (least, greatest) = CallId::span(ended.session);
         let (_, last) = JobId::span_of_series(ended.session);
@@ -236,7 +235,7 @@ impl Hands {
         }
     }
 
-    /// Whether nothing is kept of any job.
+    /// Returns whether no job is stored.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.workers.is_empty() && self.awaited.is_empty() && (self.running, self.held) == (0, 0)
@@ -260,7 +259,7 @@ impl Hands {
 }
 
 impl Hand {
-    /// Which entry a job is in if it is there, by its first job.
+    /// The key of the entry that contains a job, with the entry's first job.
     fn place_of(&self, job: JobId) -> Option<(JobId, Given)> {
         let (first, given) = self.places.range(..=job).next_back()?;
         Some((*first, *given))
@@ -268,17 +267,17 @@ impl Hand {
 }
 
 impl Taken {
-    /// Which one of them a job is.
+    /// The index of a job in the entry.
     fn place_of(&self, job: JobId) -> Option<usize> {
         job.behind(self.id).filter(|place| *place < self.count)
     }
 
-    /// How many of them are awaited.
+    /// The number of awaited tasks in the entry.
     fn awaited(&self) -> usize {
         self.job.as_ref().map_or(0, |job| job.row.len())
     }
 
-    /// Parts the first ones from the others, of which there are some.
+    /// Splits the first `count` jobs from the others.
     fn split(self, count: usize) -> (Self, Self) {
         let (first, rest) = self.job.map(|job| job.split_at(count)).unzip();
         let first = Self {

@@ -13,28 +13,28 @@ use crate::{
     waiting::call_table::Parked,
 };
 
-/// A chunk, or some tasks of a series whose ids count up, with all that it takes to run them: their
-/// worker may end, or may never see that it has them.
+/// A chunk, or tasks of a series with consecutive ids, with all data to run them again: their worker may end,
+/// or may never see that it has them.
 #[derive(Debug)]
 pub(super) struct Pending {
-    /// That of the chunk, or of the first of the tasks.
+    /// The id of the chunk, or of the first task.
     pub(super) id: JobId,
     pub(super) submitter: Submitter,
-    /// The tasks that were submitted together share their name.
+    /// The name, which all tasks of one submission share.
     pub(super) task: TaskName,
     pub(super) row: Row,
     pub(super) stored: Stored,
     pub(super) retries: u32,
-    /// How many workers have died of it.
+    /// The number of workers that have died while they ran it.
     pub(super) deaths: u32,
 }
 
-/// Who is told what became of a job.
+/// The receiver of a job's outcome.
 #[derive(Debug)]
 pub(super) enum Submitter {
     /// The call that submitted the chunk.
     Caller(Call<ChunkOutcome>),
-    /// The series that the tasks belong to, and what its submitter calls the first of them.
+    /// The series of the tasks, and the submitter's number of the first task.
     Series { series: CallId, first: u64 },
 }
 
@@ -46,7 +46,7 @@ impl Pending {
         }
     }
 
-    /// Who is told of its outcome: the call that submitted it, or the series.
+    /// The receiver of its outcome: the call that submitted it, or the series.
     pub(super) fn told(&self) -> CallId {
         match &self.submitter {
             Submitter::Caller(call) => call.id(),
@@ -54,7 +54,7 @@ impl Pending {
         }
     }
 
-    /// Takes the first task of a series. Gives the series, the number of the task and what is stored of it.
+    /// Takes the first task of a series. Returns the series, the number of the task and its counted bytes.
     pub(super) fn pop_front(&mut self) -> Option<(CallId, u64, Stored)> {
         let Submitter::Series { series, first } = &mut self.submitter else {
             return None;
@@ -68,14 +68,14 @@ impl Pending {
         Some((series, number, stored))
     }
 
-    /// Takes the first tasks of a series: so many, but at least one, and more only if they fit in so
-    /// many bytes. The rest is left, if there is any; a chunk is whole.
+    /// Splits off the first tasks of a series: at least one, and at most `most` tasks or `most_bytes` bytes.
+    /// The second part is what is left, if anything. A chunk is never split.
     pub(super) fn split(self, most: usize, most_bytes: usize) -> (Self, Option<Self>) {
         let count = self.row.fit(most, most_bytes).max(1);
         self.split_at(count)
     }
 
-    /// The same, whatever bytes they have.
+    /// Splits off the first `count` tasks, regardless of their bytes.
     pub(super) fn split_at(self, count: usize) -> (Self, Option<Self>) {
         let Submitter::Series { series, first } = self.submitter else {
             return (self, None);
@@ -94,7 +94,7 @@ impl Pending {
             deaths: rest.deaths,
         };
         rest.id = rest.id.plus(count);
-        // The numbers are the submitter's, which may have chosen ones that do not suffice.
+        // The submitter chooses the numbers, so they may overflow.
         let first = first.wrapping_add(u64::try_from(count).unwrap_or(u64::MAX));
         rest.submitter = Submitter::Series { series, first };
         (front, (!rest.row.is_empty()).then_some(rest))

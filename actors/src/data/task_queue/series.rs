@@ -1,4 +1,4 @@
-//! Series of tasks: outcomes that have not been reported to their submitter yet.
+//! Series of tasks: the outcomes that were not reported to their submitter yet.
 //!
 //! Invariant: at the end of each turn, a submitter that waits receives all outcomes of its series.
 
@@ -19,7 +19,7 @@ use crate::kind::{
     hang_up::HangUp,
 };
 
-/// Several jobs, or outcomes, go in one message only if they have no more bytes together.
+/// The bytes after which a message takes no further jobs or outcomes.
 pub(super) const MOST_BYTES_AT_A_TIME: usize = 1 << 20;
 
 /// All series whose outcomes are collected, by their numbers.
@@ -28,24 +28,24 @@ pub(super) struct Series {
     open: BTreeMap<CallId, Outcomes>,
     /// The series whose outcomes each waiting call collects.
     collectors: BTreeMap<CallId, CallId>,
-    /// Those that this turn may have something to tell of.
+    /// The series that may have outcomes to report in this turn.
     stirred: Vec<CallId>,
 }
 
-/// What is kept of one of them.
+/// The state of one series.
 #[derive(Debug, Default)]
 struct Outcomes {
-    /// What became of tasks, in the order in which it did.
+    /// The outcomes of tasks, in the order in which the tasks ended.
     ended: VecDeque<Kept>,
-    /// What is kept of the series itself, and of them.
+    /// The counted bytes of the series and of its outcomes.
     stored: Option<Stored>,
-    /// Why some tasks were never taken in, if that is so.
+    /// The fault if tasks were refused.
     fault: Option<Fault>,
-    /// Who waits to be told.
+    /// The call that waits for outcomes.
     collector: Option<Call<Vec<Ended>>>,
 }
 
-/// What became of a task.
+/// The outcome of a task.
 #[derive(Debug)]
 struct Kept {
     number: u64,
@@ -56,7 +56,7 @@ struct Kept {
 pub(super) type Told = Result<Blob, Rc<TaskFault>>;
 
 impl Outcomes {
-    /// Takes the first that have ended: at least one, and more only if they fit in a message.
+    /// Takes the first outcomes: at least one, and more only if they fit into a message.
     fn take(&mut self) -> Vec<Ended> {
         let (mut bytes, mut fit) = (0, 0);
         for ended in &self.ended {
@@ -80,7 +80,7 @@ impl Outcomes {
     }
 }
 
-/// How many bytes an outcome has in a message, by and large.
+/// The approximate bytes of an outcome in a message.
 fn bytes_of(outcome: &Told) -> usize {
     match outcome {
         Ok(outputs) => outputs.0.len().max(1),
@@ -88,14 +88,14 @@ fn bytes_of(outcome: &Told) -> usize {
     }
 }
 
-/// What is kept of an outcome beside its bytes.
+/// The stored bytes of an outcome in addition to its content.
 const KEPT_BYTES: usize = size_of::<Kept>();
 
-/// How many bytes a fault has without its text, by and large.
+/// The approximate bytes of a fault without its text.
 const FAULT_BYTES: usize = 64;
 
 impl Series {
-    /// Begins a series, unless it is there.
+    /// Begins a series, unless it exists.
     ///
     /// # Errors
     ///
@@ -111,8 +111,8 @@ impl Series {
         Ok(())
     }
 
-    /// Takes note of what became of a task, if its series is still collected. `stored` is what is kept of the task: its
-    /// outcome is never lost, whatever the limit says.
+    /// Stores the outcome of a task, if its series is still collected. `stored` counts the task's bytes. The
+    /// outcome is stored even beyond the limit, so that it is never lost.
     pub(super) fn end(&mut self, series: CallId, number: u64, outcome: Told, stored: &mut Stored) {
         if let Some(outcomes) = self.open.get_mut(&series) {
             let kept = outcomes.stored.get_or_insert_with(|| stored.split(0));
@@ -122,7 +122,7 @@ impl Series {
         }
     }
 
-    /// Takes note that tasks of a series were not taken in: its collector is told.
+    /// Records that tasks of a series were refused, which its collector is told.
     pub(super) fn fail(&mut self, series: CallId, fault: Fault) {
         if let Some(outcomes) = self.open.get_mut(&series) {
             outcomes.fault = Some(fault);
@@ -130,7 +130,7 @@ impl Series {
         }
     }
 
-    /// Has a call wait for outcomes, in place of the one that waits.
+    /// Makes a call wait for outcomes, in place of the call that waits now.
     pub(super) fn collect(&mut self, series: CallId, call: Call<Vec<Ended>>) {
         match self.open.get_mut(&series) {
             Some(outcomes) => {
@@ -152,7 +152,7 @@ impl Series {
         }
     }
 
-    /// Tells all who wait what there is to tell, as far as it fits a message.
+    /// Reports the stored outcomes to all waiting calls, as far as they fit into a message.
     pub(super) fn tell(&mut self) {
         for series in self.stirred.drain(..) {
             let Some(outcomes) = self.open.get_mut(&series) else {
@@ -172,14 +172,13 @@ impl Series {
         }
     }
 
-    /// Forgets series of an ended session.
+    /// Removes the series of an ended session.
     pub(super) fn hang_up(&mut self, ended: &HangUp) {
         for series in ended.some_of(&self.open) {
             self.remove(series);
         }
     }
 
-    /// Forgets one.
     pub(super) fn remove(&mut self, series: CallId) {
         let outcomes = self.open.remove(&series);
         if let Some(call) = outcomes.and_then(|outcomes| outcomes.collector) {
@@ -187,7 +186,7 @@ impl Series {
         }
     }
 
-    /// Has a call wait no longer.
+    /// Removes a waiting call.
     pub(super) fn withdraw(&mut self, call: CallId) {
         let series = self.collectors.remove(&call);
         if let Some(outcomes) = series.and_then(|series| self.open.get_mut(&series)) {

@@ -1,4 +1,4 @@
-//! What a task queue does, one fact a test.
+//! Tests of the task queue, one fact each.
 
 use std::{
     collections::BTreeSet,
@@ -32,7 +32,7 @@ fn next_of(bench: &mut Bench<TaskQueue>, session: u64, most: u32) -> CallId {
     bench.call(session, Next { finished, most })
 }
 
-/// What a call for work was answered with, if it was.
+/// The jobs with which a call for work was answered, if it was.
 fn jobs(bench: &Bench<TaskQueue>, id: CallId) -> Option<Vec<CallId>> {
     let reply = bench.reply::<Next>(id)?;
     let jobs = reply.unwrap().expect("no worker is sent home");
@@ -288,8 +288,7 @@ fn a_terminated_queue_fails_what_waits_and_what_runs() {
     }
 }
 
-/// Hands in the first tasks of the first series of session 9: those of so many numbers from that one
-/// on.
+/// Submits `count` tasks of the first series of session 9, numbered from `first`.
 fn feed(bench: &mut Bench<TaskQueue>, first: u64, count: u64, retries: u32) -> Vec<JobId> {
     let bytes = (0..count).map(|_| 7).collect::<Vec<u8>>();
     let lengths = vec![1; bytes.len()];
@@ -310,7 +309,7 @@ fn collect(bench: &mut Bench<TaskQueue>) -> CallId {
     bench.call(9, Collect { series: 1000 })
 }
 
-/// What a call for outcomes was answered with, if it was: which tasks ended, and whether well.
+/// The tasks that a call for outcomes reported as ended, and whether each succeeded, if it was answered.
 fn ended(bench: &Bench<TaskQueue>, collect: CallId) -> Option<Vec<(u64, bool)>> {
     let ended = bench.reply::<Collect>(collect)?.unwrap();
     let ended = ended.iter();
@@ -321,7 +320,7 @@ fn ended(bench: &Bench<TaskQueue>, collect: CallId) -> Option<Vec<(u64, bool)>> 
     )
 }
 
-/// The ids of all that a worker was given by a call.
+/// The ids of all jobs that a worker received by a call.
 fn each(bench: &Bench<TaskQueue>, worker: CallId) -> Vec<JobId> {
     let jobs = bench.reply::<Next>(worker).unwrap().unwrap().unwrap();
     let each = jobs.into_iter().flat_map(Job::each);
@@ -353,13 +352,13 @@ fn tasks_of_a_series_are_given_out_in_parts_and_their_outcomes_collected_togethe
     assert_eq!(ended(&bench, waits), None);
     report(&mut bench, 2, &tasks[4..6]);
     assert_eq!(ended(&bench, waits), Some(vec![(2004, true), (2005, true)]));
-    // In whatever order they come.
+    // Reports may come in any order.
     report(&mut bench, 1, &[tasks[2], tasks[0], tasks[8]]);
     report(&mut bench, 2, &tasks[6..7]);
     let waits = collect(&mut bench);
     let numbers = [2002, 2000, 2008, 2006].map(|number| (number, true));
     assert_eq!(ended(&bench, waits), Some(numbers.to_vec()));
-    // Those that are left are the worker's still.
+    // The worker still has the other jobs.
     bench.hang_up(1);
     let waits = collect(&mut bench);
     assert_eq!(ended(&bench, waits), Some(vec![(2001, false)]));
@@ -480,7 +479,7 @@ fn a_submitter_that_numbers_its_tasks_anyhow_gets_all_outcomes_and_leaves_nothin
     let mut bench = bench();
     let chunk = submit(&mut bench, 9, 0);
     let other = submit(&mut bench, 8, 0);
-    // Twice the same, the number of a chunk, and more than there are numbers.
+    // Numbers that repeat, that are the number of a chunk, and that overflow.
     let firsts = [2000, 2000, chunk.seq(), other.seq(), u64::MAX - 1];
     for first in firsts {
         feed(&mut bench, first, 3, 0);
@@ -512,7 +511,7 @@ fn a_submitter_that_numbers_its_tasks_anyhow_gets_all_outcomes_and_leaves_nothin
     assert!(bench.primitive().unwrap().hands.is_empty());
 }
 
-/// Feeds tasks of one byte with a name of their own.
+/// Feeds tasks of one byte, with a name of their own.
 fn feed_named(bench: &mut Bench<TaskQueue>, session: u64, series: u64, task: &str, count: u32) {
     let tasks = usize::try_from(count).unwrap();
     let row = Row::new(vec![7; tasks].into(), vec![1; tasks]);
@@ -527,7 +526,7 @@ fn feed_named(bench: &mut Bench<TaskQueue>, session: u64, series: u64, task: &st
     bench.call(session, feed);
 }
 
-/// What a call with a list of so many entries is answered with.
+/// The answer of a call with a list of `entries` entries.
 fn list_of<O>(make: impl Fn(usize) -> O, entries: usize) -> Result<(), Fault>
 where
     O: Operation<Reply = ()>,
@@ -657,11 +656,11 @@ fn no_call_visits_the_jobs_that_it_does_not_concern() {
     assert!(ratios.len() < 5, "{ratios:?}");
 }
 
-/// How long as many calls of each sort take as there are chunks and rows.
+/// The time of many calls of each sort, with `many` chunks and rows.
 fn calls_among(many: u64) -> Duration {
     let start = Instant::now();
     let mut bench = bench();
-    // As many chunks, series and rows in one hand, and as many in the line.
+    // `many` chunks, series and rows in one hand, and `many` in the line.
     let mut chunks: Vec<CallId> = Vec::new();
     for series in 0..many {
         feed_named(&mut bench, 9, series, "double", 2);
@@ -697,7 +696,7 @@ fn calls_among(many: u64) -> Duration {
     }
     let count = bench.call(8, CountTasks);
     let count = bench.reply::<CountTasks>(count).unwrap().unwrap();
-    // The worker also has those whose outcome is not awaited.
+    // The worker also has the jobs that are not awaited.
     assert_eq!((count.waiting, count.running), (3 * many / 2, 3 * many));
     let running = bench.primitive().unwrap().hands.running();
     assert_eq!(u64::try_from(running), Ok(3 * many / 2));

@@ -1,4 +1,4 @@
-//! What a barrier does, one fact a test.
+//! Tests of the barrier, one fact each.
 
 use std::time::Instant;
 
@@ -26,7 +26,7 @@ fn arrive_with_action(bench: &mut Bench<Barrier>, session: u64) -> CallId {
     bench.call(session, Arrive { acts: true })
 }
 
-/// The place, whether it is the leader, and the generation.
+/// The index, whether the party is the leader, and the generation.
 type Told = Result<(u32, bool, u64), Breach>;
 
 fn told(passed: Result<Passed, Refusal>) -> Told {
@@ -42,7 +42,7 @@ fn told(passed: Result<Passed, Refusal>) -> Told {
     }
 }
 
-/// What an arrival was told that is not to act.
+/// The answer of an arrival that is not to act.
 fn passed(bench: &Bench<Barrier>, id: CallId) -> Option<Told> {
     let arrival = bench.reply::<Arrive>(id)?.expect("no fault");
     Some(told(arrival.map(|arrival| match arrival {
@@ -335,7 +335,7 @@ fn arrival_does_not_cost_more_the_more_have_arrived() {
     for _ in 0..60_000 {
         arrive(&mut bench, 1);
     }
-    // Where each one walks past all others it takes a quarter of a minute.
+    // With a walk past all others for each arrival, this takes a quarter of a minute.
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
@@ -402,7 +402,7 @@ fn dead_party_is_never_counted_as_arrived() {
     assert!(!bench.is_answered(waiting));
     arrive(&mut bench, 3);
     assert_eq!(passed(&bench, waiting), Some(Ok((0, false, 0))));
-    // Nor if it dies while the action runs.
+    // The same holds if it dies while the action runs.
     arrive(&mut bench, 4);
     let turn = arrive_with_action(&mut bench, 5);
     bench.hang_up(4);

@@ -1,4 +1,4 @@
-//! What a condition does, one fact a test.
+//! Tests of the condition, one fact each.
 
 use lockkeeper_protocol::{Fault, Proof, SessionId};
 
@@ -8,7 +8,7 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A condition whose lock the last of its sessions holds, and those that sleep in a set.
+/// A condition whose lock the last session holds, with one sleeper in a set for each session.
 fn asleep(set: &str, sessions: &[u64]) -> (Bench<Condition>, Vec<CallId>) {
     let mut bench = Bench::new(ReleaseBy::Holder).unwrap();
     let sleepers = sessions.iter().map(|session| {
@@ -68,7 +68,7 @@ fn release(bench: &mut Bench<Condition>, grant: CallId) {
     assert_eq!(bench.reply::<Release>(id), Some(Ok(Ok(()))));
 }
 
-/// What woke a sleeper that has the lock again.
+/// Why a sleeper that has the lock again woke up.
 fn woken(bench: &Bench<Condition>, id: CallId) -> Option<Wake> {
     let told = bench.reply::<Sleep>(id)?.expect("no fault");
     Some(told.expect("no refusal").wake)
@@ -224,8 +224,8 @@ fn sleeper_that_is_dropped_or_dead_gets_no_notification() {
     assert!(!bench.is_answered(asleep[1]));
 }
 
-/// One of two sleepers is notified, leaves by `leave` in the line or inside, and the other one
-/// must be woken in its place.
+/// Notifies one of two sleepers, which leaves by `leave` in the line or as the holder, and asserts that the
+/// other one wakes up in its place.
 fn passes_on(is_inside: bool, leave: fn(&mut Bench<Condition>, CallId)) {
     let (mut bench, asleep) = asleep("", &[1, 2]);
     let notifier = acquire(&mut bench, 3);

@@ -23,29 +23,29 @@ use crate::{
     waiting::lines::Line,
 };
 
-/// What is kept of a key.
+/// The state of a key.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) key: Key,
     /// Half of the key's hash, so that no key is hashed twice.
     hash: u32,
-    /// How many permits are held.
+    /// The number of permits that are held.
     pub(super) taken: u32,
     /// The holds of the permits that are taken.
     pub(super) holders: Line,
     /// The calls that wait for permits.
     pub(super) line: Line,
-    /// How many calls wait.
+    /// The number of waiting calls.
     pub(super) waiting: u32,
-    /// Where the mark of a holder is that died; `NONE` if there is no mark.
+    /// The index of the mark of a dead holder; `NONE` without a mark.
     mark: u32,
 }
 
-/// What a dead holder has left. All that one session leaves in a turn share the account of its end.
+/// The mark of a dead holder. Marks that one session leaves in a turn share the record of its end.
 #[derive(Debug)]
 pub(super) struct Left {
     pub(super) ended: Rc<HangUp>,
-    /// Since when it had held.
+    /// The start of its hold.
     pub(super) since: Duration,
     pub(super) fence: Fence,
 }
@@ -54,13 +54,13 @@ pub(super) struct Left {
 #[derive(Debug)]
 struct Mark {
     left: Left,
-    /// Where the key is.
+    /// The index of the key.
     entry: u32,
-    /// The neighbours in the list of keys that are kept for their marks, if the key is in it.
+    /// The neighbours in the list of keys that are kept for their marks, if the key is in that list.
     idle: Option<Neighbours>,
 }
 
-/// The marks before and behind one in the list.
+/// The previous and the next mark in the list.
 #[derive(Clone, Copy, Debug)]
 struct Neighbours {
     before: u32,
@@ -68,27 +68,26 @@ struct Neighbours {
 }
 
 impl Entry {
-    /// Whether a holder has died.
+    /// Returns whether a holder has died.
     pub(super) const fn is_marked(&self) -> bool {
         self.mark != NONE
     }
 }
 
-/// All entries.
 #[derive(Debug)]
 pub(super) struct Entries {
     entries: Slots<Entry>,
-    /// The places of the entries.
+    /// The indices of the entries.
     table: Table<u32>,
     /// Seeded at random, so clients cannot choose keys that collide.
     hasher: RandomState,
     marks: Slots<Mark>,
-    /// The marks of the keys without a holder, in the order in which these became free.
+    /// The marks of the keys without a holder, in the order in which the keys became free.
     idle: Idle,
     limits: KeyLimits,
 }
 
-/// A list of marks: its ends, and how many they are.
+/// A list of marks: its ends and its length.
 #[derive(Debug)]
 struct Idle {
     first: u32,
@@ -96,11 +95,11 @@ struct Idle {
     len: usize,
 }
 
-/// How many keys there may be.
+/// The most keys of an object.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KeyLimits {
     pub(super) keys: usize,
-    /// Those of them without a holder, which are kept for their marks.
+    /// The most keys without a holder that are kept for their marks.
     pub(super) idle: usize,
 }
 
@@ -111,10 +110,10 @@ impl KeyLimits {
     };
 }
 
-/// A page of keys has a little more than so many bytes at the most: half of the smallest limit of a message.
+/// The bytes after which a page of keys ends: half of the smallest limit of a message.
 const PAGE_BYTES: usize = 1 << 15;
 
-/// So many places are looked at for a page, whether their keys are held or not.
+/// The most indices that one page scans, whether or not their keys are held.
 const PAGE_PLACES: u32 = 1 << 13;
 
 impl Entries {
@@ -133,12 +132,12 @@ impl Entries {
         }
     }
 
-    /// How many keys are held.
+    /// The number of keys that are held.
     pub(super) fn used(&self) -> usize {
         self.entries.len() - self.idle.len
     }
 
-    /// How many keys are kept for their marks alone.
+    /// The number of keys that are kept only for their marks.
     pub(super) fn idle(&self) -> usize {
         self.idle.len
     }
@@ -151,13 +150,12 @@ impl Entries {
         self.entries.get_mut(place)
     }
 
-    /// All keys that are held, with their places, in no order.
+    /// All keys that are held, with their indices, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Entry)> {
         self.entries.iter().filter(|(_, entry)| entry.taken > 0)
     }
 
-    /// The keys that are held from a place on, up to a page full. A key stays at its place for as long as it
-    /// is held.
+    /// A page of the held keys from an index on. A key keeps its index while it is held.
     pub(super) fn page(&self, from: u32) -> KeyPage {
         let mut page = KeyPage::default();
         let mut bytes = 0;
@@ -174,7 +172,7 @@ impl Entries {
         page
     }
 
-    /// Where a key is.
+    /// The index of a key.
     pub(super) fn find(&self, key: &Key) -> Option<u32> {
         let place = self.find_hashed(half(self.hasher.hash_one(key)), key)?;
         Some(place)
@@ -188,8 +186,7 @@ impl Entries {
         self.table.find(whole(hash), is_it).copied()
     }
 
-    /// Where a key is that is about to be held: one that is not there is entered, unless there are
-    /// too many.
+    /// The index of a key that is about to be held. Adds the key if it is missing and the limit permits.
     pub(super) fn enter(&mut self, key: Key) -> Result<u32, TooManyKeys> {
         let hash = half(self.hasher.hash_one(&key));
         if let Some(place) = self.find_hashed(hash, &key) {
@@ -215,15 +212,15 @@ impl Entries {
         Ok(place)
     }
 
-    /// Begins to use a key: one that was kept for its mark is so no longer.
+    /// Begins to use a key, which then is no longer in the list of free keys with marks.
     fn begin(&mut self, place: u32) {
         if let Some(mark) = self.at(place).map(|entry| entry.mark) {
             self.unlist(mark);
         }
     }
 
-    /// Ends the use of a key without a holder: it is forgotten, or kept for its mark. Beyond so many the
-    /// one that has been free longest is forgotten.
+    /// Ends the use of a key without a holder: removes it, or keeps it for its mark. Beyond the limit,
+    /// removes the key that has been free longest.
     pub(super) fn end(&mut self, place: u32) {
         let Some(entry) = self.at(place).filter(|entry| entry.taken == 0) else {
             return;
@@ -240,7 +237,8 @@ impl Entries {
         }
     }
 
-    /// Marks a key that is in use with what a holder has left. Of all that one session has left it is the latest.
+    /// Marks a key in use after the death of a holder. Of the marks that one session leaves, the key keeps
+    /// the latest.
     pub(super) fn leave(&mut self, place: u32, left: Left) {
         let Some(entry) = self.entries.get_mut(place) else {
             return;
@@ -264,7 +262,7 @@ impl Entries {
         }
     }
 
-    /// Who has left what there is of a key, as a holder is told it.
+    /// The mark of a key, as its next holder receives it.
     pub(super) fn abandoned(&self, place: u32) -> Option<Abandoned> {
         let mark = self.marks.get(self.at(place)?.mark)?;
         let Left {
@@ -295,7 +293,7 @@ impl Entries {
         self.entries.remove(place);
     }
 
-    /// Adds a mark to the list of those whose keys are free, unless it is there.
+    /// Adds a mark to the list of free keys, unless it is there.
     fn list(&mut self, place: u32) {
         let before = self.idle.last;
         let Some(mark) = self.marks.get_mut(place).filter(|mark| mark.idle.is_none()) else {
@@ -308,7 +306,7 @@ impl Entries {
         self.idle.len += 1;
     }
 
-    /// Takes a mark off the list, if it is there.
+    /// Removes a mark from the list, if it is there.
     fn unlist(&mut self, place: u32) {
         let mark = self.marks.get_mut(place);
         let Some(Neighbours { before, behind }) = mark.and_then(|mark| mark.idle.take()) else {
@@ -322,7 +320,7 @@ impl Entries {
         self.idle.len -= 1;
     }
 
-    /// Says what is behind a mark of the list, or at its front.
+    /// Sets the mark that follows a mark of the list, or the front of the list.
     fn link(&mut self, before: u32, behind: u32) {
         match self.idle_neighbours(before) {
             Some(of) => of.behind = behind,
@@ -335,23 +333,23 @@ impl Entries {
     }
 }
 
-/// There are as many keys as there may be.
+/// The object has its most keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooManyKeys {
     pub(super) most: usize,
 }
 
-/// How the table reads the hash of what is at a place.
+/// Returns the function by which the table reads the hash of an index.
 fn hash_in(entries: &Slots<Entry>) -> impl Fn(&u32) -> u64 {
     |place| entries.get(*place).map_or(0, |entry| whole(entry.hash))
 }
 
-/// Half of a hash: two keys of a million have the same, and are told apart by their texts.
+/// Half of a hash: two of a million keys may share it, and their texts tell them apart.
 fn half(hash: u64) -> u32 {
     u32::try_from(hash >> u32::BITS).unwrap_or_default()
 }
 
-/// A hash as wide as the table wants it, which looks at both ends.
+/// A hash of full width from a half, because the table reads bits at both ends.
 fn whole(half: u32) -> u64 {
     let half = u64::from(half);
     half << u32::BITS | half
@@ -417,12 +415,12 @@ mod tests {
             let place = entries.enter(key.into()).unwrap();
             entries.leave(place, left(fence));
             entries.end(place);
-            // To end it twice changes nothing.
+            // A second end changes nothing.
             entries.end(place);
         }
         let kept = ["a", "b", "c"].map(|key| entries.find(&key.into()).is_some());
         assert_eq!((kept, entries.idle()), ([false, true, true], 2));
-        // One that is held again is not among them.
+        // A key that is held again is not in the list.
         let held = entries.enter("b".into()).unwrap();
         entries.at_mut(held).unwrap().taken = 1;
         for (fence, key) in [(4, "d"), (5, "e")] {
@@ -433,13 +431,13 @@ mod tests {
         let kept = ["b", "c", "d", "e"].map(|key| entries.find(&key.into()).is_some());
         assert_eq!(kept, [true, false, true, true]);
         assert_eq!((entries.used(), entries.idle()), (1, 2));
-        // One that is free again is the last of them, with the mark that it had.
+        // A key that is free again is last in the list, with its earlier mark.
         assert_eq!(entries.abandoned(held).unwrap().fence, Fence::new(3));
         entries.at_mut(held).unwrap().taken = 0;
         entries.end(held);
         let kept = ["b", "d", "e"].map(|key| entries.find(&key.into()).is_some());
         assert_eq!(kept, [true, false, true]);
-        // Without its mark it is forgotten, and the list is whole.
+        // Without its mark the key is removed, and the list stays intact.
         for key in ["b", "e"] {
             let place = entries.enter(key.into()).unwrap();
             entries.clear_mark(place);

@@ -41,7 +41,7 @@ impl Serve<AcquireKeyMany> for KeyedSemaphore {
 #[derive(Clone, Copy, Debug)]
 pub enum OneAKey {}
 
-/// A key has as many permits as the spec says.
+/// A key has the number of permits of the spec.
 #[derive(Clone, Copy, Debug)]
 pub enum SeveralAKey {}
 

@@ -31,23 +31,23 @@ use crate::{
     waiting::{call_table::Parked, lines::Lines},
 };
 
-/// Any number of keys, each with a number of permits that are granted in the order of arrival.
+/// Any number of keys, each with permits that are granted in the order of arrival.
 #[derive(Debug)]
 pub struct Keyed<F> {
-    /// How many permits a key has.
+    /// The permits of a key.
     pub(super) most: u32,
     release_by: ReleaseBy,
     pub(super) entries: Entries,
-    /// The line of a key has the oldest hold in front.
+    /// All holds. The line of a key has the oldest hold first.
     pub(super) holds: Lines<Hold>,
     pub(super) waits: Lines<Wait>,
-    /// The keys whose lines a hang-up has shortened, and which are to be settled once all calls of the session are
-    /// out of the lines.
+    /// The keys whose lines a hang-up has shortened. They are settled once all calls of the session are out
+    /// of the lines.
     unsettled: Vec<u32>,
-    /// Where the end of a hold is noted, once there was one: one handle for all of them, since a
-    /// `HoldTimer` a hold would be a handle a key.
+    /// The outbox that records the ends of holds, once there was a hold. All holds share it, because a
+    /// `HoldTimer` for each would store one handle per key.
     outbox: Option<Outbox>,
-    /// What the holds count, and the keys that are kept for their marks.
+    /// The bytes of the holds, and of the keys that are kept for their marks.
     stored: Option<HeldBytes>,
     face: PhantomData<F>,
 }
@@ -57,9 +57,9 @@ pub struct Keyed<F> {
 pub(super) struct Hold {
     id: CallId,
     pub(super) fence: Fence,
-    /// In nanoseconds from the manager's start: half as wide as a `Duration`.
+    /// The start in nanoseconds since the manager's start, which is half the size of a `Duration`.
     since: u64,
-    /// Where the key is.
+    /// The index of the key.
     entry: u32,
     pub(super) permits: NonZeroU32,
 }
@@ -80,7 +80,7 @@ impl Parked for Hold {
 #[derive(Debug)]
 pub(super) struct Wait {
     pub(super) call: Call<Result<Granted, Refusal>>,
-    /// Where the key is.
+    /// The index of the key.
     pub(super) entry: u32,
     pub(super) permits: NonZeroU32,
 }
@@ -92,7 +92,7 @@ impl Parked for Wait {
 }
 
 impl<F> Keyed<F> {
-    /// Lets a call have permits of a key, or has it wait.
+    /// Grants permits of a key to a call, or makes it wait.
     pub(super) fn enter(&mut self, key: Key, permits: u32, call: Call<Result<Granted, Refusal>>) {
         let permits = match key.check().and_then(|()| self.check(permits)) {
             Ok(permits) => permits,
@@ -138,7 +138,7 @@ impl<F> Keyed<F> {
         }
     }
 
-    /// Makes a call a holder of permits that are free. `None` if there is no room for it.
+    /// Makes a call a holder of free permits. Returns `None` if there is no room for it.
     fn hold(
         &mut self,
         place: u32,
@@ -164,7 +164,7 @@ impl<F> Keyed<F> {
         Some(Granted { fence, abandoned })
     }
 
-    /// Takes the permits of a grant back, without granting them to others yet.
+    /// Takes back the permits of a grant, without granting them to other calls yet.
     fn take_back(&mut self, grant: CallId) -> Option<Hold> {
         let place = self.holds.strike(grant)?;
         let entry = self.entries.at_mut(self.holds.at(place)?.entry)?;
@@ -174,7 +174,7 @@ impl<F> Keyed<F> {
         Some(hold)
     }
 
-    /// Counts what is kept now. A hold that is too much is refused by the host.
+    /// Updates the counted bytes. The host refuses a hold that exceeds the limit.
     fn recount(&mut self) {
         if let Some(stored) = &mut self.stored {
             stored.set((self.holds.len() + self.entries.idle()) * CALL_BYTES);
@@ -187,8 +187,8 @@ impl<F> Keyed<F> {
         }
     }
 
-    /// Grants a key's permits from the head of its line for as long as they suffice, and forgets the key
-    /// once it has no holder: the end of every path that frees some or shortens the line.
+    /// Grants a key's permits from the head of its line while they suffice, and removes the key once it has
+    /// no holder. Every path that frees permits or shortens the line ends here.
     fn settle(&mut self, place: u32) {
         while let Some(Entry {
             taken,
@@ -296,7 +296,7 @@ impl<F: Face> Primitive for Keyed<F> {
 }
 
 impl<F> Keyed<F> {
-    /// Gives back some of what an ended session holds, and tells of which keys.
+    /// Releases some holds of an ended session, and returns their keys.
     fn give_back(&mut self, ended: &HangUp) -> Vec<u32> {
         let mut touched = Vec::new();
         let account = Rc::new(ended.clone());
@@ -365,7 +365,7 @@ impl<F: Face> Serve<ReleaseAnyKey> for Keyed<F> {
         };
         let (grant, place) = (*grant, *place);
         self.take_back(grant);
-        // Also of the same session: another of its tasks may have the guard.
+        // The grant is revoked even within the same session, because another of its tasks may have the guard.
         call.outbox().revoke(grant);
         call.reply(Ok(()));
         self.settle(place);
@@ -426,20 +426,20 @@ impl<F: Face> Serve<ForceUnlockKey> for Keyed<F> {
     }
 }
 
-/// What tells the two kinds apart.
+/// The differences between the two kinds.
 pub trait Face: fmt::Debug + Send + Sync + Unpin + Sized + 'static {
     /// The name of the kind.
     const KIND: &'static str;
-    /// What an object of it is made from.
+    /// The spec of an object.
     type Spec: serde::Serialize + serde::de::DeserializeOwned + Send + 'static;
 
-    /// How many permits a key has, and who may release them.
+    /// Returns the permits of a key, and who may release them.
     ///
     /// # Errors
     ///
-    /// Returns [`Refusal::Invalid`] with what is allowed.
+    /// Returns [`Refusal::Invalid`] with the valid range.
     fn read(spec: Self::Spec) -> Result<(NonZeroU32, ReleaseBy), Refusal>;
 
-    /// Lists how a key is acquired.
+    /// Adds the operations that acquire a key.
     fn acquire(operations: &mut Operations<Keyed<Self>>);
 }

@@ -1,4 +1,4 @@
-//! What a keyed object tells of its keys: surveys, statuses, and the keys themselves in pages.
+//! The reports of a keyed object about its keys: surveys, statuses, and pages of keys.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ use crate::{
 };
 
 impl<F> Keyed<F> {
-    /// The keys with waiting calls, and others as far as there is room.
+    /// The keys with waiting calls, and other keys up to the limit.
     pub(super) fn tell(&self) -> Survey {
         let waits = self.waits.all().take(Survey::MOST);
         let contended: BTreeSet<u32> = waits.map(|wait| wait.entry).collect();
@@ -58,7 +58,7 @@ impl<F> Keyed<F> {
         }
     }
 
-    /// Who holds a key and who waits for it, as far as there is room for so many of each.
+    /// The holders and waiters of a key, each up to a limit.
     fn part(&self, entry: &Entry, (holding, waiting): &mut (usize, usize)) -> Part {
         let holders = self.holds.iter(&entry.holders).map(|(call, hold)| Holding {
             call,

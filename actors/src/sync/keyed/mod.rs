@@ -1,7 +1,7 @@
 //! Keyed kinds: a lock, or a number of permits, for each key of one object.
 //!
-//! `keyed` is the state machine, `entries` the table of keys, `look` what an object tells of them, and
-//! `faces` defines the two kinds.
+//! `keyed` is the state machine, `entries` the table of keys, `look` the reports of an object, and `faces`
+//! defines the two kinds.
 
 pub(crate) mod entries;
 pub(crate) mod faces;

@@ -1,4 +1,4 @@
-//! What keyed locks and semaphores do, one fact a test.
+//! Tests of keyed locks and semaphores, one fact each.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ fn acquire_many(
     bench.call(session, AcquireKeyMany { key, permits })
 }
 
-/// The fence and the mark that a granted call was told.
+/// The fence and the mark of a granted call.
 fn grant<F: Face>(bench: &Bench<Keyed<F>>, id: CallId) -> Granted {
     let granted = bench.reply::<AcquireKey>(id).expect("granted");
     granted.expect("no fault").expect("no refusal")
@@ -197,7 +197,7 @@ fn dead_holders_keys_are_passed_on_marked_and_their_marks_are_kept_by_the_key() 
         Some((held, fence))
     };
     assert_eq!(mark(&bench, next), Some((Duration::from_secs(3), fence)));
-    // Nobody holds "b", and whoever does next is told, however often.
+    // "b" has no holder, and each later holder gets the mark.
     assert_eq!(keys(&mut bench), ["a"]);
     assert!(status(&mut bench, "b").abandoned && all(&mut bench).abandoned == 1);
     for _ in 0..2 {
@@ -224,7 +224,7 @@ fn dead_holders_keys_are_passed_on_marked_and_their_marks_are_kept_by_the_key() 
     release(&mut bench, heir).unwrap();
     assert_eq!(all(&mut bench).abandoned, 0);
     release(&mut bench, next).unwrap();
-    // That of "a" is another.
+    // The mark of "a" is a different one.
     assert!(status(&mut bench, "a").abandoned && !status(&mut bench, "b").abandoned);
 }
 

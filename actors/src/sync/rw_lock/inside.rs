@@ -14,7 +14,7 @@ use crate::{
     sync::by_age::ByAge,
 };
 
-/// How many units a survey says that there are.
+/// The number of units in a survey.
 pub(super) const UNITS: u64 = u64::MAX;
 
 pub(super) const fn name(access: Access) -> &'static str {
@@ -25,8 +25,8 @@ pub(super) const fn name(access: Access) -> &'static str {
     }
 }
 
-/// How many of all units an access takes: readers cost one unit and writers all of them, so
-/// compatibility is a capacity check.
+/// The units of an access. Readers cost one unit and writers all of them, so compatibility is a capacity
+/// check.
 pub(super) const fn units(access: Access) -> u64 {
     match access {
         Access::Read => 1,
@@ -35,16 +35,16 @@ pub(super) const fn units(access: Access) -> u64 {
     }
 }
 
-/// Those who hold the lock.
+/// The holders of the lock.
 #[derive(Debug)]
 pub(super) struct Inside {
-    /// Those who only read.
+    /// The holds that only read.
     readers: BTreeMap<CallId, HoldTimer>,
     senior: Option<Senior>,
     by_age: ByAge,
 }
 
-/// The one that no other like it is beside: who may upgrade, or writes.
+/// The hold that excludes others of its sort: the upgradable reader or the writer.
 #[derive(Debug)]
 struct Senior {
     grant: CallId,
@@ -55,17 +55,17 @@ struct Senior {
 #[derive(Debug)]
 enum Rank {
     Upgradable,
-    /// With the upgradable hold that it was, which it is again if the upgrade is undone.
+    /// An upgraded writer has the earlier upgradable hold, which is restored if the upgrade is undone.
     Writer {
         was: Option<(CallId, HoldTimer)>,
     },
 }
 
-/// What a call waits for.
+/// The access that a call waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Want {
     Enter(Access),
-    /// The upgradable hold is to be the writer's.
+    /// The upgrade of the upgradable hold to the writer's.
     Upgrade,
 }
 
@@ -77,7 +77,7 @@ impl Senior {
         }
     }
 
-    /// The grant that an upgrade has taken the place of.
+    /// The grant that an upgrade has replaced.
     fn former(&self) -> Option<CallId> {
         match &self.rank {
             Rank::Upgradable => None,
@@ -95,12 +95,12 @@ impl Inside {
         }
     }
 
-    /// The grant that has been held longest, for a release by anyone.
+    /// The grant that has been held longest, for a release by any session.
     pub(super) fn oldest(&self) -> Result<CallId, Refusal> {
         self.by_age.oldest()
     }
 
-    /// Returns whether another hold fits beside those that are held.
+    /// Returns whether another hold is compatible with the current ones.
     pub(super) fn fits(&self, want: Want) -> bool {
         match want {
             Want::Enter(Access::Read) => self.senior() != Some(Access::Write),
@@ -110,7 +110,7 @@ impl Inside {
         }
     }
 
-    /// Adds a hold that fits.
+    /// Adds a compatible hold.
     pub(super) fn enter(&mut self, grant: CallId, timer: HoldTimer, want: Want) {
         self.by_age.enter(timer.fence(), grant);
         let rank = match want {
@@ -132,7 +132,7 @@ impl Inside {
         self.senior = Some(Senior { grant, timer, rank });
     }
 
-    /// What a grant is held for, if it is.
+    /// The access of a grant, if it is held.
     pub(super) fn access(&self, grant: CallId) -> Option<Access> {
         if self.readers.contains_key(&grant) {
             return Some(Access::Read);
@@ -143,17 +143,17 @@ impl Inside {
             .map(Senior::access)
     }
 
-    /// What the one is inside for that no other like it is beside.
+    /// The access of the upgradable reader or the writer.
     pub(super) fn senior(&self) -> Option<Access> {
         self.senior.as_ref().map(Senior::access)
     }
 
-    /// How many only read.
+    /// The number of holds that only read.
     pub(super) fn readers(&self) -> u64 {
         self.readers.len().try_into().unwrap_or(u64::MAX)
     }
 
-    /// Takes a hold out. Returns the grant that an upgrade had taken the place of, which is over as well.
+    /// Removes a hold. Returns the grant that an upgrade had replaced, which ends with it.
     pub(super) fn leave(&mut self, grant: CallId) -> Result<Option<CallId>, Refusal> {
         if let Some(timer) = self.readers.remove(&grant) {
             self.by_age.leave(timer.fence());
@@ -165,12 +165,12 @@ impl Inside {
         Ok(senior.former())
     }
 
-    /// Undoes a call that was granted. Of an upgrade the hold stays that it was made of; with that
-    /// one's own call its upgrade is undone as well.
+    /// Undoes a granted call. If it is an upgrade, the upgradable hold remains. If it is the call of that
+    /// hold, the upgrade is undone too.
     pub(super) fn undo(&mut self, id: CallId) {
         let is_of = |senior: &mut Senior| senior.grant == id || senior.former() == Some(id);
         let Some(senior) = self.senior.take_if(is_of) else {
-            // One that holds nothing leaves nothing.
+            // A call without a hold changes nothing.
             let _ = self.leave(id);
             return;
         };
@@ -185,7 +185,7 @@ impl Inside {
         }
     }
 
-    /// Lets others beside a hold.
+    /// Changes a hold so that others are compatible with it.
     pub(super) fn downgrade(&mut self, grant: CallId, to: Access) -> Result<(), Refusal> {
         let from = self.access(grant).ok_or(Refusal::NotHeld)?;
         match (from, to) {
@@ -213,7 +213,7 @@ impl Inside {
         Ok(())
     }
 
-    /// Takes holds of an ended session out, and tells of the one that was writing.
+    /// Removes the holds of an ended session, and returns the one that was writing.
     pub(super) fn hang_up(&mut self, ended: &HangUp) -> Option<HoldTimer> {
         for grant in ended.some_of(&self.readers) {
             let _ = self.leave(grant);
@@ -224,7 +224,7 @@ impl Inside {
         (senior.access() == Access::Write).then_some(senior.timer)
     }
 
-    /// Takes everybody out, and tells which grants are void then.
+    /// Removes all holds, and returns their grants, which are void then.
     pub(super) fn evict(&mut self) -> Vec<CallId> {
         self.by_age.clear();
         let senior = self.senior.take();
@@ -234,12 +234,12 @@ impl Inside {
         readers.chain(senior).chain(former).collect()
     }
 
-    /// How many hold the lock.
+    /// The number of holders.
     pub(super) fn len(&self) -> usize {
         self.readers.len() + usize::from(self.senior.is_some())
     }
 
-    /// Who holds the lock, as a survey tells it.
+    /// The holders, as in a survey.
     pub(super) fn holdings(&self) -> impl Iterator<Item = Holding> {
         let holding = |call, access: Access, timer: &HoldTimer| Holding {
             call,

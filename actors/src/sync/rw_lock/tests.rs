@@ -1,4 +1,4 @@
-//! What a read-write lock does, one fact a test.
+//! Tests of the readers-writer lock, one fact each.
 
 use std::time::Duration;
 
@@ -58,7 +58,8 @@ fn downgrade(bench: &mut Bench<RwLock>, grant: CallId, to: Access) -> Result<(),
     bench.reply::<Downgrade>(id).unwrap().unwrap()
 }
 
-/// How many read, whether one may upgrade, whether one writes, how many wait.
+/// The number of readers, whether there is an upgradable hold, whether there is a writer, and the number of
+/// waiting calls.
 fn status(bench: &mut Bench<RwLock>) -> (u64, bool, bool, u64) {
     let id = bench.call(99, CountHolders);
     let told = bench.reply::<CountHolders>(id).unwrap().unwrap();
@@ -183,7 +184,7 @@ fn an_upgrade_that_waits_lets_no_reader_in_until_it_is_given_up() {
             bench.withdraw(waits);
             assert_eq!(bench.reply::<Upgrade>(waits), Some(Err(Fault::Withdrawn)));
         }
-        // The hold is what it was.
+        // The hold is unchanged.
         assert!(granted(&bench, late).is_some());
         assert_eq!(status(&mut bench), (2, true, false, 0));
         release(&mut bench, reader).unwrap();
@@ -461,7 +462,7 @@ fn a_withdrawn_writer_lets_those_behind_it_in() {
     let behind = acquire(&mut bench, 3, Read);
     bench.withdraw(writer);
     assert!(granted(&bench, behind).is_some());
-    // A grant that its caller has not seen is undone as well.
+    // A grant that its caller has not seen is undone too.
     let writer = acquire(&mut bench, 2, Write);
     bench.withdraw(reader);
     bench.withdraw(behind);
@@ -524,7 +525,7 @@ fn a_survey_shows_holders_and_waiters_in_the_order_of_their_grants() {
         ]
     );
     assert_eq!(part.units, Some(u64::MAX));
-    // Together with its hold, the upgrade takes all units.
+    // With the units of its hold, the upgrade takes all units.
     let units = part.holders[0].units + part.waiters[0].units;
     assert_eq!(Some(units), part.units);
 }

@@ -1,11 +1,11 @@
-//! Frames about as large as the room that is kept, with small ones on either side.
+//! Frames about as large as the kept capacity, with small ones on either side.
 
 use crate::{
     codec::{blob::BlobRef, payload::Payload},
     frame::{framing::HEADER, inbox::Inbox, messages::Request, tests::frame},
 };
 
-/// The room that a message may take without being kept apart.
+/// The largest message without a buffer of its own.
 const ROOM: usize = 1 << 16;
 
 fn call(seq: u64, arguments: &[u8]) -> Vec<u8> {
@@ -18,7 +18,7 @@ fn call(seq: u64, arguments: &[u8]) -> Vec<u8> {
     })
 }
 
-/// A call whose message has that many bytes, and its arguments.
+/// A call whose message has `length` bytes, and its arguments.
 fn call_of(seq: u64, length: usize) -> (Vec<u8>, Vec<u8>) {
     let byte = seq.to_le_bytes()[0];
     (0..length)

@@ -1,4 +1,4 @@
-//! Valid frames changed at random: whatever comes of it, the reader does not panic.
+//! Valid frames with random changes, none of which makes the reader panic.
 
 use lockkeeper_test_support::seeded;
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
@@ -9,7 +9,7 @@ use crate::frame::{
     tests::{MOST, encoded, messages, stream},
 };
 
-/// Changes a message a little, as a bug or a bad line would.
+/// Changes a message slightly, as a bug or a transmission error would.
 fn mutate(random: &mut StdRng, message: &mut Vec<u8>) {
     let place = random.random_range(0..=message.len());
     match random.random_range(0..5) {
@@ -26,7 +26,7 @@ fn mutate(random: &mut StdRng, message: &mut Vec<u8>) {
             message.remove(place);
         }
         _ => {
-            // Lengths and types are in the markers, so these are worth more than any byte.
+            // Markers contain lengths and types, so they are more effective than random bytes.
             let markers = [
                 0x90, 0xc0, 0xc4, 0xc6, 0xc7, 0xcb, 0xcf, 0xd9, 0xdb, 0xdd, 0xdf,
             ];
@@ -51,7 +51,7 @@ fn no_mutation_of_a_frame_makes_the_reader_panic() {
         for _ in 0..random.random_range(1..4) {
             mutate(&mut random, &mut message);
         }
-        // Whatever is taken for a frame is one: written again it says the same.
+        // A message that decodes is a valid request: encoded again it decodes to the same.
         if let Ok(request) = Request::decode(&message) {
             let again = encoded(&request);
             assert_eq!(Request::decode(&again), Ok(request));

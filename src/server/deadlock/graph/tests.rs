@@ -1,5 +1,5 @@
-//! The circles of small pictures, drawn by hand and at random: a random one is held against all
-//! sets of callers, tried one by one.
+//! Deadlocks in small graphs, written by hand and drawn at random. The test checks a random graph against a
+//! search of all subsets of callers.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::server::deadlock::graph::{Part, Place, circles};
 
-/// Units that are held and wanted by callers with names of one letter.
+/// A part whose holders and waiters are callers with names of one letter.
 fn part(units: u64, holders: &str, waiters: &str) -> Part<char> {
     let one = |letters: &str| letters.chars().map(|caller| (Some(caller), 1)).collect();
     Part {
@@ -21,7 +21,7 @@ fn lock(holder: &str, waiters: &str) -> Part<char> {
     part(1, holder, waiters)
 }
 
-/// The callers of each circle, in order.
+/// The callers of each deadlock, in order.
 fn found(parts: &[Part<char>]) -> Vec<String> {
     let circles = circles(parts).into_iter();
     let mut found: Vec<String> = circles
@@ -59,9 +59,9 @@ fn waits_that_converge_are_no_circle() {
 
 #[test]
 fn circle_may_go_through_the_line_of_a_lock() {
-    // b stands before c at the first lock and waits for what c holds; a is free to go.
+    // b waits before c at the first lock, and waits for the lock that c holds; a can proceed.
     assert_eq!(found(&[lock("a", "bc"), lock("c", "b")]), NONE);
-    // c holds what a wants, and stands behind b, who wants what a holds.
+    // c holds the lock that a wants, and waits behind b, which wants the lock that a holds.
     let parts = [lock("a", "bc"), lock("c", "a")];
     assert_eq!(found(&parts), ["abc"], "b goes on only when a does");
 }
@@ -169,8 +169,8 @@ fn hundreds_of_thousands_in_line_behind_a_circle_are_looked_through() {
     assert_eq!(circles(&ring)[0].callers.len(), 50_000);
 }
 
-/// Whether none of these callers could go on if all others did: each waits, and each of its waits
-/// is kept up by one of them that is before it, or by what they hold.
+/// Returns whether these callers stay blocked even if all others proceed: each waits, and each of its waits
+/// is blocked by a member before it or by units that members hold.
 fn is_stuck(parts: &[Part<u8>], set: &BTreeSet<u8>) -> bool {
     let is_in = |caller: &Option<u8>| caller.is_some_and(|caller| set.contains(&caller));
     set.iter().all(|caller| {
@@ -192,7 +192,7 @@ fn is_stuck(parts: &[Part<u8>], set: &BTreeSet<u8>) -> bool {
     })
 }
 
-/// A picture of a few callers and parts, of which no more is held than there is.
+/// A random graph of a few callers and parts, in which holders never exceed the units.
 fn draw(random: &mut StdRng, callers: u8) -> Vec<Part<u8>> {
     let parts = random.random_range(1..=5);
     let draw = |random: &mut StdRng| {
@@ -220,7 +220,7 @@ fn draw(random: &mut StdRng, callers: u8) -> Vec<Part<u8>> {
     (0..parts).map(|_| draw(random)).collect()
 }
 
-/// All that `is_stuck`, together: those who do not go on.
+/// The union of all sets that `is_stuck`: the blocked callers.
 fn all_stuck(parts: &[Part<u8>], callers: u8) -> BTreeSet<u8> {
     let sets = (1_u32..1 << callers).map(|bits| {
         let set = (0..callers).filter(|caller| bits >> caller & 1 == 1);
@@ -256,7 +256,7 @@ fn circles_are_those_that_trying_all_sets_finds() {
             if found.is_empty() {
                 break;
             }
-            // They give up, and with that all that they hold.
+            // The callers give up, and release all that they hold.
             let stays = |(caller, _): &(Option<u8>, u64)| {
                 caller.is_none_or(|caller| !members.contains(&caller))
             };

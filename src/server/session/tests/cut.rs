@@ -1,4 +1,5 @@
-//! A scripted session, cut at every byte: whatever of it has arrived, the next one finds all free.
+//! A scripted session, cut at every byte: whatever part of it arrives, the next session finds everything
+//! free.
 
 use lockkeeper_actors::{Primitive, sync::Semaphore};
 use lockkeeper_protocol::{
@@ -56,7 +57,7 @@ fn script() -> Vec<Vec<u8>> {
         frame(&open(1, KIND, "jobs", SPEC)),
         frame(&open(2, Semaphore::KIND, "seats", &spec)),
         call(3, 0, None, &acquire),
-        // One that waits behind its own session's hold, and one that does so for a while.
+        // One call waits behind its own session's hold, and another one does so for a limited time.
         call(4, 0, None, &acquire),
         call(5, 1, None, &permits(2)),
         call(6, 1, Some(60_000_000), &permits(2)),
@@ -71,7 +72,7 @@ fn script() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Asserts that both objects are as new for a session that has just begun.
+/// Asserts that a new session finds both objects unused.
 async fn all_is_free(house: &House) {
     let mut client = house.welcome().await;
     let lock = client.open_lock("jobs").await;
@@ -87,12 +88,12 @@ async fn all_is_free(house: &House) {
     client.close().await;
 }
 
-/// What a client does before it closes.
+/// When a client closes its stream.
 #[derive(Clone, Copy, Debug)]
 enum Leaves {
-    /// Closes at once; its session has perhaps read nothing yet.
+    /// At once: its session may have read nothing yet.
     AtOnce,
-    /// Lets its session answer, and closes without reading.
+    /// After its answers are written, without reading them.
     Answered,
 }
 
@@ -103,7 +104,7 @@ async fn cut(bytes: &[u8], leaves: Leaves) {
     match leaves {
         Leaves::AtOnce => {}
         Leaves::Answered => {
-            // A session in between shows that this one has had its turns.
+            // The answers of another session show that this session has had its turns.
             all_is_still_served(&house).await;
         }
     }
@@ -171,7 +172,7 @@ async fn a_script_that_comes_byte_by_byte_is_answered_as_ever() {
     is_answered_once_a_call(client).await;
 }
 
-/// Hears the answers to the whole script.
+/// Asserts that each call of the script gets exactly one answer.
 async fn is_answered_once_a_call(mut client: Client) {
     client.raw.hear().await.expect("a welcome");
     let mut answered = Vec::new();
@@ -186,7 +187,6 @@ async fn is_answered_once_a_call(mut client: Client) {
     client.last_seq = 12;
     let number = number_of::<Semaphore>("count");
     let count: SemaphoreStatus = client.call(1, number, None, &[0x90]).await.unwrap();
-    // Of two permits one was released; the call behind was granted both that it wanted, and
-    // withdrew.
+    // One of two permits was released; the call behind it was granted both permits and was withdrawn.
     assert_eq!((count.held, count.available), (1, 2));
 }

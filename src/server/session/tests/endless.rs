@@ -1,4 +1,4 @@
-//! A forked child of a client that has ended writes on, and the session ends nevertheless.
+//! A forked child of a client that has ended keeps writing, and the session ends nevertheless.
 
 use std::{
     io,
@@ -17,22 +17,22 @@ use crate::{
     transport::stream::{AttachedStream, Stream},
 };
 
-/// How many bytes the client has sent that the session has not read, each time that it asks.
+/// The number of unread bytes that the stream reports each time.
 const UNREAD: usize = 100_000;
 
-/// A stream that never is empty, of a client whose process has ended.
+/// A stream that is never empty, from a client whose process has ended.
 #[derive(Debug)]
 struct Endless(Mutex<Sent>);
 
 #[derive(Debug)]
 struct Sent {
-    /// What is read first.
+    /// The first bytes of the stream.
     hello: Vec<u8>,
-    /// What is read again and again after that.
+    /// The bytes that follow, repeated for ever.
     frame: Vec<u8>,
     /// How many bytes were read.
     read: usize,
-    /// How many of them the session read once it knew that the client had ended.
+    /// The number of bytes that the session read after it knew that the client had ended.
     read_last: usize,
     is_turn_of_others: bool,
 }
@@ -41,7 +41,7 @@ impl Endless {
     fn read(&self, buffer: &mut [u8]) -> (usize, bool) {
         let sent = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let all = sent.hello.iter().chain(sent.frame.iter().cycle());
-        // The frames are the same, so whole ones need not be counted.
+        // The frames are equal, so only the position within one is kept.
         let first = sent.hello.len();
         let skipped = match sent.read.checked_sub(first) {
             Some(read) => first + read % sent.frame.len(),
@@ -100,7 +100,7 @@ impl AttachedStream for Attached {
         match self.0.read(buffer) {
             (length, false) => Poll::Ready(Ok(length)),
             (length, true) => {
-                // The watch over the process has its turn.
+                // The peer watch runs in between.
                 self.0.0.lock().unwrap_or_else(PoisonError::into_inner).read -= length;
                 task.waker().wake_by_ref();
                 Poll::Pending
@@ -128,6 +128,6 @@ async fn session_of_an_ended_process_ends_although_its_stream_never_does() {
     let client = house.let_in_over(raw, Arc::clone(&stream) as Arc<dyn Stream>);
     client.end().await;
     let sent = stream.0.lock().unwrap();
-    // One byte more, which tells whether the client has read all that was written.
+    // One byte more is read, which tells whether the client has read all that was written.
     assert_eq!(sent.read_last, UNREAD + 1);
 }

@@ -26,7 +26,7 @@ impl Client {
         }
     }
 
-    /// Sends a call by a caller, and does not wait for its answer.
+    /// Sends a call by a caller, without waiting for its answer.
     async fn send_by(&mut self, object: u32, caller: u64) -> u64 {
         let seq = self.seq();
         let (operation, arguments) = operation(&Acquire);

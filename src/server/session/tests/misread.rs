@@ -1,4 +1,4 @@
-//! Frames that do not fit, and withdrawals: what of them is the fault of one call, and what is nothing.
+//! Malformed frames and withdrawals: which of them fail one call, and which are ignored.
 
 use lockkeeper_protocol::{
     Fault, Operation, Proof, Refusal,
@@ -29,21 +29,21 @@ async fn a_frame_that_does_not_fit_fails_its_own_call_and_no_other() {
     let not_utf8 = [0x93, 6, 0, 0xa1, 0xff];
     let behind = [&encoded(&(6, 0, "jobs"))[..], &[0xc0]].concat();
     for message in [
-        // Questions that there are not.
+        // Unknown questions.
         encoded(&(7, 0, "Everything")),
         encoded(&(7, 0, Some(7))),
         encoded(&(7, 0)),
-        // Waits that are no number of microseconds.
+        // Waits that are not a number of microseconds.
         encoded(&(3, 0, lock, 0, -1, arguments)),
         encoded(&(3, 0, lock, 0, i64::MIN, arguments)),
         encoded(&(3, 0, lock, 0, 1e30, arguments)),
         encoded(&(8, 0, lock, 0, "soon", arguments, 1)),
-        // Numbers that are too large, and what is no number.
+        // Numbers that are too large, and values that are no numbers.
         encoded(&(3, 0, 1_u64 << 32, 0, (), arguments)),
         encoded(&(3, 0, lock, u64::MAX, (), arguments)),
         encoded(&(8, 0, lock, 0, (), arguments, -1)),
         encoded(&(9, 0, lock, 0, "the first")),
-        // Arguments and names of another type.
+        // Arguments and names of the wrong type.
         encoded(&(3, 0, lock, 0, (), "none")),
         encoded(&(3, 0, lock, 0, (), [0; 0])),
         encoded(&(2, 0, 7, (), ())),
@@ -52,7 +52,7 @@ async fn a_frame_that_does_not_fit_fails_its_own_call_and_no_other() {
         encoded(&(6, 0, ())),
         not_utf8.to_vec(),
         deep,
-        // Elements too few and too many, and more behind the last.
+        // Too few and too many elements, and bytes behind the last element.
         encoded(&(3, 0, lock, 0)),
         encoded(&(3, 0, lock, 0, (), arguments, 7)),
         encoded(&(6, 0, "jobs", "again")),
@@ -87,7 +87,7 @@ async fn a_fault_of_a_frame_tells_which_element_does_not_fit() {
     assert_eq!(client.hear().await, Heard::Fault(seq, fault));
 }
 
-/// Sends an operation, whose answer it returns with the number of the call.
+/// Sends an operation, and returns its answer with the number of the call.
 async fn done<O, R>(client: &mut Client, lock: u32, request: &O) -> (u64, Result<R, Refusal>)
 where
     O: Operation<Reply = Result<R, Refusal>>,
@@ -106,7 +106,7 @@ async fn a_withdrawal_undoes_what_is_held_by_that_call_and_nothing_else() {
     let (first, granted) = done(&mut client, lock, &Acquire).await;
     assert!(granted.is_ok());
     let held = Proof::Own(first);
-    // A look, a refusal, a fault, an object that was opened, and the call of another object.
+    // A status, a refusal, a fault, an opened object, and a call of another object.
     assert!(client.status(lock).await.held);
     let look = client.last_seq;
     let stale = Proof::Own(look);
@@ -127,7 +127,7 @@ async fn a_withdrawal_undoes_what_is_held_by_that_call_and_nothing_else() {
     }
     assert!(client.status(lock).await.held);
 
-    // Adopted, it is held by another call.
+    // After an adoption, another call holds the lock.
     let (adopted, granted) = {
         let (number, arguments) = operation(&Adopt { grant: held });
         let adopt = client.send(lock, number, None, &arguments).await;
@@ -139,7 +139,7 @@ async fn a_withdrawal_undoes_what_is_held_by_that_call_and_nothing_else() {
     let withdraw = |seq| Request::Withdraw { object: lock, seq };
     client.raw.say(&withdraw(first)).await;
     assert!(client.status(lock).await.held);
-    // What is withdrawn goes to the next in line, unmarked, and only once.
+    // A withdrawn grant passes to the next in line, unmarked, and only once.
     let mut next = house.welcome().await;
     let theirs = next.open_lock("jobs").await;
     let (number, arguments) = operation(&Acquire);
@@ -153,7 +153,7 @@ async fn a_withdrawal_undoes_what_is_held_by_that_call_and_nothing_else() {
     let granted: Result<Granted, Refusal> = codec::decode(&body).unwrap();
     assert_eq!((answered, granted.unwrap().abandoned), (waiting, None));
 
-    // A release stands, although it and what it released are withdrawn.
+    // A release takes effect although it and the call that it released are withdrawn.
     let theirs_held = Proof::Own(waiting);
     let (released, _) = done(&mut next, theirs, &Release { grant: theirs_held }).await;
     let (again, _) = done(&mut client, lock, &Acquire).await;

@@ -1,5 +1,5 @@
-//! What a client must not do: it is told why with a `Bye`, its session ends with all that it held,
-//! and no other session notices.
+//! Violations of the protocol: the client is told the reason in a `Bye`, its session ends and releases all
+//! that it held, and other sessions are not affected.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::{
     tests::raw::{Raw, frame},
 };
 
-/// What the manager says to a client that begins with these bytes.
+/// The manager's reply to a client whose stream begins with these bytes.
 async fn bye_to_stranger(bytes: &[u8]) -> String {
     let house = House::new(Limits::default());
     let stranger = house.let_in();
@@ -31,8 +31,8 @@ async fn bye_to_stranger(bytes: &[u8]) -> String {
     reason
 }
 
-/// What the manager says to a client that sends these bytes after its hello, while it holds a lock
-/// that another client waits for.
+/// The manager's reply to a client that sends these bytes after its hello, while it holds a lock that another
+/// client waits for.
 async fn bye_to_holder(bytes: &[u8]) -> String {
     bye_to_holder_of(Limits::default(), bytes).await
 }
@@ -176,7 +176,7 @@ async fn a_frame_above_the_limit_ends_the_session_before_it_is_sent() {
 
 #[actix_rt::test]
 async fn a_number_that_does_not_rise_ends_the_session() {
-    // The holder has used 1 and 2.
+    // The holder has used the numbers 1 and 2.
     for (seq, last) in [(0, 2), (1, 2), (2, 2), (CallId::ONE_WAY, 2), (u64::MAX, 2)] {
         let reason = bye_to_holder(&remove(seq)).await;
         assert_eq!(reason, format!("call {seq} does not count up from {last}"));
@@ -216,7 +216,7 @@ async fn a_number_that_does_not_rise_ends_the_session() {
         let reason = bye_to_holder(&frame(&request)).await;
         assert!(reason.ends_with("does not count up from 2"), "{reason}");
     }
-    // That a frame is bad else does not excuse its number.
+    // Another error in the frame does not excuse its number.
     for bad in [frame(&(7, 2, "Nothing")), frame(&(3, 2))] {
         let reason = bye_to_holder(&bad).await;
         assert_eq!(reason, "call 2 does not count up from 2");

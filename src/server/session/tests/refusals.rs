@@ -1,4 +1,4 @@
-//! What is answered with a fault: the call fails and its session goes on.
+//! Requests that are answered with a fault: the call fails and its session continues.
 
 use lockkeeper_actors::{Primitive, data::TaskQueue, sync::Semaphore};
 use lockkeeper_protocol::{
@@ -145,7 +145,7 @@ async fn withdrawing_what_is_unknown_changes_nothing() {
         client.raw.say(&too_large).await;
     }
     assert!(client.status(lock).await.held);
-    // Nor does what is known to another session.
+    // Nor does a proof that is valid in another session.
     let mut other = house.welcome().await;
     let theirs = other.open_lock("jobs").await;
     let foreign = Request::Withdraw {
@@ -223,7 +223,7 @@ async fn a_spec_that_does_not_fit_is_a_fault_and_makes_nothing() {
         let spec = permits(in_range);
         client.open(SEMAPHORE, None, Some(&spec)).await.unwrap();
     }
-    // The name is not taken.
+    // The name is still free.
     client.open_lock("seats").await;
 }
 
@@ -305,7 +305,7 @@ async fn a_removed_object_is_gone_for_all_and_its_name_is_free() {
     let theirs = other.open_lock("jobs").await;
     let (number, arguments) = operation(&Acquire);
     let waiting = other.send(theirs, number, None, &arguments).await;
-    // An answer shows that the call has arrived.
+    // The answer shows that the earlier call has arrived.
     other.status(theirs).await;
     let seq = client.seq();
     let remove = frame(&Request::Remove { seq, name: "jobs" });
@@ -342,7 +342,7 @@ async fn calls_above_the_limit_in_flight_are_refused_until_others_are_answered()
     client.send(lock, number, None, &arguments).await;
     let refused = Fault::limit("calls in flight", 2);
     assert_eq!(client.try_acquire(lock).await, Err(refused));
-    // Others have limits of their own.
+    // Other clients have limits of their own.
     assert!(holder.status(0).await.held);
     let withdraw = Request::Withdraw {
         object: lock,
@@ -497,7 +497,7 @@ async fn a_shard_has_its_own_names_alone() {
             .await
             .expect("its own");
         assert_eq!(client.remove(own).await, Ok(()));
-        // Numbers tell whose an object without a name is.
+        // The number of an object without a name contains its shard.
         let foreign = ObjectName::anonymous(INCARNATION, 6 + u64::from(1 - shard.index()))
             .text()
             .into_owned();

@@ -1,5 +1,5 @@
-//! The whole session of PROTOCOL.md, played against a real one: each byte that the document lets
-//! the manager say is what it says.
+//! The session of PROTOCOL.md, replayed against a real session: the manager sends exactly the bytes that the
+//! document states.
 
 use crate::{
     limits::Limits,
@@ -26,7 +26,7 @@ async fn the_session_of_the_document_takes_place_as_it_is_written() {
     }
     assert_eq!(heard, 6);
     client.close().await;
-    // As the document says: it held nothing, so nothing is marked.
+    // As the document says: the client held nothing, so nothing is marked as abandoned.
     let mut next = house.welcome().await;
     let lock = next.open_lock("jobs").await;
     assert_eq!(next.try_acquire(lock).await.unwrap().abandoned, None);

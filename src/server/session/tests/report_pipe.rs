@@ -1,4 +1,4 @@
-//! What a client lays in its report_pipe is served before what it says next, and before its end.
+//! Records that a client writes into its report pipe are served before its next frames, and before its end.
 
 use std::{fs::File, io::Write, process, sync::Arc};
 
@@ -22,7 +22,7 @@ use crate::{
 };
 
 impl Client {
-    /// Says that its report pipe has releases of a lock.
+    /// Assigns the report pipe to the releases of a lock.
     async fn set_report_pipe(&mut self, object: u32) -> Result<(), Fault> {
         let (operation, _) = operation(&Release {
             grant: Proof::Own(0),
@@ -47,7 +47,7 @@ impl Client {
 }
 
 impl House {
-    /// Lets a client in over a stream that has a report pipe, which is returned too.
+    /// Adds a client over a stream with a report pipe, and returns the pipe too.
     async fn welcome_with_pipe(&self) -> (Client, File) {
         let (manager, child) = connect_child().unwrap();
         let raw = Raw::over(Arc::new(UnixStream::try_from(child.socket).unwrap()));
@@ -58,7 +58,7 @@ impl House {
     }
 }
 
-/// A record of a report_pipe: with the head of a list before it, the arguments of a release.
+/// A record of a report pipe: the arguments of a release, without the head of the list.
 fn record(seq: u64) -> Vec<u8> {
     record_of(&Proof::Own(seq))
 }
@@ -154,7 +154,7 @@ async fn one_way_calls_have_numbers_of_their_own_whichever_way_they_come() {
     let house = House::new(Limits::default());
     let mut witness = house.welcome().await;
     let watched = seats(&mut witness).await;
-    // By the pipe, by casts, and by both in turn.
+    // By the pipe, by casts, and alternating.
     for is_by_pipe in [
         |_: u64| true,
         |_| false,

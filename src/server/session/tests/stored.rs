@@ -1,5 +1,5 @@
-//! What clients have the manager keep, beside what its kinds count: messages that come in, names and opened
-//! objects.
+//! The bytes that a manager counts for clients outside of the built-in kinds: incoming messages, names and
+//! opened objects.
 
 use lockkeeper_actors::{
     Primitive,
@@ -47,7 +47,7 @@ async fn open_value(client: &mut Client) -> u32 {
     opened.await.expect("a value")
 }
 
-/// The frame of a call that sets a value of that many bytes.
+/// The frame of a call that sets a value of `bytes` bytes.
 fn store(client: &mut Client, value: u32, bytes: usize) -> (u64, Vec<u8>) {
     let arguments = encoded(&Store {
         value: Blob::from(vec![7; bytes]),
@@ -75,7 +75,7 @@ async fn large_messages_that_come_in_count_and_those_without_room_are_refused() 
     while house.context.shell.outbox().store(MOST / 2).is_ok() {
         tokio::task::yield_now().await;
     }
-    // As often as it tries, and whatever follows.
+    // Each attempt is refused, regardless of what follows.
     for _ in 0..3 {
         let (seq, bytes) = store(&mut other, theirs, MOST / 2);
         other.raw.write(&bytes).await.unwrap();
@@ -84,11 +84,11 @@ async fn large_messages_that_come_in_count_and_those_without_room_are_refused() 
     }
     client.raw.write(rest).await.unwrap();
     assert!(matches!(client.hear().await, Heard::Reply(seq, _) if seq == first));
-    // A value in place of another needs no room of its own once the message is there.
+    // A value that replaces another needs no room of its own once the message is complete.
     let (seq, bytes) = store(&mut other, theirs, MOST / 10);
     other.raw.write(&bytes).await.unwrap();
     assert!(matches!(other.hear().await, Heard::Reply(answered, _) if answered == seq));
-    // What came in of a client that has gone counts no more.
+    // The incoming message of a client that has gone no longer counts.
     let (_, bytes) = store(&mut client, value, MOST / 10 * 7);
     client.raw.write(&bytes[..bytes.len() - 1]).await.unwrap();
     client.close().await;
@@ -111,13 +111,13 @@ async fn objects_that_sessions_open_count_until_they_are_removed_or_the_session_
     };
     assert_eq!(refused, limit());
     assert!((2_000..3_000).contains(&made), "{made}");
-    // Without a name they take less, and there is room for two at the most.
+    // Without names they take less, and there is room for at most two.
     let mut unnamed = Ok(0);
     for _ in 0..3 {
         unnamed = unnamed.and(other.open(KIND, None, Some(SPEC)).await);
     }
     assert_eq!(unnamed, Err(limit()));
-    // Those that are open are served, and can be removed.
+    // Open objects are served, and can be removed.
     assert!(!client.status(0).await.held);
     client.remove(&format!("{:0>250}", 1)).await.unwrap();
     assert!(other.open(KIND, None, Some(SPEC)).await.is_ok());
@@ -168,7 +168,7 @@ fn large() -> Blob {
     Blob::from(vec![9; LARGE])
 }
 
-/// A manager where no large answer has room: each waits for as long as its session lasts.
+/// A manager without room for any large answer: each waits until its session ends.
 fn house_of_waiting_answers() -> House {
     House::new(Limits {
         stored_bytes: MOST,
@@ -182,7 +182,7 @@ impl House {
         self.context.shell.stored_bytes()
     }
 
-    /// Ends a session whose large answer waits, and sees what it had given back.
+    /// Ends a session whose large answer waits, and asserts that its bytes are released.
     async fn is_given_back_by(&self, client: Client, before: usize) {
         assert!(self.stored() >= before + LARGE, "{}", self.stored());
         assert_eq!(self.context.unread.used(), 0);
@@ -209,7 +209,7 @@ async fn value_that_was_replaced_counts_while_an_answer_that_waits_has_it() {
             client.start::<Value, _>(value, &Read).await;
         }
         assert!(other.is_served().await);
-        // Both share it.
+        // Both answers share the value.
         assert!((before + LARGE..before + 2 * LARGE).contains(&house.stored()));
         if is_swapped {
             let mut third = house.welcome().await;
@@ -253,7 +253,7 @@ async fn value_that_was_made_large_counts_once_for_all_answers_that_wait() {
     }
     assert!(other.is_served().await);
     assert!((before + LARGE..before + 2 * LARGE).contains(&house.stored()));
-    // What replaces it counts for itself.
+    // The replacement counts separately.
     let small = Store {
         value: Blob::from(vec![1]),
     };
@@ -298,7 +298,7 @@ async fn item_that_is_done_counts_while_its_delivery_waits() {
     let put = Put { item: large() };
     let put = other.do_call::<Queue, _>(queue, &put).await.unwrap();
     assert_eq!(put, Ok(()));
-    // In one message: when the answer waits, nothing more is read from the session.
+    // Both are in one message, because the session reads nothing more once the answer waits.
     let (seq, mut bytes) = (client.seq(), Vec::new());
     let get = Request::Call {
         seq,
@@ -325,7 +325,7 @@ async fn item_that_is_done_counts_while_its_delivery_waits() {
 }
 
 impl Client {
-    /// Whether the session is served while its call waits.
+    /// Returns whether the session is served while its call waits.
     async fn is_served_beside(&mut self, _waiting: u64) -> bool {
         self.is_served().await
     }
@@ -444,7 +444,7 @@ async fn client_that_stores_values_keeps_no_other_from_its_locks() {
         let put = Put {
             item: Blob::from(vec![7; left]),
         };
-        // One message takes as much as it can, and the next ones what is left.
+        // The first message takes as much as it can, and the next ones the rest.
         match client.do_call::<Queue, _>(queue, &put).await {
             Ok(put) => assert_eq!(put, Ok(())),
             Err(fault) => {
@@ -460,7 +460,7 @@ async fn client_that_stores_values_keeps_no_other_from_its_locks() {
         client.do_call::<Value, _>(value, &store).await,
         Err(limit())
     );
-    // It locks, waits, takes an item, and sends a long message.
+    // The client locks, waits, takes an item, and sends a long message.
     let lock = other.open_lock("new").await;
     other.try_acquire(lock).await.unwrap();
     let spec = encoded(&ReleaseBy::Holder);
@@ -522,7 +522,7 @@ async fn outcome_for_which_there_is_no_room_is_reported_again_and_its_task_not_r
                 };
                 let seq = worker.start::<TaskQueue, _>(tasks, &next).await;
                 if has_room {
-                    // It waits for a task.
+                    // The worker waits for a task.
                     Ok(())
                 } else {
                     assert_eq!(worker.hear().await, Heard::Fault(seq, limit()));
@@ -539,7 +539,7 @@ async fn outcome_for_which_there_is_no_room_is_reported_again_and_its_task_not_r
         assert_eq!(answered, submitted);
         assert_eq!(codec::decode::<ChunkOutcome>(&body).unwrap(), outcome);
     }
-    // Neither has come back for others to run.
+    // No task has returned to the queue for another worker.
     worker.close().await;
     let mut next = house.welcome().await;
     let tasks = next.open_tasks().await;

@@ -1,4 +1,4 @@
-//! What a session is believed: the grants of others take a MAC, and its process id is the kernel's.
+//! What a session trusts: the grants of other sessions need a MAC, and the kernel supplies its process id.
 
 use lockkeeper_actors::{
     Primitive,
@@ -40,7 +40,7 @@ impl Client {
         told.expect("no fault")
     }
 
-    /// Sends many calls together and returns what they were answered.
+    /// Sends many calls together, and returns their answers.
     async fn flood(&mut self, lock: u32, calls: Vec<(u32, Vec<u8>)>) -> Vec<Heard> {
         let count = calls.len();
         let mut bytes = Vec::new();
@@ -62,7 +62,7 @@ impl Client {
     }
 }
 
-/// All operations that name a grant, with that one.
+/// All operations that take a grant, with the given one.
 fn acts(grant: Proof) -> [(u32, Vec<u8>); 3] {
     [
         operation(&Release { grant }),
@@ -75,7 +75,7 @@ fn acts(grant: Proof) -> [(u32, Vec<u8>); 3] {
 async fn a_stranger_that_tries_every_number_takes_nothing() {
     let (_house, mut holder, mut stranger, lock) = holder_and_stranger().await;
     let victim = holder.id;
-    // What the stranger knows: its own secret, and the ids of all sessions.
+    // The stranger knows its own secret and the ids of all sessions.
     let own = SECRET.of_session(stranger.id);
     let guesses = (0..700).flat_map(|seq| {
         let call = CallId::new(victim, seq);
@@ -91,7 +91,7 @@ async fn a_stranger_that_tries_every_number_takes_nothing() {
         );
     }
     assert!(holder.status(lock).await.held);
-    // It was told of nothing else.
+    // The next answer is that of the holder's own release.
     let own = Proof::Own(2);
     assert_eq!(holder.released(lock, own).await, Ok(()));
 }
@@ -99,7 +99,7 @@ async fn a_stranger_that_tries_every_number_takes_nothing() {
 #[actix_rt::test]
 async fn a_call_id_without_a_mac_is_no_argument() {
     let (_house, mut holder, mut stranger, lock) = holder_and_stranger().await;
-    // As it was once written: a record of a session and a number.
+    // The encoding of an earlier version: a record of a session and a number.
     let mut bare = vec![0x91, 0x92, 0xcf];
     bare.extend(holder.id.number().to_be_bytes());
     bare.push(2);
@@ -118,7 +118,7 @@ async fn a_ticket_ends_the_hold_once_and_the_holder_is_told() {
     assert_eq!(stranger.released(lock, ticket).await, Ok(()));
     let frame = holder.raw.hear().await.expect("a frame");
     assert_eq!(Response::decode(&frame), Ok(Response::Revoked { seq: 2 }));
-    // Replayed, also when the same session holds the lock again.
+    // A replayed ticket fails, even when the same session holds the lock again.
     assert_eq!(stranger.released(lock, ticket).await, Err(Refusal::NotHeld));
     holder.try_acquire(lock).await.unwrap();
     assert_eq!(stranger.released(lock, ticket).await, Err(Refusal::NotHeld));
@@ -134,7 +134,7 @@ async fn a_ticket_of_an_ended_session_or_another_manager_is_good_for_nothing() {
     let mut other = house.welcome().await;
     other.open_lock("jobs").await;
     assert_eq!(other.released(lock, ticket).await, Err(Refusal::NotHeld));
-    // Another start of the manager may have had sessions of the same numbers.
+    // Another incarnation of the manager may have had sessions with the same numbers.
     let secret = ManagerSecret::new([8; SECRET_BYTES]);
     for session in [id, stranger.id] {
         let call = CallId::new(session, stranger.last_seq);

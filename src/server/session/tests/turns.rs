@@ -1,8 +1,9 @@
 //! The longest turn of a shard with many objects, keys and waiting calls, in processor time of its thread.
 //!
-//! A task on the shard wakes up each millisecond. The processor time between two of its turns is what a call of
-//! another client has to wait for, and a millisecond; other processes do not lengthen it. The tests take
-//! 40,000 objects, or as many as `LOCKKEEPER_TURNS_OBJECTS` says, and print what they measured:
+//! A task on the shard wakes up each millisecond. The processor time between two of its turns is that of the
+//! longest turn plus at most a millisecond, and bounds how long a call of another client waits; other
+//! processes do not affect it. The tests use 40,000 objects, or `LOCKKEEPER_TURNS_OBJECTS`, and print what
+//! they measured:
 //!
 //! ```sh
 //! LOCKKEEPER_TURNS_OBJECTS=4000000 LOCKKEEPER_CHAOS_SECONDS=3000 \
@@ -51,16 +52,16 @@ use crate::{
     transport::stream::Stream,
 };
 
-/// What no turn may take, with room for an unoptimized build and its checks.
+/// The most time of a turn, with room for an unoptimized build and its checks.
 const MOST: Duration = Duration::from_millis(if cfg!(debug_assertions) { 25 } else { 10 });
 
-/// How long the hang-up of the most objects may take on a busy machine.
+/// The time limit for the hang-up of the most objects on a busy machine.
 const LONG: Duration = Duration::from_secs(600);
 
-/// How many requests are sent in one go.
+/// The number of requests in one batch.
 const BATCH: u64 = 500;
 
-/// How many objects, keys or calls a test has.
+/// The number of objects, keys or calls of a test.
 fn many() -> u64 {
     env::var("LOCKKEEPER_TURNS_OBJECTS").map_or(40_000, |many| {
         many.parse().expect("LOCKKEEPER_TURNS_OBJECTS is a number")
@@ -74,7 +75,7 @@ struct Shard {
     measured: Arc<Measured>,
 }
 
-/// What the task on the shard has measured.
+/// The measurements of the task on the shard.
 #[derive(Default)]
 struct Measured {
     /// The most processor time between two of its turns, in nanoseconds.
@@ -89,7 +90,7 @@ impl Shard {
         let told = Arc::clone(&measured);
         let thread = thread::spawn(|| {
             actix_rt::System::new().block_on(async move {
-                // Two sessions with four million objects each keep more than the manager would.
+                // Two sessions with four million objects each exceed the default limits.
                 let house = House::new(Limits {
                     stored_bytes: usize::MAX,
                     ..Limits::default()
@@ -114,7 +115,7 @@ impl Shard {
         }
     }
 
-    /// Lets a client in.
+    /// Adds a client.
     async fn connect(&self) -> Far {
         let (raw, stream) = Raw::client();
         let streams = self.streams.as_ref().expect("the shard runs");
@@ -128,9 +129,9 @@ impl Shard {
         far
     }
 
-    /// Tells what has been measured since the last time.
+    /// Prints and returns the longest turn since the last call.
     fn tell(&self, what: &str) -> Duration {
-        // The turn that has answered last may not be measured yet.
+        // The turn of the last answer may not be measured yet.
         let turns = self.measured.turns.load(Ordering::Relaxed);
         while self.measured.turns.load(Ordering::Relaxed) < turns + 2 {
             thread::sleep(Duration::from_millis(1));
@@ -144,7 +145,7 @@ impl Shard {
         longest
     }
 
-    /// The same, which must not be too long.
+    /// Asserts that the longest turn since the last call was short.
     fn was_quick(&self, what: &str) {
         let longest = self.tell(what);
         assert!(longest < MOST, "{what}: {longest:?} between two turns");
@@ -187,7 +188,7 @@ struct Far {
 }
 
 impl Far {
-    /// Sends as many requests as there are numbers, and calls `each` with each response.
+    /// Sends `count` requests, and calls `each` with each response.
     async fn all(
         &mut self,
         count: u64,
@@ -242,7 +243,7 @@ impl Far {
     }
 }
 
-/// Adds a call to the bytes.
+/// Appends a call to the bytes.
 fn put_call<O: lockkeeper_protocol::Operation, P: Primitive>(
     bytes: &mut Vec<u8>,
     seq: u64,
@@ -273,7 +274,7 @@ static ONE: Mutex<()> = Mutex::new(());
 
 /// Runs a test against a shard.
 fn run<F: Future>(test: impl FnOnce(Shard) -> F) {
-    // One at a time: each takes two threads.
+    // The tests run one at a time, because each needs two threads.
     let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let _watchdog = Watchdog::start();
     let runtime = Builder::new_current_thread().enable_all().build();
@@ -310,7 +311,7 @@ fn no_turn_is_long_while_named_objects_are_opened_inspected_hung_up_and_removed(
         shard.was_quick("objects are inspected");
 
         drop(first);
-        // All of them are given back to those that wait, also the last one.
+        // All holds pass to the waiters, including the last one.
         second.all(many(), acquire, is_reply).await;
         shard.was_quick("the session that holds them ends");
 
@@ -340,7 +341,7 @@ fn no_turn_is_long_while_nameless_objects_are_opened_by_sessions_that_end() {
             client
                 .open::<Lock>(1, |_| Some("waited for".to_owned()))
                 .await;
-            // The last object that the session has opened is held, and another one waits for it.
+            // The session holds the last object that it opened, and another session waits for it.
             let hold = |seq, _, bytes: &mut Vec<u8>| {
                 put_call::<_, Lock>(bytes, seq, object(many()), None, &Acquire);
             };
@@ -367,7 +368,7 @@ fn no_turn_is_long_while_nameless_objects_are_opened_by_sessions_that_end() {
 
 #[test]
 fn no_turn_is_long_while_keys_are_acquired_and_listed() {
-    // One reply with 40,000 keys would be short enough.
+    // A reply with 40,000 keys would still be short enough.
     let keys = 4 * many();
     run(async |shard| {
         let mut client = shard.connect().await;
@@ -398,7 +399,7 @@ fn no_turn_is_long_while_keys_are_acquired_and_listed() {
         let mut other = shard.connect().await;
         other.open::<KeyedLock>(1, name).await;
         drop(client);
-        // The last key that was acquired is given back with all others.
+        // The last key that was acquired is released with all others.
         let last = |seq, _, bytes: &mut Vec<u8>| {
             let key = format!("key {}", keys - 1).as_str().into();
             put_call::<_, KeyedLock>(bytes, seq, 0, None, &AcquireKey { key });
@@ -477,7 +478,7 @@ fn no_turn_is_long_while_calls_wait_with_deadlines_that_all_pass() {
         };
         holder.all(many(), hold, is_reply).await;
         shard.was_quick("locks are opened by two sessions, and held by one");
-        // They end at about the same time, before or after the last of them has arrived.
+        // The timeouts expire at about the same time, before or after the last call has arrived.
         let mut bytes = Vec::new();
         for number in 0..many() {
             waiter.seq += 1;

@@ -1,4 +1,4 @@
-//! Clients that do not read their answers, or leave before they have.
+//! Clients that do not read their answers, or leave before they have read them.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::{
     tests::raw::patiently,
 };
 
-/// Statuses that a client asks for, in one write.
+/// The frames of `count` status calls, in one write.
 fn statuses(client: &mut Client, lock: u32, count: usize) -> Vec<u8> {
     let (operation, arguments) = operation(&Status);
     let mut bytes = Vec::new();
@@ -56,7 +56,7 @@ async fn a_client_that_never_reads_is_hung_up_and_the_others_go_on() {
         assert!(written < 100 << 20, "it is never hung up");
         assert!(other.is_served().await);
     }
-    // What it holds is passed on although it has never closed its end.
+    // The hold passes on although the client has never closed its end.
     patiently(&mut sink.session).await.unwrap();
     let theirs = other.open_lock("jobs").await;
     assert!(other.try_acquire(theirs).await.unwrap().abandoned.is_some());
@@ -67,7 +67,7 @@ async fn a_client_that_reads_late_is_not_listened_to_and_misses_nothing() {
     let house = House::new(Limits::default());
     let mut client = house.welcome().await;
     let lock = client.open_lock("jobs").await;
-    // Their answers are several times what is kept for a client that does not read.
+    // The answers are several times the limit for a client that does not read.
     let bytes = statuses(&mut client, lock, 150_000);
     let mut rest = bytes.as_slice();
     let mut turns_without_progress = 0;
@@ -96,7 +96,7 @@ async fn what_was_sent_before_leaving_is_done_although_nobody_reads_the_answers(
     let (mut client, mut other) = (house.welcome().await, house.welcome().await);
     let lock = client.open_lock("jobs").await;
     client.try_acquire(lock).await.unwrap();
-    // The release comes with a later chunk than the first answers that cannot be written.
+    // The release arrives in a later chunk than the first answers that cannot be written.
     let mut bytes = statuses(&mut client, lock, 5_000);
     assert!(bytes.len() > CHUNK_BYTES);
     bytes.extend(release(lock, 2));
@@ -106,7 +106,7 @@ async fn what_was_sent_before_leaving_is_done_although_nobody_reads_the_answers(
     assert_eq!(other.try_acquire(lock).await.unwrap().abandoned, None);
 }
 
-/// A value of that many bytes, and what its first reading is called.
+/// Opens a value of `bytes` bytes, and returns its number.
 async fn open_value(client: &mut Client, bytes: usize) -> u32 {
     open_named_value(client, "value", bytes).await
 }
@@ -121,7 +121,7 @@ async fn open_named_value(client: &mut Client, name: &str, bytes: usize) -> u32 
     opened.await.expect("a value")
 }
 
-/// Reads of a value, as a client sends them in one write.
+/// The frames of `count` reads of a value, in one write.
 fn reads(client: &mut Client, value: u32, count: usize) -> Vec<u8> {
     let operation = number_of::<Value>(Read::NAME);
     let arguments = encoded(&Read);
@@ -139,7 +139,7 @@ fn reads(client: &mut Client, value: u32, count: usize) -> Vec<u8> {
     bytes
 }
 
-/// Waits until a session has no more to do than to wait for its client, as far as others can tell.
+/// Waits until a session only waits for its client, as far as others can tell.
 async fn until_served(other: &mut Client) {
     for _ in 0..3 {
         assert!(other.is_served().await);
@@ -213,7 +213,7 @@ async fn calls_behind_unread_answers_are_served_in_order_and_their_withdrawals_f
     answers.sort_by_key(|(seq, _)| *seq);
     let withdrawn = (acquires[1], Some(Fault::Withdrawn));
     assert_eq!(answers, [(acquires[0], None), withdrawn]);
-    // The third waits for the first, and is next.
+    // The third session waits for the first, and is next.
     client.raw.write(&release(jobs, acquires[0])).await.unwrap();
     assert!(matches!(client.hear().await, Heard::Reply(seq, _) if seq == acquires[2]));
 }
@@ -251,7 +251,7 @@ async fn client_that_reads_nothing_is_hung_up_and_told_why_if_it_reads_then() {
     client.try_acquire(lock).await.unwrap();
     let bytes = reads(&mut client, value, 5);
     client.raw.write(&bytes).await.unwrap();
-    // What it holds is passed on before it is told.
+    // The holds pass on before the client is told.
     let theirs = other.open_lock("jobs").await;
     let (acquire, arguments) = operation(&Acquire);
     let waiting = other.send(theirs, acquire, None, &arguments).await;
@@ -316,7 +316,7 @@ async fn short_answers_need_no_room_and_large_ones_wait_in_order() {
         client.raw.write(&bytes).await.unwrap();
         waiting.push(client.last_seq);
     }
-    // A third client that dies in the line delays no other.
+    // A third client that dies in the line does not delay the others.
     let mut dying = house.welcome().await;
     let theirs = dying.open(Value::KIND, Some("value"), None).await.unwrap();
     let bytes = reads(&mut dying, theirs, 1);
