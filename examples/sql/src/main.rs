@@ -17,7 +17,11 @@ mod table;
 
 use std::{error::Error, process};
 
-use lockkeeper::{CallError, Event, Fence, Lock, Manager, Pool, Proxy, Task, errors::Refusal, kind::{Call, Operation, Operations, Primitive, Serve}};
+use lockkeeper::{
+    CallError, Event, Fence, Lock, Manager, Pool, Proxy, Task,
+    errors::Refusal,
+    kind::{Call, Operation, Operations, Primitive, Serve},
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use table::Table;
