@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::CallError,
-    proxy::{hold::Hold, proxy::Proxy, token::Token, wait::Wait},
+    proxy::{binding::Bind, hold::Hold, proxy::Proxy, token::Token, wait::Wait},
 };
 
 /// A point where a number of parties wait until all of them have arrived, round after round.

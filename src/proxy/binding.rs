@@ -175,44 +175,34 @@ pub(crate) trait Bind: Sync {
             }
         }
     }
-}
 
-/// Calls the object of a proxy: its answer, and over which connection it came.
-#[expect(
-    clippy::manual_async_fn,
-    reason = "of an async fn the compiler does not see that it is Send (rust-lang/rust#100013)"
-)]
-pub(crate) fn ask<'a, B: Bind, O: Operation>(
-    proxy: &'a B,
-    operation: O,
-    deadline: Deadline,
-) -> impl Future<Output = Result<(Current<'a>, Receipt, O::Reply), CallError>> + Send + use<'a, B, O>
-{
-    async move {
-        let arguments = proxy.bound().await?.encode(&operation)?;
-        drop(operation);
-        ask_encoded::<B, O>(proxy, arguments, deadline).await
+    /// Calls the object: its answer, and over which connection it came.
+    fn ask<O: Operation>(
+        &self,
+        operation: O,
+        deadline: impl Into<Deadline> + Send,
+    ) -> impl Future<Output = Result<(Current<'_>, Receipt, O::Reply), CallError>> + Send {
+        let deadline = deadline.into();
+        async move {
+            let arguments = self.bound().await?.encode(&operation)?;
+            drop(operation);
+            self.ask_encoded::<O>(arguments, deadline).await
+        }
     }
-}
 
-/// Calls the object of a proxy with an operation that is encoded already.
-#[expect(
-    clippy::manual_async_fn,
-    reason = "of an async fn the compiler does not see that it is Send (rust-lang/rust#100013)"
-)]
-pub(crate) fn ask_encoded<'a, B: Bind, O: Operation>(
-    proxy: &'a B,
-    arguments: Vec<u8>,
-    deadline: Deadline,
-) -> impl Future<Output = Result<(Current<'a>, Receipt, O::Reply), CallError>> + Send + use<'a, B, O>
-{
-    async move {
-        let arguments = &*arguments;
-        proxy
-            .over_bound(|bound| async move {
+    /// Calls the object with an operation that is encoded already.
+    fn ask_encoded<O: Operation>(
+        &self,
+        arguments: Vec<u8>,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<(Current<'_>, Receipt, O::Reply), CallError>> + Send {
+        async move {
+            let arguments = &*arguments;
+            self.over_bound(|bound| async move {
                 let (receipt, reply) = bound.call_encoded::<O>(arguments, deadline).await?;
                 Ok((bound, receipt, reply))
             })
             .await
+        }
     }
 }

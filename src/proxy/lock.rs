@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::CallError,
     proxy::{
+        binding::Bind,
         guard::{Guard, Ticket},
         hold::Hold,
         lock_kind::LockKind,

@@ -20,7 +20,7 @@ use crate::{
     },
     error::{CallError, lack},
     proxy::{
-        binding::{Bind, Binding, Current, ask, ask_encoded},
+        binding::{Bind, Binding, Current},
         bound::{Bound, CALL, Receipt, encode},
         hold::{Grant, Hold},
         token::Token,
@@ -159,7 +159,10 @@ impl<P: Primitive> Proxy<P> {
         let arguments = self.bound().await?.encode(operation)?;
         let mut pause = FIRST_PAUSE;
         loop {
-            match ask_encoded::<Self, O>(self, arguments.clone(), Deadline::Never).await {
+            match self
+                .ask_encoded::<O>(arguments.clone(), Deadline::Never)
+                .await
+            {
                 Ok((_, _, reply)) => return Ok(reply),
                 Err(error) if error.lacks_room() => {
                     tokio::time::sleep(pause).await;
@@ -204,17 +207,6 @@ impl<P: Primitive> Proxy<P> {
             let (bound, grant, reply) = proxy.ask(operation, timeout).await?;
             finish(&bound, grant, reply)
         })
-    }
-
-    /// Calls the object: its answer, and over which connection it came.
-    pub(crate) fn ask<O: Operation, D: Into<Deadline>>(
-        &self,
-        operation: O,
-        deadline: D,
-    ) -> impl Future<Output = Result<(Current<'_>, Receipt, O::Reply), CallError>>
-    + Send
-    + use<'_, P, O, D> {
-        ask(self, operation, deadline.into())
     }
 
     /// Returns the holders of the object, the calls that wait for it, in order, and what was measured: see

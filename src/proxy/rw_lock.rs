@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::CallError,
     proxy::{
+        binding::Bind,
         guard::Guard,
         hold::Hold,
         proxy::Proxy,

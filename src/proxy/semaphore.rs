@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::CallError,
-    proxy::{hold::Hold, permit::Permit, proxy::Proxy, token::Token, wait::Wait},
+    proxy::{binding::Bind, hold::Hold, permit::Permit, proxy::Proxy, token::Token, wait::Wait},
 };
 
 /// A semaphore that processes share and that may gain permits.

@@ -25,8 +25,8 @@ use crate::{
     client::{connection::Connection, deadline::Deadline},
     error::CallError,
     proxy::{
-        binding::{Bind, Current, ask},
-        bound::{Bound, Receipt, encode},
+        binding::{Bind, Current},
+        bound::{Bound, encode},
         proxy::Proxy,
         schema,
         token::Token,
@@ -100,24 +100,13 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
     pub(crate) async fn call<O: Operation>(
         &self,
         operation: O,
-        deadline: impl Into<Deadline>,
+        deadline: impl Into<Deadline> + Send,
     ) -> Result<O::Reply, CallError>
     where
         P: Serve<O>,
     {
         let (_, _, reply) = self.ask(operation, deadline).await?;
         Ok(reply)
-    }
-
-    /// Calls the object: its answer, and over which connection it came.
-    pub(crate) fn ask<O: Operation, D: Into<Deadline>>(
-        &self,
-        operation: O,
-        deadline: D,
-    ) -> impl Future<Output = Result<(Current<'_>, Receipt, O::Reply), CallError>>
-    + Send
-    + use<'_, P, T, O, D> {
-        ask(self, operation, deadline.into())
     }
 }
 

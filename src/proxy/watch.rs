@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     client::deadline::Deadline,
     error::CallError,
-    proxy::{bound::Bound, end::End, value::Value, wait::Wait},
+    proxy::{binding::Bind, bound::Bound, end::End, value::Value, wait::Wait},
 };
 
 /// The connection over which a value was seen, and its version then.
@@ -45,7 +45,11 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         T: 'static,
     {
         let value = self.clone();
-        Wait::new(move |timeout| async move { value.next_since(version, timeout.into()).await })
+        Wait::new(move |timeout| async move {
+            let since = version;
+            let (bound, _, changed) = value.0.ask(WaitChange { since }, timeout).await?;
+            value.decoded(&bound.accepted(changed)?)
+        })
     }
 
     /// Waits until the predicate is true of the value, and returns it with its version.
@@ -125,11 +129,6 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         deadline: Deadline,
     ) -> Result<Versioned<T>, CallError> {
         let (_, changed) = bound.call(&WaitChange { since }, deadline).await?;
-        self.decoded(&bound.accepted(changed)?)
-    }
-
-    async fn next_since(&self, since: u64, deadline: Deadline) -> Result<Versioned<T>, CallError> {
-        let (bound, _, changed) = self.0.ask(WaitChange { since }, deadline).await?;
         self.decoded(&bound.accepted(changed)?)
     }
 }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::CallError,
     proxy::{
+        binding::Bind,
         guard::{Guard, Ticket},
         hold::Hold,
         keyed::held::HeldKey,

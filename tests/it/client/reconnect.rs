@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::StreamExt;
 use lockkeeper::{
     Address, CallError, Event, Lock, Manager, Pool, Queue, Task, Value, block_on,
     builders::Program,
@@ -127,6 +128,25 @@ fn next_call_of_a_proxy_connects_anew_only_if_that_was_chosen() {
             );
         }
         assert!(is_disconnected(&guard.release().await));
+    });
+}
+
+#[test]
+fn rounds_of_one_call_end_with_the_connection_that_they_began_on() {
+    run(async {
+        let mut host = Host::start(1);
+        let manager = reconnecting(&host.path()).await;
+        let value = manager.named("value").value(7_u32).await.unwrap();
+        let mut changes = value.watch();
+        assert_eq!(changes.next().await.unwrap().unwrap().value, 7);
+        // The new manager's value has the version that was read from the old one.
+        let updated = value.update(|before| {
+            host.restart();
+            before + 1
+        });
+        assert!(is_disconnected(&updated.await));
+        assert!(is_disconnected(&changes.next().await.unwrap()));
+        assert_eq!(value.get().await.unwrap(), 7);
     });
 }
 
