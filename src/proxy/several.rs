@@ -154,8 +154,11 @@ impl<G> Target<G> {
         acquire: impl Fn() -> Wait<G> + Send + Sync + 'static,
         is_valid: fn(&G) -> bool,
     ) -> Self {
+        // Without the user of the manager, which some addresses of the same manager name.
+        let (scheme, address) = token.address().parts();
         let place = Place {
-            address: token.address().parts().1.to_owned(),
+            scheme: scheme.to_owned(),
+            address: address.to_owned(),
             name: token.name().to_owned(),
             key,
         };
@@ -177,6 +180,7 @@ impl<G> fmt::Debug for Target<G> {
 /// The place of a lock in the order that all callers share.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
+    scheme: String,
     address: String,
     name: String,
     key: Option<String>,
@@ -184,7 +188,9 @@ struct Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, name, key } = self;
+        let Self {
+            address, name, key, ..
+        } = self;
         let address = Printable(address);
         match key {
             Some(key) => write!(f, "key {key:?} of {name:?} at {address}"),

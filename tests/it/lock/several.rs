@@ -18,6 +18,7 @@ use lockkeeper::{
 };
 use lockkeeper_test_support::{Role, Roles, Watchdog, report, seeded, until};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
+use rustix::process::getuid;
 use serde::{Deserialize, Serialize};
 
 use crate::{lock::waiting::until_waiting, program, run};
@@ -68,6 +69,22 @@ fn why<T>(outcome: Result<T, CallError>) -> String {
         Err(other) => panic!("it failed otherwise: {other:?}"),
         Ok(_) => panic!("it was not refused"),
     }
+}
+
+#[test]
+fn one_lock_by_two_addresses_of_its_manager_is_named_twice() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("locks.sock");
+        let manager = Manager::builder().address(&path).start().await.unwrap();
+        let lock = manager.named("lock").lock().await.unwrap();
+        let pinned = format!("unix:{}#uid:{}", path.display(), getuid().as_raw());
+        let again = Manager::connect(pinned).await.unwrap();
+        let same = again.named("lock").lock().await.unwrap();
+        assert_ne!(lock.token().address(), same.token().address());
+        let outcome = lock_all([&lock, &same]).await.map(drop);
+        assert!(why(outcome).contains("named twice"));
+    });
 }
 
 #[test]
