@@ -3,7 +3,7 @@
 //! It reports the state of each process to the crew, which decides when the next one starts.
 
 use std::{
-    io, iter,
+    io,
     os::{fd::AsFd, unix::process::ExitStatusExt},
     time::Duration,
 };
@@ -137,8 +137,7 @@ pub(super) fn exit(ending: &Ending) -> WorkerExit {
 fn start(config: &Config) -> Result<Child, StartError> {
     let lacking = |error: io::Error| StartError::System(lack(&error));
     let (manager, ChildEnds { socket, reports }) = connect_child().map_err(lacking)?;
-    let handed = iter::once(&socket).chain(&reports);
-    let handed: Vec<_> = handed.map(AsFd::as_fd).collect();
+    let handed = [socket.as_fd(), reports.as_fd()];
     let child = Child::start(ROLE, config, &handed)?;
     if let Some(pid) = child.pid() {
         let address = config.queue.token().address();

@@ -40,7 +40,7 @@ pub(crate) struct ManagerEnds {
 pub(crate) struct ChildEnds {
     pub(crate) socket: Private<OwnedFd>,
     /// The end for writing of the report pipe.
-    pub(crate) reports: Option<Private<OwnedFd>>,
+    pub(crate) reports: Private<OwnedFd>,
 }
 
 /// Makes two sockets that are connected to each other. A forked child keeps neither.
@@ -62,10 +62,10 @@ pub(crate) fn socket_pair() -> io::Result<(Private<OwnedFd>, Private<OwnedFd>)> 
 /// Returns an error when the system has no descriptors left.
 pub(crate) fn connect_child() -> io::Result<(ManagerEnds, ChildEnds)> {
     let (ours, socket) = socket_pair()?;
-    let (for_reading, for_writing) = report_pipe()?.unzip();
+    let (for_reading, for_writing) = report_pipe()?;
     let manager = ManagerEnds {
         socket: ours.try_into()?,
-        reports: for_reading,
+        reports: Some(for_reading),
     };
     let child = ChildEnds {
         socket,
@@ -75,11 +75,10 @@ pub(crate) fn connect_child() -> io::Result<(ManagerEnds, ChildEnds)> {
 }
 
 /// Makes a pipe whose ends do not block.
-fn report_pipe() -> io::Result<Option<(Private<OwnedFd>, Private<OwnedFd>)>> {
+fn report_pipe() -> io::Result<(Private<OwnedFd>, Private<OwnedFd>)> {
     use rustix::pipe::{PipeFlags, pipe_with};
 
-    let pipe = || Ok(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?);
-    Private::open_pair(pipe).map(Some)
+    Private::open_pair(|| Ok(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?))
 }
 
 impl ManagerEnds {
