@@ -12,7 +12,7 @@ use lockkeeper_actors::{
     },
 };
 
-use crate::host::shard::{Shard, call, id, peer};
+use crate::host::shard::{Hosted, Shard, call, id, peer};
 
 /// More than a slice, and not a multiple of one.
 const MANY: u64 = 5_000;
@@ -33,15 +33,20 @@ fn permits(permits: u64) -> SemaphoreSpec {
     }
 }
 
+/// Has the session that ends hold all keys, and the other one wait for the last.
+async fn crowd(keys: &Hosted<KeyedLock>) {
+    for seq in 1..=MANY {
+        keys.call(ENDS, seq, key(seq)).await;
+    }
+    keys.call(OTHER, 1, key(MANY)).await;
+}
+
 #[actix::test]
 async fn other_tasks_run_meanwhile_and_calls_to_the_object_find_nothing_of_the_session() {
     let shard = Shard::new();
     let (_ends, other) = (shard.join(ENDS), shard.join(OTHER));
     let keys = shard.host::<KeyedLock>(ReleaseBy::Holder);
-    for seq in 1..=MANY {
-        keys.call(ENDS, seq, key(seq)).await;
-    }
-    keys.call(OTHER, 1, key(MANY)).await;
+    crowd(&keys).await;
     let hang_up = Input::HangUp(SessionId::new(ENDS), Arc::new(peer(ENDS)));
     let count = |seq| call::<KeyedLock, _>(id(OTHER, seq), &CountKeys, None);
     // A call in the same message, and one in the next.
@@ -67,10 +72,7 @@ async fn object_that_is_removed_meanwhile_answers_its_callers() {
     let shard = Shard::new();
     let (_ends, other) = (shard.join(ENDS), shard.join(OTHER));
     let keys = shard.host::<KeyedLock>(ReleaseBy::Holder);
-    for seq in 1..=MANY {
-        keys.call(ENDS, seq, key(seq)).await;
-    }
-    keys.call(OTHER, 1, key(MANY)).await;
+    crowd(&keys).await;
     keys.call(OTHER, 2, key(MANY)).await;
     let hang_up = Input::HangUp(SessionId::new(ENDS), Arc::new(peer(ENDS)));
     keys.post_all([hang_up, Input::Remove]);
