@@ -166,10 +166,12 @@ impl Connection {
         self.reconnects() && self.has_ended.load(Ordering::Acquire)
     }
 
-    /// Returns whether the stream has taken all that was written so far.
+    /// Returns whether the stream has taken all that was written so far. A stream that has ended may not have.
     pub(crate) fn has_sent_all(&self) -> bool {
-        self.lock()
-            .is_none_or(|shared| shared.session.unsent() == 0)
+        self.lock().is_some_and(|shared| {
+            let session = &shared.session;
+            session.ended.is_none() && session.unsent() == 0
+        })
     }
 
     /// Appends a request, and writes what the stream takes or leaves it to be written with other requests.

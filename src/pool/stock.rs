@@ -211,7 +211,8 @@ impl Stock {
     }
 
     /// Reports a job before the next one begins. Bytes that the socket has taken reach the queue even if this
-    /// process dies. While the socket is full, the answer to another call confirms it.
+    /// process dies. While the socket is full, the answer to another call confirms it. If the connection has
+    /// ended, that call fails, and the next job does not begin: the queue has given it to another worker.
     async fn report(&self, finished: Option<Finished>) -> Result<(), CallError> {
         if let Some(finished) = finished {
             if is_large(&finished) {

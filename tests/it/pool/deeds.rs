@@ -80,7 +80,7 @@ const HARMLESS: [Deed; 8] = [
 /// More descriptors than a worker has.
 const ALL: i32 = 1000;
 
-fn close_from(first: i32) {
+pub(crate) fn close_from(first: i32) {
     // The descriptor of the connection is closed before those of the runtimes, so that the manager notices
     // it in any case.
     for descriptor in (first..ALL).rev() {

@@ -14,7 +14,7 @@ use lockkeeper::{Pool, Task, TaskError, builders::Program, errors::TaskFault};
 use lockkeeper_test_support::{is_running, kill};
 use serde::{Deserialize, Serialize};
 
-use crate::run;
+use crate::{pool::deeds::close_from, run};
 
 /// So many that most are given to a worker before it has run those that came earlier.
 const MANY: u64 = 3000;
@@ -34,6 +34,8 @@ struct Entry {
 enum Deed {
     Nothing,
     Die,
+    /// Closes all descriptors, so that its worker cannot report it.
+    CloseAll,
     /// Blocks the thread until the file is there.
     AwaitFile,
     MakeFile,
@@ -64,6 +66,7 @@ impl Task for Entry {
         match self.deed {
             Deed::Nothing => {}
             Deed::Die => kill(process::id()),
+            Deed::CloseAll => close_from(0),
             Deed::AwaitFile => {
                 while !file.exists() {
                     thread::sleep(Duration::from_millis(1));
@@ -108,32 +111,37 @@ fn runs(folder: &Path) -> BTreeMap<u64, usize> {
     runs
 }
 
+/// Runs many short tasks, of which one loses its worker. It alone fails, and each is run once.
+async fn assert_only_the_odd_one_fails(deed: fn() -> Deed) {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = Pool::new(2).await.unwrap();
+    let tasks = (0..MANY).map(|number| {
+        let deed = if number == ODD { deed() } else { Deed::Nothing };
+        Entry::new(number, folder.path(), deed)
+    });
+    let outcomes: Vec<_> = pool.imap(tasks).collect().await;
+    for (number, outcome) in (0..MANY).zip(&outcomes) {
+        match outcome {
+            Err(TaskError::Failed(TaskFault::WorkerDied { pid, .. })) => {
+                assert!(number == ODD && !is_running(*pid));
+            }
+            outcome => assert_eq!(outcome, &Ok(number)),
+        }
+    }
+    assert!(outcomes[1000].is_err(), "its process has ended in it");
+    let mut runs = runs(folder.path());
+    runs.retain(|_, times| *times != 1);
+    assert_eq!(runs, BTreeMap::new(), "these were run more than once");
+}
+
 #[test]
 fn killed_worker_fails_only_the_short_task_that_it_ran_and_none_is_run_twice() {
-    run(async {
-        let folder = tempfile::tempdir().unwrap();
-        let pool = Pool::new(2).await.unwrap();
-        let tasks = (0..MANY).map(|number| {
-            let deed = if number == ODD {
-                Deed::Die
-            } else {
-                Deed::Nothing
-            };
-            Entry::new(number, folder.path(), deed)
-        });
-        let outcomes: Vec<_> = pool.imap(tasks).collect().await;
-        for (number, outcome) in (0..MANY).zip(&outcomes) {
-            match outcome {
-                Err(TaskError::Failed(TaskFault::WorkerDied { pid, .. })) => {
-                    assert!(number == ODD && !is_running(*pid));
-                }
-                outcome => assert_eq!(outcome, &Ok(number)),
-            }
-        }
-        assert!(outcomes[1000].is_err(), "its process was killed in it");
-        let runs = runs(folder.path());
-        assert!(runs.len() == outcomes.len() && runs.values().all(|times| *times == 1));
-    });
+    run(assert_only_the_odd_one_fails(|| Deed::Die));
+}
+
+#[test]
+fn worker_that_cannot_report_a_short_task_begins_none_behind_it() {
+    run(assert_only_the_odd_one_fails(|| Deed::CloseAll));
 }
 
 #[test]
