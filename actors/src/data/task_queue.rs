@@ -234,6 +234,7 @@ impl Primitive for TaskQueue {
         self.hands.forget(id);
         drop(self.idle.remove(id));
         self.series.withdraw(id);
+        self.hands.is_unseen(id);
         for unseen in self.hands.take_answer(id).into_iter().rev() {
             self.waiting.push_front(unseen);
         }
@@ -258,8 +259,15 @@ impl Primitive for TaskQueue {
         if entries > SLICE {
             return ended.go_on();
         }
-        // The worker runs its jobs in order, so it had begun the first task of the first one.
-        if let Some(job) = self.hands.take_last(ended.session) {
+        // The worker runs its jobs in order, so it had begun the first task of the first one, unless it waited for
+        // the answer to a report.
+        let has_begun_none = self.hands.has_begun_none(ended.session);
+        let first = self.hands.take_last(ended.session);
+        if let Some(job) = first {
+            if has_begun_none {
+                self.waiting.push_front(job);
+                return self.dispatch();
+            }
             let (begun, behind) = job.split_at(1);
             behind
                 .into_iter()
@@ -376,6 +384,7 @@ impl Serve<Leave> for TaskQueue {
 impl Serve<Next> for TaskQueue {
     fn serve(&mut self, Next { finished, most }: Next, call: Call<Option<Vec<Job>>>) {
         let worker = call.id().session();
+        self.hands.requests(worker);
         if let Some(finished) = finished {
             self.finish(worker, finished);
         }
@@ -392,6 +401,7 @@ impl Serve<Next> for TaskQueue {
 impl Serve<Finished> for TaskQueue {
     fn serve(&mut self, finished: Finished, call: Call<()>) {
         self.finish(call.id().session(), finished);
+        self.hands.reported(call.id());
         call.reply(());
         self.dispatch();
     }
@@ -445,6 +455,8 @@ impl Serve<FailTasks> for TaskQueue {
 
 impl Serve<CountTasks> for TaskQueue {
     fn serve(&mut self, _: CountTasks, call: Call<TaskQueueStatus>) {
+        // A worker confirms a report by this call.
+        self.hands.reported(call.id());
         call.reply(self.status());
     }
 }

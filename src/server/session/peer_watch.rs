@@ -48,6 +48,16 @@ impl PeerWatches {
         Ok(ends)
     }
 
+    /// Ends the task that waits, as an error of the system would.
+    #[cfg(test)]
+    pub(super) async fn fail(&self) {
+        let (_, task) = self.waiting.get().expect("a process is watched");
+        task.abort();
+        while !task.is_finished() {
+            task::yield_now().await;
+        }
+    }
+
     fn add(&self, id: u64, process: &OwnedFd, outgoing: &Rc<Outgoing>) -> io::Result<()> {
         self.ends()?.add(process, id)?;
         self.sessions.borrow_mut().insert(id, Rc::clone(outgoing));

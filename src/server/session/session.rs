@@ -313,8 +313,8 @@ impl Session {
         }
     }
 
-    /// Withdraws a call whose answer the client has not read: a worker has begun none of the tasks in that
-    /// answer. Clients without a report pipe are no workers, so for them the end of the session is enough.
+    /// Withdraws the last call whose answer the client has not read: a worker has begun none of the tasks in that
+    /// answer, and none at all if the call was a report. Clients without a report pipe are no workers, so for them the end of the session is enough.
     fn withdraw_unseen(&mut self) {
         if let Some(pipe) = &self.report_pipe
             && let Some(seq) = self.outgoing.last.unseen(self.last_seq)

@@ -15,6 +15,8 @@ mod stored;
 mod trust;
 mod turns;
 mod unread;
+mod unread_work;
+mod watched;
 
 use std::{
     cell::{Cell, OnceCell, RefCell},

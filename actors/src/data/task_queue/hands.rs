@@ -40,6 +40,10 @@ struct Hand {
     jobs: BTreeMap<Given, Taken>,
     /// The key of each entry, by its first job. That job may be finished already: ids are never reused.
     places: BTreeMap<JobId, Given>,
+    /// The worker's last report that was a call.
+    reported: Option<CallId>,
+    /// Whether the worker has begun none of the jobs.
+    has_begun_none: bool,
 }
 
 /// The key of an entry: the call for work that was answered with it, and its number.
@@ -159,6 +163,37 @@ impl Hands {
             jobs.extend(job);
         }
         jobs
+    }
+
+    /// Records a report that a worker makes as a call. The worker begins no job before it has the answer.
+    pub(super) fn reported(&mut self, call: CallId) {
+        self.last_report(call.session(), Some(call));
+    }
+
+    /// Records that a worker requests jobs, so it has the answers to its reports.
+    pub(super) fn requests(&mut self, worker: SessionId) {
+        self.last_report(worker, None);
+    }
+
+    fn last_report(&mut self, worker: SessionId, call: Option<CallId>) {
+        if let Some(hand) = self.workers.get_mut(&worker) {
+            (hand.reported, hand.has_begun_none) = (call, false);
+        }
+    }
+
+    /// Records that a worker has not received the answer to a call.
+    pub(super) fn is_unseen(&mut self, call: CallId) {
+        if let Some(hand) = self.workers.get_mut(&call.session())
+            && hand.reported == Some(call)
+        {
+            hand.has_begun_none = true;
+        }
+    }
+
+    /// Returns whether a worker is known to have begun none of its jobs.
+    pub(super) fn has_begun_none(&self, worker: SessionId) -> bool {
+        let hand = self.workers.get(&worker);
+        hand.is_some_and(|hand| hand.has_begun_none)
     }
 
     /// The number of a worker's entries.

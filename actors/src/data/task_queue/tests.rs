@@ -132,6 +132,59 @@ fn a_job_whose_worker_never_saw_it_goes_back_to_the_front() {
 }
 
 #[test]
+fn jobs_of_a_worker_that_has_not_seen_the_answer_to_its_report_are_all_run_by_others() {
+    let report = |job: CallId| Finished {
+        job: job.into(),
+        outcome: Ok(Blob::from(vec![14])),
+    };
+    for is_confirmed in [false, true] {
+        let mut bench = bench();
+        let tasks: Vec<CallId> = (0..6).map(|_| submit(&mut bench, 9, 0)).collect();
+        let given = next_of(&mut bench, 1, 2);
+        // The worker runs the first of two jobs and requests more. It reads neither those nor the answer to its
+        // report.
+        let more = next_of(&mut bench, 1, 2);
+        assert_eq!(jobs(&bench, more).as_deref(), Some(&tasks[2..4]));
+        let reported = bench.call(1, report(tasks[0]));
+        let last = match is_confirmed {
+            true => bench.call(1, CountTasks),
+            false => reported,
+        };
+        bench.withdraw(last);
+        bench.hang_up(1);
+        assert!(
+            tasks[1..]
+                .iter()
+                .all(|task| outcome(&bench, *task).is_none())
+        );
+        let taken = next_of(&mut bench, 2, 9);
+        assert_eq!(jobs(&bench, taken).as_deref(), Some(&tasks[1..]));
+        assert!(jobs(&bench, given).is_some());
+    }
+}
+
+#[test]
+fn a_worker_that_has_seen_the_answer_to_its_report_had_begun_its_next_job() {
+    let mut bench = bench();
+    let tasks: Vec<CallId> = (0..6).map(|_| submit(&mut bench, 9, 0)).collect();
+    next_of(&mut bench, 1, 2);
+    bench.call(
+        1,
+        Finished {
+            job: tasks[0].into(),
+            outcome: Ok(Blob::from(vec![14])),
+        },
+    );
+    // It has not read this one.
+    let more = next_of(&mut bench, 1, 2);
+    bench.withdraw(more);
+    bench.hang_up(1);
+    assert_eq!(outcome(&bench, tasks[1]), Some(died()));
+    let taken = next_of(&mut bench, 2, 9);
+    assert_eq!(jobs(&bench, taken).as_deref(), Some(&tasks[2..]));
+}
+
+#[test]
 fn a_worker_that_is_given_several_jobs_and_dies_fails_only_the_first_of_them() {
     let mut bench = bench();
     let tasks: Vec<CallId> = (0..4).map(|_| submit(&mut bench, 9, 0)).collect();

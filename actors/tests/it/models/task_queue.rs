@@ -33,6 +33,7 @@ fn task_queue_agrees_with_its_reference() {
             "several jobs at a time",
             "nothing more for a worker that has some",
             "jobs that their worker never saw",
+            "jobs of a worker that waited for the answer to a report",
             "job handed back",
             "job that was not begun when its worker died",
             "job tried again",
@@ -89,11 +90,30 @@ struct QueueReference {
     taken: Vec<Taken>,
     /// With how many each one takes.
     idle: Vec<(CallId, u32)>,
+    /// The last report of each worker that has tasks, and whether the worker has not received the answer.
+    reported: Vec<(CallId, bool)>,
     closed: Option<TaskFault>,
 }
 
 impl QueueReference {
+    /// Records the last report of a worker, or that it has none whose answer it may lack.
+    fn last_report(&mut self, worker: u64, report: Option<CallId>) {
+        self.reported
+            .retain(|(report, _)| report.session().number() != worker);
+        self.reported.extend(report.map(|report| (report, false)));
+        self.forget_reports();
+    }
+
+    /// Forgets the reports of workers that have no tasks.
+    fn forget_reports(&mut self) {
+        self.reported.retain(|(report, _)| {
+            let mut taken = self.taken.iter();
+            taken.any(|taken| taken.by.session() == report.session())
+        });
+    }
+
     fn hand_out(&mut self, said: &mut Said<'_, QueueTold>) {
+        self.forget_reports();
         while !self.waiting.is_empty() && !self.idle.is_empty() {
             let (worker, most) = self.idle.remove(0);
             self.give(worker, most, said);
@@ -187,8 +207,13 @@ impl QueueReference {
         self.closed = Some(reason.cloned().unwrap_or(TaskFault::Closed));
     }
 
-    /// Of the jobs that an ended session had only the first was begun.
+    /// Of the jobs that an ended session had only the first was begun, and none if the session waited for the
+    /// answer to a report.
     fn lose_worker(&mut self, session: u64, said: &mut Said<'_, QueueTold>) {
+        let is_unseen = |(report, is_unseen): &(CallId, bool)| {
+            *is_unseen && report.session().number() == session
+        };
+        let has_begun_none = self.reported.iter().any(is_unseen);
         let is_theirs = |taken: &Taken| taken.by.session().number() == session;
         let (theirs, others) = std::mem::take(&mut self.taken)
             .into_iter()
@@ -200,7 +225,11 @@ impl QueueReference {
             .enumerate()
             .filter(|(_, taken)| taken.is_wanted)
         {
-            if place > 0 {
+            if has_begun_none {
+                said.tally
+                    .note("jobs of a worker that waited for the answer to a report");
+                again.push(task);
+            } else if place > 0 {
                 said.tally
                     .note("job that was not begun when its worker died");
                 again.push(task);
@@ -355,6 +384,7 @@ impl Reference for QueueReference {
                 }),
             },
             QueueCall::Next(finished, most) => {
+                self.last_report(id.session().number(), None);
                 if let Some((job, outcome)) = finished {
                     said.tally.note("result with the next call");
                     self.finish(id, *job, outcome, said);
@@ -373,6 +403,7 @@ impl Reference for QueueReference {
                 }
             }
             QueueCall::Finished(job, outcome) => {
+                self.last_report(id.session().number(), Some(id));
                 self.finish(id, *job, outcome, said);
                 said.reply(id, QueueTold::Done);
             }
@@ -395,6 +426,7 @@ impl Reference for QueueReference {
                 said.reply(id, QueueTold::Done);
             }
             QueueCall::Count => {
+                self.last_report(id.session().number(), Some(id));
                 let count = |count: usize| u64::try_from(count).expect("short lists");
                 let mut status = TaskQueueStatus::default();
                 status.waiting = count(self.waiting.len());
@@ -407,6 +439,10 @@ impl Reference for QueueReference {
     }
 
     fn undo(&mut self, id: CallId, fault: Fault, said: &mut Said<'_, QueueTold>) {
+        let mut reported = self.reported.iter_mut();
+        if let Some((_, is_unseen)) = reported.find(|(report, _)| *report == id) {
+            *is_unseen = true;
+        }
         let is_of = |taken: &Taken| taken.is_wanted && taken.task.id == id;
         if self.taken.iter().any(is_of) {
             said.tally.note("withdrawn job that runs");

@@ -30,7 +30,11 @@ impl Client {
         self.set_report_pipe_for(object, operation).await
     }
 
-    async fn set_report_pipe_for(&mut self, object: u32, operation: u32) -> Result<(), Fault> {
+    pub(super) async fn set_report_pipe_for(
+        &mut self,
+        object: u32,
+        operation: u32,
+    ) -> Result<(), Fault> {
         let seq = self.seq();
         let report_pipe = Request::ReportPipe {
             seq,
@@ -48,7 +52,7 @@ impl Client {
 
 impl House {
     /// Adds a client over a stream with a report pipe, and returns the pipe too.
-    async fn welcome_with_pipe(&self) -> (Client, File) {
+    pub(super) async fn welcome_with_pipe(&self) -> (Client, File) {
         let (manager, child) = connect_child().unwrap();
         let raw = Raw::over(Arc::new(UnixStream::try_from(child.socket).unwrap()));
         let stream = manager.into_stream(process::id(), None);

@@ -155,7 +155,7 @@ impl Client {
         opened.await.expect("a queue")
     }
 
-    async fn open_tasks(&mut self) -> u32 {
+    pub(super) async fn open_tasks(&mut self) -> u32 {
         let spec = encoded(&());
         let opened = self.open(TaskQueue::KIND, Some("tasks"), Some(&spec));
         opened.await.expect("a task queue")
