@@ -95,7 +95,7 @@ pub(crate) struct Terminate;
 
 /// Kills the workers that have not ended although there is no work, such as stopped ones.
 #[derive(Debug)]
-struct KillIdle;
+pub(super) struct KillIdle;
 
 /// Asks for the process ids of the running workers.
 #[derive(Debug)]
@@ -386,7 +386,11 @@ impl Handler<Join> for Crew {
 impl Handler<KillIdle> for Crew {
     type Result = ();
 
-    fn handle(&mut self, _: KillIdle, _: &mut Context<Self>) {
+    fn handle(&mut self, _: KillIdle, context: &mut Context<Self>) {
+        // There is no work for another process in the place of one that ends by itself now. That process could be
+        // stopped, too, and no later message would kill it.
+        self.is_ending = true;
+        self.end_pauses(context);
         for place in &self.places {
             place.worker.do_send(Kill(After::Empty));
         }

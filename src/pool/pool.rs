@@ -385,7 +385,7 @@ impl Pool {
         })
     }
 
-    fn crew(&self) -> Result<&Addr<Crew>, CallError> {
+    pub(super) fn crew(&self) -> Result<&Addr<Crew>, CallError> {
         self.crew.get().ok_or_else(forked)
     }
 
