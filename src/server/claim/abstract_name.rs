@@ -8,7 +8,8 @@
 
 use std::{
     ffi::OsStr,
-    fs, io,
+    fs::{self, DirEntry},
+    io,
     os::unix::{ffi::OsStrExt, fs::MetadataExt, net::UnixListener},
     path::{Path, PathBuf},
     thread,
@@ -129,7 +130,7 @@ fn holder_of(text: &[u8]) -> io::Result<u32> {
 }
 
 /// Returns whether a process of this user has bound a name, without a connection: `/proc/net/unix` gives the
-/// inode of the socket, and `/proc/PID/fd` the sockets of each process. A process of another user never
+/// inode of the socket, and `/proc/PID/task/TID/fd` the sockets of each process. A process of another user never
 /// counts as one of this user's.
 fn is_own_process(text: &[u8]) -> bool {
     let Ok(sockets) = fs::read("/proc/thread-self/net/unix") else {
@@ -149,10 +150,22 @@ fn is_own_process(text: &[u8]) -> bool {
     let own = processes
         .flatten()
         .filter(|process| process.metadata().is_ok_and(|it| it.uid() == own_uid()));
-    own.filter_map(|process| fs::read_dir(process.path().join("fd")).ok())
-        .flat_map(|descriptors| descriptors.flatten())
-        .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
+    own.flat_map(|process| descriptors_of(&process.path()))
         .any(|link| links.contains(&link))
+}
+
+/// Returns what the descriptors of a process refer to, as one of its threads has them. The first thread has none
+/// if it has ended before the process.
+fn descriptors_of(process: &Path) -> Vec<PathBuf> {
+    let threads = fs::read_dir(process.join("task"));
+    let links = |thread: DirEntry| -> Vec<PathBuf> {
+        let descriptors = fs::read_dir(thread.path().join("fd"));
+        let descriptors = descriptors.into_iter().flatten().flatten();
+        let links = descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
+        links.collect()
+    };
+    let mut threads = threads.into_iter().flatten().flatten().map(links);
+    threads.find(|links| !links.is_empty()).unwrap_or_default()
 }
 
 /// The index of the inode in a line of `/proc/net/unix`.

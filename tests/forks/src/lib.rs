@@ -4,9 +4,16 @@ use std::{
     env, fs,
     io::{Error, PipeReader, Read, Write},
     panic::{self, AssertUnwindSafe},
-    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
+};
+
+mod stand_ins;
+
+pub use stand_ins::{
+    detached_threads, make_file_locks_slow, make_socket_pairs_slow, refuse_peer_processes,
+    slow_file_locks, slow_socket_pairs,
 };
 
 /// How long a fork may live, in seconds. SIGALRM ends it then.
@@ -253,49 +260,6 @@ pub fn pause() -> ! {
     }
 }
 
-/// Whether [`socketpair`] takes long in this process.
-static IS_SLOW: AtomicBool = AtomicBool::new(false);
-
-/// How often it was called while it took long.
-static ENTERED: AtomicU32 = AtomicU32::new(0);
-
-/// How long it takes then.
-const SLOWNESS: Duration = Duration::from_millis(100);
-
-/// Has [`socketpair`] take long in this process, or no more.
-pub fn make_socket_pairs_slow(is_slow: bool) {
-    IS_SLOW.store(is_slow, Ordering::SeqCst);
-}
-
-/// How often a thread has begun to make a slow pair of sockets.
-#[must_use]
-pub fn slow_socket_pairs() -> u32 {
-    ENTERED.load(Ordering::SeqCst)
-}
-
-/// Stands in for the function of the C library in test programs, so that a fork can be made in the middle of
-/// it.
-///
-/// # Safety
-///
-/// `pair` has room for two numbers.
-// SAFETY: it has the signature and does the work of the function that it replaces.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn socketpair(
-    domain: libc::c_int,
-    kind: libc::c_int,
-    protocol: libc::c_int,
-    pair: *mut libc::c_int,
-) -> libc::c_int {
-    if IS_SLOW.load(Ordering::SeqCst) {
-        ENTERED.fetch_add(1, Ordering::SeqCst);
-        thread::sleep(SLOWNESS);
-    }
-    // SAFETY: the caller's promise.
-    let made = unsafe { libc::syscall(libc::SYS_socketpair, domain, kind, protocol, pair) };
-    if made == 0 { 0 } else { -1 }
-}
-
 /// Has this process have no descriptors beside those below a number.
 pub fn limit_descriptors(below: u64) {
     let mut limit = libc::rlimit {
@@ -308,4 +272,82 @@ pub fn limit_descriptors(below: u64) {
         limit.rlim_cur = below;
         libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
     }
+}
+
+/// Runs `work` while signals interrupt the system calls of this thread, and those of the others now and then. The
+/// handler does not have the system restart them.
+pub fn among_signals<T>(work: impl FnOnce() -> T) -> T {
+    extern "C" fn handle(_: libc::c_int) {}
+    let handle: extern "C" fn(libc::c_int) = handle;
+    // SAFETY: a zero is a value of each field, and the handler does nothing.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handle as libc::sighandler_t;
+        assert_eq!(
+            libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()),
+            0
+        );
+    }
+    // SAFETY: it returns the number of this thread.
+    let this = unsafe { libc::pthread_self() };
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for turn in 0_u32.. {
+                if is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+                // SAFETY: the thread and the process are there, and have a handler.
+                unsafe {
+                    if turn % 8 == 0 {
+                        libc::kill(libc::getpid(), libc::SIGUSR1);
+                    } else {
+                        libc::pthread_kill(this, libc::SIGUSR1);
+                    }
+                }
+                thread::sleep(Duration::from_micros(20));
+            }
+        });
+        let done = panic::catch_unwind(AssertUnwindSafe(work));
+        is_over.store(true, Ordering::Relaxed);
+        done.unwrap_or_else(|panic| panic::resume_unwind(panic))
+    })
+}
+
+/// Connects to an abstract name until its queue is full.
+pub fn fill_queue(name: &[u8]) {
+    // SAFETY: a zero is a value of each field.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::sa_family_t::try_from(libc::AF_UNIX).expect("a small number");
+    for (place, byte) in address.sun_path[1..].iter_mut().zip(name) {
+        *place = libc::c_char::from_ne_bytes([*byte]);
+    }
+    let length = std::mem::offset_of!(libc::sockaddr_un, sun_path) + 1 + name.len();
+    let length = libc::socklen_t::try_from(length).expect("a small number");
+    loop {
+        let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        // SAFETY: the address is initialized, and the descriptor is closed once.
+        let error = unsafe {
+            let socket = libc::socket(libc::AF_UNIX, kind, 0);
+            let connected = libc::connect(socket, (&raw const address).cast(), length);
+            let error = (connected != 0).then(Error::last_os_error);
+            libc::close(socket);
+            error
+        };
+        if let Some(error) = error {
+            assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+            return;
+        }
+    }
+}
+
+/// Stops a process, or has it go on.
+pub fn make_stopped(pid: i32, is_stopped: bool) {
+    let signal = if is_stopped {
+        libc::SIGSTOP
+    } else {
+        libc::SIGCONT
+    };
+    // SAFETY: the caller knows the process.
+    let _ = unsafe { libc::kill(pid, signal) };
 }

@@ -11,6 +11,7 @@ mod managers;
 mod odd;
 mod pools;
 mod races;
+mod signals;
 mod threads;
 
 use std::{
@@ -23,7 +24,7 @@ use std::{
 
 type Test = (&'static str, fn());
 
-const TESTS: [&[Test]; 8] = [
+const TESTS: [&[Test]; 9] = [
     chaos::TESTS,
     gates::TESTS,
     guards::TESTS,
@@ -31,6 +32,7 @@ const TESTS: [&[Test]; 8] = [
     odd::TESTS,
     pools::TESTS,
     races::TESTS,
+    signals::TESTS,
     threads::TESTS,
 ];
 

@@ -3,7 +3,9 @@
 use std::{fs, io, path::Path, time::Duration};
 
 use lockkeeper::{Manager, StartError, block_on};
-use lockkeeper_test_forks::{Fork, end, exit, hear, is_running, kill, pause, tell, until};
+use lockkeeper_test_forks::{
+    Fork, end, exit, hear, is_running, kill, pause, refuse_peer_processes, tell, until,
+};
 use tempfile::TempDir;
 
 use crate::{Test, guards::is_forked};
@@ -20,6 +22,10 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "managers::dead_clients_lock_is_passed_on_though_its_child_lives",
         dead_clients_lock_is_passed_on,
+    ),
+    (
+        "managers::client_whose_process_the_system_does_not_give_is_watched_by_its_id",
+        client_is_watched_by_its_id,
     ),
     (
         "managers::spawned_manager_is_its_starters_and_ends_with_it",
@@ -145,6 +151,28 @@ fn dead_clients_lock_is_passed_on() {
         assert!(is_running(child));
         kill(child);
     }
+}
+
+/// An older kernel, or a sandbox, does not know the option for a peer's process.
+fn client_is_watched_by_its_id() {
+    refuse_peer_processes();
+    let (_folder, path) = folder();
+    let manager = start(&path, 1).expect("a manager");
+    let lock = block_on(manager.named("it").lock()).expect("a lock");
+    let (client, child) = parent_and_child_by(Fork::raw, || {
+        let client = block_on(Manager::connect(&*path)).expect("it is there");
+        let lock = block_on(client.named("it").lock()).expect("a lock");
+        block_on(lock.acquire()).expect("it is free")
+    });
+    let waited = block_on(lock.acquire().timeout(Duration::from_millis(500)));
+    assert!(waited.is_err(), "its holder lives");
+    let info = block_on(lock.info()).expect("it is there");
+    assert!(info.parts[0].holders[0].process.is_watched, "{info:?}");
+    client.kill();
+    let acquired = block_on(lock.acquire().timeout(AT_ONCE));
+    assert!(acquired.expect("its holder is dead").abandoned().is_some());
+    assert!(is_running(child));
+    kill(child);
 }
 
 fn spawned_manager_is_its_starters() {

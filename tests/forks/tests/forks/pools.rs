@@ -1,7 +1,7 @@
 //! Forks of a process that has a pool, and of the workers themselves.
 
 use std::{
-    io,
+    fs, io,
     process::{self, Command},
     time::Duration,
 };
@@ -11,13 +11,19 @@ use lockkeeper::{
     CallError, Lock, Manager, PlainTask, Pool, StartError, TaskError, block_on, builders::Program,
     proxies::Plain,
 };
-use lockkeeper_test_forks::{Fork, clear_environment, hear, is_running, kill, pause, tell, until};
+use lockkeeper_test_forks::{
+    Fork, clear_environment, detached_threads, hear, is_running, kill, pause, tell, until,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::Test;
 
 pub(crate) const TESTS: &[Test] = &[
     ("pools::child_of_the_parent_has_no_pool", child_has_no_pool),
+    (
+        "pools::drop_in_a_child_leaves_the_thread_of_the_pool_alone",
+        drop_leaves_the_thread_alone,
+    ),
     (
         "pools::workers_end_with_their_parent_though_a_child_lives",
         workers_end_with_their_parent,
@@ -152,6 +158,33 @@ fn child_has_no_pool() {
         assert_eq!(block_on(pool.apply(Plain(Double(4)))), Ok(8));
     })
     .join();
+}
+
+/// The counters by which the runtimes of this process are woken. They only grow.
+fn wake_ups() -> Vec<String> {
+    let listed = fs::read_dir("/proc/self/fdinfo").expect("the list of descriptors");
+    let texts = listed.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
+    let counters = texts.filter_map(|text| {
+        let counter = text
+            .lines()
+            .find(|line| line.starts_with("eventfd-count"))?;
+        Some(counter.to_owned())
+    });
+    counters.collect()
+}
+
+fn drop_leaves_the_thread_alone() {
+    let mut pool = Some(block_on(Pool::new(1)).expect("a pool"));
+    assert_ne!(wake_ups(), [""; 0]);
+    Fork::new(|| {
+        let before = (wake_ups(), detached_threads());
+        drop(pool.take());
+        assert_eq!((wake_ups(), detached_threads()), before);
+    })
+    .join();
+    let pool = pool.expect("the parent's");
+    assert_eq!(block_on(pool.apply(Plain(Double(4)))), Ok(8));
+    block_on(pool.join()).expect("it ends");
 }
 
 fn workers_end_with_their_parent() {

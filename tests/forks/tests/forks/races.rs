@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
+    io,
     os::fd::AsRawFd,
     panic,
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
@@ -12,12 +13,14 @@ use std::{
 
 use lockkeeper::{CallError, Lock, Manager, Pool, Value, block_on, proxies::Plain};
 use lockkeeper_test_forks::{
-    Fork, is_dead, limit_descriptors, make_socket_pairs_slow, slow_socket_pairs,
+    Fork, hear, is_dead, limit_descriptors, make_file_locks_slow, make_socket_pairs_slow, pause,
+    slow_file_locks, slow_socket_pairs, tell,
 };
 
 use crate::{
     Test,
     guards::{is_forked, spawned},
+    managers::folder,
     pools::Double,
 };
 
@@ -25,6 +28,10 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "races::child_of_a_fork_during_the_first_use_makes_its_own",
         first_use,
+    ),
+    (
+        "races::claim_that_a_start_looks_at_meanwhile_is_not_the_childs",
+        claim_is_not_the_childs,
     ),
     (
         "races::program_without_descriptors_is_told_which_limit_to_raise",
@@ -227,6 +234,43 @@ fn first_use() {
     first.join().expect("it starts a manager");
     assert!(!forks.is_empty());
     forks.into_iter().for_each(Fork::join);
+}
+
+/// A manager of two shards looks whether the path of its second one is claimed, by locking that claim for a moment.
+fn claim_is_not_the_childs() {
+    let (_folder, path) = folder();
+    let second = format!("{path}.1");
+    let (mut reader, writer) = io::pipe().expect("a pipe");
+    let dead = Fork::new(|| {
+        let start = Manager::builder().address(&*second).start();
+        let _kept = block_on(start).expect("a manager");
+        tell(&writer, 1);
+        pause()
+    });
+    assert_eq!(hear(&mut reader), 1);
+    dead.kill();
+    make_file_locks_slow(true);
+    let start = Manager::builder().address(&*path).shards(2).start();
+    let starter = thread::spawn(|| block_on(start).expect("a manager"));
+    let (mut seen, mut forks) = (0, Vec::new());
+    while !starter.is_finished() {
+        let now = slow_file_locks();
+        if now == seen {
+            thread::sleep(Duration::from_millis(1));
+            continue;
+        }
+        seen = now;
+        forks.push(Fork::new(|| pause()));
+    }
+    drop(starter.join().expect("it starts"));
+    make_file_locks_slow(false);
+    assert!(
+        forks.len() >= 2,
+        "it locks its own claim, and looks at the other"
+    );
+    let claim = File::open(format!("{second}.lockkeeper")).expect("the claim of the dead manager");
+    claim.try_lock().expect("no process has locked it");
+    forks.into_iter().for_each(Fork::kill);
 }
 
 fn program_without_descriptors() {

@@ -3,14 +3,16 @@
 
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt,
     panic::{AssertUnwindSafe, catch_unwind},
     process, thread,
     time::Duration,
 };
 
-use lockkeeper::{Manager, Pool, block_on, proxies::Plain};
+use lockkeeper::{Manager, Pool, StartError, block_on, proxies::Plain};
 use lockkeeper_test_forks::{
-    Fork, end, end_thread, hear, is_running, kill, pause, tell, until, watch,
+    Fork, end, end_thread, fill_queue, hear, is_running, kill, make_stopped, pause, tell, until,
+    watch,
 };
 
 use crate::{Test, managers::folder, pools::Double};
@@ -23,6 +25,10 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "threads::manager_without_its_first_thread_serves_starts_workers_and_spawns",
         manager,
+    ),
+    (
+        "threads::manager_without_its_first_thread_keeps_its_name_though_the_queue_is_full",
+        name_with_a_full_queue,
     ),
 ];
 
@@ -122,4 +128,37 @@ fn manager() {
     });
     client.join();
     manager.join();
+}
+
+/// Whoever has an abstract name whose queue is full is found by the descriptors of the processes.
+fn name_with_a_full_queue() {
+    let (files, path) = folder();
+    let (mut reader, writer) = io::pipe().expect("a pipe");
+    let manager = without_a_first_thread(|| {
+        let start = Manager::builder().address(&*path).start();
+        let _kept = block_on(start).expect("a manager");
+        tell(&writer, 1);
+        pause()
+    });
+    assert_eq!(hear(&mut reader), 1);
+    let inode = fs::metadata(files.path()).expect("a folder").ino();
+    let inode = format!("/{inode:x}/manager.lockkeeper");
+    let names = fs::read_to_string("/proc/net/unix").expect("the list of sockets");
+    let mut names = names.lines().filter_map(|line| line.split_once(" @"));
+    let name = names.find(|(_, name)| name.ends_with(&inode));
+    let (_, name) = name.expect("the manager has a name");
+    // It empties its queue now and then.
+    make_stopped(manager.pid(), true);
+    fill_queue(name.as_bytes());
+    for file in [path.clone(), format!("{path}.lockkeeper")] {
+        fs::remove_file(file).expect("it is there");
+    }
+    let refused = block_on(Manager::builder().address(&*path).start());
+    let refused = refused.expect_err("a live manager has the name");
+    assert!(
+        matches!(refused, StartError::AddressInUse { .. }),
+        "{refused}"
+    );
+    make_stopped(manager.pid(), false);
+    manager.kill();
 }
