@@ -1,9 +1,12 @@
 //! What serde itself does not keep: each is an error, or looks alike in every format. SEMANTICS.md lists them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use lockkeeper_protocol::codec::{Form, decode};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, MapAccess, SeqAccess, Visitor},
+};
 
 use crate::sample::{Outcome, json, ours};
 
@@ -194,4 +197,54 @@ fn structs_of_either_form_and_byte_strings_for_lists_are_read() {
     assert_eq!(decode::<[u8; 2]>(b"\xc4\x02\x07\x08").unwrap(), [7, 8]);
     assert!(decode::<[u8; 3]>(b"\xc4\x02\x07\x08").is_err());
     assert!(decode::<[u8; 1]>(b"\xc4\x02\x07\x08").is_err());
+}
+
+/// What a type is told of the number of its parts before it reads them.
+struct Hinted(Option<usize>);
+
+impl<'de> Deserialize<'de> for Hinted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Parts;
+
+        impl<'de> Visitor<'de> for Parts {
+            type Value = Hinted;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a list or a map")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Hinted, A::Error> {
+                let hint = parts.size_hint();
+                while parts.next_element::<u8>()?.is_some() {}
+                Ok(Hinted(hint))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut parts: A) -> Result<Hinted, A::Error> {
+                let hint = parts.size_hint();
+                while parts.next_entry::<u32, u8>()?.is_some() {}
+                Ok(Hinted(hint))
+            }
+        }
+
+        deserializer.deserialize_any(Parts)
+    }
+}
+
+#[test]
+fn type_is_told_to_reserve_room_for_few_parts_of_a_long_message() {
+    let hint = |bytes: Vec<u8>| decode::<Hinted>(&bytes).unwrap().0.unwrap();
+    for form in [Form::Compact, Form::Named] {
+        for parts in [0_u32, 3, 100_000] {
+            let list: Vec<u8> = (0..parts).map(|_| 1).collect();
+            let map: BTreeMap<u32, u8> = (0..parts).map(|key| (key, 1)).collect();
+            for hint in [
+                hint(form.encode(&list).unwrap()),
+                hint(form.encode(&map).unwrap()),
+            ] {
+                let parts = usize::try_from(parts).unwrap();
+                assert!(hint <= parts && (hint == parts || hint >= 1000), "{hint}");
+                assert!(hint <= 10_000, "{hint}");
+            }
+        }
+    }
 }
