@@ -72,6 +72,19 @@ mod tests {
     }
 
     #[test]
+    fn other_signals_have_the_advice_that_fits_them() {
+        assert!(of(signalled(Signal::KILL)).contains("no memory left (dmesg)"));
+        // The lowest real-time signal has no name.
+        let unnamed = ExitStatus::from_raw(34);
+        for status in [Signal::ABORT, Signal::SEGV, Signal::BUS, Signal::SYS].map(signalled) {
+            assert!(of(status).contains("a signal ended it"), "{status}");
+        }
+        assert!(of(unnamed).contains("a signal ended it"), "{unnamed}");
+        // A real end by SIGSEGV may leave a core dump, which is another bit.
+        assert!(of(ExitStatus::from_raw(0x80 | 11)).contains("a signal ended it"));
+    }
+
+    #[test]
     fn signals_of_limits_name_the_limit() {
         for (signal, limit) in [(Signal::XFSZ, "ulimit -f"), (Signal::XCPU, "ulimit -t")] {
             assert!(of(signalled(signal)).contains(limit));
