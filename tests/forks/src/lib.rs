@@ -9,11 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+mod named;
 mod stand_ins;
 
+pub use named::Named;
 pub use stand_ins::{
-    detached_threads, make_file_locks_slow, make_socket_pairs_slow, refuse_peer_processes,
-    slow_file_locks, slow_socket_pairs,
+    detached_threads, make_closes_slow, make_file_locks_slow, make_socket_pairs_slow,
+    refuse_peer_processes, slow_file_locks, slow_socket_pairs,
 };
 
 /// How long a fork may live, in seconds. SIGALRM ends it then.
@@ -312,6 +314,12 @@ pub fn among_signals<T>(work: impl FnOnce() -> T) -> T {
         is_over.store(true, Ordering::Relaxed);
         done.unwrap_or_else(|panic| panic::resume_unwind(panic))
     })
+}
+
+/// Has SIGPIPE end this process, as programs of the command line do.
+pub fn let_sigpipe_end() {
+    // SAFETY: no handler is replaced.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
 /// Connects to an abstract name until its queue is full.

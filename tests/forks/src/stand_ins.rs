@@ -20,6 +20,9 @@ static ARE_LOCKS_SLOW: AtomicBool = AtomicBool::new(false);
 /// How often it has locked a file while it took long.
 static SLOW_LOCKS: AtomicU32 = AtomicU32::new(0);
 
+/// Whether [`close`] takes long in this process.
+static ARE_CLOSES_SLOW: AtomicBool = AtomicBool::new(false);
+
 /// How often [`pthread_detach`] was called.
 static DETACHED: AtomicU32 = AtomicU32::new(0);
 
@@ -52,6 +55,11 @@ pub fn make_file_locks_slow(is_slow: bool) {
 #[must_use]
 pub fn slow_file_locks() -> u32 {
     SLOW_LOCKS.load(Ordering::SeqCst)
+}
+
+/// Has [`close`] take a tenth as long as other slow functions in this process, or no more.
+pub fn make_closes_slow(is_slow: bool) {
+    ARE_CLOSES_SLOW.store(is_slow, Ordering::SeqCst);
 }
 
 /// How many threads were detached.
@@ -101,6 +109,18 @@ pub extern "C" fn flock(file: libc::c_int, operation: libc::c_int) -> libc::c_in
         thread::sleep(SLOWNESS);
     }
     0
+}
+
+/// Closes a descriptor, and may take long before.
+// SAFETY: it has the signature and does the work of the function that it replaces.
+#[unsafe(no_mangle)]
+pub extern "C" fn close(descriptor: libc::c_int) -> libc::c_int {
+    if ARE_CLOSES_SLOW.load(Ordering::SeqCst) {
+        thread::sleep(SLOWNESS / 10);
+    }
+    // SAFETY: the caller has to know that nothing else uses the descriptor, as with the function that this replaces.
+    let closed = unsafe { libc::syscall(libc::SYS_close, descriptor) };
+    if closed == 0 { 0 } else { -1 }
 }
 
 /// Detaches a thread, and counts it.

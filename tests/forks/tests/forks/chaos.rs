@@ -15,7 +15,7 @@ use std::{
 };
 
 use lockkeeper::{Lock, LockGuard, Manager, Permit, Queue, Semaphore, Taken, Value, block_on};
-use lockkeeper_test_forks::{Fork, exit, is_running, kill, pause, until, watch};
+use lockkeeper_test_forks::{Fork, Named, exit, pause, until, watch};
 use lockkeeper_test_support::seeded;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -82,6 +82,17 @@ impl Scene {
         written.expect("it takes a line");
     }
 
+    /// Notes the name of a child, which is there until its parent, this process, waits for it.
+    fn note_fork(&self, fork: &Fork) {
+        self.note("names", Named::of(fork.pid()).expect("it is there"));
+    }
+
+    /// The processes of all clients.
+    fn names(&self) -> BTreeSet<Named> {
+        let lines = self.lines("names");
+        lines.iter().filter_map(|it| it.parse().ok()).collect()
+    }
+
     fn occurs(&self, what: &str) {
         self.note("occurred", what);
     }
@@ -99,6 +110,8 @@ impl Scene {
 /// What a client uses.
 struct Client<'a> {
     scene: &'a Scene,
+    /// Its process.
+    name: Named,
     random: StdRng,
     lock: Lock,
     steps: Value<u64>,
@@ -116,6 +129,7 @@ impl<'a> Client<'a> {
         let (named, random) = (|name| manager.named(name), StdRng::seed_from_u64(seed));
         Self {
             scene,
+            name: Named::this(),
             random,
             lock: block_on(named("lock").lock()).expect("a lock"),
             steps: block_on(named("steps").value(0)).expect("a value"),
@@ -155,12 +169,12 @@ impl<'a> Client<'a> {
                 assert!(is_abandoned, "{other:?} is inside");
                 // A process that was killed before it wrote has left nothing. The system closes the sockets of one
                 // that is killed some time before it has ended.
-                let is_there = || other.parse().is_ok_and(is_running);
+                let is_there = || other.parse().is_ok_and(Named::is_running);
                 until("the process inside has ended", || !is_there());
             }
             Err(error) => panic!("{error}"),
         }
-        fs::write(&inside, process::id().to_string()).expect("a file");
+        fs::write(&inside, self.name.to_string()).expect("a file");
         let counted = block_on(self.steps.get()).expect("a value");
         let steps = self.scene.lines("steps").len() as u64;
         assert!(
@@ -180,13 +194,13 @@ impl<'a> Client<'a> {
     /// Has a permit for a while.
     fn sit(&mut self) {
         let permit = block_on(self.seats.acquire().timeout(PATIENCE)).expect("its turn");
-        let seat = format!("seat {}", process::id());
+        let seat = format!("seat {}", self.name);
         fs::write(self.scene.path(&seat), "").expect("a file");
         let all = fs::read_dir(&self.scene.folder).expect("a folder");
         let names = all.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let seated = names.filter_map(|name| name.strip_prefix("seat ")?.parse().ok());
-        let seated: Vec<i32> = seated.collect();
-        let live = || seated.iter().filter(|pid| is_running(**pid)).count();
+        let seated: Vec<Named> = seated.collect();
+        let live = || seated.iter().filter(|other| other.is_running()).count();
         until("no more live ones have a permit than there are", || {
             live() <= SEATS as usize
         });
@@ -199,7 +213,8 @@ impl<'a> Client<'a> {
     /// Puts an item, and takes one.
     fn pass_items(&mut self) {
         self.put += 1;
-        let item = u64::from(process::id()) << 32 | self.put;
+        // No two processes that have one id put the same.
+        let item = self.random.random::<u64>() << 16 | self.put;
         block_on(self.items.put(item)).expect("it has no bound");
         self.scene.note("put", item);
         let taken = block_on(self.items.try_get()).expect("an answer");
@@ -234,7 +249,7 @@ impl<'a> Client<'a> {
             }),
             _ => Fork::new(|| {
                 // Its parent may be killed before it notes it.
-                scene.note("pids", process::id());
+                scene.note("names", Named::this());
                 let _kept = foreign(held, is_valid);
                 // What it inherits of its parent's children is not its own.
                 let mut client = Client::new(scene, seed);
@@ -244,7 +259,7 @@ impl<'a> Client<'a> {
                 scene.occurs("client of a child");
             }),
         };
-        scene.note("pids", fork.pid());
+        scene.note_fork(&fork);
         scene.occurs(what);
         self.children.push(fork);
         let held = held.as_ref().expect("the parent's");
@@ -260,11 +275,11 @@ fn foreign<G>(held: &mut Option<G>, is_valid: fn(&G) -> bool) -> G {
 }
 
 /// Kills a process, and waits until it is gone.
-fn end(pid: i32) {
-    kill(pid);
+fn end(name: Named) {
+    name.kill();
     let deadline = Instant::now() + PATIENCE;
-    while is_running(pid) {
-        assert!(Instant::now() < deadline, "{pid} was killed and lives");
+    while name.is_running() {
+        assert!(Instant::now() < deadline, "{name} was killed and lives");
         thread::sleep(Duration::from_millis(1));
     }
 }
@@ -297,7 +312,7 @@ fn chaos() {
                 client.act();
             }
         });
-        scene.note("pids", client.pid());
+        scene.note_fork(&client);
         client
     };
     let mut clients: Vec<Fork> = (0..CLIENTS).map(|_| begin(&mut random)).collect();
@@ -311,11 +326,10 @@ fn chaos() {
             std::mem::replace(&mut clients[at], other).kill();
             scene.occurs("kill of a parent");
         } else {
-            let parents: BTreeSet<i32> = clients.iter().map(Fork::pid).collect();
-            let pids = scene.lines("pids").into_iter();
-            let pids = pids.filter_map(|pid| pid.parse().ok());
-            let mut children: Vec<i32> = pids.filter(|pid| !parents.contains(pid)).collect();
-            children.retain(|pid| is_running(*pid));
+            let parents: BTreeSet<_> = clients.iter().map(|it| Named::of(it.pid())).collect();
+            let names = scene.names().into_iter();
+            let others = names.filter(|it| it.is_running() && !parents.contains(&Some(*it)));
+            let children: Vec<Named> = others.collect();
             if !children.is_empty() {
                 end(children[random.random_range(0..children.len())]);
                 scene.occurs("kill of a child");
@@ -324,15 +338,8 @@ fn chaos() {
     }
     fs::write(scene.path("over"), "").expect("a file");
     clients.into_iter().for_each(Fork::join);
-    let live = |pid: &i32| is_running(*pid);
-    let all = || {
-        scene
-            .lines("pids")
-            .into_iter()
-            .filter_map(|it| it.parse().ok())
-    };
-    while let Some(pid) = all().find(live) {
-        end(pid);
+    while let Some(name) = scene.names().into_iter().find(|it| it.is_running()) {
+        end(name);
     }
     assert_eq!(scene.lines("failures"), [""; 0]);
     find_all_free(&scene, &manager);
@@ -342,7 +349,7 @@ fn chaos() {
     }
     println!(
         "{} processes, {} steps, {} items",
-        all().count(),
+        scene.names().len(),
         scene.lines("steps").len(),
         scene.lines("put").len()
     );
