@@ -16,7 +16,7 @@ use lockkeeper_protocol::{
     operations::{Chunk, ChunkOutcome, TaskFault},
     panic_message,
 };
-use lockkeeper_sys::Inherited;
+use lockkeeper_sys::{Inherited, Origin};
 use rustc_hash::FxHashMap;
 use serde::de::IgnoredAny;
 
@@ -124,12 +124,18 @@ pub(super) fn run<'a, T: Task>(
     let work = async move {
         let mut frames = frame::frames(row);
         let mut begun = outcomes.count();
+        let origin = Origin::here();
         // Decoding the arguments and encoding the output is code of the task too, and may panic. After a
         // panic the tasks behind it continue.
-        while let Err(panic) =
-            AssertUnwindSafe(run_each::<T>(row, &mut frames, outcomes, &mut begun))
-                .catch_unwind()
-                .await
+        while let Err(panic) = AssertUnwindSafe(run_each::<T>(
+            row,
+            &mut frames,
+            outcomes,
+            &mut begun,
+            origin,
+        ))
+        .catch_unwind()
+        .await
         {
             let fault = TaskFault::Panicked(panic_message(panic));
             // A task that already has its outcome keeps it: the drop of its output has panicked.
@@ -146,8 +152,13 @@ async fn run_each<'a, T: Task>(
     frames: &mut impl Iterator<Item = Result<&'a [u8], CodecError>>,
     outcomes: &mut Outcomes,
     begun: &mut usize,
+    origin: Origin,
 ) {
     for arguments in frames {
+        // The tasks behind one that has forked are run by the worker, and not by its copy too.
+        if !origin.is_here() {
+            return;
+        }
         *begun += 1;
         let arguments =
             arguments.and_then(|bytes| guarded(|| codec::decode_within::<T>(row, bytes)));

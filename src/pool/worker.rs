@@ -4,7 +4,7 @@ use std::{mem, os::fd::OwnedFd, process};
 
 use lockkeeper_actors::data::TaskQueue;
 use lockkeeper_protocol::operations::{Chunk, Finished, TaskFault};
-use lockkeeper_sys::Private;
+use lockkeeper_sys::{Origin, Private};
 use serde::{Deserialize, Serialize};
 use tokio::runtime;
 
@@ -13,6 +13,7 @@ use crate::{
     client::{connect::keep_connections, connection::Connection},
     error::{CallError, lack},
     pool::{
+        forked::forked,
         stock::{Pace, Stock},
         tasks::{self, Tasks},
     },
@@ -94,6 +95,7 @@ async fn serve(
     tasks: &Tasks,
     lifeline: &mut Lifeline,
 ) -> Result<(), CallError> {
+    let origin = Origin::here();
     let stock = Stock::new(config.queue.clone(), reports).await;
     let mut pace = Pace::new();
     let mut finished = None;
@@ -112,6 +114,10 @@ async fn serve(
             return Ok(());
         };
         let outcome = tasks.run(&todo.task, &todo.arguments, &mut run).await;
+        // The task may have forked. The copy has no connection, and the tasks that it has a copy of are the worker's.
+        if !origin.is_here() {
+            return Err(forked());
+        }
         finished = Some(Finished {
             job: todo.id,
             outcome,

@@ -1,15 +1,17 @@
 //! Forks of a process that has a pool, and of the workers themselves.
 
 use std::{
-    fs, io,
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    path::PathBuf,
     process::{self, Command},
     time::Duration,
 };
 
 use futures::StreamExt;
 use lockkeeper::{
-    CallError, Lock, Manager, PlainTask, Pool, StartError, TaskError, block_on, builders::Program,
-    proxies::Plain,
+    CallError, Lock, Manager, PlainTask, Pool, StartError, Task, TaskError, block_on,
+    builders::Program, proxies::Plain,
 };
 use lockkeeper_test_forks::{
     Fork, clear_environment, detached_threads, hear, is_running, kill, pause, tell, until,
@@ -30,6 +32,10 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("pools::task_that_forks_has_one_outcome", task_that_forks),
     (
+        "pools::copy_of_a_worker_begins_none_of_the_tasks_that_the_worker_has",
+        copy_begins_none,
+    ),
+    (
         "pools::task_that_clears_its_environment_calls_and_starts_on",
         task_that_clears_its_environment,
     ),
@@ -41,6 +47,7 @@ pub(crate) fn register(program: Program) -> Program {
         .task::<Plain<Nap>>()
         .task::<Plain<Split>>()
         .task::<Plain<Clear>>()
+        .task::<Mark>()
 }
 
 #[derive(Serialize, Deserialize)]
@@ -56,7 +63,7 @@ impl PlainTask for Double {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Nap(Duration);
+pub(crate) struct Nap(pub(crate) Duration);
 
 impl PlainTask for Nap {
     const NAME: &'static str = "nap";
@@ -83,6 +90,31 @@ impl PlainTask for Split {
             std::mem::forget(fork);
             pid
         })
+    }
+}
+
+/// Adds its number to a file, and may fork as [`Split`] does.
+#[derive(Serialize, Deserialize)]
+struct Mark {
+    number: usize,
+    file: PathBuf,
+    forks: bool,
+}
+
+// On the thread that runs all tasks, of which the copy has a copy.
+impl Task for Mark {
+    const NAME: &'static str = "mark";
+    type Output = usize;
+
+    async fn run(self) -> usize {
+        let file = OpenOptions::new().append(true).create(true).open(self.file);
+        let line = format!("{}\n", self.number);
+        let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
+        written.expect("the folder is there");
+        if self.forks {
+            Split.run();
+        }
+        self.number
     }
 }
 
@@ -222,6 +254,35 @@ fn task_that_forks() {
     for child in children {
         // The copy of a worker has no work, and ends.
         until("the copy of the worker ends", || !is_running(child));
+    }
+}
+
+fn copy_begins_none() {
+    for size in [1, 50] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("marks");
+        let pool = block_on(Pool::builder(1).chunk_size(size).start()).expect("a pool");
+        // So many that the worker has some behind the one that forks.
+        let numbers = 0..2000;
+        let marks = numbers.clone().map(|number| {
+            let (file, forks) = (file.clone(), number == 1010);
+            Mark {
+                number,
+                file,
+                forks,
+            }
+        });
+        let done = block_on(pool.map(marks)).expect("all are run");
+        assert!(done.into_iter().eq(numbers.clone()));
+        block_on(pool.join()).expect("it ends");
+        let text = fs::read_to_string(&file).expect("a file");
+        let marked = text.lines().map(|it| it.parse().expect("a number"));
+        let mut marked: Vec<usize> = marked.collect();
+        marked.sort_unstable();
+        assert!(
+            marked.into_iter().eq(numbers),
+            "some were run more than once"
+        );
     }
 }
 
