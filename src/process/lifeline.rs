@@ -123,7 +123,8 @@ pub(super) fn send_first(
         return Err(io::Error::other("a child is handed too many descriptors"));
     }
     let message = [IoSlice::new(message)];
-    match sendmsg(lifeline, &message, &mut control, SendFlags::empty()) {
+    // A program may have SIGPIPE end it, and the child may have ended.
+    match sendmsg(lifeline, &message, &mut control, SendFlags::NOSIGNAL) {
         Err(Errno::PIPE | Errno::CONNRESET) => Ok(0),
         sent => Ok(sent?),
     }

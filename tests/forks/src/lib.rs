@@ -225,10 +225,19 @@ pub fn is_running(pid: i32) -> bool {
 /// # Panics
 ///
 /// Panics with `what` when that takes too long.
-pub fn until(what: &str, mut ask: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub fn until(what: &str, ask: impl FnMut() -> bool) {
+    until_within(PATIENCE, what, ask);
+}
+
+/// Polls until the answer is yes, for a limited time.
+///
+/// # Panics
+///
+/// Panics with `what` when that takes longer.
+pub fn until_within(patience: Duration, what: &str, mut ask: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
     while !ask() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        assert!(Instant::now() < deadline, "not within {patience:?}: {what}");
         thread::sleep(Duration::from_millis(1));
     }
 }
@@ -308,6 +317,25 @@ pub fn among_signals<T>(work: impl FnOnce() -> T) -> T {
                     }
                 }
                 thread::sleep(Duration::from_micros(20));
+            }
+        });
+        let done = panic::catch_unwind(AssertUnwindSafe(work));
+        is_over.store(true, Ordering::Relaxed);
+        done.unwrap_or_else(|panic| panic::resume_unwind(panic))
+    })
+}
+
+/// Runs `work` while this process waits for all of its children by itself, whoever has started them.
+pub fn while_all_are_reaped<T>(work: impl FnOnce() -> T) -> T {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                // SAFETY: it writes no status.
+                let reaped = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) };
+                if reaped <= 0 {
+                    thread::sleep(Duration::from_micros(100));
+                }
             }
         });
         let done = panic::catch_unwind(AssertUnwindSafe(work));

@@ -57,7 +57,7 @@ pub fn slow_file_locks() -> u32 {
     SLOW_LOCKS.load(Ordering::SeqCst)
 }
 
-/// Has [`close`] take a tenth as long as other slow functions in this process, or no more.
+/// Has [`close`] take half as long as other slow functions in this process, or no more.
 pub fn make_closes_slow(is_slow: bool) {
     ARE_CLOSES_SLOW.store(is_slow, Ordering::SeqCst);
 }
@@ -116,7 +116,7 @@ pub extern "C" fn flock(file: libc::c_int, operation: libc::c_int) -> libc::c_in
 #[unsafe(no_mangle)]
 pub extern "C" fn close(descriptor: libc::c_int) -> libc::c_int {
     if ARE_CLOSES_SLOW.load(Ordering::SeqCst) {
-        thread::sleep(SLOWNESS / 10);
+        thread::sleep(SLOWNESS / 2);
     }
     // SAFETY: the caller has to know that nothing else uses the descriptor, as with the function that this replaces.
     let closed = unsafe { libc::syscall(libc::SYS_close, descriptor) };

@@ -2,14 +2,25 @@
 //! written in Rust.
 
 use std::{
-    thread,
+    io, process, thread,
     time::{Duration, Instant},
 };
 
-use lockkeeper::{CallError, Fence, FenceFile, Manager, Pool, block_on, proxies::Plain};
-use lockkeeper_test_forks::among_signals;
+use lockkeeper::{
+    CallError, Fence, FenceFile, Manager, Pool, TaskError, block_on, errors::TaskFault,
+    proxies::Plain,
+};
+use lockkeeper_test_forks::{
+    Fork, among_signals, hear, let_sigpipe_end, make_closes_slow, tell, until, while_all_are_reaped,
+};
+use lockkeeper_test_support::{children_of, kill};
 
-use crate::{Test, guards::spawned, managers::folder, pools::Double};
+use crate::{
+    Test,
+    guards::spawned,
+    managers::folder,
+    pools::{Double, Nap},
+};
 
 pub(crate) const TESTS: &[Test] = &[
     (
@@ -19,6 +30,14 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "signals::interrupted_starts_and_files_work",
         starts_and_files,
+    ),
+    (
+        "signals::program_that_sigpipe_ends_outlives_its_children_managers_and_clients",
+        sigpipe,
+    ),
+    (
+        "signals::program_that_reaps_all_of_its_children_has_its_workers_replaced",
+        reaped_children,
     ),
 ];
 
@@ -82,6 +101,80 @@ fn starts_and_files() {
             mark.write(Fence::new(round), || ()).expect("its turn");
             block_on(manager.shutdown());
             block_on(spawned.shutdown());
+        }
+    });
+}
+
+/// A write to a socket whose other end has died raises SIGPIPE, unless the writer forbids it.
+fn sigpipe() {
+    let_sigpipe_end();
+    let (_folder, path) = folder();
+    let manager = block_on(Manager::builder().address(&*path).start()).expect("a manager");
+    let lock = block_on(manager.named("it").lock()).expect("a lock");
+    for _ in 0..10 {
+        let guard = block_on(lock.acquire()).expect("its holder has died");
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        let client = Fork::new(|| {
+            let client = block_on(Manager::connect(&*path)).expect("it is there");
+            let lock = block_on(client.named("it").lock()).expect("a lock");
+            tell(writer, 1);
+            drop(lock.acquire().blocking());
+        });
+        assert_eq!(hear(&mut reader), 1);
+        let kill = thread::spawn(|| client.kill());
+        drop(guard);
+        kill.join().expect("it is killed");
+    }
+    for _ in 0..10 {
+        let spawned = block_on(Manager::spawn()).expect("a manager");
+        let lock = block_on(spawned.lock()).expect("a lock");
+        children_of(process::id()).into_iter().for_each(kill);
+        for _ in 0..3 {
+            drop(block_on(lock.acquire()));
+        }
+    }
+    // A child that has ended before it is told its role.
+    let parent = process::id();
+    let killer = Fork::new(|| {
+        loop {
+            let others = children_of(parent).into_iter();
+            others.filter(|pid| *pid != process::id()).for_each(kill);
+        }
+    });
+    make_closes_slow(true);
+    for _ in 0..3 {
+        // A child may also be killed after it was told, or when it is ready.
+        drop(block_on(Pool::new(1)));
+        drop(block_on(Manager::spawn()));
+    }
+    killer.kill();
+    make_closes_slow(false);
+    block_on(Pool::new(1)).expect("a pool");
+}
+
+/// The handler of SIGCHLD that such programs have often waits for all children, and so takes the exit status.
+fn reaped_children() {
+    while_all_are_reaped(|| {
+        for _ in 0..5 {
+            let pool = block_on(Pool::new(1)).expect("a pool");
+            let nap = pool.spawn(Plain(Nap(Duration::from_secs(600))));
+            until("the task runs", || {
+                block_on(pool.status()).expect("a status").running == 1
+            });
+            block_on(pool.pids()).into_iter().for_each(kill);
+            let outcome = block_on(nap);
+            assert!(
+                matches!(
+                    outcome,
+                    Err(TaskError::Failed(TaskFault::WorkerDied { .. }))
+                ),
+                "{outcome:?}"
+            );
+            assert_eq!(block_on(pool.apply(Plain(Double(4)))), Ok(8));
+            block_on(pool.join()).expect("it ends");
+            let manager = block_on(Manager::spawn()).expect("a manager");
+            block_on(manager.lock()).expect("a lock");
+            block_on(manager.shutdown());
         }
     });
 }
