@@ -11,7 +11,10 @@ use std::{
 use bytes::Bytes;
 use lockkeeper_protocol::codec::{self, Blob};
 use lockkeeper_sys::Private;
-use rustix::fs::{FileType, fstat};
+use rustix::{
+    fs::{FileType, fstat},
+    pipe::{PipeFlags, pipe_with},
+};
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -81,8 +84,19 @@ fn receive(lifeline: &Lifeline) -> io::Result<(Bytes, Bytes, Vec<Private<OwnedFd
     let handed = receiver.handed;
     // From here on the lifeline is this copy alone, which no child of this process inherits:
     // one that reads its input must find it empty, and not wait for the parent's word.
-    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    rustix::stdio::dup2_stdin(nothing()?)?;
     Ok((build, assignment, handed))
+}
+
+/// Opens an input that is empty: `/dev/null`, or a pipe without a writer where a container or `chroot` has no `/dev`.
+fn nothing() -> io::Result<OwnedFd> {
+    match File::open("/dev/null") {
+        Ok(null) => Ok(null.into()),
+        Err(_) => {
+            let (reader, _) = pipe_with(PipeFlags::CLOEXEC)?;
+            Ok(reader)
+        }
+    }
 }
 
 /// Gives this process the name of the program, as `ps` and `top` show it. The system has taken the name

@@ -1,5 +1,5 @@
 //! A fan-out of tasks over processes in environments where programs run: hardly any variables, folders for
-//! temporary files with long paths, no `/proc`, and pid namespaces in which all are process 1.
+//! temporary files with long paths, no `/proc`, no `/dev`, and pid namespaces in which all are process 1.
 
 use std::{
     env, fs,
@@ -127,6 +127,15 @@ fn tasks_run_in_two_containers_at_a_time_that_share_their_folders() {
             for program in &mut programs {
                 assert_eq!(program.next_report(), "done");
             }
+        }
+    });
+}
+
+#[test]
+fn tasks_run_without_dev() {
+    run(async {
+        if let Some(mut command) = unshared("-rm", "mount -t tmpfs none /dev &&") {
+            assert_eq!(start(&mut command, 1).next_report(), "done");
         }
     });
 }
