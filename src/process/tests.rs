@@ -206,12 +206,13 @@ fn signal_that_is_for_the_parent_is_told_from_other_ends_of_a_child() {
     }
 }
 
-/// As a child it leaves its end of the lifeline to another process, and ends.
-fn bequeath() {
+/// Leaves this child's end of the lifeline to another process, whose id this returns.
+fn bequeath() -> u32 {
     let mut heir = Command::new("sleep");
     // Only as long as the parent would wait too long.
     heir.arg("20").stdout(Stdio::null()).stderr(Stdio::null());
-    heir.spawn().unwrap();
+    let heir = heir.spawn();
+    heir.unwrap().id()
 }
 
 #[test]

@@ -310,7 +310,7 @@ pub fn among_signals<T>(work: impl FnOnce() -> T) -> T {
                 }
                 // SAFETY: the thread and the process are there, and have a handler.
                 unsafe {
-                    if turn % 8 == 0 {
+                    if turn.is_multiple_of(8) {
                         libc::kill(libc::getpid(), libc::SIGUSR1);
                     } else {
                         libc::pthread_kill(this, libc::SIGUSR1);
