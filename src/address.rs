@@ -1,7 +1,7 @@
-//! Where a manager is reached: the path of its socket, or the place of another transport.
+//! `Address`: the path of a manager's socket, or the place of another transport.
 //!
-//! Invariant: an address is parsed once, by `from_str`. Its text stands for itself from then on, so that it
-//! means the same to all processes of a user: a name is a path by then, and no variable has a say in it.
+//! Invariant: an address is parsed once, by `from_str`, which turns a name into a path. The resulting text
+//! does not depend on the environment, so it means the same in all processes of a user.
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +23,7 @@ use crate::{
     files::own_uid,
 };
 
-/// Where a manager is reached: the path of its socket, or `scheme:place`.
+/// The address of a manager: the path of its socket, or `scheme:place`.
 ///
 /// | text | address |
 /// | --- | --- |
@@ -34,9 +34,9 @@ use crate::{
 /// | `memory:NAME` | a name within this process |
 /// | `scheme:PLACE` | the place of a transport that the program has added with [`Program::transport`](crate::builders::Program::transport); a scheme is two lowercase letters or more |
 ///
-/// A client accepts a manager of its own user and of root. To use a manager of another user, which has
-/// [let it in](crate::builders::ManagerBuilder::allow_uid), it names that user in the address: otherwise any user
-/// who may write to the folder could pretend to be the manager. Tokens carry that on.
+/// A client accepts a manager of its own user and of root. To use a manager of another user, which must [allow
+/// the client](crate::builders::ManagerBuilder::allow_uid), the address names that user. Otherwise any user who
+/// may write to the folder could pretend to be the manager. Tokens contain the user too.
 ///
 /// A path has at most 100 bytes. Network addresses, such as `127.0.0.1:7000`, are refused.
 ///
@@ -59,15 +59,17 @@ pub struct Address(Arc<str>);
 pub(crate) const VARIABLE: &str = "LOCKKEEPER_ADDRESS";
 
 impl Address {
-    /// Reads the address in the environment variable `LOCKKEEPER_ADDRESS`, for programs that are given
-    /// no address: the one that starts the manager, and those that connect to it.
+    /// Reads the address in the environment variable `LOCKKEEPER_ADDRESS`, for programs that take no
+    /// address as an argument: the program that starts the manager, and the programs that connect to
+    /// it.
     ///
     /// A manager that is built without an address does not read the variable, because two managers of
-    /// one program would then want the same address.
+    /// one program would then get the same address.
     ///
     /// # Errors
     ///
-    /// Returns an error that names the variable when it is not set, or when its text is no address.
+    /// Returns an error that names the variable when it is not set, or when its text is not an
+    /// address.
     pub fn from_env() -> Result<Self, AddressError> {
         let in_variable = |error| AddressError {
             variable: Some(VARIABLE.to_owned()),
@@ -86,7 +88,7 @@ impl Address {
         }
     }
 
-    /// Returns the path of the socket, or `None` when the address is that of another transport.
+    /// Returns the path of the socket, or `None` when the address belongs to another transport.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self.parts() {
@@ -100,8 +102,8 @@ impl Address {
         Self::of_name(&unused_name())
     }
 
-    /// Returns an address within this process that no other manager has, in no process: elsewhere it
-    /// must lead to no manager.
+    /// Returns a memory address that is unique across processes: if it is used in another process,
+    /// it must not lead to a manager there.
     pub(crate) fn unused_in_memory() -> Self {
         Self(format!("{MEMORY}:{}", unused_name()).into())
     }
@@ -111,7 +113,8 @@ impl Address {
         &self.0
     }
 
-    /// Where that shard of the manager at this address is reached: the first one here.
+    /// Returns the address of a shard of the manager at this address. The first shard has the
+    /// manager's own address.
     pub(crate) fn of(&self, shard: Shard) -> Self {
         match shard.index() {
             0 => self.clone(),
@@ -119,7 +122,7 @@ impl Address {
         }
     }
 
-    /// Where the manager is whose shard is reached here.
+    /// Returns the address of the manager, if this is the address of the given shard.
     pub(crate) fn of_manager(&self, shard: Shard) -> Option<Self> {
         match shard.index() {
             0 => Some(self.clone()),
@@ -142,25 +145,26 @@ impl Address {
         }
     }
 
-    /// The user whose manager a client accepts here, beside its own and root.
+    /// Returns the user whose manager a client accepts at this address, in addition to its own user
+    /// and root.
     pub(crate) fn owner(&self) -> Option<u32> {
         let pinned = self.0.strip_prefix(UNIX)?.strip_prefix(':')?;
         split_owner(pinned).1
     }
 
-    /// Whether it is a socket in this user's own folder, as a name is.
+    /// Returns whether the socket is in this user's own folder, as the socket of a name is.
     pub(crate) fn is_name(&self) -> bool {
         self.path()
             .is_some_and(|path| path.parent() == Some(&*user_folder()))
     }
 
-    /// Whether it was made for a manager that was given no address.
+    /// Returns whether the address was generated for a manager that was given none.
     pub(crate) fn is_unnamed(&self) -> bool {
         let name = self.path().and_then(Path::file_name);
         self.is_name() && name.is_some_and(|name| name.to_string_lossy().starts_with(ANONYMOUS))
     }
 
-    /// Refuses a path that has no room for the ends of those of shards.
+    /// Refuses a path that would be too long with the suffix of a shard.
     pub(crate) fn check_length(&self) -> Result<(), AddressError> {
         match self.path().map_or(0, |path| path.as_os_str().len()) {
             bytes if bytes > MOST_PATH_BYTES => Err(AddressError::too_long(&self.0, bytes)),
@@ -168,7 +172,8 @@ impl Address {
         }
     }
 
-    /// The variable that says the same address, if there is one: errors tell where it may come from.
+    /// Returns the environment variable, if it contains the same address. Errors name it as the
+    /// likely source.
     pub(crate) fn variable(&self) -> Option<&'static str> {
         (Self::from_env().as_ref() == Ok(self)).then_some(VARIABLE)
     }
@@ -280,7 +285,7 @@ impl TryFrom<&String> for Address {
     }
 }
 
-/// A path is one, also without a slash and with a colon.
+/// A `Path` is always taken as a path, even without a slash or with a colon.
 impl TryFrom<&Path> for Address {
     type Error = AddressError;
 
@@ -338,19 +343,19 @@ pub(crate) const UNIX: &str = "unix";
 /// The scheme of names within one process.
 pub(crate) const MEMORY: &str = "memory";
 
-/// What stands between a path and the user whose manager is accepted there.
+/// The separator between a path and the id of the user whose manager is accepted there.
 const OWNER: &str = "#uid:";
 
-/// What the sockets of managers without an address of their choice begin with.
+/// The prefix of the socket names of managers that were given no address.
 pub(super) const ANONYMOUS: &str = "manager-";
 
-/// The length of the longest such end.
+/// The length of the longest suffix of a shard.
 const MOST_SHARD_BYTES: usize = ".63".len();
 
 /// The schemes that this program has added.
 static ADDED: Inherited<BTreeSet<String>> = Inherited::new(BTreeSet::new());
 
-/// Takes note of a scheme whose places may look like those of a network.
+/// Registers a scheme, so that its addresses are not refused as network addresses.
 pub(crate) fn add_scheme(scheme: &str) {
     ADDED.with(|added| added.insert(scheme.to_owned()));
 }
@@ -359,14 +364,16 @@ fn is_known(scheme: &str) -> bool {
     scheme == MEMORY || ADDED.with(|added| added.contains(scheme))
 }
 
-/// This user's folder for sockets: the same one in every environment of the user.
+/// Returns this user's folder for sockets. It does not depend on environment variables.
 pub(super) fn user_folder() -> PathBuf {
     PathBuf::from(format!("/tmp/lockkeeper-{}", own_uid()))
 }
 
-/// A name that no other manager has. Process ids repeat: each container has its own.
+/// Returns a unique name. It contains a random number, because process ids repeat between
+/// containers.
 fn unused_name() -> String {
-    // A forked process goes on with the numbers that its parent would draw next, but not with the kernel's.
+    // A generator in user space would give a forked child the same numbers as its parent; the kernel's does
+    // not.
     let random = getrandom::u64().unwrap_or_else(|_| RandomState::new().hash_one(process::id()));
     format!("{ANONYMOUS}{}-{random:016x}", process::id())
 }
@@ -376,7 +383,7 @@ pub(crate) fn is_scheme(text: &str) -> bool {
     text.len() > 1 && text.bytes().all(|byte| byte.is_ascii_lowercase())
 }
 
-/// Splits off the user whose manager is accepted at a path.
+/// Splits a path from the id of the user whose manager is accepted there.
 fn split_owner(pinned: &str) -> (&str, Option<u32>) {
     let split = pinned.rsplit_once(OWNER);
     let owned = split.and_then(|(path, uid)| Some((path, uid.parse().ok()?)));
@@ -407,7 +414,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Address {
-        text.parse().expect("it is an address")
+        text.parse().expect("the text is an address")
     }
 
     fn reason(text: &str) -> BadAddress {
@@ -415,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn address_of_a_shard_tells_that_of_its_manager() {
+    fn address_of_a_shard_leads_to_that_of_its_manager() {
         for manager in ["/tmp/socket", "unix:/tmp/socket#uid:7", "memory:jobs"] {
             let manager = parsed(manager);
             for shard in Shard::all(MAX_SHARDS) {
@@ -450,7 +457,7 @@ mod tests {
         assert_eq!(parsed("unix:socket"), parsed("./socket"));
         for path in ["socket", "tcp:80", "127.0.0.1:80"] {
             let address = Address::try_from(Path::new(path)).expect(path);
-            assert!(address.path().expect("it is one").ends_with(path));
+            assert!(address.path().expect("the address is a path").ends_with(path));
         }
     }
 
@@ -472,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn network_addresses_are_refused_and_say_what_to_use() {
+    fn network_addresses_are_refused_with_advice() {
         for text in [
             "127.0.0.1:7000",
             "localhost:7000",
@@ -493,13 +500,13 @@ mod tests {
         let told = told.to_string();
         assert!(told.contains("\"localhost:7000\""), "{told}");
         assert!(told.contains("tls://host:port"), "{told}");
-        // A program's own transport may have such places.
+        // A program's own transport may have places that look like network addresses.
         add_scheme("ports");
         assert_eq!(parsed("ports:7000").parts(), ("ports", "7000"));
     }
 
     #[test]
-    fn text_that_is_no_address_says_why() {
+    fn text_that_is_not_an_address_is_refused_with_the_reason() {
         for (text, why) in [
             ("", BadAddress::Empty),
             ("unix:", BadAddress::Empty),
@@ -521,12 +528,12 @@ mod tests {
         let named = reason(&"x".repeat(100));
         assert!(matches!(named, BadAddress::TooLong { .. }), "{named:?}");
         let raw = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"/tmp/\xff.sock");
-        let raw = Address::try_from(Path::new(raw)).expect_err("it is not text");
+        let raw = Address::try_from(Path::new(raw)).expect_err("the path is not UTF-8");
         assert_eq!(raw.reason, BadAddress::NotText);
     }
 
     #[test]
-    fn names_without_a_choice_differ_where_process_ids_are_the_same() {
+    fn generated_names_differ_where_process_ids_are_the_same() {
         let names: BTreeSet<_> = (0..100).map(|_| Address::unused().to_string()).collect();
         assert_eq!(names.len(), 100);
         assert!(Address::unused().is_name());

@@ -1,25 +1,25 @@
-//! `AddressError`: why a text is no address.
+//! `AddressError`: why a text is not an address.
 
 use std::{convert::Infallible, error::Error, fmt};
 
 use serde::{Deserialize, Serialize};
 
-/// The longest path that fits a socket's address, with the end that those of shards have.
+/// The longest path that fits a socket address together with the suffix of a shard.
 pub(crate) const MOST_PATH_BYTES: usize = 100;
 
-/// Why a text is no [`Address`](crate::Address).
+/// The error for a text that is not an [`Address`](crate::Address).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AddressError {
-    /// The text that is no address; the name of the variable if that is not set.
+    /// The text that is not an address, or the name of the variable that is not set.
     pub text: String,
-    /// What is wrong with it.
+    /// The reason.
     pub reason: BadAddress,
-    /// The environment variable that the text came from, if it came from one.
+    /// The environment variable that the text was read from, if it was.
     pub variable: Option<String>,
 }
 
-/// What is wrong with a text that is no [`Address`](crate::Address).
+/// The reason why a text is not an [`Address`](crate::Address).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum BadAddress {
@@ -31,19 +31,19 @@ pub enum BadAddress {
     ControlCharacter,
     /// It is not UTF-8, or it is relative and the path of the current folder is not UTF-8.
     NotText,
-    /// It names a folder.
+    /// It is the path of a folder.
     NotAFile,
     /// Its path is too long for a socket.
     TooLong {
         /// How many bytes the path has.
         bytes: usize,
-        /// The most bytes that it may have.
+        /// How many bytes it may have at most.
         most: usize,
     },
-    /// It is a relative path, and the system does not tell the current folder. The text is the system's
+    /// It is a relative path, and the current folder cannot be determined. The text is the system's
     /// reason.
     NoFolder(String),
-    /// The environment variable that should have it is not set.
+    /// The environment variable that should contain the address is not set.
     Unset,
 }
 
@@ -56,7 +56,7 @@ impl AddressError {
         }
     }
 
-    /// The error for an address whose path does not fit a socket.
+    /// Makes the error for an address whose path does not fit a socket.
     pub(crate) fn too_long(text: &str, bytes: usize) -> Self {
         let most = MOST_PATH_BYTES;
         Self::new(text, BadAddress::TooLong { bytes, most })
@@ -72,8 +72,8 @@ impl fmt::Display for AddressError {
         } = self;
         match (variable, reason) {
             (Some(variable), BadAddress::Unset) => write!(f, "{variable} {reason}"),
-            (Some(variable), _) => write!(f, "{text:?} in {variable} is no address: {reason}"),
-            (None, _) => write!(f, "{text:?} is no address: {reason}"),
+            (Some(variable), _) => write!(f, "{text:?} in {variable} is not an address: {reason}"),
+            (None, _) => write!(f, "{text:?} is not an address: {reason}"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The runtime for work that must not depend on the caller's runtime.
 //!
-//! It starts on first use. A start that fails, as without descriptors or threads, is tried again by the next
-//! use.
+//! It starts on first use. If the start fails, for example without descriptors or threads, the next use
+//! tries again.
 
 use std::{
     future, io,
@@ -21,19 +21,22 @@ use tokio::{
     task,
 };
 
-/// The runtime for what must not depend on the caller's: one thread, started on first use.
+/// Returns the runtime for work that must not depend on the caller's runtime. It has one thread,
+/// which starts on first use.
 ///
 /// # Panics
 ///
-/// Panics if it does not run yet and the system has no room for it. See [`start`].
+/// Panics if the runtime is not running yet and the system lacks the resources for it. See
+/// [`start`].
 pub(crate) fn background() -> &'static Handle {
     start().unwrap_or_else(|error| {
         panic!("lockkeeper's background thread needs descriptors and a thread, and the system has none: {error}")
     })
 }
 
-/// Returns the same, or an error if the system has no room for it. Each call that can be a program's first
-/// use calls this function: each connection, each child process, and each wait of a plain thread.
+/// Returns the runtime, or an error if the system lacks the resources for it. Every call that can be a
+/// program's first use calls this function: each connection, each child process, and each wait of a plain
+/// thread.
 pub(crate) fn start() -> io::Result<&'static Handle> {
     static BACKGROUND: PerProcess<Background> = PerProcess::new();
     let background = BACKGROUND.get_or_init(Background::default);
@@ -51,9 +54,10 @@ pub(crate) fn start() -> io::Result<&'static Handle> {
 
 /// Starts the thread of the runtime, and waits for its first turn.
 ///
-/// It is a plain thread that runs a runtime, because tokio panics if it gets no thread for one. No fork happens
-/// until the first turn is over: tokio makes what all runtimes of a process share in the first build and in the
-/// first turn, and a forked child would wait for a parent's thread that was making it.
+/// The runtime runs on a plain thread, because tokio panics if it cannot start a thread of its own. Forks wait
+/// until the first turn is over: in the first build and the first turn, tokio initializes state that all
+/// runtimes of a process share, and a child that was forked meanwhile would wait for ever for the parent's
+/// initializing thread.
 fn begin() -> io::Result<Handle> {
     let name = "lockkeeper-io";
     let runtime = build(Builder::new_current_thread().thread_name(name))?;
@@ -75,8 +79,8 @@ fn begin() -> io::Result<Handle> {
     Ok(handle)
 }
 
-/// A runtime whose thread may not start. The caller may be on another runtime, where a plain drop of this one
-/// panics.
+/// A runtime whose thread may fail to start. The caller may be on another runtime, where dropping this one
+/// normally would panic.
 struct Unstarted(Option<Runtime>);
 
 impl Drop for Unstarted {
@@ -87,17 +91,19 @@ impl Drop for Unstarted {
     }
 }
 
-/// Builds a runtime with all drivers while no fork happens.
+/// Builds a runtime with all drivers. Forks wait meanwhile.
 ///
 /// # Errors
 ///
 /// Returns an error when the system has no descriptors for it.
 pub(crate) fn build(builder: &mut Builder) -> io::Result<Runtime> {
-    /// Whether this process or one before it has the pipe for signals, for which tokio panics without descriptors.
+    /// Whether this process or an ancestor has made tokio's signal pipe. tokio panics if there is no descriptor
+    /// for it.
     static HAS_PIPE: AtomicBool = AtomicBool::new(false);
     without_forks(|| {
         if !HAS_PIPE.load(Ordering::Relaxed) {
-            // As many as the first runtime takes.
+            // As many descriptors as the first runtime takes: if they cannot be opened, this is an
+            // error and not tokio's panic.
             let _room = [
                 UnixStream::pair()?,
                 UnixStream::pair()?,
@@ -117,24 +123,24 @@ struct Background {
     starting: Mutex<()>,
 }
 
-/// Returns the runtime that runs the caller and may wait for streams. It returns `None` in a forked child,
-/// whose caller may run on a copy of the parent's runtime: a registration by either process would then wake
-/// both. There the background runtime waits for all streams.
+/// Returns the caller's runtime, if it may wait for streams. Returns `None` in a forked child, where the
+/// caller may run on a copy of the parent's runtime: a registration by one process would then wake both. In
+/// a forked child the background runtime waits for all streams.
 pub(crate) fn current() -> Option<Handle> {
     let handle = Handle::try_current().ok()?;
     (!Origin::here().is_forked()).then_some(handle)
 }
 
-/// Drops a value whose drop blocks, on a thread of its own, and waits until it is dropped. If the system
-/// gives no thread, the value is dropped on this one: a runtime's own blocking threads would leave it in
-/// their queue until one of them is free, which may be never.
+/// Drops a value whose drop blocks on a new thread, and waits until it is dropped. If no thread can be
+/// started, this thread drops the value: tokio's blocking pool would queue it until a thread is free,
+/// which may never happen.
 pub(crate) async fn drop_elsewhere<T: Send + 'static>(value: T) {
     let (tell, told) = oneshot::channel::<()>();
     let work = move || {
         drop(value);
         drop(tell);
     };
-    // An error has dropped `work`, and the value with it.
+    // On an error `work` was dropped, and the value with it.
     if thread::Builder::new().spawn(work).is_ok() {
         // The sender is dropped and never sends.
         let _ = told.await;

@@ -1,4 +1,4 @@
-//! Why a call has no answer, and why a manager or a pool did not start.
+//! The errors of calls, of starting managers and pools, and of tasks.
 
 use std::{fmt, io};
 
@@ -10,10 +10,10 @@ use crate::{
     want::remedy,
 };
 
-/// Why a call has no answer.
+/// The error of a call that has no answer.
 ///
-/// It can be sent on, so that a task may have it in its output. Its `Debug` is the sentence of its `Display`,
-/// so a `main` that returns it prints that.
+/// It can be serialized, so a task may have it in its output. `Debug` prints the same sentence as `Display`,
+/// for a `main` that returns the error.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -40,44 +40,44 @@ use crate::{
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CallError {
-    /// The time was over before the call could be granted. Nothing is held.
+    /// The timeout ended before the call was granted. The caller holds nothing.
     TimedOut(Subject),
-    /// The primitive said no, and is as it was.
+    /// The object refused the call. Its state is unchanged.
     Refused(Refusal, Subject),
     /// The object was removed, or its code panicked.
     Gone(Subject),
     /// The value or the reply that was received cannot be decoded.
     Undecoded(Box<Undecoded>),
-    /// The call would have waited for ever: those are told who wait for each other. Only managers
-    /// that are to fail such calls do.
+    /// The call would have waited for ever. The report lists the calls that wait for each other.
+    /// Only a manager that is configured to fail such calls returns this error.
     Deadlock(Box<Deadlock>),
     /// The manager would not let the object answer.
     Fault(Fault),
-    /// What was given is no address.
+    /// The given text is not an address.
     Address(AddressError),
     /// No manager is reached at the address.
     NoManager {
-        /// Where one was looked for.
+        /// The address.
         address: Address,
-        /// What the system says.
+        /// The system's reason.
         why: String,
-        /// What to do at that address, in this process; empty if the reason says it.
+        /// What to do; empty if the reason says it.
         advice: String,
     },
-    /// The connection is lost, and with it all that was held over it: the manager ended, was
-    /// killed, or hung up. Connect anew, and open the objects anew.
+    /// The connection is lost, and all holds over it: the manager ended, was killed, or closed the
+    /// connection. Connect again, and open the objects again.
     Disconnected {
-        /// Where the manager was.
+        /// The address of the manager.
         address: Address,
         /// How the connection ended.
         why: String,
     },
-    /// What the manager answered is not what was asked.
+    /// The manager's answer does not fit the call.
     Protocol(String),
-    /// The called value belongs to the parent of this process, which was forked since it was made. The call
-    /// had no effect. Connect anew and open the objects anew; a proxy connects by itself.
+    /// This process was forked after the called value was made, so the value belongs to its parent. The
+    /// call had no effect. Connect again and open the objects again; a proxy connects by itself.
     Forked {
-        /// What belongs to the parent.
+        /// A description of the value.
         what: String,
     },
 }
@@ -107,7 +107,8 @@ impl CallError {
         matches!(self, Self::TimedOut(_))
     }
 
-    /// Adds the object that the error is about, unless it has one or is about none.
+    /// Adds the object that the error is about, unless the error already has one or concerns no
+    /// object.
     #[must_use]
     pub(crate) fn about(mut self, subject: impl FnOnce() -> Subject) -> Self {
         match &mut self {
@@ -190,13 +191,13 @@ impl fmt::Debug for CallError {
 }
 
 impl CallError {
-    /// Returns whether the manager refused the call because it has no room for more stored bytes. Such a
+    /// Returns whether the manager refused the call because the stored bytes are at their limit. Such a
     /// call changed nothing, and can be made again.
     pub(crate) fn lacks_room(&self) -> bool {
         matches!(self, Self::Fault(Fault::Limit { what, .. }) if what == Fault::STORED)
     }
 }
-/// The sentence of an error contains its whole chain, so it has no source.
+/// The message of an error contains its whole chain, so `source` returns `None`.
 impl std::error::Error for CallError {}
 
 impl From<Fault> for CallError {
@@ -223,7 +224,7 @@ impl From<Refusal> for CallError {
     }
 }
 
-/// Returns the text of a system's error, and which limit to raise if the system has no room.
+/// Returns the text of a system error, and which limit to raise if the system lacks a resource.
 pub(crate) fn lack(error: &io::Error) -> String {
     match remedy(error) {
         Some(remedy) => format!("{error}: {remedy}"),
@@ -231,7 +232,7 @@ pub(crate) fn lack(error: &io::Error) -> String {
     }
 }
 
-/// Why a manager, a pool or a child process did not start.
+/// The error of a manager, a pool or a child process that did not start.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -247,9 +248,9 @@ pub(crate) fn lack(error: &io::Error) -> String {
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StartError {
-    /// What was given is no address.
+    /// The given text is not an address.
     Address(AddressError),
-    /// A live manager has the address.
+    /// A running manager has the address.
     AddressInUse {
         /// The address.
         address: Address,
@@ -261,16 +262,16 @@ pub enum StartError {
         /// What is wrong with it.
         why: String,
     },
-    /// The system would not give what is needed.
+    /// The system lacks a resource that is needed.
     System(String),
-    /// The program does not call [`program`](crate::program) first thing in main, so a child
-    /// would be the same program once more, and not a worker or a manager.
+    /// The program does not call [`program`](crate::program) at the beginning of main, so a child
+    /// process would run the program again instead of a worker or a manager.
     NotAProgram,
-    /// The child process ended, or failed, before it was ready.
+    /// The child process ended or failed before it was ready.
     Child(String),
-    /// What was asked for is not possible; the text says what is.
+    /// The request is not possible. The text says what is.
     Unusable(String),
-    /// The manager started and cannot be reached.
+    /// The manager started, but cannot be reached.
     Call(CallError),
 }
 
@@ -334,7 +335,7 @@ impl From<CallError> for StartError {
     }
 }
 
-/// Why a task has no result.
+/// The error of a task that has no output.
 ///
 /// ```no_run
 /// # use lockkeeper::{Pool, Task, TaskError};
@@ -362,9 +363,9 @@ impl From<CallError> for StartError {
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TaskError {
-    /// The task failed, or there was no worker to run it to its end.
+    /// The task failed, or no worker ran it to its end.
     Failed(TaskFault),
-    /// The task has run, and this process cannot decode its output.
+    /// The task has run, but this process cannot decode its output.
     Undecoded(Box<Undecoded>),
     /// The pool cannot be reached.
     Call(CallError),
@@ -407,7 +408,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn error_names_its_object_once_and_has_no_source_that_says_the_same() {
+    fn error_names_its_object_once_and_has_no_source_with_the_same_text() {
         let about = || Subject::new("lock", "jobs");
         for error in [
             CallError::timed_out(),

@@ -1,9 +1,10 @@
 //! `FenceFile`: stores the highest fence that a resource has seen, so the resource can refuse older ones.
 //!
-//! The mark is replaced as a whole: written to a second file, synced, renamed, and its folder synced,
-//! under a lock on a third file. A crash at any moment leaves the old mark or the new one; any other
-//! content is reported as damage. Overwriting in place could tear the mark on power loss, and with two
-//! copies a damaged higher one could not be told from a torn one.
+//! The mark is replaced as a whole, under a lock on a third file: the new mark is written to a second
+//! file and synced, the second file is renamed, and the folder is synced. A crash at any moment leaves
+//! the old mark or the new one; any other content is reported as damage. Overwriting in place could
+//! tear the mark on power loss. Two copies would not help: a damaged higher copy looks like a torn
+//! one.
 //!
 //! Invariant: the mark never decreases, and a refused write does not run.
 
@@ -23,13 +24,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileId};
 
-/// A file that keeps the highest fencing token that a resource has seen, for all processes that
-/// write to it.
+/// A file with the highest fencing token that a resource has seen, for all processes that write to
+/// the resource.
 ///
-/// A holder that was paused, and lost its lock meanwhile, does not know when it goes on. What it
-/// writes comes late, and the resource must refuse it (M. Kleppmann, "How to do distributed
-/// locking"): a database by a condition of its own, a file by a mark beside it. Python's
-/// `multiprocessing` has no counterpart.
+/// A holder that was paused, and lost its lock meanwhile, does not notice this when it resumes. Its
+/// writes come too late, and the resource must refuse them (M. Kleppmann, "How to do distributed
+/// locking"): a database with a condition in the statement, a file with a mark in a second file.
+/// Python's `multiprocessing` has no counterpart.
 ///
 /// ```
 /// use std::fs;
@@ -59,55 +60,55 @@ use crate::files::{self, FileId};
 /// # }
 /// ```
 ///
-/// The mark is at the path that is given, with a lock file (`.lock`) and, while it is raised, its
-/// successor (`.new`) beside it. It is one line of text with a checksum, which survives the death
-/// of any process and a loss of power. Without a file no token was seen yet: who removes it, removes
-/// the protection. All writers must be on one machine, or on a file system that locks files for all
-/// of its machines, and must be processes of one user: a mark, a lock file or a successor that is a link,
-/// another user's, or another program's is an error, and stays as it is.
+/// The mark is a file at the given path. In the same folder are a lock file (`.lock`) and, while the mark
+/// is raised, its successor (`.new`). The mark is one line of text with a checksum, and survives the
+/// death of any process and a power failure. A missing file means that no token was seen yet, so removing
+/// the file removes the protection. All writers must be processes of one user, on one machine or on a
+/// file system that locks files for all of its machines. A mark, lock file or successor that is a link,
+/// or belongs to another user or program, is an error and stays unchanged.
 ///
 /// # In a database
 ///
-/// A table needs no file: give the row a column for the token, begin it with 0, and let the
-/// condition and the write be one statement. A token fits a signed 64-bit column.
+/// A table needs no file. Give the row a column for the token with the initial value 0, and put the
+/// condition and the write into one statement. A token fits a signed 64-bit column.
 ///
 /// ```sql
 /// UPDATE page SET words = ?1, fence = ?2 WHERE id = ?3 AND fence <= ?2
 /// ```
 ///
-/// The count of rows that it changed is the answer. One: it is written, and the row refuses all
-/// lower tokens from now on. None: the token is stale (or there is no such row), nothing was
-/// written, and the caller has to acquire the lock anew. The comparison is `<=`, so that a holder
-/// may write often. A row that does not exist yet is made with its first token, by an `INSERT` that
-/// fails, or does nothing, where there is one.
+/// The count of changed rows is the result. If it is one, the row was written, and refuses all
+/// lower tokens from then on. If it is zero, the token is stale (or there is no such row), nothing
+/// was written, and the caller must acquire the lock again. The comparison is `<=`, so that a
+/// holder may write several times. A row that does not exist yet is created with its first token,
+/// by an `INSERT` that fails or does nothing if the row exists.
 #[derive(Debug)]
 pub struct FenceFile {
     path: PathBuf,
-    /// The highest token that this value has seen on the disk, and not only in the system's memory.
+    /// The highest token that is known to be on the disk, and not only in the page cache.
     settled: Mutex<Option<Fence>>,
 }
 
-/// Why the mark of a resource refuses a write. Nothing was written.
+/// The error of a write that the mark of a resource refused. Nothing was written.
 ///
-/// It can be sent on, so that a task may have it in its output.
+/// It can be serialized, so a task may have it in its output.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum FenceError {
-    /// A higher token was seen: another holder has had the lock meanwhile.
+    /// A higher token was seen: another holder had the lock in the meantime.
     Stale {
-        /// The token that came too late.
+        /// The refused token.
         token: Fence,
-        /// The highest that was seen.
+        /// The highest token that was seen.
         highest: Fence,
     },
-    /// The file is no mark, so that the highest token is not known.
+    /// The file does not contain a valid mark, so the highest token is not known.
     Corrupt {
         /// Which file.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
     },
-    /// The system would not read, write or lock a file. The mark may have been raised.
+    /// The system failed to read, write or lock a file. The mark may have been raised.
     System {
         /// Which file.
         path: PathBuf,
@@ -126,7 +127,7 @@ impl fmt::Display for FenceError {
             ),
             Self::Corrupt { path, why } => write!(
                 f,
-                "corrupt: {} is no mark of a fence ({}): repair it with the token of a new grant, \
+                "corrupt: {} is not the mark of a fence ({}): repair it with the token of a new grant, \
                  or remove it if it is another program's",
                 Printable(&path.to_string_lossy()),
                 PrintableText(why)
@@ -149,24 +150,24 @@ impl fmt::Debug for FenceError {
 
 impl Error for FenceError {}
 
-/// What a mark begins with: what it is, and which version of it.
+/// The beginning of a mark: the format and its version.
 const HEADING: &str = "lockkeeper fence 1 ";
 
-/// The rights of new files, less those that the process holds back from all of its own.
+/// The mode of new files, before the process's umask is applied.
 const NEW_FILE_MODE: u32 = 0o666;
 
 /// More bytes than any mark has.
 const MOST_BYTES: u64 = 64;
 
 impl FenceFile {
-    /// Names the mark of a file: the file's own path with `.fence` behind it.
+    /// Returns the mark of a file: its path is that of the file with `.fence` appended.
     #[must_use]
     pub fn beside(resource: impl AsRef<Path>) -> Self {
         Self::at(with_suffix(resource.as_ref(), ".fence"))
     }
 
-    /// Names the mark at that path. Nothing is made before the first token is seen; its folder must
-    /// be there.
+    /// Returns the mark at a path. The file is created when the first token is seen; its folder
+    /// must exist.
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self {
@@ -175,13 +176,13 @@ impl FenceFile {
         }
     }
 
-    /// Where the mark is.
+    /// Returns the path of the mark.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads the highest token that was seen, `None` if none was.
+    /// Reads the highest token that was seen, or `None` if there was none.
     ///
     /// # Errors
     ///
@@ -196,10 +197,10 @@ impl FenceFile {
         })
     }
 
-    /// What is in the file of the mark.
+    /// Reads the file of the mark, or returns `None` if there is none.
     fn read(&self) -> Result<Option<Vec<u8>>, FenceError> {
         let mut bytes = Vec::new();
-        // Damaged content is told by what reads it.
+        // Any content is accepted here: `parse` reports damage.
         let read = match files::open(&self.path, |_| true) {
             Ok(file) => file.take(MOST_BYTES).read_to_end(&mut bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -209,50 +210,50 @@ impl FenceFile {
         Ok(Some(bytes))
     }
 
-    /// Checks a token, and raises the mark to it: from now on lower ones are refused.
+    /// Checks a token, and raises the mark to it: from then on lower tokens are refused.
     ///
-    /// Between the check and a write that follows it, a higher token may be seen: where that
-    /// matters, use [`Self::write`]. Blocks while another process writes.
+    /// Another process may present a higher token between this check and the caller's write. If
+    /// that matters, use [`Self::write`]. Blocks while another process writes.
     ///
     /// # Errors
     ///
     /// Returns [`FenceError::Stale`] when a higher token was seen, [`FenceError::Corrupt`] when the
-    /// file is no mark, and [`FenceError::System`].
+    /// file does not contain a valid mark, and [`FenceError::System`].
     pub fn check(&self, fence: Fence) -> Result<(), FenceError> {
         self.write(fence, || ())
     }
 
-    /// Checks a token, raises the mark to it, and runs the write before any other token is looked
-    /// at: check and write are one step.
+    /// Checks a token, raises the mark to it, and runs `write` before any other token is checked:
+    /// check and write are atomic.
     ///
-    /// What `write` returns, is returned. It should be short, since all others wait for it, also
-    /// while its process is paused. It must not use the same mark, for which it would wait for
-    /// ever. Blocks while another process writes: in async code, call it where that is allowed, as
-    /// in `tokio::task::spawn_blocking`.
+    /// Returns the result of `write`, which should be short: all other writers wait for it, even
+    /// while its process is paused. `write` must not use the same mark, or it waits for ever.
+    /// Blocks while another process writes, so async code should call it in
+    /// `tokio::task::spawn_blocking`.
     ///
     /// # Errors
     ///
-    /// As [`Self::check`]. After an error `write` was not called.
+    /// As [`Self::check`]. After an error, `write` was not called.
     ///
     /// # Panics
     ///
-    /// Panics when `write` does. The mark is raised then, and unlocked.
+    /// Panics when `write` panics. The mark is then raised, and unlocked.
     pub fn write<T>(&self, fence: Fence, write: impl FnOnce() -> T) -> Result<T, FenceError> {
         let _turn = self.lock()?;
         self.raise(fence, self.highest()?)?;
         Ok(write())
     }
 
-    /// Puts a mark in the place of one that is corrupt.
+    /// Replaces a corrupt mark.
     ///
-    /// The token must come from a grant that was made after the damage, which is higher than all
-    /// before it. A mark that is not corrupt is checked and raised as by [`Self::check`]. A file that does
-    /// not begin as a mark may be another program's, and is left alone: remove it yourself.
+    /// The token must come from a grant that was made after the damage, so that it is higher than all
+    /// earlier tokens. A mark that is not corrupt is checked and raised as by [`Self::check`]. A file that
+    /// does not begin like a mark may belong to another program and stays unchanged: remove it yourself.
     ///
     /// # Errors
     ///
     /// Returns [`FenceError::Stale`] when the mark is not corrupt and higher, [`FenceError::Corrupt`] when
-    /// it does not begin as a mark, and [`FenceError::System`].
+    /// the file does not begin like a mark, and [`FenceError::System`].
     pub fn repair(&self, fence: Fence) -> Result<(), FenceError> {
         let _turn = self.lock()?;
         match self.highest() {
@@ -265,14 +266,15 @@ impl FenceFile {
         }
     }
 
-    /// Waits for the lock file. The lock ends when the guard is dropped, or with the process.
+    /// Locks the lock file, and waits for that. The lock ends when the guard is dropped, or with
+    /// the process.
     fn lock(&self) -> Result<Turn, FenceError> {
         let path = with_suffix(&self.path, ".lock");
-        // It is always empty.
+        // The lock file is always empty.
         let opened = Private::open(|| files::open_or_create(&path, NEW_FILE_MODE, |_| false));
         let locked = opened.and_then(|file| {
             while let Err(error) = file.get()?.lock() {
-                // A signal came in between.
+                // A signal may interrupt the wait.
                 if error.kind() != io::ErrorKind::Interrupted {
                     return Err(error);
                 }
@@ -282,8 +284,9 @@ impl FenceFile {
         locked.map_err(|error| system(&path, &error))
     }
 
-    /// Lets a token pass that is not lower than the highest, and sees to it that the mark is on the
-    /// disk then: also one that another process has raised, which may have died before it had.
+    /// Accepts a token that is not lower than the highest, and ensures that the mark is on the
+    /// disk. This includes a mark that another process raised: it may have died before it synced
+    /// the mark.
     fn raise(&self, token: Fence, highest: Option<Fence>) -> Result<(), FenceError> {
         let is_new = highest != Some(token);
         match highest {
@@ -291,7 +294,7 @@ impl FenceFile {
             Some(_) if !is_new => {}
             Some(_) | None => self.put(token)?,
         }
-        // A mark that was removed is new again with a token that was settled before.
+        // A mark that was removed is written again, even for a token that was settled before.
         if is_new || self.settled().is_none_or(|settled| *settled != Some(token)) {
             self.sync_folder()?;
             if let Some(mut settled) = self.settled() {
@@ -336,7 +339,7 @@ impl FenceFile {
     }
 }
 
-/// The locked lock file. A forked child does not keep it.
+/// The locked lock file. A forked child does not inherit it.
 struct Turn(Private<File>);
 
 impl Drop for Turn {
@@ -347,7 +350,7 @@ impl Drop for Turn {
     }
 }
 
-/// Removes the next mark of a writer that died before it was in place.
+/// Removes the successor that a writer left when it died before the rename.
 fn remove_left(new: &Path) -> io::Result<()> {
     match files::open(new, is_mark) {
         Ok(left) => files::remove(new, FileId::of(&left.metadata()?)),
@@ -356,7 +359,7 @@ fn remove_left(new: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether a file begins as a mark does, if it goes on at all.
+/// Returns whether a file begins like a mark, or is the beginning of one.
 fn is_mark(bytes: &[u8]) -> bool {
     bytes.starts_with(HEADING.as_bytes()) || HEADING.as_bytes().starts_with(bytes)
 }
@@ -374,14 +377,14 @@ fn system(path: &Path, error: &io::Error) -> FenceError {
     }
 }
 
-/// The mark of a token: always as long, so that nothing of it can be missing.
+/// Returns the mark of a token. All marks have the same length, so a truncated one is noticed.
 fn line(token: Fence) -> String {
     let number = format!("{:020}", token.number());
     let sum = checksum(number.as_bytes());
     format!("{HEADING}{number} {sum:08x}\n")
 }
 
-/// The token of a mark.
+/// Reads the token of a mark.
 fn parse(bytes: &[u8]) -> Result<Fence, &'static str> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is not text")?;
     if text.is_empty() {
@@ -399,7 +402,7 @@ fn parse(bytes: &[u8]) -> Result<Fence, &'static str> {
     }
 }
 
-/// The CRC-32 of zip files, which other languages have in their libraries.
+/// Computes the CRC-32 of zip files, which the standard libraries of other languages have too.
 fn checksum(bytes: &[u8]) -> u32 {
     let mut sum = u32::MAX;
     for byte in bytes {
@@ -436,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn lower_token_is_refused_and_the_holder_itself_goes_on() {
+    fn lower_token_is_refused_and_the_same_token_is_accepted_again() {
         let (_folder, mark) = mark();
         assert_eq!(mark.highest(), Ok(None));
         assert_eq!(mark.check(fence(34)), Ok(()));
@@ -448,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_write_is_not_run_and_another_is_returned() {
+    fn refused_write_is_not_run_and_the_result_of_an_accepted_one_is_returned() {
         let (_folder, mark) = mark();
         assert_eq!(mark.write(fence(2), || "written"), Ok("written"));
         let late = mark.write(fence(1), || panic!("a stale token wrote"));
@@ -456,22 +459,22 @@ mod tests {
     }
 
     #[test]
-    fn mark_is_that_of_all_who_name_the_file() {
+    fn all_values_with_the_same_path_share_the_mark() {
         let (folder, mark) = mark();
         mark.check(fence(5)).unwrap();
         let other = FenceFile::at(folder.path().join("page.fence"));
         assert_eq!(other.check(fence(4)), Err(stale(4, 5)));
-        // The mark of another resource in the same folder is another one.
+        // Another resource in the same folder has its own mark.
         let neighbour = FenceFile::beside(folder.path().join("page2"));
         assert_eq!(neighbour.check(fence(4)), Ok(()));
     }
 
     #[test]
-    fn whatever_a_dead_writer_left_beside_changes_nothing() {
+    fn files_of_a_dead_writer_change_nothing() {
         let (_folder, mark) = mark();
         mark.check(fence(5)).unwrap();
         let new = with_suffix(mark.path(), ".new");
-        // It died with any part of the next mark written, and before that was in place.
+        // The writer died before the rename, with any part of the successor written.
         let next = line(fence(9));
         for length in 0..=next.len() {
             fs::write(&new, next.get(..length).expect("it is ASCII")).unwrap();
@@ -480,11 +483,11 @@ mod tests {
         }
         assert_eq!(mark.check(fence(6)), Ok(()));
         assert_eq!(mark.highest(), Ok(Some(fence(6))));
-        assert!(!new.exists(), "it has become the mark");
+        assert!(!new.exists(), "the successor was renamed");
     }
 
     #[test]
-    fn any_damage_is_an_error_and_never_a_lower_mark() {
+    fn damage_is_an_error_and_never_a_lower_mark() {
         let (_folder, mark) = mark();
         mark.check(fence(1_795_384_507_341_834_506)).unwrap();
         let whole = fs::read(mark.path()).unwrap();
@@ -506,17 +509,17 @@ mod tests {
             for refused in [
                 mark.highest().map(drop),
                 mark.check(fence(u64::MAX)),
-                mark.write(fence(u64::MAX), || panic!("{shown:?} let a write pass")),
+                mark.write(fence(u64::MAX), || panic!("{shown:?} accepted a write")),
             ] {
                 let refused = refused.expect_err("damage is an error");
                 assert!(matches!(refused, FenceError::Corrupt { .. }), "{shown:?}");
             }
-            assert_eq!(fs::read(mark.path()).unwrap(), bytes, "it is left as it is");
+            assert_eq!(fs::read(mark.path()).unwrap(), bytes, "the file is unchanged");
         }
     }
 
     #[test]
-    fn corrupt_mark_is_repaired_by_a_new_token_and_a_whole_one_is_never_lowered() {
+    fn corrupt_mark_is_repaired_by_a_new_token_and_a_valid_one_is_never_lowered() {
         let (_folder, mark) = mark();
         mark.check(fence(7)).unwrap();
         assert_eq!(mark.repair(fence(6)), Err(stale(6, 7)));
@@ -530,13 +533,13 @@ mod tests {
     }
 
     #[test]
-    fn mark_that_cannot_be_kept_lets_no_write_pass() {
+    fn mark_that_cannot_be_stored_accepts_no_write() {
         let (folder, _) = mark();
         let nowhere = FenceFile::at(folder.path().join("missing/mark"));
         let write = || panic!("it wrote without a mark");
         let refused = nowhere.write(fence(1), write).unwrap_err();
         assert!(matches!(refused, FenceError::System { .. }), "{refused}");
-        // A folder is in the place of the mark to be.
+        // A folder has the path of the mark.
         let blocked = FenceFile::at(folder.path().join("blocked"));
         fs::create_dir(folder.path().join("blocked.new")).unwrap();
         let refused = blocked.write(fence(1), write).unwrap_err();
@@ -545,7 +548,7 @@ mod tests {
     }
 
     #[test]
-    fn write_that_panics_leaves_the_mark_raised_and_free() {
+    fn write_that_panics_leaves_the_mark_raised_and_unlocked() {
         let (_folder, mark) = mark();
         let panicked = std::panic::catch_unwind(|| mark.write(fence(3), || panic!("on purpose")));
         assert!(panicked.is_err());
@@ -554,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_file_of_the_mark_is_an_error_and_stays_as_it_is() {
+    fn foreign_file_is_an_error_and_stays_unchanged() {
         use std::os::unix::fs::symlink;
 
         for suffix in ["", ".lock", ".new"] {
@@ -566,7 +569,7 @@ mod tests {
                 "folder",
                 "content",
             ] {
-                // The content of a mark may be damaged, which is told as such.
+                // Foreign content in the mark itself is reported as damage.
                 if (suffix, what) == ("", "content") {
                     continue;
                 }
@@ -625,7 +628,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_the_fact_and_what_to_do() {
+    fn errors_name_the_cause_and_the_remedy() {
         let (_folder, mark) = mark();
         assert_eq!(
             stale(33, 34).to_string(),
@@ -637,14 +640,14 @@ mod tests {
         assert_eq!(
             corrupt,
             format!(
-                "corrupt: {path} is no mark of a fence (it is empty): \
+                "corrupt: {path} is not the mark of a fence (it is empty): \
                  repair it with the token of a new grant, or remove it if it is another program's"
             )
         );
     }
 
     #[test]
-    fn refusal_can_be_sent_on() {
+    fn refusal_can_be_serialized() {
         let stale = stale(33, 34);
         let sent = serde_json::to_string(&stale).expect("it is data");
         assert_eq!(serde_json::from_str(&sent).ok(), Some(stale));
@@ -658,7 +661,7 @@ mod tests {
         let document = include_str!("../PROTOCOL.md");
         assert!(
             document.contains(&format!("\n    {mark}")),
-            "others read it"
+            "other users may read it"
         );
     }
 }

@@ -1,10 +1,10 @@
-//! Files of this process: opens, makes and removes only what is provably its own.
+//! Opens, creates and removes files of this process, and no others.
 //!
-//! A file is this process's own if it is a regular file of its effective user with one name, and is empty
-//! or has content that the caller knows. No symbolic link is followed, and no open blocks.
+//! A file belongs to this process if it is a regular file of the effective user with one hard link, and
+//! is empty or has content that the caller recognizes. No symbolic link is followed, and no open blocks.
 //!
-//! Invariant: nothing here truncates, writes or removes a file before that check. Errors say what was
-//! found, whose it is and what to do; the caller puts the path in front.
+//! Invariant: no function truncates, writes or removes a file before that check. Errors say what was
+//! found, who owns it and what to do; the caller adds the path.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions},
@@ -18,18 +18,19 @@ use rustix::fs::{AtFlags, CWD, OFlags, Timespec, Timestamps, UTIME_NOW, utimensa
 
 use crate::want::remedy;
 
-/// More bytes than the beginning of any content by which a file is known.
+/// An upper bound of the bytes by which the content of a file is recognized.
 const MOST_KNOWN_BYTES: u64 = 128;
 
-/// File times older than this are renewed. Programs that clear folders for temporary files go by days.
+/// File times older than this are renewed. Programs that clean temporary folders remove files that are
+/// days old.
 const FRESH: Duration = Duration::from_secs(3600);
 
-/// The user that this process acts as.
+/// Returns the effective user of this process.
 pub(crate) fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Which file it is, whatever its name.
+/// The identity of a file, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileId {
     pub(crate) device: u64,
@@ -37,7 +38,7 @@ pub(crate) struct FileId {
 }
 
 impl FileId {
-    /// The identity of an open file.
+    /// Returns the identity of an open file.
     pub(crate) fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -45,7 +46,8 @@ impl FileId {
         }
     }
 
-    /// The identity of what is at a path, `None` if nothing is there. A symbolic link is itself.
+    /// Returns the identity of the file at a path, or `None` if there is none. Symbolic links are
+    /// not followed.
     pub(crate) fn at(path: &Path) -> io::Result<Option<Self>> {
         match fs::symlink_metadata(path) {
             Ok(metadata) => Ok(Some(Self::of(&metadata))),
@@ -55,12 +57,13 @@ impl FileId {
     }
 }
 
-/// Opens a file of this process for reading and writing. `is_known` is asked about its beginning if the
-/// file is not empty.
+/// Opens a file of this process for reading and writing. If the file is not empty, `is_known` must
+/// accept its beginning.
 ///
 /// # Errors
 ///
-/// Returns `NotFound` when nothing is there, and [`NOT_OURS`] when it is not this process's own.
+/// Returns `NotFound` when there is no file, and [`NOT_OURS`] when it does not belong to this
+/// process.
 pub(crate) fn open(path: &Path, is_known: fn(&[u8]) -> bool) -> io::Result<File> {
     let opened = OpenOptions::new()
         .read(true)
@@ -85,11 +88,11 @@ pub(crate) fn open(path: &Path, is_known: fn(&[u8]) -> bool) -> io::Result<File>
     Ok(file)
 }
 
-/// Makes a file where there is none.
+/// Creates a file.
 ///
 /// # Errors
 ///
-/// Returns `AlreadyExists` when anything is there.
+/// Returns `AlreadyExists` when the path is taken.
 pub(crate) fn create(path: &Path, mode: u32) -> io::Result<File> {
     let created = OpenOptions::new()
         .read(true)
@@ -104,7 +107,7 @@ pub(crate) fn create(path: &Path, mode: u32) -> io::Result<File> {
     })
 }
 
-/// Opens a file of this process, as [`open`] does, or makes it.
+/// Opens a file of this process, as [`open`] does, or creates it.
 pub(crate) fn open_or_create(
     path: &Path,
     mode: u32,
@@ -115,7 +118,7 @@ pub(crate) fn open_or_create(
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             created => return created,
         }
-        // It may have been removed in between.
+        // Another process may remove the file between the two calls.
         match open(path, is_known) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             opened => return opened,
@@ -123,7 +126,7 @@ pub(crate) fn open_or_create(
     }
 }
 
-/// Removes what is at a path if it is that file, and leaves anything else alone.
+/// Removes the file at a path if it has the given identity, and leaves any other file.
 pub(crate) fn remove(path: &Path, id: FileId) -> io::Result<()> {
     if FileId::at(path)? != Some(id) {
         return Ok(());
@@ -134,8 +137,8 @@ pub(crate) fn remove(path: &Path, id: FileId) -> io::Result<()> {
     }
 }
 
-/// Renews the times of a file that is this process's own, if they are old: programs that clear folders
-/// for temporary files go by them.
+/// Renews the times of a file of this process if they are old, so that programs which clean temporary
+/// folders keep it.
 pub(crate) fn keep_fresh(path: &Path) {
     let is_old = fs::symlink_metadata(path)
         .and_then(|metadata| metadata.modified())
@@ -152,15 +155,15 @@ pub(crate) fn keep_fresh(path: &Path) {
             last_access: now,
             last_modification: now,
         };
-        // A file that vanished meanwhile is noticed at the next look.
+        // If the file was removed meanwhile, the next check notices it.
         let _ = utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW);
     }
 }
 
-/// The kind of the error for a file that is not this process's own.
+/// The kind of the error for a file that does not belong to this process.
 pub(crate) const NOT_OURS: io::ErrorKind = io::ErrorKind::InvalidData;
 
-/// Adds to an error of the system what is at the path, or above it, and whose it is.
+/// Adds to a system error which file or folder is at the path, or above it, and who owns it.
 pub(crate) fn explain(path: &Path, error: &io::Error) -> io::Error {
     let kind = error.kind();
     if let Some(remedy) = remedy(error) {
@@ -192,10 +195,10 @@ pub(crate) fn explain(path: &Path, error: &io::Error) -> io::Error {
     }
 }
 
-/// What helps where the system refuses a path.
+/// What to do when the system refuses a path.
 const REMEDY: &str = "have its owner open it to this process, or use another path";
 
-/// What helps where the system refuses a path because of what is there.
+/// Returns what to do when the system refuses a path because of the file there.
 fn remedy_at(there: &Metadata, kind: io::ErrorKind) -> &'static str {
     let own_rights = if there.is_dir() { 0o700 } else { 0o600 };
     let is_shut = there.mode() & own_rights != own_rights;
@@ -208,12 +211,12 @@ fn remedy_at(there: &Metadata, kind: io::ErrorKind) -> &'static str {
     }
 }
 
-/// Says what is at the path of a socket if that is no socket.
+/// Describes the file at the path of a socket if it is not a socket.
 pub(crate) fn no_socket(there: &Metadata) -> Option<String> {
     (!there.file_type().is_socket()).then(|| format!("it is {}, and no socket", describe(there)))
 }
 
-/// The error for what is there and is not this process's own file.
+/// Makes the error for a file that does not belong to this process.
 pub(crate) fn not_ours(metadata: &Metadata) -> io::Error {
     let what = describe(metadata);
     let names = match metadata.nlink() {
@@ -228,7 +231,7 @@ pub(crate) fn not_ours(metadata: &Metadata) -> io::Error {
     io::Error::new(NOT_OURS, why)
 }
 
-/// Says what is there, whose it is and who may do what with it.
+/// Describes a file: its type, its owner and its mode.
 pub(crate) fn describe(metadata: &Metadata) -> String {
     let kind = metadata.file_type();
     let what = if kind.is_symlink() {
@@ -248,7 +251,7 @@ pub(crate) fn describe(metadata: &Metadata) -> String {
     format!("{what} of uid {uid} with mode {mode:04o}")
 }
 
-/// The flags of every open: no link is followed, and an open does not block on a pipe or a device.
+/// Returns the flags of every open: links are not followed, and pipes and devices do not block.
 fn flags() -> i32 {
     (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY)
         .bits()
@@ -296,7 +299,7 @@ mod tests {
             assert!(told.contains(&format!("uid {}", own_uid())), "{told}");
             assert!(told.contains("use another path"), "{told}");
         }
-        assert_eq!(fs::read(at("foreign")).expect("it is there"), b"theirs");
+        assert_eq!(fs::read(at("foreign")).expect("the file exists"), b"theirs");
         assert!(!at("nowhere").exists());
         for (name, content) in [("known", "ours since long"), ("empty", "")] {
             fs::write(at(name), content).expect("a file");
@@ -306,12 +309,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shut_to_its_own_user_is_to_be_opened_by_that_user() {
+    fn error_about_permissions_says_who_can_change_them() {
         let folder = tempfile::tempdir().expect("a folder");
         let shut = folder.path().join("shut");
         fs::create_dir(&shut).expect("a folder");
         for (mode, words) in [(0o000, "chmod 700 it"), (0o700, "have its owner open it")] {
-            fs::set_permissions(&shut, fs::Permissions::from_mode(mode)).expect("it is ours");
+            fs::set_permissions(&shut, fs::Permissions::from_mode(mode)).expect("this user owns it");
             for path in [shut.clone(), shut.join("file")] {
                 let told = explain(&path, &io::ErrorKind::PermissionDenied.into()).to_string();
                 assert!(told.contains(words), "{mode:o}: {told}");
@@ -324,7 +327,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("file");
         let file = create(&path, 0o600).expect("a file");
-        let id = FileId::of(&file.metadata().expect("it is open"));
+        let id = FileId::of(&file.metadata().expect("the file is open"));
         fs::rename(&path, folder.path().join("moved")).expect("it moves");
         for other in ["file", "link", "folder"] {
             match other {
@@ -332,16 +335,16 @@ mod tests {
                 "link" => symlink(folder.path().join("moved"), &path).expect("a link"),
                 _ => fs::create_dir(&path).expect("a folder"),
             }
-            remove(&path, id).expect("nothing to remove");
-            let there = fs::symlink_metadata(&path).expect("it is left alone");
+            remove(&path, id).expect("a missing file is no error");
+            let there = fs::symlink_metadata(&path).expect("another file stays");
             match there.is_dir() {
                 true => fs::remove_dir(&path),
                 false => fs::remove_file(&path),
             }
             .expect("it goes");
         }
-        remove(&path, id).expect("nothing is there");
-        remove(&folder.path().join("moved"), id).expect("it is that file");
+        remove(&path, id).expect("a missing file is no error");
+        remove(&folder.path().join("moved"), id).expect("the file has this identity");
         assert!(!folder.path().join("moved").exists());
     }
 

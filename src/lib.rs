@@ -1,17 +1,18 @@
-//! Locks, semaphores, events, conditions, barriers, queues and values that processes share, and a pool
-//! of processes to use them: Python's `multiprocessing.Manager` for Rust.
+//! Locks, semaphores, events, conditions, barriers, queues and values that processes share, and a
+//! process pool: Python's `multiprocessing.Manager` for Rust.
 //!
 //! 1. A [`Manager`] hosts the objects. [`Manager::start`] runs it on a thread, [`Manager::spawn`] as a process, and
-//!    [`Manager::connect`] uses that of another program.
-//! 2. [`Manager::lock`], [`Manager::semaphore`], [`Manager::queue`] and their kin make an object and return its proxy.
-//!    [`Manager::named`] opens an object that several programs know by a name.
+//!   [`Manager::connect`] connects to a manager of another program.
+//! 2. [`Manager::lock`], [`Manager::semaphore`], [`Manager::queue`] and similar methods create an object and return
+//!   its proxy. [`Manager::named`] opens an object that several programs share by its name.
 //! 3. A call such as [`Lock::acquire`](proxies::LockOf::acquire) is a [`Wait`]: it is awaited, or given a
 //!    [timeout](Wait::timeout), or made on a [plain thread](Wait::blocking). It returns a [guard](guards::Guard).
-//! 4. A proxy is data. It goes into the fields of a [`Task`], which a [`Pool`] runs in another process. A program with
-//!    a pool calls [`program`] first in main.
-//! 5. What a process holds is given back when it ends, and the next guard [tells](guards::Guard::abandoned) so.
+//! 4. A proxy can be serialized. It can be a field of a [`Task`], which a [`Pool`] runs in another process. A program
+//!   with a pool calls [`program`] at the beginning of main.
+//! 5. When a process ends, the manager releases what it holds, and the next guard
+//!   [reports](guards::Guard::abandoned) it.
 //!
-//! The repository has a guide in docs/src, and all promises in SEMANTICS.md.
+//! The repository has a guide in docs/src, and the guarantees in SEMANTICS.md.
 //!
 //! ```no_run
 //! use lockkeeper::{Manager, Pool, Semaphore, Task};
@@ -74,7 +75,7 @@
 //! Proxies work on any tokio runtime, and from plain threads through [`Wait::blocking`] and
 //! [`block_on`].
 
-// A library's standard output is its program's; its tests are free to print.
+// Only the program may write to standard output, not the library. Tests may print.
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
 
 #[cfg(not(target_os = "linux"))]
@@ -146,7 +147,7 @@ pub use proxy::{
     wait::Wait,
 };
 
-/// What one sets before a manager, a pool, an object or the program begins.
+/// The builders of managers, clients, pools and objects, and of the program.
 pub mod builders {
     pub use lockkeeper_protocol::operations::{BarrierSpec, OnDeath};
 
@@ -161,11 +162,12 @@ pub mod builders {
     };
 }
 
-/// Calls by kind, operation and MessagePack bytes: for bindings and tools, which have no Rust types.
+/// Untyped calls, by kind, operation and MessagePack bytes, for bindings and tools that do not have
+/// the Rust types.
 ///
-/// PROTOCOL.md in the repository tells the operations of the built-in
-/// kinds, and how their specs, arguments and replies are written. A call takes the same way as that of a typed
-/// proxy: it is withdrawn when it is dropped, the manager keeps its time, and its connection is that of the process.
+/// PROTOCOL.md in the repository lists the operations of the built-in kinds, and how their specs, arguments and
+/// replies are encoded. A call behaves like that of a typed proxy: dropping it withdraws it, the manager enforces
+/// its timeout, and it uses the connection of the process.
 ///
 /// ```
 /// use lockkeeper::{Manager, dynamic::Object};
@@ -191,7 +193,7 @@ pub mod dynamic {
     pub use crate::proxy::dynamic::{Answer, Hold, Object};
 }
 
-/// What a deadlock report says: which calls wait for each other, and for what.
+/// The parts of a deadlock report: which calls wait for each other, and for what.
 pub mod deadlock {
     pub use lockkeeper_protocol::{Claim, Deadlock, Member, Wait};
 
@@ -214,7 +216,7 @@ pub mod errors {
     };
 }
 
-/// What all guards have in common, and what they tell.
+/// The trait of all guards, and the types of its methods.
 pub mod guards {
     pub use lockkeeper_protocol::{
         Abandoned,
@@ -229,7 +231,7 @@ pub mod guards {
     };
 }
 
-/// What managers, objects and pools tell about themselves: see [`Manager::inspect`] and [`Proxy::status`].
+/// The status of managers, objects and pools: see [`Manager::inspect`] and [`Proxy::status`].
 pub mod inspect {
     pub use lockkeeper_protocol::{
         CallInfo, ObjectInfo, PartInfo, Peer, Snapshot, Stats, Times,
@@ -242,7 +244,7 @@ pub mod inspect {
     pub use crate::{pool::status::PoolStatus, proxy::served::HasStatus};
 }
 
-/// Kinds of objects of your own: see [`Primitive`](kind::Primitive), and [`Proxy`] for an example.
+/// Custom kinds of objects: see [`Primitive`](kind::Primitive), and [`Proxy`] for an example.
 pub mod kind {
     pub use lockkeeper_actors::{
         Bench, Call, HangUp, HoldTimer, Holding, Operations, Parked, Part, Primitive, Serve,
@@ -253,7 +255,7 @@ pub mod kind {
     pub use crate::proxy::hold::Grant;
 }
 
-/// The types that related proxies and tasks share.
+/// The proxies by their release rule, and types that proxies and tasks share.
 pub mod proxies {
     pub use crate::{
         pool::task::Plain,
@@ -271,17 +273,17 @@ pub mod proxies {
 #[doc(hidden)]
 pub use proxy::several::Target;
 
-/// The README's programs are compiled as tests.
+/// Compiles the programs of the README as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 pub struct ReadmeDoctests;
 
-/// So is that of docs/OBSERVING.md.
+/// Compiles the program of docs/OBSERVING.md as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/OBSERVING.md")]
 pub struct ObservingDoctests;
 
-/// So are those of the guide.
+/// Compiles the programs of the guide as tests.
 #[cfg(doctest)]
 mod guide {
     #[doc = include_str!("../docs/src/first-steps.md")]

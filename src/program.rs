@@ -29,11 +29,11 @@ use crate::{
     },
 };
 
-/// Begins the one call at the top of main, by which the same executable serves as main program,
-/// as worker of a pool and as spawned manager.
+/// Begins the call at the top of main that lets one executable serve as main program, as worker of
+/// a pool and as spawned manager.
 ///
-/// It ends with [`Program::run`], or with [`Program::init`] in a program with a runtime of its
-/// own, or with [`Program::in_test`] in a test.
+/// The call ends with [`Program::run`], with [`Program::init`] in a program that has its own
+/// runtime, or with [`Program::in_test`] in a test.
 ///
 /// ```no_run
 /// # use lockkeeper::{Task, Pool};
@@ -58,7 +58,7 @@ pub fn program() -> Program {
     }
 }
 
-/// What the processes of this program can do. See [`program`].
+/// The tasks, kinds and transports of this program's processes. See [`program`].
 #[derive(Debug)]
 #[must_use = "it has an effect with run, init or in_test"]
 pub struct Program {
@@ -72,20 +72,20 @@ impl Program {
     ///
     /// # Panics
     ///
-    /// Panics when another type has its name, here or at an earlier call by this process, in which
-    /// case it is [`Self::run`], [`Self::init`] or [`Self::in_test`] that does.
+    /// Panics when another type has the same name. If that type was added by an earlier call in
+    /// this process, [`Self::run`], [`Self::init`] or [`Self::in_test`] panics instead.
     #[track_caller]
     pub fn task<T: Task>(mut self) -> Self {
         self.tasks.add::<T>();
         self
     }
 
-    /// Adds a kind of your own to all managers of this program, also to spawned ones.
+    /// Adds a custom kind to all managers of this program, including spawned ones.
     pub fn kind<P: Primitive>(self) -> Self {
         self.kind_with(P::create)
     }
 
-    /// Adds a kind of your own whose objects `make` makes, which may capture what they need.
+    /// Adds a custom kind whose objects are created by `make`, which may capture what they need.
     pub fn kind_with<P: Primitive>(
         mut self,
         make: impl Fn(P::Spec) -> Result<P, Refusal> + Send + Sync + 'static,
@@ -94,13 +94,13 @@ impl Program {
         self
     }
 
-    /// Adds a transport: addresses that begin with `scheme:` are reached through it, by this program
-    /// and by its workers and spawned managers. See [`transport`](crate::transport).
+    /// Adds a transport: this program, its workers and its spawned managers use it for addresses
+    /// that begin with `scheme:`. See [`transport`](crate::transport).
     ///
     /// # Panics
     ///
-    /// Panics when the scheme is not two lowercase letters or more, is `unix` or `memory`, which every
-    /// program has, or was added before.
+    /// Panics when the scheme is not at least two lowercase letters, is `unix` or `memory`, which
+    /// every program has, or was added before.
     #[track_caller]
     pub fn transport(mut self, scheme: &str, transport: impl Transport) -> Self {
         assert!(
@@ -126,7 +126,7 @@ impl Program {
     ///
     /// # Panics
     ///
-    /// Panics inside a runtime, and when the system has no descriptors for one.
+    /// Panics inside a runtime, and when there are too few descriptors for one.
     #[track_caller]
     pub fn run<F: Future>(self, main: F) -> F::Output {
         assert_no_runtime();
@@ -141,10 +141,10 @@ impl Program {
         actix_rt::System::with_tokio_rt(|| runtime).block_on(main)
     }
 
-    /// Returns at once in the main program. In a child it does the child's work instead, and does
-    /// not return.
+    /// Returns at once in the main program. In a child process it does the child's work instead,
+    /// and does not return.
     ///
-    /// To be called first thing in main, before a runtime or a thread is started and before
+    /// Call it at the beginning of main, before a runtime or a thread is started and before
     /// arguments are parsed:
     ///
     /// ```no_run
@@ -161,15 +161,17 @@ impl Program {
     ///
     /// # Panics
     ///
-    /// Panics inside a runtime, as in an `async fn main`: the child's work needs its own.
+    /// Panics inside a runtime, for example in an `async fn main`: the work of a child needs its
+    /// own runtime.
     #[track_caller]
     pub fn init(self) {
         assert_no_runtime();
         self.enter(Launch::Main);
     }
 
-    /// Does the same within a test harness, where main is not ours: `test` is the full name of a
-    /// test that does nothing but this, and children are started by running that test alone.
+    /// Does the work of [`Self::init`] in a test harness, which has its own main. `test` is the
+    /// full name of a test that does nothing but call this method. A child process runs only that
+    /// test.
     ///
     /// ```no_run
     /// fn program() {
@@ -216,7 +218,8 @@ impl Program {
     }
 }
 
-/// A child's work is a runtime of its own, which another one would not let begin.
+/// Panics inside a runtime. The work of a child needs its own runtime, and runtimes cannot be
+/// nested.
 #[track_caller]
 fn assert_no_runtime() {
     assert!(

@@ -14,19 +14,19 @@ pub struct Subject(Option<Box<Known>>);
 #[derive(Clone, Serialize, Deserialize)]
 struct Known {
     kind: Cow<'static, str>,
-    /// `None` for an object that was to be made without a name.
+    /// `None` for an anonymous object that was not created yet.
     name: Option<String>,
 }
 
 impl Subject {
-    /// No object that is known.
+    /// An unknown object.
     pub(crate) const UNKNOWN: Self = Self(None);
 
     pub(crate) fn new(kind: impl Into<Cow<'static, str>>, name: &str) -> Self {
         Self::of(kind, Some(name))
     }
 
-    /// Makes the subject of an object that may have no name yet.
+    /// Makes the subject for an object that may have no name yet.
     pub(crate) fn of(kind: impl Into<Cow<'static, str>>, name: Option<&str>) -> Self {
         let (kind, name) = (kind.into(), name.map(str::to_owned));
         Self(Some(Box::new(Known { kind, name })))

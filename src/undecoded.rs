@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// An item, a value or the outcome of a task that this process cannot decode: its bytes, and both types.
 ///
-/// It can be sent on, so that a task may have it in its output.
+/// It can be serialized, so a task may have it in its output.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Undecoded {
     what: String,

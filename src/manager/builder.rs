@@ -248,7 +248,7 @@ impl ManagerBuilder {
     ///
     /// # Errors
     ///
-    /// Returns [`StartError::Address`] for a text that is no address, [`StartError::AddressInUse`] when a
+    /// Returns [`StartError::Address`] for a text that is not an address, [`StartError::AddressInUse`] when a
     /// live manager is at the address, [`StartError::BadAddress`] when no socket can be bound there or this
     /// program has no transport of that scheme, and [`StartError::System`] when the system cannot create a
     /// thread. Returns [`StartError::Unusable`] for an invalid number of shards, for several shards with a

@@ -50,7 +50,7 @@ impl Manager {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Address`] for a text that is no address, [`CallError::NoManager`] when there is
+    /// Returns [`CallError::Address`] for a text that is not an address, [`CallError::NoManager`] when there is
     /// no manager, or only one of a user that the address does not name, and [`CallError::Disconnected`] when
     /// the manager does not speak this version of the protocol.
     ///
