@@ -457,7 +457,12 @@ mod tests {
         assert_eq!(parsed("unix:socket"), parsed("./socket"));
         for path in ["socket", "tcp:80", "127.0.0.1:80"] {
             let address = Address::try_from(Path::new(path)).expect(path);
-            assert!(address.path().expect("the address is a path").ends_with(path));
+            assert!(
+                address
+                    .path()
+                    .expect("the address is a path")
+                    .ends_with(path)
+            );
         }
     }
 

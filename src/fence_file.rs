@@ -514,7 +514,11 @@ mod tests {
                 let refused = refused.expect_err("damage is an error");
                 assert!(matches!(refused, FenceError::Corrupt { .. }), "{shown:?}");
             }
-            assert_eq!(fs::read(mark.path()).unwrap(), bytes, "the file is unchanged");
+            assert_eq!(
+                fs::read(mark.path()).unwrap(),
+                bytes,
+                "the file is unchanged"
+            );
         }
     }
 

@@ -314,7 +314,8 @@ mod tests {
         let shut = folder.path().join("shut");
         fs::create_dir(&shut).expect("a folder");
         for (mode, words) in [(0o000, "chmod 700 it"), (0o700, "have its owner open it")] {
-            fs::set_permissions(&shut, fs::Permissions::from_mode(mode)).expect("this user owns it");
+            fs::set_permissions(&shut, fs::Permissions::from_mode(mode))
+                .expect("this user owns it");
             for path in [shut.clone(), shut.join("file")] {
                 let told = explain(&path, &io::ErrorKind::PermissionDenied.into()).to_string();
                 assert!(told.contains(words), "{mode:o}: {told}");

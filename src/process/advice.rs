@@ -4,16 +4,16 @@ use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
 
 use rustix::process::Signal;
 
-/// The exit code of a child that could not take its role, and has printed why.
+/// The exit code of a child that could not take its role and has printed the reason.
 pub(crate) const EXIT_NO_ROLE: i32 = 70;
 
-/// The exit code of a program whose main has panicked.
+/// The exit code of a program whose main panicked.
 const EXIT_PANICKED: i32 = 101;
 
-/// What to do if the child may have run main without taking its role.
+/// The advice if the child may have run main without taking its role.
 pub(super) const MISSED: &str = "is lockkeeper::program() the first thing that main does?";
 
-/// The same if the child was to run a test, which may not exist.
+/// Returns the advice if the child should have run a test, which may not exist.
 pub(super) fn missed_in_test(test: &str, is_missing: bool) -> String {
     if is_missing {
         return format!(
@@ -24,14 +24,14 @@ pub(super) fn missed_in_test(test: &str, is_missing: bool) -> String {
     format!("does the test {test:?} call lockkeeper::program(), and is it not ignored?")
 }
 
-/// Whether the child may have run something else than its role: it has exited, and not because of an error that it has
-/// printed.
+/// Returns whether the child may have run something other than its role: it exited, and not with the code of an error
+/// that it printed.
 pub(super) fn may_have_run_main(status: ExitStatus) -> bool {
     let code = status.code();
     code.is_some_and(|code| code != EXIT_NO_ROLE && code != EXIT_PANICKED)
 }
 
-/// Returns what to do about a child that has taken its role, or that a signal has ended.
+/// Returns the advice for a child that took its role, or was ended by a signal.
 pub(super) fn of(status: ExitStatus) -> &'static str {
     match status.signal().and_then(Signal::from_named_raw) {
         None if status.code().is_some() => "its standard error tells why",
@@ -48,12 +48,12 @@ pub(super) fn of(status: ExitStatus) -> &'static str {
 mod tests {
     use super::*;
 
-    /// The status of a process that a signal has ended.
+    /// Returns the status of a process that a signal ended.
     fn signalled(signal: Signal) -> ExitStatus {
         ExitStatus::from_raw(signal.as_raw())
     }
 
-    /// The status of a process that has exited.
+    /// Returns the status of a process that exited.
     fn exited(code: i32) -> ExitStatus {
         ExitStatus::from_raw(code << 8)
     }

@@ -1,11 +1,11 @@
 //! Starts child processes of the same program, each in a role.
 //!
-//! A child is the program's own executable with a first argument that marks it, and a socket as its
-//! standard input: the lifeline. The parent sends its build and the role over it, the child reports that it
-//! is ready, and each side sees the end of the other as end of file.
+//! A child runs the program's own executable, with a marker as its first argument and a socket as its
+//! standard input: the lifeline. The parent sends its build and the role over the lifeline, and the child
+//! reports when it is ready. Each side notices the end of the other as end of file.
 //!
-//! Invariant: this file does not know what a role does. A program that does not take roles never starts
-//! children, so there is no chain of processes.
+//! Invariant: this file does not depend on what a role does. A program that does not take roles never
+//! starts children, so children cannot start further copies without end.
 
 use std::{
     future::Future,
@@ -42,49 +42,49 @@ use crate::{
     },
 };
 
-/// How the first argument of a child begins. Behind it is the inode of the socket that the child has as
-/// its standard input: an argument alone makes no child.
+/// The prefix of a child's first argument. The inode of the socket at the child's standard input
+/// follows, so the argument alone does not make a process a child.
 pub(super) const MARKER: &str = "lockkeeper:child:";
 
-/// How long a child may take from its start until it is ready.
+/// The time limit from the start of a child until it is ready.
 pub(super) const READY_PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a child may take to end by itself once its lifeline is gone.
+/// The time limit for a child to end by itself after its lifeline was closed.
 pub(crate) const END_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a killed child may take to end. A child that waits for a broken disk, or is traced, may never
-/// end.
+/// The time limit for the end of a killed child. A child that waits for a broken disk, or is traced, may
+/// never end.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How many children in a row may be ended by SIGINT or SIGTERM before they are ready.
+/// The number of consecutive children that SIGINT or SIGTERM may end before they are ready.
 pub(crate) const MOST_SIGNALLED: u32 = 8;
 
-/// How long the last words of a child that has ended may take.
+/// The time limit for reading the last reports of a child that has ended.
 const LAST_WORDS_PATIENCE: Duration = Duration::from_millis(100);
 
-/// How children of this program are started.
+/// The way in which children of this program are started.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Launch {
-    /// Main calls the program's roles first thing.
+    /// Main calls `program()` at its beginning, which takes the role.
     Main,
-    /// The test of that name does, within a test harness.
+    /// In a test harness, the test of that name calls it.
     Test(String),
 }
 
 static LAUNCH: OnceLock<Launch> = OnceLock::new();
 
-/// States how children are to be started. The first statement counts.
+/// Sets how children are started. Only the first call has an effect.
 pub(crate) fn set_launch(launch: Launch) {
     Executable::of_this_process();
     LAUNCH.get_or_init(|| launch);
 }
 
-/// A child process, seen from its parent. Dropped, it is killed.
+/// The parent's handle of a child process. Dropping it kills the child.
 #[derive(Debug)]
 pub(crate) struct Child {
     pub(super) process: process::Child,
     reports: Reports,
-    /// The test that it runs, within a test harness.
+    /// The test that the child runs, if the program is a test harness.
     test: Option<String>,
 }
 
@@ -93,18 +93,19 @@ pub(crate) struct Child {
 struct Reports {
     lifeline: Private<tokio::net::UnixStream>,
     inbox: Inbox,
-    /// What the child has not been told yet.
+    /// The part of the first message that was not written yet.
     unsent: Bytes,
 }
 
-/// Why a child did not get ready.
+/// The reason why a child did not get ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NotReady {
-    /// It says itself that it cannot do its work.
+    /// The child reported that it cannot do its work.
     Cannot(StartError),
-    /// It lacked something, or ended. Another one may get ready later.
+    /// The child lacked a resource, or ended. Another child may get ready later.
     NotNow(StartError),
-    /// SIGINT or SIGTERM ended it before it had its handlers. Another child may get ready at once.
+    /// SIGINT or SIGTERM ended the child before it had its handlers. Another child may get ready at
+    /// once.
     Signalled(StartError),
 }
 
@@ -113,7 +114,7 @@ impl NotReady {
         Self::NotNow(StartError::Child(why))
     }
 
-    /// What a child that ended by itself is told of.
+    /// Returns the reason for a child that ended by itself.
     fn of_ended(status: io::Result<ExitStatus>, advice: &str) -> Self {
         let signal = status.as_ref().ok().and_then(ExitStatus::signal);
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
@@ -136,9 +137,9 @@ impl From<NotReady> for StartError {
 /// How a child ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ending {
-    /// It reported that its work was done.
+    /// Whether the child reported that its work was done.
     pub(crate) is_done: bool,
-    /// It exited by itself, and with code 0.
+    /// Whether the child exited by itself with code 0.
     pub(crate) is_well: bool,
     pub(crate) exit: Option<ExitStatus>,
     /// The exit status in words.
@@ -146,12 +147,12 @@ pub(crate) struct Ending {
 }
 
 impl Child {
-    /// Starts this program once more, in a role, and hands it descriptors.
+    /// Starts this program as a child in a role, and passes descriptors to it.
     ///
     /// # Errors
     ///
     /// Returns [`StartError::NotAProgram`] when the program would not take the role, and
-    /// [`StartError::System`] when no process can be had.
+    /// [`StartError::System`] when no process can be started.
     pub(crate) fn start<C: Serialize>(
         role: &str,
         config: &C,
@@ -162,8 +163,8 @@ impl Child {
             .map_err(|error| StartError::System(lack(&error)))
     }
 
-    /// Starts this program once more, in a role, and waits until it is ready. A child that a signal has ended
-    /// before it could handle the signal is started again.
+    /// Starts this program as a child in a role, and waits until the child is ready. If a signal ends a child
+    /// before the child handles it, another child is started.
     ///
     /// # Errors
     ///
@@ -197,8 +198,8 @@ impl Child {
             config,
         };
         let runtime = background::start()?.enter();
-        // A process that another thread forks must keep neither end, or this child would outlive its
-        // parent.
+        // A process that another thread forks must inherit neither end, or this child would outlive
+        // its parent.
         let (lifeline, theirs) = Private::open_pair(|| {
             let (ours, theirs) = UnixStream::pair()?;
             ours.set_nonblocking(true)?;
@@ -214,8 +215,9 @@ impl Child {
                 command.args(["--exact", "--nocapture", "--test-threads=1", name.as_str()]);
             }
             command.kill_on_drop(true);
-            // No forked child keeps the copy that becomes the child's input. To start a process in this way, the
-            // standard library does not fork, but uses `posix_spawn`.
+            // A process that another thread forks must not inherit the copy that becomes the child's standard
+            // input. The standard library starts this process with `posix_spawn`, so it does not wait for this
+            // section itself.
             without_forks(|| {
                 let input = theirs.get()?.try_clone()?;
                 let mut command = command;
@@ -246,7 +248,7 @@ impl Child {
         })
     }
 
-    /// The process id, if the process was not seen to end.
+    /// Returns the process id, unless the end of the process was noticed.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.process.id()
     }
@@ -264,8 +266,8 @@ impl Child {
     }
 
     async fn first_report(&mut self) -> Result<(), NotReady> {
-        // A process that another thread has forked may hold the child's end of the lifeline open, so the end of
-        // the child counts too, after what it has reported.
+        // Another process may hold the child's end of the lifeline open, so this also waits for the end of the
+        // child, after its reports.
         let report = tokio::select! {
             biased;
             report = self.reports.next() => report,
@@ -292,7 +294,7 @@ impl Child {
         }
     }
 
-    /// What to do if the child may have run main, or a test, without taking its role.
+    /// Returns the advice if the child may have run main, or a test, without taking its role.
     async fn missed_call(&self) -> String {
         match self.test.as_deref() {
             Some(test) => advice::missed_in_test(test, is_no_test(test).await),
@@ -303,13 +305,15 @@ impl Child {
     /// Waits until the child has ended.
     pub(crate) async fn ended(&mut self) -> Ending {
         let mut is_done = false;
-        // A child's own children may hold its end of the lifeline open, so the process tells.
+        // The child's own children may hold its end of the lifeline open, so only the end of the
+        // process counts.
         let status = loop {
             tokio::select! {
                 status = self.process.wait() => break status,
                 report = self.reports.next() => match report {
                     Ok(Some(report)) => is_done |= matches!(report, Report::Done),
-                    // A task may have closed its process's descriptors, which can do no work then.
+                    // End of file without the end of the process: a task may have closed all
+                    // descriptors of its process, which can do no work without them.
                     Ok(None) | Err(_) => {
                         if let Some(status) = within(END_PATIENCE, self.process.wait()).await {
                             break status;
@@ -322,7 +326,7 @@ impl Child {
         self.ending(status, is_done).await
     }
 
-    /// Kills the child, and waits until it has ended, for a limited time.
+    /// Kills the child, and waits for its end for a limited time.
     pub(crate) async fn end_now(&mut self) -> Ending {
         let status = self.killed().await;
         self.ending(status, false).await
@@ -340,14 +344,15 @@ impl Child {
         })
     }
 
-    /// Makes an ending of an exit status and of what the child has reported.
+    /// Makes an `Ending` from an exit status and the child's reports.
     async fn ending(&mut self, status: io::Result<ExitStatus>, mut is_done: bool) -> Ending {
         let last_words = async {
             while let Ok(Some(report)) = self.reports.next().await {
                 is_done |= matches!(report, Report::Done);
             }
         };
-        // They are there already if there are any; only the end may be held back.
+        // All reports have arrived already. Only the end of file may be missing, if another process
+        // holds the stream open.
         let _ = within(LAST_WORDS_PATIENCE, last_words).await;
         let is_well = status.as_ref().is_ok_and(ExitStatus::success);
         let exit = status.as_ref().ok().copied();
@@ -360,8 +365,8 @@ impl Child {
         }
     }
 
-    /// Lets go of the lifeline, waits a while until the child has ended, and kills it if it has
-    /// not. Blocks.
+    /// Closes the lifeline, waits for a limited time until the child has ended, and kills it
+    /// otherwise. Blocks.
     pub(crate) fn end(self) {
         let Self {
             mut process,
@@ -386,8 +391,8 @@ impl Child {
 }
 
 impl Reports {
-    /// Waits for the next report, `None` at the end of the lifeline. Meanwhile the child is told
-    /// what it has not been told yet, which may be more than the socket takes at once.
+    /// Waits for the next report; `None` is the end of the lifeline. Meanwhile this writes the rest
+    /// of the first message, which may be more than the socket takes at once.
     async fn next(&mut self) -> io::Result<Option<Report>> {
         loop {
             if let Some(frame) = self.inbox.next_message().map_err(io::Error::other)? {
@@ -408,7 +413,7 @@ impl Reports {
         }
     }
 
-    /// Writes as much of what is unsent as the socket takes.
+    /// Writes as many of the unsent bytes as the socket takes.
     fn write(&mut self) {
         while !self.unsent.is_empty() {
             let written = self
@@ -419,15 +424,16 @@ impl Reports {
                 Ok(written) => self.unsent.advance(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // The parent may have gone; what was written before is still there to be read.
+                // The child may have ended. Reports that it wrote before can still be read.
                 Err(_) => break,
             }
         }
-        // Megabytes are not kept for as long as the child lives.
+        // Frees the buffer, which may have megabytes, before the end of the child.
         self.unsent = Bytes::new();
     }
 
-    /// Reads what is there: how many bytes, zero at the end, `None` when there is nothing yet.
+    /// Reads the available bytes, and returns their number: zero at the end, `None` if there are
+    /// none yet.
     fn read(&mut self) -> io::Result<Option<usize>> {
         let mut bytes = [0; 1024];
         match self.lifeline.get()?.try_read(&mut bytes) {
@@ -437,7 +443,7 @@ impl Reports {
             }
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
-                // The other side has ended without reading what it was told.
+                // The child ended without reading all of its first message.
                 io::ErrorKind::ConnectionReset => Ok(Some(0)),
                 _ => Err(error),
             },
@@ -445,7 +451,7 @@ impl Reports {
     }
 }
 
-/// Whether this program, a test harness, lists its tests and has none of that name.
+/// Returns whether this program, a test harness, lists its tests and has none of that name.
 async fn is_no_test(name: &str) -> bool {
     let list = {
         let _runtime = background().enter();
@@ -466,7 +472,7 @@ async fn is_no_test(name: &str) -> bool {
     list.status.success() && names.lines().all(|line| line != format!("{name}: test"))
 }
 
-/// Waits for a future, and no longer than that.
+/// Waits for a future for a limited time.
 pub(crate) async fn within<F: Future>(patience: Duration, future: F) -> Option<F::Output> {
     let patience = {
         // The caller's runtime may have no timer.

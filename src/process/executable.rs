@@ -1,8 +1,9 @@
-//! The executable of this program: where its children start from, and which build it is.
+//! The executable of this program: the path that children are started from, and the identity of the
+//! build.
 //!
-//! The file may be renamed, replaced or deleted while the program runs. `/proc/thread-self/exe` is the file that
-//! this process runs, whatever has become of its path. So children start from there, and from the path
-//! only where that is not possible.
+//! The file may be renamed, replaced or deleted while the program runs. `/proc/thread-self/exe` still leads to
+//! the file that this process runs, so children start from there. They start from the path only if that is not
+//! possible.
 //!
 //! Invariant: a child takes no role unless it runs the same file as its parent.
 
@@ -19,32 +20,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::FileId;
 
-/// The file that the current process runs. `/proc/self` would name the first thread, which may have ended: then it
-/// shows no file, no mapping and no descriptor.
+/// The file that the current process runs. `/proc/self` would lead to the first thread, which may have ended: then
+/// it shows no file, no mappings and no descriptors.
 const RUNNING: &str = "/proc/thread-self/exe";
 
 /// The executable as it was when the program started.
 #[derive(Debug)]
 pub(super) struct Executable {
-    /// The program's own `argv[0]`, which its children get too.
+    /// The program's own `argv[0]`, which is passed to its children.
     pub(super) arg0: OsString,
     path: Option<PathBuf>,
-    /// The file that was at the path.
+    /// The identity of the file that was at the path.
     file: Option<FileId>,
 }
 
-/// Which build of which program a process runs.
+/// The build that a process runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Build {
     /// The program's `argv[0]`.
     pub(super) program: String,
-    /// The file that the running code was loaded from, by its device and inode as the system writes them.
+    /// The device and inode of the file that the running code was loaded from, as the system prints them.
     /// `None` without `/proc`.
     pub(super) image: Option<String>,
 }
 
 impl Executable {
-    /// The executable of this process. The first call takes its path down.
+    /// Returns the executable of this process. The first call records its path.
     pub(super) fn of_this_process() -> &'static Self {
         static EXECUTABLE: OnceLock<Executable> = OnceLock::new();
         EXECUTABLE.get_or_init(|| {
@@ -59,12 +60,12 @@ impl Executable {
         })
     }
 
-    /// Calls `start` with the places of the executable, one after the other, until one of them works.
+    /// Calls `start` with the possible paths of the executable, one after the other, until one works.
     ///
     /// # Errors
     ///
-    /// Returns an error that names the places and what was wrong with each, and at once the system's own
-    /// error when it has no room for another process.
+    /// Returns an error that names each path and why it failed. If the system lacks the resources for
+    /// another process, it returns the system's error at once.
     pub(super) fn start<P>(&self, start: impl Fn(&Path) -> io::Result<P>) -> io::Result<P> {
         let mut tried = Vec::new();
         if loaded_program().is_none() {
@@ -87,7 +88,7 @@ impl Executable {
         )))
     }
 
-    /// Checks that the path still leads to the file that this program was started from.
+    /// Checks that the path still leads to the file from which this program was started.
     fn check(&self, path: &Path) -> io::Result<()> {
         let file = file_at(path)?;
         if self.file.is_some_and(|started| started != file) {
@@ -99,13 +100,13 @@ impl Executable {
     }
 }
 
-/// The file that a path leads to, through links.
+/// Returns the identity of the file at a path. Symbolic links are followed.
 fn file_at(path: &Path) -> io::Result<FileId> {
     fs::metadata(path).map(|metadata| FileId::of(&metadata))
 }
 
 impl Build {
-    /// The build that this process runs.
+    /// Returns the build that this process runs.
     pub(super) fn of_this_process() -> Self {
         let program = Executable::of_this_process().arg0.to_string_lossy();
         Self {
@@ -114,7 +115,8 @@ impl Build {
         }
     }
 
-    /// Returns why a child that runs this build cannot take a role from a parent that runs `parent`.
+    /// Returns the reason why a child of this build cannot take a role from a parent of build
+    /// `parent`.
     pub(super) fn refusal(&self, parent: &Self) -> Option<String> {
         let image = |build: &Self| build.image.clone().unwrap_or_else(|| "unknown".to_owned());
         (self != parent).then(|| {
@@ -142,7 +144,7 @@ fn image() -> Option<Image> {
     let own = image as fn() -> Option<Image> as usize;
     let maps = fs::read_to_string("/proc/thread-self/maps").ok()?;
     maps.lines().find_map(|line| {
-        // Start and end, rights, offset, device, inode, path.
+        // The columns are: address range, permissions, offset, device, inode, path.
         let mut columns = line.splitn(6, ' ');
         let (start, end) = columns.next()?.split_once('-')?;
         let start = usize::from_str_radix(start, 16).ok()?;
@@ -158,8 +160,8 @@ fn image() -> Option<Image> {
     })
 }
 
-/// The path of this program if it was started through the loader, as in `ld-linux.so ./program`: then
-/// `/proc/thread-self/exe` is the loader.
+/// Returns the path of this program if it was started through the loader, as in `ld-linux.so
+/// ./program`: then `/proc/thread-self/exe` is the loader.
 fn loaded_program() -> Option<PathBuf> {
     let running = fs::read_link(RUNNING).ok()?;
     let name = running.file_name()?.to_str()?;
@@ -171,7 +173,8 @@ fn loaded_program() -> Option<PathBuf> {
         .filter(|path| *path != running)
 }
 
-/// Whether the system has no room for another process, in which case another path would not help.
+/// Returns whether the system lacks the resources for another process, so that another path would
+/// not help.
 fn is_want(error: &io::Error) -> bool {
     let wants = [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE];
     Errno::from_io_error(error).is_some_and(|error| wants.contains(&error))

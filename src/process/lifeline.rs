@@ -30,32 +30,33 @@ use serde::{Deserialize, Serialize};
 /// The most bytes of one message over a lifeline.
 pub(super) const MOST_BYTES: usize = 64 << 20;
 
-/// What a child is told once it knows that it runs the same build as its parent.
+/// The second frame of the parent: the role. A child decodes it only after it has checked that both
+/// run the same build.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Assignment {
     pub(super) role: String,
     pub(super) config: Blob,
 }
 
-/// What a child tells.
+/// A message from the child.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Report {
-    /// It does its work from now on.
+    /// The child begins its work.
     Ready,
-    /// It cannot do its work, and no other child could.
+    /// The child cannot do its work, and another child could not either.
     Failed(String),
-    /// The system does not give it what it needs. Another child may have it later.
+    /// The child lacks a resource of the system. Another child may get it later.
     Lacking(String),
-    /// It has done its work.
+    /// The child has done its work.
     Done,
 }
 
-/// The child's end of the lifeline. Processes that the child forks do not keep it.
+/// The child's end of the lifeline. Processes that the child forks do not inherit it.
 #[derive(Debug)]
 pub(crate) struct Lifeline(Private<UnixStream>);
 
 impl Lifeline {
-    /// Makes the end of the socket that is this process's standard input.
+    /// Makes the child's end from this process's standard input.
     pub(super) fn of_input() -> io::Result<Self> {
         Private::open(|| Ok(io::stdin().as_fd().try_clone_to_owned()?.into())).map(Self)
     }
@@ -65,12 +66,12 @@ impl Lifeline {
         self.tell(&Report::Ready);
     }
 
-    /// Reports that there can be no work.
+    /// Reports that the child cannot do its work.
     pub(crate) fn failed(&mut self, why: String) {
         self.tell(&Report::Failed(why));
     }
 
-    /// Reports that the system does not give what the work needs.
+    /// Reports that the work needs a resource that the system lacks.
     pub(crate) fn lacking(&mut self, why: String) {
         self.tell(&Report::Lacking(why));
     }
@@ -80,7 +81,7 @@ impl Lifeline {
         self.tell(&Report::Done);
     }
 
-    /// Runs `end` on a thread of its own once the parent is gone.
+    /// Starts a thread that runs `end` once the parent has ended.
     pub(crate) fn watch(&self, end: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let stream = Private::open(|| self.0.get()?.try_clone())?;
         let watch = move || {
@@ -98,7 +99,8 @@ impl Lifeline {
     fn tell(&mut self, report: &Report) {
         let mut message = Vec::new();
         if frame::append(&mut message, report, MOST_BYTES).is_ok() {
-            // A parent that is gone needs no report, and the watch ends this process.
+            // An error means that the parent has ended. It needs no report then, and `watch` ends
+            // this process.
             let _ = self
                 .0
                 .get()
@@ -107,11 +109,12 @@ impl Lifeline {
     }
 }
 
-/// The most descriptors that a parent gives a child.
+/// The most descriptors that a parent passes to a child.
 const MOST_HANDED: usize = 4;
 
-/// Sends what the socket takes of a child's first message, together with descriptors. Returns how many bytes it
-/// took. A child that has ended already takes none: its parent notices the end when it waits for the child.
+/// Sends as many bytes of a child's first message as the socket takes, together with the descriptors, and
+/// returns their number. If the child has already ended, it returns zero: the parent notices the end when it
+/// waits for the child.
 pub(super) fn send_first(
     lifeline: impl AsFd,
     message: &[u8],
@@ -130,15 +133,14 @@ pub(super) fn send_first(
     }
 }
 
-/// Closes the received descriptors in programs that the child starts, if the system can do that in the same
-/// call.
+/// Sets close-on-exec on the received descriptors in the same system call, where the system supports it.
 const AT_ONCE_CLOSED: RecvFlags = RecvFlags::CMSG_CLOEXEC;
 
-/// The child's end of the lifeline while it receives what its parent says first.
+/// Reads the first message from the parent, and collects the descriptors that come with it.
 #[derive(Debug)]
 pub(super) struct Receiver<'a> {
     lifeline: &'a Lifeline,
-    /// The descriptors that came with what was read.
+    /// The descriptors that were received so far.
     pub(super) handed: Vec<Private<OwnedFd>>,
 }
 
@@ -155,7 +157,8 @@ impl Read for Receiver<'_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let lifeline = self.lifeline.0.get()?;
         poll(&mut [PollFd::new(lifeline, PollFlags::IN)], None)?;
-        // No fork may keep what comes in, and none may wait until it has come in.
+        // A forked child must not inherit a received descriptor, and a fork must not wait for the
+        // message: the read does not block.
         without_forks(|| {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDED))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -177,7 +180,7 @@ impl Read for Receiver<'_> {
     }
 }
 
-/// Reads exactly two frames, the parent's build and the assignment: nothing else comes.
+/// Reads exactly two frames: the parent's build and the assignment. The parent sends nothing else.
 pub(super) fn read_frames(mut stream: impl Read) -> io::Result<(Bytes, Bytes)> {
     let mut inbox = Inbox::new(MOST_BYTES);
     let first = read_frame(&mut inbox, &mut stream)?;
@@ -193,7 +196,7 @@ fn read_frame(inbox: &mut Inbox, mut stream: impl Read) -> io::Result<Bytes> {
         match stream.read(&mut bytes) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(length) => inbox.feed(bytes.get(..length).unwrap_or_default()),
-            // A signal came in between, such as the one that continues a stopped process, or there is nothing yet.
+            // A signal interrupted the read, such as SIGCONT after a stop, or no bytes have arrived yet.
             Err(error) if is_passing(error.kind()) => {}
             Err(error) => return Err(error),
         }
@@ -204,8 +207,8 @@ const fn is_passing(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
 }
 
-/// Returns once the other side of a stream is gone.
+/// Blocks until the other side of a stream is closed.
 pub(super) fn outlast(mut stream: impl Read) {
-    // A stream that fails has no other side any more. A signal in between is no failure to it.
+    // An error also means that the other side is closed. `io::copy` retries after a signal.
     let _ = io::copy(&mut stream, &mut io::sink());
 }

@@ -4,10 +4,10 @@
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | `executable` | where children start from, and which build this is |
+//! | `executable` | the path that children are started from, and the build |
 //! | `lifeline` | the socket between parent and child, and its frames |
-//! | `child` | a child as seen by its parent |
-//! | `role` | the role as seen by the child |
+//! | `child` | the parent's handle of a child |
+//! | `role` | the child's side: its role |
 
 pub(crate) mod advice;
 pub(crate) mod child;

@@ -28,22 +28,23 @@ use crate::{
     },
 };
 
-/// A role that this process was started in.
+/// The role that this process was started in.
 #[derive(Debug)]
 pub(crate) struct Role {
     pub(crate) name: String,
     config: Blob,
     pub(crate) lifeline: Lifeline,
-    /// The descriptors that the parent has handed to it, in order.
+    /// The descriptors that the parent has passed, in order.
     pub(crate) handed: Vec<Private<OwnedFd>>,
 }
 
 impl Role {
-    /// The role of this process, if it is a child.
+    /// Returns the role of this process, if it is a child.
     ///
     /// # Errors
     ///
-    /// Returns an error when the process is a child and its parent is gone, or runs another build.
+    /// Returns an error when the process is a child, and its parent has ended or runs another
+    /// build.
     pub(crate) fn of_this_process() -> io::Result<Option<Self>> {
         let Some(mut lifeline) = lifeline()? else {
             return Ok(None);
@@ -69,21 +70,22 @@ impl Role {
         }))
     }
 
-    /// What the parent said about the role.
+    /// Decodes the parent's configuration of the role.
     pub(crate) fn config<C: DeserializeOwned>(&self) -> Result<C, codec::CodecError> {
         codec::decode(&self.config.0)
     }
 }
 
-/// Receives what the parent says first.
+/// Receives the parent's first message.
 fn receive(lifeline: &Lifeline) -> io::Result<(Bytes, Bytes, Vec<Private<OwnedFd>>)> {
     leave_signals_to_parent()?;
     set_name();
     let mut receiver = Receiver::new(lifeline);
     let (build, assignment) = read_frames(&mut receiver)?;
     let handed = receiver.handed;
-    // From here on the lifeline is this copy alone, which no child of this process inherits:
-    // one that reads its input must find it empty, and not wait for the parent's word.
+    // From here on this copy is the only descriptor of the lifeline, and children of this process
+    // do not inherit it. A child that reads its standard input must find it empty, and must not
+    // read from the lifeline.
     rustix::stdio::dup2_stdin(nothing()?)?;
     Ok((build, assignment, handed))
 }
@@ -99,32 +101,33 @@ fn nothing() -> io::Result<OwnedFd> {
     }
 }
 
-/// Gives this process the name of the program, as `ps` and `top` show it. The system has taken the name
-/// from the path that it was started by, `/proc/thread-self/exe`.
+/// Sets the name of this process in `ps` and `top` to that of the program. The system took the name
+/// from the path that it was started from, `/proc/thread-self/exe`.
 fn set_name() {
     let program = env::args_os().next().map(PathBuf::from);
     if let Some(name) = program.as_deref().and_then(Path::file_name) {
-        // Without /proc the name is that of the path.
+        // Without /proc the process keeps the name from its path.
         let _ = fs::write("/proc/self/comm", name.as_encoded_bytes());
     }
 }
 
-/// Keeps this process alive when the signals that ask a program to end reach it, as Ctrl-C and a service
-/// manager send them to all processes of a program: the parent decides, and its end ends the lifeline.
+/// Keeps this process running on SIGINT and SIGTERM, which Ctrl-C and service managers send to all
+/// processes of a program. The parent decides when the child ends, and closes the lifeline then.
 ///
-/// These are handlers that do nothing. Programs that a task starts would inherit an ignored signal, and
-/// inherit no handler.
+/// The handlers do nothing. Ignoring the signals would not do: programs that a task starts inherit
+/// ignored signals, but not handlers.
 fn leave_signals_to_parent() -> io::Result<()> {
     let _runtime = background::start()?.enter();
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
-        // The handler stays when the stream of the signals is dropped.
+        // tokio keeps the handler when the stream of signals is dropped.
         drop(signal(kind)?);
     }
     Ok(())
 }
 
-/// The socket to the parent, if this process is a child: its first argument is the marker and names the
-/// socket that is its standard input. A process that only has such an argument is none.
+/// Returns the socket to the parent, if this process is a child: its first argument is the marker and
+/// contains the inode of the socket at its standard input. A process with only such an argument is not
+/// a child.
 fn lifeline() -> io::Result<Option<Lifeline>> {
     let marker = env::args_os().nth(1);
     let inode = marker

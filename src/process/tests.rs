@@ -1,7 +1,7 @@
-//! Children that do not listen, or end early, and signals in the middle of a read.
+//! Children that do not read or end early, and signals during a read.
 //!
-//! A child here is this test binary once more, told to run one test alone; as a child the test
-//! plays a part, otherwise it does nothing.
+//! A child runs one test of this test binary. In the child that test plays its role; in the test
+//! suite it does nothing.
 
 use std::{
     collections::VecDeque,
@@ -41,7 +41,7 @@ fn start(test: &str) -> Child {
     start_of_build(test, &Build::of_this_process())
 }
 
-/// Starts a child that is told that its parent runs that build.
+/// Starts a child, and sends it the given build as that of its parent.
 fn start_of_build(test: &str, build: &Build) -> Child {
     let launch = Launch::Test(format!("process::tests::{test}"));
     Child::start_as(
@@ -54,7 +54,7 @@ fn start_of_build(test: &str, build: &Build) -> Child {
     .unwrap()
 }
 
-/// As a child it reads nothing for as long as anybody could wait for it.
+/// The child reads nothing, for longer than a parent waits.
 #[test]
 fn deaf_child() {
     if is_child() {
@@ -62,7 +62,7 @@ fn deaf_child() {
     }
 }
 
-/// As a child it says how much it was told.
+/// The child reports how many bytes it received.
 #[test]
 fn attentive_child() {
     if is_child() {
@@ -72,7 +72,7 @@ fn attentive_child() {
     }
 }
 
-/// As a child it ends if it has no role.
+/// The child ends if it receives no role.
 #[test]
 fn obedient_child() {
     if is_child() && Role::of_this_process().is_ok() {
@@ -80,7 +80,7 @@ fn obedient_child() {
     }
 }
 
-/// As a child it lets go of its lifeline and goes on.
+/// The child closes its lifeline and keeps running.
 #[test]
 fn stray_child() {
     if is_child() {
@@ -91,7 +91,7 @@ fn stray_child() {
     }
 }
 
-/// As a child it is ended by a signal before it handles any.
+/// The child is ended by a signal before it has a handler.
 fn end_by(signal: Signal) {
     if is_child() {
         kill_process(getpid(), signal).unwrap();
@@ -114,7 +114,7 @@ fn killed_child() {
     end_by(Signal::KILL);
 }
 
-/// As a child it says that it failed before it reads, and ends when it was heard.
+/// The child reports a failure before it reads, and is killed when the parent has read the report.
 #[test]
 fn hasty_child() {
     if is_child() {
@@ -275,7 +275,7 @@ fn child_that_ends_before_it_reads_is_no_failure_to_write() {
     }
 }
 
-/// A stream of which each read gives the next piece, or a failure.
+/// A stream in which each read returns the next piece, or an error.
 #[derive(Debug)]
 struct Pieces(VecDeque<io::Result<Vec<u8>>>);
 

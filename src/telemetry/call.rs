@@ -1,6 +1,6 @@
 //! The client's record of a call: a span for its duration, and its result.
 //!
-//! Invariant: without a subscriber a call carries one empty pointer.
+//! Invariant: without a subscriber a call contains one null pointer, and no allocation.
 
 use std::{fmt::Display, time::Instant};
 
@@ -11,10 +11,10 @@ use crate::{error::CallError, telemetry::target};
 
 /// The span of a call in progress.
 #[derive(Debug)]
-pub(crate) struct Calling(Option<Box<Heard>>);
+pub(crate) struct Calling(Option<Box<RecordedCall>>);
 
 #[derive(Debug)]
-struct Heard {
+struct RecordedCall {
     span: Span,
     begun: Instant,
     has_ended: bool,
@@ -37,7 +37,7 @@ impl Calling {
             micros = field::Empty
         );
         Self((!span.is_disabled()).then(|| {
-            Box::new(Heard {
+            Box::new(RecordedCall {
                 span,
                 begun: Instant::now(),
                 has_ended: false,
@@ -47,30 +47,30 @@ impl Calling {
 
     /// Returns whether a subscriber records calls.
     #[cfg(test)]
-    pub(super) const fn is_heard(&self) -> bool {
+    pub(super) const fn is_recorded(&self) -> bool {
         self.0.is_some()
     }
 
     /// Runs a part of the call inside its span.
     pub(crate) fn within<T>(&self, part: impl FnOnce() -> T) -> T {
         match &self.0 {
-            Some(heard) => heard.span.in_scope(part),
+            Some(recorded) => recorded.span.in_scope(part),
             None => part(),
         }
     }
 
     /// Records the answer of the call, or the error.
     pub(crate) fn end<T>(self, answer: &Result<T, impl Display>) {
-        if let Some(mut heard) = self.0 {
+        if let Some(mut recorded) = self.0 {
             match answer {
-                Ok(_) => heard.end(&"answered"),
-                Err(why) => heard.end(why),
+                Ok(_) => recorded.end(&"answered"),
+                Err(why) => recorded.end(why),
             }
         }
     }
 }
 
-impl Heard {
+impl RecordedCall {
     fn end(&mut self, outcome: &dyn Display) {
         self.has_ended = true;
         let micros = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -82,7 +82,7 @@ impl Heard {
     }
 }
 
-impl Drop for Heard {
+impl Drop for RecordedCall {
     fn drop(&mut self) {
         if !self.has_ended {
             self.end(&"dropped");
@@ -96,7 +96,7 @@ pub(crate) fn numbered(session: SessionId, seq: u64) {
         return;
     }
     let span = Span::current();
-    // The current span may belong to the program and have a field of that name.
+    // The current span may be one of the program's, with a field of that name.
     if span
         .metadata()
         .is_some_and(|span| span.target() == target::CALL && span.name() == SPAN)
@@ -106,13 +106,13 @@ pub(crate) fn numbered(session: SessionId, seq: u64) {
     }
 }
 
-/// A one-way call could not be sent.
+/// Records that a one-way call could not be sent.
 #[cold]
 pub(crate) fn not_cast(kind: &str, name: &str, operation: &str, why: &CallError) {
     tracing::warn!(target: target::CALL, kind, name, operation, %why, "call not sent");
 }
 
-/// An object receives a one-way call.
+/// Records that a one-way call was sent.
 pub(crate) fn cast(kind: &str, name: &str, operation: &str) {
     tracing::trace!(target: target::CALL, kind, name, operation, "call sent one way");
 }

@@ -11,7 +11,7 @@ use crate::{address::Address, telemetry::target};
 pub(crate) struct ManagerSpan(Address);
 
 impl ManagerSpan {
-    /// A manager serves at an address. Of several shards, the first one records it for all.
+    /// Records that a manager serves at an address. Only the first of several shards does so.
     pub(crate) fn begin(address: &Address, shard_of: ShardOf) -> Option<Self> {
         let ShardOf { incarnation, shard } = shard_of;
         let shards = shard.of();
@@ -28,27 +28,29 @@ impl Drop for ManagerSpan {
     }
 }
 
-/// A manager could not bind its socket.
+/// Records that a manager could not bind its socket.
 pub(crate) fn listen_failed(why: &impl Display) {
     tracing::error!(target: target::MANAGER, %why, "manager cannot let clients in");
 }
 
-/// A manager could not accept a client, because it has no file descriptor left or for another system error.
+/// Records that a manager could not accept a client, because it has no file descriptor left or because of
+/// another system error.
 pub(crate) fn accept_failed(why: &impl Display) {
     tracing::warn!(target: target::MANAGER, %why, "client kept waiting");
 }
 
-/// The socket of a manager was removed, and is bound anew.
+/// Records that the socket of a manager was removed and is bound again.
 pub(crate) fn address_restored(address: &Address) {
     tracing::warn!(target: target::MANAGER, %address, "socket bound anew");
 }
 
-/// The files of a manager belong to another manager now, so it ends.
+/// Records that another manager has taken the files of a manager, which ends.
 pub(crate) fn address_lost(address: &Address, why: &str) {
     tracing::error!(target: target::MANAGER, %address, why, "manager lost its address");
 }
 
-/// The claim file alone protects a manager's path: if it is removed, a second manager can start there.
+/// Records that only the claim file protects a manager's path: if it is removed, a second manager can
+/// start there.
 pub(crate) fn claim_is_weak(path: &Path, why: &str) {
     tracing::warn!(
         target: target::MANAGER,
@@ -58,7 +60,7 @@ pub(crate) fn claim_is_weak(path: &Path, why: &str) {
     );
 }
 
-/// Callers wait for one another, and would wait for ever.
+/// Records a deadlock.
 pub(crate) fn deadlock_found(deadlock: &Deadlock) {
     tracing::warn!(target: target::MANAGER, callers = deadlock.size, %deadlock, "deadlock found");
 }
@@ -83,47 +85,47 @@ mod tests {
     }
 
     /// A value that counts how often it is formatted.
-    struct Touchy;
+    struct CountedDisplay;
 
-    impl Display for Touchy {
+    impl Display for CountedDisplay {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             FORMATTED.set(FORMATTED.get() + 1);
-            f.write_str("touched")
+            f.write_str("formatted")
         }
     }
 
-    /// Records events with such values, and returns how often they were formatted.
+    /// Records events with `CountedDisplay` values, and returns how often they were formatted.
     fn formatted() -> u32 {
         FORMATTED.set(0);
-        listen_failed(&Touchy);
-        accept_failed(&Touchy);
-        Calling::begin("lock", "l", "acquire").end(&Err::<(), _>(Touchy));
+        listen_failed(&CountedDisplay);
+        accept_failed(&CountedDisplay);
+        Calling::begin("lock", "l", "acquire").end(&Err::<(), _>(CountedDisplay));
         FORMATTED.get()
     }
 
     fn formatted_before(level: LevelFilter) -> u32 {
-        let listener = lines::layer().with_writer(std::io::sink).with_filter(level);
-        tracing::subscriber::with_default(registry().with(listener), formatted)
+        let layer = lines::layer().with_writer(std::io::sink).with_filter(level);
+        tracing::subscriber::with_default(registry().with(layer), formatted)
     }
 
     #[test]
-    fn nothing_is_formatted_while_nobody_listens() {
+    fn nothing_is_formatted_without_a_subscriber() {
         assert_eq!(formatted(), 0);
         assert_eq!(formatted_before(LevelFilter::OFF), 0);
-        // A listener that fails is an error; a failed accept is a warning.
+        // A failed listener is an error, and a failed accept is a warning.
         assert_eq!(formatted_before(LevelFilter::ERROR), 1);
         assert_eq!(formatted_before(LevelFilter::WARN), 2);
         assert!(formatted_before(LevelFilter::TRACE) > 2);
     }
 
     #[test]
-    fn call_that_nobody_listens_to_carries_one_empty_pointer() {
+    fn call_without_a_subscriber_contains_one_null_pointer() {
         let calling = Calling::begin("lock", "l", "acquire");
-        assert!(!calling.is_heard());
+        assert!(!calling.is_recorded());
         assert_eq!(size_of_val(&calling), size_of::<usize>());
-        let listener = lines::layer().with_writer(std::io::sink);
-        tracing::subscriber::with_default(registry().with(listener), || {
-            assert!(Calling::begin("lock", "l", "acquire").is_heard());
+        let layer = lines::layer().with_writer(std::io::sink);
+        tracing::subscriber::with_default(registry().with(layer), || {
+            assert!(Calling::begin("lock", "l", "acquire").is_recorded());
         });
     }
 }

@@ -45,68 +45,68 @@ const WAITS: &str = "lockkeeper_wait_seconds";
 struct Counted {
     name: &'static str,
     of: fn(&Tally) -> u64,
-    says: &'static str,
+    description: &'static str,
 }
 
 const COUNTED: [Counted; 11] = [
     Counted {
         name: "lockkeeper_objects_made_total",
         of: |tally| tally.made.get(),
-        says: "objects made",
+        description: "objects made",
     },
     Counted {
         name: "lockkeeper_objects_removed_total",
         of: |tally| tally.removed.get(),
-        says: "objects removed",
+        description: "objects removed",
     },
     Counted {
         name: "lockkeeper_objects_failed_total",
         of: |tally| tally.failed.get(),
-        says: "objects whose code panicked",
+        description: "objects whose code panicked",
     },
     Counted {
         name: "lockkeeper_grants_total",
         of: |tally| tally.granted.get(),
-        says: "grants that carry a fence",
+        description: "grants that carry a fence",
     },
     Counted {
         name: "lockkeeper_refusals_total",
         of: |tally| tally.refused.get(),
-        says: "calls that the object refused",
+        description: "calls that the object refused",
     },
     Counted {
         name: "lockkeeper_timeouts_total",
         of: |tally| tally.timed_out.get(),
-        says: "calls whose time was over, tries among them",
+        description: "calls that timed out, including tries",
     },
     Counted {
         name: "lockkeeper_withdrawals_total",
         of: |tally| tally.withdrawn.get(),
-        says: "calls whose caller gave up while they waited",
+        description: "calls that the caller withdrew while they waited",
     },
     Counted {
         name: "lockkeeper_faults_total",
         of: |tally| tally.faulted.get(),
-        says: "calls that the manager would not let the object answer",
+        description: "calls that failed with a fault of the manager",
     },
     Counted {
         name: "lockkeeper_abandoned_total",
         of: |tally| tally.abandoned.get(),
-        says: "holds that sessions left when they ended",
+        description: "holds that sessions left when they ended",
     },
     Counted {
         name: "lockkeeper_revoked_total",
         of: |tally| tally.revoked.get(),
-        says: "grants taken away by force or adopted",
+        description: "grants taken away by force or adopted",
     },
     Counted {
         name: "lockkeeper_jobs_retried_total",
         of: |tally| tally.retried.get(),
-        says: "chunks of tasks begun anew since their worker died",
+        description: "chunks of tasks begun again because their worker died",
     },
 ];
 
-/// The metrics of a manager. Its drop subtracts its part of each gauge.
+/// The metrics of a shard. Dropping it subtracts its share from each gauge.
 pub(crate) struct Numbers {
     shell: Rc<Shell>,
     published: RefCell<Published>,
@@ -143,7 +143,7 @@ impl Numbers {
         }
     }
 
-    /// Publishes changes, for ever.
+    /// Publishes changes, and never returns.
     pub(crate) async fn keep_publishing(&self) {
         loop {
             future::poll_fn(|task| self.shell.tallies().poll_news(task)).await;
@@ -206,15 +206,15 @@ impl Kind {
     }
 }
 
-/// The increase of a counter since it was published.
+/// Returns the increase of a counter since it was published.
 fn rise(published: &mut u64, now: u64) -> Option<u64> {
     let more = now.saturating_sub(*published);
     *published = now;
     (more > 0).then_some(more)
 }
 
-/// Publishes the change of a gauge. It publishes a difference, because other managers of this process add to
-/// the same gauge.
+/// Publishes the change of a gauge. It is a difference, because other managers of this process add to the
+/// same gauge.
 fn level(name: &'static str, kind: &'static str, published: &mut u64, now: u64) {
     let before = std::mem::replace(published, now);
     if now > before {
@@ -241,12 +241,15 @@ fn float(number: u64) -> f64 {
 }
 
 fn describe() {
-    for Counted { name, says, .. } in COUNTED {
-        metrics::describe_counter!(name, Unit::Count, says);
+    for Counted {
+        name, description, ..
+    } in COUNTED
+    {
+        metrics::describe_counter!(name, Unit::Count, description);
     }
-    for (name, unit, says) in [
+    for (name, unit, description) in [
         (SESSIONS_BEGUN, Unit::Count, "sessions begun"),
-        (SESSIONS_ENDED, Unit::Count, "sessions ended, by how"),
+        (SESSIONS_ENDED, Unit::Count, "sessions ended, by reason"),
         (REFUSED_CLIENTS, Unit::Count, "clients that got no session"),
         (
             CONNECTS,
@@ -259,23 +262,27 @@ fn describe() {
             "sessions that this process has lost",
         ),
         (WORKERS_STARTED, Unit::Count, "worker processes started"),
-        (WORKERS_ENDED, Unit::Count, "worker processes ended, by how"),
+        (
+            WORKERS_ENDED,
+            Unit::Count,
+            "worker processes ended, by reason",
+        ),
         (TASKS, Unit::Count, "tasks submitted here, by outcome"),
-        (RECEIVED, Unit::Bytes, "bytes that came from clients"),
-        (SENT, Unit::Bytes, "bytes that went to clients"),
+        (RECEIVED, Unit::Bytes, "bytes received from clients"),
+        (SENT, Unit::Bytes, "bytes sent to clients"),
         (
             CALLS,
             Unit::Count,
-            "calls that came, one way or not, by operation",
+            "calls received, including one-way calls, by operation",
         ),
     ] {
-        metrics::describe_counter!(name, unit, says);
+        metrics::describe_counter!(name, unit, description);
     }
     metrics::describe_gauge!(SESSIONS, Unit::Count, "sessions");
-    metrics::describe_gauge!(OBJECTS, Unit::Count, "objects that are hosted");
-    let says = "bytes that managers keep for their clients";
-    metrics::describe_gauge!(STORED, Unit::Bytes, says);
+    metrics::describe_gauge!(OBJECTS, Unit::Count, "hosted objects");
+    let description = "bytes that managers keep for their clients";
+    metrics::describe_gauge!(STORED, Unit::Bytes, description);
     metrics::describe_gauge!(WAITING, Unit::Count, "calls that wait for their answer");
-    let says = "how long calls waited that were replied to later than at once";
-    metrics::describe_histogram!(WAITS, Unit::Seconds, says);
+    let description = "how long calls waited that were not answered at once";
+    metrics::describe_histogram!(WAITS, Unit::Seconds, description);
 }

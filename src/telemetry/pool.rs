@@ -9,47 +9,47 @@ use crate::{
     telemetry::{metrics as names, target},
 };
 
-/// A worker process was started.
+/// Records that a worker process was started.
 pub(crate) fn worker_started(place: usize, pid: Option<u32>) {
     metrics::counter!(names::WORKERS_STARTED).increment(1);
     tracing::debug!(target: target::POOL, place, pid, "worker started");
 }
 
-/// A worker process is ready for tasks.
+/// Records that a worker process is ready for tasks.
 pub(crate) fn worker_ready(place: usize, pid: Option<u32>) {
     tracing::debug!(target: target::POOL, place, pid, "worker ready");
 }
 
-/// A worker process did not get ready.
+/// Records that a worker process did not get ready.
 pub(crate) fn worker_not_ready(place: usize, why: &StartError) {
     metrics::counter!(names::WORKERS_ENDED, "how" => "not_ready").increment(1);
     tracing::warn!(target: target::POOL, place, %why, "worker not ready");
 }
 
-/// A worker process has ended because it was told to, or to be replaced.
+/// Records that a worker process has ended, because the pool ends or replaces it.
 pub(crate) fn worker_ended(place: usize, pid: Option<u32>, status: &str) {
     tracing::debug!(target: target::POOL, place, pid, status, "worker ended");
     metrics::counter!(names::WORKERS_ENDED, "how" => "done").increment(1);
 }
 
-/// A worker process has died.
+/// Records that a worker process has died.
 pub(crate) fn worker_died(place: usize, pid: Option<u32>, status: &str) {
     tracing::warn!(target: target::POOL, place, pid, status, "worker died");
     metrics::counter!(names::WORKERS_ENDED, "how" => "died").increment(1);
 }
 
-/// A place in a pool has no worker until the next attempt.
+/// Records that a place in a pool has no worker until the next attempt to start one.
 pub(crate) fn place_is_empty(place: usize, pause: Duration) {
     let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
     tracing::warn!(target: target::POOL, place, pause_ms, "worker's place is empty");
 }
 
-/// A place in a pool stays empty.
+/// Records that a place in a pool stays empty.
 pub(crate) fn place_given_up(place: usize) {
     tracing::error!(target: target::POOL, place, "worker's place stays empty");
 }
 
-/// Tasks of that name have ended, each with an output or an error.
+/// Records that tasks of a name have ended, each with an output or an error.
 pub(crate) fn tasks_ended<'a, R: 'a>(
     task: &str,
     outcomes: impl Iterator<Item = Result<&'a R, &'a TaskError>>,
@@ -66,7 +66,7 @@ pub(crate) fn tasks_ended<'a, R: 'a>(
     }
 }
 
-/// A task has no output.
+/// Records that a task has no output.
 #[cold]
 fn task_failed(task: &str, why: &TaskError) {
     let outcome = if let TaskError::Failed(TaskFault::Panicked(message)) = why {

@@ -7,13 +7,13 @@ use lockkeeper_protocol::{Peer, SessionId};
 
 use crate::telemetry::{metrics as names, target};
 
-/// A manager refused a client before it had a session.
+/// Records that a manager refused a client before it had a session.
 pub(crate) fn client_refused(reason: &str) {
     metrics::counter!(names::REFUSED_CLIENTS).increment(1);
     tracing::warn!(target: target::SESSION, reason, "client refused");
 }
 
-/// The span of a session. If it is dropped before `end`, the manager ends.
+/// The span of a session. A drop without `end` means that the manager ends.
 #[derive(Debug)]
 pub(crate) struct SessionSpan {
     id: SessionId,
@@ -22,7 +22,7 @@ pub(crate) struct SessionSpan {
 }
 
 impl SessionSpan {
-    /// A client has a session.
+    /// Begins the span of a new session.
     pub(crate) fn begin(id: SessionId, peer: &Arc<Peer>, uid: Option<u32>) -> Self {
         metrics::counter!(names::SESSIONS_BEGUN).increment(1);
         metrics::gauge!(names::SESSIONS).increment(1.0);
@@ -42,7 +42,7 @@ impl SessionSpan {
         }
     }
 
-    /// The client has left, or has broken the protocol.
+    /// Ends the span: the client has left, or has broken the protocol.
     pub(crate) fn end(mut self, offence: Option<&str>) {
         self.has_ended = true;
         let Some(reason) = offence else {
@@ -87,7 +87,7 @@ impl Drop for SessionSpan {
     }
 }
 
-/// A client removed an object.
+/// Records that a client removed an object.
 pub(crate) fn removed(id: SessionId, peer: &Peer, name: &str) {
     tracing::info!(
         target: target::SESSION,
@@ -100,7 +100,7 @@ pub(crate) fn removed(id: SessionId, peer: &Peer, name: &str) {
     );
 }
 
-/// A session received bytes from its client.
+/// Counts bytes that a session received from its client.
 pub(crate) fn received(shell: &Rc<Shell>, bytes: usize) {
     shell
         .tallies()
@@ -108,7 +108,7 @@ pub(crate) fn received(shell: &Rc<Shell>, bytes: usize) {
         .add(u64::try_from(bytes).unwrap_or_default());
 }
 
-/// A session sent bytes to its client.
+/// Counts bytes that a session sent to its client.
 pub(crate) fn sent(shell: &Rc<Shell>, bytes: usize) {
     shell
         .tallies()

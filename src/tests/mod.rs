@@ -1,4 +1,5 @@
-//! What the tests of sessions and of connections share, and PROTOCOL.md held against the code.
+//! The support of the tests of sessions and of connections, and a comparison of PROTOCOL.md with
+//! the code.
 
 pub(crate) mod protocol;
 pub(crate) mod raw;

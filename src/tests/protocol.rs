@@ -1,6 +1,6 @@
-//! PROTOCOL.md against the code: every frame and every value that it shows in hex.
+//! Compares PROTOCOL.md with the code: every frame and every value that it shows in hex.
 //!
-//! The whole session at its end is played against a real session in session/tests/replay.rs.
+//! session/tests/replay.rs replays the session at the end of the document against a real session.
 
 use std::collections::BTreeSet;
 
@@ -30,25 +30,25 @@ use crate::{
 
 mod values;
 
-/// The bytes of a frame before its message.
+/// The length of a frame's header.
 const HEADER: usize = 4;
 
 const DOCUMENT: &str = include_str!("../../PROTOCOL.md");
 
-/// Numbers as in the document: of a manager that started in October 2025.
+/// The numbers in the document are those of a manager that started in October 2025.
 pub(crate) const INCARNATION: u64 = 1_760_000_000_000_000_000;
 
 pub(crate) const SESSION: SessionId = SessionId::new(INCARNATION + 4);
 
-/// The secret of that manager.
+/// The secret of the manager in the document.
 pub(crate) const SECRET: ManagerSecret = ManagerSecret::new([7; SECRET_BYTES]);
 
 pub(crate) const FENCE: Fence = Fence::new(INCARNATION + 9);
 
-/// What the document shows in hex.
+/// One frame or value that the document shows in hex.
 #[derive(Debug)]
 pub(crate) struct Sample {
-    /// The heading it stands under.
+    /// The heading of its section.
     pub(crate) section: &'static str,
     /// `>` for a request, `<` for a response, `=` for a value.
     pub(crate) mark: char,
@@ -56,7 +56,7 @@ pub(crate) struct Sample {
     line: usize,
 }
 
-/// All that the document shows in hex, in order.
+/// Returns all samples of the document, in order.
 pub(crate) fn samples() -> Vec<Sample> {
     let mut samples: Vec<Sample> = Vec::new();
     let (mut section, mut fenced) = ("", false);
@@ -91,7 +91,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.join(" ")
 }
 
-/// Holds the next sample against what the code writes.
+/// Compares the next sample with the bytes that the code writes.
 pub(super) fn is_next(
     samples: &mut impl Iterator<Item = Sample>,
     mark: char,
@@ -109,7 +109,7 @@ pub(super) fn is_next(
     );
 }
 
-/// The message of a frame, whose length must be right.
+/// Returns the message of a frame, and checks the length in the header.
 fn message(sample: &Sample) -> Vec<u8> {
     let mut inbox = Inbox::new(FIRST_FRAME_BYTES);
     inbox.feed(&sample.bytes);
@@ -124,17 +124,17 @@ pub(super) fn grant_of(seq: u64) -> Proof {
     Proof::Own(seq)
 }
 
-/// A call of the session, as the ticket of another process names it.
+/// Returns the proof of a call of the session, as in the ticket of another process.
 pub(super) fn ticket_of(seq: u64) -> Proof {
     Proof::Signed(SECRET.of_session(SESSION).sign(CallId::new(SESSION, seq)))
 }
 
-/// The job that a call of the session has submitted.
+/// Returns the id of the job that a call of the session submitted.
 pub(super) fn job_of(seq: u64) -> JobId {
     CallId::new(SESSION, seq).into()
 }
 
-/// The requests of the reference shard, in order.
+/// Returns the requests in the document's reference section, in order.
 fn shown_requests(arguments: &[u8]) -> Vec<Request<'_>> {
     let open = |seq, kind, name, spec| Request::Open {
         seq,
@@ -195,7 +195,7 @@ fn shown_requests(arguments: &[u8]) -> Vec<Request<'_>> {
     ]
 }
 
-/// The responses of the reference shard, in order.
+/// Returns the responses in the document's reference section, in order.
 fn shown_responses(body: &[u8]) -> Vec<Response<'_>> {
     let welcome = |shard| Response::Welcome {
         version: 1,
@@ -206,7 +206,7 @@ fn shown_responses(body: &[u8]) -> Vec<Response<'_>> {
         capabilities: Capabilities::ALL.without(Capability::Callers),
         shard,
     };
-    let second_of_two = Shard::new(1, 2).expect("it is one of them");
+    let second_of_two = Shard::new(1, 2).expect("the index is below the count");
     let opened = Response::Opened {
         seq: 1,
         object: 0,
@@ -252,7 +252,7 @@ pub(super) fn fresh_grant() -> Granted {
     }
 }
 
-/// The heading of the session that is played.
+/// The heading of the session that the document shows.
 pub(crate) const WHOLE_SESSION: &str = "## A whole session";
 
 #[test]
@@ -279,7 +279,10 @@ fn the_document_shows_each_frame_as_the_code_writes_it() {
         );
     }
     let rest: Vec<Sample> = shown.collect();
-    assert!(rest.is_empty(), "frames that no test knows: {rest:?}");
+    assert!(
+        rest.is_empty(),
+        "frames that the code does not write: {rest:?}"
+    );
 }
 
 #[test]
@@ -332,7 +335,7 @@ fn operations_have_the_numbers_that_the_document_lists() {
             .collect();
         assert_eq!(rows.len(), listed.len(), "{heading}");
         for (row, start) in rows.iter().zip(&listed) {
-            assert!(row.starts_with(start), "{row} is to begin with {start}");
+            assert!(row.starts_with(start), "{row} must begin with {start}");
         }
     }
 
@@ -379,7 +382,7 @@ fn each_fault_that_is_shown_is_explained() {
         .into_iter()
         .filter(|sample| sample.section == "## Faults");
     for Sample { bytes, line, .. } in shown {
-        let fault: Fault = codec::decode(&bytes).expect("it is a fault");
+        let fault: Fault = codec::decode(&bytes).expect("the sample is a fault");
         let variant = serde_json::to_value(&fault).expect("a fault is plain data");
         let name = variant
             .as_str()
@@ -389,9 +392,9 @@ fn each_fault_that_is_shown_is_explained() {
     }
 }
 
-/// Checks that arguments of an operation without any, and what is nothing, are not written alike.
+/// Checks that the empty arguments of an operation and the unit value have different encodings.
 #[test]
-fn what_is_nothing_and_what_has_no_fields_are_written_as_the_document_says() {
+fn unit_and_empty_arguments_are_written_as_the_document_says() {
     let (nil, empty) = ([0xc0], [0x90]);
     for arguments in [
         encoded(&Acquire),

@@ -1,10 +1,10 @@
-//! The far end of a connected pair, for tests of sessions and of connections: it says what it
-//! wants, right or wrong, and hears frames as bytes.
+//! The peer in tests of sessions and of connections. It sends any bytes, valid or not, and receives
+//! frames as bytes.
 //!
-//! Those tests run over Unix sockets, and once more over each other transport: a test here starts
-//! their suites in a process of its own, and names the transport in an environment variable.
+//! Those tests run over Unix sockets, and again over each other transport: a test here starts their
+//! suites in another process, with the transport in an environment variable.
 //!
-//! Invariant: it never waits for ever; a test that would hang fails instead.
+//! Invariant: every wait has a time limit, so a test fails instead of hanging.
 
 use std::{
     env, future, io,
@@ -24,13 +24,14 @@ use crate::transport::{
     unix::UnixStream,
 };
 
-/// The variable that names the transport of the suites. Without it they run over Unix sockets.
+/// The environment variable with the transport of the suites. Without it they run over Unix
+/// sockets.
 const TRANSPORT: &str = "LOCKKEEPER_TEST_TRANSPORT";
 
-/// The suites that run over each transport, as the names of their tests begin.
+/// The prefixes of the tests that run over each transport.
 const SUITES: [&str; 2] = ["client::tests::", "server::session::tests::"];
 
-/// Connects a pair: the client's end, and the manager's.
+/// Connects a pair, and returns the client's end and the manager's end.
 fn pair() -> (Arc<dyn Stream>, Arc<dyn Stream>) {
     match env::var(TRANSPORT).as_deref() {
         Err(_) => {
@@ -41,14 +42,14 @@ fn pair() -> (Arc<dyn Stream>, Arc<dyn Stream>) {
             let (client, manager) = MemoryStream::pair();
             (Arc::new(client), Arc::new(manager))
         }
-        Ok(other) => panic!("the tests know no transport {other:?}"),
+        Ok(other) => panic!("the tests do not support the transport {other:?}"),
     }
 }
 
-/// How long a test waits for what must happen.
+/// The time limit for each event that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One end of a pair. Its drop is the end of the stream for the other.
+/// One end of a pair. Dropping it ends the stream for the other end.
 #[derive(Debug)]
 pub(crate) struct Raw {
     stream: Box<dyn AttachedStream>,
@@ -56,19 +57,19 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
-    /// Connects a pair: the client's end, and the manager's, which is under test.
+    /// Connects a pair, and returns the client's end and the manager's end, which is under test.
     pub(crate) fn client() -> (Self, Arc<dyn Stream>) {
         let (client, manager) = pair();
         (Self::over(client), manager)
     }
 
-    /// Connects a pair: the manager's end, and the client's, which is under test.
+    /// Connects a pair, and returns the manager's end and the client's end, which is under test.
     pub(crate) fn manager() -> (Self, Arc<dyn Stream>) {
         let (client, manager) = pair();
         (Self::over(manager), client)
     }
 
-    /// The far end of a stream.
+    /// Makes the peer at the other end of a stream.
     pub(crate) fn over(stream: Arc<dyn Stream>) -> Self {
         Self {
             stream: stream.attach().expect("there is a runtime"),
@@ -76,7 +77,7 @@ impl Raw {
         }
     }
 
-    /// Writes bytes as they are. An error means that the other end is closed.
+    /// Writes bytes without a header. An error means that the other end is closed.
     pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -86,7 +87,7 @@ impl Raw {
         Ok(())
     }
 
-    /// Writes what fits now, and tells how much that was.
+    /// Writes as many bytes as fit now, and returns their number.
     pub(crate) fn write_some(&self, bytes: &[u8]) -> usize {
         let mut nobody = Context::from_waker(Waker::noop());
         match self.stream.poll_write(&mut nobody, bytes) {
@@ -95,14 +96,14 @@ impl Raw {
         }
     }
 
-    /// Writes one frame, of whatever size.
+    /// Writes one frame of any size.
     pub(crate) async fn say<T: Encode>(&self, message: &T) {
         self.write(&frame(message))
             .await
             .expect("the other end is open");
     }
 
-    /// Reads at most so many bytes and forgets them. Gives their number, zero at the end.
+    /// Reads and discards at most `most` bytes, and returns their number: zero at the end.
     pub(crate) async fn read_some(&mut self, most: usize) -> usize {
         let mut chunk = vec![0; most];
         let read = patiently(future::poll_fn(|task| {
@@ -116,7 +117,7 @@ impl Raw {
         self.hear_within(PATIENCE).await
     }
 
-    /// The same, with as much patience as it takes.
+    /// Reads the next frame as [`Self::hear`] does, with a time limit of `patience`.
     pub(crate) async fn hear_within(&mut self, patience: Duration) -> Option<Bytes> {
         let mut chunk = vec![0; 1 << 16];
         loop {
@@ -125,8 +126,8 @@ impl Raw {
             }
             let read = future::poll_fn(|task| self.stream.poll_read(task, &mut chunk));
             let read = time::timeout(patience, read).await;
-            match read.expect("it happens within the test's patience") {
-                // A peer that closes with unread bytes before it resets the stream.
+            match read.expect("the event happens within the time limit") {
+                // A peer that closes with unread bytes resets the stream.
                 Ok(0) | Err(_) => return None,
                 Ok(length) => self.inbox.feed(&chunk[..length]),
             }
@@ -134,7 +135,7 @@ impl Raw {
     }
 }
 
-/// One message as bytes, without its header.
+/// Returns one message as bytes, without its header.
 pub(crate) fn encoded(message: &impl Encode) -> Vec<u8> {
     let mut bytes = Vec::new();
     message
@@ -143,25 +144,25 @@ pub(crate) fn encoded(message: &impl Encode) -> Vec<u8> {
     bytes
 }
 
-/// One frame as bytes.
+/// Returns one frame as bytes.
 pub(crate) fn frame<T: Encode>(message: &T) -> Vec<u8> {
     let mut bytes = Vec::new();
     append(&mut bytes, message, usize::MAX).expect("it encodes");
     bytes
 }
 
-/// Waits for what must happen.
+/// Waits for a future with the test's time limit.
 pub(crate) async fn patiently<T>(future: impl Future<Output = T>) -> T {
     time::timeout(PATIENCE, future)
         .await
-        .expect("it happens within the test's patience")
+        .expect("the event happens within the time limit")
 }
 
 #[test]
 fn suites_pass_over_memory() {
     let output = Command::new(env::current_exe().expect("a test has a file"))
         .args(SUITES)
-        // What a turn takes does not depend on the transport.
+        // The limits of a turn do not depend on the transport.
         .args(["--skip", "turns"])
         .env(TRANSPORT, "memory")
         .stdin(Stdio::null())

@@ -1,4 +1,4 @@
-//! Endpoints: the places of addresses, each with the transport of the address's scheme.
+//! `Endpoint`: the place of an address, and the transport of its scheme.
 
 use std::{collections::BTreeMap, io, sync::Arc, thread, time::Duration};
 
@@ -24,15 +24,15 @@ pub(crate) struct Endpoint {
 static REGISTERED: Inherited<BTreeMap<String, Arc<dyn Transport>>> =
     Inherited::new(BTreeMap::new());
 
-/// Registers a transport. A later one of the same scheme takes the place of an earlier one.
+/// Registers a transport. It replaces an earlier one of the same scheme.
 pub(crate) fn register(scheme: &str, transport: Arc<dyn Transport>) {
     add_scheme(scheme);
     let replaced = REGISTERED.with(|all| all.insert(scheme.to_owned(), transport));
-    // With the table unlocked: it is the code of a program.
+    // The drop is code of the program, so it runs while the table is unlocked.
     drop(replaced);
 }
 
-/// Returns whether a scheme is that of a transport which every program has.
+/// Returns whether a scheme belongs to a transport that every program has.
 pub(crate) fn is_built_in(scheme: &str) -> bool {
     matches!(scheme, UNIX | MEMORY)
 }
@@ -62,7 +62,7 @@ impl Endpoint {
         })
     }
 
-    /// Connects to the place. Where both ends are in this process, it is done at the first poll.
+    /// Connects to the place. If both ends are in this process, the first poll completes it.
     ///
     /// # Errors
     ///
@@ -81,16 +81,16 @@ impl Endpoint {
         let Self { transport, place } = self.clone();
         let (tell, connected) = oneshot::channel();
         let runtime = Handle::current();
-        // A thread of its own: the runtime's blocking threads leave work in their queue if the system has no
-        // further thread, and return no error.
+        // This starts a thread. tokio's blocking pool would leave the work in its queue if no thread can be
+        // started, and report no error.
         let connect = move || {
             let _runtime = runtime.enter();
-            // The caller may have stopped waiting.
+            // An error means that the caller has stopped waiting.
             let _ = tell.send(transport.connect(&place, patience));
         };
         let name = "lockkeeper-connect".to_owned();
         thread::Builder::new().name(name).spawn(connect)?;
-        // A transport that takes no notice of the patience must not keep all callers waiting.
+        // A transport may ignore the patience, and must not make all callers wait.
         match tokio::time::timeout(patience.saturating_mul(2), connected).await {
             Ok(connected) => {
                 connected.unwrap_or_else(|_| Err(io::Error::other("its transport panicked")))

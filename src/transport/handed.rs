@@ -1,11 +1,11 @@
-//! Streams that child processes get as descriptors. They have no path.
+//! Streams that a parent passes to child processes as descriptors. They have no path.
 //!
-//! A parent makes a pair of sockets and a pipe, gives one end of each to a worker over the lifeline, and hands
-//! the others to a manager of its own as a stream that the manager accepts. A spawned manager is handed the
-//! stream of its owner.
+//! A parent creates a socket pair and a pipe. It passes one end of each to a worker over the lifeline, and the
+//! other ends to its own manager, which accepts them as a stream. A spawned manager receives the stream of its
+//! owner in the same way.
 //!
-//! Invariant: the kernel's credentials of a pair name its creator. That is right for a manager that is handed
-//! its owner's stream; a stream to a worker says itself which process it was made for.
+//! Invariant: the kernel's credentials of a socket pair are those of its creator. They are right for a
+//! spawned manager and its owner's stream. A stream to a worker stores the worker's process id instead.
 
 use std::{
     cell::RefCell,
@@ -28,22 +28,22 @@ use crate::{
     },
 };
 
-/// The manager's ends of what connects it with a process that does not exist yet.
+/// The manager's ends of the sockets and the pipe to a process that does not exist yet.
 #[derive(Debug)]
 pub(crate) struct ManagerEnds {
     socket: UnixStream,
     reports: Option<Private<OwnedFd>>,
 }
 
-/// The ends that the child is given.
+/// The ends that the child receives.
 #[derive(Debug)]
 pub(crate) struct ChildEnds {
     pub(crate) socket: Private<OwnedFd>,
-    /// The end for writing of the report pipe.
+    /// The write end of the report pipe.
     pub(crate) reports: Private<OwnedFd>,
 }
 
-/// Makes two sockets that are connected to each other. A forked child keeps neither.
+/// Creates two connected sockets. A forked child inherits neither.
 ///
 /// # Errors
 ///
@@ -55,7 +55,7 @@ pub(crate) fn socket_pair() -> io::Result<(Private<OwnedFd>, Private<OwnedFd>)> 
     })
 }
 
-/// Makes the pair of sockets and the pipe between a child and a manager.
+/// Creates the socket pair and the pipe between a child and a manager.
 ///
 /// # Errors
 ///
@@ -74,7 +74,7 @@ pub(crate) fn connect_child() -> io::Result<(ManagerEnds, ChildEnds)> {
     Ok((manager, child))
 }
 
-/// Makes a pipe whose ends do not block.
+/// Creates a pipe whose ends do not block.
 fn report_pipe() -> io::Result<(Private<OwnedFd>, Private<OwnedFd>)> {
     use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -82,14 +82,14 @@ fn report_pipe() -> io::Result<(Private<OwnedFd>, Private<OwnedFd>)> {
 }
 
 impl ManagerEnds {
-    /// Has the manager of this process at an address accept the ends, as the stream to the child of the
-    /// given id, which was not waited for yet.
+    /// Passes the ends to the manager of this process at an address, which accepts them as the stream
+    /// to the child of the given id. The parent must not have waited for the child yet.
     ///
     /// # Errors
     ///
     /// Returns an error when no manager of this process has the address.
     pub(crate) fn hand_over(self, address: &Address, child: u32) -> io::Result<()> {
-        // The id stays the child's for as long as its parent has not waited for it.
+        // The system does not reuse the id before the parent has waited for the child.
         let end = peer_process::of_process(child);
         self.hand_over_of(address, child, end)
     }
@@ -98,7 +98,7 @@ impl ManagerEnds {
         memory::hand_over(address.parts().1, self.into_stream(pid, end))
     }
 
-    /// Makes these ends the stream to a process.
+    /// Makes the stream to a process from these ends.
     pub(crate) fn into_stream(self, pid: u32, end: Option<OwnedFd>) -> Arc<dyn Stream> {
         Arc::new(HandedStream {
             socket: Arc::new(self.socket),
@@ -109,7 +109,7 @@ impl ManagerEnds {
     }
 }
 
-/// Connects this process itself with a manager of its own, by sockets. Returns this process's end.
+/// Connects this process with its own manager over sockets, and returns the client's end.
 ///
 /// # Errors
 ///
@@ -129,7 +129,7 @@ pub(crate) fn connect_own(address: &Address) -> io::Result<Private<OwnedFd>> {
 struct HandedStream {
     socket: Arc<UnixStream>,
     pid: u32,
-    /// The end of the process, until it is asked for.
+    /// The descriptor that shows the end of the process, until `peer_end` returns it.
     end: Mutex<Option<OwnedFd>>,
     reports: Option<Private<OwnedFd>>,
 }
@@ -151,7 +151,7 @@ impl Stream for HandedStream {
         Arc::clone(&self.socket).attach()
     }
 
-    /// This process has started the other one.
+    /// This process started the other one.
     fn is_trusted(&self) -> bool {
         true
     }
@@ -180,11 +180,12 @@ impl Stream for HandedStream {
     }
 }
 
-/// Has a listener accept a socket that this process was handed before all others.
+/// Makes a listener accept a socket that this process received from its parent before all other
+/// streams.
 ///
 /// # Errors
 ///
-/// Returns an error when the descriptor is that of no socket.
+/// Returns an error when the descriptor is not a socket.
 pub(crate) fn accept_first(
     socket: Private<OwnedFd>,
     listener: Box<dyn Listener>,
@@ -193,7 +194,7 @@ pub(crate) fn accept_first(
     Ok(Box::new(ListenerWithFirst { first, listener }))
 }
 
-/// A listener that has a stream already.
+/// A listener with a first stream that is already connected.
 #[derive(Debug)]
 struct ListenerWithFirst {
     first: Arc<UnixStream>,
@@ -209,7 +210,7 @@ impl Listener for ListenerWithFirst {
     }
 }
 
-/// An acceptor that has a stream already, until it is accepted.
+/// An acceptor with a first stream, until that is accepted.
 #[derive(Debug)]
 struct AcceptorWithFirst {
     first: RefCell<Option<Arc<UnixStream>>>,

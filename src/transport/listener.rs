@@ -1,4 +1,4 @@
-//! The contract of what accepts streams at an address.
+//! `Listener` and `Acceptor`: the contract for accepting streams at an address.
 
 use std::{
     fmt, io,
@@ -8,9 +8,9 @@ use std::{
 
 use crate::transport::stream::Stream;
 
-/// A bound address that belongs to no runtime yet. Its drop frees the address.
+/// A bound address that is not attached to a runtime yet. Dropping it frees the address.
 pub trait Listener: fmt::Debug + Send + 'static {
-    /// Attaches the current runtime, which accepts streams from then on.
+    /// Attaches the listener to the current runtime, which then accepts streams.
     ///
     /// # Errors
     ///
@@ -18,10 +18,11 @@ pub trait Listener: fmt::Debug + Send + 'static {
     fn attach(self: Box<Self>) -> io::Result<Box<dyn Acceptor>>;
 }
 
-/// A listener to which a runtime is attached. Its drop frees the address.
+/// A listener that is attached to a runtime. Dropping it frees the address.
 pub trait Acceptor: fmt::Debug + 'static {
     /// Accepts the next stream, or registers the task to be woken when there is one.
     ///
-    /// An error is about the system, such as too few descriptors; the manager tries again later.
+    /// An error concerns the system, such as a lack of descriptors, and not one stream. The manager
+    /// tries again later.
     fn poll_accept(&self, task: &mut Context<'_>) -> Poll<io::Result<Arc<dyn Stream>>>;
 }

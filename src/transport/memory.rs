@@ -1,10 +1,10 @@
 //! The memory transport: streams between the threads and runtimes of one process.
 //!
-//! A stream is two pipes, one in each direction. A pipe is a buffer behind a mutex, with a place for
-//! the waker of each runtime that is attached; it needs no runtime and no descriptor.
+//! A stream consists of two pipes, one for each direction. A pipe is a buffer behind a mutex, with a
+//! slot for the waker of each attachment. It needs no runtime and no descriptor.
 //!
 //! Invariant: a write that makes a pipe readable, a read that makes room, and the end of a pipe take
-//! all its wakers while the mutex is locked, and wake them once it is not.
+//! all wakers under the mutex, and wake them after it is unlocked.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -35,23 +35,23 @@ fn listeners() -> MutexGuard<'static, HashMap<String, Arc<Mutex<Queue>>>> {
     lock(LISTENERS.get_or_init(Mutex::default))
 }
 
-/// How many bytes that the manager has not read make a client wait. The bound is far above what a test
+/// The number of bytes unread by the manager at which a client waits. It is far more than a test
 /// sends: a client that waits leaves its own runtime, whose clock a test may have paused.
 const MOST_TO_MANAGER: usize = 64 << 20;
 
-/// How many bytes that the client has not read make the manager wait, which then notices that the client
-/// does not read.
+/// The number of bytes unread by the client at which the manager waits. The manager then notices that
+/// the client does not read.
 const MOST_TO_CLIENT: usize = 256 << 10;
 
-/// An empty buffer above this capacity is given back.
+/// An empty buffer above this capacity is freed.
 const KEPT_BYTES: usize = 1 << 16;
 
-/// Locks against the other threads of this process. No code inside panics between two changes.
+/// Locks a mutex, and ignores poisoning: no code under these mutexes panics between two changes.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Has the listener of that name accept a stream, which may be one of another transport.
+/// Passes a stream, which may belong to another transport, to the listener of that name.
 ///
 /// # Errors
 ///
@@ -104,12 +104,12 @@ impl Transport for Memory {
 #[derive(Debug, Default)]
 struct Queue {
     streams: VecDeque<Arc<dyn Stream>>,
-    /// The task that accepts streams, unless it was woken.
+    /// The waker of the accepting task, unless it was woken.
     acceptor: Option<Waker>,
     is_closed: bool,
 }
 
-/// A name that is bound. It needs no runtime, so it is its own acceptor.
+/// A bound name. It needs no runtime, so it is also its acceptor.
 #[derive(Debug)]
 struct MemoryListener {
     name: String,
@@ -148,25 +148,26 @@ impl Drop for MemoryListener {
         queue.is_closed = true;
         let refused = mem::take(&mut queue.streams);
         drop(queue);
-        // Their drop wakes the clients at the other ends.
+        // Dropping the streams wakes the clients at the other ends.
         drop(refused);
     }
 }
 
-/// One end of a stream. Its drop is the end of the stream for the other.
+/// One end of a stream. Dropping it ends the stream for the other end.
 #[derive(Debug)]
 pub(crate) struct MemoryStream {
     pipes: OnlyHere<Pipes>,
 }
 
-/// The two directions of a stream. In a forked child one may be locked for ever by a thread of the parent.
+/// The two directions of a stream. In a forked child, a mutex may be locked for ever by a thread of the
+/// parent.
 #[derive(Debug)]
 struct Pipes {
     incoming: Arc<Mutex<Pipe>>,
     outgoing: Arc<Mutex<Pipe>>,
 }
 
-/// The error of a stream or listener of the parent of a forked child.
+/// Makes the error for a stream or listener that belongs to the parent of this forked child.
 fn forked() -> io::Error {
     io::ErrorKind::NotConnected.into()
 }
@@ -182,7 +183,7 @@ impl MemoryStream {
         self.pipes.get().ok_or_else(forked)
     }
 
-    /// Makes a stream: the client's end, and the manager's.
+    /// Makes a stream, and returns the client's end and the manager's end.
     pub(crate) fn pair() -> (Self, Self) {
         let [to_manager, to_client] =
             [MOST_TO_MANAGER, MOST_TO_CLIENT].map(|most| Arc::new(Mutex::new(Pipe::new(most))));
@@ -236,7 +237,7 @@ impl Stream for MemoryStream {
         }))
     }
 
-    /// Both ends are this process.
+    /// Both ends are in this process.
     fn is_trusted(&self) -> bool {
         true
     }
@@ -252,7 +253,7 @@ impl Drop for MemoryStream {
     }
 }
 
-/// A stream, and the places of one runtime's wakers.
+/// A stream, and the slots of one attachment's wakers.
 #[derive(Debug)]
 struct AttachedMemoryStream {
     stream: Arc<MemoryStream>,
@@ -299,7 +300,7 @@ impl Drop for AttachedMemoryStream {
         };
         let reader = lock(incoming).readers.try_remove(self.reader);
         let writer = lock(outgoing).writers.try_remove(self.writer);
-        // As in `register`.
+        // Dropping a waker runs foreign code, which must not find a pipe locked.
         drop((reader, writer));
     }
 }
@@ -308,14 +309,14 @@ impl Drop for AttachedMemoryStream {
 #[derive(Debug)]
 struct Pipe {
     bytes: VecDeque<u8>,
-    /// A write is taken whole while fewer bytes than this are unread.
+    /// A write of any size is accepted while fewer bytes than this are unread.
     most: usize,
     is_closed: bool,
     readers: Wakers,
     writers: Wakers,
 }
 
-/// The wakers that wait at a pipe, in a place for each attachment.
+/// The wakers of a pipe, with a slot for each attachment.
 type Wakers = Slab<Option<Waker>>;
 
 impl Pipe {
@@ -351,7 +352,7 @@ impl Pipe {
         Ok(bytes.len())
     }
 
-    /// Takes the wakers of those who wait to write, if there is room.
+    /// Takes the wakers of the tasks that wait to write, if there is room.
     fn writers_with_room(&mut self) -> Vec<Waker> {
         if self.bytes.len() < self.most {
             take(&mut self.writers)
@@ -365,13 +366,13 @@ fn would_block(outcome: &io::Result<usize>) -> bool {
     matches!(outcome, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
-/// Has a task woken that polls at one of the places. Returns the waker that was there, whose drop is
-/// foreign code, which must not find a pipe locked.
+/// Stores the waker of a task in a slot. Returns the previous waker: dropping it runs foreign code,
+/// which must not find a pipe locked.
 fn register(wakers: &mut Wakers, place: usize, task: &Context<'_>) -> Option<Waker> {
     wakers.get_mut(place)?.replace(task.waker().clone())
 }
 
-/// Takes all wakers from their places.
+/// Takes all wakers from their slots.
 fn take(wakers: &mut Wakers) -> Vec<Waker> {
     wakers.iter_mut().filter_map(|(_, it)| it.take()).collect()
 }
@@ -444,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn shut_down_is_the_end_for_both_also_while_the_stream_is_kept() {
+    fn shut_down_ends_both_directions_even_while_the_stream_is_not_dropped() {
         let (client, manager) = pair();
         manager.try_write(b"bye").unwrap();
         manager.shut_down();
@@ -457,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn task_that_polled_last_on_each_attachment_is_woken() {
+    fn only_the_last_task_to_poll_on_each_attachment_is_woken() {
         let (client, manager) = pair();
         let [one, other] = [(); 2].map(|()| Arc::clone(&manager).attach().unwrap());
         let (earlier, replaced) = Count::new();
@@ -475,7 +476,11 @@ mod tests {
         client.try_write(b"x").unwrap();
         client.try_write(b"y").unwrap();
         let woken = [&earlier, &first, &second].map(|count| count.get());
-        assert_eq!(woken, [0, 1, 1], "once, until they poll again");
+        assert_eq!(
+            woken,
+            [0, 1, 1],
+            "each waker is woken once until it polls again"
+        );
         let mut task = Context::from_waker(&waker_of_first);
         assert!(matches!(
             one.poll_read(&mut task, &mut buffer),
@@ -488,7 +493,7 @@ mod tests {
         assert_eq!(
             woken,
             [0, 2, 1],
-            "by the end too, and not once it is detached"
+            "the end wakes attached tasks, and no detached ones"
         );
     }
 
@@ -510,7 +515,7 @@ mod tests {
             }
             assert_eq!(count.get(), 1);
             let Poll::Ready(written) = attached.poll_write(&mut task, b"x") else {
-                panic!("it waits for nothing");
+                panic!("the write did not complete");
             };
             assert_eq!(written.is_ok(), is_read);
         }
@@ -527,10 +532,10 @@ mod tests {
     }
 
     #[test]
-    fn name_is_of_one_listener_and_free_after_it() {
-        let name = "name_is_of_one_listener_and_free_after_it";
+    fn name_has_one_listener_and_is_free_after_its_drop() {
+        let name = "name_has_one_listener_and_is_free_after_its_drop";
         let connect = || Memory.connect(name, Duration::ZERO);
-        let absent = connect().expect_err("nobody is there");
+        let absent = connect().expect_err("no listener has the name");
         assert!(absent.to_string().contains("only within the process"));
         let listener = Memory.listen(name).unwrap();
         assert_eq!(kind(Memory.listen(name)), io::ErrorKind::AddrInUse);
@@ -538,7 +543,7 @@ mod tests {
         let acceptor = listener.attach().unwrap();
         let mut task = Context::from_waker(Waker::noop());
         let Poll::Ready(Ok(stream)) = acceptor.poll_accept(&mut task) else {
-            panic!("somebody has connected");
+            panic!("a client has connected");
         };
         accepted.try_write(b"x").unwrap();
         assert_eq!(stream.try_read(&mut [0; 4]).unwrap(), 1);
@@ -546,7 +551,7 @@ mod tests {
         assert_eq!(
             left.try_read(&mut [0; 4]).unwrap(),
             0,
-            "it was not accepted"
+            "the stream was not accepted"
         );
         assert_eq!(kind(connect()), io::ErrorKind::NotFound);
         accepted.try_write(b"y").unwrap();

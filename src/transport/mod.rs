@@ -1,13 +1,14 @@
-//! Streams of bytes between clients and managers, and the contract of other ways to carry them.
+//! Streams of bytes between clients and managers, and the contract for other transports.
 //!
 //! An address is `scheme:place`, or a path, which is a place of the Unix transport. Unix sockets
-//! (`unix`) and memory (`memory`) are built in; a program adds others with
-//! [`Program::transport`](crate::builders::Program::transport). Beside this folder only
-//! `server/claim/socket_file.rs` knows what a stream is made of. It may import `address` only.
+//! (`unix`) and memory (`memory`) are built in. A program adds others with
+//! [`Program::transport`](crate::builders::Program::transport). Outside this folder only
+//! `server/claim/socket_file.rs` depends on the type of a stream. This folder may import `address`
+//! only.
 //!
 //! | item | contents |
 //! | --- | --- |
-//! | [`Transport`] | connects to places, and binds them |
+//! | [`Transport`] | connects to places and binds them |
 //! | [`Stream`], [`AttachedStream`] | a connected stream, and how one runtime waits for it |
 //! | [`Listener`], [`Acceptor`] | a bound place, and how one runtime accepts streams there |
 

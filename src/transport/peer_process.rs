@@ -1,10 +1,11 @@
-//! Descriptors that are readable once a process has ended, and how a runtime waits for many of them.
+//! Descriptors that become readable when a process ends, and a set of them that one runtime waits
+//! for.
 //!
-//! A stream may outlive the process that it was made for: a forked child keeps it open. So a manager
-//! waits for the end of the process too.
+//! A stream may outlive the process that it was made for, because a forked child keeps it open. So a
+//! manager also waits for the end of the process.
 //!
-//! Invariant: at most the lower half of the descriptors that this process may have are used for this, so that
-//! clients still connect to a manager that has many.
+//! Invariant: these descriptors have numbers in the lower half of the process's limit, so that a manager with
+//! many clients still has descriptors for new connections.
 
 use std::{
     io,
@@ -33,7 +34,7 @@ use crate::transport::{register::register, stream::PeerUser};
 #[derive(Debug)]
 pub(super) struct Credentials {
     pub(super) user: PeerUser,
-    /// `None` for a process that has no id here, such as one outside this process's pid namespace.
+    /// `None` if the process has no id in this process's pid namespace.
     pub(super) pid: Option<u32>,
 }
 
@@ -45,23 +46,22 @@ pub(super) fn credentials(socket: BorrowedFd<'_>) -> Option<Credentials> {
     })
 }
 
-/// Returns a descriptor for the end of the process that made the other end of a socket and has the given
-/// id.
+/// Returns a descriptor that becomes readable when the peer of a socket ends. The peer has the given id.
 pub(super) fn of_peer(socket: BorrowedFd<'_>, pid: Option<u32>) -> Option<OwnedFd> {
     let process = match getsockopt(&socket, PeerPidfd) {
         Ok(process) => Some(process),
-        // The process has ended, and its parent has waited for it.
+        // The peer has ended, and its parent has waited for it.
         Err(Errno::ESRCH) => has_ended(),
-        // Linux knows the option since 6.5, and a kernel or sandbox may also say EINVAL. If another process has the id by now, the peer has ended, and the
-        // session ends later than it could, but never too early.
+        // Linux has the option since 6.5; a kernel or sandbox may also return EINVAL. If another process has the id
+        // by now, the session ends later than it could, but never too early.
         Err(Errno::EINVAL | Errno::ENOPROTOOPT) => return of_process(pid?),
-        // This process has no descriptor left, for example.
+        // For example, this process has no descriptor left.
         Err(_) => None,
     };
     process.filter(leaves_room)
 }
 
-/// Returns a descriptor for the end of a process.
+/// Returns a descriptor that becomes readable when a process ends.
 pub(crate) fn of_process(pid: u32) -> Option<OwnedFd> {
     let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
     let process = match pidfd_open(pid, PidfdFlags::empty()) {
@@ -72,27 +72,27 @@ pub(crate) fn of_process(pid: u32) -> Option<OwnedFd> {
     process.filter(leaves_room)
 }
 
-/// Returns a descriptor that is readable already.
+/// Returns a descriptor that is already readable.
 fn has_ended() -> Option<OwnedFd> {
     eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok()
 }
 
-/// Whether a descriptor is one of the lower half of those that this process may have.
+/// Returns whether a descriptor's number is in the lower half of this process's limit.
 fn leaves_room(process: &OwnedFd) -> bool {
     let most = getrlimit(Resource::Nofile).current;
     let number = u64::try_from(process.as_raw_fd()).unwrap_or(u64::MAX);
     most.is_none_or(|most| number < most / 2)
 }
 
-/// The ends of many processes, as one runtime waits for them. Each takes only its descriptor.
+/// A set of processes whose ends one runtime waits for. Each process costs one descriptor.
 #[derive(Debug)]
 pub(crate) struct PeerEnds(AsyncFd<Private<OwnedFd>>);
 
-/// The most ends that are taken in one go.
+/// The most ends that one system call reports.
 const MOST_ENDS: usize = 64;
 
 impl PeerEnds {
-    /// Has the current runtime wait for none yet.
+    /// Makes an empty set on the current runtime.
     ///
     /// # Errors
     ///
@@ -102,27 +102,27 @@ impl PeerEnds {
         register(Private::open(open)?, Interest::READABLE).map(Self)
     }
 
-    /// Waits for the end of a process too, which is reported by that number.
+    /// Adds a process. Its end is reported with the given number.
     ///
     /// # Errors
     ///
     /// Returns an error when the system cannot wait for the descriptor.
     pub(crate) fn add(&self, process: &OwnedFd, number: u64) -> io::Result<()> {
-        // Once is enough: the descriptor stays readable.
+        // Without ONESHOT the descriptor, which stays readable, would be reported for ever.
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
         let number = epoll::EventData::new_u64(number);
         Ok(epoll::add(self.0.get_ref().get()?, process, number, flags)?)
     }
 
-    /// Ends the wait for a process. To close its descriptor is not enough, of which a forked child may have a copy.
+    /// Removes a process. Closing its descriptor is not enough, because a forked child may have a copy.
     pub(crate) fn remove(&self, process: &OwnedFd) {
         if let Ok(epoll) = self.0.get_ref().get() {
-            // It was added, so this does not fail.
+            // The descriptor was added, so this does not fail.
             let _ = epoll::delete(epoll, process);
         }
     }
 
-    /// Calls `each` with the number of each process that ends, for ever.
+    /// Calls `each` with the number of each process that ends. Returns only on an error.
     ///
     /// # Errors
     ///

@@ -1,14 +1,14 @@
-//! The contract of a stream of bytes between a client and a manager.
+//! `Stream` and `AttachedStream`: the contract of a byte stream between a client and a manager.
 //!
-//! A [`Stream`] belongs to no runtime: any thread reads and writes it, and it never blocks. A runtime
-//! that waits for it attaches to it first and has an [`AttachedStream`], whose readiness wakes that
-//! runtime's tasks. Several runtimes may be attached at a time.
+//! A [`Stream`] belongs to no runtime: any thread may read and write it, and it never blocks. A
+//! runtime that waits for it first attaches to it, and gets an [`AttachedStream`] that wakes tasks of
+//! that runtime. Several runtimes may be attached at a time.
 //!
-//! The contract leaves room for streams that decrypt: a read may take bytes that were buffered earlier,
-//! may have to write, and may return fewer bytes than there are.
+//! The contract permits encrypted streams: a read may return bytes that were buffered earlier, may have
+//! to write, and may return fewer bytes than are available.
 //!
-//! All methods are called with a lock of the connection held: they must not block, and must not call
-//! lockkeeper.
+//! The caller of each method holds a lock of the connection, so methods must not block and must not
+//! call lockkeeper.
 
 use std::{
     fmt, io,
@@ -19,20 +19,20 @@ use std::{
 
 /// A connected stream of bytes that never blocks and belongs to no runtime.
 pub trait Stream: fmt::Debug + Send + Sync + 'static {
-    /// Reads what is there, buffered bytes first, and returns how many bytes that was. Zero is the end
-    /// of the stream.
+    /// Reads available bytes, buffered ones first, and returns their number. Zero is the end of the
+    /// stream.
     ///
     /// # Errors
     ///
-    /// Returns [`io::ErrorKind::WouldBlock`] when there is nothing to read yet. Any other error ends
-    /// the connection.
+    /// Returns [`io::ErrorKind::WouldBlock`] when no bytes are available. Any other error ends the
+    /// connection.
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes what fits, and returns how many bytes that was. They need no further call to arrive.
+    /// Writes as many bytes as fit, and returns their number. They arrive without a further call.
     ///
     /// After `WouldBlock` the next write, here or over an attachment, begins with the same bytes. So a
-    /// stream that encrypts may have sealed some of them, and returns how many once the system has
-    /// taken all that came of them.
+    /// stream may have encrypted some of them already; it returns their number once the system has
+    /// accepted the whole ciphertext.
     ///
     /// # Errors
     ///
@@ -40,67 +40,70 @@ pub trait Stream: fmt::Debug + Send + Sync + 'static {
     /// connection.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Ends the stream in both directions, and wakes the tasks of all attachments. What was written
-    /// before still arrives.
+    /// Ends the stream in both directions, and wakes the tasks of all attachments. Bytes that were
+    /// written before still arrive.
     fn shut_down(&self);
 
-    /// Attaches the current runtime, beside others that may be attached, and beside other attachments
-    /// of its own. Of a runtime, at most one attachment is read from at a time.
+    /// Attaches the current runtime. Other runtimes may be attached, and a runtime may be attached
+    /// several times; it reads from at most one of its attachments at a time.
     ///
-    /// A connected stream should need no other descriptor for it: a process may have none left.
+    /// An attachment should need no further descriptor, because the process may have none left.
     ///
     /// # Errors
     ///
-    /// Returns an error when the runtime cannot wait for the stream, as one that is about to end.
+    /// Returns an error when the runtime cannot wait for the stream, for example because it is
+    /// about to end.
     fn attach(self: Arc<Self>) -> io::Result<Box<dyn AttachedStream>>;
 
-    /// Returns whether the process at the other end may act as this process's own user. It is asked
-    /// once, when the stream is new, so a stream that has to prove this does so before it is handed out.
+    /// Returns whether the process at the other end may act as this process's own user. The manager
+    /// calls this once, when the stream is new. So a stream that authenticates its peer must do so
+    /// before it is returned.
     fn is_trusted(&self) -> bool;
 
-    /// Returns the user of the process at the other end if the kernel of this machine vouches for it. Then
-    /// the user decides what the process may do, and [`Self::is_trusted`] is not asked.
+    /// Returns the user of the process at the other end, if the kernel of this machine reports it. The
+    /// rights of the process then depend on the user, and [`Self::is_trusted`] is not called.
     fn peer_user(&self) -> Option<PeerUser> {
         None
     }
 
-    /// Returns the id of the process at the other end if the kernel of this machine vouches for it.
+    /// Returns the id of the process at the other end, if the kernel of this machine reports it.
     ///
-    /// A manager uses this id, and not the one that the client says. The default, `None`, is right for
-    /// streams from other machines.
+    /// The manager uses this id, and not the one in the client's hello. The default, `None`, is right
+    /// for streams from other machines.
     fn peer_pid(&self) -> Option<u32> {
         None
     }
 
-    /// Returns a descriptor that is readable once the process at the other end has ended, if the kernel of
-    /// this machine gives one, as `pidfd_open` of Linux does.
+    /// Returns a descriptor that becomes readable when the process at the other end ends, if the kernel of
+    /// this machine has one, such as Linux's `pidfd_open`.
     ///
-    /// The manager asks once, when the stream is new. It ends the session when the process has ended, even if a
-    /// forked child of the process keeps the stream open. The default, `None`, means that only the end of the
-    /// stream ends the session.
+    /// The manager calls this once, when the stream is new. It ends the session when the process has ended,
+    /// even if a forked child keeps the stream open. The default, `None`, means that only the end of the stream
+    /// ends the session.
     fn peer_end(&self) -> Option<OwnedFd> {
         None
     }
 
-    /// Returns the end for reading of the pipe into which the process at the other end writes reports, if it was
-    /// handed one together with the stream. Internal: the streams to workers of a pool have it.
+    /// Returns the read end of the report pipe, if the process at the other end has one. Internal: only streams
+    /// to workers of a pool have it.
     #[doc(hidden)]
     fn reports(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 
-    /// Returns how many bytes of the other end wait to be read, if the stream can tell. A forked child of a process
-    /// that has ended may write on for ever: then the session reads these and ends. Internal: Unix sockets tell.
+    /// Returns the number of bytes that can be read now, if the stream can count them. When the peer process has
+    /// ended, a forked child of it may write for ever, so the session reads only these bytes and ends. Internal:
+    /// Unix sockets implement it.
     #[doc(hidden)]
     fn unread(&self) -> Option<usize> {
         None
     }
 
-    /// Returns a descriptor that is readable whenever [`Self::try_read`] has something, so that a plain
-    /// thread can sleep on it. The answer never changes.
+    /// Returns a descriptor that is readable whenever [`Self::try_read`] can return bytes, so that a
+    /// plain thread can poll it. All calls return the same value.
     ///
-    /// A stream that buffers what it has read, or whose reads may have to write, returns `None`, as the
-    /// default does. A runtime in the background then reads for plain threads.
+    /// A stream that buffers, or whose reads may have to write, returns `None`, as the default does.
+    /// The background runtime then reads for plain threads.
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         None
     }
@@ -117,27 +120,28 @@ pub struct PeerUser {
 }
 
 impl PeerUser {
-    /// A user, and the group that the process acts as.
+    /// Makes a `PeerUser` from an effective user and an effective group.
     #[must_use]
     pub const fn new(uid: u32, gid: u32) -> Self {
         Self { uid, gid }
     }
 }
 
-/// A stream to which one runtime is attached.
+/// A stream that is attached to one runtime.
 pub trait AttachedStream: fmt::Debug + Send + Sync + 'static {
     /// Reads as [`Stream::try_read`] does, or registers the task to be woken when there is something
     /// to read.
     ///
-    /// Of this attachment the task that polled last is woken, and no other. If the runtime has ended, the
-    /// result is `Pending`, since another runtime reads then: an error would end the connection for all.
+    /// Only the last task to poll this attachment is woken. If the runtime has ended, the result is
+    /// `Pending`, since another runtime reads then: an error would end the connection for all.
     fn poll_read(&self, task: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
 
     /// Writes as [`Stream::try_write`] does, or registers the task to be woken when there is room.
     fn poll_write(&self, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
 }
 
-/// Checks how many of some bytes a stream says that it has written. Zero would be tried again for ever.
+/// Checks the count that a stream returned for a write of `bytes`. Zero is an error, because the write
+/// would be repeated for ever.
 ///
 /// # Errors
 ///
@@ -157,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_that_no_stream_may_return_are_errors() {
+    fn counts_that_break_the_contract_are_errors() {
         let bytes = [0; 4];
         assert_eq!(written_of(&bytes, 4).expect("all"), 4);
         assert_eq!(

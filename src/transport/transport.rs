@@ -1,14 +1,15 @@
-//! The contract of a transport: what makes streams to the addresses of one scheme.
+//! `Transport`: the contract of a transport, which connects to the addresses of one scheme and
+//! binds them.
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
 use crate::transport::{listener::Listener, stream::Stream};
 
-/// A way to reach managers: makes streams to the places of one scheme, and listeners at them.
+/// Connects to the places of one scheme, and binds them.
 ///
-/// A program adds one with [`Program::transport`](crate::builders::Program::transport). An address
-/// `scheme:place` is then reached through it, by this process and by its children, and a manager
-/// with several shards binds `place`, `place.1`, `place.2` and so on.
+/// A program adds a transport with [`Program::transport`](crate::builders::Program::transport). The
+/// process and its children then use it for each address `scheme:place`. A manager with several
+/// shards binds `place`, `place.1`, `place.2` and so on.
 ///
 /// The outline of a transport, without the streams themselves:
 ///
@@ -35,10 +36,9 @@ use crate::transport::{listener::Listener, stream::Stream};
 /// lockkeeper::program().transport("tunnel", Tunnel).init();
 /// ```
 ///
-/// `tests/it/own_transport.rs` in the repository has a whole one, over TCP, in one file.
+/// `tests/it/own_transport.rs` in the repository is a complete transport over TCP, in one file.
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
-    /// Connects to a place, and waits while the manager there is too busy to accept, for `patience` at
-    /// the most.
+    /// Connects to a place. If the manager there is too busy to accept, waits for at most `patience`.
     ///
     /// The calling thread may block, unless the transport [is in one process](Self::is_in_process).
     ///
@@ -53,7 +53,7 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// Binds a place, so that streams can be accepted there.
+    /// Binds a place.
     ///
     /// # Errors
     ///
@@ -63,9 +63,9 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
 
     /// Returns whether both ends are always in one process.
     ///
-    /// A caller connects to such a place on its own thread and runtime, so [`Self::connect`] must not
-    /// block. To any other place all callers of a process share one attempt, which a thread in the
-    /// background makes.
+    /// If so, each caller connects on its own thread and runtime, so [`Self::connect`] must not
+    /// block. Otherwise all callers of a process share one attempt, which runs on a background
+    /// thread.
     fn is_in_process(&self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! Unix sockets: the only file that names interprocess.
+//! The Unix transport. Only this file imports interprocess.
 
 use std::{
     io::{self, Read, Write},
@@ -61,11 +61,11 @@ impl Transport for Unix {
     }
 }
 
-/// A connected Unix socket. A forked child does not keep it.
+/// A connected Unix socket. A forked child does not inherit it.
 #[derive(Debug)]
 pub(crate) struct UnixStream {
     socket: Private<Socket>,
-    /// How each runtime that is attached waits for it.
+    /// The registration of each attached runtime.
     registrations: Mutex<Vec<(runtime::Id, Weak<Registration>)>>,
 }
 
@@ -78,12 +78,12 @@ impl From<Private<Socket>> for UnixStream {
     }
 }
 
-/// The longest pause between two looks at a full queue.
+/// The longest pause between two attempts to connect to a full queue.
 const MAX_PAUSE: Duration = Duration::from_millis(50);
 
 impl UnixStream {
-    /// Connects to the socket at a path. While its queue is full this thread waits, for that long at
-    /// the most.
+    /// Connects to the socket at a path. While its queue is full, this thread waits, for at most
+    /// `wait`.
     pub(crate) fn connect(path: &Path, wait: Duration) -> io::Result<Self> {
         let name = name(path)?;
         let mut left = wait;
@@ -97,8 +97,9 @@ impl UnixStream {
                     .connect_sync()?;
                 Ok(socket)
             })?;
-            // A full queue is no error here, and no event tells when it has room: the system leaves
-            // the socket in the state of one that is being connected, which it never will be.
+            // A nonblocking connect to a full queue returns no error and leaves the socket
+            // connecting for ever; no event reports when the queue has room. Only a connected
+            // socket has a peer address.
             match socket.get()?.inner().peer_addr() {
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
                 Ok(_) | Err(_) => return Ok(socket.into()),
@@ -113,7 +114,7 @@ impl UnixStream {
         }
     }
 
-    /// Makes two sockets that are connected to each other.
+    /// Makes two connected sockets.
     #[cfg(test)]
     pub(crate) fn pair() -> io::Result<(Self, Self)> {
         let (one, other) = Private::open_pair(|| {
@@ -131,7 +132,7 @@ impl UnixStream {
 impl TryFrom<Private<OwnedFd>> for UnixStream {
     type Error = io::Error;
 
-    /// Takes a connected socket, which does not block from then on.
+    /// Wraps a connected socket, and makes it nonblocking.
     fn try_from(socket: Private<OwnedFd>) -> io::Result<Self> {
         let socket = socket.map(|socket| {
             let socket = std::os::unix::net::UnixStream::from(socket);
@@ -155,7 +156,7 @@ impl Stream for UnixStream {
 
     fn shut_down(&self) {
         if let Ok(socket) = self.socket.get() {
-            // A stream that is down already needs nothing.
+            // An error means that the stream is already shut down.
             let _ = socket.inner().shutdown(std::net::Shutdown::Both);
         }
     }
@@ -163,7 +164,7 @@ impl Stream for UnixStream {
     fn attach(self: Arc<Self>) -> io::Result<Box<dyn AttachedStream>> {
         let handle = Handle::try_current().map_err(io::Error::other)?;
         let mut all = lock(&self.registrations);
-        // One runtime registers a descriptor once.
+        // A runtime can register a descriptor only once.
         let known = all.iter().find(|(runtime, _)| *runtime == handle.id());
         let registration = match known.and_then(|(_, known)| known.upgrade()) {
             Some(known) => known,
@@ -181,7 +182,7 @@ impl Stream for UnixStream {
         }))
     }
 
-    /// Asked only where the kernel does not say who the other process is.
+    /// Called only if the kernel does not report the other process.
     fn is_trusted(&self) -> bool {
         false
     }
@@ -207,25 +208,24 @@ impl Stream for UnixStream {
     }
 }
 
-/// A Unix socket as one runtime waits for it: by its own descriptor, so that a connected stream never
-/// needs another one.
+/// The registration of a Unix socket with one runtime. It uses the socket's own descriptor, so an
+/// attachment never needs another one.
 ///
-/// It is registered for reading alone. A socket that is registered for writing too wakes its reader each
-/// time that the peer reads, which costs a system call a message; so it is registered for writing only
-/// while it is full.
+/// The socket is registered for writing only while it is full. Otherwise each read by the peer would
+/// wake the reader here, which costs one system call for each message.
 #[derive(Debug)]
 struct Registration {
     runtime: Handle,
     waiting: Mutex<Waiting>,
-    /// Whether it is registered for writing.
+    /// Whether the socket is registered for writing.
     is_full: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Waiting {
-    /// `None` only while it is registered anew, or if the system cannot do that.
+    /// `None` only during a new registration, or after that has failed.
     socket: Option<AsyncFd<Descriptor>>,
-    /// The task that waits for something to read.
+    /// The task that waits to read.
     reader: Option<Waker>,
 }
 
@@ -252,19 +252,20 @@ impl Registration {
         })
     }
 
-    /// Has the runtime wait for `interest` from now on.
+    /// Registers the socket again, for `interest`.
     fn register_anew(&self, waiting: &mut Waiting, interest: Interest) -> io::Result<()> {
         let _runtime = self.runtime.enter();
         if let Some(socket) = waiting.socket.take() {
             let descriptor = socket.into_inner();
             let stream = Arc::clone(&descriptor.0);
             let registered = register(descriptor, interest);
-            // It took what it needs a moment ago.
+            // If that fails, this restores a registration for reading, whose resources were just
+            // freed.
             let registered =
                 registered.or_else(|_| register(Descriptor(stream), Interest::READABLE));
             waiting.socket = Some(registered?);
         }
-        // The reader waits for the registration that is no more.
+        // The reader waits for the old registration, so it must poll again.
         let reader = waiting.reader.take();
         reader.into_iter().for_each(Waker::wake);
         Ok(())
@@ -283,7 +284,7 @@ impl Registration {
             };
             let mut ready = match socket.poll_read_ready(task) {
                 Poll::Ready(Ok(ready)) => ready,
-                // A runtime that has ended reads nothing; another one does.
+                // This runtime has ended, and another one reads.
                 Poll::Ready(Err(_)) => return Poll::Pending,
                 Poll::Pending => {
                     let reader = waiting.reader.as_ref();
@@ -297,7 +298,7 @@ impl Registration {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Ok(length) => {
                     if 0 < length && length < room {
-                        // A read that did not fill the buffer has emptied the socket.
+                        // A read that did not fill the buffer emptied the socket.
                         ready.clear_ready();
                     }
                     return Poll::Ready(Ok(length));
@@ -320,7 +321,7 @@ impl Registration {
         Poll::Ready(Ok(()))
     }
 
-    /// Waits for what there is to read alone, once all is written.
+    /// Registers for reading only, after a write has succeeded.
     fn has_room(&self) -> io::Result<()> {
         if self.is_full.load(Ordering::Relaxed) {
             let waiting = &mut *lock(&self.waiting);
@@ -332,12 +333,12 @@ impl Registration {
     }
 }
 
-/// A Unix socket to which one runtime is attached. Attachments of one runtime share a registration: of
-/// their tasks, the one that began to read last is woken.
+/// A Unix socket that is attached to one runtime. Attachments of one runtime share a registration,
+/// which wakes the last of their tasks to poll for reading.
 #[derive(Debug)]
 struct AttachedUnixStream {
     stream: Arc<UnixStream>,
-    /// `None` only while this is dropped.
+    /// `None` only during the drop.
     registration: Option<Arc<Registration>>,
 }
 
@@ -376,7 +377,7 @@ impl AttachedStream for AttachedUnixStream {
 impl Drop for AttachedUnixStream {
     fn drop(&mut self) {
         if self.stream.socket.get().is_err() {
-            // A forked child: the mutexes and the runtime are copies of the parent's.
+            // This is a forked child: the mutexes and the runtime are copies of the parent's.
             mem::forget(self.registration.take());
             return;
         }
@@ -390,22 +391,22 @@ impl Drop for AttachedUnixStream {
             drop(registration);
         }
         drop(all);
-        // Its drop may drop a task, and with it another attachment.
+        // Dropping the waker may drop a task, and with it another attachment.
         drop(reader);
     }
 }
 
-/// No code inside panics between two changes.
+/// Locks a mutex, and ignores poisoning: no code under these mutexes panics between two changes.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A bound Unix socket. A forked child does not keep it.
+/// A bound Unix socket. A forked child does not inherit it.
 #[derive(Debug)]
 pub(crate) struct UnixListener(Private<SocketListener>);
 
 impl UnixListener {
-    /// Binds a socket at a path where there is none, for this user alone.
+    /// Binds a socket at a free path, with access for this user only.
     pub(crate) fn bind(path: &Path) -> io::Result<Self> {
         let name = name(path)?;
         let listener = Private::open(|| {
@@ -433,7 +434,7 @@ impl AsRawFd for UnixListener {
     }
 }
 
-/// A bound Unix socket to which a runtime is attached.
+/// A bound Unix socket that is attached to a runtime.
 #[derive(Debug)]
 struct UnixAcceptor(AsyncFd<UnixListener>);
 
@@ -488,7 +489,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn runtime_is_attached_as_often_as_it_likes() {
+    async fn runtime_can_be_attached_several_times() {
         let (here, there) = UnixStream::pair().unwrap();
         let (here, there) = (Arc::new(here), Arc::new(there));
         let attached = [(); 3].map(|()| Arc::clone(&there).attach().unwrap());

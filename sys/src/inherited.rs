@@ -1,7 +1,8 @@
-//! `without_forks` and `Inherited`: work that no fork of another thread interrupts, and data that is used so.
+//! `without_forks` and `Inherited`: work that no fork by another thread interrupts, and data that is used
+//! only in such work.
 //!
-//! Invariant: a process that enters the gate here is one that notices its forks, so no forked child finds a thread
-//! of its parent inside.
+//! Invariant: a process has registered its fork handlers before it enters the gate here, so no forked child finds
+//! a thread of its parent inside.
 
 use std::{
     fmt,
@@ -10,17 +11,17 @@ use std::{
 
 use crate::{gate::Inside, origin::Origin};
 
-/// Enters the gate. The first origin of a process has forks close it.
+/// Enters the gate. Making the first origin registers the fork handlers, which close the gate.
 fn enter() -> Inside {
     let _ = Origin::here();
     Inside::enter()
 }
 
-/// Runs `work`, while a fork of another thread waits until it is done: so a forked child has no descriptor that
-/// `work` opens and closes. It must be short, and must not wait for a thread that may fork.
+/// Runs `work`. Forks by other threads wait until it is done, so a forked child does not inherit a descriptor
+/// that `work` opens and closes. `work` must be short, and must not wait for a thread that may fork.
 ///
 /// A raw `clone` system call does not wait, and neither does a fork that `work` itself makes. In the child of such a
-/// fork, data that other threads were using is locked for ever.
+/// fork, data that other threads were using stays locked.
 ///
 /// ```
 /// use std::fs::File;
@@ -38,10 +39,11 @@ pub fn without_forks<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// Data behind a mutex that no fork finds locked, so that a forked child has it too: what a program
-/// registers when it starts, for example.
+/// Data behind a mutex that no fork finds locked, so that a forked child can use it too. It holds,
+/// for example, what a program registers when it starts.
 ///
-/// A raw `clone` system call may find it locked, as it may find the memory allocator locked.
+/// After a raw `clone` system call the mutex may be locked in the child, as may the memory
+/// allocator.
 ///
 /// ```
 /// use lockkeeper_sys::Inherited;
@@ -60,10 +62,10 @@ impl<T> Inherited<T> {
         Self(Mutex::new(data))
     }
 
-    /// Runs `use_it` with the data locked. A fork of another thread waits for it, so it must be short, and it
-    /// must not use this data by another `with`.
+    /// Runs `use_it` with the data locked. Forks by other threads wait for it, so `use_it` must be short. It
+    /// must not call `with` on the same data.
     ///
-    /// A panic in an earlier `use_it` has left the data as it was then.
+    /// After a panic in an earlier `use_it`, the data stays as it was at the panic.
     pub fn with<R>(&self, use_it: impl FnOnce(&mut T) -> R) -> R {
         let _inside = enter();
         use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))

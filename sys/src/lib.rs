@@ -1,16 +1,16 @@
-//! What lockkeeper needs unsafe code for: values that know when their process was forked without exec.
+//! The unsafe code of lockkeeper: values that detect that their process was forked without exec.
 //!
-//! A forked child has a copy of all memory and of all descriptors, and of the threads only the one that
-//! forked. So a value of the parent must have no effect in the child, and a mutex of the parent may be
-//! locked in the child for ever.
+//! A forked child has a copy of all memory and all descriptors, but only the thread that forked. So a
+//! value of the parent must have no effect in the child, and a mutex that was locked at the fork stays
+//! locked in the child.
 //!
 //! | module | contents |
 //! | --- | --- |
 //! | `page`, `origin` | [`Origin`]: the process in which a value was made |
 //! | `gate`, `inherited` | [`without_forks`]: work that no fork interrupts. [`Inherited`]: data behind a mutex that no fork finds locked |
-//! | `registry`, `private` | [`Private`]: a descriptor that a forked child does not keep |
+//! | `registry`, `private` | [`Private`]: a descriptor that a forked child does not inherit |
 //! | `only_here` | [`OnlyHere`]: a value that only its own process uses and drops |
-//! | `per_process` | [`PerProcess`]: a value that each process makes for itself |
+//! | `per_process` | [`PerProcess`]: a value that each process creates separately |
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(

@@ -1,6 +1,6 @@
 //! `OnlyHere`: a value that only the process that made it uses and drops.
 //!
-//! A forked child can neither use nor drop the value: its drop might wait for a mutex that a thread of the
+//! A forked child can neither use nor drop the value: the drop might wait for a mutex that a thread of the
 //! parent had locked, or act on sockets and files of the parent.
 
 use std::{
@@ -27,7 +27,7 @@ pub struct OnlyHere<T> {
 }
 
 impl<T> OnlyHere<T> {
-    /// Makes the value one of this process.
+    /// Wraps a value of this process.
     pub fn new(value: T) -> Self {
         Self {
             value: ManuallyDrop::new(value),
@@ -35,28 +35,28 @@ impl<T> OnlyHere<T> {
         }
     }
 
-    /// Returns whether this process has made the value.
+    /// Returns whether this process made the value.
     #[inline]
     #[must_use]
     pub fn is_here(&self) -> bool {
         self.origin.is_here()
     }
 
-    /// Returns the value, `None` in a forked child.
+    /// Returns the value, or `None` in a forked child.
     #[inline]
     #[must_use]
     pub fn get(&self) -> Option<&T> {
         self.is_here().then(|| &*self.value)
     }
 
-    /// Returns the value, `None` in a forked child.
+    /// Returns the value, or `None` in a forked child.
     #[inline]
     #[must_use]
     pub fn get_mut(&mut self) -> Option<&mut T> {
         self.is_here().then(|| &mut *self.value)
     }
 
-    /// Takes the value out, `None` in a forked child.
+    /// Returns the inner value, or `None` in a forked child.
     #[must_use]
     pub fn into_inner(self) -> Option<T> {
         let mut this = ManuallyDrop::new(self);
@@ -69,7 +69,7 @@ impl<T> OnlyHere<T> {
 }
 
 impl<T: Future> OnlyHere<T> {
-    /// Makes a future that a forked child neither polls on nor drops: there its output is `None`.
+    /// Wraps a future. A forked child neither polls nor drops it: its output there is `None`.
     pub fn future(future: T) -> HereFuture<T> {
         HereFuture(OnlyHere::new(Box::pin(future)))
     }
@@ -97,7 +97,7 @@ impl<T: fmt::Debug> fmt::Debug for OnlyHere<T> {
     }
 }
 
-/// A future that a forked child neither polls on nor drops: see [`OnlyHere::future`].
+/// A future that a forked child neither polls nor drops: see [`OnlyHere::future`].
 #[derive(Debug)]
 #[must_use = "futures do nothing unless they are polled"]
 pub struct HereFuture<F>(OnlyHere<Pin<Box<F>>>);

@@ -1,11 +1,11 @@
 //! `Origin`: the process in which a value was made.
 //!
 //! Each process has a number in a page that the kernel wipes in a forked child (`MADV_WIPEONFORK`). So one
-//! load shows a fork, also one by a raw `clone` system call. Process ids are not compared, because they
+//! load detects a fork, even by a raw `clone` system call. Process ids are not compared, because they
 //! repeat between pid namespaces. `pthread_atfork` handlers give a forked child its number at once, and
-//! replace the descriptors of its parent; after a raw clone, the first look at the page does.
+//! replace the descriptors of its parent. After a raw clone, the first load of the wiped page does both.
 //!
-//! Invariant: no two processes of one line of forks have the same number.
+//! Invariant: a process and its ancestors by fork all have different numbers.
 
 use std::{
     hint, ptr,
@@ -25,26 +25,26 @@ use crate::{gate, page, registry};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin(u64);
 
-/// What [`NUMBER`] leads to before the first [`Origin`] is made.
+/// The target of [`NUMBER`] before the first [`Origin`] is made.
 static UNSET: AtomicU64 = AtomicU64::new(WIPED);
 
-/// The number of this process if there is no page. Then only the handlers notice a fork.
+/// The number of this process if there is no page. Then only the handlers detect a fork.
 static WITHOUT_PAGE: AtomicU64 = AtomicU64::new(WIPED);
 
-/// Leads to the number of this process.
+/// Points to the number of this process.
 static NUMBER: AtomicPtr<AtomicU64> = AtomicPtr::new((&raw const UNSET).cast_mut());
 
-/// The number of this process or, until a fork is noticed, that of its parent: ordinary memory, which a
-/// forked child has a copy of.
+/// The number of this process or, until a fork is detected, that of its parent. It is in ordinary
+/// memory, of which a forked child has a copy.
 static LAST: AtomicU64 = AtomicU64::new(WIPED);
 
-/// A process that has no number yet.
+/// The value for a process that has no number yet.
 const WIPED: u64 = 0;
 
 /// The number of a process that was not forked since it made its first [`Origin`].
 const FIRST: u64 = 1;
 
-/// A process that is just being given its number.
+/// The value while a process gets its number.
 const BUSY: u64 = u64::MAX;
 
 impl Origin {
@@ -58,15 +58,15 @@ impl Origin {
         }
     }
 
-    /// Returns whether the current process is the one that this was made in.
+    /// Returns whether this was made in the current process.
     #[inline]
     #[must_use]
     pub fn is_here(self) -> bool {
         number().load(Ordering::Acquire) == self.0 || is_elsewhere()
     }
 
-    /// Returns whether this process was forked since lockkeeper was first used in it or in a process
-    /// before it.
+    /// Returns whether this process is a fork that happened after lockkeeper was first used in it or
+    /// in an ancestor.
     #[inline]
     #[must_use]
     pub fn is_forked(self) -> bool {
@@ -74,7 +74,7 @@ impl Origin {
     }
 }
 
-/// Makes sure that a process which finds a foreign origin has its own number. Returns `false`.
+/// Ensures that a process which finds another process's origin has its own number. Returns `false`.
 #[cold]
 fn is_elsewhere() -> bool {
     enter();
@@ -83,7 +83,8 @@ fn is_elsewhere() -> bool {
 
 #[inline]
 fn number() -> &'static AtomicU64 {
-    // SAFETY: the pointer is that of a static, or that of a page which is never unmapped once it is here.
+    // SAFETY: the pointer leads to a static, or to a page that is never unmapped once the pointer is
+    // stored.
     unsafe { &*NUMBER.load(Ordering::Acquire) }
 }
 
@@ -96,7 +97,7 @@ fn enter() -> u64 {
         match number.compare_exchange(WIPED, BUSY, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
                 if LAST.load(Ordering::Acquire) != WIPED {
-                    // A raw clone: no handler has run.
+                    // This was a raw clone: no handler has run.
                     gate::replace();
                     registry::replace_all();
                 }
@@ -127,8 +128,8 @@ fn install() {
         }
     }
     if !IS_REGISTERED.swap(true, Ordering::AcqRel) {
-        // It fails only without memory. Then only the page shows a fork.
-        // SAFETY: the handlers are functions of this crate, which are there for as long as it is.
+        // This fails only without memory. Then only the page detects a fork. SAFETY: the handlers
+        // are functions of this crate, and exist for as long as it is loaded.
         let _ = unsafe {
             libc::pthread_atfork(
                 Some(before_fork),
@@ -140,7 +141,7 @@ fn install() {
 }
 
 extern "C" fn before_fork() {
-    // In a raw clone the gate may still have threads inside that are no more.
+    // After a raw clone, threads that do not exist in this process may count as inside the gate.
     let _ = Origin::here();
     gate::close();
 }
@@ -152,7 +153,7 @@ extern "C" fn after_in_parent() {
 /// Runs in the child before `fork` returns there, so it makes only async-signal-safe calls.
 extern "C" fn after_in_child() {
     let number = number();
-    // A handler of the program may have run before and may have used lockkeeper, which noticed the fork then.
+    // A handler of the program may have run first and used lockkeeper, which detected the fork then.
     if number.load(Ordering::Acquire) == WIPED || ptr::eq(number, &raw const WITHOUT_PAGE) {
         registry::replace_all();
         number.store(next(), Ordering::Release);

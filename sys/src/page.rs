@@ -8,7 +8,7 @@ pub(crate) fn map() -> Option<*mut AtomicU64> {
     let rights = libc::PROT_READ | libc::PROT_WRITE;
     let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     let length = size_of::<AtomicU64>();
-    // SAFETY: a new mapping at an address that the system chooses.
+    // SAFETY: this makes a new mapping at an address that the system chooses.
     let page = unsafe { libc::mmap(ptr::null_mut(), length, rights, kind, -1, 0) };
     if page == libc::MAP_FAILED {
         return None;
@@ -16,15 +16,15 @@ pub(crate) fn map() -> Option<*mut AtomicU64> {
     // SAFETY: the mapping was made above and is used by nothing else. The length is rounded up to pages.
     let wiped = unsafe { libc::madvise(page, length, libc::MADV_WIPEONFORK) };
     if wiped != 0 {
-        // A kernel before 4.14.
+        // The kernel is older than 4.14.
         unmap(page.cast());
         return None;
     }
     Some(page.cast())
 }
 
-/// Unmaps a page that was not published.
+/// Unmaps a page that no other thread has seen.
 pub(crate) fn unmap(page: *mut AtomicU64) {
-    // SAFETY: the page was mapped by `map`, and no other thread knows of it.
+    // SAFETY: the page was mapped by `map`, and no other thread has its address.
     let _ = unsafe { libc::munmap(page.cast(), size_of::<AtomicU64>()) };
 }

@@ -1,7 +1,8 @@
-//! `PerProcess`: a value that each process makes for itself.
+//! `PerProcess`: a value that each process creates separately.
 //!
-//! It is a `OnceLock` that is empty again in a forked child, where the parent's value is leaked: a thread of
-//! the parent may have locked a mutex in it. It has no lock that a fork could find locked.
+//! It is a `OnceLock` that is empty again in a forked child. The child leaks the parent's value, because a
+//! thread of the parent may have locked a mutex in it. `PerProcess` itself has no lock that a fork could
+//! find locked.
 
 use std::{
     fmt,
@@ -12,7 +13,7 @@ use std::{
 
 use crate::origin::Origin;
 
-/// A value that each process makes for itself when it first needs it.
+/// A value that each process creates separately, on first use.
 ///
 /// ```
 /// use std::sync::Mutex;
@@ -28,17 +29,17 @@ pub struct PerProcess<T> {
     owns: PhantomData<Box<Made<T>>>,
 }
 
-/// A value, and the process that has made it.
+/// A value, and the process that made it.
 struct Made<T> {
     origin: Origin,
     value: T,
 }
 
-// SAFETY: it gives out the value as a `&T` in any thread, and its drop, in any thread too, drops the value.
+// SAFETY: any thread may get the value as a `&T`, and any thread may drop it.
 unsafe impl<T: Send + Sync> Sync for PerProcess<T> {}
 
 impl<T> PerProcess<T> {
-    /// Makes it empty.
+    /// Makes an empty `PerProcess`.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -47,19 +48,19 @@ impl<T> PerProcess<T> {
         }
     }
 
-    /// Returns the value that this process has made, if it has.
+    /// Returns the value of this process, if it has made one.
     #[inline]
     #[must_use]
     pub fn get(&self) -> Option<&T> {
         let made = self.made.load(Ordering::Acquire);
-        // SAFETY: it is null, or was leaked from a box, and is freed only by the drop of `self`, or before it
-        // was in place here.
+        // SAFETY: the pointer is null or was leaked from a box. The box is freed only by the drop of `self`,
+        // or before its pointer was stored.
         let made = unsafe { made.as_ref() }?;
         made.origin.is_here().then_some(&made.value)
     }
 
-    /// Returns the value of this process, and makes it first if need be. Of several threads that make one at
-    /// the same time, one has its own taken.
+    /// Returns the value of this process, and makes it first if necessary. If several threads make one at
+    /// the same time, all get the value of one of them.
     pub fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
         if let Some(value) = self.get() {
             return value;
@@ -72,7 +73,7 @@ impl<T> PerProcess<T> {
             if let Some(made) = unsafe { there.as_ref() }
                 && made.origin == origin
             {
-                // SAFETY: it was made above, and no other thread knows of it.
+                // SAFETY: the box was made above, and no other thread has its address.
                 drop(unsafe { Box::from_raw(new) });
                 return &made.value;
             }
@@ -89,7 +90,7 @@ impl<T> PerProcess<T> {
 }
 
 impl<T> From<T> for PerProcess<T> {
-    /// Makes one with the value of this process.
+    /// Makes a `PerProcess` with the value of this process.
     fn from(value: T) -> Self {
         let this = Self::new();
         this.get_or_init(|| value);
@@ -108,7 +109,8 @@ impl<T> Drop for PerProcess<T> {
         let made = *self.made.get_mut();
         // SAFETY: as in `get`.
         if unsafe { made.as_ref() }.is_some_and(|made| made.origin.is_here()) {
-            // SAFETY: it is a box of this process, and no reference to it exists during the drop of `self`.
+            // SAFETY: the box belongs to this process, and no reference to it exists during the drop of
+            // `self`.
             drop(unsafe { Box::from_raw(made) });
         }
     }

@@ -1,11 +1,12 @@
-//! `Private`: a descriptor that a forked child does not keep.
+//! `Private`: a descriptor that a forked child does not inherit.
 //!
-//! In the child each registered descriptor is replaced by a dead socket, whose other end is closed. The
-//! number stays in use, so copied values that use the number find no other file there: a read returns the
-//! end of file, a write fails, and a runtime that removes its registration removes none of the parent's.
+//! In the child each registered descriptor is replaced by a dead socket: a socket whose other end is
+//! closed. The number stays in use, so copied values that use it do not reach another file: a read
+//! returns end of file, a write fails, and a runtime that removes its registration does not remove one of
+//! the parent's.
 //!
-//! Invariant: no fork happens between the opening of a descriptor and its registration, nor between the end
-//! of the registration and the closing.
+//! Invariant: no fork happens between opening a descriptor and registering it, nor between removing the
+//! registration and closing it.
 
 use std::{
     fmt, io,
@@ -15,8 +16,8 @@ use std::{
 
 use crate::{gate::Inside, origin::Origin, registry};
 
-/// A value with a descriptor, such as a socket or a file, that a forked child does not keep: in the child
-/// the parent's value cannot be used, and its drop does nothing.
+/// A value with a descriptor, such as a socket or a file, that a forked child does not inherit: in the
+/// child the parent's value cannot be used, and dropping it does nothing.
 ///
 /// ```
 /// use std::os::unix::net::UnixStream;
@@ -37,13 +38,13 @@ pub struct Private<T: AsFd> {
 }
 
 impl<T: AsFd> Private<T> {
-    /// Opens a value and registers its descriptor, which must stay the same. No fork happens meanwhile, so
-    /// `open` must be short.
+    /// Opens a value and registers its descriptor, which must not change. Forks wait meanwhile, so `open`
+    /// must be short.
     ///
     /// # Errors
     ///
-    /// Returns the error of `open`, and an error when the process has no descriptor left for the dead
-    /// socket, which the first value needs.
+    /// Returns the error of `open`, and an error when the process has no descriptors left for the
+    /// dead socket, which the first value creates.
     pub fn open(open: impl FnOnce() -> io::Result<T>) -> io::Result<Self> {
         let origin = Origin::here();
         let _inside = Inside::enter();
@@ -51,8 +52,8 @@ impl<T: AsFd> Private<T> {
         Self::register(open()?, origin)
     }
 
-    /// Opens two values, such as the ends of a pair of sockets, and registers the descriptors of both: as
-    /// [`Self::open`].
+    /// Opens two values, such as a socket pair, and registers the descriptors of both, as [`Self::open`]
+    /// does.
     ///
     /// # Errors
     ///
@@ -68,12 +69,12 @@ impl<T: AsFd> Private<T> {
         Ok((one, Private::register(other, origin)?))
     }
 
-    /// Makes another value of this one, such as a socket of a descriptor. No fork happens meanwhile, so `make` must
-    /// be short.
+    /// Converts the value, for example from a descriptor to a socket. Forks wait meanwhile, so `make` must be
+    /// short.
     ///
     /// # Errors
     ///
-    /// Returns the error of `make`, and an error in a forked child of the process that has opened the value.
+    /// Returns the error of `make`, and an error in a forked child of the process that opened the value.
     pub fn map<U: AsFd>(self, make: impl FnOnce(T) -> io::Result<U>) -> io::Result<Private<U>> {
         let _inside = Inside::enter();
         self.get()?;
@@ -84,7 +85,7 @@ impl<T: AsFd> Private<T> {
         Private::register(make(value)?, this.origin)
     }
 
-    /// Registers the descriptor of a value. It runs inside of the gate.
+    /// Registers the descriptor of a value. It runs inside the gate.
     fn register(value: T, origin: Origin) -> io::Result<Self> {
         let number = value.as_fd().as_raw_fd();
         registry::add(number)?;
@@ -99,7 +100,7 @@ impl<T: AsFd> Private<T> {
     ///
     /// # Errors
     ///
-    /// Returns an error in a forked child of the process that has opened it.
+    /// Returns an error in a forked child of the process that opened it.
     #[inline]
     pub fn get(&self) -> io::Result<&T> {
         if self.origin.is_here() {
@@ -109,7 +110,7 @@ impl<T: AsFd> Private<T> {
         }
     }
 
-    /// Returns the process that has opened it.
+    /// Returns the process that opened the value.
     #[must_use]
     pub const fn origin(&self) -> Origin {
         self.origin
@@ -125,14 +126,14 @@ fn forked() -> io::Error {
 }
 
 impl<T: AsFd> AsFd for Private<T> {
-    /// Borrows the descriptor. In a forked child it is that of a dead socket.
+    /// Borrows the descriptor. In a forked child it is a dead socket.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.value.as_fd()
     }
 }
 
 impl<T: AsFd> AsRawFd for Private<T> {
-    /// Returns the number of the descriptor. In a forked child it is that of a dead socket.
+    /// Returns the number of the descriptor. In a forked child it is a dead socket.
     fn as_raw_fd(&self) -> RawFd {
         self.number
     }
@@ -141,8 +142,8 @@ impl<T: AsFd> AsRawFd for Private<T> {
 impl<T: AsFd> Drop for Private<T> {
     fn drop(&mut self) {
         if !self.origin.is_here() {
-            // Threads of the parent may have used the value when it forked, and other values may know the
-            // number. So the value stays as it is.
+            // Threads of the parent may have been using the value at the fork, and other values may
+            // contain the number. So the value is neither dropped nor closed.
             return;
         }
         let _inside = Inside::enter();

@@ -1,7 +1,7 @@
-//! The descriptors that a forked child does not keep, and the dead socket that takes their places there.
+//! The descriptors that a forked child does not inherit, and the dead socket that replaces them there.
 //!
-//! The table is one bit for each descriptor, in memory that is never freed: a forked child may read it at
-//! any moment, and may make only async-signal-safe calls.
+//! The table has one bit for each descriptor, in memory that is never freed: a forked child may read it
+//! at any moment, and may make only async-signal-safe calls.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use std::{
     sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering},
 };
 
-/// How many descriptors one part of the table has room for.
+/// The number of descriptors in one part of the table.
 const PART: usize = WORDS * BITS;
 const WORDS: usize = 512;
 const BITS: usize = 64;
@@ -18,18 +18,18 @@ const BITS: usize = 64;
 /// One bit for each descriptor.
 type Part = [AtomicU64; WORDS];
 
-/// Which descriptors are registered: 33 million at the most, in parts that are made when they are needed.
+/// The registered descriptors: at most 33 million, in parts that are allocated when they are needed.
 static TABLE: [AtomicPtr<Part>; 1024] = [const { AtomicPtr::new(ptr::null_mut()) }; 1024];
 
-/// The dead socket, once there is one.
+/// The dead socket, once it exists.
 static DEAD: AtomicI32 = AtomicI32::new(NONE);
 const NONE: RawFd = -1;
 
-/// Has a forked child replace a descriptor.
+/// Adds a descriptor to those that a forked child replaces.
 ///
 /// # Errors
 ///
-/// Returns an error when the number is above those that the table has room for.
+/// Returns an error when the number does not fit into the table.
 pub(crate) fn add(number: RawFd) -> io::Result<()> {
     let (word, bit) = place(number)?;
     word.fetch_or(bit, Ordering::AcqRel);
@@ -54,7 +54,7 @@ fn place(number: RawFd) -> io::Result<(&'static AtomicU64, u64)> {
         match part.compare_exchange(there, new, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => there = new,
             Err(other) => {
-                // SAFETY: it was made above, and no other thread knows of it.
+                // SAFETY: the part was made above, and no other thread has its address.
                 drop(unsafe { Box::from_raw(new) });
                 there = other;
             }
@@ -66,12 +66,11 @@ fn place(number: RawFd) -> io::Result<(&'static AtomicU64, u64)> {
     Ok((word, 1 << (number % BITS)))
 }
 
-/// How the two ends of the dead socket are made: closed in programs that are started meanwhile, where the system
-/// can do that at once.
+/// The type of the dead socket: close-on-exec from the start, where the system supports it.
 const SOCKET_TYPE: libc::c_int = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
 
-/// Makes the socket that takes the place of others after a fork, unless it is there. It runs inside of the gate: a
-/// forked child must not keep the other end.
+/// Makes the dead socket, unless it exists. It runs inside the gate: a forked child must not inherit the other
+/// end, or the socket would not be dead.
 pub(crate) fn make_dead_socket() -> io::Result<()> {
     if DEAD.load(Ordering::Acquire) != NONE {
         return Ok(());
@@ -93,12 +92,12 @@ pub(crate) fn make_dead_socket() -> io::Result<()> {
 }
 
 fn close(number: RawFd) {
-    // SAFETY: the callers have opened it, and use it no more.
+    // SAFETY: the callers opened the descriptor, and do not use it afterwards.
     let _ = unsafe { libc::close(number) };
 }
 
 fn close_on_exec(number: RawFd) {
-    // SAFETY: a flag of a descriptor that this file has made.
+    // SAFETY: this sets a flag of a descriptor that this file made.
     let _ = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
 }
 
@@ -115,23 +114,24 @@ pub(crate) fn replace_all() {
             while bits != 0 {
                 let number = index * PART + at * BITS + bits.trailing_zeros() as usize;
                 bits &= bits - 1;
-                // It was a descriptor's before.
+                // The conversion succeeds, because the number was a descriptor's.
                 if let Ok(number) = RawFd::try_from(number) {
                     replace(number, dead);
                 }
             }
         }
     }
-    // A child that becomes a daemon closes all that it has inherited, and makes a dead socket of its own later.
+    // A child that becomes a daemon may close all inherited descriptors, so it makes its own dead socket later.
     DEAD.store(NONE, Ordering::Release);
 }
 
 fn replace(number: RawFd, dead: RawFd) {
-    // SAFETY: the registered descriptor is that of a `Private`, whose value is not used in this process.
+    // SAFETY: the registered descriptor belongs to a `Private`, whose value is not used in this process.
     while unsafe { libc::dup3(dead, number, libc::O_CLOEXEC) } == -1 && is_worth_a_try() {}
 }
 
-/// Returns whether the system call was interrupted, or met another one that opens a descriptor.
+/// Returns whether to repeat `dup3`: a signal interrupted it, or another call was opening a
+/// descriptor at the same time.
 fn is_worth_a_try() -> bool {
     matches!(
         io::Error::last_os_error().raw_os_error(),

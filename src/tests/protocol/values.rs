@@ -1,4 +1,4 @@
-//! The values that PROTOCOL.md shows: what stands inside frames as bytes, and faults.
+//! Compares the values that PROTOCOL.md shows with the code: contents of frames, and faults.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -24,7 +24,7 @@ use crate::tests::{
     raw::encoded,
 };
 
-/// Holds the values of one section against the code, both ways.
+/// Compares the values of one section with the code: each is encoded and decoded.
 struct Values(std::vec::IntoIter<Sample>);
 
 impl Values {
@@ -67,7 +67,7 @@ fn abandoned() -> Abandoned {
     Abandoned::new(peer(), Duration::from_millis(1500), FENCE)
 }
 
-/// A caller that waits for what it holds itself.
+/// Returns the report of a caller that waits for its own hold.
 fn deadlock() -> Deadlock {
     let second = Duration::from_secs(1);
     let claim = || Claim::new("lock".to_owned(), "jobs".to_owned(), 1, second);
@@ -78,7 +78,7 @@ fn deadlock() -> Deadlock {
 }
 
 #[test]
-fn what_is_told_of_objects_is_written_as_the_document_shows() {
+fn status_of_objects_is_written_as_the_document_shows() {
     let second = Duration::from_secs(1);
     let call = |caller, fence| {
         let mut call = CallInfo::default();
@@ -315,7 +315,7 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
 }
 
 #[test]
-fn what_reentrant_locks_and_events_are_told_is_written_as_the_document_shows() {
+fn values_of_reentrant_locks_and_events_are_written_as_the_document_shows() {
     let (grant, owner) = (grant_of(2), 7);
     Values::of("### `reentrant_lock`")
         .show(&AcquireAs { owner })
@@ -332,7 +332,7 @@ fn what_reentrant_locks_and_events_are_told_is_written_as_the_document_shows() {
 }
 
 #[test]
-fn what_conditions_are_told_is_written_as_the_document_shows() {
+fn values_of_conditions_are_written_as_the_document_shows() {
     let (grant, set) = (grant_of(2), || "not full".to_owned());
     let granted = Granted {
         fence: Fence::new(FENCE.number() + 1),
@@ -356,13 +356,13 @@ fn what_conditions_are_told_is_written_as_the_document_shows() {
         .and_no_more();
 }
 
-/// A value as the code reads it from what the document shows, since nobody else can make it.
+/// Makes a value by decoding the given one, because its type has no public constructor.
 fn read<T: DeserializeOwned>(value: impl Serialize) -> T {
     codec::decode(&encoded(&value)).expect("it is of that type")
 }
 
 #[test]
-fn what_barriers_are_told_is_written_as_the_document_shows() {
+fn values_of_barriers_are_written_as_the_document_shows() {
     let turn = grant_of(2);
     let passed: Passed = read((2, true, 0));
     let status: BarrierStatus = read((3, 1, 7, ()));
@@ -378,7 +378,7 @@ fn what_barriers_are_told_is_written_as_the_document_shows() {
 }
 
 #[test]
-fn what_rw_locks_and_latches_are_told_is_written_as_the_document_shows() {
+fn values_of_rw_locks_and_latches_are_written_as_the_document_shows() {
     let (grant, to) = (grant_of(2), Access::Read);
     let granted = Granted {
         fence: Fence::new(FENCE.number() + 1),
@@ -409,7 +409,7 @@ fn what_rw_locks_and_latches_are_told_is_written_as_the_document_shows() {
 }
 
 #[test]
-fn what_queues_are_told_is_written_as_the_document_shows() {
+fn values_of_queues_are_written_as_the_document_shows() {
     let item = || Blob::from(encoded(&"ab"));
     let holds = || "text".to_owned();
     let delivery = grant_of(2);
@@ -434,7 +434,7 @@ fn what_queues_are_told_is_written_as_the_document_shows() {
 }
 
 #[test]
-fn what_values_are_told_is_written_as_the_document_shows() {
+fn values_of_the_value_kind_are_written_as_the_document_shows() {
     let [seven, eight] = [7_u8, 8].map(|number| Blob::from(encoded(&number)));
     let exchange = |only_if| Exchange {
         only_if,
@@ -470,7 +470,7 @@ fn what_values_are_told_is_written_as_the_document_shows() {
 }
 
 #[test]
-fn what_keyed_kinds_are_told_is_written_as_the_document_shows() {
+fn values_of_keyed_kinds_are_written_as_the_document_shows() {
     let key = || Key::from("record 7");
     let adopted = AdoptedKey {
         granted: Granted {
