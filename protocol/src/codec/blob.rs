@@ -55,7 +55,7 @@ impl fmt::Debug for Blob {
     }
 }
 
-/// A byte string that stays where it was read or will be written from.
+/// A borrowed byte string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlobRef<'a>(pub &'a [u8]);
 

@@ -1,26 +1,26 @@
-//! `Count`: how many parts a value has announced, and how many of them are written.
+//! `Count`: the number of parts of a value that are announced and not written yet.
 //!
-//! Invariant: a value that writes another number of parts than its header says is an error of the sender.
+//! Invariant: if a value writes a different number of parts than its header states, encoding fails.
 
 use crate::codec::{error::Failure, output::Output};
 
-/// How many parts there are.
+/// The number of parts of a value.
 #[derive(Debug)]
 pub(crate) enum Count {
-    /// So many are to come.
+    /// The length is known, and this many parts are missing.
     Left(usize),
-    /// Their number is told behind the last.
+    /// The length is written after the last part.
     Unknown {
-        /// Where it is told.
+        /// The place of the length.
         place: usize,
-        /// How many of them count as one.
+        /// How many parts are one element.
         per_element: u64,
         written: u64,
     },
 }
 
 impl Count {
-    /// Counts one more.
+    /// Counts one part.
     #[inline]
     pub(crate) fn step(&mut self) -> Result<(), Failure> {
         match self {
@@ -30,7 +30,7 @@ impl Count {
         Ok(())
     }
 
-    /// Makes sure that the last one is written, and tells their number where that is to be told.
+    /// Checks that no part is missing, and writes the length if it was not known.
     #[inline]
     pub(crate) fn finish(self, output: &mut Output<'_>) -> Result<(), Failure> {
         match self {

@@ -1,7 +1,7 @@
 //! `Deserializer`: reads the values of serde's data model from MessagePack, in either form.
 //!
 //! Invariant: decoding is bounded. Nesting beyond `MAX_DEPTH` is an error, a length in the input allocates
-//! nothing by itself, and what is not wanted is skipped without recursion.
+//! nothing by itself, and unwanted values are skipped without recursion.
 
 use std::mem;
 
@@ -23,12 +23,12 @@ use crate::codec::{
 pub(crate) struct Deserializer<'de> {
     input: Input<'de>,
     levels: Levels,
-    /// The names of the fields that are likely next, in their order, while a name is read. They only save time:
-    /// a name that is found here is the one that is read without them.
+    /// While a name is read: the names of the fields that are likely next, in order. They only save time and do
+    /// not change the result.
     names: &'static [&'static str],
 }
 
-/// With how many of them a name is compared: fields before it may be missing.
+/// The number of these names that are compared. More than one, because fields may be missing.
 const MOST_COMPARED: usize = 3;
 
 impl<'de> Deserializer<'de> {
@@ -41,7 +41,7 @@ impl<'de> Deserializer<'de> {
         }
     }
 
-    /// Makes sure that nothing is left.
+    /// Checks that no bytes are left.
     #[inline]
     pub(crate) fn end(&self) -> Result<(), Failure> {
         if self.input.is_empty() {
@@ -50,7 +50,7 @@ impl<'de> Deserializer<'de> {
         Err(goes_on())
     }
 
-    /// Reads something one level further inside.
+    /// Reads a value one level deeper.
     #[inline]
     fn inside<R>(
         &mut self,
@@ -79,7 +79,7 @@ impl<'de> Deserializer<'de> {
         }
     }
 
-    /// Reads a name, whose text need not be checked if it is one of `names`.
+    /// Reads a name. If it is one of `names`, the check for UTF-8 is saved.
     #[inline]
     fn name<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Failure> {
         for (place, name) in self.names.iter().take(MOST_COMPARED).enumerate() {
@@ -160,7 +160,7 @@ impl<'de> Deserializer<'de> {
         }
     }
 
-    /// Reads a byte string as a sequence of numbers, which other languages do not tell from it.
+    /// Reads a byte string as a sequence of numbers: other languages do not distinguish the two.
     #[cold]
     fn numbers<V: Visitor<'de>>(bytes: &[u8], visitor: V) -> Result<V::Value, Failure> {
         let mut numbers = SeqDeserializer::new(bytes.iter().copied());
@@ -170,7 +170,7 @@ impl<'de> Deserializer<'de> {
     }
 }
 
-/// Methods that read what one of the private methods above reads.
+/// Defines methods that call one of the private methods above.
 macro_rules! by_usual_encoding {
     ($($read:ident: $($method:ident)*;)*) => {$($(
         #[inline]
@@ -183,7 +183,7 @@ macro_rules! by_usual_encoding {
 impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
     type Error = Failure;
 
-    /// The serializer gives the reason.
+    /// See `Serializer::is_human_readable` for the reason.
     #[inline]
     fn is_human_readable(&self) -> bool {
         true
@@ -205,7 +205,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
         }
     }
 
-    // The methods below read the usual encoding of what is asked for, and leave the others to
+    // The methods below read the usual encoding of the requested type, and pass other encodings to
     // `deserialize_any`.
 
     by_usual_encoding! {
@@ -290,7 +290,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
         _: &'static str,
         visitor: V,
     ) -> Result<V::Value, Failure> {
-        // The compact form has an empty array.
+        // In the compact form it is an empty array.
         if self.input.first() == Some(FIX_ARRAY) {
             self.input.byte()?;
             return visitor.visit_unit();
@@ -360,7 +360,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
     }
 }
 
-/// The most parts for which a type is told to reserve room.
+/// The largest size hint.
 const MOST_HINTED: usize = 4096;
 
 /// Reads the elements of an array, or the entries of a map.
@@ -368,7 +368,7 @@ const MOST_HINTED: usize = 4096;
 struct Parts<'a, 'de> {
     from: &'a mut Deserializer<'de>,
     left: u32,
-    /// The names of the fields that may come.
+    /// The names of the fields that are likely next.
     names: &'static [&'static str],
 }
 
@@ -392,8 +392,8 @@ impl<'de> Parts<'_, 'de> {
         Ok(())
     }
 
-    /// Each part takes at least one byte. A type may reserve room for as many parts as this says, which are larger
-    /// than a byte each.
+    /// Returns the size hint. Each part takes at least one byte of input, but may take more memory, which the type
+    /// reserves for as many parts as the hint.
     fn hint(&self) -> usize {
         let left = usize::try_from(self.left).unwrap_or(usize::MAX);
         left.min(self.from.input.len()).min(MOST_HINTED)

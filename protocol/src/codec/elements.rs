@@ -6,22 +6,22 @@ use serde::Serialize;
 
 use crate::codec::{blob::BlobRef, error::CodecError, markers, value::encode_into};
 
-/// A message that is an array, on its way into a buffer.
+/// A message that is an array and is being written into a buffer.
 #[derive(Debug)]
-#[must_use = "a message is whole once it was ended"]
+#[must_use = "a message is incomplete until `end`"]
 pub struct Elements<'a> {
     buffer: &'a mut Vec<u8>,
-    /// Where it begins.
+    /// The place where the message begins.
     start: usize,
     written: u8,
     error: Option<CodecError>,
 }
 
-/// How many elements a message has at the most: what fits into its first byte.
+/// The most elements of a message: their number must fit into its first byte.
 const MOST: u8 = 15;
 
 impl<'a> Elements<'a> {
-    /// Begins a message behind what is in a buffer.
+    /// Begins a message at the end of a buffer.
     #[inline]
     pub fn begin(buffer: &'a mut Vec<u8>) -> Self {
         let start = buffer.len();
@@ -71,12 +71,12 @@ impl<'a> Elements<'a> {
         self.value(&BlobRef(bytes))
     }
 
-    /// Writes a byte string that `write` appends to the buffer, and whose length it returns: bytes may
-    /// be left out that follow later.
+    /// Writes a byte string. `write` appends it to the buffer and returns its length, which may
+    /// include bytes that the caller inserts later.
     ///
     /// # Errors
     ///
-    /// As `write` does. The buffer has a part of the message then.
+    /// Returns the error of `write`. The buffer then has a part of the message.
     pub fn bytes_by<E>(
         mut self,
         write: impl FnOnce(&mut Vec<u8>) -> Result<u32, E>,
@@ -91,7 +91,7 @@ impl<'a> Elements<'a> {
         Ok(self)
     }
 
-    /// Writes a number that may be none.
+    /// Writes a number or nil.
     #[inline]
     pub fn optional(mut self, number: Option<impl Into<u64>>) -> Self {
         match number {
@@ -117,8 +117,8 @@ impl<'a> Elements<'a> {
     ///
     /// # Errors
     ///
-    /// Returns an error when an element does not encode, or there are more than 15. The buffer has
-    /// a part of the message then: truncate it to its former length.
+    /// Returns an error when an element does not encode, or there are more than 15. The buffer then
+    /// has a part of the message: truncate it to its former length.
     #[inline]
     pub fn end(self) -> Result<(), CodecError> {
         if let Some(error) = self.error {
@@ -177,15 +177,20 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_encode_or_fit_is_an_error() {
-        struct Sulks;
-        impl Serialize for Sulks {
+    fn element_that_does_not_encode_and_too_many_elements_are_errors() {
+        struct FailsToEncode;
+        impl Serialize for FailsToEncode {
             fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
                 Err(serde::ser::Error::custom("no"))
             }
         }
         let mut buffer = Vec::new();
-        assert!(Elements::begin(&mut buffer).value(&Sulks).end().is_err());
+        assert!(
+            Elements::begin(&mut buffer)
+                .value(&FailsToEncode)
+                .end()
+                .is_err()
+        );
         let fits = (0..15u8).fold(Elements::begin(&mut buffer), Elements::number);
         assert!(fits.end().is_ok());
         let many = (0..=258u64).fold(Elements::begin(&mut buffer), Elements::number);

@@ -1,4 +1,4 @@
-//! Encodes values in either form, into buffers of their own or of others.
+//! Encodes values in either form, into a new or an existing buffer.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use crate::codec::{
     serializer::Serializer,
 };
 
-/// The room for a value at first: most values take less.
+/// The initial capacity of a new buffer: most values take less.
 const USUAL_BYTES: usize = 64;
 
 impl Form {
@@ -19,17 +19,17 @@ impl Form {
     ///
     /// # Errors
     ///
-    /// Returns an error when the value's own `Serialize` does or announces another number of parts than it
-    /// has, when it nests deeper than [`MAX_DEPTH`](crate::codec::MAX_DEPTH), and when a compact struct
-    /// skips a field.
+    /// Returns an error when the value's `Serialize` fails or announces a wrong number of parts, when the
+    /// value nests deeper than [`MAX_DEPTH`](crate::codec::MAX_DEPTH), and when a compact struct skips a
+    /// field.
     pub fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Vec<u8>, CodecError> {
         let mut buffer = Vec::with_capacity(USUAL_BYTES);
         self.encode_into(&mut buffer, value)?;
         Ok(buffer)
     }
 
-    /// Appends the encoded value to a buffer, which keeps what it held when that fails only in part:
-    /// truncate it to its former length then.
+    /// Appends the encoded value to a buffer. After an error the buffer may have a part of the
+    /// value: truncate it to its former length.
     ///
     /// # Errors
     ///
@@ -46,8 +46,8 @@ impl Form {
 
     /// Appends the encoded value to a buffer if it takes at most `most` bytes, and returns whether it does.
     ///
-    /// The encoding ends with the first part above `most`, so a value without an end takes no more memory than
-    /// one that fits. The buffer has a part of a value that does not fit: truncate it to its former length then.
+    /// The encoding stops at the first part that exceeds `most`, so an endless value takes no more memory than
+    /// one that fits. If the value does not fit, the buffer has a part of it: truncate it to its former length.
     ///
     /// # Errors
     ///
@@ -68,10 +68,11 @@ impl Form {
         }
     }
 
-    /// Appends the encoded value to a buffer if it takes at most `most` bytes. A long [`Blob`] in it is not
-    /// copied: it is returned, and belongs at the returned place.
+    /// Appends the encoded value to a buffer if it takes at most `most` bytes. A long [`Blob`] in the value
+    /// is not copied but returned, with the place where it belongs.
     ///
-    /// The encoding ends with the first part above `most`. The buffer is as before unless the value fits.
+    /// The encoding stops at the first part that exceeds `most`. If the value does not fit, the buffer is
+    /// unchanged.
     ///
     /// [`Blob`]: crate::codec::Blob
     ///
@@ -105,7 +106,7 @@ impl Form {
         }
     }
 
-    /// Counts the bytes that a value is encoded as. A long [`Blob`](crate::codec::Blob) in it is not copied.
+    /// Returns the length of the encoded value. A long [`Blob`](crate::codec::Blob) in it is not copied.
     ///
     /// # Errors
     ///
@@ -114,18 +115,19 @@ impl Form {
         let mut buffer = Vec::new();
         match self.encode_within(&mut buffer, value, usize::MAX)? {
             Fit::Fits(lent) => Ok(buffer.len() + lent.map_or(0, |(_, bytes)| bytes.len())),
-            // No value has that many bytes.
+            // This cannot happen: no value has that many bytes.
             Fit::TooLong => Ok(usize::MAX),
         }
     }
 }
 
-/// Whether an encoded value fits into the room that there is for it.
+/// The result of encoding a value with a limit.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Fit {
-    /// It fits. A long byte string of it is not in the buffer: it belongs at that place of it.
+    /// The value fits. A long byte string of it is not in the buffer, but belongs at this place in
+    /// it.
     Fits(Option<(usize, Bytes)>),
-    /// It takes more bytes.
+    /// The value takes more bytes than the limit.
     TooLong,
 }
 
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn value_without_an_end_is_encoded_up_to_the_room_alone() {
+    fn endless_value_is_encoded_only_up_to_the_limit() {
         #[derive(Clone, Copy, Debug)]
         enum Endless {
             List,
@@ -203,12 +205,12 @@ mod tests {
         assert_eq!(lent.as_ptr(), long.0.as_ptr());
         buffer.splice(place..place, lent.iter().copied());
         assert_eq!(buffer[1..], Form::Compact.encode(&value).unwrap());
-        // Outside of it, all is copied.
+        // Outside `lending` all bytes are copied.
         assert_eq!(Form::Compact.encode(&long).unwrap().len(), long.0.len() + 5);
     }
 
     #[test]
-    fn what_is_lent_counts_and_stays_in_its_place() {
+    fn lent_bytes_count_and_belong_at_their_place() {
         #[derive(Serialize)]
         struct Held {
             skipped: Option<Option<()>>,
@@ -227,7 +229,7 @@ mod tests {
             match Form::Named.encode_within(&mut buffer, &held, most).unwrap() {
                 Fit::TooLong => assert!(!is_enough && buffer == [9]),
                 Fit::Fits(lent) => {
-                    let (place, lent) = lent.expect("it is long");
+                    let (place, lent) = lent.expect("the byte string is long");
                     buffer.splice(place..place, lent);
                     assert!(is_enough && buffer[1..] == encoded);
                 }
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn value_that_is_encoded_while_another_is_takes_none_of_its_bytes() {
+    fn value_that_is_encoded_inside_another_takes_none_of_its_bytes() {
         struct Inner(Blob);
         impl Serialize for Inner {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,4 +1,4 @@
-//! `CodecError`: why bytes and a value did not fit together.
+//! `CodecError`: why a value could not be encoded or decoded.
 
 use std::fmt::{self, Write};
 
@@ -6,18 +6,18 @@ use serde::{de, ser};
 
 use crate::printable::PrintableText;
 
-/// Why bytes and a value did not fit together.
+/// The error of encoding or decoding a value.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CodecError(String);
 
 impl CodecError {
-    /// Makes an error of its text: lower case, no full stop.
+    /// Makes an error from its message, in lower case and without a full stop.
     #[must_use]
     pub const fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// Makes an error of a text that may quote the value or the input, which has no end, so it is cut.
+    /// Makes an error from a message that may quote the value or the input. A long message is cut.
     #[cold]
     fn quote(error: &dyn fmt::Display) -> Self {
         let mut short = Short {
@@ -31,10 +31,10 @@ impl CodecError {
     }
 }
 
-/// How many characters of a type's own error go into an error.
+/// The most characters of a message that an error keeps.
 const MAX_QUOTED: usize = 300;
 
-/// A text that takes a number of characters.
+/// A text with a limit of characters.
 struct Short {
     text: String,
     left: usize,
@@ -59,7 +59,7 @@ impl fmt::Display for CodecError {
     }
 }
 
-/// The sentence, as `main` prints an error that it returns.
+/// The same text as `Display`, because `main` prints the `Debug` form of an error that it returns.
 impl fmt::Debug for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -68,7 +68,8 @@ impl fmt::Debug for CodecError {
 
 impl std::error::Error for CodecError {}
 
-/// The error that serde passes through: one word, so that a result is returned in a register.
+/// The error type inside serde. It has the size of a pointer, so that a result is returned in a
+/// register.
 #[derive(Debug)]
 pub(crate) struct Failure(Box<CodecError>);
 

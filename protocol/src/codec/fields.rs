@@ -1,6 +1,6 @@
 //! `Fields`: reads a message element by element.
 //!
-//! Frames use it in place of serde, which took a sixth of a manager's time.
+//! Frames use it instead of serde, which took a sixth of a manager's time.
 //!
 //! Invariant: malformed input is an error, and reading allocates nothing.
 
@@ -15,7 +15,7 @@ use crate::codec::{
     value::decode,
 };
 
-/// What is left of a message that is an array.
+/// The unread elements of a message that is an array.
 #[derive(Clone, Copy, Debug)]
 pub struct Fields<'a> {
     rest: &'a [u8],
@@ -29,7 +29,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     ///
-    /// Returns an error when it is no array.
+    /// Returns an error when the message is not an array.
     #[inline]
     pub fn of(message: &'a [u8]) -> Result<Self, CodecError> {
         if let [marker @ FIX_ARRAY..FIX_STR, rest @ ..] = message {
@@ -51,16 +51,16 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// Reads a number, in whatever width it was written.
+    /// Reads a number of any encoded width.
     ///
     /// # Errors
     ///
-    /// Returns an error when there is none, or it does not fit.
+    /// Returns an error when the next element is not a number or does not fit into the type.
     #[inline]
     pub fn number<N: TryFrom<u64>>(&mut self) -> Result<N, CodecError> {
         self.step()?;
         let number = match *self.rest {
-            // Most numbers are small, and stand for themselves.
+            // Most numbers are small, and are their own markers.
             [small @ ..=MOST_FIX, ref rest @ ..] => {
                 self.rest = rest;
                 small.into()
@@ -73,7 +73,8 @@ impl<'a> Fields<'a> {
         N::try_from(number).map_err(|_| self.out_of_range(number))
     }
 
-    /// Reads a number that has a marker. It is a function of its own, so that small numbers are read inline.
+    /// Reads a number with a separate marker. It is a separate function, so that only small numbers are read
+    /// inline.
     fn wide(&mut self) -> Option<u64> {
         let (number, rest) = match *self.rest {
             [U8, small, ref rest @ ..] => (small.into(), rest),
@@ -91,11 +92,11 @@ impl<'a> Fields<'a> {
         Some(number)
     }
 
-    /// Reads a truth value.
+    /// Reads a boolean.
     ///
     /// # Errors
     ///
-    /// Returns an error when there is none.
+    /// Returns an error when the next element has another type.
     #[inline]
     pub fn truth(&mut self) -> Result<bool, CodecError> {
         self.step()?;
@@ -109,7 +110,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     ///
-    /// Returns an error when there is none.
+    /// Returns an error when the next element has another type.
     #[inline]
     pub fn text(&mut self) -> Result<&'a str, CodecError> {
         self.step()?;
@@ -123,7 +124,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     ///
-    /// Returns an error when there is none.
+    /// Returns an error when the next element has another type.
     #[inline]
     pub fn bytes(&mut self) -> Result<&'a [u8], CodecError> {
         self.step()?;
@@ -137,11 +138,11 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Reads an element that may be nil, as `read` does.
+    /// Reads nil, or an element with `read`.
     ///
     /// # Errors
     ///
-    /// Returns an error when there is no element, or `read` does.
+    /// Returns an error when there is no element, and the error of `read`.
     #[inline]
     pub fn optional<T>(
         &mut self,
@@ -157,11 +158,11 @@ impl<'a> Fields<'a> {
         read(self).map(Some)
     }
 
-    /// Reads an array of texts, and gives each to `each`.
+    /// Reads an array of texts, and calls `each` with each of them.
     ///
     /// # Errors
     ///
-    /// Returns an error when the element is no array, or has an entry of another type.
+    /// Returns an error when the element is not an array, or has an entry of another type.
     pub fn texts(&mut self, mut each: impl FnMut(&'a str)) -> Result<(), CodecError> {
         self.step()?;
         let Some(Head::Array(count)) = self.head() else {
@@ -181,11 +182,11 @@ impl<'a> Fields<'a> {
         self.left > 0
     }
 
-    /// Reads the last element, whatever its type.
+    /// Reads the last element, of any type.
     ///
     /// # Errors
     ///
-    /// Returns an error when it is not the last, or of another type.
+    /// Returns an error when the element is not the last or does not decode.
     pub fn last<T: Deserialize<'a>>(mut self) -> Result<T, CodecError> {
         self.step()?;
         if self.left > 0 {
@@ -194,11 +195,11 @@ impl<'a> Fields<'a> {
         decode(self.rest).map_err(|error| self.at(&error))
     }
 
-    /// Makes sure that nothing is left.
+    /// Checks that no element is left.
     ///
     /// # Errors
     ///
-    /// Returns an error when something is.
+    /// Returns an error when an element or a byte is left.
     #[inline]
     pub fn end(self) -> Result<(), CodecError> {
         if self.left > 0 || !self.rest.is_empty() {
@@ -207,11 +208,11 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// Makes sure that nothing is left but elements that a later release has added.
+    /// Skips elements that a later release may have added, and checks that no bytes follow them.
     ///
     /// # Errors
     ///
-    /// Returns an error when bytes follow behind the last element.
+    /// Returns an error when bytes follow the last element.
     pub fn end_of_known(self) -> Result<(), CodecError> {
         if self.has_more() { Ok(()) } else { self.end() }
     }
@@ -222,7 +223,7 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// Reads an element of any type, if it is well-formed.
+    /// Reads an element of any type, or returns `None` if it is malformed.
     fn head(&mut self) -> Option<Head<'a>> {
         let mut input = Input::new(self.rest);
         let head = input.head().ok()?;
@@ -240,7 +241,7 @@ impl<'a> Fields<'a> {
 }
 
 impl Fields<'_> {
-    /// Says which element an error is about, counted from 1.
+    /// Adds the number of the element, counted from 1, to an error.
     #[cold]
     fn at(&self, error: &dyn fmt::Display) -> CodecError {
         let element = self.of.saturating_sub(self.left);
@@ -319,7 +320,7 @@ mod tests {
             assert_eq!(fields.number(), Ok(number));
             assert_eq!(fields.end(), Ok(()));
         }
-        // One in a signed form, as some languages write them.
+        // Some languages write numbers in a signed form.
         let mut fields = Fields::of(&[0x91, 0xd1, 0x01, 0x00]).unwrap();
         assert_eq!(fields.number(), Ok(256u64));
         let mut negative = Fields::of(&[0x92, 7, 0xff]).unwrap();
@@ -330,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_off_or_goes_on_is_an_error() {
+    fn truncated_message_and_trailing_bytes_are_errors() {
         let message = encode(&(1u8, "text", BlobRef(&[1, 2]))).unwrap();
         for length in 0..message.len() {
             let cut = message.get(..length).unwrap();

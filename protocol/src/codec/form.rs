@@ -1,12 +1,12 @@
-//! `Form`: the two ways to write a struct. Both are read by one decoder.
+//! `Form`: the two encodings of a struct. One decoder reads both.
 
-/// How structs, and variants with named fields, are written. All else is written alike.
+/// The encoding of structs and of variants with named fields. All other types have one encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// As arrays of their fields in order: short, for the operations of the built-in kinds. Only
-    /// the last fields may be skipped. A unit struct is an empty array.
+    /// An array of the fields in order, which is short: for the operations of the built-in kinds.
+    /// Only the last fields may be skipped. A unit struct is an empty array.
     Compact,
-    /// As maps from the names of their fields: for what users encode, since fields may be skipped and other
-    /// languages find them by name. A unit struct is nil.
+    /// A map from the names of the fields: for users' values, since any field may be skipped and other
+    /// languages find fields by name. A unit struct is nil.
     Named,
 }

@@ -1,4 +1,4 @@
-//! `Input`: what is left of a message, and the one reader of MessagePack's markers.
+//! `Input`: the unread bytes of a message, and the only reader of MessagePack's markers.
 //!
 //! Invariant: malformed input is an error, and reading allocates nothing.
 
@@ -12,11 +12,11 @@ use crate::codec::{
     },
 };
 
-/// What is left of a message.
+/// The unread bytes of a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Input<'de>(&'de [u8]);
 
-/// A value without parts, or the beginning of one with parts.
+/// A value without parts, or the header of one with parts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Head<'de> {
     Nil,
@@ -28,11 +28,11 @@ pub(crate) enum Head<'de> {
     F64(f64),
     Text(&'de str),
     Bytes(&'de [u8]),
-    /// So many elements follow.
+    /// An array; this many elements follow.
     Array(u32),
-    /// So many entries follow.
+    /// A map; this many entries follow.
     Map(u32),
-    /// The code, and the content.
+    /// An extension: its code and its content.
     Extension(u8, &'de [u8]),
 }
 
@@ -42,7 +42,7 @@ impl<'de> Input<'de> {
         Self(bytes)
     }
 
-    /// The bytes that are left.
+    /// Returns the unread bytes.
     #[inline]
     pub(crate) const fn rest(&self) -> &'de [u8] {
         self.0
@@ -53,19 +53,19 @@ impl<'de> Input<'de> {
         self.0.is_empty()
     }
 
-    /// How many bytes are left.
+    /// Returns the number of unread bytes.
     #[inline]
     pub(crate) const fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The next byte, which stays.
+    /// Returns the next byte without reading it.
     #[inline]
     pub(crate) fn first(&self) -> Option<u8> {
         self.0.first().copied()
     }
 
-    /// Reads a number without a sign, if one is next.
+    /// Reads an unsigned number, if one is next.
     #[inline]
     pub(crate) fn number(&mut self) -> Option<u64> {
         let (number, rest) = match *self.0 {
@@ -83,7 +83,7 @@ impl<'de> Input<'de> {
         Some(number)
     }
 
-    /// Reads a number that is negative, if one is next.
+    /// Reads a negative number, if one is next.
     #[inline]
     pub(crate) fn negative(&mut self) -> Option<i64> {
         let (number, rest): (i64, _) = match *self.0 {
@@ -104,7 +104,7 @@ impl<'de> Input<'de> {
         Some(number)
     }
 
-    /// Reads a truth value, if one is next.
+    /// Reads a boolean, if one is next.
     #[inline]
     pub(crate) fn truth(&mut self) -> Option<bool> {
         let (truth, rest) = match *self.0 {
@@ -116,7 +116,7 @@ impl<'de> Input<'de> {
         Some(truth)
     }
 
-    /// Reads a number with a fraction, if one of 64 bits is next.
+    /// Reads a floating-point number, if one of 64 bits is next.
     #[inline]
     pub(crate) fn fraction(&mut self) -> Option<f64> {
         let [F64, a, b, c, d, e, f, g, h, ref rest @ ..] = *self.0 else {
@@ -126,7 +126,7 @@ impl<'de> Input<'de> {
         Some(f64::from_be_bytes([a, b, c, d, e, f, g, h]))
     }
 
-    /// Reads a text if it is this one, of up to 31 bytes, and returns whether it is.
+    /// Reads a text if it equals `name`, which has up to 31 bytes. Returns whether it does.
     #[inline]
     pub(crate) fn name(&mut self, name: &str) -> bool {
         let Ok(length @ ..32) = u8::try_from(name.len()) else {
@@ -164,7 +164,7 @@ impl<'de> Input<'de> {
         Some(bytes)
     }
 
-    /// Reads the beginning of an array of up to 15 elements, if one is next.
+    /// Reads the header of an array of up to 15 elements, if one is next.
     #[inline]
     pub(crate) fn short_array(&mut self) -> Option<u32> {
         let (marker @ FIX_ARRAY..FIX_STR, rest) = self.0.split_first()? else {
@@ -174,7 +174,7 @@ impl<'de> Input<'de> {
         Some((marker & 0x0f).into())
     }
 
-    /// Reads the beginning of a map of up to 15 entries, if one is next.
+    /// Reads the header of a map of up to 15 entries, if one is next.
     #[inline]
     pub(crate) fn short_map(&mut self) -> Option<u32> {
         let (marker @ FIX_MAP..FIX_ARRAY, rest) = self.0.split_first()? else {
@@ -184,13 +184,13 @@ impl<'de> Input<'de> {
         Some((marker & 0x0f).into())
     }
 
-    /// Whether a map begins here.
+    /// Returns whether a map is next.
     #[inline]
     pub(crate) fn begins_map(&self) -> bool {
         matches!(self.first(), Some(FIX_MAP..FIX_ARRAY | MAP16 | MAP32))
     }
 
-    /// Reads the beginning of a map, and returns whether it has one entry.
+    /// Reads the header of a map, and returns whether it has one entry.
     #[inline]
     pub(crate) fn variant(&mut self) -> Result<bool, Failure> {
         if let Some(entries) = self.short_map() {
@@ -199,13 +199,13 @@ impl<'de> Input<'de> {
         Ok(self.head()? == Head::Map(1))
     }
 
-    /// Whether a byte string begins here.
+    /// Returns whether a byte string is next.
     #[inline]
     pub(crate) fn begins_bytes(&self) -> bool {
         matches!(self.first(), Some(BIN8..=BIN32))
     }
 
-    /// Whether an extension begins here.
+    /// Returns whether an extension is next.
     #[inline]
     pub(crate) fn begins_extension(&self) -> bool {
         matches!(
@@ -222,7 +222,7 @@ impl<'de> Input<'de> {
         Ok(*first)
     }
 
-    /// Reads a value without parts, or the beginning of one with parts.
+    /// Reads a value without parts, or the header of one with parts.
     pub(crate) fn head(&mut self) -> Result<Head<'de>, Failure> {
         let marker = self.byte()?;
         Ok(match marker {
@@ -267,7 +267,7 @@ impl<'de> Input<'de> {
         })
     }
 
-    /// Reads past one value, however deep it nests.
+    /// Skips one value of any depth.
     pub(crate) fn skip(&mut self) -> Result<(), Failure> {
         let mut left = 1_u64;
         while left > 0 {
@@ -326,7 +326,7 @@ impl<'de> Input<'de> {
     }
 }
 
-/// A number that was written with a sign, which need not be negative.
+/// Makes the head of a number in a signed form, which may be positive.
 #[inline]
 fn signed<'de>(number: i64) -> Head<'de> {
     u64::try_from(number).map_or(Head::Negative(number), Head::Unsigned)

@@ -9,15 +9,15 @@ use serde::Deserialize;
 
 use crate::codec::{error::CodecError, value::decode};
 
-/// Shorter ones are copied, which costs less.
+/// Shorter byte strings are copied, which costs less.
 const LEAST_BYTES: usize = 1 << 12;
 
 thread_local! {
-    /// What is being decoded.
+    /// The message that is being decoded.
     static WHOLE: RefCell<Bytes> = const { RefCell::new(Bytes::new()) };
 }
 
-/// Decodes a part of a message. Long byte strings in it share the message's.
+/// Decodes a part of a message. Long byte strings in it share the memory of the message.
 ///
 /// # Errors
 ///
@@ -34,8 +34,8 @@ pub fn decode_within<'a, T: Deserialize<'a>>(
     decode(part)
 }
 
-/// A message that is being decoded, with the one round it: what a type does when it is decoded may be
-/// to decode another.
+/// A message that is being decoded. It also holds the outer message, because a type's `Deserialize`
+/// may decode another message.
 struct Decoding {
     outer: Bytes,
 }
@@ -53,7 +53,7 @@ impl Drop for Decoding {
     }
 }
 
-/// Shares bytes with the message that they stand in, if that is what is being decoded; else copies them.
+/// Returns a slice of the current message if the bytes are a part of it, and a copy otherwise.
 pub(crate) fn keep(part: &[u8]) -> Bytes {
     let shared = (part.len() >= LEAST_BYTES).then(|| {
         WHOLE.with_borrow(|whole| {
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_within_a_message_is_copied_and_the_outer_one_shared_again() {
+    fn bytes_of_an_inner_message_are_copied_and_those_of_the_outer_one_shared() {
         #[derive(Debug)]
         struct Inner;
 
@@ -104,7 +104,8 @@ mod tests {
             fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
                 let Blob(other) = Blob::deserialize(from)?;
                 let other = Bytes::from(encode(&Blob(other)).expect("it encodes"));
-                let read: Blob = decode_within(&other, &other).expect("it is there");
+                let read: Blob =
+                    decode_within(&other, &other).expect("the message has a byte string");
                 assert!(is_shared(&other, &read));
                 Ok(Self)
             }

@@ -1,18 +1,20 @@
-//! Encoding without copies: a long byte string is lent to the writer of the encoded value.
+//! Encoding without copies: the writer of the encoded value gets a shared handle of a long byte
+//! string.
 //!
-//! The counterpart of `kept`. Serde hands a serializer a slice, so the owner of the bytes travels beside it.
+//! The counterpart of `kept`. A serde serializer gets only a slice, so the handle is passed in a
+//! thread-local.
 //!
-//! Invariant: bytes are lent only for the slice that is being written.
+//! Invariant: the handle is used only for the slice that it was offered for.
 
 use std::cell::RefCell;
 
 use bytes::Bytes;
 
-/// Shorter ones are copied, which costs less than another write.
+/// Shorter byte strings are copied, which costs less than another write.
 pub(crate) const LEAST_BYTES: usize = 1 << 16;
 
 thread_local! {
-    /// The byte string that is being written, if there is one; nothing is offered outside of `lending`.
+    /// The byte string that is being written, if there is one. It is always empty outside `lending`.
     static OFFER: RefCell<Offer> = const { RefCell::new(Offer { is_wanted: false, bytes: None }) };
 }
 
@@ -21,7 +23,7 @@ struct Offer {
     bytes: Option<Bytes>,
 }
 
-/// Runs an encoding whose writer may take byte strings that are offered.
+/// Runs an encoding whose writer may take offered byte strings.
 pub(crate) fn lending<T>(encode: impl FnOnce() -> T) -> T {
     let _lending = Lending {
         outer: OFFER.with_borrow_mut(|offer| {
@@ -35,7 +37,8 @@ pub(crate) fn lending<T>(encode: impl FnOnce() -> T) -> T {
     encode()
 }
 
-/// An encoding, with the one round it: what a type does when it is encoded may be to encode another.
+/// An encoding. It also holds the outer offer, because a type's `Serialize` may encode another
+/// value.
 struct Lending {
     outer: Offer,
 }
@@ -54,7 +57,7 @@ pub(crate) fn offer(bytes: &Bytes) {
     }
 }
 
-/// Takes the offer if it is these bytes.
+/// Takes the offered byte string if it is the slice `written`.
 pub(crate) fn take(written: &[u8]) -> Option<Bytes> {
     let offered = OFFER.with_borrow_mut(|offer| offer.bytes.take())?;
     (offered.as_ptr_range() == written.as_ptr_range()).then_some(offered)

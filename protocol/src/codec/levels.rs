@@ -1,22 +1,22 @@
-//! `Levels`: how deep a value may still nest. One limit for both sides, so that what was encoded can be
-//! decoded.
+//! `Levels`: how deep a value may still nest. Encoding and decoding have the same limit, so every
+//! encoded value can be decoded.
 //!
-//! Options and newtype structs count too: they take no bytes, but each takes a call on the stack.
+//! Options and newtype structs count too: they take no bytes, but each takes a stack frame.
 
 use crate::codec::error::Failure;
 
-/// How many levels of a value may be inside one another: sequences, maps, structs, variants with content,
-/// newtype structs, and options that are `Some`.
+/// The maximum depth of a value. The levels are sequences, maps, structs, variants with content, newtype
+/// structs, and options that are `Some`.
 pub const MAX_DEPTH: u32 = 128;
 
-/// The levels that are left.
+/// The remaining levels.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Levels(u32);
 
 impl Levels {
     pub(crate) const ALL: Self = Self(MAX_DEPTH);
 
-    /// What is left inside.
+    /// Returns the remaining levels inside the next one.
     #[inline]
     pub(crate) fn inside(self) -> Result<Self, Failure> {
         self.0.checked_sub(1).map(Self).ok_or_else(too_deep)

@@ -3,13 +3,13 @@
 /// The largest number that is its own marker.
 pub(crate) const MOST_FIX: u8 = 0x7f;
 
-/// A map of up to fifteen entries, whose number stands in the lower half.
+/// A map of up to fifteen entries, with their number in the lower four bits.
 pub(crate) const FIX_MAP: u8 = 0x80;
 
-/// An array of up to fifteen elements, whose number stands in the lower half.
+/// An array of up to fifteen elements, with their number in the lower four bits.
 pub(crate) const FIX_ARRAY: u8 = 0x90;
 
-/// A text of up to 31 bytes, whose number stands in the lower five bits.
+/// A text of up to 31 bytes, with its length in the lower five bits.
 pub(crate) const FIX_STR: u8 = 0xa0;
 
 /// No value.
@@ -23,7 +23,7 @@ pub(crate) const BIN8: u8 = 0xc4;
 pub(crate) const BIN16: u8 = 0xc5;
 pub(crate) const BIN32: u8 = 0xc6;
 
-/// Extensions: a length, a code, and so many bytes.
+/// Extensions: a length, a code, and that many bytes.
 pub(crate) const EXT8: u8 = 0xc7;
 pub(crate) const EXT16: u8 = 0xc8;
 pub(crate) const EXT32: u8 = 0xc9;
@@ -31,19 +31,19 @@ pub(crate) const EXT32: u8 = 0xc9;
 pub(crate) const F32: u8 = 0xca;
 pub(crate) const F64: u8 = 0xcb;
 
-/// Numbers without a sign.
+/// Unsigned numbers.
 pub(crate) const U8: u8 = 0xcc;
 pub(crate) const U16: u8 = 0xcd;
 pub(crate) const U32: u8 = 0xce;
 pub(crate) const U64: u8 = 0xcf;
 
-/// Numbers with a sign.
+/// Signed numbers.
 pub(crate) const I8: u8 = 0xd0;
 pub(crate) const I16: u8 = 0xd1;
 pub(crate) const I32: u8 = 0xd2;
 pub(crate) const I64: u8 = 0xd3;
 
-/// Extensions of a fixed length: a code, and so many bytes.
+/// Extensions of a fixed length: a code, and the bytes.
 pub(crate) const FIX_EXT1: u8 = 0xd4;
 pub(crate) const FIX_EXT2: u8 = 0xd5;
 pub(crate) const FIX_EXT4: u8 = 0xd6;
@@ -60,10 +60,10 @@ pub(crate) const ARRAY32: u8 = 0xdd;
 pub(crate) const MAP16: u8 = 0xde;
 pub(crate) const MAP32: u8 = 0xdf;
 
-/// The lowest of the negative numbers that are their own markers, down from 0xff, which is -1.
+/// The marker of the lowest negative number that is its own marker. 0xff is -1.
 pub(crate) const LEAST_NEGATIVE_FIX: u8 = 0xe0;
 
-/// The code of a `Some` whose content is nil or such an extension itself. Its bytes are the content.
+/// The code of a `Some` whose content is nil or again such a `Some`. The bytes are the content.
 pub(crate) const SOME: u8 = 0;
 
 /// The code of an integer of 2^64 or more: 16 bytes, most significant first.

@@ -1,4 +1,5 @@
-//! MessagePack. User values go through serde; frames are read and written element by element.
+//! MessagePack. Users' values are encoded through serde; frames are read and written element by
+//! element.
 //!
 //! It may import `panics` and `printable`.
 //!
@@ -7,11 +8,11 @@
 //! | `form`, `encoding`, `value` | the two forms of structs, and the encoding and decoding of any serde value |
 //! | `serializer`, `count`, `output` | serde's data model, written as MessagePack |
 //! | `deserializer`, `variant`, `input` | serde's data model, read from MessagePack |
-//! | `levels`, `error`, `markers` | how deep values nest; the error type; the first bytes of MessagePack's types |
+//! | `levels`, `error`, `markers` | the limit of nesting; the error type; the first bytes of MessagePack's types |
 //! | `blob`, `lent` | byte strings as serde values, and written without a copy |
-//! | `guarded` | a panic in a value's own code as an error |
+//! | `guarded` | turns a panic in a value's own code into an error |
 //! | `elements`, `fields` | writing and reading one array, element by element |
-//! | `payload`, `kept`, `short` | byte strings in place or shared with the message; lists with a limit |
+//! | `payload`, `kept`, `short` | byte strings stored inline or shared with the message; lists with a limit |
 
 pub(crate) mod blob;
 mod count;

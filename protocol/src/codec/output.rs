@@ -1,7 +1,8 @@
-//! `Output`: the end of a buffer, to which a serializer writes MessagePack.
+//! `Output`: appends MessagePack to a buffer, with a limit.
 //!
-//! Invariant: the serializer checks the room before each part of a value and each long text. So a value
-//! that does not fit exceeds the room by a few bytes at most, and the last check covers the whole value.
+//! Invariant: the serializer checks the limit before each part of a value and each long text. So a value
+//! that does not fit exceeds the limit by a few bytes at most, and the last check covers the whole
+//! value.
 
 use bytes::Bytes;
 
@@ -15,17 +16,17 @@ use crate::codec::{
     },
 };
 
-/// The end of a buffer, with room for a number of bytes.
+/// The end of a buffer, with a limit of bytes.
 #[derive(Debug)]
 pub(crate) struct Output<'b> {
     buffer: &'b mut Vec<u8>,
-    /// The length of the buffer that there is room for.
+    /// The maximum length of the buffer.
     most: usize,
     is_over: bool,
     lent: Lent,
 }
 
-/// Whether a long byte string may be left out, and which one was.
+/// Whether a long byte string may be left out, or the one that was.
 #[derive(Debug)]
 enum Lent {
     Never,
@@ -35,7 +36,7 @@ enum Lent {
 }
 
 impl<'b> Output<'b> {
-    /// Makes an output with room for so many bytes.
+    /// Makes an output with a limit of bytes.
     pub(crate) fn new(buffer: &'b mut Vec<u8>, bytes: usize) -> Self {
         let most = buffer.len().saturating_add(bytes);
         Self {
@@ -46,7 +47,7 @@ impl<'b> Output<'b> {
         }
     }
 
-    /// Makes an output with room for so many bytes. The first long byte string that is offered is left out.
+    /// Makes an output with a limit of bytes. The first long byte string that is offered is left out.
     pub(crate) fn within(buffer: &'b mut Vec<u8>, bytes: usize) -> Self {
         Self {
             lent: Lent::No,
@@ -60,7 +61,7 @@ impl<'b> Output<'b> {
         self.is_over || self.buffer.len() > self.most
     }
 
-    /// Makes sure that there is room for so many bytes.
+    /// Checks that a number of further bytes fit.
     #[inline]
     pub(crate) fn check(&mut self, bytes: usize) -> Result<(), Failure> {
         if self.buffer.len().saturating_add(bytes) > self.most {
@@ -75,7 +76,7 @@ impl<'b> Output<'b> {
         Failure::new(&"there is no room for it")
     }
 
-    /// The byte string that was left out, and the place in the buffer where it belongs.
+    /// Returns the byte string that was left out, and the place in the buffer where it belongs.
     pub(crate) fn into_lent(self) -> Option<(usize, Bytes)> {
         match self.lent {
             Lent::Never | Lent::No => None,
@@ -83,13 +84,13 @@ impl<'b> Output<'b> {
         }
     }
 
-    /// The place of the next byte.
+    /// Returns the place of the next byte.
     #[inline]
     pub(crate) fn place(&self) -> usize {
         self.buffer.len()
     }
 
-    /// The byte at a place.
+    /// Returns the byte at a place.
     #[inline]
     pub(crate) fn at(&self, place: usize) -> Option<u8> {
         self.buffer.get(place).copied()
@@ -159,7 +160,7 @@ impl<'b> Output<'b> {
         }
     }
 
-    /// Begins a variant with content: a map from its name.
+    /// Begins a variant with content: a map of one entry, with the name as key.
     #[inline]
     pub(crate) fn variant(&mut self, name: &str) -> Result<(), Failure> {
         match u8::try_from(name.len()) {
@@ -173,7 +174,7 @@ impl<'b> Output<'b> {
         Ok(())
     }
 
-    /// Writes a name from a type, which is short.
+    /// Writes the name of a field or variant, which is short.
     #[inline]
     pub(crate) fn name(&mut self, name: &str) -> Result<(), Failure> {
         match u8::try_from(name.len()) {
@@ -198,7 +199,7 @@ impl<'b> Output<'b> {
         Ok(())
     }
 
-    /// Writes a byte string, or leaves it out if it is on offer.
+    /// Writes a byte string, or leaves it out if it is offered.
     #[inline]
     pub(crate) fn byte_string(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         match u8::try_from(bytes.len()) {
@@ -244,13 +245,13 @@ impl<'b> Output<'b> {
         Ok(())
     }
 
-    /// Begins something whose length is not known yet, and returns the place of that length.
+    /// Begins a value of unknown length, and returns the place of the length.
     pub(crate) fn open(&mut self, marker: u8) -> usize {
         self.with_u32(marker, 0);
         self.buffer.len() - size_of::<u32>()
     }
 
-    /// Writes a length in its place.
+    /// Writes a length at its place.
     pub(crate) fn close(&mut self, place: usize, length: u64) -> Result<(), Failure> {
         let length = u32::try_from(length).map_err(|_| too_long())?;
         if let Some(at) = self.buffer.get_mut(place..place + size_of::<u32>()) {
@@ -259,7 +260,7 @@ impl<'b> Output<'b> {
         Ok(())
     }
 
-    /// Wraps all that was written since a place in a `Some`.
+    /// Wraps everything that was written since a place in a `Some`.
     #[cold]
     pub(crate) fn wrap(&mut self, place: usize) -> Result<(), Failure> {
         let length = self.buffer.len() - place;
@@ -275,15 +276,15 @@ impl<'b> Output<'b> {
                 long = [EXT16, a, b, SOME];
                 &long
             }
-            // The levels end before.
+            // The limit of nesting prevents this.
             (Err(_), Err(_)) => return Err(too_long()),
         };
         self.buffer.splice(place..place, header.iter().copied());
         Ok(())
     }
 
-    /// Whether what begins with this byte is nil, or was made by [`Self::wrap`]. The other extensions that
-    /// are written begin with another one.
+    /// Returns whether a value with this first byte is nil or was made by [`Self::wrap`]. All other
+    /// extensions begin with other bytes.
     #[inline]
     pub(crate) const fn is_wrapped(first: u8) -> bool {
         matches!(first, NIL | FIX_EXT1 | EXT8 | EXT16)

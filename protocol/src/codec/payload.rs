@@ -1,5 +1,5 @@
 //! `Payload`: encoded bytes between the read of a frame and the code that decodes them. Short payloads are
-//! stored in place, long ones share the buffer of the read.
+//! stored inline, long ones share the buffer of the read.
 
 use std::{fmt, ops::Deref};
 
@@ -8,15 +8,15 @@ use serde::Deserialize;
 
 use crate::codec::{error::CodecError, kept::decode_within, value::decode};
 
-/// Bytes that were cut out of a message: short ones, as most are, are kept here, without an
-/// allocation or a count of references; long ones are shared with what was read.
+/// Bytes of a message. Short ones, which are the most common, are stored inline, without an
+/// allocation or a reference count. Long ones share the buffer of the read.
 #[derive(Clone)]
 pub enum Payload {
     /// At most [`Payload::MOST_INLINE`] bytes.
     Inline {
-        /// How many of them count.
+        /// The number of valid bytes.
         length: u8,
-        /// The bytes, and whatever behind them.
+        /// The bytes; those after `length` are unused.
         bytes: [u8; Self::MOST_INLINE],
     },
     /// Any number of bytes.
@@ -24,10 +24,10 @@ pub enum Payload {
 }
 
 impl Payload {
-    /// The most bytes that take no more room than a handle on shared ones.
+    /// The most inline bytes: a payload then is no larger than a handle of shared bytes.
     pub const MOST_INLINE: usize = 23;
 
-    /// Keeps bytes that are short; else makes shared ones of them.
+    /// Stores short bytes inline, and calls `share` for long ones.
     #[must_use]
     #[inline]
     pub fn new(bytes: &[u8], share: impl FnOnce(&[u8]) -> Bytes) -> Self {
@@ -46,7 +46,7 @@ impl Payload {
 }
 
 impl Payload {
-    /// Decodes the value that takes up all of the bytes. Long byte strings in it share them.
+    /// Decodes a value from all bytes. Long byte strings in it share the memory of the payload.
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_number_of_bytes_stays_as_it_is() {
+    fn payload_of_any_length_keeps_its_bytes() {
         for length in 0..100u8 {
             let bytes: Vec<u8> = (0..length).collect();
             let payload = Payload::from(&bytes[..]);

@@ -1,10 +1,10 @@
 //! `Serializer`: writes the values of serde's data model as MessagePack.
 //!
-//! What both forms share: an optional value is nil or the value; a `Some` whose content is nil, or such a
-//! `Some`, is an extension round it. A variant is its name, or a map of the name to its content.
+//! In both forms an optional value is nil or the value. A `Some` whose content is nil or again such a
+//! `Some` is an extension around the content. A variant is its name, or a map of the name to its content.
 //!
-//! Invariant: what is written can be read. A count that does not fit, a field that a compact struct skips
-//! and a value that nests too deep are errors of the sender.
+//! Invariant: every encoded value can be decoded. A wrong count, a field that a compact struct skips and
+//! a value that nests too deep are errors of encoding.
 
 use serde::{Serialize, ser};
 
@@ -40,7 +40,7 @@ impl<'b> Serializer<'b> {
         self.output
     }
 
-    /// Writes something one level further inside.
+    /// Writes a value one level deeper.
     #[inline]
     fn inside(
         &mut self,
@@ -53,7 +53,7 @@ impl<'b> Serializer<'b> {
         Ok(())
     }
 
-    /// Begins something of so many parts, whose header is written.
+    /// Begins the parts of a value whose header is written.
     #[inline]
     fn parts(&mut self, parts: usize) -> Result<Parts<'_, 'b>, Failure> {
         let outside = self.levels;
@@ -65,7 +65,7 @@ impl<'b> Serializer<'b> {
         })
     }
 
-    /// Begins a variant whose content has parts, which `begin` begins one level deeper.
+    /// Begins a variant whose content has parts. `begin` begins the content one level deeper.
     #[inline]
     fn variant<'a>(
         &'a mut self,
@@ -78,7 +78,7 @@ impl<'b> Serializer<'b> {
         begin(self).map(|parts| Parts { outside, ..parts })
     }
 
-    /// Begins a value whose length is not known.
+    /// Begins a value of unknown length.
     fn unknown(&mut self, marker: u8, per_element: u64) -> Result<Parts<'_, 'b>, Failure> {
         let place = self.output.open(marker);
         let mut parts = self.parts(0)?;
@@ -90,7 +90,7 @@ impl<'b> Serializer<'b> {
         Ok(parts)
     }
 
-    /// Writes an integer that has more than 64 bits.
+    /// Writes an integer of more than 64 bits.
     fn long_integer(&mut self, code: u8, bytes: [u8; 16]) {
         self.output.bytes(&[FIX_EXT16, code]);
         self.output.bytes(&bytes);
@@ -119,7 +119,7 @@ impl<'a, 'b> ser::Serializer for &'a mut Serializer<'b> {
     type SerializeStructVariant = Parts<'a, 'b>;
 
     // Serde buffers the content of untagged and internally tagged enums and of flattened structs, and these
-    // buffers are human readable whatever the format. A format that is not would lose IP addresses there.
+    // buffers are always human readable. If the format were not, IP addresses in them could not be decoded.
     #[inline]
     fn is_human_readable(&self) -> bool {
         true
@@ -282,7 +282,7 @@ impl<'a, 'b> ser::Serializer for &'a mut Serializer<'b> {
             return self.unknown(MAP32, 2);
         };
         self.output.map(length)?;
-        // No map has so many entries that this is not their number.
+        // The multiplication does not saturate for any map that fits into memory.
         self.parts(length.saturating_mul(2))
     }
 
@@ -307,10 +307,10 @@ impl<'a, 'b> ser::Serializer for &'a mut Serializer<'b> {
     }
 }
 
-/// A value with parts that was begun.
+/// The result of beginning a value with parts.
 type Begun<'a, 'b> = Result<Parts<'a, 'b>, Failure>;
 
-/// Writes the parts of a value one after the other.
+/// Writes the parts of a value.
 #[derive(Debug)]
 pub(crate) struct Parts<'a, 'b> {
     to: &'a mut Serializer<'b>,
@@ -347,7 +347,7 @@ impl Parts<'_, '_> {
 
     fn skip(&self, name: &'static str) -> Result<(), Failure> {
         match (self.to.form, &self.count) {
-            // The last fields of a compact struct may be missing.
+            // A compact struct may leave out its last fields.
             (Form::Named, _) | (Form::Compact, Count::Left(0)) => Ok(()),
             (Form::Compact, Count::Left(_) | Count::Unknown { .. }) => {
                 Err(Failure::new(&format_args!(
@@ -365,7 +365,7 @@ impl Parts<'_, '_> {
     }
 }
 
-/// Traits whose parts are elements.
+/// Implements the traits whose parts are elements.
 macro_rules! elements {
     ($($trait:ident: $method:ident)*) => {$(
         impl ser::$trait for Parts<'_, '_> {
@@ -392,7 +392,7 @@ elements! {
     SerializeTupleVariant: serialize_field
 }
 
-/// Traits whose parts are fields.
+/// Implements the traits whose parts are fields.
 macro_rules! fields {
     ($($trait:ident)*) => {$(
         impl ser::$trait for Parts<'_, '_> {

@@ -1,5 +1,5 @@
-//! Lists in arguments with a maximum number of entries. A call with a longer list fails, so that no call
-//! takes a long turn.
+//! Decodes lists in arguments with a maximum number of entries. A call with a longer list fails, so that
+//! no call makes its turn long.
 
 use std::{fmt, marker::PhantomData};
 
@@ -12,7 +12,7 @@ use serde::{
 ///
 /// # Errors
 ///
-/// Returns an error when there are more, or when one does not decode.
+/// Returns an error when there are more entries, or when an entry does not decode.
 pub(crate) fn short_list<'de, const MOST: usize, L, T, D>(deserializer: D) -> Result<L, D::Error>
 where
     L: Default + Extend<T>,

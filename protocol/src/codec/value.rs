@@ -1,6 +1,6 @@
-//! MessagePack encoding of the values of the built-in kinds, and decoding of all values.
+//! Encodes the values of the built-in kinds as MessagePack, and decodes all values.
 //!
-//! The bytes are those of PROTOCOL.md. Values of users are encoded by [`Form::Named`].
+//! PROTOCOL.md describes the bytes. Users' values are encoded by [`Form::Named`].
 
 use serde::{Deserialize, Serialize};
 
@@ -27,30 +27,30 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
     Form::Compact.encode(value)
 }
 
-/// Begins a list of so many elements: each of them follows as it is encoded.
+/// Returns the header of a list. The encoded elements follow it.
 #[must_use]
 pub fn begin_list(elements: u32) -> [u8; 5] {
     let [a, b, c, d] = elements.to_be_bytes();
     [0xdd, a, b, c, d]
 }
 
-/// What an encoded `Ok` begins with: its value follows. For what is read and written so often that it
-/// is to go without serde's detour.
+/// The beginning of an encoded `Ok`; its value follows. Frequent replies use it to avoid the cost of
+/// serde.
 pub const OK: &[u8] = b"\x81\xa2Ok";
 
-/// Whether an encoded reply is an `Err`, as the replies are that refuse.
+/// Returns whether an encoded reply is an `Err`. All refusals are.
 #[must_use]
 pub fn is_err(reply: &[u8]) -> bool {
-    // A map of one entry, whose key is a text of three bytes.
+    // This is a map of one entry, whose key is a text of three bytes.
     reply.starts_with(b"\x81\xa3Err")
 }
 
-/// Decodes a value of either form that takes up all of the bytes.
+/// Decodes a value of either form from all bytes.
 ///
 /// # Errors
 ///
-/// Returns an error when the bytes are no MessagePack, nest too deep, do not fit the type, or go
-/// on after the value.
+/// Returns an error when the bytes are not MessagePack, nest too deep, do not fit the type, or
+/// continue after the value.
 pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> {
     let mut deserializer = Deserializer::new(bytes);
     let value = T::deserialize(&mut deserializer)?;
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_without_end_is_an_error() {
+    fn endless_nesting_is_an_error() {
         #[derive(Debug, Deserialize)]
         struct Nest(#[expect(dead_code, reason = "only its shape matters")] Vec<Self>);
         let bytes = vec![0x91; 100_000];
@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn trailing_bytes_are_an_error() {
-        // The second is an array and a map that break off, a text, bytes, nil, a float, an extension.
+        // The second value is a number, a truncated array or map, a text, bytes, nil, a float, an
+        // extension, or -1.
         for second in [0x02, 0x91, 0x81, 0xa1, 0xc4, 0xc0, 0xca, 0xd4, 0xff] {
             assert!(decode::<u8>(&[1, second]).is_err(), "{second:x}");
         }

@@ -1,4 +1,4 @@
-//! The bytes of values whose encoding PROTOCOL.md describes, and the types of the standard library.
+//! The bytes of values whose encoding PROTOCOL.md describes, and types of the standard library.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},

@@ -1,4 +1,4 @@
-//! Derived types: each way in which serde writes a struct or an enum, round each kind of content.
+//! Derived types: each way in which serde encodes a struct or an enum, with each kind of content.
 
 use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
@@ -13,7 +13,7 @@ use crate::sample::{
     Sample, Single, check_all,
 };
 
-/// The types round one content, and their test.
+/// Defines the types with one content, and their test.
 macro_rules! family {
     ($($name:ident: $content:ty;)*) => {$(
         mod $name {

@@ -1,11 +1,11 @@
-//! Fields of named structs in every order, missing, unknown, twice and under other names.
+//! Fields of named structs in every order: missing, unknown, repeated and under other names.
 
 use std::collections::BTreeMap;
 
 use lockkeeper_protocol::codec::{Form, decode};
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 
-/// A map with entries in this order.
+/// A map with the entries in the given order.
 struct Entries<'a>(&'a [&'static str]);
 
 impl Serialize for Entries<'_> {
@@ -28,7 +28,7 @@ struct Lenient {
     skipped: u8,
     #[serde(rename = "3")]
     third: Option<u64>,
-    /// Its name is longer than the markers of short texts can tell.
+    /// The name is too long for a short text, which has at most 31 bytes.
     a_field_with_a_name_of_more_than_31_bytes: u8,
 }
 
@@ -54,7 +54,7 @@ const NAMES: [&str; 7] = [
     "fir",
 ];
 
-/// Calls `look` with every sequence of up to so many names.
+/// Calls `look` with every sequence of up to `most` names.
 fn each(most: usize, names: &mut Vec<&'static str>, look: &mut impl FnMut(&[&'static str])) {
     look(names);
     if names.len() == most {

@@ -1,7 +1,7 @@
-//! Bytes that no encoder has written: mutations of the corpus and of what PROTOCOL.md shows.
+//! Decodes random bytes: mutations of the corpus and of the bytes in PROTOCOL.md.
 //!
-//! Each test runs for `LOCKKEEPER_FUZZ_SECONDS`, or one second. An input on which it fails is printed, and
-//! belongs into `protocol/tests/corpus`.
+//! Each test runs for `LOCKKEEPER_FUZZ_SECONDS`, or one second. If it fails, it prints the input: add it
+//! to `protocol/tests/corpus`.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -31,14 +31,14 @@ use crate::{
     schema::{Schema, Typed, decode_as},
 };
 
-/// How much of an input is printed and kept.
+/// The most bytes of an input that are printed and kept.
 const MOST_BYTES: usize = 4096;
 
-/// Inputs beyond these are dropped.
+/// The most inputs that are kept.
 const MOST_INPUTS: usize = 4000;
 
-/// Tries inputs for as long as the environment says. `check` returns what an input has shown: one that shows
-/// something new is mutated further.
+/// Tries inputs for the time in the environment variable. `check` returns the outcome of an input. An input
+/// with a new outcome is kept and mutated further.
 fn fuzz(name: &'static str, mark: &str, check: fn(&[u8]) -> String) {
     let seconds = env::var("LOCKKEEPER_FUZZ_SECONDS").map_or(1, |seconds| {
         seconds
@@ -52,7 +52,7 @@ fn fuzz(name: &'static str, mark: &str, check: fn(&[u8]) -> String) {
         let mut shown = HashSet::new();
         let mut tries = 0_u64;
         for input in &inputs {
-            let _told = Told(input);
+            let _print = PrintOnPanic(input);
             check(input);
         }
         while Instant::now() < until {
@@ -65,9 +65,9 @@ fn fuzz(name: &'static str, mark: &str, check: fn(&[u8]) -> String) {
                 mutate(&mut input, &inputs[other], &mut rng);
             }
             input.truncate(MOST_BYTES);
-            let told = Told(&input);
+            let print = PrintOnPanic(&input);
             let is_new = shown.insert(check(&input));
-            drop(told);
+            drop(print);
             tries += 1;
             if is_new && inputs.len() < MOST_INPUTS {
                 inputs.push(input);
@@ -75,15 +75,15 @@ fn fuzz(name: &'static str, mark: &str, check: fn(&[u8]) -> String) {
         }
         println!("{tries} inputs of {name}, {} outcomes", shown.len());
     };
-    // The stack that threads of the library have.
+    // This is the stack size of the library's threads.
     let thread = thread::Builder::new().stack_size(2 << 20).spawn(test);
     thread.expect("a thread").join().expect("no input fails");
 }
 
-/// The input that is being tried.
-struct Told<'a>(&'a [u8]);
+/// Prints the current input if its test panics.
+struct PrintOnPanic<'a>(&'a [u8]);
 
-impl Drop for Told<'_> {
+impl Drop for PrintOnPanic<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             println!("failed with {}", Hex(self.0));
@@ -99,7 +99,7 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
-/// The inputs of the corpus, and those of PROTOCOL.md behind a mark.
+/// Returns the inputs of the corpus, and those in PROTOCOL.md after a mark.
 fn corpus(name: &str, mark: &str) -> Vec<Vec<u8>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let kept = root.join("tests/corpus").join(name);
@@ -122,7 +122,7 @@ fn corpus(name: &str, mark: &str) -> Vec<Vec<u8>> {
     inputs
 }
 
-/// The bytes in hexadecimal before a comment.
+/// Parses the hexadecimal bytes of a line, up to a comment.
 fn bytes_of(line: &str) -> Vec<u8> {
     let line = line.split('#').next().unwrap_or_default();
     let line = line.trim_start_matches(['<', '>', '=']);
@@ -134,7 +134,7 @@ fn bytes_of(line: &str) -> Vec<u8> {
         .expect("bytes in hexadecimal")
 }
 
-/// A value of a random type.
+/// Encodes a value of a random type.
 fn encoded(rng: &mut StdRng) -> Vec<u8> {
     let schema = Schema::random(rng, 3);
     let value = schema.value(rng);
@@ -142,7 +142,7 @@ fn encoded(rng: &mut StdRng) -> Vec<u8> {
     form.encode(&Typed(&schema, &value)).unwrap_or_default()
 }
 
-/// First bytes and lengths that decide what follows.
+/// Markers and lengths that change the meaning of the following bytes.
 const TELLING: [u8; 24] = [
     0x00, 0x01, 0x02, 0x7f, 0x80, 0x81, 0x90, 0x91, 0xa0, 0xa1, 0xc0, 0xc1, 0xc4, 0xc7, 0xc9, 0xca,
     0xcf, 0xd4, 0xd8, 0xd9, 0xdd, 0xdf, 0xe0, 0xff,
@@ -180,7 +180,7 @@ fn mutate(input: &mut Vec<u8>, other: &[u8], rng: &mut StdRng) {
     input.truncate(MOST_BYTES);
 }
 
-/// Whatever the bytes say.
+/// Any value that the bytes may contain.
 #[derive(Debug, PartialEq)]
 enum Any {
     Unit,
@@ -230,7 +230,7 @@ impl<'de> Deserialize<'de> for Any {
             }
 
             fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Any, D::Error> {
-                // An extension round anything else is read, but not written.
+                // An extension around any other value can be decoded, but is never encoded.
                 Any::deserialize(from).map(|some| match some {
                     Any::Unit | Any::Some(_) => Any::Some(Box::new(some)),
                     some => some,
@@ -333,13 +333,13 @@ enum Mixed {
     Pair(Box<(Self, Self)>),
 }
 
-/// Decodes bytes as a type. What that gives is a value like any other.
+/// Decodes bytes as a type. A decoded value must pass the checks of any other value.
 fn read<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8], shown: &mut String) {
     match decode::<T>(bytes) {
         Ok(value) => {
             shown.push_str("+ ");
             let encoded = Form::Named.encode(&value);
-            // What was read from a byte for each level may take more of them, such as the struct of an array.
+            // Encoding may fail: the encoded value may nest deeper than the bytes that it was decoded from.
             if let Ok(encoded) = encoded {
                 let again = decode::<T>(&encoded);
                 assert_eq!(again.as_ref(), Ok(&value), "{}", Hex(&encoded));
@@ -361,7 +361,7 @@ fn check_value(bytes: &[u8]) -> String {
     if let Ok(any) = decode::<Any>(bytes) {
         let encoded = Form::Named
             .encode(&any)
-            .expect("what was read can be written");
+            .expect("a decoded value can be encoded");
         assert_eq!(
             decode::<Any>(&encoded).as_ref(),
             Ok(&any),
@@ -374,7 +374,7 @@ fn check_value(bytes: &[u8]) -> String {
     read::<Variant>(bytes, &mut shown);
     read::<Vec<Option<Blob>>>(bytes, &mut shown);
     read::<Result<Option<Option<()>>, (i128, String)>>(bytes, &mut shown);
-    // Variants of these may look alike.
+    // Variants of these types may have the same encoding.
     for outcome in [
         decode::<Tagged>(bytes).is_ok(),
         decode::<Mixed>(bytes).is_ok(),
@@ -435,7 +435,7 @@ fn check_message(bytes: &[u8], shown: &mut String) {
         let mut buffer = Vec::new();
         message
             .encode_into(&mut buffer, usize::MAX)
-            .expect("what was read can be written");
+            .expect("a decoded value can be encoded");
         buffer
     };
     match Request::decode(bytes) {

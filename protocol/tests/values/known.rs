@@ -1,4 +1,5 @@
-//! What serde itself does not keep: each is an error, or looks alike in every format. SEMANTICS.md lists them.
+//! Values that serde itself cannot preserve: each is an error, or is ambiguous in every format. SEMANTICS.md
+//! lists them.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -66,7 +67,7 @@ fn integers_of_128_bits_in_buffered_content_are_an_error_of_the_receiver() {
         is(
             &Untagged::Huge(number),
             if number == 1 {
-                // It is read as an `Option<u8>`, which stands first.
+                // It is decoded as an `Option<u8>`, which is the first variant.
                 Outcome::Other
             } else {
                 Outcome::RefusedByReceiver
@@ -83,7 +84,7 @@ fn content_that_cannot_have_a_tag_inside_is_an_error_of_the_sender() {
 }
 
 #[test]
-fn variants_that_look_alike_are_told_apart_by_no_format() {
+fn variants_with_the_same_encoding_are_ambiguous_in_every_format() {
     for value in [Untagged::Second { number: 1 }, Untagged::Unit] {
         assert_eq!(
             (ours(&value), json(&value)),
@@ -116,15 +117,15 @@ fn field_that_is_written_and_not_read_needs_a_default() {
 }
 
 #[test]
-fn serialize_that_announces_another_count_is_an_error_of_the_sender() {
+fn serialize_that_announces_a_wrong_count_is_an_error_of_the_sender() {
     use serde::ser::{SerializeMap, SerializeSeq, SerializeStruct, Serializer};
 
-    struct Lies(usize, usize);
-    struct LiesOfEntries(usize, usize);
-    struct LiesOfFields(usize, usize);
+    struct WrongElementCount(usize, usize);
+    struct WrongEntryCount(usize, usize);
+    struct WrongFieldCount(usize, usize);
     struct HalfAnEntry;
 
-    impl Serialize for Lies {
+    impl Serialize for WrongElementCount {
         fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
             let mut list = to.serialize_seq(Some(self.0))?;
             (0..self.1).try_for_each(|_| list.serialize_element(&1))?;
@@ -132,7 +133,7 @@ fn serialize_that_announces_another_count_is_an_error_of_the_sender() {
         }
     }
 
-    impl Serialize for LiesOfEntries {
+    impl Serialize for WrongEntryCount {
         fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
             let mut map = to.serialize_map(Some(self.0))?;
             (0..self.1).try_for_each(|key| map.serialize_entry(&key, &1))?;
@@ -140,9 +141,9 @@ fn serialize_that_announces_another_count_is_an_error_of_the_sender() {
         }
     }
 
-    impl Serialize for LiesOfFields {
+    impl Serialize for WrongFieldCount {
         fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-            let mut fields = to.serialize_struct("LiesOfFields", self.0)?;
+            let mut fields = to.serialize_struct("WrongFieldCount", self.0)?;
             (0..self.1).try_for_each(|_| fields.serialize_field("a", &1))?;
             fields.end()
         }
@@ -158,10 +159,10 @@ fn serialize_that_announces_another_count_is_an_error_of_the_sender() {
 
     for form in [Form::Named, Form::Compact] {
         for (told, written) in [(0, 1), (1, 0), (16, 15), (15, 16), (70_000, 3)] {
-            assert!(form.encode(&Lies(told, written)).is_err());
-            assert!(form.encode(&LiesOfEntries(told, written)).is_err());
-            assert!(form.encode(&LiesOfFields(told, written)).is_err());
-            assert!(form.encode(&Lies(written, written)).is_ok());
+            assert!(form.encode(&WrongElementCount(told, written)).is_err());
+            assert!(form.encode(&WrongEntryCount(told, written)).is_err());
+            assert!(form.encode(&WrongFieldCount(told, written)).is_err());
+            assert!(form.encode(&WrongElementCount(written, written)).is_ok());
         }
         assert!(form.encode(&HalfAnEntry).is_err());
     }
@@ -190,7 +191,7 @@ fn structs_of_either_form_and_byte_strings_for_lists_are_read() {
     ] {
         assert_eq!(form.encode(&point).unwrap(), bytes);
         assert_eq!(decode::<Point>(bytes).unwrap(), point);
-        // Another implementation of MessagePack reads it.
+        // Another implementation of MessagePack can read it.
         assert_eq!(rmp_serde::from_slice::<Point>(bytes).unwrap(), point);
     }
     assert_eq!(decode::<Vec<u8>>(b"\xc4\x02\x07\x08").unwrap(), [7, 8]);

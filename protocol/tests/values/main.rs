@@ -1,7 +1,7 @@
-//! Values of users arrive equal, whatever their types: families of derived types, random schemas, values
-//! that nest deeply, and bytes that no encoder has written.
+//! Users' values of any type arrive equal. The tests use families of derived types, random schemas,
+//! deeply nested values, and random bytes.
 //!
-//! serde_json is the second opinion: what it returns equal, lockkeeper has to.
+//! serde_json is the reference: lockkeeper must preserve every value that serde_json preserves.
 
 mod cases;
 mod family;

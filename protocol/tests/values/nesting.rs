@@ -1,5 +1,4 @@
-//! Values that nest deeply: an error that says so on either side, and never more of the stack than a thread of
-//! the program has.
+//! Deeply nested values: encoding and decoding return an error, and never overflow the stack of a thread.
 
 use std::{collections::BTreeMap, thread};
 
@@ -8,18 +7,18 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::sample::{Outcome, ours};
 
-/// The stack of the threads of a manager, and of tokio's: the standard library's default.
+/// The stack size of a manager's and of tokio's threads: the default of the standard library.
 const STACK_BYTES: usize = 2 << 20;
 
-/// Runs a test with the stack that threads of the library have.
+/// Runs a test with the stack size of the library's threads.
 fn on_small_stack(test: impl FnOnce() + Send + 'static) {
     let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn(test);
     thread.expect("a thread").join().expect("the test passes");
 }
 
-/// A type that has itself inside.
+/// A recursive type.
 trait Nest: Serialize + DeserializeOwned + PartialEq + Send + Sized + 'static {
-    /// How many levels each round takes.
+    /// The number of levels of each round.
     const LEVELS: u32;
     fn innermost() -> Self;
     fn around(self) -> Self;
@@ -29,10 +28,11 @@ fn nested<T: Nest>(rounds: u32) -> T {
     (0..rounds).fold(T::innermost(), |inner, _| inner.around())
 }
 
-/// The drop of such a value recurses too: that of the value without end is left out.
+/// Checks the limit for one type. Dropping a nested value recurses too, so the deepest value is
+/// forgotten.
 fn check<T: Nest>() {
     let name = std::any::type_name::<T>();
-    // The innermost value may have two levels of its own.
+    // The innermost value may have two further levels.
     let fits = MAX_DEPTH / T::LEVELS - 2;
     on_small_stack(move || {
         for rounds in [0, 1, fits / 2, fits] {
@@ -50,7 +50,7 @@ fn check<T: Nest>() {
             }
         }
     });
-    // 100,000 rounds are built and forgotten, since their drop has no limit.
+    // The value of 100,000 rounds is forgotten, because its drop would overflow the stack.
     let value = nested::<T>(100_000);
     on_small_stack(move || {
         let value = std::mem::ManuallyDrop::new(value);
@@ -154,11 +154,11 @@ nests! {
     keys: Keys, 2, Keys(BTreeMap::new()), |inner| Keys(BTreeMap::from([(inner, ())]));
 }
 
-/// Bytes that nest without an end, as no encoder of ours writes them.
+/// Decodes bytes that nest too deep, which no encoder of ours writes.
 #[test]
-fn bytes_that_nest_without_end_are_an_error_of_the_receiver() {
+fn bytes_that_nest_too_deep_are_an_error_of_the_receiver() {
     let wrapper = |inner: Vec<u8>| {
-        let length = u32::try_from(inner.len()).expect("it is short");
+        let length = u32::try_from(inner.len()).expect("the content is short");
         let mut bytes = vec![0xc9];
         bytes.extend(length.to_be_bytes());
         bytes.push(0);
@@ -184,15 +184,15 @@ fn bytes_that_nest_without_end_are_an_error_of_the_receiver() {
 }
 
 #[test]
-fn type_without_an_end_of_its_own_is_an_error_of_the_receiver() {
+fn infinite_type_is_an_error_of_the_receiver() {
     #[derive(Deserialize)]
-    #[expect(dead_code, reason = "there is no value of it")]
+    #[expect(dead_code, reason = "the type has no values")]
     struct Endless(Box<Self>);
 
     on_small_stack(|| {
         let error = decode::<Endless>(&[1])
             .err()
-            .expect("there is no value of it");
+            .expect("the type has no values");
         assert!(
             error.to_string().contains("deeper than 128 levels"),
             "{error}"

@@ -1,4 +1,4 @@
-//! Random values of derived types, and what has to be true of each.
+//! Random values of derived types, and the check of each.
 
 use std::{
     collections::BTreeMap,
@@ -10,22 +10,22 @@ use lockkeeper_protocol::codec::{Blob, Form, decode};
 use rand::{Rng, rngs::StdRng};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// A type of which there are random values.
+/// A type with random values.
 pub(crate) trait Sample: Serialize + DeserializeOwned + PartialEq + Debug {
     fn sample(rng: &mut StdRng) -> Self;
 }
 
-/// What came of a value that was encoded and decoded.
+/// The outcome of encoding and decoding a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Equal,
-    /// Another value, and no error.
+    /// The decoded value is different, and there is no error.
     Other,
     RefusedBySender,
     RefusedByReceiver,
 }
 
-/// Sends a value in the form of users.
+/// Encodes and decodes a value in the named form.
 pub(crate) fn ours<T: Serialize + DeserializeOwned + PartialEq>(value: &T) -> Outcome {
     let Ok(bytes) = Form::Named.encode(value) else {
         return Outcome::RefusedBySender;
@@ -37,7 +37,7 @@ pub(crate) fn ours<T: Serialize + DeserializeOwned + PartialEq>(value: &T) -> Ou
     }
 }
 
-/// Sends it as JSON.
+/// Encodes and decodes a value as JSON.
 pub(crate) fn json<T: Serialize + DeserializeOwned + PartialEq>(value: &T) -> Outcome {
     let Ok(text) = serde_json::to_string(value) else {
         return Outcome::RefusedBySender;
@@ -49,13 +49,13 @@ pub(crate) fn json<T: Serialize + DeserializeOwned + PartialEq>(value: &T) -> Ou
     }
 }
 
-/// How much serde itself keeps of a type.
+/// Whether serde itself preserves all values of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keeps {
-    /// All of it: each value arrives equal.
+    /// Every value arrives equal.
     All,
-    /// It buffers the content of enums without tags of their own and of flattened structs, and loses some
-    /// there: a value arrives equal or is an error, if it does with JSON.
+    /// Serde buffers the content of internally tagged and untagged enums and of flattened structs, and
+    /// cannot preserve all of it. A value must arrive equal, or be an error, if JSON preserves it.
     AllButBuffered,
 }
 
@@ -108,7 +108,7 @@ macro_rules! numbers {
 
 numbers!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128);
 
-/// A number that is equal if all of its bits are.
+/// A number that is compared by its bits.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Single(pub(crate) f32);
 
@@ -129,7 +129,7 @@ impl Sample for Single {
     }
 }
 
-/// A number that is equal if all of its bits are.
+/// A number that is compared by its bits.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Double(pub(crate) f64);
 

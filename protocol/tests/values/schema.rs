@@ -1,4 +1,4 @@
-//! Random types: a schema says which methods of serde a type calls, and values of it call them.
+//! Random types: a schema describes which methods of serde a type calls, and its values call them.
 
 use std::{cell::Cell, fmt};
 
@@ -14,14 +14,14 @@ use serde::{
     },
 };
 
-/// Names of fields and variants, which serde wants to be constant.
+/// Names of fields and variants. Serde requires them to be `'static`.
 const NAMES: [&str; 6] = ["a", "type", "a longer name", "b", "", "Ok"];
 
 /// A type.
 #[derive(Clone, Debug)]
 pub(crate) enum Schema {
     Bool,
-    /// So many bits.
+    /// The number of bits.
     Signed(u8),
     Unsigned(u8),
     Single,
@@ -41,7 +41,7 @@ pub(crate) enum Schema {
     Enum(Vec<Variant>),
 }
 
-/// Whether a sequence or a map says how long it is.
+/// Whether a sequence or a map announces its length.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Length {
     Known,
@@ -170,10 +170,10 @@ impl Variant {
     }
 }
 
-/// A value with its type: writes itself as derived code does.
+/// A value with its type. Its `Serialize` makes the same calls as derived code.
 pub(crate) struct Typed<'a>(pub(crate) &'a Schema, pub(crate) &'a Value);
 
-/// Whether a field is left out, as by `skip_serializing_if = "Option::is_none"`.
+/// Returns whether a field is skipped, as by `skip_serializing_if = "Option::is_none"`.
 fn is_skipped(value: &Value) -> bool {
     matches!(value, Value::Option(None))
 }
@@ -208,14 +208,14 @@ impl Serialize for Typed<'_> {
                 to.serialize_newtype_struct("Newtype", &Self(inner, value))
             }
             (Schema::Seq(each, length), Value::List(values)) => {
-                let mut list = to.serialize_seq(told(*length, values.len()))?;
+                let mut list = to.serialize_seq(announced(*length, values.len()))?;
                 for value in values {
                     list.serialize_element(&Self(each, value))?;
                 }
                 list.end()
             }
             (Schema::Map(key, each, length), Value::Map(entries)) => {
-                let mut map = to.serialize_map(told(*length, entries.len()))?;
+                let mut map = to.serialize_map(announced(*length, entries.len()))?;
                 for (name, value) in entries {
                     map.serialize_key(&Self(key, name))?;
                     map.serialize_value(&Self(each, value))?;
@@ -277,19 +277,19 @@ impl Serialize for Typed<'_> {
                         }
                         fields.end()
                     }
-                    (variant, value) => panic!("{value:?} is no {variant:?}"),
+                    (variant, value) => panic!("{value:?} is not a value of {variant:?}"),
                 }
             }
-            (schema, value) => panic!("{value:?} is no {schema:?}"),
+            (schema, value) => panic!("{value:?} is not a value of {schema:?}"),
         }
     }
 }
 
 fn narrow<W, N: TryFrom<W, Error: fmt::Debug>>(wide: W) -> N {
-    N::try_from(wide).expect("it has as many bits as its schema says")
+    N::try_from(wide).expect("the value fits into the bits of its schema")
 }
 
-fn told(length: Length, elements: usize) -> Option<usize> {
+fn announced(length: Length, elements: usize) -> Option<usize> {
     match length {
         Length::Known => Some(elements),
         Length::Unknown => None,
@@ -359,7 +359,7 @@ fn missing<E: de::Error>(place: usize) -> E {
     E::invalid_length(place, &"more parts")
 }
 
-/// The place of a name.
+/// Reads a name, and returns its index.
 fn name<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<usize>, A::Error> {
     let Some(key) = map.next_key::<String>()? else {
         return Ok(None);
@@ -416,7 +416,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut values = Vec::new();
         match self {
-            // As JSON has it.
+            // JSON encodes bytes as an array.
             Self::Bytes => {
                 let mut bytes = Vec::new();
                 while let Some(byte) = seq.next_element()? {
@@ -502,11 +502,12 @@ impl<'de> Visitor<'de> for Reader<'_> {
 }
 
 thread_local! {
-    /// The type of what `Dynamic` reads.
+    /// The type of the value that `Dynamic` reads.
     static READ: Cell<Option<&'static Schema>> = const { Cell::new(None) };
 }
 
-/// A value of the type that the thread reads: `decode` takes types and no seeds.
+/// A value of the thread's current schema. It is a type of its own because `decode` takes types and
+/// no seeds.
 struct Dynamic(Value);
 
 impl<'de> Deserialize<'de> for Dynamic {
@@ -522,13 +523,13 @@ pub(crate) fn decode_as(schema: &'static Schema, bytes: &[u8]) -> Result<Value, 
     decode::<Dynamic>(bytes).map(|Dynamic(value)| value)
 }
 
-/// Whether a field is left out before one that is not.
+/// Returns whether a skipped field precedes one that is not skipped.
 fn is_gap(values: &[Value]) -> bool {
     let first = values.iter().position(is_skipped);
     first.is_some_and(|first| !values.iter().skip(first).all(is_skipped))
 }
 
-/// Whether there is one in any struct of a value.
+/// Returns whether any struct in a value has such a gap.
 fn has_gap(schema: &Schema, value: &Value) -> bool {
     let any = |parts: &[Schema], values: &[Value]| {
         parts
@@ -578,20 +579,23 @@ fn values_of_random_types_arrive_equal_in_either_form() {
 
             let compact = Form::Compact.encode(&Typed(schema, &value));
             if has_gap(schema, &value) {
-                let error = compact.expect_err("a place cannot be left out").to_string();
+                let error = compact
+                    .expect_err("a gap cannot be encoded in the compact form")
+                    .to_string();
                 assert!(error.contains("is skipped"), "{error}");
             } else {
-                let bytes = compact.expect("nothing is left out");
+                let bytes = compact.expect("the value has no gap");
                 assert_eq!(decode_as(schema, &bytes).as_ref(), Ok(&value), "{schema:?}");
             }
             equal_as_json += u32::from(is_equal_as_json(schema, &value));
         }
     }
-    // The schemas read and write as other formats expect it.
+    // The schemas make the calls that other formats expect.
     assert!(equal_as_json > 600, "{equal_as_json} of 2400");
 }
 
-/// Whether JSON returns the value equal: it flattens options and has no words for some numbers and keys.
+/// Returns whether JSON preserves the value: it flattens options, and cannot encode some numbers and
+/// keys.
 fn is_equal_as_json(schema: &'static Schema, value: &Value) -> bool {
     let Ok(text) = serde_json::to_string(&Typed(schema, value)) else {
         return false;
