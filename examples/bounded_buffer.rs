@@ -2,10 +2,10 @@
 //!
 //!     cargo run --release --example bounded_buffer
 //!
-//! The buffer is a folder that holds at most four files. Two producers put items in, and wait while
-//! it is full; two consumers take the oldest one out, and wait while it is empty. All look at the
-//! folder with the condition's lock held; who adds wakes one who waits for "not empty", who takes
-//! wakes one who waits for "not full". Each prints what it did:
+//! The buffer is a folder that holds at most four files. Two producers add items, and wait while it
+//! is full. Two consumers remove the oldest item, and wait while it is empty. All of them hold the
+//! condition's lock while they use the folder. A producer notifies a waiter for "not empty", and a
+//! consumer notifies a waiter for "not full". Each process prints what it did:
 //!
 //!     producer 0: put 500 items, waited 467 times
 //!     ...
@@ -25,7 +25,7 @@ const CAPACITY: usize = 4;
 const ITEMS_EACH: u64 = 500;
 const EACH: u64 = 2;
 
-/// The buffer: its lock, with the two sets that one may wait in.
+/// The buffer: its folder, and the two conditions, which share a lock.
 #[derive(Clone, Serialize, Deserialize)]
 struct Buffer {
     folder: PathBuf,
@@ -33,7 +33,7 @@ struct Buffer {
     not_empty: Condition,
 }
 
-/// Puts items in, or takes them out.
+/// Adds or removes items.
 #[derive(Serialize, Deserialize)]
 enum Work {
     Produce(u64, Buffer),
@@ -53,7 +53,7 @@ impl Task for Work {
                 let mut waits = 0;
                 for item in &items {
                     if item % 50 == 0 {
-                        // The next delivery is late.
+                        // A pause now and then lets the buffer run empty.
                         tokio::time::sleep(Duration::from_millis(20)).await;
                     }
                     waits += buffer.put(*item).await.map_err(|error| error.to_string())?;
@@ -66,7 +66,7 @@ impl Task for Work {
                     let (item, waited) = buffer.take().await.map_err(|error| error.to_string())?;
                     items.push(item);
                     waits += waited;
-                    // What it does with an item takes a while.
+                    // Simulates the work on an item.
                     tokio::time::sleep(Duration::from_micros(200)).await;
                 }
                 (format!("consumer {number}: took"), items, waits)
@@ -78,7 +78,7 @@ impl Task for Work {
 }
 
 impl Buffer {
-    /// Puts an item in. Tells how often it had to wait.
+    /// Adds an item. Returns how often it had to wait.
     async fn put(&self, item: u64) -> Result<u32, CallError> {
         let mut waits = 0;
         let mut guard = self.not_full.acquire().await?;
@@ -92,7 +92,7 @@ impl Buffer {
         Ok(waits)
     }
 
-    /// Takes the oldest item out.
+    /// Removes the oldest item. Returns it, and how often this had to wait.
     async fn take(&self) -> Result<(u64, u32), CallError> {
         let mut waits = 0;
         let mut guard = self.not_empty.acquire().await?;
@@ -106,9 +106,10 @@ impl Buffer {
         Ok((item, waits))
     }
 
-    /// What is in the buffer, in order: the file's name is the place, and the item is in it.
+    /// Returns the buffer's items in order. The name of a file is the place, and its content is the
+    /// item.
     fn items(&self) -> Vec<(u64, u64)> {
-        let mut items = read(&self.folder).expect("only who holds the lock changes the folder");
+        let mut items = read(&self.folder).expect("only the holder of the lock changes the folder");
         items.sort_unstable();
         items
     }
@@ -155,7 +156,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         pool.join().await?;
 
         let mut taken: Vec<u64> = done.iter().skip(1).step_by(2).flatten().copied().collect();
-        // What one consumer took of one producer came in the order in which it was put in.
+        // Each consumer received the items of each producer in order.
         let in_order = done.iter().skip(1).step_by(2).all(|taken| {
             (0..EACH).all(|producer| {
                 let of_one = taken.iter().filter(|item| **item / ITEMS_EACH == producer);

@@ -2,11 +2,11 @@
 //!
 //!     cargo run --release --example config_reload
 //!
-//! The settings are two files that belong together. Three servers read both for each request, all at
-//! once; both reloaders see every change, and the first of them to arrive writes it. A reloader
-//! reads as the upgradable one, beside the servers, and becomes the writer only where the other
-//! reloader has not been there; then it reads what it has written, as one reader of many. A latch
-//! has all begin together. Each prints what it did:
+//! The settings are two files that must match. Three servers read both files for each request,
+//! concurrently. Both reloaders see every change, and the first one to get the lock writes it. A
+//! reloader takes the upgradable read lock, beside the servers, and upgrades it only if the other
+//! reloader has not written the change. Then it downgrades to a reader and checks the files. A latch
+//! makes all begin together. Each process prints what it did:
 //!
 //!     server 0: 115 requests, up to 4 at once, none saw half a change
 //!     ...
@@ -27,21 +27,21 @@ const SERVERS: usize = 3;
 const RELOADERS: usize = 2;
 const CHANGES: u64 = 25;
 
-/// The settings, and who may look at them.
+/// The settings, and the lock that guards them.
 #[derive(Clone, Serialize, Deserialize)]
 struct Settings {
     folder: PathBuf,
     lock: RwLock,
 }
 
-/// Answers requests, or keeps the settings up to date.
+/// Answers requests, or updates the settings.
 #[derive(Serialize, Deserialize)]
 enum Work {
     Serve(Settings, Latch),
     Reload(Settings, Latch),
 }
 
-/// What a worker did.
+/// The result of a worker.
 #[derive(Serialize, Deserialize)]
 enum Report {
     Served { requests: u64, at_once: u64 },
@@ -62,7 +62,7 @@ impl Task for Work {
 }
 
 impl Settings {
-    /// Answers requests until the last change is there.
+    /// Answers requests until the last change is written.
     async fn serve(&self, ready: Latch) -> Result<Report, Box<dyn Error>> {
         ready.arrive_and_wait(1).await?;
         let (mut requests, mut at_once, mut last) = (0, 0, 0);
@@ -80,7 +80,7 @@ impl Settings {
         Ok(Report::Served { requests, at_once })
     }
 
-    /// Makes each change, unless the other reloader has made it.
+    /// Writes each change, unless the other reloader has written it.
     async fn reload(&self, ready: Latch) -> Result<Report, Box<dyn Error>> {
         ready.arrive_and_wait(1).await?;
         let (mut wrote, mut found) = (0, 0);
@@ -91,7 +91,7 @@ impl Settings {
                 found += 1;
                 continue;
             }
-            // No other process can have written since.
+            // No other process can write between the upgradable read and the upgrade.
             let guard = guard.upgrade().await?;
             write(&self.folder, change).await?;
             let _guard = guard.downgrade().await?;
@@ -104,7 +104,7 @@ impl Settings {
     }
 }
 
-/// The change that both files are of.
+/// Reads the change number of both files, which must be equal.
 fn read(folder: &Path) -> Result<u64, Box<dyn Error>> {
     let [routes, limits] = ["routes", "limits"].map(|name| fs::read_to_string(folder.join(name)));
     let (routes, limits): (u64, u64) = (routes?.parse()?, limits?.parse()?);

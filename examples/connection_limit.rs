@@ -1,11 +1,12 @@
-//! Shows a bounded semaphore: a server that bears three connections at a time, and six processes.
+//! Shows a bounded semaphore: a server that supports three connections at a time, and six
+//! processes.
 //!
 //!     cargo run --release --example connection_limit
 //!
-//! The server is a thread of the main process with a socket in a temporary folder; it counts how
-//! many are connected. Each worker takes a permit before it connects, and gives it back when it has
-//! hung up. No worker can give back more than it took: the bound would refuse it. Prints a line a
-//! worker, and what the server saw:
+//! The server is a thread of the main process with a socket in a temporary folder. It counts its
+//! connections. Each worker acquires a permit before it connects, and releases it after it has
+//! disconnected. The bound refuses a release of more permits than were acquired. The program prints
+//! one line per worker, and the server's count:
 //!
 //!     worker 3 had 40 answers
 //!     ...
@@ -31,7 +32,7 @@ const WORKERS: usize = 6;
 const CALLS: usize = 40;
 const CONNECTIONS: u32 = 3;
 
-/// Asks the server again and again, over a connection each time.
+/// Connects to the server repeatedly.
 #[derive(Serialize, Deserialize)]
 struct Ask {
     worker: usize,
@@ -60,7 +61,8 @@ impl Task for Ask {
 }
 
 impl Ask {
-    /// Connects, hears the server's one byte, says goodbye, and waits until the server has hung up.
+    /// Connects, reads one byte from the server, shuts down, and waits until the server has
+    /// disconnected.
     fn call(&self) -> std::io::Result<usize> {
         let mut connection = UnixStream::connect(&self.server)?;
         let mut answer = [0];
@@ -71,7 +73,7 @@ impl Ask {
     }
 }
 
-/// What a server has seen.
+/// The counts of the server.
 #[derive(Default)]
 struct Seen {
     open: AtomicUsize,
@@ -87,13 +89,14 @@ fn serve(listener: &UnixListener, seen: &Arc<Seen>) {
         let open = seen.open.fetch_add(1, Ordering::SeqCst) + 1;
         seen.most.fetch_max(open, Ordering::SeqCst);
         thread::spawn(move || {
-            // What it is asked takes a while.
+            // Simulates the work of a request.
             thread::sleep(Duration::from_millis(1));
             let talk = connection
                 .write_all(b"?")
                 .and_then(|()| connection.read_exact(&mut [0]));
             seen.open.fetch_sub(1, Ordering::SeqCst);
-            // Dropped only now, so that the worker goes on when it is counted out.
+            // The connection is dropped after the count is updated, so that the worker continues
+            // only then.
             drop((talk, connection));
         });
     }

@@ -1,12 +1,12 @@
-//! Shows a queue that loses nothing: a worker is killed in the middle of an item, and another one
-//! does it.
+//! Shows a queue that loses no item: a worker is killed while it processes an item, and another
+//! worker processes it again.
 //!
 //!     cargo run --release --example crash_safe_queue
 //!
-//! Three processes take letters from a queue and copy them. The one that has letter 4 is killed with
-//! SIGKILL in the middle of it. The letter goes back to the front of the queue, where another one finds
-//! it, hears who died with it, and copies it from its beginning. This process waits until every
-//! letter is done. It prints who copied what:
+//! Three processes take letters from a queue and copy them. The process with letter 4 is killed with
+//! SIGKILL while it copies. The letter returns to the front of the queue. Another process takes it,
+//! learns which process died with it, and copies it from the beginning. The main process waits until
+//! every letter is done, and prints which process copied which letter:
 //!
 //!     letter  1 copied by process 4711, at attempt 1
 //!     ...
@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 const LETTERS: u32 = 20;
 
-/// The letter in whose middle its copyist is killed, once.
+/// The letter whose copyist is killed, once.
 const FATAL: u32 = 4;
 
 /// A letter that was copied.
@@ -35,16 +35,16 @@ struct Copied {
     letter: u32,
     attempt: u32,
     by: u32,
-    /// Who died with it before.
+    /// The process that died with the letter before.
     heir_of: Option<u32>,
 }
 
-/// Copies letters until there are no more.
+/// Copies letters until the queue is closed.
 #[derive(Serialize, Deserialize)]
 struct Copyist {
     letters: Queue<u32>,
     copies: Queue<Copied>,
-    /// The process that is in the middle of the fatal letter.
+    /// The process that copies the fatal letter.
     victim: Value<Option<u32>>,
 }
 
@@ -71,7 +71,7 @@ impl Task for Copyist {
                 heir_of: letter.abandoned().map(|mark| mark.holder.pid),
             };
             self.copies.put(copied).await?;
-            // Only now may it be forgotten.
+            // The queue may drop the item only now.
             letter.done().await?;
         }
     }
@@ -99,7 +99,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         letters.close().await?;
         let killed = victim.wait_for(Option::is_some).await?.value;
-        let killed = killed.ok_or("nobody had the fatal letter")?;
+        let killed = killed.ok_or("no process took the fatal letter")?;
         let process = Pid::from_raw(killed.try_into()?).ok_or("no process has the id 0")?;
         kill_process(process, Signal::KILL)?;
         letters.join().await?;

@@ -1,11 +1,11 @@
-//! Shows a hosted kind of one's own: a rack of numbered devices, say graphics cards. A semaphore
-//! tells that one is free; the rack tells which.
+//! Shows a custom kind: a rack of numbered devices, for example graphics cards. A semaphore only
+//! counts free devices, and the rack returns a number.
 //!
 //!     cargo run --release --example custom_kind
 //!
-//! Twelve tasks in five processes share three devices. A task that finds none waits in line, and the
-//! device of a process that dies goes to the next. It prints a line a task, and last that all
-//! devices are back:
+//! Twelve tasks in five processes share three devices. A task waits in a queue if no device is free.
+//! If a process dies, its device goes to the next task. The program prints one line per task, and
+//! last that all devices are back:
 //!
 //!     task  0 had device 0 in worker 4711
 //!     a device was lost: worker process 4713 ended before it had a result: the task may have been run or not
@@ -30,19 +30,19 @@ const WORKERS: usize = 5;
 /// The task that dies with its device.
 const DOOMED: u32 = 4;
 
-/// The kind, as the manager runs it: a state machine without a thread, a clock or a socket.
+/// The hosted object: a state machine without threads, clocks or sockets.
 struct Rack {
     free: Vec<u32>,
-    /// Each device that is out, by the call that took it.
+    /// The taken devices, with the call that took each.
     taken: HashMap<u32, CallId>,
     waiting: WaitQueue<Call<u32>>,
 }
 
-/// Takes a device, and waits for one if there is none.
+/// Takes a device, and waits if none is free.
 #[derive(Serialize, Deserialize)]
 struct Take;
 
-/// Gives back what a call took.
+/// Returns the device that a call took.
 #[derive(Serialize, Deserialize)]
 struct GiveBack(Proof);
 
@@ -57,7 +57,7 @@ impl Operation for GiveBack {
 }
 
 impl Rack {
-    /// Grants devices for as long as there are free ones and waiting calls.
+    /// Grants free devices to waiting calls.
     fn hand_out(&mut self) {
         while let Some(&device) = self.free.last()
             && let Some(call) = self.waiting.pop_front()
@@ -68,7 +68,7 @@ impl Rack {
         }
     }
 
-    /// Takes devices back, and hands them on.
+    /// Takes devices back, and grants them to waiting calls.
     fn take_back(&mut self, is_over: impl Fn(CallId) -> bool) {
         let back = self.taken.extract_if(|_, taker| is_over(*taker));
         self.free.extend(back.map(|(device, _)| device));
@@ -96,7 +96,7 @@ impl Primitive for Rack {
         operations.on::<Take>().on::<GiveBack>();
     }
 
-    /// The caller of `id` has left, before its answer or without seeing it.
+    /// The caller of `id` no longer waits, and may not have seen an answer.
     fn withdraw(&mut self, id: CallId) {
         drop(self.waiting.remove(id));
         self.take_back(|taker| taker == id);
@@ -126,19 +126,19 @@ impl Serve<GiveBack> for Rack {
     }
 }
 
-/// The rack, as its users see it.
+/// The proxy of a rack.
 #[derive(Clone, Serialize, Deserialize)]
 struct Devices(Proxy<Rack>);
 
 impl Devices {
-    /// Waits for a device, at most ten seconds.
+    /// Waits for a device, for at most ten seconds.
     async fn take(&self) -> Result<Device, CallError> {
         let (number, grant) = self.0.hold(Take).timeout(Duration::from_secs(10)).await?;
         Ok(Device { number, grant })
     }
 }
 
-/// A device, given back on drop.
+/// A device. Dropping it returns the device to the rack.
 struct Device {
     number: u32,
     grant: Grant<Rack>,
@@ -150,7 +150,7 @@ impl Drop for Device {
     }
 }
 
-/// Works with a device for a while.
+/// A task that uses a device for a while.
 #[derive(Serialize, Deserialize)]
 struct Job {
     number: u32,
@@ -174,10 +174,10 @@ impl Task for Job {
         if self.number == DOOMED {
             process::exit(1);
         }
-        // A witness that does not rely on the rack: the system locks a file for one at a time.
+        // Checks the result without relying on the rack: only one process can lock the file.
         let witness = File::create(self.folder.join(device.number.to_string()))
             .expect("the witness is a file of this example");
-        witness.try_lock().expect("nobody else has the device");
+        witness.try_lock().expect("no other process has the device");
         tokio::time::sleep(Duration::from_millis(100)).await;
         drop(witness);
         Ok(Done {

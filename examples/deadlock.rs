@@ -1,12 +1,13 @@
-//! Shows a deadlock that is found and ended: two processes that take two locks in opposite orders.
+//! Shows a deadlock that the manager detects and resolves: two processes take two locks in opposite
+//! orders.
 //!
 //!     cargo run --release --example deadlock
 //!
-//! One worker moves money from north to south, the other one from south to north. Each takes the
-//! lock of the account that it takes from, waits until both have done so, and then wants the other
-//! lock. The manager sees who waits for whom and fails the call of the one that began to wait last,
-//! which gives back its lock and begins anew. It prints the circle, which is one long line, and
-//! what came of it:
+//! One worker moves money from north to south, the other one from south to north. Each locks the
+//! account that it withdraws from, waits until both have done so, and then acquires the other lock.
+//! The manager detects the cycle and fails the call that began to wait last. That worker releases
+//! its lock and starts again. The program prints the cycle, which is one long line, and the
+//! results:
 //!
 //!     deadlock of 2: process 4712 (deadlock, "south to north"), caller 0 holds lock "south" for
 //!     100.9ms and waits for lock "north" for 100.6ms, held by process 4711 (deadlock, "north to
@@ -25,17 +26,17 @@ struct Transfer {
     label: String,
     from: Lock,
     to: Lock,
-    /// Where both meet that have taken their first lock, so that it goes wrong for sure.
+    /// Both workers wait here with their first lock, so that the deadlock always happens.
     halfway: Barrier,
 }
 
 impl Task for Transfer {
     const NAME: &'static str = "transfer";
-    /// At which attempt it was done, and what went wrong before.
+    /// The successful attempt, and the deadlocks before it.
     type Output = Result<(u32, Vec<String>), CallError>;
 
     async fn run(self) -> Self::Output {
-        // The proxies have not connected yet.
+        // This comes before the first call: the proxies have not connected yet.
         let address = self.from.token().address();
         let client = Manager::client().label(&self.label);
         let _manager = client.connect(address).await?;
@@ -50,12 +51,12 @@ impl Task for Transfer {
                     drop((to, from));
                     return Ok((attempt, troubles));
                 }
-                // The first lock is given back here, and the other one can go on.
+                // The end of the block released the first lock, so the other worker can continue.
                 Err(CallError::Deadlock(deadlock)) => troubles.push(deadlock.to_string()),
                 Err(error) => return Err(error),
             }
         }
-        unreachable!("it tries for as long as it takes")
+        unreachable!("the loop ends only with a return")
     }
 }
 
@@ -90,7 +91,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let attempts: u32 = outcomes.iter().map(|(attempt, _)| attempt).sum();
         if attempts < 3 {
-            return Err("nobody was in the other's way".into());
+            return Err("there was no deadlock".into());
         }
         Ok(())
     })

@@ -1,10 +1,10 @@
-//! Shows a service, an actor in the main process, that shares its semaphore with child processes.
+//! Shows a service (an actor in the main process) that shares a semaphore with child processes.
 //!
 //!     cargo run --release --example embedded_service
 //!
-//! A baker has an oven for two loaves at a time. The baker, who serves orders in this process, and
-//! three helpers, who are processes, bake six loaves, and the baker six. It prints a line a loaf, and last how
-//! many were ever in the oven at once, which is seen from the times:
+//! An oven holds two loaves at a time. The baker, an actor in this process, bakes six loaves, and helpers in
+//! three child processes bake six more. The program prints one line per loaf, and last the largest number of
+//! loaves in the oven at once, computed from the times:
 //!
 //!     the baker, process 4711, baked for 51ms
 //!     a helper, process 4715, baked for 50ms
@@ -27,7 +27,7 @@ const ROOM: u32 = 2;
 const LOAVES: usize = 6;
 const HELPERS: usize = 3;
 
-/// The time that a loaf was in the oven, and whose it was.
+/// The time that a loaf was in the oven, and the process that baked it.
 #[derive(Serialize, Deserialize)]
 struct Loaf {
     process: u32,
@@ -62,13 +62,13 @@ impl Actor for Baker {
 impl Handler<Order> for Baker {
     type Result = ResponseFuture<Result<Loaf, CallError>>;
 
-    /// Takes the order; others are taken while it bakes, or waits for the oven.
+    /// Bakes a loaf. The actor handles other orders while it bakes or waits for the oven.
     fn handle(&mut self, _: Order, _: &mut Context<Self>) -> Self::Result {
         Box::pin(bake(self.oven.clone()))
     }
 }
 
-/// What a helper does, in a process of its own.
+/// The task of a helper.
 #[derive(Clone, Serialize, Deserialize)]
 struct Help {
     oven: Semaphore,
@@ -84,7 +84,7 @@ impl Task for Help {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // A program with a runtime of its own calls this first, and then starts it.
+    // A program with its own runtime calls this before it starts the runtime.
     lockkeeper::program().task::<Help>().init();
     actix_rt::System::new().block_on(open())
 }
@@ -129,7 +129,8 @@ impl Loaf {
     }
 }
 
-/// How many were ever in the oven at once: the most that were there when one was put in.
+/// Returns the largest number of loaves in the oven at once: the maximum over the times at which
+/// one was put in.
 fn most_at_once(loaves: &[Loaf]) -> usize {
     let inside = |at| {
         let is_inside = |loaf: &&Loaf| loaf.from <= at && at < loaf.until;

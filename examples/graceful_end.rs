@@ -1,11 +1,11 @@
-//! Shows how a program ends in an orderly way: on Ctrl-C, or when a service manager sends TERM.
+//! Shows a graceful shutdown: on Ctrl-C, or when a service manager sends SIGTERM.
 //!
 //!     cargo run --release --example graceful_end
 //!     cargo run --release --example graceful_end -- --wait     # and press Ctrl-C
 //!
-//! Both signals reach all processes of a program. Workers and spawned managers leave them to the main
-//! program, which takes no more work, closes its pool and joins it. Without `--wait` the program sends the
-//! signal to itself and to its processes. It prints
+//! Both signals reach all processes of a program. Workers and spawned managers ignore them; the main
+//! program stops submitting work, closes its pool and joins it. Without `--wait` the program sends the
+//! signal to itself and to its child processes. It prints:
 //!
 //!     asked to end after 12 pieces of work: 2 are running, 1 wait
 //!     drained: 12 pieces were submitted, and 12 are finished
@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
 const WORKERS: usize = 2;
-/// How much work there is before a demonstration sends the signal.
+/// Without `--wait`, the number of pieces of work before the program sends the signal.
 const DEMONSTRATION: usize = 12;
 
-/// A piece of work that must not be cut off in the middle.
+/// A piece of work that must not be interrupted.
 #[derive(Serialize, Deserialize)]
 struct Work {
     finished: Value<u64>,
@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut terminate = signal(SignalKind::terminate())?;
         let is_demonstration = !env::args().any(|argument| argument == "--wait");
         if is_demonstration {
-            // The signal is not for the other processes that the shell has started.
+            // A new process group, so that the signal does not reach other processes of the shell.
             setpgid(None, None)?;
         }
 

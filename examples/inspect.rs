@@ -1,10 +1,9 @@
-//! Shows who holds what and who waits: a table of a manager's objects, while a fan-out runs.
+//! Shows `inspect`: the holders and waiters of a manager's objects while a fan-out runs.
 //!
 //!     cargo run --release --example inspect
 //!
-//! Six workers want three seats, and the one pen that goes round. Twice this process prints what the
-//! manager tells of both: who holds each, who waits and for how long, in the order in which they
-//! will have their turn, and how long others have waited so far:
+//! Six workers share three seats and one pen. The main process prints the manager's report twice:
+//! the holders, the waiters in the order of their grants, and how long calls have waited:
 //!
 //!     NAME   KIND       STATE                HELD  WAITING  WAITED  P50 / P99
 //!     pen    lock       held                 1     2        3       5.2ms / 10.4ms
@@ -24,7 +23,7 @@ use tokio::time::sleep;
 const WORKERS: usize = 6;
 const SEATS: u32 = 3;
 
-/// Writes an essay: takes a seat, and then the pen three times.
+/// Writes an essay: acquires a seat, and then the pen three times.
 #[derive(Serialize, Deserialize)]
 struct Essay {
     seats: Semaphore,
@@ -59,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         });
         let writing = pool.map(essays);
         let looking = async {
-            // Until all seats are taken and a worker had to wait for one.
+            // Waits until a worker had to wait for a seat.
             while seats.info().await?.stats.is_none() {
                 sleep(Duration::from_millis(1)).await;
             }
@@ -76,7 +75,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             outcome?;
             essays += 1;
         }
-        let stats = pen.info().await?.stats.ok_or("nobody waited for the pen")?;
+        let stats = pen
+            .info()
+            .await?
+            .stats
+            .ok_or("no call waited for the pen")?;
         let (waits, longest) = (stats.waits, stats.waited.max);
         println!(
             "{essays} essays written, {waits} waits for the pen, the longest of {longest:.1?}"

@@ -1,20 +1,19 @@
-//! Shows a keyed lock: the workers of a pool merge records into sums, one sum a key, and each sum is
-//! changed by one at a time.
+//! Shows a keyed lock: the workers of a pool merge records into one sum per key, and only one worker
+//! at a time changes each sum.
 //!
 //!     cargo run --release --example keyed_ingest -- --records 100000 --keys 5000 --workers 4
 //!
-//! First some of the records are merged the way that it is done by hand with a manager that has no
-//! keyed lock: a dictionary tells how many want the lock of a key, another lock guards the
-//! dictionary, and whoever comes first makes the lock of the key and whoever goes last removes it.
-//! Then all of them with a keyed lock. Every call of a hosted object that is waited for is counted
-//! where it is made, and last the sums are held against those that one process makes alone:
+//! First some of the records are merged as with a manager that has no keyed lock: a dictionary
+//! counts the users of each key's lock, another lock guards the dictionary, the first user of a key
+//! makes its lock and the last user removes it. Then all records are merged with a keyed lock. The
+//! program counts every awaited call, and last compares the sums with those of one process:
 //!
 //!     by hand:             2000 records, 12.0 round trips a record, 395 us a record
 //!     with a keyed lock: 100000 records, 1.0 round trips a record, 14 us a record
 //!     all 5000 sums are right
 //!
-//! Users of Python's manager have counted 23 round trips for a cycle of this kind, where also each
-//! proxy that is made asks (HKUDS/LightRAG #3413).
+//! Users of Python's manager have counted 23 round trips for such a cycle, where making a proxy
+//! takes calls too (HKUDS/LightRAG #3413).
 
 use std::{
     collections::HashMap,
@@ -61,14 +60,14 @@ struct Options {
 /// How many records a task merges.
 const CHUNK: u64 = 250;
 
-/// A dictionary of numbers, as a kind of one's own: how many want the lock of a key.
+/// A dictionary of numbers as a custom kind: the number of users of each key's lock.
 struct Counts(HashMap<u64, u64>);
 
-/// Looks a number up.
+/// Returns a number.
 #[derive(Serialize, Deserialize)]
 struct Get(u64);
 
-/// Changes a number, or takes it out.
+/// Sets or removes a number.
 #[derive(Serialize, Deserialize)]
 struct Put(u64, Option<u64>);
 
@@ -111,7 +110,7 @@ impl Serve<Put> for Counts {
     }
 }
 
-/// Counts the calls that are waited for.
+/// Counts the awaited calls.
 #[derive(Default)]
 struct Meter(u64);
 
@@ -122,7 +121,7 @@ impl Meter {
     }
 }
 
-/// A record, as it is drawn from its number.
+/// A record, which is generated from its number.
 struct Record {
     key: u64,
     amount: u64,
@@ -138,8 +137,8 @@ impl Record {
     }
 }
 
-/// The sums, as numbers in a file. A change reads the number first, so two changes at a time would lose
-/// an amount.
+/// The sums, as numbers in a file. A change reads the number first, so two concurrent changes would
+/// lose an amount.
 struct Sums(File);
 
 impl Sums {
@@ -164,7 +163,7 @@ impl Sums {
     }
 }
 
-/// How the lock of a key is had.
+/// The way to lock a key.
 #[derive(Clone, Serialize, Deserialize)]
 enum Way {
     ByHand {
@@ -175,7 +174,7 @@ enum Way {
     Keyed(KeyedLock),
 }
 
-/// Merges some of the records, and tells how many round trips that took.
+/// Merges some of the records, and returns the number of round trips.
 #[derive(Serialize, Deserialize)]
 struct Merge {
     way: Way,
@@ -218,8 +217,8 @@ impl Task for Merge {
     }
 }
 
-/// Merges a record with a lock that the first user of its key makes and the last one removes. Each release is
-/// awaited, as in Python.
+/// Merges a record with a lock that the first user of its key makes and the last user removes. Each release
+/// is awaited, as in Python.
 async fn merge_by_hand(
     manager: &Manager,
     registry: &Lock,
@@ -251,7 +250,7 @@ async fn merge_by_hand(
     meter.trip(inside.release()).await
 }
 
-/// What a run is about beside the way.
+/// The parameters of a run.
 struct Ingest<'a> {
     pool: &'a Pool,
     seed: u64,
@@ -260,7 +259,7 @@ struct Ingest<'a> {
 }
 
 impl Ingest<'_> {
-    /// Merges so many records, tells what it took, and looks at the sums. Returns how many there are.
+    /// Merges records, prints the cost, and checks the sums. Returns the number of sums.
     async fn run(&self, heading: &str, way: Way, number: u64) -> Result<u64, Box<dyn Error>> {
         let path = self.folder.join("sums");
         Sums::create(&path, self.keys)?;
@@ -287,7 +286,7 @@ impl Ingest<'_> {
         self.check(&path, number)
     }
 
-    /// Holds the sums against those that come of the same records without any lock.
+    /// Compares the sums with those that one process computes from the same records.
     fn check(&self, path: &Path, number: u64) -> Result<u64, Box<dyn Error>> {
         let mut right: HashMap<u64, u64> = HashMap::new();
         for number in 0..number {

@@ -1,10 +1,11 @@
-//! Shows a lock whose holder is killed: the next in line has it at once, and is told.
+//! Shows a lock whose holder is killed: the next waiter gets it at once, and learns of the death.
 //!
 //!     cargo run --release --example killed_holder
 //!
-//! Five processes, one after the other, take the lock, write half a sentence, and are killed with
-//! SIGKILL. This process, which waits for the lock each time, finishes the sentence and declares it
-//! consistent. It prints a line a kill, and last the longest time from a kill to the next in line:
+//! Five processes, one after the other, acquire the lock, write half a sentence, and are killed
+//! with SIGKILL. The main process, which waits for the lock each time, finishes the sentence and
+//! marks the state as consistent. It prints one line per kill, and last the longest time from a
+//! kill to the next grant:
 //!
 //!     process 4711 held it for 1.4ms under fence 1795384507341834506: next after 573 µs
 //!     ...
@@ -27,12 +28,12 @@ use serde::{Deserialize, Serialize};
 
 const KILLS: usize = 5;
 
-/// Takes the lock, tells that it is inside, and never comes out.
+/// Acquires the lock, reports this, and never releases it.
 #[derive(Serialize, Deserialize)]
 struct Write {
     lock: Lock,
     page: PathBuf,
-    /// Signals from process to process: it has no permits but those that are added.
+    /// A signal between processes: it has no permits except those that are added.
     inside: Semaphore,
 }
 
@@ -66,7 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             });
             inside.consume(1).await?;
             let next = tokio::spawn(lock.acquire());
-            // It stands in line before the kill.
+            // The acquire must wait before the kill.
             while lock.status().await?.waiting == 0 {}
 
             let holder = *pool.pids().await.first().ok_or("there is no worker")?;
@@ -100,7 +101,7 @@ fn kill(process: u32) -> Result<(), Box<dyn Error>> {
     Ok(kill_process(process, Signal::KILL)?)
 }
 
-/// Does what is left to do when a holder died inside.
+/// Repairs the state after a holder has died.
 fn take_over(
     mut guard: LockGuard,
     holder: u32,
@@ -114,7 +115,7 @@ fn take_over(
         ..
     } = guard
         .abandoned()
-        .ok_or("nobody told that the holder died")?;
+        .ok_or("the guard does not report that the holder died")?;
     let waited = waited.as_micros();
     println!("process {pid} held it for {held:.1?} under fence {fence}: next after {waited} µs");
     if *pid != holder || *fence >= guard.fence() {

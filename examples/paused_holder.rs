@@ -1,11 +1,12 @@
-//! Shows what a fence is for: a holder that is paused, loses its lock, and goes on writing.
+//! Shows a fence: a holder is paused, loses its lock, and writes after it resumes.
 //!
 //!     cargo run --release --example paused_holder
 //!
-//! Two worker processes write to a file and to a store, under one lock. The first is stopped with
-//! SIGSTOP before it writes, and an administrator forces its lock open. The second takes over and
-//! writes. Then the first goes on, with SIGCONT, and writes without asking the manager. The mark
-//! beside the file refuses the write, and so does the store, which compares fences by itself:
+//! Two worker processes write to a file and to a store, under one lock. The first one is stopped
+//! with SIGSTOP before it writes, and an administrator forces its lock open. The second one
+//! acquires the lock and writes. Then the first one is continued with SIGCONT and writes without a
+//! check by the manager. The file's mark refuses the write, and so does the store, which compares
+//! fences itself:
 //!
 //!     process 4711 has the lock with token 1795384507341834506, and is paused
 //!     process 4712 has the lock with token 1795384507341834507
@@ -28,14 +29,14 @@ use lockkeeper::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
-/// Stands for any service that keeps data, here of one line: it knows the highest fence that it has
-/// seen, and neither locks nor their holders.
+/// A store of one line, which stands for any service that keeps data. It stores the highest fence
+/// that it has seen, and has no access to locks or holders.
 struct Store {
     words: String,
     highest: Fence,
 }
 
-/// Writes, unless a higher fence was seen. The reply says whether the words were written.
+/// Writes the words, unless a higher fence was seen. The reply is whether they were written.
 #[derive(Serialize, Deserialize)]
 struct Write {
     words: String,
@@ -88,7 +89,7 @@ impl Serve<Read> for Store {
     }
 }
 
-/// Writes who was here, under the lock.
+/// Writes the process's id, under the lock.
 #[derive(Clone, Serialize, Deserialize)]
 struct Sign {
     lock: Lock,
@@ -96,18 +97,18 @@ struct Sign {
     store: Proxy<Store>,
     /// Set by the holder of the lock.
     inside: Event,
-    /// What it does before it writes takes until this is set.
+    /// The holder waits for this before it writes.
     done: Event,
 }
 
-/// What became of one process's writes.
+/// The results of one process's writes.
 #[derive(Serialize, Deserialize)]
 struct Signed {
     pid: u32,
     fence: Fence,
-    /// What the mark beside the file said.
+    /// The answer of the file's mark.
     file: Result<(), String>,
-    /// Whether the store took the words.
+    /// Whether the store accepted the words.
     store: bool,
 }
 
@@ -122,7 +123,7 @@ impl Task for Sign {
         self.inside.set().await?;
         self.done.wait().await?;
 
-        // The lock may have been forced open meanwhile: only the file and the store can tell.
+        // The lock may have been forced open meanwhile. Only the file and the store detect this.
         let words = format!("process {pid} was here");
         let mark = FenceFile::beside(&self.page);
         let file = match mark.write(fence, || fs::write(&self.page, &words)) {
@@ -153,7 +154,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             inside: manager.event().await?,
             done: manager.event().await?,
         };
-        // One worker each, so that it is known whom to stop.
+        // Two pools of one worker each, so that the process to stop is known.
         let (first, second) = (Pool::new(1).await?, Pool::new(1).await?);
         let paused = *first.pids().await.first().ok_or("there is no worker")?;
 

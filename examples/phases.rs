@@ -1,12 +1,12 @@
-//! Shows a barrier: the phases of a simulation that is spread over processes.
+//! Shows a barrier: the phases of a simulation in several processes.
 //!
 //!     cargo run --release --example phases
 //!
-//! Heat flows along a rod of 64 points. Four workers own 16 points each, and keep them in a file for
-//! the others to read. In each phase a worker reads the points beside its own, waits until all have
-//! read, writes its own, and waits until all have written. The last to write looks at the whole rod
-//! before anyone goes on: that is the barrier's action. At the end the rod is compared with one that
-//! a single process has heated:
+//! Heat flows along a rod of 64 points. Each of four workers computes 16 points, and stores them in
+//! a file for the others to read. In each phase a worker reads its points and their neighbours,
+//! waits until all have read, writes its points, and waits until all have written. The last worker
+//! to write runs the barrier's action, which reads the whole rod before any worker continues. At the
+//! end the rod is compared with the result of a single process:
 //!
 //!     phase   0: warmest 100.00, mean 3.12
 //!     ...
@@ -26,7 +26,7 @@ const WORKERS: usize = 4;
 const STRIP: usize = POINTS / WORKERS;
 const PHASES: u64 = 200;
 
-/// Heats one strip of the rod, through all phases.
+/// Simulates one strip of the rod in all phases.
 #[derive(Serialize, Deserialize)]
 struct Heat {
     strip: usize,
@@ -67,7 +67,7 @@ fn told(error: ActionError<io::Error>) -> Box<dyn Error> {
     error.into()
 }
 
-/// What the last to write does, before anyone goes on.
+/// The barrier's action, which the last worker to write runs before any worker continues.
 fn report(folder: &Path, phase: u64) -> io::Result<()> {
     if phase.is_multiple_of(50) {
         let rod = read(folder)?;
@@ -78,7 +78,7 @@ fn report(folder: &Path, phase: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Some points of the rod, one phase later. Its ends lose no heat.
+/// Computes some points of the rod one phase later. The ends of the rod lose no heat.
 fn heated(rod: &[f64], points: std::ops::Range<usize>) -> Vec<f64> {
     points
         .map(|point| {
@@ -89,7 +89,7 @@ fn heated(rod: &[f64], points: std::ops::Range<usize>) -> Vec<f64> {
         .collect()
 }
 
-/// The rod at the beginning: hot at one end.
+/// Returns the rod at the beginning, which is hot at one end.
 fn cold_rod() -> Vec<f64> {
     let mut rod = vec![0.0; POINTS];
     rod[..2].fill(100.0);

@@ -1,11 +1,12 @@
-//! Shows a reentrant lock: a function that locks calls itself, and others that lock as well.
+//! Shows a reentrant lock: a function that acquires it calls itself and other functions that
+//! acquire it.
 //!
 //!     cargo run --release --example recursive_walk
 //!
-//! Accounts are files in a tree of folders. `transfer` moves money between two of them, `total` adds
-//! a folder up with all that is in it, folder by folder; each of them locks the books, since each is
-//! called on its own as well. `audit` locks, adds up, transfers and adds up again, and no other process changes
-//! anything in between. Three processes audit and transfer at the same time:
+//! Accounts are files in a tree of folders. `transfer` moves money between two accounts, and `total` adds up
+//! the accounts of a folder and, recursively, of its folders. Both acquire the lock, because each is also
+//! called directly. `audit` acquires the lock, adds up, transfers and adds up again, and no other process makes
+//! a change in between. Three processes audit and transfer at the same time:
 //!
 //!     auditor 0: 40 audits, at most 6 deep in the lock
 //!     ...
@@ -28,7 +29,7 @@ const TOTAL: i64 = 8 * 100;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// Accounts, and the lock that guards all of them.
+/// The accounts, and the lock that guards them.
 #[derive(Clone, Serialize, Deserialize)]
 struct Books {
     root: PathBuf,
@@ -36,7 +37,7 @@ struct Books {
 }
 
 impl Books {
-    /// Adds a folder up, and all folders in it.
+    /// Adds up the accounts in a folder and its folders. Returns the sum and the depth of the lock.
     fn total<'a>(&'a self, folder: &'a Path) -> BoxFuture<'a, Outcome<(i64, u64)>> {
         async move {
             let _guard = self.lock.acquire().await?;
@@ -63,7 +64,7 @@ impl Books {
         Ok(())
     }
 
-    /// Looks whether anything is missing, before and after a transfer. Tells how deep it was.
+    /// Checks the total before and after a transfer. Returns the depth of the lock.
     async fn audit(&self) -> Outcome<u64> {
         let _guard = self.lock.acquire().await?;
         let (before, depth) = self.total(&self.root).await?;
@@ -82,7 +83,7 @@ fn balance(account: &Path) -> Outcome<i64> {
     Ok(fs::read_to_string(account)?.parse()?)
 }
 
-/// All accounts of a folder, and of those in it.
+/// Returns all accounts in a folder and its folders.
 fn accounts(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -96,7 +97,7 @@ fn accounts(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Folders in folders, with two accounts in each.
+/// Creates nested folders with two accounts in each.
 fn open_accounts(root: &Path) -> io::Result<()> {
     let mut folder = root.to_owned();
     for _ in 0..DEPTH {
@@ -109,7 +110,7 @@ fn open_accounts(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Audits the books again and again.
+/// Audits the accounts repeatedly.
 #[derive(Serialize, Deserialize)]
 struct Audit(usize, Books);
 

@@ -1,10 +1,11 @@
-//! Shows ten processes that share one lock: each pays into an account, a file that it reads,
-//! changes and writes.
+//! Shows ten processes that share one lock: each pays into an account, which is a file that it
+//! reads, changes and writes.
 //!
 //!     cargo run --release --example shared_lock
 //!
-//! It prints a line a process, and last the balance, which must be the sum of all deposits. With
-//! `-- --careless` no process takes the lock: money gets lost, and the program fails.
+//! The program prints one line per process, and last the balance, which must be the sum of all
+//! deposits. With `-- --careless` no process acquires the lock: money gets lost, and the program
+//! fails.
 //!
 //!     process 4711 paid in 5043
 //!     ...
@@ -33,7 +34,7 @@ struct Options {
     careless: bool,
 }
 
-/// Makes a hundred deposits, each with the lock if there is one.
+/// Makes a hundred deposits, each with the lock unless `--careless` is given.
 #[derive(Clone, Serialize, Deserialize)]
 struct Deposits {
     account: PathBuf,
@@ -67,13 +68,13 @@ impl PlainTask for Deposits {
     }
 }
 
-/// The section to protect: two who are in it at once lose a deposit.
+/// The critical section: if two processes run it at once, a deposit is lost.
 fn pay_in(account: &Path, amount: u64) -> io::Result<()> {
     let balance = balance(account)?;
     fs::write(account, (balance + amount).to_string())
 }
 
-/// What is in the account; one that is just being written counts as empty.
+/// Reads the account. An empty file, which is being written, counts as zero.
 fn balance(account: &Path) -> io::Result<u64> {
     Ok(fs::read_to_string(account)?.parse().unwrap_or(0))
 }

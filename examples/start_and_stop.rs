@@ -1,9 +1,10 @@
-//! Shows events: a start signal that all workers hear at once, and a stop that lets each finish.
+//! Shows events: a start signal that wakes all workers at once, and a stop signal that lets each
+//! finish its work.
 //!
 //!     cargo run --release --example start_and_stop
 //!
-//! Four workers get ready and wait for the same start. Then each does piece after piece of its work
-//! until it hears the stop, which it looks for between two pieces. It prints a line a worker:
+//! Four workers wait for the start event. Then each does pieces of work, and checks the stop event
+//! between two pieces. The program prints one line per worker:
 //!
 //!     worker 0: began 87 µs after the start, did 160 pieces
 //!     ...
@@ -29,7 +30,7 @@ struct Work {
     stop: Event,
 }
 
-/// When a worker began, and each of its pieces.
+/// When a worker began, each of its pieces, and when it stopped.
 #[derive(Serialize, Deserialize)]
 struct Report {
     began: SystemTime,
@@ -74,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             })
             .collect();
 
-        // All of them stand at the line.
+        // Waits until all workers are ready.
         ready.consume(WORKERS.try_into()?).await?;
         let started = SystemTime::now();
         start.set().await?;
@@ -88,7 +89,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             total += report.pieces.len();
             print(worker, started, &report)?;
             let began_after_stop = report.pieces.iter().filter(|piece| **piece > stopped);
-            // One that had looked before the stop may begin its last piece just after it.
+            // A worker that checked just before the stop may begin one more piece after it.
             if report.began < started || report.stopped < started || began_after_stop.count() > 1 {
                 return Err(format!("worker {worker} did not keep to the signals").into());
             }

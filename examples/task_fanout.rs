@@ -1,10 +1,11 @@
-//! Shows a pool of processes that runs a fan-out of tasks, of which a semaphore lets a few run at
-//! once.
+//! Shows a process pool that runs a fan-out of tasks, while a semaphore limits how many are inside
+//! a section at once.
 //!
 //!     cargo run --release --example task_fanout -- --tasks 10 --workers 4 --permits 2 --seed 7
 //!
-//! It prints a line a task, with the number that the task drew and slept for, and last how many
-//! tasks were ever inside at once, counted by a file that every task locks and changes:
+//! The program prints one line per task, with the random number of seconds that the task slept, and
+//! last the largest number of tasks inside at once. The tasks count this in a file, which each
+//! locks and changes:
 //!
 //!     task  3 drew 0.062 in worker 4711
 //!     ...
@@ -79,8 +80,8 @@ impl Task for Draw {
     }
 }
 
-/// Changes the number in a file that all processes share, and returns it: a witness of how many
-/// are inside that does not rely on the semaphore.
+/// Changes the number in a file that all processes share, and returns it. It counts the tasks
+/// inside without relying on the semaphore.
 fn count(witness: &Path, change: i32) -> io::Result<u32> {
     let mut file: File = OpenOptions::new().read(true).write(true).open(witness)?;
     file.lock()?;
@@ -129,7 +130,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let Options { tasks, workers, .. } = options;
         println!("{tasks} tasks, {workers} workers, at most {most} inside at once");
         if most > options.permits.get() {
-            return Err("that is more than were let in".into());
+            return Err("more tasks were inside than there are permits".into());
         }
         Ok(())
     })

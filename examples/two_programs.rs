@@ -1,10 +1,10 @@
-//! Shows programs that know nothing of each other but an address: a server that hosts a manager,
-//! and visitors who share a lock of it by its name.
+//! Shows separate programs that share only an address: a server that hosts a manager, and visitors
+//! that share a lock by its name.
 //!
 //!     cargo run --release --example two_programs
 //!
-//! Without arguments it starts itself as a server and four visitors, and prints what the visitors
-//! say: no process opens the guest book before another has closed it.
+//! Without arguments the program starts itself as a server and as four visitors, and prints the
+//! visitors' output. No visitor opens the guest book before the previous one has closed it:
 //!
 //!     serving at /tmp/lockkeeper-1000/museum-4711.sock
 //!     Ada opens the guest book
@@ -12,7 +12,7 @@
 //!     ...
 //!     4 visitors, one at a time
 //!
-//! The same by hand, each line in a terminal of its own, the first until Ctrl-D:
+//! To do the same by hand, run each line in its own terminal. The server runs until Ctrl-D:
 //!
 //!     cargo run --release --example two_programs -- serve museum
 //!     cargo run --release --example two_programs -- visit museum Ada
@@ -30,16 +30,16 @@ use lockkeeper::{Address, Manager};
 
 const VISITORS: [&str; 4] = ["Ada", "Barbara", "Frances", "Grace"];
 
-/// Programs that share a lock and know nothing of each other but an address.
+/// Separate programs that share a lock by an address and a name.
 #[derive(FromArgs)]
 struct Options {
     #[argh(subcommand)]
-    part: Option<Part>,
+    role: Option<Role>,
 }
 
 #[derive(FromArgs)]
 #[argh(subcommand)]
-enum Part {
+enum Role {
     Serve(Serve),
     Visit(Visit),
 }
@@ -67,10 +67,10 @@ struct Visit {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let options: Options = argh::from_env();
-    match options.part {
-        Some(Part::Serve(Serve { address })) => serve(address),
-        Some(Part::Visit(Visit { address, visitor })) => visit(address, &visitor),
-        None => play(),
+    match options.role {
+        Some(Role::Serve(Serve { address })) => serve(address),
+        Some(Role::Visit(Visit { address, visitor })) => visit(address, &visitor),
+        None => run_all(),
     }
 }
 
@@ -96,8 +96,8 @@ async fn visit(address: Address, visitor: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Plays all the parts, each in a process that is told its part and the address alone.
-fn play() -> Result<(), Box<dyn Error>> {
+/// Runs all roles, each in a process that gets only its role and the address.
+fn run_all() -> Result<(), Box<dyn Error>> {
     let program = env::current_exe()?;
     let address = format!("museum-{}", process::id());
 
@@ -138,7 +138,7 @@ fn play() -> Result<(), Box<dyn Error>> {
 
     // Waiting for the server closes its input first, which ends it.
     if !server.wait()?.success() {
-        return Err("the server did not end well".into());
+        return Err("the server failed".into());
     }
     println!("{} visitors, one at a time", VISITORS.len());
     Ok(())

@@ -1,9 +1,9 @@
-//! What the parts of a call cost, each by itself: the codec, one turn of each primitive, the host
-//! as an actor, and a chunk of frames through a session.
+//! Measures the parts of a call separately: the codec, one turn of each primitive, the host as an
+//! actor, and a chunk of frames through a session.
 //!
 //!     cargo bench --manifest-path benches/Cargo.toml --bench micro
 //!
-//! Absolute times are those of one machine; compare two versions of the code on the same one.
+//! Absolute times depend on the machine: compare two versions of the code on the same one.
 
 use std::{
     cell::Cell,
@@ -30,13 +30,13 @@ use lockkeeper_actors::{
 };
 use serde::Serialize;
 
-/// How many calls are in a chunk of frames, and in a batch of turns.
+/// The number of calls in a chunk of frames, and in a batch of turns.
 const CALLS: u64 = 64;
 
 /// The session that calls.
 const SESSION: u64 = 1;
 
-/// The id of a call of that session.
+/// Returns the id of a call of that session.
 fn id(seq: u64) -> CallId {
     CallId::new(SessionId::new(SESSION), seq)
 }
@@ -74,14 +74,14 @@ fn encoding(criterion: &mut Criterion) {
     });
 }
 
-/// Writes a call without a deadline, as PROTOCOL.md has it.
+/// Writes a call without a deadline, in the format of PROTOCOL.md.
 fn write_call(frame: &mut Vec<u8>, arguments: &[u8]) {
     let call = Elements::begin(frame).number(3u8).number(70_000u32);
     let call = call.number(7u8).number(0u8).optional(None::<u64>);
     call.bytes(arguments).end().expect("it encodes");
 }
 
-/// Reads it, and tells its number and its arguments.
+/// Reads a call, and returns its number and its arguments.
 fn read_call(frame: &[u8]) -> Result<(u64, &[u8]), CodecError> {
     let mut fields = Fields::of(frame)?;
     fields.number::<u8>()?;
@@ -95,7 +95,7 @@ fn read_call(frame: &[u8]) -> Result<(u64, &[u8]), CodecError> {
     Ok((seq, arguments))
 }
 
-/// Times turns of a primitive that has not been used, as many as there are calls in a batch.
+/// Measures one batch of turns of a new primitive.
 fn turns<P: Primitive>(
     criterion: &mut Criterion,
     name: &str,
@@ -152,7 +152,7 @@ fn primitives(criterion: &mut Criterion) {
             let keys: Vec<String> = (0..1024).map(|n| format!("record {n:07}")).collect();
             let mut keys = keys.into_iter().cycle();
             move |bench| {
-                let key = keys.next().expect("a circle has no end");
+                let key = keys.next().expect("the iterator is endless");
                 let key = key.as_str().into();
                 let grant = bench.call(SESSION, AcquireKey { key });
                 bench.call(
@@ -270,7 +270,7 @@ impl ReplySink for Counter {
     fn gone(&self, _: u32) {}
 }
 
-/// A call as a session passes it on.
+/// Makes the input that a session passes to a host for a call.
 fn raw_call<P: Serve<O>, O: Operation>(id: CallId, operation: &O) -> Input {
     let mut operations = Operations::<P>::default();
     P::operations(&mut operations);
@@ -279,13 +279,13 @@ fn raw_call<P: Serve<O>, O: Operation>(id: CallId, operation: &O) -> Input {
         id,
         operation: place
             .and_then(|place| u32::try_from(place).ok())
-            .expect("it is listed"),
+            .expect("the kind has this operation"),
         arguments: codec::encode(operation).expect("it encodes").into(),
         timeout: None,
     })
 }
 
-/// Messages to the actor of a lock, each with a release and the next acquire.
+/// Measures messages to the actor of a lock, each with a release and the next acquire.
 fn host(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("host");
     group.throughput(Throughput::Elements(1));
@@ -303,7 +303,7 @@ async fn exchange(times: u64) -> Duration {
     shell.join(SessionId::new(SESSION), counter.clone());
     let mut operations = Operations::default();
     Lock::operations(&mut operations);
-    let lock = Lock::create(ReleaseBy::Holder).expect("a lock needs nothing");
+    let lock = Lock::create(ReleaseBy::Holder).expect("every spec is valid");
     let mailbox = Host::new(lock, operations.into(), Rc::clone(&shell)).launch();
     let first = raw_call::<Lock, _>(id(1), &Acquire);
     mailbox.do_send(Inputs::one(shell.now(), first));
@@ -323,13 +323,13 @@ async fn exchange(times: u64) -> Duration {
     begun.elapsed()
 }
 
-/// A raw client, as PROTOCOL.md tells strangers to write one.
-struct Stranger {
+/// A raw client that is written from PROTOCOL.md.
+struct RawClient {
     socket: BufReader<UnixStream>,
     bytes: Vec<u8>,
 }
 
-impl Stranger {
+impl RawClient {
     fn append(&mut self, frame: &impl Serialize) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 4]);
@@ -343,48 +343,49 @@ impl Stranger {
         self.socket
             .get_mut()
             .write_all(&self.bytes)
-            .expect("the manager lives");
+            .expect("the manager is running");
         self.bytes.clear();
     }
 
-    /// Reads so many frames and drops them, but for the last.
+    /// Reads and drops frames, and returns the last one.
     fn skip(&mut self, frames: u64) -> Vec<u8> {
         let mut message = Vec::new();
         for _ in 0..frames {
             let mut header = [0; 4];
             self.socket
                 .read_exact(&mut header)
-                .expect("the manager lives");
+                .expect("the manager is running");
             let length = usize::try_from(u32::from_be_bytes(header)).expect("a short frame");
             message.resize(length, 0);
             self.socket
                 .read_exact(&mut message)
-                .expect("the manager lives");
+                .expect("the manager is running");
         }
         message
     }
 }
 
-/// A chunk of calls in one write, each of a status; what comes back is read in one or a few.
+/// Measures a chunk of `status` calls in one write. The answers are read in one or a few reads.
 fn session(criterion: &mut Criterion) {
     let manager = block_on(Manager::start()).expect("a manager starts");
     let address = manager.address().to_string();
-    let socket = BufReader::new(UnixStream::connect(address).expect("it is there"));
-    let mut stranger = Stranger {
+    let socket =
+        BufReader::new(UnixStream::connect(address).expect("the socket accepts connections"));
+    let mut raw_client = RawClient {
         socket,
         bytes: Vec::new(),
     };
-    stranger.append(&(1, "lockkeeper", 1, std::process::id(), "micro", ""));
+    raw_client.append(&(1, "lockkeeper", 1, std::process::id(), "micro", ""));
     let spec = Blob::from(codec::encode(&()).expect("it encodes"));
-    stranger.append(&(2, 1, "lock", None::<&str>, spec));
-    stranger.send();
-    let opened = stranger.skip(2);
+    raw_client.append(&(2, 1, "lock", None::<&str>, spec));
+    raw_client.send();
+    let opened = raw_client.skip(2);
     let (_, _, object, _, operations): (u8, u64, u32, String, Vec<String>) =
-        codec::decode(&opened).expect("it is opened");
+        codec::decode(&opened).expect("the lock is opened");
     let status = operations
         .iter()
         .position(|name| name == "status")
-        .expect("it is listed");
+        .expect("the kind has this operation");
     let no_arguments = Blob::from(codec::encode(&()).expect("it encodes"));
     let mut seq = 1;
     let mut group = criterion.benchmark_group("session");
@@ -393,10 +394,10 @@ fn session(criterion: &mut Criterion) {
         bencher.iter(|| {
             for _ in 0..CALLS {
                 seq += 1;
-                stranger.append(&(3, seq, object, status, None::<u64>, &no_arguments));
+                raw_client.append(&(3, seq, object, status, None::<u64>, &no_arguments));
             }
-            stranger.send();
-            stranger.skip(CALLS)
+            raw_client.send();
+            raw_client.skip(CALLS)
         });
     });
 }

@@ -1,7 +1,9 @@
-//! A contest: one question, and all who answer it, each in its turn, round after round.
+//! A contest: one measured question and its contenders, which are sampled in turn, round after
+//! round.
 //!
-//! The first contender is what the others are set against: a floor, or a peer. A ratio is only ever formed between
-//! samples of the same round. Invariant: a contender whose programs the machine lacks takes no part, and nothing is said of it.
+//! All contenders are compared with the first one, which is a floor or a peer. A ratio is formed only between samples
+//! of the same round. Invariant: a contender whose programs are not installed is left out, and the report does not
+//! mention it.
 
 use crate::party::{self, Failure, LEAD, Party};
 use crate::report::{Figure, Outcome, Reads, Target};
@@ -14,7 +16,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
-/// What is asked, in which unit, who answers, and what lockkeeper must reach.
+/// A question, its unit, its contenders, and the target of lockkeeper.
 pub(crate) struct Contest {
     pub(crate) name: &'static str,
     pub(crate) unit: &'static str,
@@ -23,52 +25,53 @@ pub(crate) struct Contest {
     pub(crate) target: Target,
 }
 
-/// A side, what its workers repeat, and how many workers it has.
+/// A side, the cycle that its workers repeat, and the number of workers.
 pub(crate) struct Contender {
     side: &'static Side,
     cycle: &'static str,
     workers: usize,
 }
 
-/// How the processes of a floor, of lockkeeper or of a peer are started.
+/// The processes of a floor, of lockkeeper or of a peer.
 pub(crate) struct Side {
     pub(crate) name: &'static str,
-    /// The programs without which there is no such side.
+    /// The programs that must be installed.
     pub(crate) needs: &'static [&'static str],
-    pub(crate) player: Player,
-    /// The roles of those who are there before the workers, in order, and count nothing.
+    pub(crate) executable: Executable,
+    /// The roles of the hosts, in order. They start before the workers, and are not measured.
     pub(crate) hosts: &'static [&'static str],
     /// The role of the workers.
     pub(crate) worker: &'static str,
-    /// How long each may take to end by itself, where killing it would leave a process of its own behind.
+    /// How long each process may take to end by itself before it is killed. Only a peer that leaves
+    /// processes or memory behind when it is killed needs this.
     pub(crate) patience: Duration,
 }
 
-/// Which program plays the roles.
+/// The program that runs the roles.
 #[derive(Clone, Copy)]
-pub(crate) enum Player {
+pub(crate) enum Executable {
     /// This executable.
     Own,
-    /// python3, with a script that is handed to it as it stands: the bench needs no file at run time.
+    /// python3, with the text of a script as an argument: the bench needs no file at run time.
     Python(&'static str),
 }
 
-/// The name of the side that the targets are for.
+/// The name of the side that has targets.
 pub(crate) const OURS: &str = "lockkeeper";
 
-/// No step (starting a crew, or one sample) may take longer than this.
+/// The time limit for each step: starting a crew, or one sample.
 const STEP_LIMIT: Duration = Duration::from_secs(60);
 
-/// How much is measured.
+/// The number and the length of the samples.
 #[derive(Clone, Copy)]
 pub(crate) struct Pace {
-    /// Rounds that are kept.
+    /// The number of rounds that are kept.
     pub(crate) rounds: usize,
-    /// How long one sample takes.
+    /// The length of one sample.
     pub(crate) window: Duration,
 }
 
-/// A folder with room for each crew's sockets and files, gone with this value.
+/// A temporary folder for the sockets and files of all crews. It is removed with this value.
 pub(crate) struct Ground {
     folder: TempDir,
     taken: Cell<usize>,
@@ -82,7 +85,7 @@ impl Ground {
         })
     }
 
-    /// A path that no other crew has.
+    /// Returns a path that no other crew has.
     fn place(&self) -> PathBuf {
         self.taken.set(self.taken.get() + 1);
         self.folder.path().join(self.taken.get().to_string())
@@ -98,12 +101,13 @@ impl Contender {
         }
     }
 
-    /// Whether the machine has what it needs.
+    /// Returns whether its programs are installed.
     pub(crate) fn is_here(&self) -> bool {
         self.side.needs.iter().all(|program| is_installed(program))
     }
 
-    /// Starts the hosts, then the workers, one after the other: each finds the same order of arrival in every run.
+    /// Starts the hosts and then the workers, one after the other, so that the order of arrival is the same in
+    /// every run.
     pub(crate) async fn start(&self, ground: &Ground) -> Result<Crew, Failure> {
         let place = ground.place();
         let place = place.to_str().ok_or("the folder's name is not text")?;
@@ -125,9 +129,9 @@ impl Contender {
 
     fn command(&self, role: &str, place: &str) -> Result<Command, Failure> {
         let words = [role, place, self.cycle, &self.workers.to_string()];
-        match self.side.player {
-            Player::Own => party::role(&words),
-            Player::Python(script) => {
+        match self.side.executable {
+            Executable::Own => party::role(&words),
+            Executable::Python(script) => {
                 let mut command = Command::new("python3");
                 command.args(["-c", script]).args(words);
                 Ok(command)
@@ -143,33 +147,34 @@ fn is_installed(program: &str) -> bool {
 
 /// The processes of one contender.
 pub(crate) struct Crew {
-    /// Before the hosts, since fields are dropped in this order: no worker should see its host die.
+    /// Declared before the hosts, because fields are dropped in this order: no worker should lose
+    /// its host.
     workers: Vec<Party>,
-    /// The last that was started comes first, for the same reason.
+    /// In reverse order of starting, for the same reason.
     hosts: Vec<Party>,
     place: String,
 }
 
-/// One round's figure of one contender.
+/// The result of one contender in one round.
 pub(crate) struct Sample {
-    /// Microseconds a cycle, all workers' cycles counted together.
+    /// Microseconds per cycle, over the cycles of all workers.
     value: f64,
-    /// The slowest worker's part of all cycles, set against an equal part.
+    /// The slowest worker's share of all cycles, divided by an equal share.
     slowest: f64,
 }
 
 impl Crew {
-    /// Where its host is reached.
+    /// Returns the address of its host.
     pub(crate) fn place(&self) -> &str {
         &self.place
     }
 
-    /// The process that was started first.
+    /// Returns the process that was started first.
     pub(crate) fn host(&self) -> Result<&Party, Failure> {
         Ok(self.hosts.last().ok_or("a crew without a host")?)
     }
 
-    /// Lets all workers repeat their cycle for about `length`, and says what came of it.
+    /// Makes all workers repeat their cycle for about `length`, and returns the result.
     pub(crate) async fn sample(&mut self, length: Duration) -> Result<Sample, Failure> {
         let opens = SystemTime::now() + LEAD;
         for worker in &mut self.workers {
@@ -192,7 +197,7 @@ impl Crew {
     }
 }
 
-/// A contender whose processes are up, with what it gave so far.
+/// A contender with running processes and its samples so far.
 pub(crate) struct Entrant {
     name: &'static str,
     crew: Crew,
@@ -216,17 +221,17 @@ impl Entrant {
         &mut self.crew
     }
 
-    /// Ends its processes, and keeps what they gave.
+    /// Replaces its processes, and keeps the samples.
     pub(crate) fn go_on_with(&mut self, crew: Crew) {
         self.crew = crew;
     }
 
-    /// What it gave.
+    /// Returns its samples as a figure.
     pub(crate) fn figure(&self, unit: &'static str) -> Figure {
         Figure::new(self.name, unit, self.values())
     }
 
-    /// Adds to its figure how it compares with what another one gave; with itself, nothing compares.
+    /// Adds to its figure the ratio to another contender's samples. A figure has no ratio to itself.
     pub(crate) fn set_against(&self, other: &Self, figure: Figure, reads: Reads) -> Figure {
         if self.name == other.name {
             return figure;
@@ -239,7 +244,8 @@ impl Entrant {
     }
 }
 
-/// Samples all entrants in turn, round after round. The first round is not kept: it pays for cold caches and lazy set-up.
+/// Samples all entrants in turn, round after round. The first round is discarded, because it includes cold caches and
+/// lazy initialization.
 pub(crate) async fn take_rounds(
     entrants: &mut [Entrant],
     pace: Pace,
@@ -258,7 +264,7 @@ pub(crate) async fn take_rounds(
 }
 
 impl Contest {
-    /// Starts all who can take part, takes the rounds, and says what came of it.
+    /// Starts all installed contenders, takes the rounds, and returns the outcome.
     pub(crate) async fn hold(
         &self,
         ground: &Ground,
@@ -292,7 +298,8 @@ impl Contest {
     }
 }
 
-/// Bounds a step, so that a party that hangs ends the run with its name; dropping its crew then kills it.
+/// Limits the time of a step. If a party hangs, the run ends with an error that names it, and dropping
+/// its crew kills it.
 pub(crate) async fn within<T>(
     who: &str,
     step: impl Future<Output = Result<T, Failure>>,

@@ -1,15 +1,17 @@
-//! The crowds that fill a manager: processes that put many of something in place, and keep it there.
+//! The crowds that fill a manager: processes that create many connections, locks or waiters, and
+//! keep them.
 //!
-//! A crowd puts its part in place in its first window, and tells how many it was and how long it took.
+//! A process of a crowd creates its part in its first window, and reports how many there are and how
+//! long it took.
 
 use crate::party::{Failure, Orders};
-use crate::stranger::{Replied, Stranger};
+use crate::raw_client::{RawClient, Replied};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The role of one process of a crowd.
 pub(crate) const CROWD: &str = "crowd";
 
-// What a crowd consists of.
+// The contents of a crowd.
 pub(crate) const CONNECTIONS: &str = "connections";
 pub(crate) const LOCKS: &str = "locks";
 pub(crate) const WAITERS: &str = "waiters";
@@ -18,13 +20,14 @@ pub(crate) const PASSERS_BY: &str = "passers-by";
 pub(crate) const HOLDER: &str = "holder";
 pub(crate) const HEIR: &str = "heir";
 
-/// So many are asked for before the answers are read: a manager stops listening to one who reads none.
+/// The number of requests before the answers are read. A manager stops reading from a client that does
+/// not read its answers.
 const BATCH: usize = 1000;
 
-/// A deadline that never passes while it is measured.
+/// A deadline far beyond the time of a measurement.
 const AN_HOUR_IN_MICROSECONDS: u64 = 3_600_000_000;
 
-/// Lets this process have as many files and sockets as the system allows it at all; says how many, if there is a limit.
+/// Raises the limit of this process's descriptors as far as the system permits. Returns the limit, if there is one.
 pub(crate) fn raise_the_limit() -> Result<Option<u64>, Failure> {
     let most = getrlimit(Resource::Nofile).maximum;
     setrlimit(
@@ -37,7 +40,7 @@ pub(crate) fn raise_the_limit() -> Result<Option<u64>, Failure> {
     Ok(most)
 }
 
-/// Plays one process of a crowd, of so many.
+/// Runs one process of a crowd.
 pub(crate) async fn gather(address: &str, what: &str, count: usize) -> Result<(), Failure> {
     raise_the_limit()?;
     let mut orders = Orders::announce()?;
@@ -46,16 +49,16 @@ pub(crate) async fn gather(address: &str, what: &str, count: usize) -> Result<()
     };
     let window = order.opened();
     let reported = u64::try_from(count)?;
-    // What is in place stays there for as long as it is not dropped.
+    // The crowd is in place until this value is dropped.
     match what {
         CONNECTIONS => {
-            let here: Result<Vec<_>, _> = (0..count).map(|_| Stranger::connect(address)).collect();
+            let here: Result<Vec<_>, _> = (0..count).map(|_| RawClient::connect(address)).collect();
             let _here = here?;
             window.report(reported)?;
             orders.end().await
         }
         LOCKS => {
-            let mut maker = Stranger::connect(address)?;
+            let mut maker = RawClient::connect(address)?;
             in_batches(count, |batch| {
                 for _ in batch.clone() {
                     maker.open_lock(None)?;
@@ -72,18 +75,18 @@ pub(crate) async fn gather(address: &str, what: &str, count: usize) -> Result<()
             orders.end().await
         }
         PASSERS_BY => {
-            (0..count).try_for_each(|_| Stranger::connect(address).map(drop))?;
+            (0..count).try_for_each(|_| RawClient::connect(address).map(drop))?;
             window.report(reported)?;
             orders.end().await
         }
         HOLDER => {
-            let mut holder = Stranger::connect(address)?;
+            let mut holder = RawClient::connect(address)?;
             acquire_all(&mut holder, count, Awaits::Each)?;
             window.report(reported)?;
             orders.end().await
         }
         HEIR => {
-            let mut heir = Stranger::connect(address)?;
+            let mut heir = RawClient::connect(address)?;
             acquire_all(&mut heir, count, Awaits::None)?;
             window.report(reported)?;
             let Some(order) = orders.next().await? else {
@@ -98,29 +101,30 @@ pub(crate) async fn gather(address: &str, what: &str, count: usize) -> Result<()
     }
 }
 
-/// Acquires one lock so many times. The first of all gets it, the others wait.
-fn queue_up(address: &str, micros: Option<u64>, count: usize) -> Result<Stranger, Failure> {
-    let mut waiter = Stranger::connect(address)?;
+/// Sends `count` acquires of one lock. The first one is granted, and the others wait.
+fn queue_up(address: &str, micros: Option<u64>, count: usize) -> Result<RawClient, Failure> {
+    let mut waiter = RawClient::connect(address)?;
     waiter.open_lock(Some("crowded"))?;
     let lock = waiter.opened()?;
     for _ in 0..count {
         waiter.call(&lock, "acquire", micros)?;
     }
-    // An object serves the calls of one session in order: once this one is answered, all wait.
+    // An object serves the calls of one session in order, so all acquires wait once this call is
+    // answered.
     waiter.call(&lock, "status", None)?;
     while waiter.replied()? != Replied::Last {}
     Ok(waiter)
 }
 
-/// Whether the grants are waited for.
+/// Whether to wait for the grants.
 #[derive(Clone, Copy)]
 enum Awaits {
     Each,
     None,
 }
 
-/// Opens so many locks by name and acquires each.
-fn acquire_all(session: &mut Stranger, count: usize, awaits: Awaits) -> Result<(), Failure> {
+/// Opens `count` locks by name, and acquires each.
+fn acquire_all(session: &mut RawClient, count: usize, awaits: Awaits) -> Result<(), Failure> {
     let mut last = None;
     in_batches(count, |batch| {
         for number in batch.clone() {

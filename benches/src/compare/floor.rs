@@ -1,11 +1,11 @@
-//! The floors: what the machine itself charges for what a lock manager can't do without.
+//! The floors: the cost of the system operations that a lock manager needs.
 //!
-//! The floor is one round trip over a Unix socket, from a blocking client to an echo on tokio's current-thread runtime.
-//! The relay floor is one message handed from one blocking client to another through such a server: the least that a
-//! contended lock's handoff can cost. The messages are as long as a short frame. A bare process is this executable,
-//! started once more, that says no more than that it is there. Knows nothing of lockkeeper.
+//! The floor is one round trip over a Unix socket, from a blocking client to an echo on tokio's current-thread
+//! runtime. The relay floor is one message from one blocking client to another through such a server: the least cost
+//! of a contended lock's handoff. The messages are as long as a short frame. A bare process is this executable,
+//! which only reports that it has started. This file does not use lockkeeper.
 
-use crate::contest::{Player, Side};
+use crate::contest::{Executable, Side};
 use crate::party::{self, Failure, Orders, Party};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-// The roles of the floors' parties, by the word that starts them.
+// The roles of the floors' parties, as the argument that starts each.
 pub(crate) const ECHO: &str = "floor-echo";
 pub(crate) const ASKER: &str = "floor-asker";
 pub(crate) const RELAY: &str = "relay";
@@ -23,7 +23,8 @@ pub(crate) const STARTER: &str = "relay-starter";
 pub(crate) const SPAWNER: &str = "bare-spawner";
 pub(crate) const BARE: &str = "bare";
 
-/// The cycle of a starter that tells the median of its handoffs; any other tells how many there were.
+/// The cycle of a starter that reports the median of its handoffs. With any other cycle it reports
+/// their number.
 pub(crate) const MEDIAN: &str = "median";
 
 pub(crate) const FLOOR: Side = Side {
@@ -33,7 +34,7 @@ pub(crate) const FLOOR: Side = Side {
     ..NOTHING
 };
 
-/// Only the starter counts: the mirror does no more than hand back what it is handed.
+/// Only the starter counts. The mirror sends each message back.
 pub(crate) const RELAY_FLOOR: Side = Side {
     name: "relay floor",
     hosts: &[RELAY, MIRROR],
@@ -48,11 +49,11 @@ pub(crate) const BARE_PROCESS: Side = Side {
     ..NOTHING
 };
 
-/// What a floor needs and has, before it says who plays it.
+/// The default values of a floor's side.
 pub(crate) const NOTHING: Side = Side {
     name: "",
     needs: &[],
-    player: Player::Own,
+    executable: Executable::Own,
     hosts: &[],
     worker: "",
     patience: Duration::ZERO,
@@ -61,7 +62,7 @@ pub(crate) const NOTHING: Side = Side {
 /// A message of about the length of an acquire's frame.
 pub(crate) const MESSAGE: [u8; 16] = [7; 16];
 
-/// As much as a server reads at once: more than is ever under way, as in a real one.
+/// The size of a server's read buffer: more than is ever in flight, as in a real server.
 pub(crate) const CHUNK: usize = 4096;
 
 /// Sends each client's messages back to it, until the bench ends.
@@ -77,7 +78,7 @@ pub(crate) async fn echo(socket: &str) -> Result<(), Failure> {
     orders.end().await
 }
 
-/// Sends what the first client writes to the second, and the other way round, until the bench ends.
+/// Forwards between two clients, in both directions, until the bench ends.
 pub(crate) async fn forward_between_two(socket: &str) -> Result<(), Failure> {
     let listener = UnixListener::bind(socket)?;
     let orders = Orders::announce()?;
@@ -94,7 +95,8 @@ pub(crate) async fn forward_between_two(socket: &str) -> Result<(), Failure> {
     orders.end().await
 }
 
-/// Ends when either side is gone; the clients then find their connections closed.
+/// Ends when either side has closed its connection. The other client then finds its connection
+/// closed.
 async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
     let mut chunk = [0; CHUNK];
     while let Ok(length @ 1..) = from.read(&mut chunk).await {
@@ -104,13 +106,13 @@ async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
     }
 }
 
-/// Counts its own round trips to the echo.
+/// Counts round trips to the echo.
 pub(crate) async fn ask(socket: &str) -> Result<(), Failure> {
     let mut stream = UnixStream::connect(socket)?;
     party::repeat(async || exchange(&mut stream).map(|()| 1)).await
 }
 
-/// Counts handoffs: a message that went to the mirror and came back was handed on twice.
+/// Counts handoffs: each message that returns from the mirror counts as two.
 pub(crate) async fn start_handoffs(socket: &str, cycle: &str) -> Result<(), Failure> {
     let mut stream = UnixStream::connect(socket)?;
     if cycle == MEDIAN {
@@ -130,7 +132,7 @@ fn exchange(stream: &mut UnixStream) -> Result<(), Failure> {
     Ok(stream.read_exact(&mut [0; MESSAGE.len()])?)
 }
 
-/// Writes back each message, blocking, until the relay is gone; so it needs no orders.
+/// Writes each message back, until the relay has ended. It blocks, and needs no orders.
 pub(crate) async fn mirror(socket: &str) -> Result<(), Failure> {
     let mut stream = UnixStream::connect(socket)?;
     let _unused = Orders::announce()?;
@@ -144,7 +146,7 @@ pub(crate) async fn mirror(socket: &str) -> Result<(), Failure> {
     }
 }
 
-/// Starts bare processes, and tells how long each took until it was there.
+/// Starts bare processes, and reports how long each took to start.
 pub(crate) async fn spawn_bare() -> Result<(), Failure> {
     party::repeat_laps(async || {
         let begun = Instant::now();
@@ -156,7 +158,7 @@ pub(crate) async fn spawn_bare() -> Result<(), Failure> {
     .await
 }
 
-/// Says that it is there, until it is ended.
+/// Reports that it has started, and runs until it is ended.
 pub(crate) async fn be_there() -> Result<(), Failure> {
     Orders::announce()?.end().await
 }

@@ -1,7 +1,8 @@
-//! A load: many of something put into one manager, what that takes, and what one more client pays for it.
+//! A load: a manager that is filled with many objects, waiters or sessions, and what this costs in
+//! memory, in time, and for one more client.
 //!
-//! The manager is a process of its own, and so are those who fill it. What one more client pays is measured in turns
-//! with the same client of an empty manager.
+//! The manager and the processes that fill it are separate processes. The cost for one more client is sampled
+//! alternately with the same client of an empty manager.
 
 use crate::contest::{Contender, Entrant, Ground, Pace, take_rounds, within};
 use crate::crowd::{self, CROWD};
@@ -12,35 +13,35 @@ use indicatif::ProgressBar;
 use std::fs;
 use std::time::{Duration, Instant, SystemTime};
 
-/// Many of something.
+/// A load.
 pub(crate) struct Load {
-    /// What there are many of, as it follows their number.
+    /// The plural noun that follows the number.
     pub(crate) name: &'static str,
-    /// What the crowd consists of.
+    /// The contents of the crowd.
     pub(crate) crowd: &'static str,
     pub(crate) count: usize,
-    /// How many there are when it is to go quickly.
+    /// The size in a quick run.
     pub(crate) quick: usize,
-    /// Over so many processes they are spread.
+    /// The number of processes that create the load.
     pub(crate) processes: usize,
-    /// What each may take of the manager's memory.
+    /// The target for the manager's memory per item.
     pub(crate) memory: Target,
     pub(crate) end: End,
 }
 
-/// What happens once all was measured.
+/// The last step of a measurement.
 #[derive(Clone, Copy)]
 pub(crate) enum End {
-    /// Nothing more is asked.
+    /// There is no last step.
     Quiet,
-    /// The crowd is killed while others wait for what it holds.
+    /// The crowd is killed while another process waits for its locks.
     Inherited,
 }
 
-/// What one more client may pay.
+/// The target for the cost of one more client.
 const ONE_MORE: Target = Target::Ratio(1.2);
 
-/// Files and sockets that a process has beside the ones that a crowd has with it.
+/// Descriptors that a process needs in addition to those of a crowd.
 const SPARE_FILES: u64 = 100;
 
 const EMPTY: &str = "empty manager";
@@ -48,10 +49,10 @@ const FULL: &str = "one more client";
 const CYCLE: &str = "us a cycle";
 const MEMORY: &str = "manager's memory for each";
 
-/// One client that goes on alone.
+/// One client with its own lock.
 const CLIENT: Contender = Contender::new(&ours::CLIENTS, ours::ALONE, 1);
 
-/// What came of filling one manager.
+/// The samples of all filled managers.
 #[derive(Default)]
 struct Samples {
     seconds: Vec<f64>,
@@ -60,12 +61,12 @@ struct Samples {
 }
 
 impl Load {
-    /// What it is called with so many.
+    /// Returns the title of the load with a number of items.
     pub(crate) fn title(&self, count: usize) -> String {
         format!("{} {}", grouped(count), self.name)
     }
 
-    /// Why the machine can't bear so many, if it can't.
+    /// Returns the reason why this machine cannot run the load with `count` items, if it cannot.
     pub(crate) fn obstacle(&self, count: usize) -> Result<Option<LeftOut>, Failure> {
         if self.crowd != crowd::CONNECTIONS {
             return Ok(None);
@@ -79,7 +80,7 @@ impl Load {
             }))
     }
 
-    /// Fills so many managers one after the other, and says what came of it.
+    /// Fills managers one after the other, and returns the outcome.
     pub(crate) async fn put(
         &self,
         count: usize,
@@ -125,7 +126,7 @@ impl Load {
         bar: &ProgressBar,
     ) -> Result<(), Failure> {
         let [_, full] = &mut *entrants;
-        // What it takes for its first client is not what it takes for each.
+        // One sample first, so that the memory for the first client does not count for the load.
         within(FULL, full.crew_mut().sample(pace.window)).await?;
         let (address, manager) = (full.crew().place().to_owned(), full.crew().host()?.pid());
         let before = resident(manager)?;
@@ -155,7 +156,7 @@ impl Load {
     }
 }
 
-/// A number as it is read: 10,000.
+/// Formats a number with separators: 10,000.
 pub(crate) fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -173,7 +174,7 @@ async fn start(address: &str, what: &str, count: usize) -> Result<Party, Failure
     within(CROWD, Party::start(command, Duration::ZERO)).await
 }
 
-/// Lets each do its part, all at once, and tells how long the slowest took.
+/// Makes all processes create their parts at the same time, and returns the time of the slowest.
 async fn gather(crowd: &mut [Party]) -> Result<Duration, Failure> {
     let opens = SystemTime::now() + LEAD;
     for party in crowd.iter_mut() {
@@ -187,7 +188,7 @@ async fn gather(crowd: &mut [Party]) -> Result<Duration, Failure> {
     Ok(slowest)
 }
 
-/// The bytes of memory that a process has in use.
+/// Returns the resident bytes of a process.
 fn resident(process: u32) -> Result<u64, Failure> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

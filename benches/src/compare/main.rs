@@ -1,9 +1,9 @@
-//! lockkeeper side by side with its floors and its peers, in one run:
-//! `cargo bench --manifest-path benches/Cargo.toml --bench compare -- --help`.
+//! Compares lockkeeper with its floors and its peers in one run: `cargo bench --manifest-path
+//! benches/Cargo.toml --bench compare -- --help`.
 //!
-//! Figures of this size drift from machine to machine and from minute to minute, so all who answer one question are
-//! sampled in turn, round after round, and a ratio is only ever formed between samples of the same round. Every party is
-//! a process of its own, started by this one: this same executable in a role, python3, or a server that the machine has.
+//! Figures of this size vary between machines and from minute to minute, so all contenders of a question are sampled
+//! in turn, round after round, and a ratio is formed only between samples of the same round. Every party is a child
+//! process: this executable in a role, python3, or an installed server.
 //!
 //! To add a row, add one value to `table.rs`. Invariant: a figure that was not measured is absent, never guessed.
 
@@ -17,9 +17,9 @@ mod peers;
 mod plot;
 mod pool;
 mod postgres;
+mod raw_client;
 mod redis;
 mod report;
-mod stranger;
 mod table;
 mod together;
 
@@ -51,21 +51,22 @@ struct Options {
     /// Measure nothing but what one more client pays as loads grow, and draw it in docs/scale.svg
     #[arg(long, conflicts_with_all = ["json", "only"])]
     plot: bool,
-    /// Cargo passes this to every bench; it changes nothing.
+    /// Cargo passes this to every bench. It has no effect.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 fn main() -> ExitCode {
-    // Managers and workers of pools never come back from here. The parties do: they are clients and floors.
+    // In managers and pool workers this call does not return. It returns in the parties, which are clients
+    // and floors.
     pool::program().init();
     let words: Vec<String> = env::args().skip(1).collect();
     let outcome = match words.split_first() {
         Some((mark, role)) if mark == party::MARK => {
             if role.first().is_some_and(|role| role == ours::THREAD_CLIENT) {
-                lockkeeper::block_on(play(role))
+                lockkeeper::block_on(run_role(role))
             } else {
-                run(play(role))
+                run(run_role(role))
             }
         }
         _ => run(compare(Options::parse())),
@@ -79,7 +80,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs on the kind of runtime that all Rust parties share, but for those that are to have none.
+/// Runs on the kind of runtime that all Rust parties use, except those without a runtime.
 fn run(main: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -87,8 +88,8 @@ fn run(main: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     runtime.block_on(main)
 }
 
-/// Plays one party's role in this process.
-async fn play(words: &[String]) -> Result<(), Failure> {
+/// Runs a party's role in this process.
+async fn run_role(words: &[String]) -> Result<(), Failure> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let [role, place, cycle, number] = words[..] else {
         return Err(format!("a role, a place, a cycle and a number, not {words:?}").into());
@@ -115,15 +116,15 @@ async fn play(words: &[String]) -> Result<(), Failure> {
         pool::OWNER => pool::own(cycle, number).await,
         postgres::SERVER => postgres::serve(place).await,
         postgres::CLIENT => postgres::client(place, cycle).await,
-        stranger::STRANGER => stranger::pipeline(place, cycle).await,
+        raw_client::RAW_CLIENT => raw_client::pipeline(place, cycle).await,
         redis::SERVER => redis::serve(place).await,
         redis::CLIENT => redis::client(place, cycle).await,
         crowd::CROWD => crowd::gather(place, cycle, number).await,
-        other => Err(format!("no party plays {other:?}").into()),
+        other => Err(format!("no party has the role {other:?}").into()),
     }
 }
 
-/// How many managers are filled for one load.
+/// The number of managers that are filled for one load.
 const MANAGERS: usize = 3;
 
 async fn compare(options: Options) -> Result<(), Failure> {
@@ -175,7 +176,7 @@ async fn compare(options: Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The rows that `--only` leaves.
+/// Returns the rows that `--only` selects.
 fn chosen(only: Option<&str>) -> Result<(Vec<&'static Contest>, Vec<&'static Load>), Failure> {
     let part = only.unwrap_or_default();
     let contests = CONTESTS.iter().filter(|row| row.name.contains(part));
@@ -190,8 +191,8 @@ fn chosen(only: Option<&str>) -> Result<(Vec<&'static Contest>, Vec<&'static Loa
     Ok(chosen)
 }
 
-/// A bar that indicatif draws on standard error when that is a terminal, and not at all otherwise. It has no ticker
-/// thread, so it is redrawn between two samples only and never beside one.
+/// Makes a progress bar, which indicatif draws only if standard error is a terminal. It has no ticker thread, so it
+/// is redrawn only between two samples and does not disturb one.
 fn progress() -> Result<ProgressBar, Failure> {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}")?;
     Ok(ProgressBar::new(0).with_style(style))

@@ -1,8 +1,8 @@
-//! lockkeeper's own parties: a manager in a process of its own, and clients that use its objects.
+//! The parties of lockkeeper: a manager in its own process, and clients that use its objects.
 //!
-//! Only what a user would write is called here, so that what is measured is what a user gets.
+//! They use only the public interface, so the figures are those of a user's program.
 
-use crate::contest::{OURS, Player, Side};
+use crate::contest::{Executable, OURS, Side};
 use crate::crowd;
 use crate::party::{self, Failure, Orders};
 use lockkeeper::{Barrier, CallError, Event, KeyedLock, Lock, Manager, Semaphore};
@@ -12,7 +12,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-// The roles of its parties, by the word that starts them.
+// The roles of its parties, as the argument that starts each.
 pub(crate) const MANAGER: &str = "manager";
 pub(crate) const MANAGER_OF_TWO: &str = "manager-of-two-shards";
 pub(crate) const CLIENT: &str = "client";
@@ -21,18 +21,18 @@ pub(crate) const WAITER: &str = "waiter";
 pub(crate) const SETTER: &str = "setter";
 pub(crate) const STARTER: &str = "starter";
 
-// What its workers repeat. The peers know the same words, as far as they can do the same.
-/// Acquires and releases a lock of its own; the release is not waited for where there is a choice.
+// The cycles that workers repeat. Peers use the same names for the cycles that they support.
+/// Acquires and releases the worker's own lock. It does not wait for the release if there is a choice.
 pub(crate) const ALONE: &str = "alone";
-/// The same, each call looking for its answer for a moment before it sleeps.
+/// As `ALONE`, but each call spins for its answer before it sleeps.
 pub(crate) const SPINNING: &str = "spinning";
-/// The same, each release confirmed before the next cycle.
+/// As `ALONE`, but each release is confirmed before the next cycle.
 pub(crate) const AWAITED: &str = "awaited";
-/// The same with a lock that all workers want, so that each grant is a handoff between processes.
+/// As `ALONE`, but with one lock for all workers, so each grant is a handoff between processes.
 pub(crate) const SHARED: &str = "shared";
-/// The same with many locks at a time over one connection.
+/// As `ALONE`, but with many locks at a time over one connection.
 pub(crate) const PIPELINED: &str = "pipelined";
-/// The same with as many keys of one keyed lock.
+/// As `PIPELINED`, but with the keys of one keyed lock.
 pub(crate) const KEYED: &str = "keyed";
 /// Acquires and releases one of `PERMITS` permits.
 pub(crate) const PERMIT: &str = "permit";
@@ -45,49 +45,49 @@ pub(crate) const SPAWN: &str = "spawn";
 /// Starts a manager on a thread, and takes a lock of it.
 pub(crate) const THREAD: &str = "thread";
 
-/// How many permits the semaphore has; sync_manager.py has the same number.
+/// The number of permits of the semaphore; sync_manager.py has the same number.
 const PERMITS: u32 = 4;
 
-/// How many cycles are under way at once when they are pipelined, each with a lock of its own.
+/// The number of concurrent cycles of `PIPELINED`, each with its own lock.
 pub(crate) const OUTSTANDING: usize = 1024;
 
-/// How long those look for their answer that do so before they sleep.
+/// How long calls of `SPINNING` spin for their answer.
 const SPIN: Duration = Duration::from_micros(20);
 
-/// So many cycles are made between two looks at the clock when they are pipelined.
+/// The number of pipelined cycles between two reads of the clock.
 const BETWEEN_LOOKS: u64 = 16;
 
 /// Clients that use the objects of one manager.
 pub(crate) const CLIENTS: Side = Side {
     name: OURS,
     needs: &[],
-    player: Player::Own,
+    executable: Executable::Own,
     hosts: &[MANAGER],
     worker: CLIENT,
     patience: Duration::ZERO,
 };
 
-/// The same from plain threads.
+/// As `CLIENTS`, but from plain threads.
 pub(crate) const THREADS: Side = Side {
     worker: THREAD_CLIENT,
     ..CLIENTS
 };
 
-/// The same, of a manager of two shards. Each client has half of its objects on each.
+/// As `CLIENTS`, but of a manager of two shards. Each client has half of its objects on each shard.
 pub(crate) const CLIENTS_OF_TWO: Side = Side {
     name: "lockkeeper, 2 shards",
     hosts: &[MANAGER_OF_TWO],
     ..CLIENTS
 };
 
-/// One that sets an event, and one that waits for it.
+/// A process that sets an event, and a process that waits for it.
 pub(crate) const WAKERS: Side = Side {
     hosts: &[MANAGER, WAITER],
     worker: SETTER,
     ..CLIENTS
 };
 
-/// One that starts managers.
+/// A process that starts managers.
 pub(crate) const STARTERS: Side = Side {
     hosts: &[],
     worker: STARTER,
@@ -95,7 +95,7 @@ pub(crate) const STARTERS: Side = Side {
     ..CLIENTS
 };
 
-/// Plays a manager: hosts until the bench ends, with as many connections as the system lets it have.
+/// Runs a manager until the bench ends, with as many connections as the system permits.
 pub(crate) async fn host(address: &str, shards: usize) -> Result<(), Failure> {
     crowd::raise_the_limit()?;
     let builder = Manager::builder().address(address).shards(shards);
@@ -103,7 +103,7 @@ pub(crate) async fn host(address: &str, shards: usize) -> Result<(), Failure> {
     Orders::announce()?.end().await
 }
 
-/// Plays a client: connects as any process would, then counts cycles whenever it is told to.
+/// Runs a client, which connects and then counts cycles in each window.
 pub(crate) async fn client(address: &str, cycle: &str, workers: usize) -> Result<(), Failure> {
     let client = Manager::client().spin(if cycle == SPINNING {
         SPIN
@@ -159,7 +159,7 @@ async fn repeat_permits(semaphore: Semaphore) -> Result<(), Failure> {
     .await
 }
 
-/// What is acquired and released again and again beside others.
+/// An object that is acquired and released concurrently with others.
 trait Cycled: Clone + Send + Sync + 'static {
     fn cycle(&self) -> impl Future<Output = Result<(), CallError>> + Send;
 }
@@ -183,7 +183,7 @@ impl Cycled for OneKey {
     }
 }
 
-/// The keys that are taken at a time, of a common length.
+/// Returns the key of a place. All keys have the same length.
 pub(crate) fn key(place: usize) -> String {
     format!("record {place:07}")
 }
@@ -213,7 +213,7 @@ async fn repeat_pipelined(seats: &[impl Cycled]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Each window has a barrier of its own, which is broken by whoever finds the window closed first.
+/// Each window has its own barrier. The first worker that finds the window closed breaks it.
 async fn repeat_rounds(manager: &Manager, parties: usize) -> Result<(), Failure> {
     let parties = u32::try_from(parties)?;
     let mut orders = Orders::announce()?;
@@ -232,7 +232,7 @@ async fn repeat_rounds(manager: &Manager, parties: usize) -> Result<(), Failure>
     Ok(())
 }
 
-/// Plays the one who waits: tells the setter when it woke, over a socket between the two, and only once it waits again.
+/// Runs the waiter. It sends the time at which it woke to the setter over a socket, after it has begun to wait again.
 pub(crate) async fn wait(address: &str) -> Result<(), Failure> {
     let event = shared_event(address).await?;
     let door = UnixListener::bind(beside(address))?;
@@ -253,7 +253,8 @@ pub(crate) async fn wait(address: &str) -> Result<(), Failure> {
     }
 }
 
-/// Plays the one who sets: the time from just before the call until the waiter runs, by the clock that both share.
+/// Runs the setter. It measures the time from just before the call until the waiter runs, by the clock of the
+/// system.
 pub(crate) async fn set(address: &str) -> Result<(), Failure> {
     let event = shared_event(address).await?;
     let mut waiter = UnixStream::connect(beside(address))?;
@@ -274,7 +275,7 @@ async fn shared_event(address: &str) -> Result<Event, Failure> {
     Ok(manager.named("wake").event().await?)
 }
 
-/// Where the waiter is reached by the setter.
+/// Returns the address of the socket between waiter and setter.
 fn beside(address: &str) -> String {
     format!("{address}.woke")
 }
@@ -284,7 +285,8 @@ fn unix_nanoseconds() -> Result<u64, Failure> {
     Ok(now.as_nanos().try_into()?)
 }
 
-/// Plays one who starts a manager, has a lock of it, and ends it, which does not count.
+/// Runs a process that starts a manager, acquires a lock of it, and ends it. The end is not
+/// measured.
 pub(crate) async fn start(cycle: &str) -> Result<(), Failure> {
     match cycle {
         SPAWN => party::repeat_laps(async || first_grant(Manager::spawn()).await).await,

@@ -1,11 +1,11 @@
-//! The parties of a measurement: child processes that work when told to, and the windows in which they do.
+//! The parties of a measurement: child processes that work on orders, in windows of time.
 //!
-//! One protocol of lines serves every party, Rust or Python. A party writes `ready` when it can be used. To each line
+//! All parties, Rust or Python, use one line protocol. A party writes `ready` when it can be used. To each line
 //! `START LENGTH` (Unix time and duration, in nanoseconds) it answers with `CYCLES ELAPSED` (a count and nanoseconds)
-//! after the window. A party whose standard input ends goes away by itself, so none outlives a killed bench.
+//! after the window. A party ends by itself when its standard input ends, so none outlives a killed bench.
 //!
-//! Invariant: when a `Party` is dropped its process is gone, with all that it started, not merely told to go. Knows
-//! nothing of what the parties do.
+//! Invariant: after the drop of a `Party`, its process and all processes that it started have ended. This file does
+//! not depend on what the parties do.
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::env;
@@ -17,15 +17,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines, Stdin};
 use tokio::process::{ChildStdin, ChildStdout};
 
-/// The first argument of an executable that is started to play a role.
+/// The first argument of this executable when it is started in a role.
 pub(crate) const MARK: &str = "compare-party";
 
-/// Orders are sent this long before their window opens, so that all workers of a crew begin together.
+/// The time between an order and the opening of its window, so that all workers of a crew begin
+/// together.
 pub(crate) const LEAD: Duration = Duration::from_millis(10);
 
 pub(crate) type Failure = Box<dyn std::error::Error>;
 
-/// A child process, from the bench's side.
+/// The bench's handle of a child process.
 pub(crate) struct Party {
     process: Process,
     answers: Lines<BufReader<ChildStdout>>,
@@ -34,15 +35,15 @@ pub(crate) struct Party {
 /// A process that does not outlive this value.
 struct Process {
     child: Child,
-    /// Open for as long as the party shall live.
+    /// Closing it ends the party.
     orders: Option<ChildStdin>,
-    /// How long it may take to end by itself, where killing it would leave something behind.
+    /// How long it may take to end by itself, if killing it would leave files or processes.
     patience: Duration,
 }
 
 impl Drop for Process {
-    /// Waits as well, so that the next contest, and whoever looks after the run, finds no remains. A process that was
-    /// killed ends at once; where killing fails it has ended already.
+    /// Also waits for the process, so that it does not disturb the next contest. A killed process ends at once; if
+    /// killing fails, it has ended already.
     fn drop(&mut self) {
         self.orders = None;
         let until = Instant::now() + self.patience;
@@ -58,10 +59,10 @@ impl Drop for Process {
 }
 
 impl Party {
-    /// Starts the process and waits until it says that it is ready. What it writes to standard error is shown.
+    /// Starts the process and waits until it reports that it is ready. Its standard error is inherited.
     pub(crate) async fn start(mut command: Command, patience: Duration) -> Result<Self, Failure> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        // A group of its own, so that what it starts can be ended with it.
+        // A new process group, so that the processes that it starts can be ended with it.
         let mut child = command.process_group(0).spawn()?;
         let orders = child.stdin.take();
         let answers = child.stdout.take();
@@ -102,7 +103,7 @@ impl Party {
         Ok(orders.write_all(line.as_bytes()).await?)
     }
 
-    /// What the party counted in the window it was last given, and how long it took.
+    /// Returns the party's count in the last window, and the elapsed time.
     pub(crate) async fn count(&mut self) -> Result<(u64, Duration), Failure> {
         let (cycles, elapsed) = two_numbers(&self.answer().await?)?;
         Ok((cycles, Duration::from_nanos(elapsed)))
@@ -110,32 +111,32 @@ impl Party {
 
     async fn answer(&mut self) -> Result<String, Failure> {
         let line = self.answers.next_line().await?;
-        line.ok_or_else(|| format!("process {} ended before its time", self.pid()).into())
+        line.ok_or_else(|| format!("process {} ended unexpectedly", self.pid()).into())
     }
 }
 
-/// The command that starts this same executable in a role.
+/// Makes the command that starts this executable in a role.
 pub(crate) fn role(words: &[&str]) -> Result<Command, Failure> {
     let mut command = Command::new(env::current_exe()?);
     command.arg(MARK).args(words);
     Ok(command)
 }
 
-/// What a party is told, from the party's side.
+/// The party's side: its orders.
 pub(crate) struct Orders {
     lines: Lines<BufReader<Stdin>>,
 }
 
 impl Orders {
-    /// Tells the bench that this party is ready: from here on it may be used.
+    /// Reports to the bench that this party is ready.
     pub(crate) fn announce() -> Result<Self, Failure> {
-        say("ready")?;
+        write_line("ready")?;
         Ok(Self {
             lines: BufReader::new(tokio::io::stdin()).lines(),
         })
     }
 
-    /// Waits for the next order; `None` when there are no more.
+    /// Waits for the next order, or returns `None` when there are no more.
     pub(crate) async fn next(&mut self) -> Result<Option<Order>, Failure> {
         let Some(line) = self.lines.next_line().await? else {
             return Ok(None);
@@ -147,7 +148,7 @@ impl Orders {
         }))
     }
 
-    /// Waits until the bench has no more use for this party: a host's whole duty, besides hosting.
+    /// Waits until the bench ends this party. A host needs no orders.
     pub(crate) async fn end(mut self) -> Result<(), Failure> {
         while self.lines.next_line().await?.is_some() {}
         Ok(())
@@ -162,13 +163,13 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    /// What all workers of a crew know this window by, and no other window.
+    /// Returns a name of this window, which is the same for all workers of a crew.
     pub(crate) fn name(&self) -> String {
         format!("window-{}", self.opens.as_nanos())
     }
 
-    /// Sleeps until the window opens, on the thread itself, because a runtime's timer is up to a millisecond late;
-    /// nothing else has to run in a worker before its window.
+    /// Blocks the thread until the window opens, because a runtime's timer is up to a millisecond late. No other
+    /// task of a worker has to run before its window.
     pub(crate) fn opened(self) -> Window {
         let opens = UNIX_EPOCH + self.opens;
         if let Ok(ahead) = opens.duration_since(SystemTime::now()) {
@@ -195,13 +196,13 @@ impl Window {
         Instant::now() < self.closes
     }
 
-    /// Tells the bench how many cycles were completed from the opening until now.
+    /// Reports to the bench how many cycles were completed from the opening until now.
     pub(crate) fn report(self, cycles: u64) -> Result<(), Failure> {
         report(cycles, self.opened.elapsed())
     }
 }
 
-/// A worker's life, where all that it does is to repeat a cycle, which says for how many it counts.
+/// Runs a worker that repeats a cycle until the end. The cycle returns for how many it counts.
 pub(crate) async fn repeat(
     mut cycle: impl AsyncFnMut() -> Result<u64, Failure>,
 ) -> Result<(), Failure> {
@@ -217,7 +218,7 @@ pub(crate) async fn repeat(
     Ok(())
 }
 
-/// The same where a cycle says itself how long its part that counts took: the window's figure is the median of these.
+/// Runs a worker whose cycle returns the time to count. The result of a window is the median of these times.
 pub(crate) async fn repeat_laps(
     mut cycle: impl AsyncFnMut() -> Result<Duration, Failure>,
 ) -> Result<(), Failure> {
@@ -235,10 +236,10 @@ pub(crate) async fn repeat_laps(
 }
 
 fn report(cycles: u64, elapsed: Duration) -> Result<(), Failure> {
-    say(&format!("{cycles} {}", elapsed.as_nanos()))
+    write_line(&format!("{cycles} {}", elapsed.as_nanos()))
 }
 
-fn say(line: &str) -> Result<(), Failure> {
+fn write_line(line: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;
     Ok(out.flush()?)

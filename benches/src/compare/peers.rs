@@ -1,28 +1,29 @@
-//! The peers that are Python's: `multiprocessing`'s SyncManager and Pool, played by `sync_manager.py`.
+//! The Python peers: `multiprocessing`'s SyncManager and Pool, run by `sync_manager.py`.
 
-use crate::contest::{Player, Side};
+use crate::contest::{Executable, Side};
 use std::time::Duration;
 
 const SCRIPT: &str = include_str!("sync_manager.py");
 
-/// Clients that use the objects of one SyncManager, its host and each client a python3 of its own.
+/// Clients that use the objects of one SyncManager. The host and each client are separate python3
+/// processes.
 pub(crate) const SYNC_MANAGER: Side = Side {
     name: "SyncManager",
     needs: &["python3"],
-    player: Player::Python(SCRIPT),
+    executable: Executable::Python(SCRIPT),
     hosts: &["host"],
     worker: "client",
     patience: Duration::ZERO,
 };
 
-/// One that sets an event, and one that waits for it.
+/// A process that sets an event, and a process that waits for it.
 pub(crate) const SYNC_MANAGER_WAKERS: Side = Side {
     hosts: &["host", "waiter"],
     worker: "setter",
     ..SYNC_MANAGER
 };
 
-/// One that starts SyncManagers.
+/// A process that starts SyncManagers.
 pub(crate) const SYNC_MANAGER_STARTERS: Side = Side {
     hosts: &[],
     worker: "starter",

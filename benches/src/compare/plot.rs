@@ -1,5 +1,5 @@
-//! The picture of what one more client pays as a manager fills: its cycle, in times that of an empty manager's client,
-//! against how many of something the manager has, on a logarithmic scale.
+//! The plot of the cost for one more client as a manager fills: the ratio of its cycle to that of an empty manager's
+//! client, over the number of items in the manager, on a logarithmic scale.
 
 use crate::contest::{Ground, Pace};
 use crate::crowd;
@@ -10,23 +10,23 @@ use plotters::prelude::*;
 use std::fs;
 use std::path::Path;
 
-/// The loads that are drawn, and in which colour.
+/// The loads that are drawn, and their colours.
 const DRAWN: [(&str, RGBColor); 3] = [
     (crowd::CONNECTIONS, RGBColor(0, 114, 178)),
     (crowd::WAITERS, RGBColor(213, 94, 0)),
     (crowd::LOCKS, RGBColor(0, 158, 115)),
 ];
 
-/// Pixels.
+/// The size in pixels.
 const SIZE: (u32, u32) = (720, 420);
 
-/// Of all text.
+/// The font of all text.
 const FONT: (&str, u32) = ("sans-serif", 14);
 
-/// The axis goes up to this many times an empty manager's client, and further where a line does.
+/// The least upper end of the axis. The axis is longer if a line is higher.
 const HIGHEST: f64 = 2.0;
 
-/// What is drawn of one load: for each size, the cost.
+/// The line of one load: the cost for each size.
 struct Line {
     name: &'static str,
     colour: RGBColor,

@@ -1,4 +1,4 @@
-//! lockkeeper's pool: a process that has one, and the tasks that it gives it.
+//! A process with a pool of lockkeeper, and the tasks that it submits.
 
 use crate::contest::Side;
 use crate::ours;
@@ -11,15 +11,15 @@ use std::time::Duration;
 /// The role of the process that has the pool.
 pub(crate) const OWNER: &str = "pool-owner";
 
-// What it repeats; sync_manager.py does the same with Python's pool.
-/// Many trivial tasks, each handed to a process by itself.
+// The cycles of the owner. sync_manager.py does the same with Python's pool.
+/// Many trivial tasks, each passed to a process separately.
 pub(crate) const SINGLY: &str = "singly";
-/// The same tasks in chunks, as large as Python's pool makes them.
+/// The same tasks in chunks of the size that Python's pool chooses.
 pub(crate) const CHUNKED: &str = "chunked";
 /// One task with a large argument.
 pub(crate) const BULKY: &str = "bulky";
 
-/// How many trivial tasks are handed over at once.
+/// The number of trivial tasks that are submitted at once.
 const TASKS: u64 = 10_000;
 
 /// The bytes of a large argument.
@@ -33,7 +33,7 @@ pub(crate) const POOL: Side = Side {
     ..ours::CLIENTS
 };
 
-/// What this executable's processes can do.
+/// The tasks of this executable.
 pub(crate) fn program() -> Program {
     lockkeeper::program().task::<Negate>().task::<Measure>()
 }
@@ -64,7 +64,7 @@ impl Task for Measure {
     }
 }
 
-/// Plays the owner of a pool with so many processes, which counts the tasks that were run.
+/// Runs the owner of a pool, which counts the tasks that were run.
 pub(crate) async fn own(cycle: &str, processes: usize) -> Result<(), Failure> {
     match cycle {
         SINGLY => repeat_map(&Pool::new(processes).await?).await,

@@ -1,8 +1,8 @@
-//! PostgreSQL's advisory locks, as a peer: a server of our own in a folder of its own, and clients that are blocking.
+//! The peer PostgreSQL, with advisory locks: a server in a temporary folder, and blocking clients.
 //!
-//! The server may forget what is on its disk in a crash, as nothing that is measured is there.
+//! The server runs without syncing to disk, because advisory locks are not stored there.
 
-use crate::contest::{Player, Side};
+use crate::contest::{Executable, Side};
 use crate::ours;
 use crate::party::{self, Failure, Orders};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
@@ -16,15 +16,16 @@ use std::process::{self, Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-// The roles of its parties.
+// The roles of its parties, as the argument that starts each.
 pub(crate) const SERVER: &str = "postgres-server";
 pub(crate) const CLIENT: &str = "postgres-client";
 
-/// Clients of one server. It is asked to end, because one that is killed leaves shared memory behind.
+/// Clients of one server. The server is asked to end, because a killed one leaves shared memory
+/// allocated.
 pub(crate) const POSTGRES: Side = Side {
     name: "PostgreSQL",
     needs: &["initdb", "postgres"],
-    player: Player::Own,
+    executable: Executable::Own,
     hosts: &[SERVER],
     worker: CLIENT,
     patience: Duration::from_secs(5),
@@ -33,16 +34,16 @@ pub(crate) const POSTGRES: Side = Side {
 /// The name of its user and of its database.
 const USER: &str = "postgres";
 
-/// How long a server may take to be there.
+/// How long a server may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Plays the server: makes a database in a new folder, and ends it when the bench ends.
+/// Runs the server with a database in a new folder until the bench ends.
 pub(crate) async fn serve(folder: &str) -> Result<(), Failure> {
     fs::create_dir(folder)?;
     let user = Unprivileged::find()?;
     if let Some(user) = &user {
         chown(folder, Some(user.user), Some(user.group))?;
-        // The user must get to its folder.
+        // The user needs access to the folder.
         let above = Path::new(folder).parent().ok_or("a folder in no folder")?;
         fs::set_permissions(above, Permissions::from_mode(0o711))?;
     }
@@ -63,7 +64,7 @@ pub(crate) async fn serve(folder: &str) -> Result<(), Failure> {
     let until = Instant::now() + PATIENCE;
     while let Err(failure) = Session::connect(folder) {
         if Instant::now() > until {
-            return Err(format!("postgres does not let anybody in: {failure}").into());
+            return Err(format!("postgres accepts no connection: {failure}").into());
         }
         thread::sleep(Duration::from_millis(10));
     }
@@ -77,20 +78,20 @@ struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It ends at once at this signal, and cleans up.
+        // At SIGQUIT the server cleans up and ends at once.
         let _already_ended = kill_process(Pid::from_child(&self.0), Signal::QUIT);
         let _status = self.0.wait();
     }
 }
 
-/// Whom a server runs as that refuses to be run by the superuser.
+/// The user that runs the server, which refuses to run as root.
 struct Unprivileged {
     user: u32,
     group: u32,
 }
 
 impl Unprivileged {
-    /// None if this process is not the superuser's anyway.
+    /// Returns the user, or `None` if this process does not run as root.
     fn find() -> Result<Option<Self>, Failure> {
         if !geteuid().is_root() {
             return Ok(None);
@@ -123,7 +124,7 @@ fn command(program: &str, user: Option<&Unprivileged>) -> Command {
     command
 }
 
-/// Plays a client, which counts cycles of an advisory lock.
+/// Runs a client, which counts cycles of an advisory lock.
 pub(crate) async fn client(folder: &str, cycle: &str) -> Result<(), Failure> {
     let key = match cycle {
         ours::SHARED => 0,
@@ -142,7 +143,7 @@ pub(crate) async fn client(folder: &str, cycle: &str) -> Result<(), Failure> {
     .await
 }
 
-/// A connection to the server, which speaks as much of its protocol as is needed.
+/// A connection to the server, with the necessary subset of its protocol.
 struct Session(UnixStream);
 
 impl Session {
@@ -167,7 +168,8 @@ impl Session {
         self.read_until_ready()
     }
 
-    /// Reads messages until the server waits for a query. It sends them together, so there are few reads.
+    /// Reads messages until the server waits for a query. The server sends them together, so there are
+    /// few reads.
     fn read_until_ready(&mut self) -> Result<(), Failure> {
         let mut unread = Vec::new();
         let mut chunk = [0; 4096];

@@ -1,9 +1,9 @@
-//! Redis, as a peer: a server of our own, and clients that are blocking and lock in the ways that its users do.
+//! The peer Redis: a server, and blocking clients that lock in the ways that Redis users do.
 //!
-//! Alone, a key that is set if there is none and deleted by a script if it is ours still; contending, a token in a
-//! list, for which clients wait in the order of arrival.
+//! An uncontended lock is a key that is set if it does not exist, and deleted by a script if its value is
+//! unchanged. A contended lock is a token in a list, for which clients wait in order of arrival.
 
-use crate::contest::{Player, Side};
+use crate::contest::{Executable, Side};
 use crate::ours;
 use crate::party::{self, Failure, Orders};
 use std::fs;
@@ -13,21 +13,21 @@ use std::process::{self, Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-// The roles of its parties.
+// The roles of its parties, as the argument that starts each.
 pub(crate) const SERVER: &str = "redis-server";
 pub(crate) const CLIENT: &str = "redis-client";
 
-/// Clients of one server. It is ended by the party that has started it.
+/// Clients of one server. The party that started the server ends it.
 pub(crate) const REDIS: Side = Side {
     name: "Redis",
     needs: &["redis-server"],
-    player: Player::Own,
+    executable: Executable::Own,
     hosts: &[SERVER],
     worker: CLIENT,
     patience: Duration::from_secs(5),
 };
 
-/// How long a server may take to be there.
+/// How long a server may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Deletes a key if its value is still the one that was set.
@@ -36,7 +36,7 @@ const RELEASE: &str = "if redis.call('get', KEYS[1]) == ARGV[1] then return redi
 /// The list with the token.
 const TOKENS: &str = "tokens";
 
-/// Plays the server, which keeps nothing on disk, until the bench ends.
+/// Runs the server, without storage on disk, until the bench ends.
 pub(crate) async fn serve(folder: &str) -> Result<(), Failure> {
     fs::create_dir(folder)?;
     let server = Command::new("redis-server")
@@ -51,7 +51,7 @@ pub(crate) async fn serve(folder: &str) -> Result<(), Failure> {
         match Session::connect(folder) {
             Ok(session) => break session,
             Err(failure) if Instant::now() > until => {
-                return Err(format!("redis-server does not let anybody in: {failure}").into());
+                return Err(format!("redis-server accepts no connection: {failure}").into());
             }
             Err(_) => thread::sleep(Duration::from_millis(10)),
         }
@@ -76,7 +76,7 @@ fn socket(folder: &str) -> String {
     format!("{folder}/redis")
 }
 
-/// Plays a client, which counts cycles of a lock.
+/// Runs a client, which counts cycles of a lock.
 pub(crate) async fn client(folder: &str, cycle: &str) -> Result<(), Failure> {
     let mut session = Session::connect(folder)?;
     if cycle == ours::SHARED {
@@ -96,7 +96,7 @@ pub(crate) async fn client(folder: &str, cycle: &str) -> Result<(), Failure> {
     .await
 }
 
-/// A connection to the server, which speaks as much of its protocol as is needed.
+/// A connection to the server, with the necessary subset of its protocol.
 struct Session(BufReader<UnixStream>);
 
 impl Session {
@@ -105,7 +105,7 @@ impl Session {
         Ok(Self(BufReader::new(stream)))
     }
 
-    /// Sends a command and reads its answer, which must be neither an error nor nothing.
+    /// Sends a command and reads its answer. An error and a null answer are failures.
     fn ask(&mut self, words: &[&str]) -> Result<(), Failure> {
         let mut message = format!("*{}\r\n", words.len());
         for word in words {
@@ -116,7 +116,7 @@ impl Session {
     }
 
     fn read_answer(&mut self) -> Result<(), Failure> {
-        // How many answers are still to come; a list brings its own.
+        // The number of answers to read. A list adds its elements.
         let mut left = 1;
         while left > 0 {
             left -= 1;

@@ -1,28 +1,28 @@
-//! What a run found: the figures, as a table for a reader and as JSON for a program, both from the same values.
+//! The report of a run: the same figures as a table and as JSON.
 //!
-//! Medians, since one disturbed round should not move a figure. Ratios are formed round by round, before the median is
-//! taken. Knows nothing of how a figure was measured.
+//! Figures are medians, so that one disturbed round does not change them. Ratios are formed round by round, before
+//! the median is taken. This file does not depend on how a figure was measured.
 
 use crate::contest::Pace;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::thread;
 
-/// Everything that one run found.
+/// The results of one run.
 #[derive(Serialize)]
 pub(crate) struct Report {
-    /// Rounds kept; each gave one sample of every contender.
+    /// The number of rounds that were kept. Each has one sample of every contender.
     rounds: usize,
-    /// How long one sample lasted, in milliseconds.
+    /// The length of one sample in milliseconds.
     window_ms: u128,
-    /// Cores that the machine lets this process use; left out where it does not tell.
+    /// The cores that this process may use, if the system reports them.
     #[serde(skip_serializing_if = "Option::is_none")]
     cores: Option<usize>,
     pub(crate) outcomes: Vec<Outcome>,
     pub(crate) left_out: Vec<LeftOut>,
 }
 
-/// What came of one contest or one load.
+/// The result of one contest or one load.
 #[derive(Serialize)]
 pub(crate) struct Outcome {
     name: String,
@@ -35,62 +35,63 @@ pub(crate) struct Figure {
     of: &'static str,
     unit: &'static str,
     median: f64,
-    /// Absent for what the others are set against.
+    /// `None` for the contender that the others are compared with.
     #[serde(skip_serializing_if = "Option::is_none")]
     ratio: Option<Ratio>,
-    /// The slowest client's median part of all cycles, where 1 is an equal part.
+    /// The median of the slowest client's share of all cycles, where 1 is an equal share.
     #[serde(skip_serializing_if = "Option::is_none")]
     slowest: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<Aim>,
     runs: usize,
-    /// One value a round, in order.
+    /// One value per round, in order.
     samples: Vec<f64>,
 }
 
-/// A figure set against another one.
+/// The ratio of a figure to another one.
 #[derive(Serialize)]
 struct Ratio {
     median: f64,
-    /// The least and the greatest of all rounds: wide apart, they say that the machine was too busy to trust the median.
+    /// The least and the greatest ratio of all rounds. If they differ widely, the machine was too busy for a reliable
+    /// median.
     range: [f64; 2],
     against: &'static str,
     reads: Reads,
 }
 
-/// Which way a ratio is to be read.
+/// The direction of a ratio.
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Reads {
     /// The figure divided by the other: less is better.
     Times,
-    /// The other divided by the figure, which is how the rates compare: more is better.
+    /// The other divided by the figure, which is the ratio of the rates: more is better.
     Rate,
 }
 
-/// What lockkeeper must reach.
+/// A target of lockkeeper.
 #[derive(Clone, Copy)]
 pub(crate) enum Target {
     None,
-    /// The ratio: at most that many times, or at least that rate.
+    /// The ratio: at most so many times, or at least this rate.
     Ratio(f64),
-    /// The same, and no client slower than `FAIR`.
+    /// As `Ratio`, and no client is slower than `FAIR`.
     FairRatio(f64),
     /// The figure itself, at most.
     Figure(f64),
 }
 
-/// What part of an equal share the slowest client must have.
+/// The least share of the slowest client, where 1 is an equal share.
 const FAIR: f64 = 0.95;
 
-/// A target beside its figure.
+/// A target, and whether the figure reached it.
 #[derive(Serialize)]
 struct Aim {
     says: String,
     is_reached: bool,
 }
 
-/// What was not measured, and why.
+/// A row that was not measured, and the reason.
 #[derive(Serialize)]
 pub(crate) struct LeftOut {
     name: String,
@@ -108,7 +109,7 @@ impl Outcome {
         Self { name, figures }
     }
 
-    /// How the last figure that is set against another one compares with it.
+    /// Returns the ratio of the last figure that has one.
     pub(crate) fn last_ratio(&self) -> Option<f64> {
         let mut ratios = self
             .figures
@@ -120,7 +121,7 @@ impl Outcome {
 }
 
 impl Figure {
-    /// Makes a figure of its samples, of which there is at least one.
+    /// Makes a figure from at least one sample.
     pub(crate) fn new(of: &'static str, unit: &'static str, samples: Vec<f64>) -> Self {
         Self {
             of,
@@ -134,7 +135,7 @@ impl Figure {
         }
     }
 
-    /// Sets the figure against another one's samples of the same rounds.
+    /// Adds the ratio to another contender's samples of the same rounds.
     pub(crate) fn against(mut self, name: &'static str, others: &[f64], reads: Reads) -> Self {
         let same_round = self.samples.iter().zip(others);
         let ratios = same_round.map(|(value, other)| match reads {
@@ -154,13 +155,13 @@ impl Figure {
         self
     }
 
-    /// Adds the slowest client's part of each round.
+    /// Adds the slowest client's share of each round.
     pub(crate) fn slowest(mut self, parts: Vec<f64>) -> Self {
         self.slowest = Some(median(parts));
         self
     }
 
-    /// Holds the figure against its target, as far as what the target is about was measured.
+    /// Compares the figure with its target, if the target's value was measured.
     pub(crate) fn aim(mut self, target: Target) -> Self {
         let ratio = self.ratio.as_ref();
         let reaches = |least_or_most: f64| {
@@ -193,7 +194,7 @@ impl Figure {
         self
     }
 
-    /// The cells of the table's line.
+    /// Returns the cells of the table's row.
     fn cells(&self) -> [String; 4] {
         let ratio = self.ratio.as_ref().map(|ratio| {
             let rate = match ratio.reads {
@@ -233,7 +234,7 @@ impl Report {
         }
     }
 
-    /// Writes the table, what is left out of it and why, and how many rounds were taken.
+    /// Writes the table, the rows that were left out with the reasons, and the number of rounds.
     pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
         let lines = |outcome: &Outcome| outcome.figures.iter().map(Figure::cells).collect();
         let tables: Vec<Vec<[String; 4]>> = self.outcomes.iter().map(lines).collect();
@@ -266,7 +267,7 @@ impl Report {
     }
 }
 
-/// Three digits that count, and all that stand before the point.
+/// Formats a value with three significant digits, and all digits before the point.
 fn digits(value: f64) -> String {
     let before = if value == 0.0 {
         1.0
@@ -277,7 +278,7 @@ fn digits(value: f64) -> String {
     format!("{value:.behind$}")
 }
 
-/// The middle value, or the mean of the middle two; `values` is not empty.
+/// Returns the middle value, or the mean of the middle two. `values` is not empty.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

@@ -1,4 +1,4 @@
-"""One party of Python's rows: `ROLE SOCKET CYCLE WORKERS`, with the words of ours.rs and pool.rs.
+"""One party of the Python peers: `ROLE SOCKET CYCLE WORKERS`, with the names in ours.rs and pool.rs.
 
 It speaks the lines that party.rs describes. The host runs SyncManager's own server in this process instead of in a
 child, which changes nothing of the calls, so that killing this process leaves nothing behind.
@@ -21,11 +21,11 @@ BULK = 10_000_000
 
 
 class Manager(SyncManager):
-    """A SyncManager whose clients can all ask for the same objects."""
+    """A SyncManager whose clients share objects."""
 
 
 def host(socket, _cycle, workers):
-    """Serves what SyncManager's own methods would make, until standard input ends."""
+    """Serves the objects that SyncManager's own methods make, until standard input ends."""
     lock = threading.Lock()
     semaphore = threading.Semaphore(PERMITS)
     event = threading.Event()
@@ -45,13 +45,13 @@ def host(socket, _cycle, workers):
 
 
 def end_with_input():
-    """Ends the process at once: a client that is still connected must not keep it."""
+    """Ends the process at once, even if clients are still connected."""
     sys.stdin.read()
     os._exit(0)
 
 
 def connected(socket):
-    """A manager as a client sees it."""
+    """A client of the manager."""
     Manager.register("shared_lock", proxytype=AcquirerProxy)
     Manager.register("shared_semaphore", proxytype=AcquirerProxy)
     Manager.register("shared_event", proxytype=EventProxy)
@@ -62,7 +62,7 @@ def connected(socket):
 
 
 def client(socket, cycle, _workers):
-    """Counts cycles in each window that it is told."""
+    """Counts cycles in each window."""
     manager = connected(socket)
     if cycle == "round":
         repeat_rounds(manager)
@@ -72,7 +72,7 @@ def client(socket, cycle, _workers):
 
 
 def windows():
-    """Each order's window, once it is open: when it was opened, when it closes, and its name."""
+    """Yields each order's window once it is open: when it was opened, when it closes, and its name."""
     print("ready", flush=True)
     for line in sys.stdin:
         opens, length = map(int, line.split())
@@ -80,14 +80,14 @@ def windows():
 
 
 def opened(opens, length):
-    """Waits until a window opens: when that was and when it closes, by the clock of performance counters."""
+    """Waits until a window opens, and returns when it opened and when it closes, by the performance counter."""
     time.sleep(max(0, opens - time.time_ns()) / 1e9)
     begun = time.perf_counter_ns()
     return begun, begun + (opens + length - time.time_ns())
 
 
 def report(cycles, elapsed):
-    """Tells the bench."""
+    """Reports to the bench."""
     print(cycles, elapsed, flush=True)
 
 
@@ -104,7 +104,7 @@ def repeat_cycles(shared):
 
 
 def repeat_rounds(manager):
-    """Counts rounds of a barrier; whoever finds the window closed first breaks it."""
+    """Counts rounds of a barrier. The first worker that finds the window closed breaks it."""
     for opens, length in windows():
         barrier = manager.barrier_of(opens)
         begun, closes = opened(opens, length)
@@ -119,7 +119,7 @@ def repeat_rounds(manager):
 
 
 def repeat_laps(lap):
-    """Tells the median of the nanoseconds that laps took, at least one."""
+    """Reports the median time of at least one lap, in nanoseconds."""
     for opens, length in windows():
         _, closes = opened(opens, length)
         laps = [lap()]
@@ -129,7 +129,7 @@ def repeat_laps(lap):
 
 
 def waiter(socket, _cycle, _workers):
-    """Waits for the event, and tells the setter when it woke, over a socket between the two."""
+    """Waits for the event, and sends the time at which it woke to the setter over a socket."""
     event = connected(socket).shared_event()
     door = sockets.socket(sockets.AF_UNIX)
     door.bind(socket + ".woke")
@@ -144,13 +144,13 @@ def waiter(socket, _cycle, _workers):
 
 
 def setter(socket, _cycle, _workers):
-    """Sets the event: the time from just before the call until the waiter runs."""
+    """Sets the event, and measures the time from just before the call until the waiter runs."""
     event = connected(socket).shared_event()
     waiter_socket = sockets.socket(sockets.AF_UNIX)
     waiter_socket.connect(socket + ".woke")
 
     def lap():
-        # By then the waiter waits again, which it can't tell while it does.
+        # Until then the waiter begins to wait again. It cannot report this while it waits.
         time.sleep(0.0005)
         begun = time.time_ns()
         event.set()
@@ -160,7 +160,7 @@ def setter(socket, _cycle, _workers):
 
 
 def starter(_socket, _cycle, _workers):
-    """Starts a SyncManager, has a lock of it, and ends it, which does not count."""
+    """Starts a SyncManager, acquires a lock of it, and ends it. The end is not measured."""
 
     def lap():
         begun = time.perf_counter_ns()

@@ -1,6 +1,6 @@
-//! All rows: what is asked, who answers, and what lockkeeper must reach.
+//! All rows: the questions, the contenders and the targets.
 //!
-//! To add a row, add one value here. The first contender of a contest is what the others are set against.
+//! To add a row, add one value here. All contenders are compared with the first one of their contest.
 
 use crate::contest::{Contender, Contest};
 use crate::crowd;
@@ -10,12 +10,12 @@ use crate::ours::{self, CLIENTS, CLIENTS_OF_TWO, STARTERS, THREADS, WAKERS};
 use crate::peers::{PYTHON_POOL, SYNC_MANAGER, SYNC_MANAGER_STARTERS, SYNC_MANAGER_WAKERS};
 use crate::pool::{self, POOL};
 use crate::postgres::POSTGRES;
+use crate::raw_client::RAW_CLIENTS;
 use crate::redis::REDIS;
 use crate::report::{Reads, Target};
-use crate::stranger::STRANGERS;
 use crate::together::{BARRIER_FLOOR, SEMAPHORE_FLOOR};
 
-/// What is measured as a cycle that is repeated.
+/// The rows that measure a repeated cycle.
 pub(crate) const CONTESTS: &[Contest] = &[
     Contest {
         name: "floors: one round trip, one message relayed",
@@ -76,7 +76,7 @@ pub(crate) const CONTESTS: &[Contest] = &[
         contenders: &[
             Contender::new(&FLOOR, "", 1),
             Contender::new(&CLIENTS, ours::PIPELINED, 1),
-            Contender::new(&STRANGERS, ours::PIPELINED, 1),
+            Contender::new(&RAW_CLIENTS, ours::PIPELINED, 1),
         ],
         reads: Reads::Rate,
         target: Target::Figure(1.0 / 3.0),
@@ -87,7 +87,7 @@ pub(crate) const CONTESTS: &[Contest] = &[
         contenders: &[
             Contender::new(&FLOOR, "", 1),
             Contender::new(&CLIENTS, ours::KEYED, 1),
-            Contender::new(&STRANGERS, ours::KEYED, 1),
+            Contender::new(&RAW_CLIENTS, ours::KEYED, 1),
         ],
         reads: Reads::Rate,
         target: Target::Figure(1.0 / 5.0),
@@ -224,7 +224,7 @@ pub(crate) const CONTESTS: &[Contest] = &[
     },
 ];
 
-/// What is measured by filling a manager.
+/// The rows that fill a manager.
 pub(crate) const LOADS: &[Load] = &[
     Load {
         name: "idle connections",
@@ -253,7 +253,7 @@ pub(crate) const LOADS: &[Load] = &[
         memory: Target::Figure(128.0),
         end: End::Quiet,
     },
-    // With what the session that made it remembers of each.
+    // Includes the memory of the session that made it, for each object.
     Load {
         name: "locks",
         crowd: crowd::LOCKS,

@@ -1,9 +1,9 @@
-//! The floors of what several processes have together: a bare barrier, and a bare semaphore that grants in order.
+//! The floors of shared objects: a bare barrier, and a bare semaphore that grants in order.
 //!
-//! A server on tokio's current-thread runtime and blocking clients, which exchange the least that such a thing can: one
-//! message to the server and one back, for each client and cycle. So a client of the semaphore gives back its permit and
-//! asks for the next one by the same message, which none can that works in between. The messages are as long as a short
-//! frame. Knows nothing of lockkeeper.
+//! A server on tokio's current-thread runtime and blocking clients exchange the fewest possible messages: one to the
+//! server and one back, for each client and cycle. So a client of the semaphore releases its permit and requests the
+//! next one in the same message, which a client that works in between cannot do. The messages are as long as a short
+//! frame. This file does not use lockkeeper.
 
 use crate::contest::Side;
 use crate::floor::{CHUNK, MESSAGE, NOTHING};
@@ -17,7 +17,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{self, UnixListener};
 
-// The roles of the parties, by the word that starts them.
+// The roles of the parties, as the argument that starts each.
 pub(crate) const BARRIER: &str = "floor-barrier";
 pub(crate) const ARRIVER: &str = "floor-arriver";
 pub(crate) const SEMAPHORE: &str = "floor-semaphore";
@@ -39,23 +39,23 @@ pub(crate) const SEMAPHORE_FLOOR: Side = Side {
 
 type Message = [u8; MESSAGE.len()];
 
-// What a message of the barrier's begins with: whether this round is the last one of its window.
+// The first byte of a barrier message: whether this round is the last one of its window.
 const AGAIN: u8 = 0;
 const LAST: u8 = 1;
 
-// What a message to the semaphore begins with.
+// The first byte of a message to the semaphore.
 const TAKE: u8 = 0;
 const GIVE_AND_TAKE: u8 = 1;
 const GIVE: u8 = 2;
 
-/// How many may have a permit.
+/// The number of permits.
 const PERMITS: usize = 4;
 
-/// A client, as the server sees it.
+/// The server's end of a client's connection.
 type Client = Arc<OwnedWriteHalf>;
 
-/// Answers all parties once the last one of them has come, each with its place among them, and all with the word that
-/// it is the last round if it is so for any: a window ends for all in the same round.
+/// Answers all parties once the last one has arrived, each with its index. If the round is the last one for any
+/// party, the answer says so to all: a window ends for all in the same round.
 pub(crate) async fn open_barrier(socket: &str, parties: usize) -> Result<(), Failure> {
     let mut here = Vec::new();
     let mut word = AGAIN;
@@ -94,36 +94,36 @@ pub(crate) async fn lend_permits(socket: &str) -> Result<(), Failure> {
     .await
 }
 
-/// Tells `hear` what each client says, in the order in which it comes, until the bench ends.
+/// Calls `receive` with each client's messages, in order of arrival, until the bench ends.
 async fn serve(
     socket: &str,
-    hear: impl FnMut(&Client, u8) -> io::Result<()> + Send + 'static,
+    receive: impl FnMut(&Client, u8) -> io::Result<()> + Send + 'static,
 ) -> Result<(), Failure> {
     let listener = UnixListener::bind(socket)?;
     let orders = Orders::announce()?;
-    let hear = Arc::new(Mutex::new(hear));
+    let receive = Arc::new(Mutex::new(receive));
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            tokio::spawn(listen(client, Arc::clone(&hear)));
+            tokio::spawn(listen(client, Arc::clone(&receive)));
         }
     });
     orders.end().await
 }
 
-/// Ends when the client is gone.
+/// Ends when the client has closed its connection.
 async fn listen(
     client: net::UnixStream,
-    hear: Arc<Mutex<impl FnMut(&Client, u8) -> io::Result<()>>>,
+    receive: Arc<Mutex<impl FnMut(&Client, u8) -> io::Result<()>>>,
 ) -> io::Result<()> {
-    // Once the runtime has seen that it can be written to, a short answer always can, as each client waits for its own.
+    // After this a short answer always fits, because each client waits for its answer before it sends again.
     client.writable().await?;
     let (mut from, to) = client.into_split();
     let client = Arc::new(to);
     let mut chunk = [0; CHUNK];
     while let length @ 1.. = from.read(&mut chunk).await? {
-        let mut hear = hear.lock().map_err(|_| io::ErrorKind::Other)?;
+        let mut receive = receive.lock().map_err(|_| io::ErrorKind::Other)?;
         for message in chunk[..length].chunks(MESSAGE.len()) {
-            hear(&client, message[0])?;
+            receive(&client, message[0])?;
         }
     }
     Ok(())
@@ -139,7 +139,8 @@ fn message(word: u8, place: u8) -> Message {
     message
 }
 
-/// Arrives at the barrier again and again. Who comes first counts the round, so that each counts once.
+/// Arrives at the barrier repeatedly. The first party to arrive counts the round, so that each round
+/// counts once.
 pub(crate) async fn arrive(socket: &str) -> Result<(), Failure> {
     let mut stream = UnixStream::connect(socket)?;
     let mut orders = Orders::announce()?;
@@ -157,7 +158,7 @@ pub(crate) async fn arrive(socket: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Takes a permit again and again, and gives back the last one when its window is closed.
+/// Takes a permit repeatedly, and releases the last one when its window is closed.
 pub(crate) async fn take(socket: &str) -> Result<(), Failure> {
     let mut stream = UnixStream::connect(socket)?;
     let mut orders = Orders::announce()?;

@@ -1,12 +1,11 @@
-//! Shows what a fence is for when the resource is a SQL table: a holder that is paused, loses its
-//! lock, and goes on writing.
+//! Shows a fence for a SQL table: a holder is paused, loses its lock, and writes after it resumes.
 //!
 //!     cargo run --release --manifest-path examples/sql/Cargo.toml
 //!
-//! Two worker processes write to a row of a table, under one lock. The first is stopped with SIGSTOP
-//! before it writes, and an administrator forces its lock open. The second takes over and writes. Then
-//! the first goes on, with SIGCONT, and writes without asking the manager. The condition of its
-//! statement, `UPDATE .. WHERE .. AND fence <= ..`, matches no row:
+//! Two worker processes write to a row of a table, under one lock. The first one is stopped with
+//! SIGSTOP before it writes, and an administrator forces its lock open. The second one acquires the
+//! lock and writes. Then the first one is continued with SIGCONT and writes without a check by the
+//! manager. The condition of its statement, `UPDATE .. WHERE .. AND fence <= ..`, matches no row:
 //!
 //!     process 4711 has the lock with fence 1795384507341834506, and is paused
 //!     process 4712 has the lock with fence 1795384507341834507, and writes: 1 row
@@ -29,7 +28,7 @@ use table::Table;
 /// The row that both processes write.
 const PAGE: u64 = 1;
 
-/// Stands for a database server: it executes statements, and knows neither locks nor their holders.
+/// Stands for a database server: it executes statements, and has no access to locks or holders.
 struct Database(Table);
 
 /// Writes the row. The reply is the count of rows that were changed.
@@ -92,7 +91,7 @@ struct Sign {
     done: Event,
 }
 
-/// What became of one process's write.
+/// The result of one process's write.
 #[derive(Serialize, Deserialize)]
 struct Signed {
     pid: u32,
@@ -111,7 +110,8 @@ impl Task for Sign {
         self.inside.set().await?;
         self.done.wait().await?;
 
-        // The lock may have been forced open meanwhile: only the row can tell.
+        // The lock may have been forced open meanwhile. Only the statement's condition detects
+        // this.
         let words = format!("process {pid} was here");
         let rows = self.database.call(Write { words, fence }).await?;
         Ok(Signed { pid, fence, rows })

@@ -1,7 +1,7 @@
 //! A table of an in-memory SQL database whose rows refuse stale fences.
 //!
-//! The condition and the write are one statement, so no other write comes in between. The tests hold
-//! the statement that the documentation of `FenceFile` gives against the database.
+//! The condition and the write are one statement, so no other write can happen in between. The tests
+//! run the statement in the documentation of `FenceFile`.
 
 use gluesql::{
     core::error::Error as SqlError,
@@ -17,7 +17,7 @@ const UPDATE: &str = "UPDATE page SET words = ?1, fence = ?2 WHERE id = ?3 AND f
 pub(crate) struct Table(Glue<MemoryStorage>);
 
 impl Table {
-    /// A table with the empty pages 1 and 2.
+    /// Makes a table with the empty pages 1 and 2.
     pub(crate) fn new() -> Result<Self, SqlError> {
         let mut engine = Glue::new(MemoryStorage::default());
         engine.execute(
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn row_refuses_lower_fences_by_the_count_of_rows_and_each_row_for_itself() {
+    fn each_row_refuses_lower_fences_and_the_count_of_changed_rows_shows_it() {
         let mut table = Table::new().unwrap();
         let mut write = |id, words, fence| table.write(id, words, Fence::new(fence)).unwrap();
         assert_eq!(write(1, "a", 34), 1);

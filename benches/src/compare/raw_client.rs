@@ -1,6 +1,7 @@
-//! A client that is not ours, as PROTOCOL.md tells strangers to write one: blocking, and with no memory of its calls.
+//! A minimal client that is written from PROTOCOL.md: it blocks, and keeps no state of its calls.
 //!
-//! So one process can have any number of sessions, and a million calls under way, without measuring itself.
+//! So one process can have any number of sessions and a million calls in progress, and its own cost is
+//! negligible.
 
 use crate::contest::Side;
 use crate::ours;
@@ -11,17 +12,17 @@ use std::collections::HashMap;
 use std::io::{BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 
-/// The role of a stranger that does what `ours::PIPELINED` or `ours::KEYED` says.
-pub(crate) const STRANGER: &str = "stranger";
+/// The role of a raw client that runs the cycle `ours::PIPELINED` or `ours::KEYED`.
+pub(crate) const RAW_CLIENT: &str = "raw-client";
 
-/// What a manager does when its client takes next to no time.
-pub(crate) const STRANGERS: Side = Side {
+/// Raw clients, whose own cost is negligible, so the figure is the manager's cost.
+pub(crate) const RAW_CLIENTS: Side = Side {
     name: "its manager alone",
-    worker: STRANGER,
+    worker: RAW_CLIENT,
     ..ours::CLIENTS
 };
 
-/// Frames are written together once they have so many bytes.
+/// Frames are buffered until they have this many bytes.
 const TOGETHER: usize = 1 << 16;
 
 /// The first element of each frame that is an answer.
@@ -29,8 +30,8 @@ const WELCOME: u8 = 65;
 const OPENED: u8 = 66;
 const REPLY: u8 = 67;
 
-/// A session, and what it has not sent yet.
-pub(crate) struct Stranger {
+/// A session, and its unsent frames.
+pub(crate) struct RawClient {
     manager: BufReader<UnixStream>,
     unsent: Vec<u8>,
     /// The last sequence number that was used.
@@ -43,39 +44,40 @@ pub(crate) struct Object {
     operations: Vec<String>,
 }
 
-/// To which call an answer was.
+/// Whether an answer belongs to the last call.
 #[derive(PartialEq)]
 pub(crate) enum Replied {
     Earlier,
     Last,
 }
 
-impl Stranger {
-    /// Connects, says hello, and is welcomed.
+impl RawClient {
+    /// Connects, sends a hello, and reads the welcome.
     pub(crate) fn connect(address: &str) -> Result<Self, Failure> {
-        let mut stranger = Self {
+        let mut raw_client = Self {
             manager: BufReader::with_capacity(TOGETHER, UnixStream::connect(address)?),
             unsent: Vec::new(),
             seq: 0,
         };
-        stranger.send(&(1, "lockkeeper", 1, std::process::id(), "stranger", ""))?;
-        stranger.answer(WELCOME)?;
-        Ok(stranger)
+        raw_client.send(&(1, "lockkeeper", 1, std::process::id(), "raw-client", ""))?;
+        raw_client.answer(WELCOME)?;
+        Ok(raw_client)
     }
 
-    /// Opens a lock: a new one without a name, or the one of that name. To be followed by [`Self::opened`].
+    /// Sends a request to open a lock: an anonymous one, or the one of that name. [`Self::opened`] reads
+    /// the answer.
     pub(crate) fn open_lock(&mut self, name: Option<&str>) -> Result<(), Failure> {
         self.open("lock", name)
     }
 
-    /// The same with an object of any kind whose spec says who may release, and nothing else.
+    /// Sends a request to open an object of any kind whose spec is only the release rule.
     fn open(&mut self, kind: &str, name: Option<&str>) -> Result<(), Failure> {
         let spec = Blob::from(codec::encode("Holder")?);
         self.seq += 1;
         self.send(&(2, self.seq, kind, name, spec))
     }
 
-    /// Reads the answer to the earliest [`Self::open_lock`] that it was not read of.
+    /// Reads the answer to the earliest unanswered [`Self::open_lock`].
     pub(crate) fn opened(&mut self) -> Result<Object, Failure> {
         let frame = self.answer(OPENED)?;
         let (_, _, number, _, operations): (u8, u64, u32, String, Vec<String>) =
@@ -83,7 +85,7 @@ impl Stranger {
         Ok(Object { number, operations })
     }
 
-    /// Calls an operation that has no arguments. It may wait so many microseconds, or for ever.
+    /// Sends a call of an operation without arguments. It may wait for `micros`, or for ever.
     pub(crate) fn call(
         &mut self,
         object: &Object,
@@ -93,7 +95,7 @@ impl Stranger {
         self.call_with(object, operation, micros, &[0x90])
     }
 
-    /// The same with arguments.
+    /// Sends a call with arguments.
     fn call_with(
         &mut self,
         object: &Object,
@@ -107,20 +109,20 @@ impl Stranger {
         self.send(&(3, self.seq, object.number, number, micros, arguments))
     }
 
-    /// Releases a lock that the call of that number was granted. There is no answer.
+    /// Releases the lock that was granted to a call. There is no answer.
     fn release(&mut self, object: &Object, call: u64) -> Result<(), Failure> {
         let number = object.operation("release")?;
         let grant = Blob::from(codec::encode(&(call,))?);
         self.send(&(4, object.number, number, grant))
     }
 
-    /// Reads the next answer to a call, which must be no fault, and tells which call it was.
+    /// Reads the next answer, which must not be a fault, and returns the number of its call.
     fn granted(&mut self) -> Result<u64, Failure> {
         let (_, seq, _): (u8, u64, Blob) = codec::decode(&self.answer(REPLY)?)?;
         Ok(seq)
     }
 
-    /// Reads the next answer to a call, which must be no fault, and tells whether it is that to the last call of all.
+    /// Reads the next answer, which must not be a fault, and returns whether it belongs to the last call.
     pub(crate) fn replied(&mut self) -> Result<Replied, Failure> {
         Ok(if self.granted()? == self.seq {
             Replied::Last
@@ -147,7 +149,8 @@ impl Stranger {
         Ok(())
     }
 
-    /// Reads the next frame, which must have that number. What is unsent is sent once all that has come was read.
+    /// Reads the next frame, which must have the given number. Unsent frames are sent when no received bytes are
+    /// left.
     fn answer(&mut self, number: u8) -> Result<Vec<u8>, Failure> {
         if self.manager.buffer().is_empty() {
             self.flush()?;
@@ -156,7 +159,7 @@ impl Stranger {
         self.manager.read_exact(&mut length)?;
         let mut frame = vec![0; usize::try_from(u32::from_be_bytes(length))?];
         self.manager.read_exact(&mut frame)?;
-        // A short array has one byte, and its first element another one.
+        // The header of a short array and its first element have one byte each.
         if frame.get(1) == Some(&number) {
             return Ok(frame);
         }
@@ -172,41 +175,41 @@ impl Object {
     }
 }
 
-/// Plays a stranger that has so many cycles under way at once, each with a lock or a key of its own, and counts them.
+/// Runs a raw client with many concurrent cycles, each with its own lock or key, and counts them.
 pub(crate) async fn pipeline(address: &str, cycle: &str) -> Result<(), Failure> {
-    let mut stranger = Stranger::connect(address)?;
-    // The objects, and for each place what is acquired of which of them.
+    let mut raw_client = RawClient::connect(address)?;
+    // The objects, and for each place the object and the arguments.
     let (mut objects, mut seats) = (Vec::new(), Vec::new());
     match cycle {
         ours::PIPELINED => {
             for place in 0..ours::OUTSTANDING {
-                stranger.open_lock(None)?;
-                objects.push(stranger.opened()?);
+                raw_client.open_lock(None)?;
+                objects.push(raw_client.opened()?);
                 seats.push((place, vec![0x90]));
             }
         }
         ours::KEYED => {
-            stranger.open("keyed_lock", None)?;
-            objects.push(stranger.opened()?);
+            raw_client.open("keyed_lock", None)?;
+            objects.push(raw_client.opened()?);
             for place in 0..ours::OUTSTANDING {
                 seats.push((0, codec::encode(&(ours::key(place),))?));
             }
         }
-        other => return Err(format!("no stranger repeats {other:?}").into()),
+        other => return Err(format!("no raw client repeats {other:?}").into()),
     }
     let mut under_way = HashMap::new();
     for (place, (object, arguments)) in seats.iter().enumerate() {
-        stranger.call_with(&objects[*object], "acquire", None, arguments)?;
-        under_way.insert(stranger.seq, place);
+        raw_client.call_with(&objects[*object], "acquire", None, arguments)?;
+        under_way.insert(raw_client.seq, place);
     }
     party::repeat(async || {
         for _ in 0..ours::OUTSTANDING {
-            let call = stranger.granted()?;
-            let place = under_way.remove(&call).ok_or("a grant of no call")?;
+            let call = raw_client.granted()?;
+            let place = under_way.remove(&call).ok_or("a grant without a call")?;
             let (object, arguments) = &seats[place];
-            stranger.release(&objects[*object], call)?;
-            stranger.call_with(&objects[*object], "acquire", None, arguments)?;
-            under_way.insert(stranger.seq, place);
+            raw_client.release(&objects[*object], call)?;
+            raw_client.call_with(&objects[*object], "acquire", None, arguments)?;
+            under_way.insert(raw_client.seq, place);
         }
         Ok(u64::try_from(ours::OUTSTANDING)?)
     })
