@@ -1,9 +1,8 @@
-//! The condition over all schedules of a few callers, and against a reference over long random
-//! ones.
+//! Tests the condition in all schedules of a few callers, and against a reference in long random
+//! schedules.
 //!
-//! The tests know it only through its calls and their answers. All schedules are met in two ways:
-//! every order of a few steps, and every step in every reachable state, however many steps lead
-//! there.
+//! The tests use only its calls and answers. They cover all schedules in two ways: every order of a
+//! few steps, and every step in every reachable state.
 
 mod calls;
 mod ledger;
@@ -34,40 +33,41 @@ fn condition_agrees_with_its_reference() {
         &[
             "sleep",
             "sleep without the lock",
-            "sleep in a set of too long a name",
+            "sleep in a set with too long a name",
             "notification without the lock",
-            "notification without a sleeper",
+            "notification that wakes no sleeper",
             "notification of one",
             "notification of several",
             "notification of all",
             "notification used",
-            "notification of one withdrawn in the line handed on",
-            "notification of one dead in the line handed on",
-            "notification of a holder handed on",
-            "notification of a dead holder handed on",
-            "notification that wakes another one",
-            "notification that nobody is left for",
-            "sleeper woken by the end of its time",
-            "end of the time of one that was woken",
-            "end of the time of one that came for the lock",
+            "notification of a withdrawn waiter passed on",
+            "notification of a dead waiter passed on",
+            "notification of a holder passed on",
+            "notification of a dead holder passed on",
+            "passed-on notification that wakes a sleeper",
+            "passed-on notification that wakes no sleeper",
+            "sleeper woken by its deadline",
+            "deadline of a woken sleeper",
+            "deadline of a waiter for the lock",
             "withdrawn sleeper",
             "adoption with a notification",
-            "adoption without one",
+            "adoption without a notification",
             "force_unlock",
             "mark left",
         ],
     );
 }
 
-/// How many may take part at once.
+/// The limits of callers in a schedule.
 #[derive(Clone, Copy)]
-struct Crowd {
+struct Limits {
     sessions: usize,
     calls: usize,
 }
 
-/// All that may happen next. Sessions without a call are alike, so only one of them may come.
-fn possible(ledger: &Ledger, crowd: Crowd) -> Vec<Step> {
+/// Returns all possible next steps. Sessions without a call are equivalent, so only one new session
+/// may come.
+fn possible(ledger: &Ledger, limits: Limits) -> Vec<Step> {
     let live: Vec<(usize, &Entry)> = ledger
         .entries()
         .iter()
@@ -77,7 +77,7 @@ fn possible(ledger: &Ledger, crowd: Crowd) -> Vec<Step> {
     let session = |entry: &Entry| entry.id.session().number();
     let sessions: BTreeSet<u64> = live.iter().map(|(_, entry)| session(entry)).collect();
     let mut comers = sessions.clone();
-    if sessions.len() < crowd.sessions {
+    if sessions.len() < limits.sessions {
         let known = ledger.entries().iter().map(session);
         comers.insert(known.max().unwrap_or(0) + 1);
     }
@@ -88,7 +88,7 @@ fn possible(ledger: &Ledger, crowd: Crowd) -> Vec<Step> {
     {
         steps.push(Step::Tick);
     }
-    if live.len() < crowd.calls {
+    if live.len() < limits.calls {
         for patience in [Patience::Endless, Patience::UntilTick] {
             steps.extend(
                 comers
@@ -114,12 +114,12 @@ fn possible(ledger: &Ledger, crowd: Crowd) -> Vec<Step> {
     steps
 }
 
-/// A state but for the names of sessions and sets.
-type Shape = Vec<(usize, Whereabouts)>;
+/// A state without the names of sessions and sets.
+type Shape = Vec<(usize, CallState)>;
 
-/// Where a call is, and what is to come of it.
+/// The state of a call.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Whereabouts {
+enum CallState {
     Inside(Option<usize>),
     InLine(Option<Woken>, Patience, Option<usize>),
     Asleep(usize, Patience),
@@ -131,7 +131,7 @@ enum Woken {
     TimedOut,
 }
 
-/// The shape of a state; the same for two that differ only in names.
+/// Returns the shape of a state, which is equal for states that differ only in names.
 fn shape(ledger: &Ledger) -> Shape {
     let [as_they_are, swapped] = [Set::ALL, [Set::Named, Set::Unnamed]].map(|sets| {
         let number = |set: Set| usize::from(set == sets[1]);
@@ -150,15 +150,15 @@ fn shape(ledger: &Ledger) -> Shape {
                 let session = *sessions.entry(entry.id.session()).or_insert(known);
                 let carries = entry.carries.map(number);
                 let whereabouts = match entry.place {
-                    Place::Asleep(set) => Whereabouts::Asleep(number(set), entry.patience),
+                    Place::Asleep(set) => CallState::Asleep(number(set), entry.patience),
                     Place::InLine(wake) => {
                         let woken = wake.map(|wake| match wake {
                             Wake::Notified => Woken::Notified,
                             Wake::TimedOut => Woken::TimedOut,
                         });
-                        Whereabouts::InLine(woken, entry.patience, carries)
+                        CallState::InLine(woken, entry.patience, carries)
                     }
-                    Place::Inside | Place::Over => Whereabouts::Inside(carries),
+                    Place::Inside | Place::Over => CallState::Inside(carries),
                 };
                 (session, whereabouts)
             })
@@ -167,22 +167,22 @@ fn shape(ledger: &Ledger) -> Shape {
     as_they_are.min(swapped)
 }
 
-/// Takes every possible step in every state that can be reached in so many steps. Returns how many
-/// states there are, and how many steps were taken.
+/// Takes every possible step in every state that can be reached in `most_steps` steps. Returns the
+/// number of states and of taken steps.
 ///
-/// What the condition keeps of the past and the ledger can't see would be missed if one way to a
-/// state stood for all. So states are told apart by the kind of the step before them too.
-fn reach(crowd: Crowd, most_steps: usize) -> (usize, usize) {
+/// The condition may have hidden state that depends on the path and that the ledger does not see.
+/// So states are also distinguished by the kind of the step before them.
+fn reach(limits: Limits, most_steps: usize) -> (usize, usize) {
     let mut known = HashSet::from([(shape(&Ledger::new()), discriminant(&Step::Misuse))]);
     let mut paths = VecDeque::from([Vec::new()]);
     let mut taken = 0;
     while let Some(mut path) = paths.pop_front() {
-        for step in possible(&Ledger::replay(&path), crowd) {
+        for step in possible(&Ledger::replay(&path), limits) {
             path.push(step);
             taken += 1;
             let ledger = Ledger::replay(&path);
             if known.insert((shape(&ledger), discriminant(&step))) {
-                // Misuse changes nothing, which is checked by then.
+                // Misuse changes nothing, which was checked already, so no further steps follow it.
                 if path.len() < most_steps && step != Step::Misuse {
                     paths.push_back(path.clone());
                 }
@@ -194,16 +194,16 @@ fn reach(crowd: Crowd, most_steps: usize) -> (usize, usize) {
     (known.len(), taken)
 }
 
-/// Takes all steps of all schedules of so many steps. Returns how many schedules there are.
-fn explore(path: &mut Vec<Step>, ledger: Ledger, crowd: Crowd, depth: usize) -> usize {
+/// Takes all steps of all schedules of `depth` steps. Returns the number of schedules.
+fn explore(path: &mut Vec<Step>, ledger: Ledger, limits: Limits, depth: usize) -> usize {
     if depth == 0 {
         ledger.end();
         return 1;
     }
     let mut tried = 0;
-    for step in possible(&ledger, crowd) {
+    for step in possible(&ledger, limits) {
         path.push(step);
-        tried += explore(path, Ledger::replay(path), crowd, depth - 1);
+        tried += explore(path, Ledger::replay(path), limits, depth - 1);
         path.pop();
     }
     tried
@@ -211,33 +211,33 @@ fn explore(path: &mut Vec<Step>, ledger: Ledger, crowd: Crowd, depth: usize) -> 
 
 #[test]
 fn every_state_that_three_callers_can_reach_keeps_the_promises() {
-    let crowd = Crowd {
+    let limits = Limits {
         sessions: 3,
         calls: 3,
     };
-    let (states, steps) = reach(crowd, usize::MAX);
+    let (states, steps) = reach(limits, usize::MAX);
     println!("{states} states, {steps} steps");
     assert!(states >= 5_400 && steps >= 83_000, "{states}, {steps}");
 }
 
 #[test]
 fn every_state_that_four_callers_can_reach_in_six_steps_keeps_the_promises() {
-    let crowd = Crowd {
+    let limits = Limits {
         sessions: 4,
         calls: 4,
     };
-    let (states, steps) = reach(crowd, 6);
+    let (states, steps) = reach(limits, 6);
     println!("{states} states, {steps} steps");
     assert!(states >= 4_200 && steps >= 29_000, "{states}, {steps}");
 }
 
 #[test]
 fn every_schedule_of_four_steps_keeps_the_promises() {
-    let crowd = Crowd {
+    let limits = Limits {
         sessions: 3,
         calls: 4,
     };
-    let schedules = explore(&mut Vec::new(), Ledger::new(), crowd, 4);
+    let schedules = explore(&mut Vec::new(), Ledger::new(), limits, 4);
     println!("{schedules} schedules");
     assert!(schedules >= 9_700, "{schedules}");
 }
@@ -255,8 +255,9 @@ fn in_every_order(done: &mut Vec<Step>, left: &[Step], run: &mut impl FnMut(&[St
     }
 }
 
-/// Sessions from 1 on fall asleep, one in each of the sets; the next one has the lock. The call that
-/// sleeps is number 1, 3, 5 and so on, that of the holder is the number behind.
+/// Returns steps after which sessions from 1 on sleep, one in each of the sets, and the next session
+/// holds the lock. The sleeping calls have the numbers 1, 3, 5 and so on, and the holder's call has
+/// the next number.
 fn asleep(sleepers: &[(Set, Patience)]) -> Vec<Step> {
     let mut steps = Vec::new();
     for (set, patience) in sleepers {
@@ -270,8 +271,8 @@ fn asleep(sleepers: &[(Set, Patience)]) -> Vec<Step> {
     steps
 }
 
-/// Takes steps, but for those that have become impossible, as a release by the dead, and lets all
-/// who wait for the lock have it. Returns how many notifications were given.
+/// Takes steps, except those that have become impossible, such as a release by an ended session,
+/// and then grants the lock to all waiters. Returns the number of notifications.
 fn take_what_can_be(ledger: &mut Ledger, steps: &[Step]) -> usize {
     let mut given = 0;
     for step in steps {
@@ -306,14 +307,15 @@ fn no_order_of_notify_timeout_drop_and_death_loses_the_notification() {
             in_every_order(&mut Vec::new(), &events, &mut |order| {
                 let mut ledger = Ledger::replay(&beginning);
                 let given = take_what_can_be(&mut ledger, order);
-                let told = match (given, third) {
-                    // The first was dropped and the second died, so it is for the third.
+                let observed = match (given, third) {
+                    // The first sleeper was dropped and the second died, so the third gets the
+                    // notification.
                     (1, Patience::Endless) => ledger.wake_of(5) == Some(Wake::Notified),
                     (_, Patience::Endless) => ledger.wake_of(5).is_none(),
                     (1, Patience::UntilTick) => ledger.wake_of(5).is_some(),
                     (_, Patience::UntilTick) => ledger.wake_of(5) == Some(Wake::TimedOut),
                 };
-                assert!(told, "{:?}", ledger.wake_of(5));
+                assert!(observed, "{:?}", ledger.wake_of(5));
                 orders += 1;
                 notified += given;
                 ledger.end();
@@ -348,7 +350,7 @@ fn no_order_of_two_notifications_and_the_ends_of_their_receivers_loses_or_swaps_
             let before = order.iter().take_while(|step| **step != Step::Release(8));
             let given: Vec<Step> = before.filter(notifies).copied().collect();
             take_what_can_be(&mut ledger, order);
-            // The two that stay get what there is for their sets, the longest sleeper first.
+            // The two remaining sleepers get the notifications of their sets, in order of arrival.
             let mut due = given;
             for (call, set) in [(5, sets[2]), (7, sets[3])] {
                 let notification = Step::NotifyOne(8, set);

@@ -1,7 +1,7 @@
-//! The host: kinds whose code panics, and the actor that is driven through its mailbox.
+//! Tests the host: kinds whose code panics, and the actor through its mailbox.
 //!
-//! The first half runs on the bench. The second half runs real actors with real, short deadlines. A
-//! message that is awaited was handled, so no test sleeps to let something happen.
+//! The first half runs on the bench. The second half runs real actors with real, short deadlines.
+//! An awaited message was handled, so no test sleeps to let something happen.
 
 mod endings;
 mod fragile;
@@ -17,37 +17,37 @@ use lockkeeper_actors::{
 };
 
 use crate::host::{
-    fragile::{Bad, Breaks, Fragile, Park, Poison, Strike},
-    shard::{Shard, Told},
+    fragile::{Bad, Breaks, Fragile, PanicsInDecode, Park, Strike},
+    shard::{Answer, Shard},
 };
 
-/// A fragile object with two callers that wait, in sessions 1 and 2.
+/// Makes a fragile object with two waiting callers, in sessions 1 and 2.
 fn fragile(breaks: Breaks) -> (Bench<Fragile>, [CallId; 2]) {
-    let mut bench = Bench::new(breaks).expect("any spec will do");
+    let mut bench = Bench::new(breaks).expect("every spec is valid");
     let parked = [1, 2].map(|session| bench.call(session, Park));
     assert!(parked.iter().all(|id| !bench.is_answered(*id)));
     (bench, parked)
 }
 
-/// Asserts that a call has one answer, and that it is this fault.
-fn assert_told<O: Operation>(bench: &Bench<Fragile>, id: CallId, fault: Fault) {
+/// Asserts that a call has exactly one answer, which is the given fault.
+fn assert_answer<O: Operation>(bench: &Bench<Fragile>, id: CallId, fault: Fault) {
     assert_eq!(bench.times_answered(id), 1, "answers to {id:?}");
-    let told = bench.reply::<O>(id).expect("it was answered");
-    assert_eq!(told.err(), Some(fault), "{id:?}");
+    let observed = bench.reply::<O>(id).expect("the call is answered");
+    assert_eq!(observed.err(), Some(fault), "{id:?}");
 }
 
-/// Asserts that all waiters, and all later callers, are told once that the object is gone.
+/// Asserts that all waiters and all later callers get exactly one answer: the object is gone.
 fn assert_gone(mut bench: Bench<Fragile>, parked: &[CallId]) {
     for id in parked {
-        assert_told::<Park>(&bench, *id, Fault::Gone);
+        assert_answer::<Park>(&bench, *id, Fault::Gone);
         bench.withdraw(*id);
     }
     assert!(bench.is_gone());
     assert!(bench.primitive().is_none());
     let newcomer = bench.call(7, Park);
     let acquaintance = bench.call_timeout(2, Strike, Duration::ZERO);
-    assert_told::<Park>(&bench, newcomer, Fault::Gone);
-    assert_told::<Strike>(&bench, acquaintance, Fault::Gone);
+    assert_answer::<Park>(&bench, newcomer, Fault::Gone);
+    assert_answer::<Strike>(&bench, acquaintance, Fault::Gone);
     bench.advance(Duration::from_secs(9));
     bench.hang_up(7);
     bench.remove();
@@ -60,7 +60,7 @@ fn assert_gone(mut bench: Bench<Fragile>, parked: &[CallId]) {
 fn a_kind_that_panics_in_serve_answers_all_its_callers() {
     let (mut bench, parked) = fragile(Breaks::InServe);
     let strike = bench.call(3, Strike);
-    assert_told::<Strike>(&bench, strike, Fault::Gone);
+    assert_answer::<Strike>(&bench, strike, Fault::Gone);
     assert_gone(bench, &parked);
 }
 
@@ -68,7 +68,7 @@ fn a_kind_that_panics_in_serve_answers_all_its_callers() {
 fn a_kind_that_panics_in_withdraw_answers_all_its_callers() {
     let (mut bench, [withdrawn, other]) = fragile(Breaks::InWithdraw);
     bench.withdraw(withdrawn);
-    assert_told::<Park>(&bench, withdrawn, Fault::Withdrawn);
+    assert_answer::<Park>(&bench, withdrawn, Fault::Withdrawn);
     assert_gone(bench, &[other]);
 }
 
@@ -77,7 +77,7 @@ fn a_kind_that_panics_over_a_deadline_answers_all_its_callers() {
     let (mut bench, parked) = fragile(Breaks::InWithdraw);
     let late = bench.call_timeout(3, Park, Duration::from_secs(1));
     bench.advance(Duration::from_secs(1));
-    assert_told::<Park>(&bench, late, Fault::TimedOut);
+    assert_answer::<Park>(&bench, late, Fault::TimedOut);
     assert_gone(bench, &parked);
 }
 
@@ -85,7 +85,7 @@ fn a_kind_that_panics_over_a_deadline_answers_all_its_callers() {
 fn a_kind_that_panics_over_a_call_that_must_not_wait_answers_all_its_callers() {
     let (mut bench, parked) = fragile(Breaks::InWithdraw);
     let tried = bench.call_timeout(3, Park, Duration::ZERO);
-    assert_told::<Park>(&bench, tried, Fault::TimedOut);
+    assert_answer::<Park>(&bench, tried, Fault::TimedOut);
     assert_gone(bench, &parked);
 }
 
@@ -109,7 +109,7 @@ fn a_kind_that_panics_when_dropped_answers_all_its_callers() {
 fn a_kind_that_panics_in_serve_and_when_dropped_answers_all_its_callers() {
     let (mut bench, parked) = fragile(Breaks::InServeAndDrop);
     let strike = bench.call(3, Strike);
-    assert_told::<Strike>(&bench, strike, Fault::Gone);
+    assert_answer::<Strike>(&bench, strike, Fault::Gone);
     assert_gone(bench, &parked);
 }
 
@@ -121,8 +121,8 @@ fn a_reply_that_fails_or_panics_when_it_is_encoded_is_a_fault_of_that_call_alone
     ] {
         let (mut bench, parked) = fragile(breaks);
         let bad = bench.call(3, Bad);
-        let told = bench.reply::<Bad>(bad).expect("it was answered");
-        assert!(matches!(told, Err(Fault::Unencodable(why)) if why.contains(words)));
+        let observed = bench.reply::<Bad>(bad).expect("the call is answered");
+        assert!(matches!(observed, Err(Fault::Unencodable(why)) if why.contains(words)));
         lives_on(bench, parked);
     }
 }
@@ -130,17 +130,21 @@ fn a_reply_that_fails_or_panics_when_it_is_encoded_is_a_fault_of_that_call_alone
 #[test]
 fn arguments_that_panic_when_they_are_decoded_are_a_fault_of_that_call_alone() {
     let (mut bench, parked) = fragile(Breaks::Never);
-    let poison = bench.call(3, Poison);
+    let poison = bench.call(3, PanicsInDecode);
     let why = "its code panicked: on purpose, in the arguments".to_owned();
-    assert_told::<Poison>(&bench, poison, Fault::BadArguments(why));
+    assert_answer::<PanicsInDecode>(&bench, poison, Fault::BadArguments(why));
     lives_on(bench, parked);
 }
 
-/// Checks that an object still answers its parked callers.
+/// Checks that an object still answers its waiting callers.
 fn lives_on(mut bench: Bench<Fragile>, parked: impl IntoIterator<Item = CallId>) {
     bench.call(3, Strike);
     for id in parked {
-        assert_eq!(bench.reply::<Park>(id), Some(Ok(7)), "the object lives on");
+        assert_eq!(
+            bench.reply::<Park>(id),
+            Some(Ok(7)),
+            "the object still answers"
+        );
     }
 }
 
@@ -157,10 +161,10 @@ async fn a_panic_leaves_the_second_object_of_its_shard_untouched() {
     let waiter = lock.call(2, 1, Acquire).await;
     broken.call(1, 2, Park).await;
     broken.call(1, 3, Strike).await;
-    assert_eq!(one.told(2), [Told::Fault(Fault::Gone)]);
-    assert_eq!(one.told(3), [Told::Fault(Fault::Gone)]);
+    assert_eq!(one.answers(2), [Answer::Fault(Fault::Gone)]);
+    assert_eq!(one.answers(3), [Answer::Fault(Fault::Gone)]);
     assert_eq!(one.gone(), [11]);
-    assert_eq!((one.told(1).len(), two.told(1).len()), (1, 0));
+    assert_eq!((one.answers(1).len(), two.answers(1).len()), (1, 0));
     lock.call(
         1,
         4,
@@ -172,17 +176,16 @@ async fn a_panic_leaves_the_second_object_of_its_shard_untouched() {
     assert!(two.reply::<Acquire>(waiter).is_ok());
 }
 
-/// What an object tells of itself.
+/// Returns the report of an object.
 async fn report(lock: &shard::Hosted<Lock>) -> Report {
-    let (tell, told) = std::sync::mpsc::channel();
-    let inquiry = Inquiry::new(move |report| tell.send(report).expect("the test hears"));
+    let (tell, observed) = std::sync::mpsc::channel();
+    let inquiry = Inquiry::new(move |report| tell.send(report).expect("the receiver exists"));
     lock.send([Input::Survey(inquiry)]).await;
-    told.try_recv()
-        .expect("a message that is awaited was handled")
+    observed.try_recv().expect("an awaited message was handled")
 }
 
 #[actix::test]
-async fn what_is_measured_of_two_objects_of_a_shard_is_each_ones_own() {
+async fn two_objects_of_a_shard_are_measured_separately() {
     let shard = Shard::new();
     let [one, two] = [
         shard.host::<Lock>(ReleaseBy::Holder),
@@ -214,7 +217,7 @@ async fn what_is_measured_of_two_objects_of_a_shard_is_each_ones_own() {
     )
     .await;
     let [one, two] = [report(&one).await, report(&two).await];
-    let [one, two] = [one, two].map(|report| report.stats.expect("somebody had to wait"));
+    let [one, two] = [one, two].map(|report| report.stats.expect("a call had to wait"));
     assert_eq!((one.waits, one.grants, one.withdrawals), (1, 1, 0));
     assert_eq!((one.waited.count, one.held.count), (1, 2));
     assert_eq!((two.waits, two.grants, two.withdrawals), (2, 0, 1));
@@ -222,24 +225,25 @@ async fn what_is_measured_of_two_objects_of_a_shard_is_each_ones_own() {
 }
 
 #[actix::test]
-async fn what_is_wrong_with_a_call_is_its_answer_and_the_object_lives_on() {
+async fn malformed_call_is_answered_with_a_fault_and_the_object_still_answers() {
     let shard = Shard::new();
     let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let one = shard.join(1);
-    // Release is number 1, and an array of three is no release; nothing at all is none either.
+    // Release has number 1. An array of three elements is not a release, and neither are empty
+    // arguments.
     lock.raw(1, 1, 1, vec![0x93, 1, 2, 3]).await;
     lock.raw(1, 2, 1, Vec::new()).await;
-    // Acquire is number 0, and takes nothing but nil.
+    // Acquire has number 0, and takes only nil.
     lock.raw(1, 3, 0, vec![0xc0, 0xc0]).await;
     for seq in 1..=3 {
-        let [Told::Fault(Fault::BadArguments(_))] = one.told(seq).as_slice() else {
-            panic!("call {seq} was told {:?}", one.told(seq));
+        let [Answer::Fault(Fault::BadArguments(_))] = one.answers(seq).as_slice() else {
+            panic!("call {seq} was told {:?}", one.answers(seq));
         };
     }
     for (seq, number) in [(4, 7), (5, u32::MAX)] {
         lock.raw(1, seq, number, vec![0xc0]).await;
         let fault = Fault::UnknownOperation(format!("number {number}"));
-        assert_eq!(one.told(seq), [Told::Fault(fault)]);
+        assert_eq!(one.answers(seq), [Answer::Fault(fault)]);
     }
     let holder = lock.call(1, 6, Acquire).await;
     assert!(one.reply::<Acquire>(holder).is_ok());
@@ -267,13 +271,13 @@ async fn inputs_of_one_message_are_handled_in_order() {
     ])
     .await;
     assert_eq!(one.order(), [1, 2, 4, 3, 5]);
-    assert_eq!(one.told(2), [Told::Fault(Fault::Withdrawn)]);
+    assert_eq!(one.answers(2), [Answer::Fault(Fault::Withdrawn)]);
     let mut status = LockStatus::default();
     (status.held, status.depth) = (true, 1);
     assert_eq!(one.reply::<Status>(shard::id(1, 5)), Ok(status));
 }
 
-/// One message with calls of session 1, each by its number and its deadline in milliseconds.
+/// Makes calls of session 1, each from its number and its deadline in milliseconds.
 fn acquire_within(calls: &[(u64, u64)]) -> impl Iterator<Item = Input> {
     calls.iter().map(|(seq, millis)| {
         let deadline = Some(Duration::from_millis(*millis));
@@ -287,29 +291,29 @@ async fn a_call_that_waits_too_long_times_out_and_the_earliest_first() {
     let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let one = shard.join(1);
     lock.call(1, 1, Acquire).await;
-    // In one message, so that a slow machine does not change which is the earliest.
+    // In one message, so that a slow machine does not change the order of the deadlines.
     lock.send(acquire_within(&[(2, 110), (3, 10), (4, 60), (5, 0)]))
         .await;
-    assert_eq!(one.told(5), [Told::Fault(Fault::TimedOut)]);
-    one.until_told(2).await;
+    assert_eq!(one.answers(5), [Answer::Fault(Fault::TimedOut)]);
+    one.until_answered(2).await;
     assert_eq!(one.order(), [1, 5, 3, 4, 2]);
     for seq in 2..=5 {
-        assert_eq!(one.told(seq), [Told::Fault(Fault::TimedOut)]);
+        assert_eq!(one.answers(seq), [Answer::Fault(Fault::TimedOut)]);
     }
 }
 
 #[actix::test]
-async fn an_earlier_deadline_that_is_entered_later_is_not_slept_over() {
+async fn an_earlier_deadline_that_is_added_later_is_not_missed() {
     let shard = Shard::new();
     let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let one = shard.join(1);
     lock.call(1, 1, Acquire).await;
     lock.send(acquire_within(&[(2, 3_600_000)])).await;
-    // The table sleeps by now, as it was polled before the next message was.
+    // The yield lets the task of the table run, which now sleeps until the first deadline.
     tokio::task::yield_now().await;
     lock.send(acquire_within(&[(3, 1)])).await;
-    one.until_told(3).await;
-    assert!(one.told(2).is_empty());
+    one.until_answered(3).await;
+    assert!(one.answers(2).is_empty());
 }
 
 #[actix::test]
@@ -322,17 +326,17 @@ async fn a_call_that_was_answered_in_time_never_times_out() {
     let release = Release {
         grant: Proof::own(holder),
     };
-    // In one message, so that a slow machine does not let the deadlines pass before.
+    // In one message, so that the deadlines do not pass too early on a slow machine.
     let inputs = acquire_within(&[(2, 100), (3, 100)]).chain([
         Input::Withdraw(withdrawn),
         shard::call::<Lock, _>(shard::id(1, 4), &release, None),
     ]);
     lock.send(inputs).await;
-    // The deadline of a later call tells that theirs are over.
+    // The deadline of a later call shows that the others have passed.
     lock.send(acquire_within(&[(5, 200)])).await;
-    one.until_told(5).await;
-    assert_eq!(one.told(2).len(), 1);
-    assert_eq!(one.told(3), [Told::Fault(Fault::Withdrawn)]);
+    one.until_answered(5).await;
+    assert_eq!(one.answers(2).len(), 1);
+    assert_eq!(one.answers(3), [Answer::Fault(Fault::Withdrawn)]);
     lock.call(
         1,
         6,
@@ -353,12 +357,12 @@ async fn a_deadline_that_passed_before_a_withdrawal_counts_although_the_table_ha
     let patient = barrier.call(1, 1, arrive).await;
     let timeout = Duration::from_millis(5);
     let hasty = barrier.call_timeout(1, 2, arrive, timeout).await;
-    // The whole thread stands still, as that of a manager that is busy.
+    // The whole thread blocks, as that of a busy manager.
     std::thread::sleep(timeout * 2);
     barrier.send([Input::Withdraw(hasty)]).await;
     let broken = Refusal::Broken(Breach::TimedOut);
     assert_eq!(one.reply::<Arrive>(patient), Ok(Err(broken)));
-    assert_eq!(one.told(2), [Told::Fault(Fault::TimedOut)]);
+    assert_eq!(one.answers(2), [Answer::Fault(Fault::TimedOut)]);
 }
 
 #[actix::test]
@@ -370,7 +374,7 @@ async fn a_kind_that_panics_in_a_call_with_a_deadline_leaves_no_deadline() {
     fragile.call_timeout(1, 1, Park, hour).await;
     assert_eq!(shard.deadlines(), 1);
     fragile.call_timeout(1, 2, Strike, hour).await;
-    assert_eq!(one.told(2), [Told::Fault(Fault::Gone)]);
+    assert_eq!(one.answers(2), [Answer::Fault(Fault::Gone)]);
     assert_eq!(shard.deadlines(), 0);
 }
 
@@ -380,12 +384,16 @@ async fn a_deadline_of_a_call_that_was_answered_is_not_that_of_a_later_one() {
     let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let one = shard.join(1);
     let holder = lock.call(1, 1, Acquire).await;
-    // Withdrawn, it leaves its place in the table to the next, and its time behind.
+    // The withdrawal frees its slot in the table for the next call, but its time stays in the
+    // timer.
     lock.send(acquire_within(&[(2, 20)])).await;
     lock.send([Input::Withdraw(shard::id(1, 2))]).await;
     lock.send(acquire_within(&[(3, 3_600_000), (4, 60)])).await;
-    one.until_told(4).await;
-    assert!(one.told(3).is_empty(), "its hour is not over");
+    one.until_answered(4).await;
+    assert!(
+        one.answers(3).is_empty(),
+        "its deadline of an hour has not passed"
+    );
     lock.call(
         1,
         5,
@@ -413,9 +421,9 @@ async fn a_host_that_is_gone_is_freed_although_its_calls_had_deadlines() {
     )
     .await;
     assert!(one.reply::<Acquire>(shard::id(1, 2)).is_ok());
-    assert_eq!((shard.deadlines(), shard.desks()), (0, 1));
+    assert_eq!((shard.deadlines(), shard.hosts_with_deadlines()), (0, 1));
     drop(lock);
-    while shard.desks() > 0 {
+    while shard.hosts_with_deadlines() > 0 {
         tokio::task::yield_now().await;
     }
 }
@@ -432,7 +440,7 @@ async fn an_expiry_that_comes_after_the_answer_takes_nothing_away() {
         .call_timeout(1, 2, Acquire, Duration::from_secs(60))
         .await;
     lock.send([Input::Expire(holder)]).await;
-    assert!(one.told(2).is_empty(), "the holder lost its lock");
+    assert!(one.answers(2).is_empty(), "the holder lost its lock");
     lock.call(
         1,
         3,
@@ -473,7 +481,7 @@ async fn a_deadline_too_far_to_be_counted_never_comes() {
 }
 
 #[actix::test]
-async fn a_removed_object_tells_all_who_opened_it_and_all_who_come() {
+async fn a_removed_object_informs_its_sessions_and_fails_later_calls() {
     let shard = Shard::new();
     let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let sinks = [1, 2, 3].map(|session| shard.join(session));
@@ -492,12 +500,12 @@ async fn a_removed_object_tells_all_who_opened_it_and_all_who_come() {
         (vec![10], vec![20], vec![30])
     );
     assert_eq!(one.order(), [1]);
-    assert_eq!(two.told(1), [Told::Fault(Fault::Gone)]);
-    assert_eq!(three.told(1), [Told::Fault(Fault::Gone)]);
+    assert_eq!(two.answers(1), [Answer::Fault(Fault::Gone)]);
+    assert_eq!(three.answers(1), [Answer::Fault(Fault::Gone)]);
 }
 
 #[actix::test]
-async fn a_session_that_hung_up_is_told_nothing_and_gives_all_back() {
+async fn a_session_that_hung_up_gets_no_answer_and_its_holds_end() {
     let shard = Shard::new();
     let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let (one, two) = (shard.join(1), shard.join(2));
@@ -507,7 +515,7 @@ async fn a_session_that_hung_up_is_told_nothing_and_gives_all_back() {
     let next = lock.call(2, 1, Acquire).await;
     shard.leave(1);
     lock.hang_up(1).await;
-    let grant = two.reply::<Acquire>(next).expect("it is granted");
+    let grant = two.reply::<Acquire>(next).expect("the call is granted");
     assert_eq!(
         grant
             .expect("a lock refuses nobody")
@@ -520,20 +528,20 @@ async fn a_session_that_hung_up_is_told_nothing_and_gives_all_back() {
 }
 
 #[actix::test]
-async fn a_session_that_hung_up_has_not_opened_the_object_any_more() {
+async fn a_session_that_hung_up_no_longer_has_the_object_open() {
     let shard = Shard::new();
     let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let (one, two) = (shard.join(1), shard.join(2));
     lock.open(1, 10).await;
     lock.open(2, 20).await;
-    // Its way back is there still, so that silence is the host's doing.
+    // The session's sink still exists, so only the host can be the reason for the missing answer.
     lock.hang_up(1).await;
     lock.send([Input::Remove]).await;
     assert_eq!((one.gone(), two.gone()), (vec![], vec![20]));
 }
 
 #[actix::test]
-async fn a_call_that_nobody_waits_for_acts_and_is_not_answered() {
+async fn a_one_way_call_has_an_effect_and_no_answer() {
     let shard = Shard::new();
     let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let one = shard.join(1);

@@ -1,4 +1,4 @@
-//! How keyed locks and keyed semaphores are made and called.
+//! Makes and calls keyed locks and keyed semaphores.
 
 use std::time::Duration;
 
@@ -13,22 +13,22 @@ use rand::Rng;
 
 use crate::schedule::{Schedule, proof, put};
 
-/// Few, so that they meet; one does not stand in place, and one is too long.
+/// Few keys, so that calls contend. The longest one does not fit inline.
 pub(crate) const KEYS: [&str; 4] = ["", "a", "kéy", "a key of more than some twenty bytes"];
 
-/// A key that is no key.
+/// Returns an invalid key.
 pub(crate) fn too_long() -> String {
     "x".repeat(256)
 }
 
-/// What the two kinds are made from, and how their keys are acquired.
+/// The specs of both kinds, and their acquire operations.
 pub(crate) trait KeyedFace: Face {
-    /// How many permits a key has.
+    /// Draws the number of permits of a key.
     fn draw(schedule: &mut Schedule) -> u32;
 
     fn fresh(permits: u32) -> Bench<Keyed<Self>>;
 
-    /// How many permits of a key a call wants.
+    /// Draws the number of permits that a call acquires.
     fn want(schedule: &mut Schedule) -> u32;
 
     fn put(
@@ -46,7 +46,7 @@ impl KeyedFace for OneAKey {
     }
 
     fn fresh(_: u32) -> Bench<Keyed<Self>> {
-        Bench::new(ReleaseBy::Holder).expect("keyed locks need nothing")
+        Bench::new(ReleaseBy::Holder).expect("every spec is valid")
     }
 
     fn want(_: &mut Schedule) -> u32 {
@@ -75,7 +75,7 @@ impl KeyedFace for SeveralAKey {
             permits,
             release_by: ReleaseBy::Holder,
         })
-        .expect("the spec is in range")
+        .expect("the spec is valid")
     }
 
     fn want(schedule: &mut Schedule) -> u32 {
@@ -94,7 +94,7 @@ impl KeyedFace for SeveralAKey {
     }
 }
 
-/// What is done about a grant, about a key, or about all.
+/// A call about a grant, a key, or the whole object.
 #[derive(Clone, Debug)]
 pub(crate) enum KeyedCall {
     Release(CallId),
@@ -106,7 +106,7 @@ pub(crate) enum KeyedCall {
     List,
 }
 
-/// Any key, or now and then what is none.
+/// Draws a key, or sometimes an invalid one.
 pub(crate) fn any_key(schedule: &mut Schedule) -> String {
     match schedule.random.random_range(0..40) {
         0 => too_long(),

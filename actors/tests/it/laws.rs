@@ -1,9 +1,9 @@
-//! The laws that every kind obeys, in one test that knows no kind.
+//! The laws that every kind obeys, in one generic test.
 //!
-//! Each call is answered exactly once, or its session has hung up. Equal calls are served in the
-//! order of their arrival, and no resource is free while the first in line could have it. A
-//! withdrawn or dead call is granted nothing. A survey lists each waiter once, and only holders
-//! that hold. After all sessions have left, the object behaves like a fresh one.
+//! Each call is answered exactly once, or its session has hung up. Equal calls are served in order
+//! of arrival, and no resource is free while the first waiter could have it. A withdrawn call and a
+//! call of an ended session are never granted. A survey lists each waiter once, and only actual
+//! holders. After all sessions have left, the object behaves like a fresh one.
 
 mod holders;
 mod keyed_subject;
@@ -101,16 +101,16 @@ fn keyed_semaphore_obeys_the_laws() {
     obeys_the_laws::<KeyedSubject<SeveralAKey>>("keyed_semaphore_obeys_the_laws");
 }
 
-/// What the laws must know of a kind.
+/// What the laws need from a kind.
 trait Subject: Sized {
     type Kind: Primitive;
 
     fn make(schedule: &mut Schedule) -> (Self, Bench<Self::Kind>);
 
-    /// A fresh object, but with the changes that outlive their callers.
+    /// Makes a fresh object with the changes that outlive their callers.
     fn fresh(&self) -> Bench<Self::Kind>;
 
-    /// Makes some call. One that may have to wait tells in which line.
+    /// Makes a call. Returns its id, and the line in which it may have to wait.
     fn call(
         &mut self,
         bench: &mut Bench<Self::Kind>,
@@ -119,13 +119,13 @@ trait Subject: Sized {
         timeout: Option<Duration>,
     ) -> (CallId, Option<&'static str>);
 
-    /// Whether one of that line may wait for something else once its deadline has passed.
+    /// Returns whether a call of that line may wait for something else after its deadline.
     fn waits_on(line: &str) -> bool {
         let _ = line;
         false
     }
 
-    /// The calls that an answered call shows to have been granted what they waited for.
+    /// Returns the calls that were granted, as shown by an answered call.
     fn grants(
         &self,
         bench: &Bench<Self::Kind>,
@@ -133,31 +133,31 @@ trait Subject: Sized {
         line: Option<&'static str>,
     ) -> Vec<CallId>;
 
-    /// Asserts that nothing is free that the first of those who wait could have, and that nobody
-    /// else waits.
+    /// Asserts that no resource is free that the first waiter could have, and that no other call
+    /// waits.
     fn assert_nothing_fits(
         &self,
         bench: &mut Bench<Self::Kind>,
         waiting: &[(CallId, &'static str)],
     );
 
-    /// What strangers are told who try everything once. Fences and marks are left out.
+    /// Returns the answers to new sessions that make each call once, without fences and marks.
     fn probe(bench: &mut Bench<Self::Kind>) -> Vec<String>;
 }
 
-/// The session that asks for the state. It holds nothing and waits for nothing.
+/// The session that reads the state. It holds nothing and waits for nothing.
 const OBSERVER: u64 = 1_000_000;
 
 fn obeys_the_laws<S: Subject>(test: &str) {
     let must_occur = [
         "a withdrawn waiter",
-        "a withdrawn call that was answered",
-        "a waiter that was failed",
-        "a waiter that died",
+        "a withdrawn answered call",
+        "a failed waiter",
+        "a dead waiter",
         "a grant",
         "everybody left",
-        "everything was withdrawn",
-        "the object was removed",
+        "all calls withdrawn",
+        "the object removed",
     ];
     each_seed(test, 250, &must_occur, |mut schedule, tally| {
         let (subject, bench) = S::make(&mut schedule);
@@ -167,7 +167,7 @@ fn obeys_the_laws<S: Subject>(test: &str) {
             schedule,
             calls: Vec::new(),
             parked: Vec::new(),
-            heard: 0,
+            seen: 0,
             over: Vec::new(),
             last: BTreeMap::new(),
             granted: Vec::new(),
@@ -176,26 +176,26 @@ fn obeys_the_laws<S: Subject>(test: &str) {
     });
 }
 
-/// A call that was made.
+/// A call.
 struct Made {
     id: CallId,
     line: Option<&'static str>,
     has_deadline: bool,
 }
 
-/// A subject on its way through a schedule.
+/// A subject in a schedule.
 struct Trial<S: Subject> {
     subject: S,
     bench: Bench<S::Kind>,
     schedule: Schedule,
     calls: Vec<Made>,
-    /// Those that may wait still, in order.
+    /// The calls that may still wait, in order.
     parked: Vec<(CallId, &'static str)>,
-    /// How many answers were looked at.
-    heard: usize,
-    /// Calls that were answered or withdrawn, or whose session has hung up.
+    /// The number of checked answers.
+    seen: usize,
+    /// The calls that were answered or withdrawn, or whose session has hung up.
     over: Vec<CallId>,
-    /// The number of the call that was granted last, by line.
+    /// The number of the last granted call, by line.
     last: BTreeMap<&'static str, u64>,
     granted: Vec<CallId>,
 }
@@ -203,7 +203,7 @@ struct Trial<S: Subject> {
 impl<S: Subject> Trial<S> {
     fn run(mut self, tally: &mut Tally) {
         while let Some(step) = self.schedule.step() {
-            self.schedule.tell(&step);
+            self.schedule.trace(&step);
             match step {
                 Step::Call { session, timeout } => self.call(session, timeout),
                 Step::Withdraw(id) if self.schedule.random.random_bool(0.3) => self.fail(id, tally),
@@ -215,7 +215,7 @@ impl<S: Subject> Trial<S> {
                     return;
                 }
             }
-            self.listen(tally);
+            self.check_answers(tally);
             let waiting = self.waiting();
             self.subject.assert_nothing_fits(&mut self.bench, &waiting);
             self.assert_survey_is_true(&waiting, tally);
@@ -230,13 +230,13 @@ impl<S: Subject> Trial<S> {
         self.schedule.sent(id);
         assert!(
             line.is_some() || self.bench.is_answered(id),
-            "{id:?} has nothing to wait for and waits"
+            "{id:?} waits, but has nothing to wait for"
         );
         assert!(
             timeout != Some(Duration::ZERO)
                 || self.bench.is_answered(id)
                 || line.is_some_and(S::waits_on),
-            "{id:?} must not wait and does"
+            "{id:?} waits, but must not wait"
         );
         self.parked.extend(line.map(|line| (id, line)));
         self.calls.push(Made {
@@ -251,23 +251,27 @@ impl<S: Subject> Trial<S> {
         self.bench.withdraw(id);
         if waits {
             tally.note("a withdrawn waiter");
-            // A fault is that of any operation.
-            let told = self.bench.reply::<Status>(id);
-            assert_eq!(told, Some(Err(Fault::Withdrawn)), "{id:?} was withdrawn");
+            // A fault can be read as the answer of any operation.
+            let observed = self.bench.reply::<Status>(id);
+            assert_eq!(
+                observed,
+                Some(Err(Fault::Withdrawn)),
+                "{id:?} was withdrawn"
+            );
             self.over.push(id);
         } else if self.bench.is_answered(id) {
-            tally.note("a withdrawn call that was answered");
+            tally.note("a withdrawn answered call");
         }
     }
 
-    /// Ends a call that waits, and leaves any other as it is.
+    /// Fails a waiting call. It has no effect on other calls.
     fn fail(&mut self, id: CallId, tally: &mut Tally) {
         let waits = self.waiting().iter().any(|(waiter, _)| *waiter == id);
         let (order, deadlock) = (self.bench.order(), Deadlock::new(Vec::new(), 0));
         let fault = Fault::Deadlock(Box::new(deadlock));
         self.bench.fail(id, fault.clone());
         if waits {
-            tally.note("a waiter that was failed");
+            tally.note("a failed waiter");
             assert_eq!(self.bench.reply::<Status>(id), Some(Err(fault)), "{id:?}");
             self.over.push(id);
         } else {
@@ -280,26 +284,26 @@ impl<S: Subject> Trial<S> {
         let of = |call: &&Made| call.id.session().number() == session;
         for Made { id, .. } in self.calls.iter().filter(of) {
             if !self.bench.is_answered(*id) {
-                tally.note("a waiter that died");
+                tally.note("a dead waiter");
                 self.over.push(*id);
             }
         }
     }
 
-    /// Hears what was said since, and holds it against the laws.
-    fn listen(&mut self, tally: &mut Tally) {
+    /// Checks the new answers against the laws.
+    fn check_answers(&mut self, tally: &mut Tally) {
         let order = self.bench.order();
         let mut answered = Vec::new();
-        for seq in order.iter().skip(self.heard) {
+        for seq in order.iter().skip(self.seen) {
             let made = self.calls.iter().find(|made| made.id.seq() == *seq);
-            // Others are the observer's.
+            // Other answers belong to the observer.
             let Some(Made { id, line, .. }) = made else {
                 continue;
             };
             assert_eq!(self.bench.times_answered(*id), 1, "answers to {id:?}");
             answered.push((*id, *line));
         }
-        self.heard = order.len();
+        self.seen = order.len();
         for (id, line) in &answered {
             for grant in self.subject.grants(&self.bench, *id, *line) {
                 tally.note("a grant");
@@ -312,15 +316,17 @@ impl<S: Subject> Trial<S> {
     fn assert_may_be_granted(&mut self, grant: CallId) {
         assert!(
             !self.over.contains(&grant),
-            "{grant:?} was granted after it was over"
+            "{grant:?} was granted after its end"
         );
         if self.granted.contains(&grant) {
-            // What comes back to the front of its line has been there before.
+            // A call that returned to the front of its line was granted before.
             return;
         }
         self.granted.push(grant);
         let made = self.calls.iter().find(|made| made.id == grant);
-        let line = made.and_then(|made| made.line).expect("it was in a line");
+        let line = made
+            .and_then(|made| made.line)
+            .expect("the call was in a line");
         let last = self.last.insert(line, grant.seq()).unwrap_or_default();
         assert!(
             last < grant.seq(),
@@ -328,7 +334,7 @@ impl<S: Subject> Trial<S> {
         );
     }
 
-    /// The calls that should wait, in order.
+    /// Returns the calls that should wait, in order.
     fn waiting(&mut self) -> Vec<(CallId, &'static str)> {
         let (bench, schedule) = (&self.bench, &self.schedule);
         self.parked
@@ -341,27 +347,30 @@ impl<S: Subject> Trial<S> {
             return;
         };
         let survey = primitive.survey();
-        assert_ne!(survey.state, "", "a state has words");
-        let mut told: Vec<CallId> = Vec::new();
+        assert_ne!(survey.state, "", "a survey describes the state");
+        let mut observed: Vec<CallId> = Vec::new();
         for part in &survey.parts {
-            told.extend(part.waiters.iter().map(|waiter| waiter.call));
+            observed.extend(part.waiters.iter().map(|waiter| waiter.call));
             let held: u64 = part.holders.iter().map(|holder| holder.units).sum();
             assert!(part.units.is_none_or(|units| held <= units), "{part:?}");
             for holder in &part.holders {
-                tally.note("a holder was told");
+                tally.note("a holder in the survey");
                 assert!(self.bench.is_answered(holder.call), "{holder:?}");
                 assert!(self.schedule.is_live(holder.call.session()), "{holder:?}");
             }
         }
-        told.sort_unstable();
+        observed.sort_unstable();
         let mut waiting: Vec<CallId> = waiting.iter().map(|(id, _)| *id).collect();
         waiting.sort_unstable();
-        assert_eq!(told, waiting, "who waits, by the survey and in truth");
+        assert_eq!(
+            observed, waiting,
+            "the waiters in the survey (left) and the actual ones (right)"
+        );
     }
 
     fn assert_deadlines_are_kept(&mut self, tally: &mut Tally) {
         self.bench.advance(Duration::from_secs(3600));
-        self.listen(tally);
+        self.check_answers(tally);
         for (id, line) in self.waiting() {
             let made = self.calls.iter().find(|made| made.id == id);
             assert!(
@@ -372,9 +381,9 @@ impl<S: Subject> Trial<S> {
     }
 
     fn end_by_removal(&mut self, tally: &mut Tally) {
-        tally.note("the object was removed");
+        tally.note("the object removed");
         self.bench.remove();
-        self.listen(tally);
+        self.check_answers(tally);
         for made in &self.calls {
             let times = self.bench.times_answered(made.id);
             let lives = self.schedule.is_live(made.id.session());
@@ -382,23 +391,27 @@ impl<S: Subject> Trial<S> {
         }
     }
 
-    /// Lets everybody go, one way or the other, and looks at what is left.
+    /// Ends all sessions or withdraws all calls, and checks the remaining state.
     fn end(&mut self, tally: &mut Tally) {
         if self.schedule.random.random() {
             tally.note("everybody left");
             for session in self.schedule.end_all() {
                 self.hang_up(session, tally);
-                self.listen(tally);
+                self.check_answers(tally);
             }
         } else {
-            tally.note("everything was withdrawn");
+            tally.note("all calls withdrawn");
             let calls: Vec<CallId> = self.calls.iter().map(|made| made.id).collect();
             for id in calls {
                 self.withdraw(id, tally);
-                self.listen(tally);
+                self.check_answers(tally);
             }
         }
-        assert_eq!(self.waiting(), [], "somebody waits in an empty house");
+        assert_eq!(
+            self.waiting(),
+            [],
+            "a call waits although all sessions have left"
+        );
         let (used, fresh) = (&mut self.bench, &mut self.subject.fresh());
         assert_eq!(S::probe(used), S::probe(fresh), "used (left) and fresh");
     }

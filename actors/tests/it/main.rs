@@ -1,6 +1,7 @@
 //! The tests of the hosted kinds and of the actor that runs them, in one binary.
 //!
-//! No process and no socket takes part: kinds run on the bench, and some tests run real actors.
+//! The tests use no processes and no sockets. Kinds run on the bench, and some tests run real
+//! actors.
 
 mod condition;
 mod host;

@@ -1,7 +1,8 @@
-//! A kind on the bench and its reference, given the same inputs and compared after each of them.
+//! Compares a kind on the bench with its reference: both get the same inputs, and their answers are
+//! compared after each.
 //!
 //! A reference is written from SEMANTICS.md with lists and linear scans, and shares no code with
-//! the kind. Invariant: the kind gives the answers of the reference in each step, in the same
+//! the kind. Invariant: in each step the kind gives the same answers as the reference, in the same
 //! order.
 
 mod answers;
@@ -28,21 +29,21 @@ use crate::{
     seeds::Tally,
 };
 
-/// What a kind should do, said as plainly as possible.
+/// The expected behaviour of a kind, in the simplest form.
 pub(crate) trait Reference: Sized {
     type Kind: Primitive;
     /// A call that the schedule may make.
     type Call: Debug;
-    /// What a caller may be told.
-    type Told: Debug + PartialEq;
-    /// What must be remembered of earlier answers to understand later ones.
+    /// An answer to a call.
+    type Answer: Debug + PartialEq;
+    /// The state that is needed to compare later answers with earlier ones.
     type Memory: Default;
-    /// Whether an answered call may hold something that its withdrawal gives back.
+    /// Whether an answered call may hold something that its withdrawal releases.
     const HOLDS: bool = true;
 
     /// Makes a reference and an object of the same spec.
     fn make(schedule: &mut Schedule) -> (Self, Bench<Self::Kind>);
-    /// Calls that are made before the schedule begins, each with its session.
+    /// Returns the calls before the schedule begins, each with its session.
     fn prelude(&self, _: &mut Schedule) -> Vec<(u64, Self::Call)> {
         Vec::new()
     }
@@ -53,42 +54,42 @@ pub(crate) trait Reference: Sized {
         call: &Self::Call,
         timeout: Option<Duration>,
     ) -> CallId;
-    /// What the kind has answered to a call.
+    /// Reads the kind's answer to a call.
     fn read(
         bench: &Bench<Self::Kind>,
         id: CallId,
         call: &Self::Call,
         memory: &mut Self::Memory,
-    ) -> Result<Self::Told, Fault>;
+    ) -> Result<Self::Answer, Fault>;
 
-    fn serve(&mut self, id: CallId, call: &Self::Call, said: &mut Said<'_, Self::Told>);
-    /// Undoes a call, which is told `fault` if it waits still.
-    fn undo(&mut self, id: CallId, fault: Fault, said: &mut Said<'_, Self::Told>);
-    fn hang_up(&mut self, session: u64, said: &mut Said<'_, Self::Told>);
+    fn serve(&mut self, id: CallId, call: &Self::Call, effects: &mut Effects<'_, Self::Answer>);
+    /// Undoes a call. If it still waits, it is answered with `fault`.
+    fn undo(&mut self, id: CallId, fault: Fault, effects: &mut Effects<'_, Self::Answer>);
+    fn hang_up(&mut self, session: u64, effects: &mut Effects<'_, Self::Answer>);
     fn waits(&self, id: CallId) -> bool;
     fn holds(&self, id: CallId) -> bool;
 }
 
-/// What a reference says in one step.
-pub(crate) struct Said<'a, T> {
+/// The expected effects of one step.
+pub(crate) struct Effects<'a, T> {
     pub(crate) now: Duration,
     pub(crate) tally: &'a mut Tally,
     answers: Vec<(CallId, Result<T, Fault>)>,
-    /// The grants that are void from now on.
+    /// The grants that this step revokes.
     pub(crate) revoked: Vec<CallId>,
     unordered: bool,
 }
 
-impl<T> Said<'_, T> {
-    pub(crate) fn reply(&mut self, id: CallId, told: T) {
-        self.answers.push((id, Ok(told)));
+impl<T> Effects<'_, T> {
+    pub(crate) fn reply(&mut self, id: CallId, observed: T) {
+        self.answers.push((id, Ok(observed)));
     }
 
     pub(crate) fn fail(&mut self, id: CallId, fault: Fault) {
         self.answers.push((id, Err(fault)));
     }
 
-    /// States that a call has ended a grant, which another session is told of.
+    /// States that a call ended a grant. If the grant belongs to another session, it is revoked.
     pub(crate) fn end(&mut self, by: CallId, grant: CallId) {
         if by.session() != grant.session() {
             self.revoked.push(grant);
@@ -111,12 +112,12 @@ pub(crate) fn agree<R: Reference>(test: &str, schedules: u64, must_occur: &[&'st
         "a call",
         "a call with a deadline",
         "a call that must not wait",
-        "a call that must not wait and would",
+        "a call that must not wait and would have to",
         "a deadline that passes",
-        "a deadline that was met",
+        "a deadline of an answered call",
         "a withdrawn waiter",
-        "a withdrawn call that is over",
-        "a withdrawn call that was never made",
+        "a withdrawn call that has ended",
+        "a withdrawal of a call that was never made",
         "a hang-up",
         "a call after the removal",
         "a removal",
@@ -146,13 +147,13 @@ struct Pair<R: Reference> {
     reference: R,
     bench: Bench<R::Kind>,
     schedule: Schedule,
-    /// In the order of their numbers.
+    /// All calls, in the order of their numbers.
     sent: Vec<(CallId, R::Call)>,
-    /// Of calls that had to wait when they were made.
+    /// The deadlines of calls that had to wait.
     deadlines: Vec<(Duration, CallId)>,
     memory: R::Memory,
     revoked: BTreeSet<CallId>,
-    /// How many answers were compared.
+    /// The number of compared answers.
     answered: usize,
     removed: bool,
     now: Duration,
@@ -161,8 +162,8 @@ struct Pair<R: Reference> {
 impl<R: Reference> Pair<R> {
     fn run(&mut self, tally: &mut Tally) {
         for (session, call) in self.reference.prelude(&mut self.schedule) {
-            self.step("the prelude", tally, |pair, said| {
-                pair.make(session, call, None, said);
+            self.step("the prelude", tally, |pair, effects| {
+                pair.make(session, call, None, effects);
             });
         }
         while let Some(step) = self.schedule.step() {
@@ -178,46 +179,46 @@ impl<R: Reference> Pair<R> {
     }
 
     fn take(&mut self, step: Step, tally: &mut Tally) {
-        self.schedule.tell(&step);
-        self.step(step, tally, |pair, said| match step {
+        self.schedule.trace(&step);
+        self.step(step, tally, |pair, effects| match step {
             Step::Call { session, timeout } => {
                 let call = pair.reference.draw(&mut pair.schedule);
-                pair.make(session, call, timeout, said);
+                pair.make(session, call, timeout, effects);
             }
-            Step::Withdraw(id) => pair.withdraw(id, said),
+            Step::Withdraw(id) => pair.withdraw(id, effects),
             Step::HangUp(session) => {
-                said.tally.note("a hang-up");
+                effects.tally.note("a hang-up");
                 pair.bench.hang_up(session);
                 if !pair.removed {
-                    pair.reference.hang_up(session, said);
+                    pair.reference.hang_up(session, effects);
                 }
             }
-            Step::Advance(time) => pair.advance(time, said),
-            Step::Remove => pair.remove(said),
+            Step::Advance(time) => pair.advance(time, effects),
+            Step::Remove => pair.remove(effects),
         });
     }
 
-    /// Does the same to both, and compares what they say.
+    /// Does the same step with both, and compares their answers.
     fn step(
         &mut self,
         what: impl Debug,
         tally: &mut Tally,
-        act: impl FnOnce(&mut Self, &mut Said<'_, R::Told>),
+        act: impl FnOnce(&mut Self, &mut Effects<'_, R::Answer>),
     ) {
-        let mut said = Said {
+        let mut effects = Effects {
             now: self.now,
             tally,
             answers: Vec::new(),
             revoked: Vec::new(),
             unordered: false,
         };
-        act(self, &mut said);
-        let Said {
+        act(self, &mut effects);
+        let Effects {
             answers,
             revoked,
             unordered,
             ..
-        } = said;
+        } = effects;
         self.compare(&what, answers, unordered);
         for grant in revoked {
             assert!(self.bench.is_revoked(grant), "{grant:?} was not revoked");
@@ -230,29 +231,31 @@ impl<R: Reference> Pair<R> {
         session: u64,
         call: R::Call,
         timeout: Option<Duration>,
-        said: &mut Said<'_, R::Told>,
+        effects: &mut Effects<'_, R::Answer>,
     ) {
         let id = R::send(&mut self.bench, session, &call, timeout);
-        self.schedule.tell(&(id, &call));
+        self.schedule.trace(&(id, &call));
         self.schedule.sent(id);
         if self.removed {
-            said.tally.note("a call after the removal");
-            said.fail(id, Fault::Gone);
+            effects.tally.note("a call after the removal");
+            effects.fail(id, Fault::Gone);
         } else {
-            said.tally.note("a call");
-            self.reference.serve(id, &call, said);
+            effects.tally.note("a call");
+            self.reference.serve(id, &call, effects);
         }
         match timeout {
             Some(Duration::ZERO) => {
-                said.tally.note("a call that must not wait");
-                if !said.has_answered(id) {
-                    said.tally.note("a call that must not wait and would");
-                    self.reference.undo(id, Fault::TimedOut, said);
+                effects.tally.note("a call that must not wait");
+                if !effects.has_answered(id) {
+                    effects
+                        .tally
+                        .note("a call that must not wait and would have to");
+                    self.reference.undo(id, Fault::TimedOut, effects);
                 }
             }
             Some(timeout) => {
-                said.tally.note("a call with a deadline");
-                if !said.has_answered(id) {
+                effects.tally.note("a call with a deadline");
+                if !effects.has_answered(id) {
                     self.deadlines.push((self.now + timeout, id));
                 }
             }
@@ -261,57 +264,57 @@ impl<R: Reference> Pair<R> {
         self.sent.push((id, call));
     }
 
-    fn withdraw(&mut self, id: CallId, said: &mut Said<'_, R::Told>) {
+    fn withdraw(&mut self, id: CallId, effects: &mut Effects<'_, R::Answer>) {
         self.bench.withdraw(id);
         if self.removed {
             return;
         }
-        said.tally.note(if self.reference.waits(id) {
+        effects.tally.note(if self.reference.waits(id) {
             "a withdrawn waiter"
         } else if self.reference.holds(id) {
             "a withdrawn holder"
         } else if self.sent.iter().any(|(sent, _)| *sent == id) {
-            "a withdrawn call that is over"
+            "a withdrawn call that has ended"
         } else {
-            "a withdrawn call that was never made"
+            "a withdrawal of a call that was never made"
         });
-        self.reference.undo(id, Fault::Withdrawn, said);
+        self.reference.undo(id, Fault::Withdrawn, effects);
     }
 
-    /// Deadlines that fall together are kept in the order of the calls' ids, as the bench does it.
-    fn advance(&mut self, time: Duration, said: &mut Said<'_, R::Told>) {
+    /// Equal deadlines pass in the order of the calls' ids, as on the bench.
+    fn advance(&mut self, time: Duration, effects: &mut Effects<'_, R::Answer>) {
         self.bench.advance(time);
         let end = self.now + time;
         self.deadlines.sort();
         while let Some(&(at, id)) = self.deadlines.first().filter(|(at, _)| *at <= end) {
             self.deadlines.remove(0);
-            said.now = at;
+            effects.now = at;
             if self.removed {
                 continue;
             }
-            said.tally.note(if self.reference.waits(id) {
+            effects.tally.note(if self.reference.waits(id) {
                 "a deadline that passes"
             } else {
-                "a deadline that was met"
+                "a deadline of an answered call"
             });
             if self.reference.waits(id) {
-                self.reference.undo(id, Fault::TimedOut, said);
+                self.reference.undo(id, Fault::TimedOut, effects);
             }
         }
         self.now = end;
     }
 
-    fn remove(&mut self, said: &mut Said<'_, R::Told>) {
-        said.tally.note("a removal");
+    fn remove(&mut self, effects: &mut Effects<'_, R::Answer>) {
+        effects.tally.note("a removal");
         self.bench.remove();
         self.removed = true;
-        said.in_no_order();
+        effects.in_no_order();
         let mut has_live_caller = false;
         for (id, _) in &self.sent {
             let is_live = self.schedule.is_live(id.session());
             has_live_caller |= is_live;
             if is_live && self.reference.waits(*id) {
-                said.fail(*id, Fault::Gone);
+                effects.fail(*id, Fault::Gone);
             }
         }
         assert_eq!(self.bench.is_gone(), has_live_caller);
@@ -320,26 +323,26 @@ impl<R: Reference> Pair<R> {
     fn compare(
         &mut self,
         step: &impl Debug,
-        mut expected: Vec<(CallId, Result<R::Told, Fault>)>,
+        mut expected: Vec<(CallId, Result<R::Answer, Fault>)>,
         unordered: bool,
     ) {
         let order = self.bench.order();
         let mut actual = Vec::new();
         for seq in order.iter().skip(self.answered) {
             let place = self.sent.binary_search_by_key(seq, |(id, _)| id.seq());
-            let (id, call) = &self.sent[place.expect("only calls are answered")];
-            let told = R::read(&self.bench, *id, call, &mut self.memory);
-            actual.push((*id, told));
+            let (id, call) = &self.sent[place.expect("each answer belongs to a call")];
+            let observed = R::read(&self.bench, *id, call, &mut self.memory);
+            actual.push((*id, observed));
         }
         self.answered = order.len();
-        self.schedule.tell(&actual);
+        self.schedule.trace(&actual);
         if unordered {
             expected.sort_by_key(|(id, _)| *id);
             actual.sort_by_key(|(id, _)| *id);
         }
         assert_eq!(
             actual, expected,
-            "what was said (left) and what should be said (right) after {step:?}"
+            "the actual (left) and the expected answers (right) after {step:?}"
         );
     }
 }

@@ -1,5 +1,4 @@
-//! The cost of many waiters at a readers-writer lock: the time of a step does not grow with their
-//! number.
+//! The time of a step of a readers-writer lock does not grow with the number of waiters.
 //!
 //! Times are compared with each other in one run, by wide margins: a step that walks through all
 //! waiters is a thousand times slower.
@@ -11,17 +10,17 @@ use lockkeeper_actors::{
     sync::{Access, AcquireFor, CountHolders, Release, ReleaseBy, RwLock, Upgrade},
 };
 
-/// How many wait.
-const CROWD: usize = 100_000;
+/// The number of waiters.
+const WAITERS: usize = 100_000;
 
-/// How many steps are timed.
+/// The number of measured steps.
 const STEPS: usize = 1_000;
 
-/// The sessions of the crowd.
+/// The sessions of the waiters.
 const WRITERS: u64 = 1;
 const READERS: u64 = 2;
 
-/// Another one.
+/// Another session.
 const OTHER: u64 = 3;
 
 fn acquire(bench: &mut Bench<RwLock>, session: u64, access: Access) -> CallId {
@@ -34,7 +33,7 @@ fn time(steps: impl FnOnce()) -> Duration {
     begun.elapsed()
 }
 
-/// The time of so many steps at an uncontended lock.
+/// Returns the time of the steps at an uncontended lock.
 fn undisturbed() -> Duration {
     let mut bench = Bench::new(ReleaseBy::Holder).unwrap();
     time(|| {
@@ -56,9 +55,9 @@ fn readers_and_writers_that_wait_do_not_slow_the_steps_of_their_lock() {
     let mut bench = Bench::new(ReleaseBy::Holder).unwrap();
     let beside = acquire(&mut bench, OTHER, Access::Read);
     let grant = acquire(&mut bench, OTHER, Access::Upgradable);
-    let mut crowd = Vec::with_capacity(CROWD);
+    let mut crowd = Vec::with_capacity(WAITERS);
     let coming = time(|| {
-        for _ in 0..CROWD / 2 {
+        for _ in 0..WAITERS / 2 {
             crowd.push(acquire(&mut bench, WRITERS, Access::Write));
             crowd.push(acquire(&mut bench, READERS, Access::Read));
         }
@@ -102,26 +101,29 @@ fn readers_and_writers_that_wait_do_not_slow_the_steps_of_their_lock() {
         }
     });
     let withdrawals = time(|| {
-        for waiter in &crowd[CROWD / 2..CROWD / 2 + STEPS] {
+        for waiter in &crowd[WAITERS / 2..WAITERS / 2 + STEPS] {
             bench.withdraw(*waiter);
         }
     });
     for (what, took) in [
         ("handing on", handoffs),
         ("withdrawing", withdrawals),
-        ("upgrading in vain", upgrades),
+        ("withdrawing upgrades", upgrades),
     ] {
         assert!(took < alone * 20, "{alone:?} alone, {took:?} for {what}");
     }
 
     let going = time(|| bench.hang_up(WRITERS));
     assert!(going < coming * 5, "{coming:?} to come, {going:?} to go");
-    let last = crowd[CROWD - 1];
-    assert!(bench.is_answered(last), "readers without a writer between");
+    let last = crowd[WAITERS - 1];
+    assert!(
+        bench.is_answered(last),
+        "readers without a waiting writer between them"
+    );
     let status = bench.call(OTHER, CountHolders);
     let status = bench.reply::<CountHolders>(status).unwrap().unwrap();
     assert_eq!(status.waiting, 0);
-    assert!(usize::try_from(status.readers).unwrap() > CROWD / 2 - 2 * STEPS);
+    assert!(usize::try_from(status.readers).unwrap() > WAITERS / 2 - 2 * STEPS);
     let going = time(|| bench.hang_up(READERS));
     assert!(going < coming * 5, "{coming:?} to come, {going:?} to go");
 }

@@ -1,7 +1,7 @@
 //! Random schedules for the model tests and the laws.
 //!
-//! A schedule has sessions, calls and time, but knows no kind. It is drawn from one seed, so a
-//! failure is repeated step by step with `LOCKKEEPER_SEED=<seed>`.
+//! A schedule has sessions, calls and time, and works for every kind. It is drawn from one seed, so
+//! `LOCKKEEPER_SEED=<seed>` repeats a failure step by step.
 
 use lockkeeper_actors::{
     Bench, CallId, Operation, Proof, Serve, SessionId,
@@ -13,8 +13,8 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::seeds::{self, Tally};
 
-/// Runs a test over many schedules, and fails it as well when something that it is about has
-/// never occurred.
+/// Runs a test over many schedules. It also fails if one of the cases in `must_occur` never
+/// occurred.
 pub(crate) fn each_seed(
     test: &str,
     schedules: u64,
@@ -26,7 +26,7 @@ pub(crate) fn each_seed(
     });
 }
 
-/// Makes a call, with a deadline or without.
+/// Makes a call with or without a deadline.
 pub(crate) fn put<P: Serve<O>, O: Operation>(
     bench: &mut Bench<P>,
     session: u64,
@@ -39,7 +39,7 @@ pub(crate) fn put<P: Serve<O>, O: Operation>(
     }
 }
 
-/// What happens next.
+/// One step of a schedule.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
     /// A session makes a call; the kind chooses which.
@@ -50,31 +50,32 @@ pub(crate) enum Step {
     Withdraw(CallId),
     HangUp(u64),
     Advance(Duration),
-    /// Comes once at the most; what follows it finds no object.
+    /// The object is removed, at most once. Later calls find no object.
     Remove,
 }
 
-/// A source of steps, and the sessions and calls that they are about.
+/// A source of steps, with the sessions and calls that exist.
 pub(crate) struct Schedule {
     pub(crate) random: StdRng,
-    /// How likely a call asks for something that others may have to wait for.
+    /// The probability that a call acquires something for which others may have to wait.
     greed: f64,
     aloud: bool,
     steps: u32,
-    /// The likelihood of each step but the removal; some schedules pile up calls, others drain.
+    /// The weight of each step except the removal. Some schedules accumulate calls, others drain
+    /// them.
     weights: [u32; 4],
-    /// The one step in which the object is removed, if any.
+    /// The step in which the object is removed, if any.
     removal: Option<u32>,
-    /// Sessions that have not hung up. Their numbers are never used again.
+    /// The sessions that have not hung up. Numbers are never reused.
     live: Vec<u64>,
     born: u64,
     sent: Vec<CallId>,
 }
 
-/// More sessions than that are never there at once.
-const CROWD: usize = 6;
+/// The maximum number of sessions at a time.
+const MAX_SESSIONS: usize = 6;
 
-/// The grain of all times, so coarse that many deadlines fall together.
+/// The granularity of all times, so coarse that many deadlines are equal.
 const TICK: Duration = Duration::from_millis(10);
 
 impl Schedule {
@@ -104,7 +105,7 @@ impl Schedule {
         }
     }
 
-    /// The next step, until the schedule is over.
+    /// Returns the next step, or `None` at the end of the schedule.
     pub(crate) fn step(&mut self) -> Option<Step> {
         let left = self.steps.checked_sub(1)?;
         self.steps = left;
@@ -135,7 +136,7 @@ impl Schedule {
     }
 
     fn draw_call(&mut self) -> Step {
-        let place = self.random.random_range(0..CROWD);
+        let place = self.random.random_range(0..MAX_SESSIONS);
         let session = self.live.get(place).copied();
         let session = session.unwrap_or_else(|| self.join());
         let timeout = match self.random.random_range(0..10) {
@@ -146,7 +147,7 @@ impl Schedule {
         Step::Call { session, timeout }
     }
 
-    /// A session that was not there before.
+    /// Adds a new session.
     pub(crate) fn join(&mut self) -> u64 {
         self.born += 1;
         self.live.push(self.born);
@@ -159,7 +160,7 @@ impl Schedule {
 
     fn draw_hang_up(&mut self) -> Step {
         if self.live.is_empty() {
-            // A session may end without a call to the object.
+            // A session may end without having called the object.
             self.born += 1;
             return Step::HangUp(self.born);
         }
@@ -171,15 +172,15 @@ impl Schedule {
         Step::Advance(TICK * self.random.random_range(0..=5))
     }
 
-    /// Whether the next call asks for something that others may have to wait for.
+    /// Draws whether the next call acquires something for which others may have to wait.
     pub(crate) fn asks(&mut self) -> bool {
         self.random.random_bool(self.greed)
     }
 
-    /// Any call, whatever became of it, or now and then one that was never made.
+    /// Draws any call, ended or not, or sometimes one that was never made.
     pub(crate) fn any_call(&mut self) -> CallId {
         let count = self.sent.len();
-        // Recent calls are more likely to be of interest.
+        // Recent calls are drawn more often.
         let from = match self.random.random_range(0..10) {
             0 => count,
             1..=5 => count.saturating_sub(6),
@@ -192,7 +193,7 @@ impl Schedule {
         self.sent[self.random.random_range(from..count)]
     }
 
-    /// Takes note of a call that was made.
+    /// Records a call.
     pub(crate) fn sent(&mut self, id: CallId) {
         self.sent.push(id);
     }
@@ -201,25 +202,26 @@ impl Schedule {
         self.live.contains(&session.number())
     }
 
-    /// The sessions that have not hung up. From now on they have.
+    /// Ends all sessions, and returns those that had not hung up.
     pub(crate) fn end_all(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.live)
     }
 
-    /// Prints what happens when only one seed is run.
-    pub(crate) fn tell(&self, what: &impl Debug) {
+    /// Prints a step if only one seed is run.
+    pub(crate) fn trace(&self, what: &impl Debug) {
         if self.aloud {
             eprintln!("{what:?}");
         }
     }
 }
 
-/// Names a grant in a call of that session: another one than the grant's needs a ticket.
+/// Makes the proof of a grant in a call of a session. Another session than the grant's needs a
+/// signed ticket.
 pub(crate) fn proof(session: u64, grant: CallId) -> Proof {
     if grant.session().number() == session {
         return Proof::own(grant);
     }
-    // The secret is that of all benches.
+    // All benches have the same secret.
     let bench = Bench::<Lock>::new(ReleaseBy::Holder);
-    bench.expect("a lock needs nothing").signed(grant)
+    bench.expect("every spec is valid").signed(grant)
 }

@@ -1,4 +1,4 @@
-//! Running a test over many seeds, and reporting the seed that failed it.
+//! Runs a test over many seeds, and reports the seed of a failure.
 //!
 //! To see each step of a failure, run the test again with `LOCKKEEPER_SEED=<seed>`.
 
@@ -8,7 +8,7 @@ use std::{
     panic::{self, AssertUnwindSafe},
 };
 
-/// How often each thing occurred in all schedules of a test.
+/// How often each case occurred in all schedules of a test.
 #[derive(Debug, Default)]
 pub(crate) struct Tally(BTreeMap<&'static str, u64>);
 
@@ -18,14 +18,14 @@ impl Tally {
     }
 }
 
-/// The only seed to run, if `LOCKKEEPER_SEED` is set.
+/// Returns the only seed to run, if `LOCKKEEPER_SEED` is set.
 pub(crate) fn only() -> Option<u64> {
     let seed = env::var("LOCKKEEPER_SEED").ok()?;
     Some(seed.parse().expect("LOCKKEEPER_SEED is a number"))
 }
 
-/// Runs a test over many seeds, and fails it as well when something that it is about has never
-/// occurred: a test that misses its subject can't fail.
+/// Runs a test over many seeds. It also fails if one of the cases in `must_occur` never occurred,
+/// because the test would not have checked it.
 pub(crate) fn each(
     test: &str,
     seeds: u64,
@@ -47,6 +47,6 @@ pub(crate) fn each(
     }
     for what in must_occur {
         let occurred = only.is_some() || tally.0.contains_key(what);
-        assert!(occurred, "{test} has never met {what:?}: {tally:?}");
+        assert!(occurred, "{what:?} never occurred in {test}: {tally:?}");
     }
 }

@@ -1,5 +1,5 @@
-//! Series of tasks in random schedules, against lists in which each task is an entry of its own:
-//! rows that are cut, finished out of order and taken back must equal single tasks.
+//! Series of tasks in random schedules, compared with lists of single tasks: series that are split,
+//! finished out of order and put back must behave like single tasks.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,37 +17,38 @@ use crate::seeds::{Tally, each};
 /// The session that submits.
 const SUBMITTER: u64 = 9;
 
-/// What the submitter calls the first task.
+/// The submitter's number of the first task.
 const FIRST: u64 = 101;
 
 /// The numbers of the series.
 const SERIES: [u64; 2] = [1, 2];
 
-/// A task: its number, the series, and how often it may be tried again.
+/// A task: its number, its series, and the number of retries left.
 type Entry = (u64, u64, u32);
 
 #[derive(Default)]
 struct Reference {
     waiting: VecDeque<Entry>,
-    /// What each worker has, with the call that gave it; without a series once no call waits.
-    hands: BTreeMap<u64, Vec<(CallId, Entry, bool)>>,
+    /// The tasks of each worker, with the call that delivered each, and whether a call still waits
+    /// for its outcome.
+    held: BTreeMap<u64, Vec<(CallId, Entry, bool)>>,
     idle: VecDeque<(u64, CallId, usize)>,
-    /// What became of tasks, by series, that was not told yet.
+    /// The unreported outcomes of tasks, by series.
     ended: BTreeMap<u64, Vec<(u64, bool)>>,
-    /// What calls for work are to be answered with.
+    /// The expected answers to calls for jobs.
     given: Vec<(CallId, Vec<u64>)>,
 }
 
 impl Reference {
     fn has(&self, worker: u64) -> bool {
-        self.hands.get(&worker).is_some_and(|hand| !hand.is_empty())
+        self.held.get(&worker).is_some_and(|hand| !hand.is_empty())
     }
 
     fn give(&mut self, (worker, by, most): (u64, CallId, usize)) {
         let given: Vec<Entry> = (0..most).map_while(|_| self.waiting.pop_front()).collect();
         let numbers = given.iter().map(|task| task.0).collect();
         self.given.push((by, numbers));
-        let hand = self.hands.entry(worker).or_default();
+        let hand = self.held.entry(worker).or_default();
         hand.extend(given.into_iter().map(|task| (by, task, true)));
     }
 
@@ -69,7 +70,7 @@ impl Reference {
     }
 
     fn finish(&mut self, worker: u64, number: u64) {
-        let hand = self.hands.entry(worker).or_default();
+        let hand = self.held.entry(worker).or_default();
         if let Some(place) = hand.iter().position(|(_, task, _)| task.0 == number) {
             let (_, (number, series, _), is_wanted) = hand.remove(place);
             if is_wanted {
@@ -79,11 +80,11 @@ impl Reference {
     }
 
     fn take_back(&mut self, worker: u64, is_meant: impl Fn(CallId, u64) -> bool) {
-        let hand = self.hands.remove(&worker).unwrap_or_default();
+        let hand = self.held.remove(&worker).unwrap_or_default();
         let (back, kept): (Vec<_>, Vec<_>) = hand
             .into_iter()
             .partition(|(by, task, _)| is_meant(*by, task.0));
-        self.hands.insert(worker, kept);
+        self.held.insert(worker, kept);
         for (_, task, is_wanted) in back.into_iter().rev() {
             if is_wanted {
                 self.waiting.push_front(task);
@@ -93,7 +94,7 @@ impl Reference {
 
     fn die(&mut self, worker: u64) {
         self.idle.retain(|(idle, ..)| *idle != worker);
-        let hand = self.hands.remove(&worker).unwrap_or_default();
+        let hand = self.held.remove(&worker).unwrap_or_default();
         let mut hand = hand.into_iter();
         let begun = hand.next();
         for (_, task, is_wanted) in hand.rev() {
@@ -115,7 +116,7 @@ impl Reference {
 
     fn leave(&mut self, left: u64) {
         self.waiting.retain(|(_, series, _)| *series != left);
-        for (_, task, is_wanted) in self.hands.values_mut().flatten() {
+        for (_, task, is_wanted) in self.held.values_mut().flatten() {
             *is_wanted &= task.1 != left;
         }
         self.ended.remove(&left);
@@ -126,7 +127,7 @@ fn id(number: u64) -> JobId {
     JobId::of_series(SessionId::new(SUBMITTER), number - FIRST)
 }
 
-/// What a task's arguments are, so that those of another would be noticed.
+/// Returns the arguments of a task, which differ from those of all others.
 fn arguments(number: u64) -> Vec<u8> {
     vec![number.to_be_bytes()[7]; usize::try_from(number % 4).unwrap()]
 }
@@ -136,7 +137,7 @@ struct Run {
     reference: Reference,
     random: StdRng,
     last_number: u64,
-    /// A dead worker is replaced by one of another session.
+    /// A dead worker is replaced by a new session.
     workers: [u64; 3],
 }
 
@@ -168,7 +169,7 @@ impl Run {
     fn report(&mut self, worker: u64, tally: &mut Tally) {
         let hand = self
             .reference
-            .hands
+            .held
             .get(&worker)
             .cloned()
             .unwrap_or_default();
@@ -180,7 +181,7 @@ impl Run {
             tally.note("out of order");
         }
         if numbers.len() > 1 && self.random.random_bool(0.3) {
-            // Its report comes later.
+            // The first task is reported later.
             numbers.remove(0);
             tally.note("not the first");
         }
@@ -198,7 +199,7 @@ impl Run {
     fn hand_back(&mut self, worker: u64, tally: &mut Tally) {
         let hand = self
             .reference
-            .hands
+            .held
             .get(&worker)
             .cloned()
             .unwrap_or_default();
@@ -214,9 +215,9 @@ impl Run {
         self.reference.dispatch();
     }
 
-    /// Withdraws the last call that gave a worker something, as if it had not seen the answer.
-    fn unsee(&mut self, worker: u64, tally: &mut Tally) {
-        let hand = self.reference.hands.get(&worker);
+    /// Withdraws the last answered call of a worker, as if the worker had not seen the answer.
+    fn withdraw_last(&mut self, worker: u64, tally: &mut Tally) {
+        let hand = self.reference.held.get(&worker);
         let Some((by, ..)) = hand.and_then(|hand| hand.last()).copied() else {
             return;
         };
@@ -243,7 +244,7 @@ impl Run {
             }
             50..75 => self.report(worker, tally),
             75..83 => self.hand_back(worker, tally),
-            83..88 => self.unsee(worker, tally),
+            83..88 => self.withdraw_last(worker, tally),
             88..97 => {
                 self.bench.hang_up(worker);
                 self.reference.die(worker);
@@ -261,32 +262,32 @@ impl Run {
 
     fn check(&mut self, series: u64, tally: &mut Tally) {
         for (by, numbers) in self.reference.given.drain(..) {
-            let jobs = self.bench.reply::<Next>(by).expect("it is answered");
-            let jobs = jobs.unwrap().expect("nobody is sent home");
+            let jobs = self.bench.reply::<Next>(by).expect("the call is answered");
+            let jobs = jobs.unwrap().expect("the queue is not closed");
             let each: Vec<(JobId, Blob)> = jobs.into_iter().flat_map(Job::each).collect();
-            let told = numbers
+            let observed = numbers
                 .iter()
                 .map(|number| (id(*number), Blob::from(arguments(*number))));
-            assert_eq!(each, told.collect::<Vec<_>>());
+            assert_eq!(each, observed.collect::<Vec<_>>());
         }
         if let Some(ended) = self.reference.ended.get_mut(&series)
             && !ended.is_empty()
         {
             let collect = self.bench.call(SUBMITTER, Collect { series });
-            let told = self
+            let observed = self
                 .bench
                 .reply::<Collect>(collect)
-                .expect("there are some");
-            let told = told.unwrap().into_iter().map(|told| {
-                match told.outcome {
-                    Ok(outcome) => assert_eq!(outcome, Blob::from(arguments(told.number))),
+                .expect("the series has outcomes");
+            let observed = observed.unwrap().into_iter().map(|observed| {
+                match observed.outcome {
+                    Ok(outcome) => assert_eq!(outcome, Blob::from(arguments(observed.number))),
                     Err(fault) => assert!(matches!(fault, TaskFault::WorkerDied { .. })),
                 }
-                told.number
+                observed.number
             });
             let expected = std::mem::take(ended);
             let numbers: Vec<u64> = expected.iter().map(|(number, _)| *number).collect();
-            assert_eq!(told.collect::<Vec<_>>(), numbers);
+            assert_eq!(observed.collect::<Vec<_>>(), numbers);
             if expected.iter().any(|(_, is_done)| !is_done) {
                 tally.note("failed");
             }
@@ -295,7 +296,7 @@ impl Run {
 }
 
 #[test]
-fn tasks_in_rows_are_as_tasks_by_themselves() {
+fn tasks_of_series_behave_like_single_tasks() {
     let must_occur = [
         "out of order",
         "not the first",
@@ -306,7 +307,7 @@ fn tasks_in_rows_are_as_tasks_by_themselves() {
         "failed",
     ];
     each(
-        "tasks_in_rows_are_as_tasks_by_themselves",
+        "tasks_of_series_behave_like_single_tasks",
         400,
         &must_occur,
         |seed, tally| {

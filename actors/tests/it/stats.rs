@@ -1,4 +1,5 @@
-//! The measurements of an object, which the host takes for every kind once a caller had to wait.
+//! The statistics of an object, which the host collects for every kind after a caller first had to
+//! wait.
 
 use std::time::Duration;
 
@@ -16,11 +17,11 @@ use lockkeeper_actors::{
 const SECOND: Duration = Duration::from_secs(1);
 
 fn lock() -> Bench<Lock> {
-    Bench::new(ReleaseBy::Holder).expect("a lock needs nothing")
+    Bench::new(ReleaseBy::Holder).expect("every spec is valid")
 }
 
 fn stats(bench: &mut Bench<Lock>) -> Stats {
-    bench.stats().expect("somebody had to wait")
+    bench.stats().expect("a call had to wait")
 }
 
 fn release(bench: &mut Bench<Lock>, grant: CallId) {
@@ -32,7 +33,7 @@ fn release(bench: &mut Bench<Lock>, grant: CallId) {
     );
 }
 
-/// The number, the least, the mean and the greatest of some times, in seconds.
+/// Returns the number, the least, the mean and the greatest of the times, in seconds.
 fn seconds(times: Times) -> (u64, [f64; 3]) {
     let Times {
         count,
@@ -45,7 +46,7 @@ fn seconds(times: Times) -> (u64, [f64; 3]) {
 }
 
 #[test]
-fn object_that_nobody_ever_waited_for_is_not_measured() {
+fn object_without_waiters_is_not_measured() {
     let mut bench = lock();
     let grant = bench.call(1, Acquire);
     let tried = bench.call_timeout(2, Acquire, Duration::ZERO);
@@ -68,11 +69,11 @@ fn waits_and_holds_are_measured_from_the_first_wait_on() {
     release(&mut bench, third);
     let fourth = bench.call(1, Acquire);
     release(&mut bench, fourth);
-    let told = stats(&mut bench);
-    assert_eq!((told.waits, told.grants), (2, 3));
-    assert_eq!(seconds(told.waited), (2, [2.0, 3.0, 4.0]));
-    assert_eq!(seconds(told.held), (4, [0.0, 1.75, 4.0]));
-    assert!(told.waited.p50 >= 2 * SECOND && told.waited.p99 == 4 * SECOND);
+    let observed = stats(&mut bench);
+    assert_eq!((observed.waits, observed.grants), (2, 3));
+    assert_eq!(seconds(observed.waited), (2, [2.0, 3.0, 4.0]));
+    assert_eq!(seconds(observed.held), (4, [0.0, 1.75, 4.0]));
+    assert!(observed.waited.p50 >= 2 * SECOND && observed.waited.p99 == 4 * SECOND);
 }
 
 #[test]
@@ -93,29 +94,29 @@ fn each_end_of_a_wait_is_counted_as_what_it_is() {
     bench.hang_up(5);
     bench.hang_up(1);
     assert!(bench.is_answered(granted));
-    let told = stats(&mut bench);
-    assert_eq!(told.waits, 5, "a try does not wait");
+    let observed = stats(&mut bench);
+    assert_eq!(observed.waits, 5, "a try call does not wait");
     let ends = [
-        told.withdrawals,
-        told.timeouts,
-        told.deadlocks,
-        told.departures,
+        observed.withdrawals,
+        observed.timeouts,
+        observed.deadlocks,
+        observed.departures,
     ];
     assert_eq!(ends, [1; 4]);
-    assert_eq!((told.waited.count, told.abandonments), (1, 1));
+    assert_eq!((observed.waited.count, observed.abandonments), (1, 1));
     bench.call(9, ForceUnlock);
     assert_eq!(stats(&mut bench).held.count, 2);
     assert_eq!(stats(&mut bench).abandonments, 1);
 }
 
 #[test]
-fn grant_that_is_undone_is_no_wait_that_was_withdrawn() {
+fn withdrawn_grant_does_not_count_as_a_withdrawn_wait() {
     let mut bench = lock();
     let first = bench.call(1, Acquire);
     bench.call(2, Acquire);
     bench.withdraw(first);
-    let told = stats(&mut bench);
-    assert_eq!((told.withdrawals, told.waited.count), (0, 1));
+    let observed = stats(&mut bench);
+    assert_eq!((observed.withdrawals, observed.waited.count), (0, 1));
 }
 
 #[test]
@@ -124,7 +125,7 @@ fn permits_are_held_until_the_last_of_a_grant_is_released() {
         permits: 2,
         release_by: ReleaseBy::Holder,
     };
-    let mut bench = Bench::<Semaphore>::new(spec).expect("it is allowed");
+    let mut bench = Bench::<Semaphore>::new(spec).expect("the spec is valid");
     let grant = bench.call(1, AcquireMany { permits: 2 });
     bench.call(2, AcquireMany { permits: 1 });
     for _ in 0..2 {
@@ -137,25 +138,28 @@ fn permits_are_held_until_the_last_of_a_grant_is_released() {
             },
         );
     }
-    let told = bench.stats().expect("somebody had to wait");
-    assert_eq!(seconds(told.held), (1, [2.0; 3]));
-    assert_eq!(seconds(told.waited), (1, [1.0; 3]));
+    let observed = bench.stats().expect("a call had to wait");
+    assert_eq!(seconds(observed.held), (1, [2.0; 3]));
+    assert_eq!(seconds(observed.waited), (1, [1.0; 3]));
 }
 
 #[test]
-fn kinds_that_nobody_holds_are_measured_as_well() {
-    let mut bench = Bench::<Event>::new(()).expect("an event needs nothing");
+fn kinds_without_holds_are_measured_too() {
+    let mut bench = Bench::<Event>::new(()).expect("every spec is valid");
     bench.call(1, WaitSet { since: None });
     bench.advance(SECOND);
     bench.call(2, Set);
-    let told = bench.stats().expect("somebody had to wait");
-    assert_eq!((told.waits, told.grants, told.held.count), (1, 0, 0));
-    assert_eq!(seconds(told.waited), (1, [1.0; 3]));
+    let observed = bench.stats().expect("a call had to wait");
+    assert_eq!(
+        (observed.waits, observed.grants, observed.held.count),
+        (1, 0, 0)
+    );
+    assert_eq!(seconds(observed.waited), (1, [1.0; 3]));
 }
 
 #[test]
 fn readers_and_writers_are_measured_and_a_dead_writer_is_an_abandonment() {
-    let mut bench = Bench::<RwLock>::new(ReleaseBy::Holder).expect("it needs nothing");
+    let mut bench = Bench::<RwLock>::new(ReleaseBy::Holder).expect("every spec is valid");
     let acquire =
         |bench: &mut Bench<RwLock>, session, access| bench.call(session, AcquireFor { access });
     let reader = acquire(&mut bench, 1, Access::Read);
@@ -191,10 +195,10 @@ fn readers_and_writers_are_measured_and_a_dead_writer_is_an_abandonment() {
             grant: Proof::own(grant),
         },
     );
-    let told = bench.stats().expect("somebody had to wait");
+    let observed = bench.stats().expect("a call had to wait");
     // Each grant is measured once: an upgraded hold has two.
-    assert_eq!(seconds(told.held), (4, [0.0, 1.5, 3.0]));
-    assert_eq!((told.abandonments, told.waited.count), (1, 1));
+    assert_eq!(seconds(observed.held), (4, [0.0, 1.5, 3.0]));
+    assert_eq!((observed.abandonments, observed.waited.count), (1, 1));
 }
 
 #[test]
@@ -203,7 +207,7 @@ fn items_are_measured_for_as_long_as_they_are_taken() {
         capacity: None,
         holds: String::new(),
     };
-    let mut bench = Bench::<Queue>::new(spec).expect("it is allowed");
+    let mut bench = Bench::<Queue>::new(spec).expect("the spec is valid");
     let first = bench.call(1, Get);
     for byte in 0..3 {
         let item = Blob::from(vec![byte]);
@@ -227,14 +231,14 @@ fn items_are_measured_for_as_long_as_they_are_taken() {
     );
     bench.advance(SECOND);
     bench.hang_up(2);
-    let told = bench.stats().expect("somebody had to wait");
-    assert_eq!(seconds(told.held), (3, [1.0, 2.0, 3.0]));
-    assert_eq!(told.abandonments, 1);
+    let observed = bench.stats().expect("a call had to wait");
+    assert_eq!(seconds(observed.held), (3, [1.0, 2.0, 3.0]));
+    assert_eq!(observed.abandonments, 1);
 }
 
 #[test]
-fn keys_are_measured_whichever_way_a_hold_of_one_ends() {
-    let mut bench = Bench::<KeyedLock>::new(ReleaseBy::Holder).expect("it needs nothing");
+fn holds_of_keys_are_measured_for_every_way_of_ending() {
+    let mut bench = Bench::<KeyedLock>::new(ReleaseBy::Holder).expect("every spec is valid");
     let acquire = |bench: &mut Bench<KeyedLock>, session, key: &str| {
         let key = key.into();
         bench.call(session, AcquireKey { key })
@@ -255,12 +259,12 @@ fn keys_are_measured_whichever_way_a_hold_of_one_ends() {
     bench.call(6, AdoptKey { grant: ticket });
     bench.call(6, ForceUnlockKey { key: "c".into() });
     bench.withdraw(unseen);
-    let told = bench.stats().expect("somebody had to wait");
-    assert_eq!(seconds(told.held), (4, [1.0; 3]));
-    assert_eq!(told.abandonments, 0);
+    let observed = bench.stats().expect("a call had to wait");
+    assert_eq!(seconds(observed.held), (4, [1.0; 3]));
+    assert_eq!(observed.abandonments, 0);
     bench.advance(SECOND);
     bench.hang_up(2);
     bench.hang_up(6);
-    let told = bench.stats().expect("somebody had to wait");
-    assert_eq!((told.held.count, told.abandonments), (6, 2));
+    let observed = bench.stats().expect("a call had to wait");
+    assert_eq!((observed.held.count, observed.abandonments), (6, 2));
 }

@@ -1,5 +1,5 @@
-//! Above the limit of stored bytes, calls that would have the manager keep more fail and change nothing.
-//! All others go on, and what is freed can be had again.
+//! Above the limit of stored bytes, calls that would store more fail and change nothing. All other calls
+//! succeed, and freed bytes can be used again.
 
 use lockkeeper_actors::{
     Bench, CallId, Fault, JobId, Operation, Primitive, Proof, Serve, SessionId,
@@ -14,7 +14,7 @@ use lockkeeper_actors::{
     },
 };
 
-/// What a waiting call, and something that is held, counts.
+/// The bytes that a waiting call and a hold count.
 const CALL: usize = 256;
 
 fn limit(most: usize) -> Fault {
@@ -26,10 +26,10 @@ fn limit(most: usize) -> Fault {
 
 fn ask<P: Serve<O>, O: Operation>(bench: &mut Bench<P>, operation: O) -> Result<O::Reply, Fault> {
     let id = bench.call(9, operation);
-    bench.reply::<O>(id).expect("it is answered")
+    bench.reply::<O>(id).expect("the call is answered")
 }
 
-/// Makes calls until one is refused for the limit, and gives those that were not.
+/// Makes calls until the limit refuses one, and returns the accepted ones.
 fn fill<P: Primitive + Serve<O>, O: Operation>(
     bench: &mut Bench<P>,
     most: usize,
@@ -45,13 +45,13 @@ fn fill<P: Primitive + Serve<O>, O: Operation>(
             }
             Some(Ok(_)) | None => made.push(id),
         }
-        assert!(made.len() < 1_000, "nothing is refused");
+        assert!(made.len() < 1_000, "no call is refused");
     }
 }
 
 #[test]
 fn items_beyond_the_limit_are_refused_until_others_are_done() {
-    // An eighth of the limit is for calls and holds.
+    // An eighth of the limit is reserved for calls and holds.
     let most = 10 * (CALL + 1000) * 8 / 7 + 100;
     let spec = QueueSpec {
         capacity: None,
@@ -63,7 +63,7 @@ fn items_beyond_the_limit_are_refused_until_others_are_done() {
     };
     assert_eq!(fill(&mut bench, most, put).len(), 10);
     assert_eq!(ask(&mut bench, CountItems).unwrap().len, 10);
-    // To take an item is always possible; it counts until it is done.
+    // Taking an item always succeeds. It counts until it is done.
     let delivery = bench.call(2, Get);
     assert!(matches!(bench.reply::<Get>(delivery), Some(Ok(Ok(_)))));
     assert!(fill(&mut bench, most, put).is_empty());
@@ -122,7 +122,7 @@ fn grants_and_waiting_calls_beyond_the_limit_are_refused_and_nothing_is_held() {
     assert_eq!(held.len(), 20);
     let waiting = fill(&mut bench, most, |_| key(0));
     assert!(waiting.is_empty());
-    // A call that only asks counts while it is served.
+    // A call that only reads counts while it is served.
     assert_eq!(ask(&mut bench, CountKeys).unwrap().keys, 20);
     bench.hang_up(1);
     let held = fill(&mut bench, most, key);
@@ -144,10 +144,10 @@ fn full_of_items(most: usize) -> Bench<Queue> {
 }
 
 #[test]
-fn items_leave_an_eighth_of_the_limit_to_calls_that_wait_and_to_what_is_taken() {
+fn items_leave_an_eighth_of_the_limit_for_waiting_calls_and_taken_items() {
     let most = 100 * (CALL + 1000);
     let share = most / 8 / CALL;
-    // Joins wait for as long as there are items.
+    // Joins wait while there are items.
     let mut bench = full_of_items(most);
     let waiting = fill(&mut bench, most, |_| Join);
     assert!(
@@ -155,7 +155,7 @@ fn items_leave_an_eighth_of_the_limit_to_calls_that_wait_and_to_what_is_taken() 
         "{}",
         waiting.len()
     );
-    // An item that is taken counts as its hold does.
+    // A taken item counts as a hold.
     let mut bench = full_of_items(most);
     let items = ask(&mut bench, CountItems).unwrap().len;
     for _ in 0..items {
@@ -165,7 +165,7 @@ fn items_leave_an_eighth_of_the_limit_to_calls_that_wait_and_to_what_is_taken() 
 }
 
 #[test]
-fn lock_with_more_waiters_than_the_limit_allows_serves_those_that_it_has() {
+fn lock_at_the_limit_of_waiters_still_serves_them() {
     let most = 20 * CALL;
     let mut bench = Bench::<Lock>::within(ReleaseBy::Holder, most).unwrap();
     let calls = fill(&mut bench, most, |_| Acquire);
@@ -216,7 +216,7 @@ fn holder_of_a_condition_may_sleep_and_is_woken_although_the_limit_is_reached() 
 }
 
 #[test]
-fn arrival_beyond_the_limit_is_none() {
+fn arrival_beyond_the_limit_does_not_count() {
     let most = 20 * CALL;
     let spec = BarrierSpec {
         parties: 50,
@@ -232,7 +232,7 @@ fn arrival_beyond_the_limit_is_none() {
 }
 
 #[test]
-fn outcomes_of_tasks_are_told_although_the_limit_is_reached() {
+fn outcomes_of_tasks_are_reported_although_the_limit_is_reached() {
     let most = 100_000;
     let mut bench = Bench::<TaskQueue>::within((), most).unwrap();
     let submit = |_| Submit {
@@ -255,10 +255,12 @@ fn outcomes_of_tasks_are_told_although_the_limit_is_reached() {
     bench.call(5, feed(1_001, 3_000, 10_000));
     let collected = bench.call(5, Collect { series: 1_001 });
     assert_eq!(
-        bench.reply::<Collect>(collected).map(|told| told.map(drop)),
+        bench
+            .reply::<Collect>(collected)
+            .map(|observed| observed.map(drop)),
         Some(Err(limit(most)))
     );
-    // A worker takes all of them, and its outcomes are far above the limit.
+    // A worker takes all tasks, and its outcomes are far above the limit.
     let next = Next {
         finished: None,
         most: 99,
@@ -281,7 +283,7 @@ fn outcomes_of_tasks_are_told_although_the_limit_is_reached() {
         assert!(matches!(bench.reply::<Submit>(*job), Some(Ok(Ok(_)))));
     }
     let collected = bench.call(5, Collect { series: 1_000 });
-    let told = bench.reply::<Collect>(collected).expect("answered");
-    assert_eq!(told.expect("no fault").len(), 2);
+    let observed = bench.reply::<Collect>(collected).expect("answered");
+    assert_eq!(observed.expect("no fault").len(), 2);
     assert!(!fill(&mut bench, most, submit).is_empty());
 }

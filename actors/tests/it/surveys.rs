@@ -20,7 +20,7 @@ fn survey<P: Primitive>(bench: &Bench<P>) -> Survey {
     bench.primitive().expect("it lives").survey()
 }
 
-/// Who holds a part: the call, the units and the mode.
+/// Returns the holders of a part: the call, the units and the mode.
 fn holders(survey: &Survey, part: usize) -> Vec<(CallId, u64, &'static str)> {
     let holders = survey.parts[part].holders.iter();
     holders
@@ -28,7 +28,7 @@ fn holders(survey: &Survey, part: usize) -> Vec<(CallId, u64, &'static str)> {
         .collect()
 }
 
-/// Who waits for a part: the call, the units and the mode.
+/// Returns the waiters of a part: the call, the units and the mode.
 fn waiters(survey: &Survey, part: usize) -> Vec<(CallId, u64, &'static str)> {
     let waiters = survey.parts[part].waiters.iter();
     waiters
@@ -37,7 +37,7 @@ fn waiters(survey: &Survey, part: usize) -> Vec<(CallId, u64, &'static str)> {
 }
 
 #[test]
-fn lock_tells_its_holder_and_its_line_in_order_and_since_when() {
+fn lock_lists_its_holder_and_its_waiters_in_order_with_times() {
     let mut bench = Bench::<Lock>::new(ReleaseBy::Holder).unwrap();
     assert_eq!(survey(&bench).state, "free");
     bench.advance(SECOND);
@@ -45,36 +45,36 @@ fn lock_tells_its_holder_and_its_line_in_order_and_since_when() {
     bench.advance(SECOND);
     let [second, third] = [3, 2].map(|session| bench.call(session, Acquire));
     bench.advance(SECOND);
-    let told = survey(&bench);
-    assert_eq!(told.state, "held");
-    assert_eq!(told.parts[0].units, Some(1));
-    assert_eq!(holders(&told, 0), [(first, 1, "")]);
-    assert_eq!(waiters(&told, 0), [(second, 1, ""), (third, 1, "")]);
-    assert_eq!(told.parts[0].holders[0].since, SECOND);
-    assert_eq!(told.parts[0].waiters[0].since, 2 * SECOND);
+    let observed = survey(&bench);
+    assert_eq!(observed.state, "held");
+    assert_eq!(observed.parts[0].units, Some(1));
+    assert_eq!(holders(&observed, 0), [(first, 1, "")]);
+    assert_eq!(waiters(&observed, 0), [(second, 1, ""), (third, 1, "")]);
+    assert_eq!(observed.parts[0].holders[0].since, SECOND);
+    assert_eq!(observed.parts[0].waiters[0].since, 2 * SECOND);
     let fence = bench.reply::<Acquire>(first).unwrap().unwrap().unwrap();
-    assert_eq!(told.parts[0].holders[0].fence, Some(fence.fence));
+    assert_eq!(observed.parts[0].holders[0].fence, Some(fence.fence));
     bench.hang_up(1);
-    let told = survey(&bench);
-    assert_eq!(told.state, "held, abandoned");
-    assert_eq!(holders(&told, 0), [(second, 1, "")]);
-    assert_eq!(told.parts[0].holders[0].since, 3 * SECOND);
+    let observed = survey(&bench);
+    assert_eq!(observed.state, "held, abandoned");
+    assert_eq!(holders(&observed, 0), [(second, 1, "")]);
+    assert_eq!(observed.parts[0].holders[0].since, 3 * SECOND);
 }
 
 #[test]
-fn reentrant_lock_tells_each_entry_and_only_the_first_has_the_lock() {
+fn reentrant_lock_lists_each_entry_and_only_the_first_has_the_lock() {
     let mut bench = Bench::<ReentrantLock>::new(ReleaseBy::Holder).unwrap();
     let owner = 7;
     let [first, again] = [(); 2].map(|()| bench.call(1, AcquireAs { owner }));
     let other = bench.call(2, AcquireAs { owner });
-    let told = survey(&bench);
-    assert_eq!(told.state, "held, entered 2 times");
-    assert_eq!(holders(&told, 0), [(first, 1, ""), (again, 0, "again")]);
-    assert_eq!(waiters(&told, 0), [(other, 1, "")]);
+    let observed = survey(&bench);
+    assert_eq!(observed.state, "held, entered 2 times");
+    assert_eq!(holders(&observed, 0), [(first, 1, ""), (again, 0, "again")]);
+    assert_eq!(waiters(&observed, 0), [(other, 1, "")]);
 }
 
 #[test]
-fn condition_tells_its_lock_and_each_wait_set() {
+fn condition_lists_its_lock_and_each_wait_set() {
     let mut bench = Bench::<Condition>::new(ReleaseBy::Holder).unwrap();
     let mut sleep = |session, set: &str| {
         let grant = bench.call(session, Acquire);
@@ -89,19 +89,19 @@ fn condition_tells_its_lock_and_each_wait_set() {
     };
     let [empty, full, later] = [(1, "empty"), (2, "full"), (3, "empty")].map(|(n, s)| sleep(n, s));
     let holder = bench.call(4, Acquire);
-    let comer = bench.call(5, Acquire);
-    let told = survey(&bench);
-    assert_eq!(holders(&told, 0), [(holder, 1, "")]);
-    assert_eq!(waiters(&told, 0), [(comer, 1, "")]);
-    let parts = told
+    let waiter = bench.call(5, Acquire);
+    let observed = survey(&bench);
+    assert_eq!(holders(&observed, 0), [(holder, 1, "")]);
+    assert_eq!(waiters(&observed, 0), [(waiter, 1, "")]);
+    let parts = observed
         .parts
         .iter()
         .map(|part| (part.key.as_deref(), part.units));
     let sets = [(None, Some(1)), (Some("empty"), None), (Some("full"), None)];
     assert_eq!(Vec::from_iter(parts), sets);
     let asleep = [(empty, 1, "notification"), (later, 1, "notification")];
-    assert_eq!(waiters(&told, 1), asleep);
-    assert_eq!(waiters(&told, 2), [(full, 1, "notification")]);
+    assert_eq!(waiters(&observed, 1), asleep);
+    assert_eq!(waiters(&observed, 2), [(full, 1, "notification")]);
     let (set, most) = ("full".to_owned(), Some(1));
     bench.call(
         4,
@@ -111,13 +111,13 @@ fn condition_tells_its_lock_and_each_wait_set() {
             most,
         },
     );
-    let told = survey(&bench);
-    assert_eq!(waiters(&told, 0), [(comer, 1, ""), (full, 1, "")]);
-    assert_eq!(told.parts.len(), 2, "nobody sleeps in the other set");
+    let observed = survey(&bench);
+    assert_eq!(waiters(&observed, 0), [(waiter, 1, ""), (full, 1, "")]);
+    assert_eq!(observed.parts.len(), 2, "the other set has no sleeper");
 }
 
 #[test]
-fn semaphore_tells_how_many_permits_each_has_and_wants() {
+fn semaphore_lists_the_permits_of_each_holder_and_waiter() {
     let mut bench = Bench::<Semaphore>::new(SemaphoreSpec {
         permits: 4,
         release_by: ReleaseBy::Holder,
@@ -125,17 +125,17 @@ fn semaphore_tells_how_many_permits_each_has_and_wants() {
     .unwrap();
     let [many, one] = [2, 1].map(|permits| bench.call(1, AcquireMany { permits }));
     let waiting = bench.call(2, AcquireMany { permits: 3 });
-    let told = survey(&bench);
-    assert_eq!(told.state, "1 of 4 permits free");
-    assert_eq!(told.parts[0].units, Some(4));
-    assert_eq!(holders(&told, 0), [(many, 2, ""), (one, 1, "")]);
-    assert_eq!(waiters(&told, 0), [(waiting, 3, "")]);
+    let observed = survey(&bench);
+    assert_eq!(observed.state, "1 of 4 permits free");
+    assert_eq!(observed.parts[0].units, Some(4));
+    assert_eq!(holders(&observed, 0), [(many, 2, ""), (one, 1, "")]);
+    assert_eq!(waiters(&observed, 0), [(waiting, 3, "")]);
     bench.call(2, Close);
     assert_eq!(survey(&bench).state, "1 of 4 permits free, closed");
 }
 
 #[test]
-fn semaphore_that_anybody_adds_permits_to_or_parts_with_some_of_tells_no_units() {
+fn semaphore_with_added_or_split_permits_lists_no_units() {
     let full = SemaphoreSpec {
         permits: 2,
         release_by: ReleaseBy::Holder,
@@ -150,11 +150,7 @@ fn semaphore_that_anybody_adds_permits_to_or_parts_with_some_of_tells_no_units()
             permits,
         },
     );
-    assert_eq!(
-        survey(&bench).parts[0].units,
-        Some(2),
-        "nothing was parted with"
-    );
+    assert_eq!(survey(&bench).parts[0].units, Some(2), "no grant was split");
     bench.call(
         1,
         Forget {
@@ -170,46 +166,46 @@ fn semaphore_that_anybody_adds_permits_to_or_parts_with_some_of_tells_no_units()
 }
 
 #[test]
-fn event_tells_who_waits_for_the_flag() {
+fn event_lists_the_waiters_for_its_flag() {
     let mut bench = Bench::<Event>::new(()).unwrap();
     let calls = [(); 2].map(|()| bench.call(1, WaitSet { since: None }));
-    let told = survey(&bench);
-    assert_eq!(told.state, "not set, generation 0");
-    assert_eq!(told.parts[0].units, None);
-    assert_eq!(waiters(&told, 0), calls.map(|call| (call, 1, "set")));
+    let observed = survey(&bench);
+    assert_eq!(observed.state, "not set, generation 0");
+    assert_eq!(observed.parts[0].units, None);
+    assert_eq!(waiters(&observed, 0), calls.map(|call| (call, 1, "set")));
     bench.call(1, Set);
     assert_eq!(survey(&bench).state, "set, generation 1");
 }
 
 #[test]
-fn barrier_tells_who_has_arrived_and_who_runs_the_action_and_since_when() {
+fn barrier_lists_its_arrivals_and_the_party_that_runs_the_action_with_times() {
     let mut bench = Bench::<Barrier>::new(BarrierSpec::from(2)).unwrap();
     let first = bench.call(1, Arrive { acts: true });
     assert_eq!(survey(&bench).state, "1 of 2 arrived, generation 0");
     bench.advance(SECOND);
     let last = bench.call(2, Arrive { acts: true });
     let early = bench.call(3, Arrive { acts: true });
-    let told = survey(&bench);
+    let observed = survey(&bench);
     assert_eq!(
-        waiters(&told, 0),
+        waiters(&observed, 0),
         [(first, 1, "others"), (early, 1, "others")]
     );
-    assert_eq!(holders(&told, 0), [(last, 1, "action")]);
-    assert_eq!(told.parts[0].holders[0].since, SECOND);
+    assert_eq!(holders(&observed, 0), [(last, 1, "action")]);
+    assert_eq!(observed.parts[0].holders[0].since, SECOND);
     bench.hang_up(2);
     assert_eq!(survey(&bench).state, "0 of 2 arrived, generation 0, broken");
 }
 
 #[test]
-fn task_queue_tells_whose_tasks_are_not_done_and_which_workers_are_idle() {
+fn task_queue_lists_unfinished_tasks_and_idle_workers() {
     let mut bench = Bench::<TaskQueue>::new(()).unwrap();
     let next = || Next {
         finished: None,
         most: 1,
     };
     let idle = bench.call(1, next());
-    let told = survey(&bench);
-    assert_eq!(waiters(&told, 1), [(idle, 1, "task")]);
+    let observed = survey(&bench);
+    assert_eq!(waiters(&observed, 1), [(idle, 1, "task")]);
     let mut submit = || {
         let chunk = Chunk {
             task: "double".to_owned(),
@@ -218,16 +214,16 @@ fn task_queue_tells_whose_tasks_are_not_done_and_which_workers_are_idle() {
         bench.call(2, Submit { chunk, retries: 0 })
     };
     let [given, waiting] = [(); 2].map(|()| submit());
-    let told = survey(&bench);
-    assert_eq!(told.state, "1 tasks given out");
+    let observed = survey(&bench);
+    assert_eq!(observed.state, "1 tasks given out");
     assert_eq!(
-        waiters(&told, 0),
+        waiters(&observed, 0),
         [(given, 1, "outcome"), (waiting, 1, "worker")]
     );
-    assert_eq!(waiters(&told, 1), []);
+    assert_eq!(waiters(&observed, 1), []);
 }
 
-/// How many hold and wait in all, and how many of them are listed.
+/// Returns the numbers of all holders and waiters, and of the listed ones.
 fn counted(survey: &Survey) -> [u64; 4] {
     let mut counted = [0; 4];
     for part in &survey.parts {
@@ -241,7 +237,7 @@ fn counted(survey: &Survey) -> [u64; 4] {
 }
 
 #[test]
-fn of_very_many_calls_the_first_are_listed_and_all_are_counted() {
+fn survey_lists_the_first_of_many_calls_and_counts_all() {
     const MANY: u64 = Survey::MOST as u64 + 77;
     const MOST: u64 = Survey::MOST as u64;
     let mut event = Bench::<Event>::new(()).unwrap();
@@ -266,8 +262,8 @@ fn of_very_many_calls_the_first_are_listed_and_all_are_counted() {
         },
     );
     assert_eq!(counted(&survey(&permits)), [MANY, 0, MOST, 0]);
-    // The keys that are waited for are among those that are listed.
-    let told = survey(&keys);
-    assert_eq!(counted(&told), [MANY, MANY - MOST, MOST, MANY - MOST]);
-    assert_eq!(told.parts.len(), Survey::MOST + 1);
+    // The keys with waiters are among the listed keys.
+    let observed = survey(&keys);
+    assert_eq!(counted(&observed), [MANY, MANY - MOST, MOST, MANY - MOST]);
+    assert_eq!(observed.parts.len(), Survey::MOST + 1);
 }

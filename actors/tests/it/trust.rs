@@ -1,5 +1,5 @@
-//! Which session may act for a holder: its own by the number of the call, another one by a signed call, and
-//! none by a guess. One table of operations for each kind.
+//! The sessions that may act for a holder: its own session with the number of the call, and another session
+//! with a signed call, but not with a guess. Each kind has a table of operations.
 
 use lockkeeper_actors::{
     Bench, CallId, Operation, Primitive, Proof, Refusal, Serve, SessionId,
@@ -14,20 +14,20 @@ use lockkeeper_actors::{
 };
 
 const HOLDER: u64 = 1;
-const STRANGER: u64 = 2;
+const OTHER_SESSION: u64 = 2;
 
-/// What an operation does to the hold that it names.
+/// The effect of an operation on the hold that it names.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Effect {
     Ends,
     Keeps,
-    /// A ticket does not help: only the holder's own session may.
+    /// Only the holder's own session may call it, even with a ticket.
     OwnOnly,
 }
 
 use Effect::{Ends, Keeps, OwnOnly};
 
-/// An operation that takes a proof, and what it was answered.
+/// An operation that takes a proof, and returns its answer.
 type Act<P> = fn(&mut Bench<P>, u64, Proof) -> Result<(), Refusal>;
 
 fn ask<P, O, T>(bench: &mut Bench<P>, session: u64, operation: O) -> Result<(), Refusal>
@@ -37,13 +37,13 @@ where
 {
     let id = bench.call(session, operation);
     match bench.reply::<O>(id) {
-        Some(told) => told.expect("no fault").map(drop),
-        // It waits, as a sleeper does.
+        Some(observed) => observed.expect("no fault").map(drop),
+        // The call waits, as that of a sleeper.
         None => Ok(()),
     }
 }
 
-/// The same signed call with one bit of its MAC changed.
+/// Returns the signed call with one bit of its MAC changed.
 fn forged(proof: Proof, bit: usize) -> Proof {
     let mut bytes = codec::encode(&proof).unwrap();
     let mac = bytes.len() - 16;
@@ -51,40 +51,44 @@ fn forged(proof: Proof, bit: usize) -> Proof {
     codec::decode(&bytes).unwrap()
 }
 
-/// Holds one kind's operations against what a stranger may do.
+/// Checks each operation of a kind from other sessions.
 fn check<P: Primitive>(hold: fn() -> (Bench<P>, CallId), acts: &[(Act<P>, Effect)]) {
     for (place, (act, effect)) in acts.iter().enumerate() {
         let case = format!("{} operation {place}, {effect:?}", P::KIND);
         let (mut bench, grant) = hold();
         for seq in 0..2 * grant.seq() + 20 {
-            let guessed = act(&mut bench, STRANGER, Proof::Own(seq));
+            let guessed = act(&mut bench, OTHER_SESSION, Proof::Own(seq));
             assert!(guessed.is_err(), "{case}: number {seq}");
         }
         let ticket = bench.signed(grant);
         for bit in 0..128 {
-            let guessed = act(&mut bench, STRANGER, forged(ticket, bit));
+            let guessed = act(&mut bench, OTHER_SESSION, forged(ticket, bit));
             assert_eq!(guessed, Err(Refusal::NotHeld), "{case}: bit {bit}");
         }
-        // Right MACs of what is not this grant.
+        // Valid MACs of other grants.
         for other in [
             CallId::new(grant.session(), grant.seq() + 1),
-            CallId::new(SessionId::new(STRANGER), grant.seq()),
+            CallId::new(SessionId::new(OTHER_SESSION), grant.seq()),
         ] {
             let other = bench.signed(other);
-            assert!(act(&mut bench, STRANGER, other).is_err(), "{case}");
+            assert!(act(&mut bench, OTHER_SESSION, other).is_err(), "{case}");
         }
         assert!(!bench.is_revoked(grant), "{case}");
 
-        let told = act(&mut bench, STRANGER, ticket);
+        let observed = act(&mut bench, OTHER_SESSION, ticket);
         match effect {
-            OwnOnly => assert_eq!(told, Err(Refusal::NotHeld), "{case}"),
-            Ends | Keeps => assert_eq!(told, Ok(()), "{case}"),
+            OwnOnly => assert_eq!(observed, Err(Refusal::NotHeld), "{case}"),
+            Ends | Keeps => assert_eq!(observed, Ok(()), "{case}"),
         }
         assert_eq!(bench.is_revoked(grant), *effect == Ends, "{case}");
         if *effect == Ends {
-            for (session, again) in [(STRANGER, ticket), (HOLDER, Proof::own(grant))] {
-                let told = act(&mut bench, session, again);
-                assert_eq!(told, Err(Refusal::NotHeld), "{case}: it is over");
+            for (session, again) in [(OTHER_SESSION, ticket), (HOLDER, Proof::own(grant))] {
+                let observed = act(&mut bench, session, again);
+                assert_eq!(
+                    observed,
+                    Err(Refusal::NotHeld),
+                    "{case}: the hold has ended"
+                );
             }
         }
 
@@ -94,7 +98,7 @@ fn check<P: Primitive>(hold: fn() -> (Bench<P>, CallId), acts: &[(Act<P>, Effect
 }
 
 fn held<P: Serve<O>, O: Operation>(spec: P::Spec, operation: O) -> (Bench<P>, CallId) {
-    let mut bench = Bench::new(spec).expect("the spec is allowed");
+    let mut bench = Bench::new(spec).expect("the spec is valid");
     let grant = bench.call(HOLDER, operation);
     assert!(bench.is_answered(grant));
     (bench, grant)
@@ -135,7 +139,7 @@ fn no_guess_acts_for_the_owner_of_a_reentrant_lock() {
         &[
             (release, Ends),
             (
-                // The owner's number is known: it is no proof in another session.
+                // The owner's number is known, but it is no proof in another session.
                 |bench, session, grant| ask(bench, session, AdoptAs { grant, owner: 7 }),
                 Ends,
             ),
@@ -147,7 +151,7 @@ fn no_guess_acts_for_the_owner_of_a_reentrant_lock() {
 #[test]
 fn the_number_of_an_owner_is_nothing_in_another_session() {
     let (mut bench, grant) = held::<ReentrantLock, _>(ReleaseBy::Holder, AcquireAs { owner: 7 });
-    let stranger = bench.call(STRANGER, AcquireAs { owner: 7 });
+    let stranger = bench.call(OTHER_SESSION, AcquireAs { owner: 7 });
     assert!(!bench.is_answered(stranger));
     release(&mut bench, HOLDER, Proof::own(grant)).unwrap();
     assert!(bench.is_answered(stranger));
@@ -163,7 +167,7 @@ fn no_guess_acts_for_the_holder_of_a_condition() {
         let (set, most) = (String::new(), Some(1));
         ask(bench, session, Notify { grant, set, most })
     };
-    // The holder's sleep frees the lock, so what it wakes to is another grant.
+    // The holder's sleep releases the lock, so the grant after waking is another one.
     check::<Condition>(
         || held(ReleaseBy::Holder, Acquire),
         &[
@@ -175,11 +179,11 @@ fn no_guess_acts_for_the_holder_of_a_condition() {
     );
     let (mut bench, grant) = held::<Condition, _>(ReleaseBy::Holder, Acquire);
     for seq in 0..20 {
-        let told = sleep(&mut bench, STRANGER, Proof::Own(seq));
-        assert_eq!(told, Err(Refusal::NotHeld));
+        let observed = sleep(&mut bench, OTHER_SESSION, Proof::Own(seq));
+        assert_eq!(observed, Err(Refusal::NotHeld));
     }
     let ticket = bench.signed(grant);
-    assert_eq!(sleep(&mut bench, STRANGER, ticket), Ok(()));
+    assert_eq!(sleep(&mut bench, OTHER_SESSION, ticket), Ok(()));
     assert!(bench.is_revoked(grant));
 }
 
@@ -223,8 +227,8 @@ fn a_ticket_of_an_upgraded_hold_ends_it_for_both_grants_that_the_holder_knows() 
         },
     );
     let tickets = [grant, upgraded].map(|grant| bench.signed(grant));
-    let told = tickets.map(|ticket| release(&mut bench, STRANGER, ticket));
-    assert_eq!(told, [Err(Refusal::NotHeld), Ok(())]);
+    let observed = tickets.map(|ticket| release(&mut bench, OTHER_SESSION, ticket));
+    assert_eq!(observed, [Err(Refusal::NotHeld), Ok(())]);
     assert!(bench.is_revoked(grant) && bench.is_revoked(upgraded));
 }
 
@@ -247,8 +251,12 @@ fn no_guess_acts_for_the_holder_of_permits() {
     let (mut bench, grant) =
         held::<Semaphore, _>(SemaphoreSpec::from(3), AcquireMany { permits: 2 });
     let grant = bench.signed(grant);
-    let told = ask(&mut bench, STRANGER, ReleasePermits { grant, permits: 1 });
-    assert!(matches!(told, Err(Refusal::Invalid(_))), "{told:?}");
+    let observed = ask(
+        &mut bench,
+        OTHER_SESSION,
+        ReleasePermits { grant, permits: 1 },
+    );
+    assert!(matches!(observed, Err(Refusal::Invalid(_))), "{observed:?}");
 }
 
 #[test]
@@ -278,8 +286,12 @@ fn no_guess_acts_for_the_holder_of_a_key() {
     let (mut bench, grant) = held::<KeyedLock, _>(ReleaseBy::Holder, AcquireKey { key: key() });
     bench.hang_up(HOLDER);
     let ticket = bench.signed(grant);
-    let late = release(&mut bench, STRANGER, ticket);
-    assert_eq!(late, Err(Refusal::NotHeld), "its session has ended");
+    let late = release(&mut bench, OTHER_SESSION, ticket);
+    assert_eq!(
+        late,
+        Err(Refusal::NotHeld),
+        "the session of the hold has ended"
+    );
 }
 
 #[test]
@@ -321,7 +333,8 @@ fn no_guess_finishes_the_action_of_another_party() {
     );
 }
 
-/// Two hold what anyone may release, one after the other where both fit, and a third waits.
+/// Checks an object that any session may release: two calls hold it, at the same time or one after
+/// the other, and a third one waits.
 fn check_any<P, A, R>(spec: fn(ReleaseBy) -> P::Spec, acquire: fn() -> A, any: fn() -> R)
 where
     P: Serve<A> + Serve<R>,
@@ -330,25 +343,26 @@ where
 {
     let mut bench = Bench::<P>::new(spec(ReleaseBy::Holder)).unwrap();
     let grant = bench.call(HOLDER, acquire());
-    for session in [HOLDER, STRANGER] {
-        let told = ask(&mut bench, session, any());
-        let Err(Refusal::Invalid(why)) = told else {
-            panic!("{}: {told:?}", P::KIND);
+    for session in [HOLDER, OTHER_SESSION] {
+        let observed = ask(&mut bench, session, any());
+        let Err(Refusal::Invalid(why)) = observed else {
+            panic!("{}: {observed:?}", P::KIND);
         };
         assert!(why.contains("ReleaseBy::Anyone"), "{why}");
     }
     assert!(!bench.is_revoked(grant));
 
     let mut bench = Bench::<P>::new(spec(ReleaseBy::Anyone)).unwrap();
-    let nothing = ask(&mut bench, STRANGER, any());
+    let nothing = ask(&mut bench, OTHER_SESSION, any());
     assert_eq!(nothing, Err(Refusal::NotHeld), "{}", P::KIND);
-    // The later session has the lower number, and the order is that of the grants.
+    // The later session has the lower number, so the order must be that of the grants.
     let calls: Vec<CallId> = [5, 4, 3, 2]
         .map(|session| bench.call(session, acquire()))
         .to_vec();
     for (turn, grant) in calls.iter().enumerate() {
         assert!(bench.is_answered(*grant), "{}", P::KIND);
-        // Also by the holder's own session, of which another task may have the guard.
+        // The holder's own session may release it too, because another task of it may have the
+        // guard.
         let session = if turn == 1 {
             grant.session().number()
         } else {
@@ -360,19 +374,19 @@ where
         let order: Vec<bool> = (0..calls.len()).map(|place| place <= turn).collect();
         assert_eq!(void, order, "{}", P::KIND);
     }
-    let nothing = ask(&mut bench, STRANGER, any());
+    let nothing = ask(&mut bench, OTHER_SESSION, any());
     assert_eq!(nothing, Err(Refusal::NotHeld), "{}", P::KIND);
-    // Ended by itself, withdrawn or by its session, a hold is not released again.
+    // A hold that was released, withdrawn or ended with its session is not released again.
     let withdrawn = bench.call(6, acquire());
     bench.withdraw(withdrawn);
     bench.call(7, acquire());
     bench.hang_up(7);
-    let nothing = ask(&mut bench, STRANGER, any());
+    let nothing = ask(&mut bench, OTHER_SESSION, any());
     assert_eq!(nothing, Err(Refusal::NotHeld), "{}", P::KIND);
 }
 
 #[test]
-fn anyone_releases_what_was_made_so_and_nothing_else() {
+fn any_session_releases_only_objects_with_that_rule() {
     let same = |release_by| release_by;
     let two = |release_by| SemaphoreSpec {
         permits: 2,
@@ -406,7 +420,7 @@ fn anyone_releases_what_was_made_so_and_nothing_else() {
 }
 
 #[test]
-fn anyone_releases_an_upgraded_hold_and_one_whose_upgrade_was_undone() {
+fn any_session_releases_an_upgraded_hold_and_one_whose_upgrade_was_withdrawn() {
     let mut bench = Bench::<RwLock>::new(ReleaseBy::Anyone).unwrap();
     for undone in [false, true] {
         let access = Access::Upgradable;
@@ -421,25 +435,28 @@ fn anyone_releases_an_upgraded_hold_and_one_whose_upgrade_was_undone() {
         if undone {
             bench.withdraw(upgraded);
         }
-        assert_eq!(ask(&mut bench, STRANGER, ReleaseAny), Ok(()));
+        assert_eq!(ask(&mut bench, OTHER_SESSION, ReleaseAny), Ok(()));
         assert!(bench.is_revoked(grant) && bench.is_revoked(upgraded) != undone);
-        let nothing = ask(&mut bench, STRANGER, ReleaseAny);
+        let nothing = ask(&mut bench, OTHER_SESSION, ReleaseAny);
         assert_eq!(nothing, Err(Refusal::NotHeld));
     }
 }
 
 #[test]
-fn keys_that_anyone_releases_are_released_one_by_one() {
+fn keys_with_release_by_any_session_are_released_one_by_one() {
     let mut bench = Bench::<KeyedLock>::new(ReleaseBy::Anyone).unwrap();
     let keys = ["b", "a", "c"].map(Key::from);
     let grants = keys.map(|key| bench.call(HOLDER, AcquireKey { key }));
     let key = Key::from("a");
-    assert_eq!(ask(&mut bench, STRANGER, ReleaseAnyKey { key }), Ok(()));
+    assert_eq!(
+        ask(&mut bench, OTHER_SESSION, ReleaseAnyKey { key }),
+        Ok(())
+    );
     let void = grants.map(|grant| bench.is_revoked(grant));
     assert_eq!(void, [false, true, false]);
     for key in ["a", "d", ""].map(Key::from) {
-        let told = ask(&mut bench, STRANGER, ReleaseAnyKey { key });
-        assert_eq!(told, Err(Refusal::NotHeld));
+        let observed = ask(&mut bench, OTHER_SESSION, ReleaseAnyKey { key });
+        assert_eq!(observed, Err(Refusal::NotHeld));
     }
 }
 
@@ -456,6 +473,6 @@ fn a_notification_that_its_receiver_could_not_use_goes_to_the_next_sleeper() {
     bench.call(5, Notify { grant, set, most });
     release(&mut bench, 5, grant).unwrap();
     assert!(bench.is_answered(sleepers[0]) && !bench.is_answered(sleepers[1]));
-    assert_eq!(ask(&mut bench, STRANGER, ReleaseAny), Ok(()));
+    assert_eq!(ask(&mut bench, OTHER_SESSION, ReleaseAny), Ok(()));
     assert!(bench.is_revoked(sleepers[0]) && bench.is_answered(sleepers[1]));
 }

@@ -1,4 +1,4 @@
-//! The calls of a condition in its model, and their answers.
+//! The calls of the condition's model, and their answers.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::{
 /// The sets that calls sleep in.
 pub(crate) const SETS: [&str; 3] = ["", "not full", "not empty"];
 
-/// One byte more than a name may have.
+/// A name that is one byte too long.
 pub(crate) const TOO_LONG: &str = match str::from_utf8(&[b'x'; 256]) {
     Ok(name) => name,
     Err(_) => unreachable!(),
@@ -38,7 +38,7 @@ pub(crate) enum ConditionCall {
 }
 
 #[derive(Debug, PartialEq)]
-pub(crate) enum ConditionTold {
+pub(crate) enum ConditionAnswer {
     Granted(Option<Left>),
     Woken(Option<Left>, Wake),
     Done,
@@ -116,32 +116,34 @@ impl ConditionCall {
         }
     }
 
-    /// What was answered to it.
+    /// Returns the answer to the call.
     pub(crate) fn read(
         self,
         bench: &Bench<Condition>,
         id: CallId,
         grants: &mut Grants,
-    ) -> Result<ConditionTold, Fault> {
+    ) -> Result<ConditionAnswer, Fault> {
         let mut left = |granted: Granted| grants.note(id, granted.fence, granted.abandoned);
-        let count = |woken: Result<u64, Refusal>| woken.map_or_else(refused, ConditionTold::Count);
-        let done = |done: Result<(), Refusal>| done.map_or_else(refused, |()| ConditionTold::Done);
+        let count =
+            |woken: Result<u64, Refusal>| woken.map_or_else(refused, ConditionAnswer::Count);
+        let done =
+            |done: Result<(), Refusal>| done.map_or_else(refused, |()| ConditionAnswer::Done);
         match self {
-            Self::Acquire => answer::<Acquire>(bench, id).map(|told| {
-                told.map_or_else(refused, |granted| ConditionTold::Granted(left(granted)))
+            Self::Acquire => answer::<Acquire>(bench, id).map(|observed| {
+                observed.map_or_else(refused, |granted| ConditionAnswer::Granted(left(granted)))
             }),
-            Self::Adopt(_) => answer::<Adopt>(bench, id).map(|told| {
-                told.map_or_else(refused, |granted| ConditionTold::Granted(left(granted)))
+            Self::Adopt(_) => answer::<Adopt>(bench, id).map(|observed| {
+                observed.map_or_else(refused, |granted| ConditionAnswer::Granted(left(granted)))
             }),
-            Self::Sleep(..) => answer::<Sleep>(bench, id).map(|told| match told {
-                Ok(Woken { granted, wake }) => ConditionTold::Woken(left(granted), wake),
+            Self::Sleep(..) => answer::<Sleep>(bench, id).map(|observed| match observed {
+                Ok(Woken { granted, wake }) => ConditionAnswer::Woken(left(granted), wake),
                 Err(refusal) => refused(refusal),
             }),
             Self::Release(_) => answer::<Release>(bench, id).map(done),
             Self::MarkConsistent(_) => answer::<MarkConsistent>(bench, id).map(done),
             Self::Notify(..) => answer::<Notify>(bench, id).map(count),
-            Self::ForceUnlock => answer::<ForceUnlock>(bench, id).map(ConditionTold::WasHeld),
-            Self::Status => answer::<Status>(bench, id).map(ConditionTold::Status),
+            Self::ForceUnlock => answer::<ForceUnlock>(bench, id).map(ConditionAnswer::WasHeld),
+            Self::Status => answer::<Status>(bench, id).map(ConditionAnswer::Status),
             Self::CountSleepers(_) => answer::<CountSleepers>(bench, id).map(count),
         }
     }
@@ -151,15 +153,13 @@ fn answer<O: Operation>(bench: &Bench<Condition>, id: CallId) -> Result<O::Reply
 where
     Condition: Serve<O>,
 {
-    bench
-        .reply::<O>(id)
-        .expect("only what was answered is read")
+    bench.reply::<O>(id).expect("the call is answered")
 }
 
-/// The only refusal with words for people is that of a name.
-fn refused(refusal: Refusal) -> ConditionTold {
+/// The only refusal with a text is that of a name.
+fn refused(refusal: Refusal) -> ConditionAnswer {
     match refusal {
-        Refusal::Invalid(_) => ConditionTold::TooLong,
-        refusal => ConditionTold::Refused(refusal),
+        Refusal::Invalid(_) => ConditionAnswer::TooLong,
+        refusal => ConditionAnswer::Refused(refusal),
     }
 }

@@ -1,9 +1,8 @@
-//! A condition on the bench, and a ledger of where each call is and what became of each
-//! notification.
+//! A condition on the bench, and a ledger of the state of each call and each notification.
 //!
-//! The ledger does not predict grants: it records them, and which calls a promise allows to get
-//! one. Invariant: after each step every counted notification is carried by one call, was used, or
-//! was left when its set had no sleeper.
+//! The ledger does not predict grants: it records them, and checks that the rules allow them.
+//! Invariant: after each step every counted notification is carried by one call, was used, or was
+//! dropped when its set had no sleeper.
 
 use crate::schedule::proof;
 use std::{thread, time::Duration};
@@ -18,18 +17,18 @@ use lockkeeper_actors::{
 
 use crate::condition::steps::{AsksFor, Entry, Patience, Place, Set, Step};
 
-/// The time from one tick to the next.
+/// The time between two ticks.
 const TICK: Duration = Duration::from_secs(1);
 
 /// The session that asks for the state and forces the lock open.
 const OBSERVER: u64 = 1 << 32;
 
-/// What became of the counted notifications.
+/// The counts of counted notifications.
 #[derive(Clone, Copy, Debug, Default)]
 struct Notifications {
     given: u64,
     used: u64,
-    /// Left by its receiver when its set had no sleeper.
+    /// Notifications that were dropped when their set had no sleeper.
     left: u64,
 }
 
@@ -37,7 +36,7 @@ pub(crate) struct Ledger {
     steps: Vec<Step>,
     bench: Bench<Condition>,
     entries: Vec<Entry>,
-    /// Who sleeps, in order.
+    /// The sleeping calls, in order.
     asleep: Vec<usize>,
     line: Vec<usize>,
     inside: Option<usize>,
@@ -49,7 +48,7 @@ impl Ledger {
     pub(crate) fn new() -> Self {
         Self {
             steps: Vec::new(),
-            bench: Bench::new(ReleaseBy::Holder).expect("a condition needs nothing"),
+            bench: Bench::new(ReleaseBy::Holder).expect("every spec is valid"),
             entries: Vec::new(),
             asleep: Vec::new(),
             line: Vec::new(),
@@ -59,8 +58,8 @@ impl Ledger {
         }
     }
 
-    /// Takes steps and checks what holds behind the last of them: earlier ones were the last of
-    /// another schedule.
+    /// Takes steps, and checks the state only after the last one: each earlier step is the last one
+    /// of another schedule.
     pub(crate) fn replay(steps: &[Step]) -> Self {
         let mut ledger = Self::new();
         for step in steps {
@@ -86,7 +85,7 @@ impl Ledger {
         self.inside
     }
 
-    /// Whether a step can be taken.
+    /// Returns whether a step is possible.
     pub(crate) fn allows(&self, step: Step) -> bool {
         let is_live = |session: u64| {
             let mut live = self
@@ -155,14 +154,15 @@ impl Ledger {
                 let calls = 0..self.entries.len();
                 let theirs = |call: &usize| self.entries[*call].id.session().number() == session;
                 let mut calls: Vec<usize> = calls.filter(theirs).collect();
-                // Whose notification is handed on first is not promised: the holder's is the last.
+                // The order in which notifications are passed on is not promised. The condition
+                // passes on the holder's last.
                 calls.sort_by_key(|call| self.inside == Some(*call));
                 self.vanish(&calls);
             }
             Step::Tick => self.tick(),
             Step::ForceUnlock => {
                 assert!(self.ask(OBSERVER, ForceUnlock));
-                let call = self.inside.expect("somebody is inside");
+                let call = self.inside.expect("a call holds the lock");
                 assert!(self.bench.is_revoked(self.entries[call].id));
                 self.vanish(&[call]);
             }
@@ -188,8 +188,8 @@ impl Ledger {
     {
         let id = self.bench.call(session, operation);
         assert_eq!(self.bench.times_answered(id), 1);
-        let told = self.bench.reply::<O>(id).expect("it is answered at once");
-        told.expect("no fault")
+        let observed = self.bench.reply::<O>(id).expect("it is answered at once");
+        observed.expect("no fault")
     }
 
     fn enter(&mut self, id: CallId, asks_for: AsksFor, place: Place, patience: Patience) {
@@ -209,7 +209,7 @@ impl Ledger {
         }
     }
 
-    /// One that releases the lock, or sleeps, has used its notification.
+    /// A call that releases the lock, or sleeps, has used its notification.
     fn leave(&mut self, call: usize) {
         let entry = &mut self.entries[call];
         entry.place = Place::Over;
@@ -217,7 +217,7 @@ impl Ledger {
         self.inside = None;
     }
 
-    /// Calls end that have not used what they carry: the remaining sleepers are to get it.
+    /// Ends calls that have not used their notifications: the remaining sleepers must get them.
     fn vanish(&mut self, calls: &[usize]) {
         let is_there = |call: &usize| !calls.contains(call);
         self.asleep.retain(is_there);
@@ -269,7 +269,7 @@ impl Ledger {
             },
         );
         assert!(self.bench.is_revoked(grant));
-        // The heir gets what its predecessor carries.
+        // The adopter gets the notification that the previous holder carries.
         let carries = self.entries[call].carries.take();
         self.entries[call].place = Place::Over;
         let heir = self.entries.len();
@@ -284,7 +284,7 @@ impl Ledger {
         self.bench.advance(TICK);
         let mut late: Vec<usize> = (0..self.entries.len()).collect();
         late.retain(|call| self.entries[*call].patience == Patience::UntilTick);
-        // Who of those whose time ends together comes first is not promised: the bench goes by ids.
+        // The order of equal deadlines is not promised. The bench orders them by id.
         late.sort_by_key(|call| self.entries[*call].id);
         for call in late {
             self.entries[call].patience = Patience::Endless;
@@ -370,7 +370,7 @@ impl Ledger {
         }
     }
 
-    /// Finds the call that was let in: the first in line, and only if no call is inside.
+    /// Finds the granted call. It must be the first in line, and no call may hold the lock.
     fn note_grant(&mut self) {
         let waits = |call: &usize| match self.entries[*call].place {
             Place::Asleep(_) | Place::InLine(_) => true,
@@ -380,8 +380,15 @@ impl Ledger {
         let calls = 0..self.entries.len();
         let granted: Vec<usize> = calls.filter(waits).filter(is_answered).collect();
         for call in granted {
-            assert_eq!(self.inside, None, "{call} got the lock of another one");
-            assert_eq!(self.line.first(), Some(&call), "it was not its turn");
+            assert_eq!(
+                self.inside, None,
+                "{call} was granted while another call holds the lock"
+            );
+            assert_eq!(
+                self.line.first(),
+                Some(&call),
+                "the granted call was not the first in line"
+            );
             self.line.remove(0);
             self.inside = Some(call);
             self.note_fence(call);
@@ -406,7 +413,7 @@ impl Ledger {
                 assert_eq!(
                     place,
                     Place::InLine(Some(wake)),
-                    "another thing woke {call}"
+                    "{call} was woken by the wrong cause"
                 );
                 granted
             }
@@ -415,7 +422,7 @@ impl Ledger {
         self.last_fence = granted.fence;
     }
 
-    /// Checks what must hold after every step.
+    /// Checks the invariants after a step.
     pub(crate) fn check(&mut self) {
         for Entry { id, answers, .. } in &self.entries {
             assert_eq!(self.bench.times_answered(*id), *answers, "{id:?}");
@@ -437,7 +444,7 @@ impl Ledger {
         assert_eq!(given, used + left + carried);
     }
 
-    /// Grants the lock to all that wait for it, one after the other, without a notification.
+    /// Grants the lock to all waiters, one after the other, without further notifications.
     pub(crate) fn settle(&mut self) {
         while let Some(call) = self.inside {
             self.take(Step::Release(call));
@@ -445,17 +452,17 @@ impl Ledger {
         }
     }
 
-    /// What woke a sleeper that has, or had, the lock again.
+    /// Returns what woke a sleeper that has acquired the lock again.
     pub(crate) fn wake_of(&self, call: usize) -> Option<Wake> {
-        let told = self.bench.reply::<Sleep>(self.entries[call].id)?;
-        Some(told.ok()?.ok()?.wake)
+        let observed = self.bench.reply::<Sleep>(self.entries[call].id)?;
+        Some(observed.ok()?.ok()?.wake)
     }
 
-    /// Lets everybody come to an end, and makes sure that nothing is left of them.
+    /// Ends all calls, and checks that no state is left.
     pub(crate) fn end(mut self) {
         let mut rounds = 0..100;
         loop {
-            rounds.next().expect("everybody comes to an end");
+            rounds.next().expect("all calls end");
             let sleeper = self.asleep.first().map(|call| self.entries[*call].place);
             match (self.inside, sleeper) {
                 (Some(call), Some(Place::Asleep(set))) => self.take(Step::NotifyAll(call, set)),
@@ -470,12 +477,12 @@ impl Ledger {
         assert_eq!(
             used,
             probe(&mut Self::new().bench),
-            "it is not as a fresh one"
+            "the condition differs from a fresh one"
         );
     }
 }
 
-/// A check that fails tells behind which steps.
+/// Prints the steps when a check fails.
 impl Drop for Ledger {
     fn drop(&mut self) {
         if thread::panicking() {
@@ -488,7 +495,7 @@ fn number(of: usize) -> u64 {
     u64::try_from(of).expect("few calls")
 }
 
-/// The answers of an unused condition to two callers.
+/// Returns the answers of the condition to two new callers.
 fn probe(bench: &mut Bench<Condition>) -> String {
     let [one, other] = [OBSERVER + 1, OBSERVER + 2];
     let set = String::new;

@@ -1,8 +1,8 @@
-//! A reference of the condition, with plain lists: the holder, the line, the sleepers, and the
+//! A reference of the condition with plain lists: the holder, the waiters, the sleepers, and the
 //! notification that each of them carries.
 //!
-//! Written from SEMANTICS.md. Invariant: a call carries the set of a counted notification that it
-//! was woken by and has not used; a notification of all is carried by no call.
+//! It is written from SEMANTICS.md. Invariant: a call carries the set of a counted notification
+//! that woke it and that it has not used. No call carries a notification of all.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use lockkeeper_actors::{
 use rand::{Rng, seq::IndexedRandom};
 
 use crate::{
-    condition::calls::{ConditionCall, ConditionTold, SETS, TOO_LONG},
+    condition::calls::{ConditionAnswer, ConditionCall, SETS, TOO_LONG},
     models::{
-        Reference, Said,
+        Effects, Reference,
         grants::{Grants, Left},
     },
     schedule::Schedule,
@@ -23,64 +23,64 @@ use crate::{
 
 type Carried = Option<&'static str>;
 
-/// One that waits for the lock.
+/// A call that waits for the lock.
 #[derive(Clone, Copy)]
-struct Comer {
+struct LockWaiter {
     id: CallId,
     carries: Carried,
-    /// What has woken it, if it has slept.
+    /// What woke it, if it slept.
     wake: Option<Wake>,
 }
 
 #[derive(Default)]
 pub(crate) struct ConditionReference {
     holder: Option<(CallId, Duration, Carried)>,
-    line: Vec<Comer>,
+    line: Vec<LockWaiter>,
     asleep: Vec<(CallId, &'static str)>,
     left: Option<Left>,
 }
 
 impl ConditionReference {
-    fn let_in(&mut self, said: &mut Said<'_, ConditionTold>) {
+    fn let_in(&mut self, effects: &mut Effects<'_, ConditionAnswer>) {
         if self.holder.is_some() || self.line.is_empty() {
             return;
         }
-        let Comer { id, carries, wake } = self.line.remove(0);
-        self.holder = Some((id, said.now, carries));
-        said.reply(
+        let LockWaiter { id, carries, wake } = self.line.remove(0);
+        self.holder = Some((id, effects.now, carries));
+        effects.reply(
             id,
             match wake {
-                None => ConditionTold::Granted(self.left),
-                Some(wake) => ConditionTold::Woken(self.left, wake),
+                None => ConditionAnswer::Granted(self.left),
+                Some(wake) => ConditionAnswer::Woken(self.left, wake),
             },
         );
     }
 
-    /// The holder leaves and has used what it carries.
-    fn leave(&mut self, said: &mut Said<'_, ConditionTold>) {
+    /// The holder leaves, and has used its notification.
+    fn leave(&mut self, effects: &mut Effects<'_, ConditionAnswer>) {
         if let Some((_, _, Some(_))) = self.holder {
-            said.tally.note("notification used");
+            effects.tally.note("notification used");
         }
         self.holder = None;
-        self.let_in(said);
+        self.let_in(effects);
     }
 
-    /// The holder is taken out, and has not used what it carries.
-    fn take_out(&mut self, said: &mut Said<'_, ConditionTold>) {
+    /// The holder is removed, and has not used its notification.
+    fn take_out(&mut self, effects: &mut Effects<'_, ConditionAnswer>) {
         let carried = self.holder.take().and_then(|(_, _, carries)| carries);
-        self.let_in(said);
+        self.let_in(effects);
         if let Some(set) = carried {
-            said.tally.note("notification of a holder handed on");
-            self.hand_on(set, said);
+            effects.tally.note("notification of a holder passed on");
+            self.hand_on(set, effects);
         }
     }
 
-    fn hand_on(&mut self, set: &'static str, said: &mut Said<'_, ConditionTold>) {
-        let woken = self.wake(set, Some(1), said);
-        said.tally.note(if woken == 1 {
-            "notification that wakes another one"
+    fn hand_on(&mut self, set: &'static str, effects: &mut Effects<'_, ConditionAnswer>) {
+        let woken = self.wake(set, Some(1), effects);
+        effects.tally.note(if woken == 1 {
+            "passed-on notification that wakes a sleeper"
         } else {
-            "notification that nobody is left for"
+            "passed-on notification that wakes no sleeper"
         });
     }
 
@@ -88,7 +88,7 @@ impl ConditionReference {
         &mut self,
         set: &'static str,
         most: Option<u64>,
-        said: &mut Said<'_, ConditionTold>,
+        effects: &mut Effects<'_, ConditionAnswer>,
     ) -> u64 {
         let mut woken = 0;
         while most.is_none_or(|most| woken < most)
@@ -96,12 +96,12 @@ impl ConditionReference {
         {
             woken += 1;
             let (id, set) = self.asleep.remove(place);
-            self.line.push(Comer {
+            self.line.push(LockWaiter {
                 id,
                 carries: most.map(|_| set),
                 wake: Some(Wake::Notified),
             });
-            self.let_in(said);
+            self.let_in(effects);
         }
         woken
     }
@@ -111,19 +111,19 @@ impl ConditionReference {
         id: CallId,
         grant: CallId,
         set: &'static str,
-        said: &mut Said<'_, ConditionTold>,
+        effects: &mut Effects<'_, ConditionAnswer>,
     ) {
         if set == TOO_LONG {
-            said.tally.note("sleep in a set of too long a name");
-            said.reply(id, ConditionTold::TooLong);
+            effects.tally.note("sleep in a set with too long a name");
+            effects.reply(id, ConditionAnswer::TooLong);
         } else if self.holds(grant) {
-            said.tally.note("sleep");
-            said.end(id, grant);
+            effects.tally.note("sleep");
+            effects.end(id, grant);
             self.asleep.push((id, set));
-            self.leave(said);
+            self.leave(effects);
         } else {
-            said.tally.note("sleep without the lock");
-            said.reply(id, ConditionTold::Refused(Refusal::NotHeld));
+            effects.tally.note("sleep without the lock");
+            effects.reply(id, ConditionAnswer::Refused(Refusal::NotHeld));
         }
     }
 
@@ -132,67 +132,66 @@ impl ConditionReference {
         id: CallId,
         grant: CallId,
         (set, most): (&'static str, Option<u64>),
-        said: &mut Said<'_, ConditionTold>,
+        effects: &mut Effects<'_, ConditionAnswer>,
     ) {
         if !self.holds(grant) {
-            said.tally.note("notification without the lock");
-            said.reply(id, ConditionTold::Refused(Refusal::NotHeld));
+            effects.tally.note("notification without the lock");
+            effects.reply(id, ConditionAnswer::Refused(Refusal::NotHeld));
             return;
         }
-        let woken = self.wake(set, most, said);
-        said.tally.note(match (woken, most) {
-            (0, _) => "notification without a sleeper",
+        let woken = self.wake(set, most, effects);
+        effects.tally.note(match (woken, most) {
+            (0, _) => "notification that wakes no sleeper",
             (_, None) => "notification of all",
             (1, Some(_)) => "notification of one",
             (_, Some(_)) => "notification of several",
         });
-        said.reply(id, ConditionTold::Count(woken));
+        effects.reply(id, ConditionAnswer::Count(woken));
     }
 
-    fn adopt(&mut self, id: CallId, grant: CallId, said: &mut Said<'_, ConditionTold>) {
+    fn adopt(&mut self, id: CallId, grant: CallId, effects: &mut Effects<'_, ConditionAnswer>) {
         match self.holder {
             Some((holder, _, carries)) if holder == grant => {
-                said.tally.note(match carries {
+                effects.tally.note(match carries {
                     Some(_) => "adoption with a notification",
-                    None => "adoption without one",
+                    None => "adoption without a notification",
                 });
-                said.revoked.push(grant);
-                self.holder = Some((id, said.now, carries));
-                said.reply(id, ConditionTold::Granted(self.left));
+                effects.revoked.push(grant);
+                self.holder = Some((id, effects.now, carries));
+                effects.reply(id, ConditionAnswer::Granted(self.left));
             }
-            Some(_) | None => said.reply(id, ConditionTold::Refused(Refusal::NotHeld)),
+            Some(_) | None => effects.reply(id, ConditionAnswer::Refused(Refusal::NotHeld)),
         }
     }
 
-    fn force_unlock(&mut self, id: CallId, said: &mut Said<'_, ConditionTold>) {
-        said.reply(id, ConditionTold::WasHeld(self.holder.is_some()));
+    fn force_unlock(&mut self, id: CallId, effects: &mut Effects<'_, ConditionAnswer>) {
+        effects.reply(id, ConditionAnswer::WasHeld(self.holder.is_some()));
         if let Some((grant, _, _)) = self.holder {
-            said.tally.note("force_unlock");
-            said.revoked.push(grant);
-            self.take_out(said);
+            effects.tally.note("force_unlock");
+            effects.revoked.push(grant);
+            self.take_out(effects);
         }
     }
 
-    /// The end of its time wakes a sleeper and faults one that came for the lock. It is nothing to
-    /// one that was woken.
-    fn run_out(&mut self, id: CallId, said: &mut Said<'_, ConditionTold>) {
+    /// The deadline wakes a sleeper, fails a waiter for the lock, and has no effect on a woken
+    /// sleeper.
+    fn run_out(&mut self, id: CallId, effects: &mut Effects<'_, ConditionAnswer>) {
         if let Some(place) = self.asleep.iter().position(|(sleeper, _)| *sleeper == id) {
-            said.tally.note("sleeper woken by the end of its time");
+            effects.tally.note("sleeper woken by its deadline");
             self.asleep.remove(place);
-            self.line.push(Comer {
+            self.line.push(LockWaiter {
                 id,
                 carries: None,
                 wake: Some(Wake::TimedOut),
             });
-            self.let_in(said);
-        } else if let Some(place) = self.line.iter().position(|comer| comer.id == id) {
+            self.let_in(effects);
+        } else if let Some(place) = self.line.iter().position(|waiter| waiter.id == id) {
             if self.line[place].wake.is_some() {
-                said.tally.note("end of the time of one that was woken");
+                effects.tally.note("deadline of a woken sleeper");
             } else {
-                said.tally
-                    .note("end of the time of one that came for the lock");
+                effects.tally.note("deadline of a waiter for the lock");
                 self.line.remove(place);
-                said.fail(id, Fault::TimedOut);
+                effects.fail(id, Fault::TimedOut);
             }
         }
     }
@@ -201,7 +200,7 @@ impl ConditionReference {
 impl Reference for ConditionReference {
     type Kind = Condition;
     type Call = ConditionCall;
-    type Told = ConditionTold;
+    type Answer = ConditionAnswer;
     type Memory = Grants;
 
     fn make(_: &mut Schedule) -> (Self, Bench<Condition>) {
@@ -220,7 +219,7 @@ impl Reference for ConditionReference {
         let most = *most.choose(random).expect("some numbers");
         let lot = random.random_range(0..24);
         if schedule.asks() {
-            // A condition is about its sleepers: who holds the lock sleeps as often as not.
+            // The holder of the lock sleeps in half of the steps, so that there are many sleepers.
             return match lot {
                 0 => ConditionCall::Sleep(grant, TOO_LONG),
                 1..=11 => ConditionCall::Sleep(grant, set),
@@ -252,108 +251,118 @@ impl Reference for ConditionReference {
         id: CallId,
         call: &ConditionCall,
         grants: &mut Grants,
-    ) -> Result<ConditionTold, Fault> {
+    ) -> Result<ConditionAnswer, Fault> {
         call.read(bench, id, grants)
     }
 
-    fn serve(&mut self, id: CallId, call: &ConditionCall, said: &mut Said<'_, ConditionTold>) {
+    fn serve(
+        &mut self,
+        id: CallId,
+        call: &ConditionCall,
+        effects: &mut Effects<'_, ConditionAnswer>,
+    ) {
         match *call {
             ConditionCall::Acquire => {
-                self.line.push(Comer {
+                self.line.push(LockWaiter {
                     id,
                     carries: None,
                     wake: None,
                 });
-                self.let_in(said);
+                self.let_in(effects);
             }
             ConditionCall::Release(grant) => {
                 if self.holds(grant) {
-                    said.end(id, grant);
-                    said.reply(id, ConditionTold::Done);
-                    self.leave(said);
+                    effects.end(id, grant);
+                    effects.reply(id, ConditionAnswer::Done);
+                    self.leave(effects);
                 } else {
-                    said.reply(id, ConditionTold::Refused(Refusal::NotHeld));
+                    effects.reply(id, ConditionAnswer::Refused(Refusal::NotHeld));
                 }
             }
-            ConditionCall::Adopt(grant) => self.adopt(id, grant, said),
+            ConditionCall::Adopt(grant) => self.adopt(id, grant, effects),
             ConditionCall::MarkConsistent(grant) => {
                 if self.holds(grant) {
                     self.left = None;
-                    said.reply(id, ConditionTold::Done);
+                    effects.reply(id, ConditionAnswer::Done);
                 } else {
-                    said.reply(id, ConditionTold::Refused(Refusal::NotHeld));
+                    effects.reply(id, ConditionAnswer::Refused(Refusal::NotHeld));
                 }
             }
-            ConditionCall::ForceUnlock => self.force_unlock(id, said),
+            ConditionCall::ForceUnlock => self.force_unlock(id, effects),
             ConditionCall::Status => {
                 let mut status = LockStatus::default();
                 status.held = self.holder.is_some();
                 status.depth = u64::from(status.held);
                 status.waiting = u64::try_from(self.line.len()).expect("a short line");
-                said.reply(id, ConditionTold::Status(status));
+                effects.reply(id, ConditionAnswer::Status(status));
             }
-            ConditionCall::Sleep(grant, set) => self.sleep(id, grant, set, said),
-            ConditionCall::Notify(grant, set, most) => self.notify(id, grant, (set, most), said),
+            ConditionCall::Sleep(grant, set) => self.sleep(id, grant, set, effects),
+            ConditionCall::Notify(grant, set, most) => self.notify(id, grant, (set, most), effects),
             ConditionCall::CountSleepers(set) => {
                 let count = self.asleep.iter().filter(|(_, of)| *of == set).count();
                 let count = u64::try_from(count).expect("few sleep");
-                said.reply(id, ConditionTold::Count(count));
+                effects.reply(id, ConditionAnswer::Count(count));
             }
         }
     }
 
-    fn undo(&mut self, id: CallId, fault: Fault, said: &mut Said<'_, ConditionTold>) {
+    fn undo(&mut self, id: CallId, fault: Fault, effects: &mut Effects<'_, ConditionAnswer>) {
         if fault == Fault::TimedOut {
-            self.run_out(id, said);
+            self.run_out(id, effects);
         } else if let Some(place) = self.asleep.iter().position(|(sleeper, _)| *sleeper == id) {
-            said.tally.note("withdrawn sleeper");
+            effects.tally.note("withdrawn sleeper");
             self.asleep.remove(place);
-            said.fail(id, fault);
-        } else if let Some(place) = self.line.iter().position(|comer| comer.id == id) {
-            let comer = self.line.remove(place);
-            said.fail(id, fault);
-            if let Some(set) = comer.carries {
-                said.tally
-                    .note("notification of one withdrawn in the line handed on");
-                self.hand_on(set, said);
+            effects.fail(id, fault);
+        } else if let Some(place) = self.line.iter().position(|waiter| waiter.id == id) {
+            let waiter = self.line.remove(place);
+            effects.fail(id, fault);
+            if let Some(set) = waiter.carries {
+                effects
+                    .tally
+                    .note("notification of a withdrawn waiter passed on");
+                self.hand_on(set, effects);
             }
         } else if self.holds(id) {
-            self.take_out(said);
+            self.take_out(effects);
         }
     }
 
-    fn hang_up(&mut self, session: u64, said: &mut Said<'_, ConditionTold>) {
+    fn hang_up(&mut self, session: u64, effects: &mut Effects<'_, ConditionAnswer>) {
         let is_theirs = |id: CallId| id.session().number() == session;
         self.asleep.retain(|(sleeper, _)| !is_theirs(*sleeper));
         let line = std::mem::take(&mut self.line).into_iter();
-        let (mut gone, stays): (Vec<Comer>, _) = line.partition(|comer| is_theirs(comer.id));
+        let (mut gone, stays): (Vec<LockWaiter>, _) = line.partition(|waiter| is_theirs(waiter.id));
         self.line = stays;
-        // Which set comes first is not promised: that of the call that was made first.
-        gone.sort_by_key(|comer| comer.id);
+        // The order of the sets is not promised. The condition takes the order in which the calls
+        // were made.
+        gone.sort_by_key(|waiter| waiter.id);
         let carried = match self.holder {
             Some((grant, since, carries)) if is_theirs(grant) => {
-                said.tally.note("mark left");
-                let held = said.now - since;
+                effects.tally.note("mark left");
+                let held = effects.now - since;
                 self.left = Some(Left { grant, held });
                 self.holder = None;
-                self.let_in(said);
+                self.let_in(effects);
                 carries
             }
             Some(_) | None => None,
         };
-        for set in gone.iter().filter_map(|comer| comer.carries) {
-            said.tally
-                .note("notification of one dead in the line handed on");
-            self.hand_on(set, said);
+        for set in gone.iter().filter_map(|waiter| waiter.carries) {
+            effects
+                .tally
+                .note("notification of a dead waiter passed on");
+            self.hand_on(set, effects);
         }
         if let Some(set) = carried {
-            said.tally.note("notification of a dead holder handed on");
-            self.hand_on(set, said);
+            effects
+                .tally
+                .note("notification of a dead holder passed on");
+            self.hand_on(set, effects);
         }
     }
 
     fn waits(&self, id: CallId) -> bool {
-        self.line.iter().any(|comer| comer.id == id)
+        self.line.iter().any(|waiter| waiter.id == id)
             || self.asleep.iter().any(|(sleeper, _)| *sleeper == id)
     }
 

@@ -1,26 +1,26 @@
-//! The steps of a few callers of a condition, and where each of their calls is.
+//! The steps of a few callers of a condition, and the states of their calls.
 //!
-//! Invariant: a step and a place name no more than a promise does; grants are not predicted.
+//! Invariant: a step does not predict its grants.
 
 use lockkeeper_actors::{CallId, sync::Wake};
 
-/// What happens next. A call is named by its place in the ledger, where calls stand as they came.
+/// A step of a schedule. A call is identified by its index in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Which session.
+    /// The session acquires.
     Acquire(u64, Patience),
     Sleep(usize, Set, Patience),
     NotifyOne(usize, Set),
     NotifyAll(usize, Set),
     Release(usize),
-    /// Which session takes the hold of which call.
+    /// The session adopts the hold of the call.
     Adopt(u64, usize),
     Withdraw(usize),
     HangUp(u64),
     /// All deadlines pass.
     Tick,
     ForceUnlock,
-    /// Calls that are not inside are used as if they were.
+    /// Calls without a hold are used as if they had one.
     Misuse,
 }
 
@@ -47,27 +47,27 @@ impl Set {
     }
 }
 
-/// Where a call is.
+/// The state of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Asleep(Set),
-    /// What it was woken by, if it slept.
+    /// What woke it, if it slept.
     InLine(Option<Wake>),
     Inside,
     Over,
 }
 
-/// A call that waits, or has waited, for the lock.
+/// A call that waits or waited for the lock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
     pub(crate) id: CallId,
     pub(crate) place: Place,
-    /// The set of the counted notification that it was woken by and has not used.
+    /// The set of the counted notification that woke the call and that it has not used.
     pub(crate) carries: Option<Set>,
-    /// Whether a deadline of it is to come.
+    /// Whether it has a deadline in the future.
     pub(crate) patience: Patience,
     pub(crate) asks_for: AsksFor,
-    /// How often it must have been answered.
+    /// The expected number of answers.
     pub(crate) answers: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The end of a session with more objects than are told of it in one turn.
+//! The end of a session with more objects than one slice.
 
 use lockkeeper_actors::{
     Proof,
@@ -7,13 +7,13 @@ use lockkeeper_actors::{
 
 use crate::host::shard::{Hosted, Recorder, Shard, id};
 
-/// More objects than one slice.
+/// More objects than hang up in one turn.
 const MANY: u32 = 2_000;
 
 /// The session that ends.
 const ENDS: u64 = 1;
 
-/// The locks that the session has opened.
+/// Makes the locks that the session has opened.
 async fn opened(shard: &Shard) -> Vec<Hosted<Lock>> {
     let mut locks = Vec::new();
     for number in 0..MANY {
@@ -30,15 +30,14 @@ fn granted(recorder: &Recorder, seq: u64) -> Granted {
 }
 
 #[actix::test]
-async fn what_is_sent_after_the_end_finds_nothing_of_the_session_whether_its_object_was_told_or_not()
- {
+async fn calls_after_the_end_find_nothing_of_the_session_whether_its_object_hung_up_or_not() {
     let shard = Shard::new();
     let (_ends, other) = (shard.join(ENDS), shard.join(2));
     let locks = opened(&shard).await;
     for lock in &locks {
         lock.call(ENDS, 1, Acquire).await;
     }
-    // Beyond its first slice no object is told, because nothing keeps hanging up.
+    // No object after the first slice hangs up, because `keep_hanging_up` was not called.
     shard.end(ENDS, &locks);
     for (seq, lock) in (1..).zip(&locks) {
         lock.call(2, seq, Acquire).await;
@@ -47,11 +46,11 @@ async fn what_is_sent_after_the_end_finds_nothing_of_the_session_whether_its_obj
 }
 
 #[actix::test]
-async fn call_of_an_ended_session_is_never_granted_before_its_object_is_told() {
+async fn call_of_an_ended_session_is_never_granted_before_its_object_hangs_up() {
     let shard = Shard::new();
     let (ends, other) = (shard.join(ENDS), shard.join(2));
     let locks = opened(&shard).await;
-    let last = locks.last().expect("there are many");
+    let last = locks.last().expect("the list is not empty");
     let grant = last.call(2, 1, Acquire).await;
     last.call(ENDS, 1, Acquire).await;
     last.call(2, 2, Acquire).await;
@@ -69,11 +68,11 @@ async fn call_of_an_ended_session_is_never_granted_before_its_object_is_told() {
 }
 
 #[actix::test]
-async fn what_the_session_has_sent_before_its_end_is_served_first() {
+async fn calls_that_the_session_sent_before_its_end_are_served_first() {
     let shard = Shard::new();
     let (_ends, other) = (shard.join(ENDS), shard.join(2));
     let locks = opened(&shard).await;
-    let last = locks.last().expect("there are many");
+    let last = locks.last().expect("the list is not empty");
     let grant = last.call(ENDS, 1, Acquire).await;
     last.post(2, 1, &Acquire);
     last.post(
@@ -89,7 +88,7 @@ async fn what_the_session_has_sent_before_its_end_is_served_first() {
 }
 
 #[actix::test]
-async fn those_who_wait_are_granted_one_slice_after_the_other() {
+async fn waiters_are_granted_one_slice_after_the_other() {
     let shard = Shard::new();
     let (_ends, other) = (shard.join(ENDS), shard.join(2));
     let locks = opened(&shard).await;
@@ -100,12 +99,12 @@ async fn those_who_wait_are_granted_one_slice_after_the_other() {
     shard.keep_hanging_up();
     shard.end(ENDS, &locks);
     let all = u64::from(MANY);
-    other.until_told(1).await;
+    other.until_answered(1).await;
     assert!(
         other.order().len() < locks.len(),
-        "all are told in one turn"
+        "all objects hung up in one turn"
     );
-    other.until_told(all).await;
+    other.until_answered(all).await;
     assert!(other.order().into_iter().eq(1..=all));
     for seq in 1..=all {
         assert!(granted(&other, seq).abandoned.is_some());
@@ -113,13 +112,12 @@ async fn those_who_wait_are_granted_one_slice_after_the_other() {
 }
 
 #[actix::test]
-async fn what_ended_sessions_hold_is_found_whether_they_or_those_that_opened_the_object_are_fewer()
-{
+async fn holds_of_ended_sessions_are_found_whether_ended_or_open_sessions_are_fewer() {
     for others in [0, 1, 5] {
         let shard = Shard::new();
         let (_ends, other) = (shard.join(ENDS), shard.join(2));
         let locks = opened(&shard).await;
-        let last = locks.last().expect("there are many");
+        let last = locks.last().expect("the list is not empty");
         for session in 10..10 + others {
             last.open(session, 0).await;
         }

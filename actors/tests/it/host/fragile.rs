@@ -1,13 +1,13 @@
-//! A kind that panics where it is told to.
+//! A kind that panics at a chosen place.
 //!
-//! Its callers park, so that some callers must be told of each panic.
+//! Its callers wait, so that each panic must answer some callers.
 
 use lockkeeper_actors::{
     Call, CallId, HangUp, Operation, Operations, Primitive, Refusal, Serve, WaitQueue,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
-/// Where it panics.
+/// The place of the panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Breaks {
     Never,
@@ -19,23 +19,23 @@ pub(crate) enum Breaks {
     InReply,
 }
 
-/// Waits for a strike.
+/// Waits for a `Strike`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Park;
 
-/// Lets all go who wait.
+/// Answers all waiting calls.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Strike;
 
-/// Asks for a reply that can't be encoded.
+/// Its reply cannot be encoded.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Bad;
 
-/// Can't be decoded without a panic.
+/// Its `Deserialize` panics.
 #[derive(Debug, Serialize)]
-pub(crate) struct Poison;
+pub(crate) struct PanicsInDecode;
 
-/// A reply whose code panics, or fails.
+/// A reply whose `Serialize` panics or fails.
 #[derive(Debug)]
 pub(crate) struct BadReply {
     panics: bool,
@@ -43,7 +43,7 @@ pub(crate) struct BadReply {
 
 impl Serialize for BadReply {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Some bytes are written before it goes wrong.
+        // Some bytes are written before the failure.
         let mut tuple = serializer.serialize_tuple(2)?;
         ser::SerializeTuple::serialize_element(&mut tuple, "half a reply")?;
         assert!(!self.panics, "on purpose, in a reply");
@@ -57,7 +57,7 @@ impl<'de> Deserialize<'de> for BadReply {
     }
 }
 
-impl<'de> Deserialize<'de> for Poison {
+impl<'de> Deserialize<'de> for PanicsInDecode {
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
         panic!("on purpose, in the arguments");
     }
@@ -78,7 +78,7 @@ impl Operation for Bad {
     type Reply = BadReply;
 }
 
-impl Operation for Poison {
+impl Operation for PanicsInDecode {
     const NAME: &'static str = "poison";
     type Reply = ();
 }
@@ -109,7 +109,7 @@ impl Primitive for Fragile {
             .on::<Park>()
             .on::<Strike>()
             .on::<Bad>()
-            .on::<Poison>();
+            .on::<PanicsInDecode>();
     }
 
     fn withdraw(&mut self, id: CallId) {
@@ -146,8 +146,8 @@ impl Serve<Bad> for Fragile {
     }
 }
 
-impl Serve<Poison> for Fragile {
-    fn serve(&mut self, _: Poison, call: Call<()>) {
+impl Serve<PanicsInDecode> for Fragile {
+    fn serve(&mut self, _: PanicsInDecode, call: Call<()>) {
         call.reply(());
     }
 }

@@ -1,5 +1,4 @@
-//! The cost of many waiters at one object for the calls of others: none that grows with their
-//! number.
+//! The cost of the calls of others does not grow with the number of waiters at an object.
 //!
 //! Times are compared with each other in one run, by wide margins: a step that walks through all
 //! waiters is a thousand times slower.
@@ -13,17 +12,17 @@ use lockkeeper_actors::{
 
 use crate::host::shard::{self, Hosted, Shard};
 
-/// How many wait with deadlines.
-const CROWD: u64 = 100_000;
+/// The number of waiters with deadlines.
+const WAITERS: u64 = 100_000;
 
-/// How many cycles are timed.
+/// The number of measured cycles.
 const CYCLES: u64 = 2_000;
 
-/// The sessions of the crowd and of the neighbour.
+/// The sessions of the waiters and of the other caller.
 const MANY: u64 = 1;
 const ONE: u64 = 2;
 
-/// The time of so many cycles at an uncontended lock.
+/// Returns the time of the cycles at an uncontended lock.
 async fn cycles(lock: &Hosted<Lock>, first: u64) -> Duration {
     let begun = Instant::now();
     for cycle in 0..CYCLES {
@@ -54,12 +53,12 @@ async fn waiters_with_deadlines_do_not_slow_their_neighbours_nor_their_own_lock(
 
     let mut holder = crowded.call(MANY, 1, Acquire).await;
     let hour = Duration::from_secs(3600);
-    for seq in 2..CROWD + 2 {
-        // Deadlines in no order.
+    for seq in 2..WAITERS + 2 {
+        // Deadlines in pseudo-random order.
         let timeout = hour + Duration::from_nanos(seq.wrapping_mul(0x9e37_79b9) % 1_000_000);
         crowded.call_timeout(MANY, seq, Acquire, timeout).await;
     }
-    assert_eq!(shard.deadlines(), usize::try_from(CROWD).unwrap());
+    assert_eq!(shard.deadlines(), usize::try_from(WAITERS).unwrap());
 
     let beside = cycles(&quiet, 1_000_000).await;
     assert!(
@@ -78,11 +77,11 @@ async fn waiters_with_deadlines_do_not_slow_their_neighbours_nor_their_own_lock(
     let handoffs = begun.elapsed();
     assert!(
         handoffs < before * 20,
-        "{before:?} before, {handoffs:?} in the crowd"
+        "{before:?} before, {handoffs:?} with waiters"
     );
 
     let begun = Instant::now();
-    for seq in (CROWD - CYCLES..CROWD).rev() {
+    for seq in (WAITERS - CYCLES..WAITERS).rev() {
         let withdraw = Input::Withdraw(shard::id(MANY, seq));
         crowded.send([withdraw]).await;
     }
@@ -91,6 +90,6 @@ async fn waiters_with_deadlines_do_not_slow_their_neighbours_nor_their_own_lock(
         withdrawals < before * 20,
         "{before:?} before, {withdrawals:?} to withdraw"
     );
-    let left = CROWD - 2 * CYCLES;
+    let left = WAITERS - 2 * CYCLES;
     assert_eq!(shard.deadlines(), usize::try_from(left).unwrap());
 }

@@ -17,31 +17,31 @@ use lockkeeper_actors::{
 };
 use tokio::sync::Notify;
 
-/// What a caller was told.
+/// The answer to a call.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Told {
+pub(crate) enum Answer {
     Reply(Vec<u8>),
     Fault(Fault),
     Revoked,
 }
 
-/// Records what one session is told.
+/// Records the answers to one session.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
-    told: RefCell<Vec<(u64, Told)>>,
+    answers: RefCell<Vec<(u64, Answer)>>,
     gone: RefCell<Vec<u32>>,
     news: Notify,
 }
 
 impl ReplySink for Recorder {
     fn answer(&self, seq: u64, outcome: Outcome<'_>) {
-        let told = match outcome {
-            Outcome::Reply(body) => Told::Reply(body.to_vec()),
-            Outcome::Large(reply) => encode_whole(&reply).map_or_else(Told::Fault, Told::Reply),
-            Outcome::Fault(fault) => Told::Fault(fault),
-            Outcome::Revoked => Told::Revoked,
+        let observed = match outcome {
+            Outcome::Reply(body) => Answer::Reply(body.to_vec()),
+            Outcome::Large(reply) => encode_whole(&reply).map_or_else(Answer::Fault, Answer::Reply),
+            Outcome::Fault(fault) => Answer::Fault(fault),
+            Outcome::Revoked => Answer::Revoked,
         };
-        self.told.borrow_mut().push((seq, told));
+        self.answers.borrow_mut().push((seq, observed));
         self.news.notify_one();
     }
 
@@ -51,44 +51,44 @@ impl ReplySink for Recorder {
 }
 
 impl Recorder {
-    /// All that a call was told; more than one answer is never right.
-    pub(crate) fn told(&self, seq: u64) -> Vec<Told> {
-        let told = self.told.borrow();
-        let of = told.iter().filter(|(call, _)| *call == seq);
-        of.map(|(_, told)| told.clone()).collect()
+    /// Returns all answers to a call. More than one is an error of the host.
+    pub(crate) fn answers(&self, seq: u64) -> Vec<Answer> {
+        let observed = self.answers.borrow();
+        let of = observed.iter().filter(|(call, _)| *call == seq);
+        of.map(|(_, observed)| observed.clone()).collect()
     }
 
-    /// The only answer to a call.
+    /// Returns the only answer to a call.
     pub(crate) fn reply<O: Operation>(&self, id: CallId) -> Result<O::Reply, Fault> {
-        match self.told(id.seq()).as_slice() {
-            [Told::Reply(body)] => Ok(codec::decode(body).expect("a reply of the operation")),
-            [Told::Fault(fault)] => Err(fault.clone()),
-            told => panic!("{id:?} was told {told:?}"),
+        match self.answers(id.seq()).as_slice() {
+            [Answer::Reply(body)] => Ok(codec::decode(body).expect("a reply of the operation")),
+            [Answer::Fault(fault)] => Err(fault.clone()),
+            observed => panic!("{id:?} has the answers {observed:?}"),
         }
     }
 
-    /// The numbers of the calls that were told something, in order.
+    /// Returns the numbers of the answered calls, in order.
     pub(crate) fn order(&self) -> Vec<u64> {
-        self.told.borrow().iter().map(|(seq, _)| *seq).collect()
+        self.answers.borrow().iter().map(|(seq, _)| *seq).collect()
     }
 
-    /// The numbers of the objects that are no more.
+    /// Returns the numbers of the removed objects.
     pub(crate) fn gone(&self) -> Vec<u32> {
         self.gone.borrow().clone()
     }
 
-    pub(crate) async fn until_told(&self, seq: u64) {
-        let told = async {
-            while self.told(seq).is_empty() {
+    pub(crate) async fn until_answered(&self, seq: u64) {
+        let observed = async {
+            while self.answers(seq).is_empty() {
                 self.news.notified().await;
             }
         };
-        let outcome = tokio::time::timeout(Duration::from_secs(20), told).await;
-        assert!(outcome.is_ok(), "call {seq} was told nothing");
+        let outcome = tokio::time::timeout(Duration::from_secs(20), observed).await;
+        assert!(outcome.is_ok(), "call {seq} has no answer");
     }
 }
 
-/// What hosts of one thread share.
+/// The shared state of the hosts of one thread.
 pub(crate) struct Shard {
     shell: Rc<Shell>,
 }
@@ -104,7 +104,7 @@ impl Shard {
     }
 
     pub(crate) fn host<P: Primitive>(&self, spec: P::Spec) -> Hosted<P> {
-        let primitive = P::create(spec).expect("the spec is allowed");
+        let primitive = P::create(spec).expect("the spec is valid");
         let mut operations = Operations::default();
         P::operations(&mut operations);
         let host = Host::new(primitive, operations.into(), Rc::clone(&self.shell));
@@ -115,13 +115,13 @@ impl Shard {
         }
     }
 
-    /// How many calls have a deadline.
+    /// Returns the number of calls with a deadline.
     pub(crate) fn deadlines(&self) -> usize {
         self.shell.deadlines().len()
     }
 
-    /// How many hosts have a place in the table of deadlines.
-    pub(crate) fn desks(&self) -> usize {
+    /// Returns the number of hosts in the table of deadlines.
+    pub(crate) fn hosts_with_deadlines(&self) -> usize {
         self.shell.deadlines().hosts()
     }
 
@@ -145,7 +145,7 @@ impl Shard {
         self.shell.hang_up(session, peer, mailboxes.into_iter());
     }
 
-    /// Tells objects of ended sessions from now on, beyond the first slice.
+    /// Starts the task that hangs up ended sessions beyond the first slice.
     pub(crate) fn keep_hanging_up(&self) {
         actix_rt::spawn(self.shell.keep_hanging_up());
     }
@@ -159,15 +159,15 @@ pub(crate) struct Hosted<P> {
 }
 
 impl<P: Primitive> Hosted<P> {
-    /// Sends all in one message.
+    /// Sends all inputs in one message.
     pub(crate) async fn send(&self, all: impl IntoIterator<Item = Input>) {
         let mut inputs = self.shell.inputs();
         all.into_iter().for_each(|input| inputs.push(input));
         let handled = self.mailbox.send(inputs.at(self.shell.now())).await;
-        handled.expect("a host outlives all panics");
+        handled.expect("a host survives all panics");
     }
 
-    /// Sends a call that is not handled before this task has to wait.
+    /// Sends a call, which is handled only after this task yields.
     pub(crate) fn post<O: Operation>(&self, session: u64, seq: u64, operation: &O)
     where
         P: Serve<O>,
@@ -175,7 +175,7 @@ impl<P: Primitive> Hosted<P> {
         self.post_all([call::<P, O>(id(session, seq), operation, None)]);
     }
 
-    /// Sends all in one message that is not handled before this task has to wait.
+    /// Sends all inputs in one message, which is handled only after this task yields.
     pub(crate) fn post_all(&self, all: impl IntoIterator<Item = Input>) {
         let mut inputs = self.shell.inputs();
         all.into_iter().for_each(|input| inputs.push(input));
@@ -216,7 +216,7 @@ impl<P: Primitive> Hosted<P> {
         id(session, seq)
     }
 
-    /// Sends what no client of ours would.
+    /// Sends a call with any number and any bytes.
     pub(crate) async fn raw(&self, session: u64, seq: u64, operation: u32, arguments: Vec<u8>) {
         let call = RawCall {
             id: id(session, seq),
@@ -232,12 +232,12 @@ pub(crate) fn id(session: u64, seq: u64) -> CallId {
     CallId::new(SessionId::new(session), seq)
 }
 
-/// Who is at the other end of a session.
+/// Returns the peer of a session.
 pub(crate) fn peer(session: u64) -> Peer {
     Peer::new(u32::try_from(session).expect("small numbers"), "", "")
 }
 
-/// A call as it would come over the wire.
+/// Makes a call as a session would decode it.
 pub(crate) fn call<P, O: Operation>(id: CallId, operation: &O, timeout: Option<Duration>) -> Input
 where
     P: Serve<O>,

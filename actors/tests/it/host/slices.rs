@@ -1,4 +1,4 @@
-//! The end of a session that has more holds or waiting calls at one object than are given back in one turn.
+//! The end of a session with more holds or waiting calls at one object than one turn ends.
 
 use std::sync::Arc;
 
@@ -33,8 +33,8 @@ fn permits(permits: u64) -> SemaphoreSpec {
     }
 }
 
-/// Has the session that ends hold all keys, and the other one wait for the last.
-async fn crowd(keys: &Hosted<KeyedLock>) {
+/// Makes the session that ends hold all keys, and the other one wait for the last.
+async fn hold_all(keys: &Hosted<KeyedLock>) {
     for seq in 1..=MANY {
         keys.call(ENDS, seq, key(seq)).await;
     }
@@ -42,18 +42,18 @@ async fn crowd(keys: &Hosted<KeyedLock>) {
 }
 
 #[actix::test]
-async fn other_tasks_run_meanwhile_and_calls_to_the_object_find_nothing_of_the_session() {
+async fn other_tasks_run_between_slices_and_calls_find_nothing_of_the_session() {
     let shard = Shard::new();
     let (_ends, other) = (shard.join(ENDS), shard.join(OTHER));
     let keys = shard.host::<KeyedLock>(ReleaseBy::Holder);
-    crowd(&keys).await;
+    hold_all(&keys).await;
     let hang_up = Input::HangUp(SessionId::new(ENDS), Arc::new(peer(ENDS)));
     let count = |seq| call::<KeyedLock, _>(id(OTHER, seq), &CountKeys, None);
-    // A call in the same message, and one in the next.
+    // One call is in the same message, and one in the next.
     keys.post_all([hang_up, count(2), count(3)]);
     keys.post_all([count(4)]);
     let mut turns = 0;
-    while other.told(4).is_empty() {
+    while other.answers(4).is_empty() {
         tokio::task::yield_now().await;
         turns += 1;
         assert!(turns < 1_000, "the calls are never served");
@@ -62,8 +62,8 @@ async fn other_tasks_run_meanwhile_and_calls_to_the_object_find_nothing_of_the_s
     assert_eq!(other.order(), [1, 2, 3, 4]);
     for seq in 2..=4 {
         let count = other.reply::<CountKeys>(id(OTHER, seq)).expect("a reply");
-        let told = (count.keys, count.grants, count.waiting, count.abandoned);
-        assert_eq!(told, (1, 1, 0, MANY - 1));
+        let observed = (count.keys, count.grants, count.waiting, count.abandoned);
+        assert_eq!(observed, (1, 1, 0, MANY - 1));
     }
 }
 
@@ -72,18 +72,18 @@ async fn object_that_is_removed_meanwhile_answers_its_callers() {
     let shard = Shard::new();
     let (_ends, other) = (shard.join(ENDS), shard.join(OTHER));
     let keys = shard.host::<KeyedLock>(ReleaseBy::Holder);
-    crowd(&keys).await;
+    hold_all(&keys).await;
     keys.call(OTHER, 2, key(MANY)).await;
     let hang_up = Input::HangUp(SessionId::new(ENDS), Arc::new(peer(ENDS)));
     keys.post_all([hang_up, Input::Remove]);
-    // The last address is gone before the session is given back.
+    // The last address is dropped before the session's holds have ended.
     drop(keys);
-    other.until_told(2).await;
+    other.until_answered(2).await;
     assert!(other.reply::<AcquireKey>(id(OTHER, 1)).is_ok());
     assert!(other.reply::<AcquireKey>(id(OTHER, 2)).is_err());
 }
 
-/// Ends the session, and sees which calls of the other one were granted.
+/// Ends the session, and checks which calls of the other one were granted.
 fn end<P: Primitive>(bench: &mut Bench<P>, theirs: &[CallId], others: &[CallId]) {
     assert!(others.iter().all(|id| !bench.is_answered(*id)));
     bench.hang_up(ENDS);
@@ -101,7 +101,7 @@ fn waiting_keys_are_never_the_sessions_own() {
     };
     let (mut theirs, mut others) = (Vec::new(), Vec::new());
     for number in 0..MANY {
-        // Each key is half its own, and half another's: the calls behind it wait for the whole.
+        // The session and another one hold half of each key. The waiting calls need the whole key.
         acquire(ENDS, number, 1);
         acquire(3, number, 1);
         theirs.push(acquire(ENDS, number, 2));
@@ -119,7 +119,7 @@ fn waiting_keys_are_never_the_sessions_own() {
 }
 
 #[test]
-fn permits_go_to_the_next_in_line_once_all_are_given_back() {
+fn permits_go_to_the_next_waiter_once_all_are_released() {
     let mut bench = Bench::<Semaphore>::new(permits(MANY)).unwrap();
     for _ in 0..MANY {
         bench.call(ENDS, AcquireMany { permits: 1 });
@@ -133,7 +133,7 @@ fn permits_go_to_the_next_in_line_once_all_are_given_back() {
     let other = bench.call(OTHER, all);
     end(&mut bench, &theirs, &[other]);
     let granted = bench.reply::<AcquireMany>(other).unwrap().unwrap();
-    // The mark is of the last grant of the session.
+    // The mark names the last grant of the session.
     let abandoned = granted.unwrap().abandoned.expect("a mark");
     assert_eq!(abandoned.fence.number(), MANY);
 }
@@ -185,7 +185,7 @@ fn items_come_back_to_their_places() {
 }
 
 #[test]
-fn tasks_of_a_worker_come_back_in_their_order_and_only_the_first_fails() {
+fn tasks_of_a_worker_return_in_order_and_only_the_first_fails() {
     let mut bench = Bench::<TaskQueue>::new(()).unwrap();
     let tasks: Vec<CallId> = (0..MANY)
         .map(|number| {
@@ -214,7 +214,7 @@ fn tasks_of_a_worker_come_back_in_their_order_and_only_the_first_fails() {
     }
 }
 
-/// Whether none of a session's calls is counted any more.
+/// Checks that no call of a session is counted any more.
 fn all_leave<P, O>(bench: &mut Bench<P>, count: O) -> O::Reply
 where
     P: Serve<O>,
@@ -249,8 +249,8 @@ fn waiting_calls_leave_all_other_kinds() {
     let survey = condition.primitive().expect("it lives").survey();
     assert_eq!(survey.parts[0].waiters.len(), 0);
     barrier.hang_up(ENDS);
-    let told = barrier.reply::<Arrive>(survivor).unwrap().unwrap();
-    let Err(Refusal::Broken(Breach::Died(_))) = told else {
-        panic!("{told:?}");
+    let observed = barrier.reply::<Arrive>(survivor).unwrap().unwrap();
+    let Err(Refusal::Broken(Breach::Died(_))) = observed else {
+        panic!("{observed:?}");
     };
 }

@@ -1,4 +1,4 @@
-//! The subjects of the laws that keep values of users: the queue and the value.
+//! The subjects of the laws that store users' values: the queue and the value.
 //!
 //! A subject does not predict what its kind answers.
 
@@ -24,7 +24,7 @@ fn blob(byte: u8) -> Blob {
     Blob::from(vec![byte])
 }
 
-/// A queue, and whether it was closed for good.
+/// A queue, and whether it was closed.
 pub(crate) struct ItemSubject {
     capacity: Option<u64>,
     closed: bool,
@@ -33,7 +33,7 @@ pub(crate) struct ItemSubject {
 }
 
 impl ItemSubject {
-    /// The last call of the session for an item, or any other call.
+    /// Returns the last `Get` of the session, or any other call.
     fn delivery(&self, schedule: &mut Schedule, session: u64) -> CallId {
         let mut own = self.takers.iter().rev().copied();
         let own = own.find(|taker| taker.session().number() == session);
@@ -43,10 +43,10 @@ impl ItemSubject {
         }
     }
 
-    /// Takes the first item, if there is one now.
+    /// Takes the first item, if there is one.
     fn take(bench: &mut Bench<Queue>) -> (CallId, Option<(u8, u32)>) {
         let taker = bench.call_timeout(OTHER, Get, Duration::ZERO);
-        let taken = bench.reply::<Get>(taker).expect("it must not wait");
+        let taken = bench.reply::<Get>(taker).expect("the call does not wait");
         let item = taken.ok().and_then(Result::ok);
         (taker, item.map(|item| (item.item.0[0], item.attempts)))
     }
@@ -156,7 +156,7 @@ impl Subject for ItemSubject {
     }
 
     fn probe(bench: &mut Bench<Queue>) -> Vec<String> {
-        // Items outlive who put them: what is left is taken first.
+        // Items outlive their senders, so the remaining ones are taken first.
         while let (delivery, Some(_)) = Self::take(bench) {
             ask(
                 bench,
@@ -165,12 +165,12 @@ impl Subject for ItemSubject {
                     delivery: Proof::own(delivery),
                 },
             )
-            .expect("it was just taken");
+            .expect("the item was just taken");
         }
-        let mut told = vec![format!("{:?}", ask(bench, OTHER, CountItems))];
+        let mut observed = vec![format!("{:?}", ask(bench, OTHER, CountItems))];
         let puts = [1, 2, 3, 4, 5].map(|item| bench.call(ONE, Put { item: blob(item) }));
         let taken = [(); 2].map(|()| Self::take(bench));
-        told.push(format!("{:?}", taken.map(|(_, item)| item)));
+        observed.push(format!("{:?}", taken.map(|(_, item)| item)));
         let joined = bench.call(ONE, Join);
         let [first, second] = taken.map(|(delivery, _)| delivery);
         let back = ask(
@@ -187,16 +187,16 @@ impl Subject for ItemSubject {
                 delivery: Proof::own(second),
             },
         );
-        told.push(format!("{back:?} {done:?} {}", bench.is_answered(joined)));
+        observed.push(format!("{back:?} {done:?} {}", bench.is_answered(joined)));
         bench.hang_up(ONE);
-        told.push(format!("{:?}", puts.map(|id| bench.reply::<Put>(id))));
-        told.push(format!("{:?}", [(); 5].map(|()| Self::take(bench).1)));
-        told.push(format!("{:?}", ask(bench, OTHER, CountItems)));
-        told
+        observed.push(format!("{:?}", puts.map(|id| bench.reply::<Put>(id))));
+        observed.push(format!("{:?}", [(); 5].map(|()| Self::take(bench).1)));
+        observed.push(format!("{:?}", ask(bench, OTHER, CountItems)));
+        observed
     }
 }
 
-/// A value, and what it has come to.
+/// A value, and its current content.
 pub(crate) struct ValueSubject(Versioned<Blob>);
 
 impl Subject for ValueSubject {
@@ -214,7 +214,7 @@ impl Subject for ValueSubject {
             value: blob(0),
             holds: String::new(),
         });
-        let mut bench = bench.expect("a short description");
+        let mut bench = bench.expect("the description is short");
         for _ in 0..self.0.version {
             let value = self.0.value.clone();
             ask(&mut bench, ONE, Store { value });
@@ -268,20 +268,20 @@ impl Subject for ValueSubject {
         assert_eq!(status.waiting, number(waiting.len()), "{waiting:?}");
         assert_eq!(
             status.version, self.0.version,
-            "only who sets it changes it"
+            "only set calls change the value"
         );
     }
 
     fn probe(bench: &mut Bench<Value>) -> Vec<String> {
         let now = ask(bench, ONE, Read);
-        let mut told = vec![format!("{now:?}")];
+        let mut observed = vec![format!("{now:?}")];
         let since = now.version;
         let waiting = bench.call(ONE, WaitChange { since });
-        told.push(format!("{:?}", ask(bench, OTHER, CountWatchers)));
+        observed.push(format!("{:?}", ask(bench, OTHER, CountWatchers)));
         let value = blob(9);
-        told.push(format!("{:?}", ask(bench, OTHER, Swap { value })));
-        told.push(format!("{:?}", bench.reply::<WaitChange>(waiting)));
-        told.push(format!("{:?}", ask(bench, OTHER, CountWatchers)));
-        told
+        observed.push(format!("{:?}", ask(bench, OTHER, Swap { value })));
+        observed.push(format!("{:?}", bench.reply::<WaitChange>(waiting)));
+        observed.push(format!("{:?}", ask(bench, OTHER, CountWatchers)));
+        observed
     }
 }

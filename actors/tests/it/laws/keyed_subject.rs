@@ -17,7 +17,7 @@ use crate::{
     schedule::Schedule,
 };
 
-/// Some keys, and what was wanted of them.
+/// A keyed object, and the acquires of its keys.
 pub(crate) struct KeyedSubject<F> {
     permits: u32,
     wants: Vec<(CallId, u32)>,
@@ -72,7 +72,7 @@ impl<F: KeyedFace> Subject for KeyedSubject<F> {
     fn assert_nothing_fits(&self, bench: &mut Bench<Keyed<F>>, waiting: &[(CallId, &'static str)]) {
         for key in KEYS {
             let status = ask(bench, OBSERVER, CountKey { key: key.into() });
-            let status = status.expect("it is a key");
+            let status = status.expect("the key is valid");
             let there_are = u64::from(self.permits);
             assert_eq!(status.available + status.held, there_are, "{status:?}");
             let line: Vec<_> = waiting.iter().filter(|(_, line)| *line == key).collect();
@@ -93,7 +93,7 @@ impl<F: KeyedFace> Subject for KeyedSubject<F> {
     }
 
     fn probe(bench: &mut Bench<Keyed<F>>) -> Vec<String> {
-        let mut told = vec![format!(
+        let mut observed = vec![format!(
             "{:?}",
             ask(bench, OTHER, ListKeys { from: 0 }).keys
         )];
@@ -112,10 +112,10 @@ impl<F: KeyedFace> Subject for KeyedSubject<F> {
                 )
             });
             let answered = bench.is_answered(waits);
-            told.push(format!("{has_rest} {released:?} {answered}"));
+            observed.push(format!("{has_rest} {released:?} {answered}"));
         }
         let all = ask(bench, OTHER, CountKeys);
-        told.push(format!("{} {} {}", all.keys, all.grants, all.waiting));
-        told
+        observed.push(format!("{} {} {}", all.keys, all.grants, all.waiting));
+        observed
     }
 }

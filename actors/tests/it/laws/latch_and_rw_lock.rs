@@ -20,7 +20,7 @@ use crate::{
     schedule::{Schedule, proof, put},
 };
 
-/// A readers-writer lock, with what each of its calls wants.
+/// A readers-writer lock, and the mode of each of its calls.
 #[derive(Default)]
 pub(crate) struct RwSubject {
     wants: Vec<(CallId, Access)>,
@@ -29,11 +29,11 @@ pub(crate) struct RwSubject {
 const ALL: [Access; 3] = [Access::Read, Access::Upgradable, Access::Write];
 
 impl RwSubject {
-    /// The last that was granted to the session, or any call.
+    /// Returns the last grant of the session, or any call.
     fn grant(&self, bench: &Bench<RwLock>, schedule: &mut Schedule, session: u64) -> CallId {
         let is_granted = |id: &CallId| {
-            let told = bench.reply::<AcquireFor>(*id);
-            id.session().number() == session && matches!(told, Some(Ok(Ok(_))))
+            let observed = bench.reply::<AcquireFor>(*id);
+            id.session().number() == session && matches!(observed, Some(Ok(Ok(_))))
         };
         let mut latest = self.wants.iter().rev().map(|(id, _)| *id);
         let last = latest.find(is_granted);
@@ -52,7 +52,7 @@ impl Subject for RwSubject {
     }
 
     fn fresh(&self) -> Bench<RwLock> {
-        Bench::new(ReleaseBy::Holder).expect("a lock needs nothing")
+        Bench::new(ReleaseBy::Holder).expect("every spec is valid")
     }
 
     fn call(
@@ -158,9 +158,9 @@ impl Subject for RwSubject {
                 grant: Proof::own(grant),
             },
         );
-        let mut told = vec![format!("{:?}", ask(bench, OTHER, CountHolders))];
+        let mut observed = vec![format!("{:?}", ask(bench, OTHER, CountHolders))];
         for grant in [reads, reads, grant, upgrade] {
-            told.push(format!(
+            observed.push(format!(
                 "{:?}",
                 ask(
                     bench,
@@ -170,15 +170,15 @@ impl Subject for RwSubject {
                     }
                 )
             ));
-            told.push(format!("{:?}", ask(bench, OTHER, CountHolders)));
+            observed.push(format!("{:?}", ask(bench, OTHER, CountHolders)));
         }
         let answered = [reads, grant, writes, upgrade].map(|id| bench.is_answered(id));
-        told.push(format!("{answered:?}"));
-        told
+        observed.push(format!("{answered:?}"));
+        observed
     }
 }
 
-/// A latch, and how much of it has been counted down.
+/// A latch, and how far it was counted down.
 pub(crate) struct LatchSubject {
     count: u32,
     counted: u32,
@@ -196,7 +196,7 @@ impl Subject for LatchSubject {
 
     fn fresh(&self) -> Bench<Latch> {
         let count = (self.count - self.counted).into();
-        Bench::new(LatchSpec { count }).expect("the count is in range")
+        Bench::new(LatchSpec { count }).expect("the count is valid")
     }
 
     fn call(
@@ -242,12 +242,12 @@ impl Subject for LatchSubject {
 
     fn probe(bench: &mut Bench<Latch>) -> Vec<String> {
         let waiting = bench.call(OTHER, WaitOpen);
-        let mut told = vec![format!("{}", bench.is_answered(waiting))];
+        let mut observed = vec![format!("{}", bench.is_answered(waiting))];
         for _ in 0..17 {
-            told.push(format!("{:?}", ask(bench, ONE, CountLeft)));
-            told.push(format!("{:?}", ask(bench, ONE, CountDown { by: 1 })));
+            observed.push(format!("{:?}", ask(bench, ONE, CountLeft)));
+            observed.push(format!("{:?}", ask(bench, ONE, CountDown { by: 1 })));
         }
-        told.push(format!("{:?}", bench.reply::<WaitOpen>(waiting)));
-        told
+        observed.push(format!("{:?}", bench.reply::<WaitOpen>(waiting)));
+        observed
     }
 }

@@ -1,4 +1,5 @@
-//! The subjects of the laws at which callers wait for each other: event, condition and barrier.
+//! The subjects of the laws at which callers wait for each other: the event, the condition and the
+//! barrier.
 //!
 //! A subject does not predict what its kind answers.
 
@@ -20,12 +21,12 @@ use crate::{
     schedule::{Schedule, proof, put},
 };
 
-/// An event, and what it has seen.
+/// An event, and its flag and count.
 #[derive(Default)]
 pub(crate) struct EventSubject {
     sets: u64,
     is_set: bool,
-    /// The calls that wait for the flag itself.
+    /// The calls that wait for the flag, and not for a count.
     plain: Vec<CallId>,
 }
 
@@ -39,7 +40,7 @@ impl Subject for EventSubject {
     }
 
     fn fresh(&self) -> Bench<Event> {
-        let mut bench = Bench::new(()).expect("an event needs nothing");
+        let mut bench = Bench::new(()).expect("every spec is valid");
         for _ in 0..self.sets {
             ask(&mut bench, ONE, Set);
         }
@@ -64,7 +65,7 @@ impl Subject for EventSubject {
             };
             let id = put(bench, session, WaitSet { since }, timeout);
             self.plain.extend(since.is_none().then_some(id));
-            // What is answered with a count at once has stood in no line.
+            // A call that was answered at once was in no line.
             let at_once = matches!(bench.reply::<WaitSet>(id), Some(Ok(_)));
             return (id, (!at_once).then_some("wait"));
         }
@@ -95,22 +96,22 @@ impl Subject for EventSubject {
         let plain = waiting.iter().find(|(id, _)| self.plain.contains(id));
         assert!(
             !status.is_set || plain.is_none(),
-            "it is set, but {plain:?}"
+            "the event is set, but {plain:?} wait"
         );
     }
 
     fn probe(bench: &mut Bench<Event>) -> Vec<String> {
-        let mut told = vec![format!("{:?}", ask(bench, OTHER, Look))];
+        let mut observed = vec![format!("{:?}", ask(bench, OTHER, Look))];
         ask(bench, ONE, Clear);
         let waiting = bench.call(OTHER, WaitSet { since: None });
-        told.push(format!("{}", bench.is_answered(waiting)));
-        told.push(format!("{:?}", ask(bench, ONE, Set)));
-        told.push(format!("{:?}", bench.reply::<WaitSet>(waiting)));
-        told
+        observed.push(format!("{}", bench.is_answered(waiting)));
+        observed.push(format!("{:?}", ask(bench, ONE, Set)));
+        observed.push(format!("{:?}", bench.reply::<WaitSet>(waiting)));
+        observed
     }
 }
 
-/// A condition, whose sleepers lie in two sets, and all calls for its lock.
+/// A condition with two wait sets, and all calls for its lock.
 #[derive(Default)]
 pub(crate) struct ConditionSubject {
     acquires: Vec<CallId>,
@@ -120,7 +121,7 @@ pub(crate) struct ConditionSubject {
 const SETS: [&str; 2] = ["sleep", "sleep elsewhere"];
 
 impl ConditionSubject {
-    /// The grant that was given last, which may be the holder's, or any other call.
+    /// Returns the last grant, which may be the holder's, or any other call.
     fn grant(&self, bench: &Bench<Condition>, schedule: &mut Schedule) -> CallId {
         let acquired = |id: &&CallId| matches!(bench.reply::<Acquire>(**id), Some(Ok(Ok(_))));
         let woken = |id: &&CallId| matches!(bench.reply::<Sleep>(**id), Some(Ok(Ok(_))));
@@ -143,7 +144,7 @@ impl Subject for ConditionSubject {
     }
 
     fn fresh(&self) -> Bench<Condition> {
-        Bench::new(ReleaseBy::Holder).expect("a condition needs nothing")
+        Bench::new(ReleaseBy::Holder).expect("every spec is valid")
     }
 
     fn call(
@@ -163,7 +164,8 @@ impl Subject for ConditionSubject {
         let name = set.to_owned();
         match schedule.random.random_range(0..10) {
             0..=3 => {
-                // A sleeper without any time stands in the lock's line: it must wait on.
+                // A sleeper with a timeout of zero is at once in the lock's line, where it must
+                // wait.
                 let timeout = timeout.filter(|timeout| !timeout.is_zero());
                 let id = put(
                     bench,
@@ -221,7 +223,7 @@ impl Subject for ConditionSubject {
     ) -> Vec<CallId> {
         let granted = match line {
             Some("acquire") => matches!(bench.reply::<Acquire>(made), Some(Ok(Ok(_)))),
-            // Who timed out comes out of turn.
+            // A call that timed out is granted out of order.
             Some(_) => matches!(
                 bench.reply::<Sleep>(made),
                 Some(Ok(Ok(woken))) if woken.wake == Wake::Notified
@@ -239,7 +241,7 @@ impl Subject for ConditionSubject {
         let status = ask(bench, OBSERVER, Status);
         let asleep = SETS.map(|set| {
             let set = set.to_owned();
-            ask(bench, OBSERVER, CountSleepers { set }).expect("the name is short")
+            ask(bench, OBSERVER, CountSleepers { set }).expect("the name is valid")
         });
         let all = status.waiting + asleep.iter().sum::<u64>();
         assert_eq!(
@@ -251,7 +253,7 @@ impl Subject for ConditionSubject {
     }
 
     fn probe(bench: &mut Bench<Condition>) -> Vec<String> {
-        let mut told = vec![format!("{:?}", ask(bench, OTHER, Status))];
+        let mut observed = vec![format!("{:?}", ask(bench, OTHER, Status))];
         let grant = bench.call(ONE, Acquire);
         let set = SETS[0].to_owned();
         let sleeper = bench.call(
@@ -263,7 +265,7 @@ impl Subject for ConditionSubject {
         );
         let grant = bench.call(OTHER, Acquire);
         let most = Some(9);
-        told.push(format!(
+        observed.push(format!(
             "{:?}",
             ask(
                 bench,
@@ -275,7 +277,7 @@ impl Subject for ConditionSubject {
                 }
             )
         ));
-        told.push(format!(
+        observed.push(format!(
             "{:?}",
             ask(
                 bench,
@@ -285,8 +287,8 @@ impl Subject for ConditionSubject {
                 }
             )
         ));
-        told.push(format!("{}", bench.is_answered(sleeper)));
-        told.push(format!(
+        observed.push(format!("{}", bench.is_answered(sleeper)));
+        observed.push(format!(
             "{:?}",
             ask(
                 bench,
@@ -296,18 +298,18 @@ impl Subject for ConditionSubject {
                 }
             )
         ));
-        told
+        observed
     }
 }
 
-/// A barrier, of which little outlives its parties: that it is broken, and how often it was passed.
+/// A barrier. Its broken state and its count of passages outlive its parties.
 pub(crate) struct BarrierSubject {
     spec: BarrierSpec,
     arrivals: Vec<CallId>,
 }
 
 impl BarrierSubject {
-    /// The arrival that was told to act last, or any other call.
+    /// Returns the last arrival that had to run the action, or any other call.
     fn turn(&self, bench: &Bench<Barrier>, schedule: &mut Schedule) -> CallId {
         let acts = |id: &&CallId| bench.reply::<Arrive>(**id) == Some(Ok(Ok(Arrival::Act)));
         let last = self.arrivals.iter().rev().find(acts).copied();
@@ -333,7 +335,7 @@ impl Subject for BarrierSubject {
     }
 
     fn fresh(&self) -> Bench<Barrier> {
-        Bench::new(self.spec).expect("it has parties")
+        Bench::new(self.spec).expect("the spec is valid")
     }
 
     fn call(
@@ -375,7 +377,7 @@ impl Subject for BarrierSubject {
                 let acts = schedule.random.random();
                 let id = put(bench, session, Arrive { acts }, timeout);
                 self.arrivals.push(id);
-                // Who is told to act is out of the line: it leads.
+                // The party that runs the action is not in the line.
                 let acts = bench.reply::<Arrive>(id) == Some(Ok(Ok(Arrival::Act)));
                 (id, (!acts).then_some("arrive"))
             }
@@ -403,7 +405,7 @@ impl Subject for BarrierSubject {
 
     fn assert_nothing_fits(&self, bench: &mut Bench<Barrier>, waiting: &[(CallId, &'static str)]) {
         let status = ask(bench, OBSERVER, CountArrivals);
-        // One may be running the action, and waits for nothing.
+        // One party may be running the action, and does not wait.
         let acting = status.arrived.checked_sub(number(waiting.len()));
         assert!(matches!(acting, Some(0 | 1)), "{status:?} {waiting:?}");
         let is_full = status.arrived >= u64::from(status.parties);
@@ -417,12 +419,12 @@ impl Subject for BarrierSubject {
         let mut status = ask(bench, OTHER, CountArrivals);
         let before = status.generation;
         status.generation = 0;
-        let mut told = vec![format!("{status:?}")];
+        let mut observed = vec![format!("{status:?}")];
         let arrivals: Vec<CallId> = (0..status.parties)
             .map(|_| bench.call(ONE, Arrive { acts: true }))
             .collect();
         if let Some(turn) = arrivals.last().copied() {
-            told.push(format!("{:?}", bench.reply::<Arrive>(turn)));
+            observed.push(format!("{:?}", bench.reply::<Arrive>(turn)));
             let passed = ask(
                 bench,
                 ONE,
@@ -430,17 +432,17 @@ impl Subject for BarrierSubject {
                     turn: Proof::own(turn),
                 },
             )
-            .expect("it is whole");
+            .expect("the barrier is not broken");
             let generation = passed.generation - before;
-            told.push(format!(
+            observed.push(format!(
                 "{} {} {generation}",
                 passed.index, passed.is_leader
             ));
         }
-        told.push(format!(
+        observed.push(format!(
             "{}",
             arrivals.iter().all(|id| bench.is_answered(*id))
         ));
-        told
+        observed
     }
 }

@@ -1,7 +1,7 @@
 //! The subjects of the laws for locks, semaphores and the task queue.
 //!
-//! A subject makes calls, reads the answers of callers and of an observer, and makes a fresh
-//! object. It does not predict what its kind answers.
+//! A subject makes calls, reads the answers to callers and to an observer, and makes a fresh
+//! object. It does not predict answers.
 
 use std::{marker::PhantomData, time::Duration};
 
@@ -23,7 +23,7 @@ use rand::Rng;
 use super::{OBSERVER, Subject};
 use crate::schedule::{Schedule, proof, put};
 
-/// Two who take part in a probe.
+/// The two sessions of a probe.
 pub(crate) const ONE: u64 = OBSERVER + 1;
 pub(crate) const OTHER: u64 = OBSERVER + 2;
 
@@ -34,8 +34,8 @@ pub(crate) fn ask<P: Serve<O>, O: Operation>(
     operation: O,
 ) -> O::Reply {
     let id = bench.call(session, operation);
-    let told = bench.reply::<O>(id).expect("it is answered at once");
-    told.expect("the object lives")
+    let observed = bench.reply::<O>(id).expect("the call is answered at once");
+    observed.expect("the object exists")
 }
 
 pub(crate) fn number(of: usize) -> u64 {
@@ -52,7 +52,7 @@ impl Subject for LockSubject {
     }
 
     fn fresh(&self) -> Bench<Lock> {
-        Bench::new(ReleaseBy::Holder).expect("a lock needs nothing")
+        Bench::new(ReleaseBy::Holder).expect("every spec is valid")
     }
 
     fn call(
@@ -136,12 +136,13 @@ impl Subject for LockSubject {
 /// A reentrant lock, with two owners in each session.
 #[derive(Default)]
 pub(crate) struct ReentrantSubject {
-    /// All calls that may be granted.
+    /// All acquire calls.
     entries: Vec<CallId>,
 }
 
 impl ReentrantSubject {
-    /// Whether a call was let in because its owner was: out of turn, and with the same fence.
+    /// Returns whether a call was granted together with another call of its owner: out of order,
+    /// and with the same fence.
     fn is_companion(&self, bench: &Bench<ReentrantLock>, made: CallId) -> bool {
         let fence = |id| match bench.reply::<AcquireAs>(id) {
             Some(Ok(Ok(granted))) => Some(granted.fence),
@@ -165,7 +166,7 @@ impl Subject for ReentrantSubject {
     }
 
     fn fresh(&self) -> Bench<ReentrantLock> {
-        Bench::new(ReleaseBy::Holder).expect("a lock needs nothing")
+        Bench::new(ReleaseBy::Holder).expect("every spec is valid")
     }
 
     fn call(
@@ -180,7 +181,7 @@ impl Subject for ReentrantSubject {
             let held = ask(bench, OBSERVER, Status).held;
             let id = put(bench, session, AcquireAs { owner }, timeout);
             self.entries.push(id);
-            // Who is inside enters at once, and stands in no line.
+            // An owner that holds the lock enters at once, and is in no line.
             let enters_again = held && matches!(bench.reply::<AcquireAs>(id), Some(Ok(Ok(_))));
             return (id, (!enters_again).then_some("acquire"));
         }
@@ -262,7 +263,7 @@ impl Subject for ReentrantSubject {
     }
 }
 
-/// A semaphore, and what has been done to it for good.
+/// A semaphore, and its lasting changes.
 pub(crate) struct PermitSubject<B> {
     permits: u32,
     forgotten: u32,
@@ -343,9 +344,9 @@ impl<B: Bound> Subject for PermitSubject<B> {
             permits,
             release_by: ReleaseBy::Holder,
         })
-        .expect("the spec is in range");
+        .expect("the spec is valid");
         if let Some(permits) = self.added.checked_sub(self.forgotten) {
-            ask(&mut bench, ONE, AddPermits { permits }).expect("the sum was allowed");
+            ask(&mut bench, ONE, AddPermits { permits }).expect("the sum is valid");
         } else {
             let permits = self.forgotten - self.added;
             let grant = bench.call(ONE, AcquireMany { permits });
@@ -357,7 +358,7 @@ impl<B: Bound> Subject for PermitSubject<B> {
                     permits,
                 },
             )
-            .expect("there were as many");
+            .expect("the permits exist");
         }
         if self.closed {
             ask(&mut bench, ONE, Close);
@@ -409,12 +410,14 @@ impl<B: Bound> Subject for PermitSubject<B> {
     }
 
     fn probe(bench: &mut Bench<Counting<B>>) -> Vec<String> {
-        let mut told = vec![format!("{:?}", ask(bench, OTHER, Count))];
+        let mut observed = vec![format!("{:?}", ask(bench, OTHER, Count))];
         for permits in 0..=40 {
             let grant = bench.call_timeout(ONE, AcquireMany { permits }, Duration::ZERO);
-            let granted = bench.reply::<AcquireMany>(grant).expect("it must not wait");
-            told.push(format!("{:?}", granted.map(|granted| granted.map(drop))));
-            told.push(format!(
+            let granted = bench
+                .reply::<AcquireMany>(grant)
+                .expect("the call does not wait");
+            observed.push(format!("{:?}", granted.map(|granted| granted.map(drop))));
+            observed.push(format!(
                 "{:?}",
                 ask(
                     bench,
@@ -426,20 +429,20 @@ impl<B: Bound> Subject for PermitSubject<B> {
                 )
             ));
         }
-        told.push(format!(
+        observed.push(format!(
             "{:?}",
             ask(bench, OTHER, AddPermits { permits: 1 })
         ));
-        told.push(format!("{:?}", ask(bench, OTHER, Count)));
-        told
+        observed.push(format!("{:?}", ask(bench, OTHER, Count)));
+        observed
     }
 }
 
-/// A queue, and whether it was closed for good.
+/// A task queue, and whether it was closed.
 #[derive(Default)]
 pub(crate) struct QueueSubject {
     closed: Option<Option<TaskFault>>,
-    /// All calls for work.
+    /// All calls for jobs.
     workers: Vec<CallId>,
 }
 
@@ -448,14 +451,14 @@ impl QueueSubject {
         Self::jobs(bench, worker).last().copied()
     }
 
-    /// What a call for work was answered with.
+    /// Returns the jobs in the answer to a call.
     fn jobs(bench: &Bench<TaskQueue>, worker: CallId) -> Vec<CallId> {
         let jobs = bench.reply::<Next>(worker).and_then(Result::ok).flatten();
         let jobs = jobs.unwrap_or_default().into_iter();
         jobs.map(|job| job.id.into()).collect()
     }
 
-    /// The job that the session was given last, or any other call.
+    /// Returns the last job of the session, or any other call.
     fn finished(
         &self,
         bench: &Bench<TaskQueue>,
@@ -482,7 +485,7 @@ impl Subject for QueueSubject {
     }
 
     fn fresh(&self) -> Bench<TaskQueue> {
-        let mut bench = Bench::new(()).expect("a queue needs nothing");
+        let mut bench = Bench::new(()).expect("every spec is valid");
         if let Some(reason) = self.closed.clone() {
             ask(&mut bench, ONE, CloseTasks { reason });
         }
@@ -538,7 +541,7 @@ impl Subject for QueueSubject {
             return Vec::new();
         }
         let jobs = Self::jobs(bench, made);
-        // Without a job it has waited for nothing.
+        // A call without a job was not granted.
         let worker = jobs.first().map(|_| made);
         worker.into_iter().chain(jobs).collect()
     }
@@ -552,7 +555,7 @@ impl Subject for QueueSubject {
         let idle = waiting.iter().filter(|(_, line)| *line == "next").count();
         let jobs = waiting.len() - idle;
         assert_eq!(status.idle, number(idle), "{waiting:?}");
-        // What runs may be a job that its submitter has withdrawn.
+        // A running job may have been withdrawn by its submitter.
         let jobs = number(jobs);
         let is_right = (status.waiting..=status.waiting + status.running).contains(&jobs);
         assert!(is_right, "{status:?}, {waiting:?}");
@@ -562,21 +565,21 @@ impl Subject for QueueSubject {
     }
 
     fn probe(bench: &mut Bench<TaskQueue>) -> Vec<String> {
-        let mut told = vec![format!("{:?}", ask(bench, OTHER, CountTasks))];
+        let mut observed = vec![format!("{:?}", ask(bench, OTHER, CountTasks))];
         let early = bench.call(ONE, next());
         let [first, second] = [0, 1].map(|retries| bench.call(OTHER, task(retries)));
         let late = bench.call(ONE, next());
         for worker in [early, late] {
             let job = Self::job(bench, worker);
             let which = job.map(|job| [first, second].iter().position(|task| *task == job));
-            told.push(format!("{} {which:?}", bench.is_answered(worker)));
+            observed.push(format!("{} {which:?}", bench.is_answered(worker)));
         }
         bench.hang_up(ONE);
         for submitted in [first, second] {
-            told.push(format!("{:?}", bench.reply::<Submit>(submitted)));
+            observed.push(format!("{:?}", bench.reply::<Submit>(submitted)));
         }
-        told.push(format!("{:?}", ask(bench, OTHER, CountTasks)));
-        told
+        observed.push(format!("{:?}", ask(bench, OTHER, CountTasks)));
+        observed
     }
 }
 

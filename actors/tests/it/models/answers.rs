@@ -1,12 +1,12 @@
-//! Reading the answers of a kind.
+//! Reads the answers of a kind.
 
 use lockkeeper_actors::{Bench, CallId, Fault, Operation, Primitive};
 
-/// The answer to a call that was answered.
+/// Returns the answer to an answered call.
 pub(crate) fn answer<P: Primitive, O: Operation>(
     bench: &Bench<P>,
     id: CallId,
 ) -> Result<O::Reply, Fault> {
-    let told = bench.reply::<O>(id);
-    told.expect("only what was answered is read")
+    let observed = bench.reply::<O>(id);
+    observed.expect("the call is answered")
 }

@@ -1,6 +1,6 @@
-//! The barrier against a reference: a list of arrivals.
+//! Compares the barrier with a reference, which is a list of arrivals.
 //!
-//! The model knows the barrier only through its calls and their answers.
+//! The model uses only the barrier's calls and answers.
 
 mod calls;
 
@@ -14,8 +14,8 @@ use rand::Rng;
 
 use crate::{
     models::{
-        Reference, Said, agree,
-        barrier::calls::{BarrierCall, BarrierTold, By},
+        Effects, Reference, agree,
+        barrier::calls::{BarrierAnswer, BarrierCall, By},
     },
     schedule::Schedule,
 };
@@ -28,45 +28,45 @@ fn barrier_agrees_with_its_reference() {
         &[
             "passage without an action",
             "passage after an action",
-            "passage without the one who ran the action",
+            "passage without the party that ran the action",
             "passage of several generations at once",
             "action",
-            "action of those who were early",
-            "action anew, since all have left whom it was run for",
+            "action of parties that arrived early",
+            "action repeated because all its parties have left",
             "arrival while the action runs",
-            "arrival after the action in the place of another",
+            "arrival after the action that replaces another",
             "arrival at a broken barrier",
-            "arrival taken back",
-            "arrival taken back while the action runs",
-            "arrival taken back after the action",
-            "turn taken back",
-            "turn taken back that goes to one who was early",
-            "turn taken back that was finished",
+            "withdrawn arrival",
+            "withdrawn arrival while the action runs",
+            "withdrawn arrival after the action",
+            "withdrawn turn",
+            "withdrawn turn that goes to an early party",
+            "withdrawn turn that was finished",
             "finish",
             "finish that has to wait",
-            "finish that is taken back",
-            "finish by a stranger",
-            "finish of what broke",
-            "finish of what was finished",
-            "finish of what is over",
+            "withdrawn finish",
+            "finish by another session",
+            "finish of a broken generation",
+            "finish of a finished generation",
+            "finish of an earlier generation",
             "failure",
-            "failure told by a stranger",
-            "failure told too late",
-            "time over that breaks it",
-            "time over while the action runs",
-            "time over after the action",
+            "failure reported by another session",
+            "failure reported too late",
+            "deadline that breaks the barrier",
+            "deadline while the action runs",
+            "deadline after the action",
             "abort",
             "abort while the action runs",
-            "abort of what is broken",
+            "abort of a broken barrier",
             "reset",
             "reset while the action runs",
-            "reset of what is broken",
-            "death that breaks it",
-            "death that takes an arrival back",
-            "death that takes an arrival back while the action runs",
-            "death after the action that takes the arrival back",
-            "death in the action that breaks it",
-            "death in the action that breaks it where others take arrivals back",
+            "reset of a broken barrier",
+            "death that breaks the barrier",
+            "death that withdraws an arrival",
+            "death that withdraws an arrival while the action runs",
+            "death after the action that withdraws the arrival",
+            "death in the action that breaks the barrier",
+            "death in the action that breaks the barrier although other deaths withdraw arrivals",
             "death elsewhere",
             "many parties",
         ],
@@ -76,9 +76,9 @@ fn barrier_agrees_with_its_reference() {
 #[derive(Clone, Copy, PartialEq)]
 enum Stage {
     Waits,
-    /// It runs the action.
+    /// The party runs the action.
     Acts,
-    /// It has run the action, and waits by this call.
+    /// The party has run the action, and waits with this call.
     HasActed(CallId),
 }
 
@@ -90,7 +90,7 @@ struct Party {
 }
 
 impl Party {
-    /// The call that it waits by.
+    /// Returns the call with which the party waits.
     fn waits_by(&self) -> Option<CallId> {
         match self.stage {
             Stage::Waits => Some(self.id),
@@ -100,16 +100,17 @@ impl Party {
     }
 }
 
-/// Once enough have arrived the first of them are let pass, after the action of the last of these.
+/// Once enough parties have arrived, the last of the generation runs the action, and then the
+/// generation passes.
 struct BarrierReference {
     parties: usize,
     on_death: OnDeath,
     arrived: Vec<Party>,
-    /// Whether the action of this generation was run.
+    /// Whether the action of this generation has run.
     was_run: bool,
     generation: u64,
     broken: Option<Breach>,
-    /// Whether few calls come while an action runs, so that a call that leaves is missed.
+    /// Whether few calls come while an action runs, so that a party that leaves is not replaced.
     calm: bool,
 }
 
@@ -119,50 +120,51 @@ impl BarrierReference {
         acting.map(|party| party.id)
     }
 
-    /// Has the action run if it is time, or lets pass who may. Tells how many generations passed.
-    fn settle(&mut self, said: &mut Said<'_, BarrierTold>) -> u64 {
+    /// Starts the action or lets generations pass, as far as possible. Returns the number of
+    /// generations that passed.
+    fn settle(&mut self, effects: &mut Effects<'_, BarrierAnswer>) -> u64 {
         let before = self.generation;
         while self.arrived.len() >= self.parties && self.acting().is_none() {
             let last = &mut self.arrived[self.parties - 1];
             if last.brings_action && !self.was_run {
                 last.stage = Stage::Acts;
-                said.reply(last.id, BarrierTold::Act);
-                said.tally.note(if self.generation > before {
-                    "action of those who were early"
+                effects.reply(last.id, BarrierAnswer::Act);
+                effects.tally.note(if self.generation > before {
+                    "action of parties that arrived early"
                 } else {
                     "action"
                 });
             } else {
-                self.pass(said);
+                self.pass(effects);
             }
         }
         if self.arrived.is_empty() {
-            // No remaining party needs it.
+            // No remaining party needs the action.
             self.was_run = false;
         }
         let passed = self.generation - before;
         if passed > 1 {
-            said.tally.note("passage of several generations at once");
+            effects.tally.note("passage of several generations at once");
         }
         passed
     }
 
-    fn pass(&mut self, said: &mut Said<'_, BarrierTold>) {
+    fn pass(&mut self, effects: &mut Effects<'_, BarrierAnswer>) {
         let passing: Vec<Party> = self.arrived.drain(..self.parties).collect();
         let has_acted = |party: &Party| matches!(party.stage, Stage::HasActed(_));
         let ran = passing.iter().position(has_acted);
-        said.tally.note(match (ran, self.was_run) {
+        effects.tally.note(match (ran, self.was_run) {
             (Some(_), _) => "passage after an action",
-            (None, true) => "passage without the one who ran the action",
+            (None, true) => "passage without the party that ran the action",
             (None, false) => "passage without an action",
         });
         let leader = ran.unwrap_or(self.parties - 1);
         let generation = self.generation;
         for (place, party) in passing.into_iter().enumerate() {
-            let id = party.waits_by().expect("nobody runs an action now");
-            said.reply(
+            let id = party.waits_by().expect("no action is running");
+            effects.reply(
                 id,
-                BarrierTold::Passed {
+                BarrierAnswer::Passed {
                     index: u32::try_from(place).expect("few parties"),
                     is_leader: place == leader,
                     generation,
@@ -173,31 +175,37 @@ impl BarrierReference {
         self.was_run = false;
     }
 
-    /// Tells all who wait what broke the barrier.
-    fn turn_away(&mut self, breach: &Breach, said: &mut Said<'_, BarrierTold>) {
+    /// Answers all waiters with the reason why the barrier broke.
+    fn fail_waiters(&mut self, breach: &Breach, effects: &mut Effects<'_, BarrierAnswer>) {
         for id in self.arrived.drain(..).filter_map(|party| party.waits_by()) {
-            said.reply(id, BarrierTold::Refused(Refusal::Broken(breach.clone())));
+            effects.reply(id, BarrierAnswer::Refused(Refusal::Broken(breach.clone())));
         }
         self.was_run = false;
     }
 
-    fn shatter(&mut self, breach: Breach, said: &mut Said<'_, BarrierTold>) {
-        self.turn_away(&breach, said);
+    fn break_barrier(&mut self, breach: Breach, effects: &mut Effects<'_, BarrierAnswer>) {
+        self.fail_waiters(&breach, effects);
         self.broken = Some(breach);
     }
 
-    fn arrive(&mut self, id: CallId, brings_action: bool, said: &mut Said<'_, BarrierTold>) {
+    fn arrive(
+        &mut self,
+        id: CallId,
+        brings_action: bool,
+        effects: &mut Effects<'_, BarrierAnswer>,
+    ) {
         if let Some(breach) = &self.broken {
-            said.tally.note("arrival at a broken barrier");
+            effects.tally.note("arrival at a broken barrier");
             let breach = breach.clone();
-            said.reply(id, BarrierTold::Refused(Refusal::Broken(breach)));
+            effects.reply(id, BarrierAnswer::Refused(Refusal::Broken(breach)));
             return;
         }
         if self.acting().is_some() {
-            said.tally.note("arrival while the action runs");
+            effects.tally.note("arrival while the action runs");
         } else if self.was_run {
-            said.tally
-                .note("arrival after the action in the place of another");
+            effects
+                .tally
+                .note("arrival after the action that replaces another");
         }
         self.arrived.push(Party {
             id,
@@ -205,76 +213,78 @@ impl BarrierReference {
             stage: Stage::Waits,
         });
         if self.arrived.len() > 64 {
-            said.tally.note("many parties");
+            effects.tally.note("many parties");
         }
-        self.settle(said);
+        self.settle(effects);
     }
 
-    /// Whether a call tells of an action that its own session runs.
-    fn tells_of(&self, id: CallId, turn: CallId) -> bool {
+    /// Returns whether a call reports on an action that its own session runs.
+    fn reports_on(&self, id: CallId, turn: CallId) -> bool {
         self.acting() == Some(turn) && id.session() == turn.session()
     }
 
-    fn finish(&mut self, id: CallId, turn: CallId, said: &mut Said<'_, BarrierTold>) {
-        if self.tells_of(id, turn) {
+    fn finish(&mut self, id: CallId, turn: CallId, effects: &mut Effects<'_, BarrierAnswer>) {
+        if self.reports_on(id, turn) {
             for party in &mut self.arrived {
                 if party.id == turn {
                     party.stage = Stage::HasActed(id);
                 }
             }
             self.was_run = true;
-            let passed = self.settle(said);
-            said.tally.note(match passed {
+            let passed = self.settle(effects);
+            effects.tally.note(match passed {
                 0 => "finish that has to wait",
                 _ => "finish",
             });
         } else if id.session() == turn.session() {
-            said.tally.note(match self.broken {
-                Some(_) => "finish of what broke",
-                None if self.was_run => "finish of what was finished",
-                None => "finish of what is over",
+            effects.tally.note(match self.broken {
+                Some(_) => "finish of a broken generation",
+                None if self.was_run => "finish of a finished generation",
+                None => "finish of an earlier generation",
             });
-            // To whom it is still a turn learns here what has become of it.
+            // The session that had the turn learns here how the generation ended.
             let breach = self.broken.clone().unwrap_or(Breach::Reset);
-            said.reply(id, BarrierTold::Refused(Refusal::Broken(breach)));
+            effects.reply(id, BarrierAnswer::Refused(Refusal::Broken(breach)));
         } else {
-            said.tally.note("finish by a stranger");
-            said.reply(id, BarrierTold::Refused(Refusal::NotHeld));
+            effects.tally.note("finish by another session");
+            effects.reply(id, BarrierAnswer::Refused(Refusal::NotHeld));
         }
     }
 
-    fn fail(&mut self, id: CallId, turn: CallId, said: &mut Said<'_, BarrierTold>) {
-        if self.tells_of(id, turn) {
-            said.tally.note("failure");
-            self.shatter(Breach::ActionFailed, said);
+    fn fail(&mut self, id: CallId, turn: CallId, effects: &mut Effects<'_, BarrierAnswer>) {
+        if self.reports_on(id, turn) {
+            effects.tally.note("failure");
+            self.break_barrier(Breach::ActionFailed, effects);
         } else {
-            said.tally.note(match self.acting() {
-                Some(acting) if acting == turn => "failure told by a stranger",
-                Some(_) | None => "failure told too late",
+            effects.tally.note(match self.acting() {
+                Some(acting) if acting == turn => "failure reported by another session",
+                Some(_) | None => "failure reported too late",
             });
         }
-        said.reply(id, BarrierTold::Done);
+        effects.reply(id, BarrierAnswer::Done);
     }
 
-    /// The arrival is as if it had never been.
-    fn take_back(&mut self, party: Party, said: &mut Said<'_, BarrierTold>) {
-        said.tally.note(match party.stage {
-            Stage::Acts => "turn taken back",
-            Stage::HasActed(_) => "finish that is taken back",
-            Stage::Waits if self.acting().is_some() => "arrival taken back while the action runs",
-            Stage::Waits if self.was_run => "arrival taken back after the action",
-            Stage::Waits => "arrival taken back",
+    /// Removes an arrival without a trace.
+    fn take_back(&mut self, party: Party, effects: &mut Effects<'_, BarrierAnswer>) {
+        effects.tally.note(match party.stage {
+            Stage::Acts => "withdrawn turn",
+            Stage::HasActed(_) => "withdrawn finish",
+            Stage::Waits if self.acting().is_some() => "withdrawn arrival while the action runs",
+            Stage::Waits if self.was_run => "withdrawn arrival after the action",
+            Stage::Waits => "withdrawn arrival",
         });
         let was_run = self.was_run;
         self.arrived.retain(|other| other.id != party.id);
-        self.settle(said);
+        self.settle(effects);
         if party.stage == Stage::Acts && self.acting().is_some() {
-            said.tally
-                .note("turn taken back that goes to one who was early");
+            effects
+                .tally
+                .note("withdrawn turn that goes to an early party");
         }
         if was_run && !self.was_run {
-            said.tally
-                .note("action anew, since all have left whom it was run for");
+            effects
+                .tally
+                .note("action repeated because all its parties have left");
         }
     }
 }
@@ -282,7 +292,7 @@ impl BarrierReference {
 impl Reference for BarrierReference {
     type Kind = Barrier;
     type Call = BarrierCall;
-    type Told = BarrierTold;
+    type Answer = BarrierAnswer;
     type Memory = ();
 
     fn make(schedule: &mut Schedule) -> (Self, Bench<Barrier>) {
@@ -306,10 +316,11 @@ impl Reference for BarrierReference {
             broken: None,
             calm: schedule.random.random_bool(0.7),
         };
-        (reference, Bench::new(spec).expect("it has parties"))
+        (reference, Bench::new(spec).expect("the spec is valid"))
     }
 
-    /// Of many parties, all but a few have arrived already: chance would break it before.
+    /// If there are many parties, most arrive before the schedule: in a random schedule the barrier
+    /// would break first.
     fn prelude(&self, schedule: &mut Schedule) -> Vec<(u64, BarrierCall)> {
         if self.parties < 60 {
             return Vec::new();
@@ -362,37 +373,37 @@ impl Reference for BarrierReference {
         id: CallId,
         call: &BarrierCall,
         (): &mut (),
-    ) -> Result<BarrierTold, Fault> {
+    ) -> Result<BarrierAnswer, Fault> {
         call.read(bench, id)
     }
 
-    fn serve(&mut self, id: CallId, call: &BarrierCall, said: &mut Said<'_, BarrierTold>) {
+    fn serve(&mut self, id: CallId, call: &BarrierCall, effects: &mut Effects<'_, BarrierAnswer>) {
         match *call {
-            BarrierCall::Arrive { acts } => self.arrive(id, acts, said),
-            BarrierCall::Finish { turn, .. } => self.finish(id, turn, said),
-            BarrierCall::Fail { turn, .. } => self.fail(id, turn, said),
+            BarrierCall::Arrive { acts } => self.arrive(id, acts, effects),
+            BarrierCall::Finish { turn, .. } => self.finish(id, turn, effects),
+            BarrierCall::Fail { turn, .. } => self.fail(id, turn, effects),
             BarrierCall::Abort => {
-                said.tally.note(match (&self.broken, self.acting()) {
-                    (Some(_), _) => "abort of what is broken",
+                effects.tally.note(match (&self.broken, self.acting()) {
+                    (Some(_), _) => "abort of a broken barrier",
                     (None, Some(_)) => "abort while the action runs",
                     (None, None) => "abort",
                 });
-                self.shatter(Breach::Aborted, said);
-                said.reply(id, BarrierTold::Done);
+                self.break_barrier(Breach::Aborted, effects);
+                effects.reply(id, BarrierAnswer::Done);
             }
             BarrierCall::Reset => {
-                said.tally.note(match (&self.broken, self.acting()) {
-                    (Some(_), _) => "reset of what is broken",
+                effects.tally.note(match (&self.broken, self.acting()) {
+                    (Some(_), _) => "reset of a broken barrier",
                     (None, Some(_)) => "reset while the action runs",
                     (None, None) => "reset",
                 });
-                self.turn_away(&Breach::Reset, said);
+                self.fail_waiters(&Breach::Reset, effects);
                 self.broken = None;
-                said.reply(id, BarrierTold::Done);
+                effects.reply(id, BarrierAnswer::Done);
             }
-            BarrierCall::Count => said.reply(
+            BarrierCall::Count => effects.reply(
                 id,
-                BarrierTold::State {
+                BarrierAnswer::State {
                     parties: u32::try_from(self.parties).expect("few parties"),
                     arrived: u64::try_from(self.arrived.len()).expect("few parties"),
                     generation: self.generation,
@@ -402,59 +413,59 @@ impl Reference for BarrierReference {
         }
     }
 
-    fn undo(&mut self, id: CallId, fault: Fault, said: &mut Said<'_, BarrierTold>) {
+    fn undo(&mut self, id: CallId, fault: Fault, effects: &mut Effects<'_, BarrierAnswer>) {
         let of = |party: &&Party| party.id == id || party.waits_by() == Some(id);
         let Some(party) = self.arrived.iter().find(of).copied() else {
             return;
         };
         match party.waits_by() {
-            Some(waiting) if waiting == id => said.fail(id, fault.clone()),
+            Some(waiting) if waiting == id => effects.fail(id, fault.clone()),
             Some(finish) => {
-                said.tally.note("turn taken back that was finished");
-                said.reply(finish, BarrierTold::Refused(Refusal::NotHeld));
+                effects.tally.note("withdrawn turn that was finished");
+                effects.reply(finish, BarrierAnswer::Refused(Refusal::NotHeld));
             }
             None => {}
         }
         if fault == Fault::TimedOut {
-            said.tally.note(if self.acting().is_some() {
-                "time over while the action runs"
+            effects.tally.note(if self.acting().is_some() {
+                "deadline while the action runs"
             } else if self.was_run {
-                "time over after the action"
+                "deadline after the action"
             } else {
-                "time over that breaks it"
+                "deadline that breaks the barrier"
             });
             self.arrived.retain(|other| other.id != party.id);
-            self.shatter(Breach::TimedOut, said);
+            self.break_barrier(Breach::TimedOut, effects);
         } else {
-            self.take_back(party, said);
+            self.take_back(party, effects);
         }
     }
 
-    fn hang_up(&mut self, session: u64, said: &mut Said<'_, BarrierTold>) {
+    fn hang_up(&mut self, session: u64, effects: &mut Effects<'_, BarrierAnswer>) {
         let is_theirs = |party: &Party| party.id.session().number() == session;
         let (gone, left): (Vec<Party>, _) = self.arrived.drain(..).partition(is_theirs);
         self.arrived = left;
         let acted = gone.iter().any(|party| party.stage == Stage::Acts);
         let has_acted = |party: &Party| matches!(party.stage, Stage::HasActed(_));
-        said.tally.note(match self.on_death {
+        effects.tally.note(match self.on_death {
             _ if gone.is_empty() => "death elsewhere",
-            OnDeath::Break if acted => "death in the action that breaks it",
-            OnDeath::Break => "death that breaks it",
+            OnDeath::Break if acted => "death in the action that breaks the barrier",
+            OnDeath::Break => "death that breaks the barrier",
             OnDeath::Retract if acted => {
-                "death in the action that breaks it where others take arrivals back"
+                "death in the action that breaks the barrier although other deaths withdraw arrivals"
             }
             OnDeath::Retract if gone.iter().any(has_acted) => {
-                "death after the action that takes the arrival back"
+                "death after the action that withdraws the arrival"
             }
             OnDeath::Retract if self.acting().is_some() => {
-                "death that takes an arrival back while the action runs"
+                "death that withdraws an arrival while the action runs"
             }
-            OnDeath::Retract => "death that takes an arrival back",
+            OnDeath::Retract => "death that withdraws an arrival",
         });
         if acted || (!gone.is_empty() && self.on_death == OnDeath::Break) {
-            self.shatter(Breach::Died(Peer::default()), said);
+            self.break_barrier(Breach::Died(Peer::default()), effects);
         } else {
-            self.settle(said);
+            self.settle(effects);
         }
     }
 

@@ -1,6 +1,6 @@
-//! The event against a reference: a flag, a count and a list.
+//! Compares the event with a reference, which is a flag, a count and a list.
 //!
-//! The model knows the event only through its calls and their answers.
+//! The model uses only the event's calls and answers.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use lockkeeper_actors::{
 use rand::Rng;
 
 use crate::{
-    models::{Reference, Said, agree, answers::answer},
+    models::{Effects, Reference, agree, answers::answer},
     schedule::{Schedule, put},
 };
 
@@ -21,19 +21,19 @@ fn event_agrees_with_its_reference() {
         "event_agrees_with_its_reference",
         600,
         &[
-            "set of several who wait",
-            "set that nobody waits for",
-            "set of what is set",
+            "set with several waiters",
+            "set without a waiter",
+            "set of a set event",
             "clear",
-            "clear while others wait",
-            "wait for what is set",
-            "wait for what is set no more",
+            "clear with waiters",
+            "wait for a set event",
+            "wait for a cleared event",
             "wait since an earlier count",
-            "wait since an earlier count of what is set no more",
-            "wait since the count of what is set",
-            "wait since the count of what is not set",
-            "wait since a count that is to come",
-            "death of who has set it",
+            "wait since an earlier count of a cleared event",
+            "wait since the current count of a set event",
+            "wait since the current count of a cleared event",
+            "wait since a future count",
+            "death of the setter",
             "long line",
         ],
     );
@@ -48,71 +48,75 @@ enum EventCall {
 }
 
 #[derive(Debug, PartialEq)]
-enum EventTold {
+enum EventAnswer {
     Count(u64),
     Done,
-    /// The count has not been reached.
+    /// The count is in the future.
     ToCome,
     Refused(Refusal),
     State(EventStatus),
 }
 
-/// Each waiter is told of the next set.
+/// The next `Set` answers all waiters.
 #[derive(Default)]
 struct EventReference {
     is_set: bool,
     count: u64,
     waiting: Vec<CallId>,
     setter: Option<u64>,
-    /// How many wait when the schedule begins.
+    /// The number of waiters when the schedule begins.
     crowd: usize,
 }
 
 impl EventReference {
-    fn set(&mut self, id: CallId, said: &mut Said<'_, EventTold>) {
+    fn set(&mut self, id: CallId, effects: &mut Effects<'_, EventAnswer>) {
         if self.is_set {
-            said.tally.note("set of what is set");
+            effects.tally.note("set of a set event");
         }
         match self.waiting.len() {
-            0 => said.tally.note("set that nobody waits for"),
+            0 => effects.tally.note("set without a waiter"),
             1 => {}
-            _ => said.tally.note("set of several who wait"),
+            _ => effects.tally.note("set with several waiters"),
         }
         self.is_set = true;
         self.count += 1;
         self.setter = Some(id.session().number());
-        said.reply(id, EventTold::Count(self.count));
+        effects.reply(id, EventAnswer::Count(self.count));
         for waiter in self.waiting.drain(..) {
-            said.reply(waiter, EventTold::Count(self.count));
+            effects.reply(waiter, EventAnswer::Count(self.count));
         }
     }
 
-    /// Waits until the flag is up, or until it was set more often than `since`.
-    fn wait(&mut self, id: CallId, since: Option<u64>, said: &mut Said<'_, EventTold>) {
+    /// Waits until the flag is set, or until it was set more often than `since`.
+    fn wait(&mut self, id: CallId, since: Option<u64>, effects: &mut Effects<'_, EventAnswer>) {
         let has_been = match since {
             None => self.is_set,
             Some(since) => self.count > since,
         };
         if since > Some(self.count) {
-            said.tally.note("wait since a count that is to come");
-            said.reply(id, EventTold::ToCome);
+            effects.tally.note("wait since a future count");
+            effects.reply(id, EventAnswer::ToCome);
         } else if has_been {
-            said.tally.note(match (since, self.is_set) {
-                (None, _) => "wait for what is set",
+            effects.tally.note(match (since, self.is_set) {
+                (None, _) => "wait for a set event",
                 (Some(_), true) => "wait since an earlier count",
-                (Some(_), false) => "wait since an earlier count of what is set no more",
+                (Some(_), false) => "wait since an earlier count of a cleared event",
             });
-            said.reply(id, EventTold::Count(self.count));
+            effects.reply(id, EventAnswer::Count(self.count));
         } else {
             match (since, self.is_set) {
-                (None, _) if self.count > 0 => said.tally.note("wait for what is set no more"),
+                (None, _) if self.count > 0 => effects.tally.note("wait for a cleared event"),
                 (None, _) => {}
-                (Some(_), true) => said.tally.note("wait since the count of what is set"),
-                (Some(_), false) => said.tally.note("wait since the count of what is not set"),
+                (Some(_), true) => effects
+                    .tally
+                    .note("wait since the current count of a set event"),
+                (Some(_), false) => effects
+                    .tally
+                    .note("wait since the current count of a cleared event"),
             }
             self.waiting.push(id);
             if self.waiting.len() > 64 {
-                said.tally.note("long line");
+                effects.tally.note("long line");
             }
         }
     }
@@ -121,7 +125,7 @@ impl EventReference {
 impl Reference for EventReference {
     type Kind = Event;
     type Call = EventCall;
-    type Told = EventTold;
+    type Answer = EventAnswer;
     type Memory = ();
     const HOLDS: bool = false;
 
@@ -130,7 +134,7 @@ impl Reference for EventReference {
         if schedule.random.random_bool(0.1) {
             reference.crowd = schedule.random.random_range(60..=90);
         }
-        let bench = Bench::new(()).expect("an event needs nothing");
+        let bench = Bench::new(()).expect("every spec is valid");
         (reference, bench)
     }
 
@@ -178,52 +182,52 @@ impl Reference for EventReference {
         id: CallId,
         call: &EventCall,
         (): &mut (),
-    ) -> Result<EventTold, Fault> {
+    ) -> Result<EventAnswer, Fault> {
         let waited = |waited: Result<u64, Refusal>| match waited {
-            Ok(count) => EventTold::Count(count),
-            Err(Refusal::Invalid(_)) => EventTold::ToCome,
-            Err(refusal) => EventTold::Refused(refusal),
+            Ok(count) => EventAnswer::Count(count),
+            Err(Refusal::Invalid(_)) => EventAnswer::ToCome,
+            Err(refusal) => EventAnswer::Refused(refusal),
         };
         match call {
-            EventCall::Set => answer::<Event, Set>(bench, id).map(EventTold::Count),
-            EventCall::Clear => answer::<Event, Clear>(bench, id).map(|()| EventTold::Done),
+            EventCall::Set => answer::<Event, Set>(bench, id).map(EventAnswer::Count),
+            EventCall::Clear => answer::<Event, Clear>(bench, id).map(|()| EventAnswer::Done),
             EventCall::Wait(_) => answer::<Event, WaitSet>(bench, id).map(waited),
-            EventCall::Look => answer::<Event, Look>(bench, id).map(EventTold::State),
+            EventCall::Look => answer::<Event, Look>(bench, id).map(EventAnswer::State),
         }
     }
 
-    fn serve(&mut self, id: CallId, call: &EventCall, said: &mut Said<'_, EventTold>) {
+    fn serve(&mut self, id: CallId, call: &EventCall, effects: &mut Effects<'_, EventAnswer>) {
         match *call {
-            EventCall::Set => self.set(id, said),
+            EventCall::Set => self.set(id, effects),
             EventCall::Clear => {
-                said.tally.note(if self.waiting.is_empty() {
+                effects.tally.note(if self.waiting.is_empty() {
                     "clear"
                 } else {
-                    "clear while others wait"
+                    "clear with waiters"
                 });
                 self.is_set = false;
-                said.reply(id, EventTold::Done);
+                effects.reply(id, EventAnswer::Done);
             }
-            EventCall::Wait(since) => self.wait(id, since, said),
+            EventCall::Wait(since) => self.wait(id, since, effects),
             EventCall::Look => {
                 let mut state = EventStatus::default();
                 (state.is_set, state.generation) = (self.is_set, self.count);
                 state.waiting = u64::try_from(self.waiting.len()).expect("a short line");
-                said.reply(id, EventTold::State(state));
+                effects.reply(id, EventAnswer::State(state));
             }
         }
     }
 
-    fn undo(&mut self, id: CallId, fault: Fault, said: &mut Said<'_, EventTold>) {
+    fn undo(&mut self, id: CallId, fault: Fault, effects: &mut Effects<'_, EventAnswer>) {
         if self.waits(id) {
             self.waiting.retain(|waiter| *waiter != id);
-            said.fail(id, fault);
+            effects.fail(id, fault);
         }
     }
 
-    fn hang_up(&mut self, session: u64, said: &mut Said<'_, EventTold>) {
+    fn hang_up(&mut self, session: u64, effects: &mut Effects<'_, EventAnswer>) {
         if self.is_set && self.setter == Some(session) {
-            said.tally.note("death of who has set it");
+            effects.tally.note("death of the setter");
         }
         self.waiting
             .retain(|waiter| waiter.session().number() != session);

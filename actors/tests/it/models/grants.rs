@@ -1,25 +1,25 @@
-//! The fences of all grants, and the marks that dead holders have left.
+//! The fences of all grants, and the marks of dead holders.
 //!
-//! A reference does not predict fences. Invariant: fences only grow, and a mark has the fence of an
+//! A reference does not predict fences. Invariant: fences grow, and a mark contains the fence of an
 //! earlier grant.
 
 use std::time::Duration;
 
 use lockkeeper_actors::{Abandoned, CallId, Fence, Peer};
 
-/// What a dead holder has left, by the call that was granted.
+/// The mark of a dead holder, with the call that was granted instead of a fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Left {
     pub(crate) grant: CallId,
     pub(crate) held: Duration,
 }
 
-/// All grants that callers were told of, in order.
+/// All grants in the answers, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Grants(Vec<(CallId, Fence)>);
 
 impl Grants {
-    /// Takes note of a grant, and finds out whose hold its mark is about.
+    /// Records a grant, and finds the hold that its mark is about.
     pub(crate) fn note(
         &mut self,
         id: CallId,
@@ -34,11 +34,14 @@ impl Grants {
         left
     }
 
-    /// Finds out whose hold a mark is about.
+    /// Finds the hold that a mark is about.
     pub(crate) fn left(&self, abandoned: &Abandoned) -> Left {
         assert_eq!(abandoned.holder, Peer::default());
-        let of = self.0.iter().find(|(_, told)| *told == abandoned.fence);
-        let (grant, _) = of.expect("a mark has the fence of a grant");
+        let of = self
+            .0
+            .iter()
+            .find(|(_, observed)| *observed == abandoned.fence);
+        let (grant, _) = of.expect("a mark contains the fence of a grant");
         Left {
             grant: *grant,
             held: abandoned.held,

@@ -1,4 +1,4 @@
-//! The calls that both locks serve, and their answers.
+//! The calls of both locks, and their answers.
 
 use std::time::Duration;
 
@@ -21,9 +21,9 @@ pub(crate) enum HolderCall {
     Status,
 }
 
-/// With what a reference knows of a grant.
+/// An answer. `G` is what the reference compares of a grant.
 #[derive(Debug, PartialEq)]
-pub(crate) enum LockTold<G> {
+pub(crate) enum LockAnswer<G> {
     Granted(G),
     Done,
     Refused(Refusal),
@@ -69,25 +69,26 @@ impl HolderCall {
         }
     }
 
-    /// What was answered to it.
+    /// Returns the answer to the call.
     pub(crate) fn read<P: Exclusive, G>(
         self,
         bench: &Bench<P>,
         id: CallId,
-    ) -> Result<LockTold<G>, Fault> {
-        let done =
-            |done: Result<(), Refusal>| done.map_or_else(LockTold::Refused, |()| LockTold::Done);
+    ) -> Result<LockAnswer<G>, Fault> {
+        let done = |done: Result<(), Refusal>| {
+            done.map_or_else(LockAnswer::Refused, |()| LockAnswer::Done)
+        };
         match self {
             Self::Release(_) => answer::<P, Release>(bench, id).map(done),
             Self::MarkConsistent(_) => answer::<P, MarkConsistent>(bench, id).map(done),
-            Self::ForceUnlock => answer::<P, ForceUnlock>(bench, id).map(LockTold::WasHeld),
-            Self::Status => answer::<P, Status>(bench, id).map(LockTold::Status),
+            Self::ForceUnlock => answer::<P, ForceUnlock>(bench, id).map(LockAnswer::WasHeld),
+            Self::Status => answer::<P, Status>(bench, id).map(LockAnswer::Status),
         }
     }
 }
 
-impl<G> LockTold<G> {
-    /// What who acquires or adopts was answered.
+impl<G> LockAnswer<G> {
+    /// Returns the answer to an acquire or an adoption.
     pub(crate) fn granted(
         answer: Result<Granted, Refusal>,
         note: impl FnOnce(Granted) -> G,
@@ -95,7 +96,7 @@ impl<G> LockTold<G> {
         answer.map_or_else(Self::Refused, |granted| Self::Granted(note(granted)))
     }
 
-    /// The state of a lock with so many entries and waiters.
+    /// Makes the status of a lock with a number of entries and waiters.
     pub(crate) fn status(depth: usize, waiting: usize) -> Self {
         let count = |of: usize| u64::try_from(of).expect("short lists");
         let mut status = LockStatus::default();

@@ -1,6 +1,7 @@
-//! Keyed locks and keyed semaphores against a reference: for each key a number and two lists.
+//! Compares keyed locks and keyed semaphores with a reference, which has a number and two lists for
+//! each key.
 //!
-//! The model knows them only through their calls and their answers.
+//! The model uses only their calls and answers.
 
 use std::{collections::BTreeMap, marker::PhantomData, time::Duration};
 
@@ -16,29 +17,29 @@ use rand::Rng;
 use crate::{
     keyed_calls::{KeyedCall, KeyedFace, any_key},
     models::{
-        Reference, Said, agree,
+        Effects, Reference, agree,
         answers::answer,
         grants::{Grants, Left},
     },
     schedule::Schedule,
 };
 
-/// What both kinds must have met.
+/// The cases that must occur for both kinds.
 const BOTH: [&str; 16] = [
     "release",
     "release by a session that does not hold",
     "release of a waiter",
-    "release of what is over",
+    "release of an ended hold",
     "adoption",
-    "adoption of what is not held",
+    "adoption of an ended hold",
     "mark left",
-    "mark left with a key that nobody waits for",
+    "mark left on a key without waiters",
     "marked grant",
-    "mark taken away",
+    "mark removed",
     "force_unlock",
     "force_unlock of a free key",
     "a key that is too long",
-    "a key that is forgotten",
+    "a key without state removed",
     "several keys held at once",
     "a hang-up that frees several keys",
 ];
@@ -51,10 +52,10 @@ fn keyed_lock_agrees_with_its_reference() {
 #[test]
 fn keyed_semaphore_agrees_with_its_reference() {
     let own = [
-        "more than the number",
-        "none at all",
-        "several granted at once",
-        "a waiter behind a bigger one",
+        "more permits than a key has",
+        "no permits",
+        "several grants at once",
+        "a waiter behind a larger request",
     ];
     let must_occur = [&BOTH[..], &own].concat();
     agree::<Keys<SeveralAKey>>(
@@ -71,7 +72,7 @@ enum ModelCall {
 }
 
 #[derive(Debug, PartialEq)]
-enum KeyedTold {
+enum KeyedAnswer {
     Granted(Option<Left>),
     Adopted(Option<Left>, String, u32),
     Done,
@@ -79,13 +80,13 @@ enum KeyedTold {
     WasHeld(bool),
     Status(KeyStatus),
     Count(KeyedStatus),
-    /// In order.
+    /// The keys in order.
     Keys(Vec<String>),
 }
 
-/// An outcome, or why there is none.
-fn told<T>(answer: Result<T, Refusal>, done: impl FnOnce(T) -> KeyedTold) -> KeyedTold {
-    answer.map_or_else(KeyedTold::Refused, done)
+/// Converts an answer, or the reason of a refusal.
+fn convert<T>(answer: Result<T, Refusal>, done: impl FnOnce(T) -> KeyedAnswer) -> KeyedAnswer {
+    answer.map_or_else(KeyedAnswer::Refused, done)
 }
 
 struct Hold {
@@ -94,7 +95,7 @@ struct Hold {
     since: Duration,
 }
 
-/// The first in a key's line gets its permits once enough are free.
+/// The first waiter of a key gets its permits once enough are free.
 #[derive(Default)]
 struct Key {
     holds: Vec<Hold>,
@@ -109,15 +110,15 @@ impl Key {
 }
 
 struct Keys<F> {
-    /// How many permits each key has.
+    /// The number of permits of each key.
     permits: u32,
     keys: BTreeMap<String, Key>,
     face: PhantomData<F>,
 }
 
 impl<F: KeyedFace> Keys<F> {
-    fn let_in(&mut self, key: &str, said: &mut Said<'_, KeyedTold>) {
-        let (most, now) = (self.permits, said.now);
+    fn let_in(&mut self, key: &str, effects: &mut Effects<'_, KeyedAnswer>) {
+        let (most, now) = (self.permits, effects.now);
         let Some(entry) = self.keys.get_mut(key) else {
             return;
         };
@@ -128,19 +129,19 @@ impl<F: KeyedFace> Keys<F> {
             entry.holds.push(Hold { id, permits, since });
             granted += 1;
             if entry.left.is_some() {
-                said.tally.note("marked grant");
+                effects.tally.note("marked grant");
             }
-            said.reply(id, KeyedTold::Granted(entry.left));
+            effects.reply(id, KeyedAnswer::Granted(entry.left));
         }
         if granted > 1 {
-            said.tally.note("several granted at once");
+            effects.tally.note("several grants at once");
         }
         let free = most - entry.held();
         if entry.line.iter().any(|(_, permits)| *permits <= free) {
-            said.tally.note("a waiter behind a bigger one");
+            effects.tally.note("a waiter behind a larger request");
         }
         if entry.holds.is_empty() && entry.left.is_none() {
-            said.tally.note("a key that is forgotten");
+            effects.tally.note("a key without state removed");
             self.keys.remove(key);
         }
         if self
@@ -150,11 +151,11 @@ impl<F: KeyedFace> Keys<F> {
             .count()
             > 1
         {
-            said.tally.note("several keys held at once");
+            effects.tally.note("several keys held at once");
         }
     }
 
-    /// The key that a call holds.
+    /// Returns the key that a call holds.
     fn key_held_by(&self, grant: CallId) -> Option<String> {
         let holds = |key: &Key| key.holds.iter().any(|hold| hold.id == grant);
         let found = self.keys.iter().find(|(_, key)| holds(key));
@@ -167,84 +168,90 @@ impl<F: KeyedFace> Keys<F> {
         found.map(|(text, _)| text.clone())
     }
 
-    fn acquire(&mut self, id: CallId, key: &str, permits: u32, said: &mut Said<'_, KeyedTold>) {
-        if let Some(refusal) = refusal_of(key, said) {
-            said.reply(id, KeyedTold::Refused(refusal));
+    fn acquire(
+        &mut self,
+        id: CallId,
+        key: &str,
+        permits: u32,
+        effects: &mut Effects<'_, KeyedAnswer>,
+    ) {
+        if let Some(refusal) = refusal_of(key, effects) {
+            effects.reply(id, KeyedAnswer::Refused(refusal));
         } else if permits > self.permits {
-            said.tally.note("more than the number");
+            effects.tally.note("more permits than a key has");
             let (asked, most) = (permits.into(), self.permits.into());
-            said.reply(id, KeyedTold::Refused(Refusal::TooMany { asked, most }));
+            effects.reply(id, KeyedAnswer::Refused(Refusal::TooMany { asked, most }));
         } else if permits == 0 {
-            said.tally.note("none at all");
+            effects.tally.note("no permits");
             let why = format!(
                 "a grant is of 1 to {} permits of a key, not 0",
                 self.permits
             );
-            said.reply(id, KeyedTold::Refused(Refusal::Invalid(why)));
+            effects.reply(id, KeyedAnswer::Refused(Refusal::Invalid(why)));
         } else {
             let entry = self.keys.entry(key.to_owned()).or_default();
             entry.line.push((id, permits));
-            self.let_in(key, said);
+            self.let_in(key, effects);
         }
     }
 
-    fn release(&mut self, id: CallId, grant: CallId, said: &mut Said<'_, KeyedTold>) {
+    fn release(&mut self, id: CallId, grant: CallId, effects: &mut Effects<'_, KeyedAnswer>) {
         let Some(key) = self.key_held_by(grant) else {
-            said.tally.note(if self.waits(grant) {
+            effects.tally.note(if self.waits(grant) {
                 "release of a waiter"
             } else {
-                "release of what is over"
+                "release of an ended hold"
             });
-            return said.reply(id, KeyedTold::Refused(Refusal::NotHeld));
+            return effects.reply(id, KeyedAnswer::Refused(Refusal::NotHeld));
         };
-        said.tally.note(if grant.session() == id.session() {
+        effects.tally.note(if grant.session() == id.session() {
             "release"
         } else {
             "release by a session that does not hold"
         });
-        said.end(id, grant);
-        said.reply(id, KeyedTold::Done);
-        self.end(&key, grant, said);
+        effects.end(id, grant);
+        effects.reply(id, KeyedAnswer::Done);
+        self.end(&key, grant, effects);
     }
 
-    /// Ends a hold, without a mark.
-    fn end(&mut self, key: &str, grant: CallId, said: &mut Said<'_, KeyedTold>) {
-        let entry = self.keys.get_mut(key).expect("it is held");
+    /// Ends a hold without a mark.
+    fn end(&mut self, key: &str, grant: CallId, effects: &mut Effects<'_, KeyedAnswer>) {
+        let entry = self.keys.get_mut(key).expect("the key is held");
         entry.holds.retain(|hold| hold.id != grant);
-        self.let_in(key, said);
+        self.let_in(key, effects);
     }
 
-    fn adopt(&mut self, id: CallId, grant: CallId, said: &mut Said<'_, KeyedTold>) {
+    fn adopt(&mut self, id: CallId, grant: CallId, effects: &mut Effects<'_, KeyedAnswer>) {
         let Some(key) = self.key_held_by(grant) else {
-            said.tally.note("adoption of what is not held");
-            return said.reply(id, KeyedTold::Refused(Refusal::NotHeld));
+            effects.tally.note("adoption of an ended hold");
+            return effects.reply(id, KeyedAnswer::Refused(Refusal::NotHeld));
         };
-        said.tally.note("adoption");
-        said.revoked.push(grant);
-        let entry = self.keys.get_mut(&key).expect("it is held");
+        effects.tally.note("adoption");
+        effects.revoked.push(grant);
+        let entry = self.keys.get_mut(&key).expect("the key is held");
         let place = entry.holds.iter().position(|hold| hold.id == grant);
-        // It is a grant of its own, later than all others.
-        let Hold { permits, .. } = entry.holds.remove(place.expect("it is held"));
-        let since = said.now;
+        // The adoption is a new grant, later than all others.
+        let Hold { permits, .. } = entry.holds.remove(place.expect("the key is held"));
+        let since = effects.now;
         entry.holds.push(Hold { id, permits, since });
-        said.reply(id, KeyedTold::Adopted(entry.left, key, permits));
+        effects.reply(id, KeyedAnswer::Adopted(entry.left, key, permits));
     }
 
-    fn force(&mut self, id: CallId, key: &str, said: &mut Said<'_, KeyedTold>) {
-        if let Some(refusal) = refusal_of(key, said) {
-            return said.reply(id, KeyedTold::Refused(refusal));
+    fn force(&mut self, id: CallId, key: &str, effects: &mut Effects<'_, KeyedAnswer>) {
+        if let Some(refusal) = refusal_of(key, effects) {
+            return effects.reply(id, KeyedAnswer::Refused(refusal));
         }
         let entry = self.keys.get_mut(key);
         let holds = entry.map(|entry| std::mem::take(&mut entry.holds));
         let holds = holds.unwrap_or_default();
-        said.tally.note(if holds.is_empty() {
+        effects.tally.note(if holds.is_empty() {
             "force_unlock of a free key"
         } else {
             "force_unlock"
         });
-        said.revoked.extend(holds.iter().map(|hold| hold.id));
-        said.reply(id, KeyedTold::WasHeld(!holds.is_empty()));
-        self.let_in(key, said);
+        effects.revoked.extend(holds.iter().map(|hold| hold.id));
+        effects.reply(id, KeyedAnswer::WasHeld(!holds.is_empty()));
+        self.let_in(key, effects);
     }
 
     fn status(&self, key: &str) -> KeyStatus {
@@ -273,11 +280,11 @@ fn number(of: usize) -> u64 {
     u64::try_from(of).expect("short lists")
 }
 
-fn refusal_of(key: &str, said: &mut Said<'_, KeyedTold>) -> Option<Refusal> {
+fn refusal_of(key: &str, effects: &mut Effects<'_, KeyedAnswer>) -> Option<Refusal> {
     if key.len() <= 255 {
         return None;
     }
-    said.tally.note("a key that is too long");
+    effects.tally.note("a key that is too long");
     let why = format!("a key has at most 255 bytes, not {}", key.len());
     Some(Refusal::Invalid(why))
 }
@@ -285,7 +292,7 @@ fn refusal_of(key: &str, said: &mut Said<'_, KeyedTold>) -> Option<Refusal> {
 impl<F: KeyedFace> Reference for Keys<F> {
     type Kind = Keyed<F>;
     type Call = ModelCall;
-    type Told = KeyedTold;
+    type Answer = KeyedAnswer;
     type Memory = Grants;
 
     fn make(schedule: &mut Schedule) -> (Self, Bench<Keyed<F>>) {
@@ -329,117 +336,121 @@ impl<F: KeyedFace> Reference for Keys<F> {
         id: CallId,
         call: &ModelCall,
         grants: &mut Grants,
-    ) -> Result<KeyedTold, Fault> {
+    ) -> Result<KeyedAnswer, Fault> {
         let mut note = |granted: Granted| grants.note(id, granted.fence, granted.abandoned);
         let call = match call {
-            // Both kinds are answered alike.
+            // Both kinds have the same answers.
             ModelCall::Acquire(..) => {
-                let granted = |granted| KeyedTold::Granted(note(granted));
-                return Ok(told(answer::<_, AcquireKey>(bench, id)?, granted));
+                let granted = |granted| KeyedAnswer::Granted(note(granted));
+                return Ok(convert(answer::<_, AcquireKey>(bench, id)?, granted));
             }
             ModelCall::Keyed(call) => call,
         };
         Ok(match call {
-            KeyedCall::Release(_) => told(answer::<_, Release>(bench, id)?, |()| KeyedTold::Done),
-            KeyedCall::MarkConsistent(_) => told(answer::<_, MarkConsistent>(bench, id)?, |()| {
-                KeyedTold::Done
-            }),
-            KeyedCall::Adopt(_) => told(answer::<_, AdoptKey>(bench, id)?, |adopted| {
-                let key = adopted.key.as_str().to_owned();
-                KeyedTold::Adopted(note(adopted.granted), key, adopted.permits)
-            }),
-            KeyedCall::ForceUnlock(_) => {
-                told(answer::<_, ForceUnlockKey>(bench, id)?, KeyedTold::WasHeld)
+            KeyedCall::Release(_) => {
+                convert(answer::<_, Release>(bench, id)?, |()| KeyedAnswer::Done)
             }
-            KeyedCall::Status(_) => told(answer::<_, CountKey>(bench, id)?, KeyedTold::Status),
-            KeyedCall::Count => KeyedTold::Count(answer::<_, CountKeys>(bench, id)?),
+            KeyedCall::MarkConsistent(_) => {
+                convert(answer::<_, MarkConsistent>(bench, id)?, |()| {
+                    KeyedAnswer::Done
+                })
+            }
+            KeyedCall::Adopt(_) => convert(answer::<_, AdoptKey>(bench, id)?, |adopted| {
+                let key = adopted.key.as_str().to_owned();
+                KeyedAnswer::Adopted(note(adopted.granted), key, adopted.permits)
+            }),
+            KeyedCall::ForceUnlock(_) => convert(
+                answer::<_, ForceUnlockKey>(bench, id)?,
+                KeyedAnswer::WasHeld,
+            ),
+            KeyedCall::Status(_) => convert(answer::<_, CountKey>(bench, id)?, KeyedAnswer::Status),
+            KeyedCall::Count => KeyedAnswer::Count(answer::<_, CountKeys>(bench, id)?),
             KeyedCall::List => {
                 let keys = answer::<_, ListKeys>(bench, id)?.keys;
                 let mut keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
                 keys.sort();
-                KeyedTold::Keys(keys)
+                KeyedAnswer::Keys(keys)
             }
         })
     }
 
-    fn serve(&mut self, id: CallId, call: &ModelCall, said: &mut Said<'_, KeyedTold>) {
+    fn serve(&mut self, id: CallId, call: &ModelCall, effects: &mut Effects<'_, KeyedAnswer>) {
         let call = match call {
-            ModelCall::Acquire(key, permits) => return self.acquire(id, key, *permits, said),
+            ModelCall::Acquire(key, permits) => return self.acquire(id, key, *permits, effects),
             ModelCall::Keyed(call) => call,
         };
         match call {
-            KeyedCall::Release(grant) => self.release(id, *grant, said),
-            KeyedCall::Adopt(grant) => self.adopt(id, *grant, said),
+            KeyedCall::Release(grant) => self.release(id, *grant, effects),
+            KeyedCall::Adopt(grant) => self.adopt(id, *grant, effects),
             KeyedCall::MarkConsistent(grant) => {
-                let told = match self.key_held_by(*grant) {
-                    None => KeyedTold::Refused(Refusal::NotHeld),
+                let observed = match self.key_held_by(*grant) {
+                    None => KeyedAnswer::Refused(Refusal::NotHeld),
                     Some(key) => {
-                        let entry = self.keys.get_mut(&key).expect("it is held");
+                        let entry = self.keys.get_mut(&key).expect("the key is held");
                         if entry.left.take().is_some() {
-                            said.tally.note("mark taken away");
+                            effects.tally.note("mark removed");
                         }
-                        KeyedTold::Done
+                        KeyedAnswer::Done
                     }
                 };
-                said.reply(id, told);
+                effects.reply(id, observed);
             }
-            KeyedCall::ForceUnlock(key) => self.force(id, key, said),
+            KeyedCall::ForceUnlock(key) => self.force(id, key, effects),
             KeyedCall::Status(key) => {
-                let refusal = refusal_of(key, said).map(KeyedTold::Refused);
-                let told = refusal.unwrap_or_else(|| KeyedTold::Status(self.status(key)));
-                said.reply(id, told);
+                let refusal = refusal_of(key, effects).map(KeyedAnswer::Refused);
+                let observed = refusal.unwrap_or_else(|| KeyedAnswer::Status(self.status(key)));
+                effects.reply(id, observed);
             }
-            KeyedCall::Count => said.reply(id, KeyedTold::Count(self.count())),
+            KeyedCall::Count => effects.reply(id, KeyedAnswer::Count(self.count())),
             KeyedCall::List => {
                 let held = self.keys.iter().filter(|(_, key)| !key.holds.is_empty());
                 let keys = held.map(|(text, _)| text.clone()).collect();
-                said.reply(id, KeyedTold::Keys(keys));
+                effects.reply(id, KeyedAnswer::Keys(keys));
             }
         }
     }
 
-    fn undo(&mut self, id: CallId, fault: Fault, said: &mut Said<'_, KeyedTold>) {
+    fn undo(&mut self, id: CallId, fault: Fault, effects: &mut Effects<'_, KeyedAnswer>) {
         if let Some(key) = self.key_waited_for_by(id) {
-            let entry = self.keys.get_mut(&key).expect("somebody waits for it");
+            let entry = self.keys.get_mut(&key).expect("a call waits for the key");
             entry.line.retain(|(waiter, _)| *waiter != id);
-            said.fail(id, fault);
-            self.let_in(&key, said);
+            effects.fail(id, fault);
+            self.let_in(&key, effects);
         } else if let Some(key) = self.key_held_by(id) {
-            self.end(&key, id, said);
+            self.end(&key, id, effects);
         }
     }
 
-    fn hang_up(&mut self, session: u64, said: &mut Said<'_, KeyedTold>) {
-        // No promise says which key is passed on first.
-        said.in_no_order();
+    fn hang_up(&mut self, session: u64, effects: &mut Effects<'_, KeyedAnswer>) {
+        // The order of the keys is not promised.
+        effects.in_no_order();
         let is_theirs = |id: CallId| id.session().number() == session;
         let mut freed = 0;
         for key in self.keys.values_mut() {
             key.line.retain(|(waiter, _)| !is_theirs(*waiter));
             let held = key.holds.len();
-            // The mark is that of the latest of its grants.
+            // The mark names the latest grant of the session.
             for hold in key.holds.iter().filter(|hold| is_theirs(hold.id)) {
-                said.tally.note("mark left");
+                effects.tally.note("mark left");
                 key.left = Some(Left {
                     grant: hold.id,
-                    held: said.now - hold.since,
+                    held: effects.now - hold.since,
                 });
             }
             key.holds.retain(|hold| !is_theirs(hold.id));
             if key.holds.len() < held {
                 freed += 1;
                 if key.line.is_empty() {
-                    said.tally
-                        .note("mark left with a key that nobody waits for");
+                    effects.tally.note("mark left on a key without waiters");
                 }
             }
         }
         if freed > 1 {
-            said.tally.note("a hang-up that frees several keys");
+            effects.tally.note("a hang-up that frees several keys");
         }
         let keys: Vec<String> = self.keys.keys().cloned().collect();
         for key in keys {
-            self.let_in(&key, said);
+            self.let_in(&key, effects);
         }
     }
 

@@ -1,6 +1,6 @@
-//! The latch against a reference: a number and a list.
+//! Compares the latch with a reference, which is a number and a list.
 //!
-//! The model knows the latch only through its calls and their answers.
+//! The model uses only the latch's calls and answers.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use lockkeeper_actors::{
 use rand::Rng;
 
 use crate::{
-    models::{Reference, Said, agree, answers::answer},
+    models::{Effects, Reference, agree, answers::answer},
     schedule::{Schedule, put},
 };
 
@@ -22,15 +22,15 @@ fn latch_agrees_with_its_reference() {
         600,
         &[
             "a count",
-            "a count of none",
-            "a count of more than are left",
+            "a count of zero",
+            "a count above the rest",
             "a count at an open latch",
-            "several who pass at once",
+            "several waiters released at once",
             "an arrival that waits",
             "the last arrival",
             "a wait at an open latch",
-            "the death of one that has counted",
-            "an arrival that was given up",
+            "the death of a session that has counted",
+            "a withdrawn arrival",
         ],
     );
 }
@@ -44,7 +44,7 @@ enum LatchCall {
 }
 
 #[derive(Debug, PartialEq)]
-enum LatchTold {
+enum LatchAnswer {
     Passed,
     Left(u32),
     TooMany,
@@ -60,16 +60,16 @@ struct LatchReference {
 }
 
 impl LatchReference {
-    /// Counts down if as many are left.
-    fn count(&mut self, id: CallId, by: u32, said: &mut Said<'_, LatchTold>) -> bool {
-        said.tally.note(match by {
-            0 => "a count of none",
+    /// Counts down if the count is large enough.
+    fn count(&mut self, id: CallId, by: u32, effects: &mut Effects<'_, LatchAnswer>) -> bool {
+        effects.tally.note(match by {
+            0 => "a count of zero",
             _ if self.left == 0 => "a count at an open latch",
-            _ if by > self.left => "a count of more than are left",
+            _ if by > self.left => "a count above the rest",
             _ => "a count",
         });
         if by > self.left {
-            said.reply(id, LatchTold::TooMany);
+            effects.reply(id, LatchAnswer::TooMany);
             return false;
         }
         self.left -= by;
@@ -79,31 +79,31 @@ impl LatchReference {
         true
     }
 
-    fn let_pass(&mut self, said: &mut Said<'_, LatchTold>) {
+    fn let_pass(&mut self, effects: &mut Effects<'_, LatchAnswer>) {
         if self.left > 0 {
             return;
         }
         if self.waiting.len() > 1 {
-            said.tally.note("several who pass at once");
+            effects.tally.note("several waiters released at once");
         }
         for waiter in self.waiting.drain(..) {
-            said.reply(waiter, LatchTold::Passed);
+            effects.reply(waiter, LatchAnswer::Passed);
         }
     }
 }
 
-fn told<T>(told: Result<T, Refusal>, read: impl FnOnce(T) -> LatchTold) -> LatchTold {
-    match told {
+fn convert<T>(observed: Result<T, Refusal>, read: impl FnOnce(T) -> LatchAnswer) -> LatchAnswer {
+    match observed {
         Ok(value) => read(value),
-        Err(Refusal::Invalid(_)) => LatchTold::TooMany,
-        Err(refusal) => LatchTold::Refused(refusal),
+        Err(Refusal::Invalid(_)) => LatchAnswer::TooMany,
+        Err(refusal) => LatchAnswer::Refused(refusal),
     }
 }
 
 impl Reference for LatchReference {
     type Kind = Latch;
     type Call = LatchCall;
-    type Told = LatchTold;
+    type Answer = LatchAnswer;
     type Memory = ();
     const HOLDS: bool = false;
 
@@ -115,7 +115,7 @@ impl Reference for LatchReference {
             waiting: Vec::new(),
             arrived: Vec::new(),
         };
-        (reference, Bench::new(spec).expect("the spec is in range"))
+        (reference, Bench::new(spec).expect("the spec is valid"))
     }
 
     fn draw(&self, schedule: &mut Schedule) -> LatchCall {
@@ -160,31 +160,31 @@ impl Reference for LatchReference {
         id: CallId,
         call: &LatchCall,
         (): &mut (),
-    ) -> Result<LatchTold, Fault> {
-        let passed = |()| LatchTold::Passed;
+    ) -> Result<LatchAnswer, Fault> {
+        let passed = |()| LatchAnswer::Passed;
         match call {
             LatchCall::CountDown(_) => {
-                answer::<_, CountDown>(bench, id).map(|it| told(it, LatchTold::Left))
+                answer::<_, CountDown>(bench, id).map(|it| convert(it, LatchAnswer::Left))
             }
             LatchCall::Arrive(_) => {
-                answer::<_, ArriveAndWait>(bench, id).map(|it| told(it, passed))
+                answer::<_, ArriveAndWait>(bench, id).map(|it| convert(it, passed))
             }
-            LatchCall::Wait => answer::<_, WaitOpen>(bench, id).map(|it| told(it, passed)),
-            LatchCall::Count => answer::<_, CountLeft>(bench, id).map(LatchTold::State),
+            LatchCall::Wait => answer::<_, WaitOpen>(bench, id).map(|it| convert(it, passed)),
+            LatchCall::Count => answer::<_, CountLeft>(bench, id).map(LatchAnswer::State),
         }
     }
 
-    fn serve(&mut self, id: CallId, call: &LatchCall, said: &mut Said<'_, LatchTold>) {
+    fn serve(&mut self, id: CallId, call: &LatchCall, effects: &mut Effects<'_, LatchAnswer>) {
         match *call {
             LatchCall::CountDown(by) => {
-                if self.count(id, by, said) {
-                    said.reply(id, LatchTold::Left(self.left));
+                if self.count(id, by, effects) {
+                    effects.reply(id, LatchAnswer::Left(self.left));
                 }
             }
             LatchCall::Arrive(by) => {
-                if self.count(id, by, said) {
+                if self.count(id, by, effects) {
                     self.waiting.push(id);
-                    said.tally.note(match self.left {
+                    effects.tally.note(match self.left {
                         0 => "the last arrival",
                         _ => "an arrival that waits",
                     });
@@ -192,7 +192,7 @@ impl Reference for LatchReference {
             }
             LatchCall::Wait => {
                 if self.left == 0 {
-                    said.tally.note("a wait at an open latch");
+                    effects.tally.note("a wait at an open latch");
                 }
                 self.waiting.push(id);
             }
@@ -200,26 +200,28 @@ impl Reference for LatchReference {
                 let mut state = LatchStatus::default();
                 state.count = self.left;
                 state.waiting = u64::try_from(self.waiting.len()).expect("a short line");
-                said.reply(id, LatchTold::State(state));
+                effects.reply(id, LatchAnswer::State(state));
             }
         }
-        self.let_pass(said);
+        self.let_pass(effects);
     }
 
-    fn undo(&mut self, id: CallId, fault: Fault, said: &mut Said<'_, LatchTold>) {
+    fn undo(&mut self, id: CallId, fault: Fault, effects: &mut Effects<'_, LatchAnswer>) {
         if self.waits(id) {
             if self.arrived.contains(&id) {
-                said.tally.note("an arrival that was given up");
+                effects.tally.note("a withdrawn arrival");
             }
             self.waiting.retain(|waiter| *waiter != id);
-            said.fail(id, fault);
+            effects.fail(id, fault);
         }
     }
 
-    fn hang_up(&mut self, session: u64, said: &mut Said<'_, LatchTold>) {
+    fn hang_up(&mut self, session: u64, effects: &mut Effects<'_, LatchAnswer>) {
         let is_theirs = |id: &CallId| id.session().number() == session;
         if self.left > 0 && self.arrived.iter().any(is_theirs) {
-            said.tally.note("the death of one that has counted");
+            effects
+                .tally
+                .note("the death of a session that has counted");
         }
         self.waiting.retain(|waiter| !is_theirs(waiter));
     }

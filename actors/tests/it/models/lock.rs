@@ -1,6 +1,6 @@
-//! The lock against a reference: an option and a list.
+//! Compares the lock with a reference, which is an option and a list.
 //!
-//! The model knows the lock only through its calls and their answers.
+//! The model uses only the lock's calls and answers.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use rand::Rng;
 
 use crate::{
     models::{
-        Reference, Said, agree,
+        Effects, Reference, agree,
         answers::answer,
         grants::{Grants, Left},
         holder_calls::{self, HolderCall},
@@ -29,10 +29,10 @@ fn lock_agrees_with_its_reference() {
             "release",
             "release by a session that does not hold",
             "release of a waiter",
-            "release of what is over",
+            "release of an ended hold",
             "adoption",
-            "adoption of what is not held",
-            "mark taken away",
+            "adoption of an ended hold",
+            "mark removed",
             "mark left",
             "marked grant",
             "force_unlock",
@@ -49,9 +49,9 @@ enum LockCall {
     Holder(HolderCall),
 }
 
-type LockTold = holder_calls::LockTold<Option<Left>>;
+type LockAnswer = holder_calls::LockAnswer<Option<Left>>;
 
-/// The first in the line becomes the holder once there is none.
+/// The first waiter becomes the holder once there is none.
 #[derive(Default)]
 struct LockReference {
     holder: Option<(CallId, Duration)>,
@@ -60,54 +60,54 @@ struct LockReference {
 }
 
 impl LockReference {
-    fn free(&mut self, said: &mut Said<'_, LockTold>) {
+    fn free(&mut self, effects: &mut Effects<'_, LockAnswer>) {
         self.holder = None;
-        self.let_in(said);
+        self.let_in(effects);
     }
 
-    fn let_in(&mut self, said: &mut Said<'_, LockTold>) {
+    fn let_in(&mut self, effects: &mut Effects<'_, LockAnswer>) {
         if self.holder.is_none() && !self.line.is_empty() {
             let next = self.line.remove(0);
-            self.hold(next, said);
+            self.hold(next, effects);
         }
     }
 
-    fn hold(&mut self, id: CallId, said: &mut Said<'_, LockTold>) {
+    fn hold(&mut self, id: CallId, effects: &mut Effects<'_, LockAnswer>) {
         if self.left.is_some() {
-            said.tally.note("marked grant");
+            effects.tally.note("marked grant");
         }
-        self.holder = Some((id, said.now));
-        said.reply(id, LockTold::Granted(self.left));
+        self.holder = Some((id, effects.now));
+        effects.reply(id, LockAnswer::Granted(self.left));
     }
 
-    fn release(&mut self, id: CallId, grant: CallId, said: &mut Said<'_, LockTold>) {
+    fn release(&mut self, id: CallId, grant: CallId, effects: &mut Effects<'_, LockAnswer>) {
         if self.holds(grant) {
-            said.tally.note(if grant.session() == id.session() {
+            effects.tally.note(if grant.session() == id.session() {
                 "release"
             } else {
                 "release by a session that does not hold"
             });
-            said.end(id, grant);
-            said.reply(id, LockTold::Done);
-            self.free(said);
+            effects.end(id, grant);
+            effects.reply(id, LockAnswer::Done);
+            self.free(effects);
         } else {
-            said.tally.note(if self.waits(grant) {
+            effects.tally.note(if self.waits(grant) {
                 "release of a waiter"
             } else {
-                "release of what is over"
+                "release of an ended hold"
             });
-            said.reply(id, LockTold::Refused(Refusal::NotHeld));
+            effects.reply(id, LockAnswer::Refused(Refusal::NotHeld));
         }
     }
 
-    fn adopt(&mut self, id: CallId, grant: CallId, said: &mut Said<'_, LockTold>) {
+    fn adopt(&mut self, id: CallId, grant: CallId, effects: &mut Effects<'_, LockAnswer>) {
         if self.holds(grant) {
-            said.tally.note("adoption");
-            said.revoked.push(grant);
-            self.hold(id, said);
+            effects.tally.note("adoption");
+            effects.revoked.push(grant);
+            self.hold(id, effects);
         } else {
-            said.tally.note("adoption of what is not held");
-            said.reply(id, LockTold::Refused(Refusal::NotHeld));
+            effects.tally.note("adoption of an ended hold");
+            effects.reply(id, LockAnswer::Refused(Refusal::NotHeld));
         }
     }
 }
@@ -115,13 +115,13 @@ impl LockReference {
 impl Reference for LockReference {
     type Kind = Lock;
     type Call = LockCall;
-    type Told = LockTold;
+    type Answer = LockAnswer;
     type Memory = Grants;
 
     fn make(_: &mut Schedule) -> (Self, Bench<Lock>) {
         (
             Self::default(),
-            Bench::new(ReleaseBy::Holder).expect("a lock needs nothing"),
+            Bench::new(ReleaseBy::Holder).expect("every spec is valid"),
         )
     }
 
@@ -164,9 +164,9 @@ impl Reference for LockReference {
         id: CallId,
         call: &LockCall,
         grants: &mut Grants,
-    ) -> Result<LockTold, Fault> {
+    ) -> Result<LockAnswer, Fault> {
         let note = |Granted { fence, abandoned }| grants.note(id, fence, abandoned);
-        let granted = |told| LockTold::granted(told, note);
+        let granted = |observed| LockAnswer::granted(observed, note);
         match call {
             LockCall::Acquire => answer::<Lock, Acquire>(bench, id).map(granted),
             LockCall::Adopt(_) => answer::<Lock, Adopt>(bench, id).map(granted),
@@ -174,64 +174,64 @@ impl Reference for LockReference {
         }
     }
 
-    fn serve(&mut self, id: CallId, call: &LockCall, said: &mut Said<'_, LockTold>) {
+    fn serve(&mut self, id: CallId, call: &LockCall, effects: &mut Effects<'_, LockAnswer>) {
         match *call {
             LockCall::Acquire => {
                 self.line.push(id);
                 if self.line.len() > 64 {
-                    said.tally.note("long line");
+                    effects.tally.note("long line");
                 }
-                self.let_in(said);
+                self.let_in(effects);
             }
-            LockCall::Adopt(grant) => self.adopt(id, grant, said),
-            LockCall::Holder(HolderCall::Release(grant)) => self.release(id, grant, said),
+            LockCall::Adopt(grant) => self.adopt(id, grant, effects),
+            LockCall::Holder(HolderCall::Release(grant)) => self.release(id, grant, effects),
             LockCall::Holder(HolderCall::MarkConsistent(grant)) => {
                 if self.holds(grant) {
                     if self.left.take().is_some() {
-                        said.tally.note("mark taken away");
+                        effects.tally.note("mark removed");
                     }
-                    said.reply(id, LockTold::Done);
+                    effects.reply(id, LockAnswer::Done);
                 } else {
-                    said.reply(id, LockTold::Refused(Refusal::NotHeld));
+                    effects.reply(id, LockAnswer::Refused(Refusal::NotHeld));
                 }
             }
             LockCall::Holder(HolderCall::ForceUnlock) => {
-                said.reply(id, LockTold::WasHeld(self.holder.is_some()));
+                effects.reply(id, LockAnswer::WasHeld(self.holder.is_some()));
                 match self.holder {
                     Some((grant, _)) => {
-                        said.tally.note("force_unlock");
-                        said.revoked.push(grant);
+                        effects.tally.note("force_unlock");
+                        effects.revoked.push(grant);
                     }
-                    None => said.tally.note("force_unlock of a free lock"),
+                    None => effects.tally.note("force_unlock of a free lock"),
                 }
-                self.free(said);
+                self.free(effects);
             }
             LockCall::Holder(HolderCall::Status) => {
                 let depth = self.holder.is_some().into();
-                said.reply(id, LockTold::status(depth, self.line.len()));
+                effects.reply(id, LockAnswer::status(depth, self.line.len()));
             }
         }
     }
 
-    fn undo(&mut self, id: CallId, fault: Fault, said: &mut Said<'_, LockTold>) {
+    fn undo(&mut self, id: CallId, fault: Fault, effects: &mut Effects<'_, LockAnswer>) {
         if self.waits(id) {
             self.line.retain(|waiter| *waiter != id);
-            said.fail(id, fault);
+            effects.fail(id, fault);
         } else if self.holds(id) {
-            self.free(said);
+            self.free(effects);
         }
     }
 
-    fn hang_up(&mut self, session: u64, said: &mut Said<'_, LockTold>) {
+    fn hang_up(&mut self, session: u64, effects: &mut Effects<'_, LockAnswer>) {
         self.line
             .retain(|waiter| waiter.session().number() != session);
         if let Some((grant, since)) = self.holder
             && grant.session().number() == session
         {
-            said.tally.note("mark left");
-            let held = said.now - since;
+            effects.tally.note("mark left");
+            let held = effects.now - since;
             self.left = Some(Left { grant, held });
-            self.free(said);
+            self.free(effects);
         }
     }
 

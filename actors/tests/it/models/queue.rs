@@ -1,6 +1,6 @@
-//! The queue against a reference: five lists.
+//! Compares the queue with a reference, which has five lists.
 //!
-//! The model knows the queue only through its calls and their answers.
+//! The model uses only the queue's calls and answers.
 
 use std::{collections::BTreeMap, mem, time::Duration};
 
@@ -15,7 +15,7 @@ use lockkeeper_actors::{
 use rand::Rng;
 
 use crate::{
-    models::{Reference, Said, agree, answers::answer},
+    models::{Effects, Reference, agree, answers::answer},
     schedule::{Schedule, proof, put},
 };
 
@@ -25,26 +25,26 @@ fn queue_agrees_with_its_reference() {
         "queue_agrees_with_its_reference",
         1000,
         &[
-            "put without room",
-            "put beyond the end",
-            "put that is undone",
+            "put that waits for room",
+            "put into a closed queue",
+            "put that is withdrawn",
             "put of a dead session",
-            "get without an item",
+            "get that waits for an item",
             "item that was done",
-            "done of what is not taken",
+            "done of an item that is not taken",
             "item put back",
-            "item put back behind an older one",
-            "item given again",
-            "item that its taker never saw",
+            "item put back after an older one",
+            "item delivered again",
+            "item whose delivery was withdrawn",
             "item of a dead taker",
             "several items of a dead taker",
             "items beyond the capacity",
             "join that waits",
             "join of an empty queue",
-            "close with puts that wait",
+            "close with waiting puts",
             "close with items",
-            "get that waits for what may come back",
-            "taker sent home",
+            "get that waits for a taken item",
+            "get that learns of the end",
             "long line",
         ],
     );
@@ -62,12 +62,12 @@ enum QueueCall {
 }
 
 #[derive(Debug, PartialEq)]
-enum QueueTold {
-    Said(Result<(), Refusal>),
+enum QueueAnswer {
+    Effects(Result<(), Refusal>),
     Item {
         item: u32,
         attempts: u32,
-        /// For how long a dead taker had it, and by which call.
+        /// How long a dead taker had the item, and the call that took it.
         abandoned: Option<(Duration, CallId)>,
     },
     Count(QueueStatus),
@@ -80,7 +80,7 @@ struct Item {
     item: u32,
     attempts: u32,
     abandoned: Option<(Duration, CallId)>,
-    /// Whether it was ever taken.
+    /// Whether the item was never taken.
     is_fresh: bool,
     place: usize,
 }
@@ -94,7 +94,7 @@ struct Taken {
 #[derive(Default)]
 struct QueueReference {
     capacity: usize,
-    /// In the order in which they came in.
+    /// The items in order of arrival.
     items: Vec<Item>,
     taken: Vec<Taken>,
     putting: Vec<(CallId, u32)>,
@@ -102,13 +102,13 @@ struct QueueReference {
     joining: Vec<CallId>,
     came: usize,
     closed: bool,
-    /// How many wait when the schedule begins.
+    /// The number of waiters when the schedule begins.
     crowd: usize,
 }
 
 impl QueueReference {
-    /// Does what can be done until nothing can.
-    fn go_on(&mut self, said: &mut Said<'_, QueueTold>) {
+    /// Serves waiting calls until none can be served.
+    fn go_on(&mut self, effects: &mut Effects<'_, QueueAnswer>) {
         loop {
             if self.items.len() < self.capacity && !self.putting.is_empty() {
                 let (by, item) = self.putting.remove(0);
@@ -121,48 +121,48 @@ impl QueueReference {
                     place: self.came,
                 });
                 self.came += 1;
-                said.reply(by, QueueTold::Said(Ok(())));
+                effects.reply(by, QueueAnswer::Effects(Ok(())));
             } else if !self.items.is_empty() && !self.getting.is_empty() {
-                self.give(said);
+                self.give(effects);
             } else {
                 break;
             }
         }
         if self.items.is_empty() && self.taken.is_empty() {
             for joiner in self.joining.drain(..) {
-                said.reply(joiner, QueueTold::Said(Ok(())));
+                effects.reply(joiner, QueueAnswer::Effects(Ok(())));
             }
             let waiting = if self.closed { self.getting.len() } else { 0 };
             for getter in self.getting.drain(..waiting) {
-                said.tally.note("taker sent home");
-                said.reply(getter, QueueTold::Said(Err(Refusal::Closed)));
+                effects.tally.note("get that learns of the end");
+                effects.reply(getter, QueueAnswer::Effects(Err(Refusal::Closed)));
             }
         }
         if self.items.len() > self.capacity {
-            said.tally.note("items beyond the capacity");
+            effects.tally.note("items beyond the capacity");
         }
         let lines = [self.items.len(), self.putting.len(), self.getting.len()];
         if lines.iter().any(|line| *line > 64) {
-            said.tally.note("long line");
+            effects.tally.note("long line");
         }
     }
 
-    fn give(&mut self, said: &mut Said<'_, QueueTold>) {
+    fn give(&mut self, effects: &mut Effects<'_, QueueAnswer>) {
         let (by, mut item) = (self.getting.remove(0), self.items.remove(0));
         item.attempts += 1;
         item.is_fresh = false;
         if item.attempts > 1 {
-            said.tally.note("item given again");
+            effects.tally.note("item delivered again");
         }
-        said.reply(
+        effects.reply(
             by,
-            QueueTold::Item {
+            QueueAnswer::Item {
                 item: item.item,
                 attempts: item.attempts,
                 abandoned: item.abandoned,
             },
         );
-        let since = said.now;
+        let since = effects.now;
         self.taken.push(Taken { by, item, since });
     }
 
@@ -171,12 +171,12 @@ impl QueueReference {
         Some(self.taken.remove(place))
     }
 
-    /// Puts an item before all that came in later.
-    fn back(&mut self, item: Item, said: &mut Said<'_, QueueTold>) {
+    /// Puts an item before all items that arrived later.
+    fn back(&mut self, item: Item, effects: &mut Effects<'_, QueueAnswer>) {
         let older = self.items.iter().filter(|other| other.place < item.place);
         let place = older.count();
         if place > 0 {
-            said.tally.note("item put back behind an older one");
+            effects.tally.note("item put back after an older one");
         }
         self.items.insert(place, item);
     }
@@ -189,14 +189,14 @@ impl QueueReference {
         }
     }
 
-    fn close(&mut self, said: &mut Said<'_, QueueTold>) {
+    fn close(&mut self, effects: &mut Effects<'_, QueueAnswer>) {
         self.closed = true;
         if !self.items.is_empty() {
-            said.tally.note("close with items");
+            effects.tally.note("close with items");
         }
         for (putter, _) in self.putting.drain(..) {
-            said.tally.note("close with puts that wait");
-            said.reply(putter, QueueTold::Said(Err(Refusal::Closed)));
+            effects.tally.note("close with waiting puts");
+            effects.reply(putter, QueueAnswer::Effects(Err(Refusal::Closed)));
         }
     }
 
@@ -219,23 +219,23 @@ fn blob(item: u32) -> Blob {
 }
 
 fn number(blob: &Blob) -> u32 {
-    u32::from_be_bytes(blob.0[..].try_into().expect("as it was put"))
+    u32::from_be_bytes(blob.0[..].try_into().expect("the item has four bytes"))
 }
 
-/// Which call each fence was given to.
+/// The call of each fence.
 #[derive(Default)]
 struct Fences(BTreeMap<Fence, CallId>);
 
 impl Fences {
-    fn told(&mut self, id: CallId, reply: Result<Delivery, Refusal>) -> QueueTold {
+    fn convert(&mut self, id: CallId, reply: Result<Delivery, Refusal>) -> QueueAnswer {
         let delivery = match reply {
             Ok(delivery) => delivery,
-            Err(refusal) => return QueueTold::Said(Err(refusal)),
+            Err(refusal) => return QueueAnswer::Effects(Err(refusal)),
         };
         let last = self.0.last_key_value();
         assert!(last.is_none_or(|(last, _)| *last < delivery.fence));
         self.0.insert(delivery.fence, id);
-        QueueTold::Item {
+        QueueAnswer::Item {
             item: number(&delivery.item),
             attempts: delivery.attempts,
             abandoned: delivery
@@ -248,7 +248,7 @@ impl Fences {
 impl Reference for QueueReference {
     type Kind = Queue;
     type Call = QueueCall;
-    type Told = QueueTold;
+    type Answer = QueueAnswer;
     type Memory = Fences;
 
     fn make(schedule: &mut Schedule) -> (Self, Bench<Queue>) {
@@ -266,7 +266,7 @@ impl Reference for QueueReference {
             capacity: (capacity > 0).then(|| u64::try_from(capacity).expect("a few")),
             holds: String::new(),
         });
-        (reference, bench.expect("the capacity is in range"))
+        (reference, bench.expect("the capacity is valid"))
     }
 
     fn prelude(&self, schedule: &mut Schedule) -> Vec<(u64, QueueCall)> {
@@ -336,66 +336,70 @@ impl Reference for QueueReference {
         id: CallId,
         call: &QueueCall,
         fences: &mut Fences,
-    ) -> Result<QueueTold, Fault> {
+    ) -> Result<QueueAnswer, Fault> {
         match call {
-            QueueCall::Put(_) => answer::<Queue, Put>(bench, id).map(QueueTold::Said),
-            QueueCall::Get => answer::<Queue, Get>(bench, id).map(|told| fences.told(id, told)),
-            QueueCall::Done(_) => answer::<Queue, Done>(bench, id).map(QueueTold::Said),
-            QueueCall::PutBack(_) => answer::<Queue, PutBack>(bench, id).map(QueueTold::Said),
-            QueueCall::Join => answer::<Queue, Join>(bench, id).map(|()| QueueTold::Said(Ok(()))),
-            QueueCall::Close => {
-                answer::<Queue, CloseQueue>(bench, id).map(|()| QueueTold::Said(Ok(())))
+            QueueCall::Put(_) => answer::<Queue, Put>(bench, id).map(QueueAnswer::Effects),
+            QueueCall::Get => {
+                answer::<Queue, Get>(bench, id).map(|observed| fences.convert(id, observed))
             }
-            QueueCall::Count => answer::<Queue, CountItems>(bench, id).map(QueueTold::Count),
+            QueueCall::Done(_) => answer::<Queue, Done>(bench, id).map(QueueAnswer::Effects),
+            QueueCall::PutBack(_) => answer::<Queue, PutBack>(bench, id).map(QueueAnswer::Effects),
+            QueueCall::Join => {
+                answer::<Queue, Join>(bench, id).map(|()| QueueAnswer::Effects(Ok(())))
+            }
+            QueueCall::Close => {
+                answer::<Queue, CloseQueue>(bench, id).map(|()| QueueAnswer::Effects(Ok(())))
+            }
+            QueueCall::Count => answer::<Queue, CountItems>(bench, id).map(QueueAnswer::Count),
         }
     }
 
-    fn serve(&mut self, id: CallId, call: &QueueCall, said: &mut Said<'_, QueueTold>) {
+    fn serve(&mut self, id: CallId, call: &QueueCall, effects: &mut Effects<'_, QueueAnswer>) {
         match *call {
             QueueCall::Put(_) if self.closed => {
-                said.tally.note("put beyond the end");
-                said.reply(id, QueueTold::Said(Err(Refusal::Closed)));
+                effects.tally.note("put into a closed queue");
+                effects.reply(id, QueueAnswer::Effects(Err(Refusal::Closed)));
             }
             QueueCall::Put(item) => self.putting.push((id, item)),
             QueueCall::Get => self.getting.push(id),
             QueueCall::Done(delivery) => {
                 let taken = self.take_from(delivery);
-                said.tally.note(match taken {
+                effects.tally.note(match taken {
                     Some(_) => "item that was done",
-                    None => "done of what is not taken",
+                    None => "done of an item that is not taken",
                 });
                 if taken.is_some() {
-                    said.end(id, delivery);
+                    effects.end(id, delivery);
                 }
                 let done = taken.map(drop).ok_or(Refusal::NotHeld);
-                said.reply(id, QueueTold::Said(done));
+                effects.reply(id, QueueAnswer::Effects(done));
             }
             QueueCall::PutBack(delivery) => {
                 let taken = self.take_from(delivery);
                 let is_back = taken.as_ref().map(|_| ()).ok_or(Refusal::NotHeld);
-                said.reply(id, QueueTold::Said(is_back));
+                effects.reply(id, QueueAnswer::Effects(is_back));
                 if let Some(Taken { item, .. }) = taken {
-                    said.end(id, delivery);
-                    said.tally.note("item put back");
-                    self.back(item, said);
+                    effects.end(id, delivery);
+                    effects.tally.note("item put back");
+                    self.back(item, effects);
                 }
             }
             QueueCall::Join => self.joining.push(id),
             QueueCall::Close => {
-                said.reply(id, QueueTold::Said(Ok(())));
-                self.close(said);
+                effects.reply(id, QueueAnswer::Effects(Ok(())));
+                self.close(effects);
             }
-            QueueCall::Count => said.reply(id, QueueTold::Count(self.status())),
+            QueueCall::Count => effects.reply(id, QueueAnswer::Count(self.status())),
         }
-        self.go_on(said);
+        self.go_on(effects);
         match call {
-            QueueCall::Put(_) if self.waits(id) => said.tally.note("put without room"),
+            QueueCall::Put(_) if self.waits(id) => effects.tally.note("put that waits for room"),
             QueueCall::Get if self.waits(id) && self.closed => {
-                said.tally.note("get that waits for what may come back");
+                effects.tally.note("get that waits for a taken item");
             }
-            QueueCall::Get if self.waits(id) => said.tally.note("get without an item"),
-            QueueCall::Join if self.waits(id) => said.tally.note("join that waits"),
-            QueueCall::Join => said.tally.note("join of an empty queue"),
+            QueueCall::Get if self.waits(id) => effects.tally.note("get that waits for an item"),
+            QueueCall::Join if self.waits(id) => effects.tally.note("join that waits"),
+            QueueCall::Join => effects.tally.note("join of an empty queue"),
             QueueCall::Put(_)
             | QueueCall::Get
             | QueueCall::Done(_)
@@ -405,39 +409,39 @@ impl Reference for QueueReference {
         }
     }
 
-    fn undo(&mut self, id: CallId, fault: Fault, said: &mut Said<'_, QueueTold>) {
+    fn undo(&mut self, id: CallId, fault: Fault, effects: &mut Effects<'_, QueueAnswer>) {
         if self.waits(id) {
             self.putting.retain(|(putter, _)| *putter != id);
             self.getting.retain(|getter| *getter != id);
             self.joining.retain(|joiner| *joiner != id);
-            said.fail(id, fault);
+            effects.fail(id, fault);
         }
         let before = self.items.len();
         self.items.retain(|item| item.by != id || !item.is_fresh);
         if self.items.len() < before {
-            said.tally.note("put that is undone");
+            effects.tally.note("put that is withdrawn");
         }
         if let Some(Taken { mut item, .. }) = self.take_from(id) {
-            said.tally.note("item that its taker never saw");
+            effects.tally.note("item whose delivery was withdrawn");
             item.attempts -= 1;
-            self.back(item, said);
+            self.back(item, effects);
         }
-        self.go_on(said);
+        self.go_on(effects);
     }
 
-    fn hang_up(&mut self, session: u64, said: &mut Said<'_, QueueTold>) {
+    fn hang_up(&mut self, session: u64, effects: &mut Effects<'_, QueueAnswer>) {
         let is_of = |id: CallId| id.session().number() == session;
         let before = self.putting.len();
         self.putting.retain(|(putter, _)| !is_of(*putter));
         if self.putting.len() < before {
-            said.tally.note("put of a dead session");
+            effects.tally.note("put of a dead session");
         }
         self.getting.retain(|getter| !is_of(*getter));
         self.joining.retain(|joiner| !is_of(*joiner));
         let taken = mem::take(&mut self.taken).into_iter();
         let (theirs, others): (Vec<Taken>, _) = taken.partition(|taken| is_of(taken.by));
         self.taken = others;
-        said.tally.note(match theirs.len() {
+        effects.tally.note(match theirs.len() {
             0 => "dead session without items",
             1 => "item of a dead taker",
             _ => "several items of a dead taker",
@@ -448,10 +452,10 @@ impl Reference for QueueReference {
             since,
         } in theirs
         {
-            item.abandoned = Some((said.now - since, by));
-            self.back(item, said);
+            item.abandoned = Some((effects.now - since, by));
+            self.back(item, effects);
         }
-        self.go_on(said);
+        self.go_on(effects);
     }
 
     fn waits(&self, id: CallId) -> bool {

@@ -1,7 +1,7 @@
-//! The reentrant lock against a reference: the owner inside, its entries, and a list.
+//! Compares the reentrant lock with a reference: the owner, its entries, and a list of waiters.
 //!
-//! The model knows the lock only through its calls and their answers. Some schedules begin with an
-//! owner that is inside nearly as often as the limit allows.
+//! The model uses only the lock's calls and answers. Some schedules begin with an owner that has
+//! almost as many entries as the limit allows.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use rand::{Rng, seq::IndexedRandom};
 
 use crate::{
     models::{
-        Reference, Said, agree,
+        Effects, Reference, agree,
         answers::answer,
         grants::{Grants, Left},
         holder_calls::{self, HolderCall},
@@ -28,33 +28,33 @@ fn reentrant_lock_agrees_with_its_reference() {
         800,
         &[
             "entry again",
-            "entry again before all who wait",
+            "reentry before all waiters",
             "wait of another owner of the session",
-            "wait of an owner of the same number",
-            "companion let in",
-            "companion let in before one who came earlier",
-            "companion that waits too deep",
-            "companion of an heir let in",
-            "entry too deep",
+            "wait of an owner with the same number in another session",
+            "other call of the owner granted",
+            "other call of the owner granted before an earlier waiter",
+            "other call of the owner beyond the limit",
+            "other call of the adopter granted",
+            "entry beyond the limit",
             "release of an entry",
             "release of the first entry",
             "release of the last entry",
             "release by a session that does not hold",
             "release of a waiter",
-            "release of what is over",
+            "release of an ended hold",
             "adoption by the same owner",
             "adoption by another owner of the session",
             "adoption by another session",
-            "adoption of what is entered again",
-            "adoption of what is not held",
+            "adoption of a hold of several entries",
+            "adoption of an ended hold",
             "withdrawn entry of several",
             "withdrawn entry that was the last",
-            "mark taken away",
+            "mark removed",
             "mark left",
             "mark left by several entries",
             "marked grant",
             "marked entry",
-            "death of who only waits",
+            "death of a waiter",
             "force_unlock",
             "force_unlock of several entries",
             "force_unlock of a free lock",
@@ -63,7 +63,7 @@ fn reentrant_lock_agrees_with_its_reference() {
     );
 }
 
-/// How often an owner may be inside.
+/// The most entries of an owner.
 const MOST: usize = 65_536;
 
 type Owner = (SessionId, u64);
@@ -75,7 +75,7 @@ enum EntryCall {
     Holder(HolderCall),
 }
 
-/// What is known of an entry.
+/// What the model compares of an entry.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Entered {
     /// The first entry with the same fence.
@@ -83,9 +83,9 @@ struct Entered {
     left: Option<Left>,
 }
 
-type LockTold = holder_calls::LockTold<Entered>;
+type LockAnswer = holder_calls::LockAnswer<Entered>;
 
-/// The holds that callers were told of: all entries of one have its fence.
+/// The holds in the answers. All entries of a hold have the same fence.
 #[derive(Default)]
 struct Holds {
     grants: Grants,
@@ -115,14 +115,15 @@ struct Inside {
     since: Duration,
 }
 
-/// An owner that is inside enters again. Otherwise the first in the line is let in once nobody is
-/// inside, by all its calls that wait.
+/// An owner that holds the lock enters again at once. Otherwise the first waiter's owner gets the
+/// lock once it is free, with all of its waiting calls.
 #[derive(Default)]
 struct EntryReference {
     inside: Option<Inside>,
     line: Vec<(CallId, Owner)>,
     left: Option<Left>,
-    /// How many calls of one owner wait when the schedule begins, behind a holder that releases.
+    /// The number of calls of one owner that wait, when the schedule begins, for a holder that
+    /// releases.
     crowd: usize,
 }
 
@@ -137,110 +138,113 @@ impl EntryReference {
         inside.map_or(0, |inside| inside.entries.len())
     }
 
-    fn acquire(&mut self, id: CallId, owner: Owner, said: &mut Said<'_, LockTold>) {
+    fn acquire(&mut self, id: CallId, owner: Owner, effects: &mut Effects<'_, LockAnswer>) {
         if self.is_inside(owner) {
-            said.tally.note(if self.line.is_empty() {
+            effects.tally.note(if self.line.is_empty() {
                 "entry again"
             } else {
-                "entry again before all who wait"
+                "reentry before all waiters"
             });
-            self.enter(id, "entry too deep", said);
+            self.enter(id, "entry beyond the limit", effects);
             return;
         }
         if let Some(Inside { owner: other, .. }) = self.inside {
             if other.0 == owner.0 {
-                said.tally.note("wait of another owner of the session");
+                effects.tally.note("wait of another owner of the session");
             } else if other.1 == owner.1 {
-                said.tally.note("wait of an owner of the same number");
+                effects
+                    .tally
+                    .note("wait of an owner with the same number in another session");
             }
         }
         self.line.push((id, owner));
         if self.line.len() > 64 {
-            said.tally.note("long line");
+            effects.tally.note("long line");
         }
-        self.let_in(said);
+        self.let_in(effects);
     }
 
-    fn let_in(&mut self, said: &mut Said<'_, LockTold>) {
+    fn let_in(&mut self, effects: &mut Effects<'_, LockAnswer>) {
         if self.inside.is_none() && !self.line.is_empty() {
             let (next, owner) = self.line.remove(0);
-            self.hold(next, owner, "companion let in", said);
+            self.hold(next, owner, "other call of the owner granted", effects);
         }
     }
 
-    /// Lets an owner in, by this call and all those by which it waits.
+    /// Grants the lock to an owner, with this call and all of its waiting calls.
     fn hold(
         &mut self,
         id: CallId,
         owner: Owner,
         companion: &'static str,
-        said: &mut Said<'_, LockTold>,
+        effects: &mut Effects<'_, LockAnswer>,
     ) {
         self.inside = Some(Inside {
             owner,
             entries: Vec::new(),
             first: id,
-            since: said.now,
+            since: effects.now,
         });
         if self.left.is_some() {
-            said.tally.note("marked grant");
+            effects.tally.note("marked grant");
         }
-        self.enter(id, "a first entry too deep", said);
+        self.enter(id, "a first entry beyond the limit", effects);
         let (theirs, others) = std::mem::take(&mut self.line)
             .into_iter()
             .partition(|(_, other)| *other == owner);
         self.line = others;
         for (waiter, _) in theirs {
-            said.tally.note(companion);
+            effects.tally.note(companion);
             if self
                 .line
                 .iter()
                 .any(|(other, _)| other.seq() < waiter.seq())
             {
-                said.tally
-                    .note("companion let in before one who came earlier");
+                effects
+                    .tally
+                    .note("other call of the owner granted before an earlier waiter");
             }
-            self.enter(waiter, "companion that waits too deep", said);
+            self.enter(waiter, "other call of the owner beyond the limit", effects);
         }
     }
 
-    fn enter(&mut self, id: CallId, too_deep: &'static str, said: &mut Said<'_, LockTold>) {
-        let inside = self.inside.as_mut().expect("an owner that is inside");
+    fn enter(&mut self, id: CallId, too_deep: &'static str, effects: &mut Effects<'_, LockAnswer>) {
+        let inside = self.inside.as_mut().expect("an owner holds the lock");
         if inside.entries.len() == MOST {
-            said.tally.note(too_deep);
-            said.reply(id, LockTold::Refused(Refusal::TooDeep { most: 65_536 }));
+            effects.tally.note(too_deep);
+            effects.reply(id, LockAnswer::Refused(Refusal::TooDeep { most: 65_536 }));
             return;
         }
         if self.left.is_some() && !inside.entries.is_empty() {
-            said.tally.note("marked entry");
+            effects.tally.note("marked entry");
         }
         inside.entries.push(id);
         let (first, left) = (inside.first, self.left);
-        said.reply(id, LockTold::Granted(Entered { first, left }));
+        effects.reply(id, LockAnswer::Granted(Entered { first, left }));
     }
 
-    /// Takes out one entry of those inside.
-    fn leave(&mut self, entry: CallId, said: &mut Said<'_, LockTold>) {
-        let inside = self.inside.as_mut().expect("an owner that is inside");
+    /// Removes one entry.
+    fn leave(&mut self, entry: CallId, effects: &mut Effects<'_, LockAnswer>) {
+        let inside = self.inside.as_mut().expect("an owner holds the lock");
         inside.entries.retain(|inside| *inside != entry);
         if inside.entries.is_empty() {
             self.inside = None;
-            self.let_in(said);
+            self.let_in(effects);
         }
     }
 
-    fn release(&mut self, id: CallId, grant: CallId, said: &mut Said<'_, LockTold>) {
+    fn release(&mut self, id: CallId, grant: CallId, effects: &mut Effects<'_, LockAnswer>) {
         if !self.holds(grant) {
-            said.tally.note(if self.waits(grant) {
+            effects.tally.note(if self.waits(grant) {
                 "release of a waiter"
             } else {
-                "release of what is over"
+                "release of an ended hold"
             });
-            said.reply(id, LockTold::Refused(Refusal::NotHeld));
+            effects.reply(id, LockAnswer::Refused(Refusal::NotHeld));
             return;
         }
         let is_first = self.inside.as_ref().map(|inside| inside.first) == Some(grant);
-        said.tally.note(if self.depth() == 1 {
+        effects.tally.note(if self.depth() == 1 {
             "release of the last entry"
         } else if is_first {
             "release of the first entry"
@@ -248,58 +252,67 @@ impl EntryReference {
             "release of an entry"
         });
         if grant.session() != id.session() {
-            said.tally.note("release by a session that does not hold");
+            effects
+                .tally
+                .note("release by a session that does not hold");
         }
-        said.end(id, grant);
-        said.reply(id, LockTold::Done);
-        self.leave(grant, said);
+        effects.end(id, grant);
+        effects.reply(id, LockAnswer::Done);
+        self.leave(grant, effects);
     }
 
-    fn adopt(&mut self, id: CallId, grant: CallId, heir: Owner, said: &mut Said<'_, LockTold>) {
+    fn adopt(
+        &mut self,
+        id: CallId,
+        grant: CallId,
+        heir: Owner,
+        effects: &mut Effects<'_, LockAnswer>,
+    ) {
         let refusal = match &self.inside {
             Some(inside) if inside.entries == [grant] => {
-                said.tally.note(if inside.owner == heir {
+                effects.tally.note(if inside.owner == heir {
                     "adoption by the same owner"
                 } else if inside.owner.0 == heir.0 {
                     "adoption by another owner of the session"
                 } else {
                     "adoption by another session"
                 });
-                said.revoked.push(grant);
-                self.hold(id, heir, "companion of an heir let in", said);
+                effects.revoked.push(grant);
+                self.hold(id, heir, "other call of the adopter granted", effects);
                 return;
             }
             Some(inside) if inside.entries.contains(&grant) => {
-                said.tally.note("adoption of what is entered again");
-                let entries = u64::try_from(inside.entries.len()).expect("a short list");
+                effects.tally.note("adoption of a hold of several entries");
+                let entries = u64::try_from(inside.entries.len()).expect("the list is short");
                 Refusal::StillInside { entries }
             }
             Some(_) | None => {
-                said.tally.note("adoption of what is not held");
+                effects.tally.note("adoption of an ended hold");
                 Refusal::NotHeld
             }
         };
-        said.reply(id, LockTold::Refused(refusal));
+        effects.reply(id, LockAnswer::Refused(refusal));
     }
 
-    fn force_unlock(&mut self, id: CallId, said: &mut Said<'_, LockTold>) {
-        said.tally.note(match self.depth() {
+    fn force_unlock(&mut self, id: CallId, effects: &mut Effects<'_, LockAnswer>) {
+        effects.tally.note(match self.depth() {
             0 => "force_unlock of a free lock",
             1 => "force_unlock",
             _ => "force_unlock of several entries",
         });
         let inside = self.inside.take();
-        said.reply(id, LockTold::WasHeld(inside.is_some()));
-        said.revoked
+        effects.reply(id, LockAnswer::WasHeld(inside.is_some()));
+        effects
+            .revoked
             .extend(inside.into_iter().flat_map(|inside| inside.entries));
-        self.let_in(said);
+        self.let_in(effects);
     }
 }
 
 impl Reference for EntryReference {
     type Kind = ReentrantLock;
     type Call = EntryCall;
-    type Told = LockTold;
+    type Answer = LockAnswer;
     type Memory = Holds;
 
     fn make(schedule: &mut Schedule) -> (Self, Bench<ReentrantLock>) {
@@ -307,7 +320,7 @@ impl Reference for EntryReference {
         if schedule.random.random_bool(0.0015) {
             reference.crowd = schedule.random.random_range(MOST + 1..=MOST + 3);
         }
-        let bench = Bench::new(ReleaseBy::Holder).expect("a lock needs nothing");
+        let bench = Bench::new(ReleaseBy::Holder).expect("every spec is valid");
         (reference, bench)
     }
 
@@ -337,7 +350,7 @@ impl Reference for EntryReference {
         let grant = match &self.inside {
             Some(inside) if schedule.random.random_bool(0.8) => {
                 let entry = inside.entries.choose(&mut schedule.random);
-                *entry.expect("who is inside has entered")
+                *entry.expect("the owner has an entry")
             }
             Some(_) | None => schedule.any_call(),
         };
@@ -373,8 +386,8 @@ impl Reference for EntryReference {
         id: CallId,
         call: &EntryCall,
         holds: &mut Holds,
-    ) -> Result<LockTold, Fault> {
-        let granted = |told| LockTold::granted(told, |granted| holds.note(id, granted));
+    ) -> Result<LockAnswer, Fault> {
+        let granted = |observed| LockAnswer::granted(observed, |granted| holds.note(id, granted));
         match call {
             EntryCall::Acquire(_) => answer::<_, AcquireAs>(bench, id).map(granted),
             EntryCall::Adopt(..) => answer::<_, AdoptAs>(bench, id).map(granted),
@@ -382,59 +395,59 @@ impl Reference for EntryReference {
         }
     }
 
-    fn serve(&mut self, id: CallId, call: &EntryCall, said: &mut Said<'_, LockTold>) {
+    fn serve(&mut self, id: CallId, call: &EntryCall, effects: &mut Effects<'_, LockAnswer>) {
         match *call {
-            EntryCall::Acquire(owner) => self.acquire(id, (id.session(), owner), said),
-            EntryCall::Adopt(grant, owner) => self.adopt(id, grant, (id.session(), owner), said),
-            EntryCall::Holder(HolderCall::Release(grant)) => self.release(id, grant, said),
+            EntryCall::Acquire(owner) => self.acquire(id, (id.session(), owner), effects),
+            EntryCall::Adopt(grant, owner) => self.adopt(id, grant, (id.session(), owner), effects),
+            EntryCall::Holder(HolderCall::Release(grant)) => self.release(id, grant, effects),
             EntryCall::Holder(HolderCall::MarkConsistent(grant)) => {
                 if self.holds(grant) {
                     if self.left.take().is_some() {
-                        said.tally.note("mark taken away");
+                        effects.tally.note("mark removed");
                     }
-                    said.reply(id, LockTold::Done);
+                    effects.reply(id, LockAnswer::Done);
                 } else {
-                    said.reply(id, LockTold::Refused(Refusal::NotHeld));
+                    effects.reply(id, LockAnswer::Refused(Refusal::NotHeld));
                 }
             }
-            EntryCall::Holder(HolderCall::ForceUnlock) => self.force_unlock(id, said),
+            EntryCall::Holder(HolderCall::ForceUnlock) => self.force_unlock(id, effects),
             EntryCall::Holder(HolderCall::Status) => {
-                said.reply(id, LockTold::status(self.depth(), self.line.len()));
+                effects.reply(id, LockAnswer::status(self.depth(), self.line.len()));
             }
         }
     }
 
-    fn undo(&mut self, id: CallId, fault: Fault, said: &mut Said<'_, LockTold>) {
+    fn undo(&mut self, id: CallId, fault: Fault, effects: &mut Effects<'_, LockAnswer>) {
         if self.waits(id) {
             self.line.retain(|(waiter, _)| *waiter != id);
-            said.fail(id, fault);
+            effects.fail(id, fault);
         } else if self.holds(id) {
-            said.tally.note(if self.depth() == 1 {
+            effects.tally.note(if self.depth() == 1 {
                 "withdrawn entry that was the last"
             } else {
                 "withdrawn entry of several"
             });
-            self.leave(id, said);
+            self.leave(id, effects);
         }
     }
 
-    fn hang_up(&mut self, session: u64, said: &mut Said<'_, LockTold>) {
+    fn hang_up(&mut self, session: u64, effects: &mut Effects<'_, LockAnswer>) {
         let waited = self.line.len();
         self.line
             .retain(|(waiter, _)| waiter.session().number() != session);
         let is_theirs = |inside: &mut Inside| inside.owner.0.number() == session;
         if let Some(inside) = self.inside.take_if(is_theirs) {
-            said.tally.note(match inside.entries.len() {
+            effects.tally.note(match inside.entries.len() {
                 1 => "mark left",
                 _ => "mark left by several entries",
             });
             self.left = Some(Left {
                 grant: inside.first,
-                held: said.now - inside.since,
+                held: effects.now - inside.since,
             });
-            self.let_in(said);
+            self.let_in(effects);
         } else if self.line.len() < waited {
-            said.tally.note("death of who only waits");
+            effects.tally.note("death of a waiter");
         }
     }
 

@@ -1,6 +1,7 @@
-//! The readers-writer lock against a reference: holders and waiters, in two lists.
+//! Compares the readers-writer lock with a reference, which has a list of holders and a list of
+//! waiters.
 //!
-//! The model knows the lock only through its calls and their answers.
+//! The model uses only the lock's calls and answers.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use rand::Rng;
 
 use crate::{
     models::{
-        Reference, Said, agree,
+        Effects, Reference, agree,
         answers::answer,
         grants::{Grants, Left},
     },
@@ -28,39 +29,39 @@ fn rw_lock_agrees_with_its_reference() {
         "rw_lock_agrees_with_its_reference",
         900,
         &[
-            "readers that enter together",
-            "a reader behind a writer that waits",
-            "an upgradable one beside readers",
-            "an upgradable one behind another",
+            "readers granted together",
+            "a reader behind a waiting writer",
+            "an upgradable reader beside readers",
+            "an upgradable reader behind another",
             "an upgrade at once",
             "an upgrade at once, before others",
             "an upgrade that waited",
             "an upgrade by another session",
             "an upgrade of a reader",
             "an upgrade of a writer",
-            "an upgrade of what is being upgraded",
-            "an upgrade that is given up",
-            "an upgrade that is undone",
-            "an upgrade that is undone with its hold",
-            "an upgrade whose hold is undone while it waits",
-            "an upgrade whose hold is released while it waits",
+            "an upgrade of a hold that is being upgraded",
+            "an upgrade withdrawn while it waits",
+            "a granted upgrade withdrawn",
+            "a granted upgrade withdrawn with its hold",
+            "a waiting upgrade whose hold is withdrawn",
+            "a waiting upgrade whose hold is released",
             "a downgraded writer",
-            "a downgraded upgradable one",
-            "a downgraded upgrade",
-            "a downgrade that lets others in",
-            "a downgrade to as much or more",
-            "a downgrade of what is being upgraded",
-            "a downgrade of what is not held",
+            "a downgraded upgradable reader",
+            "a downgraded upgraded writer",
+            "a downgrade that grants others",
+            "a downgrade to the same or a higher mode",
+            "a downgrade of a hold that is being upgraded",
+            "a downgrade of an ended hold",
             "a release by another session",
             "a release of a waiter",
-            "a release of what is over",
+            "a release of an ended hold",
             "a writer that died",
             "an upgraded writer that died",
             "readers that died",
             "a marked grant",
-            "a mark taken off",
+            "a mark removed",
             "a lock forced open",
-            "an upgrade forced out",
+            "a waiting upgrade ended by force",
             "long line",
         ],
     );
@@ -78,10 +79,10 @@ enum RwCall {
 }
 
 #[derive(Debug, PartialEq)]
-enum RwTold {
+enum RwAnswer {
     Granted(Option<Left>),
     Done,
-    /// It is held, and not in a way that allows it.
+    /// The hold's mode does not permit the operation.
     Invalid,
     Refused(Refusal),
     WasHeld(bool),
@@ -93,7 +94,7 @@ struct Hold {
     id: CallId,
     access: Access,
     since: Duration,
-    /// The call and the time of the hold that this one was upgraded from.
+    /// The call and the time of the hold before the upgrade.
     was: Option<(CallId, Duration)>,
 }
 
@@ -103,10 +104,10 @@ enum Want {
     UpgradeOf(CallId),
 }
 
-/// The first in the line enters once its mode fits beside those inside.
+/// The first waiter is granted once its mode is compatible with the holders.
 #[derive(Default)]
 struct RwReference {
-    /// In the order of their grants.
+    /// The holders in the order of their grants.
     inside: Vec<Hold>,
     line: Vec<(CallId, Want)>,
     left: Option<Left>,
@@ -133,25 +134,25 @@ impl RwReference {
         }
     }
 
-    fn let_in(&mut self, said: &mut Said<'_, RwTold>) -> usize {
+    fn let_in(&mut self, effects: &mut Effects<'_, RwAnswer>) -> usize {
         let mut entered = Vec::new();
         while !self.line.is_empty() && self.may_enter(self.line[0].1) {
             let (id, want) = self.line.remove(0);
             let (access, was) = match want {
                 Want::Hold(access) => (access, None),
                 Want::UpgradeOf(grant) => {
-                    let was = self.find(grant).expect("it is inside");
+                    let was = self.find(grant).expect("the call holds the lock");
                     self.inside.clear();
                     (Access::Write, Some((was.id, was.since)))
                 }
             };
             if access == Access::Upgradable && !self.inside.is_empty() {
-                said.tally.note("an upgradable one beside readers");
+                effects.tally.note("an upgradable reader beside readers");
             }
             if self.left.is_some() {
-                said.tally.note("a marked grant");
+                effects.tally.note("a marked grant");
             }
-            let since = said.now;
+            let since = effects.now;
             self.inside.push(Hold {
                 id,
                 access,
@@ -159,28 +160,28 @@ impl RwReference {
                 was,
             });
             entered.push(access);
-            said.reply(id, RwTold::Granted(self.left));
+            effects.reply(id, RwAnswer::Granted(self.left));
         }
         if entered.starts_with(&[Access::Read, Access::Read]) {
-            said.tally.note("readers that enter together");
+            effects.tally.note("readers granted together");
         }
-        self.note_line(said);
+        self.note_line(effects);
         entered.len()
     }
 
-    fn note_line(&self, said: &mut Said<'_, RwTold>) {
+    fn note_line(&self, effects: &mut Effects<'_, RwAnswer>) {
         if self.line.len() > 64 {
-            said.tally.note("long line");
+            effects.tally.note("long line");
         }
         let Some((_, head)) = self.line.first() else {
             return;
         };
         let reads_wait = (self.line.iter()).any(|(_, want)| *want == Want::Hold(Access::Read));
         if *head == Want::Hold(Access::Write) && reads_wait && !self.are_inside(Access::Write) {
-            said.tally.note("a reader behind a writer that waits");
+            effects.tally.note("a reader behind a waiting writer");
         }
         if *head == Want::Hold(Access::Upgradable) && self.are_inside(Access::Upgradable) {
-            said.tally.note("an upgradable one behind another");
+            effects.tally.note("an upgradable reader behind another");
         }
     }
 
@@ -192,81 +193,87 @@ impl RwReference {
         (self.line.iter()).any(|(_, want)| *want == Want::UpgradeOf(grant))
     }
 
-    /// Tells an upgrading call that its hold is over.
-    fn refuse_upgrade_of(&mut self, grant: CallId, said: &mut Said<'_, RwTold>) -> bool {
+    /// Refuses a waiting upgrade because its hold has ended.
+    fn refuse_upgrade_of(&mut self, grant: CallId, effects: &mut Effects<'_, RwAnswer>) -> bool {
         let of = |(_, want): &(CallId, Want)| *want == Want::UpgradeOf(grant);
         let place = self.line.iter().position(of);
         if let Some(place) = place {
             let (upgrade, _) = self.line.remove(place);
-            said.reply(upgrade, RwTold::Refused(Refusal::NotHeld));
+            effects.reply(upgrade, RwAnswer::Refused(Refusal::NotHeld));
         }
         place.is_some()
     }
 
-    fn release(&mut self, id: CallId, grant: CallId, said: &mut Said<'_, RwTold>) {
+    fn release(&mut self, id: CallId, grant: CallId, effects: &mut Effects<'_, RwAnswer>) {
         let hold = self.find(grant);
         match &hold {
             Some(_) if grant.session() != id.session() => {
-                said.tally.note("a release by another session");
+                effects.tally.note("a release by another session");
             }
             Some(_) => {}
-            None if self.stands_in_line(grant) => said.tally.note("a release of a waiter"),
-            None => said.tally.note("a release of what is over"),
+            None if self.stands_in_line(grant) => effects.tally.note("a release of a waiter"),
+            None => effects.tally.note("a release of an ended hold"),
         }
         self.inside.retain(|hold| hold.id != grant);
         if let Some(hold) = &hold {
             let former = hold.was.map(|(grant, _)| grant);
             for over in [Some(grant), former].into_iter().flatten() {
-                said.end(id, over);
+                effects.end(id, over);
             }
         }
-        said.reply(id, done(hold.is_some()));
-        if hold.is_some() && self.refuse_upgrade_of(grant, said) {
-            (said.tally).note("an upgrade whose hold is released while it waits");
+        effects.reply(id, done(hold.is_some()));
+        if hold.is_some() && self.refuse_upgrade_of(grant, effects) {
+            (effects.tally).note("a waiting upgrade whose hold is released");
         }
-        self.let_in(said);
+        self.let_in(effects);
     }
 
-    fn upgrade(&mut self, id: CallId, grant: CallId, said: &mut Said<'_, RwTold>) {
+    fn upgrade(&mut self, id: CallId, grant: CallId, effects: &mut Effects<'_, RwAnswer>) {
         let Some(hold) = self.find(grant) else {
-            return said.reply(id, done(false));
+            return effects.reply(id, done(false));
         };
         if grant.session() != id.session() {
-            said.tally.note("an upgrade by another session");
-            return said.reply(id, done(false));
+            effects.tally.note("an upgrade by another session");
+            return effects.reply(id, done(false));
         }
         let refused = match hold.access {
             Access::Read => Some("an upgrade of a reader"),
             Access::Write => Some("an upgrade of a writer"),
             Access::Upgradable if self.is_being_upgraded(grant) => {
-                Some("an upgrade of what is being upgraded")
+                Some("an upgrade of a hold that is being upgraded")
             }
             Access::Upgradable => None,
         };
         if let Some(refused) = refused {
-            said.tally.note(refused);
-            return said.reply(id, RwTold::Invalid);
+            effects.tally.note(refused);
+            return effects.reply(id, RwAnswer::Invalid);
         }
         let others_wait = !self.line.is_empty();
         self.line.insert(0, (id, Want::UpgradeOf(grant)));
         let waits = !self.may_enter(self.line[0].1);
-        said.tally.note(match (waits, others_wait) {
+        effects.tally.note(match (waits, others_wait) {
             (true, _) => "an upgrade that waited",
             (false, true) => "an upgrade at once, before others",
             (false, false) => "an upgrade at once",
         });
-        self.let_in(said);
+        self.let_in(effects);
     }
 
-    fn downgrade(&mut self, id: CallId, grant: CallId, to: Access, said: &mut Said<'_, RwTold>) {
+    fn downgrade(
+        &mut self,
+        id: CallId,
+        grant: CallId,
+        to: Access,
+        effects: &mut Effects<'_, RwAnswer>,
+    ) {
         if grant.session() != id.session() {
-            said.tally.note("a downgrade by another session");
-            return said.reply(id, done(false));
+            effects.tally.note("a downgrade by another session");
+            return effects.reply(id, done(false));
         }
         let is_being_upgraded = self.is_being_upgraded(grant);
         let Some(hold) = self.inside.iter_mut().find(|hold| hold.id == grant) else {
-            said.tally.note("a downgrade of what is not held");
-            return said.reply(id, done(false));
+            effects.tally.note("a downgrade of an ended hold");
+            return effects.reply(id, done(false));
         };
         let strength = |access| match access {
             Access::Read => 0,
@@ -274,39 +281,43 @@ impl RwReference {
             Access::Write => 2,
         };
         if strength(to) >= strength(hold.access) {
-            said.tally.note("a downgrade to as much or more");
-            return said.reply(id, RwTold::Invalid);
+            effects
+                .tally
+                .note("a downgrade to the same or a higher mode");
+            return effects.reply(id, RwAnswer::Invalid);
         }
         if is_being_upgraded {
-            said.tally.note("a downgrade of what is being upgraded");
-            return said.reply(id, RwTold::Invalid);
+            effects
+                .tally
+                .note("a downgrade of a hold that is being upgraded");
+            return effects.reply(id, RwAnswer::Invalid);
         }
-        said.tally.note(match (hold.access, hold.was) {
+        effects.tally.note(match (hold.access, hold.was) {
             (Access::Write, None) => "a downgraded writer",
-            (Access::Write, Some(_)) => "a downgraded upgrade",
-            (Access::Read | Access::Upgradable, _) => "a downgraded upgradable one",
+            (Access::Write, Some(_)) => "a downgraded upgraded writer",
+            (Access::Read | Access::Upgradable, _) => "a downgraded upgradable reader",
         });
         (hold.access, hold.was) = (to, None);
-        said.reply(id, RwTold::Done);
-        if self.let_in(said) > 0 {
-            said.tally.note("a downgrade that lets others in");
+        effects.reply(id, RwAnswer::Done);
+        if self.let_in(effects) > 0 {
+            effects.tally.note("a downgrade that grants others");
         }
     }
 
-    fn force_open(&mut self, id: CallId, said: &mut Said<'_, RwTold>) {
+    fn force_open(&mut self, id: CallId, effects: &mut Effects<'_, RwAnswer>) {
         let evicted = std::mem::take(&mut self.inside);
         if !evicted.is_empty() {
-            said.tally.note("a lock forced open");
+            effects.tally.note("a lock forced open");
         }
-        said.reply(id, RwTold::WasHeld(!evicted.is_empty()));
+        effects.reply(id, RwAnswer::WasHeld(!evicted.is_empty()));
         for hold in evicted {
-            said.revoked.push(hold.id);
-            said.revoked.extend(hold.was.map(|(grant, _)| grant));
-            if self.refuse_upgrade_of(hold.id, said) {
-                said.tally.note("an upgrade forced out");
+            effects.revoked.push(hold.id);
+            effects.revoked.extend(hold.was.map(|(grant, _)| grant));
+            if self.refuse_upgrade_of(hold.id, effects) {
+                effects.tally.note("a waiting upgrade ended by force");
             }
         }
-        self.let_in(said);
+        self.let_in(effects);
     }
 
     fn status(&self) -> RwLockStatus {
@@ -321,23 +332,23 @@ impl RwReference {
     }
 }
 
-fn done(done: bool) -> RwTold {
-    let refused = RwTold::Refused(Refusal::NotHeld);
-    if done { RwTold::Done } else { refused }
+fn done(done: bool) -> RwAnswer {
+    let refused = RwAnswer::Refused(Refusal::NotHeld);
+    if done { RwAnswer::Done } else { refused }
 }
 
-fn told<T>(told: Result<T, Refusal>, read: impl FnOnce(T) -> RwTold) -> RwTold {
-    match told {
+fn convert<T>(observed: Result<T, Refusal>, read: impl FnOnce(T) -> RwAnswer) -> RwAnswer {
+    match observed {
         Ok(value) => read(value),
-        Err(Refusal::Invalid(_)) => RwTold::Invalid,
-        Err(refusal) => RwTold::Refused(refusal),
+        Err(Refusal::Invalid(_)) => RwAnswer::Invalid,
+        Err(refusal) => RwAnswer::Refused(refusal),
     }
 }
 
 impl Reference for RwReference {
     type Kind = RwLock;
     type Call = RwCall;
-    type Told = RwTold;
+    type Answer = RwAnswer;
     type Memory = Grants;
 
     fn make(schedule: &mut Schedule) -> (Self, Bench<RwLock>) {
@@ -347,7 +358,7 @@ impl Reference for RwReference {
         }
         (
             reference,
-            Bench::new(ReleaseBy::Holder).expect("a lock needs nothing"),
+            Bench::new(ReleaseBy::Holder).expect("every spec is valid"),
         )
     }
 
@@ -365,7 +376,7 @@ impl Reference for RwReference {
         }
         let inside = self.inside.len();
         let grant = if inside > 0 && schedule.random.random_bool(0.8) {
-            // The last one may be the upgradable one, or the writer.
+            // The last waiter may be an upgradable reader or a writer.
             let last = schedule.random.random_bool(0.3);
             let place = schedule.random.random_range(0..inside);
             self.inside[if last { inside - 1 } else { place }].id
@@ -437,56 +448,56 @@ impl Reference for RwReference {
         id: CallId,
         call: &RwCall,
         grants: &mut Grants,
-    ) -> Result<RwTold, Fault> {
+    ) -> Result<RwAnswer, Fault> {
         let granted =
-            |Granted { fence, abandoned }| RwTold::Granted(grants.note(id, fence, abandoned));
-        let done = |()| RwTold::Done;
+            |Granted { fence, abandoned }| RwAnswer::Granted(grants.note(id, fence, abandoned));
+        let done = |()| RwAnswer::Done;
         match call {
-            RwCall::Acquire(_) => answer::<_, AcquireFor>(bench, id).map(|it| told(it, granted)),
-            RwCall::Upgrade(_) => answer::<_, Upgrade>(bench, id).map(|it| told(it, granted)),
-            RwCall::Release(_) => answer::<_, Release>(bench, id).map(|it| told(it, done)),
-            RwCall::Downgrade(..) => answer::<_, Downgrade>(bench, id).map(|it| told(it, done)),
+            RwCall::Acquire(_) => answer::<_, AcquireFor>(bench, id).map(|it| convert(it, granted)),
+            RwCall::Upgrade(_) => answer::<_, Upgrade>(bench, id).map(|it| convert(it, granted)),
+            RwCall::Release(_) => answer::<_, Release>(bench, id).map(|it| convert(it, done)),
+            RwCall::Downgrade(..) => answer::<_, Downgrade>(bench, id).map(|it| convert(it, done)),
             RwCall::MarkConsistent(_) => {
-                answer::<_, MarkConsistent>(bench, id).map(|it| told(it, done))
+                answer::<_, MarkConsistent>(bench, id).map(|it| convert(it, done))
             }
-            RwCall::ForceUnlock => answer::<_, ForceUnlock>(bench, id).map(RwTold::WasHeld),
-            RwCall::Status => answer::<_, CountHolders>(bench, id).map(RwTold::Status),
+            RwCall::ForceUnlock => answer::<_, ForceUnlock>(bench, id).map(RwAnswer::WasHeld),
+            RwCall::Status => answer::<_, CountHolders>(bench, id).map(RwAnswer::Status),
         }
     }
 
-    fn serve(&mut self, id: CallId, call: &RwCall, said: &mut Said<'_, RwTold>) {
+    fn serve(&mut self, id: CallId, call: &RwCall, effects: &mut Effects<'_, RwAnswer>) {
         match *call {
             RwCall::Acquire(access) => {
                 self.line.push((id, Want::Hold(access)));
-                self.let_in(said);
+                self.let_in(effects);
             }
-            RwCall::Release(grant) => self.release(id, grant, said),
-            RwCall::Upgrade(grant) => self.upgrade(id, grant, said),
-            RwCall::Downgrade(grant, to) => self.downgrade(id, grant, to, said),
+            RwCall::Release(grant) => self.release(id, grant, effects),
+            RwCall::Upgrade(grant) => self.upgrade(id, grant, effects),
+            RwCall::Downgrade(grant, to) => self.downgrade(id, grant, to, effects),
             RwCall::MarkConsistent(grant) => {
                 let holds = self.holds(grant);
                 if holds && self.left.take().is_some() {
-                    said.tally.note("a mark taken off");
+                    effects.tally.note("a mark removed");
                 }
-                said.reply(id, done(holds));
+                effects.reply(id, done(holds));
             }
-            RwCall::ForceUnlock => self.force_open(id, said),
-            RwCall::Status => said.reply(id, RwTold::Status(self.status())),
+            RwCall::ForceUnlock => self.force_open(id, effects),
+            RwCall::Status => effects.reply(id, RwAnswer::Status(self.status())),
         }
     }
 
-    fn undo(&mut self, id: CallId, fault: Fault, said: &mut Said<'_, RwTold>) {
+    fn undo(&mut self, id: CallId, fault: Fault, effects: &mut Effects<'_, RwAnswer>) {
         let of = |hold: &Hold| hold.id == id || hold.was.is_some_and(|(grant, _)| grant == id);
         if let Some(place) = self.line.iter().position(|(waiter, _)| *waiter == id) {
             if let (_, Want::UpgradeOf(_)) = self.line.remove(place) {
-                said.tally.note("an upgrade that is given up");
+                effects.tally.note("an upgrade withdrawn while it waits");
             }
-            said.fail(id, fault);
+            effects.fail(id, fault);
         } else if let Some(place) = self.inside.iter().position(of) {
             let hold = self.inside.remove(place);
             match hold.was {
                 Some((grant, since)) if hold.id == id => {
-                    said.tally.note("an upgrade that is undone");
+                    effects.tally.note("a granted upgrade withdrawn");
                     self.inside.push(Hold {
                         id: grant,
                         access: Access::Upgradable,
@@ -494,18 +505,20 @@ impl Reference for RwReference {
                         was: None,
                     });
                 }
-                Some(_) => said.tally.note("an upgrade that is undone with its hold"),
+                Some(_) => effects
+                    .tally
+                    .note("a granted upgrade withdrawn with its hold"),
                 None => {
-                    if self.refuse_upgrade_of(id, said) {
-                        (said.tally).note("an upgrade whose hold is undone while it waits");
+                    if self.refuse_upgrade_of(id, effects) {
+                        (effects.tally).note("a waiting upgrade whose hold is withdrawn");
                     }
                 }
             }
         }
-        self.let_in(said);
+        self.let_in(effects);
     }
 
-    fn hang_up(&mut self, session: u64, said: &mut Said<'_, RwTold>) {
+    fn hang_up(&mut self, session: u64, effects: &mut Effects<'_, RwAnswer>) {
         let is_theirs = |id: CallId| id.session().number() == session;
         self.line.retain(|(waiter, _)| !is_theirs(*waiter));
         let theirs: Vec<Hold> = (self.inside.iter())
@@ -514,19 +527,19 @@ impl Reference for RwReference {
             .collect();
         self.inside.retain(|hold| !is_theirs(hold.id));
         if theirs.len() > 1 {
-            said.tally.note("readers that died");
+            effects.tally.note("readers that died");
         }
         for hold in theirs.iter().filter(|hold| hold.access == Access::Write) {
-            said.tally.note(match hold.was {
+            effects.tally.note(match hold.was {
                 Some(_) => "an upgraded writer that died",
                 None => "a writer that died",
             });
             self.left = Some(Left {
                 grant: hold.id,
-                held: said.now - hold.since,
+                held: effects.now - hold.since,
             });
         }
-        self.let_in(said);
+        self.let_in(effects);
     }
 
     fn waits(&self, id: CallId) -> bool {

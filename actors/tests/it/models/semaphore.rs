@@ -1,6 +1,6 @@
-//! Both semaphores against a reference: two numbers and two lists.
+//! Compares both semaphores with a reference, which has two numbers and two lists.
 //!
-//! The model knows them only through their calls and their answers.
+//! The model uses only their calls and answers.
 
 use std::{marker::PhantomData, time::Duration};
 
@@ -15,37 +15,45 @@ use rand::Rng;
 
 use crate::{
     models::{
-        Reference, Said, agree,
+        Effects, Reference, agree,
         grants::{Grants, Left},
     },
     schedule::{Schedule, proof, put},
 };
 
-/// What both semaphores must have met.
+/// The cases that must occur for both semaphores.
 const BOTH: [&str; 12] = [
     "release of all",
     "release of some",
     "release by a session that does not hold",
-    "release of more than is held",
+    "release of more permits than held",
     "release of a waiter",
-    "release of what is over",
+    "release of an ended hold",
     "forgotten permits",
     "mark left",
     "marked grant",
     "close",
-    "a waiter behind a bigger one",
-    "several granted at once",
+    "a waiter behind a larger request",
+    "several grants at once",
 ];
 
 #[test]
 fn semaphore_agrees_with_its_reference() {
-    let must_occur = [&BOTH[..], &["added permits", "too many added", "long line"]].concat();
+    let must_occur = [
+        &BOTH[..],
+        &["added permits", "too many permits added", "long line"],
+    ]
+    .concat();
     agree::<Permits<Unbounded>>("semaphore_agrees_with_its_reference", 600, &must_occur);
 }
 
 #[test]
 fn bounded_semaphore_agrees_with_its_reference() {
-    let own = ["added permits", "too many added", "more than the bound"];
+    let own = [
+        "added permits",
+        "too many permits added",
+        "more than the bound",
+    ];
     let must_occur = [&BOTH[..], &own].concat();
     agree::<Permits<Bounded>>(
         "bounded_semaphore_agrees_with_its_reference",
@@ -66,16 +74,16 @@ enum PermitCall {
 }
 
 #[derive(Debug, PartialEq)]
-enum PermitTold {
+enum PermitAnswer {
     Granted(Option<Left>),
     Done,
     Refused(Refusal),
     Count(SemaphoreStatus),
 }
 
-/// What the two kinds promise differently.
+/// The difference between the two kinds.
 trait Face: Bound {
-    /// The most permits that there may ever be.
+    /// Returns the maximum number of permits.
     fn bound(first: u64) -> u64;
 }
 
@@ -97,11 +105,11 @@ struct Hold {
     since: Duration,
 }
 
-/// The first in the line gets its permits once enough are free.
+/// The first waiter gets its permits once enough are free.
 struct Permits<B> {
     free: u64,
     bound: u64,
-    /// In the order of their grants.
+    /// The holds in the order of their grants.
     holds: Vec<Hold>,
     line: Vec<(CallId, u64)>,
     left: Option<Left>,
@@ -114,40 +122,40 @@ impl<B> Permits<B> {
         self.holds.iter().map(|hold| hold.permits).sum()
     }
 
-    fn let_in(&mut self, said: &mut Said<'_, PermitTold>) {
+    fn let_in(&mut self, effects: &mut Effects<'_, PermitAnswer>) {
         let mut granted = 0;
         while !self.line.is_empty() && self.line[0].1 <= self.free {
             let (id, permits) = self.line.remove(0);
             self.free -= permits;
             // A grant of no permits holds nothing.
             if permits > 0 {
-                let since = said.now;
+                let since = effects.now;
                 self.holds.push(Hold { id, permits, since });
             }
             granted += 1;
             if self.left.is_some() {
-                said.tally.note("marked grant");
+                effects.tally.note("marked grant");
             }
-            said.reply(id, PermitTold::Granted(self.left));
+            effects.reply(id, PermitAnswer::Granted(self.left));
         }
         if granted > 1 {
-            said.tally.note("several granted at once");
+            effects.tally.note("several grants at once");
         }
         if self.line.iter().any(|(_, permits)| *permits <= self.free) {
-            said.tally.note("a waiter behind a bigger one");
+            effects.tally.note("a waiter behind a larger request");
         }
         if self.line.len() > 64 {
-            said.tally.note("long line");
+            effects.tally.note("long line");
         }
     }
 
-    /// Takes permits out of a grant, if it has as many.
+    /// Removes permits from a grant, if it has enough.
     fn take(
         &mut self,
         by: CallId,
         grant: CallId,
         permits: u64,
-        said: &mut Said<'_, PermitTold>,
+        effects: &mut Effects<'_, PermitAnswer>,
     ) -> Result<(), Refusal> {
         let found = self.holds.iter_mut().find(|hold| hold.id == grant);
         let hold = found.ok_or(Refusal::NotHeld)?;
@@ -156,7 +164,7 @@ impl<B> Permits<B> {
             return Err(Refusal::NotHeld);
         }
         if permits < all && by.session() != grant.session() {
-            said.tally.note("a part of another session's grant");
+            effects.tally.note("a part of another session's grant");
             return Err(Refusal::Invalid(format!(
                 "another session takes all {all} permits of a grant, not {permits}"
             )));
@@ -164,7 +172,7 @@ impl<B> Permits<B> {
         hold.permits -= permits;
         if permits == all {
             self.holds.retain(|hold| hold.permits > 0);
-            said.end(by, grant);
+            effects.end(by, grant);
         }
         Ok(())
     }
@@ -174,16 +182,16 @@ impl<B> Permits<B> {
         id: CallId,
         grant: CallId,
         permits: u64,
-        said: &mut Said<'_, PermitTold>,
+        effects: &mut Effects<'_, PermitAnswer>,
     ) {
         let hold = self.holds.iter().find(|hold| hold.id == grant);
-        said.tally.note(match hold {
-            Some(hold) if permits > hold.permits => "release of more than is held",
+        effects.tally.note(match hold {
+            Some(hold) if permits > hold.permits => "release of more permits than held",
             Some(_) if grant.session() != id.session() => "release by a session that does not hold",
             Some(hold) if permits == hold.permits => "release of all",
             Some(_) => "release of some",
             None if self.stands_in_line(grant) => "release of a waiter",
-            None => "release of what is over",
+            None => "release of an ended hold",
         });
     }
 
@@ -191,41 +199,41 @@ impl<B> Permits<B> {
         self.line.iter().any(|(waiter, _)| *waiter == id)
     }
 
-    fn acquire(&mut self, id: CallId, permits: u64, said: &mut Said<'_, PermitTold>) {
+    fn acquire(&mut self, id: CallId, permits: u64, effects: &mut Effects<'_, PermitAnswer>) {
         if self.closed {
-            said.reply(id, PermitTold::Refused(Refusal::Closed));
+            effects.reply(id, PermitAnswer::Refused(Refusal::Closed));
         } else if permits > self.bound {
-            said.tally.note("more than the bound");
+            effects.tally.note("more than the bound");
             let (asked, most) = (permits, self.bound);
-            said.reply(id, PermitTold::Refused(Refusal::TooMany { asked, most }));
+            effects.reply(id, PermitAnswer::Refused(Refusal::TooMany { asked, most }));
         } else {
             self.line.push((id, permits));
-            self.let_in(said);
+            self.let_in(effects);
         }
     }
 
-    fn add(&mut self, id: CallId, permits: u64, said: &mut Said<'_, PermitTold>) {
+    fn add(&mut self, id: CallId, permits: u64, effects: &mut Effects<'_, PermitAnswer>) {
         if self.free + self.held() + permits > self.bound {
-            said.tally.note("too many added");
+            effects.tally.note("too many permits added");
             let bound = self.bound;
-            said.reply(id, PermitTold::Refused(Refusal::OverRelease { bound }));
+            effects.reply(id, PermitAnswer::Refused(Refusal::OverRelease { bound }));
         } else {
             if permits > 0 {
-                said.tally.note("added permits");
+                effects.tally.note("added permits");
             }
             self.free += permits;
-            said.reply(id, PermitTold::Done);
-            self.let_in(said);
+            effects.reply(id, PermitAnswer::Done);
+            self.let_in(effects);
         }
     }
 
-    fn close(&mut self, id: CallId, said: &mut Said<'_, PermitTold>) {
-        said.tally.note("close");
+    fn close(&mut self, id: CallId, effects: &mut Effects<'_, PermitAnswer>) {
+        effects.tally.note("close");
         self.closed = true;
         for (waiter, _) in std::mem::take(&mut self.line) {
-            said.reply(waiter, PermitTold::Refused(Refusal::Closed));
+            effects.reply(waiter, PermitAnswer::Refused(Refusal::Closed));
         }
-        said.reply(id, PermitTold::Done);
+        effects.reply(id, PermitAnswer::Done);
     }
 
     fn count(&self) -> SemaphoreStatus {
@@ -237,19 +245,19 @@ impl<B> Permits<B> {
     }
 }
 
-fn told(done: Result<(), Refusal>) -> PermitTold {
-    done.map_or_else(PermitTold::Refused, |()| PermitTold::Done)
+fn convert(done: Result<(), Refusal>) -> PermitAnswer {
+    done.map_or_else(PermitAnswer::Refused, |()| PermitAnswer::Done)
 }
 
-fn done(done: bool) -> PermitTold {
-    let refused = PermitTold::Refused(Refusal::NotHeld);
-    if done { PermitTold::Done } else { refused }
+fn done(done: bool) -> PermitAnswer {
+    let refused = PermitAnswer::Refused(Refusal::NotHeld);
+    if done { PermitAnswer::Done } else { refused }
 }
 
 impl<B: Face> Reference for Permits<B> {
     type Kind = Counting<B>;
     type Call = PermitCall;
-    type Told = PermitTold;
+    type Answer = PermitAnswer;
     type Memory = Grants;
 
     fn make(schedule: &mut Schedule) -> (Self, Bench<Counting<B>>) {
@@ -267,7 +275,7 @@ impl<B: Face> Reference for Permits<B> {
             closed: false,
             face: PhantomData,
         };
-        (reference, Bench::new(spec).expect("the spec is in range"))
+        (reference, Bench::new(spec).expect("the spec is valid"))
     }
 
     fn draw(&self, schedule: &mut Schedule) -> PermitCall {
@@ -336,87 +344,91 @@ impl<B: Face> Reference for Permits<B> {
         id: CallId,
         call: &PermitCall,
         grants: &mut Grants,
-    ) -> Result<PermitTold, Fault> {
+    ) -> Result<PermitAnswer, Fault> {
         let granted =
-            |Granted { fence, abandoned }| PermitTold::Granted(grants.note(id, fence, abandoned));
+            |Granted { fence, abandoned }| PermitAnswer::Granted(grants.note(id, fence, abandoned));
         let done = |done: Result<(), Refusal>| {
-            done.map_or_else(PermitTold::Refused, |()| PermitTold::Done)
+            done.map_or_else(PermitAnswer::Refused, |()| PermitAnswer::Done)
         };
-        let told = match call {
-            PermitCall::Acquire(_) => bench
-                .reply::<AcquireMany>(id)
-                .map(|told| told.map(|told| told.map_or_else(PermitTold::Refused, granted))),
-            PermitCall::Release(..) => bench.reply::<ReleasePermits>(id).map(|told| told.map(done)),
-            PermitCall::Forget(..) => bench.reply::<Forget>(id).map(|told| told.map(done)),
-            PermitCall::Add(_) => bench.reply::<AddPermits>(id).map(|told| told.map(done)),
-            PermitCall::MarkConsistent(_) => {
-                bench.reply::<MarkConsistent>(id).map(|told| told.map(done))
-            }
+        let observed = match call {
+            PermitCall::Acquire(_) => bench.reply::<AcquireMany>(id).map(|observed| {
+                observed.map(|observed| observed.map_or_else(PermitAnswer::Refused, granted))
+            }),
+            PermitCall::Release(..) => bench
+                .reply::<ReleasePermits>(id)
+                .map(|observed| observed.map(done)),
+            PermitCall::Forget(..) => bench.reply::<Forget>(id).map(|observed| observed.map(done)),
+            PermitCall::Add(_) => bench
+                .reply::<AddPermits>(id)
+                .map(|observed| observed.map(done)),
+            PermitCall::MarkConsistent(_) => bench
+                .reply::<MarkConsistent>(id)
+                .map(|observed| observed.map(done)),
             PermitCall::Close => bench
                 .reply::<Close>(id)
-                .map(|told| told.map(|()| PermitTold::Done)),
+                .map(|observed| observed.map(|()| PermitAnswer::Done)),
             PermitCall::Count => bench
                 .reply::<Count>(id)
-                .map(|told| told.map(PermitTold::Count)),
+                .map(|observed| observed.map(PermitAnswer::Count)),
         };
-        told.expect("only what was answered is read")
+        observed.expect("the call is answered")
     }
 
-    fn serve(&mut self, id: CallId, call: &PermitCall, said: &mut Said<'_, PermitTold>) {
+    fn serve(&mut self, id: CallId, call: &PermitCall, effects: &mut Effects<'_, PermitAnswer>) {
         match *call {
-            PermitCall::Acquire(permits) => self.acquire(id, permits.into(), said),
+            PermitCall::Acquire(permits) => self.acquire(id, permits.into(), effects),
             PermitCall::Release(grant, permits) => {
-                self.note_release(id, grant, permits.into(), said);
-                let taken = self.take(id, grant, permits.into(), said);
+                self.note_release(id, grant, permits.into(), effects);
+                let taken = self.take(id, grant, permits.into(), effects);
                 self.free += taken.as_ref().map_or(0, |()| permits.into());
-                said.reply(id, told(taken));
-                self.let_in(said);
+                effects.reply(id, convert(taken));
+                self.let_in(effects);
             }
             PermitCall::Forget(grant, permits) => {
-                let taken = self.take(id, grant, permits.into(), said);
+                let taken = self.take(id, grant, permits.into(), effects);
                 if taken.is_ok() && permits > 0 {
-                    said.tally.note("forgotten permits");
+                    effects.tally.note("forgotten permits");
                 }
-                said.reply(id, told(taken));
+                effects.reply(id, convert(taken));
             }
-            PermitCall::Add(permits) => self.add(id, permits.into(), said),
+            PermitCall::Add(permits) => self.add(id, permits.into(), effects),
             PermitCall::MarkConsistent(grant) => {
                 let holds = self.holds(grant);
                 self.left = self.left.filter(|_| !holds);
-                said.reply(id, done(holds));
+                effects.reply(id, done(holds));
             }
-            PermitCall::Close => self.close(id, said),
-            PermitCall::Count => said.reply(id, PermitTold::Count(self.count())),
+            PermitCall::Close => self.close(id, effects),
+            PermitCall::Count => effects.reply(id, PermitAnswer::Count(self.count())),
         }
     }
 
-    fn undo(&mut self, id: CallId, fault: Fault, said: &mut Said<'_, PermitTold>) {
+    fn undo(&mut self, id: CallId, fault: Fault, effects: &mut Effects<'_, PermitAnswer>) {
         if self.stands_in_line(id) {
             self.line.retain(|(waiter, _)| *waiter != id);
-            said.fail(id, fault);
+            effects.fail(id, fault);
         } else if let Some(place) = self.holds.iter().position(|hold| hold.id == id) {
             self.free += self.holds.remove(place).permits;
         }
-        self.let_in(said);
+        self.let_in(effects);
     }
 
-    fn hang_up(&mut self, session: u64, said: &mut Said<'_, PermitTold>) {
+    fn hang_up(&mut self, session: u64, effects: &mut Effects<'_, PermitAnswer>) {
         self.line
             .retain(|(waiter, _)| waiter.session().number() != session);
-        // The mark is that of the latest of its grants.
+        // The mark names the latest grant of the session.
         for hold in &self.holds {
             if hold.id.session().number() == session {
-                said.tally.note("mark left");
+                effects.tally.note("mark left");
                 self.free += hold.permits;
                 self.left = Some(Left {
                     grant: hold.id,
-                    held: said.now - hold.since,
+                    held: effects.now - hold.since,
                 });
             }
         }
         self.holds
             .retain(|hold| hold.id.session().number() != session);
-        self.let_in(said);
+        self.let_in(effects);
     }
 
     fn waits(&self, id: CallId) -> bool {

@@ -1,6 +1,6 @@
-//! The task queue against a reference: three lists.
+//! Compares the task queue with a reference, which has three lists.
 //!
-//! The model knows the queue only through its calls and their answers.
+//! The model uses only the queue's calls and answers.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use lockkeeper_actors::{
 use rand::Rng;
 
 use crate::{
-    models::{Reference, Said, agree},
+    models::{Effects, Reference, agree},
     schedule::{Schedule, put},
 };
 
@@ -27,21 +27,21 @@ fn task_queue_agrees_with_its_reference() {
         &[
             "result",
             "result with the next call",
-            "result of somebody else's job",
-            "result of a job that is over",
-            "withdrawn job that runs",
+            "result of another worker's job",
+            "result of an ended job",
+            "withdrawn running job",
             "several jobs at a time",
-            "nothing more for a worker that has some",
-            "jobs that their worker never saw",
+            "no more jobs for a worker with jobs",
+            "jobs whose delivery was withdrawn",
             "jobs of a worker that waited for the answer to a report",
             "job handed back",
-            "job that was not begun when its worker died",
-            "job tried again",
+            "job not begun at its worker's death",
+            "job retried",
             "job that died with its worker",
             "job of a submitter that ended",
             "close that lets all finish",
             "close with a reason",
-            "worker sent home",
+            "worker told of the end",
             "long line",
         ],
     );
@@ -58,7 +58,7 @@ enum QueueCall {
 }
 
 #[derive(Debug, PartialEq)]
-enum QueueTold {
+enum QueueAnswer {
     Outcome(ChunkOutcome),
     Work(Vec<(CallId, Chunk)>),
     GoHome,
@@ -76,19 +76,19 @@ struct Task {
 
 /// A task that a worker has.
 struct Taken {
-    /// The call for work that it was an answer to.
+    /// The call that was answered with the job.
     by: CallId,
     task: Task,
     is_wanted: bool,
 }
 
-/// The first jobs go to the first idle worker.
+/// The first jobs in the queue go to the first idle worker.
 #[derive(Default)]
 struct QueueReference {
     waiting: Vec<Task>,
-    /// In the order in which they were given.
+    /// The taken jobs in the order in which they were delivered.
     taken: Vec<Taken>,
-    /// With how many each one takes.
+    /// The idle calls, with the most jobs that each takes.
     idle: Vec<(CallId, u32)>,
     /// The last report of each worker that has tasks, and whether the worker has not received the answer.
     reported: Vec<(CallId, bool)>,
@@ -112,37 +112,37 @@ impl QueueReference {
         });
     }
 
-    fn hand_out(&mut self, said: &mut Said<'_, QueueTold>) {
+    fn hand_out(&mut self, effects: &mut Effects<'_, QueueAnswer>) {
         self.forget_reports();
         while !self.waiting.is_empty() && !self.idle.is_empty() {
             let (worker, most) = self.idle.remove(0);
-            self.give(worker, most, said);
+            self.give(worker, most, effects);
         }
-        // The worker of a job may die, so a worker stays for its next try.
+        // The worker of a job may die, so other workers wait for a retry.
         let is_done = self.waiting.is_empty() && !self.taken.iter().any(|taken| taken.is_wanted);
         if self.closed.is_some() && is_done {
             for (worker, _) in std::mem::take(&mut self.idle) {
-                said.tally.note("worker sent home");
-                said.reply(worker, QueueTold::GoHome);
+                effects.tally.note("worker told of the end");
+                effects.reply(worker, QueueAnswer::GoHome);
             }
         }
         if self.waiting.len().max(self.idle.len()) > 64 {
-            said.tally.note("long line");
+            effects.tally.note("long line");
         }
     }
 
-    fn give(&mut self, by: CallId, most: u32, said: &mut Said<'_, QueueTold>) {
+    fn give(&mut self, by: CallId, most: u32, effects: &mut Effects<'_, QueueAnswer>) {
         let most = usize::try_from(most.max(1)).expect("a few");
         let given = self.waiting.drain(..most.min(self.waiting.len()));
         let given: Vec<Task> = given.collect();
         if given.len() > 1 {
-            said.tally.note("several jobs at a time");
+            effects.tally.note("several jobs at a time");
         }
         let work = given
             .iter()
             .map(|task| (task.id, task.chunk.clone()))
             .collect();
-        said.reply(by, QueueTold::Work(work));
+        effects.reply(by, QueueAnswer::Work(work));
         self.taken.extend(given.into_iter().map(|task| Taken {
             by,
             task,
@@ -155,22 +155,22 @@ impl QueueReference {
         by: CallId,
         job: CallId,
         outcome: &ChunkOutcome,
-        said: &mut Said<'_, QueueTold>,
+        effects: &mut Effects<'_, QueueAnswer>,
     ) {
         let place = self.taken.iter().position(|taken| taken.task.id == job);
         match place {
             Some(place) if self.taken[place].by.session() == by.session() => {
                 if self.taken.remove(place).is_wanted {
-                    said.tally.note("result");
-                    said.reply(job, QueueTold::Outcome(outcome.clone()));
+                    effects.tally.note("result");
+                    effects.reply(job, QueueAnswer::Outcome(outcome.clone()));
                 }
             }
-            Some(_) => said.tally.note("result of somebody else's job"),
-            None => said.tally.note("result of a job that is over"),
+            Some(_) => effects.tally.note("result of another worker's job"),
+            None => effects.tally.note("result of an ended job"),
         }
     }
 
-    /// Puts back the jobs whose submitter still waits, in their order.
+    /// Puts back the jobs whose submitter still waits, in order.
     fn put_back(&mut self, jobs: &[CallId]) -> usize {
         let mut back = Vec::new();
         for job in jobs {
@@ -189,9 +189,9 @@ impl QueueReference {
         count
     }
 
-    fn close(&mut self, reason: Option<&TaskFault>, said: &mut Said<'_, QueueTold>) {
+    fn close(&mut self, reason: Option<&TaskFault>, effects: &mut Effects<'_, QueueAnswer>) {
         if let Some(reason) = reason {
-            said.tally.note("close with a reason");
+            effects.tally.note("close with a reason");
             let taken = self.taken.iter_mut().filter(|taken| taken.is_wanted);
             let taken = taken.map(|taken| {
                 taken.is_wanted = false;
@@ -199,17 +199,17 @@ impl QueueReference {
             });
             let waiting = self.waiting.drain(..).map(|task| task.id);
             for task in waiting.chain(taken) {
-                said.reply(task, QueueTold::Outcome(Err(reason.clone())));
+                effects.reply(task, QueueAnswer::Outcome(Err(reason.clone())));
             }
         } else {
-            said.tally.note("close that lets all finish");
+            effects.tally.note("close that lets all finish");
         }
         self.closed = Some(reason.cloned().unwrap_or(TaskFault::Closed));
     }
 
     /// Of the jobs that an ended session had only the first was begun, and none if the session waited for the
     /// answer to a report.
-    fn lose_worker(&mut self, session: u64, said: &mut Said<'_, QueueTold>) {
+    fn lose_worker(&mut self, session: u64, effects: &mut Effects<'_, QueueAnswer>) {
         let is_unseen = |(report, is_unseen): &(CallId, bool)| {
             *is_unseen && report.session().number() == session
         };
@@ -226,26 +226,26 @@ impl QueueReference {
             .filter(|(_, taken)| taken.is_wanted)
         {
             if has_begun_none {
-                said.tally
+                effects.tally
                     .note("jobs of a worker that waited for the answer to a report");
                 again.push(task);
             } else if place > 0 {
-                said.tally
-                    .note("job that was not begun when its worker died");
+                effects.tally
+                    .note("job not begun at its worker's death");
                 again.push(task);
             } else if task.retries > 0 {
-                said.tally.note("job tried again");
+                effects.tally.note("job retried");
                 task.retries -= 1;
                 task.deaths += 1;
                 again.push(task);
             } else {
-                said.tally.note("job that died with its worker");
+                effects.tally.note("job that died with its worker");
                 let died = TaskFault::WorkerDied {
                     pid: 0,
                     exit: WorkerExit::Unknown,
                     attempts: task.deaths + 1,
                 };
-                said.reply(task.id, QueueTold::Outcome(Err(died)));
+                effects.reply(task.id, QueueAnswer::Outcome(Err(died)));
             }
         }
         self.waiting.splice(0..0, again);
@@ -276,11 +276,11 @@ fn draw_outcome(schedule: &mut Schedule) -> ChunkOutcome {
 impl Reference for QueueReference {
     type Kind = TaskQueue;
     type Call = QueueCall;
-    type Told = QueueTold;
+    type Answer = QueueAnswer;
     type Memory = ();
 
     fn make(_: &mut Schedule) -> (Self, Bench<TaskQueue>) {
-        let bench = Bench::new(()).expect("a queue needs nothing");
+        let bench = Bench::new(()).expect("every spec is valid");
         (Self::default(), bench)
     }
 
@@ -340,42 +340,42 @@ impl Reference for QueueReference {
         id: CallId,
         call: &QueueCall,
         (): &mut (),
-    ) -> Result<QueueTold, Fault> {
+    ) -> Result<QueueAnswer, Fault> {
         let of_job = |Job { id, task, mut row }: Job| {
             let arguments = row.pop_front().expect("a job has a task");
-            assert!(row.is_empty(), "a chunk is one");
+            assert!(row.is_empty(), "the chunk has one task");
             let task = task.to_string();
             (id.into(), Chunk { task, arguments })
         };
         let work = |jobs: Option<Vec<Job>>| match jobs {
-            Some(jobs) => QueueTold::Work(jobs.into_iter().map(of_job).collect()),
-            None => QueueTold::GoHome,
+            Some(jobs) => QueueAnswer::Work(jobs.into_iter().map(of_job).collect()),
+            None => QueueAnswer::GoHome,
         };
-        let told = match call {
+        let observed = match call {
             QueueCall::Submit(..) => bench
                 .reply::<Submit>(id)
-                .map(|told| told.map(QueueTold::Outcome)),
-            QueueCall::Next(..) => bench.reply::<Next>(id).map(|told| told.map(work)),
+                .map(|observed| observed.map(QueueAnswer::Outcome)),
+            QueueCall::Next(..) => bench.reply::<Next>(id).map(|observed| observed.map(work)),
             QueueCall::Finished(..) => bench
                 .reply::<Finished>(id)
-                .map(|told| told.map(|()| QueueTold::Done)),
+                .map(|observed| observed.map(|()| QueueAnswer::Done)),
             QueueCall::HandBack(_) => bench
                 .reply::<HandBack>(id)
-                .map(|told| told.map(|()| QueueTold::Done)),
+                .map(|observed| observed.map(|()| QueueAnswer::Done)),
             QueueCall::Close(_) => bench
                 .reply::<CloseTasks>(id)
-                .map(|told| told.map(|()| QueueTold::Done)),
+                .map(|observed| observed.map(|()| QueueAnswer::Done)),
             QueueCall::Count => bench
                 .reply::<CountTasks>(id)
-                .map(|told| told.map(QueueTold::Count)),
+                .map(|observed| observed.map(QueueAnswer::Count)),
         };
-        told.expect("only what was answered is read")
+        observed.expect("the call is answered")
     }
 
-    fn serve(&mut self, id: CallId, call: &QueueCall, said: &mut Said<'_, QueueTold>) {
+    fn serve(&mut self, id: CallId, call: &QueueCall, effects: &mut Effects<'_, QueueAnswer>) {
         match call {
             QueueCall::Submit(chunk, retries) => match &self.closed {
-                Some(reason) => said.reply(id, QueueTold::Outcome(Err(reason.clone()))),
+                Some(reason) => effects.reply(id, QueueAnswer::Outcome(Err(reason.clone()))),
                 None => self.waiting.push(Task {
                     id,
                     chunk: chunk.clone(),
@@ -386,8 +386,8 @@ impl Reference for QueueReference {
             QueueCall::Next(finished, most) => {
                 self.last_report(id.session().number(), None);
                 if let Some((job, outcome)) = finished {
-                    said.tally.note("result with the next call");
-                    self.finish(id, *job, outcome, said);
+                    effects.tally.note("result with the next call");
+                    self.finish(id, *job, outcome, effects);
                 }
                 if self
                     .taken
@@ -395,17 +395,17 @@ impl Reference for QueueReference {
                     .any(|taken| taken.by.session() == id.session())
                 {
                     if self.waiting.is_empty() {
-                        said.tally.note("nothing more for a worker that has some");
+                        effects.tally.note("no more jobs for a worker with jobs");
                     }
-                    self.give(id, *most, said);
+                    self.give(id, *most, effects);
                 } else {
                     self.idle.push((id, *most));
                 }
             }
             QueueCall::Finished(job, outcome) => {
                 self.last_report(id.session().number(), Some(id));
-                self.finish(id, *job, outcome, said);
-                said.reply(id, QueueTold::Done);
+                self.finish(id, *job, outcome, effects);
+                effects.reply(id, QueueTold::Done);
             }
             QueueCall::HandBack(jobs) => {
                 let is_theirs = |job: &CallId| {
@@ -415,15 +415,15 @@ impl Reference for QueueReference {
                 };
                 let theirs: Vec<CallId> = jobs.iter().copied().filter(is_theirs).collect();
                 if self.put_back(&theirs) > 0 {
-                    said.tally.note("job handed back");
+                    effects.tally.note("job handed back");
                 }
-                said.reply(id, QueueTold::Done);
+                effects.reply(id, QueueAnswer::Done);
             }
             QueueCall::Close(reason) => {
-                // All submitters are told at once, in no promised order.
-                said.in_no_order();
-                self.close(reason.as_ref(), said);
-                said.reply(id, QueueTold::Done);
+                // All submitters are answered at once, in no promised order.
+                effects.in_no_order();
+                self.close(reason.as_ref(), effects);
+                effects.reply(id, QueueAnswer::Done);
             }
             QueueCall::Count => {
                 self.last_report(id.session().number(), Some(id));
@@ -432,20 +432,20 @@ impl Reference for QueueReference {
                 status.waiting = count(self.waiting.len());
                 status.running = count(self.taken.len());
                 status.idle = count(self.idle.len());
-                said.reply(id, QueueTold::Count(status));
+                effects.reply(id, QueueAnswer::Count(status));
             }
         }
-        self.hand_out(said);
+        self.hand_out(effects);
     }
 
-    fn undo(&mut self, id: CallId, fault: Fault, said: &mut Said<'_, QueueTold>) {
+    fn undo(&mut self, id: CallId, fault: Fault, effects: &mut Effects<'_, QueueAnswer>) {
         let mut reported = self.reported.iter_mut();
         if let Some((_, is_unseen)) = reported.find(|(report, _)| *report == id) {
             *is_unseen = true;
         }
         let is_of = |taken: &Taken| taken.is_wanted && taken.task.id == id;
         if self.taken.iter().any(is_of) {
-            said.tally.note("withdrawn job that runs");
+            effects.tally.note("withdrawn running job");
         }
         if self.waits(id) {
             self.waiting.retain(|task| task.id != id);
@@ -453,28 +453,28 @@ impl Reference for QueueReference {
                 taken.is_wanted = false;
             }
             self.idle.retain(|(worker, _)| *worker != id);
-            said.fail(id, fault);
+            effects.fail(id, fault);
         } else {
             let unseen = self.taken.iter().filter(|taken| taken.by == id);
             let unseen: Vec<CallId> = unseen.map(|taken| taken.task.id).collect();
             if self.put_back(&unseen) > 0 {
-                said.tally.note("jobs that their worker never saw");
+                effects.tally.note("jobs whose delivery was withdrawn");
             }
         }
-        self.hand_out(said);
+        self.hand_out(effects);
     }
 
-    fn hang_up(&mut self, session: u64, said: &mut Said<'_, QueueTold>) {
-        said.in_no_order();
+    fn hang_up(&mut self, session: u64, effects: &mut Effects<'_, QueueAnswer>) {
+        effects.in_no_order();
         let is_of = |id: CallId| id.session().number() == session;
         self.waiting.retain(|task| !is_of(task.id));
         self.idle.retain(|(worker, _)| !is_of(*worker));
         for taken in self.taken.iter_mut().filter(|taken| is_of(taken.task.id)) {
-            said.tally.note("job of a submitter that ended");
+            effects.tally.note("job of a submitter that ended");
             taken.is_wanted = false;
         }
-        self.lose_worker(session, said);
-        self.hand_out(said);
+        self.lose_worker(session, effects);
+        self.hand_out(effects);
     }
 
     fn waits(&self, id: CallId) -> bool {

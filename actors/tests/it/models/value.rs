@@ -1,6 +1,6 @@
-//! The value against a reference: a number, a count and a list.
+//! Compares the value with a reference, which is a number, a count and a list.
 //!
-//! The model knows the value only through its calls and their answers.
+//! The model uses only the value's calls and answers.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use lockkeeper_actors::{
 use rand::Rng;
 
 use crate::{
-    models::{Reference, Said, agree, answers::answer},
+    models::{Effects, Reference, agree, answers::answer},
     schedule::{Schedule, put},
 };
 
@@ -25,17 +25,17 @@ fn value_agrees_with_its_reference() {
         "value_agrees_with_its_reference",
         600,
         &[
-            "change that several wait for",
-            "change that nobody waits for",
-            "set to what it is",
-            "exchange of what is expected",
-            "exchange of something else",
-            "exchange of what has come back",
-            "exchange of a version",
-            "exchange of another version",
+            "change with several waiters",
+            "change without a waiter",
+            "set to the same value",
+            "exchange that finds the expected value",
+            "exchange that finds another value",
+            "exchange that finds a restored value",
+            "exchange that finds the expected version",
+            "exchange that finds another version",
             "wait since an earlier version",
-            "wait since a version that is to come",
-            "death of who has set it",
+            "wait since a future version",
+            "death of the setter",
             "long line",
         ],
     );
@@ -53,11 +53,11 @@ enum ValueCall {
 }
 
 #[derive(Debug, PartialEq)]
-enum ValueTold {
+enum ValueAnswer {
     Is(u64, u8),
     Was(u64, u8),
     Set(u64),
-    /// The version has not been reached.
+    /// The version is in the future.
     ToCome,
     Refused(Refusal),
     State(ValueStatus),
@@ -67,38 +67,44 @@ enum ValueTold {
 struct ValueReference {
     version: u64,
     value: u8,
-    /// What it was before, with each version.
+    /// The content in each version.
     history: Vec<u8>,
     waiting: Vec<CallId>,
     setter: Option<u64>,
-    /// How many wait when the schedule begins.
+    /// The number of waiters when the schedule begins.
     crowd: usize,
 }
 
 impl ValueReference {
-    fn set(&mut self, id: CallId, value: u8, said: &mut Said<'_, ValueTold>) {
+    fn set(&mut self, id: CallId, value: u8, effects: &mut Effects<'_, ValueAnswer>) {
         if value == self.value {
-            said.tally.note("set to what it is");
+            effects.tally.note("set to the same value");
         }
         match self.waiting.len() {
-            0 => said.tally.note("change that nobody waits for"),
+            0 => effects.tally.note("change without a waiter"),
             1 => {}
-            _ => said.tally.note("change that several wait for"),
+            _ => effects.tally.note("change with several waiters"),
         }
         self.history.push(self.value);
         (self.version, self.value) = (self.version + 1, value);
         self.setter = Some(id.session().number());
         for waiter in self.waiting.drain(..) {
-            said.reply(waiter, ValueTold::Is(self.version, self.value));
+            effects.reply(waiter, ValueAnswer::Is(self.version, self.value));
         }
     }
 
-    fn exchange(&mut self, id: CallId, is_so: bool, value: u8, said: &mut Said<'_, ValueTold>) {
+    fn exchange(
+        &mut self,
+        id: CallId,
+        is_so: bool,
+        value: u8,
+        effects: &mut Effects<'_, ValueAnswer>,
+    ) {
         if is_so {
-            self.set(id, value, said);
-            said.reply(id, ValueTold::Set(self.version));
+            self.set(id, value, effects);
+            effects.reply(id, ValueAnswer::Set(self.version));
         } else {
-            said.reply(id, ValueTold::Is(self.version, self.value));
+            effects.reply(id, ValueAnswer::Is(self.version, self.value));
         }
     }
 }
@@ -107,14 +113,14 @@ fn blob(value: u8) -> Blob {
     Blob::from(vec![value])
 }
 
-fn is(told: &Versioned<Blob>) -> ValueTold {
-    ValueTold::Is(told.version, told.value.0[0])
+fn is(observed: &Versioned<Blob>) -> ValueAnswer {
+    ValueAnswer::Is(observed.version, observed.value.0[0])
 }
 
 impl Reference for ValueReference {
     type Kind = Value;
     type Call = ValueCall;
-    type Told = ValueTold;
+    type Answer = ValueAnswer;
     type Memory = ();
     const HOLDS: bool = false;
 
@@ -127,7 +133,7 @@ impl Reference for ValueReference {
             value: blob(0),
             holds: String::new(),
         });
-        (reference, bench.expect("a short description"))
+        (reference, bench.expect("the description is short"))
     }
 
     fn prelude(&self, schedule: &mut Schedule) -> Vec<(u64, ValueCall)> {
@@ -189,91 +195,94 @@ impl Reference for ValueReference {
         id: CallId,
         call: &ValueCall,
         (): &mut (),
-    ) -> Result<ValueTold, Fault> {
-        let was = |told: Versioned<Blob>| ValueTold::Was(told.version, told.value.0[0]);
-        let exchanged = |told| match told {
-            Exchanged::Done(version) => ValueTold::Set(version),
+    ) -> Result<ValueAnswer, Fault> {
+        let was =
+            |observed: Versioned<Blob>| ValueAnswer::Was(observed.version, observed.value.0[0]);
+        let exchanged = |observed| match observed {
+            Exchanged::Done(version) => ValueAnswer::Set(version),
             Exchanged::Actual(actual) => is(&actual),
         };
-        let waited = |told| match told {
-            Ok(told) => is(&told),
-            Err(Refusal::Invalid(_)) => ValueTold::ToCome,
-            Err(refusal) => ValueTold::Refused(refusal),
+        let waited = |observed| match observed {
+            Ok(observed) => is(&observed),
+            Err(Refusal::Invalid(_)) => ValueAnswer::ToCome,
+            Err(refusal) => ValueAnswer::Refused(refusal),
         };
         match call {
-            ValueCall::Read => answer::<Value, Read>(bench, id).map(|told| is(&told)),
-            ValueCall::Store(_) => answer::<Value, Store>(bench, id).map(ValueTold::Set),
+            ValueCall::Read => answer::<Value, Read>(bench, id).map(|observed| is(&observed)),
+            ValueCall::Store(_) => answer::<Value, Store>(bench, id).map(ValueAnswer::Set),
             ValueCall::Swap(_) => answer::<Value, Swap>(bench, id).map(was),
             ValueCall::IfEqual(..) | ValueCall::IfVersion(..) => {
                 answer::<Value, Exchange>(bench, id).map(exchanged)
             }
             ValueCall::Wait(_) => answer::<Value, WaitChange>(bench, id).map(waited),
-            ValueCall::Count => answer::<Value, CountWatchers>(bench, id).map(ValueTold::State),
+            ValueCall::Count => answer::<Value, CountWatchers>(bench, id).map(ValueAnswer::State),
         }
     }
 
-    fn serve(&mut self, id: CallId, call: &ValueCall, said: &mut Said<'_, ValueTold>) {
+    fn serve(&mut self, id: CallId, call: &ValueCall, effects: &mut Effects<'_, ValueAnswer>) {
         match *call {
-            ValueCall::Read => said.reply(id, ValueTold::Is(self.version, self.value)),
+            ValueCall::Read => effects.reply(id, ValueAnswer::Is(self.version, self.value)),
             ValueCall::Store(value) => {
-                self.set(id, value, said);
-                said.reply(id, ValueTold::Set(self.version));
+                self.set(id, value, effects);
+                effects.reply(id, ValueAnswer::Set(self.version));
             }
             ValueCall::Swap(value) => {
-                let was = ValueTold::Was(self.version, self.value);
-                self.set(id, value, said);
-                said.reply(id, was);
+                let was = ValueAnswer::Was(self.version, self.value);
+                self.set(id, value, effects);
+                effects.reply(id, was);
             }
             ValueCall::IfEqual(expected, value) => {
                 let is_so = expected == self.value;
-                said.tally.note(match is_so {
-                    true if self.history.contains(&expected) => "exchange of what has come back",
-                    true => "exchange of what is expected",
-                    false => "exchange of something else",
+                effects.tally.note(match is_so {
+                    true if self.history.contains(&expected) => {
+                        "exchange that finds a restored value"
+                    }
+                    true => "exchange that finds the expected value",
+                    false => "exchange that finds another value",
                 });
-                self.exchange(id, is_so, value, said);
+                self.exchange(id, is_so, value, effects);
             }
             ValueCall::IfVersion(version, value) => {
                 let is_so = version == self.version;
-                said.tally.note(match is_so {
-                    true => "exchange of a version",
-                    false => "exchange of another version",
+                effects.tally.note(match is_so {
+                    true => "exchange that finds the expected version",
+                    false => "exchange that finds another version",
                 });
-                self.exchange(id, is_so, value, said);
+                self.exchange(id, is_so, value, effects);
             }
             ValueCall::Wait(since) if since > self.version => {
-                said.tally.note("wait since a version that is to come");
-                said.reply(id, ValueTold::ToCome);
+                effects.tally.note("wait since a future version");
+                effects.reply(id, ValueAnswer::ToCome);
             }
             ValueCall::Wait(since) if since < self.version => {
-                said.tally.note("wait since an earlier version");
-                said.reply(id, ValueTold::Is(self.version, self.value));
+                effects.tally.note("wait since an earlier version");
+                effects.reply(id, ValueAnswer::Is(self.version, self.value));
             }
             ValueCall::Wait(_) => {
                 self.waiting.push(id);
                 if self.waiting.len() > 64 {
-                    said.tally.note("long line");
+                    effects.tally.note("long line");
                 }
             }
             ValueCall::Count => {
                 let mut state = ValueStatus::default();
                 (state.version, state.bytes) = (self.version, 1);
                 state.waiting = u64::try_from(self.waiting.len()).expect("a short line");
-                said.reply(id, ValueTold::State(state));
+                effects.reply(id, ValueAnswer::State(state));
             }
         }
     }
 
-    fn undo(&mut self, id: CallId, fault: Fault, said: &mut Said<'_, ValueTold>) {
+    fn undo(&mut self, id: CallId, fault: Fault, effects: &mut Effects<'_, ValueAnswer>) {
         if self.waits(id) {
             self.waiting.retain(|waiter| *waiter != id);
-            said.fail(id, fault);
+            effects.fail(id, fault);
         }
     }
 
-    fn hang_up(&mut self, session: u64, said: &mut Said<'_, ValueTold>) {
+    fn hang_up(&mut self, session: u64, effects: &mut Effects<'_, ValueAnswer>) {
         if self.setter == Some(session) {
-            said.tally.note("death of who has set it");
+            effects.tally.note("death of the setter");
         }
         self.waiting
             .retain(|waiter| waiter.session().number() != session);

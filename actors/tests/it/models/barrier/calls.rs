@@ -1,4 +1,4 @@
-//! The calls of a barrier in its model, and their answers.
+//! The calls of the barrier's model, and their answers.
 
 use crate::schedule::proof;
 use std::time::Duration;
@@ -22,16 +22,16 @@ pub(crate) enum BarrierCall {
     Count,
 }
 
-/// Who tells what became of an action.
+/// The session that reports on an action.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum By {
     Anyone,
-    /// The session of the turn.
+    /// The session that has the turn.
     Itself,
 }
 
 #[derive(Debug, PartialEq)]
-pub(crate) enum BarrierTold {
+pub(crate) enum BarrierAnswer {
     Act,
     Passed {
         index: u32,
@@ -83,9 +83,9 @@ impl BarrierCall {
         }
     }
 
-    /// What was answered to it.
-    pub(crate) fn read(self, bench: &Bench<Barrier>, id: CallId) -> Result<BarrierTold, Fault> {
-        let done = |()| BarrierTold::Done;
+    /// Returns the answer to the call.
+    pub(crate) fn read(self, bench: &Bench<Barrier>, id: CallId) -> Result<BarrierAnswer, Fault> {
+        let done = |()| BarrierAnswer::Done;
         match self {
             Self::Arrive { .. } => answer::<_, Arrive>(bench, id).map(arrival),
             Self::Finish { .. } => answer::<_, Finish>(bench, id).map(passed),
@@ -97,27 +97,27 @@ impl BarrierCall {
     }
 }
 
-fn arrival(arrival: Result<Arrival, Refusal>) -> BarrierTold {
+fn arrival(arrival: Result<Arrival, Refusal>) -> BarrierAnswer {
     match arrival {
-        Ok(Arrival::Act) => BarrierTold::Act,
+        Ok(Arrival::Act) => BarrierAnswer::Act,
         Ok(Arrival::Passed(passage)) => passed(Ok(passage)),
-        Err(refusal) => BarrierTold::Refused(refusal),
+        Err(refusal) => BarrierAnswer::Refused(refusal),
     }
 }
 
-fn passed(passed: Result<Passed, Refusal>) -> BarrierTold {
+fn passed(passed: Result<Passed, Refusal>) -> BarrierAnswer {
     match passed {
-        Ok(passed) => BarrierTold::Passed {
+        Ok(passed) => BarrierAnswer::Passed {
             index: passed.index,
             is_leader: passed.is_leader,
             generation: passed.generation,
         },
-        Err(refusal) => BarrierTold::Refused(refusal),
+        Err(refusal) => BarrierAnswer::Refused(refusal),
     }
 }
 
-fn state(status: BarrierStatus) -> BarrierTold {
-    BarrierTold::State {
+fn state(status: BarrierStatus) -> BarrierAnswer {
+    BarrierAnswer::State {
         parties: status.parties,
         arrived: status.arrived,
         generation: status.generation,
