@@ -52,8 +52,7 @@ pub(super) const READY_PATIENCE: Duration = Duration::from_secs(60);
 /// The time limit for a child to end by itself after its lifeline was closed.
 pub(crate) const END_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The time limit for the end of a killed child. A child that waits for a broken disk, or is traced, may
-/// never end.
+/// The time limit for the end of a killed child. A child that waits for a broken disk, or is traced, may never end.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The number of consecutive children that SIGINT or SIGTERM may end before they are ready.
@@ -104,8 +103,7 @@ pub(crate) enum NotReady {
     Cannot(StartError),
     /// The child lacked a resource, or ended. Another child may get ready later.
     NotNow(StartError),
-    /// SIGINT or SIGTERM ended the child before it had its handlers. Another child may get ready at
-    /// once.
+    /// SIGINT or SIGTERM ended the child before it had its handlers. Another child may get ready at once.
     Signalled(StartError),
 }
 
@@ -198,8 +196,7 @@ impl Child {
             config,
         };
         let runtime = background::start()?.enter();
-        // A process that another thread forks must inherit neither end, or this child would outlive
-        // its parent.
+        // A process that another thread forks must inherit neither end, or this child would outlive its parent.
         let (lifeline, theirs) = Private::open_pair(|| {
             let (ours, theirs) = UnixStream::pair()?;
             ours.set_nonblocking(true)?;
@@ -305,8 +302,7 @@ impl Child {
     /// Waits until the child has ended.
     pub(crate) async fn ended(&mut self) -> Ending {
         let mut is_done = false;
-        // The child's own children may hold its end of the lifeline open, so only the end of the
-        // process counts.
+        // The child's own children may hold its end of the lifeline open, so only the end of the process counts.
         let status = loop {
             tokio::select! {
                 status = self.process.wait() => break status,
@@ -365,8 +361,7 @@ impl Child {
         }
     }
 
-    /// Closes the lifeline, waits for a limited time until the child has ended, and kills it
-    /// otherwise. Blocks.
+    /// Closes the lifeline, waits for a limited time until the child has ended, and kills it otherwise. Blocks.
     pub(crate) fn end(self) {
         let Self {
             mut process,
@@ -432,8 +427,7 @@ impl Reports {
         self.unsent = Bytes::new();
     }
 
-    /// Reads the available bytes, and returns their number: zero at the end, `None` if there are
-    /// none yet.
+    /// Reads the available bytes, and returns their number: zero at the end, `None` if there are none yet.
     fn read(&mut self) -> io::Result<Option<usize>> {
         let mut bytes = [0; 1024];
         match self.lifeline.get()?.try_read(&mut bytes) {

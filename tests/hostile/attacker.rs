@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     attacks::chosen,
-    client::{Attacker, Ended, Found},
+    client::{Attacker, Ended, Findings},
 };
 
 /// How many attacks run at a time in one process.
@@ -22,14 +22,14 @@ const LONGEST: Duration = Duration::from_millis(900);
 
 /// What an attacker is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Orders {
+pub(crate) struct AttackerConfig {
     address: String,
     honest: u32,
     seed: u64,
     length: Duration,
 }
 
-impl Orders {
+impl AttackerConfig {
     pub(crate) fn new(address: &str, honest: u32, seed: u64, length: Duration) -> Self {
         Self {
             address: address.to_owned(),
@@ -41,21 +41,21 @@ impl Orders {
 }
 
 /// Attacks for as long as it was told, and reports what it has found.
-pub(crate) async fn attacker(orders: Orders) {
-    let end = Instant::now() + orders.length;
-    let mut random = StdRng::seed_from_u64(orders.seed);
+pub(crate) async fn attacker(config: AttackerConfig) {
+    let end = Instant::now() + config.length;
+    let mut random = StdRng::seed_from_u64(config.seed);
     let threads = (0..AT_A_TIME).map(|_| {
         let attacker = Attacker {
-            address: orders.address.clone(),
-            honest: orders.honest,
+            address: config.address.clone(),
+            honest: config.honest,
             random: StdRng::from_rng(&mut random),
             until: end,
-            found: Found::default(),
+            found: Findings::default(),
         };
         thread::spawn(move || attack(attacker, end))
     });
     let threads: Vec<_> = threads.collect();
-    let mut all = Found::default();
+    let mut all = Findings::default();
     for thread in threads {
         match thread.join() {
             Ok(found) => all.add(found),
@@ -66,7 +66,7 @@ pub(crate) async fn attacker(orders: Orders) {
 }
 
 /// Runs all attacks, then all once more in another order, and so on.
-fn attack(mut attacker: Attacker, end: Instant) -> Found {
+fn attack(mut attacker: Attacker, end: Instant) -> Findings {
     let mut deck = chosen();
     loop {
         deck.shuffle(&mut attacker.random);

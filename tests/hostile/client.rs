@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     pack::Pack,
-    protocol::{self, Grant, Heard},
+    protocol::{self, Grant, Response},
 };
 
 /// How long a manager may take to answer what it must answer at once. The machine may be busy.
@@ -36,12 +36,12 @@ pub(crate) struct Attacker {
     pub(crate) random: StdRng,
     /// When the current attack is to end.
     pub(crate) until: Instant,
-    pub(crate) found: Found,
+    pub(crate) found: Findings,
 }
 
 /// What the attackers have counted, and the faults of the manager that they have seen.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Found {
+pub(crate) struct Findings {
     pub(crate) counts: BTreeMap<String, u64>,
     pub(crate) faults: Vec<String>,
 }
@@ -61,7 +61,7 @@ pub(crate) enum Ended {
     NoManager,
 }
 
-impl Found {
+impl Findings {
     /// Adds what another attacker has found.
     pub(crate) fn add(&mut self, other: Self) {
         self.faults.extend(other.faults);
@@ -72,7 +72,7 @@ impl Found {
 }
 
 impl Attacker {
-    pub(crate) fn goes_on(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         Instant::now() < self.until
     }
 
@@ -89,7 +89,7 @@ impl Attacker {
     }
 
     /// Connects, and says nothing.
-    pub(crate) fn stranger(&self) -> Result<UnixStream, Ended> {
+    pub(crate) fn connect(&self) -> Result<UnixStream, Ended> {
         let stream = UnixStream::connect(&self.address).map_err(|_| Ended::NoManager)?;
         let set = stream.set_write_timeout(Some(WRITE));
         set.expect("a socket has timeouts");
@@ -102,7 +102,7 @@ impl Attacker {
     }
 
     /// Says hello until the manager has room for one more session.
-    pub(crate) fn client_at_last(&mut self) -> Result<Client, Ended> {
+    pub(crate) fn client_with_retry(&mut self) -> Result<Client, Ended> {
         let deadline = Instant::now() + ANSWER;
         loop {
             match self.client() {
@@ -121,16 +121,16 @@ impl Attacker {
         label: &str,
     ) -> Result<Client, Ended> {
         let mut client = Client {
-            stream: self.stranger()?,
+            stream: self.connect()?,
             inbox: Vec::new(),
             taken: 0,
             session: 0,
             incarnation: 0,
             seq: 0,
         };
-        client.say(&protocol::hello(pid.into(), program, label))?;
-        match client.hear(ANSWER)? {
-            Some(Heard::Welcome {
+        client.send(&protocol::hello(pid.into(), program, label))?;
+        match client.receive(ANSWER)? {
+            Some(Response::Welcome {
                 incarnation,
                 session,
             }) => {
@@ -139,7 +139,7 @@ impl Attacker {
                 self.count("sessions");
                 Ok(client)
             }
-            Some(Heard::Bye(_)) => {
+            Some(Response::Bye(_)) => {
                 self.count("refused sessions");
                 Err(Ended::HungUp)
             }
@@ -198,25 +198,25 @@ impl Client {
         }
     }
 
-    pub(crate) fn say(&mut self, message: &Pack) -> Result<(), Ended> {
-        self.say_bytes(&framed(&message.encoded()))
+    pub(crate) fn send(&mut self, message: &Pack) -> Result<(), Ended> {
+        self.send_bytes(&framed(&message.encoded()))
     }
 
-    pub(crate) fn say_bytes(&mut self, bytes: &[u8]) -> Result<(), Ended> {
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), Ended> {
         self.stream.write_all(bytes).map_err(|error| ended(&error))
     }
 
     /// Hears the next frame, if there is one in time.
-    pub(crate) fn hear(&mut self, patience: Duration) -> Result<Option<Heard>, Ended> {
+    pub(crate) fn receive(&mut self, patience: Duration) -> Result<Option<Response>, Ended> {
         let deadline = Instant::now() + patience;
         loop {
             let rest = self.inbox.get(self.taken..).unwrap_or_default();
             if let Some((header, rest)) = rest.split_first_chunk::<4>() {
                 let length = usize::try_from(u32::from_be_bytes(*header)).expect("32 bits fit");
                 if let Some(frame) = rest.get(..length) {
-                    let heard = Heard::read(frame).ok_or(Ended::NotAFrame)?;
+                    let response = Response::read(frame).ok_or(Ended::NotAFrame)?;
                     self.taken += 4 + length;
-                    return Ok(Some(heard));
+                    return Ok(Some(response));
                 }
             }
             self.inbox.drain(..self.taken);
@@ -240,29 +240,29 @@ impl Client {
     }
 
     /// Hears all that comes until nothing has come for that long, and counts the answers.
-    pub(crate) fn hear_all(&mut self, patience: Duration) -> Result<u64, Ended> {
+    pub(crate) fn receive_all(&mut self, patience: Duration) -> Result<u64, Ended> {
         let mut answers = 0;
-        while let Some(heard) = self.hear(patience)? {
-            answers += u64::from(heard.answers().is_some());
+        while let Some(response) = self.receive(patience)? {
+            answers += u64::from(response.answers().is_some());
         }
         Ok(answers)
     }
 
     /// Says what is to be answered at once, and hears the answer. Other answers on the way are
     /// skipped.
-    pub(crate) fn ask(&mut self, seq: u64, message: &Pack) -> Result<Heard, Ended> {
-        self.say(message)?;
+    pub(crate) fn ask(&mut self, seq: u64, message: &Pack) -> Result<Response, Ended> {
+        self.send(message)?;
         self.answer(seq)
     }
 
     /// Hears until the answer to a request.
-    pub(crate) fn answer(&mut self, seq: u64) -> Result<Heard, Ended> {
+    pub(crate) fn answer(&mut self, seq: u64) -> Result<Response, Ended> {
         let deadline = Instant::now() + ANSWER;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.hear(left)? {
-                Some(Heard::Bye(_)) => return Err(Ended::HungUp),
-                Some(heard) if heard.answers() == Some(seq) => return Ok(heard),
+            match self.receive(left)? {
+                Some(Response::Bye(_)) => return Err(Ended::HungUp),
+                Some(response) if response.answers() == Some(seq) => return Ok(response),
                 Some(_) => {}
                 None => return Err(Ended::NotAnswered),
             }
@@ -277,9 +277,9 @@ impl Client {
         spec: Option<&Pack>,
     ) -> Result<Option<Object>, Ended> {
         let seq = self.next();
-        let heard = self.ask(seq, &protocol::open(seq, kind, name, spec))?;
-        Ok(match heard {
-            Heard::Opened {
+        let response = self.ask(seq, &protocol::open(seq, kind, name, spec))?;
+        Ok(match response {
+            Response::Opened {
                 object, operations, ..
             } => Some(Object {
                 number: object,
@@ -295,7 +295,7 @@ impl Client {
         object: &Object,
         operation: &str,
         arguments: &Pack,
-    ) -> Result<Heard, Ended> {
+    ) -> Result<Response, Ended> {
         let seq = self.next();
         let operation = object.operation(operation);
         let call = protocol::call(seq, object.number, operation, Some(0), arguments);
@@ -303,7 +303,7 @@ impl Client {
     }
 
     /// Removes what the attack has made.
-    pub(crate) fn remove(&mut self, name: &str) -> Result<Heard, Ended> {
+    pub(crate) fn remove(&mut self, name: &str) -> Result<Response, Ended> {
         let seq = self.next();
         self.ask(seq, &protocol::remove(seq, name))
     }

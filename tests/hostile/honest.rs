@@ -27,7 +27,7 @@ use tokio::{sync::oneshot, time};
 use super::budget;
 
 /// What the honest client holds for the whole run: kinds and names.
-pub(crate) const TREASURES: [(&str, &str); 8] = [
+pub(crate) const HELD_OBJECTS: [(&str, &str); 8] = [
     ("lock", "honest lock"),
     ("reentrant_lock", "honest reentrant lock"),
     ("rw_lock", "honest rw lock"),
@@ -49,7 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What the honest client is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Errand {
+pub(crate) struct HonestConfig {
     pub(crate) address: String,
     /// The file that appears when the attacks are over.
     pub(crate) over: PathBuf,
@@ -57,7 +57,7 @@ pub(crate) struct Errand {
 
 /// What it has seen.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Account {
+pub(crate) struct HonestReport {
     pub(crate) faults: Vec<String>,
     /// Microseconds of each round trip.
     pub(crate) round_trips: Vec<u32>,
@@ -73,23 +73,23 @@ pub(crate) struct Account {
 struct Honest {
     manager: Manager,
     over: Rc<PathBuf>,
-    account: Rc<RefCell<Account>>,
+    report: Rc<RefCell<HonestReport>>,
 }
 
 /// Runs until the attacks are over, and reports the account.
-pub(crate) async fn honest(errand: Errand) {
+pub(crate) async fn honest(config: HonestConfig) {
     let (reader, mut writer) = std::io::pipe().expect("the system has pipes");
     // A record as report pipes have them. No manager may read it, since none was told of this pipe.
     let record = [0, 0, 0, 3, 0xc4, 1, 7];
     writer.write_all(&record).expect("it has room");
     assert!(reader.as_raw_fd() > 2, "the attackers look for it");
-    let manager = Manager::connect(&*errand.address)
+    let manager = Manager::connect(&*config.address)
         .await
         .expect("the manager serves");
     let honest = Honest {
         manager,
-        over: Rc::new(errand.over),
-        account: Rc::default(),
+        over: Rc::new(config.over),
+        report: Rc::default(),
     };
     if let Err(error) = honest.clone().all().await {
         honest.fault(format!("the honest client: {error:?}"));
@@ -103,8 +103,8 @@ pub(crate) async fn honest(errand: Errand) {
             "the manager has read a pipe of another: {left:?} is left"
         ));
     }
-    let account = honest.account.take();
-    report(&serde_json::to_string(&account).expect("plain data"));
+    let seen = honest.report.take();
+    report(&serde_json::to_string(&seen).expect("plain data"));
 }
 
 impl Honest {
@@ -128,11 +128,11 @@ impl Honest {
                 self.reads(&large),
                 self.pings(&quiet),
             )?;
-            let is = self.have("the total", || total.get()).await?;
+            let is = self.retry("the total", || total.get()).await?;
             if is != counted {
                 self.fault(format!("{counted} were counted, and the total is {is}"));
             }
-            self.account.borrow_mut().counted = counted;
+            self.report.borrow_mut().counted = counted;
             Ok(())
         };
         tokio::try_join!(self.holds(holds), work)?;
@@ -141,7 +141,7 @@ impl Honest {
 
     /// Notes a fault, once.
     fn fault(&self, fault: String) {
-        let faults = &mut self.account.borrow_mut().faults;
+        let faults = &mut self.report.borrow_mut().faults;
         if !faults.contains(&fault) {
             faults.push(fault);
         }
@@ -152,7 +152,7 @@ impl Honest {
     }
 
     /// Awaits an answer, and calls again while the manager says that its budget is used up.
-    async fn have<T, F: Future<Output = Result<T, CallError>>>(
+    async fn retry<T, F: Future<Output = Result<T, CallError>>>(
         &self,
         what: &str,
         mut call: impl FnMut() -> F,
@@ -164,7 +164,7 @@ impl Honest {
                     return Err(CallError::timed_out());
                 }
                 Ok(Err(CallError::Fault(Fault::Limit { .. }))) => {
-                    self.account.borrow_mut().refused += 1;
+                    self.report.borrow_mut().refused += 1;
                     time::sleep(Duration::from_millis(2)).await;
                 }
                 Ok(answer) => return answer,
@@ -176,13 +176,13 @@ impl Honest {
     async fn counts(&self, lock: &Lock, total: &Value<u64>) -> Result<u64, CallError> {
         let (mut counted, mut highest) = (0, 0);
         while !self.is_over() {
-            let guard = self.have("acquire", || lock.acquire()).await?;
+            let guard = self.retry("acquire", || lock.acquire()).await?;
             if guard.fence().number() <= highest || guard.abandoned().is_some() {
                 self.fault(format!("{guard:?} after {highest}"));
             }
             highest = guard.fence().number();
-            let value = self.have("get", || total.get()).await?;
-            self.have("set", || total.set(value + 1)).await?;
+            let value = self.retry("get", || total.get()).await?;
+            self.retry("set", || total.set(value + 1)).await?;
             counted += 1;
             if !guard.is_valid() {
                 self.fault("the counting lock was lost".to_owned());
@@ -195,14 +195,14 @@ impl Honest {
     async fn puts(&self, queue: &Queue<u64>) -> Result<(), CallError> {
         let mut item = 1;
         while !self.is_over() {
-            self.have("put", || async {
+            self.retry("put", || async {
                 queue.put(item).await.map_err(|put| put.error)
             })
             .await?;
             item += 1;
         }
         // The last one says so.
-        self.have("put", || async {
+        self.retry("put", || async {
             queue.put(0).await.map_err(|put| put.error)
         })
         .await
@@ -212,12 +212,12 @@ impl Honest {
     async fn gets(&self, queue: &Queue<u64>) -> Result<(), CallError> {
         for expected in 1.. {
             let taken = self
-                .have("get of a queue", || async { Ok(queue.get().await?) })
+                .retry("get of a queue", || async { Ok(queue.get().await?) })
                 .await?;
             let (item, attempts) = (*taken, taken.attempts());
             taken.done().await?;
             if item == 0 {
-                self.account.borrow_mut().items = expected;
+                self.report.borrow_mut().items = expected;
                 break;
             }
             if (item, attempts) != (expected, 1) {
@@ -233,12 +233,12 @@ impl Honest {
     /// Reads a large value many times at once: it reads all answers, so its session must live.
     async fn reads(&self, value: &Value<String>) -> Result<(), CallError> {
         while !self.is_over() {
-            let reads = (0..LARGE_READS).map(|_| self.have("a large read", || value.get()));
+            let reads = (0..LARGE_READS).map(|_| self.retry("a large read", || value.get()));
             for read in join_all(reads).await {
                 if read? != large() {
                     self.fault("a large value is another".to_owned());
                 }
-                self.account.borrow_mut().large_reads += 1;
+                self.report.borrow_mut().large_reads += 1;
             }
             time::sleep(Duration::from_millis(200)).await;
         }
@@ -249,9 +249,9 @@ impl Honest {
     async fn pings(&self, lock: &Lock) -> Result<(), CallError> {
         while !self.is_over() {
             let begun = Instant::now();
-            let status = self.have("status", || lock.status()).await?;
+            let status = self.retry("status", || lock.status()).await?;
             let took = u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX);
-            self.account.borrow_mut().round_trips.push(took);
+            self.report.borrow_mut().round_trips.push(took);
             if status.held {
                 self.fault("a lock that no one acquires is held".to_owned());
             }
@@ -262,7 +262,7 @@ impl Honest {
 
     /// Holds something of each kind, and finds it held by itself at the end.
     async fn holds(&self, holds: oneshot::Sender<()>) -> Result<(), CallError> {
-        let named = |at: usize| self.manager.named(TREASURES[at].1);
+        let named = |at: usize| self.manager.named(HELD_OBJECTS[at].1);
         let lock: Lock = named(0).lock().await?;
         let reentrant: ReentrantLock = named(1).reentrant_lock().await?;
         let rw_lock: RwLock = named(2).rw_lock().await?;
@@ -295,18 +295,18 @@ impl Honest {
                 self.fault(format!("guards are lost: {valid:?}"));
             }
             let free = [
-                self.have("a try", || lock.try_acquire()).await?.is_some(),
-                self.have("a try", || rw_lock.try_read()).await?.is_some(),
-                self.have("a try", || semaphore.try_acquire())
+                self.retry("a try", || lock.try_acquire()).await?.is_some(),
+                self.retry("a try", || rw_lock.try_read()).await?.is_some(),
+                self.retry("a try", || semaphore.try_acquire())
                     .await?
                     .is_some(),
-                self.have("a try", || condition.try_acquire())
+                self.retry("a try", || condition.try_acquire())
                     .await?
                     .is_some(),
-                self.have("a try", || keyed.try_acquire("treasure"))
+                self.retry("a try", || keyed.try_acquire("treasure"))
                     .await?
                     .is_some(),
-                self.have("a try", || async { Ok(queue.try_get().await?) })
+                self.retry("a try", || async { Ok(queue.try_get().await?) })
                     .await?
                     .is_some(),
             ];
@@ -329,7 +329,7 @@ impl Honest {
                 "what was held is not there to release: {released:?}"
             ));
         }
-        let status = self.have("a barrier", || barrier.status()).await?;
+        let status = self.retry("a barrier", || barrier.status()).await?;
         if status.arrived != 0 || status.generation != 0 {
             self.fault(format!("the barrier has had a visitor: {status:?}"));
         }
@@ -343,6 +343,6 @@ fn large() -> String {
 }
 
 /// Tells the honest client that the attacks are over.
-pub(crate) fn call_off(over: &Path) {
+pub(crate) fn end_attacks(over: &Path) {
     fs::write(over, "").expect("the folder is there");
 }

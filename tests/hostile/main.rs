@@ -32,10 +32,10 @@ use rand::Rng;
 use rustix::process::Signal;
 use tokio::{sync::oneshot, time};
 
-use attacker::Orders;
-use client::Found;
-use honest::{Account, Errand};
-use manager::{Post, peak_bytes, processor_share};
+use attacker::AttackerConfig;
+use client::Findings;
+use honest::{HonestConfig, HonestReport};
+use manager::{ManagerConfig, peak_bytes, processor_share};
 
 /// How many processes attack, each with two sessions at least.
 const ATTACKERS: usize = 3;
@@ -50,7 +50,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 const MANY: usize = 500;
 
 /// How long processes may take to end once the attacks are over.
-const ENDING: Duration = Duration::from_secs(20);
+const END_LIMIT: Duration = Duration::from_secs(20);
 
 fn program() {
     lockkeeper::program().in_test("children");
@@ -84,7 +84,7 @@ async fn hostile_run_of(length: Duration) {
     let address = folder.path().join("attacked.sock");
     let address = address.display().to_string();
     let (errors, over) = (folder.path().join("errors"), folder.path().join("over"));
-    let post = Post {
+    let post = ManagerConfig {
         address: address.clone(),
         errors: errors.clone(),
     };
@@ -92,20 +92,20 @@ async fn hostile_run_of(length: Duration) {
     assert_eq!(manager.next_report(), "serves");
     let pid = manager.pid();
     let at_first = peak_bytes(pid).expect("the manager runs");
-    let errand = Errand {
+    let config = HonestConfig {
         address: address.clone(),
         over: over.clone(),
     };
-    let mut honest = Role::start("honest", &errand);
+    let mut honest = Role::start("honest", &config);
     assert_eq!(honest.next_report(), "holds");
     let attackers = (0..ATTACKERS).map(|_| {
         let seed = random.random();
-        let orders = Orders::new(&address, honest.pid(), seed, length);
-        last_report_of(Role::start("attacker", &orders))
+        let config = AttackerConfig::new(&address, honest.pid(), seed, length);
+        last_report_of(Role::start("attacker", &config))
     });
     let attackers: Vec<_> = attackers.collect();
 
-    let (mut faults, mut found) = (Vec::new(), Found::default());
+    let (mut faults, mut found) = (Vec::new(), Findings::default());
     let most = at_first + budget::most_bytes();
     let watched = tokio::task::spawn_blocking(move || watch(pid, most, length));
     let (peak, share) = watched.await.unwrap();
@@ -124,7 +124,7 @@ async fn hostile_run_of(length: Duration) {
             mega(most)
         ));
     }
-    let patience = time::Instant::now() + ENDING;
+    let patience = time::Instant::now() + END_LIMIT;
     for attacker in attackers {
         match time::timeout_at(patience, attacker).await {
             Ok(Ok(report)) => found.add(serde_json::from_str(&report).expect("plain data")),
@@ -132,11 +132,11 @@ async fn hostile_run_of(length: Duration) {
             Err(_) => faults.push("an attacker has not ended".to_owned()),
         }
     }
-    honest::call_off(&over);
+    honest::end_attacks(&over);
     match time::timeout_at(patience, last_report_of(honest)).await {
         Ok(Ok(report)) => {
-            let account: Account = serde_json::from_str(&report).expect("plain data");
-            faults.extend(verdict::of_the_honest_client(account, share));
+            let report: HonestReport = serde_json::from_str(&report).expect("plain data");
+            faults.extend(verdict::of_the_honest_client(report, share));
         }
         Ok(Err(_)) => faults.push("the honest client has ended without a word".to_owned()),
         Err(_) => faults.push("the honest client has not ended".to_owned()),
@@ -167,14 +167,14 @@ fn watch(pid: u32, most: usize, length: Duration) -> (usize, f64) {
 
 /// The manager serves a newcomer, and ends when it is told to.
 async fn end_of_the_manager(manager: Role, address: &str) -> Vec<String> {
-    let served = time::timeout(ENDING, serves_a_newcomer(address));
+    let served = time::timeout(END_LIMIT, serves_new_client(address));
     let mut faults = Vec::new();
     match served.await {
         Ok(Ok(())) => {}
         served => faults.push(format!("the manager does not serve a newcomer: {served:?}")),
     }
     signal(manager.pid(), Signal::TERM);
-    match time::timeout(ENDING, last_report_of(manager)).await {
+    match time::timeout(END_LIMIT, last_report_of(manager)).await {
         Ok(Ok(report)) if report == "ended" => {}
         _ => faults.push("the manager has not ended as it was told to".to_owned()),
     }
@@ -184,18 +184,18 @@ async fn end_of_the_manager(manager: Role, address: &str) -> Vec<String> {
     faults
 }
 
-async fn serves_a_newcomer(address: &str) -> Result<(), CallError> {
-    let newcomer = Manager::connect(address).await?;
-    let lock = newcomer.named(honest::TREASURES[0].1).lock().await?;
+async fn serves_new_client(address: &str) -> Result<(), CallError> {
+    let client = Manager::connect(address).await?;
+    let lock = client.named(honest::HELD_OBJECTS[0].1).lock().await?;
     lock.acquire().await?.release().await?;
     // What the attackers have left is looked at and removed, and leaves its room.
-    let mut objects = newcomer.inspect().await?.objects;
+    let mut objects = client.inspect().await?.objects;
     objects.retain(|object| object.name.starts_with("hostile"));
     for some in objects.chunks(MANY) {
-        let removed = some.iter().map(|object| newcomer.remove(&object.name));
+        let removed = some.iter().map(|object| client.remove(&object.name));
         try_join_all(removed).await?;
     }
-    let large = newcomer.value("n".repeat(budget::LARGE)).await?;
+    let large = client.value("n".repeat(budget::LARGE)).await?;
     large.get().await.map(drop)
 }
 

@@ -11,14 +11,14 @@ use super::budget;
 
 /// What the manager is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Post {
+pub(crate) struct ManagerConfig {
     pub(crate) address: String,
     /// Where its standard error goes.
     pub(crate) errors: PathBuf,
 }
 
 /// Serves until SIGTERM, and ends as any manager does.
-pub(crate) async fn manager(Post { address, errors }: Post) {
+pub(crate) async fn manager(ManagerConfig { address, errors }: ManagerConfig) {
     let errors = fs::File::create(errors).expect("the folder is there");
     rustix::stdio::dup2_stderr(&errors).expect("it is open");
     let builder = Manager::builder().address(address);

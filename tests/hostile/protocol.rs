@@ -23,7 +23,7 @@ pub(crate) mod request {
 
 /// A frame that a manager sends.
 #[derive(Clone, Debug)]
-pub(crate) enum Heard {
+pub(crate) enum Response {
     Welcome {
         incarnation: u64,
         session: u64,
@@ -46,7 +46,7 @@ pub(crate) enum Heard {
     Bye(String),
 }
 
-impl Heard {
+impl Response {
     /// Reads a frame; `None` if a manager never sends such a one.
     pub(crate) fn read(frame: &[u8]) -> Option<Self> {
         let frame = Pack::read(frame)?;

@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{attacks::chosen, client::Found, honest::Account};
+use super::{attacks::chosen, client::Findings, honest::HonestReport};
 
 /// The longest that one round trip of the honest client may take where the manager has a processor for
 /// itself: as long as a client waits for the answer to a call whose own time is over.
-const GRACE: Duration = Duration::from_secs(2);
+const ROUND_TRIP_LIMIT: Duration = Duration::from_secs(2);
 
 /// How many different faults are told.
-const MOST_TOLD: usize = 20;
+const MOST_REPORTED: usize = 20;
 
 /// What must occur, or the test has missed its subject.
 const MUST_OCCUR: [&str; 14] = [
@@ -32,15 +32,15 @@ const MUST_OCCUR: [&str; 14] = [
 /// The honest client has its session, its guards and its history, and was served meanwhile.
 ///
 /// `share` is what the manager had of a processor that others used too.
-pub(crate) fn of_the_honest_client(account: Account, share: f64) -> Vec<String> {
-    let Account {
+pub(crate) fn of_the_honest_client(report: HonestReport, share: f64) -> Vec<String> {
+    let HonestReport {
         mut faults,
         mut round_trips,
         counted,
         items,
         large_reads,
         refused,
-    } = account;
+    } = report;
     round_trips.sort_unstable();
     let at = |hundredths: usize| {
         let place = (round_trips.len() * hundredths / 100).min(round_trips.len().saturating_sub(1));
@@ -53,7 +53,7 @@ pub(crate) fn of_the_honest_client(account: Account, share: f64) -> Vec<String> 
          the manager had {share:.2} of a processor",
         round_trips.len()
     );
-    if longest > GRACE.div_f64(share) {
+    if longest > ROUND_TRIP_LIMIT.div_f64(share) {
         faults.push(format!(
             "a round trip of the honest client took {longest:?}, where the manager had {share:.2} of a processor"
         ));
@@ -65,13 +65,13 @@ pub(crate) fn of_the_honest_client(account: Account, share: f64) -> Vec<String> 
 }
 
 /// The attackers have tried all that they should, and found nothing.
-pub(crate) fn of_the_attackers(found: Found) -> Vec<String> {
-    let Found { counts, faults } = found;
+pub(crate) fn of_the_attackers(found: Findings) -> Vec<String> {
+    let Findings { counts, faults } = found;
     let told = counts.iter().map(|(what, count)| format!("{what} {count}"));
     println!("{}", told.collect::<Vec<_>>().join(", "));
     // Thousands of thefts are one fault.
     let different: BTreeSet<_> = faults.into_iter().collect();
-    let mut faults: Vec<_> = different.into_iter().take(MOST_TOLD).collect();
+    let mut faults: Vec<_> = different.into_iter().take(MOST_REPORTED).collect();
     for (name, _) in chosen() {
         let of_it = |what: &&str| what.split(':').next() == Some(name);
         let runs = format!("{name}: runs");

@@ -1,21 +1,21 @@
-//! Breaks each rule in a few made-up files: the test of the test.
+//! Tests the checks: each rule is broken in a few made-up files.
 
 use crate::{documents, forms, rooms, shapes, source};
 
-/// All faults of made-up files, for rules that need no table.
+/// Returns all faults of made-up files, for rules without a table.
 fn faults(files: &[(&str, &str)]) -> Vec<String> {
     let tree = source::tree(files);
-    let mut faults = rooms::circles(&tree);
+    let mut faults = rooms::cycles(&tree);
     faults.extend(rooms::paths(&tree));
     faults.extend(rooms::maps(&tree));
     faults
 }
 
 #[track_caller]
-fn assert_told(faults: &[String], beginning: &str) {
+fn assert_fault(faults: &[String], beginning: &str) {
     assert!(
         matches!(faults, [fault] if fault.starts_with(beginning)),
-        "{faults:#?} is not one that begins with {beginning:?}"
+        "{faults:#?} is not one fault that begins with {beginning:?}"
     );
 }
 
@@ -25,7 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn an_arrow_that_no_row_has_is_found_however_it_is_written() {
+fn an_import_that_no_row_allows_is_found_in_every_notation() {
     for back in [
         "use crate::high::High;",
         "use crate::{\n    high::{High as Other},\n};",
@@ -36,12 +36,12 @@ fn an_arrow_that_no_row_has_is_found_however_it_is_written() {
     ] {
         let high = "use crate::low; use lockkeeper_actors::Shell; struct High;";
         let tree = source::tree(&[("src/low.rs", back), ("src/high.rs", high)]);
-        assert_told(&rooms::arrows(&tree, ROOMS), "src/low.rs:");
+        assert_fault(&rooms::arrows(&tree, ROOMS), "src/low.rs:");
     }
 }
 
 #[test]
-fn an_import_in_a_comment_a_string_or_a_test_is_none() {
+fn an_import_in_a_comment_a_string_or_a_test_is_ignored() {
     let low = r##"
         // use crate::high::High;
         /* /* */ use crate::high::High; */
@@ -61,35 +61,35 @@ fn an_import_in_a_comment_a_string_or_a_test_is_none() {
 }
 
 #[test]
-fn a_row_that_no_import_needs_is_found() {
+fn an_unused_entry_of_a_row_is_found() {
     let tree = source::tree(&[("src/low.rs", ""), ("src/high.rs", "use crate::low::Low;")]);
-    let told = "lockkeeper::high does not import actors::Shell any more";
-    assert_told(&rooms::arrows(&tree, ROOMS), told);
+    let unused = "lockkeeper::high does not import actors::Shell any more";
+    assert_fault(&rooms::arrows(&tree, ROOMS), unused);
     let tree = source::tree(&[("src/low.rs", "")]);
-    assert_told(&rooms::arrows(&tree, ROOMS), "lockkeeper::high has no file");
+    assert_fault(&rooms::arrows(&tree, ROOMS), "lockkeeper::high has no file");
     let tree = source::tree(&[("src/low.rs", ""), ("src/new.rs", "")]);
-    assert_told(
+    assert_fault(
         &rooms::arrows(&tree, &ROOMS[..1]),
         "src/new.rs belongs to the room lockkeeper::new, which has no row",
     );
 }
 
 #[test]
-fn a_table_that_points_up_or_names_a_forbidden_arrow_is_found() {
+fn a_table_with_a_wrong_order_or_a_forbidden_import_is_found() {
     let up: &[(&str, &[&str])] = &[("lockkeeper::low", &["lockkeeper::high"])];
-    assert_told(
+    assert_fault(
         &rooms::order(up),
         "the row of lockkeeper::low names lockkeeper::high, which has no row above it",
     );
     let forbidden: &[(&str, &[&str])] = &[("lockkeeper::client", &["actors::Shell"])];
-    assert_told(
+    assert_fault(
         &rooms::order(forbidden),
         "lockkeeper::client never imports actors::Shell",
     );
 }
 
 #[test]
-fn a_circle_is_told_step_by_step() {
+fn an_import_cycle_is_reported_step_by_step() {
     let one = "use crate::room::two; fn f() { two::f(); }";
     let two = "use super::three::f as other;";
     let three = "fn f() { super::one::f(); }";
@@ -99,16 +99,16 @@ fn a_circle_is_told_step_by_step() {
         ("src/room/two.rs", two),
         ("src/room/three.rs", three),
     ];
-    assert_told(
+    assert_fault(
         &faults(&files),
         "lockkeeper::room::one (at src/room/one.rs:1) -> lockkeeper::room::two \
          (at src/room/two.rs:1) -> lockkeeper::room::three (at src/room/three.rs:1) -> \
-         lockkeeper::room::one: these import one another",
+         lockkeeper::room::one: these form an import cycle",
     );
 }
 
 #[test]
-fn a_circle_of_folders_is_found_where_their_files_have_none() {
+fn a_cycle_between_folders_is_found_without_a_cycle_between_files() {
     let files = [
         ("src/room/mod.rs", ""),
         ("src/room/left/mod.rs", ""),
@@ -118,11 +118,11 @@ fn a_circle_of_folders_is_found_where_their_files_have_none() {
         ("src/room/right/a.rs", ""),
         ("src/room/right/b.rs", "use crate::room::left::b::B;"),
     ];
-    assert_told(&faults(&files), "lockkeeper::room::left (at ");
+    assert_fault(&faults(&files), "lockkeeper::room::left (at ");
 }
 
 #[test]
-fn an_import_through_a_map_and_one_of_the_parent_are_found() {
+fn an_import_through_a_reexport_and_one_of_the_parent_are_found() {
     let map = ("src/room/mod.rs", "mod a; pub use a::A;");
     for hidden in [
         "use crate::room::A;",
@@ -134,19 +134,19 @@ fn an_import_through_a_map_and_one_of_the_parent_are_found() {
             ("src/lib.rs", "mod room; pub use room::A;"),
             ("src/b.rs", hidden),
         ];
-        assert_told(&faults(&files), "src/b.rs:1 imports lockkeeper::");
+        assert_fault(&faults(&files), "src/b.rs:1 imports lockkeeper::");
     }
     let files = [
         map,
         ("src/room/a.rs", ""),
         ("src/room/b.rs", "use super::A;"),
     ];
-    assert_told(
+    assert_fault(
         &faults(&files),
         "src/room/b.rs:1 imports lockkeeper::room::A through src/room",
     );
     let files = [("src/a.rs", "mod b;"), ("src/a/b.rs", "use super::A;")];
-    assert_told(
+    assert_fault(
         &faults(&files),
         "src/a/b.rs:1 imports lockkeeper::a::A from its parent",
     );
@@ -154,7 +154,7 @@ fn an_import_through_a_map_and_one_of_the_parent_are_found() {
         ("src/a.rs", "pub(crate) use crate::b::B;"),
         ("src/b.rs", ""),
     ];
-    assert_told(&faults(&files), "src/a.rs:1 re-exports lockkeeper::b::B");
+    assert_fault(&faults(&files), "src/a.rs:1 re-exports lockkeeper::b::B");
     let files = [
         (
             "actors/src/lib.rs",
@@ -162,14 +162,14 @@ fn an_import_through_a_map_and_one_of_the_parent_are_found() {
         ),
         ("src/a.rs", "use lockkeeper_actors::{Shell, Fault};"),
     ];
-    assert_told(
+    assert_fault(
         &faults(&files),
         "src/a.rs:1 imports actors::Fault, which actors/src/lib.rs has",
     );
 }
 
 #[test]
-fn a_map_that_defines_something_is_found() {
+fn a_mod_file_with_a_definition_is_found() {
     let good =
         "#![warn(x)]\n#[doc(hidden)]\npub mod a;\npub(crate) mod b;\nmod c;\npub use {a::A, b::B};";
     assert_eq!(faults(&[("src/room/mod.rs", good)]), [""; 0]);
@@ -179,52 +179,55 @@ fn a_map_that_defines_something_is_found() {
         "pub(crate) use a::A;",
         "pub fn f() {}",
     ] {
-        assert_told(
+        assert_fault(
             &faults(&[("src/room/mod.rs", bad)]),
             "src/room/mod.rs:1 has ",
         );
     }
     let files = [("src/b.rs", ""), ("src/a/mod.rs", "pub use crate::b::B;")];
-    assert_told(
+    assert_fault(
         &faults(&files),
         "src/a/mod.rs:1 re-exports lockkeeper::b::B",
     );
 }
 
 #[test]
-fn a_file_without_a_header_or_with_too_much_of_anything_is_found() {
-    let told = |text: &str| shapes(&source::tree(&[("src/a.rs", text)]));
-    assert_told(
-        &told("fn f() {}"),
-        "src/a.rs does not begin with what it is",
+fn a_file_without_a_header_and_one_with_too_many_lines_are_found() {
+    let faults_of = |text: &str| shapes(&source::tree(&[("src/a.rs", text)]));
+    assert_fault(
+        &faults_of("fn f() {}"),
+        "src/a.rs does not begin with a header",
     );
-    assert_told(
-        &told(&"//! a\n".repeat(15)),
-        "the header of src/a.rs is a document",
+    assert_fault(
+        &faults_of(&"//! a\n".repeat(15)),
+        "the header of src/a.rs is too long",
     );
     let code = format!("//! a\n{}", "fn f() {}\n".repeat(500));
-    assert_told(&told(&code), "src/a.rs has 501 lines without its tests");
+    assert_fault(
+        &faults_of(&code),
+        "src/a.rs has 501 lines without its tests",
+    );
     let tests = format!("//! a\n#[cfg(test)]\nmod tests {{\n{}}}", "\n".repeat(500));
-    assert_eq!(told(&tests), [""; 0]);
+    assert_eq!(faults_of(&tests), [""; 0]);
 }
 
 #[test]
-fn a_built_in_kind_without_its_form_is_found() {
-    let told = |path, form: &str| {
+fn a_built_in_kind_without_the_compact_form_is_found() {
+    let faults_of = |path, form: &str| {
         let text = format!("//! a\nimpl Primitive for A {{\n{form}\n}}\n");
         forms(&source::tree(&[(path, &*text)]))
     };
     let form = "const FORM: Form = Form::Compact;";
-    assert_told(
-        &told("actors/src/sync/a.rs", ""),
+    assert_fault(
+        &faults_of("actors/src/sync/a.rs", ""),
         "actors/src/sync/a.rs has a built-in kind without",
     );
-    assert_eq!(told("actors/src/data/a.rs", form), [""; 0]);
-    assert_eq!(told("actors/src/bench.rs", ""), [""; 0]);
+    assert_eq!(faults_of("actors/src/data/a.rs", form), [""; 0]);
+    assert_eq!(faults_of("actors/src/bench.rs", ""), [""; 0]);
 }
 
 #[test]
-fn a_link_to_nothing_a_chapter_too_many_and_a_message_of_no_code_are_found() {
+fn a_broken_link_an_unlisted_chapter_and_an_unknown_message_are_found() {
     let chapter =
         "# A b-c `d`\n[a](../x.rs) [b](#a-b-c-d) [c](https://x.org/a#b)\n```\n[d](y)\n```\n";
     let message = "### `no lock at .., or ..: open it`\n### `no queue`\n";
@@ -239,22 +242,22 @@ fn a_link_to_nothing_a_chapter_too_many_and_a_message_of_no_code_are_found() {
     let documents: documents::Documents = documents
         .map(|(path, text)| (path.to_owned(), text.to_owned()))
         .into();
-    let told = documents::broken_links(&documents, |path| path == "docs/x.rs");
+    let faults_of = documents::broken_links(&documents, |path| path == "docs/x.rs");
     assert_eq!(
-        told,
+        faults_of,
         [
-            "docs/src/a.md has a link to ../b, which is not there",
-            "docs/src/a.md has a link to a.md#a, which is not there"
+            "docs/src/a.md has a link to ../b, which does not exist",
+            "docs/src/a.md has a link to a.md#a, which does not exist"
         ]
     );
-    assert_told(
+    assert_fault(
         &documents::unlisted_chapters(&documents),
         "docs/src/error-messages.md is a chapter that",
     );
     let code = "//! a\nconst A: &str = \"no lock at {x}, \\\n    or {y}: open it\";\n";
-    let told = documents::unknown_messages(&documents, &source::tree(&[("src/a.rs", code)]));
+    let faults_of = documents::unknown_messages(&documents, &source::tree(&[("src/a.rs", code)]));
     assert_eq!(
-        told,
-        ["docs/src/error-messages.md explains \"no queue\", which no source says"]
+        faults_of,
+        ["docs/src/error-messages.md explains \"no queue\", which no source contains"]
     );
 }

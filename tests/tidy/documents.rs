@@ -1,5 +1,5 @@
-//! The documents as a test: links within the repository lead somewhere, the guide has all of its chapters, and
-//! the messages that it explains are those of the code.
+//! Checks the documents: each link within the repository has a target, the guide's summary lists all chapters,
+//! and the code contains each message that the guide explains.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -31,12 +31,12 @@ pub(crate) fn documents() -> Documents {
     documents
 }
 
-/// Whether this repository has a file or a folder at a path.
+/// Returns whether this repository has a file or a folder at a path.
 pub(crate) fn exists(path: &str) -> bool {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists()
 }
 
-/// Links within the repository that lead to no file, or to no heading of a document.
+/// Returns links within the repository whose file or heading does not exist.
 pub(crate) fn broken_links(documents: &Documents, exists: impl Fn(&str) -> bool) -> Vec<String> {
     let mut faults = Vec::new();
     for (path, text) in documents {
@@ -48,14 +48,16 @@ pub(crate) fn broken_links(documents: &Documents, exists: impl Fn(&str) -> bool)
                 None => exists(&file),
             };
             if !leads {
-                faults.push(format!("{path} has a link to {target}, which is not there"));
+                faults.push(format!(
+                    "{path} has a link to {target}, which does not exist"
+                ));
             }
         }
     }
     faults
 }
 
-/// Chapters of the guide that its summary does not list.
+/// Returns the chapters of the guide that its summary does not list.
 pub(crate) fn unlisted_chapters(documents: &Documents) -> Vec<String> {
     let summary = documents.get(SUMMARY).map_or("", String::as_str);
     let listed: Vec<_> = links(summary).map(|link| resolved(SUMMARY, link)).collect();
@@ -68,7 +70,8 @@ pub(crate) fn unlisted_chapters(documents: &Documents) -> Vec<String> {
         .collect()
 }
 
-/// Messages that the guide explains, and that no source has. A `..` stands for what differs from case to case.
+/// Returns the messages that the guide explains and no source contains. In a message, `..` stands for a
+/// variable part.
 pub(crate) fn unknown_messages(documents: &Documents, sources: &Tree) -> Vec<String> {
     let mut texts = String::new();
     for source in sources.values() {
@@ -81,11 +84,11 @@ pub(crate) fn unknown_messages(documents: &Documents, sources: &Tree) -> Vec<Str
         headings(guide).filter_map(|heading| heading.strip_prefix('`')?.strip_suffix('`'));
     messages
         .filter(|message| !message.split("..").all(|part| texts.contains(part)))
-        .map(|message| format!("{MESSAGES} explains {message:?}, which no source says"))
+        .map(|message| format!("{MESSAGES} explains {message:?}, which no source contains"))
         .collect()
 }
 
-/// The lines of a document that are no code.
+/// Returns the lines of a document outside code blocks.
 fn prose(text: &str) -> impl Iterator<Item = &str> {
     let mut is_code = false;
     text.lines().filter(move |line| {
@@ -95,7 +98,7 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The targets of the links of a document that are within the repository.
+/// Returns the targets of the links of a document that are within the repository.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     let behind = prose(text).flat_map(|line| line.split("](").skip(1));
     let targets = behind.filter_map(|link| link.split_once(')'));
@@ -112,7 +115,7 @@ fn headings(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The anchors that a web page of the document gives its headings.
+/// Returns the anchors of the headings, as a web page of the document has them.
 fn anchors(text: &str) -> impl Iterator<Item = String> {
     headings(text).map(|heading| {
         let kept = heading
@@ -122,7 +125,7 @@ fn anchors(text: &str) -> impl Iterator<Item = String> {
     })
 }
 
-/// The path that a link leads to, from the root of the repository.
+/// Returns the target of a link as a path from the root of the repository.
 fn resolved(from: &str, link: &str) -> String {
     if link.is_empty() {
         return from.to_owned();

@@ -1,24 +1,24 @@
-//! Reads which modules a source names: in its `use` declarations, and in paths such as
+//! Finds the modules that a source names, in `use` declarations and in paths such as
 //! `deadlock::find(..)`.
 
 use std::collections::BTreeMap;
 
 use crate::source::{Source, Tree, is_word};
 
-/// One path that a source names, with what it leads to.
+/// One path in a source, and its target.
 #[derive(Debug)]
 pub(crate) struct Import {
     pub(crate) line: usize,
-    /// The module of these crates that it leads to, or the crate if it is another one.
+    /// The target: a module of these crates, or another crate.
     pub(crate) module: String,
-    /// What it names in that module: nothing where it names the module itself.
+    /// The item in that module. Empty if the path names the module itself.
     pub(crate) item: String,
-    /// If it stands in a `pub use`.
+    /// Whether it is in a `pub use`.
     pub(crate) is_public: bool,
 }
 
 impl Import {
-    /// The module and the item as one path.
+    /// Returns the module and the item as one path.
     pub(crate) fn path(&self) -> String {
         if self.item.is_empty() {
             self.module.clone()
@@ -28,12 +28,12 @@ impl Import {
     }
 }
 
-/// All that the module `name` of the tree imports from these crates.
+/// Returns all imports of the module `name` from these crates.
 pub(crate) fn imports(tree: &Tree, name: &str) -> Vec<Import> {
     named(tree, name).0
 }
 
-/// All paths of a module that lead out of these crates, with their lines.
+/// Returns all paths of a module that lead to other crates, with their lines.
 pub(crate) fn outside(tree: &Tree, name: &str) -> Vec<(usize, String)> {
     named(tree, name).1
 }
@@ -41,7 +41,7 @@ pub(crate) fn outside(tree: &Tree, name: &str) -> Vec<(usize, String)> {
 fn named(tree: &Tree, name: &str) -> (Vec<Import>, Vec<(usize, String)>) {
     let tokens = tokens(&tree[name]);
     let (mut found, mut outside, mut names) = (Vec::new(), Vec::new(), BTreeMap::new());
-    // Paths are looked at last: a `use` behind them may say what their first name is.
+    // Paths are resolved last, because a later `use` may define their first name.
     let mut rest: Vec<Token<'_>> = Vec::new();
     let mut place = 0;
     while place < tokens.len() {
@@ -90,7 +90,7 @@ fn named(tree: &Tree, name: &str) -> (Vec<Import>, Vec<(usize, String)>) {
     (found, outside)
 }
 
-/// What a path of this module leads to, if it leads into these crates.
+/// Returns the target of a path in this module, if it is in these crates.
 fn resolve(
     tree: &Tree,
     name: &str,
@@ -114,7 +114,7 @@ fn resolve(
     let mut item = Vec::new();
     for part in &path[1..] {
         let next = format!("{full}::{part}");
-        // Another crate is seen as it shows itself, without its modules.
+        // Of another crate only the public paths are visible, not its modules.
         let is_inside = full == home || full.starts_with(&format!("{home}::"));
         match *part {
             "super" => full = parent(&full).to_owned(),
@@ -131,7 +131,7 @@ fn resolve(
     })
 }
 
-/// The module around a module.
+/// Returns the parent of a module.
 pub(crate) fn parent(module: &str) -> &str {
     module
         .rsplit_once("::")
@@ -154,7 +154,7 @@ fn text<'source>(tokens: &[Token<'source>], place: usize) -> &'source str {
     tokens.get(place).map_or("", |token| token.text)
 }
 
-/// The code as words, `::` and single signs.
+/// Splits the code into words, `::` and single characters.
 pub(crate) fn tokens(source: &Source) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     for (line, mut text) in source.lines() {
@@ -178,10 +178,10 @@ pub(crate) fn tokens(source: &Source) -> Vec<Token<'_>> {
     tokens
 }
 
-/// A path of a `use` declaration, and the name that it has in the module.
+/// The line of a `use` declaration, a path in it, and its name in the module.
 type Leaf<'source> = (usize, Vec<&'source str>, &'source str);
 
-/// Reads one tree of a `use` declaration, and returns the place behind it.
+/// Reads one tree of a `use` declaration, and returns the place after it.
 fn leaf<'source>(
     tokens: &[Token<'source>],
     mut place: usize,

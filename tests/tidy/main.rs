@@ -1,7 +1,8 @@
-//! The architecture as a test: which room imports which, and which word stands in which file.
+//! Checks the architecture: which room imports which, and which words each file may contain.
 //!
-//! Reads the sources of the three crates without comments, strings and tests. A row of a table that
-//! no longer applies fails too, so that the tables stay true. `checks` breaks each rule on purpose.
+//! A room is a file or a folder directly below a crate. The checks read the sources of the three
+//! crates without comments, strings and tests. A table row that no longer applies fails too.
+//! `checks` breaks each rule on purpose.
 
 mod checks;
 mod documents;
@@ -12,10 +13,10 @@ mod words;
 
 use source::{Tree, repository};
 
-/// Beyond this a file is a reason to look: split it by a part of its state.
+/// The most lines of a file: above it, split the file by a part of its state.
 const MOST_LINES: usize = 480;
 
-/// From here on a header is a document.
+/// The least length at which a header is too long.
 const MOST_HEADER_LINES: usize = 15;
 
 #[track_caller]
@@ -24,33 +25,33 @@ fn assert_none(faults: &[String]) {
 }
 
 #[test]
-fn each_room_imports_only_what_its_row_has() {
+fn each_room_imports_only_the_entries_of_its_row() {
     assert_none(&rooms::order(rooms::ROOMS));
     assert_none(&rooms::arrows(&repository(), rooms::ROOMS));
 }
 
 #[test]
-fn no_files_of_a_room_import_one_another() {
-    assert_none(&rooms::circles(&repository()));
+fn no_files_of_a_room_import_each_other() {
+    assert_none(&rooms::cycles(&repository()));
 }
 
 #[test]
-fn each_import_names_the_module_that_defines_the_thing() {
+fn each_import_names_the_defining_module() {
     assert_none(&rooms::paths(&repository()));
 }
 
 #[test]
-fn each_map_holds_nothing_but_modules_and_what_they_show() {
+fn each_mod_file_has_only_modules_and_reexports() {
     assert_none(&rooms::maps(&repository()));
 }
 
 #[test]
-fn each_word_stands_only_where_it_may() {
+fn each_restricted_word_is_only_in_its_files() {
     assert_none(&words::misplaced(&repository()));
 }
 
 #[test]
-fn each_file_says_what_it_is_and_is_no_longer_than_it_should_be() {
+fn each_file_has_a_header_and_no_more_than_the_most_lines() {
     assert_none(&shapes(&repository()));
 }
 
@@ -76,7 +77,7 @@ fn each_message_that_the_guide_explains_is_one_of_the_code() {
     assert_none(&documents::unknown_messages(&documents, &repository()));
 }
 
-/// Without a form of its own a kind has that of programs' kinds.
+/// Without `FORM` a kind has the form of programs' kinds.
 fn forms(tree: &Tree) -> Vec<String> {
     let built_in = tree.values().filter(|source| {
         source.path.starts_with("actors/src/sync/") || source.path.starts_with("actors/src/data/")
@@ -99,12 +100,12 @@ fn shapes(tree: &Tree) -> Vec<String> {
     for source in tree.values() {
         let (path, text) = (&source.path, &source.text);
         if !text.starts_with("//! ") {
-            faults.push(format!("{path} does not begin with what it is: //! .."));
+            faults.push(format!("{path} does not begin with a header: //! .."));
         }
         let header = text.lines().take_while(|line| line.starts_with("//!"));
         if !path.ends_with("/lib.rs") && header.count() >= MOST_HEADER_LINES {
             faults.push(format!(
-                "the header of {path} is a document: move it to one"
+                "the header of {path} is too long: move it to a document"
             ));
         }
         let code = source.code.trim_end().lines().count();

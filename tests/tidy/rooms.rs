@@ -1,5 +1,5 @@
-//! The rooms of the crates: which may import which, and that no two files of one room
-//! import each other.
+//! The rooms of the crates: the imports that each may have, and the check for import cycles within
+//! a room.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,10 +8,11 @@ use crate::{
     source::Tree,
 };
 
-/// A room and all that it may import, from the ground up: a row names only rooms of rows above it.
+/// Each room with the rooms that it may import, from the lowest to the highest: a row names only
+/// rooms of rows above it.
 ///
-/// A room is a file or a folder right below a crate. `protocol` stands for all that this crate shows
-/// to the others; `actors` likewise. `actors::Shell`, `actors::sync` and the like stand for a part.
+/// A room is a file or a folder directly below a crate. `protocol` and `actors` stand for all public
+/// items of these crates. `actors::Shell`, `actors::sync` and the like stand for a part of them.
 pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     ("sys::registry", &[]),
     ("sys::gate", &[]),
@@ -105,7 +106,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
         "actors::bench",
         &["protocol", "actors::kind", "actors::host"],
     ),
-    // Only for tests.
+    // This row is only for tests.
     (
         "actors::bulk",
         &[
@@ -279,42 +280,42 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Arrows that no row may ever have, and what to do instead.
+/// Imports that no row may ever have, and what to do instead.
 pub(crate) const NEVER: &[(&str, &str, &str)] = &[
     (
         "lockkeeper::client",
         "actors",
-        "a client needs operations and replies alone: put the type into protocol::operations",
+        "a client needs only operations and replies: put the type into protocol::operations",
     ),
     (
         "lockkeeper::server",
         "lockkeeper::client",
-        "a server answers clients and is none: put what both need into protocol or transport",
+        "a server must not depend on the client: put shared code into protocol or transport",
     ),
     (
         "lockkeeper::proxy",
         "lockkeeper::transport",
-        "a proxy calls through client::calls, which knows the connection",
+        "a proxy calls through client::calls, which has the connection",
     ),
     (
         "lockkeeper::proxy",
         "lockkeeper::server",
-        "a proxy knows its object by operations and replies: put the type into protocol",
+        "a proxy needs only operations and replies: put the type into protocol",
     ),
     (
         "lockkeeper::manager",
         "lockkeeper::pool",
-        "a pool starts its manager, never the other way round",
+        "a pool starts a manager, and a manager never starts a pool",
     ),
 ];
 
-/// If `path` is `room` or lies in it.
+/// Returns whether `path` is `room` or in it.
 pub(crate) fn is_in(path: &str, room: &str) -> bool {
     path.strip_prefix(room)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// The crate and the first name in it.
+/// Returns the crate and the first name in it.
 fn room(module: &str) -> String {
     prefix(module, 2)
 }
@@ -328,7 +329,7 @@ fn krate(path: &str) -> &str {
     path.split("::").next().expect("a crate")
 }
 
-/// The table itself: rows from the ground up, and none with an arrow that may never be.
+/// Checks the table itself: the order of the rows, and that no row has a forbidden import.
 pub(crate) fn order(rooms: &[(&str, &[&str])]) -> Vec<String> {
     let mut faults = Vec::new();
     for (place, (room, row)) in rooms.iter().enumerate() {
@@ -351,7 +352,7 @@ pub(crate) fn order(rooms: &[(&str, &[&str])]) -> Vec<String> {
     faults
 }
 
-/// Imports of a room that are not in its row, and entries of rows that no import needs.
+/// Returns imports that are not in the row of their room, and entries of rows without an import.
 pub(crate) fn arrows(tree: &Tree, rooms: &[(&str, &[&str])]) -> Vec<String> {
     let mut faults = Vec::new();
     let mut used: Vec<Vec<bool>> = rooms
@@ -363,7 +364,7 @@ pub(crate) fn arrows(tree: &Tree, rooms: &[(&str, &[&str])]) -> Vec<String> {
         let home = room(name);
         let Some(place) = rooms.iter().position(|(room, _)| *room == home) else {
             faults.push(format!(
-                "{} belongs to the room {home}, which has no row: say in ROOMS what it may import",
+                "{} belongs to the room {home}, which has no row: add a row with its imports to ROOMS",
                 source.path
             ));
             continue;
@@ -383,7 +384,7 @@ pub(crate) fn arrows(tree: &Tree, rooms: &[(&str, &[&str])]) -> Vec<String> {
                 .iter()
                 .find(|(from, to, _)| *from == home && is_in(&target, to))
                 .map_or(
-                    "move what it needs to a room below both, or hand it in as an argument",
+                    "move the needed code to a room below both, or pass it as an argument",
                     |(_, _, instead)| *instead,
                 );
             faults.push(format!(
@@ -396,18 +397,18 @@ pub(crate) fn arrows(tree: &Tree, rooms: &[(&str, &[&str])]) -> Vec<String> {
     }
     for (((room, row), used), seen) in rooms.iter().zip(used).zip(seen) {
         if !seen {
-            faults.push(format!("{room} has no file: strike out its row in ROOMS"));
+            faults.push(format!("{room} has no file: remove its row from ROOMS"));
         }
         for (entry, _) in row.iter().zip(used).filter(|(_, used)| seen && !used) {
             faults.push(format!(
-                "{room} does not import {entry} any more: strike it out in ROOMS"
+                "{room} does not import {entry} any more: remove it from ROOMS"
             ));
         }
     }
     faults
 }
 
-/// If an import names what a `lib.rs` or `mod.rs` of its own crate re-exports.
+/// Returns whether an import names a re-export in a `lib.rs` or `mod.rs` of its own crate.
 fn is_through_map(tree: &Tree, name: &str, import: &Import) -> bool {
     krate(name) == krate(&import.module)
         && !import.item.is_empty()
@@ -416,7 +417,7 @@ fn is_through_map(tree: &Tree, name: &str, import: &Import) -> bool {
             .is_some_and(|source| source.is_map())
 }
 
-/// Imports that hide an arrow: through a re-export, or of the parent.
+/// Returns imports that hide a dependency: those through a re-export, and those of the parent.
 pub(crate) fn paths(tree: &Tree) -> Vec<String> {
     let mut faults = Vec::new();
     for (name, source) in tree.iter().filter(|(_, source)| !source.is_map()) {
@@ -429,7 +430,8 @@ pub(crate) fn paths(tree: &Tree) -> Vec<String> {
                     "{place} imports {target} through {map}: name the module that defines it"
                 ));
             } else if name != &import.module && is_in(name, &import.module) && {
-                // The parent as a name alone: what is called through it is looked at by itself.
+                // An import of only the parent's name is allowed: paths through it are checked
+                // separately.
                 !import.item.is_empty() || !tree[&import.module].is_map()
             } {
                 faults.push(format!(
@@ -457,7 +459,8 @@ pub(crate) fn paths(tree: &Tree) -> Vec<String> {
     faults
 }
 
-/// The map of actors that shows `target` to other crates although protocol defines it.
+/// Returns the `mod.rs` or `lib.rs` of actors that re-exports `target` although protocol defines
+/// it.
 fn reexport<'tree>(tree: &'tree Tree, target: &str) -> Option<&'tree str> {
     let (module, item) = target.rsplit_once("::")?;
     let shown = imports(tree, tree.contains_key(module).then_some(module)?);
@@ -467,7 +470,7 @@ fn reexport<'tree>(tree: &'tree Tree, target: &str) -> Option<&'tree str> {
     shown.iter().any(is_shown).then(|| &*tree[module].path)
 }
 
-/// What a `lib.rs` or `mod.rs` has beside `mod` and `pub use`.
+/// Returns the items of `lib.rs` and `mod.rs` files other than `mod` and `pub use`.
 pub(crate) fn maps(tree: &Tree) -> Vec<String> {
     let mut faults = Vec::new();
     for (name, source) in tree.iter().filter(|(_, source)| source.is_map()) {
@@ -483,10 +486,10 @@ pub(crate) fn maps(tree: &Tree) -> Vec<String> {
             };
             match (at(0), at(after_pub)) {
                 ("#", _) => place = behind(&tokens, place, "[", "]"),
-                // A part of the map, of which the same holds.
+                // An inline `pub mod`, which has the same rule.
                 (_, "mod") if at(after_pub + 2) == "{" => place += after_pub + 3,
                 ("}", _) => place += 1,
-                // Which systems the crate is for.
+                // The check of the target system.
                 ("compile_error", _) => place = behind(&tokens, place, "(", ")") + 1,
                 (_, "mod") | ("pub", "use") if at(after_pub) != "use" || after_pub == 1 => {
                     place = tokens[place..]
@@ -520,7 +523,7 @@ pub(crate) fn maps(tree: &Tree) -> Vec<String> {
     faults
 }
 
-/// The place behind the brackets that open next.
+/// Returns the place after the next pair of brackets.
 fn behind(tokens: &[Token<'_>], from: usize, open: &str, close: &str) -> usize {
     let mut depth = 0;
     for (place, token) in tokens.iter().enumerate().skip(from) {
@@ -535,11 +538,11 @@ fn behind(tokens: &[Token<'_>], from: usize, open: &str, close: &str) -> usize {
     tokens.len()
 }
 
-/// Modules by what each imports, with a line that does.
+/// The imports of each module, with a line of each.
 type Graph = BTreeMap<String, BTreeMap<String, String>>;
 
-/// Circles of imports inside of rooms: between files, and between the parts of a room.
-pub(crate) fn circles(tree: &Tree) -> Vec<String> {
+/// Returns the import cycles within rooms: between files, and between the parts of a room.
+pub(crate) fn cycles(tree: &Tree) -> Vec<String> {
     let mut faults = Vec::new();
     for parts in [usize::MAX, 3] {
         let mut graph = Graph::new();
@@ -557,24 +560,24 @@ pub(crate) fn circles(tree: &Tree) -> Vec<String> {
                 arrows.entry(to).or_insert(place);
             }
         }
-        let mut told: Vec<String> = Vec::new();
+        let mut reported: Vec<String> = Vec::new();
         for module in graph.keys() {
-            let Some(circle) = circle(&graph, module) else {
+            let Some(cycle) = shortest_cycle(&graph, module) else {
                 continue;
             };
-            if circle.iter().any(|(from, _)| told.contains(from)) {
+            if cycle.iter().any(|(from, _)| reported.contains(from)) {
                 continue;
             }
-            let steps: Vec<_> = circle
+            let steps: Vec<_> = cycle
                 .iter()
                 .map(|(from, place)| format!("{from} (at {place})"))
                 .collect();
             let fault = format!(
-                "{} -> {module}: these import one another in a circle; move what two of them need \
+                "{} -> {module}: these form an import cycle; move what two of them need \
                  to a file below both",
                 steps.join(" -> ")
             );
-            told.extend(circle.into_iter().map(|(from, _)| from));
+            reported.extend(cycle.into_iter().map(|(from, _)| from));
             if !faults.contains(&fault) {
                 faults.push(fault);
             }
@@ -583,8 +586,8 @@ pub(crate) fn circles(tree: &Tree) -> Vec<String> {
     faults
 }
 
-/// The shortest way from a module back to itself, with the line of each step.
-fn circle(graph: &Graph, start: &str) -> Option<Vec<(String, String)>> {
+/// Returns the shortest path from a module back to itself, with the line of each step.
+fn shortest_cycle(graph: &Graph, start: &str) -> Option<Vec<(String, String)>> {
     let mut ways = VecDeque::from([vec![(start.to_owned(), String::new())]]);
     let mut seen: Vec<&str> = Vec::new();
     while let Some(way) = ways.pop_front() {

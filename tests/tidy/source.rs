@@ -1,8 +1,8 @@
-//! The sources of the crates, and their code apart from comments, strings and tests.
+//! Reads the sources of the crates, and their code without comments, strings and tests.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-/// The folders of sources and the crates that they are, as the rules name them.
+/// The source folders, and the names of their crates in the rules.
 const CRATES: &[(&str, &str)] = &[
     ("sys/src", "sys"),
     ("protocol/src", "protocol"),
@@ -10,12 +10,12 @@ const CRATES: &[(&str, &str)] = &[
     ("src", "lockkeeper"),
 ];
 
-/// One file.
+/// One source file.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) path: String,
     pub(crate) text: String,
-    /// The text with the same lines, but blank where it is a comment, a string or a test.
+    /// The text with the same lines, in which comments, strings and tests are blank.
     pub(crate) code: String,
 }
 
@@ -28,18 +28,18 @@ impl Source {
         }
     }
 
-    /// If it is a `lib.rs` or a `mod.rs`, which define nothing.
+    /// Returns whether it is a `lib.rs` or a `mod.rs`, which define nothing.
     pub(crate) fn is_map(&self) -> bool {
         self.path.ends_with("/lib.rs") || self.path.ends_with("/mod.rs")
     }
 
-    /// The lines of code with their numbers.
+    /// Returns the lines of code with their numbers.
     pub(crate) fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
         (1..).zip(self.code.lines())
     }
 }
 
-/// The sources that are no tests, by the modules that they are: `lockkeeper::client::thread`.
+/// The sources except tests, by module: `lockkeeper::client::thread`.
 pub(crate) type Tree = BTreeMap<String, Source>;
 
 /// Reads the sources of this repository.
@@ -68,7 +68,7 @@ pub(crate) fn repository() -> Tree {
     tree(&files)
 }
 
-/// The tree of these paths and texts.
+/// Makes a tree from paths and texts.
 pub(crate) fn tree(files: &[(&str, &str)]) -> Tree {
     files
         .iter()
@@ -77,7 +77,7 @@ pub(crate) fn tree(files: &[(&str, &str)]) -> Tree {
         .collect()
 }
 
-/// The module that a file is.
+/// Returns the module of a file.
 fn module(path: &str) -> String {
     let (folder, name) = CRATES
         .iter()
@@ -89,14 +89,14 @@ fn module(path: &str) -> String {
     format!("{name}{}", inside.replace('/', "::"))
 }
 
-/// Blanks comments, and what stands in strings and characters; their quotes and all lines stay.
+/// Blanks comments and the contents of string and character literals. Quotes and line breaks stay.
 fn without_comments(text: &str) -> String {
     let letters: Vec<char> = text.chars().collect();
     let at = |place: usize| letters.get(place).copied().unwrap_or('\0');
     let (mut code, mut place) = (String::new(), 0);
     while place < letters.len() {
         let begin = place;
-        // Where the part that begins here ends, and how much of its two ends is kept.
+        // The end of the part that begins here, and the number of characters to keep at both ends.
         let (end, kept) = match (at(place), at(place + 1)) {
             ('/', '/') => (find(&letters, place, "\n"), 0),
             ('/', '*') => (end_of_block(&letters, place), 0),
@@ -159,7 +159,7 @@ fn end_of_quote(letters: &[char], from: usize, quote: char) -> usize {
     place + 1
 }
 
-/// Blanks each item that only tests or doctests have, with the attribute that says so.
+/// Blanks each item for tests or doctests, including its attribute.
 fn without_tests(code: &str) -> String {
     let mut code = code.to_owned();
     for mark in ["#[cfg(test)]", "#[cfg(doctest)]"] {
@@ -175,7 +175,7 @@ fn without_tests(code: &str) -> String {
     code
 }
 
-/// Where an item ends: behind the first `;` outside of brackets, or behind its block.
+/// Returns the end of an item: after the first `;` outside brackets, or after its block.
 fn end_of_item(code: &str) -> usize {
     let mut depth = 0;
     for (place, letter) in code.char_indices() {

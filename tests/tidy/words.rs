@@ -1,4 +1,5 @@
-//! Which crate, and which word, may stand in which file, and what to do instead in all others.
+//! Checks which files may name a crate or contain a word, and says what to do instead in all
+//! others.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +9,10 @@ use crate::{
     source::{Tree, is_word},
 };
 
-/// A name, the files or folders that may contain it, and what to do instead in all others.
+/// A name, the files or folders that may contain it, and what other files must do instead.
 type Row<'table> = (&'table str, &'table [&'table str], &'table str);
 
-/// Crates, or modules of them, that stand only where they must.
+/// Crates, or modules of them, that only some files may name.
 const CRATES: &[Row<'_>] = &[
     (
         "libc",
@@ -60,7 +61,7 @@ const CRATES: &[Row<'_>] = &[
         "tokio",
         &[
             "actors/src/host/deadlines.rs",
-            // It yields to the runtime.
+            // This file yields to the runtime.
             "actors/src/host/mailbox.rs",
             "actors/src/host/shell.rs",
             "src/",
@@ -89,7 +90,7 @@ const CRATES: &[Row<'_>] = &[
     ),
 ];
 
-/// Words that stand only where they must.
+/// Words that only some files may contain.
 const WORDS: &[Row<'_>] = &[
     (
         "catch_unwind(",
@@ -117,12 +118,12 @@ const WORDS: &[Row<'_>] = &[
     (
         "(Abandoned {",
         &[],
-        "have HangUp::abandon make the mark, so that it is counted and told",
+        "let HangUp::abandon make the mark, so that it is counted and reported",
     ),
     (
         "Abandoned::new(",
         &["actors/src/kind/hang_up.rs"],
-        "have HangUp::abandon make the mark, so that it is counted and told",
+        "let HangUp::abandon make the mark, so that it is counted and reported",
     ),
     (
         ".unwrap()",
@@ -136,7 +137,7 @@ const WORDS: &[Row<'_>] = &[
     ),
 ];
 
-/// What whole folders must not name, and what to do instead.
+/// Words that whole folders must not contain, and what to do instead.
 const NOT_IN: &[(&[&str], &[&str], &str)] = &[
     (
         &["actors/src/sync/", "actors/src/data/"],
@@ -168,11 +169,11 @@ const NOT_IN: &[(&[&str], &[&str], &str)] = &[
             "Mutex",
             "tracing",
         ],
-        "protocol is what both sides share: data, and how it is written as bytes",
+        "protocol has only what both sides share: data and its encoding",
     ),
 ];
 
-/// Names that stand where they may not, and rows that no longer apply.
+/// Returns the names in files that may not contain them, and rows that no longer apply.
 pub(crate) fn misplaced(tree: &Tree) -> Vec<String> {
     let outside: BTreeMap<_, _> = tree
         .keys()
@@ -190,7 +191,7 @@ pub(crate) fn misplaced(tree: &Tree) -> Vec<String> {
     faults
 }
 
-/// Holds a table against the sources; `first` finds the first line of a module that has a name.
+/// Checks a table against the sources. `first` finds the first line of a module with a name.
 fn table(
     tree: &Tree,
     rows: &[Row<'_>],
@@ -212,7 +213,7 @@ fn table(
         }
         for (place, _) in places.iter().zip(used).filter(|(_, used)| !used) {
             faults.push(format!(
-                "{place} has no {word:?} any more: strike it out in {called}"
+                "{place} has no {word:?} any more: remove it from {called}"
             ));
         }
     }
@@ -224,7 +225,7 @@ fn in_folders(tree: &Tree) -> Vec<String> {
     for (folders, words, instead) in NOT_IN {
         let inside = |path: &str| folders.iter().any(|folder| path.starts_with(folder));
         let sources: Vec<_> = tree.values().filter(|it| inside(&it.path)).collect();
-        assert!(sources.len() > 4, "they have moved: {folders:?}");
+        assert!(sources.len() > 4, "the folders have moved: {folders:?}");
         for source in sources {
             for (line, code) in source.lines() {
                 let mut found = code.split(|letter| !is_word(letter));
@@ -237,7 +238,7 @@ fn in_folders(tree: &Tree) -> Vec<String> {
     faults
 }
 
-/// If the line has the word, and not as the end of a longer one.
+/// Returns whether the line contains the word, and not only as the end of a longer one.
 fn has(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(place, _)| {
         let before = line[..place].chars().next_back();

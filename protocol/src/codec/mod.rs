@@ -1,5 +1,4 @@
-//! MessagePack. Users' values are encoded through serde; frames are read and written element by
-//! element.
+//! MessagePack. Users' values go through serde; frames are read and written element by element.
 //!
 //! It may import `panics` and `printable`.
 //!

@@ -10,13 +10,13 @@ use crate::{
 };
 
 /// How many there are at a time.
-const CROWD: usize = 40;
+const CONNECTIONS: usize = 40;
 
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     let hello = framed(&protocol::hello(1, "hostile", "\u{1b}[31m").encoded());
     let mut crowd = Vec::new();
-    while attacker.goes_on() {
-        let mut stranger = attacker.stranger()?;
+    while attacker.is_running() {
+        let mut stream = attacker.connect()?;
         let said: &[u8] = match attacker.random.random_range(0..5) {
             0 => &hello[..attacker.random.random_range(0..hello.len())],
             1 => &hello,
@@ -25,14 +25,14 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
             _ => &[],
         };
         // The manager may have refused it already.
-        let _ = stranger.write_all(said);
-        crowd.push(stranger);
+        let _ = stream.write_all(said);
+        crowd.push(stream);
         attacker.count("connections: made");
-        if crowd.len() >= CROWD {
+        if crowd.len() >= CONNECTIONS {
             // The time itself is what is random.
             let pause = attacker.random.random_range(0..100);
             thread::sleep(Duration::from_millis(pause));
-            let left = attacker.random.random_range(0..CROWD);
+            let left = attacker.random.random_range(0..CONNECTIONS);
             crowd.truncate(left);
         }
     }

@@ -7,14 +7,14 @@ use crate::{
     client::{Attacker, Client, Ended},
     kinds,
     pack::Pack,
-    protocol::Heard,
+    protocol::Response,
 };
 
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     let name = format!("hostile crowd {}", attacker.random.random::<u32>());
     let mut client = attacker.client()?;
     let outcome = crowd(attacker, &mut client, &name);
-    let mut client = attacker.client_at_last()?;
+    let mut client = attacker.client_with_retry()?;
     for what in ["items", "lock"] {
         client.remove(&format!("{name} {what}"))?;
     }
@@ -28,10 +28,10 @@ fn crowd(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(),
         return Ok(());
     };
     let mut bytes = budget::LARGE;
-    while bytes > 0 && attacker.goes_on() {
+    while bytes > 0 && attacker.is_running() {
         let item = Pack::list([Pack::Bytes(vec![9; bytes])]);
         match client.call(&items, "put", &item)? {
-            Heard::Reply { .. } => attacker.count("crowds: items"),
+            Response::Reply { .. } => attacker.count("crowds: items"),
             _ => bytes /= 2,
         }
     }
@@ -48,7 +48,7 @@ fn crowd(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(),
     };
     for _ in 0..10 {
         match other.call(&lock, "acquire", &Pack::list([]))? {
-            Heard::Reply { .. } => {
+            Response::Reply { .. } => {
                 attacker.count("crowds: locked");
                 break;
             }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
-    while attacker.goes_on() {
+    while attacker.is_running() {
         match attacker.random.random_range(0..4) {
             0 => absurd_headers(attacker)?,
             1 => large_frames_that_break_off(attacker)?,
@@ -30,9 +30,9 @@ fn absurd_headers(attacker: &mut Attacker) -> Result<(), Ended> {
     let most = u32::try_from(budget::limits().frame_bytes).expect("it fits");
     for length in [0, most + 1, u32::MAX, 1 << 31] {
         let mut client = attacker.client()?;
-        client.say_bytes(&length.to_be_bytes())?;
+        client.send_bytes(&length.to_be_bytes())?;
         // It is told with a Bye, and hung up.
-        match client.hear_all(Duration::from_secs(10)) {
+        match client.receive_all(Duration::from_secs(10)) {
             Err(Ended::HungUp) => attacker.count("lengths: hung up"),
             Ok(_) => attacker.fault(format!("a frame of {length} bytes is waited for")),
             Err(ended) => return Err(ended),
@@ -48,8 +48,8 @@ fn large_frames_that_break_off(attacker: &mut Attacker) -> Result<(), Ended> {
     for _ in 0..8 {
         let mut client = attacker.client()?;
         let length = u32::try_from(most).expect("it fits");
-        client.say_bytes(&length.to_be_bytes())?;
-        client.say_bytes(&vec![0x93; most - 1])?;
+        client.send_bytes(&length.to_be_bytes())?;
+        client.send_bytes(&vec![0x93; most - 1])?;
         clients.push(client);
     }
     // So long the manager has all of them unfinished.
@@ -91,9 +91,9 @@ fn cut_hellos(attacker: &mut Attacker) -> Result<(), Ended> {
     let hello = framed(&protocol::hello(1, "hostile", "").encoded());
     for _ in 0..20 {
         let cut = attacker.random.random_range(0..hello.len());
-        let mut stranger = attacker.stranger()?;
+        let mut stream = attacker.connect()?;
         // The manager may refuse it before it is read.
-        let _ = stranger.write_all(&hello[..cut]);
+        let _ = stream.write_all(&hello[..cut]);
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
-    while attacker.goes_on() {
+    while attacker.is_running() {
         match one_session(attacker) {
             // That is how most of these sessions are to end.
             Err(Ended::HungUp) => attacker.count("mutated: hung up"),
@@ -39,10 +39,10 @@ fn one_session(attacker: &mut Attacker) -> Result<(), Ended> {
             // Its length is right, so what follows is still a frame.
             bytes = framed(message);
         }
-        client.say_bytes(&bytes)?;
+        client.send_bytes(&bytes)?;
         attacker.count("mutated: frames");
     }
-    client.hear_all(Duration::from_millis(5))?;
+    client.receive_all(Duration::from_millis(5))?;
     Ok(())
 }
 

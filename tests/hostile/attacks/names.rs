@@ -12,7 +12,7 @@ use crate::{
 };
 
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
-    while attacker.goes_on() {
+    while attacker.is_running() {
         let [program, label] = [(); 2].map(|()| kinds::text(&mut attacker.random));
         let mut client = attacker.client_as(7, &program, &label)?;
         for _ in 0..60 {
@@ -38,7 +38,7 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
             };
             client.ask(seq, &request)?;
             attacker.count("names: answered");
-            if !attacker.goes_on() {
+            if !attacker.is_running() {
                 break;
             }
         }

@@ -13,7 +13,7 @@ use crate::{
     client::{Attacker, Client, Ended, Object, framed},
     kinds,
     pack::Pack,
-    protocol::{self, Heard},
+    protocol::{self, Response},
 };
 
 /// How many permits the semaphore of this attack has.
@@ -24,14 +24,14 @@ const RETURN: Duration = Duration::from_secs(5);
 
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     let name = format!("hostile permits {}", attacker.random.random::<u32>());
-    while attacker.goes_on() {
+    while attacker.is_running() {
         match attacker.random.random_range(0..3) {
             0 => numbers_that_do_not_rise(attacker)?,
             1 => withdrawals_of_anything(attacker)?,
             _ => permits_by_casts(attacker, &name)?,
         }
     }
-    attacker.client_at_last()?.remove(&name)?;
+    attacker.client_with_retry()?.remove(&name)?;
     Ok(())
 }
 
@@ -46,11 +46,11 @@ fn numbers_that_do_not_rise(attacker: &mut Attacker) -> Result<(), Ended> {
     ];
     for (first, second) in falls {
         let mut client = attacker.client()?;
-        client.say(&protocol::remove(first, "hostile nothing"))?;
-        client.say(&protocol::remove(second, "hostile nothing"))?;
+        client.send(&protocol::remove(first, "hostile nothing"))?;
+        client.send(&protocol::remove(second, "hostile nothing"))?;
         loop {
-            match client.hear(Duration::from_secs(10)) {
-                Ok(Some(Heard::Bye(_))) | Err(Ended::HungUp) => break,
+            match client.receive(Duration::from_secs(10)) {
+                Ok(Some(Response::Bye(_))) | Err(Ended::HungUp) => break,
                 Ok(Some(_)) => {}
                 Ok(None) => {
                     attacker.fault(format!("{second} after {first} is no offence"));
@@ -76,7 +76,7 @@ fn withdrawals_of_anything(attacker: &mut Attacker) -> Result<(), Ended> {
         let withdraw = protocol::withdraw(object, kinds::number(random));
         batch.extend(framed(&withdraw.encoded()));
     }
-    client.say_bytes(&batch)?;
+    client.send_bytes(&batch)?;
     client.call(&lock, "status", &Pack::list([]))?;
     attacker.add("numbers: withdrawals", 2_000);
     Ok(())
@@ -96,18 +96,18 @@ fn permits_by_casts(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
             let one = Pack::list([Pack::Number(1)]);
             let acquire = semaphore.operation("acquire");
             let cast = protocol::cast(semaphore.number, acquire, &one);
-            thief.say(&cast)?;
+            thief.send(&cast)?;
         }
     }
     thief.call(&semaphore, "count", &Pack::list([]))?;
     drop(thief);
-    let mut other = attacker.client_at_last()?;
+    let mut other = attacker.client_with_retry()?;
     let Some(semaphore) = other.open("semaphore", Some(name), Some(&spec))? else {
         return Ok(());
     };
     let deadline = Instant::now() + RETURN;
     loop {
-        let Heard::Reply { body, .. } = other.call(&semaphore, "count", &Pack::list([]))? else {
+        let Response::Reply { body, .. } = other.call(&semaphore, "count", &Pack::list([]))? else {
             return Ok(());
         };
         let count = Pack::read(&body).ok_or(Ended::NotAFrame)?;
@@ -137,8 +137,8 @@ fn acquire_by_pipe(
     let descriptor = u64::try_from(descriptor).expect("an open descriptor");
     let acquire = semaphore.operation("acquire");
     let request = protocol::report_pipe(seq, semaphore.number, acquire, descriptor);
-    let heard = thief.ask(seq, &request)?;
-    if !matches!(heard, Heard::Reply { .. }) {
+    let response = thief.ask(seq, &request)?;
+    if !matches!(response, Response::Reply { .. }) {
         return Ok(());
     }
     let record = framed(&Pack::Number(1).encoded());

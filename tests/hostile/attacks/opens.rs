@@ -24,7 +24,7 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     if outcome.is_err() || attacker.random.random() {
         // The session ends with thousands of objects, which another one removes.
         drop(client);
-        client = attacker.client_at_last()?;
+        client = attacker.client_with_retry()?;
     }
     remove(&mut client, &made)?;
     outcome
@@ -35,7 +35,7 @@ fn open_many(
     client: &mut Client,
     made: &mut Vec<String>,
 ) -> Result<(), Ended> {
-    while attacker.goes_on() && made.len() < MOST {
+    while attacker.is_running() && made.len() < MOST {
         let mut batch = Vec::new();
         for _ in 0..BATCH {
             let random = &mut attacker.random;
@@ -47,9 +47,9 @@ fn open_many(
             batch.extend(framed(&open.encoded()));
             made.push(name);
         }
-        client.say_bytes(&batch)?;
+        client.send_bytes(&batch)?;
         attacker.add("opens: objects", BATCH as u64);
-        client.hear_all(Duration::from_millis(1))?;
+        client.receive_all(Duration::from_millis(1))?;
     }
     Ok(())
 }
@@ -64,7 +64,7 @@ fn remove(client: &mut Client, names: &[String]) -> Result<(), Ended> {
         let last = client.next();
         let last_of_all = protocol::inspect(last, Pack::text("Deadlocks"));
         batch.extend(framed(&last_of_all.encoded()));
-        client.say_bytes(&batch)?;
+        client.send_bytes(&batch)?;
         client.answer(last)?;
     }
     Ok(())

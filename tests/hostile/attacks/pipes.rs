@@ -7,11 +7,11 @@ use crate::{
     client::{Attacker, Ended},
     kinds,
     pack::Pack,
-    protocol::{self, Heard},
+    protocol::{self, Response},
 };
 
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
-    while attacker.goes_on() {
+    while attacker.is_running() {
         let pid = match attacker.random.random_range(0..4) {
             0 => 1,
             1 => attacker.random.random(),
@@ -29,7 +29,7 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
             let put = queue.operation("put");
             let request = protocol::report_pipe(seq, queue.number, put, descriptor);
             match client.ask(seq, &request)? {
-                Heard::Reply { .. } => attacker.count("pipes: opened"),
+                Response::Reply { .. } => attacker.count("pipes: opened"),
                 _ => attacker.count("pipes: refused"),
             }
         }

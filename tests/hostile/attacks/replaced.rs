@@ -7,7 +7,7 @@ use crate::{
     client::{Attacker, Client, Ended, Object},
     kinds,
     pack::Pack,
-    protocol::{self, Heard},
+    protocol::{self, Response},
 };
 
 /// How many values there are: together they have most of what may be stored.
@@ -19,7 +19,7 @@ const SESSIONS: usize = 12;
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     let name = format!("hostile changes {}", attacker.random.random::<u32>());
     let outcome = replace(attacker, &name);
-    let mut client = attacker.client_at_last()?;
+    let mut client = attacker.client_with_retry()?;
     for place in 0..VALUES {
         client.remove(&format!("{name} {place}"))?;
     }
@@ -38,17 +38,17 @@ fn replace(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
             let wait = value.operation("wait_change");
             let since = Pack::list([Pack::Number(*version)]);
             let call = protocol::call(waiter.next(), value.number, wait, None, &since);
-            waiter.say(&call)?;
+            waiter.send(&call)?;
         }
         silent.push(waiter);
         for (value, version) in values.iter().zip(&mut versions) {
             let large = Pack::list([Pack::Bytes(vec![9; budget::LARGE])]);
             match client.call(value, "store", &large)? {
-                Heard::Reply { .. } => *version += 1,
+                Response::Reply { .. } => *version += 1,
                 _ => attacker.count("replaced: refused"),
             }
             attacker.count("replaced: values");
-            if !attacker.goes_on() {
+            if !attacker.is_running() {
                 return Ok(());
             }
         }

@@ -8,7 +8,7 @@ use crate::{
     client::{Attacker, Client, Ended, Object},
     kinds,
     pack::Pack,
-    protocol::{self, Heard},
+    protocol::{self, Response},
 };
 
 type Store = fn(&mut Attacker, &mut Client, &str) -> Result<(), Ended>;
@@ -33,7 +33,7 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     let mut client = attacker.client()?;
     let outcome = store(attacker, &mut client, &name);
     // In a session of its own: that one may have been hung up. What is removed leaves its room.
-    let mut client = attacker.client_at_last()?;
+    let mut client = attacker.client_with_retry()?;
     for place in 0..PLACES {
         client.remove(&format!("{name} {place}"))?;
     }
@@ -49,8 +49,8 @@ fn large() -> Pack {
 }
 
 /// Whether the manager says that it is full.
-fn is_full(attacker: &mut Attacker, heard: &Heard) -> bool {
-    let Heard::Fault { fault, .. } = heard else {
+fn is_full(attacker: &mut Attacker, response: &Response) -> bool {
+    let Response::Fault { fault, .. } = response else {
         return false;
     };
     let is_limit = fault.of_variant("Limit").is_some();
@@ -76,8 +76,8 @@ fn values(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<()
         let Some(value) = open(client, "value", name, place, &small)? else {
             continue;
         };
-        let heard = client.call(&value, "store", &Pack::list([large()]))?;
-        if is_full(attacker, &heard) || !attacker.goes_on() {
+        let response = client.call(&value, "store", &Pack::list([large()]))?;
+        if is_full(attacker, &response) || !attacker.is_running() {
             break;
         }
     }
@@ -89,7 +89,7 @@ fn specs(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(),
     let spec = kinds::value_spec(vec![9; budget::LARGE]);
     for place in 0..PLACES {
         let opened = open(client, "value", name, place, &spec)?;
-        if opened.is_none() || !attacker.goes_on() {
+        if opened.is_none() || !attacker.is_running() {
             break;
         }
     }
@@ -102,8 +102,8 @@ fn items(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(),
         return Ok(());
     };
     for _ in 0..120 {
-        let heard = client.call(&queue, "put", &Pack::list([large()]))?;
-        if is_full(attacker, &heard) || !attacker.goes_on() {
+        let response = client.call(&queue, "put", &Pack::list([large()]))?;
+        if is_full(attacker, &response) || !attacker.is_running() {
             break;
         }
     }
@@ -120,8 +120,8 @@ fn puts_that_wait(attacker: &mut Attacker, client: &mut Client, name: &str) -> R
         let put = queue.operation("put");
         let arguments = Pack::list([large()]);
         let call = protocol::call(client.next(), queue.number, put, None, &arguments);
-        client.say(&call)?;
-        if !attacker.goes_on() {
+        client.send(&call)?;
+        if !attacker.is_running() {
             break;
         }
     }
@@ -139,8 +139,8 @@ fn tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(),
         let row = Pack::list([large(), Pack::list([Pack::Number(budget::LARGE as u64)])]);
         let arguments = kinds::feed(1, first, "task", row);
         let cast = protocol::cast(queue.number, queue.operation("feed"), &arguments);
-        client.say(&cast)?;
-        if !attacker.goes_on() {
+        client.send(&cast)?;
+        if !attacker.is_running() {
             break;
         }
     }
@@ -158,8 +158,8 @@ fn names_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> R
     client.call(&queue, "feed", &arguments)?;
     let one = Pack::list([Pack::Nil, Pack::Number(1)]);
     for _ in 0..3_000 {
-        let heard = client.call(&queue, "next", &one)?;
-        if is_full(attacker, &heard) || !attacker.goes_on() {
+        let response = client.call(&queue, "next", &one)?;
+        if is_full(attacker, &response) || !attacker.is_running() {
             break;
         }
     }
@@ -175,8 +175,8 @@ fn rows_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Re
     client.call(&queue, "feed", &arguments)?;
     let one = Pack::list([Pack::Nil, Pack::Number(1)]);
     for _ in 0..3_000 {
-        let heard = client.call(&queue, "next", &one)?;
-        if is_full(attacker, &heard) || !attacker.goes_on() {
+        let response = client.call(&queue, "next", &one)?;
+        if is_full(attacker, &response) || !attacker.is_running() {
             break;
         }
     }
@@ -189,13 +189,13 @@ fn keys(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), 
         return Ok(());
     };
     let mut key: u64 = 0;
-    while attacker.goes_on() {
+    while attacker.is_running() {
         for _ in 0..500 {
             key += 1;
             let arguments = Pack::list([Pack::Text(format!("{key:0>255}"))]);
             let acquire = locks.operation("acquire");
             let cast = protocol::cast(locks.number, acquire, &arguments);
-            client.say(&cast)?;
+            client.send(&cast)?;
         }
         client.call(&locks, "count", &Pack::list([]))?;
     }

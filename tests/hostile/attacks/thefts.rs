@@ -6,9 +6,9 @@ use rand::{Rng, seq::IndexedRandom};
 
 use crate::{
     client::{Attacker, Ended, NO_OPERATION, Object, framed},
-    honest::TREASURES,
+    honest::HELD_OBJECTS,
     pack::Pack,
-    protocol::{self, Grant, Heard},
+    protocol::{self, Grant, Response},
 };
 
 /// How many guesses go in one write.
@@ -41,8 +41,8 @@ fn only(proof: Pack) -> Vec<Pack> {
 
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     let mut client = attacker.client()?;
-    while attacker.goes_on() {
-        let (kind, name) = *TREASURES.choose(&mut attacker.random).expect("some");
+    while attacker.is_running() {
+        let (kind, name) = *HELD_OBJECTS.choose(&mut attacker.random).expect("some");
         let Some(object) = client.open(kind, Some(name), None)? else {
             attacker.fault(format!("{name} is no more"));
             return Ok(());
@@ -56,9 +56,9 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
             let call = protocol::call(last, object.number, operation, Some(0), &arguments);
             batch.extend(framed(&call.encoded()));
         }
-        client.say_bytes(&batch)?;
+        client.send_bytes(&batch)?;
         for seq in first + 1..=last {
-            if let Heard::Reply { body, .. } = client.answer(seq)? {
+            if let Response::Reply { body, .. } = client.answer(seq)? {
                 attacker.count("thefts: tried");
                 let reply = Pack::read(&body).ok_or(Ended::NotAFrame)?;
                 match reply.variant_name() {

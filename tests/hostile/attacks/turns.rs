@@ -23,7 +23,7 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
         2 => keys_of_one_that_ends(attacker, &name),
         _ => holds_of_one_that_ends(attacker, &name),
     };
-    attacker.client_at_last()?.remove(&name)?;
+    attacker.client_with_retry()?.remove(&name)?;
     attacker.count("turns: taken");
     outcome
 }
@@ -44,7 +44,7 @@ fn calls(
             let call = protocol::call(last, object.number, operation, Some(0), &arguments);
             batch.extend(framed(&call.encoded()));
         }
-        client.say_bytes(&batch)?;
+        client.send_bytes(&batch)?;
         client.answer(last)?;
     }
     Ok(())
@@ -83,7 +83,7 @@ fn chunks_of_one_that_ends(attacker: &mut Attacker, name: &str) -> Result<(), En
         let call = protocol::call(client.next(), queue.number, operation, None, &submit);
         batch.extend(framed(&call.encoded()));
     }
-    client.say_bytes(&batch)?;
+    client.send_bytes(&batch)?;
     let mut worker = attacker.client()?;
     let Some(queue) = worker.open("task_queue", Some(name), None)? else {
         return Ok(());

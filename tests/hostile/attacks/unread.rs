@@ -15,7 +15,7 @@ use crate::{
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     let name = format!("hostile large value {}", attacker.random.random::<u32>());
     let outcome = ask_without_reading(attacker, &name);
-    attacker.client_at_last()?.remove(&name)?;
+    attacker.client_with_retry()?.remove(&name)?;
     outcome
 }
 
@@ -40,11 +40,11 @@ fn ask_without_reading(attacker: &mut Attacker, name: &str) -> Result<(), Ended>
             batch.extend(framed(&request(&mut client, &value).encoded()));
             asked += 1;
         }
-        match client.say_bytes(&batch) {
+        match client.send_bytes(&batch) {
             Err(Ended::NotRead) => break,
             said => said?,
         }
-        if !attacker.goes_on() {
+        if !attacker.is_running() {
             break;
         }
     }
@@ -62,7 +62,7 @@ fn ask_without_reading(attacker: &mut Attacker, name: &str) -> Result<(), Ended>
     thread::sleep(Duration::from_millis(attacker.random.random_range(0..500)));
     if attacker.random.random() {
         // It reads at last: what comes must be frames.
-        while attacker.goes_on() && client.hear(Duration::from_millis(50))?.is_some() {
+        while attacker.is_running() && client.receive(Duration::from_millis(50))?.is_some() {
             attacker.count("unread: read late");
         }
     }

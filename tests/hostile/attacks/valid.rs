@@ -9,7 +9,7 @@ use crate::{
     client::{Attacker, Client, Ended, Object, framed},
     kinds::{self, KINDS, Kind},
     pack::Pack,
-    protocol::{self, Grant, Heard},
+    protocol::{self, Grant, Response},
 };
 
 /// How many frames go in one write.
@@ -19,7 +19,7 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     let mut client = attacker.client()?;
     let objects = open_some(attacker, &mut client)?;
     let (mut asked, mut grants) = (HashSet::new(), Vec::new());
-    while attacker.goes_on() {
+    while attacker.is_running() {
         let mut batch = Vec::new();
         for _ in 0..BATCH {
             let Some(frame) = frame(attacker, &mut client, &objects, &mut asked, &mut grants)
@@ -28,13 +28,15 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
             };
             batch.extend(framed(&frame.encoded()));
         }
-        client.say_bytes(&batch)?;
+        client.send_bytes(&batch)?;
         attacker.add("valid: frames", BATCH as u64);
-        while let Some(heard) = client.hear(Duration::from_millis(1))? {
-            match heard {
-                Heard::Bye(reason) => attacker.fault(format!("valid frames had a bye: {reason}")),
-                heard => {
-                    if let Some(seq) = heard.answers() {
+        while let Some(response) = client.receive(Duration::from_millis(1))? {
+            match response {
+                Response::Bye(reason) => {
+                    attacker.fault(format!("valid frames had a bye: {reason}"))
+                }
+                response => {
+                    if let Some(seq) = response.answers() {
                         attacker.count("valid: answers");
                         if !asked.remove(&seq) {
                             attacker.fault(format!("an answer to {seq}, which waits for none"));

@@ -9,7 +9,7 @@ use crate::{
     client::{Attacker, Ended, framed},
     kinds,
     pack::Pack,
-    protocol::{self, Heard},
+    protocol::{self, Response},
 };
 
 /// A kind, its spec, a call that waits, and what ends all waits, if it does not take removing.
@@ -62,7 +62,7 @@ fn one() -> Pack {
 }
 
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
-    while attacker.goes_on() {
+    while attacker.is_running() {
         let (kind, spec, operation, arguments, end) =
             *WAITS.choose(&mut attacker.random).expect("some");
         let name = format!("hostile crowd {}", attacker.random.random::<u32>());
@@ -78,9 +78,9 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
             let call = protocol::call(seq, object.number, operation, None, &arguments);
             batch.extend(framed(&call.encoded()));
         }
-        client.say_bytes(&batch)?;
-        while let Some(heard) = client.hear(Duration::from_millis(20))? {
-            if let Heard::Fault { .. } = heard {
+        client.send_bytes(&batch)?;
+        while let Some(response) = client.receive(Duration::from_millis(20))? {
+            if let Response::Fault { .. } = response {
                 attacker.count("waits: refused");
             }
         }
@@ -96,7 +96,7 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
             (1, _) => drop(client),
             _ => {}
         }
-        attacker.client_at_last()?.remove(&name)?;
+        attacker.client_with_retry()?.remove(&name)?;
     }
     Ok(())
 }

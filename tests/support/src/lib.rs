@@ -1,16 +1,16 @@
-//! What the integration tests of lockkeeper share.
+//! Shared support of lockkeeper's integration tests.
 //!
 //! | Module | Contents |
 //! | --- | --- |
 //! | `run` | a runtime for each test, and the watchdog that ends a hung test |
-//! | `role` | child processes of the test binary, each with a role |
-//! | `own_process` | tests that need the state of a process to themselves |
+//! | `role` | child processes of the test binary, each in a role |
+//! | `own_process` | tests that need their own process |
 //! | `program` | copies of the test binary |
-//! | `signals` | killing, stopping and observing processes |
+//! | `signals` | killing, stopping and inspecting processes |
 //! | `until` | polling a state with a deadline |
 //! | `turns` | dropping a future after each number of polls |
 //! | `user` | acting as another user |
-//! | `seed` | random numbers that can be repeated |
+//! | `seed` | reproducible random numbers |
 //!
 //! Invariant: this crate does not depend on lockkeeper.
 

@@ -1,4 +1,4 @@
-//! Tests that set or count what belongs to the whole process: its recorder, its subscriber, its
+//! Runs tests that change or count state of the whole process: its recorder, its subscriber, its
 //! label, its descriptors.
 
 use std::{
@@ -9,24 +9,24 @@ use std::{
 
 use crate::run::Watchdog;
 
-/// The variable that names the test which this process was started for.
+/// The environment variable with the test that this process was started for.
 const TEST: &str = "LOCKKEEPER_TEST_IN_OWN_PROCESS";
 
-/// Runs a test in a process of its own: the test binary once more, with that test alone.
+/// Runs a test in its own process, which is the test binary with only that test.
 ///
-/// It is to be called with a closure, directly in the test function, whose name it takes from the
+/// Call it with a closure, directly in the test function: it takes the name of the test from the
 /// closure's type.
 ///
 /// # Panics
 ///
-/// Panics with the output of that process when the test fails there.
+/// Panics with the output of the process when the test fails.
 pub fn in_own_process<F: FnOnce()>(test: F) {
     let name = test_name::<F>();
     if env::var(TEST).is_ok_and(|wanted| wanted == name) {
         let _watchdog = Watchdog::start();
         return test();
     }
-    let output = Command::new(env::current_exe().expect("a test has a file"))
+    let output = Command::new(env::current_exe().expect("the test binary has a path"))
         .args(["--exact", "--nocapture", "--test-threads=1", name])
         .env(TEST, name)
         .stdin(Stdio::null())
@@ -42,7 +42,7 @@ pub fn in_own_process<F: FnOnce()>(test: F) {
     );
 }
 
-/// The harness's name of the test that has a closure of this type: its path without the crate.
+/// Returns the harness's name of the test with a closure of this type: its path without the crate.
 fn test_name<F>() -> &'static str {
     let path = type_name::<F>();
     let path = path

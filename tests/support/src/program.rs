@@ -1,9 +1,9 @@
-//! Copies of the test binary.
+//! Copies the test binary.
 
 use std::{path::Path, process::Command};
 
-/// Copies a program in another process. A child of another thread may be forked while this process has the copy open
-/// for writing, and no program can be started while any process has.
+/// Copies a program in another process. If this process wrote the copy, another thread could fork meanwhile, and a
+/// program cannot be started while any process has it open for writing.
 ///
 /// # Panics
 ///

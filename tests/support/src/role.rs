@@ -1,7 +1,7 @@
-//! Child processes of the test binary, each with a role.
+//! Child processes of the test binary, each in a role.
 //!
-//! A parent starts the binary's test `children` once more, and names the role in an environment
-//! variable. That test adds the roles of all modules to a [`Roles`], which runs the one asked for.
+//! A parent starts the test binary with only its test `children`, and the role in an environment
+//! variable. That test adds the roles of all modules to a [`Roles`], which runs the requested one.
 //! A child ends with its parent at the latest.
 
 use std::{
@@ -15,14 +15,14 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Builder;
 
-/// The variables that tell a child its role and the role's argument.
+/// The environment variables with a child's role and the role's argument.
 const ROLE: &str = "LOCKKEEPER_TEST_ROLE";
 const ARGUMENT: &str = "LOCKKEEPER_TEST_ARGUMENT";
 
-/// Precedes a report, since the test harness prints lines of its own.
+/// The prefix of a report, which distinguishes it from the lines of the test harness.
 const MARK: &str = "=> ";
 
-/// A child process in a role. Dropped, it is killed.
+/// A child process in a role. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Role {
     process: Child,
@@ -30,7 +30,7 @@ pub struct Role {
 }
 
 impl Role {
-    /// Starts a process in the role of that name.
+    /// Starts a process in the role of the given name.
     ///
     /// # Panics
     ///
@@ -39,7 +39,7 @@ impl Role {
         Self::start_by(&mut this_program(), name, argument)
     }
 
-    /// Starts a process in the role of that name, with no other variables in its environment than these.
+    /// Starts a process in the role of that name, with only the given environment variables.
     ///
     /// # Panics
     ///
@@ -50,8 +50,7 @@ impl Role {
         Self::start_by(&mut program, name, argument)
     }
 
-    /// Starts a process in the role of that name by a command that runs the test binary in another way than
-    /// [`Self::start`] does.
+    /// Starts a process in the role of that name with a command that runs the test binary.
     ///
     /// # Panics
     ///
@@ -66,14 +65,14 @@ impl Role {
             .stdout(Stdio::piped())
             .spawn()
             .expect("a process can be started");
-        let output = process.stdout.take().expect("it is piped");
+        let output = process.stdout.take().expect("the output is piped");
         Self {
             process,
             output: BufReader::new(output),
         }
     }
 
-    /// The process id.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.process.id()
     }
@@ -87,7 +86,10 @@ impl Role {
         let mut line = String::new();
         loop {
             line.clear();
-            let length = self.output.read_line(&mut line).expect("a pipe is read");
+            let length = self
+                .output
+                .read_line(&mut line)
+                .expect("the pipe can be read");
             assert!(length > 0, "the child ended without a report");
             if let Some((_, text)) = line.trim_end().split_once(MARK) {
                 return text.to_owned();
@@ -99,9 +101,9 @@ impl Role {
     ///
     /// # Panics
     ///
-    /// Panics when the system does not let the parent wait.
+    /// Panics when the system cannot wait for the process.
     pub fn kill(&mut self) {
-        // It fails only when the process has ended already.
+        // This fails only when the process has already ended.
         let _ = self.process.kill();
         self.process.wait().expect("a child can be waited for");
     }
@@ -114,7 +116,7 @@ impl Drop for Role {
 }
 
 fn this_program() -> Command {
-    Command::new(env::current_exe().expect("a test has a file"))
+    Command::new(env::current_exe().expect("the test binary has a path"))
 }
 
 /// Reports a line to the process that started this role.
@@ -131,7 +133,7 @@ pub struct Roles {
 }
 
 impl Roles {
-    /// No roles yet. Reads which one this process has.
+    /// Makes an empty set of roles. Reads the role of this process.
     #[expect(
         clippy::new_without_default,
         reason = "it reads the environment, which a default should not"
@@ -156,12 +158,13 @@ impl Roles {
         assert!(self.names.insert(name), "two roles are named {name:?}");
         if self.wanted.as_deref() == Some(name) {
             thread::spawn(|| {
-                // The parent writes nothing there, so the end of input is the end of the parent.
+                // The parent writes nothing to it, so end of file means that the parent has ended.
                 let _ = io::stdin().read(&mut [0]);
                 process::exit(1);
             });
             let argument = env::var(ARGUMENT).expect("a role has an argument");
-            let argument = serde_json::from_str(&argument).expect("it is for this role");
+            let argument =
+                serde_json::from_str(&argument).expect("the argument has the type of the role");
             Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -171,11 +174,11 @@ impl Roles {
         }
     }
 
-    /// States that all roles have been added.
+    /// Ends the list of roles.
     ///
     /// # Panics
     ///
-    /// Panics when none of them is the role of this process.
+    /// Panics when the role of this process was not added.
     pub fn end(self) {
         if let Some(name) = self.wanted {
             panic!("this test binary has no role {name:?}");

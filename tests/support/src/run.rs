@@ -1,7 +1,7 @@
-//! The runtime that a test runs in, and the watchdog that ends a hung test.
+//! The runtime of a test, and the watchdog that ends a hung test.
 //!
-//! The watchdog is per test, not per binary. It aborts the process, so that a hung test fails the
-//! run with its name instead of hanging the run.
+//! Each test has its own watchdog. It aborts the process, so a hung test fails the run and prints
+//! its name.
 
 use std::{
     env,
@@ -15,11 +15,11 @@ use std::{
 
 use tokio::runtime::Builder;
 
-/// The variables that set the length of a test that is as long as asked for.
+/// The environment variables that set the length of a long test.
 const LENGTHS: [&str; 2] = ["LOCKKEEPER_CHAOS_SECONDS", "LOCKKEEPER_HOSTILE_SECONDS"];
 
-/// How long a test may take: one minute. Where a variable sets the length of a test, that length and
-/// two minutes.
+/// Returns the time limit of a test: one minute, or two minutes more than the length that an
+/// environment variable sets.
 fn time_limit() -> Duration {
     let seconds = LENGTHS.map(|name| env::var(name).ok()?.parse().ok());
     let seconds = seconds.into_iter().flatten().max();
@@ -42,21 +42,21 @@ pub fn run<F: Future>(test: F) -> F::Output {
         .block_on(test)
 }
 
-/// Aborts the process unless it is dropped in time.
+/// Aborts the process unless it is dropped within the time limit.
 #[derive(Debug)]
 pub struct Watchdog {
     _sender: Sender<()>,
 }
 
 impl Watchdog {
-    /// Watches the test on this thread, to which the harness gives the test's name.
+    /// Starts to watch the test on this thread. The name of the thread is that of the test.
     pub fn start() -> Self {
         let limit = time_limit();
         let (sender, dropped) = mpsc::channel::<()>();
         let test = thread::current().name().unwrap_or("a test").to_owned();
         thread::spawn(move || {
             if dropped.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-                // The harness captures what `eprintln!` prints until the test is over.
+                // The harness would capture the output of `eprintln!`.
                 let _ = writeln!(io::stderr(), "{test} took longer than {limit:?}");
                 process::abort();
             }

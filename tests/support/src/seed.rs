@@ -1,14 +1,14 @@
-//! Random numbers of one seed, which is printed, and taken from `LOCKKEEPER_SEED` to repeat a run.
+//! Random numbers from one seed, which is printed. `LOCKKEEPER_SEED` sets the seed to repeat a run.
 
 use std::env;
 
 use rand::{SeedableRng, rngs::StdRng};
 
-/// Random numbers of a new seed, or of the one in `LOCKKEEPER_SEED`.
+/// Makes a generator with a new seed, or the one in `LOCKKEEPER_SEED`.
 ///
 /// # Panics
 ///
-/// Panics when `LOCKKEEPER_SEED` is no number.
+/// Panics when `LOCKKEEPER_SEED` is not a number.
 pub fn seeded() -> StdRng {
     let seed = match env::var("LOCKKEEPER_SEED") {
         Ok(seed) => seed.parse().expect("LOCKKEEPER_SEED is a number"),

@@ -1,4 +1,4 @@
-//! Killing, stopping and observing other processes.
+//! Kills, stops and inspects other processes.
 
 use std::fs::{self, DirEntry};
 
@@ -11,14 +11,14 @@ pub fn kill(pid: u32) {
     signal(pid, Signal::KILL);
 }
 
-/// Sends a process a signal. Does nothing when the process has ended.
+/// Sends a signal to a process. Does nothing when the process has ended.
 ///
 /// # Panics
 ///
-/// Panics when `pid` is no process id.
+/// Panics when `pid` is not a process id.
 pub fn signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    // It fails only when the process is gone.
+    // This fails only when the process has ended.
     let _ = kill_process(pid.expect("a process id is above zero"), signal);
 }
 
@@ -26,24 +26,24 @@ pub fn signal(pid: u32, signal: Signal) {
 ///
 /// # Panics
 ///
-/// Panics when `pid` is no process id.
+/// Panics when `pid` is not a process id.
 pub fn signal_group(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    // It fails only when all of them are gone.
+    // This fails only when all of them have ended.
     let _ = kill_process_group(pid.expect("a process id is above zero"), signal);
 }
 
-/// Whether a process runs. A zombie does not.
+/// Returns whether a process is running. A zombie is not.
 pub fn is_running(pid: u32) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
         return false;
     };
-    // The name stands in parentheses and may hold any character.
+    // The name is in parentheses, and may contain any character.
     let state = stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next());
     !matches!(state, Some(Some('Z' | 'X')) | None)
 }
 
-/// The children of a process, zombies included.
+/// Returns the children of a process, including zombies.
 ///
 /// # Panics
 ///
@@ -52,12 +52,12 @@ pub fn children_of(pid: u32) -> Vec<u32> {
     let pid = pid.to_string();
     let child = |entry: DirEntry| {
         let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
-        // The name stands in parentheses; behind it are the state and the parent.
+        // The name is in parentheses. The state and the parent follow it.
         let (_, rest) = stat.rsplit_once(") ")?;
         let is_child = rest.split(' ').nth(1) == Some(&pid);
         is_child.then(|| entry.file_name().to_str()?.parse().ok())?
     };
-    let processes = fs::read_dir("/proc").expect("there is /proc");
+    let processes = fs::read_dir("/proc").expect("the system has /proc");
     processes.flatten().filter_map(child).collect()
 }
 
@@ -72,15 +72,15 @@ pub async fn stop(pid: u32) {
     assert!(is_running(pid), "process {pid} has ended");
 }
 
-/// Whether all threads of a process are stopped. Each thread stops on its own, some time after the
-/// signal.
+/// Returns whether all threads of a process are stopped. Each thread stops separately, some time
+/// after the signal.
 fn is_stopped(pid: u32) -> bool {
     let threads = fs::read_dir(format!("/proc/{pid}/task"));
     threads
         .expect("the process exists")
         .flatten()
         .all(|thread| {
-            // A thread that has ended meanwhile does not run.
+            // A thread that has ended meanwhile is not running.
             let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
             stat.rsplit_once(") ")
                 .is_none_or(|(_, rest)| rest.starts_with('T'))

@@ -1,8 +1,8 @@
-//! Futures that are dropped after no turn of the runtime, after one turn, and so on to their end.
+//! Drops a future after zero turns of the runtime, after one turn, and so on until it completes.
 //!
-//! A turn is one poll of the future. All other ready tasks have their turn before the next one, and
-//! the runtime reads what has arrived. So a sweep meets every point where a future can be dropped,
-//! however fast the machine is.
+//! A turn is one poll of the future. Before the next turn the runtime polls all other ready tasks
+//! and its I/O driver. So a sweep covers every point at which a future can be dropped, independent
+//! of the speed of the machine.
 
 use std::{future::Future, pin::pin, task::Poll};
 
@@ -10,13 +10,14 @@ use tokio::runtime::Builder;
 
 use crate::run::Watchdog;
 
-/// How many rounds have to complete in a row. One that completed by chance does not end a sweep.
+/// The number of consecutive rounds that must complete to end a sweep, because one may complete by
+/// chance.
 const IN_A_ROW: u32 = 4;
 
-/// Beyond this number of turns a sweep takes longer steps: only waiting goes on there.
+/// Above this number of turns a sweep takes larger steps, because the future then only waits.
 const EACH: u32 = 24;
 
-/// Runs a test on a runtime of one thread, where all tasks take turns, under a watchdog.
+/// Runs a test on a single-threaded runtime, under a watchdog.
 ///
 /// # Panics
 ///
@@ -30,7 +31,7 @@ pub fn run_in_turns<F: Future>(test: F) -> F::Output {
         .block_on(test)
 }
 
-/// Awaits a future for a number of turns, and drops it if it is not ready by then.
+/// Polls a future for a number of turns, and drops it if it is not ready by then.
 pub async fn for_turns<F: Future>(turns: u32, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     for _ in 0..turns {
@@ -42,7 +43,8 @@ pub async fn for_turns<F: Future>(turns: u32, future: F) -> Option<F::Output> {
     None
 }
 
-/// Tries a round with more and more turns, from none, until its call completes time after time.
+/// Runs a round with an increasing number of turns, from zero, until its call completes several
+/// times in a row.
 ///
 /// # Panics
 ///
@@ -51,7 +53,10 @@ pub async fn sweep(mut round: impl AsyncFnMut(u32) -> bool) {
     let (mut turns, mut completed) = (0, 0);
     while completed < IN_A_ROW {
         let has_completed = round(turns).await;
-        assert!(turns > 0 || !has_completed, "without a turn it can't");
+        assert!(
+            turns > 0 || !has_completed,
+            "a call cannot complete without a turn"
+        );
         completed = if has_completed { completed + 1 } else { 0 };
         turns += 1 + turns / EACH;
     }

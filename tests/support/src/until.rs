@@ -1,18 +1,18 @@
-//! Polling a state with a deadline, in place of a fixed sleep.
+//! Polls a state with a deadline, instead of sleeping for a fixed time.
 
 use std::{
     future::Future,
     time::{Duration, Instant},
 };
 
-/// How long a state may take to be reached.
+/// The time limit for a state.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Polls until the answer is yes, every millisecond.
+/// Polls every millisecond until the condition holds.
 ///
 /// # Panics
 ///
-/// Panics with `what` when that takes longer than 20 seconds.
+/// Panics with `what` when this takes longer than 20 seconds.
 pub async fn until<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
     let deadline = Instant::now() + TIMEOUT;
     while !ask().await {
