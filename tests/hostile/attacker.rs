@@ -14,13 +14,13 @@ use super::{
     client::{Attacker, Ended, Findings},
 };
 
-/// How many attacks run at a time in one process.
+/// The number of concurrent attacks in one process.
 const AT_A_TIME: usize = 2;
 
-/// The longest that one attack goes on.
+/// The maximum time of one attack.
 const LONGEST: Duration = Duration::from_millis(900);
 
-/// What an attacker is told.
+/// The configuration of an attacker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct AttackerConfig {
     address: String,
@@ -40,7 +40,7 @@ impl AttackerConfig {
     }
 }
 
-/// Attacks for as long as it was told, and reports what it has found.
+/// Attacks for the configured time, and reports its findings.
 pub(crate) async fn attacker(config: AttackerConfig) {
     let end = Instant::now() + config.length;
     let mut random = StdRng::seed_from_u64(config.seed);
@@ -65,7 +65,7 @@ pub(crate) async fn attacker(config: AttackerConfig) {
     report(&serde_json::to_string(&all).expect("plain data"));
 }
 
-/// Runs all attacks, then all once more in another order, and so on.
+/// Runs all attacks, then all again in another order, and so on.
 fn attack(mut attacker: Attacker, end: Instant) -> Findings {
     let mut deck = chosen();
     loop {
@@ -78,7 +78,7 @@ fn attack(mut attacker: Attacker, end: Instant) -> Findings {
             attacker.until = end.min(Instant::now() + length);
             let begun = Instant::now();
             let outcome = attack(&mut attacker);
-            let took = u64::try_from(begun.elapsed().as_millis()).expect("not that long");
+            let took = u64::try_from(begun.elapsed().as_millis()).expect("the attack is short");
             attacker.add(&format!("{name}: milliseconds"), took);
             attacker.count(&format!("{name}: runs"));
             match outcome {

@@ -1,8 +1,8 @@
-//! The attacks: one file each, and one line in `ATTACKS`.
+//! The attacks: each has a file and a line in `ATTACKS`.
 //!
-//! An attack connects as often as it likes, takes its choices from the attacker's random numbers,
-//! and ends soon after `until`. It may touch only objects whose names begin with `hostile`, except to
-//! try what an honest client's objects must refuse.
+//! An attack may connect any number of times, draws its choices from the attacker's random numbers,
+//! and ends soon after `until`. It may use only objects whose names begin with `hostile`, except for
+//! calls that an honest client's objects must refuse.
 
 mod connections;
 mod crowds;
@@ -45,11 +45,11 @@ const ATTACKS: [(&str, Attack); 15] = [
     ("crowds", crowds::attack),
 ];
 
-/// The attacks that `LOCKKEEPER_HOSTILE_ATTACKS` names, separated by commas; else all.
+/// Returns the attacks in `LOCKKEEPER_HOSTILE_ATTACKS`, separated by commas, or all attacks.
 ///
 /// # Panics
 ///
-/// Panics when it names none that there is.
+/// Panics when it contains an unknown name.
 pub(crate) fn chosen() -> Vec<(&'static str, Attack)> {
     let Ok(names) = env::var("LOCKKEEPER_HOSTILE_ATTACKS") else {
         return ATTACKS.to_vec();
@@ -57,6 +57,6 @@ pub(crate) fn chosen() -> Vec<(&'static str, Attack)> {
     let names: Vec<_> = names.split(',').map(str::trim).collect();
     let chosen = ATTACKS.iter().filter(|(name, _)| names.contains(name));
     let chosen: Vec<_> = chosen.copied().collect();
-    assert_eq!(chosen.len(), names.len(), "there are not all of {names:?}");
+    assert_eq!(chosen.len(), names.len(), "some of {names:?} are unknown");
     chosen
 }

@@ -1,13 +1,13 @@
-//! What the manager under attack takes at the most, and how much memory that allows.
+//! The limits of the attacked manager, and the memory that they permit.
 
 use std::time::Duration;
 
 use lockkeeper::Limits;
 
-/// How many bytes a large answer, item or value has: most of a message.
+/// The bytes of a large answer, item or value: most of a message.
 pub(crate) const LARGE: usize = 900 << 10;
 
-/// The limits of the manager: small, so that each is reached within a second.
+/// Returns the limits of the manager. They are small, so that each is reached within a second.
 pub(crate) fn limits() -> Limits {
     Limits {
         frame_bytes: 1 << 20,
@@ -22,25 +22,26 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
-/// Bytes that all objects of the manager may store together. A value keeps at most twice its own size
+/// Bytes that all objects of the manager may store together. A value uses at most twice its own size
 /// in memory.
 const STORED: usize = 64 << 20;
 
 /// Bytes of answers that all sessions together may leave unread.
 const UNREAD: usize = 64 << 20;
 
-/// What an object, a call that waits and a session take at the most, beside the bytes that they carry.
+/// The most memory of an object, a waiting call and a session, without their payload.
 const OBJECT: usize = 2 << 10;
 const CALL: usize = 512;
 const SESSION: usize = 64 << 10;
 
-/// The most memory that a manager of these limits may ever use, beside what it uses when it starts.
+/// Returns the most memory that a manager with these limits may use, in addition to its memory at
+/// the start.
 ///
-/// The allocator keeps some more than is in use: a quarter here.
+/// The result includes a quarter more, because the allocator keeps some freed memory.
 pub(crate) fn most_bytes() -> usize {
     let limits = limits();
     let frames = limits.sessions * (limits.frame_bytes + SESSION);
-    // The attackers fill the calls of few sessions at a time.
+    // The attackers reach the limit of calls in only a few sessions at a time.
     let calls = 8 * limits.calls_in_flight * CALL;
     let most = 2 * STORED + UNREAD + frames + limits.objects * OBJECT + calls;
     most + most / 4

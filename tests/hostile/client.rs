@@ -1,6 +1,6 @@
-//! A hostile client: a plain socket, and what it sends is up to the attack.
+//! A hostile client: a plain socket, to which an attack writes any bytes.
 //!
-//! Invariant: no call of this file waits for ever.
+//! Invariant: every call in this file has a time limit.
 
 use std::{
     collections::BTreeMap,
@@ -18,51 +18,51 @@ use super::{
     protocol::{self, Grant, Response},
 };
 
-/// How long a manager may take to answer what it must answer at once. The machine may be busy.
+/// The time limit for an immediate answer. It is long because the machine may be busy.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// How long a write may take before the attack takes it for one that the manager does not read.
+/// The time after which a blocked write means that the manager does not read.
 const WRITE: Duration = Duration::from_secs(1);
 
-/// A number that no operation has.
+/// A number without an operation.
 pub(crate) const NO_OPERATION: u64 = 1 << 31;
 
-/// What an attacker has, whatever its attack.
+/// The state of an attacker.
 #[derive(Debug)]
 pub(crate) struct Attacker {
     pub(crate) address: String,
-    /// The process of the honest client.
+    /// The process id of the honest client.
     pub(crate) honest: u32,
     pub(crate) random: StdRng,
-    /// When the current attack is to end.
+    /// The end of the current attack.
     pub(crate) until: Instant,
     pub(crate) found: Findings,
 }
 
-/// What the attackers have counted, and the faults of the manager that they have seen.
+/// The counts of the attackers, and the manager's faults that they noticed.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Findings {
     pub(crate) counts: BTreeMap<String, u64>,
     pub(crate) faults: Vec<String>,
 }
 
-/// Why an attack cannot go on.
+/// The reason why an attack cannot continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// The manager has closed the connection, as it may.
+    /// The manager has closed the connection, which is permitted.
     HungUp,
-    /// The manager does not read, as it may while its answers are unread.
+    /// The manager does not read, which is permitted while its answers are unread.
     NotRead,
-    /// The manager has not answered what it must answer.
+    /// The manager has not answered a request that it must answer.
     NotAnswered,
-    /// The manager has sent what is no frame.
+    /// The manager has sent an invalid frame.
     NotAFrame,
-    /// Nothing listens at the address.
+    /// No manager accepts connections at the address.
     NoManager,
 }
 
 impl Findings {
-    /// Adds what another attacker has found.
+    /// Adds the findings of another attacker.
     pub(crate) fn add(&mut self, other: Self) {
         self.faults.extend(other.faults);
         for (what, count) in other.counts {
@@ -88,7 +88,7 @@ impl Attacker {
         self.found.faults.push(fault);
     }
 
-    /// Connects, and says nothing.
+    /// Connects without sending anything.
     pub(crate) fn connect(&self) -> Result<UnixStream, Ended> {
         let stream = UnixStream::connect(&self.address).map_err(|_| Ended::NoManager)?;
         let set = stream.set_write_timeout(Some(WRITE));
@@ -96,12 +96,12 @@ impl Attacker {
         Ok(stream)
     }
 
-    /// Connects and says hello.
+    /// Connects and sends a hello.
     pub(crate) fn client(&mut self) -> Result<Client, Ended> {
         self.client_as(std::process::id(), "hostile", "")
     }
 
-    /// Says hello until the manager has room for one more session.
+    /// Connects and sends hellos until the manager has room for one more session.
     pub(crate) fn client_with_retry(&mut self) -> Result<Client, Ended> {
         let deadline = Instant::now() + ANSWER;
         loop {
@@ -178,14 +178,14 @@ impl Object {
     }
 }
 
-/// A frame as bytes.
+/// Returns a message with its header.
 pub(crate) fn framed(message: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(message.len()).expect("it is not that long");
+    let length = u32::try_from(message.len()).expect("the message is short");
     [&length.to_be_bytes(), message].concat()
 }
 
 impl Client {
-    /// The next sequence number.
+    /// Returns the next sequence number.
     pub(crate) fn next(&mut self) -> u64 {
         self.seq += 1;
         self.seq
@@ -206,7 +206,7 @@ impl Client {
         self.stream.write_all(bytes).map_err(|error| ended(&error))
     }
 
-    /// Hears the next frame, if there is one in time.
+    /// Receives the next frame, if there is one in time.
     pub(crate) fn receive(&mut self, patience: Duration) -> Result<Option<Response>, Ended> {
         let deadline = Instant::now() + patience;
         loop {
@@ -239,7 +239,7 @@ impl Client {
         }
     }
 
-    /// Hears all that comes until nothing has come for that long, and counts the answers.
+    /// Receives frames until none arrives within `patience`, and returns the number of answers.
     pub(crate) fn receive_all(&mut self, patience: Duration) -> Result<u64, Ended> {
         let mut answers = 0;
         while let Some(response) = self.receive(patience)? {
@@ -248,14 +248,13 @@ impl Client {
         Ok(answers)
     }
 
-    /// Says what is to be answered at once, and hears the answer. Other answers on the way are
-    /// skipped.
+    /// Sends a request that is answered at once, and returns the answer. It skips other answers.
     pub(crate) fn ask(&mut self, seq: u64, message: &Pack) -> Result<Response, Ended> {
         self.send(message)?;
         self.answer(seq)
     }
 
-    /// Hears until the answer to a request.
+    /// Receives until the answer to a request.
     pub(crate) fn answer(&mut self, seq: u64) -> Result<Response, Ended> {
         let deadline = Instant::now() + ANSWER;
         loop {
@@ -269,7 +268,7 @@ impl Client {
         }
     }
 
-    /// Opens an object, if the manager lets it.
+    /// Opens an object, unless the manager refuses it.
     pub(crate) fn open(
         &mut self,
         kind: &str,
@@ -302,7 +301,7 @@ impl Client {
         self.ask(seq, &call)
     }
 
-    /// Removes what the attack has made.
+    /// Removes an object.
     pub(crate) fn remove(&mut self, name: &str) -> Result<Response, Ended> {
         let seq = self.next();
         self.ask(seq, &protocol::remove(seq, name))

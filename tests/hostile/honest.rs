@@ -1,8 +1,8 @@
-//! The honest client: a program that uses the library, in a process of its own.
+//! The honest client: a separate process that uses the library.
 //!
-//! It holds something of each kind for the whole run, and counts under a lock, passes items through a
-//! queue, and reads many large values at a time. What it cannot do while the manager's budget is used
-//! up, it tries again.
+//! It holds an object of each kind for the whole run. It also counts under a lock, passes items
+//! through a queue, and reads many large values at a time. If the manager refuses a call for a limit,
+//! it tries again.
 
 use std::{
     cell::RefCell,
@@ -26,7 +26,7 @@ use tokio::{sync::oneshot, time};
 
 use super::budget;
 
-/// What the honest client holds for the whole run: kinds and names.
+/// The objects that the honest client holds for the whole run: kinds and names.
 pub(crate) const HELD_OBJECTS: [(&str, &str); 8] = [
     ("lock", "honest lock"),
     ("reentrant_lock", "honest reentrant lock"),
@@ -38,37 +38,38 @@ pub(crate) const HELD_OBJECTS: [(&str, &str); 8] = [
     ("barrier", "honest barrier"),
 ];
 
-/// How many large values it asks for at a time: together they are more than a session may leave unread.
+/// The number of concurrent reads of a large value: together they are more than a session may leave
+/// unread.
 const LARGE_READS: usize = 48;
 
-/// How many tasks count under the lock.
+/// The number of tasks that count under the lock.
 const COUNTERS: u64 = 3;
 
-/// No call may take longer: the test would hang otherwise.
+/// The time limit of a call, without which the test could hang.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What the honest client is told.
+/// The configuration of the honest client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct HonestConfig {
     pub(crate) address: String,
-    /// The file that appears when the attacks are over.
+    /// A file that is created when the attacks end.
     pub(crate) over: PathBuf,
 }
 
-/// What it has seen.
+/// The report of the honest client.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct HonestReport {
     pub(crate) faults: Vec<String>,
-    /// Microseconds of each round trip.
+    /// The duration of each round trip in microseconds.
     pub(crate) round_trips: Vec<u32>,
     pub(crate) counted: u64,
     pub(crate) items: u64,
     pub(crate) large_reads: u64,
-    /// How often it was told that the budget of the manager was used up.
+    /// How often the manager refused a call for a limit.
     pub(crate) refused: u64,
 }
 
-/// What the tasks of the honest client share.
+/// The state that the tasks of the honest client share.
 #[derive(Clone, Debug)]
 struct Honest {
     manager: Manager,
@@ -76,16 +77,22 @@ struct Honest {
     report: Rc<RefCell<HonestReport>>,
 }
 
-/// Runs until the attacks are over, and reports the account.
+/// Runs until the attacks end, and reports.
 pub(crate) async fn honest(config: HonestConfig) {
     let (reader, mut writer) = std::io::pipe().expect("the system has pipes");
-    // A record as report pipes have them. No manager may read it, since none was told of this pipe.
+    // A record in the format of report pipes. No manager may read it, because this process never
+    // sent the pipe's descriptor.
     let record = [0, 0, 0, 3, 0xc4, 1, 7];
-    writer.write_all(&record).expect("it has room");
-    assert!(reader.as_raw_fd() > 2, "the attackers look for it");
+    writer
+        .write_all(&record)
+        .expect("the record fits into the pipe");
+    assert!(
+        reader.as_raw_fd() > 2,
+        "the attackers try descriptors from 3 on"
+    );
     let manager = Manager::connect(&*config.address)
         .await
-        .expect("the manager serves");
+        .expect("the manager is running");
     let honest = Honest {
         manager,
         over: Rc::new(config.over),
@@ -97,10 +104,10 @@ pub(crate) async fn honest(config: HonestConfig) {
     drop(writer);
     let mut left = Vec::new();
     let mut reader = reader;
-    reader.read_to_end(&mut left).expect("a pipe is read");
+    reader.read_to_end(&mut left).expect("the pipe can be read");
     if left != record {
         honest.fault(format!(
-            "the manager has read a pipe of another: {left:?} is left"
+            "the manager has read a foreign pipe: {left:?} is left"
         ));
     }
     let seen = honest.report.take();
@@ -116,10 +123,10 @@ impl Honest {
         let large = named("honest large value").value(large()).await?;
         let quiet = named("honest quiet lock").lock().await?;
         let counters = (0..COUNTERS).map(|_| self.counts(&lock, &total));
-        // What it holds has the first numbers of its session, so that thieves meet it soon.
+        // The holds have the first call numbers of the session, so that attackers guess them soon.
         let (holds, all_held) = oneshot::channel();
         let work = async {
-            // The sender is dropped if something cannot be had, which is told there.
+            // The sender is dropped if an acquire fails, and the other task reports that.
             let _ = all_held.await;
             let (counted, ..) = tokio::try_join!(
                 async { join_all(counters).await.into_iter().sum::<Result<u64, _>>() },
@@ -139,7 +146,7 @@ impl Honest {
         Ok(())
     }
 
-    /// Notes a fault, once.
+    /// Records a fault once.
     fn fault(&self, fault: String) {
         let faults = &mut self.report.borrow_mut().faults;
         if !faults.contains(&fault) {
@@ -151,7 +158,7 @@ impl Honest {
         self.over.exists()
     }
 
-    /// Awaits an answer, and calls again while the manager says that its budget is used up.
+    /// Awaits an answer, and repeats the call while the manager refuses it for a limit.
     async fn retry<T, F: Future<Output = Result<T, CallError>>>(
         &self,
         what: &str,
@@ -172,7 +179,7 @@ impl Honest {
         }
     }
 
-    /// Counts under a lock, by a read and a write that another holder would come between.
+    /// Counts under a lock, with a read and a write between which another holder could write.
     async fn counts(&self, lock: &Lock, total: &Value<u64>) -> Result<u64, CallError> {
         let (mut counted, mut highest) = (0, 0);
         while !self.is_over() {
@@ -201,14 +208,14 @@ impl Honest {
             .await?;
             item += 1;
         }
-        // The last one says so.
+        // The last item marks the end.
         self.retry("put", || async {
             queue.put(0).await.map_err(|put| put.error)
         })
         .await
     }
 
-    /// Takes all items, which come in the order in which they were put, each once.
+    /// Takes all items, and checks that each arrives once and in order.
     async fn gets(&self, queue: &Queue<u64>) -> Result<(), CallError> {
         for expected in 1.. {
             let taken = self
@@ -222,7 +229,7 @@ impl Honest {
             }
             if (item, attempts) != (expected, 1) {
                 self.fault(format!(
-                    "item {item} came for the {attempts}. time, after {expected}"
+                    "item {item} arrived at attempt {attempts}, after {expected}"
                 ));
                 break;
             }
@@ -230,13 +237,14 @@ impl Honest {
         Ok(())
     }
 
-    /// Reads a large value many times at once: it reads all answers, so its session must live.
+    /// Reads a large value many times concurrently. It reads all answers, so its session must not
+    /// be closed.
     async fn reads(&self, value: &Value<String>) -> Result<(), CallError> {
         while !self.is_over() {
             let reads = (0..LARGE_READS).map(|_| self.retry("a large read", || value.get()));
             for read in join_all(reads).await {
                 if read? != large() {
-                    self.fault("a large value is another".to_owned());
+                    self.fault("a large value has changed".to_owned());
                 }
                 self.report.borrow_mut().large_reads += 1;
             }
@@ -253,14 +261,14 @@ impl Honest {
             let took = u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX);
             self.report.borrow_mut().round_trips.push(took);
             if status.held {
-                self.fault("a lock that no one acquires is held".to_owned());
+                self.fault("a lock that is never acquired is held".to_owned());
             }
             time::sleep(Duration::from_millis(2)).await;
         }
         Ok(())
     }
 
-    /// Holds something of each kind, and finds it held by itself at the end.
+    /// Holds an object of each kind, and checks at the end that it still holds all of them.
     async fn holds(&self, holds: oneshot::Sender<()>) -> Result<(), CallError> {
         let named = |at: usize| self.manager.named(HELD_OBJECTS[at].1);
         let lock: Lock = named(0).lock().await?;
@@ -277,7 +285,7 @@ impl Honest {
         let a_writer = rw_lock.write().await?;
         let permits = semaphore.acquire_many(3).await?;
         let a_condition = condition.acquire().await?;
-        let a_key = keyed.acquire("treasure").await?;
+        let a_key = keyed.acquire("held key").await?;
         let an_item = queue.get().await?;
         report("holds");
         let _ = holds.send(());
@@ -303,7 +311,7 @@ impl Honest {
                 self.retry("a try", || condition.try_acquire())
                     .await?
                     .is_some(),
-                self.retry("a try", || keyed.try_acquire("treasure"))
+                self.retry("a try", || keyed.try_acquire("held key"))
                     .await?
                     .is_some(),
                 self.retry("a try", || async { Ok(queue.try_get().await?) })
@@ -311,7 +319,7 @@ impl Honest {
                     .is_some(),
             ];
             if free.contains(&true) {
-                self.fault(format!("what is held was free: {free:?}"));
+                self.fault(format!("held objects were free: {free:?}"));
             }
             time::sleep(Duration::from_millis(20)).await;
         }
@@ -325,24 +333,22 @@ impl Honest {
             an_item.done().await.map(drop),
         ];
         if released.iter().any(Result::is_err) {
-            self.fault(format!(
-                "what was held is not there to release: {released:?}"
-            ));
+            self.fault(format!("holds cannot be released: {released:?}"));
         }
         let status = self.retry("a barrier", || barrier.status()).await?;
         if status.arrived != 0 || status.generation != 0 {
-            self.fault(format!("the barrier has had a visitor: {status:?}"));
+            self.fault(format!("the barrier has another arrival: {status:?}"));
         }
         Ok(())
     }
 }
 
-/// A large value that is decoded in no time.
+/// Returns a large value that is fast to decode.
 fn large() -> String {
     "h".repeat(budget::LARGE / 2)
 }
 
-/// Tells the honest client that the attacks are over.
+/// Signals the end of the attacks to the honest client.
 pub(crate) fn end_attacks(over: &Path) {
-    fs::write(over, "").expect("the folder is there");
+    fs::write(over, "").expect("the folder exists");
 }

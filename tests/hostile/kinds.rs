@@ -1,6 +1,7 @@
-//! The built-in kinds, and random specs and arguments of theirs that have the right shape.
+//! The built-in kinds, and random specs and arguments of the right shape.
 //!
-//! Operations have their names here. An attack learns their numbers from the answer to its `Open`.
+//! Operations are identified by name here. An attack gets their numbers from the answer to its
+//! `Open`.
 
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 
@@ -9,7 +10,7 @@ use super::{
     protocol::{Grant, guessed_proof, proof},
 };
 
-/// A part of arguments or of a spec.
+/// The type of a field of arguments or of a spec.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Shape {
     Proof,
@@ -42,13 +43,13 @@ use Shape::{
 /// A kind: its name, its spec, and its operations with the fields of their arguments.
 pub(crate) type Kind = (&'static str, Spec, &'static [Operation]);
 
-/// What the objects of a kind are made from.
+/// The spec of a kind.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Spec {
     Nothing,
-    /// Who may release.
+    /// A release rule.
     Release,
-    /// A record of such fields.
+    /// A record of these fields.
     Record(&'static [Shape]),
 }
 
@@ -233,7 +234,7 @@ pub(crate) const KINDS: &[Kind] = &[
     ),
 ];
 
-/// A spec of random values.
+/// Makes a spec with random values.
 pub(crate) fn random_spec(random: &mut StdRng, spec: Spec) -> Pack {
     match spec {
         Nothing => Pack::Nil,
@@ -242,12 +243,12 @@ pub(crate) fn random_spec(random: &mut StdRng, spec: Spec) -> Pack {
     }
 }
 
-/// The spec of kinds that are made from nothing.
+/// Returns the spec of kinds without parameters.
 pub(crate) fn nothing() -> Pack {
     Pack::Nil
 }
 
-/// The spec of a lock, of whatever sort.
+/// Returns the spec of a lock of any kind.
 pub(crate) fn lock_spec() -> Pack {
     Pack::text("Holder")
 }
@@ -256,31 +257,31 @@ pub(crate) fn semaphore_spec(permits: u64) -> Pack {
     Pack::list([Pack::Number(permits), Pack::text("Holder")])
 }
 
-/// The spec of a queue of byte strings.
+/// Returns the spec of a queue of byte strings.
 pub(crate) fn queue_spec(capacity: Option<u64>) -> Pack {
     let capacity = capacity.map_or(Pack::Nil, Pack::Number);
     Pack::list([capacity, Pack::text("bytes")])
 }
 
-/// The spec of a value that is a byte string at first.
+/// Returns the spec of a value that is a byte string.
 pub(crate) fn value_spec(bytes: Vec<u8>) -> Pack {
     Pack::list([Pack::Bytes(bytes), Pack::text("bytes")])
 }
 
-/// Arguments of `feed`: tasks of a series from a number on, none of which is tried again.
+/// Returns the arguments of `feed`: tasks of a series from a number on, without retries.
 pub(crate) fn feed(series: u64, first: u64, task: &str, row: Pack) -> Pack {
     let [series, first] = [series, first].map(Pack::Number);
     Pack::list([series, first, Pack::text(task), row, Pack::Number(0)])
 }
 
-/// The row of so many tasks, each of a byte.
+/// Returns a row of tasks with one byte each.
 pub(crate) fn row(tasks: u64) -> Pack {
     let lengths = (0..tasks).map(|_| Pack::Number(1));
     let bytes = lengths.clone().map(|_| 1).collect();
     Pack::list([Pack::Bytes(bytes), Pack::List(lengths.collect())])
 }
 
-/// A record of random values of these shapes. Proofs are mostly those of the given grants.
+/// Makes a record of random values of these shapes. Most proofs are those of the given grants.
 pub(crate) fn record(random: &mut StdRng, shapes: &[Shape], grants: &[Grant]) -> Pack {
     let fields = shapes.iter().map(|shape| value(random, *shape, grants));
     Pack::List(fields.collect())
@@ -355,7 +356,7 @@ fn value(random: &mut StdRng, shape: Shape, grants: &[Grant]) -> Pack {
     }
 }
 
-/// A number of 32 bits: mostly a small one, else one at an edge.
+/// Draws a number of 32 bits: usually a small one, otherwise one at the limit of a range.
 pub(crate) fn count(random: &mut StdRng) -> u64 {
     match random.random_range(0..12) {
         0 => u64::from(u32::MAX),
@@ -365,7 +366,7 @@ pub(crate) fn count(random: &mut StdRng) -> u64 {
     }
 }
 
-/// A number of 64 bits: mostly a small one, else one at an edge.
+/// Draws a number of 64 bits: usually a small one, otherwise one at the limit of a range.
 pub(crate) fn number(random: &mut StdRng) -> u64 {
     match random.random_range(0..12) {
         0 => u64::MAX,
@@ -376,7 +377,7 @@ pub(crate) fn number(random: &mut StdRng) -> u64 {
     }
 }
 
-/// How many bytes something has: mostly few.
+/// Draws a length in bytes, which is usually small.
 fn length(random: &mut StdRng) -> usize {
     match random.random_range(0..20) {
         0 => 60_000,
@@ -385,7 +386,8 @@ fn length(random: &mut StdRng) -> usize {
     }
 }
 
-/// A text: mostly a short one, else one that does not belong on a terminal, or is too long.
+/// Draws a text: usually a short one, otherwise one with control characters, or one that is too
+/// long.
 pub(crate) fn text(random: &mut StdRng) -> String {
     match random.random_range(0..12) {
         0 => "\u{1b}]0;title\u{7}\u{1b}[2J\r\n".to_owned(),

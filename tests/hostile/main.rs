@@ -1,11 +1,12 @@
-//! Hostile clients of all sorts at once, beside an honest client that must not notice.
+//! Hostile clients attack a manager, while an honest client must be served correctly.
 //!
-//! Takes sixteen seconds, or as many as `LOCKKEEPER_HOSTILE_SECONDS` says. The seed decides what each
-//! attacker tries, but not how fast the processes run, so a seed repeats the load and not the exact
-//! schedule. `LOCKKEEPER_HOSTILE_ATTACKS=valid,mutated` runs these attacks alone.
+//! The test takes sixteen seconds, or the number of seconds in `LOCKKEEPER_HOSTILE_SECONDS`. The seed
+//! determines what each attacker tries, but not how fast the processes run, so a seed repeats the
+//! load and not the exact schedule. `LOCKKEEPER_HOSTILE_ATTACKS=valid,mutated` runs only these
+//! attacks.
 //!
-//! Invariant: attackers speak through plain sockets and a codec of this test, so that nothing of the
-//! library keeps them from a mistake.
+//! Invariant: attackers use plain sockets and a separate codec, so that no check of the library
+//! prevents invalid input.
 
 mod attacker;
 mod attacks;
@@ -37,26 +38,26 @@ use client::Findings;
 use honest::{HonestConfig, HonestReport};
 use manager::{ManagerConfig, peak_bytes, processor_share};
 
-/// How many processes attack, each with two sessions at least.
+/// The number of attacking processes, each with at least two sessions.
 const ATTACKERS: usize = 3;
 
-/// How long they attack unless `LOCKKEEPER_HOSTILE_SECONDS` is set.
+/// The length of the attacks, unless `LOCKKEEPER_HOSTILE_SECONDS` is set.
 const SECONDS: u64 = 16;
 
-/// How long the test waits between two looks at the manager.
+/// The interval between two checks of the manager.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// How many calls are made at a time where there may be thousands.
+/// The number of concurrent calls when there may be thousands in total.
 const MANY: usize = 500;
 
-/// How long processes may take to end once the attacks are over.
+/// The time limit for the end of the processes after the attacks.
 const END_LIMIT: Duration = Duration::from_secs(20);
 
 fn program() {
     lockkeeper::program().in_test("children");
 }
 
-/// What child processes run.
+/// The entry of child processes.
 #[test]
 fn children() {
     program();
@@ -116,10 +117,10 @@ async fn hostile_run_of(length: Duration) {
         mega(most)
     );
     if peak > most {
-        // Without a limit it may take all memory of the machine.
+        // The manager could use all memory of the machine.
         manager.kill();
         faults.push(format!(
-            "the manager took {} of at most {}",
+            "the manager used {}, more than the limit of {}",
             mega(peak),
             mega(most)
         ));
@@ -128,7 +129,7 @@ async fn hostile_run_of(length: Duration) {
     for attacker in attackers {
         match time::timeout_at(patience, attacker).await {
             Ok(Ok(report)) => found.add(serde_json::from_str(&report).expect("plain data")),
-            Ok(Err(_)) => faults.push("an attacker has ended without a word".to_owned()),
+            Ok(Err(_)) => faults.push("an attacker has ended without a report".to_owned()),
             Err(_) => faults.push("an attacker has not ended".to_owned()),
         }
     }
@@ -138,7 +139,7 @@ async fn hostile_run_of(length: Duration) {
             let report: HonestReport = serde_json::from_str(&report).expect("plain data");
             faults.extend(verdict::of_the_honest_client(report, share));
         }
-        Ok(Err(_)) => faults.push("the honest client has ended without a word".to_owned()),
+        Ok(Err(_)) => faults.push("the honest client has ended without a report".to_owned()),
         Err(_) => faults.push("the honest client has not ended".to_owned()),
     }
     if peak <= most {
@@ -152,8 +153,8 @@ async fn hostile_run_of(length: Duration) {
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
 }
 
-/// Waits until the attacks are over, or a process has had more than `most` bytes of memory. Returns the
-/// most that it had, and its share of the processor.
+/// Waits until the attacks end, or a process has used more than `most` bytes of memory. Returns its
+/// peak memory and its share of the processor.
 fn watch(pid: u32, most: usize, length: Duration) -> (usize, f64) {
     let end = Instant::now() + length;
     loop {
@@ -165,21 +166,23 @@ fn watch(pid: u32, most: usize, length: Duration) -> (usize, f64) {
     }
 }
 
-/// The manager serves a newcomer, and ends when it is told to.
+/// Checks that the manager serves a new client, and ends at SIGTERM.
 async fn end_of_the_manager(manager: Role, address: &str) -> Vec<String> {
     let served = time::timeout(END_LIMIT, serves_new_client(address));
     let mut faults = Vec::new();
     match served.await {
         Ok(Ok(())) => {}
-        served => faults.push(format!("the manager does not serve a newcomer: {served:?}")),
+        served => faults.push(format!(
+            "the manager does not serve a new client: {served:?}"
+        )),
     }
     signal(manager.pid(), Signal::TERM);
     match time::timeout(END_LIMIT, last_report_of(manager)).await {
         Ok(Ok(report)) if report == "ended" => {}
-        _ => faults.push("the manager has not ended as it was told to".to_owned()),
+        _ => faults.push("the manager has not ended at SIGTERM".to_owned()),
     }
     if Path::new(address).exists() {
-        faults.push("the socket is still there".to_owned());
+        faults.push("the socket was not removed".to_owned());
     }
     faults
 }
@@ -188,7 +191,7 @@ async fn serves_new_client(address: &str) -> Result<(), CallError> {
     let client = Manager::connect(address).await?;
     let lock = client.named(honest::HELD_OBJECTS[0].1).lock().await?;
     lock.acquire().await?.release().await?;
-    // What the attackers have left is looked at and removed, and leaves its room.
+    // Inspects and removes the attackers' objects, which must free their bytes.
     let mut objects = client.inspect().await?.objects;
     objects.retain(|object| object.name.starts_with("hostile"));
     for some in objects.chunks(MANY) {
@@ -199,11 +202,11 @@ async fn serves_new_client(address: &str) -> Result<(), CallError> {
     large.get().await.map(drop)
 }
 
-/// Waits for a report on a thread of its own, which may be left behind.
+/// Waits for a report on another thread, which may still wait when the test ends.
 fn last_report_of(mut process: Role) -> oneshot::Receiver<String> {
     let (done, ended) = oneshot::channel();
     thread::spawn(move || {
-        // The receiver is gone if it took too long.
+        // An error means that the test has stopped waiting.
         let _ = done.send(process.next_report());
     });
     ended

@@ -1,4 +1,4 @@
-//! The manager under attack: a process of its own, whose memory and last words are looked at.
+//! The attacked manager: a separate process, whose memory and standard error are checked.
 
 use std::{fs, path::PathBuf};
 
@@ -9,18 +9,18 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::budget;
 
-/// What the manager is told.
+/// The configuration of the manager.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ManagerConfig {
     pub(crate) address: String,
-    /// Where its standard error goes.
+    /// The file for its standard error.
     pub(crate) errors: PathBuf,
 }
 
-/// Serves until SIGTERM, and ends as any manager does.
+/// Serves until SIGTERM, and then ends normally.
 pub(crate) async fn manager(ManagerConfig { address, errors }: ManagerConfig) {
-    let errors = fs::File::create(errors).expect("the folder is there");
-    rustix::stdio::dup2_stderr(&errors).expect("it is open");
+    let errors = fs::File::create(errors).expect("the folder exists");
+    rustix::stdio::dup2_stderr(&errors).expect("the file is open");
     let builder = Manager::builder().address(address);
     let manager = builder.limits(budget::limits()).start().await;
     let manager = manager.expect("the address is free");
@@ -31,7 +31,7 @@ pub(crate) async fn manager(ManagerConfig { address, errors }: ManagerConfig) {
     report("ended");
 }
 
-/// The most memory that a process has had so far, in bytes, if it runs.
+/// Returns the peak memory of a process in bytes, if it is running.
 pub(crate) fn peak_bytes(pid: u32) -> Option<usize> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let peak = status
@@ -41,8 +41,8 @@ pub(crate) fn peak_bytes(pid: u32) -> Option<usize> {
     Some(kilobytes << 10)
 }
 
-/// How much of the processor time that a process could have used it has had, from 0 to 1. It has had less
-/// where other processes used the processors; 1 if the system does not tell.
+/// Returns the share of processor time that a process received while it was runnable, from 0 to 1. It is
+/// lower if other processes used the processors, and 1 if the system does not report it.
 pub(crate) fn processor_share(pid: u32) -> f64 {
     let (mut ran, mut waited) = (0, 0);
     let threads = fs::read_dir(format!("/proc/{pid}/task"));

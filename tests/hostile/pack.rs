@@ -1,6 +1,7 @@
-//! MessagePack written and read by hand, so that a frame can be wrong in any place.
+//! A separate MessagePack codec, so that a frame can be wrong at any place.
 //!
-//! Invariant: neither side uses the library's codec. An error of that codec would be on both sides.
+//! Invariant: this file does not use the library's codec, because an error in it would then be on
+//! both sides.
 
 /// A MessagePack value.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,11 +13,11 @@ pub(crate) enum Pack {
     Bytes(Vec<u8>),
     List(Vec<Self>),
     Map(Vec<(Self, Self)>),
-    /// Bytes that stand in a message as they are, be they a value or not.
+    /// Bytes that are copied into the message, valid or not.
     Raw(Vec<u8>),
 }
 
-/// The deepest nesting that is read.
+/// The maximum depth of decoding.
 const MOST_DEPTH: usize = 64;
 
 impl Pack {
@@ -28,12 +29,12 @@ impl Pack {
         Self::List(elements.into())
     }
 
-    /// A variant with a value: a map of one entry.
+    /// Makes a variant with a value: a map of one entry.
     pub(crate) fn variant(name: &str, value: Self) -> Self {
         Self::Map(vec![(Self::text(name), value)])
     }
 
-    /// The value as a byte string of its encoding, as arguments and specs travel.
+    /// Returns a byte string with the encoded value, as arguments and specs are sent.
     pub(crate) fn wrapped(&self) -> Self {
         Self::Bytes(self.encoded())
     }
@@ -63,7 +64,7 @@ impl Pack {
             Self::List(elements) => {
                 match elements.len() {
                     short @ 0..16 => to.push(0x90 | low(short)),
-                    // There is no width of 8 bits.
+                    // Lists have no length of 8 bits.
                     length => {
                         to.push(0xdd);
                         to.extend_from_slice(&wide(length)[4..]);
@@ -82,7 +83,7 @@ impl Pack {
         }
     }
 
-    /// Reads one value that takes all of the bytes.
+    /// Decodes one value from all bytes.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes;
         let value = read(&mut rest, MOST_DEPTH)?;
@@ -110,7 +111,7 @@ impl Pack {
         }
     }
 
-    /// The value of a variant of that name.
+    /// Returns the value of the variant with that name.
     pub(crate) fn of_variant(&self, name: &str) -> Option<&Self> {
         match self {
             Self::Map(entries) => entries
@@ -120,7 +121,7 @@ impl Pack {
         }
     }
 
-    /// The name of a variant, with a value or without.
+    /// Returns the name of a variant with or without a value.
     pub(crate) fn variant_name(&self) -> Option<&str> {
         match self {
             Self::Map(entries) => entries.first()?.0.as_text(),
@@ -130,7 +131,7 @@ impl Pack {
 }
 
 fn low(number: usize) -> u8 {
-    u8::try_from(number).expect("it is below 256")
+    u8::try_from(number).expect("the number is below 256")
 }
 
 fn write_number(number: u64, to: &mut Vec<u8>) {
@@ -156,7 +157,7 @@ fn wide(length: usize) -> [u8; 8] {
     u64::try_from(length).expect("a length").to_be_bytes()
 }
 
-/// Writes a length behind the marker of its width.
+/// Writes the marker of a length's width, and the length.
 fn write_length(length: usize, [of_8, of_16, of_32]: [u8; 3], to: &mut Vec<u8>) {
     let bytes = wide(length);
     match length {

@@ -1,5 +1,5 @@
-//! The frames of the protocol, and proofs of grants, as this test writes them. This file and `kinds`
-//! are what changes when PROTOCOL.md does.
+//! Makes the frames of the protocol and proofs of grants. Only this file and `kinds` depend on
+//! PROTOCOL.md.
 
 use rand::{Rng, rngs::StdRng};
 
@@ -47,7 +47,7 @@ pub(crate) enum Response {
 }
 
 impl Response {
-    /// Reads a frame; `None` if a manager never sends such a one.
+    /// Decodes a frame, or returns `None` if a manager never sends it.
     pub(crate) fn read(frame: &[u8]) -> Option<Self> {
         let frame = Pack::read(frame)?;
         let elements = frame.elements();
@@ -85,7 +85,7 @@ impl Response {
         })
     }
 
-    /// The number of the request that it answers.
+    /// Returns the number of the answered request.
     pub(crate) fn answers(&self) -> Option<u64> {
         match self {
             Self::Opened { seq, .. } | Self::Reply { seq, .. } | Self::Fault { seq, .. } => {
@@ -118,7 +118,7 @@ pub(crate) fn open(seq: u64, kind: &str, name: Option<&str>, spec: Option<&Pack>
     ])
 }
 
-/// A call that may wait so many microseconds.
+/// Makes a call that may wait for a number of microseconds.
 pub(crate) fn call(
     seq: u64,
     object: u64,
@@ -184,7 +184,7 @@ pub(crate) fn report_pipe(seq: u64, object: u64, operation: u64, descriptor: u64
     Pack::list([request::REPORT_PIPE, seq, object, operation, descriptor].map(Pack::Number))
 }
 
-/// A question of `Inspect` about all objects.
+/// Returns the question of `Inspect` for all objects.
 pub(crate) fn all_above(number: u64) -> Pack {
     Pack::variant("All", Pack::Number(number))
 }
@@ -193,19 +193,19 @@ pub(crate) fn named(name: &str) -> Pack {
     Pack::variant("Named", Pack::text(name))
 }
 
-/// A call that was granted something, as it is known to its session.
+/// A granted call, as its session knows it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grant {
     pub(crate) session: u64,
     pub(crate) seq: u64,
 }
 
-/// The proof of a grant, as the session that got it writes it.
+/// Returns the proof of a grant for its own session.
 pub(crate) fn proof(grant: Grant) -> Pack {
     Pack::Number(grant.seq)
 }
 
-/// What a session may take for the proof of a grant of another one.
+/// Makes a guessed proof of another session's grant.
 pub(crate) fn guessed_proof(random: &mut StdRng, grant: Grant) -> Pack {
     let Grant { session, seq } = grant;
     match random.random_range(0..6) {

@@ -1,17 +1,17 @@
-//! What must hold after the attacks: the only file that says which findings fail the test.
+//! The checks after the attacks. Only this file determines which findings fail the test.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{attacks::chosen, client::Findings, honest::HonestReport};
 
-/// The longest that one round trip of the honest client may take where the manager has a processor for
-/// itself: as long as a client waits for the answer to a call whose own time is over.
+/// The time limit of one round trip of the honest client, if the manager has a processor to itself. A
+/// client waits this long for the answer to a call whose timeout has passed.
 const ROUND_TRIP_LIMIT: Duration = Duration::from_secs(2);
 
-/// How many different faults are told.
+/// The number of different faults that are reported.
 const MOST_REPORTED: usize = 20;
 
-/// What must occur, or the test has missed its subject.
+/// The counts that must occur, because the test would otherwise not have tested them.
 const MUST_OCCUR: [&str; 14] = [
     "valid: answers",
     "mutated: hung up",
@@ -22,16 +22,17 @@ const MUST_OCCUR: [&str; 14] = [
     "connections: made",
     "thefts: tried",
     "numbers: hung up",
-    "numbers: permits came back",
+    "numbers: permits released",
     "names: answered",
     "waits: refused",
     "replaced: values",
     "crowds: locked",
 ];
 
-/// The honest client has its session, its guards and its history, and was served meanwhile.
+/// Checks that the honest client kept its session and its guards, saw consistent data, and was
+/// served throughout.
 ///
-/// `share` is what the manager had of a processor that others used too.
+/// `share` is the manager's share of a processor.
 pub(crate) fn of_the_honest_client(report: HonestReport, share: f64) -> Vec<String> {
     let HonestReport {
         mut faults,
@@ -64,12 +65,12 @@ pub(crate) fn of_the_honest_client(report: HonestReport, share: f64) -> Vec<Stri
     faults
 }
 
-/// The attackers have tried all that they should, and found nothing.
+/// Checks that the attackers ran all attacks and found no fault.
 pub(crate) fn of_the_attackers(found: Findings) -> Vec<String> {
     let Findings { counts, faults } = found;
     let told = counts.iter().map(|(what, count)| format!("{what} {count}"));
     println!("{}", told.collect::<Vec<_>>().join(", "));
-    // Thousands of thefts are one fault.
+    // Equal faults are reported once.
     let different: BTreeSet<_> = faults.into_iter().collect();
     let mut faults: Vec<_> = different.into_iter().take(MOST_REPORTED).collect();
     for (name, _) in chosen() {

@@ -1,4 +1,4 @@
-//! Connections without a hello, with half of one, and with other things than a hello.
+//! Connections without a hello, with half a hello, and with other bytes.
 
 use std::{io::Write, thread, time::Duration};
 
@@ -9,31 +9,31 @@ use crate::{
     protocol,
 };
 
-/// How many there are at a time.
+/// The number of connections at a time.
 const CONNECTIONS: usize = 40;
 
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     let hello = framed(&protocol::hello(1, "hostile", "\u{1b}[31m").encoded());
-    let mut crowd = Vec::new();
+    let mut connections = Vec::new();
     while attacker.is_running() {
         let mut stream = attacker.connect()?;
-        let said: &[u8] = match attacker.random.random_range(0..5) {
+        let bytes: &[u8] = match attacker.random.random_range(0..5) {
             0 => &hello[..attacker.random.random_range(0..hello.len())],
             1 => &hello,
             2 => b"GET / HTTP/1.1\r\n\r\n",
             3 => &[0xff; 70_000],
             _ => &[],
         };
-        // The manager may have refused it already.
-        let _ = stream.write_all(said);
-        crowd.push(stream);
+        // An error means that the manager has already refused the connection.
+        let _ = stream.write_all(bytes);
+        connections.push(stream);
         attacker.count("connections: made");
-        if crowd.len() >= CONNECTIONS {
-            // The time itself is what is random.
+        if connections.len() >= CONNECTIONS {
+            // Only the time is random.
             let pause = attacker.random.random_range(0..100);
             thread::sleep(Duration::from_millis(pause));
             let left = attacker.random.random_range(0..CONNECTIONS);
-            crowd.truncate(left);
+            connections.truncate(left);
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! A client that stores as much as it can, and another that needs its lock all the same.
+//! A client stores as much as it can, while another client needs a lock.
 
 use rand::Rng;
 
@@ -35,7 +35,7 @@ fn crowd(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(),
             _ => bytes /= 2,
         }
     }
-    // Other attackers may have so many holds that there is no room for another one.
+    // Other attackers may have so many holds that the limit refuses another one.
     let mut other = attacker.client()?;
     let lock = other.open(
         "lock",

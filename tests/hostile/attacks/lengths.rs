@@ -1,4 +1,4 @@
-//! Frames that break off, lengths that lie, and nesting without end.
+//! Truncated frames, wrong lengths, and endless nesting.
 
 use std::{io::Write, thread, time::Duration};
 
@@ -25,23 +25,23 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     Ok(())
 }
 
-/// The length of a frame is above the limit, or nothing.
+/// Sends frames whose length is above the limit, or zero.
 fn absurd_headers(attacker: &mut Attacker) -> Result<(), Ended> {
     let most = u32::try_from(budget::limits().frame_bytes).expect("it fits");
     for length in [0, most + 1, u32::MAX, 1 << 31] {
         let mut client = attacker.client()?;
         client.send_bytes(&length.to_be_bytes())?;
-        // It is told with a Bye, and hung up.
+        // The manager must send a Bye, and close the connection.
         match client.receive_all(Duration::from_secs(10)) {
             Err(Ended::HungUp) => attacker.count("lengths: hung up"),
-            Ok(_) => attacker.fault(format!("a frame of {length} bytes is waited for")),
+            Ok(_) => attacker.fault(format!("a frame of {length} bytes was accepted")),
             Err(ended) => return Err(ended),
         }
     }
     Ok(())
 }
 
-/// Many sessions send all of a large frame but its last byte.
+/// Many sessions send a large frame without its last byte.
 fn large_frames_that_break_off(attacker: &mut Attacker) -> Result<(), Ended> {
     let most = budget::limits().frame_bytes;
     let mut clients = Vec::new();
@@ -52,12 +52,12 @@ fn large_frames_that_break_off(attacker: &mut Attacker) -> Result<(), Ended> {
         client.send_bytes(&vec![0x93; most - 1])?;
         clients.push(client);
     }
-    // So long the manager has all of them unfinished.
+    // Meanwhile the manager has all of these frames unfinished.
     thread::sleep(Duration::from_millis(50));
     Ok(())
 }
 
-/// Arrays, maps and texts that say they have billions of elements, and arrays in arrays.
+/// Arrays, maps and texts whose headers state billions of elements, and nested arrays.
 fn absurd_lengths_inside(attacker: &mut Attacker) -> Result<(), Ended> {
     let mut client = attacker.client()?;
     let Some(queue) = client.open("task_queue", Some("hostile tasks"), Some(&kinds::nothing()))?
@@ -86,13 +86,13 @@ fn absurd_lengths_inside(attacker: &mut Attacker) -> Result<(), Ended> {
     Ok(())
 }
 
-/// A hello that breaks off in any place.
+/// Sends hellos that are cut at each place.
 fn cut_hellos(attacker: &mut Attacker) -> Result<(), Ended> {
     let hello = framed(&protocol::hello(1, "hostile", "").encoded());
     for _ in 0..20 {
         let cut = attacker.random.random_range(0..hello.len());
         let mut stream = attacker.connect()?;
-        // The manager may refuse it before it is read.
+        // An error means that the manager has already refused the connection.
         let _ = stream.write_all(&hello[..cut]);
     }
     Ok(())

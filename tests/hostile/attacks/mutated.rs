@@ -1,4 +1,4 @@
-//! Valid frames with bytes changed, left out, put in and doubled.
+//! Valid frames with changed, removed, inserted and duplicated bytes.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     while attacker.is_running() {
         match one_session(attacker) {
-            // That is how most of these sessions are to end.
+            // Most of these sessions must end like this.
             Err(Ended::HungUp) => attacker.count("mutated: hung up"),
             outcome => outcome?,
         }
@@ -36,7 +36,7 @@ fn one_session(attacker: &mut Attacker) -> Result<(), Ended> {
         if attacker.random.random_ratio(9, 10)
             && let Some((_, message)) = bytes.split_first_chunk::<4>()
         {
-            // Its length is right, so what follows is still a frame.
+            // The length is correct, so the following bytes are still a frame.
             bytes = framed(message);
         }
         client.send_bytes(&bytes)?;

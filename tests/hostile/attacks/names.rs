@@ -1,5 +1,5 @@
-//! Names, programs, labels, specs and types that are too long, are no text, or do not belong on a
-//! terminal.
+//! Names, programs, labels, specs and types that are too long, are not text, or contain terminal
+//! control characters.
 
 use rand::Rng;
 
@@ -46,7 +46,7 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     Ok(())
 }
 
-/// A text that no spec has room for.
+/// A text that is too long for every spec.
 fn large() -> Pack {
     Pack::Text("t".repeat(100_000))
 }

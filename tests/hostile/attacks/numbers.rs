@@ -1,5 +1,5 @@
-//! Sequence numbers that do not rise, casts that acquire, and withdrawals of anything. What a session
-//! holds by its casts must be whole again after its end.
+//! Sequence numbers that do not increase, casts that acquire, and withdrawals of any number. The
+//! permits that a session acquired by casts must be free after its end.
 
 use std::{
     io::Write,
@@ -16,10 +16,10 @@ use crate::{
     protocol::{self, Response},
 };
 
-/// How many permits the semaphore of this attack has.
+/// The number of permits of this attack's semaphore.
 const PERMITS: u64 = 50;
 
-/// How long the permits of an ended session may take to come back.
+/// The time limit for the release of an ended session's permits.
 const RETURN: Duration = Duration::from_secs(5);
 
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
@@ -53,7 +53,7 @@ fn numbers_that_do_not_rise(attacker: &mut Attacker) -> Result<(), Ended> {
                 Ok(Some(Response::Bye(_))) | Err(Ended::HungUp) => break,
                 Ok(Some(_)) => {}
                 Ok(None) => {
-                    attacker.fault(format!("{second} after {first} is no offence"));
+                    attacker.fault(format!("{second} after {first} was accepted"));
                     break;
                 }
                 Err(ended) => return Err(ended),
@@ -84,23 +84,23 @@ fn withdrawals_of_anything(attacker: &mut Attacker) -> Result<(), Ended> {
 
 /// Permits are acquired by casts and through report pipes, and not released.
 fn permits_by_casts(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
-    let mut thief = attacker.client()?;
+    let mut client = attacker.client()?;
     let spec = kinds::semaphore_spec(PERMITS);
-    let Some(semaphore) = thief.open("semaphore", Some(name), Some(&spec))? else {
+    let Some(semaphore) = client.open("semaphore", Some(name), Some(&spec))? else {
         return Ok(());
     };
     for _ in 0..attacker.random.random_range(1..5) {
         if attacker.random.random() {
-            acquire_by_pipe(attacker, &mut thief, &semaphore)?;
+            acquire_by_pipe(attacker, &mut client, &semaphore)?;
         } else {
             let one = Pack::list([Pack::Number(1)]);
             let acquire = semaphore.operation("acquire");
             let cast = protocol::cast(semaphore.number, acquire, &one);
-            thief.send(&cast)?;
+            client.send(&cast)?;
         }
     }
-    thief.call(&semaphore, "count", &Pack::list([]))?;
-    drop(thief);
+    client.call(&semaphore, "count", &Pack::list([]))?;
+    drop(client);
     let mut other = attacker.client_with_retry()?;
     let Some(semaphore) = other.open("semaphore", Some(name), Some(&spec))? else {
         return Ok(());
@@ -112,12 +112,12 @@ fn permits_by_casts(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
         };
         let count = Pack::read(&body).ok_or(Ended::NotAFrame)?;
         if count.elements().first() == Some(&Pack::Number(PERMITS)) {
-            attacker.count("numbers: permits came back");
+            attacker.count("numbers: permits released");
             return Ok(());
         }
         if Instant::now() > deadline {
             attacker.fault(format!("permits of an ended session are lost: {count:?}"));
-            // Otherwise each later round would wait for them too.
+            // Otherwise each later round would also wait for these permits.
             other.remove(name)?;
             return Ok(());
         }
@@ -125,27 +125,29 @@ fn permits_by_casts(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
     }
 }
 
-/// Acquires a permit by each of some records in a pipe. A second pipe takes the place of the first.
+/// Acquires a permit with each of some records in a pipe. A second pipe replaces the first one.
 fn acquire_by_pipe(
     attacker: &mut Attacker,
-    thief: &mut Client,
+    client: &mut Client,
     semaphore: &Object,
 ) -> Result<(), Ended> {
     let (reader, mut writer) = std::io::pipe().expect("the system has pipes");
-    let seq = thief.next();
+    let seq = client.next();
     let descriptor = std::os::fd::AsRawFd::as_raw_fd(&reader);
     let descriptor = u64::try_from(descriptor).expect("an open descriptor");
     let acquire = semaphore.operation("acquire");
     let request = protocol::report_pipe(seq, semaphore.number, acquire, descriptor);
-    let response = thief.ask(seq, &request)?;
+    let response = client.ask(seq, &request)?;
     if !matches!(response, Response::Reply { .. }) {
         return Ok(());
     }
     let record = framed(&Pack::Number(1).encoded());
     for _ in 0..attacker.random.random_range(1..4) {
-        writer.write_all(&record).expect("a pipe has room for this");
-        // The pipe is read before the next frame is.
-        thief.call(semaphore, "count", &Pack::list([]))?;
+        writer
+            .write_all(&record)
+            .expect("the record fits into the pipe");
+        // The manager reads the pipe before the next frame.
+        client.call(semaphore, "count", &Pack::list([]))?;
     }
     attacker.count("numbers: pipes");
     Ok(())

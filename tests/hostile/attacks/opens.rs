@@ -1,4 +1,4 @@
-//! Objects up to the limit: with names as long as they may be, and without names.
+//! Objects up to the limit, with the longest names and without names.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::{
     protocol,
 };
 
-/// How many opens go in one write.
+/// The number of opens in one write.
 const BATCH: usize = 250;
 
-/// How many objects one attack makes. Several attacks at once reach the limit.
+/// The number of objects of one attack. Several concurrent attacks reach the limit.
 const MOST: usize = 4_000;
 
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
@@ -22,7 +22,7 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     let mut made = Vec::new();
     let outcome = open_many(attacker, &mut client, &mut made);
     if outcome.is_err() || attacker.random.random() {
-        // The session ends with thousands of objects, which another one removes.
+        // The session ends with thousands of open objects, and another one removes them.
         drop(client);
         client = attacker.client_with_retry()?;
     }
@@ -41,7 +41,7 @@ fn open_many(
             let random = &mut attacker.random;
             let (kind, spec, _) = KINDS[random.random_range(0..KINDS.len())];
             let spec = kinds::random_spec(random, spec);
-            // Those without a name cannot be removed, and would fill the manager for good.
+            // Anonymous objects cannot be removed, so they would fill the manager permanently.
             let name = format!("hostile {:0>240}", random.random::<u32>());
             let open = protocol::open(client.next(), kind, Some(&name), Some(&spec));
             batch.extend(framed(&open.encoded()));
@@ -54,7 +54,7 @@ fn open_many(
     Ok(())
 }
 
-/// Removes objects, many in a write.
+/// Removes objects, with many requests in one write.
 fn remove(client: &mut Client, names: &[String]) -> Result<(), Ended> {
     for names in names.chunks(BATCH) {
         let mut batch = Vec::new();

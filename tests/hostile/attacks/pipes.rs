@@ -1,5 +1,5 @@
-//! Requests for report pipes that are not the client's own: by the process id of another one, and by
-//! any descriptor. The honest client has a pipe that must stay full.
+//! Requests for foreign report pipes, with the process id of another client and with any descriptor.
+//! The honest client has a pipe that no manager may read.
 
 use rand::Rng;
 
@@ -23,7 +23,8 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
         let Some(queue) = client.open("queue", Some(&name), Some(&spec))? else {
             return Ok(());
         };
-        // The first three are the attacker's own: the manager would take its report from its output.
+        // The first three are skipped, because the manager would read the attacker's own standard
+        // output.
         for descriptor in (3..40).chain([u64::from(u32::MAX), 1 << 31]) {
             let seq = client.next();
             let put = queue.operation("put");
@@ -33,7 +34,7 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
                 _ => attacker.count("pipes: refused"),
             }
         }
-        // Each chunk of frames makes the manager look into the pipe.
+        // The manager reads the pipe at each chunk of frames.
         client.call(&queue, "count", &Pack::list([]))?;
         client.call(&queue, "count", &Pack::list([]))?;
         client.remove(&name)?;

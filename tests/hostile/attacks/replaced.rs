@@ -1,4 +1,4 @@
-//! Values that are replaced while unread answers still share them.
+//! Values that are replaced while unread answers still share their bytes.
 
 use rand::Rng;
 
@@ -10,10 +10,10 @@ use crate::{
     protocol::{self, Response},
 };
 
-/// How many values there are: together they have most of what may be stored.
+/// The number of values. Together they use most of the stored bytes.
 const VALUES: usize = 50;
 
-/// How many sessions wait for changes and do not read them.
+/// The number of sessions that wait for changes and do not read the answers.
 const SESSIONS: usize = 12;
 
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {

@@ -1,5 +1,5 @@
-//! As much as the manager keeps: values, items, calls that wait with large arguments, tasks and their
-//! names, and keys.
+//! Fills the stored bytes of the manager: values, items, waiting calls with large arguments, tasks
+//! and their names, and keys.
 
 use rand::{Rng, seq::IndexedRandom};
 
@@ -32,7 +32,8 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     );
     let mut client = attacker.client()?;
     let outcome = store(attacker, &mut client, &name);
-    // In a session of its own: that one may have been hung up. What is removed leaves its room.
+    // In a new session, because the other one may have been closed. Removing the objects frees
+    // their bytes.
     let mut client = attacker.client_with_retry()?;
     for place in 0..PLACES {
         client.remove(&format!("{name} {place}"))?;
@@ -41,14 +42,14 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     outcome
 }
 
-/// How many objects an attack fills.
+/// The number of objects that an attack fills.
 const PLACES: usize = 40;
 
 fn large() -> Pack {
     Pack::Bytes(vec![9; budget::LARGE])
 }
 
-/// Whether the manager says that it is full.
+/// Returns whether the manager refused for a limit.
 fn is_full(attacker: &mut Attacker, response: &Response) -> bool {
     let Response::Fault { fault, .. } = response else {
         return false;
@@ -84,7 +85,7 @@ fn values(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<()
     Ok(())
 }
 
-/// A value is made from its spec.
+/// Makes values from large specs.
 fn specs(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
     let spec = kinds::value_spec(vec![9; budget::LARGE]);
     for place in 0..PLACES {
@@ -110,7 +111,7 @@ fn items(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(),
     Ok(())
 }
 
-/// Calls with large arguments that wait for room.
+/// Makes calls with large arguments that wait for room.
 fn puts_that_wait(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
     let spec = kinds::queue_spec(Some(1));
     let Some(queue) = open(client, "queue", name, 0, &spec)? else {
@@ -125,12 +126,12 @@ fn puts_that_wait(attacker: &mut Attacker, client: &mut Client, name: &str) -> R
             break;
         }
     }
-    // It is served when all before it are.
+    // This call is served after all calls before it.
     client.call(&queue, "count", &Pack::list([]))?;
     Ok(())
 }
 
-/// Casts are not counted among the calls that wait.
+/// Casts do not count as waiting calls.
 fn tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
     let Some(queue) = open(client, "task_queue", name, 0, &kinds::nothing())? else {
         return Ok(());
@@ -148,7 +149,8 @@ fn tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(),
     Ok(())
 }
 
-/// One frame has many tasks of one name, and each that is given out by itself has a copy of the name.
+/// One frame has many tasks of one name, and each task that is delivered alone has a copy of the
+/// name.
 fn names_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
     let Some(queue) = open(client, "task_queue", name, 0, &kinds::nothing())? else {
         return Ok(());
@@ -166,7 +168,7 @@ fn names_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> R
     Ok(())
 }
 
-/// One frame has thousands of tasks, which are given out one by one.
+/// One frame has thousands of tasks, which are delivered one by one.
 fn rows_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
     let Some(queue) = open(client, "task_queue", name, 0, &kinds::nothing())? else {
         return Ok(());
@@ -183,7 +185,7 @@ fn rows_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Re
     Ok(())
 }
 
-/// Keys that are held by casts, each as long as it may be.
+/// Acquires keys of the maximum length by casts.
 fn keys(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
     let Some(locks) = open(client, "keyed_lock", name, 0, &kinds::lock_spec())? else {
         return Ok(());

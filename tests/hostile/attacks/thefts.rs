@@ -1,6 +1,6 @@
-//! Releases, adoptions and acknowledgements of what other sessions hold, with guessed proofs.
+//! Releases, adoptions and acknowledgements of other sessions' holds, with guessed proofs.
 //!
-//! A refusal is right; an `Ok` is a theft.
+//! The manager must refuse all of them: an `Ok` is a fault.
 
 use rand::{Rng, seq::IndexedRandom};
 
@@ -11,10 +11,10 @@ use crate::{
     protocol::{self, Grant, Response},
 };
 
-/// How many guesses go in one write.
+/// The number of guesses in one write.
 const BATCH: u64 = 50;
 
-/// An operation that gives back or takes what is held, and its arguments with a proof.
+/// An operation that ends or takes a hold, and its arguments with a proof.
 type Theft = (&'static str, fn(Pack) -> Vec<Pack>);
 
 const THEFTS: [Theft; 14] = [
@@ -30,7 +30,7 @@ const THEFTS: [Theft; 14] = [
     ("done", only),
     ("put_back", only),
     ("finish", only),
-    // Without a proof it is for objects that were made so.
+    // Objects accept this operation without a proof only if their release rule permits it.
     ("release_any", |_| Vec::new()),
     ("release_any", |_| vec![Pack::text("treasure")]),
 ];
@@ -44,7 +44,7 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     while attacker.is_running() {
         let (kind, name) = *HELD_OBJECTS.choose(&mut attacker.random).expect("some");
         let Some(object) = client.open(kind, Some(name), None)? else {
-            attacker.fault(format!("{name} is no more"));
+            attacker.fault(format!("{name} does not exist"));
             return Ok(());
         };
         let mut batch = Vec::new();
@@ -62,7 +62,7 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
                 attacker.count("thefts: tried");
                 let reply = Pack::read(&body).ok_or(Ended::NotAFrame)?;
                 match reply.variant_name() {
-                    Some("Ok") => attacker.fault(format!("stolen of {name}: {reply:?}")),
+                    Some("Ok") => attacker.fault(format!("a hold of {name} was taken: {reply:?}")),
                     _ => attacker.count("thefts: refused"),
                 }
             } else {
@@ -73,14 +73,14 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     Ok(())
 }
 
-/// An operation with the proof of a grant that another session may have. Sessions count up from the
-/// incarnation, and calls from one.
+/// Makes a call with a guessed proof of another session's grant. Session numbers start at the
+/// incarnation, and call numbers at one.
 fn guess(attacker: &mut Attacker, incarnation: u64, object: &Object) -> (u64, Pack) {
     let random = &mut attacker.random;
     let fits = |(operation, _): &&Theft| object.operation(operation) != NO_OPERATION;
     let fitting: Vec<_> = THEFTS.iter().filter(fits).collect();
-    let (operation, arguments) = fitting.choose(random).expect("each kind has one");
-    // The honest client came first.
+    let (operation, arguments) = fitting.choose(random).expect("each kind has an operation");
+    // The honest client has one of the first session numbers.
     let grant = Grant {
         session: incarnation + random.random_range(0..4),
         seq: random.random_range(1..50),

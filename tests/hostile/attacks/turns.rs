@@ -1,4 +1,4 @@
-//! Requests that are short to say and long to serve, which others must not have to wait for.
+//! Short requests that take long to serve. Other clients must not have to wait for them.
 
 use rand::Rng;
 
@@ -9,10 +9,10 @@ use crate::{
     protocol,
 };
 
-/// How many things a session has before the request that concerns all of them.
+/// The number of holds, keys or jobs of a session before the request that affects all of them.
 const MANY: u64 = 4_000;
 
-/// How many calls go in one write. Their answers are read before the next one.
+/// The number of calls in one write. Their answers are read before the next write.
 const BATCH: u64 = 500;
 
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
@@ -50,7 +50,7 @@ fn calls(
     Ok(())
 }
 
-/// A worker that has thousands of jobs hands back thousands that it never had.
+/// A worker with thousands of jobs returns thousands of other jobs.
 fn jobs_that_no_worker_has(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
     let mut client = attacker.client()?;
     let Some(queue) = client.open("task_queue", Some(name), Some(&kinds::nothing()))? else {
@@ -69,7 +69,7 @@ fn jobs_that_no_worker_has(attacker: &mut Attacker, name: &str) -> Result<(), En
     Ok(())
 }
 
-/// A session ends that has submitted chunks which a worker has.
+/// A session ends while a worker has the chunks that it submitted.
 fn chunks_of_one_that_ends(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
     let mut client = attacker.client()?;
     let Some(queue) = client.open("task_queue", Some(name), Some(&kinds::nothing()))? else {
@@ -92,7 +92,7 @@ fn chunks_of_one_that_ends(attacker: &mut Attacker, name: &str) -> Result<(), En
     calls(&mut worker, &queue, "next", |_| one.clone())
 }
 
-/// A session ends that holds many keys, after another one has looked at them.
+/// A session with many held keys ends after another one has inspected them.
 fn keys_of_one_that_ends(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
     let mut client = attacker.client()?;
     let Some(locks) = client.open("keyed_lock", Some(name), Some(&kinds::lock_spec()))? else {
@@ -108,7 +108,7 @@ fn keys_of_one_that_ends(attacker: &mut Attacker, name: &str) -> Result<(), Ende
     Ok(())
 }
 
-/// A session ends that holds many permits of one semaphore.
+/// A session with many permits of one semaphore ends.
 fn holds_of_one_that_ends(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
     let mut client = attacker.client()?;
     let spec = kinds::semaphore_spec(MANY);

@@ -1,4 +1,4 @@
-//! Requests with large answers that the client does not read, or reads late.
+//! Requests with large answers, which the client does not read or reads late.
 
 use std::{thread, time::Duration};
 
@@ -34,7 +34,7 @@ fn ask_without_reading(attacker: &mut Attacker, name: &str) -> Result<(), Ended>
     };
     let mut asked = 0;
     for _ in 0..10 {
-        // One write asks for a hundred megabytes.
+        // One write requests a hundred megabytes.
         let mut batch = Vec::new();
         for _ in 0..120 {
             batch.extend(framed(&request(&mut client, &value).encoded()));
@@ -50,7 +50,7 @@ fn ask_without_reading(attacker: &mut Attacker, name: &str) -> Result<(), Ended>
     }
     attacker.add("unread: large answers", asked);
     if attacker.random.random() {
-        // Each call that waits for a change has its answer in the same turn.
+        // One turn answers all calls that wait for a change.
         let mut other = attacker.client()?;
         let opened = other.open("value", Some(name), None)?;
         if let Some(value) = opened {
@@ -58,10 +58,10 @@ fn ask_without_reading(attacker: &mut Attacker, name: &str) -> Result<(), Ended>
             other.call(&value, "store", &large)?;
         }
     }
-    // The time itself is what is random.
+    // Only the time is random.
     thread::sleep(Duration::from_millis(attacker.random.random_range(0..500)));
     if attacker.random.random() {
-        // It reads at last: what comes must be frames.
+        // The client reads now, and must receive valid frames.
         while attacker.is_running() && client.receive(Duration::from_millis(50))?.is_some() {
             attacker.count("unread: read late");
         }
@@ -69,26 +69,26 @@ fn ask_without_reading(attacker: &mut Attacker, name: &str) -> Result<(), Ended>
     Ok(())
 }
 
-/// A read of a large value.
+/// Reads a large value.
 fn reads(client: &mut Client, value: &Object) -> Pack {
     let read = value.operation("read");
     protocol::call(client.next(), value.number, read, None, &Pack::list([]))
 }
 
-/// A wait for another value than the first.
+/// Waits for another value than the first.
 fn changes(client: &mut Client, value: &Object) -> Pack {
     let wait = value.operation("wait_change");
     let first = Pack::list([Pack::Number(0)]);
     protocol::call(client.next(), value.number, wait, None, &first)
 }
 
-/// An open that is refused with the words that it brought.
+/// Opens an object with a spec that the refusal quotes.
 fn echo(client: &mut Client, _: &Object) -> Pack {
     let kind = "k".repeat(60_000);
     protocol::open(client.next(), &kind, None, Some(&kinds::nothing()))
 }
 
-/// A page of all objects.
+/// Requests a page of all objects.
 fn pages(client: &mut Client, _: &Object) -> Pack {
     protocol::inspect(client.next(), protocol::all_above(0))
 }

@@ -1,5 +1,5 @@
-//! Random frames that the protocol allows, of all kinds and operations, with arguments of the right
-//! shape. Each request must be answered at most once.
+//! Random valid frames of all kinds and operations, with arguments of the right shape. Each request
+//! must be answered at most once.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     protocol::{self, Grant, Response},
 };
 
-/// How many frames go in one write.
+/// The number of frames in one write.
 const BATCH: usize = 40;
 
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
@@ -39,7 +39,7 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
                     if let Some(seq) = response.answers() {
                         attacker.count("valid: answers");
                         if !asked.remove(&seq) {
-                            attacker.fault(format!("an answer to {seq}, which waits for none"));
+                            attacker.fault(format!("an answer to {seq}, which is not waiting"));
                         }
                     }
                 }
@@ -49,19 +49,21 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     Ok(())
 }
 
-/// Opens an object of each of some kinds. Other sessions open the same ones.
+/// Opens objects of some kinds. Other sessions open the same objects.
 pub(crate) fn open_some(
     attacker: &mut Attacker,
     client: &mut Client,
 ) -> Result<Vec<(Kind, Object)>, Ended> {
     let mut objects = Vec::new();
     for _ in 0..6 {
-        let kind = *KINDS.choose(&mut attacker.random).expect("there are kinds");
+        let kind = *KINDS
+            .choose(&mut attacker.random)
+            .expect("the list is not empty");
         let (name, spec, _) = kind;
         let spec = kinds::random_spec(&mut attacker.random, spec);
         let name_of_it = format!("hostile {name} {}", attacker.random.random_range(0..3));
         let opened = match client.open(name, Some(&name_of_it), Some(&spec))? {
-            // Another session may have made it from another spec.
+            // Another session may have created it with another spec.
             None => client.open(name, Some(&name_of_it), None)?,
             opened => opened,
         };
@@ -70,7 +72,7 @@ pub(crate) fn open_some(
     Ok(objects)
 }
 
-/// A random frame to one of the objects.
+/// Makes a random frame to one of the objects.
 pub(crate) fn frame(
     attacker: &mut Attacker,
     client: &mut Client,

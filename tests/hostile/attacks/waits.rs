@@ -1,4 +1,4 @@
-//! As many calls that wait as a session may have, and more, which end in one turn.
+//! More waiting calls than the limit of a session, which all end in one turn.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use crate::{
     protocol::{self, Response},
 };
 
-/// A kind, its spec, a call that waits, and what ends all waits, if it does not take removing.
+/// A kind, its spec, a call that waits, and the operation that ends all waits. Without an
+/// operation, removing the object ends them.
 type Wait = (
     &'static str,
     fn() -> Pack,
@@ -92,7 +93,7 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
                     other.call(&object, end, &none())?;
                 }
             }
-            // The session ends with all of them.
+            // The session ends with all waiting calls.
             (1, _) => drop(client),
             _ => {}
         }
