@@ -1,4 +1,4 @@
-//! Forks of a test: processes without exec, each with a watchdog, whose end the parent waits for.
+//! Forks in tests: child processes without exec. Each has a watchdog, and its parent waits for it.
 
 use std::{
     env, fs,
@@ -21,10 +21,10 @@ pub use stand_ins::{
 /// How long a fork may live, in seconds. SIGALRM ends it then.
 const LIFE: u32 = 40;
 
-/// How long a state may take to be reached.
+/// The time limit for a state.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A forked child. Dropped, it is killed.
+/// A forked child. Dropping it kills the child.
 #[derive(Debug)]
 pub struct Fork {
     pid: i32,
@@ -36,26 +36,27 @@ impl Fork {
     ///
     /// # Panics
     ///
-    /// Panics when the system has no room for a process.
+    /// Panics when the system cannot fork.
     pub fn new(work: impl FnOnce()) -> Self {
-        // SAFETY: the child runs what lockkeeper says to be safe in a forked child, and only memory, files and
-        // sockets otherwise.
+        // SAFETY: the child uses only what lockkeeper documents as safe in a forked child, and memory, files
+        // and sockets.
         Self::begin(unsafe { libc::fork() }, work)
     }
 
-    /// The same by the system call itself: no handler of the C library runs.
+    /// Forks as [`Self::new`] does, but with the system call itself: no handler of the C library
+    /// runs.
     ///
     /// # Panics
     ///
     /// As [`Self::new`].
     pub fn raw(work: impl FnOnce()) -> Self {
         let flags = libc::c_long::from(libc::SIGCHLD);
-        // SAFETY: as in `new`. Without CLONE_VM and a stack it is a fork.
+        // SAFETY: as in `new`. Without CLONE_VM and without a stack, the call is a fork.
         let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
         Self::begin(i32::try_from(pid).expect("a process id"), work)
     }
 
-    /// Forks, and returns in both processes: `None` in the child, which has to [`end`].
+    /// Forks, and returns in both processes: `None` in the child, which must call [`end`].
     ///
     /// # Panics
     ///
@@ -91,11 +92,11 @@ impl Fork {
         self.pid
     }
 
-    /// Waits for the end of the child, which must be a good one.
+    /// Waits for the end of the child, which must succeed.
     ///
     /// # Panics
     ///
-    /// Panics when the child has panicked, was killed, or does not end.
+    /// Panics when the child panicked, was killed, or does not end.
     pub fn join(mut self) {
         let status = self.wait();
         assert!(
@@ -111,7 +112,8 @@ impl Fork {
     }
 
     fn signal(&self, signal: i32) {
-        // SAFETY: a signal to a child that was not waited for, so its id is its own.
+        // SAFETY: this sends a signal to a child that was not waited for, so the system has not
+        // reused its id.
         let _ = unsafe { libc::kill(self.pid, signal) };
     }
 
@@ -139,27 +141,29 @@ impl Drop for Fork {
     }
 }
 
-/// Has SIGALRM end this process after some seconds.
+/// Makes SIGALRM end this process after some seconds.
 pub fn watch(seconds: u32) {
-    // SAFETY: it only sets a timer of this process.
+    // SAFETY: this only sets a timer of this process.
     let _ = unsafe { libc::alarm(seconds) };
 }
 
 /// Ends this process at once.
 pub fn end(code: i32) -> ! {
-    // SAFETY: it does not return.
+    // SAFETY: the call does not return.
     unsafe { libc::_exit(code) }
 }
 
-/// Ends this thread alone, without unwinding. The process lives on while it has others, also without its first one.
+/// Ends only this thread, without unwinding. The process keeps running while it has other threads, even without its
+/// first one.
 pub fn end_thread() -> ! {
     loop {
-        // SAFETY: it does not return, and what the thread has borrowed stays as it is.
+        // SAFETY: the call does not return, and data that the thread has borrowed stays valid.
         unsafe { libc::syscall(libc::SYS_exit, 0) };
     }
 }
 
-/// Whether a descriptor is a connected socket whose other end is closed and which has nothing to be read.
+/// Returns whether a descriptor is a connected socket whose other end is closed and which has no bytes to
+/// read.
 #[must_use]
 pub fn is_dead(number: i32) -> bool {
     let (mut byte, flags) = ([0_u8; 1], libc::MSG_PEEK | libc::MSG_DONTWAIT);
@@ -167,8 +171,8 @@ pub fn is_dead(number: i32) -> bool {
     unsafe { libc::recv(number, byte.as_mut_ptr().cast(), 1, flags) == 0 }
 }
 
-/// Closes all descriptors of this process but the standard ones, whoever uses them, as a process that becomes a
-/// daemon does.
+/// Closes all descriptors of this process except the standard ones, even if they are in use, as a process does
+/// that becomes a daemon.
 pub fn close_all() {
     // SAFETY: the caller uses none of them afterwards.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
@@ -178,14 +182,14 @@ pub fn close_all() {
 /// Removes all variables from the environment of this process.
 pub fn clear_environment() {
     for (name, _) in env::vars_os() {
-        // SAFETY: the caller's process has no other thread that reads the environment by the C library.
+        // SAFETY: the process has no other thread that reads the environment through the C library.
         unsafe { env::remove_var(name) };
     }
 }
 
-/// Has the C library run functions before each fork, and after it in the child.
+/// Makes the C library run functions before each fork, and after it in the child.
 pub fn on_fork(before: extern "C" fn(), in_child: extern "C" fn()) {
-    // SAFETY: the functions are there for as long as this process.
+    // SAFETY: the functions exist for the lifetime of this process.
     let registered = unsafe { libc::pthread_atfork(Some(before), None, Some(in_child)) };
     assert_eq!(registered, 0);
 }
@@ -196,21 +200,21 @@ pub fn exit(code: i32) -> ! {
     unsafe { libc::exit(code) }
 }
 
-/// Has the forks of this process be in a new pid namespace, where the first one is process 1. Returns whether
-/// the system lets it.
+/// Puts the forks of this process into a new pid namespace, where the first one is process 1. Returns whether
+/// the system permits it.
 #[must_use]
 pub fn unshare_pids() -> bool {
-    // SAFETY: it changes no memory.
+    // SAFETY: the call changes no memory.
     unsafe { libc::unshare(libc::CLONE_NEWPID) == 0 }
 }
 
-/// Kills a process that is no child of this one.
+/// Kills a process that is not a child of this one.
 pub fn kill(pid: i32) {
-    // SAFETY: the caller knows the process.
+    // SAFETY: the call only sends a signal.
     let _ = unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
-/// Whether a process runs. A zombie does not.
+/// Returns whether a process is running. A zombie is not.
 #[must_use]
 pub fn is_running(pid: i32) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
@@ -220,7 +224,7 @@ pub fn is_running(pid: i32) -> bool {
     !matches!(state, Some(Some('Z' | 'X')) | None)
 }
 
-/// Polls until the answer is yes.
+/// Polls until the condition holds.
 ///
 /// # Panics
 ///
@@ -264,7 +268,7 @@ pub fn hear(pipe: &mut PipeReader) -> i32 {
     i32::from_ne_bytes(bytes)
 }
 
-/// Waits for ever, which is until a signal ends this process.
+/// Waits until a signal ends this process.
 pub fn pause() -> ! {
     loop {
         thread::sleep(PATIENCE);

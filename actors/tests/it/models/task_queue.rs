@@ -405,7 +405,7 @@ impl Reference for QueueReference {
             QueueCall::Finished(job, outcome) => {
                 self.last_report(id.session().number(), Some(id));
                 self.finish(id, *job, outcome, effects);
-                effects.reply(id, QueueTold::Done);
+                effects.reply(id, QueueAnswer::Done);
             }
             QueueCall::HandBack(jobs) => {
                 let is_theirs = |job: &CallId| {

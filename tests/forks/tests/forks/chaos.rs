@@ -1,7 +1,8 @@
-//! Clients that fork at random moments with things in their hands, and kills of parents and children.
+//! Clients fork at random moments while they hold objects, and parents and children are killed.
 //!
-//! Files judge, since a killed process leaves them whole: who is inside, what was put and what is done. Each record
-//! is one write. The seed decides what each client tries and when the kills happen, not how fast the clients run.
+//! The check uses files, because a killed process leaves them intact: they list the holders, and the put and done
+//! items. Each record is one write. The seed determines what each client tries and when the kills happen, but not
+//! how fast the clients run.
 
 use std::{
     collections::BTreeSet,
@@ -26,13 +27,13 @@ pub(crate) const TESTS: &[Test] = &[(
     chaos,
 )];
 
-/// How many clients there are at a time, without those that they fork.
+/// The number of clients at a time, without their forks.
 const CLIENTS: usize = 4;
 
-/// How many permits there are.
+/// The number of permits.
 const SEATS: u32 = 2;
 
-/// How long the chaos lasts unless `LOCKKEEPER_CHAOS_SECONDS` is set.
+/// The length of the test, unless `LOCKKEEPER_CHAOS_SECONDS` is set.
 const SECONDS: u64 = 4;
 
 /// How long a call may take beside others, and how long the end of a process may take to be noticed.
@@ -41,10 +42,10 @@ const SECONDS: u64 = 4;
 /// 0.8 s in five minutes on two processors under a load of seven. The end of a process took at most 28 ms.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a look at what is not there yet takes.
+/// The timeout of a call that may find nothing.
 const A_WHILE: Duration = Duration::from_millis(10);
 
-/// What must occur, or the test has missed its subject.
+/// The events that must occur, because the test would otherwise not have tested them.
 const MUST_OCCUR: [&str; 8] = [
     "kill of a parent",
     "kill of a child",
@@ -56,14 +57,14 @@ const MUST_OCCUR: [&str; 8] = [
     "abandoned",
 ];
 
-/// How long the chaos lasts.
+/// Returns the length of the test.
 pub(crate) fn length() -> Duration {
     let seconds = env::var("LOCKKEEPER_CHAOS_SECONDS");
     let seconds = seconds.map_or(SECONDS, |it| it.parse().expect("a number of seconds"));
     Duration::from_secs(seconds)
 }
 
-/// The files.
+/// The files of the test.
 struct Scene {
     folder: PathBuf,
     address: String,
@@ -110,7 +111,7 @@ impl Scene {
     }
 }
 
-/// What a client uses.
+/// A client, with its proxies.
 struct Client<'a> {
     scene: &'a Scene,
     /// Its process.
@@ -120,7 +121,7 @@ struct Client<'a> {
     steps: Value<u64>,
     seats: Semaphore,
     items: Queue<u64>,
-    /// How many items it has put.
+    /// The number of items that it has put.
     put: u64,
     /// Its forked children.
     children: Vec<Fork>,
@@ -143,7 +144,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Does something, and may fork meanwhile.
+    /// Performs one action, and may fork meanwhile.
     fn act(&mut self) {
         match self.random.random_range(0..4) {
             0 | 1 => self.enter(),
@@ -156,7 +157,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// One step under the lock, which the lengths of a file and a value count.
+    /// Performs one step under the lock. The length of a file and a value count the steps.
     fn enter(&mut self) {
         let acquired = block_on(self.lock.acquire().timeout(PATIENCE));
         let mut guard = acquired.expect("its turn");
@@ -194,7 +195,7 @@ impl<'a> Client<'a> {
         block_on(held.expect("the parent's").release()).expect("it is held");
     }
 
-    /// Has a permit for a while.
+    /// Holds a permit for a while.
     fn sit(&mut self) {
         let permit = block_on(self.seats.acquire().timeout(PATIENCE)).expect("its turn");
         let seat = format!("seat {}", self.name);
@@ -229,7 +230,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Forks now and then, and checks that what is held is the parent's and not the child's.
+    /// Forks sometimes, and checks that the hold belongs to the parent and not to the child.
     fn may_fork<G>(&mut self, what: &str, held: &mut Option<G>, is_valid: fn(&G) -> bool) {
         if self.random.random_ratio(2, 3) {
             return;
@@ -237,8 +238,8 @@ impl<'a> Client<'a> {
         let seed = self.random.random();
         let scene = self.scene;
         let fork = match self.random.random_range(0..6) {
-            // It keeps the sockets of its parent, since it never uses lockkeeper. Another thread may have locked the
-            // allocator.
+            // This child never uses lockkeeper, so it keeps the sockets of its parent. It must not allocate, because
+            // another thread may have locked the allocator.
             0 => {
                 scene.occurs("raw clone");
                 Fork::raw(|| pause())
@@ -253,7 +254,7 @@ impl<'a> Client<'a> {
                 // Its parent may be killed before it notes it.
                 scene.note("names", Named::this());
                 let _kept = foreign(held, is_valid);
-                // What it inherits of its parent's children is not its own.
+                // The inherited list of children belongs to the parent.
                 let mut client = Client::new(scene, seed);
                 for _ in 0..5 {
                     client.act();
@@ -269,7 +270,7 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Returns a child's copy of what its parent holds.
+/// Returns a child's copy of its parent's guard.
 fn foreign<G>(held: &mut Option<G>, is_valid: fn(&G) -> bool) -> G {
     let copy = held.take().expect("a copy");
     assert!(!is_valid(&copy), "a child holds what is its parent's");
@@ -297,7 +298,7 @@ fn chaos() {
     let default = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         let opened = OpenOptions::new().create(true).append(true).open(&failures);
-        // The hook of the standard library tells it too.
+        // The hook of the standard library prints it too.
         let _ = opened.and_then(|mut file| writeln!(file, "{} {info}", process::id()));
         default(info);
     }));
@@ -357,7 +358,7 @@ fn chaos() {
     );
 }
 
-/// Checks that the dead hold nothing, and that no item was lost.
+/// Checks that dead processes hold nothing, and that no item was lost.
 fn find_all_free(scene: &Scene, manager: &Manager) {
     let lock = block_on(manager.named("lock").lock()).expect("a lock");
     drop(block_on(lock.acquire().timeout(PATIENCE)).expect("its holders are dead"));
@@ -366,7 +367,7 @@ fn find_all_free(scene: &Scene, manager: &Manager) {
     drop(block_on(all).expect("their holders are dead"));
     let items = block_on(manager.named("items").unbounded_queue::<u64>()).expect("a queue");
     let mut done: BTreeSet<_> = scene.lines("done").into_iter().collect();
-    // What the dead had taken comes back once their ends are noticed.
+    // Items that dead processes had taken return once the manager notices their ends.
     let deadline = Instant::now() + PATIENCE;
     while block_on(items.join().timeout(A_WHILE)).is_err() {
         assert!(Instant::now() < deadline, "the dead keep their items");

@@ -1,4 +1,4 @@
-//! Forks while threads are inside the gate of `lockkeeper_sys`, or by such threads.
+//! Forks while threads are inside the gate of `lockkeeper_sys`, and forks by such threads.
 
 use std::{
     os::unix::net::UnixStream,
@@ -36,7 +36,7 @@ pub(crate) const WITH_HANDLERS: &str = "gates::fork_handlers_of_the_program_may_
 static LIST: Inherited<Vec<u32>> = Inherited::new(Vec::new());
 static OTHER: Inherited<Vec<u32>> = Inherited::new(Vec::new());
 
-/// Enters the gate, registers a descriptor, and does so in a forked child too.
+/// Enters the gate and registers a descriptor, in this process and in a forked child.
 fn use_the_gate() {
     let open = || {
         let (here, _) = UnixStream::pair()?;
@@ -52,7 +52,7 @@ fn use_the_gate() {
     .join();
 }
 
-/// Runs `work` while another thread is inside.
+/// Runs `work` while another thread is inside the gate.
 fn beside_a_thread_inside(work: impl FnOnce()) {
     let (leave, left) = mpsc::channel::<()>();
     let (enter, entered) = mpsc::channel();
@@ -60,7 +60,7 @@ fn beside_a_thread_inside(work: impl FnOnce()) {
         scope.spawn(move || {
             OTHER.with(|_| {
                 enter.send(()).expect("it is waited for");
-                // It ends when the other end is dropped.
+                // This returns when the other end is dropped.
                 let _ = left.recv();
             });
         });
@@ -80,14 +80,14 @@ fn fork_inside() {
                 end(0)
             }
         }
-        // The child forks inside.
+        // The child forks inside the gate.
         without_forks(|| Fork::new(|| without_forks(use_the_gate))).join();
     });
     use_the_gate();
 }
 
 fn fork_of_a_raw_clone() {
-    // Without it there is no gate to find closed.
+    // Registers the fork handlers, without which no fork closes the gate.
     let _ = Origin::here();
     beside_a_thread_inside(|| {
         Fork::raw(|| Fork::new(use_the_gate).join()).join();
@@ -118,7 +118,7 @@ fn forks_everywhere() {
 static BEFORE: AtomicU32 = AtomicU32::new(0);
 static IN_CHILD: AtomicU32 = AtomicU32::new(0);
 
-/// What a handler has made in the child.
+/// The value that a handler made in the child.
 static MADE: PerProcess<Origin> = PerProcess::new();
 
 extern "C" fn before() {
@@ -133,13 +133,13 @@ extern "C" fn in_child() {
 }
 
 /// Handlers before a fork run in reverse order, so these run while the gate is closed, and in the child before it is
-/// open.
+/// opened.
 pub(crate) fn register_handlers() {
     on_fork(before, in_child);
 }
 
 fn fork_handlers() {
-    // These run before the gate is closed, and when it is open.
+    // These handlers run before the gate is closed, and after it is opened.
     on_fork(before, in_child);
     use_the_gate();
     let forks = BEFORE.load(Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Holds and waits of a process, as its forked child sees them.
+//! Holds and waits of a process in its forked child.
 
 use std::{future::Future, pin::Pin, time::Duration};
 
@@ -43,7 +43,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
 ];
 
-/// Something that is held, of whatever kind.
+/// A guard of any kind.
 trait Held {
     fn is_valid(&self) -> bool;
     fn lost(&self) -> Pin<Box<dyn Future<Output = ()>>>;
@@ -92,7 +92,7 @@ impl Held for Taken<u32> {
     }
 }
 
-/// One hold of each kind.
+/// Acquires one hold of each kind.
 async fn holds(manager: &Manager) -> Result<Vec<(&'static str, Box<dyn Held>)>, CallError> {
     let queue = manager.queue(4).await?;
     queue.put(7).await.map_err(CallError::from)?;
@@ -153,7 +153,7 @@ fn what_a_child_drops_stays_its_parents() {
     let held = block_on(holds(&manager)).expect("all are free");
     let mut held = Some(held);
     Fork::new(|| drop(held.take())).join();
-    // Also with two children at a time, one of which lives longer.
+    // Also with two children at a time, one of which runs longer.
     let [one, other] = [(); 2].map(|()| Fork::new(|| drop(held.take())));
     one.join();
     other.join();
@@ -195,7 +195,7 @@ fn child_competes_with_its_parent() {
     let guard = block_on(lock.acquire()).expect("it is free");
     let (mut reader, writer) = std::io::pipe().expect("a pipe");
     let child = Fork::new(|| {
-        // A proxy is an address: it works in a child.
+        // A proxy contains an address, so it works in a child.
         assert!(block_on(lock.try_acquire()).expect("an answer").is_none());
         let anew = block_on(Manager::connect(manager.address().clone())).expect("it is there");
         let same = block_on(anew.named("it").lock()).expect("it is there");
@@ -260,7 +260,7 @@ fn wait_of_the_parent() {
         assert!(poll!(&mut patient).is_pending());
         assert!(poll!(&mut lost).is_pending());
         let Some(fork) = Fork::split() else {
-            // This runs on the copy of the parent's runtime, which this thread is still in.
+            // This runs on the copy of the parent's runtime, which is still current on this thread.
             lost.await;
             let abandoned = waits.pop();
             for wait in waits {

@@ -1,8 +1,8 @@
 //! Tests of programs that fork without exec.
 //!
-//! Each test runs in a process of its own, which the runner kills when it takes too long: forks copy
-//! all descriptors and the locks of all threads, so tests in one process would meet each other's. A test that
-//! cannot run on this machine says so.
+//! Each test runs in its own process, which the runner kills when it takes too long. Forks copy all
+//! descriptors and the locks of all threads, so tests in one process would disturb each other. A test that
+//! cannot run on this machine prints this.
 
 mod chaos;
 mod gates;
@@ -36,7 +36,7 @@ const TESTS: [&[Test]; 9] = [
     threads::TESTS,
 ];
 
-/// How long a test may take.
+/// The time limit of a test.
 const PATIENCE: Duration = Duration::from_secs(150);
 
 /// The first argument of a process that runs one test.
@@ -85,7 +85,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a test in a process of its own, with a group of its own.
+/// Runs a test in its own process and process group.
 fn run(name: &str) -> Result<(), String> {
     let program = env::current_exe().expect("this program");
     let mut test = Command::new(program)

@@ -1,4 +1,4 @@
-//! Forks of a process that has a manager, or that a manager serves.
+//! Forks of a process that has a manager, and of a client.
 
 use std::{fs, io, path::Path, time::Duration};
 
@@ -37,7 +37,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
 ];
 
-/// How long it may take until the end of a process is noticed.
+/// The time limit for noticing the end of a process.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 pub(crate) fn folder() -> (TempDir, String) {
@@ -51,13 +51,13 @@ fn start(path: &str, shards: usize) -> Result<Manager, StartError> {
     block_on(Manager::builder().address(path).shards(shards).start())
 }
 
-/// Forks a process that runs `work`, forks a child of its own and waits. Returns it and the child, once
-/// `work` is done.
+/// Forks a process that runs `work`, forks its own child and waits. Returns the process and the id of
+/// the child, once `work` is done.
 fn parent_and_child<T>(work: impl FnOnce() -> T) -> (Fork, i32) {
     parent_and_child_by(Fork::new, work)
 }
 
-/// The same, with a way to fork the child.
+/// As [`parent_and_child`], with a function that forks the child.
 fn parent_and_child_by<T>(fork: fn(fn()) -> Fork, work: impl FnOnce() -> T) -> (Fork, i32) {
     let (mut reader, writer) = io::pipe().expect("a pipe");
     let parent = Fork::new(|| {
@@ -136,7 +136,8 @@ fn child_leaves_the_manager_alone() {
 fn dead_clients_lock_is_passed_on() {
     let (_folder, path) = folder();
     let manager = start(&path, 1).expect("a manager");
-    // After a raw clone the child keeps the socket, so the manager notices the end of the process alone.
+    // After a raw clone the child keeps the socket open, so the manager notices only the end of the
+    // process.
     for fork in [Fork::new, Fork::raw, Fork::new, Fork::raw] {
         let lock = block_on(manager.named("it").lock()).expect("a lock");
         let (client, child) = parent_and_child_by(fork, || {
@@ -205,13 +206,13 @@ fn manager_in_memory_stays() {
             let Some(fork) = Fork::split() else {
                 assert!(is_forked(&guard.release().await));
                 assert!(is_forked(&manager.lock().await.map(drop)));
-                // The child's own runtime has no such manager.
+                // The manager does not exist in the child.
                 let reached = lock.acquire().await.map(drop).expect_err("no manager");
                 assert!(reached.to_string().contains("no manager"), "{reached}");
                 if turn == 0 {
                     end(0);
                 }
-                // The other child drops the manager, and then the runtime.
+                // The other child drops the manager and then the runtime.
                 return true;
             };
             fork.join();

@@ -1,4 +1,4 @@
-//! Other ways to fork, and other things that a child does.
+//! Other ways to fork, and other actions of a child.
 
 use std::{
     fs::{self, File},
@@ -53,7 +53,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
 ];
 
-/// Runs `fork` on a process that holds a lock, and checks that the lock is held still when the child has ended.
+/// Runs `fork` in a process that holds a lock, and checks that the lock is still held when the child has ended.
 fn holding(fork: impl FnOnce(&mut dyn FnMut()) -> Fork) {
     let manager = spawned();
     let lock = block_on(manager.lock()).expect("a lock");
@@ -77,7 +77,7 @@ fn fork_of_a_fork() {
             Fork::new(|| Fork::new(check).join()).join();
         })
     });
-    // A value that a child makes is foreign to the child's own child.
+    // A value that a child makes does not belong to the child's own child.
     holding(|check| {
         Fork::new(|| {
             let manager = spawned();
@@ -96,7 +96,7 @@ fn number_stays_in_use() {
     let here = Private::open(|| Ok(here)).expect("it is registered");
     let file = tempfile::tempfile().expect("a file");
     let file = Private::open(|| Ok(file)).expect("it is registered");
-    // Once it is closed, it is no longer registered: the next descriptor with its number is kept.
+    // Closing removes the registration: a child keeps the next descriptor with the same number.
     let (gone, _other) = UnixStream::pair().expect("a pair");
     let gone = Private::open(|| Ok(gone)).expect("it is registered");
     let number = gone.as_raw_fd();
@@ -123,7 +123,7 @@ fn number_stays_in_use() {
         .write_all(b"x")
         .expect("it is open");
     there.read_exact(&mut [0]).expect("it arrives");
-    // The end of the parent ends the connection, although a child lives.
+    // The end of the parent ends the connection, although a child is running.
     let child = Fork::new(|| pause());
     drop(here);
     assert_eq!(there.read(&mut [0]).expect("the end"), 0);
@@ -166,7 +166,7 @@ fn values_are_used_where_they_were_made() {
 
 fn raw_clone() {
     holding(|check| Fork::raw(check));
-    // In a child that only drops the value.
+    // Another child only drops the value.
     let manager = spawned();
     let lock = block_on(manager.lock()).expect("a lock");
     let mut guard = Some(block_on(lock.acquire()).expect("it is free"));
@@ -182,9 +182,9 @@ fn exec_after_a_fork() {
             panic!("{error}");
         })
     });
-    // The executed program has no descriptor of the parent, and no dead socket in place of one.
+    // The executed program has no descriptor of the parent, and no dead socket.
     let list = || {
-        // With a working directory the standard library forks and does not use `posix_spawn`.
+        // With a working directory the standard library forks instead of using `posix_spawn`.
         let listed = Command::new("ls")
             .arg("/proc/self/fd")
             .current_dir("/")
@@ -220,7 +220,7 @@ fn end_of_main() {
             assert!(guard.is_valid());
             block_on(guard.release()).expect("it is held");
         }
-        // All is dropped on the way to the end of main, and the runner's exit code is good.
+        // Everything is dropped on the way to the end of main, and the exit code is success.
         None => drop((guard, lock, manager)),
     }
 }
@@ -231,7 +231,7 @@ fn process_1() {
     let mut guard = Some(block_on(lock.acquire()).expect("it is free"));
     let child = as_process_1(|| {
         refuses(guard.take());
-        // Its own child in one more namespace has the same process id as itself.
+        // Its own child in another namespace has the same process id.
         let own = block_on(Manager::start()).expect("a manager");
         let lock = block_on(own.lock()).expect("a lock");
         let mut guard = Some(block_on(lock.acquire()).expect("it is free"));
@@ -251,7 +251,7 @@ fn refuses(guard: Option<LockGuard>) {
     assert!(is_forked(&block_on(guard.release())));
 }
 
-/// Forks a process that runs `work` as process 1 of a new pid namespace.
+/// Forks a process that runs `work` as process 1 in a new pid namespace.
 fn as_process_1(work: impl FnOnce()) -> Fork {
     Fork::new(|| {
         if !unshare_pids() {
@@ -299,12 +299,12 @@ fn fence_file() {
     let mark = FenceFile::beside(folder.path().join("page"));
     let fence = |number| Fence::new(number);
     let (mut reader, writer) = io::pipe().expect("a pipe");
-    // The child of a process that writes outlasts the turn.
+    // A child of the writer runs longer than the write.
     let child = mark
         .write(fence(1), || Fork::new(|| pause()))
         .expect("its turn");
     mark.check(fence(2)).expect("the turn is over");
-    // And a writer that is killed within its turn.
+    // A writer is killed during its write.
     let writer = Fork::new(|| {
         let written = mark.write(fence(3), || {
             let child = Fork::new(|| pause());
@@ -320,7 +320,7 @@ fn fence_file() {
     assert!(is_running(grandchild) && is_running(child.pid()));
     kill(grandchild);
     child.kill();
-    // A child's own use of an inherited mark.
+    // A child uses an inherited mark.
     Fork::new(|| mark.check(fence(5)).expect("a mark is a path")).join();
     assert!(mark.check(fence(4)).is_err());
 }
@@ -344,7 +344,7 @@ fn thread_in_a_child() {
     holding(|check| {
         Fork::new(|| {
             check();
-            // Threads and runtimes of the child are its own.
+            // The child has its own threads and runtimes.
             let thread = std::thread::spawn(|| {
                 let runtime = tokio::runtime::Runtime::new().expect("a runtime");
                 runtime.block_on(async {

@@ -1,4 +1,4 @@
-//! Forks of a process that has a pool, and of the workers themselves.
+//! Forks of a process that has a pool, and of workers.
 
 use std::{
     fs::{self, OpenOptions},
@@ -75,7 +75,7 @@ impl PlainTask for Nap {
     }
 }
 
-/// Forks, and returns in both processes: the process id of the child, or 0 in the child.
+/// Forks, and returns in both processes: the id of the child in the parent, and 0 in the child.
 #[derive(Serialize, Deserialize)]
 struct Split;
 
@@ -86,7 +86,7 @@ impl PlainTask for Split {
     fn run(self) -> i32 {
         Fork::split().map_or(0, |fork| {
             let pid = fork.pid();
-            // Its end is this test's.
+            // Forgets the handle, because dropping it would kill the child.
             std::mem::forget(fork);
             pid
         })
@@ -184,7 +184,7 @@ fn child_has_no_pool() {
     assert_eq!(block_on(chunks.expect("the parent's").count()), 10);
     assert_eq!(block_on(pool.pids()), pids);
     block_on(pool.join()).expect("it ends");
-    // A child has pools of its own.
+    // A child can have its own pools.
     Fork::new(|| {
         let pool = block_on(Pool::new(1)).expect("a pool of the child");
         assert_eq!(block_on(pool.apply(Plain(Double(4)))), Ok(8));
@@ -252,7 +252,7 @@ fn task_that_forks() {
     assert_eq!(doubles.expect("all are run").len(), 100);
     block_on(pool.join()).expect("it ends");
     for child in children {
-        // The copy of a worker has no work, and ends.
+        // The copy of the worker gets no work, and ends.
         until("the copy of the worker ends", || !is_running(child));
     }
 }

@@ -1,4 +1,4 @@
-//! Forks at any moment, while other threads call.
+//! Forks at any moment, while other threads make calls.
 
 use std::{
     collections::BTreeSet,
@@ -57,10 +57,10 @@ pub(crate) const TESTS: &[Test] = &[
 
 const FORKS: u32 = 200;
 
-/// How often a manager is spawned and a pool is started beside the forks.
+/// The number of managers and pools that are started during the forks.
 const ROUNDS: u32 = 12;
 
-/// Adds one under a lock, in two calls that only the lock makes one step.
+/// Adds one under a lock, with a read and a write that only the lock makes atomic.
 async fn add(lock: &Lock, value: &Value<u32>) -> Result<(), CallError> {
     let guard = lock.acquire().await?;
     let now = value.get().await?;
@@ -68,8 +68,8 @@ async fn add(lock: &Lock, value: &Value<u32>) -> Result<(), CallError> {
     guard.release().await
 }
 
-/// Runs `work` with threads beside it that add to a value under a lock all the time, by each way to call, and
-/// checks that no step is lost.
+/// Runs `work` while other threads add to a value under a lock, with each way to call, and checks that no
+/// addition is lost.
 fn beside_callers(manager: &Manager, work: impl FnOnce(&Lock, &Value<u32>)) {
     let lock = block_on(manager.lock()).expect("a lock");
     let value = block_on(manager.value(0_u32)).expect("a value");
@@ -114,7 +114,7 @@ fn no_lock_is_lost() {
         let mut forks = Vec::new();
         for turn in 0..FORKS {
             forks.push(Fork::new(|| drop(held.take())));
-            // Some children live for a while, beside others.
+            // Some children run for a while, together with others.
             if turn % 4 == 3 {
                 forks.drain(..).for_each(Fork::join);
             }
@@ -170,7 +170,7 @@ fn descriptors_are_not_the_childs() {
     });
 }
 
-/// The sockets and pipes of this process that have another end, or may have one.
+/// Returns the sockets and pipes of this process whose other end may be open.
 fn live_ends() -> BTreeSet<String> {
     let listed = fs::read_dir("/proc/self/fd").expect("the list of descriptors");
     let numbers: Vec<i32> = listed
@@ -192,7 +192,8 @@ fn no_end_is_the_childs() {
         let pool = block_on(Pool::new(2)).expect("a pool");
         assert_eq!(block_on(pool.apply(Plain(Double(2)))), Ok(4));
     };
-    // What a process keeps for itself, as tokio its pipe for signals, is there from now on.
+    // Creates the descriptors that a process keeps permanently, such as tokio's signal pipe, before
+    // the comparison.
     start();
     let known = live_ends();
     let is_over = AtomicBool::new(false);
@@ -213,8 +214,8 @@ fn no_end_is_the_childs() {
     });
 }
 
-/// Forks whenever another thread, which uses the library first, makes a pair of sockets: tokio makes some of them while
-/// it holds a lock of the process.
+/// Forks during each `socketpair` call of another thread's first use of the library: tokio makes some of these calls
+/// while it holds a process-wide lock.
 fn first_use() {
     make_socket_pairs_slow(true);
     let first = thread::spawn(|| drop(block_on(Manager::start()).expect("a manager")));

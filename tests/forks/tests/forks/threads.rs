@@ -1,5 +1,5 @@
-//! Processes whose first thread has ended while others go on. Such a process is a zombie in `/proc`, where
-//! `/proc/self` shows neither its program nor its descriptors, and it lives.
+//! Processes whose first thread has ended while others keep running. `/proc` shows such a process as a
+//! zombie, and `/proc/self` shows neither its program nor its descriptors, but the process is running.
 
 use std::{
     fs, io,
@@ -32,7 +32,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
 ];
 
-/// How long the end of a process may take to be noticed.
+/// The time limit for noticing the end of a process.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// Runs `work` on a second thread of a forked child, once the first thread has ended.
@@ -55,7 +55,7 @@ fn client() {
     let manager = block_on(Manager::builder().address(&*path).start()).expect("a manager");
     let lock = block_on(manager.named("it").lock()).expect("a lock");
     let (mut reader, writer) = io::pipe().expect("a pipe");
-    // It connects after the end of its first thread, or before.
+    // It connects before or after the end of its first thread.
     for is_early in [false, true] {
         let connect = || {
             let client = block_on(Manager::connect(&*path)).expect("it is there");
@@ -74,7 +74,8 @@ fn client() {
                     let lock = early.or(own.as_ref()).expect("one of them");
                     drop(block_on(lock.acquire()).expect("it is free"));
                     let _guard = block_on(lock.acquire()).expect("it is free");
-                    // The child keeps the socket, so that only the end of the process is noticed.
+                    // The child keeps the socket open, so the manager notices only the end of the
+                    // process.
                     let child = Fork::raw(|| pause());
                     tell(writer, child.pid());
                     pause()
@@ -83,7 +84,7 @@ fn client() {
             })
         });
         let child = hear(&mut reader);
-        // Much longer than the news of an end takes.
+        // Much longer than noticing an end takes.
         let waited = block_on(lock.acquire().timeout(Duration::from_secs(1)));
         assert!(waited.is_err(), "its holder lives");
         let info = block_on(lock.info()).expect("it is there");
@@ -107,7 +108,7 @@ fn manager() {
         let lock = block_on(spawned.lock()).expect("a lock");
         drop(block_on(lock.acquire()).expect("it is free"));
         tell(&writer, i32::try_from(process::id()).expect("a process id"));
-        // The manager must see the end of the client below.
+        // The manager must notice the end of the client below.
         let gone = block_on(manager.named("gone").lock()).expect("a lock");
         until("the client's guard is there", || {
             block_on(gone.try_acquire()).expect("an answer").is_none()
