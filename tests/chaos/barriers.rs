@@ -1,4 +1,4 @@
-//! What processes do with barriers. Each call is logged before it and after it.
+//! The actions of processes on barriers. Each call is logged before and after.
 
 use std::time::{Duration, Instant};
 
@@ -12,102 +12,103 @@ use rand::Rng;
 use super::{
     log::{Arrival, Event, Line},
     notes::Notes,
-    scene::Known,
-    worker::Hand,
+    setup::Named,
+    worker::Runner,
 };
 
-/// How much later than its deadline a client gives up a call to a manager that keeps no time.
-pub(crate) const GRACE: Duration = Duration::from_secs(2);
+/// How long after its deadline a client abandons a call that the manager has not answered.
+pub(crate) const LATE_ANSWER: Duration = Duration::from_secs(2);
 
 type Outcome = Result<Passed, ActionError<()>>;
 
-/// Waits, or breaks or mends the barrier.
-pub(crate) async fn visit(hand: &mut Hand, known: &Known<Barrier>) {
-    let barrier = &known.object;
-    match hand.random.random_range(0..60) {
+/// Waits at the barrier, or aborts or resets it.
+pub(crate) async fn act_on(runner: &mut Runner, named: &Named<Barrier>) {
+    let barrier = &named.object;
+    match runner.random.random_range(0..60) {
         0 => {
-            hand.does(known, "abort");
-            hand.granted(&known.name, Some(barrier.abort().await));
+            runner.trace(named, "abort");
+            runner.granted(&named.name, Some(barrier.abort().await));
         }
-        1 => mend(hand, known).await,
+        1 => reset_or_abort(runner, named).await,
         _ => {
             let arrival = Arrival::new();
-            note(&hand.notes, known, arrival, Event::Comes);
+            note(&runner.notes, named, arrival, Event::Begins);
             let begun = Instant::now();
-            let mut outcome = wait(hand, known, arrival).await;
-            if outcome == Some(Err(CallError::timed_out().into())) && begun.elapsed() >= GRACE {
-                // The client may have said so by itself: the wait may have passed.
+            let mut outcome = wait(runner, named, arrival).await;
+            if outcome == Some(Err(CallError::timed_out().into())) && begun.elapsed() >= LATE_ANSWER
+            {
+                // The client may have made this answer itself, and the wait may have passed.
                 outcome = None;
             }
-            conclude(hand, known, arrival, outcome).await;
+            conclude(runner, named, arrival, outcome).await;
         }
     }
 }
 
-async fn mend(hand: &Hand, known: &Known<Barrier>) {
-    hand.does(known, "reset");
-    hand.granted(&known.name, Some(known.object.reset().await));
+async fn reset_or_abort(runner: &Runner, named: &Named<Barrier>) {
+    runner.trace(named, "reset");
+    runner.granted(&named.name, Some(named.object.reset().await));
 }
 
-/// Waits in one of the ways that there are.
-async fn wait(hand: &mut Hand, known: &Known<Barrier>, arrival: Arrival) -> Option<Outcome> {
-    let barrier = &known.object;
-    let timeout = Duration::from_micros(hand.random.random_range(100..60_000));
-    let pause = hand.brief() / 2;
-    let succeeds = !hand.chance(8);
-    let notes = hand.notes.clone();
-    let (named, what) = (known.clone(), arrival);
+/// Waits in a randomly chosen way.
+async fn wait(runner: &mut Runner, named: &Named<Barrier>, arrival: Arrival) -> Option<Outcome> {
+    let barrier = &named.object;
+    let timeout = Duration::from_micros(runner.random.random_range(100..60_000));
+    let pause = runner.brief() / 2;
+    let succeeds = !runner.chance(8);
+    let notes = runner.notes.clone();
+    let (object, what) = (named.clone(), arrival);
     let act = move || async move {
         tokio::time::sleep(pause).await;
         if succeeds {
-            note(&notes, &named, what, Event::HasActed);
+            note(&notes, &object, what, Event::HasActed);
             Ok(())
         } else {
             Err(())
         }
     };
-    Some(match hand.random.random_range(0..8) {
+    Some(match runner.random.random_range(0..8) {
         0 => {
-            hand.does(known, "wait");
+            runner.trace(named, "wait");
             barrier.wait().await.map_err(Into::into)
         }
         1 | 2 => {
-            hand.does(known, "wait with a timeout");
-            let waited = hand.within(timeout, barrier.wait().timeout(timeout));
+            runner.trace(named, "wait with a timeout");
+            let waited = runner.within(timeout, barrier.wait().timeout(timeout));
             waited.await.map_err(Into::into)
         }
         3 => {
-            hand.does(known, "wait and drop");
-            hand.give_up(barrier.wait()).await?.map_err(Into::into)
+            runner.trace(named, "wait and drop");
+            runner.give_up(barrier.wait()).await?.map_err(Into::into)
         }
         4 => {
-            hand.does(known, "wait_with");
+            runner.trace(named, "wait_with");
             barrier.wait_with(act).await
         }
         5 | 6 => {
-            hand.does(known, "wait_with with a timeout");
+            runner.trace(named, "wait_with with a timeout");
             let waited = barrier.wait_with(act).timeout(timeout);
-            hand.within(timeout, waited).await
+            runner.within(timeout, waited).await
         }
         _ => {
-            hand.does(known, "wait_with and drop");
-            hand.give_up(barrier.wait_with(act)).await?
+            runner.trace(named, "wait_with and drop");
+            runner.give_up(barrier.wait_with(act)).await?
         }
     })
 }
 
-/// Writes down what has become of a call.
+/// Logs the outcome of a call.
 async fn conclude(
-    hand: &mut Hand,
-    known: &Known<Barrier>,
+    runner: &mut Runner,
+    named: &Named<Barrier>,
     arrival: Arrival,
     outcome: Option<Outcome>,
 ) {
     let error = match outcome {
         None => {
-            // The answer comes after the arrival was taken back.
-            hand.granted(&known.name, Some(known.object.status().await));
-            return note(&hand.notes, known, arrival, Event::Dropped);
+            // The barrier answers this call after the arrival was withdrawn.
+            runner.granted(&named.name, Some(named.object.status().await));
+            return note(&runner.notes, named, arrival, Event::Dropped);
         }
         Some(Ok(Passed {
             generation,
@@ -120,31 +121,31 @@ async fn conclude(
                 index,
                 is_leader,
             };
-            hand.count(known, "passed");
-            return note(&hand.notes, known, arrival, passed);
+            runner.count(named, "passed");
+            return note(&runner.notes, named, arrival, passed);
         }
         Some(Err(error)) => error,
     };
-    note(&hand.notes, known, arrival, Event::Failed);
+    note(&runner.notes, named, arrival, Event::Failed);
     match error {
-        ActionError::Call(CallError::TimedOut(_)) => hand.count(known, "broken by timeout"),
-        ActionError::Failed(()) => hand.count(known, "broken by action"),
+        ActionError::Call(CallError::TimedOut(_)) => runner.count(named, "broken by timeout"),
+        ActionError::Failed(()) => runner.count(named, "broken by action"),
         ActionError::Call(CallError::Refused(Refusal::Broken(breach), _)) => {
-            hand.count(known, "told that it is broken");
+            runner.count(named, "refused as broken");
             if let Breach::Died(peer) = &breach {
-                hand.count(known, "broken by death");
-                hand.must_be_dead(&known.name, peer.pid);
+                runner.count(named, "broken by death");
+                runner.must_be_dead(&named.name, peer.pid);
             }
-            if breach != Breach::Reset && hand.random.random() {
-                mend(hand, known).await;
+            if breach != Breach::Reset && runner.random.random() {
+                reset_or_abort(runner, named).await;
             }
         }
         ActionError::Call(error) => {
-            hand.notes.violation(&format!("{}: {error}", known.name));
+            runner.notes.violation(&format!("{}: {error}", named.name));
         }
     }
 }
 
-fn note(notes: &Notes, known: &Known<Barrier>, arrival: Arrival, event: Event) {
-    notes.record(&known.name, &Line::Call(arrival, event).to_string());
+fn note(notes: &Notes, named: &Named<Barrier>, arrival: Arrival, event: Event) {
+    notes.record(&named.name, &Line::Call(arrival, event).to_string());
 }

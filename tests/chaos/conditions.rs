@@ -1,4 +1,4 @@
-//! What processes do with conditions: they put goods on a shelf, and take them from it.
+//! The actions of processes on conditions: they add items to a buffer, and remove items.
 
 use std::{fs, path::PathBuf, time::Instant};
 
@@ -6,119 +6,121 @@ use lockkeeper::{CallError, Condition, ConditionGuard, guards::Wake};
 use rand::Rng;
 
 use super::{
-    exclusive::{self, come_in, enter, go_out},
-    scene::{Known, NOT_EMPTY, NOT_FULL},
-    worker::Hand,
+    exclusive::{self, acquire_randomly, enter, leave_and_release},
+    setup::{NOT_EMPTY, NOT_FULL, Named},
+    worker::Runner,
 };
 
-/// How much there is room for.
-const ROOM: u8 = 3;
+/// The capacity of a buffer.
+const CAPACITY: u8 = 3;
 
-/// What stands on a shelf, as the condition's lock protects it.
+/// The number of items in a buffer, which the condition's lock protects.
 #[derive(Clone, Debug)]
-struct Shelf(PathBuf);
+struct Buffer(PathBuf);
 
-impl Shelf {
-    /// Who died while he put something down left nothing.
-    fn goods(&self) -> u8 {
-        let goods = fs::read(&self.0).unwrap_or_default();
-        goods.first().copied().unwrap_or(0)
+impl Buffer {
+    /// A process that died while it wrote left an empty file.
+    fn items(&self) -> u8 {
+        let items = fs::read(&self.0).unwrap_or_default();
+        items.first().copied().unwrap_or(0)
     }
 
-    fn set(&self, goods: u8) {
-        fs::write(&self.0, [goods]).expect("a file can be written");
+    fn set(&self, items: u8) {
+        fs::write(&self.0, [items]).expect("a file can be written");
     }
 }
 
-/// Puts something down or takes something up, after a wait if need be.
-pub(crate) async fn visit(hand: &mut Hand, known: &Known<Condition>) {
-    if hand.chance(6) {
-        return exclusive::visit(hand, known).await;
+/// Adds or removes an item, after a wait if necessary.
+pub(crate) async fn act_on(runner: &mut Runner, named: &Named<Condition>) {
+    if runner.chance(6) {
+        return exclusive::act_on(runner, named).await;
     }
-    let shelf = Shelf(hand.notes.path("now", &known.name));
-    let puts = hand.random.random();
+    let buffer = Buffer(runner.notes.path("now", &named.name));
+    let puts = runner.random.random();
     let (mine, theirs) = if puts {
         (NOT_FULL, NOT_EMPTY)
     } else {
         (NOT_EMPTY, NOT_FULL)
     };
     let must_wait = {
-        let shelf = shelf.clone();
-        move || shelf.goods() == if puts { ROOM } else { 0 }
+        let buffer = buffer.clone();
+        move || buffer.items() == if puts { CAPACITY } else { 0 }
     };
-    let Some((mut guard, mut entry)) = come_in(hand, known).await else {
+    let Some((mut guard, mut entry)) = acquire_randomly(runner, named).await else {
         return;
     };
     for _ in 0..3 {
         if !must_wait() {
-            let goods = shelf.goods();
-            shelf.set(if puts { goods + 1 } else { goods - 1 });
-            notify(hand, known, theirs, &guard).await;
+            let items = buffer.items();
+            buffer.set(if puts { items + 1 } else { items - 1 });
+            notify(runner, named, theirs, &guard).await;
             break;
         }
-        let ledger = known.ledger(&hand.notes);
+        let ledger = named.ledger(&runner.notes);
         ledger.leave(entry.clone());
-        match sleep(hand, known, mine, guard, must_wait.clone()).await {
+        match sleep(runner, named, mine, guard, must_wait.clone()).await {
             None => return,
             Some(Slept::NotAtAll(same)) => {
                 ledger.come_back(&entry);
                 guard = same;
             }
-            Some(Slept::Well(woken)) => (guard, entry) = enter(hand, known, woken).await,
+            Some(Slept::Well(woken)) => (guard, entry) = enter(runner, named, woken).await,
         }
     }
-    hand.linger().await;
-    go_out(hand, known, guard, entry).await;
+    runner.pause().await;
+    leave_and_release(runner, named, guard, entry).await;
 }
 
-/// The guard after a wait.
+/// The outcome of a wait.
 enum Slept {
     Well(ConditionGuard),
-    /// The time was over before the first sleep, and the lock was held all the time.
+    /// The timeout ended before the first sleep, and the lock was held throughout.
     NotAtAll(ConditionGuard),
 }
 
-/// Waits in one of the ways that there are.
+/// Waits in a randomly chosen way.
 async fn sleep(
-    hand: &mut Hand,
-    known: &Known<Condition>,
+    runner: &mut Runner,
+    named: &Named<Condition>,
     set: &str,
     guard: ConditionGuard,
     must_wait: impl Fn() -> bool + Send + 'static,
 ) -> Option<Slept> {
     let fence = guard.fence();
     let mut may_stay_awake = false;
-    let condition = known.object.wait_set(set);
-    let (begun, brief) = (Instant::now(), hand.brief());
-    let woken = match hand.random.random_range(0..6) {
+    let condition = named.object.wait_set(set);
+    let (begun, brief) = (Instant::now(), runner.brief());
+    let woken = match runner.random.random_range(0..6) {
         0 => {
-            hand.does(known, "wait");
+            runner.trace(named, "wait");
             Some(condition.wait(guard).await)
         }
         1 | 2 => {
-            hand.does(known, "wait with a timeout");
+            runner.trace(named, "wait with a timeout");
             Some(condition.wait(guard).timeout(brief).await)
         }
         3 => {
-            hand.does(known, "wait_while with a timeout");
+            runner.trace(named, "wait_while with a timeout");
             may_stay_awake = true;
             let woken = condition.wait_while(guard, must_wait).timeout(brief);
             Some(woken.await)
         }
         4 => {
-            hand.does(known, "wait_while and drop");
-            hand.give_up(condition.wait_while(guard, must_wait)).await
+            runner.trace(named, "wait_while and drop");
+            runner.give_up(condition.wait_while(guard, must_wait)).await
         }
         _ => {
-            hand.does(known, "wait and drop");
-            hand.give_up(condition.wait(guard)).await
+            runner.trace(named, "wait and drop");
+            runner.give_up(condition.wait(guard)).await
         }
     };
     if let Some(Err(CallError::TimedOut(_))) = woken {
-        hand.notes
-            .violation(&format!("{}: the end of the time is no error", known.name));
+        runner.notes.violation(&format!(
+            "{}: a timeout is not an error of this call",
+            named.name
+        ));
     }
-    let guard = hand.granted(&known.name, woken)?;
+    let guard = runner.granted(&named.name, woken)?;
     let wake = if guard.timed_out() {
         Wake::TimedOut
     } else {
@@ -126,49 +128,51 @@ async fn sleep(
     };
     let has_stayed_awake = may_stay_awake && wake == Wake::TimedOut && guard.fence() == fence;
     match wake {
-        Wake::Notified => hand.count(known, "woken by notification"),
+        Wake::Notified => runner.count(named, "woken by notification"),
         Wake::TimedOut => {
-            hand.count(known, "woken by timeout");
+            runner.count(named, "woken by timeout");
             let waited = begun.elapsed();
             if waited < brief {
-                hand.notes
-                    .violation(&format!("{brief:?} were over after {waited:?}"));
+                runner
+                    .notes
+                    .violation(&format!("a timeout of {brief:?} ended after {waited:?}"));
             }
         }
     }
     Some(if has_stayed_awake {
-        hand.count(known, "no time to sleep");
+        runner.count(named, "timed out before the first sleep");
         Slept::NotAtAll(guard)
     } else {
         Slept::Well(guard)
     })
 }
 
-/// Notifies some of a wait set. No other task falls asleep meanwhile, since the lock is held.
-async fn notify(hand: &mut Hand, known: &Known<Condition>, set: &str, guard: &ConditionGuard) {
-    let condition = known.object.wait_set(set);
-    let asleep = hand.granted(&known.name, Some(condition.sleepers().await));
-    let some = hand.random.random_range(0..4);
-    let (most, woken) = match hand.random.random_range(0..4) {
+/// Notifies some sleepers of a wait set. No other task begins to sleep meanwhile, because this one
+/// holds the lock.
+async fn notify(runner: &mut Runner, named: &Named<Condition>, set: &str, guard: &ConditionGuard) {
+    let condition = named.object.wait_set(set);
+    let asleep = runner.granted(&named.name, Some(condition.sleepers().await));
+    let some = runner.random.random_range(0..4);
+    let (most, woken) = match runner.random.random_range(0..4) {
         0 | 1 => {
-            hand.does(known, "notify_one");
+            runner.trace(named, "notify_one");
             (1, Some(condition.notify_one(guard).await))
         }
         2 => {
-            hand.does(known, "notify");
+            runner.trace(named, "notify");
             (some, Some(condition.notify(guard, some).await))
         }
         _ => {
-            hand.does(known, "notify_all");
+            runner.trace(named, "notify_all");
             let woken = condition.notify_all(guard);
-            (u64::MAX, hand.give_up(woken).await)
+            (u64::MAX, runner.give_up(woken).await)
         }
     };
-    if let Some(woken) = hand.granted(&known.name, woken)
+    if let Some(woken) = runner.granted(&named.name, woken)
         && let Some(asleep) = asleep
         && woken > most.min(asleep)
     {
-        let words = format!("{}: {woken} of {asleep} woken, not {most}", known.name);
-        hand.notes.violation(&words);
+        let words = format!("{}: {woken} of {asleep} woken, not {most}", named.name);
+        runner.notes.violation(&words);
     }
 }

@@ -1,57 +1,57 @@
-//! What processes do with events.
+//! The actions of processes on events.
 
 use lockkeeper::Event;
 use rand::Rng;
 
-use super::{scene::Known, worker::Hand};
+use super::{setup::Named, worker::Runner};
 
-/// Sets, clears or waits. What is told is never less than what was told before.
-pub(crate) async fn visit(hand: &mut Hand, known: &Known<Event>) {
-    let event = &known.object;
-    let ledger = known.ledger(&hand.notes);
+/// Sets, clears or waits. The count of an answer is never lower than that of an earlier answer.
+pub(crate) async fn act_on(runner: &mut Runner, named: &Named<Event>) {
+    let event = &named.object;
+    let ledger = named.ledger(&runner.notes);
     let highest = ledger.highest();
-    let brief = hand.brief();
-    let (least, outcome) = match hand.random.random_range(0..10) {
+    let brief = runner.brief();
+    let (least, outcome) = match runner.random.random_range(0..10) {
         0 => {
-            hand.does(known, "set");
-            if let Some(generation) = hand.granted(&known.name, Some(event.set().await)) {
+            runner.trace(named, "set");
+            if let Some(generation) = runner.granted(&named.name, Some(event.set().await)) {
                 ledger.pass(generation, highest);
             }
             return;
         }
         1..4 => {
-            hand.does(known, "clear");
-            hand.granted(&known.name, Some(event.clear().await));
+            runner.trace(named, "clear");
+            runner.granted(&named.name, Some(event.clear().await));
             return;
         }
         4 => {
-            hand.does(known, "wait");
+            runner.trace(named, "wait");
             (highest, Some(event.wait().await))
         }
         5 | 6 => {
-            hand.does(known, "wait with a timeout");
-            let waited = hand.within(brief, event.wait().timeout(brief));
+            runner.trace(named, "wait with a timeout");
+            let waited = runner.within(brief, event.wait().timeout(brief));
             (highest, Some(waited.await))
         }
         7 => {
-            hand.does(known, "wait and drop");
-            (highest, hand.give_up(event.wait()).await)
+            runner.trace(named, "wait and drop");
+            (highest, runner.give_up(event.wait()).await)
         }
         8 => {
-            hand.does(known, "wait_since with a timeout");
+            runner.trace(named, "wait_since with a timeout");
             let waited = event.wait_since(highest).timeout(brief);
-            (highest + 1, Some(hand.within(brief, waited).await))
+            (highest + 1, Some(runner.within(brief, waited).await))
         }
         _ => {
-            hand.does(known, "wait_since");
+            runner.trace(named, "wait_since");
             (highest + 1, Some(event.wait_since(highest).await))
         }
     };
-    if let Some(generation) = hand.granted(&known.name, outcome) {
-        hand.count(known, "seen");
+    if let Some(generation) = runner.granted(&named.name, outcome) {
+        runner.count(named, "seen");
         if generation < least {
-            let words = format!("{}: {generation} after {least}", known.name);
-            hand.notes.violation(&words);
+            let words = format!("{}: {generation} after {least}", named.name);
+            runner.notes.violation(&words);
         }
     }
 }

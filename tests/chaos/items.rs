@@ -1,7 +1,8 @@
-//! The log of a queue's items, and its faults.
+//! The log of a queue's items, and the checks of it.
 //!
-//! A killed process may or may not have done what it was about to do; of all others the log tells.
-//! So each item that was put is done, and never twice, with or without a line in the log.
+//! A killed process may or may not have completed its last action. For all other actions the log
+//! has the outcome. So each item that was put must be done exactly once, with or without a line in
+//! the log.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,80 +12,81 @@ use std::{
 
 use super::notes::Notes;
 
-/// What a process does with an item.
+/// An event of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Deed {
-    /// It is about to be put.
-    Puts,
-    /// It was put.
-    HasPut,
-    /// It was not, and never will be.
+pub(crate) enum ItemEvent {
+    /// A process begins to put the item.
+    BeginsPut,
+    /// The item was put.
+    Put,
+    /// The item was not put, and never will be.
     NotPut,
-    /// It is about to be said to be done.
-    Ends,
-    /// The queue knows that it is done.
-    IsDone,
-    /// That process says without waiting that it is done, and does so unless it is killed.
-    LetsGo(u32),
-    /// A process is about to wait until all is done. That wait has a number instead of an item.
-    Joins,
-    /// It was told that all is done.
-    HasJoined,
+    /// A process begins to report the item as done.
+    BeginsDone,
+    /// The queue has confirmed that the item is done.
+    Done,
+    /// The process reports the item as done without waiting. It is done unless the process is
+    /// killed.
+    Dropped(u32),
+    /// A process begins to wait until all items are done. The wait has a number instead of an item.
+    BeginsJoin,
+    /// The wait was answered.
+    Joined,
 }
 
-impl fmt::Display for Deed {
+impl fmt::Display for ItemEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Puts => "puts",
-            Self::HasPut => "put",
+            Self::BeginsPut => "puts",
+            Self::Put => "put",
             Self::NotPut => "full",
-            Self::Ends => "ends",
-            Self::IsDone => "done",
-            Self::Joins => "joins",
-            Self::HasJoined => "joined",
-            Self::LetsGo(pid) => return write!(f, "goes {pid}"),
+            Self::BeginsDone => "ends",
+            Self::Done => "done",
+            Self::BeginsJoin => "joins",
+            Self::Joined => "joined",
+            Self::Dropped(pid) => return write!(f, "goes {pid}"),
         })
     }
 }
 
-impl FromStr for Deed {
+impl FromStr for ItemEvent {
     type Err = String;
 
     fn from_str(words: &str) -> Result<Self, String> {
         Ok(match words {
-            "puts" => Self::Puts,
-            "put" => Self::HasPut,
+            "puts" => Self::BeginsPut,
+            "put" => Self::Put,
             "full" => Self::NotPut,
-            "ends" => Self::Ends,
-            "done" => Self::IsDone,
-            "joins" => Self::Joins,
-            "joined" => Self::HasJoined,
+            "ends" => Self::BeginsDone,
+            "done" => Self::Done,
+            "joins" => Self::BeginsJoin,
+            "joined" => Self::Joined,
             _ => {
                 let pid = words.strip_prefix("goes ").and_then(|pid| pid.parse().ok());
-                Self::LetsGo(pid.ok_or_else(|| format!("no deed: {words:?}"))?)
+                Self::Dropped(pid.ok_or_else(|| format!("no deed: {words:?}"))?)
             }
         })
     }
 }
 
-/// What is known of an item.
+/// The state of an item.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fate {
     has_begun: bool,
     is_put: bool,
     is_refused: bool,
-    /// How often it was done for sure.
+    /// How often it was certainly done.
     done: u64,
-    /// How often a process was about to say so, and has not logged the outcome.
+    /// How often a process began to report it as done, and has not logged the outcome.
     perhaps: u64,
 }
 
-/// All items of a queue.
+/// The items of a queue.
 #[derive(Debug)]
 pub(crate) struct Items {
     name: String,
     fates: BTreeMap<u64, Fate>,
-    /// Items that were in while a wait for all to be done was answered.
+    /// Items that were in the queue although a wait for all to be done was answered.
     overlooked: BTreeSet<u64>,
 }
 
@@ -100,55 +102,56 @@ impl Items {
             fates: BTreeMap::new(),
             overlooked: BTreeSet::new(),
         };
-        // What is in that nobody was about to end, and what of that was in when each wait began.
+        // The items in the queue that no process has begun to report as done, and those of them
+        // that were in it when each wait began.
         let mut inside = BTreeSet::new();
         let mut joining = BTreeMap::new();
         for line in lines {
-            let (item, deed) = line.split_once(' ').expect("an item and a deed");
+            let (item, event) = line.split_once(' ').expect("an item and a deed");
             let item = item.parse().expect("an item is a number");
-            let deed = deed.parse().expect("a deed");
-            match deed {
-                Deed::HasPut if items.ends(item) == 0 => drop(inside.insert(item)),
-                Deed::Ends | Deed::LetsGo(_) => drop(inside.remove(&item)),
-                Deed::Joins => drop(joining.insert(item, inside.clone())),
-                Deed::HasJoined => {
-                    let before = joining.remove(&item).expect("it has begun");
+            let event = event.parse().expect("a deed");
+            match event {
+                ItemEvent::Put if items.ends(item) == 0 => drop(inside.insert(item)),
+                ItemEvent::BeginsDone | ItemEvent::Dropped(_) => drop(inside.remove(&item)),
+                ItemEvent::BeginsJoin => drop(joining.insert(item, inside.clone())),
+                ItemEvent::Joined => {
+                    let before = joining.remove(&item).expect("the wait has begun");
                     items.overlooked.extend(before.intersection(&inside));
                 }
-                Deed::Puts | Deed::HasPut | Deed::NotPut | Deed::IsDone => {}
+                ItemEvent::BeginsPut | ItemEvent::Put | ItemEvent::NotPut | ItemEvent::Done => {}
             }
-            items.note(item, deed, killed);
+            items.note(item, event, killed);
         }
         items
     }
 
-    fn note(&mut self, item: u64, deed: Deed, killed: &BTreeSet<u32>) {
-        if matches!(deed, Deed::Joins | Deed::HasJoined) {
+    fn note(&mut self, item: u64, event: ItemEvent, killed: &BTreeSet<u32>) {
+        if matches!(event, ItemEvent::BeginsJoin | ItemEvent::Joined) {
             return;
         }
         let fate = self.fates.entry(item).or_default();
-        match deed {
-            Deed::Puts => fate.has_begun = true,
-            Deed::HasPut => fate.is_put = true,
-            Deed::NotPut => fate.is_refused = true,
-            Deed::Ends => fate.perhaps += 1,
-            Deed::IsDone => {
+        match event {
+            ItemEvent::BeginsPut => fate.has_begun = true,
+            ItemEvent::Put => fate.is_put = true,
+            ItemEvent::NotPut => fate.is_refused = true,
+            ItemEvent::BeginsDone => fate.perhaps += 1,
+            ItemEvent::Done => {
                 fate.perhaps = fate.perhaps.saturating_sub(1);
                 fate.done += 1;
             }
-            Deed::LetsGo(pid) if killed.contains(&pid) => fate.perhaps += 1,
-            Deed::LetsGo(_) => fate.done += 1,
-            Deed::Joins | Deed::HasJoined => {}
+            ItemEvent::Dropped(pid) if killed.contains(&pid) => fate.perhaps += 1,
+            ItemEvent::Dropped(_) => fate.done += 1,
+            ItemEvent::BeginsJoin | ItemEvent::Joined => {}
         }
     }
 
-    /// How often an item was done, or a process was about to say so.
+    /// Returns how often an item was done, or a process began to report it.
     fn ends(&self, item: u64) -> u64 {
         let fate = self.fates.get(&item);
         fate.map_or(0, |fate| fate.done + fate.perhaps)
     }
 
-    /// How many were done for sure.
+    /// Returns how many items were certainly done.
     pub(crate) fn done(&self) -> usize {
         self.fates.values().filter(|fate| fate.done > 0).count()
     }
@@ -171,7 +174,7 @@ impl Items {
         });
         let overlooked = self.overlooked.iter().map(|item| {
             let name = &self.name;
-            format!("{name}: {item} was in when somebody was told that all is done")
+            format!("{name}: {item} was in the queue when a wait for all to be done was answered")
         });
         faults.chain(overlooked).collect()
     }
@@ -181,7 +184,7 @@ impl Items {
 mod tests {
     use super::*;
 
-    /// What is wrong with a queue's log, if process 9 was killed.
+    /// Returns the faults of a queue's log, if process 9 was killed.
     fn faults(log: &str) -> Vec<String> {
         let lines = log.lines().map(str::trim);
         Items::new("it", lines, &BTreeSet::from([9])).faults()
@@ -194,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn items_that_are_done_once_and_those_that_were_not_put_are_in_order() {
+    fn items_that_are_done_once_and_items_that_were_not_put_are_correct() {
         let log = "1 puts
                    1 put
                    1 ends
@@ -211,28 +214,36 @@ mod tests {
     #[test]
     fn item_that_was_put_and_not_done_is_lost() {
         assert_only("1 puts\n1 put", "is lost");
-        assert_eq!(faults("1 puts\n1 put\n1 ends"), [""; 0], "it may be done");
+        assert_eq!(
+            faults("1 puts\n1 put\n1 ends"),
+            [""; 0],
+            "the item may be done"
+        );
     }
 
     #[test]
-    fn item_is_done_once_by_those_who_live() {
+    fn item_is_done_once_by_processes_that_were_not_killed() {
         assert_only("1 puts\n1 put\n1 goes 1\n1 ends\n1 done", "twice");
         let log = "1 puts\n1 put\n1 goes 9\n1 ends\n1 done";
-        assert_eq!(faults(log), [""; 0], "the killed one had no time to");
+        assert_eq!(
+            faults(log),
+            [""; 0],
+            "the killed process may not have done it"
+        );
     }
 
     #[test]
-    fn item_that_nobody_put_is_told_of() {
+    fn item_that_was_never_put_is_reported() {
         assert_only("1 ends\n1 done", "never put");
         assert_only("1 puts\n1 full\n1 ends\n1 done", "refused");
     }
 
     #[test]
-    fn wait_for_the_end_that_ends_before_an_item_does_is_told_of() {
+    fn wait_that_is_answered_before_an_item_is_done_is_reported() {
         let early = "1 puts\n1 put\n5 joins\n5 joined\n1 ends\n1 done";
-        assert_only(early, "told that all is done");
+        assert_only(early, "all to be done was answered");
         let late = "5 joins\n1 puts\n1 put\n5 joined\n1 ends\n1 done";
-        assert_eq!(faults(late), [""; 0], "it came later");
+        assert_eq!(faults(late), [""; 0], "the item was put later");
         let right = "1 puts\n1 put\n5 joins\n1 ends\n5 joined\n1 done";
         assert_eq!(faults(right), [""; 0]);
     }

@@ -1,4 +1,4 @@
-//! What processes do with keyed locks and semaphores. Each key has a ledger of its own.
+//! The actions of processes on keyed locks and semaphores. Each key has its own ledger.
 
 use std::time::Duration;
 
@@ -14,51 +14,51 @@ use lockkeeper_test_support::until;
 use rand::{Rng, seq::SliceRandom};
 
 use super::{
-    exclusive::{look_at, release},
+    exclusive::{check_grant, release},
     ledger::{Entry, Ledger},
     notes::Notes,
-    scene::Known,
-    worker::Hand,
+    setup::Named,
+    worker::Runner,
 };
 
-/// The keys that all want. Others are used once.
+/// The contended keys. All other keys are used once.
 const KEYS: [&str; 3] = ["here", "there", ""];
 
-fn ledger<T>(known: &Known<T>, key: &str, notes: &Notes) -> Ledger {
-    let name = format!("{} {key:?}", known.name);
-    Ledger::new(&name, known.most.into(), notes)
+fn ledger<T>(named: &Named<T>, key: &str, notes: &Notes) -> Ledger {
+    let name = format!("{} {key:?}", named.name);
+    Ledger::new(&name, named.most.into(), notes)
 }
 
-fn one_of_all(hand: &mut Hand) -> &'static str {
-    KEYS[hand.random.random_range(0..KEYS.len())]
+fn one_of_all(runner: &mut Runner) -> &'static str {
+    KEYS[runner.random.random_range(0..KEYS.len())]
 }
 
 /// Holds one key or several.
-pub(crate) async fn visit_locks(hand: &mut Hand, known: &Known<KeyedLock>) {
-    if hand.chance(8) {
-        return use_once(hand, known).await;
+pub(crate) async fn act_on_locks(runner: &mut Runner, named: &Named<KeyedLock>) {
+    if runner.chance(8) {
+        return use_once(runner, named).await;
     }
-    if hand.chance(3) {
-        return hold_several(hand, known).await;
+    if runner.chance(3) {
+        return hold_several(runner, named).await;
     }
-    let (locks, key) = (&known.object, one_of_all(hand));
+    let (locks, key) = (&named.object, one_of_all(runner));
     let (wait, attempt) = (|| locks.acquire(key), || locks.try_acquire(key));
     let limit = |time| locks.acquire(key).timeout(time);
-    if let Some(guard) = hand.obtain(known, "acquire", wait, limit, attempt).await {
+    if let Some(guard) = runner.obtain(named, "acquire", wait, limit, attempt).await {
         if guard.key() != key {
-            let words = format!("{}: {guard:?} is not of {key:?}", known.name);
-            hand.notes.violation(&words);
+            let words = format!("{}: {guard:?} is not of {key:?}", named.name);
+            runner.notes.violation(&words);
         }
-        let entry = ledger(known, key, &hand.notes).enter(1, guard.fence(), 0);
-        go_out(hand, known, key, guard, entry).await;
+        let entry = ledger(named, key, &runner.notes).enter(1, guard.fence(), 0);
+        leave_and_release(runner, named, key, guard, entry).await;
     }
 }
 
-async fn hold_several(hand: &mut Hand, known: &Known<KeyedLock>) {
+async fn hold_several(runner: &mut Runner, named: &Named<KeyedLock>) {
     let mut keys = KEYS;
-    keys.shuffle(&mut hand.random);
-    let keys = &keys[..hand.random.random_range(1..=KEYS.len())];
-    let wanted = || keys.iter().map(|key| (&known.object, key));
+    keys.shuffle(&mut runner.random);
+    let keys = &keys[..runner.random.random_range(1..=KEYS.len())];
+    let wanted = || keys.iter().map(|key| (&named.object, key));
     let wait = || lock_all(wanted());
     let limit = |time| lock_all(wanted()).timeout(time);
     let attempt = || async {
@@ -67,92 +67,93 @@ async fn hold_several(hand: &mut Hand, known: &Known<KeyedLock>) {
             locked => locked.map(Some),
         }
     };
-    let Some(guards) = hand.obtain(known, "lock_all", wait, limit, attempt).await else {
+    let Some(guards) = runner.obtain(named, "lock_all", wait, limit, attempt).await else {
         return;
     };
     let mut held = Vec::new();
     for (&key, guard) in keys.iter().zip(guards) {
-        let entry = ledger(known, key, &hand.notes).enter(1, guard.fence(), 0);
+        let entry = ledger(named, key, &runner.notes).enter(1, guard.fence(), 0);
         held.push((key, guard, entry));
     }
-    held.shuffle(&mut hand.random);
+    held.shuffle(&mut runner.random);
     for (key, guard, entry) in held {
-        go_out(hand, known, key, guard, entry).await;
+        leave_and_release(runner, named, key, guard, entry).await;
     }
 }
 
 /// Holds some of a key's permits.
-pub(crate) async fn visit_semaphores(hand: &mut Hand, known: &Known<KeyedSemaphore>) {
-    if hand.chance(8) {
-        return use_once(hand, known).await;
+pub(crate) async fn act_on_semaphores(runner: &mut Runner, named: &Named<KeyedSemaphore>) {
+    if runner.chance(8) {
+        return use_once(runner, named).await;
     }
-    let (semaphores, key) = (&known.object, one_of_all(hand));
-    let many = hand.random.random_range(1..=known.most);
-    let ledger = ledger(known, key, &hand.notes);
+    let (semaphores, key) = (&named.object, one_of_all(runner));
+    let many = runner.random.random_range(1..=named.most);
+    let ledger = ledger(named, key, &runner.notes);
     let highest = ledger.highest();
     let wait = || semaphores.acquire_many(key, many);
     let limit = |time| semaphores.acquire_many(key, many).timeout(time);
     let attempt = || semaphores.try_acquire_many(key, many);
-    let permits = hand.obtain(known, "acquire_many", wait, limit, attempt);
+    let permits = runner.obtain(named, "acquire_many", wait, limit, attempt);
     if let Some(permits) = permits.await {
         let entry = ledger.enter(permits.permits().into(), permits.fence(), highest);
-        go_out(hand, known, key, permits, entry).await;
+        leave_and_release(runner, named, key, permits, entry).await;
     }
 }
 
-/// Stays, and releases by the guard, or by a ticket that another task adopts before.
-async fn go_out<F: KeyedKind>(
-    hand: &mut Hand,
-    known: &Known<KeyedOf<F>>,
+/// Holds for a while, and releases with the guard, or with a ticket after an adoption by the same
+/// ticket.
+async fn leave_and_release<F: KeyedKind>(
+    runner: &mut Runner,
+    named: &Named<KeyedOf<F>>,
     key: &str,
     guard: Guard<Keyed<F>>,
     entry: Entry,
 ) {
-    let (guard, entry) = look_at(hand, known, guard, entry);
-    hand.linger().await;
-    let ledger = ledger(known, key, &hand.notes);
+    let (guard, entry) = check_grant(runner, named, guard, entry);
+    runner.pause().await;
+    let ledger = ledger(named, key, &runner.notes);
     ledger.leave(entry);
-    if !hand.chance(6) {
-        return release(hand, known, guard).await;
+    if !runner.chance(6) {
+        return release(runner, named, guard).await;
     }
-    hand.does(known, "into_ticket");
+    runner.trace(named, "into_ticket");
     let (permits, ticket) = (guard.permits(), guard.into_ticket());
-    let adopted = known.object.adopt(ticket.clone()).await;
-    let late = known.object.release(ticket).await;
+    let adopted = named.object.adopt(ticket.clone()).await;
+    let late = named.object.release(ticket).await;
     if late != Err(CallError::refused(Refusal::NotHeld)) {
-        let words = format!("{}: {late:?}, of what was adopted", known.name);
-        hand.notes.violation(&words);
+        let words = format!("{}: {late:?}, of what was adopted", named.name);
+        runner.notes.violation(&words);
     }
-    if let Some(guard) = hand.granted(&known.name, Some(adopted)) {
+    if let Some(guard) = runner.granted(&named.name, Some(adopted)) {
         let entry = ledger.enter(permits.into(), guard.fence(), 0);
-        let (guard, entry) = look_at(hand, known, guard, entry);
+        let (guard, entry) = check_grant(runner, named, guard, entry);
         ledger.leave(entry);
-        release(hand, known, guard).await;
+        release(runner, named, guard).await;
     }
 }
 
-/// Holds a key that no other task ever wants.
-async fn use_once<F: KeyedKind>(hand: &mut Hand, known: &Known<KeyedOf<F>>) {
-    hand.does(known, "use once");
-    let key = format!("once {}", hand.random.random::<u64>());
-    let guard = known.object.try_acquire(&key).await;
-    match hand.granted(&known.name, Some(guard)) {
+/// Holds a key that no other task uses.
+async fn use_once<F: KeyedKind>(runner: &mut Runner, named: &Named<KeyedOf<F>>) {
+    runner.trace(named, "use once");
+    let key = format!("once {}", runner.random.random::<u64>());
+    let guard = named.object.try_acquire(&key).await;
+    match runner.granted(&named.name, Some(guard)) {
         Some(Some(guard)) => {
-            hand.linger().await;
-            release(hand, known, guard).await;
+            runner.pause().await;
+            release(runner, named, guard).await;
         }
         Some(None) => {
-            let words = format!("{}: somebody has {key:?}", known.name);
-            hand.notes.violation(&words);
+            let words = format!("{}: {key:?} is held", named.name);
+            runner.notes.violation(&words);
         }
         None => {}
     }
 }
 
-/// Looks whether no key is held, and none is left but for its mark.
-pub(crate) async fn find_fresh<F: KeyedKind>(known: &Known<KeyedOf<F>>, notes: &Notes) {
-    let objects = &known.object;
-    until(&format!("no key of {} is held", known.name), || async {
+/// Checks that no key is held, and that only keys with a mark are left.
+pub(crate) async fn find_fresh<F: KeyedKind>(named: &Named<KeyedOf<F>>, notes: &Notes) {
+    let objects = &named.object;
+    until(&format!("no key of {} is held", named.name), || async {
         let count = objects.status().await.unwrap();
         (count.keys, count.grants, count.waiting) == (0, 0, 0)
     })
@@ -162,17 +163,17 @@ pub(crate) async fn find_fresh<F: KeyedKind>(known: &Known<KeyedOf<F>>, notes: &
     let mut mended = 0;
     for key in KEYS {
         let status = objects.key_status(key).await.unwrap();
-        assert_eq!(status.available, u64::from(known.most), "{key:?}");
+        assert_eq!(status.available, u64::from(named.most), "{key:?}");
         let guard = objects.try_acquire(key).await.unwrap();
         let mut guard = guard.expect("it is free");
-        let highest = ledger(known, key, notes).highest();
-        assert!(guard.fence().number() > highest, "{}: {key:?}", known.name);
+        let highest = ledger(named, key, notes).highest();
+        assert!(guard.fence().number() > highest, "{}: {key:?}", named.name);
         assert_eq!(guard.abandoned().is_some(), status.abandoned);
         mended += u64::from(status.abandoned);
         guard.mark_consistent();
         guard.release().await.unwrap();
     }
-    // Those of keys that were used once stay.
+    // The marks of keys that were used once stay.
     let left = objects.status().await.unwrap();
     assert_eq!((left.keys, left.abandoned), (0, before - mended));
 }

@@ -1,8 +1,8 @@
-//! Who is inside an object, in a page of a file that a file lock protects.
+//! The ledger of an object: its holders, in a page of a file that a file lock protects.
 //!
-//! A process enters here after the library let it in, and leaves before it gives back. So each
-//! entry of a live process is true, and the entries of the dead do not count. A process that is
-//! killed while it writes leaves the old page or the new one.
+//! A process adds an entry after the library has granted its call, and removes it before it
+//! releases. So each entry of a running process is correct, and entries of dead processes do not
+//! count. A process that is killed while it writes leaves the old page or the new one.
 
 use std::{
     fs::{File, OpenOptions},
@@ -27,7 +27,7 @@ const PAGE: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Ledger {
     name: String,
-    /// How much may be inside at a time.
+    /// The maximum amount that may be held at a time.
     most: u64,
     notes: Notes,
 }
@@ -38,20 +38,21 @@ struct Page {
     inside: Vec<Entry>,
 }
 
-/// A process that is inside.
+/// A hold of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[must_use = "who is inside has to leave"]
+#[must_use = "an entry must be removed from the ledger"]
 pub(crate) struct Entry {
     pid: u32,
     serial: u64,
     amount: u64,
     fence: u64,
-    /// Which one of many things is held, of each of which there is as much: 0 where there is one.
+    /// The part that is held, if the object has several parts, each with the same amount; otherwise
+    /// 0.
     thing: u64,
 }
 
 impl Page {
-    /// How much of what an entry is about others hold.
+    /// Returns the amount of an entry's part that others hold.
     fn sum_beside(&self, entry: &Entry) -> u64 {
         let beside = self.inside.iter().filter(|inside| {
             let is_itself = (inside.pid, inside.serial) == (entry.pid, entry.serial);
@@ -60,15 +61,15 @@ impl Page {
         beside.map(|inside| inside.amount).sum()
     }
 
-    /// Whether anybody is inside who is about to be dead: the manager may know of a death before
-    /// the system does, since sockets are closed first.
-    fn has_the_dying(&self, notes: &Notes) -> bool {
+    /// Returns whether a process with an entry is about to die. The manager may notice a death
+    /// before the process has ended, because sockets are closed first.
+    fn has_marked(&self, notes: &Notes) -> bool {
         self.inside
             .iter()
-            .any(|inside| notes.is_condemned(inside.pid))
+            .any(|inside| notes.is_marked_killed(inside.pid))
     }
 
-    fn bury_the_dead(&mut self) {
+    fn remove_dead(&mut self) {
         self.inside.retain(|entry| is_running(entry.pid));
     }
 }
@@ -82,17 +83,17 @@ impl Ledger {
         }
     }
 
-    /// The highest fence that was noted. A call that begins now is granted a higher one.
+    /// Returns the highest recorded fence. A call that begins now must be granted a higher one.
     pub(crate) fn highest(&self) -> u64 {
         self.update(|page| page.highest)
     }
 
-    /// Enters with what was granted to a call that began when `highest` was the highest fence.
+    /// Adds an entry for a grant. Its call began when `highest` was the highest fence.
     pub(crate) fn enter(&self, amount: u64, fence: Fence, highest: u64) -> Entry {
         self.enter_with(0, amount, fence, highest)
     }
 
-    /// The same with one of many things.
+    /// Adds an entry for a grant of one part.
     pub(crate) fn enter_with(&self, thing: u64, amount: u64, fence: Fence, highest: u64) -> Entry {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         let entry = Entry {
@@ -114,57 +115,59 @@ impl Ledger {
         });
     }
 
-    /// Sees that there is room for an entry beside all others.
+    /// Checks that an entry fits beside all others.
     fn make_room(&self, page: &mut Page, entry: &Entry) {
-        page.bury_the_dead();
+        page.remove_dead();
         let fits = |page: &Page| page.sum_beside(entry) + entry.amount <= self.most;
-        // Nobody else is waited for: who witnesses a fault may not live long enough to tell.
-        while !fits(page) && page.has_the_dying(&self.notes) {
+        // Only for marked processes does this wait: a process that finds a fault may be killed
+        // before it reports it.
+        while !fits(page) && page.has_marked(&self.notes) {
             thread::sleep(Duration::from_millis(1));
-            page.bury_the_dead();
+            page.remove_dead();
         }
         if !fits(page) {
             let (most, inside) = (self.most, &page.inside);
-            self.accuse(&format!("{entry:?} is above {most} with {inside:?}"));
+            self.violation(&format!("{entry:?} is above {most} with {inside:?}"));
         }
     }
 
-    /// Takes up all there is, with a new fence, without having left.
+    /// Changes an entry to the whole amount with a new fence.
     pub(crate) fn take_all(&self, entry: &mut Entry, fence: Fence) {
         self.update(|page| {
             let before = entry.clone();
             if !page.inside.contains(&before) {
-                self.accuse(&format!("{before:?} is not inside"));
+                self.violation(&format!("{before:?} has no entry"));
             }
             entry.amount = self.most;
             entry.fence = fence.number();
             self.make_room(page, entry);
             self.check_order(page, entry, 0);
-            // The dead are gone, so it may stand elsewhere.
+            // Dead entries were removed, so the entry may have another index.
             page.inside.retain(|inside| *inside != before);
             page.inside.push(entry.clone());
         });
     }
 
-    /// Notes that who is inside entered once more, which changes nothing: nobody else is inside.
+    /// Records that a holder has acquired again. Nothing else may have an entry.
     pub(crate) fn enter_again(&self, entry: &Entry, fence: Fence) {
         self.update(|page| {
             let inside = &page.inside;
             if *inside != [entry.clone()] {
-                self.accuse(&format!("{entry:?} entered again, with {inside:?} inside"));
+                self.violation(&format!("{entry:?} entered again, with {inside:?} inside"));
             }
             if fence.number() != entry.fence {
-                self.accuse(&format!("{entry:?} entered again with another {fence}"));
+                self.violation(&format!("{entry:?} entered again with another {fence}"));
             }
         });
     }
 
-    /// Enters once more with what was held all the time: nobody else was inside meanwhile.
+    /// Adds an entry for a hold that has existed throughout: no other process may have had an entry
+    /// meanwhile.
     pub(crate) fn come_back(&self, entry: &Entry) {
         self.update(|page| {
             let Page { highest, inside } = page;
             if *highest != entry.fence || !inside.is_empty() {
-                self.accuse(&format!(
+                self.violation(&format!(
                     "{entry:?} was held, and {highest} came meanwhile, with {inside:?} inside"
                 ));
             }
@@ -172,12 +175,12 @@ impl Ledger {
         });
     }
 
-    /// Leaves with a part of what was entered with.
+    /// Reduces the amount of an entry.
     pub(crate) fn leave_in_part(&self, entry: &mut Entry, amount: u64) {
         self.update(|page| {
             match page.inside.iter_mut().find(|inside| *inside == entry) {
                 Some(inside) => inside.amount -= amount,
-                None => self.accuse(&format!("{entry:?} is not inside")),
+                None => self.violation(&format!("{entry:?} has no entry")),
             }
             entry.amount -= amount;
         });
@@ -185,28 +188,28 @@ impl Ledger {
 
     #[expect(
         clippy::needless_pass_by_value,
-        reason = "who has left is inside no longer"
+        reason = "the entry is removed, so it must not be used again"
     )]
     pub(crate) fn leave(&self, entry: Entry) {
         self.update(|page| {
             let place = page.inside.iter().position(|inside| *inside == entry);
             match place {
                 Some(place) => drop(page.inside.swap_remove(place)),
-                None => self.accuse(&format!("{entry:?} is not inside")),
+                None => self.violation(&format!("{entry:?} has no entry")),
             }
         });
     }
 
-    /// Notes a number that only grows, each time it is given to a new call.
+    /// Records a number that must increase with each new call.
     pub(crate) fn pass(&self, number: u64, highest: u64) {
         self.update(|page| self.note(page, number, highest));
     }
 
-    /// Checks a fence, of a call that began when `highest` was the highest.
+    /// Checks the fence of a call that began when `highest` was the highest fence.
     ///
-    /// To enter here comes after the grant. So who takes all there is was granted after all who
-    /// have entered before; where several are inside, those that were granted at about the same
-    /// time may come in another order.
+    /// An entry is added after its grant. So the holder of the whole amount was granted after all
+    /// earlier entries. If several may hold at a time, entries of about the same time may be added
+    /// in another order.
     fn check_order(&self, page: &mut Page, entry: &Entry, highest: u64) {
         let takes_all = entry.amount == self.most && entry.thing == 0;
         let highest = if takes_all { page.highest } else { highest };
@@ -215,13 +218,13 @@ impl Ledger {
 
     fn note(&self, page: &mut Page, number: u64, highest: u64) {
         if number <= highest {
-            self.accuse(&format!("{number} is not above {highest}"));
+            self.violation(&format!("{number} is not above {highest}"));
         }
         self.notes.fence(&self.name, number);
         page.highest = page.highest.max(number);
     }
 
-    fn accuse(&self, words: &str) {
+    fn violation(&self, words: &str) {
         self.notes.violation(&format!("{}: {words}", self.name));
     }
 
@@ -233,7 +236,7 @@ impl Ledger {
             .create(true)
             .truncate(false)
             .open(path)
-            .expect("a ledger can be opened");
+            .expect("the ledger can be opened");
         lock(&file);
         let mut page = read(&file);
         let outcome = change(&mut page);
@@ -289,9 +292,9 @@ mod tests {
     }
 
     #[test]
-    fn one_too_many_is_told_of_at_once_if_nobody_is_to_die() {
+    fn one_holder_too_many_is_reported_at_once_unless_a_process_is_marked() {
         let (_folder, notes, ledger) = ledger(2);
-        // The parent of this process lives, and does not know of this.
+        // The parent of this process is running.
         let other = std::os::unix::process::parent_id();
         ledger.take_in(inside(other, 1, 1), 0);
         assert_eq!(notes.violations(), "");
@@ -300,11 +303,11 @@ mod tests {
     }
 
     #[test]
-    fn who_was_condemned_is_inside_until_it_is_dead() {
+    fn entry_of_a_marked_process_counts_until_it_is_dead() {
         let (_folder, notes, ledger) = ledger(1);
         let mut dying = Command::new("sleep").arg("60").spawn().unwrap();
         ledger.take_in(inside(dying.id(), 1, 1), 0);
-        notes.condemn(dying.id());
+        notes.mark_killed(dying.id());
         let killer = thread::spawn(move || {
             dying.kill().unwrap();
             dying.wait().unwrap();
@@ -315,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_back_without_a_sleep_has_held_the_lock_alone() {
+    fn waiter_that_did_not_sleep_has_held_the_lock_alone() {
         let (_folder, notes, ledger) = ledger(1);
         let stays = inside(process::id(), 1, 1);
         ledger.take_in(stays.clone(), 0);
@@ -332,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn each_thing_has_room_of_its_own() {
+    fn each_part_has_its_own_maximum() {
         let (_folder, notes, ledger) = ledger(1);
         let about = |thing, fence| Entry {
             serial: fence,
@@ -347,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_all_is_alone_and_above_all_fences_before() {
+    fn holder_of_the_whole_amount_is_alone_and_has_the_highest_fence() {
         let (_folder, notes, ledger) = ledger(10);
         let mut rises = inside(process::id(), 6, 1);
         ledger.take_in(rises.clone(), 0);
@@ -367,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn fence_that_repeats_is_found_however_many_came_between() {
+    fn repeated_fence_is_found_after_any_number_of_others() {
         let (_folder, notes, ledger) = ledger(1_000);
         for fence in (1..=100).chain([1]) {
             ledger.pass(fence, 0);
@@ -375,7 +378,7 @@ mod tests {
         assert_eq!(
             notes.violations(),
             "",
-            "where many are inside, they may come late"
+            "with several holders an entry may be late"
         );
         assert_eq!(notes.repeated_fences(), ["it: 1 came twice"]);
         ledger.pass(50, 50);

@@ -1,4 +1,4 @@
-//! The lines that a process logs at a barrier, before and after each call.
+//! The log lines of barrier calls, before and after each call.
 
 use std::{
     fmt, process,
@@ -26,39 +26,40 @@ impl Arrival {
 /// One line of a barrier's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// What became of a call.
+    /// An event of a call.
     Call(Arrival, Event),
-    /// The barrier knows that a process is dead, by its id.
-    Buried(u32),
+    /// The barrier has noticed that the process with this id is dead.
+    KnownDead(u32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// The call is about to begin.
-    Comes,
-    /// It has run the action.
+    /// The call begins.
+    Begins,
+    /// The party has run the action.
     HasActed,
-    /// It has passed.
+    /// The call has passed the barrier.
     Passed {
         generation: u64,
         index: u32,
         is_leader: bool,
     },
-    /// It was told that it can't pass.
+    /// The call was refused.
     Failed,
-    /// It was dropped, and the manager knows: it has answered a later call of the same process.
+    /// The call was dropped, and the manager has processed this: it has answered a later call of
+    /// the same process.
     Dropped,
 }
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Arrival { pid, serial }, event) = match self {
-            Self::Buried(pid) => return write!(f, "{pid} buried"),
+            Self::KnownDead(pid) => return write!(f, "{pid} buried"),
             Self::Call(arrival, event) => (arrival, event),
         };
         write!(f, "{pid} {serial} ")?;
         match event {
-            Event::Comes => f.write_str("comes"),
+            Event::Begins => f.write_str("comes"),
             Event::HasActed => f.write_str("acted"),
             Event::Passed {
                 generation,
@@ -76,19 +77,19 @@ impl FromStr for Line {
 
     fn from_str(line: &str) -> Result<Self, String> {
         let mut words = line.split_whitespace();
-        parse(&mut words).ok_or_else(|| format!("no line of a log: {line:?}"))
+        parse(&mut words).ok_or_else(|| format!("not a log line: {line:?}"))
     }
 }
 
 fn parse(words: &mut SplitWhitespace<'_>) -> Option<Line> {
     let pid = next(words)?;
     let serial = match words.next()? {
-        "buried" => return Some(Line::Buried(pid)),
+        "buried" => return Some(Line::KnownDead(pid)),
         serial => serial.parse().ok()?,
     };
     let arrival = Arrival { pid, serial };
     let event = match words.next()? {
-        "comes" => Event::Comes,
+        "comes" => Event::Begins,
         "acted" => Event::HasActed,
         "passed" => Event::Passed {
             generation: next(words)?,

@@ -1,16 +1,18 @@
-//! All kinds at once, used by processes that are killed and stopped at random, and checked through
-//! files.
+//! Processes use all kinds at once while they are killed and stopped at random. The results are
+//! checked through files.
 //!
-//! Takes six seconds, or as many as `LOCKKEEPER_CHAOS_SECONDS` says. The seed decides what each
-//! process tries and when it is killed, but not how fast it runs, so a seed repeats the load and
-//! not the exact schedule.
+//! The test takes six seconds, or the number of seconds in `LOCKKEEPER_CHAOS_SECONDS`. The seed
+//! determines what each process tries and when it is killed, but not how fast it runs, so a seed
+//! repeats the load and not the exact schedule.
 //!
-//! Invariant: what judges (notes, ledgers, logs) does not rest on the library. It rests on files,
-//! which a killed process leaves whole: each record is one write within one page.
+//! Invariant: the checks (notes, ledgers, logs) do not depend on the library. They use files, which
+//! a killed process leaves intact: each record is one write within one page.
 
+mod barrier_check;
 mod barriers;
-mod caretaker;
 mod conditions;
+mod coordinator;
+mod environment;
 mod events;
 mod exclusive;
 mod items;
@@ -22,11 +24,9 @@ mod notes;
 mod permits;
 mod queues;
 mod rw_locks;
-mod scene;
+mod setup;
 mod several;
-mod surroundings;
 mod values;
-mod verdict;
 mod worker;
 
 use std::{
@@ -46,24 +46,24 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use rustix::process::Signal;
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use caretaker::{care, describe, find_all_fresh};
+use barrier_check::BarrierCheck;
+use coordinator::{coordinate, describe, find_all_fresh};
 use items::Items;
 use latches::find_right;
 use notes::Notes;
-use scene::{Known, Scene};
-use verdict::Verdict;
+use setup::{Named, Setup};
 use worker::work;
 
-/// How many processes there are at a time.
+/// The number of processes at a time.
 const PROCESSES: usize = 8;
 
-/// How many of these are stopped but never killed: they notice a call without an answer.
-const SPARED: usize = 2;
+/// The number of processes that are stopped but never killed: they detect a call without an answer.
+const NEVER_KILLED: usize = 2;
 
-/// How long the chaos lasts unless `LOCKKEEPER_CHAOS_SECONDS` is set.
+/// The length of the test, unless `LOCKKEEPER_CHAOS_SECONDS` is set.
 const SECONDS: u64 = 6;
 
-/// What must occur, or the test has missed its subject.
+/// The events that must occur, because the test would otherwise not have tested them.
 const MUST_OCCUR: [&str; 22] = [
     "kills",
     "stops",
@@ -89,20 +89,20 @@ const MUST_OCCUR: [&str; 22] = [
     "latch: seen open",
 ];
 
-/// How long the processes may take to end once they are told to.
-const ENDING: Duration = Duration::from_secs(30);
+/// The time limit for the end of the processes.
+const END_LIMIT: Duration = Duration::from_secs(30);
 
 fn program() {
-    surroundings::register(lockkeeper::program()).in_test("children");
+    environment::register(lockkeeper::program()).in_test("children");
 }
 
-/// What child processes run: a manager, or a role.
+/// The entry of child processes: a manager, or a role.
 #[test]
 fn children() {
     program();
     let mut roles = Roles::new();
     roles.add("worker", work);
-    surroundings::roles(&mut roles);
+    environment::roles(&mut roles);
     roles.end();
 }
 
@@ -121,57 +121,57 @@ fn no_kind_breaks_a_promise_while_processes_are_killed_and_stopped() {
 async fn chaos_of(length: Duration) {
     let mut random = seeded();
     let folder = tempfile::tempdir().unwrap();
-    // The promises do not depend on the number of shards.
+    // All checks hold for any number of shards.
     let shards = random.random_range(1..=3);
     println!("{shards} shards");
     let manager = Manager::builder().shards(shards).spawn().await.unwrap();
-    let scene = Arc::new(Scene::set(&manager, PROCESSES, folder.path()).await);
+    let setup = Arc::new(Setup::set(&manager, PROCESSES, folder.path()).await);
     let notes = Notes::in_folder(folder.path());
 
     let ended = Arc::new(AtomicBool::new(false));
-    let caretaker = care(
-        Arc::clone(&scene),
+    let coordinator = coordinate(
+        Arc::clone(&setup),
         manager.clone(),
         StdRng::from_rng(&mut random),
         Arc::clone(&ended),
     );
-    let caretaker = tokio::spawn(caretaker);
-    let mut processes = Processes::start(random, &scene, &notes);
-    // On a thread of its own: a task that waits for a file which a stopped process has locked
-    // stands still, and may take the runtime's timers with it.
-    let disturbed = tokio::task::spawn_blocking(move || {
-        processes.disturb(length);
+    let coordinator = tokio::spawn(coordinator);
+    let mut processes = Processes::start(random, &setup, &notes);
+    // On a blocking thread: a task that waits for a file lock of a stopped process blocks its
+    // thread, and possibly the runtime's timers.
+    let done = tokio::task::spawn_blocking(move || {
+        processes.kill_and_stop(length);
         processes
     });
-    let processes = disturbed.await.unwrap();
+    let processes = done.await.unwrap();
 
-    notes.call_off();
+    notes.end_all();
     let Some(processes) = processes.ended().await else {
-        let now = what_they_do(&notes);
-        let (objects, violations) = (describe(&scene).await, notes.violations());
+        let now = current_actions(&notes);
+        let (objects, violations) = (describe(&setup).await, notes.violations());
         panic!("not all have ended:\n{now}\n{objects}\n{violations}");
     };
     ended.store(true, Ordering::Relaxed);
-    let latches = caretaker.await.unwrap();
-    let generations = generations(&scene).await;
-    // The processes still live, so that a hold by mistake is seen.
+    let latches = coordinator.await.unwrap();
+    let generations = generations(&setup).await;
+    // The processes still exist, so that a leaked hold is found.
     let mut faults = Vec::new();
-    if let Err(error) = look_at_all(&scene, latches, &notes).await {
+    if let Err(error) = check_all(&setup, latches, &notes).await {
         faults.push(error.to_string());
     }
     let killed = processes.killed.clone();
     drop(processes);
 
-    for (barrier, generations) in scene.barriers.iter().zip(generations) {
-        let verdict = Verdict::read(&notes, &barrier.name, barrier.most, generations);
+    for (barrier, generations) in setup.barriers.iter().zip(generations) {
+        let barrier_check = BarrierCheck::read(&notes, &barrier.name, barrier.most, generations);
         println!(
             "{}: {generations} generations, {} passes seen",
             barrier.name,
-            verdict.passes()
+            barrier_check.passes()
         );
-        faults.extend(verdict.faults(&killed));
+        faults.extend(barrier_check.faults(&killed));
     }
-    for queue in &scene.queues {
+    for queue in &setup.queues {
         let items = Items::read(&notes, &queue.name, &killed);
         println!("{}: {} items done", queue.name, items.done());
         faults.extend(items.faults());
@@ -192,25 +192,25 @@ async fn chaos_of(length: Duration) {
     assert_eq!(faults.join("\n").trim(), "");
 }
 
-/// Checks all objects, in a task: its panic is reported with all other faults.
-fn look_at_all(scene: &Arc<Scene>, latches: Vec<Known<Latch>>, notes: &Notes) -> JoinHandle<()> {
-    let (scene, notes) = (Arc::clone(scene), notes.clone());
+/// Checks all objects in a task, so that a panic is reported with all other faults.
+fn check_all(setup: &Arc<Setup>, latches: Vec<Named<Latch>>, notes: &Notes) -> JoinHandle<()> {
+    let (setup, notes) = (Arc::clone(setup), notes.clone());
     tokio::spawn(async move {
-        find_all_fresh(&scene, &notes).await;
+        find_all_fresh(&setup, &notes).await;
         find_right(&latches, &notes).await;
     })
 }
 
-async fn generations(scene: &Scene) -> Vec<u64> {
+async fn generations(setup: &Setup) -> Vec<u64> {
     let mut generations = Vec::new();
-    for barrier in &scene.barriers {
+    for barrier in &setup.barriers {
         generations.push(barrier.object.status().await.unwrap().generation);
     }
     generations
 }
 
-/// What each task of each process has begun last.
-fn what_they_do(notes: &Notes) -> String {
+/// Returns the last action of each task of each process.
+fn current_actions(notes: &Notes) -> String {
     let mut words = Vec::new();
     for name in notes.names("now") {
         if name.parse().is_ok_and(is_running) {
@@ -222,22 +222,22 @@ fn what_they_do(notes: &Notes) -> String {
     words.join("\n")
 }
 
-/// The processes, and those that were killed.
+/// The processes, and the ids of killed ones.
 struct Processes {
     random: StdRng,
-    scene: Arc<Scene>,
+    setup: Arc<Setup>,
     notes: Notes,
     processes: Vec<Role>,
-    /// The stopped processes, and until when each is.
+    /// The stopped processes, and when each is resumed.
     stopped: Vec<(u32, Instant)>,
     killed: BTreeSet<u32>,
 }
 
 impl Processes {
-    fn start(random: StdRng, scene: &Arc<Scene>, notes: &Notes) -> Self {
+    fn start(random: StdRng, setup: &Arc<Setup>, notes: &Notes) -> Self {
         let mut processes = Self {
             random,
-            scene: Arc::clone(scene),
+            setup: Arc::clone(setup),
             notes: notes.clone(),
             processes: Vec::new(),
             stopped: Vec::new(),
@@ -251,16 +251,16 @@ impl Processes {
 
     fn start_at(&mut self, place: usize) -> Role {
         let seed: u64 = self.random.random();
-        Role::start("worker", &(&*self.scene, place, seed))
+        Role::start("worker", &(&*self.setup, place, seed))
     }
 
-    /// Kills and stops at random times.
-    fn disturb(&mut self, length: Duration) {
+    /// Kills and stops processes at random times.
+    fn kill_and_stop(&mut self, length: Duration) {
         let end = Instant::now() + length;
         while Instant::now() < end {
             let pause = Duration::from_micros(self.random.random_range(0..30_000));
             thread::sleep(pause);
-            self.wake(Instant::now());
+            self.resume(Instant::now());
             match self.random.random_range(0..20) {
                 0 => self.kill(1),
                 1 => self.kill(2),
@@ -268,22 +268,22 @@ impl Processes {
                 _ => {}
             }
         }
-        self.wake(end + length);
+        self.resume(end + length);
     }
 
-    /// Kills some at a time, and starts others in their place.
+    /// Kills some processes at a time, and starts replacements.
     fn kill(&mut self, many: usize) {
-        let mortal = PROCESSES - SPARED;
+        let mortal = PROCESSES - NEVER_KILLED;
         let first = self.random.random_range(0..mortal);
-        let places = (0..many).map(|next| SPARED + (first + next) % mortal);
+        let places = (0..many).map(|next| NEVER_KILLED + (first + next) % mortal);
         let places: Vec<_> = places.collect();
         for &place in &places {
             let pid = self.processes[place].pid();
             if !is_running(pid) {
-                let words = format!("process {pid} has ended by itself");
+                let words = format!("process {pid} has ended unexpectedly");
                 self.notes.violation(&words);
             }
-            self.notes.condemn(pid);
+            self.notes.mark_killed(pid);
             kill(pid);
             self.killed.insert(pid);
             self.stopped.retain(|(stopped, _)| *stopped != pid);
@@ -303,8 +303,8 @@ impl Processes {
         self.notes.count("stops");
     }
 
-    /// Continues the stopped processes whose time has come.
-    fn wake(&mut self, now: Instant) {
+    /// Resumes the stopped processes whose time is over.
+    fn resume(&mut self, now: Instant) {
         self.stopped.retain(|(pid, until)| {
             let waits = *until > now;
             if !waits {
@@ -314,25 +314,25 @@ impl Processes {
         });
     }
 
-    /// Waits until every process has reported that it is done; `None` when one takes too long.
+    /// Waits until every process has reported its end, or returns `None` if one takes too long.
     async fn ended(mut self) -> Option<Self> {
-        let patience = tokio::time::Instant::now() + ENDING;
+        let patience = tokio::time::Instant::now() + END_LIMIT;
         let waiting: Vec<_> = self.processes.drain(..).map(last_report_of).collect();
         for process in waiting {
             let process = tokio::time::timeout_at(patience, process).await.ok()?;
             self.processes
-                .push(process.expect("it ended without a report"));
+                .push(process.expect("a process ended without a report"));
         }
         Some(self)
     }
 }
 
-/// Waits for the last report on a thread of its own, which may be left behind.
+/// Waits for the last report on another thread, which may still wait when the test ends.
 fn last_report_of(mut process: Role) -> oneshot::Receiver<Role> {
     let (done, ended) = oneshot::channel();
     thread::spawn(move || {
         assert_eq!(process.next_report(), "done");
-        // The receiver is gone if other processes took too long.
+        // An error means that the test has stopped waiting.
         let _ = done.send(process);
     });
     ended

@@ -1,6 +1,6 @@
-//! What the processes of a chaos test write down: counts, records and violations.
+//! The notes of the processes of a chaos test: counts, records and violations.
 //!
-//! Each note is one write to the end of a file, so it is there as a whole or not at all.
+//! Each note is one write to the end of a file, so it is complete or missing.
 
 use std::{
     collections::BTreeSet,
@@ -11,8 +11,8 @@ use std::{
     process,
 };
 
-/// The length of a record. Those of a file never cross the border of a page, where a process that
-/// is killed would stop.
+/// The length of a record. It divides the page size, because the write of a killed process may end
+/// at a page boundary.
 pub(crate) const RECORD: usize = 64;
 
 const FOLDERS: [&str; 10] = [
@@ -28,7 +28,7 @@ const FOLDERS: [&str; 10] = [
     "tickets",
 ];
 
-/// The folder of all notes of a test.
+/// The folder of a test's notes.
 #[derive(Clone, Debug)]
 pub(crate) struct Notes {
     folder: PathBuf,
@@ -44,23 +44,23 @@ impl Notes {
         }
     }
 
-    /// Where a file of the test is.
+    /// Returns the path of a file.
     pub(crate) fn path(&self, kind: &str, name: &str) -> PathBuf {
         self.folder.join(kind).join(name)
     }
 
-    /// Counts one more of what has that name.
+    /// Increments a count.
     pub(crate) fn count(&self, what: &str) {
         append(&self.path("counts", what), b".");
     }
 
-    /// How often each thing was counted, by its name.
+    /// Returns all counts with their names.
     pub(crate) fn counts(&self) -> Vec<(String, u64)> {
         let mut counts: Vec<_> = self
             .names("counts")
             .into_iter()
             .map(|name| {
-                let length = fs::metadata(self.path("counts", &name)).expect("it is there");
+                let length = fs::metadata(self.path("counts", &name)).expect("the file exists");
                 (name, length.len())
             })
             .collect();
@@ -68,7 +68,7 @@ impl Notes {
         counts
     }
 
-    /// Adds to a sum: a few at a time, which are there as a whole or not at all.
+    /// Adds a small number to a sum, completely or not at all.
     pub(crate) fn add(&self, sum: &str, addend: u32) {
         let bytes = vec![b'.'; addend.try_into().expect("a small number")];
         append(&self.path("sums", sum), &bytes);
@@ -78,13 +78,13 @@ impl Notes {
         fs::metadata(self.path("sums", sum)).map_or(0, |file| file.len())
     }
 
-    /// Tells of what should not have been.
+    /// Records a violation.
     pub(crate) fn violation(&self, words: &str) {
         let line = format!("process {}: {words}\n", process::id());
         append(&self.folder.join("violations"), line.as_bytes());
     }
 
-    /// What should not have been.
+    /// Returns all violations.
     pub(crate) fn violations(&self) -> String {
         match fs::read_to_string(self.folder.join("violations")) {
             Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
@@ -92,22 +92,22 @@ impl Notes {
         }
     }
 
-    /// Says that a process is about to be killed.
-    pub(crate) fn condemn(&self, pid: u32) {
+    /// Records that a process is about to be killed.
+    pub(crate) fn mark_killed(&self, pid: u32) {
         File::create(self.path("condemned", &pid.to_string())).expect("a file can be made");
     }
 
-    /// Whether a process is dead or about to be: all are condemned before they die.
-    pub(crate) fn is_condemned(&self, pid: u32) -> bool {
+    /// Returns whether a process is dead or about to be killed: each is marked before its kill.
+    pub(crate) fn is_marked_killed(&self, pid: u32) -> bool {
         self.path("condemned", &pid.to_string()).exists()
     }
 
-    /// Takes note of a fence that was granted by an object.
+    /// Records a fence that an object granted.
     pub(crate) fn fence(&self, object: &str, fence: u64) {
         append(&self.path("fences", object), &record(&fence.to_string()));
     }
 
-    /// The fences that came more than once, with their objects.
+    /// Returns the fences that were granted more than once, with their objects.
     pub(crate) fn repeated_fences(&self) -> Vec<String> {
         let mut repeated = Vec::new();
         for object in self.names("fences") {
@@ -126,7 +126,7 @@ impl Notes {
         append(&self.path("logs", log), &record(words));
     }
 
-    /// All records of a log.
+    /// Returns all records of a log.
     pub(crate) fn records(&self, log: &str) -> Vec<String> {
         self.read("logs", log)
     }
@@ -136,27 +136,27 @@ impl Notes {
         records
             .chunks(RECORD)
             .map(|record| {
-                assert_eq!(record.len(), RECORD, "half a record");
+                assert_eq!(record.len(), RECORD, "a record is incomplete");
                 let words = str::from_utf8(record).expect("a record is text");
                 words.trim_end().to_owned()
             })
             .collect()
     }
 
-    /// Says that whatever it was that has that name happened, which it may once.
+    /// Records an event that may happen only once.
     pub(crate) fn once(&self, what: &str) {
         if File::create_new(self.path("spent", what)).is_err() {
             self.violation(&format!("{what} happened twice"));
         }
     }
 
-    /// The names of all files of a kind, in no order.
+    /// Returns the names of all files of a kind, in any order.
     pub(crate) fn names(&self, kind: &str) -> Vec<String> {
         fs::read_dir(self.folder.join(kind))
-            .expect("the folder is there")
+            .expect("the folder exists")
             .filter_map(|entry| {
                 entry
-                    .expect("it can be read")
+                    .expect("the folder can be read")
                     .file_name()
                     .into_string()
                     .ok()
@@ -164,8 +164,8 @@ impl Notes {
             .collect()
     }
 
-    /// Tells all processes to end.
-    pub(crate) fn call_off(&self) {
+    /// Signals all processes to end.
+    pub(crate) fn end_all(&self) {
         File::create(self.folder.join("over")).expect("a file can be made");
     }
 
@@ -174,7 +174,7 @@ impl Notes {
     }
 }
 
-/// What each task of this process does at the moment, to be read when it does so for too long.
+/// The current action of each task of this process, for the report of a test that hangs.
 #[derive(Debug)]
 pub(crate) struct Now {
     file: File,

@@ -1,125 +1,126 @@
-//! What processes do with semaphores of both kinds.
+//! The actions of processes on both semaphores.
 
 use lockkeeper::{CallError, Permit, errors::Refusal, kind::sync::Bound, proxies::SemaphoreOf};
 use rand::Rng;
 
 use super::{
     ledger::{Entry, Ledger},
-    scene::Known,
-    worker::Hand,
+    setup::Named,
+    worker::Runner,
 };
 
-/// Takes permits, and gives them back at once or in parts.
-pub(crate) async fn visit<B: Bound>(hand: &mut Hand, known: &Known<SemaphoreOf<B>>) {
-    if hand.chance(20) {
-        return ask_too_much(hand, known).await;
+/// Acquires permits, and releases them at once or in parts.
+pub(crate) async fn act_on<B: Bound>(runner: &mut Runner, named: &Named<SemaphoreOf<B>>) {
+    if runner.chance(20) {
+        return ask_too_much(runner, named).await;
     }
-    let ledger = known.ledger(&hand.notes);
-    let many = hand.random.random_range(1..=known.most);
-    let Some((mut permit, mut entry)) = come_in(hand, known, &ledger, many).await else {
+    let ledger = named.ledger(&runner.notes);
+    let many = runner.random.random_range(1..=named.most);
+    let Some((mut permit, mut entry)) = acquire_randomly(runner, named, &ledger, many).await else {
         return;
     };
-    hand.linger().await;
-    if many > 1 && hand.random.random() {
-        hand.does(known, "split");
-        let less = hand.random.random_range(1..many);
-        let part = permit.split(less).expect("there are more");
+    runner.pause().await;
+    if many > 1 && runner.random.random() {
+        runner.trace(named, "split");
+        let less = runner.random.random_range(1..many);
+        let part = permit.split(less).expect("the guard has more permits");
         ledger.leave_in_part(&mut entry, less.into());
-        give_back(hand, known, part).await;
-        hand.linger().await;
+        give_back(runner, named, part).await;
+        runner.pause().await;
     }
     let mut entries = vec![entry];
-    if hand.random.random() {
-        entries.extend(merge(hand, known, &ledger, &mut permit).await);
+    if runner.random.random() {
+        entries.extend(merge(runner, named, &ledger, &mut permit).await);
     }
     for entry in entries {
         ledger.leave(entry);
     }
-    give_back(hand, known, permit).await;
+    give_back(runner, named, permit).await;
 }
 
-/// Acquires in one of the ways that there are.
-async fn come_in<B: Bound>(
-    hand: &mut Hand,
-    known: &Known<SemaphoreOf<B>>,
+/// Acquires in a randomly chosen way.
+async fn acquire_randomly<B: Bound>(
+    runner: &mut Runner,
+    named: &Named<SemaphoreOf<B>>,
     ledger: &Ledger,
     many: u32,
 ) -> Option<(Permit, Entry)> {
     let highest = ledger.highest();
-    let semaphore = &known.object;
-    let outcome = match hand.random.random_range(0..5) {
+    let semaphore = &named.object;
+    let outcome = match runner.random.random_range(0..5) {
         0 | 1 => {
-            hand.does(known, "acquire_many");
+            runner.trace(named, "acquire_many");
             Some(semaphore.acquire_many(many).await)
         }
         2 => {
-            hand.does(known, "acquire_many with a timeout");
-            let brief = hand.brief();
+            runner.trace(named, "acquire_many with a timeout");
+            let brief = runner.brief();
             let acquired = semaphore.acquire_many(many).timeout(brief);
-            Some(hand.within(brief, acquired).await)
+            Some(runner.within(brief, acquired).await)
         }
         3 => {
-            hand.does(known, "try_acquire_many");
+            runner.trace(named, "try_acquire_many");
             semaphore.try_acquire_many(many).await.transpose()
         }
         _ => {
-            hand.does(known, "acquire_many and drop");
-            hand.give_up(semaphore.acquire_many(many)).await
+            runner.trace(named, "acquire_many and drop");
+            runner.give_up(semaphore.acquire_many(many)).await
         }
     };
-    let permit = hand.granted(&known.name, outcome)?;
-    Some(enter(hand, known, ledger, permit, highest).await)
+    let permit = runner.granted(&named.name, outcome)?;
+    Some(enter(runner, named, ledger, permit, highest).await)
 }
 
 async fn enter<B: Bound>(
-    hand: &mut Hand,
-    known: &Known<SemaphoreOf<B>>,
+    runner: &mut Runner,
+    named: &Named<SemaphoreOf<B>>,
     ledger: &Ledger,
     mut permit: Permit,
     highest: u64,
 ) -> (Permit, Entry) {
     let entry = ledger.enter(permit.permits(), permit.fence(), highest);
     if !permit.is_valid() {
-        hand.notes
-            .violation(&format!("{}: {entry:?} is not valid", known.name));
+        runner
+            .notes
+            .violation(&format!("{}: {entry:?} is not valid", named.name));
     }
-    hand.inspect(known, permit.abandoned());
-    if permit.abandoned().is_some() && hand.random.random() {
+    runner.inspect(named, permit.abandoned());
+    if permit.abandoned().is_some() && runner.random.random() {
         permit.mark_consistent();
     }
     (permit, entry)
 }
 
-/// Takes one more in, if one is free: to wait for it with others held could be for ever.
+/// Acquires one more permit if one is free. Waiting for it while holding others could deadlock.
 async fn merge<B: Bound>(
-    hand: &mut Hand,
-    known: &Known<SemaphoreOf<B>>,
+    runner: &mut Runner,
+    named: &Named<SemaphoreOf<B>>,
     ledger: &Ledger,
     permit: &mut Permit,
 ) -> Option<Entry> {
     let highest = ledger.highest();
-    let outcome = known.object.try_acquire().await.transpose();
-    let another = hand.granted(&known.name, outcome)?;
-    hand.does(known, "merge");
-    let (another, entry) = enter(hand, known, ledger, another, highest).await;
+    let outcome = named.object.try_acquire().await.transpose();
+    let another = runner.granted(&named.name, outcome)?;
+    runner.trace(named, "merge");
+    let (another, entry) = enter(runner, named, ledger, another, highest).await;
     let sum = permit.permits() + another.permits();
     if permit.merge(another).is_err() || permit.permits() != sum {
-        let words = format!("{}: {sum} merged are {permit:?}", known.name);
-        hand.notes.violation(&words);
+        let words = format!("{}: {sum} merged are {permit:?}", named.name);
+        runner.notes.violation(&words);
     }
-    hand.linger().await;
+    runner.pause().await;
     Some(entry)
 }
 
-async fn give_back<B: Bound>(hand: &mut Hand, known: &Known<SemaphoreOf<B>>, permit: Permit) {
-    let outcome = match hand.random.random_range(0..3) {
+async fn give_back<B: Bound>(runner: &mut Runner, named: &Named<SemaphoreOf<B>>, permit: Permit) {
+    let outcome = match runner.random.random_range(0..3) {
         0 => {
-            hand.does(known, "release");
+            runner.trace(named, "release");
             Some(permit.release().await)
         }
         1 => {
-            hand.does(known, "release and drop");
-            hand.give_up(permit.release()).await
+            runner.trace(named, "release and drop");
+            runner.give_up(permit.release()).await
         }
         _ => {
             drop(permit);
@@ -127,19 +128,19 @@ async fn give_back<B: Bound>(hand: &mut Hand, known: &Known<SemaphoreOf<B>>, per
         }
     };
     if let Some(Err(error)) = outcome {
-        hand.notes.violation(&format!("{}: {error}", known.name));
+        runner.notes.violation(&format!("{}: {error}", named.name));
     }
 }
 
-/// Asks for more than there are, which is refused where there is a bound, and waits in vain else.
-async fn ask_too_much<B: Bound>(hand: &mut Hand, known: &Known<SemaphoreOf<B>>) {
-    hand.does(known, "ask too much");
-    let brief = hand.brief();
-    let asked = known.object.acquire_many(known.most + 1).timeout(brief);
-    match hand.within(brief, asked).await {
+/// Acquires more permits than exist. A bounded semaphore refuses this, and the other one times out.
+async fn ask_too_much<B: Bound>(runner: &mut Runner, named: &Named<SemaphoreOf<B>>) {
+    runner.trace(named, "ask too much");
+    let brief = runner.brief();
+    let asked = named.object.acquire_many(named.most + 1).timeout(brief);
+    match runner.within(brief, asked).await {
         Err(CallError::TimedOut(_) | CallError::Refused(Refusal::TooMany { .. }, _)) => {}
-        outcome => hand
+        outcome => runner
             .notes
-            .violation(&format!("{}: {outcome:?}", known.name)),
+            .violation(&format!("{}: {outcome:?}", named.name)),
     }
 }

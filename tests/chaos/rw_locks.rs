@@ -1,7 +1,6 @@
-//! What processes do with readers-writer locks.
+//! The actions of processes on readers-writer locks.
 //!
-//! Each mode takes a share of the ledger, so that modes which exclude each other do not fit
-//! together.
+//! Each mode has an amount in the ledger, so that incompatible modes exceed the maximum together.
 
 use lockkeeper::{
     RwLock, RwLockUpgradableReadGuard, RwLockWriteGuard,
@@ -10,172 +9,177 @@ use lockkeeper::{
 use rand::Rng;
 
 use super::{
-    exclusive::{look_at, release},
+    exclusive::{check_grant, release},
     ledger::{Entry, Ledger},
-    scene::Known,
-    worker::Hand,
+    setup::Named,
+    worker::Runner,
 };
 
-/// What a writer takes: all there is.
+/// The amount of a writer: the maximum.
 pub(crate) const ALL: u32 = 100;
 
-/// What the reader takes who may become the writer: more than half, since there is one.
+/// The amount of an upgradable reader: more than half, because there may be only one.
 const UPGRADABLE: u64 = 51;
 
-/// What a reader takes. There are fewer tasks than would fit.
+/// The amount of a reader. There are fewer tasks than would fit.
 const READER: u64 = 1;
 
-/// Reads or writes, or first the one and then the other.
-pub(crate) async fn visit(hand: &mut Hand, known: &Known<RwLock>) {
-    match hand.random.random_range(0..5) {
-        0 | 1 => read(hand, known).await,
-        2 => write(hand, known).await,
-        _ => read_and_write(hand, known).await,
+/// Reads, writes, or reads and then writes.
+pub(crate) async fn act_on(runner: &mut Runner, named: &Named<RwLock>) {
+    match runner.random.random_range(0..5) {
+        0 | 1 => read(runner, named).await,
+        2 => write(runner, named).await,
+        _ => read_and_write(runner, named).await,
     }
 }
 
-async fn read(hand: &mut Hand, known: &Known<RwLock>) {
-    let ledger = known.ledger(&hand.notes);
+async fn read(runner: &mut Runner, named: &Named<RwLock>) {
+    let ledger = named.ledger(&runner.notes);
     let highest = ledger.highest();
-    let lock = &known.object;
+    let lock = &named.object;
     let (wait, attempt) = (|| lock.read(), || lock.try_read());
     let limit = |time| lock.read().timeout(time);
-    if let Some(guard) = hand.obtain(known, "read", wait, limit, attempt).await {
+    if let Some(guard) = runner.obtain(named, "read", wait, limit, attempt).await {
         let entry = ledger.enter(READER, guard.fence(), highest);
-        let (guard, entry) = look_at(hand, known, guard, entry);
-        go_out(hand, known, guard, entry).await;
+        let (guard, entry) = check_grant(runner, named, guard, entry);
+        leave_and_release(runner, named, guard, entry).await;
     }
 }
 
-async fn write(hand: &mut Hand, known: &Known<RwLock>) {
-    let ledger = known.ledger(&hand.notes);
-    let lock = &known.object;
+async fn write(runner: &mut Runner, named: &Named<RwLock>) {
+    let ledger = named.ledger(&runner.notes);
+    let lock = &named.object;
     let (wait, attempt) = (|| lock.write(), || lock.try_write());
     let limit = |time| lock.write().timeout(time);
-    if let Some(guard) = hand.obtain(known, "write", wait, limit, attempt).await {
+    if let Some(guard) = runner.obtain(named, "write", wait, limit, attempt).await {
         let entry = ledger.enter(ALL.into(), guard.fence(), 0);
-        let (guard, entry) = look_at(hand, known, guard, entry);
-        written(hand, known, &ledger, guard, entry).await;
+        let (guard, entry) = check_grant(runner, named, guard, entry);
+        written(runner, named, &ledger, guard, entry).await;
     }
 }
 
-async fn read_and_write(hand: &mut Hand, known: &Known<RwLock>) {
-    let ledger = known.ledger(&hand.notes);
+async fn read_and_write(runner: &mut Runner, named: &Named<RwLock>) {
+    let ledger = named.ledger(&runner.notes);
     let highest = ledger.highest();
-    let lock = &known.object;
+    let lock = &named.object;
     let wait = || lock.upgradable_read();
     let limit = |time| lock.upgradable_read().timeout(time);
     let attempt = || lock.try_upgradable_read();
-    let guard = hand.obtain(known, "upgradable read", wait, limit, attempt);
+    let guard = runner.obtain(named, "upgradable read", wait, limit, attempt);
     if let Some(guard) = guard.await {
         let entry = ledger.enter(UPGRADABLE, guard.fence(), highest);
-        let (guard, entry) = look_at(hand, known, guard, entry);
-        hand.linger().await;
-        go_up(hand, known, &ledger, guard, entry).await;
+        let (guard, entry) = check_grant(runner, named, guard, entry);
+        runner.pause().await;
+        upgrade_randomly(runner, named, &ledger, guard, entry).await;
     }
 }
 
-/// Becomes the writer in one of the ways that there are, or one of many readers.
-async fn go_up(
-    hand: &mut Hand,
-    known: &Known<RwLock>,
+/// Upgrades in a randomly chosen way, or downgrades to a reader.
+async fn upgrade_randomly(
+    runner: &mut Runner,
+    named: &Named<RwLock>,
     ledger: &Ledger,
     guard: RwLockUpgradableReadGuard,
     mut entry: Entry,
 ) {
-    let outcome = match hand.random.random_range(0..6) {
+    let outcome = match runner.random.random_range(0..6) {
         0 | 1 => {
-            hand.does(known, "upgrade");
+            runner.trace(named, "upgrade");
             guard.upgrade().await.map(Ok)
         }
         2 => {
-            hand.does(known, "try_upgrade with a timeout");
-            let brief = hand.brief();
+            runner.trace(named, "try_upgrade with a timeout");
+            let brief = runner.brief();
             guard.try_upgrade().timeout(brief).await
         }
         3 => {
-            hand.does(known, "try_upgrade");
+            runner.trace(named, "try_upgrade");
             guard.try_upgrade().await
         }
         4 => {
-            hand.does(known, "upgrade and drop");
-            // The guard goes with the call.
+            runner.trace(named, "upgrade and drop");
+            // Dropping the call drops the guard.
             ledger.leave(entry);
-            let outcome = hand.give_up(guard.upgrade()).await;
-            if let Some(guard) = hand.granted(&known.name, outcome) {
+            let outcome = runner.give_up(guard.upgrade()).await;
+            if let Some(guard) = runner.granted(&named.name, outcome) {
                 let entry = ledger.enter(ALL.into(), guard.fence(), 0);
-                written(hand, known, ledger, guard, entry).await;
+                written(runner, named, ledger, guard, entry).await;
             }
             return;
         }
         _ => {
-            hand.does(known, "give the right on");
+            runner.trace(named, "downgrade to a reader");
             ledger.leave_in_part(&mut entry, UPGRADABLE - READER);
             let lowered = guard.downgrade().await;
-            return stay(hand, known, lowered, entry).await;
+            return stay(runner, named, lowered, entry).await;
         }
     };
-    match hand.granted(&known.name, Some(outcome)) {
+    match runner.granted(&named.name, Some(outcome)) {
         Some(Ok(guard)) => {
-            hand.count(known, "upgraded");
-            // What this reader has seen since then was not changed by another writer.
+            runner.count(named, "upgraded");
+            // No other writer was granted since this reader's grant.
             ledger.take_all(&mut entry, guard.fence());
-            written(hand, known, ledger, guard, entry).await;
+            written(runner, named, ledger, guard, entry).await;
         }
         Some(Err(guard)) => {
-            hand.count(known, "not upgraded");
-            go_out(hand, known, guard, entry).await;
+            runner.count(named, "not upgraded");
+            leave_and_release(runner, named, guard, entry).await;
         }
         None => ledger.leave(entry),
     }
 }
 
-/// Leaves after a write, perhaps by way of reading.
+/// Releases after a write, sometimes after a downgrade.
 async fn written(
-    hand: &mut Hand,
-    known: &Known<RwLock>,
+    runner: &mut Runner,
+    named: &Named<RwLock>,
     ledger: &Ledger,
     guard: RwLockWriteGuard,
     mut entry: Entry,
 ) {
-    // For as long as it takes to be killed there often.
-    tokio::time::sleep(hand.brief() * 2).await;
+    // Long enough that processes are often killed here.
+    tokio::time::sleep(runner.brief() * 2).await;
     let all = u64::from(ALL);
-    match hand.random.random_range(0..4) {
+    match runner.random.random_range(0..4) {
         0 => {
-            hand.does(known, "downgrade");
+            runner.trace(named, "downgrade");
             ledger.leave_in_part(&mut entry, all - READER);
             let lowered = guard.downgrade().await;
-            stay(hand, known, lowered, entry).await;
+            stay(runner, named, lowered, entry).await;
         }
         1 => {
-            hand.does(known, "downgrade_to_upgradable");
+            runner.trace(named, "downgrade_to_upgradable");
             ledger.leave_in_part(&mut entry, all - UPGRADABLE);
             let lowered = guard.downgrade_to_upgradable().await;
-            stay(hand, known, lowered, entry).await;
+            stay(runner, named, lowered, entry).await;
         }
-        _ => go_out(hand, known, guard, entry).await,
+        _ => leave_and_release(runner, named, guard, entry).await,
     }
 }
 
-/// Reads on with what a hold was made of, which is still the same.
+/// Keeps reading with a downgraded hold, which has the same fence.
 async fn stay<P: Guarded>(
-    hand: &mut Hand,
-    known: &Known<RwLock>,
+    runner: &mut Runner,
+    named: &Named<RwLock>,
     lowered: Result<Guard<P>, lockkeeper::CallError>,
     entry: Entry,
 ) {
-    match hand.granted(&known.name, Some(lowered)) {
+    match runner.granted(&named.name, Some(lowered)) {
         Some(guard) => {
-            hand.count(known, "downgraded");
-            go_out(hand, known, guard, entry).await;
+            runner.count(named, "downgraded");
+            leave_and_release(runner, named, guard, entry).await;
         }
-        None => known.ledger(&hand.notes).leave(entry),
+        None => named.ledger(&runner.notes).leave(entry),
     }
 }
 
-async fn go_out<P: Guarded>(hand: &mut Hand, known: &Known<RwLock>, guard: Guard<P>, entry: Entry) {
-    hand.linger().await;
-    known.ledger(&hand.notes).leave(entry);
-    release(hand, known, guard).await;
+async fn leave_and_release<P: Guarded>(
+    runner: &mut Runner,
+    named: &Named<RwLock>,
+    guard: Guard<P>,
+    entry: Entry,
+) {
+    runner.pause().await;
+    named.ledger(&runner.notes).leave(entry);
+    release(runner, named, guard).await;
 }

@@ -1,5 +1,5 @@
-//! What processes do with values: they only ever count up by one. So a value equals the number of
-//! its sets, and no two processes see the same one before they set it.
+//! The actions of processes on values: they only increment. So a value equals the number of its
+//! increments, and no two increments start from the same number.
 
 use std::time::Duration;
 
@@ -7,64 +7,65 @@ use futures::StreamExt;
 use lockkeeper::{CallError, Value, guards::Versioned};
 use rand::Rng;
 
-use super::{notes::Notes, scene::Known, worker::Hand};
+use super::{notes::Notes, setup::Named, worker::Runner};
 
-/// The sums of the additions that were begun, and of those that were answered.
-fn begun(known: &Known<Value<u64>>) -> String {
-    format!("{} begun", known.name)
+/// The sums of begun and of answered increments.
+fn begun(named: &Named<Value<u64>>) -> String {
+    format!("{} begun", named.name)
 }
 
-fn added(known: &Known<Value<u64>>) -> String {
-    format!("{} added", known.name)
+fn added(named: &Named<Value<u64>>) -> String {
+    format!("{} added", named.name)
 }
 
-/// Adds one, or looks at it.
-pub(crate) async fn visit(hand: &mut Hand, known: &Known<Value<u64>>) {
-    if hand.random.random() {
-        add(hand, known).await;
+/// Increments or reads a value.
+pub(crate) async fn act_on(runner: &mut Runner, named: &Named<Value<u64>>) {
+    if runner.random.random() {
+        add(runner, named).await;
     } else {
-        look(hand, known).await;
+        look(runner, named).await;
     }
 }
 
-/// Adds one in one of the ways that there are.
-async fn add(hand: &mut Hand, known: &Known<Value<u64>>) {
-    let value = &known.object;
-    let highest = known.ledger(&hand.notes).highest();
-    hand.notes.add(&begun(known), 1);
-    let outcome = match hand.random.random_range(0..5) {
+/// Increments in a randomly chosen way.
+async fn add(runner: &mut Runner, named: &Named<Value<u64>>) {
+    let value = &named.object;
+    let highest = named.ledger(&runner.notes).highest();
+    runner.notes.add(&begun(named), 1);
+    let outcome = match runner.random.random_range(0..5) {
         0 | 1 => {
-            hand.does(known, "fetch_add");
+            runner.trace(named, "fetch_add");
             Some(value.fetch_add(1).await.map(|before| before + 1))
         }
         2 => {
-            hand.does(known, "update");
+            runner.trace(named, "update");
             Some(value.update(|number| number + 1).await)
         }
         3 => {
-            hand.does(known, "compare_exchange");
+            runner.trace(named, "compare_exchange");
             Some(exchange(value).await)
         }
-        // Of one of them every addition that was not killed is known.
-        _ if known.name.ends_with('0') => {
-            hand.does(known, "try_update");
+        // For one of the values, all increments except those of killed processes have a known
+        // outcome.
+        _ if named.name.ends_with('0') => {
+            runner.trace(named, "try_update");
             let updated = value.try_update(|number| number.checked_add(1)).await;
-            Some(updated.map(|number| number.expect("it is far from the end")))
+            Some(updated.map(|number| number.expect("the number does not overflow")))
         }
         _ => {
-            hand.does(known, "fetch_add and drop");
-            let added = hand.give_up(value.fetch_add(1)).await;
+            runner.trace(named, "fetch_add and drop");
+            let added = runner.give_up(value.fetch_add(1)).await;
             added.map(|before| before.map(|before| before + 1))
         }
     };
-    if let Some(number) = hand.granted(&known.name, outcome) {
-        hand.notes.add(&added(known), 1);
-        hand.count(known, "added");
-        known.ledger(&hand.notes).pass(number, highest);
+    if let Some(number) = runner.granted(&named.name, outcome) {
+        runner.notes.add(&added(named), 1);
+        runner.count(named, "added");
+        named.ledger(&runner.notes).pass(number, highest);
     }
 }
 
-/// Tries until no other process was quicker.
+/// Repeats compare-and-set until no other process has changed the value in between.
 async fn exchange(value: &Value<u64>) -> Result<u64, CallError> {
     let mut found = value.get().await?;
     loop {
@@ -75,19 +76,19 @@ async fn exchange(value: &Value<u64>) -> Result<u64, CallError> {
     }
 }
 
-/// Looks at it in one of the ways that there are: at what is, or at what comes.
-async fn look(hand: &mut Hand, known: &Known<Value<u64>>) {
-    let value = &known.object;
-    let highest = known.ledger(&hand.notes).highest();
-    let (least, seen) = match hand.random.random_range(0..4) {
+/// Reads the value or waits for a change, in a randomly chosen way.
+async fn look(runner: &mut Runner, named: &Named<Value<u64>>) {
+    let value = &named.object;
+    let highest = named.ledger(&runner.notes).highest();
+    let (least, seen) = match runner.random.random_range(0..4) {
         0 => {
-            hand.does(known, "versioned");
+            runner.trace(named, "versioned");
             (highest, Some(value.versioned().await))
         }
         1 => {
-            hand.does(known, "watch");
+            runner.trace(named, "watch");
             let mut changes = Box::pin(value.watch().skip(1));
-            (highest + 1, hand.give_up(changes.next()).await.flatten())
+            (highest + 1, runner.give_up(changes.next()).await.flatten())
         }
         2 => {
             let wait = || value.wait_for(move |number| *number > highest);
@@ -102,7 +103,7 @@ async fn look(hand: &mut Hand, known: &Known<Value<u64>>) {
                     .timeout(Duration::ZERO);
                 seen.await.map(Some)
             };
-            let seen = hand.obtain(known, "wait_for", wait, limit, attempt).await;
+            let seen = runner.obtain(named, "wait_for", wait, limit, attempt).await;
             (highest + 1, seen.map(Ok))
         }
         _ => {
@@ -112,34 +113,34 @@ async fn look(hand: &mut Hand, known: &Known<Value<u64>>) {
                 let changed = value.changed_since(highest).timeout(Duration::ZERO).await;
                 changed.map(Some)
             };
-            let seen = hand.obtain(known, "changed_since", wait, limit, attempt);
+            let seen = runner.obtain(named, "changed_since", wait, limit, attempt);
             (highest + 1, seen.await.map(Ok))
         }
     };
-    if let Some(Versioned { version, value }) = hand.granted(&known.name, seen) {
-        hand.count(known, "seen");
+    if let Some(Versioned { version, value }) = runner.granted(&named.name, seen) {
+        runner.count(named, "seen");
         if value < least || version != value {
-            let words = format!("{}: {value} of {version}, after {least}", known.name);
-            hand.notes.violation(&words);
+            let words = format!("{}: {value} of {version}, after {least}", named.name);
+            runner.notes.violation(&words);
         }
     }
 }
 
-/// Adds one, for those who wait for a change.
-pub(crate) async fn tend(hand: &Hand, known: &Known<Value<u64>>) {
-    let highest = known.ledger(&hand.notes).highest();
-    hand.notes.add(&begun(known), 1);
-    let before = known.object.fetch_add(1).await.unwrap();
-    hand.notes.add(&added(known), 1);
-    known.ledger(&hand.notes).pass(before + 1, highest);
+/// Increments the value, to end waits for a change.
+pub(crate) async fn unblock(runner: &Runner, named: &Named<Value<u64>>) {
+    let highest = named.ledger(&runner.notes).highest();
+    runner.notes.add(&begun(named), 1);
+    let before = named.object.fetch_add(1).await.unwrap();
+    runner.notes.add(&added(named), 1);
+    named.ledger(&runner.notes).pass(before + 1, highest);
 }
 
-/// Checks that it is the sum of all additions, and that it has no waiters.
-pub(crate) async fn find_fresh(known: &Known<Value<u64>>, notes: &Notes) {
-    let Versioned { version, value } = known.object.versioned().await.unwrap();
-    let (added, begun) = (notes.sum(&added(known)), notes.sum(&begun(known)));
-    println!("{}: {value} of {added} to {begun}", known.name);
-    assert!(added <= value && value <= begun, "{}", known.name);
-    assert_eq!(version, value, "{}", known.name);
-    assert_eq!(known.object.status().await.unwrap().waiting, 0);
+/// Checks that the value is the number of all increments, and that it has no waiters.
+pub(crate) async fn find_fresh(named: &Named<Value<u64>>, notes: &Notes) {
+    let Versioned { version, value } = named.object.versioned().await.unwrap();
+    let (added, begun) = (notes.sum(&added(named)), notes.sum(&begun(named)));
+    println!("{}: {value} of {added} to {begun}", named.name);
+    assert!(added <= value && value <= begun, "{}", named.name);
+    assert_eq!(version, value, "{}", named.name);
+    assert_eq!(named.object.status().await.unwrap().waiting, 0);
 }

@@ -1,4 +1,4 @@
-//! A process of a chaos test: tasks and a plain thread that do one random thing after another.
+//! A process of a chaos test: tasks and a plain thread that perform random actions.
 
 use std::{
     fmt,
@@ -19,26 +19,29 @@ use super::{
     log::Line,
     notes::{Notes, Now},
     permits, queues, rw_locks,
-    scene::{Known, Scene},
+    setup::{Named, Setup},
     several, values,
 };
 
-/// How many tasks a process has, beside the thread.
+/// The number of tasks of a process, in addition to the thread.
 const TASKS: u64 = 3;
 
-/// Works until all are told to end, says so, and stays: what is held by mistake is held still.
-pub(crate) async fn work((scene, place, seed): (Scene, usize, u64)) {
+/// Performs actions until the test ends, reports, and keeps running, so that a leaked hold stays
+/// visible.
+pub(crate) async fn work((setup, place, seed): (Setup, usize, u64)) {
     let mut random = StdRng::seed_from_u64(seed);
-    let notes = Notes::in_folder(&scene.folder);
-    let _life = come_to_life(&scene, &notes, place).await;
-    let scene = Arc::new(scene);
-    let mut toil = |task| {
-        let hand = Hand::new(StdRng::from_rng(&mut random), &notes, task);
-        toil(hand, Arc::clone(&scene))
+    let notes = Notes::in_folder(&setup.folder);
+    let _life = join(&setup, &notes, place).await;
+    let setup = Arc::new(setup);
+    let mut run_task = |task| {
+        let runner = Runner::new(StdRng::from_rng(&mut random), &notes, task);
+        run_task(runner, Arc::clone(&setup))
     };
-    let plain = toil(TASKS);
+    let plain = run_task(TASKS);
     let plain = thread::spawn(|| block_on(plain));
-    let tasks: Vec<_> = (0..TASKS).map(|task| tokio::spawn(toil(task))).collect();
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|task| tokio::spawn(run_task(task)))
+        .collect();
     for task in tasks {
         if let Err(error) = task.await {
             notes.violation(&error.to_string());
@@ -52,30 +55,33 @@ pub(crate) async fn work((scene, place, seed): (Scene, usize, u64)) {
     pending::<()>().await;
 }
 
-/// Takes the place of a process that was killed, once the manager knows that it is dead.
-async fn come_to_life(scene: &Scene, notes: &Notes, place: usize) -> LockGuard {
-    let mut life = scene.lives[place].acquire().await.expect("no refusal");
+/// Replaces a killed process, once the manager has noticed its death.
+async fn join(setup: &Setup, notes: &Notes, place: usize) -> LockGuard {
+    let mut life = setup.process_locks[place]
+        .acquire()
+        .await
+        .expect("no refusal");
     let Some(pid) = life.abandoned().map(|left| left.holder.pid) else {
         return life;
     };
-    for barrier in &scene.barriers {
-        // A session leaves all its objects at once. What this is told comes after that.
+    for barrier in &setup.barriers {
+        // An ended session leaves all objects at once, so the answer to this call comes after that.
         barrier.object.status().await.expect("no refusal");
-        notes.record(&barrier.name, &Line::Buried(pid).to_string());
+        notes.record(&barrier.name, &Line::KnownDead(pid).to_string());
     }
     life.mark_consistent();
     life
 }
 
-async fn toil(mut hand: Hand, scene: Arc<Scene>) {
-    while !hand.notes.is_over() {
-        operate(&mut hand, &scene).await;
+async fn run_task(mut runner: Runner, setup: Arc<Setup>) {
+    while !runner.notes.is_over() {
+        act(&mut runner, &setup).await;
         tokio::task::yield_now().await;
     }
-    hand.now.is("ended");
+    runner.now.is("ended");
 }
 
-/// Polls a call again and again.
+/// Polls a call repeatedly.
 async fn poll_until<F: Future>(end: Instant, call: F) -> Option<F::Output> {
     let mut call = pin!(call);
     loop {
@@ -89,26 +95,26 @@ async fn poll_until<F: Future>(end: Instant, call: F) -> Option<F::Output> {
     }
 }
 
-async fn operate(hand: &mut Hand, scene: &Scene) {
-    let lot = hand.random.random();
-    match hand.random.random_range(0..18) {
-        0 => exclusive::visit(hand, one_of(lot, &scene.locks)).await,
-        1 if lot % 3 == 0 => exclusive::visit_forced(hand, &scene.forced_locks[0]).await,
-        1 => exclusive::visit_two(hand, &scene.locks).await,
-        2 => exclusive::visit_again(hand, one_of(lot, &scene.reentrant_locks)).await,
-        3 => permits::visit(hand, one_of(lot, &scene.semaphores)).await,
-        4 => permits::visit(hand, one_of(lot, &scene.bounded_semaphores)).await,
-        5 => events::visit(hand, one_of(lot, &scene.events)).await,
-        6 => conditions::visit(hand, one_of(lot, &scene.conditions)).await,
-        7 | 8 => rw_locks::visit(hand, one_of(lot, &scene.rw_locks)).await,
-        9 => keyed::visit_locks(hand, one_of(lot, &scene.keyed_locks)).await,
-        10 => keyed::visit_semaphores(hand, one_of(lot, &scene.keyed_semaphores)).await,
-        11 if lot % 3 == 0 => exclusive::visit(hand, one_of(lot, &scene.several_locks)).await,
-        11 => several::visit(hand, &scene.several_locks).await,
-        12 | 13 => queues::visit(hand, one_of(lot, &scene.queues)).await,
-        14 => values::visit(hand, one_of(lot, &scene.values)).await,
-        15 => latches::visit(hand).await,
-        _ => barriers::visit(hand, one_of(lot, &scene.barriers)).await,
+async fn act(runner: &mut Runner, setup: &Setup) {
+    let lot = runner.random.random();
+    match runner.random.random_range(0..18) {
+        0 => exclusive::act_on(runner, one_of(lot, &setup.locks)).await,
+        1 if lot % 3 == 0 => exclusive::act_on_forced(runner, &setup.forced_locks[0]).await,
+        1 => exclusive::act_on_two(runner, &setup.locks).await,
+        2 => exclusive::act_on_again(runner, one_of(lot, &setup.reentrant_locks)).await,
+        3 => permits::act_on(runner, one_of(lot, &setup.semaphores)).await,
+        4 => permits::act_on(runner, one_of(lot, &setup.bounded_semaphores)).await,
+        5 => events::act_on(runner, one_of(lot, &setup.events)).await,
+        6 => conditions::act_on(runner, one_of(lot, &setup.conditions)).await,
+        7 | 8 => rw_locks::act_on(runner, one_of(lot, &setup.rw_locks)).await,
+        9 => keyed::act_on_locks(runner, one_of(lot, &setup.keyed_locks)).await,
+        10 => keyed::act_on_semaphores(runner, one_of(lot, &setup.keyed_semaphores)).await,
+        11 if lot % 3 == 0 => exclusive::act_on(runner, one_of(lot, &setup.several_locks)).await,
+        11 => several::act_on(runner, &setup.several_locks).await,
+        12 | 13 => queues::act_on(runner, one_of(lot, &setup.queues)).await,
+        14 => values::act_on(runner, one_of(lot, &setup.values)).await,
+        15 => latches::act_on(runner).await,
+        _ => barriers::act_on(runner, one_of(lot, &setup.barriers)).await,
     }
 }
 
@@ -117,15 +123,15 @@ fn one_of<T>(lot: u32, objects: &[T]) -> &T {
     &objects[usize::try_from(lot % most).expect("a small number")]
 }
 
-/// One that does things: a task or a thread of a process.
+/// The state of a task or a thread that performs actions.
 #[derive(Debug)]
-pub(crate) struct Hand {
+pub(crate) struct Runner {
     pub(crate) random: StdRng,
     pub(crate) notes: Notes,
     now: Now,
 }
 
-impl Hand {
+impl Runner {
     pub(crate) fn new(random: StdRng, notes: &Notes, task: u64) -> Self {
         Self {
             random,
@@ -134,32 +140,32 @@ impl Hand {
         }
     }
 
-    /// Takes note of what is done next.
-    pub(crate) fn does<T>(&self, known: &Known<T>, what: &str) {
-        self.now.is(&format!("{what} {}", known.name));
-        self.count(known, what);
+    /// Records the next action.
+    pub(crate) fn trace<T>(&self, named: &Named<T>, what: &str) {
+        self.now.is(&format!("{what} {}", named.name));
+        self.count(named, what);
     }
 
-    /// Counts what has happened at an object of a kind.
-    pub(crate) fn count<T>(&self, known: &Known<T>, what: &str) {
-        let kind = known
+    /// Counts an event of an object's kind.
+    pub(crate) fn count<T>(&self, named: &Named<T>, what: &str) {
+        let kind = named
             .name
             .trim_end_matches(|letter: char| !letter.is_alphabetic());
         self.notes.count(&format!("{kind}: {what}"));
     }
 
-    /// True once in so many times.
+    /// Returns `true` once in `times` calls on average.
     pub(crate) fn chance(&mut self, times: u32) -> bool {
         self.random.random_ratio(1, times)
     }
 
-    /// A time that is often too short.
+    /// Draws a timeout that is often too short.
     pub(crate) fn brief(&mut self) -> Duration {
         Duration::from_micros(self.random.random_range(1..3000))
     }
 
-    /// Stays inside for a moment. The time itself is what is random here.
-    pub(crate) async fn linger(&mut self) {
+    /// Holds for a random time.
+    pub(crate) async fn pause(&mut self) {
         match self.random.random_range(0..4) {
             0 => {}
             1 => tokio::task::yield_now().await,
@@ -168,11 +174,11 @@ impl Hand {
         }
     }
 
-    /// Awaits a call in one of the forms that most kinds have: without an end, with a timeout, at a
-    /// try, and dropped.
+    /// Makes a call in one of the forms that most kinds have: without a timeout, with a timeout, as
+    /// a try, and dropped.
     pub(crate) async fn obtain<T, G, W, L, A>(
         &mut self,
-        known: &Known<T>,
+        named: &Named<T>,
         what: &str,
         wait: impl Fn() -> W,
         limit: impl Fn(Duration) -> L,
@@ -185,27 +191,27 @@ impl Hand {
     {
         let outcome = match self.random.random_range(0..5) {
             0 | 1 => {
-                self.does(known, what);
+                self.trace(named, what);
                 Some(wait().await)
             }
             2 => {
-                self.does(known, &format!("{what} with a timeout"));
+                self.trace(named, &format!("{what} with a timeout"));
                 let brief = self.brief();
                 Some(self.within(brief, limit(brief)).await)
             }
             3 => {
-                self.does(known, &format!("try {what}"));
+                self.trace(named, &format!("try {what}"));
                 attempt().await.transpose()
             }
             _ => {
-                self.does(known, &format!("{what} and drop"));
+                self.trace(named, &format!("{what} and drop"));
                 self.give_up(wait()).await
             }
         };
-        self.granted(&known.name, outcome)
+        self.granted(&named.name, outcome)
     }
 
-    /// Awaits a call for a while, and drops it if it has no answer by then.
+    /// Awaits a call for a limited time, and drops it if it has no answer by then.
     pub(crate) async fn give_up<F: Future>(&mut self, call: F) -> Option<F::Output> {
         let patience = self.brief();
         let output = if self.random.random() {
@@ -219,7 +225,7 @@ impl Hand {
         output
     }
 
-    /// Awaits a call that has a timeout, which must not come early.
+    /// Awaits a call with a timeout, and checks that the timeout does not end early.
     pub(crate) async fn within<F, T, E>(&self, timeout: Duration, call: F) -> Result<T, E>
     where
         F: Future<Output = Result<T, E>>,
@@ -232,15 +238,15 @@ impl Hand {
             self.notes.count("timeouts");
             let waited = begun.elapsed();
             if waited < timeout {
-                let words = format!("{timeout:?} were over after {waited:?}");
+                let words = format!("a timeout of {timeout:?} ended after {waited:?}");
                 self.notes.violation(&words);
             }
         }
         outcome
     }
 
-    /// What was granted by a call that may have been dropped, or whose time may have been over.
-    /// Nothing else is in order.
+    /// Returns the grant of a call that may have been dropped or timed out. Any other outcome is a
+    /// violation.
     pub(crate) fn granted<T>(
         &self,
         what: impl fmt::Display,
@@ -255,19 +261,19 @@ impl Hand {
         None
     }
 
-    /// Checks what an earlier holder has left, who must be dead.
-    pub(crate) fn inspect<T>(&self, known: &Known<T>, left: Option<&Abandoned>) {
+    /// Checks the mark of an earlier holder, which must be dead.
+    pub(crate) fn inspect<T>(&self, named: &Named<T>, left: Option<&Abandoned>) {
         if let Some(Abandoned { holder, .. }) = left {
-            self.count(known, "abandoned");
-            self.must_be_dead(&known.name, holder.pid);
+            self.count(named, "abandoned");
+            self.must_be_dead(&named.name, holder.pid);
         }
     }
 
     /// A process that is reported dead may still run for a moment, but was marked before its kill.
     pub(crate) fn must_be_dead(&self, name: &str, pid: u32) {
-        if is_running(pid) && !self.notes.is_condemned(pid) {
+        if is_running(pid) && !self.notes.is_marked_killed(pid) {
             self.notes
-                .violation(&format!("{name}: process {pid} is said to be dead"));
+                .violation(&format!("{name}: process {pid} is reported dead"));
         }
     }
 }

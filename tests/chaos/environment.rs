@@ -1,9 +1,9 @@
-//! A program whose surroundings change while it runs a pool, a spawned manager and one at a path: its
-//! executable is replaced and removed, the folder of its sockets vanishes, its limits are exhausted, its group is
-//! signalled and its workers are killed, at random moments.
+//! The environment of a program changes while it runs a pool, a spawned manager and a manager at a path. At
+//! random moments its executable is replaced and removed, the folder of its sockets is removed, its limits are
+//! exhausted, its process group is signalled, and its workers are killed.
 //!
-//! Each task has one outcome, in its place, and fails only if a worker died or could not be started.
-//! Afterwards, when the surroundings no longer change, everything works again.
+//! Each task has one outcome, at its index, and fails only if a worker died or could not be started.
+//! When the environment no longer changes, everything works again.
 
 use std::{
     env, fs,
@@ -29,16 +29,16 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::program;
 
-/// How long the surroundings change.
+/// The time of the changes.
 const LENGTH: Duration = Duration::from_secs(5);
 
-/// How many workers the program has.
+/// The number of workers of the program.
 const WORKERS: usize = 3;
 
-/// How many tasks it runs at a time.
+/// The number of tasks that are submitted at a time.
 const TASKS: u32 = 60;
 
-/// Gives its number, once it has had the lock.
+/// Returns its number after it has held the lock.
 #[derive(Debug, Serialize, Deserialize)]
 struct Step {
     number: u32,
@@ -63,13 +63,13 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add("surroundings::program", work);
 }
 
-/// What the program and the test know.
+/// The paths that the program and the test share.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Scene {
+struct Setup {
     folder: PathBuf,
 }
 
-impl Scene {
+impl Setup {
     /// The folder of the sockets.
     fn sockets(&self) -> PathBuf {
         self.folder.join("sockets")
@@ -83,25 +83,26 @@ impl Scene {
         self.folder.join("program")
     }
 
-    /// This file exists once the surroundings no longer change.
-    fn calm(&self) -> PathBuf {
+    /// Returns the path of a file that exists once the environment no longer changes.
+    fn end_marker(&self) -> PathBuf {
         self.folder.join("calm")
     }
 }
 
-/// Runs tasks until it is calm. Reports its spawned manager, and last what became of the tasks.
-async fn work(scene: Scene) {
+/// Runs tasks until the environment no longer changes. Reports its spawned manager, and last the
+/// outcomes of the tasks.
+async fn work(setup: Setup) {
     let kinds = [SignalKind::interrupt(), SignalKind::terminate()];
     let _signals = kinds.map(|kind| signal(kind).unwrap());
     let spawned = Manager::spawn().await.unwrap();
     report(&serde_json::to_string(&children_of(std::process::id())).unwrap());
-    let at_path = Manager::builder().address(scene.address()).start().await;
+    let at_path = Manager::builder().address(setup.address()).start().await;
     let _at_path = at_path.unwrap();
     let lock = spawned.lock().await.unwrap();
     let pool = Pool::new(WORKERS).await.unwrap();
     report("ready");
     let (mut done, mut died, mut broken) = (0, 0, 0);
-    while !scene.calm().exists() {
+    while !setup.end_marker().exists() {
         for outcome in step(&pool, &lock).await {
             match outcome {
                 Ok(()) => done += 1,
@@ -119,9 +120,9 @@ async fn work(scene: Scene) {
         step(&pool, &lock).await.iter().all(Result::is_ok)
     })
     .await;
-    until("the manager at a path is there for new clients", || async {
-        // A proxy would use the connection that this process has already, so the test connects by itself.
-        std::os::unix::net::UnixStream::connect(scene.address()).is_ok()
+    until("the manager at a path accepts new clients", || async {
+        // A proxy would use the existing connection of this process, so this opens a socket.
+        std::os::unix::net::UnixStream::connect(setup.address()).is_ok()
     })
     .await;
     pool.join().await.unwrap();
@@ -130,7 +131,7 @@ async fn work(scene: Scene) {
     pending::<()>().await;
 }
 
-/// Runs some tasks, and checks that each has its own outcome.
+/// Runs tasks, and checks that each has its own outcome.
 async fn step(pool: &Pool, lock: &Lock) -> Vec<Result<(), TaskError>> {
     let tasks = (0..TASKS).map(|number| Step {
         number,
@@ -143,7 +144,7 @@ async fn step(pool: &Pool, lock: &Lock) -> Vec<Result<(), TaskError>> {
         .collect()
 }
 
-/// What changes.
+/// A change of the environment.
 #[derive(Clone, Copy, Debug)]
 enum Change {
     ReplaceExecutable,
@@ -165,16 +166,16 @@ const CHANGES: [Change; 8] = [
     Change::KillWorker,
 ];
 
-fn apply(change: Change, scene: &Scene, pid: u32, spared: &[u32], random: &mut StdRng) {
+fn apply(change: Change, setup: &Setup, pid: u32, spared: &[u32], random: &mut StdRng) {
     match change {
         Change::ReplaceExecutable => {
-            let other = scene.folder.join("other");
+            let other = setup.folder.join("other");
             copy_program(Path::new("/bin/true"), &other);
-            fs::rename(other, scene.executable()).unwrap();
+            fs::rename(other, setup.executable()).unwrap();
         }
-        // It may be gone.
-        Change::RemoveExecutable => drop(fs::remove_file(scene.executable())),
-        Change::RemoveSockets => drop(fs::remove_dir_all(scene.sockets())),
+        // The file may be missing.
+        Change::RemoveExecutable => drop(fs::remove_file(setup.executable())),
+        Change::RemoveSockets => drop(fs::remove_dir_all(setup.sockets())),
         Change::ExhaustDescriptors => {
             let pid = Pid::from_raw(pid.try_into().unwrap());
             let maximum = getrlimit(Resource::Nofile).maximum;
@@ -197,31 +198,31 @@ fn apply(change: Change, scene: &Scene, pid: u32, spared: &[u32], random: &mut S
 }
 
 #[test]
-fn program_keeps_its_promises_while_its_surroundings_change() {
+fn program_keeps_its_guarantees_while_its_environment_changes() {
     program();
     run(async {
         let mut random = seeded();
         let folder = tempfile::tempdir().unwrap();
-        let scene = Scene {
+        let setup = Setup {
             folder: folder.path().to_owned(),
         };
-        fs::create_dir(scene.sockets()).unwrap();
-        copy_program(&env::current_exe().unwrap(), &scene.executable());
-        let mut command = Command::new(scene.executable());
-        // The group that a terminal or a service manager signals.
+        fs::create_dir(setup.sockets()).unwrap();
+        copy_program(&env::current_exe().unwrap(), &setup.executable());
+        let mut command = Command::new(setup.executable());
+        // The process group that a terminal or a service manager signals.
         let command = command.process_group(0);
-        let mut role = Role::start_by(command, "surroundings::program", &scene);
+        let mut role = Role::start_by(command, "surroundings::program", &setup);
         let spared: Vec<u32> = serde_json::from_str(&role.next_report()).unwrap();
         assert_eq!(spared.len(), 1, "the spawned manager");
         assert_eq!(role.next_report(), "ready");
         let end = Instant::now() + LENGTH;
         while Instant::now() < end {
             let change = *CHANGES.choose(&mut random).unwrap();
-            apply(change, &scene, role.pid(), &spared, &mut random);
-            // The sleep has a random length.
+            apply(change, &setup, role.pid(), &spared, &mut random);
+            // Only the length of the sleep is random.
             thread::sleep(Duration::from_millis(random.random_range(0..150)));
         }
-        fs::write(scene.calm(), "").unwrap();
+        fs::write(setup.end_marker(), "").unwrap();
         println!("{}", role.next_report());
     });
 }

@@ -1,4 +1,4 @@
-//! The objects that all processes of a chaos test share: some thirty, of all kinds.
+//! The objects that all processes of a chaos test share: about thirty, of all kinds.
 
 use std::path::{Path, PathBuf};
 
@@ -11,16 +11,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{ledger::Ledger, notes::Notes, rw_locks};
 
-/// An object, and what outsiders know it by.
+/// An object with its name and its maximum.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Known<T> {
+pub(crate) struct Named<T> {
     pub(crate) object: T,
     pub(crate) name: String,
-    /// How many may be inside, or are the parties.
+    /// The maximum amount that may be held, or the number of parties.
     pub(crate) most: u32,
 }
 
-impl<T> Known<T> {
+impl<T> Named<T> {
     pub(crate) fn ledger(&self, notes: &Notes) -> Ledger {
         Ledger::new(&self.name, self.most.into(), notes)
     }
@@ -28,26 +28,26 @@ impl<T> Known<T> {
 
 /// All objects, and the folder of the notes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Scene {
-    pub(crate) locks: Vec<Known<Lock>>,
-    /// Locks that may be forced open, so no ledger can tell who is inside.
-    pub(crate) forced_locks: Vec<Known<Lock>>,
-    pub(crate) reentrant_locks: Vec<Known<ReentrantLock>>,
-    pub(crate) conditions: Vec<Known<Condition>>,
-    pub(crate) semaphores: Vec<Known<Semaphore>>,
-    pub(crate) bounded_semaphores: Vec<Known<BoundedSemaphore>>,
-    pub(crate) events: Vec<Known<Event>>,
-    pub(crate) barriers: Vec<Known<Barrier>>,
-    pub(crate) rw_locks: Vec<Known<RwLock>>,
-    pub(crate) keyed_locks: Vec<Known<KeyedLock>>,
-    pub(crate) keyed_semaphores: Vec<Known<KeyedSemaphore>>,
-    /// Locks of which several are held at once.
-    pub(crate) several_locks: Vec<Known<Lock>>,
-    pub(crate) queues: Vec<Known<Queue<u64>>>,
-    /// Numbers that are only ever counted up by one, from zero.
-    pub(crate) values: Vec<Known<Value<u64>>>,
-    /// For each place, what the process there holds for as long as it lives.
-    pub(crate) lives: Vec<Lock>,
+pub(crate) struct Setup {
+    pub(crate) locks: Vec<Named<Lock>>,
+    /// Locks that may be forced open, so a ledger cannot track their holders.
+    pub(crate) forced_locks: Vec<Named<Lock>>,
+    pub(crate) reentrant_locks: Vec<Named<ReentrantLock>>,
+    pub(crate) conditions: Vec<Named<Condition>>,
+    pub(crate) semaphores: Vec<Named<Semaphore>>,
+    pub(crate) bounded_semaphores: Vec<Named<BoundedSemaphore>>,
+    pub(crate) events: Vec<Named<Event>>,
+    pub(crate) barriers: Vec<Named<Barrier>>,
+    pub(crate) rw_locks: Vec<Named<RwLock>>,
+    pub(crate) keyed_locks: Vec<Named<KeyedLock>>,
+    pub(crate) keyed_semaphores: Vec<Named<KeyedSemaphore>>,
+    /// Locks of which a task holds several at once.
+    pub(crate) several_locks: Vec<Named<Lock>>,
+    pub(crate) queues: Vec<Named<Queue<u64>>>,
+    /// Numbers that start at zero, and are only incremented.
+    pub(crate) values: Vec<Named<Value<u64>>>,
+    /// For each process, a lock that it holds during its lifetime.
+    pub(crate) process_locks: Vec<Lock>,
     pub(crate) folder: PathBuf,
 }
 
@@ -55,9 +55,9 @@ pub(crate) struct Scene {
 pub(crate) const NOT_FULL: &str = "not full";
 pub(crate) const NOT_EMPTY: &str = "not empty";
 
-impl Scene {
+impl Setup {
     pub(crate) async fn set(manager: &Manager, places: usize, folder: &Path) -> Self {
-        let mut scene = Self {
+        let mut setup = Self {
             locks: Vec::new(),
             forced_locks: Vec::new(),
             reentrant_locks: Vec::new(),
@@ -72,37 +72,37 @@ impl Scene {
             several_locks: Vec::new(),
             queues: Vec::new(),
             values: Vec::new(),
-            lives: Vec::new(),
+            process_locks: Vec::new(),
             folder: folder.to_owned(),
         };
         for _ in 0..places {
-            scene.lives.push(manager.lock().await.unwrap());
+            setup.process_locks.push(manager.lock().await.unwrap());
         }
         for _ in 0..4 {
             let lock = manager.lock().await.unwrap();
-            know(&mut scene.locks, lock, "lock", 1);
+            know(&mut setup.locks, lock, "lock", 1);
         }
         let forced = manager.lock().await.unwrap();
-        know(&mut scene.forced_locks, forced, "forced lock", u32::MAX);
+        know(&mut setup.forced_locks, forced, "forced lock", u32::MAX);
         for _ in 0..3 {
             let lock = manager.reentrant_lock().await.unwrap();
-            know(&mut scene.reentrant_locks, lock, "reentrant lock", 1);
+            know(&mut setup.reentrant_locks, lock, "reentrant lock", 1);
             let condition = manager.condition().await.unwrap();
-            know(&mut scene.conditions, condition, "condition", 1);
+            know(&mut setup.conditions, condition, "condition", 1);
         }
         for permits in [1, 3, 5] {
             let semaphore = manager.semaphore(permits).await.unwrap();
-            know(&mut scene.semaphores, semaphore, "semaphore", permits);
+            know(&mut setup.semaphores, semaphore, "semaphore", permits);
         }
         for permits in [2, 4] {
             let semaphore = manager.bounded_semaphore(permits).await.unwrap();
-            let bounded = &mut scene.bounded_semaphores;
+            let bounded = &mut setup.bounded_semaphores;
             know(bounded, semaphore, "bounded semaphore", permits);
         }
         for _ in 0..2 {
             let event = manager.event().await.unwrap();
-            // Without a limit: several learn of it at the same time.
-            know(&mut scene.events, event, "event", u32::MAX);
+            // Without a maximum, because several processes may wake at the same time.
+            know(&mut setup.events, event, "event", u32::MAX);
         }
         for (parties, on_death) in [
             (2, OnDeath::Break),
@@ -111,19 +111,19 @@ impl Scene {
         ] {
             let spec = BarrierSpec::from(parties).on_death(on_death);
             let barrier = manager.barrier(spec).await.unwrap();
-            know(&mut scene.barriers, barrier, "barrier", parties);
+            know(&mut setup.barriers, barrier, "barrier", parties);
         }
-        scene.add_to(manager).await;
-        scene
+        setup.add_to(manager).await;
+        setup
     }
 
-    /// Adds what is read and written, has keys, or keeps data.
+    /// Adds the readers-writer locks, the keyed kinds, and the kinds that store data.
     async fn add_to(&mut self, manager: &Manager) {
         for _ in 0..2 {
             let lock = manager.rw_lock().await.unwrap();
             know(&mut self.rw_locks, lock, "rw lock", rw_locks::ALL);
             let value = manager.value(0).await.unwrap();
-            // Without a limit, since it has no holder.
+            // Without a maximum, because a value has no holder.
             know(&mut self.values, value, "value", u32::MAX);
         }
         let locks = manager.keyed_lock().await.unwrap();
@@ -134,7 +134,7 @@ impl Scene {
             let lock = manager.lock().await.unwrap();
             know(&mut self.several_locks, lock, "several locks", 1);
         }
-        // Each item is held by one at a time, whatever the room.
+        // Each item has one holder at a time, for any capacity.
         let queue = manager.queue(3).await.unwrap();
         know(&mut self.queues, queue, "queue", 1);
         let queue = manager.unbounded_queue().await.unwrap();
@@ -142,7 +142,7 @@ impl Scene {
     }
 }
 
-fn know<T>(objects: &mut Vec<Known<T>>, object: T, kind: &str, most: u32) {
+fn know<T>(objects: &mut Vec<Named<T>>, object: T, kind: &str, most: u32) {
     let name = format!("{kind} {}", objects.len());
-    objects.push(Known { object, name, most });
+    objects.push(Named { object, name, most });
 }

@@ -1,8 +1,8 @@
-//! What the log of a barrier says: whether each generation had its parties, and no others.
+//! Checks the log of a barrier: each generation must have had its parties, and no others.
 //!
-//! A line is written before a call or after its answer, so the checks use only what follows from
-//! that. A call that was dropped, or whose process was killed, may have passed: it may stand in
-//! once for a missing party, of a generation that was released while it may have waited.
+//! A line is written before a call or after its answer, and the checks use only what follows from
+//! that. A call that was dropped, or whose process was killed, may have passed. So it may replace
+//! one missing party, of a generation that was released while the call may have waited.
 
 use std::{
     cmp::Reverse,
@@ -14,7 +14,7 @@ use super::{
     notes::Notes,
 };
 
-/// What became of one arrival, with the places of its lines.
+/// The events of one arrival, with the indices of their lines.
 #[derive(Debug)]
 struct Fate {
     came: usize,
@@ -31,24 +31,25 @@ struct Pass {
     is_leader: bool,
 }
 
-/// The logs of one barrier, sorted.
+/// The logs of one barrier, by arrival and by generation.
 #[derive(Debug)]
-pub(crate) struct Verdict<'a> {
+pub(crate) struct BarrierCheck<'a> {
     name: &'a str,
     parties: usize,
     fates: BTreeMap<Arrival, Fate>,
-    /// When the barrier knew which process to be dead.
-    buried: BTreeMap<u32, usize>,
-    /// Those who passed, by generation; one for each that the barrier has counted.
+    /// The line at which the barrier had noticed the death of each process.
+    known_dead: BTreeMap<u32, usize>,
+    /// The passed arrivals, by generation, for each generation that the barrier has counted.
     generations: Vec<Vec<Pass>>,
     faults: Vec<String>,
 }
 
-impl<'a> Verdict<'a> {
-    /// Reads the log of a barrier that was passed so many times, when all calls have ended.
+impl<'a> BarrierCheck<'a> {
+    /// Reads the log of a barrier after all calls have ended. The barrier was passed `generations`
+    /// times.
     pub(crate) fn read(notes: &Notes, name: &'a str, parties: u32, generations: u64) -> Self {
         let lines = notes.records(name).into_iter();
-        let lines = lines.map(|line| line.parse().expect("a log is whole"));
+        let lines = lines.map(|line| line.parse().expect("the log is complete"));
         Self::new(name, parties, generations, lines)
     }
 
@@ -58,27 +59,27 @@ impl<'a> Verdict<'a> {
         generations: u64,
         lines: impl Iterator<Item = Line>,
     ) -> Self {
-        let mut verdict = Self {
+        let mut barrier_check = Self {
             name,
             parties: parties.try_into().expect("a few"),
             fates: BTreeMap::new(),
-            buried: BTreeMap::new(),
+            known_dead: BTreeMap::new(),
             generations: (0..generations).map(|_| Vec::new()).collect(),
             faults: Vec::new(),
         };
         for (at, line) in lines.enumerate() {
             match line {
-                Line::Call(arrival, event) => verdict.take_in(at, arrival, event),
-                Line::Buried(pid) => {
-                    verdict.buried.insert(pid, at);
+                Line::Call(arrival, event) => barrier_check.take_in(at, arrival, event),
+                Line::KnownDead(pid) => {
+                    barrier_check.known_dead.insert(pid, at);
                 }
             }
         }
-        verdict
+        barrier_check
     }
 
     fn take_in(&mut self, at: usize, arrival: Arrival, event: Event) {
-        if event == Event::Comes {
+        if event == Event::Begins {
             let fate = Fate {
                 came: at,
                 acted: None,
@@ -87,9 +88,9 @@ impl<'a> Verdict<'a> {
             self.fates.insert(arrival, fate);
             return;
         }
-        let fate = self.fates.get_mut(&arrival).expect("who ends has come");
+        let fate = self.fates.get_mut(&arrival).expect("the arrival has begun");
         match event {
-            Event::Comes => {}
+            Event::Begins => {}
             Event::HasActed => fate.acted = Some(at),
             Event::Dropped | Event::Failed => fate.end = Some((at, event)),
             Event::Passed {
@@ -98,7 +99,7 @@ impl<'a> Verdict<'a> {
                 is_leader,
             } => {
                 fate.end = Some((at, event));
-                let place = usize::try_from(generation).expect("it is counted");
+                let place = usize::try_from(generation).expect("the generation fits into usize");
                 match self.generations.get_mut(place) {
                     Some(passes) => passes.push(Pass {
                         arrival,
@@ -106,20 +107,20 @@ impl<'a> Verdict<'a> {
                         index,
                         is_leader,
                     }),
-                    None => self.blame(&format!(
-                        "{arrival:?} passed in {generation}, which is none"
+                    None => self.report(&format!(
+                        "{arrival:?} passed in {generation}, which does not exist"
                     )),
                 }
             }
         }
     }
 
-    /// How many passed each generation that any did, as far as is known.
+    /// Returns the number of logged passes.
     pub(crate) fn passes(&self) -> usize {
         self.generations.iter().map(Vec::len).sum()
     }
 
-    /// Everything that should not have been, when these are the processes that were killed.
+    /// Returns all faults, given the processes that were killed.
     pub(crate) fn faults(mut self, killed: &BTreeSet<u32>) -> Vec<String> {
         for (arrival, fate) in &self.fates {
             if fate.end.is_none() && !killed.contains(&arrival.pid) {
@@ -131,11 +132,11 @@ impl<'a> Verdict<'a> {
         let mut unknown = self.unknown().into_iter().peekable();
         let (mut last_came, mut stand_ins) = (0, BinaryHeap::new());
         for (generation, bound) in bounds.into_iter().enumerate() {
-            for words in self.look_at(generation, bound) {
-                self.blame(&format!("generation {generation}: {words}"));
+            for words in self.check_grant(generation, bound) {
+                self.report(&format!("generation {generation}: {words}"));
             }
             let passes = &self.generations[generation];
-            // All these had arrived before the release.
+            // All of these had arrived before the release.
             let came = passes.iter().map(|pass| self.fates[&pass.arrival].came);
             last_came = came.fold(last_came, usize::max);
             while let Some((_, left)) = unknown.next_if(|(came, _)| *came < bound) {
@@ -147,12 +148,12 @@ impl<'a> Verdict<'a> {
             {
                 stand_ins.pop();
             }
-            // The one that leaves first: the others may be needed later.
+            // The arrival that left first is used, because later generations may need the others.
             let missing = self.parties.saturating_sub(passes.len());
             let found = (0..missing).map_while(|_| stand_ins.pop()).count();
             if found < missing {
                 let passes = passes.len();
-                self.blame(&format!(
+                self.report(&format!(
                     "generation {generation}: {passes} passed, and {found} dropped or killed \
                      cannot be all the others",
                 ));
@@ -161,8 +162,8 @@ impl<'a> Verdict<'a> {
         self.faults
     }
 
-    /// For each generation the first line that is known to come after its release: the first pass
-    /// of it, or of one after it.
+    /// Returns for each generation the first line that was certainly written after its release: the
+    /// first pass of it or of a later one.
     fn bounds(&self) -> Vec<usize> {
         let mut bound = usize::MAX;
         let mut bounds: Vec<usize> = self
@@ -178,8 +179,8 @@ impl<'a> Verdict<'a> {
         bounds
     }
 
-    /// Looks at those who passed a generation.
-    fn look_at(&self, generation: usize, bound: usize) -> Vec<String> {
+    /// Checks the passes of a generation.
+    fn check_grant(&self, generation: usize, bound: usize) -> Vec<String> {
         let passes = &self.generations[generation];
         let indices: BTreeSet<u32> = passes.iter().map(|pass| pass.index).collect();
         let leaders = passes.iter().filter(|pass| pass.is_leader).count();
@@ -198,14 +199,14 @@ impl<'a> Verdict<'a> {
         for pass in passes {
             let fate = &self.fates[&pass.arrival];
             if fate.came > bound {
-                faults.push(format!("released before {:?} came", pass.arrival));
+                faults.push(format!("released before {:?} arrived", pass.arrival));
             }
             if fate
                 .acted
                 .is_some_and(|acted| acted > bound || !pass.is_leader)
             {
                 faults.push(format!(
-                    "released before {:?} acted, or it leads not",
+                    "released before {:?} ran the action, or it is not the leader",
                     pass.arrival
                 ));
             }
@@ -213,12 +214,16 @@ impl<'a> Verdict<'a> {
         faults
     }
 
-    /// The arrivals that may have passed without telling, in the order in which they came: when
-    /// each came, and when at the latest it had left.
+    /// Returns the arrivals that may have passed without a log line, in order of arrival: the line
+    /// at which each arrived, and the latest line at which it had left.
     fn unknown(&self) -> Vec<(usize, usize)> {
         let unknown = self.fates.iter().filter_map(|(arrival, fate)| {
             let left = match fate.end {
-                None => self.buried.get(&arrival.pid).copied().unwrap_or(usize::MAX),
+                None => self
+                    .known_dead
+                    .get(&arrival.pid)
+                    .copied()
+                    .unwrap_or(usize::MAX),
                 Some((at, Event::Dropped)) => at,
                 Some(_) => return None,
             };
@@ -229,7 +234,7 @@ impl<'a> Verdict<'a> {
         unknown
     }
 
-    fn blame(&mut self, words: &str) {
+    fn report(&mut self, words: &str) {
         let words = format!("{}: {words}", self.name);
         self.faults.push(words);
     }
@@ -239,11 +244,11 @@ impl<'a> Verdict<'a> {
 mod tests {
     use super::*;
 
-    /// What is wrong with a barrier's log, if process 9 was killed.
+    /// Returns the faults of a barrier's log, if process 9 was killed.
     fn faults(parties: u32, generations: u64, log: &str) -> Vec<String> {
         let lines = log.lines().map(|line| line.trim().parse().unwrap());
-        let verdict = Verdict::new("it", parties, generations, lines);
-        verdict.faults(&BTreeSet::from([9]))
+        let barrier_check = BarrierCheck::new("it", parties, generations, lines);
+        barrier_check.faults(&BTreeSet::from([9]))
     }
 
     #[track_caller]
@@ -252,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn generations_with_all_their_parties_are_in_order() {
+    fn generations_with_all_their_parties_are_correct() {
         let log = "1 0 comes
                    2 0 comes
                    2 0 passed 0 1 true
@@ -268,16 +273,16 @@ mod tests {
         assert_eq!(faults(3, 2, log).len(), 2, "both have too few");
         assert_only(&faults(2, 3, log), "generation 2: 0 passed");
         let none = faults(2, 1, log);
-        assert!(none.len() == 2 && none[0].contains("which is none"));
+        assert!(none.len() == 2 && none[0].contains("which does not exist"));
     }
 
     #[test]
-    fn dropped_wait_stands_in_for_one_party_of_one_generation() {
+    fn dropped_wait_replaces_one_party_of_one_generation() {
         let one = "1 0 comes
                    2 0 comes
                    1 0 passed 0 1 true
                    1 1 comes";
-        // Its line is written late, by a process that was stopped: it may have passed in either.
+        // A stopped process writes its line late, so the call may have passed in either generation.
         let late = format!("{one}\n1 1 passed 1 1 true\n2 0 dropped");
         assert_only(
             &faults(2, 2, &late),
@@ -289,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn dropped_wait_stands_in_for_nobody_after_it_was_taken_back() {
+    fn dropped_wait_replaces_no_party_after_its_withdrawal() {
         let log = "2 0 comes
                    2 0 dropped
                    1 0 comes
@@ -303,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_left_first_stand_in_first() {
+    fn arrivals_that_left_first_are_used_first() {
         let log = "2 0 comes
                    3 0 comes
                    1 0 comes
@@ -316,14 +321,14 @@ mod tests {
     }
 
     #[test]
-    fn killed_process_stands_in_until_the_barrier_knows_that_it_is_dead() {
+    fn killed_process_replaces_a_party_until_the_barrier_notices_its_death() {
         let log = "9 0 comes
                    1 0 comes
                    9 buried
                    1 0 passed 0 1 true";
         assert!(
             faults(2, 1, log).is_empty(),
-            "it may have been released before"
+            "the generation may have been released before"
         );
         let log = "9 0 comes
                    9 buried
@@ -339,13 +344,13 @@ mod tests {
     }
 
     #[test]
-    fn call_without_an_answer_is_blamed_unless_its_process_was_killed() {
+    fn call_without_an_answer_is_reported_unless_its_process_was_killed() {
         assert!(faults(2, 0, "9 0 comes").is_empty());
         assert_only(&faults(2, 0, "1 0 comes"), "had no answer");
     }
 
     #[test]
-    fn release_before_a_party_came_or_acted_is_blamed() {
+    fn release_before_a_party_arrived_or_acted_is_reported() {
         let early = "1 0 comes
                      1 0 passed 0 0 false
                      2 0 comes
@@ -360,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn places_and_leads_that_are_given_twice_are_blamed() {
+    fn duplicate_indices_and_leaders_are_reported() {
         let log = "1 0 comes
                    2 0 comes
                    1 0 passed 0 PLACE

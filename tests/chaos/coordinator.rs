@@ -1,5 +1,5 @@
-//! The process that is never killed or stopped. It ends the waits that no other process may end,
-//! and checks that all objects are as fresh in the end.
+//! The coordinator: the process that is never killed or stopped. It ends waits that no other
+//! process may end, and checks at the end that all objects are like fresh ones.
 
 use std::{
     sync::{
@@ -23,118 +23,119 @@ use super::{
     keyed, latches,
     notes::Notes,
     queues,
-    scene::{Known, NOT_EMPTY, NOT_FULL, Scene},
+    setup::{NOT_EMPTY, NOT_FULL, Named, Setup},
     values,
-    worker::Hand,
+    worker::Runner,
 };
 
-/// How long the caretaker rests between two rounds.
+/// The pause between two rounds.
 const REST: Duration = Duration::from_millis(40);
 
-/// Goes round until all the others have ended, and ends the waits without a timeout. Returns
-/// the latches that were laid out.
-pub(crate) async fn care(
-    scene: Arc<Scene>,
+/// Ends waits without a timeout, in rounds, until all other processes have ended. Returns the
+/// latches that were published.
+pub(crate) async fn coordinate(
+    setup: Arc<Setup>,
     manager: Manager,
     random: StdRng,
     ended: Arc<AtomicBool>,
-) -> Vec<Known<Latch>> {
+) -> Vec<Named<Latch>> {
     let mut latches = Vec::new();
-    let mut hand = Hand::new(random, &Notes::in_folder(&scene.folder), 0);
+    let mut runner = Runner::new(random, &Notes::in_folder(&setup.folder), 0);
     while !ended.load(Ordering::Relaxed) {
-        for event in &scene.events {
-            hand.does(event, "set by the caretaker");
+        for event in &setup.events {
+            runner.trace(event, "set by the coordinator");
             event.object.set().await.unwrap();
         }
-        for condition in &scene.conditions {
-            hand.does(condition, "all notified by the caretaker");
-            notify_all(&hand, condition).await;
+        for condition in &setup.conditions {
+            runner.trace(condition, "all notified by the coordinator");
+            notify_all(&runner, condition).await;
         }
-        for barrier in &scene.barriers {
-            if hand.chance(4) {
-                hand.does(barrier, "reset by the caretaker");
+        for barrier in &setup.barriers {
+            if runner.chance(4) {
+                runner.trace(barrier, "reset by the coordinator");
                 barrier.object.reset().await.unwrap();
             }
         }
-        for semaphore in &scene.semaphores {
-            forget(&mut hand, semaphore).await;
+        for semaphore in &setup.semaphores {
+            forget(&mut runner, semaphore).await;
         }
-        for semaphore in &scene.bounded_semaphores {
-            forget(&mut hand, semaphore).await;
-            // No other process forgets any, so there is no room for one more.
+        for semaphore in &setup.bounded_semaphores {
+            forget(&mut runner, semaphore).await;
+            // No other process forgets permits, so the semaphore is at its bound.
             cannot_be_added_to(semaphore).await;
         }
-        for queue in &scene.queues {
-            queues::tend(&mut hand, queue).await;
+        for queue in &setup.queues {
+            queues::unblock(&mut runner, queue).await;
         }
-        for value in &scene.values {
-            values::tend(&hand, value).await;
+        for value in &setup.values {
+            values::unblock(&runner, value).await;
         }
-        latches::tend(&hand, &mut latches, &manager).await;
+        latches::unblock(&runner, &mut latches, &manager).await;
         tokio::time::sleep(REST).await;
     }
     latches
 }
 
-async fn notify_all(hand: &Hand, known: &Known<Condition>) {
-    let ledger = known.ledger(&hand.notes);
-    let guard = known.object.acquire().await.unwrap();
+async fn notify_all(runner: &Runner, named: &Named<Condition>) {
+    let ledger = named.ledger(&runner.notes);
+    let guard = named.object.acquire().await.unwrap();
     let entry = ledger.enter(1, guard.fence(), 0);
     for set in [NOT_FULL, NOT_EMPTY] {
-        let condition = known.object.wait_set(set);
+        let condition = named.object.wait_set(set);
         condition.notify_all(&guard).await.unwrap();
     }
     ledger.leave(entry);
     guard.release().await.unwrap();
 }
 
-/// Forgets a permit and adds it again. A process that may be killed might not add it.
-async fn forget<B: Bound>(hand: &mut Hand, known: &Known<SemaphoreOf<B>>) {
-    let ledger = known.ledger(&hand.notes);
+/// Forgets a permit and adds it again. Another process could be killed before it adds the permit.
+async fn forget<B: Bound>(runner: &mut Runner, named: &Named<SemaphoreOf<B>>) {
+    let ledger = named.ledger(&runner.notes);
     let highest = ledger.highest();
-    let Some(permit) = known.object.try_acquire().await.unwrap() else {
+    let Some(permit) = named.object.try_acquire().await.unwrap() else {
         return;
     };
-    hand.does(known, "forgotten and added");
+    runner.trace(named, "forgotten and added");
     let entry = ledger.enter(1, permit.fence(), highest);
     permit.forget();
-    hand.linger().await;
+    runner.pause().await;
     ledger.leave(entry);
-    known.object.add_permits(1).await.unwrap();
+    named.object.add_permits(1).await.unwrap();
 }
 
-async fn cannot_be_added_to<B: Bound>(known: &Known<SemaphoreOf<B>>) {
-    let bound = known.most.into();
-    let refused = known.object.add_permits(1).await;
+async fn cannot_be_added_to<B: Bound>(named: &Named<SemaphoreOf<B>>) {
+    let bound = named.most.into();
+    let refused = named.object.add_permits(1).await;
     let over_release = CallError::refused(Refusal::OverRelease { bound });
-    assert_eq!(refused, Err(over_release), "{}", known.name);
+    assert_eq!(refused, Err(over_release), "{}", named.name);
 }
 
-/// Looks whether every object is as one that was just made, while the others live, and do nothing.
-pub(crate) async fn find_all_fresh(scene: &Scene, notes: &Notes) {
-    let locks = scene.locks.iter().chain(&scene.forced_locks);
-    for lock in locks.chain(&scene.several_locks) {
+/// Checks that every object is like a new one, while the other processes still exist and do
+/// nothing.
+pub(crate) async fn find_all_fresh(setup: &Setup, notes: &Notes) {
+    let locks = setup.locks.iter().chain(&setup.forced_locks);
+    for lock in locks.chain(&setup.several_locks) {
         find_free(lock, notes).await;
     }
-    for lock in &scene.rw_locks {
+    for lock in &setup.rw_locks {
         find_empty(lock, notes).await;
     }
-    for locks in &scene.keyed_locks {
+    for locks in &setup.keyed_locks {
         keyed::find_fresh(locks, notes).await;
     }
-    for semaphores in &scene.keyed_semaphores {
+    for semaphores in &setup.keyed_semaphores {
         keyed::find_fresh(semaphores, notes).await;
     }
-    for queue in &scene.queues {
+    for queue in &setup.queues {
         queues::find_fresh(queue, notes).await;
     }
-    for value in &scene.values {
+    for value in &setup.values {
         values::find_fresh(value, notes).await;
     }
-    for lock in &scene.reentrant_locks {
+    for lock in &setup.reentrant_locks {
         find_free(lock, notes).await;
     }
-    for condition in &scene.conditions {
+    for condition in &setup.conditions {
         for set in [NOT_FULL, NOT_EMPTY, ""] {
             until(&format!("{}: nobody sleeps", condition.name), || async {
                 condition.object.wait_set(set).sleepers().await.unwrap() == 0
@@ -143,18 +144,18 @@ pub(crate) async fn find_all_fresh(scene: &Scene, notes: &Notes) {
         }
         find_free(condition, notes).await;
     }
-    for semaphore in &scene.semaphores {
+    for semaphore in &setup.semaphores {
         drop(find_complete(semaphore, notes).await);
     }
-    for semaphore in &scene.bounded_semaphores {
+    for semaphore in &setup.bounded_semaphores {
         let all = find_complete(semaphore, notes).await;
         all.release().await.unwrap();
         cannot_be_added_to(semaphore).await;
     }
-    for event in &scene.events {
+    for event in &setup.events {
         let event = &event.object;
         event.clear().await.unwrap();
-        until("nobody waits for the event", || async {
+        until("no call waits for the event", || async {
             event.status().await.unwrap().waiting == 0
         })
         .await;
@@ -168,9 +169,9 @@ pub(crate) async fn find_all_fresh(scene: &Scene, notes: &Notes) {
         assert_eq!(event.wait().timeout(patience).await, Ok(generation + 1));
         assert!(event.is_set().await.unwrap());
     }
-    for barrier in &scene.barriers {
+    for barrier in &setup.barriers {
         let (barrier, parties) = (&barrier.object, barrier.most);
-        until("nobody waits at the barrier", || async {
+        until("no call waits at the barrier", || async {
             barrier.status().await.unwrap().arrived == 0
         })
         .await;
@@ -186,98 +187,98 @@ pub(crate) async fn find_all_fresh(scene: &Scene, notes: &Notes) {
     }
 }
 
-async fn find_free<P: LockKind>(known: &Known<LockOf<P>>, notes: &Notes) {
-    let lock = &known.object;
-    until(&format!("{} is free", known.name), || async {
+async fn find_free<P: LockKind>(named: &Named<LockOf<P>>, notes: &Notes) {
+    let lock = &named.object;
+    until(&format!("{} is free", named.name), || async {
         let status = lock.status().await.unwrap();
         !status.held && status.depth == 0 && status.waiting == 0
     })
     .await;
-    let guard = lock.try_acquire().await.unwrap().expect("it is free");
-    check_fence(known, notes, guard.fence());
+    let guard = lock.try_acquire().await.unwrap().expect("the lock is free");
+    check_fence(named, notes, guard.fence());
     guard.release().await.unwrap();
 }
 
-async fn find_empty(known: &Known<RwLock>, notes: &Notes) {
-    let lock = &known.object;
-    until(&format!("{} is free", known.name), || async {
+async fn find_empty(named: &Named<RwLock>, notes: &Notes) {
+    let lock = &named.object;
+    until(&format!("{} is free", named.name), || async {
         let status = lock.status().await.unwrap();
         (status.readers, status.waiting) == (0, 0) && !status.upgradable && !status.writer
     })
     .await;
     let reader = lock.try_read().await.unwrap().expect("nobody writes");
-    check_fence(known, notes, reader.fence());
+    check_fence(named, notes, reader.fence());
     let upgradable = lock.try_upgradable_read().await.unwrap();
     let upgradable = upgradable.expect("one reads");
     reader.release().await.unwrap();
     let writer = upgradable.try_upgrade().await.unwrap();
-    let writer = writer.expect("nobody reads beside it");
-    assert!(lock.try_read().await.unwrap().is_none(), "{}", known.name);
+    let writer = writer.expect("the lock has no reader");
+    assert!(lock.try_read().await.unwrap().is_none(), "{}", named.name);
     writer.release().await.unwrap();
 }
 
-async fn find_complete<B: Bound>(known: &Known<SemaphoreOf<B>>, notes: &Notes) -> Permit {
-    let semaphore = &known.object;
-    until(&format!("{} has all permits", known.name), || async {
+async fn find_complete<B: Bound>(named: &Named<SemaphoreOf<B>>, notes: &Notes) -> Permit {
+    let semaphore = &named.object;
+    until(&format!("{} has all permits", named.name), || async {
         let status = semaphore.status().await.unwrap();
-        status.available == u64::from(known.most) && status.held == 0 && status.waiting == 0
+        status.available == u64::from(named.most) && status.held == 0 && status.waiting == 0
     })
     .await;
-    let permit = semaphore.try_acquire_many(known.most).await.unwrap();
-    let permit = permit.expect("all are free");
-    check_fence(known, notes, permit.fence());
+    let permit = semaphore.try_acquire_many(named.most).await.unwrap();
+    let permit = permit.expect("all permits are free");
+    check_fence(named, notes, permit.fence());
     permit
 }
 
-fn check_fence<T>(known: &Known<T>, notes: &Notes, fence: Fence) {
-    let highest = known.ledger(notes).highest();
+fn check_fence<T>(named: &Named<T>, notes: &Notes, fence: Fence) {
+    let highest = named.ledger(notes).highest();
     assert!(
         fence.number() > highest,
         "{}: {fence} after {highest}",
-        known.name
+        named.name
     );
 }
 
-/// The status of each object, to find out why a call has no answer.
-pub(crate) async fn describe(scene: &Scene) -> String {
+/// Returns the status of each object, to find out why a call has no answer.
+pub(crate) async fn describe(setup: &Setup) -> String {
     let mut words = Vec::new();
-    let locks = scene.locks.iter().chain(&scene.forced_locks);
-    for Known { object, name, .. } in locks.chain(&scene.several_locks) {
+    let locks = setup.locks.iter().chain(&setup.forced_locks);
+    for Named { object, name, .. } in locks.chain(&setup.several_locks) {
         words.push(format!("{name}: {:?}", object.status().await));
     }
-    for Known { object, name, .. } in &scene.reentrant_locks {
+    for Named { object, name, .. } in &setup.reentrant_locks {
         words.push(format!("{name}: {:?}", object.status().await));
     }
-    for Known { object, name, .. } in &scene.conditions {
+    for Named { object, name, .. } in &setup.conditions {
         let asleep = [NOT_FULL, NOT_EMPTY].map(|set| object.wait_set(set));
         let asleep = join_all(asleep.iter().map(Condition::sleepers)).await;
         words.push(format!("{name}: {:?}, {asleep:?}", object.status().await));
     }
-    for Known { object, name, .. } in &scene.semaphores {
+    for Named { object, name, .. } in &setup.semaphores {
         words.push(format!("{name}: {:?}", object.status().await));
     }
-    for Known { object, name, .. } in &scene.bounded_semaphores {
+    for Named { object, name, .. } in &setup.bounded_semaphores {
         words.push(format!("{name}: {:?}", object.status().await));
     }
-    for Known { object, name, .. } in &scene.events {
+    for Named { object, name, .. } in &setup.events {
         words.push(format!("{name}: {:?}", object.status().await));
     }
-    for Known { object, name, .. } in &scene.barriers {
+    for Named { object, name, .. } in &setup.barriers {
         words.push(format!("{name}: {:?}", object.status().await));
     }
-    for Known { object, name, .. } in &scene.rw_locks {
+    for Named { object, name, .. } in &setup.rw_locks {
         words.push(format!("{name}: {:?}", object.status().await));
     }
-    for Known { object, name, .. } in &scene.keyed_locks {
+    for Named { object, name, .. } in &setup.keyed_locks {
         words.push(format!("{name}: {:?}", object.status().await));
     }
-    for Known { object, name, .. } in &scene.keyed_semaphores {
+    for Named { object, name, .. } in &setup.keyed_semaphores {
         words.push(format!("{name}: {:?}", object.status().await));
     }
-    for Known { object, name, .. } in &scene.queues {
+    for Named { object, name, .. } in &setup.queues {
         words.push(format!("{name}: {:?}", object.status().await));
     }
-    for Known { object, name, .. } in &scene.values {
+    for Named { object, name, .. } in &setup.values {
         words.push(format!("{name}: {:?}", object.status().await));
     }
     words.join("\n")
