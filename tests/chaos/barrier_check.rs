@@ -361,7 +361,7 @@ mod tests {
                     1 0 passed 0 0 false
                     2 0 acted
                     2 0 passed 0 1 true";
-        assert_only(&faults(2, 1, acts), "acted");
+        assert_only(&faults(2, 1, acts), "ran the action");
     }
 
     #[test]

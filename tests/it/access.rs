@@ -123,13 +123,13 @@ fn users_and_members_of_groups_use_what_they_were_let_into_and_administer_nothin
                 ((OTHER, OTHER, &[7, GROUP][..]), by_gid),
                 ((OTHER, OTHER, &[7][..]), true),
             ] {
-                let told = visit(user.0, user.1, user.2, &pinned);
+                let shown = visit(user.0, user.1, user.2, &pinned);
                 match is_refused {
                     true => {
-                        assert!(told.contains("not let in"), "{user:?}: {told}");
-                        assert!(told.contains(&format!("uid {OWNER}")), "{user:?}: {told}");
+                        assert!(shown.contains("not let in"), "{user:?}: {shown}");
+                        assert!(shown.contains(&format!("uid {OWNER}")), "{user:?}: {shown}");
                     }
-                    false => assert_eq!(told, "uses", "{user:?}, {uids:?}, {gids:?}"),
+                    false => assert_eq!(shown, "uses", "{user:?}, {uids:?}, {gids:?}"),
                 }
             }
             let own = path.to_str().unwrap();
@@ -154,8 +154,8 @@ fn client_trusts_its_own_user_root_and_the_one_that_it_names() {
         let pinned = format!("unix:{path}#uid:{OWNER}");
         assert_eq!(visit(GUEST, GUEST, &[], &pinned), "uses");
         for address in [path.to_owned(), format!("unix:{path}#uid:{OTHER}")] {
-            let told = visit(GUEST, GUEST, &[], &address);
-            assert!(told.contains(&pinned), "it says what to write: {told}");
+            let shown = visit(GUEST, GUEST, &[], &address);
+            assert!(shown.contains(&pinned), "it says what to write: {shown}");
         }
         host.kill();
         // A manager of root needs no name.
@@ -178,13 +178,16 @@ fn manager_is_its_own_users_unless_it_was_opened() {
         let manager = Manager::builder().address(&path).start().await.unwrap();
         let mode = |path: &PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o600);
-        let told = visit(GUEST, GUEST, &[0], path.to_str().unwrap());
-        assert!(told.contains("not let in"), "{told}");
-        assert!(told.contains("a socket of uid 0 with mode 0600"), "{told}");
+        let shown = visit(GUEST, GUEST, &[0], path.to_str().unwrap());
+        assert!(shown.contains("not let in"), "{shown}");
+        assert!(
+            shown.contains("a socket of uid 0 with mode 0600"),
+            "{shown}"
+        );
         // Opening the socket's mode by hand does not open the manager.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
-        let told = visit(GUEST, GUEST, &[0], path.to_str().unwrap());
-        assert!(told.contains(&format!("and not uid {GUEST}")), "{told}");
+        let shown = visit(GUEST, GUEST, &[0], path.to_str().unwrap());
+        assert!(shown.contains(&format!("and not uid {GUEST}")), "{shown}");
         manager.shutdown().await;
     });
 }
@@ -202,8 +205,8 @@ fn spawned_manager_is_open_too() {
         let lock = manager.named("held").lock().await.unwrap();
         let _guard = lock.acquire().await.unwrap();
         assert_eq!(visit(GUEST, GUEST, &[], path.to_str().unwrap()), "uses");
-        let told = visit(OTHER, OTHER, &[], path.to_str().unwrap());
-        assert!(told.contains("not let in"), "{told}");
+        let shown = visit(OTHER, OTHER, &[], path.to_str().unwrap());
+        assert!(shown.contains("not let in"), "{shown}");
     });
 }
 

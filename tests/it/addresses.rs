@@ -93,9 +93,9 @@ fn variable_says_the_address_and_errors_name_it() {
                 "/etc/passwd is a file of uid 0",
             ),
         ] {
-            let told = visit(value);
-            assert!(told.contains("LOCKKEEPER_ADDRESS"), "{value:?}: {told}");
-            assert!(told.contains(part), "{value:?}: {told}");
+            let shown = visit(value);
+            assert!(shown.contains("LOCKKEEPER_ADDRESS"), "{value:?}: {shown}");
+            assert!(shown.contains(part), "{value:?}: {shown}");
         }
     });
 }
@@ -113,10 +113,10 @@ fn path_that_is_no_socket_is_told_by_what_it_is() {
             ("/dev/null", "it is a device of uid 0"),
         ] {
             let connected = Manager::connect(path).await.map(drop);
-            let told = connected.unwrap_err().to_string();
-            assert!(told.contains(words), "{told}");
-            assert!(told.contains("no socket"), "{told}");
-            assert!(!told.contains("start one"), "{told}");
+            let shown = connected.unwrap_err().to_string();
+            assert!(shown.contains(words), "{shown}");
+            assert!(shown.contains("no socket"), "{shown}");
+            assert!(!shown.contains("start one"), "{shown}");
         }
     });
 }
@@ -147,8 +147,8 @@ fn text_that_is_no_address_is_the_error_of_the_start_and_of_the_connection() {
         }
         let raw = Path::new(std::ffi::OsStr::from_bytes(b"/tmp/\xff.sock"));
         let started = Manager::builder().address(raw).start().await.map(drop);
-        let told = started.unwrap_err().to_string();
-        assert!(told.contains("it is not UTF-8"), "{told}");
+        let shown = started.unwrap_err().to_string();
+        assert!(shown.contains("it is not UTF-8"), "{shown}");
     });
 }
 

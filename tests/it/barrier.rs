@@ -264,8 +264,8 @@ fn action_that_never_returns_keeps_nobody_beyond_their_time() {
         assert_eq!(impatient.await, Err(CallError::timed_out()));
         // On a slow machine its time may have been over before the action began.
         let _ = end.send(());
-        let told = Err(ActionError::Call(broken(Breach::TimedOut)));
-        assert_eq!(acting.await.unwrap(), told);
+        let shown = Err(ActionError::Call(broken(Breach::TimedOut)));
+        assert_eq!(acting.await.unwrap(), shown);
     });
 }
 

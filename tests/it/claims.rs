@@ -24,13 +24,13 @@ use tempfile::TempDir;
 use crate::run;
 
 /// A user that nothing belongs to.
-const STRANGER: u32 = 65534;
+const OTHER_USER: u32 = 65534;
 
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("claims::host", host);
     roles.add("claims::parent_of_a_sleeper", parent_of_a_sleeper);
     roles.add("claims::starter_as", starter_as);
-    roles.add("claims::squatter", squatter);
+    roles.add("claims::squatter", name_taker);
 }
 
 /// Hosts a manager until it is killed, and reports when its address is lost.
@@ -67,7 +67,7 @@ async fn starter_as((uid, address): (u32, String)) {
 }
 
 /// Takes an abstract name as another user.
-async fn squatter((uid, name): (u32, String)) {
+async fn name_taker((uid, name): (u32, String)) {
     act_as(uid, uid, &[]);
     let address = SocketAddr::from_abstract_name(name).unwrap();
     let _listener = UnixListener::bind_addr(&address).unwrap();
@@ -195,7 +195,7 @@ fn plant(what: &str, path: &Path) -> PathBuf {
         "content" => fs::write(path, "precious").unwrap(),
         "another user's" => {
             fs::write(path, "").unwrap();
-            chown(path, Some(STRANGER), None).unwrap();
+            chown(path, Some(OTHER_USER), None).unwrap();
         }
         other => panic!("{other}"),
     }
@@ -368,14 +368,14 @@ fn manager_ends_where_its_path_is_anothers_and_removes_nothing_of_it() {
                 }
             }
             let there = fs::symlink_metadata(&socket).unwrap().ino();
-            let told = tokio::task::spawn_blocking(move || {
-                let told = first.next_report();
+            let shown = tokio::task::spawn_blocking(move || {
+                let shown = first.next_report();
                 assert_eq!(first.next_report(), "ended");
-                told
+                shown
             });
-            let told = told.await.unwrap();
-            assert!(told.contains("it has lost its address"), "{what}: {told}");
-            assert!(told.contains(home.to_str().unwrap()), "{what}: {told}");
+            let shown = shown.await.unwrap();
+            assert!(shown.contains("it has lost its address"), "{what}: {shown}");
+            assert!(shown.contains(home.to_str().unwrap()), "{what}: {shown}");
             assert_eq!(
                 fs::symlink_metadata(&socket).unwrap().ino(),
                 there,
@@ -419,12 +419,12 @@ fn abstract_name_that_a_stranger_has_is_no_obstacle_and_the_file_protects() {
         }
         let folder = tempfile::tempdir().unwrap();
         let socket = path_in(&folder);
-        let mut squatter = Role::start("claims::squatter", &(STRANGER, name_of(&socket)));
-        assert_eq!(squatter.next_report(), "bound");
+        let mut name_taker = Role::start("claims::squatter", &(OTHER_USER, name_of(&socket)));
+        assert_eq!(name_taker.next_report(), "bound");
         let manager = start_at(&socket).await.unwrap();
         assert_eq!(start_at(&socket).await.map(drop), Err(in_use(&socket)));
         manager.shutdown().await;
-        squatter.kill();
+        name_taker.kill();
         drop(start_at(&socket).await.unwrap());
     });
 }
@@ -475,9 +475,9 @@ fn folder_for_names_that_is_not_its_users_alone_is_an_error() {
                 _ => fs::write(&folder, "precious").unwrap(),
             }
             let owner = fs::symlink_metadata(&folder).unwrap().uid();
-            let told = start("jobs");
+            let shown = start("jobs");
             for part in [folder.to_str().unwrap(), &format!("of uid {owner}"), "use"] {
-                assert!(told.contains(part), "{what}: {part} is not in {told}");
+                assert!(shown.contains(part), "{what}: {part} is not in {shown}");
             }
             let files = fs::read_dir(elsewhere.path()).unwrap().count();
             assert_eq!(files, 0, "{what}");
@@ -488,8 +488,8 @@ fn folder_for_names_that_is_not_its_users_alone_is_an_error() {
             removed.unwrap();
         }
         // Made by the manager it is as it must be.
-        let told = start("jobs");
-        assert_eq!(told, format!("serving at {}/jobs.sock", folder.display()));
+        let shown = start("jobs");
+        assert_eq!(shown, format!("serving at {}/jobs.sock", folder.display()));
         let made = fs::symlink_metadata(&folder).unwrap();
         assert_eq!((made.uid(), made.mode() & 0o777), (uid, 0o700));
         assert!(!made.file_type().is_socket());

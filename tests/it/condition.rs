@@ -312,15 +312,15 @@ fn notification_that_is_dropped_at_any_turn_is_given_or_not() {
         sweep(async |turns| {
             let sleeper = sleepers::asleep(&condition).await;
             let guard = condition.acquire().await.unwrap();
-            let told = for_turns(turns, condition.notify_one(&guard)).await;
+            let shown = for_turns(turns, condition.notify_one(&guard)).await;
             let (asleep, waiting) = state(&condition).await;
             assert_eq!(asleep + waiting, 1);
-            assert!(told.is_none() || told == Some(Ok(waiting)));
+            assert!(shown.is_none() || shown == Some(Ok(waiting)));
             assert!(guard.is_valid() && condition.status().await.unwrap().held);
             assert_eq!(condition.notify_one(&guard).await, Ok(asleep));
             drop(guard);
             drop(sleeper.await.unwrap().unwrap());
-            told.is_some()
+            shown.is_some()
         })
         .await;
     });

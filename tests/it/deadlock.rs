@@ -46,20 +46,23 @@ struct Cross {
     go: Semaphore,
 }
 
-async fn cross(scene: Cross) {
-    let client = Manager::client().label(&scene.label);
-    let _manager = client.connect(scene.first.token().address()).await.unwrap();
-    let first = scene.first.acquire().await.unwrap();
+async fn cross(config: Cross) {
+    let client = Manager::client().label(&config.label);
+    let _manager = client
+        .connect(config.first.token().address())
+        .await
+        .unwrap();
+    let first = config.first.acquire().await.unwrap();
     report("has the first");
-    scene.go.acquire().await.unwrap().forget();
-    match scene.second.acquire().await {
+    config.go.acquire().await.unwrap().forget();
+    match config.second.acquire().await {
         Ok(second) => {
             report("has both");
             second.release().await.unwrap();
         }
         Err(CallError::Deadlock(deadlock)) => {
-            let told = serde_json::to_string(&deadlock).unwrap();
-            report(&told);
+            let shown = serde_json::to_string(&deadlock).unwrap();
+            report(&shown);
         }
         Err(error) => report(&error.to_string()),
     }
@@ -107,13 +110,13 @@ async fn close(ring: (Vec<Role>, Vec<Lock>, Vec<Semaphore>), last: usize) -> (Ve
             .await;
         }
     }
-    let told = serde_json::from_str(&children[last].next_report()).expect("a deadlock");
+    let shown = serde_json::from_str(&children[last].next_report()).expect("a deadlock");
     for (place, child) in children.iter_mut().enumerate() {
         if place != last {
             assert_eq!(child.next_report(), "has both", "process {place}");
         }
     }
-    (children.iter().map(Role::pid).collect(), told)
+    (children.iter().map(Role::pid).collect(), shown)
 }
 
 /// Asserts that the deadlock is that ring of processes, from the one that waited last.
@@ -227,9 +230,9 @@ async fn two_looks(manager: &Manager) {
         let _guard = lock.acquire().await.unwrap();
         lock.acquire().await.map(drop)
     };
-    let told = tokio::spawn(alone).await.unwrap();
-    let Err(CallError::Deadlock(deadlock)) = told else {
-        panic!("who waits for itself waits for ever: {told:?}");
+    let shown = tokio::spawn(alone).await.unwrap();
+    let Err(CallError::Deadlock(deadlock)) = shown else {
+        panic!("who waits for itself waits for ever: {shown:?}");
     };
     assert_eq!((deadlock.size, deadlock.members.len()), (1, 1));
 }
@@ -283,14 +286,14 @@ fn semaphore_with_a_permit_outside_is_none_until_that_one_is_inside() {
         let manager = strict().await;
         let permits = manager.semaphore(2).await.unwrap();
         let lock = manager.lock().await.unwrap();
-        let (told, telling) = tokio::sync::oneshot::channel();
+        let (shown, telling) = tokio::sync::oneshot::channel();
         let (go, going) = tokio::sync::oneshot::channel();
         let outside = permits.acquire().await.unwrap();
         let holder = tokio::spawn({
             let (permits, lock) = (permits.clone(), lock.clone());
             async move {
                 let guard = lock.acquire().await.unwrap();
-                told.send(()).unwrap();
+                shown.send(()).unwrap();
                 going.await.unwrap();
                 let permit = permits.acquire().await;
                 drop(guard);

@@ -404,10 +404,10 @@ struct Adopt {
     ticket: Vec<u8>,
 }
 
-async fn adopt(scene: Adopt) {
-    let manager = Manager::connect(scene.address).await.unwrap();
-    let lock = Object::find(&manager, "lock", &scene.name).await.unwrap();
-    let adopted = lock.call("adopt", &array(&[&scene.ticket])).await.unwrap();
+async fn adopt(config: Adopt) {
+    let manager = Manager::connect(config.address).await.unwrap();
+    let lock = Object::find(&manager, "lock", &config.name).await.unwrap();
+    let adopted = lock.call("adopt", &array(&[&config.ticket])).await.unwrap();
     let granted: Result<Granted, String> = read(&adopted);
     report(&granted.is_ok().to_string());
     std::future::pending::<()>().await;
@@ -419,12 +419,12 @@ fn ticket_moves_a_hold_to_another_process() {
         let manager = Manager::start().await.unwrap();
         let lock = open(&manager, "lock", &pack("Holder")).await;
         let hold = acquire(&lock, NONE).await;
-        let scene = Adopt {
+        let config = Adopt {
             address: lock.address().clone(),
             name: lock.name().to_owned(),
             ticket: hold.ticket(),
         };
-        let mut adopter = Role::start("dynamic::adopter", &scene);
+        let mut adopter = Role::start("dynamic::adopter", &config);
         assert_eq!(adopter.next_report(), "true");
         hold.lost().await;
         adopter.kill();

@@ -13,7 +13,7 @@ use lockkeeper_test_support::{Role, Roles, copy_program, is_running, kill, repor
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use crate::{pool::fates::Who, run};
+use crate::{pool::basic_tasks::Who, run};
 
 /// What is done to a program, and with which result.
 #[derive(Debug, Serialize, Deserialize)]
@@ -126,8 +126,8 @@ fn children_start_whatever_has_become_of_the_executable() {
             },
         ];
         for change in changes {
-            let told = Copy::new().run_directly(change);
-            assert_eq!(told, "children started");
+            let shown = Copy::new().run_directly(change);
+            assert_eq!(shown, "children started");
         }
     });
 }
@@ -140,8 +140,8 @@ fn children_start_where_a_loader_has_started_the_program() {
     run(async {
         let copy = Copy::new();
         let command = &mut Command::new(&loader);
-        let told = copy.run(command.arg(&copy.program), |_| ());
-        assert_eq!(told, "children started");
+        let shown = copy.run(command.arg(&copy.program), |_| ());
+        assert_eq!(shown, "children started");
     });
 }
 
@@ -167,9 +167,9 @@ fn child_that_would_be_another_program_is_not_started() {
         for (change, why) in changes {
             let copy = Copy::new();
             let command = &mut Command::new(&loader);
-            let told = copy.run(command.arg(&copy.program), change);
-            assert!(told.contains(why), "{told}");
-            assert!(told.contains(copy.program.to_str().unwrap()), "{told}");
+            let shown = copy.run(command.arg(&copy.program), change);
+            assert!(shown.contains(why), "{shown}");
+            assert!(shown.contains(copy.program.to_str().unwrap()), "{shown}");
         }
     });
 }

@@ -21,20 +21,20 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const UNREAD: Duration = Duration::from_millis(500);
 
 /// A kind that answers with as many bytes as are asked for.
-pub(crate) struct Flood;
+pub(crate) struct Payloads;
 
 /// Asks for them.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Pour {
+pub(crate) struct Fetch {
     pub(crate) bytes: usize,
 }
 
-impl Operation for Pour {
+impl Operation for Fetch {
     const NAME: &'static str = "pour";
     type Reply = String;
 }
 
-impl Primitive for Flood {
+impl Primitive for Payloads {
     const KIND: &'static str = "flood";
     type Spec = ();
 
@@ -43,12 +43,12 @@ impl Primitive for Flood {
     }
 
     fn operations(operations: &mut Operations<Self>) {
-        operations.on::<Pour>();
+        operations.on::<Fetch>();
     }
 }
 
-impl Serve<Pour> for Flood {
-    fn serve(&mut self, Pour { bytes }: Pour, call: Call<String>) {
+impl Serve<Fetch> for Payloads {
+    fn serve(&mut self, Fetch { bytes }: Fetch, call: Call<String>) {
         call.reply("x".repeat(bytes));
     }
 }
@@ -198,12 +198,12 @@ fn guards_whose_session_the_manager_ends_are_lost_and_the_next_in_line_are_let_i
         unread_time: Duration::ZERO,
         ..Limits::default()
     };
-    let manager = Manager::builder().limits(limits).register::<Flood>();
+    let manager = Manager::builder().limits(limits).register::<Payloads>();
     let manager = block_on(manager.start()).unwrap();
     let guards = block_on(Guards::take(&manager));
-    let flood = block_on(manager.open::<Flood>(())).unwrap();
+    let payloads = block_on(manager.open::<Payloads>(())).unwrap();
     // The answer is far above what a socket takes, so some of it stays unread for a moment.
-    let mut answer = pin!(flood.call(Pour { bytes: 32 << 20 }));
+    let mut answer = pin!(payloads.call(Fetch { bytes: 32 << 20 }));
     block_on(async {
         assert!(answer.as_mut().now_or_never().is_none());
         // This thread reads for its connection, so nothing is read while it sleeps.
@@ -227,11 +227,11 @@ fn guard_falls_in_silence_on_a_runtime_without_io() {
         let lock = manager.lock().await.unwrap();
         let guard = lock.acquire().await.unwrap();
         // So many wait that frames are gathered.
-        let crowd = (0..40).map(|_| {
+        let waiters = (0..40).map(|_| {
             let waiting = lock.acquire();
             tokio::spawn(async { waiting.await.map(drop) })
         });
-        let crowd: Vec<_> = crowd.collect();
+        let waiters: Vec<_> = waiters.collect();
         while lock.status().await.unwrap().waiting < 40 {
             tokio::task::yield_now().await;
         }
@@ -240,7 +240,7 @@ fn guard_falls_in_silence_on_a_runtime_without_io() {
             runtime.block_on(async { drop(guard) });
         });
         dropped.join().expect("a drop does not panic");
-        for waiting in crowd {
+        for waiting in waiters {
             waiting.await.unwrap().unwrap();
         }
     });

@@ -423,8 +423,8 @@ async fn shutdown_and_the_drop_of_the_last_handle_end_the_manager_within_the_tes
                 assert_gone(address.clone()).await;
             }
             guard.lost().await;
-            let told = waiting.await.unwrap().unwrap_err().to_string();
-            assert!(told.contains("it was shut down"), "{told}");
+            let shown = waiting.await.unwrap().unwrap_err().to_string();
+            assert!(shown.contains("it was shut down"), "{shown}");
             assert_gone(address).await;
         })
         .await

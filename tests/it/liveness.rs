@@ -44,16 +44,16 @@ enum End {
 }
 
 /// Another process that keeps all sockets of this one open.
-struct Heir(u32);
+struct Keeper(u32);
 
-impl Drop for Heir {
+impl Drop for Keeper {
     fn drop(&mut self) {
         kill(self.0);
     }
 }
 
 /// Starts a process that inherits all sockets of this one, as a forked child does. Returns its id.
-fn bequeath() -> u32 {
+fn start_keeper() -> u32 {
     let this = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
     let mut copies = Vec::new();
     for entry in fs::read_dir("/proc/self/fd").unwrap().flatten() {
@@ -68,8 +68,8 @@ fn bequeath() -> u32 {
     let mut sleep = Command::new("sleep");
     sleep.arg(LONG).stdin(Stdio::null()).stdout(Stdio::null());
     // Not in the group of this process, which a test may kill.
-    let heir = sleep.stderr(Stdio::null()).process_group(0).spawn();
-    heir.unwrap().id()
+    let keeper = sleep.stderr(Stdio::null()).process_group(0).spawn();
+    keeper.unwrap().id()
 }
 
 async fn until_exists(path: &Path) {
@@ -90,7 +90,7 @@ async fn hold((held, released, go, end): (Vec<Lock>, Vec<Lock>, PathBuf, End)) {
     for _ in 0..4 {
         thread::spawn(|| thread::sleep(Duration::from_secs(600)));
     }
-    report(&bequeath().to_string());
+    report(&start_keeper().to_string());
     until_exists(&go).await;
     drop(last);
     match end {
@@ -138,12 +138,12 @@ impl Task for HoldInWorker {
     type Output = ();
 
     async fn run(self) {
-        let Self(lock, told) = self;
+        let Self(lock, shown) = self;
         let _guard = lock.acquire().await.unwrap();
-        let heir = bequeath();
-        let text = format!("{} {heir}", process::id());
-        fs::write(told.with_extension("new"), text).unwrap();
-        fs::rename(told.with_extension("new"), told).unwrap();
+        let keeper = start_keeper();
+        let text = format!("{} {keeper}", process::id());
+        fs::write(shown.with_extension("new"), text).unwrap();
+        fs::rename(shown.with_extension("new"), shown).unwrap();
         pending::<()>().await;
     }
 }
@@ -161,10 +161,10 @@ async fn named<const N: usize>(manager: &Manager, names: [&str; N]) -> Vec<Lock>
 }
 
 /// Starts a holder, and returns it with its heir.
-fn start_holder(held: &[Lock], released: &[Lock], go: &Path, end: End) -> (Role, Heir) {
+fn start_holder(held: &[Lock], released: &[Lock], go: &Path, end: End) -> (Role, Keeper) {
     let mut holder = Role::start("liveness::hold", &(held, released, go, end));
-    let heir = Heir(holder.next_report().parse().unwrap());
-    (holder, heir)
+    let keeper = Keeper(holder.next_report().parse().unwrap());
+    (holder, keeper)
 }
 
 async fn until_ended(holder: &mut Role, end: End) {
@@ -201,7 +201,7 @@ fn holds_of_an_ended_process_are_given_back_while_another_keeps_its_socket() {
             let go = folder.path().join("go");
             let names = [format!("held {round}"), format!("released {round}")];
             let locks = named(&manager, [&*names[0], &*names[1]]).await;
-            let (mut holder, heir) = start_holder(&locks[..1], &locks[1..], &go, end);
+            let (mut holder, keeper) = start_holder(&locks[..1], &locks[1..], &go, end);
             let mut next = Box::pin(locks[0].acquire());
             assert!(next.as_mut().now_or_never().is_none(), "{end:?}");
             fs::write(&go, "").unwrap();
@@ -214,7 +214,7 @@ fn holds_of_an_ended_process_are_given_back_while_another_keeps_its_socket() {
             let guard = waited.expect("at once").unwrap();
             assert_eq!(guard.abandoned().unwrap().holder.pid, holder.pid());
             assert_released(&locks[1]).await;
-            assert!(is_running(heir.0), "{end:?}");
+            assert!(is_running(keeper.0), "{end:?}");
         }
     });
 }
@@ -271,12 +271,13 @@ fn holds_of_an_ended_worker_are_given_back_while_another_keeps_its_sockets() {
         let pool = Pool::new(1).await.unwrap();
         for round in 0..3 {
             let folder = TempDir::new().unwrap();
-            let told = folder.path().join("told");
-            let task = pool.spawn(HoldInWorker(lock.clone(), told.clone()));
-            until_exists(&told).await;
-            let text = fs::read_to_string(&told).unwrap();
-            let (worker, heir) = text.split_once(' ').unwrap();
-            let (worker, heir): (u32, _) = (worker.parse().unwrap(), Heir(heir.parse().unwrap()));
+            let shown = folder.path().join("told");
+            let task = pool.spawn(HoldInWorker(lock.clone(), shown.clone()));
+            until_exists(&shown).await;
+            let text = fs::read_to_string(&shown).unwrap();
+            let (worker, keeper) = text.split_once(' ').unwrap();
+            let (worker, keeper): (u32, _) =
+                (worker.parse().unwrap(), Keeper(keeper.parse().unwrap()));
             kill(worker);
             assert_left_by(&lock, worker).await;
             let outcome = tokio::time::timeout(AT_ONCE, task).await.expect("at once");
@@ -287,7 +288,7 @@ fn holds_of_an_ended_worker_are_given_back_while_another_keeps_its_sockets() {
                 ),
                 "{round}: {outcome:?}"
             );
-            assert!(is_running(heir.0));
+            assert!(is_running(keeper.0));
         }
     });
 }
@@ -311,7 +312,7 @@ fn clients_are_let_in_and_marked_where_no_descriptor_is_left_to_watch_them() {
                 End::Killed,
             ));
         }
-        for (lock, (holder, heir)) in locks.iter().zip(&mut holders) {
+        for (lock, (holder, keeper)) in locks.iter().zip(&mut holders) {
             let info = lock.info().await.unwrap();
             let process = &info.parts[0].holders[0].process;
             assert!(!process.is_watched);
@@ -322,7 +323,7 @@ fn clients_are_let_in_and_marked_where_no_descriptor_is_left_to_watch_them() {
             // The end of the connection still ends the session.
             holder.kill();
             assert!(lock.try_acquire().await.unwrap().is_none());
-            kill(heir.0);
+            kill(keeper.0);
             let guard = lock.acquire().timeout(AT_ONCE).await.unwrap();
             assert_eq!(guard.abandoned().unwrap().holder.pid, holder.pid());
         }

@@ -179,8 +179,8 @@ fn marked<G>(outcome: Result<G, AbandonedGuard<G>>, dead: u32) -> G {
         panic!("it is not marked");
     };
     assert_eq!(error.abandoned().holder.pid, dead);
-    let told = error.to_string();
-    assert!(told.contains(&format!("process {dead} (it-")), "{told}");
+    let shown = error.to_string();
+    assert!(shown.contains(&format!("process {dead} (it-")), "{shown}");
     error.into_inner()
 }
 

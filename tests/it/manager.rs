@@ -133,10 +133,10 @@ fn waiting_clients_are_told_when_the_manager_ends() {
             })
             .await;
             manager.shutdown().await;
-            let told = waiting.await.unwrap().map(drop);
+            let shown = waiting.await.unwrap().map(drop);
             assert!(
-                matches!(told, Err(CallError::Disconnected { .. })),
-                "{told:?}"
+                matches!(shown, Err(CallError::Disconnected { .. })),
+                "{shown:?}"
             );
             guard.lost().await;
             assert!(!guard.is_valid());
@@ -265,8 +265,8 @@ fn address_that_cannot_be_is_refused() {
         let long = folder.path().join("x".repeat(100));
         match Manager::builder().address(&long).start().await.map(drop) {
             Err(StartError::Address(error)) => {
-                let told = error.to_string();
-                assert!(told.contains("at most 100"), "{told}");
+                let shown = error.to_string();
+                assert!(shown.contains("at most 100"), "{shown}");
             }
             other => panic!("{other:?}"),
         }

@@ -27,7 +27,7 @@ use lockkeeper_test_support::{Role, Roles, in_own_process, report, until};
 use serde::{Deserialize, Serialize};
 use tracing::Level;
 
-use crate::observe::recorded::{Heard, hear, heard, listen};
+use crate::observe::recorded::{Recorded, recorded, recorded_once, start_recording};
 
 pub(crate) fn register(program: Program) -> Program {
     program.task::<Double>().kind::<Fragile>()
@@ -35,7 +35,7 @@ pub(crate) fn register(program: Program) -> Program {
 
 /// Runs a test with a subscriber that is the process's, so each test has a process of its own.
 fn run<F: Future>(test: F) -> F::Output {
-    listen();
+    start_recording();
     crate::run(test)
 }
 
@@ -104,21 +104,21 @@ impl Serve<Break> for Fragile {
 }
 
 /// Whether an event is of the object of that name.
-fn of(name: &str) -> impl Fn(&Heard) -> bool {
-    move |heard| heard.field("name") == name
+fn of(name: &str) -> impl Fn(&Recorded) -> bool {
+    move |recorded| recorded.field("name") == name
 }
 
-fn at(manager: &Manager) -> impl Fn(&Heard) -> bool + use<> {
+fn at(manager: &Manager) -> impl Fn(&Recorded) -> bool + use<> {
     let address = manager.address().to_string();
-    move |heard| heard.field("address") == address
+    move |recorded| recorded.field("address") == address
 }
 
 #[track_caller]
-fn assert_is(heard: &Heard, level: Level, target: &str) {
+fn assert_is(recorded: &Recorded, level: Level, target: &str) {
     assert_eq!(
-        (heard.level, &*heard.target),
+        (recorded.level, &*recorded.target),
         (level, target),
-        "{heard:?} is not that"
+        "{recorded:?} is not that"
     );
 }
 
@@ -127,14 +127,15 @@ fn manager_of_several_shards_begins_and_ends_once() {
     in_own_process(|| {
         run(async {
             let manager = Manager::builder().shards(3).start().await.unwrap();
-            let incarnation = hear("manager started", at(&manager))
+            let incarnation = recorded_once("manager started", at(&manager))
                 .await
                 .number("incarnation");
             let is_there = at(&manager);
             manager.shutdown().await;
-            hear("manager ended", &is_there).await;
-            let is_of_it = |heard: &Heard| heard.field("incarnation") == incarnation.to_string();
-            let started = heard("manager started", is_of_it);
+            recorded_once("manager ended", &is_there).await;
+            let is_of_it =
+                |recorded: &Recorded| recorded.field("incarnation") == incarnation.to_string();
+            let started = recorded("manager started", is_of_it);
             assert_eq!(started.len(), 1, "{started:?}");
             assert_eq!(started[0].number("shards"), 3);
         });
@@ -147,14 +148,17 @@ fn manager_and_its_client_tell_how_they_begin_and_end() {
         run(async {
             let manager = Manager::start().await.unwrap();
             let is_there = at(&manager);
-            let started = hear("manager started", &is_there).await;
+            let started = recorded_once("manager started", &is_there).await;
             assert_is(&started, Level::INFO, "lockkeeper::manager");
             assert!(started.number("incarnation") > 0);
 
-            let connected = hear("connected", &is_there).await;
+            let connected = recorded_once("connected", &is_there).await;
             assert_is(&connected, Level::DEBUG, "lockkeeper::client");
             let session = connected.field("session").to_owned();
-            let begun = hear("session begun", |heard| heard.field("session") == session).await;
+            let begun = recorded_once("session begun", |recorded| {
+                recorded.field("session") == session
+            })
+            .await;
             assert_is(&begun, Level::DEBUG, "lockkeeper::session");
             assert_eq!(begun.number("pid"), u64::from(process::id()));
             assert!(begun.field("program").starts_with("it-"), "{begun:?}");
@@ -162,21 +166,24 @@ fn manager_and_its_client_tell_how_they_begin_and_end() {
 
             let lock = manager.lock().await.unwrap();
             manager.shutdown().await;
-            let ended = hear("session ended", |heard| heard.field("session") == session).await;
+            let ended = recorded_once("session ended", |recorded| {
+                recorded.field("session") == session
+            })
+            .await;
             assert_is(&ended, Level::DEBUG, "lockkeeper::session");
             assert_eq!(ended.field("reason"), "the manager ends");
-            let ended = hear("manager ended", &is_there).await;
+            let ended = recorded_once("manager ended", &is_there).await;
             assert_is(&ended, Level::INFO, "lockkeeper::manager");
 
             let lost = lock.acquire().await.unwrap_err();
-            let told = hear("disconnected", &is_there).await;
-            assert_is(&told, Level::WARN, "lockkeeper::client");
-            assert!(lost.to_string().contains(told.field("why")), "{lost}");
-            assert_eq!(told.field("session"), session);
+            let shown = recorded_once("disconnected", &is_there).await;
+            assert_is(&shown, Level::WARN, "lockkeeper::client");
+            assert!(lost.to_string().contains(shown.field("why")), "{lost}");
+            assert_eq!(shown.field("session"), session);
             Manager::connect(lock.token().address().clone())
                 .await
                 .unwrap_err();
-            let not = hear("not connected", &is_there).await;
+            let not = recorded_once("not connected", &is_there).await;
             assert_is(&not, Level::DEBUG, "lockkeeper::client");
             assert!(not.field("why").starts_with("no manager at"), "{not:?}");
         });
@@ -190,9 +197,9 @@ fn connection_that_nobody_uses_any_more_is_told_as_closed() {
             let manager = Manager::start().await.unwrap();
             let is_there = at(&manager);
             drop(manager);
-            let closed = hear("connection closed", &is_there).await;
+            let closed = recorded_once("connection closed", &is_there).await;
             assert_is(&closed, Level::DEBUG, "lockkeeper::client");
-            assert!(heard("disconnected", is_there).is_empty());
+            assert!(recorded("disconnected", is_there).is_empty());
         });
     });
 }
@@ -209,7 +216,7 @@ fn dead_holder_is_told_with_what_it_held_and_who_it_was() {
             let guard = lock.acquire().await.unwrap();
             let mark = guard.abandoned().unwrap();
 
-            let abandoned = hear("hold abandoned", of("left behind")).await;
+            let abandoned = recorded_once("hold abandoned", of("left behind")).await;
             assert_is(&abandoned, Level::WARN, "lockkeeper::object");
             assert_eq!(abandoned.field("kind"), "lock");
             assert_eq!(abandoned.number("pid"), u64::from(holder.pid()));
@@ -218,7 +225,10 @@ fn dead_holder_is_told_with_what_it_held_and_who_it_was() {
             assert_eq!(abandoned.number("fence"), mark.fence.number());
             assert_eq!(abandoned.field("held"), format!("{:?}", mark.held));
             let session = abandoned.field("session");
-            let ended = hear("session ended", |heard| heard.field("session") == session).await;
+            let ended = recorded_once("session ended", |recorded| {
+                recorded.field("session") == session
+            })
+            .await;
             assert_is(&ended, Level::DEBUG, "lockkeeper::session");
             assert_eq!(ended.number("pid"), u64::from(holder.pid()));
             assert_eq!(ended.field("reason"), "the client left");
@@ -237,12 +247,12 @@ fn holds_that_a_session_leaves_in_one_object_are_one_event() {
             holder.kill();
             let permits = seats.acquire_many(3).await.unwrap();
             let mark = permits.abandoned().unwrap();
-            let session = |heard: &Heard| heard.field("kind") == "semaphore";
-            hear("session ended", |heard| {
-                heard.number("pid") == u64::from(holder.pid())
+            let session = |recorded: &Recorded| recorded.field("kind") == "semaphore";
+            recorded_once("session ended", |recorded| {
+                recorded.number("pid") == u64::from(holder.pid())
             })
             .await;
-            let abandoned = heard("hold abandoned", session);
+            let abandoned = recorded("hold abandoned", session);
             assert_eq!(abandoned.len(), 1, "{abandoned:?}");
             assert_eq!(abandoned[0].number("holds"), 3);
             // The first of them was held for the longest time.
@@ -257,27 +267,27 @@ fn object_tells_its_making_its_removal_and_what_an_administrator_does_to_it() {
         run(async {
             let manager = Manager::start().await.unwrap();
             let lock = manager.named("forced").lock().await.unwrap();
-            let made = hear("object made", of("forced")).await;
+            let made = recorded_once("object made", of("forced")).await;
             assert_is(&made, Level::DEBUG, "lockkeeper::object");
             assert_eq!(made.field("kind"), "lock");
 
             let guard = lock.acquire().await.unwrap();
-            assert!(heard("hold taken by force", of("forced")).is_empty());
+            assert!(recorded("hold taken by force", of("forced")).is_empty());
             assert!(lock.force_unlock().await.unwrap());
             guard.lost().await;
-            let forced = hear("hold taken by force", of("forced")).await;
+            let forced = recorded_once("hold taken by force", of("forced")).await;
             assert_is(&forced, Level::WARN, "lockkeeper::object");
-            let revoked = hear("grant revoked", of("forced")).await;
+            let revoked = recorded_once("grant revoked", of("forced")).await;
             assert_is(&revoked, Level::INFO, "lockkeeper::object");
             assert_eq!(revoked.field("session"), forced.field("session"));
-            let granted = heard("call", of("forced"));
+            let granted = recorded("call", of("forced"));
             let granted = granted
                 .iter()
                 .find(|call| call.field("operation") == "acquire");
             assert_eq!(revoked.field("seq"), granted.unwrap().field("seq"));
 
             manager.remove("forced").await.unwrap();
-            let removed = hear("object removed", of("forced")).await;
+            let removed = recorded_once("object removed", of("forced")).await;
             assert_is(&removed, Level::DEBUG, "lockkeeper::object");
         });
     });
@@ -290,7 +300,7 @@ fn object_whose_code_panics_is_told_with_the_words_of_the_panic() {
             let manager = Manager::start().await.unwrap();
             let fragile = manager.named("frail").open::<Fragile>(()).await.unwrap();
             assert_eq!(fragile.call(Break).await, Err(CallError::gone()));
-            let failed = hear("object failed: its code panicked", of("frail")).await;
+            let failed = recorded_once("object failed: its code panicked", of("frail")).await;
             assert_is(&failed, Level::ERROR, "lockkeeper::object");
             assert_eq!(
                 (failed.field("kind"), failed.field("why")),
@@ -299,7 +309,7 @@ fn object_whose_code_panics_is_told_with_the_words_of_the_panic() {
             // It is over already when it is removed.
             manager.remove("frail").await.unwrap();
             assert_eq!(fragile.call(Break).await, Err(CallError::gone()));
-            assert!(heard("object removed", of("frail")).is_empty());
+            assert!(recorded("object removed", of("frail")).is_empty());
         });
     });
 }
@@ -311,11 +321,12 @@ fn call_is_a_span_at_its_caller_and_an_event_at_the_manager_with_the_same_number
             let manager = Manager::start().await.unwrap();
             let lock = manager.named("called").lock().await.unwrap();
             let guard = lock.acquire().await.unwrap();
-            let is_it =
-                |heard: &Heard| of("called")(heard) && heard.field("operation") == "acquire";
-            let came = hear("call came", is_it).await;
+            let is_it = |recorded: &Recorded| {
+                of("called")(recorded) && recorded.field("operation") == "acquire"
+            };
+            let came = recorded_once("call came", is_it).await;
             assert_is(&came, Level::TRACE, "lockkeeper::call");
-            let span = hear("call", is_it).await;
+            let span = recorded_once("call", is_it).await;
             assert_is(&span, Level::DEBUG, "lockkeeper::call");
             assert_eq!(span.field("outcome"), "answered");
             for field in ["kind", "session", "seq"] {
@@ -324,7 +335,7 @@ fn call_is_a_span_at_its_caller_and_an_event_at_the_manager_with_the_same_number
             }
             assert!(span.number("micros") > 0);
             drop(guard);
-            let sent = hear("call sent one way", of("called")).await;
+            let sent = recorded_once("call sent one way", of("called")).await;
             assert_is(&sent, Level::TRACE, "lockkeeper::call");
             assert_eq!(sent.field("operation"), "release");
         });
@@ -342,32 +353,33 @@ fn call_that_is_not_granted_is_told_with_the_reason_on_both_sides() {
             let late = lock.acquire().timeout(Duration::from_millis(5)).await;
             let late = late.unwrap_err();
             assert_eq!(late, CallError::timed_out());
-            let told = hear("call timed out", of("contended")).await;
-            assert_is(&told, Level::DEBUG, "lockkeeper::call");
-            let is_late = |heard: &Heard| {
-                of("contended")(heard) && heard.field("outcome") == late.to_string()
+            let shown = recorded_once("call timed out", of("contended")).await;
+            assert_is(&shown, Level::DEBUG, "lockkeeper::call");
+            let is_late = |recorded: &Recorded| {
+                of("contended")(recorded) && recorded.field("outcome") == late.to_string()
             };
-            let span = hear("call", is_late).await;
-            assert_eq!(span.field("seq"), told.field("seq"));
+            let span = recorded_once("call", is_late).await;
+            assert_eq!(span.field("seq"), shown.field("seq"));
             assert!(span.number("micros") >= 5000);
 
             let mut dropped = Box::pin(lock.acquire());
             assert!((&mut dropped).now_or_never().is_none());
             drop(dropped);
-            let told = hear("call withdrawn", of("contended")).await;
-            assert_is(&told, Level::DEBUG, "lockkeeper::call");
-            let is_dropped =
-                |heard: &Heard| of("contended")(heard) && heard.field("outcome") == "dropped";
-            let span = hear("call", is_dropped).await;
-            assert_eq!(span.field("seq"), told.field("seq"));
+            let shown = recorded_once("call withdrawn", of("contended")).await;
+            assert_is(&shown, Level::DEBUG, "lockkeeper::call");
+            let is_dropped = |recorded: &Recorded| {
+                of("contended")(recorded) && recorded.field("outcome") == "dropped"
+            };
+            let span = recorded_once("call", is_dropped).await;
+            assert_eq!(span.field("seq"), shown.field("seq"));
 
             let ticket = guard.into_ticket();
             lock.release(ticket.clone()).await.unwrap();
             let refused = lock.release(ticket).await.unwrap_err();
-            let told = hear("call refused", of("contended")).await;
-            assert_is(&told, Level::DEBUG, "lockkeeper::call");
+            let shown = recorded_once("call refused", of("contended")).await;
+            assert_is(&shown, Level::DEBUG, "lockkeeper::call");
             // The manager tells what it has refused, and the error also at which object.
-            let why = told.field("why");
+            let why = shown.field("why");
             assert!(refused.to_string().ends_with(why), "{refused}");
 
             manager.remove("contended").await.unwrap();
@@ -386,24 +398,25 @@ fn client_that_is_sent_away_is_told_with_the_reason() {
             };
             let manager = Manager::builder().limits(limits).start().await.unwrap();
             let path = manager.address().path().unwrap();
-            let mut stranger = UnixStream::connect(path).unwrap();
-            stranger.write_all(b"\0\0\0\x01\x90").unwrap();
+            let mut stream = UnixStream::connect(path).unwrap();
+            stream.write_all(b"\0\0\0\x01\x90").unwrap();
             let mut answer = Vec::new();
-            stranger.read_to_end(&mut answer).unwrap();
-            let reason =
-                |text: &'static str| move |heard: &Heard| heard.field("reason").contains(text);
-            let refused = hear("client refused", reason("bad frame")).await;
+            stream.read_to_end(&mut answer).unwrap();
+            let reason = |text: &'static str| {
+                move |recorded: &Recorded| recorded.field("reason").contains(text)
+            };
+            let refused = recorded_once("client refused", reason("bad frame")).await;
             assert_is(&refused, Level::WARN, "lockkeeper::session");
 
             // The same from one that has a session, which begins as the document shows.
-            let mut stranger = UnixStream::connect(path).unwrap();
+            let mut stream = UnixStream::connect(path).unwrap();
             let hello = b"\0\0\0\x15\x96\x01\xaalockkeeper\x01\x07\xa4rude\xa0";
-            stranger.write_all(hello).unwrap();
-            stranger.write_all(b"\0\0\0\x01\x90").unwrap();
-            stranger.read_to_end(&mut answer).unwrap();
-            let is_rude = |heard: &Heard| heard.field("program") == "rude";
-            let begun = hear("session begun", is_rude).await;
-            let ended = hear("session ended", is_rude).await;
+            stream.write_all(hello).unwrap();
+            stream.write_all(b"\0\0\0\x01\x90").unwrap();
+            stream.read_to_end(&mut answer).unwrap();
+            let is_rude = |recorded: &Recorded| recorded.field("program") == "rude";
+            let begun = recorded_once("session begun", is_rude).await;
+            let ended = recorded_once("session ended", is_rude).await;
             assert_is(&ended, Level::WARN, "lockkeeper::session");
             assert!(ended.field("reason").contains("bad frame"), "{ended:?}");
             assert_eq!(ended.field("session"), begun.field("session"));
@@ -419,7 +432,7 @@ fn client_that_is_sent_away_is_told_with_the_reason() {
                 third.read(&mut [0; 64]).is_ok_and(|length| length > 0)
             })
             .await;
-            let refused = heard("client refused", is_full);
+            let refused = recorded("client refused", is_full);
             assert_is(&refused[0], Level::WARN, "lockkeeper::session");
         });
     });
@@ -431,38 +444,38 @@ fn pool_tells_of_its_workers_and_of_tasks_that_failed() {
         run(async {
             let pool = Pool::builder(1).retries(1).start().await.unwrap();
             let pid = pool.pids().await[0].to_string();
-            let is_worker = |heard: &Heard| heard.field("pid") == pid;
-            for says in ["worker started", "worker ready"] {
-                let told = hear(says, is_worker).await;
-                assert_is(&told, Level::DEBUG, "lockkeeper::pool");
-                assert_eq!(told.field("place"), "0");
+            let is_worker = |recorded: &Recorded| recorded.field("pid") == pid;
+            for message in ["worker started", "worker ready"] {
+                let shown = recorded_once(message, is_worker).await;
+                assert_is(&shown, Level::DEBUG, "lockkeeper::pool");
+                assert_eq!(shown.field("place"), "0");
             }
             assert_eq!(pool.apply(Double(4)).await.unwrap(), 8);
-            assert!(heard("task panicked", |_| true).is_empty());
+            assert!(recorded("task panicked", |_| true).is_empty());
             pool.apply(Double(13)).await.unwrap_err();
-            let told = hear("task panicked", |_| true).await;
-            assert_is(&told, Level::WARN, "lockkeeper::pool");
+            let shown = recorded_once("task panicked", |_| true).await;
+            assert_is(&shown, Level::WARN, "lockkeeper::pool");
             assert_eq!(
-                (told.field("task"), told.field("why")),
+                (shown.field("task"), shown.field("why")),
                 ("double", "thirteen is too much")
             );
 
             pool.apply(Double(14)).await.unwrap_err();
-            let died = hear("worker died", is_worker).await;
+            let died = recorded_once("worker died", is_worker).await;
             assert_is(&died, Level::WARN, "lockkeeper::pool");
             assert!(died.field("status").contains("signal: 6"), "{died:?}");
-            let anew = hear("job begun anew: its worker died", is_worker).await;
+            let anew = recorded_once("job begun anew: its worker died", is_worker).await;
             assert_is(&anew, Level::WARN, "lockkeeper::object");
             assert_eq!(
                 (anew.field("kind"), anew.field("jobs")),
                 ("task_queue", "1")
             );
-            let failed = hear("task failed: its worker died", |_| true).await;
+            let failed = recorded_once("task failed: its worker died", |_| true).await;
             assert_is(&failed, Level::WARN, "lockkeeper::pool");
             assert_ne!(failed.field("pid"), pid, "it was the second worker");
 
             pool.join().await.unwrap();
-            let ended = hear("worker ended", |_| true).await;
+            let ended = recorded_once("worker ended", |_| true).await;
             assert_is(&ended, Level::DEBUG, "lockkeeper::pool");
             assert!(ended.field("status").contains("status: 0"), "{ended:?}");
         });
@@ -486,7 +499,7 @@ fn document_lists_each_event_and_each_number_and_no_others() {
         let code = source.find("\n#[cfg(test)]\n").unwrap_or(source.len());
         source.truncate(code);
     }
-    let mut told = BTreeSet::new();
+    let mut shown = BTreeSet::new();
     for source in &sources {
         for event in source.split("tracing::").skip(1) {
             let Some((level, rest)) = event.split_once("!(") else {
@@ -495,12 +508,12 @@ fn document_lists_each_event_and_each_number_and_no_others() {
             let level = level.strip_suffix("_span").unwrap_or(level).to_owned();
             if ["trace", "debug", "info", "warn", "error"].contains(&&*level) {
                 let event = rest.split(");").next().unwrap();
-                let says = texts(event).filter(|text| *text != "unknown" && *text != "refused");
-                told.insert((level, says.last().expect("it says something").to_owned()));
+                let message = texts(event).filter(|text| *text != "unknown" && *text != "refused");
+                shown.insert((level, message.last().expect("it says something").to_owned()));
             }
         }
         for name in texts(source).filter(|text| text.starts_with("lockkeeper_")) {
-            told.insert(("number".to_owned(), name.to_owned()));
+            shown.insert(("number".to_owned(), name.to_owned()));
         }
     }
     let mut listed = BTreeSet::new();
@@ -521,6 +534,6 @@ fn document_lists_each_event_and_each_number_and_no_others() {
             listed.insert((level.to_owned(), what.to_owned()));
         }
     }
-    assert_eq!(told, listed);
-    assert!(told.len() > 50, "there are more: {told:?}");
+    assert_eq!(shown, listed);
+    assert!(shown.len() > 50, "there are more: {shown:?}");
 }

@@ -17,12 +17,12 @@ use crate::run;
 
 /// What a piece of data does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Does {
-    FailsToBeWritten,
-    PanicsWhenWritten,
-    FailsToBeRead,
-    PanicsWhenRead,
-    PanicsWhenReadTwice,
+enum Behaviour {
+    FailsToEncode,
+    PanicsInEncode,
+    FailsToDecode,
+    PanicsInDecode,
+    PanicsInDecodeTwice,
 }
 
 /// A panic whose drop panics.
@@ -36,15 +36,17 @@ impl Drop for Twice {
 
 /// Data that does something, and is as long as it says.
 #[derive(Debug)]
-struct Data(Does, usize);
+struct Data(Behaviour, usize);
 
 impl Serialize for Data {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
-            Does::FailsToBeWritten => Err(S::Error::custom("it cannot be written")),
-            Does::PanicsWhenWritten => panic!("it is not to be written"),
-            does @ (Does::FailsToBeRead | Does::PanicsWhenRead | Does::PanicsWhenReadTwice) => {
-                (does, "x".repeat(self.1)).serialize(serializer)
+            Behaviour::FailsToEncode => Err(S::Error::custom("it cannot be written")),
+            Behaviour::PanicsInEncode => panic!("it is not to be written"),
+            behaviour @ (Behaviour::FailsToDecode
+            | Behaviour::PanicsInDecode
+            | Behaviour::PanicsInDecodeTwice) => {
+                (behaviour, "x".repeat(self.1)).serialize(serializer)
             }
         }
     }
@@ -52,12 +54,14 @@ impl Serialize for Data {
 
 impl<'de> Deserialize<'de> for Data {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (does, text): (Does, String) = Deserialize::deserialize(deserializer)?;
-        match does {
-            Does::PanicsWhenRead => panic!("it is not to be read"),
-            Does::PanicsWhenReadTwice => panic_any(Twice),
-            Does::FailsToBeRead => Err(D::Error::custom("it cannot be read")),
-            does @ (Does::FailsToBeWritten | Does::PanicsWhenWritten) => Ok(Self(does, text.len())),
+        let (behaviour, text): (Behaviour, String) = Deserialize::deserialize(deserializer)?;
+        match behaviour {
+            Behaviour::PanicsInDecode => panic!("it is not to be read"),
+            Behaviour::PanicsInDecodeTwice => panic_any(Twice),
+            Behaviour::FailsToDecode => Err(D::Error::custom("it cannot be read")),
+            behaviour @ (Behaviour::FailsToEncode | Behaviour::PanicsInEncode) => {
+                Ok(Self(behaviour, text.len()))
+            }
         }
     }
 }
@@ -73,7 +77,7 @@ impl Operation for Send {
 
 /// Asks for data.
 #[derive(Debug, Serialize, Deserialize)]
-struct Ask(Does, usize);
+struct Ask(Behaviour, usize);
 
 impl Operation for Ask {
     const NAME: &'static str = "ask";
@@ -129,9 +133,9 @@ impl Serve<Send> for Counter {
 }
 
 impl Serve<Ask> for Counter {
-    fn serve(&mut self, Ask(does, length): Ask, call: Call<Data>) {
+    fn serve(&mut self, Ask(behaviour, length): Ask, call: Call<Data>) {
         self.calls += 1;
-        call.reply(Data(does, length));
+        call.reply(Data(behaviour, length));
     }
 }
 
@@ -156,10 +160,10 @@ pub(crate) fn register(program: Program) -> Program {
 }
 
 /// Checks an error's words, and that they name no other class of error.
-fn says(error: &CallError, words: &[&str]) {
-    let told = error.to_string();
+fn assert_message(error: &CallError, words: &[&str]) {
+    let shown = error.to_string();
     for words in words {
-        assert!(told.contains(words), "{told}");
+        assert!(shown.contains(words), "{shown}");
     }
 }
 
@@ -168,67 +172,73 @@ async fn each_error_is_of_its_call_alone(manager: &Manager) {
     let counter: Proxy<Counter> = manager.open(()).await.unwrap();
     let waiting = counter.call(Wait);
     let all = async {
-        let send = async |does| counter.call(Send(Data(does, 1))).await.unwrap_err();
+        let send = async |behaviour| counter.call(Send(Data(behaviour, 1))).await.unwrap_err();
         // In the caller.
         let type_name = "own_code::Send cannot be encoded";
-        says(
-            &send(Does::FailsToBeWritten).await,
+        assert_message(
+            &send(Behaviour::FailsToEncode).await,
             &[type_name, "it cannot be written"],
         );
-        says(
-            &send(Does::PanicsWhenWritten).await,
+        assert_message(
+            &send(Behaviour::PanicsInEncode).await,
             &[type_name, "it is not to be written"],
         );
         // In the manager.
-        for (does, words) in [
-            (Does::FailsToBeRead, "it cannot be read"),
+        for (behaviour, words) in [
+            (Behaviour::FailsToDecode, "it cannot be read"),
             (
-                Does::PanicsWhenRead,
+                Behaviour::PanicsInDecode,
                 "its code panicked: it is not to be read",
             ),
-            (Does::PanicsWhenReadTwice, "its code panicked: (not a text)"),
+            (
+                Behaviour::PanicsInDecodeTwice,
+                "its code panicked: (not a text)",
+            ),
         ] {
-            let error = send(does).await;
+            let error = send(behaviour).await;
             assert!(
                 matches!(error, CallError::Fault(Fault::BadArguments(_))),
                 "{error}"
             );
-            says(&error, &[words]);
+            assert_message(&error, &[words]);
         }
         assert_eq!(counter.call(Count).await, Ok(1), "none of them was served");
         let mut served = 1;
         for length in [1, 1000, 1 << 20] {
-            let ask = async |does| counter.call(Ask(does, length)).await.unwrap_err();
+            let ask = async |behaviour| counter.call(Ask(behaviour, length)).await.unwrap_err();
             // In the manager.
-            for (does, words) in [
-                (Does::FailsToBeWritten, "it cannot be written"),
+            for (behaviour, words) in [
+                (Behaviour::FailsToEncode, "it cannot be written"),
                 (
-                    Does::PanicsWhenWritten,
+                    Behaviour::PanicsInEncode,
                     "its code panicked: it is not to be written",
                 ),
             ] {
-                let error = ask(does).await;
+                let error = ask(behaviour).await;
                 assert!(
                     matches!(error, CallError::Fault(Fault::Unencodable(_))),
                     "{error}"
                 );
-                says(&error, &[words]);
+                assert_message(&error, &[words]);
             }
             // In the caller.
-            for (does, words) in [
-                (Does::FailsToBeRead, "it cannot be read"),
+            for (behaviour, words) in [
+                (Behaviour::FailsToDecode, "it cannot be read"),
                 (
-                    Does::PanicsWhenRead,
+                    Behaviour::PanicsInDecode,
                     "its code panicked: it is not to be read",
                 ),
-                (Does::PanicsWhenReadTwice, "its code panicked: (not a text)"),
+                (
+                    Behaviour::PanicsInDecodeTwice,
+                    "its code panicked: (not a text)",
+                ),
             ] {
-                let error = ask(does).await;
-                let CallError::Undecoded(told) = &error else {
+                let error = ask(behaviour).await;
+                let CallError::Undecoded(shown) = &error else {
                     panic!("{error}");
                 };
-                assert!(told.bytes().len() > length);
-                says(
+                assert!(shown.bytes().len() > length);
+                assert_message(
                     &error,
                     &[words, "own_code::counter", "\"ask\"", "own_code::Data"],
                 );

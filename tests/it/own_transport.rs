@@ -234,8 +234,8 @@ fn manager_serves_its_process_over_it() {
         })
         .await;
         manager.shutdown().await;
-        let told = waiting.await.unwrap().unwrap_err();
-        assert!(matches!(told, CallError::Disconnected { .. }), "{told:?}");
+        let shown = waiting.await.unwrap().unwrap_err();
+        assert!(matches!(shown, CallError::Disconnected { .. }), "{shown:?}");
         let gone = Manager::connect(address).await.map(drop);
         assert!(matches!(gone, Err(CallError::NoManager { .. })), "{gone:?}");
     });
@@ -304,8 +304,8 @@ fn address_that_is_taken_or_makes_no_sense_is_refused() {
         assert_eq!(refused, Err(StartError::AddressInUse { address }));
         for start in ["tcp:", "tcp:127.0.0.1", "tcp:127.0.0.1:port"] {
             let refused = Manager::builder().address(start).start().await.map(drop);
-            let told = refused.unwrap_err().to_string();
-            assert!(told.contains("it is not HOST:PORT"), "{told}");
+            let shown = refused.unwrap_err().to_string();
+            assert!(shown.contains("it is not HOST:PORT"), "{shown}");
             let refused = Manager::connect(start).await.map(drop);
             assert!(matches!(refused, Err(CallError::NoManager { .. })));
         }

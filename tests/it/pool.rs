@@ -3,10 +3,10 @@
 //! The setup of a pool is tested in `setup`, the deaths of its workers in `deaths`, and its end in
 //! `ends`.
 
+pub(crate) mod actions;
+pub(crate) mod basic_tasks;
 pub(crate) mod deaths;
-pub(crate) mod deeds;
 pub(crate) mod ends;
-pub(crate) mod fates;
 pub(crate) mod folderless;
 pub(crate) mod kills;
 pub(crate) mod leftovers;

@@ -235,7 +235,7 @@ impl Primitive for Note {
 }
 
 /// Says hello as a program of a hostile name, and takes a lock and a key of the objects of those names.
-fn intrude(manager: &Manager, lock: &str, keyed: &str) -> UnixStream {
+fn connect_hostile(manager: &Manager, lock: &str, keyed: &str) -> UnixStream {
     let path = manager.address().path().expect("a socket");
     let mut stream = UnixStream::connect(path).expect("the manager listens");
     let [acquire, key] = [
@@ -290,7 +290,7 @@ fn inspection_of_hostile_names_is_a_table_with_one_line_for_each_fact() {
         let note_name = format!("    holds process 1 ({HOSTILE})");
         let named = manager.named(&note_name);
         let _note = named.open::<Note>(hostile()).await.unwrap();
-        let _intruder = intrude(&manager, HOSTILE, &keyed_name);
+        let _intruder = connect_hostile(&manager, HOSTILE, &keyed_name);
         until("both are held", || async {
             keyed.status().await.unwrap().keys == 1 && lock.status().await.unwrap().held
         })

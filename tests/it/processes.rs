@@ -17,7 +17,7 @@ use crate::run;
 
 /// What all roles and tasks here use.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Scene {
+struct Shared {
     lock: Lock,
     permits: Semaphore,
     file: PathBuf,
@@ -29,19 +29,19 @@ pub(crate) fn register(program: Program) -> Program {
 }
 
 pub(crate) fn roles(roles: &mut Roles) {
-    roles.add("processes::counter", |scene| async {
-        report(&count(scene).await.unwrap().to_string());
+    roles.add("processes::counter", |shared| async {
+        report(&count(shared).await.unwrap().to_string());
     });
     roles.add("processes::lock_holder", hold_lock);
     roles.add("processes::permit_holder", hold_permits);
-    roles.add("processes::toiler", toil);
+    roles.add("processes::toiler", use_objects);
 }
 
 /// Adds to the number in the file, each time within the lock.
-async fn count(scene: Scene) -> Result<u32, CallError> {
-    for _ in 0..scene.cycles {
-        let guard = scene.lock.acquire().await?;
-        add_one(&scene.file);
+async fn count(shared: Shared) -> Result<u32, CallError> {
+    for _ in 0..shared.cycles {
+        let guard = shared.lock.acquire().await?;
+        add_one(&shared.file);
         drop(guard);
     }
     Ok(std::process::id())
@@ -59,7 +59,7 @@ fn number_in(file: &Path) -> u32 {
 
 /// The same as a task.
 #[derive(Debug, Serialize, Deserialize)]
-struct Count(Scene);
+struct Count(Shared);
 
 impl Task for Count {
     const NAME: &'static str = "processes::count";
@@ -71,8 +71,8 @@ impl Task for Count {
 }
 
 /// Takes the lock, says who left it, and keeps it.
-async fn hold_lock(scene: Scene) {
-    let guard = scene.lock.acquire().await.unwrap();
+async fn hold_lock(shared: Shared) {
+    let guard = shared.lock.acquire().await.unwrap();
     report(&abandoned_by(&guard));
     std::future::pending::<()>().await;
 }
@@ -85,26 +85,26 @@ fn abandoned_by(guard: &LockGuard) -> String {
 }
 
 /// Takes two permits, says who left some, and keeps them.
-async fn hold_permits(scene: Scene) {
-    let permit = scene.permits.acquire_many(2).await.unwrap();
+async fn hold_permits(shared: Shared) {
+    let permit = shared.permits.acquire_many(2).await.unwrap();
     let by = permit.abandoned().map(|abandoned| abandoned.holder.pid);
     report(&by.map_or_else(|| "nobody".to_owned(), |pid| pid.to_string()));
     std::future::pending::<()>().await;
 }
 
 /// Takes the lock or permits for a moment, for as long as the file is there.
-async fn toil(scene: Scene) {
+async fn use_objects(shared: Shared) {
     let mut random = rand::rng();
     report("at work");
-    while scene.file.exists() {
+    while shared.file.exists() {
         let moment = Duration::from_micros(random.random_range(0..400));
         if random.random() {
-            let guard = scene.lock.acquire().await.unwrap();
+            let guard = shared.lock.acquire().await.unwrap();
             tokio::time::sleep(moment).await;
             drop(guard);
         } else {
             let many = random.random_range(1..=3);
-            let permit = scene.permits.acquire_many(many).await.unwrap();
+            let permit = shared.permits.acquire_many(many).await.unwrap();
             tokio::time::sleep(moment).await;
             drop(permit);
         }
@@ -113,17 +113,17 @@ async fn toil(scene: Scene) {
 }
 
 /// A manager, and a scene of a lock and three permits with a file that says 0.
-async fn scene(folder: &tempfile::TempDir, cycles: u32) -> (Manager, Scene) {
+async fn shared(folder: &tempfile::TempDir, cycles: u32) -> (Manager, Shared) {
     let manager = Manager::start().await.unwrap();
     let file = folder.path().join("number");
     fs::write(&file, "0").unwrap();
-    let scene = Scene {
+    let shared = Shared {
         lock: manager.lock().await.unwrap(),
         permits: manager.semaphore(3).await.unwrap(),
         file,
         cycles,
     };
-    (manager, scene)
+    (manager, shared)
 }
 
 async fn is_waited_for(lock: &Lock, waiting: u64) -> bool {
@@ -134,15 +134,15 @@ async fn is_waited_for(lock: &Lock, waiting: u64) -> bool {
 fn eight_processes_take_turns_a_thousand_times_each() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
-        let (_manager, scene) = scene(&folder, 1000).await;
+        let (_manager, shared) = shared(&folder, 1000).await;
         let mut counters: Vec<Role> = (0..8)
-            .map(|_| Role::start("processes::counter", &scene))
+            .map(|_| Role::start("processes::counter", &shared))
             .collect();
         for counter in &mut counters {
             assert_eq!(counter.next_report(), counter.pid().to_string());
         }
-        assert_eq!(number_in(&scene.file), 8000);
-        let status = scene.lock.status().await.unwrap();
+        assert_eq!(number_in(&shared.file), 8000);
+        let status = shared.lock.status().await.unwrap();
         assert_eq!((status.held, status.waiting), (false, 0));
     });
 }
@@ -151,13 +151,13 @@ fn eight_processes_take_turns_a_thousand_times_each() {
 fn tasks_of_a_pool_take_turns() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
-        let (_manager, scene) = scene(&folder, 250).await;
+        let (_manager, shared) = shared(&folder, 250).await;
         let pool = Pool::new(4).await.unwrap();
-        let counts = (0..8).map(|_| Count(scene.clone()));
+        let counts = (0..8).map(|_| Count(shared.clone()));
         for outcome in pool.map(counts).await.unwrap() {
             outcome.unwrap();
         }
-        assert_eq!(number_in(&scene.file), 2000);
+        assert_eq!(number_in(&shared.file), 2000);
     });
 }
 
@@ -165,19 +165,19 @@ fn tasks_of_a_pool_take_turns() {
 fn killed_holder_passes_the_lock_on_and_the_next_is_told() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
-        let (_manager, scene) = scene(&folder, 0).await;
-        let mut holder = Role::start("processes::lock_holder", &scene);
+        let (_manager, shared) = shared(&folder, 0).await;
+        let mut holder = Role::start("processes::lock_holder", &shared);
         assert_eq!(holder.next_report(), "nobody");
-        let mut next = Role::start("processes::lock_holder", &scene);
-        until("the next waits", || is_waited_for(&scene.lock, 1)).await;
+        let mut next = Role::start("processes::lock_holder", &shared);
+        until("the next waits", || is_waited_for(&shared.lock, 1)).await;
         holder.kill();
         assert_eq!(next.next_report(), holder.pid().to_string());
         next.kill();
-        let mut guard = scene.lock.acquire().await.unwrap();
+        let mut guard = shared.lock.acquire().await.unwrap();
         assert_eq!(abandoned_by(&guard), next.pid().to_string());
         guard.mark_consistent();
         guard.release().await.unwrap();
-        let guard = scene.lock.acquire().await.unwrap();
+        let guard = shared.lock.acquire().await.unwrap();
         assert_eq!(guard.abandoned(), None);
     });
 }
@@ -186,14 +186,14 @@ fn killed_holder_passes_the_lock_on_and_the_next_is_told() {
 fn killed_waiter_is_never_granted_and_leaves_no_mark() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
-        let (_manager, scene) = scene(&folder, 0).await;
-        let guard = scene.lock.acquire().await.unwrap();
-        let mut doomed = Role::start("processes::lock_holder", &scene);
-        until("the doomed one waits", || is_waited_for(&scene.lock, 1)).await;
-        let mut other = Role::start("processes::lock_holder", &scene);
-        until("another waits", || is_waited_for(&scene.lock, 2)).await;
-        doomed.kill();
-        until("the dead one has left", || is_waited_for(&scene.lock, 1)).await;
+        let (_manager, shared) = shared(&folder, 0).await;
+        let guard = shared.lock.acquire().await.unwrap();
+        let mut victim = Role::start("processes::lock_holder", &shared);
+        until("the doomed one waits", || is_waited_for(&shared.lock, 1)).await;
+        let mut other = Role::start("processes::lock_holder", &shared);
+        until("another waits", || is_waited_for(&shared.lock, 2)).await;
+        victim.kill();
+        until("the dead one has left", || is_waited_for(&shared.lock, 1)).await;
         drop(guard);
         assert_eq!(other.next_report(), "nobody");
     });
@@ -203,16 +203,16 @@ fn killed_waiter_is_never_granted_and_leaves_no_mark() {
 fn stopped_holder_keeps_the_lock_until_it_is_killed() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
-        let (_manager, scene) = scene(&folder, 0).await;
-        let mut holder = Role::start("processes::lock_holder", &scene);
+        let (_manager, shared) = shared(&folder, 0).await;
+        let mut holder = Role::start("processes::lock_holder", &shared);
         holder.next_report();
         let pid = rustix::process::Pid::from_raw(holder.pid().try_into().unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
         let brief = Duration::from_millis(30);
-        let outcome = scene.lock.acquire().timeout(brief).await;
+        let outcome = shared.lock.acquire().timeout(brief).await;
         assert_eq!(outcome.map(drop), Err(CallError::timed_out()));
         holder.kill();
-        let guard = scene.lock.acquire().await.unwrap();
+        let guard = shared.lock.acquire().await.unwrap();
         assert_eq!(abandoned_by(&guard), holder.pid().to_string());
         assert!(guard.abandoned().unwrap().held >= brief);
     });
@@ -222,27 +222,27 @@ fn stopped_holder_keeps_the_lock_until_it_is_killed() {
 fn killed_holder_of_permits_gives_them_back_and_the_next_is_told() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
-        let (_manager, scene) = scene(&folder, 0).await;
-        let mut holder = Role::start("processes::permit_holder", &scene);
+        let (_manager, shared) = shared(&folder, 0).await;
+        let mut holder = Role::start("processes::permit_holder", &shared);
         assert_eq!(holder.next_report(), "nobody");
-        assert_eq!(scene.permits.status().await.unwrap().held, 2);
-        let mut next = Role::start("processes::permit_holder", &scene);
+        assert_eq!(shared.permits.status().await.unwrap().held, 2);
+        let mut next = Role::start("processes::permit_holder", &shared);
         until("the next waits", || async {
-            scene.permits.status().await.unwrap().waiting == 1
+            shared.permits.status().await.unwrap().waiting == 1
         })
         .await;
         // The free one belongs to the caller that waits for two.
-        assert!(scene.permits.try_acquire().await.unwrap().is_none());
+        assert!(shared.permits.try_acquire().await.unwrap().is_none());
         holder.kill();
         assert_eq!(next.next_report(), holder.pid().to_string());
         next.kill();
-        let all = scene.permits.acquire_many(3).await.unwrap();
+        let all = shared.permits.acquire_many(3).await.unwrap();
         assert_eq!(all.abandoned().unwrap().holder.pid, next.pid());
     });
 }
 
 /// How many processes toil at a time, and how many are killed.
-const TOILERS: usize = 4;
+const PROCESSES: usize = 4;
 const ROUNDS: usize = 100;
 
 #[test]
@@ -250,9 +250,9 @@ fn processes_killed_at_random_leave_every_lock_and_permit_behind() {
     run(async {
         let mut random = seeded();
         let folder = tempfile::tempdir().unwrap();
-        let (_manager, scene) = scene(&folder, 0).await;
-        let mut toilers: Vec<Role> = (0..TOILERS)
-            .map(|_| Role::start("processes::toiler", &scene))
+        let (_manager, shared) = shared(&folder, 0).await;
+        let mut toilers: Vec<Role> = (0..PROCESSES)
+            .map(|_| Role::start("processes::toiler", &shared))
             .collect();
         for toiler in &mut toilers {
             toiler.next_report();
@@ -263,18 +263,18 @@ fn processes_killed_at_random_leave_every_lock_and_permit_behind() {
             // The time itself is what is random here.
             let moment = Duration::from_micros(random.random_range(0..3000));
             tokio::time::sleep(moment).await;
-            let doomed = &mut toilers[random.random_range(0..TOILERS)];
-            doomed.kill();
-            killed.push(doomed.pid());
+            let victim = &mut toilers[random.random_range(0..PROCESSES)];
+            victim.kill();
+            killed.push(victim.pid());
 
-            let mut guard = scene.lock.acquire().await.unwrap();
+            let mut guard = shared.lock.acquire().await.unwrap();
             if let Some(abandoned) = guard.abandoned() {
                 assert!(killed.contains(&abandoned.holder.pid), "{abandoned}");
                 locks_left += 1;
                 guard.mark_consistent();
             }
             guard.release().await.unwrap();
-            let mut all = scene.permits.acquire_many(3).await.unwrap();
+            let mut all = shared.permits.acquire_many(3).await.unwrap();
             if let Some(abandoned) = all.abandoned() {
                 assert!(killed.contains(&abandoned.holder.pid), "{abandoned}");
                 permits_left += 1;
@@ -282,19 +282,19 @@ fn processes_killed_at_random_leave_every_lock_and_permit_behind() {
             }
             all.release().await.unwrap();
 
-            *doomed = Role::start("processes::toiler", &scene);
-            doomed.next_report();
+            *victim = Role::start("processes::toiler", &shared);
+            victim.next_report();
         }
         println!("{locks_left} died with the lock, {permits_left} with permits");
         assert!(locks_left > 0 && permits_left > 0, "nobody died inside");
 
-        fs::remove_file(&scene.file).unwrap();
+        fs::remove_file(&shared.file).unwrap();
         for toiler in &mut toilers {
             assert_eq!(toiler.next_report(), "done");
         }
-        let status = scene.lock.status().await.unwrap();
+        let status = shared.lock.status().await.unwrap();
         assert_eq!((status.held, status.waiting), (false, 0));
-        let status = scene.permits.status().await.unwrap();
+        let status = shared.permits.status().await.unwrap();
         assert_eq!((status.available, status.held, status.waiting), (3, 0, 0));
     });
 }

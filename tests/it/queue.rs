@@ -56,7 +56,7 @@ async fn rest(queue: &Queue<u32>) -> Vec<u32> {
 }
 
 /// What a get that took nothing was told.
-fn told<T>(outcome: Result<T, GetError>) -> Result<(), CallError> {
+fn describe<T>(outcome: Result<T, GetError>) -> Result<(), CallError> {
     Ok(outcome.map(drop)?)
 }
 
@@ -139,7 +139,7 @@ fn who_waits_for_an_item_is_given_it_in_the_order_of_arrival() {
         assert_eq!(*late.unwrap(), 1, "it was dropped, and is back");
         assert_eq!(rest(&queue).await, [1, 2, 3]);
         let none = queue.get().timeout(Duration::from_millis(5)).await;
-        assert_eq!(told(none), Err(CallError::timed_out()));
+        assert_eq!(describe(none), Err(CallError::timed_out()));
     });
 }
 
@@ -227,8 +227,8 @@ fn closed_queue_is_emptied_and_then_refuses_and_its_items_are_joined() {
         drop(first);
         let [again, other] = gets;
         again.await.unwrap().done().await.unwrap();
-        assert_eq!(told(other.await), refused(Refusal::Closed));
-        assert_eq!(told(queue.try_get().await), refused(Refusal::Closed));
+        assert_eq!(describe(other.await), refused(Refusal::Closed));
+        assert_eq!(describe(queue.try_get().await), refused(Refusal::Closed));
         let [joined] = joins;
         joined.await.unwrap();
         assert!(queue.status().await.unwrap().closed);
@@ -331,7 +331,7 @@ fn queue_of_another_type_is_refused_with_both_types_and_nothing_changes() {
         let wrong: Queue<String> = serde_json::from_str(&token).unwrap();
         let put = wrong.put("one".to_owned()).await.unwrap_err();
         assert_eq!((put.error, put.item.as_str()), (both.clone(), "one"));
-        assert_eq!(told(wrong.get().await), Err(both.clone()));
+        assert_eq!(describe(wrong.get().await), Err(both.clone()));
         assert_eq!(wrong.close().await, Err(both));
         let lock = jobs.lock().await.map(drop);
         assert!(matches!(
@@ -384,7 +384,7 @@ fn all_who_use_a_queue_are_told_when_it_or_its_manager_ends() {
         assert!(!taken.is_valid());
         assert_eq!(taken.done().await, Err(CallError::gone()));
         let ([get], [join]) = (gets, joins);
-        assert_eq!(told(get.await), Err(CallError::gone()));
+        assert_eq!(describe(get.await), Err(CallError::gone()));
         assert_eq!(join.await, Err(CallError::gone()));
         let put = queue.put(1).await.unwrap_err();
         assert_eq!((put.item, put.error), (1, CallError::gone()));
@@ -397,7 +397,7 @@ fn all_who_use_a_queue_are_told_when_it_or_its_manager_ends() {
         let [put] = puts;
         let PutError { item, error } = put.await.unwrap_err();
         assert!(matches!(error, CallError::Disconnected { .. }) && item == 2);
-        let get = told(queue.get().await);
+        let get = describe(queue.get().await);
         assert!(matches!(get, Err(CallError::Disconnected { .. })));
     });
 }
@@ -431,9 +431,9 @@ fn plain_threads_put_take_and_join() {
     let error = queue.try_put(1).blocking().unwrap_err();
     assert!(error.is_closed());
     let brief = Duration::from_millis(1);
-    let outcome = told(queue.get().timeout(brief).blocking());
+    let outcome = describe(queue.get().timeout(brief).blocking());
     assert_eq!(outcome, refused(Refusal::Closed));
-    let outcome = told(queue.try_get().blocking());
+    let outcome = describe(queue.try_get().blocking());
     assert_eq!(outcome, refused(Refusal::Closed));
     block_on(manager.shutdown());
 }
@@ -461,14 +461,14 @@ fn a_thousand_takers_are_given_each_item_once() {
 
 /// Moves a number of items from one queue to another.
 #[derive(Serialize, Deserialize)]
-struct Carry {
+struct Move {
     from: Queue<u32>,
     to: Queue<(u32, Semaphore)>,
     /// An item may hold proxies as well.
     along: Semaphore,
 }
 
-impl Task for Carry {
+impl Task for Move {
     const NAME: &'static str = "carry";
     type Output = Result<u32, CallError>;
 
@@ -497,7 +497,7 @@ fn tasks_of_a_pool_take_queues_as_arguments() {
         let along = manager.semaphore(0).await.unwrap();
         from.close().await.unwrap();
         let pool = Pool::new(2).await.unwrap();
-        let carriers = [(); 2].map(|()| Carry {
+        let carriers = [(); 2].map(|()| Move {
             from: from.clone(),
             to: to.clone(),
             along: along.clone(),
@@ -519,5 +519,5 @@ fn tasks_of_a_pool_take_queues_as_arguments() {
 }
 
 pub(crate) fn register(program: Program) -> Program {
-    program.task::<Carry>()
+    program.task::<Move>()
 }

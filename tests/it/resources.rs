@@ -23,11 +23,11 @@ use lockkeeper_protocol::{
 };
 use lockkeeper_test_support::{Role, Roles, report};
 
-use crate::guards::Flood;
+use crate::guards::Payloads;
 
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("resources::manager", async |limits: Limits| {
-        let builder = Manager::builder().limits(limits).register::<Flood>();
+        let builder = Manager::builder().limits(limits).register::<Payloads>();
         let manager = builder.start().await.unwrap();
         let full = manager.named("no descriptor is left").event();
         let full = full.await.unwrap();
@@ -78,7 +78,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An answer, without what it borrows.
 #[derive(Debug)]
-enum Heard {
+enum Received {
     Opened(u32, Vec<String>),
     /// The number of the call, and how many bytes the reply has.
     Reply(u64, usize),
@@ -105,7 +105,7 @@ impl Raw {
         let mut bytes = Vec::new();
         frame::append(&mut bytes, &hello, usize::MAX).unwrap();
         raw.write(&bytes);
-        assert!(matches!(raw.hear(), Heard::Other(_)));
+        assert!(matches!(raw.receive(), Received::Other(_)));
         raw
     }
 
@@ -129,7 +129,7 @@ impl Raw {
         let mut bytes = Vec::new();
         frame::append(&mut bytes, &open, usize::MAX).unwrap();
         self.write(&bytes);
-        let Heard::Opened(object, operations) = self.hear() else {
+        let Received::Opened(object, operations) = self.receive() else {
             panic!("{name} is not opened");
         };
         let place = operations.iter().position(|name| name == operation);
@@ -153,31 +153,31 @@ impl Raw {
     }
 
     /// Hears the replies to the last calls, in order, and gives the bytes of all.
-    fn hear_replies(&mut self, count: usize) -> usize {
+    fn receive_replies(&mut self, count: usize) -> usize {
         let mut all = 0;
         for seq in self.last_seq + 1 - count as u64..=self.last_seq {
-            match self.hear() {
-                Heard::Reply(answered, bytes) if answered == seq => all += bytes,
+            match self.receive() {
+                Received::Reply(answered, bytes) if answered == seq => all += bytes,
                 other => panic!("no reply to {seq}: {other:?}"),
             }
         }
         all
     }
 
-    fn hear(&mut self) -> Heard {
+    fn receive(&mut self) -> Received {
         let mut chunk = vec![0; 1 << 20];
         loop {
             if let Some(message) = self.inbox.next_message().unwrap() {
                 return match Response::decode(&message).unwrap() {
                     Response::Opened {
                         object, operations, ..
-                    } => Heard::Opened(object, operations),
-                    Response::Reply { seq, body } => Heard::Reply(seq, body.0.len()),
-                    other => Heard::Other(format!("{other:?}")),
+                    } => Received::Opened(object, operations),
+                    Response::Reply { seq, body } => Received::Reply(seq, body.0.len()),
+                    other => Received::Other(format!("{other:?}")),
                 };
             }
             match self.stream.read(&mut chunk).expect("it is answered") {
-                0 => return Heard::Other("the end".to_owned()),
+                0 => return Received::Other("the end".to_owned()),
                 length => self.inbox.feed(&chunk[..length]),
             }
         }

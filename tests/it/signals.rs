@@ -24,12 +24,12 @@ use crate::run;
 
 /// Ends once the mark is there, and has had the lock by then. Gives the worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Linger {
+struct WaitForFile {
     lock: Lock,
     mark: PathBuf,
 }
 
-impl Task for Linger {
+impl Task for WaitForFile {
     const NAME: &'static str = "linger";
     type Output = Result<u32, CallError>;
 
@@ -44,9 +44,9 @@ impl Task for Linger {
 
 /// The same on a plain thread.
 #[derive(Debug, Serialize, Deserialize)]
-struct PlainLinger(Linger);
+struct PlainWaitForFile(WaitForFile);
 
-impl PlainTask for PlainLinger {
+impl PlainTask for PlainWaitForFile {
     const NAME: &'static str = "plain_linger";
     type Output = Result<u32, CallError>;
 
@@ -80,24 +80,24 @@ impl Task for Masks {
 
 pub(crate) fn register(program: Program) -> Program {
     program
-        .task::<Linger>()
-        .task::<Plain<PlainLinger>>()
+        .task::<WaitForFile>()
+        .task::<Plain<PlainWaitForFile>>()
         .task::<Masks>()
 }
 
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("signals::drains", drain);
-    roles.add("signals::careless", be_careless);
+    roles.add("signals::careless", run_without_handlers);
     roles.add("signals::starts", start_under_signals);
 }
 
 /// A pool whose tasks linger, and the spawned manager of their lock.
-async fn start(mark: &Path) -> (Manager, Pool, Linger) {
+async fn start(mark: &Path) -> (Manager, Pool, WaitForFile) {
     let manager = Manager::spawn().await.unwrap();
     let lock = manager.lock().await.unwrap();
     let pool = Pool::builder(2).max_tasks_per_child(1).start().await;
     let mark = mark.to_owned();
-    (manager, pool.unwrap(), Linger { lock, mark })
+    (manager, pool.unwrap(), WaitForFile { lock, mark })
 }
 
 async fn until_running(pool: &Pool, tasks: u64) {
@@ -113,11 +113,11 @@ async fn drain((signals, mark): (Vec<i32>, PathBuf)) {
         .iter()
         .map(|number| signal(SignalKind::from_raw(*number)).unwrap())
         .collect();
-    let (manager, pool, linger) = start(&mark).await;
+    let (manager, pool, task) = start(&mark).await;
     // Twice as many as workers: the others are run by workers that start after the signal.
-    let tasks: Vec<_> = (0..2).map(|_| pool.spawn(linger.clone())).collect();
+    let tasks: Vec<_> = (0..2).map(|_| pool.spawn(task.clone())).collect();
     let plain_tasks: Vec<_> = (0..2)
-        .map(|_| pool.spawn(Plain(PlainLinger(linger.clone()))))
+        .map(|_| pool.spawn(Plain(PlainWaitForFile(task.clone()))))
         .collect();
     until_running(&pool, 2).await;
     report("running");
@@ -131,14 +131,7 @@ async fn drain((signals, mark): (Vec<i32>, PathBuf)) {
         workers.push(task.await.unwrap().unwrap());
     }
     pool.join().await.unwrap();
-    linger
-        .lock
-        .acquire()
-        .await
-        .unwrap()
-        .release()
-        .await
-        .unwrap();
+    task.lock.acquire().await.unwrap().release().await.unwrap();
     manager.shutdown().await;
     workers.sort_unstable();
     workers.dedup();
@@ -146,9 +139,9 @@ async fn drain((signals, mark): (Vec<i32>, PathBuf)) {
 }
 
 /// Knows nothing of signals.
-async fn be_careless(mark: PathBuf) {
-    let (manager, pool, linger) = start(&mark).await;
-    let _tasks = [pool.spawn(linger.clone()), pool.spawn(linger)];
+async fn run_without_handlers(mark: PathBuf) {
+    let (manager, pool, task) = start(&mark).await;
+    let _tasks = [pool.spawn(task.clone()), pool.spawn(task)];
     until_running(&pool, 2).await;
     report(&serde_json::to_string(&pool.pids().await).unwrap());
     let _manager = manager;

@@ -45,7 +45,7 @@ pub(crate) fn roles(roles: &mut Roles) {
         let mut liar = Raw::connect(&path);
         let lock = liar.open("lock", "jobs");
         let seq = liar.call(lock, Acquire::NAME, &codec::encode(&Acquire).unwrap());
-        liar.hear_until(seq);
+        liar.receive_until(seq);
         report("holds");
         std::future::pending::<()>().await;
     });
@@ -122,7 +122,7 @@ impl Raw {
         let mut bytes = Vec::new();
         frame::append(&mut bytes, &hello, usize::MAX).unwrap();
         stream.write_all(&bytes).unwrap();
-        let welcome = hear(&mut stream, &mut inbox);
+        let welcome = receive(&mut stream, &mut inbox);
         let Ok(Response::Welcome {
             session, secret, ..
         }) = Response::decode(&welcome)
@@ -139,7 +139,7 @@ impl Raw {
         }
     }
 
-    fn say(&mut self, request: &Request<'_>) {
+    fn send(&mut self, request: &Request<'_>) {
         let mut bytes = Vec::new();
         frame::append(&mut bytes, request, usize::MAX).unwrap();
         self.stream.write_all(&bytes).unwrap();
@@ -147,13 +147,13 @@ impl Raw {
 
     fn open(&mut self, kind: &str, name: &str) -> u32 {
         self.seq += 1;
-        self.say(&Request::Open {
+        self.send(&Request::Open {
             seq: self.seq,
             kind,
             name: Some(name),
             spec: None,
         });
-        let opened = hear(&mut self.stream, &mut self.inbox);
+        let opened = receive(&mut self.stream, &mut self.inbox);
         let Ok(Response::Opened {
             object, operations, ..
         }) = Response::decode(&opened)
@@ -173,7 +173,7 @@ impl Raw {
     fn call(&mut self, object: u32, name: &str, arguments: &[u8]) -> u64 {
         self.seq += 1;
         let operation = self.operation(object, name);
-        self.say(&Request::Call {
+        self.send(&Request::Call {
             seq: self.seq,
             object,
             operation,
@@ -183,9 +183,9 @@ impl Raw {
         self.seq
     }
 
-    fn hear_until(&mut self, last: u64) {
+    fn receive_until(&mut self, last: u64) {
         loop {
-            let message = hear(&mut self.stream, &mut self.inbox);
+            let message = receive(&mut self.stream, &mut self.inbox);
             match Response::decode(&message).unwrap() {
                 Response::Reply { seq, .. } | Response::Fault { seq, .. } if seq == last => return,
                 Response::Reply { .. } | Response::Fault { .. } => {}
@@ -195,7 +195,7 @@ impl Raw {
     }
 }
 
-fn hear(stream: &mut UnixStream, inbox: &mut Inbox) -> Vec<u8> {
+fn receive(stream: &mut UnixStream, inbox: &mut Inbox) -> Vec<u8> {
     let mut chunk = [0; 4096];
     loop {
         if let Some(message) = inbox.next_message().unwrap() {
@@ -262,20 +262,20 @@ fn acts(kind: &str, grant: Proof) -> Vec<(&'static str, Vec<u8>)> {
 
 /// Tries each grant that a session may have had, by its number and with a MAC of the stranger's own.
 fn attack(path: &PathBuf, objects: &[(String, String)]) {
-    let mut stranger = Raw::connect(path);
-    let sessions = stranger.session.number().saturating_sub(8)..stranger.session.number();
+    let mut attacker = Raw::connect(path);
+    let sessions = attacker.session.number().saturating_sub(8)..attacker.session.number();
     let signed = sessions
         .flat_map(|session| (0..24).map(move |seq| CallId::new(SessionId::new(session), seq)));
-    let signed = signed.map(|call| Proof::Signed(stranger.secret.sign(call)));
+    let signed = signed.map(|call| Proof::Signed(attacker.secret.sign(call)));
     let guesses: Vec<Proof> = (0..64).map(Proof::Own).chain(signed).collect();
     for (kind, name) in objects {
-        let object = stranger.open(kind, name);
+        let object = attacker.open(kind, name);
         for grant in &guesses {
             let mut last = 0;
             for (operation, arguments) in acts(kind, *grant) {
-                last = stranger.call(object, operation, &arguments);
+                last = attacker.call(object, operation, &arguments);
             }
-            stranger.hear_until(last);
+            attacker.receive_until(last);
         }
         let (any, arguments) = match kind.as_str() {
             "queue" => continue,
@@ -285,8 +285,8 @@ fn attack(path: &PathBuf, objects: &[(String, String)]) {
             }
             _ => (ReleaseAny::NAME, codec::encode(&ReleaseAny)),
         };
-        let last = stranger.call(object, any, &arguments.unwrap());
-        stranger.hear_until(last);
+        let last = attacker.call(object, any, &arguments.unwrap());
+        attacker.receive_until(last);
     }
 }
 
@@ -326,8 +326,8 @@ fn a_stranger_that_guesses_takes_nothing_from_a_process_of_any_kind() {
             .map(|(number, kind)| (kind, format!("{number}")))
             .collect();
         let path = manager.address().path().unwrap();
-        let mut stranger = Role::start("trust::stranger", &(path, names));
-        assert_eq!(stranger.next_report(), "tried");
+        let mut attacker = Role::start("trust::stranger", &(path, names));
+        assert_eq!(attacker.next_report(), "tried");
         objects.over.set().await.unwrap();
         assert_eq!(victim.next_report(), "released all");
     });

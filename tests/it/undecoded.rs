@@ -16,9 +16,9 @@ use crate::run;
 /// A number that is not thirteen, written as any other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "u32")]
-struct Lucky(u32);
+struct NotThirteen(u32);
 
-impl TryFrom<u32> for Lucky {
+impl TryFrom<u32> for NotThirteen {
     type Error = String;
 
     fn try_from(number: u32) -> Result<Self, String> {
@@ -31,16 +31,16 @@ impl TryFrom<u32> for Lucky {
 
 /// A number whose code panics at thirteen, when it is read and when it is written.
 #[derive(Clone, Debug, PartialEq)]
-struct Nervous(u32);
+struct PanicsAtThirteen(u32);
 
-impl Serialize for Nervous {
+impl Serialize for PanicsAtThirteen {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         assert_ne!(self.0, 13, "thirteen cannot be written");
         self.0.serialize(serializer)
     }
 }
 
-impl<'de> Deserialize<'de> for Nervous {
+impl<'de> Deserialize<'de> for PanicsAtThirteen {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = u32::deserialize(deserializer)?;
         assert_ne!(number, 13, "thirteen cannot be read");
@@ -67,7 +67,7 @@ fn undecoded<T: fmt::Debug>(got: Result<T, GetError>) -> UndecodedItem {
 }
 
 /// A queue of thirteen and fourteen.
-async fn unlucky(manager: &Manager) -> Queue<u32> {
+async fn thirteen_and_fourteen(manager: &Manager) -> Queue<u32> {
     let queue = manager.schema("luck").queue(9).await.unwrap();
     for item in [13, 14] {
         queue.put(item).await.unwrap();
@@ -81,7 +81,7 @@ where
     T: Serialize + DeserializeOwned + fmt::Debug + Send + 'static,
 {
     let manager = Manager::start().await.unwrap();
-    let numbers = unlucky(&manager).await;
+    let numbers = thirteen_and_fourteen(&manager).await;
     let queue = Queue::<T>::from(numbers.token().clone()).schema("luck");
     let second = Duration::from_secs(60);
 
@@ -105,17 +105,17 @@ where
     drop(item);
     // A `?` in a function that returns `CallError` puts it back too.
     let error = CallError::from(queue.get().await.map(drop).unwrap_err());
-    let CallError::Undecoded(told) = &error else {
+    let CallError::Undecoded(shown) = &error else {
         panic!("{error}");
     };
-    is_why::<T>(told, why);
+    is_why::<T>(shown, why);
     let taken = numbers.get().await.unwrap();
     assert_eq!((*taken, taken.attempts()), (13, 5));
     drop(taken);
 
     let item = undecoded(queue.get().await);
-    let told = item.discard().await.unwrap();
-    is_why::<T>(&told, why);
+    let shown = item.discard().await.unwrap();
+    is_why::<T>(&shown, why);
     drop(next.done().await.unwrap());
     queue.join().await.unwrap();
     assert_eq!(queue.status().await.unwrap().taken, 0);
@@ -124,9 +124,10 @@ where
 #[test]
 fn item_that_its_taker_cannot_decode_is_owned_by_the_error() {
     run(async {
-        first_is_owned_by_its_error::<Lucky>("thirteen is not lucky", |next| next.0 == 14).await;
+        first_is_owned_by_its_error::<NotThirteen>("thirteen is not lucky", |next| next.0 == 14)
+            .await;
         let panicked = "its code panicked";
-        first_is_owned_by_its_error::<Nervous>(panicked, |next| next.0 == 14).await;
+        first_is_owned_by_its_error::<PanicsAtThirteen>(panicked, |next| next.0 == 14).await;
     });
 }
 
@@ -159,8 +160,8 @@ fn no_item_of_another_form_holds_up_those_that_can_be_read() {
 fn undecoded_item_of_a_removed_queue_is_gone() {
     run(async {
         let manager = Manager::start().await.unwrap();
-        let numbers = unlucky(&manager).await;
-        let queue = Queue::<Lucky>::from(numbers.token().clone()).schema("luck");
+        let numbers = thirteen_and_fourteen(&manager).await;
+        let queue = Queue::<NotThirteen>::from(numbers.token().clone()).schema("luck");
         let item = undecoded(queue.get().await);
         manager.remove(numbers.token().name()).await.unwrap();
         assert_eq!(item.discard().await, Err(CallError::gone()));
@@ -168,16 +169,22 @@ fn undecoded_item_of_a_removed_queue_is_gone() {
 }
 
 pub(crate) fn roles(roles: &mut Roles) {
-    roles.add("undecoded::consumer", |queue: Queue<Lucky>| async move {
-        let item = undecoded(queue.get().await);
-        report(&item.attempts().to_string());
-        pending::<()>().await;
-    });
-    roles.add("undecoded::discarder", |queue: Queue<Nervous>| async move {
-        let item = undecoded(queue.get().await);
-        let told = item.discard().await.unwrap();
-        report(&format!("{:?}", told.bytes()));
-    });
+    roles.add(
+        "undecoded::consumer",
+        |queue: Queue<NotThirteen>| async move {
+            let item = undecoded(queue.get().await);
+            report(&item.attempts().to_string());
+            pending::<()>().await;
+        },
+    );
+    roles.add(
+        "undecoded::discarder",
+        |queue: Queue<PanicsAtThirteen>| async move {
+            let item = undecoded(queue.get().await);
+            let shown = item.discard().await.unwrap();
+            report(&format!("{:?}", shown.bytes()));
+        },
+    );
     roles.add("undecoded::failing_main", |()| async {
         let manager = Manager::start().await.unwrap();
         let lock = manager.named("jobs").lock().await.unwrap();
@@ -203,7 +210,7 @@ fn main_that_returns_an_error_prints_a_sentence() {
 fn process_that_dies_with_an_undecoded_item_gives_it_back_and_another_discards_it() {
     run(async {
         let manager = Manager::start().await.unwrap();
-        let numbers = unlucky(&manager).await;
+        let numbers = thirteen_and_fourteen(&manager).await;
         for attempts in 1..=3 {
             // The schema id goes along with the proxy.
             let mut consumer = Role::start("undecoded::consumer", &numbers);
@@ -226,7 +233,7 @@ where
     let number = manager.schema("luck").value(13_u32).await.unwrap();
     let value = Value::<T>::from(number.token().clone()).schema("luck");
     let is_told = |outcome: Result<(), CallError>| match outcome {
-        Err(CallError::Undecoded(told)) => is_why::<T>(&told, why),
+        Err(CallError::Undecoded(shown)) => is_why::<T>(&shown, why),
         other => panic!("{other:?}"),
     };
     is_told(value.get().await.map(drop));
@@ -254,8 +261,8 @@ where
 #[test]
 fn value_that_cannot_be_decoded_is_told_with_its_bytes_and_both_types() {
     run(async {
-        value_is_told_and_replaced("thirteen is not lucky", Lucky(7)).await;
-        value_is_told_and_replaced("its code panicked", Nervous(7)).await;
+        value_is_told_and_replaced("thirteen is not lucky", NotThirteen(7)).await;
+        value_is_told_and_replaced("its code panicked", PanicsAtThirteen(7)).await;
         value_is_told_and_replaced("string", "seven".to_owned()).await;
     });
 }
@@ -264,28 +271,36 @@ fn value_that_cannot_be_decoded_is_told_with_its_bytes_and_both_types() {
 fn panic_while_an_item_or_a_value_is_encoded_is_the_error_of_that_call() {
     run(async {
         let manager = Manager::start().await.unwrap();
-        let queue = manager.queue::<Nervous>(9).await.unwrap();
-        let value = manager.value(Nervous(1)).await.unwrap();
+        let queue = manager.queue::<PanicsAtThirteen>(9).await.unwrap();
+        let value = manager.value(PanicsAtThirteen(1)).await.unwrap();
         let is_told = |error: CallError| {
             let CallError::Fault(Fault::BadArguments(why)) = &error else {
                 panic!("{error}");
             };
-            for words in ["Nervous cannot be encoded", "thirteen cannot be written"] {
+            for words in [
+                "PanicsAtThirteen cannot be encoded",
+                "thirteen cannot be written",
+            ] {
                 assert!(why.contains(words), "{why}");
             }
         };
-        let put = queue.put(Nervous(13)).await.unwrap_err();
-        assert_eq!(put.item, Nervous(13));
+        let put = queue.put(PanicsAtThirteen(13)).await.unwrap_err();
+        assert_eq!(put.item, PanicsAtThirteen(13));
         is_told(put.error);
-        is_told(value.set(Nervous(13)).await.unwrap_err());
-        is_told(value.swap(Nervous(13)).await.unwrap_err());
-        is_told(value.update(|_| Nervous(13)).await.unwrap_err());
-        let exchanged = value.compare_exchange(&Nervous(1), Nervous(13)).await;
+        is_told(value.set(PanicsAtThirteen(13)).await.unwrap_err());
+        is_told(value.swap(PanicsAtThirteen(13)).await.unwrap_err());
+        is_told(value.update(|_| PanicsAtThirteen(13)).await.unwrap_err());
+        let exchanged = value
+            .compare_exchange(&PanicsAtThirteen(1), PanicsAtThirteen(13))
+            .await;
         is_told(exchanged.unwrap_err());
-        is_told(manager.value(Nervous(13)).await.unwrap_err());
-        queue.put(Nervous(2)).await.unwrap();
-        assert_eq!(queue.get().await.unwrap().done().await, Ok(Nervous(2)));
-        assert_eq!(value.get().await, Ok(Nervous(1)));
+        is_told(manager.value(PanicsAtThirteen(13)).await.unwrap_err());
+        queue.put(PanicsAtThirteen(2)).await.unwrap();
+        assert_eq!(
+            queue.get().await.unwrap().done().await,
+            Ok(PanicsAtThirteen(2))
+        );
+        assert_eq!(value.get().await, Ok(PanicsAtThirteen(1)));
     });
 }
 
@@ -293,13 +308,16 @@ fn panic_while_an_item_or_a_value_is_encoded_is_the_error_of_that_call() {
 fn plain_thread_gets_past_an_item_that_it_cannot_decode() {
     let _watchdog = Watchdog::start();
     let manager = block_on(Manager::start()).unwrap();
-    let numbers = block_on(unlucky(&manager));
-    let queue = Queue::<Lucky>::from(numbers.token().clone()).schema("luck");
+    let numbers = block_on(thirteen_and_fourteen(&manager));
+    let queue = Queue::<NotThirteen>::from(numbers.token().clone()).schema("luck");
     drop(undecoded(queue.get().blocking()));
     drop(undecoded(queue.try_get().blocking()));
     let item = undecoded(queue.get().timeout(Duration::from_secs(60)).blocking());
     assert_eq!(item.attempts(), 3);
     block_on(item.discard()).unwrap();
-    assert_eq!(queue.get().blocking().unwrap().into_inner(), Lucky(14));
+    assert_eq!(
+        queue.get().blocking().unwrap().into_inner(),
+        NotThirteen(14)
+    );
     block_on(manager.shutdown());
 }

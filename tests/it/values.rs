@@ -158,9 +158,9 @@ impl Operation for Insert {
     type Reply = ();
 }
 
-struct Bottomless;
+struct EndlessKind;
 
-impl Primitive for Bottomless {
+impl Primitive for EndlessKind {
     const KIND: &'static str = "values::bottomless";
     type Spec = Option<Endless>;
 
@@ -173,7 +173,7 @@ impl Primitive for Bottomless {
     }
 }
 
-impl Serve<Insert> for Bottomless {
+impl Serve<Insert> for EndlessKind {
     fn serve(&mut self, _: Insert, call: Call<()>) {
         call.reply(());
     }
@@ -192,7 +192,7 @@ fn encoding_of_a_value_without_an_end_stops_at_the_limit_of_a_message() {
             ..Limits::default()
         };
         let builder = Manager::builder().limits(limits);
-        let manager = builder.register::<Bottomless>().start().await.unwrap();
+        let manager = builder.register::<EndlessKind>().start().await.unwrap();
         let limit = |what, most| CallError::Fault(Fault::limit(what, most));
         let queue = manager.queue::<Endless>(1).await.unwrap();
         let refused = queue.put(Endless).await.unwrap_err();
@@ -204,9 +204,9 @@ fn encoding_of_a_value_without_an_end_stops_at_the_limit_of_a_message() {
         let set = value.set(Some(Endless)).await;
         assert_eq!(set, Err(limit("bytes of a value", most)));
         let call = limit("bytes in a call", frame_bytes);
-        let opened = manager.open::<Bottomless>(Some(Endless)).await;
+        let opened = manager.open::<EndlessKind>(Some(Endless)).await;
         assert_eq!(opened.map(drop), Err(call.clone()));
-        let object = manager.open::<Bottomless>(None).await.unwrap();
+        let object = manager.open::<EndlessKind>(None).await.unwrap();
         assert_eq!(object.call(Insert(Endless)).await, Err(call));
         object.cast(Insert(Endless));
         assert_eq!(value.get().await, Ok(None));

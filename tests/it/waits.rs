@@ -2,9 +2,9 @@
 //! ages.
 
 pub(crate) mod calls;
+pub(crate) mod objects;
 pub(crate) mod queue_and_value;
 pub(crate) mod rw_lock_and_latch;
-pub(crate) mod scene;
 
 use std::time::Duration;
 
@@ -16,19 +16,19 @@ use serde::{Deserialize, Serialize};
 use crate::{
     manager::process::pid_of,
     run,
-    waits::scene::{FAR, Scene, Told},
+    waits::objects::{HOUR, Objects, Outcome},
 };
 
 /// Waits in every way, in one task of a pool.
 #[derive(Debug, Serialize, Deserialize)]
-struct Awaits(Scene);
+struct Awaits(Objects);
 
 impl Task for Awaits {
     const NAME: &'static str = "waits::awaits";
-    type Output = Vec<(String, Told)>;
+    type Output = Vec<(String, Outcome)>;
 
     async fn run(self) -> Self::Output {
-        let waits = [None, Some(FAR)].map(|timeout| self.0.waits(timeout));
+        let waits = [None, Some(HOUR)].map(|timeout| self.0.waits(timeout));
         let waits = waits.into_iter().flatten();
         let waits = waits.map(|(what, wait)| async move { (what.to_owned(), wait.await) });
         join_all(waits).await
@@ -37,17 +37,17 @@ impl Task for Awaits {
 
 /// The same on threads that are blocked.
 #[derive(Debug, Serialize, Deserialize)]
-struct Blocks(Scene);
+struct Blocks(Objects);
 
 impl PlainTask for Blocks {
     const NAME: &'static str = "waits::blocks";
-    type Output = Vec<(String, Told)>;
+    type Output = Vec<(String, Outcome)>;
 
     fn run(self) -> Self::Output {
         let waits = self.0.blocked().into_iter().enumerate();
         let waits = waits.map(|(place, wait)| {
-            let told = wait.join().expect("no wait panics");
-            (place.to_string(), told)
+            let shown = wait.join().expect("no wait panics");
+            (place.to_string(), shown)
         });
         waits.collect()
     }
@@ -63,8 +63,8 @@ pub(crate) fn is_disconnected<T>(outcome: &Result<T, CallError>) -> bool {
 }
 
 #[track_caller]
-fn assert_disconnected(what: &str, told: &Told) {
-    assert!(is_disconnected(told), "to {what}: {told:?}");
+fn assert_disconnected(what: &str, shown: &Outcome) {
+    assert!(is_disconnected(shown), "to {what}: {shown:?}");
 }
 
 #[test]
@@ -72,17 +72,17 @@ fn all_who_wait_are_told_when_the_manager_is_killed() {
     run(async {
         let manager = Manager::spawn().await.unwrap();
         let doomed = pid_of(&manager).await;
-        let (scene, _reader) = Scene::set(&manager).await;
+        let (objects, _reader) = Objects::set(&manager).await;
         let pool = Pool::new(2).await.unwrap();
-        let awaits = pool.spawn(Awaits(scene.clone()));
-        let blocks = pool.spawn(Plain(Blocks(scene.clone())));
-        let waits = [None, Some(FAR)].map(|timeout| scene.waits(timeout));
+        let awaits = pool.spawn(Awaits(objects.clone()));
+        let blocks = pool.spawn(Plain(Blocks(objects.clone())));
+        let waits = [None, Some(HOUR)].map(|timeout| objects.waits(timeout));
         let waits = waits.into_iter().flatten();
         let waits: Vec<_> = waits
             .map(|(what, wait)| (what, tokio::spawn(wait)))
             .collect();
-        let blocked = scene.blocked();
-        scene.until_waiting(8).await;
+        let blocked = objects.blocked();
+        objects.until_waiting(8).await;
         kill(doomed);
         for (what, wait) in waits {
             assert_disconnected(what, &wait.await.unwrap());
@@ -90,13 +90,13 @@ fn all_who_wait_are_told_when_the_manager_is_killed() {
         for (place, wait) in blocked.into_iter().enumerate() {
             assert_disconnected(&place.to_string(), &wait.join().unwrap());
         }
-        for told in [awaits.await.unwrap(), blocks.await.unwrap()] {
-            assert_eq!(told.len(), 30);
-            for (what, told) in told {
-                assert_disconnected(&what, &told);
+        for shown in [awaits.await.unwrap(), blocks.await.unwrap()] {
+            assert_eq!(shown.len(), 30);
+            for (what, shown) in shown {
+                assert_disconnected(&what, &shown);
             }
         }
-        for (what, wait) in scene.waits(None) {
+        for (what, wait) in objects.waits(None) {
             assert_disconnected(what, &wait.await);
         }
     });
@@ -106,10 +106,10 @@ fn all_who_wait_are_told_when_the_manager_is_killed() {
 fn calls_after_a_shutdown_fail_at_once() {
     run(async {
         let manager = Manager::start().await.unwrap();
-        let (scene, _reader) = Scene::set(&manager).await;
+        let (objects, _reader) = Objects::set(&manager).await;
         manager.shutdown().await;
         for timeout in [None, Some(Duration::ZERO), Some(Duration::MAX)] {
-            for (what, wait) in scene.waits(timeout) {
+            for (what, wait) in objects.waits(timeout) {
                 assert_disconnected(what, &wait.await);
             }
         }
@@ -120,24 +120,24 @@ fn calls_after_a_shutdown_fail_at_once() {
 fn times_too_long_to_be_counted_never_end() {
     run(async {
         let manager = Manager::start().await.unwrap();
-        let (scene, reader) = Scene::set(&manager).await;
+        let (objects, reader) = Objects::set(&manager).await;
         // More microseconds than the wire can say, more than a clock can count, and less.
         let times = [
             Duration::MAX,
             Duration::from_micros(u64::MAX),
             Duration::from_secs(1 << 40),
         ];
-        let waits = times.map(|time| scene.waits(Some(time)));
+        let waits = times.map(|time| objects.waits(Some(time)));
         let waits = waits.into_iter().flatten();
         let waits: Vec<_> = waits
             .map(|(what, wait)| (what, tokio::spawn(wait)))
             .collect();
-        scene.until_waiting(3).await;
-        scene.let_all_in(reader).await;
+        objects.until_waiting(3).await;
+        objects.grant_all(reader).await;
         for (what, wait) in waits {
             let is_at_barrier = what == "pass the barrier";
-            let told = wait.await.unwrap();
-            assert_eq!(told.is_err(), is_at_barrier, "to {what}: {told:?}");
+            let shown = wait.await.unwrap();
+            assert_eq!(shown.is_err(), is_at_barrier, "to {what}: {shown:?}");
         }
     });
 }
@@ -146,24 +146,24 @@ fn times_too_long_to_be_counted_never_end() {
 fn times_of_zero_end_at_once_and_hold_nothing() {
     run(async {
         let manager = Manager::start().await.unwrap();
-        let (scene, reader) = Scene::set(&manager).await;
-        for (what, wait) in scene.waits(Some(Duration::ZERO)) {
+        let (objects, reader) = Objects::set(&manager).await;
+        for (what, wait) in objects.waits(Some(Duration::ZERO)) {
             // The end of the time is no error to who sleeps, and has the lock again.
             let sleeps = what == "be notified";
-            let told = if sleeps {
+            let shown = if sleeps {
                 Ok(())
             } else {
                 Err(CallError::timed_out())
             };
-            assert_eq!(wait.await, told, "to {what}");
+            assert_eq!(wait.await, shown, "to {what}");
         }
-        scene.barrier.reset().await.unwrap();
-        scene.until_waiting(0).await;
-        scene.let_all_in(reader).await;
+        objects.barrier.reset().await.unwrap();
+        objects.until_waiting(0).await;
+        objects.grant_all(reader).await;
         // The earlier waits that timed out leave nothing behind.
-        for (what, wait) in scene.waits(Some(Duration::ZERO)) {
-            let (is_at_barrier, told) = (what == "pass the barrier", wait.await);
-            assert_eq!(told.is_err(), is_at_barrier, "to {what}: {told:?}");
+        for (what, wait) in objects.waits(Some(Duration::ZERO)) {
+            let (is_at_barrier, shown) = (what == "pass the barrier", wait.await);
+            assert_eq!(shown.is_err(), is_at_barrier, "to {what}: {shown:?}");
         }
     });
 }

@@ -35,13 +35,13 @@ pub(crate) fn roles(roles: &mut Roles) {
 
 /// What a process lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Want {
+enum Lack {
     Descriptors,
     Threads,
     Memory,
 }
 
-impl Want {
+impl Lack {
     const fn resource(self) -> Resource {
         match self {
             Self::Descriptors => Resource::Nofile,
@@ -141,34 +141,34 @@ impl Drop for Unprivileged {
     }
 }
 
-fn told(outcome: Result<(), impl fmt::Display>) -> Result<(), String> {
+fn describe(outcome: Result<(), impl fmt::Display>) -> Result<(), String> {
     outcome.map_err(|error| error.to_string())
 }
 
 /// All that can be a program's first use of this library.
 async fn uses(lock: Lock) -> Vec<Result<(), String>> {
     let mut outcomes = vec![
-        told(Manager::start().await.map(drop)),
-        told(Manager::builder().shards(3).start().await.map(drop)),
-        told(Manager::spawn().await.map(drop)),
-        told(Pool::new(1).await.map(drop)),
+        describe(Manager::start().await.map(drop)),
+        describe(Manager::builder().shards(3).start().await.map(drop)),
+        describe(Manager::spawn().await.map(drop)),
+        describe(Pool::new(1).await.map(drop)),
     ];
     // On this thread, which a plain program would call from: there may be no other.
-    outcomes.push(told(lock.acquire().await.map(drop)));
+    outcomes.push(describe(lock.acquire().await.map(drop)));
     outcomes
 }
 
 /// Uses the library with nothing, with more and more, and with enough. `block_on` is the first use of all.
-async fn use_first((want, lock): (Want, Lock)) {
+async fn use_first((lack, lock): (Lack, Lock)) {
     let plain = thread::spawn(move || {
         // A caller on a runtime must not drop another one.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
         let runtime = runtime.expect("nothing is lacking yet");
-        want.leave(0);
+        lack.leave(0);
         for more in 0..4 {
-            want.leave(more);
+            lack.leave(more);
             let outcomes = [
                 runtime.block_on(uses(lock.clone())),
                 block_on(uses(lock.clone())),
@@ -178,7 +178,7 @@ async fn use_first((want, lock): (Want, Lock)) {
                     report(&error);
                 }
             }
-            want.end();
+            lack.end();
         }
         let enough = block_on(uses(lock));
         assert!(enough.iter().all(Result::is_ok), "{enough:?}");
@@ -189,17 +189,17 @@ async fn use_first((want, lock): (Want, Lock)) {
 }
 
 /// Reads what a role tells of its first uses.
-fn check_first_uses(want: Want, mut role: Role) {
+fn check_first_uses(lack: Lack, mut role: Role) {
     let mut errors = 0;
     loop {
-        let told = role.next_report();
-        if told == "enough" {
+        let shown = role.next_report();
+        if shown == "enough" {
             break;
         }
-        assert!(told.contains(want.remedy()), "{want:?}: {told}");
+        assert!(shown.contains(lack.remedy()), "{lack:?}: {shown}");
         errors += 1;
     }
-    assert!(errors >= 3, "{want:?}: {errors} errors");
+    assert!(errors >= 3, "{lack:?}: {errors} errors");
 }
 
 #[test]
@@ -207,9 +207,9 @@ fn first_use_for_which_the_system_has_no_room_is_an_error_that_names_the_limit()
     run(async {
         let manager = Manager::start().await.unwrap();
         let lock = manager.lock().await.unwrap();
-        for want in [Want::Descriptors, Want::Memory] {
-            let role = Role::start("wants::first_use", &(want, &lock));
-            check_first_uses(want, role);
+        for lack in [Lack::Descriptors, Lack::Memory] {
+            let role = Role::start("wants::first_use", &(lack, &lock));
+            check_first_uses(lack, role);
         }
     });
 }
@@ -225,7 +225,7 @@ fn first_use_without_threads_is_an_error_that_names_the_limit() {
         let builder = Manager::builder().address(folder.path().join("locks.sock"));
         let manager = builder.allow_uid(user.uid).start().await.unwrap();
         let lock = manager.lock().await.unwrap();
-        let role = user.start("wants::first_use", &(Want::Threads, &lock));
-        check_first_uses(Want::Threads, role);
+        let role = user.start("wants::first_use", &(Lack::Threads, &lock));
+        check_first_uses(Lack::Threads, role);
     });
 }

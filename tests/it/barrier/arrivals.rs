@@ -34,7 +34,7 @@ pub(crate) async fn act() -> Result<(), ()> {
 }
 
 /// What became of a wait, in words.
-pub(crate) fn told(outcome: Outcome) -> String {
+pub(crate) fn describe(outcome: Outcome) -> String {
     match outcome {
         Ok(passed) => format!("{} in {}", passed.index, passed.generation),
         Err(ActionError::Call(CallError::Refused(Refusal::Broken(breach), _))) => match breach {
@@ -64,7 +64,7 @@ pub(crate) async fn arrived(barrier: &Barrier) -> JoinHandle<String> {
             Some(passed) => passed,
             None => wait.await,
         };
-        told(passed.map_err(Into::into))
+        describe(passed.map_err(Into::into))
     });
     heard.await.unwrap();
     waiting

@@ -15,31 +15,31 @@ use rustix::process::Signal;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
-    barrier::arrivals::{arrived, state, told, wait},
+    barrier::arrivals::{arrived, describe, state, wait},
     program, run,
 };
 
 /// How many processes may be alive.
-const LIVES: u32 = 10;
+const MAX_PROCESSES: u32 = 10;
 
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add(
         "barrier::deaths::party",
-        |(barrier, life): Mortal| async move {
-            let _life = life.acquire().await.unwrap();
+        |(barrier, alive): Tracked| async move {
+            let _life = alive.acquire().await.unwrap();
             let passed = barrier.wait().await;
-            report(&told(passed.map_err(Into::into)));
+            report(&describe(passed.map_err(Into::into)));
             pending::<()>().await;
         },
     );
     roles.add("barrier::deaths::actor", |barrier: Barrier| async move {
         let passed = barrier.wait_with(|| async { Ok(()) }).await;
-        report(&told(passed));
+        report(&describe(passed));
     });
     roles.add(
         "barrier::deaths::endless_actor",
-        |(barrier, life): Mortal| async move {
-            let _life = life.acquire().await.unwrap();
+        |(barrier, alive): Tracked| async move {
+            let _life = alive.acquire().await.unwrap();
             let act = || async {
                 report("acts");
                 pending::<Result<(), ()>>().await
@@ -51,29 +51,29 @@ pub(crate) fn roles(roles: &mut Roles) {
 }
 
 /// A barrier, and what is held by a process until its death is known.
-type Mortal = (Barrier, Semaphore);
+type Tracked = (Barrier, Semaphore);
 
 /// Dies after so many turns of its wait, or when it has passed.
-async fn die_after(((barrier, life), turns, acts): (Mortal, u32, bool)) {
-    let _life = life.acquire().await.unwrap();
+async fn die_after(((barrier, alive), turns, acts): (Tracked, u32, bool)) {
+    let _life = alive.acquire().await.unwrap();
     report("comes");
     let mut wait = pin!(wait(&barrier, acts));
     let passed = for_turns(turns, wait.as_mut()).await;
-    report(passed.map_or_else(|| "dying".to_owned(), told).as_str());
+    report(passed.map_or_else(|| "dying".to_owned(), describe).as_str());
     kill(process::id());
 }
 
-async fn manager_and_barrier(spec: impl Into<BarrierSpec>) -> (Manager, Mortal) {
+async fn manager_and_barrier(spec: impl Into<BarrierSpec>) -> (Manager, Tracked) {
     let manager = Manager::start().await.unwrap();
     let barrier = manager.barrier(spec).await.unwrap();
-    let life = manager.semaphore(LIVES).await.unwrap();
-    (manager, (barrier, life))
+    let alive = manager.semaphore(MAX_PROCESSES).await.unwrap();
+    (manager, (barrier, alive))
 }
 
 /// Waits until it is known that no process lives any more.
-async fn until_dead(life: &Semaphore) {
+async fn until_dead(alive: &Semaphore) {
     until("their deaths are known", || async {
-        life.status().await.unwrap().available == u64::from(LIVES)
+        alive.status().await.unwrap().available == u64::from(MAX_PROCESSES)
     })
     .await;
 }
@@ -97,10 +97,10 @@ async fn until_broken(barrier: &Barrier) {
 }
 
 /// A party that has arrived and is stopped.
-async fn stopped_party(mortal: &Mortal) -> Role {
-    let barrier = &mortal.0;
+async fn stopped_party(tracked: &Tracked) -> Role {
+    let barrier = &tracked.0;
     let (arrived, _) = state(barrier).await;
-    let party = Role::start("barrier::deaths::party", mortal);
+    let party = Role::start("barrier::deaths::party", tracked);
     until_arrived(barrier, arrived + 1).await;
     stop(party.pid()).await;
     party
@@ -109,12 +109,12 @@ async fn stopped_party(mortal: &Mortal) -> Role {
 #[test]
 fn killed_party_breaks_the_barrier_at_every_place_in_the_order() {
     run(async {
-        let (_manager, mortal) = manager_and_barrier(4).await;
-        let barrier = mortal.0.clone();
+        let (_manager, tracked) = manager_and_barrier(4).await;
+        let barrier = tracked.0.clone();
         for place in 0..3 {
             let mut parties = Vec::new();
             for _ in 0..3 {
-                parties.push(stopped_party(&mortal).await);
+                parties.push(stopped_party(&tracked).await);
             }
             let mut killed = parties.remove(place);
             killed.kill();
@@ -136,13 +136,13 @@ fn killed_party_breaks_the_barrier_at_every_place_in_the_order() {
 #[test]
 fn places_of_killed_parties_that_retract_are_taken_by_those_behind_them() {
     run(async {
-        let (_manager, mortal) = manager_and_barrier(retracting(4)).await;
-        let barrier = mortal.0.clone();
+        let (_manager, tracked) = manager_and_barrier(retracting(4)).await;
+        let barrier = tracked.0.clone();
         for place in 0..3 {
             let (_, generation) = state(&barrier).await;
             let mut parties = Vec::new();
             for _ in 0..3 {
-                parties.push(stopped_party(&mortal).await);
+                parties.push(stopped_party(&tracked).await);
             }
             parties.remove(place).kill();
             until_arrived(&barrier, 2).await;
@@ -162,13 +162,13 @@ fn places_of_killed_parties_that_retract_are_taken_by_those_behind_them() {
 #[test]
 fn party_that_is_killed_after_the_release_breaks_nothing() {
     run(async {
-        let (_manager, mortal) = manager_and_barrier(2).await;
-        let (barrier, life) = &mortal;
-        let mut stopped = stopped_party(&mortal).await;
+        let (_manager, tracked) = manager_and_barrier(2).await;
+        let (barrier, alive) = &tracked;
+        let mut stopped = stopped_party(&tracked).await;
         assert_eq!(barrier.wait().await.unwrap().index, 1, "it has arrived");
         let waiting = arrived(barrier).await;
         stopped.kill();
-        until_dead(life).await;
+        until_dead(alive).await;
         assert_eq!(state(barrier).await, (1, 1));
         assert_eq!(barrier.wait().await.unwrap().generation, 1);
         assert_eq!(waiting.await.unwrap(), "0 in 1");
@@ -210,7 +210,7 @@ async fn acting(barrier: &Barrier) -> (oneshot::Sender<()>, JoinHandle<String>) 
         tell.send(()).unwrap();
         ended.await.map_err(drop)
     };
-    let acting = tokio::spawn(async move { told(barrier.wait_with(act).await) });
+    let acting = tokio::spawn(async move { describe(barrier.wait_with(act).await) });
     begun.await.unwrap();
     (end, acting)
 }
@@ -219,16 +219,16 @@ async fn acting(barrier: &Barrier) -> (oneshot::Sender<()>, JoinHandle<String>) 
 fn party_that_is_killed_during_the_action_of_another_breaks_or_is_replaced() {
     run(async {
         for spec in [2.into(), retracting(2)] {
-            let (_manager, mortal) = manager_and_barrier(spec).await;
-            let barrier = &mortal.0;
-            let mut party = stopped_party(&mortal).await;
+            let (_manager, tracked) = manager_and_barrier(spec).await;
+            let barrier = &tracked.0;
+            let mut party = stopped_party(&tracked).await;
             let (end, acting) = acting(barrier).await;
             party.kill();
-            until_dead(&mortal.1).await;
+            until_dead(&tracked.1).await;
             end.send(()).unwrap();
             if spec == retracting(2) {
                 let other = barrier.wait_with(async || panic!("it has been run"));
-                assert_eq!(told(other.await), "1 in 0");
+                assert_eq!(describe(other.await), "1 in 0");
                 assert_eq!(acting.await.unwrap(), "0 in 0");
             } else {
                 let why = format!("broken by the death of {}", party.pid());
@@ -241,18 +241,18 @@ fn party_that_is_killed_during_the_action_of_another_breaks_or_is_replaced() {
 #[test]
 fn actor_that_was_given_up_is_no_party_any_more() {
     run(async {
-        let (_manager, mortal) = manager_and_barrier(2).await;
-        let (barrier, life) = &mortal;
+        let (_manager, tracked) = manager_and_barrier(2).await;
+        let (barrier, alive) = &tracked;
         let mut impatient = pin!(barrier.wait().timeout(Duration::from_millis(300)));
         assert!(impatient.as_mut().now_or_never().is_none());
-        let mut actor = Role::start("barrier::deaths::endless_actor", &mortal);
+        let mut actor = Role::start("barrier::deaths::endless_actor", &tracked);
         assert_eq!(actor.next_report(), "acts");
         stop(actor.pid()).await;
         assert_eq!(impatient.await, Err(CallError::timed_out()));
         barrier.reset().await.unwrap();
         let waiting = arrived(barrier).await;
         actor.kill();
-        until_dead(life).await;
+        until_dead(alive).await;
         assert_eq!(barrier.wait().await.unwrap().generation, 0);
         assert_eq!(waiting.await.unwrap(), "0 in 0");
     });
@@ -268,16 +268,16 @@ fn process_that_dies_at_any_turn_of_its_wait_lets_all_others_pass_or_none() {
             (retracting(3), false),
             (retracting(3), true),
         ] {
-            let (_manager, mortal) = manager_and_barrier(spec).await;
-            let (barrier, life) = &mortal;
+            let (_manager, tracked) = manager_and_barrier(spec).await;
+            let (barrier, alive) = &tracked;
             sweep(async |turns| {
                 let (_, generation) = state(barrier).await;
-                let mut hasty = Role::start("barrier::deaths::hasty", &(&mortal, turns, acts));
+                let mut hasty = Role::start("barrier::deaths::hasty", &(&tracked, turns, acts));
                 assert_eq!(hasty.next_report(), "comes");
                 let others = [arrived(barrier).await, arrived(barrier).await];
                 let has_passed = hasty.next_report() != "dying";
                 hasty.kill();
-                until_dead(life).await;
+                until_dead(alive).await;
                 let (mut arrived, reached) = state(barrier).await;
                 if arrived == 2 {
                     assert!(!has_passed && reached == generation);

@@ -10,7 +10,7 @@ use lockkeeper::{
 use lockkeeper_test_support::{Role, Roles, for_turns, report, run_in_turns, sweep};
 
 use crate::{
-    barrier::arrivals::{ACTIONS, act, arrived, state, told, wait},
+    barrier::arrivals::{ACTIONS, act, arrived, describe, state, wait},
     program, run,
 };
 
@@ -53,7 +53,7 @@ async fn lap((barrier, laps): (Barrier, u64)) {
                 (lap, fails) = (lap + 1, true);
             }
             Err(ActionError::Failed(()) | ActionError::Call(CallError::TimedOut(_))) => {}
-            Err(error) => assert!(told(Err(error)).starts_with("broken: ")),
+            Err(error) => assert!(describe(Err(error)).starts_with("broken: ")),
         }
     }
     report("done");
@@ -88,10 +88,10 @@ fn wait_that_is_dropped_at_any_turn_has_passed_or_takes_its_arrival_back() {
                 };
                 let has_passed = passed.is_some();
                 let (arrived, reached) = state(&barrier).await;
-                let mut words: Vec<_> = passed.into_iter().map(told).collect();
+                let mut words: Vec<_> = passed.into_iter().map(describe).collect();
                 if arrived == 2 {
                     assert_eq!(reached, generation, "it is not counted");
-                    words.push(told(wait(&barrier, false).await));
+                    words.push(describe(wait(&barrier, false).await));
                 }
                 for other in others {
                     words.push(other.await.unwrap());
@@ -131,14 +131,14 @@ fn action_is_run_once_a_generation_at_whatever_turn_another_party_is_dropped() {
             let act = async {
                 let barrier = barrier.clone();
                 [tokio::spawn(
-                    async move { told(wait(&barrier, true).await) },
+                    async move { describe(wait(&barrier, true).await) },
                 )]
             };
             let (passed, [actor]) = tokio::join!(hasty, act);
             let (_, reached) = state(&barrier).await;
             if reached == generation {
                 assert_eq!(passed, None, "it is not counted");
-                told(wait(&barrier, true).await);
+                describe(wait(&barrier, true).await);
             }
             assert!(actor.await.unwrap().ends_with(&format!("in {generation}")));
             assert_eq!(ACTIONS.get(), before + 1);
@@ -192,7 +192,7 @@ fn early_party_takes_over_at_whatever_turn_the_one_that_is_to_act_is_dropped() {
             let early = async {
                 let barrier = barrier.clone();
                 [tokio::spawn(
-                    async move { told(wait(&barrier, true).await) },
+                    async move { describe(wait(&barrier, true).await) },
                 )]
             };
             let (passed, [early]) = tokio::join!(hasty, early);

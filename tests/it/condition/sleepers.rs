@@ -13,7 +13,7 @@ pub(crate) type Sleeper = JoinHandle<Result<ConditionGuard, CallError>>;
 pub(crate) async fn asleep(condition: &Condition) -> Sleeper {
     let guard = condition.acquire().await.unwrap();
     let condition = condition.clone();
-    let (tell, told) = tokio::sync::oneshot::channel();
+    let (tell, shown) = tokio::sync::oneshot::channel();
     let sleeper = tokio::spawn(async move {
         let mut wait = pin!(condition.wait(guard));
         let early = wait.as_mut().now_or_never();
@@ -23,7 +23,7 @@ pub(crate) async fn asleep(condition: &Condition) -> Sleeper {
             None => wait.await,
         }
     });
-    told.await.unwrap();
+    shown.await.unwrap();
     sleeper
 }
 

@@ -138,13 +138,13 @@ fn key_of_more_than_255_bytes_is_refused_with_the_limit() {
     run(async {
         let (_manager, locks) = manager_and_locks().await;
         let long = "x".repeat(256);
-        let told = locks.acquire(&long).await.map(drop).unwrap_err();
+        let shown = locks.acquire(&long).await.map(drop).unwrap_err();
         assert!(
-            told.to_string().contains("at most 255 bytes, not 256"),
-            "{told}"
+            shown.to_string().contains("at most 255 bytes, not 256"),
+            "{shown}"
         );
-        assert_eq!(locks.key_status(&long).await.unwrap_err(), told);
-        assert_eq!(locks.force_unlock(&long).await.unwrap_err(), told);
+        assert_eq!(locks.key_status(&long).await.unwrap_err(), shown);
+        assert_eq!(locks.force_unlock(&long).await.unwrap_err(), shown);
         assert!(is_empty(&locks).await);
     });
 }
@@ -400,13 +400,13 @@ fn all_who_wait_are_told_when_the_manager_is_killed_and_guards_are_lost() {
         assert!(is_running(process));
         kill(process);
         let outcomes = [waiting.await.unwrap().map(drop), several.await.unwrap()];
-        for told in outcomes
+        for shown in outcomes
             .into_iter()
             .chain([locks.acquire("c").await.map(drop)])
         {
             assert!(
-                matches!(told, Err(CallError::Disconnected { .. })),
-                "{told:?}"
+                matches!(shown, Err(CallError::Disconnected { .. })),
+                "{shown:?}"
             );
         }
         guard.lost().await;

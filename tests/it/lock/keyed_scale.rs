@@ -16,7 +16,7 @@ use crate::{manager::process::pid_of, run};
 const KEYS: usize = 115_000;
 
 /// How many are acquired in one go.
-const GO: usize = 5_000;
+const BATCH: usize = 5_000;
 
 /// What a held key may take of the manager's memory, all included.
 const MOST_BYTES: usize = 128;
@@ -25,7 +25,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add(
         "lock::keyed_scale::hoarder",
         |(locks, keys): (KeyedLock, usize)| async move {
-            hoard(&locks, 0, keys).await;
+            acquire_keys(&locks, 0, keys).await;
             report("held");
             std::future::pending::<()>().await;
         },
@@ -33,9 +33,9 @@ pub(crate) fn roles(roles: &mut Roles) {
 }
 
 /// Takes keys and keeps them for as long as the session lasts.
-async fn hoard(locks: &KeyedLock, first: usize, last: usize) {
-    for start in (first..last).step_by(GO) {
-        let keys = start..last.min(start + GO);
+async fn acquire_keys(locks: &KeyedLock, first: usize, last: usize) {
+    for start in (first..last).step_by(BATCH) {
+        let keys = start..last.min(start + BATCH);
         // 22 bytes, the longest that stand in place.
         let keys = keys.map(|n| format!("/corpus/record/{n:07}"));
         let guards = try_join_all(keys.map(|key| locks.acquire(key))).await;
@@ -60,14 +60,14 @@ fn held_key_takes_few_bytes_of_the_manager() {
         let process = pid_of(&manager).await;
         let locks = manager.keyed_lock().await.unwrap();
         // What a manager takes for its first calls is not what it takes for each key.
-        hoard(&locks, 0, GO).await;
+        acquire_keys(&locks, 0, BATCH).await;
         let before = resident(process);
-        hoard(&locks, GO, GO + KEYS).await;
+        acquire_keys(&locks, BATCH, BATCH + KEYS).await;
         let each = resident(process).saturating_sub(before) / KEYS;
         println!("{each} bytes a key");
         assert_eq!(
             locks.status().await.unwrap().keys,
-            u64::try_from(GO + KEYS).unwrap()
+            u64::try_from(BATCH + KEYS).unwrap()
         );
         assert!(
             each > 40,
@@ -83,16 +83,16 @@ async fn time_of_death(manager: &Manager, keys: usize) -> Duration {
     let mut hoarder = Role::start("lock::keyed_scale::hoarder", &(&locks, keys));
     assert_eq!(hoarder.next_report(), "held");
     let last = format!("/corpus/record/{:07}", keys - 1);
-    let heir = tokio::spawn(locks.acquire(last.clone()));
+    let next = tokio::spawn(locks.acquire(last.clone()));
     until("the heir waits", || async {
         locks.key_status(&last).await.unwrap().waiting == 1
     })
     .await;
     let begun = Instant::now();
     hoarder.kill();
-    let heir = heir.await.unwrap().unwrap();
+    let next = next.await.unwrap().unwrap();
     let taken = begun.elapsed();
-    assert_eq!(heir.abandoned().unwrap().holder.pid, hoarder.pid());
+    assert_eq!(next.abandoned().unwrap().holder.pid, hoarder.pid());
     let count = locks.status().await.unwrap();
     let others = u64::try_from(keys - 1).unwrap();
     assert_eq!((count.keys, count.abandoned), (1, others));

@@ -178,14 +178,14 @@ fn dead_owners_lock_is_never_entered_by_the_next_process() {
         for _ in 0..10 {
             // As the one before it, it calls for the first time: from the same thread, with the
             // same number of its own.
-            let mut deep = Role::start("lock::reentrant::deep", &lock);
-            assert_eq!(deep.next_report(), "inside");
+            let mut nested = Role::start("lock::reentrant::deep", &lock);
+            assert_eq!(nested.next_report(), "inside");
             assert_eq!(depth(&lock).await, 2);
-            deep.kill();
+            nested.kill();
             let guard = lock.acquire().await.unwrap();
             assert_eq!(depth(&lock).await, 1);
             let left = guard.abandoned().expect("it died inside").holder.pid;
-            assert_eq!(left, deep.pid());
+            assert_eq!(left, nested.pid());
             assert_ne!(last.replace(left), Some(left));
         }
     });

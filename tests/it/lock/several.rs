@@ -112,13 +112,13 @@ fn lock_that_is_named_twice_is_an_error_that_names_it_and_nothing_is_held() {
         let manager = Manager::start().await.unwrap();
         let locks = locks(&manager, 2).await;
         let again = manager.named("lock 00").lock().await.unwrap();
-        let told = why(lock_all([&locks[0], &locks[1], &again]).await);
-        assert!(told.contains("lock \"lock 00\" at /"), "{told}");
-        assert!(told.contains("is named twice"), "{told}");
+        let shown = why(lock_all([&locks[0], &locks[1], &again]).await);
+        assert!(shown.contains("lock \"lock 00\" at /"), "{shown}");
+        assert!(shown.contains("is named twice"), "{shown}");
         assert!(held(&locks).await.is_empty());
         let keys = manager.named("records").keyed_lock().await.unwrap();
-        let told = why(lock_all(["a", "b", "a"].map(|key| (&keys, key))).await);
-        assert!(told.contains("key \"a\" of \"records\" at /"), "{told}");
+        let shown = why(lock_all(["a", "b", "a"].map(|key| (&keys, key))).await);
+        assert!(shown.contains("key \"a\" of \"records\" at /"), "{shown}");
         assert_eq!(keys.status().await.unwrap().keys, 0);
     });
 }
@@ -128,12 +128,12 @@ fn numbers_that_cannot_be_had_are_refused_with_what_can() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let locks = locks(&manager, 3).await;
-        let told = why(lock_some(0, &locks).await);
-        assert_eq!(told, "of 3 locks 1 to 3 can be had, not 0");
-        let told = why(lock_some(4, &locks).await);
-        assert_eq!(told, "of 3 locks 1 to 3 can be had, not 4");
-        let told = why(lock_some(1, &[] as &[Lock]).await);
-        assert_eq!(told, "of no locks none can be had: name some");
+        let shown = why(lock_some(0, &locks).await);
+        assert_eq!(shown, "of 3 locks 1 to 3 can be had, not 0");
+        let shown = why(lock_some(4, &locks).await);
+        assert_eq!(shown, "of 3 locks 1 to 3 can be had, not 4");
+        let shown = why(lock_some(1, &[] as &[Lock]).await);
+        assert_eq!(shown, "of no locks none can be had: name some");
         assert!(held(&locks).await.is_empty());
     });
 }
@@ -362,25 +362,25 @@ fn dropped_at_any_point_everything_is_given_back() {
 
 /// How many are inside of what each lock protects.
 #[derive(Clone)]
-struct Rooms(Arc<Vec<AtomicBool>>);
+struct Sections(Arc<Vec<AtomicBool>>);
 
-impl Rooms {
+impl Sections {
     fn new(number: usize) -> Self {
         Self(Arc::new(
             (0..number).map(|_| AtomicBool::new(false)).collect(),
         ))
     }
 
-    async fn visit(&self, rooms: &[usize]) {
-        for room in rooms {
+    async fn enter(&self, sections: &[usize]) {
+        for section in sections {
             assert!(
-                !self.0[*room].swap(true, Ordering::SeqCst),
+                !self.0[*section].swap(true, Ordering::SeqCst),
                 "two are inside"
             );
         }
         tokio::task::yield_now().await;
-        for room in rooms {
-            self.0[*room].store(false, Ordering::SeqCst);
+        for section in sections {
+            self.0[*section].store(false, Ordering::SeqCst);
         }
     }
 }
@@ -402,12 +402,12 @@ fn tasks_that_want_any_sets_in_any_order_all_get_through_and_never_meet() {
         let manager = Manager::start().await.unwrap();
         let locks = locks(&manager, LOCKS).await;
         let keys = manager.keyed_lock().await.unwrap();
-        let (rooms, chambers) = (Rooms::new(LOCKS), Rooms::new(LOCKS));
+        let (sections, chambers) = (Sections::new(LOCKS), Sections::new(LOCKS));
         let dropped = Arc::new(AtomicUsize::new(0));
         let tasks = (0..12).map(|_| {
             let mut random = StdRng::seed_from_u64(random.random());
             let (locks, keys, dropped) = (locks.clone(), keys.clone(), Arc::clone(&dropped));
-            let (rooms, chambers) = (rooms.clone(), chambers.clone());
+            let (sections, chambers) = (sections.clone(), chambers.clone());
             tokio::spawn(async move {
                 for _ in 0..ROUNDS {
                     let set = any_of(LOCKS, &mut random);
@@ -424,7 +424,7 @@ fn tasks_that_want_any_sets_in_any_order_all_get_through_and_never_meet() {
                             let guards = lock_some(number, several()).await.unwrap();
                             assert_eq!(guards.len(), number);
                             let had: Vec<usize> = guards.iter().map(|(n, _)| set[*n]).collect();
-                            rooms.visit(&had).await;
+                            sections.enter(&had).await;
                         }
                         2 => {
                             let wanted = set.iter().map(|key| (&keys, key.to_string()));
@@ -432,11 +432,11 @@ fn tasks_that_want_any_sets_in_any_order_all_get_through_and_never_meet() {
                             let had = guards.iter().map(|guard| guard.key().parse().unwrap());
                             let had: Vec<usize> = had.collect();
                             assert_eq!(had, set);
-                            chambers.visit(&had).await;
+                            chambers.enter(&had).await;
                         }
                         _ => {
                             let guards = lock_all(several()).await.unwrap();
-                            rooms.visit(&set).await;
+                            sections.enter(&set).await;
                             drop(guards);
                         }
                     }
@@ -464,7 +464,7 @@ struct Crossing {
     seed: u64,
     rounds: usize,
     /// Whether it will be killed. The system may notice later than the manager, so it is no witness.
-    is_doomed: bool,
+    is_killed: bool,
 }
 
 /// Takes any sets of locks and keys, and looks whether it is alone with them.
@@ -473,8 +473,8 @@ async fn cross(crossing: Crossing) {
     for round in 0..crossing.rounds {
         let set = any_of(crossing.locks.len(), &mut random);
         // A witness that does not rely on the locks: the system locks a file for one at a time.
-        let witness = |room: String| {
-            let file = File::create(crossing.folder.join(room)).unwrap();
+        let file_of = |section: String| {
+            let file = File::create(crossing.folder.join(section)).unwrap();
             file.try_lock().expect("nobody else is inside");
             file
         };
@@ -483,12 +483,12 @@ async fn cross(crossing: Crossing) {
             .unwrap();
         let keys = set.iter().map(|key| (&crossing.keys, key.to_string()));
         let keys = lock_some(2, keys).await.unwrap();
-        let inside = set.iter().map(|n| witness(format!("lock {n}")));
+        let inside = set.iter().map(|n| file_of(format!("lock {n}")));
         let inside = inside.chain(
             keys.iter()
-                .map(|(_, key)| witness(format!("key {}", key.key()))),
+                .map(|(_, key)| file_of(format!("key {}", key.key()))),
         );
-        if !crossing.is_doomed {
+        if !crossing.is_killed {
             drop(inside.collect::<Vec<_>>());
         }
         drop((locks, keys));
@@ -518,7 +518,7 @@ fn processes_that_want_any_sets_all_get_through_though_some_are_killed() {
                     seed: random.random(),
                     // Those that are killed have not come to their end.
                     rounds: if n < KILLED { 1_000_000 } else { 150 },
-                    is_doomed: n < KILLED,
+                    is_killed: n < KILLED,
                 };
                 Role::start("lock::several::crosser", &crossing)
             })
@@ -528,8 +528,8 @@ fn processes_that_want_any_sets_all_get_through_though_some_are_killed() {
         for mut child in survivors {
             assert_eq!(child.next_report(), "half");
             // Any moment will do, as long as they are in the middle of it.
-            if let Some(mut doomed) = children.pop() {
-                doomed.kill();
+            if let Some(mut victim) = children.pop() {
+                victim.kill();
             }
             assert_eq!(child.next_report(), "done");
         }

@@ -21,18 +21,18 @@ pub(crate) fn roles(roles: &mut Roles) {
 
 /// What a process does that takes a lock and waits for a permit, for good.
 #[derive(Debug, Serialize, Deserialize)]
-struct Scene {
+struct Config {
     label: String,
     lock: Lock,
     permits: Semaphore,
 }
 
-async fn hold(scene: Scene) {
-    let client = Manager::client().label(&scene.label);
-    let _manager = client.connect(scene.lock.token().address()).await.unwrap();
-    let guard = scene.lock.acquire().await.unwrap();
+async fn hold(config: Config) {
+    let client = Manager::client().label(&config.label);
+    let _manager = client.connect(config.lock.token().address()).await.unwrap();
+    let guard = config.lock.acquire().await.unwrap();
     report(&guard.fence().to_string());
-    let _permits = scene.permits.acquire_many(2).await;
+    let _permits = config.permits.acquire_many(2).await;
 }
 
 /// What a process does that takes a lock within another, by several tasks, until it is told.
@@ -43,9 +43,9 @@ struct Nest {
     done: Event,
 }
 
-async fn nest(scene: Nest) {
+async fn nest(config: Nest) {
     let tasks = (0..4).map(|_| {
-        let Nest { outer, inner, done } = scene.clone();
+        let Nest { outer, inner, done } = config.clone();
         tokio::spawn(async move {
             let mut turns = 0;
             while !done.is_set().await.unwrap() {
@@ -86,12 +86,12 @@ fn holders_and_waiters_are_told_with_their_process_label_fence_and_time() {
         let lock = manager.named("jobs").lock().await.unwrap();
         let permits = manager.named("seats").semaphore(2).await.unwrap();
         let mine = permits.acquire().await.unwrap();
-        let scene = Scene {
+        let config = Config {
             label: "ingest \u{e9}".to_owned(),
             lock: lock.clone(),
             permits: permits.clone(),
         };
-        let mut child = Role::start("manager::inspect::holder", &scene);
+        let mut child = Role::start("manager::inspect::holder", &config);
         let fence = child.next_report();
         until("it waits", || async {
             permits.status().await.unwrap().waiting == 1
@@ -282,9 +282,9 @@ fn snapshot_that_is_too_large_for_a_message_comes_in_several() {
         }
         let snapshot = manager.inspect().await.unwrap();
         assert!(snapshot.moments > 5, "{}", snapshot.moments);
-        let told = snapshot.objects.iter().map(|object| &object.name);
+        let shown = snapshot.objects.iter().map(|object| &object.name);
         assert!(
-            told.eq(&names),
+            shown.eq(&names),
             "each object once, in the order of their making"
         );
 
@@ -313,10 +313,10 @@ fn more_objects_than_are_asked_at_once_come_in_several_moments_each_once() {
         }
         let snapshot = manager.inspect().await.unwrap();
         assert_eq!(snapshot.moments, 2);
-        let told = snapshot.objects.iter().map(|object| object.name.as_str());
+        let shown = snapshot.objects.iter().map(|object| object.name.as_str());
         let names = opened.iter().map(|lock| lock.token().name());
         assert!(
-            told.eq(names),
+            shown.eq(names),
             "each object once, in the order of their making"
         );
     });
@@ -336,12 +336,12 @@ fn snapshot_while_a_fan_out_runs_is_of_one_moment() {
         let inner = manager.named("inner").lock().await.unwrap();
         let done = manager.event().await.unwrap();
         // Each has a session of its own: the session that asks does nothing else meanwhile.
-        let scene = Nest {
+        let config = Nest {
             outer: outer.clone(),
             inner: inner.clone(),
             done: done.clone(),
         };
-        let mut nesters = [(); 2].map(|()| Role::start("manager::inspect::nester", &scene));
+        let mut nesters = [(); 2].map(|()| Role::start("manager::inspect::nester", &config));
         let (mut both, mut one) = (0, 0);
         while both < 50 || one < 50 {
             let snapshot = manager.inspect().await.unwrap();

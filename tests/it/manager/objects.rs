@@ -283,8 +283,8 @@ fn who_does_not_say_hello_is_hung_up() {
         };
         let manager = limited(limits).await;
         let address = manager.address().clone();
-        let told = tokio::task::spawn_blocking(move || last_words(&address)).await;
-        let reason = told.unwrap();
+        let shown = tokio::task::spawn_blocking(move || last_words(&address)).await;
+        let reason = shown.unwrap();
         assert!(reason.contains("no hello came in time"), "{reason}");
         manager.lock().await.unwrap();
     });

@@ -114,13 +114,13 @@ fn what_cannot_be_encoded_is_the_callers_fault_and_not_the_managers() {
     run(async {
         let manager = manager().await;
         let sum = manager.open::<Sum>(add(0)).await.unwrap();
-        let told = |error: CallError| match error {
+        let describe = |error: CallError| match error {
             CallError::Fault(Fault::BadArguments(why)) => why,
             other => panic!("{other:?}"),
         };
-        let why = told(sum.call(Secret).await.unwrap_err());
+        let why = describe(sum.call(Secret).await.unwrap_err());
         assert!(why.contains("not to be told"), "{why}");
-        let why = told(manager.open::<Vault>(Secret).await.map(drop).unwrap_err());
+        let why = describe(manager.open::<Vault>(Secret).await.map(drop).unwrap_err());
         assert!(why.contains("not to be told"), "{why}");
         assert_eq!(sum.call(add(5)).await, Ok(5));
     });

@@ -64,9 +64,9 @@ impl Serve<Where> for Spot {
 struct Last(Arc<Mutex<Option<Manager>>>);
 
 #[derive(Serialize, Deserialize)]
-struct LetGo;
+struct DropManager;
 
-impl Operation for LetGo {
+impl Operation for DropManager {
     const NAME: &'static str = "let_go";
     type Reply = ();
 }
@@ -80,21 +80,21 @@ impl Primitive for Last {
     }
 
     fn operations(operations: &mut Operations<Self>) {
-        operations.on::<LetGo>();
+        operations.on::<DropManager>();
     }
 }
 
-impl Serve<LetGo> for Last {
-    fn serve(&mut self, _: LetGo, call: Call<()>) {
+impl Serve<DropManager> for Last {
+    fn serve(&mut self, _: DropManager, call: Call<()>) {
         drop(self.0.lock().expect("nobody panics with it").take());
         call.reply(());
     }
 }
 
-/// A kind whose first object makes [`Camel`] panic.
-struct Straw;
+/// A kind whose first object makes [`PanickingRecorder`] panic.
+struct PanicTrigger;
 
-impl Primitive for Straw {
+impl Primitive for PanicTrigger {
     const KIND: &'static str = "straw";
     type Spec = ();
 
@@ -106,11 +106,11 @@ impl Primitive for Straw {
 }
 
 /// A recorder that panics once, on the thread of the shard that publishes the number of straws.
-struct Camel {
+struct PanickingRecorder {
     is_well: AtomicBool,
 }
 
-impl Recorder for Camel {
+impl Recorder for PanickingRecorder {
     fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
@@ -118,7 +118,9 @@ impl Recorder for Camel {
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        let is_straw = key.labels().any(|label| label.value() == Straw::KIND);
+        let is_straw = key
+            .labels()
+            .any(|label| label.value() == PanicTrigger::KIND);
         let breaks = is_straw && self.is_well.swap(false, Ordering::Relaxed);
         assert!(!breaks, "it was the last straw");
         Counter::noop()
@@ -338,7 +340,7 @@ fn snapshot_has_the_objects_of_all_shards_in_order() {
         let guards = try_join_all(locks.iter().map(Lock::acquire)).await.unwrap();
         let snapshot = manager.inspect().await.unwrap();
         assert_eq!((snapshot.objects.len(), snapshot.moments), (6, 2));
-        let told: Vec<&str> = snapshot
+        let shown: Vec<&str> = snapshot
             .objects
             .iter()
             .map(|object| &*object.name)
@@ -347,7 +349,7 @@ fn snapshot_has_the_objects_of_all_shards_in_order() {
         let own = |number: usize| locks[number].token().name();
         let first = usize::from(!own(0).ends_with(".2"));
         let expected = [own(first), own(1 - first), "stock", "jobs", "a", "row/7/7"];
-        assert_eq!(told, expected);
+        assert_eq!(shown, expected);
         for object in &snapshot.objects[..2] {
             let holder = &object.parts[0].holders[0];
             assert_eq!(holder.process.pid, std::process::id());
@@ -564,8 +566,8 @@ fn what_several_shards_cannot_do_is_refused() {
                 let Err(StartError::Unusable(why)) = refused else {
                     panic!("it is there: {refused:?}");
                 };
-                let told = format!("a manager has 1 to 64 shards, not {shards}");
-                assert_eq!(why, told);
+                let shown = format!("a manager has 1 to 64 shards, not {shards}");
+                assert_eq!(why, shown);
             }
         }
         let builder = || Manager::builder().shards(2).deadlocks(Deadlocks::new());
@@ -606,7 +608,7 @@ fn last_handle_may_be_dropped_on_any_shard() {
             let last: Proxy<Last> = manager.named(name).open(()).await.unwrap();
             *handle.lock().unwrap() = Some(manager);
             // Whether the answer comes before the end is not said.
-            let _ = last.call(LetGo).await;
+            let _ = last.call(DropManager).await;
             for guard in guards {
                 guard.lost().await;
             }
@@ -618,14 +620,14 @@ fn last_handle_may_be_dropped_on_any_shard() {
 fn end_of_one_shard_is_the_end_of_the_manager_and_all_are_told() {
     in_own_process(|| {
         run(async {
-            let camel = Camel {
+            let recorder = PanickingRecorder {
                 is_well: AtomicBool::new(true),
             };
-            metrics::set_global_recorder(camel).expect("it is the only one");
+            metrics::set_global_recorder(recorder).expect("it is the only one");
             let folder = tempfile::tempdir().unwrap();
             let address = address_in(&folder);
             let builder = || Manager::builder().address(address.clone()).shards(3);
-            let manager = builder().register::<Straw>().start().await.unwrap();
+            let manager = builder().register::<PanicTrigger>().start().await.unwrap();
             let locks = a_lock_on_each(&manager, 3).await;
             let guards = try_join_all(locks.iter().map(Lock::acquire)).await.unwrap();
             let waiting: Vec<_> = locks.iter().map(wait_for).collect();
@@ -633,8 +635,8 @@ fn end_of_one_shard_is_the_end_of_the_manager_and_all_are_told() {
                 until_waiting(lock, 1).await;
             }
             // It is with the second of three, so it is not the one that waits for the others.
-            let straw: Proxy<Straw> = manager.named("jobs").open(()).await.unwrap();
-            assert_ne!(straw.token().address(), manager.address());
+            let trigger: Proxy<PanicTrigger> = manager.named("jobs").open(()).await.unwrap();
+            assert_ne!(trigger.token().address(), manager.address());
             for waiting in waiting {
                 assert!(is_disconnected(&waiting.await.unwrap()));
             }

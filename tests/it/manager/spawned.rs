@@ -17,7 +17,7 @@ use tokio::runtime::Builder;
 use crate::{program, run};
 
 /// A kind with an operation that ends when it is too late.
-struct Pit;
+struct Blocker;
 
 /// Asks for the manager's process.
 #[derive(Serialize, Deserialize)]
@@ -30,14 +30,14 @@ impl Operation for Who {
 
 /// Ends when it is too late. That it has begun is seen by a file of that path.
 #[derive(Serialize, Deserialize)]
-struct Fall(PathBuf);
+struct Block(PathBuf);
 
-impl Operation for Fall {
+impl Operation for Block {
     const NAME: &'static str = "fall";
     type Reply = ();
 }
 
-impl Primitive for Pit {
+impl Primitive for Blocker {
     const KIND: &'static str = "pit";
     type Spec = ();
 
@@ -46,7 +46,7 @@ impl Primitive for Pit {
     }
 
     fn operations(operations: &mut Operations<Self>) {
-        operations.on::<Who>().on::<Fall>();
+        operations.on::<Who>().on::<Block>();
     }
 
     fn withdraw(&mut self, _: CallId) {}
@@ -54,14 +54,14 @@ impl Primitive for Pit {
     fn hang_up(&mut self, _: &HangUp) {}
 }
 
-impl Serve<Who> for Pit {
+impl Serve<Who> for Blocker {
     fn serve(&mut self, _: Who, call: Call<u32>) {
         call.reply(process::id());
     }
 }
 
-impl Serve<Fall> for Pit {
-    fn serve(&mut self, Fall(mark): Fall, _call: Call<()>) {
+impl Serve<Block> for Blocker {
+    fn serve(&mut self, Block(mark): Block, _call: Call<()>) {
         fs::write(mark, "").expect("the folder is there");
         // Beyond the patience of any test, and yet no process is left of one that fails.
         thread::sleep(Duration::from_secs(60));
@@ -69,7 +69,7 @@ impl Serve<Fall> for Pit {
 }
 
 pub(crate) fn register(program: Program) -> Program {
-    program.kind::<Pit>()
+    program.kind::<Blocker>()
 }
 
 pub(crate) fn roles(roles: &mut Roles) {
@@ -79,8 +79,8 @@ pub(crate) fn roles(roles: &mut Roles) {
 /// Owns a spawned manager and tells where the pit is in it.
 async fn own_a_manager((): ()) {
     let manager = Manager::spawn().await.unwrap();
-    let pit: Proxy<Pit> = manager.open(()).await.unwrap();
-    report(&serde_json::to_string(&pit).unwrap());
+    let blocker: Proxy<Blocker> = manager.open(()).await.unwrap();
+    report(&serde_json::to_string(&blocker).unwrap());
     pending::<()>().await;
 }
 
@@ -111,16 +111,16 @@ fn spawned_manager_ends_with_its_parent_also_in_an_operation_that_does_not_end()
         let folder = tempfile::tempdir().unwrap();
         let mark = folder.path().join("mark");
         let mut owner = Role::start("manager::spawned::owner", &());
-        let pit: Proxy<Pit> = serde_json::from_str(&owner.next_report()).unwrap();
-        let pid = pit.call(Who).await.unwrap();
+        let blocker: Proxy<Blocker> = serde_json::from_str(&owner.next_report()).unwrap();
+        let pid = blocker.call(Who).await.unwrap();
         assert_ne!(pid, owner.pid());
-        let fall = tokio::spawn({
-            let fall = Fall(mark.clone());
-            async move { pit.call(fall).await }
+        let block = tokio::spawn({
+            let block = Block(mark.clone());
+            async move { blocker.call(block).await }
         });
         until("it falls", || async { mark.exists() }).await;
         kill(owner.pid());
         until("the manager is gone", || async { !is_running(pid) }).await;
-        fall.await.unwrap().unwrap_err();
+        block.await.unwrap().unwrap_err();
     });
 }

@@ -23,15 +23,15 @@ use tracing_subscriber::{
 
 /// An event, or a span that was closed.
 #[derive(Clone, Debug)]
-pub(crate) struct Heard {
+pub(crate) struct Recorded {
     pub(crate) level: Level,
     pub(crate) target: String,
     /// The message, or the span's name.
-    pub(crate) says: String,
+    pub(crate) message: String,
     pub(crate) fields: Fields,
 }
 
-impl Heard {
+impl Recorded {
     pub(crate) fn field(&self, name: &str) -> &str {
         self.fields.0.get(name).map_or("", String::as_str)
     }
@@ -55,11 +55,11 @@ impl Visit for Fields {
     }
 }
 
-static HEARD: Mutex<Vec<Heard>> = Mutex::new(Vec::new());
+static RECORDED: Mutex<Vec<Recorded>> = Mutex::new(Vec::new());
 
-struct Ear;
+struct Collector;
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Ear {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Collector {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
@@ -90,36 +90,41 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Ear {
 fn keep(metadata: &tracing::Metadata<'_>, mut fields: Fields) {
     if metadata.target().starts_with("lockkeeper") {
         let message = fields.0.remove("message");
-        let mut heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.push(Heard {
+        let mut recorded = RECORDED.lock().unwrap_or_else(PoisonError::into_inner);
+        recorded.push(Recorded {
             level: *metadata.level(),
             target: metadata.target().to_owned(),
-            says: message.unwrap_or_else(|| metadata.name().to_owned()),
+            message: message.unwrap_or_else(|| metadata.name().to_owned()),
             fields,
         });
     }
 }
 
 /// Listens from now on, in the whole process.
-pub(crate) fn listen() {
+pub(crate) fn start_recording() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let ear = Registry::default().with(Ear);
-        tracing::subscriber::set_global_default(ear).expect("nobody else listens");
+        let collector = Registry::default().with(Collector);
+        tracing::subscriber::set_global_default(collector).expect("nobody else listens");
     });
 }
 
 /// All that was heard of that sort.
-pub(crate) fn heard(says: &str, is_it: impl Fn(&Heard) -> bool) -> Vec<Heard> {
-    let heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner);
-    let of_that_sort = heard.iter().filter(|heard| heard.says == says);
-    of_that_sort.filter(|heard| is_it(heard)).cloned().collect()
+pub(crate) fn recorded(message: &str, is_it: impl Fn(&Recorded) -> bool) -> Vec<Recorded> {
+    let recorded = RECORDED.lock().unwrap_or_else(PoisonError::into_inner);
+    let of_that_sort = recorded
+        .iter()
+        .filter(|recorded| recorded.message == message);
+    of_that_sort
+        .filter(|recorded| is_it(recorded))
+        .cloned()
+        .collect()
 }
 
 /// Waits until it was heard once, and that it is told once.
-pub(crate) async fn hear(says: &str, is_it: impl Fn(&Heard) -> bool) -> Heard {
-    until(says, || async { !heard(says, &is_it).is_empty() }).await;
-    let mut heard = heard(says, &is_it);
-    assert_eq!(heard.len(), 1, "{heard:?}");
-    heard.remove(0)
+pub(crate) async fn recorded_once(message: &str, is_it: impl Fn(&Recorded) -> bool) -> Recorded {
+    until(message, || async { !recorded(message, &is_it).is_empty() }).await;
+    let mut recorded = recorded(message, &is_it);
+    assert_eq!(recorded.len(), 1, "{recorded:?}");
+    recorded.remove(0)
 }

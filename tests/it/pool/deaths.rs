@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::{
-    pool::fates::{Fate, Who},
+    pool::basic_tasks::{ReturnOrDie, Who},
     run,
 };
 
@@ -116,10 +116,10 @@ fn killed_worker_fails_only_its_task_frees_what_it_held_and_is_replaced() {
         let lock = manager.lock().await.unwrap();
         let pool = Pool::new(2).await.unwrap();
         let before = pool.pids().await;
-        let tasks: Vec<Fate> = (0..20)
+        let tasks: Vec<ReturnOrDie> = (0..20)
             .map(|number| match number {
-                7 => Fate::Die(lock.clone()),
-                number => Fate::Live(number),
+                7 => ReturnOrDie::Die(lock.clone()),
+                number => ReturnOrDie::Return(number),
             })
             .collect();
         let outcomes: Vec<_> = pool.imap(tasks).collect().await;
@@ -203,8 +203,8 @@ fn killed_worker_fails_its_whole_chunk_and_no_other() {
         let lock = manager.lock().await.unwrap();
         let pool = Pool::builder(2).chunk_size(3).start().await.unwrap();
         let tasks = (0..9).map(|number| match number {
-            4 => Fate::Die(lock.clone()),
-            number => Fate::Live(number),
+            4 => ReturnOrDie::Die(lock.clone()),
+            number => ReturnOrDie::Return(number),
         });
         let outcomes: Vec<_> = pool.imap(tasks.collect::<Vec<_>>()).collect().await;
         let failed: Vec<bool> = outcomes.iter().map(Result::is_err).collect();

@@ -17,7 +17,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    pool::fates::{Fate, Who},
+    pool::basic_tasks::{ReturnOrDie, Who},
     run,
 };
 
@@ -108,9 +108,9 @@ fn closed_pool_runs_what_it_has_and_takes_no_more() {
         let guard = lock.acquire().await.unwrap();
         let pool = Pool::new(1).await.unwrap();
         let pids = pool.pids().await;
-        let first = pool.spawn(Fate::Die(lock.clone()));
+        let first = pool.spawn(ReturnOrDie::Die(lock.clone()));
         until_jobs(&pool, 1, 0).await;
-        let second = pool.spawn(Fate::Live(2));
+        let second = pool.spawn(ReturnOrDie::Return(2));
         until_jobs(&pool, 1, 1).await;
         pool.close().await.unwrap();
         let refused = pool.apply(Who).await;

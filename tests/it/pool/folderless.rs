@@ -10,10 +10,10 @@ use lockkeeper::{Manager, Pool};
 use lockkeeper_test_support::{Role, Roles, act_as, kill, may_act_as_others, report, until};
 use tempfile::TempDir;
 
-use crate::{pool::fates::Who, run};
+use crate::{pool::basic_tasks::Who, run};
 
 /// A user that no program of this machine has used.
-const STRANGER: u32 = 4_000_021;
+const OTHER_USER: u32 = 4_000_021;
 
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("pool::folderless::pool", async |(): ()| {
@@ -105,9 +105,9 @@ fn pool_makes_no_folder() {
         return;
     }
     run(async {
-        let mut role = Role::start("pool::folderless::stranger", &STRANGER);
+        let mut role = Role::start("pool::folderless::stranger", &OTHER_USER);
         assert_eq!(role.next_report(), "works");
-        let folder = format!("/tmp/lockkeeper-{STRANGER}");
+        let folder = format!("/tmp/lockkeeper-{OTHER_USER}");
         assert!(!Path::new(&folder).exists(), "{folder}");
     });
 }
@@ -158,7 +158,7 @@ fn manager_in_a_folder_that_is_not_writable_says_which_folder_and_what_to_do() {
             for mode in [0o755, 0o711, 0o700] {
                 use std::os::unix::fs::PermissionsExt;
                 fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
-                let argument = (STRANGER, Some(folder.path().join("manager.sock")));
+                let argument = (OTHER_USER, Some(folder.path().join("manager.sock")));
                 let mut role = Role::start("pool::folderless::spawn", &argument);
                 let why = role.next_report();
                 let names = folder.path().to_string_lossy().into_owned();
@@ -184,12 +184,12 @@ fn managers_that_are_process_1_of_namespaces_which_share_a_folder_do_not_meet() 
             managers.push(role);
         }
         for manager in &mut managers {
-            let told = manager.next_report();
-            let parts: Vec<_> = told.splitn(4, ' ').map(str::to_owned).collect();
-            assert_eq!((&*parts[0], &*parts[3]), ("1", "works"), "{told}");
+            let shown = manager.next_report();
+            let parts: Vec<_> = shown.splitn(4, ' ').map(str::to_owned).collect();
+            assert_eq!((&*parts[0], &*parts[3]), ("1", "works"), "{shown}");
             for address in &parts[1..3] {
                 Manager::connect(address).await.unwrap();
-                assert!(!addresses.contains(address), "{told}");
+                assert!(!addresses.contains(address), "{shown}");
                 addresses.push(address.clone());
             }
         }

@@ -29,27 +29,27 @@ use crate::run;
 const KILLS: usize = 100;
 
 /// The witness, as a worker has opened it.
-static WITNESS: OnceLock<File> = OnceLock::new();
+static LOG: OnceLock<File> = OnceLock::new();
 
 /// Has the worker's tasks write to a file.
 #[derive(Debug, Serialize, Deserialize)]
-struct Swear(PathBuf);
+struct OpenLog(PathBuf);
 
-impl Task for Swear {
+impl Task for OpenLog {
     const NAME: &'static str = "swear";
     type Output = ();
 
     async fn run(self) {
         let file = OpenOptions::new().append(true).create(true).open(self.0);
-        WITNESS.get_or_init(|| file.expect("the folder is there"));
+        LOG.get_or_init(|| file.expect("the folder is there"));
     }
 }
 
 /// Writes down its process and its number, and gives both, with so many bytes.
 #[derive(Debug, Serialize, Deserialize)]
-struct Sign(u64, usize);
+struct LogRun(u64, usize);
 
-impl Task for Sign {
+impl Task for LogRun {
     const NAME: &'static str = "sign";
     type Output = (u32, u64, String);
 
@@ -58,21 +58,21 @@ impl Task for Sign {
         line[..4].copy_from_slice(&process::id().to_be_bytes());
         line[4..].copy_from_slice(&self.0.to_be_bytes());
         // In one write, so that the lines of all are whole.
-        let mut witness = WITNESS.get().expect("the initializer has run");
-        let written = witness.write(&line).expect("the file takes it");
+        let mut log = LOG.get().expect("the initializer has run");
+        let written = log.write(&line).expect("the file takes it");
         assert_eq!(written, line.len());
         (process::id(), self.0, "x".repeat(self.1))
     }
 }
 
 pub(crate) fn register(program: Program) -> Program {
-    program.task::<Swear>().task::<Sign>()
+    program.task::<OpenLog>().task::<LogRun>()
 }
 
 /// What the witness saw: the numbers that each process wrote, in order.
-fn seen(witness: &Path) -> BTreeMap<u32, Vec<u64>> {
+fn seen(log: &Path) -> BTreeMap<u32, Vec<u64>> {
     let mut seen: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
-    for line in fs::read(witness).unwrap().chunks(12) {
+    for line in fs::read(log).unwrap().chunks(12) {
         let (pid, number) = line.split_first_chunk().unwrap();
         let number = u64::from_be_bytes(number.try_into().unwrap());
         seen.entry(u32::from_be_bytes(*pid))
@@ -85,7 +85,7 @@ fn seen(witness: &Path) -> BTreeMap<u32, Vec<u64>> {
 type Outcome = Result<(u32, u64, String), TaskError>;
 
 /// Runs tasks until so many workers were killed at random moments, and gives the outcomes in order.
-async fn run_and_kill(builder: PoolBuilder, witness: &Path) -> Vec<Outcome> {
+async fn run_and_kill(builder: PoolBuilder, log: &Path) -> Vec<Outcome> {
     let mut random = seeded();
     // Some outcomes take another way than most, since they are large.
     let large = random.random_range(20..200);
@@ -96,13 +96,13 @@ async fn run_and_kill(builder: PoolBuilder, witness: &Path) -> Vec<Outcome> {
             0
         }
     };
-    let pool = builder.initializer(Swear(witness.to_owned()));
+    let pool = builder.initializer(OpenLog(log.to_owned()));
     let pool = pool.start().await.unwrap();
     let is_over = Cell::new(false);
     let latest = RefCell::new(BTreeSet::new());
     let tasks = (0..)
         .take_while(|_| !is_over.get())
-        .map(|number| Sign(number, bytes(number)));
+        .map(|number| LogRun(number, bytes(number)));
     let outcomes = pool.imap(tasks).inspect(|outcome: &Outcome| {
         if let Ok((pid, ..)) = outcome {
             latest.borrow_mut().insert(*pid);
@@ -146,16 +146,16 @@ async fn collect(outcomes: impl Stream<Item = Outcome>) -> Vec<Outcome> {
 fn killed_workers_fail_one_task_each_at_the_most_and_what_they_finished_is_known() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
-        let witness = folder.path().join("witness");
-        let outcomes = run_and_kill(Pool::builder(2), &witness).await;
-        let seen = seen(&witness);
+        let log = folder.path().join("witness");
+        let outcomes = run_and_kill(Pool::builder(2), &log).await;
+        let seen = seen(&log);
         let mut deaths = BTreeMap::new();
-        let mut signed: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+        let mut logged: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
         for (number, outcome) in (0..).zip(&outcomes) {
             match outcome {
                 Ok((pid, own, _)) => {
                     assert_eq!(*own, number);
-                    signed.entry(*pid).or_default().push(number);
+                    logged.entry(*pid).or_default().push(number);
                 }
                 Err(TaskError::Failed(TaskFault::WorkerDied { pid, .. })) => {
                     assert!(!is_running(*pid));
@@ -174,9 +174,9 @@ fn killed_workers_fail_one_task_each_at_the_most_and_what_they_finished_is_known
                 numbers.pop();
             }
             numbers.sort_unstable();
-            assert_eq!(signed.remove(&pid).unwrap_or_default(), numbers, "{pid}");
+            assert_eq!(logged.remove(&pid).unwrap_or_default(), numbers, "{pid}");
         }
-        assert!(signed.is_empty(), "the witness has not seen {signed:?}");
+        assert!(logged.is_empty(), "the witness has not seen {logged:?}");
     });
 }
 
@@ -184,13 +184,13 @@ fn killed_workers_fail_one_task_each_at_the_most_and_what_they_finished_is_known
 fn tasks_of_killed_workers_are_run_again_and_no_others() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
-        let witness = folder.path().join("witness");
+        let log = folder.path().join("witness");
         let builder = Pool::builder(2).retries(1000);
-        let outcomes = run_and_kill(builder, &witness).await;
+        let outcomes = run_and_kill(builder, &log).await;
         for (number, outcome) in (0..).zip(&outcomes) {
             assert_eq!(outcome.as_ref().map(|(_, own, _)| *own), Ok(number));
         }
-        for (pid, numbers) in seen(&witness) {
+        for (pid, numbers) in seen(&log) {
             // What a worker had run and not finished is the last.
             let (_, finished) = numbers.split_last().unwrap();
             for number in finished {

@@ -49,9 +49,9 @@ impl PlainTask for Sort {
 
 /// Takes the lock and hands it on.
 #[derive(Debug, Serialize, Deserialize)]
-struct HandOn(Lock);
+struct IntoTicket(Lock);
 
-impl Task for HandOn {
+impl Task for IntoTicket {
     const NAME: &'static str = "hand_on";
     type Output = Result<Ticket, CallError>;
 
@@ -62,9 +62,9 @@ impl Task for HandOn {
 
 /// A text of that many bytes.
 #[derive(Debug, Serialize, Deserialize)]
-struct Talk(usize);
+struct LongText(usize);
 
-impl Task for Talk {
+impl Task for LongText {
     const NAME: &'static str = "talk";
     type Output = String;
 
@@ -77,8 +77,8 @@ pub(crate) fn register(program: Program) -> Program {
     program
         .task::<LeaveThread>()
         .task::<Plain<Sort>>()
-        .task::<HandOn>()
-        .task::<Talk>()
+        .task::<IntoTicket>()
+        .task::<LongText>()
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn ticket_may_be_the_output_of_a_task() {
         let manager = Manager::start().await.unwrap();
         let lock = manager.lock().await.unwrap();
         let pool = Pool::new(1).await.unwrap();
-        let ticket = pool.apply(HandOn(lock.clone())).await.unwrap().unwrap();
+        let ticket = pool.apply(IntoTicket(lock.clone())).await.unwrap().unwrap();
         let guard = lock.adopt(ticket).await.unwrap();
         assert!(guard.abandoned().is_none());
         // It is no longer the worker's.
@@ -123,7 +123,7 @@ fn much_output_that_is_read_late_harms_nobody() {
     run(async {
         let pool = Pool::new(2).await.unwrap();
         let bytes = 20 << 20;
-        let mut outputs = pool.imap((0..10).map(|_| Talk(bytes)));
+        let mut outputs = pool.imap((0..10).map(|_| LongText(bytes)));
         assert_eq!(outputs.next().await.unwrap().unwrap().len(), bytes);
         // The time itself is what is tested: the reader is busy while more comes in than a client may leave unread.
         std::thread::sleep(Duration::from_millis(300));
@@ -138,7 +138,7 @@ fn spawned_tasks_are_submitted_before_the_pool_closes() {
     run(async {
         for _ in 0..30 {
             let pool = Pool::new(1).await.unwrap();
-            let spawned: Vec<_> = (0..3).map(|bytes| pool.spawn(Talk(bytes))).collect();
+            let spawned: Vec<_> = (0..3).map(|bytes| pool.spawn(LongText(bytes))).collect();
             pool.close().await.unwrap();
             for (bytes, output) in future::join_all(spawned).await.into_iter().enumerate() {
                 assert_eq!(output.unwrap().len(), bytes);

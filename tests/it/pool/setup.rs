@@ -55,9 +55,9 @@ impl Task for Nested {
 
 /// A task that the program does not know.
 #[derive(Debug, Serialize, Deserialize)]
-struct Stranger;
+struct Unregistered;
 
-impl Task for Stranger {
+impl Task for Unregistered {
     const NAME: &'static str = "stranger";
     type Output = ();
 
@@ -102,8 +102,8 @@ fn initializer_may_have_megabytes_of_arguments() {
         let word = "ready".repeat(1_000_000);
         let builder = Pool::builder(2).initializer(SetUp(word.clone()));
         let pool = builder.start().await.unwrap();
-        let (_, told) = pool.apply(Who).await.unwrap();
-        assert!(told == Some(word), "it has changed on its way");
+        let (_, shown) = pool.apply(Who).await.unwrap();
+        assert!(shown == Some(word), "it has changed on its way");
     });
 }
 
@@ -117,7 +117,7 @@ fn initializer_that_fails_keeps_the_pool_from_starting() {
             }
             other => panic!("{other:?}"),
         }
-        let started = Pool::builder(3).initializer(Stranger).start().await;
+        let started = Pool::builder(3).initializer(Unregistered).start().await;
         match started {
             Err(StartError::Child(why)) => assert!(why.contains("stranger"), "{why}"),
             other => panic!("{other:?}"),
@@ -138,7 +138,7 @@ fn pool_of_no_workers_is_refused() {
 fn task_that_is_not_registered_is_refused_by_name() {
     run(async {
         let pool = Pool::new(1).await.unwrap();
-        let refused = pool.apply(Stranger).await.unwrap_err();
+        let refused = pool.apply(Unregistered).await.unwrap_err();
         let fault = TaskFault::NotRegistered("stranger".to_owned());
         assert_eq!(refused, TaskError::Failed(fault));
         assert_eq!(pool.apply(Square(3)).await.unwrap(), 9);

@@ -27,11 +27,11 @@ const ODD: u64 = 1000;
 struct Entry {
     number: u64,
     folder: PathBuf,
-    deed: Deed,
+    action: Action,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum Deed {
+enum Action {
     Nothing,
     Die,
     /// Closes all descriptors, so that its worker cannot report it.
@@ -42,12 +42,12 @@ enum Deed {
 }
 
 impl Entry {
-    fn new(number: u64, folder: &Path, deed: Deed) -> Self {
+    fn new(number: u64, folder: &Path, action: Action) -> Self {
         let folder = folder.to_owned();
         Self {
             number,
             folder,
-            deed,
+            action,
         }
     }
 }
@@ -72,7 +72,7 @@ impl Task for Entry {
                     thread::sleep(Duration::from_millis(1));
                 }
             }
-            Deed::MakeFile => fs::write(file, "").expect("the folder is there"),
+            Action::MakeFile => fs::write(file, "").expect("the folder is there"),
         }
         self.number
     }
@@ -150,12 +150,12 @@ fn killed_worker_has_only_the_short_task_run_again_that_it_ran() {
         let folder = tempfile::tempdir().unwrap();
         let pool = Pool::builder(2).retries(2).start().await.unwrap();
         let tasks = (0..MANY).map(|number| {
-            let deed = if number == ODD {
-                Deed::Die
+            let action = if number == ODD {
+                Action::Die
             } else {
-                Deed::Nothing
+                Action::Nothing
             };
-            Entry::new(number, folder.path(), deed)
+            Entry::new(number, folder.path(), action)
         });
         let outcomes: Vec<_> = pool.imap(tasks).collect().await;
         assert_eq!(
@@ -175,12 +175,12 @@ fn short_tasks_behind_one_that_blocks_its_thread_are_run_by_another_worker() {
         let pool = Pool::new(2).await.unwrap();
         // Whatever a worker was given with the one that waits, the one that ends its wait is there.
         let tasks = (0..MANY).map(|number| {
-            let deed = match number {
-                ODD => Deed::AwaitFile,
-                number if number == ODD + 1 => Deed::MakeFile,
-                _ => Deed::Nothing,
+            let action = match number {
+                ODD => Action::AwaitFile,
+                number if number == ODD + 1 => Action::MakeFile,
+                _ => Action::Nothing,
             };
-            Entry::new(number, folder.path(), deed)
+            Entry::new(number, folder.path(), action)
         });
         let outcomes = pool.map(tasks).await.unwrap();
         assert_eq!(outcomes, (0..MANY).collect::<Vec<_>>());
@@ -198,7 +198,7 @@ fn worker_that_makes_room_for_another_hands_back_what_it_has_not_begun() {
             .await
             .unwrap();
         let first = pool.pids().await;
-        let tasks = (0..MANY).map(|number| Entry::new(number, folder.path(), Deed::Nothing));
+        let tasks = (0..MANY).map(|number| Entry::new(number, folder.path(), Action::Nothing));
         let outcomes = pool.map(tasks).await.unwrap();
         assert_eq!(outcomes, (0..MANY).collect::<Vec<_>>());
         assert!(runs(folder.path()).values().all(|times| *times == 1));
@@ -213,7 +213,7 @@ fn outcomes_are_not_kept_while_others_follow_that_take_a_little_longer() {
         let pool = Pool::new(1).await.unwrap();
         // The worker takes many at a time by then.
         let tasks =
-            (0..MANY + 60).map(|number| Nap(Entry::new(number, folder.path(), Deed::Nothing)));
+            (0..MANY + 60).map(|number| Nap(Entry::new(number, folder.path(), Action::Nothing)));
         let mut outcomes = pool.imap(tasks);
         while outcomes.next().await.unwrap().unwrap() != MANY {}
         let begun = runs(folder.path()).len();

@@ -12,7 +12,7 @@ use lockkeeper_test_support::{Watchdog, kill};
 use serde::{Deserialize, Serialize};
 use tokio::{runtime::Builder, task::LocalSet};
 
-use crate::{pool::fates::Who, program, run};
+use crate::{pool::basic_tasks::Who, program, run};
 
 /// Ends the worker in some way, each as the last thing that it does.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use crate::run;
 
 /// What goes wrong with a task, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Wrong {
+enum Failure {
     Nothing,
     /// The drop of the output.
     DropOfOutput,
@@ -31,19 +31,19 @@ enum Wrong {
 }
 
 /// Everything that can go wrong without an end of the process.
-const WRONGS: [Wrong; 12] = [
-    Wrong::DropOfOutput,
-    Wrong::DropOfPanic,
-    Wrong::DropOfPanicForEver,
-    Wrong::WriteOfOutput,
-    Wrong::ErrorOfOutput,
-    Wrong::ReadOfOutput,
-    Wrong::ErrorOfReadOfOutput,
-    Wrong::WriteOfTask,
-    Wrong::ErrorOfTask,
-    Wrong::ReadOfTask,
-    Wrong::ErrorOfReadOfTask,
-    Wrong::DropOfTask,
+const FAILURES: [Failure; 12] = [
+    Failure::DropOfOutput,
+    Failure::DropOfPanic,
+    Failure::DropOfPanicForEver,
+    Failure::WriteOfOutput,
+    Failure::ErrorOfOutput,
+    Failure::ReadOfOutput,
+    Failure::ErrorOfReadOfOutput,
+    Failure::WriteOfTask,
+    Failure::ErrorOfTask,
+    Failure::ReadOfTask,
+    Failure::ErrorOfReadOfTask,
+    Failure::DropOfTask,
 ];
 
 /// The process in which all goes well, since the tests of this file run there: not a worker.
@@ -53,49 +53,54 @@ fn is_worker(main: u32) -> bool {
 
 /// A task of some process that goes wrong.
 #[derive(Debug)]
-struct Misbehave {
-    wrong: Wrong,
+struct FailingTask {
+    failure: Failure,
     number: u32,
     main: u32,
 }
 
-impl Serialize for Misbehave {
+impl Serialize for FailingTask {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        assert_ne!(self.wrong, Wrong::WriteOfTask, "it is not to be written");
-        if self.wrong == Wrong::ErrorOfTask {
+        assert_ne!(
+            self.failure,
+            Failure::WriteOfTask,
+            "it is not to be written"
+        );
+        if self.failure == Failure::ErrorOfTask {
             return Err(S::Error::custom("it cannot be written"));
         }
-        (self.wrong, self.number, self.main).serialize(serializer)
+        (self.failure, self.number, self.main).serialize(serializer)
     }
 }
 
-impl<'de> Deserialize<'de> for Misbehave {
+impl<'de> Deserialize<'de> for FailingTask {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (wrong, number, main) = Deserialize::deserialize(deserializer)?;
-        assert_ne!(wrong, Wrong::ReadOfTask, "it is not to be read");
-        if wrong == Wrong::ErrorOfReadOfTask {
+        let (failure, number, main) = Deserialize::deserialize(deserializer)?;
+        assert_ne!(failure, Failure::ReadOfTask, "it is not to be read");
+        if failure == Failure::ErrorOfReadOfTask {
             return Err(D::Error::custom("it cannot be read"));
         }
         Ok(Self {
-            wrong,
+            failure,
             number,
             main,
         })
     }
 }
 
-impl Drop for Misbehave {
+impl Drop for FailingTask {
     fn drop(&mut self) {
-        if self.wrong == Wrong::DropOfTask && is_worker(self.main) && !std::thread::panicking() {
+        if self.failure == Failure::DropOfTask && is_worker(self.main) && !std::thread::panicking()
+        {
             panic!("the task is not to be dropped");
         }
     }
 }
 
 /// A panic whose drop panics with another one.
-struct Tireless;
+struct EndlessPanic;
 
-impl Drop for Tireless {
+impl Drop for EndlessPanic {
     fn drop(&mut self) {
         panic::panic_any(Self);
     }
@@ -113,30 +118,34 @@ impl Drop for Once {
 /// The number of the task.
 #[derive(Debug)]
 struct Output {
-    wrong: Wrong,
+    failure: Failure,
     number: u32,
     main: u32,
 }
 
 impl Serialize for Output {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        assert_ne!(self.wrong, Wrong::WriteOfOutput, "it is not to be written");
-        if self.wrong == Wrong::ErrorOfOutput {
+        assert_ne!(
+            self.failure,
+            Failure::WriteOfOutput,
+            "it is not to be written"
+        );
+        if self.failure == Failure::ErrorOfOutput {
             return Err(S::Error::custom("it cannot be written"));
         }
-        (self.wrong, self.number, self.main).serialize(serializer)
+        (self.failure, self.number, self.main).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Output {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (wrong, number, main) = Deserialize::deserialize(deserializer)?;
-        assert_ne!(wrong, Wrong::ReadOfOutput, "it is not to be read");
-        if wrong == Wrong::ErrorOfReadOfOutput {
+        let (failure, number, main) = Deserialize::deserialize(deserializer)?;
+        assert_ne!(failure, Failure::ReadOfOutput, "it is not to be read");
+        if failure == Failure::ErrorOfReadOfOutput {
             return Err(D::Error::custom("it cannot be read"));
         }
         Ok(Self {
-            wrong,
+            failure,
             number,
             main,
         })
@@ -145,22 +154,22 @@ impl<'de> Deserialize<'de> for Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        if self.wrong == Wrong::DropOfOutput && is_worker(self.main) {
+        if self.failure == Failure::DropOfOutput && is_worker(self.main) {
             panic!("the output is not to be dropped");
         }
     }
 }
 
-impl Task for Misbehave {
+impl Task for FailingTask {
     const NAME: &'static str = "misbehave";
     type Output = Output;
 
     async fn run(self) -> Output {
-        match self.wrong {
-            Wrong::DropOfPanic => panic::panic_any(Once),
-            Wrong::DropOfPanicForEver => panic::panic_any(Tireless),
-            wrong => Output {
-                wrong,
+        match self.failure {
+            Failure::DropOfPanic => panic::panic_any(Once),
+            Failure::DropOfPanicForEver => panic::panic_any(EndlessPanic),
+            failure => Output {
+                failure,
                 number: self.number,
                 main: self.main,
             },
@@ -169,17 +178,17 @@ impl Task for Misbehave {
 }
 
 pub(crate) fn register(program: Program) -> Program {
-    program.task::<Misbehave>()
+    program.task::<FailingTask>()
 }
 
 /// One task in four goes wrong.
-fn tasks(wrong: Wrong) -> impl Iterator<Item = Misbehave> {
+fn tasks(failure: Failure) -> impl Iterator<Item = FailingTask> {
     let main = process::id();
-    (0..12).map(move |number| Misbehave {
-        wrong: if number % 4 == 1 {
-            wrong
+    (0..12).map(move |number| FailingTask {
+        failure: if number % 4 == 1 {
+            failure
         } else {
-            Wrong::Nothing
+            Failure::Nothing
         },
         number,
         main,
@@ -187,23 +196,26 @@ fn tasks(wrong: Wrong) -> impl Iterator<Item = Misbehave> {
 }
 
 /// Whether the outcome of a task that goes wrong is what it should be.
-fn is_right(wrong: Wrong, outcome: &Result<Output, TaskError>) -> bool {
-    match (wrong, outcome) {
+fn is_right(failure: Failure, outcome: &Result<Output, TaskError>) -> bool {
+    match (failure, outcome) {
         // The output was there before it was dropped.
-        (Wrong::DropOfOutput, Ok(_)) => true,
+        (Failure::DropOfOutput, Ok(_)) => true,
         (
-            Wrong::DropOfPanic | Wrong::DropOfPanicForEver | Wrong::DropOfTask,
+            Failure::DropOfPanic | Failure::DropOfPanicForEver | Failure::DropOfTask,
             Err(TaskError::Failed(TaskFault::Panicked(_))),
         ) => true,
         (
-            Wrong::WriteOfOutput | Wrong::ErrorOfOutput | Wrong::WriteOfTask | Wrong::ErrorOfTask,
+            Failure::WriteOfOutput
+            | Failure::ErrorOfOutput
+            | Failure::WriteOfTask
+            | Failure::ErrorOfTask,
             Err(TaskError::Failed(TaskFault::Unreadable(why))),
         ) => {
             why.contains("\"misbehave\"")
                 && (why.contains("it is not to") || why.contains("it cannot"))
         }
         (
-            Wrong::ReadOfTask | Wrong::ErrorOfReadOfTask,
+            Failure::ReadOfTask | Failure::ErrorOfReadOfTask,
             Err(TaskError::Failed(TaskFault::Undecoded {
                 task,
                 sent,
@@ -214,17 +226,20 @@ fn is_right(wrong: Wrong, outcome: &Result<Output, TaskError>) -> bool {
             task == "misbehave"
                 && [sent, wanted]
                     .iter()
-                    .all(|name| **name == type_name::<Misbehave>())
+                    .all(|name| **name == type_name::<FailingTask>())
                 && (why.contains("it is not to be read") || why.contains("it cannot be read"))
         }
-        (Wrong::ReadOfOutput | Wrong::ErrorOfReadOfOutput, Err(TaskError::Undecoded(told))) => {
+        (
+            Failure::ReadOfOutput | Failure::ErrorOfReadOfOutput,
+            Err(TaskError::Undecoded(shown)),
+        ) => {
             // What the worker wrote is there to be read as something else.
-            let bytes = told.bytes();
-            [told.sent(), told.wanted()]
+            let bytes = shown.bytes();
+            [shown.sent(), shown.wanted()]
                 .iter()
                 .all(|name| *name == type_name::<Output>())
                 && !bytes.is_empty()
-                && told
+                && shown
                     .to_string()
                     .contains("the output of task \"misbehave\"")
         }
@@ -238,23 +253,23 @@ fn whatever_the_code_of_a_task_does_each_task_has_one_outcome() {
         for size in [1, 4, 5] {
             let pool = Pool::builder(1).chunk_size(size).start().await.unwrap();
             let worker = pool.pids().await;
-            for wrong in WRONGS {
-                let outcomes: Vec<_> = pool.imap(tasks(wrong)).collect().await;
-                assert_eq!(outcomes.len(), 12, "{wrong:?}");
+            for failure in FAILURES {
+                let outcomes: Vec<_> = pool.imap(tasks(failure)).collect().await;
+                assert_eq!(outcomes.len(), 12, "{failure:?}");
                 for (number, outcome) in (0..).zip(&outcomes) {
                     if number % 4 == 1 {
-                        assert!(is_right(wrong, outcome), "{wrong:?}: {outcome:?}");
+                        assert!(is_right(failure, outcome), "{failure:?}: {outcome:?}");
                     } else {
-                        let told = outcome.as_ref().map(|output| output.number);
-                        assert_eq!(told, Ok(number), "{wrong:?} in chunks of {size}");
+                        let shown = outcome.as_ref().map(|output| output.number);
+                        assert_eq!(shown, Ok(number), "{failure:?} in chunks of {size}");
                     }
                 }
-                let one = tasks(wrong).nth(1).unwrap();
+                let one = tasks(failure).nth(1).unwrap();
                 let outcome = pool.apply(one).await;
-                assert!(is_right(wrong, &outcome), "{wrong:?}: {outcome:?}");
-                let one = tasks(wrong).nth(1).unwrap();
+                assert!(is_right(failure, &outcome), "{failure:?}: {outcome:?}");
+                let one = tasks(failure).nth(1).unwrap();
                 let outcome = pool.spawn(one).await;
-                assert!(is_right(wrong, &outcome), "{wrong:?}: {outcome:?}");
+                assert!(is_right(failure, &outcome), "{failure:?}: {outcome:?}");
             }
             assert_eq!(pool.pids().await, worker, "a worker has died");
         }

@@ -16,7 +16,7 @@ const SHORT: Duration = Duration::from_millis(5);
 
 /// An object of each kind.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Scene {
+struct Objects {
     lock: Lock,
     reentrant: ReentrantLock,
     semaphore: Semaphore,
@@ -34,7 +34,7 @@ struct Scene {
     value: Value<u64>,
 }
 
-impl Scene {
+impl Objects {
     async fn set(manager: &Manager) -> Self {
         Self {
             lock: manager.lock().await.unwrap(),
@@ -57,23 +57,23 @@ impl Scene {
 
 /// Waits in every way there is, and meets another task at the barrier.
 #[derive(Debug, Serialize, Deserialize)]
-struct Awaits(Scene);
+struct Awaits(Objects);
 
 impl Task for Awaits {
     const NAME: &'static str = "pool::waits::awaits";
     type Output = Result<u64, CallError>;
 
     async fn run(self) -> Self::Output {
-        let scene = self.0;
-        drop(scene.lock.acquire().timeout(Duration::MAX).await?);
-        let outer = scene.reentrant.acquire().await?;
-        drop(scene.reentrant.try_acquire().await?);
+        let objects = self.0;
+        drop(objects.lock.acquire().timeout(Duration::MAX).await?);
+        let outer = objects.reentrant.acquire().await?;
+        drop(objects.reentrant.try_acquire().await?);
         drop(outer);
-        drop(scene.semaphore.acquire_many(1).await?);
-        drop(scene.bounded.acquire().await?);
-        let set = scene.event.wait_since(0).await?;
-        let guard = scene.condition.acquire().await?;
-        let time = scene
+        drop(objects.semaphore.acquire_many(1).await?);
+        drop(objects.bounded.acquire().await?);
+        let set = objects.event.wait_since(0).await?;
+        let guard = objects.condition.acquire().await?;
+        let time = objects
             .condition
             .wait_while(guard, || true)
             .timeout(SHORT)
@@ -81,12 +81,12 @@ impl Task for Awaits {
         assert!(time.timed_out());
         drop(time);
         let act = async || Ok::<(), Infallible>(());
-        scene.barrier.wait_with(act).await?;
-        Ok(set + scene.awaits_more().await?)
+        objects.barrier.wait_with(act).await?;
+        Ok(set + objects.awaits_more().await?)
     }
 }
 
-impl Scene {
+impl Objects {
     /// Waits where many read, where each key is by itself, for several at once, and for data.
     async fn awaits_more(&self) -> Result<u64, CallError> {
         drop(self.rw_lock.read().await?);
@@ -137,27 +137,27 @@ impl Scene {
 
 /// The same on a thread that may be blocked.
 #[derive(Debug, Serialize, Deserialize)]
-struct Blocks(Scene);
+struct Blocks(Objects);
 
 impl PlainTask for Blocks {
     const NAME: &'static str = "pool::waits::blocks";
     type Output = Result<u64, CallError>;
 
     fn run(self) -> Self::Output {
-        let scene = self.0;
-        drop(scene.lock.acquire().timeout(Duration::MAX).blocking()?);
-        let outer = scene.reentrant.acquire().blocking()?;
-        drop(scene.reentrant.try_acquire().blocking()?);
+        let objects = self.0;
+        drop(objects.lock.acquire().timeout(Duration::MAX).blocking()?);
+        let outer = objects.reentrant.acquire().blocking()?;
+        drop(objects.reentrant.try_acquire().blocking()?);
         drop(outer);
-        drop(scene.semaphore.acquire().blocking()?);
-        drop(scene.bounded.acquire().blocking()?);
-        let set = scene
+        drop(objects.semaphore.acquire().blocking()?);
+        drop(objects.bounded.acquire().blocking()?);
+        let set = objects
             .event
             .wait_since(0)
             .timeout(Duration::MAX)
             .blocking()?;
-        let guard = scene.condition.acquire().blocking()?;
-        let time = scene
+        let guard = objects.condition.acquire().blocking()?;
+        let time = objects
             .condition
             .wait_while(guard, || true)
             .timeout(SHORT)
@@ -165,12 +165,12 @@ impl PlainTask for Blocks {
         assert!(time.timed_out());
         drop(time);
         let act = async || Ok::<(), Infallible>(());
-        scene
+        objects
             .barrier
             .wait_with(act)
             .timeout(Duration::MAX)
             .blocking()?;
-        Ok(set + scene.blocks_more()?)
+        Ok(set + objects.blocks_more()?)
     }
 }
 
@@ -182,23 +182,23 @@ pub(crate) fn register(program: Program) -> Program {
 fn async_and_plain_tasks_wait_for_every_kind() {
     run(async {
         let manager = Manager::start().await.unwrap();
-        let mut scene = Scene::set(&manager).await;
+        let mut objects = Objects::set(&manager).await;
         let pool = Pool::new(2).await.unwrap();
         for round in 1..=5 {
-            scene.latch = manager.latch(2).await.unwrap();
-            scene.value = manager.value(0).await.unwrap();
-            let awaits = pool.spawn(Awaits(scene.clone()));
-            let blocks = pool.spawn(Plain(Blocks(scene.clone())));
-            let set = scene.event.set().await.unwrap();
-            scene.value.set(round).await.unwrap();
-            for told in [awaits.await.unwrap(), blocks.await.unwrap()] {
+            objects.latch = manager.latch(2).await.unwrap();
+            objects.value = manager.value(0).await.unwrap();
+            let awaits = pool.spawn(Awaits(objects.clone()));
+            let blocks = pool.spawn(Plain(Blocks(objects.clone())));
+            let set = objects.event.set().await.unwrap();
+            objects.value.set(round).await.unwrap();
+            for shown in [awaits.await.unwrap(), blocks.await.unwrap()] {
                 // The event was set at least once, and each has taken an item of one.
-                let event = told.unwrap() - 1 - round;
+                let event = shown.unwrap() - 1 - round;
                 assert!((1..=set).contains(&event), "{event} of {set}");
             }
-            assert!(scene.latch.status().await.unwrap().is_open());
-            assert!(scene.queue.is_empty().await.unwrap());
+            assert!(objects.latch.status().await.unwrap().is_open());
+            assert!(objects.queue.is_empty().await.unwrap());
         }
-        assert_eq!(scene.barrier.status().await.unwrap().generation, 5);
+        assert_eq!(objects.barrier.status().await.unwrap().generation, 5);
     });
 }

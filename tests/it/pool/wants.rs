@@ -15,16 +15,16 @@ use lockkeeper_test_support::{Role, Roles, kill, report, until};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
-use crate::{pool::fates::Who, run};
+use crate::{pool::basic_tasks::Who, run};
 
 /// An initializer that ends its worker for as long as the file is there.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Unlucky {
+struct ExitWhileFileExists {
     file: PathBuf,
     by_signal: bool,
 }
 
-impl Task for Unlucky {
+impl Task for ExitWhileFileExists {
     const NAME: &'static str = "unlucky";
     type Output = ();
 
@@ -40,7 +40,7 @@ impl Task for Unlucky {
 }
 
 pub(crate) fn register(program: Program) -> Program {
-    program.task::<Unlucky>()
+    program.task::<ExitWhileFileExists>()
 }
 
 pub(crate) fn roles(roles: &mut Roles) {
@@ -126,11 +126,11 @@ fn first_use_without_descriptors_is_an_error_and_a_later_one_works() {
         let mut role = Role::start("pool::wants::first_use", &());
         let mut errors = 0;
         loop {
-            let told = role.next_report();
-            if told == "enough" {
+            let shown = role.next_report();
+            if shown == "enough" {
                 break;
             }
-            assert!(told.contains("open files"), "{told}");
+            assert!(shown.contains("open files"), "{shown}");
             errors += 1;
         }
         assert!(errors >= 3, "{errors}");
@@ -153,7 +153,7 @@ fn place_whose_workers_end_before_they_are_ready_is_tried_again_and_again() {
         for by_signal in [false, true] {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("unlucky");
-            let unlucky = Unlucky {
+            let unlucky = ExitWhileFileExists {
                 file: file.clone(),
                 by_signal,
             };
@@ -180,7 +180,7 @@ fn pool_without_workers_is_joined_although_none_gets_ready() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("unlucky");
-        let unlucky = Unlucky {
+        let unlucky = ExitWhileFileExists {
             file: file.clone(),
             by_signal: false,
         };

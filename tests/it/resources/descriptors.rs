@@ -125,7 +125,7 @@ fn manager_without_descriptors_keeps_sessions_whose_sockets_are_full_in_both_dir
             value.set(large.clone()).await.unwrap();
             assert_eq!(value.get().await.unwrap(), large);
         }
-        assert!(raw.hear_replies(10) > 80 * MEGABYTE);
+        assert!(raw.receive_replies(10) > 80 * MEGABYTE);
         // It hears that the other one is still there.
         assert!(guard.is_valid());
         guard.release().await.unwrap();

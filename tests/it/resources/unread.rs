@@ -12,7 +12,7 @@ use lockkeeper_protocol::{
 };
 
 use super::{Host, Raw};
-use crate::guards::{Flood, Pour};
+use crate::guards::{Fetch, Payloads};
 use crate::run;
 
 const MEGABYTE: usize = 1 << 20;
@@ -47,7 +47,7 @@ fn reads_of_a_large_value_in_one_write_take_no_memory_and_stall_nobody() {
         let before = host.peak();
         greedy.call(read, &codec::encode(&Read).unwrap(), 40);
         assert!(longest_round_trip(&manager, 200).await < MOST_STALL);
-        let all = greedy.hear_replies(40);
+        let all = greedy.receive_replies(40);
         assert!(all > 800 * MEGABYTE, "{all}");
         let more = host.peak() - before;
         assert!(more < MOST_MORE, "{more} bytes more");
@@ -89,7 +89,7 @@ fn watchers_of_a_large_value_that_are_woken_at_once_share_it() {
         let before = host.peak();
         value.set("x".repeat(2 * MEGABYTE)).await.unwrap();
         assert!(longest_round_trip(&manager, 50).await < MOST_STALL);
-        assert!(greedy.hear_replies(200) > 400 * MEGABYTE);
+        assert!(greedy.receive_replies(200) > 400 * MEGABYTE);
         let more = host.peak() - before;
         assert!(more < MOST_MORE, "{more} bytes more");
     });
@@ -100,16 +100,16 @@ fn replies_of_a_kind_that_shares_nothing_are_made_as_they_are_read() {
     run(async {
         let host = Host::start(Limits::default());
         let manager = host.connect().await;
-        let _spring = manager.named("spring").open::<Flood>(()).await;
+        let _spring = manager.named("spring").open::<Payloads>(()).await;
         let mut greedy = Raw::connect(&host.address);
-        let pour = greedy.open(Flood::KIND, "spring", Pour::NAME);
+        let pour = greedy.open(Payloads::KIND, "spring", Fetch::NAME);
         let before = host.peak();
-        let arguments = codec::encode(&Pour {
+        let arguments = codec::encode(&Fetch {
             bytes: 4 * MEGABYTE,
         });
         greedy.call(pour, &arguments.unwrap(), 100);
         assert!(longest_round_trip(&manager, 50).await < MOST_STALL);
-        assert!(greedy.hear_replies(100) > 400 * MEGABYTE);
+        assert!(greedy.receive_replies(100) > 400 * MEGABYTE);
         let more = host.peak() - before;
         assert!(more < MOST_MORE, "{more} bytes more");
     });
@@ -136,7 +136,7 @@ fn inspections_in_one_write_are_answered_as_they_are_read() {
         }
         greedy.write(&bytes);
         assert!(longest_round_trip(&manager, 50).await < MOST_STALL);
-        assert!(greedy.hear_replies(1_200) > 140 * MEGABYTE);
+        assert!(greedy.receive_replies(1_200) > 140 * MEGABYTE);
         let more = host.peak() - before;
         assert!(more < MOST_MORE / 2, "{more} bytes more");
     });

@@ -44,8 +44,8 @@ fn calls(lock: &Lock, queue: &Queue<u32>, barrier: &Barrier) -> Calls {
 /// Makes each call, and checks that it panics with our message, in its own place.
 fn all_panic(calls: &Calls) {
     for (line, call) in calls {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let tell = Arc::clone(&told);
+        let shown = Arc::new(Mutex::new(Vec::new()));
+        let tell = Arc::clone(&shown);
         let usual = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
             let place = panic.location().unwrap();
@@ -57,9 +57,9 @@ fn all_panic(calls: &Calls) {
         let outcome = panic::catch_unwind(AssertUnwindSafe(call));
         panic::set_hook(usual);
         outcome.unwrap_err();
-        let told = told.lock().unwrap();
-        let [(place, message)] = &told[..] else {
-            panic!("{told:?}")
+        let shown = shown.lock().unwrap();
+        let [(place, message)] = &shown[..] else {
+            panic!("{shown:?}")
         };
         assert!(message.contains("was called in async code"), "{message}");
         assert_eq!(*place, (file!().to_owned(), *line), "{message}");

@@ -180,7 +180,7 @@ fn a_thread_alone_is_woken_by_what_another_thread_does() {
     let manager = block_on(Manager::start()).unwrap();
     let lock = block_on(manager.lock()).unwrap();
     let guard = lock.acquire().blocking().unwrap();
-    let (tell, told) = futures::channel::oneshot::channel();
+    let (tell, shown) = futures::channel::oneshot::channel();
     let teller = thread::spawn({
         let lock = lock.clone();
         move || {
@@ -189,7 +189,7 @@ fn a_thread_alone_is_woken_by_what_another_thread_does() {
         }
     });
     // Nothing comes over the socket: what ends the wait is the other half.
-    let outcome = block_on(select(Box::pin(lock.acquire()), told));
+    let outcome = block_on(select(Box::pin(lock.acquire()), shown));
     assert!(matches!(outcome, Either::Right(_)));
     drop(outcome);
     teller.join().unwrap();

@@ -71,12 +71,12 @@ fn killed_writer_leaves_a_mark_for_all_who_come_until_it_is_looked_after() {
                 let abandoned = reader.abandoned().unwrap();
                 assert_eq!(abandoned.holder.pid, dead);
                 assert!(abandoned.fence < reader.fence());
-                let told = reader.strict().unwrap_err();
+                let shown = reader.strict().unwrap_err();
                 assert!(
-                    told.to_string().contains("look after what it left"),
-                    "{told}"
+                    shown.to_string().contains("look after what it left"),
+                    "{shown}"
                 );
-                assert!(told.into_inner().is_valid());
+                assert!(shown.into_inner().is_valid());
             }
             let upgradable = lock.upgradable_read().await.unwrap();
             assert!(upgradable.abandoned().is_some());

@@ -11,10 +11,10 @@ use crate::{manager::process::pid_of, run};
 /// A time that is never over.
 const HOUR: Duration = Duration::from_secs(3600);
 
-type Told = Result<(), CallError>;
+type Outcome = Result<(), CallError>;
 
 /// Waits in every way for an item, for room and until all is done.
-fn at_queues(empty: &Queue<u32>, full: &Queue<u32>) -> Vec<BoxFuture<'static, Told>> {
+fn at_queues(empty: &Queue<u32>, full: &Queue<u32>) -> Vec<BoxFuture<'static, Outcome>> {
     let empties = [(); 2].map(|()| empty.clone());
     let fulls = [(); 4].map(|()| full.clone());
     let ([get, get_timeout], [put, put_timeout, join, join_timeout]) = (empties, fulls);
@@ -29,7 +29,7 @@ fn at_queues(empty: &Queue<u32>, full: &Queue<u32>) -> Vec<BoxFuture<'static, To
 }
 
 /// Waits in every way for a change.
-fn for_changes(value: &Value<u32>) -> Vec<BoxFuture<'static, Told>> {
+fn for_changes(value: &Value<u32>) -> Vec<BoxFuture<'static, Outcome>> {
     let [since, since_timeout, wait, wait_timeout] = [(); 4].map(|()| value.clone());
     vec![
         async move { since.changed_since(0).await.map(drop) }.boxed(),
@@ -75,9 +75,9 @@ fn all_who_wait_are_told_when_the_manager_is_killed() {
         lost.await;
         assert!(!taken.is_valid());
         for wait in waiting {
-            let told = wait.await.unwrap();
-            let is_over = matches!(told, Err(CallError::Disconnected { .. }));
-            assert!(is_over, "{told:?}");
+            let shown = wait.await.unwrap();
+            let is_over = matches!(shown, Err(CallError::Disconnected { .. }));
+            assert!(is_over, "{shown:?}");
         }
         let done = taken.done().await;
         assert!(
@@ -85,9 +85,9 @@ fn all_who_wait_are_told_when_the_manager_is_killed() {
             "{done:?}"
         );
         for wait in waits() {
-            let told = wait.await;
-            let is_over = matches!(told, Err(CallError::Disconnected { .. }));
-            assert!(is_over, "{told:?}");
+            let shown = wait.await;
+            let is_over = matches!(shown, Err(CallError::Disconnected { .. }));
+            assert!(is_over, "{shown:?}");
         }
     });
 }

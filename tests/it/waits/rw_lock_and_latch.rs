@@ -18,11 +18,11 @@ use crate::{
 };
 
 /// Runs one test at a time, whose manager is the only child of this process.
-type Told = Result<(), CallError>;
-type Wait = BoxFuture<'static, Told>;
+type Outcome = Result<(), CallError>;
+type Wait = BoxFuture<'static, Outcome>;
 
 /// A wait of each mode, none of which is granted while the caller holds its read guard.
-async fn all_waiting(lock: &RwLock) -> Vec<JoinHandle<Told>> {
+async fn all_waiting(lock: &RwLock) -> Vec<JoinHandle<Outcome>> {
     let upgradable = lock.upgradable_read().await.unwrap();
     let [read, upgradable_read, write, timed] = [(); 4].map(|()| lock.clone());
     let waits: [Wait; 5] = [
@@ -41,10 +41,10 @@ async fn all_waiting(lock: &RwLock) -> Vec<JoinHandle<Told>> {
 }
 
 /// Asserts that all are told something of that sort.
-async fn all_are_told(tasks: Vec<JoinHandle<Told>>, is_right: impl Fn(&Told) -> bool) {
+async fn all_are_told(tasks: Vec<JoinHandle<Outcome>>, is_right: impl Fn(&Outcome) -> bool) {
     for task in tasks {
-        let told = task.await.unwrap();
-        assert!(is_right(&told), "{told:?}");
+        let shown = task.await.unwrap();
+        assert!(is_right(&shown), "{shown:?}");
     }
 }
 
@@ -78,7 +78,7 @@ fn all_who_wait_are_told_when_the_lock_is_removed() {
         let reader = lock.read().await.unwrap();
         let tasks = all_waiting(&lock).await;
         manager.remove(lock.token().name()).await.unwrap();
-        all_are_told(tasks, |told| *told == Err(CallError::gone())).await;
+        all_are_told(tasks, |shown| *shown == Err(CallError::gone())).await;
         reader.lost().await;
         assert!(!reader.is_valid());
     });
@@ -103,7 +103,7 @@ fn upgrade_whose_manager_stands_still_gives_a_guard_back_that_is_what_it_was() {
 }
 
 /// A wait of each sort at a latch that is not open.
-fn all_at(latch: &Latch) -> Vec<JoinHandle<Told>> {
+fn all_at(latch: &Latch) -> Vec<JoinHandle<Outcome>> {
     let [plain, timed, arrives] = [(); 3].map(|()| latch.clone());
     let waits: [Wait; 3] = [
         async move { plain.wait().await }.boxed(),
@@ -139,7 +139,7 @@ fn all_who_wait_at_a_latch_are_told_when_it_is_removed() {
         let tasks = all_at(&latch);
         until_waiting(&latch, 3).await;
         manager.remove(latch.token().name()).await.unwrap();
-        all_are_told(tasks, |told| *told == Err(CallError::gone())).await;
+        all_are_told(tasks, |shown| *shown == Err(CallError::gone())).await;
         assert_eq!(latch.count_down(1).await, Err(CallError::gone()));
     });
 }

@@ -107,10 +107,10 @@ fn full_disk_is_an_error_that_says_so_and_the_next_try_works_once_there_is_space
         let mut role = Role::start_by(&mut command, "wants::full_disk", &folder);
         for what in ["no file", "no space"] {
             for _ in 0..4 {
-                let told = role.next_report();
+                let shown = role.next_report();
                 // The path, and what is wrong with it.
-                assert!(told.contains("No space left"), "{what}: {told}");
-                assert!(told.contains(folder.to_str().unwrap()), "{what}: {told}");
+                assert!(shown.contains("No space left"), "{what}: {shown}");
+                assert!(shown.contains(folder.to_str().unwrap()), "{what}: {shown}");
             }
         }
         for _ in 0..4 {
@@ -138,9 +138,12 @@ fn folder_without_rights_is_an_error_that_names_it_and_the_next_try_works_once_i
             let mark = around.path().join(format!("open {mode:o}"));
             let mut role = user.start("wants::no_rights", &(&folder, &mark));
             for _ in 0..4 {
-                let told = role.next_report();
-                assert!(told.contains("Permission denied"), "{mode:o}: {told}");
-                assert!(told.contains(folder.to_str().unwrap()), "{mode:o}: {told}");
+                let shown = role.next_report();
+                assert!(shown.contains("Permission denied"), "{mode:o}: {shown}");
+                assert!(
+                    shown.contains(folder.to_str().unwrap()),
+                    "{mode:o}: {shown}"
+                );
             }
             set(&folder, 0o777);
             fs::write(mark, "").unwrap();

@@ -21,7 +21,7 @@ use nix::{
 };
 
 use crate::{
-    pool::{deeds::Deed, fates::Who},
+    pool::{actions::Action, basic_tasks::Who},
     run,
 };
 
@@ -42,10 +42,10 @@ async fn trace(pid: i32) {
 /// A process that cannot be killed, until this is dropped.
 fn hold(pid: u32) -> Option<Role> {
     let mut tracer = Role::start("wants::tracer", &pid);
-    let told = tracer.next_report();
-    let is_seized = told == "seized";
+    let shown = tracer.next_report();
+    let is_seized = shown == "seized";
     if !is_seized {
-        println!("skipped: no process can be traced here: {told}");
+        println!("skipped: no process can be traced here: {shown}");
     }
     is_seized.then_some(tracer)
 }
@@ -84,7 +84,7 @@ fn worker_that_has_lost_its_session_and_does_not_end_gives_up_its_place() {
         let Some(_tracer) = hold(worker) else {
             return;
         };
-        let outcome = pool.apply(Deed::CloseAndBlock).await;
+        let outcome = pool.apply(Action::CloseAndBlock).await;
         let died = TaskFault::WorkerDied {
             pid: worker,
             exit: WorkerExit::Unknown,

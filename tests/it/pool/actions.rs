@@ -16,11 +16,11 @@ use rustix::process::{Signal, getpid, kill_process};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{pool::fates::Who, run};
+use crate::{pool::basic_tasks::Who, run};
 
 /// What a task does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Deed {
+pub(crate) enum Action {
     Nothing,
     // What ends the process.
     Abort,
@@ -44,17 +44,17 @@ pub(crate) enum Deed {
 }
 
 /// What ends a worker, and how it is told to have ended.
-const DEADLY: [(Deed, &[WorkerExit]); 6] = [
-    (Deed::Abort, &[WorkerExit::Signal(6)]),
-    (Deed::ExitOnThread, &[WorkerExit::Code(3)]),
+const DEADLY: [(Action, &[WorkerExit]); 6] = [
+    (Action::Abort, &[WorkerExit::Signal(6)]),
+    (Action::ExitOnThread, &[WorkerExit::Code(3)]),
     // By the handler of the standard library, or of the system.
     (
-        Deed::OverflowStack,
+        Action::OverflowStack,
         &[WorkerExit::Signal(6), WorkerExit::Signal(11)],
     ),
-    (Deed::CloseAndStay, &ANY_END),
-    (Deed::CloseAndBlock, &ANY_END),
-    (Deed::CloseAndReturn, &ANY_END),
+    (Action::CloseAndStay, &ANY_END),
+    (Action::CloseAndBlock, &ANY_END),
+    (Action::CloseAndReturn, &ANY_END),
 ];
 
 /// The ends of a worker without descriptors: it fails when it reports, its runtimes panic, or its pool
@@ -66,15 +66,15 @@ const ANY_END: [WorkerExit; 4] = [
     WorkerExit::Signal(9),
 ];
 
-const HARMLESS: [Deed; 8] = [
-    Deed::CloseStandardStreams,
-    Deed::PanicOnThread,
-    Deed::PanicInSpawnedTask,
-    Deed::ChangeFolder,
-    Deed::HandleSignals,
-    Deed::SendItselfSignals,
-    Deed::StopSystem,
-    Deed::LeaveThreads,
+const HARMLESS: [Action; 8] = [
+    Action::CloseStandardStreams,
+    Action::PanicOnThread,
+    Action::PanicInSpawnedTask,
+    Action::ChangeFolder,
+    Action::HandleSignals,
+    Action::SendItselfSignals,
+    Action::StopSystem,
+    Action::LeaveThreads,
 ];
 
 /// More descriptors than a worker has.
@@ -97,7 +97,7 @@ fn overflow(depth: u64) -> u64 {
     overflow(depth + 1) + array[1]
 }
 
-impl Task for Deed {
+impl Task for Action {
     const NAME: &'static str = "deed";
     type Output = u32;
 
@@ -182,12 +182,18 @@ impl Task for CloseLater {
 }
 
 pub(crate) fn register(program: Program) -> Program {
-    program.task::<Deed>().task::<CloseLater>()
+    program.task::<Action>().task::<CloseLater>()
 }
 
 /// Makes tasks, of which one in four does that deed.
-fn tasks(deed: Deed) -> impl Iterator<Item = Deed> {
-    (0..12).map(move |number| if number % 4 == 1 { deed } else { Deed::Nothing })
+fn tasks(action: Action) -> impl Iterator<Item = Action> {
+    (0..12).map(move |number| {
+        if number % 4 == 1 {
+            action
+        } else {
+            Action::Nothing
+        }
+    })
 }
 
 async fn until_all_live(pool: &Pool, workers: usize) {
@@ -203,18 +209,18 @@ async fn until_all_live(pool: &Pool, workers: usize) {
 #[test]
 fn task_that_ends_its_process_fails_alone_and_another_process_takes_the_place() {
     run(async {
-        let each = DEADLY.map(|(deed, exits)| async move {
+        let each = DEADLY.map(|(action, exits)| async move {
             let pool = Pool::new(2).await.unwrap();
-            let outcomes: Vec<_> = pool.imap(tasks(deed)).collect().await;
-            assert_eq!(outcomes.len(), 12, "{deed:?}");
+            let outcomes: Vec<_> = pool.imap(tasks(action)).collect().await;
+            assert_eq!(outcomes.len(), 12, "{action:?}");
             for (number, outcome) in outcomes.into_iter().enumerate() {
                 match outcome {
-                    Ok(_) => assert_ne!(number % 4, 1, "{deed:?}"),
+                    Ok(_) => assert_ne!(number % 4, 1, "{action:?}"),
                     Err(TaskError::Failed(TaskFault::WorkerDied { exit, .. })) => {
-                        assert_eq!(number % 4, 1, "{deed:?}");
-                        assert!(exits.contains(&exit), "{deed:?}: {exit:?}");
+                        assert_eq!(number % 4, 1, "{action:?}");
+                        assert!(exits.contains(&exit), "{action:?}: {exit:?}");
                     }
-                    Err(error) => panic!("{deed:?}: {error}"),
+                    Err(error) => panic!("{action:?}: {error}"),
                 }
             }
             until_all_live(&pool, 2).await;
@@ -227,19 +233,19 @@ fn task_that_ends_its_process_fails_alone_and_another_process_takes_the_place() 
 #[test]
 fn task_that_changes_its_process_costs_no_task_its_outcome() {
     run(async {
-        let each = HARMLESS.map(|deed| async move {
+        let each = HARMLESS.map(|action| async move {
             let pool = Pool::new(2).await.unwrap();
             let mut workers = pool.pids().await;
             workers.sort_unstable();
-            let outcomes: Vec<_> = pool.imap(tasks(deed)).collect().await;
-            assert_eq!(outcomes.len(), 12, "{deed:?}");
+            let outcomes: Vec<_> = pool.imap(tasks(action)).collect().await;
+            assert_eq!(outcomes.len(), 12, "{action:?}");
             for outcome in outcomes {
-                let worker = outcome.unwrap_or_else(|error| panic!("{deed:?}: {error}"));
-                assert!(workers.contains(&worker), "{deed:?}");
+                let worker = outcome.unwrap_or_else(|error| panic!("{action:?}: {error}"));
+                assert!(workers.contains(&worker), "{action:?}");
             }
             let mut after = pool.pids().await;
             after.sort_unstable();
-            assert_eq!(after, workers, "{deed:?}");
+            assert_eq!(after, workers, "{action:?}");
             pool.apply(Who).await.unwrap();
             pool.join().await.unwrap();
         });

@@ -21,18 +21,18 @@ impl Task for Who {
 
 /// A number in an ordinary way, or the end of the worker within the lock.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Fate {
-    Live(u64),
+pub(crate) enum ReturnOrDie {
+    Return(u64),
     Die(Lock),
 }
 
-impl Task for Fate {
+impl Task for ReturnOrDie {
     const NAME: &'static str = "fate";
     type Output = Result<u64, CallError>;
 
     async fn run(self) -> Self::Output {
         match self {
-            Self::Live(number) => Ok(number),
+            Self::Return(number) => Ok(number),
             Self::Die(lock) => {
                 let _guard = lock.acquire().await?;
                 kill(process::id());
@@ -43,5 +43,5 @@ impl Task for Fate {
 }
 
 pub(crate) fn register(program: Program) -> Program {
-    program.task::<Who>().task::<Fate>()
+    program.task::<Who>().task::<ReturnOrDie>()
 }

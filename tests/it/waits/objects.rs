@@ -11,16 +11,16 @@ use lockkeeper_test_support::until;
 use serde::{Deserialize, Serialize};
 
 /// A time that is never over.
-pub(crate) const FAR: Duration = Duration::from_secs(3600);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 /// The key that is held.
 pub(crate) const KEY: &str = "key";
 
 /// The outcome of a wait.
-pub(crate) type Told = Result<(), CallError>;
+pub(crate) type Outcome = Result<(), CallError>;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Scene {
+pub(crate) struct Objects {
     pub(crate) reentrant: ReentrantLock,
     pub(crate) event: Event,
     pub(crate) condition: Condition,
@@ -38,7 +38,7 @@ pub(crate) struct Scene {
     pub(crate) value: Value<u32>,
 }
 
-impl Scene {
+impl Objects {
     /// All of them, and the reader of the one that is read.
     pub(crate) async fn set(manager: &Manager) -> (Self, RwLockReadGuard) {
         let reentrant = manager.reentrant_lock().await.unwrap();
@@ -58,7 +58,7 @@ impl Scene {
         drop(permits.into_ticket());
         let full = manager.queue(1).await.unwrap();
         full.put(0).await.unwrap();
-        let scene = Self {
+        let objects = Self {
             reentrant,
             event: manager.event().await.unwrap(),
             condition: manager.condition().await.unwrap(),
@@ -73,7 +73,7 @@ impl Scene {
             full,
             value: manager.value(0).await.unwrap(),
         };
-        (scene, reader)
+        (objects, reader)
     }
 
     /// Waits until so many wait in each way.
@@ -107,7 +107,7 @@ impl Scene {
     }
 
     /// Grants all waits and breaks the barrier. No other call may begin meanwhile.
-    pub(crate) async fn let_all_in(&self, reader: RwLockReadGuard) {
+    pub(crate) async fn grant_all(&self, reader: RwLockReadGuard) {
         let waiting = self.full.status().await.unwrap().putting;
         self.event.set().await.unwrap();
         let guard = self.condition.acquire().await.unwrap();
@@ -131,8 +131,8 @@ impl Scene {
 
     /// A wait in each way, without a timeout or with one.
     pub(crate) fn waits(&self, timeout: Option<Duration>) -> Vec<(&'static str, Wait)> {
-        let asked = Asked {
-            scene: self,
+        let asked = Form {
+            objects: self,
             timeout,
         };
         vec![
@@ -239,18 +239,18 @@ impl Scene {
     }
 
     /// The waits of plain threads, two in each way.
-    pub(crate) fn blocked(&self) -> Vec<thread::JoinHandle<Told>> {
+    pub(crate) fn blocked(&self) -> Vec<thread::JoinHandle<Outcome>> {
         fn failed(error: ActionError<()>) -> CallError {
             match error {
                 ActionError::Call(error) => error,
                 ActionError::Failed(()) => panic!("no action fails"),
             }
         }
-        let waits: [fn(Self) -> Told; 30] = [
+        let waits: [fn(Self) -> Outcome; 30] = [
             |it| it.reentrant.acquire().blocking().map(drop),
-            |it| it.reentrant.acquire().timeout(FAR).blocking().map(drop),
+            |it| it.reentrant.acquire().timeout(HOUR).blocking().map(drop),
             |it| it.event.wait_since(0).blocking().map(drop),
-            |it| it.event.wait_since(0).timeout(FAR).blocking().map(drop),
+            |it| it.event.wait_since(0).timeout(HOUR).blocking().map(drop),
             |it| {
                 let guard = it.condition.acquire().blocking()?;
                 let waited = it.condition.wait_while(guard, || true).blocking();
@@ -259,7 +259,10 @@ impl Scene {
             |it| {
                 let guard = it.condition.acquire().blocking()?;
                 let condition = &it.condition;
-                let waited = condition.wait_while(guard, || true).timeout(FAR).blocking();
+                let waited = condition
+                    .wait_while(guard, || true)
+                    .timeout(HOUR)
+                    .blocking();
                 waited.map(drop)
             },
             |it| {
@@ -270,82 +273,82 @@ impl Scene {
                 let waited = it
                     .barrier
                     .wait_with(async || Ok(()))
-                    .timeout(FAR)
+                    .timeout(HOUR)
                     .blocking();
                 waited.map(drop).map_err(failed)
             },
             |it| it.written.read().blocking().map(drop),
-            |it| it.written.read().timeout(FAR).blocking().map(drop),
+            |it| it.written.read().timeout(HOUR).blocking().map(drop),
             |it| it.written.write().blocking().map(drop),
-            |it| it.written.write().timeout(FAR).blocking().map(drop),
+            |it| it.written.write().timeout(HOUR).blocking().map(drop),
             |it| {
                 let guard = it.read.upgradable_read().blocking()?;
                 guard.upgrade().blocking().map(drop)
             },
             |it| {
-                let guard = it.read.upgradable_read().timeout(FAR).blocking()?;
-                guard.try_upgrade().timeout(FAR).blocking().map(drop)
+                let guard = it.read.upgradable_read().timeout(HOUR).blocking()?;
+                guard.try_upgrade().timeout(HOUR).blocking().map(drop)
             },
             |it| it.latch.wait().blocking(),
-            |it| it.latch.arrive_and_wait(0).timeout(FAR).blocking(),
+            |it| it.latch.arrive_and_wait(0).timeout(HOUR).blocking(),
             |it| it.keyed.acquire(KEY).blocking().map(drop),
-            |it| it.keyed.acquire(KEY).timeout(FAR).blocking().map(drop),
+            |it| it.keyed.acquire(KEY).timeout(HOUR).blocking().map(drop),
             |it| it.keyed_semaphore.acquire(KEY).blocking().map(drop),
             |it| {
-                let permit = it.keyed_semaphore.acquire(KEY).timeout(FAR).blocking();
+                let permit = it.keyed_semaphore.acquire(KEY).timeout(HOUR).blocking();
                 permit.map(drop)
             },
             |it| lock_all(&it.several).blocking().map(drop),
-            |it| lock_all(&it.several).timeout(FAR).blocking().map(drop),
+            |it| lock_all(&it.several).timeout(HOUR).blocking().map(drop),
             |it| Ok(it.empty.get().blocking().map(drop)?),
-            |it| Ok(it.empty.get().timeout(FAR).blocking().map(drop)?),
+            |it| Ok(it.empty.get().timeout(HOUR).blocking().map(drop)?),
             |it| Ok(it.full.put(1).blocking()?),
-            |it| Ok(it.full.put(1).timeout(FAR).blocking()?),
+            |it| Ok(it.full.put(1).timeout(HOUR).blocking()?),
             |it| it.full.join().blocking(),
-            |it| it.full.join().timeout(FAR).blocking(),
+            |it| it.full.join().timeout(HOUR).blocking(),
             |it| it.value.changed_since(0).blocking().map(drop),
             |it| {
                 let seen = it
                     .value
                     .wait_for(|number| *number > 0)
-                    .timeout(FAR)
+                    .timeout(HOUR)
                     .blocking();
                 seen.map(drop)
             },
         ];
         let waits = waits.into_iter().map(|wait| {
-            let scene = self.clone();
-            thread::spawn(move || wait(scene))
+            let objects = self.clone();
+            thread::spawn(move || wait(objects))
         });
         waits.collect()
     }
 }
 
-pub(crate) type Wait = BoxFuture<'static, Told>;
+pub(crate) type Wait = BoxFuture<'static, Outcome>;
 
 /// The form of the waits that are asked for.
 #[derive(Debug)]
-struct Asked<'a> {
-    scene: &'a Scene,
+struct Form<'a> {
+    objects: &'a Objects,
     timeout: Option<Duration>,
 }
 
-impl Asked<'_> {
+impl Form<'_> {
     /// A wait of a name, in the form without an end or in the one with a timeout.
     fn to<W, L>(
         &self,
         what: &'static str,
-        wait: fn(Scene) -> W,
-        limit: fn(Scene, Duration) -> L,
+        wait: fn(Objects) -> W,
+        limit: fn(Objects, Duration) -> L,
     ) -> (&'static str, Wait)
     where
-        W: Future<Output = Told> + Send + 'static,
-        L: Future<Output = Told> + Send + 'static,
+        W: Future<Output = Outcome> + Send + 'static,
+        L: Future<Output = Outcome> + Send + 'static,
     {
-        let scene = self.scene.clone();
+        let objects = self.objects.clone();
         let wait = match self.timeout {
-            None => wait(scene).boxed(),
-            Some(timeout) => limit(scene, timeout).boxed(),
+            None => wait(objects).boxed(),
+            Some(timeout) => limit(objects, timeout).boxed(),
         };
         (what, wait)
     }
